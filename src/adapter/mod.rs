@@ -1,0 +1,1 @@
+//! LoRA and its variants: target matching, initialisation, the low-rank side path, PEFT's files.

@@ -1,0 +1,1 @@
+//! Data sets: sources, row formats, preparation with a cache, packing into bins.

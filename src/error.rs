@@ -1,0 +1,314 @@
+//! One error type for the library: what went wrong, where, and what to do about it.
+//!
+//! Every room returns [`Error`]. It is matched by [`Kind`], shown as
+//!
+//! ```text
+//! error: tensor `model.norm.weight` has the wrong shape: expected [640], found [641]
+//!   --> models/tiny/model.safetensors
+//!   hint: the file and `config.json` belong to different models
+//! ```
+//!
+//! and may carry several problems at once ([`Error::many`]), so that a user sees all of them in one go.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The result of every fallible function in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of thing failed. Decides the exit code and lets callers match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The command line or the recipe is wrong.
+    Recipe,
+    /// A row or file of a data set is wrong.
+    Data,
+    /// A model's `config.json` is wrong, or asks for something this program does not do.
+    Config,
+    /// A weights file (safetensors, its index, or GGUF) is wrong.
+    Weights,
+    /// A tokenizer or chat template is wrong.
+    Tokenizer,
+    /// An adapter folder is wrong or does not fit the model.
+    Adapter,
+    /// A checkpoint is damaged or belongs to another run.
+    Checkpoint,
+    /// The Hub refused or could not be reached.
+    Hub,
+    /// The requested device is missing or disagrees with the CPU.
+    Device,
+    /// Reading or writing a file failed.
+    Io,
+    /// No space left where a file was to be written.
+    NoSpace,
+    /// Training produced non-finite numbers repeatedly.
+    NonFinite,
+    /// The user stopped the run; it can be resumed.
+    Interrupted,
+    /// Anything else that failed while running.
+    Run,
+}
+
+impl Kind {
+    /// The process exit code: 1 the run failed, 2 the input or the recipe is wrong, 3 interrupted but resumable.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Recipe
+            | Kind::Data
+            | Kind::Config
+            | Kind::Weights
+            | Kind::Tokenizer
+            | Kind::Adapter
+            | Kind::Checkpoint => 2,
+            Kind::Hub | Kind::Device | Kind::Io | Kind::NoSpace | Kind::NonFinite | Kind::Run => 1,
+            Kind::Interrupted => 3,
+        }
+    }
+}
+
+/// Where in the user's world a problem is. Shown after `-->`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file or folder.
+    Path(PathBuf),
+    /// A line and column (both from 1) of a text file.
+    Text {
+        /// The file as the user named it.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+    },
+    /// A row (from 1) of a data file.
+    Row {
+        /// The data file as the user named it.
+        path: PathBuf,
+        /// Row, from 1; for line formats the line number.
+        row: usize,
+    },
+    /// A byte offset of a binary file.
+    Byte {
+        /// The file as the user named it.
+        path: PathBuf,
+        /// Offset in bytes from the start of the file.
+        offset: u64,
+    },
+    /// Anything else that has a name: a command-line option, a hub id.
+    Named(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Path(path) => write!(f, "{}", path.display()),
+            Place::Text { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Place::Row { path, row } => write!(f, "{}, row {row}", path.display()),
+            Place::Byte { path, offset } => write!(f, "{}, byte {offset}", path.display()),
+            Place::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A problem for people: what, where, a hint; one or several.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    what: String,
+    place: Option<Place>,
+    excerpt: Option<String>,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    others: Vec<Error>,
+}
+
+impl Error {
+    /// An error of `kind` that says `what` went wrong (one sentence, no full stop).
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        let what = what.into();
+        Error(Box::new(Inner { kind, what, place: None, excerpt: None, hint: None, source: None, others: Vec::new() }))
+    }
+
+    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`].
+    pub fn io(doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        let path = path.as_ref();
+        if source.kind() == std::io::ErrorKind::StorageFull || source.raw_os_error() == Some(28) {
+            return Error::new(Kind::NoSpace, format!("no space left while {doing}"))
+                .at(Place::Path(path.into()))
+                .hint("free some space or choose another folder; nothing half-written was kept")
+                .caused_by(source);
+        }
+        Error::new(Kind::Io, format!("{doing} failed: {source}")).at(Place::Path(path.into())).caused_by(source)
+    }
+
+    /// Adds where it happened.
+    pub fn at(mut self, place: Place) -> Self {
+        self.0.place = Some(place);
+        self
+    }
+
+    /// Adds where it happened: a file or folder.
+    pub fn at_path(self, path: impl Into<PathBuf>) -> Self {
+        self.at(Place::Path(path.into()))
+    }
+
+    /// Adds where it happened, unless an inner function has already said it more precisely.
+    pub fn or_at(self, place: Place) -> Self {
+        if self.0.place.is_some() { self } else { self.at(place) }
+    }
+
+    /// Adds the offending source lines, ready to print (several lines, no indentation).
+    pub fn excerpt(mut self, excerpt: impl Into<String>) -> Self {
+        self.0.excerpt = Some(excerpt.into());
+        self
+    }
+
+    /// Adds what the user can do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the underlying error.
+    pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Box::new(source));
+        self
+    }
+
+    /// Several problems as one error, shown one after the other; `None` when there are none.
+    pub fn many(errors: Vec<Error>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let mut first = errors.next()?;
+        first.0.others.extend(errors);
+        Some(first)
+    }
+
+    /// The kind of the (first) problem.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// What went wrong, without place and hint.
+    pub fn what(&self) -> &str {
+        &self.0.what
+    }
+
+    /// Where the (first) problem is.
+    pub fn place(&self) -> Option<&Place> {
+        self.0.place.as_ref()
+    }
+
+    /// What the user can do about the (first) problem.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The process exit code of the (first) problem.
+    pub fn exit_code(&self) -> u8 {
+        self.0.kind.exit_code()
+    }
+
+    /// This problem and all others that it carries, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Error> {
+        std::iter::once(self).chain(self.0.others.iter().flat_map(|e| Box::new(e.iter()) as Box<dyn Iterator<Item = _>>))
+    }
+
+    /// The problems as JSON objects `{"what", "place", "hint"}`, for `--json`.
+    pub fn to_json(&self) -> serde_json::Value {
+        self.iter()
+            .map(|e| {
+                serde_json::json!({
+                    "what": e.0.what,
+                    "place": e.0.place.as_ref().map(ToString::to_string),
+                    "hint": e.0.hint,
+                })
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut count = 0;
+        for (i, error) in self.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n\n")?;
+            }
+            let Inner { what, place, excerpt, hint, .. } = &*error.0;
+            write!(f, "error: {what}")?;
+            if let Some(place) = place {
+                write!(f, "\n  --> {place}")?;
+            }
+            for line in excerpt.iter().flat_map(|text| text.lines()) {
+                write!(f, "\n  {line}")?;
+            }
+            if let Some(hint) = hint {
+                write!(f, "\n  hint: {hint}")?;
+            }
+            count += 1;
+        }
+        if count > 1 {
+            write!(f, "\n\n{count} problems")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|e| &**e as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// Picks the candidate that a mistyped `word` most likely meant, if one is close enough.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let normal = |s: &str| s.to_lowercase().replace('-', "_");
+    let word = normal(word);
+    candidates
+        .into_iter()
+        .map(|c| (strsim::jaro_winkler(&word, &normal(c)).max(strsim::normalized_damerau_levenshtein(&word, &normal(c))), c))
+        .filter(|(score, _)| *score >= 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, c)| c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_problems_are_shown_together_and_counted() {
+        let error = Error::many(vec![
+            Error::new(Kind::Recipe, "unknown key `lora_aplha`")
+                .at(Place::Text { path: "a.yaml".into(), line: 3, column: 5 })
+                .excerpt("3 |   lora_aplha: 3\n  |   ^^^^^^^^^^")
+                .hint("did you mean `lora_alpha`?"),
+            Error::new(Kind::Recipe, "`r` must be at least 1"),
+        ])
+        .unwrap();
+        assert_eq!(
+            error.to_string(),
+            "error: unknown key `lora_aplha`\n  --> a.yaml:3:5\n  3 |   lora_aplha: 3\n    |   ^^^^^^^^^^\n  \
+             hint: did you mean `lora_alpha`?\n\nerror: `r` must be at least 1\n\n2 problems"
+        );
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn suggestions_are_close_or_absent() {
+        let keys = ["lora_alpha", "lora_dropout", "r"];
+        assert_eq!(did_you_mean("lora_aplha", keys), Some("lora_alpha"));
+        assert_eq!(did_you_mean("LoRA-Alpha", keys), Some("lora_alpha"));
+        assert_eq!(did_you_mean("completely_else", keys), None);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let full = std::io::Error::from_raw_os_error(28);
+        assert_eq!(Error::io("writing", "x", full).kind(), Kind::NoSpace);
+    }
+}

@@ -1,0 +1,1 @@
+//! What others load: PEFT folders, merged Hugging Face folders, model cards.

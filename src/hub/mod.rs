@@ -1,0 +1,1 @@
+//! Finds the files of a model or data set: a local folder, a Hub id, a `.gguf` file.

@@ -1,0 +1,1 @@
+//! Generation: kv cache, sampling, batched decoding, scoring.

@@ -1,0 +1,38 @@
+//! LoRA and QLoRA fine-tuning of Gemma 3, in one binary, on [burn].
+//!
+//! Rooms and the one direction in which they use each other (`tests/it/architecture.rs` keeps it true):
+//!
+//! ```text
+//! cli -> jobs -> {train, infer, export, report} -> adapter -> model -> nn -> ops -> quant
+//!                   |                                           |
+//! data -> text      +-> data                    text, model -> weights -> quant      everything -> error
+//! ```
+//!
+//! A step's data has a name at every stage:
+//! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> hidden -> Loss -> Gradients -> StepEvent -> Checkpoint -> Adapter`.
+
+#![warn(missing_docs)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod adapter;
+pub mod atomic;
+pub mod cli;
+pub mod data;
+pub mod error;
+pub mod export;
+pub mod hub;
+pub mod infer;
+pub mod jobs;
+pub mod model;
+pub mod nn;
+pub mod ops;
+pub mod progress;
+pub mod quant;
+pub mod recipe;
+pub mod report;
+pub mod testkit;
+pub mod text;
+pub mod train;
+pub mod weights;
+
+pub use error::{Error, Result};

@@ -1,0 +1,1 @@
+//! Block formats as pure functions on bytes.

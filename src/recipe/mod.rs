@@ -1,0 +1,1 @@
+//! What the user typed, checked (every problem at once), and made explicit.

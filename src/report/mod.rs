@@ -1,0 +1,1 @@
+//! Sinks of training events: progress, metrics.jsonl, TensorBoard, summary.

@@ -1,0 +1,1 @@
+//! What tests need: tiny models, a tiny tokenizer, a golden reader, tolerances. Not for other use.

@@ -1,0 +1,5 @@
+//! Tokenizer, chat template, supervised spans.
+
+pub mod conversation;
+
+pub use conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized, ToolCall};

@@ -1,0 +1,108 @@
+//! What training tells the outside world. The loop emits events; sinks in `report` print and store them.
+
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One optimiser step, after the update. One line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepEvent {
+    /// Optimiser steps done, counting this one (the first is 1).
+    pub step: u64,
+    /// Passes over the data done, as a fraction.
+    pub epoch: f64,
+    /// Mean negative log-likelihood over the step's supervised tokens, before the update, in nats.
+    pub loss: f64,
+    /// L2 norm over all adapter gradients before clipping.
+    pub grad_norm: f64,
+    /// The learning rate that this update used.
+    pub learning_rate: f64,
+    /// Tokens run through the model in this step.
+    pub tokens: u64,
+    /// Tokens of this step with a loss.
+    pub supervised_tokens: u64,
+    /// Tokens per second of this step.
+    pub tokens_per_second: f64,
+    /// Updates skipped so far because a loss or gradient was not finite.
+    pub skipped: u64,
+}
+
+/// One evaluation. One line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalEvent {
+    /// Optimiser steps done when it ran (0: before training).
+    pub step: u64,
+    /// Passes over the training data done, as a fraction.
+    pub epoch: f64,
+    /// Mean negative log-likelihood over the evaluation data's supervised tokens, in nats.
+    pub eval_loss: f64,
+    /// Supervised tokens it was measured on.
+    pub eval_tokens: u64,
+}
+
+/// A generated answer, for the eye.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleEvent {
+    /// Optimiser steps done when it was generated.
+    pub step: u64,
+    /// The prompt.
+    pub prompt: String,
+    /// What the model said.
+    pub completion: String,
+}
+
+/// Everything the loop says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The loop starts (or resumes) with this much to do.
+    Started {
+        /// Optimiser steps done already (0 unless resumed).
+        step: u64,
+        /// Optimiser steps in all.
+        total_steps: u64,
+    },
+    /// An optimiser step was done.
+    Step(StepEvent),
+    /// The loss or a gradient was not finite, so the update was left out.
+    SkippedStep {
+        /// The step that was left out (its number in [`StepEvent::step`] terms).
+        step: u64,
+        /// Why: which number was not finite.
+        why: String,
+        /// The rows in the step, as `file, row`.
+        rows: Vec<String>,
+    },
+    /// An evaluation was done.
+    Eval(EvalEvent),
+    /// A sample was generated.
+    Sample(SampleEvent),
+    /// A checkpoint was written.
+    Saved {
+        /// Optimiser steps done.
+        step: u64,
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// The loop is over.
+    Finished {
+        /// Optimiser steps done.
+        step: u64,
+    },
+}
+
+/// Receives events, in order, on the training thread.
+pub trait Sink {
+    /// Handles one event.
+    ///
+    /// # Errors
+    /// A sink that cannot store what it must (a full disk) fails the run.
+    fn event(&mut self, event: &Event) -> Result<()>;
+
+    /// Makes everything received so far durable; called before a checkpoint's manifest is written.
+    ///
+    /// # Errors
+    /// As [`Sink::event`].
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! Training: loop, loss, accumulation, optimiser, schedule, clipping, checkpoints, events.
+
+pub mod event;

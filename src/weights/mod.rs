@@ -1,0 +1,1 @@
+//! The one table of tensor names, and the readers of safetensors and GGUF files.
