@@ -6,6 +6,7 @@
 
 pub mod attention;
 pub mod cache;
+pub mod cross_entropy;
 pub mod linear;
 pub mod mask;
 pub mod mlp;

@@ -2,6 +2,9 @@
 
 pub mod backprop;
 pub mod event;
-pub mod loss;
+pub mod memory;
 pub mod optimizer;
+pub mod resume;
+pub mod run;
 pub mod step;
+pub mod tensors;
