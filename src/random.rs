@@ -204,13 +204,13 @@ mod tests {
     #[test]
     fn the_numbers_never_change_between_versions() {
         // A resumed run must draw what the version that wrote its checkpoint drew.
-        assert_eq!(stream(0).next_u64(), 0);
-        assert_eq!(stream(0).uniform_f32(2, -1.0, 1.0), [0.0, 0.0]);
-        assert_eq!(stream(0).normal_f32(3), [0.0, 0.0, 0.0]);
-        assert_eq!(stream(0).dropout_mask(8, 0.5), [0.0; 8]);
+        assert_eq!(stream(0).next_u64(), 10_523_723_175_698_637_934);
+        assert_eq!(stream(0).uniform_f32(2, -1.0, 1.0), [0.140_984_36, 0.318_823_8]);
+        assert_eq!(stream(0).normal_f32(3), [-0.700_673_7, -1.095_119_6, 0.045_434_38]);
+        assert_eq!(stream(0).dropout_mask(8, 0.5), [2.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0, 2.0]);
         let mut order = [0, 1, 2, 3, 4, 5, 6, 7];
         stream(0).shuffle(&mut order);
-        assert_eq!(order, [0; 8]);
+        assert_eq!(order, [1, 6, 2, 5, 3, 0, 7, 4]);
     }
 
     #[test]
