@@ -215,7 +215,7 @@ fn child_that_saves_until_killed() {
 #[test]
 fn killed_at_any_moment_the_newest_checkpoint_is_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let mut moments = crate::train::rng::Rng::new(u64::from(std::process::id())).stream(&[]);
+    let mut moments = crate::random::Rng::new(u64::from(std::process::id())).stream(&[]);
     let mut newest = 0;
     for round in 0..20 {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
