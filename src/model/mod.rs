@@ -1,1 +1,3 @@
 //! Model definitions and the readers of their configurations.
+
+pub mod gemma3;
