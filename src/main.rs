@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The `gemma-tune` command.
 
 use std::process::ExitCode;
@@ -9,3 +10,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     gemma_tune::cli::main()
 }
+=======
+fn main() {}
+>>>>>>> h/hub
