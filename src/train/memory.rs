@@ -1,7 +1,7 @@
 //! How much memory a run will need, from the model's shape and the recipe alone.
 
 use crate::model::gemma3::TextConfig;
-use crate::nn::cross_entropy::{LOSS_CHUNK_BYTES, chunk_rows};
+use crate::nn::cross_entropy::chunk_rows;
 use serde::Serialize;
 
 const F32_BYTES: u64 = 4;
@@ -68,7 +68,6 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     // On the way back one layer's gradients are alive beside what it kept.
     let activation_bytes = inputs + (kept_layers + 1) * layer_bytes;
 
-    let chunk = LOSS_CHUNK_BYTES as u64;
     let rows = (chunk_rows(config.vocab_size) as u64).min(work.tokens);
     let kept = if work.activation_checkpointing { 0 } else { layers * layer_bytes };
     let loss_bytes = inputs + kept + 2 * rows * v * F32_BYTES + 4 * work.tokens * d * F32_BYTES;

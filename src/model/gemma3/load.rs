@@ -62,7 +62,7 @@ impl Loader<'_> {
             num_attention_heads: h,
             num_key_value_heads: g,
             head_dim: e,
-            scaling: self.config.query_pre_attn_scalar.powf(-0.5),
+            scaling: self.config.attention_scale(),
             kind: self.config.layer_types[layer],
             sliding_window: self.config.sliding_window,
         };

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
 
 /// A SentencePiece-like vocabulary, as GGUF files carry Gemma's.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Vocabulary {
     /// The text of each id.
     pub tokens: Vec<String>,
