@@ -27,7 +27,7 @@ pub use manifest::Fingerprint;
 pub use writer::Writer;
 
 use crate::atomic::sync_folder;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use manifest::Manifest;
 use std::fs;
 use std::io::ErrorKind;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Kind;
 use serde_json::json;
 
 fn run(seed: &str) -> Fingerprint {
