@@ -172,8 +172,8 @@ impl State {
         let line = format!("step {}/{} · {status}", event.step, run.total_steps);
         match &self.screen {
             Screen::Terminal(Some(bar)) => {
-                bar.set_message(status);
                 bar.set_position(event.step);
+                bar.set_message(status); // draws both
             }
             Screen::Lines(_) if edge || self.last_line.elapsed() >= self.interval => self.say(&line),
             _ => {}

@@ -27,7 +27,7 @@ pub use manifest::Fingerprint;
 pub use writer::Writer;
 
 use crate::atomic::sync_folder;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use manifest::Manifest;
 use std::fs;
 use std::io::ErrorKind;
@@ -63,8 +63,8 @@ pub fn steps(dir: &Path) -> Result<Vec<u64>> {
 /// A run that means to continue calls [`clean_up`] before.
 ///
 /// # Errors
-/// If `dir` exists and cannot be listed, or a folder in it cannot be read at all. A damaged checkpoint is no error:
-/// the next older one is tried and the damage is told in [`Latest::warnings`].
+/// If `dir` exists and cannot be listed. A checkpoint that is damaged or unreadable is no error: the next older one is
+/// tried, and [`Latest::warnings`] tells why.
 pub fn latest_good(dir: &Path) -> Result<Latest> {
     let mut latest = Latest::default();
     for step in steps(dir)?.into_iter().rev() {
@@ -73,12 +73,9 @@ pub fn latest_good(dir: &Path) -> Result<Latest> {
                 latest.checkpoint = Some(checkpoint);
                 break;
             }
-            Err(error) if error.kind() == Kind::Checkpoint => {
-                latest
-                    .warnings
-                    .push(format!("checkpoint `step-{step}` is damaged and was passed over: {}", error.what()));
-            }
-            Err(error) => return Err(error),
+            Err(error) => latest
+                .warnings
+                .push(format!("checkpoint `step-{step}` cannot be used and was passed over: {}", error.what())),
         }
     }
     Ok(latest)
@@ -86,8 +83,8 @@ pub fn latest_good(dir: &Path) -> Result<Latest> {
 
 /// Deletes the oldest whole checkpoints until `save_total_limit` are left (0 keeps all); returns the deleted steps.
 ///
-/// The newest and those in `keep` (the best one, say) always stay and count towards the limit. Damaged ones neither
-/// count nor are they deleted.
+/// The newest good one and those in `keep` (the best one, say) always stay and count towards the limit. Damaged ones
+/// neither count nor are they deleted.
 ///
 /// # Errors
 /// If `dir` cannot be listed or a folder cannot be deleted.
@@ -95,13 +92,17 @@ pub fn prune(dir: &Path, save_total_limit: usize, keep: &[u64]) -> Result<Vec<u6
     if save_total_limit == 0 {
         return Ok(Vec::new());
     }
+    // What the run would resume from is verified to the last byte, so that a damaged one never displaces it. Hashing
+    // all older ones after every save would be slow: there the lengths must do.
+    let Some(newest) = latest_good(dir)?.checkpoint else { return Ok(Vec::new()) };
     let mut whole = steps(dir)?;
-    // Hashing gigabytes after every save would be slow: here lengths must do, `latest_good` looks at every byte.
-    whole.retain(|&step| Manifest::read(&folder(dir, step)).and_then(|m| m.check_lengths(&folder(dir, step))).is_ok());
-    let newest = whole.last().copied();
+    whole.retain(|&step| {
+        let lengths = |folder: PathBuf| Manifest::read(&folder)?.check_lengths(&folder);
+        step <= newest.step && lengths(folder(dir, step)).is_ok()
+    });
     let mut excess = whole.len().saturating_sub(save_total_limit);
     whole.retain(|step| {
-        let delete = excess > 0 && !keep.contains(step) && Some(*step) != newest;
+        let delete = excess > 0 && !keep.contains(step) && *step != newest.step;
         excess -= usize::from(delete);
         delete
     });

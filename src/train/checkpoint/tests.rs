@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Kind;
 use serde_json::json;
 
 fn run(seed: &str) -> Fingerprint {
@@ -69,7 +70,7 @@ fn a_damaged_checkpoint_is_passed_over_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         save(dir.path(), 10);
         damage(&save(dir.path(), 20));
-        let warning = format!("checkpoint `step-20` is damaged and was passed over: {why}");
+        let warning = format!("checkpoint `step-20` cannot be used and was passed over: {why}");
         assert_eq!(latest(dir.path()), (Some(10), vec![warning]));
     }
 }
@@ -134,6 +135,13 @@ fn pruning_keeps_the_newest_the_best_and_the_damaged() {
     assert_eq!(prune(dir.path(), 1, &[2]).unwrap(), [4]);
     assert_eq!(prune(dir.path(), 1, &[]).unwrap(), [2]);
     assert_eq!(names(dir.path()), ["step-5", "step-6"]);
+
+    // A newest one that only its checksum gives away does not displace the one that the run would resume from.
+    save(dir.path(), 7);
+    save(dir.path(), 8);
+    fs::write(dir.path().join("step-8/adapter.bin"), [9; 8]).unwrap();
+    assert_eq!(prune(dir.path(), 1, &[]).unwrap(), [6]);
+    assert_eq!(names(dir.path()), ["step-5", "step-7", "step-8"]);
 }
 
 #[test]
