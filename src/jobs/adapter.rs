@@ -67,9 +67,9 @@ impl AdapterPlan {
     ///
     /// # Errors
     /// When the adapter that is continued cannot be read or does not fit the model.
-    pub fn create(&self, model: &Gemma3, init_from: Option<&str>, rng: Rng) -> Result<Adapter> {
+    pub fn create(&self, model: &Gemma3, init_from: Option<&Path>, rng: Rng) -> Result<Adapter> {
         match init_from {
-            Some(folder) => Ok(read(Path::new(folder), model)?.0),
+            Some(folder) => Ok(read(folder, model)?.0),
             None => {
                 let options = LoraOptions {
                     r: self.config.r,
@@ -104,8 +104,8 @@ fn from_recipe(keys: &recipe::Adapter) -> AdapterConfig {
 }
 
 /// The configuration of the adapter that is continued; keys given in the recipe must agree with it.
-fn continued(keys: &recipe::Adapter, folder: &str) -> Result<AdapterConfig> {
-    let (config, _) = AdapterConfig::read(Path::new(folder))?;
+fn continued(keys: &recipe::Adapter, folder: &Path) -> Result<AdapterConfig> {
+    let (config, _) = AdapterConfig::read(folder)?;
     let wanted = from_recipe(keys);
     let pairs = [
         ("r", wanted.r == config.r, config.r.to_string()),
@@ -121,7 +121,7 @@ fn continued(keys: &recipe::Adapter, folder: &str) -> Result<AdapterConfig> {
     let contradictions = pairs.into_iter().filter(|(key, agrees, _)| keys.given.contains(*key) && !agrees);
     let problems = contradictions.map(|(key, _, found)| {
         Error::new(Kind::Recipe, format!("`adapter.{key}` contradicts the adapter that `init_from` continues"))
-            .at(Place::Path(Path::new(folder).join(peft::CONFIG_FILE)))
+            .at(Place::Path(folder.join(peft::CONFIG_FILE)))
             .hint(format!("it says {found}; leave the key out to take it over"))
     });
     match Error::many(problems.collect()) {

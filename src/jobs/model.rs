@@ -54,6 +54,19 @@ impl Base {
         Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, encoder })
     }
 
+    /// The model in a line.
+    pub fn describe(&self) -> String {
+        let config = &self.config;
+        let ignored = match self.ignored_keys.len() {
+            0 => String::new(),
+            _ => format!("; config keys without effect here: {}", self.ignored_keys.join(", ")),
+        };
+        format!(
+            "Model: {}: Gemma 3, {} layers of {}, {} words{ignored}",
+            self.name, config.num_hidden_layers, config.hidden_size, config.vocab_size
+        )
+    }
+
     /// Loads the weights; `None` holds them as they are stored.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! What a run writes under `output.dir`.
 
 use crate::error::{Error, Kind, Place, Result};
-use crate::progress::Progress;
 use crate::recipe::{self, Recipe};
 use crate::report::{EveryNth, JsonLines, ProgressBar, Sinks, Summary, TensorBoard, Totals, text};
 use crate::train::checkpoint::{self, Fingerprint, Loaded, RunLock};
@@ -106,6 +105,17 @@ pub struct Kept {
     pub metrics_bytes: u64,
     /// Sums for `summary.json`.
     pub totals: Totals,
+}
+
+impl Kept {
+    /// Reads what a checkpoint kept.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn read(value: serde_json::Value) -> Result<Self> {
+        serde_json::from_value(value)
+            .map_err(|e| Error::new(Kind::Checkpoint, format!("the checkpoint's totals cannot be read: {e}")).caused_by(e))
+    }
 }
 
 /// The open outputs of a run.

@@ -1,27 +1,29 @@
 //! Supervised fine-tuning, from a recipe to an adapter folder.
 
 use crate::data::{self, DataSpec, Dataset, Plan as DataPlan, SourceSpec};
-use crate::error::{Error, Kind, Result};
-use crate::export::{AdapterFolder, Card, check};
-use crate::hub::ModelFiles;
-use crate::jobs::adapter::{AdapterPlan, to_peft};
+use crate::error::{Error, Kind, Place, Result};
+use crate::hub;
+use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::device::{self, Compute};
 use crate::jobs::feed::{Feed, evaluation_batches, largest};
-use crate::jobs::outputs::{self, RunFolder};
-use crate::jobs::{Base, text_source};
+use crate::jobs::outputs::{self, Kept, RunFolder};
+use crate::jobs::{Base, publish};
 use crate::model::gemma3::Gemma3;
+use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
-use crate::recipe::{self, AutoBool, Recipe};
+use crate::recipe::{self, AutoBool, Dtype, Recipe};
 use crate::report::{ProgressBar, Summary, text};
+use crate::text::Encoder;
+use crate::train::backprop::{self, MicroBatch};
 use crate::train::checkpoint::Fingerprint;
-use crate::train::memory::{self, Workload};
+use crate::train::memory::{self, Estimate, Workload};
 use crate::train::optimizer::{Optimizer, Rule};
+use crate::train::resume;
 use crate::train::run::{self, Ending, Plan, Position, State};
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
-use crate::train::{backprop, resume};
 use crate::weights::HostDtype;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 /// How a run was asked for.
@@ -35,48 +37,50 @@ pub struct Options<'a> {
     pub dry_run: bool,
 }
 
-/// Trains what a recipe describes and leaves everything under `output.dir`.
+/// Trains what a recipe describes and leaves everything under `output.dir`. A dry run ends with `None`.
 ///
 /// # Errors
 /// Wrong input before anything is loaded; what goes wrong later leaves the checkpoints that are there.
 pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Option<Ending>> {
     let compute = device::open(options.device)?;
-    let folder = RunFolder::open(Path::new(&recipe.output.dir), options.resume, options.dry_run)?;
+    let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
+    if folder.is_finished() && options.resume {
+        screen.note("This run is finished.");
+        return Ok(Some(Ending::Done));
+    }
 
     let base = Base::open(&recipe.model.base, screen)?;
-    screen.note(&describe_model(&base));
+    screen.note(&base.describe());
     let adapter_plan = AdapterPlan::new(&recipe.adapter, &base.config)?;
-    let data = Data::prepare(recipe, &base, screen)?;
-    let plan = plan(recipe, &base, &adapter_plan, &data)?;
-    let work = workload(recipe, &base, &adapter_plan, &plan, &data);
-    let estimate = memory::estimate(&base.config, &work);
+    let data = Data::prepare(recipe, &base.encoder, screen)?;
+    let (plan, estimate) = plan(recipe, &base, &adapter_plan, &data)?;
     screen.note(&describe_run(&adapter_plan, &data, &plan, &estimate, &compute));
     if options.dry_run {
         return Ok(None);
     }
 
     let model = base.load(held(recipe), &compute.device, screen)?;
-    let fingerprint = fingerprint(recipe, &base, &data);
-    let (mut state, metrics_bytes) = match folder.latest(&fingerprint, screen)? {
+    let adapter = adapter_plan.create(&model, recipe.adapter.init_from.as_deref(), plan.step.rng)?;
+    let rule = rule(&recipe.training);
+    let run = fingerprint(recipe, &base, &data, &compute);
+    let (mut state, kept) = match folder.latest(&run, screen)? {
         Some(checkpoint) => {
-            let fresh = adapter_plan.create(&model, recipe.adapter.init_from.as_deref(), plan.step.rng)?;
-            resume::load(&checkpoint, fresh, rule(&recipe.training))?
+            let (state, kept) = resume::load(&checkpoint, adapter, rule)?;
+            (state, Kept::read(kept)?)
         }
-        None => {
-            let adapter = adapter_plan.create(&model, recipe.adapter.init_from.as_deref(), plan.step.rng)?;
-            let optimizer = Optimizer::new(rule(&recipe.training));
-            (State { adapter, optimizer, position: Position::default(), best_adapter: None }, 0)
-        }
+        None => (State::new(adapter, Optimizer::new(rule)), Kept::default()),
     };
-    let base_loss = state.position.base_loss.map_or_else(|| base_loss(&model, &data), Ok)?;
+    let base_loss = match state.position.base_loss {
+        Some(loss) => loss,
+        None => data.base_loss(&model)?,
+    };
     state.position.base_loss = Some(base_loss);
-    screen.note(&format!("Base model: loss {base_loss:.4} on the first {} training rows", data.first_rows()));
+    screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
 
-    let mut outputs = folder.begin(recipe, &state, metrics_bytes, fingerprint, screen)?;
-    let mut feed = data.feed(recipe);
+    let mut outputs = folder.begin(recipe, state.position.step, kept, run, screen)?;
     let evaluate = |adapter: &_| data.evaluate(&model, adapter);
     let evaluate = data.eval.as_ref().map(|_| &evaluate as &run::Evaluate);
-    let ending = run::run(&model, &mut state, &plan, &mut feed, evaluate, &mut outputs, stop)?;
+    let ending = run::run(&model, &mut state, &plan, &mut data.feed(recipe), evaluate, &mut outputs, stop)?;
     if ending == Ending::Interrupted {
         return Ok(Some(ending));
     }
@@ -85,50 +89,62 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     }
 
     let mut summary = Summary::new(&outputs.totals());
+    summary.base_loss = Some(base_loss);
     summary.estimated_bytes = Some(estimate.total_bytes());
     summary.trainable_parameters = state.adapter.trainable();
     summary.total_parameters = model.parameters() + state.adapter.trainable();
-    summary.base_loss = Some(base_loss);
     summary.seed = recipe.training.seed;
     summary.device = compute.name;
     summary.threads = compute.threads;
     summary.data_hashes = data.hashes();
-    write_adapter(recipe, &base, &adapter_plan, &state, &summary, &folder)?;
+    publish::adapter(recipe, &base, &adapter_plan, &state.adapter, &summary, &folder.path("adapter"))?;
     summary.write(&folder.path("summary.json"))?;
-    outputs.clean_up()?;
     screen.note(&outputs::describe_result(&summary, &folder));
     Ok(Some(ending))
 }
 
 /// The prepared data of a run.
-struct Data {
-    train: Dataset,
-    eval: Option<Dataset>,
-    plan: DataPlan,
+pub struct Data {
+    /// What is trained on.
+    pub train: Dataset,
+    /// What is evaluated on.
+    pub eval: Option<Dataset>,
+    /// How rows become bins.
+    pub plan: DataPlan,
 }
 
 impl Data {
-    fn prepare(recipe: &Recipe, base: &Base, screen: &ProgressBar) -> Result<Self> {
+    /// Prepares the data of a recipe for a model.
+    ///
+    /// # Errors
+    /// When a source cannot be read, or its rows cannot be trained on.
+    pub fn prepare(recipe: &Recipe, encoder: &Encoder, screen: &ProgressBar) -> Result<Self> {
         let keys = &recipe.data;
-        let encoder = base.encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
-        let prepare = |sources: &[recipe::Source]| -> Result<Dataset> {
+        let encoder = encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
+        let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
+        let prepare = |sources: &[recipe::Source]| {
+            let source = |s: &recipe::Source| SourceSpec {
+                path: s.path.clone(),
+                format: s.format,
+                split: s.split.clone(),
+                weight: s.weight,
+            };
             let spec = DataSpec {
-                sources: sources.iter().map(|source| text_source(source, keys.format)).collect(),
+                sources: sources.iter().map(source).collect(),
                 max_length: keys.max_length,
                 on_long: keys.on_long,
                 on_bad_row: keys.on_bad_row,
             };
-            data::prepare(&spec, &encoder, &outputs::cache_dir(), &crate::hub::find_data_for(screen), screen)
+            data::prepare(&spec, &encoder, &outputs::cache_dir(), &find_hub, screen)
         };
-        let train = prepare(&keys.train)?;
         let seed = recipe.training.seed;
-        let (train, eval) = match (keys.eval.is_empty(), keys.eval_fraction > 0.0) {
-            (false, _) => (train, Some(prepare(&keys.eval)?)),
-            (true, true) => {
+        let (train, eval) = match (prepare(&keys.train)?, keys.eval.as_slice()) {
+            (train, []) if keys.eval_fraction > 0.0 => {
                 let (train, eval) = train.split(keys.eval_fraction, seed)?;
                 (train, Some(eval))
             }
-            (true, false) => (train, None),
+            (train, []) => (train, None),
+            (train, sources) => (train, Some(prepare(sources)?)),
         };
         let plan = DataPlan { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
         Ok(Data { train, eval, plan })
@@ -138,9 +154,26 @@ impl Data {
         let keys = &recipe.training;
         Feed::new(&self.train, self.plan, keys.per_device_train_batch_size, keys.gradient_accumulation_steps)
     }
-}
 
-impl Data {
+    /// Optimiser steps in `num_train_epochs` passes; a fraction of a pass counts up.
+    fn steps(&self, keys: &recipe::Training) -> Result<u64> {
+        let (batch, accumulation) = (keys.per_device_train_batch_size, keys.gradient_accumulation_steps);
+        let whole = keys.num_train_epochs.floor();
+        let steps = self.plan.steps(&self.train, whole as u64, batch, accumulation)?;
+        let fraction = keys.num_train_epochs - whole;
+        if fraction == 0.0 {
+            return Ok(steps);
+        }
+        let last = self.plan.epoch(&self.train, whole as u64)?.steps(batch, accumulation);
+        Ok(steps + (fraction * last as f64).ceil() as u64)
+    }
+
+    /// The frozen model's loss on the first training rows: other than expected, the model or the template is wrong.
+    fn base_loss(&self, model: &Gemma3) -> Result<f64> {
+        const BINS: usize = 4;
+        Ok(mean_loss(model, &BaseOnly, evaluation_batches(&self.train, self.plan)?.take(BINS))?.0)
+    }
+
     /// The mean loss over the evaluation data, and its supervised tokens.
     fn evaluate(&self, model: &Gemma3, side: &dyn SidePath) -> Result<(f64, u64)> {
         let Some(eval) = &self.eval else { return Ok((f64::NAN, 0)) };
@@ -171,14 +204,6 @@ pub fn mean_loss(
     Ok((sum / (tokens as f64).max(1.0), tokens))
 }
 
-/// Rows of the training data on which the base model's loss is measured before the first step.
-const BASE_LOSS_BINS: usize = 4;
-
-fn base_loss(model: &Gemma3, data: &Data) -> Result<f64> {
-    let batches = evaluation_batches(&data.train, data.plan)?.take(BASE_LOSS_BINS);
-    Ok(mean_loss(model, &BaseOnly, batches)?.0)
-}
-
 /// How frozen weights are held; `None` is as they are stored.
 pub fn held(recipe: &Recipe) -> Option<HostDtype> {
     match recipe.model.dtype {
@@ -201,7 +226,8 @@ fn rule(keys: &recipe::Training) -> Rule {
     }
 }
 
-fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Result<Plan> {
+/// The steps of the run, and the memory they will need.
+fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Result<(Plan, Estimate)> {
     let Recipe { training: keys, evaluation, output, .. } = recipe;
     let total_steps = match keys.max_steps {
         Some(steps) => steps,
@@ -213,18 +239,26 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
         recipe::Scheduler::Linear => schedule::Kind::Linear,
         recipe::Scheduler::Cosine => schedule::Kind::Cosine,
     };
-    let work = workload(recipe, base, adapter, data, false);
-    let activation_checkpointing = match keys.activation_checkpointing {
+    let (tokens, longest) = largest(&data.train, &data.plan, keys.per_device_train_batch_size);
+    let mut work = Workload {
+        held_bytes: base.held_bytes(held(recipe)),
+        trainable: adapter.trainable(),
+        optimizer_slots: rule(keys).slots() as u64,
+        tokens,
+        longest,
+        activation_checkpointing: false,
+    };
+    work.activation_checkpointing = match keys.activation_checkpointing {
         AutoBool::True => true,
         AutoBool::False => false,
         AutoBool::Auto => memory::checkpointing_is_needed(&base.config, &work, memory::available_bytes()),
     };
-    Ok(Plan {
+    let plan = Plan {
         total_steps,
         schedule: Schedule::new(kind, keys.learning_rate, warmup_steps, total_steps),
         step: StepSettings {
             max_grad_norm: keys.max_grad_norm,
-            activation_checkpointing,
+            activation_checkpointing: work.activation_checkpointing,
             lora_dropout: adapter.config.lora_dropout,
             rng: Rng::new(keys.seed),
         },
@@ -233,5 +267,57 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
         early_stopping_patience: evaluation.early_stopping_patience,
         keep_best: evaluation.load_best_model_at_end,
         save_steps: output.save_steps,
-    })
+    };
+    Ok((plan, memory::estimate(&base.config, &work)))
+}
+
+/// What a run may not change when it is resumed.
+fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Fingerprint {
+    // Where results go and how often they are shown decides nothing about them.
+    let numbers = Recipe { output: recipe::Output { save_steps: 0, ..Default::default() }, ..recipe.clone() };
+    let run = Fingerprint::new()
+        .with("recipe", blake3::hash(numbers.to_yaml().as_bytes()).to_hex().to_string())
+        .with("base model", base.source.fingerprint())
+        .with("training data", data.train.content_hash())
+        .with("device", &compute.name)
+        .with("threads", compute.threads.to_string());
+    match &data.eval {
+        Some(eval) => run.with("evaluation data", eval.content_hash()),
+        None => run,
+    }
+}
+
+/// What will be trained, in a few lines.
+fn describe_run(
+    adapter: &AdapterPlan,
+    data: &Data,
+    plan: &Plan,
+    estimate: &Estimate,
+    compute: &Compute,
+) -> String {
+    let kinds = adapter.selection.kinds.iter().filter(|k| k.matched > 0);
+    let kinds: Vec<String> = kinds.map(|k| format!("{} x {}", k.kind, k.matched)).collect();
+    let stats = data.train.stats();
+    let parts = [
+        ("base", estimate.base_bytes),
+        ("adapter and optimiser", estimate.training_bytes),
+        ("activations", estimate.activation_bytes.max(estimate.loss_bytes)),
+        ("workspace", estimate.workspace_bytes),
+    ];
+    let parts: Vec<String> = parts.iter().map(|(name, size)| format!("{name} {}", text::bytes(*size))).collect();
+    format!(
+        "Adapter: {}; {} trainable parameters\nData: {} rows, {} tokens, {} of them supervised\n\
+         Plan: {} steps on {} with {} threads{}\nMemory: about {} ({})",
+        kinds.join(", "),
+        text::count(adapter.trainable()),
+        text::count(stats.rows),
+        text::count(stats.tokens),
+        text::count(stats.supervised_tokens),
+        text::count(plan.total_steps),
+        compute.name,
+        compute.threads,
+        if plan.step.activation_checkpointing { ", recomputing activations" } else { "" },
+        text::bytes(estimate.total_bytes()),
+        parts.join(", "),
+    )
 }

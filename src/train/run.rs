@@ -62,6 +62,13 @@ pub struct State {
     pub best_adapter: Option<Tensors>,
 }
 
+impl State {
+    /// The state before the first step.
+    pub fn new(adapter: Adapter, optimizer: Optimizer) -> Self {
+        State { adapter, optimizer, position: Position::default(), best_adapter: None }
+    }
+}
+
 /// The steps of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {

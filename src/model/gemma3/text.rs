@@ -88,6 +88,16 @@ impl Gemma3 {
         self.embed_tokens.bytes() + head + linears
     }
 
+    /// Values in all frozen weights and norms.
+    pub fn parameters(&self) -> u64 {
+        let count = |weight: &Weight| weight.dims().iter().map(|&n| n as u64).product::<u64>();
+        let head = if self.config.tie_word_embeddings { 0 } else { count(&self.lm_head) };
+        let linears: u64 = self.sites().iter().map(|s| count(&self.linear(s.layer, s.projection).weight)).sum();
+        let (d, e) = (self.config.hidden_size as u64, self.config.head_dim as u64);
+        let norms = d + self.layers.len() as u64 * (4 * d + 2 * e);
+        count(&self.embed_tokens) + head + linears + norms
+    }
+
     /// Prepares rotations and masks for whole sequences.
     pub fn batch(&self, segments: &Segments) -> Batch {
         let (local, global) = self.rope(&segments.positions());
