@@ -1,0 +1,17 @@
+//! PEFT adapter folders: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! ```text
+//! y = x W^T + s (x A^T) B^T        A: [r, in], B: [out, r], s = lora_alpha / r
+//! ```
+//!
+//! # Source
+//! PEFT 0.21.2, `tuners/lora` and `utils/save_and_load.py`; `scripts/make_export_goldens.py` makes the fixtures.
+
+mod config;
+mod reader;
+mod refusals;
+mod tensors;
+
+pub use config::{AdapterConfig, CONFIG_FILE, Scaling};
+pub use reader::{Adapter, ModuleShape};
+pub use tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE};
