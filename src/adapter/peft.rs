@@ -11,7 +11,9 @@ mod config;
 mod reader;
 mod refusals;
 mod tensors;
+#[cfg(test)]
+pub(crate) mod testing;
 
-pub use config::{AdapterConfig, CONFIG_FILE, Scaling};
-pub use reader::{Adapter, ModuleShape};
+pub use config::{AdapterConfig, CONFIG_FILE, Patterns};
+pub use reader::{ModuleShape, PeftAdapter};
 pub use tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE};

@@ -36,3 +36,39 @@ impl AdapterFolder<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::peft::PeftAdapter;
+    use crate::adapter::peft::testing::{golden, shapes};
+    use crate::error::{Error, Kind};
+    use std::fs;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_later_adapter_replaces_an_earlier_one() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("adapter");
+        let card = Card { name: "tiny".into(), base_model: "tiny/text".into(), ..Card::default() };
+        let tokenizer = |to: &Path| atomic::write(&to.join("tokenizer.json"), b"{}");
+        for name in ["text-lora", "text-dora"] {
+            let adapter = PeftAdapter::read(&golden(name), &shapes()).unwrap();
+            let folder =
+                AdapterFolder { config: &adapter.config, tensors: &adapter.tensors, multimodal: false, card: &card };
+            folder.write(&dir, tokenizer).unwrap();
+            assert_eq!(PeftAdapter::read(&dir, &shapes()).unwrap(), adapter);
+            assert_eq!(names(&dir), ["README.md", CONFIG_FILE, "adapter_model.safetensors", "tokenizer.json"]);
+            let failed = folder.write(&dir, |_| Err(Error::new(Kind::NoSpace, "full")));
+            assert_eq!(failed.unwrap_err().kind(), Kind::NoSpace);
+            assert_eq!(PeftAdapter::read(&dir, &shapes()).unwrap(), adapter);
+        }
+        assert_eq!(names(root.path()), ["adapter"]);
+    }
+}

@@ -36,7 +36,7 @@ pub fn merge_into(weight: &mut [f32], [outputs, inputs]: [usize; 2], module: &Mo
     }
     let (a, b) = (module.a.to_f32(), module.b.to_f32());
     let magnitude = module.magnitude.as_ref().map(|m| m.to_f32());
-    let scale = module.scale as f32;
+    let scaling = module.scaling as f32;
     weight.par_chunks_mut(inputs).zip(b.par_chunks(r)).enumerate().for_each_init(
         || vec![0.0f32; inputs],
         |delta, (output, (row, b_row))| {
@@ -47,7 +47,7 @@ pub fn merge_into(weight: &mut [f32], [outputs, inputs]: [usize; 2], module: &Mo
                 }
             }
             for (w, d) in row.iter_mut().zip(delta.iter()) {
-                *w += scale * d;
+                *w += scaling * d;
             }
             if let Some(magnitude) = &magnitude {
                 let norm = row.iter().map(|w| f64::from(*w) * f64::from(*w)).sum::<f64>().sqrt();
@@ -81,7 +81,7 @@ mod tests {
             a: tensor(&[2, 3], &[1.0, 2.0, 3.0, 0.0, -1.0, 4.0]),
             b: tensor(&[2, 2], &[1.0, 2.0, -1.0, 0.5]),
             magnitude: None,
-            scale: 0.5,
+            scaling: 0.5,
         }
     }
 

@@ -189,10 +189,10 @@ impl AdapterConfig {
     ///
     /// # Errors
     /// A key of `rank_pattern` or `alpha_pattern` that is not a valid expression.
-    pub fn scaling(&self) -> Result<Scaling> {
+    pub fn patterns(&self) -> Result<Patterns> {
         let ranks = self.rank_pattern.iter().map(|(key, r)| Ok((tail_match("rank_pattern", key)?, *r)));
         let alphas = self.alpha_pattern.iter().map(|(key, alpha)| Ok((tail_match("alpha_pattern", key)?, *alpha)));
-        Ok(Scaling {
+        Ok(Patterns {
             r: self.r,
             lora_alpha: self.lora_alpha,
             use_rslora: self.use_rslora,
@@ -204,7 +204,7 @@ impl AdapterConfig {
 
 /// Ranks and scales of single modules, by PEFT's pattern rules.
 #[derive(Debug, Clone)]
-pub struct Scaling {
+pub struct Patterns {
     r: usize,
     lora_alpha: f64,
     use_rslora: bool,
@@ -212,14 +212,14 @@ pub struct Scaling {
     alphas: Vec<(Regex, f64)>,
 }
 
-impl Scaling {
+impl Patterns {
     /// The rank of the module at `path`.
     pub fn rank(&self, path: &str) -> usize {
         self.ranks.iter().find(|(regex, _)| regex.is_match(path)).map_or(self.r, |(_, r)| *r)
     }
 
     /// The factor `s` in `y = x W^T + s (x A^T) B^T` of the module at `path`: `alpha / r`, or `alpha / sqrt(r)`.
-    pub fn scale(&self, path: &str) -> f64 {
+    pub fn scaling(&self, path: &str) -> f64 {
         let alpha = self.alphas.iter().find(|(regex, _)| regex.is_match(path)).map_or(self.lora_alpha, |(_, a)| *a);
         let r = self.rank(path) as f64;
         if self.use_rslora { alpha / r.sqrt() } else { alpha / r }

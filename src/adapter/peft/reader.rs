@@ -6,6 +6,7 @@ use crate::adapter::target::matcher;
 use crate::error::{Error, Kind, Place, Result};
 use crate::weights::HostTensor;
 use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, Spelling, TensorId, parse_peft_key, peft_key};
+use crate::weights::safetensors_file::SafetensorsFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -24,16 +25,16 @@ pub struct ModuleShape {
 
 /// An adapter folder, read and checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Adapter {
+pub struct PeftAdapter {
     /// Its settings.
     pub config: AdapterConfig,
-    /// Its tensors, as stored, with each module's scale.
+    /// Its tensors, as stored, with each module's scaling.
     pub tensors: AdapterTensors,
     /// Settings that were present and not used.
     pub ignored: Vec<String>,
 }
 
-impl Adapter {
+impl PeftAdapter {
     /// Reads the adapter folder `dir` for a model whose projections are `model`.
     ///
     /// Keys may be spelt for a text-only or a multimodal model, whichever `model` is.
@@ -45,21 +46,9 @@ impl Adapter {
         let (config, mut ignored) = AdapterConfig::read(dir)?;
         let path = dir.join(TENSORS_FILE);
         let file = open(dir, &path)?;
-        fn open(_: &Path, _: &Path) -> Result<F> {
-            Ok(F)
-        }
-        struct F;
-        impl F {
-            fn names(&self) -> Vec<String> {
-                vec![]
-            }
-            fn read(&self, _: &str, _: &[usize]) -> Result<HostTensor> {
-                todo!()
-            }
-        }
         let at = |error: Error| error.or_at(Place::Path(path.clone()));
 
-        let contents = Contents::sort(file.names(), model);
+        let contents = Contents::sort(file.header().tensors.iter().map(|entry| entry.name.clone()).collect(), model);
         let Some(spelling) = contents.spelling else {
             let what = "the file holds no adapter tensor of a Gemma 3 language model";
             let hint = contents
@@ -70,36 +59,26 @@ impl Adapter {
         };
         let wanted = contents.wanted(&config, model, spelling, &mut ignored);
         let mut problems = contents.problems(&config, &wanted, spelling);
-        let scaling = config.scaling().map_err(at)?;
+        let patterns = config.patterns().map_err(at)?;
 
         let mut tensors = AdapterTensors::default();
         for shape in model.iter().filter(|shape| wanted.contains(&(shape.layer, shape.projection))) {
-            let id = (shape.layer, shape.projection);
-            let module_path = module_path(spelling, shape.layer, shape.projection);
-            let r = scaling.rank(&module_path);
-            let mut read = |part: &'static str, expected: &[usize]| -> Option<HostTensor> {
-                let name = contents.keys.get(&(id, part))?;
-                match file.read(name, expected) {
-                    Ok(tensor) => match not_finite(name, &tensor) {
-                        None => return Some(tensor),
-                        Some(what) => problems.push(
-                            Error::new(Kind::Adapter, what).hint("the run that wrote it had diverged; train again"),
-                        ),
-                    },
-                    Err(error) => problems.push(error),
-                }
-                None
-            };
-            let a = read(LORA_A, &[r, shape.in_features]);
-            let b = read(LORA_B, &[shape.out_features, r]);
-            let magnitude = if config.use_dora { read(LORA_MAGNITUDE, &[shape.out_features]) } else { None };
-            if let (Some(a), Some(b)) = (a, b) {
-                tensors.modules.insert(id, ModuleTensors { a, b, magnitude, scale: scaling.scale(&module_path) });
+            let path = module_path(spelling, shape.layer, shape.projection);
+            let module = contents.module(&file, shape, patterns.rank(&path), config.use_dora, &mut problems);
+            if let Some((a, b, magnitude)) = module {
+                let module = ModuleTensors { a, b, magnitude, scaling: patterns.scaling(&path) };
+                tensors.modules.insert((shape.layer, shape.projection), module);
             }
+        }
+        // The wrong model makes every tensor wrong: a few say as much as all.
+        const SHOWN: usize = 8;
+        if problems.len() > SHOWN {
+            let more = problems.split_off(SHOWN).len();
+            problems.push(Error::new(Kind::Adapter, format!("{more} more problems like these")));
         }
         match Error::many(problems.into_iter().map(at).collect()) {
             Some(error) => Err(error),
-            None => Ok(Adapter { config, tensors, ignored }),
+            None => Ok(PeftAdapter { config, tensors, ignored }),
         }
     }
 }
@@ -164,6 +143,35 @@ impl Contents {
         }
     }
 
+    /// Reads A, B and the magnitudes of one module; what is missing was told already, what is wrong is added.
+    fn module(
+        &self,
+        file: &SafetensorsFile,
+        shape: &ModuleShape,
+        r: usize,
+        use_dora: bool,
+        problems: &mut Vec<Error>,
+    ) -> Option<(HostTensor, HostTensor, Option<HostTensor>)> {
+        let mut read = |part: &'static str, expected: &[usize]| -> Option<HostTensor> {
+            let name = self.keys.get(&((shape.layer, shape.projection), part))?;
+            match file.read(name, expected, None) {
+                Ok(tensor) => match not_finite(name, &tensor) {
+                    None => return Some(tensor),
+                    Some(what) => {
+                        let hint = "the run that wrote it had diverged, or the file is damaged";
+                        problems.push(Error::new(Kind::Adapter, what).hint(hint));
+                    }
+                },
+                Err(error) => problems.push(error),
+            }
+            None
+        };
+        let a = read(LORA_A, &[r, shape.in_features]);
+        let b = read(LORA_B, &[shape.out_features, r]);
+        let magnitude = if use_dora { read(LORA_MAGNITUDE, &[shape.out_features]) } else { None };
+        Some((a?, b?, magnitude))
+    }
+
     /// What is missing, doubled or unexpected.
     fn problems(&self, config: &AdapterConfig, wanted: &BTreeSet<Id>, spelling: Spelling) -> Vec<Error> {
         let parts: &[&'static str] =
@@ -210,6 +218,19 @@ impl Contents {
     }
 }
 
+/// Opens the tensors of the adapter folder `dir`.
+fn open(dir: &Path, path: &Path) -> Result<SafetensorsFile> {
+    if path.is_file() {
+        return SafetensorsFile::open(path);
+    }
+    let error = Error::new(Kind::Adapter, format!("no `{TENSORS_FILE}` in this folder")).at_path(dir);
+    Err(if dir.join("adapter_model.bin").is_file() {
+        error.hint("`adapter_model.bin` is in Python's pickle format, which can run code; save it again as safetensors with PEFT")
+    } else {
+        error.hint("the copy is incomplete: an adapter folder holds this file beside `adapter_config.json`")
+    })
+}
+
 /// The path of a module as PEFT saw it: `model.layers.0.self_attn.q_proj`.
 fn module_path(spelling: Spelling, layer: usize, projection: Projection) -> String {
     let mut path = spelling.name(&TensorId::Projection(layer, projection));
@@ -229,3 +250,6 @@ fn listed(state: &str, names: &[String], hint: &str) -> Option<Error> {
     };
     Some(Error::new(Kind::Adapter, what).hint(hint))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 //! The tensors of an adapter, by the linear layer that they adapt.
 
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::{Error, Kind, Result};
 use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, peft_key};
-use crate::weights::{HostData, HostTensor, write_safetensors};
+use crate::weights::safetensors_file::{FORMAT_PT, TensorSpec, write_streamed};
+use crate::weights::{HostData, HostTensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,7 +20,7 @@ pub struct ModuleTensors {
     /// DoRA's magnitudes, `[out]`.
     pub magnitude: Option<HostTensor>,
     /// The factor `s` of `s B A`. Not stored in the file: it follows from the configuration.
-    pub scale: f64,
+    pub scaling: f64,
 }
 
 impl ModuleTensors {
@@ -48,22 +49,23 @@ impl AdapterTensors {
     /// # Errors
     /// Every tensor that holds a number that is not finite; a full disk.
     pub fn write(&self, dir: &Path, multimodal: bool) -> Result<()> {
-        let named: Vec<(String, &HostTensor)> = self
-            .modules
-            .iter()
-            .flat_map(|((layer, projection), module)| {
-                module.parts().map(move |(part, t)| (peft_key(multimodal, *layer, *projection, part), t))
-            })
-            .collect();
-        let bad = named.iter().filter_map(|(name, tensor)| not_finite(name, tensor));
-        let bad = bad.map(|what| {
+        let mut named: BTreeMap<String, &HostTensor> = BTreeMap::new();
+        for ((layer, projection), module) in &self.modules {
+            named.extend(module.parts().map(|(part, t)| (peft_key(multimodal, *layer, *projection, part), t)));
+        }
+        let diverged = named.iter().filter_map(|(name, tensor)| not_finite(name, tensor)).map(|what| {
             Error::new(Kind::NonFinite, what)
+                .at_path(dir)
                 .hint("training diverged; continue from an older checkpoint with a lower `learning_rate`")
         });
-        if let Some(error) = Error::many(bad.collect()) {
-            return Err(error.or_at(Place::Path(dir.into())));
+        if let Some(error) = Error::many(diverged.collect()) {
+            return Err(error);
         }
-        write_safetensors(&dir.join(TENSORS_FILE), named)
+        let specs: Vec<TensorSpec> = named.iter().map(|(name, tensor)| TensorSpec::of(name, tensor)).collect();
+        write_streamed(&dir.join(TENSORS_FILE), &specs, FORMAT_PT, |spec| match named.get(&spec.name) {
+            Some(tensor) => Ok((*tensor).clone()),
+            None => Err(Error::new(Kind::Run, format!("no tensor `{}` to write", spec.name))),
+        })
     }
 }
 

@@ -28,13 +28,13 @@ fn what_peft_wrote_is_read_in_full() {
     assert_eq!(config.base_model_name_or_path.as_deref(), Some("tiny/text"));
     let TargetModules::Names(names) = &config.target_modules else { panic!("{:?}", config.target_modules) };
     assert_eq!(names.len(), 14);
-    let scaling = config.scaling().unwrap();
-    assert_eq!(scaling.rank("model.layers.0.self_attn.q_proj"), 3);
-    assert_eq!(scaling.rank("model.layers.1.mlp.up_proj"), 1);
-    assert_eq!(scaling.rank("model.layers.11.mlp.up_proj"), 2);
-    assert_eq!(scaling.scale("model.layers.0.self_attn.v_proj"), 4.5);
-    assert_eq!(scaling.scale("model.layers.1.self_attn.v_proj"), 2.0);
-    assert_eq!(scaling.scale("model.layers.1.mlp.up_proj"), 4.0);
+    let patterns = config.patterns().unwrap();
+    assert_eq!(patterns.rank("model.layers.0.self_attn.q_proj"), 3);
+    assert_eq!(patterns.rank("model.layers.1.mlp.up_proj"), 1);
+    assert_eq!(patterns.rank("model.layers.11.mlp.up_proj"), 2);
+    assert_eq!(patterns.scaling("model.layers.0.self_attn.v_proj"), 4.5);
+    assert_eq!(patterns.scaling("model.layers.1.self_attn.v_proj"), 2.0);
+    assert_eq!(patterns.scaling("model.layers.1.mlp.up_proj"), 4.0);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn what_is_written_has_the_keys_and_the_values_of_peft() {
 #[test]
 fn rslora_divides_by_the_root() {
     let config = AdapterConfig { use_rslora: true, ..AdapterConfig::new(16, 8.0, TargetModules::AllLinear) };
-    assert_eq!(config.scaling().unwrap().scale("x"), 2.0);
+    assert_eq!(config.patterns().unwrap().scaling("x"), 2.0);
 }
 
 #[test]
