@@ -53,9 +53,8 @@ fn module(model: &Gemma3, site: Site, options: LoraOptions, rng: Rng) -> LoraMod
     let weight = &model.linear(layer, projection).weight;
     let name = TensorId::Projection(layer, projection).hf();
     let mut random = rng.stream(&[Label::Purpose("lora_A"), Label::Module(&name)]);
-    let tensor = |values: Vec<f32>, shape: [usize; 2]| {
-        Tensor::<2>::from_data(TensorData::new(values, shape), &model.device)
-    };
+    let tensor =
+        |values: Vec<f32>, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values, shape), &model.device);
     let zeros = Tensor::zeros([out_features, options.r], &model.device);
     let elements = options.r * in_features;
     let scaling = options.scaling();

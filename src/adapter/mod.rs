@@ -2,7 +2,9 @@
 
 pub mod init;
 pub mod lora;
+pub mod peft;
 pub mod pissa;
+pub mod target;
 
 pub use init::{Init, LoraOptions};
 pub use lora::{Adapter, Dropout, LoraModule, TrainedLayer};
