@@ -176,7 +176,7 @@ fn module_path(site: &Site, multimodal: bool) -> String {
 /// When it cannot be read or does not fit the model.
 pub fn read(folder: &Path, model: &Gemma3) -> Result<(Adapter, AdapterConfig)> {
     let all = sites(&model.config);
-    let read = peft::Adapter::read(folder, &module_shapes(&all))?;
+    let read = peft::PeftAdapter::read(folder, &module_shapes(&all))?;
     let modules = all.into_iter().filter_map(|site| {
         let tensors = read.tensors.modules.get(&(site.layer, site.projection))?;
         Some(LoraModule {

@@ -3,6 +3,7 @@
 pub mod adapter;
 pub mod answer;
 pub mod device;
+pub mod doctor;
 pub mod evaluate;
 pub mod feed;
 pub mod inspect;
