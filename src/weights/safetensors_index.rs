@@ -151,4 +151,18 @@ mod tests {
             assert!(parse(json.as_bytes()).is_err(), "{json}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_passes_stays_in_the_folder(at in proptest::prelude::any::<proptest::sample::Index>(), byte: u8) {
+            let mut json = br#"{"metadata": {}, "weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}"#.to_vec();
+            let at = at.index(json.len());
+            json[at] = byte;
+            if let Ok(index) = parse(&json) {
+                for shard in index.shards() {
+                    assert_eq!(Path::new(shard).file_name().and_then(|name| name.to_str()), Some(shard));
+                }
+            }
+        }
+    }
 }
