@@ -16,13 +16,13 @@
 
 pub mod adapter;
 pub mod atomic;
-//JOBS pub mod cli;
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod export;
 pub mod hub;
 pub mod infer;
-//JOBS pub mod jobs;
+pub mod jobs;
 pub mod model;
 pub mod nn;
 pub mod ops;

@@ -3,6 +3,7 @@
 use super::args::RecipeArgs;
 use crate::error::Result;
 use crate::recipe;
+use crate::report::ProgressBar;
 
 /// Arguments of `recipe`.
 #[derive(clap::Args)]
@@ -33,7 +34,7 @@ impl Args {
         match self.verb {
             Verb::Check(args) => {
                 args.load()?;
-                crate::report::note(&format!("{}: no problems", args.recipe.display()));
+                ProgressBar::stderr().note(&format!("{}: no problems", args.recipe.display()));
                 Ok(())
             }
             Verb::Show { recipe, json: true } => super::print_json(&recipe.load()?),

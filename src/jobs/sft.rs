@@ -1,7 +1,7 @@
 //! Supervised fine-tuning, from a recipe to an adapter folder.
 
 use crate::data::{self, DataSpec, Dataset, Plan as DataPlan, SourceSpec};
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::Result;
 use crate::hub;
 use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::device::{self, Compute};
@@ -19,7 +19,7 @@ use crate::train::checkpoint::Fingerprint;
 use crate::train::memory::{self, Estimate, Workload};
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::resume;
-use crate::train::run::{self, Ending, Plan, Position, State};
+use crate::train::run::{self, Ending, Plan, State};
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
 use crate::weights::HostDtype;

@@ -62,6 +62,12 @@ impl ProgressBar {
         Self::new(Screen::Lines(Box::new(out)), interval)
     }
 
+    /// Says something to the user, above the bar or as lines of the log.
+    pub fn note(&self, text: &str) {
+        let mut state = self.state();
+        text.lines().for_each(|line| state.say(line));
+    }
+
     fn new(screen: Screen, interval: Duration) -> Self {
         ProgressBar(Arc::new(Mutex::new(State { screen, work: None, run: None, last_line: Instant::now(), interval })))
     }

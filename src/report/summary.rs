@@ -97,6 +97,8 @@ pub struct Summary {
     pub tokens_per_second: Option<f64>,
     /// The process's largest resident memory, where the system tells ([`peak_rss_bytes`]).
     pub peak_rss_bytes: Option<u64>,
+    /// Loss of the frozen model on the first training rows, measured before the first step.
+    pub base_loss: Option<f64>,
     /// The peak that the estimate before the run gave.
     pub estimated_bytes: Option<u64>,
     /// Parameters that train.
@@ -123,6 +125,7 @@ impl Summary {
             tokens_per_second: finite(totals.tokens as f64 / totals.step_seconds),
             totals,
             peak_rss_bytes: peak_rss_bytes(),
+            base_loss: None,
             estimated_bytes: None,
             trainable_parameters: 0,
             total_parameters: 0,

@@ -1,3 +1,5 @@
-//! What tests need: a golden reader and tolerances. Not for other use; it panics where a test should fail.
+//! What tests need: a tiny tokenizer, a golden reader and tolerances. Not for other use; it panics where a test should
+//! fail.
 
 pub mod golden;
+pub mod tokenizer;

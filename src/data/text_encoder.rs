@@ -2,7 +2,7 @@
 
 use super::row::{Encode, Row, supervise_after};
 use crate::error::Result;
-use crate::text::{Conversation, Encoder, Tokenized};
+use crate::text::{Encoder, Tokenized};
 
 impl Encode for Encoder {
     fn encode(&self, row: &Row) -> Result<Tokenized> {
@@ -11,8 +11,7 @@ impl Encode for Encoder {
             Row::Completion { prompt, completion } => {
                 let mut full = prompt.clone();
                 full.messages.extend(completion.iter().cloned());
-                let prompt = self.encode_messages(prompt)?;
-                Ok(supervise_after(self.encode_conversation(&full)?, &prompt))
+                Ok(supervise_after(self.encode_conversation(&full)?, &self.encode_conversation(prompt)?))
             }
             Row::PromptCompletion { prompt, completion } => self.encode_prompt_completion(prompt, completion),
             Row::Text(text) => self.encode_text(text),
@@ -29,6 +28,6 @@ impl Encode for Encoder {
     }
 
     fn vocab_size(&self) -> usize {
-        Encoder::vocab_size(self)
+        Encoder::vocab_size(self).unwrap_or(i32::MAX as usize)
     }
 }
