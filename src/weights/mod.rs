@@ -1,25 +1,41 @@
-//! stub
-#![allow(missing_docs)]
-pub mod names {
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-    pub enum Projection { Q, K, V, O, Gate, Up, Down }
-    impl Projection { pub const ALL: [Projection; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
-      pub fn hf(self) -> &'static str { ["self_attn.q_proj","self_attn.k_proj","self_attn.v_proj","self_attn.o_proj","mlp.gate_proj","mlp.up_proj","mlp.down_proj"][self as usize] } }
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub enum LayerNorm { InputLayernorm, PostAttentionLayernorm, PreFeedforwardLayernorm, PostFeedforwardLayernorm, QNorm, KNorm }
-    impl LayerNorm { pub fn hf(self) -> &'static str { ["input_layernorm","post_attention_layernorm","pre_feedforward_layernorm","post_feedforward_layernorm","self_attn.q_norm","self_attn.k_norm"][self as usize] } }
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub enum TensorId { EmbedTokens, Norm, LmHead, Projection(usize, Projection), LayerNorm(usize, LayerNorm) }
-    impl TensorId { pub fn hf(&self) -> String { match self { Self::EmbedTokens => "model.embed_tokens.weight".into(), Self::Norm => "model.norm.weight".into(), Self::LmHead => "lm_head.weight".into(), Self::Projection(l,p) => format!("model.layers.{l}.{}.weight", p.hf()), Self::LayerNorm(l,p) => format!("model.layers.{l}.{}.weight", p.hf()) } } }
+//! The one table of tensor names, and the readers of safetensors and GGUF files.
+//!
+//! [`Source`] reads a model's tensors, one at a time, from either kind of file.
+
+#[cfg(target_endian = "big")]
+compile_error!("safetensors and GGUF files are little endian, and tensors move between file and memory in bulk");
+
+mod convert;
+pub mod gguf;
+mod host;
+mod mapped;
+pub mod names;
+pub mod safetensors_file;
+mod safetensors_folder;
+pub mod safetensors_index;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use host::{HostData, HostDtype, HostTensor};
+pub use safetensors_folder::SafetensorsFolder;
+pub use source::{Source, TensorInfo};
+
+use crate::error::{Error, Kind};
+
+/// What a file that ends too early or does not add up usually is.
+const DAMAGED: &str = "a truncated download, or a damaged file: fetch it again";
+
+/// A problem with a weights file.
+fn wrong(what: impl Into<String>) -> Error {
+    Error::new(Kind::Weights, what)
 }
-#[derive(Debug, Clone)] pub enum HostData { F32(Vec<f32>), BF16(Vec<half::bf16>), F16(Vec<half::f16>) }
-#[derive(Debug, Clone, Copy, PartialEq, Eq)] pub enum HostDtype { F32, BF16, F16 }
-#[derive(Debug, Clone)] pub struct HostTensor { pub shape: Vec<usize>, pub data: HostData }
-pub struct Source(Vec<u8>);
-impl Source {
-    pub fn open_folder(p: &std::path::Path) -> crate::Result<Self> { Ok(Source(std::fs::read(p.join("model.safetensors")).unwrap())) }
-    pub fn read(&self, id: &names::TensorId, _shape: &[usize], _held: Option<HostDtype>) -> crate::Result<HostTensor> {
-        let st = safetensors::SafeTensors::deserialize(&self.0).unwrap(); let t = st.tensor(&id.hf()).unwrap();
-        Ok(HostTensor { shape: t.shape().to_vec(), data: HostData::F32(t.data().chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect()) })
+
+/// Refuses a tensor whose shape is not the one that the model's config asks for.
+fn check_shape(name: &str, expected: &[usize], found: &[usize]) -> crate::Result<()> {
+    if expected == found {
+        return Ok(());
     }
+    Err(wrong(format!("tensor `{name}`: expected {expected:?}, found {found:?}"))
+        .hint("the weights and the model's config belong to different models"))
 }
