@@ -16,9 +16,6 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-# PEFT 0.21 itself calls something that transformers 5.23 renames: no fault of the folder's.
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-
 logged = []
 
 
@@ -43,6 +40,7 @@ def main():
     logging.getLogger("transformers").addHandler(Collect())
     with warnings.catch_warnings(record=True) as warned, torch.no_grad():
         warnings.simplefilter("always")
+        # PEFT 0.21 itself uses a name that transformers 5.23 is about to change: no fault of the folder's.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
         model = load(base, dtype=torch.float32)
         torch.manual_seed(0)
@@ -61,9 +59,10 @@ def main():
         print(f"adapter: {len(tensors)} tensors; changes logits by up to {(adapted - before).abs().max():.3g} of {scale:.3g}")
         if merged:
             other = load(merged)
-            bar = 1e-5 if other.dtype == torch.float32 else 0.1
+            dtype = other.dtype
+            bar = 1e-5 if dtype == torch.float32 else 0.1
             gap = (other.float()(input_ids=ids).logits - adapted).abs().max().item() / scale
-            print(f"merged ({other.dtype}): relative gap to the adapter {gap:.3g}, at most {bar:g}")
+            print(f"merged ({dtype}): relative gap to the adapter {gap:.3g}, at most {bar:g}")
             assert gap <= bar
             theirs = model.merge_and_unload().state_dict()
             ours = other.state_dict()

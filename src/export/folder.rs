@@ -72,10 +72,10 @@ fn replace(dir: &Path, parent: &Path, fresh: tempfile::TempDir) -> std::io::Resu
         old = Some((aside, kept));
     }
     if let Err(error) = fs::rename(fresh.path(), dir) {
-        if let Some((aside, kept)) = old {
-            if fs::rename(&kept, dir).is_err() {
-                let _ = aside.keep(); // the only copy: better a stray folder than none
-            }
+        if let Some((aside, kept)) = old
+            && fs::rename(&kept, dir).is_err()
+        {
+            let _ = aside.keep(); // the only copy: better a stray folder than none
         }
         return Err(error);
     }

@@ -184,7 +184,7 @@ pub fn read(folder: &Path, model: &Gemma3) -> Result<(Adapter, AdapterConfig)> {
             a: matrix(&tensors.a, &model.device),
             b: matrix(&tensors.b, &model.device),
             magnitude: tensors.magnitude.as_ref().map(|m| matrix(m, &model.device)),
-            scaling: tensors.scale,
+            scaling: tensors.scaling,
             subtracted: None,
         })
     });
@@ -230,7 +230,7 @@ pub fn to_peft(adapter: &Adapter, config: &AdapterConfig) -> (AdapterTensors, Ad
             let values = host(m);
             HostTensor { shape: vec![values.shape.iter().product()], ..values }
         });
-        let entry = ModuleTensors { a: host(a), b: host(b), magnitude, scale: module.scaling };
+        let entry = ModuleTensors { a: host(a), b: host(b), magnitude, scaling: module.scaling };
         tensors.modules.insert((module.site.layer, module.site.projection), entry);
     }
     let mut config = config.clone();

@@ -30,7 +30,10 @@ pub fn merge(
             let path = dir.join("config.json");
             std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?
         }
-        ModelFiles::Gguf { .. } => base.config.to_hf_json(dtype.name()),
+        ModelFiles::Gguf { .. } => {
+            let name = if dtype == HostDtype::F32 { "float32" } else { "bfloat16" };
+            format!("{:#}\n", base.config.to_hf_json(name))
+        }
     };
     let small_files = |into: &Path| match &base.files {
         ModelFiles::Folder { dir, .. } => companions::copy_companions(dir, into).map(|_| ()),

@@ -1,5 +1,6 @@
 //! Supervised fine-tuning, from a recipe to an adapter folder.
 
+use crate::adapter::Adapter;
 use crate::data::{self, DataSpec, Dataset, Plan as DataPlan, SourceSpec};
 use crate::error::Result;
 use crate::hub;
@@ -78,7 +79,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
 
     let mut outputs = folder.begin(recipe, state.position.step, kept, run, screen)?;
-    let evaluate = |adapter: &_| data.evaluate(&model, adapter);
+    let evaluate = |adapter: &Adapter| data.evaluate(&model, adapter);
     let evaluate = data.eval.as_ref().map(|_| &evaluate as &run::Evaluate);
     let ending = run::run(&model, &mut state, &plan, &mut data.feed(recipe), evaluate, &mut outputs, stop)?;
     if ending == Ending::Interrupted {
@@ -273,10 +274,11 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
 
 /// What a run may not change when it is resumed.
 fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Fingerprint {
-    // Where results go and how often they are shown decides nothing about them.
-    let numbers = Recipe { output: recipe::Output { save_steps: 0, ..Default::default() }, ..recipe.clone() };
+    // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early.
+    let Recipe { model, adapter, data: rows, training, evaluation, output: _ } = recipe;
+    let numbers = format!("{model:?} {adapter:?} {rows:?} {training:?} {evaluation:?}");
     let run = Fingerprint::new()
-        .with("recipe", blake3::hash(numbers.to_yaml().as_bytes()).to_hex().to_string())
+        .with("recipe", blake3::hash(numbers.as_bytes()).to_hex().to_string())
         .with("base model", base.source.fingerprint())
         .with("training data", data.train.content_hash())
         .with("device", &compute.name)

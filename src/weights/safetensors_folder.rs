@@ -84,6 +84,17 @@ impl SafetensorsFolder {
                 .hint("the weights are incomplete, or `config.json` belongs to another model")),
         }
     }
+
+    /// Reads a tensor by its name in the files, as it is stored.
+    ///
+    /// # Errors
+    /// As [`SafetensorsFile::read`].
+    pub fn read_unused(&self, name: &str) -> Result<HostTensor> {
+        match self.files.iter().find_map(|file| file.entry(name).map(|entry| (file, entry))) {
+            Some((file, entry)) => file.read(name, &entry.shape, None),
+            None => Err(wrong(format!("tensor `{name}` is missing")).at_path(&self.dir)),
+        }
+    }
 }
 
 /// Opens every shard of an index and checks that they hold what it says.

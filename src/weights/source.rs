@@ -81,6 +81,17 @@ impl Source {
         }
     }
 
+    /// Reads a tensor that is not of the language model, such as one of a vision tower, as it is stored.
+    ///
+    /// # Errors
+    /// If a folder has no tensor of this name, or it is not made of floats; GGUF files have none to give.
+    pub fn read_unused(&self, name: &str) -> Result<HostTensor> {
+        match &self.0 {
+            Inner::Folder(folder) => folder.read_unused(name),
+            Inner::Gguf(_) => Err(super::wrong(format!("tensor `{name}` is not of the language model"))),
+        }
+    }
+
     /// Whether the model has this tensor.
     pub fn contains(&self, id: &TensorId) -> bool {
         self.shape(id).is_some()

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::weights::HostTensor;
 use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, Spelling, TensorId, parse_peft_key, peft_key};
 use crate::weights::safetensors_file::SafetensorsFile;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -113,10 +114,11 @@ impl Contents {
             let id = (layer, projection);
             if !has.contains(&id) {
                 contents.beyond.push(name);
-            } else if contents.keys.contains_key(&(id, part)) {
-                contents.doubled.push(name);
-            } else {
-                contents.keys.insert((id, part), name);
+                continue;
+            }
+            match contents.keys.entry((id, part)) {
+                Entry::Vacant(place) => _ = place.insert(name),
+                Entry::Occupied(_) => contents.doubled.push(name),
             }
         }
         contents

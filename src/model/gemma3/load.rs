@@ -22,7 +22,7 @@ impl Gemma3 {
         device: &Device,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let loader = Loader { config: &config, source, held, device, progress };
+        let loader = Loader { config: &config, source, held, device };
         progress.start("Loading the model", Some(config.num_hidden_layers as u64 + 1), "layers");
         let embed_tokens = loader.matrix(TensorId::EmbedTokens, config.vocab_size, config.hidden_size)?;
         let lm_head = if config.tie_word_embeddings {
@@ -46,7 +46,6 @@ struct Loader<'a> {
     source: &'a Source,
     held: Option<HostDtype>,
     device: &'a Device,
-    progress: &'a dyn Progress,
 }
 
 impl Loader<'_> {
