@@ -79,7 +79,9 @@ fn file(path: PathBuf) -> Result<Base> {
     } else {
         "a model is a folder with `config.json`, or a `.gguf` file".into()
     };
-    Err(Error::new(Kind::Recipe, "this file is not a model that can be named by itself").at(Place::Path(path)).hint(hint))
+    Err(Error::new(Kind::Recipe, "this file is not a model that can be named by itself")
+        .at(Place::Path(path))
+        .hint(hint))
 }
 
 fn is_gguf(path: &Path) -> bool {
@@ -123,8 +125,11 @@ fn missing_from(path: &Path) -> Option<PathBuf> {
 /// The names in a folder; none when it cannot be read. At most a few thousand are looked at.
 fn entries(dir: &Path) -> Vec<String> {
     let Ok(read) = std::fs::read_dir(dir) else { return Vec::new() };
-    let mut names: Vec<String> =
-        read.take(4096).filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect();
+    let mut names: Vec<String> = read
+        .take(4096)
+        .filter_map(|e| e.ok()?.file_name().into_string().ok())
+        .filter(|n| !n.starts_with('.'))
+        .collect();
     names.sort();
     names
 }
@@ -158,7 +163,11 @@ mod tests {
         assert_eq!(hint("models/gemma-3-270"), format!("did you mean `{}`?", at("models/gemma-3-270m")));
         assert_eq!(hint("model/gemma-3-270m"), format!("did you mean `{}`?", at("models/gemma-3-270m")));
         assert_eq!(hint("models/gema.gguf"), format!("did you mean `{}`?", at("models/gemma.gguf")));
-        assert!(hint("xyz/abc").ends_with("does not exist; a Hub id is `owner/name[@revision]`"), "{}", hint("xyz/abc"));
+        assert!(
+            hint("xyz/abc").ends_with("does not exist; a Hub id is `owner/name[@revision]`"),
+            "{}",
+            hint("xyz/abc")
+        );
         assert!(hint("models/gemma-3-270m@main").contains("did you mean"));
         let error = understand("no_such_model_at_all").unwrap_err();
         assert_eq!(error.what(), "there is no model at `no_such_model_at_all`");

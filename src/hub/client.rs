@@ -55,9 +55,11 @@ impl<'a> Client<'a> {
         let mut response = self.get(&url, |request| request)?;
         let body = response.body_mut().with_config().limit(LISTING_LIMIT_BYTES).read_to_vec();
         let body = body.map_err(|e| self.away(&e))?;
-        serde_json::from_slice(&body).ok().as_ref().and_then(Listing::from_json).ok_or_else(|| {
-            self.error(Failure::Hub(0), "expected a description of a repository")
-        })
+        serde_json::from_slice(&body)
+            .ok()
+            .as_ref()
+            .and_then(Listing::from_json)
+            .ok_or_else(|| self.error(Failure::Hub(0), "expected a description of a repository"))
     }
 
     /// Brings files into the snapshot of the listing's commit, where they are not there yet.
@@ -100,7 +102,8 @@ impl<'a> Client<'a> {
         let blob = self.repository.folder(self.settings).join("blobs").join(&etag);
         let seen = Cell::new(0);
         let mut pause = self.settings.retry_pause;
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             if tidy(&blob, &target, size_bytes).map_err(|e| Error::io("preparing the cache for", &target, e))? {
                 progress.advance(size_bytes.unwrap_or(0).saturating_sub(seen.get()));
                 return Ok(());
@@ -111,7 +114,10 @@ impl<'a> Client<'a> {
                     (Some(expected), Ok(found)) if expected != found => {
                         // A server that ignores where to continue sends the start again.
                         let _ = fs::remove_file(&blob);
-                        self.error(Failure::NoNetwork, &format!("`{name}` came with {found} bytes instead of {expected}"))
+                        self.error(
+                            Failure::NoNetwork,
+                            &format!("`{name}` came with {found} bytes instead of {expected}"),
+                        )
                     }
                     _ => return Ok(()),
                 },
@@ -122,17 +128,16 @@ impl<'a> Client<'a> {
             }
             std::thread::sleep(pause);
             pause *= 2;
+            attempt += 1;
         }
-        Ok(())
     }
 
     /// Asks for the first byte of a file, to know its tag in the cache and to hear a refusal in full.
     fn probe(&self, url: &str) -> Result<String> {
         let mut url = url.to_string();
         for _ in 0..5 {
-            let response = self.get(&url, |request| {
-                request.header("Range", "bytes=0-0").config().max_redirects(0).build()
-            })?;
+            let response =
+                self.get(&url, |request| request.header("Range", "bytes=0-0").config().max_redirects(0).build())?;
             let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
             let location = header("location");
             if response.status().is_redirection() && location.is_none() {
@@ -177,8 +182,10 @@ impl<'a> Client<'a> {
     fn away(&self, error: &ureq::Error) -> Error {
         let detail = match error {
             ureq::Error::HostNotFound => "its name could not be resolved".to_string(),
-            ureq::Error::Timeout(_) => format!("no answer within {} s", self.settings.timeout.as_secs()),
-            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => "the connection was refused".into(),
+            ureq::Error::Timeout(_) => "it did not answer in time".into(),
+            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+                "the connection was refused".into()
+            }
             other => other.to_string(),
         };
         self.error(Failure::NoNetwork, &detail)
@@ -198,7 +205,9 @@ impl<'a> Client<'a> {
                 other => self.away(&other),
             },
             ApiError::IoError(e) if is_local(&e) => Error::io("downloading", target, e),
-            ApiError::IoError(e) => self.error(Failure::NoNetwork, &format!("`{name}` broke off: {e}")),
+            ApiError::IoError(e) => self
+                .error(Failure::NoNetwork, &format!("`{name}` broke off: {e}"))
+                .hint("try again: what has arrived is kept, and the download continues from there"),
             ApiError::LockAcquisition(lock) => {
                 Error::new(Kind::Hub, format!("another program is downloading `{name}` of `{}`", self.repository.id))
                     .at(Place::Path(lock))
@@ -230,8 +239,10 @@ type Request = ureq::RequestBuilder<ureq::typestate::WithoutBody>;
 /// Whether an I/O error of a download is the disk's rather than the network's.
 fn is_local(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::*;
-    matches!(error.kind(), StorageFull | PermissionDenied | ReadOnlyFilesystem | NotFound | NotADirectory | QuotaExceeded)
-        || error.raw_os_error() == Some(28)
+    matches!(
+        error.kind(),
+        StorageFull | PermissionDenied | ReadOnlyFilesystem | NotFound | NotADirectory | QuotaExceeded
+    ) || error.raw_os_error() == Some(28)
 }
 
 /// `https://host` of an address.

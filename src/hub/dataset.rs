@@ -91,7 +91,10 @@ mod tests {
         assert_eq!(parts("hf://datasets/a/b/"), own("a/b", "main", ""));
         assert_eq!(parts("hf://datasets/a/b/data/*.parquet"), own("a/b", "main", "data/*.parquet"));
         assert_eq!(parts("hf://datasets/a/b@v1/x.jsonl"), own("a/b", "v1", "x.jsonl"));
-        assert_eq!(parts("hf://datasets/a/b@refs/convert/parquet/d/0.parquet"), own("a/b", "refs/convert/parquet", "d/0.parquet"));
+        assert_eq!(
+            parts("hf://datasets/a/b@refs/convert/parquet/d/0.parquet"),
+            own("a/b", "refs/convert/parquet", "d/0.parquet")
+        );
         assert_eq!(parts("hf://datasets/a/b@refs%2Fpr%2F3"), own("a/b", "refs/pr/3", ""));
         for uri in ["hf://a/b", "hf://datasets/a", "hf://datasets/../x", "hf://datasets/a/b@../x", "a/b"] {
             assert_eq!(parse(uri).unwrap_err().kind(), Kind::Recipe, "{uri}");

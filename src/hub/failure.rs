@@ -64,15 +64,33 @@ impl Failure {
         match (status, code) {
             (401, _) if message.contains("Invalid credentials") => Failure::BadToken,
             (401 | 403, "GatedRepo") if message.contains("fine-grained") => Failure::TokenWithoutPermission,
-            (401, "GatedRepo") => if has_token { Failure::BadToken } else { Failure::NoToken },
+            (401, "GatedRepo") => {
+                if has_token {
+                    Failure::BadToken
+                } else {
+                    Failure::NoToken
+                }
+            }
             (403, "GatedRepo") => Failure::LicenceNotAccepted,
             (_, "RevisionNotFound") => Failure::NoSuchRevision,
             (_, "EntryNotFound") => Failure::NoSuchFile,
             (_, "RepoNotFound") => Failure::NoSuchRepository,
             // Without a code: an old or another server. The plain meaning of the status.
-            (401, _) => if has_token { Failure::BadToken } else { Failure::NoToken },
+            (401, _) => {
+                if has_token {
+                    Failure::BadToken
+                } else {
+                    Failure::NoToken
+                }
+            }
             (403, _) if message.contains("gated") => Failure::LicenceNotAccepted,
-            (403, _) => if has_token { Failure::TokenWithoutPermission } else { Failure::NoToken },
+            (403, _) => {
+                if has_token {
+                    Failure::TokenWithoutPermission
+                } else {
+                    Failure::NoToken
+                }
+            }
             (404, _) => Failure::NoSuchRepository,
             (429, _) => Failure::TooManyRequests,
             (status, _) => Failure::Hub(status),
@@ -94,10 +112,9 @@ impl Failure {
                 "the Hub does not accept the token: it is wrong, expired or deleted".to_string(),
                 format!("make a new one at {tokens}, then {give_token}"),
             ),
-            Failure::LicenceNotAccepted if detail.contains("await") => (
-                format!("access to `{id}` was requested and not granted yet"),
-                format!("see {page}"),
-            ),
+            Failure::LicenceNotAccepted if detail.contains("await") => {
+                (format!("access to `{id}` was requested and not granted yet"), format!("see {page}"))
+            }
             Failure::LicenceNotAccepted => (
                 format!("the account behind the token has not accepted the licence of `{id}`"),
                 format!("open {page} with that account and accept it"),
@@ -124,17 +141,29 @@ impl Failure {
             }
             Failure::NoNetwork => (
                 format!("the Hub at {} could not be reached", settings.endpoint),
-                "check the network, a proxy (`HTTPS_PROXY`) or a mirror (`HF_ENDPOINT`), or name a local folder".to_string(),
+                "check the network, a proxy (`HTTPS_PROXY`) or a mirror (`HF_ENDPOINT`), or name a local folder"
+                    .to_string(),
             ),
             Failure::Offline => (
-                format!("`{repository}` is not complete in the cache, and only the cache may be used (`HF_HUB_OFFLINE`)"),
-                format!("unset `HF_HUB_OFFLINE` once, or name a local folder; the cache is {}", settings.cache.display()),
+                format!(
+                    "`{repository}` is not complete in the cache, and only the cache may be used (`HF_HUB_OFFLINE`)"
+                ),
+                format!(
+                    "unset `HF_HUB_OFFLINE` once, or name a local folder; the cache is {}",
+                    settings.cache.display()
+                ),
             ),
             Failure::TooManyRequests => (
                 "the Hub asks to slow down (429)".to_string(),
-                if settings.token.is_none() { format!("wait a minute, or {give_token}") } else { "wait a minute".into() },
+                if settings.token.is_none() {
+                    format!("wait a minute, or {give_token}")
+                } else {
+                    "wait a minute".into()
+                },
             ),
-            Failure::Hub(0) => ("the Hub's answer could not be understood".to_string(), format!("see whether {page} opens")),
+            Failure::Hub(0) => {
+                ("the Hub's answer could not be understood".to_string(), format!("see whether {page} opens"))
+            }
             Failure::Hub(status) => (format!("the Hub failed with status {status}"), "try again later".to_string()),
         };
         let what = if detail.is_empty() { what } else { format!("{what}: {detail}") };

@@ -120,6 +120,9 @@ pub fn find_data_with(
 
 #[cfg(not(feature = "hub"))]
 fn built_without_hub(repository: &repository::Repository) -> crate::Error {
-    crate::Error::new(crate::error::Kind::Hub, format!("`{repository}` is not in the cache, and this program was built without the Hub"))
-        .hint("build it with the `hub` feature, download with `hf download`, or name a local folder")
+    crate::Error::new(
+        crate::error::Kind::Hub,
+        format!("`{repository}` is not in the cache, and this program was built without the Hub"),
+    )
+    .hint("build it with the `hub` feature, download with `hf download`, or name a local folder")
 }

@@ -89,8 +89,11 @@ fn online(
     accept(&dir)?;
     let weights = if listing.get(SINGLE).is_some() { vec![SINGLE.to_string()] } else { shards(&dir.join(INDEX))? };
     if let Some(missing) = weights.iter().find(|name| listing.get(name).is_none()) {
-        return Err(Error::new(Kind::Weights, format!("`{INDEX}` names `{missing}`, which the repository does not have"))
-            .at(Place::Named(repository.to_string())));
+        return Err(Error::new(
+            Kind::Weights,
+            format!("`{INDEX}` names `{missing}`, which the repository does not have"),
+        )
+        .at(Place::Named(repository.to_string())));
     }
     client.fetch(&listing, &weights.iter().map(String::as_str).collect::<Vec<_>>(), progress)?;
     repository.remember(settings, &listing.commit)?;
@@ -137,7 +140,8 @@ fn shards(index: &Path) -> Result<Vec<String>> {
     let wrong = |what: String| Error::new(Kind::Weights, what).at_path(index);
     let bytes = std::fs::read(index).map_err(|e| Error::io("reading", index, e))?;
     let json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(format!("not valid JSON: {e}")))?;
-    let map = json.get("weight_map").and_then(Value::as_object).ok_or_else(|| wrong("there is no `weight_map`".into()))?;
+    let map =
+        json.get("weight_map").and_then(Value::as_object).ok_or_else(|| wrong("there is no `weight_map`".into()))?;
     let mut names = BTreeSet::new();
     for (tensor, file) in map {
         match file.as_str().filter(|name| is_inside(name)) {

@@ -40,9 +40,9 @@ impl Repository {
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
         if !revision.split('/').all(fine) || revision.len() > 255 {
-            return Err(Error::new(Kind::Recipe, format!("`{revision}` is not a revision")).at(Place::Named(id.into())).hint(
-                "a revision is a branch, a tag or a commit: `owner/name@main`",
-            ));
+            return Err(Error::new(Kind::Recipe, format!("`{revision}` is not a revision"))
+                .at(Place::Named(id.into()))
+                .hint("a revision is a branch, a tag or a commit: `owner/name@main`"));
         }
         Ok(Repository { holds, id: id.into(), revision: revision.into() })
     }
@@ -62,7 +62,12 @@ impl Repository {
             Holds::Model => "models",
             Holds::Data => "datasets",
         };
-        format!("{}/api/{kind}/{}/revision/{}?blobs=true", settings.endpoint, self.id, self.revision.replace('/', "%2F"))
+        format!(
+            "{}/api/{kind}/{}/revision/{}?blobs=true",
+            settings.endpoint,
+            self.id,
+            self.revision.replace('/', "%2F")
+        )
     }
 
     /// The repository's folder in the cache.

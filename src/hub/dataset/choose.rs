@@ -66,7 +66,7 @@ fn format(name: &str) -> Option<&'static str> {
 
 /// Whether a file or one of its folders is hidden (`.`) or special (`__`).
 fn is_hidden(name: &str) -> bool {
-    name.split('/').any(|part| part.starts_with('.')) || name.split('/').any(|part| part.starts_with("__"))
+    name.split('/').any(|part| part.starts_with('.') || part.starts_with("__"))
 }
 
 fn within(name: &str, folder: &str) -> bool {
@@ -76,13 +76,15 @@ fn within(name: &str, folder: &str) -> bool {
 fn matching(names: &[&str], pattern: &str) -> Result<Vec<String>> {
     let glob = glob::Pattern::new(pattern)
         .map_err(|e| Error::new(Kind::Recipe, format!("`{pattern}` is not a pattern: {}", e.msg)))?;
-    let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    let options =
+        glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
     Ok(names.iter().filter(|name| glob.matches_with(name, options)).map(|name| name.to_string()).collect())
 }
 
 /// The files that the card's `configs` give to `split`; `None` when the card has none.
 fn declared(configs: &Value, data: &[&str], split: &str) -> Result<Option<Vec<String>>> {
-    let configs: Vec<&Value> = configs.as_array().into_iter().flatten().filter(|c| c.get("data_files").is_some()).collect();
+    let configs: Vec<&Value> =
+        configs.as_array().into_iter().flatten().filter(|c| c.get("data_files").is_some()).collect();
     let name = |config: &Value| config.get("config_name").and_then(Value::as_str).unwrap_or("default").to_string();
     let is_default = |config: &&&Value| config.get("default") == Some(&Value::Bool(true)) || name(config) == "default";
     let config = match (configs.as_slice(), configs.iter().find(is_default)) {
@@ -91,8 +93,11 @@ fn declared(configs: &Value, data: &[&str], split: &str) -> Result<Option<Vec<St
         (_, Some(default)) => *default,
         (several, None) => {
             let names: Vec<String> = several.iter().map(|c| format!("`{}`", name(c))).collect();
-            return Err(Error::new(Kind::Data, format!("the data set has several configurations: {}", names.join(", ")))
-                .hint("name the folder or files of one: `hf://datasets/owner/name/path/to/*.parquet`"));
+            return Err(Error::new(
+                Kind::Data,
+                format!("the data set has several configurations: {}", names.join(", ")),
+            )
+            .hint("name the folder or files of one: `hf://datasets/owner/name/path/to/*.parquet`"));
         }
     };
     let strings = |value: &Value| -> Vec<String> {
@@ -130,27 +135,26 @@ fn declared(configs: &Value, data: &[&str], split: &str) -> Result<Option<Vec<St
         found.extend(matching(data, pattern.trim_start_matches("./"))?);
     }
     if found.is_empty() {
-        return Err(Error::new(Kind::Data, format!("no file fits what the card says of `{split}`: `{}`", of_split.join("`, `"))));
+        return Err(Error::new(
+            Kind::Data,
+            format!("no file fits what the card says of `{split}`: `{}`", of_split.join("`, `")),
+        ));
     }
     Ok(Some(found.into_iter().collect()))
 }
 
-/// The files that belong to `split` by the words in their folders' names, else in their own; all are `train` if no name has
-/// such a word.
+/// The files that belong to `split`: by the name before `-00000-of-00001` under `data/`, else by the words in their
+/// folders' names, else in their own; all are `train` if no name says anything.
 fn by_names(data: &[&str], split: &str) -> Result<Vec<String>> {
-    for part in [Part::Folders, Part::File] {
-        let splits: Vec<Option<String>> = data.iter().map(|name| split_of(name, part, split)).collect();
+    for rule in [shard_split, folder_split, file_split] {
+        let splits: Vec<Option<&str>> = data.iter().map(|name| rule(name, split)).collect();
         if splits.iter().all(Option::is_none) {
             continue;
         }
-        let found: Vec<String> = data
-            .iter()
-            .zip(&splits)
-            .filter(|(_, found)| found.as_deref() == Some(split))
-            .map(|(name, _)| name.to_string())
-            .collect();
+        let of_split = data.iter().zip(&splits).filter(|(_, found)| **found == Some(split));
+        let found: Vec<String> = of_split.map(|(name, _)| name.to_string()).collect();
         if found.is_empty() {
-            return Err(no_split(split, &splits.into_iter().flatten().collect()));
+            return Err(no_split(split, &splits.into_iter().flatten().map(String::from).collect()));
         }
         return Ok(found);
     }
@@ -160,30 +164,32 @@ fn by_names(data: &[&str], split: &str) -> Result<Vec<String>> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Part {
-    Folders,
-    File,
+/// `data/train_sft-00000-of-00003.parquet` is of `train_sft`, word for word.
+fn shard_split<'a>(name: &'a str, _: &'a str) -> Option<&'a str> {
+    let (start, end) = name.strip_prefix("data/")?.split_once("-of-")?;
+    let (split, number) = start.rsplit_once('-')?;
+    let digits = |text: &str| text.len() >= 5 && text.bytes().take(5).all(|b| b.is_ascii_digit());
+    (digits(number) && digits(end) && !split.contains('/')).then_some(split)
 }
 
-/// The split that a part of a path names. `wanted` counts as a word for itself, so that any split can be asked for.
-fn split_of(name: &str, part: Part, wanted: &str) -> Option<String> {
-    let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
-    let text = if part == Part::Folders { folders } else { file };
-    let shard = file.split("-of-").next().filter(|_| file.contains("-of-")).and_then(|s| s.rsplit_once('-')).map(|s| s.0);
-    if part == Part::File && shard == Some(wanted) {
-        return Some(wanted.to_string());
-    }
+fn folder_split<'a>(name: &'a str, wanted: &'a str) -> Option<&'a str> {
+    split_word(name.rsplit_once('/')?.0, wanted)
+}
+
+fn file_split<'a>(name: &'a str, wanted: &'a str) -> Option<&'a str> {
+    split_word(name.rsplit('/').next()?, wanted)
+}
+
+/// The split that a word of `text` names. `wanted` counts as a word for itself, so that any split can be asked for.
+fn split_word<'a>(text: &'a str, wanted: &'a str) -> Option<&'a str> {
     let separators = |c: char| "-._ /".contains(c) || c.is_ascii_digit();
-    for word in text.split(separators).chain(text.split('/')).filter(|word| !word.is_empty()) {
+    let words = text.split(separators).chain(text.split(['/', '.']));
+    words.filter(|word| !word.is_empty()).find_map(|word| {
         if word == wanted {
-            return Some(wanted.to_string());
+            return Some(wanted);
         }
-        if let Some((split, _)) = WORDS.iter().find(|(_, words)| words.contains(&word)) {
-            return Some(split.to_string());
-        }
-    }
-    None
+        WORDS.iter().find(|(_, words)| words.contains(&word)).map(|(split, _)| *split)
+    })
 }
 
 /// Several formats of one split are the same rows twice, more often than not.
@@ -228,12 +234,24 @@ mod tests {
 
     #[test]
     fn splits_by_the_names_that_data_sets_use() {
-        let shards = ["README.md", ".gitattributes", "data/test-00000-of-00001.parquet", "data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"];
+        let shards = [
+            "README.md",
+            ".gitattributes",
+            "data/test-00000-of-00001.parquet",
+            "data/train-00000-of-00002.parquet",
+            "data/train-00001-of-00002.parquet",
+        ];
         assert_eq!(chosen(&shards, None, "train"), shards[3..]);
         assert_eq!(chosen(&shards, None, "test"), shards[2..3]);
-        let sft = ["data/test_gen-00000-of-00001.parquet", "data/test_sft-00000-of-00001.parquet", "data/train_sft-00000-of-00001.parquet"];
+        let sft = [
+            "data/test_gen-00000-of-00001.parquet",
+            "data/test_sft-00000-of-00001.parquet",
+            "data/train_sft-00000-of-00001.parquet",
+        ];
         assert_eq!(chosen(&sft, None, "train_sft"), sft[2..]);
         assert_eq!(chosen(&sft, None, "test_sft"), sft[1..2]);
+        let error = choose(&listing(&sft, Value::Null), None, "train").unwrap_err();
+        assert_eq!(error.what(), "the data set has no split `train`; it has `test_gen`, `test_sft`, `train_sft`");
         let folders = ["dev/a.jsonl", "train/a.jsonl", "train/b.jsonl.gz"];
         assert_eq!(chosen(&folders, None, "train"), folders[1..]);
         assert_eq!(chosen(&folders, None, "validation"), folders[..1]);
