@@ -29,7 +29,7 @@ pub struct Vocabulary {
 
 impl Vocabulary {
     /// Reads the vocabulary from a file's metadata; `None` if it has no tokens.
-    pub(super) fn read(metadata: &BTreeMap<String, Value>) -> Result<Option<Self>> {
+    pub fn read(metadata: &BTreeMap<String, Value>) -> Result<Option<Self>> {
         let get = |name: &str| metadata.get(&format!("tokenizer.ggml.{name}"));
         let Some(tokens) = get("tokens") else {
             return Ok(None);
