@@ -12,6 +12,7 @@ Like the real one it has `<image_soft_token>` one past the model's vocabulary. I
     vocabulary.json                         the same as a GGUF holds it: tokens, scores, types
     cases.json                              texts, chats, masks, and the ids they must get; with the versions used
 
+The words are Gemma's, under the Gemma Terms of Use (https://ai.google.dev/gemma/terms).
 Made with transformers 5.23.0, tokenizers 0.23.3, trl 1.16.0, gguf 0.19.0.
 """
 import json

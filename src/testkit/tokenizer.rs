@@ -1,7 +1,7 @@
 //! The tiny tokenizer of `tests/goldens/tokenizer`: Gemma 3's in 512 words, cut by `scripts/make_tiny_tokenizer.py`.
 
 use crate::error::{Error, Kind, Result};
-use crate::text::{ChatTemplate, Encoder, Tokenizer};
+use crate::text::{ChatTemplate, Conversation, Encoder, Message, Part, Role, Tokenizer};
 use crate::weights::gguf::Vocabulary;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -57,4 +57,31 @@ pub fn golden_json(name: &str) -> Result<Value> {
     let path = tiny_tokenizer_folder().join(name);
     let bytes = std::fs::read(&path).map_err(|e| Error::io("reading a golden", &path, e))?;
     serde_json::from_slice(&bytes).map_err(|e| Error::new(Kind::Run, format!("a golden is no JSON: {e}")).at_path(path))
+}
+
+/// The golden chats of `cases.json`: name, conversation, and what Hugging Face and TRL made of it.
+///
+/// # Errors
+/// Goldens that are missing or broken.
+pub fn golden_chats() -> Result<Vec<(String, Conversation, Value)>> {
+    let chat = |(name, case): (&String, &Value)| {
+        let messages = case["messages"].as_array().into_iter().flatten().map(message).collect();
+        (name.clone(), Conversation { messages, tools: Vec::new() }, case.clone())
+    };
+    let cases = golden_json("cases.json")?;
+    Ok(cases["chats"].as_object().into_iter().flatten().map(chat).collect())
+}
+
+fn message(value: &Value) -> Message {
+    let text = |value: &Value| Part::Text(value.as_str().unwrap_or_default().to_owned());
+    let role = match value["role"].as_str() {
+        Some("system") => Role::System,
+        Some("assistant") => Role::Assistant,
+        _ => Role::User,
+    };
+    let content = match &value["content"] {
+        Value::Array(parts) => parts.iter().map(|part| text(&part["text"])).collect(),
+        one => vec![text(one)],
+    };
+    Message { role, content, tool_calls: Vec::new() }
 }

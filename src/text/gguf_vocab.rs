@@ -17,6 +17,8 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 /// A word that SentencePiece learnt.
 const NORMAL: i32 = 1;
+/// The token for what cannot be spelt.
+const UNKNOWN: i32 = 2;
 /// A token that only a template writes, such as `<start_of_turn>`.
 const CONTROL: i32 = 3;
 /// A word that was put into the vocabulary by hand and always matches, such as a run of newlines.
@@ -186,7 +188,10 @@ impl Vocabulary {
             .iter()
             .zip(&self.types)
             .enumerate()
-            .filter(|(_, (_, kind))| matches!(**kind, CONTROL | USER_DEFINED))
+            // By name too: some converters call all words normal.
+            .filter(|(_, (word, kind))| {
+                matches!(**kind, UNKNOWN | CONTROL | USER_DEFINED) || SPECIAL.contains(&word.as_str())
+            })
             .map(|(id, (word, _))| {
                 let special = SPECIAL.contains(&word.as_str()) || named.contains(&Some(id as u32));
                 AddedToken::from(word.as_str(), special).normalized(false)
@@ -223,6 +228,15 @@ mod tests {
         let spaces: Vec<usize> = (0..512).filter(|&id| vocabulary.tokens[id].starts_with(' ')).collect();
         assert_eq!(spaces.len(), 5); // two to six
         assert!(spaces.iter().all(|&id| vocabulary.words()[id].chars().all(|c| c == '▁')));
+    }
+
+    #[test]
+    fn special_tokens_are_recognised_whatever_their_type() {
+        let mut vocabulary = tiny_vocabulary().unwrap();
+        (vocabulary.types[3], vocabulary.types[8]) = (UNKNOWN, NORMAL); // <unk>, <start_of_turn>
+        let tokenizer = vocabulary.build().unwrap();
+        assert_eq!(tokenizer.encode("<unk><start_of_turn>", false).unwrap().get_ids(), [3, 8]);
+        assert_eq!(tokenizer.decode(&[3, 8], true).unwrap(), "");
     }
 
     #[test]

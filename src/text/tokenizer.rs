@@ -175,8 +175,8 @@ impl Tokenizer {
     }
 
     /// A hash that changes when any text could get other ids.
-    pub fn fingerprint(&self) -> &str {
-        &self.0.fingerprint
+    pub fn fingerprint(&self) -> String {
+        self.0.fingerprint.clone()
     }
 
     /// Writes `tokenizer.json`, `tokenizer_config.json` and their companions into `folder`.
@@ -250,10 +250,11 @@ mod tests {
     use super::*;
     use crate::testkit::tokenizer::{golden_json, tiny_tokenizer, tiny_tokenizer_folder, tiny_vocabulary};
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
-    fn both() -> [Tokenizer; 2] {
-        [tiny_tokenizer().unwrap(), Tokenizer::from_gguf(&tiny_vocabulary().unwrap()).unwrap()]
-    }
+    /// The tiny tokenizer from its `tokenizer.json` and from its GGUF vocabulary.
+    static BOTH: LazyLock<[Tokenizer; 2]> =
+        LazyLock::new(|| [tiny_tokenizer().unwrap(), Tokenizer::from_gguf(&tiny_vocabulary().unwrap()).unwrap()]);
 
     fn ids(value: &Value) -> Vec<u32> {
         serde_json::from_value(value.clone()).unwrap()
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn both_sources_give_the_ids_and_texts_of_hugging_face() {
         let cases = golden_json("cases.json").unwrap();
-        for (tokenizer, source) in both().iter().zip(["tokenizer.json", "gguf"]) {
+        for (tokenizer, source) in BOTH.iter().zip(["tokenizer.json", "gguf"]) {
             for case in cases["texts"].as_array().unwrap() {
                 let (text, expected) = (case["text"].as_str().unwrap(), ids(&case["ids"]));
                 // The GGUF's vocabulary ends where the model's does, before this token.
@@ -295,7 +296,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_has_the_same_ids_from_both_sources_and_comes_back(text in r"([ \n\t▁<>a-z]|<start_of_turn>|<eos>|the|\PC){0,40}") {
-            let [file, gguf] = both();
+            let [file, gguf] = &*BOTH;
             let ids = file.encode(&text).unwrap();
             prop_assert_eq!(&gguf.encode(&text).unwrap(), &ids);
             prop_assert_eq!(file.decode(&ids, false), text.replace('▁', " "));
@@ -313,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_named_tokens_come_from_the_model() {
-        let [file, gguf] = both();
+        let [file, gguf] = &*BOTH;
         assert_eq!((file.bos(), file.eos(), file.vocab_size()), (Some(2), Some(9), 513)); // its eos is <end_of_turn>
         assert_eq!((gguf.bos(), gguf.eos(), gguf.vocab_size()), (Some(2), Some(1), 512));
         assert_eq!(file.id("<end_of_turn>"), Some(9));
@@ -326,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_saved_tokenizer_is_the_same_tokenizer() {
-        let [file, gguf] = both();
+        let [file, gguf] = &*BOTH;
         let folder = tempfile::tempdir().unwrap();
         file.save(folder.path()).unwrap();
         for name in ["tokenizer.json", "tokenizer_config.json"] {
@@ -376,7 +377,7 @@ mod tests {
     #[test]
     fn the_fingerprint_follows_what_decides_ids() {
         let vocabulary = tiny_vocabulary().unwrap();
-        let print = |v: &Vocabulary| Tokenizer::from_gguf(v).unwrap().fingerprint().to_owned();
+        let print = |v: &Vocabulary| Tokenizer::from_gguf(v).unwrap().fingerprint();
         assert_eq!(print(&vocabulary), print(&vocabulary.clone()));
         let mut other = vocabulary.clone();
         other.scores[500] = -7.5;

@@ -1,27 +1,10 @@
 use super::*;
-use crate::testkit::tokenizer::{golden_json, tiny_encoder, tiny_tokenizer, tiny_vocabulary};
-use crate::text::Part;
+use crate::testkit::tokenizer::{golden_chats, golden_json, tiny_encoder, tiny_tokenizer, tiny_vocabulary};
 use serde_json::Value;
 
 fn talk(messages: &[(Role, &str)]) -> Conversation {
     let messages = messages.iter().map(|&(role, text)| Message::new(role, text)).collect();
     Conversation { messages, tools: vec![] }
-}
-
-/// A golden chat as a conversation.
-fn conversation(case: &Value) -> Conversation {
-    let role =
-        |name: &Value| [Role::System, Role::User, Role::Assistant].into_iter().find(|r| r.name() == name).unwrap();
-    let text = |value: &Value| Part::Text(value.as_str().unwrap().into());
-    let messages = case["messages"].as_array().unwrap().iter().map(|message| Message {
-        role: role(&message["role"]),
-        content: match &message["content"] {
-            Value::Array(parts) => parts.iter().map(|part| text(&part["text"])).collect(),
-            one => vec![text(one)],
-        },
-        tool_calls: vec![],
-    });
-    Conversation { messages: messages.collect(), tools: vec![] }
 }
 
 fn numbers<T: serde::de::DeserializeOwned>(value: &Value) -> Vec<T> {
@@ -38,8 +21,7 @@ fn learnt(encoder: &Encoder, row: &Tokenized) -> String {
 fn ids_and_masks_are_those_of_trl() {
     let encoder = tiny_encoder().unwrap();
     let mut masks = 0;
-    for (name, case) in golden_json("cases.json").unwrap()["chats"].as_object().unwrap() {
-        let conversation = conversation(case);
+    for (name, conversation, case) in golden_chats().unwrap() {
         let Some(mask) = case["mask"].as_array() else { continue };
         let row = encoder.encode_conversation(&conversation).unwrap();
         assert_eq!(row.input_ids, numbers::<u32>(&case["train"]["ids"]), "{name}");
@@ -56,8 +38,7 @@ fn ids_and_masks_are_those_of_trl() {
 fn prompts_for_generation_have_the_ids_of_hugging_face() {
     let encoder = tiny_encoder().unwrap();
     let mut prompts = 0;
-    for (name, case) in golden_json("cases.json").unwrap()["chats"].as_object().unwrap() {
-        let conversation = conversation(case);
+    for (name, conversation, case) in golden_chats().unwrap() {
         if case["generate"]["ids"].is_array() && conversation.messages.last().unwrap().role == Role::User {
             let ids = encoder.encode_prompt(&conversation).unwrap();
             assert_eq!(ids, numbers::<u32>(&case["generate"]["ids"]), "{name}");

@@ -1,29 +1,6 @@
 use super::*;
-use crate::testkit::tokenizer::{golden_json, tiny_tokenizer_folder};
-use crate::text::{Message, Part};
-
-/// The golden chats: name, conversation, what Hugging Face made of it.
-fn chats() -> Vec<(String, Conversation, Value)> {
-    let cases = golden_json("cases.json").unwrap();
-    let text = |value: &Value| Part::Text(value.as_str().unwrap().into());
-    let message = |value: &Value| Message {
-        role: match value["role"].as_str().unwrap() {
-            "system" => Role::System,
-            "user" => Role::User,
-            _ => Role::Assistant,
-        },
-        content: match &value["content"] {
-            Value::Array(parts) => parts.iter().map(|part| text(&part["text"])).collect(),
-            one => vec![text(one)],
-        },
-        tool_calls: vec![],
-    };
-    let chat = |(name, case): (&String, &Value)| {
-        let messages = case["messages"].as_array().unwrap().iter().map(message).collect();
-        (name.clone(), Conversation { messages, tools: vec![] }, case.clone())
-    };
-    cases["chats"].as_object().unwrap().iter().map(chat).collect()
-}
+use crate::testkit::tokenizer::{golden_chats, golden_json, tiny_tokenizer_folder};
+use crate::text::Message;
 
 fn one(role: Role, text: &str) -> Conversation {
     Conversation { messages: vec![Message::new(role, text)], tools: vec![] }
@@ -33,7 +10,7 @@ fn one(role: Role, text: &str) -> Conversation {
 fn our_text_is_that_of_hugging_face() {
     let template = ChatTemplate::gemma3();
     let mut refused = 0;
-    for (name, conversation, case) in chats() {
+    for (name, conversation, case) in golden_chats().unwrap() {
         for (kind, generation) in [("train", false), ("generate", true)] {
             match case[kind]["text"].as_str() {
                 Some(text) => {
@@ -59,7 +36,7 @@ fn the_models_template_a_training_template_and_ours_agree() {
     ];
     for template in witnesses {
         assert!(!template.is_built_in());
-        for (name, conversation, case) in chats() {
+        for (name, conversation, case) in golden_chats().unwrap() {
             if case["train"]["text"].is_string() {
                 template.verify(&conversation).unwrap_or_else(|e| panic!("{name}: {e}"));
             }
