@@ -61,7 +61,7 @@ pub trait Encode: Sync {
 pub struct RowId {
     /// The data file.
     pub file: Arc<Path>,
-    /// From 1: the line in `.jsonl` and `.csv`, the element in `.json`, the row in `.parquet`.
+    /// From 1: the line in `.jsonl`, the element in `.json`, the record in `.csv` (the header is 1), the row in `.parquet`.
     pub row: u32,
 }
 
