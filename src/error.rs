@@ -214,7 +214,8 @@ impl Error {
 
     /// This problem and all others that it carries, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Error> {
-        std::iter::once(self).chain(self.0.others.iter().flat_map(|e| Box::new(e.iter()) as Box<dyn Iterator<Item = _>>))
+        std::iter::once(self)
+            .chain(self.0.others.iter().flat_map(|e| Box::new(e.iter()) as Box<dyn Iterator<Item = _>>))
     }
 
     /// The problems as JSON objects `{"what", "place", "hint"}`, for `--json`.
@@ -270,7 +271,9 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     let word = normal(word);
     candidates
         .into_iter()
-        .map(|c| (strsim::jaro_winkler(&word, &normal(c)).max(strsim::normalized_damerau_levenshtein(&word, &normal(c))), c))
+        .map(|c| {
+            (strsim::jaro_winkler(&word, &normal(c)).max(strsim::normalized_damerau_levenshtein(&word, &normal(c))), c)
+        })
         .filter(|(score, _)| *score >= 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, c)| c)

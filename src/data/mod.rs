@@ -22,6 +22,7 @@ mod source;
 mod spec;
 mod stats;
 mod tally;
+mod text_encoder;
 #[cfg(test)]
 mod testing;
 

@@ -33,6 +33,16 @@ pub(super) const KNOWN_COLUMNS: [&str; 14] = [
     "labels",
 ];
 
+impl RowFormat {
+    /// Reads one row of this format, such as a line of a jsonl file.
+    ///
+    /// # Errors
+    /// When a column is missing or holds something else than the format says.
+    pub fn parse(self, row: &serde_json::Map<String, serde_json::Value>) -> Result<Row> {
+        parse(self, &Columns::new(row, None))
+    }
+}
+
 /// Understands a row.
 ///
 /// # Errors
