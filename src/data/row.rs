@@ -49,8 +49,8 @@ pub trait Encode: Sync {
     /// Changes whenever [`Encode::encode`] may give other tokens for the same row: part of the cache's key.
     fn fingerprint(&self) -> String;
 
-    /// Whether the model stops generating at token `id` (`<end_of_turn>`, `<eos>`).
-    fn is_stop_token(&self, id: u32) -> bool;
+    /// The tokens at which the model stops generating (`<end_of_turn>`, `<eos>`).
+    fn stop_tokens(&self) -> Vec<u32>;
 
     /// The model's vocabulary size: ids at or above it are refused.
     fn vocab_size(&self) -> usize;

@@ -38,7 +38,7 @@ fn hashes_of_settled_files_are_remembered_until_the_file_changes() {
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
     };
-    let hash = || hash_files(&[path.clone()], &notes, &Silent).unwrap().remove(0);
+    let hash = || hash_files(std::slice::from_ref(&path), &notes, &Silent).unwrap().remove(0);
     let notes_kept = || std::fs::read_dir(&notes).map_or(0, Iterator::count);
 
     write("one", 0);

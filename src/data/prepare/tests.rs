@@ -28,8 +28,8 @@ impl Encode for Counting {
     fn fingerprint(&self) -> String {
         Bytes.fingerprint()
     }
-    fn is_stop_token(&self, id: u32) -> bool {
-        Bytes.is_stop_token(id)
+    fn stop_tokens(&self) -> Vec<u32> {
+        Bytes.stop_tokens()
     }
     fn vocab_size(&self) -> usize {
         Bytes.vocab_size()
@@ -85,7 +85,7 @@ fn all_wrong_rows_are_shown_and_counted() {
         shown(dir.path(), &error),
         "error: the row has no `completion`, which format `prompt_completion` needs\n  --> a.jsonl, row 2\n  \
          hint: columns found: `prompt`\n\n\
-         error: the row has no supervised token: nothing could be learnt from it\n  --> a.jsonl, row 3\n  \
+         error: the row has no supervised token: nothing in it has a loss\n  --> a.jsonl, row 3\n  \
          hint: `completion` is empty\n\n\
          error: the row is not valid JSON: expected value (column 1)\n  --> a.jsonl, row 4\n\n\
          error: 3 of 4 rows cannot be used\n  hint: set `data.on_bad_row: skip` to leave such rows out\n\n4 problems"
@@ -182,14 +182,14 @@ fn equal_content_is_found_again_and_other_content_or_options_are_not() {
     let mut spec = spec(&path, RowFormat::PromptCompletion);
     let (cached, hash, _) = run(&spec);
     assert!(!cached);
-    assert_eq!(run(&spec).0, true);
+    assert!(run(&spec).0);
 
     let moved = write(dir.path(), "moved.jsonl", pair("a", "b"));
     spec.sources[0].path = moved.to_str().unwrap().into();
     assert_eq!(run(&spec), (true, hash.clone(), moved.into()), "the same rows under another name");
 
     spec.max_length = 32;
-    assert_eq!(run(&spec).0, false);
+    assert!(!run(&spec).0);
     write(dir.path(), "moved.jsonl", pair("a", "c"));
     let (cached, other_hash, _) = run(&spec);
     assert!(!cached && other_hash != hash);
@@ -304,8 +304,8 @@ fn prepare_two_gigabytes() {
         fn fingerprint(&self) -> String {
             "words".into()
         }
-        fn is_stop_token(&self, id: u32) -> bool {
-            id == 1
+        fn stop_tokens(&self) -> Vec<u32> {
+            vec![1]
         }
         fn vocab_size(&self) -> usize {
             6000
