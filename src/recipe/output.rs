@@ -1,7 +1,7 @@
 //! `output`: what a run leaves behind, and where.
 
+use super::diagnose::Section;
 use super::rules::{Verdict, not_empty};
-use super::section::Section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub struct Output {
     /// The folder that everything is written to.
     pub dir: PathBuf,
-    /// Saves a checkpoint every so many optimiser steps.
+    /// Saves a checkpoint every so many optimiser steps, and at the end.
     pub save_steps: u64,
     /// How many checkpoints are kept, newest first.
     pub save_total_limit: usize,
@@ -47,12 +47,11 @@ impl Output {
     }
 }
 
-fn each_once(sinks: &impl AsRef<[Sink]>) -> Verdict {
-    let sinks = sinks.as_ref();
+fn each_once(sinks: &Vec<Sink>) -> Verdict {
     let twice = sinks.iter().enumerate().any(|(i, sink)| sinks[..i].contains(sink));
     twice.then(|| ("must not name a sink twice".into(), None))
 }
 
-fn not_yet<T>(_: &T) -> Verdict {
+fn not_yet(_: &String) -> Verdict {
     Some(("must be left out for now".into(), Some("uploading is not supported yet by this version".into())))
 }
