@@ -47,7 +47,7 @@ pub(super) struct Usable {
     pub stops: bool,
 }
 
-/// A row that is not: the reason as a category and for people. `policy`: which setting decides what happens.
+/// A row that is not: the reason as a category and for people.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub reason: SkipReason,
@@ -57,6 +57,8 @@ pub(super) struct Refused {
 /// Understands, encodes and checks rows by the rules of one data set.
 pub(super) struct RowEncoder<'a> {
     pub encoder: &'a dyn Encode,
+    /// What [`Encode::stop_tokens`] gives.
+    pub stop_tokens: &'a [u32],
     pub max_length: usize,
     pub on_long: OnLong,
 }
@@ -78,24 +80,22 @@ impl RowEncoder<'_> {
         let mut tokens = self.encoder.encode(&row).map_err(refuse(SkipReason::NotEncodable))?;
         self.check_ids(&tokens).map_err(refuse(SkipReason::NotEncodable))?;
 
-        let (full_length, full_supervised) = (tokens.input_ids.len(), tokens.supervised());
-        if full_length > self.max_length {
-            if self.on_long != OnLong::Truncate {
-                let what = format!("the row has {full_length} tokens, `max_length` is {}", self.max_length);
-                let hint = "raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`";
-                return Err(Refused { reason: SkipReason::TooLong, error: Error::new(Kind::Data, what).hint(hint) });
-            }
-            tokens.input_ids.truncate(self.max_length);
-            tokens.labels.truncate(self.max_length);
-            tokens.truncated = true;
+        let length = tokens.input_ids.len();
+        if length > self.max_length && self.on_long != OnLong::Truncate {
+            let what = format!("the row has {length} tokens, `max_length` is {}", self.max_length);
+            let hint = "raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`";
+            return Err(Refused { reason: SkipReason::TooLong, error: Error::new(Kind::Data, what).hint(hint) });
         }
+        tokens
+            .require_supervised(None)
+            .map_err(|e| explain(&row, e))
+            .and_then(|()| tokens.require_supervised(Some(self.max_length)))
+            .map_err(refuse(SkipReason::NothingSupervised))?;
+        tokens.truncate(self.max_length);
+
         let supervised = tokens.supervised();
-        if supervised == 0 {
-            let error = if full_supervised > 0 { self.cut_away(full_length) } else { nothing_supervised(&row) };
-            return Err(Refused { reason: SkipReason::NothingSupervised, error });
-        }
-        let stops =
-            tokens.labels.iter().skip(1).any(|&l| u32::try_from(l).is_ok_and(|id| self.encoder.is_stop_token(id)));
+        let is_stop = |&label: &i32| u32::try_from(label).is_ok_and(|id| self.stop_tokens.contains(&id));
+        let stops = tokens.labels.iter().skip(1).any(is_stop);
         // Lengths beyond 32 bits are cut off above: `max_length` is checked to fit.
         Ok(Usable { supervised: u32::try_from(supervised).unwrap_or(u32::MAX), stops, tokens })
     }
@@ -123,24 +123,17 @@ impl RowEncoder<'_> {
         }
         Ok(())
     }
-
-    fn cut_away(&self, full_length: usize) -> Error {
-        let what = format!(
-            "truncation to `max_length` {} leaves the row without a supervised token: it has {full_length} tokens and what \
-             is learnt comes after the cut",
-            self.max_length
-        );
-        Error::new(Kind::Data, what).hint("raise `data.max_length`, or set `data.on_long: skip`")
-    }
 }
 
-fn nothing_supervised(row: &Row) -> Error {
-    let error = Error::new(Kind::Data, "the row has no supervised token: nothing could be learnt from it");
+/// Adds to a complaint about missing supervision why it is missing, where the row shows it.
+fn explain(row: &Row, error: Error) -> Error {
     match row {
         Row::Conversation(c) if !c.messages.iter().any(|m| m.role == Role::Assistant) => {
             error.hint("the conversation has no assistant turn")
         }
-        Row::Completion { .. } => error.hint("the completion has no assistant turn"),
+        Row::Completion { completion, .. } if !completion.iter().any(|m| m.role == Role::Assistant) => {
+            error.hint("the completion has no assistant turn")
+        }
         Row::PromptCompletion { completion, .. } if completion.is_empty() => error.hint("`completion` is empty"),
         Row::Tokens { labels: Some(_), .. } => error.hint("all `labels` from the second on are -100"),
         _ => error,
@@ -154,7 +147,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn encode(max_length: usize, on_long: OnLong, format: RowFormat, row: Value) -> Result<Usable, Refused> {
-        let encoder = RowEncoder { encoder: &Bytes, max_length, on_long };
+        let encoder = RowEncoder { encoder: &Bytes, stop_tokens: &[Bytes::STOP], max_length, on_long };
         encoder.encode(format, Ok(row.as_object().unwrap().clone()), None)
     }
 
@@ -187,8 +180,8 @@ mod tests {
             refused(3, OnLong::Truncate, RowFormat::PromptCompletion, pair("c")),
             (
                 SkipReason::NothingSupervised,
-                "truncation to `max_length` 3 leaves the row without a supervised token: it has 5 tokens and what is learnt \
-                 comes after the cut [raise `data.max_length`, or set `data.on_long: skip`]"
+                "`max_length` 3 cuts off all 2 supervised tokens of the row, which has 5 tokens \
+                 [the first supervised token is number 4: raise `data.max_length`, or set `data.on_long: skip`]"
                     .into()
             )
         );

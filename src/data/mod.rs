@@ -22,9 +22,9 @@ mod source;
 mod spec;
 mod stats;
 mod tally;
-mod text_encoder;
 #[cfg(test)]
 mod testing;
+mod text_encoder;
 
 pub use batch::{PackedBatch, collate};
 pub use dataset::{DataFile, Dataset};

@@ -53,7 +53,8 @@ pub fn prepare(
     let store = match found {
         Some(store) => store,
         None => {
-            let job = Job { spec, encoder, files: &files, hashed: &hashed, progress };
+            let job =
+                Job { spec, encoder, stop_tokens: encoder.stop_tokens(), files: &files, hashed: &hashed, progress };
             job.write(&path, &key)?;
             Store::open(&path, &key, progress)?
         }
@@ -78,7 +79,7 @@ fn key(spec: &DataSpec, encoder: &dyn Encode, files: &[SourceFile], hashed: &[Ha
         .collect();
     let facts = serde_json::json!({
         "version": (env!("CARGO_PKG_VERSION"), PREPARATION_VERSION),
-        "encoder": (encoder.fingerprint(), encoder.vocab_size()),
+        "encoder": (encoder.fingerprint(), encoder.vocab_size(), encoder.stop_tokens()),
         "files": files,
         "options": (spec.max_length, spec.on_long, spec.on_bad_row),
     });
@@ -89,6 +90,7 @@ fn key(spec: &DataSpec, encoder: &dyn Encode, files: &[SourceFile], hashed: &[Ha
 struct Job<'a> {
     spec: &'a DataSpec,
     encoder: &'a dyn Encode,
+    stop_tokens: Vec<u32>,
     files: &'a [SourceFile],
     hashed: &'a [HashedFile],
     progress: &'a dyn Progress,
@@ -191,7 +193,12 @@ impl Job<'_> {
 
     fn encode(&self, chunk: Chunk) -> Result<Encoded> {
         let spec = self.spec;
-        let rows = RowEncoder { encoder: self.encoder, max_length: spec.max_length, on_long: spec.on_long };
+        let rows = RowEncoder {
+            encoder: self.encoder,
+            stop_tokens: &self.stop_tokens,
+            max_length: spec.max_length,
+            on_long: spec.on_long,
+        };
         let mut encoded = Encoded { file: chunk.file, ..Encoded::default() };
         let file = &self.files[chunk.file];
         let file_index = u32::try_from(chunk.file).unwrap_or(u32::MAX);

@@ -49,8 +49,8 @@ pub trait Encode: Sync {
     /// Changes whenever [`Encode::encode`] may give other tokens for the same row: part of the cache's key.
     fn fingerprint(&self) -> String;
 
-    /// Whether the model stops generating at token `id` (`<end_of_turn>`, `<eos>`).
-    fn is_stop_token(&self, id: u32) -> bool;
+    /// The tokens at which the model stops generating (`<end_of_turn>`, `<eos>`).
+    fn stop_tokens(&self) -> Vec<u32>;
 
     /// The model's vocabulary size: ids at or above it are refused.
     fn vocab_size(&self) -> usize;
@@ -61,7 +61,7 @@ pub trait Encode: Sync {
 pub struct RowId {
     /// The data file.
     pub file: Arc<Path>,
-    /// From 1: the line in `.jsonl` and `.csv`, the element in `.json`, the row in `.parquet`.
+    /// From 1: the line in `.jsonl`, the element in `.json`, the record in `.csv` (the header is 1), the row in `.parquet`.
     pub row: u32,
 }
 

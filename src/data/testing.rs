@@ -69,8 +69,8 @@ impl Encode for Bytes {
         "bytes".into()
     }
 
-    fn is_stop_token(&self, id: u32) -> bool {
-        id == Self::STOP
+    fn stop_tokens(&self) -> Vec<u32> {
+        vec![Self::STOP]
     }
 
     fn vocab_size(&self) -> usize {

@@ -23,8 +23,8 @@ impl Encode for Encoder {
         Encoder::fingerprint(self)
     }
 
-    fn is_stop_token(&self, id: u32) -> bool {
-        self.stop_ids().contains(&id)
+    fn stop_tokens(&self) -> Vec<u32> {
+        self.stop_ids()
     }
 
     fn vocab_size(&self) -> usize {

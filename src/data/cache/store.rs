@@ -191,6 +191,8 @@ impl Store {
         let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let file = File::open(path)?;
         let size = file.metadata()?.len();
+        let mut head = [0; MAGIC.len()];
+        read_at(&file, &mut head, 0)?;
         let mut tail = [0; TAIL_BYTES as usize];
         let tail_at = size.checked_sub(TAIL_BYTES).ok_or_else(|| wrong("it is too short"))?;
         read_at(&file, &mut tail, tail_at)?;
@@ -201,7 +203,9 @@ impl Store {
             let end = meta_at.checked_sub(index)?;
             (end >= MAGIC.len() as u64).then_some((end, meta_at))
         });
-        let (end, meta_at) = sizes.filter(|_| tail[48..] == MAGIC).ok_or_else(|| wrong("its end is damaged"))?;
+        let (end, meta_at) = sizes
+            .filter(|_| head == MAGIC && tail[48..] == MAGIC)
+            .ok_or_else(|| wrong("its start or end is damaged"))?;
 
         let mut hasher = blake3::Hasher::new();
         let mut index = Vec::new();

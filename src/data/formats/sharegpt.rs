@@ -127,8 +127,8 @@ mod tests {
     fn problems_say_which_turn() {
         let of = |turn: Value| problem(RowFormat::Sharegpt, json!({"conversation": [turn]}));
         assert_eq!(
-            of(json!({"from": "gtp", "value": ""})),
-            "`conversation[0].from` is the unknown speaker `gtp` [did you mean `gpt`?]"
+            of(json!({"from": "humna", "value": ""})),
+            "`conversation[0].from` is the unknown speaker `humna` [did you mean `human`?]"
         );
         assert_eq!(of(json!({"from": "gpt"})), "`conversation[0]` has no `value`");
         assert_eq!(of(json!({"speaker": "gpt"})), "`conversation[0]` has no `from` [keys found: `speaker`]");

@@ -1,6 +1,7 @@
 //! Some rows of one file, still raw, so that one thread can read them and many can decode them.
 
 use super::MAX_ROW_BYTES;
+use super::guard::guarded;
 use crate::error::{Error, Kind, Result};
 use arrow::array::RecordBatch;
 use arrow::json::LineDelimitedWriter;
@@ -67,12 +68,11 @@ impl Chunk {
                 }
             }
             RawRows::Parquet { first, batch } => {
-                let mut writer = LineDelimitedWriter::new(Vec::new());
-                writer
-                    .write(&batch)
-                    .and_then(|()| writer.finish())
-                    .map_err(|e| Error::new(Kind::Data, format!("its columns cannot be read: {e}")).caused_by(e))?;
-                let text = writer.into_inner();
+                let text = guarded(|| {
+                    let mut writer = LineDelimitedWriter::new(Vec::new());
+                    writer.write(&batch).and_then(|()| writer.finish()).map(|()| writer.into_inner())
+                })
+                .map_err(|e| Error::new(Kind::Data, format!("the file's columns cannot be read: {e}")))?;
                 for (number, line) in (first..).zip(text.split(|&b| b == b'\n').filter(|line| !line.is_empty())) {
                     each(number, parse(line));
                 }
@@ -85,7 +85,7 @@ impl Chunk {
 
 fn parse(bytes: &[u8]) -> Result<Object> {
     let text = std::str::from_utf8(bytes).map_err(|e| not_utf8(e.valid_up_to()))?;
-    match serde_json::from_str(text) {
+    match serde_json::from_str(text.trim_end()) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(Error::new(Kind::Data, format!("the row must be an object, found {}", kind_name(&other)))),
         Err(e) => {

@@ -1,4 +1,6 @@
 //! Comma- and tab-separated values.
+//!
+//! A row's number counts records as a spreadsheet does: the header is row 1.
 
 use super::chunk::{next_number, too_large};
 use super::{MAX_ROW_BYTES, Sink, SourceFile, file};
@@ -7,7 +9,7 @@ use crate::progress::Progress;
 use std::cell::Cell;
 use std::io::{self, Read};
 
-/// Reads every record under the header. A row's number is the line on which its record starts.
+/// Reads every record under the header.
 ///
 /// # Errors
 /// When the file cannot be read, or has no usable header.
@@ -21,18 +23,14 @@ pub(super) fn read(file: &SourceFile, delimiter: u8, progress: &dyn Progress, si
 
     let mut number = 1;
     loop {
+        number = next_number(number).map_err(|e| e.at(Place::Path(file.path.to_path_buf())))?;
         since_record.set(0);
         let mut record = csv::ByteRecord::new();
-        match reader.read_byte_record(&mut record) {
-            Ok(false) => break,
-            Ok(true) => {
-                let line = record.position().map_or(u64::from(number), csv::Position::line);
-                number = u32::try_from(line).or_else(|_| next_number(u32::MAX))?;
-                if sink.record(number, record).is_break() {
-                    return Ok(());
-                }
-            }
-            Err(e) => return Err(failed(file, next_number(number)?, e)),
+        if !reader.read_byte_record(&mut record).map_err(|e| failed(file, number, e))? {
+            break;
+        }
+        if sink.record(number, record).is_break() {
+            return Ok(());
         }
     }
     let _ = sink.flush();

@@ -38,21 +38,22 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
 /// Reads the elements of the list that begins next. `whole`: nothing may follow it.
 fn elements(mut scanner: Scanner, sink: &mut Sink, whole: bool) -> Result<()> {
     scanner.expect(b'[')?;
-    if scanner.peek()? == Some(b']') {
-        return Ok(());
-    }
-    loop {
+    let mut more = scanner.peek()? != Some(b']');
+    while more {
         scanner.peek()?;
         scanner.value(Target::Row(sink))?;
         if sink.json_row(scanner.row).is_break() {
             return Ok(());
         }
         match scanner.peek()? {
-            Some(b',') => scanner.expect(b',')?,
-            Some(b']') => break,
-            _ => return Err(scanner.wrong("`,` or `]` must follow the row")),
+            Some(b',') => {
+                scanner.expect(b',')?;
+                scanner.next_row()?;
+            }
+            Some(b']') => more = false,
+            Some(_) => return Err(scanner.wrong("`,` or `]` must follow the row")),
+            None => return Err(scanner.wrong("it ends in the middle of the list")),
         }
-        scanner.next_row()?;
     }
     scanner.expect(b']')?;
     if whole && scanner.peek()?.is_some() {

@@ -3,6 +3,7 @@
 mod chunk;
 mod csv;
 mod file;
+mod guard;
 mod json;
 mod lines;
 mod parquet;

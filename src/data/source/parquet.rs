@@ -1,6 +1,7 @@
 //! Parquet, as Hugging Face stores data sets: nested structs and lists, in row groups.
 
 use super::chunk::next_number;
+use super::guard::guarded;
 use super::{Sink, SourceFile};
 use crate::data::formats::KNOWN_COLUMNS;
 use crate::error::{Error, Kind, Place, Result};
@@ -19,7 +20,7 @@ const BATCH_BYTES: i64 = 1 << 20;
 pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) -> Result<()> {
     let opened = File::open(&file.path).map_err(|e| Error::io("opening", &file.path, e))?;
     let file_bytes = opened.metadata().map_err(|e| Error::io("reading", &file.path, e))?.len();
-    let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|e| damaged(file, 1, &e))?;
+    let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(opened)).map_err(|e| damaged(file, 1, &e))?;
 
     let schema = builder.schema();
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
@@ -32,10 +33,10 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
     let batch_rows = (BATCH_BYTES / largest_row).clamp(16, 1024) as usize;
     sink.columns(columns);
 
-    let reader = builder.with_projection(mask).with_batch_size(batch_rows).build().map_err(|e| damaged(file, 1, &e))?;
+    let builder = builder.with_projection(mask).with_batch_size(batch_rows);
+    let mut reader = guarded(|| builder.build()).map_err(|e| damaged(file, 1, &e))?;
     let (mut first, mut reported) = (1_u32, 0);
-    for batch in reader {
-        let batch = batch.map_err(|e| damaged(file, first, &e))?;
+    while let Some(batch) = guarded(|| reader.next().transpose()).map_err(|e| damaged(file, first, &e))? {
         let rows = u32::try_from(batch.num_rows()).or_else(|_| next_number(u32::MAX))?;
         let next = first.checked_add(rows).map_or_else(|| next_number(u32::MAX), Ok)?;
         if sink.batch(first, batch).is_break() {
@@ -49,7 +50,7 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
     Ok(())
 }
 
-fn damaged(file: &SourceFile, row: u32, error: &dyn std::fmt::Display) -> Error {
+fn damaged(file: &SourceFile, row: u32, error: &str) -> Error {
     Error::new(Kind::Data, format!("the file is damaged or no Parquet file: {error}"))
         .at(Place::Row { path: file.path.to_path_buf(), row: row as usize })
         .hint("copy or download the file again")

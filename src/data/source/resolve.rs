@@ -112,7 +112,10 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
         .map_err(|e| Error::new(Kind::Recipe, format!("`{}` is no valid glob: {}", source.path, e.msg)))?;
     let mut files = Vec::new();
     for entry in pattern {
-        let path = entry.map_err(|e| Error::io("searching", e.path().to_path_buf(), e.into()))?;
+        let path = entry.map_err(|e| {
+            let unreadable = e.path().to_path_buf();
+            Error::io("searching", unreadable, e.into())
+        })?;
         if path.is_file() {
             files.push(path);
         }
