@@ -32,8 +32,10 @@ impl AdapterPlan {
     /// # Errors
     /// Targets that match nothing; keys that contradict the adapter that is continued.
     pub fn new(keys: &recipe::Adapter, model: &TextConfig) -> Result<Self> {
-        let config = match &keys.init_from {
-            Some(folder) => continued(keys, folder)?,
+        let all = sites(model);
+        let paths: Vec<String> = all.iter().map(|site| module_path(site, model.multimodal)).collect();
+        let mut config = match &keys.init_from {
+            Some(folder) => continued(keys, folder, &paths)?,
             None => from_recipe(keys),
         };
         let init = match keys.init_lora_weights {
@@ -45,9 +47,13 @@ impl AdapterPlan {
             return Err(Error::new(Kind::Recipe, "`init_lora_weights: pissa` and `use_dora` cannot be combined")
                 .hint("PiSSA moves the principal part of each weight into the adapter; choose one of the two"));
         }
-        let all = sites(model);
-        let paths: Vec<String> = all.iter().map(|site| module_path(site, model.multimodal)).collect();
         let selection = target::select(&paths, &config.target_modules, &config.exclude_modules)?;
+        // `q_proj` also names layers of the vision tower, where PEFT would look for tensors that no run here trains; and
+        // PEFT warns of exclusions that leave out nothing.
+        if model.multimodal || !selection.unused_exclusions.is_empty() {
+            config.target_modules = target::exact_targets(&paths, &selection);
+            config.exclude_modules = ExcludeModules::default();
+        }
         let sites = selection.indices.iter().map(|&index| all[index]).collect();
         Ok(AdapterPlan { config, sites, selection, init })
     }
@@ -104,9 +110,11 @@ fn from_recipe(keys: &recipe::Adapter) -> AdapterConfig {
 }
 
 /// The configuration of the adapter that is continued; keys given in the recipe must agree with it.
-fn continued(keys: &recipe::Adapter, folder: &Path) -> Result<AdapterConfig> {
+fn continued(keys: &recipe::Adapter, folder: &Path, paths: &[String]) -> Result<AdapterConfig> {
     let (config, _) = AdapterConfig::read(folder)?;
     let wanted = from_recipe(keys);
+    let given = |key: &str| keys.given.contains(key);
+    let exclude = if given("exclude_modules") { &wanted.exclude_modules } else { &config.exclude_modules };
     let pairs = [
         ("r", wanted.r == config.r, config.r.to_string()),
         ("lora_alpha", wanted.lora_alpha == config.lora_alpha, config.lora_alpha.to_string()),
@@ -114,11 +122,16 @@ fn continued(keys: &recipe::Adapter, folder: &Path) -> Result<AdapterConfig> {
         ("use_dora", wanted.use_dora == config.use_dora, config.use_dora.to_string()),
         (
             "target_modules",
-            same_targets(&wanted.target_modules, &config.target_modules),
+            same_modules(paths, (&wanted.target_modules, exclude), &config)?,
             format!("{:?}", config.target_modules),
         ),
+        (
+            "exclude_modules",
+            same_modules(paths, (&config.target_modules, exclude), &config)?,
+            format!("{:?}", config.exclude_modules),
+        ),
     ];
-    let contradictions = pairs.into_iter().filter(|(key, agrees, _)| keys.given.contains(*key) && !agrees);
+    let contradictions = pairs.into_iter().filter(|(key, agrees, _)| given(key) && !agrees);
     let problems = contradictions.map(|(key, _, found)| {
         Error::new(Kind::Recipe, format!("`adapter.{key}` contradicts the adapter that `init_from` continues"))
             .at(Place::Path(folder.join(peft::CONFIG_FILE)))
@@ -130,18 +143,15 @@ fn continued(keys: &recipe::Adapter, folder: &Path) -> Result<AdapterConfig> {
     }
 }
 
-fn same_targets(a: &TargetModules, b: &TargetModules) -> bool {
-    match (a, b) {
-        (TargetModules::Names(a), TargetModules::Names(b)) => {
-            let sorted = |names: &[String]| {
-                let mut names = names.to_vec();
-                names.sort();
-                names
-            };
-            sorted(a) == sorted(b)
-        }
-        _ => a == b,
-    }
+/// Whether targets and exclusions of a recipe choose what an adapter's own choose, however each is written.
+fn same_modules(
+    paths: &[String],
+    (target, exclude): (&TargetModules, &ExcludeModules),
+    config: &AdapterConfig,
+) -> Result<bool> {
+    let wanted = target::matcher(target, exclude)?;
+    let found = target::matcher(&config.target_modules, &config.exclude_modules)?;
+    Ok(paths.iter().all(|path| wanted(path) == found(path)))
 }
 
 /// The projections of a model, from its configuration alone.
