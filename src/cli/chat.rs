@@ -63,6 +63,7 @@ impl Args {
                         sampling,
                         stop: tuned.base.stop_ids(),
                         seed: self.sampling.seed.wrapping_add(conversation.messages.len() as u64),
+                        first_prompt: 0,
                     };
                     let mut stream = tokenizer.stream();
                     let show = |_, token| match stream.push(token).map(|text| say(&text)) {

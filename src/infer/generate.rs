@@ -21,6 +21,8 @@ pub struct GenerationSettings {
     pub stop: Vec<u32>,
     /// Decides what is sampled. Each prompt has its own numbers, whatever it is batched with.
     pub seed: u64,
+    /// The number of the first prompt among all that share the seed.
+    pub first_prompt: usize,
 }
 
 /// Why an answer ended.
@@ -55,7 +57,10 @@ pub fn generate(
     let rng = Rng::new(settings.seed);
     let mut rows: Vec<Row> = (0..prompts.len())
         .filter(|&i| !prompts[i].is_empty() && settings.max_new_tokens > 0)
-        .map(|i| Row { prompt: i, random: rng.stream(&[Label::Purpose("sample"), Label::Step(i as u64)]) })
+        .map(|i| {
+            let number = (settings.first_prompt + i) as u64;
+            Row { prompt: i, random: rng.stream(&[Label::Purpose("sample"), Label::Step(number)]) }
+        })
         .collect();
     let mut cache = model.cache(rows.len());
     let inputs: Vec<&[u32]> = rows.iter().map(|row| prompts[row.prompt].as_slice()).collect();

@@ -251,3 +251,69 @@ pub fn to_peft(adapter: &Adapter, config: &AdapterConfig) -> (AdapterTensors, Ad
     }
     (tensors, config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn model(size: &str) -> TextConfig {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("configs/models/gemma-3-{size}.json"));
+        TextConfig::from_hf_json(&std::fs::read_to_string(&path).unwrap(), &path).unwrap().0
+    }
+
+    fn keys(targets: recipe::TargetModules) -> recipe::Adapter {
+        recipe::Adapter {
+            r: 4,
+            lora_alpha: 8.0,
+            lora_dropout: 0.0,
+            target_modules: targets,
+            exclude_modules: Vec::new(),
+            use_rslora: false,
+            use_dora: false,
+            init_lora_weights: recipe::InitLoraWeights::Kaiming,
+            init_from: None,
+            given: BTreeSet::new(),
+        }
+    }
+
+    fn names(names: &[&str]) -> recipe::TargetModules {
+        recipe::TargetModules::Names(names.iter().map(|&name| name.into()).collect())
+    }
+
+    #[test]
+    fn a_multimodal_models_vision_tower_is_never_targeted() {
+        let layers = r"model\.language_model\.layers\.\d+\.(self_attn\.q_proj|self_attn\.v_proj)";
+        let expected = TargetModules::Regex(layers.into());
+        for targets in [names(&["q_proj", "v_proj"]), recipe::TargetModules::Regex(r".*\.[qv]_proj".into())] {
+            let plan = AdapterPlan::new(&keys(targets), &model("4b")).unwrap();
+            assert_eq!(plan.config.target_modules, expected);
+            assert_eq!(plan.sites.len(), 68);
+        }
+        let plan = AdapterPlan::new(&keys(names(&["q_proj", "v_proj"])), &model("270m")).unwrap();
+        assert_eq!(plan.config.target_modules, TargetModules::Names(vec!["q_proj".into(), "v_proj".into()]));
+    }
+
+    #[test]
+    fn continuing_compares_the_modules_that_are_chosen() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = AdapterPlan::new(&keys(names(&["q_proj", "v_proj"])), &model("4b")).unwrap();
+        std::fs::write(folder.path().join(peft::CONFIG_FILE), plan.config.to_json()).unwrap();
+        let again = |targets, given: &[&str]| {
+            let mut keys = keys(targets);
+            keys.init_from = Some(folder.path().into());
+            keys.given = given.iter().map(|&key| key.into()).collect();
+            AdapterPlan::new(&keys, &model("4b"))
+        };
+        assert_eq!(again(names(&["v_proj", "q_proj"]), &["target_modules"]).unwrap().config, plan.config);
+        assert_eq!(again(names(&["k_proj"]), &[]).unwrap().config, plan.config);
+        let error = again(names(&["k_proj"]), &["target_modules"]).unwrap_err();
+        assert!(error.what().contains("`adapter.target_modules` contradicts"), "{error}");
+        let mut excluding = keys(names(&["q_proj"]));
+        excluding.init_from = Some(folder.path().into());
+        excluding.exclude_modules = vec!["v_proj".into()];
+        excluding.given = ["exclude_modules".to_owned()].into();
+        let error = AdapterPlan::new(&excluding, &model("4b")).unwrap_err();
+        assert!(error.what().contains("`adapter.exclude_modules` contradicts"), "{error}");
+    }
+}

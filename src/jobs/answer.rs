@@ -102,11 +102,12 @@ pub fn answer(
     let tokenizer = tokenizer(tuned)?;
     let encoded: Vec<Vec<u32>> =
         prompts.iter().map(|prompt| encode(tuned, prompt, settings.raw)).collect::<Result<_>>()?;
-    let generation = GenerationSettings {
+    let mut generation = GenerationSettings {
         max_new_tokens: settings.max_tokens,
         sampling: settings.sampling,
         stop: tuned.base.stop_ids(),
         seed: settings.seed,
+        first_prompt: 0,
     };
     progress.start("Generating", None, "tokens");
     let mut answers = Vec::with_capacity(prompts.len());
@@ -116,6 +117,7 @@ pub fn answer(
             ControlFlow::Continue(())
         };
         let generated = infer::generate(&tuned.model, tuned.side(), batch, &generation, count);
+        generation.first_prompt += batch.len();
         answers.extend(generated.into_iter().map(|generated| Answer {
             completion: tokenizer.decode(&generated.tokens, true),
             tokens: generated.tokens.len(),
