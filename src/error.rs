@@ -136,7 +136,9 @@ impl Error {
     /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`].
     pub fn io(doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         let path = path.as_ref();
-        if source.kind() == std::io::ErrorKind::StorageFull || source.raw_os_error() == Some(28) {
+        use std::io::ErrorKind;
+        let full = matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        if full || source.raw_os_error() == Some(28) {
             return Error::new(Kind::NoSpace, format!("no space left while {doing}"))
                 .at(Place::Path(path.into()))
                 .hint("free some space or choose another folder; nothing half-written was kept")

@@ -1,12 +1,17 @@
 //! LoRA and QLoRA fine-tuning of Gemma 3, in one binary, on [burn].
 //!
-//! Rooms and the one direction in which they use each other (`tests/it/architecture.rs` keeps it true):
+//! Rooms and the one direction in which they use each other (`tests/it/architecture.rs` has every arrow and keeps it true):
 //!
 //! ```text
-//! cli -> jobs -> {train, infer, export, report} -> adapter -> model -> nn -> ops -> quant
-//!                   |                                           |
-//! data -> text      +-> data                    text, model -> weights -> quant      everything -> error
+//! cli -> jobs -> recipe -> data -> text -> weights -> quant
+//!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
+//!          +---> infer --------------------------+
+//!          +---> export ---------------------------> weights
+//!          +---> hub                             everything -> error, atomic, progress, random
 //! ```
+//!
+//! `jobs` wires the rooms together and alone knows most of them. `adapter` and `model` read `weights`; data knows no model,
+//! and no model code knows adapters.
 //!
 //! A step's data has a name at every stage:
 //! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> hidden -> Loss -> Gradients -> StepEvent -> Checkpoint -> Adapter`.

@@ -28,7 +28,7 @@ pub fn write_folder(dir: &Path, existing: Existing<'_>, fill: impl FnOnce(&Path)
         if dir.is_symlink() { fs::canonicalize(dir).map_err(|e| Error::io("resolving", dir, e))? } else { dir.into() };
     let parent = parent_of(&dir);
     fs::create_dir_all(&parent).map_err(|e| Error::io("creating the folder", &parent, e))?;
-    let fresh = tempfile::Builder::new().prefix(".tmp-").tempdir_in(&parent);
+    let fresh = tempfile::Builder::new().prefix(crate::atomic::TEMPORARY).tempdir_in(&parent);
     let fresh = fresh.map_err(|e| Error::io("creating a folder in", &parent, e))?;
     fill(fresh.path())?;
     sync_all(fresh.path()).map_err(|e| Error::io("writing", &dir, e))?;

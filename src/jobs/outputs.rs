@@ -34,7 +34,18 @@ impl RunFolder {
                 .at(Place::Path(dir.into()))
                 .hint("`--resume` continues it; `--set output.dir=..` writes elsewhere; nothing was changed"));
         }
+        if let Some(file) = dir.ancestors().find(|path| path.is_file()) {
+            return Err(Error::new(
+                Kind::Recipe,
+                format!("`output.dir` needs a folder, and `{}` is a file", file.display()),
+            )
+            .at(Place::Path(dir.into()))
+            .hint("choose another `output.dir`"));
+        }
         let lock = if dry_run { None } else { Some(RunLock::acquire(dir)?) };
+        if lock.as_ref().is_some_and(RunLock::is_exclusive) {
+            crate::atomic::remove_leftovers(dir)?;
+        }
         Ok(RunFolder { dir: dir.into(), _lock: lock })
     }
 
@@ -113,8 +124,9 @@ impl Kept {
     /// # Errors
     /// When it is something else.
     pub fn read(value: serde_json::Value) -> Result<Self> {
-        serde_json::from_value(value)
-            .map_err(|e| Error::new(Kind::Checkpoint, format!("the checkpoint's totals cannot be read: {e}")).caused_by(e))
+        serde_json::from_value(value).map_err(|e| {
+            Error::new(Kind::Checkpoint, format!("the checkpoint's totals cannot be read: {e}")).caused_by(e)
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::adapter::Adapter;
 use crate::data::{self, DataSpec, Dataset, Plan as DataPlan, SourceSpec};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::hub;
 use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::device::{self, Compute};
@@ -63,7 +63,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     let model = base.load(held(recipe), &compute.device, screen)?;
     let adapter = adapter_plan.create(&model, recipe.adapter.init_from.as_deref(), plan.step.rng)?;
     let rule = rule(&recipe.training);
-    let run = fingerprint(recipe, &base, &data, &compute);
+    let run = fingerprint(recipe, &base, &data, &compute)?;
     let (mut state, kept) = match folder.latest(&run, screen)? {
         Some(checkpoint) => {
             let (state, kept) = resume::load(&checkpoint, adapter, rule)?;
@@ -273,20 +273,25 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
 }
 
 /// What a run may not change when it is resumed.
-fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Fingerprint {
+fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Result<Fingerprint> {
     // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early.
-    let Recipe { model, adapter, data: rows, training, evaluation, output: _ } = recipe;
-    let numbers = format!("{model:?} {adapter:?} {rows:?} {training:?} {evaluation:?}");
-    let run = Fingerprint::new()
-        .with("recipe", blake3::hash(numbers.as_bytes()).to_hex().to_string())
+    let sections = serde_json::to_value(recipe)
+        .map_err(|e| Error::new(Kind::Run, format!("the recipe cannot be written: {e}")).caused_by(e))?;
+    let sections = sections.as_object().into_iter().flatten().filter(|(section, _)| *section != "output");
+    let keys = sections.flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)));
+    // One entry a key, so that a refusal can name it.
+    let run = keys.fold(Fingerprint::new(), |run, (section, (key, value))| {
+        run.with(format!("{section}.{key}"), blake3::hash(value.to_string().as_bytes()).to_hex().to_string())
+    });
+    let run = run
         .with("base model", base.source.fingerprint())
         .with("training data", data.train.content_hash())
         .with("device", &compute.name)
         .with("threads", compute.threads.to_string());
-    match &data.eval {
+    Ok(match &data.eval {
         Some(eval) => run.with("evaluation data", eval.content_hash()),
         None => run,
-    }
+    })
 }
 
 /// What will be trained, in a few lines.

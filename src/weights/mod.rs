@@ -37,5 +37,5 @@ fn check_shape(name: &str, expected: &[usize], found: &[usize]) -> crate::Result
         return Ok(());
     }
     Err(wrong(format!("tensor `{name}`: expected {expected:?}, found {found:?}"))
-        .hint("the weights and the model's config belong to different models"))
+        .hint("the tensors and the config beside them do not belong together"))
 }

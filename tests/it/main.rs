@@ -1,4 +1,9 @@
 //! The integration tests: one binary, one module per subject.
 
+mod architecture;
+mod bench;
+mod broken;
 mod fidelity;
 mod fuzz;
+mod resume;
+mod verbs;

@@ -107,8 +107,8 @@ fn reading_says_what_does_not_fit_and_where() {
     assert_eq!(
         opened.read("model.norm.weight", &[5], None).unwrap_err().to_string(),
         format!(
-            "error: tensor `model.norm.weight`: expected [5], found [4]\n  --> {}\n  hint: the weights and the model's \
-             config belong to different models",
+            "error: tensor `model.norm.weight`: expected [5], found [4]\n  --> {}\n  hint: the tensors and the config \
+             beside them do not belong together",
             path.display()
         )
     );

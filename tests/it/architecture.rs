@@ -1,0 +1,201 @@
+//! The rooms of `src` and the arrows between them, kept as drawn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Each room and the rooms that its code may name, from the ones that wire everything to the ones that know nothing.
+/// What everyone may use is in [`COMMON`]; tests may use what they like.
+const ARROWS: &[(&str, &[&str])] = &[
+    // The user's side. The wiring of all the other rooms happens in `jobs`, which alone knows most of them.
+    ("cli", &["jobs", "recipe", "report", "infer", "nn", "text", "train", "weights"]),
+    (
+        "jobs",
+        &["recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "weights"],
+    ),
+    // What the user typed. Option enums live with the rooms that obey them.
+    ("recipe", &["data", "text"]),
+    // What a run shows: sinks of the events of `train`.
+    ("report", &["train"]),
+    // What is done with a model and its adapter.
+    ("train", &["adapter", "model", "nn", "text"]),
+    ("infer", &["model", "nn"]),
+    ("export", &["adapter", "weights"]),
+    // The model. An adapter runs beside it, and no model code knows that.
+    ("adapter", &["model", "nn", "weights"]),
+    ("model", &["nn", "ops", "weights"]),
+    ("nn", &["ops"]),
+    ("ops", &["quant"]),
+    // Files and text. Data knows no model.
+    ("data", &["text"]),
+    ("text", &["weights"]), // the vocabulary of a GGUF file
+    ("weights", &["quant"]),
+    ("hub", &[]),
+    ("quant", &[]),
+    // For tests.
+    ("testkit", &["text", "weights"]),
+    // What everyone may use.
+    ("progress", &[]),
+    ("random", &[]),
+    ("atomic", &["error"]),
+    ("error", &[]),
+];
+
+/// Rooms that everyone may use.
+const COMMON: &[&str] = &["error", "atomic", "progress", "random", "Error", "Result"];
+
+/// A file passes this and is two rooms.
+const MAX_LINES: usize = 600;
+
+/// Where stdout and stderr may be written.
+const PRINTING: &[&str] = &["cli", "report"];
+
+/// Where `unsafe` may stand: kernels, block formats, and the one file that maps weights.
+const UNSAFE: &[&str] = &["src/ops/", "src/quant/", "src/weights/mapped.rs"];
+
+/// A source file: its path from the repository's root, its room, its text without tests and comments.
+struct Source {
+    path: String,
+    room: String,
+    lines: usize,
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut found, mut folders) = (Vec::new(), vec![root.join("src")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of src") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(source(root, path));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(found.len() > 100, "only {} files found", found.len());
+    found
+}
+
+fn source(root: &Path, path: PathBuf) -> Source {
+    let text = std::fs::read_to_string(&path).expect("UTF-8");
+    let path = path.strip_prefix(root).expect("below the root").to_str().expect("UTF-8").to_owned();
+    let room = path.split('/').nth(1).expect("a room").trim_end_matches(".rs").to_owned();
+    let is_test = path.ends_with("/tests.rs") || path.ends_with("/testing.rs") || path.contains("/tests/");
+    let before_tests = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code = if is_test { "" } else { before_tests };
+    let code =
+        code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect();
+    Source { path, room, lines: text.lines().count(), code }
+}
+
+/// The first names after each `crate::`, also of `crate::{a, b::c}`.
+fn uses(code: &str) -> BTreeSet<String> {
+    let name =
+        |text: &str| -> String { text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let mut found = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        let Some(group) = after.strip_prefix('{') else {
+            found.insert(name(after));
+            continue;
+        };
+        let mut depth = 0;
+        let top_level = |c: char| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            depth == 0 && c == ','
+        };
+        found.extend(
+            group[..closing(group)].split(top_level).map(name).filter(|name| !name.is_empty() && name != "self"),
+        );
+    }
+    found
+}
+
+/// Where the brace that was open before `text` is closed.
+fn closing(text: &str) -> usize {
+    let mut depth = 1;
+    for (at, c) in text.char_indices() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        if depth == 0 {
+            return at;
+        }
+    }
+    text.len()
+}
+
+#[test]
+fn uses_are_found() {
+    let code = "use crate::error::{Error, Kind};\nuse crate::{data::{self, X}, text};\nlet x = crate::nn::f();";
+    assert_eq!(uses(code).into_iter().collect::<Vec<_>>(), ["data", "error", "nn", "text"]);
+}
+
+#[test]
+fn rooms_use_each_other_in_one_direction() {
+    let arrows: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    let mut problems = Vec::new();
+    for Source { path, room, code, .. } in sources() {
+        if room == "lib" || room == "main" {
+            continue;
+        }
+        let Some(allowed) = arrows.get(room.as_str()) else {
+            problems.push(format!("{path}: the room `{room}` is not in the table"));
+            continue;
+        };
+        for used in uses(&code) {
+            let common = COMMON.contains(&used.as_str());
+            if used != room && !common && !allowed.contains(&used.as_str()) {
+                problems.push(format!("{path}: `{room}` may not use `{used}`"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn the_table_has_no_circle() {
+    // Every arrow leads to a room whose own arrows never lead back.
+    let arrows: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    for (room, direct) in ARROWS {
+        let (mut seen, mut next) = (BTreeSet::new(), direct.to_vec());
+        while let Some(room) = next.pop() {
+            if seen.insert(room) {
+                next.extend(arrows.get(room).unwrap_or_else(|| panic!("`{room}` is in no row")).iter());
+            }
+        }
+        assert!(!seen.contains(room), "`{room}` leads back to itself by way of {seen:?}");
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    let long: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| source.lines > MAX_LINES)
+        .map(|source| format!("{}: {} lines", source.path, source.lines))
+        .collect();
+    assert_eq!(long, Vec::<String>::new());
+}
+
+#[test]
+fn only_the_user_s_side_prints() {
+    let macros = ["println!", "eprintln!", "print!(", "eprint!(", "dbg!"];
+    let prints = |source: &Source| {
+        !PRINTING.contains(&source.room.as_str()) && macros.iter().any(|word| source.code.contains(word))
+    };
+    let found: Vec<String> = sources().into_iter().filter(prints).map(|source| source.path).collect();
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn unsafe_code_stays_where_it_is_needed() {
+    let word = |code: &str| {
+        let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| word == "unsafe")
+    };
+    let stray = |source: &Source| {
+        source.room != "lib" && word(&source.code) && !UNSAFE.iter().any(|place| source.path.starts_with(place))
+    };
+    let found: Vec<String> = sources().into_iter().filter(stray).map(|source| source.path).collect();
+    assert_eq!(found, Vec::<String>::new());
+}

@@ -1,0 +1,205 @@
+//! Each verb, by what scripts read of it.
+
+use crate::bench::{Bench, lines, tensors};
+use serde_json::{Value, json};
+
+/// The objects of jsonl.
+fn objects(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number")).collect()
+}
+
+#[test]
+fn a_shown_recipe_is_the_same_recipe() {
+    let bench = Bench::new();
+    let shown = bench.run("recipe show r.yaml --set training.seed=9").ok();
+    bench.write("shown.yaml", &shown);
+    assert_eq!(bench.run("recipe show shown.yaml").ok(), shown);
+    let json = bench.run("recipe show shown.yaml --json").json();
+    assert_eq!(json["training"]["seed"], 9);
+    assert_eq!(json["adapter"]["lora_dropout"], 0.1);
+    assert_eq!(json["training"]["adam_beta2"], 0.999, "defaults are spelt out");
+    bench.run("recipe check shown.yaml").ok();
+}
+
+#[test]
+fn the_schema_describes_every_key() {
+    let bench = Bench::new();
+    let schema = bench.run("recipe schema").json();
+    let shown = bench.run("recipe show r.yaml --json").json();
+    let text = schema.to_string();
+    for (section, value) in shown.as_object().expect("sections") {
+        assert!(schema["properties"][section].is_object(), "{section}");
+        for key in keys(value) {
+            assert!(text.contains(&format!("\"{key}\":")), "{section}.{key}");
+        }
+    }
+}
+
+#[test]
+fn preview_and_stats_show_what_is_learnt() {
+    let bench = Bench::new().with_text();
+    let preview = objects(&bench.run("data preview r.yaml --rows 2 --json").ok());
+    assert_eq!(preview.len(), 2);
+    for key in ["row", "input_ids", "labels", "segments", "images", "audio"] {
+        assert!(keys(&preview[0]).contains(&key), "{key}");
+    }
+    let first = &objects(&bench.text("rows.jsonl"))[0];
+    assert_eq!((&preview[0]["input_ids"], &preview[0]["labels"]), (&first["input_ids"], &first["labels"]));
+    assert_eq!(preview[0]["segments"], json!([[0, 5]]));
+
+    let rows = objects(&bench.text("rows.jsonl"));
+    let stats =
+        bench.run("data stats r.yaml --set data.eval_fraction=0 --set evaluation.eval_steps=null --json").json();
+    let count = |key: &str, keep: fn(&Value) -> bool| -> usize {
+        rows.iter().map(|row| row[key].as_array().expect("a list").iter().filter(|x| keep(x)).count()).sum()
+    };
+    assert_eq!(stats["rows"], 40);
+    assert_eq!(stats["tokens"], count("input_ids", |_| true));
+    assert_eq!(stats["supervised_tokens"], count("labels", |label| *label != -100));
+    assert_eq!((&stats["lengths"]["min"], &stats["lengths"]["max"]), (&json!(5), &json!(20)));
+
+    // Text: the answer and its end are learnt, nothing else.
+    let recipe =
+        bench.text("r.yaml").replace("base: m", "base: t").replace("rows.jsonl, format: tokens", "chats.jsonl");
+    bench.write("chat.yaml", recipe.replace("eval_fraction: 0.1", "eval_fraction: 0.5"));
+    let chat = objects(&bench.run("data preview chat.yaml --json").ok());
+    let labels = numbers(&chat[0]["labels"]);
+    let learnt: Vec<usize> = (0..labels.len()).filter(|&t| labels[t] >= 0.0).collect();
+    assert!(learnt[0] > 5 && learnt.len() >= 2, "{learnt:?}");
+    assert_eq!(learnt, (learnt[0]..learnt[0] + learnt.len()).collect::<Vec<_>>(), "one span");
+}
+
+#[test]
+fn scores_are_log_probabilities_of_the_logits() {
+    let bench = Bench::new();
+    bench.write("few.jsonl", lines(&crate::bench::rows(2)));
+    bench.run("score --model m --input few.jsonl --output scores.jsonl --logits logits.safetensors").ok();
+    let scores = objects(&bench.text("scores.jsonl"));
+    let logits = tensors(&bench.read("logits.safetensors"));
+    assert_eq!(keys(&scores[0]).len(), 4);
+    for (row, (score, (name, shape, logits))) in scores.iter().zip(&logits).enumerate() {
+        let ids = numbers(&score["input_ids"]);
+        assert_eq!((name.as_str(), shape.as_slice()), (format!("logits.{row}").as_str(), [ids.len(), 320].as_slice()));
+        let logprobs = numbers(&score["logprobs"]);
+        assert_eq!(logprobs.len(), ids.len() - 1);
+        let mut sum = 0.0;
+        for (t, logprob) in logprobs.iter().enumerate() {
+            let logits = &logits[t * 320..(t + 1) * 320];
+            let most = logits.iter().fold(f64::MIN, |m, x| m.max(f64::from(*x)));
+            let normaliser = most + logits.iter().map(|x| (f64::from(*x) - most).exp()).sum::<f64>().ln();
+            let expected = f64::from(logits[ids[t + 1] as usize]) - normaliser;
+            assert!((logprob - expected).abs() < 1e-4, "row {row}, token {t}: {logprob} instead of {expected}");
+            sum -= logprob;
+        }
+        assert!((score["nll"].as_f64().unwrap() - sum / logprobs.len() as f64).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn a_merged_model_scores_like_base_and_adapter() {
+    let bench = Bench::new().trained();
+    let merged = bench.run("merge --model m --adapter out/adapter --output merged --dtype f32 --json").json();
+    assert_eq!((&merged["modules"], &merged["tensors"]), (&json!(49), &json!(93)));
+    let score = |model: &str| -> Vec<f64> {
+        objects(&bench.run(&format!("score {model} --input rows.jsonl")).ok())
+            .iter()
+            .map(|row| row["nll"].as_f64().unwrap())
+            .collect()
+    };
+    let (base, tuned, merged) = (score("--model m"), score("--model m --adapter out/adapter"), score("--model merged"));
+    let gap = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
+    assert!(gap(&tuned, &merged) < 1e-4, "{}", gap(&tuned, &merged));
+    assert!(gap(&tuned, &base) > 0.05, "the adapter does nothing: {}", gap(&tuned, &base));
+
+    let evaluation = bench.run("evaluate r.yaml --adapter out/adapter --json").json();
+    let summary: Value = serde_json::from_slice(&bench.read("out/summary.json")).expect("JSON");
+    assert_eq!(evaluation["loss"], summary["last_eval"]["eval_loss"]);
+    assert!(evaluation["loss"].as_f64() < evaluation["base_loss"].as_f64());
+    assert_eq!(evaluation["base_perplexity"].as_f64().unwrap(), evaluation["base_loss"].as_f64().unwrap().exp());
+}
+
+#[test]
+fn greedy_generation_takes_the_most_likely_token() {
+    let bench = Bench::new().with_text();
+    let prompts = [
+        json!({"prompt": "What is two and two?", "id": 7}),
+        json!({"messages": [{"role": "user", "content": "And a cat?"}]}),
+    ];
+    bench.write("prompts.jsonl", lines(&prompts));
+    bench.run("generate --model t --input prompts.jsonl --output answers.jsonl --max-tokens 6").ok();
+    let answers = objects(&bench.text("answers.jsonl"));
+    assert_eq!(answers.len(), 2);
+    assert_eq!(answers[0]["id"], 7, "a row keeps its keys");
+    for answer in &answers {
+        let tokens = answer["tokens"].as_u64().expect("a count");
+        assert!(tokens <= 6);
+        let reason = answer["finish_reason"].as_str().expect("a reason");
+        assert!(reason == "stop" || (reason == "length" && tokens == 6), "{reason} after {tokens}");
+    }
+    // One prompt at a time says the same as two at once.
+    let alone = bench.run("generate --model t --input prompts.jsonl --batch-size 1 --max-tokens 6").ok();
+    assert_eq!(objects(&alone), answers);
+}
+
+#[test]
+fn inspect_counts_the_parameters() {
+    let bench = Bench::new();
+    let model = bench.run("inspect m --json").json();
+    let stored: usize = tensors(&bench.read("m/model.safetensors")).iter().map(|t| t.2.len()).sum();
+    assert_eq!(model["parameters"], stored);
+    assert_eq!((&model["num_hidden_layers"], &model["vocab_size"]), (&json!(7), &json!(320)));
+    assert_eq!(model["tensors"].as_array().expect("a list").len(), 93);
+    assert!(bench.run("inspect m").ok().contains("parameters     162,128"));
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let bench = Bench::new();
+    let said = bench.run("train r.yaml --dry-run");
+    assert!(said.stderr.contains("Plan: 12 steps") && said.stderr.contains("Memory: about"), "{}", said.stderr);
+    assert_eq!(said.ok(), "");
+    assert!(!bench.path("out").exists());
+
+    // Over a finished run too.
+    bench.run("train r.yaml").ok();
+    let files = bench.files("out");
+    bench.run("train r.yaml --dry-run").ok();
+    assert_eq!(bench.files("out"), files);
+}
+
+#[test]
+fn a_wrong_command_line_exits_2() {
+    let bench = Bench::new();
+    for args in ["", "trian r.yaml", "train", "generate --model m", "score --model m", "train r.yaml --set seed"] {
+        let said = bench.run(args);
+        assert_eq!(said.code, Some(2), "{args}: {}", said.stderr);
+        assert_eq!(said.stdout, "", "{args}");
+    }
+    for args in ["--help", "--version", "train --help"] {
+        assert!(!bench.run(args).ok().is_empty(), "{args}");
+    }
+}
+
+#[test]
+fn completions_know_the_verbs() {
+    let bench = Bench::new();
+    let script = bench.run("completions bash").ok();
+    for verb in ["train", "recipe", "data", "generate", "chat", "score", "evaluate", "merge", "inspect", "doctor"] {
+        assert!(script.contains(&format!("gemma__tune__{verb}")) || script.contains(verb), "{verb}");
+    }
+    assert!(script.contains("complete -F _gemma__tune"));
+}
+
+#[test]
+fn doctor_checks_the_device() {
+    let doctor = Bench::new().run("doctor --json").json();
+    assert!(doctor.to_string().contains("cpu"), "{doctor}");
+}
