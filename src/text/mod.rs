@@ -1,5 +1,24 @@
 //! Tokenizer, chat template, supervised spans.
+//!
+//! Text becomes tokens on one path: a [`Conversation`] is lowered (tools become plain turns, [`tools`]), rendered by us
+//! from its structure ([`render`]), checked against the model's own template ([`template`]), and tokenised in one go
+//! ([`encode`]), so that supervised spans are known to the byte and there is exactly one `<bos>`.
 
 pub mod conversation;
+pub mod encode;
+mod gguf_vocab;
+mod jinja;
+pub mod options;
+pub mod render;
+pub mod stream;
+pub mod template;
+pub mod tokenizer;
+pub mod tools;
 
 pub use conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized, ToolCall};
+pub use encode::Encoder;
+pub use options::TrainOn;
+pub use render::Rendered;
+pub use stream::TokenStream;
+pub use template::ChatTemplate;
+pub use tokenizer::Tokenizer;

@@ -6,6 +6,7 @@
 mod generation;
 mod gguf;
 mod hf;
+mod metadata;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -14,25 +15,8 @@ pub use generation::GenerationConfig;
 pub use gguf::Metadata;
 
 use crate::error::{Error, Kind, Place, Result};
+use crate::nn::{AttentionKind, Rope};
 use std::path::Path;
-
-/// How far a layer's attention looks back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LayerType {
-    /// The last [`TextConfig::sliding_window`] positions (`sliding_attention`).
-    Sliding,
-    /// Every earlier position (`full_attention`).
-    Full,
-}
-
-/// The rotary embedding of one kind of layer: `inv_freq[i] = theta^(-2i / head_dim) / factor`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rope {
-    /// The base of the frequencies (`rope_theta`).
-    pub theta: f64,
-    /// The divisor of the frequencies under linear scaling; 1.0 is none.
-    pub factor: f64,
-}
 
 /// The shape and constants of a Gemma 3 text model, named as in Hugging Face.
 ///
@@ -57,10 +41,10 @@ pub struct TextConfig {
     pub rms_norm_eps: f64,
     /// Attention scores are `q k^T / sqrt(query_pre_attn_scalar)`.
     pub query_pre_attn_scalar: f64,
-    /// Positions that a [`LayerType::Sliding`] layer sees, the current one included.
+    /// Positions that a [`AttentionKind::Sliding`] layer sees, the current one included.
     pub sliding_window: usize,
     /// The kind of each layer, `num_hidden_layers` of them.
-    pub layer_types: Vec<LayerType>,
+    pub layer_types: Vec<AttentionKind>,
     /// Rotary embedding of the sliding layers.
     pub rope_local: Rope,
     /// Rotary embedding of the full layers.
@@ -120,14 +104,6 @@ impl TextConfig {
         gguf::read(metadata, path)
     }
 
-    /// The rotary embedding of layers of type `layer`.
-    pub fn rope(&self, layer: LayerType) -> Rope {
-        match layer {
-            LayerType::Sliding => self.rope_local,
-            LayerType::Full => self.rope_global,
-        }
-    }
-
     /// The factor on attention scores, `query_pre_attn_scalar^-0.5`.
     pub fn attention_scale(&self) -> f64 {
         self.query_pre_attn_scalar.powf(-0.5)
@@ -161,6 +137,6 @@ mod limit {
 }
 
 /// The layer pattern of every published Gemma 3: each `pattern`-th layer is full, the others slide.
-fn every_nth_is_full(layers: usize, pattern: usize) -> Vec<LayerType> {
-    (1..=layers).map(|i| if i % pattern.max(1) == 0 { LayerType::Full } else { LayerType::Sliding }).collect()
+fn every_nth_is_full(layers: usize, pattern: usize) -> Vec<AttentionKind> {
+    (1..=layers).map(|i| if i % pattern.max(1) == 0 { AttentionKind::Full } else { AttentionKind::Sliding }).collect()
 }

@@ -8,7 +8,7 @@ mod rope;
 mod table;
 
 use super::generation::{token_id, token_ids};
-use super::{LayerType, TextConfig, every_nth_is_full, limit};
+use super::{AttentionKind, TextConfig, every_nth_is_full, limit};
 use crate::error::{Error, Kind, Place, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -72,7 +72,7 @@ fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
     let layers = t.required_size("num_hidden_layers", limit::LAYERS);
     let max_position_embeddings = t.size("max_position_embeddings", 131_072, limit::POSITIONS);
     let layer_types = layer_types(t, layers);
-    let slides = layer_types.contains(&LayerType::Sliding);
+    let slides = layer_types.contains(&AttentionKind::Sliding);
     let (rope_local, rope_global) = rope::read(t);
     let tokens = Tokens::read(t, outer);
     TextConfig {
@@ -104,7 +104,7 @@ fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
 }
 
 /// `layer_types` decides, as in transformers; without it `sliding_window_pattern` does, which is 6 unless given.
-fn layer_types(t: &mut Table, layers: usize) -> Vec<LayerType> {
+fn layer_types(t: &mut Table, layers: usize) -> Vec<AttentionKind> {
     let listed = t.take("layer_types").cloned();
     let pattern = t.size_or_null("sliding_window_pattern", limit::LAYERS).unwrap_or(6);
     let private = t.take("_sliding_window_pattern").cloned();
@@ -120,11 +120,11 @@ fn layer_types(t: &mut Table, layers: usize) -> Vec<LayerType> {
         return every_nth_is_full(layers, pattern);
     };
     let names = listed.as_array().map(Vec::as_slice).unwrap_or_default();
-    let types: Option<Vec<LayerType>> = names
+    let types: Option<Vec<AttentionKind>> = names
         .iter()
         .map(|name| match name.as_str() {
-            Some("sliding_attention") => Some(LayerType::Sliding),
-            Some("full_attention") => Some(LayerType::Full),
+            Some("sliding_attention") => Some(AttentionKind::Sliding),
+            Some("full_attention") => Some(AttentionKind::Full),
             _ => None,
         })
         .collect();

@@ -44,8 +44,8 @@ fn every_published_size_reads() {
     for (size, d, f, layers, full, h, g, e, scalar, window, factor, v, positions) in table {
         let (config, _) = published(size);
         assert_eq!((config.hidden_size, config.intermediate_size, config.num_hidden_layers), (d, f, layers), "{size}");
-        assert_eq!(config.layer_types.iter().filter(|&&l| l == LayerType::Full).count(), full, "{size}");
-        assert_eq!(config.layer_types[5], LayerType::Full, "{size}");
+        assert_eq!(config.layer_types.iter().filter(|&&l| l == AttentionKind::Full).count(), full, "{size}");
+        assert_eq!(config.layer_types[5], AttentionKind::Full, "{size}");
         assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (h, g, e), "{size}");
         assert_eq!((config.query_pre_attn_scalar, config.sliding_window), (scalar, window), "{size}");
         assert_eq!(config.rope_local, Rope { theta: 1e4, factor: 1.0 }, "{size}");
@@ -84,8 +84,8 @@ fn both_generations_of_rope_keys_read_alike() {
         "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}, "sliding_attention": {"rope_type": "default"}}}));
     for value in [&old, &new, &mixed] {
         let (config, ignored) = read(value).unwrap();
-        assert_eq!(config.rope(LayerType::Sliding), Rope { theta: 2e4, factor: 1.0 });
-        assert_eq!(config.rope(LayerType::Full), Rope { theta: 5e5, factor: 8.0 });
+        assert_eq!(config.rope(AttentionKind::Sliding), Rope { theta: 2e4, factor: 1.0 });
+        assert_eq!(config.rope(AttentionKind::Full), Rope { theta: 5e5, factor: 8.0 });
         assert_eq!(ignored, Vec::<String>::new());
     }
     let local = tiny(
@@ -135,7 +135,7 @@ fn rope_keys_that_would_not_do_what_they_say_are_refused() {
 #[test]
 fn the_layer_pattern_comes_from_the_list_or_the_number() {
     let full = |config: &TextConfig| -> Vec<usize> {
-        (0..config.layer_types.len()).filter(|&i| config.layer_types[i] == LayerType::Full).collect()
+        (0..config.layer_types.len()).filter(|&i| config.layer_types[i] == AttentionKind::Full).collect()
     };
     assert_eq!(full(&read(&tiny(json!({}))).unwrap().0), [5]);
     assert_eq!(full(&read(&tiny(json!({"sliding_window_pattern": 3}))).unwrap().0), [2, 5]);

@@ -1,6 +1,6 @@
 //! Writing a `config.json`.
 
-use super::{LayerType, Rope, TextConfig, every_nth_is_full};
+use super::{AttentionKind, Rope, TextConfig, every_nth_is_full};
 use serde_json::{Map, Value, json};
 
 impl TextConfig {
@@ -56,16 +56,16 @@ impl TextConfig {
 
     /// The `n` of "every n-th layer is full", if the layers follow such a rule.
     fn pattern(&self) -> Option<usize> {
-        let first_full = self.layer_types.iter().position(|&layer| layer == LayerType::Full);
+        let first_full = self.layer_types.iter().position(|&layer| layer == AttentionKind::Full);
         let pattern = first_full.map_or(self.num_hidden_layers, |at| at) + 1;
         (every_nth_is_full(self.num_hidden_layers, pattern) == self.layer_types).then_some(pattern)
     }
 }
 
-fn name(layer: LayerType) -> &'static str {
+fn name(layer: AttentionKind) -> &'static str {
     match layer {
-        LayerType::Sliding => "sliding_attention",
-        LayerType::Full => "full_attention",
+        AttentionKind::Sliding => "sliding_attention",
+        AttentionKind::Full => "full_attention",
     }
 }
 
