@@ -84,8 +84,8 @@ fn both_generations_of_rope_keys_read_alike() {
         "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}, "sliding_attention": {"rope_type": "default"}}}));
     for value in [&old, &new, &mixed] {
         let (config, ignored) = read(value).unwrap();
-        assert_eq!(config.rope(AttentionKind::Sliding), Rope { theta: 2e4, factor: 1.0 });
-        assert_eq!(config.rope(AttentionKind::Full), Rope { theta: 5e5, factor: 8.0 });
+        assert_eq!(config.rope_local, Rope { theta: 2e4, factor: 1.0 });
+        assert_eq!(config.rope_global, Rope { theta: 5e5, factor: 8.0 });
         assert_eq!(ignored, Vec::<String>::new());
     }
     let local = tiny(
