@@ -31,7 +31,8 @@ pub(super) fn understand(base: &str) -> Result<Base> {
         None => (base, None),
     };
     if is_id(id) && !has_model_suffix(id) {
-        return Ok(Base::Hub(Repository::new(Holds::Model, id, revision)?, near(&path)));
+        let near = near(&path).filter(|near| near.components().count() == path.components().count());
+        return Ok(Base::Hub(Repository::new(Holds::Model, id, revision)?, near));
     }
     let error = Error::new(Kind::Recipe, format!("there is no model at `{base}`"));
     Err(match near(&path) {

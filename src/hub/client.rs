@@ -69,8 +69,8 @@ impl<'a> Client<'a> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let sizes = wanted.iter().map(|name| listing.get(name).and_then(|file| file.size_bytes));
-        let total = sizes.sum::<Option<u64>>();
+        let mut sizes = wanted.iter().map(|name| listing.get(name).and_then(|file| file.size_bytes));
+        let total = sizes.try_fold(0u64, |sum, size| Some(sum.saturating_add(size?)));
         self.check_space(total.unwrap_or(0))?;
         progress.start(&format!("downloading {}", self.repository.id), total, "bytes");
         let result = wanted.iter().try_for_each(|name| self.fetch_one(listing, &dir, name, progress));

@@ -33,7 +33,9 @@ impl Listing {
             .iter()
             .filter_map(|sibling| {
                 let name = sibling.get("rfilename")?.as_str().filter(|name| is_inside(name))?.to_string();
-                Some(RemoteFile { name, size_bytes: sibling.get("size").and_then(Value::as_u64) })
+                // A large file's own size, should `size` be that of the pointer that git keeps.
+                let size = sibling.get("lfs").and_then(|lfs| lfs.get("size")).or_else(|| sibling.get("size"));
+                Some(RemoteFile { name, size_bytes: size.and_then(Value::as_u64) })
             })
             .collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));

@@ -113,13 +113,13 @@ impl TextConfig {
     fn check(&self, place: &Place, problems: &mut Vec<Error>) {
         let mut wrong = |what: String| problems.push(Error::new(Kind::Config, what).at(place.clone()));
         let (heads, groups) = (self.num_attention_heads, self.num_key_value_heads);
-        if groups > 0 && heads % groups != 0 {
+        if groups > 0 && !heads.is_multiple_of(groups) {
             wrong(format!("`num_attention_heads` ({heads}) is not a multiple of `num_key_value_heads` ({groups})"));
         }
-        if heads > 0 && self.hidden_size % heads != 0 {
+        if heads > 0 && !self.hidden_size.is_multiple_of(heads) {
             wrong(format!("`hidden_size` ({}) is not a multiple of `num_attention_heads` ({heads})", self.hidden_size));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             wrong(format!("`head_dim` ({}) is odd; rotary embeddings turn pairs", self.head_dim));
         }
     }
