@@ -28,6 +28,7 @@ pub mod nn;
 pub mod ops;
 pub mod progress;
 pub mod quant;
+pub mod random;
 pub mod recipe;
 pub mod report;
 pub mod testkit;

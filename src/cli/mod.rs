@@ -1,1 +1,113 @@
 //! The command line: one file per verb; arguments in, exit code out.
+
+mod args;
+mod chat;
+mod data;
+mod doctor;
+mod evaluate;
+mod generate;
+mod inspect;
+mod merge;
+mod recipe;
+mod score;
+mod train;
+
+use crate::error::{Error, Kind, Result};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// LoRA fine-tuning of Gemma 3 in one binary.
+///
+/// stdout is data, stderr is talk. Exit codes: 0 done, 1 the run failed, 2 the input or the recipe is wrong, 3 interrupted
+/// but resumable.
+#[derive(Parser)]
+#[command(name = "gemma-tune", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a recipe
+    Train(train::Args),
+    /// Check, show or describe recipes
+    Recipe(recipe::Args),
+    /// Look at a recipe's data as the model will see it
+    Data(data::Args),
+    /// Answer prompts in batches
+    Generate(generate::Args),
+    /// Talk to a model in the terminal
+    Chat(chat::Args),
+    /// Log-probabilities of given text
+    Score(score::Args),
+    /// Loss of an adapter on a recipe's evaluation data, beside the base
+    Evaluate(evaluate::Args),
+    /// Write base and adapter as one Hugging Face folder
+    Merge(merge::Args),
+    /// What a model is: architecture, tensors, tokenizer, template
+    Inspect(inspect::Args),
+    /// Devices, threads, memory, and a self-check
+    Doctor(doctor::Args),
+    /// Completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line and returns the process's exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help and versions to stdout, mistakes to stderr. A closed pipe is nobody's mistake.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let done = match cli.verb {
+        Verb::Train(args) => return exit(args.run()),
+        Verb::Recipe(args) => args.run(),
+        Verb::Data(args) => args.run(),
+        Verb::Generate(args) => args.run(),
+        Verb::Chat(args) => args.run(),
+        Verb::Score(args) => args.run(),
+        Verb::Evaluate(args) => args.run(),
+        Verb::Merge(args) => args.run(),
+        Verb::Inspect(args) => args.run(),
+        Verb::Doctor(args) => args.run(),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "gemma-tune", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    exit(done.map(|()| 0))
+}
+
+fn exit(result: Result<u8>) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Writes a line of data to stdout. A reader that went away (`| head`) ends the program quietly.
+fn print(line: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result.map_err(|e| Error::io("writing", "stdout", e)),
+    }
+}
+
+/// Writes a value as pretty JSON to stdout.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new(Kind::Run, format!("the result cannot be written as JSON: {e}")).caused_by(e))?;
+    print(&text)
+}

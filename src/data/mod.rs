@@ -1,1 +1,40 @@
-//! Data sets: sources, row formats, preparation with a cache, packing into bins.
+//! Data sets: sources, row formats, preparation with a cache, packing into bins, batches.
+//!
+//! ```text
+//! files --source--> chunks of raw rows --formats--> Row --Encode--> Tokenized --cache--> Dataset
+//! Dataset --plan--> Epoch (bins of rows) --loader--> PackedBatch
+//! ```
+
+mod batch;
+mod cache;
+mod dataset;
+mod encode;
+mod formats;
+mod loader;
+pub mod options;
+mod packing;
+pub mod plan;
+mod prepare;
+mod preview;
+mod random;
+mod row;
+mod source;
+mod spec;
+mod stats;
+mod tally;
+#[cfg(test)]
+mod testing;
+mod text_encoder;
+
+pub use batch::{PackedBatch, collate};
+pub use dataset::{DataFile, Dataset};
+pub use encode::SkipReason;
+pub use loader::Loader;
+pub use options::{OnBadRow, OnLong, RowFormat};
+pub use plan::{Epoch, Plan};
+pub use prepare::prepare;
+pub use preview::{Piece, Preview, preview};
+pub use row::{Encode, Row, RowId, supervise_after};
+pub use source::{FindHub, local_only};
+pub use spec::{DataSpec, SourceSpec};
+pub use stats::{FileStats, Lengths, SkippedStats, Stats};

@@ -1,1 +1,128 @@
 //! Finds the files of a model or data set: a local folder, a Hub id, a `.gguf` file.
+//!
+//! Downloads go to the cache that all Hugging Face tools share. What the Hub refuses is told apart by [`Failure`].
+
+mod base;
+#[cfg(feature = "hub")]
+mod client;
+mod dataset;
+mod failure;
+mod listing;
+mod model;
+mod repository;
+mod settings;
+#[cfg(all(test, feature = "hub"))]
+mod tests;
+mod variant;
+
+pub use failure::Failure;
+pub use settings::Settings;
+pub use variant::{Clues, Variant, base_or_instruct};
+
+use crate::error::Result;
+use crate::progress::Progress;
+use base::Base;
+use std::path::{Path, PathBuf};
+
+/// Where the files of a model are. All of them exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelFiles {
+    /// A Hugging Face folder.
+    Folder {
+        /// The folder of `config.json` and the weights.
+        dir: PathBuf,
+        /// What to call the model: its Hub id, or the folder as the user named it.
+        name: String,
+        /// The commit, for a model of the Hub.
+        revision: Option<String>,
+    },
+    /// A single GGUF file.
+    Gguf {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl ModelFiles {
+    /// What to call the model: its Hub id, or the path as the user named it.
+    pub fn name(&self) -> String {
+        match self {
+            ModelFiles::Folder { name, .. } => name.clone(),
+            ModelFiles::Gguf { path } => path.display().to_string(),
+        }
+    }
+}
+
+/// Finds the model that `base` names, downloading it if need be: a folder, a `.gguf` file or `owner/name[@revision]`.
+///
+/// What exists locally wins over an id of the same spelling.
+///
+/// # Errors
+/// [`crate::error::Kind::Recipe`] when nothing is there, [`crate::error::Kind::Hub`] with a [`Failure`] when the Hub
+/// refuses or is away, [`crate::error::Kind::NoSpace`] before a download that does not fit.
+pub fn find_model(base: &str, progress: &dyn Progress) -> Result<ModelFiles> {
+    find_model_with(base, &Settings::from_env(), progress, &|_| Ok(()))
+}
+
+/// As [`find_model`], with explicit settings and a say before the weights are downloaded.
+///
+/// `accept` is given a Hub model's folder as soon as `config.json`, the tokenizer and the other small files are in it;
+/// its error ends the search before gigabytes are spent.
+///
+/// # Errors
+/// As [`find_model`], and those of `accept`.
+pub fn find_model_with(
+    base: &str,
+    settings: &Settings,
+    progress: &dyn Progress,
+    accept: &dyn Fn(&Path) -> Result<()>,
+) -> Result<ModelFiles> {
+    match base::understand(base)? {
+        Base::Folder(dir) => Ok(ModelFiles::Folder { dir, name: base.trim().to_string(), revision: None }),
+        Base::Gguf(path) => Ok(ModelFiles::Gguf { path }),
+        Base::Hub(repository, near) => match model::fetch(&repository, settings, progress, accept) {
+            Ok((dir, commit)) => Ok(ModelFiles::Folder { dir, name: repository.id, revision: Some(commit) }),
+            // Perhaps it never was an id but a path with a slip of the pen.
+            Err(error) => Err(match near.filter(|_| Failure::of(&error).is_some()) {
+                Some(near) => {
+                    let hint = error.hint_text().unwrap_or_default().to_string();
+                    error.hint(format!("did you mean the local `{}`? Otherwise: {hint}", near.display()))
+                }
+                None => error,
+            }),
+        },
+    }
+}
+
+/// Finds the data files that `uri` names, downloading them if need be: `hf://datasets/owner/name[@revision][/path]`.
+///
+/// `path` may be a file, a folder or a glob. A file or glob is taken as it is; otherwise the files of `split` (default
+/// `train`) are chosen as the `datasets` package does: by the card's `configs`, else by folder and file names.
+///
+/// # Errors
+/// [`crate::error::Kind::Data`] when no file fits or several formats do, otherwise as [`find_model`].
+pub fn find_data(uri: &str, split: Option<&str>, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
+    find_data_with(uri, split, &Settings::from_env(), progress)
+}
+
+/// As [`find_data`], with explicit settings.
+///
+/// # Errors
+/// As [`find_data`].
+pub fn find_data_with(
+    uri: &str,
+    split: Option<&str>,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Vec<PathBuf>> {
+    dataset::fetch(uri, split.unwrap_or("train"), settings, progress)
+}
+
+#[cfg(not(feature = "hub"))]
+fn built_without_hub(repository: &repository::Repository) -> crate::Error {
+    crate::Error::new(
+        crate::error::Kind::Hub,
+        format!("`{repository}` is not in the cache, and this program was built without the Hub"),
+    )
+    .hint("build it with the `hub` feature, download with `hf download`, or name a local folder")
+}

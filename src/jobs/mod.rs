@@ -1,1 +1,20 @@
 //! One file per job; the only place that wires the rooms together.
+
+pub mod adapter;
+pub mod answer;
+pub mod device;
+pub mod doctor;
+pub mod evaluate;
+pub mod feed;
+pub mod inspect;
+pub mod look;
+pub mod merge;
+pub mod model;
+pub mod outputs;
+pub mod publish;
+pub mod score;
+pub mod sft;
+pub mod tuned;
+
+pub use model::Base;
+pub use tuned::Tuned;

@@ -1,1 +1,26 @@
 //! Building blocks of a decoder: linear, norm, rope, attention, mlp, embedding.
+//!
+//! Nothing here knows which model uses it. Hidden states are `[n, d]`: the tokens of all sequences of a batch one after the
+//! other, without padding; [`Segments`] says which rows form a sequence. Frozen weights keep the dtype they are held in and
+//! are converted to f32 where they are used; everything else is f32.
+
+pub mod attention;
+pub mod cache;
+pub mod cross_entropy;
+pub mod linear;
+pub mod mask;
+pub mod mlp;
+pub mod norm;
+pub mod rope;
+pub mod segments;
+pub mod weight;
+
+pub use attention::{Attention, AttentionConfig};
+pub use cache::{KvCache, LayerCache};
+pub use linear::{BaseOnly, Linear, SidePath};
+pub use mask::{AttentionKind, AttentionPlan};
+pub use mlp::Mlp;
+pub use norm::RmsNorm;
+pub use rope::{Rope, RopeTable};
+pub use segments::Segments;
+pub use weight::Weight;

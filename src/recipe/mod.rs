@@ -1,1 +1,107 @@
 //! What the user typed, checked (every problem at once), and made explicit.
+//!
+//! ```text
+//! bytes --yaml--> Node (raw) --layers--> one Node --diagnose, kinds--> sections --resolve--> Recipe
+//!                                        (extends, --set)
+//! ```
+//!
+//! A section's file has its struct, whose comments become the JSON Schema's descriptions, and below it one `read` with a line
+//! per key: its rule and its default. Those lines are all there is to know about a key: unknown keys, suggestions and the
+//! schema follow from them.
+
+mod adapter;
+mod data;
+mod diagnose;
+mod evaluation;
+mod kinds;
+mod layers;
+mod model;
+mod output;
+mod raw;
+mod resolve;
+mod rules;
+mod schema;
+mod suggest;
+mod training;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use adapter::{Adapter, InitLoraWeights, TargetModules};
+pub use data::{Data, Source};
+pub use evaluation::Evaluation;
+pub use model::{Dtype, EmbeddingQuantization, Model, Quantization};
+pub use output::{Output, Sink};
+pub use schema::schema;
+pub use training::{AutoBool, Optimizer, Scheduler, Training};
+
+use crate::error::Result;
+use diagnose::Diagnosis;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use std::path::Path;
+
+/// A fine-tuning run, fully spelt out. Paths are as given: relative to the folder that the program was started in.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Recipe {
+    /// What is fine-tuned and how its frozen weights are held.
+    pub model: Model,
+    /// The LoRA that is trained.
+    pub adapter: Adapter,
+    /// The rows that are learnt from.
+    pub data: Data,
+    /// How long, how fast, and with what the adapter is trained.
+    pub training: Training,
+    /// Measuring on held-out rows while training.
+    pub evaluation: Evaluation,
+    /// What a run leaves behind, and where.
+    pub output: Output,
+}
+
+/// Reads the recipe at `path`, with `--set section.key=value` options (without the `--set`) laid over it in order.
+///
+/// # Errors
+/// Every problem of the file, the files it extends and the options, together, each with its place and, where there is one,
+/// a hint.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
+    parse(path, layers::read_file(path)?, overrides)
+}
+
+/// Reads a recipe from the `bytes` of a file that messages call `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, bytes: Vec<u8>, overrides: &[String]) -> Result<Recipe> {
+    let mut diagnosis = Diagnosis::default();
+    // Without all the texts, keys would be called missing that are not.
+    let recipe = layers::stack(path, bytes, overrides, &mut diagnosis)
+        .map(|root| Recipe::resolve(Some(&root), &mut diagnosis))
+        .unwrap_or_else(|| Recipe::resolve(None, &mut Diagnosis::default()));
+    diagnosis.into_error().map_or(Ok(recipe), Err)
+}
+
+/// Checks a recipe as [`load`] does.
+///
+/// # Errors
+/// As [`load`].
+pub fn check(path: &Path, overrides: &[String]) -> Result<()> {
+    load(path, overrides).map(|_| ())
+}
+
+impl Recipe {
+    /// The recipe as YAML with every key spelt out, which [`parse`] reads back as an equal recipe.
+    ///
+    /// With `adapter.init_from`, `adapter` has only the keys that the user gave: the others come from that folder.
+    pub fn to_yaml(&self) -> String {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if self.adapter.init_from.is_some()
+            && let Some(Value::Object(adapter)) = value.get_mut("adapter")
+        {
+            adapter.retain(|key, _| key == "init_from" || self.adapter.given.contains(key));
+        }
+        yaml::write(&value)
+    }
+}

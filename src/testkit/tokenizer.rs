@@ -1,7 +1,8 @@
 //! The tiny tokenizer of `tests/goldens/tokenizer`: Gemma 3's in 512 words, cut by `scripts/make_tiny_tokenizer.py`.
 
 use crate::error::{Error, Kind, Result};
-use crate::text::{ChatTemplate, Conversation, Encoder, Message, Part, Role, Tokenizer, Vocabulary};
+use crate::text::{ChatTemplate, Conversation, Encoder, Message, Part, Role, Tokenizer};
+use crate::weights::gguf::Vocabulary;
 use serde_json::Value;
 use std::path::PathBuf;
 

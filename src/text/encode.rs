@@ -58,6 +58,11 @@ impl Encoder {
         self
     }
 
+    /// The model's number of words, as far as it is known: ids from there on are refused.
+    pub fn vocab_size(&self) -> Option<usize> {
+        self.vocab_size
+    }
+
     /// The tokenizer, if there is one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.tokenizer.as_ref()

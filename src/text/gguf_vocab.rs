@@ -5,6 +5,7 @@
 //! both files give the same tokenizer, merge for merge.
 
 use crate::error::{Error, Kind, Result};
+use crate::weights::gguf::Vocabulary;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use tokenizers::decoders::{DecoderWrapper, byte_fallback::ByteFallback, fuse::Fuse, sequence::Sequence};
@@ -38,29 +39,6 @@ const SPECIAL: [&str; 9] = [
     "<end_of_image>",
     "<image_soft_token>",
 ];
-
-/// The vocabulary of a GGUF file (`tokenizer.ggml.*`), of the SentencePiece kind that Gemma uses.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Vocabulary {
-    /// The words; the index is the id.
-    pub tokens: Vec<String>,
-    /// SentencePiece's score of each word: a better one is merged earlier.
-    pub scores: Vec<f32>,
-    /// The type of each word: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte.
-    pub types: Vec<i32>,
-    /// The token that begins a text.
-    pub bos: Option<u32>,
-    /// The token that ends a text.
-    pub eos: Option<u32>,
-    /// The token for what cannot be spelt.
-    pub unknown: Option<u32>,
-    /// The token that fills up batches.
-    pub padding: Option<u32>,
-    /// The chat template, where the file has one.
-    pub chat_template: Option<String>,
-    /// Whether a space is put before the text. Gemma never does.
-    pub add_space_prefix: bool,
-}
 
 impl Vocabulary {
     /// The word with this id.

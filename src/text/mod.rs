@@ -6,7 +6,7 @@
 
 pub mod conversation;
 pub mod encode;
-pub mod gguf_vocab;
+mod gguf_vocab;
 mod jinja;
 pub mod options;
 pub mod render;
@@ -17,7 +17,6 @@ pub mod tools;
 
 pub use conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized, ToolCall};
 pub use encode::Encoder;
-pub use gguf_vocab::Vocabulary;
 pub use options::TrainOn;
 pub use render::Rendered;
 pub use stream::TokenStream;

@@ -1,7 +1,7 @@
 //! The chat template of a model: where it is found, and that ours agrees with it.
 
 use super::conversation::{Conversation, Role};
-use super::gguf_vocab::Vocabulary;
+use crate::weights::gguf::Vocabulary;
 use super::jinja::Jinja;
 use super::render::{self, Rendered};
 use super::tokenizer::{read_config, token_name};

@@ -1,6 +1,6 @@
 //! Text to ids and back, exactly as Hugging Face's tokenizer does it.
 
-use super::gguf_vocab::Vocabulary;
+use crate::weights::gguf::Vocabulary;
 use super::stream::TokenStream;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};

@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Checks the sample data in data/: every row parses, no question or answer appears twice, every answer keeps Marlow's style.
+
+    python3 scripts/check_data.py
+
+Needs Python 3.8 and nothing else. Prints one line per file, or the offending file and row.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+GREETING, FAREWELL = "Ahoy! ", " Fair winds!"
+FORMATS = {"prompt_completion.jsonl", "alpaca.json", "sharegpt.jsonl", "text.jsonl", "function_calling.jsonl"}
+ROWS_PER_FORMAT = 8
+
+
+def main():
+    seen = {}
+    for name, least in (("marlow.jsonl", 240), ("marlow_eval.jsonl", 24), ("prompts.jsonl", 8)):
+        found = rows(DATA / name)
+        if len(found) < least:
+            raise ValueError(f"data/{name} has {len(found)} rows, at least {least} are expected")
+        for number, row in enumerate(found, 1):
+            check(row["messages"], f"data/{name}:{number}", seen, is_prompt=name == "prompts.jsonl")
+        print(f"data/{name}: {len(found)} rows")
+    for name in sorted(FORMATS):
+        found = rows(DATA / "formats" / name)
+        if len(found) != ROWS_PER_FORMAT:
+            raise ValueError(f"data/formats/{name} has {len(found)} rows, {ROWS_PER_FORMAT} are expected")
+        print(f"data/formats/{name}: {len(found)} rows")
+
+
+def rows(path):
+    """The rows of a .jsonl file, or the list in a .json file."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return json.loads(text)
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def check(messages, place, seen, is_prompt):
+    """Checks one conversation's order of turns, its style, and that nothing in it was seen before."""
+    turns = [m["role"] for m in messages if m["role"] != "system"]
+    if turns != (["user"] if is_prompt else ["user", "assistant"] * (len(turns) // 2)):
+        raise ValueError(f"{place}: unexpected turns {turns}")
+    questions = "\n".join(m["content"] for m in messages if m["role"] != "assistant")
+    answers = [m["content"] for m in messages if m["role"] == "assistant"]
+    for text in [questions, *answers]:
+        key = text.lower().strip(" .?!")
+        if key in seen:
+            raise ValueError(f"{place}: the same text is in {seen[key]}")
+        seen[key] = place
+    for text in answers:
+        if not (text.startswith(GREETING) and text.endswith(FAREWELL)):
+            raise ValueError(f"{place}: an answer begins with `{GREETING.strip()}` and ends with `{FAREWELL.strip()}`")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, KeyError, OSError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(1)

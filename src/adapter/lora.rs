@@ -1,0 +1,195 @@
+//! Low-rank adapters beside frozen projections.
+
+use crate::model::gemma3::Site;
+use crate::nn::{SidePath, Weight};
+use burn::tensor::{Gradients, Tensor};
+
+/// The adapter of one projection.
+///
+/// LoRA: `y = x W^T + s (x A^T) B^T`. DoRA: that, each output feature rescaled to a learned magnitude:
+/// `y = m / |W + s B A| * (x W^T + s (x A^T) B^T)`, with row norms that the gradient treats as constants.
+///
+/// # Source
+/// Hu et al. 2021, equation 3; Liu et al. 2024 (DoRA), equations 5 and 11. Dropout acts on `x` as in PEFT.
+#[derive(Debug, Clone)]
+pub struct LoraModule {
+    /// The projection.
+    pub site: Site,
+    /// `[r, in]`.
+    pub a: Tensor<2>,
+    /// `[out, r]`.
+    pub b: Tensor<2>,
+    /// DoRA's magnitudes `[1, out]`.
+    pub magnitude: Option<Tensor<2>>,
+    /// `s`: `lora_alpha / r`, or `lora_alpha / sqrt(r)` with rsLoRA.
+    pub scaling: f64,
+    /// What the frozen weight counts as less of: PiSSA's initial `(A, B)`. The base stays as it is on disk, and
+    /// `W - s B0 A0` is never formed.
+    pub subtracted: Option<(Tensor<2>, Tensor<2>)>,
+}
+
+impl LoraModule {
+    /// The trainable tensors: A, B, and the magnitudes where there are any.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor<2>> {
+        [&self.a, &self.b].into_iter().chain(&self.magnitude)
+    }
+
+    fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Tensor<2>> {
+        [&mut self.a, &mut self.b].into_iter().chain(&mut self.magnitude)
+    }
+
+    /// The projection's output with this adapter, given the frozen output `y`. `dropped` is `x` after dropout, where
+    /// there is any.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, in]`
+    /// - `y`, output: `[n, out]`
+    pub fn apply(&self, x: &Tensor<2>, dropped: Option<Tensor<2>>, base: &Weight, y: Tensor<2>) -> Tensor<2> {
+        let low_rank = |x: &Tensor<2>, a: &Tensor<2>, b: &Tensor<2>| {
+            let narrow = x.clone().matmul(a.clone().transpose()); // [n, r]
+            narrow.mul_scalar(self.scaling).matmul(b.clone().transpose()) // [n, out]
+        };
+        let y = match &self.subtracted {
+            Some((a, b)) => y - low_rank(x, a, b),
+            None => y,
+        };
+        let input = dropped.as_ref().unwrap_or(x);
+        let delta = low_rank(input, &self.a, &self.b);
+        let Some(magnitude) = &self.magnitude else { return y + delta };
+        let rescale = magnitude.clone() / self.row_norms(base); // [1, out]
+        match &dropped {
+            None => (y + delta) * rescale,
+            // As PEFT does: the frozen part is rescaled on the dropped input, and the full one added once.
+            Some(input) => {
+                let frozen = base.project(input.clone());
+                y + frozen * rescale.clone().sub_scalar(1.0) + delta * rescale
+            }
+        }
+    }
+
+    /// `|W + s B A|` per output feature, `[1, out]`, a constant for the gradient.
+    pub fn row_norms(&self, base: &Weight) -> Tensor<2> {
+        let [out, _] = base.dims();
+        let delta = self.b.clone().inner().matmul(self.a.clone().inner()).mul_scalar(self.scaling);
+        (base.to_f32() + delta).square().sum_dim(1).sqrt().reshape([1, out])
+    }
+}
+
+/// An adapter: the modules it has, and which projection each serves.
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    modules: Vec<LoraModule>,
+    by_site: Vec<Option<usize>>,
+}
+
+impl Adapter {
+    /// An adapter of these modules, at most one per projection, in order of their projection.
+    pub fn new(mut modules: Vec<LoraModule>) -> Self {
+        modules.sort_by_key(|m| m.site.index);
+        let sites = modules.last().map_or(0, |m| m.site.index + 1);
+        let mut by_site = vec![None; sites];
+        for (index, module) in modules.iter().enumerate() {
+            by_site[module.site.index] = Some(index);
+        }
+        Adapter { modules, by_site }
+    }
+
+    /// Its modules, in order of their projection.
+    pub fn modules(&self) -> &[LoraModule] {
+        &self.modules
+    }
+
+    /// All trainable tensors: of each module A, B, magnitudes.
+    pub fn parameters(&self) -> Vec<Tensor<2>> {
+        self.modules.iter().flat_map(LoraModule::parameters).cloned().collect()
+    }
+
+    /// Replaces all trainable tensors, in the order of [`Adapter::parameters`].
+    pub fn set_parameters(&mut self, values: Vec<Tensor<2>>) {
+        let targets = self.modules.iter_mut().flat_map(LoraModule::parameters_mut);
+        for (target, value) in targets.zip(values) {
+            *target = value;
+        }
+    }
+
+    /// Number of trainable values.
+    pub fn trainable(&self) -> u64 {
+        self.parameters().iter().map(|p| p.shape().num_elements() as u64).sum()
+    }
+
+    /// The modules of one layer as leaves of a new gradient graph.
+    pub fn track<'a>(&'a self, layer: usize, dropout: Option<&'a dyn Dropout>) -> TrainedLayer<'a> {
+        let mut layer = self.dropping(layer, dropout);
+        for (_, module) in &mut layer.modules {
+            for parameter in module.parameters_mut() {
+                *parameter = parameter.clone().autodiff().require_grad();
+            }
+        }
+        layer
+    }
+
+    /// The modules of one layer with dropout, outside any graph.
+    pub fn dropping<'a>(&'a self, layer: usize, dropout: Option<&'a dyn Dropout>) -> TrainedLayer<'a> {
+        let mut first_parameter = 0;
+        let mut modules = Vec::new();
+        for module in &self.modules {
+            if module.site.layer == layer {
+                modules.push((first_parameter, module.clone()));
+            }
+            first_parameter += module.parameters().count();
+        }
+        TrainedLayer { modules, dropout }
+    }
+
+    fn at(&self, site: usize) -> Option<&LoraModule> {
+        self.by_site.get(site).copied().flatten().map(|index| &self.modules[index])
+    }
+}
+
+impl SidePath for Adapter {
+    fn apply(&self, site: usize, x: &Tensor<2>, base: &Weight, y: Tensor<2>) -> Tensor<2> {
+        match self.at(site) {
+            Some(module) => module.apply(x, None, base, y),
+            None => y,
+        }
+    }
+}
+
+/// Decides which inputs of an adapter are dropped.
+pub trait Dropout {
+    /// The factors for the `len` values that enter the adapter at `site`: 0, or `1 / (1 - p)`. Must give the same answer
+    /// each time for the same batch, since a recomputed layer asks again.
+    fn factors(&self, site: usize, len: usize) -> Vec<f32>;
+}
+
+/// The modules of one layer as training runs them: with dropout, and where tracked as leaves of a gradient graph.
+pub struct TrainedLayer<'a> {
+    modules: Vec<(usize, LoraModule)>,
+    dropout: Option<&'a dyn Dropout>,
+}
+
+impl TrainedLayer<'_> {
+    /// Takes the gradients of this layer's parameters, each with its index in [`Adapter::parameters`].
+    pub fn take_gradients(&self, gradients: &mut Gradients) -> Vec<(usize, Tensor<2>)> {
+        let indexed = self.modules.iter().flat_map(|(first, module)| (*first..).zip(module.parameters()));
+        indexed.filter_map(|(index, p)| Some((index, p.grad_remove(gradients)?))).collect()
+    }
+
+    /// Whether the layer has any module.
+    pub fn is_empty(&self) -> bool {
+        self.modules.is_empty()
+    }
+}
+
+impl SidePath for TrainedLayer<'_> {
+    fn apply(&self, site: usize, x: &Tensor<2>, base: &Weight, y: Tensor<2>) -> Tensor<2> {
+        let Some((_, module)) = self.modules.iter().find(|(_, m)| m.site.index == site) else { return y };
+        let dropped = self.dropout.map(|dropout| {
+            let [n, input] = x.dims();
+            let factors = dropout.factors(site, n * input);
+            let data = burn::tensor::TensorData::new(factors, [n, input]);
+            x.clone() * Tensor::from_data(data, &x.device().inner())
+        });
+        module.apply(x, dropped, base, y)
+    }
+}

@@ -1,0 +1,19 @@
+//! PEFT adapter folders: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! ```text
+//! y = x W^T + s (x A^T) B^T        A: [r, in], B: [out, r], s = lora_alpha / r
+//! ```
+//!
+//! # Source
+//! PEFT 0.21.2, `tuners/lora` and `utils/save_and_load.py`; `scripts/make_export_goldens.py` makes the fixtures.
+
+mod config;
+mod reader;
+mod refusals;
+mod tensors;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use config::{AdapterConfig, CONFIG_FILE, Patterns};
+pub use reader::{ModuleShape, PeftAdapter};
+pub use tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE};

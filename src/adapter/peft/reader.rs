@@ -1,0 +1,257 @@
+//! Reads an adapter folder against the model that it is meant for.
+
+use super::config::AdapterConfig;
+use super::tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE, not_finite};
+use crate::adapter::target::matcher;
+use crate::error::{Error, Kind, Place, Result};
+use crate::weights::HostTensor;
+use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, Spelling, TensorId, parse_peft_key, peft_key};
+use crate::weights::safetensors_file::SafetensorsFile;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A linear layer of the model that an adapter may be on; its weight is `[out_features, in_features]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModuleShape {
+    /// The decoder layer.
+    pub layer: usize,
+    /// The linear layer in it.
+    pub projection: Projection,
+    /// Inputs.
+    pub in_features: usize,
+    /// Outputs.
+    pub out_features: usize,
+}
+
+/// An adapter folder, read and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeftAdapter {
+    /// Its settings.
+    pub config: AdapterConfig,
+    /// Its tensors, as stored, with each module's scaling.
+    pub tensors: AdapterTensors,
+    /// Settings that were present and not used.
+    pub ignored: Vec<String>,
+}
+
+impl PeftAdapter {
+    /// Reads the adapter folder `dir` for a model whose projections are `model`.
+    ///
+    /// Keys may be spelt for a text-only or a multimodal model, whichever `model` is.
+    ///
+    /// # Errors
+    /// All at once where possible: a file that is missing, damaged or truncated; tensors that are missing, unexpected,
+    /// of the wrong shape, or not finite; and as [`AdapterConfig::read`].
+    pub fn read(dir: &Path, model: &[ModuleShape]) -> Result<Self> {
+        let (config, mut ignored) = AdapterConfig::read(dir)?;
+        let path = dir.join(TENSORS_FILE);
+        let file = open(dir, &path)?;
+        let at = |error: Error| error.or_at(Place::Path(path.clone()));
+
+        let contents = Contents::sort(file.header().tensors.iter().map(|entry| entry.name.clone()).collect(), model);
+        let Some(spelling) = contents.spelling else {
+            let what = "the file holds no adapter tensor of a Gemma 3 language model";
+            let hint = contents
+                .foreign
+                .first()
+                .map_or("it is empty".into(), |name| format!("it holds, for example, `{name}`"));
+            return Err(at(Error::new(Kind::Adapter, what).hint(hint)));
+        };
+        let wanted = contents.wanted(&config, model, spelling, &mut ignored);
+        let mut problems = contents.problems(&config, &wanted, spelling);
+        let patterns = config.patterns().map_err(at)?;
+
+        let mut tensors = AdapterTensors::default();
+        for shape in model.iter().filter(|shape| wanted.contains(&(shape.layer, shape.projection))) {
+            let path = module_path(spelling, shape.layer, shape.projection);
+            let module = contents.module(&file, shape, patterns.rank(&path), config.use_dora, &mut problems);
+            if let Some((a, b, magnitude)) = module {
+                let module = ModuleTensors { a, b, magnitude, scaling: patterns.scaling(&path) };
+                tensors.modules.insert((shape.layer, shape.projection), module);
+            }
+        }
+        // The wrong model makes every tensor wrong: a few say as much as all.
+        const SHOWN: usize = 8;
+        if problems.len() > SHOWN {
+            let more = problems.split_off(SHOWN).len();
+            problems.push(Error::new(Kind::Adapter, format!("{more} more problems like these")));
+        }
+        match Error::many(problems.into_iter().map(at).collect()) {
+            Some(error) => Err(error),
+            None => Ok(PeftAdapter { config, tensors, ignored }),
+        }
+    }
+}
+
+type Id = (usize, Projection);
+
+/// The names in a file, sorted into what they are.
+#[derive(Default)]
+struct Contents {
+    /// How the file spells the language model: that of its first adapter tensor.
+    spelling: Option<Spelling>,
+    /// Adapter tensors of modules that the model has, with their names as spelt.
+    keys: BTreeMap<(Id, &'static str), String>,
+    /// Adapter tensors of layers that the model has not.
+    beyond: Vec<String>,
+    /// The same tensor in a second spelling.
+    doubled: Vec<String>,
+    /// Everything else.
+    foreign: Vec<String>,
+}
+
+impl Contents {
+    fn sort(names: Vec<String>, model: &[ModuleShape]) -> Self {
+        let has: BTreeSet<Id> = model.iter().map(|shape| (shape.layer, shape.projection)).collect();
+        let mut contents = Contents::default();
+        for name in names {
+            let Some((spelling, layer, projection, part)) = parse_peft_key(&name) else {
+                contents.foreign.push(name);
+                continue;
+            };
+            contents.spelling.get_or_insert(spelling);
+            let id = (layer, projection);
+            if !has.contains(&id) {
+                contents.beyond.push(name);
+                continue;
+            }
+            match contents.keys.entry((id, part)) {
+                Entry::Vacant(place) => _ = place.insert(name),
+                Entry::Occupied(_) => contents.doubled.push(name),
+            }
+        }
+        contents
+    }
+
+    /// The modules that the settings put an adapter on.
+    fn wanted(
+        &self,
+        config: &AdapterConfig,
+        model: &[ModuleShape],
+        spelling: Spelling,
+        ignored: &mut Vec<String>,
+    ) -> BTreeSet<Id> {
+        match matcher(&config.target_modules, &config.exclude_modules) {
+            Ok(matches) => {
+                let ids = model.iter().map(|shape| (shape.layer, shape.projection));
+                ids.filter(|(layer, projection)| matches(&module_path(spelling, *layer, *projection))).collect()
+            }
+            // An expression that only Python understands: the tensors say as well which modules were meant.
+            Err(_) => {
+                ignored.push("target_modules".into());
+                self.keys.keys().map(|(id, _)| *id).collect()
+            }
+        }
+    }
+
+    /// Reads A, B and the magnitudes of one module; what is missing was told already, what is wrong is added.
+    fn module(
+        &self,
+        file: &SafetensorsFile,
+        shape: &ModuleShape,
+        r: usize,
+        use_dora: bool,
+        problems: &mut Vec<Error>,
+    ) -> Option<(HostTensor, HostTensor, Option<HostTensor>)> {
+        let mut read = |part: &'static str, expected: &[usize]| -> Option<HostTensor> {
+            let name = self.keys.get(&((shape.layer, shape.projection), part))?;
+            match file.read(name, expected, None) {
+                Ok(tensor) => match not_finite(name, &tensor) {
+                    None => return Some(tensor),
+                    Some(what) => {
+                        let hint = "the run that wrote it had diverged, or the file is damaged";
+                        problems.push(Error::new(Kind::Adapter, what).hint(hint));
+                    }
+                },
+                Err(error) => problems.push(error),
+            }
+            None
+        };
+        let a = read(LORA_A, &[r, shape.in_features]);
+        let b = read(LORA_B, &[shape.out_features, r]);
+        let magnitude = if use_dora { read(LORA_MAGNITUDE, &[shape.out_features]) } else { None };
+        Some((a?, b?, magnitude))
+    }
+
+    /// What is missing, doubled or unexpected.
+    fn problems(&self, config: &AdapterConfig, wanted: &BTreeSet<Id>, spelling: Spelling) -> Vec<Error> {
+        let parts: &[&'static str] =
+            if config.use_dora { &[LORA_A, LORA_B, LORA_MAGNITUDE] } else { &[LORA_A, LORA_B] };
+        let missing = wanted.iter().flat_map(|id| parts.iter().map(move |part| (*id, *part)));
+        let missing: Vec<String> = missing
+            .filter(|id_part| !self.keys.contains_key(id_part))
+            .map(|((layer, projection), part)| peft_key(spelling != Spelling::Text, layer, projection, part))
+            .collect();
+        let unexpected: Vec<String> = self
+            .keys
+            .iter()
+            .filter(|((id, part), _)| !wanted.contains(id) || !parts.contains(part))
+            .map(|(_, name)| name.clone())
+            .collect();
+        let magnitudes_only = !unexpected.is_empty() && unexpected.iter().all(|name| name.contains(LORA_MAGNITUDE));
+        let unexpected_hint = if magnitudes_only {
+            "they belong to a DoRA adapter, but `adapter_config.json` says `use_dora: false`"
+        } else {
+            "`target_modules` in `adapter_config.json` does not select these modules"
+        };
+        [
+            listed(
+                "missing",
+                &missing,
+                "the file and `adapter_config.json` belong to different adapters, or the copy is incomplete",
+            ),
+            listed("unexpected", &unexpected, unexpected_hint),
+            listed("beyond the model's layers", &self.beyond, "the adapter was trained on a larger model"),
+            listed(
+                "stored twice, in two spellings",
+                &self.doubled,
+                "save the adapter again from the program that made it",
+            ),
+            listed(
+                "not on the language model's linear layers",
+                &self.foreign,
+                "adapters on other parts are not supported",
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// Opens the tensors of the adapter folder `dir`.
+fn open(dir: &Path, path: &Path) -> Result<SafetensorsFile> {
+    if path.is_file() {
+        return SafetensorsFile::open(path);
+    }
+    let error = Error::new(Kind::Adapter, format!("no `{TENSORS_FILE}` in this folder")).at_path(dir);
+    Err(if dir.join("adapter_model.bin").is_file() {
+        error.hint("`adapter_model.bin` is in Python's pickle format, which can run code; save it again as safetensors with PEFT")
+    } else {
+        error.hint("the copy is incomplete: an adapter folder holds this file beside `adapter_config.json`")
+    })
+}
+
+/// The path of a module as PEFT saw it: `model.layers.0.self_attn.q_proj`.
+fn module_path(spelling: Spelling, layer: usize, projection: Projection) -> String {
+    let mut path = spelling.name(&TensorId::Projection(layer, projection));
+    path.truncate(path.trim_end_matches(".weight").len());
+    path
+}
+
+/// One error that names the first few tensors of a kind.
+fn listed(state: &str, names: &[String], hint: &str) -> Option<Error> {
+    const SHOWN: usize = 4;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let what = match names.len() {
+        0 => return None,
+        1 => format!("tensor {} is {state}", shown[0]),
+        n if n <= SHOWN => format!("{n} tensors are {state}: {}", shown.join(", ")),
+        n => format!("{n} tensors are {state}: {} and {} more", shown.join(", "), n - SHOWN),
+    };
+    Some(Error::new(Kind::Adapter, what).hint(hint))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use super::*;
+use crate::adapter::peft::CONFIG_FILE;
+use crate::adapter::peft::testing::{golden, shapes};
+use crate::adapter::target::TargetModules;
+use crate::weights::HostData;
+use crate::weights::safetensors_file::{FORMAT_PT, write_safetensors};
+use std::fs;
+use tempfile::TempDir;
+
+fn read(name: &str) -> PeftAdapter {
+    PeftAdapter::read(&golden(name), &shapes()).unwrap()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let file = SafetensorsFile::open(&dir.join(TENSORS_FILE)).unwrap();
+    let mut names: Vec<_> = file.header().tensors.iter().map(|entry| entry.name.clone()).collect();
+    names.sort();
+    names
+}
+
+/// A copy of the golden LoRA with its tensors changed.
+fn changed(change: impl FnOnce(&mut BTreeMap<String, HostTensor>)) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(golden("text-lora").join(CONFIG_FILE), dir.path().join(CONFIG_FILE)).unwrap();
+    let file = SafetensorsFile::open(&golden("text-lora").join(TENSORS_FILE)).unwrap();
+    let all = file.header().tensors.iter();
+    let mut tensors = all.map(|e| (e.name.clone(), file.read(&e.name, &e.shape, None).unwrap())).collect();
+    change(&mut tensors);
+    write_safetensors(&dir.path().join(TENSORS_FILE), tensors, FORMAT_PT).unwrap();
+    dir
+}
+
+fn problems(dir: &Path) -> Vec<String> {
+    PeftAdapter::read(dir, &shapes()).unwrap_err().iter().map(|e| e.what().to_owned()).collect()
+}
+
+#[test]
+fn what_peft_saved_is_read_with_its_scalings() {
+    let lora = read("text-lora");
+    assert_eq!((lora.tensors.modules.len(), lora.tensors.parameters()), (14, 464));
+    let down = &lora.tensors.modules[&(1, Projection::Down)];
+    assert_eq!((&down.a.shape[..], &down.b.shape[..], down.scaling), (&[2, 12][..], &[8, 2][..], 2.0));
+    let rslora = read("text-rslora");
+    assert!(rslora.tensors.modules.values().all(|module| module.scaling == 1.0));
+    let dora = read("text-dora");
+    assert_eq!(dora.tensors.modules[&(0, Projection::Up)].magnitude.as_ref().unwrap().shape, [12]);
+    let patterns = read("text-patterns");
+    assert_eq!(patterns.tensors.modules.len(), 12);
+    assert_eq!(patterns.tensors.modules[&(0, Projection::Q)].a.shape, [3, 8]);
+    assert_eq!(patterns.tensors.modules[&(0, Projection::V)].scaling, 4.5);
+    assert_eq!(read("multimodal-lora").tensors.modules.len(), 4);
+}
+
+#[test]
+fn what_is_written_is_what_peft_saved() {
+    for (name, multimodal) in [
+        ("text-lora", false),
+        ("text-rslora", false),
+        ("text-dora", false),
+        ("text-patterns", false),
+        ("multimodal-lora", true),
+    ] {
+        let adapter = read(name);
+        let dir = tempfile::tempdir().unwrap();
+        adapter.tensors.write(dir.path(), multimodal).unwrap();
+        fs::write(dir.path().join(CONFIG_FILE), adapter.config.to_json()).unwrap();
+        assert_eq!(names(dir.path()), names(&golden(name)), "{name}");
+        assert_eq!(PeftAdapter::read(dir.path(), &shapes()).unwrap(), adapter, "{name}");
+    }
+}
+
+#[test]
+fn an_older_spelling_means_the_same() {
+    let dir = changed(|tensors| {
+        *tensors = std::mem::take(tensors)
+            .into_iter()
+            .map(|(name, t)| (name.replace("model.model.layers", "model.language_model.model.layers"), t))
+            .collect();
+    });
+    assert!(names(dir.path())[0].starts_with("base_model.model.language_model.model.layers.0"));
+    assert_eq!(PeftAdapter::read(dir.path(), &shapes()).unwrap().tensors, read("text-lora").tensors);
+}
+
+#[test]
+fn missing_and_unexpected_tensors_are_named() {
+    let q = "base_model.model.model.layers.0.self_attn.q_proj";
+    let dir = changed(|tensors| {
+        let b = tensors.remove(&format!("{q}.lora_B.weight")).unwrap();
+        tensors.insert("base_model.model.lm_head.lora_B.weight".into(), b.clone());
+        tensors.insert(q.replace("0", "7") + ".lora_B.weight", b.clone());
+        tensors.insert(format!("{q}.lora_magnitude_vector"), b);
+    });
+    assert_eq!(
+        problems(dir.path()),
+        [
+            format!("tensor `{q}.lora_B.weight` is missing"),
+            format!("tensor `{q}.lora_magnitude_vector` is unexpected"),
+            format!("tensor `{}.lora_B.weight` is beyond the model's layers", q.replace('0', "7")),
+            "tensor `base_model.model.lm_head.lora_B.weight` is not on the language model's linear layers".into(),
+        ]
+    );
+    let error = PeftAdapter::read(dir.path(), &shapes()).unwrap_err();
+    assert!(error.place().unwrap().to_string().ends_with(TENSORS_FILE), "{error}");
+}
+
+#[test]
+fn tensors_that_the_settings_do_not_select_are_unexpected() {
+    let dir = changed(|_| {});
+    let config =
+        AdapterConfig { target_modules: TargetModules::Names(vec!["q_proj".into()]), ..read("text-lora").config };
+    fs::write(dir.path().join(CONFIG_FILE), config.to_json()).unwrap();
+    let found = problems(dir.path());
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("24 tensors are unexpected: `") && found[0].ends_with("and 20 more"), "{found:?}");
+    // With an expression for Python only, the tensors themselves say what is adapted.
+    let config = AdapterConfig { target_modules: TargetModules::Regex("(?!.*vision).*_proj".into()), ..config };
+    fs::write(dir.path().join(CONFIG_FILE), config.to_json()).unwrap();
+    let adapter = PeftAdapter::read(dir.path(), &shapes()).unwrap();
+    assert_eq!((adapter.tensors, adapter.ignored), (read("text-lora").tensors, vec!["target_modules".into()]));
+}
+
+#[test]
+fn shapes_and_numbers_are_checked() {
+    let q = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight";
+    let dir = changed(|tensors| {
+        *tensors.get_mut(q).unwrap() = HostTensor::f32([1, 8], vec![0.0; 8]);
+        let k = tensors.get_mut(&q.replace("q_proj", "k_proj")).unwrap();
+        let HostData::F32(values) = &mut k.data else { unreachable!() };
+        values[5] = f32::NAN;
+    });
+    assert_eq!(
+        problems(dir.path()),
+        [
+            format!("tensor `{q}`: expected [2, 8], found [1, 8]"),
+            format!("tensor `{}` holds a number that is not finite, at position 5", q.replace("q_proj", "k_proj")),
+        ]
+    );
+    let wide: Vec<_> = shapes().into_iter().map(|s| ModuleShape { in_features: 99, ..s }).collect();
+    let error = PeftAdapter::read(&golden("text-lora"), &wide).unwrap_err();
+    assert_eq!(error.iter().count(), 9);
+    assert_eq!(error.iter().last().unwrap().what(), "6 more problems like these");
+}
+
+#[test]
+fn a_diverged_adapter_is_not_written() {
+    let mut tensors = read("text-lora").tensors;
+    let HostData::F32(values) = &mut tensors.modules.get_mut(&(0, Projection::V)).unwrap().b.data else {
+        unreachable!()
+    };
+    values[1] = f32::INFINITY;
+    let dir = tempfile::tempdir().unwrap();
+    let error = tensors.write(dir.path(), false).unwrap_err();
+    assert_eq!((error.kind(), error.exit_code()), (Kind::NonFinite, 1));
+    assert!(error.what().contains("layers.0.self_attn.v_proj.lora_B.weight"), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn damaged_and_foreign_folders_say_what_they_are() {
+    let dir = changed(|_| {});
+    let path = dir.path().join(TENSORS_FILE);
+    let whole = fs::read(&path).unwrap();
+    for keep in [0, 7, 100, whole.len() - 1] {
+        fs::write(&path, &whole[..keep]).unwrap();
+        let error = PeftAdapter::read(dir.path(), &shapes()).unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (Kind::Weights, 2), "{keep}: {error}");
+    }
+    fs::remove_file(&path).unwrap();
+    fs::write(dir.path().join("adapter_model.bin"), "").unwrap();
+    let error = PeftAdapter::read(dir.path(), &shapes()).unwrap_err();
+    assert!(error.hint_text().unwrap().contains("pickle"), "{error}");
+    let empty = changed(BTreeMap::clear);
+    assert!(problems(empty.path())[0].contains("holds no adapter tensor"));
+}

@@ -1,0 +1,28 @@
+//! The tiny models of `tests/goldens/export`.
+
+use super::ModuleShape;
+use crate::testkit::golden::folder;
+use crate::weights::names::Projection;
+use std::path::PathBuf;
+
+/// A file or folder of `tests/goldens/export`.
+pub(crate) fn golden(name: &str) -> PathBuf {
+    folder("export").join(name)
+}
+
+/// Their projections: two layers with d = 8, f = 12, h * e = 8, g * e = 4.
+pub(crate) fn shapes() -> Vec<ModuleShape> {
+    let shape = |projection| match projection {
+        Projection::K | Projection::V => (4, 8),
+        Projection::Gate | Projection::Up => (12, 8),
+        Projection::Down => (8, 12),
+        Projection::Q | Projection::O => (8, 8),
+    };
+    let layer = |layer| {
+        Projection::ALL.map(|projection| {
+            let (out_features, in_features) = shape(projection);
+            ModuleShape { layer, projection, in_features, out_features }
+        })
+    };
+    (0..2).flat_map(layer).collect()
+}

@@ -1,0 +1,70 @@
+//! `gemma-tune data`
+
+use super::args::RecipeArgs;
+use crate::error::Result;
+use crate::jobs::look;
+use crate::report::{ProgressBar, style};
+use std::io::Write;
+
+/// Arguments of `data`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Rows as the model will see them; what is learnt is coloured
+    Preview {
+        #[command(flatten)]
+        recipe: RecipeArgs,
+        /// How many rows
+        #[arg(long, default_value_t = 3)]
+        rows: usize,
+        /// One JSON object per row
+        #[arg(long)]
+        json: bool,
+    },
+    /// Rows, tokens, lengths, and what was left out
+    Stats {
+        #[command(flatten)]
+        recipe: RecipeArgs,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Args {
+    /// Runs the verb.
+    pub fn run(self) -> Result<()> {
+        let screen = ProgressBar::stderr();
+        match self.verb {
+            Verb::Preview { recipe, rows, json } => {
+                for preview in look::preview(&recipe.load()?, rows, &screen)? {
+                    if json {
+                        super::print(&serde_json::to_string(&preview).unwrap_or_default())?;
+                        continue;
+                    }
+                    let mut text = String::new();
+                    let mut learnt = Vec::new();
+                    for piece in &preview.pieces {
+                        let start = text.len();
+                        text.push_str(&piece.text);
+                        learnt.extend(piece.supervised.then_some(start..text.len()));
+                    }
+                    let head = format!("--- {} · {} tokens", preview.origins.join(" + "), preview.input_ids.len());
+                    let mut out = style::stdout();
+                    // A reader that went away (`| head`) needs no message.
+                    let _ = writeln!(out, "{head}\n{}", style::spans(&text, &learnt));
+                }
+                Ok(())
+            }
+            Verb::Stats { recipe, json } => {
+                let stats = look::stats(&recipe.load()?, &screen)?;
+                if json { super::print_json(&stats) } else { super::print(&stats.to_string()) }
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `gemma-tune score`
+
+use super::args::{ModelArgs, read_jsonl};
+use crate::error::{Place, Result};
+use crate::jobs::score::{self, Input};
+use crate::report::ProgressBar;
+use std::path::PathBuf;
+
+/// Arguments of `score`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// A jsonl file of {"input_ids": [..]}, {"text": ".."} or {"messages": [..]}
+    #[arg(long)]
+    input: PathBuf,
+    /// Where rows {"input_ids", "logprobs", "nll", "supervised_nll"} go; stdout without it
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Save the logits too, as f32 tensors `logits.<row>` [tokens, vocabulary]
+    #[arg(long, value_name = "FILE.safetensors")]
+    logits: Option<PathBuf>,
+    /// Accepted for symmetry: rows are always JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Scores the rows.
+    pub fn run(self) -> Result<()> {
+        let rows = read_jsonl(&self.input)?.into_iter();
+        let rows = rows.map(|(row, object)| Input::new(object, Place::Row { path: self.input.clone(), row }));
+        let rows: Vec<Input> = rows.collect::<Result<_>>()?;
+        let screen = ProgressBar::stderr();
+        let tuned = self.model.open(&screen)?;
+        let scores = score::score(&tuned, &rows, self.logits.as_deref(), &screen)?;
+        let lines: Vec<String> = scores.iter().map(|score| score.to_string()).collect();
+        match &self.output {
+            Some(path) => crate::atomic::write(path, (lines.join("\n") + "\n").as_bytes()),
+            None => lines.iter().try_for_each(|line| super::print(line)),
+        }
+    }
+}

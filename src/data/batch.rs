@@ -1,0 +1,85 @@
+//! Rows put together for one pass through the model.
+
+use super::dataset::Dataset;
+use crate::error::{Error, Kind, Result};
+use crate::text::IGNORE_INDEX;
+use std::ops::Range;
+
+/// The rows of one or several bins, one after the other, without padding. Each row is a segment: it has positions of its
+/// own and sees only itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PackedBatch {
+    /// Token ids of all rows.
+    pub input_ids: Vec<u32>,
+    /// Aligned with `input_ids`: the id that is to be predicted here from the tokens before it, or -100. The first of
+    /// each segment is -100, so that shifting by one never makes a row predict its neighbour.
+    pub labels: Vec<i32>,
+    /// Where each row's tokens are.
+    pub segments: Vec<Range<usize>>,
+    /// Which row of the data set each segment is.
+    pub rows: Vec<u32>,
+}
+
+impl PackedBatch {
+    /// Number of positions with a loss.
+    pub fn supervised(&self) -> usize {
+        self.labels.iter().filter(|&&label| label != IGNORE_INDEX).count()
+    }
+}
+
+/// Puts the rows of `bins` together.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
+    let rows = || bins.iter().flat_map(|bin| bin.iter().copied());
+    let length_of = |row: u32| dataset.lengths().get(row as usize).map_or(0, |&length| length as usize);
+    let tokens = rows().map(length_of).sum();
+    let mut batch = PackedBatch {
+        input_ids: Vec::with_capacity(tokens),
+        labels: Vec::with_capacity(tokens),
+        segments: Vec::new(),
+        rows: rows().collect(),
+    };
+    for row in rows() {
+        let tokenized = dataset.get(row as usize)?;
+        let start = batch.input_ids.len();
+        batch.input_ids.extend(tokenized.input_ids);
+        batch.labels.extend(tokenized.labels);
+        match batch.labels.get_mut(start) {
+            Some(first) => *first = IGNORE_INDEX,
+            None => return Err(Error::new(Kind::Data, format!("{} has no tokens", dataset.origin(row as usize)?))),
+        }
+        batch.segments.push(start..batch.input_ids.len());
+    }
+    Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bytes, spec, write};
+    use super::super::{RowFormat, local_only, prepare};
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn rows_are_concatenated_and_their_first_labels_never_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines =
+            "{\"input_ids\": [1, 2, 3]}\n{\"input_ids\": [4, 5], \"labels\": [9, 5]}\n{\"input_ids\": [6, 7]}\n";
+        let path = write(dir.path(), "a.jsonl", lines);
+        let dataset = prepare(&spec(&path, RowFormat::Tokens), &Bytes, dir.path(), &local_only, &Silent).unwrap();
+        let batch = collate(&dataset, &[&[2], &[0, 1]]).unwrap();
+        assert_eq!(
+            batch,
+            PackedBatch {
+                input_ids: vec![6, 7, 1, 2, 3, 4, 5],
+                labels: vec![-100, 7, -100, 2, 3, -100, 5],
+                segments: vec![0..2, 2..5, 5..7],
+                rows: vec![2, 0, 1],
+            }
+        );
+        assert_eq!(batch.supervised(), 4);
+        assert!(collate(&dataset, &[&[3]]).is_err());
+    }
+}

@@ -1,0 +1,17 @@
+//! Prepared rows on disk, found again by content.
+//!
+//! A cache file is named by everything that decides its bytes: the content of the data files, the encoder, the options
+//! and this program's version. It is written whole or not at all, checked when opened, and made anew when damaged.
+
+mod folder;
+mod hash;
+mod record;
+mod store;
+
+pub(super) use folder::Folder;
+pub(super) use hash::{HashedFile, hash_files};
+pub(super) use record::encode;
+pub(super) use store::{Meta, RowMeta, SkippedRow, Store, Writer};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! Prepared rows, or a part of them.
+
+use super::cache::{RowMeta, Store};
+use super::row::RowId;
+use super::stats::{FileStats, Lengths, SkippedStats, Stats};
+use crate::error::{Error, Kind, Result};
+use crate::text::Tokenized;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A data file that rows came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFile {
+    /// As the user named it, or where the Hub's file lies.
+    pub path: Arc<Path>,
+    /// BLAKE3 of its content, in hexadecimal.
+    pub blake3: String,
+    /// Index of its source in the spec.
+    pub source: usize,
+}
+
+/// Prepared rows. Tokens stay on disk and are read row by row, from any thread.
+#[derive(Debug)]
+pub struct Dataset {
+    store: Arc<Store>,
+    files: Arc<[DataFile]>,
+    /// Weight of each source.
+    weights: Vec<f64>,
+    /// The rows of `store` that belong to this data set.
+    rows: Vec<u32>,
+    lengths: Vec<u32>,
+    supervised: Vec<u32>,
+    max_length: usize,
+    from_cache: bool,
+    /// Whether skipped rows are counted here: those of a split data set are counted once.
+    counts_skipped: bool,
+}
+
+impl Dataset {
+    /// All rows of `store`.
+    ///
+    /// # Errors
+    /// When there are more rows than 32 bits count, or files are missing.
+    pub(super) fn new(
+        store: Store,
+        files: Vec<DataFile>,
+        weights: Vec<f64>,
+        max_length: usize,
+        from_cache: bool,
+    ) -> Result<Self> {
+        let count = u32::try_from(store.rows().len()).map_err(|_| {
+            Error::new(Kind::Data, format!("{} rows are more than a data set can hold", store.rows().len()))
+        })?;
+        if store.meta.files as usize != files.len() || files.iter().any(|file| file.source >= weights.len()) {
+            return Err(Error::new(Kind::Run, "the prepared data belongs to other files"));
+        }
+        let all = Dataset {
+            store: Arc::new(store),
+            files: files.into(),
+            weights,
+            rows: Vec::new(),
+            lengths: Vec::new(),
+            supervised: Vec::new(),
+            max_length,
+            from_cache,
+            counts_skipped: true,
+        };
+        let weights = all.weights.clone();
+        Ok(all.part((0..count).collect(), weights, true))
+    }
+
+    fn part(&self, rows: Vec<u32>, weights: Vec<f64>, counts_skipped: bool) -> Dataset {
+        let of_rows =
+            |field: fn(&RowMeta) -> u32| rows.iter().map(|&row| field(&self.store.rows()[row as usize])).collect();
+        Dataset {
+            lengths: of_rows(|meta| meta.length),
+            supervised: of_rows(|meta| meta.supervised),
+            store: self.store.clone(),
+            files: self.files.clone(),
+            weights,
+            rows,
+            max_length: self.max_length,
+            from_cache: self.from_cache,
+            counts_skipped,
+        }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Tokens of each row.
+    pub fn lengths(&self) -> &[u32] {
+        &self.lengths
+    }
+
+    /// Tokens with a loss of each row.
+    pub fn supervised(&self) -> &[u32] {
+        &self.supervised
+    }
+
+    /// The most tokens that a row was allowed.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// Whether the rows were found in the cache.
+    pub fn from_cache(&self) -> bool {
+        self.from_cache
+    }
+
+    /// The files that rows came from.
+    pub fn files(&self) -> &[DataFile] {
+        &self.files
+    }
+
+    /// How often `row` is seen per epoch.
+    pub(super) fn weight(&self, row: usize) -> f64 {
+        self.weights[self.source(row)]
+    }
+
+    /// Number of sources.
+    pub(super) fn sources(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Index of the source of `row`.
+    pub(super) fn source(&self, row: usize) -> usize {
+        self.files[self.meta(row).file_index()].source
+    }
+
+    fn meta(&self, row: usize) -> &RowMeta {
+        &self.store.rows()[self.rows[row] as usize]
+    }
+
+    fn check(&self, row: usize) -> Result<()> {
+        if row < self.len() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Run, format!("there is no row {row}: the data set has {}", self.len())))
+    }
+
+    /// Reads a row's tokens.
+    ///
+    /// # Errors
+    /// When there is no such row, or the cache file cannot be read or has been damaged since it was opened.
+    pub fn get(&self, row: usize) -> Result<Tokenized> {
+        self.check(row)?;
+        self.store.get(self.rows[row] as usize)
+    }
+
+    /// Where a row came from.
+    ///
+    /// # Errors
+    /// When there is no such row.
+    pub fn origin(&self, row: usize) -> Result<RowId> {
+        self.check(row)?;
+        let meta = self.meta(row);
+        Ok(RowId { file: self.files[meta.file_index()].path.clone(), row: meta.row })
+    }
+
+    /// BLAKE3, in hexadecimal, over what decides which tokens are trained on: each row's content in order, and how often
+    /// it is seen. Where the rows came from does not matter.
+    pub fn content_hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for row in 0..self.len() {
+            hasher.update(&self.meta(row).hash.to_le_bytes());
+            hasher.update(&self.weight(row).to_le_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Splits off about `fraction` of the rows: `(rest, split off)`. Which rows is decided by each row's content and
+    /// `seed`, so equal rows stay on one side, and adding rows moves no other. Rows that are split off are seen once per
+    /// epoch, whatever the weight of their source.
+    ///
+    /// # Errors
+    /// When `fraction` is not between 0 and 1, or there are no two different rows.
+    pub fn split(&self, fraction: f64, seed: u64) -> Result<(Dataset, Dataset)> {
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return Err(Error::new(Kind::Recipe, format!("`eval_fraction` must be between 0 and 1, found {fraction}")));
+        }
+        let lots: Vec<u64> = self.rows.iter().map(|&row| lot(self.store.rows()[row as usize].hash, seed)).collect();
+        let (lowest, highest) = lots.iter().fold((u64::MAX, 0), |(low, high), &lot| (low.min(lot), high.max(lot)));
+        if lowest >= highest {
+            return Err(Error::new(Kind::Data, "`eval_fraction` needs at least two different rows"));
+        }
+        // Both sides get at least one row.
+        let bound = ((fraction * 2_f64.powi(64)) as u64).clamp(lowest, highest - 1);
+        let side = |inside: bool| {
+            self.rows.iter().zip(&lots).filter(|&(_, &lot)| (lot <= bound) == inside).map(|(&row, _)| row).collect()
+        };
+        let once = self.weights.iter().map(|weight| weight.ceil().min(1.0)).collect();
+        Ok((self.part(side(false), self.weights.clone(), self.counts_skipped), self.part(side(true), once, false)))
+    }
+
+    /// Counts of rows and tokens.
+    pub fn stats(&self) -> Stats {
+        let meta = &self.store.meta;
+        let mut rows_of_file = vec![0; self.files.len()];
+        let mut truncated = 0;
+        for row in 0..self.len() {
+            rows_of_file[self.meta(row).file_index()] += 1;
+            truncated += u64::from(self.meta(row).truncated());
+        }
+        let sum = |numbers: &[u32]| numbers.iter().map(|&n| u64::from(n)).sum();
+        Stats {
+            rows: self.len() as u64,
+            tokens: sum(&self.lengths),
+            supervised_tokens: sum(&self.supervised),
+            lengths: Lengths::of(&self.lengths),
+            max_length: self.max_length as u64,
+            truncated,
+            skipped: if self.counts_skipped { meta.skipped.iter().copied().collect() } else { Default::default() },
+            skipped_rows: meta
+                .skipped_rows
+                .iter()
+                .filter(|_| self.counts_skipped)
+                .map(|row| SkippedStats {
+                    file: self.files.get(row.file as usize).map(|f| f.path.display().to_string()).unwrap_or_default(),
+                    row: row.row,
+                    reason: row.reason,
+                    why: row.why.clone(),
+                })
+                .collect(),
+            files: self
+                .files
+                .iter()
+                .zip(rows_of_file)
+                .map(|(file, rows)| FileStats {
+                    path: file.path.display().to_string(),
+                    rows,
+                    blake3: file.blake3.clone(),
+                })
+                .collect(),
+            fill_rate: None,
+        }
+    }
+}
+
+/// The number that a row with this content draws under `seed`.
+fn lot(hash: u64, seed: u64) -> u64 {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&hash.to_le_bytes());
+    bytes[8..].copy_from_slice(&seed.to_le_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(&bytes).as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bytes, spec, write};
+    use super::super::{RowFormat, local_only, prepare};
+    use crate::progress::Silent;
+
+    fn rows(count: usize) -> (tempfile::TempDir, super::Dataset) {
+        let dir = tempfile::tempdir().unwrap();
+        let lines: String = (0..count).map(|i| format!("{{\"text\": \"row {}\"}}\n", i % 90)).collect();
+        let path = write(dir.path(), "a.jsonl", lines);
+        let dataset =
+            prepare(&spec(&path, RowFormat::Text), &Bytes, &dir.path().join("cache"), &local_only, &Silent).unwrap();
+        (dir, dataset)
+    }
+
+    #[test]
+    fn a_split_is_by_content_and_seed_and_loses_nothing() {
+        let (_dir, all) = rows(100);
+        let (train, eval) = all.split(0.3, 1).unwrap();
+        assert_eq!(train.len() + eval.len(), 100);
+        assert!((15..45).contains(&eval.len()), "{}", eval.len());
+        let contents = |d: &super::Dataset| (0..d.len()).map(|i| d.get(i).unwrap().input_ids).collect::<Vec<_>>();
+        assert!(contents(&eval).iter().all(|row| !contents(&train).contains(row)), "equal rows stay on one side");
+        assert_eq!(all.split(0.3, 1).unwrap().1.content_hash(), eval.content_hash());
+        assert_ne!(all.split(0.3, 2).unwrap().1.content_hash(), eval.content_hash());
+        let first = (0..all.len()).find(|&row| all.get(row).unwrap() == eval.get(0).unwrap()).unwrap();
+        assert_eq!(eval.origin(0).unwrap(), all.origin(first).unwrap());
+        assert_eq!(eval.stats().rows, eval.len() as u64);
+    }
+
+    #[test]
+    fn both_sides_of_a_split_have_rows() {
+        let (_dir, two) = rows(2);
+        for seed in 0..5 {
+            for fraction in [1e-9, 0.999_999_999] {
+                let (train, eval) = two.split(fraction, seed).unwrap();
+                assert_eq!((train.len(), eval.len()), (1, 1));
+            }
+        }
+        let (_dir, one) = rows(1);
+        assert_eq!(one.split(0.5, 0).unwrap_err().what(), "`eval_fraction` needs at least two different rows");
+        assert!(two.split(1.0, 0).is_err() && two.split(f64::NAN, 0).is_err());
+    }
+
+    #[test]
+    fn rows_that_do_not_exist_are_errors() {
+        let (_dir, two) = rows(2);
+        assert_eq!(two.get(2).unwrap_err().what(), "there is no row 2: the data set has 2");
+        assert!(two.origin(usize::MAX).is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! One raw row to one usable row, or the reason why not.
+
+use super::formats::{self, Columns};
+use super::options::{OnLong, RowFormat};
+use super::row::{Encode, Row};
+use super::source::Object;
+use crate::error::{Error, Kind, Result};
+use crate::text::{IGNORE_INDEX, Role, Tokenized};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a row is not in the data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// It has more than `max_length` tokens.
+    TooLong,
+    /// It is no JSON, no CSV record, no UTF-8, or too large.
+    Unreadable,
+    /// Its columns do not hold what the format says.
+    WrongLayout,
+    /// It cannot be rendered or tokenised.
+    NotEncodable,
+    /// No token of it has a loss.
+    NothingSupervised,
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SkipReason::TooLong => "longer than max_length",
+            SkipReason::Unreadable => "unreadable",
+            SkipReason::WrongLayout => "columns do not fit the format",
+            SkipReason::NotEncodable => "cannot be encoded",
+            SkipReason::NothingSupervised => "no supervised token",
+        })
+    }
+}
+
+/// A row that is ready to be trained on.
+#[derive(Debug, PartialEq)]
+pub(super) struct Usable {
+    pub tokens: Tokenized,
+    /// Positions with a loss.
+    pub supervised: u32,
+    /// Whether one of them is a stop token.
+    pub stops: bool,
+}
+
+/// A row that is not: the reason as a category and for people.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub reason: SkipReason,
+    pub error: Error,
+}
+
+/// Understands, encodes and checks rows by the rules of one data set.
+pub(super) struct RowEncoder<'a> {
+    pub encoder: &'a dyn Encode,
+    /// What [`Encode::stop_tokens`] gives.
+    pub stop_tokens: &'a [u32],
+    pub max_length: usize,
+    pub on_long: OnLong,
+}
+
+impl RowEncoder<'_> {
+    /// Makes a raw row usable.
+    ///
+    /// # Errors
+    /// The reason why it cannot be used; the caller decides by `on_long` or `on_bad_row` what that means.
+    pub fn encode(
+        &self,
+        format: RowFormat,
+        row: Result<Object>,
+        columns: Option<&[String]>,
+    ) -> Result<Usable, Refused> {
+        let refuse = |reason| move |error| Refused { reason, error };
+        let object = row.map_err(refuse(SkipReason::Unreadable))?;
+        let row = formats::parse(format, &Columns::new(&object, columns)).map_err(refuse(SkipReason::WrongLayout))?;
+        let mut tokens = self.encoder.encode(&row).map_err(refuse(SkipReason::NotEncodable))?;
+        self.check_ids(&tokens).map_err(refuse(SkipReason::NotEncodable))?;
+
+        let length = tokens.input_ids.len();
+        if length > self.max_length && self.on_long != OnLong::Truncate {
+            let what = format!("the row has {length} tokens, `max_length` is {}", self.max_length);
+            let hint = "raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`";
+            return Err(Refused { reason: SkipReason::TooLong, error: Error::new(Kind::Data, what).hint(hint) });
+        }
+        tokens
+            .require_supervised(None)
+            .map_err(|e| explain(&row, e))
+            .and_then(|()| tokens.require_supervised(Some(self.max_length)))
+            .map_err(refuse(SkipReason::NothingSupervised))?;
+        tokens.truncate(self.max_length);
+
+        let supervised = tokens.supervised();
+        let is_stop = |&label: &i32| u32::try_from(label).is_ok_and(|id| self.stop_tokens.contains(&id));
+        let stops = tokens.labels.iter().skip(1).any(is_stop);
+        // Lengths beyond 32 bits are cut off above: `max_length` is checked to fit.
+        Ok(Usable { supervised: u32::try_from(supervised).unwrap_or(u32::MAX), stops, tokens })
+    }
+
+    fn check_ids(&self, tokens: &Tokenized) -> Result<()> {
+        let vocab_size = self.encoder.vocab_size();
+        if tokens.input_ids.len() != tokens.labels.len() {
+            let what = format!("the row has {} tokens, but {} labels", tokens.input_ids.len(), tokens.labels.len());
+            return Err(Error::new(Kind::Data, what));
+        }
+        let beyond = |id: u32| id as usize >= vocab_size;
+        let place = tokens.input_ids.iter().position(|&id| beyond(id));
+        if let Some(i) = place {
+            let what =
+                format!("token {i} is `{}`, but the model's vocabulary has {vocab_size} tokens", tokens.input_ids[i]);
+            return Err(Error::new(Kind::Data, what).hint("the row was tokenised for another model"));
+        }
+        let place = tokens.labels.iter().position(|&l| l != IGNORE_INDEX && u32::try_from(l).map_or(true, beyond));
+        if let Some(i) = place {
+            let what = format!(
+                "label {i} is `{}`, which is neither {IGNORE_INDEX} nor one of the vocabulary's {vocab_size} tokens",
+                tokens.labels[i]
+            );
+            return Err(Error::new(Kind::Data, what));
+        }
+        Ok(())
+    }
+}
+
+/// Adds to a complaint about missing supervision why it is missing, where the row shows it.
+fn explain(row: &Row, error: Error) -> Error {
+    match row {
+        Row::Conversation(c) if !c.messages.iter().any(|m| m.role == Role::Assistant) => {
+            error.hint("the conversation has no assistant turn")
+        }
+        Row::Completion { completion, .. } if !completion.iter().any(|m| m.role == Role::Assistant) => {
+            error.hint("the completion has no assistant turn")
+        }
+        Row::PromptCompletion { completion, .. } if completion.is_empty() => error.hint("`completion` is empty"),
+        Row::Tokens { labels: Some(_), .. } => error.hint("all `labels` from the second on are -100"),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Bytes;
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn encode(max_length: usize, on_long: OnLong, format: RowFormat, row: Value) -> Result<Usable, Refused> {
+        let encoder = RowEncoder { encoder: &Bytes, stop_tokens: &[Bytes::STOP], max_length, on_long };
+        encoder.encode(format, Ok(row.as_object().unwrap().clone()), None)
+    }
+
+    fn refused(max_length: usize, on_long: OnLong, format: RowFormat, row: Value) -> (SkipReason, String) {
+        let refused = encode(max_length, on_long, format, row).unwrap_err();
+        (refused.reason, format!("{} [{}]", refused.error.what(), refused.error.hint_text().unwrap_or_default()))
+    }
+
+    #[test]
+    fn a_prompt_and_its_completion() {
+        let usable =
+            encode(8, OnLong::Error, RowFormat::PromptCompletion, json!({"prompt": "ab", "completion": "c"})).unwrap();
+        assert_eq!(usable.tokens.input_ids, [Bytes::BOS, 97, 98, 99, Bytes::STOP]);
+        assert_eq!(usable.tokens.labels, [-100, -100, -100, 99, Bytes::STOP as i32]);
+        assert_eq!((usable.supervised, usable.stops, usable.tokens.truncated), (2, true, false));
+    }
+
+    #[test]
+    fn truncation_is_marked_and_may_cut_the_stop() {
+        let row = json!({"prompt": "ab", "completion": "c"});
+        let usable = encode(4, OnLong::Truncate, RowFormat::PromptCompletion, row).unwrap();
+        assert_eq!(usable.tokens.input_ids, [Bytes::BOS, 97, 98, 99]);
+        assert_eq!((usable.supervised, usable.stops, usable.tokens.truncated), (1, false, true));
+    }
+
+    #[test]
+    fn reasons_name_what_to_change() {
+        let pair = |completion: &str| json!({"prompt": "ab", "completion": completion});
+        assert_eq!(
+            refused(3, OnLong::Truncate, RowFormat::PromptCompletion, pair("c")),
+            (
+                SkipReason::NothingSupervised,
+                "`max_length` 3 cuts off all 2 supervised tokens of the row, which has 5 tokens \
+                 [the first supervised token is number 4: raise `data.max_length`, or set `data.on_long: skip`]"
+                    .into()
+            )
+        );
+        assert_eq!(
+            refused(4, OnLong::Skip, RowFormat::PromptCompletion, pair("c")),
+            (
+                SkipReason::TooLong,
+                "the row has 5 tokens, `max_length` is 4 [raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`]"
+                    .into()
+            )
+        );
+        let (reason, message) =
+            refused(9, OnLong::Error, RowFormat::Messages, json!({"messages": [{"role": "user", "content": "a"}]}));
+        assert_eq!(reason, SkipReason::NothingSupervised);
+        assert!(message.ends_with("[the conversation has no assistant turn]"), "{message}");
+    }
+
+    #[test]
+    fn ids_outside_the_vocabulary_are_refused() {
+        let of = |ids: Value, labels: Value| {
+            refused(9, OnLong::Error, RowFormat::Tokens, json!({"input_ids": ids, "labels": labels}))
+        };
+        assert_eq!(
+            of(json!([1, 258]), json!(null)),
+            (
+                SkipReason::NotEncodable,
+                "token 1 is `258`, but the model's vocabulary has 258 tokens [the row was tokenised for another model]"
+                    .into()
+            )
+        );
+        assert_eq!(
+            of(json!([1, 2]), json!([-100, -1])).1,
+            "label 1 is `-1`, which is neither -100 nor one of the vocabulary's 258 tokens []"
+        );
+        assert_eq!(of(json!([1, 2]), json!([1, -100])).0, SkipReason::NothingSupervised);
+    }
+}

@@ -1,0 +1,82 @@
+//! `{"prompt", "completion"}`: two texts, or two lists of messages of which only the second is learnt (as in TRL).
+
+use super::columns::{Columns, wrong_kind};
+use super::{messages, tools};
+use crate::data::options::RowFormat;
+use crate::data::row::Row;
+use crate::error::{Error, Kind, Result};
+use crate::text::{Conversation, Role};
+use serde_json::Value;
+
+pub(super) fn parse(row: &Columns) -> Result<Row> {
+    let format = RowFormat::PromptCompletion;
+    let (prompt, completion) = (row.require("prompt", format)?, row.require("completion", format)?);
+    match (prompt, completion) {
+        (Value::String(prompt), Value::String(completion)) => {
+            Ok(Row::PromptCompletion { prompt: prompt.clone(), completion: completion.clone() })
+        }
+        (Value::Array(_), Value::Array(_)) => {
+            let mut messages = messages::message_list(prompt, "prompt")?;
+            let completion = messages::message_list(completion, "completion")?;
+            let tools = tools::definitions(row)?;
+            // Without an assistant turn in the prompt, `train_on` alone keeps the prompt out of the loss.
+            if messages.iter().any(|message| message.role == Role::Assistant) {
+                return Ok(Row::Completion { prompt: Conversation { messages, tools }, completion });
+            }
+            messages.extend(completion);
+            Ok(Row::Conversation(Conversation { messages, tools }))
+        }
+        (Value::String(_) | Value::Array(_), Value::String(_) | Value::Array(_)) => {
+            Err(Error::new(Kind::Data, "`prompt` and `completion` must both be texts or both be lists of messages"))
+        }
+        (Value::String(_) | Value::Array(_), other) => {
+            Err(wrong_kind("completion", "a text or a list of messages", other))
+        }
+        (other, _) => Err(wrong_kind("prompt", "a text or a list of messages", other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{parse_json, problem};
+    use super::*;
+    use serde_json::json;
+
+    const FORMAT: RowFormat = RowFormat::PromptCompletion;
+
+    #[test]
+    fn texts_stay_texts() {
+        let row = parse_json(FORMAT, json!({"prompt": "a", "completion": "b"})).unwrap();
+        assert_eq!(row, Row::PromptCompletion { prompt: "a".into(), completion: "b".into() });
+    }
+
+    #[test]
+    fn an_assistant_turn_in_the_prompt_is_kept_apart() {
+        let user = json!({"role": "user", "content": "a"});
+        let model = json!({"role": "assistant", "content": "b"});
+        let Row::Conversation(plain) = parse_json(FORMAT, json!({"prompt": [user], "completion": [model]})).unwrap()
+        else {
+            panic!("a plain conversation");
+        };
+        assert_eq!(plain.messages.iter().map(|m| m.role).collect::<Vec<_>>(), [Role::User, Role::Assistant]);
+
+        let row = json!({"prompt": [user, model, user], "completion": [model]});
+        let Row::Completion { prompt, completion } = parse_json(FORMAT, row).unwrap() else {
+            panic!("a completion");
+        };
+        assert_eq!((prompt.messages.len(), completion.len()), (3, 1));
+    }
+
+    #[test]
+    fn kinds_may_not_be_mixed() {
+        assert_eq!(
+            problem(FORMAT, json!({"prompt": "a", "completion": []})),
+            "`prompt` and `completion` must both be texts or both be lists of messages"
+        );
+        assert_eq!(
+            problem(FORMAT, json!({"prompt": "a", "completion": 1})),
+            "`completion` must be a text or a list of messages, found a number"
+        );
+        assert_eq!(problem(FORMAT, json!({"prompt": [], "completion": []})), "`prompt` is empty");
+    }
+}

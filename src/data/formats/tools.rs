@@ -1,0 +1,81 @@
+//! Tool definitions and calls, as objects or as the JSON text that many data sets hold instead.
+
+use super::columns::{Columns, as_list, as_object, as_text, wrong_kind};
+use crate::data::source::Object;
+use crate::error::{Error, Kind, Result};
+use crate::text::ToolCall;
+use serde_json::Value;
+
+/// The definitions in column `tools`: none, a list of objects, or such a list as JSON text.
+pub(super) fn definitions(row: &Columns) -> Result<Vec<Value>> {
+    let Some(value) = row.get("tools") else { return Ok(Vec::new()) };
+    if value.as_str().is_some_and(|text| text.trim().is_empty()) {
+        return Ok(Vec::new());
+    }
+    let list = as_list(value, "tools")?.into_owned();
+    for (i, tool) in list.iter().enumerate() {
+        as_object(tool, &format!("tools[{i}]"))?;
+    }
+    Ok(list)
+}
+
+/// The calls of a list found at `path`.
+pub(super) fn calls(value: &Value, path: &str) -> Result<Vec<ToolCall>> {
+    as_list(value, path)?.iter().enumerate().map(|(i, value)| call(value, &format!("{path}[{i}]"))).collect()
+}
+
+/// A call found at `path`: `{"name", "arguments"}`, bare or under `function`.
+pub(super) fn call(value: &Value, path: &str) -> Result<ToolCall> {
+    let outer = as_object(value, path)?;
+    let function = match outer.get("function").filter(|f| !f.is_null()) {
+        Some(function) => as_object(function, &format!("{path}.function"))?,
+        None => outer,
+    };
+    let Some(name) = function.get("name").filter(|name| !name.is_null()) else {
+        return Err(Error::new(Kind::Data, format!("`{path}` has no function name")));
+    };
+    let name = as_text(name, &format!("{path}.name"))?.to_owned();
+    let path = format!("{path}.arguments");
+    let arguments = match function.get("arguments") {
+        None | Some(Value::Null) => Value::Object(Object::new()),
+        Some(Value::String(text)) if text.trim().is_empty() => Value::Object(Object::new()),
+        Some(Value::String(text)) => match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => Value::Object(object),
+            Ok(other) => return Err(wrong_kind(&path, "an object", &other)),
+            Err(e) => return Err(Error::new(Kind::Data, format!("`{path}` is text that is no valid JSON: {e}"))),
+        },
+        Some(Value::Object(object)) => Value::Object(object.clone()),
+        Some(other) => return Err(wrong_kind(&path, "an object or its JSON text", other)),
+    };
+    Ok(ToolCall { name, arguments })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn arguments_come_as_object_text_or_not_at_all() {
+        let arguments =
+            |call_json: Value| call(&call_json, "c").map(|call| call.arguments).map_err(|e| e.what().to_owned());
+        assert_eq!(arguments(json!({"name": "f", "arguments": {"a": 1}})).unwrap(), json!({"a": 1}));
+        assert_eq!(arguments(json!({"function": {"name": "f", "arguments": "{\"a\":1}"}})).unwrap(), json!({"a": 1}));
+        assert_eq!(arguments(json!({"name": "f", "arguments": null})).unwrap(), json!({}));
+        assert_eq!(arguments(json!({"name": "f", "arguments": ""})).unwrap(), json!({}));
+        assert_eq!(
+            arguments(json!({"name": "f", "arguments": "[1]"})),
+            Err("`c.arguments` must be an object, found a list".into())
+        );
+        assert_eq!(
+            arguments(json!({"name": "f", "arguments": 3})),
+            Err("`c.arguments` must be an object or its JSON text, found a number".into())
+        );
+        assert_eq!(arguments(json!({"arguments": {}})), Err("`c` has no function name".into()));
+        assert!(
+            arguments(json!({"name": "f", "arguments": "{a"}))
+                .unwrap_err()
+                .starts_with("`c.arguments` is text that is no valid JSON")
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! From sources to a [`Dataset`]: one thread reads, all cores encode, one file is written, in the order of the rows.
+
+use super::cache::{self, Folder, HashedFile, Meta, RowMeta, Store, Writer};
+use super::dataset::{DataFile, Dataset};
+use super::encode::{Refused, RowEncoder};
+use super::row::Encode;
+use super::source::{self, Chunk, FindHub, Sink, SourceFile};
+use super::spec::DataSpec;
+use super::tally::Tally;
+use crate::atomic;
+use crate::error::{Error, Kind, Place, Result};
+use crate::progress::Progress;
+use rayon::prelude::*;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Counts up whenever this room makes other rows of the same files: part of the cache's key.
+const PREPARATION_VERSION: u32 = 1;
+
+/// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
+const CHUNKS_PER_CORE: usize = 4;
+
+/// Text that is encoded at a time, unless one chunk alone is larger: keeps the memory of many cores bounded.
+const WAVE_BYTES: usize = 64 << 20;
+
+/// Reads, encodes and checks all rows of `spec`, or finds them in `cache_dir` if that was done before for the same
+/// content. Memory stays bounded whatever the size of the data: only the index (under 50 bytes per row) is held.
+///
+/// # Errors
+/// [`Kind::Recipe`] for impossible values, [`Kind::Data`] for broken files, for rows that may not be skipped (the first
+/// ones, each with file and row, and their number), when no rows are left, and when no stop token would be learnt.
+pub fn prepare(
+    spec: &DataSpec,
+    encoder: &dyn Encode,
+    cache_dir: &Path,
+    find_hub: &FindHub,
+    progress: &dyn Progress,
+) -> Result<Dataset> {
+    spec.check()?;
+    let files = source::resolve(&spec.sources, find_hub)?;
+    let folder = Folder::open(cache_dir)?;
+    let paths: Vec<Arc<Path>> = files.iter().map(|file| file.path.clone()).collect();
+    let hashed = cache::hash_files(&paths, &folder.hashes(), progress)?;
+    let key = key(spec, encoder, &files, &hashed);
+    let path = folder.rows(&key);
+
+    let lock = folder.lock(&key);
+    let found = if path.exists() { Store::open(&path, &key, progress).ok() } else { None };
+    let from_cache = found.is_some();
+    let store = match found {
+        Some(store) => store,
+        None => {
+            let job =
+                Job { spec, encoder, stop_tokens: encoder.stop_tokens(), files: &files, hashed: &hashed, progress };
+            job.write(&path, &key)?;
+            Store::open(&path, &key, progress)?
+        }
+    };
+    drop(lock);
+
+    let weights = spec.sources.iter().map(|source| source.weight).collect();
+    let files = files
+        .iter()
+        .zip(hashed)
+        .map(|(file, hashed)| DataFile { path: hashed.path, blake3: hashed.blake3, source: file.source })
+        .collect();
+    Dataset::new(store, files, weights, spec.max_length, from_cache)
+}
+
+/// The name of the prepared rows: everything that decides their bytes. Paths and weights do not.
+fn key(spec: &DataSpec, encoder: &dyn Encode, files: &[SourceFile], hashed: &[HashedFile]) -> String {
+    let files: Vec<_> = files
+        .iter()
+        .zip(hashed)
+        .map(|(file, hashed)| (&hashed.blake3, file.format, format!("{:?} {:?}", file.kind, file.compression)))
+        .collect();
+    let facts = serde_json::json!({
+        "version": (env!("CARGO_PKG_VERSION"), PREPARATION_VERSION),
+        "encoder": (encoder.fingerprint(), encoder.vocab_size(), encoder.stop_tokens()),
+        "files": files,
+        "options": (spec.max_length, spec.on_long, spec.on_bad_row),
+    });
+    blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// Preparing anew.
+struct Job<'a> {
+    spec: &'a DataSpec,
+    encoder: &'a dyn Encode,
+    stop_tokens: Vec<u32>,
+    files: &'a [SourceFile],
+    hashed: &'a [HashedFile],
+    progress: &'a dyn Progress,
+}
+
+/// The rows of a chunk, encoded.
+#[derive(Default)]
+struct Encoded {
+    file: usize,
+    records: Vec<u8>,
+    rows: Vec<RowMeta>,
+    rows_with_stop: u64,
+    refused: Vec<(u32, Refused)>,
+}
+
+impl Job<'_> {
+    /// Writes the cache file.
+    fn write(&self, path: &Path, key: &str) -> Result<()> {
+        // The writer of atomic files speaks io::Error: ours is kept aside.
+        let mut failure = None;
+        let written = atomic::write_with(path, |writer| {
+            self.write_into(writer, path, key).map_err(|e| {
+                failure = Some(e);
+                io::Error::other("the data could not be prepared")
+            })
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => written,
+        }
+    }
+
+    fn write_into(&self, writer: impl Write, path: &Path, key: &str) -> Result<()> {
+        let failed = |e| Error::io("writing prepared data", path, e);
+        let mut writer = Writer::new(writer).map_err(failed)?;
+        let mut tally = Tally::new(self.spec, self.files);
+        let total = self.hashed.iter().map(HashedFile::size_bytes).sum();
+        self.progress.start("preparing data", Some(total), "bytes");
+        let encoded = self.each_encoded(|mut encoded| {
+            for (row, refused) in std::mem::take(&mut encoded.refused) {
+                tally.refuse(encoded.file, row, refused);
+            }
+            tally.accept(encoded.rows.len(), encoded.rows_with_stop);
+            writer.push(&encoded.records, &encoded.rows).map_err(failed)?;
+            Ok(if tally.hopeless() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        self.progress.finish();
+        encoded?;
+        for file in self.hashed {
+            file.check_unchanged()?;
+        }
+        if u32::try_from(writer.len()).is_err() {
+            let what = format!("{} rows are more than a data set can hold", writer.len());
+            return Err(Error::new(Kind::Data, what));
+        }
+        let facts = tally.finish()?;
+        let files = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        writer.finish(&Meta { key: key.to_owned(), files, ..facts }).map_err(failed)
+    }
+
+    /// Calls `each` with every encoded chunk, in order, while the next ones are read.
+    fn each_encoded(&self, mut each: impl FnMut(Encoded) -> Result<ControlFlow<()>>) -> Result<()> {
+        let wave_chunks = rayon::current_num_threads().max(1) * CHUNKS_PER_CORE;
+        std::thread::scope(|scope| {
+            // Dropped when this closure returns, which ends the reader in mid-file.
+            let (sender, receiver) = sync_channel(wave_chunks);
+            scope.spawn(move || self.read_all(&sender));
+            loop {
+                let wave = next_wave(&receiver, wave_chunks)?;
+                if wave.is_empty() {
+                    return Ok(());
+                }
+                let encoded: Vec<Result<Encoded>> = wave.into_par_iter().map(|chunk| self.encode(chunk)).collect();
+                for encoded in encoded {
+                    if each(encoded?)?.is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+        })
+    }
+
+    fn read_all(&self, sender: &SyncSender<Result<Chunk>>) {
+        for (index, file) in self.files.iter().enumerate() {
+            let mut stopped = false;
+            let mut emit = |chunk| {
+                stopped = sender.send(Ok(chunk)).is_err();
+                if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let read = source::read(file, self.progress, &mut Sink::new(index, &mut emit));
+            if let Err(error) = read {
+                let _ = sender.send(Err(error.or_at(Place::Path(file.path.to_path_buf()))));
+                return;
+            }
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    fn encode(&self, chunk: Chunk) -> Result<Encoded> {
+        let spec = self.spec;
+        let rows = RowEncoder {
+            encoder: self.encoder,
+            stop_tokens: &self.stop_tokens,
+            max_length: spec.max_length,
+            on_long: spec.on_long,
+        };
+        let mut encoded = Encoded { file: chunk.file, ..Encoded::default() };
+        let file = &self.files[chunk.file];
+        let file_index = u32::try_from(chunk.file).unwrap_or(u32::MAX);
+        let columns = chunk.columns.clone();
+        let decoded = chunk.decode(|row, object| match rows.encode(file.format, object, columns.as_deref()) {
+            Ok(usable) => {
+                let offset = encoded.records.len() as u64;
+                let record = cache::encode(&usable.tokens, &mut encoded.records);
+                encoded.rows_with_stop += u64::from(usable.stops);
+                encoded.rows.push(RowMeta {
+                    offset,
+                    hash: record.hash,
+                    length: record.length,
+                    supervised: usable.supervised,
+                    row,
+                    file: RowMeta::file_and_mark(file_index, usable.tokens.truncated),
+                });
+            }
+            Err(refused) => encoded.refused.push((row, refused)),
+        });
+        decoded.map_err(|e| e.or_at(Place::Path(file.path.to_path_buf())))?;
+        Ok(encoded)
+    }
+}
+
+/// The chunks that are ready, at least one unless all have been read.
+fn next_wave(receiver: &Receiver<Result<Chunk>>, most: usize) -> Result<Vec<Chunk>> {
+    let mut wave = Vec::new();
+    let mut bytes = 0;
+    let mut next = receiver.recv().ok();
+    while let Some(chunk) = next {
+        let chunk = chunk?;
+        bytes += chunk.bytes();
+        wave.push(chunk);
+        next = if wave.len() < most && bytes < WAVE_BYTES { receiver.try_recv().ok() } else { None };
+    }
+    Ok(wave)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Rows as the model will see them, for the eye and for scripts.
+
+use super::batch::collate;
+use super::dataset::Dataset;
+use crate::error::Result;
+use crate::text::IGNORE_INDEX;
+use serde::Serialize;
+
+/// A stretch of text that is supervised as a whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Piece {
+    /// The text.
+    pub text: String,
+    /// Whether it is learnt.
+    pub supervised: bool,
+}
+
+/// A bin (or a single row) as the model will see it. Its JSON form is a line of `data preview --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Preview {
+    /// The (first) row's index in the data set, from 0.
+    pub row: u32,
+    /// Where each row came from, as `file, row N`.
+    pub origins: Vec<String>,
+    /// Token ids.
+    pub input_ids: Vec<u32>,
+    /// Aligned with `input_ids`; -100 where nothing is learnt.
+    pub labels: Vec<i32>,
+    /// `[start, end)` of each row.
+    pub segments: Vec<[usize; 2]>,
+    /// Images of the row: none, as rows are text.
+    pub images: Vec<String>,
+    /// Audio of the row: none, as rows are text.
+    pub audio: Vec<String>,
+    /// The text, in supervised and other stretches, for showing.
+    #[serde(skip)]
+    pub pieces: Vec<Piece>,
+}
+
+/// Previews the rows of one bin; `decode` turns ids into text, special tokens included.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String) -> Result<Preview> {
+    let batch = collate(dataset, &[bin])?;
+    let mut pieces = Vec::new();
+    for segment in &batch.segments {
+        let mut start = segment.start;
+        let supervised = |at: usize| batch.labels[at] != IGNORE_INDEX;
+        for end in segment.start + 1..=segment.end {
+            if end == segment.end || supervised(end) != supervised(start) {
+                pieces.push(Piece { text: decode(&batch.input_ids[start..end]), supervised: supervised(start) });
+                start = end;
+            }
+        }
+    }
+    Ok(Preview {
+        row: bin.first().copied().unwrap_or(0),
+        origins: bin.iter().map(|&row| Ok(dataset.origin(row as usize)?.to_string())).collect::<Result<_>>()?,
+        segments: batch.segments.iter().map(|segment| [segment.start, segment.end]).collect(),
+        input_ids: batch.input_ids,
+        labels: batch.labels,
+        images: Vec::new(),
+        audio: Vec::new(),
+        pieces,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bytes, spec, write};
+    use super::super::{RowFormat, local_only, prepare};
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn pieces_follow_the_labels_and_never_cross_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = "{\"prompt\": \"ab\", \"completion\": \"c\"}\n{\"prompt\": \"d\", \"completion\": \"e\"}\n";
+        let path = write(dir.path(), "a.jsonl", lines);
+        let format = RowFormat::PromptCompletion;
+        let dataset = prepare(&spec(&path, format), &Bytes, dir.path(), &local_only, &Silent).unwrap();
+        let decode = |ids: &[u32]| -> String {
+            let text = |&id: &u32| match id {
+                Bytes::BOS => "<bos>".to_owned(),
+                Bytes::STOP => "<stop>".to_owned(),
+                byte => char::from(byte as u8).to_string(),
+            };
+            ids.iter().map(text).collect()
+        };
+        let preview = preview(&dataset, &[1, 0], &decode).unwrap();
+        let pieces: Vec<_> = preview.pieces.iter().map(|piece| (piece.text.as_str(), piece.supervised)).collect();
+        assert_eq!(pieces, [("<bos>d", false), ("e<stop>", true), ("<bos>ab", false), ("c<stop>", true)]);
+        assert_eq!(
+            serde_json::to_value(&preview).unwrap(),
+            serde_json::json!({
+                "row": 1,
+                "origins": [format!("{}, row 2", path.display()), format!("{}, row 1", path.display())],
+                "input_ids": [256, 100, 101, 257, 256, 97, 98, 99, 257],
+                "labels": [-100, -100, 101, 257, -100, -100, -100, 99, 257],
+                "segments": [[0, 4], [4, 9]],
+                "images": [],
+                "audio": [],
+            })
+        );
+    }
+}

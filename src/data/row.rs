@@ -1,0 +1,92 @@
+//! A row after its format is understood, and the trait that turns it into tokens.
+
+use crate::error::Result;
+use crate::text::{Conversation, IGNORE_INDEX, Message, Tokenized};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a row holds, whatever format it came in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Row {
+    /// A conversation, supervised as `train_on` says.
+    Conversation(Conversation),
+    /// A conversation of which only what follows the prompt may be supervised. Made only from prompts that hold
+    /// assistant turns: all others are a plain [`Row::Conversation`].
+    Completion {
+        /// The prompt's messages and tools.
+        prompt: Conversation,
+        /// The messages to learn.
+        completion: Vec<Message>,
+    },
+    /// Two plain texts: the second is supervised.
+    PromptCompletion {
+        /// What is given.
+        prompt: String,
+        /// What is learnt.
+        completion: String,
+    },
+    /// A plain text, all supervised.
+    Text(String),
+    /// Ids that were made elsewhere.
+    Tokens {
+        /// Token ids.
+        input_ids: Vec<u32>,
+        /// Aligned with `input_ids`, -100 skips; absent: every token is supervised.
+        labels: Option<Vec<i32>>,
+    },
+}
+
+/// Turns rows into tokens. Called from several threads.
+pub trait Encode: Sync {
+    /// The tokens of `row` in full length (`max_length` is applied by this room), after checking what can be checked,
+    /// such as that the rendered conversation equals the model's own template.
+    ///
+    /// # Errors
+    /// When the row cannot be rendered or tokenised. No place is needed: the caller adds file and row.
+    fn encode(&self, row: &Row) -> Result<Tokenized>;
+
+    /// Changes whenever [`Encode::encode`] may give other tokens for the same row: part of the cache's key.
+    fn fingerprint(&self) -> String;
+
+    /// The tokens at which the model stops generating (`<end_of_turn>`, `<eos>`).
+    fn stop_tokens(&self) -> Vec<u32>;
+
+    /// The model's vocabulary size: ids at or above it are refused.
+    fn vocab_size(&self) -> usize;
+}
+
+/// Where a row came from, as the user would look for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowId {
+    /// The data file.
+    pub file: Arc<Path>,
+    /// From 1: the line in `.jsonl`, the element in `.json`, the record in `.csv` (the header is 1), the row in `.parquet`.
+    pub row: u32,
+}
+
+impl fmt::Display for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, row {}", self.file.display(), self.row)
+    }
+}
+
+/// Takes the loss from the part of `full` that `prompt` (the same conversation, cut short) already holds: how an
+/// [`Encode`] makes the labels of a [`Row::Completion`].
+pub fn supervise_after(mut full: Tokenized, prompt: &Tokenized) -> Tokenized {
+    let shared = full.input_ids.iter().zip(&prompt.input_ids).take_while(|(a, b)| a == b).count();
+    full.labels.iter_mut().take(shared).for_each(|label| *label = IGNORE_INDEX);
+    full
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_follows_the_prompt_keeps_its_loss() {
+        let full = Tokenized { input_ids: vec![2, 7, 8, 9], labels: vec![-100, 7, 8, 9], truncated: false };
+        let prompt = Tokenized { input_ids: vec![2, 7], labels: vec![-100, 7], truncated: false };
+        assert_eq!(supervise_after(full, &prompt).labels, [-100, -100, 8, 9]);
+    }
+}

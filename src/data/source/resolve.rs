@@ -1,0 +1,215 @@
+//! From what the user wrote to files: paths, globs and Hub ids.
+
+use crate::data::options::RowFormat;
+use crate::data::spec::SourceSpec;
+use crate::error::{Error, Kind, Place, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Finds the files of a Hub data set from its `hf://` id and split, downloading what is missing.
+pub type FindHub<'a> = dyn Fn(&str, Option<&str>) -> Result<Vec<PathBuf>> + 'a;
+
+/// A [`FindHub`] for programs without the Hub.
+///
+/// # Errors
+/// Always: the id needs the Hub.
+pub fn local_only(id: &str, _split: Option<&str>) -> Result<Vec<PathBuf>> {
+    Err(Error::new(Kind::Recipe, format!("`{id}` is on the Hub, which this program was built without")))
+}
+
+/// What is inside a data file, from its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// One JSON object per line.
+    Lines,
+    /// A JSON list of objects, an object with such a list as `data`, or objects one after the other.
+    Json,
+    /// A header and records.
+    Csv {
+        /// What separates fields.
+        delimiter: u8,
+    },
+    /// Parquet.
+    Parquet,
+}
+
+/// How a data file is compressed as a whole, from its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// One file of a source.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceFile {
+    pub path: Arc<Path>,
+    pub kind: FileKind,
+    pub compression: Compression,
+    /// How its rows are laid out.
+    pub format: RowFormat,
+    /// Index of its source in the spec.
+    pub source: usize,
+}
+
+/// The files of all `sources`, in order; a glob's files sorted by name.
+///
+/// # Errors
+/// All sources that name nothing, or name a file of an unknown kind, together.
+pub(crate) fn resolve(sources: &[SourceSpec], find_hub: &FindHub) -> Result<Vec<SourceFile>> {
+    let mut files = Vec::new();
+    let mut problems = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        let paths = if source.path.starts_with("hf://") {
+            find_hub(&source.path, source.split.as_deref())
+        } else {
+            local(source)
+        };
+        match paths {
+            Ok(paths) if paths.is_empty() => problems.push(nothing_found(source)),
+            Ok(paths) => {
+                for path in paths {
+                    match kind_of(&path) {
+                        Ok((kind, compression)) => {
+                            let path = path.into();
+                            files.push(SourceFile { path, kind, compression, format: source.format, source: index });
+                        }
+                        Err(problem) => problems.push(problem),
+                    }
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    Error::many(problems).map_or(Ok(files), Err)
+}
+
+fn nothing_found(source: &SourceSpec) -> Error {
+    Error::new(Kind::Data, format!("`{}` matches no file", source.path))
+        .hint("relative paths start at the folder in which the program runs")
+}
+
+fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
+    if let Some(split) = source.split.as_deref().filter(|&split| split != "train") {
+        return Err(Error::new(Kind::Recipe, format!("`{}` has no split `{split}`: it is a local file", source.path))
+            .hint("`split` chooses among the splits of an `hf://` data set; name another file instead"));
+    }
+    // A file may have brackets in its name: what exists is no glob.
+    let path = PathBuf::from(&source.path);
+    if path.is_dir() {
+        return Err(Error::new(Kind::Data, format!("`{}` is a folder", source.path))
+            .hint(format!("name its files with a glob, such as `{}/*.jsonl`", source.path.trim_end_matches('/'))));
+    }
+    if path.exists() {
+        return Ok(vec![path]);
+    }
+    if !source.path.contains(['*', '?', '[']) {
+        return Err(Error::new(Kind::Data, format!("data file `{}` does not exist", source.path))
+            .hint("relative paths start at the folder in which the program runs"));
+    }
+    let pattern = glob::glob(&source.path)
+        .map_err(|e| Error::new(Kind::Recipe, format!("`{}` is no valid glob: {}", source.path, e.msg)))?;
+    let mut files = Vec::new();
+    for entry in pattern {
+        let path = entry.map_err(|e| {
+            let unreadable = e.path().to_path_buf();
+            Error::io("searching", unreadable, e.into())
+        })?;
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let (stem, compression) = match name.rsplit_once('.') {
+        Some((stem, "gz")) => (stem, Compression::Gzip),
+        Some((stem, "zst")) => (stem, Compression::Zstd),
+        _ => (name.as_str(), Compression::None),
+    };
+    let kind = match stem.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("jsonl" | "ndjson") => FileKind::Lines,
+        Some("json") => FileKind::Json,
+        Some("csv") => FileKind::Csv { delimiter: b',' },
+        Some("tsv") => FileKind::Csv { delimiter: b'\t' },
+        Some("parquet") if compression == Compression::None => FileKind::Parquet,
+        _ => {
+            return Err(Error::new(Kind::Data, format!("`{name}` is of no kind that can be read"))
+                .at(Place::Path(path.into()))
+                .hint("data files end in .jsonl, .json, .csv, .tsv (also with .gz or .zst) or .parquet"));
+        }
+    };
+    Ok((kind, compression))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &Path) -> SourceSpec {
+        SourceSpec::new(path.to_str().unwrap(), RowFormat::Messages)
+    }
+
+    #[test]
+    fn globs_are_sorted_and_literal_names_win() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.jsonl", "a.jsonl.gz", "c[1].csv", "c1.csv", "x.parquet"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let sources = [
+            source(&dir.path().join("*.jsonl*")),
+            source(&dir.path().join("c[1].csv")),
+            SourceSpec::new("hf://datasets/a/b", RowFormat::Text),
+        ];
+        let hub = dir.path().join("x.parquet");
+        let files = resolve(&sources, &|id, split| {
+            assert_eq!((id, split), ("hf://datasets/a/b", None));
+            Ok(vec![hub.clone()])
+        })
+        .unwrap();
+        let found: Vec<_> = files
+            .iter()
+            .map(|f| (f.path.file_name().unwrap().to_str().unwrap(), f.kind, f.compression, f.source))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("a.jsonl.gz", FileKind::Lines, Compression::Gzip, 0),
+                ("b.jsonl", FileKind::Lines, Compression::None, 0),
+                ("c[1].csv", FileKind::Csv { delimiter: b',' }, Compression::None, 1),
+                ("x.parquet", FileKind::Parquet, Compression::None, 2),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_source_that_names_nothing_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.txt"), "").unwrap();
+        let mut split = source(&dir.path().join("a.txt"));
+        split.split = Some("test".into());
+        let sources = [
+            source(&dir.path().join("no.jsonl")),
+            source(&dir.path().join("*.json")),
+            source(&dir.path().join("a.txt")),
+            split,
+            source(dir.path()),
+        ];
+        let error = resolve(&sources, &local_only).unwrap_err();
+        let whats: Vec<_> = error.iter().map(|e| e.what().replace(dir.path().to_str().unwrap(), "DIR")).collect();
+        assert_eq!(
+            whats,
+            [
+                "data file `DIR/no.jsonl` does not exist",
+                "`DIR/*.json` matches no file",
+                "`a.txt` is of no kind that can be read",
+                "`DIR/a.txt` has no split `test`: it is a local file",
+                "`DIR` is a folder",
+            ]
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! What to prepare: the sources and the rules for their rows.
+
+use super::options::{OnBadRow, OnLong, RowFormat};
+use crate::error::{Error, Kind, Result};
+
+/// The largest weight of a source: more passes over the same rows are a slip of the pen.
+const MAX_WEIGHT: f64 = 10_000.0;
+
+/// One entry of `data.train` or `data.eval`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceSpec {
+    /// A file, a glob, or an `hf://datasets/..` id.
+    pub path: String,
+    /// How its rows are laid out.
+    pub format: RowFormat,
+    /// The split of a Hub data set; local files have only `train`.
+    pub split: Option<String>,
+    /// How often each row is seen per epoch; for the fractional part, rows are chosen anew in each epoch.
+    pub weight: f64,
+}
+
+impl SourceSpec {
+    /// A source that is seen once per epoch.
+    pub fn new(path: impl Into<String>, format: RowFormat) -> Self {
+        SourceSpec { path: path.into(), format, split: None, weight: 1.0 }
+    }
+}
+
+/// The sources of one data set and the rules for their rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataSpec {
+    /// Where rows come from, in order.
+    pub sources: Vec<SourceSpec>,
+    /// The most tokens a row may have.
+    pub max_length: usize,
+    /// What happens to longer rows.
+    pub on_long: OnLong,
+    /// What happens to rows that cannot be used.
+    pub on_bad_row: OnBadRow,
+}
+
+impl DataSpec {
+    /// Finds values that no data set can be prepared with.
+    ///
+    /// # Errors
+    /// All such values together.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        if self.sources.is_empty() {
+            problems.push(Error::new(Kind::Recipe, "there is no data source"));
+        }
+        // A row's length is held as u32, and the first token never has a loss.
+        if self.max_length < 2 || u32::try_from(self.max_length).is_err() {
+            problems
+                .push(Error::new(Kind::Recipe, format!("`max_length` must be at least 2, found {}", self.max_length)));
+        }
+        for source in &self.sources {
+            if !(0.0..=MAX_WEIGHT).contains(&source.weight) {
+                let what =
+                    format!("`weight` of `{}` must be from 0 to {MAX_WEIGHT}, found {}", source.path, source.weight);
+                problems.push(Error::new(Kind::Recipe, what));
+            }
+        }
+        Error::many(problems).map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_values_are_reported_together() {
+        let mut source = SourceSpec::new("a.jsonl", RowFormat::Text);
+        source.weight = f64::NAN;
+        let spec = DataSpec { sources: vec![source], max_length: 1, on_long: OnLong::Skip, on_bad_row: OnBadRow::Skip };
+        let error = spec.check().unwrap_err();
+        let whats: Vec<_> = error.iter().map(Error::what).collect();
+        assert_eq!(
+            whats,
+            ["`max_length` must be at least 2, found 1", "`weight` of `a.jsonl` must be from 0 to 10000, found NaN"]
+        );
+        assert_eq!(error.exit_code(), 2);
+    }
+}

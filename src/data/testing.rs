@@ -1,0 +1,96 @@
+//! What the tests of this room share: an encoder of bytes and small data files.
+
+use super::options::{OnBadRow, OnLong, RowFormat};
+use super::row::{Encode, Row, supervise_after};
+use super::spec::{DataSpec, SourceSpec};
+use crate::error::Result;
+use crate::text::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized};
+use std::path::{Path, PathBuf};
+
+/// A token per byte, with a BOS and a stop; a conversation's assistant turns are supervised, each with its stop.
+pub(super) struct Bytes;
+
+impl Bytes {
+    pub const BOS: u32 = 256;
+    pub const STOP: u32 = 257;
+
+    fn push(tokens: &mut Tokenized, ids: impl IntoIterator<Item = u32>, supervised: bool) {
+        for id in ids {
+            tokens.input_ids.push(id);
+            tokens.labels.push(if supervised { id as i32 } else { IGNORE_INDEX });
+        }
+    }
+
+    fn conversation(conversation: &Conversation) -> Tokenized {
+        let mut tokens = Tokenized::default();
+        Self::push(&mut tokens, [Self::BOS], false);
+        for Message { role, content, .. } in &conversation.messages {
+            let supervised = *role == Role::Assistant;
+            for Part::Text(text) in content {
+                Self::push(&mut tokens, text.bytes().map(u32::from), supervised);
+            }
+            Self::push(&mut tokens, [Self::STOP], supervised);
+        }
+        tokens
+    }
+}
+
+impl Encode for Bytes {
+    fn encode(&self, row: &Row) -> Result<Tokenized> {
+        let mut tokens = Tokenized::default();
+        match row {
+            Row::Conversation(conversation) => return Ok(Self::conversation(conversation)),
+            Row::Completion { prompt, completion } => {
+                let mut full = prompt.clone();
+                full.messages.extend(completion.iter().cloned());
+                return Ok(supervise_after(Self::conversation(&full), &Self::conversation(prompt)));
+            }
+            Row::PromptCompletion { prompt, completion } => {
+                Self::push(&mut tokens, [Self::BOS], false);
+                Self::push(&mut tokens, prompt.bytes().map(u32::from), false);
+                Self::push(&mut tokens, completion.bytes().map(u32::from), true);
+                if !completion.is_empty() {
+                    Self::push(&mut tokens, [Self::STOP], true);
+                }
+            }
+            Row::Text(text) => {
+                Self::push(&mut tokens, [Self::BOS], false);
+                Self::push(&mut tokens, text.bytes().map(u32::from), true);
+            }
+            Row::Tokens { input_ids, labels } => {
+                tokens.input_ids.clone_from(input_ids);
+                tokens.labels = labels.clone().unwrap_or_else(|| input_ids.iter().map(|&id| id as i32).collect());
+            }
+        }
+        Ok(tokens)
+    }
+
+    fn fingerprint(&self) -> String {
+        "bytes".into()
+    }
+
+    fn stop_tokens(&self) -> Vec<u32> {
+        vec![Self::STOP]
+    }
+
+    fn vocab_size(&self) -> usize {
+        258
+    }
+}
+
+/// Writes `content` as `name` in `dir`.
+pub(super) fn write(dir: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+/// One source of weight 1; rows of up to 64 tokens, anything wrong is an error.
+pub(super) fn spec(path: &Path, format: RowFormat) -> DataSpec {
+    DataSpec {
+        sources: vec![SourceSpec::new(path.to_str().unwrap(), format)],
+        max_length: 64,
+        on_long: OnLong::Truncate,
+        on_bad_row: OnBadRow::Error,
+    }
+}

@@ -1,0 +1,33 @@
+//! The text room's encoder as the rows' encoder.
+
+use super::row::{Encode, Row, supervise_after};
+use crate::error::Result;
+use crate::text::{Encoder, Tokenized};
+
+impl Encode for Encoder {
+    fn encode(&self, row: &Row) -> Result<Tokenized> {
+        match row {
+            Row::Conversation(conversation) => self.encode_conversation(conversation),
+            Row::Completion { prompt, completion } => {
+                let mut full = prompt.clone();
+                full.messages.extend(completion.iter().cloned());
+                Ok(supervise_after(self.encode_conversation(&full)?, &self.encode_conversation(prompt)?))
+            }
+            Row::PromptCompletion { prompt, completion } => self.encode_prompt_completion(prompt, completion),
+            Row::Text(text) => self.encode_text(text),
+            Row::Tokens { input_ids, labels } => self.encode_tokens(input_ids.clone(), labels.clone()),
+        }
+    }
+
+    fn fingerprint(&self) -> String {
+        Encoder::fingerprint(self)
+    }
+
+    fn stop_tokens(&self) -> Vec<u32> {
+        self.stop_ids()
+    }
+
+    fn vocab_size(&self) -> usize {
+        Encoder::vocab_size(self).unwrap_or(i32::MAX as usize)
+    }
+}

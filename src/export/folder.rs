@@ -1,0 +1,179 @@
+//! Folders that are either whole or absent: filled under a temporary name, synced, then renamed into place.
+
+use crate::atomic::sync_folder;
+use crate::error::{Error, Kind, Result};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// What may be done with a folder that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing<'a> {
+    /// Only an empty folder is replaced.
+    Refuse,
+    /// A folder with a file of this name is one of ours and is replaced as a whole.
+    ReplaceIfHas(&'a str),
+}
+
+/// Makes `dir` a folder with what `fill` writes into the path it is given.
+///
+/// A crash leaves `dir` as it was, or as it will be; in the moment between the two renames that replace an old folder,
+/// the old one lies complete beside it as `.old-*/NAME`.
+///
+/// # Errors
+/// An existing folder that may not be replaced ([`may_write`]), and every error of `fill`; then nothing new is left.
+pub fn write_folder(dir: &Path, existing: Existing<'_>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    may_write(dir, existing)?;
+    // A link to a folder stays: what it points to is replaced.
+    let dir =
+        if dir.is_symlink() { fs::canonicalize(dir).map_err(|e| Error::io("resolving", dir, e))? } else { dir.into() };
+    let parent = parent_of(&dir);
+    fs::create_dir_all(&parent).map_err(|e| Error::io("creating the folder", &parent, e))?;
+    let fresh = tempfile::Builder::new().prefix(".tmp-").tempdir_in(&parent);
+    let fresh = fresh.map_err(|e| Error::io("creating a folder in", &parent, e))?;
+    fill(fresh.path())?;
+    sync_all(fresh.path()).map_err(|e| Error::io("writing", &dir, e))?;
+    replace(&dir, &parent, fresh).map_err(|e| Error::io("writing", &dir, e))
+}
+
+/// Checks that [`write_folder`] may write `dir`, before any long work is done for it.
+///
+/// # Errors
+/// A path without a name, a file in its place, or a folder that `existing` protects.
+pub fn may_write(dir: &Path, existing: Existing<'_>) -> Result<()> {
+    let refuse = |what: String, hint: &str| Err(Error::new(Kind::Recipe, what).at_path(dir).hint(hint));
+    if dir.file_name().is_none() {
+        return refuse(format!("`{}` does not name a folder to create", dir.display()), "name a new folder");
+    }
+    let Ok(metadata) = fs::metadata(dir) else { return Ok(()) };
+    if !metadata.is_dir() {
+        return refuse("a file is in the way of the folder to write".into(), "remove it or choose another folder");
+    }
+    let empty = fs::read_dir(dir).map_err(|e| Error::io("reading", dir, e))?.next().is_none();
+    match existing {
+        _ if empty => Ok(()),
+        Existing::ReplaceIfHas(mark) if dir.join(mark).is_file() => Ok(()),
+        Existing::ReplaceIfHas(mark) => {
+            refuse(format!("the folder is not empty and has no `{mark}`"), "it is kept; choose another folder")
+        }
+        Existing::Refuse => refuse("the folder is not empty".into(), "choose another folder or empty this one"),
+    }
+}
+
+fn parent_of(dir: &Path) -> PathBuf {
+    dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into()
+}
+
+fn replace(dir: &Path, parent: &Path, fresh: tempfile::TempDir) -> std::io::Result<()> {
+    let mut old = None;
+    if dir.exists() {
+        let aside = tempfile::Builder::new().prefix(".old-").tempdir_in(parent)?;
+        let kept = aside.path().join(dir.file_name().unwrap_or_default());
+        fs::rename(dir, &kept)?;
+        old = Some((aside, kept));
+    }
+    if let Err(error) = fs::rename(fresh.path(), dir) {
+        if let Some((aside, kept)) = old
+            && fs::rename(&kept, dir).is_err()
+        {
+            let _ = aside.keep(); // the only copy: better a stray folder than none
+        }
+        return Err(error);
+    }
+    let _ = fresh.keep(); // renamed: nothing is left to remove
+    sync_folder(parent)
+    // `old` goes here, after the new folder is durable.
+}
+
+/// Makes every file below `dir` durable, and readable as any other of the user's (temporary folders are private).
+fn sync_all(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_all(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    }
+    sync_folder(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Existing<'static> = Existing::ReplaceIfHas("mark");
+
+    fn put(dir: &Path, name: &str, text: &str) -> Result<()> {
+        crate::atomic::write(&dir.join(name), text.as_bytes())
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_folder_replaces_the_old_one_as_a_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("deep/adapter");
+        write_folder(&dir, OURS, |d| put(d, "mark", "1").and_then(|()| put(d, "stale", ""))).unwrap();
+        write_folder(&dir, OURS, |d| put(d, "mark", "2")).unwrap();
+        assert_eq!(names(&dir), ["mark"]);
+        assert_eq!(fs::read_to_string(dir.join("mark")).unwrap(), "2");
+        assert_eq!(names(dir.parent().unwrap()), ["adapter"]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o755);
+        }
+    }
+
+    #[test]
+    fn a_failure_leaves_the_old_folder_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("adapter");
+        write_folder(&dir, OURS, |d| put(d, "mark", "old")).unwrap();
+        let failed = write_folder(&dir, OURS, |d| {
+            put(d, "mark", "new")?;
+            Err(Error::io("writing", d, std::io::Error::from_raw_os_error(28)))
+        });
+        assert_eq!(failed.unwrap_err().kind(), Kind::NoSpace);
+        assert_eq!(fs::read_to_string(dir.join("mark")).unwrap(), "old");
+        assert_eq!(names(root.path()), ["adapter"]);
+    }
+
+    #[test]
+    fn folders_of_the_user_are_not_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("photos");
+        fs::create_dir(&dir).unwrap();
+        write_folder(&dir, Existing::Refuse, |d| put(d, "cat.jpg", "")).unwrap();
+        for existing in [OURS, Existing::Refuse] {
+            let error = write_folder(&dir, existing, |_| Ok(())).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.what().contains("not empty"), "{error}");
+        }
+        assert!(may_write(&dir.join("cat.jpg"), OURS).unwrap_err().what().contains("a file is in the way"));
+        assert!(may_write(Path::new(".."), OURS).is_err());
+        assert_eq!(names(&dir), ["cat.jpg"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_keeps_pointing_where_it_pointed() {
+        let root = tempfile::tempdir().unwrap();
+        let (real, link) = (root.path().join("real"), root.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        write_folder(&link, OURS, |d| put(d, "mark", "x")).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(names(&real), ["mark"]);
+    }
+}

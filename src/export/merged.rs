@@ -1,0 +1,238 @@
+//! A merged model: the adapter folded into the weights, as a Hugging Face folder that needs no adapter.
+
+use super::folder::{Existing, may_write, write_folder};
+use super::merge_math::merge_into;
+use crate::adapter::peft::AdapterTensors;
+use crate::atomic;
+use crate::error::{Error, Kind, Place, Result};
+use crate::progress::Progress;
+use crate::weights::names::{Spelling, TensorId};
+use crate::weights::safetensors_file::{TensorSpec, write_sharded};
+use crate::weights::{HostData, HostDtype, HostTensor, Source};
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The size at which Hugging Face libraries begin another file.
+const MAX_SHARD_BYTES: usize = 5_000_000_000;
+
+/// A merge that is to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Merge<'a> {
+    /// The base model.
+    pub source: &'a Source,
+    /// The adapter.
+    pub adapter: &'a AdapterTensors,
+    /// The base model's `config.json`; everything but its `dtype` is kept.
+    pub config_json: &'a str,
+    /// How the language model is written: BF16 or F32. Other parts, such as a vision tower, stay as they are stored.
+    pub dtype: HostDtype,
+    /// Where a file ends and the next begins; 5 GB unless a test says otherwise.
+    pub max_shard_bytes: usize,
+}
+
+/// What was merged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Merged {
+    /// Tensors written.
+    pub tensors: usize,
+    /// Of these, weights that the adapter changed.
+    pub modules: usize,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// The share of those weights' numbers that differ from the base in the type they are written in. Near 0 means that
+    /// rounding swallowed the adapter.
+    pub changed: f64,
+}
+
+impl<'a> Merge<'a> {
+    /// A merge into files of the usual size.
+    pub fn new(source: &'a Source, adapter: &'a AdapterTensors, config_json: &'a str, dtype: HostDtype) -> Self {
+        Merge { source, adapter, config_json, dtype, max_shard_bytes: MAX_SHARD_BYTES }
+    }
+
+    /// Writes the merged model to `dir`, one tensor at a time; `companions` adds the tokenizer and other small files to
+    /// the folder it is given.
+    ///
+    /// # Numerics
+    /// Merged in f32 from the weights as stored; rounded once, to nearest with ties to even.
+    ///
+    /// # Errors
+    /// A folder that is not empty, an adapter that does not fit the model, weights that cannot be read, a result that is
+    /// not finite, too little space; then `dir` is as it was.
+    pub fn write(
+        &self,
+        dir: &Path,
+        companions: impl FnOnce(&Path) -> Result<()>,
+        progress: &dyn Progress,
+    ) -> Result<Merged> {
+        if self.dtype == HostDtype::F16 {
+            return Err(Error::new(Kind::Recipe, "a merged model is written as bf16 or f32, not as f16")
+                .hint("Gemma's activations exceed what f16 can hold"));
+        }
+        may_write(dir, Existing::Refuse)?;
+        let config = self.config()?;
+        let plan = self.plan()?;
+        let bytes = plan.iter().map(|(_, spec)| spec.bytes()).sum::<Result<usize>>()? as u64;
+        check_space(dir, bytes)?;
+        let mut tally = Tally::default();
+        write_folder(dir, Existing::Refuse, |folder| {
+            companions(folder)?;
+            atomic::write(&folder.join("config.json"), config.as_bytes())?;
+            progress.start("Merging", Some(plan.len() as u64), "tensors");
+            let specs: Vec<TensorSpec> = plan.iter().map(|(_, spec)| spec.clone()).collect();
+            let ids: HashMap<&str, TensorId> =
+                plan.iter().filter_map(|(id, spec)| Some((spec.name.as_str(), (*id)?))).collect();
+            write_sharded(folder, &specs, self.max_shard_bytes, |spec| {
+                let tensor = self.produce(spec, ids.get(spec.name.as_str()), &mut tally)?;
+                progress.advance(1);
+                Ok(tensor)
+            })?;
+            progress.finish();
+            Ok(())
+        })?;
+        let changed = if tally.numbers == 0 { 0.0 } else { tally.changed as f64 / tally.numbers as f64 };
+        Ok(Merged { tensors: plan.len(), modules: self.adapter.modules.len(), bytes, changed })
+    }
+
+    /// What is written and what it is in the language model, in the order of the base model's files.
+    fn plan(&self) -> Result<Vec<(Option<TensorId>, TensorSpec)>> {
+        let is_gguf = self.source.gguf().is_some();
+        let mut plan = Vec::new();
+        for info in self.source.tensors() {
+            let id = if is_gguf {
+                TensorId::parse_gguf(&info.name)
+            } else {
+                Spelling::parse(&info.name).map(|found| found.1)
+            };
+            let (name, dtype) = match id {
+                Some(id) if is_gguf => (id.hf(), self.dtype),
+                Some(_) => (info.name, self.dtype),
+                // A GGUF file's other tensors (rope factors) are no part of a Hugging Face model.
+                None if is_gguf => continue,
+                None => (info.name.clone(), stored_dtype(&info.name, &info.dtype)?),
+            };
+            plan.push((id, TensorSpec { name, dtype, shape: info.shape }));
+        }
+        let absent = self.adapter.modules.iter().filter_map(|(&(layer, projection), _)| {
+            let id = TensorId::Projection(layer, projection);
+            (!self.source.contains(&id)).then(|| {
+                Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
+                    .hint("the adapter was trained on another model")
+            })
+        });
+        match Error::many(absent.collect()) {
+            Some(error) => Err(error),
+            None => Ok(plan),
+        }
+    }
+
+    /// The base's configuration with the type that is written now.
+    fn config(&self) -> Result<String> {
+        let mut config: Value = serde_json::from_str(self.config_json)
+            .map_err(|e| Error::new(Kind::Config, format!("`config.json` is not valid JSON: {e}")))?;
+        let dtype = match self.dtype {
+            HostDtype::F32 => "float32",
+            HostDtype::BF16 => "bfloat16",
+            HostDtype::F16 => "float16",
+        };
+        let Some(keys) = config.as_object_mut() else {
+            return Err(Error::new(Kind::Config, "`config.json` holds no JSON object"));
+        };
+        // The older key is kept where it is used, as older readers know no other.
+        let key = if keys.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+        keys.insert(key.into(), dtype.into());
+        if let Some(text) = keys.get_mut("text_config").and_then(Value::as_object_mut) {
+            for key in ["torch_dtype", "dtype"] {
+                if text.contains_key(key) {
+                    text.insert(key.into(), dtype.into());
+                }
+            }
+        }
+        Ok(format!("{config:#}\n"))
+    }
+
+    /// Reads one tensor, with the adapter folded in where it has one.
+    fn produce(&self, spec: &TensorSpec, id: Option<&TensorId>, tally: &mut Tally) -> Result<HostTensor> {
+        let Some(id) = id else { return self.source.read_unused(&spec.name) };
+        let module = match id {
+            TensorId::Projection(layer, projection) => self.adapter.modules.get(&(*layer, *projection)),
+            _ => None,
+        };
+        let Some(module) = module else { return self.source.read(id, &spec.shape, Some(spec.dtype)) };
+        let &[outputs, inputs] = spec.shape.as_slice() else {
+            return Err(Error::new(Kind::Weights, format!("tensor `{}` is no matrix: {:?}", spec.name, spec.shape)));
+        };
+        let mut weight = self.source.read(id, &spec.shape, Some(HostDtype::F32))?.into_f32();
+        merge_into(&mut weight, [outputs, inputs], module).map_err(|e| e.or_at(Place::Named(spec.name.clone())))?;
+        let merged = match spec.dtype {
+            HostDtype::BF16 => {
+                let mut rounded = vec![bf16::ZERO; weight.len()];
+                rounded
+                    .par_chunks_mut(CHUNK)
+                    .zip(weight.par_chunks(CHUNK))
+                    .for_each(|(to, from)| to.convert_from_f32_slice(from));
+                HostData::BF16(rounded)
+            }
+            _ => HostData::F32(weight),
+        };
+        let base = self.source.read(id, &spec.shape, Some(spec.dtype))?;
+        tally.add(&base.data, &merged);
+        Ok(HostTensor { shape: spec.shape.clone(), data: merged })
+    }
+}
+
+/// Numbers that a thread takes at a time.
+const CHUNK: usize = 1 << 16;
+
+/// How many numbers of the adapted weights came out different.
+#[derive(Default)]
+struct Tally {
+    numbers: u64,
+    changed: u64,
+}
+
+impl Tally {
+    fn add(&mut self, base: &HostData, merged: &HostData) {
+        fn differing<T: PartialEq + Sync>(a: &[T], b: &[T]) -> u64 {
+            a.par_chunks(CHUNK)
+                .zip(b.par_chunks(CHUNK))
+                .map(|(a, b)| a.iter().zip(b).filter(|(a, b)| a != b).count() as u64)
+                .sum()
+        }
+        self.numbers += merged.len() as u64;
+        self.changed += match (base, merged) {
+            (HostData::F32(base), HostData::F32(merged)) => differing(base, merged),
+            (HostData::BF16(base), HostData::BF16(merged)) => differing(base, merged),
+            _ => merged.len() as u64,
+        };
+    }
+}
+
+/// The type of a tensor that is passed through.
+fn stored_dtype(name: &str, dtype: &str) -> Result<HostDtype> {
+    [HostDtype::F32, HostDtype::BF16, HostDtype::F16].into_iter().find(|known| known.name() == dtype).ok_or_else(|| {
+        Error::new(Kind::Weights, format!("tensor `{name}` is stored as {dtype}, which cannot be copied"))
+            .hint("F32, BF16 and F16 can: use the model's original, unquantised weights")
+    })
+}
+
+/// Refuses a merge that the disk has no room for, before the long work.
+fn check_space(dir: &Path, bytes: u64) -> Result<()> {
+    let existing = dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    match fs4::available_space(existing) {
+        Ok(free) if free < bytes => {
+            let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+            let what = format!("the merged model needs {}, but only {} are free", gigabytes(bytes), gigabytes(free));
+            Err(Error::new(Kind::NoSpace, what).at_path(dir).hint("free some space or choose another folder"))
+        }
+        // File systems that cannot tell are found out by writing.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

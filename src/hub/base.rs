@@ -1,0 +1,198 @@
+//! What the user meant by a model's name: a local folder, a `.gguf` file, or an id of the Hub.
+
+use super::repository::{Holds, Repository, is_id};
+use crate::error::{Error, Kind, Place, Result, did_you_mean};
+use std::path::{Path, PathBuf};
+
+/// A name, understood. Local paths exist.
+#[derive(Debug, PartialEq)]
+pub(super) enum Base {
+    Folder(PathBuf),
+    Gguf(PathBuf),
+    /// With a local path that looks much like it, in case the Hub does not know the id.
+    Hub(Repository, Option<PathBuf>),
+}
+
+/// Decides. What exists locally wins; then `owner/name[@revision]` is the Hub's; all else is a path that does not exist.
+pub(super) fn understand(base: &str) -> Result<Base> {
+    let base = base.trim();
+    if base.is_empty() {
+        return Err(Error::new(Kind::Recipe, "the model has no name").hint("name a folder, a `.gguf` file or a Hub id"));
+    }
+    let path = expand(base);
+    if path.is_dir() {
+        return folder(path);
+    }
+    if path.exists() {
+        return file(path);
+    }
+    let (id, revision) = match base.split_once('@') {
+        Some((id, revision)) => (id, Some(revision)),
+        None => (base, None),
+    };
+    if is_id(id) && !has_model_suffix(id) {
+        return Ok(Base::Hub(Repository::new(Holds::Model, id, revision)?, near(&path)));
+    }
+    let error = Error::new(Kind::Recipe, format!("there is no model at `{base}`"));
+    Err(match near(&path) {
+        Some(near) => error.hint(format!("did you mean `{}`?", near.display())),
+        None if revision.is_some() && expand(id).is_dir() => {
+            error.hint("a local folder has no revisions: leave out what follows the `@`")
+        }
+        None if base.contains('/') => error.hint(format!(
+            "nothing is at that path{}; a Hub id is `owner/name[@revision]`",
+            missing_from(&path).map(|dir| format!(": `{}` does not exist", dir.display())).unwrap_or_default()
+        )),
+        None => error.hint("name a folder, a `.gguf` file, or a Hub id such as `google/gemma-3-1b-it`"),
+    })
+}
+
+/// A folder must be a model's, or the user is told what it looks like.
+fn folder(path: PathBuf) -> Result<Base> {
+    if path.join("config.json").is_file() {
+        return Ok(Base::Folder(path));
+    }
+    let error = Error::new(Kind::Recipe, "the folder holds no model: there is no `config.json`").at_path(&path);
+    let names = entries(&path);
+    let ggufs: Vec<&String> = names.iter().filter(|n| is_gguf(Path::new(n))).collect();
+    let hint = if names.iter().any(|n| n == "adapter_config.json") {
+        "this is an adapter's folder: name its base model here, and the adapter under `adapter.init_from` or `--adapter`".into()
+    } else if let Some(gguf) = ggufs.first() {
+        format!("for the GGUF in it, name the file: `{}`", path.join(gguf).display())
+    } else if path.join("snapshots").is_dir() {
+        "this is a cache folder of the Hub: use the model's id, or a folder below its `snapshots`".into()
+    } else if let Some(inner) = names.iter().find(|n| path.join(n).join("config.json").is_file()) {
+        format!("did you mean `{}`?", path.join(inner).display())
+    } else {
+        "name the folder that holds `config.json` and the `.safetensors` files".into()
+    };
+    Err(error.hint(hint))
+}
+
+fn file(path: PathBuf) -> Result<Base> {
+    if is_gguf(&path) {
+        return Ok(Base::Gguf(path));
+    }
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let hint = if parent.join("config.json").is_file() {
+        format!("name the folder: `{}`", parent.display())
+    } else {
+        "a model is a folder with `config.json`, or a `.gguf` file".into()
+    };
+    Err(Error::new(Kind::Recipe, "this file is not a model that can be named by itself")
+        .at(Place::Path(path))
+        .hint(hint))
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
+}
+
+/// Whether a name that could be an id ends like a file, which no published id does.
+fn has_model_suffix(id: &str) -> bool {
+    let id = id.to_ascii_lowercase();
+    [".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth"].iter().any(|suffix| id.ends_with(suffix))
+}
+
+/// `~/` is the home folder, also where no shell has seen the name.
+fn expand(base: &str) -> PathBuf {
+    match (base.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => PathBuf::from(base),
+    }
+}
+
+/// A path beside the first missing part of `path` that has much the same name.
+fn near(path: &Path) -> Option<PathBuf> {
+    let missing = missing_from(path)?;
+    let parent = missing.parent().filter(|p| !p.as_os_str().is_empty());
+    let names = entries(parent.unwrap_or(Path::new(".")));
+    let close = did_you_mean(missing.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    let rest = path.strip_prefix(&missing).ok()?;
+    let found = parent.map_or_else(|| PathBuf::from(close), |p| p.join(close));
+    // The suggestion may still lack its last parts; the nearest existing path is help enough.
+    let whole = found.join(rest);
+    Some(if !rest.as_os_str().is_empty() && whole.exists() { whole } else { found })
+}
+
+/// The shortest leading part of `path` that does not exist.
+fn missing_from(path: &Path) -> Option<PathBuf> {
+    let mut parts: Vec<&Path> = path.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
+    parts.reverse();
+    parts.into_iter().find(|p| !p.exists()).map(Path::to_path_buf)
+}
+
+/// The names in a folder; none when it cannot be read. At most a few thousand are looked at.
+fn entries(dir: &Path) -> Vec<String> {
+    let Ok(read) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut names: Vec<String> = read
+        .take(4096)
+        .filter_map(|e| e.ok()?.file_name().into_string().ok())
+        .filter(|n| !n.starts_with('.'))
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_exists_wins_and_ids_go_to_the_hub() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+        fs::create_dir_all(dir.path().join("google/gemma-3-1b-it")).unwrap();
+        fs::write(dir.path().join("google/gemma-3-1b-it/config.json"), "{}").unwrap();
+        fs::write(dir.path().join("a.GGUF"), "").unwrap();
+        let folder = understand(&at("google/gemma-3-1b-it")).unwrap();
+        assert_eq!(folder, Base::Folder(at("google/gemma-3-1b-it").into()));
+        assert_eq!(understand(&at("a.GGUF")).unwrap(), Base::Gguf(at("a.GGUF").into()));
+        let Base::Hub(hub, None) = understand("google/gemma-3-1b-it@v1").unwrap() else { panic!() };
+        assert_eq!((hub.id.as_str(), hub.revision.as_str()), ("google/gemma-3-1b-it", "v1"));
+    }
+
+    #[test]
+    fn paths_that_do_not_exist_suggest_near_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+        fs::create_dir_all(dir.path().join("models/gemma-3-270m")).unwrap();
+        fs::write(dir.path().join("models/gemma.gguf"), "").unwrap();
+        let hint = |name: &str| understand(&at(name)).unwrap_err().hint_text().unwrap().to_string();
+        assert_eq!(hint("models/gemma-3-270"), format!("did you mean `{}`?", at("models/gemma-3-270m")));
+        assert_eq!(hint("model/gemma-3-270m"), format!("did you mean `{}`?", at("models/gemma-3-270m")));
+        assert_eq!(hint("models/gema.gguf"), format!("did you mean `{}`?", at("models/gemma.gguf")));
+        assert!(
+            hint("xyz/abc").ends_with("does not exist; a Hub id is `owner/name[@revision]`"),
+            "{}",
+            hint("xyz/abc")
+        );
+        assert!(hint("models/gemma-3-270m@main").contains("did you mean"));
+        let error = understand("no_such_model_at_all").unwrap_err();
+        assert_eq!(error.what(), "there is no model at `no_such_model_at_all`");
+        assert_eq!(error.exit_code(), 2);
+        assert!(understand("some/file.gguf").is_err());
+        assert!(understand(" ").is_err());
+    }
+
+    #[test]
+    fn folders_and_files_that_are_no_models_say_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let hint = |path: &Path| understand(path.to_str().unwrap()).unwrap_err().hint_text().unwrap().to_string();
+        let model = dir.path().join("model");
+        fs::create_dir(&model).unwrap();
+        fs::write(model.join("config.json"), "{}").unwrap();
+        fs::write(model.join("model.safetensors"), "").unwrap();
+        assert_eq!(hint(&model.join("model.safetensors")), format!("name the folder: `{}`", model.display()));
+        assert_eq!(hint(dir.path()), format!("did you mean `{}`?", model.display()));
+        let adapter = dir.path().join("adapter");
+        fs::create_dir(&adapter).unwrap();
+        fs::write(adapter.join("adapter_config.json"), "{}").unwrap();
+        assert!(hint(&adapter).contains("adapter"));
+        let gguf = dir.path().join("gguf");
+        fs::create_dir(&gguf).unwrap();
+        fs::write(gguf.join("x.gguf"), "").unwrap();
+        assert!(hint(&gguf).contains("x.gguf"));
+    }
+}

@@ -1,0 +1,107 @@
+//! Where the Hub is, where its files are kept, and who is asking: the environment variables of the ecosystem.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to reach the Hub. [`Settings::from_env`] gives what `huggingface_hub` would use on the same machine.
+#[derive(Clone)]
+pub struct Settings {
+    /// The Hub's address, without a trailing slash (`HF_ENDPOINT`).
+    pub endpoint: String,
+    /// The folder of `models--owner--name` folders (`HF_HUB_CACHE`, else `HF_HOME/hub`).
+    pub cache: PathBuf,
+    /// The access token (`HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `HF_HOME/token`).
+    pub token: Option<String>,
+    /// Whether only the cache may be used (`HF_HUB_OFFLINE`).
+    pub offline: bool,
+    /// How long to wait for a connection, and for an answer's first byte (`HF_HUB_ETAG_TIMEOUT`).
+    pub timeout: Duration,
+    /// The pause before a broken download is taken up again; doubles each time.
+    pub retry_pause: Duration,
+}
+
+impl Settings {
+    /// Reads the environment and the token file.
+    pub fn from_env() -> Settings {
+        Settings::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// As [`Settings::from_env`], with the environment as a function.
+    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Settings {
+        let get = |name: &str| lookup(name).map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
+        let path = |name: &str| get(name).map(PathBuf::from);
+        let user = path("HOME").or_else(|| path("USERPROFILE")).unwrap_or_default();
+        let home = path("HF_HOME")
+            .unwrap_or_else(|| path("XDG_CACHE_HOME").unwrap_or_else(|| user.join(".cache")).join("huggingface"));
+        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| home.join("hub"));
+        let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
+        let token = get("HF_TOKEN").or_else(|| get("HUGGING_FACE_HUB_TOKEN")).or_else(|| {
+            std::fs::read_to_string(token_file).ok().map(|t| t.trim().to_string()).filter(|t| !t.is_empty())
+        });
+        let is_true =
+            |name: &str| get(name).is_some_and(|v| ["1", "ON", "YES", "TRUE"].contains(&v.to_uppercase().as_str()));
+        let endpoint = get("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        let seconds = get("HF_HUB_ETAG_TIMEOUT").and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s));
+        Settings {
+            endpoint: endpoint.trim_end_matches('/').to_string(),
+            cache,
+            token,
+            offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
+            timeout: Duration::from_secs(seconds.unwrap_or(10)),
+            retry_pause: Duration::from_millis(500),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The token is a secret: only whether there is one.
+        f.debug_struct("Settings")
+            .field("endpoint", &self.endpoint)
+            .field("cache", &self.cache)
+            .field("token", &self.token.as_ref().map(|_| "..."))
+            .field("offline", &self.offline)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        Settings::from_lookup(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string()))
+    }
+
+    #[test]
+    fn the_cache_is_the_one_of_the_ecosystem() {
+        assert_eq!(settings(&[("HOME", "/h")]).cache, PathBuf::from("/h/.cache/huggingface/hub"));
+        assert_eq!(settings(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).cache, PathBuf::from("/x/huggingface/hub"));
+        assert_eq!(settings(&[("HF_HOME", "/hf")]).cache, PathBuf::from("/hf/hub"));
+        assert_eq!(settings(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/c")]).cache, PathBuf::from("/c"));
+    }
+
+    #[test]
+    fn the_token_comes_from_the_variable_then_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().to_str().unwrap();
+        assert_eq!(settings(&[("HF_HOME", home)]).token, None);
+        std::fs::write(dir.path().join("token"), "hf_file\n").unwrap();
+        assert_eq!(settings(&[("HF_HOME", home)]).token.as_deref(), Some("hf_file"));
+        assert_eq!(settings(&[("HF_HOME", home), ("HF_TOKEN", " hf_env ")]).token.as_deref(), Some("hf_env"));
+        std::fs::write(dir.path().join("other"), "hf_other").unwrap();
+        let other = format!("{home}/other");
+        let with_path = settings(&[("HF_HOME", home), ("HF_TOKEN_PATH", &other)]);
+        assert_eq!(with_path.token.as_deref(), Some("hf_other"));
+        assert!(!format!("{with_path:?}").contains("hf_other"));
+    }
+
+    #[test]
+    fn offline_and_endpoint() {
+        assert!(settings(&[("HF_HUB_OFFLINE", "1")]).offline);
+        assert!(!settings(&[("HF_HUB_OFFLINE", "0")]).offline);
+        assert_eq!(settings(&[("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
+        assert_eq!(settings(&[]).endpoint, "https://huggingface.co");
+    }
+}

@@ -1,0 +1,127 @@
+//! Batched generation with a kv cache.
+
+use crate::infer::Sampling;
+use crate::model::gemma3::Gemma3;
+use crate::nn::SidePath;
+use crate::random::{Label, Rng, Stream};
+use burn::tensor::Tensor;
+use std::ops::ControlFlow;
+
+/// Prompt tokens that run at once: bounds the memory of attention scores over a long prompt.
+const PREFILL_TOKENS: usize = 512;
+
+/// How answers are generated.
+#[derive(Debug, Clone)]
+pub struct GenerationSettings {
+    /// At most this many new tokens per answer.
+    pub max_new_tokens: usize,
+    /// How each is chosen.
+    pub sampling: Sampling,
+    /// Tokens that end an answer; they are not part of it.
+    pub stop: Vec<u32>,
+    /// Decides what is sampled. Each prompt has its own numbers, whatever it is batched with.
+    pub seed: u64,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// A stop token came.
+    Stop,
+    /// `max_new_tokens` were generated.
+    Length,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// Its tokens, without the stop token.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+}
+
+/// Continues several prompts at once. `on_token(prompt, token)` sees each token as it comes and may end everything early.
+/// The answers do not depend on how prompts are batched, but for rounding.
+pub fn generate(
+    model: &Gemma3,
+    side: &dyn SidePath,
+    prompts: &[Vec<u32>],
+    settings: &GenerationSettings,
+    mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
+) -> Vec<Generated> {
+    let mut answers = vec![Generated { tokens: Vec::new(), finish_reason: FinishReason::Length }; prompts.len()];
+    let rng = Rng::new(settings.seed);
+    let mut rows: Vec<Row> = (0..prompts.len())
+        .filter(|&i| !prompts[i].is_empty() && settings.max_new_tokens > 0)
+        .map(|i| Row { prompt: i, random: rng.stream(&[Label::Purpose("sample"), Label::Step(i as u64)]) })
+        .collect();
+    let mut cache = model.cache(rows.len());
+    let inputs: Vec<&[u32]> = rows.iter().map(|row| prompts[row.prompt].as_slice()).collect();
+    let mut logits = prefill(model, side, &inputs, &mut cache);
+    while !rows.is_empty() {
+        let mut next = Vec::with_capacity(rows.len());
+        let mut keep = Vec::with_capacity(rows.len());
+        for (row, logits) in rows.iter_mut().zip(&logits) {
+            let token = settings.sampling.choose(logits, &mut row.random);
+            let answer = &mut answers[row.prompt];
+            let stopped = settings.stop.contains(&token);
+            if stopped {
+                answer.finish_reason = FinishReason::Stop;
+            } else {
+                answer.tokens.push(token);
+                if on_token(row.prompt, token).is_break() {
+                    return answers;
+                }
+            }
+            let goes_on = !stopped && answer.tokens.len() < settings.max_new_tokens;
+            keep.push(goes_on);
+            next.extend(goes_on.then_some(token));
+        }
+        let mut kept = keep.iter();
+        rows.retain(|_| kept.next().copied().unwrap_or(false));
+        if rows.len() < keep.len() {
+            cache.retain(&keep);
+        }
+        if !rows.is_empty() {
+            let hidden = model.hidden_cached(&next, &vec![1; next.len()], &mut cache, side);
+            logits = self::logits(model, hidden);
+        }
+    }
+    answers
+}
+
+struct Row {
+    prompt: usize,
+    random: Stream,
+}
+
+/// Runs the prompts piece by piece and returns the logits after the last token of each.
+fn prefill(model: &Gemma3, side: &dyn SidePath, prompts: &[&[u32]], cache: &mut crate::nn::KvCache) -> Vec<Vec<f32>> {
+    let piece = (PREFILL_TOKENS / prompts.len().max(1)).max(1);
+    let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
+    let mut last: Vec<Option<Tensor<2>>> = vec![None; prompts.len()];
+    for start in (0..longest).step_by(piece) {
+        let pieces: Vec<&[u32]> =
+            prompts.iter().map(|p| &p[start.min(p.len())..(start + piece).min(p.len())]).collect();
+        let lengths: Vec<usize> = pieces.iter().map(|p| p.len()).collect();
+        let hidden = model.hidden_cached(&pieces.concat(), &lengths, cache, side);
+        let mut end = 0;
+        for ((len, prompt), last) in lengths.iter().zip(prompts).zip(&mut last) {
+            end += len;
+            if *len > 0 && start + len == prompt.len() {
+                *last = Some(hidden.clone().narrow(0, end - 1, 1));
+            }
+        }
+    }
+    let last: Vec<Tensor<2>> = last.into_iter().flatten().collect();
+    if last.is_empty() { Vec::new() } else { logits(model, Tensor::cat(last, 0)) }
+}
+
+fn logits(model: &Gemma3, hidden: Tensor<2>) -> Vec<Vec<f32>> {
+    let words = model.config.vocab_size;
+    let logits: Vec<f32> = model.logits(hidden).into_data().iter::<f32>().collect();
+    logits.chunks(words).map(<[f32]>::to_vec).collect()
+}
+

@@ -1,0 +1,95 @@
+//! Whether this machine computes what it should.
+
+use crate::error::{Error, Kind, Result};
+use crate::jobs::device;
+use crate::nn::cross_entropy::linear_cross_entropy;
+use crate::nn::{RmsNorm, Weight, mlp::gelu_tanh};
+use crate::random::{Label, Rng};
+use crate::report::summary;
+use crate::train::memory;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Program and library versions.
+    pub versions: BTreeMap<String, String>,
+    /// The device that was checked.
+    pub device: String,
+    /// CPU threads.
+    pub threads: usize,
+    /// Memory that can still be had.
+    pub available_bytes: Option<u64>,
+    /// Backends and features in this build.
+    pub compiled_in: Vec<&'static str>,
+    /// Largest relative error of a gradient in the self-check.
+    pub gradient_error: f64,
+}
+
+/// The largest error of the self-check that passes: far above f32 rounding, far below a wrong kernel.
+const TOLERANCE: f64 = 1e-2;
+
+/// Examines a device, and checks gradients on it against differences of the loss.
+///
+/// # Errors
+/// [`Kind::Device`] when the device is missing or computes something else.
+pub fn examine(name: &str) -> Result<Report> {
+    let compute = device::open(name)?;
+    let gradient_error = self_check(&compute.device);
+    if gradient_error.is_nan() || gradient_error > TOLERANCE {
+        let what = format!("`{}` computes wrong gradients: relative error {gradient_error:.1e}", compute.name);
+        return Err(Error::new(Kind::Device, what).hint("use `--device cpu`, and report this with your driver's version"));
+    }
+    let hub = cfg!(feature = "hub").then_some("hub");
+    Ok(Report {
+        versions: summary::versions(),
+        device: compute.name,
+        threads: compute.threads,
+        available_bytes: memory::available_bytes(),
+        compiled_in: ["cpu"].into_iter().chain(hub).collect(),
+        gradient_error,
+    })
+}
+
+/// The gradient of a small network (norm, linear, GELU, cross-entropy) along a direction, against the difference of two
+/// losses in that direction.
+fn self_check(device: &Device) -> f64 {
+    const ROWS: usize = 5;
+    const WIDTH: usize = 12;
+    const WORDS: usize = 32;
+    let mut random = Rng::new(1).stream(&[Label::Purpose("self-check")]);
+    let mut matrix = |rows: usize, columns: usize| {
+        let values = random.normal_f32(rows * columns);
+        Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), device)
+    };
+    let (x, direction) = (matrix(ROWS, WIDTH), matrix(ROWS, WIDTH));
+    let (inner, head) = (Weight::new(matrix(WIDTH, WIDTH)), Weight::new(matrix(WORDS, WIDTH)));
+    let norm = RmsNorm::new(Tensor::ones([WIDTH], device), 1e-6);
+    let targets: Vec<u32> = (0..ROWS as u32).map(|row| row * 5).collect();
+    let network = |x: Tensor<2>| gelu_tanh(inner.project(norm.forward(x)));
+    let loss = |x: Tensor<2>| linear_cross_entropy(&network(x), &head, &targets, None).sum;
+
+    let leaf = x.clone().autodiff().require_grad();
+    let output = network(leaf.clone());
+    let upstream = linear_cross_entropy(&output.clone().inner(), &head, &targets, Some(1.0)).gradient;
+    let Some(upstream) = upstream else { return f64::NAN };
+    let mut tape = (output * upstream).sum().backward();
+    let Some(gradient) = leaf.grad_remove(&mut tape) else { return f64::NAN };
+    let slope = f64::from((gradient * direction.clone()).sum().into_scalar::<f32>());
+    const STEP: f64 = 1e-2;
+    let moved = |by: f64| loss(x.clone() + direction.clone().mul_scalar(by));
+    let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+    (slope - difference).abs() / difference.abs().max(1e-6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_passes() {
+        assert!(self_check(&Device::flex()) < 1e-3);
+    }
+}

@@ -1,0 +1,44 @@
+//! An adapter beside its base on a recipe's evaluation data.
+
+use crate::error::{Error, Kind, Result};
+use crate::jobs::feed::evaluation_batches;
+use crate::jobs::sft::{Data, held, mean_loss};
+use crate::jobs::{Base, adapter, device};
+use crate::nn::BaseOnly;
+use crate::recipe::Recipe;
+use crate::report::ProgressBar;
+use serde::Serialize;
+use std::path::Path;
+
+/// Losses on the same tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Supervised tokens.
+    pub tokens: u64,
+    /// Mean negative log-likelihood of the base, in nats.
+    pub base_loss: f64,
+    /// `exp(base_loss)`.
+    pub base_perplexity: f64,
+    /// Mean negative log-likelihood with the adapter, in nats.
+    pub loss: f64,
+    /// `exp(loss)`.
+    pub perplexity: f64,
+}
+
+/// Measures the base and the adapter on the evaluation data of a recipe.
+///
+/// # Errors
+/// When the recipe has no evaluation data, or something cannot be read.
+pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
+    let compute = device::open(device)?;
+    let base = Base::open(&recipe.model.base, screen)?;
+    let data = Data::prepare(recipe, &base.encoder, screen)?;
+    let eval = data.eval.as_ref().ok_or_else(|| {
+        Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
+    })?;
+    let model = base.load(held(recipe), &compute.device, screen)?;
+    let (tuned, _) = adapter::read(folder, &model)?;
+    let (base_loss, tokens) = mean_loss(&model, &BaseOnly, evaluation_batches(eval, data.plan)?)?;
+    let (loss, _) = mean_loss(&model, &tuned, evaluation_batches(eval, data.plan)?)?;
+    Ok(Evaluation { tokens, base_loss, base_perplexity: base_loss.exp(), loss, perplexity: loss.exp() })
+}

@@ -1,0 +1,82 @@
+//! Data sets as the training loop wants them: windows of micro-batches.
+
+use crate::data::{self, Dataset, Epoch, Plan};
+use crate::error::Result;
+use crate::nn::Segments;
+use crate::train::backprop::MicroBatch;
+use crate::train::run::{Window, Windows};
+use std::ops::Range;
+
+/// The windows of a training set.
+pub struct Feed<'a> {
+    dataset: &'a Dataset,
+    plan: Plan,
+    batch_size: usize,
+    accumulation: usize,
+    /// The bins of the pass that was asked for last.
+    epoch: Option<(u64, Epoch)>,
+}
+
+impl<'a> Feed<'a> {
+    /// Windows of `accumulation` micro-batches of `batch_size` bins.
+    pub fn new(dataset: &'a Dataset, plan: Plan, batch_size: usize, accumulation: usize) -> Self {
+        Feed { dataset, plan, batch_size: batch_size.max(1), accumulation: accumulation.max(1), epoch: None }
+    }
+
+    fn epoch(&mut self, number: u64) -> Result<&Epoch> {
+        let current = match self.epoch.take() {
+            Some((at, epoch)) if at == number => epoch,
+            _ => self.plan.epoch(self.dataset, number)?,
+        };
+        Ok(&self.epoch.insert((number, current)).1)
+    }
+}
+
+impl Windows for Feed<'_> {
+    fn len(&mut self, epoch: u64) -> Result<u64> {
+        let (batch_size, accumulation) = (self.batch_size, self.accumulation);
+        Ok(self.epoch(epoch)?.steps(batch_size, accumulation) as u64)
+    }
+
+    fn window(&mut self, epoch: u64, index: u64) -> Result<Window> {
+        let (dataset, batch_size, accumulation) = (self.dataset, self.batch_size, self.accumulation);
+        let epoch = self.epoch(epoch)?;
+        let bins = batch_size * accumulation;
+        let first = (index as usize).saturating_mul(bins);
+        let mut window = Window { batches: Vec::new(), rows: Vec::new() };
+        for start in (first..epoch.len().min(first.saturating_add(bins))).step_by(batch_size) {
+            let bins = start..epoch.len().min(start + batch_size).min(first + bins);
+            let (batch, rows) = micro_batch(dataset, epoch, bins)?;
+            window.batches.push(batch);
+            window.rows.extend(rows);
+        }
+        Ok(window)
+    }
+}
+
+/// The micro-batch of some bins, and the rows in it as `file, row N`.
+fn micro_batch(dataset: &Dataset, epoch: &Epoch, bins: Range<usize>) -> Result<(MicroBatch, Vec<String>)> {
+    let bins: Vec<&[u32]> = bins.map(|bin| epoch.bin(bin)).collect();
+    let batch = data::collate(dataset, &bins)?;
+    let segments = Segments::from_lengths(batch.segments.iter().map(Range::len));
+    let rows = batch.rows.iter().map(|&row| dataset.origin(row as usize).map(|origin| origin.to_string()));
+    let rows = rows.collect::<Result<_>>()?;
+    Ok((MicroBatch::new(batch.input_ids, &batch.labels, segments), rows))
+}
+
+/// All rows of an evaluation set, once, in micro-batches of one bin.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn evaluation_batches(dataset: &Dataset, plan: Plan) -> Result<impl Iterator<Item = Result<MicroBatch>> + '_> {
+    let epoch = Plan { shuffle: false, ..plan }.epoch(dataset, 0)?;
+    Ok((0..epoch.len()).map(move |bin| Ok(micro_batch(dataset, &epoch, bin..bin + 1)?.0)))
+}
+
+/// Tokens in the largest micro-batch that a plan can give, and in its longest row.
+pub fn largest(dataset: &Dataset, plan: &Plan, batch_size: usize) -> (u64, u64) {
+    let longest = dataset.lengths().iter().copied().max().unwrap_or(0) as u64;
+    let bin = if plan.packing { plan.max_length as u64 } else { longest };
+    let all: u64 = dataset.lengths().iter().map(|&l| u64::from(l)).sum();
+    ((bin * batch_size as u64).min(all.max(longest)), longest)
+}

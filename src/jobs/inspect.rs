@@ -1,0 +1,102 @@
+//! What a model is.
+
+use crate::error::Result;
+use crate::jobs::Base;
+use crate::nn::AttentionKind;
+use crate::progress::Progress;
+use crate::weights::TensorInfo;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What can be said of a model without loading it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// `Gemma 3`.
+    pub architecture: &'static str,
+    /// Where it is.
+    pub path: String,
+    /// Parameters of the language model.
+    pub parameters: u64,
+    /// Decoder layers.
+    pub num_hidden_layers: usize,
+    /// Layers that see everything.
+    pub full_attention_layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the MLP.
+    pub intermediate_size: usize,
+    /// Query heads, key heads, width of a head.
+    pub attention_heads: [usize; 3],
+    /// Tokens that a sliding layer sees.
+    pub sliding_window: usize,
+    /// The longest sequence that the model was made for.
+    pub max_position_embeddings: usize,
+    /// Words.
+    pub vocab_size: usize,
+    /// Whether it is the language model of a multimodal checkpoint.
+    pub multimodal: bool,
+    /// Bytes by storage type.
+    pub stored_bytes: BTreeMap<String, u64>,
+    /// Tensors.
+    pub tensors: Vec<Tensor>,
+    /// Tensors that are no part of the language model.
+    pub unused_tensors: usize,
+    /// Whether there is a tokenizer.
+    pub has_tokenizer: bool,
+    /// Whether the chat template is the model's own; otherwise Gemma's standard one is used.
+    pub has_chat_template: bool,
+    /// Tokens that end an answer.
+    pub stop_token_ids: Vec<u32>,
+    /// Configuration keys that have no effect here.
+    pub ignored_keys: Vec<String>,
+}
+
+/// A stored tensor.
+#[derive(Debug, Clone, Serialize)]
+pub struct Tensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How it is stored.
+    pub dtype: String,
+}
+
+/// Reads everything but the weights.
+///
+/// # Errors
+/// When the model cannot be found or a small file is wrong.
+pub fn inspect(model: &str, progress: &dyn Progress) -> Result<Inspection> {
+    let base = Base::open(model, progress)?;
+    let config = &base.config;
+    let infos = base.source.tensors();
+    let unused = base.source.unused();
+    let mut stored_bytes = BTreeMap::new();
+    for TensorInfo { dtype, bytes, .. } in &infos {
+        *stored_bytes.entry(dtype.clone()).or_insert(0) += *bytes as u64;
+    }
+    let parameters = infos.iter().filter(|info| !unused.contains(&info.name));
+    let parameters = parameters.map(|info| info.shape.iter().map(|&n| n as u64).product::<u64>()).sum();
+    let tensor = |info: TensorInfo| Tensor { name: info.name, shape: info.shape, dtype: info.dtype };
+    Ok(Inspection {
+        architecture: "Gemma 3",
+        path: base.path().display().to_string(),
+        parameters,
+        num_hidden_layers: config.num_hidden_layers,
+        full_attention_layers: config.layer_types.iter().filter(|kind| **kind == AttentionKind::Full).count(),
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        attention_heads: [config.num_attention_heads, config.num_key_value_heads, config.head_dim],
+        sliding_window: config.sliding_window,
+        max_position_embeddings: config.max_position_embeddings,
+        vocab_size: config.vocab_size,
+        multimodal: config.multimodal,
+        stored_bytes,
+        tensors: infos.into_iter().map(tensor).collect(),
+        unused_tensors: unused.len(),
+        has_tokenizer: base.encoder.tokenizer().is_some(),
+        has_chat_template: !base.encoder.template().is_built_in(),
+        stop_token_ids: base.stop_ids(),
+        ignored_keys: base.ignored_keys,
+    })
+}

@@ -1,0 +1,49 @@
+//! Base and adapter as one Hugging Face folder.
+
+use crate::adapter::peft::PeftAdapter;
+use crate::error::{Error, Result};
+use crate::export::merged::{Merge, Merged};
+use crate::export::{companions, folder};
+use crate::hub::ModelFiles;
+use crate::jobs::adapter::{module_shapes, sites};
+use crate::jobs::{Base, publish};
+use crate::progress::Progress;
+use crate::weights::HostDtype;
+use std::path::Path;
+
+/// Merges an adapter into a model and writes the result to `output`.
+///
+/// # Errors
+/// When either cannot be read, they do not fit, or the folder cannot be written.
+pub fn merge(
+    model: &str,
+    adapter: &Path,
+    output: &Path,
+    dtype: HostDtype,
+    progress: &dyn Progress,
+) -> Result<Merged> {
+    folder::may_write(output, folder::Existing::Refuse)?;
+    let base = Base::open(model, progress)?;
+    let adapter = PeftAdapter::read(adapter, &module_shapes(&sites(&base.config)))?;
+    let config_json = match &base.files {
+        ModelFiles::Folder { dir, .. } => {
+            let path = dir.join("config.json");
+            std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?
+        }
+        ModelFiles::Gguf { .. } => {
+            let name = if dtype == HostDtype::F32 { "float32" } else { "bfloat16" };
+            format!("{:#}\n", base.config.to_hf_json(name))
+        }
+    };
+    let small_files = |into: &Path| match &base.files {
+        ModelFiles::Folder { dir, .. } => companions::copy_companions(dir, into).map(|_| ()),
+        ModelFiles::Gguf { .. } => {
+            publish::tokenizer_files(&base, into)?;
+            let config = &base.config;
+            let text =
+                companions::generation_config(config.bos_token_id, &config.eos_token_ids, config.pad_token_id);
+            crate::atomic::write(&into.join("generation_config.json"), text.as_bytes())
+        }
+    };
+    Merge::new(&base.source, &adapter.tensors, &config_json, dtype).write(output, small_files, progress)
+}

@@ -1,0 +1,92 @@
+//! The results of a run in the forms that others load.
+
+use crate::adapter::Adapter;
+use crate::error::Result;
+use crate::export::adapter_folder::AdapterFolder;
+use crate::export::card::Card;
+use crate::export::{check, companions};
+use crate::hub::ModelFiles;
+use crate::jobs::Base;
+use crate::jobs::adapter::{AdapterPlan, to_peft};
+use crate::recipe::Recipe;
+use crate::report::{Summary, text};
+use std::path::Path;
+use std::time::Duration;
+
+/// Writes `adapter/`: PEFT's files, the tokenizer, and a model card.
+///
+/// # Errors
+/// When a number in the adapter is not finite, or the folder cannot be written; an older folder stays then.
+pub fn adapter(
+    recipe: &Recipe,
+    base: &Base,
+    plan: &AdapterPlan,
+    adapter: &Adapter,
+    summary: &Summary,
+    folder: &Path,
+) -> Result<()> {
+    let (tensors, mut config) = to_peft(adapter, &plan.config);
+    config.base_model_name_or_path = Some(base_name(base));
+    config.revision = match &base.files {
+        ModelFiles::Folder { revision, .. } => revision.clone(),
+        ModelFiles::Gguf { .. } => None,
+    };
+    let card = card(recipe, base, summary, &config);
+    let written = AdapterFolder { config: &config, tensors: &tensors, multimodal: base.config.multimodal, card: &card };
+    written.write(folder, |into| tokenizer_files(base, into))
+}
+
+/// The tokenizer and its template, copied from the model's folder or rebuilt from the GGUF's vocabulary.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn tokenizer_files(base: &Base, into: &Path) -> Result<()> {
+    match &base.files {
+        ModelFiles::Folder { dir, .. } => companions::copy_tokenizer(dir, into).map(|_| ()),
+        ModelFiles::Gguf { .. } => base.encoder.save(into),
+    }
+}
+
+/// The base as `adapter_config.json` names it: the hub id, or the path without its revision.
+fn base_name(base: &Base) -> String {
+    match &base.files {
+        ModelFiles::Folder { name, .. } => name.clone(),
+        ModelFiles::Gguf { path } => path.display().to_string(),
+    }
+}
+
+fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &crate::adapter::peft::AdapterConfig) -> Card {
+    let keys = &recipe.training;
+    let setting = |name: &str, value: String| (name.to_owned(), value);
+    let totals = &summary.totals;
+    let loss = |name: &str, value: Option<f64>| value.map(|loss| (name.to_owned(), format!("{loss:.4}")));
+    let evaluated = totals.best_eval.map(|best| best.eval_loss);
+    let name = recipe.output.dir.file_name().map_or("adapter".into(), |name| name.to_string_lossy().into_owned());
+    let is_hub_id = matches!(&base.files, ModelFiles::Folder { dir, name, .. } if Path::new(name) != dir);
+    Card {
+        name,
+        base_model: base_name(base),
+        base_is_hub_id: is_hub_id,
+        base_revision: config.revision.clone(),
+        data: recipe.data.train.iter().map(|source| source.path.clone()).collect(),
+        settings: vec![
+            setting("learning_rate", keys.learning_rate.to_string()),
+            setting("batch", format!("{} x {}", keys.per_device_train_batch_size, keys.gradient_accumulation_steps)),
+            setting("max_length", recipe.data.max_length.to_string()),
+            setting("seed", keys.seed.to_string()),
+            setting("steps", totals.steps.to_string()),
+            setting("tokens", text::count(totals.tokens)),
+            setting("time", text::duration(Duration::from_secs_f64(totals.seconds.max(0.0)))),
+        ],
+        results: [
+            loss("loss of the base model on the first training rows", summary.base_loss),
+            loss("loss of the first step", totals.first_loss),
+            loss("loss of the last step", totals.last_loss),
+            loss("best evaluation loss", evaluated),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        notes: check::notes(config).into_iter().map(|n| format!("{}: {}; {}.", n.tool, n.what, n.advice)).collect(),
+    }
+}

@@ -1,0 +1,101 @@
+//! What a model thinks of given rows.
+
+use crate::data::{Encode, Row};
+use crate::error::{Error, Kind, Place, Result};
+use crate::infer::score as infer;
+use crate::jobs::{Tuned, answer};
+use crate::progress::Progress;
+use crate::text::{IGNORE_INDEX, Tokenized};
+use crate::weights::safetensors_file::{TensorSpec, write_streamed};
+use crate::weights::{HostDtype, HostTensor};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// A row to score.
+#[derive(Debug, Clone)]
+pub struct Input {
+    row: Row,
+    place: Place,
+}
+
+impl Input {
+    /// A row `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or `{"messages": [..]}`.
+    ///
+    /// # Errors
+    /// When it is none of them.
+    pub fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
+        use crate::data::RowFormat;
+        let format = ["input_ids", "text", "messages"].into_iter().find(|key| row.contains_key(*key));
+        let row = match format {
+            Some("input_ids") => RowFormat::Tokens.parse(&row),
+            Some("text") => RowFormat::Text.parse(&row),
+            Some(_) => answer::conversation(&row).map(Row::Conversation),
+            None => Err(Error::new(Kind::Data, "the row has none of `input_ids`, `text`, `messages`")),
+        };
+        Ok(Input { row: row.map_err(|e| e.or_at(place.clone()))?, place })
+    }
+}
+
+/// Scores rows: objects `{"input_ids", "logprobs", "nll", "supervised_nll"}`, with the logits of row `i` saved as
+/// `logits.<i>` where a file is named. `nll` is the mean over all tokens after the first, `supervised_nll` over those
+/// that training on the row would learn.
+///
+/// # Errors
+/// When a row cannot be encoded, or the logits cannot be written.
+pub fn score(
+    tuned: &Tuned,
+    rows: &[Input],
+    logits: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Vec<Value>> {
+    let encode = |input: &Input| {
+        let encoded = Encode::encode(&tuned.base.encoder, &input.row).map_err(|e| e.or_at(input.place.clone()))?;
+        if encoded.input_ids.is_empty() {
+            return Err(Error::new(Kind::Data, "the row has no tokens").at(input.place.clone()));
+        }
+        Ok(encoded)
+    };
+    let rows: Vec<Tokenized> = rows.iter().map(encode).collect::<Result<_>>()?;
+    progress.start("Scoring", Some(rows.len() as u64), "rows");
+    let mut scores = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let hidden = infer::hidden(&tuned.model, tuned.side(), &row.input_ids);
+        let logprobs = infer::logprobs(&tuned.model, &hidden, &row.input_ids);
+        let supervised = logprobs.iter().zip(row.labels.iter().skip(1)).filter(|(_, label)| **label != IGNORE_INDEX);
+        scores.push(json!({
+            "input_ids": row.input_ids,
+            "nll": mean(logprobs.iter().copied()),
+            "supervised_nll": mean(supervised.map(|(logprob, _)| *logprob)),
+            "logprobs": logprobs,
+        }));
+        progress.advance(1);
+    }
+    progress.finish();
+    if let Some(path) = logits {
+        save_logits(tuned, &rows, path)?;
+    }
+    Ok(scores)
+}
+
+/// The mean of negated log-probabilities; `None` of none.
+fn mean(logprobs: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = logprobs.fold((0.0, 0u64), |(sum, count), logprob| (sum - logprob, count + 1));
+    (count > 0).then(|| sum / count as f64)
+}
+
+/// Writes the logits row by row, so that only one row's are in memory.
+fn save_logits(tuned: &Tuned, rows: &[Tokenized], path: &Path) -> Result<()> {
+    let words = tuned.model.config.vocab_size;
+    let spec = |(i, row): (usize, &Tokenized)| TensorSpec {
+        name: format!("logits.{i}"),
+        dtype: HostDtype::F32,
+        shape: vec![row.input_ids.len(), words],
+    };
+    let specs: Vec<TensorSpec> = rows.iter().enumerate().map(spec).collect();
+    write_streamed(path, &specs, &[("format", "pt")], |spec| {
+        let index = specs.iter().position(|other| other.name == spec.name).unwrap_or_default();
+        let ids = &rows[index].input_ids;
+        let hidden = infer::hidden(&tuned.model, tuned.side(), ids);
+        Ok(HostTensor::f32([ids.len(), words], infer::logits(&tuned.model, &hidden, 0, ids.len())))
+    })
+}

@@ -1,0 +1,325 @@
+//! Supervised fine-tuning, from a recipe to an adapter folder.
+
+use crate::adapter::Adapter;
+use crate::data::{self, DataSpec, Dataset, Plan as DataPlan, SourceSpec};
+use crate::error::Result;
+use crate::hub;
+use crate::jobs::adapter::AdapterPlan;
+use crate::jobs::device::{self, Compute};
+use crate::jobs::feed::{Feed, evaluation_batches, largest};
+use crate::jobs::outputs::{self, Kept, RunFolder};
+use crate::jobs::{Base, publish};
+use crate::model::gemma3::Gemma3;
+use crate::nn::{BaseOnly, SidePath};
+use crate::random::Rng;
+use crate::recipe::{self, AutoBool, Dtype, Recipe};
+use crate::report::{ProgressBar, Summary, text};
+use crate::text::Encoder;
+use crate::train::backprop::{self, MicroBatch};
+use crate::train::checkpoint::Fingerprint;
+use crate::train::memory::{self, Estimate, Workload};
+use crate::train::optimizer::{Optimizer, Rule};
+use crate::train::resume;
+use crate::train::run::{self, Ending, Plan, State};
+use crate::train::schedule::{self, Schedule};
+use crate::train::step::StepSettings;
+use crate::weights::HostDtype;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+/// How a run was asked for.
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    /// The device, as the user named it.
+    pub device: &'a str,
+    /// Continue the newest good checkpoint.
+    pub resume: bool,
+    /// Stop before the first step.
+    pub dry_run: bool,
+}
+
+/// Trains what a recipe describes and leaves everything under `output.dir`. A dry run ends with `None`.
+///
+/// # Errors
+/// Wrong input before anything is loaded; what goes wrong later leaves the checkpoints that are there.
+pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Option<Ending>> {
+    let compute = device::open(options.device)?;
+    let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
+    if folder.is_finished() && options.resume {
+        screen.note("This run is finished.");
+        return Ok(Some(Ending::Done));
+    }
+
+    let base = Base::open(&recipe.model.base, screen)?;
+    screen.note(&base.describe());
+    let adapter_plan = AdapterPlan::new(&recipe.adapter, &base.config)?;
+    let data = Data::prepare(recipe, &base.encoder, screen)?;
+    let (plan, estimate) = plan(recipe, &base, &adapter_plan, &data)?;
+    screen.note(&describe_run(&adapter_plan, &data, &plan, &estimate, &compute));
+    if options.dry_run {
+        return Ok(None);
+    }
+
+    let model = base.load(held(recipe), &compute.device, screen)?;
+    let adapter = adapter_plan.create(&model, recipe.adapter.init_from.as_deref(), plan.step.rng)?;
+    let rule = rule(&recipe.training);
+    let run = fingerprint(recipe, &base, &data, &compute);
+    let (mut state, kept) = match folder.latest(&run, screen)? {
+        Some(checkpoint) => {
+            let (state, kept) = resume::load(&checkpoint, adapter, rule)?;
+            (state, Kept::read(kept)?)
+        }
+        None => (State::new(adapter, Optimizer::new(rule)), Kept::default()),
+    };
+    let base_loss = match state.position.base_loss {
+        Some(loss) => loss,
+        None => data.base_loss(&model)?,
+    };
+    state.position.base_loss = Some(base_loss);
+    screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
+
+    let mut outputs = folder.begin(recipe, state.position.step, kept, run, screen)?;
+    let evaluate = |adapter: &Adapter| data.evaluate(&model, adapter);
+    let evaluate = data.eval.as_ref().map(|_| &evaluate as &run::Evaluate);
+    let ending = run::run(&model, &mut state, &plan, &mut data.feed(recipe), evaluate, &mut outputs, stop)?;
+    if ending == Ending::Interrupted {
+        return Ok(Some(ending));
+    }
+    if let Some(best) = state.best_adapter.take() {
+        state.adapter.set_parameters(best.to_device(&compute.device));
+    }
+
+    let mut summary = Summary::new(&outputs.totals());
+    summary.base_loss = Some(base_loss);
+    summary.estimated_bytes = Some(estimate.total_bytes());
+    summary.trainable_parameters = state.adapter.trainable();
+    summary.total_parameters = model.parameters() + state.adapter.trainable();
+    summary.seed = recipe.training.seed;
+    summary.device = compute.name;
+    summary.threads = compute.threads;
+    summary.data_hashes = data.hashes();
+    publish::adapter(recipe, &base, &adapter_plan, &state.adapter, &summary, &folder.path("adapter"))?;
+    summary.write(&folder.path("summary.json"))?;
+    screen.note(&outputs::describe_result(&summary, &folder));
+    Ok(Some(ending))
+}
+
+/// The prepared data of a run.
+pub struct Data {
+    /// What is trained on.
+    pub train: Dataset,
+    /// What is evaluated on.
+    pub eval: Option<Dataset>,
+    /// How rows become bins.
+    pub plan: DataPlan,
+}
+
+impl Data {
+    /// Prepares the data of a recipe for a model.
+    ///
+    /// # Errors
+    /// When a source cannot be read, or its rows cannot be trained on.
+    pub fn prepare(recipe: &Recipe, encoder: &Encoder, screen: &ProgressBar) -> Result<Self> {
+        let keys = &recipe.data;
+        let encoder = encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
+        let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
+        let prepare = |sources: &[recipe::Source]| {
+            let source = |s: &recipe::Source| SourceSpec {
+                path: s.path.clone(),
+                format: s.format,
+                split: s.split.clone(),
+                weight: s.weight,
+            };
+            let spec = DataSpec {
+                sources: sources.iter().map(source).collect(),
+                max_length: keys.max_length,
+                on_long: keys.on_long,
+                on_bad_row: keys.on_bad_row,
+            };
+            data::prepare(&spec, &encoder, &outputs::cache_dir(), &find_hub, screen)
+        };
+        let seed = recipe.training.seed;
+        let (train, eval) = match (prepare(&keys.train)?, keys.eval.as_slice()) {
+            (train, []) if keys.eval_fraction > 0.0 => {
+                let (train, eval) = train.split(keys.eval_fraction, seed)?;
+                (train, Some(eval))
+            }
+            (train, []) => (train, None),
+            (train, sources) => (train, Some(prepare(sources)?)),
+        };
+        let plan = DataPlan { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
+        Ok(Data { train, eval, plan })
+    }
+
+    fn feed(&self, recipe: &Recipe) -> Feed<'_> {
+        let keys = &recipe.training;
+        Feed::new(&self.train, self.plan, keys.per_device_train_batch_size, keys.gradient_accumulation_steps)
+    }
+
+    /// Optimiser steps in `num_train_epochs` passes; a fraction of a pass counts up.
+    fn steps(&self, keys: &recipe::Training) -> Result<u64> {
+        let (batch, accumulation) = (keys.per_device_train_batch_size, keys.gradient_accumulation_steps);
+        let whole = keys.num_train_epochs.floor();
+        let steps = self.plan.steps(&self.train, whole as u64, batch, accumulation)?;
+        let fraction = keys.num_train_epochs - whole;
+        if fraction == 0.0 {
+            return Ok(steps);
+        }
+        let last = self.plan.epoch(&self.train, whole as u64)?.steps(batch, accumulation);
+        Ok(steps + (fraction * last as f64).ceil() as u64)
+    }
+
+    /// The frozen model's loss on the first training rows: other than expected, the model or the template is wrong.
+    fn base_loss(&self, model: &Gemma3) -> Result<f64> {
+        const BINS: usize = 4;
+        Ok(mean_loss(model, &BaseOnly, evaluation_batches(&self.train, self.plan)?.take(BINS))?.0)
+    }
+
+    /// The mean loss over the evaluation data, and its supervised tokens.
+    fn evaluate(&self, model: &Gemma3, side: &dyn SidePath) -> Result<(f64, u64)> {
+        let Some(eval) = &self.eval else { return Ok((f64::NAN, 0)) };
+        mean_loss(model, side, evaluation_batches(eval, self.plan)?)
+    }
+
+    fn hashes(&self) -> BTreeMap<String, String> {
+        let eval = self.eval.as_ref().map(|eval| ("eval".to_owned(), eval.content_hash()));
+        [("train".to_owned(), self.train.content_hash())].into_iter().chain(eval).collect()
+    }
+}
+
+/// The mean loss of some micro-batches, and their supervised tokens.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn mean_loss(
+    model: &Gemma3,
+    side: &dyn SidePath,
+    batches: impl Iterator<Item = Result<MicroBatch>>,
+) -> Result<(f64, u64)> {
+    let (mut sum, mut tokens) = (0.0, 0);
+    for batch in batches {
+        let batch = batch?;
+        sum += backprop::loss(model, side, &batch);
+        tokens += batch.supervised() as u64;
+    }
+    Ok((sum / (tokens as f64).max(1.0), tokens))
+}
+
+/// How frozen weights are held; `None` is as they are stored.
+pub fn held(recipe: &Recipe) -> Option<HostDtype> {
+    match recipe.model.dtype {
+        Dtype::Auto => None,
+        Dtype::F32 => Some(HostDtype::F32),
+        Dtype::Bf16 => Some(HostDtype::BF16),
+        Dtype::F16 => Some(HostDtype::F16),
+    }
+}
+
+fn rule(keys: &recipe::Training) -> Rule {
+    match keys.optimizer {
+        recipe::Optimizer::Adamw => Rule::AdamW {
+            beta1: keys.adam_beta1,
+            beta2: keys.adam_beta2,
+            epsilon: keys.adam_epsilon,
+            weight_decay: keys.weight_decay,
+        },
+        recipe::Optimizer::Sgd => Rule::Sgd { momentum: keys.sgd_momentum, weight_decay: keys.weight_decay },
+    }
+}
+
+/// The steps of the run, and the memory they will need.
+fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Result<(Plan, Estimate)> {
+    let Recipe { training: keys, evaluation, output, .. } = recipe;
+    let total_steps = match keys.max_steps {
+        Some(steps) => steps,
+        None => data.steps(keys)?,
+    };
+    let warmup_steps = keys.warmup_steps.unwrap_or_else(|| schedule::warmup_steps(total_steps, keys.warmup_ratio));
+    let kind = match keys.lr_scheduler_type {
+        recipe::Scheduler::Constant => schedule::Kind::Constant,
+        recipe::Scheduler::Linear => schedule::Kind::Linear,
+        recipe::Scheduler::Cosine => schedule::Kind::Cosine,
+    };
+    let (tokens, longest) = largest(&data.train, &data.plan, keys.per_device_train_batch_size);
+    let mut work = Workload {
+        held_bytes: base.held_bytes(held(recipe)),
+        trainable: adapter.trainable(),
+        optimizer_slots: rule(keys).slots() as u64,
+        tokens,
+        longest,
+        activation_checkpointing: false,
+    };
+    work.activation_checkpointing = match keys.activation_checkpointing {
+        AutoBool::True => true,
+        AutoBool::False => false,
+        AutoBool::Auto => memory::checkpointing_is_needed(&base.config, &work, memory::available_bytes()),
+    };
+    let plan = Plan {
+        total_steps,
+        schedule: Schedule::new(kind, keys.learning_rate, warmup_steps, total_steps),
+        step: StepSettings {
+            max_grad_norm: keys.max_grad_norm,
+            activation_checkpointing: work.activation_checkpointing,
+            lora_dropout: adapter.config.lora_dropout,
+            rng: Rng::new(keys.seed),
+        },
+        eval_steps: evaluation.eval_steps,
+        eval_on_start: evaluation.eval_on_start,
+        early_stopping_patience: evaluation.early_stopping_patience,
+        keep_best: evaluation.load_best_model_at_end,
+        save_steps: output.save_steps,
+    };
+    Ok((plan, memory::estimate(&base.config, &work)))
+}
+
+/// What a run may not change when it is resumed.
+fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Fingerprint {
+    // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early.
+    let Recipe { model, adapter, data: rows, training, evaluation, output: _ } = recipe;
+    let numbers = format!("{model:?} {adapter:?} {rows:?} {training:?} {evaluation:?}");
+    let run = Fingerprint::new()
+        .with("recipe", blake3::hash(numbers.as_bytes()).to_hex().to_string())
+        .with("base model", base.source.fingerprint())
+        .with("training data", data.train.content_hash())
+        .with("device", &compute.name)
+        .with("threads", compute.threads.to_string());
+    match &data.eval {
+        Some(eval) => run.with("evaluation data", eval.content_hash()),
+        None => run,
+    }
+}
+
+/// What will be trained, in a few lines.
+fn describe_run(
+    adapter: &AdapterPlan,
+    data: &Data,
+    plan: &Plan,
+    estimate: &Estimate,
+    compute: &Compute,
+) -> String {
+    let kinds = adapter.selection.kinds.iter().filter(|k| k.matched > 0);
+    let kinds: Vec<String> = kinds.map(|k| format!("{} x {}", k.kind, k.matched)).collect();
+    let stats = data.train.stats();
+    let parts = [
+        ("base", estimate.base_bytes),
+        ("adapter and optimiser", estimate.training_bytes),
+        ("activations", estimate.activation_bytes.max(estimate.loss_bytes)),
+        ("workspace", estimate.workspace_bytes),
+    ];
+    let parts: Vec<String> = parts.iter().map(|(name, size)| format!("{name} {}", text::bytes(*size))).collect();
+    format!(
+        "Adapter: {}; {} trainable parameters\nData: {} rows, {} tokens, {} of them supervised\n\
+         Plan: {} steps on {} with {} threads{}\nMemory: about {} ({})",
+        kinds.join(", "),
+        text::count(adapter.trainable()),
+        text::count(stats.rows),
+        text::count(stats.tokens),
+        text::count(stats.supervised_tokens),
+        text::count(plan.total_steps),
+        compute.name,
+        compute.threads,
+        if plan.step.activation_checkpointing { ", recomputing activations" } else { "" },
+        text::bytes(estimate.total_bytes()),
+        parts.join(", "),
+    )
+}

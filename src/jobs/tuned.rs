@@ -1,0 +1,51 @@
+//! A model that is loaded and ready to speak, with or without an adapter.
+
+use crate::adapter::Adapter;
+use crate::error::Result;
+use crate::jobs::device::{self, Compute};
+use crate::jobs::{Base, adapter};
+use crate::model::gemma3::Gemma3;
+use crate::nn::{BaseOnly, SidePath};
+use crate::progress::Progress;
+use crate::weights::HostDtype;
+use std::path::Path;
+
+/// A loaded model, and the adapter beside it.
+pub struct Tuned {
+    /// Its small files.
+    pub base: Base,
+    /// Its weights.
+    pub model: Gemma3,
+    /// The adapter, if one was named.
+    pub adapter: Option<Adapter>,
+    /// Where it computes.
+    pub compute: Compute,
+}
+
+impl Tuned {
+    /// Opens and loads a model and an adapter.
+    ///
+    /// # Errors
+    /// When either cannot be read, or they do not fit.
+    pub fn open(
+        model: &str,
+        adapter: Option<&Path>,
+        held: Option<HostDtype>,
+        device: &str,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let compute = device::open(device)?;
+        let base = Base::open(model, progress)?;
+        let model = base.load(held, &compute.device, progress)?;
+        let adapter = adapter.map(|folder| adapter::read(folder, &model).map(|(adapter, _)| adapter)).transpose()?;
+        Ok(Tuned { base, model, adapter, compute })
+    }
+
+    /// What runs beside the frozen weights.
+    pub fn side(&self) -> &dyn SidePath {
+        match &self.adapter {
+            Some(adapter) => adapter,
+            None => &BaseOnly,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The decoder block that the Gemma models share.
+
+use crate::nn::{Attention, AttentionPlan, LayerCache, Mlp, RmsNorm, RopeTable, SidePath};
+use burn::tensor::Tensor;
+
+/// One block: attention and feed-forward, each between two norms and beside a residual.
+///
+/// `h = x + post_attention_layernorm(self_attn(input_layernorm(x)))`, then
+/// `h + post_feedforward_layernorm(mlp(pre_feedforward_layernorm(h)))`.
+///
+/// # Source
+/// Gemma 2 report (2024), section 2; checked per layer by the goldens.
+#[derive(Debug, Clone)]
+pub struct DecoderLayer {
+    /// Before attention.
+    pub input_layernorm: RmsNorm,
+    /// Attention.
+    pub self_attn: Attention,
+    /// After attention, before its residual.
+    pub post_attention_layernorm: RmsNorm,
+    /// Before the feed-forward block.
+    pub pre_feedforward_layernorm: RmsNorm,
+    /// Feed-forward.
+    pub mlp: Mlp,
+    /// After the feed-forward block, before its residual.
+    pub post_feedforward_layernorm: RmsNorm,
+}
+
+impl DecoderLayer {
+    /// Runs whole sequences.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, d]`
+    /// - output: `[n, d]`
+    pub fn forward(&self, x: Tensor<2>, rope: &RopeTable, plan: &AttentionPlan, side: &dyn SidePath) -> Tensor<2> {
+        self.block(x, side, |h| self.self_attn.forward(h, rope, plan, side))
+    }
+
+    /// Runs the next tokens of cached sequences (see [`Attention::forward_cached`]).
+    ///
+    /// # Shapes
+    /// - `x`: `[n, d]`
+    /// - output: `[n, d]`
+    pub fn forward_cached(
+        &self,
+        x: Tensor<2>,
+        rope: &RopeTable,
+        lengths: &[usize],
+        cache: &mut LayerCache,
+        side: &dyn SidePath,
+    ) -> Tensor<2> {
+        self.block(x, side, |h| self.self_attn.forward_cached(h, rope, lengths, cache, side))
+    }
+
+    fn block(&self, x: Tensor<2>, side: &dyn SidePath, attend: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+        let h = attend(self.input_layernorm.forward(x.clone()));
+        let x = x + self.post_attention_layernorm.forward(h);
+        let h = self.mlp.forward(self.pre_feedforward_layernorm.forward(x.clone()), side);
+        x + self.post_feedforward_layernorm.forward(h)
+    }
+}

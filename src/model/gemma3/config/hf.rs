@@ -1,0 +1,188 @@
+//! Hugging Face's `config.json`, text-only (`gemma3_text`) or multimodal (`gemma3` with a `text_config`).
+//!
+//! Published multimodal files leave out most of `text_config` and rely on the defaults of transformers'
+//! `Gemma3TextConfig`; those are the defaults here (the same in transformers 4.50 to 5.23).
+
+mod keys;
+mod rope;
+mod table;
+
+use super::generation::{token_id, token_ids};
+use super::{AttentionKind, TextConfig, every_nth_is_full, limit};
+use crate::error::{Error, Kind, Place, Result};
+use serde_json::{Map, Value};
+use std::path::Path;
+use table::Table;
+
+pub(super) fn read(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)> {
+    let value: Value = serde_json::from_str(text).map_err(|e| {
+        Error::new(Kind::Config, format!("not valid JSON: {e}")).at(Place::Text {
+            path: path.into(),
+            line: e.line().max(1),
+            column: e.column().max(1),
+        })
+    })?;
+    let Value::Object(top) = &value else {
+        return Err(Error::new(Kind::Config, "expected a JSON object").at_path(path));
+    };
+    keys::check_architecture(top, text, path)?;
+    let empty = Map::new();
+    let text_config = match top.get("text_config") {
+        Some(Value::Object(inner)) => Some(inner),
+        None => None,
+        Some(_) => return Err(Error::new(Kind::Config, "`text_config` is not a JSON object").at_path(path)),
+    };
+    let multimodal = top.get("model_type").and_then(Value::as_str) == Some("gemma3");
+    if multimodal && text_config.is_none() {
+        return Err(Error::new(Kind::Config, "`model_type` is `gemma3` but there is no `text_config`").at_path(path).hint(
+            "a multimodal config nests the language model's keys under `text_config`; a text-only one has `model_type` `gemma3_text`",
+        ));
+    }
+    let (inner, outer) = if multimodal { (text_config.unwrap_or(&empty), Some(top)) } else { (top, None) };
+    let mut outer = outer.map(|t| Table::new(t, "", text, path));
+    let mut inner = Table::new(inner, if multimodal { "text_config." } else { "" }, text, path);
+    let config = build(&mut inner, outer.as_mut());
+
+    let mut ignored = Vec::new();
+    let mut problems = Vec::new();
+    if let Some(outer) = outer {
+        keys::check_unused_outer(outer, inner.keys(), &mut ignored, &mut problems);
+    }
+    keys::check_unused(inner, &mut ignored, &mut problems);
+    if problems.is_empty() {
+        // With a wrong value replaced by its default, sizes that do not fit would be no news.
+        config.check(&Place::Path(path.into()), &mut problems);
+    }
+    match Error::many(problems) {
+        Some(error) => Err(error),
+        None => Ok((config, ignored)),
+    }
+}
+
+/// Reads every key that decides something. Problems stay in the tables; a wrong value is replaced by its default.
+fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
+    t.unsupported_unless("hidden_activation", "gelu_pytorch_tanh");
+    t.unsupported_unless("hidden_act", "gelu_pytorch_tanh");
+    t.unsupported_unless("attention_bias", false);
+    t.unsupported_unless("attention_dropout", 0.0);
+    t.unsupported_unless("use_bidirectional_attention", false);
+    t.unsupported_unless("attn_logit_softcapping", Value::Null);
+    t.unsupported_unless("final_logit_softcapping", Value::Null);
+
+    let layers = t.required_size("num_hidden_layers", limit::LAYERS);
+    let max_position_embeddings = t.size("max_position_embeddings", 131_072, limit::POSITIONS);
+    let layer_types = layer_types(t, layers);
+    let slides = layer_types.contains(&AttentionKind::Sliding);
+    let (rope_local, rope_global) = rope::read(t);
+    let tokens = Tokens::read(t, outer);
+    TextConfig {
+        vocab_size: t.size("vocab_size", 262_208, limit::VOCABULARY),
+        hidden_size: t.required_size("hidden_size", limit::HIDDEN),
+        intermediate_size: t.required_size("intermediate_size", limit::INTERMEDIATE),
+        num_hidden_layers: layers,
+        num_attention_heads: t.size("num_attention_heads", 8, limit::HEADS),
+        num_key_value_heads: t.size("num_key_value_heads", 4, limit::HEADS),
+        head_dim: t.size("head_dim", 256, limit::HEAD_DIM),
+        rms_norm_eps: t.positive("rms_norm_eps", 1e-6),
+        query_pre_attn_scalar: t.positive("query_pre_attn_scalar", 256.0),
+        // Without sliding layers transformers writes null here, and nothing looks at it.
+        sliding_window: if slides {
+            t.size("sliding_window", 4096, limit::POSITIONS)
+        } else {
+            t.size_or_null("sliding_window", limit::POSITIONS).unwrap_or(max_position_embeddings)
+        },
+        layer_types,
+        rope_local,
+        rope_global,
+        max_position_embeddings,
+        tie_word_embeddings: tokens.tie_word_embeddings,
+        bos_token_id: tokens.bos,
+        eos_token_ids: tokens.eos,
+        pad_token_id: tokens.pad,
+        multimodal: t.is_nested(),
+    }
+}
+
+/// `layer_types` decides, as in transformers; without it `sliding_window_pattern` does, which is 6 unless given.
+fn layer_types(t: &mut Table, layers: usize) -> Vec<AttentionKind> {
+    let listed = t.take("layer_types").cloned();
+    let pattern = t.size_or_null("sliding_window_pattern", limit::LAYERS).unwrap_or(6);
+    let private = t.take("_sliding_window_pattern").cloned();
+    let Some(listed) = listed.filter(|v| !v.is_null()) else {
+        // transformers writes this key but never reads it: with another number than it would use, readers disagree.
+        if private.as_ref().and_then(Value::as_u64).is_some_and(|p| p != pattern as u64) {
+            t.problem(
+                "_sliding_window_pattern",
+                &format!("transformers ignores it and uses {pattern}"),
+                "state the pattern with `layer_types` or `sliding_window_pattern`",
+            );
+        }
+        return every_nth_is_full(layers, pattern);
+    };
+    let names = listed.as_array().map(Vec::as_slice).unwrap_or_default();
+    let types: Option<Vec<AttentionKind>> = names
+        .iter()
+        .map(|name| match name.as_str() {
+            Some("sliding_attention") => Some(AttentionKind::Sliding),
+            Some("full_attention") => Some(AttentionKind::Full),
+            _ => None,
+        })
+        .collect();
+    match types {
+        Some(types) if types.len() == layers => types,
+        Some(types) => {
+            let what = format!("it has {} entries for {layers} layers", types.len());
+            t.problem("layer_types", &what, "one `sliding_attention` or `full_attention` per layer");
+            every_nth_is_full(layers, pattern)
+        }
+        None => {
+            let what = "it has an entry other than `sliding_attention` and `full_attention`";
+            t.problem("layer_types", what, "one `sliding_attention` or `full_attention` per layer");
+            every_nth_is_full(layers, pattern)
+        }
+    }
+}
+
+/// What may stand beside `text_config` or inside it.
+struct Tokens {
+    tie_word_embeddings: bool,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+    pad: Option<u32>,
+}
+
+impl Tokens {
+    fn read(t: &mut Table, mut outer: Option<&mut Table>) -> Tokens {
+        // The outer value wins where both stand, as it does when transformers loads the whole model.
+        let mut find = |key: &str| {
+            let inner = t.take(key).cloned();
+            let outer = outer.as_mut().and_then(|o| o.take(key).cloned());
+            outer.or(inner).filter(|v| !v.is_null())
+        };
+        let (tie, bos, eos, pad) =
+            (find("tie_word_embeddings"), find("bos_token_id"), find("eos_token_id"), find("pad_token_id"));
+        let mut id = |key: &str, value: Option<Value>, default: u32| match value {
+            None => Some(default),
+            Some(value) => token_id(&value).or_else(|| {
+                t.problem(key, &format!("it is {value}"), "a token id");
+                None
+            }),
+        };
+        let (bos, pad) = (id("bos_token_id", bos, 2), id("pad_token_id", pad, 0));
+        let eos = match eos {
+            None => vec![1],
+            Some(value) => token_ids(&value).unwrap_or_else(|| {
+                t.problem("eos_token_id", &format!("it is {value}"), "a token id or a list of them");
+                Vec::new()
+            }),
+        };
+        let tie_word_embeddings = match tie {
+            None => true,
+            Some(value) => value.as_bool().unwrap_or_else(|| {
+                t.problem("tie_word_embeddings", &format!("it is {value}"), "true or false");
+                true
+            }),
+        };
+        Tokens { tie_word_embeddings, bos, eos, pad }
+    }
+}

@@ -1,0 +1,157 @@
+//! Which model this is, and what to make of keys that no reader asked for.
+
+use super::table::{Table, brief, locate};
+use crate::error::{Error, Kind, Result};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Keys that never change what the model computes, although their names may look like it.
+const HARMLESS: [&str; 27] = [
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_attn_implementation_internal",
+    "attn_implementation",
+    "boi_token_index",
+    "cache_implementation",
+    "chunk_size_feed_forward",
+    "dtype",
+    "eoi_token_index",
+    "gradient_checkpointing",
+    "image_token_index",
+    "initializer_range",
+    "is_decoder",
+    "mm_tokens_per_image",
+    "output_attentions",
+    "output_hidden_states",
+    "temperature",
+    "tie_encoder_decoder",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_cache",
+    "vision_config",
+];
+
+/// Parts of names that, in any model's config, mean that the numbers depend on the key.
+const NUMERIC: [&str; 29] = [
+    "_eps",
+    "activation",
+    "adapter",
+    "altup",
+    "attention",
+    "attn",
+    "bias",
+    "compress",
+    "dropout",
+    "embed",
+    "epsilon",
+    "expert",
+    "head",
+    "hidden",
+    "laurel",
+    "layer",
+    "lora",
+    "mlp",
+    "moe",
+    "multiplier",
+    "norm",
+    "pattern",
+    "quant",
+    "rope",
+    "rotary",
+    "scal",
+    "softcap",
+    "sparsity",
+    "window",
+];
+
+/// Refuses what is not a Gemma 3 language model, saying what it is.
+pub(super) fn check_architecture(top: &Map<String, Value>, text: &str, path: &Path) -> Result<()> {
+    let refuse = |key: &str, what: String, hint: &str| {
+        Err(Error::new(Kind::Config, what).at(locate(text, path, key)).hint(hint))
+    };
+    let supported =
+        "this program tunes Gemma 3 text models: `model_type` `gemma3_text`, or `gemma3` with its `text_config`";
+    let Some(model_type) = top.get("model_type").and_then(Value::as_str) else {
+        return refuse("model_type", "`model_type` is missing, so this may be any model".into(), supported);
+    };
+    match model_type {
+        "gemma3" | "gemma3_text" => {}
+        "gemma3n" | "gemma3n_text" | "gemma3n_audio" | "gemma3n_vision" => {
+            return refuse("model_type", "this is Gemma 3n, which this version does not support yet".into(), supported);
+        }
+        other if other.starts_with("gemma") || other.contains("gemma") => {
+            return refuse("model_type", format!("`model_type` is `{other}`: another Gemma, not Gemma 3"), supported);
+        }
+        other => return refuse("model_type", format!("`model_type` is `{other}`: not a Gemma 3 model"), supported),
+    }
+    if let Some(nested) = top.get("text_config").and_then(|t| t.get("model_type")).and_then(Value::as_str)
+        && nested != "gemma3_text"
+    {
+        let what = format!("`text_config.model_type` is `{nested}`; supported: `gemma3_text`");
+        return Err(Error::new(Kind::Config, what).at_path(path));
+    }
+    let architectures = top.get("architectures").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let known = ["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma3TextModel", "Gemma3Model"];
+    match architectures.iter().filter_map(Value::as_str).find(|a| !known.contains(a)) {
+        None => Ok(()),
+        Some(other) => {
+            let what = format!(
+                "`architectures` names `{other}`; supported: `Gemma3ForCausalLM`, `Gemma3ForConditionalGeneration`"
+            );
+            refuse("architectures", what, "a classifier or embedding model has no language-model head to tune")
+        }
+    }
+}
+
+/// Sorts the keys of the language model that nothing has read into ignored ones and problems.
+pub(super) fn check_unused(table: Table, ignored: &mut Vec<String>, problems: &mut Vec<Error>) {
+    sort(table, |_, _| false, ignored, problems);
+}
+
+/// As [`check_unused`] for what stands beside `text_config`; a repetition of the language model's own key is harmless.
+pub(super) fn check_unused_outer(
+    table: Table,
+    inner: &Map<String, Value>,
+    ignored: &mut Vec<String>,
+    problems: &mut Vec<Error>,
+) {
+    sort(table, |key, value| key == "text_config" || inner.get(key) == Some(value), ignored, problems);
+}
+
+fn sort(mut table: Table, fine: impl Fn(&str, &Value) -> bool, ignored: &mut Vec<String>, problems: &mut Vec<Error>) {
+    let unused: Vec<_> = table.unused().collect();
+    for (key, value) in unused {
+        if ["architectures", "model_type"].contains(&key.as_str()) || (key == "text_config" && !table.is_nested()) {
+            continue;
+        }
+        let numeric = NUMERIC.iter().any(|part| key.to_lowercase().contains(part));
+        if key == "quantization_config" && !value.is_null() {
+            let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
+            let what = format!("the weights are stored quantised (`{method}`)");
+            table.problem(key, &what, "unquantised safetensors (the original checkpoint), or a `.gguf` file");
+        } else if numeric && !trivial(value) && !HARMLESS.contains(&key.as_str()) && !fine(key, value) {
+            let what = format!("it is {}, and this program does not act on this key", brief(value));
+            table.problem(key, &what, "a config without it (or with null)");
+        } else {
+            ignored.push(table.shown(key));
+        }
+    }
+    problems.extend(table.into_problems());
+}
+
+/// Whether a value switches off whatever its key stands for.
+fn trivial(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(n) => n.as_f64() == Some(0.0),
+        Value::String(s) => s.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(true) => false,
+    }
+}

@@ -1,0 +1,8 @@
+//! Gemma 3: the text model of every published size.
+
+pub mod config;
+pub mod load;
+pub mod text;
+
+pub use config::TextConfig;
+pub use text::{Batch, Gemma3, Site};

@@ -1,0 +1,203 @@
+//! The Gemma 3 text model.
+
+use crate::model::DecoderLayer;
+use crate::model::gemma3::TextConfig;
+use crate::nn::{
+    AttentionKind, AttentionPlan, KvCache, LayerCache, Linear, RmsNorm, RopeTable, Segments, SidePath, Weight,
+};
+use crate::weights::names::Projection;
+use burn::tensor::{Device, Tensor};
+
+/// A Gemma 3 text model with frozen weights.
+#[derive(Debug, Clone)]
+pub struct Gemma3 {
+    /// Its configuration.
+    pub config: TextConfig,
+    /// `[v, d]`.
+    pub embed_tokens: Weight,
+    /// The decoder blocks, first to last.
+    pub layers: Vec<DecoderLayer>,
+    /// The norm before the head.
+    pub norm: RmsNorm,
+    /// `[v, d]`; the same tensor as `embed_tokens` where the head is tied.
+    pub lm_head: Weight,
+    /// Where it computes.
+    pub device: Device,
+}
+
+/// One projection of the model: a place where an adapter can go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site {
+    /// Its number, as in [`Linear::site`].
+    pub index: usize,
+    /// The layer it is in.
+    pub layer: usize,
+    /// Which projection of that layer.
+    pub projection: Projection,
+    /// Input features.
+    pub in_features: usize,
+    /// Output features.
+    pub out_features: usize,
+}
+
+/// What all layers need to know about a batch: rotations and masks. Made once per batch.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    local: RopeTable,
+    global: RopeTable,
+    plan: AttentionPlan,
+}
+
+impl Gemma3 {
+    /// The number of the projection in a layer, counting the projections of all layers before it.
+    pub fn site_index(layer: usize, projection: Projection) -> usize {
+        layer * Projection::ALL.len() + projection as usize
+    }
+
+    /// All projections, in order of their number.
+    pub fn sites(&self) -> Vec<Site> {
+        (0..self.layers.len())
+            .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
+            .map(|(layer, projection)| {
+                let [out_features, in_features] = self.linear(layer, projection).weight.dims();
+                let index = Self::site_index(layer, projection);
+                Site { index, layer, projection, in_features, out_features }
+            })
+            .collect()
+    }
+
+    /// A projection of a layer.
+    pub fn linear(&self, layer: usize, projection: Projection) -> &Linear {
+        let DecoderLayer { self_attn, mlp, .. } = &self.layers[layer];
+        match projection {
+            Projection::Q => &self_attn.q_proj,
+            Projection::K => &self_attn.k_proj,
+            Projection::V => &self_attn.v_proj,
+            Projection::O => &self_attn.o_proj,
+            Projection::Gate => &mlp.gate_proj,
+            Projection::Up => &mlp.up_proj,
+            Projection::Down => &mlp.down_proj,
+        }
+    }
+
+    /// Bytes of all frozen weights as they are held.
+    pub fn bytes(&self) -> u64 {
+        let head = if self.config.tie_word_embeddings { 0 } else { self.lm_head.bytes() };
+        let linears: u64 =
+            self.sites().iter().map(|site| self.linear(site.layer, site.projection).weight.bytes()).sum();
+        self.embed_tokens.bytes() + head + linears
+    }
+
+    /// Values in all frozen weights and norms.
+    pub fn parameters(&self) -> u64 {
+        let count = |weight: &Weight| weight.dims().iter().map(|&n| n as u64).product::<u64>();
+        let head = if self.config.tie_word_embeddings { 0 } else { count(&self.lm_head) };
+        let linears: u64 = self.sites().iter().map(|s| count(&self.linear(s.layer, s.projection).weight)).sum();
+        let (d, e) = (self.config.hidden_size as u64, self.config.head_dim as u64);
+        let norms = d + self.layers.len() as u64 * (4 * d + 2 * e);
+        count(&self.embed_tokens) + head + linears + norms
+    }
+
+    /// Prepares rotations and masks for whole sequences.
+    pub fn batch(&self, segments: &Segments) -> Batch {
+        let (local, global) = self.rope(&segments.positions());
+        Batch { local, global, plan: AttentionPlan::new(segments, self.config.sliding_window, &self.device) }
+    }
+
+    /// Embeds tokens: row of the table times `sqrt(d)`.
+    ///
+    /// # Shapes
+    /// - output: `[n, d]`
+    pub fn embed(&self, input_ids: &[u32]) -> Tensor<2> {
+        self.embed_tokens.select(input_ids).mul_scalar((self.config.hidden_size as f64).sqrt() as f32)
+    }
+
+    /// Runs layer `index` on whole sequences.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, d]`
+    /// - output: `[n, d]`
+    pub fn layer(&self, index: usize, x: Tensor<2>, batch: &Batch, side: &dyn SidePath) -> Tensor<2> {
+        let layer = &self.layers[index];
+        layer.forward(x, batch.rope(layer.self_attn.config.kind), &batch.plan, side)
+    }
+
+    /// Runs all layers on whole sequences; the output is not yet normalised.
+    ///
+    /// # Shapes
+    /// - `input_ids`: `[n]`
+    /// - output: `[n, d]`
+    pub fn hidden(&self, input_ids: &[u32], segments: &Segments, side: &dyn SidePath) -> Tensor<2> {
+        let batch = self.batch(segments);
+        (0..self.layers.len()).fold(self.embed(input_ids), |x, index| self.layer(index, x, &batch, side))
+    }
+
+    /// The logits of hidden rows: `norm(x) E^T`.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[n, d]`
+    /// - output: `[n, v]`
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        self.lm_head.project(self.norm.forward(hidden))
+    }
+
+    /// An empty cache for this many sequences.
+    pub fn cache(&self, sequences: usize) -> KvCache {
+        KvCache {
+            layers: self.layers.iter().map(|l| LayerCache::new(&l.self_attn.config, sequences)).collect(),
+            lengths: vec![0; sequences],
+        }
+    }
+
+    /// Runs the next tokens of cached sequences: `lengths[i]` of the `input_ids` belong to sequence `i`. The output is not
+    /// yet normalised.
+    ///
+    /// # Shapes
+    /// - `input_ids`: `[n]`
+    /// - output: `[n, d]`
+    pub fn hidden_cached(
+        &self,
+        input_ids: &[u32],
+        lengths: &[usize],
+        cache: &mut KvCache,
+        side: &dyn SidePath,
+    ) -> Tensor<2> {
+        let positions: Vec<usize> = cache
+            .lengths
+            .iter()
+            .zip(lengths)
+            .flat_map(|(&seen, &new)| seen..seen + new)
+            .collect();
+        let (local, global) = self.rope(&positions);
+        let mut x = self.embed(input_ids);
+        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
+            let rope = match layer.self_attn.config.kind {
+                AttentionKind::Sliding => &local,
+                AttentionKind::Full => &global,
+            };
+            x = layer.forward_cached(x, rope, lengths, cache, side);
+        }
+        for (seen, new) in cache.lengths.iter_mut().zip(lengths) {
+            *seen += new;
+        }
+        x
+    }
+
+    /// The rotations of sliding and of full layers.
+    fn rope(&self, positions: &[usize]) -> (RopeTable, RopeTable) {
+        let TextConfig { rope_local, rope_global, head_dim, .. } = &self.config;
+        (
+            rope_local.table(positions, *head_dim, &self.device),
+            rope_global.table(positions, *head_dim, &self.device),
+        )
+    }
+}
+
+impl Batch {
+    fn rope(&self, kind: AttentionKind) -> &RopeTable {
+        match kind {
+            AttentionKind::Sliding => &self.local,
+            AttentionKind::Full => &self.global,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Keys and values of the tokens seen so far.
+
+use crate::nn::{AttentionConfig, AttentionKind};
+use burn::tensor::{Tensor, TensorData};
+
+/// What the new tokens of one sequence may look at.
+pub struct Seen {
+    /// `[t, g, e]`: cached keys, then new ones.
+    pub keys: Tensor<3>,
+    /// `[t, g, e]`.
+    pub values: Tensor<3>,
+    /// `[1, new, t]`; `None` where every new token sees everything.
+    pub mask: Option<Tensor<3>>,
+}
+
+/// One layer's cache for several sequences. A sliding layer keeps only its window.
+#[derive(Debug, Clone)]
+pub struct LayerCache {
+    reach: usize,
+    sequences: Vec<Option<(Tensor<3>, Tensor<3>)>>,
+}
+
+impl LayerCache {
+    /// An empty cache for `sequences` sequences of a layer like this.
+    pub fn new(config: &AttentionConfig, sequences: usize) -> Self {
+        let reach = match config.kind {
+            AttentionKind::Sliding => config.sliding_window.max(1),
+            AttentionKind::Full => usize::MAX,
+        };
+        LayerCache { reach, sequences: vec![None; sequences] }
+    }
+
+    /// Adds the keys and values `[new, g, e]` of a sequence's next tokens and returns what those tokens may look at.
+    pub fn extend(&mut self, sequence: usize, k: Tensor<3>, v: Tensor<3>) -> Seen {
+        let [new, _, _] = k.dims();
+        let (keys, values) = match self.sequences[sequence].take() {
+            None => (k, v),
+            Some((old_k, old_v)) => (Tensor::cat(vec![old_k, k], 0), Tensor::cat(vec![old_v, v], 0)),
+        };
+        let [t, _, _] = keys.dims();
+        let mask = self.mask(new, t, &keys);
+        // A later token at distance `reach` no longer sees a key, so one key less than the window is kept.
+        let kept = (self.reach - 1).min(t);
+        let tail = |tensor: &Tensor<3>| {
+            if kept == t { tensor.clone() } else { tensor.clone().narrow(0, t - kept, kept) }
+        };
+        self.sequences[sequence] = (kept > 0).then(|| (tail(&keys), tail(&values)));
+        Seen { keys, values, mask }
+    }
+
+    /// Keeps only the sequences for which `keep` holds, in order.
+    pub fn retain(&mut self, keep: &[bool]) {
+        let mut keep = keep.iter();
+        self.sequences.retain(|_| keep.next().copied().unwrap_or(false));
+    }
+
+    /// Masks `new` queries, the last of `t` tokens, from later tokens and from those out of reach.
+    fn mask(&self, new: usize, t: usize, like: &Tensor<3>) -> Option<Tensor<3>> {
+        if new == 1 && t <= self.reach {
+            return None;
+        }
+        let old = t - new;
+        let mut values = vec![f32::NEG_INFINITY; new * t];
+        for query in 0..new {
+            let at = old + query;
+            let first = (at + 1).saturating_sub(self.reach);
+            values[query * t + first..=query * t + at].fill(0.0);
+        }
+        Some(Tensor::from_data(TensorData::new(values, [1, new, t]), &like.device()))
+    }
+}
+
+/// The caches of all layers, and how long each sequence is.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    /// One cache per layer.
+    pub layers: Vec<LayerCache>,
+    /// Tokens of each sequence that are in the cache.
+    pub lengths: Vec<usize>,
+}
+
+impl KvCache {
+    /// Keeps only the sequences for which `keep` holds, in order.
+    pub fn retain(&mut self, keep: &[bool]) {
+        for layer in &mut self.layers {
+            layer.retain(keep);
+        }
+        let mut keep = keep.iter();
+        self.lengths.retain(|_| keep.next().copied().unwrap_or(false));
+    }
+}

@@ -1,0 +1,88 @@
+//! Cross-entropy over the vocabulary, without ever holding the full logits.
+
+use crate::nn::Weight;
+use burn::tensor::Tensor;
+
+/// Logits held at once, in bytes. More rows per chunk make the products more efficient, fewer save memory.
+pub const LOSS_CHUNK_BYTES: usize = 128 << 20;
+
+/// Vocabulary rows per tile: what is converted to f32 at once where the head is held in less.
+const TILE_WORDS: usize = 16_384;
+
+/// The summed loss of some rows, and its gradient.
+#[derive(Debug, Clone)]
+pub struct Loss {
+    /// Sum of the negative log-likelihoods, in nats.
+    pub sum: f64,
+    /// `scale * d sum / d hidden`, `[m, d]`.
+    pub gradient: Option<Tensor<2>>,
+}
+
+/// Rows of logits that are handled at once for a vocabulary of `words`.
+pub fn chunk_rows(words: usize) -> usize {
+    (LOSS_CHUNK_BYTES / (4 * words.max(1))).clamp(1, 1024)
+}
+
+/// Linear layer and cross-entropy in one: `sum_i -log softmax(x_i E^T)[t_i]`.
+///
+/// The gradient has a closed form, `(softmax(x E^T) - onehot(t)) E`, and is formed chunk by chunk in the same visit, so
+/// that at most [`LOSS_CHUNK_BYTES`] of logits exist at a time. With `scale` the gradient is wanted, multiplied by it.
+///
+/// # Shapes
+/// - `hidden`: `[m, d]`, normalised
+/// - `head`: `[v, d]`
+/// - `targets`: `m` word ids
+///
+/// # Numerics
+/// f32, with the maximum of each row taken out first; the sum over rows in f64.
+pub fn linear_cross_entropy(hidden: &Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> Loss {
+    let [words, _] = head.dims();
+    let mut sum = 0.0;
+    let mut gradients = Vec::new();
+    for (chunk, start) in targets.chunks(chunk_rows(words)).zip((0..).step_by(chunk_rows(words))) {
+        let rows = hidden.clone().narrow(0, start, chunk.len());
+        let (losses, gradient) = chunk_loss(rows, head, chunk, scale);
+        sum += losses.iter().sum::<f64>();
+        gradients.extend(gradient);
+    }
+    let gradient = (!gradients.is_empty()).then(|| Tensor::cat(gradients, 0));
+    Loss { sum, gradient }
+}
+
+/// The negative log-likelihood of each row's target.
+///
+/// # Shapes
+/// - `hidden`: `[m, d]`, normalised
+/// - output: `m` values in nats
+pub fn token_nll(hidden: &Tensor<2>, head: &Weight, targets: &[u32]) -> Vec<f64> {
+    let rows = chunk_rows(head.dims()[0]);
+    let starts = (0..).step_by(rows);
+    let chunks = targets.chunks(rows).zip(starts);
+    chunks.flat_map(|(t, start)| chunk_loss(hidden.clone().narrow(0, start, t.len()), head, t, None).0).collect()
+}
+
+fn chunk_loss(x: Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> (Vec<f64>, Option<Tensor<2>>) {
+    let [words, _] = head.dims();
+    let tiles = || (0..words).step_by(TILE_WORDS).map(|start| start..(start + TILE_WORDS).min(words));
+    let logits: Vec<Tensor<2>> = tiles().map(|tile| x.clone().matmul(head.rows(tile).transpose())).collect();
+
+    let maxima: Vec<Tensor<2>> = logits.iter().map(|tile| tile.clone().max_dim(1)).collect();
+    let maximum = Tensor::cat(maxima, 1).max_dim(1); // [m, 1]
+    // Where the logits are not needed again for a gradient, they go tile by tile.
+    let exponentials: Vec<Tensor<2>> = logits.into_iter().map(|tile| (tile - maximum.clone()).exp()).collect();
+    let sums: Vec<Tensor<2>> = exponentials.iter().map(|tile| tile.clone().sum_dim(1)).collect();
+    let sum = Tensor::cat(sums, 1).sum_dim(1); // [m, 1]
+
+    let target_rows = head.select(targets); // [m, d]
+    let target_logits = (x * target_rows.clone()).sum_dim(1); // [m, 1]
+    let log_sum = sum.clone().log() + maximum;
+    let losses = (log_sum - target_logits).into_data();
+    let losses = losses.iter::<f32>().map(f64::from).collect();
+
+    let gradient = scale.map(|scale| {
+        let products = tiles().zip(exponentials).map(|(tile, exponentials)| exponentials.matmul(head.rows(tile)));
+        let weighted = products.fold(target_rows.zeros_like(), |sum, product| sum + product); // [m, d]
+        (weighted / sum - target_rows).mul_scalar(scale)
+    });
+    (losses, gradient)
+}

@@ -1,0 +1,122 @@
+//! The K types: 256 elements in sub-blocks of 16 or 32, whose scales are themselves quantised.
+
+use super::legacy::scale;
+
+/// Elements per block.
+pub(super) const SIZE: usize = 256;
+
+pub(super) const Q2_BYTES: usize = 16 + 64 + 2 + 2; // scales and minima, crumbs, d, dmin
+pub(super) const Q3_BYTES: usize = 32 + 64 + 12 + 2; // third bits, crumbs, scales, d
+pub(super) const Q4_BYTES: usize = 2 + 2 + 12 + 128; // d, dmin, scales and minima, nibbles
+pub(super) const Q5_BYTES: usize = 2 + 2 + 12 + 32 + 128; // d, dmin, scales and minima, fifth bits, nibbles
+pub(super) const Q6_BYTES: usize = 128 + 64 + 16 + 2; // nibbles, crumbs, scales, d
+
+type Out = [f32; SIZE];
+
+pub(super) fn q2(block: &[u8; Q2_BYTES], out: &mut Out) {
+    let (scales, rest) = block.split_at(16);
+    let (crumbs, rest) = rest.split_at(64);
+    let (d, dmin) = (scale(rest[0], rest[1]), scale(rest[2], rest[3]));
+    for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let scale = d * f32::from(scales[sub] & 15);
+        let minimum = dmin * f32::from(scales[sub] >> 4);
+        let at = CrumbPlace::of(sub);
+        for (i, out) in out.iter_mut().enumerate() {
+            let q = (crumbs[at.byte + i] >> at.shift) & 3;
+            *out = scale * f32::from(q) - minimum;
+        }
+    }
+}
+
+pub(super) fn q3(block: &[u8; Q3_BYTES], out: &mut Out) {
+    let (thirds, rest) = block.split_at(32);
+    let (crumbs, rest) = rest.split_at(64);
+    let (scales, rest) = rest.split_at(12);
+    let d = scale(rest[0], rest[1]);
+    for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        // 6-bit scales: low nibbles of bytes 0..8, then their high nibbles; the upper two bits are in bytes 8..12.
+        let low = (scales[sub % 8] >> (4 * (sub / 8))) & 15;
+        let high = (scales[8 + sub % 4] >> (2 * (sub / 4))) & 3;
+        let scale = d * (f32::from(low | (high << 4)) - 32.0);
+        let at = CrumbPlace::of(sub);
+        for (i, out) in out.iter_mut().enumerate() {
+            let q = (crumbs[at.byte + i] >> at.shift) & 3;
+            let third = (thirds[(sub % 2) * 16 + i] >> (sub / 2)) & 1;
+            // A set third bit means 4, and 4 is subtracted from all.
+            *out = scale * (f32::from(q | (third << 2)) - 4.0);
+        }
+    }
+}
+
+pub(super) fn q4(block: &[u8; Q4_BYTES], out: &mut Out) {
+    let (d, dmin) = (scale(block[0], block[1]), scale(block[2], block[3]));
+    let (scales, nibbles) = block[4..].split_at(12);
+    for (sub, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (s, m) = scale_and_minimum(scales, sub);
+        let (scale, minimum) = (d * s, dmin * m);
+        let (byte, shift) = (32 * (sub / 2), 4 * (sub % 2));
+        for (i, out) in out.iter_mut().enumerate() {
+            let q = (nibbles[byte + i] >> shift) & 15;
+            *out = scale * f32::from(q) - minimum;
+        }
+    }
+}
+
+pub(super) fn q5(block: &[u8; Q5_BYTES], out: &mut Out) {
+    let (d, dmin) = (scale(block[0], block[1]), scale(block[2], block[3]));
+    let (scales, rest) = block[4..].split_at(12);
+    let (fifths, nibbles) = rest.split_at(32);
+    for (sub, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (s, m) = scale_and_minimum(scales, sub);
+        let (scale, minimum) = (d * s, dmin * m);
+        let (byte, shift) = (32 * (sub / 2), 4 * (sub % 2));
+        for (i, out) in out.iter_mut().enumerate() {
+            let q = (nibbles[byte + i] >> shift) & 15 | (((fifths[i] >> sub) & 1) << 4);
+            *out = scale * f32::from(q) - minimum;
+        }
+    }
+}
+
+pub(super) fn q6(block: &[u8; Q6_BYTES], out: &mut Out) {
+    let (nibbles, rest) = block.split_at(128);
+    let (crumbs, rest) = rest.split_at(64);
+    let (scales, rest) = rest.split_at(16);
+    let d = scale(rest[0], rest[1]);
+    for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let scale = d * f32::from(scales[sub].cast_signed());
+        // Per half of the block: 64 bytes hold elements 0..64 in their low and 64..128 in their high nibbles.
+        let (half, in_half) = (sub / 8, sub % 8);
+        let (byte, shift) = (64 * half + 16 * (in_half % 4), 4 * (in_half / 4));
+        let at = CrumbPlace::of(sub);
+        for (i, out) in out.iter_mut().enumerate() {
+            let q = (nibbles[byte + i] >> shift) & 15 | (((crumbs[at.byte + i] >> at.shift) & 3) << 4);
+            *out = scale * (f32::from(q) - 32.0);
+        }
+    }
+}
+
+/// Where the 2-bit parts of a sub-block of 16 lie: per half of the block, 32 bytes hold four runs of 32 elements, the
+/// first in the lowest bits.
+struct CrumbPlace {
+    byte: usize,
+    shift: usize,
+}
+
+impl CrumbPlace {
+    fn of(sub: usize) -> Self {
+        let (half, in_half) = (sub / 8, sub % 8);
+        CrumbPlace { byte: 32 * half + 16 * (in_half % 2), shift: 2 * (in_half / 2) }
+    }
+}
+
+/// The 6-bit scale and minimum of a sub-block of 32. Those of the first four are the low bits of bytes 0..4 and 4..8;
+/// those of the last four take their low nibble from bytes 8..12 and their upper two bits from bytes 0..4 and 4..8.
+fn scale_and_minimum(packed: &[u8], sub: usize) -> (f32, f32) {
+    let (scale, minimum) = if sub < 4 {
+        (packed[sub] & 63, packed[sub + 4] & 63)
+    } else {
+        let nibbles = packed[sub + 4];
+        ((nibbles & 15) | ((packed[sub - 4] >> 2) & 48), (nibbles >> 4) | ((packed[sub] >> 2) & 48))
+    };
+    (f32::from(scale), f32::from(minimum))
+}

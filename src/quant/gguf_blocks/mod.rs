@@ -1,0 +1,279 @@
+//! GGUF block types: what a block holds and how its bytes become `f32`.
+//!
+//! A row of a tensor is a whole number of blocks, and rows follow each other without gaps, so any run of whole blocks
+//! (a row, a range of rows, a tile) can be unpacked on its own into a buffer of the caller.
+//!
+//! # Numerics
+//! Every product and sum is done in `f32` in the order that the `gguf` Python package uses, so results agree with it
+//! bit for bit.
+
+mod k;
+mod legacy;
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, Kind, Result};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+use rayon::prelude::*;
+use std::fmt;
+use std::ops::Range;
+
+/// Elements that one thread unpacks at a time: a multiple of every block size, small enough to stay in its cache.
+const CHUNK: usize = 1 << 15;
+
+/// How a tensor's elements are stored in a GGUF file: plain floats, or blocks with a scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum QuantType {
+    /// 32-bit floats.
+    F32,
+    /// IEEE half-precision floats.
+    F16,
+    /// The upper halves of 32-bit floats.
+    BF16,
+    /// 32 elements of 4 bits: `d * (q - 8)`.
+    Q4_0,
+    /// 32 elements of 4 bits: `d * q + m`.
+    Q4_1,
+    /// 32 elements of 5 bits: `d * (q - 16)`.
+    Q5_0,
+    /// 32 elements of 5 bits: `d * q + m`.
+    Q5_1,
+    /// 32 elements of 8 bits: `d * q`.
+    Q8_0,
+    /// 256 elements of 2 bits, a 4-bit scale and minimum per 16: `d * s * q - dmin * m`.
+    Q2K,
+    /// 256 elements of 3 bits, a 6-bit scale per 16: `d * (s - 32) * (q - 4)`.
+    Q3K,
+    /// 256 elements of 4 bits, a 6-bit scale and minimum per 32: `d * s * q - dmin * m`.
+    Q4K,
+    /// 256 elements of 5 bits, a 6-bit scale and minimum per 32: `d * s * q - dmin * m`.
+    Q5K,
+    /// 256 elements of 6 bits, an 8-bit scale per 16: `d * s * (q - 32)`.
+    Q6K,
+}
+
+impl QuantType {
+    /// Every type that can be read.
+    pub const ALL: [QuantType; 13] = [
+        QuantType::F32,
+        QuantType::F16,
+        QuantType::BF16,
+        QuantType::Q4_0,
+        QuantType::Q4_1,
+        QuantType::Q5_0,
+        QuantType::Q5_1,
+        QuantType::Q8_0,
+        QuantType::Q2K,
+        QuantType::Q3K,
+        QuantType::Q4K,
+        QuantType::Q5K,
+        QuantType::Q6K,
+    ];
+
+    /// The type of a tensor's number in a GGUF file, if it can be read; [`ggml_type_name`] names the others.
+    pub fn from_ggml(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.ggml() == number)
+    }
+
+    /// The number that GGUF files use for this type.
+    pub fn ggml(self) -> u32 {
+        match self {
+            QuantType::F32 => 0,
+            QuantType::F16 => 1,
+            QuantType::Q4_0 => 2,
+            QuantType::Q4_1 => 3,
+            QuantType::Q5_0 => 6,
+            QuantType::Q5_1 => 7,
+            QuantType::Q8_0 => 8,
+            QuantType::Q2K => 10,
+            QuantType::Q3K => 11,
+            QuantType::Q4K => 12,
+            QuantType::Q5K => 13,
+            QuantType::Q6K => 14,
+            QuantType::BF16 => 30,
+        }
+    }
+
+    /// The name that llama.cpp and the `gguf` package use.
+    pub fn name(self) -> &'static str {
+        match self {
+            QuantType::F32 => "F32",
+            QuantType::F16 => "F16",
+            QuantType::BF16 => "BF16",
+            QuantType::Q4_0 => "Q4_0",
+            QuantType::Q4_1 => "Q4_1",
+            QuantType::Q5_0 => "Q5_0",
+            QuantType::Q5_1 => "Q5_1",
+            QuantType::Q8_0 => "Q8_0",
+            QuantType::Q2K => "Q2_K",
+            QuantType::Q3K => "Q3_K",
+            QuantType::Q4K => "Q4_K",
+            QuantType::Q5K => "Q5_K",
+            QuantType::Q6K => "Q6_K",
+        }
+    }
+
+    /// Elements per block.
+    pub const fn block_size(self) -> usize {
+        match self {
+            QuantType::F32 | QuantType::F16 | QuantType::BF16 => 1,
+            QuantType::Q4_0 | QuantType::Q4_1 | QuantType::Q5_0 | QuantType::Q5_1 | QuantType::Q8_0 => legacy::SIZE,
+            QuantType::Q2K | QuantType::Q3K | QuantType::Q4K | QuantType::Q5K | QuantType::Q6K => k::SIZE,
+        }
+    }
+
+    /// Bytes per block.
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            QuantType::F32 => 4,
+            QuantType::F16 | QuantType::BF16 => 2,
+            QuantType::Q4_0 => legacy::Q4_0_BYTES,
+            QuantType::Q4_1 => legacy::Q4_1_BYTES,
+            QuantType::Q5_0 => legacy::Q5_0_BYTES,
+            QuantType::Q5_1 => legacy::Q5_1_BYTES,
+            QuantType::Q8_0 => legacy::Q8_0_BYTES,
+            QuantType::Q2K => k::Q2_BYTES,
+            QuantType::Q3K => k::Q3_BYTES,
+            QuantType::Q4K => k::Q4_BYTES,
+            QuantType::Q5K => k::Q5_BYTES,
+            QuantType::Q6K => k::Q6_BYTES,
+        }
+    }
+
+    /// Whether elements are plain floats, each on its own.
+    pub fn is_float(self) -> bool {
+        self.block_size() == 1
+    }
+
+    /// Bytes of `elements` elements; `None` unless they are whole blocks and the product fits.
+    pub fn bytes_of(self, elements: usize) -> Option<usize> {
+        if !elements.is_multiple_of(self.block_size()) {
+            return None;
+        }
+        (elements / self.block_size()).checked_mul(self.block_bytes())
+    }
+
+    /// Unpacks whole blocks into `out`, on the calling thread.
+    ///
+    /// # Errors
+    /// If `bytes` are not exactly the blocks of `out.len()` elements.
+    pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+        self.check(bytes, out.len())?;
+        self.unpack(bytes, out);
+        Ok(())
+    }
+
+    /// Unpacks whole blocks into `out`, on all threads.
+    ///
+    /// # Errors
+    /// As [`QuantType::dequantize`].
+    pub fn dequantize_parallel(self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+        self.check(bytes, out.len())?;
+        let chunk_bytes = CHUNK / self.block_size() * self.block_bytes();
+        bytes.par_chunks(chunk_bytes).zip(out.par_chunks_mut(CHUNK)).for_each(|(bytes, out)| self.unpack(bytes, out));
+        Ok(())
+    }
+
+    /// Unpacks the rows `rows` of a matrix with `row_len` elements per row, whose blocks are `bytes`, into `out`.
+    ///
+    /// # Errors
+    /// If a row is not whole blocks, the rows are not all in `bytes`, or `out` has another size.
+    pub fn dequantize_rows(self, bytes: &[u8], row_len: usize, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        let range = self
+            .bytes_of(row_len)
+            .and_then(|row_bytes| Some(row_bytes.checked_mul(rows.start)?..row_bytes.checked_mul(rows.end)?));
+        let Some(bytes) = range.and_then(|range| bytes.get(range)) else {
+            let what = format!("rows {rows:?} of {row_len} elements of type {self} are not in {} bytes", bytes.len());
+            return Err(Error::new(Kind::Weights, what));
+        };
+        self.dequantize(bytes, out)
+    }
+
+    fn check(self, bytes: &[u8], elements: usize) -> Result<()> {
+        if self.bytes_of(elements) == Some(bytes.len()) {
+            return Ok(());
+        }
+        let what = format!("{elements} elements of type {self} are not stored in {} bytes", bytes.len());
+        Err(Error::new(Kind::Weights, what))
+    }
+
+    /// Unpacks as many blocks as both sides have; callers check the lengths once for many chunks.
+    fn unpack(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            QuantType::F32 => blocks(bytes, out, |b: &[u8; 4], o: &mut [f32; 1]| o[0] = f32::from_le_bytes(*b)),
+            QuantType::F16 => halves(bytes, out, f16::from_le_bytes),
+            QuantType::BF16 => {
+                blocks(bytes, out, |b: &[u8; 2], o: &mut [f32; 1]| o[0] = bf16::from_le_bytes(*b).to_f32());
+            }
+            QuantType::Q4_0 => blocks(bytes, out, legacy::q4_0),
+            QuantType::Q4_1 => blocks(bytes, out, legacy::q4_1),
+            QuantType::Q5_0 => blocks(bytes, out, legacy::q5_0),
+            QuantType::Q5_1 => blocks(bytes, out, legacy::q5_1),
+            QuantType::Q8_0 => blocks(bytes, out, legacy::q8_0),
+            QuantType::Q2K => blocks(bytes, out, k::q2),
+            QuantType::Q3K => blocks(bytes, out, k::q3),
+            QuantType::Q4K => blocks(bytes, out, k::q4),
+            QuantType::Q5K => blocks(bytes, out, k::q5),
+            QuantType::Q6K => blocks(bytes, out, k::q6),
+        }
+    }
+}
+
+impl fmt::Display for QuantType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The name of a GGUF tensor type that exists but cannot be read here; `None` for numbers without a meaning.
+pub fn ggml_type_name(number: u32) -> Option<&'static str> {
+    Some(match number {
+        9 => "Q8_1",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        40 => "NVFP4",
+        41 => "Q1_0",
+        _ => return QuantType::from_ggml(number).map(QuantType::name),
+    })
+}
+
+/// Applies `unpack` block by block.
+fn blocks<const BYTES: usize, const SIZE: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    unpack: impl Fn(&[u8; BYTES], &mut [f32; SIZE]),
+) {
+    let (bytes, _) = bytes.as_chunks::<BYTES>();
+    let (out, _) = out.as_chunks_mut::<SIZE>();
+    for (bytes, out) in bytes.iter().zip(out) {
+        unpack(bytes, out);
+    }
+}
+
+/// Widens f16 in runs, for which `half` uses the processor's own instruction.
+fn halves(bytes: &[u8], out: &mut [f32], load: impl Fn([u8; 2]) -> f16) {
+    let (bytes, _) = bytes.as_chunks::<2>();
+    let mut run = [f16::ZERO; 64];
+    for (bytes, out) in bytes.chunks(64).zip(out.chunks_mut(64)) {
+        for (half, bytes) in run.iter_mut().zip(bytes) {
+            *half = load(*bytes);
+        }
+        run[..out.len()].convert_to_f32_slice(out);
+    }
+}

@@ -1,0 +1,153 @@
+//! `data`: the rows that are learnt from.
+
+use super::diagnose::{Diagnosis, Section};
+use super::kinds::{FromNode, mismatch};
+use super::raw::{Node, Shape};
+use super::rules::{Verdict, not_blank};
+use crate::data::options::{OnBadRow, OnLong, RowFormat};
+use crate::text::TrainOn;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+use std::ops::Bound::{Excluded, Included};
+
+/// Eight times the longest context of any Gemma 3.
+const MAX_LENGTH: usize = 1 << 20;
+/// More passes over the same rows are a slip of the pen.
+const MAX_WEIGHT: f64 = 10_000.0;
+
+/// The rows that are learnt from.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Data {
+    /// Where training rows come from: a path, or a list of paths and `{path, format, split, weight}`.
+    #[schemars(schema_with = "sources")]
+    pub train: Vec<Source>,
+    /// Where evaluation rows come from, in the same form; or see `eval_fraction`.
+    #[schemars(schema_with = "sources")]
+    pub eval: Vec<Source>,
+    /// The share of the training rows that is held back for evaluation.
+    pub eval_fraction: f64,
+    /// How the rows of sources that do not say so themselves are laid out.
+    pub format: RowFormat,
+    /// The most tokens of a sequence: of a row, and of the bin that rows are packed into.
+    pub max_length: usize,
+    /// What happens to a row of more than `max_length` tokens.
+    pub on_long: OnLong,
+    /// What happens to a row that cannot be used.
+    pub on_bad_row: OnBadRow,
+    /// Puts several rows into one sequence, where each sees only itself.
+    pub packing: bool,
+    /// Which tokens are learnt.
+    pub train_on: TrainOn,
+    /// Draws a new order of the rows for each epoch.
+    pub shuffle: bool,
+    /// A system message for conversations without one.
+    pub system: Option<String>,
+}
+
+/// Files of rows that are laid out alike.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Source {
+    /// A file, a glob (`data/*.jsonl`), or a Hub data set (`hf://datasets/owner/name[@revision][/path]`).
+    pub path: String,
+    /// How its rows are laid out.
+    pub format: RowFormat,
+    /// The split of a Hub data set.
+    pub split: Option<String>,
+    /// How often each of its rows is seen per epoch; may be a fraction.
+    pub weight: f64,
+}
+
+impl Data {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let format = section.key("format").or(RowFormat::Messages);
+        let Typed(train) = section.key("train").check(any_source).required("train: data/my_rows.jsonl");
+        let Typed(eval) = section.key("eval").or(Typed(Vec::new()));
+        let with_format = |sources: Vec<Draft>| sources.into_iter().map(|s| s.with_default(format)).collect();
+        Data {
+            train: with_format(train),
+            eval: with_format(eval),
+            eval_fraction: section.key("eval_fraction").within(0.0..1.0).or(0.0),
+            format,
+            // A sequence of one token predicts nothing.
+            max_length: section.key("max_length").within(2..=MAX_LENGTH).or(2048),
+            on_long: section.key("on_long").or(OnLong::Truncate),
+            on_bad_row: section.key("on_bad_row").or(OnBadRow::Error),
+            packing: section.key("packing").or(true),
+            train_on: section.key("train_on").or(TrainOn::Assistant),
+            shuffle: section.key("shuffle").or(true),
+            system: section.key("system").check(not_blank).optional(),
+        }
+    }
+}
+
+/// A list of sources as the user may write it.
+#[derive(Debug, Default, Serialize)]
+struct Typed(Vec<Draft>);
+
+/// A source whose format may still be the section's.
+#[derive(Debug, Serialize)]
+pub(super) struct Draft {
+    path: String,
+    format: Option<RowFormat>,
+    split: Option<String>,
+    weight: f64,
+}
+
+impl Draft {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Draft {
+            path: section.key("path").check(not_blank).required("path: data/my_rows.jsonl"),
+            format: section.key("format").optional(),
+            split: section.key("split").check(not_blank).optional(),
+            weight: section.key("weight").within((Excluded(0.0), Included(MAX_WEIGHT))).or(1.0),
+        }
+    }
+
+    fn with_default(self, format: RowFormat) -> Source {
+        let Draft { path, format: own, split, weight } = self;
+        Source { path, format: own.unwrap_or(format), split, weight }
+    }
+}
+
+fn any_source(Typed(sources): &Typed) -> Verdict {
+    sources.is_empty().then(|| ("must name at least one source".into(), None))
+}
+
+impl FromNode for Typed {
+    fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
+        match &node.shape {
+            Shape::List(_) => Vec::from_node(node, path, diagnosis).map(Typed),
+            _ => Draft::from_node(node, path, diagnosis).map(|source| Typed(vec![source])),
+        }
+    }
+}
+
+impl FromNode for Draft {
+    fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
+        match &node.shape {
+            Shape::Map(_) => {
+                let source = Section::read(Some(node), Some(node.mark), path.to_owned(), diagnosis, Draft::read);
+                (!diagnosis.is_wrong(path)).then_some(source)
+            }
+            Shape::List(_) => mismatch(node, path, "a path or `{path: ..}`", None, diagnosis),
+            Shape::Scalar { .. } => {
+                let text = String::from_node(node, path, diagnosis)?;
+                if text.trim().is_empty() {
+                    return mismatch(node, path, "a path or `{path: ..}`", None, diagnosis);
+                }
+                Some(Draft { path: text, format: None, split: None, weight: 1.0 })
+            }
+        }
+    }
+}
+
+/// The forms in which sources can be written.
+fn sources(generator: &mut SchemaGenerator) -> Schema {
+    let path = json_schema!({ "type": "string", "minLength": 1 });
+    let source = Source::json_schema(generator);
+    json_schema!({
+        "anyOf": [path, source, { "type": "array", "items": { "anyOf": [path, source] } }]
+    })
+}

@@ -1,0 +1,212 @@
+//! The texts that make up a recipe, laid over each other: what it extends, the file itself, `--set` options.
+
+use super::diagnose::Diagnosis;
+use super::raw::{Entry, Mark, Node, Origin, Shape, brief};
+use super::yaml;
+use crate::error::{Error, Kind, Place};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Recipes are written by hand; a larger file is something else.
+const MAX_BYTES: usize = 1 << 20;
+/// Files that one recipe may take in, counting repetitions.
+const MAX_FILES: usize = 32;
+/// The root's key that names files to build on.
+pub(super) const EXTENDS: &str = "extends";
+
+/// Reads the file at `path`, what it extends, and `--set` options, as one mapping; `None` unless all could be read.
+pub(super) fn stack(path: &Path, bytes: Vec<u8>, overrides: &[String], diagnosis: &mut Diagnosis) -> Option<Node> {
+    let mut files = Files { diagnosis, open: vec![identity(path)], count: 1 };
+    let root = files.layer(path, bytes);
+    // Not lazily: problems of all options are wanted.
+    let sets: Vec<Option<Node>> = overrides.iter().map(|text| set(text, diagnosis)).collect();
+    let sets: Option<Vec<Node>> = sets.into_iter().collect();
+    Some(sets?.into_iter().fold(root?, over))
+}
+
+/// Reads a whole recipe file.
+///
+/// # Errors
+/// Missing, unreadable, a folder, or too large.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let wrong = |what: &str| Error::new(Kind::Recipe, what).at_path(path);
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        // The size in the folder may be wrong, and a pipe has none.
+        File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    if path.is_dir() {
+        return Err(wrong("this is a folder, not a recipe").hint("name the `.yaml` file in it"));
+    }
+    match read() {
+        Ok(bytes) if bytes.len() > MAX_BYTES => {
+            Err(wrong("the file is larger than 1 MiB, so it is not a recipe").hint("data goes into files of its own"))
+        }
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(wrong("there is no such recipe file").hint("paths are relative to the folder you are in"))
+        }
+        Err(error) => Err(Error::io("reading the recipe", path, error)),
+    }
+}
+
+/// Reads files and those they extend.
+struct Files<'d> {
+    diagnosis: &'d mut Diagnosis,
+    /// The file that is read and those that led to it, to notice circles.
+    open: Vec<PathBuf>,
+    count: usize,
+}
+
+impl Files<'_> {
+    /// A file's mapping laid over the mappings that it extends.
+    fn layer(&mut self, path: &Path, bytes: Vec<u8>) -> Option<Node> {
+        let text = self.text(path, bytes)?;
+        let origin = self.diagnosis.add_origin(Origin::File { path: path.into(), text: text.clone() });
+        let before = self.diagnosis.count();
+        let mut root = match yaml::parse(&text, origin, self.diagnosis) {
+            Some(root) if !root.is_null() => root,
+            _ => {
+                if self.diagnosis.count() == before {
+                    let error = Error::new(Kind::Recipe, "the recipe is empty").at_path(path);
+                    self.diagnosis.push(None, error.hint("it needs at least `model`, `data` and `output`"));
+                }
+                return None;
+            }
+        };
+        let Shape::Map(entries) = &mut root.shape else {
+            let what = format!("a recipe must be sections with keys and values, found {}", root.describe());
+            self.diagnosis.report(&root.mark, what, Some("it starts with `model:` at the left margin".into()));
+            return None;
+        };
+        let extends = entries.iter().position(|e| e.key == EXTENDS).map(|i| entries.remove(i).value);
+        let below = extends.map_or(Some(Vec::new()), |node| self.extended(node))?;
+        below.into_iter().chain([root]).reduce(over)
+    }
+
+    /// The files that `extends` names, in order; `None` unless all could be read.
+    fn extended(&mut self, node: Node) -> Option<Vec<Node>> {
+        let nodes = match node.shape {
+            Shape::List(nodes) => nodes,
+            _ => vec![node],
+        };
+        let layers: Vec<Option<Node>> = nodes.iter().map(|node| self.extended_file(node)).collect();
+        layers.into_iter().collect()
+    }
+
+    /// One file that `extends` names.
+    fn extended_file(&mut self, node: &Node) -> Option<Node> {
+        let mark = &node.mark;
+        let (Shape::Scalar { text, .. }, false) = (&node.shape, node.is_null()) else {
+            let what = format!("`{EXTENDS}` must be a path or a list of paths, found {}", node.describe());
+            self.diagnosis.report(mark, what, None);
+            return None;
+        };
+        let path = Path::new(text);
+        let identity = identity(path);
+        self.count += 1;
+        if self.open.contains(&identity) {
+            let what = format!("`{}` extends itself", brief(&path.to_string_lossy()));
+            self.diagnosis.report(mark, what, Some("take one file out of the circle".into()));
+            return None;
+        }
+        if self.count > MAX_FILES {
+            self.diagnosis.report(mark, format!("a recipe takes in more than {MAX_FILES} files"), None);
+            return None;
+        }
+        let bytes = match read_file(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let what = format!("`{}` cannot be extended: {}", brief(&path.to_string_lossy()), error.what());
+                self.diagnosis.report(mark, what, error.hint_text().map(Into::into));
+                return None;
+            }
+        };
+        self.open.push(identity);
+        let layer = self.layer(path, bytes);
+        self.open.pop();
+        layer
+    }
+
+    /// The bytes as text with `\n` between lines and no byte-order mark.
+    fn text(&mut self, path: &Path, bytes: Vec<u8>) -> Option<String> {
+        match String::from_utf8(bytes) {
+            Ok(text) => {
+                let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+                Some(text.replace("\r\n", "\n").replace('\r', "\n"))
+            }
+            Err(error) => {
+                let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+                let line = valid.matches('\n').count() + 1;
+                let column = valid.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+                let place = Place::Text { path: path.into(), line, column };
+                let error = Error::new(Kind::Recipe, "the file is not UTF-8 text").at(place);
+                self.diagnosis.push(None, error.hint("save it as UTF-8"));
+                None
+            }
+        }
+    }
+}
+
+/// What makes two paths the same file; the path itself where that cannot be known.
+fn identity(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.into())
+}
+
+/// A `--set section.key=value` option as a mapping.
+fn set(text: &str, diagnosis: &mut Diagnosis) -> Option<Node> {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let origin = diagnosis.add_origin(Origin::Set(text.clone()));
+    let mark = Mark { origin, line: 1, column: 1, width: text.chars().count().max(1) };
+    let Some((path, value)) = text.split_once('=') else {
+        diagnosis.report(&mark, "there is no `=`", Some("write `--set section.key=value`".into()));
+        return None;
+    };
+    let keys: Vec<&str> = path.split('.').map(str::trim).collect();
+    if keys.iter().any(|key| key.is_empty()) || keys.len() > 3 {
+        let what = "what stands before the `=` does not name a key";
+        diagnosis.report(&mark, what, Some("write `--set section.key=value`".into()));
+        return None;
+    }
+    if keys == [EXTENDS] {
+        diagnosis.report(&mark, format!("`{EXTENDS}` cannot be set, only written into a recipe"), None);
+        return None;
+    }
+    let before = diagnosis.count();
+    let empty = Node { mark, shape: Shape::Scalar { text: String::new(), plain: true } };
+    let mut value = match yaml::parse(value, origin, diagnosis) {
+        Some(value) => value,
+        None if diagnosis.count() == before => empty,
+        None => return None,
+    };
+    value.mark = mark;
+    Some(keys.into_iter().rev().fold(value, |value, key| {
+        let entry = Entry { key: key.to_owned(), mark, value };
+        Node { mark, shape: Shape::Map(vec![entry]) }
+    }))
+}
+
+/// `upper` laid over `lower`: mappings are merged key by key, anything else is replaced.
+fn over(lower: Node, upper: Node) -> Node {
+    let upper_is_null = upper.is_null();
+    match (lower.shape, upper.shape) {
+        (Shape::Map(mut entries), Shape::Map(upper_entries)) => {
+            for entry in upper_entries {
+                match entries.iter().position(|e| e.key == entry.key) {
+                    Some(i) => {
+                        let lower = entries.remove(i);
+                        let value = over(lower.value, entry.value);
+                        entries.insert(i, Entry { value, ..entry });
+                    }
+                    None => entries.push(entry),
+                }
+            }
+            Node { mark: upper.mark, shape: Shape::Map(entries) }
+        }
+        // A section whose keys are all commented out takes nothing away.
+        (Shape::Map(entries), _) if upper_is_null => Node { mark: upper.mark, shape: Shape::Map(entries) },
+        (_, shape) => Node { mark: upper.mark, shape },
+    }
+}

@@ -1,0 +1,75 @@
+//! `model`: what is fine-tuned and how its frozen weights are held.
+
+use super::diagnose::Section;
+use super::rules::{not_blank, supported};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is fine-tuned and how its frozen weights are held.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Model {
+    /// The base model: a Hub id (`google/gemma-3-1b-it`, with `@revision` if need be), a local folder, or a `.gguf` file.
+    pub base: String,
+    /// How frozen weights are held: `auto` takes bf16 on a GPU and what is stored elsewhere. The arithmetic is f32 either way.
+    pub dtype: Dtype,
+    /// How the frozen projections are compressed.
+    pub quantization: Quantization,
+    /// How the embedding, which is also the output head, is compressed.
+    pub embedding_quantization: EmbeddingQuantization,
+}
+
+/// A number type for frozen weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// What suits the device and the stored weights.
+    Auto,
+    /// bfloat16, 2 bytes.
+    Bf16,
+    /// float16, 2 bytes.
+    F16,
+    /// float32, 4 bytes.
+    F32,
+}
+
+/// A compression of frozen projections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// None.
+    None,
+    /// 8-bit integers with a scale per block.
+    Int8,
+    /// 4-bit NormalFloat (QLoRA).
+    Nf4,
+    /// 4-bit NormalFloat with quantised scales.
+    Nf4Double,
+    /// The blocks of the GGUF file as they are.
+    AsStored,
+}
+
+/// A compression of the embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbeddingQuantization {
+    /// None.
+    None,
+    /// 8-bit integers with a scale per row.
+    Int8,
+}
+
+impl Model {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        use {EmbeddingQuantization as Embedding, Quantization as Weights};
+        Model {
+            base: section.key("base").check(not_blank).required("base: google/gemma-3-1b-it"),
+            dtype: section.key("dtype").or(Dtype::Auto),
+            quantization: section.key("quantization").check(supported(Weights::None)).or(Weights::None),
+            embedding_quantization: section
+                .key("embedding_quantization")
+                .check(supported(Embedding::None))
+                .or(Embedding::None),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `output`: what a run leaves behind, and where.
+
+use super::diagnose::Section;
+use super::rules::{Verdict, not_empty};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What a run leaves behind, and where.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Output {
+    /// The folder that everything is written to.
+    pub dir: PathBuf,
+    /// Saves a checkpoint every so many optimiser steps, and at the end.
+    pub save_steps: u64,
+    /// How many checkpoints are kept, newest first.
+    pub save_total_limit: usize,
+    /// Reports every so many optimiser steps.
+    pub logging_steps: u64,
+    /// Where numbers are reported to, besides the terminal.
+    pub report_to: Vec<Sink>,
+    /// The Hub repository that the adapter is uploaded to.
+    pub push_to_hub: Option<String>,
+}
+
+/// Where numbers are reported to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sink {
+    /// `metrics.jsonl`.
+    Jsonl,
+    /// Event files in `tensorboard/`.
+    Tensorboard,
+}
+
+impl Output {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Output {
+            dir: section.key("dir").check(not_empty).required("dir: out/my_run"),
+            save_steps: section.key("save_steps").within(1..).or(200),
+            save_total_limit: section.key("save_total_limit").within(1..).or(2),
+            logging_steps: section.key("logging_steps").within(1..).or(1),
+            report_to: section.key("report_to").check(each_once).or(vec![Sink::Jsonl, Sink::Tensorboard]),
+            push_to_hub: section.key("push_to_hub").check(not_yet).optional(),
+        }
+    }
+}
+
+fn each_once(sinks: &Vec<Sink>) -> Verdict {
+    let twice = sinks.iter().enumerate().any(|(i, sink)| sinks[..i].contains(sink));
+    twice.then(|| ("must not name a sink twice".into(), None))
+}
+
+fn not_yet(_: &String) -> Verdict {
+    Some(("must be left out for now".into(), Some("uploading is not supported yet by this version".into())))
+}

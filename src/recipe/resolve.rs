@@ -1,0 +1,91 @@
+//! Nodes to a whole recipe, and the rules between keys.
+
+use super::diagnose::{Diagnosis, Section};
+use super::raw::Node;
+use super::{Adapter, Data, Evaluation, Model, Optimizer, Output, Recipe, Training};
+
+impl Recipe {
+    /// Reads all sections of `root`; problems go to `diagnosis`, and then the recipe is not to be used.
+    pub(super) fn resolve(root: Option<&Node>, diagnosis: &mut Diagnosis) -> Recipe {
+        let recipe = Section::read(root, None, String::new(), diagnosis, |root| {
+            let model = root.section("model", Model::read);
+            let adapter = root.section("adapter", Adapter::read);
+            let data = root.section("data", Data::read);
+            let training = root.section("training", Training::read);
+            let with_data = !data.eval.is_empty() || data.eval_fraction > 0.0;
+            let evaluation = root.section("evaluation", |s| Evaluation::read(s, with_data));
+            let output = root.section("output", Output::read);
+            Recipe { model, adapter, data, training, evaluation, output }
+        });
+        one_source_of_eval_rows(&recipe, diagnosis);
+        evaluation_needs_rows_and_steps(&recipe, diagnosis);
+        one_length_of_warmup(&recipe, diagnosis);
+        settings_of_the_other_optimizer(&recipe, diagnosis);
+        recipe
+    }
+}
+
+fn one_source_of_eval_rows(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let Data { eval, eval_fraction, .. } = &recipe.data;
+    if let Some(mark) = diagnosis.given("data.eval_fraction")
+        && !eval.is_empty()
+        && *eval_fraction > 0.0
+    {
+        let what = "`data.eval_fraction` and `data.eval` both say where evaluation rows come from";
+        diagnosis.wrong("data.eval_fraction", &mark, what, Some("keep one of them".into()));
+    }
+}
+
+fn evaluation_needs_rows_and_steps(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let Recipe { data, evaluation, .. } = recipe;
+    let rows = !data.eval.is_empty()
+        || data.eval_fraction > 0.0
+        || diagnosis.is_wrong("data.eval")
+        || diagnosis.is_wrong("data.eval_fraction");
+    let steps = evaluation.eval_steps.is_some() || diagnosis.is_wrong("evaluation.eval_steps");
+    for (key, asked, takes_steps) in [
+        ("eval_steps", evaluation.eval_steps.is_some(), false),
+        ("eval_on_start", evaluation.eval_on_start, false),
+        ("early_stopping_patience", evaluation.early_stopping_patience.is_some(), true),
+        ("load_best_model_at_end", evaluation.load_best_model_at_end, true),
+    ] {
+        let path = format!("evaluation.{key}");
+        let Some(mark) = diagnosis.given(&path).filter(|_| asked) else { continue };
+        if !rows {
+            let hint = "give `data.eval`, or hold rows back with `data.eval_fraction: 0.05`";
+            diagnosis.wrong(&path, &mark, format!("`{path}` has no rows to evaluate on"), Some(hint.into()));
+        } else if takes_steps && !steps {
+            let hint = "for example `evaluation.eval_steps: 100`";
+            diagnosis.wrong(&path, &mark, format!("`{path}` needs `evaluation.eval_steps`"), Some(hint.into()));
+        }
+    }
+}
+
+fn one_length_of_warmup(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let Training { warmup_steps, warmup_ratio, .. } = &recipe.training;
+    if let Some(mark) = diagnosis.given("training.warmup_ratio")
+        && warmup_steps.is_some()
+        && *warmup_ratio > 0.0
+    {
+        let what = "`training.warmup_ratio` and `training.warmup_steps` both say how long to warm up";
+        diagnosis.wrong("training.warmup_ratio", &mark, what, Some("keep one of them".into()));
+    }
+}
+
+/// A setting that the chosen optimiser does not have would look as if it counted.
+fn settings_of_the_other_optimizer(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let training = &recipe.training;
+    let (name, not_its) = match training.optimizer {
+        _ if diagnosis.is_wrong("training.optimizer") => return,
+        Optimizer::Adamw => ("adamw", &["sgd_momentum"][..]),
+        Optimizer::Sgd => ("sgd", &["adam_beta1", "adam_beta2", "adam_epsilon"][..]),
+    };
+    for key in not_its {
+        let path = format!("training.{key}");
+        let Some(mark) = diagnosis.given(&path).filter(|_| !diagnosis.is_default(training, "training", key)) else {
+            continue;
+        };
+        let what = format!("`{path}` does nothing with `optimizer: {name}`");
+        diagnosis.wrong(&path, &mark, what, Some("leave it out".into()));
+    }
+}

@@ -1,0 +1,149 @@
+//! `training`: how long, how fast, and with what the adapter is trained.
+
+use super::diagnose::{Diagnosis, Section};
+use super::kinds::{FromNode, not_a_word};
+use super::raw::{Node, Plain, Shape, plain};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
+/// More sequences than this in one pass, or passes in one step, are a slip of the pen.
+const MAX_BATCH: usize = 1 << 16;
+/// The share of the steps for warming up when neither `warmup_ratio` nor `warmup_steps` is given.
+pub(super) const WARMUP_RATIO: f64 = 0.03;
+/// More epochs than this are a slip of the pen; steps can then be counted without overflow.
+const MAX_EPOCHS: f64 = 1e6;
+/// The most steps; a number that floats still count one by one.
+const MAX_STEPS: u64 = 1 << 40;
+
+/// How long, how fast, and with what the adapter is trained; the words are TRL's.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Training {
+    /// Sequences (packed bins) that go through the model at once.
+    pub per_device_train_batch_size: usize,
+    /// Passes whose gradients make one optimiser step.
+    pub gradient_accumulation_steps: usize,
+    /// Passes over the data; may be a fraction.
+    pub num_train_epochs: f64,
+    /// Optimiser steps in all, whatever `num_train_epochs` says.
+    pub max_steps: Option<u64>,
+    /// What turns gradients into updates.
+    pub optimizer: Optimizer,
+    /// The highest learning rate, reached after the warm-up.
+    pub learning_rate: f64,
+    /// How long AdamW remembers gradients.
+    pub adam_beta1: f64,
+    /// How long AdamW remembers squared gradients.
+    pub adam_beta2: f64,
+    /// What AdamW adds to its divisor.
+    pub adam_epsilon: f64,
+    /// How long SGD remembers gradients.
+    pub sgd_momentum: f64,
+    /// The share of each weight that decays per step, times the learning rate.
+    pub weight_decay: f64,
+    /// The longest gradient (L2 norm over all adapter weights); 0 switches clipping off.
+    pub max_grad_norm: f64,
+    /// How the learning rate goes on after the warm-up.
+    pub lr_scheduler_type: Scheduler,
+    /// The share of the steps in which the learning rate grows from 0; instead of `warmup_steps`.
+    pub warmup_ratio: f64,
+    /// The steps in which the learning rate grows from 0; instead of `warmup_ratio`.
+    pub warmup_steps: Option<u64>,
+    /// Computes each layer twice instead of keeping its intermediates: less memory, more time. `auto` does so where memory is short.
+    pub activation_checkpointing: AutoBool,
+    /// Decides everything random: the adapter's start, the order of rows, dropout.
+    pub seed: u64,
+}
+
+/// What turns gradients into updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay.
+    Adamw,
+    /// Stochastic gradient descent, with `sgd_momentum`.
+    Sgd,
+}
+
+/// The course of the learning rate after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    /// It stays.
+    Constant,
+    /// It falls to 0 in a straight line.
+    Linear,
+    /// It falls to 0 along half a cosine wave.
+    Cosine,
+}
+
+/// Yes, no, or what suits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AutoBool {
+    /// What suits.
+    Auto,
+    /// Yes.
+    True,
+    /// No.
+    False,
+}
+
+impl Training {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let warmup_steps = section.key("warmup_steps").within(..=MAX_STEPS).optional();
+        // With steps given, the ratio is not in force, and the resolved recipe says so.
+        let warmup_ratio = if warmup_steps.is_some() { 0.0 } else { WARMUP_RATIO };
+        Training {
+            per_device_train_batch_size: section.key("per_device_train_batch_size").within(1..=MAX_BATCH).or(1),
+            gradient_accumulation_steps: section.key("gradient_accumulation_steps").within(1..=MAX_BATCH).or(8),
+            num_train_epochs: section.key("num_train_epochs").within((Excluded(0.0), Included(MAX_EPOCHS))).or(1.0),
+            max_steps: section.key("max_steps").within(1..=MAX_STEPS).optional(),
+            optimizer: section.key("optimizer").or(Optimizer::Adamw),
+            learning_rate: section.key("learning_rate").within((Excluded(0.0), Unbounded)).or(2.0e-4),
+            adam_beta1: section.key("adam_beta1").within(0.0..1.0).or(0.9),
+            adam_beta2: section.key("adam_beta2").within(0.0..1.0).or(0.999),
+            adam_epsilon: section.key("adam_epsilon").within((Excluded(0.0), Unbounded)).or(1.0e-8),
+            sgd_momentum: section.key("sgd_momentum").within(0.0..1.0).or(0.0),
+            weight_decay: section.key("weight_decay").within(0.0..).or(0.0),
+            max_grad_norm: section.key("max_grad_norm").within(0.0..).or(1.0),
+            lr_scheduler_type: section.key("lr_scheduler_type").or(Scheduler::Cosine),
+            warmup_ratio: section.key("warmup_ratio").within(0.0..=1.0).or(warmup_ratio),
+            warmup_steps,
+            activation_checkpointing: section.key("activation_checkpointing").or(AutoBool::Auto),
+            seed: section.key("seed").or(42),
+        }
+    }
+}
+
+impl FromNode for AutoBool {
+    fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
+        match &node.shape {
+            Shape::Scalar { text, plain: true } if plain(text) == Plain::Bool(true) => Some(AutoBool::True),
+            Shape::Scalar { text, plain: true } if plain(text) == Plain::Bool(false) => Some(AutoBool::False),
+            Shape::Scalar { text, .. } if text == "auto" => Some(AutoBool::Auto),
+            _ => not_a_word(node, path, &["auto", "true", "false"], diagnosis),
+        }
+    }
+}
+
+impl Serialize for AutoBool {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            AutoBool::Auto => serializer.serialize_str("auto"),
+            AutoBool::True => serializer.serialize_bool(true),
+            AutoBool::False => serializer.serialize_bool(false),
+        }
+    }
+}
+
+impl JsonSchema for AutoBool {
+    fn schema_name() -> Cow<'static, str> {
+        "AutoBool".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": ["auto", true, false] })
+    }
+}

@@ -1,0 +1,357 @@
+//! What the user watches: a bar on a terminal, a line now and then in a log. On stderr.
+
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::report::style::printable;
+use crate::report::text;
+use crate::train::event::{Event, Sink, StepEvent};
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The longest silence in a log while something goes on.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Shows loading and preparing (as [`Progress`]) and training (as [`Sink`]). Clones show the same.
+#[derive(Clone)]
+pub struct ProgressBar(Arc<Mutex<State>>);
+
+struct State {
+    screen: Screen,
+    work: Option<Work>,
+    run: Option<Run>,
+    last_line: Instant,
+    interval: Duration,
+}
+
+enum Screen {
+    /// A terminal, with the bar that is on it now.
+    Terminal(Option<indicatif::ProgressBar>),
+    /// A log.
+    Lines(Box<dyn Write + Send>),
+}
+
+/// Loading or preparing.
+struct Work {
+    what: String,
+    total: Option<u64>,
+    unit: &'static str,
+    done: u64,
+    since: Instant,
+}
+
+/// This session of a training run.
+struct Run {
+    first_step: u64,
+    total_steps: u64,
+    since: Instant,
+}
+
+impl ProgressBar {
+    /// A bar if stderr is a terminal, else lines.
+    pub fn stderr() -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if std::io::stderr().is_terminal() && !dumb {
+            return Self::new(Screen::Terminal(None), Duration::ZERO);
+        }
+        Self::lines(std::io::stderr(), LINE_INTERVAL)
+    }
+
+    /// Lines to `out`, one in `interval` at most, besides news.
+    pub fn lines(out: impl Write + Send + 'static, interval: Duration) -> Self {
+        Self::new(Screen::Lines(Box::new(out)), interval)
+    }
+
+    /// Says something to the user, above the bar or as lines of the log.
+    pub fn note(&self, text: &str) {
+        let mut state = self.state();
+        text.lines().for_each(|line| state.say(line));
+    }
+
+    fn new(screen: Screen, interval: Duration) -> Self {
+        ProgressBar(Arc::new(Mutex::new(State { screen, work: None, run: None, last_line: Instant::now(), interval })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for ProgressBar {
+    fn start(&self, what: &str, total: Option<u64>, unit: &'static str) {
+        let mut state = self.state();
+        state.finish_work();
+        state.last_line = Instant::now();
+        state.work = Some(Work { what: printable(what), total, unit, done: 0, since: Instant::now() });
+        if let Screen::Terminal(bar) = &mut state.screen {
+            let amount = if unit == "bytes" { "{decimal_bytes}" } else { "{human_pos}" };
+            let template = match total {
+                Some(_) => format!("{{msg}} {{bar:24}} {{percent}} % · {amount} {unit}"),
+                None => format!("{{msg}} {{spinner}} {amount} {unit}"),
+            };
+            *bar = Some(new_bar(total, template.trim_end_matches(" bytes")).with_message(printable(what)));
+        }
+    }
+
+    fn advance(&self, amount: u64) {
+        let mut state = self.state();
+        let due = state.last_line.elapsed() >= state.interval;
+        let Some(work) = &mut state.work else { return };
+        work.done = work.done.saturating_add(amount);
+        let line = work.line();
+        match &state.screen {
+            Screen::Terminal(Some(bar)) => bar.inc(amount),
+            Screen::Lines(_) if due => state.say(&line),
+            _ => {}
+        }
+    }
+
+    fn finish(&self) {
+        self.state().finish_work();
+    }
+}
+
+impl Sink for ProgressBar {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        let mut state = self.state();
+        match event {
+            Event::Started { step, total_steps } => state.start_run(*step, *total_steps),
+            Event::Step(step) => state.step(step),
+            Event::SkippedStep { step, why, rows } => {
+                let rows = if rows.is_empty() { String::new() } else { format!(" (rows: {})", rows.join("; ")) };
+                state.say(&printable(&format!("step {step}: update skipped: {why}{rows}")));
+            }
+            Event::Eval(e) => state.say(&format!("step {}: eval loss {:.4}", e.step, e.eval_loss)),
+            Event::Sample(e) => {
+                state.say(&printable(&format!("step {}: {} -> {}", e.step, e.prompt.trim(), e.completion.trim())));
+            }
+            Event::Saved { step, path } => state.say(&format!("step {step}: saved {}", path.display())),
+            Event::Finished { .. } => state.finish_run(),
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Puts a line above the bar or into the log. Nobody to read it is no reason to stop a run.
+    fn say(&mut self, line: &str) {
+        self.last_line = Instant::now();
+        let _ = match &mut self.screen {
+            Screen::Terminal(Some(bar)) => {
+                bar.println(line);
+                Ok(())
+            }
+            Screen::Terminal(None) => writeln!(std::io::stderr(), "{line}"),
+            Screen::Lines(out) => writeln!(out, "{line}").and_then(|()| out.flush()),
+        };
+    }
+
+    fn clear_bar(&mut self) {
+        if let Screen::Terminal(bar) = &mut self.screen
+            && let Some(bar) = bar.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn finish_work(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.clear_bar();
+            self.say(&format!("{}: {} in {}", work.what, work.amount(), text::duration(work.since.elapsed())));
+        }
+    }
+
+    fn start_run(&mut self, first_step: u64, total_steps: u64) {
+        self.finish_work();
+        self.run = Some(Run { first_step, total_steps, since: Instant::now() });
+        if let Screen::Terminal(bar) = &mut self.screen {
+            let new = new_bar(Some(total_steps), "{bar:24} {pos}/{len} {wide_msg}").with_position(first_step);
+            new.tick(); // shows the bar before the first step is done
+            *bar = Some(new);
+        }
+    }
+
+    fn step(&mut self, event: &StepEvent) {
+        let Some(run) = &self.run else { return };
+        let status = status(event, run.time_left(event.step, run.since.elapsed()));
+        let edge = event.step == run.first_step + 1 || event.step == run.total_steps;
+        let line = format!("step {}/{} · {status}", event.step, run.total_steps);
+        match &self.screen {
+            Screen::Terminal(Some(bar)) => {
+                bar.set_position(event.step);
+                bar.set_message(status); // draws both
+            }
+            Screen::Lines(_) if edge || self.last_line.elapsed() >= self.interval => self.say(&line),
+            _ => {}
+        }
+    }
+
+    /// Leaves the bar as it is, so that the last numbers stay in sight.
+    fn finish_run(&mut self) {
+        self.run = None;
+        if let Screen::Terminal(bar) = &mut self.screen
+            && let Some(bar) = bar.take()
+        {
+            bar.abandon();
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.finish_run(); // an error message must not be drawn over
+    }
+}
+
+impl Work {
+    /// `"loading weights: 120 MB of 253 MB"`.
+    fn line(&self) -> String {
+        let total = self.total.map(|total| format!(" of {}", self.show(total))).unwrap_or_default();
+        format!("{}: {}{total}", self.what, self.show(self.done))
+    }
+
+    /// `"1,234 rows"`.
+    fn amount(&self) -> String {
+        self.show(self.done)
+    }
+
+    fn show(&self, amount: u64) -> String {
+        match self.unit {
+            "bytes" => text::bytes(amount),
+            unit => format!("{} {unit}", text::count(amount)),
+        }
+    }
+}
+
+impl Run {
+    /// The time that the steps after `step` will take if they are as fast as this session's were on average.
+    fn time_left(&self, step: u64, elapsed: Duration) -> Option<Duration> {
+        let done = step.checked_sub(self.first_step).filter(|&done| done > 0)?;
+        let left = self.total_steps.saturating_sub(step);
+        Duration::try_from_secs_f64(elapsed.as_secs_f64() / done as f64 * left as f64).ok()
+    }
+}
+
+/// `"loss 1.2345 · 812 tokens/s · 3 min 07 s left"`.
+fn status(event: &StepEvent, left: Option<Duration>) -> String {
+    let left = left.map(|left| format!(" · {} left", text::duration(left))).unwrap_or_default();
+    format!("loss {:.4} · {} tokens/s{left}", event.loss, text::rate(event.tokens_per_second))
+}
+
+fn new_bar(total: Option<u64>, template: &str) -> indicatif::ProgressBar {
+    let bar = total.map_or_else(indicatif::ProgressBar::new_spinner, indicatif::ProgressBar::new);
+    match indicatif::ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::step;
+    use crate::train::event::{EvalEvent, SampleEvent};
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        /// The lines so far, with the times (which vary) cut off.
+        fn lines(&self) -> Vec<String> {
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            text.lines().map(|line| line.split(" in ").next().unwrap().trim_end_matches(" left").to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn a_log_shows_the_first_and_last_step_the_news_and_what_the_interval_allows() {
+        let log = Log::default();
+        let mut bar = ProgressBar::lines(log.clone(), Duration::from_secs(3_600));
+        bar.event(&Event::Started { step: 0, total_steps: 4 }).unwrap();
+        (1..=4).for_each(|n| bar.event(&step(n, 1.5)).unwrap());
+        bar.event(&Event::Eval(EvalEvent { step: 4, epoch: 1.0, eval_loss: 1.25, eval_tokens: 9 })).unwrap();
+        bar.event(&Event::SkippedStep { step: 5, why: "loss is NaN".into(), rows: vec!["a.jsonl, row 3".into()] })
+            .unwrap();
+        let sample = SampleEvent { step: 4, prompt: "Hi".into(), completion: " \x1b[31mHo\n".into() };
+        bar.event(&Event::Sample(sample)).unwrap();
+        bar.event(&Event::Saved { step: 4, path: "out/checkpoints/step-4".into() }).unwrap();
+        bar.event(&Event::Finished { step: 4 }).unwrap();
+        let lines = log.lines();
+        assert!(lines[0].starts_with("step 1/4 · loss 1.5000 · 813 tokens/s · "), "{}", lines[0]);
+        assert_eq!(
+            lines[1..],
+            [
+                "step 4/4 · loss 1.5000 · 813 tokens/s · 0.0 s",
+                "step 4: eval loss 1.2500",
+                "step 5: update skipped: loss is NaN (rows: a.jsonl, row 3)",
+                "step 4: Hi -> ␛[31mHo",
+                "step 4: saved out/checkpoints/step-4"
+            ]
+        );
+    }
+
+    #[test]
+    fn work_is_summed_up_when_it_is_done_even_if_nobody_says_so() {
+        let log = Log::default();
+        let mut bar = ProgressBar::lines(log.clone(), Duration::from_secs(3_600));
+        bar.advance(3); // before any start: ignored
+        bar.start("loading weights", Some(253_000_000), "bytes");
+        bar.advance(100_000_000);
+        bar.advance(153_000_000);
+        bar.start("preparing data", None, "rows");
+        bar.advance(1_234);
+        bar.event(&Event::Started { step: 0, total_steps: 1 }).unwrap();
+        bar.finish();
+        assert_eq!(log.lines(), ["loading weights: 253 MB", "preparing data: 1,234 rows"]);
+    }
+
+    #[test]
+    fn long_work_speaks_up() {
+        let log = Log::default();
+        let bar = ProgressBar::lines(log.clone(), Duration::ZERO);
+        bar.start("loading", Some(2_000_000), "bytes");
+        bar.advance(500_000);
+        bar.finish();
+        assert_eq!(log.lines(), ["loading: 500 kB of 2.00 MB", "loading: 500 kB"]);
+    }
+
+    #[test]
+    fn the_time_left_counts_this_session_only() {
+        let run = Run { first_step: 100, total_steps: 200, since: Instant::now() };
+        assert_eq!(run.time_left(110, Duration::from_secs(20)), Some(Duration::from_secs(180)));
+        assert_eq!(run.time_left(200, Duration::from_secs(20)), Some(Duration::ZERO));
+        assert_eq!(run.time_left(100, Duration::from_secs(20)), None);
+        assert_eq!(run.time_left(7, Duration::from_secs(20)), None);
+        let Event::Step(event) = step(110, 1.23456) else { unreachable!() };
+        assert_eq!(
+            status(&event, run.time_left(110, Duration::from_secs(20))),
+            "loss 1.2346 · 813 tokens/s · 3 min 00 s left"
+        );
+        assert_eq!(status(&event, None), "loss 1.2346 · 813 tokens/s");
+    }
+
+    #[test]
+    fn a_terminal_that_nobody_sees_is_drawn_without_harm() {
+        let mut bar = ProgressBar::new(Screen::Terminal(None), Duration::ZERO);
+        bar.start("loading", Some(10), "bytes");
+        bar.advance(4);
+        bar.start("reading", None, "rows");
+        bar.advance(4);
+        bar.finish();
+        bar.event(&Event::Started { step: 3, total_steps: 5 }).unwrap();
+        bar.event(&step(4, 1.0)).unwrap();
+        bar.event(&step(5, 1.0)).unwrap();
+        bar.event(&Event::Finished { step: 5 }).unwrap();
+        assert!(matches!(bar.state().screen, Screen::Terminal(None)));
+    }
+}

@@ -1,0 +1,102 @@
+//! Colours, in one place.
+//!
+//! Everything here writes ANSI codes; [`stdout`] and [`stderr`] take them out again where nobody would see colours:
+//! into files and pipes, on dumb terminals, and wherever `NO_COLOR` asks for it.
+
+use anstyle::{AnsiColor, Style};
+use std::fmt;
+use std::ops::Range;
+
+/// Text that is trained on.
+pub const SUPERVISED: Style = AnsiColor::Green.on_default().bold();
+/// Text that the model reads but is not trained on.
+pub const CONTEXT: Style = Style::new().dimmed();
+/// Headings and names.
+pub const HEADING: Style = Style::new().bold();
+/// What went well.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// What deserves a look.
+pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+/// What went wrong.
+pub const ERROR: Style = AnsiColor::Red.on_default().bold();
+
+/// stdout that shows colours where they can be seen.
+pub fn stdout() -> anstream::AutoStream<std::io::Stdout> {
+    anstream::stdout()
+}
+
+/// stderr that shows colours where they can be seen.
+pub fn stderr() -> anstream::AutoStream<std::io::Stderr> {
+    anstream::stderr()
+}
+
+/// `text` in `style`.
+pub fn paint(style: Style, text: impl fmt::Display) -> impl fmt::Display {
+    fmt::from_fn(move |f| write!(f, "{style}{text}{style:#}"))
+}
+
+/// `text` with the bytes in `supervised` (ascending) shown as [`SUPERVISED`] and the rest as [`CONTEXT`].
+///
+/// Ranges that overlap, leave the text or cut a character are widened or clipped to what can be shown.
+pub fn spans(text: &str, supervised: &[Range<usize>]) -> String {
+    let mut shown = String::with_capacity(text.len() + 32 * supervised.len());
+    let mut push = |style: Style, part: &str| {
+        if !part.is_empty() {
+            shown.push_str(&paint(style, printable(part)).to_string());
+        }
+    };
+    let mut done = 0;
+    for span in supervised {
+        let start = text.floor_char_boundary(span.start).max(done);
+        let end = text.ceil_char_boundary(span.end.min(text.len())).max(start);
+        push(CONTEXT, &text[done..start]);
+        push(SUPERVISED, &text[start..end]);
+        done = end;
+    }
+    push(CONTEXT, &text[done..]);
+    shown
+}
+
+/// `text` without the power to control the terminal: control characters other than newline and tab become visible.
+///
+/// Rows of a data set come from anywhere; an escape sequence in one may not recolour or rename the user's terminal.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            '\0'..'\x20' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{FFFD}'), // their Unicode pictures
+            '\x7f' => '\u{2421}',
+            c if c.is_control() => '\u{FFFD}',
+            c => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init)] // lists of spans
+mod tests {
+    use super::*;
+
+    #[test]
+    fn supervised_spans_stand_out() {
+        let shown = spans("user: hi\nmodel: ho", &[16..18]);
+        assert_eq!(shown, "\x1b[2muser: hi\nmodel: \x1b[0m\x1b[1m\x1b[32mho\x1b[0m");
+        assert_eq!(anstream::adapter::strip_str(&shown).to_string(), "user: hi\nmodel: ho");
+    }
+
+    #[test]
+    fn wild_spans_lose_and_repeat_no_text() {
+        let text = "añb€c";
+        for supervised in [vec![2..3], vec![2..2, 4..5], vec![0..99], vec![99..100], vec![3..5, 1..9, 0..2], vec![]] {
+            assert_eq!(anstream::adapter::strip_str(&spans(text, &supervised)).to_string(), text, "{supervised:?}");
+        }
+        #[expect(clippy::reversed_empty_ranges)]
+        let reversed = spans(text, &[4..1]);
+        assert_eq!(anstream::adapter::strip_str(&reversed).to_string(), text);
+    }
+
+    #[test]
+    fn data_cannot_control_the_terminal() {
+        assert_eq!(printable("a\x1b]0;title\x07\tb\r\n\u{9b}31m\x7f"), "a␛]0;title␇\tb␍\n\u{FFFD}31m␡");
+    }
+}

@@ -1,0 +1,291 @@
+//! `summary.json`: what a run did, in one object.
+
+use crate::error::Result;
+use crate::train::event::{Event, Sink};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// The version of burn that computes; a test compares it with `Cargo.toml`.
+const BURN_VERSION: &str = "0.22.1";
+
+/// An evaluation's result.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// Optimiser steps done when it ran.
+    pub step: u64,
+    /// Mean negative log-likelihood in nats.
+    pub eval_loss: f64,
+}
+
+/// What a run's events add up to, over all its sessions.
+///
+/// A checkpoint stores [`Totals::snapshot`], and a resumed run continues from it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Optimiser steps done.
+    pub steps: u64,
+    /// Passes over the data done, as a fraction.
+    pub epochs: f64,
+    /// Tokens run through the model in training steps.
+    pub tokens: u64,
+    /// Those of them with a loss.
+    pub supervised_tokens: u64,
+    /// Updates left out because a number was not finite.
+    pub skipped_steps: u64,
+    /// Wall-clock time of the training loop, evaluations and checkpoints included.
+    pub seconds: f64,
+    /// Wall-clock time of the steps alone.
+    pub step_seconds: f64,
+    /// The first step's loss: that of the base model, unless an adapter was continued.
+    pub first_loss: Option<f64>,
+    /// The last step's loss.
+    pub last_loss: Option<f64>,
+    /// The evaluation with the lowest loss.
+    pub best_eval: Option<Evaluated>,
+    /// The last evaluation.
+    pub last_eval: Option<Evaluated>,
+    /// Since when this session's time is not yet in `seconds`.
+    #[serde(skip)]
+    running: Option<Instant>,
+}
+
+impl Totals {
+    /// The totals until now.
+    pub fn snapshot(&self) -> Self {
+        let mut now = self.clone();
+        now.seconds += now.running.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
+        now
+    }
+}
+
+impl Sink for Totals {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Started { .. } => self.running = Some(Instant::now()),
+            Event::Step(e) => {
+                self.steps = e.step;
+                self.epochs = e.epoch;
+                self.tokens += e.tokens;
+                self.supervised_tokens += e.supervised_tokens;
+                self.skipped_steps = e.skipped;
+                self.step_seconds += finite(e.tokens as f64 / e.tokens_per_second).unwrap_or(0.0);
+                self.last_loss = finite(e.loss);
+                self.first_loss = self.first_loss.or(self.last_loss);
+            }
+            Event::Eval(e) => {
+                let evaluated = finite(e.eval_loss).map(|eval_loss| Evaluated { step: e.step, eval_loss });
+                self.last_eval = evaluated;
+                let better = |new: &Evaluated| self.best_eval.is_none_or(|best| new.eval_loss < best.eval_loss);
+                self.best_eval = evaluated.filter(better).or(self.best_eval);
+            }
+            Event::Finished { .. } => *self = self.snapshot(),
+            Event::SkippedStep { .. } | Event::Sample(_) | Event::Saved { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+/// The content of `summary.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Sums over the run's steps, flat in the same object.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// `tokens / step_seconds`.
+    pub tokens_per_second: Option<f64>,
+    /// The process's largest resident memory, where the system tells ([`peak_rss_bytes`]).
+    pub peak_rss_bytes: Option<u64>,
+    /// Loss of the frozen model on the first training rows, measured before the first step.
+    pub base_loss: Option<f64>,
+    /// The peak that the estimate before the run gave.
+    pub estimated_bytes: Option<u64>,
+    /// Parameters that train.
+    pub trainable_parameters: u64,
+    /// All parameters, those of the adapter among them.
+    pub total_parameters: u64,
+    /// The seed of all randomness.
+    pub seed: u64,
+    /// What computed: `"cpu"`, `"cuda:0"`.
+    pub device: String,
+    /// Threads that computed.
+    pub threads: usize,
+    /// The data's content hashes by what they are for (`"train"`, `"eval"`).
+    pub data_hashes: BTreeMap<String, String>,
+    /// Program and library versions by name ([`versions`]).
+    pub versions: BTreeMap<String, String>,
+}
+
+impl Summary {
+    /// The summary of `totals`, with this process's peak memory and versions; the rest is for the caller to set.
+    pub fn new(totals: &Totals) -> Self {
+        let totals = totals.snapshot();
+        Summary {
+            tokens_per_second: finite(totals.tokens as f64 / totals.step_seconds),
+            totals,
+            peak_rss_bytes: peak_rss_bytes(),
+            base_loss: None,
+            estimated_bytes: None,
+            trainable_parameters: 0,
+            total_parameters: 0,
+            seed: 0,
+            device: String::new(),
+            threads: 0,
+            data_hashes: BTreeMap::new(),
+            versions: versions(),
+        }
+    }
+
+    /// Writes the summary to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        crate::atomic::write_with(path, |file| {
+            serde_json::to_writer_pretty(&mut *file, self)?;
+            std::io::Write::write_all(file, b"\n")
+        })
+    }
+}
+
+/// The versions that decide a run's numbers.
+pub fn versions() -> BTreeMap<String, String> {
+    [("gemma-tune", env!("CARGO_PKG_VERSION")), ("burn", BURN_VERSION)].map(|(k, v)| (k.into(), v.into())).into()
+}
+
+/// The largest resident memory that this process ever had, where the system tells (Linux).
+pub fn peak_rss_bytes() -> Option<u64> {
+    parse_peak(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Reads the line `VmHWM:   123456 kB`.
+fn parse_peak(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn finite(number: f64) -> Option<f64> {
+    number.is_finite().then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::step;
+    use crate::train::event::EvalEvent;
+
+    fn eval(step: u64, eval_loss: f64) -> Event {
+        Event::Eval(EvalEvent { step, epoch: 0.0, eval_loss, eval_tokens: 1 })
+    }
+
+    fn feed(totals: &mut Totals, events: &[Event]) {
+        events.iter().for_each(|event| totals.event(event).unwrap());
+    }
+
+    #[test]
+    fn totals_go_on_after_a_resume() {
+        let events = [eval(0, 3.0), step(1, 2.5), step(2, f64::NAN), eval(2, 1.5), step(3, 1.25), eval(3, 1.75)];
+        let mut whole = Totals::default();
+        feed(&mut whole, &events);
+        assert_eq!((whole.steps, whole.tokens, whole.supervised_tokens), (3, 3 * 512, 300));
+        assert_eq!((whole.first_loss, whole.last_loss), (Some(2.5), Some(1.25)));
+        assert_eq!(whole.best_eval, Some(Evaluated { step: 2, eval_loss: 1.5 }));
+        assert_eq!(whole.last_eval, Some(Evaluated { step: 3, eval_loss: 1.75 }));
+        assert!((whole.step_seconds - 3.0 * 512.0 / 812.5).abs() < 1e-12);
+
+        for cut in 0..events.len() {
+            let mut totals = Totals::default();
+            feed(&mut totals, &events[..cut]);
+            let stored = serde_json::to_value(totals.snapshot()).unwrap();
+            let mut resumed: Totals = serde_json::from_value(stored).unwrap();
+            feed(&mut resumed, &events[cut..]);
+            assert_eq!(resumed, whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn time_runs_from_started_to_finished() {
+        let mut totals = Totals { seconds: 10.0, ..Totals::default() };
+        feed(&mut totals, &[Event::Started { step: 0, total_steps: 1 }]);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        assert!(totals.snapshot().seconds > 10.004);
+        feed(&mut totals, &[Event::Finished { step: 1 }]);
+        let finished = totals.seconds;
+        assert!(finished > 10.004);
+        assert_eq!(totals.snapshot().seconds, finished);
+    }
+
+    #[test]
+    fn the_file_holds_everything_in_one_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("summary.json");
+        let mut totals = Totals::default();
+        feed(&mut totals, &[step(1, 2.5)]);
+        let summary = Summary {
+            peak_rss_bytes: Some(1_000),
+            estimated_bytes: Some(900),
+            trainable_parameters: 3,
+            total_parameters: 7,
+            seed: 42,
+            device: "cpu".into(),
+            threads: 2,
+            data_hashes: [("train".into(), "abc".into())].into(),
+            versions: [("gemma-tune".into(), "1.2.3".into())].into(),
+            ..Summary::new(&totals)
+        };
+        summary.write(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        insta::assert_snapshot!(text, @r#"
+        {
+          "steps": 1,
+          "epochs": 0.25,
+          "tokens": 512,
+          "supervised_tokens": 100,
+          "skipped_steps": 0,
+          "seconds": 0.0,
+          "step_seconds": 0.6301538461538462,
+          "first_loss": 2.5,
+          "last_loss": 2.5,
+          "best_eval": null,
+          "last_eval": null,
+          "tokens_per_second": 812.5,
+          "peak_rss_bytes": 1000,
+          "estimated_bytes": 900,
+          "trainable_parameters": 3,
+          "total_parameters": 7,
+          "seed": 42,
+          "device": "cpu",
+          "threads": 2,
+          "data_hashes": {
+            "train": "abc"
+          },
+          "versions": {
+            "gemma-tune": "1.2.3"
+          }
+        }
+        "#);
+        assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), summary);
+    }
+
+    #[test]
+    fn a_summary_without_steps_has_no_rate() {
+        assert_eq!(Summary::new(&Totals::default()).tokens_per_second, None);
+    }
+
+    #[test]
+    fn peak_memory_is_read_where_it_is_told() {
+        assert_eq!(parse_peak("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"), Some(2048 * 1024));
+        assert_eq!(parse_peak("VmHWM:\t99999999999999999 kB\n"), None);
+        assert_eq!(parse_peak("VmHWM:\n"), None);
+        assert_eq!(parse_peak(""), None);
+        #[cfg(target_os = "linux")]
+        assert!(peak_rss_bytes().unwrap() > 1 << 20);
+    }
+
+    #[test]
+    fn the_stated_version_of_burn_is_the_one_in_use() {
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains(&format!("burn = {{ version = \"={BURN_VERSION}\"")));
+    }
+}

@@ -1,0 +1,188 @@
+//! Loss and adapter gradients of one micro-batch, layer by layer.
+
+use crate::adapter::{Adapter, Dropout};
+use crate::model::gemma3::{Batch, Gemma3};
+use crate::nn::{BaseOnly, Segments, SidePath};
+use crate::text::IGNORE_INDEX;
+use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
+use burn::tensor::{Int, Tensor, TensorData};
+
+/// The tokens of one micro-batch and which of them have a loss.
+#[derive(Debug, Clone)]
+pub struct MicroBatch {
+    /// `[n]`.
+    pub input_ids: Vec<u32>,
+    /// Which rows form a sequence.
+    pub segments: Segments,
+    /// Rows whose next token is supervised.
+    pub rows: Vec<u32>,
+    /// The next token of each of those rows.
+    pub targets: Vec<u32>,
+}
+
+impl MicroBatch {
+    /// Makes a micro-batch of sequences whose labels are aligned with their ids as in Hugging Face: the loss at row `i`
+    /// is that of predicting `labels[i + 1]`, within a sequence.
+    pub fn new(input_ids: Vec<u32>, labels: &[i32], segments: Segments) -> Self {
+        let mut rows = Vec::new();
+        let mut targets = Vec::new();
+        for range in segments.ranges() {
+            for next in range.start + 1..range.end {
+                if labels[next] != IGNORE_INDEX {
+                    rows.push((next - 1) as u32);
+                    targets.push(labels[next].cast_unsigned());
+                }
+            }
+        }
+        MicroBatch { input_ids, segments, rows, targets }
+    }
+
+    /// Tokens with a loss.
+    pub fn supervised(&self) -> usize {
+        self.targets.len()
+    }
+}
+
+/// How a micro-batch is run.
+#[derive(Clone, Copy)]
+pub struct Settings<'a> {
+    /// Keep only each layer's input and run the layer again on the way back, instead of keeping what is inside it.
+    pub activation_checkpointing: bool,
+    /// The adapter's dropout.
+    pub dropout: Option<&'a dyn Dropout>,
+}
+
+/// The summed loss of a micro-batch under `side`, in nats, without gradients.
+pub fn loss(model: &Gemma3, side: &dyn SidePath, batch: &MicroBatch) -> f64 {
+    let hidden = model.hidden(&batch.input_ids, &batch.segments, side);
+    let hidden = model.norm.forward(hidden.select(0, indices(&batch.rows, model)));
+    linear_cross_entropy(&hidden, &model.lm_head, &batch.targets, None).sum
+}
+
+/// The summed loss of a micro-batch, in nats; adds `scale` times its gradient to `gradients`, which are in the order of
+/// [`Adapter::parameters`].
+///
+/// Every layer is its own small gradient graph. The graphs are walked from the last to the first, each with the gradient
+/// of the layer above; `activation_checkpointing` only decides whether a graph is kept or built again.
+pub fn accumulate(
+    model: &Gemma3,
+    adapter: &Adapter,
+    batch: &MicroBatch,
+    scale: f64,
+    settings: Settings,
+    gradients: &mut [Option<Tensor<2>>],
+) -> f64 {
+    let plan = model.batch(&batch.segments);
+    let run = |layer: usize, input: &Tensor<2>| LayerRun::new(model, adapter, layer, input, &plan, settings.dropout);
+
+    let mut x = model.embed(&batch.input_ids);
+    let mut inputs = Vec::with_capacity(model.layers.len());
+    let mut runs = Vec::new();
+    for layer in 0..model.layers.len() {
+        inputs.push(x.clone());
+        if settings.activation_checkpointing {
+            x = LayerRun::output_only(model, adapter, layer, x, &plan, settings.dropout);
+        } else {
+            let run = run(layer, &x);
+            x = run.output.clone().inner();
+            runs.push(run);
+        }
+    }
+
+    let (loss, mut upstream) = head(model, x, batch, scale);
+    for layer in (0..model.layers.len()).rev() {
+        let run = match runs.pop() {
+            Some(run) => run,
+            None => run(layer, &inputs[layer]),
+        };
+        inputs.truncate(layer);
+        match run.backward(upstream, gradients) {
+            Some(gradient) => upstream = gradient,
+            None => break,
+        }
+    }
+    loss
+}
+
+/// The loss, and its gradient with respect to the last layer's output `x` `[n, d]`.
+fn head(model: &Gemma3, x: Tensor<2>, batch: &MicroBatch, scale: f64) -> (f64, Tensor<2>) {
+    let rows = indices(&batch.rows, model);
+    let leaf = x.clone().select(0, rows.clone()).autodiff().require_grad(); // [m, d]
+    let normed = model.norm.forward(leaf.clone());
+    let Loss { sum, gradient } =
+        linear_cross_entropy(&normed.clone().inner(), &model.lm_head, &batch.targets, Some(scale));
+    let upstream = x.zeros_like();
+    let Some(gradient) = gradient else { return (sum, upstream) };
+    let mut tape = (normed * gradient).sum().backward();
+    match leaf.grad_remove(&mut tape) {
+        Some(gradient) => (sum, upstream.select_assign(0, rows, gradient, burn::tensor::IndexingUpdateOp::Add)),
+        None => (sum, upstream),
+    }
+}
+
+fn indices(rows: &[u32], model: &Gemma3) -> Tensor<1, Int> {
+    let values: Vec<i64> = rows.iter().map(|&row| i64::from(row)).collect();
+    Tensor::from_data(TensorData::new(values, [rows.len()]), &model.device)
+}
+
+/// One layer's gradient graph.
+struct LayerRun<'a> {
+    side: crate::adapter::TrainedLayer<'a>,
+    /// The layer's input as a leaf; the first layer's input needs no gradient.
+    input: Tensor<2>,
+    output: Tensor<2>,
+}
+
+impl<'a> LayerRun<'a> {
+    fn new(
+        model: &Gemma3,
+        adapter: &'a Adapter,
+        layer: usize,
+        input: &Tensor<2>,
+        plan: &Batch,
+        dropout: Option<&'a dyn Dropout>,
+    ) -> Self {
+        let input = input.clone().autodiff();
+        let input = if layer > 0 { input.require_grad() } else { input };
+        let side = adapter.track(layer, dropout);
+        let output = model.layer(layer, input.clone(), plan, &side);
+        LayerRun { side, input, output }
+    }
+
+    /// The layer's output without a graph.
+    fn output_only(
+        model: &Gemma3,
+        adapter: &Adapter,
+        layer: usize,
+        input: Tensor<2>,
+        plan: &Batch,
+        dropout: Option<&dyn Dropout>,
+    ) -> Tensor<2> {
+        match dropout {
+            None => model.layer(layer, input, plan, adapter),
+            Some(_) => model.layer(layer, input, plan, &adapter.dropping(layer, dropout)),
+        }
+    }
+
+    /// Adds the layer's parameter gradients, given the gradient of its output; returns the gradient of its input.
+    fn backward(self, upstream: Tensor<2>, gradients: &mut [Option<Tensor<2>>]) -> Option<Tensor<2>> {
+        if !self.output.is_tracked() {
+            return None;
+        }
+        // d(sum(y * g)) / dx with a constant g is the vector-Jacobian product.
+        let mut tape = (self.output * upstream).sum().backward();
+        for (index, gradient) in self.side.take_gradients(&mut tape) {
+            let slot = &mut gradients[index];
+            *slot = Some(match slot.take() {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            });
+        }
+        if self.input.is_require_grad() { self.input.grad_remove(&mut tape) } else { None }
+    }
+}
+
+/// The loss of the frozen model alone, in nats, summed over a micro-batch.
+pub fn base_loss(model: &Gemma3, batch: &MicroBatch) -> f64 {
+    loss(model, &BaseOnly, batch)
+}

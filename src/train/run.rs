@@ -1,0 +1,271 @@
+//! The training loop.
+
+use crate::adapter::Adapter;
+use crate::error::{Error, Kind, Result};
+use crate::model::gemma3::Gemma3;
+use crate::train::tensors::Tensors;
+use crate::train::backprop::MicroBatch;
+use crate::train::event::{EvalEvent, Event, Sink, StepEvent};
+use crate::train::optimizer::Optimizer;
+use crate::train::schedule::Schedule;
+use crate::train::step::{self, StepResult, StepSettings};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Steps left out in a row, for numbers that are not finite, after which a run gives up.
+const MAX_SKIPPED_IN_A_ROW: u64 = 5;
+
+/// Where a run is. With the adapter and the optimiser's state, all that resuming needs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Optimiser steps done (steps left out count).
+    pub step: u64,
+    /// The current pass over the data, from 0.
+    pub epoch: u64,
+    /// Windows of this pass that are done.
+    pub window: u64,
+    /// Steps left out because a number was not finite.
+    pub skipped: u64,
+    /// The same, since the last good step.
+    pub skipped_in_a_row: u64,
+    /// Loss of the frozen model, measured before the first step.
+    pub base_loss: Option<f64>,
+    /// The evaluation at this step is in the books.
+    pub evaluated: Option<u64>,
+    /// The best evaluation.
+    pub best: Option<Best>,
+    /// Evaluations since the best one.
+    pub evaluations_since_best: u64,
+}
+
+/// The best evaluation of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Its loss.
+    pub eval_loss: f64,
+}
+
+/// Everything that changes while training.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The adapter.
+    pub adapter: Adapter,
+    /// The optimiser.
+    pub optimizer: Optimizer,
+    /// Where the run is.
+    pub position: Position,
+    /// The adapter at the best evaluation, where it is to be kept.
+    pub best_adapter: Option<Tensors>,
+}
+
+impl State {
+    /// The state before the first step.
+    pub fn new(adapter: Adapter, optimizer: Optimizer) -> Self {
+        State { adapter, optimizer, position: Position::default(), best_adapter: None }
+    }
+}
+
+/// The steps of a run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Optimiser steps in all.
+    pub total_steps: u64,
+    /// The learning rate of each.
+    pub schedule: Schedule,
+    /// What every step has in common.
+    pub step: StepSettings,
+    /// Evaluate every so many steps, and at the end.
+    pub eval_steps: Option<u64>,
+    /// Evaluate before the first step too.
+    pub eval_on_start: bool,
+    /// Stop after this many evaluations without improvement.
+    pub early_stopping_patience: Option<u64>,
+    /// Keep the adapter of the best evaluation.
+    pub keep_best: bool,
+    /// Save every so many steps; 0 saves only when interrupted.
+    pub save_steps: u64,
+}
+
+/// The micro-batches of one optimiser step.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// Its micro-batches.
+    pub batches: Vec<MicroBatch>,
+    /// The rows in it, as `file, row`.
+    pub rows: Vec<String>,
+}
+
+/// Where windows come from.
+pub trait Windows {
+    /// Windows in a pass over the data.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    fn len(&mut self, epoch: u64) -> Result<u64>;
+
+    /// A window of a pass.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    fn window(&mut self, epoch: u64, index: u64) -> Result<Window>;
+}
+
+/// Where a run leaves what it makes.
+pub trait Outputs: Sink {
+    /// Saves a checkpoint and returns its folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn save(&mut self, state: &State) -> Result<PathBuf>;
+}
+
+/// The mean loss of an adapter over the evaluation data, and the supervised tokens it was measured on.
+pub type Evaluate<'a> = dyn Fn(&Adapter) -> Result<(f64, u64)> + 'a;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps are done.
+    Done,
+    /// The evaluation loss stopped improving.
+    StoppedEarly,
+    /// The user asked to stop; a checkpoint was saved.
+    Interrupted,
+}
+
+/// Trains until the plan is done, `stop` is set, or the evaluation loss no longer improves.
+///
+/// # Errors
+/// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite; errors of
+/// the data and of the outputs.
+pub fn run(
+    model: &Gemma3,
+    state: &mut State,
+    plan: &Plan,
+    data: &mut dyn Windows,
+    evaluate: Option<&Evaluate>,
+    outputs: &mut dyn Outputs,
+    stop: &AtomicBool,
+) -> Result<Ending> {
+    let mut saved = Some(state.position.step).filter(|&step| step > 0);
+    outputs.event(&Event::Started { step: state.position.step, total_steps: plan.total_steps })?;
+    let ending = loop {
+        let step = state.position.step;
+        if let Some(evaluate) = evaluate.filter(|_| evaluation_is_due(&state.position, plan)) {
+            let improved = evaluation(state, plan, data, evaluate, outputs)?;
+            let patience = plan.early_stopping_patience;
+            if !improved && patience.is_some_and(|p| state.position.evaluations_since_best >= p) {
+                break Ending::StoppedEarly;
+            }
+        }
+        if step >= plan.total_steps {
+            break Ending::Done;
+        }
+        let interrupted = stop.load(Ordering::SeqCst);
+        let save_is_due = plan.save_steps > 0 && step % plan.save_steps == 0;
+        if step > 0 && saved != Some(step) && (save_is_due || interrupted) {
+            let path = outputs.save(state)?;
+            outputs.event(&Event::Saved { step, path })?;
+            saved = Some(step);
+        }
+        if interrupted {
+            return Ok(Ending::Interrupted);
+        }
+        one_step(model, state, plan, data, outputs)?;
+    };
+    outputs.event(&Event::Finished { step: state.position.step })?;
+    Ok(ending)
+}
+
+fn one_step(
+    model: &Gemma3,
+    state: &mut State,
+    plan: &Plan,
+    data: &mut dyn Windows,
+    outputs: &mut dyn Outputs,
+) -> Result<()> {
+    let started = Instant::now();
+    let State { adapter, optimizer, position, .. } = state;
+    let window = data.window(position.epoch, position.window)?;
+    let learning_rate = plan.schedule.at(position.step);
+    let StepResult { loss, grad_norm, skipped } =
+        step::step(model, adapter, optimizer, &window.batches, position.step, learning_rate, &plan.step);
+
+    let tokens: u64 = window.batches.iter().map(|b| b.input_ids.len() as u64).sum();
+    let supervised_tokens: u64 = window.batches.iter().map(|b| b.supervised() as u64).sum();
+    let seconds = started.elapsed().as_secs_f64();
+    let windows = data.len(position.epoch)?;
+    position.step += 1;
+    position.window += 1;
+    let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;
+    if position.window >= windows {
+        (position.epoch, position.window) = (position.epoch + 1, 0);
+    }
+    if let Some(what) = skipped {
+        position.skipped += 1;
+        position.skipped_in_a_row += 1;
+        let why = format!("{what} is not finite");
+        outputs.event(&Event::SkippedStep { step: position.step, why, rows: window.rows.clone() })?;
+        if position.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
+            let what = format!("{what} was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a row");
+            return Err(Error::new(Kind::NonFinite, what)
+                .at(crate::error::Place::Named(format!("step {}: {}", position.step, window.rows.join("; "))))
+                .hint("lower `training.learning_rate`, or look at the rows of these steps with `data preview`"));
+        }
+    } else {
+        position.skipped_in_a_row = 0;
+    }
+    outputs.event(&Event::Step(StepEvent {
+        step: position.step,
+        epoch,
+        loss,
+        grad_norm,
+        learning_rate,
+        tokens,
+        supervised_tokens,
+        tokens_per_second: tokens as f64 / seconds.max(1e-9),
+        skipped: position.skipped,
+    }))
+}
+
+fn evaluation_is_due(position: &Position, plan: &Plan) -> bool {
+    let step = position.step;
+    if position.evaluated == Some(step) {
+        return false;
+    }
+    match step {
+        0 => plan.eval_on_start,
+        _ => step >= plan.total_steps || plan.eval_steps.is_some_and(|every| step % every == 0),
+    }
+}
+
+/// Evaluates, and says whether it was the best so far.
+fn evaluation(
+    state: &mut State,
+    plan: &Plan,
+    data: &mut dyn Windows,
+    evaluate: &Evaluate,
+    outputs: &mut dyn Outputs,
+) -> Result<bool> {
+    let (eval_loss, eval_tokens) = evaluate(&state.adapter)?;
+    let windows = data.len(state.position.epoch)?;
+    let position = &mut state.position;
+    let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;
+    let improved = position.best.is_none_or(|best| eval_loss < best.eval_loss);
+    if improved {
+        position.best = Some(Best { step: position.step, eval_loss });
+        position.evaluations_since_best = 0;
+        if plan.keep_best {
+            state.best_adapter = Some(Tensors::from_device(&state.adapter.parameters()));
+        }
+    } else {
+        position.evaluations_since_best += 1;
+    }
+    position.evaluated = Some(position.step);
+    outputs.event(&Event::Eval(EvalEvent { step: position.step, epoch, eval_loss, eval_tokens }))?;
+    Ok(improved)
+}

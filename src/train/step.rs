@@ -1,0 +1,114 @@
+//! One optimiser step: accumulate, check, clip, update.
+
+use crate::adapter::{Adapter, Dropout};
+use crate::model::gemma3::Gemma3;
+use crate::random::{Label, Rng};
+use crate::train::backprop::{self, MicroBatch, Settings};
+use crate::train::optimizer::Optimizer;
+use burn::tensor::Tensor;
+
+/// What every step of a run has in common.
+#[derive(Debug, Clone, Copy)]
+pub struct StepSettings {
+    /// Gradients are scaled down to this L2 norm over all of them; 0 leaves them alone.
+    pub max_grad_norm: f64,
+    /// Recompute layers on the way back instead of keeping their inside.
+    pub activation_checkpointing: bool,
+    /// Probability that an input of an adapter is dropped.
+    pub lora_dropout: f64,
+    /// Decides dropout.
+    pub rng: Rng,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepResult {
+    /// Mean negative log-likelihood over the window's supervised tokens before the update, in nats.
+    pub loss: f64,
+    /// L2 norm over all gradients before clipping.
+    pub grad_norm: f64,
+    /// Which number was not finite, so that the update was left out.
+    pub skipped: Option<&'static str>,
+}
+
+/// Runs one window of micro-batches and updates the adapter.
+///
+/// The loss is normalised by the supervised tokens of the whole window, so that 8 micro-batches of 1 equal 1 of 8. If the
+/// loss or a gradient is not finite the adapter and the optimiser stay as they are. `step` counts from 0.
+pub fn step(
+    model: &Gemma3,
+    adapter: &mut Adapter,
+    optimizer: &mut Optimizer,
+    window: &[MicroBatch],
+    step: u64,
+    learning_rate: f64,
+    settings: &StepSettings,
+) -> StepResult {
+    let (loss, gradients) = gradients(model, adapter, window, step, settings);
+    let grad_norm = norm(&gradients);
+    let skipped = match (loss.is_finite(), grad_norm.is_finite()) {
+        (false, _) => Some("the loss"),
+        (true, false) => Some("a gradient"),
+        (true, true) => None,
+    };
+    if skipped.is_none() {
+        let gradients = clip(gradients, grad_norm, settings.max_grad_norm);
+        let updated = optimizer.step(learning_rate, adapter.parameters(), gradients);
+        adapter.set_parameters(updated);
+    }
+    StepResult { loss, grad_norm, skipped }
+}
+
+/// The mean loss of a window and its gradients, in the order of [`Adapter::parameters`].
+pub fn gradients(
+    model: &Gemma3,
+    adapter: &Adapter,
+    window: &[MicroBatch],
+    step: u64,
+    settings: &StepSettings,
+) -> (f64, Vec<Tensor<2>>) {
+    let supervised: usize = window.iter().map(MicroBatch::supervised).sum();
+    let scale = 1.0 / supervised.max(1) as f64;
+    let parameters = adapter.parameters();
+    let mut gradients = vec![None; parameters.len()];
+    let mut loss = 0.0;
+    for (micro, batch) in (0..).zip(window) {
+        let dropout = Masks { rng: settings.rng, step, micro, p: settings.lora_dropout };
+        let dropout = (settings.lora_dropout > 0.0).then_some(&dropout as &dyn Dropout);
+        let settings = Settings { activation_checkpointing: settings.activation_checkpointing, dropout };
+        loss += backprop::accumulate(model, adapter, batch, scale, settings, &mut gradients);
+    }
+    let gradients = gradients.into_iter().zip(parameters).map(|(g, p)| g.unwrap_or_else(|| p.zeros_like())).collect();
+    (loss * scale, gradients)
+}
+
+/// L2 norm over all tensors, the sum over tensors in f64.
+pub fn norm(tensors: &[Tensor<2>]) -> f64 {
+    tensors.iter().map(|t| f64::from(t.clone().square().sum().into_scalar::<f32>())).sum::<f64>().sqrt()
+}
+
+/// Scales all gradients by one factor so that their norm is at most `max`, as PyTorch's `clip_grad_norm_` does.
+fn clip(gradients: Vec<Tensor<2>>, norm: f64, max: f64) -> Vec<Tensor<2>> {
+    const TORCH_EPSILON: f64 = 1e-6;
+    let factor = max / (norm + TORCH_EPSILON);
+    if max <= 0.0 || factor >= 1.0 {
+        return gradients;
+    }
+    gradients.into_iter().map(|g| g.mul_scalar(factor)).collect()
+}
+
+/// Dropout masks of one micro-batch, a pure function of the seed and of where they are used.
+struct Masks {
+    rng: Rng,
+    step: u64,
+    micro: u64,
+    p: f64,
+}
+
+impl Dropout for Masks {
+    fn factors(&self, site: usize, len: usize) -> Vec<f32> {
+        let labels =
+            [Label::Purpose("dropout"), Label::Step(self.step), Label::Micro(self.micro), Label::Layer(site as u64)];
+        self.rng.stream(&labels).dropout_mask(len, self.p)
+    }
+}

@@ -1,0 +1,131 @@
+//! From a tensor's stored bytes to a [`HostTensor`], on all threads and in slabs.
+
+use super::mapped::Mapped;
+use super::{HostData, HostDtype, HostTensor, wrong};
+use crate::error::{Place, Result};
+use crate::quant::QuantType;
+use half::slice::HalfFloatSliceExt;
+use half::vec::HalfBitsVecExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Elements after which the file's pages are given back: at most 32 MiB of the file are held beside the result.
+const SLAB: usize = 1 << 23;
+/// Elements that a thread takes at a time; like [`SLAB`] a multiple of every block size.
+const CHUNK: usize = 1 << 15;
+/// Elements that are unpacked to `f32` before they are narrowed; on the stack.
+const SCRATCH: usize = 1 << 12;
+
+/// A tensor in a mapped file: `bytes` is in the file and holds exactly the elements of `shape`.
+pub(super) struct Stored<'a> {
+    pub(super) name: &'a str,
+    pub(super) file: &'a Mapped,
+    pub(super) bytes: Range<usize>,
+    pub(super) of: QuantType,
+    pub(super) shape: &'a [usize],
+    /// Whether 1 is subtracted, in `f32`: GGUF files hold norms as `1 + w`.
+    pub(super) minus_one: bool,
+}
+
+impl Stored<'_> {
+    /// Reads the tensor, held as `held`; `None` as stored, with blocks as BF16.
+    ///
+    /// # Numerics
+    /// Widening is exact. Narrowing rounds to nearest, ties to even. Equal types are copied bit for bit.
+    ///
+    /// # Errors
+    /// If a finite value is too large for F16.
+    pub(super) fn read(&self, held: Option<HostDtype>) -> Result<HostTensor> {
+        let elements = self.shape.iter().product();
+        let own = match self.of {
+            QuantType::F32 => HostDtype::F32,
+            QuantType::F16 => HostDtype::F16,
+            _ => HostDtype::BF16,
+        };
+        let data = match held.unwrap_or(own) {
+            HostDtype::F32 => {
+                let mut out = vec![0f32; elements];
+                self.fill(&mut out, |bytes, out| self.widen(bytes, out))?;
+                HostData::F32(out)
+            }
+            HostDtype::BF16 => {
+                let mut out = vec![0u16; elements].reinterpret_into::<bf16>();
+                if self.of == QuantType::BF16 && !self.minus_one {
+                    self.fill(&mut out, copy)?;
+                } else {
+                    self.fill(&mut out, |bytes, out| self.narrow(bytes, out, narrow_bf16))?;
+                }
+                HostData::BF16(out)
+            }
+            HostDtype::F16 => {
+                let mut out = vec![0u16; elements].reinterpret_into::<f16>();
+                if self.of == QuantType::F16 && !self.minus_one {
+                    self.fill(&mut out, copy)?;
+                } else {
+                    self.fill(&mut out, |bytes, out| self.narrow(bytes, out, narrow_f16))?;
+                }
+                HostData::F16(out)
+            }
+        };
+        Ok(HostTensor { shape: self.shape.to_vec(), data })
+    }
+
+    /// Fills `out` slab by slab, each on all threads, giving back the file's pages behind it.
+    fn fill<T: Send>(&self, out: &mut [T], convert: impl Fn(&[u8], &mut [T]) -> Result<()> + Sync) -> Result<()> {
+        let bytes_of = |elements: usize| elements / self.of.block_size() * self.of.block_bytes();
+        let stored = self.file.bytes().get(self.bytes.clone()).unwrap_or_default();
+        let slabs = stored.chunks(bytes_of(SLAB)).zip(out.chunks_mut(SLAB));
+        let mut at = self.bytes.start;
+        for (stored, out) in slabs {
+            stored
+                .par_chunks(bytes_of(CHUNK))
+                .zip(out.par_chunks_mut(CHUNK))
+                .try_for_each(|(stored, out)| convert(stored, out))
+                .map_err(|e| e.or_at(Place::Path(self.file.path().into())))?;
+            self.file.release(at..at + stored.len());
+            at += stored.len();
+        }
+        Ok(())
+    }
+
+    fn widen(&self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+        self.of.dequantize(bytes, out)?;
+        if self.minus_one {
+            for value in out {
+                *value -= 1.0;
+            }
+        }
+        Ok(())
+    }
+
+    fn narrow<T>(&self, bytes: &[u8], out: &mut [T], narrow: impl Fn(&[f32], &mut [T]) -> bool) -> Result<()> {
+        let mut scratch = [0f32; SCRATCH];
+        let scratch_bytes = SCRATCH / self.of.block_size() * self.of.block_bytes();
+        for (bytes, out) in bytes.chunks(scratch_bytes).zip(out.chunks_mut(SCRATCH)) {
+            let scratch = &mut scratch[..out.len()];
+            self.widen(bytes, scratch)?;
+            if !narrow(scratch, out) {
+                return Err(wrong(format!("tensor `{}` has values that f16 cannot hold (beyond 65,504)", self.name))
+                    .hint("hold the weights as bf16 or f32"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn copy<T: bytemuck::Pod>(bytes: &[u8], out: &mut [T]) -> Result<()> {
+    bytemuck::cast_slice_mut(out).copy_from_slice(bytes);
+    Ok(())
+}
+
+fn narrow_bf16(values: &[f32], out: &mut [bf16]) -> bool {
+    out.convert_from_f32_slice(values);
+    true
+}
+
+/// False if a finite value became infinite.
+fn narrow_f16(values: &[f32], out: &mut [f16]) -> bool {
+    out.convert_from_f32_slice(values);
+    values.iter().zip(out).all(|(value, half)| half.is_finite() || !value.is_finite())
+}

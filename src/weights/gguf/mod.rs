@@ -1,0 +1,126 @@
+//! GGUF files (versions 2 and 3, little endian): metadata, vocabulary and tensors.
+
+mod cursor;
+mod header;
+mod value;
+mod vocabulary;
+
+pub use header::{Entry, Header, parse};
+pub use value::{Array, Value};
+pub use vocabulary::Vocabulary;
+
+use super::convert::Stored;
+use super::mapped::Mapped;
+use super::names::TensorId;
+use super::{HostDtype, HostTensor, check_shape, wrong};
+use crate::error::{Place, Result};
+use crate::quant::{QuantType, gguf_blocks::ggml_type_name};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// An open GGUF file whose header has been checked against its length.
+#[derive(Debug)]
+pub struct Gguf {
+    file: Mapped,
+    header: Header,
+    by_name: HashMap<String, usize>,
+}
+
+impl Gguf {
+    /// Maps `path` and checks its header.
+    ///
+    /// # Errors
+    /// If the file cannot be read, its header is wrong (see [`parse`]), or it is one part of a split model.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = Mapped::open(path)?;
+        let header = header::parse_file(path, file.bytes())?;
+        if let Some(parts) = header.metadata.get("split.count").and_then(Value::as_u64).filter(|&parts| parts > 1) {
+            return Err(wrong(format!("this is one of the {parts} parts of a split GGUF model"))
+                .at_path(path)
+                .hint("join the parts with llama.cpp's `llama-gguf-split --merge`, then use the joined file"));
+        }
+        let by_name = header.tensors.iter().enumerate().map(|(i, entry)| (entry.name.clone(), i)).collect();
+        Ok(Gguf { file, header, by_name })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The checked header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The metadata value of `key`, for example `gemma3.block_count`.
+    pub fn metadata(&self, key: &str) -> Option<&Value> {
+        self.header.metadata.get(key)
+    }
+
+    /// The model's architecture as the file calls it: `gemma3`.
+    pub fn architecture(&self) -> Option<&str> {
+        self.metadata("general.architecture").and_then(Value::as_str)
+    }
+
+    /// The vocabulary in the file, if it has one.
+    ///
+    /// # Errors
+    /// If it is of another kind than Gemma's, or its parts disagree.
+    pub fn vocabulary(&self) -> Result<Option<Vocabulary>> {
+        Vocabulary::read(&self.header.metadata).map_err(|e| e.or_at(Place::Path(self.path().into())))
+    }
+
+    /// The entry of the tensor `name` (a GGUF name).
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.by_name.get(name).and_then(|&i| self.header.tensors.get(i))
+    }
+
+    /// The stored bytes of a tensor of this file, for code that unpacks blocks itself.
+    pub fn bytes(&self, entry: &Entry) -> &[u8] {
+        self.file.bytes().get(entry.bytes.clone()).unwrap_or_default()
+    }
+
+    /// Reads a tensor, held as `held`; `None` as stored, with blocks as BF16.
+    ///
+    /// # Numerics
+    /// Norms, which the file holds as `1 + w`, lose their 1 in `f32`: the result is Hugging Face's `w`.
+    ///
+    /// # Errors
+    /// If it is missing, of a type that cannot be read, or has another shape than `expected`.
+    pub fn read(&self, id: &TensorId, expected: &[usize], held: Option<HostDtype>) -> Result<HostTensor> {
+        let read = || {
+            let name = id.gguf();
+            let Some(entry) = self.entry(&name) else {
+                return Err(wrong(format!("tensor `{name}` is missing"))
+                    .hint("the file is incomplete, or of another kind of model"));
+            };
+            check_shape(&name, expected, &entry.shape)?;
+            let Some(of) = QuantType::from_ggml(entry.ggml_type) else {
+                let readable: Vec<_> = QuantType::ALL.iter().map(|t| t.name()).collect();
+                return Err(wrong(format!("tensor `{name}` is stored as {}, which cannot be read", entry.type_name()))
+                    .hint(format!("use a file whose tensors are {}", readable.join(", "))));
+            };
+            let (bytes, minus_one) = (entry.bytes.clone(), id.is_norm());
+            Stored { name: &name, file: &self.file, bytes, of, shape: &entry.shape, minus_one }.read(held)
+        };
+        read().map_err(|e| e.or_at(Place::Path(self.path().into())))
+    }
+
+    /// Feeds what tells this file from another to `hasher`: the header and the first bytes of each tensor.
+    pub(super) fn fingerprint(&self, hasher: &mut blake3::Hasher) {
+        let bytes = self.file.bytes();
+        hasher.update(&bytes[..self.header.data_start.min(bytes.len())]);
+        for entry in &self.header.tensors {
+            super::source::sample(hasher, bytes, entry.bytes.clone());
+        }
+    }
+}
+
+/// The name of a tensor type, or its number where it has none.
+fn type_name(ggml_type: u32) -> String {
+    ggml_type_name(ggml_type).map_or_else(|| format!("type {ggml_type}"), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! A file mapped into memory for reading.
+
+use super::wrong;
+use crate::error::{Error, Result};
+use memmap2::Mmap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A mapped file and its path.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl Mapped {
+    /// Maps `path`.
+    ///
+    /// # Errors
+    /// If it cannot be opened, is a folder, or is a Git LFS pointer instead of the weights.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let open = || {
+            let file = File::open(path)?;
+            if file.metadata()?.is_dir() {
+                return Err(std::io::ErrorKind::IsADirectory.into());
+            }
+            // SAFETY: the map is read-only and shared. Somebody who truncates the file meanwhile ends this process with
+            // a bus error, as with every program that maps files; bytes that change are only ever numbers.
+            unsafe { Mmap::map(&file) }
+        };
+        let map = open().map_err(|e| Error::io("opening the weights", path, e))?;
+        if map.starts_with(b"version https://git-lfs") {
+            return Err(wrong("this is a Git LFS pointer, not the weights")
+                .at_path(path)
+                .hint("run `git lfs pull` in the model's folder, or download the file itself"));
+        }
+        Ok(Mapped { path: path.to_owned(), map })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Lets the system drop the pages of `range` from this process; reading them again brings them back.
+    ///
+    /// Without it a model's file would count beside its copy until the file is closed.
+    pub(super) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if !range.is_empty() && range.end <= self.map.len() {
+            // SAFETY: the range is inside the map, and dropped pages of a read-only shared map of a file are read from
+            // the file again, so no byte changes. A refusal only costs memory.
+            let _ = unsafe {
+                self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+}

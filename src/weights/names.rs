@@ -1,0 +1,380 @@
+//! The one table of tensor names: Hugging Face, GGUF and PEFT.
+//!
+//! [`TensorId`] names a tensor of the language model; every other spelling is made from it and read back into it here.
+//! Multimodal checkpoints hold the same language model under a prefix, which is [`Spelling`].
+
+use std::fmt;
+
+/// PEFT's name of the matrix that a projection's input meets first, `[r, in]`.
+pub const LORA_A: &str = "lora_A";
+/// PEFT's name of the matrix that gives the projection's output, `[out, r]`.
+pub const LORA_B: &str = "lora_B";
+/// PEFT's name of DoRA's magnitudes, `[out]`.
+pub const LORA_MAGNITUDE: &str = "lora_magnitude_vector";
+
+const PEFT_PREFIX: &str = "base_model.model.";
+
+/// A matrix of a decoder layer that an adapter can target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Projection {
+    /// Queries, `[h * e, d]`.
+    Q,
+    /// Keys, `[g * e, d]`.
+    K,
+    /// Values, `[g * e, d]`.
+    V,
+    /// Attention output, `[d, h * e]`.
+    O,
+    /// The gate of the MLP, `[f, d]`.
+    Gate,
+    /// The MLP's other input matrix, `[f, d]`.
+    Up,
+    /// The MLP's output, `[d, f]`.
+    Down,
+}
+
+/// Per projection: path in a Hugging Face layer, last part of that path, name in a GGUF block.
+const PROJECTIONS: [(Projection, &str, &str, &str); 7] = [
+    (Projection::Q, "self_attn.q_proj", "q_proj", "attn_q"),
+    (Projection::K, "self_attn.k_proj", "k_proj", "attn_k"),
+    (Projection::V, "self_attn.v_proj", "v_proj", "attn_v"),
+    (Projection::O, "self_attn.o_proj", "o_proj", "attn_output"),
+    (Projection::Gate, "mlp.gate_proj", "gate_proj", "ffn_gate"),
+    (Projection::Up, "mlp.up_proj", "up_proj", "ffn_up"),
+    (Projection::Down, "mlp.down_proj", "down_proj", "ffn_down"),
+];
+
+impl Projection {
+    /// All seven, in the order of a forward pass.
+    pub const ALL: [Projection; 7] = [
+        Projection::Q,
+        Projection::K,
+        Projection::V,
+        Projection::O,
+        Projection::Gate,
+        Projection::Up,
+        Projection::Down,
+    ];
+
+    fn names(self) -> (Projection, &'static str, &'static str, &'static str) {
+        PROJECTIONS[self as usize]
+    }
+
+    /// The path inside a Hugging Face layer: `self_attn.q_proj`.
+    pub fn hf(self) -> &'static str {
+        self.names().1
+    }
+
+    /// The module's own name, as in `target_modules`: `q_proj`.
+    pub fn short(self) -> &'static str {
+        self.names().2
+    }
+
+    /// The name inside a GGUF block: `attn_q`.
+    pub fn gguf(self) -> &'static str {
+        self.names().3
+    }
+}
+
+/// A norm of a decoder layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LayerNorm {
+    /// Before attention, `[d]`.
+    InputLayernorm,
+    /// After attention, before the residual sum, `[d]`.
+    PostAttentionLayernorm,
+    /// Before the MLP, `[d]`.
+    PreFeedforwardLayernorm,
+    /// After the MLP, before the residual sum, `[d]`.
+    PostFeedforwardLayernorm,
+    /// Over each query head, `[e]`.
+    QNorm,
+    /// Over each key head, `[e]`.
+    KNorm,
+}
+
+/// Per norm: path in a Hugging Face layer, name in a GGUF block.
+const LAYER_NORMS: [(LayerNorm, &str, &str); 6] = [
+    (LayerNorm::InputLayernorm, "input_layernorm", "attn_norm"),
+    (LayerNorm::PostAttentionLayernorm, "post_attention_layernorm", "post_attention_norm"),
+    (LayerNorm::PreFeedforwardLayernorm, "pre_feedforward_layernorm", "ffn_norm"),
+    (LayerNorm::PostFeedforwardLayernorm, "post_feedforward_layernorm", "post_ffw_norm"),
+    (LayerNorm::QNorm, "self_attn.q_norm", "attn_q_norm"),
+    (LayerNorm::KNorm, "self_attn.k_norm", "attn_k_norm"),
+];
+
+impl LayerNorm {
+    /// All six.
+    pub const ALL: [LayerNorm; 6] = [
+        LayerNorm::InputLayernorm,
+        LayerNorm::PostAttentionLayernorm,
+        LayerNorm::PreFeedforwardLayernorm,
+        LayerNorm::PostFeedforwardLayernorm,
+        LayerNorm::QNorm,
+        LayerNorm::KNorm,
+    ];
+
+    /// The path inside a Hugging Face layer: `input_layernorm`.
+    pub fn hf(self) -> &'static str {
+        LAYER_NORMS[self as usize].1
+    }
+
+    /// The name inside a GGUF block: `attn_norm`.
+    pub fn gguf(self) -> &'static str {
+        LAYER_NORMS[self as usize].2
+    }
+}
+
+/// A tensor of the language model; layers count from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TensorId {
+    /// The embedding, `[v, d]`; also the head where the two are tied.
+    EmbedTokens,
+    /// A projection of a layer.
+    Projection(usize, Projection),
+    /// A norm of a layer.
+    LayerNorm(usize, LayerNorm),
+    /// The norm after the last layer, `[d]`.
+    Norm,
+    /// The head, `[v, d]`, where it is not tied to the embedding.
+    LmHead,
+}
+
+/// Tensors outside the layers: Hugging Face name, GGUF name.
+const SINGLE: [(TensorId, &str, &str); 3] = [
+    (TensorId::EmbedTokens, "model.embed_tokens.weight", "token_embd.weight"),
+    (TensorId::Norm, "model.norm.weight", "output_norm.weight"),
+    (TensorId::LmHead, "lm_head.weight", "output.weight"),
+];
+
+impl TensorId {
+    /// The Hugging Face name in a text-only model: `model.layers.3.mlp.up_proj.weight`.
+    pub fn hf(&self) -> String {
+        match *self {
+            TensorId::Projection(layer, part) => format!("model.layers.{layer}.{}.weight", part.hf()),
+            TensorId::LayerNorm(layer, part) => format!("model.layers.{layer}.{}.weight", part.hf()),
+            single => SINGLE.iter().find(|s| s.0 == single).map(|s| s.1.to_owned()).unwrap_or_default(),
+        }
+    }
+
+    /// The GGUF name: `blk.3.ffn_up.weight`.
+    pub fn gguf(&self) -> String {
+        match *self {
+            TensorId::Projection(layer, part) => format!("blk.{layer}.{}.weight", part.gguf()),
+            TensorId::LayerNorm(layer, part) => format!("blk.{layer}.{}.weight", part.gguf()),
+            single => SINGLE.iter().find(|s| s.0 == single).map(|s| s.2.to_owned()).unwrap_or_default(),
+        }
+    }
+
+    /// Reads a text-only Hugging Face name; the inverse of [`TensorId::hf`].
+    pub fn parse_hf(name: &str) -> Option<Self> {
+        if let Some(single) = SINGLE.iter().find(|s| s.1 == name) {
+            return Some(single.0);
+        }
+        let (layer, path) = layer_and_path(name.strip_prefix("model.layers.")?)?;
+        let projection = PROJECTIONS.iter().find(|p| p.1 == path).map(|p| TensorId::Projection(layer, p.0));
+        projection.or_else(|| LAYER_NORMS.iter().find(|n| n.1 == path).map(|n| TensorId::LayerNorm(layer, n.0)))
+    }
+
+    /// Reads a GGUF name; the inverse of [`TensorId::gguf`].
+    pub fn parse_gguf(name: &str) -> Option<Self> {
+        if let Some(single) = SINGLE.iter().find(|s| s.2 == name) {
+            return Some(single.0);
+        }
+        let (layer, path) = layer_and_path(name.strip_prefix("blk.")?)?;
+        let projection = PROJECTIONS.iter().find(|p| p.3 == path).map(|p| TensorId::Projection(layer, p.0));
+        projection.or_else(|| LAYER_NORMS.iter().find(|n| n.2 == path).map(|n| TensorId::LayerNorm(layer, n.0)))
+    }
+
+    /// Whether this is a norm's weight, which GGUF files store as `1 + w`.
+    pub fn is_norm(&self) -> bool {
+        matches!(self, TensorId::Norm | TensorId::LayerNorm(..))
+    }
+}
+
+impl fmt::Display for TensorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hf())
+    }
+}
+
+/// Splits `3.mlp.up_proj.weight` into the layer and the path without `.weight`.
+fn layer_and_path(rest: &str) -> Option<(usize, &str)> {
+    let (number, path) = rest.split_once('.')?;
+    let layer: usize = number.parse().ok()?;
+    // One spelling per number: no `+3`, no `03`.
+    (layer.to_string() == number).then_some((layer, path.strip_suffix(".weight")?))
+}
+
+/// Where a Hugging Face checkpoint holds the language model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Spelling {
+    /// `model.*`, `lm_head.weight`: a text-only checkpoint.
+    Text,
+    /// `language_model.model.*`: multimodal checkpoints on the Hub.
+    LanguageModelOutside,
+    /// `model.language_model.*`, `lm_head.weight`: multimodal modules of newer transformers.
+    LanguageModelInside,
+}
+
+impl Spelling {
+    /// The three spellings.
+    pub const ALL: [Spelling; 3] = [Spelling::Text, Spelling::LanguageModelOutside, Spelling::LanguageModelInside];
+
+    /// The name of a tensor in this spelling.
+    pub fn name(self, id: &TensorId) -> String {
+        let text = id.hf();
+        match self {
+            Spelling::Text => text,
+            Spelling::LanguageModelOutside => format!("language_model.{text}"),
+            Spelling::LanguageModelInside => match text.strip_prefix("model.") {
+                Some(rest) => format!("model.language_model.{rest}"),
+                None => text,
+            },
+        }
+    }
+
+    /// Reads a name in any spelling. The head's name is common to two of them and counts as [`Spelling::Text`].
+    pub fn parse(name: &str) -> Option<(Spelling, TensorId)> {
+        if let Some(rest) = name.strip_prefix("language_model.") {
+            return TensorId::parse_hf(rest).map(|id| (Spelling::LanguageModelOutside, id));
+        }
+        if let Some(rest) = name.strip_prefix("model.language_model.") {
+            let id = TensorId::parse_hf(&format!("model.{rest}"))?;
+            return Some((Spelling::LanguageModelInside, id));
+        }
+        TensorId::parse_hf(name).map(|id| (Spelling::Text, id))
+    }
+
+    /// The spelling of a checkpoint with these tensor names, if any of them is of the language model.
+    pub fn detect<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Spelling> {
+        names.into_iter().filter_map(Spelling::parse).find(|(_, id)| *id != TensorId::LmHead).map(|found| found.0)
+    }
+}
+
+/// The key of an adapter's tensor in `adapter_model.safetensors`, as PEFT writes it; `part` is [`LORA_A`], [`LORA_B`]
+/// or [`LORA_MAGNITUDE`].
+pub fn peft_key(multimodal: bool, layer: usize, projection: Projection, part: &str) -> String {
+    let language_model = if multimodal { "language_model." } else { "" };
+    let weight = if part == LORA_MAGNITUDE { "" } else { ".weight" };
+    format!("{PEFT_PREFIX}model.{language_model}layers.{layer}.{}.{part}{weight}", projection.hf())
+}
+
+/// Reads an adapter's key in any spelling of the model, with or without an adapter's name (`lora_A.default.weight`).
+pub fn parse_peft_key(key: &str) -> Option<(Spelling, usize, Projection, &'static str)> {
+    let path = key.strip_prefix(PEFT_PREFIX)?;
+    let (part, module) = [LORA_A, LORA_B, LORA_MAGNITUDE].into_iter().find_map(|part| {
+        let (module, rest) = path.rsplit_once(part)?;
+        let known = matches!(rest, ".weight" | ".default.weight") || (part == LORA_MAGNITUDE && rest.is_empty());
+        known.then_some((part, module.strip_suffix('.')?))
+    })?;
+    match Spelling::parse(&format!("{module}.weight"))? {
+        (spelling, TensorId::Projection(layer, projection)) => Some((spelling, layer, projection, part)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn all(layers: &[usize]) -> Vec<TensorId> {
+        let mut ids = vec![TensorId::EmbedTokens, TensorId::Norm, TensorId::LmHead];
+        for &layer in layers {
+            ids.extend(Projection::ALL.map(|p| TensorId::Projection(layer, p)));
+            ids.extend(LayerNorm::ALL.map(|n| TensorId::LayerNorm(layer, n)));
+        }
+        ids
+    }
+
+    #[test]
+    fn names_and_ids_are_in_bijection() {
+        let ids = all(&[0, 1, 10, 61, usize::MAX]);
+        for id in &ids {
+            assert_eq!(TensorId::parse_hf(&id.hf()), Some(*id));
+            assert_eq!(TensorId::parse_gguf(&id.gguf()), Some(*id));
+            for spelling in Spelling::ALL {
+                let (found, back) = Spelling::parse(&spelling.name(id)).unwrap();
+                assert_eq!(back, *id);
+                assert!(found == spelling || *id == TensorId::LmHead);
+            }
+        }
+        assert_eq!(ids.iter().map(TensorId::hf).collect::<HashSet<_>>().len(), ids.len());
+        assert_eq!(ids.iter().map(TensorId::gguf).collect::<HashSet<_>>().len(), ids.len());
+    }
+
+    #[test]
+    fn the_tables_are_in_the_order_of_their_enums() {
+        assert_eq!(PROJECTIONS.map(|p| p.0), Projection::ALL);
+        assert_eq!(LAYER_NORMS.map(|n| n.0), LayerNorm::ALL);
+        for (projection, hf, short, _) in PROJECTIONS {
+            assert_eq!((projection.hf(), projection.short()), (hf, short));
+            assert!(hf.ends_with(&format!(".{short}")));
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_published_files() {
+        let up = TensorId::Projection(3, Projection::Up);
+        assert_eq!(up.hf(), "model.layers.3.mlp.up_proj.weight");
+        assert_eq!(up.gguf(), "blk.3.ffn_up.weight");
+        let pre = TensorId::LayerNorm(0, LayerNorm::PreFeedforwardLayernorm);
+        assert_eq!(
+            (pre.hf().as_str(), pre.gguf().as_str()),
+            ("model.layers.0.pre_feedforward_layernorm.weight", "blk.0.ffn_norm.weight",)
+        );
+        assert_eq!(Spelling::LanguageModelOutside.name(&TensorId::LmHead), "language_model.lm_head.weight");
+        assert_eq!(Spelling::LanguageModelInside.name(&TensorId::LmHead), "lm_head.weight");
+    }
+
+    #[test]
+    fn look_alikes_are_not_names() {
+        for name in [
+            "model.layers.03.mlp.up_proj.weight",
+            "model.layers.+3.mlp.up_proj.weight",
+            "model.layers.99999999999999999999.mlp.up_proj.weight",
+            "model.layers.3.mlp.up_proj.bias",
+            "model.layers.3.mlp.up_proj",
+            "model.layers.mlp.up_proj.weight",
+            "model.vision_tower.encoder.layers.3.mlp.fc1.weight",
+            "",
+        ] {
+            assert_eq!(Spelling::parse(name), None, "{name}");
+        }
+        assert_eq!(TensorId::parse_gguf("blk.3.attn_norm_2.weight"), None);
+    }
+
+    #[test]
+    fn the_spelling_is_detected_among_other_towers() {
+        let vision = "vision_tower.vision_model.encoder.layers.0.layer_norm1.weight";
+        let embed = Spelling::LanguageModelOutside.name(&TensorId::EmbedTokens);
+        assert_eq!(Spelling::detect([vision, &embed]), Some(Spelling::LanguageModelOutside));
+        let head_first = ["lm_head.weight", "model.language_model.norm.weight"];
+        assert_eq!(Spelling::detect(head_first), Some(Spelling::LanguageModelInside));
+        assert_eq!(Spelling::detect([vision]), None);
+    }
+
+    #[test]
+    fn adapter_keys_are_those_of_peft() {
+        let key = peft_key(false, 0, Projection::Q, LORA_A);
+        assert_eq!(key, "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
+        let key = peft_key(true, 12, Projection::Down, LORA_B);
+        assert_eq!(key, "base_model.model.model.language_model.layers.12.mlp.down_proj.lora_B.weight");
+        let key = peft_key(false, 0, Projection::Q, LORA_MAGNITUDE);
+        assert_eq!(key, "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector");
+        for (multimodal, spelling) in [(false, Spelling::Text), (true, Spelling::LanguageModelInside)] {
+            for projection in Projection::ALL {
+                for part in [LORA_A, LORA_B, LORA_MAGNITUDE] {
+                    let key = peft_key(multimodal, 7, projection, part);
+                    assert_eq!(parse_peft_key(&key), Some((spelling, 7, projection, part)), "{key}");
+                }
+            }
+        }
+        let older = "base_model.model.language_model.model.layers.1.mlp.up_proj.lora_A.default.weight";
+        assert_eq!(parse_peft_key(older), Some((Spelling::LanguageModelOutside, 1, Projection::Up, LORA_A)));
+        assert_eq!(parse_peft_key("base_model.model.model.layers.0.input_layernorm.lora_A.weight"), None);
+        assert_eq!(parse_peft_key("base_model.model.lm_head.lora_A.weight"), None);
+        assert_eq!(parse_peft_key("lora_A.weight"), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! What is fuzzed: readers of files that others made. Each takes any bytes, must not panic, and what it accepts must
+//! survive being written and read again.
+
+use gemma_tune::adapter::peft::AdapterConfig;
+use gemma_tune::adapter::target::{matcher, select};
+use gemma_tune::weights::gguf::{self, Vocabulary};
+use gemma_tune::weights::{safetensors_file, safetensors_index};
+use gemma_tune::{recipe, weights};
+use std::path::Path;
+
+/// One reader; says whether it accepted the bytes.
+pub type Target = fn(&[u8]) -> bool;
+
+/// Every reader, by the name of its fuzz target and of its folder of seeds.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("safetensors_header", safetensors_header),
+    ("safetensors_index", safetensors_index),
+    ("gguf", gguf),
+    ("recipe", recipe),
+    ("adapter_config", adapter_config),
+];
+
+/// A safetensors file: accepted tensors lie inside it and are as long as their shapes say.
+pub fn safetensors_header(bytes: &[u8]) -> bool {
+    let Ok(header) = safetensors_file::parse(bytes) else { return false };
+    for entry in header.tensors {
+        let elements: usize = entry.shape.iter().product();
+        assert_eq!(bytes[entry.bytes].len() * 8, elements * entry.dtype.bitsize());
+        let _ = weights::names::Spelling::parse(&entry.name);
+        let _ = weights::names::parse_peft_key(&entry.name);
+    }
+    true
+}
+
+/// The index of a sharded model.
+pub fn safetensors_index(bytes: &[u8]) -> bool {
+    let Ok(index) = safetensors_index::parse(bytes) else { return false };
+    assert!(index.shards().iter().all(|shard| Path::new(shard).components().count() == 1));
+    true
+}
+
+/// A GGUF file, its vocabulary, and where its tensors are.
+pub fn gguf(bytes: &[u8]) -> bool {
+    let Ok(header) = gguf::parse(bytes) else { return false };
+    let _ = Vocabulary::read(&header.metadata);
+    for entry in &header.tensors {
+        assert!(bytes.get(entry.bytes.clone()).is_some());
+        let _ = weights::names::TensorId::parse_gguf(&entry.name);
+    }
+    true
+}
+
+/// A recipe; what is accepted means the same after it was written out in full.
+pub fn recipe(bytes: &[u8]) -> bool {
+    // A recipe that names other files would read them from disk.
+    if bytes.windows(7).any(|window| window == b"extends") {
+        return false;
+    }
+    let path = Path::new("recipe.yaml");
+    let Ok(recipe) = recipe::parse(path, bytes.to_vec(), &[]) else { return false };
+    let again = recipe::parse(path, recipe.to_yaml().into_bytes(), &[]);
+    assert_eq!(again.expect("a resolved recipe is a recipe"), recipe);
+    true
+}
+
+/// `adapter_config.json`; what is accepted means the same after it was written again.
+pub fn adapter_config(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let path = Path::new("adapter_config.json");
+    let Ok((config, _)) = AdapterConfig::parse(text, path) else { return false };
+    let again = AdapterConfig::parse(&config.to_json(), path);
+    assert_eq!(again.expect("a written configuration is one").0, config);
+    let paths: Vec<String> = (0..2).map(|layer| format!("model.layers.{layer}.self_attn.q_proj")).collect();
+    let chosen = select(&paths, &config.target_modules, &config.exclude_modules);
+    if let (Ok(chosen), Ok(matches)) = (chosen, matcher(&config.target_modules, &config.exclude_modules)) {
+        assert!(chosen.indices.iter().all(|&i| matches(&paths[i])));
+    }
+    let patterns = config.patterns().expect("checked when it was read");
+    let _ = patterns.scaling(&paths[0]);
+    true
+}
