@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::slice;
 
 /// Counts changes of this room that change ids or labels, so that caches made before them are not used.
 const VERSION: u32 = 1;
@@ -87,10 +88,11 @@ impl Encoder {
             )
             .hint("`data.train_on: all` trains on every token"));
         }
+        let whole = 0..text.len();
         let spans = match self.train_on {
             TrainOn::Assistant => &spans[..],
             TrainOn::LastAssistant => &spans[spans.len().saturating_sub(1)..],
-            TrainOn::All => &[0..text.len()],
+            TrainOn::All => slice::from_ref(&whole),
         };
         self.label(&text, spans)
     }
@@ -149,7 +151,7 @@ impl Encoder {
         }
         let mut whole = self.begin(text)?;
         self.end(&mut whole, text)?;
-        self.label(&whole, &[0..whole.len()])
+        self.label(&whole, slice::from_ref(&(0..whole.len())))
     }
 
     /// A row that is tokenised already; without labels all of it has a loss.
@@ -271,7 +273,7 @@ impl Encoder {
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let limit = self.vocab_size.unwrap_or(i32::MAX as usize);
+        let limit = self.vocab_size.map_or(i32::MAX as usize, |n| n.min(i32::MAX as usize)); // labels are i32
         let Some(&id) = ids.iter().find(|&&id| id as usize >= limit) else { return Ok(()) };
         let name = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token(id));
         let name = name.map(|name| format!(" `{name}`")).unwrap_or_default();
