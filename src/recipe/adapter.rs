@@ -1,9 +1,10 @@
 //! `adapter`: the LoRA that is trained.
 
-use super::diagnose::{Diagnosis, Section};
+use super::diagnose::Diagnosis;
 use super::kinds::{FromNode, mismatch, not_a_word};
 use super::raw::{Node, Plain, Shape, plain};
 use super::rules::{Verdict, not_empty};
+use super::section::Section;
 use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
@@ -107,15 +108,15 @@ fn targets(targets: &TargetModules) -> Verdict {
     }
 }
 
-fn no_blank_names(names: &Vec<String>) -> Verdict {
-    names.iter().any(|name| name.trim().is_empty()).then(|| ("must not have an empty name".into(), None))
+fn no_blank_names(names: &impl AsRef<[String]>) -> Verdict {
+    names.as_ref().iter().any(|name| name.trim().is_empty()).then(|| ("must not have an empty name".into(), None))
 }
 
 impl FromNode for TargetModules {
     fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
         match &node.shape {
             Shape::List(_) => Vec::from_node(node, path, diagnosis).map(TargetModules::Names),
-            Shape::Scalar { text, .. } if text == "all-linear" => Some(TargetModules::AllLinear),
+            Shape::Scalar { text, .. } if text.eq_ignore_ascii_case("all-linear") => Some(TargetModules::AllLinear),
             Shape::Scalar { .. } => String::from_node(node, path, diagnosis).map(TargetModules::Regex),
             Shape::Map(_) => mismatch(node, path, "a list of names, `all-linear` or a regex", None, diagnosis),
         }

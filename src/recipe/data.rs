@@ -1,9 +1,10 @@
 //! `data`: the rows that are learnt from.
 
-use super::diagnose::{Diagnosis, Section};
+use super::diagnose::Diagnosis;
 use super::kinds::{FromNode, mismatch};
 use super::raw::{Node, Shape};
 use super::rules::{Verdict, not_blank};
+use super::section::Section;
 use crate::data::options::{OnBadRow, OnLong, RowFormat};
 use crate::text::TrainOn;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

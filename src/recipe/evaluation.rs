@@ -1,6 +1,6 @@
 //! `evaluation`: measuring on held-out rows while training.
 
-use super::diagnose::Section;
+use super::section::Section;
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -1,8 +1,8 @@
 //! What the user typed, checked (every problem at once), and made explicit.
 //!
 //! ```text
-//! bytes --yaml--> Node (raw) --layers--> one Node --diagnose, kinds--> sections --resolve--> Recipe
-//!                                        (extends, --set)
+//! bytes --yaml--> Node (raw) --layers--> one Node --section, kinds--> sections --resolve--> Recipe
+//!                            extends, --set       problems go to the one Diagnosis
 //! ```
 //!
 //! A section's file has its struct, whose comments become the JSON Schema's descriptions, and below it one `read` with a line
@@ -21,6 +21,7 @@ mod raw;
 mod resolve;
 mod rules;
 mod schema;
+mod section;
 mod suggest;
 mod training;
 mod yaml;
@@ -36,7 +37,7 @@ pub use output::{Output, Sink};
 pub use schema::schema;
 pub use training::{AutoBool, Optimizer, Scheduler, Training};
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use diagnose::Diagnosis;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -77,10 +78,13 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
 pub fn parse(path: &Path, bytes: Vec<u8>, overrides: &[String]) -> Result<Recipe> {
     let mut diagnosis = Diagnosis::default();
     // Without all the texts, keys would be called missing that are not.
-    let recipe = layers::stack(path, bytes, overrides, &mut diagnosis)
-        .map(|root| Recipe::resolve(Some(&root), &mut diagnosis))
-        .unwrap_or_else(|| Recipe::resolve(None, &mut Diagnosis::default()));
-    diagnosis.into_error().map_or(Ok(recipe), Err)
+    let root = layers::stack(path, bytes, overrides, &mut diagnosis);
+    let recipe = root.map(|root| Recipe::resolve(Some(&root), &mut diagnosis));
+    match (recipe, diagnosis.into_error()) {
+        (Some(recipe), None) => Ok(recipe),
+        (_, Some(error)) => Err(error),
+        (None, None) => Err(Error::new(Kind::Recipe, "the recipe cannot be read").at_path(path)),
+    }
 }
 
 /// Checks a recipe as [`load`] does.

@@ -1,7 +1,7 @@
 //! `model`: what is fine-tuned and how its frozen weights are held.
 
-use super::diagnose::Section;
 use super::rules::{not_blank, supported};
+use super::section::Section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Model {
     /// The base model: a Hub id (`google/gemma-3-1b-it`, with `@revision` if need be), a local folder, or a `.gguf` file.
     pub base: String,
-    /// How frozen weights are held: `auto` takes bf16 on a GPU and what is stored elsewhere. The arithmetic is f32 either way.
+    /// How frozen weights are held: `auto` keeps what is stored, and bf16 for a quantised file. The arithmetic is f32.
     pub dtype: Dtype,
     /// How the frozen projections are compressed.
     pub quantization: Quantization,
@@ -23,7 +23,7 @@ pub struct Model {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// What suits the device and the stored weights.
+    /// As stored; bf16 for a quantised file.
     Auto,
     /// bfloat16, 2 bytes.
     Bf16,

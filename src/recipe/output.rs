@@ -1,7 +1,7 @@
 //! `output`: what a run leaves behind, and where.
 
-use super::diagnose::Section;
 use super::rules::{Verdict, not_empty};
+use super::section::Section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -47,11 +47,12 @@ impl Output {
     }
 }
 
-fn each_once(sinks: &Vec<Sink>) -> Verdict {
+fn each_once(sinks: &impl AsRef<[Sink]>) -> Verdict {
+    let sinks = sinks.as_ref();
     let twice = sinks.iter().enumerate().any(|(i, sink)| sinks[..i].contains(sink));
     twice.then(|| ("must not name a sink twice".into(), None))
 }
 
-fn not_yet(_: &String) -> Verdict {
+fn not_yet<T>(_: &T) -> Verdict {
     Some(("must be left out for now".into(), Some("uploading is not supported yet by this version".into())))
 }

@@ -95,7 +95,7 @@ impl Origin {
         let Origin::File { text, .. } = self else { return None };
         let line: Vec<char> = text.lines().nth(mark.line - 1)?.chars().collect();
         let start = (mark.column - 1).min(line.len());
-        let first = if start < EXCERPT_CHARS / 2 { 0 } else { start - EXCERPT_CHARS / 2 };
+        let first = start.saturating_sub(EXCERPT_CHARS / 2);
         let last = line.len().min(first + EXCERPT_CHARS);
         // What a terminal would act upon is not for showing.
         let shown: String =

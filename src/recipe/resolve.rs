@@ -1,7 +1,8 @@
 //! Nodes to a whole recipe, and the rules between keys.
 
-use super::diagnose::{Diagnosis, Section};
+use super::diagnose::Diagnosis;
 use super::raw::Node;
+use super::section::Section;
 use super::{Adapter, Data, Evaluation, Model, Optimizer, Output, Recipe, Training};
 
 impl Recipe {
@@ -32,7 +33,7 @@ fn one_source_of_eval_rows(recipe: &Recipe, diagnosis: &mut Diagnosis) {
         && *eval_fraction > 0.0
     {
         let what = "`data.eval_fraction` and `data.eval` both say where evaluation rows come from";
-        diagnosis.wrong("data.eval_fraction", &mark, what, Some("keep one of them".into()));
+        diagnosis.wrong("data.eval_fraction", &mark, what, Some("keep one, or set this one to 0".into()));
     }
 }
 
@@ -68,7 +69,7 @@ fn one_length_of_warmup(recipe: &Recipe, diagnosis: &mut Diagnosis) {
         && *warmup_ratio > 0.0
     {
         let what = "`training.warmup_ratio` and `training.warmup_steps` both say how long to warm up";
-        diagnosis.wrong("training.warmup_ratio", &mark, what, Some("keep one of them".into()));
+        diagnosis.wrong("training.warmup_ratio", &mark, what, Some("keep one, or set this one to 0".into()));
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::Recipe;
 use super::data::Draft;
-use super::diagnose::{Diagnosis, Known, Section};
+use super::diagnose::{Diagnosis, Known};
 use super::layers::EXTENDS;
+use super::section::Section;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 

@@ -1,8 +1,9 @@
 //! `training`: how long, how fast, and with what the adapter is trained.
 
-use super::diagnose::{Diagnosis, Section};
+use super::diagnose::Diagnosis;
 use super::kinds::{FromNode, not_a_word};
 use super::raw::{Node, Plain, Shape, plain};
+use super::section::Section;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
@@ -11,7 +12,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 /// More sequences than this in one pass, or passes in one step, are a slip of the pen.
 const MAX_BATCH: usize = 1 << 16;
 /// The share of the steps for warming up when neither `warmup_ratio` nor `warmup_steps` is given.
-pub(super) const WARMUP_RATIO: f64 = 0.03;
+const WARMUP_RATIO: f64 = 0.03;
 /// More epochs than this are a slip of the pen; steps can then be counted without overflow.
 const MAX_EPOCHS: f64 = 1e6;
 /// The most steps; a number that floats still count one by one.
@@ -51,7 +52,7 @@ pub struct Training {
     pub warmup_ratio: f64,
     /// The steps in which the learning rate grows from 0; instead of `warmup_ratio`.
     pub warmup_steps: Option<u64>,
-    /// Computes each layer twice instead of keeping its intermediates: less memory, more time. `auto` does so where memory is short.
+    /// Computes each layer twice instead of keeping its intermediates: less memory, more time; `auto` if memory is short.
     pub activation_checkpointing: AutoBool,
     /// Decides everything random: the adapter's start, the order of rows, dropout.
     pub seed: u64,

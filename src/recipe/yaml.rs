@@ -185,8 +185,8 @@ fn syntax_hint(text: &str, mark: &Mark, info: &str) -> Option<String> {
         "a quote is not closed"
     } else if info.contains("block mapping") {
         "keys of one section start in the same column"
-    } else if info.contains("simple key") {
-        "a key is followed by `:` and a space"
+    } else if info.contains("simple key") || info.contains("mapping values") {
+        "each key needs `:` and a space after it, in the line above too"
     } else {
         return None;
     };
@@ -250,11 +250,19 @@ fn flow(value: &Value, text: &mut String) {
     match value {
         Value::Null => text.push_str("null"),
         Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),
-        Value::Number(number) => text.push_str(&number.to_string()),
+        Value::Number(number) => text.push_str(&number_of_every_yaml(&number.to_string())),
         Value::String(string) => scalar(string, text),
         Value::Array(items) => list('[', ']', text, &mut items.iter().map(|item| (None, item))),
         Value::Object(entries) => list('{', '}', text, &mut entries.iter().map(|(key, item)| (Some(key), item))),
     }
+}
+
+/// A number as YAML 1.1 reads it too: an exponent needs a point before and a sign after (`1.0e-8`).
+fn number_of_every_yaml(number: &str) -> String {
+    let Some((mantissa, exponent)) = number.split_once('e') else { return number.to_owned() };
+    let point = if mantissa.contains('.') { "" } else { ".0" };
+    let sign = if exponent.starts_with(['-', '+']) { "" } else { "+" };
+    format!("{mantissa}{point}e{sign}{exponent}")
 }
 
 /// Writes a string: bare where no reader could take it for anything else, otherwise in double quotes.

@@ -9,7 +9,7 @@ error: `training.warmup_ratio` and `training.warmup_steps` both say how long to 
   --> recipe.yaml:6:17
   6 |   warmup_ratio: 0.1
     |                 ^^^
-  hint: keep one of them
+  hint: keep one, or set this one to 0
 "##);
 }
 
@@ -20,7 +20,7 @@ error: `data.eval_fraction` and `data.eval` both say where evaluation rows come 
   --> recipe.yaml:6:18
   6 |   eval_fraction: 0.1
     |                  ^^^
-  hint: keep one of them
+  hint: keep one, or set this one to 0
 "##);
 }
 

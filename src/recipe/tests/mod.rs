@@ -83,7 +83,7 @@ training:
   learning_rate: 0.0002
   adam_beta1: 0.9
   adam_beta2: 0.999
-  adam_epsilon: 1e-8
+  adam_epsilon: 1.0e-8
   sgd_momentum: 0.0
   weight_decay: 0.0
   max_grad_norm: 1.0

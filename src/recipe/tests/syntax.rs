@@ -53,6 +53,14 @@ error: this is not valid YAML: mapping values are not allowed in this context
   --> recipe.yaml:3:8
   3 |   dtype: bf16
     |        ^
+  hint: each key needs `:` and a space after it, in the line above too
+"##);
+    assert_snapshot!(wrong_after("adapter:\n  r:16\n"), @r##"
+error: `adapter` must be keys and values, found `r:16`
+  --> recipe.yaml:5:3
+  5 |   r:16
+    |   ^^^^
+  hint: each key needs `:` and a space after it
 "##);
 }
 
