@@ -1,6 +1,6 @@
 //! Which keys of a PEFT `adapter_config.json` change numbers in ways that this program does not compute.
 
-use super::config::short;
+use super::keys::short;
 use crate::error::{Error, Kind};
 use serde_json::{Map, Value};
 
