@@ -129,4 +129,3 @@ fn logits(model: &Gemma3, hidden: Tensor<2>) -> Vec<Vec<f32>> {
     let logits: Vec<f32> = model.logits(hidden).into_data().iter::<f32>().collect();
     logits.chunks(words).map(<[f32]>::to_vec).collect()
 }
-

@@ -1,8 +1,8 @@
 //! What a model thinks of given text.
 
 use crate::model::gemma3::Gemma3;
-use crate::nn::{Segments, SidePath};
 use crate::nn::cross_entropy::token_nll;
+use crate::nn::{Segments, SidePath};
 use burn::tensor::Tensor;
 
 /// The hidden states of one sequence, normalised and ready for the head, `[s, d]`.

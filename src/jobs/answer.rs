@@ -93,12 +93,7 @@ pub fn conversation(row: &Map<String, Value>) -> Result<Conversation> {
 ///
 /// # Errors
 /// When the model has no tokenizer, or a prompt cannot be rendered: before anything is generated.
-pub fn answer(
-    tuned: &Tuned,
-    prompts: &[Prompt],
-    settings: &Settings,
-    progress: &dyn Progress,
-) -> Result<Vec<Answer>> {
+pub fn answer(tuned: &Tuned, prompts: &[Prompt], settings: &Settings, progress: &dyn Progress) -> Result<Vec<Answer>> {
     let tokenizer = tokenizer(tuned)?;
     let encoded: Vec<Vec<u32>> =
         prompts.iter().map(|prompt| encode(tuned, prompt, settings.raw)).collect::<Result<_>>()?;

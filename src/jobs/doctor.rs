@@ -40,7 +40,9 @@ pub fn examine(name: &str) -> Result<Report> {
     let gradient_error = self_check(&compute.device);
     if gradient_error.is_nan() || gradient_error > TOLERANCE {
         let what = format!("`{}` computes wrong gradients: relative error {gradient_error:.1e}", compute.name);
-        return Err(Error::new(Kind::Device, what).hint("use `--device cpu`, and report this with your driver's version"));
+        return Err(
+            Error::new(Kind::Device, what).hint("use `--device cpu`, and report this with your driver's version")
+        );
     }
     let hub = cfg!(feature = "hub").then_some("hub");
     Ok(Report {

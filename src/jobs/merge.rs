@@ -15,13 +15,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// When either cannot be read, they do not fit, or the folder cannot be written.
-pub fn merge(
-    model: &str,
-    adapter: &Path,
-    output: &Path,
-    dtype: HostDtype,
-    progress: &dyn Progress,
-) -> Result<Merged> {
+pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progress: &dyn Progress) -> Result<Merged> {
     folder::may_write(output, folder::Existing::Refuse)?;
     let base = Base::open(model, progress)?;
     let adapter = PeftAdapter::read(adapter, &module_shapes(&sites(&base.config)))?;
@@ -40,8 +34,7 @@ pub fn merge(
         ModelFiles::Gguf { .. } => {
             publish::tokenizer_files(&base, into)?;
             let config = &base.config;
-            let text =
-                companions::generation_config(config.bos_token_id, &config.eos_token_ids, config.pad_token_id);
+            let text = companions::generation_config(config.bos_token_id, &config.eos_token_ids, config.pad_token_id);
             crate::atomic::write(&into.join("generation_config.json"), text.as_bytes())
         }
     };

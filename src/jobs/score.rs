@@ -42,12 +42,7 @@ impl Input {
 ///
 /// # Errors
 /// When a row cannot be encoded, or the logits cannot be written.
-pub fn score(
-    tuned: &Tuned,
-    rows: &[Input],
-    logits: Option<&Path>,
-    progress: &dyn Progress,
-) -> Result<Vec<Value>> {
+pub fn score(tuned: &Tuned, rows: &[Input], logits: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Value>> {
     let encode = |input: &Input| {
         let encoded = Encode::encode(&tuned.base.encoder, &input.row).map_err(|e| e.or_at(input.place.clone()))?;
         if encoded.input_ids.is_empty() {

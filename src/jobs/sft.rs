@@ -278,7 +278,8 @@ fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> 
     let sections = serde_json::to_value(recipe)
         .map_err(|e| Error::new(Kind::Run, format!("the recipe cannot be written: {e}")).caused_by(e))?;
     let sections = sections.as_object().into_iter().flatten().filter(|(section, _)| *section != "output");
-    let keys = sections.flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)));
+    let keys =
+        sections.flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)));
     // One entry a key, so that a refusal can name it.
     let run = keys.fold(Fingerprint::new(), |run, (section, (key, value))| {
         run.with(format!("{section}.{key}"), blake3::hash(value.to_string().as_bytes()).to_hex().to_string())
@@ -295,13 +296,7 @@ fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> 
 }
 
 /// What will be trained, in a few lines.
-fn describe_run(
-    adapter: &AdapterPlan,
-    data: &Data,
-    plan: &Plan,
-    estimate: &Estimate,
-    compute: &Compute,
-) -> String {
+fn describe_run(adapter: &AdapterPlan, data: &Data, plan: &Plan, estimate: &Estimate, compute: &Compute) -> String {
     let kinds = adapter.selection.kinds.iter().filter(|k| k.matched > 0);
     let kinds: Vec<String> = kinds.map(|k| format!("{} x {}", k.kind, k.matched)).collect();
     let stats = data.train.stats();

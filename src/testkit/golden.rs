@@ -22,7 +22,11 @@ impl Golden {
         let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("golden {}: {e}", path.display()));
         let tensors = file.tensors().into_iter().map(|(name, view)| {
             let values = match view.dtype() {
-                Dtype::F32 => view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
+                Dtype::F32 => view
+                    .data()
+                    .chunks_exact(4)
+                    .map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+                    .collect(),
                 Dtype::I64 => view
                     .data()
                     .chunks_exact(8)

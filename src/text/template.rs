@@ -1,13 +1,13 @@
 //! The chat template of a model: where it is found, and that ours agrees with it.
 
 use super::conversation::{Conversation, Role};
-use crate::weights::gguf::Vocabulary;
 use super::jinja::Jinja;
 use super::render::{self, Rendered};
 use super::tokenizer::{read_config, token_name};
 use super::tools;
 use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
+use crate::weights::gguf::Vocabulary;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;

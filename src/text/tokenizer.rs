@@ -1,9 +1,9 @@
 //! Text to ids and back, exactly as Hugging Face's tokenizer does it.
 
-use crate::weights::gguf::Vocabulary;
 use super::stream::TokenStream;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
+use crate::weights::gguf::Vocabulary;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::ops::Range;

@@ -2,9 +2,9 @@
 
 use crate::adapter::{Adapter, Dropout};
 use crate::model::gemma3::{Batch, Gemma3};
+use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
 use crate::nn::{BaseOnly, Segments, SidePath};
 use crate::text::IGNORE_INDEX;
-use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
 use burn::tensor::{Int, Tensor, TensorData};
 
 /// The tokens of one micro-batch and which of them have a loss.

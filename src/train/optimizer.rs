@@ -75,7 +75,12 @@ impl Optimizer {
     }
 
     /// Returns the updated parameters.
-    pub fn step(&mut self, learning_rate: f64, parameters: Vec<Tensor<2>>, gradients: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    pub fn step(
+        &mut self,
+        learning_rate: f64,
+        parameters: Vec<Tensor<2>>,
+        gradients: Vec<Tensor<2>>,
+    ) -> Vec<Tensor<2>> {
         self.updates += 1;
         if self.state.is_empty() {
             let slots = self.rule.slots();
@@ -105,11 +110,8 @@ fn update(
             parameter - first.clone().mul_scalar(learning_rate / correction1) / denominator
         }
         (Rule::Sgd { momentum, weight_decay }, state) => {
-            let gradient = if weight_decay == 0.0 {
-                gradient
-            } else {
-                gradient + parameter.clone().mul_scalar(weight_decay)
-            };
+            let gradient =
+                if weight_decay == 0.0 { gradient } else { gradient + parameter.clone().mul_scalar(weight_decay) };
             let direction = match state {
                 [velocity] => {
                     *velocity = velocity.clone().mul_scalar(momentum) + gradient;

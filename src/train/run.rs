@@ -3,12 +3,12 @@
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
 use crate::model::gemma3::Gemma3;
-use crate::train::tensors::Tensors;
 use crate::train::backprop::MicroBatch;
 use crate::train::event::{EvalEvent, Event, Sink, StepEvent};
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
 use crate::train::step::{self, StepResult, StepSettings};
+use crate::train::tensors::Tensors;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

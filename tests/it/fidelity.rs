@@ -119,8 +119,7 @@ fn losses_equal_the_reference() {
 fn gradients_equal_the_reference() {
     for name in CASES {
         let case = case(name);
-        let (loss, gradients) =
-            step::gradients(&case.model, &case.adapter, &[batch(&case.rows)], 0, &settings(true));
+        let (loss, gradients) = step::gradients(&case.model, &case.adapter, &[batch(&case.rows)], 0, &settings(true));
         let expected = case.golden.values("lora.loss")[0];
         assert!((loss - expected).abs() <= 1e-5 * expected, "{name}: {loss} {expected}");
         let kinds: &[&str] = match name {
@@ -182,7 +181,8 @@ fn cached_decoding_equals_the_whole_sequence() {
     let mut at = 0;
     while at < 24 {
         let new = if at == 0 { 5 } else { 1 };
-        let takes: Vec<&[u32]> = case.rows.iter().map(|(ids, _)| &ids[at.min(ids.len())..(at + new).min(ids.len())]).collect();
+        let takes: Vec<&[u32]> =
+            case.rows.iter().map(|(ids, _)| &ids[at.min(ids.len())..(at + new).min(ids.len())]).collect();
         let lengths: Vec<usize> = takes.iter().map(|t| t.len()).collect();
         let hidden = case.model.hidden_cached(&takes.concat(), &lengths, &mut cache, &case.adapter);
         let logits = case.model.logits(hidden).into_data().to_vec::<f32>().unwrap();

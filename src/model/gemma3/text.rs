@@ -162,12 +162,8 @@ impl Gemma3 {
         cache: &mut KvCache,
         side: &dyn SidePath,
     ) -> Tensor<2> {
-        let positions: Vec<usize> = cache
-            .lengths
-            .iter()
-            .zip(lengths)
-            .flat_map(|(&seen, &new)| seen..seen + new)
-            .collect();
+        let positions: Vec<usize> =
+            cache.lengths.iter().zip(lengths).flat_map(|(&seen, &new)| seen..seen + new).collect();
         let (local, global) = self.rope(&positions);
         let mut x = self.embed(input_ids);
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
@@ -186,10 +182,7 @@ impl Gemma3 {
     /// The rotations of sliding and of full layers.
     fn rope(&self, positions: &[usize]) -> (RopeTable, RopeTable) {
         let TextConfig { rope_local, rope_global, head_dim, .. } = &self.config;
-        (
-            rope_local.table(positions, *head_dim, &self.device),
-            rope_global.table(positions, *head_dim, &self.device),
-        )
+        (rope_local.table(positions, *head_dim, &self.device), rope_global.table(positions, *head_dim, &self.device))
     }
 }
 
