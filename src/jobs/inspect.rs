@@ -73,7 +73,7 @@ pub fn inspect(model: &str, progress: &dyn Progress) -> Result<Inspection> {
     let unused = base.source.unused();
     let mut stored_bytes = BTreeMap::new();
     for TensorInfo { dtype, bytes, .. } in &infos {
-        *stored_bytes.entry(dtype.clone()).or_insert(0) += *bytes as u64;
+        *stored_bytes.entry(dtype.clone()).or_insert(0) += *bytes;
     }
     let parameters = infos.iter().filter(|info| !unused.contains(&info.name));
     let parameters = parameters.map(|info| info.shape.iter().map(|&n| n as u64).product::<u64>()).sum();

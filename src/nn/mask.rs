@@ -124,7 +124,7 @@ mod tests {
             let mut answered = vec![0; n];
             for tile in plan.tiles(kind) {
                 let values = match &tile.mask {
-                    Some(mask) => mask.to_data().to_vec::<f32>().unwrap(),
+                    Some(mask) => mask.to_data().try_to_vec::<f32>().unwrap(),
                     None => vec![0.0; tile.queries.len() * tile.keys.len()],
                 };
                 for (i, q) in tile.queries.clone().enumerate() {

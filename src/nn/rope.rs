@@ -83,13 +83,13 @@ mod tests {
         let device = Device::flex();
         let x = Tensor::<1>::from_floats([1.0, -2.0, 0.5, 3.0, 0.1, 0.2, -0.3, 0.4], &device).reshape([2, 1, 4]);
         let y = Rope { theta: 1e4, factor: 1.0 }.table(&[0, 7], 4, &device).rotate(x.clone());
-        let norms = |t: &Tensor<3>| t.clone().square().sum_dim(2).into_data().to_vec::<f32>().unwrap();
+        let norms = |t: &Tensor<3>| t.clone().square().sum_dim(2).into_data().try_to_vec::<f32>().unwrap();
         for (a, b) in norms(&x).iter().zip(norms(&y)) {
             assert!((a - b).abs() < 1e-5);
         }
         assert_eq!(
-            x.slice([0..1, 0..1, 0..4]).into_data().to_vec::<f32>().unwrap(),
-            y.slice([0..1, 0..1, 0..4]).into_data().to_vec::<f32>().unwrap()
+            x.slice([0..1, 0..1, 0..4]).into_data().try_to_vec::<f32>().unwrap(),
+            y.slice([0..1, 0..1, 0..4]).into_data().try_to_vec::<f32>().unwrap()
         );
     }
 }

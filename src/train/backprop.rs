@@ -27,10 +27,11 @@ impl MicroBatch {
         let mut rows = Vec::new();
         let mut targets = Vec::new();
         for range in segments.ranges() {
-            for next in range.start + 1..range.end {
-                if labels[next] != IGNORE_INDEX {
-                    rows.push((next - 1) as u32);
-                    targets.push(labels[next].cast_unsigned());
+            let next = range.start + 1..range.end;
+            for (row, &label) in range.clone().zip(&labels[next]) {
+                if label != IGNORE_INDEX {
+                    rows.push(row as u32);
+                    targets.push(label.cast_unsigned());
                 }
             }
         }

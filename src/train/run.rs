@@ -166,7 +166,7 @@ pub fn run(
             break Ending::Done;
         }
         let interrupted = stop.load(Ordering::SeqCst);
-        let save_is_due = plan.save_steps > 0 && step % plan.save_steps == 0;
+        let save_is_due = plan.save_steps > 0 && step.is_multiple_of(plan.save_steps);
         if step > 0 && saved != Some(step) && (save_is_due || interrupted) {
             let path = outputs.save(state)?;
             outputs.event(&Event::Saved { step, path })?;
@@ -239,7 +239,7 @@ fn evaluation_is_due(position: &Position, plan: &Plan) -> bool {
     }
     match step {
         0 => plan.eval_on_start,
-        _ => step >= plan.total_steps || plan.eval_steps.is_some_and(|every| step % every == 0),
+        _ => step >= plan.total_steps || plan.eval_steps.is_some_and(|every| step.is_multiple_of(every)),
     }
 }
 

@@ -92,10 +92,10 @@ fn activations_and_logits_equal_the_reference() {
             for layer in 0..case.model.layers.len() {
                 x = case.model.layer(layer, x, &plan, side);
                 let expected = unpadded(&case, &format!("{variant}.model.layers.{layer}"));
-                let gap = max_relative(&x.to_data().to_vec::<f32>().unwrap(), &expected);
+                let gap = max_relative(&x.to_data().try_to_vec::<f32>().unwrap(), &expected);
                 assert!(gap <= 1e-5, "{name} {variant} layer {layer}: {gap:e}");
             }
-            let logits = case.model.logits(x).into_data().to_vec::<f32>().unwrap();
+            let logits = case.model.logits(x).into_data().try_to_vec::<f32>().unwrap();
             let gap = max_relative(&logits, &unpadded(&case, &format!("{variant}.logits")));
             assert!(gap <= 1e-5, "{name} {variant} logits: {gap:e}");
         }
@@ -134,7 +134,7 @@ fn gradients_equal_the_reference() {
         assert_eq!(keys.len(), gradients.len());
         assert_eq!(keys.len(), case.golden.names().filter(|n| n.starts_with("grad.")).count());
         for (key, gradient) in keys.iter().zip(gradients) {
-            let gap = l2_relative(&gradient.into_data().to_vec::<f32>().unwrap(), case.golden.values(key));
+            let gap = l2_relative(&gradient.into_data().try_to_vec::<f32>().unwrap(), case.golden.values(key));
             assert!(gap <= 1e-4, "{name} {key}: {gap:e}");
         }
     }
@@ -143,7 +143,7 @@ fn gradients_equal_the_reference() {
 fn assert_close(got: Vec<Tensor<2>>, expected: Vec<Tensor<2>>) {
     for (got, expected) in got.into_iter().zip(expected) {
         let expected: Vec<f64> = expected.into_data().iter::<f32>().map(f64::from).collect();
-        let gap = l2_relative(&got.into_data().to_vec::<f32>().unwrap(), &expected);
+        let gap = l2_relative(&got.into_data().try_to_vec::<f32>().unwrap(), &expected);
         assert!(gap <= 1e-5, "{gap:e}");
     }
 }
@@ -173,7 +173,7 @@ fn cached_decoding_equals_the_whole_sequence() {
     let case = case("lora");
     let all = batch(&case.rows);
     let whole = case.model.logits(case.model.hidden(&all.input_ids, &all.segments, &case.adapter));
-    let whole = whole.into_data().to_vec::<f32>().unwrap();
+    let whole = whole.into_data().try_to_vec::<f32>().unwrap();
     // Both rows at once: five tokens first, then one by one; the shorter row ends earlier.
     let mut cache = case.model.cache(case.rows.len());
     let width = case.model.config.vocab_size;
@@ -185,7 +185,7 @@ fn cached_decoding_equals_the_whole_sequence() {
             case.rows.iter().map(|(ids, _)| &ids[at.min(ids.len())..(at + new).min(ids.len())]).collect();
         let lengths: Vec<usize> = takes.iter().map(|t| t.len()).collect();
         let hidden = case.model.hidden_cached(&takes.concat(), &lengths, &mut cache, &case.adapter);
-        let logits = case.model.logits(hidden).into_data().to_vec::<f32>().unwrap();
+        let logits = case.model.logits(hidden).into_data().try_to_vec::<f32>().unwrap();
         let mut logits = logits.chunks(width);
         for (row, &len) in lengths.iter().enumerate() {
             (0..len).for_each(|_| got[row].extend_from_slice(logits.next().unwrap()));
