@@ -251,6 +251,7 @@ mod tests {
           "last_eval": null,
           "tokens_per_second": 812.5,
           "peak_rss_bytes": 1000,
+          "base_loss": null,
           "estimated_bytes": 900,
           "trainable_parameters": 3,
           "total_parameters": 7,

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Steps left out in a row, for numbers that are not finite, after which a run gives up.
-const MAX_SKIPPED_IN_A_ROW: u64 = 5;
+pub const MAX_SKIPPED_IN_A_ROW: u64 = 5;
 
 /// Where a run is. With the adapter and the optimiser's state, all that resuming needs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
