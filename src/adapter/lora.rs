@@ -174,11 +174,6 @@ impl TrainedLayer<'_> {
         let indexed = self.modules.iter().flat_map(|(first, module)| (*first..).zip(module.parameters()));
         indexed.filter_map(|(index, p)| Some((index, p.grad_remove(gradients)?))).collect()
     }
-
-    /// Whether the layer has any module.
-    pub fn is_empty(&self) -> bool {
-        self.modules.is_empty()
-    }
 }
 
 impl SidePath for TrainedLayer<'_> {

@@ -3,7 +3,7 @@
 use crate::adapter::{Adapter, Dropout};
 use crate::model::gemma3::{Batch, Gemma3};
 use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
-use crate::nn::{BaseOnly, Segments, SidePath};
+use crate::nn::{Segments, SidePath};
 use crate::text::IGNORE_INDEX;
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -181,9 +181,4 @@ impl<'a> LayerRun<'a> {
         }
         if self.input.is_require_grad() { self.input.grad_remove(&mut tape) } else { None }
     }
-}
-
-/// The loss of the frozen model alone, in nats, summed over a micro-batch.
-pub fn base_loss(model: &Gemma3, batch: &MicroBatch) -> f64 {
-    loss(model, &BaseOnly, batch)
 }
