@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::jobs::feed::evaluation_batches;
-use crate::jobs::sft::{Data, held, mean_loss};
+use crate::jobs::sft::{Data, holding, mean_loss};
 use crate::jobs::{Base, adapter, device};
 use crate::nn::BaseOnly;
 use crate::recipe::Recipe;
@@ -36,7 +36,7 @@ pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressB
     let eval = data.eval.as_ref().ok_or_else(|| {
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
-    let model = base.load(held(recipe), &compute.device, screen)?;
+    let model = base.load(&holding(recipe), &compute.device, screen)?;
     let (tuned, _) = adapter::read(folder, &model)?;
     let (base_loss, tokens) = mean_loss(&model, &BaseOnly, evaluation_batches(eval, data.plan)?)?;
     let (loss, _) = mean_loss(&model, &tuned, evaluation_batches(eval, data.plan)?)?;

@@ -12,7 +12,7 @@ use crate::jobs::{Base, publish};
 use crate::model::gemma3::Gemma3;
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
-use crate::recipe::{self, AutoBool, Dtype, Recipe};
+use crate::recipe::{self, AutoBool, Dtype, EmbeddingQuantization, Quantization, Recipe};
 use crate::report::{ProgressBar, Summary, text};
 use crate::text::Encoder;
 use crate::train::backprop::{self, MicroBatch};
@@ -23,7 +23,7 @@ use crate::train::resume;
 use crate::train::run::{self, Ending, Plan, State};
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
-use crate::weights::HostDtype;
+use crate::weights::{Compression, Holding, HostDtype};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -52,6 +52,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
 
     let base = Base::open(&recipe.model.base, screen)?;
     screen.note(&base.describe());
+    base.source.check(&holding(recipe))?;
     let adapter_plan = AdapterPlan::new(&recipe.adapter, &base.config)?;
     let data = Data::prepare(recipe, &base.encoder, screen)?;
     let (plan, estimate) = plan(recipe, &base, &adapter_plan, &data)?;
@@ -60,7 +61,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
         return Ok(None);
     }
 
-    let model = base.load(held(recipe), &compute.device, screen)?;
+    let model = base.load(&holding(recipe), &compute.device, screen)?;
     let adapter = adapter_plan.create(&model, recipe.adapter.init_from.as_deref(), plan.step.rng)?;
     let rule = rule(&recipe.training);
     let run = fingerprint(recipe, &base, &data, &compute)?;
@@ -205,13 +206,23 @@ pub fn mean_loss(
     Ok((sum / (tokens as f64).max(1.0), tokens))
 }
 
-/// How frozen weights are held; `None` is as they are stored.
-pub fn held(recipe: &Recipe) -> Option<HostDtype> {
-    match recipe.model.dtype {
-        Dtype::Auto => None,
-        Dtype::F32 => Some(HostDtype::F32),
-        Dtype::Bf16 => Some(HostDtype::BF16),
-        Dtype::F16 => Some(HostDtype::F16),
+/// How frozen weights are held.
+pub fn holding(recipe: &Recipe) -> Holding {
+    Holding {
+        dtype: match recipe.model.dtype {
+            Dtype::Auto => None,
+            Dtype::F32 => Some(HostDtype::F32),
+            Dtype::Bf16 => Some(HostDtype::BF16),
+            Dtype::F16 => Some(HostDtype::F16),
+        },
+        projections: match recipe.model.quantization {
+            Quantization::None => Compression::None,
+            Quantization::Int8 => Compression::Int8,
+            Quantization::Nf4 => Compression::Nf4,
+            Quantization::Nf4Double => Compression::Nf4Double,
+            Quantization::AsStored => Compression::AsStored,
+        },
+        embedding_int8: recipe.model.embedding_quantization == EmbeddingQuantization::Int8,
     }
 }
 
@@ -242,7 +253,7 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
     };
     let (tokens, longest) = largest(&data.train, &data.plan, keys.per_device_train_batch_size);
     let mut work = Workload {
-        held_bytes: base.held_bytes(held(recipe)),
+        base_bytes: base.held_bytes(&holding(recipe)),
         trainable: adapter.trainable(),
         optimizer_slots: rule(keys).slots() as u64,
         tokens,

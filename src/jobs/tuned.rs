@@ -7,7 +7,7 @@ use crate::jobs::{Base, adapter};
 use crate::model::gemma3::Gemma3;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
-use crate::weights::HostDtype;
+use crate::weights::{Holding, HostDtype};
 use std::path::Path;
 
 /// A loaded model, and the adapter beside it.
@@ -36,7 +36,7 @@ impl Tuned {
     ) -> Result<Self> {
         let compute = device::open(device)?;
         let base = Base::open(model, progress)?;
-        let model = base.load(held, &compute.device, progress)?;
+        let model = base.load(&Holding::dense(held), &compute.device, progress)?;
         let adapter = adapter.map(|folder| adapter::read(folder, &model).map(|(adapter, _)| adapter)).transpose()?;
         Ok(Tuned { base, model, adapter, compute })
     }

@@ -98,13 +98,13 @@ impl QuantizedMatrix {
         &self.storage
     }
 
-    /// The name of its form: `INT8`, `NF4`, `Q4_K`.
+    /// The name of its form: `INT8`, `NF4`, `NF4_DOUBLE`, `Q4_K`.
     pub fn kind(&self) -> &'static str {
         match &self.storage {
             Storage::Blocks(of, _) => of.name(),
             Storage::Int8(..) => "INT8",
             Storage::Nf4(_, Absmax::Plain(_)) => "NF4",
-            Storage::Nf4(_, Absmax::Double(_)) => "NF4 with quantised scales",
+            Storage::Nf4(_, Absmax::Double(_)) => "NF4_DOUBLE",
         }
     }
 

@@ -2,10 +2,12 @@
 
 use super::wrong;
 use crate::error::{Error, Result};
+use crate::quant::SharedBytes;
 use memmap2::Mmap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A mapped file and its path.
 #[derive(Debug)]
@@ -46,6 +48,11 @@ impl Mapped {
         &self.map
     }
 
+    /// A run of the file's bytes that stays valid when this is dropped; `None` if the file does not have it.
+    pub(super) fn share(self: &Arc<Self>, range: Range<usize>) -> Option<SharedBytes> {
+        SharedBytes::new(self.clone(), range)
+    }
+
     /// Lets the system drop the pages of `range` from this process; reading them again brings them back.
     ///
     /// Without it a model's file would count beside its copy until the file is closed.
@@ -60,5 +67,11 @@ impl Mapped {
         }
         #[cfg(not(unix))]
         let _ = range;
+    }
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
     }
 }

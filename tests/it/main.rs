@@ -5,5 +5,6 @@ mod bench;
 mod broken;
 mod fidelity;
 mod fuzz;
+mod quantised;
 mod resume;
 mod verbs;
