@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::jobs::feed::evaluation_batches;
 use crate::jobs::sft::{Data, holding, mean_loss};
-use crate::jobs::{Base, adapter, device};
+use crate::jobs::{Base, adapter, device, provenance};
 use crate::nn::BaseOnly;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
@@ -32,6 +32,7 @@ pub struct Evaluation {
 pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
     let compute = device::open(device)?;
     let base = Base::open(&recipe.model.base, screen)?;
+    provenance::warn_of_another_base(folder, &base, screen);
     let data = Data::prepare(recipe, &base.encoder, screen)?;
     let eval = data.eval.as_ref().ok_or_else(|| {
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")

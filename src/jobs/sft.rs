@@ -8,7 +8,7 @@ use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::device::{self, Compute};
 use crate::jobs::feed::{Feed, evaluation_batches, largest};
 use crate::jobs::outputs::{self, Kept, RunFolder};
-use crate::jobs::{Base, publish};
+use crate::jobs::{Base, provenance, publish};
 use crate::model::gemma3::Gemma3;
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
@@ -54,6 +54,9 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     screen.note(&base.describe());
     base.source.check(&holding(recipe))?;
     let adapter_plan = AdapterPlan::new(&recipe.adapter, &base.config)?;
+    if let Some(folder) = &recipe.adapter.init_from {
+        provenance::warn_of_another_base(folder, &base, screen);
+    }
     let data = Data::prepare(recipe, &base.encoder, screen)?;
     let (plan, estimate) = plan(recipe, &base, &adapter_plan, &data)?;
     screen.note(&describe_run(&adapter_plan, &data, &plan, &estimate, &compute));
@@ -99,6 +102,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     summary.device = compute.name;
     summary.threads = compute.threads;
     summary.data_hashes = data.hashes();
+    summary.base_fingerprint = base.source.fingerprint();
     publish::adapter(recipe, &base, &adapter_plan, &state.adapter, &summary, &folder.path("adapter"))?;
     summary.write(&folder.path("summary.json"))?;
     screen.note(&outputs::describe_result(&summary, &folder));

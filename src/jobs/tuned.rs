@@ -3,7 +3,7 @@
 use crate::adapter::Adapter;
 use crate::error::Result;
 use crate::jobs::device::{self, Compute};
-use crate::jobs::{Base, adapter};
+use crate::jobs::{Base, adapter, provenance};
 use crate::model::gemma3::Gemma3;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
@@ -36,6 +36,9 @@ impl Tuned {
     ) -> Result<Self> {
         let compute = device::open(device)?;
         let base = Base::open(model, progress)?;
+        if let Some(folder) = adapter {
+            provenance::warn_of_another_base(folder, &base, progress);
+        }
         let model = base.load(&Holding::dense(held), &compute.device, progress)?;
         let adapter = adapter.map(|folder| adapter::read(folder, &model).map(|(adapter, _)| adapter)).transpose()?;
         Ok(Tuned { base, model, adapter, compute })

@@ -70,6 +70,10 @@ impl Packed {
             );
             return Err(parts.wrong(&form, "NF4 in blocks of 64, with scales in blocks of 256, can be read"));
         }
+        let packed = rows.checked_mul(cols).map(|elements| elements.div_ceil(2));
+        if packed.is_none() || packed != parts.find("").map(|(_, entry)| entry.bytes.len()) {
+            return Err(parts.wrong(&format!("said to be [{rows}, {cols}], which its bytes are not"), DAMAGED));
+        }
         Ok(Some(Packed { dims: [rows, cols], nested_offset: state.nested_offset }))
     }
 

@@ -77,3 +77,6 @@ impl Stored<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

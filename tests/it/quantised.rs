@@ -116,10 +116,11 @@ fn lookups_and_slices_are_those_of_the_whole() {
     for holding in [holding, Holding { embedding_int8: true, ..holding }] {
         let weight = load("gguf/tiny-gemma3.gguf", &holding).embed_tokens;
         let whole = weight.to_f32();
+        let [_, width] = whole.dims();
         let equal = |a: Tensor<2>, b: Tensor<2>| assert_eq!(a.into_data(), b.into_data());
-        equal(weight.rows(3..9), whole.clone().slice([3..9]));
+        equal(weight.rows(3..9), whole.clone().slice([3..9, 0..width]));
         let indices = [5u32, 0, 5, 63];
-        let rows = indices.map(|i| whole.clone().slice([i as usize..i as usize + 1]));
+        let rows = indices.map(|i| whole.clone().slice([i as usize..i as usize + 1, 0..width]));
         equal(weight.select(&indices), Tensor::cat(rows.to_vec(), 0));
     }
 }
@@ -151,11 +152,13 @@ fn a_run_learns_on_each_kind_of_base() {
         json!({"input_ids": ids, "labels": ids})
     });
     bench.write("rows.jsonl", lines(&rows.collect::<Vec<_>>()));
+    let packed = folder("quant/nf4_double");
+    let bases = ["m".to_owned(), "m".to_owned(), gguf.display().to_string(), packed.display().to_string()];
     for (i, set) in [
         "--set model.quantization=nf4_double --set model.embedding_quantization=int8".to_owned(),
         "--set model.quantization=int8".to_owned(),
         format!("--set model.base={} --set model.quantization=as_stored", gguf.display()),
-        format!("--set model.base={}", folder("quant/nf4_double").display()),
+        format!("--set model.base={}", packed.display()),
     ]
     .iter()
     .enumerate()
@@ -165,6 +168,15 @@ fn a_run_learns_on_each_kind_of_base() {
         let found = bench.run(&format!("evaluate r.yaml {set} --adapter out{i}/adapter --json")).json();
         let loss = |key: &str| found[key].as_f64().unwrap();
         assert!(loss("loss") < loss("base_loss") - 0.1, "{set}: {found}");
+        // What is merged are the weights as stored, so that it equals base and adapter where those were trained on.
+        let merge = format!("merge --model {} --adapter out{i}/adapter --dtype f32 --output merged{i}", bases[i]);
+        bench.run(&merge).ok();
+        let merged = bench.run(&format!("evaluate r.yaml {set} --set model.base=merged{i} --adapter out{i}/adapter --set model.quantization=none --json"));
+        let said = merged.stderr.clone();
+        let base_loss = merged.json()["base_loss"].as_f64().unwrap();
+        let is_as_stored = i >= 2;
+        assert!((base_loss - loss("loss")).abs() < if is_as_stored { 1e-4 } else { 0.3 }, "{set}: {base_loss} {found}");
+        assert!(said.contains("Warning: this adapter was trained on other weights than `merged"), "{said}");
     }
 }
 
