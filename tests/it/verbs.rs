@@ -78,6 +78,30 @@ fn preview_and_stats_show_what_is_learnt() {
 }
 
 #[test]
+fn train_on_all_learns_prompts_too() {
+    let bench = Bench::new().with_text();
+    let said = |role: &str, content: &str| json!({"role": role, "content": content});
+    let talk = [said("user", "Two and two?"), said("assistant", "Four."), said("user", "And three?")];
+    bench.write(
+        "pairs.jsonl",
+        lines(&[
+            json!({"prompt": "Two and two? ", "completion": "Four."}),
+            json!({"prompt": [talk[0]], "completion": [talk[1]]}),
+            json!({"prompt": talk, "completion": [said("assistant", "Five.")]}),
+        ]),
+    );
+    let masked = |train_on: &str| -> Vec<usize> {
+        let sets = "--set model.base=t --set data.train=pairs.jsonl --set data.format=prompt_completion --set data.eval_fraction=0 \
+                    --set evaluation.eval_steps=null";
+        let command = format!("data preview r.yaml --json {sets} --set data.train_on={train_on}");
+        let rows = objects(&bench.run(&command).ok());
+        rows.iter().map(|row| numbers(&row["labels"]).iter().filter(|label| **label < 0.0).count()).collect()
+    };
+    assert!(masked("assistant").iter().all(|masked| *masked > 3), "{:?}", masked("assistant"));
+    assert_eq!(masked("all"), [1, 1, 1], "all but `<bos>`, which nothing predicts");
+}
+
+#[test]
 fn scores_are_log_probabilities_of_the_logits() {
     let bench = Bench::new();
     bench.write("few.jsonl", lines(&crate::bench::rows(2)));
