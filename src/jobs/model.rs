@@ -1,9 +1,10 @@
 //! Opening a model: its files, configuration, tokenizer and weights.
 
 use crate::error::{Error, Kind, Result};
-use crate::hub::{self, ModelFiles};
+use crate::hub::{self, Clues, ModelFiles, Variant};
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::progress::Progress;
+use crate::text::render::END_OF_TURN;
 use crate::text::{ChatTemplate, Encoder, Tokenizer};
 use crate::weights::{HostDtype, Source};
 use burn::tensor::Device;
@@ -61,10 +62,23 @@ impl Base {
             0 => String::new(),
             _ => format!("; config keys without effect here: {}", self.ignored_keys.join(", ")),
         };
+        let (variant, why) = self.variant();
         format!(
-            "Model: {}: Gemma 3, {} layers of {}, {} words{ignored}",
+            "Model: {}: Gemma 3, {} layers of {}, {} words; {variant}: {why}{ignored}",
             self.name, config.num_hidden_layers, config.hidden_size, config.vocab_size
         )
+    }
+
+    /// Whether it is pre-trained or instruction-tuned, and what tells.
+    pub fn variant(&self) -> (Variant, &'static str) {
+        let end_of_turn = self.encoder.tokenizer().and_then(|tokenizer| tokenizer.id(END_OF_TURN));
+        // Of a GGUF file the stop tokens say nothing: Gemma's end of turn is always among them.
+        let is_folder = matches!(self.files, ModelFiles::Folder { .. });
+        hub::base_or_instruct(Clues {
+            name: &self.files.name(),
+            has_chat_template: !self.encoder.template().is_built_in(),
+            stops_at_end_of_turn: is_folder && end_of_turn.is_some_and(|id| self.config.eos_token_ids.contains(&id)),
+        })
     }
 
     /// Loads the weights; `None` holds them as they are stored.

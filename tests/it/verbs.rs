@@ -185,6 +185,20 @@ fn inspect_counts_the_parameters() {
 }
 
 #[test]
+fn a_model_is_called_pre_trained_or_instruction_tuned() {
+    let bench = Bench::new();
+    crate::bench::copy(&bench.path("m"), &bench.path("gemma-3-tiny-it"));
+    let variant = |model: &str| bench.run(&format!("inspect {model} --json")).json()["variant"].clone();
+    assert_eq!((variant("m"), variant("gemma-3-tiny-it")), (json!("unknown"), json!("instruct")));
+    let text = bench.run("inspect gemma-3-tiny-it").ok();
+    assert!(text.contains("\nvariant        instruction-tuned: its name says so\n"), "{text}");
+    let told = bench.run("train r.yaml --dry-run --set model.base=gemma-3-tiny-it").stderr;
+    assert!(told.contains("320 words; instruction-tuned: its name says so"), "{told}");
+    let told = bench.run("train r.yaml --dry-run").stderr;
+    assert!(told.contains("pre-trained or instruction-tuned: neither its name nor its files tell"), "{told}");
+}
+
+#[test]
 fn a_dry_run_writes_nothing() {
     let bench = Bench::new();
     let said = bench.run("train r.yaml --dry-run");
