@@ -46,6 +46,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     let compute = device::open(options.device)?;
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
     if folder.is_finished() && options.resume {
+        check_finished(recipe, &folder)?;
         screen.note("This run is finished.");
         return Ok(Some(Ending::Done));
     }
@@ -272,19 +273,39 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
     Ok((plan, memory::estimate(&base.config, &work)))
 }
 
-/// What a run may not change when it is resumed.
-fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Result<Fingerprint> {
+/// Refuses to call a run finished whose recipe has changed since.
+fn check_finished(recipe: &Recipe, folder: &RunFolder) -> Result<()> {
+    let path = folder.path("recipe.yaml");
+    if !path.exists() {
+        return Ok(());
+    }
+    let trained = keys(&recipe::load(&path, &[])?)?;
+    let Some(difference) = keys(recipe)?.difference(&trained) else { return Ok(()) };
+    let dir = recipe.output.dir.display();
+    Err(Error::new(Kind::Recipe, format!("the run in `{dir}` is finished, and its recipe has changed: {difference}"))
+        .at_path(path)
+        .hint(format!(
+            "to train further, start a new run with `adapter.init_from: {}` and another `output.dir`",
+            folder.path("adapter").display()
+        )))
+}
+
+/// The keys of a recipe that decide what is trained: one part a key, so that a refusal can name it.
+fn keys(recipe: &Recipe) -> Result<Fingerprint> {
     // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early.
     let sections = serde_json::to_value(recipe)
         .map_err(|e| Error::new(Kind::Run, format!("the recipe cannot be written: {e}")).caused_by(e))?;
     let sections = sections.as_object().into_iter().flatten().filter(|(section, _)| *section != "output");
     let keys =
         sections.flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)));
-    // One entry a key, so that a refusal can name it.
-    let run = keys.fold(Fingerprint::new(), |run, (section, (key, value))| {
+    Ok(keys.fold(Fingerprint::new(), |run, (section, (key, value))| {
         run.with(format!("{section}.{key}"), blake3::hash(value.to_string().as_bytes()).to_hex().to_string())
-    });
-    let run = run
+    }))
+}
+
+/// What a run may not change when it is resumed.
+fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Result<Fingerprint> {
+    let run = keys(recipe)?
         .with("base model", base.source.fingerprint())
         .with("training data", data.train.content_hash())
         .with("device", &compute.name)
