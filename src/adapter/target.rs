@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Kind, Result, did_you_mean};
 use regex::Regex;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What PEFT writes for "every linear layer but the output head".
@@ -56,7 +57,7 @@ pub struct Selection {
 }
 
 /// How many modules of one kind get an adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KindCount {
     /// The last part of the path: `q_proj`.
     pub kind: String,

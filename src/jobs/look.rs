@@ -1,11 +1,14 @@
 //! Looking at a recipe's data without training.
 
-use crate::data::{self, Preview, Stats};
+pub use crate::data::Preview;
+
+use crate::data::{self, Stats};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::Base;
 use crate::jobs::sft::Data;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
+use crate::text::Encoder;
 
 /// The first `rows` rows of the training data as the model will see them.
 ///
@@ -14,7 +17,15 @@ use crate::report::ProgressBar;
 pub fn preview(recipe: &Recipe, rows: usize, screen: &ProgressBar) -> Result<Vec<Preview>> {
     let base = Base::open(&recipe.model.base, screen)?;
     let data = Data::prepare(recipe, &base.encoder, screen)?;
-    let decode = |ids: &[u32]| match base.encoder.tokenizer() {
+    first_rows(&data, &base.encoder, rows)
+}
+
+/// The first `rows` rows of prepared data.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn first_rows(data: &Data, encoder: &Encoder, rows: usize) -> Result<Vec<Preview>> {
+    let decode = |ids: &[u32]| match encoder.tokenizer() {
         Some(tokenizer) => tokenizer.decode(ids, false),
         None => ids.iter().map(|id| format!("{id} ")).collect(),
     };

@@ -8,12 +8,13 @@ use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::device::{self, Compute};
 use crate::jobs::feed::{Feed, evaluation_batches, largest};
 use crate::jobs::outputs::{self, Kept, RunFolder};
-use crate::jobs::{Base, publish};
+use crate::jobs::overview::{DryRun, Overview};
+use crate::jobs::{Base, look, publish};
 use crate::model::gemma3::Gemma3;
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
 use crate::recipe::{self, AutoBool, Dtype, Recipe};
-use crate::report::{ProgressBar, Summary, text};
+use crate::report::{ProgressBar, Summary};
 use crate::text::Encoder;
 use crate::train::backprop::{self, MicroBatch};
 use crate::train::checkpoint::Fingerprint;
@@ -38,17 +39,29 @@ pub struct Options<'a> {
     pub dry_run: bool,
 }
 
-/// Trains what a recipe describes and leaves everything under `output.dir`. A dry run ends with `None`.
+/// How it ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A run, which is over or was interrupted.
+    Ended(Ending),
+    /// A dry run, which trained nothing.
+    Planned(Box<DryRun>),
+}
+
+/// Rows that a dry run shows.
+const PREVIEWED_ROWS: usize = 2;
+
+/// Trains what a recipe describes and leaves everything under `output.dir`.
 ///
 /// # Errors
 /// Wrong input before anything is loaded; what goes wrong later leaves the checkpoints that are there.
-pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Option<Ending>> {
+pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
     let compute = device::open(options.device)?;
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
     if folder.is_finished() && options.resume {
         check_finished(recipe, &folder)?;
         screen.note("This run is finished.");
-        return Ok(Some(Ending::Done));
+        return Ok(Outcome::Ended(Ending::Done));
     }
 
     let base = Base::open(&recipe.model.base, screen)?;
@@ -56,10 +69,12 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     let adapter_plan = AdapterPlan::new(&recipe.adapter, &base.config)?;
     let data = Data::prepare(recipe, &base.encoder, screen)?;
     let (plan, estimate) = plan(recipe, &base, &adapter_plan, &data)?;
-    screen.note(&describe_run(&adapter_plan, &data, &plan, &estimate, &compute));
+    let overview = Overview::new(&adapter_plan, &data, &plan, estimate, &compute);
     if options.dry_run {
-        return Ok(None);
+        let preview = look::first_rows(&data, &base.encoder, PREVIEWED_ROWS)?;
+        return Ok(Outcome::Planned(Box::new(DryRun { plan: overview, preview })));
     }
+    screen.note(&overview.to_string());
 
     let model = base.load(held(recipe), &compute.device, screen)?;
     let adapter = adapter_plan.create(&model, recipe.adapter.init_from.as_deref(), plan.step.rng)?;
@@ -84,7 +99,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     let evaluate = data.eval.as_ref().map(|_| &evaluate as &run::Evaluate);
     let ending = run::run(&model, &mut state, &plan, &mut data.feed(recipe), evaluate, &mut outputs, stop)?;
     if ending == Ending::Interrupted {
-        return Ok(Some(ending));
+        return Ok(Outcome::Ended(ending));
     }
     if let Some(best) = state.best_adapter.take() {
         state.adapter.set_parameters(best.to_device(&compute.device));
@@ -102,7 +117,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     publish::adapter(recipe, &base, &adapter_plan, &state.adapter, &summary, &folder.path("adapter"))?;
     summary.write(&folder.path("summary.json"))?;
     screen.note(&outputs::describe_result(&summary, &folder));
-    Ok(Some(ending))
+    Ok(Outcome::Ended(ending))
 }
 
 /// The prepared data of a run.
@@ -314,33 +329,4 @@ fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> 
         Some(eval) => run.with("evaluation data", eval.content_hash()),
         None => run,
     })
-}
-
-/// What will be trained, in a few lines.
-fn describe_run(adapter: &AdapterPlan, data: &Data, plan: &Plan, estimate: &Estimate, compute: &Compute) -> String {
-    let kinds = adapter.selection.kinds.iter().filter(|k| k.matched > 0);
-    let kinds: Vec<String> = kinds.map(|k| format!("{} x {}", k.kind, k.matched)).collect();
-    let stats = data.train.stats();
-    let parts = [
-        ("base", estimate.base_bytes),
-        ("adapter and optimiser", estimate.training_bytes),
-        ("activations", estimate.activation_bytes.max(estimate.loss_bytes)),
-        ("workspace", estimate.workspace_bytes),
-    ];
-    let parts: Vec<String> = parts.iter().map(|(name, size)| format!("{name} {}", text::bytes(*size))).collect();
-    format!(
-        "Adapter: {}; {} trainable parameters\nData: {} rows, {} tokens, {} of them supervised\n\
-         Plan: {} steps on {} with {} threads{}\nMemory: about {} ({})",
-        kinds.join(", "),
-        text::count(adapter.trainable()),
-        text::count(stats.rows),
-        text::count(stats.tokens),
-        text::count(stats.supervised_tokens),
-        text::count(plan.total_steps),
-        compute.name,
-        compute.threads,
-        if plan.step.activation_checkpointing { ", recomputing activations" } else { "" },
-        text::bytes(estimate.total_bytes()),
-        parts.join(", "),
-    )
 }

@@ -199,12 +199,18 @@ fn a_model_is_called_pre_trained_or_instruction_tuned() {
 }
 
 #[test]
-fn a_dry_run_writes_nothing() {
+fn a_dry_run_shows_the_plan_and_the_first_rows_and_writes_nothing() {
     let bench = Bench::new();
-    let said = bench.run("train r.yaml --dry-run");
-    assert!(said.stderr.contains("Plan: 12 steps") && said.stderr.contains("Memory: about"), "{}", said.stderr);
-    assert_eq!(said.ok(), "");
+    let said = bench.run("train r.yaml --dry-run").ok();
+    let preview = bench.run("data preview r.yaml --rows 2").ok();
+    assert!(said.contains("Plan: 12 steps") && said.contains("Memory: about"), "{said}");
+    assert!(preview.starts_with("--- rows.jsonl, row 1 · 5 tokens\n") && said.ends_with(&preview), "{said}");
     assert!(!bench.path("out").exists());
+
+    let json = bench.run("train r.yaml --dry-run --json").json();
+    assert_eq!((&json["plan"]["total_steps"], &json["plan"]["rows"]), (&json!(12), &json!(36)));
+    let rows = objects(&bench.run("data preview r.yaml --rows 2 --json").ok());
+    assert_eq!(json["preview"].as_array().expect("a list"), &rows);
 
     // Over a finished run too.
     bench.run("train r.yaml").ok();
