@@ -40,7 +40,7 @@ pub fn prepare(
     progress: &dyn Progress,
 ) -> Result<Dataset> {
     spec.check()?;
-    let files = source::resolve(&spec.sources, find_hub)?;
+    let files = source::resolve(spec.key, &spec.sources, find_hub)?;
     let folder = Folder::open(cache_dir)?;
     let paths: Vec<Arc<Path>> = files.iter().map(|file| file.path.clone()).collect();
     let hashed = cache::hash_files(&paths, &folder.hashes(), progress)?;

@@ -75,7 +75,7 @@ impl AdapterPlan {
     /// When the adapter that is continued cannot be read or does not fit the model.
     pub fn create(&self, model: &Gemma3, init_from: Option<&Path>, rng: Rng) -> Result<Adapter> {
         match init_from {
-            Some(folder) => Ok(read(folder, model)?.0),
+            Some(folder) => read(folder, model),
             None => {
                 let options = LoraOptions {
                     r: self.config.r,
@@ -180,11 +180,11 @@ fn module_path(site: &Site, multimodal: bool) -> String {
     format!("{prefix}.layers.{}.{}", site.layer, site.projection.hf())
 }
 
-/// Reads an adapter folder for a model; also returns its settings.
+/// Reads an adapter folder for a model.
 ///
 /// # Errors
 /// When it cannot be read or does not fit the model.
-pub fn read(folder: &Path, model: &Gemma3) -> Result<(Adapter, AdapterConfig)> {
+pub fn read(folder: &Path, model: &Gemma3) -> Result<Adapter> {
     let all = sites(&model.config);
     let read = peft::PeftAdapter::read(folder, &module_shapes(&all))?;
     let modules = all.into_iter().filter_map(|site| {
@@ -198,7 +198,15 @@ pub fn read(folder: &Path, model: &Gemma3) -> Result<(Adapter, AdapterConfig)> {
             subtracted: None,
         })
     });
-    Ok((Adapter::new(modules.collect()), read.config))
+    Ok(Adapter::new(modules.collect()))
+}
+
+/// Whether an adapter folder can be read and fits a model that is not loaded yet.
+///
+/// # Errors
+/// As [`read`].
+pub fn check(folder: &Path, model: &TextConfig) -> Result<()> {
+    peft::PeftAdapter::read(folder, &module_shapes(&sites(model))).map(|_| ())
 }
 
 /// What PEFT's reader needs to know of the projections.

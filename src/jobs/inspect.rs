@@ -1,6 +1,6 @@
 //! What a model is.
 
-use crate::error::Result;
+use crate::error::{Place, Result};
 use crate::hub::Variant;
 use crate::jobs::Base;
 use crate::nn::AttentionKind;
@@ -72,7 +72,7 @@ pub struct Tensor {
 /// # Errors
 /// When the model cannot be found or a small file is wrong.
 pub fn inspect(model: &str, progress: &dyn Progress) -> Result<Inspection> {
-    let base = Base::open(model, progress)?;
+    let base = Base::open(model, Place::Named(model.into()), progress, &|_| Ok(()))?;
     let config = &base.config;
     let (variant, variant_clue) = base.variant();
     let infos = base.source.tensors();

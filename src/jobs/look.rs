@@ -3,7 +3,7 @@
 pub use crate::data::Preview;
 
 use crate::data::{self, Stats};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::Base;
 use crate::jobs::sft::Data;
 use crate::recipe::Recipe;
@@ -15,9 +15,8 @@ use crate::text::Encoder;
 /// # Errors
 /// When the model's tokenizer or the data cannot be read.
 pub fn preview(recipe: &Recipe, rows: usize, screen: &ProgressBar) -> Result<Vec<Preview>> {
-    let base = Base::open(&recipe.model.base, screen)?;
-    let data = Data::prepare(recipe, &base.encoder, screen)?;
-    first_rows(&data, &base.encoder, rows)
+    let (encoder, data) = read(recipe, screen)?;
+    first_rows(&data, &encoder, rows)
 }
 
 /// The first `rows` rows of prepared data.
@@ -39,8 +38,17 @@ pub fn first_rows(data: &Data, encoder: &Encoder, rows: usize) -> Result<Vec<Pre
 /// # Errors
 /// As [`preview`].
 pub fn stats(recipe: &Recipe, screen: &ProgressBar) -> Result<Stats> {
-    let base = Base::open(&recipe.model.base, screen)?;
-    let data = Data::prepare(recipe, &base.encoder, screen)?;
+    let (_, data) = read(recipe, screen)?;
     let epoch = data.plan.epoch(&data.train, 0)?;
     Ok(data.train.stats().with_epoch(&epoch))
+}
+
+/// The recipe's data, and the tokenizer and chat template that made it.
+fn read(recipe: &Recipe, screen: &ProgressBar) -> Result<(Encoder, Data)> {
+    let read = || {
+        let encoder = Base::encoder(&recipe.model.base, Place::Key("model.base".into()), screen)?;
+        let data = Data::prepare(recipe, &encoder, screen)?;
+        Ok((encoder, data))
+    };
+    read().map_err(|error| recipe.places.locate(error))
 }

@@ -2,7 +2,7 @@
 
 use crate::adapter::Adapter;
 use crate::data::{self, DataSpec, Dataset, Plan as DataPlan, SourceSpec};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
 use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::device::{self, Compute};
@@ -10,7 +10,7 @@ use crate::jobs::feed::{Feed, evaluation_batches, largest};
 use crate::jobs::outputs::{self, Kept, RunFolder};
 use crate::jobs::overview::{DryRun, Overview};
 use crate::jobs::{Base, look, publish};
-use crate::model::gemma3::Gemma3;
+use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
 use crate::recipe::{self, AutoBool, Dtype, Recipe};
@@ -56,6 +56,10 @@ const PREVIEWED_ROWS: usize = 2;
 /// # Errors
 /// Wrong input before anything is loaded; what goes wrong later leaves the checkpoints that are there.
 pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
+    run(recipe, options, screen, stop).map_err(|error| recipe.places.locate(error))
+}
+
+fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
     let compute = device::open(options.device)?;
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
     if folder.is_finished() && options.resume {
@@ -64,7 +68,9 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
         return Ok(Outcome::Ended(Ending::Done));
     }
 
-    let base = Base::open(&recipe.model.base, screen)?;
+    let named = Place::Key("model.base".into());
+    let may_adapt = |config: &TextConfig| AdapterPlan::new(&recipe.adapter, config).map(|_| ());
+    let base = Base::open(&recipe.model.base, named, screen, &may_adapt)?;
     screen.note(&base.describe());
     let adapter_plan = AdapterPlan::new(&recipe.adapter, &base.config)?;
     let data = Data::prepare(recipe, &base.encoder, screen)?;
@@ -139,7 +145,7 @@ impl Data {
         let keys = &recipe.data;
         let encoder = encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
-        let prepare = |sources: &[recipe::Source]| {
+        let prepare = |key: &'static str, sources: &[recipe::Source]| {
             let source = |s: &recipe::Source| SourceSpec {
                 path: s.path.clone(),
                 format: s.format,
@@ -147,6 +153,7 @@ impl Data {
                 weight: s.weight,
             };
             let spec = DataSpec {
+                key,
                 sources: sources.iter().map(source).collect(),
                 max_length: keys.max_length,
                 on_long: keys.on_long,
@@ -155,13 +162,13 @@ impl Data {
             data::prepare(&spec, &encoder, &outputs::cache_dir(), &find_hub, screen)
         };
         let seed = recipe.training.seed;
-        let (train, eval) = match (prepare(&keys.train)?, keys.eval.as_slice()) {
+        let (train, eval) = match (prepare("data.train", &keys.train)?, keys.eval.as_slice()) {
             (train, []) if keys.eval_fraction > 0.0 => {
                 let (train, eval) = train.split(keys.eval_fraction, seed)?;
                 (train, Some(eval))
             }
             (train, []) => (train, None),
-            (train, sources) => (train, Some(prepare(sources)?)),
+            (train, sources) => (train, Some(prepare("data.eval", sources)?)),
         };
         let plan = DataPlan { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
         Ok(Data { train, eval, plan })

@@ -3,7 +3,7 @@
 use super::diagnose::Diagnosis;
 use super::raw::Node;
 use super::section::Section;
-use super::{Adapter, Data, Evaluation, Model, Optimizer, Output, Recipe, Training};
+use super::{Adapter, Data, Evaluation, Model, Optimizer, Output, Places, Recipe, Training};
 
 impl Recipe {
     /// Reads all sections of `root`; problems go to `diagnosis`, and then the recipe is not to be used.
@@ -16,7 +16,7 @@ impl Recipe {
             let with_data = !data.eval.is_empty() || data.eval_fraction > 0.0;
             let evaluation = root.section("evaluation", |s| Evaluation::read(s, with_data));
             let output = root.section("output", Output::read);
-            Recipe { model, adapter, data, training, evaluation, output }
+            Recipe { model, adapter, data, training, evaluation, output, places: Places::default() }
         });
         no_start_for_what_is_continued(&recipe, diagnosis);
         one_source_of_eval_rows(&recipe, diagnosis);

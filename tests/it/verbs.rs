@@ -198,6 +198,57 @@ fn a_model_is_called_pre_trained_or_instruction_tuned() {
     assert!(told.contains("pre-trained or instruction-tuned: neither its name nor its files tell"), "{told}");
 }
 
+/// The folder of `owner/tiny` in the cache of the Hub.
+const SNAPSHOT: &str = "hf/hub/models--owner--tiny/snapshots/0123456789abcdef0123456789abcdef01234567";
+
+/// Puts the model `t` into the cache of the Hub as `owner/tiny`.
+fn cached(bench: &Bench) {
+    crate::bench::copy(&bench.path("t"), &bench.path(SNAPSHOT));
+    bench.write("hf/hub/models--owner--tiny/refs/main", "0123456789abcdef0123456789abcdef01234567");
+}
+
+#[test]
+fn looking_at_data_needs_no_weights() {
+    let bench = Bench::new().with_text();
+    cached(&bench);
+    std::fs::remove_file(bench.path(&format!("{SNAPSHOT}/model.safetensors"))).expect("weights");
+    let sets = "--set data.train=chats.jsonl --set data.format=messages --set data.eval_fraction=0 --set evaluation.eval_steps=null";
+    let with = |verb: &str, model: &str| bench.run(&format!("{verb} r.yaml {sets} --json --set model.base={model}"));
+    for verb in ["data preview", "data stats"] {
+        let hub = with(verb, "owner/tiny").ok();
+        assert!(!hub.is_empty());
+        assert_eq!(hub, with(verb, "t").ok(), "{verb}");
+    }
+    let train = with("train --dry-run", "owner/tiny");
+    assert_eq!(train.code, Some(1), "{}", train.stderr);
+}
+
+#[test]
+fn what_the_small_files_make_impossible_is_said_before_the_weights() {
+    let bench = Bench::new().with_text();
+    crate::bench::copy(&crate::bench::golden("model/dora/adapter"), &bench.path("a"));
+    bench.set("a/adapter_config.json", "r", json!(5));
+    cached(&bench);
+    let weights = format!("{SNAPSHOT}/model.safetensors");
+    bench.write(&weights, "these would be gigabytes");
+    let whole = bench.text(&format!("{SNAPSHOT}/config.json"));
+    let problem = |command: &str| bench.run(command).problem().lines().next().unwrap_or_default().to_owned();
+    let targets = "train r.yaml --set model.base=owner/tiny --set adapter.target_modules=[qkv_proj]";
+    assert_eq!(problem(targets), "error: `target_modules` entry `qkv_proj` matches no module");
+    for verb in ["generate --prompt x", "merge --output o"] {
+        let said = problem(&format!("{verb} --model owner/tiny --adapter a"));
+        assert!(said.contains("expected [5, "), "{verb}: {said}");
+    }
+    bench.set(&format!("{SNAPSHOT}/config.json"), "hidden_size", json!(0));
+    assert!(
+        problem("inspect owner/tiny").starts_with("error: `hidden_size`: it is 0"),
+        "{}",
+        problem("inspect owner/tiny")
+    );
+    bench.write(&format!("{SNAPSHOT}/config.json"), whole);
+    assert!(problem("inspect owner/tiny").contains("header"), "{}", problem("inspect owner/tiny"));
+}
+
 #[test]
 fn a_dry_run_shows_the_plan_and_the_first_rows_and_writes_nothing() {
     let bench = Bench::new();
