@@ -83,7 +83,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
     screen.note(&overview.to_string());
 
     let model = base.load(held(recipe), &compute.device, screen)?;
-    let adapter = adapter_plan.create(&model, recipe.adapter.init_from.as_deref(), plan.step.rng)?;
+    let adapter = adapter_plan.create(&model, plan.step.rng);
     let rule = rule(&recipe.training);
     let run = fingerprint(recipe, &base, &data, &compute)?;
     let (mut state, kept) = match folder.latest(&run, screen)? {

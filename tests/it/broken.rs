@@ -266,6 +266,12 @@ fn broken_recipes() {
             ("targets that match nothing", "train r.yaml --set adapter.target_modules=[qkv_proj]", |_| {}),
             ("an unknown device", "train r.yaml --device quantum", |_| {}),
             ("a model that is not there", TRAIN, |b| std::fs::rename(b.path("m"), b.path("n")).unwrap()),
+            ("a key that contradicts init_from", TRAIN, |b| {
+                b.edit("r.yaml", |bytes| {
+                    let text = String::from_utf8(bytes.clone()).unwrap();
+                    *bytes = text.replace("r: 4,", "r: 5, init_from: a,").into_bytes();
+                });
+            }),
             ("init_from a folder that is not there", "train r.yaml --set adapter.init_from=nowhere", |_| {}),
             ("output.dir is a file", "train r.yaml --set output.dir=rows.jsonl", |_| {}),
             ("output.dir below a file", "train r.yaml --set output.dir=rows.jsonl/out", |_| {}),
