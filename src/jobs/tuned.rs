@@ -1,7 +1,7 @@
 //! A model that is loaded and ready to speak, with or without an adapter.
 
 use crate::adapter::Adapter;
-use crate::error::Result;
+use crate::error::{Place, Result};
 use crate::jobs::device::{self, Compute};
 use crate::jobs::{Base, adapter, provenance};
 use crate::model::gemma3::Gemma3;
@@ -35,12 +35,15 @@ impl Tuned {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let compute = device::open(device)?;
-        let base = Base::open(model, progress)?;
+        let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| match adapter {
+            Some(folder) => adapter::check(folder, config),
+            None => Ok(()),
+        })?;
         if let Some(folder) = adapter {
             provenance::warn_of_another_base(folder, &base, progress);
         }
         let model = base.load(&Holding::dense(held), &compute.device, progress)?;
-        let adapter = adapter.map(|folder| adapter::read(folder, &model).map(|(adapter, _)| adapter)).transpose()?;
+        let adapter = adapter.map(|folder| adapter::read(folder, &model)).transpose()?;
         Ok(Tuned { base, model, adapter, compute })
     }
 

@@ -141,7 +141,7 @@ impl Source {
     /// `as_stored` for a folder of plain floats; another compression than the one that a folder is stored in.
     pub fn check(&self, holding: &Holding) -> Result<()> {
         let Inner::Folder(folder) = &self.0 else { return Ok(()) };
-        let wrong = |what: String, hint: &str| Err(super::wrong(what).at_path(self.path()).hint(hint));
+        let wrong = |what: String, hint: &str| Err(super::wrong(what).hint(hint));
         match (folder.any_packed(), holding.projections) {
             (_, Compression::None) | (Some(_), Compression::AsStored) => Ok(()),
             (None, Compression::AsStored) => wrong(
