@@ -16,7 +16,6 @@ mod packing;
 pub mod plan;
 mod prepare;
 mod preview;
-mod random;
 mod row;
 mod source;
 mod spec;
