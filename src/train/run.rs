@@ -95,8 +95,8 @@ pub struct Plan {
 pub struct Window {
     /// Its micro-batches.
     pub batches: Vec<MicroBatch>,
-    /// The rows in it, as `file, row`.
-    pub rows: Vec<String>,
+    /// The rows in it, by their numbers in the data.
+    pub rows: Vec<u32>,
 }
 
 /// Where windows come from.
@@ -112,6 +112,12 @@ pub trait Windows {
     /// # Errors
     /// When the data cannot be read.
     fn window(&mut self, epoch: u64, index: u64) -> Result<Window>;
+
+    /// Where rows came from, as `file, row`.
+    ///
+    /// # Errors
+    /// When there is no such row.
+    fn origins(&self, rows: &[u32]) -> Result<Vec<String>>;
 }
 
 /// Where a run leaves what it makes.
@@ -209,11 +215,12 @@ fn one_step(
         position.skipped += 1;
         position.skipped_in_a_row += 1;
         let why = format!("{what} is not finite");
-        outputs.event(&Event::SkippedStep { step: position.step, why, rows: window.rows.clone() })?;
+        let rows = data.origins(&window.rows)?;
+        outputs.event(&Event::SkippedStep { step: position.step, why, rows: rows.clone() })?;
         if position.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
             let what = format!("{what} was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a row");
             return Err(Error::new(Kind::NonFinite, what)
-                .at(crate::error::Place::Named(format!("step {}: {}", position.step, window.rows.join("; "))))
+                .at(crate::error::Place::Named(format!("step {}: {}", position.step, rows.join("; "))))
                 .hint("lower `training.learning_rate`, or look at the rows of these steps with `data preview`"));
         }
     } else {
