@@ -47,13 +47,7 @@ impl Args {
                         super::print(&serde_json::to_string(&preview).unwrap_or_default())?;
                         continue;
                     }
-                    let mut text = String::new();
-                    let mut learnt = Vec::new();
-                    for piece in &preview.pieces {
-                        let start = text.len();
-                        text.push_str(&piece.text);
-                        learnt.extend(piece.supervised.then_some(start..text.len()));
-                    }
+                    let (text, learnt) = preview.marked();
                     let head = format!("--- {} · {} tokens", preview.origins.join(" + "), preview.input_ids.len());
                     let mut out = style::stdout();
                     // A reader that went away (`| head`) needs no message.

@@ -14,13 +14,9 @@ use crate::report::ProgressBar;
 pub fn preview(recipe: &Recipe, rows: usize, screen: &ProgressBar) -> Result<Vec<Preview>> {
     let base = Base::open(&recipe.model.base, screen)?;
     let data = Data::prepare(recipe, &base.encoder, screen)?;
-    let decode = |ids: &[u32]| match base.encoder.tokenizer() {
-        Some(tokenizer) => tokenizer.decode(ids, false),
-        None => ids.iter().map(|id| format!("{id} ")).collect(),
-    };
     let rows = u32::try_from(rows.min(data.train.len()))
         .map_err(|_| Error::new(Kind::Recipe, "`--rows` is too large").hint("name fewer rows"))?;
-    (0..rows).map(|row| data::preview(&data.train, &[row], &decode)).collect()
+    (0..rows).map(|row| data::preview(&data.train, &[row], &|ids| base.decode(ids))).collect()
 }
 
 /// What the training data is made of.

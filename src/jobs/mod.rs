@@ -12,6 +12,7 @@ pub mod merge;
 pub mod model;
 pub mod outputs;
 pub mod publish;
+pub mod samples;
 pub mod score;
 pub mod sft;
 pub mod tuned;

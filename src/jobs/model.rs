@@ -95,6 +95,14 @@ impl Base {
         }
     }
 
+    /// The text of ids, special tokens included; without a tokenizer the ids themselves.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        match self.encoder.tokenizer() {
+            Some(tokenizer) => tokenizer.decode(ids, false),
+            None => ids.iter().map(|id| format!("{id} ")).collect(),
+        }
+    }
+
     /// Tokens that end an answer.
     pub fn stop_ids(&self) -> Vec<u32> {
         let mut stop = self.config.eos_token_ids.clone();

@@ -4,7 +4,7 @@ use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
 use crate::model::gemma3::Gemma3;
 use crate::train::backprop::MicroBatch;
-use crate::train::event::{EvalEvent, Event, Sink, StepEvent};
+use crate::train::event::{EvalEvent, Event, Sample, SampleEvent, Sink, StepEvent};
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
 use crate::train::step::{self, StepResult, StepSettings};
@@ -129,8 +129,19 @@ pub trait Outputs: Sink {
     fn save(&mut self, state: &State) -> Result<PathBuf>;
 }
 
-/// The mean loss of an adapter over the evaluation data, and the supervised tokens it was measured on.
-pub type Evaluate<'a> = dyn Fn(&Adapter) -> Result<(f64, u64)> + 'a;
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The mean loss over the evaluation data, in nats.
+    pub loss: f64,
+    /// Supervised tokens it was measured on.
+    pub tokens: u64,
+    /// Answers to prompts of the evaluation data.
+    pub samples: Vec<Sample>,
+}
+
+/// Evaluates an adapter.
+pub type Evaluate<'a> = dyn Fn(&Adapter) -> Result<Evaluation> + 'a;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,7 +269,7 @@ fn evaluation(
     evaluate: &Evaluate,
     outputs: &mut dyn Outputs,
 ) -> Result<bool> {
-    let (eval_loss, eval_tokens) = evaluate(&state.adapter)?;
+    let Evaluation { loss: eval_loss, tokens: eval_tokens, samples } = evaluate(&state.adapter)?;
     let windows = data.len(state.position.epoch)?;
     let position = &mut state.position;
     let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;
@@ -273,6 +284,10 @@ fn evaluation(
         position.evaluations_since_best += 1;
     }
     position.evaluated = Some(position.step);
-    outputs.event(&Event::Eval(EvalEvent { step: position.step, epoch, eval_loss, eval_tokens }))?;
+    let step = position.step;
+    outputs.event(&Event::Eval(EvalEvent { step, epoch, eval_loss, eval_tokens }))?;
+    for (number, sample) in (1..).zip(samples) {
+        outputs.event(&Event::Sample(SampleEvent { step, number, sample }))?;
+    }
     Ok(improved)
 }
