@@ -95,6 +95,8 @@ pub enum Place {
         /// Offset in bytes from the start of the file.
         offset: u64,
     },
+    /// A key of the recipe, as `section.key`; who has read the recipe knows its line ([`Error::locate`]).
+    Key(String),
     /// Anything else that has a name: a command-line option, a hub id.
     Named(String),
 }
@@ -106,7 +108,7 @@ impl fmt::Display for Place {
             Place::Text { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
             Place::Row { path, row } => write!(f, "{}, row {row}", path.display()),
             Place::Byte { path, offset } => write!(f, "{}, byte {offset}", path.display()),
-            Place::Named(name) => f.write_str(name),
+            Place::Key(name) | Place::Named(name) => f.write_str(name),
         }
     }
 }
@@ -161,6 +163,20 @@ impl Error {
     /// Adds where it happened, unless an inner function has already said it more precisely.
     pub fn or_at(self, place: Place) -> Self {
         if self.0.place.is_some() { self } else { self.at(place) }
+    }
+
+    /// Puts every problem at a [`Place::Key`] to the place that `find` knows for the key, with the lines to show there.
+    pub fn locate(mut self, find: &impl Fn(&str) -> Option<(Place, Option<String>)>) -> Self {
+        let found = match &self.0.place {
+            Some(Place::Key(key)) => find(key),
+            _ => None,
+        };
+        if let Some((place, excerpt)) = found {
+            self.0.place = Some(place);
+            self.0.excerpt = self.0.excerpt.or(excerpt);
+        }
+        self.0.others = self.0.others.into_iter().map(|other| other.locate(find)).collect();
+        self
     }
 
     /// Adds the offending source lines, ready to print (several lines, no indentation).

@@ -4,8 +4,9 @@
 //! `model.language_model.layers.0.self_attn.q_proj` in a multimodal one. Callers pass the projections of the language
 //! model only, so `all-linear` never reaches the head, the embedding or a vision tower.
 
-use crate::error::{Error, Kind, Result, did_you_mean};
+use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use regex::Regex;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What PEFT writes for "every linear layer but the output head".
@@ -55,8 +56,15 @@ pub struct Selection {
     pub unused_exclusions: Vec<String>,
 }
 
+impl Selection {
+    /// The modules at these positions, ascending, of all `paths`.
+    pub fn of(paths: &[String], indices: Vec<usize>) -> Self {
+        Selection { kinds: count_kinds(paths, &indices), indices, unused_exclusions: Vec::new() }
+    }
+}
+
 /// How many modules of one kind get an adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KindCount {
     /// The last part of the path: `q_proj`.
     pub kind: String,
@@ -72,7 +80,10 @@ pub struct KindCount {
 /// Every name (or the expression) that matches no module, with a suggestion; an exclusion that looks like a misspelt
 /// module; an expression that is not valid here; a selection that the exclusions leave empty.
 pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules) -> Result<Selection> {
-    let (target_rule, exclude_rule) = (Rule::of_target(target)?, Rule::of_exclusion(exclude)?);
+    let at = |key: &'static str| move |error: Error| error.at(Place::Key(format!("adapter.{key}")));
+    let (at_target, at_exclude) = (at("target_modules"), at("exclude_modules"));
+    let target_rule = Rule::of_target(target).map_err(at_target)?;
+    let exclude_rule = Rule::of_exclusion(exclude).map_err(at_exclude)?;
     let targeted: Vec<bool> = paths.iter().map(|path| target_rule.hits(path)).collect();
     let excluded: Vec<bool> = paths.iter().map(|path| exclude_rule.hits(path)).collect();
     let mut problems = match target {
@@ -83,6 +94,7 @@ pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules
         }
         TargetModules::Names(names) => unmatched(paths, names).map(|name| unknown_name(paths, name)).collect(),
     };
+    problems = problems.into_iter().map(at_target).collect();
     let mut unused_exclusions = Vec::new();
     match exclude {
         ExcludeModules::Regex(pattern) if pattern.is_empty() || excluded.contains(&true) => {}
@@ -91,10 +103,10 @@ pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules
             for name in unmatched(paths, names) {
                 match suggestion(paths, name) {
                     // A misspelt exclusion would silently train what the user wanted left alone.
-                    Some(meant) => problems.push(
+                    Some(meant) => problems.push(at_exclude(
                         Error::new(Kind::Adapter, format!("`exclude_modules` entry `{name}` matches no module"))
                             .hint(format!("did you mean `{meant}`?")),
-                    ),
+                    )),
                     None => unused_exclusions.push(name.clone()),
                 }
             }
@@ -105,11 +117,10 @@ pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules
     }
     let indices: Vec<usize> = (0..paths.len()).filter(|&i| targeted[i] && !excluded[i]).collect();
     if indices.is_empty() {
-        return Err(Error::new(Kind::Adapter, "`exclude_modules` leaves out every module that `target_modules` names")
-            .hint("exclude fewer modules"));
+        let what = "`exclude_modules` leaves out every module that `target_modules` names";
+        return Err(at_exclude(Error::new(Kind::Adapter, what).hint("exclude fewer modules")));
     }
-    let kinds = count_kinds(paths, &indices);
-    Ok(Selection { indices, kinds, unused_exclusions })
+    Ok(Selection { unused_exclusions, ..Selection::of(paths, indices) })
 }
 
 /// The shortest `target_modules` that makes PEFT choose exactly the selected modules when it loads the adapter.

@@ -2,7 +2,7 @@
 
 use super::args::RecipeArgs;
 use crate::error::Result;
-use crate::jobs::look;
+use crate::jobs::look::{self, Preview};
 use crate::report::{ProgressBar, style};
 use std::io::Write;
 
@@ -45,13 +45,9 @@ impl Args {
                 for preview in look::preview(&recipe.load()?, rows, &screen)? {
                     if json {
                         super::print(&serde_json::to_string(&preview).unwrap_or_default())?;
-                        continue;
+                    } else {
+                        show(&preview);
                     }
-                    let (text, learnt) = preview.marked();
-                    let head = format!("--- {} · {} tokens", preview.origins.join(" + "), preview.input_ids.len());
-                    let mut out = style::stdout();
-                    // A reader that went away (`| head`) needs no message.
-                    let _ = writeln!(out, "{head}\n{}", style::spans(&text, &learnt));
                 }
                 Ok(())
             }
@@ -61,4 +57,12 @@ impl Args {
             }
         }
     }
+}
+
+/// Prints a row as the model will see it; what is learnt is coloured.
+pub fn show(preview: &Preview) {
+    let (text, learnt) = preview.marked();
+    let head = format!("--- {} · {} tokens", preview.origins.join(" + "), preview.input_ids.len());
+    // A reader that went away (`| head`) needs no message.
+    let _ = writeln!(style::stdout(), "{head}\n{}", style::spans(&text, &learnt));
 }

@@ -31,6 +31,7 @@ impl Args {
         let mut lines = vec![
             ("model", model.path.clone()),
             ("architecture", format!("{}{}", model.architecture, yes(model.multimodal, ", multimodal checkpoint", ""))),
+            ("variant", format!("{}: {}", model.variant, model.variant_clue)),
             ("parameters", text::count(model.parameters)),
             (
                 "layers",

@@ -1,8 +1,9 @@
 //! `gemma-tune train`
 
 use super::args::RecipeArgs;
+use super::data;
 use crate::error::{Error, Kind, Result};
-use crate::jobs::sft::{self, Options};
+use crate::jobs::sft::{self, Options, Outcome};
 use crate::report::ProgressBar;
 use crate::train::run::Ending;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ pub struct Args {
     /// Do everything up to the first step: checks, plan, memory, a preview
     #[arg(long)]
     dry_run: bool,
+    /// Print what a dry run found as JSON
+    #[arg(long, requires = "dry_run")]
+    json: bool,
     /// auto, cpu, cuda[:i], wgpu[:i] or vulkan[:i]
     #[arg(long, default_value = "auto")]
     device: String,
@@ -32,11 +36,17 @@ impl Args {
         let stop = stop_on_ctrl_c(&screen)?;
         let options = Options { device: &self.device, resume: self.resume, dry_run: self.dry_run };
         match sft::train(&recipe, &options, &screen, &stop)? {
-            Some(Ending::Interrupted) => {
+            Outcome::Planned(found) if self.json => super::print_json(&found).map(|()| 0),
+            Outcome::Planned(found) => {
+                super::print(&found.plan.to_string())?;
+                found.preview.iter().for_each(data::show);
+                Ok(0)
+            }
+            Outcome::Ended(Ending::Interrupted) => {
                 screen.note("Interrupted. The run is saved; `--resume` continues it.");
                 Ok(Kind::Interrupted.exit_code())
             }
-            Some(Ending::Done | Ending::StoppedEarly) | None => Ok(0),
+            Outcome::Ended(Ending::Done | Ending::StoppedEarly) => Ok(0),
         }
     }
 }

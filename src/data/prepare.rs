@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 1;
+const PREPARATION_VERSION: u32 = 2;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -40,7 +40,7 @@ pub fn prepare(
     progress: &dyn Progress,
 ) -> Result<Dataset> {
     spec.check()?;
-    let files = source::resolve(&spec.sources, find_hub)?;
+    let files = source::resolve(spec.key, &spec.sources, find_hub)?;
     let folder = Folder::open(cache_dir)?;
     let paths: Vec<Arc<Path>> = files.iter().map(|file| file.path.clone()).collect();
     let hashed = cache::hash_files(&paths, &folder.hashes(), progress)?;

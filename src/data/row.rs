@@ -11,15 +11,15 @@ use std::sync::Arc;
 pub enum Row {
     /// A conversation, supervised as `train_on` says.
     Conversation(Conversation),
-    /// A conversation of which only what follows the prompt may be supervised. Made only from prompts that hold
-    /// assistant turns: all others are a plain [`Row::Conversation`].
+    /// A conversation of which only what follows the prompt may be supervised, unless `train_on` is `all`. Made only from
+    /// prompts that hold assistant turns: all others are a plain [`Row::Conversation`].
     Completion {
         /// The prompt's messages and tools.
         prompt: Conversation,
         /// The messages to learn.
         completion: Vec<Message>,
     },
-    /// Two plain texts: the second is supervised.
+    /// Two plain texts: the second is supervised, and the first only if `train_on` is `all`.
     PromptCompletion {
         /// What is given.
         prompt: String,

@@ -29,6 +29,8 @@ impl SourceSpec {
 /// The sources of one data set and the rules for their rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataSpec {
+    /// The recipe's key that names the sources, where messages point: `data.train`.
+    pub key: &'static str,
     /// Where rows come from, in order.
     pub sources: Vec<SourceSpec>,
     /// The most tokens a row may have.
@@ -73,7 +75,13 @@ mod tests {
     fn impossible_values_are_reported_together() {
         let mut source = SourceSpec::new("a.jsonl", RowFormat::Text);
         source.weight = f64::NAN;
-        let spec = DataSpec { sources: vec![source], max_length: 1, on_long: OnLong::Skip, on_bad_row: OnBadRow::Skip };
+        let spec = DataSpec {
+            key: "data.train",
+            sources: vec![source],
+            max_length: 1,
+            on_long: OnLong::Skip,
+            on_bad_row: OnBadRow::Skip,
+        };
         let error = spec.check().unwrap_err();
         let whats: Vec<_> = error.iter().map(Error::what).collect();
         assert_eq!(

@@ -128,7 +128,12 @@ impl<'a> Tally<'a> {
         let skipped: u64 = self.skipped.values().sum();
         if skipped == 0 {
             let names: Vec<_> = self.files.iter().map(|file| format!("`{}`", file.path.display())).collect();
-            return Error::new(Kind::Data, format!("there are no rows in {}", names.join(", ")));
+            return Error::new(Kind::Data, format!("there are no rows in {}", names.join(", "))).at(Place::Key(
+                match self.spec.sources.len() {
+                    1 => format!("{}[0].path", self.spec.key),
+                    _ => self.spec.key.into(),
+                },
+            ));
         }
         let reasons: Vec<_> = self.skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let error = Error::new(Kind::Data, format!("all {skipped} rows were skipped: {}", reasons.join(", ")));

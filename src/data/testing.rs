@@ -88,6 +88,7 @@ pub(super) fn write(dir: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBu
 /// One source of weight 1; rows of up to 64 tokens, anything wrong is an error.
 pub(super) fn spec(path: &Path, format: RowFormat) -> DataSpec {
     DataSpec {
+        key: "data.train",
         sources: vec![SourceSpec::new(path.to_str().unwrap(), format)],
         max_length: 64,
         on_long: OnLong::Truncate,

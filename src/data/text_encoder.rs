@@ -2,7 +2,7 @@
 
 use super::row::{Encode, Row, supervise_after};
 use crate::error::Result;
-use crate::text::{Encoder, Tokenized};
+use crate::text::{Encoder, Tokenized, TrainOn};
 
 impl Encode for Encoder {
     fn encode(&self, row: &Row) -> Result<Tokenized> {
@@ -11,7 +11,14 @@ impl Encode for Encoder {
             Row::Completion { prompt, completion } => {
                 let mut full = prompt.clone();
                 full.messages.extend(completion.iter().cloned());
-                Ok(supervise_after(self.encode_conversation(&full)?, &self.encode_conversation(prompt)?))
+                let full = self.encode_conversation(&full)?;
+                match self.train_on() {
+                    // As TRL without `completion_only_loss`.
+                    TrainOn::All => Ok(full),
+                    TrainOn::Assistant | TrainOn::LastAssistant => {
+                        Ok(supervise_after(full, &self.encode_conversation(prompt)?))
+                    }
+                }
             }
             Row::PromptCompletion { prompt, completion } => self.encode_prompt_completion(prompt, completion),
             Row::Text(text) => self.encode_text(text),

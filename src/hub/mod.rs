@@ -77,10 +77,32 @@ pub fn find_model_with(
     progress: &dyn Progress,
     accept: &dyn Fn(&Path) -> Result<()>,
 ) -> Result<ModelFiles> {
+    find(base, settings, progress, Wanted::All(accept))
+}
+
+/// As [`find_model`], but of a Hub model only what stands beside the weights is downloaded: configuration, tokenizer, chat
+/// template.
+///
+/// # Errors
+/// As [`find_model`].
+pub fn find_small_files(base: &str, settings: &Settings, progress: &dyn Progress) -> Result<ModelFiles> {
+    find(base, settings, progress, Wanted::SmallFiles)
+}
+
+/// What of a Hub model is to be in the cache.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// All but the weights.
+    SmallFiles,
+    /// Everything, if the folder of the small files is accepted.
+    All(&'a dyn Fn(&Path) -> Result<()>),
+}
+
+fn find(base: &str, settings: &Settings, progress: &dyn Progress, wanted: Wanted) -> Result<ModelFiles> {
     match base::understand(base)? {
         Base::Folder(dir) => Ok(ModelFiles::Folder { dir, name: base.trim().to_string(), revision: None }),
         Base::Gguf(path) => Ok(ModelFiles::Gguf { path }),
-        Base::Hub(repository, near) => match model::fetch(&repository, settings, progress, accept) {
+        Base::Hub(repository, near) => match model::fetch(&repository, settings, progress, wanted) {
             Ok((dir, commit)) => Ok(ModelFiles::Folder { dir, name: repository.id, revision: Some(commit) }),
             // Perhaps it never was an id but a path with a slip of the pen.
             Err(error) => Err(match near.filter(|_| Failure::of(&error).is_some()) {

@@ -3,6 +3,7 @@
 #[cfg(feature = "hub")]
 mod online;
 
+use super::Wanted;
 use super::failure::Failure;
 use super::repository::{Repository, is_commit, is_inside};
 use super::settings::Settings;
@@ -20,12 +21,16 @@ pub(super) fn fetch(
     repository: &Repository,
     settings: &Settings,
     progress: &dyn Progress,
-    accept: &dyn Fn(&Path) -> Result<()>,
+    wanted: Wanted,
 ) -> Result<(PathBuf, String)> {
+    let accept = |dir: &Path| match wanted {
+        Wanted::SmallFiles => Ok(()),
+        Wanted::All(accept) => accept(dir),
+    };
     let cached = repository
         .cached_commit(settings)
         .map(|commit| (repository.snapshot(settings, &commit), commit))
-        .filter(|(dir, _)| is_complete(dir));
+        .filter(|(dir, _)| is_complete(dir, wanted));
     if let Some((dir, commit)) = &cached
         && (settings.offline || is_commit(&repository.revision))
     {
@@ -47,7 +52,7 @@ pub(super) fn fetch(
         let client = super::client::Client::new(repository, settings)?;
         match client.list() {
             Ok(listing) => {
-                let dir = online::download(&client, repository, &listing, settings, progress, accept)?;
+                let dir = online::download(&client, repository, &listing, settings, progress, wanted)?;
                 Ok((dir, listing.commit))
             }
             // The Hub is away: what it last said is good enough.
@@ -62,11 +67,13 @@ pub(super) fn fetch(
     }
 }
 
-/// Whether a snapshot has everything that a model needs.
-fn is_complete(dir: &Path) -> bool {
-    dir.join("config.json").is_file()
-        && (dir.join(SINGLE).is_file()
-            || shards(&dir.join(INDEX)).is_ok_and(|names| names.iter().all(|name| dir.join(name).is_file())))
+/// Whether a snapshot has everything that is wanted.
+fn is_complete(dir: &Path, wanted: Wanted) -> bool {
+    let has = |name: &str| dir.join(name).is_file();
+    // The tokenizer is the last of the small files, and some models have none.
+    let small = matches!(wanted, Wanted::SmallFiles) && has("tokenizer.json");
+    has("config.json")
+        && (small || has(SINGLE) || shards(&dir.join(INDEX)).is_ok_and(|names| names.iter().all(|name| has(name))))
 }
 
 /// The files that an index of shards names.

@@ -201,6 +201,22 @@ fn the_small_files_have_a_say_before_the_weights() {
     assert!(server.take_seen().iter().all(|request| !request.contains("of-2")));
 }
 
+#[test]
+fn the_small_files_come_without_the_weights() {
+    let server = Server::start(|request| hub(request, COMMIT));
+    let home = tempfile::tempdir().unwrap();
+    let mut settings = settings(&server.url, home.path());
+    let dir = dir_of(find_small_files("google/tiny", &settings, &Silent).unwrap());
+    assert!(dir.join("config.json").is_file() && dir.join("tokenizer.json").is_file());
+    assert!(server.take_seen().iter().all(|request| !request.contains("of-2")));
+    // They make no model, but are enough for those who want no more.
+    let pinned = format!("google/tiny@{COMMIT}");
+    settings.offline = true;
+    assert_eq!(Failure::of(&find(&pinned, &settings).unwrap_err()), Some(Failure::Offline));
+    assert_eq!(dir_of(find_small_files(&pinned, &settings, &Silent).unwrap()), dir);
+    assert_eq!(server.take_seen(), Vec::<String>::new());
+}
+
 /// What the user sees when every request is answered by `answer`.
 fn refusal(
     token: Option<&str>,

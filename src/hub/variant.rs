@@ -1,9 +1,11 @@
 //! Whether a checkpoint is pre-trained (`-pt`) or instruction-tuned (`-it`): mixing them up trains the wrong thing.
 
+use serde::Serialize;
 use std::fmt;
 
 /// What a checkpoint was made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Variant {
     /// Continues text; knows no chat format.
     Pretrained,
@@ -18,7 +20,7 @@ impl fmt::Display for Variant {
         f.write_str(match self {
             Variant::Pretrained => "pre-trained",
             Variant::Instruct => "instruction-tuned",
-            Variant::Unknown => "pre-trained or instruction-tuned (unknown)",
+            Variant::Unknown => "pre-trained or instruction-tuned",
         })
     }
 }

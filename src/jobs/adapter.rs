@@ -1,7 +1,9 @@
 //! Adapters between their forms: recipe, PEFT folder, tensors in training.
 
+mod continued;
+
 use crate::adapter::init::{self, LoraOptions};
-use crate::adapter::peft::{self, AdapterConfig, AdapterTensors, ModuleShape, ModuleTensors};
+use crate::adapter::peft::{AdapterConfig, AdapterTensors, ModuleShape, ModuleTensors, PeftAdapter};
 use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
 use crate::adapter::{Adapter, Init, LoraModule};
 use crate::error::{Error, Kind, Place, Result};
@@ -22,22 +24,24 @@ pub struct AdapterPlan {
     pub sites: Vec<Site>,
     /// What matched, for the user.
     pub selection: Selection,
-    /// How A and B start.
+    /// How A and B of a new adapter start.
     pub init: Init,
+    /// The adapter that is continued.
+    continued: Option<AdapterTensors>,
 }
 
 impl AdapterPlan {
-    /// Plans the adapter of a recipe for a model, reading the folder that it continues from where it names one.
+    /// Plans the adapter of a recipe for a model, reading the folder that it continues where it names one.
     ///
     /// # Errors
-    /// Targets that match nothing; keys that contradict the adapter that is continued.
+    /// Targets that match nothing; an adapter to continue that cannot be read, does not fit, or contradicts the recipe.
     pub fn new(keys: &recipe::Adapter, model: &TextConfig) -> Result<Self> {
         let all = sites(model);
         let paths: Vec<String> = all.iter().map(|site| module_path(site, model.multimodal)).collect();
-        let mut config = match &keys.init_from {
-            Some(folder) => continued(keys, folder, &paths)?,
-            None => from_recipe(keys),
-        };
+        if let Some(folder) = &keys.init_from {
+            return continued::plan(keys, folder, model, all, &paths);
+        }
+        let mut config = from_recipe(keys);
         let init = match keys.init_lora_weights {
             recipe::InitLoraWeights::Kaiming => Init::Kaiming,
             recipe::InitLoraWeights::Gaussian => Init::Gaussian,
@@ -45,6 +49,7 @@ impl AdapterPlan {
         };
         if init == Init::Pissa && config.use_dora {
             return Err(Error::new(Kind::Recipe, "`init_lora_weights: pissa` and `use_dora` cannot be combined")
+                .at(Place::Key("adapter.init_lora_weights".into()))
                 .hint("PiSSA moves the principal part of each weight into the adapter; choose one of the two"));
         }
         let selection = target::select(&paths, &config.target_modules, &config.exclude_modules)?;
@@ -55,11 +60,14 @@ impl AdapterPlan {
             config.exclude_modules = ExcludeModules::default();
         }
         let sites = selection.indices.iter().map(|&index| all[index]).collect();
-        Ok(AdapterPlan { config, sites, selection, init })
+        Ok(AdapterPlan { config, sites, selection, init, continued: None })
     }
 
     /// Trainable values.
     pub fn trainable(&self) -> u64 {
+        if let Some(tensors) = &self.continued {
+            return tensors.parameters();
+        }
         let r = self.config.r as u64;
         let magnitude = |out: u64| if self.config.use_dora { out } else { 0 };
         let values = |site: &Site| {
@@ -69,24 +77,19 @@ impl AdapterPlan {
         self.sites.iter().map(values).sum()
     }
 
-    /// Creates the adapter, or reads the one that is continued.
-    ///
-    /// # Errors
-    /// When the adapter that is continued cannot be read or does not fit the model.
-    pub fn create(&self, model: &Gemma3, init_from: Option<&Path>, rng: Rng) -> Result<Adapter> {
-        match init_from {
-            Some(folder) => Ok(read(folder, model)?.0),
-            None => {
-                let options = LoraOptions {
-                    r: self.config.r,
-                    lora_alpha: self.config.lora_alpha,
-                    use_rslora: self.config.use_rslora,
-                    use_dora: self.config.use_dora,
-                    init: self.init,
-                };
-                Ok(init::create(model, &self.sites, options, rng))
-            }
+    /// Creates the adapter, or takes the one that is continued.
+    pub fn create(&self, model: &Gemma3, rng: Rng) -> Adapter {
+        if let Some(tensors) = &self.continued {
+            return on_device(tensors, model);
         }
+        let options = LoraOptions {
+            r: self.config.r,
+            lora_alpha: self.config.lora_alpha,
+            use_rslora: self.config.use_rslora,
+            use_dora: self.config.use_dora,
+            init: self.init,
+        };
+        init::create(model, &self.sites, options, rng)
     }
 }
 
@@ -107,51 +110,6 @@ fn from_recipe(keys: &recipe::Adapter) -> AdapterConfig {
         },
         ..AdapterConfig::new(keys.r, keys.lora_alpha, target_modules)
     }
-}
-
-/// The configuration of the adapter that is continued; keys given in the recipe must agree with it.
-fn continued(keys: &recipe::Adapter, folder: &Path, paths: &[String]) -> Result<AdapterConfig> {
-    let (config, _) = AdapterConfig::read(folder)?;
-    let wanted = from_recipe(keys);
-    let given = |key: &str| keys.given.contains(key);
-    let exclude = if given("exclude_modules") { &wanted.exclude_modules } else { &config.exclude_modules };
-    let pairs = [
-        ("r", wanted.r == config.r, config.r.to_string()),
-        ("lora_alpha", wanted.lora_alpha == config.lora_alpha, config.lora_alpha.to_string()),
-        ("use_rslora", wanted.use_rslora == config.use_rslora, config.use_rslora.to_string()),
-        ("use_dora", wanted.use_dora == config.use_dora, config.use_dora.to_string()),
-        (
-            "target_modules",
-            same_modules(paths, (&wanted.target_modules, exclude), &config)?,
-            format!("{:?}", config.target_modules),
-        ),
-        (
-            "exclude_modules",
-            same_modules(paths, (&config.target_modules, exclude), &config)?,
-            format!("{:?}", config.exclude_modules),
-        ),
-    ];
-    let contradictions = pairs.into_iter().filter(|(key, agrees, _)| given(key) && !agrees);
-    let problems = contradictions.map(|(key, _, found)| {
-        Error::new(Kind::Recipe, format!("`adapter.{key}` contradicts the adapter that `init_from` continues"))
-            .at(Place::Path(folder.join(peft::CONFIG_FILE)))
-            .hint(format!("it says {found}; leave the key out to take it over"))
-    });
-    match Error::many(problems.collect()) {
-        Some(error) => Err(error),
-        None => Ok(AdapterConfig { lora_dropout: wanted.lora_dropout, ..config }),
-    }
-}
-
-/// Whether targets and exclusions of a recipe choose what an adapter's own choose, however each is written.
-fn same_modules(
-    paths: &[String],
-    (target, exclude): (&TargetModules, &ExcludeModules),
-    config: &AdapterConfig,
-) -> Result<bool> {
-    let wanted = target::matcher(target, exclude)?;
-    let found = target::matcher(&config.target_modules, &config.exclude_modules)?;
-    Ok(paths.iter().all(|path| wanted(path) == found(path)))
 }
 
 /// The projections of a model, from its configuration alone.
@@ -180,15 +138,27 @@ fn module_path(site: &Site, multimodal: bool) -> String {
     format!("{prefix}.layers.{}.{}", site.layer, site.projection.hf())
 }
 
-/// Reads an adapter folder for a model; also returns its settings.
+/// Reads an adapter folder for a model.
 ///
 /// # Errors
 /// When it cannot be read or does not fit the model.
-pub fn read(folder: &Path, model: &Gemma3) -> Result<(Adapter, AdapterConfig)> {
-    let all = sites(&model.config);
-    let read = peft::PeftAdapter::read(folder, &module_shapes(&all))?;
-    let modules = all.into_iter().filter_map(|site| {
-        let tensors = read.tensors.modules.get(&(site.layer, site.projection))?;
+pub fn read(folder: &Path, model: &Gemma3) -> Result<Adapter> {
+    let read = PeftAdapter::read(folder, &module_shapes(&sites(&model.config)))?;
+    Ok(on_device(&read.tensors, model))
+}
+
+/// Whether an adapter folder can be read and fits a model that is not loaded yet.
+///
+/// # Errors
+/// As [`read`].
+pub fn check(folder: &Path, model: &TextConfig) -> Result<()> {
+    PeftAdapter::read(folder, &module_shapes(&sites(model))).map(|_| ())
+}
+
+/// An adapter's tensors where the model computes.
+fn on_device(tensors: &AdapterTensors, model: &Gemma3) -> Adapter {
+    let modules = sites(&model.config).into_iter().filter_map(|site| {
+        let tensors = tensors.modules.get(&(site.layer, site.projection))?;
         Some(LoraModule {
             site,
             a: matrix(&tensors.a, &model.device),
@@ -198,7 +168,7 @@ pub fn read(folder: &Path, model: &Gemma3) -> Result<(Adapter, AdapterConfig)> {
             subtracted: None,
         })
     });
-    Ok((Adapter::new(modules.collect()), read.config))
+    Adapter::new(modules.collect())
 }
 
 /// What PEFT's reader needs to know of the projections.
@@ -253,67 +223,4 @@ pub fn to_peft(adapter: &Adapter, config: &AdapterConfig) -> (AdapterTensors, Ad
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    fn model(size: &str) -> TextConfig {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("configs/models/gemma-3-{size}.json"));
-        TextConfig::from_hf_json(&std::fs::read_to_string(&path).unwrap(), &path).unwrap().0
-    }
-
-    fn keys(targets: recipe::TargetModules) -> recipe::Adapter {
-        recipe::Adapter {
-            r: 4,
-            lora_alpha: 8.0,
-            lora_dropout: 0.0,
-            target_modules: targets,
-            exclude_modules: Vec::new(),
-            use_rslora: false,
-            use_dora: false,
-            init_lora_weights: recipe::InitLoraWeights::Kaiming,
-            init_from: None,
-            given: BTreeSet::new(),
-        }
-    }
-
-    fn names(names: &[&str]) -> recipe::TargetModules {
-        recipe::TargetModules::Names(names.iter().map(|&name| name.into()).collect())
-    }
-
-    #[test]
-    fn a_multimodal_models_vision_tower_is_never_targeted() {
-        let layers = r"model\.language_model\.layers\.\d+\.(self_attn\.q_proj|self_attn\.v_proj)";
-        let expected = TargetModules::Regex(layers.into());
-        for targets in [names(&["q_proj", "v_proj"]), recipe::TargetModules::Regex(r".*\.[qv]_proj".into())] {
-            let plan = AdapterPlan::new(&keys(targets), &model("4b")).unwrap();
-            assert_eq!(plan.config.target_modules, expected);
-            assert_eq!(plan.sites.len(), 68);
-        }
-        let plan = AdapterPlan::new(&keys(names(&["q_proj", "v_proj"])), &model("270m")).unwrap();
-        assert_eq!(plan.config.target_modules, TargetModules::Names(vec!["q_proj".into(), "v_proj".into()]));
-    }
-
-    #[test]
-    fn continuing_compares_the_modules_that_are_chosen() {
-        let folder = tempfile::tempdir().unwrap();
-        let plan = AdapterPlan::new(&keys(names(&["q_proj", "v_proj"])), &model("4b")).unwrap();
-        std::fs::write(folder.path().join(peft::CONFIG_FILE), plan.config.to_json()).unwrap();
-        let again = |targets, given: &[&str]| {
-            let mut keys = keys(targets);
-            keys.init_from = Some(folder.path().into());
-            keys.given = given.iter().map(|&key| key.into()).collect();
-            AdapterPlan::new(&keys, &model("4b"))
-        };
-        assert_eq!(again(names(&["v_proj", "q_proj"]), &["target_modules"]).unwrap().config, plan.config);
-        assert_eq!(again(names(&["k_proj"]), &[]).unwrap().config, plan.config);
-        let error = again(names(&["k_proj"]), &["target_modules"]).unwrap_err();
-        assert!(error.what().contains("`adapter.target_modules` contradicts"), "{error}");
-        let mut excluding = keys(names(&["q_proj"]));
-        excluding.init_from = Some(folder.path().into());
-        excluding.exclude_modules = vec!["v_proj".into()];
-        excluding.given = ["exclude_modules".to_owned()].into();
-        let error = AdapterPlan::new(&excluding, &model("4b")).unwrap_err();
-        assert!(error.what().contains("`adapter.exclude_modules` contradicts"), "{error}");
-    }
-}
+mod tests;

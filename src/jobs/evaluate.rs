@@ -1,6 +1,6 @@
 //! An adapter beside its base on a recipe's evaluation data.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::feed::evaluation_batches;
 use crate::jobs::sft::{Data, held, mean_loss};
 use crate::jobs::{Base, adapter, device};
@@ -30,14 +30,19 @@ pub struct Evaluation {
 /// # Errors
 /// When the recipe has no evaluation data, or something cannot be read.
 pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
+    measure(recipe, folder, device, screen).map_err(|error| recipe.places.locate(error))
+}
+
+fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
     let compute = device::open(device)?;
-    let base = Base::open(&recipe.model.base, screen)?;
+    let named = Place::Key("model.base".into());
+    let base = Base::open(&recipe.model.base, named, screen, &|config| adapter::check(folder, config))?;
     let data = Data::prepare(recipe, &base.encoder, screen)?;
     let eval = data.eval.as_ref().ok_or_else(|| {
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
     let model = base.load(held(recipe), &compute.device, screen)?;
-    let (tuned, _) = adapter::read(folder, &model)?;
+    let tuned = adapter::read(folder, &model)?;
     let (base_loss, tokens) = mean_loss(&model, &BaseOnly, evaluation_batches(eval, data.plan)?)?;
     let (loss, _) = mean_loss(&model, &tuned, evaluation_batches(eval, data.plan)?)?;
     Ok(Evaluation { tokens, base_loss, base_perplexity: base_loss.exp(), loss, perplexity: loss.exp() })

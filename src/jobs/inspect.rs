@@ -1,6 +1,7 @@
 //! What a model is.
 
-use crate::error::Result;
+use crate::error::{Place, Result};
+use crate::hub::Variant;
 use crate::jobs::Base;
 use crate::nn::AttentionKind;
 use crate::progress::Progress;
@@ -13,6 +14,10 @@ use std::collections::BTreeMap;
 pub struct Inspection {
     /// `Gemma 3`.
     pub architecture: &'static str,
+    /// Whether it is pre-trained or instruction-tuned.
+    pub variant: Variant,
+    /// What tells.
+    pub variant_clue: &'static str,
     /// Where it is.
     pub path: String,
     /// Parameters of the language model.
@@ -67,8 +72,9 @@ pub struct Tensor {
 /// # Errors
 /// When the model cannot be found or a small file is wrong.
 pub fn inspect(model: &str, progress: &dyn Progress) -> Result<Inspection> {
-    let base = Base::open(model, progress)?;
+    let base = Base::open(model, Place::Named(model.into()), progress, &|_| Ok(()))?;
     let config = &base.config;
+    let (variant, variant_clue) = base.variant();
     let infos = base.source.tensors();
     let unused = base.source.unused();
     let mut stored_bytes = BTreeMap::new();
@@ -80,6 +86,8 @@ pub fn inspect(model: &str, progress: &dyn Progress) -> Result<Inspection> {
     let tensor = |info: TensorInfo| Tensor { name: info.name, shape: info.shape, dtype: info.dtype };
     Ok(Inspection {
         architecture: "Gemma 3",
+        variant,
+        variant_clue,
         path: base.path().display().to_string(),
         parameters,
         num_hidden_layers: config.num_hidden_layers,

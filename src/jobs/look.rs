@@ -1,22 +1,32 @@
 //! Looking at a recipe's data without training.
 
-use crate::data::{self, Preview, Stats};
-use crate::error::{Error, Kind, Result};
+pub use crate::data::Preview;
+
+use crate::data::{self, Stats};
+use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::Base;
 use crate::jobs::sft::Data;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
+use crate::text::Encoder;
 
 /// The first `rows` rows of the training data as the model will see them.
 ///
 /// # Errors
 /// When the model's tokenizer or the data cannot be read.
 pub fn preview(recipe: &Recipe, rows: usize, screen: &ProgressBar) -> Result<Vec<Preview>> {
-    let base = Base::open(&recipe.model.base, screen)?;
-    let data = Data::prepare(recipe, &base.encoder, screen)?;
+    let (encoder, data) = read(recipe, screen)?;
+    first_rows(&data, &encoder, rows)
+}
+
+/// The first `rows` rows of prepared data.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn first_rows(data: &Data, encoder: &Encoder, rows: usize) -> Result<Vec<Preview>> {
     let rows = u32::try_from(rows.min(data.train.len()))
         .map_err(|_| Error::new(Kind::Recipe, "`--rows` is too large").hint("name fewer rows"))?;
-    (0..rows).map(|row| data::preview(&data.train, &[row], &|ids| base.decode(ids))).collect()
+    (0..rows).map(|row| data::preview(&data.train, &[row], &|ids| encoder.decode(ids))).collect()
 }
 
 /// What the training data is made of.
@@ -24,8 +34,17 @@ pub fn preview(recipe: &Recipe, rows: usize, screen: &ProgressBar) -> Result<Vec
 /// # Errors
 /// As [`preview`].
 pub fn stats(recipe: &Recipe, screen: &ProgressBar) -> Result<Stats> {
-    let base = Base::open(&recipe.model.base, screen)?;
-    let data = Data::prepare(recipe, &base.encoder, screen)?;
+    let (_, data) = read(recipe, screen)?;
     let epoch = data.plan.epoch(&data.train, 0)?;
     Ok(data.train.stats().with_epoch(&epoch))
+}
+
+/// The recipe's data, and the tokenizer and chat template that made it.
+fn read(recipe: &Recipe, screen: &ProgressBar) -> Result<(Encoder, Data)> {
+    let read = || {
+        let encoder = Base::encoder(&recipe.model.base, Place::Key("model.base".into()), screen)?;
+        let data = Data::prepare(recipe, &encoder, screen)?;
+        Ok((encoder, data))
+    };
+    read().map_err(|error| recipe.places.locate(error))
 }

@@ -1,11 +1,11 @@
 //! Base and adapter as one Hugging Face folder.
 
 use crate::adapter::peft::PeftAdapter;
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::export::merged::{Merge, Merged};
 use crate::export::{companions, folder};
 use crate::hub::ModelFiles;
-use crate::jobs::adapter::{module_shapes, sites};
+use crate::jobs::adapter::{check, module_shapes, sites};
 use crate::jobs::{Base, publish};
 use crate::progress::Progress;
 use crate::weights::HostDtype;
@@ -17,7 +17,7 @@ use std::path::Path;
 /// When either cannot be read, they do not fit, or the folder cannot be written.
 pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progress: &dyn Progress) -> Result<Merged> {
     folder::may_write(output, folder::Existing::Refuse)?;
-    let base = Base::open(model, progress)?;
+    let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| check(adapter, config))?;
     let adapter = PeftAdapter::read(adapter, &module_shapes(&sites(&base.config)))?;
     let config_json = match &base.files {
         ModelFiles::Folder { dir, .. } => {

@@ -11,6 +11,7 @@ pub mod look;
 pub mod merge;
 pub mod model;
 pub mod outputs;
+pub mod overview;
 pub mod publish;
 pub mod samples;
 pub mod score;

@@ -1,12 +1,14 @@
 //! Opening a model: its files, configuration, tokenizer and weights.
 
-use crate::error::{Error, Kind, Result};
-use crate::hub::{self, ModelFiles};
+use crate::error::{Error, Kind, Place, Result};
+use crate::hub::{self, Clues, ModelFiles, Variant};
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::progress::Progress;
+use crate::text::render::END_OF_TURN;
 use crate::text::{ChatTemplate, Encoder, Tokenizer};
 use crate::weights::{HostDtype, Source};
 use burn::tensor::Device;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 /// A base model whose small files are read and whose weights are mapped, but not loaded.
@@ -26,32 +28,51 @@ pub struct Base {
 }
 
 impl Base {
-    /// Finds the model that the user named and reads everything but its weights.
+    /// Finds the model that the user `named` at some place and reads everything but its weights.
+    ///
+    /// Of a Hub model the small files are read first, and `accept` has a say, before the weights are downloaded.
     ///
     /// # Errors
-    /// When the model cannot be found, or one of its small files is wrong.
-    pub fn open(name: &str, progress: &dyn Progress) -> Result<Self> {
-        let files = hub::find_model(name, progress)?;
-        let (config, ignored_keys, source, encoder) = match &files {
+    /// When the model cannot be found, or one of its small files is wrong, and those of `accept`.
+    pub fn open(
+        name: &str,
+        named: Place,
+        progress: &dyn Progress,
+        accept: &dyn Fn(&TextConfig) -> Result<()>,
+    ) -> Result<Self> {
+        let read_before = RefCell::new(None);
+        let files = hub::find_model_with(name, &hub::Settings::from_env(), progress, &|dir| {
+            let small = SmallFiles::read_folder(dir)?;
+            accept(&small.config)?;
+            read_before.replace(Some(small));
+            Ok(())
+        });
+        let files = files.map_err(|e| e.or_at(named))?;
+        let (small, source) = match &files {
             ModelFiles::Folder { dir, .. } => {
-                let (config, ignored) = TextConfig::from_folder(dir)?;
-                (config, ignored, Source::open_folder(dir)?, folder_encoder(dir)?)
+                let small = read_before.take().map_or_else(|| SmallFiles::read_folder(dir), Ok)?;
+                (small, Source::open_folder(dir)?)
             }
             ModelFiles::Gguf { path } => {
                 let source = Source::open_gguf(path)?;
-                let gguf = source.gguf().ok_or_else(|| Error::new(Kind::Run, "a GGUF source without its header"))?;
-                let (config, ignored) = TextConfig::from_gguf(gguf, path)?;
-                let encoder = match gguf.vocabulary()? {
-                    Some(vocabulary) => {
-                        Encoder::new(Tokenizer::from_gguf(&vocabulary)?, ChatTemplate::from_gguf(&vocabulary)?)
-                    }
-                    None => Encoder::tokens_only(),
-                };
-                (config, ignored, source, encoder)
+                (SmallFiles::read_gguf(&source, path)?, source)
             }
         };
-        let encoder = encoder.with_vocab_size(config.vocab_size);
+        let SmallFiles { config, ignored_keys, encoder } = small;
         Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, encoder })
+    }
+
+    /// The tokenizer and chat template of the model that the user `named` at some place; no weights are downloaded.
+    ///
+    /// # Errors
+    /// As [`Base::open`].
+    pub fn encoder(name: &str, named: Place, progress: &dyn Progress) -> Result<Encoder> {
+        let files = hub::find_small_files(name, &hub::Settings::from_env(), progress).map_err(|e| e.or_at(named))?;
+        let small = match &files {
+            ModelFiles::Folder { dir, .. } => SmallFiles::read_folder(dir)?,
+            ModelFiles::Gguf { path } => SmallFiles::read_gguf(&Source::open_gguf(path)?, path)?,
+        };
+        Ok(small.encoder)
     }
 
     /// The model in a line.
@@ -61,10 +82,23 @@ impl Base {
             0 => String::new(),
             _ => format!("; config keys without effect here: {}", self.ignored_keys.join(", ")),
         };
+        let (variant, why) = self.variant();
         format!(
-            "Model: {}: Gemma 3, {} layers of {}, {} words{ignored}",
+            "Model: {}: Gemma 3, {} layers of {}, {} words; {variant}: {why}{ignored}",
             self.name, config.num_hidden_layers, config.hidden_size, config.vocab_size
         )
+    }
+
+    /// Whether it is pre-trained or instruction-tuned, and what tells.
+    pub fn variant(&self) -> (Variant, &'static str) {
+        let end_of_turn = self.encoder.tokenizer().and_then(|tokenizer| tokenizer.id(END_OF_TURN));
+        // Of a GGUF file the stop tokens say nothing: Gemma's end of turn is always among them.
+        let is_folder = matches!(self.files, ModelFiles::Folder { .. });
+        hub::base_or_instruct(Clues {
+            name: &self.files.name(),
+            has_chat_template: !self.encoder.template().is_built_in(),
+            stops_at_end_of_turn: is_folder && end_of_turn.is_some_and(|id| self.config.eos_token_ids.contains(&id)),
+        })
     }
 
     /// Loads the weights; `None` holds them as they are stored.
@@ -95,14 +129,6 @@ impl Base {
         }
     }
 
-    /// The text of ids, special tokens included; without a tokenizer the ids themselves.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        match self.encoder.tokenizer() {
-            Some(tokenizer) => tokenizer.decode(ids, false),
-            None => ids.iter().map(|id| format!("{id} ")).collect(),
-        }
-    }
-
     /// Tokens that end an answer.
     pub fn stop_ids(&self) -> Vec<u32> {
         let mut stop = self.config.eos_token_ids.clone();
@@ -113,10 +139,37 @@ impl Base {
     }
 }
 
-fn folder_encoder(dir: &Path) -> Result<Encoder> {
-    let file = dir.join("tokenizer.json");
-    if !file.exists() {
-        return Ok(Encoder::tokens_only());
+/// What a model says of itself beside its weights.
+struct SmallFiles {
+    config: TextConfig,
+    ignored_keys: Vec<String>,
+    encoder: Encoder,
+}
+
+impl SmallFiles {
+    fn read_folder(dir: &Path) -> Result<Self> {
+        let (config, ignored_keys) = TextConfig::from_folder(dir)?;
+        let file = dir.join("tokenizer.json");
+        let encoder = if file.exists() {
+            Encoder::new(Tokenizer::from_file(&file)?, ChatTemplate::from_model_folder(dir)?)
+        } else {
+            Encoder::tokens_only()
+        };
+        Ok(SmallFiles::new(config, ignored_keys, encoder))
     }
-    Ok(Encoder::new(Tokenizer::from_file(&file)?, ChatTemplate::from_model_folder(dir)?))
+
+    fn read_gguf(source: &Source, path: &Path) -> Result<Self> {
+        let gguf = source.gguf().ok_or_else(|| Error::new(Kind::Run, "a GGUF source without its header"))?;
+        let (config, ignored_keys) = TextConfig::from_gguf(gguf, path)?;
+        let encoder = match gguf.vocabulary()? {
+            Some(vocabulary) => Encoder::new(Tokenizer::from_gguf(&vocabulary)?, ChatTemplate::from_gguf(&vocabulary)?),
+            None => Encoder::tokens_only(),
+        };
+        Ok(SmallFiles::new(config, ignored_keys, encoder))
+    }
+
+    fn new(config: TextConfig, ignored_keys: Vec<String>, encoder: Encoder) -> Self {
+        let encoder = encoder.with_vocab_size(config.vocab_size);
+        SmallFiles { config, ignored_keys, encoder }
+    }
 }

@@ -1,9 +1,10 @@
 //! Texts that show how a run goes: rows as the model sees them, and its answers to evaluation prompts.
 
-use crate::data::{self, Dataset};
+use crate::data::{Dataset, Preview};
 use crate::error::Result;
 use crate::infer::{self, GenerationSettings, Sampling};
-use crate::jobs::Base;
+use crate::jobs::sft::Data;
+use crate::jobs::{Base, look};
 use crate::model::gemma3::Gemma3;
 use crate::nn::SidePath;
 use crate::text::{IGNORE_INDEX, Tokenized};
@@ -23,12 +24,13 @@ const BATCH: usize = 8;
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn rows(dataset: &Dataset, base: &Base) -> Result<Vec<RowEvent>> {
-    let row = |row| {
-        let (text, supervised) = data::preview(dataset, &[row as u32], &|ids| base.decode(ids))?.marked();
-        Ok(RowEvent { number: row + 1, text, supervised })
+pub fn rows(data: &Data, base: &Base) -> Result<Vec<RowEvent>> {
+    let previews = look::first_rows(data, &base.encoder, ROWS)?;
+    let row = |(number, preview): (usize, Preview)| {
+        let (text, supervised) = preview.marked();
+        RowEvent { number, text, supervised }
     };
-    (0..ROWS.min(dataset.len())).map(row).collect()
+    Ok((1..).zip(previews).map(row).collect())
 }
 
 /// Prompts of evaluation rows, and what the rows answer.
@@ -70,9 +72,9 @@ impl<'a> Prompts<'a> {
         };
         let answers = self.rows.chunks(BATCH).flat_map(answer);
         let sample = |((prompt, reference), answer): (&(Vec<u32>, Vec<u32>), infer::Generated)| Sample {
-            prompt: self.base.decode(prompt),
-            completion: self.base.decode(&answer.tokens),
-            reference: self.base.decode(reference),
+            prompt: self.base.encoder.decode(prompt),
+            completion: self.base.encoder.decode(&answer.tokens),
+            reference: self.base.encoder.decode(reference),
         };
         self.rows.iter().zip(answers).map(sample).collect()
     }

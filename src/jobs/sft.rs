@@ -2,19 +2,20 @@
 
 use crate::adapter::Adapter;
 use crate::data::{self, DataSpec, Dataset, Plan as DataPlan, SourceSpec};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
 use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::device::{self, Compute};
 use crate::jobs::feed::{Feed, evaluation_batches, largest};
 use crate::jobs::outputs::{self, Kept, RunFolder};
+use crate::jobs::overview::{DryRun, Overview};
 use crate::jobs::samples::{self, Prompts};
-use crate::jobs::{Base, publish};
-use crate::model::gemma3::Gemma3;
+use crate::jobs::{Base, look, publish};
+use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
 use crate::recipe::{self, AutoBool, Dtype, Recipe};
-use crate::report::{ProgressBar, Summary, text};
+use crate::report::{ProgressBar, Summary};
 use crate::text::Encoder;
 use crate::train::backprop::{self, MicroBatch};
 use crate::train::checkpoint::Fingerprint;
@@ -40,30 +41,51 @@ pub struct Options<'a> {
     pub dry_run: bool,
 }
 
-/// Trains what a recipe describes and leaves everything under `output.dir`. A dry run ends with `None`.
+/// How it ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A run, which is over or was interrupted.
+    Ended(Ending),
+    /// A dry run, which trained nothing.
+    Planned(Box<DryRun>),
+}
+
+/// Rows that a dry run shows.
+const PREVIEWED_ROWS: usize = 2;
+
+/// Trains what a recipe describes and leaves everything under `output.dir`.
 ///
 /// # Errors
 /// Wrong input before anything is loaded; what goes wrong later leaves the checkpoints that are there.
-pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Option<Ending>> {
+pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
+    run(recipe, options, screen, stop).map_err(|error| recipe.places.locate(error))
+}
+
+fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
     let compute = device::open(options.device)?;
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
     if folder.is_finished() && options.resume {
+        check_finished(recipe, &folder)?;
         screen.note("This run is finished.");
-        return Ok(Some(Ending::Done));
+        return Ok(Outcome::Ended(Ending::Done));
     }
 
-    let base = Base::open(&recipe.model.base, screen)?;
+    let named = Place::Key("model.base".into());
+    let may_adapt = |config: &TextConfig| AdapterPlan::new(&recipe.adapter, config).map(|_| ());
+    let base = Base::open(&recipe.model.base, named, screen, &may_adapt)?;
     screen.note(&base.describe());
     let adapter_plan = AdapterPlan::new(&recipe.adapter, &base.config)?;
     let data = Data::prepare(recipe, &base.encoder, screen)?;
     let (plan, estimate) = plan(recipe, &base, &adapter_plan, &data)?;
-    screen.note(&describe_run(&adapter_plan, &data, &plan, &estimate, &compute));
+    let overview = Overview::new(&adapter_plan, &data, &plan, estimate, &compute);
     if options.dry_run {
-        return Ok(None);
+        let preview = look::first_rows(&data, &base.encoder, PREVIEWED_ROWS)?;
+        return Ok(Outcome::Planned(Box::new(DryRun { plan: overview, preview })));
     }
+    screen.note(&overview.to_string());
 
     let model = base.load(held(recipe), &compute.device, screen)?;
-    let adapter = adapter_plan.create(&model, recipe.adapter.init_from.as_deref(), plan.step.rng)?;
+    let adapter = adapter_plan.create(&model, plan.step.rng);
     let rule = rule(&recipe.training);
     let run = fingerprint(recipe, &base, &data, &compute)?;
     let (mut state, kept) = match folder.latest(&run, screen)? {
@@ -82,7 +104,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
 
     let mut outputs = folder.begin(recipe, state.position.step, kept, run, screen)?;
     if state.position.step == 0 {
-        samples::rows(&data.train, &base)?.into_iter().try_for_each(|row| outputs.event(&Event::Row(row)))?;
+        samples::rows(&data, &base)?.into_iter().try_for_each(|row| outputs.event(&Event::Row(row)))?;
     }
     let prompts = data.eval.as_ref().map(|eval| Prompts::of(eval, recipe.evaluation.samples, &base)).transpose()?;
     let evaluate = prompts.as_ref().map(|prompts| {
@@ -94,7 +116,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     let evaluate = evaluate.as_ref().map(|evaluate| evaluate as &run::Evaluate);
     let ending = run::run(&model, &mut state, &plan, &mut data.feed(recipe), evaluate, &mut outputs, stop)?;
     if ending == Ending::Interrupted {
-        return Ok(Some(ending));
+        return Ok(Outcome::Ended(ending));
     }
     if let Some(best) = state.best_adapter.take() {
         state.adapter.set_parameters(best.to_device(&compute.device));
@@ -112,7 +134,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
     publish::adapter(recipe, &base, &adapter_plan, &state.adapter, &summary, &folder.path("adapter"))?;
     summary.write(&folder.path("summary.json"))?;
     screen.note(&outputs::describe_result(&summary, &folder));
-    Ok(Some(ending))
+    Ok(Outcome::Ended(ending))
 }
 
 /// The prepared data of a run.
@@ -134,7 +156,7 @@ impl Data {
         let keys = &recipe.data;
         let encoder = encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
-        let prepare = |sources: &[recipe::Source]| {
+        let prepare = |key: &'static str, sources: &[recipe::Source]| {
             let source = |s: &recipe::Source| SourceSpec {
                 path: s.path.clone(),
                 format: s.format,
@@ -142,6 +164,7 @@ impl Data {
                 weight: s.weight,
             };
             let spec = DataSpec {
+                key,
                 sources: sources.iter().map(source).collect(),
                 max_length: keys.max_length,
                 on_long: keys.on_long,
@@ -150,13 +173,13 @@ impl Data {
             data::prepare(&spec, &encoder, &outputs::cache_dir(), &find_hub, screen)
         };
         let seed = recipe.training.seed;
-        let (train, eval) = match (prepare(&keys.train)?, keys.eval.as_slice()) {
+        let (train, eval) = match (prepare("data.train", &keys.train)?, keys.eval.as_slice()) {
             (train, []) if keys.eval_fraction > 0.0 => {
                 let (train, eval) = train.split(keys.eval_fraction, seed)?;
                 (train, Some(eval))
             }
             (train, []) => (train, None),
-            (train, sources) => (train, Some(prepare(sources)?)),
+            (train, sources) => (train, Some(prepare("data.eval", sources)?)),
         };
         let plan = DataPlan { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
         Ok(Data { train, eval, plan })
@@ -283,8 +306,25 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
     Ok((plan, memory::estimate(&base.config, &work)))
 }
 
-/// What a run may not change when it is resumed.
-fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Result<Fingerprint> {
+/// Refuses to call a run finished whose recipe has changed since.
+fn check_finished(recipe: &Recipe, folder: &RunFolder) -> Result<()> {
+    let path = folder.path("recipe.yaml");
+    if !path.exists() {
+        return Ok(());
+    }
+    let trained = keys(&recipe::load(&path, &[])?)?;
+    let Some(difference) = keys(recipe)?.difference(&trained) else { return Ok(()) };
+    let dir = recipe.output.dir.display();
+    Err(Error::new(Kind::Recipe, format!("the run in `{dir}` is finished, and its recipe has changed: {difference}"))
+        .at_path(path)
+        .hint(format!(
+            "to train further, start a new run with `adapter.init_from: {}` and another `output.dir`",
+            folder.path("adapter").display()
+        )))
+}
+
+/// The keys of a recipe that decide what is trained: one part a key, so that a refusal can name it.
+fn keys(recipe: &Recipe) -> Result<Fingerprint> {
     // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early.
     let sections = serde_json::to_value(recipe)
         .map_err(|e| Error::new(Kind::Run, format!("the recipe cannot be written: {e}")).caused_by(e))?;
@@ -293,10 +333,14 @@ fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> 
         .flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)))
         .filter(|(section, (key, _))| (section.as_str(), key.as_str()) != ("evaluation", "samples"));
     // One entry a key, so that a refusal can name it.
-    let run = keys.fold(Fingerprint::new(), |run, (section, (key, value))| {
+    Ok(keys.fold(Fingerprint::new(), |run, (section, (key, value))| {
         run.with(format!("{section}.{key}"), blake3::hash(value.to_string().as_bytes()).to_hex().to_string())
-    });
-    let run = run
+    }))
+}
+
+/// What a run may not change when it is resumed.
+fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Result<Fingerprint> {
+    let run = keys(recipe)?
         .with("base model", base.source.fingerprint())
         .with("training data", data.train.content_hash())
         .with("device", &compute.name)
@@ -305,33 +349,4 @@ fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> 
         Some(eval) => run.with("evaluation data", eval.content_hash()),
         None => run,
     })
-}
-
-/// What will be trained, in a few lines.
-fn describe_run(adapter: &AdapterPlan, data: &Data, plan: &Plan, estimate: &Estimate, compute: &Compute) -> String {
-    let kinds = adapter.selection.kinds.iter().filter(|k| k.matched > 0);
-    let kinds: Vec<String> = kinds.map(|k| format!("{} x {}", k.kind, k.matched)).collect();
-    let stats = data.train.stats();
-    let parts = [
-        ("base", estimate.base_bytes),
-        ("adapter and optimiser", estimate.training_bytes),
-        ("activations", estimate.activation_bytes.max(estimate.loss_bytes)),
-        ("workspace", estimate.workspace_bytes),
-    ];
-    let parts: Vec<String> = parts.iter().map(|(name, size)| format!("{name} {}", text::bytes(*size))).collect();
-    format!(
-        "Adapter: {}; {} trainable parameters\nData: {} rows, {} tokens, {} of them supervised\n\
-         Plan: {} steps on {} with {} threads{}\nMemory: about {} ({})",
-        kinds.join(", "),
-        text::count(adapter.trainable()),
-        text::count(stats.rows),
-        text::count(stats.tokens),
-        text::count(stats.supervised_tokens),
-        text::count(plan.total_steps),
-        compute.name,
-        compute.threads,
-        if plan.step.activation_checkpointing { ", recomputing activations" } else { "" },
-        text::bytes(estimate.total_bytes()),
-        parts.join(", "),
-    )
 }

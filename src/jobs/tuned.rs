@@ -1,7 +1,7 @@
 //! A model that is loaded and ready to speak, with or without an adapter.
 
 use crate::adapter::Adapter;
-use crate::error::Result;
+use crate::error::{Place, Result};
 use crate::jobs::device::{self, Compute};
 use crate::jobs::{Base, adapter};
 use crate::model::gemma3::Gemma3;
@@ -35,9 +35,12 @@ impl Tuned {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let compute = device::open(device)?;
-        let base = Base::open(model, progress)?;
+        let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| match adapter {
+            Some(folder) => adapter::check(folder, config),
+            None => Ok(()),
+        })?;
         let model = base.load(held, &compute.device, progress)?;
-        let adapter = adapter.map(|folder| adapter::read(folder, &model).map(|(adapter, _)| adapter)).transpose()?;
+        let adapter = adapter.map(|folder| adapter::read(folder, &model)).transpose()?;
         Ok(Tuned { base, model, adapter, compute })
     }
 

@@ -35,6 +35,7 @@ pub struct Adapter {
     /// Also trains the length of each row (DoRA): slower, sometimes better.
     pub use_dora: bool,
     /// How the matrices start: `true` (random A, zero B), `gaussian`, or `pissa` (the base's principal directions).
+    /// An adapter to continue (`init_from`) has its start already.
     pub init_lora_weights: InitLoraWeights,
     /// A PEFT adapter folder to continue from. Its own configuration counts; keys given here may not contradict it.
     pub init_from: Option<PathBuf>,

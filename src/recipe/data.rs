@@ -38,7 +38,7 @@ pub struct Data {
     pub on_bad_row: OnBadRow,
     /// Puts several rows into one sequence, where each sees only itself.
     pub packing: bool,
-    /// Which tokens are learnt.
+    /// Which tokens are learnt. Rows of `text` and `tokens` are learnt as they are, whatever this says.
     pub train_on: TrainOn,
     /// Draws a new order of the rows for each epoch.
     pub shuffle: bool,

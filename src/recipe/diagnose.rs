@@ -1,5 +1,6 @@
 //! Collects every problem of a recipe, and all that is needed to explain them.
 
+use super::places::Places;
 use super::raw::{Mark, Origin, brief};
 use super::suggest;
 use crate::error::{Error, Kind};
@@ -151,8 +152,11 @@ impl Diagnosis {
         known.and_then(|k| k.default.as_ref()) == json(section).get(key)
     }
 
-    /// Every problem, in the order of the text; `None` when there is none.
-    pub fn into_error(mut self) -> Option<Error> {
+    /// Where everything was written.
+    ///
+    /// # Errors
+    /// Every problem, in the order of the text.
+    pub fn finish(mut self) -> Result<Places, Error> {
         for Unknown { section, key, mark } in std::mem::take(&mut self.unknown) {
             if self.is_full() {
                 self.left_out += 1;
@@ -171,7 +175,10 @@ impl Diagnosis {
         if self.left_out > 0 {
             errors.push(Error::new(Kind::Recipe, format!("{} more problems are not shown", self.left_out)));
         }
-        Error::many(errors)
+        match Error::many(errors) {
+            Some(error) => Err(error),
+            None => Ok(Places::new(self.origins, self.given)),
+        }
     }
 }
 

@@ -149,6 +149,7 @@ impl<T: FromNode> FromNode for Vec<T> {
             .enumerate()
             .map(|(i, item)| {
                 let path = format!("{path}[{i}]");
+                diagnosis.give(&path, item.mark);
                 if item.is_null() {
                     diagnosis.wrong(&path, &item.mark, format!("`{path}` has no value"), None);
                     return None;

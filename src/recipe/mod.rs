@@ -17,6 +17,7 @@ mod kinds;
 mod layers;
 mod model;
 mod output;
+mod places;
 mod raw;
 mod resolve;
 mod rules;
@@ -34,6 +35,7 @@ pub use data::{Data, Source};
 pub use evaluation::Evaluation;
 pub use model::{Dtype, EmbeddingQuantization, Model, Quantization};
 pub use output::{Output, Sink};
+pub use places::Places;
 pub use schema::schema;
 pub use training::{AutoBool, Optimizer, Scheduler, Training};
 
@@ -60,6 +62,9 @@ pub struct Recipe {
     pub evaluation: Evaluation,
     /// What a run leaves behind, and where.
     pub output: Output,
+    /// Where its keys were written.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 /// Reads the recipe at `path`, with `--set section.key=value` options (without the `--set`) laid over it in order.
@@ -80,10 +85,10 @@ pub fn parse(path: &Path, bytes: Vec<u8>, overrides: &[String]) -> Result<Recipe
     // Without all the texts, keys would be called missing that are not.
     let root = layers::stack(path, bytes, overrides, &mut diagnosis);
     let recipe = root.map(|root| Recipe::resolve(Some(&root), &mut diagnosis));
-    match (recipe, diagnosis.into_error()) {
-        (Some(recipe), None) => Ok(recipe),
-        (_, Some(error)) => Err(error),
-        (None, None) => Err(Error::new(Kind::Recipe, "the recipe cannot be read").at_path(path)),
+    let places = diagnosis.finish()?;
+    match recipe {
+        Some(recipe) => Ok(Recipe { places, ..recipe }),
+        None => Err(Error::new(Kind::Recipe, "the recipe cannot be read").at_path(path)),
     }
 }
 

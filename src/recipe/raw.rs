@@ -9,7 +9,7 @@ const QUOTED_CHARS: usize = 60;
 const EXCERPT_CHARS: usize = 110;
 
 /// A text that nodes come from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Origin {
     /// A recipe file or one that it extends.
     File {

@@ -3,7 +3,7 @@
 use super::diagnose::Diagnosis;
 use super::raw::Node;
 use super::section::Section;
-use super::{Adapter, Data, Evaluation, Model, Optimizer, Output, Recipe, Training};
+use super::{Adapter, Data, Evaluation, Model, Optimizer, Output, Places, Recipe, Training};
 
 impl Recipe {
     /// Reads all sections of `root`; problems go to `diagnosis`, and then the recipe is not to be used.
@@ -16,13 +16,26 @@ impl Recipe {
             let with_data = !data.eval.is_empty() || data.eval_fraction > 0.0;
             let evaluation = root.section("evaluation", |s| Evaluation::read(s, with_data));
             let output = root.section("output", Output::read);
-            Recipe { model, adapter, data, training, evaluation, output }
+            Recipe { model, adapter, data, training, evaluation, output, places: Places::default() }
         });
+        no_start_for_what_is_continued(&recipe, diagnosis);
         one_source_of_eval_rows(&recipe, diagnosis);
         evaluation_needs_rows_and_steps(&recipe, diagnosis);
         one_length_of_warmup(&recipe, diagnosis);
         settings_of_the_other_optimizer(&recipe, diagnosis);
         recipe
+    }
+}
+
+/// An adapter that is continued has started; whether the other keys contradict it, its folder tells.
+fn no_start_for_what_is_continued(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let path = "adapter.init_lora_weights";
+    if let Some(mark) = diagnosis.given(path)
+        && recipe.adapter.init_from.is_some()
+        && !diagnosis.is_default(&recipe.adapter, "adapter", "init_lora_weights")
+    {
+        let what = format!("`{path}` contradicts `adapter.init_from`: an adapter that is continued starts as it is");
+        diagnosis.wrong(path, &mark, what, Some("leave one of the two out".into()));
     }
 }
 

@@ -63,9 +63,22 @@ impl Encoder {
         self.vocab_size
     }
 
+    /// Which tokens it trains on.
+    pub fn train_on(&self) -> TrainOn {
+        self.train_on
+    }
+
     /// The tokenizer, if there is one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.tokenizer.as_ref()
+    }
+
+    /// The text of ids, special tokens included; without a tokenizer the ids themselves.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        match &self.tokenizer {
+            Some(tokenizer) => tokenizer.decode(ids, false),
+            None => ids.iter().map(|id| format!("{id} ")).collect(),
+        }
     }
 
     /// The chat template.
@@ -116,7 +129,8 @@ impl Encoder {
         Ok(ids)
     }
 
-    /// A prompt and its completion, as plain text: `<bos>`, both, `<eos>`. The completion and `<eos>` have a loss.
+    /// A prompt and its completion, as plain text: `<bos>`, both, `<eos>`. The completion and `<eos>` have a loss, and with
+    /// [`TrainOn::All`] the prompt too.
     ///
     /// Where the completion merges with the end of the prompt into other tokens than the prompt's own, the loss begins
     /// with the first of these, as in TRL: else ` yes` after `answer: ` would never be learnt.

@@ -12,6 +12,6 @@ pub enum TrainOn {
     Assistant,
     /// Only the model's last answer.
     LastAssistant,
-    /// Every token, the user's words included.
+    /// Every token: the user's words and all of a prompt too.
     All,
 }

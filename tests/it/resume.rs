@@ -176,6 +176,35 @@ fn a_changed_run_is_not_resumed() {
 }
 
 #[test]
+fn a_finished_run_is_not_extended() {
+    let bench = Bench::new().trained();
+    let files = bench.files("out");
+    let same = bench.run("train r.yaml --resume --set output.logging_steps=5");
+    assert!(same.stderr.contains("This run is finished."), "{}", same.stderr);
+    same.ok();
+
+    let more = || bench.run("train r.yaml --resume --set training.max_steps=20 --set adapter.lora_dropout=0");
+    let refused = more();
+    assert_eq!(refused.code, Some(2));
+    insta::assert_snapshot!(refused.problem(), @r"
+    error: the run in `out` is finished, and its recipe has changed: `adapter.lora_dropout`, `training.max_steps` differ
+      --> out/recipe.yaml
+      hint: to train further, start a new run with `adapter.init_from: out/adapter` and another `output.dir`
+    ");
+    assert_eq!(bench.files("out"), files);
+    std::fs::remove_dir_all(bench.path("out/checkpoints")).expect("checkpoints");
+    assert_eq!(more().problem(), refused.problem(), "without its checkpoints too");
+
+    // The hint works.
+    let recipe = bench
+        .text("r.yaml")
+        .replace("adapter: {", "adapter: {init_from: out/adapter, ")
+        .replace("dir: out", "dir: more");
+    bench.write("more.yaml", recipe);
+    bench.run("train more.yaml").ok();
+}
+
+#[test]
 fn a_used_folder_is_refused_and_left_alone() {
     let bench = Bench::new().trained();
     let (files, adapter) = (bench.files("out"), bench.read(ADAPTER));

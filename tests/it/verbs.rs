@@ -78,6 +78,30 @@ fn preview_and_stats_show_what_is_learnt() {
 }
 
 #[test]
+fn train_on_all_learns_prompts_too() {
+    let bench = Bench::new().with_text();
+    let said = |role: &str, content: &str| json!({"role": role, "content": content});
+    let talk = [said("user", "Two and two?"), said("assistant", "Four."), said("user", "And three?")];
+    bench.write(
+        "pairs.jsonl",
+        lines(&[
+            json!({"prompt": "Two and two? ", "completion": "Four."}),
+            json!({"prompt": [talk[0]], "completion": [talk[1]]}),
+            json!({"prompt": talk, "completion": [said("assistant", "Five.")]}),
+        ]),
+    );
+    let masked = |train_on: &str| -> Vec<usize> {
+        let sets = "--set model.base=t --set data.train=pairs.jsonl --set data.format=prompt_completion --set data.eval_fraction=0 \
+                    --set evaluation.eval_steps=null";
+        let command = format!("data preview r.yaml --json {sets} --set data.train_on={train_on}");
+        let rows = objects(&bench.run(&command).ok());
+        rows.iter().map(|row| numbers(&row["labels"]).iter().filter(|label| **label < 0.0).count()).collect()
+    };
+    assert!(masked("assistant").iter().all(|masked| *masked > 3), "{:?}", masked("assistant"));
+    assert_eq!(masked("all"), [1, 1, 1], "all but `<bos>`, which nothing predicts");
+}
+
+#[test]
 fn scores_are_log_probabilities_of_the_logits() {
     let bench = Bench::new();
     bench.write("few.jsonl", lines(&crate::bench::rows(2)));
@@ -161,12 +185,83 @@ fn inspect_counts_the_parameters() {
 }
 
 #[test]
-fn a_dry_run_writes_nothing() {
+fn a_model_is_called_pre_trained_or_instruction_tuned() {
     let bench = Bench::new();
-    let said = bench.run("train r.yaml --dry-run");
-    assert!(said.stderr.contains("Plan: 12 steps") && said.stderr.contains("Memory: about"), "{}", said.stderr);
-    assert_eq!(said.ok(), "");
+    crate::bench::copy(&bench.path("m"), &bench.path("gemma-3-tiny-it"));
+    let variant = |model: &str| bench.run(&format!("inspect {model} --json")).json()["variant"].clone();
+    assert_eq!((variant("m"), variant("gemma-3-tiny-it")), (json!("unknown"), json!("instruct")));
+    let text = bench.run("inspect gemma-3-tiny-it").ok();
+    assert!(text.contains("\nvariant        instruction-tuned: its name says so\n"), "{text}");
+    let told = bench.run("train r.yaml --dry-run --set model.base=gemma-3-tiny-it").stderr;
+    assert!(told.contains("320 words; instruction-tuned: its name says so"), "{told}");
+    let told = bench.run("train r.yaml --dry-run").stderr;
+    assert!(told.contains("pre-trained or instruction-tuned: neither its name nor its files tell"), "{told}");
+}
+
+/// The folder of `owner/tiny` in the cache of the Hub.
+const SNAPSHOT: &str = "hf/hub/models--owner--tiny/snapshots/0123456789abcdef0123456789abcdef01234567";
+
+/// Puts the model `t` into the cache of the Hub as `owner/tiny`.
+fn cached(bench: &Bench) {
+    crate::bench::copy(&bench.path("t"), &bench.path(SNAPSHOT));
+    bench.write("hf/hub/models--owner--tiny/refs/main", "0123456789abcdef0123456789abcdef01234567");
+}
+
+#[test]
+fn looking_at_data_needs_no_weights() {
+    let bench = Bench::new().with_text();
+    cached(&bench);
+    std::fs::remove_file(bench.path(&format!("{SNAPSHOT}/model.safetensors"))).expect("weights");
+    let sets = "--set data.train=chats.jsonl --set data.format=messages --set data.eval_fraction=0 --set evaluation.eval_steps=null";
+    let with = |verb: &str, model: &str| bench.run(&format!("{verb} r.yaml {sets} --json --set model.base={model}"));
+    for verb in ["data preview", "data stats"] {
+        let hub = with(verb, "owner/tiny").ok();
+        assert!(!hub.is_empty());
+        assert_eq!(hub, with(verb, "t").ok(), "{verb}");
+    }
+    let train = with("train --dry-run", "owner/tiny");
+    assert_eq!(train.code, Some(1), "{}", train.stderr);
+}
+
+#[test]
+fn what_the_small_files_make_impossible_is_said_before_the_weights() {
+    let bench = Bench::new().with_text();
+    crate::bench::copy(&crate::bench::golden("model/dora/adapter"), &bench.path("a"));
+    bench.set("a/adapter_config.json", "r", json!(5));
+    cached(&bench);
+    let weights = format!("{SNAPSHOT}/model.safetensors");
+    bench.write(&weights, "these would be gigabytes");
+    let whole = bench.text(&format!("{SNAPSHOT}/config.json"));
+    let problem = |command: &str| bench.run(command).problem().lines().next().unwrap_or_default().to_owned();
+    let targets = "train r.yaml --set model.base=owner/tiny --set adapter.target_modules=[qkv_proj]";
+    assert_eq!(problem(targets), "error: `target_modules` entry `qkv_proj` matches no module");
+    for verb in ["generate --prompt x", "merge --output o"] {
+        let said = problem(&format!("{verb} --model owner/tiny --adapter a"));
+        assert!(said.contains("expected [5, "), "{verb}: {said}");
+    }
+    bench.set(&format!("{SNAPSHOT}/config.json"), "hidden_size", json!(0));
+    assert!(
+        problem("inspect owner/tiny").starts_with("error: `hidden_size`: it is 0"),
+        "{}",
+        problem("inspect owner/tiny")
+    );
+    bench.write(&format!("{SNAPSHOT}/config.json"), whole);
+    assert!(problem("inspect owner/tiny").contains("header"), "{}", problem("inspect owner/tiny"));
+}
+
+#[test]
+fn a_dry_run_shows_the_plan_and_the_first_rows_and_writes_nothing() {
+    let bench = Bench::new();
+    let said = bench.run("train r.yaml --dry-run").ok();
+    let preview = bench.run("data preview r.yaml --rows 2").ok();
+    assert!(said.contains("Plan: 12 steps") && said.contains("Memory: about"), "{said}");
+    assert!(preview.starts_with("--- rows.jsonl, row 1 · 5 tokens\n") && said.ends_with(&preview), "{said}");
     assert!(!bench.path("out").exists());
+
+    let json = bench.run("train r.yaml --dry-run --json").json();
+    assert_eq!((&json["plan"]["total_steps"], &json["plan"]["rows"]), (&json!(12), &json!(36)));
+    let rows = objects(&bench.run("data preview r.yaml --rows 2 --json").ok());
+    assert_eq!(json["preview"].as_array().expect("a list"), &rows);
 
     // Over a finished run too.
     bench.run("train r.yaml").ok();

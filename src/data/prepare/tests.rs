@@ -148,7 +148,7 @@ fn data_that_cannot_be_trained_on_is_refused() {
     let path = write(dir.path(), "a.jsonl", "\n");
     let mut spec = spec(&path, RowFormat::PromptCompletion);
     let error = prepare_in(dir.path(), &spec).unwrap_err();
-    assert_eq!(shown(dir.path(), &error), "error: there are no rows in `a.jsonl`");
+    assert_eq!(shown(dir.path(), &error), "error: there are no rows in `a.jsonl`\n  --> data.train[0].path");
 
     write(dir.path(), "a.jsonl", "{}\n1\n2\n");
     spec.on_bad_row = OnBadRow::Skip;

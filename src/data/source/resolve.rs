@@ -53,21 +53,22 @@ pub(crate) struct SourceFile {
     pub source: usize,
 }
 
-/// The files of all `sources`, in order; a glob's files sorted by name.
+/// The files of all `sources`, in order; a glob's files sorted by name. `key` is the recipe's key that names them.
 ///
 /// # Errors
 /// All sources that name nothing, or name a file of an unknown kind, together.
-pub(crate) fn resolve(sources: &[SourceSpec], find_hub: &FindHub) -> Result<Vec<SourceFile>> {
+pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> Result<Vec<SourceFile>> {
     let mut files = Vec::new();
     let mut problems = Vec::new();
     for (index, source) in sources.iter().enumerate() {
+        let place = || Place::Key(format!("{key}[{index}].path"));
         let paths = if source.path.starts_with("hf://") {
             find_hub(&source.path, source.split.as_deref())
         } else {
             local(source)
         };
         match paths {
-            Ok(paths) if paths.is_empty() => problems.push(nothing_found(source)),
+            Ok(paths) if paths.is_empty() => problems.push(nothing_found(source).at(place())),
             Ok(paths) => {
                 for path in paths {
                     match kind_of(&path) {
@@ -79,7 +80,7 @@ pub(crate) fn resolve(sources: &[SourceSpec], find_hub: &FindHub) -> Result<Vec<
                     }
                 }
             }
-            Err(problem) => problems.push(problem),
+            Err(problem) => problems.push(problem.or_at(place())),
         }
     }
     Error::many(problems).map_or(Ok(files), Err)
@@ -166,7 +167,7 @@ mod tests {
             SourceSpec::new("hf://datasets/a/b", RowFormat::Text),
         ];
         let hub = dir.path().join("x.parquet");
-        let files = resolve(&sources, &|id, split| {
+        let files = resolve("data.train", &sources, &|id, split| {
             assert_eq!((id, split), ("hf://datasets/a/b", None));
             Ok(vec![hub.clone()])
         })
@@ -199,7 +200,7 @@ mod tests {
             split,
             source(dir.path()),
         ];
-        let error = resolve(&sources, &local_only).unwrap_err();
+        let error = resolve("data.train", &sources, &local_only).unwrap_err();
         let whats: Vec<_> = error.iter().map(|e| e.what().replace(dir.path().to_str().unwrap(), "DIR")).collect();
         assert_eq!(
             whats,
@@ -211,5 +212,8 @@ mod tests {
                 "`DIR` is a folder",
             ]
         );
+        let places: Vec<_> = error.iter().filter_map(Error::place).cloned().collect();
+        let key = |index| Place::Key(format!("data.train[{index}].path"));
+        assert_eq!(places, [key(0), key(1), Place::Path(dir.path().join("a.txt")), key(3), key(4)]);
     }
 }

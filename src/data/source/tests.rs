@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// All rows of a file as `(number, JSON or what is wrong)`, and how reading ended.
 fn read_all(path: &Path) -> (Vec<(u32, String)>, Option<Error>) {
     let spec = SourceSpec::new(path.to_str().unwrap(), RowFormat::Messages);
-    let file = resolve(&[spec], &local_only).unwrap().remove(0);
+    let file = resolve("data.train", &[spec], &local_only).unwrap().remove(0);
     let mut rows = Vec::new();
     let mut failed = None;
     let mut emit = |chunk: Chunk| {
@@ -260,7 +260,7 @@ fn reading_stops_when_nobody_listens() {
     for (name, content) in contents {
         let path = write(dir.path(), name, content);
         let spec = SourceSpec::new(path.to_str().unwrap(), RowFormat::Messages);
-        let file = resolve(&[spec], &local_only).unwrap().remove(0);
+        let file = resolve("data.train", &[spec], &local_only).unwrap().remove(0);
         let mut chunks = 0;
         let mut emit = |_| {
             chunks += 1;

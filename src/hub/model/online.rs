@@ -2,12 +2,13 @@
 
 use super::{INDEX, SINGLE, shards};
 use crate::error::{Error, Kind, Place, Result};
+use crate::hub::Wanted;
 use crate::hub::client::Client;
 use crate::hub::listing::Listing;
 use crate::hub::repository::Repository;
 use crate::hub::settings::Settings;
 use crate::progress::Progress;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Fetched first, so that whatever they make impossible is known before gigabytes are.
 const SMALL: [&str; 9] = [
@@ -29,13 +30,17 @@ pub(super) fn download(
     listing: &Listing,
     settings: &Settings,
     progress: &dyn Progress,
-    accept: &dyn Fn(&Path) -> Result<()>,
+    wanted: Wanted,
 ) -> Result<PathBuf> {
     check_listing(listing, repository, settings)?;
     let small: Vec<&str> = SMALL.into_iter().filter(|name| listing.get(name).is_some()).collect();
     client.fetch(listing, &small, progress)?;
     let dir = repository.snapshot(settings, &listing.commit);
-    accept(&dir)?;
+    match wanted {
+        // The cache goes on saying which commit it has all of.
+        Wanted::SmallFiles => return Ok(dir),
+        Wanted::All(accept) => accept(&dir)?,
+    }
     let weights = if listing.get(SINGLE).is_some() { vec![SINGLE.to_string()] } else { shards(&dir.join(INDEX))? };
     if let Some(missing) = weights.iter().find(|name| listing.get(name).is_none()) {
         let what = format!("`{INDEX}` names `{missing}`, which the repository does not have");

@@ -80,14 +80,6 @@ impl Gemma3 {
         }
     }
 
-    /// Bytes of all frozen weights as they are held.
-    pub fn bytes(&self) -> u64 {
-        let head = if self.config.tie_word_embeddings { 0 } else { self.lm_head.bytes() };
-        let linears: u64 =
-            self.sites().iter().map(|site| self.linear(site.layer, site.projection).weight.bytes()).sum();
-        self.embed_tokens.bytes() + head + linears
-    }
-
     /// Values in all frozen weights and norms.
     pub fn parameters(&self) -> u64 {
         let count = |weight: &Weight| weight.dims().iter().map(|&n| n as u64).product::<u64>();

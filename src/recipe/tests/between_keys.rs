@@ -98,6 +98,19 @@ error: `training.sgd_momentum` does nothing with `optimizer: adamw`
 }
 
 #[test]
+fn a_start_for_an_adapter_that_is_continued() {
+    let text = "adapter:\n  init_from: old/adapter\n  init_lora_weights: pissa\n";
+    assert_snapshot!(wrong_after(text), @r##"
+error: `adapter.init_lora_weights` contradicts `adapter.init_from`: an adapter that is continued starts as it is
+  --> recipe.yaml:6:22
+  6 |   init_lora_weights: pissa
+    |                      ^^^^^
+  hint: leave one of the two out
+"##);
+    right_after(&text.replace("pissa", "true"));
+}
+
+#[test]
 fn one_mistake_is_not_reported_twice() {
     let message = wrong(
         "model: {base: m}\noutput: {dir: o}\ndata: {train: a, eval: [7]}\nevaluation: {eval_steps: x, \

@@ -109,6 +109,28 @@ output:
 }
 
 #[test]
+fn a_later_problem_is_shown_at_its_key() {
+    use crate::error::{Error, Kind, Place};
+    let recipe = read(
+        "model: {base: m}\noutput: {dir: out}\ndata:\n  train: [a.jsonl, {path: b.jsonl}]\n  eval: c.jsonl\n",
+        &["model.base=n"],
+    )
+    .unwrap();
+    let place = |key: &str| {
+        let error = recipe.places.locate(Error::new(Kind::Data, "x").at(Place::Key(key.into())));
+        error.to_string().strip_prefix("error: x\n  --> ").unwrap().to_owned()
+    };
+    assert_eq!(
+        place("data.train[1].path"),
+        "recipe.yaml:4:27\n  4 |   train: [a.jsonl, {path: b.jsonl}]\n    |                           ^^^^^^^"
+    );
+    assert!(place("data.train[0].path").starts_with("recipe.yaml:4:11\n"), "the item");
+    assert!(place("data.eval[0].path").starts_with("recipe.yaml:5:9\n"), "the whole key");
+    assert_eq!(place("model.base"), "--set model.base=n");
+    assert_eq!(place("adapter.r"), "adapter.r", "a default has no line");
+}
+
+#[test]
 fn numbers_are_read_as_people_write_them() {
     let recipe = right_after(
         "training:\n  learning_rate: 2e-4\n  max_steps: 1_000\n  seed: 0xFF\n  adam_epsilon: 1E-6\n  num_train_epochs: 3\n",

@@ -79,12 +79,10 @@ impl Loaded {
         if self.manifest.run_fingerprint == fingerprint.digest() {
             return Ok(());
         }
-        let names = fingerprint.differences(&self.manifest.fingerprint);
-        let differ = if names.len() == 1 { "differs" } else { "differ" };
-        let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let difference = fingerprint.difference(&self.manifest.fingerprint).unwrap_or_default();
         Err(Error::new(
             Kind::Checkpoint,
-            format!("checkpoint `step-{}` belongs to another run: {names} {differ}", self.step),
+            format!("checkpoint `step-{}` belongs to another run: {difference}", self.step),
         )
         .at_path(&self.folder)
         .hint("resume with what the run was started with, or choose another `output.dir`"))

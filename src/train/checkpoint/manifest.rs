@@ -39,13 +39,18 @@ impl Fingerprint {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// The names of the parts that `other` has not, or has with another hash, in alphabetical order.
-    pub fn differences<'a>(&'a self, other: &'a Fingerprint) -> Vec<&'a str> {
-        let mut names: Vec<&str> = self.0.keys().chain(other.0.keys()).map(String::as_str).collect();
+    /// What is not as in `other`, as the end of a sentence: "`training.seed` differs"; `None` where all is.
+    pub fn difference(&self, other: &Fingerprint) -> Option<String> {
+        let mut names: Vec<&String> = self.0.keys().chain(other.0.keys()).collect();
         names.sort_unstable();
         names.dedup();
         names.retain(|&name| self.0.get(name) != other.0.get(name));
-        names
+        let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        match shown.len() {
+            0 => None,
+            1 => Some(format!("{} differs", shown[0])),
+            _ => Some(format!("{} differ", shown.join(", "))),
+        }
     }
 }
 

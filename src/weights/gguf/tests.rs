@@ -126,6 +126,21 @@ fn the_golden_vocabulary_is_read() {
 }
 
 #[test]
+fn only_a_file_that_says_so_puts_a_space_before_the_text() {
+    let gguf = Gguf::open(&golden("tiny-gemma3.gguf")).unwrap();
+    let with = |says: Option<bool>| {
+        let mut metadata = gguf.header().metadata.clone();
+        let key = "tokenizer.ggml.add_space_prefix".to_owned();
+        match says {
+            Some(says) => metadata.insert(key, Value::Bool(says)),
+            None => metadata.remove(&key),
+        };
+        Vocabulary::read(&metadata).unwrap().unwrap().add_space_prefix
+    };
+    assert_eq!([with(None), with(Some(false)), with(Some(true))], [false, false, true]);
+}
+
+#[test]
 fn values_of_every_kind_are_read() {
     let header = parse(&small().build()).unwrap();
     assert_eq!(header.version, 3);

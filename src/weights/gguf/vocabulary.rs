@@ -23,7 +23,7 @@ pub struct Vocabulary {
     pub padding: Option<u32>,
     /// The chat template (Jinja).
     pub chat_template: Option<String>,
-    /// Whether a space is put before the text.
+    /// Whether a space is put before the text: no, unless the file says so.
     pub add_space_prefix: bool,
 }
 
@@ -66,8 +66,8 @@ impl Vocabulary {
             unknown: id("unknown_token_id")?,
             padding: id("padding_token_id")?,
             chat_template: metadata.get("tokenizer.chat_template").and_then(Value::as_str).map(str::to_owned),
-            // llama.cpp's default for this kind of vocabulary.
-            add_space_prefix: get("add_space_prefix").and_then(Value::as_bool).unwrap_or(true),
+            // Gemma's vocabularies never put one there, and some converters leave the key out.
+            add_space_prefix: get("add_space_prefix").and_then(Value::as_bool).unwrap_or(false),
             scores: scores.to_vec(),
             types,
             tokens: tokens.to_vec(),

@@ -129,7 +129,8 @@ fn layer_types(t: &mut Table, layers: usize) -> Vec<AttentionKind> {
         })
         .collect();
     match types {
-        Some(types) if types.len() == layers => types,
+        // Of a wrong number of layers no list has the right length.
+        Some(types) if types.len() == layers || t.is_wrong("num_hidden_layers") => types,
         Some(types) => {
             let what = format!("it has {} entries for {layers} layers", types.len());
             t.problem("layer_types", &what, "one `sliding_attention` or `full_attention` per layer");

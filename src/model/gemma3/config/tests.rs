@@ -200,6 +200,11 @@ fn impossible_sizes_are_refused_before_anything_is_allocated() {
             json!({"num_hidden_layers": "7"}),
             "`num_hidden_layers`: it is \"7\"; supported: a whole number from 1 to 1024",
         ),
+        (
+            // The list is right: the number is what is wrong.
+            json!({"num_hidden_layers": 0, "layer_types": vec!["full_attention"; 7]}),
+            "`num_hidden_layers`: it is 0; supported: a whole number from 1 to 1024",
+        ),
         (json!({"num_key_value_heads": 3}), "`num_attention_heads` (4) is not a multiple of `num_key_value_heads` (3)"),
         (json!({"hidden_size": 66}), "`hidden_size` (66) is not a multiple of `num_attention_heads` (4)"),
         (json!({"head_dim": 15}), "`head_dim` (15) is odd; rotary embeddings turn pairs"),

@@ -12,12 +12,13 @@ pub(super) struct Table<'a> {
     text: &'a str,
     path: &'a Path,
     used: BTreeSet<String>,
+    wrong: BTreeSet<String>,
     problems: Vec<Error>,
 }
 
 impl<'a> Table<'a> {
     pub fn new(map: &'a Map<String, Value>, prefix: &'static str, text: &'a str, path: &'a Path) -> Self {
-        Table { map, prefix, text, path, used: BTreeSet::new(), problems: Vec::new() }
+        Table { map, prefix, text, path, used: BTreeSet::new(), wrong: BTreeSet::new(), problems: Vec::new() }
     }
 
     /// The value of `key`, which now counts as used.
@@ -40,6 +41,7 @@ impl<'a> Table<'a> {
     pub fn problem(&mut self, key: &str, what: &str, supported: &str) {
         let error = Error::new(Kind::Config, format!("`{}{key}`: {what}; supported: {supported}", self.prefix));
         self.problems.push(error.at(locate(self.text, self.path, key)));
+        self.wrong.insert(key.to_string());
     }
 
     /// A whole number from 1 to `max`; `default` when absent.
@@ -70,6 +72,11 @@ impl<'a> Table<'a> {
             return 1;
         }
         self.size(key, 1, max)
+    }
+
+    /// Whether the key `key` has a problem so far.
+    pub fn is_wrong(&self, key: &str) -> bool {
+        self.wrong.contains(key)
     }
 
     /// A finite number above 0; `default` when absent.

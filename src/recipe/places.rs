@@ -1,0 +1,38 @@
+//! Where the keys of a recipe were written, for problems that come up after it was read.
+
+use super::raw::{Mark, Origin};
+use crate::error::Error;
+use std::collections::BTreeMap;
+
+/// Where the keys that the user gave were written.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    origins: Vec<Origin>,
+    /// Full path of each key, and of each item of a list, with the place of its value.
+    given: BTreeMap<String, Mark>,
+}
+
+impl Places {
+    pub(super) fn new(origins: Vec<Origin>, given: BTreeMap<String, Mark>) -> Self {
+        Places { origins, given }
+    }
+
+    /// Shows the line of each problem that names a key as its place ([`crate::error::Place::Key`]).
+    ///
+    /// What was not written by itself is where the key around it was: `data.train[0].path` may be all of `data.train`.
+    pub fn locate(&self, error: Error) -> Error {
+        error.locate(&|key| {
+            let around = key.match_indices(['.', '[']).map(|(end, _)| &key[..end]).rev();
+            let mark = std::iter::once(key).chain(around).find_map(|key| self.given.get(key))?;
+            let origin = self.origins.get(mark.origin)?;
+            Some((origin.place(mark), origin.excerpt(mark)))
+        })
+    }
+}
+
+/// Two recipes that say the same are equal, wherever it was written.
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
