@@ -31,7 +31,7 @@ fn ids_and_masks_are_those_of_trl() {
         assert!(encoder.teaches_stop(&row));
         masks += 1;
     }
-    assert_eq!(masks, 10);
+    assert_eq!(masks, 11);
 }
 
 #[test]
