@@ -13,6 +13,7 @@ pub mod model;
 pub mod outputs;
 pub mod overview;
 pub mod publish;
+pub mod samples;
 pub mod score;
 pub mod sft;
 pub mod tuned;

@@ -6,4 +6,5 @@ mod broken;
 mod fidelity;
 mod fuzz;
 mod resume;
+mod runs;
 mod verbs;
