@@ -51,6 +51,7 @@ def text(content):
 CHATS = {
     "user": [user("Hello!")],
     "turns": [user("What is 2+2?"), assistant("4"), user("And times 3?"), assistant("12")],
+    "asked_again": [system("You are terse."), user("What is 2+2?"), assistant("4"), user("And 3+3?"), assistant(" 6\n"), user("Sure?")],
     "system": [system("You are terse."), user("Name a colour."), assistant("Blue.")],
     "system_untrimmed": [system("  You are\n"), user("\n Hi "), assistant("Hi.")],
     "system_list": [system([text("You are terse.")]), user([text("Name a colour.")])],

@@ -3,7 +3,7 @@
 use super::args::ModelArgs;
 use super::generate::SamplingArgs;
 use crate::error::{Error, Result};
-use crate::infer::{self, GenerationSettings};
+use crate::infer::{Dialogue, GenerationSettings};
 use crate::jobs::answer;
 use crate::nn::BaseOnly;
 use crate::report::ProgressBar;
@@ -42,6 +42,8 @@ impl Args {
             tools: Vec::new(),
         };
         let mut conversation = fresh();
+        let mut tuned_speaker = Dialogue::new(&tuned.model, tuned.side());
+        let mut base_speaker = Dialogue::new(&tuned.model, &BaseOnly);
         loop {
             eprint!("{}> ", if adapter_is_on { "tuned" } else { "base" });
             let mut line = String::new();
@@ -66,16 +68,16 @@ impl Args {
                         first_prompt: 0,
                     };
                     let mut stream = tokenizer.stream();
-                    let show = |_, token| match stream.push(token).map(|text| say(&text)) {
+                    let show = |token| match stream.push(token).map(|text| say(&text)) {
                         Some(Err(_)) => ControlFlow::Break(()),
                         _ => ControlFlow::Continue(()),
                     };
-                    let side = if adapter_is_on { tuned.side() } else { &BaseOnly };
-                    let generated = infer::generate(&tuned.model, side, &[prompt], &settings, show);
+                    let speaker = if adapter_is_on { &mut tuned_speaker } else { &mut base_speaker };
+                    let answer = speaker.answer(&prompt, &settings, show);
                     let rest = stream.finish().unwrap_or_default();
                     say(&format!("{rest}\n")).map_err(|e| Error::io("writing", "stdout", e))?;
-                    let tokens = generated.first().map(|g| g.tokens.as_slice()).unwrap_or_default();
-                    conversation.messages.push(Message::new(Role::Assistant, tokenizer.decode(tokens, true)));
+                    let text = tokenizer.decode(&answer.tokens, true);
+                    conversation.messages.push(Message::new(Role::Assistant, text));
                 }
             }
         }

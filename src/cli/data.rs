@@ -61,13 +61,7 @@ impl Args {
 
 /// Prints a row as the model will see it; what is learnt is coloured.
 pub fn show(preview: &Preview) {
-    let mut text = String::new();
-    let mut learnt = Vec::new();
-    for piece in &preview.pieces {
-        let start = text.len();
-        text.push_str(&piece.text);
-        learnt.extend(piece.supervised.then_some(start..text.len()));
-    }
+    let (text, learnt) = preview.marked();
     let head = format!("--- {} · {} tokens", preview.origins.join(" + "), preview.input_ids.len());
     // A reader that went away (`| head`) needs no message.
     let _ = writeln!(style::stdout(), "{head}\n{}", style::spans(&text, &learnt));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files --source--> chunks of raw rows --formats--> Row --Encode--> Tokenized --cache--> Dataset
-//! Dataset --plan--> Epoch (bins of rows) --loader--> PackedBatch
+//! Dataset --plan--> Epoch (bins of rows) --collate--> PackedBatch
 //! ```
 
 mod batch;
@@ -10,13 +10,11 @@ mod cache;
 mod dataset;
 mod encode;
 mod formats;
-mod loader;
 pub mod options;
 mod packing;
 pub mod plan;
 mod prepare;
 mod preview;
-mod random;
 mod row;
 mod source;
 mod spec;
@@ -29,7 +27,6 @@ mod text_encoder;
 pub use batch::{PackedBatch, collate};
 pub use dataset::{DataFile, Dataset};
 pub use encode::SkipReason;
-pub use loader::Loader;
 pub use options::{OnBadRow, OnLong, RowFormat};
 pub use plan::{Epoch, Plan};
 pub use prepare::prepare;

@@ -2,8 +2,8 @@
 
 use super::dataset::Dataset;
 use super::packing::first_fit_decreasing;
-use super::random::{Purpose, Random};
 use crate::error::{Error, Kind, Result};
+use crate::random::{Label, Rng, Stream};
 use std::cmp::Reverse;
 
 /// The settings that, with a data set, decide every epoch.
@@ -80,7 +80,7 @@ impl Epoch {
         let mut rows = chosen_rows(dataset, seed, epoch)?;
         let tokens = rows.iter().map(|&row| u64::from(dataset.lengths()[row as usize])).sum();
         if shuffle {
-            Random::new(seed, epoch, Purpose::Rows).shuffle(&mut rows);
+            stream(seed, epoch, "order of rows").shuffle(&mut rows);
         }
         if !packing {
             let ends = (1..=rows.len() as u32).collect();
@@ -94,7 +94,7 @@ impl Epoch {
         let (bin_of, bins) = first_fit_decreasing(&lengths, &order, capacity);
         let mut place_of_bin: Vec<u32> = if shuffle {
             let mut places: Vec<u32> = (0..bins).collect();
-            Random::new(seed, epoch, Purpose::Bins).shuffle(&mut places);
+            stream(seed, epoch, "order of bins").shuffle(&mut places);
             places
         } else {
             vec![u32::MAX; bins as usize]
@@ -156,6 +156,11 @@ impl Epoch {
     }
 }
 
+/// The random numbers for one purpose in one epoch: they depend on nothing that was drawn before.
+fn stream(seed: u64, epoch: u64, purpose: &str) -> Stream {
+    Rng::new(seed).stream(&[Label::Purpose(purpose), Label::Epoch(epoch)])
+}
+
 /// The rows that epoch `epoch` sees, in file order, as often as it sees them: `weight` times, where the fractional part
 /// of a source's weight is that fraction of its rows, chosen at random.
 fn chosen_rows(dataset: &Dataset, seed: u64, epoch: u64) -> Result<Vec<u32>> {
@@ -169,7 +174,7 @@ fn chosen_rows(dataset: &Dataset, seed: u64, epoch: u64) -> Result<Vec<u32>> {
             of_source[dataset.source(row)].push(row as u32);
         }
     }
-    let mut random = Random::new(seed, epoch, Purpose::Weights);
+    let mut random = stream(seed, epoch, "rows of fractional weights");
     for rows in of_source.iter_mut().filter(|rows| !rows.is_empty()) {
         let fraction = dataset.weight(rows[0] as usize).fract();
         let extra = (fraction * rows.len() as f64).round() as usize;

@@ -5,6 +5,7 @@ use super::dataset::Dataset;
 use crate::error::Result;
 use crate::text::IGNORE_INDEX;
 use serde::Serialize;
+use std::ops::Range;
 
 /// A stretch of text that is supervised as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +36,20 @@ pub struct Preview {
     /// The text, in supervised and other stretches, for showing.
     #[serde(skip)]
     pub pieces: Vec<Piece>,
+}
+
+impl Preview {
+    /// The whole text, and the bytes of it that are learnt.
+    pub fn marked(&self) -> (String, Vec<Range<usize>>) {
+        let mut text = String::new();
+        let mut learnt = Vec::new();
+        for piece in &self.pieces {
+            let start = text.len();
+            text.push_str(&piece.text);
+            learnt.extend(piece.supervised.then_some(start..text.len()));
+        }
+        (text, learnt)
+    }
 }
 
 /// Previews the rows of one bin; `decode` turns ids into text, special tokens included.
@@ -91,6 +106,7 @@ mod tests {
         let preview = preview(&dataset, &[1, 0], &decode).unwrap();
         let pieces: Vec<_> = preview.pieces.iter().map(|piece| (piece.text.as_str(), piece.supervised)).collect();
         assert_eq!(pieces, [("<bos>d", false), ("e<stop>", true), ("<bos>ab", false), ("c<stop>", true)]);
+        assert_eq!(preview.marked(), ("<bos>de<stop><bos>abc<stop>".to_owned(), vec![6..13, 20..27]));
         assert_eq!(
             serde_json::to_value(&preview).unwrap(),
             serde_json::json!({

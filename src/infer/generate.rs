@@ -2,7 +2,7 @@
 
 use crate::infer::Sampling;
 use crate::model::gemma3::Gemma3;
-use crate::nn::SidePath;
+use crate::nn::{KvCache, SidePath};
 use crate::random::{Label, Rng, Stream};
 use burn::tensor::Tensor;
 use std::ops::ControlFlow;
@@ -53,19 +53,37 @@ pub fn generate(
     settings: &GenerationSettings,
     mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
 ) -> Vec<Generated> {
-    let mut answers = vec![Generated { tokens: Vec::new(), finish_reason: FinishReason::Length }; prompts.len()];
+    let inputs: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    generate_cached(model, side, &inputs, &mut model.cache(inputs.len()), settings, &mut on_token)
+}
+
+/// Continues the sequences of `cache` by one input each and then by an answer. A sequence leaves the cache with its answer,
+/// but for the last: what the cache holds of that one, `cache.lengths[0]` tokens, can be continued again.
+pub(super) fn generate_cached(
+    model: &Gemma3,
+    side: &dyn SidePath,
+    inputs: &[&[u32]],
+    cache: &mut KvCache,
+    settings: &GenerationSettings,
+    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+) -> Vec<Generated> {
+    let mut answers = vec![Generated { tokens: Vec::new(), finish_reason: FinishReason::Length }; inputs.len()];
+    let keep: Vec<bool> = inputs.iter().map(|input| !input.is_empty() && settings.max_new_tokens > 0).collect();
     let rng = Rng::new(settings.seed);
-    let mut rows: Vec<Row> = (0..prompts.len())
-        .filter(|&i| !prompts[i].is_empty() && settings.max_new_tokens > 0)
+    let mut rows: Vec<Row> = (0..inputs.len())
+        .filter(|&i| keep[i])
         .map(|i| {
             let number = (settings.first_prompt + i) as u64;
             Row { prompt: i, random: rng.stream(&[Label::Purpose("sample"), Label::Step(number)]) }
         })
         .collect();
-    let mut cache = model.cache(rows.len());
-    let inputs: Vec<&[u32]> = rows.iter().map(|row| prompts[row.prompt].as_slice()).collect();
-    let mut logits = prefill(model, side, &inputs, &mut cache);
-    while !rows.is_empty() {
+    if rows.is_empty() {
+        return answers;
+    }
+    cache.retain(&keep);
+    let inputs: Vec<&[u32]> = rows.iter().map(|row| inputs[row.prompt]).collect();
+    let mut logits = prefill(model, side, &inputs, cache);
+    loop {
         let mut next = Vec::with_capacity(rows.len());
         let mut keep = Vec::with_capacity(rows.len());
         for (row, logits) in rows.iter_mut().zip(&logits) {
@@ -86,15 +104,13 @@ pub fn generate(
         }
         let mut kept = keep.iter();
         rows.retain(|_| kept.next().copied().unwrap_or(false));
-        if rows.len() < keep.len() {
-            cache.retain(&keep);
+        if rows.is_empty() {
+            return answers;
         }
-        if !rows.is_empty() {
-            let hidden = model.hidden_cached(&next, &vec![1; next.len()], &mut cache, side);
-            logits = self::logits(model, hidden);
-        }
+        cache.retain(&keep);
+        let hidden = model.hidden_cached(&next, &vec![1; next.len()], cache, side);
+        logits = self::logits(model, hidden);
     }
-    answers
 }
 
 struct Row {
@@ -103,7 +119,7 @@ struct Row {
 }
 
 /// Runs the prompts piece by piece and returns the logits after the last token of each.
-fn prefill(model: &Gemma3, side: &dyn SidePath, prompts: &[&[u32]], cache: &mut crate::nn::KvCache) -> Vec<Vec<f32>> {
+fn prefill(model: &Gemma3, side: &dyn SidePath, prompts: &[&[u32]], cache: &mut KvCache) -> Vec<Vec<f32>> {
     let piece = (PREFILL_TOKENS / prompts.len().max(1)).max(1);
     let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
     let mut last: Vec<Option<Tensor<2>>> = vec![None; prompts.len()];

@@ -52,16 +52,18 @@ impl Windows for Feed<'_> {
         }
         Ok(window)
     }
+
+    fn origins(&self, rows: &[u32]) -> Result<Vec<String>> {
+        rows.iter().map(|&row| Ok(self.dataset.origin(row as usize)?.to_string())).collect()
+    }
 }
 
-/// The micro-batch of some bins, and the rows in it as `file, row N`.
-fn micro_batch(dataset: &Dataset, epoch: &Epoch, bins: Range<usize>) -> Result<(MicroBatch, Vec<String>)> {
+/// The micro-batch of some bins, and the rows in it.
+fn micro_batch(dataset: &Dataset, epoch: &Epoch, bins: Range<usize>) -> Result<(MicroBatch, Vec<u32>)> {
     let bins: Vec<&[u32]> = bins.map(|bin| epoch.bin(bin)).collect();
     let batch = data::collate(dataset, &bins)?;
     let segments = Segments::from_lengths(batch.segments.iter().map(Range::len));
-    let rows = batch.rows.iter().map(|&row| dataset.origin(row as usize).map(|origin| origin.to_string()));
-    let rows = rows.collect::<Result<_>>()?;
-    Ok((MicroBatch::new(batch.input_ids, &batch.labels, segments), rows))
+    Ok((MicroBatch::new(batch.input_ids, &batch.labels, segments), batch.rows))
 }
 
 /// All rows of an evaluation set, once, in micro-batches of one bin.

@@ -24,13 +24,9 @@ pub fn preview(recipe: &Recipe, rows: usize, screen: &ProgressBar) -> Result<Vec
 /// # Errors
 /// When a row cannot be read.
 pub fn first_rows(data: &Data, encoder: &Encoder, rows: usize) -> Result<Vec<Preview>> {
-    let decode = |ids: &[u32]| match encoder.tokenizer() {
-        Some(tokenizer) => tokenizer.decode(ids, false),
-        None => ids.iter().map(|id| format!("{id} ")).collect(),
-    };
     let rows = u32::try_from(rows.min(data.train.len()))
         .map_err(|_| Error::new(Kind::Recipe, "`--rows` is too large").hint("name fewer rows"))?;
-    (0..rows).map(|row| data::preview(&data.train, &[row], &decode)).collect()
+    (0..rows).map(|row| data::preview(&data.train, &[row], &|ids| encoder.decode(ids))).collect()
 }
 
 /// What the training data is made of.

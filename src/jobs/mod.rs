@@ -14,6 +14,7 @@ pub mod outputs;
 pub mod overview;
 pub mod provenance;
 pub mod publish;
+pub mod samples;
 pub mod score;
 pub mod sft;
 pub mod tuned;

@@ -9,6 +9,7 @@ use crate::jobs::device::{self, Compute};
 use crate::jobs::feed::{Feed, evaluation_batches, largest};
 use crate::jobs::outputs::{self, Kept, RunFolder};
 use crate::jobs::overview::{DryRun, Overview};
+use crate::jobs::samples::{self, Prompts};
 use crate::jobs::{Base, look, provenance, publish};
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{BaseOnly, SidePath};
@@ -18,6 +19,7 @@ use crate::report::{ProgressBar, Summary};
 use crate::text::Encoder;
 use crate::train::backprop::{self, MicroBatch};
 use crate::train::checkpoint::Fingerprint;
+use crate::train::event::{Event, Sink};
 use crate::train::memory::{self, Estimate, Workload};
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::resume;
@@ -105,8 +107,17 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
     screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
 
     let mut outputs = folder.begin(recipe, state.position.step, kept, run, screen)?;
-    let evaluate = |adapter: &Adapter| data.evaluate(&model, adapter);
-    let evaluate = data.eval.as_ref().map(|_| &evaluate as &run::Evaluate);
+    if state.position.step == 0 {
+        samples::rows(&data, &base)?.into_iter().try_for_each(|row| outputs.event(&Event::Row(row)))?;
+    }
+    let prompts = data.eval.as_ref().map(|eval| Prompts::of(eval, recipe.evaluation.samples, &base)).transpose()?;
+    let evaluate = prompts.as_ref().map(|prompts| {
+        |adapter: &Adapter| {
+            let (loss, tokens) = data.evaluate(&model, adapter)?;
+            Ok(run::Evaluation { loss, tokens, samples: prompts.answer(&model, adapter) })
+        }
+    });
+    let evaluate = evaluate.as_ref().map(|evaluate| evaluate as &run::Evaluate);
     let ending = run::run(&model, &mut state, &plan, &mut data.feed(recipe), evaluate, &mut outputs, stop)?;
     if ending == Ending::Interrupted {
         return Ok(Outcome::Ended(ending));
@@ -333,8 +344,10 @@ fn keys(recipe: &Recipe) -> Result<Fingerprint> {
     let sections = serde_json::to_value(recipe)
         .map_err(|e| Error::new(Kind::Run, format!("the recipe cannot be written: {e}")).caused_by(e))?;
     let sections = sections.as_object().into_iter().flatten().filter(|(section, _)| *section != "output");
-    let keys =
-        sections.flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)));
+    let keys = sections
+        .flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)))
+        .filter(|(section, (key, _))| (section.as_str(), key.as_str()) != ("evaluation", "samples"));
+    // One entry a key, so that a refusal can name it.
     Ok(keys.fold(Fingerprint::new(), |run, (section, (key, value))| {
         run.with(format!("{section}.{key}"), blake3::hash(value.to_string().as_bytes()).to_hex().to_string())
     }))

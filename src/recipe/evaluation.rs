@@ -16,6 +16,8 @@ pub struct Evaluation {
     pub early_stopping_patience: Option<u64>,
     /// Ends with the adapter of the lowest evaluation loss instead of the last one.
     pub load_best_model_at_end: bool,
+    /// Answers the prompts of so many evaluation rows at each evaluation, for reading: on screen and in TensorBoard.
+    pub samples: usize,
 }
 
 impl Evaluation {
@@ -26,6 +28,7 @@ impl Evaluation {
             eval_on_start: section.key("eval_on_start").or_derived(with_data),
             early_stopping_patience: section.key("early_stopping_patience").within(1..).optional(),
             load_best_model_at_end: section.key("load_best_model_at_end").or(false),
+            samples: section.key("samples").or(0),
         }
     }
 }

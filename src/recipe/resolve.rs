@@ -60,6 +60,7 @@ fn evaluation_needs_rows_and_steps(recipe: &Recipe, diagnosis: &mut Diagnosis) {
     for (key, asked, takes_steps) in [
         ("eval_steps", evaluation.eval_steps.is_some(), false),
         ("eval_on_start", evaluation.eval_on_start, false),
+        ("samples", evaluation.samples > 0, false),
         ("early_stopping_patience", evaluation.early_stopping_patience.is_some(), true),
         ("load_best_model_at_end", evaluation.load_best_model_at_end, true),
     ] {

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::progress::Progress;
 use crate::report::style::printable;
 use crate::report::text;
-use crate::train::event::{Event, Sink, StepEvent};
+use crate::train::event::{Event, SampleEvent, Sink, StepEvent};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -126,9 +126,11 @@ impl Sink for ProgressBar {
                 state.say(&printable(&format!("step {step}: update skipped: {why}{rows}")));
             }
             Event::Eval(e) => state.say(&format!("step {}: eval loss {:.4}", e.step, e.eval_loss)),
-            Event::Sample(e) => {
-                state.say(&printable(&format!("step {}: {} -> {}", e.step, e.prompt.trim(), e.completion.trim())));
+            Event::Sample(SampleEvent { step, sample, .. }) => {
+                let (prompt, completion) = (sample.prompt.trim(), sample.completion.trim());
+                state.say(&printable(&format!("step {step}: {prompt} -> {completion}")));
             }
+            Event::Row(_) => {} // `data preview` shows them on request
             Event::Saved { step, path } => state.say(&format!("step {step}: saved {}", path.display())),
             Event::Finished { .. } => state.finish_run(),
         }
@@ -254,7 +256,7 @@ fn new_bar(total: Option<u64>, template: &str) -> indicatif::ProgressBar {
 mod tests {
     use super::*;
     use crate::report::testing::step;
-    use crate::train::event::{EvalEvent, SampleEvent};
+    use crate::train::event::{EvalEvent, Sample};
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -286,8 +288,8 @@ mod tests {
         bar.event(&Event::Eval(EvalEvent { step: 4, epoch: 1.0, eval_loss: 1.25, eval_tokens: 9 })).unwrap();
         bar.event(&Event::SkippedStep { step: 5, why: "loss is NaN".into(), rows: vec!["a.jsonl, row 3".into()] })
             .unwrap();
-        let sample = SampleEvent { step: 4, prompt: "Hi".into(), completion: " \x1b[31mHo\n".into() };
-        bar.event(&Event::Sample(sample)).unwrap();
+        let sample = Sample { prompt: "Hi".into(), completion: " \x1b[31mHo\n".into(), reference: "Hey".into() };
+        bar.event(&Event::Sample(SampleEvent { step: 4, number: 1, sample })).unwrap();
         bar.event(&Event::Saved { step: 4, path: "out/checkpoints/step-4".into() }).unwrap();
         bar.event(&Event::Finished { step: 4 }).unwrap();
         let lines = log.lines();

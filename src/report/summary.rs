@@ -81,7 +81,7 @@ impl Sink for Totals {
                 self.best_eval = evaluated.filter(better).or(self.best_eval);
             }
             Event::Finished { .. } => *self = self.snapshot(),
-            Event::SkippedStep { .. } | Event::Sample(_) | Event::Saved { .. } => {}
+            Event::Row(_) | Event::SkippedStep { .. } | Event::Sample(_) | Event::Saved { .. } => {}
         }
         Ok(())
     }

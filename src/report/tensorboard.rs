@@ -8,10 +8,11 @@ mod record;
 
 use crate::error::{Error, Result};
 use crate::report::style::printable;
-use crate::train::event::{Event, SampleEvent, Sink};
+use crate::train::event::{Event, RowEvent, Sample, Sink};
 use proto::{Summary, Value, What};
 use std::fs::{self, File};
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,8 +24,6 @@ const PREFIX: &str = "events.out.tfevents.";
 pub struct TensorBoard {
     file: File,
     path: PathBuf,
-    /// The step of the newest samples and how many it has: TensorBoard keeps one text per tag and step.
-    samples: (u64, usize),
 }
 
 impl TensorBoard {
@@ -42,7 +41,7 @@ impl TensorBoard {
         let secs = (wall_time() as u64).max(newest.map_or(0, |newest| newest.saturating_add(1)));
         let path = dir.join(format!("{PREFIX}{secs:010}.{}.{}.0", host_name(), std::process::id()));
         let file = File::create_new(&path).map_err(|e| Error::io("creating", &path, e))?;
-        let mut sink = Self { file, path, samples: (0, 0) };
+        let mut sink = Self { file, path };
         sink.write(&proto::Event::version(wall_time()))?;
         // The first such mark of a folder opens it; each later one hides the steps from its own step on.
         let first_step = if steps == 0 { 0 } else { steps.saturating_add(1) };
@@ -60,10 +59,9 @@ impl TensorBoard {
         self.write(&proto::Event::new(wall_time(), step, What::Summary(Summary { value })))
     }
 
-    fn sample(&mut self, sample: &SampleEvent) -> Result<()> {
-        let nth = if self.samples.0 == sample.step { self.samples.1 + 1 } else { 1 };
-        self.samples = (sample.step, nth);
-        self.values(sample.step, vec![Value::text(&format!("samples/{nth}"), &markdown(sample))])
+    /// TensorBoard keeps one text per tag and step, so each of several has a tag of its own.
+    fn text(&mut self, step: u64, tag: &str, number: usize, markdown: &str) -> Result<()> {
+        self.values(step, vec![Value::text(&format!("{tag}_{number}"), markdown)])
     }
 }
 
@@ -80,7 +78,8 @@ impl Sink for TensorBoard {
                 self.values(e.step, scalars.map(|(tag, value)| Value::scalar(tag, value)).into())
             }
             Event::Eval(e) => self.values(e.step, vec![Value::scalar("eval/loss", e.eval_loss)]),
-            Event::Sample(sample) => self.sample(sample),
+            Event::Row(row) => self.text(0, "data/sample", row.number, &of_row(row)),
+            Event::Sample(e) => self.text(e.step, "eval/sample", e.number, &of_sample(&e.sample)),
             Event::Started { .. } | Event::SkippedStep { .. } | Event::Saved { .. } | Event::Finished { .. } => Ok(()),
         }
     }
@@ -90,10 +89,25 @@ impl Sink for TensorBoard {
     }
 }
 
-/// The sample as Markdown that shows both texts literally.
-fn markdown(sample: &SampleEvent) -> String {
-    let block = |text: &str| printable(text).lines().map(|line| format!("    {line}\n")).collect::<String>();
-    format!("**prompt**\n\n{}\n**completion**\n\n{}", block(&sample.prompt), block(&sample.completion))
+/// The row as Markdown, with `⟦` and `⟧` around what is learnt.
+fn of_row(row: &RowEvent) -> String {
+    let mut text = row.text.clone();
+    for Range { start, end } in row.supervised.iter().rev() {
+        text.insert(*end, '⟧');
+        text.insert(*start, '⟦');
+    }
+    format!("what stands in ⟦ ⟧ is learnt\n\n{}", literal(&text))
+}
+
+/// The sample as Markdown.
+fn of_sample(Sample { prompt, completion, reference }: &Sample) -> String {
+    let [prompt, completion, reference] = [prompt, completion, reference].map(|text| literal(text));
+    format!("**prompt**\n\n{prompt}\n**completion**\n\n{completion}\n**reference**\n\n{reference}")
+}
+
+/// Markdown that shows `text` as it is.
+fn literal(text: &str) -> String {
+    printable(text).lines().map(|line| format!("    {line}\n")).collect()
 }
 
 /// The seconds in the name of the newest event file of `dir`.

@@ -73,6 +73,14 @@ impl Encoder {
         self.tokenizer.as_ref()
     }
 
+    /// The text of ids, special tokens included; without a tokenizer the ids themselves.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        match &self.tokenizer {
+            Some(tokenizer) => tokenizer.decode(ids, false),
+            None => ids.iter().map(|id| format!("{id} ")).collect(),
+        }
+    }
+
     /// The chat template.
     pub fn template(&self) -> &ChatTemplate {
         &self.template

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// One optimiser step, after the update. One line of `metrics.jsonl`.
@@ -40,15 +41,37 @@ pub struct EvalEvent {
     pub eval_tokens: u64,
 }
 
-/// A generated answer, for the eye.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SampleEvent {
-    /// Optimiser steps done when it was generated.
-    pub step: u64,
+/// A training row as the model sees it, for the eye.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowEvent {
+    /// Its number among the rows shown, from 1.
+    pub number: usize,
+    /// Its text, special tokens included.
+    pub text: String,
+    /// The bytes of `text` that have a loss, in ascending order.
+    pub supervised: Vec<Range<usize>>,
+}
+
+/// A prompt with two answers to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
     /// The prompt.
     pub prompt: String,
     /// What the model said.
     pub completion: String,
+    /// What the evaluation data says.
+    pub reference: String,
+}
+
+/// A generated answer, for the eye.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SampleEvent {
+    /// Optimiser steps done when it was generated.
+    pub step: u64,
+    /// Its number among the samples of this step, from 1.
+    pub number: usize,
+    /// What was asked and said.
+    pub sample: Sample,
 }
 
 /// Everything the loop says.
@@ -61,6 +84,8 @@ pub enum Event {
         /// Optimiser steps in all.
         total_steps: u64,
     },
+    /// A row that will be trained on, before the first step.
+    Row(RowEvent),
     /// An optimiser step was done.
     Step(StepEvent),
     /// The loss or a gradient was not finite, so the update was left out.

@@ -4,7 +4,7 @@ use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
 use crate::model::gemma3::Gemma3;
 use crate::train::backprop::MicroBatch;
-use crate::train::event::{EvalEvent, Event, Sink, StepEvent};
+use crate::train::event::{EvalEvent, Event, Sample, SampleEvent, Sink, StepEvent};
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
 use crate::train::step::{self, StepResult, StepSettings};
@@ -95,8 +95,8 @@ pub struct Plan {
 pub struct Window {
     /// Its micro-batches.
     pub batches: Vec<MicroBatch>,
-    /// The rows in it, as `file, row`.
-    pub rows: Vec<String>,
+    /// The rows in it, by their numbers in the data.
+    pub rows: Vec<u32>,
 }
 
 /// Where windows come from.
@@ -112,6 +112,12 @@ pub trait Windows {
     /// # Errors
     /// When the data cannot be read.
     fn window(&mut self, epoch: u64, index: u64) -> Result<Window>;
+
+    /// Where rows came from, as `file, row`.
+    ///
+    /// # Errors
+    /// When there is no such row.
+    fn origins(&self, rows: &[u32]) -> Result<Vec<String>>;
 }
 
 /// Where a run leaves what it makes.
@@ -123,8 +129,19 @@ pub trait Outputs: Sink {
     fn save(&mut self, state: &State) -> Result<PathBuf>;
 }
 
-/// The mean loss of an adapter over the evaluation data, and the supervised tokens it was measured on.
-pub type Evaluate<'a> = dyn Fn(&Adapter) -> Result<(f64, u64)> + 'a;
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The mean loss over the evaluation data, in nats.
+    pub loss: f64,
+    /// Supervised tokens it was measured on.
+    pub tokens: u64,
+    /// Answers to prompts of the evaluation data.
+    pub samples: Vec<Sample>,
+}
+
+/// Evaluates an adapter.
+pub type Evaluate<'a> = dyn Fn(&Adapter) -> Result<Evaluation> + 'a;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,11 +226,12 @@ fn one_step(
         position.skipped += 1;
         position.skipped_in_a_row += 1;
         let why = format!("{what} is not finite");
-        outputs.event(&Event::SkippedStep { step: position.step, why, rows: window.rows.clone() })?;
+        let rows = data.origins(&window.rows)?;
+        outputs.event(&Event::SkippedStep { step: position.step, why, rows: rows.clone() })?;
         if position.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
             let what = format!("{what} was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a row");
             return Err(Error::new(Kind::NonFinite, what)
-                .at(crate::error::Place::Named(format!("step {}: {}", position.step, window.rows.join("; "))))
+                .at(crate::error::Place::Named(format!("step {}: {}", position.step, rows.join("; "))))
                 .hint("lower `training.learning_rate`, or look at the rows of these steps with `data preview`"));
         }
     } else {
@@ -251,7 +269,7 @@ fn evaluation(
     evaluate: &Evaluate,
     outputs: &mut dyn Outputs,
 ) -> Result<bool> {
-    let (eval_loss, eval_tokens) = evaluate(&state.adapter)?;
+    let Evaluation { loss: eval_loss, tokens: eval_tokens, samples } = evaluate(&state.adapter)?;
     let windows = data.len(state.position.epoch)?;
     let position = &mut state.position;
     let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;
@@ -266,6 +284,10 @@ fn evaluation(
         position.evaluations_since_best += 1;
     }
     position.evaluated = Some(position.step);
-    outputs.event(&Event::Eval(EvalEvent { step: position.step, epoch, eval_loss, eval_tokens }))?;
+    let step = position.step;
+    outputs.event(&Event::Eval(EvalEvent { step, epoch, eval_loss, eval_tokens }))?;
+    for (number, sample) in (1..).zip(samples) {
+        outputs.event(&Event::Sample(SampleEvent { step, number, sample }))?;
+    }
     Ok(improved)
 }

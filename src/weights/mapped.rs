@@ -53,6 +53,22 @@ impl Mapped {
         SharedBytes::new(self.clone(), range)
     }
 
+    /// Feeds the first `data_start` bytes, the header, to `hasher`, and of each tensor the size and the first bytes.
+    pub(super) fn sample(
+        &self,
+        hasher: &mut blake3::Hasher,
+        data_start: usize,
+        tensors: impl Iterator<Item = Range<usize>>,
+    ) {
+        const SAMPLED: usize = 256;
+        hasher.update(&self.map[..data_start.min(self.map.len())]);
+        for tensor in tensors {
+            hasher.update(&(tensor.len() as u64).to_le_bytes());
+            let bytes = self.map.get(tensor).unwrap_or_default();
+            hasher.update(&bytes[..SAMPLED.min(bytes.len())]);
+        }
+    }
+
     /// Lets the system drop the pages of `range` from this process; reading them again brings them back.
     ///
     /// Without it a model's file would count beside its copy until the file is closed.

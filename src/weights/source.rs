@@ -8,7 +8,6 @@ use super::{HostDtype, HostTensor};
 use crate::error::{Place, Result};
 use crate::quant::QuantType;
 use crate::quant::matrix::{int8_bytes, nf4_bytes};
-use std::ops::Range;
 use std::path::Path;
 
 /// What a file says about one of its tensors.
@@ -255,12 +254,4 @@ impl Source {
         }
         hasher.finalize().to_hex().to_string()
     }
-}
-
-/// Feeds the size and the first bytes of a tensor to `hasher`.
-pub(super) fn sample(hasher: &mut blake3::Hasher, file: &[u8], bytes: Range<usize>) {
-    const SAMPLED: usize = 256;
-    hasher.update(&(bytes.len() as u64).to_le_bytes());
-    let bytes = file.get(bytes).unwrap_or_default();
-    hasher.update(&bytes[..SAMPLED.min(bytes.len())]);
 }

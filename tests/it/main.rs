@@ -7,4 +7,5 @@ mod fidelity;
 mod fuzz;
 mod quantised;
 mod resume;
+mod runs;
 mod verbs;

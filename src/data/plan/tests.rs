@@ -63,6 +63,17 @@ fn without_packing_every_row_is_its_own_bin() {
 }
 
 #[test]
+fn the_order_never_changes_between_versions() {
+    // A resumed run must see the rows in the order of the version that wrote its checkpoint.
+    let dataset = dataset_of(&[(&[5, 3, 9, 2, 4, 6, 7, 8], 1.0)]);
+    let order = |packing, seed, epoch| bins(&Epoch::new(&dataset, packing, 16, true, seed, epoch).unwrap());
+    assert_eq!(order(false, 42, 0).concat(), [5, 6, 4, 2, 7, 1, 0, 3]);
+    assert_eq!(order(false, 42, 1).concat(), [3, 2, 0, 6, 4, 7, 1, 5]);
+    assert_eq!(order(false, 43, 0).concat(), [3, 7, 5, 1, 0, 6, 2, 4]);
+    assert_eq!(order(true, 42, 0), [vec![5, 7, 3], vec![4, 1, 0], vec![6, 2]]);
+}
+
+#[test]
 fn without_shuffle_packed_bins_keep_file_order() {
     let dataset = dataset_of(&[(&[20, 40, 60, 4, 24], 1.0)]);
     let epoch = Epoch::new(&dataset, true, 64, false, 7, 3).unwrap();

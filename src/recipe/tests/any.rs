@@ -72,6 +72,7 @@ prop_compose! {
                 eval_on_start: on_start,
                 early_stopping_patience: patience,
                 load_best_model_at_end: best,
+                samples: 2,
             };
         }
         recipe

@@ -97,6 +97,7 @@ evaluation:
   eval_on_start: false
   early_stopping_patience: null
   load_best_model_at_end: false
+  samples: 0
 output:
   dir: out
   save_steps: 200

@@ -1,6 +1,6 @@
 use super::*;
 use crate::report::testing::step;
-use crate::train::event::EvalEvent;
+use crate::train::event::{EvalEvent, SampleEvent};
 use prost::Message;
 
 /// Every kind of record, as `scripts/make_tensorboard_goldens.py` writes it with the Python package.
@@ -75,24 +75,31 @@ fn steps_and_evaluations_become_scalars() {
 }
 
 #[test]
-fn samples_of_one_step_have_tags_of_their_own() {
+fn texts_of_one_step_have_tags_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = TensorBoard::open(dir.path(), 0).unwrap();
-    let sample = |step, completion: &str| {
-        Event::Sample(SampleEvent { step, prompt: "Hi\n<b>".into(), completion: completion.into() })
-    };
-    [sample(5, "a"), sample(5, "b"), sample(9, "c")].iter().for_each(|event| sink.event(event).unwrap());
+    let row = |number| RowEvent { number, text: "<bos>Hi\nHo".into(), supervised: vec![0..5, 8..10] };
+    let sample = Sample { prompt: "Hi\n<b>".into(), completion: "Ho\n".into(), reference: "Hey".into() };
+    let said = |step, number| Event::Sample(SampleEvent { step, number, sample: sample.clone() });
+    for event in [Event::Row(row(1)), Event::Row(row(2)), said(5, 1), said(5, 2), said(9, 1)] {
+        sink.event(&event).unwrap();
+    }
     let events = read(&sink.path);
-    let tags: Vec<&str> = events
+    let tags: Vec<(i64, &str)> = events
         .iter()
         .filter_map(|event| match &event.what {
-            Some(What::Summary(summary)) => Some(summary.value[0].tag.as_str()),
+            Some(What::Summary(summary)) => Some((event.step, summary.value[0].tag.as_str())),
             _ => None,
         })
         .collect();
-    assert_eq!(tags, ["samples/1", "samples/2", "samples/1"]);
-    let sample = SampleEvent { step: 1, prompt: "Hi\n<b>".into(), completion: "Ho\n".into() };
-    assert_eq!(markdown(&sample), "**prompt**\n\n    Hi\n    <b>\n\n**completion**\n\n    Ho\n");
+    let expected =
+        [(0, "data/sample_1"), (0, "data/sample_2"), (5, "eval/sample_1"), (5, "eval/sample_2"), (9, "eval/sample_1")];
+    assert_eq!(tags, expected);
+    assert_eq!(of_row(&row(1)), "what stands in ⟦ ⟧ is learnt\n\n    ⟦<bos>⟧Hi\n    ⟦Ho⟧\n");
+    assert_eq!(
+        of_sample(&sample),
+        "**prompt**\n\n    Hi\n    <b>\n\n**completion**\n\n    Ho\n\n**reference**\n\n    Hey\n"
+    );
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn ids_and_masks_are_those_of_trl() {
         assert!(encoder.teaches_stop(&row));
         masks += 1;
     }
-    assert_eq!(masks, 10);
+    assert_eq!(masks, 11);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn prompts_for_generation_have_the_ids_of_hugging_face() {
             prompts += 1;
         }
     }
-    assert_eq!(prompts, 3);
+    assert_eq!(prompts, 4);
     let error = encoder.encode_prompt(&talk(&[(Role::User, "a"), (Role::Assistant, "b")])).unwrap_err();
     assert_eq!(error.what(), "the conversation ends with the assistant's turn: there is nothing to answer");
 }

@@ -100,11 +100,8 @@ impl SafetensorsFile {
 
     /// Feeds what tells this file from another to `hasher`: the header and the first bytes of each tensor.
     pub(super) fn fingerprint(&self, hasher: &mut blake3::Hasher) {
-        let bytes = self.file.bytes();
-        hasher.update(&bytes[..self.header.data_start.min(bytes.len())]);
-        for entry in &self.header.tensors {
-            super::source::sample(hasher, bytes, entry.bytes.clone());
-        }
+        let tensors = self.header.tensors.iter().map(|entry| entry.bytes.clone());
+        self.file.sample(hasher, self.header.data_start, tensors);
     }
 }
 

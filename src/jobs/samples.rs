@@ -1,0 +1,107 @@
+//! Texts that show how a run goes: rows as the model sees them, and its answers to evaluation prompts.
+
+use crate::data::{Dataset, Preview};
+use crate::error::Result;
+use crate::infer::{self, GenerationSettings, Sampling};
+use crate::jobs::sft::Data;
+use crate::jobs::{Base, look};
+use crate::model::gemma3::Gemma3;
+use crate::nn::SidePath;
+use crate::text::{IGNORE_INDEX, Tokenized};
+use crate::train::event::{RowEvent, Sample};
+use std::ops::ControlFlow;
+
+/// Training rows that are shown before the first step.
+const ROWS: usize = 2;
+
+/// The most new tokens of a sampled answer.
+const ANSWER_TOKENS: usize = 64;
+
+/// Prompts that are answered at once.
+const BATCH: usize = 8;
+
+/// The first training rows as the model sees them.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn rows(data: &Data, base: &Base) -> Result<Vec<RowEvent>> {
+    let previews = look::first_rows(data, &base.encoder, ROWS)?;
+    let row = |(number, preview): (usize, Preview)| {
+        let (text, supervised) = preview.marked();
+        RowEvent { number, text, supervised }
+    };
+    Ok((1..).zip(previews).map(row).collect())
+}
+
+/// Prompts of evaluation rows, and what the rows answer.
+pub struct Prompts<'a> {
+    base: &'a Base,
+    /// Prompt and answer of each row.
+    rows: Vec<(Vec<u32>, Vec<u32>)>,
+}
+
+impl<'a> Prompts<'a> {
+    /// The prompts of the first `count` evaluation rows that have one: all before the last answer. A row that is learnt
+    /// from its beginning has none.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn of(eval: &Dataset, count: usize, base: &'a Base) -> Result<Self> {
+        let mut rows = Vec::new();
+        for row in 0..eval.len() {
+            if rows.len() == count {
+                break;
+            }
+            rows.extend(cut(eval.get(row)?));
+        }
+        Ok(Prompts { base, rows })
+    }
+
+    /// Answers them with the most likely tokens.
+    pub fn answer(&self, model: &Gemma3, side: &dyn SidePath) -> Vec<Sample> {
+        let settings = GenerationSettings {
+            max_new_tokens: ANSWER_TOKENS,
+            sampling: Sampling::GREEDY,
+            stop: self.base.stop_ids(),
+            seed: 0,
+            first_prompt: 0,
+        };
+        let answer = |rows: &[(Vec<u32>, Vec<u32>)]| {
+            let prompts: Vec<Vec<u32>> = rows.iter().map(|(prompt, _)| prompt.clone()).collect();
+            infer::generate(model, side, &prompts, &settings, |_, _| ControlFlow::Continue(()))
+        };
+        let answers = self.rows.chunks(BATCH).flat_map(answer);
+        let sample = |((prompt, reference), answer): (&(Vec<u32>, Vec<u32>), infer::Generated)| Sample {
+            prompt: self.base.encoder.decode(prompt),
+            completion: self.base.encoder.decode(&answer.tokens),
+            reference: self.base.encoder.decode(reference),
+        };
+        self.rows.iter().zip(answers).map(sample).collect()
+    }
+}
+
+/// A row as all before its last answer, and that answer.
+fn cut(row: Tokenized) -> Option<(Vec<u32>, Vec<u32>)> {
+    let learnt = |at: usize| row.labels[at] != IGNORE_INDEX;
+    let end = (0..row.labels.len()).rfind(|&at| learnt(at))? + 1;
+    let start = (0..end).rfind(|&at| !learnt(at))? + 1;
+    Some((row.input_ids[..start].to_vec(), row.input_ids[start..end].to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_all_before_the_last_answer() {
+        let row = |labels: &[i32]| Tokenized {
+            input_ids: (10..10 + labels.len() as u32).collect(),
+            labels: labels.to_vec(),
+            truncated: false,
+        };
+        assert_eq!(cut(row(&[-100, 11, -100, 13, 14])), Some((vec![10, 11, 12], vec![13, 14])));
+        assert_eq!(cut(row(&[-100, -100, 12, -100])), Some((vec![10, 11], vec![12])));
+        assert_eq!(cut(row(&[10, 11])), None, "no prompt");
+        assert_eq!(cut(row(&[-100, -100])), None, "no answer");
+    }
+}

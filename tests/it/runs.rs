@@ -1,0 +1,62 @@
+//! What a run tells while it goes on.
+
+use crate::bench::{Bench, safetensors_bytes, tensors};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+#[test]
+fn steps_left_out_name_their_rows() {
+    let bench = Bench::new();
+    let mut model = tensors(&bench.read("m/model.safetensors"));
+    let norm = model.iter_mut().find(|(name, ..)| name == "model.norm.weight").expect("the last norm");
+    norm.2[0] = f32::NAN;
+    bench.write("m/model.safetensors", safetensors_bytes(&model));
+    let one_row = "--set data.packing=false --set training.gradient_accumulation_steps=1";
+    let said = bench.run(&format!("train r.yaml {one_row}"));
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+
+    let metrics = bench.text("out/metrics.jsonl");
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let skipped: Vec<Value> = lines.filter(|line| line["skipped_why"] == "the loss is not finite").collect();
+    let rows: Vec<&str> = skipped.iter().map(|line| line["rows"][0].as_str().expect("a row")).collect();
+    assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), 5, "{rows:?}");
+    for row in &rows {
+        let number = row.strip_prefix("rows.jsonl, row ").expect("file and row");
+        assert!((1..=40).contains(&number.parse().expect("a number")), "{row}");
+    }
+    assert!(said.problem().contains(&format!("step 5: {}", rows[4])), "{}", said.stderr);
+}
+
+#[test]
+fn samples_go_to_the_screen_and_to_tensorboard() {
+    let bench = Bench::new().with_text();
+    let recipe =
+        bench.text("r.yaml").replace("base: m", "base: t").replace("rows.jsonl, format: tokens", "chats.jsonl");
+    let recipe =
+        recipe.replace("eval_fraction: 0.1", "eval: [{path: chats.jsonl}]").replace("[jsonl]", "[tensorboard]");
+    bench.write("chat.yaml", recipe.replace("max_steps: 12", "max_steps: 3"));
+    let said = bench.run("train chat.yaml --set evaluation.samples=2");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    for step in [0, 3] {
+        for prompt in ["What is two and two?", "And a cat?"] {
+            let line =
+                format!("step {step}: <bos><start_of_turn>user\n{prompt}<end_of_turn>\n<start_of_turn>model -> ");
+            assert!(said.stderr.contains(&line), "{line:?} is not in {}", said.stderr);
+        }
+    }
+    let files = bench.files("out/tensorboard");
+    let [file] = files.as_slice() else { panic!("{files:?}") };
+    let events = String::from_utf8_lossy(&bench.read(file)).into_owned();
+    for (text, times) in [
+        ("data/sample_1", 1),
+        ("data/sample_2", 1),
+        ("data/sample_3", 0),
+        ("eval/sample_1", 2),
+        ("eval/sample_2", 2),
+        ("eval/sample_3", 0),
+        ("⟦An animal.<end_of_turn>\n    ⟧", 1),
+        ("**reference**\n\n    An animal.<end_of_turn>\n", 2),
+    ] {
+        assert_eq!(events.matches(text).count(), times, "{text}");
+    }
+}
