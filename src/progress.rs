@@ -8,6 +8,8 @@ pub trait Progress: Sync {
     fn advance(&self, amount: u64);
     /// The work is done.
     fn finish(&self);
+    /// A remark for the user.
+    fn note(&self, _text: &str) {}
 }
 
 /// Reports to nobody.

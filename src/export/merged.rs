@@ -58,7 +58,8 @@ impl<'a> Merge<'a> {
     /// the folder it is given.
     ///
     /// # Numerics
-    /// Merged in f32 from the weights as stored; rounded once, to nearest with ties to even.
+    /// Merged in f32 from the weights as stored (those of a GGUF file or of bitsandbytes dequantised), never from what a run
+    /// quantised them to; rounded once, to nearest with ties to even.
     ///
     /// # Errors
     /// A folder that is not empty, an adapter that does not fit the model, weights that cannot be read, a result that is
@@ -142,6 +143,7 @@ impl<'a> Merge<'a> {
         let Some(keys) = config.as_object_mut() else {
             return Err(Error::new(Kind::Config, "`config.json` holds no JSON object"));
         };
+        keys.shift_remove("quantization_config"); // what was stored quantised is written as plain floats
         // The older key is kept where it is used, as older readers know no other.
         let key = if keys.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         keys.insert(key.into(), dtype.into());

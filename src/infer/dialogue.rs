@@ -54,7 +54,7 @@ mod tests {
     use crate::nn::{BaseOnly, Weight};
     use crate::progress::Silent;
     use crate::testkit::golden;
-    use crate::weights::Source;
+    use crate::weights::{Holding, Source};
     use burn::tensor::{Device, Tensor};
     use std::cell::Cell;
 
@@ -74,7 +74,8 @@ mod tests {
     fn model() -> Gemma3 {
         let folder = golden::folder("model/lora/model");
         let (config, _) = TextConfig::from_folder(&folder).unwrap();
-        Gemma3::load(config, &Source::open_folder(&folder).unwrap(), None, &Device::flex(), &Silent).unwrap()
+        Gemma3::load(config, &Source::open_folder(&folder).unwrap(), &Holding::default(), &Device::flex(), &Silent)
+            .unwrap()
     }
 
     fn settings(max_new_tokens: usize, stop: &[u32]) -> GenerationSettings {

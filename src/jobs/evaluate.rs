@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::feed::evaluation_batches;
-use crate::jobs::sft::{Data, held, mean_loss};
-use crate::jobs::{Base, adapter, device};
+use crate::jobs::sft::{Data, holding, mean_loss};
+use crate::jobs::{Base, adapter, device, provenance};
 use crate::nn::BaseOnly;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
@@ -37,11 +37,13 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     let compute = device::open(device)?;
     let named = Place::Key("model.base".into());
     let base = Base::open(&recipe.model.base, named, screen, &|config| adapter::check(folder, config))?;
+    base.check(&holding(recipe))?;
+    provenance::warn_of_another_base(folder, &base, screen);
     let data = Data::prepare(recipe, &base.encoder, screen)?;
     let eval = data.eval.as_ref().ok_or_else(|| {
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
-    let model = base.load(held(recipe), &compute.device, screen)?;
+    let model = base.load(&holding(recipe), &compute.device, screen)?;
     let tuned = adapter::read(folder, &model)?;
     let (base_loss, tokens) = mean_loss(&model, &BaseOnly, evaluation_batches(eval, data.plan)?)?;
     let (loss, _) = mean_loss(&model, &tuned, evaluation_batches(eval, data.plan)?)?;

@@ -6,7 +6,7 @@ use crate::export::merged::{Merge, Merged};
 use crate::export::{companions, folder};
 use crate::hub::ModelFiles;
 use crate::jobs::adapter::{check, module_shapes, sites};
-use crate::jobs::{Base, publish};
+use crate::jobs::{Base, provenance, publish};
 use crate::progress::Progress;
 use crate::weights::HostDtype;
 use std::path::Path;
@@ -18,6 +18,7 @@ use std::path::Path;
 pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progress: &dyn Progress) -> Result<Merged> {
     folder::may_write(output, folder::Existing::Refuse)?;
     let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| check(adapter, config))?;
+    provenance::warn_of_another_base(adapter, &base, progress);
     let adapter = PeftAdapter::read(adapter, &module_shapes(&sites(&base.config)))?;
     let config_json = match &base.files {
         ModelFiles::Folder { dir, .. } => {

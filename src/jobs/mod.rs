@@ -12,6 +12,7 @@ pub mod merge;
 pub mod model;
 pub mod outputs;
 pub mod overview;
+pub mod provenance;
 pub mod publish;
 pub mod samples;
 pub mod score;

@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub::{self, Clues, ModelFiles, Variant};
+use crate::jobs::adapter::sites;
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::progress::Progress;
 use crate::text::render::END_OF_TURN;
 use crate::text::{ChatTemplate, Encoder, Tokenizer};
-use crate::weights::{HostDtype, Source};
+use crate::weights::names::TensorId;
+use crate::weights::{Holding, Source};
 use burn::tensor::Device;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -101,24 +103,31 @@ impl Base {
         })
     }
 
-    /// Loads the weights; `None` holds them as they are stored.
+    /// Refuses a way to hold the weights that contradicts how they are stored.
     ///
     /// # Errors
-    /// When a tensor is missing or has the wrong shape.
-    pub fn load(&self, held: Option<HostDtype>, device: &Device, progress: &dyn Progress) -> Result<Gemma3> {
-        Gemma3::load(self.config.clone(), &self.source, held, device, progress)
+    /// As [`Source::check`], at the recipe's `model.quantization`.
+    pub fn check(&self, holding: &Holding) -> Result<()> {
+        self.source.check(holding).map_err(|error| error.or_at(Place::Key("model.quantization".into())))
     }
 
-    /// Bytes per held weight under this choice.
-    pub fn held_bytes(&self, held: Option<HostDtype>) -> u64 {
-        match held {
-            Some(HostDtype::F32) => 4,
-            Some(HostDtype::BF16 | HostDtype::F16) => 2,
-            None => match self.source.stored_dtype(&crate::weights::names::TensorId::EmbedTokens).as_deref() {
-                Some("F32") => 4,
-                _ => 2,
-            },
-        }
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has the wrong shape, or when the weights cannot be held so.
+    pub fn load(&self, holding: &Holding, device: &Device, progress: &dyn Progress) -> Result<Gemma3> {
+        Gemma3::load(self.config.clone(), &self.source, holding, device, progress)
+    }
+
+    /// Bytes of all frozen matrices when they are held so, from the headers alone.
+    pub fn held_bytes(&self, holding: &Holding) -> u64 {
+        let vocabulary = [self.config.vocab_size, self.config.hidden_size];
+        let head = (!self.config.tie_word_embeddings).then_some((TensorId::LmHead, vocabulary));
+        let projections = sites(&self.config)
+            .into_iter()
+            .map(|site| (TensorId::Projection(site.layer, site.projection), [site.out_features, site.in_features]));
+        let matrices = [(TensorId::EmbedTokens, vocabulary)].into_iter().chain(head).chain(projections);
+        matrices.map(|(id, dims)| self.source.matrix_bytes(&id, dims, holding)).sum()
     }
 
     /// The file or folder that holds the model.

@@ -6,9 +6,9 @@ use crate::export::adapter_folder::AdapterFolder;
 use crate::export::card::Card;
 use crate::export::{check, companions};
 use crate::hub::ModelFiles;
-use crate::jobs::Base;
 use crate::jobs::adapter::{AdapterPlan, to_peft};
-use crate::recipe::Recipe;
+use crate::jobs::{Base, provenance};
+use crate::recipe::{EmbeddingQuantization, Quantization, Recipe};
 use crate::report::{Summary, text};
 use std::path::Path;
 use std::time::Duration;
@@ -33,7 +33,10 @@ pub fn adapter(
     };
     let card = card(recipe, base, summary, &config);
     let written = AdapterFolder { config: &config, tensors: &tensors, multimodal: base.config.multimodal, card: &card };
-    written.write(folder, |into| tokenizer_files(base, into))
+    written.write(folder, |into| {
+        tokenizer_files(base, into)?;
+        provenance::record(base, into)
+    })
 }
 
 /// The tokenizer and its template, copied from the model's folder or rebuilt from the GGUF's vocabulary.
@@ -55,6 +58,21 @@ fn base_name(base: &Base) -> String {
     }
 }
 
+/// The form of the base's weights in training, in the recipe's words.
+fn held_as(recipe: &Recipe) -> String {
+    let word = |value: serde_json::Result<serde_json::Value>| {
+        value.ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    let projections = match recipe.model.quantization {
+        Quantization::None => word(serde_json::to_value(recipe.model.dtype)),
+        quantization => word(serde_json::to_value(quantization)),
+    };
+    match recipe.model.embedding_quantization {
+        EmbeddingQuantization::None => projections,
+        embedding => format!("{projections}, embedding {}", word(serde_json::to_value(embedding))),
+    }
+}
+
 fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &crate::adapter::peft::AdapterConfig) -> Card {
     let keys = &recipe.training;
     let setting = |name: &str, value: String| (name.to_owned(), value);
@@ -73,6 +91,8 @@ fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &crate::adapter
             setting("learning_rate", keys.learning_rate.to_string()),
             setting("batch", format!("{} x {}", keys.per_device_train_batch_size, keys.gradient_accumulation_steps)),
             setting("max_length", recipe.data.max_length.to_string()),
+            setting("base weights held as", held_as(recipe)),
+            setting("base fingerprint (BLAKE3 of a sample)", summary.base_fingerprint.clone()),
             setting("seed", keys.seed.to_string()),
             setting("steps", totals.steps.to_string()),
             setting("tokens", text::count(totals.tokens)),

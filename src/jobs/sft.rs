@@ -10,11 +10,11 @@ use crate::jobs::feed::{Feed, evaluation_batches, largest};
 use crate::jobs::outputs::{self, Kept, RunFolder};
 use crate::jobs::overview::{DryRun, Overview};
 use crate::jobs::samples::{self, Prompts};
-use crate::jobs::{Base, look, publish};
+use crate::jobs::{Base, look, provenance, publish};
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
-use crate::recipe::{self, AutoBool, Dtype, Recipe};
+use crate::recipe::{self, AutoBool, Dtype, EmbeddingQuantization, Quantization, Recipe};
 use crate::report::{ProgressBar, Summary};
 use crate::text::Encoder;
 use crate::train::backprop::{self, MicroBatch};
@@ -26,7 +26,7 @@ use crate::train::resume;
 use crate::train::run::{self, Ending, Plan, State};
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
-use crate::weights::HostDtype;
+use crate::weights::{Compression, Holding, HostDtype};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -74,7 +74,11 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
     let may_adapt = |config: &TextConfig| AdapterPlan::new(&recipe.adapter, config).map(|_| ());
     let base = Base::open(&recipe.model.base, named, screen, &may_adapt)?;
     screen.note(&base.describe());
+    base.check(&holding(recipe))?;
     let adapter_plan = AdapterPlan::new(&recipe.adapter, &base.config)?;
+    if let Some(folder) = &recipe.adapter.init_from {
+        provenance::warn_of_another_base(folder, &base, screen);
+    }
     let data = Data::prepare(recipe, &base.encoder, screen)?;
     let (plan, estimate) = plan(recipe, &base, &adapter_plan, &data)?;
     let overview = Overview::new(&adapter_plan, &data, &plan, estimate, &compute);
@@ -84,7 +88,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
     }
     screen.note(&overview.to_string());
 
-    let model = base.load(held(recipe), &compute.device, screen)?;
+    let model = base.load(&holding(recipe), &compute.device, screen)?;
     let adapter = adapter_plan.create(&model, plan.step.rng);
     let rule = rule(&recipe.training);
     let run = fingerprint(recipe, &base, &data, &compute)?;
@@ -131,6 +135,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
     summary.device = compute.name;
     summary.threads = compute.threads;
     summary.data_hashes = data.hashes();
+    summary.base_fingerprint = base.source.fingerprint();
     publish::adapter(recipe, &base, &adapter_plan, &state.adapter, &summary, &folder.path("adapter"))?;
     summary.write(&folder.path("summary.json"))?;
     screen.note(&outputs::describe_result(&summary, &folder));
@@ -239,13 +244,23 @@ pub fn mean_loss(
     Ok((sum / (tokens as f64).max(1.0), tokens))
 }
 
-/// How frozen weights are held; `None` is as they are stored.
-pub fn held(recipe: &Recipe) -> Option<HostDtype> {
-    match recipe.model.dtype {
-        Dtype::Auto => None,
-        Dtype::F32 => Some(HostDtype::F32),
-        Dtype::Bf16 => Some(HostDtype::BF16),
-        Dtype::F16 => Some(HostDtype::F16),
+/// How frozen weights are held.
+pub fn holding(recipe: &Recipe) -> Holding {
+    Holding {
+        dtype: match recipe.model.dtype {
+            Dtype::Auto => None,
+            Dtype::F32 => Some(HostDtype::F32),
+            Dtype::Bf16 => Some(HostDtype::BF16),
+            Dtype::F16 => Some(HostDtype::F16),
+        },
+        projections: match recipe.model.quantization {
+            Quantization::None => Compression::None,
+            Quantization::Int8 => Compression::Int8,
+            Quantization::Nf4 => Compression::Nf4,
+            Quantization::Nf4Double => Compression::Nf4Double,
+            Quantization::AsStored => Compression::AsStored,
+        },
+        embedding_int8: recipe.model.embedding_quantization == EmbeddingQuantization::Int8,
     }
 }
 
@@ -276,7 +291,7 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
     };
     let (tokens, longest) = largest(&data.train, &data.plan, keys.per_device_train_batch_size);
     let mut work = Workload {
-        held_bytes: base.held_bytes(held(recipe)),
+        base_bytes: base.held_bytes(&holding(recipe)),
         trainable: adapter.trainable(),
         optimizer_slots: rule(keys).slots() as u64,
         tokens,

@@ -3,11 +3,11 @@
 use crate::adapter::Adapter;
 use crate::error::{Place, Result};
 use crate::jobs::device::{self, Compute};
-use crate::jobs::{Base, adapter};
+use crate::jobs::{Base, adapter, provenance};
 use crate::model::gemma3::Gemma3;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
-use crate::weights::HostDtype;
+use crate::weights::{Holding, HostDtype};
 use std::path::Path;
 
 /// A loaded model, and the adapter beside it.
@@ -39,7 +39,10 @@ impl Tuned {
             Some(folder) => adapter::check(folder, config),
             None => Ok(()),
         })?;
-        let model = base.load(held, &compute.device, progress)?;
+        if let Some(folder) = adapter {
+            provenance::warn_of_another_base(folder, &base, progress);
+        }
+        let model = base.load(&Holding::dense(held), &compute.device, progress)?;
         let adapter = adapter.map(|folder| adapter::read(folder, &model)).transpose()?;
         Ok(Tuned { base, model, adapter, compute })
     }

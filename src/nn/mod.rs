@@ -23,4 +23,4 @@ pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, RopeTable};
 pub use segments::Segments;
-pub use weight::Weight;
+pub use weight::{Weight, WeightKind};

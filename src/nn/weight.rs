@@ -1,34 +1,59 @@
 //! A frozen matrix in the form it is held in.
 
-use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData};
+use crate::quant::QuantizedMatrix;
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::ops::Range;
 
-/// A frozen weight `[out, in]` (Hugging Face's layout), held as f32, bf16 or f16 and used as f32.
+/// A frozen weight `[out, in]` (Hugging Face's layout), held as plain floats or quantised, and used as f32.
 #[derive(Debug, Clone)]
 pub struct Weight {
-    stored: Tensor<2>,
+    kind: WeightKind,
+}
+
+/// The forms a [`Weight`] is held in, for operations that unpack it tile by tile.
+#[derive(Debug, Clone)]
+pub enum WeightKind {
+    /// A tensor of f32, bf16 or f16 on the device.
+    Dense(Tensor<2>),
+    /// A matrix in main memory or in a mapped file.
+    Quantized {
+        /// The matrix.
+        matrix: QuantizedMatrix,
+        /// Where its unpacked rows go.
+        device: Device,
+    },
 }
 
 impl Weight {
     /// Wraps a tensor `[out, in]` of any float dtype.
     pub fn new(stored: Tensor<2>) -> Self {
-        Weight { stored }
+        Weight { kind: WeightKind::Dense(stored) }
+    }
+
+    /// Wraps a quantised matrix `[out, in]` whose rows are used on `device`.
+    pub fn quantized(matrix: QuantizedMatrix, device: &Device) -> Self {
+        Weight { kind: WeightKind::Quantized { matrix, device: device.clone() } }
+    }
+
+    /// The form it is held in.
+    pub fn kind(&self) -> &WeightKind {
+        &self.kind
     }
 
     /// `[out, in]`.
     pub fn dims(&self) -> [usize; 2] {
-        self.stored.dims()
-    }
-
-    /// The dtype it is held in.
-    pub fn dtype(&self) -> DType {
-        self.stored.dtype()
+        match &self.kind {
+            WeightKind::Dense(stored) => stored.dims(),
+            WeightKind::Quantized { matrix, .. } => matrix.dims(),
+        }
     }
 
     /// Bytes it occupies.
     pub fn bytes(&self) -> u64 {
-        let [out, input] = self.dims();
-        (out * input * self.dtype().size()) as u64
+        match &self.kind {
+            WeightKind::Dense(stored) => (stored.dims().iter().product::<usize>() * stored.dtype().size()) as u64,
+            WeightKind::Quantized { matrix, .. } => matrix.bytes(),
+        }
     }
 
     /// The whole weight in f32: the held tensor itself where it is f32, a converted copy otherwise.
@@ -36,7 +61,8 @@ impl Weight {
     /// # Shapes
     /// - output: `[out, in]`
     pub fn to_f32(&self) -> Tensor<2> {
-        to_f32(self.stored.clone())
+        let [out, _] = self.dims();
+        self.rows(0..out)
     }
 
     /// Output rows `range` in f32.
@@ -45,10 +71,16 @@ impl Weight {
     /// - output: `[range.len(), in]`
     pub fn rows(&self, range: Range<usize>) -> Tensor<2> {
         let [out, input] = self.dims();
-        if range == (0..out) {
-            return self.to_f32();
+        match &self.kind {
+            WeightKind::Dense(stored) if range == (0..out) => to_f32(stored.clone()),
+            WeightKind::Dense(stored) => to_f32(stored.clone().slice([range, 0..input])),
+            WeightKind::Quantized { matrix, device } => {
+                let mut values = vec![0.0; range.len() * input];
+                let shape = [range.len(), input];
+                matrix.dequantize_rows_parallel(range, &mut values);
+                Tensor::from_data(TensorData::new(values, shape), device)
+            }
         }
-        to_f32(self.stored.clone().slice([range, 0..input]))
     }
 
     /// The rows with these indices, in f32: an embedding lookup.
@@ -56,11 +88,22 @@ impl Weight {
     /// # Shapes
     /// - output: `[indices.len(), in]`
     pub fn select(&self, indices: &[u32]) -> Tensor<2> {
-        let device = self.stored.device();
-        let indices: Vec<i64> = indices.iter().map(|&i| i64::from(i)).collect();
+        let [_, input] = self.dims();
         let len = indices.len();
-        let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [len]), &device);
-        to_f32(self.stored.clone().select(0, indices))
+        match &self.kind {
+            WeightKind::Dense(stored) => {
+                let indices: Vec<i64> = indices.iter().map(|&i| i64::from(i)).collect();
+                let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [len]), &stored.device());
+                to_f32(stored.clone().select(0, indices))
+            }
+            WeightKind::Quantized { matrix, device } => {
+                let mut values = vec![0.0; len * input];
+                for (&index, row) in indices.iter().zip(values.chunks_exact_mut(input.max(1))) {
+                    matrix.dequantize_rows(index as usize..index as usize + 1, row);
+                }
+                Tensor::from_data(TensorData::new(values, [len, input]), device)
+            }
+        }
     }
 
     /// `x W^T`.

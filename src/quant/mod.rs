@@ -1,5 +1,14 @@
-//! Block formats as pure functions on bytes.
+//! Block formats as pure functions on bytes, and the frozen matrix that is kept in one of them.
 
+pub mod absmax;
 pub mod gguf_blocks;
+pub mod int8;
+pub mod matrix;
+pub mod nf4;
+mod shared;
+mod simd;
 
+pub use absmax::Absmax;
 pub use gguf_blocks::QuantType;
+pub use matrix::{QuantizedMatrix, Storage};
+pub use shared::SharedBytes;

@@ -1,6 +1,6 @@
 //! `model`: what is fine-tuned and how its frozen weights are held.
 
-use super::rules::{not_blank, supported};
+use super::rules::not_blank;
 use super::section::Section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 pub struct Model {
     /// The base model: a Hub id (`google/gemma-3-1b-it`, with `@revision` if need be), a local folder, or a `.gguf` file.
     pub base: String,
-    /// How frozen weights are held: `auto` keeps what is stored, and bf16 for a quantised file. The arithmetic is f32.
+    /// How frozen weights that are not compressed are held: `auto` keeps what is stored, and bf16 for a quantised file. The
+    /// arithmetic is f32.
     pub dtype: Dtype,
-    /// How the frozen projections are compressed.
+    /// How the frozen projections are compressed. They are quantised while they are read. A folder that bitsandbytes saved as
+    /// NF4 is trained on as it is with `none`.
     pub quantization: Quantization,
-    /// How the embedding, which is also the output head, is compressed.
+    /// How the embedding, which is also the output head, is compressed; with `quantization: as_stored` `none` leaves it in the
+    /// file's blocks too.
     pub embedding_quantization: EmbeddingQuantization,
 }
 
@@ -39,13 +42,13 @@ pub enum Dtype {
 pub enum Quantization {
     /// None.
     None,
-    /// 8-bit integers with a scale per block.
+    /// 8-bit integers with a scale per row.
     Int8,
-    /// 4-bit NormalFloat (QLoRA).
+    /// 4-bit NormalFloat (QLoRA), as bitsandbytes quantises.
     Nf4,
-    /// 4-bit NormalFloat with quantised scales.
+    /// 4-bit NormalFloat with quantised scales: 4.13 bits a weight.
     Nf4Double,
-    /// The blocks of the GGUF file as they are.
+    /// The blocks of a GGUF file as they are, read from the file where they are used.
     AsStored,
 }
 
@@ -61,15 +64,11 @@ pub enum EmbeddingQuantization {
 
 impl Model {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        use {EmbeddingQuantization as Embedding, Quantization as Weights};
         Model {
             base: section.key("base").check(not_blank).required("base: google/gemma-3-1b-it"),
             dtype: section.key("dtype").or(Dtype::Auto),
-            quantization: section.key("quantization").check(supported(Weights::None)).or(Weights::None),
-            embedding_quantization: section
-                .key("embedding_quantization")
-                .check(supported(Embedding::None))
-                .or(Embedding::None),
+            quantization: section.key("quantization").or(Quantization::None),
+            embedding_quantization: section.key("embedding_quantization").or(EmbeddingQuantization::None),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Rules for single values that several sections share; [`super::resolve`] has those between keys.
 
-use serde::Serialize;
 use std::path::Path;
 
 /// What a rule says of a value that breaks it: what must hold, and a hint.
@@ -14,13 +13,4 @@ pub(super) fn not_blank(text: &impl AsRef<str>) -> Verdict {
 /// The path is more than nothing.
 pub(super) fn not_empty(path: &impl AsRef<Path>) -> Verdict {
     (path.as_ref() == Path::new("")).then(|| ("must not be empty".into(), None))
-}
-
-/// The value is the only one that this version can work with.
-pub(super) fn supported<T: PartialEq + Serialize>(only: T) -> impl FnOnce(&T) -> Verdict {
-    move |value| {
-        let (only_word, word) = (serde_json::to_value(&only).ok()?, serde_json::to_value(value).ok()?);
-        let hint = format!("`{}` is not supported yet by this version", word.as_str()?);
-        (*value != only).then(|| (format!("must be `{}` for now", only_word.as_str().unwrap_or_default()), Some(hint)))
-    }
 }

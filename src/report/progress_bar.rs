@@ -93,6 +93,10 @@ impl Progress for ProgressBar {
         }
     }
 
+    fn note(&self, text: &str) {
+        ProgressBar::note(self, text);
+    }
+
     fn advance(&self, amount: u64) {
         let mut state = self.state();
         let due = state.last_line.elapsed() >= state.interval;

@@ -113,6 +113,8 @@ pub struct Summary {
     pub threads: usize,
     /// The data's content hashes by what they are for (`"train"`, `"eval"`).
     pub data_hashes: BTreeMap<String, String>,
+    /// A fingerprint of the base model's weights.
+    pub base_fingerprint: String,
     /// Program and library versions by name ([`versions`]).
     pub versions: BTreeMap<String, String>,
 }
@@ -133,6 +135,7 @@ impl Summary {
             device: String::new(),
             threads: 0,
             data_hashes: BTreeMap::new(),
+            base_fingerprint: String::new(),
             versions: versions(),
         }
     }
@@ -231,6 +234,7 @@ mod tests {
             device: "cpu".into(),
             threads: 2,
             data_hashes: [("train".into(), "abc".into())].into(),
+            base_fingerprint: "def".into(),
             versions: [("gemma-tune".into(), "1.2.3".into())].into(),
             ..Summary::new(&totals)
         };
@@ -261,6 +265,7 @@ mod tests {
           "data_hashes": {
             "train": "abc"
           },
+          "base_fingerprint": "def",
           "versions": {
             "gemma-tune": "1.2.3"
           }

@@ -9,8 +9,8 @@ const F32_BYTES: u64 = 4;
 /// What decides how much memory a run needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
-    /// Bytes per held weight: 4 for f32, 2 for bf16 and f16.
-    pub held_bytes: u64,
+    /// Bytes of the frozen matrices as they are held.
+    pub base_bytes: u64,
     /// Trainable values.
     pub trainable: u64,
     /// State tensors of the optimiser per trainable value.
@@ -53,7 +53,7 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let (q, kv) = (as_u64(config.num_attention_heads) * e, as_u64(config.num_key_value_heads) * e);
     let layer_weights = 2 * d * q + 2 * d * kv + 3 * d * f;
     let embeddings = v * d * if config.tie_word_embeddings { 1 } else { 2 };
-    let base_bytes = (embeddings + layers * layer_weights) * work.held_bytes;
+    let base_bytes = work.base_bytes;
     let training_bytes = work.trainable * F32_BYTES * (2 + work.optimizer_slots);
 
     // Values that one layer's graph keeps per token: four norms and two residuals, the stages of queries, keys, values,
@@ -61,7 +61,8 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let keys = work.longest.min(2 * 512);
     let per_token = 16 * d + 9 * q + 9 * kv + 9 * f + 4 * as_u64(config.num_attention_heads) * keys;
     // Weights held in less than f32 are converted, and a graph keeps the converted form.
-    let converted = if work.held_bytes < F32_BYTES { layer_weights * F32_BYTES } else { 0 };
+    let held_in_f32 = base_bytes >= (embeddings + layers * layer_weights) * F32_BYTES;
+    let converted = if held_in_f32 { 0 } else { layer_weights * F32_BYTES };
     let layer_bytes = work.tokens * per_token * F32_BYTES + converted;
     let inputs = layers * work.tokens * d * F32_BYTES;
     let kept_layers = if work.activation_checkpointing { 1 } else { layers };

@@ -2,25 +2,26 @@
 
 use super::mapped::Mapped;
 use super::{HostData, HostDtype, HostTensor, wrong};
-use crate::error::{Place, Result};
-use crate::quant::QuantType;
+use crate::error::{Error, Place, Result};
+use crate::quant::{QuantType, QuantizedMatrix};
 use half::slice::HalfFloatSliceExt;
-use half::vec::HalfBitsVecExt;
+use half::vec::{HalfBitsVecExt, HalfFloatVecExt};
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Elements after which the file's pages are given back: at most 32 MiB of the file are held beside the result.
-const SLAB: usize = 1 << 23;
+pub(super) const SLAB: usize = 1 << 23;
 /// Elements that a thread takes at a time; like [`SLAB`] a multiple of every block size.
-const CHUNK: usize = 1 << 15;
+pub(super) const CHUNK: usize = 1 << 15;
 /// Elements that are unpacked to `f32` before they are narrowed; on the stack.
 const SCRATCH: usize = 1 << 12;
 
 /// A tensor in a mapped file: `bytes` is in the file and holds exactly the elements of `shape`.
 pub(super) struct Stored<'a> {
     pub(super) name: &'a str,
-    pub(super) file: &'a Mapped,
+    pub(super) file: &'a Arc<Mapped>,
     pub(super) bytes: Range<usize>,
     pub(super) of: QuantType,
     pub(super) shape: &'a [usize],
@@ -73,8 +74,8 @@ impl Stored<'_> {
 
     /// Fills `out` slab by slab, each on all threads, giving back the file's pages behind it.
     fn fill<T: Send>(&self, out: &mut [T], convert: impl Fn(&[u8], &mut [T]) -> Result<()> + Sync) -> Result<()> {
-        let bytes_of = |elements: usize| elements / self.of.block_size() * self.of.block_bytes();
-        let stored = self.file.bytes().get(self.bytes.clone()).unwrap_or_default();
+        let bytes_of = |elements| self.bytes_of(elements);
+        let stored = self.stored();
         let slabs = stored.chunks(bytes_of(SLAB)).zip(out.chunks_mut(SLAB));
         let mut at = self.bytes.start;
         for (stored, out) in slabs {
@@ -89,7 +90,18 @@ impl Stored<'_> {
         Ok(())
     }
 
-    fn widen(&self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+    /// The tensor's bytes.
+    pub(super) fn stored(&self) -> &[u8] {
+        self.file.bytes().get(self.bytes.clone()).unwrap_or_default()
+    }
+
+    /// Bytes of so many elements, which are whole blocks.
+    pub(super) fn bytes_of(&self, elements: usize) -> usize {
+        elements / self.of.block_size() * self.of.block_bytes()
+    }
+
+    /// Unpacks a run of whole blocks.
+    pub(super) fn widen(&self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
         self.of.dequantize(bytes, out)?;
         if self.minus_one {
             for value in out {
@@ -106,12 +118,35 @@ impl Stored<'_> {
             let scratch = &mut scratch[..out.len()];
             self.widen(bytes, scratch)?;
             if !narrow(scratch, out) {
-                return Err(wrong(format!("tensor `{}` has values that f16 cannot hold (beyond 65,504)", self.name))
-                    .hint("hold the weights as bf16 or f32"));
+                return Err(too_large_for_f16(self.name));
             }
         }
         Ok(())
     }
+}
+
+/// A quantised matrix as plain floats; `None` as bf16.
+pub(super) fn unpack(matrix: &QuantizedMatrix, held: Option<HostDtype>) -> Result<HostTensor> {
+    let [rows, cols] = matrix.dims();
+    let mut values = vec![0f32; rows * cols];
+    matrix.dequantize_rows_parallel(0..rows, &mut values);
+    let data = match held.unwrap_or(HostDtype::BF16) {
+        HostDtype::F32 => HostData::F32(values),
+        HostDtype::BF16 => HostData::BF16(Vec::from_f32_slice(&values)),
+        HostDtype::F16 => {
+            let mut out = vec![f16::ZERO; values.len()];
+            if !narrow_f16(&values, &mut out) {
+                return Err(too_large_for_f16(matrix.kind()));
+            }
+            HostData::F16(out)
+        }
+    };
+    Ok(HostTensor { shape: vec![rows, cols], data })
+}
+
+fn too_large_for_f16(name: &str) -> Error {
+    wrong(format!("tensor `{name}` has values that f16 cannot hold (beyond 65,504)"))
+        .hint("hold the weights as bf16 or f32")
 }
 
 fn copy<T: bytemuck::Pod>(bytes: &[u8], out: &mut [T]) -> Result<()> {

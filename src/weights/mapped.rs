@@ -2,10 +2,12 @@
 
 use super::wrong;
 use crate::error::{Error, Result};
+use crate::quant::SharedBytes;
 use memmap2::Mmap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A mapped file and its path.
 #[derive(Debug)]
@@ -46,6 +48,11 @@ impl Mapped {
         &self.map
     }
 
+    /// A run of the file's bytes that stays valid when this is dropped; `None` if the file does not have it.
+    pub(super) fn share(self: &Arc<Self>, range: Range<usize>) -> Option<SharedBytes> {
+        SharedBytes::new(self.clone(), range)
+    }
+
     /// Feeds the first `data_start` bytes, the header, to `hasher`, and of each tensor the size and the first bytes.
     pub(super) fn sample(
         &self,
@@ -76,5 +83,11 @@ impl Mapped {
         }
         #[cfg(not(unix))]
         let _ = range;
+    }
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
     }
 }

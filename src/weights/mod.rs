@@ -5,8 +5,11 @@
 #[cfg(target_endian = "big")]
 compile_error!("safetensors and GGUF files are little endian, and tensors move between file and memory in bulk");
 
+mod bitsandbytes;
+mod compress;
 mod convert;
 pub mod gguf;
+mod holding;
 mod host;
 mod mapped;
 pub mod names;
@@ -17,6 +20,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use holding::{Compression, HeldMatrix, Holding};
 pub use host::{HostData, HostDtype, HostTensor};
 pub use safetensors_folder::SafetensorsFolder;
 pub use source::{Source, TensorInfo};

@@ -1,10 +1,14 @@
 //! The weights of a Hugging Face model folder: one safetensors file, or shards with an index.
 
+use super::bitsandbytes::Packed;
+use super::convert::{Stored, unpack};
 use super::names::{Spelling, TensorId};
 use super::safetensors_file::{Entry, SafetensorsFile};
 use super::safetensors_index::{INDEX_NAME, Index};
-use super::{DAMAGED, HostDtype, HostTensor, wrong};
+use super::{DAMAGED, HostDtype, HostTensor, TensorInfo, check_shape, wrong};
 use crate::error::{Error, Result};
+use crate::quant::QuantizedMatrix;
+use crate::quant::matrix::nf4_bytes;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +22,8 @@ pub struct SafetensorsFolder {
     files: Vec<SafetensorsFile>,
     /// Per tensor of the language model: its file and its name there.
     tensors: HashMap<TensorId, (usize, String)>,
+    /// The matrices of the language model that bitsandbytes packed.
+    packed: HashMap<TensorId, Packed>,
     spelling: Spelling,
 }
 
@@ -53,12 +59,36 @@ impl SafetensorsFolder {
                 }
             }
         }
-        Ok(SafetensorsFolder { dir: dir.to_owned(), files, tensors, spelling })
+        let mut packed = HashMap::new();
+        for (id, (_, name)) in &tensors {
+            if let Some(found) = Packed::find(&files, name)? {
+                packed.insert(*id, found);
+            }
+        }
+        Ok(SafetensorsFolder { dir: dir.to_owned(), files, tensors, packed, spelling })
     }
 
     /// Where the checkpoint holds the language model.
     pub fn spelling(&self) -> Spelling {
         self.spelling
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What to say of a tensor in the files: of a packed matrix in place of its codes, and nothing of its other parts.
+    pub(super) fn info(&self, entry: &Entry) -> Option<TensorInfo> {
+        let (name, bytes) = (entry.name.clone(), entry.bytes.len() as u64);
+        match Spelling::parse(&name).and_then(|(_, id)| self.packed.get(&id)) {
+            Some(packed) => {
+                let bytes = nf4_bytes(packed.dims, packed.is_double());
+                Some(TensorInfo { name, shape: packed.dims.to_vec(), dtype: packed.kind().into(), bytes })
+            }
+            None if Packed::is_part(&name) => None,
+            None => Some(TensorInfo { name, shape: entry.shape.clone(), dtype: entry.dtype.to_string(), bytes }),
+        }
     }
 
     /// The files, sorted by name.
@@ -72,13 +102,44 @@ impl SafetensorsFolder {
         self.files.get(*file)?.entry(name)
     }
 
-    /// Reads a tensor of the language model, held as `held` (`None`: as stored).
+    /// The state of a matrix that bitsandbytes packed.
+    pub(super) fn packed(&self, id: &TensorId) -> Option<&Packed> {
+        self.packed.get(id)
+    }
+
+    /// The state of some packed matrix, if there is one.
+    pub(super) fn any_packed(&self) -> Option<&Packed> {
+        self.packed.values().next()
+    }
+
+    /// A matrix that bitsandbytes packed, as it is; `None` if it did not pack this one.
+    ///
+    /// # Errors
+    /// If it has another shape than `expected`, or its parts do not fit each other.
+    pub(super) fn read_packed(&self, id: &TensorId, expected: &[usize]) -> Result<Option<QuantizedMatrix>> {
+        let (Some(packed), Some((_, name))) = (self.packed.get(id), self.tensors.get(id)) else { return Ok(None) };
+        check_shape(name, expected, &packed.dims).map_err(|e| e.at_path(&self.dir))?;
+        packed.matrix(&self.files, name).map(Some)
+    }
+
+    /// Reads a tensor of the language model, held as `held` (`None`: as stored, and bf16 where bitsandbytes packed it).
     ///
     /// # Errors
     /// As [`SafetensorsFile::read`].
     pub fn read(&self, id: &TensorId, expected: &[usize], held: Option<HostDtype>) -> Result<HostTensor> {
+        match self.read_packed(id, expected)? {
+            Some(matrix) => unpack(&matrix, held),
+            None => self.stored(id, expected)?.read(held),
+        }
+    }
+
+    /// Finds a tensor that is made of floats.
+    ///
+    /// # Errors
+    /// As [`SafetensorsFile::read`].
+    pub(super) fn stored<'a>(&'a self, id: &TensorId, expected: &[usize]) -> Result<Stored<'a>> {
         match self.tensors.get(id).and_then(|(file, name)| Some((self.files.get(*file)?, name))) {
-            Some((file, name)) => file.read(name, expected, held),
+            Some((file, name)) => file.stored(name, expected).map_err(|e| file.locate(e)),
             None => Err(wrong(format!("tensor `{}` is missing", self.spelling.name(id)))
                 .at_path(&self.dir)
                 .hint("the weights are incomplete, or `config.json` belongs to another model")),

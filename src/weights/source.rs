@@ -1,10 +1,13 @@
 //! A model's tensors, from a folder or from a GGUF file, one at a time.
 
 use super::gguf::Gguf;
+use super::holding::{Compression, HeldMatrix, Holding};
 use super::names::{Spelling, TensorId};
 use super::safetensors_folder::SafetensorsFolder;
 use super::{HostDtype, HostTensor};
-use crate::error::Result;
+use crate::error::{Place, Result};
+use crate::quant::QuantType;
+use crate::quant::matrix::{int8_bytes, nf4_bytes};
 use std::path::Path;
 
 /// What a file says about one of its tensors.
@@ -80,6 +83,98 @@ impl Source {
         }
     }
 
+    /// Reads a matrix as `holding` says, on all threads. What is to be quantised is read in slabs: beside the result at most
+    /// 32 MiB of the file are in memory. What stays as it is stored is not read at all.
+    ///
+    /// # Errors
+    /// As [`Source::read`], or if a value is not finite and is to be quantised.
+    pub fn read_matrix(&self, id: &TensorId, dims: [usize; 2], holding: &Holding) -> Result<HeldMatrix> {
+        let stored = || match &self.0 {
+            Inner::Folder(folder) => folder.stored(id, &dims),
+            Inner::Gguf(gguf) => gguf.stored(id, &dims).map_err(|e| gguf.locate(e)),
+        };
+        if let Inner::Folder(folder) = &self.0
+            && let Some(packed) = folder.read_packed(id, &dims)?
+        {
+            return Ok(HeldMatrix::Quantized(packed));
+        }
+        let matrix = match self.compression(id, holding) {
+            Compression::None => return self.read(id, &dims, holding.dtype).map(HeldMatrix::Dense),
+            Compression::AsStored => stored()?.share(),
+            Compression::Int8 => stored()?.to_int8(),
+            Compression::Nf4 => stored()?.to_nf4(false),
+            Compression::Nf4Double => stored()?.to_nf4(true),
+        };
+        matrix.map(HeldMatrix::Quantized).map_err(|e| e.or_at(Place::Path(self.path().into())))
+    }
+
+    /// Bytes of a matrix as `holding` says, from the headers alone; 0 if the model does not have it.
+    pub fn matrix_bytes(&self, id: &TensorId, dims: [usize; 2], holding: &Holding) -> u64 {
+        let elements = dims.iter().map(|&n| n as u64).product::<u64>();
+        let (stored, is_f32) = match &self.0 {
+            Inner::Folder(folder) => match (folder.packed(id), folder.entry(id)) {
+                (Some(packed), _) => return nf4_bytes(dims, packed.is_double()),
+                (None, Some(entry)) => (entry.bytes.len(), entry.dtype == safetensors::Dtype::F32),
+                (None, None) => return 0,
+            },
+            Inner::Gguf(gguf) => match gguf.entry(&id.gguf()) {
+                Some(entry) => (entry.bytes.len(), entry.ggml_type == QuantType::F32.ggml()),
+                None => return 0,
+            },
+        };
+        match self.compression(id, holding) {
+            Compression::None => match holding.dtype {
+                Some(dtype) => elements * dtype.bytes() as u64,
+                None => elements * if is_f32 { 4 } else { 2 },
+            },
+            Compression::AsStored => stored as u64,
+            Compression::Int8 => int8_bytes(dims),
+            Compression::Nf4 => nf4_bytes(dims, false),
+            Compression::Nf4Double => nf4_bytes(dims, true),
+        }
+    }
+
+    /// Refuses a holding that contradicts how the model is stored.
+    ///
+    /// # Errors
+    /// `as_stored` for a folder of plain floats; another compression than the one that a folder is stored in.
+    pub fn check(&self, holding: &Holding) -> Result<()> {
+        let Inner::Folder(folder) = &self.0 else { return Ok(()) };
+        let wrong = |what: String, hint: &str| Err(super::wrong(what).hint(hint));
+        match (folder.any_packed(), holding.projections) {
+            (_, Compression::None) | (Some(_), Compression::AsStored) => Ok(()),
+            (None, Compression::AsStored) => wrong(
+                "`as_stored` keeps a file's own blocks, but these weights are plain floats".into(),
+                "use `quantization: nf4_double`, `nf4` or `int8`, or a `.gguf` file as the base",
+            ),
+            (None, _) => Ok(()),
+            (Some(packed), Compression::Nf4) if !packed.is_double() => Ok(()),
+            (Some(packed), Compression::Nf4Double) if packed.is_double() => Ok(()),
+            (Some(packed), _) => wrong(
+                format!("the weights are stored as {}, and cannot be quantised again", packed.kind()),
+                "leave `quantization` out to train on them as they are, or use the original model",
+            ),
+        }
+    }
+
+    /// What is done to a matrix that is stored as plain floats or in GGUF blocks. In a folder that is stored quantised, a
+    /// projection that was left out stays as it is.
+    fn compression(&self, id: &TensorId, holding: &Holding) -> Compression {
+        match (&self.0, id, holding.of(id)) {
+            (Inner::Folder(folder), TensorId::Projection(..), _) if folder.any_packed().is_some() => Compression::None,
+            (Inner::Folder(_), _, Compression::AsStored) => Compression::None,
+            (_, _, compression) => compression,
+        }
+    }
+
+    /// The file or folder.
+    pub fn path(&self) -> &Path {
+        match &self.0 {
+            Inner::Folder(folder) => folder.dir(),
+            Inner::Gguf(gguf) => gguf.path(),
+        }
+    }
+
     /// Reads a tensor that is not of the language model, such as one of a vision tower, as it is stored.
     ///
     /// # Errors
@@ -96,10 +191,13 @@ impl Source {
         self.shape(id).is_some()
     }
 
-    /// The shape of a tensor as stored.
+    /// The shape of a tensor.
     pub fn shape(&self, id: &TensorId) -> Option<&[usize]> {
         match &self.0 {
-            Inner::Folder(folder) => folder.entry(id).map(|entry| entry.shape.as_slice()),
+            Inner::Folder(folder) => match folder.packed(id) {
+                Some(packed) => Some(&packed.dims),
+                None => folder.entry(id).map(|entry| entry.shape.as_slice()),
+            },
             Inner::Gguf(gguf) => gguf.entry(&id.gguf()).map(|entry| entry.shape.as_slice()),
         }
     }
@@ -107,22 +205,23 @@ impl Source {
     /// How a tensor is stored: `BF16`, `Q4_K`; `None` if the model does not have it.
     pub fn stored_dtype(&self, id: &TensorId) -> Option<String> {
         match &self.0 {
-            Inner::Folder(folder) => folder.entry(id).map(|entry| entry.dtype.to_string()),
+            Inner::Folder(folder) => match folder.packed(id) {
+                Some(packed) => Some(packed.kind().to_owned()),
+                None => folder.entry(id).map(|entry| entry.dtype.to_string()),
+            },
             Inner::Gguf(gguf) => gguf.entry(&id.gguf()).map(|entry| entry.type_name()),
         }
     }
 
-    /// Every tensor in the model's files, also those that are not used.
+    /// Every tensor in the model's files, also those that are not used. A matrix that bitsandbytes packed is one of them,
+    /// with its own shape.
     pub fn tensors(&self) -> Vec<TensorInfo> {
         match &self.0 {
             Inner::Folder(folder) => folder
                 .files()
                 .iter()
                 .flat_map(|file| &file.header().tensors)
-                .map(|entry| {
-                    let (name, shape, dtype) = (entry.name.clone(), entry.shape.clone(), entry.dtype.to_string());
-                    TensorInfo { name, shape, dtype, bytes: entry.bytes.len() as u64 }
-                })
+                .filter_map(|entry| folder.info(entry))
                 .collect(),
             Inner::Gguf(gguf) => gguf
                 .header()

@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The model. An adapter runs beside it, and no model code knows that.
     ("adapter", &["model", "nn", "weights"]),
     ("model", &["nn", "ops", "weights"]),
-    ("nn", &["ops"]),
+    ("nn", &["ops", "quant"]),
     ("ops", &["quant"]),
     // Files and text. Data knows no model.
     ("data", &["text"]),

@@ -9,7 +9,7 @@ use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative, max_relative};
 use gemma_tune::train::backprop::{self, MicroBatch};
 use gemma_tune::train::step::{self, StepSettings};
-use gemma_tune::weights::Source;
+use gemma_tune::weights::{Holding, Source};
 
 struct Case {
     golden: Golden,
@@ -27,7 +27,7 @@ fn case(name: &str) -> Case {
     let (config, _) = TextConfig::from_folder(&dir.join("model")).unwrap();
     let source = Source::open_folder(&dir.join("model")).unwrap();
     let device = Device::flex();
-    let model = Gemma3::load(config, &source, None, &device, &Silent).unwrap();
+    let model = Gemma3::load(config, &source, &Holding::default(), &device, &Silent).unwrap();
     let tensors = Golden::read(&dir.join("adapter/adapter_model.safetensors"));
     let tensor = |key: &str| {
         let values: Vec<f32> = tensors.values(key).iter().map(|&x| x as f32).collect();

@@ -5,6 +5,7 @@ mod bench;
 mod broken;
 mod fidelity;
 mod fuzz;
+mod quantised;
 mod resume;
 mod runs;
 mod verbs;

@@ -2,7 +2,7 @@ use super::*;
 use crate::adapter::peft::CONFIG_FILE;
 use crate::adapter::peft::testing::golden;
 use crate::progress::Silent;
-use crate::weights::Source;
+use crate::weights::{Holding, Source};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tempfile::TempDir;
@@ -119,7 +119,7 @@ fn every_adapter_that_can_be_used_can_be_continued() {
         let (config, device) = (tiny(model), Device::flex());
         let plan = AdapterPlan::new(&continuing(folder.path()), &config).unwrap();
         let source = Source::open_folder(&golden(model)).unwrap();
-        let model = Gemma3::load(config, &source, None, &device, &Silent).unwrap();
+        let model = Gemma3::load(config, &source, &Holding::default(), &device, &Silent).unwrap();
         let adapter = plan.create(&model, Rng::new(0));
         let original = PeftAdapter::read(folder.path(), &module_shapes(&sites(&model.config))).unwrap();
         let (tensors, settings) = to_peft(&adapter, &plan.config);

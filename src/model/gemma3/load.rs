@@ -6,23 +6,25 @@ use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{Attention, AttentionConfig, Linear, Mlp, RmsNorm, Weight};
 use crate::progress::Progress;
 use crate::weights::names::{LayerNorm, Projection, TensorId};
-use crate::weights::{HostData, HostDtype, HostTensor, Source};
+use crate::weights::{HeldMatrix, Holding, HostData, HostDtype, HostTensor, Source};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 impl Gemma3 {
-    /// Loads the model that `config` describes from `source`. Matrices are held as `held` (`None`: as they are stored;
-    /// a GGUF's quantised blocks as bf16), norms in f32. At most one tensor more than the model itself is in memory.
+    /// Loads the model that `config` describes from `source`. Matrices are held as `holding` says, norms in f32. At most one
+    /// tensor more than the model itself is in memory, and what is quantised never is in another form as a whole.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Weights`] for a missing tensor or a wrong shape, naming the tensor.
+    /// [`crate::error::Kind::Weights`] for a missing tensor or a wrong shape, naming the tensor; a holding that contradicts
+    /// how the model is stored (see [`Source::check`]).
     pub fn load(
         config: TextConfig,
         source: &Source,
-        held: Option<HostDtype>,
+        holding: &Holding,
         device: &Device,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let loader = Loader { config: &config, source, held, device };
+        source.check(holding)?;
+        let loader = Loader { config: &config, source, holding, device };
         progress.start("Loading the model", Some(config.num_hidden_layers as u64 + 1), "layers");
         let embed_tokens = loader.matrix(TensorId::EmbedTokens, config.vocab_size, config.hidden_size)?;
         let lm_head = if config.tie_word_embeddings {
@@ -44,7 +46,7 @@ impl Gemma3 {
 struct Loader<'a> {
     config: &'a TextConfig,
     source: &'a Source,
-    held: Option<HostDtype>,
+    holding: &'a Holding,
     device: &'a Device,
 }
 
@@ -88,8 +90,10 @@ impl Loader<'_> {
     }
 
     fn matrix(&self, id: TensorId, out: usize, input: usize) -> Result<Weight> {
-        let tensor = self.source.read(&id, &[out, input], self.held)?;
-        Ok(Weight::new(to_device(tensor, self.device)))
+        Ok(match self.source.read_matrix(&id, [out, input], self.holding)? {
+            HeldMatrix::Dense(tensor) => Weight::new(to_device(tensor, self.device)),
+            HeldMatrix::Quantized(matrix) => Weight::quantized(matrix, self.device),
+        })
     }
 
     /// A norm; its gain is `1 + w`, formed in f32.

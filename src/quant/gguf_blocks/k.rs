@@ -13,6 +13,7 @@ pub(super) const Q6_BYTES: usize = 128 + 64 + 16 + 2; // nibbles, crumbs, scales
 
 type Out = [f32; SIZE];
 
+#[inline(always)]
 pub(super) fn q2(block: &[u8; Q2_BYTES], out: &mut Out) {
     let (scales, rest) = block.split_at(16);
     let (crumbs, rest) = rest.split_at(64);
@@ -28,6 +29,7 @@ pub(super) fn q2(block: &[u8; Q2_BYTES], out: &mut Out) {
     }
 }
 
+#[inline(always)]
 pub(super) fn q3(block: &[u8; Q3_BYTES], out: &mut Out) {
     let (thirds, rest) = block.split_at(32);
     let (crumbs, rest) = rest.split_at(64);
@@ -48,6 +50,7 @@ pub(super) fn q3(block: &[u8; Q3_BYTES], out: &mut Out) {
     }
 }
 
+#[inline(always)]
 pub(super) fn q4(block: &[u8; Q4_BYTES], out: &mut Out) {
     let (d, dmin) = (scale(block[0], block[1]), scale(block[2], block[3]));
     let (scales, nibbles) = block[4..].split_at(12);
@@ -62,6 +65,7 @@ pub(super) fn q4(block: &[u8; Q4_BYTES], out: &mut Out) {
     }
 }
 
+#[inline(always)]
 pub(super) fn q5(block: &[u8; Q5_BYTES], out: &mut Out) {
     let (d, dmin) = (scale(block[0], block[1]), scale(block[2], block[3]));
     let (scales, rest) = block[4..].split_at(12);
@@ -77,20 +81,25 @@ pub(super) fn q5(block: &[u8; Q5_BYTES], out: &mut Out) {
     }
 }
 
+#[inline(always)]
 pub(super) fn q6(block: &[u8; Q6_BYTES], out: &mut Out) {
     let (nibbles, rest) = block.split_at(128);
     let (crumbs, rest) = rest.split_at(64);
     let (scales, rest) = rest.split_at(16);
     let d = scale(rest[0], rest[1]);
-    for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let scale = d * f32::from(scales[sub].cast_signed());
-        // Per half of the block: 64 bytes hold elements 0..64 in their low and 64..128 in their high nibbles.
-        let (half, in_half) = (sub / 8, sub % 8);
-        let (byte, shift) = (64 * half + 16 * (in_half % 4), 4 * (in_half / 4));
-        let at = CrumbPlace::of(sub);
-        for (i, out) in out.iter_mut().enumerate() {
-            let q = (nibbles[byte + i] >> shift) & 15 | (((crumbs[at.byte + i] >> at.shift) & 3) << 4);
-            *out = scale * (f32::from(q) - 32.0);
+    let halves = nibbles.as_chunks::<64>().0.iter().zip(crumbs.as_chunks::<32>().0).zip(scales.as_chunks::<8>().0);
+    for (out, ((nibbles, crumbs), scales)) in out.as_chunks_mut::<128>().0.iter_mut().zip(halves) {
+        for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let scale = d * f32::from(scales[sub].cast_signed());
+            // Elements 0..64 of the half lie in the low and 64..128 in the high nibbles of its 64 bytes; their upper two
+            // bits are four runs of 32 in 32 bytes, the first in the lowest bits.
+            let (byte, shift) = (16 * (sub % 4), 4 * (sub / 4));
+            let (crumb, crumb_shift) = (16 * (sub % 2), 2 * (sub / 2));
+            for (i, out) in out.iter_mut().enumerate() {
+                let low = (i32::from(nibbles[byte + i]) >> shift) & 15;
+                let high = (i32::from(crumbs[crumb + i]) >> crumb_shift) & 3;
+                *out = scale * ((low | (high << 4)) - 32) as f32;
+            }
         }
     }
 }
@@ -103,6 +112,7 @@ struct CrumbPlace {
 }
 
 impl CrumbPlace {
+    #[inline(always)]
     fn of(sub: usize) -> Self {
         let (half, in_half) = (sub / 8, sub % 8);
         CrumbPlace { byte: 32 * half + 16 * (in_half % 2), shift: 2 * (in_half / 2) }
@@ -111,6 +121,7 @@ impl CrumbPlace {
 
 /// The 6-bit scale and minimum of a sub-block of 32. Those of the first four are the low bits of bytes 0..4 and 4..8;
 /// those of the last four take their low nibble from bytes 8..12 and their upper two bits from bytes 0..4 and 4..8.
+#[inline(always)]
 fn scale_and_minimum(packed: &[u8], sub: usize) -> (f32, f32) {
     let (scale, minimum) = if sub < 4 {
         (packed[sub] & 63, packed[sub + 4] & 63)

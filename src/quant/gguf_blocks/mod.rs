@@ -12,8 +12,8 @@ mod legacy;
 #[cfg(test)]
 mod tests;
 
+use super::simd;
 use crate::error::{Error, Kind, Result};
-use half::{bf16, f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
 use std::fmt;
 use std::ops::Range;
@@ -198,24 +198,25 @@ impl QuantType {
     }
 
     /// Unpacks as many blocks as both sides have; callers check the lengths once for many chunks.
-    fn unpack(self, bytes: &[u8], out: &mut [f32]) {
-        match self {
-            QuantType::F32 => blocks(bytes, out, |b: &[u8; 4], o: &mut [f32; 1]| o[0] = f32::from_le_bytes(*b)),
-            QuantType::F16 => halves(bytes, out, f16::from_le_bytes),
-            QuantType::BF16 => {
-                blocks(bytes, out, |b: &[u8; 2], o: &mut [f32; 1]| o[0] = bf16::from_le_bytes(*b).to_f32());
-            }
-            QuantType::Q4_0 => blocks(bytes, out, legacy::q4_0),
-            QuantType::Q4_1 => blocks(bytes, out, legacy::q4_1),
-            QuantType::Q5_0 => blocks(bytes, out, legacy::q5_0),
-            QuantType::Q5_1 => blocks(bytes, out, legacy::q5_1),
-            QuantType::Q8_0 => blocks(bytes, out, legacy::q8_0),
-            QuantType::Q2K => blocks(bytes, out, k::q2),
-            QuantType::Q3K => blocks(bytes, out, k::q3),
-            QuantType::Q4K => blocks(bytes, out, k::q4),
-            QuantType::Q5K => blocks(bytes, out, k::q5),
-            QuantType::Q6K => blocks(bytes, out, k::q6),
-        }
+    pub(super) fn unpack(self, bytes: &[u8], out: &mut [f32]) {
+        simd::widest(
+            #[inline(always)]
+            || match self {
+                QuantType::F32 => blocks(bytes, out, |b: &[u8; 4], o: &mut [f32; 1]| o[0] = f32::from_le_bytes(*b)),
+                QuantType::F16 => blocks(bytes, out, |b: &[u8; 2], o: &mut [f32; 1]| o[0] = widen_f16(*b)),
+                QuantType::BF16 => blocks(bytes, out, |b: &[u8; 2], o: &mut [f32; 1]| o[0] = widen_bf16(*b)),
+                QuantType::Q4_0 => blocks(bytes, out, legacy::q4_0),
+                QuantType::Q4_1 => blocks(bytes, out, legacy::q4_1),
+                QuantType::Q5_0 => blocks(bytes, out, legacy::q5_0),
+                QuantType::Q5_1 => blocks(bytes, out, legacy::q5_1),
+                QuantType::Q8_0 => blocks(bytes, out, legacy::q8_0),
+                QuantType::Q2K => blocks(bytes, out, k::q2),
+                QuantType::Q3K => blocks(bytes, out, k::q3),
+                QuantType::Q4K => blocks(bytes, out, k::q4),
+                QuantType::Q5K => blocks(bytes, out, k::q5),
+                QuantType::Q6K => blocks(bytes, out, k::q6),
+            },
+        );
     }
 }
 
@@ -254,6 +255,7 @@ pub fn ggml_type_name(number: u32) -> Option<&'static str> {
 }
 
 /// Applies `unpack` block by block.
+#[inline(always)]
 fn blocks<const BYTES: usize, const SIZE: usize>(
     bytes: &[u8],
     out: &mut [f32],
@@ -262,18 +264,25 @@ fn blocks<const BYTES: usize, const SIZE: usize>(
     let (bytes, _) = bytes.as_chunks::<BYTES>();
     let (out, _) = out.as_chunks_mut::<SIZE>();
     for (bytes, out) in bytes.iter().zip(out) {
-        unpack(bytes, out);
+        // Its own array cannot overlap `bytes`, which lets the loops inside become vector instructions.
+        let bytes = *bytes;
+        unpack(&bytes, out);
     }
 }
 
-/// Widens f16 in runs, for which `half` uses the processor's own instruction.
-fn halves(bytes: &[u8], out: &mut [f32], load: impl Fn([u8; 2]) -> f16) {
-    let (bytes, _) = bytes.as_chunks::<2>();
-    let mut run = [f16::ZERO; 64];
-    for (bytes, out) in bytes.chunks(64).zip(out.chunks_mut(64)) {
-        for (half, bytes) in run.iter_mut().zip(bytes) {
-            *half = load(*bytes);
-        }
-        run[..out.len()].convert_to_f32_slice(out);
-    }
+/// A little-endian bf16 as `f32`.
+#[inline(always)]
+fn widen_bf16(bytes: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
+}
+
+/// A little-endian f16 as `f32`, without a branch, so that loops of it become vector instructions.
+#[inline(always)]
+fn widen_f16(bytes: [u8; 2]) -> f32 {
+    let bits = u32::from(u16::from_le_bytes(bytes));
+    // Exponent and mantissa in their places; the product moves the exponent's bias from 15 to 127, subnormals included.
+    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((254 - 15) << 23);
+    const BEYOND_F16: f32 = 65_536.0; // what infinity and NaN have become
+    let exponent = if magnitude >= BEYOND_F16 { 0x7f80_0000 } else { 0 };
+    f32::from_bits(magnitude.to_bits() | exponent | (bits & 0x8000) << 16)
 }

@@ -13,15 +13,16 @@ use super::convert::Stored;
 use super::mapped::Mapped;
 use super::names::TensorId;
 use super::{HostDtype, HostTensor, check_shape, wrong};
-use crate::error::{Place, Result};
+use crate::error::{Error, Place, Result};
 use crate::quant::{QuantType, gguf_blocks::ggml_type_name};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// An open GGUF file whose header has been checked against its length.
 #[derive(Debug)]
 pub struct Gguf {
-    file: Mapped,
+    file: Arc<Mapped>,
     header: Header,
     by_name: HashMap<String, usize>,
 }
@@ -32,7 +33,7 @@ impl Gguf {
     /// # Errors
     /// If the file cannot be read, its header is wrong (see [`parse`]), or it is one part of a split model.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = Mapped::open(path)?;
+        let file = Arc::new(Mapped::open(path)?);
         let header = header::parse_file(path, file.bytes())?;
         if let Some(parts) = header.metadata.get("split.count").and_then(Value::as_u64).filter(|&parts| parts > 1) {
             return Err(wrong(format!("this is one of the {parts} parts of a split GGUF model"))
@@ -89,22 +90,32 @@ impl Gguf {
     /// # Errors
     /// If it is missing, of a type that cannot be read, or has another shape than `expected`.
     pub fn read(&self, id: &TensorId, expected: &[usize], held: Option<HostDtype>) -> Result<HostTensor> {
-        let read = || {
-            let name = id.gguf();
-            let Some(entry) = self.entry(&name) else {
-                return Err(wrong(format!("tensor `{name}` is missing"))
-                    .hint("the file is incomplete, or of another kind of model"));
-            };
-            check_shape(&name, expected, &entry.shape)?;
-            let Some(of) = QuantType::from_ggml(entry.ggml_type) else {
-                let readable: Vec<_> = QuantType::ALL.iter().map(|t| t.name()).collect();
-                return Err(wrong(format!("tensor `{name}` is stored as {}, which cannot be read", entry.type_name()))
-                    .hint(format!("use a file whose tensors are {}", readable.join(", "))));
-            };
-            let (bytes, minus_one) = (entry.bytes.clone(), id.is_norm());
-            Stored { name: &name, file: &self.file, bytes, of, shape: &entry.shape, minus_one }.read(held)
+        self.stored(id, expected).and_then(|stored| stored.read(held)).map_err(|e| self.locate(e))
+    }
+
+    /// Finds a tensor, which must be of a type that can be read.
+    ///
+    /// # Errors
+    /// As [`Gguf::read`].
+    pub(super) fn stored(&self, id: &TensorId, expected: &[usize]) -> Result<Stored<'_>> {
+        let name = id.gguf();
+        let Some(entry) = self.entry(&name) else {
+            return Err(wrong(format!("tensor `{name}` is missing"))
+                .hint("the file is incomplete, or of another kind of model"));
         };
-        read().map_err(|e| e.or_at(Place::Path(self.path().into())))
+        check_shape(&name, expected, &entry.shape)?;
+        let Some(of) = QuantType::from_ggml(entry.ggml_type) else {
+            let readable: Vec<_> = QuantType::ALL.iter().map(|t| t.name()).collect();
+            return Err(wrong(format!("tensor `{name}` is stored as {}, which cannot be read", entry.type_name()))
+                .hint(format!("use a file whose tensors are {}", readable.join(", "))));
+        };
+        let (bytes, minus_one) = (entry.bytes.clone(), id.is_norm());
+        Ok(Stored { name: &entry.name, file: &self.file, bytes, of, shape: &entry.shape, minus_one })
+    }
+
+    /// Adds the file to an error that names no place.
+    pub(super) fn locate(&self, error: Error) -> Error {
+        error.or_at(Place::Path(self.path().into()))
     }
 
     /// Feeds what tells this file from another to `hasher`: the header and the first bytes of each tensor.

@@ -161,6 +161,25 @@ fn the_layer_pattern_comes_from_the_list_or_the_number() {
 }
 
 #[test]
+fn of_quantised_weights_only_nf4_can_be_read() {
+    let of = |config: Value| tiny(json!({"quantization_config": config}));
+    let nf4 = json!({"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"});
+    assert!(read(&of(nf4)).is_ok());
+    for (config, form) in [
+        (
+            json!({"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "fp4"}),
+            "bitsandbytes fp4",
+        ),
+        (json!({"quant_method": "bitsandbytes", "load_in_8bit": true}), "bitsandbytes int8"),
+        (json!({"quant_method": "gptq", "bits": 4}), "gptq"),
+        (json!({"bits": 4}), "unknown"),
+    ] {
+        let expected = format!("`quantization_config`: the weights are stored quantised (`{form}`); supported: ");
+        assert!(problems(&of(config))[0].starts_with(&expected), "{form}");
+    }
+}
+
+#[test]
 fn keys_that_change_the_numbers_are_refused_together_and_others_listed() {
     let value = tiny(json!({
         "attention_bias": true, "final_logit_softcapping": 30.0, "hidden_activation": "silu",
@@ -177,7 +196,7 @@ fn keys_that_change_the_numbers_are_refused_together_and_others_listed() {
             "`final_logit_softcapping`: it is 30.0; supported: null",
             "`residual_multiplier`: it is 0.5, and this program does not act on this key; supported: a config without it (or with null)",
             "`num_local_experts`: it is 8, and this program does not act on this key; supported: a config without it (or with null)",
-            "`quantization_config`: the weights are stored quantised (`bitsandbytes`); supported: unquantised safetensors (the original checkpoint), or a `.gguf` file",
+            "`quantization_config`: the weights are stored quantised (`bitsandbytes`); supported: bitsandbytes NF4, unquantised safetensors (the original checkpoint), or a `.gguf` file",
         ]
     );
     let error = read(&value).unwrap_err();

@@ -131,9 +131,13 @@ fn sort(mut table: Table, fine: impl Fn(&str, &Value) -> bool, ignored: &mut Vec
         }
         let numeric = NUMERIC.iter().any(|part| key.to_lowercase().contains(part));
         if key == "quantization_config" && !value.is_null() {
-            let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-            let what = format!("the weights are stored quantised (`{method}`)");
-            table.problem(key, &what, "unquantised safetensors (the original checkpoint), or a `.gguf` file");
+            // NF4 is recognised by the tensors themselves.
+            if let Some(form) = unreadable_form(value) {
+                let what = format!("the weights are stored quantised (`{form}`)");
+                let supported =
+                    "bitsandbytes NF4, unquantised safetensors (the original checkpoint), or a `.gguf` file";
+                table.problem(key, &what, supported);
+            }
         } else if numeric && !trivial(value) && !HARMLESS.contains(&key.as_str()) && !fine(key, value) {
             let what = format!("it is {}, and this program does not act on this key", brief(value));
             table.problem(key, &what, "a config without it (or with null)");
@@ -142,6 +146,22 @@ fn sort(mut table: Table, fine: impl Fn(&str, &Value) -> bool, ignored: &mut Vec
         }
     }
     problems.extend(table.into_problems());
+}
+
+/// The name of the form that a `quantization_config` describes; `None` for bitsandbytes' NF4, which can be read.
+fn unreadable_form(config: &Value) -> Option<String> {
+    let text = |key: &str| config.get(key).and_then(Value::as_str);
+    let is_set = |key: &str| config.get(key).and_then(Value::as_bool) == Some(true);
+    let method = text("quant_method").unwrap_or("unknown");
+    if method != "bitsandbytes" {
+        return Some(method.to_owned());
+    }
+    match text("bnb_4bit_quant_type") {
+        Some("nf4") if is_set("load_in_4bit") => None,
+        Some(form) if is_set("load_in_4bit") => Some(format!("bitsandbytes {form}")),
+        _ if is_set("load_in_8bit") => Some("bitsandbytes int8".into()),
+        _ => Some(method.to_owned()),
+    }
 }
 
 /// Whether a value switches off whatever its key stands for.

@@ -1,0 +1,202 @@
+//! Training on quantised bases: the same numbers as on the weights that they stand for.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use gemma_tune::adapter::init::{self, LoraOptions};
+use gemma_tune::adapter::{Adapter, Init};
+use gemma_tune::model::gemma3::{Gemma3, TextConfig};
+use gemma_tune::nn::{Segments, Weight, WeightKind};
+use gemma_tune::progress::Silent;
+use gemma_tune::random::{Label, Rng};
+use gemma_tune::testkit::golden::{folder, l2_relative};
+use gemma_tune::train::backprop::MicroBatch;
+use gemma_tune::train::step::{self, StepSettings};
+use gemma_tune::weights::names::TensorId;
+use gemma_tune::weights::{Compression, Holding, Source};
+
+use crate::bench::{Bench, lines};
+use serde_json::json;
+
+/// The tiny models, each with a holding that quantises it.
+fn cases() -> Vec<(&'static str, Holding)> {
+    let holding = |projections, embedding_int8| Holding { dtype: None, projections, embedding_int8 };
+    vec![
+        ("model/lora/model", holding(Compression::Int8, false)),
+        ("model/lora/model", holding(Compression::Nf4, true)),
+        ("model/lora/model", holding(Compression::Nf4Double, false)),
+        ("model/lora/model", holding(Compression::None, true)),
+        ("quant/nf4", holding(Compression::None, false)),
+        ("quant/nf4_double", holding(Compression::Nf4Double, true)),
+        ("gguf/tiny-gemma3.gguf", holding(Compression::AsStored, false)),
+        ("gguf/tiny-gemma3.gguf", holding(Compression::AsStored, true)),
+        ("gguf/tiny-gemma3.gguf", holding(Compression::Nf4, false)),
+    ]
+}
+
+fn open(name: &str) -> Source {
+    let path = folder(name);
+    if name.ends_with(".gguf") { Source::open_gguf(&path).unwrap() } else { Source::open_folder(&path).unwrap() }
+}
+
+fn load(name: &str, holding: &Holding) -> Gemma3 {
+    let (path, source) = (folder(name), open(name));
+    let config = match source.gguf() {
+        Some(gguf) => TextConfig::from_gguf(gguf, &path),
+        None => TextConfig::from_folder(&path),
+    };
+    let config = config.unwrap().0;
+    Gemma3::load(config, &source, holding, &Device::flex(), &Silent).unwrap()
+}
+
+/// All matrices of a model.
+fn weights(model: &mut Gemma3) -> Vec<&mut Weight> {
+    let layers = model.layers.iter_mut().flat_map(|layer| {
+        let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
+        let attention = [&mut attention.q_proj, &mut attention.k_proj, &mut attention.v_proj, &mut attention.o_proj];
+        attention.into_iter().chain([&mut mlp.gate_proj, &mut mlp.up_proj, &mut mlp.down_proj])
+    });
+    let layers = layers.map(|linear| &mut linear.weight);
+    layers.chain([&mut model.embed_tokens, &mut model.lm_head]).collect()
+}
+
+/// The model whose matrices are plain f32 with the same values.
+fn dense(mut model: Gemma3) -> Gemma3 {
+    weights(&mut model).into_iter().for_each(|weight| *weight = Weight::new(weight.to_f32()));
+    model
+}
+
+fn quantised(model: &mut Gemma3) -> usize {
+    weights(model).iter().filter(|weight| matches!(weight.kind(), WeightKind::Quantized { .. })).count()
+}
+
+/// An adapter whose every tensor is random, so that all gradients are there.
+fn adapter(model: &Gemma3, init: Init, use_dora: bool) -> Adapter {
+    let options = LoraOptions { r: 4, lora_alpha: 8.0, use_rslora: false, use_dora, init };
+    let mut adapter = init::create(model, &model.sites(), options, Rng::new(3));
+    let mut random = Rng::new(4).stream(&[Label::Purpose("test")]);
+    let moved = adapter.parameters().into_iter().map(|parameter| {
+        let shape = parameter.dims();
+        let noise = random.uniform_f32(shape[0] * shape[1], -0.1, 0.1);
+        parameter.clone() + Tensor::from_data(TensorData::new(noise, shape), &parameter.device())
+    });
+    let moved = moved.collect();
+    adapter.set_parameters(moved);
+    adapter
+}
+
+fn gradients(model: &Gemma3, adapter: &Adapter) -> (f64, Vec<Vec<f32>>) {
+    let ids: Vec<u32> = (0..34).map(|i| 2 + (i * 7) % 60).collect();
+    let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+    let batch = MicroBatch::new(ids, &labels, Segments::from_lengths([20, 14]));
+    let settings =
+        StepSettings { max_grad_norm: 0.0, activation_checkpointing: true, lora_dropout: 0.0, rng: Rng::new(0) };
+    let (loss, gradients) = step::gradients(model, adapter, &[batch], 0, &settings);
+    (loss, gradients.into_iter().map(|g| g.into_data().iter::<f32>().collect()).collect())
+}
+
+#[test]
+fn losses_and_gradients_are_those_of_the_dequantised_weights() {
+    for (name, holding) in cases() {
+        let mut model = load(name, &holding);
+        assert!(quantised(&mut model) > 0, "{name} {holding:?}");
+        let twin = dense(model.clone());
+        for (init, use_dora) in [(Init::Kaiming, false), (Init::Kaiming, true), (Init::Pissa, false)] {
+            let adapter = adapter(&model, init, use_dora);
+            let (loss, got) = gradients(&model, &adapter);
+            let (expected_loss, expected) = gradients(&twin, &adapter);
+            let what = format!("{name} {holding:?} {init:?} dora {use_dora}");
+            assert!((loss - expected_loss).abs() <= 1e-6 * expected_loss, "{what}: {loss} {expected_loss}");
+            for (got, expected) in got.iter().zip(expected) {
+                let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+                assert!(expected.iter().any(|g| *g != 0.0), "{what}");
+                let gap = l2_relative(got, &expected);
+                assert!(gap <= 1e-6, "{what}: {gap:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lookups_and_slices_are_those_of_the_whole() {
+    let holding = Holding { projections: Compression::AsStored, ..Holding::default() };
+    for holding in [holding, Holding { embedding_int8: true, ..holding }] {
+        let weight = load("gguf/tiny-gemma3.gguf", &holding).embed_tokens;
+        let whole = weight.to_f32();
+        let [_, width] = whole.dims();
+        let equal = |a: Tensor<2>, b: Tensor<2>| assert_eq!(a.into_data(), b.into_data());
+        equal(weight.rows(3..9), whole.clone().slice([3..9, 0..width]));
+        let indices = [5u32, 0, 5, 63];
+        let rows = indices.map(|i| whole.clone().slice([i as usize..i as usize + 1, 0..width]));
+        equal(weight.select(&indices), Tensor::cat(rows.to_vec(), 0));
+    }
+}
+
+#[test]
+fn a_holding_takes_the_memory_that_the_headers_promise() {
+    for (name, holding) in cases().into_iter().chain([("model/lora/model", Holding::default())]) {
+        let mut model = load(name, &holding);
+        let source = open(name);
+        let projections = model.sites().into_iter().map(|site| {
+            let id = TensorId::Projection(site.layer, site.projection);
+            source.matrix_bytes(&id, [site.out_features, site.in_features], &holding)
+        });
+        let promised = source.matrix_bytes(&TensorId::EmbedTokens, model.embed_tokens.dims(), &holding);
+        let promised = promised + projections.sum::<u64>();
+        let mut held: Vec<u64> = weights(&mut model).into_iter().map(|weight| weight.bytes()).collect();
+        held.pop(); // the head, which is the embedding
+        assert_eq!(promised, held.into_iter().sum::<u64>(), "{name} {holding:?}");
+    }
+}
+
+#[test]
+fn a_run_learns_on_each_kind_of_base() {
+    let bench = Bench::new();
+    let gguf = folder("gguf/tiny-gemma3.gguf");
+    let rows = (0..12u64).map(|i| {
+        let ids: Vec<u64> = (0..12).map(|t| 2 + (i * 5 + t * 3) % 60).collect();
+        json!({"input_ids": ids, "labels": ids})
+    });
+    bench.write("rows.jsonl", lines(&rows.collect::<Vec<_>>()));
+    let packed = folder("quant/nf4_double");
+    let bases = ["m".to_owned(), "m".to_owned(), gguf.display().to_string(), packed.display().to_string()];
+    for (i, set) in [
+        "--set model.quantization=nf4_double --set model.embedding_quantization=int8".to_owned(),
+        "--set model.quantization=int8".to_owned(),
+        format!("--set model.base={} --set model.quantization=as_stored", gguf.display()),
+        format!("--set model.base={}", packed.display()),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let set = format!("{set} --set output.dir=out{i} --set model.dtype=auto");
+        bench.run(&format!("train r.yaml {set}")).ok();
+        let found = bench.run(&format!("evaluate r.yaml {set} --adapter out{i}/adapter --json")).json();
+        let loss = |key: &str| found[key].as_f64().unwrap();
+        assert!(loss("loss") < loss("base_loss") - 0.1, "{set}: {found}");
+        // What is merged are the weights as stored, so that it equals base and adapter where those were trained on.
+        let merge = format!("merge --model {} --adapter out{i}/adapter --dtype f32 --output merged{i}", bases[i]);
+        bench.run(&merge).ok();
+        let merged = bench.run(&format!("evaluate r.yaml {set} --set model.base=merged{i} --adapter out{i}/adapter --set model.quantization=none --json"));
+        let said = merged.stderr.clone();
+        let base_loss = merged.json()["base_loss"].as_f64().unwrap();
+        let is_as_stored = i >= 2;
+        assert!((base_loss - loss("loss")).abs() < if is_as_stored { 1e-4 } else { 0.3 }, "{set}: {base_loss} {found}");
+        assert!(said.contains("Warning: this adapter was trained on other weights than `merged"), "{said}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused_before_anything_is_loaded() {
+    let bench = Bench::new();
+    let refused = |set: &str| {
+        let said = bench.run(&format!("train r.yaml {set}"));
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        said.problem().to_owned()
+    };
+    let text = refused("--set model.quantization=as_stored");
+    assert!(text.contains("`as_stored` keeps a file's own blocks") && text.contains("nf4_double"), "{text}");
+    let base = format!("--set model.base={}", folder("quant/nf4").display());
+    let text = refused(&format!("{base} --set model.quantization=nf4_double"));
+    assert!(text.contains("stored as NF4, and cannot be quantised again"), "{text}");
+    let text = refused(&format!("{base} --set model.quantization=int8"));
+    assert!(text.contains("leave `quantization` out"), "{text}");
+}
