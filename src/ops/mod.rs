@@ -1,1 +1,22 @@
 //! Operations with their own gradient.
+
+pub mod attention;
+mod cpu;
+pub mod cross_entropy;
+mod frozen;
+mod geglu;
+mod linear;
+mod node;
+mod norm;
+pub mod plain;
+
+pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
+pub use cross_entropy::{RowLosses, linear_cross_entropy};
+pub use frozen::Frozen;
+pub use geglu::geglu;
+pub use linear::{geglu_lora_linear, linear, lora_linear};
+pub use node::is_cpu;
+pub use norm::{rms_norm, rotated_rms_norm};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Attention over packed segments with its own gradient.
+
+use super::cpu::attention as kernel;
+use super::node::{Cpu, Kept, finish, tensor};
+use super::plain::attention::{self as plain, Tile};
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Device, Tensor};
+use std::sync::{Arc, OnceLock};
+
+pub use kernel::{AttentionShape, Group, Visibility};
+
+/// Who may look at whom in one batch; shared by all layers of a kind.
+#[derive(Debug, Clone)]
+pub struct AttentionMask {
+    visibility: Arc<Visibility>,
+    /// Masks as tensors, made on first use where there is no kernel that does without.
+    tiles: Arc<OnceLock<Vec<Tile>>>,
+}
+
+impl AttentionMask {
+    /// The mask with this meaning.
+    pub fn new(visibility: Visibility) -> Self {
+        AttentionMask { visibility: Arc::new(visibility), tiles: Arc::default() }
+    }
+
+    fn tiles(&self, device: &Device) -> &[Tile] {
+        self.tiles.get_or_init(|| plain::tiles(&self.visibility, device))
+    }
+}
+
+/// `softmax(scaling * q k^T + mask) v`, the heads side by side. Keeps `q`, `k`, `v`, the output, and one number for each query
+/// and head; never the scores.
+///
+/// # Shapes
+/// - `q`: `[n, h, e]`
+/// - `k`, `v`: `[t, g, e]`
+/// - output: `[n, h e]`
+///
+/// # Source
+/// Dao 2023 (FlashAttention-2), algorithms 1 and 2.
+pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, shape: &AttentionShape, mask: &AttentionMask) -> Tensor<2> {
+    match (Cpu::new(&q), Cpu::new(&k), Cpu::new(&v)) {
+        (Some(q), Some(k), Some(v)) => cpu_attention(q, k, v, *shape, mask.visibility.clone()),
+        _ => {
+            let device = q.device().inner();
+            plain::attention(q, k, v, shape, mask.tiles(&device))
+        }
+    }
+}
+
+fn cpu_attention(q: Cpu, k: Cpu, v: Cpu, shape: AttentionShape, visibility: Arc<Visibility>) -> Tensor<2> {
+    let (n, width) = (q.shape()[0], shape.heads * shape.head_dim);
+    let mut out = vec![0.0; n * width];
+    let mut lse = vec![0.0; n * shape.heads];
+    kernel::forward(&shape, &visibility, q.values(), k.values(), v.values(), &mut out, &mut lse);
+    let out = tensor(out, [n, width]);
+    let state = State { shape, visibility, q: q.keep(), k: k.keep(), v: v.keep(), out: Kept::of(&out), lse };
+    finish([q, k, v], out, state, State::backward)
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    shape: AttentionShape,
+    visibility: Arc<Visibility>,
+    q: Kept,
+    k: Kept,
+    v: Kept,
+    out: Kept,
+    lse: Vec<f32>,
+}
+
+impl State {
+    fn backward(self, dout: &[f32], wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let State { shape, visibility, q, k, v, out, lse } = &self;
+        let zeros = |like: &Kept| vec![0.0; like.values().len()];
+        let (mut dq, mut dk, mut dv) = (zeros(q), zeros(k), zeros(v));
+        let (q_values, k_values, v_values) = (q.values(), k.values(), v.values());
+        let results = (&mut dq[..], &mut dk[..], &mut dv[..]);
+        kernel::backward(
+            shape,
+            visibility,
+            q_values,
+            k_values,
+            v_values,
+            out.values(),
+            lse,
+            dout,
+            results.0,
+            results.1,
+            results.2,
+        );
+        let results = [(dq, q), (dk, k), (dv, v)];
+        let mut wanted = wanted.into_iter();
+        results.map(|(values, like)| wanted.next()?.then(|| tensor(values, like.shape())))
+    }
+}

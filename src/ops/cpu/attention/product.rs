@@ -1,0 +1,71 @@
+//! Products of tiles, on the calling thread alone.
+
+use gemm::Parallelism;
+
+/// A matrix in a slice: `m[i, j] = data[i · strides[0] + j · strides[1]]`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub data: &'a [f32],
+    pub strides: [usize; 2],
+}
+
+/// Whether a product replaces what the result held or adds to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    Replace,
+    Add,
+}
+
+/// `out = factor · lhs rhs` or `out += factor · lhs rhs`, where the columns of `out` are runs of `m` numbers, `column_stride` apart.
+///
+/// # Shapes
+/// - `lhs`: `[m, k]`
+/// - `rhs`: `[k, n]`
+/// - `out`: `[m, n]`
+///
+/// # Panics
+/// When a slice is too short for its matrix, as an index out of bounds.
+pub(super) fn product(
+    [m, n, k]: [usize; 3],
+    factor: f32,
+    lhs: Matrix,
+    rhs: Matrix,
+    out: &mut [f32],
+    column_stride: usize,
+    store: Store,
+) {
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    let end =
+        |strides: [usize; 2], [rows, columns]: [usize; 2]| (rows - 1) * strides[0] + (columns - 1) * strides[1] + 1;
+    let out = &mut out[..end([1, column_stride], [m, n])];
+    let lhs_data = &lhs.data[..end(lhs.strides, [m, k])];
+    let rhs_data = &rhs.data[..end(rhs.strides, [k, n])];
+    assert!(column_stride >= m, "columns of the result overlap");
+    // SAFETY: the three slices above end with the last element of their matrices, so every element that gemm touches
+    // lies inside of them (the strides are not negative). `out` is borrowed mutably, so it overlaps neither operand.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            column_stride as isize,
+            1,
+            store == Store::Add,
+            lhs_data.as_ptr(),
+            lhs.strides[1] as isize,
+            lhs.strides[0] as isize,
+            rhs_data.as_ptr(),
+            rhs.strides[1] as isize,
+            rhs.strides[0] as isize,
+            1.0, // what `out` held is multiplied by
+            factor,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}

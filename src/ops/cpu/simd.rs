@@ -1,0 +1,128 @@
+//! Vector arithmetic without intrinsics: plain loops, compiled for several instruction sets.
+
+/// Defines functions that are compiled twice: for AVX2 with fused multiply-add, chosen where the machine has it, and for the
+/// instruction set the program is built for. The compiler turns their loops, and what they inline, into vector instructions.
+///
+/// A function and not a closure, since a closure that is not inlined silently falls back to scalar code.
+macro_rules! vectorised {
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block)*) => {$(
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) $(-> $out)? {
+            #[inline(always)]
+            fn plain($($arg: $ty),*) $(-> $out)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn wide($($arg: $ty),*) $(-> $out)? {
+                    plain($($arg),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                    // SAFETY: the machine has the two instruction sets that the function is compiled for.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            plain($($arg),*)
+        }
+    )*};
+}
+pub(crate) use vectorised;
+
+use pulp::Arch;
+
+/// Runs `f`, compiled for the best instruction set this machine has (AVX-512, AVX2 and FMA, NEON, or plain).
+///
+/// Only code that is inlined takes part: write the closure as `dispatch(#[inline(always)] || ..)` (without the attribute
+/// a long one stays a function of its own, compiled for none of them), and mark the helpers it calls the same way. Loops
+/// by iterators have no bounds checks, which would keep them scalar.
+#[inline(always)]
+pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(f)
+}
+
+/// `e^x` within 2 ulp, free of branches and calls so that loops over it become vector code.
+///
+/// # Numerics
+/// Finite results below `1.6e-38` are 0, since subnormal numbers would slow whatever multiplies them; above the range
+/// the result is infinite, and NaN stays NaN. Multiply-adds are fused: one instruction inside [`vectorised`], but
+/// outside of it a slow call on x86-64. The bits are the same either way.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    /// From here up the result is infinite: `1.3 · 2^127 · 2` overflows.
+    const MAX: f32 = 89.0;
+    /// From here down the result is 0: `n = -126` leaves a zero exponent field.
+    const MIN: f32 = -87.5;
+    /// Adding `1.5 · 2^23` to a small number rounds it to an integer, which then sits in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    /// `ln 2` in two parts, so that `n ln 2` leaves no rounding error worth its name.
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+
+    // Comparisons that are false for NaN let it through, unlike `clamp` on some instruction sets.
+    let x = if x > MAX { MAX } else { x };
+    let x = if x < MIN { MIN } else { x };
+
+    // e^x = 2^n · e^r with r in [-ln 2 / 2, ln 2 / 2].
+    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
+
+    // e^r = 1 + r + r² q(r), with q the minimax polynomial for the relative error of e^r, 3e-9.
+    let q = 0.001_381_454_f32.mul_add(r, 0.008_368_745);
+    let q = q.mul_add(r, 0.041_668_39);
+    let q = q.mul_add(r, 0.166_665_21);
+    let q = q.mul_add(r, 0.499_999_94);
+    let e_r = (r * r).mul_add(q, r) + 1.0;
+
+    // 2^(n - 1) is written into the exponent field; the last doubling reaches 2^128.
+    let exponent = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32).wrapping_add(126);
+    let half_scale = f32::from_bits((exponent as u32).wrapping_shl(23));
+    e_r * half_scale * 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    vectorised! {
+        fn exponentiate(x: &[f32], y: &mut [f32]) {
+            y.iter_mut().zip(x).for_each(|(y, &x)| *y = exp(x));
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp_of_the_exact_value() {
+        let mut worst = 0.0f64;
+        for i in -86_900..=88_720 {
+            let x = i as f32 * 1e-3;
+            let exact = f64::from(x).exp();
+            let ulp = f64::from((exact as f32).next_up()) - f64::from(exact as f32);
+            worst = worst.max((f64::from(exp(x)) - exact).abs() / ulp);
+        }
+        assert!(worst < 2.0, "{worst} ulp");
+    }
+
+    #[test]
+    fn exp_has_the_limits_of_the_function() {
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(-0.0), 1.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(f32::MIN), 0.0);
+        assert_eq!(exp(-100.0), 0.0);
+        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+        assert_eq!(exp(f32::MAX), f32::INFINITY);
+        assert_eq!(exp(89.0), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(-f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn vector_code_gives_the_bits_of_scalar_code() {
+        let x: Vec<f32> = (0..1003).map(|i| (i as f32 - 500.0) * 0.17).collect();
+        let mut y = vec![0.0; x.len()];
+        exponentiate(&x, &mut y);
+        for (&x, &y) in x.iter().zip(&y) {
+            assert_eq!(y.to_bits(), exp(x).to_bits(), "exp({x})");
+        }
+    }
+}

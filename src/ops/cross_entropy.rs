@@ -1,0 +1,70 @@
+//! The frozen head and cross-entropy in one, with its gradient in the same visit.
+
+use super::cpu::cross_entropy::{Running, finish_gradient, take_tile};
+use super::cpu::matmul::{Into, Mat, MatMut, matmul};
+use super::cpu::rows::dot;
+use super::frozen::Frozen;
+use super::node::{Cpu, tensor};
+use burn::backend::Flex;
+use burn::tensor::Tensor;
+
+/// Words whose logits exist at a time.
+pub const TILE_WORDS: usize = 1024;
+
+/// Rows whose logits exist at a time: the more, the less often the head is read.
+pub const CHUNK_ROWS: usize = 1024;
+
+/// The loss of each row, and the gradient of the rows' sum.
+#[derive(Debug, Clone)]
+pub struct RowLosses {
+    /// Negative log-likelihoods, in nats.
+    pub losses: Vec<f64>,
+    /// `scale * d sum / d x`, `[m, d]`, where it was asked for.
+    pub gradient: Option<Tensor<2>>,
+}
+
+/// `-log softmax(x_i E^T)[t_i]` for each row `i`, and with `scale` the gradient of their sum, multiplied by it.
+///
+/// The gradient is `softmax(x E^T) E - E[t]`: attention of `x` over the vocabulary, with `E` as keys and as values. So it is computed as
+/// flash attention is, a tile of words at a time beside a running maximum and sum; logits never leave the cache, and the head is
+/// read (and unpacked, where it is quantised) once for [`CHUNK_ROWS`] rows.
+///
+/// `None` on devices without a kernel.
+///
+/// # Shapes
+/// - `x`: `[m, d]`
+/// - `head`: `[v, d]`
+/// - `targets`: `m` word ids below `v`
+pub fn linear_cross_entropy(x: &Tensor<2>, head: &Frozen, targets: &[u32], scale: Option<f64>) -> Option<RowLosses> {
+    let x = Cpu::new(x)?;
+    let (x, shape) = (x.values(), x.shape());
+    let [_, width] = head.dims();
+    let mut losses = Vec::with_capacity(targets.len());
+    let mut gradient = vec![0.0; if scale.is_some() { x.len() } else { 0 }];
+    let mut logits = vec![0.0; targets.len().min(CHUNK_ROWS) * TILE_WORDS];
+    for (chunk, targets) in targets.chunks(CHUNK_ROWS).enumerate() {
+        let m = targets.len();
+        let at = chunk * CHUNK_ROWS * width..(chunk * CHUNK_ROWS + m) * width;
+        let values = &x[at.clone()];
+        let x = Mat::new(values, [m, width]);
+        let weighted = if scale.is_some() { &mut gradient[at] } else { &mut [] };
+        let mut running = vec![Running::EMPTY; m];
+        head.tiles_of(TILE_WORDS, |words, tile| {
+            let tile = Mat::new(tile, [words.len(), width]);
+            let logits = &mut logits[..m * words.len()];
+            matmul(MatMut::new(logits, [m, words.len()]), Into::Replace, 1.0, x, tile.t());
+            take_tile(logits, words.len(), &mut running, weighted);
+            if !weighted.is_empty() {
+                matmul(MatMut::new(weighted, [m, width]), Into::Add, 1.0, Mat::new(logits, [m, words.len()]), tile);
+            }
+        });
+        let target_rows = head.select(targets);
+        let rows = values.chunks_exact(width).zip(target_rows.chunks_exact(width));
+        losses.extend(running.iter().zip(rows).map(|(running, (x, e))| running.log_sum() - f64::from(dot(x, e))));
+        if let Some(scale) = scale {
+            finish_gradient(weighted, width, &running, &target_rows, scale as f32);
+        }
+    }
+    let gradient = scale.map(|_| Tensor::from_primitive::<Flex>(tensor(gradient, shape)));
+    Some(RowLosses { losses, gradient })
+}

@@ -1,0 +1,214 @@
+//! Frozen linear layers, with and without a low-rank adapter beside them.
+
+use super::cpu::geglu;
+use super::cpu::matmul::{Into, Mat, MatMut, matmul};
+use super::frozen::Frozen;
+use super::node::{Cpu, Kept, finish, tensor};
+use super::plain;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+
+/// `y = x W^T`. Keeps nothing but the weight for its gradient `dx = dy W`.
+///
+/// # Shapes
+/// - `x`: `[n, in]`
+/// - `w`: `[out, in]`
+/// - output: `[n, out]`
+pub fn linear(x: Tensor<2>, w: &Frozen) -> Tensor<2> {
+    let Some(x) = Cpu::new(&x) else { return x.matmul(w.to_tensor().transpose()) };
+    let [out, input] = w.dims();
+    let n = x.values().len() / input.max(1);
+    let y = project(x.values(), n, w);
+    finish([x], tensor(y, [n, out]), w.clone(), |w, dy, [wanted]| {
+        let [out, input] = w.dims();
+        let n = dy.len() / out.max(1);
+        [wanted.then(|| tensor(project_back(dy, n, &w), [n, input]))]
+    })
+}
+
+/// `y = x W^T + s (x A^T) B^T`. Keeps `x` and `s x A^T` for its gradients
+/// `dx = dy W + s (dy B) A`, `dA = s (dy B)^T x`, `dB = s dy^T (x A^T)`.
+///
+/// # Shapes
+/// - `x`: `[n, in]`
+/// - `w`: `[out, in]`
+/// - `a`: `[r, in]`, `b`: `[out, r]`
+/// - output: `[n, out]`
+///
+/// # Source
+/// Hu et al. 2021, equation 3.
+pub fn lora_linear(x: Tensor<2>, w: &Frozen, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Tensor<2> {
+    match (Cpu::new(&x), Cpu::new(a), Cpu::new(b)) {
+        (Some(x), Some(a), Some(b)) => cpu_lora_linear(x, w, a, b, scaling as f32),
+        _ => plain::add_low_rank(linear(x.clone(), w), &x, a, b, scaling),
+    }
+}
+
+fn cpu_lora_linear(x: Cpu, w: &Frozen, a: Cpu, b: Cpu, scaling: f32) -> Tensor<2> {
+    let (lora, y) = Lora::forward(x.values(), w, &a, &b, scaling);
+    let kept = x.keep();
+    finish([x, a, b], y, (kept, lora), |(x, lora), dy, [dx, da, db]| {
+        let d_narrow = lora.d_narrow(dy);
+        [dx.then(|| lora.dx(dy, &d_narrow)), da.then(|| lora.da(x.values(), &d_narrow)), db.then(|| lora.db(dy))]
+    })
+}
+
+/// `act W^T + s (act A^T) B^T` with `act = gelu_tanh(gate) * up`. Keeps `gate`, `up` and `s act A^T`; `act` is made again on the
+/// way back.
+///
+/// # Shapes
+/// - `gate`, `up`: `[n, in]`
+/// - `w`: `[out, in]`
+/// - `a`: `[r, in]`, `b`: `[out, r]`
+/// - output: `[n, out]`
+pub fn geglu_lora_linear(
+    gate: Tensor<2>,
+    up: Tensor<2>,
+    w: &Frozen,
+    a: &Tensor<2>,
+    b: &Tensor<2>,
+    scaling: f64,
+) -> Tensor<2> {
+    match (Cpu::new(&gate), Cpu::new(&up), Cpu::new(a), Cpu::new(b)) {
+        (Some(gate), Some(up), Some(a), Some(b)) => cpu_geglu_lora_linear(gate, up, w, a, b, scaling as f32),
+        _ => lora_linear(plain::geglu(gate, up), w, a, b, scaling),
+    }
+}
+
+fn cpu_geglu_lora_linear(gate: Cpu, up: Cpu, w: &Frozen, a: Cpu, b: Cpu, scaling: f32) -> Tensor<2> {
+    let width = w.dims()[1];
+    let act = move |gate: &[f32], up: &[f32]| {
+        let mut act = vec![0.0; gate.len()];
+        geglu::forward(gate, up, width, &mut act);
+        act
+    };
+    let (lora, y) = Lora::forward(&act(gate.values(), up.values()), w, &a, &b, scaling);
+    let state = Gated { gate: gate.keep(), up: up.keep(), lora };
+    finish([gate, up, a, b], y, state, Gated::backward)
+}
+
+#[derive(Debug, Clone)]
+struct Gated {
+    gate: Kept,
+    up: Kept,
+    lora: Lora,
+}
+
+impl Gated {
+    fn backward(self, dy: &[f32], [d_gate, d_up, da, db]: [bool; 4]) -> [Option<FlexTensor>; 4] {
+        let Gated { gate, up, lora } = self;
+        let (shape, width) = (gate.shape(), lora.w.dims()[1]);
+        let d_narrow = lora.d_narrow(dy);
+        let da = da.then(|| {
+            let mut act = vec![0.0; gate.values().len()];
+            geglu::forward(gate.values(), up.values(), width, &mut act);
+            lora.da(&act, &d_narrow)
+        });
+        let db = db.then(|| lora.db(dy));
+        if !d_gate && !d_up {
+            return [None, None, da, db];
+        }
+        let mut gate_gradient = lora.dx_values(dy, &d_narrow);
+        let mut up_gradient = vec![0.0; gate_gradient.len()];
+        geglu::backward(gate.values(), up.values(), width, &mut gate_gradient, &mut up_gradient);
+        let gradient = |wanted: bool, values| wanted.then(|| tensor(values, shape.clone()));
+        [gradient(d_gate, gate_gradient), gradient(d_up, up_gradient), da, db]
+    }
+}
+
+/// What an adapted layer keeps beside its input.
+#[derive(Debug, Clone)]
+struct Lora {
+    w: Frozen,
+    a: Kept,
+    b: Kept,
+    /// `s x A^T`, `[n, r]`.
+    narrow: Vec<f32>,
+    scaling: f32,
+}
+
+impl Lora {
+    fn forward(x: &[f32], w: &Frozen, a: &Cpu, b: &Cpu, scaling: f32) -> (Self, FlexTensor) {
+        let [out, input] = w.dims();
+        let n = x.len() / input.max(1);
+        let r = b.values().len() / out.max(1);
+        let (x_matrix, a_matrix) = (Mat::new(x, [n, input]), Mat::new(a.values(), [r, input]));
+        let mut narrow = vec![0.0; n * r];
+        matmul(MatMut::new(&mut narrow, [n, r]), Into::Replace, scaling, x_matrix, a_matrix.t());
+        let mut y = project(x, n, w);
+        let b_matrix = Mat::new(b.values(), [out, r]);
+        matmul(MatMut::new(&mut y, [n, out]), Into::Add, 1.0, Mat::new(&narrow, [n, r]), b_matrix.t());
+        let lora = Lora { w: w.clone(), a: a.keep(), b: b.keep(), narrow, scaling };
+        (lora, tensor(y, [n, out]))
+    }
+
+    /// Tokens and rank.
+    fn sizes(&self) -> [usize; 2] {
+        let r = self.b.values().len() / self.w.dims()[0].max(1);
+        [self.narrow.len() / r.max(1), r]
+    }
+
+    /// `s dy B`, `[n, r]`.
+    fn d_narrow(&self, dy: &[f32]) -> Vec<f32> {
+        let ([n, r], [out, _]) = (self.sizes(), self.w.dims());
+        let mut d_narrow = vec![0.0; n * r];
+        let (dy, b) = (Mat::new(dy, [n, out]), Mat::new(self.b.values(), [out, r]));
+        matmul(MatMut::new(&mut d_narrow, [n, r]), Into::Replace, self.scaling, dy, b);
+        d_narrow
+    }
+
+    fn dx(&self, dy: &[f32], d_narrow: &[f32]) -> FlexTensor {
+        tensor(self.dx_values(dy, d_narrow), [self.sizes()[0], self.w.dims()[1]])
+    }
+
+    /// `dy W + s (dy B) A`.
+    fn dx_values(&self, dy: &[f32], d_narrow: &[f32]) -> Vec<f32> {
+        let ([n, r], [_, input]) = (self.sizes(), self.w.dims());
+        let mut dx = project_back(dy, n, &self.w);
+        let a = Mat::new(self.a.values(), [r, input]);
+        matmul(MatMut::new(&mut dx, [n, input]), Into::Add, 1.0, Mat::new(d_narrow, [n, r]), a);
+        dx
+    }
+
+    /// `s (dy B)^T x`.
+    fn da(&self, x: &[f32], d_narrow: &[f32]) -> FlexTensor {
+        let ([n, r], [_, input]) = (self.sizes(), self.w.dims());
+        let mut da = vec![0.0; r * input];
+        let (d_narrow, x) = (Mat::new(d_narrow, [n, r]), Mat::new(x, [n, input]));
+        matmul(MatMut::new(&mut da, [r, input]), Into::Replace, 1.0, d_narrow.t(), x);
+        tensor(da, [r, input])
+    }
+
+    /// `dy^T (s x A^T)`.
+    fn db(&self, dy: &[f32]) -> FlexTensor {
+        let ([n, r], [out, _]) = (self.sizes(), self.w.dims());
+        let mut db = vec![0.0; out * r];
+        let (dy, narrow) = (Mat::new(dy, [n, out]), Mat::new(&self.narrow, [n, r]));
+        matmul(MatMut::new(&mut db, [out, r]), Into::Replace, 1.0, dy.t(), narrow);
+        tensor(db, [out, r])
+    }
+}
+
+/// `x W^T`, a tile of outputs at a time.
+fn project(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
+    let [out, input] = w.dims();
+    let mut y = vec![0.0; n * out];
+    w.tiles(|rows, tile| {
+        let tile = Mat::new(tile, [rows.len(), input]).t();
+        let y = MatMut::new(&mut y, [n, out]).columns(rows);
+        matmul(y, Into::Replace, 1.0, Mat::new(x, [n, input]), tile);
+    });
+    y
+}
+
+/// `dy W`, summed over tiles of outputs in their order.
+fn project_back(dy: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
+    let [out, input] = w.dims();
+    let mut dx = vec![0.0; n * input];
+    w.tiles(|rows, tile| {
+        let dy = Mat::new(dy, [n, out]).columns(rows.clone());
+        let tile = Mat::new(tile, [rows.len(), input]);
+        matmul(MatMut::new(&mut dx, [n, input]), Into::Add, 1.0, dy, tile);
+    });
+    dx
+}

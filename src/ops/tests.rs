@@ -1,0 +1,230 @@
+//! Every operation against the plain composition of burn's own: values and all gradients.
+
+use super::*;
+use crate::random::{Label, Rng};
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Reproducible normal values on the CPU.
+pub struct Values(crate::random::Stream);
+
+impl Values {
+    pub fn new(seed: u64) -> Self {
+        Values(Rng::new(seed).stream(&[Label::Purpose("test")]))
+    }
+
+    pub fn tensor<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
+        let values = self.0.normal_f32(shape.iter().product());
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+}
+
+/// L2 distance of the values relative to the expected norm, in f64. What should vanish (the gradient of a query that sees one
+/// key) is compared with 1.
+fn distance<const D: usize>(got: Tensor<D>, want: Tensor<D>) -> f64 {
+    assert_eq!(got.dims(), want.dims());
+    let (got, want) = (got.into_data(), want.into_data());
+    let pairs = || got.iter::<f32>().zip(want.iter::<f32>()).map(|(a, b)| (f64::from(a), f64::from(b)));
+    let error: f64 = pairs().map(|(a, b)| (a - b).powi(2)).sum();
+    let norm: f64 = pairs().map(|(_, b)| b.powi(2)).sum();
+    error.sqrt() / norm.sqrt().max(1.0)
+}
+
+/// Runs both forms on leaves of these values and compares outputs and gradients under a random upstream gradient.
+fn agree<const D: usize, const O: usize>(
+    inputs: &[Tensor<D>],
+    kernel: impl Fn(&[Tensor<D>]) -> Tensor<O>,
+    composed: impl Fn(&[Tensor<D>]) -> Tensor<O>,
+) {
+    const TOLERANCE: f64 = 1e-5;
+    let run = |f: &dyn Fn(&[Tensor<D>]) -> Tensor<O>| {
+        let leaves: Vec<_> = inputs.iter().map(|t| t.clone().autodiff().require_grad()).collect();
+        let output = f(&leaves);
+        let upstream = Values::new(99).tensor(output.dims());
+        let mut tape = (output.clone() * upstream).sum().backward();
+        let gradients: Vec<_> = leaves.iter().map(|leaf| leaf.grad_remove(&mut tape).unwrap()).collect();
+        (output.inner(), gradients)
+    };
+    let ((got, got_gradients), (want, want_gradients)) = (run(&kernel), run(&composed));
+    let untracked = kernel(inputs);
+    assert_eq!(untracked.into_data(), got.to_data(), "the same bytes with and without a graph");
+    let gap = distance(got, want);
+    assert!(gap < TOLERANCE, "output {gap}");
+    for (i, (got, want)) in got_gradients.into_iter().zip(want_gradients).enumerate() {
+        let gap = distance(got, want);
+        assert!(gap < TOLERANCE, "gradient {i}: {gap}");
+    }
+}
+
+#[test]
+fn rms_norm_agrees() {
+    for shape in [[1, 2], [1, 7], [3, 16], [5, 33], [130, 640]] {
+        let mut values = Values::new(1);
+        let gain = values.tensor([shape[1]]);
+        let inputs = [values.tensor(shape), values.tensor(shape)];
+        agree(
+            &inputs[..1],
+            |t| rms_norm(t[0].clone(), &gain, 1e-6, None),
+            |t| plain::rms_norm(t[0].clone(), &gain, 1e-6, None),
+        );
+        agree(
+            &inputs,
+            |t| rms_norm(t[0].clone(), &gain, 1e-6, Some(t[1].clone())),
+            |t| plain::rms_norm(t[0].clone(), &gain, 1e-6, Some(t[1].clone())),
+        );
+    }
+}
+
+#[test]
+fn a_view_is_read_as_it_looks() {
+    let mut values = Values::new(2);
+    let gain = values.tensor([8]);
+    let wide = values.tensor([6, 4, 8]);
+    let view = |t: &Tensor<3>| t.clone().narrow(0, 1, 4).swap_dims(0, 1);
+    agree(&[wide], |t| rms_norm(view(&t[0]), &gain, 1e-6, None), |t| plain::rms_norm(view(&t[0]), &gain, 1e-6, None));
+}
+
+#[test]
+fn rotated_rms_norm_agrees() {
+    for [n, h, e] in [[1, 1, 2], [3, 2, 6], [7, 4, 36], [40, 4, 256]] {
+        let mut values = Values::new(3);
+        let gain = values.tensor([e]);
+        let angles = values.tensor([n, 1, e / 2]);
+        let (cos, sin) = (angles.clone().cos(), angles.sin());
+        agree(
+            &[values.tensor([n, h, e])],
+            |t| rotated_rms_norm(t[0].clone(), &gain, 1e-6, &cos, &sin),
+            |t| plain::rotate(plain::rms_norm(t[0].clone(), &gain, 1e-6, None), &cos, &sin),
+        );
+    }
+}
+
+#[test]
+fn geglu_agrees() {
+    for shape in [[1, 1], [2, 19], [70, 512]] {
+        let mut values = Values::new(4);
+        let inputs = [values.tensor(shape).mul_scalar(3.0), values.tensor(shape)];
+        agree(&inputs, |t| geglu(t[0].clone(), t[1].clone()), |t| plain::geglu(t[0].clone(), t[1].clone()));
+    }
+}
+
+#[test]
+fn geglu_matches_its_definition_and_stays_finite_far_out() {
+    let points = [-1e30f32, -100.0, -12.0, -3.0, -0.5, 0.0, 0.5, 3.0, 12.0, 100.0, 1e30];
+    let device = Device::flex();
+    let gate = Tensor::<2>::from_data(TensorData::new(points.to_vec(), [1, points.len()]), &device);
+    let gate = gate.autodiff().require_grad();
+    let y = geglu(gate.clone(), Tensor::ones([1, points.len()], &device));
+    for (got, x) in y.clone().inner().into_data().iter::<f32>().zip(points) {
+        let x = f64::from(x);
+        let want = 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+        assert!((f64::from(got) - want).abs() <= 1e-6 * want.abs().max(1e-2), "gelu({x}): {got} {want}");
+    }
+    let tape = y.sum().backward();
+    let slope: Vec<f32> = gate.grad(&tape).unwrap().into_data().iter().collect();
+    assert_eq!((slope[0], slope[1], slope[9], slope[10]), (0.0, 0.0, 1.0, 1.0));
+    assert!(slope.iter().all(|g| g.is_finite()), "{slope:?}");
+}
+
+#[test]
+fn linear_and_lora_agree_for_every_dtype() {
+    use burn::tensor::FloatDType;
+    for [n, input, out, r] in [[1, 1, 1, 1], [5, 33, 17, 3], [70, 640, 300, 16]] {
+        for dtype in [FloatDType::F32, FloatDType::BF16, FloatDType::F16] {
+            let mut values = Values::new(5);
+            let weight: Tensor<2> = values.tensor([out, input]).cast(dtype);
+            let frozen = Frozen::on_cpu(&weight).unwrap();
+            let weight = weight.cast(FloatDType::F32);
+            let inputs = [values.tensor([n, input]), values.tensor([r, input]), values.tensor([out, r])];
+            let project = |x: &Tensor<2>| x.clone().matmul(weight.clone().transpose());
+            agree(&inputs[..1], |t| linear(t[0].clone(), &frozen), |t| project(&t[0]));
+            agree(
+                &inputs,
+                |t| lora_linear(t[0].clone(), &frozen, &t[1], &t[2], 0.7),
+                |t| plain::add_low_rank(project(&t[0]), &t[0], &t[1], &t[2], 0.7),
+            );
+            let gated = [values.tensor([n, input]), inputs[0].clone(), inputs[1].clone(), inputs[2].clone()];
+            agree(
+                &gated,
+                |t| geglu_lora_linear(t[0].clone(), t[1].clone(), &frozen, &t[2], &t[3], 0.7),
+                |t| {
+                    let act = plain::geglu(t[0].clone(), t[1].clone());
+                    plain::add_low_rank(project(&act), &act, &t[2], &t[3], 0.7)
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn attention_agrees() {
+    let group = |queries, keys| Group { queries, keys };
+    let whole = |rows: std::ops::Range<usize>| group(rows.clone(), rows);
+    let cases = [
+        (vec![whole(0..1)], usize::MAX, vec![]),
+        (vec![whole(0..7), whole(7..8), whole(8..40)], 5, vec![]),
+        (vec![whole(0..300)], 64, vec![]),
+        (vec![whole(0..30), whole(30..60)], 8, vec![4..13, 40..52]),
+    ];
+    for (groups, window, spans) in cases {
+        for (heads, kv_heads, head_dim) in [(1, 1, 8), (4, 1, 16), (4, 2, 6)] {
+            let n = groups.last().unwrap().queries.end;
+            let mask = AttentionMask::new(Visibility { groups: groups.clone(), window, spans: spans.clone() });
+            let shape = AttentionShape { heads, kv_heads, head_dim, scaling: 0.3, softcap: None };
+            let mut values = Values::new(6);
+            let inputs = [
+                values.tensor([n, heads, head_dim]),
+                values.tensor([n, kv_heads, head_dim]),
+                values.tensor([n, kv_heads, head_dim]),
+            ];
+            let tiles = plain::attention::tiles(
+                &Visibility { groups: groups.clone(), window, spans: spans.clone() },
+                &Device::flex(),
+            );
+            agree(
+                &inputs,
+                |t| attention(t[0].clone(), t[1].clone(), t[2].clone(), &shape, &mask),
+                |t| plain::attention::attention(t[0].clone(), t[1].clone(), t[2].clone(), &shape, &tiles),
+            );
+        }
+    }
+}
+
+/// Losses and gradient from the definition, in f64.
+fn cross_entropy_by_definition(x: &[f32], head: &[f32], d: usize, targets: &[u32]) -> (Vec<f64>, Vec<f64>) {
+    let mut losses = Vec::new();
+    let mut gradient = vec![0.0; x.len()];
+    for ((x, gradient), &target) in x.chunks(d).zip(gradient.chunks_mut(d)).zip(targets) {
+        let logits: Vec<f64> =
+            head.chunks(d).map(|e| x.iter().zip(e).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()).collect();
+        let max = logits.iter().copied().fold(f64::MIN, f64::max);
+        let sum: f64 = logits.iter().map(|l| (l - max).exp()).sum();
+        losses.push(sum.ln() + max - logits[target as usize]);
+        for (word, (l, e)) in logits.iter().zip(head.chunks(d)).enumerate() {
+            let p = (l - max).exp() / sum - f64::from(u8::from(word == target as usize));
+            gradient.iter_mut().zip(e).for_each(|(g, e)| *g += p * f64::from(*e));
+        }
+    }
+    (losses, gradient)
+}
+
+#[test]
+fn cross_entropy_agrees_with_its_definition() {
+    // Fewer words than a tile, several tiles, and more rows than a chunk; the largest logit in any of the tiles.
+    for (m, d, words) in [(1, 1, 2), (3, 7, 50), (9, 16, 2500), (1030, 4, 1100)] {
+        let mut values = Values::new(7);
+        let (x, head): (Tensor<2>, Tensor<2>) = (values.tensor([m, d]).mul_scalar(2.0), values.tensor([words, d]));
+        let targets: Vec<u32> = (0..m).map(|row| (row * 37 % words) as u32).collect();
+        let floats = |t: &Tensor<2>| t.to_data().iter::<f32>().collect::<Vec<_>>();
+        let (losses, gradient) = cross_entropy_by_definition(&floats(&x), &floats(&head), d, &targets);
+        let frozen = Frozen::on_cpu(&head).unwrap();
+        let got = linear_cross_entropy(&x, &frozen, &targets, Some(0.5)).unwrap();
+        for (got, want) in got.losses.iter().zip(&losses) {
+            assert!((got - want).abs() < 2e-6 * want.max(1.0), "{got} {want}");
+        }
+        let want = gradient.iter().map(|g| (g * 0.5) as f32).collect();
+        let want = Tensor::<2>::from_data(TensorData::new::<f32, _>(want, [m, d]), &Device::flex());
+        let gap = distance(got.gradient.unwrap(), want);
+        assert!(gap < 1e-5, "{gap}");
+        assert_eq!(linear_cross_entropy(&x, &frozen, &targets, None).unwrap().losses, got.losses);
+    }
+}
