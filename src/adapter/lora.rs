@@ -1,7 +1,7 @@
 //! Low-rank adapters beside frozen projections.
 
 use crate::model::gemma3::Site;
-use crate::nn::{SidePath, Weight};
+use crate::nn::{SidePath, Weight, add_low_rank, geglu};
 use burn::tensor::{Gradients, Tensor};
 
 /// The adapter of one projection.
@@ -38,33 +38,49 @@ impl LoraModule {
         [&mut self.a, &mut self.b].into_iter().chain(&mut self.magnitude)
     }
 
-    /// The projection's output with this adapter, given the frozen output `y`. `dropped` is `x` after dropout, where
-    /// there is any.
+    /// The projection's output with this adapter. `dropped` is `x` after dropout, where there is any.
     ///
     /// # Shapes
     /// - `x`: `[n, in]`
-    /// - `y`, output: `[n, out]`
-    pub fn apply(&self, x: &Tensor<2>, dropped: Option<Tensor<2>>, base: &Weight, y: Tensor<2>) -> Tensor<2> {
-        let low_rank = |x: &Tensor<2>, a: &Tensor<2>, b: &Tensor<2>| {
-            let narrow = x.clone().matmul(a.clone().transpose()); // [n, r]
-            narrow.mul_scalar(self.scaling).matmul(b.clone().transpose()) // [n, out]
+    /// - output: `[n, out]`
+    pub fn project(&self, x: Tensor<2>, dropped: Option<Tensor<2>>, base: &Weight) -> Tensor<2> {
+        let frozen = |x: &Tensor<2>| match &self.subtracted {
+            Some((a, b)) => add_low_rank(base.project(x.clone()), x, a, b, -self.scaling),
+            None => base.project(x.clone()),
         };
-        let y = match &self.subtracted {
-            Some((a, b)) => y - low_rank(x, a, b),
-            None => y,
-        };
-        let input = dropped.as_ref().unwrap_or(x);
-        let delta = low_rank(input, &self.a, &self.b);
-        let Some(magnitude) = &self.magnitude else { return y + delta };
-        let rescale = magnitude.clone() / self.row_norms(base); // [1, out]
-        match &dropped {
-            None => (y + delta) * rescale,
-            // As PEFT does: the frozen part is rescaled on the dropped input, and the full one added once.
-            Some(input) => {
-                let frozen = base.project(input.clone());
-                y + frozen * rescale.clone().sub_scalar(1.0) + delta * rescale
+        let adapted = |y: Tensor<2>, x: &Tensor<2>| add_low_rank(y, x, &self.a, &self.b, self.scaling);
+        let rescale = self.magnitude.as_ref().map(|magnitude| magnitude.clone() / self.row_norms(base)); // [1, out]
+        match (dropped, rescale) {
+            (None, rescale) => {
+                let y = match self.subtracted {
+                    None => base.project_adapted(x, &self.a, &self.b, self.scaling),
+                    Some(_) => adapted(frozen(&x), &x),
+                };
+                match rescale {
+                    Some(rescale) => y * rescale,
+                    None => y,
+                }
+            }
+            (Some(dropped), None) => adapted(frozen(&x), &dropped),
+            // As PEFT does: what is rescaled is computed from the dropped input, the frozen output from the whole one.
+            (Some(dropped), Some(rescale)) => {
+                let added = base.project(dropped.clone());
+                let delta = adapted(added.zeros_like(), &dropped);
+                frozen(&x) + added * rescale.clone().sub_scalar(1.0) + delta * rescale
             }
         }
+    }
+
+    /// As [`LoraModule::project`], of `gelu_tanh(gate) * up`.
+    ///
+    /// # Shapes
+    /// - `gate`, `up`: `[n, in]`
+    /// - output: `[n, out]`
+    pub fn project_gated(&self, gate: Tensor<2>, up: Tensor<2>, base: &Weight) -> Tensor<2> {
+        if self.magnitude.is_some() || self.subtracted.is_some() {
+            return self.project(geglu(gate, up), None, base);
+        }
+        base.project_gated(gate, up, &self.a, &self.b, self.scaling)
     }
 
     /// `|W + s B A|` per output feature, `[1, out]`, a constant for the gradient.
@@ -147,10 +163,17 @@ impl Adapter {
 }
 
 impl SidePath for Adapter {
-    fn apply(&self, site: usize, x: &Tensor<2>, base: &Weight, y: Tensor<2>) -> Tensor<2> {
+    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
         match self.at(site) {
-            Some(module) => module.apply(x, None, base, y),
-            None => y,
+            Some(module) => module.project(x, None, base),
+            None => base.project(x),
+        }
+    }
+
+    fn project_gated(&self, site: usize, gate: Tensor<2>, up: Tensor<2>, base: &Weight) -> Tensor<2> {
+        match self.at(site) {
+            Some(module) => module.project_gated(gate, up, base),
+            None => base.project(geglu(gate, up)),
         }
     }
 }
@@ -177,14 +200,21 @@ impl TrainedLayer<'_> {
 }
 
 impl SidePath for TrainedLayer<'_> {
-    fn apply(&self, site: usize, x: &Tensor<2>, base: &Weight, y: Tensor<2>) -> Tensor<2> {
-        let Some((_, module)) = self.modules.iter().find(|(_, m)| m.site.index == site) else { return y };
+    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
+        let Some((_, module)) = self.modules.iter().find(|(_, m)| m.site.index == site) else { return base.project(x) };
         let dropped = self.dropout.map(|dropout| {
             let [n, input] = x.dims();
             let factors = dropout.factors(site, n * input);
             let data = burn::tensor::TensorData::new(factors, [n, input]);
             x.clone() * Tensor::from_data(data, &x.device().inner())
         });
-        module.apply(x, dropped, base, y)
+        module.project(x, dropped, base)
+    }
+
+    fn project_gated(&self, site: usize, gate: Tensor<2>, up: Tensor<2>, base: &Weight) -> Tensor<2> {
+        match self.modules.iter().find(|(_, m)| m.site.index == site) {
+            Some((_, module)) if self.dropout.is_none() => module.project_gated(gate, up, base),
+            _ => self.project(site, geglu(gate, up), base),
+        }
     }
 }

@@ -62,11 +62,11 @@ mod tests {
     struct Count(Cell<usize>);
 
     impl SidePath for Count {
-        fn apply(&self, site: usize, x: &Tensor<2>, _: &Weight, y: Tensor<2>) -> Tensor<2> {
+        fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
             if site == 0 {
                 self.0.set(self.0.get() + x.dims()[0]);
             }
-            y
+            base.project(x)
         }
     }
 

@@ -3,7 +3,8 @@
 use crate::error::{Error, Kind, Result};
 use crate::jobs::device;
 use crate::nn::cross_entropy::linear_cross_entropy;
-use crate::nn::{RmsNorm, Weight, mlp::gelu_tanh};
+use crate::nn::geglu;
+use crate::nn::{RmsNorm, Weight};
 use crate::random::{Label, Rng};
 use crate::report::summary;
 use crate::train::memory;
@@ -70,7 +71,10 @@ fn self_check(device: &Device) -> f64 {
     let (inner, head) = (Weight::new(matrix(WIDTH, WIDTH)), Weight::new(matrix(WORDS, WIDTH)));
     let norm = RmsNorm::new(Tensor::ones([WIDTH], device), 1e-6);
     let targets: Vec<u32> = (0..ROWS as u32).map(|row| row * 5).collect();
-    let network = |x: Tensor<2>| gelu_tanh(inner.project(norm.forward(x)));
+    let network = |x: Tensor<2>| {
+        let y = inner.project(norm.forward(x));
+        geglu(y.clone(), y)
+    };
     let loss = |x: Tensor<2>| linear_cross_entropy(&network(x), &head, &targets, None).sum;
 
     let leaf = x.clone().autodiff().require_grad();

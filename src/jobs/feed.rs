@@ -75,10 +75,10 @@ pub fn evaluation_batches(dataset: &Dataset, plan: Plan) -> Result<impl Iterator
     Ok((0..epoch.len()).map(move |bin| Ok(micro_batch(dataset, &epoch, bin..bin + 1)?.0)))
 }
 
-/// Tokens in the largest micro-batch that a plan can give, and in its longest row.
-pub fn largest(dataset: &Dataset, plan: &Plan, batch_size: usize) -> (u64, u64) {
+/// Tokens in the largest micro-batch that a plan can give.
+pub fn largest(dataset: &Dataset, plan: &Plan, batch_size: usize) -> u64 {
     let longest = dataset.lengths().iter().copied().max().unwrap_or(0) as u64;
     let bin = if plan.packing { plan.max_length as u64 } else { longest };
     let all: u64 = dataset.lengths().iter().map(|&l| u64::from(l)).sum();
-    ((bin * batch_size as u64).min(all.max(longest)), longest)
+    (bin * batch_size as u64).min(all.max(longest))
 }

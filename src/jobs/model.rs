@@ -64,17 +64,26 @@ impl Base {
         Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, encoder })
     }
 
+    /// Gives back the memory of the tokenizer, hundreds of megabytes; from here on the model takes token ids only.
+    pub fn release_encoder(&mut self) {
+        self.encoder = Encoder::tokens_only().with_vocab_size(self.config.vocab_size);
+    }
+
+    /// Reads the tokenizer and chat template from the model's files once more.
+    ///
+    /// # Errors
+    /// When one of the files is wrong.
+    pub fn read_encoder(&self) -> Result<Encoder> {
+        SmallFiles::read(&self.files).map(|small| small.encoder)
+    }
+
     /// The tokenizer and chat template of the model that the user `named` at some place; no weights are downloaded.
     ///
     /// # Errors
     /// As [`Base::open`].
     pub fn encoder(name: &str, named: Place, progress: &dyn Progress) -> Result<Encoder> {
         let files = hub::find_small_files(name, &hub::Settings::from_env(), progress).map_err(|e| e.or_at(named))?;
-        let small = match &files {
-            ModelFiles::Folder { dir, .. } => SmallFiles::read_folder(dir)?,
-            ModelFiles::Gguf { path } => SmallFiles::read_gguf(&Source::open_gguf(path)?, path)?,
-        };
-        Ok(small.encoder)
+        SmallFiles::read(&files).map(|small| small.encoder)
     }
 
     /// The model in a line.
@@ -156,6 +165,13 @@ struct SmallFiles {
 }
 
 impl SmallFiles {
+    fn read(files: &ModelFiles) -> Result<Self> {
+        match files {
+            ModelFiles::Folder { dir, .. } => SmallFiles::read_folder(dir),
+            ModelFiles::Gguf { path } => SmallFiles::read_gguf(&Source::open_gguf(path)?, path),
+        }
+    }
+
     fn read_folder(dir: &Path) -> Result<Self> {
         let (config, ignored_keys) = TextConfig::from_folder(dir)?;
         let file = dir.join("tokenizer.json");

@@ -70,14 +70,6 @@ impl Overview {
 impl fmt::Display for Overview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let modules: Vec<String> = self.modules.iter().map(|k| format!("{} x {}", k.kind, k.matched)).collect();
-        let Estimate { base_bytes, training_bytes, activation_bytes, loss_bytes, workspace_bytes } = self.memory;
-        let parts = [
-            ("base", base_bytes),
-            ("adapter and optimiser", training_bytes),
-            ("activations", activation_bytes.max(loss_bytes)),
-            ("workspace", workspace_bytes),
-        ];
-        let parts: Vec<String> = parts.iter().map(|(name, size)| format!("{name} {}", text::bytes(*size))).collect();
         let count = text::count;
         writeln!(f, "Adapter: {}; {} trainable parameters", modules.join(", "), count(self.trainable_parameters))?;
         writeln!(
@@ -90,6 +82,22 @@ impl fmt::Display for Overview {
         let recomputing = if self.activation_checkpointing { ", recomputing activations" } else { "" };
         let steps = count(self.total_steps);
         writeln!(f, "Plan: {steps} steps on {} with {} threads{recomputing}", self.device, self.threads)?;
-        write!(f, "Memory: about {} ({})", text::bytes(self.memory_bytes), parts.join(", "))
+        write!(f, "Memory: about {} ({})", text::bytes(self.memory_bytes), describe(&self.memory))
     }
+}
+
+/// What an estimate is made of, in a line.
+pub fn describe(memory: &Estimate) -> String {
+    let &Estimate { base_bytes, adapter_bytes, optimizer_bytes, activation_bytes, loss_bytes, workspace_bytes } =
+        memory;
+    let parts = [
+        ("base", base_bytes),
+        ("adapter", adapter_bytes),
+        ("optimiser", optimizer_bytes),
+        ("activations", activation_bytes),
+        ("loss", loss_bytes),
+        ("workspace", workspace_bytes),
+    ];
+    let parts: Vec<String> = parts.iter().map(|(name, size)| format!("{name} {}", text::bytes(*size))).collect();
+    parts.join(", ")
 }

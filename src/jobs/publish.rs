@@ -46,7 +46,7 @@ pub fn adapter(
 pub fn tokenizer_files(base: &Base, into: &Path) -> Result<()> {
     match &base.files {
         ModelFiles::Folder { dir, .. } => companions::copy_tokenizer(dir, into).map(|_| ()),
-        ModelFiles::Gguf { .. } => base.encoder.save(into),
+        ModelFiles::Gguf { .. } => base.read_encoder()?.save(into),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::jobs::sft::Data;
 use crate::jobs::{Base, look};
 use crate::model::gemma3::Gemma3;
 use crate::nn::SidePath;
-use crate::text::{IGNORE_INDEX, Tokenized};
+use crate::text::{Encoder, IGNORE_INDEX, Tokenized};
 use crate::train::event::{RowEvent, Sample};
 use std::ops::ControlFlow;
 
@@ -34,19 +34,23 @@ pub fn rows(data: &Data, base: &Base) -> Result<Vec<RowEvent>> {
 }
 
 /// Prompts of evaluation rows, and what the rows answer.
-pub struct Prompts<'a> {
-    base: &'a Base,
+pub struct Prompts {
+    encoder: Encoder,
+    stop_ids: Vec<u32>,
     /// Prompt and answer of each row.
     rows: Vec<(Vec<u32>, Vec<u32>)>,
 }
 
-impl<'a> Prompts<'a> {
+impl Prompts {
     /// The prompts of the first `count` evaluation rows that have one: all before the last answer. A row that is learnt
-    /// from its beginning has none.
+    /// from its beginning has none. `None` if no prompt is wanted.
     ///
     /// # Errors
     /// When a row cannot be read.
-    pub fn of(eval: &Dataset, count: usize, base: &'a Base) -> Result<Self> {
+    pub fn of(eval: &Dataset, count: usize, base: &Base) -> Result<Option<Self>> {
+        if count == 0 {
+            return Ok(None);
+        }
         let mut rows = Vec::new();
         for row in 0..eval.len() {
             if rows.len() == count {
@@ -54,7 +58,7 @@ impl<'a> Prompts<'a> {
             }
             rows.extend(cut(eval.get(row)?));
         }
-        Ok(Prompts { base, rows })
+        Ok(Some(Prompts { encoder: base.encoder.clone(), stop_ids: base.stop_ids(), rows }))
     }
 
     /// Answers them with the most likely tokens.
@@ -62,7 +66,7 @@ impl<'a> Prompts<'a> {
         let settings = GenerationSettings {
             max_new_tokens: ANSWER_TOKENS,
             sampling: Sampling::GREEDY,
-            stop: self.base.stop_ids(),
+            stop: self.stop_ids.clone(),
             seed: 0,
             first_prompt: 0,
         };
@@ -72,9 +76,9 @@ impl<'a> Prompts<'a> {
         };
         let answers = self.rows.chunks(BATCH).flat_map(answer);
         let sample = |((prompt, reference), answer): (&(Vec<u32>, Vec<u32>), infer::Generated)| Sample {
-            prompt: self.base.encoder.decode(prompt),
-            completion: self.base.encoder.decode(&answer.tokens),
-            reference: self.base.encoder.decode(reference),
+            prompt: self.encoder.decode(prompt),
+            completion: self.encoder.decode(&answer.tokens),
+            reference: self.encoder.decode(reference),
         };
         self.rows.iter().zip(answers).map(sample).collect()
     }

@@ -72,7 +72,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
 
     let named = Place::Key("model.base".into());
     let may_adapt = |config: &TextConfig| AdapterPlan::new(&recipe.adapter, config).map(|_| ());
-    let base = Base::open(&recipe.model.base, named, screen, &may_adapt)?;
+    let mut base = Base::open(&recipe.model.base, named, screen, &may_adapt)?;
     screen.note(&base.describe());
     base.check(&holding(recipe))?;
     let adapter_plan = AdapterPlan::new(&recipe.adapter, &base.config)?;
@@ -87,6 +87,10 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
         return Ok(Outcome::Planned(Box::new(DryRun { plan: overview, preview })));
     }
     screen.note(&overview.to_string());
+    let sample_rows = samples::rows(&data, &base)?;
+    let prompts = data.eval.as_ref().map(|eval| Prompts::of(eval, recipe.evaluation.samples, &base));
+    let prompts = prompts.transpose()?.flatten();
+    base.release_encoder();
 
     let model = base.load(&holding(recipe), &compute.device, screen)?;
     let adapter = adapter_plan.create(&model, plan.step.rng);
@@ -108,16 +112,14 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
 
     let mut outputs = folder.begin(recipe, state.position.step, kept, run, screen)?;
     if state.position.step == 0 {
-        samples::rows(&data, &base)?.into_iter().try_for_each(|row| outputs.event(&Event::Row(row)))?;
+        sample_rows.into_iter().try_for_each(|row| outputs.event(&Event::Row(row)))?;
     }
-    let prompts = data.eval.as_ref().map(|eval| Prompts::of(eval, recipe.evaluation.samples, &base)).transpose()?;
-    let evaluate = prompts.as_ref().map(|prompts| {
-        |adapter: &Adapter| {
-            let (loss, tokens) = data.evaluate(&model, adapter)?;
-            Ok(run::Evaluation { loss, tokens, samples: prompts.answer(&model, adapter) })
-        }
-    });
-    let evaluate = evaluate.as_ref().map(|evaluate| evaluate as &run::Evaluate);
+    let evaluate = |adapter: &Adapter| {
+        let (loss, tokens) = data.evaluate(&model, adapter)?;
+        let samples = prompts.as_ref().map(|prompts| prompts.answer(&model, adapter)).unwrap_or_default();
+        Ok(run::Evaluation { loss, tokens, samples })
+    };
+    let evaluate = data.eval.as_ref().map(|_| &evaluate as &run::Evaluate);
     let ending = run::run(&model, &mut state, &plan, &mut data.feed(recipe), evaluate, &mut outputs, stop)?;
     if ending == Ending::Interrupted {
         return Ok(Outcome::Ended(ending));
@@ -210,8 +212,10 @@ impl Data {
 
     /// The frozen model's loss on the first training rows: other than expected, the model or the template is wrong.
     fn base_loss(&self, model: &Gemma3) -> Result<f64> {
-        const BINS: usize = 4;
-        Ok(mean_loss(model, &BaseOnly, evaluation_batches(&self.train, self.plan)?.take(BINS))?.0)
+        // Enough to tell a right model from a wrong one, little enough to wait for.
+        const TOKENS: usize = 256;
+        let first = evaluation_batches(&self.train, self.plan)?.take(1);
+        Ok(mean_loss(model, &BaseOnly, first.map(|batch| Ok(batch?.truncated(TOKENS))))?.0)
     }
 
     /// The mean loss over the evaluation data, and its supervised tokens.
@@ -289,13 +293,12 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
         recipe::Scheduler::Linear => schedule::Kind::Linear,
         recipe::Scheduler::Cosine => schedule::Kind::Cosine,
     };
-    let (tokens, longest) = largest(&data.train, &data.plan, keys.per_device_train_batch_size);
+    let tokens = largest(&data.train, &data.plan, keys.per_device_train_batch_size);
     let mut work = Workload {
         base_bytes: base.held_bytes(&holding(recipe)),
         trainable: adapter.trainable(),
         optimizer_slots: rule(keys).slots() as u64,
         tokens,
-        longest,
         activation_checkpointing: false,
     };
     work.activation_checkpointing = match keys.activation_checkpointing {

@@ -54,8 +54,8 @@ impl DecoderLayer {
 
     fn block(&self, x: Tensor<2>, side: &dyn SidePath, attend: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
         let h = attend(self.input_layernorm.forward(x.clone()));
-        let x = x + self.post_attention_layernorm.forward(h);
+        let x = self.post_attention_layernorm.forward_onto(x, h);
         let h = self.mlp.forward(self.pre_feedforward_layernorm.forward(x.clone()), side);
-        x + self.post_feedforward_layernorm.forward(h)
+        self.post_feedforward_layernorm.forward_onto(x, h)
     }
 }

@@ -1,7 +1,8 @@
 //! Grouped-query self-attention with normalised queries and keys.
 
 use crate::nn::{AttentionKind, AttentionPlan, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
-use burn::tensor::{Tensor, activation::softmax};
+use crate::ops::{self, AttentionShape};
+use burn::tensor::Tensor;
 
 /// The shape of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,18 +47,8 @@ impl Attention {
     /// - `x`: `[n, d]`
     /// - output: `[n, d]`
     pub fn forward(&self, x: Tensor<2>, rope: &RopeTable, plan: &AttentionPlan, side: &dyn SidePath) -> Tensor<2> {
-        let [n, _] = x.dims();
         let (q, k, v) = self.heads(x, rope, side);
-        let tiles = plan.tiles(self.config.kind);
-        let mut mixed = Vec::with_capacity(tiles.len());
-        for tile in tiles {
-            let take = |t: &Tensor<3>, rows: &std::ops::Range<usize>| {
-                if *rows == (0..n) { t.clone() } else { t.clone().narrow(0, rows.start, rows.len()) }
-            };
-            let (q, k, v) = (take(&q, &tile.queries), take(&k, &tile.keys), take(&v, &tile.keys));
-            mixed.push(self.mix(q, k, v, tile.mask.clone()));
-        }
-        let mixed = if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 0) };
+        let mixed = ops::attention(q, k, v, &self.shape(), plan.mask(self.config.kind));
         self.o_proj.forward(mixed, side)
     }
 
@@ -81,7 +72,7 @@ impl Attention {
         for (sequence, &len) in lengths.iter().enumerate().filter(|(_, len)| **len > 0) {
             let take = |t: &Tensor<3>| t.clone().narrow(0, start, len);
             let seen = cache.extend(sequence, take(&k), take(&v));
-            mixed.push(self.mix(take(&q), seen.keys, seen.values, seen.mask));
+            mixed.push(ops::attention(take(&q), seen.keys, seen.values, &self.shape(), &seen.mask));
             start += len;
         }
         let mixed = if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 0) };
@@ -95,32 +86,17 @@ impl Attention {
         let q = self.q_proj.forward(x.clone(), side).reshape([n, h, e]);
         let k = self.k_proj.forward(x.clone(), side).reshape([n, g, e]);
         let v = self.v_proj.forward(x, side).reshape([n, g, e]);
-        (rope.rotate(self.q_norm.forward(q)), rope.rotate(self.k_norm.forward(k)), v)
+        (self.q_norm.forward_rotated(q, rope), self.k_norm.forward_rotated(k, rope), v)
     }
 
-    /// `softmax(scaling * q k^T + mask) v`.
-    ///
-    /// The query heads that share a key head are folded into one product, so that keys are never repeated.
-    ///
-    /// # Shapes
-    /// - `q`: `[s, h, e]`
-    /// - `k`, `v`: `[t, g, e]`
-    /// - `mask`: `[1, s, t]`
-    /// - output: `[s, h e]`
-    fn mix(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<3>>) -> Tensor<2> {
-        let AttentionConfig { num_attention_heads: h, num_key_value_heads: g, scaling, .. } = self.config;
-        let [s, _, e] = q.dims();
-        let [t, _, _] = k.dims();
-        let fold = h / g;
-        let q = q.mul_scalar(scaling).reshape([s, g, fold, e]).permute([1, 2, 0, 3]).reshape([g, fold * s, e]);
-        let k = k.permute([1, 2, 0]); // [g, e, t]
-        let v = v.swap_dims(0, 1); // [g, t, e]
-        let mut scores = q.matmul(k).reshape([h, s, t]);
-        if let Some(mask) = mask {
-            scores = scores + mask;
+    fn shape(&self) -> AttentionShape {
+        let AttentionConfig { num_attention_heads, num_key_value_heads, head_dim, scaling, .. } = self.config;
+        AttentionShape {
+            heads: num_attention_heads,
+            kv_heads: num_key_value_heads,
+            head_dim,
+            scaling: scaling as f32,
+            softcap: None,
         }
-        let weights = softmax(scores, 2).reshape([g, fold * s, t]);
-        let mixed = weights.matmul(v).reshape([g, fold, s, e]);
-        mixed.permute([2, 0, 1, 3]).reshape([s, h * e])
     }
 }

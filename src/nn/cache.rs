@@ -1,7 +1,8 @@
 //! Keys and values of the tokens seen so far.
 
 use crate::nn::{AttentionConfig, AttentionKind};
-use burn::tensor::{Tensor, TensorData};
+use crate::ops::{AttentionMask, Group, Visibility};
+use burn::tensor::Tensor;
 
 /// What the new tokens of one sequence may look at.
 pub struct Seen {
@@ -9,8 +10,8 @@ pub struct Seen {
     pub keys: Tensor<3>,
     /// `[t, g, e]`.
     pub values: Tensor<3>,
-    /// `[1, new, t]`; `None` where every new token sees everything.
-    pub mask: Option<Tensor<3>>,
+    /// Which of them each new token sees.
+    pub mask: AttentionMask,
 }
 
 /// One layer's cache for several sequences. A sliding layer keeps only its window.
@@ -38,7 +39,8 @@ impl LayerCache {
             Some((old_k, old_v)) => (Tensor::cat(vec![old_k, k], 0), Tensor::cat(vec![old_v, v], 0)),
         };
         let [t, _, _] = keys.dims();
-        let mask = self.mask(new, t, &keys);
+        let group = Group { queries: 0..new, keys: 0..t };
+        let mask = AttentionMask::new(Visibility { groups: vec![group], window: self.reach, spans: Vec::new() });
         // A later token at distance `reach` no longer sees a key, so one key less than the window is kept.
         let kept = (self.reach - 1).min(t);
         let tail = |tensor: &Tensor<3>| {
@@ -52,21 +54,6 @@ impl LayerCache {
     pub fn retain(&mut self, keep: &[bool]) {
         let mut keep = keep.iter();
         self.sequences.retain(|_| keep.next().copied().unwrap_or(false));
-    }
-
-    /// Masks `new` queries, the last of `t` tokens, from later tokens and from those out of reach.
-    fn mask(&self, new: usize, t: usize, like: &Tensor<3>) -> Option<Tensor<3>> {
-        if new == 1 && t <= self.reach {
-            return None;
-        }
-        let old = t - new;
-        let mut values = vec![f32::NEG_INFINITY; new * t];
-        for query in 0..new {
-            let at = old + query;
-            let first = (at + 1).saturating_sub(self.reach);
-            values[query * t + first..=query * t + at].fill(0.0);
-        }
-        Some(Tensor::from_data(TensorData::new(values, [1, new, t]), &like.device()))
     }
 }
 

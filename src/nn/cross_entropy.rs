@@ -1,12 +1,15 @@
 //! Cross-entropy over the vocabulary, without ever holding the full logits.
 
 use crate::nn::Weight;
+use crate::ops::{self, RowLosses};
 use burn::tensor::Tensor;
 
-/// Logits held at once, in bytes. More rows per chunk make the products more efficient, fewer save memory.
-pub const LOSS_CHUNK_BYTES: usize = 128 << 20;
+pub use crate::ops::cross_entropy::{CHUNK_ROWS as LOSS_CHUNK_ROWS, TILE_WORDS as LOSS_TILE_WORDS};
 
-/// Vocabulary rows per tile: what is converted to f32 at once where the head is held in less.
+/// Logits held at once, in bytes, on devices without a kernel of ours.
+const LOSS_CHUNK_BYTES: usize = 128 << 20;
+
+/// Vocabulary rows per tile there: what is converted to f32 at once where the head is held in less.
 const TILE_WORDS: usize = 16_384;
 
 /// The summed loss of some rows, and its gradient.
@@ -18,15 +21,15 @@ pub struct Loss {
     pub gradient: Option<Tensor<2>>,
 }
 
-/// Rows of logits that are handled at once for a vocabulary of `words`.
-pub fn chunk_rows(words: usize) -> usize {
+/// Rows of logits that are handled at once there for a vocabulary of `words`.
+fn chunk_rows(words: usize) -> usize {
     (LOSS_CHUNK_BYTES / (4 * words.max(1))).clamp(1, 1024)
 }
 
 /// Linear layer and cross-entropy in one: `sum_i -log softmax(x_i E^T)[t_i]`.
 ///
-/// The gradient has a closed form, `(softmax(x E^T) - onehot(t)) E`, and is formed chunk by chunk in the same visit, so
-/// that at most [`LOSS_CHUNK_BYTES`] of logits exist at a time. With `scale` the gradient is wanted, multiplied by it.
+/// The gradient has a closed form, `(softmax(x E^T) - onehot(t)) E`, and is formed in the same visit, so that the logits never
+/// exist in full. With `scale` the gradient is wanted, multiplied by it.
 ///
 /// # Shapes
 /// - `hidden`: `[m, d]`, normalised
@@ -37,6 +40,9 @@ pub fn chunk_rows(words: usize) -> usize {
 /// f32, with the maximum of each row taken out first; the sum over rows in f64.
 pub fn linear_cross_entropy(hidden: &Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> Loss {
     let [words, _] = head.dims();
+    if let Some(rows) = fused(hidden, head, targets, scale) {
+        return Loss { sum: rows.losses.iter().sum(), gradient: rows.gradient };
+    }
     let mut sum = 0.0;
     let mut gradients = Vec::new();
     for (chunk, start) in targets.chunks(chunk_rows(words)).zip((0..).step_by(chunk_rows(words))) {
@@ -55,10 +61,18 @@ pub fn linear_cross_entropy(hidden: &Tensor<2>, head: &Weight, targets: &[u32], 
 /// - `hidden`: `[m, d]`, normalised
 /// - output: `m` values in nats
 pub fn token_nll(hidden: &Tensor<2>, head: &Weight, targets: &[u32]) -> Vec<f64> {
+    if let Some(rows) = fused(hidden, head, targets, None) {
+        return rows.losses;
+    }
     let rows = chunk_rows(head.dims()[0]);
     let starts = (0..).step_by(rows);
     let chunks = targets.chunks(rows).zip(starts);
     chunks.flat_map(|(t, start)| chunk_loss(hidden.clone().narrow(0, start, t.len()), head, t, None).0).collect()
+}
+
+/// The operation with its own kernel, where the device has one.
+fn fused(hidden: &Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> Option<RowLosses> {
+    ops::linear_cross_entropy(hidden, head.frozen()?, targets, scale)
 }
 
 fn chunk_loss(x: Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> (Vec<f64>, Option<Tensor<2>>) {

@@ -1,6 +1,7 @@
 //! A frozen linear layer with room for something beside it.
 
 use crate::nn::Weight;
+use crate::ops::geglu;
 use burn::tensor::Tensor;
 
 /// What runs beside the frozen linears of a model: nothing, or an adapter.
@@ -8,13 +9,21 @@ use burn::tensor::Tensor;
 /// The model passes every projection through it, so that adapters live outside the model's code and one set of frozen
 /// weights serves the base, an adapter, and an adapter in training at once.
 pub trait SidePath {
-    /// Returns what the projection at `site` outputs, given its frozen output `y = x W^T`.
+    /// Returns what the projection at `site` outputs: `x W^T`, with `W` the frozen `base`, and what runs beside it.
     ///
     /// # Shapes
     /// - `x`: `[n, in]`
-    /// - `y`: `[n, out]`
     /// - output: `[n, out]`
-    fn apply(&self, site: usize, x: &Tensor<2>, base: &Weight, y: Tensor<2>) -> Tensor<2>;
+    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2>;
+
+    /// As [`SidePath::project`], of `gelu_tanh(gate) * up`, for those who need not keep the product.
+    ///
+    /// # Shapes
+    /// - `gate`, `up`: `[n, in]`
+    /// - output: `[n, out]`
+    fn project_gated(&self, site: usize, gate: Tensor<2>, up: Tensor<2>, base: &Weight) -> Tensor<2> {
+        self.project(site, geglu(gate, up), base)
+    }
 }
 
 /// No adapter: the frozen model as it is.
@@ -22,8 +31,8 @@ pub trait SidePath {
 pub struct BaseOnly;
 
 impl SidePath for BaseOnly {
-    fn apply(&self, _: usize, _: &Tensor<2>, _: &Weight, y: Tensor<2>) -> Tensor<2> {
-        y
+    fn project(&self, _: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
+        base.project(x)
     }
 }
 
@@ -43,7 +52,15 @@ impl Linear {
     /// - `x`: `[n, in]`
     /// - output: `[n, out]`
     pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
-        let y = self.weight.project(x.clone());
-        side.apply(self.site, &x, &self.weight, y)
+        side.project(self.site, x, &self.weight)
+    }
+
+    /// Applies the layer to `gelu_tanh(gate) * up`.
+    ///
+    /// # Shapes
+    /// - `gate`, `up`: `[n, in]`
+    /// - output: `[n, out]`
+    pub fn forward_gated(&self, gate: Tensor<2>, up: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
+        side.project_gated(self.site, gate, up, &self.weight)
     }
 }

@@ -15,6 +15,8 @@ pub mod rope;
 pub mod segments;
 pub mod weight;
 
+pub use crate::ops::geglu;
+pub use crate::ops::plain::add_low_rank;
 pub use attention::{Attention, AttentionConfig};
 pub use cache::{KvCache, LayerCache};
 pub use linear::{BaseOnly, Linear, SidePath};

@@ -1,5 +1,7 @@
 //! Root-mean-square normalisation.
 
+use crate::nn::RopeTable;
+use crate::ops;
 use burn::tensor::Tensor;
 
 /// RMS norm over the last axis: `x / sqrt(mean(x^2) + eps) * gain`.
@@ -29,8 +31,22 @@ impl RmsNorm {
     /// - `x`: `[.., d]`
     /// - output: `[.., d]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let mean = x.clone().square().mean_dim(D - 1);
-        let scale = mean.add_scalar(self.eps).sqrt().recip(); // [.., 1]
-        x * scale * self.gain.clone().unsqueeze()
+        ops::rms_norm(x, &self.gain, self.eps, None)
+    }
+
+    /// Normalises the last axis and adds the result to `residual`.
+    ///
+    /// # Shapes
+    /// - `x`, `residual`, output: `[.., d]`
+    pub fn forward_onto<const D: usize>(&self, residual: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
+        ops::rms_norm(x, &self.gain, self.eps, Some(residual))
+    }
+
+    /// Normalises each head and rotates it.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[n, h, e]`
+    pub fn forward_rotated(&self, x: Tensor<3>, rope: &RopeTable) -> Tensor<3> {
+        ops::rotated_rms_norm(x, &self.gain, self.eps, &rope.cos, &rope.sin)
     }
 }

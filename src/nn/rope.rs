@@ -44,25 +44,10 @@ impl Rope {
 /// Cosines and sines `[n, 1, e/2]` for the tokens of one batch.
 #[derive(Debug, Clone)]
 pub struct RopeTable {
-    cos: Tensor<3>,
-    sin: Tensor<3>,
-}
-
-impl RopeTable {
-    /// Rotates each head: `(x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin)`, with `x1`, `x2` the halves of the head.
-    ///
-    /// # Shapes
-    /// - `x`: `[n, h, e]`
-    /// - output: `[n, h, e]`
-    pub fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
-        let [_, _, e] = x.dims();
-        let x1 = x.clone().narrow(2, 0, e / 2);
-        let x2 = x.narrow(2, e / 2, e / 2);
-        let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        let first = x1.clone() * cos.clone() - x2.clone() * sin.clone();
-        let second = x2 * cos + x1 * sin;
-        Tensor::cat(vec![first, second], 2)
-    }
+    /// Of each token's angles.
+    pub cos: Tensor<3>,
+    /// Of each token's angles.
+    pub sin: Tensor<3>,
 }
 
 #[cfg(test)]
@@ -82,7 +67,8 @@ mod tests {
     fn a_rotation_keeps_lengths_and_position_zero() {
         let device = Device::flex();
         let x = Tensor::<1>::from_floats([1.0, -2.0, 0.5, 3.0, 0.1, 0.2, -0.3, 0.4], &device).reshape([2, 1, 4]);
-        let y = Rope { theta: 1e4, factor: 1.0 }.table(&[0, 7], 4, &device).rotate(x.clone());
+        let y = Rope { theta: 1e4, factor: 1.0 }.table(&[0, 7], 4, &device);
+        let y = crate::ops::plain::rotate(x.clone(), &y.cos, &y.sin);
         let norms = |t: &Tensor<3>| t.clone().square().sum_dim(2).into_data().try_to_vec::<f32>().unwrap();
         for (a, b) in norms(&x).iter().zip(norms(&y)) {
             assert!((a - b).abs() < 1e-5);

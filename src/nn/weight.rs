@@ -1,5 +1,6 @@
 //! A frozen matrix in the form it is held in.
 
+use crate::ops::{self, Frozen, plain};
 use crate::quant::QuantizedMatrix;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::ops::Range;
@@ -8,6 +9,8 @@ use std::ops::Range;
 #[derive(Debug, Clone)]
 pub struct Weight {
     kind: WeightKind,
+    /// The same values as the CPU's kernels see them; `None` on other devices.
+    frozen: Option<Frozen>,
 }
 
 /// The forms a [`Weight`] is held in, for operations that unpack it tile by tile.
@@ -27,12 +30,19 @@ pub enum WeightKind {
 impl Weight {
     /// Wraps a tensor `[out, in]` of any float dtype.
     pub fn new(stored: Tensor<2>) -> Self {
-        Weight { kind: WeightKind::Dense(stored) }
+        let frozen = Frozen::on_cpu(&stored);
+        Weight { kind: WeightKind::Dense(stored), frozen }
     }
 
     /// Wraps a quantised matrix `[out, in]` whose rows are used on `device`.
     pub fn quantized(matrix: QuantizedMatrix, device: &Device) -> Self {
-        Weight { kind: WeightKind::Quantized { matrix, device: device.clone() } }
+        let frozen = ops::is_cpu(device).then(|| Frozen::quantized(matrix.clone()));
+        Weight { kind: WeightKind::Quantized { matrix, device: device.clone() }, frozen }
+    }
+
+    /// The matrix as the CPU's kernels see it; `None` on other devices.
+    pub fn frozen(&self) -> Option<&Frozen> {
+        self.frozen.as_ref()
     }
 
     /// The form it is held in.
@@ -112,7 +122,43 @@ impl Weight {
     /// - `x`: `[n, in]`
     /// - output: `[n, out]`
     pub fn project(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.to_f32().transpose())
+        match &self.frozen {
+            Some(frozen) => ops::linear(x, frozen),
+            None => x.matmul(self.to_f32().transpose()),
+        }
+    }
+
+    /// `x W^T + s (x A^T) B^T`.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, in]`
+    /// - `a`: `[r, in]`, `b`: `[out, r]`
+    /// - output: `[n, out]`
+    pub fn project_adapted(&self, x: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Tensor<2> {
+        match &self.frozen {
+            Some(frozen) => ops::lora_linear(x, frozen, a, b, scaling),
+            None => plain::add_low_rank(self.project(x.clone()), &x, a, b, scaling),
+        }
+    }
+
+    /// As [`Weight::project_adapted`], of `gelu_tanh(gate) * up`.
+    ///
+    /// # Shapes
+    /// - `gate`, `up`: `[n, in]`
+    /// - `a`: `[r, in]`, `b`: `[out, r]`
+    /// - output: `[n, out]`
+    pub fn project_gated(
+        &self,
+        gate: Tensor<2>,
+        up: Tensor<2>,
+        a: &Tensor<2>,
+        b: &Tensor<2>,
+        scaling: f64,
+    ) -> Tensor<2> {
+        match &self.frozen {
+            Some(frozen) => ops::geglu_lora_linear(gate, up, frozen, a, b, scaling),
+            None => self.project_adapted(ops::geglu(gate, up), a, b, scaling),
+        }
     }
 }
 

@@ -38,6 +38,17 @@ impl MicroBatch {
         MicroBatch { input_ids, segments, rows, targets }
     }
 
+    /// Its first `tokens` tokens.
+    pub fn truncated(mut self, tokens: usize) -> Self {
+        self.input_ids.truncate(tokens);
+        let ranges = self.segments.ranges();
+        let lengths = ranges.iter().map(|range| range.end.min(tokens).saturating_sub(range.start));
+        self.segments = Segments::from_lengths(lengths);
+        self.rows.retain(|&row| (row as usize) < tokens);
+        self.targets.truncate(self.rows.len());
+        self
+    }
+
     /// Tokens with a loss.
     pub fn supervised(&self) -> usize {
         self.targets.len()

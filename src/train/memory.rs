@@ -1,10 +1,13 @@
 //! How much memory a run will need, from the model's shape and the recipe alone.
 
 use crate::model::gemma3::TextConfig;
-use crate::nn::cross_entropy::chunk_rows;
+use crate::nn::cross_entropy::{LOSS_CHUNK_ROWS, LOSS_TILE_WORDS};
 use serde::Serialize;
 
 const F32_BYTES: u64 = 4;
+
+/// The program, its threads, the data set's index and what the allocator keeps for later; measured on the 270M.
+const PROGRAM_BYTES: u64 = 100 << 20;
 
 /// What decides how much memory a run needs.
 #[derive(Debug, Clone, Copy)]
@@ -17,8 +20,6 @@ pub struct Workload {
     pub optimizer_slots: u64,
     /// Tokens in the largest micro-batch.
     pub tokens: u64,
-    /// Tokens in its longest sequence.
-    pub longest: u64,
     /// Whether layers are recomputed on the way back.
     pub activation_checkpointing: bool,
 }
@@ -28,52 +29,59 @@ pub struct Workload {
 pub struct Estimate {
     /// Frozen weights as they are held.
     pub base_bytes: u64,
-    /// Adapter, its gradients, and the optimiser's state.
-    pub training_bytes: u64,
+    /// The adapter and its gradients.
+    pub adapter_bytes: u64,
+    /// The optimiser's state.
+    pub optimizer_bytes: u64,
     /// What the layers keep for the way back.
     pub activation_bytes: u64,
-    /// One chunk of logits and what is computed from it.
+    /// One tile of logits, and the gradient of the loss's rows.
     pub loss_bytes: u64,
-    /// The program, the tokenizer, and temporary tensors.
+    /// What is alive for a moment: a layer on the way back, or new values while the optimiser replaces old ones; and the
+    /// program itself.
     pub workspace_bytes: u64,
 }
 
 impl Estimate {
-    /// The peak: activations and the loss chunk are not alive at once in full, but what the layers keep is.
+    /// The peak.
     pub fn total_bytes(&self) -> u64 {
-        self.base_bytes + self.training_bytes + self.activation_bytes.max(self.loss_bytes) + self.workspace_bytes
+        let Estimate { base_bytes, adapter_bytes, optimizer_bytes, activation_bytes, loss_bytes, workspace_bytes } =
+            self;
+        base_bytes + adapter_bytes + optimizer_bytes + activation_bytes + loss_bytes + workspace_bytes
     }
 }
 
 /// Estimates the peak memory of training `config` with this workload on a CPU.
+///
+/// Counted from what each operation keeps (see `ops`); only the size of the program itself is measured.
 pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let as_u64 = |x: usize| x as u64;
-    let (d, f, v) = (as_u64(config.hidden_size), as_u64(config.intermediate_size), as_u64(config.vocab_size));
+    let (d, f, h) = (as_u64(config.hidden_size), as_u64(config.intermediate_size), as_u64(config.num_attention_heads));
     let (layers, e) = (as_u64(config.num_hidden_layers), as_u64(config.head_dim));
-    let (q, kv) = (as_u64(config.num_attention_heads) * e, as_u64(config.num_key_value_heads) * e);
-    let layer_weights = 2 * d * q + 2 * d * kv + 3 * d * f;
-    let embeddings = v * d * if config.tie_word_embeddings { 1 } else { 2 };
-    let base_bytes = work.base_bytes;
-    let training_bytes = work.trainable * F32_BYTES * (2 + work.optimizer_slots);
+    let (q, kv) = (h * e, as_u64(config.num_key_value_heads) * e);
+    let floats = |count: u64| count * F32_BYTES;
 
-    // Values that one layer's graph keeps per token: four norms and two residuals, the stages of queries, keys, values,
-    // and of the gated product; scores and their softmax per head and key of a tile.
-    let keys = work.longest.min(2 * 512);
-    let per_token = 16 * d + 9 * q + 9 * kv + 9 * f + 4 * as_u64(config.num_attention_heads) * keys;
-    // Weights held in less than f32 are converted, and a graph keeps the converted form.
-    let held_in_f32 = base_bytes >= (embeddings + layers * layer_weights) * F32_BYTES;
-    let converted = if held_in_f32 { 0 } else { layer_weights * F32_BYTES };
-    let layer_bytes = work.tokens * per_token * F32_BYTES + converted;
-    let inputs = layers * work.tokens * d * F32_BYTES;
+    // Per token and layer: the inputs of two norms and the outputs of two others (5 d, beside the layer's own input), queries
+    // before and after their norm and what attention made of them, keys before and after and values, the two halves of the
+    // gated product, and a number per head.
+    let kept = 5 * d + 3 * q + 3 * kv + 2 * f + h;
+    // On the way back through the feed-forward block: the product and three gradients of its width.
+    let transient = 4 * f + 2 * d;
     let kept_layers = if work.activation_checkpointing { 1 } else { layers };
-    // On the way back one layer's gradients are alive beside what it kept.
-    let activation_bytes = inputs + (kept_layers + 1) * layer_bytes;
+    let activation_bytes = floats(work.tokens * (layers * d + kept_layers * kept));
 
-    let rows = (chunk_rows(config.vocab_size) as u64).min(work.tokens);
-    let kept = if work.activation_checkpointing { 0 } else { layers * layer_bytes };
-    let loss_bytes = inputs + kept + 2 * rows * v * F32_BYTES + 4 * work.tokens * d * F32_BYTES;
-    const PROGRAM_BYTES: u64 = 220 << 20; // tokenizer of 262,144 words, data set index, allocator slack
-    Estimate { base_bytes, training_bytes, activation_bytes, loss_bytes, workspace_bytes: PROGRAM_BYTES }
+    let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
+    let loss_bytes = floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size)) + 2 * d));
+    let replaced = floats(work.trainable * (1 + work.optimizer_slots));
+    let workspace_bytes = floats(work.tokens * transient).max(replaced) + PROGRAM_BYTES;
+    Estimate {
+        base_bytes: work.base_bytes,
+        adapter_bytes: floats(2 * work.trainable),
+        optimizer_bytes: floats(work.optimizer_slots * work.trainable),
+        activation_bytes,
+        loss_bytes,
+        workspace_bytes,
+    }
 }
 
 /// Memory that the system can still give, in bytes, where it can be asked (Linux).

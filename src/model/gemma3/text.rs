@@ -93,7 +93,7 @@ impl Gemma3 {
     /// Prepares rotations and masks for whole sequences.
     pub fn batch(&self, segments: &Segments) -> Batch {
         let (local, global) = self.rope(&segments.positions());
-        Batch { local, global, plan: AttentionPlan::new(segments, self.config.sliding_window, &self.device) }
+        Batch { local, global, plan: AttentionPlan::new(segments, self.config.sliding_window) }
     }
 
     /// Embeds tokens: row of the table times `sqrt(d)`.
