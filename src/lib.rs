@@ -23,6 +23,7 @@ pub mod adapter;
 pub mod atomic;
 pub mod cli;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod export;
 pub mod hub;
