@@ -8,6 +8,7 @@
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
 //!          +---> hub                             everything -> error, atomic, progress, random
+//!          +---> device
 //! ```
 //!
 //! `jobs` wires the rooms together and alone knows most of them. `adapter` and `model` read `weights`; data knows no model,
