@@ -60,8 +60,9 @@ impl Kind {
             | Kind::Weights
             | Kind::Tokenizer
             | Kind::Adapter
+            | Kind::Device
             | Kind::Checkpoint => 2,
-            Kind::Hub | Kind::Device | Kind::Io | Kind::NoSpace | Kind::NonFinite | Kind::Run => 1,
+            Kind::Hub | Kind::Io | Kind::NoSpace | Kind::NonFinite | Kind::Run => 1,
             Kind::Interrupted => 3,
         }
     }

@@ -8,6 +8,7 @@
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
 //!          +---> hub                             everything -> error, atomic, progress, random
+//!          +---> device
 //! ```
 //!
 //! `jobs` wires the rooms together and alone knows most of them. `adapter` and `model` read `weights`; data knows no model,
@@ -23,6 +24,7 @@ pub mod adapter;
 pub mod atomic;
 pub mod cli;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod export;
 pub mod hub;

@@ -1,13 +1,13 @@
 //! `gemma-tune doctor`
 
-use crate::error::Result;
-use crate::jobs::doctor;
+use crate::error::{Error, Kind, Result};
+use crate::jobs::doctor::{self, Checked};
 use crate::report::text;
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The device to check
+    /// The device to check; auto checks all that there are
     #[arg(long, default_value = "auto")]
     device: String,
     /// As JSON
@@ -19,18 +19,37 @@ impl Args {
     /// Checks.
     pub fn run(self) -> Result<()> {
         let report = doctor::examine(&self.device)?;
+        let bad = report.devices.iter().find_map(|device| device.problem.clone());
         if self.json {
-            return super::print_json(&report);
+            super::print_json(&report)?;
+        } else {
+            show(report)?;
         }
-        let memory = report.available_bytes.map_or("unknown".into(), text::bytes);
-        let lines = [
-            ("version", report.versions.iter().map(|(name, v)| format!("{name} {v}")).collect::<Vec<_>>().join(", ")),
-            ("device", report.device),
-            ("threads", report.threads.to_string()),
-            ("free memory", memory),
-            ("compiled in", report.compiled_in.join(", ")),
-            ("self-check", format!("largest relative error of a gradient {:.1e}: good", report.gradient_error)),
-        ];
-        lines.iter().try_for_each(|(name, value)| super::print(&format!("{name:<14} {value}")))
+        match bad {
+            Some(problem) => Err(Error::new(Kind::Device, problem).hint("leave that device alone: use `--device cpu`")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn show(report: doctor::Report) -> Result<()> {
+    let memory = report.available_bytes.map_or("unknown".into(), text::bytes);
+    let lines = [
+        ("version", report.versions.iter().map(|(name, v)| format!("{name} {v}")).collect::<Vec<_>>().join(", ")),
+        ("device", report.device),
+        ("threads", report.threads.to_string()),
+        ("free memory", memory),
+        ("compiled in", report.compiled_in.join(", ")),
+        ("self-check", format!("largest relative error of a gradient {:.1e}: good", report.gradient_error)),
+    ];
+    let devices = report.devices.iter().map(|device| ("", format!("{}: {}", device.name, verdict(device))));
+    lines.into_iter().chain(devices).try_for_each(|(name, value)| super::print(&format!("{name:<14} {value}")))
+}
+
+fn verdict(device: &Checked) -> String {
+    let differences = device.differences.iter().map(|d| format!("{:.1e} with {} weights", d.largest(), d.weights));
+    match &device.problem {
+        Some(_) => "BAD".into(),
+        None => format!("differs from the CPU by {}: good", differences.collect::<Vec<_>>().join(", ")),
     }
 }

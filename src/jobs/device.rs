@@ -1,7 +1,10 @@
 //! Which device computes.
 
+use crate::device::{self, Backend, Found};
 use crate::error::{Error, Kind, Place, Result};
 use burn::tensor::Device;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A device and the name that a run records.
 #[derive(Debug, Clone)]
@@ -10,28 +13,130 @@ pub struct Compute {
     pub device: Device,
     /// `cpu`, `cuda:0`, ...
     pub name: String,
+    /// What the device calls itself, where it says so.
+    pub hardware: Option<String>,
     /// CPU threads.
     pub threads: usize,
 }
 
-/// Opens the device that the user named: `auto`, `cpu`, `cuda[:i]`, `wgpu[:i]`, `vulkan[:i]`.
+impl Compute {
+    /// Opens a device that is there.
+    ///
+    /// # Errors
+    /// [`Kind::Device`] when its driver fails.
+    pub fn new(found: &Found) -> Result<Self> {
+        let name = found.name();
+        let hardware = attempt(|| found.hardware()).map_err(|why| {
+            let error = Error::new(Kind::Device, format!("`{name}` cannot be opened: {why}"));
+            error.hint("check the driver, or use `--device cpu`")
+        })?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Compute { device: found.device.clone(), name, hardware, threads })
+    }
+
+    /// Its name and what it calls itself.
+    pub fn describe(&self) -> String {
+        match &self.hardware {
+            Some(hardware) => format!("{} ({hardware})", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// Whether it is the CPU itself.
+    pub fn is_cpu(&self) -> bool {
+        self.name == Backend::Cpu.name()
+    }
+}
+
+/// Opens the device that the user named: `auto`, `cpu`, `cuda[:i]`, `wgpu[:i]`, `vulkan[:i]`. `auto` is the best device that
+/// this build can use, but never a software adapter: the CPU itself is faster.
 ///
 /// # Errors
-/// [`Kind::Device`] for a device that this build does not have; [`Kind::Recipe`] for a name that is none.
+/// [`Kind::Device`] for a device that this build or this machine does not have; [`Kind::Recipe`] for a name that is none.
 pub fn open(name: &str) -> Result<Compute> {
-    let kind = name.split(':').next().unwrap_or(name);
     let place = || Place::Named(format!("--device {name}"));
-    match kind {
-        "auto" | "cpu" if !name.contains(':') => {
-            let threads = std::thread::available_parallelism().map_or(1, usize::from);
-            Ok(Compute { device: Device::flex(), name: "cpu".into(), threads })
+    let unknown = || {
+        let error = Error::new(Kind::Recipe, format!("`{name}` is not a device")).at(place());
+        error.hint("devices are auto, cpu, cuda[:i], wgpu[:i], vulkan[:i]")
+    };
+    if name == "auto" {
+        let best = device::all().into_iter().find(|found| found.backend == Backend::Cpu || !found.is_software());
+        return Compute::new(&best.ok_or_else(unknown)?);
+    }
+    let (kind, index) = match name.split_once(':') {
+        Some((kind, index)) if kind != Backend::Cpu.name() => (kind, index.parse().map_err(|_| unknown())?),
+        _ => (name, 0),
+    };
+    let backend = Backend::ALL.into_iter().find(|backend| backend.name() == kind).ok_or_else(unknown)?;
+    if !backend.is_compiled_in() {
+        let error = Error::new(Kind::Device, format!("this build has no `{kind}`")).at(place());
+        return Err(error.hint(format!("build with `--features {kind}`, or use `--device cpu`")));
+    }
+    let devices = backend.devices();
+    let missing = || {
+        let here: Vec<String> = device::all().iter().map(Found::name).collect();
+        let error = Error::new(Kind::Device, format!("this machine has no `{name}`")).at(place());
+        error.hint(format!("devices here: {}", here.join(", ")))
+    };
+    let device = devices.into_iter().nth(index).ok_or_else(missing)?;
+    Compute::new(&Found { backend, index, device }).map_err(|error| error.at(place()))
+}
+
+/// Runs what may panic inside a device's driver.
+///
+/// # Errors
+/// With what the panic said.
+pub fn attempt<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| said(panic.as_ref()))
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).into(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => "the driver gave up".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_named_found_or_explained() {
+        assert_eq!(open("cpu").unwrap().name, "cpu");
+        for name in ["gpu", "cpu:0", "cuda:x", "cuda:", ""] {
+            let error = open(name).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(&format!("`{name}` is not a device")), "{error}");
         }
-        "cuda" | "wgpu" | "vulkan" => Err(Error::new(Kind::Device, format!("this build has no `{kind}`"))
-            .at(place())
-            .hint("this version computes on the CPU: use `--device cpu`")),
-        _ => {
-            let error = Error::new(Kind::Recipe, format!("`{name}` is not a device")).at(place());
-            Err(error.hint("devices are auto, cpu, cuda[:i], wgpu[:i], vulkan[:i]"))
+        for backend in Backend::ALL.into_iter().filter(|backend| !backend.is_compiled_in()) {
+            let error = open(backend.name()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(&format!("build with `--features {}`", backend.name())), "{error}");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_not_there_is_explained() {
+        for backend in Backend::ALL.into_iter().filter(|b| b.is_compiled_in() && *b != Backend::Cpu) {
+            let error = open(&format!("{}:99", backend.name())).unwrap_err();
+            assert!(error.to_string().contains("devices here: "), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn auto_is_never_a_software_adapter() {
+        let compute = open("auto").unwrap();
+        let found = device::all().into_iter().find(|found| found.name() == compute.name).unwrap();
+        assert!(found.backend == Backend::Cpu || !found.is_software());
+    }
+
+    #[test]
+    fn a_panic_in_a_driver_is_an_error() {
+        assert_eq!(attempt(|| 3), Ok(3));
+        assert_eq!(attempt::<()>(|| panic!("no such library")), Err("no such library".into()));
+        assert_eq!(attempt::<()>(|| panic!("code {}", 7)), Err("code 7".into()));
     }
 }

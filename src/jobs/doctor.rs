@@ -1,7 +1,9 @@
 //! Whether this machine computes what it should.
 
+use crate::device::{self as devices, Backend};
 use crate::error::{Error, Kind, Result};
-use crate::jobs::device;
+use crate::jobs::device::{self, Compute};
+use crate::jobs::self_check::{self, Difference};
 use crate::nn::cross_entropy::linear_cross_entropy;
 use crate::nn::geglu;
 use crate::nn::{RmsNorm, Weight};
@@ -17,48 +19,75 @@ use std::collections::BTreeMap;
 pub struct Report {
     /// Program and library versions.
     pub versions: BTreeMap<String, String>,
-    /// The device that was checked.
+    /// The device that was asked for, or that `auto` chooses.
     pub device: String,
+    /// The devices that were checked: that one alone where it was named, else all.
+    pub devices: Vec<Checked>,
     /// CPU threads.
     pub threads: usize,
     /// Memory that can still be had.
     pub available_bytes: Option<u64>,
     /// Backends and features in this build.
     pub compiled_in: Vec<&'static str>,
-    /// Largest relative error of a gradient in the self-check.
+    /// Largest relative error of a gradient on the CPU, against differences of the loss.
     pub gradient_error: f64,
 }
 
-/// The largest error of the self-check that passes: far above f32 rounding, far below a wrong kernel.
+/// A device beside the CPU.
+#[derive(Debug, Clone, Serialize)]
+pub struct Checked {
+    /// As in `--device`, with what it calls itself.
+    pub name: String,
+    /// How far it is from the CPU, for each form of weights that it can hold.
+    pub differences: Vec<Difference>,
+    /// Why it must not be used; `None` where it is good.
+    pub problem: Option<String>,
+}
+
+impl Checked {
+    fn new(compute: Result<Compute>, name: String) -> Self {
+        let name = compute.as_ref().map_or(name, Compute::describe);
+        match compute.and_then(|compute| self_check::compare(&compute)) {
+            Ok(differences) => Checked { name, differences, problem: None },
+            Err(error) => Checked { name, differences: Vec::new(), problem: Some(error.what().into()) },
+        }
+    }
+}
+
+/// The largest error of a gradient that passes: far above f32 rounding, far below a wrong kernel.
 const TOLERANCE: f64 = 1e-2;
 
-/// Examines a device, and checks gradients on it against differences of the loss.
+/// Checks gradients on the CPU against differences of the loss, and the other devices against the CPU: the one that is named, or
+/// with `auto` all that there are.
 ///
 /// # Errors
-/// [`Kind::Device`] when the device is missing or computes something else.
+/// [`Kind::Device`] when the device that was named is missing, or the CPU computes wrong gradients.
 pub fn examine(name: &str) -> Result<Report> {
     let compute = device::open(name)?;
-    let gradient_error = self_check(&compute.device);
+    let gradient_error = gradient_error(&Device::flex());
     if gradient_error.is_nan() || gradient_error > TOLERANCE {
-        let what = format!("`{}` computes wrong gradients: relative error {gradient_error:.1e}", compute.name);
-        return Err(
-            Error::new(Kind::Device, what).hint("use `--device cpu`, and report this with your driver's version")
-        );
+        let what = format!("the CPU computes wrong gradients: relative error {gradient_error:.1e}");
+        return Err(Error::new(Kind::Device, what).hint("report this with your CPU's name"));
     }
+    let chosen = |found: &devices::Found| name == "auto" || found.name() == compute.name;
+    let found = devices::all().into_iter().filter(|found| found.backend != Backend::Cpu && chosen(found));
+    let devices = found.map(|found| Checked::new(Compute::new(&found), found.name())).collect();
+    let backends = Backend::ALL.into_iter().filter(|backend| backend.is_compiled_in()).map(Backend::name);
     let hub = cfg!(feature = "hub").then_some("hub");
     Ok(Report {
         versions: summary::versions(),
-        device: compute.name,
+        device: compute.describe(),
+        devices,
         threads: compute.threads,
         available_bytes: memory::available_bytes(),
-        compiled_in: ["cpu"].into_iter().chain(hub).collect(),
+        compiled_in: backends.chain(hub).collect(),
         gradient_error,
     })
 }
 
 /// The gradient of a small network (norm, linear, GELU, cross-entropy) along a direction, against the difference of two
 /// losses in that direction.
-fn self_check(device: &Device) -> f64 {
+fn gradient_error(device: &Device) -> f64 {
     const ROWS: usize = 5;
     const WIDTH: usize = 12;
     const WORDS: usize = 32;
@@ -98,6 +127,6 @@ mod tests {
 
     #[test]
     fn the_cpu_passes() {
-        assert!(self_check(&Device::flex()) < 1e-3);
+        assert!(gradient_error(&Device::flex()) < 1e-3);
     }
 }

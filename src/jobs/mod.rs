@@ -16,6 +16,7 @@ pub mod provenance;
 pub mod publish;
 pub mod samples;
 pub mod score;
+pub mod self_check;
 pub mod sft;
 pub mod tuned;
 

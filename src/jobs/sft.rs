@@ -10,7 +10,7 @@ use crate::jobs::feed::{Feed, evaluation_batches, largest};
 use crate::jobs::outputs::{self, Kept, RunFolder};
 use crate::jobs::overview::{DryRun, Overview};
 use crate::jobs::samples::{self, Prompts};
-use crate::jobs::{Base, look, provenance, publish};
+use crate::jobs::{Base, look, provenance, publish, self_check};
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
@@ -92,6 +92,10 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
     let prompts = prompts.transpose()?.flatten();
     base.release_encoder();
 
+    if !compute.is_cpu() {
+        self_check::compare(&compute)?;
+        screen.note(&format!("{} computes what the CPU computes.", compute.describe()));
+    }
     let model = base.load(&holding(recipe), &compute.device, screen)?;
     let adapter = adapter_plan.create(&model, plan.step.rng);
     let rule = rule(&recipe.training);

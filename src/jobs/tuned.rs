@@ -35,6 +35,9 @@ impl Tuned {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let compute = device::open(device)?;
+        if !compute.is_cpu() {
+            progress.note(&format!("Computing on {}", compute.describe()));
+        }
         let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| match adapter {
             Some(folder) => adapter::check(folder, config),
             None => Ok(()),

@@ -15,7 +15,10 @@ use burn::tensor::Tensor;
 /// - `w`: `[out, in]`
 /// - output: `[n, out]`
 pub fn linear(x: Tensor<2>, w: &Frozen) -> Tensor<2> {
-    let Some(x) = Cpu::new(&x) else { return x.matmul(w.to_tensor().transpose()) };
+    let Some(x) = Cpu::new(&x) else {
+        let w = w.to_tensor().to_device(&x.device().inner());
+        return x.matmul(w.transpose());
+    };
     let [out, input] = w.dims();
     let n = x.values().len() / input.max(1);
     let y = project(x.values(), n, w);

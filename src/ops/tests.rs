@@ -1,8 +1,11 @@
-//! Every operation against the plain composition of burn's own: values and all gradients.
+//! Every operation, on every device that this build has and this machine can use, against the plain composition of burn's own
+//! on the CPU: values and all gradients.
 
 use super::*;
+use crate::device;
+use crate::nn::{Weight, cross_entropy};
 use crate::random::{Label, Rng};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 /// Reproducible normal values on the CPU.
 pub struct Values(crate::random::Stream);
@@ -18,6 +21,11 @@ impl Values {
     }
 }
 
+/// A constant where `x` is.
+fn beside<const D: usize, const E: usize>(x: &Tensor<D>, constant: &Tensor<E>) -> Tensor<E> {
+    constant.clone().to_device(&x.device().inner())
+}
+
 /// L2 distance of the values relative to the expected norm, in f64. What should vanish (the gradient of a query that sees one
 /// key) is compared with 1.
 fn distance<const D: usize>(got: Tensor<D>, want: Tensor<D>) -> f64 {
@@ -29,29 +37,34 @@ fn distance<const D: usize>(got: Tensor<D>, want: Tensor<D>) -> f64 {
     error.sqrt() / norm.sqrt().max(1.0)
 }
 
-/// Runs both forms on leaves of these values and compares outputs and gradients under a random upstream gradient.
+/// Runs the operation on every device and the composed form on the CPU, on leaves of these values, and compares outputs and
+/// gradients under a random upstream gradient.
 fn agree<const D: usize, const O: usize>(
     inputs: &[Tensor<D>],
     kernel: impl Fn(&[Tensor<D>]) -> Tensor<O>,
     composed: impl Fn(&[Tensor<D>]) -> Tensor<O>,
 ) {
     const TOLERANCE: f64 = 1e-5;
-    let run = |f: &dyn Fn(&[Tensor<D>]) -> Tensor<O>| {
-        let leaves: Vec<_> = inputs.iter().map(|t| t.clone().autodiff().require_grad()).collect();
+    let run = |f: &dyn Fn(&[Tensor<D>]) -> Tensor<O>, device: &Device| {
+        let leaves: Vec<_> = inputs.iter().map(|t| t.clone().to_device(device).autodiff().require_grad()).collect();
         let output = f(&leaves);
-        let upstream = Values::new(99).tensor(output.dims());
+        let upstream = Values::new(99).tensor(output.dims()).to_device(device);
         let mut tape = (output.clone() * upstream).sum().backward();
         let gradients: Vec<_> = leaves.iter().map(|leaf| leaf.grad_remove(&mut tape).unwrap()).collect();
         (output.inner(), gradients)
     };
-    let ((got, got_gradients), (want, want_gradients)) = (run(&kernel), run(&composed));
-    let untracked = kernel(inputs);
-    assert_eq!(untracked.into_data(), got.to_data(), "the same bytes with and without a graph");
-    let gap = distance(got, want);
-    assert!(gap < TOLERANCE, "output {gap}");
-    for (i, (got, want)) in got_gradients.into_iter().zip(want_gradients).enumerate() {
-        let gap = distance(got, want);
-        assert!(gap < TOLERANCE, "gradient {i}: {gap}");
+    let (want, want_gradients) = run(&composed, &Device::flex());
+    for found in device::all() {
+        let name = found.name();
+        let (got, gradients) = run(&kernel, &found.device);
+        let moved: Vec<_> = inputs.iter().map(|t| t.clone().to_device(&found.device)).collect();
+        assert_eq!(kernel(&moved).into_data(), got.to_data(), "{name}: the same bytes with and without a graph");
+        let gap = distance(got, want.clone());
+        assert!(gap < TOLERANCE, "{name}: output {gap}");
+        for (i, (got, want)) in gradients.into_iter().zip(&want_gradients).enumerate() {
+            let gap = distance(got, want.clone());
+            assert!(gap < TOLERANCE, "{name}: gradient {i}: {gap}");
+        }
     }
 }
 
@@ -63,12 +76,12 @@ fn rms_norm_agrees() {
         let inputs = [values.tensor(shape), values.tensor(shape)];
         agree(
             &inputs[..1],
-            |t| rms_norm(t[0].clone(), &gain, 1e-6, None),
+            |t| rms_norm(t[0].clone(), &beside(&t[0], &gain), 1e-6, None),
             |t| plain::rms_norm(t[0].clone(), &gain, 1e-6, None),
         );
         agree(
             &inputs,
-            |t| rms_norm(t[0].clone(), &gain, 1e-6, Some(t[1].clone())),
+            |t| rms_norm(t[0].clone(), &beside(&t[0], &gain), 1e-6, Some(t[1].clone())),
             |t| plain::rms_norm(t[0].clone(), &gain, 1e-6, Some(t[1].clone())),
         );
     }
@@ -80,7 +93,11 @@ fn a_view_is_read_as_it_looks() {
     let gain = values.tensor([8]);
     let wide = values.tensor([6, 4, 8]);
     let view = |t: &Tensor<3>| t.clone().narrow(0, 1, 4).swap_dims(0, 1);
-    agree(&[wide], |t| rms_norm(view(&t[0]), &gain, 1e-6, None), |t| plain::rms_norm(view(&t[0]), &gain, 1e-6, None));
+    agree(
+        &[wide],
+        |t| rms_norm(view(&t[0]), &beside(&t[0], &gain), 1e-6, None),
+        |t| plain::rms_norm(view(&t[0]), &gain, 1e-6, None),
+    );
 }
 
 #[test]
@@ -92,7 +109,10 @@ fn rotated_rms_norm_agrees() {
         let (cos, sin) = (angles.clone().cos(), angles.sin());
         agree(
             &[values.tensor([n, h, e])],
-            |t| rotated_rms_norm(t[0].clone(), &gain, 1e-6, &cos, &sin),
+            |t| {
+                let [cos, sin] = [&cos, &sin].map(|table| beside(&t[0], table));
+                rotated_rms_norm(t[0].clone(), &beside(&t[0], &gain), 1e-6, &cos, &sin)
+            },
             |t| plain::rotate(plain::rms_norm(t[0].clone(), &gain, 1e-6, None), &cos, &sin),
         );
     }
@@ -125,27 +145,33 @@ fn geglu_matches_its_definition_and_stays_finite_far_out() {
     assert!(slope.iter().all(|g| g.is_finite()), "{slope:?}");
 }
 
+/// A matrix held on a device in its own dtype, or in f32 where the device has no such numbers.
+fn hold(matrix: &Tensor<2>, device: &Device) -> Weight {
+    let held =
+        if device.supports_dtype(matrix.dtype()) { matrix.clone() } else { matrix.clone().cast(FloatDType::F32) };
+    Weight::new(held.to_device(device))
+}
+
 #[test]
 fn linear_and_lora_agree_for_every_dtype() {
-    use burn::tensor::FloatDType;
     for [n, input, out, r] in [[1, 1, 1, 1], [5, 33, 17, 3], [70, 640, 300, 16]] {
         for dtype in [FloatDType::F32, FloatDType::BF16, FloatDType::F16] {
             let mut values = Values::new(5);
             let weight: Tensor<2> = values.tensor([out, input]).cast(dtype);
-            let frozen = Frozen::on_cpu(&weight).unwrap();
-            let weight = weight.cast(FloatDType::F32);
+            let held = |x: &Tensor<2>| hold(&weight, &x.device().inner());
+            let weight = weight.clone().cast(FloatDType::F32);
             let inputs = [values.tensor([n, input]), values.tensor([r, input]), values.tensor([out, r])];
             let project = |x: &Tensor<2>| x.clone().matmul(weight.clone().transpose());
-            agree(&inputs[..1], |t| linear(t[0].clone(), &frozen), |t| project(&t[0]));
+            agree(&inputs[..1], |t| held(&t[0]).project(t[0].clone()), |t| project(&t[0]));
             agree(
                 &inputs,
-                |t| lora_linear(t[0].clone(), &frozen, &t[1], &t[2], 0.7),
+                |t| held(&t[0]).project_adapted(t[0].clone(), &t[1], &t[2], 0.7),
                 |t| plain::add_low_rank(project(&t[0]), &t[0], &t[1], &t[2], 0.7),
             );
             let gated = [values.tensor([n, input]), inputs[0].clone(), inputs[1].clone(), inputs[2].clone()];
             agree(
                 &gated,
-                |t| geglu_lora_linear(t[0].clone(), t[1].clone(), &frozen, &t[2], &t[3], 0.7),
+                |t| held(&t[0]).project_gated(t[0].clone(), t[1].clone(), &t[2], &t[3], 0.7),
                 |t| {
                     let act = plain::geglu(t[0].clone(), t[1].clone());
                     plain::add_low_rank(project(&act), &act, &t[2], &t[3], 0.7)
@@ -223,8 +249,17 @@ fn cross_entropy_agrees_with_its_definition() {
         }
         let want = gradient.iter().map(|g| (g * 0.5) as f32).collect();
         let want = Tensor::<2>::from_data(TensorData::new::<f32, _>(want, [m, d]), &Device::flex());
-        let gap = distance(got.gradient.unwrap(), want);
+        let gap = distance(got.gradient.unwrap(), want.clone());
         assert!(gap < 1e-5, "{gap}");
         assert_eq!(linear_cross_entropy(&x, &frozen, &targets, None).unwrap().losses, got.losses);
+        for found in device::all() {
+            let (x, head) = (x.clone().to_device(&found.device), hold(&head, &found.device));
+            let nll = cross_entropy::token_nll(&x, &head, &targets);
+            let gap = nll.iter().zip(&losses).map(|(got, want)| (got - want).abs() / want.max(1.0)).fold(0.0, f64::max);
+            assert!(gap < 2e-6, "{}: losses {gap}", found.name());
+            let gradient = cross_entropy::linear_cross_entropy(&x, &head, &targets, Some(0.5)).gradient.unwrap();
+            let gap = distance(gradient, want.clone());
+            assert!(gap < 1e-5, "{}: gradient {gap}", found.name());
+        }
     }
 }

@@ -10,7 +10,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["jobs", "recipe", "report", "infer", "nn", "text", "train", "weights"]),
     (
         "jobs",
-        &["recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "weights"],
+        &[
+            "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "weights",
+            "device",
+        ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.
     ("recipe", &["data", "text"]),
@@ -31,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weights", &["quant"]),
     ("hub", &[]),
     ("quant", &[]),
+    ("device", &[]),
     // For tests.
     ("testkit", &["text", "weights"]),
     // What everyone may use.

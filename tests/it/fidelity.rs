@@ -1,7 +1,9 @@
-//! Logits, losses, activations and gradients against transformers + PEFT (goldens by `scripts/make_model_goldens.py`).
+//! Logits, losses, activations and gradients against transformers + PEFT (goldens by `scripts/make_model_goldens.py`), on
+//! every device that this build has and this machine can use.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use gemma_tune::adapter::{Adapter, LoraModule};
+use gemma_tune::device;
 use gemma_tune::model::gemma3::{Gemma3, TextConfig};
 use gemma_tune::nn::{BaseOnly, Segments, SidePath};
 use gemma_tune::progress::Silent;
@@ -21,13 +23,20 @@ struct Case {
 
 const CASES: [&str; 3] = ["lora", "rslora_scaled_rope", "dora"];
 
-fn case(name: &str) -> Case {
+/// Every case on every device, each with a name.
+fn cases() -> impl Iterator<Item = (String, Case)> {
+    let on = |name: &'static str| {
+        move |found: device::Found| (format!("{name} on {}", found.name()), case(name, &found.device))
+    };
+    CASES.into_iter().flat_map(move |name| device::all().into_iter().map(on(name)))
+}
+
+fn case(name: &str, device: &Device) -> Case {
     let dir = folder("model").join(name);
     let golden = Golden::read(&dir.join("golden.safetensors"));
     let (config, _) = TextConfig::from_folder(&dir.join("model")).unwrap();
     let source = Source::open_folder(&dir.join("model")).unwrap();
-    let device = Device::flex();
-    let model = Gemma3::load(config, &source, &Holding::default(), &device, &Silent).unwrap();
+    let model = Gemma3::load(config, &source, &Holding::default(), device, &Silent).unwrap();
     let tensors = Golden::read(&dir.join("adapter/adapter_model.safetensors"));
     let tensor = |key: &str| {
         let values: Vec<f32> = tensors.values(key).iter().map(|&x| x as f32).collect();
@@ -36,7 +45,7 @@ fn case(name: &str) -> Case {
             [rows, columns] => [*rows, *columns],
             other => panic!("{other:?}"),
         };
-        Tensor::<2>::from_data(TensorData::new(values, shape), &device)
+        Tensor::<2>::from_data(TensorData::new(values, shape), device)
     };
     let modules = model.sites().into_iter().map(|site| {
         let key = format!("base_model.model.model.layers.{}.{}", site.layer, site.projection.hf());
@@ -83,8 +92,7 @@ fn settings(activation_checkpointing: bool) -> StepSettings {
 
 #[test]
 fn activations_and_logits_equal_the_reference() {
-    for name in CASES {
-        let case = case(name);
+    for (name, case) in cases() {
         for (variant, side) in [("base", &BaseOnly as &dyn SidePath), ("lora", &case.adapter)] {
             let all = batch(&case.rows);
             let plan = case.model.batch(&all.segments);
@@ -104,8 +112,7 @@ fn activations_and_logits_equal_the_reference() {
 
 #[test]
 fn losses_equal_the_reference() {
-    for name in CASES {
-        let case = case(name);
+    for (name, case) in cases() {
         let all = batch(&case.rows);
         for (variant, side) in [("base", &BaseOnly as &dyn SidePath), ("lora", &case.adapter)] {
             let loss = backprop::loss(&case.model, side, &all) / all.supervised() as f64;
@@ -117,15 +124,14 @@ fn losses_equal_the_reference() {
 
 #[test]
 fn gradients_equal_the_reference() {
-    for name in CASES {
-        let case = case(name);
+    for (name, case) in cases() {
         let (loss, gradients) = step::gradients(&case.model, &case.adapter, &[batch(&case.rows)], 0, &settings(true));
         let expected = case.golden.values("lora.loss")[0];
         assert!((loss - expected).abs() <= 1e-5 * expected, "{name}: {loss} {expected}");
-        let kinds: &[&str] = match name {
-            "dora" => &["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"],
-            _ => &["lora_A.weight", "lora_B.weight"],
-        };
+        let mut kinds = vec!["lora_A.weight", "lora_B.weight"];
+        if name.starts_with("dora") {
+            kinds.push("lora_magnitude_vector");
+        }
         let keys = case.adapter.modules().iter().flat_map(|m| {
             let path = format!("grad.base_model.model.model.layers.{}.{}", m.site.layer, m.site.projection.hf());
             kinds.iter().map(move |kind| format!("{path}.{kind}"))
@@ -150,49 +156,55 @@ fn assert_close(got: Vec<Tensor<2>>, expected: Vec<Tensor<2>>) {
 
 #[test]
 fn checkpointing_changes_nothing() {
-    let case = case("lora");
-    let window = [batch(&case.rows)];
-    let (_, on) = step::gradients(&case.model, &case.adapter, &window, 0, &settings(true));
-    let (_, off) = step::gradients(&case.model, &case.adapter, &window, 0, &settings(false));
-    assert_close(on, off);
+    for found in device::all() {
+        let case = case("lora", &found.device);
+        let window = [batch(&case.rows)];
+        let (_, on) = step::gradients(&case.model, &case.adapter, &window, 0, &settings(true));
+        let (_, off) = step::gradients(&case.model, &case.adapter, &window, 0, &settings(false));
+        assert_close(on, off);
+    }
 }
 
 #[test]
 fn accumulated_packed_and_single_gradients_are_equal() {
-    let case = case("lora");
-    let packed = [batch(&case.rows)];
-    let accumulated: Vec<MicroBatch> = case.rows.iter().map(|row| batch(std::slice::from_ref(row))).collect();
-    let (loss_packed, packed) = step::gradients(&case.model, &case.adapter, &packed, 0, &settings(true));
-    let (loss_accumulated, split) = step::gradients(&case.model, &case.adapter, &accumulated, 0, &settings(true));
-    assert!((loss_packed - loss_accumulated).abs() <= 1e-6 * loss_packed);
-    assert_close(split, packed);
+    for found in device::all() {
+        let case = case("lora", &found.device);
+        let packed = [batch(&case.rows)];
+        let accumulated: Vec<MicroBatch> = case.rows.iter().map(|row| batch(std::slice::from_ref(row))).collect();
+        let (loss_packed, packed) = step::gradients(&case.model, &case.adapter, &packed, 0, &settings(true));
+        let (loss_accumulated, split) = step::gradients(&case.model, &case.adapter, &accumulated, 0, &settings(true));
+        assert!((loss_packed - loss_accumulated).abs() <= 1e-6 * loss_packed);
+        assert_close(split, packed);
+    }
 }
 
 #[test]
 fn cached_decoding_equals_the_whole_sequence() {
-    let case = case("lora");
-    let all = batch(&case.rows);
-    let whole = case.model.logits(case.model.hidden(&all.input_ids, &all.segments, &case.adapter));
-    let whole = whole.into_data().try_to_vec::<f32>().unwrap();
-    // Both rows at once: five tokens first, then one by one; the shorter row ends earlier.
-    let mut cache = case.model.cache(case.rows.len());
-    let width = case.model.config.vocab_size;
-    let mut got = vec![Vec::new(); case.rows.len()];
-    let mut at = 0;
-    while at < 24 {
-        let new = if at == 0 { 5 } else { 1 };
-        let takes: Vec<&[u32]> =
-            case.rows.iter().map(|(ids, _)| &ids[at.min(ids.len())..(at + new).min(ids.len())]).collect();
-        let lengths: Vec<usize> = takes.iter().map(|t| t.len()).collect();
-        let hidden = case.model.hidden_cached(&takes.concat(), &lengths, &mut cache, &case.adapter);
-        let logits = case.model.logits(hidden).into_data().try_to_vec::<f32>().unwrap();
-        let mut logits = logits.chunks(width);
-        for (row, &len) in lengths.iter().enumerate() {
-            (0..len).for_each(|_| got[row].extend_from_slice(logits.next().unwrap()));
+    for found in device::all() {
+        let case = case("lora", &found.device);
+        let all = batch(&case.rows);
+        let whole = case.model.logits(case.model.hidden(&all.input_ids, &all.segments, &case.adapter));
+        let whole = whole.into_data().try_to_vec::<f32>().unwrap();
+        // Both rows at once: five tokens first, then one by one; the shorter row ends earlier.
+        let mut cache = case.model.cache(case.rows.len());
+        let width = case.model.config.vocab_size;
+        let mut got = vec![Vec::new(); case.rows.len()];
+        let mut at = 0;
+        while at < 24 {
+            let new = if at == 0 { 5 } else { 1 };
+            let takes: Vec<&[u32]> =
+                case.rows.iter().map(|(ids, _)| &ids[at.min(ids.len())..(at + new).min(ids.len())]).collect();
+            let lengths: Vec<usize> = takes.iter().map(|t| t.len()).collect();
+            let hidden = case.model.hidden_cached(&takes.concat(), &lengths, &mut cache, &case.adapter);
+            let logits = case.model.logits(hidden).into_data().try_to_vec::<f32>().unwrap();
+            let mut logits = logits.chunks(width);
+            for (row, &len) in lengths.iter().enumerate() {
+                (0..len).for_each(|_| got[row].extend_from_slice(logits.next().unwrap()));
+            }
+            at += new;
         }
-        at += new;
+        let expected: Vec<f64> = whole.iter().map(|&x| f64::from(x)).collect();
+        let gap = max_relative(&got.concat(), &expected);
+        assert!(gap <= 1e-5, "{gap:e}");
     }
-    let expected: Vec<f64> = whole.iter().map(|&x| f64::from(x)).collect();
-    let gap = max_relative(&got.concat(), &expected);
-    assert!(gap <= 1e-5, "{gap:e}");
 }

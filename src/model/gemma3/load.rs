@@ -104,7 +104,7 @@ impl Loader<'_> {
     }
 }
 
-/// Moves a host tensor to the device in its own dtype.
+/// Moves a host tensor to the device in its own dtype, or as f32 where the device has no such numbers (WGSL has no bf16).
 pub fn to_device<const D: usize>(tensor: HostTensor, device: &Device) -> Tensor<D> {
     let shape = tensor.shape;
     let (data, dtype) = match tensor.data {
@@ -112,5 +112,6 @@ pub fn to_device<const D: usize>(tensor: HostTensor, device: &Device) -> Tensor<
         HostData::BF16(values) => (TensorData::new(values, shape), DType::BF16),
         HostData::F16(values) => (TensorData::new(values, shape), DType::F16),
     };
-    Tensor::from_data(data, (device, dtype))
+    let dtype = if device.supports_dtype(dtype) { dtype } else { DType::F32 };
+    Tensor::from_data(data.convert_dtype(dtype), (device, dtype))
 }

@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Writes a model with random weights in the shape of a published Gemma 3, for benches: nothing is downloaded, nothing is learnt.
+
+usage: make_random_model.py CONFIG.json FOLDER [--layers N] [--vocabulary N]
+CONFIG.json is one of configs/models/, or any config.json of a Gemma 3. Needs Python 3 alone.
+"""
+
+import argparse
+import array
+import json
+import random
+import struct
+import sys
+from pathlib import Path
+
+# A prime, so that no two rows of a matrix start at the same value of the repeated block.
+BLOCK = 65521
+CHUNK_BYTES = 1 << 24
+
+
+def bf16_block(deviation):
+    """Normal values as bf16 bits, rounded toward zero."""
+    source = random.Random(1)
+    bits = (struct.unpack("<I", struct.pack("<f", source.gauss(0, deviation)))[0] >> 16 for _ in range(BLOCK))
+    block = array.array("H", bits)
+    if sys.byteorder == "big":
+        block.byteswap()
+    return block.tobytes()
+
+
+def shapes(config):
+    """Every tensor's name and shape."""
+    d, f, e = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    h, g = config["num_attention_heads"], config["num_key_value_heads"]
+    yield "model.embed_tokens.weight", [config["vocab_size"], d]
+    for layer in range(config["num_hidden_layers"]):
+        at = f"model.layers.{layer}"
+        for name, shape in {
+            "self_attn.q_proj": [h * e, d],
+            "self_attn.k_proj": [g * e, d],
+            "self_attn.v_proj": [g * e, d],
+            "self_attn.o_proj": [d, h * e],
+            "self_attn.q_norm": [e],
+            "self_attn.k_norm": [e],
+            "mlp.gate_proj": [f, d],
+            "mlp.up_proj": [f, d],
+            "mlp.down_proj": [d, f],
+            "input_layernorm": [d],
+            "post_attention_layernorm": [d],
+            "pre_feedforward_layernorm": [d],
+            "post_feedforward_layernorm": [d],
+        }.items():
+            yield f"{at}.{name}.weight", shape
+    yield "model.norm.weight", [d]
+
+
+def text_config(path, arguments):
+    """The text part of a config.json, with what a multimodal release leaves to transformers' defaults."""
+    config = json.loads(Path(path).read_text())
+    config = config.get("text_config", config)
+    defaults = {
+        "architectures": ["Gemma3ForCausalLM"],
+        "model_type": "gemma3_text",
+        "vocab_size": 262208,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4,
+        "max_position_embeddings": 131072,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "tie_word_embeddings": True,
+    }
+    config = {**defaults, **config, "architectures": ["Gemma3ForCausalLM"]}
+    if arguments.vocabulary:
+        config["vocab_size"] = arguments.vocabulary
+    if arguments.layers:
+        config["num_hidden_layers"] = arguments.layers
+        if "layer_types" in config:
+            config["layer_types"] = config["layer_types"][: arguments.layers]
+    return config
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--vocabulary", type=int)
+    arguments = parser.parse_args()
+    config = text_config(arguments.config, arguments)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    (arguments.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    header, at, tensors = {}, 0, []
+    for name, shape in shapes(config):
+        size = 2
+        for dimension in shape:
+            size *= dimension
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
+        tensors.append((shape, size))
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    blocks = {}
+    with open(arguments.folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for shape, size in tensors:
+            # Matrices keep the size of what they multiply; norms are close to 1 + 0.
+            deviation = shape[-1] ** -0.5 if len(shape) == 2 else 0.1
+            if deviation not in blocks:
+                blocks[deviation] = bf16_block(deviation) * (CHUNK_BYTES // (2 * BLOCK))
+            block = memoryview(blocks[deviation])
+            while size:
+                size -= file.write(block[: min(size, len(block))])
+
+
+if __name__ == "__main__":
+    main()

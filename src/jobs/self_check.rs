@@ -1,0 +1,250 @@
+//! Whether a device computes what the CPU computes.
+
+use crate::adapter::{Adapter, LoraModule};
+use crate::error::{Error, Kind, Result};
+use crate::jobs::device::{Compute, attempt};
+use crate::model::DecoderLayer;
+use crate::model::gemma3::{Gemma3, TextConfig};
+use crate::nn::{Attention, AttentionConfig, AttentionKind, Linear, Mlp, RmsNorm, Rope, Segments, Weight};
+use crate::random::{Label, Rng, Stream};
+use crate::train::backprop::MicroBatch;
+use crate::train::step::{self, StepSettings};
+use crate::weights::names::Projection;
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use serde::Serialize;
+
+/// The largest relative difference from the CPU that passes, whatever the weights are held in: they are the same numbers on both
+/// sides and all arithmetic is in f32. Some GPUs multiply f32 as TF32, with eleven bits of each factor, which stays below this;
+/// a wrong kernel does not.
+pub const TOLERANCE: f64 = 5e-3;
+
+/// How far a device is from the CPU, each a distance relative to the CPU's norm (L2).
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Difference {
+    /// The form that the frozen weights were held in.
+    pub weights: &'static str,
+    /// Of the decoder's output.
+    pub output: f64,
+    /// Of the loss.
+    pub loss: f64,
+    /// Of the farthest of the adapter's gradients. That of the first layer comes through the input of the second.
+    pub gradient: f64,
+}
+
+impl Difference {
+    /// The largest of them; not a number where any is none.
+    pub fn largest(&self) -> f64 {
+        largest([self.output, self.loss, self.gradient])
+    }
+}
+
+/// Compares a small decoder (a sliding and a full layer, shared key heads, LoRA everywhere, packed sequences) on a device with the
+/// same on the CPU, for every form of weights that the device can hold.
+///
+/// # Errors
+/// [`Kind::Device`] when the device fails, or when it differs by more than [`TOLERANCE`].
+pub fn compare(compute: &Compute) -> Result<Vec<Difference>> {
+    let refuse = |what: String| {
+        let error = Error::new(Kind::Device, format!("`{}` {what}", compute.describe()));
+        error.hint("use `--device cpu`, and report this with your driver's version")
+    };
+    let held = [("f32", FloatDType::F32), ("bf16", FloatDType::BF16), ("f16", FloatDType::F16)];
+    let differences = attempt(|| {
+        let held = held.into_iter().filter(|(_, dtype)| compute.device.supports_dtype(*dtype));
+        held.map(|(name, dtype)| difference(name, dtype, &compute.device)).collect::<Vec<_>>()
+    });
+    let differences = differences.map_err(|why| refuse(format!("fails: {why}")))?;
+    for difference in &differences {
+        let largest = difference.largest();
+        if largest.is_nan() || largest > TOLERANCE {
+            let weights = difference.weights;
+            return Err(refuse(format!(
+                "disagrees with the CPU: relative difference {largest:.1e}, {weights} weights"
+            )));
+        }
+    }
+    Ok(differences)
+}
+
+fn difference(name: &'static str, dtype: FloatDType, device: &Device) -> Difference {
+    let (got, want) = (Answer::of(dtype, device), Answer::of(dtype, &Device::flex()));
+    let gradients = got.gradients.iter().zip(&want.gradients).map(|(got, want)| distance(got, want));
+    Difference {
+        weights: name,
+        output: distance(&got.output, &want.output),
+        loss: (got.loss - want.loss).abs() / want.loss.abs(),
+        gradient: largest(gradients),
+    }
+}
+
+/// The largest value; not a number where any is none.
+fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().fold(0.0, |a, b| if a.is_nan() || a > b { a } else { b })
+}
+
+/// `|got - want| / |want|`.
+fn distance(got: &[f32], want: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let pairs = got.iter().zip(want).map(|(a, b)| (f64::from(*a), f64::from(*b)));
+    let (error, norm) = pairs.fold((0.0, 0.0), |(e, n), (a, b)| (e + square(a - b), n + square(b)));
+    (error / norm).sqrt()
+}
+
+/// What a device answers.
+struct Answer {
+    output: Vec<f32>,
+    loss: f64,
+    gradients: Vec<Vec<f32>>,
+}
+
+impl Answer {
+    fn of(dtype: FloatDType, device: &Device) -> Self {
+        let mut maker = Maker { random: Rng::new(1).stream(&[Label::Purpose("self-check")]), dtype, device };
+        let model = maker.model(config());
+        let adapter = maker.adapter(&model);
+        let ids: Vec<u32> = (0..29).map(|i| i * 37 % model.config.vocab_size as u32).collect();
+        let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
+        let batch = MicroBatch::new(ids, &labels, Segments::from_lengths([19, 10]));
+        let output = model.hidden(&batch.input_ids, &batch.segments, &adapter);
+        let settings =
+            StepSettings { max_grad_norm: 0.0, activation_checkpointing: false, lora_dropout: 0.0, rng: Rng::new(1) };
+        let (loss, gradients) = step::gradients(&model, &adapter, &[batch], 0, &settings);
+        let floats = |tensor: Tensor<2>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
+        Answer { output: floats(output), loss, gradients: gradients.into_iter().map(floats).collect() }
+    }
+}
+
+/// Sizes that are no multiples of a tile.
+fn config() -> TextConfig {
+    TextConfig {
+        vocab_size: 203,
+        hidden_size: 44,
+        intermediate_size: 70,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 12,
+        rms_norm_eps: 1e-6,
+        query_pre_attn_scalar: 12.0,
+        sliding_window: 7,
+        layer_types: vec![AttentionKind::Sliding, AttentionKind::Full],
+        rope_local: Rope { theta: 1e4, factor: 1.0 },
+        rope_global: Rope { theta: 1e6, factor: 8.0 },
+        max_position_embeddings: 64,
+        tie_word_embeddings: true,
+        bos_token_id: None,
+        eos_token_ids: Vec::new(),
+        pad_token_id: None,
+        multimodal: false,
+    }
+}
+
+/// Makes the same values for every device.
+struct Maker<'a> {
+    random: Stream,
+    dtype: FloatDType,
+    device: &'a Device,
+}
+
+impl Maker<'_> {
+    /// Normal values of this size, held as `dtype`.
+    fn matrix(&mut self, rows: usize, columns: usize, size: f32, dtype: FloatDType) -> Tensor<2> {
+        let values: Vec<f32> = self.random.normal_f32(rows * columns).into_iter().map(|x| x * size).collect();
+        let data = TensorData::new(values, [rows, columns]).convert_dtype(dtype.into());
+        Tensor::from_data(data, (self.device, DType::from(dtype)))
+    }
+
+    fn linear(&mut self, layer: usize, projection: Projection, out: usize, input: usize) -> Linear {
+        let weight = self.matrix(out, input, (input as f32).powf(-0.5), self.dtype);
+        Linear { site: Gemma3::site_index(layer, projection), weight: Weight::new(weight) }
+    }
+
+    fn norm(&mut self, width: usize) -> RmsNorm {
+        let gain = self.matrix(1, width, 0.1, FloatDType::F32).add_scalar(1.0).reshape([width]);
+        RmsNorm::new(gain, 1e-6)
+    }
+
+    fn layer(&mut self, config: &TextConfig, layer: usize) -> DecoderLayer {
+        let &TextConfig { hidden_size: d, intermediate_size: f, head_dim: e, .. } = config;
+        let &TextConfig { num_attention_heads: h, num_key_value_heads: g, .. } = config;
+        let shape = AttentionConfig {
+            num_attention_heads: h,
+            num_key_value_heads: g,
+            head_dim: e,
+            scaling: config.attention_scale(),
+            kind: config.layer_types[layer],
+            sliding_window: config.sliding_window,
+        };
+        DecoderLayer {
+            input_layernorm: self.norm(d),
+            self_attn: Attention {
+                config: shape,
+                q_proj: self.linear(layer, Projection::Q, h * e, d),
+                k_proj: self.linear(layer, Projection::K, g * e, d),
+                v_proj: self.linear(layer, Projection::V, g * e, d),
+                o_proj: self.linear(layer, Projection::O, d, h * e),
+                q_norm: self.norm(e),
+                k_norm: self.norm(e),
+            },
+            post_attention_layernorm: self.norm(d),
+            pre_feedforward_layernorm: self.norm(d),
+            mlp: Mlp {
+                gate_proj: self.linear(layer, Projection::Gate, f, d),
+                up_proj: self.linear(layer, Projection::Up, f, d),
+                down_proj: self.linear(layer, Projection::Down, d, f),
+            },
+            post_feedforward_layernorm: self.norm(d),
+        }
+    }
+
+    fn model(&mut self, config: TextConfig) -> Gemma3 {
+        let embed_tokens = Weight::new(self.matrix(config.vocab_size, config.hidden_size, 0.2, self.dtype));
+        let layers = (0..config.num_hidden_layers).map(|layer| self.layer(&config, layer)).collect();
+        let norm = self.norm(config.hidden_size);
+        let lm_head = embed_tokens.clone();
+        Gemma3 { config, embed_tokens, layers, norm, lm_head, device: self.device.clone() }
+    }
+
+    fn adapter(&mut self, model: &Gemma3) -> Adapter {
+        const R: usize = 3;
+        let module = |site: crate::model::gemma3::Site| LoraModule {
+            site,
+            a: self.matrix(R, site.in_features, 0.2, FloatDType::F32),
+            b: self.matrix(site.out_features, R, 0.2, FloatDType::F32),
+            magnitude: None,
+            scaling: 0.7,
+            subtracted: None,
+        };
+        Adapter::new(model.sites().into_iter().map(module).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device;
+
+    #[test]
+    fn every_device_agrees_with_the_cpu() {
+        for found in device::all() {
+            let compute = Compute::new(&found).unwrap();
+            let differences = compare(&compute).unwrap();
+            assert!(!differences.is_empty());
+            println!("{}: {differences:?}", compute.describe());
+        }
+    }
+
+    #[test]
+    fn the_cpu_equals_itself() {
+        let difference = difference("bf16", FloatDType::BF16, &Device::flex());
+        assert_eq!(difference.largest(), 0.0);
+    }
+
+    #[test]
+    fn a_wrong_or_missing_number_is_seen() {
+        assert!(distance(&[1.0, 2.0], &[1.0, 2.1]) > TOLERANCE);
+        assert!(distance(&[1.0, f32::NAN], &[1.0, 2.0]).is_nan());
+        let none = Difference { weights: "f32", output: 0.0, loss: f64::NAN, gradient: 0.0 };
+        assert!(none.largest().is_nan());
+    }
+}
