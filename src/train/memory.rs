@@ -86,8 +86,18 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
 
 /// Memory that the system can still give, in bytes, where it can be asked (Linux).
 pub fn available_bytes() -> Option<u64> {
+    meminfo("MemAvailable:")
+}
+
+/// All memory of the machine, in bytes, where it can be asked (Linux).
+pub fn machine_bytes() -> Option<u64> {
+    meminfo("MemTotal:")
+}
+
+/// An entry of Linux's `/proc/meminfo`, in bytes.
+fn meminfo(entry: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(entry))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
