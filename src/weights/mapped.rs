@@ -67,6 +67,7 @@ impl Mapped {
             let bytes = self.map.get(tensor).unwrap_or_default();
             hasher.update(&bytes[..SAMPLED.min(bytes.len())]);
         }
+        self.release(0..self.map.len());
     }
 
     /// Lets the system drop the pages of `range` from this process; reading them again brings them back.
