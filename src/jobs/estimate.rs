@@ -26,8 +26,10 @@ pub struct Forecast {
     /// Values that are trained.
     pub trainable_parameters: u64,
     /// Sequences at once.
-    pub batch_size: usize,
-    /// Tokens in the largest micro-batch, if its rows are as long as they may be.
+    pub batch_size: u64,
+    /// The longest that a sequence may be.
+    pub max_length: u64,
+    /// Tokens in a micro-batch of that length.
     pub tokens: u64,
     /// Whether layers are recomputed on the way back.
     pub activation_checkpointing: bool,
@@ -91,7 +93,8 @@ fn forecast(recipe: &Recipe, progress: &dyn Progress) -> Result<Forecast> {
         model: recipe.model.base.clone(),
         sizes_from: outline.from,
         trainable_parameters: sizes.trainable,
-        batch_size: settings.batch_size,
+        batch_size: settings.batch_size as u64,
+        max_length: settings.max_length as u64,
         tokens: need.tokens,
         activation_checkpointing: need.activation_checkpointing,
         memory_bytes: need.memory.total_bytes(),
@@ -160,7 +163,7 @@ impl fmt::Display for Forecast {
         writeln!(f, "Model: {}: {from}", self.model)?;
         writeln!(f, "Adapter: {} trainable parameters", count(self.trainable_parameters))?;
         let how = if self.activation_checkpointing { "recomputing activations" } else { "keeping activations" };
-        writeln!(f, "Micro-batch: up to {} tokens in {} rows, {how}", count(self.tokens), self.batch_size)?;
+        writeln!(f, "Micro-batch: up to {} x {} tokens, {how}", count(self.batch_size), count(self.max_length))?;
         writeln!(f, "Memory: about {} ({})", bytes(self.memory_bytes), overview::describe(&self.memory))?;
         let (kept, recomputed) = (bytes(self.memory_bytes_keeping), bytes(self.memory_bytes_recomputing));
         write!(f, "Activations: {kept} with all of them kept, {recomputed} with layers recomputed")?;

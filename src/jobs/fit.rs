@@ -189,10 +189,7 @@ impl Sizes<'_> {
 
     /// The largest micro-batch that fits, or else one sequence.
     fn smaller_batch(&self, settings: &Settings) -> Option<Settings> {
-        let mut smaller = settings.smaller_batches().skip(1).peekable();
-        smaller.peek()?;
-        let mut last = None;
-        smaller.inspect(|batch| last = Some(*batch)).find(|batch| self.fits(batch)).or(last)
+        self.first_that_fits(settings.smaller_batches().skip(1))
     }
 
     /// The smallest form that these weights can be held in.
@@ -209,13 +206,17 @@ impl Sizes<'_> {
         (held != settings.holding).then_some(Settings { holding: held, ..*settings })
     }
 
-    /// Half the length, and half of that, until it fits.
+    /// Half the length, and half of that, until it fits or is hardly worth training on.
     fn shorter_rows(&self, settings: &Settings) -> Option<Settings> {
         let halves = std::iter::successors(Some(settings.max_length / 2), |length| Some(length / 2));
-        halves
-            .take_while(|&length| length >= SHORTEST_ADVISED)
-            .map(|max_length| Settings { max_length, ..*settings })
-            .find(|settings| self.fits(settings))
+        let lengths = halves.take_while(|&length| length >= SHORTEST_ADVISED);
+        self.first_that_fits(lengths.map(|max_length| Settings { max_length, ..*settings }))
+    }
+
+    /// The first that fits, or else the last.
+    fn first_that_fits(&self, candidates: impl Iterator<Item = Settings>) -> Option<Settings> {
+        let mut last = None;
+        candidates.inspect(|settings| last = Some(*settings)).find(|settings| self.fits(settings)).or(last)
     }
 }
 

@@ -146,7 +146,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
 
     let mut summary = Summary::new(&outputs.totals());
     summary.base_loss = Some(base_loss);
-    summary.estimated_bytes = Some(estimate.total_bytes());
+    summary.set_estimate(estimate.total_bytes());
     summary.trainable_parameters = state.adapter.trainable();
     summary.total_parameters = model.parameters() + state.adapter.trainable();
     summary.seed = recipe.training.seed;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::gemma3;
+use crate::progress::Silent;
 
 const GB: u64 = 1_000_000_000;
 
@@ -55,7 +56,7 @@ fn suggestions_are_what_the_estimate_says_of_them() {
             "training.per_device_train_batch_size=1 training.gradient_accumulation_steps=12",
             "model.quantization=nf4_double",
             "model.embedding_quantization=int8",
-            "data.max_length=256"
+            "data.max_length=128"
         ]
     );
     let changed = [
@@ -63,7 +64,7 @@ fn suggestions_are_what_the_estimate_says_of_them() {
         Settings { batch_size: 1, accumulation: 12, ..asked() },
         Settings { holding: Holding { projections: Compression::Nf4Double, ..Holding::default() }, ..asked() },
         Settings { holding: Holding { embedding_int8: true, ..Holding::default() }, ..asked() },
-        Settings { max_length: 256, ..asked() },
+        Settings { max_length: 128, ..asked() },
     ];
     for (suggestion, settings) in suggestions.iter().zip(changed) {
         let need = with_sizes(4 * GB, |sizes| sizes.need(&settings).memory.total_bytes());
@@ -82,4 +83,58 @@ fn where_no_setting_is_enough_they_are_combined() {
     let suggestions = with_sizes(GB / 4, |sizes| sizes.suggestions(&asked()));
     assert!(suggestions.iter().all(|s| !s.fits));
     assert!(advice(&suggestions).starts_with("not enough, but as low as it goes"), "{}", advice(&suggestions));
+}
+
+/// A recipe of four sequences at once, three times a step.
+fn recipe(fit: &str) -> Recipe {
+    let text = format!(
+        "model: {{base: google/gemma-3-1b-it}}\ndata: {{train: rows.jsonl, max_length: 1024}}\noutput: {{dir: out}}\n\
+         training: {{per_device_train_batch_size: 4, gradient_accumulation_steps: 3, activation_checkpointing: false, fit: {fit}}}\n"
+    );
+    recipe::parse(std::path::Path::new("r.yaml"), text.into_bytes(), &[]).unwrap()
+}
+
+/// The batch size, the accumulation and the recomputation that a recipe is settled to.
+fn settled(fit: &str, available_bytes: u64, keep: bool) -> (usize, usize, AutoBool) {
+    let recipe = with_sizes(available_bytes, |sizes| settle(&recipe(fit), sizes, keep, true, &Silent)).unwrap();
+    let keys = &recipe.training;
+    (keys.per_device_train_batch_size, keys.gradient_accumulation_steps, keys.activation_checkpointing)
+}
+
+#[test]
+fn only_auto_changes_a_recipe_and_only_at_the_start() {
+    assert_eq!(settled("auto", 1 << 50, false), (4, 3, AutoBool::False));
+    assert_eq!(settled("auto", 7 * GB, false), (1, 12, AutoBool::False));
+    assert_eq!(settled("auto", 3 * GB, false), (1, 12, AutoBool::True));
+    assert_eq!(settled("auto", GB, false), (4, 3, AutoBool::False), "nothing helps");
+    assert_eq!(settled("auto", 7 * GB, true), (4, 3, AutoBool::False));
+    assert_eq!(settled("off", 7 * GB, false), (4, 3, AutoBool::False));
+}
+
+#[test]
+fn a_resumed_run_keeps_what_was_chosen_when_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(dir.path(), true, true).unwrap();
+    assert!(begun(&recipe("auto"), &folder).unwrap().is_none(), "nothing has begun");
+    let chosen = with_sizes(7 * GB, |sizes| settle(&recipe("auto"), sizes, false, true, &Silent)).unwrap();
+    std::fs::write(dir.path().join("recipe.yaml"), chosen.to_yaml()).unwrap();
+    let resumed = begun(&recipe("auto"), &folder).unwrap().unwrap();
+    assert_eq!(Settings::of(&resumed), Settings::of(&chosen));
+    assert!(begun(&recipe("off"), &folder).unwrap().is_none());
+    let mut other = recipe("auto");
+    other.training.gradient_accumulation_steps = 4;
+    assert!(begun(&other, &folder).unwrap().is_none(), "another number of sequences in a step");
+}
+
+#[test]
+fn what_the_whole_machine_cannot_hold_is_not_begun() {
+    let Some(machine) = memory::machine_bytes() else { return };
+    let mut huge = recipe("off");
+    huge.data.max_length = 1 << 20;
+    huge.training.per_device_train_batch_size = 1 << 12;
+    let settled = |dry_run| with_sizes(machine, |sizes| settle(&huge, sizes, false, dry_run, &Silent));
+    let error = settled(false).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.what().contains("and this machine has"), "{}", error.what());
+    settled(true).unwrap();
 }
