@@ -4,6 +4,7 @@ mod args;
 mod chat;
 mod data;
 mod doctor;
+mod estimate;
 mod evaluate;
 mod generate;
 mod inspect;
@@ -34,6 +35,8 @@ enum Verb {
     Train(train::Args),
     /// Check, show or describe recipes
     Recipe(recipe::Args),
+    /// The memory that a recipe's run takes, and what would make it fit
+    Estimate(estimate::Args),
     /// Look at a recipe's data as the model will see it
     Data(data::Args),
     /// Answer prompts in batches
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Train(args) => return exit(args.run()),
         Verb::Recipe(args) => args.run(),
+        Verb::Estimate(args) => args.run(),
         Verb::Data(args) => args.run(),
         Verb::Generate(args) => args.run(),
         Verb::Chat(args) => args.run(),

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::nn::Segments;
 use crate::train::backprop::MicroBatch;
 use crate::train::run::{Window, Windows};
+use std::cmp::Reverse;
 use std::ops::Range;
 
 /// The windows of a training set.
@@ -21,6 +22,18 @@ impl<'a> Feed<'a> {
     /// Windows of `accumulation` micro-batches of `batch_size` bins.
     pub fn new(dataset: &'a Dataset, plan: Plan, batch_size: usize, accumulation: usize) -> Self {
         Feed { dataset, plan, batch_size: batch_size.max(1), accumulation: accumulation.max(1), epoch: None }
+    }
+
+    /// The longest rows together: no micro-batch without packing has more tokens.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn longest(&self) -> Result<MicroBatch> {
+        let mut rows: Vec<u32> = (0..self.dataset.len() as u32).collect();
+        rows.sort_by_key(|&row| Reverse(self.dataset.lengths()[row as usize]));
+        rows.truncate(self.batch_size);
+        let bins: Vec<&[u32]> = rows.chunks(1).collect();
+        Ok(collated(self.dataset, &bins)?.0)
     }
 
     fn epoch(&mut self, number: u64) -> Result<&Epoch> {
@@ -61,7 +74,12 @@ impl Windows for Feed<'_> {
 /// The micro-batch of some bins, and the rows in it.
 fn micro_batch(dataset: &Dataset, epoch: &Epoch, bins: Range<usize>) -> Result<(MicroBatch, Vec<u32>)> {
     let bins: Vec<&[u32]> = bins.map(|bin| epoch.bin(bin)).collect();
-    let batch = data::collate(dataset, &bins)?;
+    collated(dataset, &bins)
+}
+
+/// Bins put together as a micro-batch, and the rows in it.
+fn collated(dataset: &Dataset, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)> {
+    let batch = data::collate(dataset, bins)?;
     let segments = Segments::from_lengths(batch.segments.iter().map(Range::len));
     Ok((MicroBatch::new(batch.input_ids, &batch.labels, segments), batch.rows))
 }
@@ -75,10 +93,11 @@ pub fn evaluation_batches(dataset: &Dataset, plan: Plan) -> Result<impl Iterator
     Ok((0..epoch.len()).map(move |bin| Ok(micro_batch(dataset, &epoch, bin..bin + 1)?.0)))
 }
 
-/// Tokens in the largest micro-batch that a plan can give.
-pub fn largest(dataset: &Dataset, plan: &Plan, batch_size: usize) -> u64 {
+/// Tokens in the largest micro-batch that a plan can give, if rows were cut at `max_length`.
+pub fn largest(dataset: &Dataset, plan: &Plan, batch_size: usize, max_length: usize) -> u64 {
     let longest = dataset.lengths().iter().copied().max().unwrap_or(0) as u64;
-    let bin = if plan.packing { plan.max_length as u64 } else { longest };
+    let longest = longest.min(max_length as u64);
+    let bin = if plan.packing { max_length as u64 } else { longest };
     let all: u64 = dataset.lengths().iter().map(|&l| u64::from(l)).sum();
     (bin * batch_size as u64).min(all.max(longest))
 }

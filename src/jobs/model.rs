@@ -117,7 +117,7 @@ impl Base {
     /// # Errors
     /// As [`Source::check`], at the recipe's `model.quantization`.
     pub fn check(&self, holding: &Holding) -> Result<()> {
-        self.source.check(holding).map_err(|error| error.or_at(Place::Key("model.quantization".into())))
+        self.frozen().check(holding)
     }
 
     /// Loads the weights.
@@ -128,15 +128,9 @@ impl Base {
         Gemma3::load(self.config.clone(), &self.source, holding, device, progress)
     }
 
-    /// Bytes of all frozen matrices when they are held so, from the headers alone.
-    pub fn held_bytes(&self, holding: &Holding) -> u64 {
-        let vocabulary = [self.config.vocab_size, self.config.hidden_size];
-        let head = (!self.config.tie_word_embeddings).then_some((TensorId::LmHead, vocabulary));
-        let projections = sites(&self.config)
-            .into_iter()
-            .map(|site| (TensorId::Projection(site.layer, site.projection), [site.out_features, site.in_features]));
-        let matrices = [(TensorId::EmbedTokens, vocabulary)].into_iter().chain(head).chain(projections);
-        matrices.map(|(id, dims)| self.source.matrix_bytes(&id, dims, holding)).sum()
+    /// Its frozen weights.
+    pub fn frozen(&self) -> Frozen<'_> {
+        Frozen { config: &self.config, source: Some(&self.source) }
     }
 
     /// The file or folder that holds the model.
@@ -154,6 +148,41 @@ impl Base {
         stop.sort_unstable();
         stop.dedup();
         stop
+    }
+}
+
+/// Frozen weights that are not loaded: how they can be held, and how many bytes that takes.
+#[derive(Clone, Copy)]
+pub struct Frozen<'a> {
+    /// The model's shape.
+    pub config: &'a TextConfig,
+    /// The headers of its files; without them it is taken to be stored as bf16, as the published models are.
+    pub source: Option<&'a Source>,
+}
+
+impl Frozen<'_> {
+    /// Refuses a way to hold the weights that contradicts how they are stored.
+    ///
+    /// # Errors
+    /// As [`Source::check`], at the recipe's `model.quantization`.
+    pub fn check(&self, holding: &Holding) -> Result<()> {
+        let checked = self.source.map_or_else(|| holding.check_plain(), |source| source.check(holding));
+        checked.map_err(|error| error.or_at(Place::Key("model.quantization".into())))
+    }
+
+    /// Bytes of all frozen matrices when they are held so.
+    pub fn bytes(&self, holding: &Holding) -> u64 {
+        let vocabulary = [self.config.vocab_size, self.config.hidden_size];
+        let head = (!self.config.tie_word_embeddings).then_some((TensorId::LmHead, vocabulary));
+        let projections = sites(self.config)
+            .into_iter()
+            .map(|site| (TensorId::Projection(site.layer, site.projection), [site.out_features, site.in_features]));
+        let matrices = [(TensorId::EmbedTokens, vocabulary)].into_iter().chain(head).chain(projections);
+        let bytes = |(id, dims): (TensorId, [usize; 2])| match self.source {
+            Some(source) => source.matrix_bytes(&id, dims, holding),
+            None => holding.bytes_of_bf16(&id, dims),
+        };
+        matrices.map(bytes).sum()
     }
 }
 

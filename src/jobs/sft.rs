@@ -7,20 +7,21 @@ use crate::hub;
 use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::device::{self, Compute};
 use crate::jobs::feed::{Feed, evaluation_batches, largest};
+use crate::jobs::fit::{self, Sizes};
 use crate::jobs::outputs::{self, Kept, RunFolder};
 use crate::jobs::overview::{DryRun, Overview};
 use crate::jobs::samples::{self, Prompts};
-use crate::jobs::{Base, look, provenance, publish, self_check};
+use crate::jobs::{Base, look, probe, provenance, publish, self_check};
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
-use crate::recipe::{self, AutoBool, Dtype, EmbeddingQuantization, Quantization, Recipe};
+use crate::recipe::{self, Dtype, EmbeddingQuantization, Quantization, Recipe};
 use crate::report::{ProgressBar, Summary};
 use crate::text::Encoder;
 use crate::train::backprop::{self, MicroBatch};
 use crate::train::checkpoint::Fingerprint;
 use crate::train::event::{Event, Sink};
-use crate::train::memory::{self, Estimate, Workload};
+use crate::train::memory;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::resume;
 use crate::train::run::{self, Ending, Plan, State};
@@ -64,6 +65,8 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
 fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
     let compute = device::open(options.device)?;
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
+    let begun = if options.resume { fit::begun(recipe, &folder)? } else { None };
+    let recipe = begun.as_ref().unwrap_or(recipe);
     if folder.is_finished() && options.resume {
         check_finished(recipe, &folder)?;
         screen.note("This run is finished.");
@@ -80,7 +83,17 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
         provenance::warn_of_another_base(folder, &base, screen);
     }
     let data = Data::prepare(recipe, &base.encoder, screen)?;
-    let (plan, estimate) = plan(recipe, &base, &adapter_plan, &data)?;
+    let tokens = |batch_size, max_length| largest(&data.train, &data.plan, batch_size, max_length);
+    let sizes = Sizes {
+        frozen: base.frozen(),
+        trainable: adapter_plan.trainable(),
+        optimizer_slots: rule(&recipe.training).slots() as u64,
+        tokens: &tokens,
+        available_bytes: memory::available_bytes(),
+    };
+    let recipe = &fit::settle(recipe, &sizes, begun.is_some(), options.dry_run, screen)?;
+    let need = sizes.need(&fit::Settings::of(recipe));
+    let (plan, estimate) = (plan(recipe, &data, &adapter_plan, need.activation_checkpointing)?, need.memory);
     let overview = Overview::new(&adapter_plan, &data, &plan, estimate, &compute);
     if options.dry_run {
         let preview = look::first_rows(&data, &base.encoder, PREVIEWED_ROWS)?;
@@ -118,6 +131,9 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
     if state.position.step == 0 {
         sample_rows.into_iter().try_for_each(|row| outputs.event(&Event::Row(row)))?;
     }
+    if state.position.step == 0 && probe::is_worthwhile(&plan, recipe.data.packing) {
+        probe::run(&model, &state.adapter, data.feed(recipe).longest()?, &plan, screen);
+    }
     let evaluate = |adapter: &Adapter| {
         let (loss, tokens) = data.evaluate(&model, adapter)?;
         let samples = prompts.as_ref().map(|prompts| prompts.answer(&model, adapter)).unwrap_or_default();
@@ -134,7 +150,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
 
     let mut summary = Summary::new(&outputs.totals());
     summary.base_loss = Some(base_loss);
-    summary.estimated_bytes = Some(estimate.total_bytes());
+    summary.set_estimate(estimate.total_bytes());
     summary.trainable_parameters = state.adapter.trainable();
     summary.total_parameters = model.parameters() + state.adapter.trainable();
     summary.seed = recipe.training.seed;
@@ -272,7 +288,8 @@ pub fn holding(recipe: &Recipe) -> Holding {
     }
 }
 
-fn rule(keys: &recipe::Training) -> Rule {
+/// The optimiser of a recipe.
+pub fn rule(keys: &recipe::Training) -> Rule {
     match keys.optimizer {
         recipe::Optimizer::Adamw => Rule::AdamW {
             beta1: keys.adam_beta1,
@@ -284,8 +301,8 @@ fn rule(keys: &recipe::Training) -> Rule {
     }
 }
 
-/// The steps of the run, and the memory they will need.
-fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Result<(Plan, Estimate)> {
+/// The steps of the run.
+fn plan(recipe: &Recipe, data: &Data, adapter: &AdapterPlan, activation_checkpointing: bool) -> Result<Plan> {
     let Recipe { training: keys, evaluation, output, .. } = recipe;
     let total_steps = match keys.max_steps {
         Some(steps) => steps,
@@ -297,25 +314,12 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
         recipe::Scheduler::Linear => schedule::Kind::Linear,
         recipe::Scheduler::Cosine => schedule::Kind::Cosine,
     };
-    let tokens = largest(&data.train, &data.plan, keys.per_device_train_batch_size);
-    let mut work = Workload {
-        base_bytes: base.held_bytes(&holding(recipe)),
-        trainable: adapter.trainable(),
-        optimizer_slots: rule(keys).slots() as u64,
-        tokens,
-        activation_checkpointing: false,
-    };
-    work.activation_checkpointing = match keys.activation_checkpointing {
-        AutoBool::True => true,
-        AutoBool::False => false,
-        AutoBool::Auto => memory::checkpointing_is_needed(&base.config, &work, memory::available_bytes()),
-    };
-    let plan = Plan {
+    Ok(Plan {
         total_steps,
         schedule: Schedule::new(kind, keys.learning_rate, warmup_steps, total_steps),
         step: StepSettings {
             max_grad_norm: keys.max_grad_norm,
-            activation_checkpointing: work.activation_checkpointing,
+            activation_checkpointing,
             lora_dropout: adapter.config.lora_dropout,
             rng: Rng::new(keys.seed),
         },
@@ -324,8 +328,7 @@ fn plan(recipe: &Recipe, base: &Base, adapter: &AdapterPlan, data: &Data) -> Res
         early_stopping_patience: evaluation.early_stopping_patience,
         keep_best: evaluation.load_best_model_at_end,
         save_steps: output.save_steps,
-    };
-    Ok((plan, memory::estimate(&base.config, &work)))
+    })
 }
 
 /// Refuses to call a run finished whose recipe has changed since.
@@ -347,13 +350,15 @@ fn check_finished(recipe: &Recipe, folder: &RunFolder) -> Result<()> {
 
 /// The keys of a recipe that decide what is trained: one part a key, so that a refusal can name it.
 fn keys(recipe: &Recipe) -> Result<Fingerprint> {
-    // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early.
+    // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early. What
+    // `fit` chose stands in other keys.
+    let decides_nothing = [("evaluation", "samples"), ("training", "fit")];
     let sections = serde_json::to_value(recipe)
         .map_err(|e| Error::new(Kind::Run, format!("the recipe cannot be written: {e}")).caused_by(e))?;
     let sections = sections.as_object().into_iter().flatten().filter(|(section, _)| *section != "output");
     let keys = sections
         .flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)))
-        .filter(|(section, (key, _))| (section.as_str(), key.as_str()) != ("evaluation", "samples"));
+        .filter(|(section, (key, _))| !decides_nothing.contains(&(section.as_str(), key.as_str())));
     // One entry a key, so that a refusal can name it.
     Ok(keys.fold(Fingerprint::new(), |run, (section, (key, value))| {
         run.with(format!("{section}.{key}"), blake3::hash(value.to_string().as_bytes()).to_hex().to_string())

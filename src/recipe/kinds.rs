@@ -226,6 +226,7 @@ choices!(
     super::Dtype,
     super::Quantization,
     super::EmbeddingQuantization,
+    super::Fit,
     super::Optimizer,
     super::Scheduler,
     super::Sink

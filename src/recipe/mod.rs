@@ -37,7 +37,7 @@ pub use model::{Dtype, EmbeddingQuantization, Model, Quantization};
 pub use output::{Output, Sink};
 pub use places::Places;
 pub use schema::schema;
-pub use training::{AutoBool, Optimizer, Scheduler, Training};
+pub use training::{AutoBool, Fit, MAX_BATCH, Optimizer, Scheduler, Training};
 
 use crate::error::{Error, Kind, Result};
 use diagnose::Diagnosis;

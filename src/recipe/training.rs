@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 /// More sequences than this in one pass, or passes in one step, are a slip of the pen.
-const MAX_BATCH: usize = 1 << 16;
+pub const MAX_BATCH: usize = 1 << 16;
 /// The share of the steps for warming up when neither `warmup_ratio` nor `warmup_steps` is given.
 const WARMUP_RATIO: f64 = 0.03;
 /// More epochs than this are a slip of the pen; steps can then be counted without overflow.
@@ -54,6 +54,9 @@ pub struct Training {
     pub warmup_steps: Option<u64>,
     /// Computes each layer twice instead of keeping its intermediates: less memory, more time; `auto` if memory is short.
     pub activation_checkpointing: AutoBool,
+    /// What happens to a run that needs more memory than is free: `off` warns, `auto` makes it fit where that changes no
+    /// result but for rounding and the draws of dropout.
+    pub fit: Fit,
     /// Decides everything random: the adapter's start, the order of rows, dropout.
     pub seed: u64,
 }
@@ -78,6 +81,16 @@ pub enum Scheduler {
     Linear,
     /// It falls to 0 along half a cosine wave.
     Cosine,
+}
+
+/// What happens to a run that needs more memory than is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fit {
+    /// A warning, with the settings that would make it fit.
+    Off,
+    /// Fewer sequences at once, and as many more passes per step; if that is not enough, activations are recomputed.
+    Auto,
 }
 
 /// Yes, no, or what suits.
@@ -113,6 +126,7 @@ impl Training {
             warmup_ratio: section.key("warmup_ratio").within(0.0..=1.0).or(warmup_ratio),
             warmup_steps,
             activation_checkpointing: section.key("activation_checkpointing").or(AutoBool::Auto),
+            fit: section.key("fit").or(Fit::Off),
             seed: section.key("seed").or(42),
         }
     }

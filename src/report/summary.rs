@@ -101,6 +101,8 @@ pub struct Summary {
     pub base_loss: Option<f64>,
     /// The peak that the estimate before the run gave.
     pub estimated_bytes: Option<u64>,
+    /// `peak_rss_bytes / estimated_bytes`.
+    pub peak_over_estimate: Option<f64>,
     /// Parameters that train.
     pub trainable_parameters: u64,
     /// All parameters, those of the adapter among them.
@@ -129,6 +131,7 @@ impl Summary {
             peak_rss_bytes: peak_rss_bytes(),
             base_loss: None,
             estimated_bytes: None,
+            peak_over_estimate: None,
             trainable_parameters: 0,
             total_parameters: 0,
             seed: 0,
@@ -138,6 +141,12 @@ impl Summary {
             base_fingerprint: String::new(),
             versions: versions(),
         }
+    }
+
+    /// Sets the estimate that was made before the run, and how the measured peak compares with it.
+    pub fn set_estimate(&mut self, bytes: u64) {
+        self.estimated_bytes = Some(bytes);
+        self.peak_over_estimate = self.peak_rss_bytes.and_then(|peak| finite(peak as f64 / bytes as f64));
     }
 
     /// Writes the summary to `path`, whole or not at all.
@@ -225,9 +234,8 @@ mod tests {
         let path = dir.path().join("summary.json");
         let mut totals = Totals::default();
         feed(&mut totals, &[step(1, 2.5)]);
-        let summary = Summary {
+        let mut summary = Summary {
             peak_rss_bytes: Some(1_000),
-            estimated_bytes: Some(900),
             trainable_parameters: 3,
             total_parameters: 7,
             seed: 42,
@@ -238,6 +246,7 @@ mod tests {
             versions: [("gemma-tune".into(), "1.2.3".into())].into(),
             ..Summary::new(&totals)
         };
+        summary.set_estimate(800);
         summary.write(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         insta::assert_snapshot!(text, @r#"
@@ -256,7 +265,8 @@ mod tests {
           "tokens_per_second": 812.5,
           "peak_rss_bytes": 1000,
           "base_loss": null,
-          "estimated_bytes": 900,
+          "estimated_bytes": 800,
+          "peak_over_estimate": 1.25,
           "trainable_parameters": 3,
           "total_parameters": 7,
           "seed": 42,

@@ -47,7 +47,9 @@ impl Estimate {
     pub fn total_bytes(&self) -> u64 {
         let Estimate { base_bytes, adapter_bytes, optimizer_bytes, activation_bytes, loss_bytes, workspace_bytes } =
             self;
-        base_bytes + adapter_bytes + optimizer_bytes + activation_bytes + loss_bytes + workspace_bytes
+        [base_bytes, adapter_bytes, optimizer_bytes, activation_bytes, loss_bytes, workspace_bytes]
+            .into_iter()
+            .fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 }
 
@@ -59,7 +61,9 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let (d, f, h) = (as_u64(config.hidden_size), as_u64(config.intermediate_size), as_u64(config.num_attention_heads));
     let (layers, e) = (as_u64(config.num_hidden_layers), as_u64(config.head_dim));
     let (q, kv) = (h * e, as_u64(config.num_key_value_heads) * e);
-    let floats = |count: u64| count * F32_BYTES;
+    // Batch sizes come from the user and may be absurd.
+    let floats = |count: u64| count.saturating_mul(F32_BYTES);
+    let per_token = |count: u64| floats(work.tokens.saturating_mul(count));
 
     // Per token and layer: the inputs of two norms and the outputs of two others (5 d, beside the layer's own input), queries
     // before and after their norm and what attention made of them, keys before and after and values, the two halves of the
@@ -68,12 +72,12 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     // On the way back through the feed-forward block: the product and three gradients of its width.
     let transient = 4 * f + 2 * d;
     let kept_layers = if work.activation_checkpointing { 1 } else { layers };
-    let activation_bytes = floats(work.tokens * (layers * d + kept_layers * kept));
+    let activation_bytes = per_token(layers * d + kept_layers * kept);
 
     let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
     let loss_bytes = floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size)) + 2 * d));
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
-    let workspace_bytes = floats(work.tokens * transient).max(replaced) + PROGRAM_BYTES;
+    let workspace_bytes = per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES);
     Estimate {
         base_bytes: work.base_bytes,
         adapter_bytes: floats(2 * work.trainable),
@@ -86,8 +90,18 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
 
 /// Memory that the system can still give, in bytes, where it can be asked (Linux).
 pub fn available_bytes() -> Option<u64> {
+    meminfo("MemAvailable:")
+}
+
+/// All memory of the machine, in bytes, where it can be asked (Linux).
+pub fn machine_bytes() -> Option<u64> {
+    meminfo("MemTotal:")
+}
+
+/// An entry of Linux's `/proc/meminfo`, in bytes.
+fn meminfo(entry: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(entry))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

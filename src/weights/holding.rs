@@ -2,7 +2,9 @@
 
 use super::names::TensorId;
 use super::{HostDtype, HostTensor};
+use crate::error::Result;
 use crate::quant::QuantizedMatrix;
+use crate::quant::matrix::{int8_bytes, nf4_bytes};
 
 /// How a model's matrices are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +37,36 @@ impl Holding {
     /// Nothing is compressed.
     pub fn dense(dtype: Option<HostDtype>) -> Self {
         Holding { dtype, ..Holding::default() }
+    }
+
+    /// Refuses what plain floats cannot be held as.
+    ///
+    /// # Errors
+    /// `as_stored`.
+    pub fn check_plain(&self) -> Result<()> {
+        if self.projections != Compression::AsStored {
+            return Ok(());
+        }
+        Err(super::wrong("`as_stored` keeps a file's own blocks, but these weights are plain floats")
+            .hint("use `quantization: nf4_double`, `nf4` or `int8`, or a `.gguf` file as the base"))
+    }
+
+    /// Bytes of a matrix that is stored as bf16, as every published model is.
+    pub fn bytes_of_bf16(&self, id: &TensorId, dims: [usize; 2]) -> u64 {
+        let stored = dims.iter().map(|&n| n as u64).product::<u64>() * HostDtype::BF16.bytes() as u64;
+        self.bytes_of(self.of(id), dims, stored, HostDtype::BF16)
+    }
+
+    /// Bytes of a matrix under a compression, of which a file has `stored` bytes that are `widened` when read as floats.
+    pub(super) fn bytes_of(&self, compression: Compression, dims: [usize; 2], stored: u64, widened: HostDtype) -> u64 {
+        let elements = dims.iter().map(|&n| n as u64).product::<u64>();
+        match compression {
+            Compression::None => elements * self.dtype.unwrap_or(widened).bytes() as u64,
+            Compression::AsStored => stored,
+            Compression::Int8 => int8_bytes(dims),
+            Compression::Nf4 => nf4_bytes(dims, false),
+            Compression::Nf4Double => nf4_bytes(dims, true),
+        }
     }
 
     /// What is asked for of one matrix.

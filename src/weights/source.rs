@@ -7,7 +7,7 @@ use super::safetensors_folder::SafetensorsFolder;
 use super::{HostDtype, HostTensor};
 use crate::error::{Place, Result};
 use crate::quant::QuantType;
-use crate::quant::matrix::{int8_bytes, nf4_bytes};
+use crate::quant::matrix::nf4_bytes;
 use std::path::Path;
 
 /// What a file says about one of its tensors.
@@ -110,7 +110,6 @@ impl Source {
 
     /// Bytes of a matrix as `holding` says, from the headers alone; 0 if the model does not have it.
     pub fn matrix_bytes(&self, id: &TensorId, dims: [usize; 2], holding: &Holding) -> u64 {
-        let elements = dims.iter().map(|&n| n as u64).product::<u64>();
         let (stored, is_f32) = match &self.0 {
             Inner::Folder(folder) => match (folder.packed(id), folder.entry(id)) {
                 (Some(packed), _) => return nf4_bytes(dims, packed.is_double()),
@@ -122,16 +121,8 @@ impl Source {
                 None => return 0,
             },
         };
-        match self.compression(id, holding) {
-            Compression::None => match holding.dtype {
-                Some(dtype) => elements * dtype.bytes() as u64,
-                None => elements * if is_f32 { 4 } else { 2 },
-            },
-            Compression::AsStored => stored as u64,
-            Compression::Int8 => int8_bytes(dims),
-            Compression::Nf4 => nf4_bytes(dims, false),
-            Compression::Nf4Double => nf4_bytes(dims, true),
-        }
+        let widened = if is_f32 { HostDtype::F32 } else { HostDtype::BF16 };
+        holding.bytes_of(self.compression(id, holding), dims, stored as u64, widened)
     }
 
     /// Refuses a holding that contradicts how the model is stored.
@@ -143,11 +134,7 @@ impl Source {
         let wrong = |what: String, hint: &str| Err(super::wrong(what).hint(hint));
         match (folder.any_packed(), holding.projections) {
             (_, Compression::None) | (Some(_), Compression::AsStored) => Ok(()),
-            (None, Compression::AsStored) => wrong(
-                "`as_stored` keeps a file's own blocks, but these weights are plain floats".into(),
-                "use `quantization: nf4_double`, `nf4` or `int8`, or a `.gguf` file as the base",
-            ),
-            (None, _) => Ok(()),
+            (None, _) => holding.check_plain(),
             (Some(packed), Compression::Nf4) if !packed.is_double() => Ok(()),
             (Some(packed), Compression::Nf4Double) if packed.is_double() => Ok(()),
             (Some(packed), _) => wrong(

@@ -2,7 +2,9 @@
 
 pub mod config;
 pub mod load;
+pub mod published;
 pub mod text;
 
 pub use config::TextConfig;
+pub use published::published;
 pub use text::{Batch, Gemma3, Site};

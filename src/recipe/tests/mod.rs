@@ -91,6 +91,7 @@ training:
   warmup_ratio: 0.03
   warmup_steps: null
   activation_checkpointing: auto
+  fit: "off"
   seed: 42
 evaluation:
   eval_steps: null

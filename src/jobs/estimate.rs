@@ -1,0 +1,180 @@
+//! The memory of a run, from its recipe and the headers of its base: no weights and no data are read.
+
+use crate::error::{Error, Kind, Place, Result};
+use crate::hub::{self, Failure, ModelFiles};
+use crate::jobs::adapter::AdapterPlan;
+use crate::jobs::fit::{Settings, Sizes, Suggestion};
+use crate::jobs::model::Frozen;
+use crate::jobs::{overview, sft};
+use crate::model::gemma3::{self, TextConfig};
+use crate::progress::Progress;
+use crate::recipe::{AutoBool, Recipe};
+use crate::report::text;
+use crate::train::memory::{self, Estimate};
+use crate::weights::Source;
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+
+/// What a run will need.
+#[derive(Debug, Clone, Serialize)]
+pub struct Forecast {
+    /// The base, as the recipe names it.
+    pub model: String,
+    /// Where its sizes come from.
+    pub sizes_from: SizesFrom,
+    /// Values that are trained.
+    pub trainable_parameters: u64,
+    /// Sequences at once.
+    pub batch_size: u64,
+    /// The longest that a sequence may be.
+    pub max_length: u64,
+    /// Tokens in a micro-batch of that length.
+    pub tokens: u64,
+    /// Whether layers are recomputed on the way back.
+    pub activation_checkpointing: bool,
+    /// The estimated peak of memory.
+    pub memory_bytes: u64,
+    /// What it is made of.
+    pub memory: Estimate,
+    /// The peak with layers recomputed.
+    pub memory_bytes_recomputing: u64,
+    /// The peak with everything kept.
+    pub memory_bytes_keeping: u64,
+    /// Memory that is free, where that can be asked.
+    pub available_bytes: Option<u64>,
+    /// Memory of the machine, where that can be asked.
+    pub machine_bytes: Option<u64>,
+    /// Whether the run fits into what is free; yes where that is not known.
+    pub fits: bool,
+    /// If it does not: what needs less.
+    pub suggestions: Vec<Suggestion>,
+}
+
+/// Where the sizes of a base come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SizesFrom {
+    /// The headers of its files.
+    Headers,
+    /// The facts of the published sizes, in bf16; nothing is downloaded.
+    Published,
+    /// Its `config.json` on the Hub, taken to be in bf16.
+    Config,
+}
+
+/// Estimates the memory of a recipe's run on this machine.
+///
+/// # Errors
+/// When the base cannot be found, or the recipe does not fit it.
+pub fn estimate(recipe: &Recipe, progress: &dyn Progress) -> Result<Forecast> {
+    forecast(recipe, progress).map_err(|error| recipe.places.locate(error))
+}
+
+fn forecast(recipe: &Recipe, progress: &dyn Progress) -> Result<Forecast> {
+    let outline = Outline::find(&recipe.model.base, progress)?;
+    let frozen = Frozen { config: &outline.config, source: outline.source.as_ref() };
+    frozen.check(&sft::holding(recipe))?;
+    let adapter = AdapterPlan::new(&recipe.adapter, &outline.config)?;
+    let tokens = |batch_size: usize, max_length: usize| (batch_size as u64).saturating_mul(max_length as u64);
+    let sizes = Sizes {
+        frozen,
+        trainable: adapter.trainable(),
+        optimizer_slots: sft::rule(&recipe.training).slots() as u64,
+        tokens: &tokens,
+        available_bytes: memory::available_bytes(),
+    };
+    let settings = Settings::of(recipe);
+    let need = sizes.need(&settings);
+    let total =
+        |activation_checkpointing| sizes.need(&Settings { activation_checkpointing, ..settings }).memory.total_bytes();
+    let fits = sizes.fits(&settings);
+    Ok(Forecast {
+        model: recipe.model.base.clone(),
+        sizes_from: outline.from,
+        trainable_parameters: sizes.trainable,
+        batch_size: settings.batch_size as u64,
+        max_length: settings.max_length as u64,
+        tokens: need.tokens,
+        activation_checkpointing: need.activation_checkpointing,
+        memory_bytes: need.memory.total_bytes(),
+        memory: need.memory,
+        memory_bytes_recomputing: total(AutoBool::True),
+        memory_bytes_keeping: total(AutoBool::False),
+        available_bytes: sizes.available_bytes,
+        machine_bytes: memory::machine_bytes(),
+        fits,
+        suggestions: if fits { Vec::new() } else { sizes.suggestions(&settings) },
+    })
+}
+
+/// A base as far as its size goes.
+struct Outline {
+    config: TextConfig,
+    source: Option<Source>,
+    from: SizesFrom,
+}
+
+impl Outline {
+    /// What is on this machine comes first, then what is known of the published sizes, then the Hub's small files.
+    fn find(name: &str, progress: &dyn Progress) -> Result<Self> {
+        let settings = hub::Settings::from_env();
+        let offline = hub::Settings { offline: true, ..settings.clone() };
+        let at = |error: Error| error.or_at(Place::Key("model.base".into()));
+        match hub::find_model_with(name, &offline, progress, &|_| Ok(())) {
+            Ok(files) => return Outline::open(&files),
+            Err(error) if Failure::of(&error).is_none() => return Err(at(error)),
+            Err(_) => {}
+        }
+        if let Some(config) = gemma3::published(name)? {
+            return Ok(Outline { config, source: None, from: SizesFrom::Published });
+        }
+        let config = match hub::find_small_files(name, &settings, progress).map_err(at)? {
+            ModelFiles::Folder { dir, .. } => TextConfig::from_folder(&dir)?.0,
+            files @ ModelFiles::Gguf { .. } => return Outline::open(&files),
+        };
+        Ok(Outline { config, source: None, from: SizesFrom::Config })
+    }
+
+    fn open(files: &ModelFiles) -> Result<Self> {
+        let (config, source) = match files {
+            ModelFiles::Folder { dir, .. } => (TextConfig::from_folder(dir)?.0, Source::open_folder(dir)?),
+            ModelFiles::Gguf { path } => Outline::of_gguf(path)?,
+        };
+        Ok(Outline { config, source: Some(source), from: SizesFrom::Headers })
+    }
+
+    fn of_gguf(path: &Path) -> Result<(TextConfig, Source)> {
+        let source = Source::open_gguf(path)?;
+        let gguf = source.gguf().ok_or_else(|| Error::new(Kind::Run, "a GGUF source without its header"))?;
+        let config = TextConfig::from_gguf(gguf, path)?.0;
+        Ok((config, source))
+    }
+}
+
+impl fmt::Display for Forecast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = match self.sizes_from {
+            SizesFrom::Headers => "sizes from its headers",
+            SizesFrom::Published => "sizes as published, in bf16; nothing was downloaded",
+            SizesFrom::Config => "sizes from its config.json, taken to be in bf16",
+        };
+        let (count, bytes) = (text::count, text::bytes);
+        writeln!(f, "Model: {}: {from}", self.model)?;
+        writeln!(f, "Adapter: {} trainable parameters", count(self.trainable_parameters))?;
+        let how = if self.activation_checkpointing { "recomputing activations" } else { "keeping activations" };
+        writeln!(f, "Micro-batch: up to {} x {} tokens, {how}", count(self.batch_size), count(self.max_length))?;
+        writeln!(f, "Memory: about {} ({})", bytes(self.memory_bytes), overview::describe(&self.memory))?;
+        let (kept, recomputed) = (bytes(self.memory_bytes_keeping), bytes(self.memory_bytes_recomputing));
+        write!(f, "Activations: {kept} with all of them kept, {recomputed} with layers recomputed")?;
+        let (Some(free), Some(machine)) = (self.available_bytes, self.machine_bytes) else { return Ok(()) };
+        let fits = if self.fits { "fits" } else { "does not fit" };
+        write!(f, "\nMachine: {} of {} free; the run {fits}", bytes(free), bytes(machine))?;
+        for suggestion in &self.suggestions {
+            let fits = if suggestion.fits { "fits" } else { "" };
+            let set: Vec<String> = suggestion.set.iter().map(|set| format!("--set {set}")).collect();
+            write!(f, "\n  {:>8} {fits:<4}  {}", bytes(suggestion.memory_bytes), set.join(" "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+use super::*;
+use crate::model::gemma3;
+use crate::progress::Silent;
+
+const GB: u64 = 1_000_000_000;
+
+fn asked() -> Settings {
+    Settings {
+        holding: Holding::dense(None),
+        batch_size: 4,
+        accumulation: 3,
+        max_length: 1024,
+        activation_checkpointing: AutoBool::False,
+    }
+}
+
+/// The published 1B with rank 16 on everything, where `available_bytes` are free.
+fn with_sizes<T>(available_bytes: u64, look: impl FnOnce(&Sizes) -> T) -> T {
+    let config = gemma3::published("google/gemma-3-1b-it").unwrap().unwrap();
+    let tokens = |batch_size: usize, max_length: usize| (batch_size * max_length) as u64;
+    look(&Sizes {
+        frozen: Frozen { config: &config, source: None },
+        trainable: 13_045_760,
+        optimizer_slots: 2,
+        tokens: &tokens,
+        available_bytes: Some(available_bytes),
+    })
+}
+
+#[test]
+fn a_run_is_made_to_fit_by_smaller_micro_batches_before_recomputing() {
+    let need = with_sizes(GB, |sizes| sizes.need(&asked()).memory.total_bytes());
+    assert_eq!(with_sizes(need, |sizes| sizes.fitting(&asked())), Some(asked()));
+
+    let fitting = with_sizes(need - 1, |sizes| sizes.fitting(&asked())).unwrap();
+    assert_eq!((fitting.batch_size, fitting.accumulation), (3, 4), "12 sequences in a step, as asked");
+    assert_eq!(fitting.activation_checkpointing, AutoBool::False);
+
+    let one = Settings { batch_size: 1, accumulation: 12, ..asked() };
+    let need = with_sizes(GB, |sizes| sizes.need(&one).memory.total_bytes());
+    let fitting = with_sizes(need - 1, |sizes| sizes.fitting(&asked())).unwrap();
+    assert_eq!(fitting.batch_size * fitting.accumulation, 12);
+    assert_eq!(fitting.activation_checkpointing, AutoBool::True);
+
+    assert_eq!(with_sizes(GB, |sizes| sizes.fitting(&asked())), None, "the weights alone take 2 GB");
+}
+
+#[test]
+fn suggestions_are_what_the_estimate_says_of_them() {
+    let suggestions = with_sizes(4 * GB, |sizes| sizes.suggestions(&asked()));
+    let set: Vec<String> = suggestions.iter().map(|s| s.set.join(" ")).collect();
+    assert_eq!(
+        set,
+        [
+            "training.activation_checkpointing=true",
+            "training.per_device_train_batch_size=1 training.gradient_accumulation_steps=12",
+            "model.quantization=nf4_double",
+            "model.embedding_quantization=int8",
+            "data.max_length=128"
+        ]
+    );
+    let changed = [
+        Settings { activation_checkpointing: AutoBool::True, ..asked() },
+        Settings { batch_size: 1, accumulation: 12, ..asked() },
+        Settings { holding: Holding { projections: Compression::Nf4Double, ..Holding::default() }, ..asked() },
+        Settings { holding: Holding { embedding_int8: true, ..Holding::default() }, ..asked() },
+        Settings { max_length: 128, ..asked() },
+    ];
+    for (suggestion, settings) in suggestions.iter().zip(changed) {
+        let need = with_sizes(4 * GB, |sizes| sizes.need(&settings).memory.total_bytes());
+        assert_eq!((suggestion.memory_bytes, suggestion.fits), (need, need <= 4 * GB), "{:?}", suggestion.set);
+    }
+    assert!(advice(&suggestions).starts_with("any of these makes it fit: `"), "{}", advice(&suggestions));
+}
+
+#[test]
+fn where_no_setting_is_enough_they_are_combined() {
+    let suggestions = with_sizes(2 * GB, |sizes| sizes.suggestions(&asked()));
+    let last = suggestions.last().unwrap();
+    assert!(last.fits && last.set.len() > 2, "{last:?}");
+    assert_eq!(suggestions.iter().filter(|s| s.fits).count(), 1);
+
+    let suggestions = with_sizes(GB / 4, |sizes| sizes.suggestions(&asked()));
+    assert!(suggestions.iter().all(|s| !s.fits));
+    assert!(advice(&suggestions).starts_with("not enough, but as low as it goes"), "{}", advice(&suggestions));
+}
+
+/// A recipe of four sequences at once, three times a step.
+fn recipe(fit: &str) -> Recipe {
+    let text = format!(
+        "model: {{base: google/gemma-3-1b-it}}\ndata: {{train: rows.jsonl, max_length: 1024}}\noutput: {{dir: out}}\n\
+         training: {{per_device_train_batch_size: 4, gradient_accumulation_steps: 3, activation_checkpointing: false, fit: {fit}}}\n"
+    );
+    recipe::parse(std::path::Path::new("r.yaml"), text.into_bytes(), &[]).unwrap()
+}
+
+/// The batch size, the accumulation and the recomputation that a recipe is settled to.
+fn settled(fit: &str, available_bytes: u64, keep: bool) -> (usize, usize, AutoBool) {
+    let recipe = with_sizes(available_bytes, |sizes| settle(&recipe(fit), sizes, keep, true, &Silent)).unwrap();
+    let keys = &recipe.training;
+    (keys.per_device_train_batch_size, keys.gradient_accumulation_steps, keys.activation_checkpointing)
+}
+
+#[test]
+fn only_auto_changes_a_recipe_and_only_at_the_start() {
+    assert_eq!(settled("auto", 1 << 50, false), (4, 3, AutoBool::False));
+    assert_eq!(settled("auto", 7 * GB, false), (1, 12, AutoBool::False));
+    assert_eq!(settled("auto", 3 * GB, false), (1, 12, AutoBool::True));
+    assert_eq!(settled("auto", GB, false), (4, 3, AutoBool::False), "nothing helps");
+    assert_eq!(settled("auto", 7 * GB, true), (4, 3, AutoBool::False));
+    assert_eq!(settled("off", 7 * GB, false), (4, 3, AutoBool::False));
+}
+
+#[test]
+fn a_resumed_run_keeps_what_was_chosen_when_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(dir.path(), true, true).unwrap();
+    assert!(begun(&recipe("auto"), &folder).unwrap().is_none(), "nothing has begun");
+    let chosen = with_sizes(7 * GB, |sizes| settle(&recipe("auto"), sizes, false, true, &Silent)).unwrap();
+    std::fs::write(dir.path().join("recipe.yaml"), chosen.to_yaml()).unwrap();
+    let resumed = begun(&recipe("auto"), &folder).unwrap().unwrap();
+    assert_eq!(Settings::of(&resumed), Settings::of(&chosen));
+    assert!(begun(&recipe("off"), &folder).unwrap().is_none());
+    let mut other = recipe("auto");
+    other.training.gradient_accumulation_steps = 4;
+    assert!(begun(&other, &folder).unwrap().is_none(), "another number of sequences in a step");
+}
+
+#[test]
+fn what_the_whole_machine_cannot_hold_is_not_begun() {
+    let Some(machine) = memory::machine_bytes() else { return };
+    let mut huge = recipe("off");
+    huge.data.max_length = 1 << 20;
+    huge.training.per_device_train_batch_size = 1 << 12;
+    let settled = |dry_run| with_sizes(machine, |sizes| settle(&huge, sizes, false, dry_run, &Silent));
+    let error = settled(false).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.what().contains("and this machine has"), "{}", error.what());
+    settled(true).unwrap();
+}
