@@ -109,6 +109,17 @@ impl Frozen {
         out
     }
 
+    /// Rows `range` as f32: as they are held where that is f32, unpacked into `buffer` otherwise.
+    pub fn borrow_rows<'a>(&'a self, range: Range<usize>, buffer: &'a mut [f32]) -> &'a [f32] {
+        let [_, input] = self.dims;
+        if let Some(values) = self.as_f32() {
+            return &values[range.start * input..range.end * input];
+        }
+        let buffer = &mut buffer[..range.len() * input];
+        self.rows(range, buffer);
+        buffer
+    }
+
     /// Rows `range` as f32 into `out`.
     pub fn rows(&self, range: Range<usize>, out: &mut [f32]) {
         let [_, input] = self.dims;

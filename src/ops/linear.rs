@@ -2,11 +2,13 @@
 
 use super::cpu::geglu;
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
+use super::cpu::rows::dot;
 use super::frozen::Frozen;
 use super::node::{Cpu, Kept, finish, tensor};
 use super::plain;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 
 /// `y = x W^T`. Keeps nothing but the weight for its gradient `dx = dy W`.
 ///
@@ -194,6 +196,11 @@ impl Lora {
 
 /// `x W^T`, a tile of outputs at a time.
 fn project(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
+    // A product with so few rows waits for the weight to arrive, so every thread reads its own part of it.
+    const FEW: usize = 3;
+    if n <= FEW {
+        return project_few(x, n, w);
+    }
     let [out, input] = w.dims();
     let mut y = vec![0.0; n * out];
     w.tiles(|rows, tile| {
@@ -202,6 +209,30 @@ fn project(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
         matmul(y, Into::Replace, 1.0, Mat::new(x, [n, input]), tile);
     });
     y
+}
+
+/// `x W^T` for the few tokens of a decoding step, a handful of outputs per task.
+fn project_few(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
+    const ROWS: usize = 32;
+    let [out, input] = w.dims();
+    if n == 0 || input == 0 {
+        return vec![0.0; n * out];
+    }
+    let mut by_output = vec![0.0; out * n]; // [out, n]
+    by_output.par_chunks_mut(ROWS * n).enumerate().for_each_init(
+        || vec![0.0; ROWS * input],
+        |unpacked, (chunk, y)| {
+            let first = chunk * ROWS;
+            let rows = w.borrow_rows(first..first + y.len() / n, unpacked);
+            for (row, y) in rows.chunks_exact(input).zip(y.chunks_exact_mut(n)) {
+                x.chunks_exact(input).zip(y).for_each(|(x, y)| *y = dot(x, row));
+            }
+        },
+    );
+    if n == 1 {
+        return by_output;
+    }
+    (0..n * out).map(|at| by_output[at % out * n + at / out]).collect()
 }
 
 /// `dy W`, summed over tiles of outputs in their order.
