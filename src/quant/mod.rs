@@ -6,7 +6,7 @@ pub mod int8;
 pub mod matrix;
 pub mod nf4;
 mod shared;
-mod simd;
+pub(crate) mod simd;
 
 pub use absmax::Absmax;
 pub use gguf_blocks::QuantType;

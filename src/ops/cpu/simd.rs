@@ -28,18 +28,6 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
-use pulp::Arch;
-
-/// Runs `f`, compiled for the best instruction set this machine has (AVX-512, AVX2 and FMA, NEON, or plain).
-///
-/// Only code that is inlined takes part: write the closure as `dispatch(#[inline(always)] || ..)` (without the attribute
-/// a long one stays a function of its own, compiled for none of them), and mark the helpers it calls the same way. Loops
-/// by iterators have no bounds checks, which would keep them scalar.
-#[inline(always)]
-pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(f)
-}
-
 /// `e^x` within 2 ulp, free of branches and calls so that loops over it become vector code.
 ///
 /// # Numerics

@@ -12,7 +12,8 @@ use super::rows::{RowRuns, gather, room, scatter, transpose};
 use super::split::{Part, Split};
 use super::visible::{VisibleGroup, even_runs};
 use super::{AttentionShape, Visibility};
-use crate::ops::cpu::simd::{dispatch, exp};
+use crate::ops::cpu::simd::exp;
+use crate::quant::simd::widest;
 
 /// Rows of a tile, a row being a query of one head.
 const ROWS: usize = 128;
@@ -207,7 +208,7 @@ impl Task<'_> {
 /// - `a`, `b`: `[rows, e]`
 fn row_sums(e: usize, a: &[f32], b: &[f32], sums: &mut Vec<f32>) {
     sums.resize(a.len() / e, 0.0);
-    dispatch(
+    widest(
         #[inline(always)]
         || sums.iter_mut().zip(a.chunks_exact(e).zip(b.chunks_exact(e))).for_each(|(sum, (a, b))| *sum = dot(a, b)),
     );
@@ -232,7 +233,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// - `lse`, `delta`: `[rows]`
 fn gradients(shape: &AttentionShape, p: &mut [f32], ds: &mut [f32], lse: &[f32], delta: &[f32]) {
     let rows = lse.len();
-    dispatch(
+    widest(
         #[inline(always)]
         || {
             for (p, ds) in p.chunks_exact_mut(rows).zip(ds.chunks_exact_mut(rows)) {

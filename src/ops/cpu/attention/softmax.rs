@@ -1,6 +1,7 @@
 //! The softmax of rows whose scores arrive tile by tile.
 
-use crate::ops::cpu::simd::{dispatch, exp};
+use crate::ops::cpu::simd::exp;
+use crate::quant::simd::widest;
 
 /// The running maximum and sum of each row.
 #[derive(Default)]
@@ -31,7 +32,7 @@ impl Softmax {
     /// - `scores`: `[keys, m]`
     /// - `out`: `[m, e]`
     pub fn update(&mut self, first: usize, m: usize, scores: &mut [f32], out: &mut [f32]) {
-        dispatch(
+        widest(
             #[inline(always)]
             || self.update_inlined(first, m, scores, out),
         );
@@ -68,7 +69,7 @@ impl Softmax {
 
     /// Divides each row of `out`, `[rows, e]`, by its sum; a row that saw nothing becomes 0.
     pub fn divide(&self, e: usize, out: &mut [f32]) {
-        dispatch(
+        widest(
             #[inline(always)]
             || {
                 for (out, &sum) in out.chunks_exact_mut(e).zip(&self.sum) {

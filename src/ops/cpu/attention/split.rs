@@ -6,7 +6,7 @@ use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
 use super::visible::VisibleGroup;
-use crate::ops::cpu::simd::dispatch;
+use crate::quant::simd::widest;
 
 /// Rows of keys whose sums are added at a time.
 const ROWS: usize = 16;
@@ -49,7 +49,7 @@ impl Split<'_> {
                 let to = (rows.start - block.start) * width..(rows.end - block.start) * width;
                 let from = (rows.start - part.keys.start) * width..(rows.end - part.keys.start) * width;
                 for (to, from) in [(&mut dk[to.clone()], &part_dk[from.clone()]), (&mut dv[to], &part_dv[from])] {
-                    dispatch(
+                    widest(
                         #[inline(always)]
                         || to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
                     );
