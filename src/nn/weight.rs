@@ -1,6 +1,6 @@
 //! A frozen matrix in the form it is held in.
 
-use crate::ops::{self, DeviceMatrix, Frozen};
+use crate::ops::{self, DeviceMatrix, Frozen, RowLosses};
 use crate::quant::QuantizedMatrix;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
@@ -30,14 +30,6 @@ impl Weight {
             true => Held::Cpu(Frozen::quantized(matrix)),
             false => Held::Device(DeviceMatrix::quantized(matrix, device)),
         })
-    }
-
-    /// The matrix as the CPU's kernels see it; `None` on other devices.
-    pub fn frozen(&self) -> Option<&Frozen> {
-        match &self.0 {
-            Held::Cpu(frozen) => Some(frozen),
-            Held::Device(_) => None,
-        }
     }
 
     /// `[out, in]`.
@@ -147,6 +139,18 @@ impl Weight {
         match &self.0 {
             Held::Cpu(frozen) => ops::geglu_lora_linear(gate, up, frozen, a, b, scaling),
             Held::Device(matrix) => matrix.geglu_lora_linear(gate, up, a, b, scaling),
+        }
+    }
+
+    /// The loss of each row of `x` with this as the head, and its gradient; `None` on devices without a kernel.
+    ///
+    /// # Shapes
+    /// - `x`: `[m, in]`
+    /// - `targets`: `m` numbers below `out`
+    pub fn linear_cross_entropy(&self, x: &Tensor<2>, targets: &[u32], scale: Option<f64>) -> Option<RowLosses> {
+        match &self.0 {
+            Held::Cpu(frozen) => ops::linear_cross_entropy(x, frozen, targets, scale),
+            Held::Device(matrix) => matrix.linear_cross_entropy(x, targets, scale),
         }
     }
 }

@@ -2,15 +2,16 @@
 
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::plain;
+use super::{RowLosses, plain};
 use crate::quant::QuantizedMatrix;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A frozen matrix `[out, in]` of a device, unpacked or widened to f32 by tiles where it is used.
 #[derive(Debug, Clone)]
 pub struct DeviceMatrix {
-    held: Held,
+    held: Arc<Held>,
     dims: [usize; 2],
     bytes: u64,
 }
@@ -26,15 +27,15 @@ enum Held {
     Away(QuantizedMatrix, Device),
 }
 
-/// Bytes of f32 that are unpacked at once.
-const TILE_BYTES: usize = 256 << 20;
+/// Bytes of f32 that are unpacked at once; little in tests, so that there are several tiles.
+const TILE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
 
 impl DeviceMatrix {
     /// Holds a tensor of any float dtype.
     pub fn dense(matrix: Tensor<2>) -> Self {
         let dims = matrix.dims();
         let bytes = (dims[0] * dims[1] * matrix.dtype().size()) as u64;
-        DeviceMatrix { held: Held::Dense(matrix), dims, bytes }
+        DeviceMatrix { held: Arc::new(Held::Dense(matrix)), dims, bytes }
     }
 
     /// Holds a quantised matrix in its compressed form.
@@ -42,9 +43,9 @@ impl DeviceMatrix {
         let (dims, bytes) = (matrix.dims(), matrix.bytes());
         #[cfg(feature = "gpu")]
         if let Some(packed) = gpu::Packed::new(&matrix, device) {
-            return DeviceMatrix { held: Held::Packed(packed), dims, bytes };
+            return DeviceMatrix { held: Arc::new(Held::Packed(packed)), dims, bytes };
         }
-        DeviceMatrix { held: Held::Away(matrix, device.clone().inner()), dims, bytes }
+        DeviceMatrix { held: Arc::new(Held::Away(matrix, device.clone().inner())), dims, bytes }
     }
 
     /// `[out, in]`.
@@ -59,7 +60,7 @@ impl DeviceMatrix {
 
     /// Whether it is held in a compressed form.
     pub fn is_quantized(&self) -> bool {
-        !matches!(self.held, Held::Dense(_))
+        !matches!(*self.held, Held::Dense(_))
     }
 
     /// Rows `range` in f32: the held tensor itself where that is all of it.
@@ -68,7 +69,7 @@ impl DeviceMatrix {
     /// - output: `[range.len(), in]`
     pub fn rows(&self, range: Range<usize>) -> Tensor<2> {
         let [out, input] = self.dims;
-        match &self.held {
+        match &*self.held {
             Held::Dense(stored) if range == (0..out) => to_f32(stored.clone()),
             Held::Dense(stored) => to_f32(stored.clone().slice([range, 0..input])),
             #[cfg(feature = "gpu")]
@@ -89,7 +90,7 @@ impl DeviceMatrix {
     pub fn select(&self, indices: &[u32]) -> Tensor<2> {
         let [_, input] = self.dims;
         let len = indices.len();
-        match &self.held {
+        match &*self.held {
             Held::Dense(stored) => {
                 let indices: Vec<i64> = indices.iter().map(|&i| i64::from(i)).collect();
                 let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [len]), &stored.device());
@@ -141,6 +142,16 @@ impl DeviceMatrix {
         self.lora_linear(plain::geglu(gate, up), a, b, scaling)
     }
 
+    /// See [`super::linear_cross_entropy`]; `None` on devices without a kernel.
+    #[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+    pub fn linear_cross_entropy(&self, x: &Tensor<2>, targets: &[u32], scale: Option<f64>) -> Option<RowLosses> {
+        #[cfg(feature = "gpu")]
+        if let Some(losses) = gpu::linear_cross_entropy(x, self, targets, scale) {
+            return Some(losses);
+        }
+        None
+    }
+
     /// `x W^T`, a tile of outputs at a time.
     pub(super) fn project(&self, x: &Tensor<2>) -> Tensor<2> {
         let mut parts: Vec<_> = self.tiles().map(|tile| x.clone().matmul(self.rows(tile).transpose())).collect();
@@ -162,7 +173,7 @@ impl DeviceMatrix {
     /// Runs of outputs whose rows are in memory as f32 at once: all of them where they are held so.
     fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let [out, input] = self.dims;
-        let rows = match &self.held {
+        let rows = match &*self.held {
             Held::Dense(stored) if stored.dtype() == DType::F32 => out,
             _ => TILE_BYTES / (4 * input.max(1)),
         };

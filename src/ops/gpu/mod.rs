@@ -4,13 +4,18 @@
 //! the same bytes. Nothing relies on infinities or NaN, which WGSL does not promise.
 
 mod attention;
+mod cross_entropy;
 mod geglu;
 mod linear;
+mod norm;
 mod packed;
+mod reduce;
 
 pub use attention::{Reach, attention};
+pub use cross_entropy::linear_cross_entropy;
 pub use geglu::geglu;
 pub use linear::{geglu_lora_linear, linear, lora_linear};
+pub use norm::{rms_norm, rotated_rms_norm};
 pub use packed::Packed;
 
 use super::graph::{Node, Storage};
@@ -45,7 +50,7 @@ impl Storage for Cube {
     }
 }
 
-/// Units of a cube where each works on its own.
+/// Units of a cube where each works on its own, or all on a row.
 const UNITS: u32 = 256;
 
 /// A new f32 tensor beside another, its values not yet written.
@@ -56,6 +61,11 @@ fn empty(beside: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
 /// As many cubes of [`UNITS`] as it takes for one unit per element.
 fn cubes_for(like: &CubeTensor) -> CubeCount {
     cubecl::calculate_cube_count_elemwise(&like.client, like.meta.num_elements(), CubeDim::new_1d(UNITS))
+}
+
+/// A cube for each of so many rows, found by `CUBE_POS`; there may be some more.
+fn cube_per_row(beside: &CubeTensor, rows: usize) -> CubeCount {
+    cubecl::calculate_cube_count_elemwise(&beside.client, rows, CubeDim::new_single())
 }
 
 fn buffer(tensor: &CubeTensor) -> BufferArg {
