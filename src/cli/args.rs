@@ -44,7 +44,7 @@ pub struct ModelArgs {
 /// How weights are held.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum DtypeArg {
-    /// As they are stored; quantised blocks as bf16
+    /// As they are stored
     Auto,
     /// 4 bytes per weight
     F32,

@@ -86,7 +86,7 @@ pub(super) fn generate_cached(
     loop {
         let mut next = Vec::with_capacity(rows.len());
         let mut keep = Vec::with_capacity(rows.len());
-        for (row, logits) in rows.iter_mut().zip(&logits) {
+        for (row, logits) in rows.iter_mut().zip(logits.chunks(model.config.vocab_size)) {
             let token = settings.sampling.choose(logits, &mut row.random);
             let answer = &mut answers[row.prompt];
             let stopped = settings.stop.contains(&token);
@@ -119,7 +119,7 @@ struct Row {
 }
 
 /// Runs the prompts piece by piece and returns the logits after the last token of each.
-fn prefill(model: &Gemma3, side: &dyn SidePath, prompts: &[&[u32]], cache: &mut KvCache) -> Vec<Vec<f32>> {
+fn prefill(model: &Gemma3, side: &dyn SidePath, prompts: &[&[u32]], cache: &mut KvCache) -> Vec<f32> {
     let piece = (PREFILL_TOKENS / prompts.len().max(1)).max(1);
     let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
     let mut last: Vec<Option<Tensor<2>>> = vec![None; prompts.len()];
@@ -140,8 +140,8 @@ fn prefill(model: &Gemma3, side: &dyn SidePath, prompts: &[&[u32]], cache: &mut 
     if last.is_empty() { Vec::new() } else { logits(model, Tensor::cat(last, 0)) }
 }
 
-fn logits(model: &Gemma3, hidden: Tensor<2>) -> Vec<Vec<f32>> {
-    let words = model.config.vocab_size;
-    let logits: Vec<f32> = model.logits(hidden).into_data().iter::<f32>().collect();
-    logits.chunks(words).map(<[f32]>::to_vec).collect()
+/// The logits of each row, one after the other.
+fn logits(model: &Gemma3, hidden: Tensor<2>) -> Vec<f32> {
+    let logits = model.logits(hidden).into_data();
+    logits.try_into_vec_as().unwrap_or_default()
 }

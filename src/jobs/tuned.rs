@@ -7,7 +7,7 @@ use crate::jobs::{Base, adapter, provenance};
 use crate::model::gemma3::Gemma3;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
-use crate::weights::{Holding, HostDtype};
+use crate::weights::{Compression, Holding, HostDtype};
 use std::path::Path;
 
 /// A loaded model, and the adapter beside it.
@@ -45,7 +45,11 @@ impl Tuned {
         if let Some(folder) = adapter {
             provenance::warn_of_another_base(folder, &base, progress);
         }
-        let model = base.load(&Holding::dense(held), &compute.device, progress)?;
+        // The blocks of a file are quick to read where they are used; on other devices than the CPU they are not at home.
+        let as_stored = held.is_none() && base.source.gguf().is_some() && compute.is_cpu();
+        let projections = if as_stored { Compression::AsStored } else { Compression::None };
+        let holding = Holding { projections, ..Holding::dense(held) };
+        let model = base.load(&holding, &compute.device, progress)?;
         let adapter = adapter.map(|folder| adapter::read(folder, &model)).transpose()?;
         Ok(Tuned { base, model, adapter, compute })
     }

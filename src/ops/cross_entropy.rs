@@ -2,9 +2,9 @@
 
 use super::cpu::cross_entropy::{Running, finish_gradient, take_tile};
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
-use super::cpu::rows::dot;
 use super::frozen::Frozen;
 use super::node::{Cpu, tensor};
+use crate::quant::simd::dot;
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 

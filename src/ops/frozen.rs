@@ -1,11 +1,9 @@
 //! A frozen matrix in the form it is held in.
 
-use super::cpu::simd::vectorised;
-use crate::quant::QuantizedMatrix;
+use crate::quant::{QuantType, QuantizedMatrix};
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -127,34 +125,41 @@ impl Frozen {
         out
     }
 
-    /// Rows `range` as f32: as they are held where that is f32, unpacked into `buffer` otherwise.
-    pub fn borrow_rows<'a>(&'a self, range: Range<usize>, buffer: &'a mut [f32]) -> &'a [f32] {
+    /// The products of rows `range` with `x`, on this thread, without unpacking them.
+    ///
+    /// # Shapes
+    /// - `x`: `[in]`
+    /// - `out`: `[range.len()]`
+    pub fn dot_rows(&self, range: Range<usize>, x: &[f32], out: &mut [f32]) {
         let [_, input] = self.dims;
-        if let Some(values) = self.as_f32() {
-            return &values[range.start * input..range.end * input];
+        match &self.stored {
+            Stored::Quantized(matrix) => matrix.dot_rows(range, x, out),
+            Stored::Dense(stored) => {
+                let (of, bytes) = floats(stored);
+                let rows = bytes[of.block_bytes() * input * range.start..].chunks_exact(of.block_bytes() * input);
+                out.iter_mut().zip(rows).for_each(|(out, row)| *out = of.dot(row, x));
+            }
         }
-        let buffer = &mut buffer[..range.len() * input];
-        self.rows(range, buffer);
-        buffer
     }
 
     /// Rows `range` as f32 into `out`.
     pub fn rows(&self, range: Range<usize>, out: &mut [f32]) {
         let [_, input] = self.dims;
-        let at = range.start * input..range.end * input;
         match &self.stored {
             Stored::Quantized(matrix) => matrix.dequantize_rows(range, out),
-            Stored::Dense(stored) => match stored.dtype() {
-                DType::BF16 => widen_bf16(&stored.as_slice::<bf16>().unwrap_or_default()[at], out),
-                DType::F16 => stored.as_slice::<f16>().unwrap_or_default()[at].convert_to_f32_slice(out),
-                _ => out.copy_from_slice(&stored.as_slice::<f32>().unwrap_or_default()[at]),
-            },
+            Stored::Dense(stored) => {
+                let (of, bytes) = floats(stored);
+                of.unpack(&bytes[of.block_bytes() * input * range.start..], out);
+            }
         }
     }
 }
 
-vectorised! {
-    fn widen_bf16(values: &[bf16], out: &mut [f32]) {
-        out.iter_mut().zip(values).for_each(|(out, value)| *out = f32::from_bits(u32::from(value.to_bits()) << 16));
+/// The dtype and bytes of a dense matrix.
+fn floats(stored: &FlexTensor) -> (QuantType, &[u8]) {
+    match stored.dtype() {
+        DType::BF16 => (QuantType::BF16, bytemuck::cast_slice(stored.as_slice::<bf16>().unwrap_or_default())),
+        DType::F16 => (QuantType::F16, bytemuck::cast_slice(stored.as_slice::<f16>().unwrap_or_default())),
+        _ => (QuantType::F32, bytemuck::cast_slice(stored.as_slice::<f32>().unwrap_or_default())),
     }
 }

@@ -2,7 +2,6 @@
 
 use super::cpu::geglu;
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
-use super::cpu::rows::dot;
 use super::frozen::Frozen;
 use super::node::{Cpu, Kept, finish, tensor};
 use super::plain;
@@ -213,26 +212,19 @@ fn project(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
 
 /// `x W^T` for the few tokens of a decoding step, a handful of outputs per task.
 fn project_few(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
-    const ROWS: usize = 32;
+    const OUTPUTS: usize = 32;
     let [out, input] = w.dims();
-    if n == 0 || input == 0 {
-        return vec![0.0; n * out];
+    let mut y = vec![0.0; n * out];
+    if input == 0 {
+        return y;
     }
-    let mut by_output = vec![0.0; out * n]; // [out, n]
-    by_output.par_chunks_mut(ROWS * n).enumerate().for_each_init(
-        || vec![0.0; ROWS * input],
-        |unpacked, (chunk, y)| {
-            let first = chunk * ROWS;
-            let rows = w.borrow_rows(first..first + y.len() / n, unpacked);
-            for (row, y) in rows.chunks_exact(input).zip(y.chunks_exact_mut(n)) {
-                x.chunks_exact(input).zip(y).for_each(|(x, y)| *y = dot(x, row));
-            }
-        },
-    );
-    if n == 1 {
-        return by_output;
+    for (x, y) in x.chunks_exact(input).zip(y.chunks_exact_mut(out)) {
+        y.par_chunks_mut(OUTPUTS).enumerate().for_each(|(task, y)| {
+            let first = task * OUTPUTS;
+            w.dot_rows(first..first + y.len(), x, y);
+        });
     }
-    (0..n * out).map(|at| by_output[at % out * n + at / out]).collect()
+    y
 }
 
 /// `dy W`, summed over tiles of outputs in their order.

@@ -1,7 +1,7 @@
 //! A frozen matrix in a compressed form, unpacked row by row where it is used.
 
 use super::absmax::{self, Absmax, DoubleQuantized};
-use super::{QuantType, SharedBytes, int8, nf4};
+use super::{QuantType, SharedBytes, int8, nf4, simd};
 use crate::error::{Error, Kind, Result};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -134,6 +134,31 @@ impl QuantizedMatrix {
             }
             Storage::Int8(codes, scales) => int8::dequantize(&codes[flat], &scales[rows], self.cols, out),
             Storage::Nf4(codes, absmax) => nf4::dequantize(codes, absmax, flat.start, out),
+        }
+    }
+
+    /// The products of rows with `x`, on this thread, of what [`QuantizedMatrix::dequantize_rows`] would unpack.
+    ///
+    /// # Shapes
+    /// - `x`: `[cols]`
+    /// - `out`: `[rows.len()]`; as there, what has no place is left out
+    pub fn dot_rows(&self, rows: Range<usize>, x: &[f32], out: &mut [f32]) {
+        let rows = rows.start.min(self.rows)..rows.end.min(self.rows);
+        let x = &x[..x.len().min(self.cols)];
+        match &self.storage {
+            Storage::Blocks(of, bytes) => {
+                let row_bytes = self.cols / of.block_size() * of.block_bytes();
+                let rows = rows.map(|row| &bytes[row * row_bytes..(row + 1) * row_bytes]);
+                out.iter_mut().zip(rows).for_each(|(out, row)| *out = of.dot(row, x));
+            }
+            Storage::Int8(codes, scales) => {
+                let rows = rows.map(|row| (scales[row], &codes[row * self.cols..(row + 1) * self.cols]));
+                out.iter_mut().zip(rows).for_each(|(out, (scale, codes))| *out = scale * simd::dot_i8(codes, x));
+            }
+            Storage::Nf4(codes, absmax) => {
+                let rows = rows.map(|row| row * self.cols);
+                out.iter_mut().zip(rows).for_each(|(out, start)| *out = nf4::dot(codes, absmax, start, x));
+            }
         }
     }
 

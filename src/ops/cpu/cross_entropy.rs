@@ -2,6 +2,7 @@
 
 use super::rows;
 use super::simd::{self, vectorised};
+use crate::quant::simd::sum2;
 use rayon::prelude::*;
 
 /// What is known of a row's softmax after some tiles.
@@ -62,7 +63,7 @@ vectorised! {
             running.max = max;
         }
         logits.iter_mut().for_each(|x| *x = simd::exp(*x - max));
-        running.sum += f64::from(rows::sum2(logits, logits, |x, _| x));
+        running.sum += f64::from(sum2(logits, logits, |x, _| x));
     }
 
     fn finish_rows(weighted: &mut [f32], width: usize, running: &[Running], targets: &[f32], scale: f32) {

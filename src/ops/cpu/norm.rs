@@ -2,11 +2,12 @@
 
 use super::rows;
 use super::simd::vectorised;
+use crate::quant::simd::sum2;
 
 /// `1 / sqrt(mean(x^2) + eps)`.
 #[inline(always)]
 fn reciprocal_rms(x: &[f32], eps: f32) -> f32 {
-    let sum = rows::sum2(x, x, |a, b| a * b);
+    let sum = sum2(x, x, |a, b| a * b);
     1.0 / (sum / x.len() as f32 + eps).sqrt()
 }
 
@@ -14,7 +15,7 @@ fn reciprocal_rms(x: &[f32], eps: f32) -> f32 {
 #[inline(always)]
 fn project_out(x: &[f32], eps: f32, dx: &mut [f32]) {
     let scale = reciprocal_rms(x, eps);
-    let along = rows::sum2(x, dx, |x, g| x * g) / x.len() as f32 * scale * scale * scale;
+    let along = sum2(x, dx, |x, g| x * g) / x.len() as f32 * scale * scale * scale;
     dx.iter_mut().zip(x).for_each(|(dx, x)| *dx = *dx * scale - x * along);
 }
 

@@ -3,6 +3,8 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
+use crate::quant::simd::LANES;
+
 /// Values that a thread takes at a time: enough that handing them out costs nothing, few enough to balance.
 const GRAIN: usize = 1 << 14;
 
@@ -41,31 +43,6 @@ pub fn each_pair(
     });
 }
 
-/// Partial results that a sum keeps side by side, so that it runs in vectors.
-const LANES: usize = 16;
-
-/// `sum_i f(a_i, b_i)`, in a fixed order.
-#[inline(always)]
-pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (a_whole, a_rest) = a.as_chunks::<LANES>();
-    let (b_whole, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_whole.iter().zip(b_whole) {
-        for i in 0..LANES {
-            lanes[i] += f(a[i], b[i]);
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(&a, &b)| f(a, b)).sum();
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0] + rest
-}
-
 /// The largest value, minus infinity of nothing. NaN is not looked for.
 #[inline(always)]
 pub fn max(values: &[f32]) -> f32 {
@@ -78,11 +55,4 @@ pub fn max(values: &[f32]) -> f32 {
         }
     }
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &x| larger(x, max))
-}
-
-super::simd::vectorised! {
-    /// `sum_i a_i b_i`, in a fixed order.
-    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-        sum2(a, b, |a, b| a * b)
-    }
 }

@@ -1,32 +1,6 @@
-//! Vector arithmetic without intrinsics: plain loops, compiled for several instruction sets.
+//! Functions for plain loops, which become vector code in [`vectorised`].
 
-/// Defines functions that are compiled twice: for AVX2 with fused multiply-add, chosen where the machine has it, and for the
-/// instruction set the program is built for. The compiler turns their loops, and what they inline, into vector instructions.
-///
-/// A function and not a closure, since a closure that is not inlined silently falls back to scalar code.
-macro_rules! vectorised {
-    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block)*) => {$(
-        $(#[$meta])*
-        $vis fn $name($($arg: $ty),*) $(-> $out)? {
-            #[inline(always)]
-            fn plain($($arg: $ty),*) $(-> $out)? $body
-
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn wide($($arg: $ty),*) $(-> $out)? {
-                    plain($($arg),*)
-                }
-                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                    // SAFETY: the machine has the two instruction sets that the function is compiled for.
-                    return unsafe { wide($($arg),*) };
-                }
-            }
-            plain($($arg),*)
-        }
-    )*};
-}
-pub(crate) use vectorised;
+pub(crate) use crate::quant::simd::vectorised;
 
 /// `e^x` within 2 ulp, free of branches and calls so that loops over it become vector code.
 ///

@@ -1,6 +1,7 @@
 //! The K types: 256 elements in sub-blocks of 16 or 32, whose scales are themselves quantised.
 
 use super::legacy::scale;
+use super::runs::{NONE, Run, every, word, words};
 
 /// Elements per block.
 pub(super) const SIZE: usize = 256;
@@ -11,97 +12,84 @@ pub(super) const Q4_BYTES: usize = 2 + 2 + 12 + 128; // d, dmin, scales and mini
 pub(super) const Q5_BYTES: usize = 2 + 2 + 12 + 32 + 128; // d, dmin, scales and minima, fifth bits, nibbles
 pub(super) const Q6_BYTES: usize = 128 + 64 + 16 + 2; // nibbles, crumbs, scales, d
 
-type Out = [f32; SIZE];
-
 #[inline(always)]
-pub(super) fn q2(block: &[u8; Q2_BYTES], out: &mut Out) {
+pub(super) fn q2(block: &[u8; Q2_BYTES], sub: usize) -> Run<2> {
     let (scales, rest) = block.split_at(16);
     let (crumbs, rest) = rest.split_at(64);
     let (d, dmin) = (scale(rest[0], rest[1]), scale(rest[2], rest[3]));
-    for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let scale = d * f32::from(scales[sub] & 15);
-        let minimum = dmin * f32::from(scales[sub] >> 4);
-        let at = CrumbPlace::of(sub);
-        for (i, out) in out.iter_mut().enumerate() {
-            let q = (crumbs[at.byte + i] >> at.shift) & 3;
-            *out = scale * f32::from(q) - minimum;
-        }
-    }
+    let scale = d * f32::from(scales[sub] & 15);
+    let offset = -(dmin * f32::from(scales[sub] >> 4));
+    let at = CrumbPlace::of(sub);
+    let codes = words(|i| word(crumbs, at.byte + i) >> at.shift & every(3));
+    Run { codes, scale, offset }
 }
 
 #[inline(always)]
-pub(super) fn q3(block: &[u8; Q3_BYTES], out: &mut Out) {
+pub(super) fn q3(block: &[u8; Q3_BYTES], sub: usize) -> Run<2> {
     let (thirds, rest) = block.split_at(32);
     let (crumbs, rest) = rest.split_at(64);
     let (scales, rest) = rest.split_at(12);
     let d = scale(rest[0], rest[1]);
-    for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        // 6-bit scales: low nibbles of bytes 0..8, then their high nibbles; the upper two bits are in bytes 8..12.
-        let low = (scales[sub % 8] >> (4 * (sub / 8))) & 15;
-        let high = (scales[8 + sub % 4] >> (2 * (sub / 4))) & 3;
-        let scale = d * (f32::from(low | (high << 4)) - 32.0);
-        let at = CrumbPlace::of(sub);
-        for (i, out) in out.iter_mut().enumerate() {
-            let q = (crumbs[at.byte + i] >> at.shift) & 3;
-            let third = (thirds[(sub % 2) * 16 + i] >> (sub / 2)) & 1;
-            // A set third bit means 4, and 4 is subtracted from all.
-            *out = scale * (f32::from(q | (third << 2)) - 4.0);
-        }
-    }
+    // 6-bit scales: low nibbles of bytes 0..8, then their high nibbles; the upper two bits are in bytes 8..12.
+    let low = (scales[sub % 8] >> (4 * (sub / 8))) & 15;
+    let high = (scales[8 + sub % 4] >> (2 * (sub / 4))) & 3;
+    let scale = d * (f32::from(low | (high << 4)) - 32.0);
+    let at = CrumbPlace::of(sub);
+    let codes = words(|i| {
+        let q = word(crumbs, at.byte + i) >> at.shift & every(3);
+        // A set third bit means 4, and 4 is subtracted from all: a missing one is the sign.
+        let missing = !word(thirds, (sub % 2) * 16 + i) >> (sub / 2) & every(1);
+        q | missing * 0xfc
+    });
+    Run { codes, scale, offset: NONE }
 }
 
 #[inline(always)]
-pub(super) fn q4(block: &[u8; Q4_BYTES], out: &mut Out) {
+pub(super) fn q4(block: &[u8; Q4_BYTES], sub: usize) -> Run<4> {
     let (d, dmin) = (scale(block[0], block[1]), scale(block[2], block[3]));
     let (scales, nibbles) = block[4..].split_at(12);
-    for (sub, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (s, m) = scale_and_minimum(scales, sub);
-        let (scale, minimum) = (d * s, dmin * m);
-        let (byte, shift) = (32 * (sub / 2), 4 * (sub % 2));
-        for (i, out) in out.iter_mut().enumerate() {
-            let q = (nibbles[byte + i] >> shift) & 15;
-            *out = scale * f32::from(q) - minimum;
-        }
-    }
+    let (s, m) = scale_and_minimum(scales, sub);
+    let (scale, offset) = (d * s, -(dmin * m));
+    let (byte, shift) = (32 * (sub / 2), 4 * (sub % 2));
+    let codes = words(|i| word(nibbles, byte + i) >> shift & every(15));
+    Run { codes, scale, offset }
 }
 
 #[inline(always)]
-pub(super) fn q5(block: &[u8; Q5_BYTES], out: &mut Out) {
+pub(super) fn q5(block: &[u8; Q5_BYTES], sub: usize) -> Run<4> {
     let (d, dmin) = (scale(block[0], block[1]), scale(block[2], block[3]));
     let (scales, rest) = block[4..].split_at(12);
     let (fifths, nibbles) = rest.split_at(32);
-    for (sub, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (s, m) = scale_and_minimum(scales, sub);
-        let (scale, minimum) = (d * s, dmin * m);
-        let (byte, shift) = (32 * (sub / 2), 4 * (sub % 2));
-        for (i, out) in out.iter_mut().enumerate() {
-            let q = (nibbles[byte + i] >> shift) & 15 | (((fifths[i] >> sub) & 1) << 4);
-            *out = scale * f32::from(q) - minimum;
-        }
-    }
+    let (s, m) = scale_and_minimum(scales, sub);
+    let (scale, offset) = (d * s, -(dmin * m));
+    let (byte, shift) = (32 * (sub / 2), 4 * (sub % 2));
+    let codes = words(|i| {
+        let fifth = word(fifths, i) >> sub & every(1);
+        word(nibbles, byte + i) >> shift & every(15) | fifth << 4
+    });
+    Run { codes, scale, offset }
 }
 
 #[inline(always)]
-pub(super) fn q6(block: &[u8; Q6_BYTES], out: &mut Out) {
+pub(super) fn q6(block: &[u8; Q6_BYTES], sub: usize) -> Run<2> {
     let (nibbles, rest) = block.split_at(128);
     let (crumbs, rest) = rest.split_at(64);
     let (scales, rest) = rest.split_at(16);
     let d = scale(rest[0], rest[1]);
-    let halves = nibbles.as_chunks::<64>().0.iter().zip(crumbs.as_chunks::<32>().0).zip(scales.as_chunks::<8>().0);
-    for (out, ((nibbles, crumbs), scales)) in out.as_chunks_mut::<128>().0.iter_mut().zip(halves) {
-        for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let scale = d * f32::from(scales[sub].cast_signed());
-            // Elements 0..64 of the half lie in the low and 64..128 in the high nibbles of its 64 bytes; their upper two
-            // bits are four runs of 32 in 32 bytes, the first in the lowest bits.
-            let (byte, shift) = (16 * (sub % 4), 4 * (sub / 4));
-            let (crumb, crumb_shift) = (16 * (sub % 2), 2 * (sub / 2));
-            for (i, out) in out.iter_mut().enumerate() {
-                let low = (i32::from(nibbles[byte + i]) >> shift) & 15;
-                let high = (i32::from(crumbs[crumb + i]) >> crumb_shift) & 3;
-                *out = scale * ((low | (high << 4)) - 32) as f32;
-            }
-        }
-    }
+    let scale = d * f32::from(scales[sub].cast_signed());
+    // Elements 0..64 of a half of the block lie in the low and 64..128 in the high nibbles of its 64 bytes; their upper two
+    // bits are four runs of 32 in its 32 bytes, the first in the lowest bits.
+    let (half, in_half) = (sub / 8, sub % 8);
+    let (byte, shift) = (64 * half + 16 * (in_half % 4), 4 * (in_half / 4));
+    let (crumb, crumb_shift) = (32 * half + 16 * (in_half % 2), 2 * (in_half / 2));
+    let codes = words(|i| {
+        let low = word(nibbles, byte + i) >> shift & every(15);
+        let high = word(crumbs, crumb + i) >> crumb_shift & every(3);
+        // `q - 32` is `q` with its sixth bit turned over, as a signed number of six bits.
+        let missing = !high >> 1 & every(1);
+        low | (high & every(1)) << 4 | missing * 0xe0
+    });
+    Run { codes, scale, offset: NONE }
 }
 
 /// Where the 2-bit parts of a sub-block of 16 lie: per half of the block, 32 bytes hold four runs of 32 elements, the

@@ -1,5 +1,7 @@
 //! The older block types: 32 elements that share one scale, and one minimum in the `_1` types.
 
+use super::runs::{NONE, Run, every, word, words};
+
 /// Elements per block.
 pub(super) const SIZE: usize = 32;
 
@@ -9,45 +11,47 @@ pub(super) const Q5_0_BYTES: usize = 2 + 4 + 16; // d, fifth bits, nibbles
 pub(super) const Q5_1_BYTES: usize = 2 + 2 + 4 + 16; // d, m, fifth bits, nibbles
 pub(super) const Q8_0_BYTES: usize = 2 + 32; // d, signed bytes
 
-type Out = [f32; SIZE];
-
 #[inline(always)]
-pub(super) fn q4_0(block: &[u8; Q4_0_BYTES], out: &mut Out) {
+pub(super) fn q4_0(block: &[u8; Q4_0_BYTES], _: usize) -> Run<4> {
     let [d0, d1, nibbles @ ..] = block;
-    let d = scale(*d0, *d1);
-    each_nibble(nibbles, out, |_, q| d * (f32::from(q) - 8.0));
+    // `q - 8` is `q` with its highest bit turned over, as a signed number of four bits.
+    let signed = |codes: u64| codes | (codes & every(8)) * (2 * 15);
+    Run { codes: words(|at| signed(low_bits(nibbles, at) ^ every(8))), scale: scale(*d0, *d1), offset: NONE }
 }
 
 #[inline(always)]
-pub(super) fn q4_1(block: &[u8; Q4_1_BYTES], out: &mut Out) {
+pub(super) fn q4_1(block: &[u8; Q4_1_BYTES], _: usize) -> Run<4> {
     let [d0, d1, m0, m1, nibbles @ ..] = block;
-    let (d, m) = (scale(*d0, *d1), scale(*m0, *m1));
-    each_nibble(nibbles, out, |_, q| d * f32::from(q) + m);
+    Run { codes: words(|at| low_bits(nibbles, at)), scale: scale(*d0, *d1), offset: scale(*m0, *m1) }
 }
 
 #[inline(always)]
-pub(super) fn q5_0(block: &[u8; Q5_0_BYTES], out: &mut Out) {
+pub(super) fn q5_0(block: &[u8; Q5_0_BYTES], _: usize) -> Run<4> {
     let [d0, d1, h0, h1, h2, h3, nibbles @ ..] = block;
-    let d = scale(*d0, *d1);
-    let fifth = u32::from_le_bytes([*h0, *h1, *h2, *h3]);
-    each_nibble(nibbles, out, |i, q| d * (f32::from(with_fifth(q, fifth, i)) - 16.0));
-}
-
-#[inline(always)]
-pub(super) fn q5_1(block: &[u8; Q5_1_BYTES], out: &mut Out) {
-    let [d0, d1, m0, m1, h0, h1, h2, h3, nibbles @ ..] = block;
-    let (d, m) = (scale(*d0, *d1), scale(*m0, *m1));
-    let fifth = u32::from_le_bytes([*h0, *h1, *h2, *h3]);
-    each_nibble(nibbles, out, |i, q| d * f32::from(with_fifth(q, fifth, i)) + m);
-}
-
-#[inline(always)]
-pub(super) fn q8_0(block: &[u8; Q8_0_BYTES], out: &mut Out) {
-    let [d0, d1, quants @ ..] = block;
-    let d = scale(*d0, *d1);
-    for (out, q) in out.iter_mut().zip(quants) {
-        *out = d * f32::from(q.cast_signed());
+    // `q - 16` is `q` with its fifth bit turned over, as a signed number of five bits.
+    let fifths = [h0, h1, h2, h3];
+    Run {
+        codes: words(|at| low_bits(nibbles, at) | SIGNS[usize::from(*fifths[at / 8])]),
+        scale: scale(*d0, *d1),
+        offset: NONE,
     }
+}
+
+#[inline(always)]
+pub(super) fn q5_1(block: &[u8; Q5_1_BYTES], _: usize) -> Run<4> {
+    let [d0, d1, m0, m1, h0, h1, h2, h3, nibbles @ ..] = block;
+    let fifths = [h0, h1, h2, h3];
+    Run {
+        codes: words(|at| low_bits(nibbles, at) | FIFTH_BITS[usize::from(*fifths[at / 8])]),
+        scale: scale(*d0, *d1),
+        offset: scale(*m0, *m1),
+    }
+}
+
+#[inline(always)]
+pub(super) fn q8_0(block: &[u8; Q8_0_BYTES], _: usize) -> Run<4> {
+    let [d0, d1, codes @ ..] = block;
+    Run { codes: words(|at| word(codes, at)), scale: scale(*d0, *d1), offset: NONE }
 }
 
 /// A little-endian f16 scale.
@@ -56,17 +60,31 @@ pub(super) fn scale(low: u8, high: u8) -> f32 {
     super::widen_f16([low, high])
 }
 
-/// Low nibbles are elements 0..16, high nibbles elements 16..32.
+/// The word of elements `at..at + 8`: low nibbles are elements 0..16, high nibbles elements 16..32.
 #[inline(always)]
-fn each_nibble(nibbles: &[u8; SIZE / 2], out: &mut Out, value: impl Fn(usize, u8) -> f32) {
-    let (low, high) = out.split_at_mut(SIZE / 2);
-    for (i, byte) in nibbles.iter().enumerate() {
-        low[i] = value(i, byte & 15);
-        high[i] = value(i + SIZE / 2, byte >> 4);
-    }
+fn low_bits(nibbles: &[u8; SIZE / 2], at: usize) -> u64 {
+    word(nibbles, at % 16) >> (4 * (at / 16)) & every(15)
 }
 
-#[inline(always)]
-fn with_fifth(nibble: u8, fifth: u32, i: usize) -> u8 {
-    nibble | ((((fifth >> i) & 1) as u8) << 4)
+/// Words that have 16 in byte `i` where bit `i` of their number is set.
+static FIFTH_BITS: [u64; 256] = spread(0, 16);
+
+/// Words that have -16 in byte `i` where bit `i` of their number is not set: the codes are signed numbers of five bits.
+static SIGNS: [u64; 256] = spread(0xff, 0xf0);
+
+/// For every number, the word that has `byte` in byte `i` where bit `i` of the number, of which `flipped` are turned over, is set.
+const fn spread(flipped: u8, byte: u8) -> [u64; 256] {
+    let mut words = [0; 256];
+    let mut number = 0;
+    while number < words.len() {
+        let mut i = 0;
+        while i < 8 {
+            if ((number as u8 ^ flipped) >> i) & 1 == 1 {
+                words[number] |= (byte as u64) << (8 * i);
+            }
+            i += 1;
+        }
+        number += 1;
+    }
+    words
 }

@@ -1,3 +1,4 @@
+use super::runs::Run;
 use super::*;
 use safetensors::SafeTensors;
 
@@ -69,4 +70,79 @@ fn numbers_and_names_are_those_of_ggml() {
     assert_eq!(QuantType::from_ggml(23), None);
     assert_eq!(ggml_type_name(23), Some("IQ4_XS"));
     assert_eq!(ggml_type_name(4), None); // a type that was removed from the format
+}
+
+/// `x` that is nowhere special.
+fn wave(len: usize) -> Vec<f32> {
+    (0..len).map(|i| (i as f32 * 0.37).sin() + 0.2).collect()
+}
+
+#[test]
+fn a_dot_product_is_that_of_the_unpacked_row() {
+    for of in QuantType::ALL {
+        let (bytes, values, _) = golden(of);
+        // Golden blocks hold values of any size: compare with the sum of magnitudes, and leave infinite ones out.
+        let block = of.block_bytes() * if of.is_float() { 64 } else { 1 };
+        for (bytes, values) in bytes.chunks_exact(block).zip(values.chunks(block / of.block_bytes() * of.block_size()))
+        {
+            let x = wave(values.len());
+            let products = || values.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+            let (expected, scale) = (products().sum::<f64>(), products().map(f64::abs).sum::<f64>());
+            if scale < 1e30 {
+                let found = f64::from(of.dot(bytes, &x));
+                assert!((found - expected).abs() <= 1e-6 * scale, "{of}: {found} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn misaligned_floats_are_read_all_the_same() {
+    let mut bytes = vec![0u8];
+    bytes.extend([1.5f32, -2.0, 8.0].iter().flat_map(|v| v.to_le_bytes()));
+    for start in 0..4 {
+        let mut shifted = vec![0; start];
+        shifted.extend(&bytes[1..]);
+        assert_eq!(QuantType::F32.dot(&shifted[start..], &[1.0, 10.0, 0.5]), -14.5);
+    }
+}
+
+/// The loops for processors without AVX2.
+struct Plain<W>(W);
+
+impl Work for Plain<Dot<'_>> {
+    type Output = f32;
+
+    fn run<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
+        self,
+        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
+    ) -> f32 {
+        self.0.run_plain::<BYTES, WORDS, RUNS>(read)
+    }
+}
+
+impl Work for Plain<Unpack<'_>> {
+    type Output = ();
+
+    fn run<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
+        self,
+        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
+    ) {
+        self.0.run_plain::<BYTES, WORDS, RUNS>(read);
+    }
+}
+
+#[test]
+fn every_processor_computes_the_same_bits() {
+    for of in QuantType::ALL.into_iter().filter(|of| !of.is_float()) {
+        let (bytes, values, _) = golden(of);
+        let mut plain = vec![0.0; values.len()];
+        of.blocks(Plain(Unpack { bytes: &bytes, out: &mut plain })).unwrap();
+        assert_eq!(bits(&plain), bits(&values), "{of}");
+        let x = wave(of.block_size());
+        for bytes in bytes.chunks_exact(of.block_bytes()) {
+            let plain = of.blocks(Plain(Dot { bytes, x: &x })).unwrap();
+            assert_eq!(of.dot(bytes, &x).to_bits(), plain.to_bits(), "{of}");
+        }
+    }
 }

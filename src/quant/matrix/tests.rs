@@ -167,3 +167,25 @@ fn rows_that_do_not_exist_are_left_out() {
         matrix.dequantize_rows(0..2, &mut []);
     }
 }
+
+#[test]
+fn a_dot_product_is_that_of_the_unpacked_row() {
+    let dims = [5, 777]; // NF4 blocks begin and end inside of rows
+    let values: Vec<f32> = (0..dims[0] * dims[1]).map(|i| (i as f32 * 0.71).sin()).collect();
+    let x: Vec<f32> = (0..dims[1]).map(|i| (i as f32 * 0.37).cos()).collect();
+    let forms = [
+        QuantizedMatrix::to_nf4(&values, dims, false).unwrap(),
+        QuantizedMatrix::to_nf4(&values, dims, true).unwrap(),
+        QuantizedMatrix::to_int8(&values, dims).unwrap(),
+    ];
+    for matrix in forms {
+        let mut found = [f32::NAN; 3];
+        matrix.dot_rows(1..4, &x, &mut found);
+        let unpacked = unpacked(&matrix);
+        for (found, row) in found.iter().zip(unpacked.chunks_exact(dims[1]).skip(1)) {
+            let products = || row.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+            let (expected, scale) = (products().sum::<f64>(), products().map(f64::abs).sum::<f64>());
+            assert!((f64::from(*found) - expected).abs() <= 1e-6 * scale, "{}: {found} {expected}", matrix.kind());
+        }
+    }
+}
