@@ -60,7 +60,21 @@ def ours(folder):
     with open(os.path.join(folder, "out", "summary.json")) as file:
         summary = json.load(file)
     rate = statistics.median(step["tokens_per_second"] for step in steps[1:] or steps)
-    return {"tokens_per_second": rate, "peak_bytes": summary["peak_rss_bytes"]}
+    # A token goes through every weight twice, forward and back, and through the adapter's three times.
+    operations = 4 * tool("inspect", args.model)["parameters"] + 6 * summary["trainable_parameters"]
+    gemm = tool("doctor", "--device", "cpu")["gemm_gflops"]
+    return {
+        "tokens_per_second": rate,
+        "peak_bytes": summary["peak_rss_bytes"],
+        "gflops": round(rate * operations / 1e9, 1),
+        "gemm_gflops": round(gemm, 1),
+        "share_of_gemm": round(rate * operations / 1e9 / gemm, 3),
+    }
+
+
+def tool(*words):
+    done = subprocess.run([args.tool, *words, "--json"], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
 
 
 def peft_worker():

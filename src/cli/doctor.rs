@@ -39,6 +39,7 @@ fn show(report: doctor::Report) -> Result<()> {
         ("device", report.device),
         ("threads", report.threads.to_string()),
         ("free memory", memory),
+        ("speed", format!("{:.0} GFLOP/s in f32 products on the CPU", report.gemm_gflops)),
         ("compiled in", report.compiled_in.join(", ")),
         ("self-check", format!("largest relative error of a gradient {:.1e}: good", report.gradient_error)),
     ];

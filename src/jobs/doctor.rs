@@ -13,6 +13,7 @@ use crate::train::memory;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// What was found.
 #[derive(Debug, Clone, Serialize)]
@@ -27,6 +28,8 @@ pub struct Report {
     pub threads: usize,
     /// Memory that can still be had.
     pub available_bytes: Option<u64>,
+    /// Billions of f32 operations that the CPU does in a second of a large matrix product: what training is made of.
+    pub gemm_gflops: f64,
     /// Backends and features in this build.
     pub compiled_in: Vec<&'static str>,
     /// Largest relative error of a gradient on the CPU, against differences of the loss.
@@ -80,9 +83,28 @@ pub fn examine(name: &str) -> Result<Report> {
         devices,
         threads: compute.threads,
         available_bytes: memory::available_bytes(),
+        gemm_gflops: gemm_gflops(),
         compiled_in: backends.chain(hub).collect(),
         gradient_error,
     })
+}
+
+/// The rate of the best of several large products on all threads.
+fn gemm_gflops() -> f64 {
+    const SIZE: usize = 1024;
+    const RUNS: usize = 8;
+    let mut random = Rng::new(2).stream(&[Label::Purpose("gemm")]);
+    let mut matrix = || {
+        let values = random.normal_f32(SIZE * SIZE);
+        Tensor::<2>::from_data(TensorData::new(values, [SIZE, SIZE]), &Device::flex())
+    };
+    let (a, b) = (matrix(), matrix());
+    let seconds = (0..RUNS).map(|_| {
+        let start = Instant::now();
+        drop(a.clone().matmul(b.clone()).into_data());
+        start.elapsed().as_secs_f64()
+    });
+    2.0 * SIZE.pow(3) as f64 / seconds.fold(f64::INFINITY, f64::min) / 1e9
 }
 
 /// The gradient of a small network (norm, linear, GELU, cross-entropy) along a direction, against the difference of two

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::model::Frozen;
 use crate::jobs::outputs::RunFolder;
-use crate::jobs::sft;
+use crate::jobs::{samples, sft};
 use crate::progress::Progress;
 use crate::recipe::{self, AutoBool, Fit, Recipe};
 use crate::report::text;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub max_length: usize,
     /// Whether layers are recomputed on the way back.
     pub activation_checkpointing: AutoBool,
+    /// Evaluation prompts that are answered between steps.
+    pub samples: usize,
 }
 
 impl Settings {
@@ -38,6 +40,7 @@ impl Settings {
             accumulation: recipe.training.gradient_accumulation_steps,
             max_length: recipe.data.max_length,
             activation_checkpointing: recipe.training.activation_checkpointing,
+            samples: recipe.evaluation.samples,
         }
     }
 
@@ -129,6 +132,8 @@ impl Sizes<'_> {
             optimizer_slots: self.optimizer_slots,
             tokens: (self.tokens)(settings.batch_size, settings.max_length),
             activation_checkpointing: false,
+            sampled: settings.samples.min(samples::BATCH) as u64,
+            sampled_tokens: settings.max_length.saturating_add(samples::ANSWER_TOKENS) as u64,
         };
         work.activation_checkpointing = match settings.activation_checkpointing {
             AutoBool::True => true,

@@ -15,10 +15,10 @@ use std::ops::ControlFlow;
 const ROWS: usize = 2;
 
 /// The most new tokens of a sampled answer.
-const ANSWER_TOKENS: usize = 64;
+pub const ANSWER_TOKENS: usize = 64;
 
 /// Prompts that are answered at once.
-const BATCH: usize = 8;
+pub const BATCH: usize = 8;
 
 /// The first training rows as the model sees them.
 ///

@@ -1,8 +1,13 @@
 //! How much memory a run will need, from the model's shape and the recipe alone.
 
 use crate::model::gemma3::TextConfig;
+use crate::nn::AttentionKind;
 use crate::nn::cross_entropy::{LOSS_CHUNK_ROWS, LOSS_TILE_WORDS};
 use serde::Serialize;
+
+mod system;
+
+pub use system::{available_bytes, machine_bytes};
 
 const F32_BYTES: u64 = 4;
 
@@ -22,6 +27,10 @@ pub struct Workload {
     pub tokens: u64,
     /// Whether layers are recomputed on the way back.
     pub activation_checkpointing: bool,
+    /// Sequences that are generated at once between steps.
+    pub sampled: u64,
+    /// Tokens in the longest of them.
+    pub sampled_tokens: u64,
 }
 
 /// Memory by component, in bytes.
@@ -37,6 +46,8 @@ pub struct Estimate {
     pub activation_bytes: u64,
     /// One tile of logits, and the gradient of the loss's rows.
     pub loss_bytes: u64,
+    /// Keys and values of what is generated between steps.
+    pub kv_bytes: u64,
     /// What is alive for a moment: a layer on the way back, or new values while the optimiser replaces old ones; and the
     /// program itself.
     pub workspace_bytes: u64,
@@ -45,9 +56,16 @@ pub struct Estimate {
 impl Estimate {
     /// The peak.
     pub fn total_bytes(&self) -> u64 {
-        let Estimate { base_bytes, adapter_bytes, optimizer_bytes, activation_bytes, loss_bytes, workspace_bytes } =
-            self;
-        [base_bytes, adapter_bytes, optimizer_bytes, activation_bytes, loss_bytes, workspace_bytes]
+        let Estimate {
+            base_bytes,
+            adapter_bytes,
+            optimizer_bytes,
+            activation_bytes,
+            loss_bytes,
+            kv_bytes,
+            workspace_bytes,
+        } = self;
+        [base_bytes, adapter_bytes, optimizer_bytes, activation_bytes, loss_bytes, kv_bytes, workspace_bytes]
             .into_iter()
             .fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
@@ -76,6 +94,12 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
 
     let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
     let loss_bytes = floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size)) + 2 * d));
+    let reach = |kind: &AttentionKind| match kind {
+        AttentionKind::Sliding => work.sampled_tokens.min(as_u64(config.sliding_window)),
+        AttentionKind::Full => work.sampled_tokens,
+    };
+    let cached: u64 = config.layer_types.iter().map(reach).fold(0, u64::saturating_add);
+    let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
     let workspace_bytes = per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES);
     Estimate {
@@ -84,26 +108,9 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
         optimizer_bytes: floats(work.optimizer_slots * work.trainable),
         activation_bytes,
         loss_bytes,
+        kv_bytes,
         workspace_bytes,
     }
-}
-
-/// Memory that the system can still give, in bytes, where it can be asked (Linux).
-pub fn available_bytes() -> Option<u64> {
-    meminfo("MemAvailable:")
-}
-
-/// All memory of the machine, in bytes, where it can be asked (Linux).
-pub fn machine_bytes() -> Option<u64> {
-    meminfo("MemTotal:")
-}
-
-/// An entry of Linux's `/proc/meminfo`, in bytes.
-fn meminfo(entry: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(entry))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// Whether layers should be recomputed: when keeping their inside would take more than half of the free memory.

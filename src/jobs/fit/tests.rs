@@ -11,6 +11,7 @@ fn asked() -> Settings {
         accumulation: 3,
         max_length: 1024,
         activation_checkpointing: AutoBool::False,
+        samples: 0,
     }
 }
 
@@ -137,4 +138,16 @@ fn what_the_whole_machine_cannot_hold_is_not_begun() {
     assert_eq!(error.exit_code(), 2);
     assert!(error.what().contains("and this machine has"), "{}", error.what());
     settled(true).unwrap();
+}
+
+#[test]
+fn keys_and_values_of_sampled_answers_are_counted() {
+    let kv = |samples, max_length| {
+        let settings = Settings { samples, max_length, ..asked() };
+        with_sizes(GB, |sizes| sizes.need(&settings).memory.kv_bytes)
+    };
+    assert_eq!(kv(0, 936), 0);
+    // 22 sliding layers keep 512 tokens, 4 full ones all 1000; a key and a value of 256 floats each.
+    assert_eq!(kv(1, 936), (22 * 512 + 4 * 1000) * 2 * 256 * 4);
+    assert_eq!(kv(1000, 936), 8 * kv(1, 936), "eight at once");
 }
