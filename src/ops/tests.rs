@@ -243,6 +243,22 @@ fn new_queries_agree_on_cached_keys() {
     }
 }
 
+#[test]
+fn queries_that_see_nothing_give_nothing() {
+    let group = |queries, keys| Group { queries, keys };
+    for (groups, n, t) in [(vec![group(2..5, 0..3), group(40..44, 5..9)], 70, 80), (vec![group(0..5, 0..3)], 5, 3)] {
+        let mask = AttentionMask::new(Visibility { groups, window: usize::MAX, spans: vec![] });
+        let mut values = Values::new(10);
+        let inputs = [values.tensor([n, 2, 8]), values.tensor([t, 1, 8]), values.tensor([t, 1, 8])];
+        let run = |t: &[Tensor<3>]| attention(t[0].clone(), t[1].clone(), t[2].clone(), &heads(2, 1, 8), &mask);
+        agree(&inputs, run, run);
+        for found in device::all() {
+            let moved: Vec<_> = inputs.iter().map(|t| t.clone().to_device(&found.device)).collect();
+            assert_eq!(run(&moved).slice([0..2, 0..16]).abs().sum().into_scalar::<f32>(), 0.0, "{}", found.name());
+        }
+    }
+}
+
 /// Losses and gradient from the definition, in f64.
 fn cross_entropy_by_definition(x: &[f32], head: &[f32], d: usize, targets: &[u32]) -> (Vec<f64>, Vec<f64>) {
     let mut losses = Vec::new();

@@ -34,17 +34,19 @@ impl fmt::Debug for Reach {
 }
 
 impl Reach {
-    /// The reach of this mask, where `beside` is.
-    pub fn new(visibility: &Visibility, beside: &CubeTensor) -> Self {
-        let of_queries = visibility.runs();
+    /// The reach of this mask, for and beside the queries `[n, h, e]`.
+    pub fn new(visibility: &Visibility, queries: &CubeTensor) -> Self {
+        let mut of_queries = visibility.runs();
+        // Those after the last group see nothing.
+        of_queries.resize(queries.meta.shape()[0].max(of_queries.len()), 0..0);
         let upload = |runs: &[Range<usize>]| {
             // A buffer has at least one element.
             let pairs = runs.iter().chain(runs.is_empty().then_some(&(0..0)));
             let numbers: Vec<u32> = pairs.flat_map(|run| [run.start as u32, run.end as u32]).collect();
-            Runs { handle: beside.client.create_from_slice(bytemuck::cast_slice(&numbers)), len: numbers.len() }
+            Runs { handle: queries.client.create_from_slice(bytemuck::cast_slice(&numbers)), len: numbers.len() }
         };
         Reach {
-            device: beside.device.clone(),
+            device: queries.device.clone(),
             of_query_tiles: upload(&query_tiles(&of_queries)),
             of_key_tiles: upload(&key_tiles(&of_queries)),
             of_queries: upload(&of_queries),
