@@ -21,7 +21,7 @@ use burn::tensor::Tensor;
 use cubecl::prelude::*;
 use tile::{MOST_COLUMNS, SIDE, TILE};
 
-/// See [`crate::ops::attention`]; `None` for heads that are too wide for the registers.
+/// See [`crate::ops::attention`]; `None` for heads that are too wide for the registers, and for nothing at all.
 pub fn attention(
     q: &Tensor<3>,
     k: &Tensor<3>,
@@ -29,7 +29,7 @@ pub fn attention(
     shape: &AttentionShape,
     reach: impl FnOnce(&CubeTensor) -> Reach,
 ) -> Option<Tensor<2>> {
-    if shape.head_dim > MOST_COLUMNS {
+    if shape.head_dim > MOST_COLUMNS || q.dims()[0] == 0 || k.dims()[0] == 0 {
         return None;
     }
     let (q, k, v) = (Gpu::open(q)?, Gpu::open(k)?, Gpu::open(v)?);

@@ -24,6 +24,9 @@ pub fn geglu(gate: &Tensor<2>, up: &Tensor<2>) -> Option<Tensor<2>> {
 /// `gelu_tanh(gate) * up`.
 pub fn forward(gate: &CubeTensor, up: &CubeTensor) -> CubeTensor {
     let out = empty(gate, gate.meta.shape().clone());
+    if out.meta.num_elements() == 0 {
+        return out;
+    }
     forward_kernel::launch(
         &gate.client,
         cubes_for(gate),
@@ -38,6 +41,9 @@ pub fn forward(gate: &CubeTensor, up: &CubeTensor) -> CubeTensor {
 /// The gradients of `gate` and `up` from that of the product.
 pub fn backward(gate: &CubeTensor, up: &CubeTensor, dy: &CubeTensor) -> (CubeTensor, CubeTensor) {
     let [d_gate, d_up] = [gate, up].map(|like| empty(like, like.meta.shape().clone()));
+    if dy.meta.num_elements() == 0 {
+        return (d_gate, d_up);
+    }
     backward_kernel::launch(
         &gate.client,
         cubes_for(gate),

@@ -1,7 +1,7 @@
 //! The operations as CubeCL kernels, one source for every GPU that burn reaches: WGSL, SPIR-V, CUDA, HIP.
 //!
 //! Kernels are plain f32 with shared memory and barriers: no subgroups, no atomics, sums in a fixed order, so that the same inputs give
-//! the same bytes. Nothing relies on infinities or NaN, which WGSL does not promise.
+//! the same bytes. They keep to what WebGPU promises everywhere: cubes of 256 units, 16 KiB of shared memory; neither infinities nor NaN.
 
 mod attention;
 mod cross_entropy;
@@ -25,6 +25,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 pub use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+use cubecl::server::Handle;
 
 /// Whether devices with kernels here use them; the plain compositions run otherwise.
 const ENABLED: bool = true;
@@ -72,6 +73,33 @@ fn buffer(tensor: &CubeTensor) -> BufferArg {
     tensor.clone().into_buffer_arg()
 }
 
+/// A buffer of 32-bit numbers.
+#[derive(Debug, Clone)]
+struct Numbers {
+    handle: Handle,
+    len: usize,
+}
+
+impl Numbers {
+    /// Uploads bytes, and zeros until they are whole numbers and at least one, since a buffer is never empty.
+    fn upload(bytes: &[u8], beside: &CubeTensor) -> Self {
+        let len = bytes.len().div_ceil(4).max(1);
+        let handle = if bytes.len() == 4 * len {
+            beside.client.create_from_slice(bytes)
+        } else {
+            let mut padded = bytes.to_vec();
+            padded.resize(4 * len, 0);
+            beside.client.create_from_slice(&padded)
+        };
+        Numbers { handle, len }
+    }
+
+    fn buffer(&self) -> BufferArg {
+        // SAFETY: the buffer was made of `len` numbers.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len) }
+    }
+}
+
 /// A tensor outside of any graph.
 fn tensor<const D: usize>(storage: &CubeTensor) -> Tensor<D> {
     Tensor::from_primitive::<Cube>(storage.clone())
@@ -79,6 +107,8 @@ fn tensor<const D: usize>(storage: &CubeTensor) -> Tensor<D> {
 
 /// The storage of what burn computed of tensors that are here, row after row.
 fn primitive<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
-    #[allow(clippy::expect_used)]
-    into_contiguous(tensor.try_into_primitive::<Cube>().expect("burn computes where its inputs are"))
+    match tensor.try_into_primitive::<Cube>() {
+        Ok(storage) => into_contiguous(storage),
+        Err(_) => unreachable!("burn computes where its inputs are"),
+    }
 }

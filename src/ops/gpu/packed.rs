@@ -4,17 +4,15 @@ mod blocks;
 mod bytes;
 mod nf4;
 
-use super::{CubeTensor, ENABLED, UNITS, buffer, cubes_for, empty};
+use super::{CubeTensor, ENABLED, Numbers, UNITS, buffer, cubes_for, empty};
 use crate::quant::{Absmax, QuantType, QuantizedMatrix, Storage, nf4 as format};
 use burn::backend::Cube;
 use burn::tensor::{Device, Tensor};
 use cubecl::prelude::*;
-use cubecl::server::Handle;
-use std::fmt;
 use std::ops::Range;
 
 /// A matrix `[rows, cols]` that stays in its stored form on a device, and is unpacked to f32 by runs of rows.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Packed {
     form: Form,
     cols: usize,
@@ -41,26 +39,6 @@ enum Form {
     Blocks(QuantType),
 }
 
-/// A buffer of 32-bit numbers.
-#[derive(Clone)]
-struct Numbers {
-    handle: Handle,
-    len: usize,
-}
-
-impl Numbers {
-    fn buffer(&self) -> BufferArg {
-        // SAFETY: the buffer was made of `len` numbers.
-        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len) }
-    }
-}
-
-impl fmt::Debug for Packed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Packed({:?})", self.form)
-    }
-}
-
 impl Packed {
     /// Uploads a matrix; `None` where the device has no kernels of ours, or no buffers of that size.
     pub fn new(matrix: &QuantizedMatrix, device: &Device) -> Option<Self> {
@@ -70,17 +48,7 @@ impl Packed {
         if !ENABLED || !fits {
             return None;
         }
-        let upload = |bytes: &[u8]| {
-            let len = bytes.len().div_ceil(4).max(1);
-            let handle = if bytes.len() == 4 * len {
-                beside.client.create_from_slice(bytes)
-            } else {
-                let mut padded = bytes.to_vec();
-                padded.resize(4 * len, 0);
-                beside.client.create_from_slice(&padded)
-            };
-            Numbers { handle, len }
-        };
+        let upload = |bytes: &[u8]| Numbers::upload(bytes, &beside);
         let floats = |parts: &[&[f32]]| upload(bytemuck::cast_slice(&parts.concat()));
         let (form, words, maxima, floats) = match matrix.storage() {
             Storage::Blocks(of, bytes) => (Form::Blocks(*of), upload(bytes), upload(&[]), floats(&[])),
@@ -105,11 +73,8 @@ impl Packed {
 
     /// The rows with these indices in f32.
     pub fn select(&self, indices: &[u32]) -> Tensor<2> {
-        let chosen = (!indices.is_empty()).then(|| {
-            let handle = self.beside.client.create_from_slice(bytemuck::cast_slice(indices));
-            Numbers { handle, len: indices.len() }
-        });
-        self.unpack(0, indices.len(), chosen)
+        let chosen = Numbers::upload(bytemuck::cast_slice(indices), &self.beside);
+        self.unpack(0, indices.len(), Some(chosen))
     }
 
     fn unpack(&self, first: usize, rows: usize, chosen: Option<Numbers>) -> Tensor<2> {
@@ -122,7 +87,7 @@ impl Packed {
                 self.words.buffer(),
                 self.maxima.buffer(),
                 self.floats.buffer(),
-                chosen.as_ref().unwrap_or(&self.words).buffer(),
+                chosen.as_ref().unwrap_or(&self.maxima).buffer(),
                 buffer(&out),
                 first as u32,
                 self.cols as u32,
@@ -152,6 +117,7 @@ fn unpack_kernel(
     cols: u32,
     zero: u32,
     #[comptime] form: Form,
+    // Otherwise `chosen` is not read.
     #[comptime] is_chosen: bool,
 ) {
     if ABSOLUTE_POS < out.len() {

@@ -2,35 +2,21 @@
 
 use super::tile::TILE;
 use crate::ops::attention::Visibility;
-use crate::ops::gpu::CubeTensor;
+use crate::ops::gpu::{CubeTensor, Numbers};
 use burn_cubecl::CubeDevice;
 use cubecl::prelude::BufferArg;
-use cubecl::server::Handle;
-use std::fmt;
 use std::ops::Range;
 
 /// Which rows see which: pairs of a first row and the row after the last, `[.., 2]`.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Reach {
     device: CubeDevice,
     /// The keys that each query sees.
-    of_queries: Runs,
+    of_queries: Numbers,
     /// The keys that one or more of each tile of queries see.
-    of_query_tiles: Runs,
+    of_query_tiles: Numbers,
     /// The queries that see one or more of each tile of keys.
-    of_key_tiles: Runs,
-}
-
-#[derive(Clone)]
-struct Runs {
-    handle: Handle,
-    len: usize,
-}
-
-impl fmt::Debug for Reach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reach")
-    }
+    of_key_tiles: Numbers,
 }
 
 impl Reach {
@@ -40,10 +26,8 @@ impl Reach {
         // Those after the last group see nothing.
         of_queries.resize(queries.meta.shape()[0].max(of_queries.len()), 0..0);
         let upload = |runs: &[Range<usize>]| {
-            // A buffer has at least one element.
-            let pairs = runs.iter().chain(runs.is_empty().then_some(&(0..0)));
-            let numbers: Vec<u32> = pairs.flat_map(|run| [run.start as u32, run.end as u32]).collect();
-            Runs { handle: queries.client.create_from_slice(bytemuck::cast_slice(&numbers)), len: numbers.len() }
+            let numbers: Vec<u32> = runs.iter().flat_map(|run| [run.start as u32, run.end as u32]).collect();
+            Numbers::upload(bytemuck::cast_slice(&numbers), queries)
         };
         Reach {
             device: queries.device.clone(),
@@ -68,13 +52,6 @@ impl Reach {
 
     pub(super) fn of_key_tiles(&self) -> BufferArg {
         self.of_key_tiles.buffer()
-    }
-}
-
-impl Runs {
-    fn buffer(&self) -> BufferArg {
-        // SAFETY: the buffer was made of `len` numbers.
-        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len) }
     }
 }
 
