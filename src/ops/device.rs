@@ -17,6 +17,7 @@ pub struct DeviceMatrix {
 }
 
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // always behind an `Arc`
 enum Held {
     /// f32, bf16 or f16.
     Dense(Tensor<2>),

@@ -119,8 +119,8 @@ fn forward_kernel(
             sums[i] = sum;
             #[unroll]
             for c in 0..comptime!(head_dim.div_ceil(TILE)) {
-                acc[4 * c + 2 * i] = acc[4 * c + 2 * i] * scales[i];
-                acc[4 * c + 2 * i + 1] = acc[4 * c + 2 * i + 1] * scales[i];
+                acc[4 * c + 2 * i] *= scales[i];
+                acc[4 * c + 2 * i + 1] *= scales[i];
             }
         }
         add_weighted(&mut acc, &weights, v, &k_rows, &mut b_tile, head_dim);
@@ -135,8 +135,8 @@ fn forward_kernel(
         }
         #[unroll]
         for c in 0..comptime!(head_dim.div_ceil(TILE)) {
-            acc[4 * c + 2 * i] = acc[4 * c + 2 * i] * factor;
-            acc[4 * c + 2 * i + 1] = acc[4 * c + 2 * i + 1] * factor;
+            acc[4 * c + 2 * i] *= factor;
+            acc[4 * c + 2 * i + 1] *= factor;
         }
         let query = q_rows.first + row(i);
         if UNIT_POS_X == 0 && query < queries && sums[i] > 0.0 {
