@@ -6,6 +6,7 @@ use crate::jobs::device::{Compute, attempt};
 use crate::model::DecoderLayer;
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{Attention, AttentionConfig, AttentionKind, Linear, Mlp, RmsNorm, Rope, Segments, Weight};
+use crate::quant::QuantizedMatrix;
 use crate::random::{Label, Rng, Stream};
 use crate::train::backprop::MicroBatch;
 use crate::train::step::{self, StepSettings};
@@ -48,10 +49,9 @@ pub fn compare(compute: &Compute) -> Result<Vec<Difference>> {
         let error = Error::new(Kind::Device, format!("`{}` {what}", compute.describe()));
         error.hint("use `--device cpu`, and report this with your driver's version")
     };
-    let held = [("f32", FloatDType::F32), ("bf16", FloatDType::BF16), ("f16", FloatDType::F16)];
     let differences = attempt(|| {
-        let held = held.into_iter().filter(|(_, dtype)| compute.device.supports_dtype(*dtype));
-        held.map(|(name, dtype)| difference(name, dtype, &compute.device)).collect::<Vec<_>>()
+        let forms = Form::ALL.into_iter().filter(|form| form.is_held_by(&compute.device));
+        forms.map(|form| difference(form, &compute.device)).collect::<Vec<_>>()
     });
     let differences = differences.map_err(|why| refuse(format!("fails: {why}")))?;
     for difference in &differences {
@@ -66,11 +66,59 @@ pub fn compare(compute: &Compute) -> Result<Vec<Difference>> {
     Ok(differences)
 }
 
-fn difference(name: &'static str, dtype: FloatDType, device: &Device) -> Difference {
-    let (got, want) = (Answer::of(dtype, device), Answer::of(dtype, &Device::flex()));
+/// What the frozen weights are held in.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Dense(FloatDType),
+    Int8,
+    Nf4Double,
+}
+
+impl Form {
+    const ALL: [Form; 5] = [
+        Form::Dense(FloatDType::F32),
+        Form::Dense(FloatDType::BF16),
+        Form::Dense(FloatDType::F16),
+        Form::Int8,
+        Form::Nf4Double,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Form::Dense(dtype) => DType::from(dtype).name(),
+            Form::Int8 => "int8",
+            Form::Nf4Double => "nf4_double",
+        }
+    }
+
+    fn is_held_by(self, device: &Device) -> bool {
+        match self {
+            Form::Dense(dtype) => device.supports_dtype(dtype),
+            Form::Int8 | Form::Nf4Double => true,
+        }
+    }
+
+    /// These values in this form.
+    fn hold(self, values: Vec<f32>, dims: [usize; 2], device: &Device) -> Weight {
+        let quantized = match self {
+            Form::Dense(_) => None,
+            Form::Int8 => QuantizedMatrix::to_int8(&values, dims),
+            Form::Nf4Double => QuantizedMatrix::to_nf4(&values, dims, true),
+        };
+        if let Some(matrix) = quantized {
+            return Weight::quantized(matrix, device);
+        }
+        let dtype = if let Form::Dense(dtype) = self { dtype } else { FloatDType::F32 };
+        let data = TensorData::new(values, dims).convert_dtype(dtype.into());
+        Weight::new(Tensor::from_data(data, (device, DType::from(dtype))))
+    }
+}
+
+fn difference(form: Form, device: &Device) -> Difference {
+    let (got, want) = (Answer::of(form, device), Answer::of(form, &Device::flex()));
     let gradients = got.gradients.iter().zip(&want.gradients).map(|(got, want)| distance(got, want));
     Difference {
-        weights: name,
+        weights: form.name(),
         output: distance(&got.output, &want.output),
         loss: (got.loss - want.loss).abs() / want.loss.abs(),
         gradient: largest(gradients),
@@ -98,8 +146,8 @@ struct Answer {
 }
 
 impl Answer {
-    fn of(dtype: FloatDType, device: &Device) -> Self {
-        let mut maker = Maker { random: Rng::new(1).stream(&[Label::Purpose("self-check")]), dtype, device };
+    fn of(form: Form, device: &Device) -> Self {
+        let mut maker = Maker { random: Rng::new(1).stream(&[Label::Purpose("self-check")]), form, device };
         let model = maker.model(config());
         let adapter = maker.adapter(&model);
         let ids: Vec<u32> = (0..29).map(|i| i * 37 % model.config.vocab_size as u32).collect();
@@ -142,25 +190,31 @@ fn config() -> TextConfig {
 /// Makes the same values for every device.
 struct Maker<'a> {
     random: Stream,
-    dtype: FloatDType,
+    form: Form,
     device: &'a Device,
 }
 
 impl Maker<'_> {
-    /// Normal values of this size, held as `dtype`.
-    fn matrix(&mut self, rows: usize, columns: usize, size: f32, dtype: FloatDType) -> Tensor<2> {
-        let values: Vec<f32> = self.random.normal_f32(rows * columns).into_iter().map(|x| x * size).collect();
-        let data = TensorData::new(values, [rows, columns]).convert_dtype(dtype.into());
-        Tensor::from_data(data, (self.device, DType::from(dtype)))
+    /// Normal values of this size.
+    fn values(&mut self, len: usize, size: f32) -> Vec<f32> {
+        self.random.normal_f32(len).into_iter().map(|x| x * size).collect()
+    }
+
+    fn tensor(&mut self, rows: usize, columns: usize, size: f32) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(self.values(rows * columns, size), [rows, columns]), self.device)
+    }
+
+    fn weight(&mut self, out: usize, input: usize, size: f32) -> Weight {
+        self.form.hold(self.values(out * input, size), [out, input], self.device)
     }
 
     fn linear(&mut self, layer: usize, projection: Projection, out: usize, input: usize) -> Linear {
-        let weight = self.matrix(out, input, (input as f32).powf(-0.5), self.dtype);
-        Linear { site: Gemma3::site_index(layer, projection), weight: Weight::new(weight) }
+        let weight = self.weight(out, input, (input as f32).powf(-0.5));
+        Linear { site: Gemma3::site_index(layer, projection), weight }
     }
 
     fn norm(&mut self, width: usize) -> RmsNorm {
-        let gain = self.matrix(1, width, 0.1, FloatDType::F32).add_scalar(1.0).reshape([width]);
+        let gain = self.tensor(1, width, 0.1).add_scalar(1.0).reshape([width]);
         RmsNorm::new(gain, 1e-6)
     }
 
@@ -198,7 +252,7 @@ impl Maker<'_> {
     }
 
     fn model(&mut self, config: TextConfig) -> Gemma3 {
-        let embed_tokens = Weight::new(self.matrix(config.vocab_size, config.hidden_size, 0.2, self.dtype));
+        let embed_tokens = self.weight(config.vocab_size, config.hidden_size, 0.2);
         let layers = (0..config.num_hidden_layers).map(|layer| self.layer(&config, layer)).collect();
         let norm = self.norm(config.hidden_size);
         let lm_head = embed_tokens.clone();
@@ -209,8 +263,8 @@ impl Maker<'_> {
         const R: usize = 3;
         let module = |site: crate::model::gemma3::Site| LoraModule {
             site,
-            a: self.matrix(R, site.in_features, 0.2, FloatDType::F32),
-            b: self.matrix(site.out_features, R, 0.2, FloatDType::F32),
+            a: self.tensor(R, site.in_features, 0.2),
+            b: self.tensor(site.out_features, R, 0.2),
             magnitude: None,
             scaling: 0.7,
             subtracted: None,
@@ -236,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_cpu_equals_itself() {
-        let difference = difference("bf16", FloatDType::BF16, &Device::flex());
+        let difference = difference(Form::Dense(FloatDType::BF16), &Device::flex());
         assert_eq!(difference.largest(), 0.0);
     }
 

@@ -1,7 +1,6 @@
 //! Cross-entropy over the vocabulary, without ever holding the full logits.
 
 use crate::nn::Weight;
-use crate::ops::{self, RowLosses};
 use burn::tensor::Tensor;
 
 pub use crate::ops::cross_entropy::{CHUNK_ROWS as LOSS_CHUNK_ROWS, TILE_WORDS as LOSS_TILE_WORDS};
@@ -40,7 +39,7 @@ fn chunk_rows(words: usize) -> usize {
 /// f32, with the maximum of each row taken out first; the sum over rows in f64.
 pub fn linear_cross_entropy(hidden: &Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> Loss {
     let [words, _] = head.dims();
-    if let Some(rows) = fused(hidden, head, targets, scale) {
+    if let Some(rows) = head.linear_cross_entropy(hidden, targets, scale) {
         return Loss { sum: rows.losses.iter().sum(), gradient: rows.gradient };
     }
     let mut sum = 0.0;
@@ -61,18 +60,13 @@ pub fn linear_cross_entropy(hidden: &Tensor<2>, head: &Weight, targets: &[u32], 
 /// - `hidden`: `[m, d]`, normalised
 /// - output: `m` values in nats
 pub fn token_nll(hidden: &Tensor<2>, head: &Weight, targets: &[u32]) -> Vec<f64> {
-    if let Some(rows) = fused(hidden, head, targets, None) {
+    if let Some(rows) = head.linear_cross_entropy(hidden, targets, None) {
         return rows.losses;
     }
     let rows = chunk_rows(head.dims()[0]);
     let starts = (0..).step_by(rows);
     let chunks = targets.chunks(rows).zip(starts);
     chunks.flat_map(|(t, start)| chunk_loss(hidden.clone().narrow(0, start, t.len()), head, t, None).0).collect()
-}
-
-/// The operation with its own kernel, where the device has one.
-fn fused(hidden: &Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> Option<RowLosses> {
-    ops::linear_cross_entropy(hidden, head.frozen()?, targets, scale)
 }
 
 fn chunk_loss(x: Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> (Vec<f64>, Option<Tensor<2>>) {

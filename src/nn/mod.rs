@@ -25,4 +25,4 @@ pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, RopeTable};
 pub use segments::Segments;
-pub use weight::{Weight, WeightKind};
+pub use weight::Weight;

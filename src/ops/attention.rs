@@ -1,6 +1,8 @@
 //! Attention over packed segments with its own gradient.
 
 use super::cpu::attention as kernel;
+#[cfg(feature = "gpu")]
+use super::gpu;
 use super::node::{Cpu, Kept, finish, tensor};
 use super::plain::attention::{self as plain, Tile};
 use burn::backend::flex::FlexTensor;
@@ -15,16 +17,30 @@ pub struct AttentionMask {
     visibility: Arc<Visibility>,
     /// Masks as tensors, made on first use where there is no kernel that does without.
     tiles: Arc<OnceLock<Vec<Tile>>>,
+    /// The mask as the kernels of a GPU read it, made on first use.
+    #[cfg(feature = "gpu")]
+    reach: Arc<OnceLock<gpu::Reach>>,
 }
 
 impl AttentionMask {
     /// The mask with this meaning.
     pub fn new(visibility: Visibility) -> Self {
-        AttentionMask { visibility: Arc::new(visibility), tiles: Arc::default() }
+        AttentionMask {
+            visibility: Arc::new(visibility),
+            tiles: Arc::default(),
+            #[cfg(feature = "gpu")]
+            reach: Arc::default(),
+        }
     }
 
     fn tiles(&self, device: &Device) -> &[Tile] {
         self.tiles.get_or_init(|| plain::tiles(&self.visibility, device))
+    }
+
+    #[cfg(feature = "gpu")]
+    fn reach(&self, beside: &gpu::CubeTensor) -> gpu::Reach {
+        let reach = self.reach.get_or_init(|| gpu::Reach::new(&self.visibility, beside));
+        if reach.is_beside(beside) { reach.clone() } else { gpu::Reach::new(&self.visibility, beside) }
     }
 }
 
@@ -42,6 +58,10 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, shape: &AttentionShap
     match (Cpu::new(&q), Cpu::new(&k), Cpu::new(&v)) {
         (Some(q), Some(k), Some(v)) => cpu_attention(q, k, v, *shape, mask.visibility.clone()),
         _ => {
+            #[cfg(feature = "gpu")]
+            if let Some(out) = gpu::attention(&q, &k, &v, shape, |beside| mask.reach(beside)) {
+                return out;
+            }
             let device = q.device().inner();
             plain::attention(q, k, v, shape, mask.tiles(&device))
         }

@@ -43,8 +43,26 @@ impl Frozen {
         self.dims
     }
 
-    /// All of it as an f32 tensor.
+    /// Bytes it occupies, in memory or in its file.
+    pub fn bytes(&self) -> u64 {
+        match &self.stored {
+            Stored::Dense(stored) => (self.dims[0] * self.dims[1] * stored.dtype().size()) as u64,
+            Stored::Quantized(matrix) => matrix.bytes(),
+        }
+    }
+
+    /// Whether it is held in a compressed form.
+    pub fn is_quantized(&self) -> bool {
+        matches!(self.stored, Stored::Quantized(_))
+    }
+
+    /// All of it as an f32 tensor: the held one itself where it is that.
     pub fn to_tensor(&self) -> Tensor<2> {
+        if let Stored::Dense(stored) = &self.stored
+            && stored.dtype() == DType::F32
+        {
+            return Tensor::from_primitive::<Flex>(stored.clone());
+        }
         let mut values = vec![0.0; self.dims[0] * self.dims[1]];
         self.unpack(0..self.dims[0], &mut values);
         Tensor::from_primitive::<Flex>(super::node::tensor(values, self.dims))

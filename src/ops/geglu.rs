@@ -15,7 +15,13 @@ use burn::tensor::Tensor;
 pub fn geglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     match (Cpu::new(&gate), Cpu::new(&up)) {
         (Some(gate), Some(up)) => cpu_geglu(gate, up),
-        _ => plain::geglu(gate, up),
+        _ => {
+            #[cfg(feature = "gpu")]
+            if let Some(y) = super::gpu::geglu(&gate, &up) {
+                return y;
+            }
+            plain::geglu(gate, up)
+        }
     }
 }
 

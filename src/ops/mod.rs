@@ -3,8 +3,12 @@
 pub mod attention;
 mod cpu;
 pub mod cross_entropy;
+mod device;
 mod frozen;
 mod geglu;
+#[cfg(feature = "gpu")]
+mod gpu;
+mod graph;
 mod linear;
 mod node;
 mod norm;
@@ -12,6 +16,7 @@ pub mod plain;
 
 pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
 pub use cross_entropy::{RowLosses, linear_cross_entropy};
+pub use device::DeviceMatrix;
 pub use frozen::Frozen;
 pub use geglu::geglu;
 pub use linear::{geglu_lora_linear, linear, lora_linear};

@@ -13,6 +13,10 @@ use burn::tensor::{Shape, Tensor};
 /// - `gain`: `[d]`
 pub fn rms_norm<const D: usize>(x: Tensor<D>, gain: &Tensor<1>, eps: f64, residual: Option<Tensor<D>>) -> Tensor<D> {
     let (Some(on_cpu), Some(gain_on_cpu)) = (Cpu::new(&x), Cpu::new(gain)) else {
+        #[cfg(feature = "gpu")]
+        if let Some(y) = super::gpu::rms_norm(&x, gain, eps, residual.as_ref()) {
+            return y;
+        }
         return plain::rms_norm(x, gain, eps, residual);
     };
     cpu_rms_norm(on_cpu, gain_on_cpu, eps as f32, residual.as_ref().and_then(Cpu::new))
@@ -55,7 +59,13 @@ impl Norm {
 pub fn rotated_rms_norm(x: Tensor<3>, gain: &Tensor<1>, eps: f64, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<3> {
     match (Cpu::new(&x), Cpu::new(gain), Cpu::new(cos), Cpu::new(sin)) {
         (Some(x), Some(gain), Some(cos), Some(sin)) => cpu_rotated_rms_norm(x, gain, eps as f32, cos, sin),
-        _ => plain::rotate(plain::rms_norm(x, gain, eps, None), cos, sin),
+        _ => {
+            #[cfg(feature = "gpu")]
+            if let Some(y) = super::gpu::rotated_rms_norm(&x, gain, eps, cos, sin) {
+                return y;
+            }
+            plain::rotate(plain::rms_norm(x, gain, eps, None), cos, sin)
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use crate::nn::{Weight, cross_entropy};
 use crate::random::{Label, Rng};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
+mod quantized;
+
 /// Reproducible normal values on the CPU.
 pub struct Values(crate::random::Stream);
 
@@ -181,10 +183,35 @@ fn linear_and_lora_agree_for_every_dtype() {
     }
 }
 
+/// Compares attention under a mask, for these shapes of heads.
+fn check_attention(visibility: &Visibility, shapes: &[AttentionShape]) {
+    for shape in shapes {
+        let last = visibility.groups.last().unwrap();
+        let (n, t) = (last.queries.end, last.keys.end);
+        let mask = AttentionMask::new(visibility.clone());
+        let tiles = plain::attention::tiles(visibility, &Device::flex());
+        let &AttentionShape { heads, kv_heads, head_dim, .. } = shape;
+        let mut values = Values::new(6);
+        let inputs = [
+            values.tensor([n, heads, head_dim]),
+            values.tensor([t, kv_heads, head_dim]),
+            values.tensor([t, kv_heads, head_dim]),
+        ];
+        agree(
+            &inputs,
+            |t| attention(t[0].clone(), t[1].clone(), t[2].clone(), shape, &mask),
+            |t| plain::attention::attention(t[0].clone(), t[1].clone(), t[2].clone(), shape, &tiles),
+        );
+    }
+}
+
+fn heads(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
+    AttentionShape { heads, kv_heads, head_dim, scaling: 0.3, softcap: None }
+}
+
 #[test]
 fn attention_agrees() {
-    let group = |queries, keys| Group { queries, keys };
-    let whole = |rows: std::ops::Range<usize>| group(rows.clone(), rows);
+    let whole = |rows: std::ops::Range<usize>| Group { queries: rows.clone(), keys: rows };
     let cases = [
         (vec![whole(0..1)], usize::MAX, vec![]),
         (vec![whole(0..7), whole(7..8), whole(8..40)], 5, vec![]),
@@ -192,25 +219,42 @@ fn attention_agrees() {
         (vec![whole(0..30), whole(30..60)], 8, vec![4..13, 40..52]),
     ];
     for (groups, window, spans) in cases {
-        for (heads, kv_heads, head_dim) in [(1, 1, 8), (4, 1, 16), (4, 2, 6)] {
-            let n = groups.last().unwrap().queries.end;
-            let mask = AttentionMask::new(Visibility { groups: groups.clone(), window, spans: spans.clone() });
-            let shape = AttentionShape { heads, kv_heads, head_dim, scaling: 0.3, softcap: None };
-            let mut values = Values::new(6);
-            let inputs = [
-                values.tensor([n, heads, head_dim]),
-                values.tensor([n, kv_heads, head_dim]),
-                values.tensor([n, kv_heads, head_dim]),
-            ];
-            let tiles = plain::attention::tiles(
-                &Visibility { groups: groups.clone(), window, spans: spans.clone() },
-                &Device::flex(),
-            );
-            agree(
-                &inputs,
-                |t| attention(t[0].clone(), t[1].clone(), t[2].clone(), &shape, &mask),
-                |t| plain::attention::attention(t[0].clone(), t[1].clone(), t[2].clone(), &shape, &tiles),
-            );
+        let visibility = Visibility { groups, window, spans };
+        check_attention(&visibility, &[heads(1, 1, 8), heads(4, 1, 16), heads(4, 2, 6)]);
+    }
+}
+
+#[test]
+fn attention_agrees_for_wide_heads_and_bent_scores() {
+    let rows = 0..45;
+    let visibility =
+        Visibility { groups: vec![Group { queries: rows.clone(), keys: rows }], window: usize::MAX, spans: vec![] };
+    let bent = AttentionShape { softcap: Some(2.0), ..heads(2, 1, 33) };
+    let [mut wide, mut widest] = [heads(2, 1, 256), heads(1, 1, 260)];
+    (wide.scaling, widest.scaling) = (0.06, 0.06);
+    check_attention(&visibility, &[bent, wide, widest]);
+}
+
+#[test]
+fn new_queries_agree_on_cached_keys() {
+    for (new, seen, window) in [(1, 1, 4), (1, 70, usize::MAX), (3, 100, 5), (40, 75, 64)] {
+        let group = Group { queries: 0..new, keys: 0..seen };
+        check_attention(&Visibility { groups: vec![group], window, spans: vec![] }, &[heads(4, 2, 12)]);
+    }
+}
+
+#[test]
+fn queries_that_see_nothing_give_nothing() {
+    let group = |queries, keys| Group { queries, keys };
+    for (groups, n, t) in [(vec![group(2..5, 0..3), group(40..44, 5..9)], 70, 80), (vec![group(0..5, 0..3)], 5, 3)] {
+        let mask = AttentionMask::new(Visibility { groups, window: usize::MAX, spans: vec![] });
+        let mut values = Values::new(10);
+        let inputs = [values.tensor([n, 2, 8]), values.tensor([t, 1, 8]), values.tensor([t, 1, 8])];
+        let run = |t: &[Tensor<3>]| attention(t[0].clone(), t[1].clone(), t[2].clone(), &heads(2, 1, 8), &mask);
+        agree(&inputs, run, run);
+        for found in device::all() {
+            let moved: Vec<_> = inputs.iter().map(|t| t.clone().to_device(&found.device)).collect();
+            assert_eq!(run(&moved).slice([0..2, 0..16]).abs().sum().into_scalar::<f32>(), 0.0, "{}", found.name());
         }
     }
 }

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use gemma_tune::adapter::init::{self, LoraOptions};
 use gemma_tune::adapter::{Adapter, Init};
 use gemma_tune::model::gemma3::{Gemma3, TextConfig};
-use gemma_tune::nn::{Segments, Weight, WeightKind};
+use gemma_tune::nn::{Segments, Weight};
 use gemma_tune::progress::Silent;
 use gemma_tune::random::{Label, Rng};
 use gemma_tune::testkit::golden::{folder, l2_relative};
@@ -65,7 +65,7 @@ fn dense(mut model: Gemma3) -> Gemma3 {
 }
 
 fn quantised(model: &mut Gemma3) -> usize {
-    weights(model).iter().filter(|weight| matches!(weight.kind(), WeightKind::Quantized { .. })).count()
+    weights(model).iter().filter(|weight| weight.is_quantized()).count()
 }
 
 /// An adapter whose every tensor is random, so that all gradients are there.

@@ -81,3 +81,15 @@ pub struct Visibility {
     /// Rows of keys whose tokens also see each other forwards: the soft tokens of one image each.
     pub spans: Vec<Range<usize>>,
 }
+
+impl Visibility {
+    /// The run of keys that each query sees, by rows; empty where it sees none.
+    pub fn runs(&self) -> Vec<Range<usize>> {
+        let queries = self.groups.last().map_or(0, |group| group.queries.end);
+        let mut runs = vec![0..0; queries];
+        for group in visible::VisibleGroup::all(self) {
+            runs[group.queries.clone()].clone_from_slice(group.ranges());
+        }
+        runs
+    }
+}

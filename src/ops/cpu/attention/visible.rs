@@ -53,6 +53,11 @@ impl VisibleGroup {
         Self { queries, keys, ranges }
     }
 
+    /// The keys that each query sees.
+    pub fn ranges(&self) -> &[Range<usize>] {
+        &self.ranges
+    }
+
     /// The keys that one or more of `queries` see, and perhaps some between them.
     pub fn keys_of(&self, queries: &Range<usize>) -> Range<usize> {
         match &self.ranges[queries.clone()] {

@@ -1,0 +1,187 @@
+//! A frozen matrix on a device other than the CPU, and the linear layers it makes.
+
+#[cfg(feature = "gpu")]
+use super::gpu;
+use super::{RowLosses, plain};
+use crate::quant::QuantizedMatrix;
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A frozen matrix `[out, in]` of a device, unpacked or widened to f32 by tiles where it is used.
+#[derive(Debug, Clone)]
+pub struct DeviceMatrix {
+    held: Arc<Held>,
+    dims: [usize; 2],
+    bytes: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Held {
+    /// f32, bf16 or f16.
+    Dense(Tensor<2>),
+    /// As it is stored.
+    #[cfg(feature = "gpu")]
+    Packed(gpu::Packed),
+    /// In main memory, for a device that has no kernels of ours: unpacked there and uploaded at each use.
+    Away(QuantizedMatrix, Device),
+}
+
+/// Bytes of f32 that are unpacked at once; little in tests, so that there are several tiles.
+const TILE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
+
+impl DeviceMatrix {
+    /// Holds a tensor of any float dtype.
+    pub fn dense(matrix: Tensor<2>) -> Self {
+        let dims = matrix.dims();
+        let bytes = (dims[0] * dims[1] * matrix.dtype().size()) as u64;
+        DeviceMatrix { held: Arc::new(Held::Dense(matrix)), dims, bytes }
+    }
+
+    /// Holds a quantised matrix in its compressed form.
+    pub fn quantized(matrix: QuantizedMatrix, device: &Device) -> Self {
+        let (dims, bytes) = (matrix.dims(), matrix.bytes());
+        #[cfg(feature = "gpu")]
+        if let Some(packed) = gpu::Packed::new(&matrix, device) {
+            return DeviceMatrix { held: Arc::new(Held::Packed(packed)), dims, bytes };
+        }
+        DeviceMatrix { held: Arc::new(Held::Away(matrix, device.clone().inner())), dims, bytes }
+    }
+
+    /// `[out, in]`.
+    pub fn dims(&self) -> [usize; 2] {
+        self.dims
+    }
+
+    /// Bytes it occupies.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether it is held in a compressed form.
+    pub fn is_quantized(&self) -> bool {
+        !matches!(*self.held, Held::Dense(_))
+    }
+
+    /// Rows `range` in f32: the held tensor itself where that is all of it.
+    ///
+    /// # Shapes
+    /// - output: `[range.len(), in]`
+    pub fn rows(&self, range: Range<usize>) -> Tensor<2> {
+        let [out, input] = self.dims;
+        match &*self.held {
+            Held::Dense(stored) if range == (0..out) => to_f32(stored.clone()),
+            Held::Dense(stored) => to_f32(stored.clone().slice([range, 0..input])),
+            #[cfg(feature = "gpu")]
+            Held::Packed(packed) => packed.rows(range),
+            Held::Away(matrix, device) => {
+                let mut values = vec![0.0; range.len() * input];
+                let shape = [range.len(), input];
+                matrix.dequantize_rows_parallel(range, &mut values);
+                Tensor::from_data(TensorData::new(values, shape), device)
+            }
+        }
+    }
+
+    /// The rows with these indices, in f32.
+    ///
+    /// # Shapes
+    /// - output: `[indices.len(), in]`
+    pub fn select(&self, indices: &[u32]) -> Tensor<2> {
+        let [_, input] = self.dims;
+        let len = indices.len();
+        match &*self.held {
+            Held::Dense(stored) => {
+                let indices: Vec<i64> = indices.iter().map(|&i| i64::from(i)).collect();
+                let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [len]), &stored.device());
+                to_f32(stored.clone().select(0, indices))
+            }
+            #[cfg(feature = "gpu")]
+            Held::Packed(packed) => packed.select(indices),
+            Held::Away(matrix, device) => {
+                let mut values = vec![0.0; len * input];
+                for (&index, row) in indices.iter().zip(values.chunks_exact_mut(input.max(1))) {
+                    matrix.dequantize_rows(index as usize..index as usize + 1, row);
+                }
+                Tensor::from_data(TensorData::new(values, [len, input]), device)
+            }
+        }
+    }
+
+    /// See [`super::linear()`].
+    pub fn linear(&self, x: Tensor<2>) -> Tensor<2> {
+        #[cfg(feature = "gpu")]
+        if let Some(y) = gpu::linear(&x, self) {
+            return y;
+        }
+        self.project(&x)
+    }
+
+    /// See [`super::lora_linear`].
+    pub fn lora_linear(&self, x: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Tensor<2> {
+        #[cfg(feature = "gpu")]
+        if let Some(y) = gpu::lora_linear(&x, self, a, b, scaling) {
+            return y;
+        }
+        plain::add_low_rank(self.project(&x), &x, a, b, scaling)
+    }
+
+    /// See [`super::geglu_lora_linear`].
+    pub fn geglu_lora_linear(
+        &self,
+        gate: Tensor<2>,
+        up: Tensor<2>,
+        a: &Tensor<2>,
+        b: &Tensor<2>,
+        scaling: f64,
+    ) -> Tensor<2> {
+        #[cfg(feature = "gpu")]
+        if let Some(y) = gpu::geglu_lora_linear(&gate, &up, self, a, b, scaling) {
+            return y;
+        }
+        self.lora_linear(plain::geglu(gate, up), a, b, scaling)
+    }
+
+    /// See [`super::linear_cross_entropy`]; `None` on devices without a kernel.
+    #[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+    pub fn linear_cross_entropy(&self, x: &Tensor<2>, targets: &[u32], scale: Option<f64>) -> Option<RowLosses> {
+        #[cfg(feature = "gpu")]
+        if let Some(losses) = gpu::linear_cross_entropy(x, self, targets, scale) {
+            return Some(losses);
+        }
+        None
+    }
+
+    /// `x W^T`, a tile of outputs at a time.
+    pub(super) fn project(&self, x: &Tensor<2>) -> Tensor<2> {
+        let mut parts: Vec<_> = self.tiles().map(|tile| x.clone().matmul(self.rows(tile).transpose())).collect();
+        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
+    }
+
+    /// `dy W`, summed over tiles of outputs in their order.
+    #[cfg(feature = "gpu")]
+    pub(super) fn project_back(&self, dy: &Tensor<2>) -> Tensor<2> {
+        let [n, out] = dy.dims();
+        let part = |tile: Range<usize>| {
+            let dy = if tile.len() == out { dy.clone() } else { dy.clone().slice([0..n, tile.clone()]) };
+            dy.matmul(self.rows(tile))
+        };
+        let sum = self.tiles().map(part).reduce(|sum, part| sum + part);
+        sum.unwrap_or_else(|| Tensor::zeros([n, self.dims[1]], &dy.device()))
+    }
+
+    /// Runs of outputs whose rows are in memory as f32 at once: all of them where they are held so.
+    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let [out, input] = self.dims;
+        let rows = match &*self.held {
+            Held::Dense(stored) if stored.dtype() == DType::F32 => out,
+            _ => TILE_BYTES / (4 * input.max(1)),
+        };
+        let rows = rows.max(1);
+        (0..out).step_by(rows).map(move |start| start..(start + rows).min(out))
+    }
+}
+
+fn to_f32(tensor: Tensor<2>) -> Tensor<2> {
+    if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) }
+}

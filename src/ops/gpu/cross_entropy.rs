@@ -1,0 +1,117 @@
+//! The frozen head and cross-entropy in one, with its gradient in the same visit.
+
+use super::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, empty, primitive, reduce, tensor};
+use crate::ops::cross_entropy::CHUNK_ROWS;
+use crate::ops::{DeviceMatrix, RowLosses};
+use burn::tensor::Tensor;
+use cubecl::prelude::*;
+
+/// Bytes of logits, and of unpacked rows of the head, that exist at a time; little in tests, so that there are several tiles.
+const TILE_BYTES: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
+
+/// A logit below all others.
+const LOWEST: f32 = -1e30;
+
+/// See [`crate::ops::linear_cross_entropy`]: the head is read and unpacked once for [`CHUNK_ROWS`] rows.
+pub fn linear_cross_entropy(
+    x: &Tensor<2>,
+    head: &DeviceMatrix,
+    targets: &[u32],
+    scale: Option<f64>,
+) -> Option<RowLosses> {
+    let x: Tensor<2> = tensor(Gpu::open(x)?.primitive());
+    let mut losses = Vec::with_capacity(targets.len());
+    let mut gradients = Vec::new();
+    for (chunk, targets) in targets.chunks(CHUNK_ROWS).enumerate() {
+        let rows = x.clone().narrow(0, chunk * CHUNK_ROWS, targets.len());
+        let (chunk_losses, gradient) = chunk_loss(rows, head, targets, scale);
+        losses.extend(chunk_losses.into_data().iter::<f32>().map(f64::from));
+        gradients.extend(gradient);
+    }
+    let gradient = (!gradients.is_empty()).then(|| Tensor::cat(gradients, 0));
+    Some(RowLosses { losses, gradient })
+}
+
+fn chunk_loss(
+    x: Tensor<2>,
+    head: &DeviceMatrix,
+    targets: &[u32],
+    scale: Option<f64>,
+) -> (Tensor<2>, Option<Tensor<2>>) {
+    let [words, width] = head.dims();
+    let m = targets.len();
+    let device = x.device();
+    let maxima = primitive(Tensor::<2>::full([m, 1], LOWEST, &device));
+    let sums = primitive(Tensor::<2>::zeros([m, 1], &device));
+    let mut weighted = Tensor::<2>::zeros([m, width], &device);
+    let tile_words = (TILE_BYTES / (4 * m.max(width))).max(1);
+    for start in (0..words).step_by(tile_words) {
+        let tile = head.rows(start..(start + tile_words).min(words));
+        let logits = primitive(x.clone().matmul(tile.clone().transpose()));
+        let fading = empty(&logits, [m, 1]);
+        take_tile(&logits, &maxima, &sums, &fading);
+        if scale.is_some() {
+            weighted = weighted * tensor(&fading) + tensor::<2>(&logits).matmul(tile);
+        }
+    }
+    let (maximum, sum): (Tensor<2>, Tensor<2>) = (tensor(&maxima), tensor(&sums));
+    let target_rows = head.select(targets); // [m, d]
+    let target_logits = (x * target_rows.clone()).sum_dim(1); // [m, 1]
+    let losses = sum.clone().log() + maximum - target_logits;
+    (losses, scale.map(|scale| (weighted / sum - target_rows).mul_scalar(scale)))
+}
+
+/// Turns a tile of logits into their exponentials, and takes them into the rows' running maxima and sums; `fading` is what sums of
+/// earlier tiles are to be multiplied with, because the maximum is another now.
+///
+/// # Shapes
+/// - `logits`: `[m, words]`
+/// - `maxima`, `sums`, `fading`: `[m, 1]`
+fn take_tile(logits: &CubeTensor, maxima: &CubeTensor, sums: &CubeTensor, fading: &CubeTensor) {
+    let [m, words] = logits.meta.shape().dims();
+    take_tile_kernel::launch(
+        &logits.client,
+        cube_per_row(logits, m),
+        CubeDim::new_1d(UNITS),
+        buffer(logits),
+        buffer(maxima),
+        buffer(sums),
+        buffer(fading),
+        words as u32,
+        UNITS,
+    );
+}
+
+#[cube(launch)]
+fn take_tile_kernel(
+    logits: &mut [f32],
+    maxima: &mut [f32],
+    sums: &mut [f32],
+    fading: &mut [f32],
+    words: u32,
+    #[comptime] units: u32,
+) {
+    let words = words as usize;
+    let start = CUBE_POS * words;
+    if start < logits.len() {
+        let before = maxima[CUBE_POS];
+        let mut maximum = before;
+        for i in range_stepped(UNIT_POS as usize, words, units as usize) {
+            maximum = max(maximum, logits[start + i]);
+        }
+        let maximum = reduce::max_of_units(maximum, units);
+        let mut sum = 0.0f32;
+        for i in range_stepped(UNIT_POS as usize, words, units as usize) {
+            let exponential = (logits[start + i] - maximum).exp();
+            logits[start + i] = exponential;
+            sum += exponential;
+        }
+        let sum = reduce::sum_of_units(sum, units);
+        if UNIT_POS == 0 {
+            let factor = (before - maximum).exp();
+            fading[CUBE_POS] = factor;
+            sums[CUBE_POS] = sums[CUBE_POS] * factor + sum;
+            maxima[CUBE_POS] = maximum;
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Frozen linear layers, with and without a low-rank adapter beside them.
+
+use super::{CubeTensor, Gpu, geglu, primitive, tensor};
+use crate::ops::DeviceMatrix;
+use crate::ops::graph::finish;
+use burn::tensor::Tensor;
+
+/// See [`DeviceMatrix::linear`].
+pub fn linear(x: &Tensor<2>, w: &DeviceMatrix) -> Option<Tensor<2>> {
+    let x = Gpu::open(x)?;
+    let y = primitive(w.project(&tensor(&x.keep())));
+    Some(finish([x], y, w.clone(), |w, dy, [wanted]| [wanted.then(|| primitive(w.project_back(&tensor(&dy))))]))
+}
+
+/// See [`DeviceMatrix::lora_linear`].
+pub fn lora_linear(x: &Tensor<2>, w: &DeviceMatrix, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Option<Tensor<2>> {
+    let (x, a, b) = (Gpu::open(x)?, Gpu::open(a)?, Gpu::open(b)?);
+    let kept = x.keep();
+    let (lora, y) = Lora::forward(&tensor(&kept), w, &a, &b, scaling);
+    Some(finish([x, a, b], y, (kept, lora), |(x, lora), dy, [dx, da, db]| {
+        let dy = tensor(&dy);
+        let d_narrow = lora.d_narrow(&dy);
+        [dx.then(|| lora.dx(&dy, &d_narrow)), da.then(|| lora.da(tensor(&x), &d_narrow)), db.then(|| lora.db(&dy))]
+    }))
+}
+
+/// See [`DeviceMatrix::geglu_lora_linear`].
+pub fn geglu_lora_linear(
+    gate: &Tensor<2>,
+    up: &Tensor<2>,
+    w: &DeviceMatrix,
+    a: &Tensor<2>,
+    b: &Tensor<2>,
+    scaling: f64,
+) -> Option<Tensor<2>> {
+    let (gate, up, a, b) = (Gpu::open(gate)?, Gpu::open(up)?, Gpu::open(a)?, Gpu::open(b)?);
+    let kept = (gate.keep(), up.keep());
+    let (lora, y) = Lora::forward(&tensor(&geglu::forward(&kept.0, &kept.1)), w, &a, &b, scaling);
+    Some(finish([gate, up, a, b], y, (kept, lora), |((gate, up), lora), dy, [d_gate, d_up, da, db]| {
+        let dy = tensor(&dy);
+        let d_narrow = lora.d_narrow(&dy);
+        let da = da.then(|| lora.da(tensor(&geglu::forward(&gate, &up)), &d_narrow));
+        let db = db.then(|| lora.db(&dy));
+        if !d_gate && !d_up {
+            return [None, None, da, db];
+        }
+        let (gate_gradient, up_gradient) = geglu::backward(&gate, &up, &lora.dx(&dy, &d_narrow));
+        [d_gate.then_some(gate_gradient), d_up.then_some(up_gradient), da, db]
+    }))
+}
+
+/// What an adapted layer keeps beside its input.
+#[derive(Debug, Clone)]
+struct Lora {
+    w: DeviceMatrix,
+    a: CubeTensor,
+    b: CubeTensor,
+    /// `s x A^T`, `[n, r]`.
+    narrow: CubeTensor,
+    scaling: f64,
+}
+
+impl Lora {
+    fn forward(x: &Tensor<2>, w: &DeviceMatrix, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
+        let (a, b) = (a.keep(), b.keep());
+        let narrow = x.clone().matmul(tensor(&a).transpose()).mul_scalar(scaling);
+        let y = w.project(x) + narrow.clone().matmul(tensor(&b).transpose());
+        (Lora { w: w.clone(), a, b, narrow: primitive(narrow), scaling }, primitive(y))
+    }
+
+    /// `s dy B`, `[n, r]`.
+    fn d_narrow(&self, dy: &Tensor<2>) -> Tensor<2> {
+        dy.clone().matmul(tensor(&self.b)).mul_scalar(self.scaling)
+    }
+
+    /// `dy W + s (dy B) A`.
+    fn dx(&self, dy: &Tensor<2>, d_narrow: &Tensor<2>) -> CubeTensor {
+        primitive(self.w.project_back(dy) + d_narrow.clone().matmul(tensor(&self.a)))
+    }
+
+    /// `s (dy B)^T x`.
+    fn da(&self, x: Tensor<2>, d_narrow: &Tensor<2>) -> CubeTensor {
+        primitive(d_narrow.clone().transpose().matmul(x))
+    }
+
+    /// `dy^T (s x A^T)`.
+    fn db(&self, dy: &Tensor<2>) -> CubeTensor {
+        primitive(dy.clone().transpose().matmul(tensor(&self.narrow)))
+    }
+}

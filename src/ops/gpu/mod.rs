@@ -1,0 +1,84 @@
+//! The operations as CubeCL kernels, one source for every GPU that burn reaches: WGSL, SPIR-V, CUDA, HIP.
+//!
+//! Kernels are plain f32 with shared memory and barriers: no subgroups, no atomics, sums in a fixed order, so that the same inputs give
+//! the same bytes. Nothing relies on infinities or NaN, which WGSL does not promise.
+
+mod attention;
+mod cross_entropy;
+mod geglu;
+mod linear;
+mod norm;
+mod packed;
+mod reduce;
+
+pub use attention::{Reach, attention};
+pub use cross_entropy::linear_cross_entropy;
+pub use geglu::geglu;
+pub use linear::{geglu_lora_linear, linear, lora_linear};
+pub use norm::{rms_norm, rotated_rms_norm};
+pub use packed::Packed;
+
+use super::graph::{Node, Storage};
+use burn::backend::Cube;
+use burn::tensor::{DType, Shape, Tensor};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+pub use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+/// Whether devices with kernels here use them; the plain compositions run otherwise.
+const ENABLED: bool = true;
+
+/// A tensor on a GPU: f32, contiguous, and its place in a gradient graph if it has one.
+type Gpu = Node<Cube>;
+
+impl Gpu {
+    /// The tensor's storage; `None` on any other device, and where the kernels are switched off.
+    fn open<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        if ENABLED { Gpu::new(tensor) } else { None }
+    }
+
+    /// What a backward pass may keep of it.
+    fn keep(&self) -> CubeTensor {
+        self.primitive().clone()
+    }
+}
+
+impl Storage for Cube {
+    fn contiguous(values: CubeTensor) -> CubeTensor {
+        into_contiguous(values)
+    }
+}
+
+/// Units of a cube where each works on its own, or all on a row.
+const UNITS: u32 = 256;
+
+/// A new f32 tensor beside another, its values not yet written.
+fn empty(beside: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
+    empty_device_contiguous_dtype(beside.client.clone(), beside.device.clone(), shape.into(), DType::F32)
+}
+
+/// As many cubes of [`UNITS`] as it takes for one unit per element.
+fn cubes_for(like: &CubeTensor) -> CubeCount {
+    cubecl::calculate_cube_count_elemwise(&like.client, like.meta.num_elements(), CubeDim::new_1d(UNITS))
+}
+
+/// A cube for each of so many rows, found by `CUBE_POS`; there may be some more.
+fn cube_per_row(beside: &CubeTensor, rows: usize) -> CubeCount {
+    cubecl::calculate_cube_count_elemwise(&beside.client, rows, CubeDim::new_single())
+}
+
+fn buffer(tensor: &CubeTensor) -> BufferArg {
+    tensor.clone().into_buffer_arg()
+}
+
+/// A tensor outside of any graph.
+fn tensor<const D: usize>(storage: &CubeTensor) -> Tensor<D> {
+    Tensor::from_primitive::<Cube>(storage.clone())
+}
+
+/// The storage of what burn computed of tensors that are here, row after row.
+fn primitive<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
+    #[allow(clippy::expect_used)]
+    into_contiguous(tensor.try_into_primitive::<Cube>().expect("burn computes where its inputs are"))
+}

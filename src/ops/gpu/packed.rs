@@ -1,0 +1,171 @@
+//! Quantised matrices in device memory, in their stored bytes.
+
+mod blocks;
+mod bytes;
+mod nf4;
+
+use super::{CubeTensor, ENABLED, UNITS, buffer, cubes_for, empty};
+use crate::quant::{Absmax, QuantType, QuantizedMatrix, Storage, nf4 as format};
+use burn::backend::Cube;
+use burn::tensor::{Device, Tensor};
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use std::fmt;
+use std::ops::Range;
+
+/// A matrix `[rows, cols]` that stays in its stored form on a device, and is unpacked to f32 by runs of rows.
+#[derive(Clone)]
+pub struct Packed {
+    form: Form,
+    cols: usize,
+    /// Four bytes of codes or blocks each.
+    words: Numbers,
+    /// Four bytes of quantised maxima each; one 0 where there are none.
+    maxima: Numbers,
+    /// Scales and tables, as the form has them; one 0 where there are none.
+    floats: Numbers,
+    /// Some tensor of the same device.
+    beside: CubeTensor,
+}
+
+/// How the bytes are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    /// `floats`: the scale of each row.
+    Int8,
+    /// `floats`: the 16 values, then the maxima.
+    Nf4,
+    /// `floats`: the 16 values, the 256 of the maxima's map, their offset, then their scales.
+    Nf4Double,
+    /// As in a GGUF file.
+    Blocks(QuantType),
+}
+
+/// A buffer of 32-bit numbers.
+#[derive(Clone)]
+struct Numbers {
+    handle: Handle,
+    len: usize,
+}
+
+impl Numbers {
+    fn buffer(&self) -> BufferArg {
+        // SAFETY: the buffer was made of `len` numbers.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len) }
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packed({:?})", self.form)
+    }
+}
+
+impl Packed {
+    /// Uploads a matrix; `None` where the device has no kernels of ours, or no buffers of that size.
+    pub fn new(matrix: &QuantizedMatrix, device: &Device) -> Option<Self> {
+        let beside = Tensor::<1>::zeros([1], &device.clone().inner()).try_into_primitive::<Cube>().ok()?;
+        let [_, cols] = matrix.dims();
+        let fits = matrix.bytes() <= beside.client.properties().memory.max_page_size;
+        if !ENABLED || !fits {
+            return None;
+        }
+        let upload = |bytes: &[u8]| {
+            let len = bytes.len().div_ceil(4).max(1);
+            let handle = if bytes.len() == 4 * len {
+                beside.client.create_from_slice(bytes)
+            } else {
+                let mut padded = bytes.to_vec();
+                padded.resize(4 * len, 0);
+                beside.client.create_from_slice(&padded)
+            };
+            Numbers { handle, len }
+        };
+        let floats = |parts: &[&[f32]]| upload(bytemuck::cast_slice(&parts.concat()));
+        let (form, words, maxima, floats) = match matrix.storage() {
+            Storage::Blocks(of, bytes) => (Form::Blocks(*of), upload(bytes), upload(&[]), floats(&[])),
+            Storage::Int8(codes, scales) => {
+                (Form::Int8, upload(bytemuck::cast_slice(codes)), upload(&[]), floats(&[scales]))
+            }
+            Storage::Nf4(codes, Absmax::Plain(maxima)) => {
+                (Form::Nf4, upload(codes), upload(&[]), floats(&[&format::VALUES, maxima]))
+            }
+            Storage::Nf4(codes, Absmax::Double(double)) => {
+                let tables = floats(&[&format::VALUES, &double.map[..], &[double.offset], &double.scales]);
+                (Form::Nf4Double, upload(codes), upload(&double.codes), tables)
+            }
+        };
+        Some(Packed { form, cols, words, maxima, floats, beside })
+    }
+
+    /// Rows `range` in f32.
+    pub fn rows(&self, range: Range<usize>) -> Tensor<2> {
+        self.unpack(range.start, range.len(), None)
+    }
+
+    /// The rows with these indices in f32.
+    pub fn select(&self, indices: &[u32]) -> Tensor<2> {
+        let chosen = (!indices.is_empty()).then(|| {
+            let handle = self.beside.client.create_from_slice(bytemuck::cast_slice(indices));
+            Numbers { handle, len: indices.len() }
+        });
+        self.unpack(0, indices.len(), chosen)
+    }
+
+    fn unpack(&self, first: usize, rows: usize, chosen: Option<Numbers>) -> Tensor<2> {
+        let out = empty(&self.beside, [rows, self.cols]);
+        if rows * self.cols > 0 {
+            unpack_kernel::launch(
+                &out.client,
+                cubes_for(&out),
+                CubeDim::new_1d(UNITS),
+                self.words.buffer(),
+                self.maxima.buffer(),
+                self.floats.buffer(),
+                chosen.as_ref().unwrap_or(&self.words).buffer(),
+                buffer(&out),
+                first as u32,
+                self.cols as u32,
+                0,
+                self.form,
+                chosen.is_some(),
+            );
+        }
+        Tensor::from_primitive::<Cube>(out)
+    }
+}
+
+/// Unpacks rows from `first` on, or the `chosen` ones: a unit per element.
+///
+/// # Numerics
+/// The same bits as the CPU's, whether or not a compiler fuses products and sums: in every block type the product is exact (a scale has
+/// 11 bits, what it is multiplied with at most 13), and the maxima of NF4 keep the two apart by `zero`, which is 0.
+#[cube(launch)]
+#[allow(clippy::too_many_arguments)]
+fn unpack_kernel(
+    words: &[u32],
+    maxima: &[u32],
+    floats: &[f32],
+    chosen: &[u32],
+    out: &mut [f32],
+    first: u32,
+    cols: u32,
+    zero: u32,
+    #[comptime] form: Form,
+    #[comptime] is_chosen: bool,
+) {
+    if ABSOLUTE_POS < out.len() {
+        let cols = cols as usize;
+        let mut row = first as usize + ABSOLUTE_POS / cols;
+        if is_chosen {
+            row = chosen[ABSOLUTE_POS / cols] as usize;
+        }
+        let at = row * cols + ABSOLUTE_POS % cols;
+        out[ABSOLUTE_POS] = match form {
+            Form::Int8 => bytes::signed(words, at) * floats[row],
+            Form::Nf4 => nf4::plain(words, floats, at),
+            Form::Nf4Double => nf4::double(words, maxima, floats, zero, at),
+            Form::Blocks(of) => blocks::element(words, at, of),
+        };
+    }
+}

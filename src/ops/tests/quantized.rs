@@ -1,0 +1,73 @@
+//! Weights in every compressed form, on every device.
+
+use super::*;
+use crate::quant::{QuantType, QuantizedMatrix};
+
+/// The forms that hold a matrix of these sizes: quantised normal values, and blocks of any bytes whose scales are finite.
+fn forms(values: &mut Values, dims: [usize; 2]) -> Vec<QuantizedMatrix> {
+    let floats: Vec<f32> = values.tensor(dims).into_data().iter().collect();
+    let mut forms = vec![
+        QuantizedMatrix::to_int8(&floats, dims).unwrap(),
+        QuantizedMatrix::to_nf4(&floats, dims, false).unwrap(),
+        QuantizedMatrix::to_nf4(&floats, dims, true).unwrap(),
+    ];
+    for of in QuantType::ALL {
+        let Some(row) = of.bytes_of(dims[1]) else { continue };
+        let random = values.tensor([1, row * dims[0]]).into_data();
+        // An exponent of all ones would be an infinity.
+        let finite = |byte: u8| if byte & 0x7c == 0x7c { byte & 0xbf } else { byte };
+        let bytes: Vec<u8> = random.iter::<f32>().map(|x| finite((x * 1e4) as i32 as u8)).collect();
+        forms.push(QuantizedMatrix::blocks(dims, of, bytes.into()).unwrap());
+    }
+    forms
+}
+
+fn bits(tensor: Tensor<2>) -> Vec<u32> {
+    tensor.into_data().iter::<f32>().map(f32::to_bits).collect()
+}
+
+#[test]
+fn every_device_unpacks_the_same_bits() {
+    for dims in [[1, 1], [7, 33], [5, 96], [3, 512], [70, 256]] {
+        for matrix in forms(&mut Values::new(8), dims) {
+            let on_cpu = Weight::quantized(matrix.clone(), &Device::flex());
+            let [rows, _] = dims;
+            let indices = [rows as u32 - 1, 0, rows as u32 / 2, 0];
+            for found in device::all() {
+                let (name, kind) = (found.name(), matrix.kind());
+                let weight = Weight::quantized(matrix.clone(), &found.device);
+                assert!(weight.is_quantized());
+                assert_eq!(weight.bytes(), matrix.bytes(), "{name} {kind}");
+                assert_eq!(bits(weight.to_f32()), bits(on_cpu.to_f32()), "{name} {kind} {dims:?}");
+                let range = rows / 3..rows;
+                assert_eq!(bits(weight.rows(range.clone())), bits(on_cpu.rows(range)), "{name} {kind} {dims:?}");
+                assert_eq!(bits(weight.select(&indices)), bits(on_cpu.select(&indices)), "{name} {kind} {dims:?}");
+                assert_eq!(weight.select(&[]).dims(), [0, dims[1]]);
+            }
+        }
+    }
+}
+
+#[test]
+fn linear_and_lora_agree_for_every_form() {
+    for [n, input, out, r] in [[1, 1, 1, 1], [9, 256, 70, 3]] {
+        let mut values = Values::new(9);
+        for matrix in forms(&mut values, [out, input]) {
+            let weight = Weight::quantized(matrix.clone(), &Device::flex()).to_f32();
+            // Blocks of any bytes are of any size; outputs near 1 keep the tolerance meaningful.
+            let size = weight.clone().abs().max().into_scalar::<f32>().max(1e-20);
+            let held = |x: &Tensor<2>| Weight::quantized(matrix.clone(), &x.device().inner());
+            let project = |x: &Tensor<2>| x.clone().div_scalar(size).matmul(weight.clone().transpose());
+            let inputs = [values.tensor([n, input]), values.tensor([r, input]), values.tensor([out, r])];
+            agree(&inputs[..1], |t| held(&t[0]).project(t[0].clone().div_scalar(size)), |t| project(&t[0]));
+            agree(
+                &inputs,
+                |t| {
+                    let x = t[0].clone().div_scalar(size);
+                    held(&x).project_adapted(x, &t[1].clone().mul_scalar(size), &t[2], 0.7)
+                },
+                |t| plain::add_low_rank(project(&t[0]), &t[0], &t[1], &t[2], 0.7),
+            );
+        }
+    }
+}
