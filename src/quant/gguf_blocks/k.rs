@@ -38,7 +38,7 @@ pub(super) fn q3<H: Half>(block: &[u8; Q3_BYTES], sub: usize) -> Run<2> {
         let q = word(crumbs, at.byte + i) >> at.shift & every(3);
         // A set third bit means 4, and 4 is subtracted from all: a missing one is the sign.
         let missing = !word(thirds, (sub % 2) * 16 + i) >> (sub / 2) & every(1);
-        q | missing * 0xfc
+        q | (missing * 0xfc)
     });
     Run { codes, scale, offset: NONE }
 }
@@ -86,7 +86,7 @@ pub(super) fn q6<H: Half>(block: &[u8; Q6_BYTES], sub: usize) -> Run<2> {
         let high = word(crumbs, crumb + i) >> crumb_shift & every(3);
         // `q - 32` is `q` with its sixth bit turned over, as a signed number of six bits.
         let missing = !high >> 1 & every(1);
-        low | (high & every(1)) << 4 | missing * 0xe0
+        low | ((high & every(1)) << 4) | (missing * 0xe0)
     });
     Run { codes, scale, offset: NONE }
 }

@@ -15,7 +15,7 @@ pub(super) const Q8_0_BYTES: usize = 2 + 32; // d, signed bytes
 pub(super) fn q4_0<H: Half>(block: &[u8; Q4_0_BYTES], _: usize) -> Run<4> {
     let [d0, d1, nibbles @ ..] = block;
     // `q - 8` is `q` with its highest bit turned over, as a signed number of four bits.
-    let signed = |codes: u64| codes | (codes & every(8)) * (2 * 15);
+    let signed = |codes: u64| codes | ((codes & every(8)) * (2 * 15));
     Run { codes: words(|at| signed(low_bits(nibbles, at) ^ every(8))), scale: H::widen([*d0, *d1]), offset: NONE }
 }
 
