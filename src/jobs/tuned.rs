@@ -45,8 +45,7 @@ impl Tuned {
         if let Some(folder) = adapter {
             provenance::warn_of_another_base(folder, &base, progress);
         }
-        // The blocks of a file are quick to read where they are used; on other devices than the CPU they are not at home.
-        let as_stored = held.is_none() && base.source.gguf().is_some() && compute.is_cpu();
+        let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };
         let model = base.load(&holding, &compute.device, progress)?;

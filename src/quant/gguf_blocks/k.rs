@@ -1,7 +1,6 @@
 //! The K types: 256 elements in sub-blocks of 16 or 32, whose scales are themselves quantised.
 
-use super::legacy::scale;
-use super::runs::{NONE, Run, every, word, words};
+use super::runs::{Half, NONE, Run, every, word, words};
 
 /// Elements per block.
 pub(super) const SIZE: usize = 256;
@@ -13,10 +12,10 @@ pub(super) const Q5_BYTES: usize = 2 + 2 + 12 + 32 + 128; // d, dmin, scales and
 pub(super) const Q6_BYTES: usize = 128 + 64 + 16 + 2; // nibbles, crumbs, scales, d
 
 #[inline(always)]
-pub(super) fn q2(block: &[u8; Q2_BYTES], sub: usize) -> Run<2> {
+pub(super) fn q2<H: Half>(block: &[u8; Q2_BYTES], sub: usize) -> Run<2> {
     let (scales, rest) = block.split_at(16);
     let (crumbs, rest) = rest.split_at(64);
-    let (d, dmin) = (scale(rest[0], rest[1]), scale(rest[2], rest[3]));
+    let (d, dmin) = (H::widen([rest[0], rest[1]]), H::widen([rest[2], rest[3]]));
     let scale = d * f32::from(scales[sub] & 15);
     let offset = -(dmin * f32::from(scales[sub] >> 4));
     let at = CrumbPlace::of(sub);
@@ -25,11 +24,11 @@ pub(super) fn q2(block: &[u8; Q2_BYTES], sub: usize) -> Run<2> {
 }
 
 #[inline(always)]
-pub(super) fn q3(block: &[u8; Q3_BYTES], sub: usize) -> Run<2> {
+pub(super) fn q3<H: Half>(block: &[u8; Q3_BYTES], sub: usize) -> Run<2> {
     let (thirds, rest) = block.split_at(32);
     let (crumbs, rest) = rest.split_at(64);
     let (scales, rest) = rest.split_at(12);
-    let d = scale(rest[0], rest[1]);
+    let d = H::widen([rest[0], rest[1]]);
     // 6-bit scales: low nibbles of bytes 0..8, then their high nibbles; the upper two bits are in bytes 8..12.
     let low = (scales[sub % 8] >> (4 * (sub / 8))) & 15;
     let high = (scales[8 + sub % 4] >> (2 * (sub / 4))) & 3;
@@ -39,14 +38,14 @@ pub(super) fn q3(block: &[u8; Q3_BYTES], sub: usize) -> Run<2> {
         let q = word(crumbs, at.byte + i) >> at.shift & every(3);
         // A set third bit means 4, and 4 is subtracted from all: a missing one is the sign.
         let missing = !word(thirds, (sub % 2) * 16 + i) >> (sub / 2) & every(1);
-        q | missing * 0xfc
+        q | (missing * 0xfc)
     });
     Run { codes, scale, offset: NONE }
 }
 
 #[inline(always)]
-pub(super) fn q4(block: &[u8; Q4_BYTES], sub: usize) -> Run<4> {
-    let (d, dmin) = (scale(block[0], block[1]), scale(block[2], block[3]));
+pub(super) fn q4<H: Half>(block: &[u8; Q4_BYTES], sub: usize) -> Run<4> {
+    let (d, dmin) = (H::widen([block[0], block[1]]), H::widen([block[2], block[3]]));
     let (scales, nibbles) = block[4..].split_at(12);
     let (s, m) = scale_and_minimum(scales, sub);
     let (scale, offset) = (d * s, -(dmin * m));
@@ -56,8 +55,8 @@ pub(super) fn q4(block: &[u8; Q4_BYTES], sub: usize) -> Run<4> {
 }
 
 #[inline(always)]
-pub(super) fn q5(block: &[u8; Q5_BYTES], sub: usize) -> Run<4> {
-    let (d, dmin) = (scale(block[0], block[1]), scale(block[2], block[3]));
+pub(super) fn q5<H: Half>(block: &[u8; Q5_BYTES], sub: usize) -> Run<4> {
+    let (d, dmin) = (H::widen([block[0], block[1]]), H::widen([block[2], block[3]]));
     let (scales, rest) = block[4..].split_at(12);
     let (fifths, nibbles) = rest.split_at(32);
     let (s, m) = scale_and_minimum(scales, sub);
@@ -71,11 +70,11 @@ pub(super) fn q5(block: &[u8; Q5_BYTES], sub: usize) -> Run<4> {
 }
 
 #[inline(always)]
-pub(super) fn q6(block: &[u8; Q6_BYTES], sub: usize) -> Run<2> {
+pub(super) fn q6<H: Half>(block: &[u8; Q6_BYTES], sub: usize) -> Run<2> {
     let (nibbles, rest) = block.split_at(128);
     let (crumbs, rest) = rest.split_at(64);
     let (scales, rest) = rest.split_at(16);
-    let d = scale(rest[0], rest[1]);
+    let d = H::widen([rest[0], rest[1]]);
     let scale = d * f32::from(scales[sub].cast_signed());
     // Elements 0..64 of a half of the block lie in the low and 64..128 in the high nibbles of its 64 bytes; their upper two
     // bits are four runs of 32 in its 32 bytes, the first in the lowest bits.
@@ -87,7 +86,7 @@ pub(super) fn q6(block: &[u8; Q6_BYTES], sub: usize) -> Run<2> {
         let high = word(crumbs, crumb + i) >> crumb_shift & every(3);
         // `q - 32` is `q` with its sixth bit turned over, as a signed number of six bits.
         let missing = !high >> 1 & every(1);
-        low | (high & every(1)) << 4 | missing * 0xe0
+        low | ((high & every(1)) << 4) | (missing * 0xe0)
     });
     Run { codes, scale, offset: NONE }
 }

@@ -1,6 +1,6 @@
 //! The older block types: 32 elements that share one scale, and one minimum in the `_1` types.
 
-use super::runs::{NONE, Run, every, word, words};
+use super::runs::{Half, NONE, Run, every, word, words};
 
 /// Elements per block.
 pub(super) const SIZE: usize = 32;
@@ -12,52 +12,46 @@ pub(super) const Q5_1_BYTES: usize = 2 + 2 + 4 + 16; // d, m, fifth bits, nibble
 pub(super) const Q8_0_BYTES: usize = 2 + 32; // d, signed bytes
 
 #[inline(always)]
-pub(super) fn q4_0(block: &[u8; Q4_0_BYTES], _: usize) -> Run<4> {
+pub(super) fn q4_0<H: Half>(block: &[u8; Q4_0_BYTES], _: usize) -> Run<4> {
     let [d0, d1, nibbles @ ..] = block;
     // `q - 8` is `q` with its highest bit turned over, as a signed number of four bits.
-    let signed = |codes: u64| codes | (codes & every(8)) * (2 * 15);
-    Run { codes: words(|at| signed(low_bits(nibbles, at) ^ every(8))), scale: scale(*d0, *d1), offset: NONE }
+    let signed = |codes: u64| codes | ((codes & every(8)) * (2 * 15));
+    Run { codes: words(|at| signed(low_bits(nibbles, at) ^ every(8))), scale: H::widen([*d0, *d1]), offset: NONE }
 }
 
 #[inline(always)]
-pub(super) fn q4_1(block: &[u8; Q4_1_BYTES], _: usize) -> Run<4> {
+pub(super) fn q4_1<H: Half>(block: &[u8; Q4_1_BYTES], _: usize) -> Run<4> {
     let [d0, d1, m0, m1, nibbles @ ..] = block;
-    Run { codes: words(|at| low_bits(nibbles, at)), scale: scale(*d0, *d1), offset: scale(*m0, *m1) }
+    Run { codes: words(|at| low_bits(nibbles, at)), scale: H::widen([*d0, *d1]), offset: H::widen([*m0, *m1]) }
 }
 
 #[inline(always)]
-pub(super) fn q5_0(block: &[u8; Q5_0_BYTES], _: usize) -> Run<4> {
+pub(super) fn q5_0<H: Half>(block: &[u8; Q5_0_BYTES], _: usize) -> Run<4> {
     let [d0, d1, h0, h1, h2, h3, nibbles @ ..] = block;
     // `q - 16` is `q` with its fifth bit turned over, as a signed number of five bits.
     let fifths = [h0, h1, h2, h3];
     Run {
         codes: words(|at| low_bits(nibbles, at) | SIGNS[usize::from(*fifths[at / 8])]),
-        scale: scale(*d0, *d1),
+        scale: H::widen([*d0, *d1]),
         offset: NONE,
     }
 }
 
 #[inline(always)]
-pub(super) fn q5_1(block: &[u8; Q5_1_BYTES], _: usize) -> Run<4> {
+pub(super) fn q5_1<H: Half>(block: &[u8; Q5_1_BYTES], _: usize) -> Run<4> {
     let [d0, d1, m0, m1, h0, h1, h2, h3, nibbles @ ..] = block;
     let fifths = [h0, h1, h2, h3];
     Run {
         codes: words(|at| low_bits(nibbles, at) | FIFTH_BITS[usize::from(*fifths[at / 8])]),
-        scale: scale(*d0, *d1),
-        offset: scale(*m0, *m1),
+        scale: H::widen([*d0, *d1]),
+        offset: H::widen([*m0, *m1]),
     }
 }
 
 #[inline(always)]
-pub(super) fn q8_0(block: &[u8; Q8_0_BYTES], _: usize) -> Run<4> {
+pub(super) fn q8_0<H: Half>(block: &[u8; Q8_0_BYTES], _: usize) -> Run<4> {
     let [d0, d1, codes @ ..] = block;
-    Run { codes: words(|at| word(codes, at)), scale: scale(*d0, *d1), offset: NONE }
-}
-
-/// A little-endian f16 scale.
-#[inline(always)]
-pub(super) fn scale(low: u8, high: u8) -> f32 {
-    super::widen_f16([low, high])
+    Run { codes: words(|at| word(codes, at)), scale: H::widen([*d0, *d1]), offset: NONE }
 }
 
 /// The word of elements `at..at + 8`: low nibbles are elements 0..16, high nibbles elements 16..32.

@@ -7,12 +7,16 @@
 //! Every product and sum is done in `f32` in the order that the `gguf` Python package uses, so results agree with it
 //! bit for bit.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod k;
 mod legacy;
 mod runs;
 #[cfg(test)]
 mod tests;
 
+#[cfg(target_arch = "x86_64")]
+use self::avx2::Avx2;
 use self::runs::{Dot, Unpack, Work};
 use super::simd;
 use crate::error::{Error, Kind, Result};
@@ -202,13 +206,15 @@ impl QuantType {
 
     /// Unpacks as many blocks as both sides have; callers check the lengths once for many chunks.
     pub(crate) fn unpack(self, bytes: &[u8], out: &mut [f32]) {
+        if !self.is_float() {
+            return self.on_this_processor(Unpack { bytes, out });
+        }
         simd::widest(
             #[inline(always)]
             || match self {
-                QuantType::F32 => floats(bytes, out, f32::from_le_bytes),
                 QuantType::F16 => floats(bytes, out, widen_f16),
                 QuantType::BF16 => floats(bytes, out, widen_bf16),
-                _ => self.blocks(Unpack { bytes, out }).unwrap_or_default(),
+                _ => floats(bytes, out, f32::from_le_bytes),
             },
         );
     }
@@ -226,8 +232,25 @@ impl QuantType {
             QuantType::BF16 => {
                 numbers(bytes).map_or_else(|| dot_floats(bytes, x, widen_bf16), |w| simd::dot_bf16(w, x))
             }
-            _ => self.blocks(Dot { bytes, x }).unwrap_or_default(),
+            _ => self.on_this_processor(Dot { bytes, x }),
         }
+    }
+
+    /// Does `work` on blocks of this type with the widest instructions that the processor has; nothing if it has no blocks.
+    #[cfg(target_arch = "x86_64")]
+    fn on_this_processor<W: Work<Output: Default>>(self, work: W) -> W::Output
+    where
+        Avx2<W>: Work<Output = W::Output>,
+    {
+        match Avx2::new(work) {
+            Ok(work) => self.blocks(work).unwrap_or_default(),
+            Err(work) => self.blocks(work).unwrap_or_default(),
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn on_this_processor<W: Work<Output: Default>>(self, work: W) -> W::Output {
+        self.blocks(work).unwrap_or_default()
     }
 
     /// Does `work` on blocks of this type; `None` if it has none.
@@ -235,16 +258,16 @@ impl QuantType {
     fn blocks<W: Work>(self, work: W) -> Option<W::Output> {
         Some(match self {
             QuantType::F32 | QuantType::F16 | QuantType::BF16 => return None,
-            QuantType::Q4_0 => work.run::<_, _, 1>(legacy::q4_0),
-            QuantType::Q4_1 => work.run::<_, _, 1>(legacy::q4_1),
-            QuantType::Q5_0 => work.run::<_, _, 1>(legacy::q5_0),
-            QuantType::Q5_1 => work.run::<_, _, 1>(legacy::q5_1),
-            QuantType::Q8_0 => work.run::<_, _, 1>(legacy::q8_0),
-            QuantType::Q2K => work.run::<_, _, 16>(k::q2),
-            QuantType::Q3K => work.run::<_, _, 16>(k::q3),
-            QuantType::Q4K => work.run::<_, _, 8>(k::q4),
-            QuantType::Q5K => work.run::<_, _, 8>(k::q5),
-            QuantType::Q6K => work.run::<_, _, 16>(k::q6),
+            QuantType::Q4_0 => work.run::<_, _, 1>(legacy::q4_0::<W::Half>),
+            QuantType::Q4_1 => work.run::<_, _, 1>(legacy::q4_1::<W::Half>),
+            QuantType::Q5_0 => work.run::<_, _, 1>(legacy::q5_0::<W::Half>),
+            QuantType::Q5_1 => work.run::<_, _, 1>(legacy::q5_1::<W::Half>),
+            QuantType::Q8_0 => work.run::<_, _, 1>(legacy::q8_0::<W::Half>),
+            QuantType::Q2K => work.run::<_, _, 16>(k::q2::<W::Half>),
+            QuantType::Q3K => work.run::<_, _, 16>(k::q3::<W::Half>),
+            QuantType::Q4K => work.run::<_, _, 8>(k::q4::<W::Half>),
+            QuantType::Q5K => work.run::<_, _, 8>(k::q5::<W::Half>),
+            QuantType::Q6K => work.run::<_, _, 16>(k::q6::<W::Half>),
         })
     }
 }

@@ -40,10 +40,29 @@ pub(super) fn words<const WORDS: usize>(word: impl Fn(usize) -> u64) -> [u64; WO
     words
 }
 
+/// How a processor widens the f16 scales of blocks.
+pub(super) trait Half {
+    /// A little-endian f16 as f32.
+    fn widen(bytes: [u8; 2]) -> f32;
+}
+
+/// In whole numbers, as any processor can.
+pub(super) struct Portable;
+
+impl Half for Portable {
+    #[inline(always)]
+    fn widen(bytes: [u8; 2]) -> f32 {
+        super::widen_f16(bytes)
+    }
+}
+
 /// What is done with blocks, whatever their type.
 pub(super) trait Work {
     /// What comes out.
     type Output;
+
+    /// What the blocks are read with.
+    type Half: Half;
 
     /// Does it with blocks of `BYTES` bytes and `RUNS` runs, which `read` takes out by their number.
     fn run<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
@@ -60,23 +79,10 @@ pub(super) struct Unpack<'a> {
 
 impl Work for Unpack<'_> {
     type Output = ();
+    type Half = Portable;
 
     #[inline(always)]
     fn run<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
-        self,
-        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
-    ) {
-        #[cfg(target_arch = "x86_64")]
-        if is_avx2() {
-            // SAFETY: the machine has the instruction sets.
-            return unsafe { self.run_avx2::<BYTES, WORDS, RUNS>(read) };
-        }
-        self.run_plain::<BYTES, WORDS, RUNS>(read);
-    }
-}
-
-impl Unpack<'_> {
-    pub fn run_plain<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
         self,
         read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
     ) {
@@ -86,28 +92,6 @@ impl Unpack<'_> {
                 let Run { codes, scale, offset } = read(block, run);
                 for (out, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(codes) {
                     *out = word.to_le_bytes().map(|code| scale * f32::from(code.cast_signed()) + offset);
-                }
-            }
-        }
-    }
-
-    /// As [`Unpack::run_plain`], to the same bits.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn run_avx2<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
-        self,
-        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
-    ) {
-        use std::arch::x86_64::*;
-        let (blocks, outs) = (self.bytes.as_chunks::<BYTES>().0, self.out.chunks_exact_mut(8 * WORDS * RUNS));
-        for (block, out) in blocks.iter().zip(outs) {
-            for (run, out) in out.chunks_exact_mut(8 * WORDS).enumerate() {
-                let Run { codes, scale, offset } = read(block, run);
-                let (scale, offset) = (_mm256_set1_ps(scale), _mm256_set1_ps(offset));
-                for (out, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(codes) {
-                    let values = _mm256_add_ps(_mm256_mul_ps(scale, widen(word)), offset);
-                    // SAFETY: eight floats have room in the array.
-                    unsafe { _mm256_storeu_ps(out.as_mut_ptr(), values) };
                 }
             }
         }
@@ -122,23 +106,9 @@ pub(super) struct Dot<'a> {
 
 impl Work for Dot<'_> {
     type Output = f32;
+    type Half = Portable;
 
-    #[inline(always)]
     fn run<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
-        self,
-        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
-    ) -> f32 {
-        #[cfg(target_arch = "x86_64")]
-        if is_avx2() {
-            // SAFETY: the machine has the instruction sets.
-            return unsafe { self.run_avx2::<BYTES, WORDS, RUNS>(read) };
-        }
-        self.run_plain::<BYTES, WORDS, RUNS>(read)
-    }
-}
-
-impl Dot<'_> {
-    pub fn run_plain<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
         self,
         read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
     ) -> f32 {
@@ -157,55 +127,4 @@ impl Dot<'_> {
         }
         add_up(&lanes)
     }
-
-    /// As [`Dot::run_plain`], to the same bits.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn run_avx2<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
-        self,
-        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
-    ) -> f32 {
-        use std::arch::x86_64::*;
-        let mut sums = [_mm256_setzero_ps(); LANES / 8];
-        let (blocks, xs) = (self.bytes.as_chunks::<BYTES>().0, self.x.chunks_exact(8 * WORDS * RUNS));
-        for (block, x) in blocks.iter().zip(xs) {
-            for (run, x) in x.chunks_exact(8 * WORDS).enumerate() {
-                let Run { codes, scale, offset } = read(block, run);
-                let (scale, offset) = (_mm256_set1_ps(scale), _mm256_set1_ps(offset));
-                for (i, (x, word)) in x.as_chunks::<8>().0.iter().zip(codes).enumerate() {
-                    // SAFETY: the array has eight floats.
-                    let x = unsafe { _mm256_loadu_ps(x.as_ptr()) };
-                    let sum = &mut sums[(run * WORDS + i) % (LANES / 8)];
-                    *sum = _mm256_fmadd_ps(_mm256_fmadd_ps(scale, widen(word), offset), x, *sum);
-                }
-            }
-        }
-        add_up_avx2(sums)
-    }
-}
-
-/// As [`add_up`], to the same bits.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-fn add_up_avx2(sums: [std::arch::x86_64::__m256; LANES / 8]) -> f32 {
-    use std::arch::x86_64::*;
-    let eight = _mm256_add_ps(_mm256_add_ps(sums[0], sums[2]), _mm256_add_ps(sums[1], sums[3]));
-    let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-}
-
-#[cfg(target_arch = "x86_64")]
-fn is_avx2() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-}
-
-/// Eight codes as f32.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-fn widen(word: u64) -> std::arch::x86_64::__m256 {
-    use std::arch::x86_64::*;
-    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(word.cast_signed())))
 }

@@ -1,4 +1,3 @@
-use super::runs::Run;
 use super::*;
 use safetensors::SafeTensors;
 
@@ -107,41 +106,16 @@ fn misaligned_floats_are_read_all_the_same() {
     }
 }
 
-/// The loops for processors without AVX2.
-struct Plain<W>(W);
-
-impl Work for Plain<Dot<'_>> {
-    type Output = f32;
-
-    fn run<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
-        self,
-        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
-    ) -> f32 {
-        self.0.run_plain::<BYTES, WORDS, RUNS>(read)
-    }
-}
-
-impl Work for Plain<Unpack<'_>> {
-    type Output = ();
-
-    fn run<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
-        self,
-        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
-    ) {
-        self.0.run_plain::<BYTES, WORDS, RUNS>(read);
-    }
-}
-
 #[test]
 fn every_processor_computes_the_same_bits() {
     for of in QuantType::ALL.into_iter().filter(|of| !of.is_float()) {
         let (bytes, values, _) = golden(of);
         let mut plain = vec![0.0; values.len()];
-        of.blocks(Plain(Unpack { bytes: &bytes, out: &mut plain })).unwrap();
+        of.blocks(Unpack { bytes: &bytes, out: &mut plain }).unwrap();
         assert_eq!(bits(&plain), bits(&values), "{of}");
         let x = wave(of.block_size());
         for bytes in bytes.chunks_exact(of.block_bytes()) {
-            let plain = of.blocks(Plain(Dot { bytes, x: &x })).unwrap();
+            let plain = of.blocks(Dot { bytes, x: &x }).unwrap();
             assert_eq!(of.dot(bytes, &x).to_bits(), plain.to_bits(), "{of}");
         }
     }
