@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "jobs",
         &[
             "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "weights",
-            "device",
+            "device", "quant",
         ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.
