@@ -88,25 +88,7 @@ impl fmt::Display for Overview {
 
 /// What an estimate is made of, in a line.
 pub fn describe(memory: &Estimate) -> String {
-    let &Estimate {
-        base_bytes,
-        adapter_bytes,
-        optimizer_bytes,
-        activation_bytes,
-        loss_bytes,
-        kv_bytes,
-        workspace_bytes,
-    } = memory;
-    let parts = [
-        ("base", base_bytes),
-        ("adapter", adapter_bytes),
-        ("optimiser", optimizer_bytes),
-        ("activations", activation_bytes),
-        ("loss", loss_bytes),
-        ("kv cache", kv_bytes),
-        ("workspace", workspace_bytes),
-    ];
-    let needed = parts.iter().filter(|(_, size)| *size > 0);
-    let parts: Vec<String> = needed.map(|(name, size)| format!("{name} {}", text::bytes(*size))).collect();
+    let needed = memory.parts().into_iter().filter(|(_, size)| *size > 0);
+    let parts: Vec<String> = needed.map(|(name, size)| format!("{name} {}", text::bytes(size))).collect();
     parts.join(", ")
 }

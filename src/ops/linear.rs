@@ -215,7 +215,7 @@ fn project_few(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
     const OUTPUTS: usize = 32;
     let [out, input] = w.dims();
     let mut y = vec![0.0; n * out];
-    if input == 0 {
+    if y.is_empty() || input == 0 {
         return y;
     }
     for (x, y) in x.chunks_exact(input).zip(y.chunks_exact_mut(out)) {

@@ -145,11 +145,12 @@ fn unpack(codes: &[u8], maximum: impl Fn(usize) -> f32, start: usize, out: &mut 
 
 /// The sum of the products of the weights from number `start` on with `x`, in a fixed order.
 pub(super) fn dot(codes: &[u8], absmax: &Absmax, start: usize, x: &[f32]) -> f32 {
-    let mut unpacked = [0.0; 8 * BLOCK];
+    const RUN: usize = 8 * BLOCK;
+    let mut unpacked = [0.0; RUN];
     let mut sum = 0.0;
-    for (run, x) in x.chunks(unpacked.len()).enumerate() {
+    for (run, x) in x.chunks(RUN).enumerate() {
         let unpacked = &mut unpacked[..x.len()];
-        dequantize(codes, absmax, start + run * 8 * BLOCK, unpacked);
+        dequantize(codes, absmax, start + run * RUN, unpacked);
         sum += simd::dot(unpacked, x);
     }
     sum

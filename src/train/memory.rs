@@ -54,9 +54,9 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The peak.
-    pub fn total_bytes(&self) -> u64 {
-        let Estimate {
+    /// Every component and its name.
+    pub fn parts(&self) -> [(&'static str, u64); 7] {
+        let &Estimate {
             base_bytes,
             adapter_bytes,
             optimizer_bytes,
@@ -65,9 +65,20 @@ impl Estimate {
             kv_bytes,
             workspace_bytes,
         } = self;
-        [base_bytes, adapter_bytes, optimizer_bytes, activation_bytes, loss_bytes, kv_bytes, workspace_bytes]
-            .into_iter()
-            .fold(0, |sum, bytes| sum.saturating_add(*bytes))
+        [
+            ("base", base_bytes),
+            ("adapter", adapter_bytes),
+            ("optimiser", optimizer_bytes),
+            ("activations", activation_bytes),
+            ("loss", loss_bytes),
+            ("kv cache", kv_bytes),
+            ("workspace", workspace_bytes),
+        ]
+    }
+
+    /// The peak.
+    pub fn total_bytes(&self) -> u64 {
+        self.parts().into_iter().fold(0, |sum, (_, bytes)| sum.saturating_add(bytes))
     }
 }
 
