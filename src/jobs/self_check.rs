@@ -3,15 +3,15 @@
 use crate::adapter::{Adapter, LoraModule};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::device::{Compute, attempt};
-use crate::model::DecoderLayer;
-use crate::model::gemma3::{Gemma3, TextConfig};
-use crate::nn::{Attention, AttentionConfig, AttentionKind, Linear, Mlp, RmsNorm, Rope, Segments, Weight};
-use crate::quant::QuantizedMatrix;
-use crate::random::{Label, Rng, Stream};
+use crate::jobs::random_model::RandomModel;
+use crate::model::gemma3::{Gemma3, Site, TextConfig};
+use crate::nn::{AttentionKind, Rope, Segments};
+use crate::random::Rng;
 use crate::train::backprop::MicroBatch;
 use crate::train::step::{self, StepSettings};
-use crate::weights::names::Projection;
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use crate::weights::names::TensorId;
+use crate::weights::{Form, HostDtype};
+use burn::tensor::{Device, FloatDType, Tensor};
 use serde::Serialize;
 
 /// The largest relative difference from the CPU that passes, whatever the weights are held in: they are the same numbers on both
@@ -50,10 +50,10 @@ pub fn compare(compute: &Compute) -> Result<Vec<Difference>> {
         error.hint("use `--device cpu`, and report this with your driver's version")
     };
     let differences = attempt(|| {
-        let forms = Form::ALL.into_iter().filter(|form| form.is_held_by(&compute.device));
-        forms.map(|form| difference(form, &compute.device)).collect::<Vec<_>>()
+        let forms = FORMS.into_iter().filter(|form| is_held_by(*form, &compute.device));
+        forms.map(|form| difference(form, &compute.device)).collect::<Result<Vec<_>>>()
     });
-    let differences = differences.map_err(|why| refuse(format!("fails: {why}")))?;
+    let differences = differences.map_err(|why| refuse(format!("fails: {why}")))??;
     for difference in &differences {
         let largest = difference.largest();
         if largest.is_nan() || largest > TOLERANCE {
@@ -67,62 +67,31 @@ pub fn compare(compute: &Compute) -> Result<Vec<Difference>> {
 }
 
 /// What the frozen weights are held in.
-#[derive(Debug, Clone, Copy)]
-enum Form {
-    Dense(FloatDType),
-    Int8,
-    Nf4Double,
-}
+const FORMS: [Form; 5] = [
+    Form::Dense(HostDtype::F32),
+    Form::Dense(HostDtype::BF16),
+    Form::Dense(HostDtype::F16),
+    Form::Int8,
+    Form::Nf4 { double: true },
+];
 
-impl Form {
-    const ALL: [Form; 5] = [
-        Form::Dense(FloatDType::F32),
-        Form::Dense(FloatDType::BF16),
-        Form::Dense(FloatDType::F16),
-        Form::Int8,
-        Form::Nf4Double,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Form::Dense(dtype) => DType::from(dtype).name(),
-            Form::Int8 => "int8",
-            Form::Nf4Double => "nf4_double",
-        }
-    }
-
-    fn is_held_by(self, device: &Device) -> bool {
-        match self {
-            Form::Dense(dtype) => device.supports_dtype(dtype),
-            Form::Int8 | Form::Nf4Double => true,
-        }
-    }
-
-    /// These values in this form.
-    fn hold(self, values: Vec<f32>, dims: [usize; 2], device: &Device) -> Weight {
-        let quantized = match self {
-            Form::Dense(_) => None,
-            Form::Int8 => QuantizedMatrix::to_int8(&values, dims),
-            Form::Nf4Double => QuantizedMatrix::to_nf4(&values, dims, true),
-        };
-        if let Some(matrix) = quantized {
-            return Weight::quantized(matrix, device);
-        }
-        let dtype = if let Form::Dense(dtype) = self { dtype } else { FloatDType::F32 };
-        let data = TensorData::new(values, dims).convert_dtype(dtype.into());
-        Weight::new(Tensor::from_data(data, (device, DType::from(dtype))))
+fn is_held_by(form: Form, device: &Device) -> bool {
+    match form {
+        Form::Dense(HostDtype::BF16) => device.supports_dtype(FloatDType::BF16),
+        Form::Dense(HostDtype::F16) => device.supports_dtype(FloatDType::F16),
+        _ => true,
     }
 }
 
-fn difference(form: Form, device: &Device) -> Difference {
-    let (got, want) = (Answer::of(form, device), Answer::of(form, &Device::flex()));
+fn difference(form: Form, device: &Device) -> Result<Difference> {
+    let (got, want) = (Answer::of(form, device)?, Answer::of(form, &Device::flex())?);
     let gradients = got.gradients.iter().zip(&want.gradients).map(|(got, want)| distance(got, want));
-    Difference {
+    Ok(Difference {
         weights: form.name(),
         output: distance(&got.output, &want.output),
         loss: (got.loss - want.loss).abs() / want.loss.abs(),
         gradient: largest(gradients),
-    }
+    })
 }
 
 /// The largest value; not a number where any is none.
@@ -146,10 +115,11 @@ struct Answer {
 }
 
 impl Answer {
-    fn of(form: Form, device: &Device) -> Self {
-        let mut maker = Maker { random: Rng::new(1).stream(&[Label::Purpose("self-check")]), form, device };
-        let model = maker.model(config());
-        let adapter = maker.adapter(&model);
+    fn of(form: Form, device: &Device) -> Result<Self> {
+        let form = |_: &TensorId| form;
+        let mut maker = RandomModel::new(&form, device);
+        let model = Gemma3::assemble(config(), &mut maker, device)?;
+        let adapter = adapter(&model, &mut maker);
         let ids: Vec<u32> = (0..29).map(|i| i * 37 % model.config.vocab_size as u32).collect();
         let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
         let batch = MicroBatch::new(ids, &labels, Segments::from_lengths([19, 10]));
@@ -158,7 +128,7 @@ impl Answer {
             StepSettings { max_grad_norm: 0.0, activation_checkpointing: false, lora_dropout: 0.0, rng: Rng::new(1) };
         let (loss, gradients) = step::gradients(&model, &adapter, &[batch], 0, &settings);
         let floats = |tensor: Tensor<2>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
-        Answer { output: floats(output), loss, gradients: gradients.into_iter().map(floats).collect() }
+        Ok(Answer { output: floats(output), loss, gradients: gradients.into_iter().map(floats).collect() })
     }
 }
 
@@ -187,90 +157,17 @@ fn config() -> TextConfig {
     }
 }
 
-/// Makes the same values for every device.
-struct Maker<'a> {
-    random: Stream,
-    form: Form,
-    device: &'a Device,
-}
-
-impl Maker<'_> {
-    /// Normal values of this size.
-    fn values(&mut self, len: usize, size: f32) -> Vec<f32> {
-        self.random.normal_f32(len).into_iter().map(|x| x * size).collect()
-    }
-
-    fn tensor(&mut self, rows: usize, columns: usize, size: f32) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(self.values(rows * columns, size), [rows, columns]), self.device)
-    }
-
-    fn weight(&mut self, out: usize, input: usize, size: f32) -> Weight {
-        self.form.hold(self.values(out * input, size), [out, input], self.device)
-    }
-
-    fn linear(&mut self, layer: usize, projection: Projection, out: usize, input: usize) -> Linear {
-        let weight = self.weight(out, input, (input as f32).powf(-0.5));
-        Linear { site: Gemma3::site_index(layer, projection), weight }
-    }
-
-    fn norm(&mut self, width: usize) -> RmsNorm {
-        let gain = self.tensor(1, width, 0.1).add_scalar(1.0).reshape([width]);
-        RmsNorm::new(gain, 1e-6)
-    }
-
-    fn layer(&mut self, config: &TextConfig, layer: usize) -> DecoderLayer {
-        let &TextConfig { hidden_size: d, intermediate_size: f, head_dim: e, .. } = config;
-        let &TextConfig { num_attention_heads: h, num_key_value_heads: g, .. } = config;
-        let shape = AttentionConfig {
-            num_attention_heads: h,
-            num_key_value_heads: g,
-            head_dim: e,
-            scaling: config.attention_scale(),
-            kind: config.layer_types[layer],
-            sliding_window: config.sliding_window,
-        };
-        DecoderLayer {
-            input_layernorm: self.norm(d),
-            self_attn: Attention {
-                config: shape,
-                q_proj: self.linear(layer, Projection::Q, h * e, d),
-                k_proj: self.linear(layer, Projection::K, g * e, d),
-                v_proj: self.linear(layer, Projection::V, g * e, d),
-                o_proj: self.linear(layer, Projection::O, d, h * e),
-                q_norm: self.norm(e),
-                k_norm: self.norm(e),
-            },
-            post_attention_layernorm: self.norm(d),
-            pre_feedforward_layernorm: self.norm(d),
-            mlp: Mlp {
-                gate_proj: self.linear(layer, Projection::Gate, f, d),
-                up_proj: self.linear(layer, Projection::Up, f, d),
-                down_proj: self.linear(layer, Projection::Down, d, f),
-            },
-            post_feedforward_layernorm: self.norm(d),
-        }
-    }
-
-    fn model(&mut self, config: TextConfig) -> Gemma3 {
-        let embed_tokens = self.weight(config.vocab_size, config.hidden_size, 0.2);
-        let layers = (0..config.num_hidden_layers).map(|layer| self.layer(&config, layer)).collect();
-        let norm = self.norm(config.hidden_size);
-        let lm_head = embed_tokens.clone();
-        Gemma3 { config, embed_tokens, layers, norm, lm_head, device: self.device.clone() }
-    }
-
-    fn adapter(&mut self, model: &Gemma3) -> Adapter {
-        const R: usize = 3;
-        let module = |site: crate::model::gemma3::Site| LoraModule {
-            site,
-            a: self.tensor(R, site.in_features, 0.2),
-            b: self.tensor(site.out_features, R, 0.2),
-            magnitude: None,
-            scaling: 0.7,
-            subtracted: None,
-        };
-        Adapter::new(model.sites().into_iter().map(module).collect())
-    }
+fn adapter(model: &Gemma3, maker: &mut RandomModel) -> Adapter {
+    const R: usize = 3;
+    let module = |site: Site| LoraModule {
+        site,
+        a: maker.tensor(R, site.in_features, 0.2),
+        b: maker.tensor(site.out_features, R, 0.2),
+        magnitude: None,
+        scaling: 0.7,
+        subtracted: None,
+    };
+    Adapter::new(model.sites().into_iter().map(module).collect())
 }
 
 #[cfg(test)]
@@ -290,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_cpu_equals_itself() {
-        let difference = difference(Form::Dense(FloatDType::BF16), &Device::flex());
+        let difference = difference(Form::Dense(HostDtype::BF16), &Device::flex()).unwrap();
         assert_eq!(difference.largest(), 0.0);
     }
 
