@@ -13,12 +13,15 @@ pub struct Args {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// auto, cpu, cuda[:i], wgpu[:i] or vulkan[:i]
+    #[arg(long, default_value = "auto")]
+    device: String,
 }
 
 impl Args {
     /// Estimates.
     pub fn run(self) -> Result<()> {
-        let forecast = estimate::estimate(&self.recipe.load()?, &ProgressBar::stderr())?;
+        let forecast = estimate::estimate(&self.recipe.load()?, &self.device, &ProgressBar::stderr())?;
         if self.json { super::print_json(&forecast) } else { super::print(&forecast.to_string()) }
     }
 }

@@ -56,7 +56,8 @@ impl Compute {
             false => format!("`{}` has no {}", self.describe(), dtype.name().to_lowercase()),
         };
         let refusal = || Error::new(Kind::Recipe, what()).at(Place::Key("model.compute_dtype".into()));
-        here.then_some(()).ok_or_else(|| refusal().hint("`compute_dtype: auto` takes what each device multiplies fastest"))
+        here.then_some(())
+            .ok_or_else(|| refusal().hint("`compute_dtype: auto` takes what each device multiplies fastest"))
     }
 
     /// Whether it is the CPU itself.

@@ -5,7 +5,7 @@ use crate::hub::{self, Failure, ModelFiles};
 use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::fit::{Settings, Sizes, Suggestion};
 use crate::jobs::model::Frozen;
-use crate::jobs::{overview, sft};
+use crate::jobs::{device, overview, sft};
 use crate::model::gemma3::{self, TextConfig};
 use crate::progress::Progress;
 use crate::recipe::{AutoBool, Recipe};
@@ -21,6 +21,8 @@ use std::path::Path;
 pub struct Forecast {
     /// The base, as the recipe names it.
     pub model: String,
+    /// The device that would compute.
+    pub device: String,
     /// Where its sizes come from.
     pub sizes_from: SizesFrom,
     /// Values that are trained.
@@ -63,15 +65,16 @@ pub enum SizesFrom {
     Config,
 }
 
-/// Estimates the memory of a recipe's run on this machine.
+/// Estimates the memory of a recipe's run on the device that the user named.
 ///
 /// # Errors
-/// When the base cannot be found, or the recipe does not fit it.
-pub fn estimate(recipe: &Recipe, progress: &dyn Progress) -> Result<Forecast> {
-    forecast(recipe, progress).map_err(|error| recipe.places.locate(error))
+/// When there is no such device, when the base cannot be found, or when the recipe does not fit it.
+pub fn estimate(recipe: &Recipe, device: &str, progress: &dyn Progress) -> Result<Forecast> {
+    forecast(recipe, device, progress).map_err(|error| recipe.places.locate(error))
 }
 
-fn forecast(recipe: &Recipe, progress: &dyn Progress) -> Result<Forecast> {
+fn forecast(recipe: &Recipe, device: &str, progress: &dyn Progress) -> Result<Forecast> {
+    let compute = device::open(device)?;
     let outline = Outline::find(&recipe.model.base, progress)?;
     let frozen = Frozen { config: &outline.config, source: outline.source.as_ref() };
     frozen.check(&sft::holding(recipe))?;
@@ -91,6 +94,7 @@ fn forecast(recipe: &Recipe, progress: &dyn Progress) -> Result<Forecast> {
     let fits = sizes.fits(&settings);
     Ok(Forecast {
         model: recipe.model.base.clone(),
+        device: compute.name,
         sizes_from: outline.from,
         trainable_parameters: sizes.trainable,
         batch_size: settings.batch_size as u64,

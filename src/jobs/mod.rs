@@ -17,6 +17,7 @@ pub mod overview;
 pub mod probe;
 pub mod provenance;
 pub mod publish;
+pub mod random_model;
 pub mod samples;
 pub mod score;
 pub mod self_check;

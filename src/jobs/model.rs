@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use crate::text::render::END_OF_TURN;
 use crate::text::{ChatTemplate, Encoder, Tokenizer};
 use crate::weights::names::TensorId;
-use crate::weights::{Holding, Source};
+use crate::weights::{Form, Holding, Source};
 use burn::tensor::Device;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -178,11 +178,12 @@ impl Frozen<'_> {
             .into_iter()
             .map(|site| (TensorId::Projection(site.layer, site.projection), [site.out_features, site.in_features]));
         let matrices = [(TensorId::EmbedTokens, vocabulary)].into_iter().chain(head).chain(projections);
-        let bytes = |(id, dims): (TensorId, [usize; 2])| match self.source {
-            Some(source) => source.matrix_bytes(&id, dims, holding),
-            None => holding.bytes_of_bf16(&id, dims),
-        };
-        matrices.map(bytes).sum()
+        matrices.map(|(id, dims)| self.form(&id, holding).map_or(0, |form| form.bytes(dims))).sum()
+    }
+
+    /// The form of a matrix when it is held so; `None` if the model does not have it.
+    pub fn form(&self, id: &TensorId, holding: &Holding) -> Option<Form> {
+        self.source.map_or_else(|| Some(holding.form_of_bf16(id)), |source| source.form(id, holding))
     }
 }
 

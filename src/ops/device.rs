@@ -1,8 +1,8 @@
 //! A frozen matrix on a device other than the CPU, and the linear layers it makes.
 
+use super::factor::{Factor, to_f32};
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::factor::{Factor, to_f32};
 use super::{RowLosses, plain};
 use crate::quant::QuantizedMatrix;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};

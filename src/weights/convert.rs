@@ -39,12 +39,7 @@ impl Stored<'_> {
     /// If a finite value is too large for F16.
     pub(super) fn read(&self, held: Option<HostDtype>) -> Result<HostTensor> {
         let elements = self.shape.iter().product();
-        let own = match self.of {
-            QuantType::F32 => HostDtype::F32,
-            QuantType::F16 => HostDtype::F16,
-            _ => HostDtype::BF16,
-        };
-        let data = match held.unwrap_or(own) {
+        let data = match held.unwrap_or(HostDtype::of_stored(self.of)) {
             HostDtype::F32 => {
                 let mut out = vec![0f32; elements];
                 self.fill(&mut out, |bytes, out| self.widen(bytes, out))?;

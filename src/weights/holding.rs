@@ -3,8 +3,8 @@
 use super::names::TensorId;
 use super::{HostDtype, HostTensor};
 use crate::error::Result;
-use crate::quant::QuantizedMatrix;
 use crate::quant::matrix::{int8_bytes, nf4_bytes};
+use crate::quant::{QuantType, QuantizedMatrix};
 
 /// How a model's matrices are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,21 +53,19 @@ impl Holding {
             .hint("use `quantization: nf4_double`, `nf4` or `int8`, or a `.gguf` file as the base"))
     }
 
-    /// Bytes of a matrix that is stored as bf16, as every published model is.
-    pub fn bytes_of_bf16(&self, id: &TensorId, dims: [usize; 2]) -> u64 {
-        let stored = dims.iter().map(|&n| n as u64).product::<u64>() * HostDtype::BF16.bytes() as u64;
-        self.bytes_of(self.of(id), dims, stored, HostDtype::BF16)
+    /// The form of a matrix that is stored as bf16, as every published model is.
+    pub fn form_of_bf16(&self, id: &TensorId) -> Form {
+        self.form(self.of(id), QuantType::BF16)
     }
 
-    /// Bytes of a matrix under a compression, of which a file has `stored` bytes that are `widened` when read as floats.
-    pub(super) fn bytes_of(&self, compression: Compression, dims: [usize; 2], stored: u64, widened: HostDtype) -> u64 {
-        let elements = dims.iter().map(|&n| n as u64).product::<u64>();
+    /// The form of a matrix under a compression, of which a file has elements of the type `stored`.
+    pub(super) fn form(&self, compression: Compression, stored: QuantType) -> Form {
         match compression {
-            Compression::None => elements * self.dtype.unwrap_or(widened).bytes() as u64,
-            Compression::AsStored => stored,
-            Compression::Int8 => int8_bytes(dims),
-            Compression::Nf4 => nf4_bytes(dims, false),
-            Compression::Nf4Double => nf4_bytes(dims, true),
+            Compression::None => Form::Dense(self.dtype.unwrap_or(HostDtype::of_stored(stored))),
+            Compression::AsStored => Form::Blocks(stored),
+            Compression::Int8 => Form::Int8,
+            Compression::Nf4 => Form::Nf4 { double: false },
+            Compression::Nf4Double => Form::Nf4 { double: true },
         }
     }
 
@@ -78,6 +76,48 @@ impl Holding {
             _ if self.embedding_int8 => Compression::Int8,
             (_, Compression::AsStored) => Compression::AsStored,
             _ => Compression::None,
+        }
+    }
+}
+
+/// The form that a matrix is held in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Plain floats.
+    Dense(HostDtype),
+    /// Signed bytes with a scale per row.
+    Int8,
+    /// 4-bit NormalFloat, with quantised maxima if `double`.
+    Nf4 {
+        /// Whether the maxima are quantised.
+        double: bool,
+    },
+    /// As in a GGUF file.
+    Blocks(QuantType),
+}
+
+impl Form {
+    /// Its name: `f32`, `int8`, `nf4_double`, `Q4_K`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Dense(HostDtype::F32) => "f32",
+            Form::Dense(HostDtype::BF16) => "bf16",
+            Form::Dense(HostDtype::F16) => "f16",
+            Form::Int8 => "int8",
+            Form::Nf4 { double: false } => "nf4",
+            Form::Nf4 { double: true } => "nf4_double",
+            Form::Blocks(of) => of.name(),
+        }
+    }
+
+    /// Bytes of a matrix in this form; 0 if its rows are not whole blocks.
+    pub fn bytes(self, dims: [usize; 2]) -> u64 {
+        let elements = dims.iter().map(|&n| n as u64).product::<u64>();
+        match self {
+            Form::Dense(dtype) => elements * dtype.bytes() as u64,
+            Form::Int8 => int8_bytes(dims),
+            Form::Nf4 { double } => nf4_bytes(dims, double),
+            Form::Blocks(of) => of.bytes_of(dims[0] * dims[1]).unwrap_or(0) as u64,
         }
     }
 }

@@ -17,6 +17,15 @@ pub enum HostDtype {
 }
 
 impl HostDtype {
+    /// The type that elements of a stored type are read as where nobody asks for another: their own, and bf16 for blocks.
+    pub(super) fn of_stored(stored: QuantType) -> Self {
+        match stored {
+            QuantType::F32 => HostDtype::F32,
+            QuantType::F16 => HostDtype::F16,
+            _ => HostDtype::BF16,
+        }
+    }
+
     /// Bytes per element.
     pub fn bytes(self) -> usize {
         match self {

@@ -20,7 +20,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use holding::{Compression, HeldMatrix, Holding};
+pub use holding::{Compression, Form, HeldMatrix, Holding};
 pub use host::{HostData, HostDtype, HostTensor};
 pub use safetensors_folder::SafetensorsFolder;
 pub use source::{Source, TensorInfo};

@@ -1,13 +1,13 @@
 //! A model's tensors, from a folder or from a GGUF file, one at a time.
 
 use super::gguf::Gguf;
-use super::holding::{Compression, HeldMatrix, Holding};
+use super::holding::{Compression, Form, HeldMatrix, Holding};
 use super::names::{Spelling, TensorId};
+use super::safetensors_file::stored_type;
 use super::safetensors_folder::SafetensorsFolder;
 use super::{HostDtype, HostTensor};
 use crate::error::{Place, Result};
 use crate::quant::QuantType;
-use crate::quant::matrix::nf4_bytes;
 use std::path::Path;
 
 /// What a file says about one of its tensors.
@@ -108,21 +108,22 @@ impl Source {
         matrix.map(HeldMatrix::Quantized).map_err(|e| e.or_at(Place::Path(self.path().into())))
     }
 
+    /// The form that `holding` gives a matrix, from the headers alone; `None` if the model does not have it. What is
+    /// stored in a type that cannot be read counts as bf16: it is refused when it is read.
+    pub fn form(&self, id: &TensorId, holding: &Holding) -> Option<Form> {
+        let stored = match &self.0 {
+            Inner::Folder(folder) => match folder.packed(id) {
+                Some(packed) => return Some(Form::Nf4 { double: packed.is_double() }),
+                None => stored_type(folder.entry(id)?.dtype),
+            },
+            Inner::Gguf(gguf) => QuantType::from_ggml(gguf.entry(&id.gguf())?.ggml_type),
+        };
+        Some(holding.form(self.compression(id, holding), stored.unwrap_or(QuantType::BF16)))
+    }
+
     /// Bytes of a matrix as `holding` says, from the headers alone; 0 if the model does not have it.
     pub fn matrix_bytes(&self, id: &TensorId, dims: [usize; 2], holding: &Holding) -> u64 {
-        let (stored, is_f32) = match &self.0 {
-            Inner::Folder(folder) => match (folder.packed(id), folder.entry(id)) {
-                (Some(packed), _) => return nf4_bytes(dims, packed.is_double()),
-                (None, Some(entry)) => (entry.bytes.len(), entry.dtype == safetensors::Dtype::F32),
-                (None, None) => return 0,
-            },
-            Inner::Gguf(gguf) => match gguf.entry(&id.gguf()) {
-                Some(entry) => (entry.bytes.len(), entry.ggml_type == QuantType::F32.ggml()),
-                None => return 0,
-            },
-        };
-        let widened = if is_f32 { HostDtype::F32 } else { HostDtype::BF16 };
-        holding.bytes_of(self.compression(id, holding), dims, stored as u64, widened)
+        self.form(id, holding).map_or(0, |form| form.bytes(dims))
     }
 
     /// Refuses a holding that contradicts how the model is stored.

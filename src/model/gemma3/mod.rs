@@ -1,10 +1,12 @@
 //! Gemma 3: the text model of every published size.
 
+pub mod assemble;
 pub mod config;
 pub mod load;
 pub mod published;
 pub mod text;
 
+pub use assemble::Parts;
 pub use config::TextConfig;
 pub use published::published;
 pub use text::{Batch, Gemma3, Site};

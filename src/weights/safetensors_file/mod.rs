@@ -75,15 +75,10 @@ impl SafetensorsFile {
             }));
         };
         check_shape(name, expected, &entry.shape)?;
-        let of = match entry.dtype {
-            Dtype::F32 => QuantType::F32,
-            Dtype::BF16 => QuantType::BF16,
-            Dtype::F16 => QuantType::F16,
-            other => {
-                return Err(wrong(format!("tensor `{name}` is stored as {other}, which cannot be read"))
-                    .hint("F32, BF16 and F16 can: use the model's original, unquantised weights"));
-            }
-        };
+        let of = stored_type(entry.dtype).ok_or_else(|| {
+            wrong(format!("tensor `{name}` is stored as {}, which cannot be read", entry.dtype))
+                .hint("F32, BF16 and F16 can: use the model's original, unquantised weights")
+        })?;
         let bytes = entry.bytes.clone();
         Ok(Stored { name, file: &self.file, bytes, of, shape: &entry.shape, minus_one: false })
     }
@@ -102,6 +97,16 @@ impl SafetensorsFile {
     pub(super) fn fingerprint(&self, hasher: &mut blake3::Hasher) {
         let tensors = self.header.tensors.iter().map(|entry| entry.bytes.clone());
         self.file.sample(hasher, self.header.data_start, tensors);
+    }
+}
+
+/// The type of a file's elements, if it can be read.
+pub(super) fn stored_type(dtype: Dtype) -> Option<QuantType> {
+    match dtype {
+        Dtype::F32 => Some(QuantType::F32),
+        Dtype::BF16 => Some(QuantType::BF16),
+        Dtype::F16 => Some(QuantType::F16),
+        _ => None,
     }
 }
 
