@@ -2,6 +2,8 @@
 
 use crate::device::{self, Backend, Found};
 use crate::error::{Error, Kind, Place, Result};
+use crate::model::gemma3::load::float_dtype;
+use crate::weights::HostDtype;
 use burn::tensor::Device;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,6 +42,22 @@ impl Compute {
             Some(hardware) => format!("{} ({hardware})", self.name),
             None => self.name.clone(),
         }
+    }
+
+    /// Refuses a compute dtype that it does not have.
+    ///
+    /// # Errors
+    /// [`Kind::Recipe`] at `model.compute_dtype`.
+    pub fn check(&self, compute_dtype: Option<HostDtype>) -> Result<()> {
+        let Some(dtype) = compute_dtype.filter(|&dtype| dtype != HostDtype::F32) else { return Ok(()) };
+        let here = !self.is_cpu() && self.device.supports_dtype(float_dtype(dtype));
+        let what = || match self.is_cpu() {
+            true => "the CPU computes in f32".to_owned(),
+            false => format!("`{}` has no {}", self.describe(), dtype.name().to_lowercase()),
+        };
+        let refusal = || Error::new(Kind::Recipe, what()).at(Place::Key("model.compute_dtype".into()));
+        here.then_some(())
+            .ok_or_else(|| refusal().hint("`compute_dtype: auto` takes what each device multiplies fastest"))
     }
 
     /// Whether it is the CPU itself.

@@ -88,6 +88,7 @@ pub fn estimate(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> 
 
 fn forecast(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Result<Forecast> {
     let compute = device::open(options.device)?;
+    compute.check(sft::holding(recipe).compute_dtype)?;
     let outline = Outline::find(&recipe.model.base, progress)?;
     let frozen = Frozen { config: &outline.config, source: outline.source.as_ref() };
     frozen.check(&sft::holding(recipe))?;

@@ -35,6 +35,7 @@ pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressB
 
 fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
     let compute = device::open(device)?;
+    compute.check(holding(recipe).compute_dtype)?;
     let named = Place::Key("model.base".into());
     let base = Base::open(&recipe.model.base, named, screen, &|config| adapter::check(folder, config))?;
     base.check(&holding(recipe))?;

@@ -15,7 +15,7 @@ use crate::jobs::{Base, look, probe, provenance, publish, self_check};
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
-use crate::recipe::{self, Dtype, EmbeddingQuantization, Quantization, Recipe};
+use crate::recipe::{self, ComputeDtype, Dtype, EmbeddingQuantization, Quantization, Recipe};
 use crate::report::{ProgressBar, Summary};
 use crate::text::Encoder;
 use crate::train::backprop::{self, MicroBatch};
@@ -64,6 +64,7 @@ pub fn train(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &At
 
 fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
     let compute = device::open(options.device)?;
+    compute.check(holding(recipe).compute_dtype)?;
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
     let begun = if options.resume { fit::begun(recipe, &folder)? } else { None };
     let recipe = begun.as_ref().unwrap_or(recipe);
@@ -285,6 +286,12 @@ pub fn holding(recipe: &Recipe) -> Holding {
             Quantization::AsStored => Compression::AsStored,
         },
         embedding_int8: recipe.model.embedding_quantization == EmbeddingQuantization::Int8,
+        compute_dtype: match recipe.model.compute_dtype {
+            ComputeDtype::Auto => None,
+            ComputeDtype::F32 => Some(HostDtype::F32),
+            ComputeDtype::Bf16 => Some(HostDtype::BF16),
+            ComputeDtype::F16 => Some(HostDtype::F16),
+        },
     }
 }
 

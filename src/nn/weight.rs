@@ -2,7 +2,7 @@
 
 use crate::ops::{self, DeviceMatrix, Frozen, RowLosses};
 use crate::quant::QuantizedMatrix;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use std::ops::Range;
 
 /// A frozen weight `[out, in]` (Hugging Face's layout), held as plain floats or quantised, and used as f32.
@@ -29,6 +29,15 @@ impl Weight {
         Weight(match ops::is_cpu(device) {
             true => Held::Cpu(Frozen::quantized(matrix)),
             false => Held::Device(DeviceMatrix::quantized(matrix, device)),
+        })
+    }
+
+    /// The same weight, whose products round their factors to this dtype where it is on a device other than the CPU, which computes in
+    /// f32. Without it they are what that device multiplies fastest; those of f32 weights are f32.
+    pub fn computed_in(self, compute_dtype: FloatDType) -> Self {
+        Weight(match self.0 {
+            Held::Cpu(frozen) => Held::Cpu(frozen),
+            Held::Device(matrix) => Held::Device(matrix.computed_in(compute_dtype)),
         })
     }
 

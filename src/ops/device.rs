@@ -1,5 +1,6 @@
 //! A frozen matrix on a device other than the CPU, and the linear layers it makes.
 
+use super::factor::{Factor, to_f32};
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::{RowLosses, plain};
@@ -8,12 +9,13 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A frozen matrix `[out, in]` of a device, unpacked or widened to f32 by tiles where it is used.
+/// A frozen matrix `[out, in]` of a device, unpacked or converted by tiles where it is used.
 #[derive(Debug, Clone)]
 pub struct DeviceMatrix {
     held: Arc<Held>,
     dims: [usize; 2],
     bytes: u64,
+    compute_dtype: FloatDType,
 }
 
 #[derive(Debug, Clone)]
@@ -28,25 +30,37 @@ enum Held {
     Away(QuantizedMatrix, Device),
 }
 
-/// Bytes of f32 that are unpacked at once; little in tests, so that there are several tiles.
+/// Bytes that are unpacked or converted at once; little in tests, so that there are several tiles.
 const TILE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
 
 impl DeviceMatrix {
-    /// Holds a tensor of any float dtype.
+    /// Holds a tensor of any float dtype. One of f32 is computed with in f32.
     pub fn dense(matrix: Tensor<2>) -> Self {
-        let dims = matrix.dims();
-        let bytes = (dims[0] * dims[1] * matrix.dtype().size()) as u64;
-        DeviceMatrix { held: Arc::new(Held::Dense(matrix)), dims, bytes }
+        let (dims, dtype) = (matrix.dims(), matrix.dtype());
+        let bytes = (dims[0] * dims[1] * dtype.size()) as u64;
+        let compute_dtype = if dtype == DType::F32 { FloatDType::F32 } else { fastest_factors(&matrix.device()) };
+        DeviceMatrix { held: Arc::new(Held::Dense(matrix)), dims, bytes, compute_dtype }
     }
 
     /// Holds a quantised matrix in its compressed form.
     pub fn quantized(matrix: QuantizedMatrix, device: &Device) -> Self {
-        let (dims, bytes) = (matrix.dims(), matrix.bytes());
+        let (dims, bytes, compute_dtype) = (matrix.dims(), matrix.bytes(), fastest_factors(device));
         #[cfg(feature = "gpu")]
         if let Some(packed) = gpu::Packed::new(&matrix, device) {
-            return DeviceMatrix { held: Arc::new(Held::Packed(packed)), dims, bytes };
+            return DeviceMatrix { held: Arc::new(Held::Packed(packed)), dims, bytes, compute_dtype };
         }
-        DeviceMatrix { held: Arc::new(Held::Away(matrix, device.clone().inner())), dims, bytes }
+        let held = Arc::new(Held::Away(matrix, device.clone().inner()));
+        DeviceMatrix { held, dims, bytes, compute_dtype }
+    }
+
+    /// The same matrix, whose products round their factors to this dtype instead of the one that the device multiplies fastest.
+    pub fn computed_in(self, compute_dtype: FloatDType) -> Self {
+        DeviceMatrix { compute_dtype, ..self }
+    }
+
+    /// What the factors of its products are rounded to.
+    pub fn compute_dtype(&self) -> FloatDType {
+        self.compute_dtype
     }
 
     /// `[out, in]`.
@@ -69,17 +83,29 @@ impl DeviceMatrix {
     /// # Shapes
     /// - output: `[range.len(), in]`
     pub fn rows(&self, range: Range<usize>) -> Tensor<2> {
+        self.rows_in(range, FloatDType::F32)
+    }
+
+    /// Rows `range` as a factor of products.
+    ///
+    /// # Shapes
+    /// - output: `[range.len(), in]`, of the compute dtype
+    pub(super) fn tile(&self, range: Range<usize>) -> Tensor<2> {
+        self.rows_in(range, self.compute_dtype)
+    }
+
+    fn rows_in(&self, range: Range<usize>, dtype: FloatDType) -> Tensor<2> {
         let [out, input] = self.dims;
         match &*self.held {
-            Held::Dense(stored) if range == (0..out) => to_f32(stored.clone()),
-            Held::Dense(stored) => to_f32(stored.clone().slice([range, 0..input])),
+            Held::Dense(stored) if range == (0..out) => to_dtype(stored.clone(), dtype),
+            Held::Dense(stored) => to_dtype(stored.clone().slice([range, 0..input]), dtype),
             #[cfg(feature = "gpu")]
-            Held::Packed(packed) => packed.rows(range),
+            Held::Packed(packed) => packed.rows(range, dtype),
             Held::Away(matrix, device) => {
                 let mut values = vec![0.0; range.len() * input];
                 let shape = [range.len(), input];
                 matrix.dequantize_rows_parallel(range, &mut values);
-                Tensor::from_data(TensorData::new(values, shape), device)
+                to_dtype(Tensor::from_data(TensorData::new(values, shape), device), dtype)
             }
         }
     }
@@ -155,7 +181,8 @@ impl DeviceMatrix {
 
     /// `x W^T`, a tile of outputs at a time.
     pub(super) fn project(&self, x: &Tensor<2>) -> Tensor<2> {
-        let mut parts: Vec<_> = self.tiles().map(|tile| x.clone().matmul(self.rows(tile).transpose())).collect();
+        let x = Factor::new(x, self.compute_dtype);
+        let mut parts: Vec<_> = self.tiles().map(|tile| x.times(self.tile(tile).transpose())).collect();
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
     }
 
@@ -165,24 +192,44 @@ impl DeviceMatrix {
         let [n, out] = dy.dims();
         let part = |tile: Range<usize>| {
             let dy = if tile.len() == out { dy.clone() } else { dy.clone().slice([0..n, tile.clone()]) };
-            dy.matmul(self.rows(tile))
+            Factor::new(&dy, self.compute_dtype).times(self.tile(tile))
         };
         let sum = self.tiles().map(part).reduce(|sum, part| sum + part);
         sum.unwrap_or_else(|| Tensor::zeros([n, self.dims[1]], &dy.device()))
     }
 
-    /// Runs of outputs whose rows are in memory as f32 at once: all of them where they are held so.
+    /// Runs of outputs whose rows are converted at once: all of them where they are held as they are multiplied.
     fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let [out, input] = self.dims;
+        let factor = DType::from(self.compute_dtype);
         let rows = match &*self.held {
-            Held::Dense(stored) if stored.dtype() == DType::F32 => out,
-            _ => TILE_BYTES / (4 * input.max(1)),
+            Held::Dense(stored) if stored.dtype() == factor => out,
+            _ => TILE_BYTES / (factor.size() * input.max(1)),
         };
         let rows = rows.max(1);
         (0..out).step_by(rows).map(move |start| start..(start + rows).min(out))
     }
 }
 
-fn to_f32(tensor: Tensor<2>) -> Tensor<2> {
-    if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) }
+/// Whether a device can hold a tensor of so many bytes of these numbers.
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+pub fn can_hold(device: &Device, dtype: FloatDType, bytes: u64) -> bool {
+    #[cfg(feature = "gpu")]
+    if gpu::largest_buffer(device).is_some_and(|largest| bytes > largest) {
+        return false;
+    }
+    device.supports_dtype(dtype)
+}
+
+fn to_dtype(tensor: Tensor<2>, dtype: FloatDType) -> Tensor<2> {
+    if tensor.dtype() == dtype.into() { tensor } else { tensor.cast(dtype) }
+}
+
+#[cfg(feature = "gpu")]
+use gpu::fastest_factors;
+
+/// Without kernels of ours there are no other products.
+#[cfg(not(feature = "gpu"))]
+fn fastest_factors(_: &Device) -> FloatDType {
+    FloatDType::F32
 }

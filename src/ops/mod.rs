@@ -4,6 +4,7 @@ pub mod attention;
 mod cpu;
 pub mod cross_entropy;
 mod device;
+mod factor;
 mod frozen;
 mod geglu;
 #[cfg(feature = "gpu")]
@@ -16,7 +17,7 @@ pub mod plain;
 
 pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
 pub use cross_entropy::{RowLosses, linear_cross_entropy};
-pub use device::DeviceMatrix;
+pub use device::{DeviceMatrix, can_hold};
 pub use frozen::Frozen;
 pub use geglu::geglu;
 pub use linear::{geglu_lora_linear, linear, lora_linear};

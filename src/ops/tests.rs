@@ -7,6 +7,7 @@ use crate::nn::{Weight, cross_entropy};
 use crate::random::{Label, Rng};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
+mod factors;
 mod quantized;
 
 /// Reproducible normal values on the CPU.

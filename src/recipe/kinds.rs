@@ -223,6 +223,7 @@ macro_rules! choices {
 
 choices!(RowFormat, OnLong, OnBadRow, TrainOn);
 choices!(
+    super::ComputeDtype,
     super::Dtype,
     super::Quantization,
     super::EmbeddingQuantization,

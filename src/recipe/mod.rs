@@ -33,7 +33,7 @@ mod tests;
 pub use adapter::{Adapter, InitLoraWeights, TargetModules};
 pub use data::{Data, Source};
 pub use evaluation::Evaluation;
-pub use model::{Dtype, EmbeddingQuantization, Model, Quantization};
+pub use model::{ComputeDtype, Dtype, EmbeddingQuantization, Model, Quantization};
 pub use output::{Output, Sink};
 pub use places::Places;
 pub use schema::schema;

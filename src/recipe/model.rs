@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Model {
     /// The base model: a Hub id (`google/gemma-3-1b-it`, with `@revision` if need be), a local folder, or a `.gguf` file.
     pub base: String,
-    /// How frozen weights that are not compressed are held: `auto` keeps what is stored, and bf16 for a quantised file. The
-    /// arithmetic is f32.
+    /// How frozen weights that are not compressed are held: `auto` keeps what is stored, and bf16 for a quantised file.
     pub dtype: Dtype,
+    /// What the factors of products with frozen weights are rounded to on a GPU; sums, adapters, the residual stream and the loss
+    /// are f32, and the CPU computes all in f32.
+    pub compute_dtype: ComputeDtype,
     /// How the frozen projections are compressed. They are quantised while they are read. A folder that bitsandbytes saved as
     /// NF4 is trained on as it is with `none`.
     pub quantization: Quantization,
@@ -33,6 +35,20 @@ pub enum Dtype {
     /// float16, 2 bytes.
     F16,
     /// float32, 4 bytes.
+    F32,
+}
+
+/// A number type for the factors of products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeDtype {
+    /// What the device multiplies fastest: bf16 or f16 where it has matrix units for them, f32 elsewhere and for f32 weights.
+    Auto,
+    /// bfloat16.
+    Bf16,
+    /// float16; rows are scaled, so that none overflows.
+    F16,
+    /// float32.
     F32,
 }
 
@@ -67,6 +83,7 @@ impl Model {
         Model {
             base: section.key("base").check(not_blank).required("base: google/gemma-3-1b-it"),
             dtype: section.key("dtype").or(Dtype::Auto),
+            compute_dtype: section.key("compute_dtype").or(ComputeDtype::Auto),
             quantization: section.key("quantization").or(Quantization::None),
             embedding_quantization: section.key("embedding_quantization").or(EmbeddingQuantization::None),
         }

@@ -15,6 +15,8 @@ pub struct Holding {
     pub projections: Compression,
     /// Whether embedding and head are held as signed bytes.
     pub embedding_int8: bool,
+    /// What the factors of their products are rounded to on a GPU; `None` is what it multiplies fastest.
+    pub compute_dtype: Option<HostDtype>,
 }
 
 /// A compression of frozen matrices.

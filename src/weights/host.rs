@@ -1,6 +1,7 @@
 //! A tensor in main memory, before it goes to a device or into a file.
 
-use crate::quant::QuantType;
+use crate::error::Result;
+use crate::quant::{QuantType, QuantizedMatrix};
 use half::{bf16, f16};
 use std::fmt;
 
@@ -126,6 +127,19 @@ impl HostTensor {
         }
     }
 
+    /// A matrix as blocks of one element, for devices that have no tensors of its type.
+    ///
+    /// # Errors
+    /// If it has not these dimensions.
+    pub fn into_blocks(self, dims: [usize; 2]) -> Result<QuantizedMatrix> {
+        let of = match self.dtype() {
+            HostDtype::F32 => QuantType::F32,
+            HostDtype::BF16 => QuantType::BF16,
+            HostDtype::F16 => QuantType::F16,
+        };
+        QuantizedMatrix::blocks(dims, of, self.data.as_bytes().to_vec().into())
+    }
+
     /// The elements as 32-bit floats, without a copy where they are already.
     pub fn into_f32(self) -> Vec<f32> {
         match self.data {
@@ -147,5 +161,24 @@ mod tests {
         assert_eq!(halves.data.as_bytes().len(), 8);
         let brains = HostTensor { shape: vec![4], data: HostData::BF16(values.map(bf16::from_f32).to_vec()) };
         assert_eq!(brains.into_f32(), [1.0, -0.15625, 3.0035153e-8, 65536.0]);
+    }
+
+    #[test]
+    fn blocks_hold_the_same_values() {
+        let values = [1.0f32, -0.15625, 3.5, -0.0, 65504.0, 2.0];
+        let of = [
+            HostData::F32(values.to_vec()),
+            HostData::BF16(values.map(bf16::from_f32).to_vec()),
+            HostData::F16(values.map(f16::from_f32).to_vec()),
+        ];
+        for data in of {
+            let tensor = HostTensor { shape: vec![2, 3], data };
+            let want = tensor.to_f32();
+            assert!(tensor.clone().into_blocks([3, 3]).is_err());
+            let blocks = tensor.into_blocks([2, 3]).unwrap();
+            let mut got = vec![0.0; 6];
+            blocks.dequantize_rows(0..2, &mut got);
+            assert_eq!(got, want);
+        }
     }
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 
 /// The tiny models, each with a holding that quantises it.
 fn cases() -> Vec<(&'static str, Holding)> {
-    let holding = |projections, embedding_int8| Holding { dtype: None, projections, embedding_int8 };
+    let holding = |projections, embedding_int8| Holding { projections, embedding_int8, ..Holding::default() };
     vec![
         ("model/lora/model", holding(Compression::Int8, false)),
         ("model/lora/model", holding(Compression::Nf4, true)),

@@ -38,7 +38,9 @@ impl<'a> StandIn<'a> {
         let config = Self::config(run.frozen.config);
         let layer = Self::layer_of(run);
         let form = |id: &TensorId| Self::form(run, layer, id);
-        let model = Gemma3::assemble(config, &mut RandomModel::new(&form, device), device)?;
+        let mut parts = RandomModel::new(&form, device);
+        parts.compute_dtype = run.holding.compute_dtype;
+        let model = Gemma3::assemble(config, &mut parts, device)?;
         let adapter = adapter(run, layer, &model);
         let headless = Gemma3 { layers: Vec::new(), ..model.clone() };
         Ok(StandIn { run, device, model, headless, adapter })

@@ -3,10 +3,11 @@
 use crate::error::Result;
 use crate::model::gemma3::{Gemma3, Parts, TextConfig};
 use crate::nn::{RmsNorm, Weight};
+use crate::ops;
 use crate::progress::Progress;
 use crate::weights::names::TensorId;
 use crate::weights::{HeldMatrix, Holding, HostData, HostDtype, HostTensor, Source};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 impl Gemma3 {
     /// Loads the model that `config` describes from `source`. Matrices are held as `holding` says, norms in f32. At most one
@@ -41,10 +42,8 @@ struct Loader<'a> {
 
 impl Parts for Loader<'_> {
     fn matrix(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
-        Ok(match self.source.read_matrix(&id, dims, self.holding)? {
-            HeldMatrix::Dense(tensor) => Weight::new(to_device(tensor, self.device)),
-            HeldMatrix::Quantized(matrix) => Weight::quantized(matrix, self.device),
-        })
+        let matrix = self.source.read_matrix(&id, dims, self.holding)?;
+        place(matrix, dims, self.holding.compute_dtype, self.device)
     }
 
     /// A norm; its gain is `1 + w`, formed in f32.
@@ -59,14 +58,55 @@ impl Parts for Loader<'_> {
     }
 }
 
-/// Moves a host tensor to the device in its own dtype, or as f32 where the device has no such numbers (WGSL has no bf16).
-pub fn to_device<const D: usize>(tensor: HostTensor, device: &Device) -> Tensor<D> {
-    let shape = tensor.shape;
-    let (data, dtype) = match tensor.data {
-        HostData::F32(values) => (TensorData::new(values, shape), DType::F32),
-        HostData::BF16(values) => (TensorData::new(values, shape), DType::BF16),
-        HostData::F16(values) => (TensorData::new(values, shape), DType::F16),
+/// A matrix where it is used, with products in this dtype.
+///
+/// # Errors
+/// If it has not these dimensions.
+pub fn place(
+    matrix: HeldMatrix,
+    dims: [usize; 2],
+    compute_dtype: Option<HostDtype>,
+    device: &Device,
+) -> Result<Weight> {
+    let weight = match matrix {
+        HeldMatrix::Dense(tensor) => dense(tensor, dims, device)?,
+        HeldMatrix::Quantized(matrix) => Weight::quantized(matrix, device),
     };
-    let dtype = if device.supports_dtype(dtype) { dtype } else { DType::F32 };
+    Ok(match compute_dtype {
+        Some(dtype) => weight.computed_in(float_dtype(dtype)),
+        None => weight,
+    })
+}
+
+/// A matrix of plain floats on a device: a tensor, or its bytes where there are no such tensors (WGSL has no bf16).
+///
+/// # Errors
+/// If it has not these dimensions.
+fn dense(tensor: HostTensor, dims: [usize; 2], device: &Device) -> Result<Weight> {
+    let bytes = tensor.data.as_bytes().len() as u64;
+    Ok(match ops::can_hold(device, float_dtype(tensor.dtype()), bytes) {
+        true => Weight::new(to_device(tensor, device)),
+        false => Weight::quantized(tensor.into_blocks(dims)?, device),
+    })
+}
+
+/// Moves a host tensor to the device in its own dtype, or as f32 where the device has no such numbers.
+pub fn to_device<const D: usize>(tensor: HostTensor, device: &Device) -> Tensor<D> {
+    let (dtype, shape) = (float_dtype(tensor.dtype()), tensor.shape);
+    let data = match tensor.data {
+        HostData::F32(values) => TensorData::new(values, shape),
+        HostData::BF16(values) => TensorData::new(values, shape),
+        HostData::F16(values) => TensorData::new(values, shape),
+    };
+    let dtype = DType::from(if device.supports_dtype(dtype) { dtype } else { FloatDType::F32 });
     Tensor::from_data(data.convert_dtype(dtype), (device, dtype))
+}
+
+/// A dtype in burn's words.
+pub fn float_dtype(dtype: HostDtype) -> FloatDType {
+    match dtype {
+        HostDtype::F32 => FloatDType::F32,
+        HostDtype::BF16 => FloatDType::BF16,
+        HostDtype::F16 => FloatDType::F16,
+    }
 }

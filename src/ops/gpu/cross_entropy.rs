@@ -2,6 +2,7 @@
 
 use super::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, empty, primitive, reduce, tensor};
 use crate::ops::cross_entropy::CHUNK_ROWS;
+use crate::ops::factor::{Factor, round};
 use crate::ops::{DeviceMatrix, RowLosses};
 use burn::tensor::Tensor;
 use cubecl::prelude::*;
@@ -45,18 +46,20 @@ fn chunk_loss(
     let sums = primitive(Tensor::<2>::zeros([m, 1], &device));
     let mut weighted = Tensor::<2>::zeros([m, width], &device);
     let tile_words = (TILE_BYTES / (4 * m.max(width))).max(1);
+    let factor = Factor::new(&x, head.compute_dtype());
     for start in (0..words).step_by(tile_words) {
-        let tile = head.rows(start..(start + tile_words).min(words));
-        let logits = primitive(x.clone().matmul(tile.clone().transpose()));
+        let tile = head.tile(start..(start + tile_words).min(words));
+        let logits = primitive(factor.times(tile.clone().transpose()));
         let fading = empty(&logits, [m, 1]);
         take_tile(&logits, &maxima, &sums, &fading);
         if scale.is_some() {
-            weighted = weighted * tensor(&fading) + tensor::<2>(&logits).matmul(tile);
+            weighted = weighted * tensor(&fading) + Factor::new(&tensor(&logits), head.compute_dtype()).times(tile);
         }
     }
     let (maximum, sum): (Tensor<2>, Tensor<2>) = (tensor(&maxima), tensor(&sums));
     let target_rows = head.select(targets); // [m, d]
-    let target_logits = (x * target_rows.clone()).sum_dim(1); // [m, 1]
+    // Of the same numbers that the other logits are made of, so that a sure word has no loss below 0.
+    let target_logits = (factor.rounded() * round(target_rows.clone(), head.compute_dtype())).sum_dim(1); // [m, 1]
     let losses = sum.clone().log() + maximum - target_logits;
     (losses, scale.map(|scale| (weighted / sum - target_rows).mul_scalar(scale)))
 }

@@ -7,6 +7,7 @@ mod attention;
 mod cross_entropy;
 mod geglu;
 mod linear;
+mod matmul;
 mod norm;
 mod packed;
 mod reduce;
@@ -15,12 +16,13 @@ pub use attention::{Reach, attention};
 pub use cross_entropy::linear_cross_entropy;
 pub use geglu::geglu;
 pub use linear::{geglu_lora_linear, linear, lora_linear};
+pub use matmul::{fastest_factors, product_in_f32, round_rows};
 pub use norm::{rms_norm, rotated_rms_norm};
 pub use packed::Packed;
 
 use super::graph::{Node, Storage};
 use burn::backend::Cube;
-use burn::tensor::{DType, Shape, Tensor};
+use burn::tensor::{DType, Device, Shape, Tensor};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 pub use burn_cubecl::tensor::CubeTensor;
@@ -54,9 +56,24 @@ impl Storage for Cube {
 /// Units of a cube where each works on its own, or all on a row.
 const UNITS: u32 = 256;
 
+/// Some tensor on a device; `None` on those without kernels here.
+fn somewhere(device: &Device) -> Option<CubeTensor> {
+    Tensor::<1>::zeros([1], &device.clone().inner()).try_into_primitive::<Cube>().ok()
+}
+
+/// Bytes of the largest buffer that the device makes; `None` on those without kernels here.
+pub fn largest_buffer(device: &Device) -> Option<u64> {
+    Some(somewhere(device)?.client.properties().memory.max_page_size)
+}
+
 /// A new f32 tensor beside another, its values not yet written.
 fn empty(beside: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
-    empty_device_contiguous_dtype(beside.client.clone(), beside.device.clone(), shape.into(), DType::F32)
+    empty_of(beside, shape, DType::F32)
+}
+
+/// As [`empty`], of a dtype.
+fn empty_of(beside: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(beside.client.clone(), beside.device.clone(), shape.into(), dtype)
 }
 
 /// As many cubes of [`UNITS`] as it takes for one unit per element.

@@ -4,14 +4,16 @@ mod blocks;
 mod bytes;
 mod nf4;
 
-use super::{CubeTensor, ENABLED, Numbers, UNITS, buffer, cubes_for, empty};
+use super::{CubeTensor, ENABLED, Numbers, UNITS, buffer, cubes_for, empty_of, somewhere};
 use crate::quant::{Absmax, QuantType, QuantizedMatrix, Storage, nf4 as format};
 use burn::backend::Cube;
-use burn::tensor::{Device, Tensor};
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::{DType, Device, FloatDType, Tensor};
+use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 use std::ops::Range;
 
-/// A matrix `[rows, cols]` that stays in its stored form on a device, and is unpacked to f32 by runs of rows.
+/// A matrix `[rows, cols]` that stays in its stored form on a device, and is unpacked by runs of rows.
 #[derive(Debug, Clone)]
 pub struct Packed {
     form: Form,
@@ -42,7 +44,7 @@ enum Form {
 impl Packed {
     /// Uploads a matrix; `None` where the device has no kernels of ours, or no buffers of that size.
     pub fn new(matrix: &QuantizedMatrix, device: &Device) -> Option<Self> {
-        let beside = Tensor::<1>::zeros([1], &device.clone().inner()).try_into_primitive::<Cube>().ok()?;
+        let beside = somewhere(device)?;
         let [_, cols] = matrix.dims();
         let fits = matrix.bytes() <= beside.client.properties().memory.max_page_size;
         if !ENABLED || !fits {
@@ -66,19 +68,19 @@ impl Packed {
         Some(Packed { form, cols, words, maxima, floats, beside })
     }
 
-    /// Rows `range` in f32.
-    pub fn rows(&self, range: Range<usize>) -> Tensor<2> {
-        self.unpack(range.start, range.len(), None)
+    /// Rows `range` in f32, or rounded to bf16 or f16.
+    pub fn rows(&self, range: Range<usize>, dtype: FloatDType) -> Tensor<2> {
+        self.unpack(range.start, range.len(), None, dtype.into())
     }
 
     /// The rows with these indices in f32.
     pub fn select(&self, indices: &[u32]) -> Tensor<2> {
         let chosen = Numbers::upload(bytemuck::cast_slice(indices), &self.beside);
-        self.unpack(0, indices.len(), Some(chosen))
+        self.unpack(0, indices.len(), Some(chosen), DType::F32)
     }
 
-    fn unpack(&self, first: usize, rows: usize, chosen: Option<Numbers>) -> Tensor<2> {
-        let out = empty(&self.beside, [rows, self.cols]);
+    fn unpack(&self, first: usize, rows: usize, chosen: Option<Numbers>, dtype: DType) -> Tensor<2> {
+        let out = empty_of(&self.beside, [rows, self.cols], dtype);
         if rows * self.cols > 0 {
             unpack_kernel::launch(
                 &out.client,
@@ -94,6 +96,7 @@ impl Packed {
                 0,
                 self.form,
                 chosen.is_some(),
+                dtype_to_storage_type(dtype),
             );
         }
         Tensor::from_primitive::<Cube>(out)
@@ -107,18 +110,19 @@ impl Packed {
 /// 11 bits, what it is multiplied with at most 13), and the maxima of NF4 keep the two apart by `zero`, which is 0.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
-fn unpack_kernel(
+fn unpack_kernel<F: Float>(
     words: &[u32],
     maxima: &[u32],
     floats: &[f32],
     chosen: &[u32],
-    out: &mut [f32],
+    out: &mut [F],
     first: u32,
     cols: u32,
     zero: u32,
     #[comptime] form: Form,
     // Otherwise `chosen` is not read.
     #[comptime] is_chosen: bool,
+    #[define(F)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS < out.len() {
         let cols = cols as usize;
@@ -127,11 +131,12 @@ fn unpack_kernel(
             row = chosen[ABSOLUTE_POS / cols] as usize;
         }
         let at = row * cols + ABSOLUTE_POS % cols;
-        out[ABSOLUTE_POS] = match form {
+        let value = match form {
             Form::Int8 => bytes::signed(words, at) * floats[row],
             Form::Nf4 => nf4::plain(words, floats, at),
             Form::Nf4Double => nf4::double(words, maxima, floats, zero, at),
             Form::Blocks(of) => blocks::element(words, at, of),
         };
+        out[ABSOLUTE_POS] = F::cast_from(value);
     }
 }

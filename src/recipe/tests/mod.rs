@@ -49,6 +49,7 @@ fn the_smallest_recipe_has_the_documented_defaults() {
 model:
   base: google/gemma-3-1b-it
   dtype: auto
+  compute_dtype: auto
   quantization: none
   embedding_quantization: none
 adapter:

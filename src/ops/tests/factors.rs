@@ -1,0 +1,90 @@
+//! Products whose factors are rounded, on every device that has such numbers. The CPU rounds nothing.
+
+use super::*;
+use crate::quant::QuantizedMatrix;
+
+/// The dtypes that a device can round to, and their unit roundoff.
+fn dtypes(device: &Device) -> impl Iterator<Item = (FloatDType, f32)> {
+    let all = [(FloatDType::F32, 0.0), (FloatDType::BF16, 2f32.powi(-8)), (FloatDType::F16, 2f32.powi(-11))];
+    all.into_iter().filter(|(dtype, _)| device.supports_dtype(*dtype))
+}
+
+/// Whole numbers of at most seven bits.
+fn whole<const D: usize>(values: &mut Values, shape: [usize; D]) -> Tensor<D> {
+    values.tensor(shape).mul_scalar(40.0).round().clamp(-127.0, 127.0)
+}
+
+#[test]
+fn factors_that_need_no_rounding_have_exact_products() {
+    for [n, input, out] in [[1, 1, 1], [3, 40, 70], [33, 70, 130]] {
+        let mut values = Values::new(11);
+        let (x, w, dy) =
+            (whole(&mut values, [n, input]), whole(&mut values, [out, input]), whole(&mut values, [n, out]));
+        let codes: Vec<i8> = w.to_data().iter::<f32>().map(|code| code as i8).collect();
+        let int8 = QuantizedMatrix::int8([out, input], codes.into(), vec![1.0; out].into()).unwrap();
+        let (y, dx) = (x.clone().matmul(w.clone().transpose()), dy.clone().matmul(w.clone()));
+        for found in device::all() {
+            let (name, device) = (found.name(), &found.device);
+            for (dtype, _) in dtypes(device) {
+                for weight in [hold(&w, device), Weight::quantized(int8.clone(), device)] {
+                    let weight = weight.computed_in(dtype);
+                    let leaf = x.clone().to_device(device).autodiff().require_grad();
+                    let got = weight.project(leaf.clone());
+                    let mut tape = (got.clone() * dy.clone().to_device(device)).sum().backward();
+                    assert_eq!(got.inner().into_data(), y.to_data(), "{name} {dtype:?} [{n}, {input}, {out}]");
+                    let got = leaf.grad_remove(&mut tape).unwrap();
+                    assert_eq!(got.into_data(), dx.to_data(), "{name} {dtype:?} [{n}, {input}, {out}]");
+                }
+            }
+        }
+    }
+}
+
+/// Each factor is off by its unit roundoff at most, however large or small the rows are.
+#[test]
+fn rows_of_any_size_are_rounded_relative_to_themselves() {
+    const SIZES: [f32; 7] = [0.0, 1e-30, 1e-9, 1.0, 1e5, 1e9, 1e30];
+    let mut values = Values::new(12);
+    let (n, input, out) = (SIZES.len(), 96, 40);
+    let sizes = Tensor::<2>::from_data(TensorData::new(SIZES.to_vec(), [n, 1]), &Device::flex());
+    let (x, w) = (values.tensor([n, input]) * sizes, values.tensor([out, input]));
+    let want: Vec<f32> = x.clone().matmul(w.clone().transpose()).into_data().iter().collect();
+    let bound: Vec<f32> = x.clone().abs().matmul(w.clone().abs().transpose()).into_data().iter().collect();
+    for found in device::all() {
+        for (dtype, roundoff) in dtypes(&found.device) {
+            let weight = hold(&w, &found.device).computed_in(dtype);
+            let got = weight.project(x.clone().to_device(&found.device)).into_data();
+            for ((got, want), bound) in got.iter::<f32>().zip(&want).zip(&bound) {
+                // Values far below the largest of their row lose some bits more; their share of a sum is as small.
+                let allowed = bound * (2.0 * roundoff + roundoff * roundoff + 1e-5);
+                assert!((got - want).abs() <= allowed, "{} {dtype:?}: {got} {want}", found.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_of_rounded_factors_are_near_and_never_below_zero() {
+    let mut values = Values::new(13);
+    let (m, d, words) = (9, 64, 2500);
+    let head: Tensor<2> = values.tensor([words, d]);
+    let targets: Vec<u32> = (0..m).map(|row| (row * 37 % words) as u32).collect();
+    let chosen: Tensor<2> = hold(&head, &Device::flex()).select(&targets);
+    // Rows that point at their targets: their losses are next to nothing.
+    for (x, sure) in [(values.tensor([m, d]).div_scalar(8.0), false), (chosen.mul_scalar(3.0), true)] {
+        let exact = linear_cross_entropy(&x, &Frozen::on_cpu(&head).unwrap(), &targets, Some(1.0)).unwrap();
+        for found in device::all() {
+            for (dtype, roundoff) in dtypes(&found.device) {
+                let (x, head) = (x.clone().to_device(&found.device), hold(&head, &found.device).computed_in(dtype));
+                let got = cross_entropy::linear_cross_entropy(&x, &head, &targets, Some(1.0));
+                let name = found.name();
+                let gap = (got.sum - exact.losses.iter().sum::<f64>()).abs() / m as f64;
+                let allowed = f64::from(8.0 * roundoff + 1e-5);
+                assert!(gap <= allowed, "{name} {dtype:?}: loss off by {gap}");
+                assert!(got.sum >= -1e-5, "{name} {dtype:?}: {}", got.sum);
+                let gradient = distance(got.gradient.unwrap(), exact.gradient.clone().unwrap());
+                assert!(sure || gradient <= allowed, "{name} {dtype:?}: gradient off by {gradient}");
+            }
+        }
+    }
+}
