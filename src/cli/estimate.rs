@@ -2,7 +2,7 @@
 
 use super::args::RecipeArgs;
 use crate::error::Result;
-use crate::jobs::estimate;
+use crate::jobs::estimate::{self, Options};
 use crate::report::ProgressBar;
 
 /// Arguments of `estimate`.
@@ -16,12 +16,16 @@ pub struct Args {
     /// auto, cpu, cuda[:i], wgpu[:i] or vulkan[:i]
     #[arg(long, default_value = "auto")]
     device: String,
+    /// State the memory alone, and time nothing
+    #[arg(long)]
+    no_probe: bool,
 }
 
 impl Args {
     /// Estimates.
     pub fn run(self) -> Result<()> {
-        let forecast = estimate::estimate(&self.recipe.load()?, &self.device, &ProgressBar::stderr())?;
+        let options = Options { device: &self.device, probe: !self.no_probe };
+        let forecast = estimate::estimate(&self.recipe.load()?, &options, &ProgressBar::stderr())?;
         if self.json { super::print_json(&forecast) } else { super::print(&forecast.to_string()) }
     }
 }

@@ -35,7 +35,7 @@ enum Verb {
     Train(train::Args),
     /// Check, show or describe recipes
     Recipe(recipe::Args),
-    /// The memory that a recipe's run takes, and what would make it fit
+    /// The memory that a recipe's run takes and the time of a step, and what would make it fit
     Estimate(estimate::Args),
     /// Look at a recipe's data as the model will see it
     Data(data::Args),

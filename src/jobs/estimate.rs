@@ -1,10 +1,11 @@
-//! The memory of a run, from its recipe and the headers of its base: no weights and no data are read.
+//! The memory of a run and the time of its steps, from its recipe and the headers of its base: no weights and no data are read.
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub::{self, Failure, ModelFiles};
 use crate::jobs::adapter::AdapterPlan;
 use crate::jobs::fit::{Settings, Sizes, Suggestion};
 use crate::jobs::model::Frozen;
+use crate::jobs::pace::{self, Pace};
 use crate::jobs::{device, overview, sft};
 use crate::model::gemma3::{self, TextConfig};
 use crate::progress::Progress;
@@ -51,6 +52,9 @@ pub struct Forecast {
     pub fits: bool,
     /// If it does not: what needs less.
     pub suggestions: Vec<Suggestion>,
+    /// How long a step takes.
+    #[serde(flatten)]
+    pub pace: Pace,
 }
 
 /// Where the sizes of a base come from.
@@ -65,16 +69,26 @@ pub enum SizesFrom {
     Config,
 }
 
-/// Estimates the memory of a recipe's run on the device that the user named.
+/// How an estimate was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// The device, as the user named it.
+    pub device: &'a str,
+    /// Measure the time of a step.
+    pub probe: bool,
+}
+
+/// Estimates the memory of a recipe's run, and the time of its steps.
 ///
 /// # Errors
 /// When there is no such device, when the base cannot be found, or when the recipe does not fit it.
-pub fn estimate(recipe: &Recipe, device: &str, progress: &dyn Progress) -> Result<Forecast> {
-    forecast(recipe, device, progress).map_err(|error| recipe.places.locate(error))
+pub fn estimate(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Result<Forecast> {
+    forecast(recipe, options, progress).map_err(|error| recipe.places.locate(error))
 }
 
-fn forecast(recipe: &Recipe, device: &str, progress: &dyn Progress) -> Result<Forecast> {
-    let compute = device::open(device)?;
+fn forecast(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Result<Forecast> {
+    let compute = device::open(options.device)?;
+    compute.check(sft::holding(recipe).compute_dtype)?;
     let outline = Outline::find(&recipe.model.base, progress)?;
     let frozen = Frozen { config: &outline.config, source: outline.source.as_ref() };
     frozen.check(&sft::holding(recipe))?;
@@ -92,9 +106,10 @@ fn forecast(recipe: &Recipe, device: &str, progress: &dyn Progress) -> Result<Fo
     let total =
         |activation_checkpointing| sizes.need(&Settings { activation_checkpointing, ..settings }).memory.total_bytes();
     let fits = sizes.fits(&settings);
+    let run = pace::Run::of(recipe, frozen, &adapter, need.activation_checkpointing);
     Ok(Forecast {
         model: recipe.model.base.clone(),
-        device: compute.name,
+        device: compute.name.clone(),
         sizes_from: outline.from,
         trainable_parameters: sizes.trainable,
         batch_size: settings.batch_size as u64,
@@ -109,6 +124,7 @@ fn forecast(recipe: &Recipe, device: &str, progress: &dyn Progress) -> Result<Fo
         machine_bytes: memory::machine_bytes(),
         fits,
         suggestions: if fits { Vec::new() } else { sizes.suggestions(&settings) },
+        pace: if options.probe { Pace::measure(&run, &compute, progress) } else { Pace::default() },
     })
 }
 
@@ -171,6 +187,9 @@ impl fmt::Display for Forecast {
         writeln!(f, "Memory: about {} ({})", bytes(self.memory_bytes), overview::describe(&self.memory))?;
         let (kept, recomputed) = (bytes(self.memory_bytes_keeping), bytes(self.memory_bytes_recomputing));
         write!(f, "Activations: {kept} with all of them kept, {recomputed} with layers recomputed")?;
+        if self.pace != Pace::default() {
+            write!(f, "\nTime: {} on {}", self.pace, self.device)?;
+        }
         let (Some(free), Some(machine)) = (self.available_bytes, self.machine_bytes) else { return Ok(()) };
         let fits = if self.fits { "fits" } else { "does not fit" };
         write!(f, "\nMachine: {} of {} free; the run {fits}", bytes(free), bytes(machine))?;

@@ -14,6 +14,7 @@ pub mod merge;
 pub mod model;
 pub mod outputs;
 pub mod overview;
+pub mod pace;
 pub mod probe;
 pub mod provenance;
 pub mod publish;

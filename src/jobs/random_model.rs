@@ -7,7 +7,7 @@ use crate::quant::absmax::DoubleQuantized;
 use crate::quant::{Absmax, QuantType, QuantizedMatrix, nf4};
 use crate::random::{Label, Rng, Stream};
 use crate::weights::names::TensorId;
-use crate::weights::{Form, HostData, HostDtype, HostTensor};
+use crate::weights::{Form, HeldMatrix, HostData, HostDtype, HostTensor};
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 
@@ -18,18 +18,17 @@ const DRAWN: usize = 65_521;
 pub struct RandomModel<'a> {
     /// The form of each matrix.
     pub form: &'a dyn Fn(&TensorId) -> Form,
+    /// What the factors of products are rounded to on a GPU; `None` is what it multiplies fastest.
+    pub compute_dtype: Option<HostDtype>,
     /// Where it will compute.
     pub device: &'a Device,
-    /// What factors of products are rounded to; see [`crate::weights::Holding`].
-    pub compute_dtype: Option<HostDtype>,
-    /// What is drawn.
-    pub random: Stream,
+    random: Stream,
 }
 
 impl<'a> RandomModel<'a> {
     /// One that begins at the start of its random numbers.
     pub fn new(form: &'a dyn Fn(&TensorId) -> Form, device: &'a Device) -> Self {
-        RandomModel { form, device, compute_dtype: None, random: Rng::new(1).stream(&[Label::Purpose("random model")]) }
+        RandomModel { form, compute_dtype: None, device, random: Rng::new(1).stream(&[Label::Purpose("random model")]) }
     }
 
     /// A dense matrix of normal numbers of this size.
@@ -74,12 +73,12 @@ impl<'a> RandomModel<'a> {
     }
 
     /// A matrix of numbers of about this size.
-    fn held(&mut self, form: Form, dims: [usize; 2], size: f32) -> Result<Weight> {
+    fn held(&mut self, form: Form, dims: [usize; 2], size: f32) -> Result<HeldMatrix> {
         let elements = dims[0] * dims[1];
         let matrix = match form {
             Form::Dense(dtype) => {
                 let tensor = HostTensor { shape: dims.to_vec(), data: self.floats(dtype, elements, size) };
-                return load::dense(tensor, dims, self.device);
+                return Ok(HeldMatrix::Dense(tensor));
             }
             Form::Int8 => {
                 let codes: Vec<i8> = self.bytes(elements, |byte| byte).into_iter().map(u8::cast_signed).collect();
@@ -100,14 +99,15 @@ impl<'a> RandomModel<'a> {
                 QuantizedMatrix::blocks(dims, of, bytes.into())
             }
         };
-        Ok(Weight::quantized(matrix?, self.device))
+        matrix.map(HeldMatrix::Quantized)
     }
 }
 
 impl Parts for RandomModel<'_> {
     fn matrix(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
         let size = if id == TensorId::EmbedTokens { 0.2 } else { (dims[1] as f32).powf(-0.5) };
-        Ok(load::computed_in(self.held((self.form)(&id), dims, size)?, self.compute_dtype))
+        let matrix = self.held((self.form)(&id), dims, size)?;
+        load::place(matrix, dims, self.compute_dtype, self.device)
     }
 
     fn norm(&mut self, _: TensorId, width: usize) -> Result<RmsNorm> {

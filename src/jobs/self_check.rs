@@ -135,7 +135,8 @@ struct Answer {
 impl Answer {
     fn of(form: Form, compute_dtype: Option<HostDtype>, device: &Device) -> Result<Self> {
         let form = |_: &TensorId| form;
-        let mut maker = RandomModel { compute_dtype, ..RandomModel::new(&form, device) };
+        let mut maker = RandomModel::new(&form, device);
+        maker.compute_dtype = compute_dtype;
         let model = Gemma3::assemble(config(), &mut maker, device)?;
         let adapter = adapter(&model, &mut maker);
         let ids: Vec<u32> = (0..29).map(|i| i * 37 % model.config.vocab_size as u32).collect();

@@ -21,6 +21,29 @@ pub struct AttentionConfig {
     pub sliding_window: usize,
 }
 
+impl AttentionConfig {
+    /// `softmax(scaling * q k^T + mask) v`, the heads side by side, with the mask of whole sequences.
+    ///
+    /// # Shapes
+    /// - `q`: `[n, h, e]`
+    /// - `k`, `v`: `[n, g, e]`
+    /// - output: `[n, h e]`
+    pub fn mix(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, plan: &AttentionPlan) -> Tensor<2> {
+        ops::attention(q, k, v, &self.shape(), plan.mask(self.kind))
+    }
+
+    fn shape(&self) -> AttentionShape {
+        let &AttentionConfig { num_attention_heads, num_key_value_heads, head_dim, scaling, .. } = self;
+        AttentionShape {
+            heads: num_attention_heads,
+            kv_heads: num_key_value_heads,
+            head_dim,
+            scaling: scaling as f32,
+            softcap: None,
+        }
+    }
+}
+
 /// Self-attention: `o(softmax(scaling * q k^T + mask) v)`, with RMS norms on q and k before the rotation.
 #[derive(Debug, Clone)]
 pub struct Attention {
@@ -48,8 +71,7 @@ impl Attention {
     /// - output: `[n, d]`
     pub fn forward(&self, x: Tensor<2>, rope: &RopeTable, plan: &AttentionPlan, side: &dyn SidePath) -> Tensor<2> {
         let (q, k, v) = self.heads(x, rope, side);
-        let mixed = ops::attention(q, k, v, &self.shape(), plan.mask(self.config.kind));
-        self.o_proj.forward(mixed, side)
+        self.o_proj.forward(self.config.mix(q, k, v, plan), side)
     }
 
     /// Attends from the new tokens of several sequences to those and to everything in the cache, and adds them to it.
@@ -72,7 +94,7 @@ impl Attention {
         for (sequence, &len) in lengths.iter().enumerate().filter(|(_, len)| **len > 0) {
             let take = |t: &Tensor<3>| t.clone().narrow(0, start, len);
             let seen = cache.extend(sequence, take(&k), take(&v));
-            mixed.push(ops::attention(take(&q), seen.keys, seen.values, &self.shape(), &seen.mask));
+            mixed.push(ops::attention(take(&q), seen.keys, seen.values, &self.config.shape(), &seen.mask));
             start += len;
         }
         let mixed = if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 0) };
@@ -87,16 +109,5 @@ impl Attention {
         let k = self.k_proj.forward(x.clone(), side).reshape([n, g, e]);
         let v = self.v_proj.forward(x, side).reshape([n, g, e]);
         (self.q_norm.forward_rotated(q, rope), self.k_norm.forward_rotated(k, rope), v)
-    }
-
-    fn shape(&self) -> AttentionShape {
-        let AttentionConfig { num_attention_heads, num_key_value_heads, head_dim, scaling, .. } = self.config;
-        AttentionShape {
-            heads: num_attention_heads,
-            kv_heads: num_key_value_heads,
-            head_dim,
-            scaling: scaling as f32,
-            softcap: None,
-        }
     }
 }

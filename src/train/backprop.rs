@@ -85,7 +85,11 @@ pub fn accumulate(
     gradients: &mut [Option<Tensor<2>>],
 ) -> f64 {
     let plan = model.batch(&batch.segments);
-    let run = |layer: usize, input: &Tensor<2>| LayerRun::new(model, adapter, layer, input, &plan, settings.dropout);
+    // The first layer's input needs no gradient.
+    let run = |layer: usize, input: &Tensor<2>| {
+        let input = LayerRun::leaf(input, layer > 0);
+        LayerRun::new(model, adapter, layer, input, &plan, settings.dropout)
+    };
 
     let mut x = model.embed(&batch.input_ids);
     let mut inputs = Vec::with_capacity(model.layers.len());
@@ -116,6 +120,27 @@ pub fn accumulate(
     loss
 }
 
+/// Runs one layer alone forwards and backwards, as [`accumulate`] does with a layer that has others below it. Returns the
+/// gradient of its input, given that of its output.
+///
+/// # Shapes
+/// - `input`, `upstream`, output: `[n, d]`
+pub fn layer(
+    model: &Gemma3,
+    adapter: &Adapter,
+    layer: usize,
+    input: &Tensor<2>,
+    upstream: Tensor<2>,
+    plan: &Batch,
+    settings: Settings,
+) -> Option<Tensor<2>> {
+    if settings.activation_checkpointing {
+        drop(LayerRun::output_only(model, adapter, layer, input.clone(), plan, settings.dropout));
+    }
+    let run = LayerRun::new(model, adapter, layer, LayerRun::leaf(input, true), plan, settings.dropout);
+    run.backward(upstream, &mut vec![None; adapter.parameters().len()])
+}
+
 /// The loss, and its gradient with respect to the last layer's output `x` `[n, d]`.
 fn head(model: &Gemma3, x: Tensor<2>, batch: &MicroBatch, scale: f64) -> (f64, Tensor<2>) {
     let rows = indices(&batch.rows, model);
@@ -140,22 +165,26 @@ fn indices(rows: &[u32], model: &Gemma3) -> Tensor<1, Int> {
 /// One layer's gradient graph.
 struct LayerRun<'a> {
     side: crate::adapter::TrainedLayer<'a>,
-    /// The layer's input as a leaf; the first layer's input needs no gradient.
+    /// The layer's input as a leaf.
     input: Tensor<2>,
     output: Tensor<2>,
 }
 
 impl<'a> LayerRun<'a> {
+    /// The input of a layer in its own graph.
+    fn leaf(input: &Tensor<2>, wanted: bool) -> Tensor<2> {
+        let leaf = input.clone().autodiff();
+        if wanted { leaf.require_grad() } else { leaf }
+    }
+
     fn new(
         model: &Gemma3,
         adapter: &'a Adapter,
         layer: usize,
-        input: &Tensor<2>,
+        input: Tensor<2>,
         plan: &Batch,
         dropout: Option<&'a dyn Dropout>,
     ) -> Self {
-        let input = input.clone().autodiff();
-        let input = if layer > 0 { input.require_grad() } else { input };
         let side = adapter.track(layer, dropout);
         let output = model.layer(layer, input.clone(), plan, &side);
         LayerRun { side, input, output }

@@ -98,11 +98,16 @@ fn clip(gradients: Vec<Tensor<2>>, norm: f64, max: f64) -> Vec<Tensor<2>> {
 }
 
 /// Dropout masks of one micro-batch, a pure function of the seed and of where they are used.
-struct Masks {
-    rng: Rng,
-    step: u64,
-    micro: u64,
-    p: f64,
+#[derive(Debug, Clone, Copy)]
+pub struct Masks {
+    /// What they are drawn from.
+    pub rng: Rng,
+    /// The step, from 0.
+    pub step: u64,
+    /// The micro-batch within it, from 0.
+    pub micro: u64,
+    /// Probability that a value is dropped.
+    pub p: f64,
 }
 
 impl Dropout for Masks {

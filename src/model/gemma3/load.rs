@@ -42,11 +42,8 @@ struct Loader<'a> {
 
 impl Parts for Loader<'_> {
     fn matrix(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
-        let weight = match self.source.read_matrix(&id, dims, self.holding)? {
-            HeldMatrix::Dense(tensor) => dense(tensor, dims, self.device)?,
-            HeldMatrix::Quantized(matrix) => Weight::quantized(matrix, self.device),
-        };
-        Ok(computed_in(weight, self.holding.compute_dtype))
+        let matrix = self.source.read_matrix(&id, dims, self.holding)?;
+        place(matrix, dims, self.holding.compute_dtype, self.device)
     }
 
     /// A norm; its gain is `1 + w`, formed in f32.
@@ -61,24 +58,36 @@ impl Parts for Loader<'_> {
     }
 }
 
+/// A matrix where it is used, with products in this dtype.
+///
+/// # Errors
+/// If it has not these dimensions.
+pub fn place(
+    matrix: HeldMatrix,
+    dims: [usize; 2],
+    compute_dtype: Option<HostDtype>,
+    device: &Device,
+) -> Result<Weight> {
+    let weight = match matrix {
+        HeldMatrix::Dense(tensor) => dense(tensor, dims, device)?,
+        HeldMatrix::Quantized(matrix) => Weight::quantized(matrix, device),
+    };
+    Ok(match compute_dtype {
+        Some(dtype) => weight.computed_in(float_dtype(dtype)),
+        None => weight,
+    })
+}
+
 /// A matrix of plain floats on a device: a tensor, or its bytes where there are no such tensors (WGSL has no bf16).
 ///
 /// # Errors
 /// If it has not these dimensions.
-pub fn dense(tensor: HostTensor, dims: [usize; 2], device: &Device) -> Result<Weight> {
+fn dense(tensor: HostTensor, dims: [usize; 2], device: &Device) -> Result<Weight> {
     let bytes = tensor.data.as_bytes().len() as u64;
     Ok(match ops::can_hold(device, float_dtype(tensor.dtype()), bytes) {
         true => Weight::new(to_device(tensor, device)),
         false => Weight::quantized(tensor.into_blocks(dims)?, device),
     })
-}
-
-/// A weight whose products round their factors to this dtype, or if there is none, to what its device multiplies fastest.
-pub fn computed_in(weight: Weight, compute_dtype: Option<HostDtype>) -> Weight {
-    match compute_dtype {
-        Some(dtype) => weight.computed_in(float_dtype(dtype)),
-        None => weight,
-    }
 }
 
 /// Moves a host tensor to the device in its own dtype, or as f32 where the device has no such numbers.

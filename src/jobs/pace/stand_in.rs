@@ -1,0 +1,186 @@
+//! One layer and a part of the vocabulary, of random numbers, in the place of a model.
+
+use super::Run;
+use super::trial::timed;
+use crate::adapter::init::{self, LoraOptions};
+use crate::adapter::{Adapter, Init, LoraModule};
+use crate::error::{Error, Kind, Result};
+use crate::jobs::adapter::sites;
+use crate::jobs::random_model::RandomModel;
+use crate::model::gemma3::{Gemma3, Site, TextConfig};
+use crate::nn::{AttentionConfig, AttentionKind, AttentionPlan};
+use crate::random::Rng;
+use crate::train::backprop::{self, MicroBatch, Settings};
+use crate::train::optimizer::Optimizer;
+use crate::train::step::{self, Masks};
+use crate::weights::names::TensorId;
+use crate::weights::{Form, HostDtype};
+use burn::tensor::{Device, Tensor};
+
+/// Words of the stand-in's vocabulary.
+const WORDS: usize = 8192;
+
+/// A layer of a run's model beside the adapter that it would have, with random numbers for weights, and a head for some words.
+pub struct StandIn<'a> {
+    run: &'a Run<'a>,
+    device: &'a Device,
+    model: Gemma3,
+    headless: Gemma3,
+    adapter: Adapter,
+}
+
+impl<'a> StandIn<'a> {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// When a matrix cannot be held as the run would.
+    pub fn new(run: &'a Run, device: &'a Device) -> Result<Self> {
+        let config = Self::config(run.frozen.config);
+        let layer = Self::layer_of(run);
+        let form = |id: &TensorId| Self::form(run, layer, id);
+        let mut parts = RandomModel::new(&form, device);
+        parts.compute_dtype = run.holding.compute_dtype;
+        let model = Gemma3::assemble(config, &mut parts, device)?;
+        let adapter = adapter(run, layer, &model);
+        let headless = Gemma3 { layers: Vec::new(), ..model.clone() };
+        Ok(StandIn { run, device, model, headless, adapter })
+    }
+
+    /// The shape of the stand-in of a model.
+    pub fn config(whole: &TextConfig) -> TextConfig {
+        TextConfig {
+            vocab_size: whole.vocab_size.min(WORDS),
+            num_hidden_layers: 1,
+            layer_types: vec![AttentionKind::Full],
+            ..whole.clone()
+        }
+    }
+
+    /// Bytes of its frozen matrices.
+    pub fn bytes(run: &Run) -> u64 {
+        let (config, layer) = (Self::config(run.frozen.config), Self::layer_of(run));
+        let vocabulary = [config.vocab_size, config.hidden_size];
+        let head = (!config.tie_word_embeddings).then_some((TensorId::LmHead, vocabulary));
+        let sites = sites(&config).into_iter();
+        let projections = sites.map(|s| (TensorId::Projection(0, s.projection), [s.out_features, s.in_features]));
+        let matrices = projections.chain(head).chain([(TensorId::EmbedTokens, vocabulary)]);
+        matrices.map(|(id, dims)| Self::form(run, layer, &id).bytes(dims)).sum()
+    }
+
+    /// The layer that the stand-in has the forms and the adapter of: the one in the middle of those with an adapter.
+    fn layer_of(run: &Run) -> usize {
+        run.adapter.sites.get(run.adapter.sites.len() / 2).map_or(0, |site| site.layer)
+    }
+
+    fn form(run: &Run, layer: usize, id: &TensorId) -> Form {
+        let id = match *id {
+            TensorId::Projection(_, projection) => TensorId::Projection(layer, projection),
+            other => other,
+        };
+        run.frozen.form(&id, &run.holding).unwrap_or(Form::Dense(HostDtype::BF16))
+    }
+
+    /// Words of its vocabulary.
+    pub fn words(&self) -> usize {
+        self.model.config.vocab_size
+    }
+
+    /// The training of the layer on so many tokens, forwards and backwards.
+    pub fn layer(&self, tokens: usize) -> impl Fn() -> Result<()> {
+        let [input, upstream] = [1.0, 1e-3].map(|size| self.tensor(tokens, self.model.config.hidden_size, size));
+        let batch = self.model.batch(&self.run.segments(tokens));
+        move || {
+            let p = self.run.adapter.config.lora_dropout;
+            let masks = Masks { rng: Rng::new(0), step: 0, micro: 0, p };
+            let settings = Settings {
+                activation_checkpointing: self.run.activation_checkpointing,
+                dropout: if p > 0.0 { Some(&masks) } else { None },
+            };
+            backprop::layer(&self.model, &self.adapter, 0, &input, upstream.clone(), &batch, settings);
+            self.finish()
+        }
+    }
+
+    /// The way from so many tokens through embedding and head to the loss of each, and back to the head's input.
+    pub fn head(&self, tokens: usize) -> impl Fn() -> Result<()> {
+        let ids: Vec<u32> = (0..tokens).map(|i| (i * 37 % self.words()) as u32).collect();
+        let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
+        let batch = MicroBatch::new(ids, &labels, self.run.segments(tokens));
+        let settings = Settings { activation_checkpointing: false, dropout: None };
+        move || {
+            backprop::accumulate(&self.headless, &Adapter::new(Vec::new()), &batch, 1e-3, settings, &mut []);
+            self.finish()
+        }
+    }
+
+    /// The attention of a layer of this kind among so many tokens, forwards and backwards.
+    pub fn attention(&self, kind: AttentionKind, tokens: usize) -> impl Fn() -> Result<()> {
+        let shape = AttentionConfig { kind, ..self.model.layers[0].self_attn.config };
+        let AttentionConfig { num_attention_heads: h, num_key_value_heads: g, head_dim: e, .. } = shape;
+        let plan = AttentionPlan::new(&self.run.segments(tokens), shape.sliding_window);
+        let [q, k, v] = [h, g, g].map(|heads| self.tensor(tokens, heads * e, 1.0).reshape([tokens, heads, e]));
+        let upstream = self.tensor(tokens, h * e, 1e-3);
+        move || {
+            if self.run.activation_checkpointing {
+                drop(shape.mix(q.clone(), k.clone(), v.clone(), &plan));
+            }
+            let leaf = |heads: &Tensor<3>| heads.clone().autodiff().require_grad();
+            let mixed = shape.mix(leaf(&q), leaf(&k), leaf(&v), &plan);
+            drop((mixed * upstream.clone()).sum().backward());
+            self.finish()
+        }
+    }
+
+    /// Seconds in which the optimiser updates the layer's adapter, when it has its state.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn update(&self) -> Result<f64> {
+        let mut optimizer = Optimizer::new(self.run.rule);
+        let parameters = self.adapter.parameters();
+        let gradients: Vec<Tensor<2>> = parameters.iter().map(|p| p.clone().mul_scalar(1e-3)).collect();
+        let mut update = || {
+            step::norm(&gradients);
+            drop(optimizer.step(1e-4, parameters.clone(), gradients.clone()));
+            self.finish()
+        };
+        update()?;
+        timed(update)
+    }
+
+    /// Values of the layer's adapter.
+    pub fn trainable(&self) -> u64 {
+        self.adapter.trainable()
+    }
+
+    fn tensor(&self, rows: usize, columns: usize, size: f32) -> Tensor<2> {
+        RandomModel::new(&|_| Form::Dense(HostDtype::F32), self.device).tensor(rows, columns, size)
+    }
+
+    /// Waits for the device.
+    fn finish(&self) -> Result<()> {
+        self.device.sync().map_err(|e| Error::new(Kind::Device, format!("the device failed: {e}")))
+    }
+}
+
+/// The adapter of a layer, with random numbers for whatever it would begin with.
+fn adapter(run: &Run, layer: usize, model: &Gemma3) -> Adapter {
+    let plan = run.adapter;
+    let here = |site: &&Site| site.layer == layer;
+    let at_first = |site: &Site| Site { index: Gemma3::site_index(0, site.projection), layer: 0, ..*site };
+    let sites: Vec<Site> = plan.sites.iter().filter(here).map(at_first).collect();
+    let options = LoraOptions {
+        r: plan.config.r,
+        lora_alpha: plan.config.lora_alpha,
+        use_rslora: plan.config.use_rslora,
+        use_dora: plan.config.use_dora,
+        init: Init::Gaussian,
+    };
+    let adapter = init::create(model, &sites, options, Rng::new(0));
+    if plan.init != Init::Pissa {
+        return adapter;
+    }
+    let module =
+        |module: &LoraModule| LoraModule { subtracted: Some((module.a.clone(), module.b.clone())), ..module.clone() };
+    Adapter::new(adapter.modules().iter().map(module).collect())
+}
