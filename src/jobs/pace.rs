@@ -185,6 +185,7 @@ impl<'a> Run<'a> {
                 activation_checkpointing: self.activation_checkpointing,
                 sampled: 0,
                 sampled_tokens: 0,
+                gpu: None,
             };
             memory::estimate(&config, &work).total_bytes()
         };

@@ -31,7 +31,7 @@ enum Held {
 }
 
 /// Bytes that are unpacked or converted at once; little in tests, so that there are several tiles.
-const TILE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
+pub const TILE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
 
 impl DeviceMatrix {
     /// Holds a tensor of any float dtype. One of f32 is computed with in f32.
@@ -225,11 +225,12 @@ fn to_dtype(tensor: Tensor<2>, dtype: FloatDType) -> Tensor<2> {
     if tensor.dtype() == dtype.into() { tensor } else { tensor.cast(dtype) }
 }
 
-#[cfg(feature = "gpu")]
-use gpu::fastest_factors;
-
-/// Without kernels of ours there are no other products.
-#[cfg(not(feature = "gpu"))]
-fn fastest_factors(_: &Device) -> FloatDType {
+/// What the device multiplies fastest with sums in f32: bf16 where it has matrix units for them, or else f16; f32 without such units.
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+pub fn fastest_factors(device: &Device) -> FloatDType {
+    #[cfg(feature = "gpu")]
+    if let Some(dtype) = gpu::fastest_factors(device) {
+        return dtype;
+    }
     FloatDType::F32
 }

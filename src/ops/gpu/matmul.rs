@@ -7,9 +7,9 @@ use burn_cubecl::kernel::{cast, matmul};
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 
-/// The numbers that the device's matrix units multiply with sums in f32: bf16 where it has them, or else f16; f32 without such units.
-pub fn fastest_factors(device: &Device) -> FloatDType {
-    let Some(beside) = somewhere(device) else { return FloatDType::F32 };
+/// See [`crate::ops::fastest_factors`]; `None` on devices that have no others than f32.
+pub fn fastest_factors(device: &Device) -> Option<FloatDType> {
+    let beside = somewhere(device)?;
     let units = &beside.client.properties().features.matmul;
     let multiplies = |kind: FloatKind| {
         let (factor, sum) = (ElemType::Float(kind), ElemType::Float(FloatKind::F32));
@@ -17,9 +17,9 @@ pub fn fastest_factors(device: &Device) -> FloatDType {
         units.any(|unit| (unit.a_type, unit.b_type, unit.cd_type) == (factor, factor, sum))
     };
     match (multiplies(FloatKind::BF16), multiplies(FloatKind::F16)) {
-        (true, _) if device.supports_dtype(FloatDType::BF16) => FloatDType::BF16,
-        (_, true) if device.supports_dtype(FloatDType::F16) => FloatDType::F16,
-        _ => FloatDType::F32,
+        (true, _) if device.supports_dtype(FloatDType::BF16) => Some(FloatDType::BF16),
+        (_, true) if device.supports_dtype(FloatDType::F16) => Some(FloatDType::F16),
+        _ => None,
     }
 }
 
