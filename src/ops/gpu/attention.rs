@@ -19,7 +19,7 @@ use crate::ops::attention::AttentionShape;
 use crate::ops::graph::finish;
 use burn::tensor::Tensor;
 use cubecl::prelude::*;
-use tile::{MOST_COLUMNS, SIDE, TILE};
+use tile::{MOST_COLUMNS, Rows, SIDE, TILE};
 
 /// See [`crate::ops::attention`]; `None` for heads that are too wide for the registers, and for nothing at all.
 pub fn attention(
@@ -109,6 +109,25 @@ impl Sizes {
     fn of(shape: &AttentionShape) -> Self {
         let &AttentionShape { heads, kv_heads, head_dim, softcap, .. } = shape;
         Sizes { heads, fold: heads / kv_heads, head_dim, is_capped: softcap.is_some() }
+    }
+}
+
+/// The queries of this cube's head from `first` on.
+#[cube]
+fn query_rows(q: &[f32], first: usize, #[comptime] sizes: Sizes) -> Rows {
+    let stride = sizes.heads * sizes.head_dim;
+    Rows { first, end: q.len() / stride, stride: stride.runtime(), offset: CUBE_POS_Y as usize * sizes.head_dim }
+}
+
+/// The keys, or values, of this cube's head from `first` on.
+#[cube]
+fn key_rows(k: &[f32], first: usize, #[comptime] sizes: Sizes) -> Rows {
+    let stride = sizes.heads / sizes.fold * sizes.head_dim;
+    Rows {
+        first,
+        end: k.len() / stride,
+        stride: stride.runtime(),
+        offset: CUBE_POS_Y as usize / sizes.fold * sizes.head_dim,
     }
 }
 
