@@ -2,6 +2,7 @@
 
 use crate::model::gemma3::TextConfig;
 use crate::nn::AttentionKind;
+use crate::nn::attention::{GPU_QUERIES, GPU_SCORE_BYTES};
 use crate::nn::cross_entropy::{LOSS_CHUNK_ROWS, LOSS_GPU_TILE_BYTES, LOSS_TILE_WORDS};
 use serde::Serialize;
 
@@ -130,13 +131,18 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let cached: u64 = config.layer_types.iter().map(reach).fold(0, u64::saturating_add);
     let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
-    let beside = match work.gpu {
-        None => PROGRAM_BYTES,
+    let workspace_bytes = match work.gpu {
+        None => per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES),
         Some(gpu) => {
-            gpu.unpacked_bytes.saturating_add(work.tokens.saturating_mul(f.max(q)).saturating_mul(gpu.factor_bytes))
+            let rounded = work.tokens.saturating_mul(f.max(q)).saturating_mul(gpu.factor_bytes);
+            let unpacked = per_token(transient).saturating_add(rounded).saturating_add(gpu.unpacked_bytes);
+            // By products of matrices: scores, their gradient, that once more with rows and columns exchanged, and all three as factors.
+            let queries = work.tokens.min(as_u64(GPU_QUERIES));
+            let scores = floats(work.tokens.saturating_mul(h * queries)).min(as_u64(GPU_SCORE_BYTES));
+            let attention = if gpu.factor_bytes < F32_BYTES { 3 * scores + 3 * scores / 2 } else { 0 };
+            unpacked.max(per_token(4 * q).saturating_add(attention)).max(replaced)
         }
     };
-    let workspace_bytes = per_token(transient).max(replaced).saturating_add(beside);
     Estimate {
         base_bytes: work.base_bytes,
         adapter_bytes: floats(2 * work.trainable),

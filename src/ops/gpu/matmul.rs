@@ -26,16 +26,17 @@ pub fn fastest_factors(device: &Device) -> Option<FloatDType> {
 /// Rows rounded to bf16, or scaled and rounded to f16, and what their products are to be multiplied by; `None` on devices that cannot.
 ///
 /// # Shapes
-/// - `x`: `[n, k]`
-/// - output: `[n, k]` and `[n, 1]`
-pub fn round_rows(x: &Tensor<2>, dtype: FloatDType) -> Option<(Tensor<2>, Option<Tensor<2>>)> {
+/// - `x`: `[.., n, k]`
+/// - output: `[.., n, k]` and `[.., n, 1]`
+pub fn round_rows<const D: usize>(x: &Tensor<D>, dtype: FloatDType) -> Option<(Tensor<D>, Option<Tensor<D>>)> {
     let x = Gpu::open(x)?;
     let x = x.primitive();
     match dtype {
         FloatDType::BF16 => Some((tensor(&cast(x.clone(), DType::BF16)), None)),
         FloatDType::F16 => {
-            let [n, _] = x.meta.shape().dims();
-            let (scales, rounded) = (empty(x, [n, 1]), empty_of(x, x.meta.shape().clone(), DType::F16));
+            let mut rows = x.meta.shape().clone();
+            rows[D - 1] = 1;
+            let (scales, rounded) = (empty(x, rows), empty_of(x, x.meta.shape().clone(), DType::F16));
             if x.meta.num_elements() > 0 {
                 scale_rows(x, &scales, &rounded);
             }
@@ -48,10 +49,10 @@ pub fn round_rows(x: &Tensor<2>, dtype: FloatDType) -> Option<(Tensor<2>, Option
 /// `x w` in f32 of narrower factors; `None` on devices that cannot.
 ///
 /// # Shapes
-/// - `x`: `[n, k]`
-/// - `w`: `[k, out]`, of the same dtype
-/// - output: `[n, out]`
-pub fn product_in_f32(x: &Tensor<2>, w: &Tensor<2>) -> Option<Tensor<2>> {
+/// - `x`: `[.., n, k]`
+/// - `w`: `[.., k, out]`, of the same dtype
+/// - output: `[.., n, out]`
+pub fn product_in_f32<const D: usize>(x: &Tensor<D>, w: &Tensor<D>) -> Option<Tensor<D>> {
     if x.dtype() != w.dtype() {
         return None;
     }
@@ -61,15 +62,15 @@ pub fn product_in_f32(x: &Tensor<2>, w: &Tensor<2>) -> Option<Tensor<2>> {
 }
 
 fn scale_rows(x: &CubeTensor, scales: &CubeTensor, rounded: &CubeTensor) {
-    let [n, k] = x.meta.shape().dims();
+    let (rows, elements) = (scales.meta.num_elements(), x.meta.num_elements());
     scale_rows_kernel::launch::<half::f16>(
         &x.client,
-        cube_per_row(x, n),
+        cube_per_row(x, rows),
         CubeDim::new_1d(UNITS),
         buffer(x),
         buffer(scales),
         buffer(rounded),
-        k as u32,
+        (elements / rows) as u32,
         UNITS,
     );
 }
