@@ -94,7 +94,8 @@ mod tests {
     #[test]
     fn tiles_reach_what_their_rows_reach() {
         let whole = |rows: Range<usize>| Group { queries: rows.clone(), keys: rows };
-        let visibility = Visibility { groups: vec![whole(0..40), whole(40..100)], window: 8, spans: vec![60..80, 90..91] };
+        let visibility =
+            Visibility { groups: vec![whole(0..40), whole(40..100)], window: 8, spans: vec![60..80, 90..91] };
         let of_queries = visibility.runs();
         assert_eq!((of_queries[39].clone(), of_queries[40].clone(), of_queries[61].clone()), (32..40, 40..41, 54..80));
         assert_eq!(query_tiles(&of_queries), [0..32, 25..80, 57..96, 89..100]);
