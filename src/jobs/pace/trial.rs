@@ -136,14 +136,14 @@ mod tests {
         assert_eq!(sizes(5, Duration::ZERO), [5]);
         let mut expected = vec![16, 16, 300];
         expected.resize(expected.len() + MOST_RUNS, 300);
-        assert_eq!(sizes(300, Duration::from_secs(60)), expected, "each size once to warm up");
-        assert_eq!(sizes(0, Duration::from_secs(60)).len(), 1 + MOST_RUNS);
+        assert_eq!(sizes(300, Duration::MAX), expected, "each size once to warm up");
+        assert_eq!(sizes(0, Duration::MAX).len(), 1 + MOST_RUNS);
     }
 
     #[test]
     fn a_run_that_fails_ends_the_trial() {
         let fail = |_| || Err(Error::new(Kind::Device, "no memory"));
-        assert_eq!(samples(300, Duration::from_secs(1), fail).unwrap_err().what(), "no memory");
+        assert_eq!(samples(300, Duration::MAX, fail).unwrap_err().what(), "no memory");
     }
 
     #[test]
