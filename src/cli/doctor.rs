@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::jobs::doctor::{self, Checked};
+use crate::jobs::self_check::Difference;
 use crate::report::text;
 
 /// Arguments of `doctor`.
@@ -48,7 +49,7 @@ fn show(report: doctor::Report) -> Result<()> {
 }
 
 fn verdict(device: &Checked) -> String {
-    let differences = device.differences.iter().map(|d| format!("{:.1e} with {} weights", d.largest(), d.weights));
+    let differences = device.differences.iter().map(Difference::to_string);
     match &device.problem {
         Some(_) => "BAD".into(),
         None => format!("differs from the CPU by {}: good", differences.collect::<Vec<_>>().join(", ")),

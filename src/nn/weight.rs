@@ -41,6 +41,14 @@ impl Weight {
         })
     }
 
+    /// What the factors of its products are rounded to.
+    pub fn compute_dtype(&self) -> FloatDType {
+        match &self.0 {
+            Held::Cpu(_) => FloatDType::F32,
+            Held::Device(matrix) => matrix.compute_dtype(),
+        }
+    }
+
     /// `[out, in]`.
     pub fn dims(&self) -> [usize; 2] {
         match &self.0 {
