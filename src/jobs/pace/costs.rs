@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use std::time::Duration;
 
 /// How long the runs of a layer may take in all; the other runs take less.
-const BUDGET: Duration = Duration::from_millis(1200);
+const BUDGET: Duration = Duration::from_millis(1000);
 
 /// Seconds of the parts of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,7 +39,7 @@ impl Costs {
         let stand_in = StandIn::new(run, &compute.device)?;
         let tokens = run.tokens();
         let attention = |kind| {
-            let samples = samples(most, BUDGET / 4, |tokens| counted(stand_in.attention(kind, tokens), progress))?;
+            let samples = samples(most, BUDGET / 5, |tokens| counted(stand_in.attention(kind, tokens), progress))?;
             let [less, more] = samples.map(|sample| (run.pairs(kind, sample.tokens), sample.seconds));
             Ok::<Line, Error>(Line::through(less, more))
         };
@@ -53,7 +53,7 @@ impl Costs {
             (tokens as f64, (seconds - attention).max(0.0))
         });
         let layer = Line::through(less, more);
-        let head = samples(most, BUDGET / 2, |tokens| counted(stand_in.head(tokens), progress))?;
+        let head = samples(most, BUDGET / 3, |tokens| counted(stand_in.head(tokens), progress))?;
         let [less, more] = head.map(|sample| (sample.tokens as f64, sample.seconds));
         let head = Line::through(less, more);
         let others = run.adapter.trainable() as f64 / stand_in.trainable().max(1) as f64;
