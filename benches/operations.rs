@@ -19,7 +19,14 @@ const TOKENS: usize = 512;
 const HIDDEN: usize = 640;
 const INTERMEDIATE: usize = 2048;
 const RANK: usize = 16;
-const SHAPE: AttentionShape = AttentionShape { heads: 4, kv_heads: 1, head_dim: 256, scaling: 0.0625, softcap: None };
+const SHAPE: AttentionShape = AttentionShape {
+    heads: 4,
+    kv_heads: 1,
+    head_dim: 256,
+    scaling: 0.0625,
+    softcap: None,
+    compute_dtype: FloatDType::F32,
+};
 const SLIDING_WINDOW: usize = 512;
 
 fn main() {

@@ -1,6 +1,10 @@
 //! The devices that this build can compute on and this machine has.
 
 use burn::tensor::Device;
+#[cfg(feature = "gpu")]
+use burn::{backend::Cube, tensor::Tensor};
+#[cfg(feature = "gpu")]
+use cubecl::MemoryScope;
 
 /// A way to compute, best first. The CPU is in every build, the others are Cargo features of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +100,29 @@ impl Found {
         #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
         None
     }
+}
+
+/// Memory of a device that has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it, where the driver tells.
+    pub total_bytes: Option<u64>,
+    /// What this process has taken of it and not given back: since freed memory is kept for later, nearly its peak.
+    pub reserved_bytes: u64,
+}
+
+/// The memory of a device; `None` of the CPU.
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+pub fn memory(device: &Device) -> Option<Memory> {
+    #[cfg(feature = "gpu")]
+    if let Ok(tensor) = Tensor::<1>::zeros([1], &device.clone().inner()).try_into_primitive::<Cube>() {
+        let client = tensor.client;
+        return Some(Memory {
+            total_bytes: client.properties().memory.max_memory(),
+            reserved_bytes: client.memory_report(MemoryScope::Device).usage().bytes_reserved,
+        });
+    }
+    None
 }
 
 /// Every device that this build can use here, best first; the CPU is always one of them.

@@ -3,8 +3,10 @@
 use crate::device::{self, Backend, Found};
 use crate::error::{Error, Kind, Place, Result};
 use crate::model::gemma3::load::float_dtype;
+use crate::nn::fastest_factors;
+use crate::train::memory;
 use crate::weights::HostDtype;
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -60,10 +62,44 @@ impl Compute {
             .ok_or_else(|| refusal().hint("`compute_dtype: auto` takes what each device multiplies fastest"))
     }
 
+    /// The memory that it computes in. What others use of a GPU's is not known, and counts as free.
+    pub fn capacity(&self) -> Capacity {
+        let Some(memory) = self.memory() else {
+            let (available_bytes, total_bytes) = (memory::available_bytes(), memory::machine_bytes());
+            return Capacity { available_bytes, total_bytes, gpu: None };
+        };
+        let fastest = match fastest_factors(&self.device) {
+            FloatDType::BF16 => HostDtype::BF16,
+            FloatDType::F16 => HostDtype::F16,
+            _ => HostDtype::F32,
+        };
+        Capacity {
+            available_bytes: memory.total_bytes.map(|total| total.saturating_sub(memory.reserved_bytes)),
+            total_bytes: memory.total_bytes,
+            gpu: Some(fastest),
+        }
+    }
+
+    /// The memory of a GPU; `None` of the CPU.
+    pub fn memory(&self) -> Option<device::Memory> {
+        device::memory(&self.device)
+    }
+
     /// Whether it is the CPU itself.
     pub fn is_cpu(&self) -> bool {
         self.name == Backend::Cpu.name()
     }
+}
+
+/// The memory of what computes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Capacity {
+    /// What is free, where that can be asked.
+    pub available_bytes: Option<u64>,
+    /// All of it, where that can be asked.
+    pub total_bytes: Option<u64>,
+    /// On a GPU, what it multiplies fastest.
+    pub gpu: Option<HostDtype>,
 }
 
 /// Opens the device that the user named: `auto`, `cpu`, `cuda[:i]`, `wgpu[:i]`, `vulkan[:i]`. `auto` is the best device that
@@ -119,6 +155,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Tensor;
 
     #[test]
     fn a_device_is_named_found_or_explained() {
@@ -149,6 +186,28 @@ mod tests {
         let compute = open("auto").unwrap();
         let found = device::all().into_iter().find(|found| found.name() == compute.name).unwrap();
         assert!(found.backend == Backend::Cpu || !found.is_software());
+    }
+
+    #[test]
+    fn the_cpu_refuses_to_compute_in_less_than_f32() {
+        let cpu = open("cpu").unwrap();
+        assert!(cpu.check(None).is_ok() && cpu.check(Some(HostDtype::F32)).is_ok());
+        let error = cpu.check(Some(HostDtype::BF16)).unwrap_err();
+        assert_eq!((error.exit_code(), error.what()), (2, "the CPU computes in f32"));
+        assert!(cpu.capacity().total_bytes.is_some_and(|total| total > 1 << 20));
+    }
+
+    #[test]
+    fn a_gpu_tells_what_of_its_memory_is_taken() {
+        for found in device::all().into_iter().filter(|found| found.backend != Backend::Cpu) {
+            let compute = Compute::new(&found).unwrap();
+            let held = Tensor::<1>::zeros([1 << 20], &compute.device);
+            let memory = compute.memory().unwrap();
+            assert!(memory.reserved_bytes >= 4 << 20, "{}: {memory:?}", found.name());
+            assert!(memory.total_bytes.is_none_or(|total| total >= memory.reserved_bytes));
+            assert!(compute.capacity().gpu.is_some());
+            drop(held);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::model::gemma3::{self, TextConfig};
 use crate::progress::Progress;
 use crate::recipe::{AutoBool, Recipe};
 use crate::report::text;
-use crate::train::memory::{self, Estimate};
+use crate::train::memory::Estimate;
 use crate::weights::Source;
 use serde::Serialize;
 use std::fmt;
@@ -46,7 +46,7 @@ pub struct Forecast {
     pub memory_bytes_keeping: u64,
     /// Memory that is free, where that can be asked.
     pub available_bytes: Option<u64>,
-    /// Memory of the machine, where that can be asked.
+    /// Memory of the machine, or of the GPU that computes, where that can be asked.
     pub machine_bytes: Option<u64>,
     /// Whether the run fits into what is free; yes where that is not known.
     pub fits: bool,
@@ -99,7 +99,7 @@ fn forecast(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Resu
         trainable: adapter.trainable(),
         optimizer_slots: sft::rule(&recipe.training).slots() as u64,
         tokens: &tokens,
-        available_bytes: memory::available_bytes(),
+        capacity: compute.capacity(),
     };
     let settings = Settings::of(recipe);
     let need = sizes.need(&settings);
@@ -120,8 +120,8 @@ fn forecast(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Resu
         memory: need.memory,
         memory_bytes_recomputing: total(AutoBool::True),
         memory_bytes_keeping: total(AutoBool::False),
-        available_bytes: sizes.available_bytes,
-        machine_bytes: memory::machine_bytes(),
+        available_bytes: sizes.capacity.available_bytes,
+        machine_bytes: sizes.capacity.total_bytes,
         fits,
         suggestions: if fits { Vec::new() } else { sizes.suggestions(&settings) },
         pace: match options.probe {
@@ -193,7 +193,7 @@ impl fmt::Display for Forecast {
         write!(f, "\nTime on {}: {}", self.device, self.pace)?;
         let (Some(free), Some(machine)) = (self.available_bytes, self.machine_bytes) else { return Ok(()) };
         let fits = if self.fits { "fits" } else { "does not fit" };
-        write!(f, "\nMachine: {} of {} free; the run {fits}", bytes(free), bytes(machine))?;
+        write!(f, "\nMachine: {} of {} free on {}; the run {fits}", bytes(free), bytes(machine), self.device)?;
         for suggestion in &self.suggestions {
             let fits = if suggestion.fits { "fits" } else { "" };
             let set: Vec<String> = suggestion.set.iter().map(|set| format!("--set {set}")).collect();

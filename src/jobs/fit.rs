@@ -1,6 +1,7 @@
 //! How much memory a run needs with which settings, and which settings make it fit.
 
 use crate::error::{Error, Kind, Place, Result};
+use crate::jobs::device::Capacity;
 use crate::jobs::model::Frozen;
 use crate::jobs::outputs::RunFolder;
 use crate::jobs::{samples, sft};
@@ -118,8 +119,8 @@ pub struct Sizes<'a> {
     pub optimizer_slots: u64,
     /// Tokens in the largest micro-batch of so many sequences of at most so many tokens.
     pub tokens: &'a dyn Fn(usize, usize) -> u64,
-    /// Memory that is free, where that can be asked.
-    pub available_bytes: Option<u64>,
+    /// Where it will compute.
+    pub capacity: Capacity,
 }
 
 impl Sizes<'_> {
@@ -134,11 +135,12 @@ impl Sizes<'_> {
             activation_checkpointing: false,
             sampled: settings.samples.min(samples::BATCH) as u64,
             sampled_tokens: settings.max_length.saturating_add(samples::ANSWER_TOKENS) as u64,
+            gpu: self.capacity.gpu.map(|fastest| self.frozen.gpu_products(&settings.holding, fastest)),
         };
         work.activation_checkpointing = match settings.activation_checkpointing {
             AutoBool::True => true,
             AutoBool::False => false,
-            AutoBool::Auto => memory::checkpointing_is_needed(config, &work, self.available_bytes),
+            AutoBool::Auto => memory::checkpointing_is_needed(config, &work, self.capacity.available_bytes),
         };
         Need {
             tokens: work.tokens,
@@ -149,7 +151,7 @@ impl Sizes<'_> {
 
     /// Whether a run fits with these settings; yes where the free memory is not known.
     pub fn fits(&self, settings: &Settings) -> bool {
-        self.available_bytes.is_none_or(|free| self.need(settings).memory.total_bytes() <= free)
+        self.capacity.available_bytes.is_none_or(|free| self.need(settings).memory.total_bytes() <= free)
     }
 
     /// The settings nearest to those `asked` for that fit and train the same: smaller micro-batches, of which a step then
@@ -243,7 +245,7 @@ fn advice(suggestions: &[Suggestion]) -> String {
 /// When the run needs more memory than the machine has, and is not just looked at.
 pub fn settle(recipe: &Recipe, sizes: &Sizes, keep: bool, dry_run: bool, progress: &dyn Progress) -> Result<Recipe> {
     let asked = Settings::of(recipe);
-    let Some(free) = sizes.available_bytes.filter(|_| !sizes.fits(&asked)) else { return Ok(recipe.clone()) };
+    let Some(free) = sizes.capacity.available_bytes.filter(|_| !sizes.fits(&asked)) else { return Ok(recipe.clone()) };
     let need = sizes.need(&asked).memory;
     let needs = format!("this run needs about {}", text::bytes(need.total_bytes()));
     if recipe.training.fit == Fit::Auto
@@ -257,11 +259,13 @@ pub fn settle(recipe: &Recipe, sizes: &Sizes, keep: bool, dry_run: bool, progres
     }
     let advice = advice(&sizes.suggestions(&asked));
     // Pages of a mapped file can be given back and read again.
-    let mapped = if asked.holding.projections == Compression::AsStored { need.base_bytes } else { 0 };
-    if let Some(machine) = memory::machine_bytes().filter(|&machine| need.total_bytes() - mapped > machine)
+    let is_mapped = asked.holding.projections == Compression::AsStored && sizes.capacity.gpu.is_none();
+    let mapped = if is_mapped { need.base_bytes } else { 0 };
+    if let Some(all) = sizes.capacity.total_bytes.filter(|&all| need.total_bytes() - mapped > all)
         && !dry_run
     {
-        let what = format!("{needs}, and this machine has {}", text::bytes(machine));
+        let whose = if sizes.capacity.gpu.is_some() { "the device" } else { "this machine" };
+        let what = format!("{needs}, and {whose} has {}", text::bytes(all));
         return Err(Error::new(Kind::Recipe, what).at(Place::Key("model.base".into())).hint(advice));
     }
     progress.note(&format!("warning: {needs}, and {} is free; {advice}", text::bytes(free)));

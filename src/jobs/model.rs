@@ -4,11 +4,13 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::hub::{self, Clues, ModelFiles, Variant};
 use crate::jobs::adapter::sites;
 use crate::model::gemma3::{Gemma3, TextConfig};
+use crate::nn::UNPACKED_TILE_BYTES;
 use crate::progress::Progress;
 use crate::text::render::END_OF_TURN;
 use crate::text::{ChatTemplate, Encoder, Tokenizer};
+use crate::train::memory::GpuProducts;
 use crate::weights::names::TensorId;
-use crate::weights::{Form, Holding, Source};
+use crate::weights::{Form, Holding, HostDtype, Source};
 use burn::tensor::Device;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -174,11 +176,28 @@ impl Frozen<'_> {
     pub fn bytes(&self, holding: &Holding) -> u64 {
         let vocabulary = [self.config.vocab_size, self.config.hidden_size];
         let head = (!self.config.tie_word_embeddings).then_some((TensorId::LmHead, vocabulary));
-        let projections = sites(self.config)
-            .into_iter()
-            .map(|site| (TensorId::Projection(site.layer, site.projection), [site.out_features, site.in_features]));
-        let matrices = [(TensorId::EmbedTokens, vocabulary)].into_iter().chain(head).chain(projections);
+        let matrices = [(TensorId::EmbedTokens, vocabulary)].into_iter().chain(head).chain(self.projections());
         matrices.map(|(id, dims)| self.form(&id, holding).map_or(0, |form| form.bytes(dims))).sum()
+    }
+
+    /// What products take on a GPU that multiplies numbers of this type fastest, when weights are held so.
+    pub fn gpu_products(&self, holding: &Holding, fastest: HostDtype) -> GpuProducts {
+        let compute_dtype = holding.compute_dtype;
+        let unpacked = |(id, dims): (TensorId, [usize; 2])| {
+            let form = self.form(&id, holding)?;
+            let own = if form == Form::Dense(HostDtype::F32) { HostDtype::F32 } else { fastest };
+            let factor = Form::Dense(compute_dtype.unwrap_or(own));
+            (form != factor).then(|| factor.bytes(dims).min(UNPACKED_TILE_BYTES as u64))
+        };
+        GpuProducts {
+            factor_bytes: compute_dtype.unwrap_or(fastest).bytes() as u64,
+            unpacked_bytes: self.projections().filter_map(unpacked).max().unwrap_or(0),
+        }
+    }
+
+    fn projections(&self) -> impl Iterator<Item = (TensorId, [usize; 2])> {
+        let sites = sites(self.config).into_iter();
+        sites.map(|site| (TensorId::Projection(site.layer, site.projection), [site.out_features, site.in_features]))
     }
 
     /// The form of a matrix when it is held so; `None` if the model does not have it.

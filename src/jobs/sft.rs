@@ -21,7 +21,6 @@ use crate::text::Encoder;
 use crate::train::backprop::{self, MicroBatch};
 use crate::train::checkpoint::Fingerprint;
 use crate::train::event::{Event, Sink};
-use crate::train::memory;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::resume;
 use crate::train::run::{self, Ending, Plan, State};
@@ -90,7 +89,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
         trainable: adapter_plan.trainable(),
         optimizer_slots: rule(&recipe.training).slots() as u64,
         tokens: &tokens,
-        available_bytes: memory::available_bytes(),
+        capacity: compute.capacity(),
     };
     let recipe = &fit::settle(recipe, &sizes, begun.is_some(), options.dry_run, screen)?;
     let need = sizes.need(&fit::Settings::of(recipe));
@@ -151,6 +150,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
 
     let mut summary = Summary::new(&outputs.totals());
     summary.base_loss = Some(base_loss);
+    summary.peak_device_bytes = compute.memory().map(|memory| memory.reserved_bytes);
     summary.set_estimate(estimate.total_bytes());
     summary.trainable_parameters = state.adapter.trainable();
     summary.total_parameters = model.parameters() + state.adapter.trainable();

@@ -2,7 +2,9 @@
 
 use crate::nn::{AttentionKind, AttentionPlan, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
 use crate::ops::{self, AttentionShape};
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
+
+pub use crate::ops::attention::{GPU_QUERIES, GPU_SCORE_BYTES};
 
 /// The shape of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,11 +30,18 @@ impl AttentionConfig {
     /// - `q`: `[n, h, e]`
     /// - `k`, `v`: `[n, g, e]`
     /// - output: `[n, h e]`
-    pub fn mix(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, plan: &AttentionPlan) -> Tensor<2> {
-        ops::attention(q, k, v, &self.shape(), plan.mask(self.kind))
+    pub fn mix(
+        &self,
+        q: Tensor<3>,
+        k: Tensor<3>,
+        v: Tensor<3>,
+        plan: &AttentionPlan,
+        compute_dtype: FloatDType,
+    ) -> Tensor<2> {
+        ops::attention(q, k, v, &self.shape(compute_dtype), plan.mask(self.kind))
     }
 
-    fn shape(&self) -> AttentionShape {
+    fn shape(&self, compute_dtype: FloatDType) -> AttentionShape {
         let &AttentionConfig { num_attention_heads, num_key_value_heads, head_dim, scaling, .. } = self;
         AttentionShape {
             heads: num_attention_heads,
@@ -40,6 +49,7 @@ impl AttentionConfig {
             head_dim,
             scaling: scaling as f32,
             softcap: None,
+            compute_dtype,
         }
     }
 }
@@ -71,7 +81,7 @@ impl Attention {
     /// - output: `[n, d]`
     pub fn forward(&self, x: Tensor<2>, rope: &RopeTable, plan: &AttentionPlan, side: &dyn SidePath) -> Tensor<2> {
         let (q, k, v) = self.heads(x, rope, side);
-        self.o_proj.forward(self.config.mix(q, k, v, plan), side)
+        self.o_proj.forward(self.config.mix(q, k, v, plan, self.compute_dtype()), side)
     }
 
     /// Attends from the new tokens of several sequences to those and to everything in the cache, and adds them to it.
@@ -89,16 +99,22 @@ impl Attention {
         side: &dyn SidePath,
     ) -> Tensor<2> {
         let (q, k, v) = self.heads(x, rope, side);
+        let shape = self.config.shape(self.compute_dtype());
         let mut start = 0;
         let mut mixed = Vec::with_capacity(lengths.len());
         for (sequence, &len) in lengths.iter().enumerate().filter(|(_, len)| **len > 0) {
             let take = |t: &Tensor<3>| t.clone().narrow(0, start, len);
             let seen = cache.extend(sequence, take(&k), take(&v));
-            mixed.push(ops::attention(take(&q), seen.keys, seen.values, &self.config.shape(), &seen.mask));
+            mixed.push(ops::attention(take(&q), seen.keys, seen.values, &shape, &seen.mask));
             start += len;
         }
         let mixed = if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 0) };
         self.o_proj.forward(mixed, side)
+    }
+
+    /// What the factors of scores and mixtures are rounded to: as those of the projections.
+    pub fn compute_dtype(&self) -> FloatDType {
+        self.q_proj.weight.compute_dtype()
     }
 
     /// Projected, normalised and rotated queries `[n, h, e]` and keys `[n, g, e]`, and values `[n, g, e]`.

@@ -3,7 +3,9 @@
 use crate::nn::Weight;
 use burn::tensor::Tensor;
 
-pub use crate::ops::cross_entropy::{CHUNK_ROWS as LOSS_CHUNK_ROWS, TILE_WORDS as LOSS_TILE_WORDS};
+pub use crate::ops::cross_entropy::{
+    CHUNK_ROWS as LOSS_CHUNK_ROWS, GPU_TILE_BYTES as LOSS_GPU_TILE_BYTES, TILE_WORDS as LOSS_TILE_WORDS,
+};
 
 /// Logits held at once, in bytes, on devices without a kernel of ours.
 const LOSS_CHUNK_BYTES: usize = 128 << 20;

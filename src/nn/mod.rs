@@ -15,8 +15,8 @@ pub mod rope;
 pub mod segments;
 pub mod weight;
 
-pub use crate::ops::geglu;
 pub use crate::ops::plain::add_low_rank;
+pub use crate::ops::{UNPACKED_TILE_BYTES, fastest_factors, geglu};
 pub use attention::{Attention, AttentionConfig};
 pub use cache::{KvCache, LayerCache};
 pub use linear::{BaseOnly, Linear, SidePath};

@@ -11,6 +11,12 @@ use std::sync::{Arc, OnceLock};
 
 pub use kernel::{AttentionShape, Group, Visibility};
 
+/// Bytes of scores that exist at a time where a GPU attends by products of matrices; little in tests, so that there are several tiles.
+pub const GPU_SCORE_BYTES: usize = if cfg!(test) { 16 << 10 } else { 64 << 20 };
+
+/// Queries that are handled together there, where their scores are few enough.
+pub const GPU_QUERIES: usize = 512;
+
 /// Who may look at whom in one batch; shared by all layers of a kind.
 #[derive(Debug, Clone)]
 pub struct AttentionMask {
@@ -66,6 +72,19 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, shape: &AttentionShap
             plain::attention(q, k, v, shape, mask.tiles(&device))
         }
     }
+}
+
+/// As [`attention`], by products of matrices in f32 where there are kernels for that.
+#[cfg(all(test, feature = "gpu"))]
+pub fn attention_by_products(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    shape: &AttentionShape,
+    mask: &AttentionMask,
+) -> Tensor<2> {
+    let by_products = gpu::by_products(&q, &k, &v, shape, |beside| mask.reach(beside));
+    by_products.unwrap_or_else(|| attention(q, k, v, shape, mask))
 }
 
 fn cpu_attention(q: Cpu, k: Cpu, v: Cpu, shape: AttentionShape, visibility: Arc<Visibility>) -> Tensor<2> {

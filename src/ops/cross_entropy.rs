@@ -14,6 +14,9 @@ pub const TILE_WORDS: usize = 1024;
 /// Rows whose logits exist at a time: the more, the less often the head is read.
 pub const CHUNK_ROWS: usize = 1024;
 
+/// Bytes of logits, and of converted rows of the head, that exist at a time on a GPU; little in tests, so that there are several tiles.
+pub const GPU_TILE_BYTES: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
+
 /// The loss of each row, and the gradient of the rows' sum.
 #[derive(Debug, Clone)]
 pub struct RowLosses {

@@ -3,7 +3,7 @@
 use super::factor::{Factor, to_f32};
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::{RowLosses, plain};
+use super::{Frozen, RowLosses, plain};
 use crate::quant::QuantizedMatrix;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use std::ops::Range;
@@ -27,11 +27,11 @@ enum Held {
     #[cfg(feature = "gpu")]
     Packed(gpu::Packed),
     /// In main memory, for a device that has no kernels of ours: unpacked there and uploaded at each use.
-    Away(QuantizedMatrix, Device),
+    Away(Frozen, Device),
 }
 
 /// Bytes that are unpacked or converted at once; little in tests, so that there are several tiles.
-const TILE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
+pub const TILE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 20 };
 
 impl DeviceMatrix {
     /// Holds a tensor of any float dtype. One of f32 is computed with in f32.
@@ -49,7 +49,7 @@ impl DeviceMatrix {
         if let Some(packed) = gpu::Packed::new(&matrix, device) {
             return DeviceMatrix { held: Arc::new(Held::Packed(packed)), dims, bytes, compute_dtype };
         }
-        let held = Arc::new(Held::Away(matrix, device.clone().inner()));
+        let held = Arc::new(Held::Away(Frozen::quantized(matrix), device.clone().inner()));
         DeviceMatrix { held, dims, bytes, compute_dtype }
     }
 
@@ -104,7 +104,7 @@ impl DeviceMatrix {
             Held::Away(matrix, device) => {
                 let mut values = vec![0.0; range.len() * input];
                 let shape = [range.len(), input];
-                matrix.dequantize_rows_parallel(range, &mut values);
+                matrix.unpack(range, &mut values);
                 to_dtype(Tensor::from_data(TensorData::new(values, shape), device), dtype)
             }
         }
@@ -126,11 +126,7 @@ impl DeviceMatrix {
             #[cfg(feature = "gpu")]
             Held::Packed(packed) => packed.select(indices),
             Held::Away(matrix, device) => {
-                let mut values = vec![0.0; len * input];
-                for (&index, row) in indices.iter().zip(values.chunks_exact_mut(input.max(1))) {
-                    matrix.dequantize_rows(index as usize..index as usize + 1, row);
-                }
-                Tensor::from_data(TensorData::new(values, [len, input]), device)
+                Tensor::from_data(TensorData::new(matrix.select(indices), [len, input]), device)
             }
         }
     }
@@ -225,11 +221,12 @@ fn to_dtype(tensor: Tensor<2>, dtype: FloatDType) -> Tensor<2> {
     if tensor.dtype() == dtype.into() { tensor } else { tensor.cast(dtype) }
 }
 
-#[cfg(feature = "gpu")]
-use gpu::fastest_factors;
-
-/// Without kernels of ours there are no other products.
-#[cfg(not(feature = "gpu"))]
-fn fastest_factors(_: &Device) -> FloatDType {
+/// What the device multiplies fastest with sums in f32: bf16 where it has matrix units for them, or else f16; f32 without such units.
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+pub fn fastest_factors(device: &Device) -> FloatDType {
+    #[cfg(feature = "gpu")]
+    if let Some(dtype) = gpu::fastest_factors(device) {
+        return dtype;
+    }
     FloatDType::F32
 }

@@ -1,29 +1,29 @@
-//! The left factor of products with frozen weights, in the numbers that a device multiplies fastest.
+//! The left factor of products, in the numbers that a device multiplies fastest.
 
 #[cfg(feature = "gpu")]
 use super::gpu;
 use burn::tensor::{DType, FloatDType, Tensor};
 
-/// Rows that are multiplied with frozen weights: rounded once to a dtype, then used for every tile of the weights.
+/// Rows that are multiplied with frozen weights, or in attention: rounded once to a dtype, then used for every tile of the other factor.
 ///
 /// # Numerics
 /// bf16 has the range of f32, and rounds to 8 bits. f16 rounds to 11 bits and ends at 65,504, below what Gemma's activations reach and far
 /// above its gradients; so each row is first multiplied by a power of two that brings its largest value to 2^14, and its products
 /// are multiplied back: rows neither overflow nor vanish. Sums are f32 in every case.
 #[derive(Debug, Clone)]
-pub struct Factor {
-    values: Tensor<2>,
-    /// What the products of each row are multiplied by, `[n, 1]`.
-    scales: Option<Tensor<2>>,
+pub struct Factor<const D: usize> {
+    values: Tensor<D>,
+    /// What the products of each row are multiplied by, `[.., n, 1]`.
+    scales: Option<Tensor<D>>,
 }
 
-impl Factor {
+impl<const D: usize> Factor<D> {
     /// Rounds `x`; where a device has no such products, it stays f32.
     ///
     /// # Shapes
-    /// - `x`: `[n, k]`, f32, outside of any gradient graph
+    /// - `x`: `[.., n, k]`, f32, outside of any gradient graph
     #[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
-    pub fn new(x: &Tensor<2>, dtype: FloatDType) -> Self {
+    pub fn new(x: &Tensor<D>, dtype: FloatDType) -> Self {
         #[cfg(feature = "gpu")]
         if dtype != FloatDType::F32
             && let Some((values, scales)) = gpu::round_rows(x, dtype)
@@ -36,18 +36,18 @@ impl Factor {
     /// The rows as they are multiplied, in f32.
     ///
     /// # Shapes
-    /// - output: `[n, k]`
+    /// - output: `[.., n, k]`
     #[cfg(feature = "gpu")]
-    pub fn rounded(&self) -> Tensor<2> {
+    pub fn rounded(&self) -> Tensor<D> {
         self.scale_back(to_f32(self.values.clone()))
     }
 
     /// `x w`, in f32.
     ///
     /// # Shapes
-    /// - `w`: `[k, out]`, of the dtype that the rows were rounded to
-    /// - output: `[n, out]`
-    pub fn times(&self, w: Tensor<2>) -> Tensor<2> {
+    /// - `w`: `[.., k, out]`, of the dtype that the rows were rounded to
+    /// - output: `[.., n, out]`
+    pub fn times(&self, w: Tensor<D>) -> Tensor<D> {
         #[cfg(feature = "gpu")]
         if self.values.dtype() != DType::F32
             && let Some(product) = gpu::product_in_f32(&self.values, &w)
@@ -57,7 +57,7 @@ impl Factor {
         self.scale_back(to_f32(self.values.clone()).matmul(to_f32(w)))
     }
 
-    fn scale_back(&self, product: Tensor<2>) -> Tensor<2> {
+    fn scale_back(&self, product: Tensor<D>) -> Tensor<D> {
         match &self.scales {
             Some(scales) => product * scales.clone(),
             None => product,
@@ -66,12 +66,12 @@ impl Factor {
 }
 
 /// The same values in f32.
-pub fn to_f32(tensor: Tensor<2>) -> Tensor<2> {
+pub fn to_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) }
 }
 
 /// Rounded to a dtype, in f32.
 #[cfg(feature = "gpu")]
-pub fn round(tensor: Tensor<2>, dtype: FloatDType) -> Tensor<2> {
+pub fn round<const D: usize>(tensor: Tensor<D>, dtype: FloatDType) -> Tensor<D> {
     if dtype == FloatDType::F32 { tensor } else { tensor.cast(dtype).cast(FloatDType::F32) }
 }

@@ -17,7 +17,7 @@ pub mod plain;
 
 pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
 pub use cross_entropy::{RowLosses, linear_cross_entropy};
-pub use device::{DeviceMatrix, can_hold};
+pub use device::{DeviceMatrix, TILE_BYTES as UNPACKED_TILE_BYTES, can_hold, fastest_factors};
 pub use frozen::Frozen;
 pub use geglu::geglu;
 pub use linear::{geglu_lora_linear, linear, lora_linear};

@@ -203,11 +203,17 @@ fn check_attention(visibility: &Visibility, shapes: &[AttentionShape]) {
             |t| attention(t[0].clone(), t[1].clone(), t[2].clone(), shape, &mask),
             |t| plain::attention::attention(t[0].clone(), t[1].clone(), t[2].clone(), shape, &tiles),
         );
+        #[cfg(feature = "gpu")]
+        agree(
+            &inputs,
+            |t| attention::attention_by_products(t[0].clone(), t[1].clone(), t[2].clone(), shape, &mask),
+            |t| plain::attention::attention(t[0].clone(), t[1].clone(), t[2].clone(), shape, &tiles),
+        );
     }
 }
 
 fn heads(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
-    AttentionShape { heads, kv_heads, head_dim, scaling: 0.3, softcap: None }
+    AttentionShape { heads, kv_heads, head_dim, scaling: 0.3, softcap: None, compute_dtype: FloatDType::F32 }
 }
 
 #[test]
@@ -253,6 +259,15 @@ fn queries_that_see_nothing_give_nothing() {
         let inputs = [values.tensor([n, 2, 8]), values.tensor([t, 1, 8]), values.tensor([t, 1, 8])];
         let run = |t: &[Tensor<3>]| attention(t[0].clone(), t[1].clone(), t[2].clone(), &heads(2, 1, 8), &mask);
         agree(&inputs, run, run);
+        #[cfg(feature = "gpu")]
+        agree(
+            &inputs,
+            |t| {
+                let [q, k, v] = [0, 1, 2].map(|i| t[i].clone());
+                attention::attention_by_products(q, k, v, &heads(2, 1, 8), &mask)
+            },
+            run,
+        );
         for found in device::all() {
             let moved: Vec<_> = inputs.iter().map(|t| t.clone().to_device(&found.device)).collect();
             assert_eq!(run(&moved).slice([0..2, 0..16]).abs().sum().into_scalar::<f32>(), 0.0, "{}", found.name());

@@ -97,11 +97,13 @@ pub struct Summary {
     pub tokens_per_second: Option<f64>,
     /// The process's largest resident memory, where the system tells ([`peak_rss_bytes`]).
     pub peak_rss_bytes: Option<u64>,
+    /// The memory that was taken of a GPU; `None` on a CPU.
+    pub peak_device_bytes: Option<u64>,
     /// Loss of the frozen model on the first training rows, measured before the first step.
     pub base_loss: Option<f64>,
     /// The peak that the estimate before the run gave.
     pub estimated_bytes: Option<u64>,
-    /// `peak_rss_bytes / estimated_bytes`.
+    /// `peak_rss_bytes / estimated_bytes`, or on a GPU `peak_device_bytes / estimated_bytes`.
     pub peak_over_estimate: Option<f64>,
     /// Parameters that train.
     pub trainable_parameters: u64,
@@ -132,6 +134,7 @@ impl Summary {
             base_loss: None,
             estimated_bytes: None,
             peak_over_estimate: None,
+            peak_device_bytes: None,
             trainable_parameters: 0,
             total_parameters: 0,
             seed: 0,
@@ -146,7 +149,8 @@ impl Summary {
     /// Sets the estimate that was made before the run, and how the measured peak compares with it.
     pub fn set_estimate(&mut self, bytes: u64) {
         self.estimated_bytes = Some(bytes);
-        self.peak_over_estimate = self.peak_rss_bytes.and_then(|peak| finite(peak as f64 / bytes as f64));
+        let peak = self.peak_device_bytes.or(self.peak_rss_bytes);
+        self.peak_over_estimate = peak.and_then(|peak| finite(peak as f64 / bytes as f64));
     }
 
     /// Writes the summary to `path`, whole or not at all.
@@ -264,6 +268,7 @@ mod tests {
           "last_eval": null,
           "tokens_per_second": 812.5,
           "peak_rss_bytes": 1000,
+          "peak_device_bytes": null,
           "base_loss": null,
           "estimated_bytes": 800,
           "peak_over_estimate": 1.25,

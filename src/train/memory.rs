@@ -2,7 +2,8 @@
 
 use crate::model::gemma3::TextConfig;
 use crate::nn::AttentionKind;
-use crate::nn::cross_entropy::{LOSS_CHUNK_ROWS, LOSS_TILE_WORDS};
+use crate::nn::attention::{GPU_QUERIES, GPU_SCORE_BYTES};
+use crate::nn::cross_entropy::{LOSS_CHUNK_ROWS, LOSS_GPU_TILE_BYTES, LOSS_TILE_WORDS};
 use serde::Serialize;
 
 mod system;
@@ -31,6 +32,17 @@ pub struct Workload {
     pub sampled: u64,
     /// Tokens in the longest of them.
     pub sampled_tokens: u64,
+    /// How products are computed, if on a GPU.
+    pub gpu: Option<GpuProducts>,
+}
+
+/// How a GPU multiplies with frozen weights, as far as it takes memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuProducts {
+    /// Bytes of a factor.
+    pub factor_bytes: u64,
+    /// Bytes of the largest run of rows that is unpacked or converted before it is multiplied with.
+    pub unpacked_bytes: u64,
 }
 
 /// Memory by component, in bytes.
@@ -48,8 +60,8 @@ pub struct Estimate {
     pub loss_bytes: u64,
     /// Keys and values of what is generated between steps.
     pub kv_bytes: u64,
-    /// What is alive for a moment: a layer on the way back, or new values while the optimiser replaces old ones; and the
-    /// program itself.
+    /// What is alive for a moment: a layer on the way back, or new values while the optimiser replaces old ones; weights that a GPU
+    /// unpacks; and on a CPU the program itself.
     pub workspace_bytes: u64,
 }
 
@@ -82,7 +94,7 @@ impl Estimate {
     }
 }
 
-/// Estimates the peak memory of training `config` with this workload on a CPU.
+/// Estimates the peak memory of training `config` with this workload: the program's on a CPU, the device's on a GPU.
 ///
 /// Counted from what each operation keeps (see `ops`); only the size of the program itself is measured.
 pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
@@ -104,7 +116,14 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let activation_bytes = per_token(layers * d + kept_layers * kept);
 
     let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
-    let loss_bytes = floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size)) + 2 * d));
+    let loss_bytes = match work.gpu {
+        None => floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size)) + 2 * d)),
+        Some(gpu) => {
+            // Logits, and the two as factors; the running gradient, its next value and what is added to it.
+            let words = (as_u64(LOSS_GPU_TILE_BYTES) / floats(rows.max(d))).clamp(1, as_u64(config.vocab_size));
+            floats(rows * words) + gpu.factor_bytes * (rows + d) * words + floats(3 * rows * d)
+        }
+    };
     let reach = |kind: &AttentionKind| match kind {
         AttentionKind::Sliding => work.sampled_tokens.min(as_u64(config.sliding_window)),
         AttentionKind::Full => work.sampled_tokens,
@@ -112,7 +131,18 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let cached: u64 = config.layer_types.iter().map(reach).fold(0, u64::saturating_add);
     let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
-    let workspace_bytes = per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES);
+    let workspace_bytes = match work.gpu {
+        None => per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES),
+        Some(gpu) => {
+            let rounded = work.tokens.saturating_mul(f.max(q)).saturating_mul(gpu.factor_bytes);
+            let unpacked = per_token(transient).saturating_add(rounded).saturating_add(gpu.unpacked_bytes);
+            // By products of matrices: scores, their gradient, that once more with rows and columns exchanged, and all three as factors.
+            let queries = work.tokens.min(as_u64(GPU_QUERIES));
+            let scores = floats(work.tokens.saturating_mul(h * queries)).min(as_u64(GPU_SCORE_BYTES));
+            let attention = if gpu.factor_bytes < F32_BYTES { 3 * scores + 3 * scores / 2 } else { 0 };
+            unpacked.max(per_token(4 * q).saturating_add(attention)).max(replaced)
+        }
+    };
     Estimate {
         base_bytes: work.base_bytes,
         adapter_bytes: floats(2 * work.trainable),

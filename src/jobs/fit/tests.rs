@@ -1,6 +1,8 @@
 use super::*;
 use crate::model::gemma3;
+use crate::nn::UNPACKED_TILE_BYTES;
 use crate::progress::Silent;
+use crate::weights::HostDtype;
 
 const GB: u64 = 1_000_000_000;
 
@@ -17,6 +19,12 @@ fn asked() -> Settings {
 
 /// The published 1B with rank 16 on everything, where `available_bytes` are free.
 fn with_sizes<T>(available_bytes: u64, look: impl FnOnce(&Sizes) -> T) -> T {
+    let total_bytes = memory::machine_bytes();
+    with_capacity(Capacity { available_bytes: Some(available_bytes), total_bytes, gpu: None }, look)
+}
+
+/// The same where there is this capacity.
+fn with_capacity<T>(capacity: Capacity, look: impl FnOnce(&Sizes) -> T) -> T {
     let config = gemma3::published("google/gemma-3-1b-it").unwrap().unwrap();
     let tokens = |batch_size: usize, max_length: usize| (batch_size * max_length) as u64;
     look(&Sizes {
@@ -24,7 +32,7 @@ fn with_sizes<T>(available_bytes: u64, look: impl FnOnce(&Sizes) -> T) -> T {
         trainable: 13_045_760,
         optimizer_slots: 2,
         tokens: &tokens,
-        available_bytes: Some(available_bytes),
+        capacity,
     })
 }
 
@@ -150,4 +158,28 @@ fn keys_and_values_of_sampled_answers_are_counted() {
     // 22 sliding layers keep 512 tokens, 4 full ones all 1000; a key and a value of 256 floats each.
     assert_eq!(kv(1, 936), (22 * 512 + 4 * 1000) * 2 * 256 * 4);
     assert_eq!(kv(1000, 936), 8 * kv(1, 936), "eight at once");
+}
+
+#[test]
+fn a_gpu_needs_room_for_the_weights_that_it_unpacks() {
+    let config = gemma3::published("google/gemma-3-1b-it").unwrap().unwrap();
+    let frozen = Frozen { config: &config, source: None };
+    let products = |holding: Holding, fastest| {
+        let products = frozen.gpu_products(&holding, fastest);
+        (products.factor_bytes, products.unpacked_bytes)
+    };
+    let (f32, bf16, f16) = (HostDtype::F32, HostDtype::BF16, HostDtype::F16);
+    let largest = 1152 * 6912;
+    let nf4 = Holding { projections: Compression::Nf4Double, ..Holding::default() };
+    assert_eq!(products(Holding::dense(None), bf16), (2, 0), "bf16 is multiplied as it is held");
+    assert_eq!(products(Holding::dense(None), f16), (2, 2 * largest.min(UNPACKED_TILE_BYTES as u64 / 2)));
+    assert_eq!(products(Holding::dense(Some(f32)), bf16), (2, 0), "f32 weights are multiplied as f32");
+    assert_eq!(products(nf4, bf16), (2, 2 * largest.min(UNPACKED_TILE_BYTES as u64 / 2)));
+    let exact = Holding { compute_dtype: Some(f32), ..nf4 };
+    assert_eq!(products(exact, bf16), (4, 4 * largest.min(UNPACKED_TILE_BYTES as u64 / 4)));
+
+    let need = |gpu| with_capacity(Capacity { gpu, ..Capacity::default() }, |sizes| sizes.need(&asked()).memory);
+    let (cpu, gpu) = (need(None), need(Some(bf16)));
+    assert_eq!((gpu.base_bytes, gpu.activation_bytes), (cpu.base_bytes, cpu.activation_bytes));
+    assert!(gpu.loss_bytes > cpu.loss_bytes, "larger tiles of logits");
 }

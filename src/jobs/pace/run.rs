@@ -4,6 +4,7 @@ use super::StandIn;
 use crate::data::RowFormat;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::adapter::AdapterPlan;
+use crate::jobs::device::Capacity;
 use crate::jobs::fit::Sizes;
 use crate::jobs::model::Frozen;
 use crate::jobs::sft;
@@ -40,8 +41,8 @@ pub struct Run<'a> {
     pub max_steps: Option<u64>,
     /// Whether micro-batches may be shorter, or not all of their tokens have a loss.
     pub at_most: bool,
-    /// Memory that is free, where that can be asked.
-    pub available_bytes: Option<u64>,
+    /// Memory of the device.
+    pub capacity: Capacity,
 }
 
 impl<'a> Run<'a> {
@@ -61,7 +62,7 @@ impl<'a> Run<'a> {
             activation_checkpointing,
             max_steps: training.max_steps,
             at_most: !data.packing || !all_have_a_loss,
-            available_bytes: sizes.available_bytes,
+            capacity: sizes.capacity,
         }
     }
 
@@ -97,6 +98,7 @@ impl<'a> Run<'a> {
     pub(super) fn affordable_tokens(&self) -> Result<usize> {
         let config = StandIn::config(self.frozen.config);
         let base_bytes = StandIn::bytes(self);
+        let gpu = self.capacity.gpu.map(|fastest| self.frozen.gpu_products(&self.holding, fastest));
         let needed = |tokens: usize| {
             let work = Workload {
                 base_bytes,
@@ -106,11 +108,12 @@ impl<'a> Run<'a> {
                 activation_checkpointing: self.activation_checkpointing,
                 sampled: 0,
                 sampled_tokens: 0,
+                gpu,
             };
             memory::estimate(&config, &work).total_bytes()
         };
         let mut tokens = self.tokens();
-        let Some(free) = self.available_bytes else { return Ok(tokens) };
+        let Some(free) = self.capacity.available_bytes else { return Ok(tokens) };
         while needed(tokens) > free / 2 {
             if tokens <= FEWEST_TOKENS {
                 let (needed, free) = (text::bytes(needed(tokens)), text::bytes(free));

@@ -115,17 +115,18 @@ impl<'a> StandIn<'a> {
 
     /// The attention of a layer of this kind among so many tokens, forwards and backwards.
     pub fn attention(&self, kind: AttentionKind, tokens: usize) -> impl Fn() -> Result<()> {
-        let shape = AttentionConfig { kind, ..self.model.layers[0].self_attn.config };
+        let attention = &self.model.layers[0].self_attn;
+        let (shape, compute_dtype) = (AttentionConfig { kind, ..attention.config }, attention.compute_dtype());
         let AttentionConfig { num_attention_heads: h, num_key_value_heads: g, head_dim: e, .. } = shape;
         let plan = AttentionPlan::new(&self.run.segments(tokens), shape.sliding_window);
         let [q, k, v] = [h, g, g].map(|heads| self.tensor(tokens, heads * e, 1.0).reshape([tokens, heads, e]));
         let upstream = self.tensor(tokens, h * e, 1e-3);
         move || {
             if self.run.activation_checkpointing {
-                drop(shape.mix(q.clone(), k.clone(), v.clone(), &plan));
+                drop(shape.mix(q.clone(), k.clone(), v.clone(), &plan, compute_dtype));
             }
             let leaf = |heads: &Tensor<3>| heads.clone().autodiff().require_grad();
-            let mixed = shape.mix(leaf(&q), leaf(&k), leaf(&v), &plan);
+            let mixed = shape.mix(leaf(&q), leaf(&k), leaf(&v), &plan, compute_dtype);
             drop((mixed * upstream.clone()).sum().backward());
             self.finish()
         }

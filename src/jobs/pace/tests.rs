@@ -1,7 +1,7 @@
 use super::*;
 use crate::adapter::Init;
 use crate::jobs::adapter::AdapterPlan;
-use crate::jobs::device;
+use crate::jobs::device::{self, Capacity};
 use crate::jobs::model::Frozen;
 use crate::model::gemma3::{self, TextConfig};
 use crate::nn::AttentionKind;
@@ -51,7 +51,7 @@ fn with_run<T>(config: &TextConfig, look: impl FnOnce(Run) -> T) -> T {
         activation_checkpointing: true,
         max_steps: Some(10),
         at_most: false,
-        available_bytes: None,
+        capacity: Capacity { available_bytes: None, total_bytes: None, gpu: None },
     })
 }
 
@@ -116,12 +116,12 @@ fn a_probe_takes_no_more_than_half_of_what_is_free() {
     with_run(&config, |mut run| {
         (run.batch_size, run.max_length) = (64, 1024);
         assert_eq!(run.affordable_tokens().unwrap(), 65_536, "nobody knows what is free");
-        run.available_bytes = Some(64_000_000_000);
+        run.capacity.available_bytes = Some(64_000_000_000);
         assert_eq!(run.affordable_tokens().unwrap(), 32_768);
-        run.available_bytes = Some(4_000_000_000);
+        run.capacity.available_bytes = Some(4_000_000_000);
         assert!((64..4096).contains(&run.affordable_tokens().unwrap()));
         // A layer is 409 M weights, in bf16.
-        run.available_bytes = Some(1_000_000_000);
+        run.capacity.available_bytes = Some(1_000_000_000);
         let compute = device::open("cpu").unwrap();
         let pace = Pace::measure(&run, &compute, &Silent);
         let why = pace.not_timed.as_deref().unwrap();

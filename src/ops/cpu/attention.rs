@@ -22,6 +22,7 @@ mod split;
 mod tests;
 mod visible;
 
+use burn::tensor::FloatDType;
 use std::ops::Range;
 
 pub use backward::backward;
@@ -40,6 +41,8 @@ pub struct AttentionShape {
     pub scaling: f32,
     /// Bends the scores into `(-c, c)` before the mask: `s -> c tanh(s / c)`.
     pub softcap: Option<f32>,
+    /// What the factors of products are rounded to on a GPU; the CPU rounds nothing.
+    pub compute_dtype: FloatDType,
 }
 
 impl AttentionShape {

@@ -1,4 +1,4 @@
-//! Attention over packed segments: tiles of scores that never leave shared memory.
+//! Attention over packed segments: tiles of scores that never leave shared memory, or with narrow factors [`products`] of matrices.
 //!
 //! As on the CPU the method is FlashAttention's. A cube takes [`TILE`] queries of one head (for the gradients of keys and values:
 //! [`TILE`] keys) and walks over the tiles of the other side that they see. The gradients of keys and values are made for each query head
@@ -9,6 +9,7 @@
 
 mod backward;
 mod forward;
+mod products;
 mod reach;
 mod tile;
 
@@ -17,9 +18,9 @@ pub use reach::Reach;
 use super::{CubeTensor, Gpu, empty, primitive, tensor};
 use crate::ops::attention::AttentionShape;
 use crate::ops::graph::finish;
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use cubecl::prelude::*;
-use tile::{MOST_COLUMNS, SIDE, TILE};
+use tile::{MOST_COLUMNS, Rows, SIDE, TILE};
 
 /// See [`crate::ops::attention`]; `None` for heads that are too wide for the registers, and for nothing at all.
 pub fn attention(
@@ -29,6 +30,9 @@ pub fn attention(
     shape: &AttentionShape,
     reach: impl FnOnce(&CubeTensor) -> Reach,
 ) -> Option<Tensor<2>> {
+    if shape.compute_dtype != FloatDType::F32 {
+        return by_products(q, k, v, shape, reach);
+    }
     if shape.head_dim > MOST_COLUMNS || q.dims()[0] == 0 || k.dims()[0] == 0 {
         return None;
     }
@@ -41,6 +45,22 @@ pub fn attention(
     forward::launch(shape, &reach, [&q_values, &k_values, &v_values, &out, &lse]);
     let state = State { shape: *shape, reach, q: q_values, k: k_values, v: v_values, out: out.clone(), lse };
     Some(finish([q, k, v], out, state, State::backward))
+}
+
+/// The same by products of matrices; `None` for nothing at all.
+pub fn by_products(
+    q: &Tensor<3>,
+    k: &Tensor<3>,
+    v: &Tensor<3>,
+    shape: &AttentionShape,
+    reach: impl FnOnce(&CubeTensor) -> Reach,
+) -> Option<Tensor<2>> {
+    if q.dims()[0] == 0 || k.dims()[0] == 0 {
+        return None;
+    }
+    let (q, k, v) = (Gpu::open(q)?, Gpu::open(k)?, Gpu::open(v)?);
+    let reach = reach(q.primitive());
+    Some(products::attention([q, k, v], shape, reach))
 }
 
 #[derive(Debug, Clone)]
@@ -109,6 +129,25 @@ impl Sizes {
     fn of(shape: &AttentionShape) -> Self {
         let &AttentionShape { heads, kv_heads, head_dim, softcap, .. } = shape;
         Sizes { heads, fold: heads / kv_heads, head_dim, is_capped: softcap.is_some() }
+    }
+}
+
+/// The queries of this cube's head from `first` on.
+#[cube]
+fn query_rows(q: &[f32], first: usize, #[comptime] sizes: Sizes) -> Rows {
+    let stride = sizes.heads * sizes.head_dim;
+    Rows { first, end: q.len() / stride, stride: stride.runtime(), offset: CUBE_POS_Y as usize * sizes.head_dim }
+}
+
+/// The keys, or values, of this cube's head from `first` on.
+#[cube]
+fn key_rows(k: &[f32], first: usize, #[comptime] sizes: Sizes) -> Rows {
+    let stride = sizes.heads / sizes.fold * sizes.head_dim;
+    Rows {
+        first,
+        end: k.len() / stride,
+        stride: stride.runtime(),
+        offset: CUBE_POS_Y as usize / sizes.fold * sizes.head_dim,
     }
 }
 

@@ -1,14 +1,11 @@
 //! The frozen head and cross-entropy in one, with its gradient in the same visit.
 
 use super::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, empty, primitive, reduce, tensor};
-use crate::ops::cross_entropy::CHUNK_ROWS;
+use crate::ops::cross_entropy::{CHUNK_ROWS, GPU_TILE_BYTES};
 use crate::ops::factor::{Factor, round};
 use crate::ops::{DeviceMatrix, RowLosses};
 use burn::tensor::Tensor;
 use cubecl::prelude::*;
-
-/// Bytes of logits, and of unpacked rows of the head, that exist at a time; little in tests, so that there are several tiles.
-const TILE_BYTES: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 
 /// A logit below all others.
 const LOWEST: f32 = -1e30;
@@ -45,7 +42,7 @@ fn chunk_loss(
     let maxima = primitive(Tensor::<2>::full([m, 1], LOWEST, &device));
     let sums = primitive(Tensor::<2>::zeros([m, 1], &device));
     let mut weighted = Tensor::<2>::zeros([m, width], &device);
-    let tile_words = (TILE_BYTES / (4 * m.max(width))).max(1);
+    let tile_words = (GPU_TILE_BYTES / (4 * m.max(width))).max(1);
     let factor = Factor::new(&x, head.compute_dtype());
     for start in (0..words).step_by(tile_words) {
         let tile = head.tile(start..(start + tile_words).min(words));

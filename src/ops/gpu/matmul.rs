@@ -7,9 +7,9 @@ use burn_cubecl::kernel::{cast, matmul};
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 
-/// The numbers that the device's matrix units multiply with sums in f32: bf16 where it has them, or else f16; f32 without such units.
-pub fn fastest_factors(device: &Device) -> FloatDType {
-    let Some(beside) = somewhere(device) else { return FloatDType::F32 };
+/// See [`crate::ops::fastest_factors`]; `None` on devices that have no others than f32.
+pub fn fastest_factors(device: &Device) -> Option<FloatDType> {
+    let beside = somewhere(device)?;
     let units = &beside.client.properties().features.matmul;
     let multiplies = |kind: FloatKind| {
         let (factor, sum) = (ElemType::Float(kind), ElemType::Float(FloatKind::F32));
@@ -17,25 +17,26 @@ pub fn fastest_factors(device: &Device) -> FloatDType {
         units.any(|unit| (unit.a_type, unit.b_type, unit.cd_type) == (factor, factor, sum))
     };
     match (multiplies(FloatKind::BF16), multiplies(FloatKind::F16)) {
-        (true, _) if device.supports_dtype(FloatDType::BF16) => FloatDType::BF16,
-        (_, true) if device.supports_dtype(FloatDType::F16) => FloatDType::F16,
-        _ => FloatDType::F32,
+        (true, _) if device.supports_dtype(FloatDType::BF16) => Some(FloatDType::BF16),
+        (_, true) if device.supports_dtype(FloatDType::F16) => Some(FloatDType::F16),
+        _ => None,
     }
 }
 
 /// Rows rounded to bf16, or scaled and rounded to f16, and what their products are to be multiplied by; `None` on devices that cannot.
 ///
 /// # Shapes
-/// - `x`: `[n, k]`
-/// - output: `[n, k]` and `[n, 1]`
-pub fn round_rows(x: &Tensor<2>, dtype: FloatDType) -> Option<(Tensor<2>, Option<Tensor<2>>)> {
+/// - `x`: `[.., n, k]`
+/// - output: `[.., n, k]` and `[.., n, 1]`
+pub fn round_rows<const D: usize>(x: &Tensor<D>, dtype: FloatDType) -> Option<(Tensor<D>, Option<Tensor<D>>)> {
     let x = Gpu::open(x)?;
     let x = x.primitive();
     match dtype {
         FloatDType::BF16 => Some((tensor(&cast(x.clone(), DType::BF16)), None)),
         FloatDType::F16 => {
-            let [n, _] = x.meta.shape().dims();
-            let (scales, rounded) = (empty(x, [n, 1]), empty_of(x, x.meta.shape().clone(), DType::F16));
+            let mut rows = x.meta.shape().clone();
+            rows[D - 1] = 1;
+            let (scales, rounded) = (empty(x, rows), empty_of(x, x.meta.shape().clone(), DType::F16));
             if x.meta.num_elements() > 0 {
                 scale_rows(x, &scales, &rounded);
             }
@@ -48,10 +49,10 @@ pub fn round_rows(x: &Tensor<2>, dtype: FloatDType) -> Option<(Tensor<2>, Option
 /// `x w` in f32 of narrower factors; `None` on devices that cannot.
 ///
 /// # Shapes
-/// - `x`: `[n, k]`
-/// - `w`: `[k, out]`, of the same dtype
-/// - output: `[n, out]`
-pub fn product_in_f32(x: &Tensor<2>, w: &Tensor<2>) -> Option<Tensor<2>> {
+/// - `x`: `[.., n, k]`
+/// - `w`: `[.., k, out]`, of the same dtype
+/// - output: `[.., n, out]`
+pub fn product_in_f32<const D: usize>(x: &Tensor<D>, w: &Tensor<D>) -> Option<Tensor<D>> {
     if x.dtype() != w.dtype() {
         return None;
     }
@@ -61,15 +62,15 @@ pub fn product_in_f32(x: &Tensor<2>, w: &Tensor<2>) -> Option<Tensor<2>> {
 }
 
 fn scale_rows(x: &CubeTensor, scales: &CubeTensor, rounded: &CubeTensor) {
-    let [n, k] = x.meta.shape().dims();
+    let (rows, elements) = (scales.meta.num_elements(), x.meta.num_elements());
     scale_rows_kernel::launch::<half::f16>(
         &x.client,
-        cube_per_row(x, n),
+        cube_per_row(x, rows),
         CubeDim::new_1d(UNITS),
         buffer(x),
         buffer(scales),
         buffer(rounded),
-        k as u32,
+        (elements / rows) as u32,
         UNITS,
     );
 }

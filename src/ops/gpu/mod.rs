@@ -12,6 +12,8 @@ mod norm;
 mod packed;
 mod reduce;
 
+#[cfg(test)]
+pub use attention::by_products;
 pub use attention::{Reach, attention};
 pub use cross_entropy::linear_cross_entropy;
 pub use geglu::geglu;

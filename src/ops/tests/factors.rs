@@ -88,3 +88,40 @@ fn losses_of_rounded_factors_are_near_and_never_below_zero() {
         }
     }
 }
+
+#[test]
+fn attention_of_rounded_factors_is_near() {
+    let group = |rows: std::ops::Range<usize>| Group { queries: rows.clone(), keys: rows };
+    let groups = vec![group(0..50), group(50..57), group(57..140)];
+    let visibility = Visibility { groups, window: 40, spans: vec![60..80, 90..95] };
+    let mask = AttentionMask::new(visibility.clone());
+    let tiles = plain::attention::tiles(&visibility, &Device::flex());
+    for softcap in [None, Some(3.0)] {
+        let mut values = Values::new(14);
+        let shape = AttentionShape { softcap, ..heads(4, 2, 24) };
+        let inputs = [values.tensor([140, 4, 24]), values.tensor([140, 2, 24]), values.tensor([140, 2, 24])];
+        // Gradients as small as those of a mean over many tokens.
+        let upstream: Tensor<2> = values.tensor([140, 96]).mul_scalar(1e-9);
+        let run = |device: &Device, f: &dyn Fn([Tensor<3>; 3]) -> Tensor<2>| {
+            let leaves = inputs.each_ref().map(|t| t.clone().to_device(device).autodiff().require_grad());
+            let out = f(leaves.clone());
+            let mut tape = (out.clone() * upstream.clone().to_device(device)).sum().backward();
+            (out.inner(), leaves.map(|leaf| leaf.grad_remove(&mut tape).unwrap().div_scalar(1e-9)))
+        };
+        let (want, want_gradients) =
+            run(&Device::flex(), &|[q, k, v]| plain::attention::attention(q, k, v, &shape, &tiles));
+        for found in device::all() {
+            for (compute_dtype, roundoff) in dtypes(&found.device) {
+                let shape = AttentionShape { compute_dtype, ..shape };
+                let (got, gradients) = run(&found.device, &|[q, k, v]| attention(q, k, v, &shape, &mask));
+                let (name, allowed) = (found.name(), f64::from(4.0 * roundoff + 1e-5));
+                let gap = distance(got, want.clone());
+                assert!(gap < allowed, "{name} {compute_dtype:?}: output {gap}");
+                for (i, (got, want)) in gradients.into_iter().zip(&want_gradients).enumerate() {
+                    let gap = distance(got, want.clone());
+                    assert!(gap < allowed, "{name} {compute_dtype:?}: gradient {i}: {gap}");
+                }
+            }
+        }
+    }
+}

