@@ -106,7 +106,7 @@ fn forecast(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Resu
     let total =
         |activation_checkpointing| sizes.need(&Settings { activation_checkpointing, ..settings }).memory.total_bytes();
     let fits = sizes.fits(&settings);
-    let run = pace::Run::of(recipe, frozen, &adapter, need.activation_checkpointing);
+    let run = pace::Run::of(recipe, &sizes, &adapter, need.activation_checkpointing);
     Ok(Forecast {
         model: recipe.model.base.clone(),
         device: compute.name.clone(),
@@ -124,7 +124,10 @@ fn forecast(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Resu
         machine_bytes: sizes.capacity.total_bytes,
         fits,
         suggestions: if fits { Vec::new() } else { sizes.suggestions(&settings) },
-        pace: if options.probe { Pace::measure(&run, &compute, progress) } else { Pace::default() },
+        pace: match options.probe {
+            true => Pace::measure(&run, &compute, progress),
+            false => Pace::unmeasured(&run, "not asked for"),
+        },
     })
 }
 
@@ -187,9 +190,7 @@ impl fmt::Display for Forecast {
         writeln!(f, "Memory: about {} ({})", bytes(self.memory_bytes), overview::describe(&self.memory))?;
         let (kept, recomputed) = (bytes(self.memory_bytes_keeping), bytes(self.memory_bytes_recomputing));
         write!(f, "Activations: {kept} with all of them kept, {recomputed} with layers recomputed")?;
-        if self.pace != Pace::default() {
-            write!(f, "\nTime: {} on {}", self.pace, self.device)?;
-        }
+        write!(f, "\nTime on {}: {}", self.device, self.pace)?;
         let (Some(free), Some(machine)) = (self.available_bytes, self.machine_bytes) else { return Ok(()) };
         let fits = if self.fits { "fits" } else { "does not fit" };
         write!(f, "\nMachine: {} of {} free on {}; the run {fits}", bytes(free), bytes(machine), self.device)?;

@@ -39,27 +39,45 @@ pub fn samples<W: Fn() -> Result<()>>(
     budget: Duration,
     prepare: impl Fn(usize) -> W,
 ) -> Result<[Sample; 2]> {
-    let budget = budget.as_secs_f64();
-    // The first run of a size wakes threads, compiles kernels and touches memory, which is nothing beside a long run.
-    let first = |work: &W| match timed(work)? {
-        seconds if seconds < budget / 4.0 => timed(work),
-        seconds => Ok(seconds),
-    };
+    let mut watch = Watch { budget: budget.as_secs_f64(), spent: 0.0 };
     let mut tokens = wanted.clamp(1, FEW_TOKENS);
     let mut work = prepare(tokens);
-    let mut seconds = first(&work)?;
+    let mut seconds = watch.first(&work)?;
     let short = Sample { tokens, seconds };
-    while tokens < wanted && (seconds < budget / 4.0 || tokens < short.tokens * SPREAD) {
+    while tokens < wanted && (seconds < watch.budget / 4.0 || tokens < short.tokens * SPREAD) {
+        // Attention grows with the square of the tokens, and nothing grows faster.
+        let times = (watch.budget / 2.0 / seconds).sqrt();
         let least = tokens.saturating_mul(2).max(short.tokens * SPREAD);
-        tokens = ((tokens as f64 * budget / 2.0 / seconds) as usize).max(least).min(wanted);
+        tokens = ((tokens as f64 * times) as usize).max(least).min(wanted);
         work = prepare(tokens);
-        seconds = first(&work)?;
+        seconds = watch.first(&work)?;
     }
     let mut times = vec![seconds];
-    while times.len() < MOST_RUNS && times.iter().sum::<f64>() + median(&times) < budget {
-        times.push(timed(&work)?);
+    while times.len() < MOST_RUNS && watch.spent + median(&times) < watch.budget {
+        times.push(watch.run(&work)?);
     }
     Ok([short, Sample { tokens, seconds: median(&times) }])
+}
+
+/// Seconds that a trial may take and has taken.
+struct Watch {
+    budget: f64,
+    spent: f64,
+}
+
+impl Watch {
+    fn run(&mut self, work: &impl Fn() -> Result<()>) -> Result<f64> {
+        timed(work).inspect(|seconds| self.spent += seconds)
+    }
+
+    /// Seconds of work of a new size. Its first run wakes threads, compiles kernels and touches memory, which is nothing beside a long
+    /// run: only a short one is done again.
+    fn first(&mut self, work: &impl Fn() -> Result<()>) -> Result<f64> {
+        match self.run(work)? {
+            short if short < self.budget / 4.0 => self.run(work),
+            long => Ok(long),
+        }
+    }
 }
 
 /// The middle of some times; the mean of the two middle ones where they are even.
@@ -136,14 +154,14 @@ mod tests {
         assert_eq!(sizes(5, Duration::ZERO), [5]);
         let mut expected = vec![16, 16, 300];
         expected.resize(expected.len() + MOST_RUNS, 300);
-        assert_eq!(sizes(300, Duration::from_secs(60)), expected, "each size once to warm up");
-        assert_eq!(sizes(0, Duration::from_secs(60)).len(), 1 + MOST_RUNS);
+        assert_eq!(sizes(300, Duration::MAX), expected, "each size once to warm up");
+        assert_eq!(sizes(0, Duration::MAX).len(), 1 + MOST_RUNS);
     }
 
     #[test]
     fn a_run_that_fails_ends_the_trial() {
         let fail = |_| || Err(Error::new(Kind::Device, "no memory"));
-        assert_eq!(samples(300, Duration::from_secs(1), fail).unwrap_err().what(), "no memory");
+        assert_eq!(samples(300, Duration::MAX, fail).unwrap_err().what(), "no memory");
     }
 
     #[test]
