@@ -37,9 +37,10 @@ impl Costs {
     /// When the device fails.
     pub fn measure(run: &Run, compute: &Compute, most: usize, progress: &dyn Progress) -> Result<Self> {
         let stand_in = StandIn::new(run, &compute.device)?;
-        let tokens = run.tokens();
+        let (tokens, compiles) = (run.tokens(), !compute.is_cpu());
         let attention = |kind| {
-            let samples = samples(most, BUDGET / 5, |tokens| counted(stand_in.attention(kind, tokens), progress))?;
+            let samples =
+                samples(most, BUDGET / 5, compiles, |tokens| counted(stand_in.attention(kind, tokens), progress))?;
             let [less, more] = samples.map(|sample| (run.pairs(kind, sample.tokens), sample.seconds));
             Ok::<Line, Error>(Line::through(less, more))
         };
@@ -47,13 +48,13 @@ impl Costs {
         let all_near = run.max_length <= run.frozen.config.sliding_window;
         let sliding = if all_near { full } else { attention(AttentionKind::Sliding)? };
 
-        let layer = samples(most, BUDGET, |tokens| counted(stand_in.layer(tokens), progress))?;
+        let layer = samples(most, BUDGET, compiles, |tokens| counted(stand_in.layer(tokens), progress))?;
         let [less, more] = layer.map(|Sample { tokens, seconds }| {
             let attention = full.at(run.pairs(AttentionKind::Full, tokens)); // the stand-in's layer is a full one
             (tokens as f64, (seconds - attention).max(0.0))
         });
         let layer = Line::through(less, more);
-        let head = samples(most, BUDGET / 3, |tokens| counted(stand_in.head(tokens), progress))?;
+        let head = samples(most, BUDGET / 3, compiles, |tokens| counted(stand_in.head(tokens), progress))?;
         let [less, more] = head.map(|sample| (sample.tokens as f64, sample.seconds));
         let head = Line::through(less, more);
         let others = run.adapter.trainable() as f64 / stand_in.trainable().max(1) as f64;

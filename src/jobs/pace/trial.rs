@@ -30,16 +30,18 @@ pub fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     work().map(|()| start.elapsed().as_secs_f64())
 }
 
-/// Times the work that `prepare` makes ready, with few tokens and with as many of `wanted` as `budget` allows, where that is more.
+/// Times the work that `prepare` makes ready, with few tokens and with as many of `wanted` as `budget` allows, where that is more. With
+/// `compiles` the first run of each size is not timed, since it compiles kernels.
 ///
 /// # Errors
 /// Those of the work.
 pub fn samples<W: Fn() -> Result<()>>(
     wanted: usize,
     budget: Duration,
+    compiles: bool,
     prepare: impl Fn(usize) -> W,
 ) -> Result<[Sample; 2]> {
-    let mut watch = Watch { budget: budget.as_secs_f64(), spent: 0.0 };
+    let mut watch = Watch { budget: budget.as_secs_f64(), compiles, spent: 0.0 };
     let mut tokens = wanted.clamp(1, FEW_TOKENS);
     let mut work = prepare(tokens);
     let mut seconds = watch.first(&work)?;
@@ -62,6 +64,7 @@ pub fn samples<W: Fn() -> Result<()>>(
 /// Seconds that a trial may take and has taken.
 struct Watch {
     budget: f64,
+    compiles: bool,
     spent: f64,
 }
 
@@ -70,9 +73,13 @@ impl Watch {
         timed(work).inspect(|seconds| self.spent += seconds)
     }
 
-    /// Seconds of work of a new size. Its first run wakes threads, compiles kernels and touches memory, which is nothing beside a long
-    /// run: only a short one is done again.
+    /// Seconds of work of a new size. Its first run wakes threads and touches memory, which is nothing beside a long run: only a
+    /// short one is done again.
     fn first(&mut self, work: &impl Fn() -> Result<()>) -> Result<f64> {
+        if self.compiles {
+            work()?;
+            return self.run(work);
+        }
         match self.run(work)? {
             short if short < self.budget / 4.0 => self.run(work),
             long => Ok(long),
@@ -141,7 +148,7 @@ mod tests {
                 Ok(())
             }
         };
-        let [short, long] = samples(wanted, budget, run).unwrap();
+        let [short, long] = samples(wanted, budget, false, run).unwrap();
         let sizes = sizes.take();
         assert_eq!((sizes.first(), sizes.last()), (Some(&short.tokens), Some(&long.tokens)));
         sizes
@@ -161,7 +168,24 @@ mod tests {
     #[test]
     fn a_run_that_fails_ends_the_trial() {
         let fail = |_| || Err(Error::new(Kind::Device, "no memory"));
-        assert_eq!(samples(300, Duration::MAX, fail).unwrap_err().what(), "no memory");
+        assert_eq!(samples(300, Duration::MAX, false, fail).unwrap_err().what(), "no memory");
+    }
+
+    /// Work whose first run of each size takes long.
+    #[test]
+    fn compiling_is_not_timed() {
+        let prepare = |_| {
+            let is_compiled = std::cell::Cell::new(false);
+            move || {
+                if !is_compiled.replace(true) {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Ok(())
+            }
+        };
+        let [short, long] = samples(300, Duration::from_millis(100), true, prepare).unwrap();
+        assert_eq!((short.tokens, long.tokens), (FEW_TOKENS, 300));
+        assert!(short.seconds < 0.05 && long.seconds < 0.05, "{short:?} {long:?}");
     }
 
     #[test]

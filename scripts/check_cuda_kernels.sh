@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Compiles the kernels of a build with `cuda-nvrtc` for NVIDIA GPUs where there is none: a driver that computes nothing (cuda_stub.c)
+# takes the place of the real one, so that NVRTC compiles what a GPU would run. Says nothing about results or speed.
+# usage: check_cuda_kernels.sh BINARY [CAPABILITY ...]    compute capabilities as 75 (T4), 89 (4090), 90 (H100)
+# Needs a C compiler, and CUDA_PATH: a folder with include/ and lib/libnvrtc.so, of a CUDA toolkit or of NVIDIA's pip packages
+# nvidia-cuda-nvrtc, -runtime, -crt and -cccl unpacked over one another.
+set -euo pipefail
+
+stop() {
+    printf 'error: %s\nhint: %s\n' "$1" "$2" >&2
+    exit 2
+}
+[ -x "${1:-}" ] || stop 'no binary' 'cargo build --release --features cuda-nvrtc'
+command -v cc >/dev/null || stop 'no C compiler' 'install gcc or clang'
+[ -e "${CUDA_PATH:-}/include/cuda_bf16.h" ] || stop 'no CUDA headers' 'set CUDA_PATH; the first lines of this script say to what'
+binary=$(realpath "$1")
+root=$(realpath "$(dirname "$0")/..")
+shift
+[ $# -ge 1 ] || set -- 75 89 90
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# Not under the name libcuda.so.1: NVRTC looks for that itself, and wants more of it.
+cc -shared -fPIC -O1 -o "$work/libcuda.so" "$root/scripts/cuda_stub.c"
+library=$(find "$CUDA_PATH"/ -name 'libnvrtc.so*' | sort | head -n 1)
+[ -n "$library" ] || stop "no libnvrtc below $CUDA_PATH" 'install the toolkit, or the pip package nvidia-cuda-nvrtc'
+ln -s "$(realpath "$library")" "$work/libnvrtc.so"
+library_folder=$(dirname "$(realpath "$library")")
+export LD_LIBRARY_PATH=$work:$library_folder:${LD_LIBRARY_PATH:-} CUDA_STUB_MODULES=$work/modules
+
+failed=0
+for capability in "$@"; do
+    export CUDA_STUB_CAPABILITY=$capability
+    rm -rf "$work/modules" && mkdir "$work/modules"
+    # Nothing is computed, so the self-check must find wrong numbers: any other complaint is a kernel that does not compile or launch.
+    said=$("$binary" doctor --device cuda 2>&1) || true
+    if ! grep -q 'disagrees with the CPU' <<<"$said"; then
+        printf '%s: the self-check:\n%s\n' "$capability" "$said"
+        failed=1
+    fi
+    for recipe in sft_270m sft_4b t4_sft; do
+        said=$("$binary" estimate "$root/recipes/$recipe.yaml" --device cuda 2>&1) || true
+        if ! grep -q 'tokens per second' <<<"$said"; then
+            printf '%s: a layer of %s:\n%s\n' "$capability" "$recipe" "$said"
+            failed=1
+        fi
+    done
+    printf '%s: %d kernels compiled, %d of them for matrix units\n' "$capability" \
+        "$(find "$work/modules" -name '*.ptx' | wc -l)" "$(grep -lE 'wmma|mma\.sync' "$work"/modules/*.ptx | wc -l)"
+done
+exit $failed
