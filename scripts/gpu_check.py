@@ -67,8 +67,8 @@ def make_model(folder, size, *more):
     return json.loads((folder / "config.json").read_text())
 
 
-def train(binary, work, model, device, vocabulary, steps, batch, length, name):
-    """Trains on random tokens, all supervised; the run's report and its steps."""
+def train(binary, work, model, device, vocabulary, steps, batch, length, name, compute_dtype="auto"):
+    """Trains on random tokens, all supervised; the run's report, its steps and its summary."""
     source = random.Random(7)
     rows = work / f"{name}.rows.jsonl"
     with open(rows, "w") as file:
@@ -77,7 +77,7 @@ def train(binary, work, model, device, vocabulary, steps, batch, length, name):
             file.write(json.dumps({"input_ids": ids, "labels": ids}) + "\n")
     recipe, out = work / f"{name}.yaml", work / f"{name}.out"
     recipe.write_text(
-        f"model: {{base: {model}, dtype: bf16}}\n"
+        f"model: {{base: {model}, dtype: bf16, compute_dtype: {compute_dtype}}}\n"
         "adapter: {r: 16, lora_alpha: 32, target_modules: all-linear}\n"
         f"data: {{train: [{{path: {rows}, format: tokens}}], max_length: {length}, packing: false}}\n"
         f"training: {{per_device_train_batch_size: {batch}, gradient_accumulation_steps: 1, max_steps: {steps},"
@@ -87,26 +87,27 @@ def train(binary, work, model, device, vocabulary, steps, batch, length, name):
     report = run([binary, "train", str(recipe), "--device", device])
     metrics = out / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-    return report, [line for line in lines if "loss" in line]
+    summary = out / "summary.json"
+    summary = json.loads(summary.read_text()) if summary.exists() else {}
+    return report, [line for line in lines if "loss" in line], summary
 
 
 def curve(binary, work, device):
-    """Losses of a small model on the device and on the CPU."""
+    """Losses of a small model on the CPU, and on the device in f32 and in what it multiplies fastest."""
     model = work / "small"
     config = make_model(model, "270m", "--layers", "6", "--vocabulary", "1024")
-    losses, errors = {}, {}
-    for name in dict.fromkeys([device, "cpu"]):
-        report, steps = train(binary, work, model, name, config["vocab_size"], CURVE_STEPS, 2, 64, f"curve-{name[:3]}")
-        losses[name] = [step["loss"] for step in steps]
-        errors[name] = report["error"]
-    whole = all(len(values) == CURVE_STEPS for values in losses.values())
-    gaps = [abs(a - b) / abs(b) for a, b in zip(losses[device], losses["cpu"])]
-    return {
-        "device": losses[device],
-        "cpu": losses["cpu"],
-        "largest_relative_difference": max(gaps) if whole else None,
-        "error": errors[device] or errors["cpu"],
-    }
+    runs = {"cpu": ("cpu", "auto"), "f32": (device, "f32"), "fastest": (device, "auto")}
+    result = {"error": None, "largest_relative_difference": {}}
+    for name, (where, compute_dtype) in runs.items():
+        report, steps, _ = train(
+            binary, work, model, where, config["vocab_size"], CURVE_STEPS, 2, 64, f"curve-{name}", compute_dtype
+        )
+        losses = [step["loss"] for step in steps]
+        gaps = [abs(a - b) / abs(b) for a, b in zip(losses, result.get("cpu", losses))]
+        result[name] = losses
+        result["largest_relative_difference"][name] = max(gaps) if len(gaps) == CURVE_STEPS else None
+        result["error"] = result["error"] or report["error"]
+    return result
 
 
 def flops_per_token(config):
@@ -122,7 +123,8 @@ def bench(binary, work, device, size, reference):
     folder = work / size
     config = make_model(folder, size)
     steps_wanted = BENCH_STEPS + WARM_UP_STEPS
-    report, steps = train(binary, work, folder, device, config["vocab_size"], steps_wanted, BATCH, LENGTH, f"bench-{size}")
+    words, name = config["vocab_size"], f"bench-{size}"
+    report, steps, summary = train(binary, work, folder, device, words, steps_wanted, BATCH, LENGTH, name)
     shutil.rmtree(folder)
     rates = [step["tokens_per_second"] for step in steps[WARM_UP_STEPS:]]
     rate = statistics.median(rates) if rates else None
@@ -134,6 +136,8 @@ def bench(binary, work, device, size, reference):
         "seq": LENGTH,
         "tok_s": rate,
         "peak_device_mib": report["peak_device_mib"],
+        "peak_device_bytes": summary.get("peak_device_bytes"),
+        "peak_over_estimate": summary.get("peak_over_estimate"),
         "tflops": tflops,
         "utilisation": tflops / peak if tflops and peak else None,
         "error": report["error"],

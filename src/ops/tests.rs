@@ -157,7 +157,7 @@ fn hold(matrix: &Tensor<2>, device: &Device) -> Weight {
 
 #[test]
 fn linear_and_lora_agree_for_every_dtype() {
-    for [n, input, out, r] in [[1, 1, 1, 1], [1, 40, 70, 2], [3, 9, 35, 4], [5, 33, 17, 3], [70, 640, 300, 16]] {
+    for [n, input, out, r] in [[1, 1, 1, 1], [1, 40, 70, 2], [3, 9, 35, 4], [5, 33, 17, 3], [9, 40, 70, 37], [70, 640, 300, 16]] {
         for dtype in [FloatDType::F32, FloatDType::BF16, FloatDType::F16] {
             let mut values = Values::new(5);
             let weight: Tensor<2> = values.tensor([out, input]).cast(dtype);

@@ -1,6 +1,6 @@
 //! Frozen linear layers, with and without a low-rank adapter beside them.
 
-use super::{CubeTensor, Gpu, geglu, primitive, tensor};
+use super::{CubeTensor, Gpu, geglu, low_rank, primitive, tensor};
 use crate::ops::DeviceMatrix;
 use crate::ops::graph::finish;
 use burn::tensor::Tensor;
@@ -63,9 +63,10 @@ struct Lora {
 impl Lora {
     fn forward(x: &Tensor<2>, w: &DeviceMatrix, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
         let (a, b) = (a.keep(), b.keep());
-        let narrow = x.clone().matmul(tensor(&a).transpose()).mul_scalar(scaling);
-        let y = w.project(x) + narrow.clone().matmul(tensor(&b).transpose());
-        (Lora { w: w.clone(), a, b, narrow: primitive(narrow), scaling }, primitive(y))
+        let narrow = primitive(x.clone().matmul(tensor(&a).transpose()).mul_scalar(scaling));
+        let y = primitive(w.project(x));
+        low_rank::add(&y, &narrow, &b);
+        (Lora { w: w.clone(), a, b, narrow, scaling }, y)
     }
 
     /// `s dy B`, `[n, r]`.
@@ -75,7 +76,9 @@ impl Lora {
 
     /// `dy W + s (dy B) A`.
     fn dx(&self, dy: &Tensor<2>, d_narrow: &Tensor<2>) -> CubeTensor {
-        primitive(self.w.project_back(dy) + d_narrow.clone().matmul(tensor(&self.a)))
+        let dx = primitive(self.w.project_back(dy));
+        low_rank::add_transposed(&dx, &primitive(d_narrow.clone()), &self.a);
+        dx
     }
 
     /// `s (dy B)^T x`.

@@ -7,6 +7,7 @@ mod attention;
 mod cross_entropy;
 mod geglu;
 mod linear;
+mod low_rank;
 mod matmul;
 mod norm;
 mod packed;
