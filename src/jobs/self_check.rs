@@ -148,12 +148,7 @@ impl Answer {
         let (loss, gradients) = step::gradients(&model, &adapter, &[batch], 0, &settings);
         let floats = |tensor: Tensor<2>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
         let gradients = gradients.into_iter().map(floats).collect();
-        Ok(Answer {
-            compute_dtype: model.layers[0].mlp.up_proj.weight.compute_dtype(),
-            output: floats(output),
-            loss,
-            gradients,
-        })
+        Ok(Answer { compute_dtype: model.compute_dtype(), output: floats(output), loss, gradients })
     }
 }
 

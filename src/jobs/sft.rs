@@ -27,6 +27,7 @@ use crate::train::run::{self, Ending, Plan, State};
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
 use crate::weights::{Compression, Holding, HostDtype};
+use burn::tensor::DType;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -156,6 +157,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
     summary.total_parameters = model.parameters() + state.adapter.trainable();
     summary.seed = recipe.training.seed;
     summary.device = compute.name;
+    summary.compute_dtype = DType::from(model.compute_dtype()).name().into();
     summary.threads = compute.threads;
     summary.data_hashes = data.hashes();
     summary.base_fingerprint = base.source.fingerprint();

@@ -113,6 +113,8 @@ pub struct Summary {
     pub seed: u64,
     /// What computed: `"cpu"`, `"cuda:0"`.
     pub device: String,
+    /// What factors of products with frozen weights were rounded to: `"f32"` on a CPU.
+    pub compute_dtype: String,
     /// Threads that computed.
     pub threads: usize,
     /// The data's content hashes by what they are for (`"train"`, `"eval"`).
@@ -139,6 +141,7 @@ impl Summary {
             total_parameters: 0,
             seed: 0,
             device: String::new(),
+            compute_dtype: String::new(),
             threads: 0,
             data_hashes: BTreeMap::new(),
             base_fingerprint: String::new(),
@@ -244,6 +247,7 @@ mod tests {
             total_parameters: 7,
             seed: 42,
             device: "cpu".into(),
+            compute_dtype: "f32".into(),
             threads: 2,
             data_hashes: [("train".into(), "abc".into())].into(),
             base_fingerprint: "def".into(),
@@ -276,6 +280,7 @@ mod tests {
           "total_parameters": 7,
           "seed": 42,
           "device": "cpu",
+          "compute_dtype": "f32",
           "threads": 2,
           "data_hashes": {
             "train": "abc"

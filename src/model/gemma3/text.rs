@@ -6,7 +6,7 @@ use crate::nn::{
     AttentionKind, AttentionPlan, KvCache, LayerCache, Linear, RmsNorm, RopeTable, Segments, SidePath, Weight,
 };
 use crate::weights::names::Projection;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 /// A Gemma 3 text model with frozen weights.
 #[derive(Debug, Clone)]
@@ -88,6 +88,11 @@ impl Gemma3 {
         let (d, e) = (self.config.hidden_size as u64, self.config.head_dim as u64);
         let norms = d + self.layers.len() as u64 * (4 * d + 2 * e);
         count(&self.embed_tokens) + head + linears + norms
+    }
+
+    /// What factors of products with its projections are rounded to.
+    pub fn compute_dtype(&self) -> FloatDType {
+        self.layers.first().map_or(FloatDType::F32, |layer| layer.self_attn.compute_dtype())
     }
 
     /// Prepares rotations and masks for whole sequences.

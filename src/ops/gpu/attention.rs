@@ -33,11 +33,10 @@ pub fn attention(
     if shape.compute_dtype != FloatDType::F32 {
         return by_products(q, k, v, shape, reach);
     }
-    if shape.head_dim > MOST_COLUMNS || q.dims()[0] == 0 || k.dims()[0] == 0 {
+    if shape.head_dim > MOST_COLUMNS {
         return None;
     }
-    let (q, k, v) = (Gpu::open(q)?, Gpu::open(k)?, Gpu::open(v)?);
-    let reach = reach(q.primitive());
+    let ([q, k, v], reach) = open(q, k, v, reach)?;
     let [q_values, k_values, v_values] = [&q, &k, &v].map(Gpu::keep);
     let n = q_values.meta.shape()[0];
     let out = empty(&q_values, [n, shape.heads * shape.head_dim]);
@@ -55,12 +54,23 @@ pub fn by_products(
     shape: &AttentionShape,
     reach: impl FnOnce(&CubeTensor) -> Reach,
 ) -> Option<Tensor<2>> {
+    let (inputs, reach) = open(q, k, v, reach)?;
+    Some(products::attention(inputs, shape, reach))
+}
+
+/// The inputs and the mask beside them; `None` for nothing at all.
+fn open(
+    q: &Tensor<3>,
+    k: &Tensor<3>,
+    v: &Tensor<3>,
+    reach: impl FnOnce(&CubeTensor) -> Reach,
+) -> Option<([Gpu; 3], Reach)> {
     if q.dims()[0] == 0 || k.dims()[0] == 0 {
         return None;
     }
     let (q, k, v) = (Gpu::open(q)?, Gpu::open(k)?, Gpu::open(v)?);
     let reach = reach(q.primitive());
-    Some(products::attention([q, k, v], shape, reach))
+    Some(([q, k, v], reach))
 }
 
 #[derive(Debug, Clone)]
