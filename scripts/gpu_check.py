@@ -161,13 +161,18 @@ def main():
     parser.add_argument("reference", nargs="?")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", default="gpu_check.json", type=Path)
+    parser.add_argument("--tests", help="a test binary with the device's feature: cargo test --no-run --features ..")
     parser.add_argument("--sizes", default="270m,1b,4b", type=lambda text: [size for size in text.split(",") if size])
     arguments = parser.parse_args()
 
     say("doctor")
     report = run([arguments.binary, "doctor", "--json", "--device", arguments.device])
     doctor = json.loads(report["out"]) if report["out"] else None
-    result = {"doctor": doctor, "doctor_error": report["error"], "curve": None, "bench": []}
+    result = {"doctor": doctor, "doctor_error": report["error"], "tests": None, "curve": None, "bench": []}
+    if arguments.tests:
+        say("tests of the operations")
+        tests = run([arguments.tests, "ops::tests", "jobs::self_check", "jobs::device"])
+        result["tests"] = {"exit": tests["exit"], "said": tests["out"].strip().splitlines()[-30:]}
     if doctor:
         device = doctor["device"].split(" ")[0]
         say(f"loss curve on {device} and on the CPU")
