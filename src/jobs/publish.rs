@@ -8,6 +8,7 @@ use crate::export::{check, companions};
 use crate::hub::ModelFiles;
 use crate::jobs::adapter::{AdapterPlan, to_peft};
 use crate::jobs::{Base, provenance};
+use crate::progress::Progress;
 use crate::recipe::{EmbeddingQuantization, Quantization, Recipe};
 use crate::report::{Summary, text};
 use std::path::Path;
@@ -24,6 +25,7 @@ pub fn adapter(
     adapter: &Adapter,
     summary: &Summary,
     folder: &Path,
+    progress: &dyn Progress,
 ) -> Result<()> {
     let (tensors, mut config) = to_peft(adapter, &plan.config);
     config.base_model_name_or_path = Some(base_name(base));
@@ -35,7 +37,7 @@ pub fn adapter(
     let written = AdapterFolder { config: &config, tensors: &tensors, multimodal: base.config.multimodal, card: &card };
     written.write(folder, |into| {
         tokenizer_files(base, into)?;
-        provenance::record(base, into)
+        provenance::record(base, into, progress)
     })
 }
 

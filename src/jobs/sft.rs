@@ -161,7 +161,7 @@ fn run(recipe: &Recipe, options: &Options, screen: &ProgressBar, stop: &AtomicBo
     summary.threads = compute.threads;
     summary.data_hashes = data.hashes();
     summary.base_fingerprint = base.source.fingerprint();
-    publish::adapter(recipe, &base, &adapter_plan, &state.adapter, &summary, &folder.path("adapter"))?;
+    publish::adapter(recipe, &base, &adapter_plan, &state.adapter, &summary, &folder.path("adapter"), screen)?;
     summary.write(&folder.path("summary.json"))?;
     screen.note(&outputs::describe_result(&summary, &folder));
     Ok(Outcome::Ended(ending))

@@ -13,8 +13,8 @@ pub struct Model {
     pub base: String,
     /// How frozen weights that are not compressed are held: `auto` keeps what is stored, and bf16 for a quantised file.
     pub dtype: Dtype,
-    /// What the factors of products with frozen weights are rounded to on a GPU; sums, adapters, the residual stream and the loss
-    /// are f32, and the CPU computes all in f32.
+    /// What the factors of products with frozen weights, and of those in attention, are rounded to on a GPU; sums, adapters, the residual
+    /// stream, softmax and the loss are f32, and the CPU computes all in f32.
     pub compute_dtype: ComputeDtype,
     /// How the frozen projections are compressed. They are quantised while they are read. A folder that bitsandbytes saved as
     /// NF4 is trained on as it is with `none`.

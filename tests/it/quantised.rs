@@ -15,6 +15,7 @@ use gemma_tune::weights::{Compression, Holding, Source};
 
 use crate::bench::{Bench, lines};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 /// The tiny models, each with a holding that quantises it.
 fn cases() -> Vec<(&'static str, Holding)> {
@@ -172,6 +173,10 @@ fn a_run_learns_on_each_kind_of_base() {
         let found = bench.run(&format!("evaluate r.yaml {set} --adapter out{i}/adapter --json")).json();
         let loss = |key: &str| found[key].as_f64().unwrap();
         assert!(loss("loss") < loss("base_loss") - 0.1, "{set}: {found}");
+        let record: serde_json::Value =
+            serde_json::from_str(&bench.text(&format!("out{i}/adapter/gemma_tune.json"))).unwrap();
+        let of_the_file = (i == 2).then(|| format!("{:x}", Sha256::digest(std::fs::read(&gguf).unwrap())));
+        assert_eq!(record["base_sha256"].as_str(), of_the_file.as_deref());
         // What is merged are the weights as stored, so that it equals base and adapter where those were trained on.
         let merge = format!("merge --model {} --adapter out{i}/adapter --dtype f32 --output merged{i}", bases[i]);
         bench.run(&merge).ok();
