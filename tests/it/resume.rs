@@ -75,6 +75,7 @@ fn the_same_recipe_gives_the_same_bytes() {
 
 #[test]
 fn a_killed_run_resumes_to_the_same_bytes() {
+    const MOST_KILLS: usize = 12;
     let reference = Bench::new();
     let begun = Instant::now();
     reference.run("train r.yaml").ok();
@@ -93,8 +94,12 @@ fn a_killed_run_resumes_to_the_same_bytes() {
         let bench = Bench::new();
         let mut args = "train r.yaml";
         for round in 0.. {
-            assert!(round < 40, "the run never ends");
             let mut child = start(&bench, args);
+            // On a busy machine no run may get to its end between two kills.
+            if round == MOST_KILLS {
+                assert_eq!(child.wait().expect("a status").code(), Some(0));
+                break;
+            }
             // Past a random number of lines, then a random moment later: kills land in steps, saves and evaluations alike.
             let past = lines_now(&bench).min(12) + next(6) as usize;
             let ended = wait_until(&mut child, || lines_now(&bench) >= past).or_else(|| {
