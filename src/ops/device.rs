@@ -1,6 +1,6 @@
 //! A frozen matrix on a device other than the CPU, and the linear layers it makes.
 
-use super::factor::{Factor, to_f32};
+use super::factor::{Factor, to_dtype, to_f32};
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::{Frozen, RowLosses, plain};
@@ -215,10 +215,6 @@ pub fn can_hold(device: &Device, dtype: FloatDType, bytes: u64) -> bool {
         return false;
     }
     device.supports_dtype(dtype)
-}
-
-fn to_dtype(tensor: Tensor<2>, dtype: FloatDType) -> Tensor<2> {
-    if tensor.dtype() == dtype.into() { tensor } else { tensor.cast(dtype) }
 }
 
 /// What the device multiplies fastest with sums in f32: bf16 where it has matrix units for them, or else f16; f32 without such units.

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "gpu")]
 use super::gpu;
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor};
 
 /// Rows that are multiplied with frozen weights, or in attention: rounded once to a dtype, then used for every tile of the other factor.
 ///
@@ -30,7 +30,12 @@ impl<const D: usize> Factor<D> {
         {
             return Factor { values, scales };
         }
-        Factor { values: x.clone(), scales: None }
+        Factor::as_is(x.clone())
+    }
+
+    /// Values that are rounded already.
+    pub fn as_is(values: Tensor<D>) -> Self {
+        Factor { values, scales: None }
     }
 
     /// The rows as they are multiplied, in f32.
@@ -49,7 +54,7 @@ impl<const D: usize> Factor<D> {
     /// - output: `[.., n, out]`
     pub fn times(&self, w: Tensor<D>) -> Tensor<D> {
         #[cfg(feature = "gpu")]
-        if self.values.dtype() != DType::F32
+        if self.values.dtype() != FloatDType::F32.into()
             && let Some(product) = gpu::product_in_f32(&self.values, &w)
         {
             return self.scale_back(product);
@@ -67,11 +72,16 @@ impl<const D: usize> Factor<D> {
 
 /// The same values in f32.
 pub fn to_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) }
+    to_dtype(tensor, FloatDType::F32)
+}
+
+/// The values in a dtype.
+pub fn to_dtype<const D: usize>(tensor: Tensor<D>, dtype: FloatDType) -> Tensor<D> {
+    if tensor.dtype() == dtype.into() { tensor } else { tensor.cast(dtype) }
 }
 
 /// Rounded to a dtype, in f32.
 #[cfg(feature = "gpu")]
 pub fn round<const D: usize>(tensor: Tensor<D>, dtype: FloatDType) -> Tensor<D> {
-    if dtype == FloatDType::F32 { tensor } else { tensor.cast(dtype).cast(FloatDType::F32) }
+    to_f32(to_dtype(tensor, dtype))
 }

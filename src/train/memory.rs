@@ -120,7 +120,7 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
         None => floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size)) + 2 * d)),
         Some(gpu) => {
             // Logits, and the two as factors; the running gradient, its next value and what is added to it.
-            let words = (as_u64(LOSS_GPU_TILE_BYTES) / floats(rows.max(d))).clamp(1, as_u64(config.vocab_size));
+            let words = (as_u64(LOSS_GPU_TILE_BYTES) / floats(rows.max(d))).min(as_u64(config.vocab_size)).max(1);
             floats(rows * words) + gpu.factor_bytes * (rows + d) * words + floats(3 * rows * d)
         }
     };

@@ -121,11 +121,6 @@ impl Source {
         Some(holding.form(self.compression(id, holding), stored.unwrap_or(QuantType::BF16)))
     }
 
-    /// Bytes of a matrix as `holding` says, from the headers alone; 0 if the model does not have it.
-    pub fn matrix_bytes(&self, id: &TensorId, dims: [usize; 2], holding: &Holding) -> u64 {
-        self.form(id, holding).map_or(0, |form| form.bytes(dims))
-    }
-
     /// Refuses a holding that contradicts how the model is stored.
     ///
     /// # Errors

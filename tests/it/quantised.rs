@@ -138,9 +138,9 @@ fn a_holding_takes_the_memory_that_the_headers_promise() {
         let source = open(name);
         let projections = model.sites().into_iter().map(|site| {
             let id = TensorId::Projection(site.layer, site.projection);
-            source.matrix_bytes(&id, [site.out_features, site.in_features], &holding)
+            source.form(&id, &holding).unwrap().bytes([site.out_features, site.in_features])
         });
-        let promised = source.matrix_bytes(&TensorId::EmbedTokens, model.embed_tokens.dims(), &holding);
+        let promised = source.form(&TensorId::EmbedTokens, &holding).unwrap().bytes(model.embed_tokens.dims());
         let promised = promised + projections.sum::<u64>();
         let mut held: Vec<u64> = weights(&mut model).into_iter().map(|weight| weight.bytes()).collect();
         held.pop(); // the head, which is the embedding

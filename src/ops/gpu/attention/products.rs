@@ -13,12 +13,10 @@ use super::{Reach, delta};
 use crate::ops::attention::{AttentionShape, GPU_QUERIES as MOST_QUERIES, GPU_SCORE_BYTES as SCORE_BYTES};
 use crate::ops::factor::Factor;
 use crate::ops::gpu::reduce::{max_of_units, sum_of_units};
-use crate::ops::gpu::{
-    CubeTensor, Gpu, UNITS, buffer, cube_per_row, cubes_for, empty, empty_of, primitive, product_in_f32, tensor,
-};
+use crate::ops::gpu::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, cubes_for, empty, empty_of, primitive, tensor};
 use crate::ops::graph::finish;
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 use std::ops::Range;
@@ -140,7 +138,7 @@ impl<'a> Inputs<'a> {
             UNITS,
             dtype_to_storage_type(weights.dtype),
         );
-        let mixed = product(&tensor(&weights), self.keys(&self.v, tile));
+        let mixed = Factor::as_is(tensor(&weights)).times(self.keys(&self.v, tile));
         let [g, folded, _] = mixed.dims();
         let mixed = mixed * tensor::<1>(&inverse).reshape([g, folded, 1]);
         (self.unfold(mixed), lse)
@@ -222,14 +220,6 @@ impl<'a> Inputs<'a> {
         let fold = heads / g;
         let len = folded / fold;
         rows.reshape([g, fold, len, e]).permute([2, 0, 1, 3]).reshape([len, heads * e])
-    }
-}
-
-/// `x w` in f32, of two factors that are rounded.
-fn product(x: &Tensor<3>, w: Tensor<3>) -> Tensor<3> {
-    match product_in_f32(x, &w) {
-        Some(product) => product,
-        None => x.clone().cast(DType::F32).matmul(w.cast(DType::F32)),
     }
 }
 
