@@ -252,12 +252,19 @@ impl Spelling {
     }
 }
 
+/// The path of a projection's module in transformers, by which PEFT knows it: `model.layers.3.mlp.up_proj`, in a multimodal model
+/// `model.language_model.layers.3.mlp.up_proj`.
+pub fn module_path(multimodal: bool, layer: usize, projection: Projection) -> String {
+    let spelling = if multimodal { Spelling::LanguageModelInside } else { Spelling::Text };
+    let weight = spelling.name(&TensorId::Projection(layer, projection));
+    weight.trim_end_matches(".weight").to_owned()
+}
+
 /// The key of an adapter's tensor in `adapter_model.safetensors`, as PEFT writes it; `part` is [`LORA_A`], [`LORA_B`]
 /// or [`LORA_MAGNITUDE`].
 pub fn peft_key(multimodal: bool, layer: usize, projection: Projection, part: &str) -> String {
-    let language_model = if multimodal { "language_model." } else { "" };
     let weight = if part == LORA_MAGNITUDE { "" } else { ".weight" };
-    format!("{PEFT_PREFIX}model.{language_model}layers.{layer}.{}.{part}{weight}", projection.hf())
+    format!("{PEFT_PREFIX}{}.{part}{weight}", module_path(multimodal, layer, projection))
 }
 
 /// Reads an adapter's key in any spelling of the model, with or without an adapter's name (`lora_A.default.weight`).

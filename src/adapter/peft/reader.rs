@@ -4,25 +4,13 @@ use super::config::AdapterConfig;
 use super::tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE, not_finite};
 use crate::adapter::target::matcher;
 use crate::error::{Error, Kind, Place, Result};
+use crate::model::gemma3::Site;
 use crate::weights::HostTensor;
 use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, Spelling, TensorId, parse_peft_key, peft_key};
 use crate::weights::safetensors_file::SafetensorsFile;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// A linear layer of the model that an adapter may be on; its weight is `[out_features, in_features]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModuleShape {
-    /// The decoder layer.
-    pub layer: usize,
-    /// The linear layer in it.
-    pub projection: Projection,
-    /// Inputs.
-    pub in_features: usize,
-    /// Outputs.
-    pub out_features: usize,
-}
 
 /// An adapter folder, read and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +31,7 @@ impl PeftAdapter {
     /// # Errors
     /// All at once where possible: a file that is missing, damaged or truncated; tensors that are missing, unexpected,
     /// of the wrong shape, or not finite; and as [`AdapterConfig::read`].
-    pub fn read(dir: &Path, model: &[ModuleShape]) -> Result<Self> {
+    pub fn read(dir: &Path, model: &[Site]) -> Result<Self> {
         let (config, mut ignored) = AdapterConfig::read(dir)?;
         let path = dir.join(TENSORS_FILE);
         let file = open(dir, &path)?;
@@ -102,7 +90,7 @@ struct Contents {
 }
 
 impl Contents {
-    fn sort(names: Vec<String>, model: &[ModuleShape]) -> Self {
+    fn sort(names: Vec<String>, model: &[Site]) -> Self {
         let has: BTreeSet<Id> = model.iter().map(|shape| (shape.layer, shape.projection)).collect();
         let mut contents = Contents::default();
         for name in names {
@@ -128,7 +116,7 @@ impl Contents {
     fn wanted(
         &self,
         config: &AdapterConfig,
-        model: &[ModuleShape],
+        model: &[Site],
         spelling: Spelling,
         ignored: &mut Vec<String>,
     ) -> BTreeSet<Id> {
@@ -149,7 +137,7 @@ impl Contents {
     fn module(
         &self,
         file: &SafetensorsFile,
-        shape: &ModuleShape,
+        shape: &Site,
         r: usize,
         use_dora: bool,
         problems: &mut Vec<Error>,
