@@ -1,6 +1,5 @@
 //! The memory of a run and the time of its steps, from its recipe and the headers of its base: no weights and no data are read.
 
-use crate::device;
 use crate::error::Result;
 use crate::jobs::base::outline::{Outline, SizesFrom};
 use crate::jobs::forecast::fit::{FitSettings, Sizes, Suggestion};
@@ -9,7 +8,6 @@ use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::forecast::pace::{Pace, TimedRun};
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::settings::RunSettings;
-use crate::model::gemma3::load::float_dtype;
 use crate::progress::Progress;
 use crate::recipe::{AutoBool, Recipe};
 use crate::report::text;
@@ -74,35 +72,33 @@ pub fn estimate(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progr
 }
 
 fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress) -> Result<Forecast> {
-    let compute = device::open(options.device)?;
-    let RunSettings { holding, rule } = RunSettings::of(recipe);
-    compute.check(holding.compute_dtype.map(float_dtype))?;
+    let settings = RunSettings::of(recipe);
+    let compute = settings.open_device(options.device)?;
     let outline = Outline::find(&recipe.model.base, progress)?;
     let frozen = Frozen { config: &outline.config, source: outline.source.as_ref() };
-    frozen.check(&holding)?;
+    frozen.check(&settings.holding)?;
     let adapter = AdapterPlan::new(&recipe.adapter, &outline.config)?;
     let tokens = |batch_size: usize, max_length: usize| (batch_size as u64).saturating_mul(max_length as u64);
     let sizes = Sizes {
         frozen,
         trainable: adapter.trainable(),
-        optimizer_slots: rule.slots() as u64,
+        optimizer_slots: settings.rule.slots() as u64,
         tokens: &tokens,
         capacity: compute.capacity(),
     };
-    let settings = FitSettings::of(recipe);
-    let need = sizes.need(&settings);
-    let total = |activation_checkpointing| {
-        sizes.need(&FitSettings { activation_checkpointing, ..settings }).memory.total_bytes()
-    };
-    let fits = sizes.fits(&settings);
-    let run = TimedRun::of(recipe, &sizes, &adapter, need.activation_checkpointing);
+    let asked = FitSettings::of(recipe);
+    let need = sizes.need(&asked);
+    let total =
+        |activation_checkpointing| sizes.need(&FitSettings { activation_checkpointing, ..asked }).memory.total_bytes();
+    let fits = sizes.fits(&asked);
+    let run = TimedRun::of(recipe, settings, &sizes, &adapter, need.activation_checkpointing);
     Ok(Forecast {
         model: recipe.model.base.clone(),
         device: compute.name.clone(),
         sizes_from: outline.sizes_from,
         trainable_parameters: sizes.trainable,
-        batch_size: settings.batch_size as u64,
-        max_length: settings.max_length as u64,
+        batch_size: asked.batch_size as u64,
+        max_length: asked.max_length as u64,
         tokens: need.tokens,
         activation_checkpointing: need.activation_checkpointing,
         memory_bytes: need.memory.total_bytes(),
@@ -112,7 +108,7 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
         available_bytes: sizes.capacity.available_bytes,
         machine_bytes: sizes.capacity.total_bytes,
         fits,
-        suggestions: if fits { Vec::new() } else { sizes.suggestions(&settings) },
+        suggestions: if fits { Vec::new() } else { sizes.suggestions(&asked) },
         pace: match options.probe {
             true => Pace::measure(&run, &compute, progress),
             false => Pace::unmeasured(&run, "not asked for"),

@@ -5,7 +5,6 @@ mod session;
 
 use self::planned::Planned;
 use self::session::Session;
-use crate::device;
 use crate::error::Result;
 use crate::jobs::forecast::fit;
 use crate::jobs::forecast::overview::DryRun;
@@ -14,7 +13,6 @@ use crate::jobs::run::identity;
 use crate::jobs::run::samples::{self, Prompts};
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::self_check;
-use crate::model::gemma3::load::float_dtype;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
 use crate::train::run::Ending;
@@ -50,9 +48,7 @@ pub fn train(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop
 
 fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
     let settings = RunSettings::of(recipe);
-    let compute = device::open(options.device)?;
-    compute.check(settings.holding.compute_dtype.map(float_dtype))?;
-
+    let compute = settings.open_device(options.device)?;
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
     let begun = if options.resume { fit::begun(recipe, &folder.path("recipe.yaml"))? } else { None };
     let recipe = begun.as_ref().unwrap_or(recipe);

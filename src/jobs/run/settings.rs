@@ -1,5 +1,8 @@
 //! What a recipe says of a run, in the words of the rooms that obey it.
 
+use crate::device::{self, Compute};
+use crate::error::Result;
+use crate::model::gemma3::load::float_dtype;
 use crate::recipe::{self, ComputeDtype, Dtype, EmbeddingQuantization, Quantization, Recipe};
 use crate::train::optimizer::Rule;
 use crate::weights::{Compression, Holding, HostDtype};
@@ -17,6 +20,16 @@ impl RunSettings {
     /// Those of a recipe.
     pub fn of(recipe: &Recipe) -> Self {
         RunSettings { holding: holding(&recipe.model), rule: rule(&recipe.training) }
+    }
+
+    /// Opens the device that the user named.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it does not compute in what the recipe asks for.
+    pub fn open_device(&self, name: &str) -> Result<Compute> {
+        let compute = device::open(name)?;
+        compute.check(self.holding.compute_dtype.map(float_dtype))?;
+        Ok(compute)
     }
 }
 

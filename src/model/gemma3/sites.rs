@@ -1,7 +1,7 @@
 //! The projections of a Gemma 3, from its configuration alone.
 
 use crate::model::gemma3::TextConfig;
-use crate::weights::names::{self, Projection};
+use crate::weights::names::{Projection, Spelling};
 
 /// One projection of the model: a place where an adapter can go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +24,9 @@ impl Site {
         layer * Projection::ALL.len() + projection as usize
     }
 
-    /// The path by which transformers and PEFT know it: `model.layers.3.mlp.up_proj`.
+    /// The path by which PEFT knows it: `model.layers.3.mlp.up_proj`.
     pub fn module_path(&self, multimodal: bool) -> String {
-        names::module_path(multimodal, self.layer, self.projection)
+        Spelling::of_modules(multimodal).module_path(self.layer, self.projection)
     }
 }
 

@@ -40,16 +40,21 @@ pub struct TimedRun<'a> {
 
 impl<'a> TimedRun<'a> {
     /// The run of a recipe that is otherwise planned.
-    pub fn of(recipe: &Recipe, sizes: &Sizes<'a>, adapter: &'a AdapterPlan, activation_checkpointing: bool) -> Self {
+    pub fn of(
+        recipe: &Recipe,
+        settings: RunSettings,
+        sizes: &Sizes<'a>,
+        adapter: &'a AdapterPlan,
+        activation_checkpointing: bool,
+    ) -> Self {
         let (data, training) = (&recipe.data, &recipe.training);
         let all_of_it = |source: &recipe::Source| matches!(source.format, RowFormat::Text | RowFormat::Tokens);
         let all_have_a_loss = data.train_on == TrainOn::All || data.train.iter().all(all_of_it);
-        let RunSettings { holding, rule } = RunSettings::of(recipe);
         TimedRun {
             frozen: sizes.frozen,
-            holding,
+            holding: settings.holding,
             adapter,
-            rule,
+            rule: settings.rule,
             batch_size: training.per_device_train_batch_size,
             max_length: data.max_length,
             accumulation: training.gradient_accumulation_steps,
