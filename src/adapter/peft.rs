@@ -9,9 +9,7 @@
 
 mod config;
 mod convert;
-mod keys;
 mod reader;
-mod refusals;
 mod tensors;
 #[cfg(test)]
 pub(crate) mod testing;
