@@ -13,10 +13,11 @@ use gemma_tune::train::backprop::{self, MicroBatch};
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::{Holding, Source};
 
-struct Case {
+/// A tiny model with an adapter, and what the reference computes on them.
+pub struct Case {
     golden: Golden,
-    model: Gemma3,
-    adapter: Adapter,
+    pub model: Gemma3,
+    pub adapter: Adapter,
     /// The rows without their padding.
     rows: Vec<(Vec<u32>, Vec<i32>)>,
 }
@@ -31,7 +32,7 @@ fn cases() -> impl Iterator<Item = (String, Case)> {
     CASES.into_iter().flat_map(move |name| device::all().into_iter().map(on(name)))
 }
 
-fn case(name: &str, device: &Device) -> Case {
+pub fn case(name: &str, device: &Device) -> Case {
     let dir = folder("model").join(name);
     let golden = Golden::read(&dir.join("golden.safetensors"));
     let (config, _) = TextConfig::from_folder(&dir.join("model")).unwrap();
