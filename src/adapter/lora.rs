@@ -218,3 +218,6 @@ impl SidePath for TrainedLayer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -256,11 +256,31 @@ fn new_queries_agree_on_cached_keys() {
 fn queries_that_see_nothing_give_nothing() {
     let group = |queries, keys| Group { queries, keys };
     for (groups, n, t) in [(vec![group(2..5, 0..3), group(40..44, 5..9)], 70, 80), (vec![group(0..5, 0..3)], 5, 3)] {
-        let mask = AttentionMask::new(Visibility { groups, window: usize::MAX, spans: vec![] });
+        let visibility = Visibility { groups, window: usize::MAX, spans: vec![] };
+        let mask = AttentionMask::new(visibility.clone());
         let mut values = Values::new(10);
         let inputs = [values.tensor([n, 2, 8]), values.tensor([t, 1, 8]), values.tensor([t, 1, 8])];
         let run = |t: &[Tensor<3>]| attention(t[0].clone(), t[1].clone(), t[2].clone(), &heads(2, 1, 8), &mask);
-        agree(&inputs, run, run);
+        // Of each group the rows that see something, attending alone; the last query sees all keys.
+        let alone = |t: &[Tensor<3>]| {
+            let zeros = |rows: usize| Tensor::<2>::zeros([rows, 16], &t[0].device());
+            let (mut parts, mut done) = (Vec::new(), 0);
+            for Group { queries, keys } in &visibility.groups {
+                let (len, seeing) = (keys.len(), queries.end - keys.len()..queries.end);
+                let group = Group { queries: 0..len, keys: 0..len };
+                let own = Visibility { groups: vec![group], ..visibility.clone() };
+                let tiles = plain::attention::tiles(&own, &Device::flex());
+                let part = |i: usize, from: usize| t[i].clone().narrow(0, from, len);
+                let (q, k, v) = (part(0, seeing.start), part(1, keys.start), part(2, keys.start));
+                parts.extend([
+                    zeros(seeing.start - done),
+                    plain::attention::attention(q, k, v, &heads(2, 1, 8), &tiles),
+                ]);
+                done = seeing.end;
+            }
+            Tensor::cat(parts.into_iter().chain([zeros(n - done)]).filter(|part| part.dims()[0] > 0).collect(), 0)
+        };
+        agree(&inputs, run, alone);
         #[cfg(feature = "gpu")]
         agree(
             &inputs,
@@ -268,7 +288,7 @@ fn queries_that_see_nothing_give_nothing() {
                 let [q, k, v] = [0, 1, 2].map(|i| t[i].clone());
                 attention::attention_by_products(q, k, v, &heads(2, 1, 8), &mask)
             },
-            run,
+            alone,
         );
         for found in device::all() {
             let moved: Vec<_> = inputs.iter().map(|t| t.clone().to_device(&found.device)).collect();
