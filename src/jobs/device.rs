@@ -3,7 +3,7 @@
 use crate::device::{self, Backend, Found};
 use crate::error::{Error, Kind, Place, Result};
 use crate::model::gemma3::load::float_dtype;
-use crate::nn::fastest_factors;
+use crate::ops::fastest_factors;
 use crate::train::memory;
 use crate::weights::HostDtype;
 use burn::tensor::{Device, FloatDType};

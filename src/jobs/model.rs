@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::hub::{self, Clues, ModelFiles, Variant};
 use crate::jobs::adapter::sites;
 use crate::model::gemma3::{Gemma3, TextConfig};
-use crate::nn::UNPACKED_TILE_BYTES;
+use crate::ops::sizes::UNPACKED_TILE_BYTES;
 use crate::progress::Progress;
 use crate::text::render::END_OF_TURN;
 use crate::text::{ChatTemplate, Encoder, Tokenizer};

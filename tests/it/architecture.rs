@@ -11,8 +11,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "jobs",
         &[
-            "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "weights",
-            "device", "quant",
+            "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "ops",
+            "weights", "device", "quant",
         ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.
@@ -20,13 +20,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What a run shows: sinks of the events of `train`.
     ("report", &["train"]),
     // What is done with a model and its adapter.
-    ("train", &["adapter", "model", "nn", "text"]),
+    ("train", &["adapter", "model", "nn", "ops", "text"]),
     ("infer", &["model", "nn"]),
     ("export", &["adapter", "weights"]),
     // The model. An adapter runs beside it, and no model code knows that.
-    ("adapter", &["model", "nn", "weights"]),
+    ("adapter", &["model", "nn", "ops", "weights"]),
     ("model", &["nn", "ops", "weights"]),
-    ("nn", &["ops", "quant"]),
+    ("nn", &["ops"]),
     ("ops", &["quant"]),
     // Files and text. Data knows no model.
     ("data", &["text"]),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::gemma3;
-use crate::nn::UNPACKED_TILE_BYTES;
+use crate::ops::sizes::UNPACKED_TILE_BYTES;
 use crate::progress::Silent;
 use crate::weights::HostDtype;
 
