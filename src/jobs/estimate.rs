@@ -170,7 +170,7 @@ impl Outline {
     fn of_gguf(path: &Path) -> Result<(TextConfig, Source)> {
         let source = Source::open_gguf(path)?;
         let gguf = source.gguf().ok_or_else(|| Error::new(Kind::Run, "a GGUF source without its header"))?;
-        let config = TextConfig::from_gguf(gguf, path)?.0;
+        let config = TextConfig::from_gguf(gguf.metadata(), path)?.0;
         Ok((config, source))
     }
 }

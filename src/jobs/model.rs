@@ -234,7 +234,7 @@ impl SmallFiles {
 
     fn read_gguf(source: &Source, path: &Path) -> Result<Self> {
         let gguf = source.gguf().ok_or_else(|| Error::new(Kind::Run, "a GGUF source without its header"))?;
-        let (config, ignored_keys) = TextConfig::from_gguf(gguf, path)?;
+        let (config, ignored_keys) = TextConfig::from_gguf(gguf.metadata(), path)?;
         let encoder = match gguf.vocabulary()? {
             Some(vocabulary) => Encoder::new(Tokenizer::from_gguf(&vocabulary)?, ChatTemplate::from_gguf(&vocabulary)?),
             None => Encoder::tokens_only(),
