@@ -15,7 +15,7 @@ use crate::jobs::{Base, look, probe, provenance, publish, self_check};
 use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{BaseOnly, SidePath};
 use crate::random::Rng;
-use crate::recipe::{self, ComputeDtype, Dtype, EmbeddingQuantization, Quantization, Recipe};
+use crate::recipe::{self, EmbeddingQuantization, Quantization, Recipe};
 use crate::report::{ProgressBar, Summary};
 use crate::text::Encoder;
 use crate::train::backprop::{self, MicroBatch};
@@ -26,7 +26,7 @@ use crate::train::resume;
 use crate::train::run::{self, Ending, Plan, State};
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
-use crate::weights::{Compression, Holding, HostDtype};
+use crate::weights::{Compression, Holding};
 use burn::tensor::DType;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -274,12 +274,7 @@ pub fn mean_loss(
 /// How frozen weights are held.
 pub fn holding(recipe: &Recipe) -> Holding {
     Holding {
-        dtype: match recipe.model.dtype {
-            Dtype::Auto => None,
-            Dtype::F32 => Some(HostDtype::F32),
-            Dtype::Bf16 => Some(HostDtype::BF16),
-            Dtype::F16 => Some(HostDtype::F16),
-        },
+        dtype: recipe.model.dtype.0,
         projections: match recipe.model.quantization {
             Quantization::None => Compression::None,
             Quantization::Int8 => Compression::Int8,
@@ -288,12 +283,7 @@ pub fn holding(recipe: &Recipe) -> Holding {
             Quantization::AsStored => Compression::AsStored,
         },
         embedding_int8: recipe.model.embedding_quantization == EmbeddingQuantization::Int8,
-        compute_dtype: match recipe.model.compute_dtype {
-            ComputeDtype::Auto => None,
-            ComputeDtype::F32 => Some(HostDtype::F32),
-            ComputeDtype::Bf16 => Some(HostDtype::BF16),
-            ComputeDtype::F16 => Some(HostDtype::F16),
-        },
+        compute_dtype: recipe.model.compute_dtype.0,
     }
 }
 

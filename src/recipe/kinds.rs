@@ -223,8 +223,6 @@ macro_rules! choices {
 
 choices!(RowFormat, OnLong, OnBadRow, TrainOn);
 choices!(
-    super::ComputeDtype,
-    super::Dtype,
     super::Quantization,
     super::EmbeddingQuantization,
     super::Fit,

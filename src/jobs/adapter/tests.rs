@@ -1,6 +1,7 @@
 use super::*;
 use crate::adapter::peft::CONFIG_FILE;
 use crate::adapter::peft::testing::golden;
+use crate::adapter::target::TargetModules;
 use crate::progress::Silent;
 use crate::weights::{Holding, Source};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ fn tiny(name: &str) -> TextConfig {
     TextConfig::from_folder(&golden(name)).unwrap().0
 }
 
-fn keys(targets: recipe::TargetModules) -> recipe::Adapter {
+fn keys(targets: TargetModules) -> recipe::Adapter {
     recipe::Adapter {
         r: 4,
         lora_alpha: 8.0,
@@ -32,13 +33,13 @@ fn keys(targets: recipe::TargetModules) -> recipe::Adapter {
     }
 }
 
-fn names(names: &[&str]) -> recipe::TargetModules {
-    recipe::TargetModules::Names(names.iter().map(|&name| name.into()).collect())
+fn names(names: &[&str]) -> TargetModules {
+    TargetModules::Names(names.iter().map(|&name| name.into()).collect())
 }
 
 /// The keys of a recipe that continues the adapter in `folder` and says nothing else.
 fn continuing(folder: &Path) -> recipe::Adapter {
-    recipe::Adapter { init_from: Some(folder.into()), ..keys(recipe::TargetModules::AllLinear) }
+    recipe::Adapter { init_from: Some(folder.into()), ..keys(TargetModules::AllLinear) }
 }
 
 /// A copy of a golden adapter whose `adapter_config.json` says other things.
@@ -61,7 +62,7 @@ fn saying(name: &str, changes: &[(&str, Value)]) -> TempDir {
 fn a_multimodal_models_vision_tower_is_never_targeted() {
     let layers = r"model\.language_model\.layers\.\d+\.(self_attn\.q_proj|self_attn\.v_proj)";
     let expected = TargetModules::Regex(layers.into());
-    for targets in [names(&["q_proj", "v_proj"]), recipe::TargetModules::Regex(r".*\.[qv]_proj".into())] {
+    for targets in [names(&["q_proj", "v_proj"]), TargetModules::Regex(r".*\.[qv]_proj".into())] {
         let plan = AdapterPlan::new(&keys(targets), &published("4b")).unwrap();
         assert_eq!(plan.config.target_modules, expected);
         assert_eq!(plan.sites.len(), 68);
