@@ -3,6 +3,7 @@
 mod architecture;
 mod bench;
 mod broken;
+mod circles;
 mod estimate;
 mod fidelity;
 mod fuzz;
