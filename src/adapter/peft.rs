@@ -8,9 +8,7 @@
 //! PEFT 0.21.2, `tuners/lora` and `utils/save_and_load.py`; `scripts/make_export_goldens.py` makes the fixtures.
 
 mod config;
-mod keys;
 mod reader;
-mod refusals;
 mod tensors;
 #[cfg(test)]
 pub(crate) mod testing;

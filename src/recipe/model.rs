@@ -1,6 +1,7 @@
 //! `model`: what is fine-tuned and how its frozen weights are held.
 
 use super::dtype::{self, AutoDtype};
+use super::kinds::choices;
 use super::rules::not_blank;
 use super::section::Section;
 use schemars::JsonSchema;
@@ -52,6 +53,8 @@ pub enum EmbeddingQuantization {
     /// 8-bit integers with a scale per row.
     Int8,
 }
+
+choices!(Quantization, EmbeddingQuantization);
 
 impl Model {
     pub(super) fn read(section: &mut Section<'_>) -> Self {

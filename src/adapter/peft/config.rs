@@ -1,9 +1,12 @@
 //! `adapter_config.json` as PEFT writes it: read strictly, written with every key of PEFT 0.21.2.
 
-use super::keys::from_keys;
-use super::refusals::{ignored_keys, unsupported_keys};
+mod keys;
+mod refusals;
+
 use crate::adapter::target::{ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind, Place, Result};
+use keys::from_keys;
+use refusals::{ignored_keys, unsupported_keys};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The supported keys of `adapter_config.json`, each checked for its type; every problem is collected.
 
-use super::config::AdapterConfig;
+use super::AdapterConfig;
 use crate::adapter::target::{ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind};
 use serde_json::{Map, Value};
