@@ -66,6 +66,6 @@ pub(super) fn computed(_: &mut SchemaGenerator) -> Schema {
 
 fn words(meanings: [&str; 4]) -> Schema {
     let words = AutoDtype::ALL.into_iter().zip(meanings);
-    let words = words.map(|(dtype, is)| json!({ "description": is, "type": "string", "const": dtype.word() }));
+    let words = words.map(|(dtype, is)| json!({ "type": "string", "const": dtype.word(), "description": is }));
     json_schema!({ "oneOf": words.collect::<Vec<_>>() })
 }
