@@ -42,7 +42,7 @@ fn open(name: &str) -> Source {
 fn load(name: &str, holding: &Holding) -> Gemma3 {
     let (path, source) = (folder(name), open(name));
     let config = match source.gguf() {
-        Some(gguf) => TextConfig::from_gguf(gguf, &path),
+        Some(gguf) => TextConfig::from_gguf(gguf.metadata(), &path),
         None => TextConfig::from_folder(&path),
     };
     let config = config.unwrap().0;
