@@ -3,10 +3,10 @@
 mod keys;
 mod refusals;
 
+use self::keys::from_keys;
+use self::refusals::{ignored_keys, unsupported_keys};
 use crate::adapter::target::{ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind, Place, Result};
-use keys::from_keys;
-use refusals::{ignored_keys, unsupported_keys};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 use std::path::Path;

@@ -1,0 +1,61 @@
+//! What a recipe says of a run, in the words of the rooms that obey it.
+
+use crate::device::{self, Compute};
+use crate::error::Result;
+use crate::model::gemma3::load::float_dtype;
+use crate::recipe::{self, EmbeddingQuantization, Quantization, Recipe};
+use crate::train::optimizer::Rule;
+use crate::weights::{Compression, Holding};
+
+/// The settings of a run that come from its recipe alone.
+#[derive(Debug, Clone, Copy)]
+pub struct RunSettings {
+    /// How frozen weights are held.
+    pub holding: Holding,
+    /// The optimiser.
+    pub rule: Rule,
+}
+
+impl RunSettings {
+    /// Those of a recipe.
+    pub fn of(recipe: &Recipe) -> Self {
+        RunSettings { holding: holding(&recipe.model), rule: rule(&recipe.training) }
+    }
+
+    /// Opens the device that the user named.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it does not compute in what the recipe asks for.
+    pub fn open_device(&self, name: &str) -> Result<Compute> {
+        let compute = device::open(name)?;
+        compute.check(self.holding.compute_dtype.map(float_dtype))?;
+        Ok(compute)
+    }
+}
+
+fn holding(keys: &recipe::Model) -> Holding {
+    Holding {
+        dtype: keys.dtype.0,
+        projections: match keys.quantization {
+            Quantization::None => Compression::None,
+            Quantization::Int8 => Compression::Int8,
+            Quantization::Nf4 => Compression::Nf4,
+            Quantization::Nf4Double => Compression::Nf4Double,
+            Quantization::AsStored => Compression::AsStored,
+        },
+        embedding_int8: keys.embedding_quantization == EmbeddingQuantization::Int8,
+        compute_dtype: keys.compute_dtype.0,
+    }
+}
+
+fn rule(keys: &recipe::Training) -> Rule {
+    match keys.optimizer {
+        recipe::Optimizer::Adamw => Rule::AdamW {
+            beta1: keys.adam_beta1,
+            beta2: keys.adam_beta2,
+            epsilon: keys.adam_epsilon,
+            weight_decay: keys.weight_decay,
+        },
+        recipe::Optimizer::Sgd => Rule::Sgd { momentum: keys.sgd_momentum, weight_decay: keys.weight_decay },
+    }
+}
