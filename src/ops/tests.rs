@@ -1,9 +1,9 @@
-//! Every operation, on every device that this build has and this machine can use, against the plain composition of burn's own
-//! on the CPU: values and all gradients.
+//! Every operation, on every device that this build has and this machine can use, against the plain composition of
+//! burn's own on the CPU: values and all gradients.
 
 use super::*;
 use crate::device;
-use crate::nn::{Weight, cross_entropy};
+use crate::nn::cross_entropy;
 use crate::random::{Label, Rng};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
@@ -29,8 +29,8 @@ fn beside<const D: usize, const E: usize>(x: &Tensor<D>, constant: &Tensor<E>) -
     constant.clone().to_device(&x.device().inner())
 }
 
-/// L2 distance of the values relative to the expected norm, in f64. What should vanish (the gradient of a query that sees one
-/// key) is compared with 1.
+/// L2 distance of the values relative to the expected norm, in f64. What should vanish (the gradient of a query that
+/// sees one key) is compared with 1.
 fn distance<const D: usize>(got: Tensor<D>, want: Tensor<D>) -> f64 {
     assert_eq!(got.dims(), want.dims());
     let (got, want) = (got.into_data(), want.into_data());
@@ -40,8 +40,8 @@ fn distance<const D: usize>(got: Tensor<D>, want: Tensor<D>) -> f64 {
     error.sqrt() / norm.sqrt().max(1.0)
 }
 
-/// Runs the operation on every device and the composed form on the CPU, on leaves of these values, and compares outputs and
-/// gradients under a random upstream gradient.
+/// Runs the operation on every device and the composed form on the CPU, on leaves of these values, and compares outputs
+/// and gradients under a random upstream gradient.
 fn agree<const D: usize, const O: usize>(
     inputs: &[Tensor<D>],
     kernel: impl Fn(&[Tensor<D>]) -> Tensor<O>,
@@ -324,7 +324,7 @@ fn cross_entropy_agrees_with_its_definition() {
         let targets: Vec<u32> = (0..m).map(|row| (row * 37 % words) as u32).collect();
         let floats = |t: &Tensor<2>| t.to_data().iter::<f32>().collect::<Vec<_>>();
         let (losses, gradient) = cross_entropy_by_definition(&floats(&x), &floats(&head), d, &targets);
-        let frozen = Frozen::on_cpu(&head).unwrap();
+        let frozen = Weight::new(head.clone());
         let got = linear_cross_entropy(&x, &frozen, &targets, Some(0.5)).unwrap();
         for (got, want) in got.losses.iter().zip(&losses) {
             assert!((got - want).abs() < 2e-6 * want.max(1.0), "{got} {want}");

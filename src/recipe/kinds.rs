@@ -167,7 +167,7 @@ pub(super) fn word<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, &'stat
 }
 
 /// Reads an enum from a node.
-fn choice<T: for<'de> Deserialize<'de>>(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<T> {
+pub(super) fn choice<T: for<'de> Deserialize<'de>>(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<T> {
     let text = match &node.shape {
         Shape::Scalar { text, .. } => text.as_str(),
         _ => "",
@@ -213,22 +213,17 @@ impl std::error::Error for Words {}
 /// Lets keys have these enums as values.
 macro_rules! choices {
     ($($kind:ty),*) => {$(
-        impl FromNode for $kind {
-            fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
-                choice(node, path, diagnosis)
+        impl $crate::recipe::kinds::FromNode for $kind {
+            fn from_node(
+                node: &$crate::recipe::raw::Node,
+                path: &str,
+                diagnosis: &mut $crate::recipe::diagnose::Diagnosis,
+            ) -> Option<Self> {
+                $crate::recipe::kinds::choice(node, path, diagnosis)
             }
         }
     )*};
 }
+pub(super) use choices;
 
 choices!(RowFormat, OnLong, OnBadRow, TrainOn);
-choices!(
-    super::ComputeDtype,
-    super::Dtype,
-    super::Quantization,
-    super::EmbeddingQuantization,
-    super::Fit,
-    super::Optimizer,
-    super::Scheduler,
-    super::Sink
-);

@@ -4,7 +4,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use gemma_tune::adapter::init::{self, LoraOptions};
 use gemma_tune::adapter::{Adapter, Init};
 use gemma_tune::model::gemma3::{Gemma3, TextConfig};
-use gemma_tune::nn::{Segments, Weight};
+use gemma_tune::nn::Segments;
+use gemma_tune::ops::Weight;
 use gemma_tune::progress::Silent;
 use gemma_tune::random::{Label, Rng};
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
@@ -42,7 +43,7 @@ fn open(name: &str) -> Source {
 fn load(name: &str, holding: &Holding) -> Gemma3 {
     let (path, source) = (folder(name), open(name));
     let config = match source.gguf() {
-        Some(gguf) => TextConfig::from_gguf(gguf, &path),
+        Some(gguf) => TextConfig::from_gguf(gguf.metadata(), &path),
         None => TextConfig::from_folder(&path),
     };
     let config = config.unwrap().0;

@@ -3,7 +3,8 @@
 use super::*;
 use crate::quant::{QuantType, QuantizedMatrix};
 
-/// The forms that hold a matrix of these sizes: quantised normal values, and blocks of any bytes whose scales are finite.
+/// The forms that hold a matrix of these sizes: quantised normal values, and blocks of any bytes whose scales are
+/// finite.
 fn forms(values: &mut Values, dims: [usize; 2]) -> Vec<QuantizedMatrix> {
     let floats: Vec<f32> = values.tensor(dims).into_data().iter().collect();
     let mut forms = vec![

@@ -1,7 +1,8 @@
 use super::*;
 use crate::adapter::peft::testing::golden;
-use crate::adapter::peft::{CONFIG_FILE, PeftAdapter};
+use crate::adapter::peft::{CONFIG_FILE, ModuleTensors, PeftAdapter};
 use crate::nn::{BaseOnly, Segments, SidePath};
+use crate::adapter::target::TargetModules;
 use crate::progress::Silent;
 use crate::random::Label;
 use crate::testkit::golden::l2_relative;
@@ -22,7 +23,7 @@ fn tiny(name: &str) -> TextConfig {
     TextConfig::from_folder(&golden(name)).unwrap().0
 }
 
-fn keys(targets: recipe::TargetModules) -> recipe::Adapter {
+fn keys(targets: TargetModules) -> recipe::Adapter {
     recipe::Adapter {
         r: 4,
         lora_alpha: 8.0,
@@ -37,13 +38,13 @@ fn keys(targets: recipe::TargetModules) -> recipe::Adapter {
     }
 }
 
-fn names(names: &[&str]) -> recipe::TargetModules {
-    recipe::TargetModules::Names(names.iter().map(|&name| name.into()).collect())
+fn names(names: &[&str]) -> TargetModules {
+    TargetModules::Names(names.iter().map(|&name| name.into()).collect())
 }
 
 /// The keys of a recipe that continues the adapter in `folder` and says nothing else.
 fn continuing(folder: &Path) -> recipe::Adapter {
-    recipe::Adapter { init_from: Some(folder.into()), ..keys(recipe::TargetModules::AllLinear) }
+    recipe::Adapter { init_from: Some(folder.into()), ..keys(TargetModules::AllLinear) }
 }
 
 /// A copy of a golden adapter whose `adapter_config.json` says other things.
@@ -66,7 +67,7 @@ fn saying(name: &str, changes: &[(&str, Value)]) -> TempDir {
 fn a_multimodal_models_vision_tower_is_never_targeted() {
     let layers = r"model\.language_model\.layers\.\d+\.(self_attn\.q_proj|self_attn\.v_proj)";
     let expected = TargetModules::Regex(layers.into());
-    for targets in [names(&["q_proj", "v_proj"]), recipe::TargetModules::Regex(r".*\.[qv]_proj".into())] {
+    for targets in [names(&["q_proj", "v_proj"]), TargetModules::Regex(r".*\.[qv]_proj".into())] {
         let plan = AdapterPlan::new(&keys(targets), &published("4b")).unwrap();
         assert_eq!(plan.config.target_modules, expected);
         assert_eq!(plan.sites.len(), 68);
@@ -182,7 +183,7 @@ fn a_pissa_adapter_is_saved_with_twice_the_rank_for_the_original_base() {
     let model = Gemma3::load(tiny("text"), &source, &Holding::default(), &Device::flex(), &Silent).unwrap();
     for use_rslora in [false, true] {
         let init_lora_weights = recipe::InitLoraWeights::Pissa;
-        let keys = recipe::Adapter { r: 3, init_lora_weights, use_rslora, ..keys(recipe::TargetModules::AllLinear) };
+        let keys = recipe::Adapter { r: 3, init_lora_weights, use_rslora, ..keys(TargetModules::AllLinear) };
         let plan = AdapterPlan::new(&keys, &model.config).unwrap();
         let mut adapter = plan.create(&model, Rng::new(5));
         let mut random = Rng::new(6).stream(&[Label::Purpose("test")]);
@@ -213,7 +214,7 @@ fn a_pissa_adapter_is_saved_with_twice_the_rank_for_the_original_base() {
         }
 
         // On the original base, as another program would use it.
-        let read = read(saved.path(), &model).unwrap();
+        let read = peft::read(saved.path(), &model).unwrap();
         let output = |side: &dyn SidePath| -> Vec<f32> {
             let segments = Segments::from_lengths([7]);
             model.hidden(&[2, 9, 4, 11, 7, 3, 5], &segments, side).into_data().iter().collect()
