@@ -32,6 +32,6 @@ pub use plan::{Epoch, Plan};
 pub use prepare::prepare;
 pub use preview::{Piece, Preview, preview};
 pub use row::{Encode, Row, RowId, supervise_after};
-pub use source::{FindHub, local_only};
+pub use source::{FindHub, check_source, local_only};
 pub use spec::{DataSpec, SourceSpec};
 pub use stats::{FileStats, Lengths, SkippedStats, Stats};

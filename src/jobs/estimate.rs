@@ -144,7 +144,7 @@ impl Outline {
         let settings = hub::Settings::from_env();
         let offline = hub::Settings { offline: true, ..settings.clone() };
         let at = |error: Error| error.or_at(Place::Key("model.base".into()));
-        match hub::find_model_with(name, &offline, progress, &|_| Ok(())) {
+        match hub::find_model(name, &offline, progress, &|_| Ok(())) {
             Ok(files) => return Outline::open(&files),
             Err(error) if Failure::of(&error).is_none() => return Err(at(error)),
             Err(_) => {}

@@ -45,7 +45,7 @@ impl Base {
         accept: &dyn Fn(&TextConfig) -> Result<()>,
     ) -> Result<Self> {
         let read_before = RefCell::new(None);
-        let files = hub::find_model_with(name, &hub::Settings::from_env(), progress, &|dir| {
+        let files = hub::find_model(name, &hub::Settings::from_env(), progress, &|dir| {
             let small = SmallFiles::read_folder(dir)?;
             accept(&small.config)?;
             read_before.replace(Some(small));

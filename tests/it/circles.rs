@@ -202,12 +202,6 @@ const KNOWN: &[&str] = &[
     "nn::attention -> nn::cache -> nn::attention",
     "ops::device -> ops::gpu::cross_entropy -> ops::device",
     "ops::gpu::linear -> ops::device -> ops::gpu::linear",
-    "recipe::diagnose -> recipe::suggest -> recipe::diagnose",
-    "recipe::kinds -> recipe::training -> recipe::kinds",
-    "recipe::layers -> recipe::diagnose -> recipe::suggest -> recipe::layers",
-    "recipe::model -> recipe::section -> recipe::kinds -> recipe::model",
-    "recipe::output -> recipe::section -> recipe::kinds -> recipe::output",
-    "recipe::yaml -> recipe::diagnose -> recipe::suggest -> recipe::layers -> recipe::yaml",
     "text::stream -> text::tokenizer -> text::stream",
     "weights::safetensors_folder -> weights::source -> weights::safetensors_folder",
 ];

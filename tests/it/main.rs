@@ -8,6 +8,7 @@ mod estimate;
 mod fidelity;
 mod fuzz;
 mod quantised;
+mod recipe_check;
 mod resume;
 mod runs;
 mod verbs;

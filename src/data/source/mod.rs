@@ -12,7 +12,7 @@ mod resolve;
 pub(super) use chunk::{Chunk, Object, Sink, kind_name};
 pub(super) use resolve::resolve;
 pub(super) use resolve::{Compression, FileKind, SourceFile};
-pub use resolve::{FindHub, local_only};
+pub use resolve::{FindHub, check_source, local_only};
 
 use crate::error::Result;
 use crate::progress::Progress;
