@@ -1,6 +1,6 @@
 //! Data sets as the training loop wants them: windows of micro-batches.
 
-use crate::data::{self, Dataset, Epoch, Plan};
+use crate::data::{self, Binning, Dataset, Epoch};
 use crate::error::Result;
 use crate::nn::Segments;
 use crate::train::backprop::MicroBatch;
@@ -11,7 +11,7 @@ use std::ops::Range;
 /// The windows of a training set.
 pub struct Feed<'a> {
     dataset: &'a Dataset,
-    plan: Plan,
+    plan: Binning,
     batch_size: usize,
     accumulation: usize,
     /// The bins of the pass that was asked for last.
@@ -20,7 +20,7 @@ pub struct Feed<'a> {
 
 impl<'a> Feed<'a> {
     /// Windows of `accumulation` micro-batches of `batch_size` bins.
-    pub fn new(dataset: &'a Dataset, plan: Plan, batch_size: usize, accumulation: usize) -> Self {
+    pub fn new(dataset: &'a Dataset, plan: Binning, batch_size: usize, accumulation: usize) -> Self {
         Feed { dataset, plan, batch_size: batch_size.max(1), accumulation: accumulation.max(1), epoch: None }
     }
 
@@ -80,7 +80,7 @@ fn micro_batch(dataset: &Dataset, epoch: &Epoch, bins: Range<usize>) -> Result<(
 /// Bins put together as a micro-batch, and the rows in it.
 fn collated(dataset: &Dataset, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)> {
     let batch = data::collate(dataset, bins)?;
-    let segments = Segments::from_lengths(batch.segments.iter().map(Range::len));
+    let segments = Segments::from_lengths(batch.lengths);
     Ok((MicroBatch::new(batch.input_ids, &batch.labels, segments), batch.rows))
 }
 
@@ -88,13 +88,13 @@ fn collated(dataset: &Dataset, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn evaluation_batches(dataset: &Dataset, plan: Plan) -> Result<impl Iterator<Item = Result<MicroBatch>> + '_> {
-    let epoch = Plan { shuffle: false, ..plan }.epoch(dataset, 0)?;
+pub fn evaluation_batches(dataset: &Dataset, plan: Binning) -> Result<impl Iterator<Item = Result<MicroBatch>> + '_> {
+    let epoch = Binning { shuffle: false, ..plan }.epoch(dataset, 0)?;
     Ok((0..epoch.len()).map(move |bin| Ok(micro_batch(dataset, &epoch, bin..bin + 1)?.0)))
 }
 
 /// Tokens in the largest micro-batch that a plan can give, if rows were cut at `max_length`.
-pub fn largest(dataset: &Dataset, plan: &Plan, batch_size: usize, max_length: usize) -> u64 {
+pub fn largest(dataset: &Dataset, plan: &Binning, batch_size: usize, max_length: usize) -> u64 {
     let longest = dataset.lengths().iter().copied().max().unwrap_or(0) as u64;
     let longest = longest.min(max_length as u64);
     let bin = if plan.packing { max_length as u64 } else { longest };

@@ -36,7 +36,7 @@ pub fn first_rows(data: &Data, encoder: &Encoder, rows: usize) -> Result<Vec<Pre
 pub fn stats(recipe: &Recipe, screen: &ProgressBar) -> Result<Stats> {
     let (_, data) = read(recipe, screen)?;
     let epoch = data.plan.epoch(&data.train, 0)?;
-    Ok(data.train.stats().with_epoch(&epoch))
+    Ok(Stats { fill_rate: epoch.fill_rate(), ..data.train.stats() })
 }
 
 /// The recipe's data, and the tokenizer and chat template that made it.

@@ -1,7 +1,7 @@
 //! Supervised fine-tuning, from a recipe to an adapter folder.
 
 use crate::adapter::Adapter;
-use crate::data::{self, DataSpec, Dataset, Plan as DataPlan, SourceSpec};
+use crate::data::{self, Binning, DataSpec, Dataset, SourceSpec};
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
 use crate::jobs::adapter::AdapterPlan;
@@ -174,7 +174,7 @@ pub struct Data {
     /// What is evaluated on.
     pub eval: Option<Dataset>,
     /// How rows become bins.
-    pub plan: DataPlan,
+    pub plan: Binning,
 }
 
 impl Data {
@@ -211,7 +211,7 @@ impl Data {
             (train, []) => (train, None),
             (train, sources) => (train, Some(prepare("data.eval", sources)?)),
         };
-        let plan = DataPlan { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
+        let plan = Binning { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
         Ok(Data { train, eval, plan })
     }
 

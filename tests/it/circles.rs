@@ -193,7 +193,6 @@ fn paths(code: &str) -> BTreeSet<Path> {
 const KNOWN: &[&str] = &[
     "adapter::peft::config -> adapter::peft::keys -> adapter::peft::config",
     "adapter::peft::refusals -> adapter::peft::keys -> adapter::peft::config -> adapter::peft::refusals",
-    "data::dataset -> data::stats -> data::plan -> data::dataset",
     "jobs::fit -> jobs::sft -> jobs::fit",
     "jobs::look -> jobs::sft -> jobs::look",
     "jobs::overview -> jobs::sft -> jobs::overview",

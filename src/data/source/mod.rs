@@ -9,7 +9,7 @@ mod lines;
 mod parquet;
 mod resolve;
 
-pub(super) use chunk::{Chunk, Object, Sink, kind_name};
+pub(super) use chunk::{Chunk, Sink};
 pub(super) use resolve::resolve;
 pub(super) use resolve::{Compression, FileKind, SourceFile};
 pub use resolve::{FindHub, check_source, local_only};
