@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod answer;
+pub mod chat;
 pub mod check_recipe;
 pub mod device;
 pub mod doctor;

@@ -201,7 +201,6 @@ const KNOWN: &[&str] = &[
     "nn::attention -> nn::cache -> nn::attention",
     "ops::device -> ops::gpu::cross_entropy -> ops::device",
     "ops::gpu::linear -> ops::device -> ops::gpu::linear",
-    "text::stream -> text::tokenizer -> text::stream",
     "weights::safetensors_folder -> weights::source -> weights::safetensors_folder",
 ];
 

@@ -5,11 +5,13 @@ mod csv;
 mod file;
 mod guard;
 mod json;
+mod jsonl;
 mod lines;
 mod parquet;
 mod resolve;
 
 pub(super) use chunk::{Chunk, Sink};
+pub use jsonl::read_jsonl;
 pub(super) use resolve::resolve;
 pub(super) use resolve::{Compression, FileKind, SourceFile};
 pub use resolve::{FindHub, check_source, local_only};
