@@ -3,6 +3,7 @@
 mod architecture;
 mod bench;
 mod broken;
+mod chat;
 mod circles;
 mod estimate;
 mod fidelity;
