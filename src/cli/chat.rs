@@ -3,7 +3,7 @@
 use super::args::ModelArgs;
 use super::generate::SamplingArgs;
 use crate::error::{Error, Result};
-use crate::jobs::chat::{self, Chat, Next};
+use crate::jobs::chat::{Chat, ChatOptions, HELP, Next};
 use crate::report::ProgressBar;
 use std::io::{BufRead, Write};
 
@@ -26,12 +26,12 @@ impl Args {
     /// Talks until the input ends.
     pub fn run(self) -> Result<()> {
         let sampling = self.sampling.sampling()?;
-        let settings =
-            chat::Settings { system: self.system, max_tokens: self.max_tokens, sampling, seed: self.sampling.seed };
+        let options =
+            ChatOptions { system: self.system, max_tokens: self.max_tokens, sampling, seed: self.sampling.seed };
         let screen = ProgressBar::stderr();
-        let tuned = self.model.open(&screen)?;
-        let mut chat = Chat::new(&tuned, settings)?;
-        screen.note(chat::HELP);
+        let model = self.model.open(&screen)?;
+        let mut chat = Chat::new(&model, options)?;
+        screen.note(HELP);
         loop {
             eprint!("{}> ", chat.speaker());
             let mut line = String::new();

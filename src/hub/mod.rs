@@ -16,7 +16,7 @@ mod tests;
 mod variant;
 
 pub use failure::Failure;
-pub use settings::Settings;
+pub use settings::HubSettings;
 pub use variant::{Clues, Variant, base_or_instruct};
 
 use crate::error::Result;
@@ -63,7 +63,7 @@ impl ModelFiles {
 /// refuses or is away, [`crate::error::Kind::NoSpace`] before a download that does not fit, and those of `accept`.
 pub fn find_model(
     base: &str,
-    settings: &Settings,
+    settings: &HubSettings,
     progress: &dyn Progress,
     accept: &dyn Fn(&Path) -> Result<()>,
 ) -> Result<ModelFiles> {
@@ -83,7 +83,7 @@ pub fn check_model(base: &str) -> Result<()> {
 ///
 /// # Errors
 /// As [`find_model`].
-pub fn find_small_files(base: &str, settings: &Settings, progress: &dyn Progress) -> Result<ModelFiles> {
+pub fn find_small_files(base: &str, settings: &HubSettings, progress: &dyn Progress) -> Result<ModelFiles> {
     find(base, settings, progress, Wanted::SmallFiles)
 }
 
@@ -96,7 +96,7 @@ enum Wanted<'a> {
     All(&'a dyn Fn(&Path) -> Result<()>),
 }
 
-fn find(base: &str, settings: &Settings, progress: &dyn Progress, wanted: Wanted) -> Result<ModelFiles> {
+fn find(base: &str, settings: &HubSettings, progress: &dyn Progress, wanted: Wanted) -> Result<ModelFiles> {
     match base::understand(base)? {
         Base::Folder(dir) => Ok(ModelFiles::Folder { dir, name: base.trim().to_string(), revision: None }),
         Base::Gguf(path) => Ok(ModelFiles::Gguf { path }),
@@ -122,7 +122,7 @@ fn find(base: &str, settings: &Settings, progress: &dyn Progress, wanted: Wanted
 /// # Errors
 /// [`crate::error::Kind::Data`] when no file fits or several formats do, otherwise as [`find_model`].
 pub fn find_data(uri: &str, split: Option<&str>, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
-    find_data_with(uri, split, &Settings::from_env(), progress)
+    find_data_with(uri, split, &HubSettings::from_env(), progress)
 }
 
 /// As [`find_data`], with explicit settings.
@@ -132,7 +132,7 @@ pub fn find_data(uri: &str, split: Option<&str>, progress: &dyn Progress) -> Res
 pub fn find_data_with(
     uri: &str,
     split: Option<&str>,
-    settings: &Settings,
+    settings: &HubSettings,
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>> {
     dataset::fetch(uri, split.unwrap_or("train"), settings, progress)

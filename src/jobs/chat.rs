@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::infer::{Dialogue, GenerationSettings, Sampling};
-use crate::jobs::{Tuned, answer};
+use crate::jobs::base::peft_model::PeftModel;
 use crate::nn::BaseOnly;
 use crate::text::{Conversation, Message, Role, TokenStream, Tokenizer};
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ pub const HELP: &str = "/adapter on|off compares with the base · /clear starts 
 
 /// How a chat is held.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ChatOptions {
     /// A system message.
     pub system: Option<String>,
     /// At most this many new tokens per answer.
@@ -36,12 +36,12 @@ pub enum Next {
 
 /// A chat with a model, whose adapter can be switched off and on between the turns.
 pub struct Chat<'a> {
-    tuned: &'a Tuned,
+    model: &'a PeftModel,
     tokenizer: &'a Tokenizer,
-    settings: Settings,
+    options: ChatOptions,
     history: History,
-    with_adapter: Dialogue<'a>,
-    base: Dialogue<'a>,
+    tuned_speaker: Dialogue<'a>,
+    base_speaker: Dialogue<'a>,
 }
 
 impl<'a> Chat<'a> {
@@ -49,14 +49,14 @@ impl<'a> Chat<'a> {
     ///
     /// # Errors
     /// When the model has no tokenizer.
-    pub fn new(tuned: &'a Tuned, settings: Settings) -> Result<Self> {
+    pub fn new(model: &'a PeftModel, options: ChatOptions) -> Result<Self> {
         Ok(Chat {
-            tuned,
-            tokenizer: answer::tokenizer(tuned)?,
-            history: History::new(settings.system.clone(), tuned.adapter.is_some()),
-            settings,
-            with_adapter: Dialogue::new(&tuned.model, tuned.side()),
-            base: Dialogue::new(&tuned.model, &BaseOnly),
+            model,
+            tokenizer: model.base.tokenizer()?,
+            history: History::new(options.system.clone(), model.adapter.is_some()),
+            options,
+            tuned_speaker: Dialogue::new(&model.model, model.side()),
+            base_speaker: Dialogue::new(&model.model, &BaseOnly),
         })
     }
 
@@ -83,17 +83,17 @@ impl<'a> Chat<'a> {
     /// Answers the last message.
     fn answer(&mut self, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<String> {
         let conversation = &self.history.conversation;
-        let prompt = self.tuned.base.encoder.encode_prompt(conversation)?;
+        let prompt = self.model.base.encoder.encode_prompt(conversation)?;
         let generation = GenerationSettings {
-            max_new_tokens: self.settings.max_tokens,
-            sampling: self.settings.sampling,
-            stop: self.tuned.base.stop_ids(),
-            seed: self.settings.seed.wrapping_add(conversation.messages.len() as u64),
+            max_new_tokens: self.options.max_tokens,
+            sampling: self.options.sampling,
+            stop: self.model.base.stop_ids(),
+            seed: self.options.seed.wrapping_add(conversation.messages.len() as u64),
             first_prompt: 0,
         };
         let mut stream = TokenStream::new(self.tokenizer.clone());
         let mut shown = Ok(());
-        let speaker = if self.history.adapter_is_on { &mut self.with_adapter } else { &mut self.base };
+        let speaker = if self.history.adapter_is_on { &mut self.tuned_speaker } else { &mut self.base_speaker };
         let answer = speaker.answer(&prompt, &generation, |token| {
             shown = stream.push(token).map_or(Ok(()), |text| show(&text));
             if shown.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -4,7 +4,7 @@ use crate::adapter::peft::AdapterConfig;
 use crate::data::{self, SourceSpec};
 use crate::error::{Error, Place, Result};
 use crate::hub;
-use crate::jobs::outputs::RunFolder;
+use crate::jobs::run::folder::RunFolder;
 use crate::recipe::{self, Reading, Recipe};
 use std::path::Path;
 
