@@ -1,12 +1,12 @@
 //! Arguments that several verbs share.
 
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::Result;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 use crate::weights::HostDtype;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A recipe and what is changed in it.
 #[derive(clap::Args)]
@@ -64,24 +64,4 @@ impl ModelArgs {
     pub fn open(&self, screen: &ProgressBar) -> Result<PeftModel> {
         PeftModel::open(&self.model, self.adapter.as_deref(), self.dtype, &self.device, screen)
     }
-}
-
-/// Reads a jsonl file of objects; each comes with its line number.
-pub fn read_jsonl(path: &Path) -> Result<Vec<(usize, serde_json::Map<String, serde_json::Value>)>> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("reading", path, e))?;
-    let at = |row| Place::Row { path: path.into(), row };
-    let text = std::str::from_utf8(&bytes).map_err(|e| {
-        let row = 1 + bytes[..e.valid_up_to()].iter().filter(|&&b| b == b'\n').count();
-        Error::new(Kind::Data, "not UTF-8").at(at(row))
-    })?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let rows = lines.map(|(i, line)| match serde_json::from_str(line) {
-        Ok(object) => Ok((i + 1, object)),
-        Err(e) => Err(Error::new(Kind::Data, format!("not a JSON object: {e}")).at(at(i + 1))),
-    });
-    let rows: Vec<_> = rows.collect::<Result<_>>()?;
-    if rows.is_empty() {
-        return Err(Error::new(Kind::Data, "the file has no rows").at_path(path));
-    }
-    Ok(rows)
 }

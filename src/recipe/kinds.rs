@@ -144,21 +144,27 @@ impl<T: FromNode> FromNode for Vec<T> {
             };
             return mismatch(node, path, "a list", hint, diagnosis);
         };
-        let values: Vec<Option<T>> = items
-            .iter()
-            .enumerate()
-            .map(|(i, item)| {
-                let path = format!("{path}[{i}]");
-                diagnosis.give(&path, item.mark);
-                if item.is_null() {
-                    diagnosis.wrong(&path, &item.mark, format!("`{path}` has no value"), None);
-                    return None;
-                }
-                T::from_node(item, &path, diagnosis)
-            })
-            .collect();
+        // Not lazily: problems of all items are wanted.
+        let values: Vec<Option<T>> = each(items, path, diagnosis).collect();
         values.into_iter().collect()
     }
+}
+
+/// Each item of the list `path`; `None` for one that is wrong.
+pub(super) fn each<T: FromNode>(
+    items: &[Node],
+    path: &str,
+    diagnosis: &mut Diagnosis,
+) -> impl Iterator<Item = Option<T>> {
+    items.iter().enumerate().map(move |(i, item)| {
+        let path = format!("{path}[{i}]");
+        diagnosis.give(&path, item.mark);
+        if item.is_null() {
+            diagnosis.wrong(&path, &item.mark, format!("`{path}` has no value"), None);
+            return None;
+        }
+        T::from_node(item, &path, diagnosis)
+    })
 }
 
 /// Reads one of an enum's words; serde knows them, so no list of them is kept here.

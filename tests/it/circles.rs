@@ -189,20 +189,9 @@ fn paths(code: &str) -> BTreeSet<Path> {
     words.filter(|word| word.contains("::")).map(|word| word.split("::").map(str::to_owned).collect()).collect()
 }
 
-/// Circles that stand, until they are untied.
-const KNOWN: &[&str] = &[
-    "data::dataset -> data::stats -> data::plan -> data::dataset",
-    "recipe::diagnose -> recipe::suggest -> recipe::diagnose",
-    "recipe::layers -> recipe::diagnose -> recipe::suggest -> recipe::layers",
-    "recipe::yaml -> recipe::diagnose -> recipe::suggest -> recipe::layers -> recipe::yaml",
-    "text::stream -> text::tokenizer -> text::stream",
-];
-
 #[test]
 fn files_use_each_other_in_one_direction() {
-    let mut circles = Modules::read(&sources()).circles();
-    circles.sort();
-    assert_eq!(circles, KNOWN);
+    assert_eq!(Modules::read(&sources()).circles(), Vec::<String>::new());
 }
 
 #[test]

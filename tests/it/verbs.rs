@@ -233,8 +233,8 @@ fn what_the_small_files_make_impossible_is_said_before_the_weights() {
     bench.write(&weights, "these would be gigabytes");
     let whole = bench.text(&format!("{SNAPSHOT}/config.json"));
     let problem = |command: &str| bench.run(command).problem().lines().next().unwrap_or_default().to_owned();
-    let targets = "train r.yaml --set model.base=owner/tiny --set adapter.target_modules=[qkv_proj]";
-    assert_eq!(problem(targets), "error: `target_modules` entry `qkv_proj` matches no module");
+    let targets = "train r.yaml --set model.base=owner/tiny --set adapter.target_modules=[7.mlp.up_proj]";
+    assert_eq!(problem(targets), "error: `target_modules` entry `7.mlp.up_proj` matches no module");
     for verb in ["generate --prompt x", "merge --output o"] {
         let said = problem(&format!("{verb} --model owner/tiny --adapter a"));
         assert!(said.contains("expected [5, "), "{verb}: {said}");

@@ -3,6 +3,7 @@ use crate::adapter::peft::testing::golden;
 use crate::adapter::peft::{CONFIG_FILE, ModuleTensors, PeftAdapter};
 use crate::nn::{BaseOnly, Segments, SidePath};
 use crate::adapter::target::TargetModules;
+use crate::error::Place;
 use crate::progress::Silent;
 use crate::random::Label;
 use crate::testkit::golden::l2_relative;
