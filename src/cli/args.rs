@@ -36,7 +36,7 @@ pub struct ModelArgs {
     /// How weights are held
     #[arg(long, default_value = "auto")]
     pub dtype: DtypeArg,
-    /// auto, cpu, cuda[:i], wgpu[:i] or vulkan[:i]
+    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]
     pub device: String,
 }
