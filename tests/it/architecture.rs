@@ -51,14 +51,14 @@ const COMMON: &[&str] = &["error", "atomic", "progress", "random", "Error", "Res
 const MAX_LINES: usize = 600;
 
 /// A source file: its path from the repository's root, its room, its text without tests and comments.
-struct Source {
-    path: String,
-    room: String,
-    lines: usize,
-    code: String,
+pub struct Source {
+    pub path: String,
+    pub room: String,
+    pub lines: usize,
+    pub code: String,
 }
 
-fn sources() -> Vec<Source> {
+pub fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut found, mut folders) = (Vec::new(), vec![root.join("src")]);
     while let Some(folder) = folders.pop() {

@@ -5,6 +5,7 @@
 mod architecture;
 mod bench;
 mod broken;
+mod circles;
 mod estimate;
 mod fidelity;
 mod fuzz;
