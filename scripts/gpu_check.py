@@ -171,7 +171,7 @@ def main():
     result = {"doctor": doctor, "doctor_error": report["error"], "tests": None, "curve": None, "bench": []}
     if arguments.tests:
         say("tests of the operations")
-        tests = run([arguments.tests, "ops::tests", "jobs::self_check", "jobs::device"])
+        tests = run([arguments.tests, "ops::tests", "jobs::self_check", "device::open"])
         result["tests"] = {"exit": tests["exit"], "said": tests["out"].strip().splitlines()[-30:]}
     if doctor:
         device = doctor["device"].split(" ")[0]

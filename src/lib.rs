@@ -8,7 +8,7 @@
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
 //!          +---> hub                             everything -> error, atomic, progress, random
-//!          +---> device
+//!          +---> device ----------------------------> ops
 //! ```
 //!
 //! `jobs` wires the rooms together and alone knows most of them. `adapter` and `model` read `weights`; data knows no model,

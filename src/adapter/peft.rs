@@ -8,13 +8,13 @@
 //! PEFT 0.21.2, `tuners/lora` and `utils/save_and_load.py`; `scripts/make_export_goldens.py` makes the fixtures.
 
 mod config;
-mod keys;
+mod convert;
 mod reader;
-mod refusals;
 mod tensors;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use config::{AdapterConfig, CONFIG_FILE, Patterns};
-pub use reader::{ModuleShape, PeftAdapter};
+pub use convert::{check, from_adapter, read, to_device};
+pub use reader::PeftAdapter;
 pub use tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE};

@@ -1,7 +1,7 @@
 //! Arguments that several verbs share.
 
 use crate::error::{Error, Kind, Place, Result};
-use crate::jobs::Tuned;
+use crate::jobs::base::peft_model::PeftModel;
 use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 use crate::weights::HostDtype;
@@ -68,8 +68,8 @@ impl DtypeArg {
 
 impl ModelArgs {
     /// Opens and loads the model.
-    pub fn open(&self, screen: &ProgressBar) -> Result<Tuned> {
-        Tuned::open(&self.model, self.adapter.as_deref(), self.dtype.held(), &self.device, screen)
+    pub fn open(&self, screen: &ProgressBar) -> Result<PeftModel> {
+        PeftModel::open(&self.model, self.adapter.as_deref(), self.dtype.held(), &self.device, screen)
     }
 }
 

@@ -4,7 +4,6 @@ use super::args::ModelArgs;
 use super::generate::SamplingArgs;
 use crate::error::{Error, Result};
 use crate::infer::{Dialogue, GenerationSettings};
-use crate::jobs::answer;
 use crate::nn::BaseOnly;
 use crate::report::ProgressBar;
 use crate::text::{Conversation, Message, Role};
@@ -34,7 +33,7 @@ impl Args {
         let sampling = self.sampling.sampling()?;
         let screen = ProgressBar::stderr();
         let tuned = self.model.open(&screen)?;
-        let tokenizer = answer::tokenizer(&tuned)?.clone();
+        let tokenizer = tuned.base.tokenizer()?.clone();
         screen.note(HELP);
         let mut adapter_is_on = tuned.adapter.is_some();
         let fresh = || Conversation {

@@ -2,7 +2,7 @@
 
 use super::args::RecipeArgs;
 use crate::error::Result;
-use crate::jobs::look::{self, Preview};
+use crate::jobs::preview::{self, Preview};
 use crate::report::{ProgressBar, style};
 use std::io::Write;
 
@@ -42,7 +42,7 @@ impl Args {
         let screen = ProgressBar::stderr();
         match self.verb {
             Verb::Preview { recipe, rows, json } => {
-                for preview in look::preview(&recipe.load()?, rows, &screen)? {
+                for preview in preview::preview(&recipe.load()?, rows, &screen)? {
                     if json {
                         super::print(&serde_json::to_string(&preview).unwrap_or_default())?;
                     } else {
@@ -52,7 +52,7 @@ impl Args {
                 Ok(())
             }
             Verb::Stats { recipe, json } => {
-                let stats = look::stats(&recipe.load()?, &screen)?;
+                let stats = preview::stats(&recipe.load()?, &screen)?;
                 if json { super::print_json(&stats) } else { super::print(&stats.to_string()) }
             }
         }

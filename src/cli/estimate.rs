@@ -2,7 +2,7 @@
 
 use super::args::RecipeArgs;
 use crate::error::Result;
-use crate::jobs::estimate::{self, Options};
+use crate::jobs::estimate::{self, EstimateOptions};
 use crate::report::ProgressBar;
 
 /// Arguments of `estimate`.
@@ -24,7 +24,7 @@ pub struct Args {
 impl Args {
     /// Estimates.
     pub fn run(self) -> Result<()> {
-        let options = Options { device: &self.device, probe: !self.no_probe };
+        let options = EstimateOptions { device: &self.device, probe: !self.no_probe };
         let forecast = estimate::estimate(&self.recipe.load()?, &options, &ProgressBar::stderr())?;
         if self.json { super::print_json(&forecast) } else { super::print(&forecast.to_string()) }
     }

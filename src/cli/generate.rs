@@ -3,7 +3,7 @@
 use super::args::{ModelArgs, read_jsonl};
 use crate::error::{Error, Place, Result};
 use crate::infer::Sampling;
-use crate::jobs::answer::{self, Answer, Prompt};
+use crate::jobs::generate::{self, Answer, GenerateOptions, Prompt};
 use crate::report::ProgressBar;
 use std::path::PathBuf;
 
@@ -85,14 +85,14 @@ impl Args {
         };
         let screen = ProgressBar::stderr();
         let tuned = self.model.open(&screen)?;
-        let settings = answer::Settings {
+        let settings = GenerateOptions {
             max_tokens: self.max_tokens,
             sampling,
             seed: self.sampling.seed,
             raw: self.raw,
             batch_size: self.batch_size as usize,
         };
-        let answers = answer::answer(&tuned, &prompts, &settings, &screen)?;
+        let answers = generate::generate(&tuned, &prompts, &settings, &screen)?;
         let rows = || prompts.iter().zip(&answers).map(|(prompt, answer)| prompt.with(answer));
         if let Some(path) = &self.output {
             let lines: String = rows().map(|row| format!("{row}\n")).collect();

@@ -3,7 +3,7 @@
 use super::args::RecipeArgs;
 use super::data;
 use crate::error::{Error, Kind, Result};
-use crate::jobs::sft::{self, Options, Outcome};
+use crate::jobs::sft::{self, Outcome, TrainOptions};
 use crate::report::ProgressBar;
 use crate::train::run::Ending;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Args {
         let recipe = self.recipe.load()?;
         let screen = ProgressBar::stderr();
         let stop = stop_on_ctrl_c(&screen)?;
-        let options = Options { device: &self.device, resume: self.resume, dry_run: self.dry_run };
+        let options = TrainOptions { device: &self.device, resume: self.resume, dry_run: self.dry_run };
         match sft::train(&recipe, &options, &screen, &stop)? {
             Outcome::Planned(found) if self.json => super::print_json(&found).map(|()| 0),
             Outcome::Planned(found) => {

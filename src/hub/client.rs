@@ -7,7 +7,7 @@
 use super::failure::Failure;
 use super::listing::Listing;
 use super::repository::{Holds, Repository, is_inside};
-use super::settings::Settings;
+use super::settings::HubSettings;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
@@ -23,13 +23,13 @@ const LISTING_LIMIT_BYTES: u64 = 64 << 20;
 /// A conversation with the Hub about one repository.
 pub(super) struct Client<'a> {
     repository: &'a Repository,
-    settings: &'a Settings,
+    settings: &'a HubSettings,
     agent: ureq::Agent,
     api: Api,
 }
 
 impl<'a> Client<'a> {
-    pub fn new(repository: &'a Repository, settings: &'a Settings) -> Result<Client<'a>> {
+    pub fn new(repository: &'a Repository, settings: &'a HubSettings) -> Result<Client<'a>> {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_resolve(Some(settings.timeout))

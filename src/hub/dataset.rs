@@ -5,13 +5,13 @@ mod choose;
 use super::failure::Failure;
 use super::listing::Listing;
 use super::repository::{Holds, Repository, is_commit};
-use super::settings::Settings;
+use super::settings::HubSettings;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use std::path::PathBuf;
 
 /// Brings the files that `uri` and `split` mean into the cache. Returns their paths, sorted by name.
-pub(super) fn fetch(uri: &str, split: &str, settings: &Settings, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
+pub(super) fn fetch(uri: &str, split: &str, settings: &HubSettings, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
     let (repository, path) = parse(uri)?;
     let choose = |listing: &Listing| {
         choose::choose(listing, path.as_deref(), split).map_err(|e| e.or_at(Place::Named(uri.to_string())))

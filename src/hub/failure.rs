@@ -1,7 +1,7 @@
 //! The ways in which the Hub says no, told apart, each with what to do and the page to open.
 
 use super::repository::{Holds, Repository};
-use super::settings::Settings;
+use super::settings::HubSettings;
 use crate::error::{Error, Kind, Place, did_you_mean};
 
 /// Why files could not be had from the Hub. The cause ([`std::error::Error::source`]) of errors of [`Kind::Hub`].
@@ -98,7 +98,7 @@ impl Failure {
     }
 
     /// The error for the user; `detail` is the Hub's or the network's own message, possibly empty.
-    pub(super) fn error(self, repository: &Repository, settings: &Settings, detail: &str) -> Error {
+    pub(super) fn error(self, repository: &Repository, settings: &HubSettings, detail: &str) -> Error {
         let Repository { id, revision, .. } = repository;
         let page = repository.page(settings);
         let tokens = format!("{}/settings/tokens", settings.endpoint);

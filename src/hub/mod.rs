@@ -17,7 +17,7 @@ mod tests;
 mod variant;
 
 pub use failure::Failure;
-pub use settings::Settings;
+pub use settings::HubSettings;
 pub use variant::{Clues, Variant, base_or_instruct};
 
 use crate::error::Result;
@@ -62,7 +62,7 @@ impl ModelFiles {
 /// [`crate::error::Kind::Recipe`] when nothing is there, [`crate::error::Kind::Hub`] with a [`Failure`] when the Hub
 /// refuses or is away, [`crate::error::Kind::NoSpace`] before a download that does not fit.
 pub fn find_model(base: &str, progress: &dyn Progress) -> Result<ModelFiles> {
-    find_model_with(base, &Settings::from_env(), progress, &|_| Ok(()))
+    find_model_with(base, &HubSettings::from_env(), progress, &|_| Ok(()))
 }
 
 /// As [`find_model`], with explicit settings and a say before the weights are downloaded.
@@ -74,7 +74,7 @@ pub fn find_model(base: &str, progress: &dyn Progress) -> Result<ModelFiles> {
 /// As [`find_model`], and those of `accept`.
 pub fn find_model_with(
     base: &str,
-    settings: &Settings,
+    settings: &HubSettings,
     progress: &dyn Progress,
     accept: &dyn Fn(&Path) -> Result<()>,
 ) -> Result<ModelFiles> {
@@ -86,7 +86,7 @@ pub fn find_model_with(
 ///
 /// # Errors
 /// As [`find_model`].
-pub fn find_small_files(base: &str, settings: &Settings, progress: &dyn Progress) -> Result<ModelFiles> {
+pub fn find_small_files(base: &str, settings: &HubSettings, progress: &dyn Progress) -> Result<ModelFiles> {
     find(base, settings, progress, Wanted::SmallFiles)
 }
 
@@ -99,7 +99,7 @@ enum Wanted<'a> {
     All(&'a dyn Fn(&Path) -> Result<()>),
 }
 
-fn find(base: &str, settings: &Settings, progress: &dyn Progress, wanted: Wanted) -> Result<ModelFiles> {
+fn find(base: &str, settings: &HubSettings, progress: &dyn Progress, wanted: Wanted) -> Result<ModelFiles> {
     match base::understand(base)? {
         Base::Folder(dir) => Ok(ModelFiles::Folder { dir, name: base.trim().to_string(), revision: None }),
         Base::Gguf(path) => Ok(ModelFiles::Gguf { path }),
@@ -125,7 +125,7 @@ fn find(base: &str, settings: &Settings, progress: &dyn Progress, wanted: Wanted
 /// # Errors
 /// [`crate::error::Kind::Data`] when no file fits or several formats do, otherwise as [`find_model`].
 pub fn find_data(uri: &str, split: Option<&str>, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
-    find_data_with(uri, split, &Settings::from_env(), progress)
+    find_data_with(uri, split, &HubSettings::from_env(), progress)
 }
 
 /// As [`find_data`], with explicit settings.
@@ -135,7 +135,7 @@ pub fn find_data(uri: &str, split: Option<&str>, progress: &dyn Progress) -> Res
 pub fn find_data_with(
     uri: &str,
     split: Option<&str>,
-    settings: &Settings,
+    settings: &HubSettings,
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>> {
     dataset::fetch(uri, split.unwrap_or("train"), settings, progress)

@@ -6,7 +6,7 @@ mod online;
 use super::Wanted;
 use super::failure::Failure;
 use super::repository::{Repository, is_commit, is_inside};
-use super::settings::Settings;
+use super::settings::HubSettings;
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 use serde_json::Value;
@@ -19,7 +19,7 @@ const SINGLE: &str = "model.safetensors";
 /// Brings a model's files into the cache where they are not there yet. Returns their folder and commit.
 pub(super) fn fetch(
     repository: &Repository,
-    settings: &Settings,
+    settings: &HubSettings,
     progress: &dyn Progress,
     wanted: Wanted,
 ) -> Result<(PathBuf, String)> {

@@ -6,7 +6,7 @@
 //! models--owner--name/blobs/ETAG                    the bytes
 //! ```
 
-use super::settings::Settings;
+use super::settings::HubSettings;
 use crate::error::{Error, Kind, Place, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl Repository {
     }
 
     /// The page of the repository, where its licence is accepted.
-    pub fn page(&self, settings: &Settings) -> String {
+    pub fn page(&self, settings: &HubSettings) -> String {
         match self.holds {
             Holds::Model => format!("{}/{}", settings.endpoint, self.id),
             Holds::Data => format!("{}/datasets/{}", settings.endpoint, self.id),
@@ -57,7 +57,7 @@ impl Repository {
 
     /// The address that describes the repository at its revision.
     #[cfg(feature = "hub")]
-    pub fn api_url(&self, settings: &Settings) -> String {
+    pub fn api_url(&self, settings: &HubSettings) -> String {
         let kind = match self.holds {
             Holds::Model => "models",
             Holds::Data => "datasets",
@@ -71,7 +71,7 @@ impl Repository {
     }
 
     /// The repository's folder in the cache.
-    pub fn folder(&self, settings: &Settings) -> PathBuf {
+    pub fn folder(&self, settings: &HubSettings) -> PathBuf {
         let kind = match self.holds {
             Holds::Model => "models",
             Holds::Data => "datasets",
@@ -80,12 +80,12 @@ impl Repository {
     }
 
     /// The folder of the files of `commit`.
-    pub fn snapshot(&self, settings: &Settings, commit: &str) -> PathBuf {
+    pub fn snapshot(&self, settings: &HubSettings, commit: &str) -> PathBuf {
         self.folder(settings).join("snapshots").join(commit)
     }
 
     /// The commit that the cache last saw this revision at, if its snapshot is there.
-    pub fn cached_commit(&self, settings: &Settings) -> Option<String> {
+    pub fn cached_commit(&self, settings: &HubSettings) -> Option<String> {
         let commit = if is_commit(&self.revision) {
             self.revision.clone()
         } else {
@@ -96,7 +96,7 @@ impl Repository {
 
     /// Remembers in the cache that this revision is at `commit`.
     #[cfg(feature = "hub")]
-    pub fn remember(&self, settings: &Settings, commit: &str) -> Result<()> {
+    pub fn remember(&self, settings: &HubSettings, commit: &str) -> Result<()> {
         let refs = self.folder(settings).join("refs");
         if self.revision != commit {
             crate::atomic::write(&refs.join(&self.revision), commit.as_bytes())?;

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How to reach the Hub. [`Settings::from_env`] gives what `huggingface_hub` would use on the same machine.
+/// How to reach the Hub. [`HubSettings::from_env`] gives what `huggingface_hub` would use on the same machine.
 #[derive(Clone)]
-pub struct Settings {
+pub struct HubSettings {
     /// The Hub's address, without a trailing slash (`HF_ENDPOINT`).
     pub endpoint: String,
     /// The folder of `models--owner--name` folders (`HF_HUB_CACHE`, else `HF_HOME/hub`).
@@ -21,14 +21,14 @@ pub struct Settings {
     pub retry_pause: Duration,
 }
 
-impl Settings {
+impl HubSettings {
     /// Reads the environment and the token file.
-    pub fn from_env() -> Settings {
-        Settings::from_lookup(|name| std::env::var(name).ok())
+    pub fn from_env() -> HubSettings {
+        HubSettings::from_lookup(|name| std::env::var(name).ok())
     }
 
-    /// As [`Settings::from_env`], with the environment as a function.
-    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Settings {
+    /// As [`HubSettings::from_env`], with the environment as a function.
+    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> HubSettings {
         let get = |name: &str| lookup(name).map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
         let path = |name: &str| get(name).map(PathBuf::from);
         let user = path("HOME").or_else(|| path("USERPROFILE")).unwrap_or_default();
@@ -43,7 +43,7 @@ impl Settings {
             |name: &str| get(name).is_some_and(|v| ["1", "ON", "YES", "TRUE"].contains(&v.to_uppercase().as_str()));
         let endpoint = get("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         let seconds = get("HF_HUB_ETAG_TIMEOUT").and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s));
-        Settings {
+        HubSettings {
             endpoint: endpoint.trim_end_matches('/').to_string(),
             cache,
             token,
@@ -54,10 +54,10 @@ impl Settings {
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for HubSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The token is a secret: only whether there is one.
-        f.debug_struct("Settings")
+        f.debug_struct("HubSettings")
             .field("endpoint", &self.endpoint)
             .field("cache", &self.cache)
             .field("token", &self.token.as_ref().map(|_| "..."))
@@ -70,8 +70,8 @@ impl fmt::Debug for Settings {
 mod tests {
     use super::*;
 
-    fn settings(pairs: &[(&str, &str)]) -> Settings {
-        Settings::from_lookup(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string()))
+    fn settings(pairs: &[(&str, &str)]) -> HubSettings {
+        HubSettings::from_lookup(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string()))
     }
 
     #[test]

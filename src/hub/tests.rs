@@ -13,8 +13,8 @@ use std::time::Duration;
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const LATER: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
-fn settings(url: &str, cache: &Path) -> Settings {
-    Settings {
+fn settings(url: &str, cache: &Path) -> HubSettings {
+    HubSettings {
         endpoint: url.into(),
         cache: cache.join("hub"),
         token: None,
@@ -76,7 +76,7 @@ fn hub(request: &Request, commit: &str) -> Answer {
     }
 }
 
-fn find(name: &str, settings: &Settings) -> Result<ModelFiles> {
+fn find(name: &str, settings: &HubSettings) -> Result<ModelFiles> {
     find_model_with(name, settings, &Silent, &|_| Ok(()))
 }
 
@@ -224,7 +224,7 @@ fn refusal(
 ) -> (Option<Failure>, String, Error) {
     let server = Server::start(move |_| answer());
     let home = tempfile::tempdir().unwrap();
-    let settings = Settings { token: token.map(String::from), ..settings(&server.url, home.path()) };
+    let settings = HubSettings { token: token.map(String::from), ..settings(&server.url, home.path()) };
     let error = find("google/gemma-3-1b-itt@v9", &settings).unwrap_err();
     assert_eq!((error.kind(), error.exit_code()), (Kind::Hub, 1));
     assert!(!error.to_string().contains("hf_secret"));
@@ -317,7 +317,7 @@ fn a_gated_repository_that_lists_its_files_is_refused_at_the_first_of_them() {
 #[test]
 fn no_network_is_said_quickly() {
     let home = tempfile::tempdir().unwrap();
-    let of = |settings: &Settings| {
+    let of = |settings: &HubSettings| {
         let error = find("google/tiny", settings).unwrap_err();
         assert_eq!(Failure::of(&error), Some(Failure::NoNetwork));
         error.what().to_string()
@@ -326,7 +326,7 @@ fn no_network_is_said_quickly() {
     assert_eq!(of(&closed), "the Hub at http://127.0.0.1:9 could not be reached: the connection was refused");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    let waiting = Settings { timeout: Duration::from_millis(50), ..settings(&url, home.path()) };
+    let waiting = HubSettings { timeout: Duration::from_millis(50), ..settings(&url, home.path()) };
     assert!(of(&waiting).ends_with("it did not answer in time"));
     of(&settings("not an address", home.path()));
 }

@@ -1,15 +1,13 @@
 //! Whether this machine computes what it should.
 
-use crate::device::{self as devices, Backend};
+use crate::device::{self, Backend, Compute, Found, host};
 use crate::error::{Error, Kind, Result};
-use crate::jobs::device::{self, Compute};
 use crate::jobs::self_check::{self, Difference};
 use crate::nn::cross_entropy::linear_cross_entropy;
 use crate::nn::geglu;
 use crate::nn::{RmsNorm, Weight};
 use crate::random::{Label, Rng};
 use crate::report::summary;
-use crate::train::memory;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -72,8 +70,8 @@ pub fn examine(name: &str) -> Result<Report> {
         let what = format!("the CPU computes wrong gradients: relative error {gradient_error:.1e}");
         return Err(Error::new(Kind::Device, what).hint("report this with your CPU's name"));
     }
-    let chosen = |found: &devices::Found| name == "auto" || found.name() == compute.name;
-    let found = devices::all().into_iter().filter(|found| found.backend != Backend::Cpu && chosen(found));
+    let chosen = |found: &Found| name == "auto" || found.name() == compute.name;
+    let found = device::all().into_iter().filter(|found| found.backend != Backend::Cpu && chosen(found));
     let devices = found.map(|found| Checked::new(Compute::new(&found), found.name())).collect();
     let backends = Backend::ALL.into_iter().filter(|backend| backend.is_compiled_in()).map(Backend::name);
     let hub = cfg!(feature = "hub").then_some("hub");
@@ -82,7 +80,7 @@ pub fn examine(name: &str) -> Result<Report> {
         device: compute.describe(),
         devices,
         threads: compute.threads,
-        available_bytes: memory::available_bytes(),
+        available_bytes: host::available_bytes(),
         gemm_gflops: gemm_gflops(),
         compiled_in: backends.chain(hub).collect(),
         gradient_error,

@@ -1,21 +1,18 @@
 //! The memory of a run and the time of its steps, from its recipe and the headers of its base: no weights and no data are read.
 
-use crate::error::{Error, Kind, Place, Result};
-use crate::hub::{self, Failure, ModelFiles};
-use crate::jobs::adapter::AdapterPlan;
-use crate::jobs::fit::{Settings, Sizes, Suggestion};
-use crate::jobs::model::Frozen;
-use crate::jobs::pace::{self, Pace};
-use crate::jobs::{device, overview, sft};
-use crate::model::gemma3::{self, TextConfig};
+use crate::error::Result;
+use crate::jobs::base::outline::{Outline, SizesFrom};
+use crate::jobs::forecast::fit::{FitSettings, Sizes, Suggestion};
+use crate::jobs::forecast::frozen::Frozen;
+use crate::jobs::forecast::memory::Estimate;
+use crate::jobs::forecast::pace::{Pace, TimedRun};
+use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::jobs::run::settings::RunSettings;
 use crate::progress::Progress;
 use crate::recipe::{AutoBool, Recipe};
 use crate::report::text;
-use crate::train::memory::Estimate;
-use crate::weights::Source;
 use serde::Serialize;
 use std::fmt;
-use std::path::Path;
 
 /// What a run will need.
 #[derive(Debug, Clone, Serialize)]
@@ -57,21 +54,9 @@ pub struct Forecast {
     pub pace: Pace,
 }
 
-/// Where the sizes of a base come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SizesFrom {
-    /// The headers of its files.
-    Headers,
-    /// The facts of the published sizes, in bf16; nothing is downloaded.
-    Published,
-    /// Its `config.json` on the Hub, taken to be in bf16.
-    Config,
-}
-
 /// How an estimate was asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Options<'a> {
+pub struct EstimateOptions<'a> {
     /// The device, as the user named it.
     pub device: &'a str,
     /// Measure the time of a step.
@@ -82,38 +67,38 @@ pub struct Options<'a> {
 ///
 /// # Errors
 /// When there is no such device, when the base cannot be found, or when the recipe does not fit it.
-pub fn estimate(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Result<Forecast> {
+pub fn estimate(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress) -> Result<Forecast> {
     forecast(recipe, options, progress).map_err(|error| recipe.places.locate(error))
 }
 
-fn forecast(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Result<Forecast> {
-    let compute = device::open(options.device)?;
-    compute.check(sft::holding(recipe).compute_dtype)?;
+fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress) -> Result<Forecast> {
+    let settings = RunSettings::of(recipe);
+    let compute = settings.open_device(options.device)?;
     let outline = Outline::find(&recipe.model.base, progress)?;
     let frozen = Frozen { config: &outline.config, source: outline.source.as_ref() };
-    frozen.check(&sft::holding(recipe))?;
+    frozen.check(&settings.holding)?;
     let adapter = AdapterPlan::new(&recipe.adapter, &outline.config)?;
     let tokens = |batch_size: usize, max_length: usize| (batch_size as u64).saturating_mul(max_length as u64);
     let sizes = Sizes {
         frozen,
         trainable: adapter.trainable(),
-        optimizer_slots: sft::rule(&recipe.training).slots() as u64,
+        optimizer_slots: settings.rule.slots() as u64,
         tokens: &tokens,
         capacity: compute.capacity(),
     };
-    let settings = Settings::of(recipe);
-    let need = sizes.need(&settings);
+    let asked = FitSettings::of(recipe);
+    let need = sizes.need(&asked);
     let total =
-        |activation_checkpointing| sizes.need(&Settings { activation_checkpointing, ..settings }).memory.total_bytes();
-    let fits = sizes.fits(&settings);
-    let run = pace::Run::of(recipe, &sizes, &adapter, need.activation_checkpointing);
+        |activation_checkpointing| sizes.need(&FitSettings { activation_checkpointing, ..asked }).memory.total_bytes();
+    let fits = sizes.fits(&asked);
+    let run = TimedRun::of(recipe, settings, &sizes, &adapter, need.activation_checkpointing);
     Ok(Forecast {
         model: recipe.model.base.clone(),
         device: compute.name.clone(),
-        sizes_from: outline.from,
+        sizes_from: outline.sizes_from,
         trainable_parameters: sizes.trainable,
-        batch_size: settings.batch_size as u64,
-        max_length: settings.max_length as u64,
+        batch_size: asked.batch_size as u64,
+        max_length: asked.max_length as u64,
         tokens: need.tokens,
         activation_checkpointing: need.activation_checkpointing,
         memory_bytes: need.memory.total_bytes(),
@@ -123,56 +108,12 @@ fn forecast(recipe: &Recipe, options: &Options, progress: &dyn Progress) -> Resu
         available_bytes: sizes.capacity.available_bytes,
         machine_bytes: sizes.capacity.total_bytes,
         fits,
-        suggestions: if fits { Vec::new() } else { sizes.suggestions(&settings) },
+        suggestions: if fits { Vec::new() } else { sizes.suggestions(&asked) },
         pace: match options.probe {
             true => Pace::measure(&run, &compute, progress),
             false => Pace::unmeasured(&run, "not asked for"),
         },
     })
-}
-
-/// A base as far as its size goes.
-struct Outline {
-    config: TextConfig,
-    source: Option<Source>,
-    from: SizesFrom,
-}
-
-impl Outline {
-    /// What is on this machine comes first, then what is known of the published sizes, then the Hub's small files.
-    fn find(name: &str, progress: &dyn Progress) -> Result<Self> {
-        let settings = hub::Settings::from_env();
-        let offline = hub::Settings { offline: true, ..settings.clone() };
-        let at = |error: Error| error.or_at(Place::Key("model.base".into()));
-        match hub::find_model_with(name, &offline, progress, &|_| Ok(())) {
-            Ok(files) => return Outline::open(&files),
-            Err(error) if Failure::of(&error).is_none() => return Err(at(error)),
-            Err(_) => {}
-        }
-        if let Some(config) = gemma3::published(name)? {
-            return Ok(Outline { config, source: None, from: SizesFrom::Published });
-        }
-        let config = match hub::find_small_files(name, &settings, progress).map_err(at)? {
-            ModelFiles::Folder { dir, .. } => TextConfig::from_folder(&dir)?.0,
-            files @ ModelFiles::Gguf { .. } => return Outline::open(&files),
-        };
-        Ok(Outline { config, source: None, from: SizesFrom::Config })
-    }
-
-    fn open(files: &ModelFiles) -> Result<Self> {
-        let (config, source) = match files {
-            ModelFiles::Folder { dir, .. } => (TextConfig::from_folder(dir)?.0, Source::open_folder(dir)?),
-            ModelFiles::Gguf { path } => Outline::of_gguf(path)?,
-        };
-        Ok(Outline { config, source: Some(source), from: SizesFrom::Headers })
-    }
-
-    fn of_gguf(path: &Path) -> Result<(TextConfig, Source)> {
-        let source = Source::open_gguf(path)?;
-        let gguf = source.gguf().ok_or_else(|| Error::new(Kind::Run, "a GGUF source without its header"))?;
-        let config = TextConfig::from_gguf(gguf, path)?.0;
-        Ok((config, source))
-    }
 }
 
 impl fmt::Display for Forecast {
@@ -187,7 +128,7 @@ impl fmt::Display for Forecast {
         writeln!(f, "Adapter: {} trainable parameters", count(self.trainable_parameters))?;
         let how = if self.activation_checkpointing { "recomputing activations" } else { "keeping activations" };
         writeln!(f, "Micro-batch: up to {} x {} tokens, {how}", count(self.batch_size), count(self.max_length))?;
-        writeln!(f, "Memory: about {} ({})", bytes(self.memory_bytes), overview::describe(&self.memory))?;
+        writeln!(f, "Memory: about {} ({})", bytes(self.memory_bytes), self.memory)?;
         let (kept, recomputed) = (bytes(self.memory_bytes_keeping), bytes(self.memory_bytes_recomputing));
         write!(f, "Activations: {kept} with all of them kept, {recomputed} with layers recomputed")?;
         write!(f, "\nTime on {}: {}", self.device, self.pace)?;

@@ -1,9 +1,12 @@
 //! An adapter beside its base on a recipe's evaluation data.
 
+use crate::adapter::peft;
 use crate::error::{Error, Kind, Place, Result};
-use crate::jobs::feed::evaluation_batches;
-use crate::jobs::sft::{Data, holding, mean_loss};
-use crate::jobs::{Base, adapter, device, provenance};
+use crate::jobs::base::{Base, provenance};
+use crate::jobs::forecast::frozen::Frozen;
+use crate::jobs::run::data::Data;
+use crate::jobs::run::evaluation::mean_loss;
+use crate::jobs::run::settings::RunSettings;
 use crate::nn::BaseOnly;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
@@ -34,19 +37,19 @@ pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressB
 }
 
 fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
-    let compute = device::open(device)?;
-    compute.check(holding(recipe).compute_dtype)?;
+    let settings = RunSettings::of(recipe);
+    let compute = settings.open_device(device)?;
     let named = Place::Key("model.base".into());
-    let base = Base::open(&recipe.model.base, named, screen, &|config| adapter::check(folder, config))?;
-    base.check(&holding(recipe))?;
+    let base = Base::open(&recipe.model.base, named, screen, &|config| peft::check(folder, config))?;
+    Frozen::of(&base).check(&settings.holding)?;
     provenance::warn_of_another_base(folder, &base, screen);
     let data = Data::prepare(recipe, &base.encoder, screen)?;
     let eval = data.eval.as_ref().ok_or_else(|| {
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
-    let model = base.load(&holding(recipe), &compute.device, screen)?;
-    let tuned = adapter::read(folder, &model)?;
-    let (base_loss, tokens) = mean_loss(&model, &BaseOnly, evaluation_batches(eval, data.plan)?)?;
-    let (loss, _) = mean_loss(&model, &tuned, evaluation_batches(eval, data.plan)?)?;
+    let model = base.load(&settings.holding, &compute.device, screen)?;
+    let adapter = peft::read(folder, &model)?;
+    let (base_loss, tokens) = mean_loss(&model, &BaseOnly, eval, data.plan)?;
+    let (loss, _) = mean_loss(&model, &adapter, eval, data.plan)?;
     Ok(Evaluation { tokens, base_loss, base_perplexity: base_loss.exp(), loss, perplexity: loss.exp() })
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Place, Result};
 use crate::hub::Variant;
-use crate::jobs::Base;
+use crate::jobs::base::Base;
 use crate::nn::AttentionKind;
 use crate::progress::Progress;
 use crate::weights::TensorInfo;

@@ -1,12 +1,11 @@
 //! Base and adapter as one Hugging Face folder.
 
-use crate::adapter::peft::PeftAdapter;
+use crate::adapter::peft::{self, PeftAdapter};
 use crate::error::{Error, Place, Result};
 use crate::export::merged::{Merge, Merged};
 use crate::export::{companions, folder};
 use crate::hub::ModelFiles;
-use crate::jobs::adapter::{check, module_shapes, sites};
-use crate::jobs::{Base, provenance, publish};
+use crate::jobs::base::{Base, provenance};
 use crate::progress::Progress;
 use crate::weights::HostDtype;
 use std::path::Path;
@@ -17,9 +16,10 @@ use std::path::Path;
 /// When either cannot be read, they do not fit, or the folder cannot be written.
 pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progress: &dyn Progress) -> Result<Merged> {
     folder::may_write(output, folder::Existing::Refuse)?;
-    let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| check(adapter, config))?;
+    let base =
+        Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| peft::check(adapter, config))?;
     provenance::warn_of_another_base(adapter, &base, progress);
-    let adapter = PeftAdapter::read(adapter, &module_shapes(&sites(&base.config)))?;
+    let adapter = PeftAdapter::read(adapter, &base.config.sites())?;
     let config_json = match &base.files {
         ModelFiles::Folder { dir, .. } => {
             let path = dir.join("config.json");
@@ -33,7 +33,7 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
     let small_files = |into: &Path| match &base.files {
         ModelFiles::Folder { dir, .. } => companions::copy_companions(dir, into).map(|_| ()),
         ModelFiles::Gguf { .. } => {
-            publish::tokenizer_files(&base, into)?;
+            base.write_tokenizer(into)?;
             let config = &base.config;
             let text = companions::generation_config(config.bos_token_id, &config.eos_token_ids, config.pad_token_id);
             crate::atomic::write(&into.join("generation_config.json"), text.as_bytes())

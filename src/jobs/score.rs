@@ -3,7 +3,8 @@
 use crate::data::{Encode, Row};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::score as infer;
-use crate::jobs::{Tuned, answer};
+use crate::jobs::base::peft_model::PeftModel;
+use crate::jobs::generate;
 use crate::progress::Progress;
 use crate::text::{IGNORE_INDEX, Tokenized};
 use crate::weights::safetensors_file::{TensorSpec, write_streamed};
@@ -29,7 +30,7 @@ impl Input {
         let row = match format {
             Some("input_ids") => RowFormat::Tokens.parse(&row),
             Some("text") => RowFormat::Text.parse(&row),
-            Some(_) => answer::conversation(&row).map(Row::Conversation),
+            Some(_) => generate::conversation(&row).map(Row::Conversation),
             None => Err(Error::new(Kind::Data, "the row has none of `input_ids`, `text`, `messages`")),
         };
         Ok(Input { row: row.map_err(|e| e.or_at(place.clone()))?, place })
@@ -42,9 +43,9 @@ impl Input {
 ///
 /// # Errors
 /// When a row cannot be encoded, or the logits cannot be written.
-pub fn score(tuned: &Tuned, rows: &[Input], logits: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Value>> {
+pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Value>> {
     let encode = |input: &Input| {
-        let encoded = Encode::encode(&tuned.base.encoder, &input.row).map_err(|e| e.or_at(input.place.clone()))?;
+        let encoded = Encode::encode(&model.base.encoder, &input.row).map_err(|e| e.or_at(input.place.clone()))?;
         if encoded.input_ids.is_empty() {
             return Err(Error::new(Kind::Data, "the row has no tokens").at(input.place.clone()));
         }
@@ -54,8 +55,8 @@ pub fn score(tuned: &Tuned, rows: &[Input], logits: Option<&Path>, progress: &dy
     progress.start("Scoring", Some(rows.len() as u64), "rows");
     let mut scores = Vec::with_capacity(rows.len());
     for row in &rows {
-        let hidden = infer::hidden(&tuned.model, tuned.side(), &row.input_ids);
-        let logprobs = infer::logprobs(&tuned.model, &hidden, &row.input_ids);
+        let hidden = infer::hidden(&model.model, model.side(), &row.input_ids);
+        let logprobs = infer::logprobs(&model.model, &hidden, &row.input_ids);
         let supervised = logprobs.iter().zip(row.labels.iter().skip(1)).filter(|(_, label)| **label != IGNORE_INDEX);
         scores.push(json!({
             "input_ids": row.input_ids,
@@ -67,7 +68,7 @@ pub fn score(tuned: &Tuned, rows: &[Input], logits: Option<&Path>, progress: &dy
     }
     progress.finish();
     if let Some(path) = logits {
-        save_logits(tuned, &rows, path)?;
+        save_logits(model, &rows, path)?;
     }
     Ok(scores)
 }
@@ -79,8 +80,8 @@ fn mean(logprobs: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 /// Writes the logits row by row, so that only one row's are in memory.
-fn save_logits(tuned: &Tuned, rows: &[Tokenized], path: &Path) -> Result<()> {
-    let words = tuned.model.config.vocab_size;
+fn save_logits(model: &PeftModel, rows: &[Tokenized], path: &Path) -> Result<()> {
+    let words = model.model.config.vocab_size;
     let spec = |(i, row): (usize, &Tokenized)| TensorSpec {
         name: format!("logits.{i}"),
         dtype: HostDtype::F32,
@@ -90,7 +91,7 @@ fn save_logits(tuned: &Tuned, rows: &[Tokenized], path: &Path) -> Result<()> {
     write_streamed(path, &specs, &[("format", "pt")], |spec| {
         let index = specs.iter().position(|other| other.name == spec.name).unwrap_or_default();
         let ids = &rows[index].input_ids;
-        let hidden = infer::hidden(&tuned.model, tuned.side(), ids);
-        Ok(HostTensor::f32([ids.len(), words], infer::logits(&tuned.model, &hidden, 0, ids.len())))
+        let hidden = infer::hidden(&model.model, model.side(), ids);
+        Ok(HostTensor::f32([ids.len(), words], infer::logits(&model.model, &hidden, 0, ids.len())))
     })
 }

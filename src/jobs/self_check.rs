@@ -1,10 +1,9 @@
 //! Whether a device computes what the CPU computes.
 
 use crate::adapter::{Adapter, LoraModule};
+use crate::device::{Compute, attempt};
 use crate::error::{Error, Kind, Result};
-use crate::jobs::device::{Compute, attempt};
-use crate::jobs::random_model::RandomModel;
-use crate::model::gemma3::{Gemma3, Site, TextConfig};
+use crate::model::gemma3::{Gemma3, RandomModel, Site, TextConfig};
 use crate::nn::{AttentionKind, Rope, Segments};
 use crate::random::Rng;
 use crate::train::backprop::MicroBatch;

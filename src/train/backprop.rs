@@ -57,7 +57,7 @@ impl MicroBatch {
 
 /// How a micro-batch is run.
 #[derive(Clone, Copy)]
-pub struct Settings<'a> {
+pub struct BackpropSettings<'a> {
     /// Keep only each layer's input and run the layer again on the way back, instead of keeping what is inside it.
     pub activation_checkpointing: bool,
     /// The adapter's dropout.
@@ -81,7 +81,7 @@ pub fn accumulate(
     adapter: &Adapter,
     batch: &MicroBatch,
     scale: f64,
-    settings: Settings,
+    settings: BackpropSettings,
     gradients: &mut [Option<Tensor<2>>],
 ) -> f64 {
     let plan = model.batch(&batch.segments);
@@ -132,7 +132,7 @@ pub fn layer(
     input: &Tensor<2>,
     upstream: Tensor<2>,
     plan: &Batch,
-    settings: Settings,
+    settings: BackpropSettings,
 ) -> Option<Tensor<2>> {
     if settings.activation_checkpointing {
         drop(LayerRun::output_only(model, adapter, layer, input.clone(), plan, settings.dropout));

@@ -3,7 +3,6 @@
 pub mod backprop;
 pub mod checkpoint;
 pub mod event;
-pub mod memory;
 pub mod optimizer;
 pub mod resume;
 pub mod run;

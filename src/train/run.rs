@@ -71,7 +71,7 @@ impl State {
 
 /// The steps of a run.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct StepPlan {
     /// Optimiser steps in all.
     pub total_steps: u64,
     /// The learning rate of each.
@@ -162,7 +162,7 @@ pub enum Ending {
 pub fn run(
     model: &Gemma3,
     state: &mut State,
-    plan: &Plan,
+    plan: &StepPlan,
     data: &mut dyn Windows,
     evaluate: Option<&Evaluate>,
     outputs: &mut dyn Outputs,
@@ -201,7 +201,7 @@ pub fn run(
 fn one_step(
     model: &Gemma3,
     state: &mut State,
-    plan: &Plan,
+    plan: &StepPlan,
     data: &mut dyn Windows,
     outputs: &mut dyn Outputs,
 ) -> Result<()> {
@@ -250,7 +250,7 @@ fn one_step(
     }))
 }
 
-fn evaluation_is_due(position: &Position, plan: &Plan) -> bool {
+fn evaluation_is_due(position: &Position, plan: &StepPlan) -> bool {
     let step = position.step;
     if position.evaluated == Some(step) {
         return false;
@@ -264,7 +264,7 @@ fn evaluation_is_due(position: &Position, plan: &Plan) -> bool {
 /// Evaluates, and says whether it was the best so far.
 fn evaluation(
     state: &mut State,
-    plan: &Plan,
+    plan: &StepPlan,
     data: &mut dyn Windows,
     evaluate: &Evaluate,
     outputs: &mut dyn Outputs,

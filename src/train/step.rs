@@ -3,7 +3,7 @@
 use crate::adapter::{Adapter, Dropout};
 use crate::model::gemma3::Gemma3;
 use crate::random::{Label, Rng};
-use crate::train::backprop::{self, MicroBatch, Settings};
+use crate::train::backprop::{self, BackpropSettings, MicroBatch};
 use crate::train::optimizer::Optimizer;
 use burn::tensor::Tensor;
 
@@ -75,7 +75,7 @@ pub fn gradients(
     for (micro, batch) in (0..).zip(window) {
         let dropout = Masks { rng: settings.rng, step, micro, p: settings.lora_dropout };
         let dropout = (settings.lora_dropout > 0.0).then_some(&dropout as &dyn Dropout);
-        let settings = Settings { activation_checkpointing: settings.activation_checkpointing, dropout };
+        let settings = BackpropSettings { activation_checkpointing: settings.activation_checkpointing, dropout };
         loss += backprop::accumulate(model, adapter, batch, scale, settings, &mut gradients);
     }
     let gradients = gradients.into_iter().zip(parameters).map(|(g, p)| g.unwrap_or_else(|| p.zeros_like())).collect();

@@ -234,6 +234,18 @@ impl Spelling {
         }
     }
 
+    /// How transformers spells the modules of a model, and PEFT with it.
+    pub fn of_modules(multimodal: bool) -> Self {
+        if multimodal { Spelling::LanguageModelInside } else { Spelling::Text }
+    }
+
+    /// The path of a projection's module in this spelling: `model.layers.3.mlp.up_proj`.
+    pub fn module_path(self, layer: usize, projection: Projection) -> String {
+        let mut path = self.name(&TensorId::Projection(layer, projection));
+        path.truncate(path.trim_end_matches(".weight").len());
+        path
+    }
+
     /// Reads a name in any spelling. The head's name is common to two of them and counts as [`Spelling::Text`].
     pub fn parse(name: &str) -> Option<(Spelling, TensorId)> {
         if let Some(rest) = name.strip_prefix("language_model.") {
@@ -255,9 +267,9 @@ impl Spelling {
 /// The key of an adapter's tensor in `adapter_model.safetensors`, as PEFT writes it; `part` is [`LORA_A`], [`LORA_B`]
 /// or [`LORA_MAGNITUDE`].
 pub fn peft_key(multimodal: bool, layer: usize, projection: Projection, part: &str) -> String {
-    let language_model = if multimodal { "language_model." } else { "" };
     let weight = if part == LORA_MAGNITUDE { "" } else { ".weight" };
-    format!("{PEFT_PREFIX}model.{language_model}layers.{layer}.{}.{part}{weight}", projection.hf())
+    let module = Spelling::of_modules(multimodal).module_path(layer, projection);
+    format!("{PEFT_PREFIX}{module}.{part}{weight}")
 }
 
 /// Reads an adapter's key in any spelling of the model, with or without an adapter's name (`lora_A.default.weight`).

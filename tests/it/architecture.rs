@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "jobs",
         &[
             "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "weights",
-            "device", "quant",
+            "device",
         ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.
@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("export", &["adapter", "weights"]),
     // The model. An adapter runs beside it, and no model code knows that.
     ("adapter", &["model", "nn", "weights"]),
-    ("model", &["nn", "ops", "weights"]),
+    ("model", &["nn", "ops", "weights", "quant"]), // of random numbers: in every form that weights are held in
     ("nn", &["ops", "quant"]),
     ("ops", &["quant"]),
     // Files and text. Data knows no model.
@@ -34,7 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weights", &["quant"]),
     ("hub", &[]),
     ("quant", &[]),
-    ("device", &[]),
+    ("device", &["ops"]), // what a device multiplies fastest
     // For tests.
     ("testkit", &["text", "weights"]),
     // What everyone may use.

@@ -191,14 +191,7 @@ fn paths(code: &str) -> BTreeSet<Path> {
 
 /// Circles that stand, until they are untied.
 const KNOWN: &[&str] = &[
-    "adapter::peft::config -> adapter::peft::keys -> adapter::peft::config",
-    "adapter::peft::refusals -> adapter::peft::keys -> adapter::peft::config -> adapter::peft::refusals",
     "data::dataset -> data::stats -> data::plan -> data::dataset",
-    "jobs::fit -> jobs::sft -> jobs::fit",
-    "jobs::look -> jobs::sft -> jobs::look",
-    "jobs::overview -> jobs::sft -> jobs::overview",
-    "jobs::pace::run -> jobs::pace::stand_in -> jobs::pace::run",
-    "jobs::samples -> jobs::sft -> jobs::samples",
     "nn::attention -> nn::cache -> nn::attention",
     "ops::device -> ops::gpu::cross_entropy -> ops::device",
     "ops::gpu::linear -> ops::device -> ops::gpu::linear",

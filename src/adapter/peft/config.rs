@@ -1,7 +1,10 @@
 //! `adapter_config.json` as PEFT writes it: read strictly, written with every key of PEFT 0.21.2.
 
-use super::keys::from_keys;
-use super::refusals::{ignored_keys, unsupported_keys};
+mod keys;
+mod refusals;
+
+use self::keys::from_keys;
+use self::refusals::{ignored_keys, unsupported_keys};
 use crate::adapter::target::{ALL_LINEAR, ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind, Place, Result};
 use regex::Regex;

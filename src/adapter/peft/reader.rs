@@ -4,25 +4,13 @@ use super::config::AdapterConfig;
 use super::tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE, not_finite};
 use crate::adapter::target::matcher;
 use crate::error::{Error, Kind, Place, Result};
+use crate::model::gemma3::Site;
 use crate::weights::HostTensor;
-use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, Spelling, TensorId, parse_peft_key, peft_key};
+use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, Spelling, parse_peft_key, peft_key};
 use crate::weights::safetensors_file::SafetensorsFile;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// A linear layer of the model that an adapter may be on; its weight is `[out_features, in_features]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModuleShape {
-    /// The decoder layer.
-    pub layer: usize,
-    /// The linear layer in it.
-    pub projection: Projection,
-    /// Inputs.
-    pub in_features: usize,
-    /// Outputs.
-    pub out_features: usize,
-}
 
 /// An adapter folder, read and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,8 +30,8 @@ impl PeftAdapter {
     ///
     /// # Errors
     /// All at once where possible: a file that is missing, damaged or truncated; tensors that are missing, unexpected,
-    /// of the wrong shape, or not finite; and as [`AdapterConfig::read`].
-    pub fn read(dir: &Path, model: &[ModuleShape]) -> Result<Self> {
+    /// of the wrong site, or not finite; and as [`AdapterConfig::read`].
+    pub fn read(dir: &Path, model: &[Site]) -> Result<Self> {
         let (config, mut ignored) = AdapterConfig::read(dir)?;
         let path = dir.join(TENSORS_FILE);
         let file = open(dir, &path)?;
@@ -63,12 +51,12 @@ impl PeftAdapter {
         let patterns = config.patterns().map_err(at)?;
 
         let mut tensors = AdapterTensors::default();
-        for shape in model.iter().filter(|shape| wanted.contains(&(shape.layer, shape.projection))) {
-            let path = module_path(spelling, shape.layer, shape.projection);
-            let module = contents.module(&file, shape, patterns.rank(&path), config.use_dora, &mut problems);
+        for site in model.iter().filter(|site| wanted.contains(&(site.layer, site.projection))) {
+            let path = spelling.module_path(site.layer, site.projection);
+            let module = contents.module(&file, site, patterns.rank(&path), config.use_dora, &mut problems);
             if let Some((a, b, magnitude)) = module {
                 let module = ModuleTensors { a, b, magnitude, scaling: patterns.scaling(&path) };
-                tensors.modules.insert((shape.layer, shape.projection), module);
+                tensors.modules.insert((site.layer, site.projection), module);
             }
         }
         // The wrong model makes every tensor wrong: a few say as much as all.
@@ -102,8 +90,8 @@ struct Contents {
 }
 
 impl Contents {
-    fn sort(names: Vec<String>, model: &[ModuleShape]) -> Self {
-        let has: BTreeSet<Id> = model.iter().map(|shape| (shape.layer, shape.projection)).collect();
+    fn sort(names: Vec<String>, model: &[Site]) -> Self {
+        let has: BTreeSet<Id> = model.iter().map(|site| (site.layer, site.projection)).collect();
         let mut contents = Contents::default();
         for name in names {
             let Some((spelling, layer, projection, part)) = parse_peft_key(&name) else {
@@ -128,14 +116,14 @@ impl Contents {
     fn wanted(
         &self,
         config: &AdapterConfig,
-        model: &[ModuleShape],
+        model: &[Site],
         spelling: Spelling,
         ignored: &mut Vec<String>,
     ) -> BTreeSet<Id> {
         match matcher(&config.target_modules, &config.exclude_modules) {
             Ok(matches) => {
-                let ids = model.iter().map(|shape| (shape.layer, shape.projection));
-                ids.filter(|(layer, projection)| matches(&module_path(spelling, *layer, *projection))).collect()
+                let ids = model.iter().map(|site| (site.layer, site.projection));
+                ids.filter(|(layer, projection)| matches(&spelling.module_path(*layer, *projection))).collect()
             }
             // An expression that only Python understands: the tensors say as well which modules were meant.
             Err(_) => {
@@ -149,13 +137,13 @@ impl Contents {
     fn module(
         &self,
         file: &SafetensorsFile,
-        shape: &ModuleShape,
+        site: &Site,
         r: usize,
         use_dora: bool,
         problems: &mut Vec<Error>,
     ) -> Option<(HostTensor, HostTensor, Option<HostTensor>)> {
         let mut read = |part: &'static str, expected: &[usize]| -> Option<HostTensor> {
-            let name = self.keys.get(&((shape.layer, shape.projection), part))?;
+            let name = self.keys.get(&((site.layer, site.projection), part))?;
             match file.read(name, expected, None) {
                 Ok(tensor) => match not_finite(name, &tensor) {
                     None => return Some(tensor),
@@ -168,9 +156,9 @@ impl Contents {
             }
             None
         };
-        let a = read(LORA_A, &[r, shape.in_features]);
-        let b = read(LORA_B, &[shape.out_features, r]);
-        let magnitude = if use_dora { read(LORA_MAGNITUDE, &[shape.out_features]) } else { None };
+        let a = read(LORA_A, &[r, site.in_features]);
+        let b = read(LORA_B, &[site.out_features, r]);
+        let magnitude = if use_dora { read(LORA_MAGNITUDE, &[site.out_features]) } else { None };
         Some((a?, b?, magnitude))
     }
 
@@ -231,13 +219,6 @@ fn open(dir: &Path, path: &Path) -> Result<SafetensorsFile> {
     } else {
         error.hint("the copy is incomplete: an adapter folder holds this file beside `adapter_config.json`")
     })
-}
-
-/// The path of a module as PEFT saw it: `model.layers.0.self_attn.q_proj`.
-fn module_path(spelling: Spelling, layer: usize, projection: Projection) -> String {
-    let mut path = spelling.name(&TensorId::Projection(layer, projection));
-    path.truncate(path.trim_end_matches(".weight").len());
-    path
 }
 
 /// One error that names the first few tensors of a kind.

@@ -1,6 +1,6 @@
 //! The tiny models of `tests/goldens/export`.
 
-use super::ModuleShape;
+use crate::model::gemma3::Site;
 use crate::testkit::golden::folder;
 use crate::weights::names::Projection;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 }
 
 /// Their projections: two layers with d = 8, f = 12, h * e = 8, g * e = 4.
-pub(crate) fn shapes() -> Vec<ModuleShape> {
+pub(crate) fn shapes() -> Vec<Site> {
     let shape = |projection| match projection {
         Projection::K | Projection::V => (4, 8),
         Projection::Gate | Projection::Up => (12, 8),
@@ -21,7 +21,7 @@ pub(crate) fn shapes() -> Vec<ModuleShape> {
     let layer = |layer| {
         Projection::ALL.map(|projection| {
             let (out_features, in_features) = shape(projection);
-            ModuleShape { layer, projection, in_features, out_features }
+            Site { index: Site::number(layer, projection), layer, projection, in_features, out_features }
         })
     };
     (0..2).flat_map(layer).collect()

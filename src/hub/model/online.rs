@@ -6,7 +6,7 @@ use crate::hub::Wanted;
 use crate::hub::client::Client;
 use crate::hub::listing::Listing;
 use crate::hub::repository::Repository;
-use crate::hub::settings::Settings;
+use crate::hub::settings::HubSettings;
 use crate::progress::Progress;
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub(super) fn download(
     client: &Client,
     repository: &Repository,
     listing: &Listing,
-    settings: &Settings,
+    settings: &HubSettings,
     progress: &dyn Progress,
     wanted: Wanted,
 ) -> Result<PathBuf> {
@@ -52,7 +52,7 @@ pub(super) fn download(
 }
 
 /// Refuses a repository that is no model in safetensors, saying what it has instead.
-fn check_listing(listing: &Listing, repository: &Repository, settings: &Settings) -> Result<()> {
+fn check_listing(listing: &Listing, repository: &Repository, settings: &HubSettings) -> Result<()> {
     let refuse = |what: &str, hint: String| {
         Err(Error::new(Kind::Weights, format!("`{}` {what}", repository.id))
             .at(Place::Named(repository.to_string()))

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::DecoderLayer;
-use crate::model::gemma3::{Gemma3, TextConfig};
+use crate::model::gemma3::{Gemma3, Site, TextConfig};
 use crate::nn::{Attention, AttentionConfig, Linear, Mlp, RmsNorm, Weight};
 use crate::weights::names::{LayerNorm, Projection, TensorId};
 use burn::tensor::Device;
@@ -51,7 +51,7 @@ fn layer(config: &TextConfig, layer: usize, parts: &mut dyn Parts) -> Result<Dec
     let &TextConfig { num_attention_heads: h, num_key_value_heads: g, .. } = config;
     let mut linear = |projection, out, input| -> Result<Linear> {
         let weight = parts.matrix(TensorId::Projection(layer, projection), [out, input])?;
-        Ok(Linear { site: Gemma3::site_index(layer, projection), weight })
+        Ok(Linear { site: Site::number(layer, projection), weight })
     };
     let [q_proj, k_proj] = [linear(Projection::Q, h * e, d)?, linear(Projection::K, g * e, d)?];
     let [v_proj, o_proj] = [linear(Projection::V, g * e, d)?, linear(Projection::O, d, h * e)?];

@@ -4,9 +4,13 @@ pub mod assemble;
 pub mod config;
 pub mod load;
 pub mod published;
+pub mod random;
+pub mod sites;
 pub mod text;
 
 pub use assemble::Parts;
 pub use config::TextConfig;
 pub use published::published;
-pub use text::{Batch, Gemma3, Site};
+pub use random::RandomModel;
+pub use sites::Site;
+pub use text::{Batch, Gemma3};

@@ -1,7 +1,7 @@
 //! The Gemma 3 text model.
 
 use crate::model::DecoderLayer;
-use crate::model::gemma3::TextConfig;
+use crate::model::gemma3::{Site, TextConfig};
 use crate::nn::{
     AttentionKind, AttentionPlan, KvCache, LayerCache, Linear, RmsNorm, RopeTable, Segments, SidePath, Weight,
 };
@@ -25,21 +25,6 @@ pub struct Gemma3 {
     pub device: Device,
 }
 
-/// One projection of the model: a place where an adapter can go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Site {
-    /// Its number, as in [`Linear::site`].
-    pub index: usize,
-    /// The layer it is in.
-    pub layer: usize,
-    /// Which projection of that layer.
-    pub projection: Projection,
-    /// Input features.
-    pub in_features: usize,
-    /// Output features.
-    pub out_features: usize,
-}
-
 /// What all layers need to know about a batch: rotations and masks. Made once per batch.
 #[derive(Debug, Clone)]
 pub struct Batch {
@@ -49,18 +34,13 @@ pub struct Batch {
 }
 
 impl Gemma3 {
-    /// The number of the projection in a layer, counting the projections of all layers before it.
-    pub fn site_index(layer: usize, projection: Projection) -> usize {
-        layer * Projection::ALL.len() + projection as usize
-    }
-
     /// All projections, in order of their number.
     pub fn sites(&self) -> Vec<Site> {
         (0..self.layers.len())
             .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
             .map(|(layer, projection)| {
                 let [out_features, in_features] = self.linear(layer, projection).weight.dims();
-                let index = Self::site_index(layer, projection);
+                let index = Site::number(layer, projection);
                 Site { index, layer, projection, in_features, out_features }
             })
             .collect()

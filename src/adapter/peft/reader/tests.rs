@@ -135,7 +135,7 @@ fn shapes_and_numbers_are_checked() {
             format!("tensor `{}` holds a number that is not finite, at position 5", q.replace("q_proj", "k_proj")),
         ]
     );
-    let wide: Vec<_> = shapes().into_iter().map(|s| ModuleShape { in_features: 99, ..s }).collect();
+    let wide: Vec<_> = shapes().into_iter().map(|s| Site { in_features: 99, ..s }).collect();
     let error = PeftAdapter::read(&golden("text-lora"), &wide).unwrap_err();
     assert_eq!(error.iter().count(), 9);
     assert_eq!(error.iter().last().unwrap().what(), "6 more problems like these");

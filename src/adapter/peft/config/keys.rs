@@ -1,0 +1,143 @@
+//! The supported keys of `adapter_config.json`, each checked for its type; every problem is collected.
+
+use super::AdapterConfig;
+use crate::adapter::target::{ExcludeModules, TargetModules, tail_match};
+use crate::error::{Error, Kind};
+use serde_json::{Map, Value};
+
+/// Takes the supported keys out of the object; the problems come beside a stand-in for what is wrong.
+pub(super) fn from_keys(keys: &Map<String, Value>) -> (AdapterConfig, Vec<Error>) {
+    let mut reader = Reader { keys, problems: Vec::new() };
+    let config = reader.config();
+    (config, reader.problems)
+}
+
+/// The object, and what was wrong with it so far.
+struct Reader<'a> {
+    keys: &'a Map<String, Value>,
+    problems: Vec<Error>,
+}
+
+impl Reader<'_> {
+    fn config(&mut self) -> AdapterConfig {
+        let r = self.rank("r");
+        let lora_alpha = match self.keys.get("lora_alpha").and_then(Value::as_f64) {
+            Some(alpha) => alpha,
+            None => self.wrong("lora_alpha", "a number", 1.0),
+        };
+        let lora_dropout = match self.keys.get("lora_dropout").unwrap_or(&Value::Null) {
+            Value::Null => 0.0,
+            value => match value.as_f64().filter(|p| (0.0..1.0).contains(p)) {
+                Some(p) => p,
+                None => self.wrong("lora_dropout", "a number from 0 up to, not including, 1", 0.0),
+            },
+        };
+        let target_modules = match self.keys.get("target_modules") {
+            // An expression that only Python understands is no reason to refuse: the tensors tell the same.
+            Some(Value::String(text)) => TargetModules::from_text(text),
+            Some(value) => match strings(value) {
+                Some(names) => TargetModules::Names(names),
+                None => self.wrong("target_modules", "a list of names or a string", TargetModules::AllLinear),
+            },
+            None => self.wrong("target_modules", "a list of names or a string", TargetModules::AllLinear),
+        };
+        let exclude_modules = match self.keys.get("exclude_modules").unwrap_or(&Value::Null) {
+            Value::Null => ExcludeModules::default(),
+            Value::String(pattern) => ExcludeModules::Regex(pattern.clone()),
+            value => match strings(value) {
+                Some(names) => ExcludeModules::Names(names),
+                None => self.wrong("exclude_modules", "a list of names or a string", ExcludeModules::default()),
+            },
+        };
+        let init_lora_weights = match self.keys.get("init_lora_weights") {
+            Some(Value::String(name)) => Some(name.clone()),
+            Some(Value::Bool(false)) => Some("false".into()),
+            _ => None,
+        };
+        AdapterConfig {
+            r,
+            lora_alpha,
+            lora_dropout,
+            target_modules,
+            exclude_modules,
+            use_rslora: self.flag("use_rslora"),
+            use_dora: self.flag("use_dora"),
+            init_lora_weights,
+            base_model_name_or_path: self.text("base_model_name_or_path"),
+            revision: self.text("revision"),
+            rank_pattern: self.pattern("rank_pattern", "a rank of at least 1", as_rank),
+            alpha_pattern: self.pattern("alpha_pattern", "a number", Value::as_f64),
+        }
+    }
+
+    fn wrong<T>(&mut self, key: &str, expected: &str, stand_in: T) -> T {
+        let what = match self.keys.get(key) {
+            None | Some(Value::Null) => format!("`{key}` is missing; expected {expected}"),
+            Some(value) => format!("`{key}` must be {expected}, found {}", short(value)),
+        };
+        self.problems.push(Error::new(Kind::Adapter, what));
+        stand_in
+    }
+
+    fn rank(&mut self, key: &str) -> usize {
+        match self.keys.get(key).and_then(as_rank) {
+            Some(r) => r,
+            None => self.wrong(key, "a whole number of at least 1", 1),
+        }
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        match self.keys.get(key).unwrap_or(&Value::Null) {
+            Value::Null => false,
+            Value::Bool(flag) => *flag,
+            _ => self.wrong(key, "true or false", false),
+        }
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        match self.keys.get(key).unwrap_or(&Value::Null) {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            _ => self.wrong(key, "a string", None),
+        }
+    }
+
+    fn pattern<T>(&mut self, key: &str, expected: &str, take: fn(&Value) -> Option<T>) -> Vec<(String, T)> {
+        let keys = self.keys;
+        let object = match keys.get(key).unwrap_or(&Value::Null) {
+            Value::Null => return Vec::new(),
+            Value::Object(object) => object,
+            _ => return self.wrong(key, "an object", Vec::new()),
+        };
+        let mut taken = Vec::with_capacity(object.len());
+        for (pattern, value) in object {
+            self.problems.extend(tail_match(key, pattern).err());
+            match take(value) {
+                Some(value) => taken.push((pattern.clone(), value)),
+                None => {
+                    let what = format!("`{key}` entry `{pattern}` must be {expected}, found {}", short(value));
+                    self.problems.push(Error::new(Kind::Adapter, what));
+                }
+            }
+        }
+        taken
+    }
+}
+
+fn as_rank(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|r| usize::try_from(r).ok()).filter(|r| *r >= 1)
+}
+
+fn strings(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+/// A value as JSON, cut to what fits in a message.
+pub(super) fn short(value: &Value) -> String {
+    const LONGEST: usize = 60; // characters
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("`{}…`", &text[..end]),
+        None => format!("`{text}`"),
+    }
+}

@@ -1,0 +1,8 @@
+//! What computes: the devices that this build knows and this machine has, the one that is opened, and the machine around it.
+
+pub mod found;
+pub mod host;
+pub mod open;
+
+pub use found::{Backend, Found, Memory, all, memory};
+pub use open::{Capacity, Compute, attempt, open};

@@ -1,0 +1,211 @@
+//! Which device computes.
+
+use super::found::{self, Backend, Found};
+use super::host;
+use crate::error::{Error, Kind, Place, Result};
+use crate::ops::fastest_factors;
+use burn::tensor::{DType, Device, FloatDType};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A device and the name that a run records.
+#[derive(Debug, Clone)]
+pub struct Compute {
+    /// The device.
+    pub device: Device,
+    /// `cpu`, `cuda:0`, ...
+    pub name: String,
+    /// What the device calls itself, where it says so.
+    pub hardware: Option<String>,
+    /// CPU threads.
+    pub threads: usize,
+}
+
+impl Compute {
+    /// Opens a device that is there.
+    ///
+    /// # Errors
+    /// [`Kind::Device`] when its driver fails.
+    pub fn new(found: &Found) -> Result<Self> {
+        let name = found.name();
+        let hardware = attempt(|| found.hardware()).map_err(|why| {
+            let error = Error::new(Kind::Device, format!("`{name}` cannot be opened: {why}"));
+            error.hint("check the driver, or use `--device cpu`")
+        })?;
+        Ok(Compute { device: found.device.clone(), name, hardware, threads: host::threads() })
+    }
+
+    /// Its name and what it calls itself.
+    pub fn describe(&self) -> String {
+        match &self.hardware {
+            Some(hardware) => format!("{} ({hardware})", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// Refuses to round the factors of products to what it does not have.
+    ///
+    /// # Errors
+    /// [`Kind::Recipe`] at `model.compute_dtype`.
+    pub fn check(&self, compute_dtype: Option<FloatDType>) -> Result<()> {
+        let Some(dtype) = compute_dtype.filter(|&dtype| dtype != FloatDType::F32) else { return Ok(()) };
+        let here = !self.is_cpu() && self.device.supports_dtype(dtype);
+        let what = || match self.is_cpu() {
+            true => "the CPU computes in f32".to_owned(),
+            false => format!("`{}` has no {}", self.describe(), DType::from(dtype).name()),
+        };
+        let refusal = || Error::new(Kind::Recipe, what()).at(Place::Key("model.compute_dtype".into()));
+        here.then_some(())
+            .ok_or_else(|| refusal().hint("`compute_dtype: auto` takes what each device multiplies fastest"))
+    }
+
+    /// The memory that it computes in. What others use of a GPU's is not known, and counts as free.
+    pub fn capacity(&self) -> Capacity {
+        let Some(memory) = self.memory() else {
+            let (available_bytes, total_bytes) = (host::available_bytes(), host::machine_bytes());
+            return Capacity { available_bytes, total_bytes, gpu: None };
+        };
+        Capacity {
+            available_bytes: memory.total_bytes.map(|total| total.saturating_sub(memory.reserved_bytes)),
+            total_bytes: memory.total_bytes,
+            gpu: Some(fastest_factors(&self.device)),
+        }
+    }
+
+    /// The memory of a GPU; `None` of the CPU.
+    pub fn memory(&self) -> Option<found::Memory> {
+        found::memory(&self.device)
+    }
+
+    /// Whether it is the CPU itself.
+    pub fn is_cpu(&self) -> bool {
+        self.name == Backend::Cpu.name()
+    }
+}
+
+/// The memory of what computes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Capacity {
+    /// What is free, where that can be asked.
+    pub available_bytes: Option<u64>,
+    /// All of it, where that can be asked.
+    pub total_bytes: Option<u64>,
+    /// On a GPU, what it multiplies fastest.
+    pub gpu: Option<FloatDType>,
+}
+
+/// Opens the device that the user named: `auto`, `cpu`, or another [`Backend`] with or without a number (`cuda:0`). `auto` is
+/// the best device that this build can use, but never a software adapter: the CPU itself is faster.
+///
+/// # Errors
+/// [`Kind::Device`] for a device that this build or this machine does not have; [`Kind::Recipe`] for a name that is none.
+pub fn open(name: &str) -> Result<Compute> {
+    let place = || Place::Named(format!("--device {name}"));
+    let unknown = || {
+        let error = Error::new(Kind::Recipe, format!("`{name}` is not a device")).at(place());
+        error.hint("devices are auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i], wgpu[:i]")
+    };
+    if name == "auto" {
+        let best = found::all().into_iter().find(|found| found.backend == Backend::Cpu || !found.is_software());
+        return Compute::new(&best.ok_or_else(unknown)?);
+    }
+    let (kind, index) = match name.split_once(':') {
+        Some((kind, index)) if kind != Backend::Cpu.name() => (kind, index.parse().map_err(|_| unknown())?),
+        _ => (name, 0),
+    };
+    let backend = Backend::ALL.into_iter().find(|backend| backend.name() == kind).ok_or_else(unknown)?;
+    if !backend.is_compiled_in() {
+        let error = Error::new(Kind::Device, format!("this build has no `{kind}`")).at(place());
+        return Err(error.hint(format!("build with `--features {kind}`, or use `--device cpu`")));
+    }
+    let devices = backend.devices();
+    let missing = || {
+        let here: Vec<String> = found::all().iter().map(Found::name).collect();
+        let error = Error::new(Kind::Device, format!("this machine has no `{name}`")).at(place());
+        error.hint(format!("devices here: {}", here.join(", ")))
+    };
+    let device = devices.into_iter().nth(index).ok_or_else(missing)?;
+    Compute::new(&Found { backend, index, device }).map_err(|error| error.at(place()))
+}
+
+/// Runs what may panic inside a device's driver.
+///
+/// # Errors
+/// With what the panic said.
+pub fn attempt<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| said(panic.as_ref()))
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).into(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => "the driver gave up".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Tensor;
+
+    #[test]
+    fn a_device_is_named_found_or_explained() {
+        assert_eq!(open("cpu").unwrap().name, "cpu");
+        for name in ["gpu", "cpu:0", "cuda:x", "cuda:", ""] {
+            let error = open(name).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(&format!("`{name}` is not a device")), "{error}");
+        }
+        for backend in Backend::ALL.into_iter().filter(|backend| !backend.is_compiled_in()) {
+            let error = open(backend.name()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(&format!("build with `--features {}`", backend.name())), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_not_there_is_explained() {
+        for backend in Backend::ALL.into_iter().filter(|b| b.is_compiled_in() && *b != Backend::Cpu) {
+            let error = open(&format!("{}:99", backend.name())).unwrap_err();
+            assert!(error.to_string().contains("devices here: "), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn auto_is_never_a_software_adapter() {
+        let compute = open("auto").unwrap();
+        let found = found::all().into_iter().find(|found| found.name() == compute.name).unwrap();
+        assert!(found.backend == Backend::Cpu || !found.is_software());
+    }
+
+    #[test]
+    fn the_cpu_refuses_to_compute_in_less_than_f32() {
+        let cpu = open("cpu").unwrap();
+        assert!(cpu.check(None).is_ok() && cpu.check(Some(FloatDType::F32)).is_ok());
+        let error = cpu.check(Some(FloatDType::BF16)).unwrap_err();
+        assert_eq!((error.exit_code(), error.what()), (2, "the CPU computes in f32"));
+        assert!(cpu.capacity().total_bytes.is_some_and(|total| total > 1 << 20));
+    }
+
+    #[test]
+    fn a_gpu_tells_what_of_its_memory_is_taken() {
+        for found in found::all().into_iter().filter(|found| found.backend != Backend::Cpu) {
+            let compute = Compute::new(&found).unwrap();
+            let held = Tensor::<1>::zeros([1 << 20], &compute.device);
+            let memory = compute.memory().unwrap();
+            assert!(memory.reserved_bytes >= 4 << 20, "{}: {memory:?}", found.name());
+            assert!(memory.total_bytes.is_none_or(|total| total >= memory.reserved_bytes));
+            assert!(compute.capacity().gpu.is_some());
+            drop(held);
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_driver_is_an_error() {
+        assert_eq!(attempt(|| 3), Ok(3));
+        assert_eq!(attempt::<()>(|| panic!("no such library")), Err("no such library".into()));
+        assert_eq!(attempt::<()>(|| panic!("code {}", 7)), Err("code 7".into()));
+    }
+}

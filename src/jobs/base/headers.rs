@@ -1,0 +1,54 @@
+//! What the files of a model say before its weights are read.
+
+use super::encoder;
+use crate::error::{Error, Kind, Result};
+use crate::hub::ModelFiles;
+use crate::model::gemma3::TextConfig;
+use crate::text::Encoder;
+use crate::weights::Source;
+use crate::weights::gguf::Gguf;
+
+/// The shape of a model and the headers of its weights.
+pub struct Headers {
+    /// Its configuration.
+    pub config: TextConfig,
+    /// Keys of its configuration that have no effect here.
+    pub ignored_keys: Vec<String>,
+    /// Its weights, mapped and not read.
+    pub source: Source,
+}
+
+impl Headers {
+    /// Reads them: `config.json` and the headers of the shards of a folder, or the header of a GGUF file.
+    ///
+    /// # Errors
+    /// When one of them is missing or wrong.
+    pub fn open(files: &ModelFiles) -> Result<Self> {
+        match files {
+            ModelFiles::Folder { dir, .. } => {
+                let (config, ignored_keys) = TextConfig::from_folder(dir)?;
+                Ok(Headers { config, ignored_keys, source: Source::open_folder(dir)? })
+            }
+            ModelFiles::Gguf { path } => {
+                let source = Source::open_gguf(path)?;
+                let (config, ignored_keys) = TextConfig::from_gguf(gguf(&source)?, path)?;
+                Ok(Headers { config, ignored_keys, source })
+            }
+        }
+    }
+
+    /// The tokenizer and chat template beside them.
+    ///
+    /// # Errors
+    /// When they are wrong.
+    pub fn encoder(&self, files: &ModelFiles) -> Result<Encoder> {
+        match files {
+            ModelFiles::Folder { dir, .. } => encoder::of_folder(dir, &self.config),
+            ModelFiles::Gguf { .. } => encoder::of_gguf(gguf(&self.source)?, &self.config),
+        }
+    }
+}
+
+fn gguf(source: &Source) -> Result<&Gguf> {
+    source.gguf().ok_or_else(|| Error::new(Kind::Run, "a GGUF source without its header"))
+}

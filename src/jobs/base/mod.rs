@@ -1,0 +1,159 @@
+//! Opening a model: its files, configuration, tokenizer and weights.
+
+pub mod encoder;
+pub mod headers;
+pub mod outline;
+pub mod peft_model;
+pub mod provenance;
+
+use self::headers::Headers;
+use crate::error::{Error, Kind, Place, Result};
+use crate::export::companions;
+use crate::hub::{self, Clues, HubSettings, ModelFiles, Variant};
+use crate::model::gemma3::{Gemma3, TextConfig};
+use crate::progress::Progress;
+use crate::text::render::END_OF_TURN;
+use crate::text::{Encoder, Tokenizer};
+use crate::weights::{Holding, Source};
+use burn::tensor::Device;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+/// A base model whose small files are read and whose weights are mapped, but not loaded.
+pub struct Base {
+    /// The name the user gave.
+    pub name: String,
+    /// Where its files are.
+    pub files: ModelFiles,
+    /// Its configuration.
+    pub config: TextConfig,
+    /// Keys of its configuration that have no effect here.
+    pub ignored_keys: Vec<String>,
+    /// Its weights.
+    pub source: Source,
+    /// Tokenizer and chat template; without a tokenizer it takes token ids only.
+    pub encoder: Encoder,
+}
+
+impl Base {
+    /// Finds the model that the user `named` at some place and reads everything but its weights.
+    ///
+    /// Of a Hub model the small files are read first, and `accept` has a say, before the weights are downloaded.
+    ///
+    /// # Errors
+    /// When the model cannot be found, or one of its small files is wrong, and those of `accept`.
+    pub fn open(
+        name: &str,
+        named: Place,
+        progress: &dyn Progress,
+        accept: &dyn Fn(&TextConfig) -> Result<()>,
+    ) -> Result<Self> {
+        let read_before = RefCell::new(None);
+        let files = hub::find_model_with(name, &HubSettings::from_env(), progress, &|dir| {
+            let (config, _) = TextConfig::from_folder(dir)?;
+            let encoder = encoder::of_folder(dir, &config)?;
+            accept(&config)?;
+            read_before.replace(Some(encoder));
+            Ok(())
+        });
+        let files = files.map_err(|e| e.or_at(named))?;
+        let headers = Headers::open(&files)?;
+        let encoder = match read_before.take() {
+            Some(encoder) => encoder,
+            None => headers.encoder(&files)?,
+        };
+        let Headers { config, ignored_keys, source } = headers;
+        Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, encoder })
+    }
+
+    /// Gives back the memory of the tokenizer, hundreds of megabytes; from here on the model takes token ids only.
+    pub fn release_encoder(&mut self) {
+        self.encoder = Encoder::tokens_only().with_vocab_size(self.config.vocab_size);
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// When the model has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.encoder.tokenizer().ok_or_else(|| {
+            Error::new(Kind::Tokenizer, "this model has no tokenizer")
+                .at_path(self.path())
+                .hint("put its `tokenizer.json` into the folder")
+        })
+    }
+
+    /// Writes the tokenizer and its template into a folder: copied from the model's folder, or rebuilt from the GGUF's vocabulary.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn write_tokenizer(&self, into: &Path) -> Result<()> {
+        match &self.files {
+            ModelFiles::Folder { dir, .. } => companions::copy_tokenizer(dir, into).map(|_| ()),
+            ModelFiles::Gguf { .. } => Headers::open(&self.files)?.encoder(&self.files)?.save(into),
+        }
+    }
+
+    /// The tokenizer and chat template of the model that the user `named` at some place; no weights are downloaded.
+    ///
+    /// # Errors
+    /// As [`Base::open`].
+    pub fn encoder(name: &str, named: Place, progress: &dyn Progress) -> Result<Encoder> {
+        let files = hub::find_small_files(name, &HubSettings::from_env(), progress).map_err(|e| e.or_at(named))?;
+        match &files {
+            ModelFiles::Folder { dir, .. } => encoder::of_folder(dir, &TextConfig::from_folder(dir)?.0),
+            ModelFiles::Gguf { .. } => Headers::open(&files)?.encoder(&files),
+        }
+    }
+
+    /// The model in a line.
+    pub fn describe(&self) -> String {
+        let config = &self.config;
+        let ignored = match self.ignored_keys.len() {
+            0 => String::new(),
+            _ => format!("; config keys without effect here: {}", self.ignored_keys.join(", ")),
+        };
+        let (variant, why) = self.variant();
+        format!(
+            "Model: {}: Gemma 3, {} layers of {}, {} words; {variant}: {why}{ignored}",
+            self.name, config.num_hidden_layers, config.hidden_size, config.vocab_size
+        )
+    }
+
+    /// Whether it is pre-trained or instruction-tuned, and what tells.
+    pub fn variant(&self) -> (Variant, &'static str) {
+        let end_of_turn = self.encoder.tokenizer().and_then(|tokenizer| tokenizer.id(END_OF_TURN));
+        // Of a GGUF file the stop tokens say nothing: Gemma's end of turn is always among them.
+        let is_folder = matches!(self.files, ModelFiles::Folder { .. });
+        hub::base_or_instruct(Clues {
+            name: &self.files.name(),
+            has_chat_template: !self.encoder.template().is_built_in(),
+            stops_at_end_of_turn: is_folder && end_of_turn.is_some_and(|id| self.config.eos_token_ids.contains(&id)),
+        })
+    }
+
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has the wrong shape, or when the weights cannot be held so.
+    pub fn load(&self, holding: &Holding, device: &Device, progress: &dyn Progress) -> Result<Gemma3> {
+        Gemma3::load(self.config.clone(), &self.source, holding, device, progress)
+    }
+
+    /// The file or folder that holds the model.
+    pub fn path(&self) -> PathBuf {
+        match &self.files {
+            ModelFiles::Folder { dir, .. } => dir.clone(),
+            ModelFiles::Gguf { path } => path.clone(),
+        }
+    }
+
+    /// Tokens that end an answer.
+    pub fn stop_ids(&self) -> Vec<u32> {
+        let mut stop = self.config.eos_token_ids.clone();
+        stop.extend(self.encoder.stop_ids());
+        stop.sort_unstable();
+        stop.dedup();
+        stop
+    }
+}

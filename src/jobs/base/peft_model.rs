@@ -1,0 +1,63 @@
+//! A base and its adapter, opened together as PEFT's `PeftModel` is.
+
+use super::{Base, provenance};
+use crate::adapter::{Adapter, peft};
+use crate::device::{self, Compute};
+use crate::error::{Place, Result};
+use crate::model::gemma3::Gemma3;
+use crate::nn::{BaseOnly, SidePath};
+use crate::progress::Progress;
+use crate::weights::{Compression, Holding, HostDtype};
+use std::path::Path;
+
+/// A loaded model, ready to speak, and the adapter beside it.
+pub struct PeftModel {
+    /// Its small files.
+    pub base: Base,
+    /// Its weights.
+    pub model: Gemma3,
+    /// The adapter, if one was named.
+    pub adapter: Option<Adapter>,
+    /// Where it computes.
+    pub compute: Compute,
+}
+
+impl PeftModel {
+    /// Opens and loads a model and an adapter.
+    ///
+    /// # Errors
+    /// When either cannot be read, or they do not fit.
+    pub fn open(
+        model: &str,
+        adapter: Option<&Path>,
+        held: Option<HostDtype>,
+        device: &str,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let compute = device::open(device)?;
+        if !compute.is_cpu() {
+            progress.note(&format!("Computing on {}", compute.describe()));
+        }
+        let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| match adapter {
+            Some(folder) => peft::check(folder, config),
+            None => Ok(()),
+        })?;
+        if let Some(folder) = adapter {
+            provenance::warn_of_another_base(folder, &base, progress);
+        }
+        let as_stored = held.is_none() && base.source.gguf().is_some();
+        let projections = if as_stored { Compression::AsStored } else { Compression::None };
+        let holding = Holding { projections, ..Holding::dense(held) };
+        let model = base.load(&holding, &compute.device, progress)?;
+        let adapter = adapter.map(|folder| peft::read(folder, &model)).transpose()?;
+        Ok(PeftModel { base, model, adapter, compute })
+    }
+
+    /// What runs beside the frozen weights.
+    pub fn side(&self) -> &dyn SidePath {
+        match &self.adapter {
+            Some(adapter) => adapter,
+            None => &BaseOnly,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Which base an adapter was trained on.
+
+use super::Base;
+use crate::atomic;
+use crate::error::{Error, Kind, Result};
+use crate::hub::ModelFiles;
+use crate::progress::Progress;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Beside PEFT's files, which PEFT would warn of keys in that are not its own.
+const FILE: &str = "gemma_tune.json";
+
+/// What an adapter folder says of its base.
+#[derive(Debug, Serialize, Deserialize)]
+struct Provenance {
+    /// The base as the user named it.
+    base_model: String,
+    /// [`crate::weights::Source::fingerprint`] of its weights.
+    base_fingerprint: String,
+    /// Of a base in a single file: the SHA-256 of that file, as the Hub and `sha256sum` state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base_sha256: Option<String>,
+}
+
+/// Records the base in an adapter folder.
+///
+/// # Errors
+/// When the base's file cannot be read, or the record cannot be written.
+pub fn record(base: &Base, folder: &Path, progress: &dyn Progress) -> Result<()> {
+    let base_sha256 = match &base.files {
+        ModelFiles::Gguf { path } => Some(sha256(path, progress)?),
+        ModelFiles::Folder { .. } => None,
+    };
+    let (base_model, base_fingerprint) = (base.name.clone(), base.source.fingerprint());
+    let provenance = Provenance { base_model, base_fingerprint, base_sha256 };
+    let text = serde_json::to_string_pretty(&provenance)
+        .map_err(|e| Error::new(Kind::Run, format!("`{FILE}` cannot be written: {e}")).caused_by(e))?;
+    atomic::write(&folder.join(FILE), format!("{text}\n").as_bytes())
+}
+
+/// The SHA-256 of a file.
+fn sha256(path: &Path, progress: &dyn Progress) -> Result<String> {
+    let failed = |e| Error::io("reading", path, e);
+    let mut file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    progress.start("Hashing the base", Some(len), "bytes");
+    loop {
+        let read = file.read(&mut buffer).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+        progress.advance(read as u64);
+    }
+    progress.finish();
+    Ok(format!("{:x}", hasher.finalize()))
+}
+
+/// Warns if an adapter was trained on other weights than `base`. An adapter of another program says nothing of its base.
+pub fn warn_of_another_base(adapter: &Path, base: &Base, progress: &dyn Progress) {
+    let recorded = std::fs::read(adapter.join(FILE)).ok();
+    let Some(recorded) = recorded.and_then(|bytes| serde_json::from_slice::<Provenance>(&bytes).ok()) else { return };
+    if recorded.base_fingerprint != base.source.fingerprint() {
+        progress.note(&format!(
+            "Warning: this adapter was trained on other weights than `{}`: on those of `{}`. Quantised and original files \
+             of a model differ a little; other models do not work at all.",
+            base.name, recorded.base_model
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn a_file_has_the_hash_that_the_standard_gives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("abc");
+        std::fs::write(&path, "abc").unwrap();
+        // FIPS 180-4, the example of one block.
+        let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(&path, &Silent).unwrap(), want);
+        assert!(sha256(&dir.path().join("none"), &Silent).unwrap_err().to_string().contains("none"));
+    }
+}

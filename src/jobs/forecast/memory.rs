@@ -1,0 +1,167 @@
+//! How much memory a run will need, from the model's shape and the recipe alone.
+
+use crate::model::gemma3::TextConfig;
+use crate::nn::AttentionKind;
+use crate::nn::attention::{GPU_QUERIES, GPU_SCORE_BYTES};
+use crate::nn::cross_entropy::{LOSS_CHUNK_ROWS, LOSS_GPU_TILE_BYTES, LOSS_TILE_WORDS};
+use crate::report::text;
+use serde::Serialize;
+use std::fmt;
+
+const F32_BYTES: u64 = 4;
+
+/// The program, its threads, the data set's index and what the allocator keeps for later; measured on the 270M.
+const PROGRAM_BYTES: u64 = 100 << 20;
+
+/// What decides how much memory a run needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Workload {
+    /// Bytes of the frozen matrices as they are held.
+    pub base_bytes: u64,
+    /// Trainable values.
+    pub trainable: u64,
+    /// State tensors of the optimiser per trainable value.
+    pub optimizer_slots: u64,
+    /// Tokens in the largest micro-batch.
+    pub tokens: u64,
+    /// Whether layers are recomputed on the way back.
+    pub activation_checkpointing: bool,
+    /// Sequences that are generated at once between steps.
+    pub sampled: u64,
+    /// Tokens in the longest of them.
+    pub sampled_tokens: u64,
+    /// How products are computed, if on a GPU.
+    pub gpu: Option<GpuProducts>,
+}
+
+/// How a GPU multiplies with frozen weights, as far as it takes memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuProducts {
+    /// Bytes of a factor.
+    pub factor_bytes: u64,
+    /// Bytes of the largest run of rows that is unpacked or converted before it is multiplied with.
+    pub unpacked_bytes: u64,
+}
+
+/// Memory by component, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Estimate {
+    /// Frozen weights as they are held.
+    pub base_bytes: u64,
+    /// The adapter and its gradients.
+    pub adapter_bytes: u64,
+    /// The optimiser's state.
+    pub optimizer_bytes: u64,
+    /// What the layers keep for the way back.
+    pub activation_bytes: u64,
+    /// One tile of logits, and the gradient of the loss's rows.
+    pub loss_bytes: u64,
+    /// Keys and values of what is generated between steps.
+    pub kv_bytes: u64,
+    /// What is alive for a moment: a layer on the way back, or new values while the optimiser replaces old ones; weights that a GPU
+    /// unpacks; and on a CPU the program itself.
+    pub workspace_bytes: u64,
+}
+
+impl Estimate {
+    /// Every component and its name.
+    pub fn parts(&self) -> [(&'static str, u64); 7] {
+        let &Estimate {
+            base_bytes,
+            adapter_bytes,
+            optimizer_bytes,
+            activation_bytes,
+            loss_bytes,
+            kv_bytes,
+            workspace_bytes,
+        } = self;
+        [
+            ("base", base_bytes),
+            ("adapter", adapter_bytes),
+            ("optimiser", optimizer_bytes),
+            ("activations", activation_bytes),
+            ("loss", loss_bytes),
+            ("kv cache", kv_bytes),
+            ("workspace", workspace_bytes),
+        ]
+    }
+
+    /// The peak.
+    pub fn total_bytes(&self) -> u64 {
+        self.parts().into_iter().fold(0, |sum, (_, bytes)| sum.saturating_add(bytes))
+    }
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let needed = self.parts().into_iter().filter(|(_, size)| *size > 0);
+        let parts: Vec<String> = needed.map(|(name, size)| format!("{name} {}", text::bytes(size))).collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// Estimates the peak memory of training `config` with this workload: the program's on a CPU, the device's on a GPU.
+///
+/// Counted from what each operation keeps (see `ops`); only the size of the program itself is measured.
+pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
+    let as_u64 = |x: usize| x as u64;
+    let (d, f, h) = (as_u64(config.hidden_size), as_u64(config.intermediate_size), as_u64(config.num_attention_heads));
+    let (layers, e) = (as_u64(config.num_hidden_layers), as_u64(config.head_dim));
+    let (q, kv) = (h * e, as_u64(config.num_key_value_heads) * e);
+    // Batch sizes come from the user and may be absurd.
+    let floats = |count: u64| count.saturating_mul(F32_BYTES);
+    let per_token = |count: u64| floats(work.tokens.saturating_mul(count));
+
+    // Per token and layer: the inputs of two norms and the outputs of two others (5 d, beside the layer's own input), queries
+    // before and after their norm and what attention made of them, keys before and after and values, the two halves of the
+    // gated product, and a number per head.
+    let kept = 5 * d + 3 * q + 3 * kv + 2 * f + h;
+    // On the way back through the feed-forward block: the product and three gradients of its width.
+    let transient = 4 * f + 2 * d;
+    let kept_layers = if work.activation_checkpointing { 1 } else { layers };
+    let activation_bytes = per_token(layers * d + kept_layers * kept);
+
+    let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
+    let loss_bytes = match work.gpu {
+        None => floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size)) + 2 * d)),
+        Some(gpu) => {
+            // Logits, and the two as factors; the running gradient, its next value and what is added to it.
+            let words = (as_u64(LOSS_GPU_TILE_BYTES) / floats(rows.max(d))).min(as_u64(config.vocab_size)).max(1);
+            floats(rows * words) + gpu.factor_bytes * (rows + d) * words + floats(3 * rows * d)
+        }
+    };
+    let reach = |kind: &AttentionKind| match kind {
+        AttentionKind::Sliding => work.sampled_tokens.min(as_u64(config.sliding_window)),
+        AttentionKind::Full => work.sampled_tokens,
+    };
+    let cached: u64 = config.layer_types.iter().map(reach).fold(0, u64::saturating_add);
+    let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
+    let replaced = floats(work.trainable * (1 + work.optimizer_slots));
+    let workspace_bytes = match work.gpu {
+        None => per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES),
+        Some(gpu) => {
+            let rounded = work.tokens.saturating_mul(f.max(q)).saturating_mul(gpu.factor_bytes);
+            let unpacked = per_token(transient).saturating_add(rounded).saturating_add(gpu.unpacked_bytes);
+            // By products of matrices: scores, their gradient, that once more with rows and columns exchanged, and all three as factors.
+            let queries = work.tokens.min(as_u64(GPU_QUERIES));
+            let scores = floats(work.tokens.saturating_mul(h * queries)).min(as_u64(GPU_SCORE_BYTES));
+            let attention = if gpu.factor_bytes < F32_BYTES { 3 * scores + 3 * scores / 2 } else { 0 };
+            unpacked.max(per_token(4 * q).saturating_add(attention)).max(replaced)
+        }
+    };
+    Estimate {
+        base_bytes: work.base_bytes,
+        adapter_bytes: floats(2 * work.trainable),
+        optimizer_bytes: floats(work.optimizer_slots * work.trainable),
+        activation_bytes,
+        loss_bytes,
+        kv_bytes,
+        workspace_bytes,
+    }
+}
+
+/// Whether layers should be recomputed: when keeping their inside would take more than half of the free memory.
+pub fn checkpointing_is_needed(config: &TextConfig, work: &Workload, available_bytes: Option<u64>) -> bool {
+    let without = estimate(config, &Workload { activation_checkpointing: false, ..*work });
+    available_bytes.is_none_or(|available| without.total_bytes() > available / 2)
+}

@@ -1,0 +1,87 @@
+//! What a run will do, before it does it.
+
+use crate::adapter::target::KindCount;
+use crate::data::Preview;
+use crate::device::Compute;
+use crate::jobs::forecast::memory::Estimate;
+use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::jobs::run::data::Data;
+use crate::report::text;
+use crate::train::run::StepPlan;
+use serde::Serialize;
+use std::fmt;
+
+/// What a run will do; shown in a few lines.
+#[derive(Debug, Clone, Serialize)]
+pub struct Overview {
+    /// Which modules get an adapter, by kind.
+    pub modules: Vec<KindCount>,
+    /// Values that are trained.
+    pub trainable_parameters: u64,
+    /// Rows to train on.
+    pub rows: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Tokens with a loss.
+    pub supervised_tokens: u64,
+    /// Optimiser steps.
+    pub total_steps: u64,
+    /// The device.
+    pub device: String,
+    /// CPU threads.
+    pub threads: usize,
+    /// Whether layers are recomputed on the way back.
+    pub activation_checkpointing: bool,
+    /// The estimated peak of memory.
+    pub memory_bytes: u64,
+    /// What it is made of.
+    pub memory: Estimate,
+}
+
+/// What a dry run ends with.
+#[derive(Debug, Clone, Serialize)]
+pub struct DryRun {
+    /// What the run would do.
+    pub plan: Overview,
+    /// The first rows as the model would see them.
+    pub preview: Vec<Preview>,
+}
+
+impl Overview {
+    /// Looks at what was planned.
+    pub fn new(adapter: &AdapterPlan, data: &Data, plan: &StepPlan, memory: Estimate, compute: &Compute) -> Self {
+        let stats = data.train.stats();
+        Overview {
+            modules: adapter.selection.kinds.iter().filter(|kind| kind.matched > 0).cloned().collect(),
+            trainable_parameters: adapter.trainable(),
+            rows: stats.rows,
+            tokens: stats.tokens,
+            supervised_tokens: stats.supervised_tokens,
+            total_steps: plan.total_steps,
+            device: compute.name.clone(),
+            threads: compute.threads,
+            activation_checkpointing: plan.step.activation_checkpointing,
+            memory_bytes: memory.total_bytes(),
+            memory,
+        }
+    }
+}
+
+impl fmt::Display for Overview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let modules: Vec<String> = self.modules.iter().map(|k| format!("{} x {}", k.kind, k.matched)).collect();
+        let count = text::count;
+        writeln!(f, "Adapter: {}; {} trainable parameters", modules.join(", "), count(self.trainable_parameters))?;
+        writeln!(
+            f,
+            "Data: {} rows, {} tokens, {} of them supervised",
+            count(self.rows),
+            count(self.tokens),
+            count(self.supervised_tokens)
+        )?;
+        let recomputing = if self.activation_checkpointing { ", recomputing activations" } else { "" };
+        let steps = count(self.total_steps);
+        writeln!(f, "Plan: {steps} steps on {} with {} threads{recomputing}", self.device, self.threads)?;
+        write!(f, "Memory: about {} ({})", text::bytes(self.memory_bytes), self.memory)
+    }
+}

@@ -1,0 +1,224 @@
+//! One layer and a part of the vocabulary, of random numbers, in the place of a model.
+
+use super::timed_run::TimedRun;
+use super::trial::timed;
+use crate::adapter::init::{self, LoraOptions};
+use crate::adapter::{Adapter, Init, LoraModule};
+use crate::error::{Error, Kind, Result};
+use crate::jobs::forecast::memory::{self, Workload};
+use crate::model::gemma3::{Gemma3, RandomModel, Site, TextConfig};
+use crate::nn::{AttentionConfig, AttentionKind, AttentionPlan};
+use crate::random::Rng;
+use crate::report::text;
+use crate::train::backprop::{self, BackpropSettings, MicroBatch};
+use crate::train::optimizer::Optimizer;
+use crate::train::step::{self, Masks};
+use crate::weights::names::TensorId;
+use crate::weights::{Form, HostDtype};
+use burn::tensor::{Device, Tensor};
+
+/// A probe with fewer tokens measures nothing.
+const FEWEST_TOKENS: usize = 64;
+
+/// Words of the stand-in's vocabulary.
+const WORDS: usize = 8192;
+
+/// A layer of a run's model beside the adapter that it would have, with random numbers for weights, and a head for some words.
+pub struct StandIn<'a> {
+    run: &'a TimedRun<'a>,
+    device: &'a Device,
+    model: Gemma3,
+    headless: Gemma3,
+    adapter: Adapter,
+}
+
+impl<'a> StandIn<'a> {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// When a matrix cannot be held as the run would.
+    pub fn new(run: &'a TimedRun, device: &'a Device) -> Result<Self> {
+        let config = Self::config(run.frozen.config);
+        let layer = Self::layer_of(run);
+        let form = |id: &TensorId| Self::form(run, layer, id);
+        let mut parts = RandomModel::new(&form, device);
+        parts.compute_dtype = run.holding.compute_dtype;
+        let model = Gemma3::assemble(config, &mut parts, device)?;
+        let adapter = adapter(run, layer, &model);
+        let headless = Gemma3 { layers: Vec::new(), ..model.clone() };
+        Ok(StandIn { run, device, model, headless, adapter })
+    }
+
+    /// The shape of the stand-in of a model.
+    pub fn config(whole: &TextConfig) -> TextConfig {
+        TextConfig {
+            vocab_size: whole.vocab_size.min(WORDS),
+            num_hidden_layers: 1,
+            layer_types: vec![AttentionKind::Full],
+            ..whole.clone()
+        }
+    }
+
+    /// Bytes of its frozen matrices.
+    fn bytes(run: &TimedRun) -> u64 {
+        let (config, layer) = (Self::config(run.frozen.config), Self::layer_of(run));
+        let vocabulary = [config.vocab_size, config.hidden_size];
+        let head = (!config.tie_word_embeddings).then_some((TensorId::LmHead, vocabulary));
+        let sites = config.sites().into_iter();
+        let projections = sites.map(|s| (TensorId::Projection(0, s.projection), [s.out_features, s.in_features]));
+        let matrices = projections.chain(head).chain([(TensorId::EmbedTokens, vocabulary)]);
+        matrices.map(|(id, dims)| Self::form(run, layer, &id).bytes(dims)).sum()
+    }
+
+    /// Tokens that a stand-in may be run with so that it takes at most half of the free memory.
+    ///
+    /// # Errors
+    /// When not even a few may.
+    pub fn affordable_tokens(run: &TimedRun) -> Result<usize> {
+        let config = Self::config(run.frozen.config);
+        let base_bytes = Self::bytes(run);
+        let gpu = run.capacity.gpu.map(|fastest| run.frozen.gpu_products(&run.holding, fastest));
+        let needed = |tokens: usize| {
+            let work = Workload {
+                base_bytes,
+                trainable: run.adapter.trainable() / run.frozen.config.num_hidden_layers.max(1) as u64,
+                optimizer_slots: run.rule.slots() as u64,
+                tokens: tokens as u64,
+                activation_checkpointing: run.activation_checkpointing,
+                sampled: 0,
+                sampled_tokens: 0,
+                gpu,
+            };
+            memory::estimate(&config, &work).total_bytes()
+        };
+        let mut tokens = run.tokens();
+        let Some(free) = run.capacity.available_bytes else { return Ok(tokens) };
+        while needed(tokens) > free / 2 {
+            if tokens <= FEWEST_TOKENS {
+                let (needed, free) = (text::bytes(needed(tokens)), text::bytes(free));
+                let what = format!("a probe of one layer takes {needed}, and {free} is free");
+                return Err(Error::new(Kind::Device, what));
+            }
+            tokens /= 2;
+        }
+        Ok(tokens)
+    }
+
+    /// The layer that the stand-in has the forms and the adapter of: the one in the middle of those with an adapter.
+    fn layer_of(run: &TimedRun) -> usize {
+        run.adapter.sites.get(run.adapter.sites.len() / 2).map_or(0, |site| site.layer)
+    }
+
+    fn form(run: &TimedRun, layer: usize, id: &TensorId) -> Form {
+        let id = match *id {
+            TensorId::Projection(_, projection) => TensorId::Projection(layer, projection),
+            other => other,
+        };
+        run.frozen.form(&id, &run.holding).unwrap_or(Form::Dense(HostDtype::BF16))
+    }
+
+    /// Words of its vocabulary.
+    pub fn words(&self) -> usize {
+        self.model.config.vocab_size
+    }
+
+    /// The training of the layer on so many tokens, forwards and backwards.
+    pub fn layer(&self, tokens: usize) -> impl Fn() -> Result<()> {
+        let [input, upstream] = [1.0, 1e-3].map(|size| self.tensor(tokens, self.model.config.hidden_size, size));
+        let batch = self.model.batch(&self.run.segments(tokens));
+        move || {
+            let p = self.run.adapter.config.lora_dropout;
+            let masks = Masks { rng: Rng::new(0), step: 0, micro: 0, p };
+            let settings = BackpropSettings {
+                activation_checkpointing: self.run.activation_checkpointing,
+                dropout: if p > 0.0 { Some(&masks) } else { None },
+            };
+            backprop::layer(&self.model, &self.adapter, 0, &input, upstream.clone(), &batch, settings);
+            self.finish()
+        }
+    }
+
+    /// The way from so many tokens through embedding and head to the loss of each, and back to the head's input.
+    pub fn head(&self, tokens: usize) -> impl Fn() -> Result<()> {
+        let ids: Vec<u32> = (0..tokens).map(|i| (i * 37 % self.words()) as u32).collect();
+        let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
+        let batch = MicroBatch::new(ids, &labels, self.run.segments(tokens));
+        let settings = BackpropSettings { activation_checkpointing: false, dropout: None };
+        move || {
+            backprop::accumulate(&self.headless, &Adapter::new(Vec::new()), &batch, 1e-3, settings, &mut []);
+            self.finish()
+        }
+    }
+
+    /// The attention of a layer of this kind among so many tokens, forwards and backwards.
+    pub fn attention(&self, kind: AttentionKind, tokens: usize) -> impl Fn() -> Result<()> {
+        let attention = &self.model.layers[0].self_attn;
+        let (shape, compute_dtype) = (AttentionConfig { kind, ..attention.config }, attention.compute_dtype());
+        let AttentionConfig { num_attention_heads: h, num_key_value_heads: g, head_dim: e, .. } = shape;
+        let plan = AttentionPlan::new(&self.run.segments(tokens), shape.sliding_window);
+        let [q, k, v] = [h, g, g].map(|heads| self.tensor(tokens, heads * e, 1.0).reshape([tokens, heads, e]));
+        let upstream = self.tensor(tokens, h * e, 1e-3);
+        move || {
+            if self.run.activation_checkpointing {
+                drop(shape.mix(q.clone(), k.clone(), v.clone(), &plan, compute_dtype));
+            }
+            let leaf = |heads: &Tensor<3>| heads.clone().autodiff().require_grad();
+            let mixed = shape.mix(leaf(&q), leaf(&k), leaf(&v), &plan, compute_dtype);
+            drop((mixed * upstream.clone()).sum().backward());
+            self.finish()
+        }
+    }
+
+    /// Seconds in which the optimiser updates the layer's adapter, when it has its state.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn update(&self) -> Result<f64> {
+        let mut optimizer = Optimizer::new(self.run.rule);
+        let parameters = self.adapter.parameters();
+        let gradients: Vec<Tensor<2>> = parameters.iter().map(|p| p.clone().mul_scalar(1e-3)).collect();
+        let mut update = || {
+            step::norm(&gradients);
+            drop(optimizer.step(1e-4, parameters.clone(), gradients.clone()));
+            self.finish()
+        };
+        update()?;
+        timed(update)
+    }
+
+    /// Values of the layer's adapter.
+    pub fn trainable(&self) -> u64 {
+        self.adapter.trainable()
+    }
+
+    fn tensor(&self, rows: usize, columns: usize, size: f32) -> Tensor<2> {
+        RandomModel::new(&|_| Form::Dense(HostDtype::F32), self.device).tensor(rows, columns, size)
+    }
+
+    /// Waits for the device.
+    fn finish(&self) -> Result<()> {
+        self.device.sync().map_err(|e| Error::new(Kind::Device, format!("the device failed: {e}")))
+    }
+}
+
+/// The adapter of a layer, with random numbers for whatever it would begin with.
+fn adapter(run: &TimedRun, layer: usize, model: &Gemma3) -> Adapter {
+    let plan = run.adapter;
+    let here = |site: &&Site| site.layer == layer;
+    let at_first = |site: &Site| Site { index: Site::number(0, site.projection), layer: 0, ..*site };
+    let sites: Vec<Site> = plan.sites.iter().filter(here).map(at_first).collect();
+    let options = LoraOptions {
+        r: plan.config.r,
+        lora_alpha: plan.config.lora_alpha,
+        use_rslora: plan.config.use_rslora,
+        use_dora: plan.config.use_dora,
+        init: Init::Gaussian,
+    };
+    let adapter = init::create(model, &sites, options, Rng::new(0));
+    if plan.init != Init::Pissa {
+        return adapter;
+    }
+    let module =
+        |module: &LoraModule| LoraModule { subtracted: Some((module.a.clone(), module.b.clone())), ..module.clone() };
+    Adapter::new(adapter.modules().iter().map(module).collect())
+}

@@ -1,0 +1,92 @@
+//! What is known of a run before it is timed.
+
+use crate::data::RowFormat;
+use crate::device::Capacity;
+use crate::jobs::forecast::fit::Sizes;
+use crate::jobs::forecast::frozen::Frozen;
+use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::jobs::run::settings::RunSettings;
+use crate::nn::{AttentionKind, Segments};
+use crate::recipe::{self, Recipe};
+use crate::text::TrainOn;
+use crate::train::optimizer::Rule;
+use crate::weights::Holding;
+
+/// What the time of a step depends on.
+pub struct TimedRun<'a> {
+    /// The base.
+    pub frozen: Frozen<'a>,
+    /// How its weights are held.
+    pub holding: Holding,
+    /// What is trained.
+    pub adapter: &'a AdapterPlan,
+    /// The optimiser.
+    pub rule: Rule,
+    /// Sequences at once.
+    pub batch_size: usize,
+    /// Tokens in a sequence.
+    pub max_length: usize,
+    /// Passes in a step.
+    pub accumulation: usize,
+    /// Whether layers are recomputed on the way back.
+    pub activation_checkpointing: bool,
+    /// Steps, where the recipe says how many.
+    pub max_steps: Option<u64>,
+    /// Whether micro-batches may be shorter, or not all of their tokens have a loss.
+    pub at_most: bool,
+    /// Memory of the device.
+    pub capacity: Capacity,
+}
+
+impl<'a> TimedRun<'a> {
+    /// The run of a recipe that is otherwise planned.
+    pub fn of(
+        recipe: &Recipe,
+        settings: RunSettings,
+        sizes: &Sizes<'a>,
+        adapter: &'a AdapterPlan,
+        activation_checkpointing: bool,
+    ) -> Self {
+        let (data, training) = (&recipe.data, &recipe.training);
+        let all_of_it = |source: &recipe::Source| matches!(source.format, RowFormat::Text | RowFormat::Tokens);
+        let all_have_a_loss = data.train_on == TrainOn::All || data.train.iter().all(all_of_it);
+        TimedRun {
+            frozen: sizes.frozen,
+            holding: settings.holding,
+            adapter,
+            rule: settings.rule,
+            batch_size: training.per_device_train_batch_size,
+            max_length: data.max_length,
+            accumulation: training.gradient_accumulation_steps,
+            activation_checkpointing,
+            max_steps: training.max_steps,
+            at_most: !data.packing || !all_have_a_loss,
+            capacity: sizes.capacity,
+        }
+    }
+
+    /// Tokens of a micro-batch.
+    pub(super) fn tokens(&self) -> usize {
+        self.batch_size.saturating_mul(self.max_length).max(1)
+    }
+
+    /// The sequences of the first `tokens` tokens of a micro-batch.
+    pub(super) fn segments(&self, tokens: usize) -> Segments {
+        let (whole, rest) = (tokens / self.max_length.max(1), tokens % self.max_length.max(1));
+        Segments::from_lengths(std::iter::repeat_n(self.max_length, whole).chain([rest]))
+    }
+
+    /// Pairs of tokens of which one sees the other, among the first `tokens` tokens of a micro-batch.
+    pub(super) fn pairs(&self, kind: AttentionKind, tokens: usize) -> f64 {
+        let window = match kind {
+            AttentionKind::Sliding => self.frozen.config.sliding_window as f64,
+            AttentionKind::Full => f64::INFINITY,
+        };
+        let within = |length: usize| {
+            let (length, near) = (length as f64, (length as f64).min(window));
+            near * (near + 1.0) / 2.0 + (length - near) * near
+        };
+        let (whole, rest) = (tokens / self.max_length.max(1), tokens % self.max_length.max(1));
+        whole as f64 * within(self.max_length) + within(rest)
+    }
+}

@@ -1,0 +1,112 @@
+//! What a run trains: the adapter of a recipe, new or continued.
+
+mod continued;
+
+use crate::adapter::init::{self, LoraOptions};
+use crate::adapter::peft::{self, AdapterConfig, AdapterTensors};
+use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
+use crate::adapter::{Adapter, Init};
+use crate::error::{Error, Kind, Place, Result};
+use crate::model::gemma3::{Gemma3, Site, TextConfig};
+use crate::random::Rng;
+use crate::recipe;
+
+/// What a run trains: its settings in PEFT's words, and the projections that it adapts.
+#[derive(Debug, Clone)]
+pub struct AdapterPlan {
+    /// Settings, as `adapter_config.json` will say them.
+    pub config: AdapterConfig,
+    /// The projections.
+    pub sites: Vec<Site>,
+    /// What matched, for the user.
+    pub selection: Selection,
+    /// How A and B of a new adapter start.
+    pub init: Init,
+    /// The adapter that is continued.
+    continued: Option<AdapterTensors>,
+}
+
+impl AdapterPlan {
+    /// Plans the adapter of a recipe for a model, reading the folder that it continues where it names one.
+    ///
+    /// # Errors
+    /// Targets that match nothing; an adapter to continue that cannot be read, does not fit, or contradicts the recipe.
+    pub fn new(keys: &recipe::Adapter, model: &TextConfig) -> Result<Self> {
+        let all = model.sites();
+        let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal)).collect();
+        if let Some(folder) = &keys.init_from {
+            return continued::plan(keys, folder, model, all, &paths);
+        }
+        let mut config = from_recipe(keys);
+        let init = match keys.init_lora_weights {
+            recipe::InitLoraWeights::Kaiming => Init::Kaiming,
+            recipe::InitLoraWeights::Gaussian => Init::Gaussian,
+            recipe::InitLoraWeights::Pissa => Init::Pissa,
+        };
+        if init == Init::Pissa && config.use_dora {
+            return Err(Error::new(Kind::Recipe, "`init_lora_weights: pissa` and `use_dora` cannot be combined")
+                .at(Place::Key("adapter.init_lora_weights".into()))
+                .hint("PiSSA moves the principal part of each weight into the adapter; choose one of the two"));
+        }
+        let selection = target::select(&paths, &config.target_modules, &config.exclude_modules)?;
+        // `q_proj` also names layers of the vision tower, where PEFT would look for tensors that no run here trains; and
+        // PEFT warns of exclusions that leave out nothing.
+        if model.multimodal || !selection.unused_exclusions.is_empty() {
+            config.target_modules = target::exact_targets(&paths, &selection);
+            config.exclude_modules = ExcludeModules::default();
+        }
+        let sites = selection.indices.iter().map(|&index| all[index]).collect();
+        Ok(AdapterPlan { config, sites, selection, init, continued: None })
+    }
+
+    /// Trainable values.
+    pub fn trainable(&self) -> u64 {
+        if let Some(tensors) = &self.continued {
+            return tensors.parameters();
+        }
+        let r = self.config.r as u64;
+        let magnitude = |out: u64| if self.config.use_dora { out } else { 0 };
+        let values = |site: &Site| {
+            let (input, out) = (site.in_features as u64, site.out_features as u64);
+            r * (input + out) + magnitude(out)
+        };
+        self.sites.iter().map(values).sum()
+    }
+
+    /// Creates the adapter, or takes the one that is continued.
+    pub fn create(&self, model: &Gemma3, rng: Rng) -> Adapter {
+        if let Some(tensors) = &self.continued {
+            return peft::to_device(tensors, model);
+        }
+        let options = LoraOptions {
+            r: self.config.r,
+            lora_alpha: self.config.lora_alpha,
+            use_rslora: self.config.use_rslora,
+            use_dora: self.config.use_dora,
+            init: self.init,
+        };
+        init::create(model, &self.sites, options, rng)
+    }
+}
+
+fn from_recipe(keys: &recipe::Adapter) -> AdapterConfig {
+    let target_modules = match &keys.target_modules {
+        recipe::TargetModules::Names(names) => TargetModules::Names(names.clone()),
+        recipe::TargetModules::AllLinear => TargetModules::AllLinear,
+        recipe::TargetModules::Regex(pattern) => TargetModules::Regex(pattern.clone()),
+    };
+    AdapterConfig {
+        lora_dropout: keys.lora_dropout,
+        exclude_modules: ExcludeModules::Names(keys.exclude_modules.clone()),
+        use_rslora: keys.use_rslora,
+        use_dora: keys.use_dora,
+        init_lora_weights: match keys.init_lora_weights {
+            recipe::InitLoraWeights::Gaussian => Some("gaussian".into()),
+            recipe::InitLoraWeights::Kaiming | recipe::InitLoraWeights::Pissa => None,
+        },
+        ..AdapterConfig::new(keys.r, keys.lora_alpha, target_modules)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Going on with an adapter that exists: every one that can be used can be continued.
+
+use super::{AdapterPlan, from_recipe};
+use crate::adapter::Init;
+use crate::adapter::peft::{AdapterConfig, AdapterTensors, CONFIG_FILE, PeftAdapter};
+use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
+use crate::error::{Error, Kind, Place, Result};
+use crate::model::gemma3::{Site, TextConfig};
+use crate::recipe;
+use std::path::Path;
+
+/// Plans to go on with the adapter in `folder`, on the modules `all` of the model with these `paths`.
+///
+/// # Errors
+/// As [`PeftAdapter::read`]; keys of the recipe that contradict the adapter.
+pub(super) fn plan(
+    keys: &recipe::Adapter,
+    folder: &Path,
+    model: &TextConfig,
+    all: Vec<Site>,
+    paths: &[String],
+) -> Result<AdapterPlan> {
+    let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &all)?;
+    let has = |site: &Site| tensors.modules.contains_key(&(site.layer, site.projection));
+    let selection = Selection::of(paths, (0..all.len()).filter(|&index| has(&all[index])).collect());
+    if let Some(error) = Error::many(contradictions(keys, &config, folder, paths, &selection)?) {
+        return Err(error);
+    }
+    let sites: Vec<Site> = all.into_iter().filter(has).collect();
+    let mut config = AdapterConfig { lora_dropout: keys.lora_dropout, ..config };
+    // Its own words may be for Python only, for another spelling of the model, or reach into a vision tower.
+    let own = chooses(paths, &selection, &config.target_modules, &config.exclude_modules);
+    if model.multimodal || !own.unwrap_or(false) {
+        config.target_modules = target::exact_targets(paths, &selection);
+        config.exclude_modules = ExcludeModules::default();
+    }
+    check_patterns(&config, &sites, &tensors, model.multimodal).map_err(|e| e.at_path(folder.join(CONFIG_FILE)))?;
+    Ok(AdapterPlan { config, sites, selection, init: Init::default(), continued: Some(tensors) })
+}
+
+/// A problem for each key of the recipe that says something else than the adapter.
+fn contradictions(
+    keys: &recipe::Adapter,
+    config: &AdapterConfig,
+    folder: &Path,
+    paths: &[String],
+    selection: &Selection,
+) -> Result<Vec<Error>> {
+    let wanted = from_recipe(keys);
+    let given = |key: &str| keys.given.contains(key);
+    let exclude = if given("exclude_modules") { &wanted.exclude_modules } else { &config.exclude_modules };
+    let says = |value: &dyn std::fmt::Display| format!("it says `{value}`");
+    let mut problems = Vec::new();
+    let mut compare = |key: &str, agrees: bool, says: String| {
+        if given(key) && !agrees {
+            problems.push(
+                Error::new(Kind::Recipe, format!("`adapter.{key}` contradicts the adapter that `init_from` continues"))
+                    .at(Place::Key(format!("adapter.{key}")))
+                    .hint(format!(
+                        "{says} in `{}`; leave the key out to take it over",
+                        folder.join(CONFIG_FILE).display()
+                    )),
+            );
+        }
+    };
+    compare("r", wanted.r == config.r, says(&config.r));
+    compare("lora_alpha", wanted.lora_alpha == config.lora_alpha, says(&config.lora_alpha));
+    compare("use_rslora", wanted.use_rslora == config.use_rslora, says(&config.use_rslora));
+    compare("use_dora", wanted.use_dora == config.use_dora, says(&config.use_dora));
+    for (key, targets) in [("target_modules", &wanted.target_modules), ("exclude_modules", &config.target_modules)] {
+        if given(key) {
+            let agrees = chooses(paths, selection, targets, exclude)?;
+            compare(key, agrees, "other modules are chosen".into());
+        }
+    }
+    Ok(problems)
+}
+
+/// Whether these targets and exclusions choose the selected modules, however they are written.
+fn chooses(paths: &[String], selection: &Selection, target: &TargetModules, exclude: &ExcludeModules) -> Result<bool> {
+    let chosen = target::matcher(target, exclude)?;
+    Ok(paths.iter().enumerate().all(|(index, path)| chosen(path) == selection.indices.contains(&index)))
+}
+
+/// Makes sure that the settings, read for this model's paths, give each module the rank and scale that it has.
+fn check_patterns(config: &AdapterConfig, sites: &[Site], tensors: &AdapterTensors, multimodal: bool) -> Result<()> {
+    let patterns = config.patterns()?;
+    for site in sites {
+        let Some(module) = tensors.modules.get(&(site.layer, site.projection)) else { continue };
+        let path = site.module_path(multimodal);
+        if [patterns.rank(&path)] != module.a.shape[..1] || patterns.scaling(&path) != module.scaling {
+            let what =
+                format!("`rank_pattern` or `alpha_pattern` is written for other paths than this model's `{path}`");
+            return Err(Error::new(Kind::Adapter, what).hint(
+                "the adapter can be used and merged as it is; to continue it, write its patterns without `model.`",
+            ));
+        }
+    }
+    Ok(())
+}

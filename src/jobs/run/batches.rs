@@ -1,0 +1,110 @@
+//! Data sets in batches: windows of micro-batches for the training loop, and single ones for evaluation.
+
+use crate::data::{self, Dataset, Epoch, Plan};
+use crate::error::Result;
+use crate::jobs::run::data::Data;
+use crate::nn::Segments;
+use crate::recipe;
+use crate::train::backprop::MicroBatch;
+use crate::train::run::{Window, Windows};
+use std::cmp::Reverse;
+use std::ops::Range;
+
+/// The batches of a training set, in the windows that a step takes.
+pub struct Batches<'a> {
+    dataset: &'a Dataset,
+    plan: Plan,
+    batch_size: usize,
+    accumulation: usize,
+    /// The bins of the pass that was asked for last.
+    epoch: Option<(u64, Epoch)>,
+}
+
+impl<'a> Batches<'a> {
+    /// The training data of a recipe.
+    pub fn of(data: &'a Data, keys: &recipe::Training) -> Self {
+        Self::new(&data.train, data.plan, keys.per_device_train_batch_size, keys.gradient_accumulation_steps)
+    }
+
+    /// Windows of `accumulation` micro-batches of `batch_size` bins.
+    fn new(dataset: &'a Dataset, plan: Plan, batch_size: usize, accumulation: usize) -> Self {
+        Batches { dataset, plan, batch_size: batch_size.max(1), accumulation: accumulation.max(1), epoch: None }
+    }
+
+    /// The longest rows together: no micro-batch without packing has more tokens.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn longest(&self) -> Result<MicroBatch> {
+        let mut rows: Vec<u32> = (0..self.dataset.len() as u32).collect();
+        rows.sort_by_key(|&row| Reverse(self.dataset.lengths()[row as usize]));
+        rows.truncate(self.batch_size);
+        let bins: Vec<&[u32]> = rows.chunks(1).collect();
+        Ok(collated(self.dataset, &bins)?.0)
+    }
+
+    fn epoch(&mut self, number: u64) -> Result<&Epoch> {
+        let current = match self.epoch.take() {
+            Some((at, epoch)) if at == number => epoch,
+            _ => self.plan.epoch(self.dataset, number)?,
+        };
+        Ok(&self.epoch.insert((number, current)).1)
+    }
+}
+
+impl Windows for Batches<'_> {
+    fn len(&mut self, epoch: u64) -> Result<u64> {
+        let (batch_size, accumulation) = (self.batch_size, self.accumulation);
+        Ok(self.epoch(epoch)?.steps(batch_size, accumulation) as u64)
+    }
+
+    fn window(&mut self, epoch: u64, index: u64) -> Result<Window> {
+        let (dataset, batch_size, accumulation) = (self.dataset, self.batch_size, self.accumulation);
+        let epoch = self.epoch(epoch)?;
+        let bins = batch_size * accumulation;
+        let first = (index as usize).saturating_mul(bins);
+        let mut window = Window { batches: Vec::new(), rows: Vec::new() };
+        for start in (first..epoch.len().min(first.saturating_add(bins))).step_by(batch_size) {
+            let bins = start..epoch.len().min(start + batch_size).min(first + bins);
+            let (batch, rows) = micro_batch(dataset, epoch, bins)?;
+            window.batches.push(batch);
+            window.rows.extend(rows);
+        }
+        Ok(window)
+    }
+
+    fn origins(&self, rows: &[u32]) -> Result<Vec<String>> {
+        rows.iter().map(|&row| Ok(self.dataset.origin(row as usize)?.to_string())).collect()
+    }
+}
+
+/// The micro-batch of some bins, and the rows in it.
+fn micro_batch(dataset: &Dataset, epoch: &Epoch, bins: Range<usize>) -> Result<(MicroBatch, Vec<u32>)> {
+    let bins: Vec<&[u32]> = bins.map(|bin| epoch.bin(bin)).collect();
+    collated(dataset, &bins)
+}
+
+/// Bins put together as a micro-batch, and the rows in it.
+fn collated(dataset: &Dataset, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)> {
+    let batch = data::collate(dataset, bins)?;
+    let segments = Segments::from_lengths(batch.segments.iter().map(Range::len));
+    Ok((MicroBatch::new(batch.input_ids, &batch.labels, segments), batch.rows))
+}
+
+/// All rows of an evaluation set, once, in micro-batches of one bin.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn evaluation_batches(dataset: &Dataset, plan: Plan) -> Result<impl Iterator<Item = Result<MicroBatch>> + '_> {
+    let epoch = Plan { shuffle: false, ..plan }.epoch(dataset, 0)?;
+    Ok((0..epoch.len()).map(move |bin| Ok(micro_batch(dataset, &epoch, bin..bin + 1)?.0)))
+}
+
+/// Tokens in the largest micro-batch that a plan can give, if rows were cut at `max_length`.
+pub fn largest_tokens(dataset: &Dataset, plan: &Plan, batch_size: usize, max_length: usize) -> u64 {
+    let longest = dataset.lengths().iter().copied().max().unwrap_or(0) as u64;
+    let longest = longest.min(max_length as u64);
+    let bin = if plan.packing { max_length as u64 } else { longest };
+    let all: u64 = dataset.lengths().iter().map(|&l| u64::from(l)).sum();
+    (bin * batch_size as u64).min(all.max(longest))
+}

@@ -1,0 +1,54 @@
+//! Losses on the data of a run.
+
+use crate::adapter::Adapter;
+use crate::data::{Dataset, Plan};
+use crate::error::Result;
+use crate::jobs::run::batches::evaluation_batches;
+use crate::jobs::run::data::Data;
+use crate::jobs::run::samples::Prompts;
+use crate::model::gemma3::Gemma3;
+use crate::nn::{BaseOnly, SidePath};
+use crate::train::backprop::{self, MicroBatch};
+use crate::train::run::Evaluation;
+
+/// The frozen model's loss on the first training rows: other than expected, the model or the template is wrong.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn base_loss(model: &Gemma3, data: &Data) -> Result<f64> {
+    // Enough to tell a right model from a wrong one, little enough to wait for.
+    const TOKENS: usize = 256;
+    let first = evaluation_batches(&data.train, data.plan)?.take(1);
+    Ok(mean(model, &BaseOnly, first.map(|batch| Ok(batch?.truncated(TOKENS))))?.0)
+}
+
+/// An adapter on the evaluation data, with its answers to `prompts`; without such data it has no loss.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn evaluate(model: &Gemma3, adapter: &Adapter, data: &Data, prompts: Option<&Prompts>) -> Result<Evaluation> {
+    let (loss, tokens) = match &data.eval {
+        Some(eval) => mean_loss(model, adapter, eval, data.plan)?,
+        None => (f64::NAN, 0),
+    };
+    let samples = prompts.map(|prompts| prompts.answer(model, adapter)).unwrap_or_default();
+    Ok(Evaluation { loss, tokens, samples })
+}
+
+/// The mean loss over a data set, and its supervised tokens.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn mean_loss(model: &Gemma3, side: &dyn SidePath, dataset: &Dataset, plan: Plan) -> Result<(f64, u64)> {
+    mean(model, side, evaluation_batches(dataset, plan)?)
+}
+
+fn mean(model: &Gemma3, side: &dyn SidePath, batches: impl Iterator<Item = Result<MicroBatch>>) -> Result<(f64, u64)> {
+    let (mut sum, mut tokens) = (0.0, 0);
+    for batch in batches {
+        let batch = batch?;
+        sum += backprop::loss(model, side, &batch);
+        tokens += batch.supervised() as u64;
+    }
+    Ok((sum / (tokens as f64).max(1.0), tokens))
+}

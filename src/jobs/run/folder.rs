@@ -1,0 +1,89 @@
+//! The folder of a run, `output.dir`.
+
+use crate::error::{Error, Kind, Place, Result};
+use crate::report::{ProgressBar, Summary, text};
+use crate::train::checkpoint::{self, Fingerprint, Loaded, RunLock};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Files that show that a folder holds a run.
+const TRACES: [&str; 4] = ["recipe.yaml", "metrics.jsonl", "checkpoints", "adapter"];
+
+/// `output.dir`, locked while the run goes on.
+pub struct RunFolder {
+    dir: PathBuf,
+    _lock: Option<RunLock>,
+}
+
+impl RunFolder {
+    /// Takes possession of `dir`; a dry run only looks.
+    ///
+    /// # Errors
+    /// When `dir` holds a run that is not to be resumed, or another process works in it.
+    pub fn open(dir: &Path, resume: bool, dry_run: bool) -> Result<Self> {
+        let used = TRACES.iter().any(|name| dir.join(name).exists());
+        if used && !resume && !dry_run {
+            return Err(Error::new(Kind::Recipe, format!("`{}` already holds a run", dir.display()))
+                .at(Place::Path(dir.into()))
+                .hint("`--resume` continues it; `--set output.dir=..` writes elsewhere; nothing was changed"));
+        }
+        if let Some(file) = dir.ancestors().find(|path| path.is_file()) {
+            return Err(Error::new(
+                Kind::Recipe,
+                format!("`output.dir` needs a folder, and `{}` is a file", file.display()),
+            )
+            .at(Place::Path(dir.into()))
+            .hint("choose another `output.dir`"));
+        }
+        let lock = if dry_run { None } else { Some(RunLock::acquire(dir)?) };
+        if lock.as_ref().is_some_and(RunLock::is_exclusive) {
+            crate::atomic::remove_leftovers(dir)?;
+        }
+        Ok(RunFolder { dir: dir.into(), _lock: lock })
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Whether the run in the folder came to its end.
+    pub fn is_finished(&self) -> bool {
+        self.path("summary.json").exists()
+    }
+
+    /// The newest good checkpoint of this run; clears away what killed saves left.
+    ///
+    /// # Errors
+    /// When it belongs to another run.
+    pub fn latest(&self, run: &Fingerprint, screen: &ProgressBar) -> Result<Option<Loaded>> {
+        let checkpoints = self.path("checkpoints");
+        checkpoint::clean_up(&checkpoints)?;
+        let latest = checkpoint::latest_good(&checkpoints)?;
+        latest.warnings.iter().for_each(|warning| screen.note(&format!("warning: {warning}")));
+        if let Some(checkpoint) = &latest.checkpoint {
+            checkpoint.check_run(run)?;
+            screen.note(&format!("Resuming after step {}", checkpoint.step));
+        }
+        Ok(latest.checkpoint)
+    }
+
+    /// The end of a run in a few lines.
+    pub fn describe_result(&self, summary: &Summary) -> String {
+        let totals = &summary.totals;
+        let loss = |value: Option<f64>| value.map_or("-".into(), |loss| format!("{loss:.4}"));
+        let memory = match (summary.peak_rss_bytes, summary.estimated_bytes) {
+            (Some(peak), Some(estimated)) => format!("{} (estimated {})", text::bytes(peak), text::bytes(estimated)),
+            _ => "unknown".into(),
+        };
+        format!(
+            "Trained {} steps, {} tokens in {}; loss {} -> {}; peak memory {memory}\nAdapter: {}",
+            totals.steps,
+            text::count(totals.tokens),
+            text::duration(Duration::from_secs_f64(totals.seconds.max(0.0))),
+            loss(totals.first_loss),
+            loss(totals.last_loss),
+            self.path("adapter").display(),
+        )
+    }
+}

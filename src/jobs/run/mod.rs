@@ -1,0 +1,14 @@
+//! What a run is made of: what its recipe settles, its data, its adapter, and what it leaves behind.
+
+pub mod adapter_plan;
+pub mod batches;
+pub mod data;
+pub mod evaluation;
+pub mod folder;
+pub mod identity;
+pub mod outputs;
+pub mod probe;
+pub mod publish;
+pub mod samples;
+pub mod settings;
+pub mod steps;

@@ -1,0 +1,107 @@
+//! Where a run leaves what it makes while it goes on.
+
+use crate::error::{Error, Kind, Result};
+use crate::jobs::run::folder::RunFolder;
+use crate::recipe::{self, Recipe};
+use crate::report::{EveryNth, JsonLines, ProgressBar, Sinks, TensorBoard, Totals};
+use crate::train::checkpoint::{self, Fingerprint};
+use crate::train::event::{Event, Sink};
+use crate::train::resume;
+use crate::train::run::{self, State};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// What a checkpoint keeps of the outputs.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Kept {
+    /// How much of `metrics.jsonl` belongs to the checkpoint.
+    pub metrics_bytes: u64,
+    /// Sums for `summary.json`.
+    pub totals: Totals,
+}
+
+impl Kept {
+    /// Reads what a checkpoint kept.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn read(value: serde_json::Value) -> Result<Self> {
+        serde_json::from_value(value).map_err(|e| {
+            Error::new(Kind::Checkpoint, format!("the checkpoint's totals cannot be read: {e}")).caused_by(e)
+        })
+    }
+}
+
+/// The open outputs of a run.
+pub struct Outputs {
+    sinks: Sinks,
+    totals: Rc<RefCell<Totals>>,
+    metrics: Option<Rc<RefCell<JsonLines>>>,
+    checkpoints: PathBuf,
+    save_total_limit: usize,
+    run: Fingerprint,
+}
+
+impl Outputs {
+    /// Opens the outputs of a run, new or resumed after `step`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn open(
+        folder: &RunFolder,
+        recipe: &Recipe,
+        step: u64,
+        kept: Kept,
+        run: Fingerprint,
+        screen: &ProgressBar,
+    ) -> Result<Self> {
+        crate::atomic::write(&folder.path("recipe.yaml"), recipe.to_yaml().as_bytes())?;
+        let totals = Rc::new(RefCell::new(kept.totals));
+        let mut sinks = Sinks::new().with(totals.clone());
+        let mut metrics = None;
+        for sink in &recipe.output.report_to {
+            match sink {
+                recipe::Sink::Jsonl => {
+                    let file = JsonLines::resume(&folder.path("metrics.jsonl"), kept.metrics_bytes)?;
+                    file.warning().into_iter().for_each(|warning| screen.note(&format!("warning: {warning}")));
+                    let file = Rc::new(RefCell::new(file));
+                    sinks = sinks.with(file.clone());
+                    metrics = Some(file);
+                }
+                recipe::Sink::Tensorboard => sinks = sinks.with(TensorBoard::open(&folder.path("tensorboard"), step)?),
+            }
+        }
+        let sinks = sinks.with(EveryNth::new(screen.clone(), recipe.output.logging_steps));
+        let checkpoints = folder.path("checkpoints");
+        Ok(Outputs { sinks, totals, metrics, checkpoints, save_total_limit: recipe.output.save_total_limit, run })
+    }
+
+    /// What the run's events add up to so far.
+    pub fn totals(&self) -> Totals {
+        self.totals.borrow().snapshot()
+    }
+}
+
+impl Sink for Outputs {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        self.sinks.event(event)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.sinks.flush()
+    }
+}
+
+impl run::Outputs for Outputs {
+    fn save(&mut self, state: &State) -> Result<PathBuf> {
+        self.sinks.flush()?;
+        let metrics_bytes = self.metrics.as_ref().map_or(0, |file| file.borrow().position());
+        let kept = serde_json::to_value(Kept { metrics_bytes, totals: self.totals() })
+            .map_err(|e| Error::new(Kind::Run, format!("the totals cannot be written: {e}")).caused_by(e))?;
+        let path = resume::save(&self.checkpoints, state, kept, &self.run)?;
+        checkpoint::prune(&self.checkpoints, self.save_total_limit, &[])?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,109 @@
+//! Texts that show how a run goes: rows as the model sees them, and its answers to evaluation prompts.
+
+use crate::data::Preview;
+use crate::error::Result;
+use crate::infer::{self, GenerationSettings, Sampling};
+use crate::jobs::base::Base;
+use crate::jobs::run::data::Data;
+use crate::model::gemma3::Gemma3;
+use crate::nn::SidePath;
+use crate::text::{Encoder, IGNORE_INDEX, Tokenized};
+use crate::train::event::{RowEvent, Sample};
+use std::ops::ControlFlow;
+
+/// Training rows that are shown before the first step.
+const ROWS: usize = 2;
+
+/// The most new tokens of a sampled answer.
+pub const ANSWER_TOKENS: usize = 64;
+
+/// Prompts that are answered at once.
+pub const BATCH: usize = 8;
+
+/// The first training rows as the model sees them.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn rows(data: &Data, base: &Base) -> Result<Vec<RowEvent>> {
+    let previews = data.first_rows(&base.encoder, ROWS)?;
+    let row = |(number, preview): (usize, Preview)| {
+        let (text, supervised) = preview.marked();
+        RowEvent { number, text, supervised }
+    };
+    Ok((1..).zip(previews).map(row).collect())
+}
+
+/// Prompts of evaluation rows, and what the rows answer.
+pub struct Prompts {
+    encoder: Encoder,
+    stop_ids: Vec<u32>,
+    /// Prompt and answer of each row.
+    rows: Vec<(Vec<u32>, Vec<u32>)>,
+}
+
+impl Prompts {
+    /// The prompts of the first `count` evaluation rows that have one: all before the last answer. A row that is learnt
+    /// from its beginning has none. `None` if no prompt is wanted.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn of(data: &Data, count: usize, base: &Base) -> Result<Option<Self>> {
+        let Some(eval) = data.eval.as_ref().filter(|_| count > 0) else { return Ok(None) };
+        let mut rows = Vec::new();
+        for row in 0..eval.len() {
+            if rows.len() == count {
+                break;
+            }
+            rows.extend(cut(eval.get(row)?));
+        }
+        Ok(Some(Prompts { encoder: base.encoder.clone(), stop_ids: base.stop_ids(), rows }))
+    }
+
+    /// Answers them with the most likely tokens.
+    pub fn answer(&self, model: &Gemma3, side: &dyn SidePath) -> Vec<Sample> {
+        let settings = GenerationSettings {
+            max_new_tokens: ANSWER_TOKENS,
+            sampling: Sampling::GREEDY,
+            stop: self.stop_ids.clone(),
+            seed: 0,
+            first_prompt: 0,
+        };
+        let answer = |rows: &[(Vec<u32>, Vec<u32>)]| {
+            let prompts: Vec<Vec<u32>> = rows.iter().map(|(prompt, _)| prompt.clone()).collect();
+            infer::generate(model, side, &prompts, &settings, |_, _| ControlFlow::Continue(()))
+        };
+        let answers = self.rows.chunks(BATCH).flat_map(answer);
+        let sample = |((prompt, reference), answer): (&(Vec<u32>, Vec<u32>), infer::Generated)| Sample {
+            prompt: self.encoder.decode(prompt),
+            completion: self.encoder.decode(&answer.tokens),
+            reference: self.encoder.decode(reference),
+        };
+        self.rows.iter().zip(answers).map(sample).collect()
+    }
+}
+
+/// A row as all before its last answer, and that answer.
+fn cut(row: Tokenized) -> Option<(Vec<u32>, Vec<u32>)> {
+    let learnt = |at: usize| row.labels[at] != IGNORE_INDEX;
+    let end = (0..row.labels.len()).rfind(|&at| learnt(at))? + 1;
+    let start = (0..end).rfind(|&at| !learnt(at))? + 1;
+    Some((row.input_ids[..start].to_vec(), row.input_ids[start..end].to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_all_before_the_last_answer() {
+        let row = |labels: &[i32]| Tokenized {
+            input_ids: (10..10 + labels.len() as u32).collect(),
+            labels: labels.to_vec(),
+            truncated: false,
+        };
+        assert_eq!(cut(row(&[-100, 11, -100, 13, 14])), Some((vec![10, 11, 12], vec![13, 14])));
+        assert_eq!(cut(row(&[-100, -100, 12, -100])), Some((vec![10, 11], vec![12])));
+        assert_eq!(cut(row(&[10, 11])), None, "no prompt");
+        assert_eq!(cut(row(&[-100, -100])), None, "no answer");
+    }
+}

@@ -1,0 +1,71 @@
+//! What a recipe says of a run, in the words of the rooms that obey it.
+
+use crate::device::{self, Compute};
+use crate::error::Result;
+use crate::model::gemma3::load::float_dtype;
+use crate::recipe::{self, ComputeDtype, Dtype, EmbeddingQuantization, Quantization, Recipe};
+use crate::train::optimizer::Rule;
+use crate::weights::{Compression, Holding, HostDtype};
+
+/// The settings of a run that come from its recipe alone.
+#[derive(Debug, Clone, Copy)]
+pub struct RunSettings {
+    /// How frozen weights are held.
+    pub holding: Holding,
+    /// The optimiser.
+    pub rule: Rule,
+}
+
+impl RunSettings {
+    /// Those of a recipe.
+    pub fn of(recipe: &Recipe) -> Self {
+        RunSettings { holding: holding(&recipe.model), rule: rule(&recipe.training) }
+    }
+
+    /// Opens the device that the user named.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it does not compute in what the recipe asks for.
+    pub fn open_device(&self, name: &str) -> Result<Compute> {
+        let compute = device::open(name)?;
+        compute.check(self.holding.compute_dtype.map(float_dtype))?;
+        Ok(compute)
+    }
+}
+
+fn holding(keys: &recipe::Model) -> Holding {
+    Holding {
+        dtype: match keys.dtype {
+            Dtype::Auto => None,
+            Dtype::F32 => Some(HostDtype::F32),
+            Dtype::Bf16 => Some(HostDtype::BF16),
+            Dtype::F16 => Some(HostDtype::F16),
+        },
+        projections: match keys.quantization {
+            Quantization::None => Compression::None,
+            Quantization::Int8 => Compression::Int8,
+            Quantization::Nf4 => Compression::Nf4,
+            Quantization::Nf4Double => Compression::Nf4Double,
+            Quantization::AsStored => Compression::AsStored,
+        },
+        embedding_int8: keys.embedding_quantization == EmbeddingQuantization::Int8,
+        compute_dtype: match keys.compute_dtype {
+            ComputeDtype::Auto => None,
+            ComputeDtype::F32 => Some(HostDtype::F32),
+            ComputeDtype::Bf16 => Some(HostDtype::BF16),
+            ComputeDtype::F16 => Some(HostDtype::F16),
+        },
+    }
+}
+
+fn rule(keys: &recipe::Training) -> Rule {
+    match keys.optimizer {
+        recipe::Optimizer::Adamw => Rule::AdamW {
+            beta1: keys.adam_beta1,
+            beta2: keys.adam_beta2,
+            epsilon: keys.adam_epsilon,
+            weight_decay: keys.weight_decay,
+        },
+        recipe::Optimizer::Sgd => Rule::Sgd { momentum: keys.sgd_momentum, weight_decay: keys.weight_decay },
+    }
+}

@@ -1,0 +1,55 @@
+//! How many steps a run has, and what each of them does.
+
+use crate::error::Result;
+use crate::jobs::run::data::Data;
+use crate::random::Rng;
+use crate::recipe::{self, Recipe};
+use crate::train::run::StepPlan;
+use crate::train::schedule::{self, Schedule};
+use crate::train::step::StepSettings;
+
+/// The steps of the run.
+///
+/// # Errors
+/// When the steps of its passes cannot be counted.
+pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Result<StepPlan> {
+    let Recipe { adapter, training: keys, evaluation, output, .. } = recipe;
+    let total_steps = match keys.max_steps {
+        Some(steps) => steps,
+        None => steps(keys, data)?,
+    };
+    let warmup_steps = keys.warmup_steps.unwrap_or_else(|| schedule::warmup_steps(total_steps, keys.warmup_ratio));
+    let kind = match keys.lr_scheduler_type {
+        recipe::Scheduler::Constant => schedule::Kind::Constant,
+        recipe::Scheduler::Linear => schedule::Kind::Linear,
+        recipe::Scheduler::Cosine => schedule::Kind::Cosine,
+    };
+    Ok(StepPlan {
+        total_steps,
+        schedule: Schedule::new(kind, keys.learning_rate, warmup_steps, total_steps),
+        step: StepSettings {
+            max_grad_norm: keys.max_grad_norm,
+            activation_checkpointing,
+            lora_dropout: adapter.lora_dropout,
+            rng: Rng::new(keys.seed),
+        },
+        eval_steps: evaluation.eval_steps,
+        eval_on_start: evaluation.eval_on_start,
+        early_stopping_patience: evaluation.early_stopping_patience,
+        keep_best: evaluation.load_best_model_at_end,
+        save_steps: output.save_steps,
+    })
+}
+
+/// Optimiser steps in `num_train_epochs` passes; a fraction of a pass counts up.
+fn steps(keys: &recipe::Training, data: &Data) -> Result<u64> {
+    let (batch, accumulation) = (keys.per_device_train_batch_size, keys.gradient_accumulation_steps);
+    let whole = keys.num_train_epochs.floor();
+    let steps = data.plan.steps(&data.train, whole as u64, batch, accumulation)?;
+    let fraction = keys.num_train_epochs - whole;
+    if fraction == 0.0 {
+        return Ok(steps);
+    }
+    let last = data.plan.epoch(&data.train, whole as u64)?.steps(batch, accumulation);
+    Ok(steps + (fraction * last as f64).ceil() as u64)
+}

@@ -1,0 +1,92 @@
+//! A run before its weights are read.
+
+use crate::device::Compute;
+use crate::error::{Place, Result};
+use crate::jobs::base::{Base, provenance};
+use crate::jobs::forecast::fit::{self, FitSettings, Sizes};
+use crate::jobs::forecast::frozen::Frozen;
+use crate::jobs::forecast::memory::Estimate;
+use crate::jobs::forecast::overview::{DryRun, Overview};
+use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::jobs::run::batches::largest_tokens;
+use crate::jobs::run::data::Data;
+use crate::jobs::run::settings::RunSettings;
+use crate::jobs::run::steps;
+use crate::recipe::Recipe;
+use crate::report::ProgressBar;
+use crate::train::run::StepPlan;
+
+/// Rows that a dry run shows.
+const PREVIEWED_ROWS: usize = 2;
+
+/// What a run is made of, and what it will do.
+pub struct Planned {
+    /// Its recipe, made to fit.
+    pub recipe: Recipe,
+    /// What the recipe says of weights and optimiser.
+    pub settings: RunSettings,
+    /// Where it computes.
+    pub compute: Compute,
+    /// The model, not yet loaded.
+    pub base: Base,
+    /// What is trained.
+    pub adapter: AdapterPlan,
+    /// What it is trained on.
+    pub data: Data,
+    /// The steps.
+    pub steps: StepPlan,
+    /// The memory that they need.
+    pub memory: Estimate,
+}
+
+impl Planned {
+    /// Opens the parts of a run and plans its steps. The settings of a run that `is_begun` are left as they are.
+    ///
+    /// # Errors
+    /// When a part cannot be read, or does not go with the others; when the run needs more memory than there is.
+    pub fn new(
+        recipe: &Recipe,
+        settings: RunSettings,
+        compute: Compute,
+        is_begun: bool,
+        dry_run: bool,
+        screen: &ProgressBar,
+    ) -> Result<Self> {
+        let named = Place::Key("model.base".into());
+        let base = Base::open(&recipe.model.base, named, screen, &|config| {
+            AdapterPlan::new(&recipe.adapter, config).map(|_| ())
+        })?;
+        screen.note(&base.describe());
+        Frozen::of(&base).check(&settings.holding)?;
+        let adapter = AdapterPlan::new(&recipe.adapter, &base.config)?;
+        if let Some(folder) = &recipe.adapter.init_from {
+            provenance::warn_of_another_base(folder, &base, screen);
+        }
+        let data = Data::prepare(recipe, &base.encoder, screen)?;
+        let sizes = Sizes {
+            frozen: Frozen::of(&base),
+            trainable: adapter.trainable(),
+            optimizer_slots: settings.rule.slots() as u64,
+            tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.plan, batch_size, max_length),
+            capacity: compute.capacity(),
+        };
+        let recipe = fit::settle(recipe, &sizes, is_begun, dry_run, screen)?;
+        let need = sizes.need(&FitSettings::of(&recipe));
+        let steps = steps::plan(&recipe, &data, need.activation_checkpointing)?;
+        Ok(Planned { recipe, settings, compute, base, adapter, data, steps, memory: need.memory })
+    }
+
+    /// What the run will do, for the user.
+    pub fn overview(&self) -> Overview {
+        Overview::new(&self.adapter, &self.data, &self.steps, self.memory, &self.compute)
+    }
+
+    /// The same with the first rows.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn dry_run(&self) -> Result<DryRun> {
+        let preview = self.data.first_rows(&self.base.encoder, PREVIEWED_ROWS)?;
+        Ok(DryRun { plan: self.overview(), preview })
+    }
+}

@@ -1,0 +1,132 @@
+//! A run with its weights loaded, from its first or its next step to its adapter folder.
+
+use super::planned::Planned;
+use crate::adapter::Adapter;
+use crate::error::Result;
+use crate::jobs::run::batches::Batches;
+use crate::jobs::run::folder::RunFolder;
+use crate::jobs::run::outputs::{Kept, Outputs};
+use crate::jobs::run::samples::Prompts;
+use crate::jobs::run::{evaluation, identity, probe, publish};
+use crate::model::gemma3::Gemma3;
+use crate::report::{ProgressBar, Summary};
+use crate::train::event::{Event, RowEvent, Sink};
+use crate::train::optimizer::Optimizer;
+use crate::train::resume;
+use crate::train::run::{self, Ending, Evaluate, State};
+use burn::tensor::DType;
+use std::sync::atomic::AtomicBool;
+
+/// What training changes and what it leaves behind, beside what was planned.
+pub struct Session<'a> {
+    planned: &'a Planned,
+    folder: &'a RunFolder,
+    screen: &'a ProgressBar,
+    model: Gemma3,
+    state: State,
+    outputs: Outputs,
+}
+
+impl<'a> Session<'a> {
+    /// Loads the weights and goes to where the newest checkpoint is, or else before the first step.
+    ///
+    /// # Errors
+    /// When the weights or the checkpoint cannot be read, or the checkpoint is of another run.
+    pub fn begin(planned: &'a Planned, folder: &'a RunFolder, screen: &'a ProgressBar) -> Result<Self> {
+        let Planned { recipe, settings, compute, base, data, .. } = planned;
+        let model = base.load(&settings.holding, &compute.device, screen)?;
+        let adapter = planned.adapter.create(&model, planned.steps.step.rng);
+        let run = identity::fingerprint(recipe, base, data, compute)?;
+        let (mut state, kept) = match folder.latest(&run, screen)? {
+            Some(checkpoint) => {
+                let (state, kept) = resume::load(&checkpoint, adapter, settings.rule)?;
+                (state, Kept::read(kept)?)
+            }
+            None => (State::new(adapter, Optimizer::new(settings.rule)), Kept::default()),
+        };
+        let base_loss = match state.position.base_loss {
+            Some(loss) => loss,
+            None => evaluation::base_loss(&model, data)?,
+        };
+        state.position.base_loss = Some(base_loss);
+        screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
+        let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, screen)?;
+        Ok(Session { planned, folder, screen, model, state, outputs })
+    }
+
+    /// Whether no step is done yet.
+    pub fn is_new(&self) -> bool {
+        self.state.position.step == 0
+    }
+
+    /// Shows rows as the model sees them.
+    ///
+    /// # Errors
+    /// When an output cannot be written.
+    pub fn show(&mut self, rows: Vec<RowEvent>) -> Result<()> {
+        rows.into_iter().try_for_each(|row| self.outputs.event(&Event::Row(row)))
+    }
+
+    /// Tries the largest micro-batch where that is worthwhile.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn probe(&self) -> Result<()> {
+        let Planned { recipe, steps, .. } = self.planned;
+        if probe::is_worthwhile(steps, recipe.data.packing) {
+            probe::run(&self.model, &self.state.adapter, self.batches().longest()?, steps, self.screen);
+        }
+        Ok(())
+    }
+
+    /// Takes the steps that are left, answering `prompts` at each evaluation.
+    ///
+    /// # Errors
+    /// As [`run::run`].
+    pub fn train(&mut self, prompts: Option<&Prompts>, stop: &AtomicBool) -> Result<Ending> {
+        let (model, data) = (&self.model, &self.planned.data);
+        let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts);
+        let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
+        let mut batches = self.batches();
+        run::run(model, &mut self.state, &self.planned.steps, &mut batches, evaluate, &mut self.outputs, stop)
+    }
+
+    /// Writes `adapter/`, of the best evaluation where that was kept, and `summary.json`, and says how the run went.
+    ///
+    /// # Errors
+    /// As [`publish::adapter`].
+    pub fn publish(mut self) -> Result<()> {
+        let Planned { recipe, compute, base, adapter: plan, .. } = self.planned;
+        if let Some(best) = self.state.best_adapter.take() {
+            self.state.adapter.set_parameters(best.to_device(&compute.device));
+        }
+        let summary = self.summary();
+        publish::adapter(recipe, base, plan, &self.state.adapter, &summary, &self.folder.path("adapter"), self.screen)?;
+        summary.write(&self.folder.path("summary.json"))?;
+        self.screen.note(&self.folder.describe_result(&summary));
+        Ok(())
+    }
+
+    fn batches(&self) -> Batches<'a> {
+        Batches::of(&self.planned.data, &self.planned.recipe.training)
+    }
+
+    /// The run in numbers.
+    fn summary(&self) -> Summary {
+        let Planned { recipe, compute, base, data, memory, .. } = self.planned;
+        let (model, state) = (&self.model, &self.state);
+        let mut summary = Summary::new(&self.outputs.totals());
+        summary.base_loss = state.position.base_loss;
+        summary.peak_device_bytes = compute.memory().map(|memory| memory.reserved_bytes);
+        summary.set_estimate(memory.total_bytes());
+        summary.trainable_parameters = state.adapter.trainable();
+        summary.total_parameters = model.parameters() + state.adapter.trainable();
+        summary.seed = recipe.training.seed;
+        summary.device.clone_from(&compute.name);
+        summary.compute_dtype = DType::from(model.compute_dtype()).name().into();
+        summary.threads = compute.threads;
+        summary.data_hashes = data.hashes();
+        summary.base_fingerprint = base.source.fingerprint();
+        summary
+    }
+}
