@@ -268,7 +268,7 @@ def commands(text):
     """The commands of a page, in backticks or in blocks."""
     block = [re.sub(r"\s+#.*", "", line).strip().lstrip("$ ") for line in re.findall(r"^    (.*)$", text, re.M)]
     found = [line for line in spans(text) + block if line.startswith(PROGRAMS)]
-    return [line for line in found if " " in line or line.startswith("scripts/") and not line.endswith("/")]
+    return [line for line in found if (" " in line or line.startswith("scripts/")) and not line.split()[0].endswith("/")]
 
 
 def check_commands():
