@@ -39,6 +39,7 @@ fn show(report: doctor::Report) -> Result<()> {
         ("version", report.versions.iter().map(|(name, v)| format!("{name} {v}")).collect::<Vec<_>>().join(", ")),
         ("device", report.device),
         ("threads", report.threads.to_string()),
+        ("instructions", report.instruction_set.to_owned()),
         ("free memory", memory),
         ("speed", format!("{:.0} GFLOP/s in f32 products on the CPU", report.gemm_gflops)),
         ("compiled in", report.compiled_in.join(", ")),

@@ -24,6 +24,8 @@ pub struct Report {
     pub devices: Vec<Checked>,
     /// CPU threads.
     pub threads: usize,
+    /// The vector instructions that the CPU computes with ([`instruction_set`]).
+    pub instruction_set: &'static str,
     /// Memory that can still be had.
     pub available_bytes: Option<u64>,
     /// Billions of f32 operations that the CPU does in a second of a large matrix product: what training is made of.
@@ -80,6 +82,7 @@ pub fn examine(name: &str) -> Result<Report> {
         device: compute.describe(),
         devices,
         threads: compute.threads,
+        instruction_set: instruction_set(),
         available_bytes: host::available_bytes(),
         gemm_gflops: gemm_gflops(),
         compiled_in: backends.chain(hub).collect(),

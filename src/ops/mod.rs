@@ -19,6 +19,7 @@ pub mod sizes;
 mod weight;
 
 pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
+pub use cpu::instructions::instruction_set;
 pub use cross_entropy::{RowLosses, linear_cross_entropy};
 pub use device::{can_hold, fastest_factors};
 pub use geglu::geglu;

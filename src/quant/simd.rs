@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-/// Runs `work`, compiled a second time for AVX2 and taken in that form where the processor has it.
+/// Runs `work`, compiled again for AVX2 and for AVX-512 and taken in the widest form that the processor has.
 ///
 /// Only what is inlined takes part: write the closure as `widest(#[inline(always)] || ..)` (without the attribute a
 /// long one stays a function of its own, compiled for none of them), and mark the functions it calls the same way.

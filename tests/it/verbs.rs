@@ -303,14 +303,24 @@ fn number_before(line: &str, unit: &str) -> f64 {
 fn doctor_says_what_the_machine_is_and_that_its_gradients_are_right() {
     let bench = Bench::new();
     let found = bench.run("doctor --device cpu --json").json();
-    let told =
-        ["versions", "device", "devices", "threads", "available_bytes", "gemm_gflops", "compiled_in", "gradient_error"];
+    let told = [
+        "versions",
+        "device",
+        "devices",
+        "threads",
+        "instruction_set",
+        "available_bytes",
+        "gemm_gflops",
+        "compiled_in",
+        "gradient_error",
+    ];
     assert_eq!(keys(&found), told);
     assert_eq!(found["versions"], json!({"burn": "0.22.1", "gemma-tune": env!("CARGO_PKG_VERSION")}));
     assert_eq!(found["device"], "cpu");
     assert_eq!(found["devices"], json!([]), "nothing is beside the CPU where the CPU is asked for");
     let threads = std::thread::available_parallelism().expect("threads").get();
     assert_eq!(found["threads"], threads);
+    assert_eq!(found["instruction_set"], gemma_tune::ops::instruction_set());
     let mut compiled_in = vec!["cpu"];
     compiled_in.extend(cfg!(feature = "hub").then_some("hub"));
     let backends = found["compiled_in"].as_array().expect("a list");
@@ -335,6 +345,7 @@ fn doctor_says_what_the_machine_is_and_that_its_gradients_are_right() {
     };
     assert_eq!(line("version"), format!("burn 0.22.1, gemma-tune {}", env!("CARGO_PKG_VERSION")));
     assert_eq!((line("device"), line("threads")), ("cpu", threads.to_string().as_str()));
+    assert_eq!(line("instructions"), gemma_tune::ops::instruction_set());
     assert!(number_before(line("speed"), " GFLOP/s in f32 products on the CPU") < 100_000.0);
     assert!(number_before(line("self-check"), ": good") < 1e-3, "{text}");
 }

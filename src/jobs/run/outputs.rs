@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::jobs::run::folder::RunFolder;
+use crate::ops::instruction_set;
 use crate::recipe::{self, Recipe};
 use crate::report::{EveryNth, JsonLines, ProgressBar, Sinks, TensorBoard, Totals};
 use crate::train::checkpoint::{self, Fingerprint};
@@ -20,6 +21,10 @@ pub struct Kept {
     pub metrics_bytes: u64,
     /// Sums for `summary.json`.
     pub totals: Totals,
+    /// The vector instructions that the CPU computed with until then; `None` in checkpoints of a program that knew none
+    /// wider than AVX2.
+    #[serde(default)]
+    pub instruction_set: Option<String>,
 }
 
 impl Kept {
@@ -31,6 +36,18 @@ impl Kept {
         serde_json::from_value(value).map_err(|e| {
             Error::new(Kind::Checkpoint, format!("the checkpoint's totals cannot be read: {e}")).caused_by(e)
         })
+    }
+
+    /// What to say where a run goes on with other vector instructions than it was computed with so far: sums differ in
+    /// their last bits between them, and so will the rest of the run from what it would have been.
+    pub fn other_instructions(&self, now: &str) -> Option<String> {
+        let before = match self.instruction_set.as_deref() {
+            Some(before) if before != now => before,
+            None if now == "AVX-512" => "narrower ones",
+            _ => return None,
+        };
+        let then = format!("this run was computed with {before} instructions so far, and goes on with {now}");
+        Some(format!("{then}: its last bits will differ from those of a run that was not interrupted"))
     }
 }
 
@@ -98,10 +115,38 @@ impl run::Outputs for Outputs {
     fn save(&mut self, state: &State) -> Result<PathBuf> {
         self.sinks.flush()?;
         let metrics_bytes = self.metrics.as_ref().map_or(0, |file| file.borrow().position());
-        let kept = serde_json::to_value(Kept { metrics_bytes, totals: self.totals() })
+        let instruction_set = Some(instruction_set().to_owned());
+        let kept = serde_json::to_value(Kept { metrics_bytes, totals: self.totals(), instruction_set })
             .map_err(|e| Error::new(Kind::Run, format!("the totals cannot be written: {e}")).caused_by(e))?;
         let path = resume::save(&self.checkpoints, state, kept, &self.run)?;
         checkpoint::prune(&self.checkpoints, self.save_total_limit, &[])?;
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_run_that_goes_on_with_other_instructions_is_told_so() {
+        let kept = |instruction_set: serde_json::Value| {
+            let mut kept = serde_json::to_value(Kept::default()).unwrap();
+            kept["instruction_set"] = instruction_set;
+            Kept::read(kept).unwrap()
+        };
+        assert_eq!(kept(json!("AVX2")).other_instructions("AVX2"), None);
+        let what = kept(json!("AVX-512")).other_instructions("AVX2").unwrap();
+        assert!(
+            what.starts_with("this run was computed with AVX-512 instructions so far, and goes on with AVX2"),
+            "{what}"
+        );
+        // A checkpoint of a program that did not record them, and used AVX2 at most.
+        let mut old = serde_json::to_value(Kept::default()).unwrap();
+        old.as_object_mut().unwrap().remove("instruction_set");
+        let old = Kept::read(old).unwrap();
+        assert_eq!(old.other_instructions("AVX2"), None);
+        assert!(old.other_instructions("AVX-512").unwrap().contains("narrower ones"));
     }
 }

@@ -9,6 +9,7 @@ use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::samples::Prompts;
 use crate::jobs::run::{evaluation, identity, probe, publish};
 use crate::model::gemma3::Gemma3;
+use crate::ops::instruction_set;
 use crate::report::{ProgressBar, Summary};
 use crate::train::event::{Event, RowEvent, Sink};
 use crate::train::optimizer::Optimizer;
@@ -40,7 +41,10 @@ impl<'a> Session<'a> {
         let (mut state, kept) = match folder.latest(&run, screen)? {
             Some(checkpoint) => {
                 let (state, kept) = resume::load(&checkpoint, adapter, settings.rule)?;
-                (state, Kept::read(kept)?)
+                let kept = Kept::read(kept)?;
+                let other = kept.other_instructions(instruction_set());
+                other.into_iter().for_each(|what| screen.note(&format!("warning: {what}")));
+                (state, kept)
             }
             None => (State::new(adapter, Optimizer::new(settings.rule)), Kept::default()),
         };
@@ -125,6 +129,7 @@ impl<'a> Session<'a> {
         summary.device.clone_from(&compute.name);
         summary.compute_dtype = DType::from(model.compute_dtype()).name().into();
         summary.threads = compute.threads;
+        summary.instruction_set = instruction_set().into();
         summary.data_hashes = data.hashes();
         summary.base_fingerprint = base.source.fingerprint();
         summary

@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod cross_entropy;
 pub mod geglu;
+pub mod instructions;
 pub mod matmul;
 pub mod norm;
 pub mod rows;
