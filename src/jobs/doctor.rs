@@ -58,8 +58,8 @@ impl Checked {
 /// The largest error of a gradient that passes: far above f32 rounding, far below a wrong kernel.
 const TOLERANCE: f64 = 1e-2;
 
-/// Checks gradients on the CPU against differences of the loss, and the other devices against the CPU: the one that is named, or
-/// with `auto` all that there are.
+/// Checks gradients on the CPU against differences of the loss, and the other devices against the CPU: the one that is
+/// named, or with `auto` all that there are.
 ///
 /// # Errors
 /// [`Kind::Device`] when the device that was named is missing, or the CPU computes wrong gradients.
