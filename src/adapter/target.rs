@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use regex::Regex;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// What PEFT writes for "every linear layer but the output head".
@@ -27,6 +27,17 @@ impl TargetModules {
     /// Reads PEFT's string form: `all-linear` in any case, else a regular expression.
     pub fn from_text(text: &str) -> Self {
         if text.eq_ignore_ascii_case(ALL_LINEAR) { TargetModules::AllLinear } else { TargetModules::Regex(text.into()) }
+    }
+}
+
+/// As PEFT writes it: a list of names, or a text.
+impl Serialize for TargetModules {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            TargetModules::Names(names) => names.serialize(serializer),
+            TargetModules::AllLinear => serializer.serialize_str(ALL_LINEAR),
+            TargetModules::Regex(pattern) => serializer.serialize_str(pattern),
+        }
     }
 }
 

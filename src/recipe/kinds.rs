@@ -3,6 +3,8 @@
 use super::diagnose::Diagnosis;
 use super::raw::{Node, Plain, Shape, brief, plain};
 use super::suggest::closest;
+use crate::data::options::{OnBadRow, OnLong, RowFormat};
+use crate::text::TrainOn;
 use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 use std::fmt;
@@ -213,3 +215,21 @@ impl fmt::Display for Words {
 }
 
 impl std::error::Error for Words {}
+
+/// Lets keys have these enums as values.
+macro_rules! choices {
+    ($($kind:ty),*) => {$(
+        impl $crate::recipe::kinds::FromNode for $kind {
+            fn from_node(
+                node: &$crate::recipe::raw::Node,
+                path: &str,
+                diagnosis: &mut $crate::recipe::diagnose::Diagnosis,
+            ) -> Option<Self> {
+                $crate::recipe::kinds::choice(node, path, diagnosis)
+            }
+        }
+    )*};
+}
+pub(super) use choices;
+
+choices!(RowFormat, OnLong, OnBadRow, TrainOn);

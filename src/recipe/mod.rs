@@ -10,9 +10,9 @@
 //! schema follow from them.
 
 mod adapter;
-mod choices;
 mod data;
 mod diagnose;
+mod dtype;
 mod evaluation;
 mod kinds;
 mod known;
@@ -34,10 +34,11 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{Adapter, InitLoraWeights, TargetModules};
+pub use adapter::{Adapter, InitLoraWeights};
 pub use data::{Data, Source};
+pub use dtype::AutoDtype;
 pub use evaluation::Evaluation;
-pub use model::{ComputeDtype, Dtype, EmbeddingQuantization, Model, Quantization};
+pub use model::{EmbeddingQuantization, Model, Quantization};
 pub use output::{Output, Sink};
 pub use places::Places;
 pub use reading::Reading;

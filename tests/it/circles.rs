@@ -189,19 +189,9 @@ fn paths(code: &str) -> BTreeSet<Path> {
     words.filter(|word| word.contains("::")).map(|word| word.split("::").map(str::to_owned).collect()).collect()
 }
 
-/// Circles that stand, until they are untied.
-const KNOWN: &[&str] = &[
-    "nn::attention -> nn::cache -> nn::attention",
-    "ops::device -> ops::gpu::cross_entropy -> ops::device",
-    "ops::gpu::linear -> ops::device -> ops::gpu::linear",
-    "weights::safetensors_folder -> weights::source -> weights::safetensors_folder",
-];
-
 #[test]
 fn files_use_each_other_in_one_direction() {
-    let mut circles = Modules::read(&sources()).circles();
-    circles.sort();
-    assert_eq!(circles, KNOWN);
+    assert_eq!(Modules::read(&sources()).circles(), Vec::<String>::new());
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod continued;
 
 use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::peft::{self, AdapterConfig, AdapterTensors};
-use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
+use crate::adapter::target::{self, ExcludeModules, Selection};
 use crate::adapter::{Adapter, Init};
 use crate::error::Result;
 use crate::model::gemma3::{Gemma3, Site, TextConfig};
@@ -85,11 +85,6 @@ impl AdapterPlan {
 }
 
 fn from_recipe(keys: &recipe::Adapter) -> AdapterConfig {
-    let target_modules = match &keys.target_modules {
-        recipe::TargetModules::Names(names) => TargetModules::Names(names.clone()),
-        recipe::TargetModules::AllLinear => TargetModules::AllLinear,
-        recipe::TargetModules::Regex(pattern) => TargetModules::Regex(pattern.clone()),
-    };
     AdapterConfig {
         lora_dropout: keys.lora_dropout,
         exclude_modules: ExcludeModules::Names(keys.exclude_modules.clone()),
@@ -99,7 +94,7 @@ fn from_recipe(keys: &recipe::Adapter) -> AdapterConfig {
             recipe::InitLoraWeights::Gaussian => Some("gaussian".into()),
             recipe::InitLoraWeights::Kaiming | recipe::InitLoraWeights::Pissa => None,
         },
-        ..AdapterConfig::new(keys.r, keys.lora_alpha, target_modules)
+        ..AdapterConfig::new(keys.r, keys.lora_alpha, keys.target_modules.clone())
     }
 }
 

@@ -1,7 +1,9 @@
 //! What users see: wrong recipes with their messages, and what right ones become.
 
 use super::*;
+use crate::adapter::target::TargetModules;
 use crate::data::options::RowFormat;
+use crate::weights::HostDtype;
 use insta::assert_snapshot;
 use std::fs;
 use std::path::PathBuf;
