@@ -1,9 +1,9 @@
 use super::*;
 use crate::adapter::peft::testing::golden;
 use crate::adapter::peft::{CONFIG_FILE, ModuleTensors, PeftAdapter};
-use crate::nn::{BaseOnly, Segments, SidePath};
 use crate::adapter::target::TargetModules;
 use crate::error::Place;
+use crate::nn::{BaseOnly, Segments, SidePath};
 use crate::progress::Silent;
 use crate::random::Label;
 use crate::testkit::golden::l2_relative;
