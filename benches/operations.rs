@@ -5,6 +5,8 @@
 //! Sizes are those of Gemma 3 270M and a sequence of 512 tokens. Every comparison ends in a ratio, the time of the composed form over
 //! that of the kernel; nothing else should run meanwhile.
 
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "ratios on stdout, and a mistake ends it")]
+
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use criterion::{Criterion, Throughput};
 use gemma_tune::ops::{self, AttentionMask, AttentionShape, Group, Visibility, Weight, plain};

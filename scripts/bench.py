@@ -16,6 +16,7 @@ parser.add_argument("--length", type=int, default=512, help="tokens in a row")
 parser.add_argument("--batch", type=int, default=1, help="rows in a step")
 parser.add_argument("--steps", type=int, default=5)
 parser.add_argument("--tool", default="target/release/gemma-tune")
+parser.add_argument("--device", default="auto", help="as in gemma-tune train --device")
 parser.add_argument("--set", action="append", default=[], dest="overrides", help="as in gemma-tune train --set")
 parser.add_argument("--without-peft", action="store_true")
 parser.add_argument("--peft-worker", help=argparse.SUPPRESS)
@@ -53,7 +54,7 @@ def ours(folder):
             },
             file,
         )
-    command = [args.tool, "train", recipe] + [word for key in args.overrides for word in ("--set", key)]
+    command = [args.tool, "train", recipe, "--device", args.device] + [word for key in args.overrides for word in ("--set", key)]
     subprocess.run(command, check=True, stdout=sys.stderr)
     with open(os.path.join(folder, "out", "metrics.jsonl")) as file:
         steps = [line for line in map(json.loads, file) if "loss" in line]
@@ -65,7 +66,9 @@ def ours(folder):
     gemm = tool("doctor", "--device", "cpu")["gemm_gflops"]
     return {
         "tokens_per_second": rate,
-        "peak_bytes": summary["peak_rss_bytes"],
+        "peak_bytes": summary["peak_device_bytes"] or summary["peak_rss_bytes"],
+        "estimated_bytes": summary["estimated_bytes"],
+        "peak_over_estimate": summary["peak_over_estimate"],
         "gflops": round(rate * operations / 1e9, 1),
         "gemm_gflops": round(gemm, 1),
         "share_of_gemm": round(rate * operations / 1e9 / gemm, 3),

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Whole runs against the tools that are installed here, as ratios: steps against PEFT, conversations against TRL, decoding against llama.cpp.
+# Every measured number of docs/performance.md, in its order, and the other tools' where they are installed here: steps against PEFT,
+# conversations against TRL, decoding against llama.cpp.
 #
 #     scripts/bench.sh MODEL_FOLDER [GGUF] > bench.json
 #
@@ -7,7 +8,7 @@
 # everything else: the tools run one after the other, and each wants all cores. Operations alone: cargo bench.
 set -euo pipefail
 [ $# -ge 1 ] || {
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,14 +19,29 @@ cd "$here"
 cargo build --release --quiet
 
 bench() { "$python" "scripts/$1" --tool target/release/gemma-tune "${@:2}"; }
+steps() { # steps MODEL TOKENS ROWS RECOMPUTED [OPTION..]
+    bench bench.py --model "$1" --length "$2" --batch "$3" --set "training.activation_checkpointing=$4" "${@:5}"
+}
+nf4=(--set model.dtype=bf16 --set model.quantization=nf4_double)
 {
-    bench bench.py --model "$folder" --length 512
-    bench bench.py --model "$folder" --length 512 --set model.dtype=bf16 --without-peft
-    bench bench.py --model "$folder" --length 256 --set model.quantization=nf4_double --without-peft
-    bench bench_chat.py --model "$folder"
+    steps "$folder" 512 1 false
+    steps "$folder" 512 1 true --without-peft
+    steps "$folder" 512 4 true --without-peft
+    steps "$folder" 512 1 false --set model.dtype=bf16 --without-peft
+    steps "$folder" 512 4 true --set model.dtype=bf16 --without-peft
+    steps "$folder" 256 1 false "${nf4[@]}"
+    steps "$folder" 256 1 true "${nf4[@]}" --without-peft
+    if [ -n "$gguf" ]; then
+        steps "$gguf" 512 1 true --set model.dtype=bf16 --set model.quantization=as_stored --without-peft
+    fi
+    bench bench_chat.py --model "$folder" --rows 48
     if [ -n "$gguf" ]; then
         bench bench_generate.py --model "$gguf"
+        bench bench_start.py --model "$gguf"
     fi
+    for tokens in 512 1024 2048 4096 8192; do
+        steps "$folder" "$tokens" 1 false --steps 2 --without-peft
+    done
 } | "$python" -c '
 import json, sys
 text, at, found, decoder = sys.stdin.read(), 0, [], json.JSONDecoder()

@@ -18,9 +18,6 @@
 //! A step's data has a name at every stage:
 //! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> hidden -> Loss -> Gradients -> StepEvent -> Checkpoint -> Adapter`.
 
-#![warn(missing_docs)]
-#![deny(unsafe_op_in_unsafe_fn)]
-
 pub mod adapter;
 pub mod atomic;
 pub mod cli;

@@ -37,7 +37,7 @@ pub struct ModelArgs {
     /// How weights are held
     #[arg(long, default_value = "auto", value_parser = dtypes())]
     pub dtype: std::option::Option<HostDtype>, // spelt out, so that it is no argument to leave out
-    /// auto, cpu, cuda[:i], wgpu[:i] or vulkan[:i]
+    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]
     pub device: String,
 }

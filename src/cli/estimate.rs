@@ -13,7 +13,7 @@ pub struct Args {
     /// As JSON
     #[arg(long)]
     json: bool,
-    /// auto, cpu, cuda[:i], wgpu[:i] or vulkan[:i]
+    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]
     device: String,
     /// State the memory alone, and time nothing

@@ -14,7 +14,7 @@ pub struct Args {
     /// The adapter folder
     #[arg(long)]
     adapter: PathBuf,
-    /// auto, cpu, cuda[:i], wgpu[:i] or vulkan[:i]
+    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]
     device: String,
     /// As JSON

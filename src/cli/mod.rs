@@ -1,5 +1,7 @@
 //! The command line: one file per verb; arguments in, exit code out.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "the user's side")]
+
 mod args;
 mod chat;
 mod data;

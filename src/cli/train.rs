@@ -23,7 +23,7 @@ pub struct Args {
     /// Print what a dry run found as JSON
     #[arg(long, requires = "dry_run")]
     json: bool,
-    /// auto, cpu, cuda[:i], wgpu[:i] or vulkan[:i]
+    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]
     device: String,
 }

@@ -11,6 +11,10 @@ use cubecl::MemoryScope;
 pub enum Backend {
     /// NVIDIA's own.
     Cuda,
+    /// AMD's own.
+    Rocm,
+    /// Apple's own.
+    Metal,
     /// Vulkan with SPIR-V kernels.
     Vulkan,
     /// WGSL kernels on Vulkan, Metal, DX12, or a software adapter.
@@ -21,12 +25,15 @@ pub enum Backend {
 
 impl Backend {
     /// All of them, in the order in which `auto` looks for a device.
-    pub const ALL: [Backend; 4] = [Backend::Cuda, Backend::Vulkan, Backend::Wgpu, Backend::Cpu];
+    pub const ALL: [Backend; 6] =
+        [Backend::Cuda, Backend::Rocm, Backend::Metal, Backend::Vulkan, Backend::Wgpu, Backend::Cpu];
 
     /// As in `--device`, and the Cargo feature.
     pub fn name(self) -> &'static str {
         match self {
             Backend::Cuda => "cuda",
+            Backend::Rocm => "rocm",
+            Backend::Metal => "metal",
             Backend::Vulkan => "vulkan",
             Backend::Wgpu => "wgpu",
             Backend::Cpu => "cpu",
@@ -37,6 +44,8 @@ impl Backend {
     pub fn is_compiled_in(self) -> bool {
         match self {
             Backend::Cuda => cfg!(feature = "cuda"),
+            Backend::Rocm => cfg!(feature = "rocm"),
+            Backend::Metal => cfg!(feature = "metal"),
             Backend::Vulkan => cfg!(feature = "vulkan"),
             Backend::Wgpu => cfg!(feature = "wgpu"),
             Backend::Cpu => true,
@@ -50,11 +59,15 @@ impl Backend {
             Backend::Cpu => vec![Device::flex()],
             #[cfg(feature = "cuda")]
             Backend::Cuda => Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().collect(),
+            #[cfg(feature = "rocm")]
+            Backend::Rocm => Device::enumerate(burn::tensor::DeviceType::Rocm).into_iter().collect(),
+            #[cfg(feature = "metal")]
+            Backend::Metal => Device::enumerate(burn::tensor::DeviceType::Metal).into_iter().collect(),
             #[cfg(feature = "vulkan")]
             Backend::Vulkan => Device::enumerate(burn::tensor::DeviceType::Vulkan).into_iter().collect(),
             #[cfg(feature = "wgpu")]
             Backend::Wgpu => Device::enumerate(burn::tensor::DeviceType::Wgpu).into_iter().collect(),
-            #[cfg(not(all(feature = "cuda", feature = "vulkan", feature = "wgpu")))]
+            #[cfg(not(all(feature = "cuda", feature = "rocm", feature = "metal", feature = "vulkan")))]
             _ => Vec::new(),
         }
     }
@@ -95,9 +108,9 @@ impl Found {
 
     /// What the device calls itself, where it says so. Opens it.
     pub fn hardware(&self) -> Option<String> {
-        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        #[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
         return self.device.identity().map(|identity| identity.name);
-        #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+        #[cfg(not(any(feature = "cuda", feature = "rocm", feature = "wgpu")))]
         None
     }
 }

@@ -94,8 +94,8 @@ pub struct Capacity {
     pub gpu: Option<FloatDType>,
 }
 
-/// Opens the device that the user named: `auto`, `cpu`, `cuda[:i]`, `wgpu[:i]`, `vulkan[:i]`. `auto` is the best device that
-/// this build can use, but never a software adapter: the CPU itself is faster.
+/// Opens the device that the user named: `auto`, `cpu`, or another [`Backend`] with or without a number (`cuda:0`). `auto` is
+/// the best device that this build can use, but never a software adapter: the CPU itself is faster.
 ///
 /// # Errors
 /// [`Kind::Device`] for a device that this build or this machine does not have; [`Kind::Recipe`] for a name that is none.
@@ -103,7 +103,7 @@ pub fn open(name: &str) -> Result<Compute> {
     let place = || Place::Named(format!("--device {name}"));
     let unknown = || {
         let error = Error::new(Kind::Recipe, format!("`{name}` is not a device")).at(place());
-        error.hint("devices are auto, cpu, cuda[:i], wgpu[:i], vulkan[:i]")
+        error.hint("devices are auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i], wgpu[:i]")
     };
     if name == "auto" {
         let best = found::all().into_iter().find(|found| found.backend == Backend::Cpu || !found.is_software());

@@ -11,7 +11,8 @@ mod listing;
 mod model;
 mod repository;
 mod settings;
-#[cfg(all(test, feature = "hub"))]
+#[cfg(feature = "hub")]
+#[cfg(test)]
 mod tests;
 mod variant;
 

@@ -1,4 +1,4 @@
-//! Building blocks of a decoder: linear, norm, rope, attention, mlp, and the loss over the vocabulary.
+//! Building blocks of a decoder: linear, norm, rope, mask, attention and its cache, mlp, cross-entropy.
 //!
 //! Nothing here knows which model uses it. Hidden states are `[n, d]`: the tokens of all sequences of a batch one after
 //! the other, without padding; [`Segments`] says which rows form a sequence. Frozen weights keep the dtype they are

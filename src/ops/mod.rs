@@ -1,5 +1,7 @@
 //! Operations with their own gradient.
 
+#![allow(unsafe_code, reason = "kernels: products, vector instructions, and buffers of a device")]
+
 pub mod attention;
 mod cpu;
 mod cross_entropy;

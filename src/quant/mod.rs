@@ -1,5 +1,7 @@
 //! Block formats as pure functions on bytes, and the frozen matrix that is kept in one of them.
 
+#![allow(unsafe_code, reason = "vector instructions")]
+
 pub mod absmax;
 pub mod gguf_blocks;
 pub mod int8;

@@ -11,10 +11,10 @@ use std::collections::BTreeSet;
 
 /// Reports every name that names no projection, and exclusions that leave none. Regular expressions are left alone.
 pub(super) fn check(adapter: &Adapter, diagnosis: &mut Diagnosis) {
-    let (targets, is_regex) = match &adapter.target_modules {
-        TargetModules::Names(names) => (names.as_slice(), false),
-        TargetModules::AllLinear => (&[][..], false),
-        TargetModules::Regex(_) => (&[][..], true),
+    let (targets, is_names) = match &adapter.target_modules {
+        TargetModules::Names(names) => (names.as_slice(), true),
+        TargetModules::AllLinear => (&[][..], true),
+        TargetModules::Regex(_) => (&[][..], false),
     };
     let excluded = adapter.exclude_modules.as_slice();
     let paths = paths(targets.iter().chain(excluded));
@@ -29,7 +29,7 @@ pub(super) fn check(adapter: &Adapter, diagnosis: &mut Diagnosis) {
 
     let chosen = target::matcher(&adapter.target_modules, &ExcludeModules::Names(excluded.to_vec()));
     if diagnosis.count() == before
-        && !is_regex
+        && is_names
         && diagnosis.given("adapter.exclude_modules").is_some()
         && chosen.is_ok_and(|chosen| !paths.iter().any(|path| chosen(path)))
     {

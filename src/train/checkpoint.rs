@@ -4,7 +4,8 @@
 //! checkpoints/
 //!   step-200/                  newest; appears by one rename, after everything in it is on the disk
 //!     adapter.safetensors      parts, named by who writes them
-//!     optimizer.bin
+//!     optimizer.safetensors
+//!     best_adapter.safetensors where a run keeps its best one
 //!     meta.json                small facts (counters, positions) as JSON
 //!     manifest.json            step, run, length and blake3 of each part; written last
 //!   step-100/

@@ -1,4 +1,4 @@
-//! Training: loop, loss, accumulation, optimiser, schedule, clipping, checkpoints, events.
+//! Training: loop, accumulation, clipping, optimiser, schedule, memory, checkpoints, resume, events.
 
 pub mod backprop;
 pub mod checkpoint;

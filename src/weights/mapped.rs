@@ -1,5 +1,7 @@
 //! A file mapped into memory for reading.
 
+#![allow(unsafe_code, reason = "a file that changes while it is mapped is beyond what Rust can check")]
+
 use super::wrong;
 use crate::error::{Error, Result};
 use crate::quant::SharedBytes;

@@ -1,4 +1,4 @@
-//! The one table of tensor names, and the readers of safetensors and GGUF files.
+//! The one table of tensor names; safetensors and GGUF files read, safetensors written.
 //!
 //! [`Source`] reads a model's tensors, one at a time, from either kind of file.
 

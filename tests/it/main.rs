@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one module per subject.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what goes wrong is a failed test")]
+
 mod architecture;
 mod bench;
 mod broken;

@@ -9,7 +9,7 @@ use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::backprop::MicroBatch;
 use gemma_tune::train::event::{Event, Sink, StepEvent};
 use gemma_tune::train::optimizer::{Optimizer, Rule};
-use gemma_tune::train::run::{self, Ending, Outputs, StepPlan, State, Window, Windows};
+use gemma_tune::train::run::{self, Ending, Outputs, State, StepPlan, Window, Windows};
 use gemma_tune::train::schedule::{Kind, Schedule};
 use gemma_tune::train::step::StepSettings;
 use std::path::PathBuf;
