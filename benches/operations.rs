@@ -9,7 +9,7 @@
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use criterion::{Criterion, Throughput};
-use gemma_tune::ops::{self, AttentionMask, AttentionShape, Frozen, Group, Visibility, plain};
+use gemma_tune::ops::{self, AttentionMask, AttentionShape, Group, Visibility, Weight, plain};
 use gemma_tune::quant::{QuantType, QuantizedMatrix, SharedBytes};
 use gemma_tune::random::{Label, Rng};
 use serde_json::Value;
@@ -106,17 +106,16 @@ fn projections(criterion: &mut Criterion) {
     let inputs = [normal([TOKENS, HIDDEN]), normal([RANK, HIDDEN]), normal([INTERMEDIATE, RANK])];
     let values = weight.to_data().iter::<f32>().collect::<Vec<_>>();
     for (name, frozen) in [
-        ("lora_linear, f32", Frozen::on_cpu(&weight)),
-        ("lora_linear, bf16", Frozen::on_cpu(&weight.clone().cast(FloatDType::BF16))),
-        ("lora_linear, nf4_double", QuantizedMatrix::to_nf4(&values, weight.dims(), true).map(Frozen::quantized)),
+        ("lora_linear, f32", Weight::new(weight.clone())),
+        ("lora_linear, bf16", Weight::new(weight.clone().cast(FloatDType::BF16))),
+        ("lora_linear, nf4_double", quantized(QuantizedMatrix::to_nf4(&values, weight.dims(), true))),
     ] {
-        let frozen = frozen.expect("a finite matrix on the CPU");
-        let dense = frozen.to_tensor();
+        let dense = frozen.to_f32();
         compare(
             criterion,
             name,
             &inputs,
-            |t| ops::lora_linear(t[0].clone(), &frozen, &t[1], &t[2], 2.0),
+            |t| frozen.project_adapted(t[0].clone(), &t[1], &t[2], 2.0),
             |t| {
                 let y = t[0].clone().matmul(dense.clone().transpose());
                 plain::add_low_rank(y, &t[0], &t[1], &t[2], 2.0)
@@ -150,7 +149,7 @@ fn head(criterion: &mut Criterion) {
     const WORDS: usize = 32_768; // an eighth of the vocabulary
     let (x, head) = (normal([TOKENS, HIDDEN]), normal([WORDS, HIDDEN]));
     let targets: Vec<u32> = (0..TOKENS as u32).map(|row| row * 61 % WORDS as u32).collect();
-    let frozen = Frozen::on_cpu(&head).expect("a matrix on the CPU");
+    let frozen = Weight::new(head.clone());
     let mut group = criterion.benchmark_group("linear_cross_entropy, 32768 words");
     group.bench_function(KERNEL, |b| b.iter(|| ops::linear_cross_entropy(&x, &frozen, &targets, Some(1.0))));
     group.bench_function(COMPOSED, |b| {
@@ -168,29 +167,32 @@ fn head(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A compressed weight on the CPU.
+fn quantized(matrix: Option<QuantizedMatrix>) -> Weight {
+    Weight::quantized(matrix.expect("finite values, and as many bytes as they take"), &Device::flex())
+}
+
 /// One token through one projection: bound by how fast its weights are read and unpacked.
 fn decoding(criterion: &mut Criterion) {
     let (x, weight): (Tensor<2>, Tensor<2>) = (normal([1, HIDDEN]), normal([4 * INTERMEDIATE, HIDDEN]));
     let values = weight.to_data().iter::<f32>().collect::<Vec<_>>();
     let mut group = criterion.benchmark_group("decoding");
     group.throughput(Throughput::Elements(values.len() as u64));
-    let mut time = |name: &str, frozen: Option<Frozen>| {
-        let frozen = frozen.expect("a finite matrix on the CPU");
-        group.bench_function(name, |b| b.iter(|| ops::linear(x.clone(), &frozen)));
+    let mut time = |name: &str, frozen: Weight| {
+        group.bench_function(name, |b| b.iter(|| frozen.project(x.clone())));
     };
-    time("f32", Frozen::on_cpu(&weight));
-    time("bf16", Frozen::on_cpu(&weight.clone().cast(FloatDType::BF16)));
-    time("int8", QuantizedMatrix::to_int8(&values, weight.dims()).map(Frozen::quantized));
-    time("nf4", QuantizedMatrix::to_nf4(&values, weight.dims(), false).map(Frozen::quantized));
-    time("nf4_double", QuantizedMatrix::to_nf4(&values, weight.dims(), true).map(Frozen::quantized));
+    time("f32", Weight::new(weight.clone()));
+    time("bf16", Weight::new(weight.clone().cast(FloatDType::BF16)));
+    time("int8", quantized(QuantizedMatrix::to_int8(&values, weight.dims())));
+    time("nf4", quantized(QuantizedMatrix::to_nf4(&values, weight.dims(), false)));
+    time("nf4_double", quantized(QuantizedMatrix::to_nf4(&values, weight.dims(), true)));
     for of in QuantType::ALL.into_iter().filter(|of| !of.is_float()) {
         // A row is whole blocks of every type with 768 elements; what the bytes say costs nothing.
         let dims = [values.len() / 768, 768];
         let bytes = of.bytes_of(dims[0] * dims[1]).expect("whole blocks");
         let matrix = QuantizedMatrix::blocks(dims, of, SharedBytes::from(vec![17; bytes]));
-        let (x, frozen): (Tensor<2>, _) =
-            (normal([1, 768]), Frozen::quantized(matrix.expect("as many bytes as it has")));
-        group.bench_function(of.name(), |b| b.iter(|| ops::linear(x.clone(), &frozen)));
+        let (x, frozen): (Tensor<2>, _) = (normal([1, 768]), quantized(matrix.ok()));
+        group.bench_function(of.name(), |b| b.iter(|| frozen.project(x.clone())));
     }
     group.finish();
 }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! `jobs` wires the rooms together and alone knows most of them. `adapter` and `model` read `weights`; data knows no model,
-//! and no model code knows adapters.
+//! and no model code knows adapters. `recipe` has the option enums of the rooms that obey them, and asks `adapter` which names
+//! mean a module.
 //!
 //! A step's data has a name at every stage:
 //! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> hidden -> Loss -> Gradients -> StepEvent -> Checkpoint -> Adapter`.

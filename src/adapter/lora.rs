@@ -1,7 +1,9 @@
 //! Low-rank adapters beside frozen projections.
 
 use crate::model::gemma3::Site;
-use crate::nn::{SidePath, Weight, add_low_rank, geglu};
+use crate::nn::SidePath;
+use crate::ops::plain::add_low_rank;
+use crate::ops::{Weight, geglu};
 use burn::tensor::{Gradients, Tensor};
 
 /// The adapter of one projection.
@@ -180,8 +182,8 @@ impl SidePath for Adapter {
 
 /// Decides which inputs of an adapter are dropped.
 pub trait Dropout {
-    /// The factors for the `len` values that enter the adapter at `site`: 0, or `1 / (1 - p)`. Must give the same answer
-    /// each time for the same batch, since a recomputed layer asks again.
+    /// The factors for the `len` values that enter the adapter at `site`: 0, or `1 / (1 - p)`. Must give the same
+    /// answer each time for the same batch, since a recomputed layer asks again.
     fn factors(&self, site: usize, len: usize) -> Vec<f32>;
 }
 
@@ -218,3 +220,6 @@ impl SidePath for TrainedLayer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

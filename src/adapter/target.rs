@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use regex::Regex;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// What PEFT writes for "every linear layer but the output head".
@@ -27,6 +27,17 @@ impl TargetModules {
     /// Reads PEFT's string form: `all-linear` in any case, else a regular expression.
     pub fn from_text(text: &str) -> Self {
         if text.eq_ignore_ascii_case(ALL_LINEAR) { TargetModules::AllLinear } else { TargetModules::Regex(text.into()) }
+    }
+}
+
+/// As PEFT writes it: a list of names, or a text.
+impl Serialize for TargetModules {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            TargetModules::Names(names) => names.serialize(serializer),
+            TargetModules::AllLinear => serializer.serialize_str(ALL_LINEAR),
+            TargetModules::Regex(pattern) => serializer.serialize_str(pattern),
+        }
     }
 }
 
@@ -92,7 +103,7 @@ pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules
         TargetModules::Names(names) if names.is_empty() => {
             vec![Error::new(Kind::Adapter, "`target_modules` is empty").hint(kinds_hint(paths))]
         }
-        TargetModules::Names(names) => unmatched(paths, names).map(|name| unknown_name(paths, name)).collect(),
+        TargetModules::Names(names) => unknown_targets(paths, names).into_iter().map(|(_, problem)| problem).collect(),
     };
     problems = problems.into_iter().map(at_target).collect();
     let mut unused_exclusions = Vec::new();
@@ -100,13 +111,9 @@ pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules
         ExcludeModules::Regex(pattern) if pattern.is_empty() || excluded.contains(&true) => {}
         ExcludeModules::Regex(pattern) => unused_exclusions.push(pattern.clone()),
         ExcludeModules::Names(names) => {
-            for name in unmatched(paths, names) {
+            for (_, name) in unmatched(paths, names) {
                 match suggestion(paths, name) {
-                    // A misspelt exclusion would silently train what the user wanted left alone.
-                    Some(meant) => problems.push(at_exclude(
-                        Error::new(Kind::Adapter, format!("`exclude_modules` entry `{name}` matches no module"))
-                            .hint(format!("did you mean `{meant}`?")),
-                    )),
+                    Some(meant) => problems.push(at_exclude(misspelt_exclusion(name, meant))),
                     None => unused_exclusions.push(name.clone()),
                 }
             }
@@ -121,6 +128,18 @@ pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules
         return Err(at_exclude(Error::new(Kind::Adapter, what).hint("exclude fewer modules")));
     }
     Ok(Selection { unused_exclusions, ..Selection::of(paths, indices) })
+}
+
+/// The targets that match none of `paths`, by their positions in the list.
+pub fn unknown_targets(paths: &[String], names: &[String]) -> Vec<(usize, Error)> {
+    unmatched(paths, names).map(|(position, name)| (position, unknown_name(paths, name))).collect()
+}
+
+/// The exclusions that match none of `paths` and nearly are the name of a kind of module, by their positions in the list.
+/// One with dots may mean what `paths` leave out, such as a part of a vision tower.
+pub fn misspelt_exclusions(paths: &[String], names: &[String]) -> Vec<(usize, Error)> {
+    let bare = unmatched(paths, names).filter(|(_, name)| !name.contains('.'));
+    bare.filter_map(|(position, name)| Some((position, misspelt_exclusion(name, suggestion(paths, name)?)))).collect()
 }
 
 /// The shortest `target_modules` that makes PEFT choose exactly the selected modules when it loads the adapter.
@@ -166,7 +185,7 @@ pub fn exact_targets(paths: &[String], selection: &Selection) -> TargetModules {
 ///
 /// # Errors
 /// An expression that is not valid here.
-pub fn matcher(target: &TargetModules, exclude: &ExcludeModules) -> Result<impl Fn(&str) -> bool> {
+pub fn matcher(target: &TargetModules, exclude: &ExcludeModules) -> Result<impl Fn(&str) -> bool + use<>> {
     let (target, exclude) = (Rule::of_target(target)?, Rule::of_exclusion(exclude)?);
     Ok(move |path: &str| target.hits(path) && !exclude.hits(path))
 }
@@ -246,9 +265,9 @@ fn compile(key: &str, pattern: &str, anchored: &str) -> Result<Regex> {
     })
 }
 
-/// The names that match no path.
-fn unmatched<'a>(paths: &'a [String], names: &'a [String]) -> impl Iterator<Item = &'a String> {
-    names.iter().filter(|name| !paths.iter().any(|path| name_matches(name, path)))
+/// The names that match no path, with their positions.
+fn unmatched<'a>(paths: &'a [String], names: &'a [String]) -> impl Iterator<Item = (usize, &'a String)> {
+    names.iter().enumerate().filter(|(_, name)| !paths.iter().any(|path| name_matches(name, path)))
 }
 
 fn count_kinds(paths: &[String], indices: &[usize]) -> Vec<KindCount> {
@@ -285,13 +304,18 @@ fn kinds_hint(paths: &[String]) -> String {
     format!("modules here are {}, as in `{}`", kinds(paths).join(", "), paths.first().map_or("", String::as_str))
 }
 
+/// What a name was meant to be: it is compared with as many of a path's last parts as it has itself.
 fn suggestion<'a>(paths: &'a [String], name: &str) -> Option<&'a str> {
-    // A name with dots is compared with whole paths, a bare one with kinds only.
-    if name.contains('.') {
-        did_you_mean(name, paths.iter().map(String::as_str))
-    } else {
-        did_you_mean(name, kinds(paths))
-    }
+    let parts = name.split('.').count();
+    let tail =
+        |path: &'a String| path.rmatch_indices('.').nth(parts - 1).map_or(path.as_str(), |(dot, _)| &path[dot + 1..]);
+    did_you_mean(name, paths.iter().map(tail))
+}
+
+/// A misspelt exclusion would silently train what the user wanted left alone.
+fn misspelt_exclusion(name: &str, meant: &str) -> Error {
+    Error::new(Kind::Adapter, format!("`exclude_modules` entry `{name}` matches no module"))
+        .hint(format!("did you mean `{meant}`?"))
 }
 
 fn unknown_name(paths: &[String], name: &str) -> Error {

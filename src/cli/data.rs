@@ -37,7 +37,7 @@ enum Verb {
 }
 
 impl Args {
-    /// Runs the verb.
+    /// Prints rows, or what the data is made of.
     pub fn run(self) -> Result<()> {
         let screen = ProgressBar::stderr();
         match self.verb {

@@ -17,7 +17,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Checks.
+    /// Prints what this machine has; a device that computes other numbers than the CPU is an error.
     pub fn run(self) -> Result<()> {
         let report = doctor::examine(&self.device)?;
         let bad = report.devices.iter().find_map(|device| device.problem.clone());

@@ -22,7 +22,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Estimates.
+    /// Prints the memory and time that the recipe's run takes.
     pub fn run(self) -> Result<()> {
         let options = EstimateOptions { device: &self.device, probe: !self.no_probe };
         let forecast = estimate::estimate(&self.recipe.load()?, &options, &ProgressBar::stderr())?;

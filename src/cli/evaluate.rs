@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Evaluates.
+    /// Prints the losses of the base and of the adapter on the recipe's evaluation data.
     pub fn run(self) -> Result<()> {
         let result = evaluate::evaluate(&self.recipe.load()?, &self.adapter, &self.device, &ProgressBar::stderr())?;
         if self.json {

@@ -1,6 +1,6 @@
 //! `gemma-tune generate`
 
-use super::args::{ModelArgs, read_jsonl};
+use super::args::ModelArgs;
 use crate::error::{Error, Place, Result};
 use crate::infer::Sampling;
 use crate::jobs::generate::{self, Answer, GenerateOptions, Prompt};
@@ -76,11 +76,7 @@ impl Args {
         let sampling = self.sampling.sampling()?;
         let prompts = match (&self.prompt, &self.input) {
             (Some(prompt), _) => vec![Prompt::text(prompt)],
-            (None, Some(path)) => {
-                let rows = read_jsonl(path)?.into_iter();
-                rows.map(|(row, object)| Prompt::from_row(object, Place::Row { path: path.clone(), row }))
-                    .collect::<Result<_>>()?
-            }
+            (None, Some(path)) => Prompt::read(path)?,
             (None, None) => Vec::new(),
         };
         let screen = ProgressBar::stderr();

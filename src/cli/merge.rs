@@ -1,6 +1,6 @@
 //! `gemma-tune merge`
 
-use super::args::DtypeArg;
+use super::args::dtypes;
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::merge;
 use crate::report::{ProgressBar, text};
@@ -20,8 +20,8 @@ pub struct Args {
     #[arg(long)]
     output: PathBuf,
     /// bf16 or f32
-    #[arg(long, default_value = "bf16")]
-    dtype: DtypeArg,
+    #[arg(long, default_value = "bf16", value_parser = dtypes())]
+    dtype: std::option::Option<HostDtype>, // spelt out, so that it is no argument to leave out
     /// Print what was merged as JSON
     #[arg(long)]
     json: bool,
@@ -30,7 +30,7 @@ pub struct Args {
 impl Args {
     /// Merges.
     pub fn run(self) -> Result<()> {
-        let dtype = self.dtype.held().unwrap_or(HostDtype::BF16);
+        let dtype = self.dtype.unwrap_or(HostDtype::BF16);
         if dtype == HostDtype::F16 {
             return Err(Error::new(Kind::Recipe, "a merged model is written as bf16 or f32")
                 .at(Place::Named("--dtype f16".into()))

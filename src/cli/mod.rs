@@ -88,7 +88,7 @@ fn on_a_worker<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 impl Verb {
-    /// Does it, and returns the exit code.
+    /// Runs to the end and returns the exit code.
     fn run(self) -> Result<u8> {
         let done = match self {
             Verb::Train(args) => return args.run(),

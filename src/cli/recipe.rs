@@ -2,6 +2,7 @@
 
 use super::args::RecipeArgs;
 use crate::error::Result;
+use crate::jobs::check_recipe;
 use crate::recipe;
 use crate::report::ProgressBar;
 
@@ -14,8 +15,14 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Report every problem of a recipe at once
-    Check(RecipeArgs),
+    /// Report every problem of a recipe at once, also of the files that it names
+    Check {
+        #[command(flatten)]
+        recipe: RecipeArgs,
+        /// Leave out whether the model, adapter and data files are there
+        #[arg(long)]
+        no_files: bool,
+    },
     /// Print the fully resolved recipe
     Show {
         #[command(flatten)]
@@ -29,12 +36,12 @@ enum Verb {
 }
 
 impl Args {
-    /// Runs the verb.
+    /// Checks a recipe, or prints it or its schema.
     pub fn run(self) -> Result<()> {
         match self.verb {
-            Verb::Check(args) => {
-                args.load()?;
-                ProgressBar::stderr().note(&format!("{}: no problems", args.recipe.display()));
+            Verb::Check { recipe: RecipeArgs { recipe, set }, no_files } => {
+                check_recipe::check(&recipe, &set, !no_files)?;
+                ProgressBar::stderr().note(&format!("{}: no problems", recipe.display()));
                 Ok(())
             }
             Verb::Show { recipe, json: true } => super::print_json(&recipe.load()?),

@@ -1,7 +1,7 @@
 //! `gemma-tune score`
 
-use super::args::{ModelArgs, read_jsonl};
-use crate::error::{Place, Result};
+use super::args::ModelArgs;
+use crate::error::Result;
 use crate::jobs::score::{self, Input};
 use crate::report::ProgressBar;
 use std::path::PathBuf;
@@ -28,9 +28,7 @@ pub struct Args {
 impl Args {
     /// Scores the rows.
     pub fn run(self) -> Result<()> {
-        let rows = read_jsonl(&self.input)?.into_iter();
-        let rows = rows.map(|(row, object)| Input::new(object, Place::Row { path: self.input.clone(), row }));
-        let rows: Vec<Input> = rows.collect::<Result<_>>()?;
+        let rows = Input::read(&self.input)?;
         let screen = ProgressBar::stderr();
         let tuned = self.model.open(&screen)?;
         let scores = score::score(&tuned, &rows, self.logits.as_deref(), &screen)?;

@@ -3,7 +3,6 @@
 use super::dataset::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::text::IGNORE_INDEX;
-use std::ops::Range;
 
 /// The rows of one or several bins, one after the other, without padding. Each row is a segment: it has positions of its
 /// own and sees only itself.
@@ -14,10 +13,10 @@ pub struct PackedBatch {
     /// Aligned with `input_ids`: the id that is to be predicted here from the tokens before it, or -100. The first of
     /// each segment is -100, so that shifting by one never makes a row predict its neighbour.
     pub labels: Vec<i32>,
-    /// Where each row's tokens are.
-    pub segments: Vec<Range<usize>>,
     /// Which row of the data set each segment is.
     pub rows: Vec<u32>,
+    /// Tokens of each segment.
+    pub lengths: Vec<usize>,
 }
 
 impl PackedBatch {
@@ -38,8 +37,8 @@ pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
     let mut batch = PackedBatch {
         input_ids: Vec::with_capacity(tokens),
         labels: Vec::with_capacity(tokens),
-        segments: Vec::new(),
         rows: rows().collect(),
+        lengths: Vec::new(),
     };
     for row in rows() {
         let tokenized = dataset.get(row as usize)?;
@@ -50,7 +49,7 @@ pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
             Some(first) => *first = IGNORE_INDEX,
             None => return Err(Error::new(Kind::Data, format!("{} has no tokens", dataset.origin(row as usize)?))),
         }
-        batch.segments.push(start..batch.input_ids.len());
+        batch.lengths.push(batch.input_ids.len() - start);
     }
     Ok(batch)
 }
@@ -75,8 +74,8 @@ mod tests {
             PackedBatch {
                 input_ids: vec![6, 7, 1, 2, 3, 4, 5],
                 labels: vec![-100, 7, -100, 2, 3, -100, 5],
-                segments: vec![0..2, 2..5, 5..7],
                 rows: vec![2, 0, 1],
+                lengths: vec![2, 3, 2],
             }
         );
         assert_eq!(batch.supervised(), 4);

@@ -1,11 +1,11 @@
 //! One raw row to one usable row, or the reason why not.
 
 use super::formats::{self, Columns};
+use super::object::Object;
 use super::options::{OnLong, RowFormat};
 use super::row::{Encode, Row};
-use super::source::Object;
 use crate::error::{Error, Kind, Result};
-use crate::text::{IGNORE_INDEX, Role, Tokenized};
+use crate::text::{Role, Tokenized};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -78,8 +78,6 @@ impl RowEncoder<'_> {
         let object = row.map_err(refuse(SkipReason::Unreadable))?;
         let row = formats::parse(format, &Columns::new(&object, columns)).map_err(refuse(SkipReason::WrongLayout))?;
         let mut tokens = self.encoder.encode(&row).map_err(refuse(SkipReason::NotEncodable))?;
-        self.check_ids(&tokens).map_err(refuse(SkipReason::NotEncodable))?;
-
         let length = tokens.input_ids.len();
         if length > self.max_length && self.on_long != OnLong::Truncate {
             let what = format!("the row has {length} tokens, `max_length` is {}", self.max_length);
@@ -98,30 +96,6 @@ impl RowEncoder<'_> {
         let stops = tokens.labels.iter().skip(1).any(is_stop);
         // Lengths beyond 32 bits are cut off above: `max_length` is checked to fit.
         Ok(Usable { supervised: u32::try_from(supervised).unwrap_or(u32::MAX), stops, tokens })
-    }
-
-    fn check_ids(&self, tokens: &Tokenized) -> Result<()> {
-        let vocab_size = self.encoder.vocab_size();
-        if tokens.input_ids.len() != tokens.labels.len() {
-            let what = format!("the row has {} tokens, but {} labels", tokens.input_ids.len(), tokens.labels.len());
-            return Err(Error::new(Kind::Data, what));
-        }
-        let beyond = |id: u32| id as usize >= vocab_size;
-        let place = tokens.input_ids.iter().position(|&id| beyond(id));
-        if let Some(i) = place {
-            let what =
-                format!("token {i} is `{}`, but the model's vocabulary has {vocab_size} tokens", tokens.input_ids[i]);
-            return Err(Error::new(Kind::Data, what).hint("the row was tokenised for another model"));
-        }
-        let place = tokens.labels.iter().position(|&l| l != IGNORE_INDEX && u32::try_from(l).map_or(true, beyond));
-        if let Some(i) = place {
-            let what = format!(
-                "label {i} is `{}`, which is neither {IGNORE_INDEX} nor one of the vocabulary's {vocab_size} tokens",
-                tokens.labels[i]
-            );
-            return Err(Error::new(Kind::Data, what));
-        }
-        Ok(())
     }
 }
 
@@ -144,6 +118,7 @@ fn explain(row: &Row, error: Error) -> Error {
 mod tests {
     use super::super::testing::Bytes;
     use super::*;
+    use crate::text::Encoder;
     use serde_json::{Value, json};
 
     fn encode(max_length: usize, on_long: OnLong, format: RowFormat, row: Value) -> Result<Usable, Refused> {
@@ -200,22 +175,24 @@ mod tests {
     }
 
     #[test]
-    fn ids_outside_the_vocabulary_are_refused() {
+    fn what_the_model_does_not_have_is_refused_and_what_teaches_nothing() {
+        let encoder = Encoder::tokens_only().with_vocab_size(258);
+        let rows = RowEncoder { encoder: &encoder, stop_tokens: &[], max_length: 9, on_long: OnLong::Error };
         let of = |ids: Value, labels: Value| {
-            refused(9, OnLong::Error, RowFormat::Tokens, json!({"input_ids": ids, "labels": labels}))
+            let row = json!({"input_ids": ids, "labels": labels});
+            let refused = rows.encode(RowFormat::Tokens, Ok(row.as_object().unwrap().clone()), None).unwrap_err();
+            (refused.reason, refused.error.what().to_owned())
         };
+        let reason = |(reason, _): (SkipReason, String)| reason;
         assert_eq!(
             of(json!([1, 258]), json!(null)),
-            (
-                SkipReason::NotEncodable,
-                "token 1 is `258`, but the model's vocabulary has 258 tokens [the row was tokenised for another model]"
-                    .into()
-            )
+            (SkipReason::NotEncodable, "token 258 is not in the model's vocabulary of 258".into())
         );
         assert_eq!(
-            of(json!([1, 2]), json!([-100, -1])).1,
-            "label 1 is `-1`, which is neither -100 nor one of the vocabulary's 258 tokens []"
+            of(json!([1, 2]), json!([-100, -1])),
+            (SkipReason::NotEncodable, "label -1 is neither -100 nor an id of the model's vocabulary".into())
         );
-        assert_eq!(of(json!([1, 2]), json!([1, -100])).0, SkipReason::NothingSupervised);
+        assert_eq!(reason(of(json!([1, 2]), json!([2]))), SkipReason::WrongLayout);
+        assert_eq!(reason(of(json!([1, 2]), json!([1, -100]))), SkipReason::NothingSupervised);
     }
 }

@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! files --source--> chunks of raw rows --formats--> Row --Encode--> Tokenized --cache--> Dataset
-//! Dataset --plan--> Epoch (bins of rows) --collate--> PackedBatch
+//! Dataset --Binning--> Epoch (bins of rows) --collate--> PackedBatch
 //! ```
 
 mod batch;
 mod cache;
 mod dataset;
 mod encode;
+mod epoch;
 mod formats;
+mod object;
 pub mod options;
 mod packing;
-pub mod plan;
 mod prepare;
 mod preview;
 mod row;
@@ -27,11 +28,11 @@ mod text_encoder;
 pub use batch::{PackedBatch, collate};
 pub use dataset::{DataFile, Dataset};
 pub use encode::SkipReason;
+pub use epoch::{Binning, Epoch};
 pub use options::{OnBadRow, OnLong, RowFormat};
-pub use plan::{Epoch, Plan};
 pub use prepare::prepare;
 pub use preview::{Piece, Preview, preview};
 pub use row::{Encode, Row, RowId, supervise_after};
-pub use source::{FindHub, local_only};
+pub use source::{FindHub, check_source, local_only, read_jsonl};
 pub use spec::{DataSpec, SourceSpec};
 pub use stats::{FileStats, Lengths, SkippedStats, Stats};

@@ -79,7 +79,7 @@ fn key(spec: &DataSpec, encoder: &dyn Encode, files: &[SourceFile], hashed: &[Ha
         .collect();
     let facts = serde_json::json!({
         "version": (env!("CARGO_PKG_VERSION"), PREPARATION_VERSION),
-        "encoder": (encoder.fingerprint(), encoder.vocab_size(), encoder.stop_tokens()),
+        "encoder": (encoder.fingerprint(), encoder.stop_tokens()),
         "files": files,
         "options": (spec.max_length, spec.on_long, spec.on_bad_row),
     });

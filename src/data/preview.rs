@@ -58,12 +58,14 @@ impl Preview {
 /// When a row cannot be read.
 pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String) -> Result<Preview> {
     let batch = collate(dataset, &[bin])?;
-    let mut pieces = Vec::new();
-    for segment in &batch.segments {
-        let mut start = segment.start;
-        let supervised = |at: usize| batch.labels[at] != IGNORE_INDEX;
-        for end in segment.start + 1..=segment.end {
-            if end == segment.end || supervised(end) != supervised(start) {
+    let supervised = |at: usize| batch.labels[at] != IGNORE_INDEX;
+    let (mut pieces, mut segments) = (Vec::new(), Vec::new());
+    let mut start = 0;
+    for length in batch.lengths {
+        let last = start + length;
+        segments.push([start, last]);
+        for end in start + 1..=last {
+            if end == last || supervised(end) != supervised(start) {
                 pieces.push(Piece { text: decode(&batch.input_ids[start..end]), supervised: supervised(start) });
                 start = end;
             }
@@ -72,7 +74,7 @@ pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String
     Ok(Preview {
         row: bin.first().copied().unwrap_or(0),
         origins: bin.iter().map(|&row| Ok(dataset.origin(row as usize)?.to_string())).collect::<Result<_>>()?,
-        segments: batch.segments.iter().map(|segment| [segment.start, segment.end]).collect(),
+        segments,
         input_ids: batch.input_ids,
         labels: batch.labels,
         images: Vec::new(),

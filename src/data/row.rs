@@ -39,8 +39,8 @@ pub enum Row {
 
 /// Turns rows into tokens. Called from several threads.
 pub trait Encode: Sync {
-    /// The tokens of `row` in full length (`max_length` is applied by this room), after checking what can be checked,
-    /// such as that the rendered conversation equals the model's own template.
+    /// The tokens of `row` in full length (`max_length` is applied by this room), after checking what can be checked:
+    /// that the model has every id and label, and that the rendered conversation equals the model's own template.
     ///
     /// # Errors
     /// When the row cannot be rendered or tokenised. No place is needed: the caller adds file and row.
@@ -51,9 +51,6 @@ pub trait Encode: Sync {
 
     /// The tokens at which the model stops generating (`<end_of_turn>`, `<eos>`).
     fn stop_tokens(&self) -> Vec<u32>;
-
-    /// The model's vocabulary size: ids at or above it are refused.
-    fn vocab_size(&self) -> usize;
 }
 
 /// Where a row came from, as the user would look for it.

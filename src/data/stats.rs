@@ -1,7 +1,6 @@
 //! Numbers about a data set, as JSON and as a table.
 
 use super::encode::SkipReason;
-use super::plan::Epoch;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -85,14 +84,6 @@ pub struct Stats {
     pub files: Vec<FileStats>,
     /// Tokens divided by the room for tokens in the packed bins of an epoch; absent without packing.
     pub fill_rate: Option<f64>,
-}
-
-impl Stats {
-    /// Adds how well `epoch` fills its bins, if it packs.
-    pub fn with_epoch(mut self, epoch: &Epoch) -> Self {
-        self.fill_rate = epoch.fill_rate();
-        self
-    }
 }
 
 impl fmt::Display for Stats {

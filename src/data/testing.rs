@@ -72,10 +72,6 @@ impl Encode for Bytes {
     fn stop_tokens(&self) -> Vec<u32> {
         vec![Self::STOP]
     }
-
-    fn vocab_size(&self) -> usize {
-        258
-    }
 }
 
 /// Writes `content` as `name` in `dir`.

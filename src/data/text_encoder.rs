@@ -33,8 +33,4 @@ impl Encode for Encoder {
     fn stop_tokens(&self) -> Vec<u32> {
         self.stop_ids()
     }
-
-    fn vocab_size(&self) -> usize {
-        Encoder::vocab_size(self).unwrap_or(i32::MAX as usize)
-    }
 }

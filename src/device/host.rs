@@ -1,4 +1,5 @@
-//! The machine that the program runs on: its threads, and on Linux the memory that it can give, or what a container is allowed of it.
+//! The machine that the program runs on: its threads, and on Linux the memory that it can give, or what a container is
+//! allowed of it.
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +70,8 @@ fn limits(root: &Path) -> Vec<Limit> {
             _ if controllers.split(',').any(|name| name == "memory") => root.join("sys/fs/cgroup/memory"),
             _ => continue,
         };
-        // Inside a container the path may be that of the machine outside, and not exist; the mount itself then is the group.
+        // Inside a container the path may be that of the machine outside, and not exist; the mount itself then is the
+        // group.
         let group: PathBuf = mount.join(path.trim_start_matches('/'));
         limits.extend(group.ancestors().take_while(|folder| folder.starts_with(&mount)).filter_map(Limit::read));
     }

@@ -1,4 +1,5 @@
-//! What computes: the devices that this build knows and this machine has, the one that is opened, and the machine around it.
+//! What computes: the devices that this build knows and this machine has, the one that is opened, and the machine
+//! around it.
 
 pub mod found;
 pub mod host;

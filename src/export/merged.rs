@@ -58,12 +58,12 @@ impl<'a> Merge<'a> {
     /// the folder it is given.
     ///
     /// # Numerics
-    /// Merged in f32 from the weights as stored (those of a GGUF file or of bitsandbytes dequantised), never from what a run
-    /// quantised them to; rounded once, to nearest with ties to even.
+    /// Merged in f32 from the weights as stored (those of a GGUF file or of bitsandbytes dequantised), never from what
+    /// a run quantised them to; rounded once, to nearest with ties to even.
     ///
     /// # Errors
-    /// A folder that is not empty, an adapter that does not fit the model, weights that cannot be read, a result that is
-    /// not finite, too little space; then `dir` is as it was.
+    /// A folder that is not empty, an adapter that does not fit the model, weights that cannot be read, a result that
+    /// is not finite, too little space; then `dir` is as it was.
     pub fn write(
         &self,
         dir: &Path,

@@ -13,7 +13,8 @@ pub(super) enum Base {
     Hub(Repository, Option<PathBuf>),
 }
 
-/// Decides. What exists locally wins; then `owner/name[@revision]` is the Hub's; all else is a path that does not exist.
+/// Decides. What exists locally wins; then `owner/name[@revision]` is the Hub's; all else is a path that does not
+/// exist.
 pub(super) fn understand(base: &str) -> Result<Base> {
     let base = base.trim();
     if base.is_empty() {

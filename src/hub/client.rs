@@ -1,8 +1,8 @@
 //! Asking the Hub and downloading from it.
 //!
 //! hf-hub downloads and keeps the cache's layout. It has no timeouts and hides why the Hub refuses, so the questions
-//! (what is there? may I?) are asked here first; it also downloads a file again when only the commit is new, and stumbles
-//! over a partial file that is already whole, so those are put right before it starts.
+//! (what is there? may I?) are asked here first; it also downloads a file again when only the commit is new, and
+//! stumbles over a partial file that is already whole, so those are put right before it starts.
 
 use super::failure::Failure;
 use super::listing::Listing;

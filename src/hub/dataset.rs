@@ -54,7 +54,7 @@ pub(super) fn fetch(uri: &str, split: &str, settings: &HubSettings, progress: &d
 }
 
 /// Reads `hf://datasets/owner/name[@revision][/path]`.
-fn parse(uri: &str) -> Result<(Repository, Option<String>)> {
+pub(super) fn parse(uri: &str) -> Result<(Repository, Option<String>)> {
     let wrong = |what: &str| {
         Error::new(Kind::Recipe, format!("`{uri}` {what}"))
             .hint("a data set of the Hub is `hf://datasets/owner/name`, with `@revision` and `/path/inside` if need be")

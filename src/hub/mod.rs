@@ -56,29 +56,27 @@ impl ModelFiles {
 
 /// Finds the model that `base` names, downloading it if need be: a folder, a `.gguf` file or `owner/name[@revision]`.
 ///
-/// What exists locally wins over an id of the same spelling.
+/// What exists locally wins over an id of the same spelling. `accept` is given a Hub model's folder as soon as
+/// `config.json`, the tokenizer and the other small files are in it; its error ends the search before gigabytes are spent.
 ///
 /// # Errors
 /// [`crate::error::Kind::Recipe`] when nothing is there, [`crate::error::Kind::Hub`] with a [`Failure`] when the Hub
-/// refuses or is away, [`crate::error::Kind::NoSpace`] before a download that does not fit.
-pub fn find_model(base: &str, progress: &dyn Progress) -> Result<ModelFiles> {
-    find_model_with(base, &HubSettings::from_env(), progress, &|_| Ok(()))
-}
-
-/// As [`find_model`], with explicit settings and a say before the weights are downloaded.
-///
-/// `accept` is given a Hub model's folder as soon as `config.json`, the tokenizer and the other small files are in it;
-/// its error ends the search before gigabytes are spent.
-///
-/// # Errors
-/// As [`find_model`], and those of `accept`.
-pub fn find_model_with(
+/// refuses or is away, [`crate::error::Kind::NoSpace`] before a download that does not fit, and those of `accept`.
+pub fn find_model(
     base: &str,
     settings: &HubSettings,
     progress: &dyn Progress,
     accept: &dyn Fn(&Path) -> Result<()>,
 ) -> Result<ModelFiles> {
     find(base, settings, progress, Wanted::All(accept))
+}
+
+/// Whether `base` names a model that is here or an id that the Hub could know, which is not asked.
+///
+/// # Errors
+/// [`crate::error::Kind::Recipe`] when [`find_model`] would look at a place where no model is.
+pub fn check_model(base: &str) -> Result<()> {
+    base::understand(base).map(|_| ())
 }
 
 /// As [`find_model`], but of a Hub model only what stands beside the weights is downloaded: configuration, tokenizer, chat
@@ -139,6 +137,14 @@ pub fn find_data_with(
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>> {
     dataset::fetch(uri, split.unwrap_or("train"), settings, progress)
+}
+
+/// Whether `uri` is the address of a data set, which the Hub is not asked for.
+///
+/// # Errors
+/// [`crate::error::Kind::Recipe`] when it is written in another way than [`find_data`] takes.
+pub fn check_data(uri: &str) -> Result<()> {
+    dataset::parse(uri).map(|_| ())
 }
 
 #[cfg(not(feature = "hub"))]

@@ -77,7 +77,7 @@ fn hub(request: &Request, commit: &str) -> Answer {
 }
 
 fn find(name: &str, settings: &HubSettings) -> Result<ModelFiles> {
-    find_model_with(name, settings, &Silent, &|_| Ok(()))
+    find_model(name, settings, &Silent, &|_| Ok(()))
 }
 
 fn dir_of(found: ModelFiles) -> PathBuf {
@@ -107,7 +107,7 @@ fn a_model_is_downloaded_once_and_then_found_without_a_network() {
     let home = tempfile::tempdir().unwrap();
     let mut settings = settings(&server.url, home.path());
     let counted = Counted::default();
-    let dir = dir_of(find_model_with("google/tiny", &settings, &counted, &|_| Ok(())).unwrap());
+    let dir = dir_of(find_model("google/tiny", &settings, &counted, &|_| Ok(())).unwrap());
     assert_eq!(dir, settings.cache.join("models--google--tiny/snapshots").join(COMMIT));
     let mut names: Vec<_> =
         std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -158,8 +158,7 @@ fn a_broken_download_continues_where_it_broke_off() {
     });
     let home = tempfile::tempdir().unwrap();
     let counted = Counted::default();
-    let dir =
-        dir_of(find_model_with("google/tiny", &settings(&server.url, home.path()), &counted, &|_| Ok(())).unwrap());
+    let dir = dir_of(find_model("google/tiny", &settings(&server.url, home.path()), &counted, &|_| Ok(())).unwrap());
     assert_eq!(std::fs::read(dir.join("model-1-of-2.safetensors")).unwrap(), files()["model-1-of-2.safetensors"]);
     let asked: Vec<String> =
         server.take_seen().into_iter().filter(|r| r.starts_with("/storage/model-1") && !r.contains("0-0")).collect();
@@ -196,7 +195,7 @@ fn the_small_files_have_a_say_before_the_weights() {
         assert!(dir.join("config.json").is_file() && dir.join("tokenizer.json").is_file());
         Err(Error::new(Kind::Config, "not this one"))
     };
-    let error = find_model_with("google/tiny", &settings(&server.url, home.path()), &Silent, &refuse).unwrap_err();
+    let error = find_model("google/tiny", &settings(&server.url, home.path()), &Silent, &refuse).unwrap_err();
     assert_eq!(error.what(), "not this one");
     assert!(server.take_seen().iter().all(|request| !request.contains("of-2")));
 }

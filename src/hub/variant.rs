@@ -38,8 +38,8 @@ pub struct Clues<'a> {
 
 /// Says which variant a checkpoint is and why, as far as its files tell.
 ///
-/// A name that follows Google's (`gemma-3-1b-it`, `-pt`; `gemma-3-270m` without either is pre-trained) decides; then a chat
-/// template, which only instruction-tuned checkpoints are published with; then the stop tokens.
+/// A name that follows Google's (`gemma-3-1b-it`, `-pt`; `gemma-3-270m` without either is pre-trained) decides; then a
+/// chat template, which only instruction-tuned checkpoints are published with; then the stop tokens.
 pub fn base_or_instruct(clues: Clues<'_>) -> (Variant, &'static str) {
     let name = clues.name.rsplit(['/', '\\']).next().unwrap_or_default().to_lowercase();
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();

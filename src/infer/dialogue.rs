@@ -51,7 +51,8 @@ mod tests {
     use super::*;
     use crate::infer::{Sampling, generate};
     use crate::model::gemma3::TextConfig;
-    use crate::nn::{BaseOnly, Weight};
+    use crate::nn::BaseOnly;
+    use crate::ops::Weight;
     use crate::progress::Silent;
     use crate::testkit::golden;
     use crate::weights::{Holding, Source};

@@ -44,8 +44,8 @@ pub struct Generated {
     pub finish_reason: FinishReason,
 }
 
-/// Continues several prompts at once. `on_token(prompt, token)` sees each token as it comes and may end everything early.
-/// The answers do not depend on how prompts are batched, but for rounding.
+/// Continues several prompts at once. `on_token(prompt, token)` sees each token as it comes and may end everything
+/// early. The answers do not depend on how prompts are batched, but for rounding.
 pub fn generate(
     model: &Gemma3,
     side: &dyn SidePath,
@@ -57,8 +57,8 @@ pub fn generate(
     generate_cached(model, side, &inputs, &mut model.cache(inputs.len()), settings, &mut on_token)
 }
 
-/// Continues the sequences of `cache` by one input each and then by an answer. A sequence leaves the cache with its answer,
-/// but for the last: what the cache holds of that one, `cache.lengths[0]` tokens, can be continued again.
+/// Continues the sequences of `cache` by one input each and then by an answer. A sequence leaves the cache with its
+/// answer, but for the last: what the cache holds of that one, `cache.lengths[0]` tokens, can be continued again.
 pub(super) fn generate_cached(
     model: &Gemma3,
     side: &dyn SidePath,

@@ -3,9 +3,9 @@
 use crate::device::{self, Backend, Compute, Found, host};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::self_check::{self, Difference};
+use crate::nn::RmsNorm;
 use crate::nn::cross_entropy::linear_cross_entropy;
-use crate::nn::geglu;
-use crate::nn::{RmsNorm, Weight};
+use crate::ops::{Weight, geglu};
 use crate::random::{Label, Rng};
 use crate::report::summary;
 use burn::tensor::{Device, Tensor, TensorData};

@@ -1,4 +1,5 @@
-//! The memory of a run and the time of its steps, from its recipe and the headers of its base: no weights and no data are read.
+//! The memory of a run and the time of its steps, from its recipe and the headers of its base: no weights and no data
+//! are read.
 
 use crate::error::Result;
 use crate::jobs::base::outline::{Outline, SizesFrom};

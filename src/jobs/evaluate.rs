@@ -49,7 +49,7 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     })?;
     let model = base.load(&settings.holding, &compute.device, screen)?;
     let adapter = peft::read(folder, &model)?;
-    let (base_loss, tokens) = mean_loss(&model, &BaseOnly, eval, data.plan)?;
-    let (loss, _) = mean_loss(&model, &adapter, eval, data.plan)?;
+    let (base_loss, tokens) = mean_loss(&model, &BaseOnly, eval, data.binning)?;
+    let (loss, _) = mean_loss(&model, &adapter, eval, data.binning)?;
     Ok(Evaluation { tokens, base_loss, base_perplexity: base_loss.exp(), loss, perplexity: loss.exp() })
 }

@@ -1,6 +1,6 @@
 //! Answers to prompts.
 
-use crate::data::{Row, RowFormat};
+use crate::data::{self, Row, RowFormat};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{self, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
@@ -9,6 +9,7 @@ use crate::progress::Progress;
 use crate::text::{Conversation, Message, Role};
 use serde_json::{Map, Value, json};
 use std::ops::ControlFlow;
+use std::path::Path;
 
 /// How prompts are answered.
 #[derive(Debug, Clone)]
@@ -52,11 +53,20 @@ impl Prompt {
         Prompt { row, conversation, place: Place::Named("--prompt".into()) }
     }
 
+    /// The rows of a file of JSON lines, `{"messages": [..]}` or `{"prompt": ".."}`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, and the first row that is neither.
+    pub fn read(path: &Path) -> Result<Vec<Self>> {
+        let rows = data::read_jsonl(path)?.into_iter();
+        rows.map(|(row, object)| Prompt::from_row(object, Place::Row { path: path.into(), row })).collect()
+    }
+
     /// A row `{"messages": [..]}` or `{"prompt": ".."}`.
     ///
     /// # Errors
     /// When it is neither.
-    pub fn from_row(row: Map<String, Value>, place: Place) -> Result<Self> {
+    fn from_row(row: Map<String, Value>, place: Place) -> Result<Self> {
         let conversation = match row.get("prompt") {
             Some(Value::String(text)) => user(text),
             Some(_) => return Err(Error::new(Kind::Data, "`prompt` must be a text").at(place)),

@@ -1,6 +1,8 @@
 //! One file per job; the only place that wires the rooms together.
 
 pub mod base;
+pub mod chat;
+pub mod check_recipe;
 pub mod doctor;
 pub mod estimate;
 pub mod evaluate;

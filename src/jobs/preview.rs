@@ -25,8 +25,8 @@ pub fn preview(recipe: &Recipe, rows: usize, screen: &ProgressBar) -> Result<Vec
 /// As [`preview`].
 pub fn stats(recipe: &Recipe, screen: &ProgressBar) -> Result<Stats> {
     let (_, data) = read(recipe, screen)?;
-    let epoch = data.plan.epoch(&data.train, 0)?;
-    Ok(data.train.stats().with_epoch(&epoch))
+    let epoch = data.binning.epoch(&data.train, 0)?;
+    Ok(Stats { fill_rate: epoch.fill_rate(), ..data.train.stats() })
 }
 
 /// The recipe's data, and the tokenizer and chat template that made it.

@@ -1,6 +1,6 @@
 //! What a model thinks of given rows.
 
-use crate::data::{Encode, Row};
+use crate::data::{self, Encode, Row, RowFormat};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::score as infer;
 use crate::jobs::base::peft_model::PeftModel;
@@ -20,12 +20,20 @@ pub struct Input {
 }
 
 impl Input {
+    /// The rows of a file of JSON lines, `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or `{"messages": [..]}`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, and the first row that is none of them.
+    pub fn read(path: &Path) -> Result<Vec<Self>> {
+        let rows = data::read_jsonl(path)?.into_iter();
+        rows.map(|(row, object)| Input::new(object, Place::Row { path: path.into(), row })).collect()
+    }
+
     /// A row `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or `{"messages": [..]}`.
     ///
     /// # Errors
     /// When it is none of them.
-    pub fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
-        use crate::data::RowFormat;
+    fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
         let format = ["input_ids", "text", "messages"].into_iter().find(|key| row.contains_key(*key));
         let row = match format {
             Some("input_ids") => RowFormat::Tokens.parse(&row),

@@ -1,13 +1,13 @@
 //! Whether a device computes what the CPU computes.
 
-use crate::adapter::{Adapter, LoraModule};
+use crate::adapter::{Adapter, Dropout, LoraModule};
 use crate::device::{Compute, attempt};
 use crate::error::{Error, Kind, Result};
 use crate::model::gemma3::{Gemma3, RandomModel, Site, TextConfig};
 use crate::nn::{AttentionKind, Rope, Segments};
 use crate::random::Rng;
-use crate::train::backprop::MicroBatch;
-use crate::train::step::{self, StepSettings};
+use crate::train::backprop::{self, MicroBatch};
+use crate::train::step::{self, Masks, StepSettings};
 use crate::weights::names::TensorId;
 use crate::weights::{Form, HostDtype};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
@@ -35,12 +35,16 @@ pub struct Difference {
     pub loss: f64,
     /// Of the farthest of the adapter's gradients. That of the first layer comes through the input of the second.
     pub gradient: f64,
+    /// Of the farthest gradient of an adapter in a layer whose input is not tracked: in its graph adapters alone are.
+    pub adapters_alone: f64,
+    /// The same where the input is tracked too, and of the input's own gradient.
+    pub with_input: f64,
 }
 
 impl Difference {
     /// The largest of them; not a number where any is none.
     pub fn largest(&self) -> f64 {
-        largest([self.output, self.loss, self.gradient])
+        largest([self.output, self.loss, self.gradient, self.adapters_alone, self.with_input])
     }
 }
 
@@ -58,16 +62,14 @@ fn dtype_name<S: serde::Serializer>(dtype: &FloatDType, serializer: S) -> std::r
     serializer.serialize_str(DType::from(*dtype).name())
 }
 
-/// Compares a small decoder (a sliding and a full layer, shared key heads, LoRA everywhere, packed sequences) on a device with the
-/// same on the CPU, for every form of weights, with products in f32 and in what the device multiplies fastest.
+/// Compares a small decoder (a sliding and a full layer, shared key heads, LoRA everywhere, packed sequences) on a
+/// device with the same on the CPU, for every form of weights, with products in f32 and in what the device multiplies
+/// fastest; and each of its layers alone, with LoRA and with DoRA under dropout, both where only adapters have
+/// gradients and where the layer's input has one too.
 ///
 /// # Errors
 /// [`Kind::Device`] when the device fails, or when it differs by more than the [`tolerance`].
 pub fn compare(compute: &Compute) -> Result<Vec<Difference>> {
-    let refuse = |what: String| {
-        let error = Error::new(Kind::Device, format!("`{}` {what}", compute.describe()));
-        error.hint("use `--device cpu`, and report this with your driver's version")
-    };
     let differences = attempt(|| {
         let mut differences = Vec::new();
         for form in FORMS {
@@ -81,14 +83,24 @@ pub fn compare(compute: &Compute) -> Result<Vec<Difference>> {
         }
         Ok(differences)
     });
-    let differences = differences.map_err(|why| refuse(format!("fails: {why}")))??;
+    let name = compute.describe();
+    accept(&name, differences.map_err(|why| refused(&name, format!("fails: {why}")))??)
+}
+
+/// The differences of a device, where none of them is too large.
+fn accept(name: &str, differences: Vec<Difference>) -> Result<Vec<Difference>> {
     for difference in &differences {
         let largest = difference.largest();
         if largest.is_nan() || largest > tolerance(difference.compute_dtype) {
-            return Err(refuse(format!("disagrees with the CPU: relative difference {difference}")));
+            return Err(refused(name, format!("disagrees with the CPU: relative difference {difference}")));
         }
     }
     Ok(differences)
+}
+
+fn refused(name: &str, what: String) -> Error {
+    Error::new(Kind::Device, format!("`{name}` {what}"))
+        .hint("use `--device cpu`, and report this with your driver's version")
 }
 
 /// What the frozen weights are held in.
@@ -101,14 +113,23 @@ const FORMS: [Form; 5] = [
 ];
 
 fn difference(form: Form, got: &Answer, want: &Answer) -> Difference {
-    let gradients = got.gradients.iter().zip(&want.gradients).map(|(got, want)| distance(got, want));
     Difference {
         weights: form.name(),
         compute_dtype: got.compute_dtype,
         output: distance(&got.output, &want.output),
         loss: (got.loss - want.loss).abs() / want.loss.abs(),
-        gradient: largest(gradients),
+        gradient: farthest(&got.gradients, &want.gradients),
+        adapters_alone: farthest(&got.adapters_alone, &want.adapters_alone),
+        with_input: farthest(&got.with_input, &want.with_input),
     }
+}
+
+/// The largest distance of any tensor; not a number where one is missing.
+fn farthest(got: &[Vec<f32>], want: &[Vec<f32>]) -> f64 {
+    if got.len() != want.len() {
+        return f64::NAN;
+    }
+    largest(got.iter().zip(want).map(|(got, want)| distance(got, want)))
 }
 
 /// The largest value; not a number where any is none.
@@ -125,11 +146,16 @@ fn distance(got: &[f32], want: &[f32]) -> f64 {
 }
 
 /// What a device answers.
+#[derive(Clone)]
 struct Answer {
     compute_dtype: FloatDType,
     output: Vec<f32>,
     loss: f64,
     gradients: Vec<Vec<f32>>,
+    /// Of each layer alone and each kind of adapter, the adapter's gradients.
+    adapters_alone: Vec<Vec<f32>>,
+    /// The same, and the input's.
+    with_input: Vec<Vec<f32>>,
 }
 
 impl Answer {
@@ -138,18 +164,67 @@ impl Answer {
         let mut maker = RandomModel::new(&form, device);
         maker.compute_dtype = compute_dtype;
         let model = Gemma3::assemble(config(), &mut maker, device)?;
-        let adapter = adapter(&model, &mut maker);
-        let ids: Vec<u32> = (0..29).map(|i| i * 37 % model.config.vocab_size as u32).collect();
-        let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
-        let batch = MicroBatch::new(ids, &labels, Segments::from_lengths([19, 10]));
-        let output = model.hidden(&batch.input_ids, &batch.segments, &adapter);
-        let settings =
-            StepSettings { max_grad_norm: 0.0, activation_checkpointing: false, lora_dropout: 0.0, rng: Rng::new(1) };
-        let (loss, gradients) = step::gradients(&model, &adapter, &[batch], 0, &settings);
-        let floats = |tensor: Tensor<2>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
-        let gradients = gradients.into_iter().map(floats).collect();
-        Ok(Answer { compute_dtype: model.compute_dtype(), output: floats(output), loss, gradients })
+        let lora = adapter(&model, &mut maker, false);
+        let dora = adapter(&model, &mut maker, true);
+        let batch = batch(&model);
+        let output = model.hidden(&batch.input_ids, &batch.segments, &lora);
+        let layers = Layers {
+            model: &model,
+            batch: &batch,
+            upstream: maker.tensor(batch.input_ids.len(), model.config.hidden_size, 1.0),
+        };
+        let alone = |tracked| [layers.gradients(&lora, 0.0, tracked), layers.gradients(&dora, 0.25, tracked)].concat();
+        let (adapters_alone, with_input) = (alone(false), alone(true));
+        let (loss, gradients) = step::gradients(&model, &lora, &[batch], 0, &settings());
+        Ok(Answer {
+            compute_dtype: model.compute_dtype(),
+            output: floats(output),
+            loss,
+            gradients: gradients.into_iter().map(floats).collect(),
+            adapters_alone,
+            with_input,
+        })
     }
+}
+
+fn floats(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// The layers of a model, each run alone on the embedded tokens of a batch.
+struct Layers<'a> {
+    model: &'a Gemma3,
+    batch: &'a MicroBatch,
+    /// The gradient of each layer's output, `[n, d]`.
+    upstream: Tensor<2>,
+}
+
+impl Layers<'_> {
+    /// The gradients of the adapter in every layer, with those of the layers' inputs where these are tracked.
+    fn gradients(&self, adapter: &Adapter, dropout: f64, tracked: bool) -> Vec<Vec<f32>> {
+        let Layers { model, batch, upstream } = self;
+        let plan = model.batch(&batch.segments);
+        let masks = Masks { rng: Rng::new(2), step: 0, micro: 0, p: dropout };
+        let dropout = (dropout > 0.0).then_some(&masks as &dyn Dropout);
+        let one = |layer| {
+            let input = backprop::leaf(&model.embed(&batch.input_ids), tracked);
+            let upstream = upstream.clone();
+            let (parameters, input) = backprop::layer_gradients(model, adapter, layer, input, upstream, &plan, dropout);
+            parameters.into_iter().chain([input]).flatten().map(floats)
+        };
+        (0..model.layers.len()).flat_map(one).collect()
+    }
+}
+
+/// Two packed sequences.
+fn batch(model: &Gemma3) -> MicroBatch {
+    let ids: Vec<u32> = (0..29).map(|i| i * 37 % model.config.vocab_size as u32).collect();
+    let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
+    MicroBatch::new(ids, &labels, Segments::from_lengths([19, 10]))
+}
+
+fn settings() -> StepSettings {
+    StepSettings { max_grad_norm: 0.0, activation_checkpointing: false, lora_dropout: 0.0, rng: Rng::new(1) }
 }
 
 /// Sizes that are no multiples of a tile.
@@ -177,13 +252,14 @@ fn config() -> TextConfig {
     }
 }
 
-fn adapter(model: &Gemma3, maker: &mut RandomModel) -> Adapter {
+/// LoRA or DoRA on every projection.
+fn adapter(model: &Gemma3, maker: &mut RandomModel, use_dora: bool) -> Adapter {
     const R: usize = 3;
     let module = |site: Site| LoraModule {
         site,
         a: maker.tensor(R, site.in_features, 0.2),
         b: maker.tensor(site.out_features, R, 0.2),
-        magnitude: None,
+        magnitude: use_dora.then(|| maker.tensor(1, site.out_features, 0.1).add_scalar(1.0)),
         scaling: 0.7,
         subtracted: None,
     };
@@ -191,53 +267,4 @@ fn adapter(model: &Gemma3, maker: &mut RandomModel) -> Adapter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device;
-
-    #[test]
-    fn every_device_agrees_with_the_cpu() {
-        for found in device::all() {
-            let compute = Compute::new(&found).unwrap();
-            let differences = compare(&compute).unwrap();
-            assert!(!differences.is_empty());
-            println!("{}: {differences:?}", compute.describe());
-        }
-    }
-
-    /// Also where the device has no matrix units for them.
-    #[test]
-    fn narrow_factors_stay_near_the_cpu() {
-        for found in device::all() {
-            let narrow = [(HostDtype::BF16, FloatDType::BF16), (HostDtype::F16, FloatDType::F16)];
-            for (dtype, compute_dtype) in narrow.into_iter().filter(|(_, dtype)| found.device.supports_dtype(*dtype)) {
-                for form in FORMS {
-                    let [got, want] = [(Some(dtype), &found.device), (None, &Device::flex())]
-                        .map(|(compute_dtype, device)| Answer::of(form, compute_dtype, device).unwrap());
-                    let difference = difference(form, &got, &want);
-                    println!("{}: {difference}", found.name());
-                    if found.backend != device::Backend::Cpu {
-                        assert_eq!(difference.compute_dtype, compute_dtype);
-                    }
-                    assert!(difference.largest() < tolerance(compute_dtype) / 2.0, "{}: {difference:?}", found.name());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_cpu_equals_itself() {
-        let form = Form::Dense(HostDtype::BF16);
-        let [once, again] = [(); 2].map(|()| Answer::of(form, None, &Device::flex()).unwrap());
-        assert_eq!(difference(form, &once, &again).largest(), 0.0);
-    }
-
-    #[test]
-    fn a_wrong_or_missing_number_is_seen() {
-        assert!(distance(&[1.0, 2.0], &[1.0, 2.1]) > tolerance(FloatDType::F32));
-        assert!(distance(&[1.0, f32::NAN], &[1.0, 2.0]).is_nan());
-        let none =
-            Difference { weights: "f32", compute_dtype: FloatDType::F32, output: 0.0, loss: f64::NAN, gradient: 0.0 };
-        assert!(none.largest().is_nan());
-    }
-}
+mod tests;

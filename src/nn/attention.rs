@@ -4,8 +4,6 @@ use crate::nn::{AttentionKind, AttentionPlan, LayerCache, Linear, RmsNorm, RopeT
 use crate::ops::{self, AttentionShape};
 use burn::tensor::{FloatDType, Tensor};
 
-pub use crate::ops::attention::{GPU_QUERIES, GPU_SCORE_BYTES};
-
 /// The shape of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionConfig {
@@ -24,6 +22,14 @@ pub struct AttentionConfig {
 }
 
 impl AttentionConfig {
+    /// How many tokens back one sees, itself included.
+    pub fn reach(&self) -> usize {
+        match self.kind {
+            AttentionKind::Sliding => self.sliding_window.max(1),
+            AttentionKind::Full => usize::MAX,
+        }
+    }
+
     /// `softmax(scaling * q k^T + mask) v`, the heads side by side, with the mask of whole sequences.
     ///
     /// # Shapes

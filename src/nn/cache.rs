@@ -1,6 +1,5 @@
 //! Keys and values of the tokens seen so far.
 
-use crate::nn::{AttentionConfig, AttentionKind};
 use crate::ops::{AttentionMask, Group, Visibility};
 use burn::tensor::Tensor;
 
@@ -22,12 +21,8 @@ pub struct LayerCache {
 }
 
 impl LayerCache {
-    /// An empty cache for `sequences` sequences of a layer like this.
-    pub fn new(config: &AttentionConfig, sequences: usize) -> Self {
-        let reach = match config.kind {
-            AttentionKind::Sliding => config.sliding_window.max(1),
-            AttentionKind::Full => usize::MAX,
-        };
+    /// An empty cache for `sequences` sequences of a layer whose tokens see `reach` tokens back, themselves included.
+    pub fn new(reach: usize, sequences: usize) -> Self {
         LayerCache { reach, sequences: vec![None; sequences] }
     }
 

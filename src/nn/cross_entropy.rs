@@ -1,11 +1,7 @@
 //! Cross-entropy over the vocabulary, without ever holding the full logits.
 
-use crate::nn::Weight;
+use crate::ops::{self, Weight};
 use burn::tensor::Tensor;
-
-pub use crate::ops::cross_entropy::{
-    CHUNK_ROWS as LOSS_CHUNK_ROWS, GPU_TILE_BYTES as LOSS_GPU_TILE_BYTES, TILE_WORDS as LOSS_TILE_WORDS,
-};
 
 /// Logits held at once, in bytes, on devices without a kernel of ours.
 const LOSS_CHUNK_BYTES: usize = 128 << 20;
@@ -29,8 +25,8 @@ fn chunk_rows(words: usize) -> usize {
 
 /// Linear layer and cross-entropy in one: `sum_i -log softmax(x_i E^T)[t_i]`.
 ///
-/// The gradient has a closed form, `(softmax(x E^T) - onehot(t)) E`, and is formed in the same visit, so that the logits never
-/// exist in full. With `scale` the gradient is wanted, multiplied by it.
+/// The gradient has a closed form, `(softmax(x E^T) - onehot(t)) E`, and is formed in the same visit, so that the
+/// logits never exist in full. With `scale` the gradient is wanted, multiplied by it.
 ///
 /// # Shapes
 /// - `hidden`: `[m, d]`, normalised
@@ -41,7 +37,7 @@ fn chunk_rows(words: usize) -> usize {
 /// f32, with the maximum of each row taken out first; the sum over rows in f64.
 pub fn linear_cross_entropy(hidden: &Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> Loss {
     let [words, _] = head.dims();
-    if let Some(rows) = head.linear_cross_entropy(hidden, targets, scale) {
+    if let Some(rows) = ops::linear_cross_entropy(hidden, head, targets, scale) {
         return Loss { sum: rows.losses.iter().sum(), gradient: rows.gradient };
     }
     let mut sum = 0.0;
@@ -62,7 +58,7 @@ pub fn linear_cross_entropy(hidden: &Tensor<2>, head: &Weight, targets: &[u32], 
 /// - `hidden`: `[m, d]`, normalised
 /// - output: `m` values in nats
 pub fn token_nll(hidden: &Tensor<2>, head: &Weight, targets: &[u32]) -> Vec<f64> {
-    if let Some(rows) = head.linear_cross_entropy(hidden, targets, None) {
+    if let Some(rows) = ops::linear_cross_entropy(hidden, head, targets, None) {
         return rows.losses;
     }
     let rows = chunk_rows(head.dims()[0]);

@@ -1,7 +1,6 @@
 //! A frozen linear layer with room for something beside it.
 
-use crate::nn::Weight;
-use crate::ops::geglu;
+use crate::ops::{Weight, geglu};
 use burn::tensor::Tensor;
 
 /// What runs beside the frozen linears of a model: nothing, or an adapter.

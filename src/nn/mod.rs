@@ -1,8 +1,8 @@
 //! Building blocks of a decoder: linear, norm, rope, mask, attention and its cache, mlp, cross-entropy.
 //!
-//! Nothing here knows which model uses it. Hidden states are `[n, d]`: the tokens of all sequences of a batch one after the
-//! other, without padding; [`Segments`] says which rows form a sequence. Frozen weights keep the dtype they are held in and
-//! are converted to f32 where they are used; everything else is f32.
+//! Nothing here knows which model uses it. Hidden states are `[n, d]`: the tokens of all sequences of a batch one after
+//! the other, without padding; [`Segments`] says which rows form a sequence. Frozen weights keep the dtype they are
+//! held in and are converted to f32 where they are used; everything else is f32.
 
 pub mod attention;
 pub mod cache;
@@ -13,10 +13,7 @@ pub mod mlp;
 pub mod norm;
 pub mod rope;
 pub mod segments;
-pub mod weight;
 
-pub use crate::ops::plain::add_low_rank;
-pub use crate::ops::{UNPACKED_TILE_BYTES, fastest_factors, geglu};
 pub use attention::{Attention, AttentionConfig};
 pub use cache::{KvCache, LayerCache};
 pub use linear::{BaseOnly, Linear, SidePath};
@@ -25,4 +22,3 @@ pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, RopeTable};
 pub use segments::Segments;
-pub use weight::Weight;

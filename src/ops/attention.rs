@@ -1,5 +1,8 @@
 //! Attention over packed segments with its own gradient.
 
+pub(super) mod shape;
+pub(super) mod visibility;
+
 use super::cpu::attention as kernel;
 #[cfg(feature = "gpu")]
 use super::gpu;
@@ -9,13 +12,8 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{Device, Tensor};
 use std::sync::{Arc, OnceLock};
 
-pub use kernel::{AttentionShape, Group, Visibility};
-
-/// Bytes of scores that exist at a time where a GPU attends by products of matrices; little in tests, so that there are several tiles.
-pub const GPU_SCORE_BYTES: usize = if cfg!(test) { 16 << 10 } else { 64 << 20 };
-
-/// Queries that are handled together there, where their scores are few enough.
-pub const GPU_QUERIES: usize = 512;
+pub use shape::AttentionShape;
+pub use visibility::{Group, Visibility};
 
 /// Who may look at whom in one batch; shared by all layers of a kind.
 #[derive(Debug, Clone)]
@@ -50,8 +48,8 @@ impl AttentionMask {
     }
 }
 
-/// `softmax(scaling * q k^T + mask) v`, the heads side by side. Keeps `q`, `k`, `v`, the output, and one number for each query
-/// and head; never the scores.
+/// `softmax(scaling * q k^T + mask) v`, the heads side by side. Keeps `q`, `k`, `v`, the output, and one number for
+/// each query and head; never the scores.
 ///
 /// # Shapes
 /// - `q`: `[n, h, e]`

@@ -2,20 +2,14 @@
 
 use super::cpu::cross_entropy::{Running, finish_gradient, take_tile};
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
-use super::frozen::Frozen;
+#[cfg(feature = "gpu")]
+use super::gpu;
 use super::node::{Cpu, tensor};
+use super::sizes::{LOSS_CHUNK_ROWS as CHUNK_ROWS, LOSS_TILE_WORDS as TILE_WORDS};
+use super::weight::Weight;
 use crate::quant::simd::dot;
 use burn::backend::Flex;
 use burn::tensor::Tensor;
-
-/// Words whose logits exist at a time.
-pub const TILE_WORDS: usize = 1024;
-
-/// Rows whose logits exist at a time: the more, the less often the head is read.
-pub const CHUNK_ROWS: usize = 1024;
-
-/// Bytes of logits, and of converted rows of the head, that exist at a time on a GPU; little in tests, so that there are several tiles.
-pub const GPU_TILE_BYTES: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 
 /// The loss of each row, and the gradient of the rows' sum.
 #[derive(Debug, Clone)]
@@ -28,9 +22,9 @@ pub struct RowLosses {
 
 /// `-log softmax(x_i E^T)[t_i]` for each row `i`, and with `scale` the gradient of their sum, multiplied by it.
 ///
-/// The gradient is `softmax(x E^T) E - E[t]`: attention of `x` over the vocabulary, with `E` as keys and as values. So it is computed as
-/// flash attention is, a tile of words at a time beside a running maximum and sum; logits never leave the cache, and the head is
-/// read (and unpacked, where it is quantised) once for [`CHUNK_ROWS`] rows.
+/// The gradient is `softmax(x E^T) E - E[t]`: attention of `x` over the vocabulary, with `E` as keys and as values. So
+/// it is computed as flash attention is, a tile of words at a time beside a running maximum and sum; logits never leave
+/// the cache, and the head is read (and unpacked, where it is quantised) once for many rows.
 ///
 /// `None` on devices without a kernel.
 ///
@@ -38,8 +32,20 @@ pub struct RowLosses {
 /// - `x`: `[m, d]`
 /// - `head`: `[v, d]`
 /// - `targets`: `m` word ids below `v`
-pub fn linear_cross_entropy(x: &Tensor<2>, head: &Frozen, targets: &[u32], scale: Option<f64>) -> Option<RowLosses> {
-    let x = Cpu::new(x)?;
+pub fn linear_cross_entropy(x: &Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> Option<RowLosses> {
+    if let Some(x) = Cpu::new(x) {
+        return Some(cpu_linear_cross_entropy(x, head, targets, scale));
+    }
+    #[cfg(feature = "gpu")]
+    if !head.is_on_cpu()
+        && let Some((losses, gradient)) = gpu::linear_cross_entropy(x, head, targets, scale)
+    {
+        return Some(RowLosses { losses, gradient });
+    }
+    None
+}
+
+fn cpu_linear_cross_entropy(x: Cpu, head: &Weight, targets: &[u32], scale: Option<f64>) -> RowLosses {
     let (x, shape) = (x.values(), x.shape());
     let [_, width] = head.dims();
     let mut losses = Vec::with_capacity(targets.len());
@@ -61,7 +67,7 @@ pub fn linear_cross_entropy(x: &Tensor<2>, head: &Frozen, targets: &[u32], scale
                 matmul(MatMut::new(weighted, [m, width]), Into::Add, 1.0, Mat::new(logits, [m, words.len()]), tile);
             }
         });
-        let target_rows = head.select(targets);
+        let target_rows = head.selected(targets);
         let rows = values.chunks_exact(width).zip(target_rows.chunks_exact(width));
         losses.extend(running.iter().zip(rows).map(|(running, (x, e))| running.log_sum() - f64::from(dot(x, e))));
         if let Some(scale) = scale {
@@ -69,5 +75,5 @@ pub fn linear_cross_entropy(x: &Tensor<2>, head: &Frozen, targets: &[u32], scale
         }
     }
     let gradient = scale.map(|_| Tensor::from_primitive::<Flex>(tensor(gradient, shape)));
-    Some(RowLosses { losses, gradient })
+    RowLosses { losses, gradient }
 }

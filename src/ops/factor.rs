@@ -4,12 +4,14 @@
 use super::gpu;
 use burn::tensor::{FloatDType, Tensor};
 
-/// Rows that are multiplied with frozen weights, or in attention: rounded once to a dtype, then used for every tile of the other factor.
+/// Rows that are multiplied with frozen weights, or in attention: rounded once to a dtype, then used for every tile of
+/// the other factor.
 ///
 /// # Numerics
-/// bf16 has the range of f32, and rounds to 8 bits. f16 rounds to 11 bits and ends at 65,504, below what Gemma's activations reach and far
-/// above its gradients; so each row is first multiplied by a power of two that brings its largest value to 2^14, and its products
-/// are multiplied back: rows neither overflow nor vanish. Sums are f32 in every case.
+/// bf16 has the range of f32, and rounds to 8 bits. f16 rounds to 11 bits and ends at 65,504, below what Gemma's
+/// activations reach and far above its gradients; so each row is first multiplied by a power of two that brings its
+/// largest value to 2^14, and its products are multiplied back: rows neither overflow nor vanish. Sums are f32 in every
+/// case.
 #[derive(Debug, Clone)]
 pub struct Factor<const D: usize> {
     values: Tensor<D>,

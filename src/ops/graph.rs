@@ -45,8 +45,9 @@ where
     }
 }
 
-/// Makes `output` the result of an operation on `inputs`: where any of them is in a gradient graph, the result is too, and
-/// `vjp` gives the inputs' gradients from `state` and the (contiguous) gradient of the output; only those that are wanted.
+/// Makes `output` the result of an operation on `inputs`: where any of them is in a gradient graph, the result is too,
+/// and `vjp` gives the inputs' gradients from `state` and the (contiguous) gradient of the output; only those that are
+/// wanted.
 pub fn finish<B, const D: usize, const N: usize, S, V>(
     inputs: [Node<B>; N],
     output: FloatTensor<B>,

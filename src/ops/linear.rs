@@ -2,24 +2,88 @@
 
 use super::cpu::geglu;
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
-use super::frozen::Frozen;
+#[cfg(feature = "gpu")]
+use super::gpu;
 use super::node::{Cpu, Kept, finish, tensor};
 use super::plain;
+use super::weight::Weight;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// `y = x W^T`. Keeps nothing but the weight for its gradient `dx = dy W`.
-///
-/// # Shapes
-/// - `x`: `[n, in]`
-/// - `w`: `[out, in]`
-/// - output: `[n, out]`
-pub fn linear(x: Tensor<2>, w: &Frozen) -> Tensor<2> {
-    let Some(x) = Cpu::new(&x) else {
-        let w = w.to_tensor().to_device(&x.device().inner());
-        return x.matmul(w.transpose());
-    };
+impl Weight {
+    /// `y = x W^T`. Keeps nothing but the weight for its gradient `dx = dy W`.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, in]`
+    /// - output: `[n, out]`
+    pub fn project(&self, x: Tensor<2>) -> Tensor<2> {
+        if let Some(x) = Cpu::new(&x) {
+            return cpu_linear(x, self);
+        }
+        if self.is_on_cpu() {
+            let w = self.to_f32().to_device(&x.device().inner());
+            return x.matmul(w.transpose());
+        }
+        #[cfg(feature = "gpu")]
+        if let Some(y) = gpu::linear(&x, self) {
+            return y;
+        }
+        self.times_tiles(&x)
+    }
+
+    /// `y = x W^T + s (x A^T) B^T`. Keeps `x` and `s x A^T` for its gradients
+    /// `dx = dy W + s (dy B) A`, `dA = s (dy B)^T x`, `dB = s dy^T (x A^T)`.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, in]`
+    /// - `a`: `[r, in]`, `b`: `[out, r]`
+    /// - output: `[n, out]`
+    ///
+    /// # Source
+    /// Hu et al. 2021, equation 3.
+    pub fn project_adapted(&self, x: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Tensor<2> {
+        if let (Some(x), Some(a), Some(b)) = (Cpu::new(&x), Cpu::new(a), Cpu::new(b)) {
+            return cpu_lora_linear(x, self, a, b, scaling as f32);
+        }
+        #[cfg(feature = "gpu")]
+        if !self.is_on_cpu()
+            && let Some(y) = gpu::lora_linear(&x, self, a, b, scaling)
+        {
+            return y;
+        }
+        plain::add_low_rank(self.project(x.clone()), &x, a, b, scaling)
+    }
+
+    /// As [`Weight::project_adapted`], of `act = gelu_tanh(gate) * up`. Keeps `gate`, `up` and `s act A^T`; `act` is
+    /// made again on the way back.
+    ///
+    /// # Shapes
+    /// - `gate`, `up`: `[n, in]`
+    /// - `a`: `[r, in]`, `b`: `[out, r]`
+    /// - output: `[n, out]`
+    pub fn project_gated(
+        &self,
+        gate: Tensor<2>,
+        up: Tensor<2>,
+        a: &Tensor<2>,
+        b: &Tensor<2>,
+        scaling: f64,
+    ) -> Tensor<2> {
+        if let (Some(gate), Some(up), Some(a), Some(b)) = (Cpu::new(&gate), Cpu::new(&up), Cpu::new(a), Cpu::new(b)) {
+            return cpu_geglu_lora_linear(gate, up, self, a, b, scaling as f32);
+        }
+        #[cfg(feature = "gpu")]
+        if !self.is_on_cpu()
+            && let Some(y) = gpu::geglu_lora_linear(&gate, &up, self, a, b, scaling)
+        {
+            return y;
+        }
+        self.project_adapted(plain::geglu(gate, up), a, b, scaling)
+    }
+}
+
+fn cpu_linear(x: Cpu, w: &Weight) -> Tensor<2> {
     let [out, input] = w.dims();
     let n = x.values().len() / input.max(1);
     let y = project(x.values(), n, w);
@@ -30,25 +94,7 @@ pub fn linear(x: Tensor<2>, w: &Frozen) -> Tensor<2> {
     })
 }
 
-/// `y = x W^T + s (x A^T) B^T`. Keeps `x` and `s x A^T` for its gradients
-/// `dx = dy W + s (dy B) A`, `dA = s (dy B)^T x`, `dB = s dy^T (x A^T)`.
-///
-/// # Shapes
-/// - `x`: `[n, in]`
-/// - `w`: `[out, in]`
-/// - `a`: `[r, in]`, `b`: `[out, r]`
-/// - output: `[n, out]`
-///
-/// # Source
-/// Hu et al. 2021, equation 3.
-pub fn lora_linear(x: Tensor<2>, w: &Frozen, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Tensor<2> {
-    match (Cpu::new(&x), Cpu::new(a), Cpu::new(b)) {
-        (Some(x), Some(a), Some(b)) => cpu_lora_linear(x, w, a, b, scaling as f32),
-        _ => plain::add_low_rank(linear(x.clone(), w), &x, a, b, scaling),
-    }
-}
-
-fn cpu_lora_linear(x: Cpu, w: &Frozen, a: Cpu, b: Cpu, scaling: f32) -> Tensor<2> {
+fn cpu_lora_linear(x: Cpu, w: &Weight, a: Cpu, b: Cpu, scaling: f32) -> Tensor<2> {
     let (lora, y) = Lora::forward(x.values(), w, &a, &b, scaling);
     let kept = x.keep();
     finish([x, a, b], y, (kept, lora), |(x, lora), dy, [dx, da, db]| {
@@ -57,29 +103,7 @@ fn cpu_lora_linear(x: Cpu, w: &Frozen, a: Cpu, b: Cpu, scaling: f32) -> Tensor<2
     })
 }
 
-/// `act W^T + s (act A^T) B^T` with `act = gelu_tanh(gate) * up`. Keeps `gate`, `up` and `s act A^T`; `act` is made again on the
-/// way back.
-///
-/// # Shapes
-/// - `gate`, `up`: `[n, in]`
-/// - `w`: `[out, in]`
-/// - `a`: `[r, in]`, `b`: `[out, r]`
-/// - output: `[n, out]`
-pub fn geglu_lora_linear(
-    gate: Tensor<2>,
-    up: Tensor<2>,
-    w: &Frozen,
-    a: &Tensor<2>,
-    b: &Tensor<2>,
-    scaling: f64,
-) -> Tensor<2> {
-    match (Cpu::new(&gate), Cpu::new(&up), Cpu::new(a), Cpu::new(b)) {
-        (Some(gate), Some(up), Some(a), Some(b)) => cpu_geglu_lora_linear(gate, up, w, a, b, scaling as f32),
-        _ => lora_linear(plain::geglu(gate, up), w, a, b, scaling),
-    }
-}
-
-fn cpu_geglu_lora_linear(gate: Cpu, up: Cpu, w: &Frozen, a: Cpu, b: Cpu, scaling: f32) -> Tensor<2> {
+fn cpu_geglu_lora_linear(gate: Cpu, up: Cpu, w: &Weight, a: Cpu, b: Cpu, scaling: f32) -> Tensor<2> {
     let width = w.dims()[1];
     let act = move |gate: &[f32], up: &[f32]| {
         let mut act = vec![0.0; gate.len()];
@@ -123,7 +147,7 @@ impl Gated {
 /// What an adapted layer keeps beside its input.
 #[derive(Debug, Clone)]
 struct Lora {
-    w: Frozen,
+    w: Weight,
     a: Kept,
     b: Kept,
     /// `s x A^T`, `[n, r]`.
@@ -132,7 +156,7 @@ struct Lora {
 }
 
 impl Lora {
-    fn forward(x: &[f32], w: &Frozen, a: &Cpu, b: &Cpu, scaling: f32) -> (Self, FlexTensor) {
+    fn forward(x: &[f32], w: &Weight, a: &Cpu, b: &Cpu, scaling: f32) -> (Self, FlexTensor) {
         let [out, input] = w.dims();
         let n = x.len() / input.max(1);
         let r = b.values().len() / out.max(1);
@@ -194,7 +218,7 @@ impl Lora {
 }
 
 /// `x W^T`, a tile of outputs at a time.
-fn project(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
+fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
     // A product with so few rows waits for the weight to arrive, so every thread reads its own part of it.
     const FEW: usize = 3;
     if n <= FEW {
@@ -211,7 +235,7 @@ fn project(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
 }
 
 /// `x W^T` for the few tokens of a decoding step, a handful of outputs per task.
-fn project_few(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
+fn project_few(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
     const OUTPUTS: usize = 32;
     let [out, input] = w.dims();
     let mut y = vec![0.0; n * out];
@@ -228,7 +252,7 @@ fn project_few(x: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
 }
 
 /// `dy W`, summed over tiles of outputs in their order.
-fn project_back(dy: &[f32], n: usize, w: &Frozen) -> Vec<f32> {
+fn project_back(dy: &[f32], n: usize, w: &Weight) -> Vec<f32> {
     let [out, input] = w.dims();
     let mut dx = vec![0.0; n * input];
     w.tiles(|rows, tile| {

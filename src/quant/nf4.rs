@@ -1,10 +1,11 @@
-//! 4-bit NormalFloat: 16 values that are the quantiles of a normal distribution, and an absolute maximum per 64 weights.
+//! 4-bit NormalFloat: 16 values that are the quantiles of a normal distribution, and an absolute maximum per 64
+//! weights.
 //!
 //! A matrix is cut into blocks row after row, whatever its width. Two codes share a byte, the first in the upper half.
 //!
 //! # Source
-//! Dettmers et al. 2023 (QLoRA), section 3. Codes, maxima and values are those of bitsandbytes 0.50 bit for bit, checked by
-//! the goldens of `scripts/make_quant_goldens.py`.
+//! Dettmers et al. 2023 (QLoRA), section 3. Codes, maxima and values are those of bitsandbytes 0.50 bit for bit,
+//! checked by the goldens of `scripts/make_quant_goldens.py`.
 
 use super::absmax::{self, Absmax};
 use super::simd;
@@ -57,8 +58,8 @@ static PAIRS: [[f32; 2]; 256] = {
 /// The smallest maximum that a block is divided by, as in bitsandbytes.
 const LEAST: f32 = 1e-38;
 
-/// Quantises `values`, which begin at a block's first weight, into two codes a byte and one maximum per block; `None` if a
-/// value is not finite.
+/// Quantises `values`, which begin at a block's first weight, into two codes a byte and one maximum per block; `None`
+/// if a value is not finite.
 ///
 /// # Shapes
 /// - `codes`: half of `values`, rounded up

@@ -4,19 +4,21 @@ use half::bf16;
 
 /// Runs `work`, compiled a second time for AVX2 and taken in that form where the processor has it.
 ///
-/// Only what is inlined takes part: write the closure as `widest(#[inline(always)] || ..)` (without the attribute a long one
-/// stays a function of its own, compiled for none of them), and mark the functions it calls the same way. Loops by iterators
-/// have no bounds checks, which would keep them scalar.
+/// Only what is inlined takes part: write the closure as `widest(#[inline(always)] || ..)` (without the attribute a
+/// long one stays a function of its own, compiled for none of them), and mark the functions it calls the same way.
+/// Loops by iterators have no bounds checks, which would keep them scalar.
 ///
 /// # Numerics
-/// Vector instructions round like scalar ones and only what is written as fused is, so results are the same bits everywhere.
+/// Vector instructions round like scalar ones and only what is written as fused is, so results are the same bits
+/// everywhere.
 #[inline(always)]
 pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
-/// Defines functions that are compiled twice: for AVX2 with fused multiply-add, chosen where the machine has it, and for the
-/// instruction set the program is built for. The compiler turns their loops, and what they inline, into vector instructions.
+/// Defines functions that are compiled twice: for AVX2 with fused multiply-add, chosen where the machine has it, and
+/// for the instruction set the program is built for. The compiler turns their loops, and what they inline, into vector
+/// instructions.
 ///
 /// A function and not a closure, since a closure that is not inlined silently falls back to scalar code.
 macro_rules! vectorised {

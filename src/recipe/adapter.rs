@@ -5,6 +5,7 @@ use super::kinds::{FromNode, mismatch, not_a_word};
 use super::raw::{Node, Plain, Shape, plain};
 use super::rules::{Verdict, not_empty};
 use super::section::Section;
+use crate::adapter::target::{ALL_LINEAR, TargetModules};
 use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
@@ -42,17 +43,6 @@ pub struct Adapter {
     /// The keys of this section that the user gave; kept only with `init_from`, where they may contradict its folder.
     #[serde(skip)]
     pub given: BTreeSet<String>,
-}
-
-/// Which modules get an adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TargetModules {
-    /// Modules whose path is, or ends in a dot and, one of these names.
-    Names(Vec<String>),
-    /// Every projection of the language model.
-    AllLinear,
-    /// Modules whose whole path matches this regex, as PEFT takes a string.
-    Regex(String),
 }
 
 /// How the adapter's matrices start.
@@ -117,19 +107,10 @@ impl FromNode for TargetModules {
     fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
         match &node.shape {
             Shape::List(_) => Vec::from_node(node, path, diagnosis).map(TargetModules::Names),
-            Shape::Scalar { text, .. } if text.eq_ignore_ascii_case("all-linear") => Some(TargetModules::AllLinear),
-            Shape::Scalar { .. } => String::from_node(node, path, diagnosis).map(TargetModules::Regex),
+            Shape::Scalar { .. } => {
+                String::from_node(node, path, diagnosis).map(|text| TargetModules::from_text(&text))
+            }
             Shape::Map(_) => mismatch(node, path, "a list of names, `all-linear` or a regex", None, diagnosis),
-        }
-    }
-}
-
-impl Serialize for TargetModules {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            TargetModules::Names(names) => names.serialize(serializer),
-            TargetModules::AllLinear => serializer.serialize_str("all-linear"),
-            TargetModules::Regex(pattern) => serializer.serialize_str(pattern),
         }
     }
 }
@@ -143,7 +124,7 @@ impl JsonSchema for TargetModules {
         json_schema!({
             "anyOf": [
                 { "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 },
-                { "const": "all-linear", "description": "Every projection of the language model." },
+                { "const": ALL_LINEAR, "description": "Every projection of the language model." },
                 { "type": "string", "minLength": 1, "description": "A regex that a module's full path must match." },
             ]
         })

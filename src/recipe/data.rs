@@ -1,7 +1,7 @@
 //! `data`: the rows that are learnt from.
 
 use super::diagnose::Diagnosis;
-use super::kinds::{FromNode, mismatch};
+use super::kinds::{FromNode, each, mismatch};
 use super::raw::{Node, Shape};
 use super::rules::{Verdict, not_blank};
 use super::section::Section;
@@ -88,7 +88,7 @@ impl Data {
 struct Typed(Vec<Draft>);
 
 /// A source whose format may still be the section's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Draft {
     path: String,
     format: Option<RowFormat>,
@@ -119,7 +119,8 @@ fn any_source(Typed(sources): &Typed) -> Verdict {
 impl FromNode for Typed {
     fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
         match &node.shape {
-            Shape::List(_) => Vec::from_node(node, path, diagnosis).map(Typed),
+            // A wrong source leaves a gap without a path, so that the others are looked at under their own positions.
+            Shape::List(items) => Some(Typed(each(items, path, diagnosis).map(Option::unwrap_or_default).collect())),
             _ => Draft::from_node(node, path, diagnosis).map(|source| Typed(vec![source])),
         }
     }
@@ -128,10 +129,7 @@ impl FromNode for Typed {
 impl FromNode for Draft {
     fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
         match &node.shape {
-            Shape::Map(_) => {
-                let source = Section::read(Some(node), Some(node.mark), path.to_owned(), diagnosis, Draft::read);
-                (!diagnosis.is_wrong(path)).then_some(source)
-            }
+            Shape::Map(_) => Some(Section::read(Some(node), Some(node.mark), path.to_owned(), diagnosis, Draft::read)),
             Shape::List(_) => mismatch(node, path, "a path or `{path: ..}`", None, diagnosis),
             Shape::Scalar { .. } => {
                 let text = String::from_node(node, path, diagnosis)?;

@@ -1,9 +1,10 @@
 //! Collects every problem of a recipe, and all that is needed to explain them.
 
-use super::places::Places;
+use super::known::Known;
+use super::places::{self, Places};
 use super::raw::{Mark, Origin, brief};
 use super::suggest;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Place};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,21 +26,6 @@ pub(super) struct Diagnosis {
     given: BTreeMap<String, Mark>,
     /// Full paths of keys whose value has been reported.
     wrong: BTreeSet<String>,
-}
-
-/// A key that some section asked for.
-#[derive(Debug)]
-pub(super) struct Known {
-    /// The section's name without positions: `adapter`, `data.train[]`, or nothing for the root.
-    pub section: String,
-    /// The key.
-    pub key: &'static str,
-    /// Whether it must be given.
-    pub required: bool,
-    /// What it is when not given; `None` where it must be, or where that depends on other keys.
-    pub default: Option<Value>,
-    /// What its JSON Schema must say besides its type: `minimum` and the like.
-    pub limits: Vec<(&'static str, Value)>,
 }
 
 /// A key that nobody asked for; judged at the end, when all keys are known.
@@ -74,6 +60,17 @@ impl Diagnosis {
             error = error.hint(hint);
         }
         self.push(Some(*mark), error);
+    }
+
+    /// Notes a problem that names a key as its place, at the line of that key.
+    pub fn report_at_key(&mut self, error: Error) {
+        let mark = match error.place() {
+            Some(Place::Key(path)) => places::nearest(&self.given, path).copied(),
+            _ => None,
+        };
+        let origin = mark.and_then(|mark| Some((self.origins.get(mark.origin)?, mark)));
+        let error = error.locate(&|_| origin.map(|(origin, mark)| (origin.place(&mark), origin.excerpt(&mark))));
+        self.push(mark, error);
     }
 
     /// Notes a problem that has no place in a text, or brings its own.

@@ -144,21 +144,27 @@ impl<T: FromNode> FromNode for Vec<T> {
             };
             return mismatch(node, path, "a list", hint, diagnosis);
         };
-        let values: Vec<Option<T>> = items
-            .iter()
-            .enumerate()
-            .map(|(i, item)| {
-                let path = format!("{path}[{i}]");
-                diagnosis.give(&path, item.mark);
-                if item.is_null() {
-                    diagnosis.wrong(&path, &item.mark, format!("`{path}` has no value"), None);
-                    return None;
-                }
-                T::from_node(item, &path, diagnosis)
-            })
-            .collect();
+        // Not lazily: problems of all items are wanted.
+        let values: Vec<Option<T>> = each(items, path, diagnosis).collect();
         values.into_iter().collect()
     }
+}
+
+/// Each item of the list `path`; `None` for one that is wrong.
+pub(super) fn each<T: FromNode>(
+    items: &[Node],
+    path: &str,
+    diagnosis: &mut Diagnosis,
+) -> impl Iterator<Item = Option<T>> {
+    items.iter().enumerate().map(move |(i, item)| {
+        let path = format!("{path}[{i}]");
+        diagnosis.give(&path, item.mark);
+        if item.is_null() {
+            diagnosis.wrong(&path, &item.mark, format!("`{path}` has no value"), None);
+            return None;
+        }
+        T::from_node(item, &path, diagnosis)
+    })
 }
 
 /// Reads one of an enum's words; serde knows them, so no list of them is kept here.
@@ -167,7 +173,7 @@ pub(super) fn word<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, &'stat
 }
 
 /// Reads an enum from a node.
-fn choice<T: for<'de> Deserialize<'de>>(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<T> {
+pub(super) fn choice<T: for<'de> Deserialize<'de>>(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<T> {
     let text = match &node.shape {
         Shape::Scalar { text, .. } => text.as_str(),
         _ => "",
@@ -213,22 +219,17 @@ impl std::error::Error for Words {}
 /// Lets keys have these enums as values.
 macro_rules! choices {
     ($($kind:ty),*) => {$(
-        impl FromNode for $kind {
-            fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
-                choice(node, path, diagnosis)
+        impl $crate::recipe::kinds::FromNode for $kind {
+            fn from_node(
+                node: &$crate::recipe::raw::Node,
+                path: &str,
+                diagnosis: &mut $crate::recipe::diagnose::Diagnosis,
+            ) -> Option<Self> {
+                $crate::recipe::kinds::choice(node, path, diagnosis)
             }
         }
     )*};
 }
+pub(super) use choices;
 
 choices!(RowFormat, OnLong, OnBadRow, TrainOn);
-choices!(
-    super::ComputeDtype,
-    super::Dtype,
-    super::Quantization,
-    super::EmbeddingQuantization,
-    super::Fit,
-    super::Optimizer,
-    super::Scheduler,
-    super::Sink
-);

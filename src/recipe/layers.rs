@@ -1,6 +1,7 @@
 //! The texts that make up a recipe, laid over each other: what it extends, the file itself, `--set` options.
 
 use super::diagnose::Diagnosis;
+use super::known::EXTENDS;
 use super::raw::{Entry, Mark, Node, Origin, Shape, brief};
 use super::yaml;
 use crate::error::{Error, Kind, Place};
@@ -12,8 +13,6 @@ use std::path::{Path, PathBuf};
 const MAX_BYTES: usize = 1 << 20;
 /// Files that one recipe may take in, counting repetitions.
 const MAX_FILES: usize = 32;
-/// The root's key that names files to build on.
-pub(super) const EXTENDS: &str = "extends";
 
 /// Reads the file at `path`, what it extends, and `--set` options, as one mapping; `None` unless all could be read.
 pub(super) fn stack(path: &Path, bytes: Vec<u8>, overrides: &[String], diagnosis: &mut Diagnosis) -> Option<Node> {

@@ -12,35 +12,40 @@
 mod adapter;
 mod data;
 mod diagnose;
+mod dtype;
 mod evaluation;
 mod kinds;
+mod known;
 mod layers;
 mod model;
 mod output;
 mod places;
 mod raw;
+mod reading;
 mod resolve;
 mod rules;
 mod schema;
 mod section;
 mod suggest;
+mod targets;
 mod training;
 mod yaml;
 
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{Adapter, InitLoraWeights, TargetModules};
+pub use adapter::{Adapter, InitLoraWeights};
 pub use data::{Data, Source};
+pub use dtype::AutoDtype;
 pub use evaluation::Evaluation;
-pub use model::{ComputeDtype, Dtype, EmbeddingQuantization, Model, Quantization};
+pub use model::{EmbeddingQuantization, Model, Quantization};
 pub use output::{Output, Sink};
 pub use places::Places;
+pub use reading::Reading;
 pub use schema::schema;
 pub use training::{AutoBool, Fit, MAX_BATCH, Optimizer, Scheduler, Training};
 
-use crate::error::{Error, Kind, Result};
-use diagnose::Diagnosis;
+use crate::error::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -73,7 +78,7 @@ pub struct Recipe {
 /// Every problem of the file, the files it extends and the options, together, each with its place and, where there is one,
 /// a hint.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
-    parse(path, layers::read_file(path)?, overrides)
+    Reading::open(path, overrides)?.finish()
 }
 
 /// Reads a recipe from the `bytes` of a file that messages call `path`.
@@ -81,23 +86,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, bytes: Vec<u8>, overrides: &[String]) -> Result<Recipe> {
-    let mut diagnosis = Diagnosis::default();
-    // Without all the texts, keys would be called missing that are not.
-    let root = layers::stack(path, bytes, overrides, &mut diagnosis);
-    let recipe = root.map(|root| Recipe::resolve(Some(&root), &mut diagnosis));
-    let places = diagnosis.finish()?;
-    match recipe {
-        Some(recipe) => Ok(Recipe { places, ..recipe }),
-        None => Err(Error::new(Kind::Recipe, "the recipe cannot be read").at_path(path)),
-    }
-}
-
-/// Checks a recipe as [`load`] does.
-///
-/// # Errors
-/// As [`load`].
-pub fn check(path: &Path, overrides: &[String]) -> Result<()> {
-    load(path, overrides).map(|_| ())
+    Reading::of(path, bytes, overrides).finish()
 }
 
 impl Recipe {

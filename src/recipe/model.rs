@@ -1,5 +1,7 @@
 //! `model`: what is fine-tuned and how its frozen weights are held.
 
+use super::dtype::{self, AutoDtype};
+use super::kinds::choices;
 use super::rules::not_blank;
 use super::section::Section;
 use schemars::JsonSchema;
@@ -12,44 +14,18 @@ pub struct Model {
     /// The base model: a Hub id (`google/gemma-3-1b-it`, with `@revision` if need be), a local folder, or a `.gguf` file.
     pub base: String,
     /// How frozen weights that are not compressed are held: `auto` keeps what is stored, and bf16 for a quantised file.
-    pub dtype: Dtype,
+    #[schemars(schema_with = "dtype::held")]
+    pub dtype: AutoDtype,
     /// What the factors of products with frozen weights, and of those in attention, are rounded to on a GPU; sums, adapters, the residual
     /// stream, softmax and the loss are f32, and the CPU computes all in f32.
-    pub compute_dtype: ComputeDtype,
+    #[schemars(schema_with = "dtype::computed")]
+    pub compute_dtype: AutoDtype,
     /// How the frozen projections are compressed. They are quantised while they are read. A folder that bitsandbytes saved as
     /// NF4 is trained on as it is with `none`.
     pub quantization: Quantization,
     /// How the embedding, which is also the output head, is compressed; with `quantization: as_stored` `none` leaves it in the
     /// file's blocks too.
     pub embedding_quantization: EmbeddingQuantization,
-}
-
-/// A number type for frozen weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// As stored; bf16 for a quantised file.
-    Auto,
-    /// bfloat16, 2 bytes.
-    Bf16,
-    /// float16, 2 bytes.
-    F16,
-    /// float32, 4 bytes.
-    F32,
-}
-
-/// A number type for the factors of products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ComputeDtype {
-    /// What the device multiplies fastest: bf16 or f16 where it has matrix units for them, f32 elsewhere and for f32 weights.
-    Auto,
-    /// bfloat16.
-    Bf16,
-    /// float16; rows are scaled, so that none overflows.
-    F16,
-    /// float32.
-    F32,
 }
 
 /// A compression of frozen projections.
@@ -78,12 +54,14 @@ pub enum EmbeddingQuantization {
     Int8,
 }
 
+choices!(Quantization, EmbeddingQuantization);
+
 impl Model {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Model {
             base: section.key("base").check(not_blank).required("base: google/gemma-3-1b-it"),
-            dtype: section.key("dtype").or(Dtype::Auto),
-            compute_dtype: section.key("compute_dtype").or(ComputeDtype::Auto),
+            dtype: section.key("dtype").or(AutoDtype::AUTO),
+            compute_dtype: section.key("compute_dtype").or(AutoDtype::AUTO),
             quantization: section.key("quantization").or(Quantization::None),
             embedding_quantization: section.key("embedding_quantization").or(EmbeddingQuantization::None),
         }

@@ -1,5 +1,6 @@
 //! `output`: what a run leaves behind, and where.
 
+use super::kinds::choices;
 use super::rules::{Verdict, not_empty};
 use super::section::Section;
 use schemars::JsonSchema;
@@ -33,6 +34,8 @@ pub enum Sink {
     /// Event files in `tensorboard/`.
     Tensorboard,
 }
+
+choices!(Sink);
 
 impl Output {
     pub(super) fn read(section: &mut Section<'_>) -> Self {

@@ -22,12 +22,17 @@ impl Places {
     /// What was not written by itself is where the key around it was: `data.train[0].path` may be all of `data.train`.
     pub fn locate(&self, error: Error) -> Error {
         error.locate(&|key| {
-            let around = key.match_indices(['.', '[']).map(|(end, _)| &key[..end]).rev();
-            let mark = std::iter::once(key).chain(around).find_map(|key| self.given.get(key))?;
+            let mark = nearest(&self.given, key)?;
             let origin = self.origins.get(mark.origin)?;
             Some((origin.place(mark), origin.excerpt(mark)))
         })
     }
+}
+
+/// Where the key `path` was written, or else the innermost key around it.
+pub(super) fn nearest<'a>(given: &'a BTreeMap<String, Mark>, path: &str) -> Option<&'a Mark> {
+    let around = path.match_indices(['.', '[']).map(|(end, _)| &path[..end]).rev();
+    std::iter::once(path).chain(around).find_map(|path| given.get(path))
 }
 
 /// Two recipes that say the same are equal, wherever it was written.

@@ -3,7 +3,8 @@
 use super::diagnose::Diagnosis;
 use super::raw::Node;
 use super::section::Section;
-use super::{Adapter, Data, Evaluation, Model, Optimizer, Output, Places, Recipe, Training};
+use super::targets;
+use super::{Adapter, Data, Evaluation, InitLoraWeights, Model, Optimizer, Output, Places, Recipe, Training};
 
 impl Recipe {
     /// Reads all sections of `root`; problems go to `diagnosis`, and then the recipe is not to be used.
@@ -18,11 +19,15 @@ impl Recipe {
             let output = root.section("output", Output::read);
             Recipe { model, adapter, data, training, evaluation, output, places: Places::default() }
         });
+        targets::check(&recipe.adapter, diagnosis);
         no_start_for_what_is_continued(&recipe, diagnosis);
+        no_pissa_with_dora(&recipe, diagnosis);
         one_source_of_eval_rows(&recipe, diagnosis);
         evaluation_needs_rows_and_steps(&recipe, diagnosis);
         one_length_of_warmup(&recipe, diagnosis);
         settings_of_the_other_optimizer(&recipe, diagnosis);
+        a_rate_for_adamw(&recipe, diagnosis);
+        decay_that_leaves_something(&recipe, diagnosis);
         recipe
     }
 }
@@ -36,6 +41,18 @@ fn no_start_for_what_is_continued(recipe: &Recipe, diagnosis: &mut Diagnosis) {
     {
         let what = format!("`{path}` contradicts `adapter.init_from`: an adapter that is continued starts as it is");
         diagnosis.wrong(path, &mark, what, Some("leave one of the two out".into()));
+    }
+}
+
+fn no_pissa_with_dora(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let path = "adapter.init_lora_weights";
+    if let Some(mark) = diagnosis.given(path)
+        && recipe.adapter.init_lora_weights == InitLoraWeights::Pissa
+        && recipe.adapter.use_dora
+    {
+        let what = "`init_lora_weights: pissa` and `use_dora` cannot be combined";
+        let hint = "PiSSA moves the principal part of each weight into the adapter; choose one of the two";
+        diagnosis.wrong(path, &mark, what, Some(hint.into()));
     }
 }
 
@@ -102,5 +119,34 @@ fn settings_of_the_other_optimizer(recipe: &Recipe, diagnosis: &mut Diagnosis) {
         };
         let what = format!("`{path}` does nothing with `optimizer: {name}`");
         diagnosis.wrong(&path, &mark, what, Some("leave it out".into()));
+    }
+}
+
+/// AdamW moves a weight by about the learning rate in every step, however small the gradient.
+fn a_rate_for_adamw(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let path = "training.learning_rate";
+    let Training { optimizer, learning_rate, .. } = recipe.training;
+    if let Some(mark) = diagnosis.given(path)
+        && optimizer == Optimizer::Adamw
+        && !diagnosis.is_wrong("training.optimizer")
+        && learning_rate >= 1.0
+    {
+        let what =
+            format!("`{path}` must be below 1 with `optimizer: adamw`, which moves each weight that far in a step");
+        let hint = "adapters learn at 1.0e-5 to 1.0e-3; the default is 2.0e-4";
+        diagnosis.wrong(path, &mark, what, Some(hint.into()));
+    }
+}
+
+fn decay_that_leaves_something(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let path = "training.weight_decay";
+    let Training { weight_decay, learning_rate, .. } = recipe.training;
+    if let Some(mark) = diagnosis.given(path)
+        && !diagnosis.is_wrong("training.learning_rate")
+        && weight_decay * learning_rate >= 1.0
+    {
+        let what =
+            format!("`{path}` times `training.learning_rate` is 1 or more: each step would wipe out every weight");
+        diagnosis.wrong(path, &mark, what, Some("usual decays are 0 to 0.1".into()));
     }
 }

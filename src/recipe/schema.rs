@@ -2,8 +2,8 @@
 
 use super::Recipe;
 use super::data::Draft;
-use super::diagnose::{Diagnosis, Known};
-use super::layers::EXTENDS;
+use super::diagnose::Diagnosis;
+use super::known::{EXTENDS, Known};
 use super::section::Section;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};

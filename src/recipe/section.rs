@@ -7,8 +7,9 @@
 //! r: section.key("r").within(1..=4096).or(16),
 //! ```
 
-use super::diagnose::{Diagnosis, Known, json};
+use super::diagnose::{Diagnosis, json};
 use super::kinds::FromNode;
+use super::known::Known;
 use super::raw::{Entry, Mark, Node, Shape};
 use super::yaml;
 use serde::Serialize;

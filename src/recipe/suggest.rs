@@ -1,7 +1,6 @@
 //! What an unknown key was meant to be.
 
-use super::diagnose::Known;
-use super::layers::EXTENDS;
+use super::known::{EXTENDS, Known};
 use crate::error::did_you_mean;
 
 /// Longer words are not slips of the pen, and comparing them is slow.

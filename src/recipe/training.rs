@@ -1,7 +1,7 @@
 //! `training`: how long, how fast, and with what the adapter is trained.
 
 use super::diagnose::Diagnosis;
-use super::kinds::{FromNode, not_a_word};
+use super::kinds::{FromNode, choices, not_a_word};
 use super::raw::{Node, Plain, Shape, plain};
 use super::section::Section;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -103,6 +103,8 @@ pub enum AutoBool {
     /// No.
     False,
 }
+
+choices!(Fit, Optimizer, Scheduler);
 
 impl Training {
     pub(super) fn read(section: &mut Section<'_>) -> Self {

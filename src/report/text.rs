@@ -7,11 +7,6 @@ pub fn bytes(bytes: u64) -> String {
     scaled(bytes, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
-/// A large count in words, three digits: `"268 M"`, `"3.80 M"`, `"640"`.
-pub fn short_count(count: u64) -> String {
-    scaled(count, &["", "k", "M", "G", "T", "P", "E"]).trim_end().to_owned()
-}
-
 /// A count with all its digits, in groups of three: `"1,234,567"`.
 pub fn count(count: u64) -> String {
     let digits = count.to_string();
@@ -83,8 +78,6 @@ mod tests {
                 "18.4 EB"
             ]
         );
-        assert_eq!(short_count(268_098_176), "268 M");
-        assert_eq!(short_count(640), "640");
     }
 
     #[test]

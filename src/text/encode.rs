@@ -58,11 +58,6 @@ impl Encoder {
         self
     }
 
-    /// The model's number of words, as far as it is known: ids from there on are refused.
-    pub fn vocab_size(&self) -> Option<usize> {
-        self.vocab_size
-    }
-
     /// Which tokens it trains on.
     pub fn train_on(&self) -> TrainOn {
         self.train_on
@@ -202,12 +197,6 @@ impl Encoder {
         ids.sort_unstable();
         ids.dedup();
         ids
-    }
-
-    /// Whether the row teaches the model to stop.
-    pub fn teaches_stop(&self, tokenized: &Tokenized) -> bool {
-        let stops = self.stop_ids();
-        tokenized.labels.iter().skip(1).any(|&label| u32::try_from(label).is_ok_and(|id| stops.contains(&id)))
     }
 
     /// A hash that changes when any row could get other ids or labels.

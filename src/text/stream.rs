@@ -11,7 +11,8 @@ pub struct TokenStream {
 }
 
 impl TokenStream {
-    pub(super) fn new(tokenizer: Tokenizer) -> Self {
+    /// A stream that nothing has come from yet.
+    pub fn new(tokenizer: Tokenizer) -> Self {
         TokenStream { tokenizer, pending: Vec::new() }
     }
 
@@ -68,11 +69,12 @@ fn byte(token: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::testkit::tokenizer::tiny_tokenizer;
 
     /// The pieces that come out, one per id, and the rest.
     fn pieces(ids: &[u32]) -> (Vec<Option<String>>, Option<String>) {
-        let mut stream = tiny_tokenizer().unwrap().stream();
+        let mut stream = TokenStream::new(tiny_tokenizer().unwrap());
         (ids.iter().map(|&id| stream.push(id)).collect(), stream.finish())
     }
 

@@ -1,6 +1,5 @@
 //! Text to ids and back, exactly as Hugging Face's tokenizer does it.
 
-use super::stream::TokenStream;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::weights::gguf::Vocabulary;
@@ -132,11 +131,6 @@ impl Tokenizer {
     /// The text of `ids`, with or without the special tokens. Bytes that are no UTF-8 become `�`.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         self.0.tokenizer.decode(ids, skip_special).unwrap_or_default()
-    }
-
-    /// A decoder for ids that arrive one at a time; it leaves special tokens out.
-    pub fn stream(&self) -> TokenStream {
-        TokenStream::new(self.clone())
     }
 
     /// The id of a token by its spelling in the vocabulary.

@@ -87,8 +87,7 @@ pub fn accumulate(
     let plan = model.batch(&batch.segments);
     // The first layer's input needs no gradient.
     let run = |layer: usize, input: &Tensor<2>| {
-        let input = LayerRun::leaf(input, layer > 0);
-        LayerRun::new(model, adapter, layer, input, &plan, settings.dropout)
+        LayerRun::new(model, adapter, layer, leaf(input, layer > 0), &plan, settings.dropout)
     };
 
     let mut x = model.embed(&batch.input_ids);
@@ -137,8 +136,33 @@ pub fn layer(
     if settings.activation_checkpointing {
         drop(LayerRun::output_only(model, adapter, layer, input.clone(), plan, settings.dropout));
     }
-    let run = LayerRun::new(model, adapter, layer, LayerRun::leaf(input, true), plan, settings.dropout);
-    run.backward(upstream, &mut vec![None; adapter.parameters().len()])
+    layer_gradients(model, adapter, layer, leaf(input, true), upstream, plan, settings.dropout).1
+}
+
+/// A layer's input in a new gradient graph: tracked, or (as that of the first layer) not, so that its adapters alone
+/// are.
+pub fn leaf(input: &Tensor<2>, tracked: bool) -> Tensor<2> {
+    let leaf = input.clone().autodiff();
+    if tracked { leaf.require_grad() } else { leaf }
+}
+
+/// The gradients that one layer gives, run alone on a [`leaf`], given that of its output: of the adapter's parameters,
+/// in the order of [`Adapter::parameters`] and `None` of other layers', and of the leaf where it is tracked.
+///
+/// # Shapes
+/// - `input`, `upstream`, output: `[n, d]`
+pub fn layer_gradients(
+    model: &Gemma3,
+    adapter: &Adapter,
+    layer: usize,
+    input: Tensor<2>,
+    upstream: Tensor<2>,
+    plan: &Batch,
+    dropout: Option<&dyn Dropout>,
+) -> (Vec<Option<Tensor<2>>>, Option<Tensor<2>>) {
+    let mut gradients = vec![None; adapter.parameters().len()];
+    let input = LayerRun::new(model, adapter, layer, input, plan, dropout).backward(upstream, &mut gradients);
+    (gradients, input)
 }
 
 /// The loss, and its gradient with respect to the last layer's output `x` `[n, d]`.
@@ -171,12 +195,6 @@ struct LayerRun<'a> {
 }
 
 impl<'a> LayerRun<'a> {
-    /// The input of a layer in its own graph.
-    fn leaf(input: &Tensor<2>, wanted: bool) -> Tensor<2> {
-        let leaf = input.clone().autodiff();
-        if wanted { leaf.require_grad() } else { leaf }
-    }
-
     fn new(
         model: &Gemma3,
         adapter: &'a Adapter,

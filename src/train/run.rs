@@ -291,3 +291,6 @@ fn evaluation(
     }
     Ok(improved)
 }
+
+#[cfg(test)]
+mod tests;

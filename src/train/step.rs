@@ -44,7 +44,19 @@ pub fn step(
     learning_rate: f64,
     settings: &StepSettings,
 ) -> StepResult {
-    let (loss, gradients) = gradients(model, adapter, window, step, settings);
+    let gradients = gradients(model, adapter, window, step, settings);
+    update(adapter, optimizer, gradients, learning_rate, settings.max_grad_norm)
+}
+
+/// Updates the adapter with a window's mean loss and gradients, clipped to a norm of `max_grad_norm` (0: not at all),
+/// unless one of them is not finite.
+pub fn update(
+    adapter: &mut Adapter,
+    optimizer: &mut Optimizer,
+    (loss, gradients): (f64, Vec<Tensor<2>>),
+    learning_rate: f64,
+    max_grad_norm: f64,
+) -> StepResult {
     let grad_norm = norm(&gradients);
     let skipped = match (loss.is_finite(), grad_norm.is_finite()) {
         (false, _) => Some("the loss"),
@@ -52,7 +64,7 @@ pub fn step(
         (true, true) => None,
     };
     if skipped.is_none() {
-        let gradients = clip(gradients, grad_norm, settings.max_grad_norm);
+        let gradients = clip(gradients, grad_norm, max_grad_norm);
         let updated = optimizer.step(learning_rate, adapter.parameters(), gradients);
         adapter.set_parameters(updated);
     }

@@ -1,8 +1,8 @@
 //! Matrices that bitsandbytes stored as NF4 in safetensors files, as transformers and Unsloth save them.
 //!
-//! Beside `X.weight`, whose bytes are the packed codes, lie `X.weight.absmax`, `X.weight.quant_map`, with quantised scales
-//! also `X.weight.nested_absmax` and `X.weight.nested_quant_map`, and `X.weight.quant_state.bitsandbytes__nf4`: JSON with
-//! the matrix's own shape.
+//! Beside `X.weight`, whose bytes are the packed codes, lie `X.weight.absmax`, `X.weight.quant_map`, with quantised
+//! scales also `X.weight.nested_absmax` and `X.weight.nested_quant_map`, and `X.weight.quant_state.bitsandbytes__nf4`:
+//! JSON with the matrix's own shape.
 
 use super::safetensors_file::{Entry, SafetensorsFile};
 use super::{DAMAGED, wrong};

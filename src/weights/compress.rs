@@ -50,8 +50,9 @@ impl Stored<'_> {
         dims.map_err(|_| wrong(format!("tensor `{}` is no matrix: {:?}", self.name, self.shape)))
     }
 
-    /// Unpacks the tensor in chunks of `len` elements (whole blocks) on all threads, and gives each to `quantize` with its
-    /// place among `outs`; `quantize` says `None` of a value that is not finite. File pages are given back slab by slab.
+    /// Unpacks the tensor in chunks of `len` elements (whole blocks) on all threads, and gives each to `quantize` with
+    /// its place among `outs`; `quantize` says `None` of a value that is not finite. File pages are given back slab by
+    /// slab.
     fn each_chunk<O: Send>(
         &self,
         len: usize,

@@ -1,10 +1,10 @@
 //! How a model's matrices are held in memory.
 
+use super::HostDtype;
 use super::names::TensorId;
-use super::{HostDtype, HostTensor};
 use crate::error::Result;
+use crate::quant::QuantType;
 use crate::quant::matrix::{int8_bytes, nf4_bytes};
-use crate::quant::{QuantType, QuantizedMatrix};
 
 /// How a model's matrices are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -120,13 +120,4 @@ impl Form {
             Form::Blocks(of) => of.bytes_of(dims[0] * dims[1]).unwrap_or(0) as u64,
         }
     }
-}
-
-/// A matrix as it is held.
-#[derive(Debug, Clone)]
-pub enum HeldMatrix {
-    /// Plain floats.
-    Dense(HostTensor),
-    /// Compressed.
-    Quantized(QuantizedMatrix),
 }

@@ -17,7 +17,8 @@ pub enum HostDtype {
 }
 
 impl HostDtype {
-    /// The type that elements of a stored type are read as where nobody asks for another: their own, and bf16 for blocks.
+    /// The type that elements of a stored type are read as where nobody asks for another: their own, and bf16 for
+    /// blocks.
     pub(super) fn of_stored(stored: QuantType) -> Self {
         match stored {
             QuantType::F32 => HostDtype::F32,

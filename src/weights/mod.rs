@@ -17,13 +17,15 @@ pub mod safetensors_file;
 mod safetensors_folder;
 pub mod safetensors_index;
 mod source;
+mod tensor_info;
 #[cfg(test)]
 mod tests;
 
-pub use holding::{Compression, Form, HeldMatrix, Holding};
+pub use holding::{Compression, Form, Holding};
 pub use host::{HostData, HostDtype, HostTensor};
 pub use safetensors_folder::SafetensorsFolder;
-pub use source::{Source, TensorInfo};
+pub use source::Source;
+pub use tensor_info::TensorInfo;
 
 use crate::error::{Error, Kind};
 

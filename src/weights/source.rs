@@ -1,27 +1,15 @@
 //! A model's tensors, from a folder or from a GGUF file, one at a time.
 
 use super::gguf::Gguf;
-use super::holding::{Compression, Form, HeldMatrix, Holding};
+use super::holding::{Compression, Form, Holding};
 use super::names::{Spelling, TensorId};
 use super::safetensors_file::stored_type;
 use super::safetensors_folder::SafetensorsFolder;
+use super::tensor_info::TensorInfo;
 use super::{HostDtype, HostTensor};
 use crate::error::{Place, Result};
-use crate::quant::QuantType;
+use crate::quant::{QuantType, QuantizedMatrix};
 use std::path::Path;
-
-/// What a file says about one of its tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// Its name in the file.
-    pub name: String,
-    /// The size of each axis, outermost first.
-    pub shape: Vec<usize>,
-    /// How its elements are stored: `BF16`, `Q4_K`.
-    pub dtype: String,
-    /// Its bytes in the file; 0 for GGUF types that cannot be read.
-    pub bytes: u64,
-}
 
 /// An open model. Nothing is read before [`Source::read`] asks for it.
 #[derive(Debug)]
@@ -83,12 +71,18 @@ impl Source {
         }
     }
 
-    /// Reads a matrix as `holding` says, on all threads. What is to be quantised is read in slabs: beside the result at most
-    /// 32 MiB of the file are in memory. What stays as it is stored is not read at all.
+    /// Reads a matrix in the compressed form that `holding` gives it, on all threads; `None` where it is held as plain
+    /// floats, which [`Source::read`] reads. What is to be quantised is read in slabs: beside the result at most 32 MiB
+    /// of the file are in memory. What stays as it is stored is not read at all.
     ///
     /// # Errors
     /// As [`Source::read`], or if a value is not finite and is to be quantised.
-    pub fn read_matrix(&self, id: &TensorId, dims: [usize; 2], holding: &Holding) -> Result<HeldMatrix> {
+    pub fn read_compressed(
+        &self,
+        id: &TensorId,
+        dims: [usize; 2],
+        holding: &Holding,
+    ) -> Result<Option<QuantizedMatrix>> {
         let stored = || match &self.0 {
             Inner::Folder(folder) => folder.stored(id, &dims),
             Inner::Gguf(gguf) => gguf.stored(id, &dims).map_err(|e| gguf.locate(e)),
@@ -96,16 +90,16 @@ impl Source {
         if let Inner::Folder(folder) = &self.0
             && let Some(packed) = folder.read_packed(id, &dims)?
         {
-            return Ok(HeldMatrix::Quantized(packed));
+            return Ok(Some(packed));
         }
         let matrix = match self.compression(id, holding) {
-            Compression::None => return self.read(id, &dims, holding.dtype).map(HeldMatrix::Dense),
+            Compression::None => return Ok(None),
             Compression::AsStored => stored()?.share(),
             Compression::Int8 => stored()?.to_int8(),
             Compression::Nf4 => stored()?.to_nf4(false),
             Compression::Nf4Double => stored()?.to_nf4(true),
         };
-        matrix.map(HeldMatrix::Quantized).map_err(|e| e.or_at(Place::Path(self.path().into())))
+        matrix.map(Some).map_err(|e| e.or_at(Place::Path(self.path().into())))
     }
 
     /// The form that `holding` gives a matrix, from the headers alone; `None` if the model does not have it. What is
@@ -140,8 +134,8 @@ impl Source {
         }
     }
 
-    /// What is done to a matrix that is stored as plain floats or in GGUF blocks. In a folder that is stored quantised, a
-    /// projection that was left out stays as it is.
+    /// What is done to a matrix that is stored as plain floats or in GGUF blocks. In a folder that is stored quantised,
+    /// a projection that was left out stays as it is.
     fn compression(&self, id: &TensorId, holding: &Holding) -> Compression {
         match (&self.0, id, holding.of(id)) {
             (Inner::Folder(folder), TensorId::Projection(..), _) if folder.any_packed().is_some() => Compression::None,
@@ -196,8 +190,8 @@ impl Source {
         }
     }
 
-    /// Every tensor in the model's files, also those that are not used. A matrix that bitsandbytes packed is one of them,
-    /// with its own shape.
+    /// Every tensor in the model's files, also those that are not used. A matrix that bitsandbytes packed is one of
+    /// them, with its own shape.
     pub fn tensors(&self) -> Vec<TensorInfo> {
         match &self.0 {
             Inner::Folder(folder) => folder

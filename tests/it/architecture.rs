@@ -11,12 +11,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "jobs",
         &[
-            "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "weights",
-            "device",
+            "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "ops",
+            "weights", "device",
         ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.
-    ("recipe", &["data", "text"]),
+    ("recipe", &["adapter", "data", "text", "weights"]),
     // What a run shows: sinks of the events of `train`.
     ("report", &["train"]),
     // What is done with a model and its adapter.
@@ -24,9 +24,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("infer", &["model", "nn"]),
     ("export", &["adapter", "weights"]),
     // The model. An adapter runs beside it, and no model code knows that.
-    ("adapter", &["model", "nn", "weights"]),
+    ("adapter", &["model", "nn", "ops", "weights"]),
     ("model", &["nn", "ops", "weights", "quant"]), // of random numbers: in every form that weights are held in
-    ("nn", &["ops", "quant"]),
+    ("nn", &["ops"]),
     ("ops", &["quant"]),
     // Files and text. Data knows no model.
     ("data", &["text"]),

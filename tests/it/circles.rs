@@ -189,27 +189,9 @@ fn paths(code: &str) -> BTreeSet<Path> {
     words.filter(|word| word.contains("::")).map(|word| word.split("::").map(str::to_owned).collect()).collect()
 }
 
-/// Circles that stand, until they are untied.
-const KNOWN: &[&str] = &[
-    "data::dataset -> data::stats -> data::plan -> data::dataset",
-    "nn::attention -> nn::cache -> nn::attention",
-    "ops::device -> ops::gpu::cross_entropy -> ops::device",
-    "ops::gpu::linear -> ops::device -> ops::gpu::linear",
-    "recipe::diagnose -> recipe::suggest -> recipe::diagnose",
-    "recipe::kinds -> recipe::training -> recipe::kinds",
-    "recipe::layers -> recipe::diagnose -> recipe::suggest -> recipe::layers",
-    "recipe::model -> recipe::section -> recipe::kinds -> recipe::model",
-    "recipe::output -> recipe::section -> recipe::kinds -> recipe::output",
-    "recipe::yaml -> recipe::diagnose -> recipe::suggest -> recipe::layers -> recipe::yaml",
-    "text::stream -> text::tokenizer -> text::stream",
-    "weights::safetensors_folder -> weights::source -> weights::safetensors_folder",
-];
-
 #[test]
 fn files_use_each_other_in_one_direction() {
-    let mut circles = Modules::read(&sources()).circles();
-    circles.sort();
-    assert_eq!(circles, KNOWN);
+    assert_eq!(Modules::read(&sources()).circles(), Vec::<String>::new());
 }
 
 #[test]

@@ -13,10 +13,11 @@ use gemma_tune::train::backprop::{self, MicroBatch};
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::{Holding, Source};
 
-struct Case {
+/// A tiny model with an adapter, and what the reference computes on them.
+pub struct Case {
     golden: Golden,
-    model: Gemma3,
-    adapter: Adapter,
+    pub model: Gemma3,
+    pub adapter: Adapter,
     /// The rows without their padding.
     rows: Vec<(Vec<u32>, Vec<i32>)>,
 }
@@ -31,7 +32,7 @@ fn cases() -> impl Iterator<Item = (String, Case)> {
     CASES.into_iter().flat_map(move |name| device::all().into_iter().map(on(name)))
 }
 
-fn case(name: &str, device: &Device) -> Case {
+pub fn case(name: &str, device: &Device) -> Case {
     let dir = folder("model").join(name);
     let golden = Golden::read(&dir.join("golden.safetensors"));
     let (config, _) = TextConfig::from_folder(&dir.join("model")).unwrap();
@@ -206,5 +207,30 @@ fn cached_decoding_equals_the_whole_sequence() {
         let expected: Vec<f64> = whole.iter().map(|&x| f64::from(x)).collect();
         let gap = max_relative(&got.concat(), &expected);
         assert!(gap <= 1e-5, "{gap:e}");
+    }
+}
+
+#[test]
+fn dropout_reaches_every_adapter_in_training() {
+    for found in device::all() {
+        for name in ["lora", "dora"] {
+            let case = case(name, &found.device);
+            let window = [batch(&case.rows)];
+            let under = |lora_dropout, activation_checkpointing| {
+                let settings = StepSettings { lora_dropout, ..settings(activation_checkpointing) };
+                step::gradients(&case.model, &case.adapter, &window, 3, &settings)
+            };
+            // With every input dropped the base is left, whatever DoRA's magnitudes say, and nothing to learn.
+            let (loss, gradients) = under(1.0, false);
+            let base = case.golden.values("base.loss")[0];
+            assert!((loss - base).abs() <= 1e-5 * base, "{name} on {}: {loss} {base}", found.name());
+            assert_eq!(step::norm(&gradients), 0.0, "{name} on {}", found.name());
+            // A layer that is run again drops the same inputs.
+            let ((kept, from_kept), (again, from_again)) = (under(0.5, false), under(0.5, true));
+            assert!((kept - again).abs() <= 1e-6 * kept, "{name} on {}: {kept} {again}", found.name());
+            assert_close(from_again, from_kept);
+            let whole = under(0.0, false).0;
+            assert!((kept - whole).abs() > 1e-3 * whole, "{name} on {}: {kept} {whole}", found.name());
+        }
     }
 }

@@ -5,11 +5,15 @@
 mod architecture;
 mod bench;
 mod broken;
+mod chat;
 mod circles;
 mod estimate;
 mod fidelity;
 mod fuzz;
+mod optimizer;
 mod quantised;
+mod recipe_check;
 mod resume;
 mod runs;
+mod training;
 mod verbs;

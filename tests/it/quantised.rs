@@ -4,18 +4,20 @@ use burn::tensor::{Device, Tensor, TensorData};
 use gemma_tune::adapter::init::{self, LoraOptions};
 use gemma_tune::adapter::{Adapter, Init};
 use gemma_tune::model::gemma3::{Gemma3, TextConfig};
-use gemma_tune::nn::{Segments, Weight};
+use gemma_tune::nn::Segments;
+use gemma_tune::ops::Weight;
 use gemma_tune::progress::Silent;
 use gemma_tune::random::{Label, Rng};
-use gemma_tune::testkit::golden::{folder, l2_relative};
+use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::backprop::MicroBatch;
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::names::TensorId;
-use gemma_tune::weights::{Compression, Holding, Source};
+use gemma_tune::weights::{Compression, Holding, HostDtype, Source, TensorInfo};
 
-use crate::bench::{Bench, lines};
+use crate::bench::{Bench, lines, tensors};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// The tiny models, each with a holding that quantises it.
 fn cases() -> Vec<(&'static str, Holding)> {
@@ -41,7 +43,7 @@ fn open(name: &str) -> Source {
 fn load(name: &str, holding: &Holding) -> Gemma3 {
     let (path, source) = (folder(name), open(name));
     let config = match source.gguf() {
-        Some(gguf) => TextConfig::from_gguf(gguf, &path),
+        Some(gguf) => TextConfig::from_gguf(gguf.metadata(), &path),
         None => TextConfig::from_folder(&path),
     };
     let config = config.unwrap().0;
@@ -148,6 +150,55 @@ fn a_holding_takes_the_memory_that_the_headers_promise() {
     }
 }
 
+/// The weights of a tiny model as they are stored: those of bitsandbytes as it dequantises them.
+fn stored(name: &str) -> BTreeMap<String, Vec<f32>> {
+    let source = open(name);
+    let named = |info: TensorInfo| {
+        let id = match source.gguf() {
+            Some(_) => TensorId::parse_gguf(&info.name),
+            None => TensorId::parse_hf(&info.name),
+        };
+        let id = id.unwrap_or_else(|| panic!("{}", info.name));
+        (id.hf(), source.read(&id, &info.shape, Some(HostDtype::F32)).unwrap().into_f32())
+    };
+    let mut stored: BTreeMap<String, Vec<f32>> = source.tensors().into_iter().map(named).collect();
+    if name.starts_with("quant/") {
+        let golden = Golden::read(&folder(&format!("{name}.safetensors")));
+        for name in golden.names() {
+            stored.insert(name.into(), golden.values(name).iter().map(|&x| x as f32).collect());
+        }
+    }
+    stored
+}
+
+/// Makes sure that the folder `merged` holds `W + s B A` of the stored weights, to the last bit, and all else as it
+/// was.
+fn assert_merged(stored: &BTreeMap<String, Vec<f32>>, bench: &Bench, adapter: &str, merged: &str) {
+    const SCALING: f32 = 2.0; // lora_alpha / r of the recipe
+    let adapter = tensors(&bench.read(&format!("{adapter}/adapter_model.safetensors")));
+    let part = |name: &str, part: &str| {
+        let key = format!("base_model.model.{}", name.replace(".weight", &format!(".lora_{part}.weight")));
+        adapter.iter().find(|tensor| tensor.0 == key)
+    };
+    let merged = tensors(&bench.read(&format!("{merged}/model.safetensors")));
+    assert!(merged.iter().map(|tensor| &tensor.0).eq(stored.keys()));
+    let mut modules = 0;
+    for (name, shape, got) in &merged {
+        let mut expected = stored[name].clone();
+        if let (Some((_, _, a)), Some((_, _, b))) = (part(name, "A"), part(name, "B")) {
+            let (inputs, r) = (shape[1], a.len() / shape[1]);
+            modules += 1;
+            for (at, weight) in expected.iter_mut().enumerate() {
+                let (row, column) = (at / inputs, at % inputs);
+                let products = (0..r).map(|k| b[row * r + k] * a[k * inputs + column]);
+                *weight += SCALING * products.fold(0.0, |sum, product| sum + product);
+            }
+        }
+        assert!(*got == expected, "{name}");
+    }
+    assert_eq!(modules * 2, adapter.len());
+}
+
 #[test]
 fn a_run_learns_on_each_kind_of_base() {
     let bench = Bench::new();
@@ -180,11 +231,19 @@ fn a_run_learns_on_each_kind_of_base() {
         // What is merged are the weights as stored, so that it equals base and adapter where those were trained on.
         let merge = format!("merge --model {} --adapter out{i}/adapter --dtype f32 --output merged{i}", bases[i]);
         bench.run(&merge).ok();
-        let merged = bench.run(&format!("evaluate r.yaml {set} --set model.base=merged{i} --adapter out{i}/adapter --set model.quantization=none --json"));
+        let original = if i < 2 { "model/lora/model" } else { ["gguf/tiny-gemma3.gguf", "quant/nf4_double"][i - 2] };
+        assert_merged(&stored(original), &bench, &format!("out{i}/adapter"), &format!("merged{i}"));
+        let plain = format!(
+            "evaluate r.yaml {set} --set model.quantization=none --set model.embedding_quantization=none \
+             --set model.dtype=f32 --json --adapter out{i}/adapter --set model.base="
+        );
+        let merged = bench.run(&format!("{plain}merged{i}"));
         let said = merged.stderr.clone();
         let base_loss = merged.json()["base_loss"].as_f64().unwrap();
+        let expected = bench.run(&format!("{plain}{}", bases[i])).json()["loss"].as_f64().unwrap();
+        assert!((base_loss - expected).abs() < 1e-5, "{set}: {base_loss} {expected}");
         let is_as_stored = i >= 2;
-        assert!((base_loss - loss("loss")).abs() < if is_as_stored { 1e-4 } else { 0.3 }, "{set}: {base_loss} {found}");
+        assert!(!is_as_stored || (base_loss - loss("loss")).abs() < 1e-4, "{set}: {base_loss} {found}");
         assert!(said.contains("Warning: this adapter was trained on other weights than `merged"), "{said}");
     }
 }

@@ -60,3 +60,44 @@ fn samples_go_to_the_screen_and_to_tensorboard() {
         assert_eq!(events.matches(text).count(), times, "{text}");
     }
 }
+
+/// A run whose evaluations get better and then worse, and what it says of them: `(step, eval_loss)`.
+fn overshooting(bench: &Bench, sets: &str) -> (Value, Vec<(u64, f64)>) {
+    bench
+        .run(&format!("train r.yaml --set training.max_steps=40 --set evaluation.eval_steps=1 {OVERSHOOT} {sets}"))
+        .ok();
+    let metrics = bench.text("out/metrics.jsonl");
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let evaluations = lines.filter_map(|line| Some((line["step"].as_u64()?, line["eval_loss"].as_f64()?)));
+    (serde_json::from_str(&bench.text("out/summary.json")).expect("JSON"), evaluations.collect())
+}
+
+/// A rate that soon learns the training rows by heart, and only them.
+const OVERSHOOT: &str = "--set training.learning_rate=0.05 --set training.lr_scheduler_type=constant";
+
+/// The loss of the adapter that a run left, on its evaluation data.
+fn left(bench: &Bench) -> f64 {
+    bench.run("evaluate r.yaml --adapter out/adapter --json").json()["loss"].as_f64().expect("a loss")
+}
+
+#[test]
+fn a_run_that_no_longer_improves_stops_and_leaves_its_best_adapter() {
+    let bench = Bench::new();
+    let sets = "--set evaluation.early_stopping_patience=3 --set evaluation.load_best_model_at_end=true";
+    let (summary, evaluations) = overshooting(&bench, sets);
+    let best = evaluations.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).expect("evaluations");
+    let last = *evaluations.last().expect("evaluations");
+    assert!(0 < best.0 && last.0 < 40, "{evaluations:?}");
+    assert_eq!(last.0, best.0 + 3, "{evaluations:?}");
+    assert_eq!(summary["steps"], last.0);
+    assert_eq!(summary["best_eval"], serde_json::json!({"step": best.0, "eval_loss": best.1}));
+    assert_eq!(left(&bench), best.1);
+}
+
+#[test]
+fn a_run_that_is_not_asked_for_its_best_adapter_leaves_its_last() {
+    let bench = Bench::new();
+    let (summary, evaluations) = overshooting(&bench, "--set evaluation.early_stopping_patience=2");
+    assert_eq!(left(&bench), evaluations.last().expect("evaluations").1);
+    assert_ne!(summary["best_eval"]["eval_loss"], summary["last_eval"]["eval_loss"]);
+}

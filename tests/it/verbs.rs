@@ -233,8 +233,8 @@ fn what_the_small_files_make_impossible_is_said_before_the_weights() {
     bench.write(&weights, "these would be gigabytes");
     let whole = bench.text(&format!("{SNAPSHOT}/config.json"));
     let problem = |command: &str| bench.run(command).problem().lines().next().unwrap_or_default().to_owned();
-    let targets = "train r.yaml --set model.base=owner/tiny --set adapter.target_modules=[qkv_proj]";
-    assert_eq!(problem(targets), "error: `target_modules` entry `qkv_proj` matches no module");
+    let targets = "train r.yaml --set model.base=owner/tiny --set adapter.target_modules=[7.mlp.up_proj]";
+    assert_eq!(problem(targets), "error: `target_modules` entry `7.mlp.up_proj` matches no module");
     for verb in ["generate --prompt x", "merge --output o"] {
         let said = problem(&format!("{verb} --model owner/tiny --adapter a"));
         assert!(said.contains("expected [5, "), "{verb}: {said}");
@@ -293,8 +293,55 @@ fn completions_know_the_verbs() {
     assert!(script.contains("complete -F _gemma__tune"));
 }
 
+/// A number after which a line of text goes on with `unit`.
+fn number_before(line: &str, unit: &str) -> f64 {
+    let (number, _) = line.split_once(unit).unwrap_or_else(|| panic!("`{unit}` is not in `{line}`"));
+    number.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("`{line}`"))
+}
+
 #[test]
-fn doctor_checks_the_device() {
-    let doctor = Bench::new().run("doctor --json").json();
-    assert!(doctor.to_string().contains("cpu"), "{doctor}");
+fn doctor_says_what_the_machine_is_and_that_its_gradients_are_right() {
+    let bench = Bench::new();
+    let found = bench.run("doctor --device cpu --json").json();
+    let told =
+        ["versions", "device", "devices", "threads", "available_bytes", "gemm_gflops", "compiled_in", "gradient_error"];
+    assert_eq!(keys(&found), told);
+    assert_eq!(found["versions"], json!({"burn": "0.22.1", "gemma-tune": env!("CARGO_PKG_VERSION")}));
+    assert_eq!(found["device"], "cpu");
+    assert_eq!(found["devices"], json!([]), "nothing is beside the CPU where the CPU is asked for");
+    let threads = std::thread::available_parallelism().expect("threads").get();
+    assert_eq!(found["threads"], threads);
+    let mut compiled_in = vec!["cpu"];
+    compiled_in.extend(cfg!(feature = "hub").then_some("hub"));
+    let backends = found["compiled_in"].as_array().expect("a list");
+    assert!(compiled_in.iter().all(|name| backends.contains(&json!(name))), "{backends:?}");
+    // No machine is outside of this, whatever else it does at the time.
+    let speed = found["gemm_gflops"].as_f64().expect("a number");
+    assert!((0.1..100_000.0).contains(&speed), "{speed} GFLOP/s");
+    // f32 rounding leaves some error; a wrong term of any gradient leaves far more.
+    let error = found["gradient_error"].as_f64().expect("a number");
+    assert!(error > 0.0 && error < 1e-3, "{error}");
+    if let Ok(memory) = std::fs::read_to_string("/proc/meminfo") {
+        let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).expect("a total");
+        let total = number_before(total, " kB") * 1024.0;
+        let available = found["available_bytes"].as_f64().expect("a number");
+        assert!(available > 1e7 && available <= total, "{available} of {total}");
+    }
+
+    let text = bench.run("doctor --device cpu").ok();
+    let line = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name:<14} ")));
+        line.unwrap_or_else(|| panic!("no `{name}` in {text}"))
+    };
+    assert_eq!(line("version"), format!("burn 0.22.1, gemma-tune {}", env!("CARGO_PKG_VERSION")));
+    assert_eq!((line("device"), line("threads")), ("cpu", threads.to_string().as_str()));
+    assert!(number_before(line("speed"), " GFLOP/s in f32 products on the CPU") < 100_000.0);
+    assert!(number_before(line("self-check"), ": good") < 1e-3, "{text}");
+}
+
+#[test]
+fn doctor_refuses_a_device_that_is_not_there() {
+    let said = Bench::new().run("doctor --device tpu");
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{}", said.stderr);
+    assert!(said.problem().contains("`tpu` is not a device"), "{}", said.stderr);
 }

@@ -5,7 +5,7 @@ mod refusals;
 
 use self::keys::from_keys;
 use self::refusals::{ignored_keys, unsupported_keys};
-use crate::adapter::target::{ALL_LINEAR, ExcludeModules, TargetModules, tail_match};
+use crate::adapter::target::{ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind, Place, Result};
 use regex::Regex;
 use serde_json::{Map, Value, json};
@@ -123,11 +123,6 @@ impl AdapterConfig {
 
     /// The text of `adapter_config.json`, with every key that PEFT writes, sorted as PEFT sorts them.
     pub fn to_json(&self) -> String {
-        let target_modules = match &self.target_modules {
-            TargetModules::Names(names) => json!(names),
-            TargetModules::AllLinear => json!(ALL_LINEAR),
-            TargetModules::Regex(pattern) => json!(pattern),
-        };
         let exclude_modules = match &self.exclude_modules {
             ExcludeModules::Names(names) if names.is_empty() => Value::Null,
             ExcludeModules::Names(names) => json!(names),
@@ -174,7 +169,7 @@ impl AdapterConfig {
             "r": self.r,
             "rank_pattern": ranks,
             "revision": self.revision,
-            "target_modules": target_modules,
+            "target_modules": self.target_modules,
             "target_parameters": null,
             "task_type": "CAUSAL_LM",
             "trainable_token_indices": null,

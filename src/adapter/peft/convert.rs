@@ -49,8 +49,8 @@ fn matrix(tensor: &HostTensor, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(tensor.to_f32(), shape), device)
 }
 
-/// An adapter's tensors in PEFT's form. PiSSA's subtracted part becomes part of the adapter (rank `2r`), so that it fits
-/// the original base; the settings change with it.
+/// An adapter's tensors in PEFT's form. PiSSA's subtracted part becomes part of the adapter (rank `2r`), so that it
+/// fits the original base; the settings change with it.
 pub fn from_adapter(adapter: &Adapter, config: &AdapterConfig) -> (AdapterTensors, AdapterConfig) {
     let host = |tensor: Tensor<2>| {
         let shape = tensor.dims().to_vec();

@@ -1,7 +1,7 @@
 //! Looking up a row's columns, with messages that help when they are not as expected.
 
+use crate::data::object::{Object, kind_name};
 use crate::data::options::RowFormat;
-use crate::data::source::{Object, kind_name};
 use crate::error::{Error, Kind, Result, did_you_mean};
 use serde_json::Value;
 use std::borrow::Cow;

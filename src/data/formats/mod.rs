@@ -62,7 +62,7 @@ pub(super) fn parse(format: RowFormat, row: &Columns) -> Result<Row> {
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::data::source::Object;
+    use crate::data::object::Object;
 
     /// Parses a row given as JSON.
     pub fn parse_json(format: RowFormat, json: serde_json::Value) -> Result<Row> {

@@ -1,7 +1,7 @@
 //! Tool definitions and calls, as objects or as the JSON text that many data sets hold instead.
 
 use super::columns::{Columns, as_list, as_object, as_text, wrong_kind};
-use crate::data::source::Object;
+use crate::data::object::Object;
 use crate::error::{Error, Kind, Result};
 use crate::text::ToolCall;
 use serde_json::Value;

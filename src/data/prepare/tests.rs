@@ -2,7 +2,7 @@ use super::*;
 use crate::data::options::{OnBadRow, OnLong, RowFormat};
 use crate::data::spec::SourceSpec;
 use crate::data::testing::{Bytes, spec, write};
-use crate::data::{SkipReason, local_only};
+use crate::data::{Binning, SkipReason, local_only};
 use crate::progress::Silent;
 use crate::text::Tokenized;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,9 +30,6 @@ impl Encode for Counting {
     }
     fn stop_tokens(&self) -> Vec<u32> {
         Bytes.stop_tokens()
-    }
-    fn vocab_size(&self) -> usize {
-        Bytes.vocab_size()
     }
 }
 
@@ -307,9 +304,6 @@ fn prepare_two_gigabytes() {
         fn stop_tokens(&self) -> Vec<u32> {
             vec![1]
         }
-        fn vocab_size(&self) -> usize {
-            6000
-        }
     }
     let memory = |field: &str| {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -336,7 +330,8 @@ fn prepare_two_gigabytes() {
             megabytes as f64 / seconds
         );
         let start = std::time::Instant::now();
-        let epoch = crate::data::Epoch::new(&dataset, true, 2048, true, 1, 0).unwrap();
+        let binning = Binning { packing: true, max_length: 2048, shuffle: true, seed: 1 };
+        let epoch = binning.epoch(&dataset, 0).unwrap();
         println!(
             "packed into {} bins, fill {:.4}, {:.1} s",
             epoch.len(),

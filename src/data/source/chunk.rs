@@ -2,15 +2,13 @@
 
 use super::MAX_ROW_BYTES;
 use super::guard::guarded;
+use crate::data::object::{Object, kind_name};
 use crate::error::{Error, Kind, Result};
 use arrow::array::RecordBatch;
 use arrow::json::LineDelimitedWriter;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// A row as columns with values.
-pub(crate) type Object = Map<String, Value>;
 
 /// Enough text for a worker to be busy for a millisecond, little enough for hundreds of chunks to be under way.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -118,18 +116,6 @@ fn from_record(columns: &[String], record: &csv::ByteRecord) -> Result<Object> {
 fn not_utf8(valid: usize) -> Error {
     Error::new(Kind::Data, format!("the row is not valid UTF-8 at its byte {}", valid + 1))
         .hint("save the file as UTF-8")
-}
-
-/// What a value is called in messages.
-pub(crate) fn kind_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }
 
 /// Collects the rows of one file into chunks and hands them on.

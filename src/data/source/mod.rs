@@ -5,14 +5,16 @@ mod csv;
 mod file;
 mod guard;
 mod json;
+mod jsonl;
 mod lines;
 mod parquet;
 mod resolve;
 
-pub(super) use chunk::{Chunk, Object, Sink, kind_name};
+pub(super) use chunk::{Chunk, Sink};
+pub use jsonl::read_jsonl;
 pub(super) use resolve::resolve;
 pub(super) use resolve::{Compression, FileKind, SourceFile};
-pub use resolve::{FindHub, local_only};
+pub use resolve::{FindHub, check_source, local_only};
 
 use crate::error::Result;
 use crate::progress::Progress;

@@ -86,6 +86,21 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
     Error::many(problems).map_or(Ok(files), Err)
 }
 
+/// Whether a source's files are there and of kinds that can be read, as far as names tell; a Hub data set is left alone.
+///
+/// # Errors
+/// As [`resolve`], for this source: at most one problem, whose place is not the recipe's key.
+pub fn check_source(source: &SourceSpec) -> Result<()> {
+    if source.path.starts_with("hf://") {
+        return Ok(());
+    }
+    let paths = local(source)?;
+    if paths.is_empty() {
+        return Err(nothing_found(source));
+    }
+    paths.iter().try_for_each(|path| kind_of(path).map(|_| ()))
+}
+
 fn nothing_found(source: &SourceSpec) -> Error {
     Error::new(Kind::Data, format!("`{}` matches no file", source.path))
         .hint("relative paths start at the folder in which the program runs")
@@ -125,12 +140,21 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// How a file is compressed, by its name.
+pub(super) fn compression_of(path: &Path) -> Compression {
+    match path.extension().map(|extension| extension.to_ascii_lowercase()) {
+        Some(extension) if extension == "gz" => Compression::Gzip,
+        Some(extension) if extension == "zst" => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
 fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let (stem, compression) = match name.rsplit_once('.') {
-        Some((stem, "gz")) => (stem, Compression::Gzip),
-        Some((stem, "zst")) => (stem, Compression::Zstd),
-        _ => (name.as_str(), Compression::None),
+    let compression = compression_of(path);
+    let stem = match compression {
+        Compression::None => name.as_str(),
+        _ => name.rsplit_once('.').map_or("", |(stem, _)| stem),
     };
     let kind = match stem.rsplit_once('.').map(|(_, extension)| extension) {
         Some("jsonl" | "ndjson") => FileKind::Lines,

@@ -31,7 +31,7 @@ impl Headers {
             }
             ModelFiles::Gguf { path } => {
                 let source = Source::open_gguf(path)?;
-                let (config, ignored_keys) = TextConfig::from_gguf(gguf(&source)?, path)?;
+                let (config, ignored_keys) = TextConfig::from_gguf(gguf(&source)?.metadata(), path)?;
                 Ok(Headers { config, ignored_keys, source })
             }
         }

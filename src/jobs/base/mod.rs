@@ -49,7 +49,7 @@ impl Base {
         accept: &dyn Fn(&TextConfig) -> Result<()>,
     ) -> Result<Self> {
         let read_before = RefCell::new(None);
-        let files = hub::find_model_with(name, &HubSettings::from_env(), progress, &|dir| {
+        let files = hub::find_model(name, &HubSettings::from_env(), progress, &|dir| {
             let (config, _) = TextConfig::from_folder(dir)?;
             let encoder = encoder::of_folder(dir, &config)?;
             accept(&config)?;

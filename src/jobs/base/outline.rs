@@ -40,7 +40,7 @@ impl Outline {
         let settings = HubSettings::from_env();
         let offline = HubSettings { offline: true, ..settings.clone() };
         let at = |error: Error| error.or_at(Place::Key("model.base".into()));
-        match hub::find_model_with(name, &offline, progress, &|_| Ok(())) {
+        match hub::find_model(name, &offline, progress, &|_| Ok(())) {
             Ok(files) => return Outline::open(&files),
             Err(error) if Failure::of(&error).is_none() => return Err(at(error)),
             Err(_) => {}

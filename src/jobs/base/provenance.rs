@@ -61,7 +61,8 @@ fn sha256(path: &Path, progress: &dyn Progress) -> Result<String> {
     Ok(format!("{:x}", hasher.finalize()))
 }
 
-/// Warns if an adapter was trained on other weights than `base`. An adapter of another program says nothing of its base.
+/// Warns if an adapter was trained on other weights than `base`. An adapter of another program says nothing of its
+/// base.
 pub fn warn_of_another_base(adapter: &Path, base: &Base, progress: &dyn Progress) {
     let recorded = std::fs::read(adapter.join(FILE)).ok();
     let Some(recorded) = recorded.and_then(|bytes| serde_json::from_slice::<Provenance>(&bytes).ok()) else { return };

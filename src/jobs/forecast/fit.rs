@@ -155,8 +155,8 @@ impl Sizes<'_> {
         self.capacity.available_bytes.is_none_or(|free| self.need(settings).memory.total_bytes() <= free)
     }
 
-    /// The settings nearest to those `asked` for that fit and train the same: smaller micro-batches, of which a step then
-    /// has more, cost little; recomputing activations costs a forward pass, and comes last.
+    /// The settings nearest to those `asked` for that fit and train the same: smaller micro-batches, of which a step
+    /// then has more, cost little; recomputing activations costs a forward pass, and comes last.
     fn fitting(&self, asked: &FitSettings) -> Option<FitSettings> {
         [asked.activation_checkpointing, AutoBool::True]
             .into_iter()
@@ -239,8 +239,8 @@ fn advice(suggestions: &[Suggestion]) -> String {
     }
 }
 
-/// Makes a recipe fit where it asks for that, and says what does not fit, before any weights are read. `keep` leaves the
-/// settings alone, as for a run that has begun with them.
+/// Makes a recipe fit where it asks for that, and says what does not fit, before any weights are read. `keep` leaves
+/// the settings alone, as for a run that has begun with them.
 ///
 /// # Errors
 /// When the run needs more memory than the machine has, and is not just looked at.
@@ -273,8 +273,8 @@ pub fn settle(recipe: &Recipe, sizes: &Sizes, keep: bool, dry_run: bool, progres
     Ok(recipe.clone())
 }
 
-/// The recipe with the settings that `fit: auto` chose when the run began whose recipe was saved at `path`; `None` if there is no
-/// such run, or the recipe has other ideas about them by now.
+/// The recipe with the settings that `fit: auto` chose when the run began whose recipe was saved at `path`; `None` if
+/// there is no such run, or the recipe has other ideas about them by now.
 ///
 /// # Errors
 /// When the recipe of that run cannot be read.

@@ -4,7 +4,7 @@ use crate::error::{Place, Result};
 use crate::jobs::base::Base;
 use crate::jobs::forecast::memory::GpuProducts;
 use crate::model::gemma3::TextConfig;
-use crate::nn::UNPACKED_TILE_BYTES;
+use crate::ops::sizes::UNPACKED_TILE_BYTES;
 use crate::weights::names::TensorId;
 use crate::weights::{Form, Holding, HostDtype, Source};
 use burn::tensor::FloatDType;

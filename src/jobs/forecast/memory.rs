@@ -2,8 +2,7 @@
 
 use crate::model::gemma3::TextConfig;
 use crate::nn::AttentionKind;
-use crate::nn::attention::{GPU_QUERIES, GPU_SCORE_BYTES};
-use crate::nn::cross_entropy::{LOSS_CHUNK_ROWS, LOSS_GPU_TILE_BYTES, LOSS_TILE_WORDS};
+use crate::ops::sizes::{GPU_QUERIES, GPU_SCORE_BYTES, LOSS_CHUNK_ROWS, LOSS_GPU_TILE_BYTES, LOSS_TILE_WORDS};
 use crate::report::text;
 use serde::Serialize;
 use std::fmt;

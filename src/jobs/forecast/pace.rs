@@ -22,8 +22,8 @@ use std::time::Duration;
 pub struct Pace {
     /// Tokens of a step whose micro-batches are all full.
     pub tokens_per_step: u64,
-    /// Whether steps may be shorter than what is stated here: without packing micro-batches are not full, and what is said by
-    /// others than the one who is trained needs no head.
+    /// Whether steps may be shorter than what is stated here: without packing micro-batches are not full, and what is
+    /// said by others than the one who is trained needs no head.
     pub at_most: bool,
     /// Seconds of a step whose micro-batches are full and whose tokens all have a loss, where that was measured.
     pub seconds_per_step: Option<f64>,
@@ -38,8 +38,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Measures the pace of a run on a device within some seconds. No weights are read: the time of a step does not depend on
-    /// them. Where nothing can be measured, it says why.
+    /// Measures the pace of a run on a device within some seconds. No weights are read: the time of a step does not
+    /// depend on them. Where nothing can be measured, it says why.
     pub fn measure(run: &TimedRun, compute: &Compute, progress: &dyn Progress) -> Self {
         match seconds_per_step(run, compute, progress) {
             Ok(seconds) => Pace::new(run, seconds),

@@ -4,9 +4,9 @@ mod continued;
 
 use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::peft::{self, AdapterConfig, AdapterTensors};
-use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
+use crate::adapter::target::{self, ExcludeModules, Selection};
 use crate::adapter::{Adapter, Init};
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::Result;
 use crate::model::gemma3::{Gemma3, Site, TextConfig};
 use crate::random::Rng;
 use crate::recipe;
@@ -43,11 +43,6 @@ impl AdapterPlan {
             recipe::InitLoraWeights::Gaussian => Init::Gaussian,
             recipe::InitLoraWeights::Pissa => Init::Pissa,
         };
-        if init == Init::Pissa && config.use_dora {
-            return Err(Error::new(Kind::Recipe, "`init_lora_weights: pissa` and `use_dora` cannot be combined")
-                .at(Place::Key("adapter.init_lora_weights".into()))
-                .hint("PiSSA moves the principal part of each weight into the adapter; choose one of the two"));
-        }
         let selection = target::select(&paths, &config.target_modules, &config.exclude_modules)?;
         // `q_proj` also names layers of the vision tower, where PEFT would look for tensors that no run here trains; and
         // PEFT warns of exclusions that leave out nothing.
@@ -90,11 +85,6 @@ impl AdapterPlan {
 }
 
 fn from_recipe(keys: &recipe::Adapter) -> AdapterConfig {
-    let target_modules = match &keys.target_modules {
-        recipe::TargetModules::Names(names) => TargetModules::Names(names.clone()),
-        recipe::TargetModules::AllLinear => TargetModules::AllLinear,
-        recipe::TargetModules::Regex(pattern) => TargetModules::Regex(pattern.clone()),
-    };
     AdapterConfig {
         lora_dropout: keys.lora_dropout,
         exclude_modules: ExcludeModules::Names(keys.exclude_modules.clone()),
@@ -104,7 +94,7 @@ fn from_recipe(keys: &recipe::Adapter) -> AdapterConfig {
             recipe::InitLoraWeights::Gaussian => Some("gaussian".into()),
             recipe::InitLoraWeights::Kaiming | recipe::InitLoraWeights::Pissa => None,
         },
-        ..AdapterConfig::new(keys.r, keys.lora_alpha, target_modules)
+        ..AdapterConfig::new(keys.r, keys.lora_alpha, keys.target_modules.clone())
     }
 }
 

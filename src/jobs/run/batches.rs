@@ -1,6 +1,6 @@
 //! Data sets in batches: windows of micro-batches for the training loop, and single ones for evaluation.
 
-use crate::data::{self, Dataset, Epoch, Plan};
+use crate::data::{self, Binning, Dataset, Epoch};
 use crate::error::Result;
 use crate::jobs::run::data::Data;
 use crate::nn::Segments;
@@ -13,7 +13,7 @@ use std::ops::Range;
 /// The batches of a training set, in the windows that a step takes.
 pub struct Batches<'a> {
     dataset: &'a Dataset,
-    plan: Plan,
+    binning: Binning,
     batch_size: usize,
     accumulation: usize,
     /// The bins of the pass that was asked for last.
@@ -23,12 +23,12 @@ pub struct Batches<'a> {
 impl<'a> Batches<'a> {
     /// The training data of a recipe.
     pub fn of(data: &'a Data, keys: &recipe::Training) -> Self {
-        Self::new(&data.train, data.plan, keys.per_device_train_batch_size, keys.gradient_accumulation_steps)
+        Self::new(&data.train, data.binning, keys.per_device_train_batch_size, keys.gradient_accumulation_steps)
     }
 
     /// Windows of `accumulation` micro-batches of `batch_size` bins.
-    fn new(dataset: &'a Dataset, plan: Plan, batch_size: usize, accumulation: usize) -> Self {
-        Batches { dataset, plan, batch_size: batch_size.max(1), accumulation: accumulation.max(1), epoch: None }
+    fn new(dataset: &'a Dataset, binning: Binning, batch_size: usize, accumulation: usize) -> Self {
+        Batches { dataset, binning, batch_size: batch_size.max(1), accumulation: accumulation.max(1), epoch: None }
     }
 
     /// The longest rows together: no micro-batch without packing has more tokens.
@@ -46,7 +46,7 @@ impl<'a> Batches<'a> {
     fn epoch(&mut self, number: u64) -> Result<&Epoch> {
         let current = match self.epoch.take() {
             Some((at, epoch)) if at == number => epoch,
-            _ => self.plan.epoch(self.dataset, number)?,
+            _ => self.binning.epoch(self.dataset, number)?,
         };
         Ok(&self.epoch.insert((number, current)).1)
     }
@@ -87,7 +87,7 @@ fn micro_batch(dataset: &Dataset, epoch: &Epoch, bins: Range<usize>) -> Result<(
 /// Bins put together as a micro-batch, and the rows in it.
 fn collated(dataset: &Dataset, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)> {
     let batch = data::collate(dataset, bins)?;
-    let segments = Segments::from_lengths(batch.segments.iter().map(Range::len));
+    let segments = Segments::from_lengths(batch.lengths);
     Ok((MicroBatch::new(batch.input_ids, &batch.labels, segments), batch.rows))
 }
 
@@ -95,16 +95,19 @@ fn collated(dataset: &Dataset, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn evaluation_batches(dataset: &Dataset, plan: Plan) -> Result<impl Iterator<Item = Result<MicroBatch>> + '_> {
-    let epoch = Plan { shuffle: false, ..plan }.epoch(dataset, 0)?;
+pub fn evaluation_batches(
+    dataset: &Dataset,
+    binning: Binning,
+) -> Result<impl Iterator<Item = Result<MicroBatch>> + '_> {
+    let epoch = Binning { shuffle: false, ..binning }.epoch(dataset, 0)?;
     Ok((0..epoch.len()).map(move |bin| Ok(micro_batch(dataset, &epoch, bin..bin + 1)?.0)))
 }
 
-/// Tokens in the largest micro-batch that a plan can give, if rows were cut at `max_length`.
-pub fn largest_tokens(dataset: &Dataset, plan: &Plan, batch_size: usize, max_length: usize) -> u64 {
+/// Tokens in the largest micro-batch of such bins, if rows were cut at `max_length`.
+pub fn largest_tokens(dataset: &Dataset, binning: &Binning, batch_size: usize, max_length: usize) -> u64 {
     let longest = dataset.lengths().iter().copied().max().unwrap_or(0) as u64;
     let longest = longest.min(max_length as u64);
-    let bin = if plan.packing { max_length as u64 } else { longest };
+    let bin = if binning.packing { max_length as u64 } else { longest };
     let all: u64 = dataset.lengths().iter().map(|&l| u64::from(l)).sum();
     (bin * batch_size as u64).min(all.max(longest))
 }

@@ -1,6 +1,6 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
-use crate::data::{self, DataSpec, Dataset, Plan as DataPlan, Preview, SourceSpec};
+use crate::data::{self, Binning, DataSpec, Dataset, Preview, SourceSpec};
 use crate::error::{Error, Kind, Result};
 use crate::hub;
 use crate::recipe::{self, Recipe};
@@ -16,7 +16,7 @@ pub struct Data {
     /// What is evaluated on.
     pub eval: Option<Dataset>,
     /// How rows become bins.
-    pub plan: DataPlan,
+    pub binning: Binning,
 }
 
 impl Data {
@@ -53,8 +53,8 @@ impl Data {
             (train, []) => (train, None),
             (train, sources) => (train, Some(prepare("data.eval", sources)?)),
         };
-        let plan = DataPlan { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
-        Ok(Data { train, eval, plan })
+        let binning = Binning { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
+        Ok(Data { train, eval, binning })
     }
 
     /// The first `count` rows of the training data as the model will see them.

@@ -1,7 +1,7 @@
 //! Losses on the data of a run.
 
 use crate::adapter::Adapter;
-use crate::data::{Dataset, Plan};
+use crate::data::{Binning, Dataset};
 use crate::error::Result;
 use crate::jobs::run::batches::evaluation_batches;
 use crate::jobs::run::data::Data;
@@ -18,7 +18,7 @@ use crate::train::run::Evaluation;
 pub fn base_loss(model: &Gemma3, data: &Data) -> Result<f64> {
     // Enough to tell a right model from a wrong one, little enough to wait for.
     const TOKENS: usize = 256;
-    let first = evaluation_batches(&data.train, data.plan)?.take(1);
+    let first = evaluation_batches(&data.train, data.binning)?.take(1);
     Ok(mean(model, &BaseOnly, first.map(|batch| Ok(batch?.truncated(TOKENS))))?.0)
 }
 
@@ -28,7 +28,7 @@ pub fn base_loss(model: &Gemma3, data: &Data) -> Result<f64> {
 /// When a row cannot be read.
 pub fn evaluate(model: &Gemma3, adapter: &Adapter, data: &Data, prompts: Option<&Prompts>) -> Result<Evaluation> {
     let (loss, tokens) = match &data.eval {
-        Some(eval) => mean_loss(model, adapter, eval, data.plan)?,
+        Some(eval) => mean_loss(model, adapter, eval, data.binning)?,
         None => (f64::NAN, 0),
     };
     let samples = prompts.map(|prompts| prompts.answer(model, adapter)).unwrap_or_default();
@@ -39,8 +39,8 @@ pub fn evaluate(model: &Gemma3, adapter: &Adapter, data: &Data, prompts: Option<
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn mean_loss(model: &Gemma3, side: &dyn SidePath, dataset: &Dataset, plan: Plan) -> Result<(f64, u64)> {
-    mean(model, side, evaluation_batches(dataset, plan)?)
+pub fn mean_loss(model: &Gemma3, side: &dyn SidePath, dataset: &Dataset, binning: Binning) -> Result<(f64, u64)> {
+    mean(model, side, evaluation_batches(dataset, binning)?)
 }
 
 fn mean(model: &Gemma3, side: &dyn SidePath, batches: impl Iterator<Item = Result<MicroBatch>>) -> Result<(f64, u64)> {

@@ -12,14 +12,14 @@ use std::time::Instant;
 /// Runs of fewer steps are not worth a probe: their longest rows come soon enough.
 const LONG_RUN_STEPS: u64 = 200;
 
-/// Whether to try the largest micro-batch before the first step. Packed bins are all nearly full, so that the first step
-/// already shows what the others need.
+/// Whether to try the largest micro-batch before the first step. Packed bins are all nearly full, so that the first
+/// step already shows what the others need.
 pub fn is_worthwhile(plan: &StepPlan, packing: bool) -> bool {
     !packing && plan.total_steps > LONG_RUN_STEPS
 }
 
-/// Runs `largest` forwards and backwards and drops the gradients: where memory is too short, a run dies now, not in hours.
-/// Nothing of the run changes, so that steps, order and random numbers stay the same.
+/// Runs `largest` forwards and backwards and drops the gradients: where memory is too short, a run dies now, not in
+/// hours. Nothing of the run changes, so that steps, order and random numbers stay the same.
 pub fn run(model: &Gemma3, adapter: &Adapter, largest: MicroBatch, plan: &StepPlan, progress: &dyn Progress) {
     let (started, tokens) = (Instant::now(), largest.input_ids.len() as u64);
     drop(step::gradients(model, adapter, &[largest], 0, &plan.step));

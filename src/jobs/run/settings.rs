@@ -3,9 +3,9 @@
 use crate::device::{self, Compute};
 use crate::error::Result;
 use crate::model::gemma3::load::float_dtype;
-use crate::recipe::{self, ComputeDtype, Dtype, EmbeddingQuantization, Quantization, Recipe};
+use crate::recipe::{self, EmbeddingQuantization, Quantization, Recipe};
 use crate::train::optimizer::Rule;
-use crate::weights::{Compression, Holding, HostDtype};
+use crate::weights::{Compression, Holding};
 
 /// The settings of a run that come from its recipe alone.
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +35,7 @@ impl RunSettings {
 
 fn holding(keys: &recipe::Model) -> Holding {
     Holding {
-        dtype: match keys.dtype {
-            Dtype::Auto => None,
-            Dtype::F32 => Some(HostDtype::F32),
-            Dtype::Bf16 => Some(HostDtype::BF16),
-            Dtype::F16 => Some(HostDtype::F16),
-        },
+        dtype: keys.dtype.0,
         projections: match keys.quantization {
             Quantization::None => Compression::None,
             Quantization::Int8 => Compression::Int8,
@@ -49,12 +44,7 @@ fn holding(keys: &recipe::Model) -> Holding {
             Quantization::AsStored => Compression::AsStored,
         },
         embedding_int8: keys.embedding_quantization == EmbeddingQuantization::Int8,
-        compute_dtype: match keys.compute_dtype {
-            ComputeDtype::Auto => None,
-            ComputeDtype::F32 => Some(HostDtype::F32),
-            ComputeDtype::Bf16 => Some(HostDtype::BF16),
-            ComputeDtype::F16 => Some(HostDtype::F16),
-        },
+        compute_dtype: keys.compute_dtype.0,
     }
 }
 

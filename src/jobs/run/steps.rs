@@ -45,11 +45,11 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
 fn steps(keys: &recipe::Training, data: &Data) -> Result<u64> {
     let (batch, accumulation) = (keys.per_device_train_batch_size, keys.gradient_accumulation_steps);
     let whole = keys.num_train_epochs.floor();
-    let steps = data.plan.steps(&data.train, whole as u64, batch, accumulation)?;
+    let steps = data.binning.steps(&data.train, whole as u64, batch, accumulation)?;
     let fraction = keys.num_train_epochs - whole;
     if fraction == 0.0 {
         return Ok(steps);
     }
-    let last = data.plan.epoch(&data.train, whole as u64)?.steps(batch, accumulation);
+    let last = data.binning.epoch(&data.train, whole as u64)?.steps(batch, accumulation);
     Ok(steps + (fraction * last as f64).ceil() as u64)
 }

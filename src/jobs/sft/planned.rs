@@ -67,7 +67,7 @@ impl Planned {
             frozen: Frozen::of(&base),
             trainable: adapter.trainable(),
             optimizer_slots: settings.rule.slots() as u64,
-            tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.plan, batch_size, max_length),
+            tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.binning, batch_size, max_length),
             capacity: compute.capacity(),
         };
         let recipe = fit::settle(recipe, &sizes, is_begun, dry_run, screen)?;

@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::model::DecoderLayer;
 use crate::model::gemma3::{Gemma3, Site, TextConfig};
-use crate::nn::{Attention, AttentionConfig, Linear, Mlp, RmsNorm, Weight};
+use crate::nn::{Attention, AttentionConfig, Linear, Mlp, RmsNorm};
+use crate::ops::Weight;
 use crate::weights::names::{LayerNorm, Projection, TensorId};
 use burn::tensor::Device;
 

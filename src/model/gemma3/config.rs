@@ -1,21 +1,20 @@
 //! What a Gemma 3 text model looks like: read from a Hugging Face `config.json` or from GGUF metadata.
 //!
-//! Reading is strict. A key that changes the model's numbers and that this program does not act on is an error, all such
-//! problems at once; every other key that was not used is returned by name, so that the caller can list it.
+//! Reading is strict. A key that changes the model's numbers and that this program does not act on is an error, all
+//! such problems at once; every other key that was not used is returned by name, so that the caller can list it.
 
 mod generation;
 mod gguf;
 mod hf;
-mod metadata;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use generation::GenerationConfig;
-pub use gguf::Metadata;
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::nn::{AttentionKind, Rope};
+use crate::weights::gguf::Metadata;
 use std::path::Path;
 
 /// The shape and constants of a Gemma 3 text model, named as in Hugging Face.
@@ -100,7 +99,7 @@ impl TextConfig {
     /// # Errors
     /// [`Kind::Config`] with every problem at once: another architecture, a missing key, an unsupported or impossible
     /// value.
-    pub fn from_gguf(metadata: &dyn Metadata, path: &Path) -> Result<(TextConfig, Vec<String>)> {
+    pub fn from_gguf(metadata: &Metadata, path: &Path) -> Result<(TextConfig, Vec<String>)> {
         gguf::read(metadata, path)
     }
 

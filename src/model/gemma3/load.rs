@@ -2,20 +2,21 @@
 
 use crate::error::Result;
 use crate::model::gemma3::{Gemma3, Parts, TextConfig};
-use crate::nn::{RmsNorm, Weight};
-use crate::ops;
+use crate::nn::RmsNorm;
+use crate::ops::{self, Weight};
 use crate::progress::Progress;
 use crate::weights::names::TensorId;
-use crate::weights::{HeldMatrix, Holding, HostData, HostDtype, HostTensor, Source};
+use crate::weights::{Holding, HostData, HostDtype, HostTensor, Source};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 impl Gemma3 {
-    /// Loads the model that `config` describes from `source`. Matrices are held as `holding` says, norms in f32. At most one
-    /// tensor more than the model itself is in memory, and what is quantised never is in another form as a whole.
+    /// Loads the model that `config` describes from `source`. Matrices are held as `holding` says, norms in f32. At
+    /// most one tensor more than the model itself is in memory, and what is quantised never is in another form as a
+    /// whole.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Weights`] for a missing tensor or a wrong shape, naming the tensor; a holding that contradicts
-    /// how the model is stored (see [`Source::check`]).
+    /// [`crate::error::Kind::Weights`] for a missing tensor or a wrong shape, naming the tensor; a holding that
+    /// contradicts how the model is stored (see [`Source::check`]).
     pub fn load(
         config: TextConfig,
         source: &Source,
@@ -42,8 +43,11 @@ struct Loader<'a> {
 
 impl Parts for Loader<'_> {
     fn matrix(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
-        let matrix = self.source.read_matrix(&id, dims, self.holding)?;
-        place(matrix, dims, self.holding.compute_dtype, self.device)
+        let weight = match self.source.read_compressed(&id, dims, self.holding)? {
+            Some(matrix) => Weight::quantized(matrix, self.device),
+            None => dense(self.source.read(&id, &dims, self.holding.dtype)?, dims, self.device)?,
+        };
+        Ok(computed_in(weight, self.holding.compute_dtype))
     }
 
     /// A norm; its gain is `1 + w`, formed in f32.
@@ -58,31 +62,19 @@ impl Parts for Loader<'_> {
     }
 }
 
-/// A matrix where it is used, with products in this dtype.
-///
-/// # Errors
-/// If it has not these dimensions.
-pub fn place(
-    matrix: HeldMatrix,
-    dims: [usize; 2],
-    compute_dtype: Option<HostDtype>,
-    device: &Device,
-) -> Result<Weight> {
-    let weight = match matrix {
-        HeldMatrix::Dense(tensor) => dense(tensor, dims, device)?,
-        HeldMatrix::Quantized(matrix) => Weight::quantized(matrix, device),
-    };
-    Ok(match compute_dtype {
+/// The weight, with products in this dtype; `None` is what its device multiplies fastest.
+pub fn computed_in(weight: Weight, compute_dtype: Option<HostDtype>) -> Weight {
+    match compute_dtype {
         Some(dtype) => weight.computed_in(float_dtype(dtype)),
         None => weight,
-    })
+    }
 }
 
 /// A matrix of plain floats on a device: a tensor, or its bytes where there are no such tensors (WGSL has no bf16).
 ///
 /// # Errors
 /// If it has not these dimensions.
-fn dense(tensor: HostTensor, dims: [usize; 2], device: &Device) -> Result<Weight> {
+pub fn dense(tensor: HostTensor, dims: [usize; 2], device: &Device) -> Result<Weight> {
     let bytes = tensor.data.as_bytes().len() as u64;
     Ok(match ops::can_hold(device, float_dtype(tensor.dtype()), bytes) {
         true => Weight::new(to_device(tensor, device)),

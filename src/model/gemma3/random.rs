@@ -2,12 +2,13 @@
 
 use crate::error::Result;
 use crate::model::gemma3::{Parts, load};
-use crate::nn::{RmsNorm, Weight};
+use crate::nn::RmsNorm;
+use crate::ops::Weight;
 use crate::quant::absmax::DoubleQuantized;
 use crate::quant::{Absmax, QuantType, QuantizedMatrix, nf4};
 use crate::random::{Label, Rng, Stream};
 use crate::weights::names::TensorId;
-use crate::weights::{Form, HeldMatrix, HostData, HostDtype, HostTensor};
+use crate::weights::{Form, HostData, HostDtype, HostTensor};
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 
@@ -73,12 +74,12 @@ impl<'a> RandomModel<'a> {
     }
 
     /// A matrix of numbers of about this size.
-    fn held(&mut self, form: Form, dims: [usize; 2], size: f32) -> Result<HeldMatrix> {
+    fn held(&mut self, form: Form, dims: [usize; 2], size: f32) -> Result<Weight> {
         let elements = dims[0] * dims[1];
         let matrix = match form {
             Form::Dense(dtype) => {
                 let tensor = HostTensor { shape: dims.to_vec(), data: self.floats(dtype, elements, size) };
-                return Ok(HeldMatrix::Dense(tensor));
+                return load::dense(tensor, dims, self.device);
             }
             Form::Int8 => {
                 let codes: Vec<i8> = self.bytes(elements, |byte| byte).into_iter().map(u8::cast_signed).collect();
@@ -99,15 +100,15 @@ impl<'a> RandomModel<'a> {
                 QuantizedMatrix::blocks(dims, of, bytes.into())
             }
         };
-        matrix.map(HeldMatrix::Quantized)
+        matrix.map(|matrix| Weight::quantized(matrix, self.device))
     }
 }
 
 impl Parts for RandomModel<'_> {
     fn matrix(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
         let size = if id == TensorId::EmbedTokens { 0.2 } else { (dims[1] as f32).powf(-0.5) };
-        let matrix = self.held((self.form)(&id), dims, size)?;
-        load::place(matrix, dims, self.compute_dtype, self.device)
+        let weight = self.held((self.form)(&id), dims, size)?;
+        Ok(load::computed_in(weight, self.compute_dtype))
     }
 
     fn norm(&mut self, _: TensorId, width: usize) -> Result<RmsNorm> {

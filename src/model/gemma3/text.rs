@@ -2,9 +2,8 @@
 
 use crate::model::DecoderLayer;
 use crate::model::gemma3::{Site, TextConfig};
-use crate::nn::{
-    AttentionKind, AttentionPlan, KvCache, LayerCache, Linear, RmsNorm, RopeTable, Segments, SidePath, Weight,
-};
+use crate::nn::{AttentionKind, AttentionPlan, KvCache, LayerCache, Linear, RmsNorm, RopeTable, Segments, SidePath};
+use crate::ops::Weight;
 use crate::weights::names::Projection;
 use burn::tensor::{Device, FloatDType, Tensor};
 
@@ -121,13 +120,13 @@ impl Gemma3 {
     /// An empty cache for this many sequences.
     pub fn cache(&self, sequences: usize) -> KvCache {
         KvCache {
-            layers: self.layers.iter().map(|l| LayerCache::new(&l.self_attn.config, sequences)).collect(),
+            layers: self.layers.iter().map(|l| LayerCache::new(l.self_attn.config.reach(), sequences)).collect(),
             lengths: vec![0; sequences],
         }
     }
 
-    /// Runs the next tokens of cached sequences: `lengths[i]` of the `input_ids` belong to sequence `i`. The output is not
-    /// yet normalised.
+    /// Runs the next tokens of cached sequences: `lengths[i]` of the `input_ids` belong to sequence `i`. The output is
+    /// not yet normalised.
     ///
     /// # Shapes
     /// - `input_ids`: `[n]`

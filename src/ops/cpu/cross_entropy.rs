@@ -24,9 +24,9 @@ impl Running {
     }
 }
 
-/// Takes one tile of logits into the rows' `running` sums, and overwrites it with `exp(logit - max)`, `max` being the largest
-/// logit so far. Where that grew, the row of `weighted` (a sum over earlier tiles of the same exponentials; may be empty) shrinks
-/// with it.
+/// Takes one tile of logits into the rows' `running` sums, and overwrites it with `exp(logit - max)`, `max` being the
+/// largest logit so far. Where that grew, the row of `weighted` (a sum over earlier tiles of the same exponentials; may
+/// be empty) shrinks with it.
 ///
 /// # Numerics
 /// f32 within a tile, sums over tiles in f64.

@@ -71,7 +71,8 @@ pub enum Into {
     Add,
 }
 
-/// `out = scale a b`, or `out += scale a b`, on all threads. Each element is summed in the same order on any number of them.
+/// `out = scale a b`, or `out += scale a b`, on all threads. Each element is summed in the same order on any number of
+/// them.
 pub fn matmul(out: MatMut, into: Into, scale: f32, a: Mat, b: Mat) {
     // Below this many multiplications, handing work to other threads costs more than it saves.
     const PARALLEL: usize = 1 << 21;
@@ -86,7 +87,8 @@ pub fn matmul(out: MatMut, into: Into, scale: f32, a: Mat, b: Mat) {
     assert!(k == 0 || last(m, k, a.row_stride, a.col_stride) < a.values.len());
     assert!(k == 0 || last(k, n, b.row_stride, b.col_stride) < b.values.len());
     let add = into == Into::Add;
-    // SAFETY: the three matrices are inside their slices (checked above), and `out` is borrowed mutably, so it overlaps neither.
+    // SAFETY: the three matrices are inside their slices (checked above), and `out` is borrowed mutably, so it overlaps
+    // neither.
     unsafe {
         gemm::gemm(
             m,

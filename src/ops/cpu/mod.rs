@@ -1,7 +1,7 @@
 //! Kernels for the CPU: all threads, and vectors as wide as the machine has.
 //!
-//! They are plain loops, compiled once for each instruction set and chosen at run time. Every value is computed by one thread in a
-//! fixed order, so results do not depend on the number of threads.
+//! They are plain loops, compiled once for each instruction set and chosen at run time. Every value is computed by one
+//! thread in a fixed order, so results do not depend on the number of threads.
 
 pub mod attention;
 pub mod cross_entropy;

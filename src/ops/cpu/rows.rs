@@ -18,8 +18,8 @@ pub fn of<'a>(values: &'a [f32], width: usize, rows: &Range<usize>) -> &'a [f32]
     &values[rows.start * width..rows.end * width]
 }
 
-/// Calls `body(rows, values)` with runs of the rows of `out`. A row is written by one thread alone, so the result is the same
-/// for any number of threads.
+/// Calls `body(rows, values)` with runs of the rows of `out`. A row is written by one thread alone, so the result is
+/// the same for any number of threads.
 pub fn each(out: &mut [f32], width: usize, body: impl Fn(Range<usize>, &mut [f32]) + Sync) {
     let grain = grain(width);
     out.par_chunks_mut(grain * width).enumerate().for_each(|(chunk, values)| {

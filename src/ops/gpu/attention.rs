@@ -1,8 +1,10 @@
-//! Attention over packed segments: tiles of scores that never leave shared memory, or with narrow factors [`products`] of matrices.
+//! Attention over packed segments: tiles of scores that never leave shared memory, or with narrow factors [`products`]
+//! of matrices.
 //!
-//! As on the CPU the method is FlashAttention's. A cube takes [`TILE`] queries of one head (for the gradients of keys and values:
-//! [`TILE`] keys) and walks over the tiles of the other side that they see. The gradients of keys and values are made for each query head
-//! and then summed over the heads that share a key head, so that no two cubes write to the same place.
+//! As on the CPU the method is FlashAttention's. A cube takes [`TILE`] queries of one head (for the gradients of keys
+//! and values: [`TILE`] keys) and walks over the tiles of the other side that they see. The gradients of keys and
+//! values are made for each query head and then summed over the heads that share a key head, so that no two cubes write
+//! to the same place.
 //!
 //! # Source
 //! Dao 2023 (FlashAttention-2), algorithms 1 and 2.
@@ -16,7 +18,7 @@ mod tile;
 pub use reach::Reach;
 
 use super::{CubeTensor, Gpu, empty, primitive, tensor};
-use crate::ops::attention::AttentionShape;
+use crate::ops::attention::shape::AttentionShape;
 use crate::ops::graph::finish;
 use burn::tensor::{FloatDType, Tensor};
 use cubecl::prelude::*;

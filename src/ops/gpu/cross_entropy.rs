@@ -1,22 +1,23 @@
 //! The frozen head and cross-entropy in one, with its gradient in the same visit.
 
 use super::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, empty, primitive, reduce, tensor};
-use crate::ops::cross_entropy::{CHUNK_ROWS, GPU_TILE_BYTES};
 use crate::ops::factor::{Factor, round};
-use crate::ops::{DeviceMatrix, RowLosses};
+use crate::ops::sizes::{LOSS_CHUNK_ROWS as CHUNK_ROWS, LOSS_GPU_TILE_BYTES as TILE_BYTES};
+use crate::ops::weight::Weight;
 use burn::tensor::Tensor;
 use cubecl::prelude::*;
 
 /// A logit below all others.
 const LOWEST: f32 = -1e30;
 
-/// See [`crate::ops::linear_cross_entropy`]: the head is read and unpacked once for [`CHUNK_ROWS`] rows.
+/// See [`crate::ops::linear_cross_entropy`]: the head is read and unpacked once for [`CHUNK_ROWS`] rows. The loss of
+/// each row, and the gradient where it was asked for.
 pub fn linear_cross_entropy(
     x: &Tensor<2>,
-    head: &DeviceMatrix,
+    head: &Weight,
     targets: &[u32],
     scale: Option<f64>,
-) -> Option<RowLosses> {
+) -> Option<(Vec<f64>, Option<Tensor<2>>)> {
     let x: Tensor<2> = tensor(Gpu::open(x)?.primitive());
     let mut losses = Vec::with_capacity(targets.len());
     let mut gradients = Vec::new();
@@ -27,22 +28,17 @@ pub fn linear_cross_entropy(
         gradients.extend(gradient);
     }
     let gradient = (!gradients.is_empty()).then(|| Tensor::cat(gradients, 0));
-    Some(RowLosses { losses, gradient })
+    Some((losses, gradient))
 }
 
-fn chunk_loss(
-    x: Tensor<2>,
-    head: &DeviceMatrix,
-    targets: &[u32],
-    scale: Option<f64>,
-) -> (Tensor<2>, Option<Tensor<2>>) {
+fn chunk_loss(x: Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> (Tensor<2>, Option<Tensor<2>>) {
     let [words, width] = head.dims();
     let m = targets.len();
     let device = x.device();
     let maxima = primitive(Tensor::<2>::full([m, 1], LOWEST, &device));
     let sums = primitive(Tensor::<2>::zeros([m, 1], &device));
     let mut weighted = Tensor::<2>::zeros([m, width], &device);
-    let tile_words = (GPU_TILE_BYTES / (4 * m.max(width))).max(1);
+    let tile_words = (TILE_BYTES / (4 * m.max(width))).max(1);
     let factor = Factor::new(&x, head.compute_dtype());
     for start in (0..words).step_by(tile_words) {
         let tile = head.tile(start..(start + tile_words).min(words));
@@ -61,8 +57,8 @@ fn chunk_loss(
     (losses, scale.map(|scale| (weighted / sum - target_rows).mul_scalar(scale)))
 }
 
-/// Turns a tile of logits into their exponentials, and takes them into the rows' running maxima and sums; `fading` is what sums of
-/// earlier tiles are to be multiplied with, because the maximum is another now.
+/// Turns a tile of logits into their exponentials, and takes them into the rows' running maxima and sums; `fading` is
+/// what sums of earlier tiles are to be multiplied with, because the maximum is another now.
 ///
 /// # Shapes
 /// - `logits`: `[m, words]`

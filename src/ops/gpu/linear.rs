@@ -1,19 +1,19 @@
 //! Frozen linear layers, with and without a low-rank adapter beside them.
 
 use super::{CubeTensor, Gpu, geglu, low_rank, primitive, tensor};
-use crate::ops::DeviceMatrix;
 use crate::ops::graph::finish;
+use crate::ops::weight::Weight;
 use burn::tensor::Tensor;
 
-/// See [`DeviceMatrix::linear`].
-pub fn linear(x: &Tensor<2>, w: &DeviceMatrix) -> Option<Tensor<2>> {
+/// See [`Weight::project`].
+pub fn linear(x: &Tensor<2>, w: &Weight) -> Option<Tensor<2>> {
     let x = Gpu::open(x)?;
-    let y = primitive(w.project(&tensor(&x.keep())));
-    Some(finish([x], y, w.clone(), |w, dy, [wanted]| [wanted.then(|| primitive(w.project_back(&tensor(&dy))))]))
+    let y = primitive(w.times_tiles(&tensor(&x.keep())));
+    Some(finish([x], y, w.clone(), |w, dy, [wanted]| [wanted.then(|| primitive(w.times_tiles_back(&tensor(&dy))))]))
 }
 
-/// See [`DeviceMatrix::lora_linear`].
-pub fn lora_linear(x: &Tensor<2>, w: &DeviceMatrix, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Option<Tensor<2>> {
+/// See [`Weight::project_adapted`].
+pub fn lora_linear(x: &Tensor<2>, w: &Weight, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Option<Tensor<2>> {
     let (x, a, b) = (Gpu::open(x)?, Gpu::open(a)?, Gpu::open(b)?);
     let kept = x.keep();
     let (lora, y) = Lora::forward(&tensor(&kept), w, &a, &b, scaling);
@@ -24,11 +24,11 @@ pub fn lora_linear(x: &Tensor<2>, w: &DeviceMatrix, a: &Tensor<2>, b: &Tensor<2>
     }))
 }
 
-/// See [`DeviceMatrix::geglu_lora_linear`].
+/// See [`Weight::project_gated`].
 pub fn geglu_lora_linear(
     gate: &Tensor<2>,
     up: &Tensor<2>,
-    w: &DeviceMatrix,
+    w: &Weight,
     a: &Tensor<2>,
     b: &Tensor<2>,
     scaling: f64,
@@ -52,7 +52,7 @@ pub fn geglu_lora_linear(
 /// What an adapted layer keeps beside its input.
 #[derive(Debug, Clone)]
 struct Lora {
-    w: DeviceMatrix,
+    w: Weight,
     a: CubeTensor,
     b: CubeTensor,
     /// `s x A^T`, `[n, r]`.
@@ -61,10 +61,10 @@ struct Lora {
 }
 
 impl Lora {
-    fn forward(x: &Tensor<2>, w: &DeviceMatrix, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
+    fn forward(x: &Tensor<2>, w: &Weight, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
         let (a, b) = (a.keep(), b.keep());
         let narrow = primitive(x.clone().matmul(tensor(&a).transpose()).mul_scalar(scaling));
-        let y = primitive(w.project(x));
+        let y = primitive(w.times_tiles(x));
         low_rank::add(&y, &narrow, &b);
         (Lora { w: w.clone(), a, b, narrow, scaling }, y)
     }
@@ -76,7 +76,7 @@ impl Lora {
 
     /// `dy W + s (dy B) A`.
     fn dx(&self, dy: &Tensor<2>, d_narrow: &Tensor<2>) -> CubeTensor {
-        let dx = primitive(self.w.project_back(dy));
+        let dx = primitive(self.w.times_tiles_back(dy));
         low_rank::add_transposed(&dx, &primitive(d_narrow.clone()), &self.a);
         dx
     }

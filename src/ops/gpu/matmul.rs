@@ -23,7 +23,8 @@ pub fn fastest_factors(device: &Device) -> Option<FloatDType> {
     }
 }
 
-/// Rows rounded to bf16, or scaled and rounded to f16, and what their products are to be multiplied by; `None` on devices that cannot.
+/// Rows rounded to bf16, or scaled and rounded to f16, and what their products are to be multiplied by; `None` on
+/// devices that cannot.
 ///
 /// # Shapes
 /// - `x`: `[.., n, k]`

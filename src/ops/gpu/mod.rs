@@ -1,7 +1,8 @@
 //! The operations as CubeCL kernels, one source for every GPU that burn reaches: WGSL, SPIR-V, CUDA, HIP.
 //!
-//! Kernels are plain f32 with shared memory and barriers: no subgroups, no atomics, sums in a fixed order, so that the same inputs give
-//! the same bytes. They keep to what WebGPU promises everywhere: cubes of 256 units, 16 KiB of shared memory; neither infinities nor NaN.
+//! Kernels are plain f32 with shared memory and barriers: no subgroups, no atomics, sums in a fixed order, so that the
+//! same inputs give the same bytes. They keep to what WebGPU promises everywhere: cubes of 256 units, 16 KiB of shared
+//! memory; neither infinities nor NaN.
 
 mod attention;
 mod cross_entropy;

@@ -151,7 +151,8 @@ fn reciprocal_rms(x: &[f32], start: usize, width: usize, eps: f32, #[comptime] u
     1.0 / (sum_of_units(squares, units) / f32::cast_from(width) + eps).sqrt()
 }
 
-/// Element `i` of the half rotation of `(a, b)`, by the angles that begin at `angles`: `(a cos - b sin, b cos + a sin)`.
+/// Element `i` of the half rotation of `(a, b)`, by the angles that begin at `angles`:
+/// `(a cos - b sin, b cos + a sin)`.
 #[cube]
 fn rotated(a: f32, b: f32, cos: f32, sin: f32, is_first: bool) -> f32 {
     let mut value = b * cos + a * sin;

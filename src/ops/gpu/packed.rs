@@ -106,8 +106,9 @@ impl Packed {
 /// Unpacks rows from `first` on, or the `chosen` ones: a unit per element.
 ///
 /// # Numerics
-/// The same bits as the CPU's, whether or not a compiler fuses products and sums: in every block type the product is exact (a scale has
-/// 11 bits, what it is multiplied with at most 13), and the maxima of NF4 keep the two apart by `zero`, which is 0.
+/// The same bits as the CPU's, whether or not a compiler fuses products and sums: in every block type the product is
+/// exact (a scale has 11 bits, what it is multiplied with at most 13), and the maxima of NF4 keep the two apart by
+/// `zero`, which is 0.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
 fn unpack_kernel<F: Float>(

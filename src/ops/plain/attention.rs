@@ -1,6 +1,7 @@
 //! Attention with explicit scores and masks, cut into tiles.
 
-use crate::ops::attention::{AttentionShape, Group, Visibility};
+use crate::ops::attention::shape::AttentionShape;
+use crate::ops::attention::visibility::{Group, Visibility};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
@@ -12,7 +13,8 @@ pub struct Tile {
     pub queries: Range<usize>,
     /// Rows of the keys and values it needs.
     pub keys: Range<usize>,
-    /// `[1, queries, keys]`: 0 where a query sees a key, minus infinity elsewhere. `None` where every query sees every key.
+    /// `[1, queries, keys]`: 0 where a query sees a key, minus infinity elsewhere. `None` where every query sees every
+    /// key.
     pub mask: Option<Tensor<3>>,
 }
 
@@ -63,8 +65,8 @@ fn mix(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, shape: &AttentionShape, mask: O
     mixed.permute([2, 0, 1, 3]).reshape([s, h * e])
 }
 
-/// The tiles that answer every query: short neighbouring groups share one, a long group is cut into tiles of queries, each
-/// with only the keys inside its reach, so that a sliding layer's work grows linearly with the length.
+/// The tiles that answer every query: short neighbouring groups share one, a long group is cut into tiles of queries,
+/// each with only the keys inside its reach, so that a sliding layer's work grows linearly with the length.
 pub fn tiles(visibility: &Visibility, device: &Device) -> Vec<Tile> {
     let mut tiles = Vec::new();
     for groups in joined(&visibility.groups) {

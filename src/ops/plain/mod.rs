@@ -32,8 +32,8 @@ pub fn rotate(x: Tensor<3>, cos: &Tensor<3>, sin: &Tensor<3>) -> Tensor<3> {
 
 /// See [`super::geglu`].
 ///
-/// GELU is written as `x sigmoid(2u)`: one exponential instead of a tanh, and a gradient that stays finite however large
-/// `|x|` is.
+/// GELU is written as `x sigmoid(2u)`: one exponential instead of a tanh, and a gradient that stays finite however
+/// large `|x|` is.
 pub fn geglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     const TWICE_SQRT_2_OVER_PI: f64 = 2.0 * 0.797_884_560_802_865_4;
     let cubic = gate.clone().square().mul_scalar(0.044715).add_scalar(1.0); // 1 + 0.044715 x^2

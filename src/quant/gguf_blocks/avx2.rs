@@ -23,7 +23,8 @@ pub(super) struct F16c;
 impl Half for F16c {
     #[inline(always)]
     fn widen(bytes: [u8; 2]) -> f32 {
-        // SAFETY: blocks are read with this only inside of `Avx2`, which exists only where the processor has the instruction.
+        // SAFETY: blocks are read with this only inside of `Avx2`, which exists only where the processor has the
+        // instruction.
         unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(u16::from_le_bytes(bytes))))) }
     }
 }

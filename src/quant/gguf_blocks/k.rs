@@ -76,8 +76,8 @@ pub(super) fn q6<H: Half>(block: &[u8; Q6_BYTES], sub: usize) -> Run<2> {
     let (scales, rest) = rest.split_at(16);
     let d = H::widen([rest[0], rest[1]]);
     let scale = d * f32::from(scales[sub].cast_signed());
-    // Elements 0..64 of a half of the block lie in the low and 64..128 in the high nibbles of its 64 bytes; their upper two
-    // bits are four runs of 32 in its 32 bytes, the first in the lowest bits.
+    // Elements 0..64 of a half of the block lie in the low and 64..128 in the high nibbles of its 64 bytes; their upper
+    // two bits are four runs of 32 in its 32 bytes, the first in the lowest bits.
     let (half, in_half) = (sub / 8, sub % 8);
     let (byte, shift) = (64 * half + 16 * (in_half % 4), 4 * (in_half / 4));
     let (crumb, crumb_shift) = (32 * half + 16 * (in_half % 2), 2 * (in_half / 2));

@@ -66,7 +66,8 @@ static FIFTH_BITS: [u64; 256] = spread(0, 16);
 /// Words that have -16 in byte `i` where bit `i` of their number is not set: the codes are signed numbers of five bits.
 static SIGNS: [u64; 256] = spread(0xff, 0xf0);
 
-/// For every number, the word that has `byte` in byte `i` where bit `i` of the number, of which `flipped` are turned over, is set.
+/// For every number, the word that has `byte` in byte `i` where bit `i` of the number, of which `flipped` are turned
+/// over, is set.
 const fn spread(flipped: u8, byte: u8) -> [u64; 256] {
     let mut words = [0; 256];
     let mut number = 0;

@@ -21,12 +21,7 @@ use self::runs::{Dot, Unpack, Work};
 use super::simd;
 use crate::error::{Error, Kind, Result};
 use bytemuck::AnyBitPattern;
-use rayon::prelude::*;
 use std::fmt;
-use std::ops::Range;
-
-/// Elements that one thread unpacks at a time: a multiple of every block size, small enough to stay in its cache.
-const CHUNK: usize = 1 << 15;
 
 /// How a tensor's elements are stored in a GGUF file: plain floats, or blocks with a scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -170,32 +165,6 @@ impl QuantType {
         Ok(())
     }
 
-    /// Unpacks whole blocks into `out`, on all threads.
-    ///
-    /// # Errors
-    /// As [`QuantType::dequantize`].
-    pub fn dequantize_parallel(self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
-        self.check(bytes, out.len())?;
-        let chunk_bytes = CHUNK / self.block_size() * self.block_bytes();
-        bytes.par_chunks(chunk_bytes).zip(out.par_chunks_mut(CHUNK)).for_each(|(bytes, out)| self.unpack(bytes, out));
-        Ok(())
-    }
-
-    /// Unpacks the rows `rows` of a matrix with `row_len` elements per row, whose blocks are `bytes`, into `out`.
-    ///
-    /// # Errors
-    /// If a row is not whole blocks, the rows are not all in `bytes`, or `out` has another size.
-    pub fn dequantize_rows(self, bytes: &[u8], row_len: usize, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        let range = self
-            .bytes_of(row_len)
-            .and_then(|row_bytes| Some(row_bytes.checked_mul(rows.start)?..row_bytes.checked_mul(rows.end)?));
-        let Some(bytes) = range.and_then(|range| bytes.get(range)) else {
-            let what = format!("rows {rows:?} of {row_len} elements of type {self} are not in {} bytes", bytes.len());
-            return Err(Error::new(Kind::Weights, what));
-        };
-        self.dequantize(bytes, out)
-    }
-
     fn check(self, bytes: &[u8], elements: usize) -> Result<()> {
         if self.bytes_of(elements) == Some(bytes.len()) {
             return Ok(());
@@ -236,7 +205,8 @@ impl QuantType {
         }
     }
 
-    /// Does `work` on blocks of this type with the widest instructions that the processor has; nothing if it has no blocks.
+    /// Does `work` on blocks of this type with the widest instructions that the processor has; nothing if it has no
+    /// blocks.
     #[cfg(target_arch = "x86_64")]
     fn on_this_processor<W: Work<Output: Default>>(self, work: W) -> W::Output
     where
@@ -331,8 +301,8 @@ fn widen_bf16(bytes: [u8; 2]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
 
-/// A little-endian f16 as `f32`, without a branch, so that loops of it become vector instructions, and without arithmetic on subnormal
-/// numbers, which takes a hundred cycles.
+/// A little-endian f16 as `f32`, without a branch, so that loops of it become vector instructions, and without
+/// arithmetic on subnormal numbers, which takes a hundred cycles.
 #[inline(always)]
 fn widen_f16(bytes: [u8; 2]) -> f32 {
     let bits = u32::from(u16::from_le_bytes(bytes));

@@ -7,7 +7,8 @@ use crate::quant::simd::{LANES, add_up};
 /// # Numerics
 /// A type without offsets has those of -0.0, which change no number, not even the sign of a zero.
 pub(super) struct Run<const WORDS: usize> {
-    /// Eight codes to a word, signed bytes, the first in the lowest: words can be shifted and masked in vectors, bytes cannot.
+    /// Eight codes to a word, signed bytes, the first in the lowest: words can be shifted and masked in vectors, bytes
+    /// cannot.
     pub codes: [u64; WORDS],
     pub scale: f32,
     pub offset: f32,

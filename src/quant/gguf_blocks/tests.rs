@@ -1,4 +1,5 @@
 use super::*;
+use crate::quant::QuantizedMatrix;
 use safetensors::SafeTensors;
 
 const BLOCKS: &[u8] = include_bytes!("../../../tests/goldens/gguf/blocks.safetensors");
@@ -31,21 +32,22 @@ fn a_row_range_equals_the_same_rows_of_the_whole() {
     for of in QuantType::ALL {
         let (bytes, expected, row_len) = golden(of);
         let mut found = vec![f32::NAN; 2 * row_len];
-        of.dequantize_rows(&bytes, row_len, 1..3, &mut found).unwrap();
+        let matrix = QuantizedMatrix::blocks([expected.len() / row_len, row_len], of, bytes.into()).unwrap();
+        matrix.dequantize_rows(1..3, &mut found);
         assert_eq!(bits(&found), bits(&expected[row_len..3 * row_len]), "{of}");
-        assert!(of.dequantize_rows(&bytes, row_len, 2..4, &mut found).is_err(), "{of}: row 3 does not exist");
-        assert!(of.dequantize_rows(&bytes, row_len, usize::MAX - 1..usize::MAX, &mut found).is_err(), "{of}");
     }
 }
 
 #[test]
 fn all_threads_give_what_one_thread_gives() {
     for of in QuantType::ALL {
-        let (bytes, expected, _) = golden(of);
-        let times = 3 * CHUNK / expected.len() + 1;
+        let (bytes, expected, row_len) = golden(of);
+        let times = 3 * (1 << 16) / expected.len() + 1;
         let (bytes, expected) = (bytes.repeat(times), expected.repeat(times));
+        let rows = expected.len() / row_len;
         let mut found = vec![f32::NAN; expected.len()];
-        of.dequantize_parallel(&bytes, &mut found).unwrap();
+        let matrix = QuantizedMatrix::blocks([rows, row_len], of, bytes.into()).unwrap();
+        matrix.dequantize_rows_parallel(0..rows, &mut found);
         assert_eq!(bits(&found), bits(&expected), "{of}");
     }
 }

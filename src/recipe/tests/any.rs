@@ -16,6 +16,15 @@ fn any_text() -> impl Strategy<Value = String> {
     .prop_filter("not blank", |text| !text.trim().is_empty())
 }
 
+/// A name of a projection, in every length.
+fn any_target() -> impl Strategy<Value = String> {
+    let (layer, parts) = (0..100usize, 1..=5usize);
+    (layer, parts, prop::sample::select(vec!["self_attn.v_proj", "mlp.up_proj"])).prop_map(|(layer, parts, module)| {
+        let path = format!("model.layers.{layer}.{module}");
+        path.splitn(6 - parts, '.').last().unwrap_or_default().to_owned()
+    })
+}
+
 prop_compose! {
     fn any_source()(
         path in any_text(),
@@ -33,12 +42,17 @@ prop_compose! {
         (train, eval) in (prop::collection::vec(any_source(), 1..4), prop::collection::vec(any_source(), 0..3)),
         targets in prop_oneof![
             Just(TargetModules::AllLinear),
-            prop::collection::vec(any_text(), 1..4).prop_map(TargetModules::Names),
+            prop::collection::vec(any_target(), 1..4).prop_map(TargetModules::Names),
             any_text().prop_map(|text| TargetModules::Regex(regex::escape(&text))),
         ],
+        excluded in prop::collection::vec(any_text().prop_map(|text| format!("vision_tower.{text}")), 0..3),
         (r, lora_alpha, lora_dropout) in (1usize..=4096, f64::MIN_POSITIVE..1e300, 0.0f64..1.0),
         (use_dora, init_from) in (any::<bool>(), prop::option::of(any_text())),
-        (learning_rate, seed, max_steps) in (f64::MIN_POSITIVE..1e300, any::<u64>(), prop::option::of(1..=1u64 << 40)),
+        (optimizer, learning_rate) in prop_oneof![
+            (Just(Optimizer::Adamw), f64::MIN_POSITIVE..1.0),
+            (Just(Optimizer::Sgd), f64::MIN_POSITIVE..1e300),
+        ],
+        (seed, max_steps) in (any::<u64>(), prop::option::of(1..=1u64 << 40)),
         (warmup_ratio, warmup_steps) in (0.0f64..=1.0, prop::option::of(0..1000u64)),
         (patience, best, on_start) in (prop::option::of(1..9u64), any::<bool>(), any::<bool>()),
         checkpointing in prop::sample::select(vec![AutoBool::Auto, AutoBool::True, AutoBool::False]),
@@ -55,15 +69,21 @@ prop_compose! {
                 recipe.adapter.r = r;
             }
             None => {
-                let target_modules = targets;
-                let adapter = recipe.adapter;
-                recipe.adapter =
-                    Adapter { r, lora_alpha, lora_dropout, target_modules, use_dora, init_lora_weights: init, ..adapter };
+                recipe.adapter = Adapter {
+                    r,
+                    lora_alpha,
+                    lora_dropout,
+                    target_modules: targets,
+                    exclude_modules: excluded,
+                    use_dora: use_dora && init != InitLoraWeights::Pissa,
+                    init_lora_weights: init,
+                    ..recipe.adapter
+                };
             }
         }
         let warmup_ratio = if warmup_steps.is_some() { 0.0 } else { warmup_ratio };
         recipe.training = Training {
-            learning_rate, seed, max_steps, warmup_ratio, warmup_steps, activation_checkpointing: checkpointing,
+            optimizer, learning_rate, seed, max_steps, warmup_ratio, warmup_steps, activation_checkpointing: checkpointing,
             ..recipe.training
         };
         if !recipe.data.eval.is_empty() {

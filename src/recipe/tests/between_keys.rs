@@ -98,6 +98,47 @@ error: `training.sgd_momentum` does nothing with `optimizer: adamw`
 }
 
 #[test]
+fn a_rate_of_one_or_more_with_adamw() {
+    assert_snapshot!(wrong_after("training:\n  learning_rate: 5\n"), @r##"
+error: `training.learning_rate` must be below 1 with `optimizer: adamw`, which moves each weight that far in a step
+  --> recipe.yaml:5:18
+  5 |   learning_rate: 5
+    |                  ^
+  hint: adapters learn at 1.0e-5 to 1.0e-3; the default is 2.0e-4
+"##);
+    for wrong in ["1", "1e300"] {
+        assert!(read(&format!("{MINIMAL}training: {{learning_rate: {wrong}}}"), &[]).is_err(), "{wrong}");
+    }
+    right_after("training: {learning_rate: 0.99}");
+    right_after("training: {learning_rate: 5, optimizer: sgd}");
+    // The word for the optimiser is what is wrong here.
+    assert!(!wrong_after("training: {learning_rate: 5, optimizer: sdg}").contains("must be below 1"));
+}
+
+#[test]
+fn decay_of_all_there_is() {
+    assert_snapshot!(wrong_after("training: {learning_rate: 0.1, weight_decay: 10}\n"), @r##"
+error: `training.weight_decay` times `training.learning_rate` is 1 or more: each step would wipe out every weight
+  --> recipe.yaml:4:46
+  4 | training: {learning_rate: 0.1, weight_decay: 10}
+    |                                              ^^
+  hint: usual decays are 0 to 0.1
+"##);
+    right_after("training: {learning_rate: 0.1, weight_decay: 9}");
+}
+
+#[test]
+fn pissa_with_dora() {
+    assert_snapshot!(wrong_after("adapter:\n  init_lora_weights: pissa\n  use_dora: true\n"), @r##"
+error: `init_lora_weights: pissa` and `use_dora` cannot be combined
+  --> recipe.yaml:5:22
+  5 |   init_lora_weights: pissa
+    |                      ^^^^^
+  hint: PiSSA moves the principal part of each weight into the adapter; choose one of the two
+"##);
+}
+
+#[test]
 fn a_start_for_an_adapter_that_is_continued() {
     let text = "adapter:\n  init_from: old/adapter\n  init_lora_weights: pissa\n";
     assert_snapshot!(wrong_after(text), @r##"

@@ -57,7 +57,7 @@ fn a_recipe_is_laid_over_what_it_extends() {
         &["adapter.lora_alpha=2"],
     )
     .unwrap();
-    assert_eq!((recipe.model.base.as_str(), recipe.model.dtype), ("mine", Dtype::F32));
+    assert_eq!((recipe.model.base.as_str(), recipe.model.dtype), ("mine", AutoDtype(Some(HostDtype::F32))));
     assert_eq!((recipe.adapter.r, recipe.adapter.lora_alpha, recipe.training.seed), (8, 2.0, 7));
     assert_eq!(recipe.adapter.target_modules, TargetModules::Names(vec!["q_proj".into()]));
 }

@@ -1,7 +1,9 @@
 //! What users see: wrong recipes with their messages, and what right ones become.
 
 use super::*;
+use crate::adapter::target::TargetModules;
 use crate::data::options::RowFormat;
+use crate::weights::HostDtype;
 use insta::assert_snapshot;
 use std::fs;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ mod files;
 mod keys;
 mod options;
 mod syntax;
+mod targets;
 mod values;
 
 /// The smallest recipe: three lines, so that what follows starts at line 4.
@@ -223,7 +226,7 @@ fn the_schema_knows_every_key_with_words_default_and_range() {
 
 #[test]
 fn words_of_other_tools_lead_to_keys_that_exist() {
-    let mut diagnosis = Diagnosis::default();
+    let mut diagnosis = diagnose::Diagnosis::default();
     Recipe::resolve(None, &mut diagnosis);
     let known = |path: &str| diagnosis.known.iter().any(|k| format!("{}.{}", k.section, k.key) == path);
     for (word, ours) in suggest::OTHER_WORDS {
@@ -238,7 +241,7 @@ fn the_recipes_of_this_project_are_right() {
     for file in fs::read_dir(root.join("recipes")).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|e| e == "yaml") {
-            check(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+            load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
         }
     }
     for file in fs::read_dir(root.join("configs/hardware")).unwrap() {

@@ -2,7 +2,7 @@ use crate::quant::QuantizedMatrix;
 use crate::testkit::golden::{Golden, folder};
 use crate::weights::names::{Projection, TensorId};
 use crate::weights::safetensors_file::{FORMAT_PT, write_safetensors};
-use crate::weights::{Compression, HeldMatrix, Holding, HostDtype, HostTensor, Source};
+use crate::weights::{Compression, Holding, HostDtype, HostTensor, Source};
 
 const Q: TensorId = TensorId::Projection(0, Projection::Q);
 
@@ -12,10 +12,7 @@ fn holding(projections: Compression) -> Holding {
 
 fn quantized(source: &Source, id: &TensorId, holding: &Holding) -> QuantizedMatrix {
     let &[rows, cols] = source.shape(id).unwrap() else { panic!("{id} is no matrix") };
-    match source.read_matrix(id, [rows, cols], holding).unwrap() {
-        HeldMatrix::Quantized(matrix) => matrix,
-        HeldMatrix::Dense(_) => panic!("{id} is not quantised"),
-    }
+    source.read_compressed(id, [rows, cols], holding).unwrap().unwrap_or_else(|| panic!("{id} is not quantised"))
 }
 
 fn values(matrix: &QuantizedMatrix) -> Vec<f32> {
@@ -42,8 +39,8 @@ fn folders_that_bitsandbytes_saved_hold_its_values() {
         }
         // The projection that was left out, and everything else, is what it is in other folders.
         let down = TensorId::Projection(0, Projection::Down);
-        let held = source.read_matrix(&down, [48, 80], &Holding::default()).unwrap();
-        assert!(matches!(held, HeldMatrix::Dense(tensor) if tensor.dtype() == HostDtype::BF16));
+        assert!(source.read_compressed(&down, [48, 80], &Holding::default()).unwrap().is_none());
+        assert_eq!(source.read(&down, &[48, 80], None).unwrap().dtype(), HostDtype::BF16);
         assert!(source.unused().is_empty(), "{:?}", source.unused());
         let info = source.tensors().into_iter().find(|info| info.name == Q.hf()).unwrap();
         assert_eq!((info.shape.as_slice(), info.dtype.as_str()), (&[64, 48][..], matrix_kind(form)));
@@ -97,9 +94,9 @@ fn weights_that_are_not_finite_are_not_quantised() {
     let tensor = HostTensor::f32([2, 32], numbers);
     write_safetensors(&dir.path().join("model.safetensors"), [(Q.hf(), tensor)], FORMAT_PT).unwrap();
     let source = Source::open_folder(dir.path()).unwrap();
-    let error = source.read_matrix(&Q, [2, 32], &holding(Compression::Nf4)).unwrap_err();
+    let error = source.read_compressed(&Q, [2, 32], &holding(Compression::Nf4)).unwrap_err();
     assert_eq!(error.what(), format!("tensor `{}` has values that are not finite", Q.hf()));
-    assert!(source.read_matrix(&Q, [2, 32], &Holding::default()).is_ok());
+    assert!(source.read(&Q, &[2, 32], None).is_ok());
 }
 
 #[test]
@@ -124,7 +121,7 @@ fn a_damaged_packed_matrix_is_refused() {
         let mut bytes = std::fs::read(folder("quant/nf4_double/model.safetensors")).unwrap();
         change(&mut bytes);
         std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
-        let read = |source: Source| source.read_matrix(&Q, [64, 48], &Holding::default()).map(|_| ());
+        let read = |source: Source| source.read_compressed(&Q, [64, 48], &Holding::default()).map(|_| ());
         Source::open_folder(dir.path()).and_then(read).unwrap_err().what().to_owned()
     };
     let replace = |from: &'static str, to: &'static str| {

@@ -1,6 +1,7 @@
 //! The header of a GGUF file: metadata and tensor entries, checked before anything in it is trusted.
 
 use super::cursor::Cursor;
+use super::metadata::Metadata;
 use super::type_name;
 use super::value::Value;
 use crate::error::{Error, Result};
@@ -45,7 +46,7 @@ pub struct Header {
     /// The format's version: 2 or 3.
     pub version: u32,
     /// The metadata.
-    pub metadata: BTreeMap<String, Value>,
+    pub metadata: Metadata,
     /// The tensors, in the order of the file's entries.
     pub tensors: Vec<Entry>,
     /// Where the tensors' bytes start.
@@ -78,6 +79,7 @@ pub(super) fn parse_file(path: &Path, file: &[u8]) -> Result<Header> {
             return Err(cursor.wrong(format!("metadata `{key}` is in the file twice")));
         }
     }
+    let metadata = Metadata(metadata);
     let alignment = alignment(&metadata).map_err(|e| e.at_path(path))?;
     let mut entries = Vec::new();
     let mut names = HashSet::new();
@@ -111,7 +113,7 @@ fn version(cursor: &mut Cursor<'_>, path: &Path) -> Result<u32> {
     }
 }
 
-fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64> {
+fn alignment(metadata: &Metadata) -> Result<u64> {
     let Some(value) = metadata.get("general.alignment") else {
         return Ok(DEFAULT_ALIGNMENT);
     };

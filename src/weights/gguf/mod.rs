@@ -2,10 +2,12 @@
 
 mod cursor;
 mod header;
+mod metadata;
 mod value;
 mod vocabulary;
 
 pub use header::{Entry, Header, parse};
+pub use metadata::Metadata;
 pub use value::{Array, Value};
 pub use vocabulary::Vocabulary;
 
@@ -35,7 +37,7 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Self> {
         let file = Arc::new(Mapped::open(path)?);
         let header = header::parse_file(path, file.bytes())?;
-        if let Some(parts) = header.metadata.get("split.count").and_then(Value::as_u64).filter(|&parts| parts > 1) {
+        if let Some(parts) = header.metadata.u64("split.count").filter(|&parts| parts > 1) {
             return Err(wrong(format!("this is one of the {parts} parts of a split GGUF model"))
                 .at_path(path)
                 .hint("join the parts with llama.cpp's `llama-gguf-split --merge`, then use the joined file"));
@@ -54,14 +56,14 @@ impl Gguf {
         &self.header
     }
 
-    /// The metadata value of `key`, for example `gemma3.block_count`.
-    pub fn metadata(&self, key: &str) -> Option<&Value> {
-        self.header.metadata.get(key)
+    /// What it says of its model.
+    pub fn metadata(&self) -> &Metadata {
+        &self.header.metadata
     }
 
     /// The model's architecture as the file calls it: `gemma3`.
     pub fn architecture(&self) -> Option<&str> {
-        self.metadata("general.architecture").and_then(Value::as_str)
+        self.metadata().str("general.architecture")
     }
 
     /// The vocabulary in the file, if it has one.
@@ -69,7 +71,7 @@ impl Gguf {
     /// # Errors
     /// If it is of another kind than Gemma's, or its parts disagree.
     pub fn vocabulary(&self) -> Result<Option<Vocabulary>> {
-        Vocabulary::read(&self.header.metadata).map_err(|e| e.or_at(Place::Path(self.path().into())))
+        Vocabulary::read(self.metadata()).map_err(|e| e.or_at(Place::Path(self.path().into())))
     }
 
     /// The entry of the tensor `name` (a GGUF name).

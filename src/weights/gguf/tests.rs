@@ -132,8 +132,8 @@ fn only_a_file_that_says_so_puts_a_space_before_the_text() {
         let mut metadata = gguf.header().metadata.clone();
         let key = "tokenizer.ggml.add_space_prefix".to_owned();
         match says {
-            Some(says) => metadata.insert(key, Value::Bool(says)),
-            None => metadata.remove(&key),
+            Some(says) => metadata.0.insert(key, Value::Bool(says)),
+            None => metadata.0.remove(&key),
         };
         Vocabulary::read(&metadata).unwrap().unwrap().add_space_prefix
     };
@@ -144,12 +144,12 @@ fn only_a_file_that_says_so_puts_a_space_before_the_text() {
 fn values_of_every_kind_are_read() {
     let header = parse(&small().build()).unwrap();
     assert_eq!(header.version, 3);
-    assert_eq!(header.metadata["a.u32"].as_u64(), Some(7));
-    assert_eq!(header.metadata["a.f32"].as_f64(), Some(1.5));
-    assert_eq!(header.metadata["a.bool"].as_bool(), Some(true));
-    assert_eq!(header.metadata["a.texts"].as_array().unwrap().as_strings().unwrap(), ["x", "yz"]);
+    assert_eq!(header.metadata.u64("a.u32"), Some(7));
+    assert_eq!(header.metadata.f64("a.f32"), Some(1.5));
+    assert_eq!(header.metadata.bool("a.bool"), Some(true));
+    assert_eq!(header.metadata.strings("a.texts").unwrap(), ["x", "yz"]);
     let nested = Array::Array(vec![Array::U8(vec![5]), Array::U8(vec![6, 7])]);
-    assert_eq!(header.metadata["a.nested"], Value::Array(nested));
+    assert_eq!(header.metadata.get("a.nested"), Some(&Value::Array(nested)));
     assert_eq!(header.tensors[1].shape, [3, 2]);
     let old = Builder { version: 2, ..small() };
     assert_eq!(parse(&old.build()).unwrap().version, 2);

@@ -154,14 +154,6 @@ impl Array {
         }
     }
 
-    /// The elements as truth values.
-    pub fn as_bools(&self) -> Option<&[bool]> {
-        match self {
-            Array::Bool(values) => Some(values),
-            _ => None,
-        }
-    }
-
     /// The elements as signed integers, from any integer type that fits.
     pub fn to_i64s(&self) -> Option<Vec<i64>> {
         match self {

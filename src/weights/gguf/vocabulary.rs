@@ -1,8 +1,8 @@
 //! The vocabulary that a GGUF file carries.
 
-use super::value::{Array, Value};
+use super::metadata::Metadata;
+use super::value::Array;
 use crate::error::{Error, Kind, Result};
-use std::collections::BTreeMap;
 
 /// A SentencePiece-like vocabulary, as GGUF files carry Gemma's.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,13 +29,13 @@ pub struct Vocabulary {
 
 impl Vocabulary {
     /// Reads the vocabulary from a file's metadata; `None` if it has no tokens.
-    pub fn read(metadata: &BTreeMap<String, Value>) -> Result<Option<Self>> {
-        let get = |name: &str| metadata.get(&format!("tokenizer.ggml.{name}"));
-        let Some(tokens) = get("tokens") else {
+    pub fn read(metadata: &Metadata) -> Result<Option<Self>> {
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        if !metadata.contains(&key("tokens")) {
             return Ok(None);
-        };
-        let tokens = tokens.as_array().and_then(Array::as_strings).ok_or_else(|| not("tokens", "an array of texts"))?;
-        match get("model").and_then(Value::as_str) {
+        }
+        let tokens = metadata.strings(&key("tokens")).ok_or_else(|| not("tokens", "an array of texts"))?;
+        match metadata.str(&key("model")) {
             Some("llama") => {}
             other => {
                 let other = other.unwrap_or("none");
@@ -43,9 +43,9 @@ impl Vocabulary {
                     .hint("use a GGUF file of a Gemma 3 model"));
             }
         }
-        let scores = get("scores").and_then(Value::as_array).and_then(Array::as_f32s);
+        let scores = metadata.array(&key("scores")).and_then(Array::as_f32s);
         let scores = scores.ok_or_else(|| not("scores", "an array of floats"))?;
-        let types = get("token_type").and_then(Value::as_array).and_then(Array::to_i64s);
+        let types = metadata.array(&key("token_type")).and_then(Array::to_i64s);
         let types =
             types.and_then(|types| types.into_iter().map(|t| i32::try_from(t).ok()).collect::<Option<Vec<_>>>());
         let types = types.ok_or_else(|| not("token_type", "an array of integers"))?;
@@ -54,10 +54,11 @@ impl Vocabulary {
             return Err(wrong(format!("the file's vocabulary does not add up: {lengths}")));
         }
         let id = |name: &str| {
-            let Some(value) = get(name) else {
+            if !metadata.contains(&key(name)) {
                 return Ok(None);
-            };
-            let id = value.as_u64().filter(|&id| id < tokens.len() as u64).and_then(|id| u32::try_from(id).ok());
+            }
+            let id = metadata.u64(&key(name)).filter(|&id| id < tokens.len() as u64);
+            let id = id.and_then(|id| u32::try_from(id).ok());
             id.map(Some).ok_or_else(|| not(name, "the id of a token"))
         };
         Ok(Some(Vocabulary {
@@ -65,9 +66,9 @@ impl Vocabulary {
             eos: id("eos_token_id")?,
             unknown: id("unknown_token_id")?,
             padding: id("padding_token_id")?,
-            chat_template: metadata.get("tokenizer.chat_template").and_then(Value::as_str).map(str::to_owned),
+            chat_template: metadata.str("tokenizer.chat_template").map(str::to_owned),
             // Gemma's vocabularies never put one there, and some converters leave the key out.
-            add_space_prefix: get("add_space_prefix").and_then(Value::as_bool).unwrap_or(false),
+            add_space_prefix: metadata.bool(&key("add_space_prefix")).unwrap_or(false),
             scores: scores.to_vec(),
             types,
             tokens: tokens.to_vec(),

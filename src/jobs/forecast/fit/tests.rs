@@ -2,7 +2,7 @@ use super::*;
 use crate::device::host;
 use crate::model::gemma3;
 use crate::model::gemma3::load::float_dtype;
-use crate::nn::UNPACKED_TILE_BYTES;
+use crate::ops::sizes::UNPACKED_TILE_BYTES;
 use crate::progress::Silent;
 use crate::weights::HostDtype;
 

@@ -23,7 +23,8 @@ const FEWEST_TOKENS: usize = 64;
 /// Words of the stand-in's vocabulary.
 const WORDS: usize = 8192;
 
-/// A layer of a run's model beside the adapter that it would have, with random numbers for weights, and a head for some words.
+/// A layer of a run's model beside the adapter that it would have, with random numbers for weights, and a head for some
+/// words.
 pub struct StandIn<'a> {
     run: &'a TimedRun<'a>,
     device: &'a Device,

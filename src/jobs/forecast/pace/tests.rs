@@ -1,5 +1,6 @@
 use super::*;
 use crate::adapter::Init;
+use crate::adapter::target::TargetModules;
 use crate::device::{self, Capacity};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::adapter_plan::AdapterPlan;
@@ -31,7 +32,7 @@ fn with_run<T>(config: &TextConfig, look: impl FnOnce(TimedRun) -> T) -> T {
         r: 4,
         lora_alpha: 8.0,
         lora_dropout: 0.1,
-        target_modules: recipe::TargetModules::AllLinear,
+        target_modules: TargetModules::AllLinear,
         exclude_modules: Vec::new(),
         use_rslora: false,
         use_dora: false,

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 /// Tokens of the smallest run: enough rows that a product is computed as that of many.
 const FEW_TOKENS: usize = 16;
 
-/// The longer run of a trial has at least so many times the tokens of the shorter, so that noise does not decide their difference.
+/// The longer run of a trial has at least so many times the tokens of the shorter, so that noise does not decide their
+/// difference.
 const SPREAD: usize = 4;
 
 /// Runs at the same size; the median of them counts.
@@ -30,8 +31,8 @@ pub fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     work().map(|()| start.elapsed().as_secs_f64())
 }
 
-/// Times the work that `prepare` makes ready, with few tokens and with as many of `wanted` as `budget` allows, where that is more. With
-/// `compiles` the first run of each size is not timed, since it compiles kernels.
+/// Times the work that `prepare` makes ready, with few tokens and with as many of `wanted` as `budget` allows, where
+/// that is more. With `compiles` the first run of each size is not timed, since it compiles kernels.
 ///
 /// # Errors
 /// Those of the work.
@@ -73,8 +74,8 @@ impl Watch {
         timed(work).inspect(|seconds| self.spent += seconds)
     }
 
-    /// Seconds of work of a new size. Its first run wakes threads and touches memory, which is nothing beside a long run: only a
-    /// short one is done again.
+    /// Seconds of work of a new size. Its first run wakes threads and touches memory, which is nothing beside a long
+    /// run: only a short one is done again.
     fn first(&mut self, work: &impl Fn() -> Result<()>) -> Result<f64> {
         if self.compiles {
             work()?;
@@ -105,8 +106,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// The line through two points `(work, seconds)`. Always through the second, whatever noise says: where the points make no
-    /// line that rises from zero or above, the second alone decides.
+    /// The line through two points `(work, seconds)`. Always through the second, whatever noise says: where the points
+    /// make no line that rises from zero or above, the second alone decides.
     pub fn through((less, faster): (f64, f64), (more, slower): (f64, f64)) -> Self {
         let per_unit = (slower - faster) / (more - less);
         let fixed = slower - per_unit * more;

@@ -1,9 +1,14 @@
 use super::*;
 use crate::adapter::peft::testing::golden;
-use crate::adapter::peft::{CONFIG_FILE, PeftAdapter};
+use crate::adapter::peft::{CONFIG_FILE, ModuleTensors, PeftAdapter};
+use crate::adapter::target::TargetModules;
+use crate::error::Place;
+use crate::nn::{BaseOnly, Segments, SidePath};
 use crate::progress::Silent;
+use crate::random::Label;
+use crate::testkit::golden::l2_relative;
 use crate::weights::{Holding, Source};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +24,7 @@ fn tiny(name: &str) -> TextConfig {
     TextConfig::from_folder(&golden(name)).unwrap().0
 }
 
-fn keys(targets: recipe::TargetModules) -> recipe::Adapter {
+fn keys(targets: TargetModules) -> recipe::Adapter {
     recipe::Adapter {
         r: 4,
         lora_alpha: 8.0,
@@ -34,13 +39,13 @@ fn keys(targets: recipe::TargetModules) -> recipe::Adapter {
     }
 }
 
-fn names(names: &[&str]) -> recipe::TargetModules {
-    recipe::TargetModules::Names(names.iter().map(|&name| name.into()).collect())
+fn names(names: &[&str]) -> TargetModules {
+    TargetModules::Names(names.iter().map(|&name| name.into()).collect())
 }
 
 /// The keys of a recipe that continues the adapter in `folder` and says nothing else.
 fn continuing(folder: &Path) -> recipe::Adapter {
-    recipe::Adapter { init_from: Some(folder.into()), ..keys(recipe::TargetModules::AllLinear) }
+    recipe::Adapter { init_from: Some(folder.into()), ..keys(TargetModules::AllLinear) }
 }
 
 /// A copy of a golden adapter whose `adapter_config.json` says other things.
@@ -63,7 +68,7 @@ fn saying(name: &str, changes: &[(&str, Value)]) -> TempDir {
 fn a_multimodal_models_vision_tower_is_never_targeted() {
     let layers = r"model\.language_model\.layers\.\d+\.(self_attn\.q_proj|self_attn\.v_proj)";
     let expected = TargetModules::Regex(layers.into());
-    for targets in [names(&["q_proj", "v_proj"]), recipe::TargetModules::Regex(r".*\.[qv]_proj".into())] {
+    for targets in [names(&["q_proj", "v_proj"]), TargetModules::Regex(r".*\.[qv]_proj".into())] {
         let plan = AdapterPlan::new(&keys(targets), &published("4b")).unwrap();
         assert_eq!(plan.config.target_modules, expected);
         assert_eq!(plan.sites.len(), 68);
@@ -156,4 +161,68 @@ fn patterns_that_would_mean_other_modules_once_saved_are_refused() {
          `model.language_model.layers.0.self_attn.q_proj`"
     );
     assert_eq!(error.place(), Some(&Place::Path(folder.path().join(CONFIG_FILE))));
+}
+
+/// `W + s B A` of a saved module, from the numbers of `adapter_config.json` by PEFT's rules, in f64.
+fn as_peft_merges(base: &[f32], module: &ModuleTensors, config: &Value) -> Vec<f64> {
+    let number = |key: &str| config[key].as_f64().unwrap();
+    let r = number("r");
+    let scaling = number("lora_alpha") / if config["use_rslora"] == true { r.sqrt() } else { r };
+    let (a, b) = (module.a.to_f32(), module.b.to_f32());
+    let (r, inputs) = (module.a.shape[0], module.a.shape[1]);
+    let value = |(i, w): (usize, &f32)| {
+        let (row, column) = (i / inputs, i % inputs);
+        let product = |k: usize| f64::from(b[row * r + k]) * f64::from(a[k * inputs + column]);
+        f64::from(*w) + scaling * (0..r).map(product).sum::<f64>()
+    };
+    base.iter().enumerate().map(value).collect()
+}
+
+#[test]
+fn a_pissa_adapter_is_saved_with_twice_the_rank_for_the_original_base() {
+    let source = Source::open_folder(&golden("text")).unwrap();
+    let model = Gemma3::load(tiny("text"), &source, &Holding::default(), &Device::flex(), &Silent).unwrap();
+    for use_rslora in [false, true] {
+        let init_lora_weights = recipe::InitLoraWeights::Pissa;
+        let keys = recipe::Adapter { r: 3, init_lora_weights, use_rslora, ..keys(TargetModules::AllLinear) };
+        let plan = AdapterPlan::new(&keys, &model.config).unwrap();
+        let mut adapter = plan.create(&model, Rng::new(5));
+        let mut random = Rng::new(6).stream(&[Label::Purpose("test")]);
+        let trained = adapter.parameters().into_iter().map(|parameter| {
+            let [rows, columns] = parameter.dims();
+            let noise = TensorData::new(random.uniform_f32(rows * columns, -0.2, 0.2), [rows, columns]);
+            parameter + Tensor::from_data(noise, &Device::flex())
+        });
+        let trained = trained.collect();
+        adapter.set_parameters(trained);
+
+        let saved = tempfile::tempdir().unwrap();
+        let (tensors, settings) = peft::from_adapter(&adapter, &plan.config);
+        tensors.write(saved.path(), false).unwrap();
+        std::fs::write(saved.path().join(CONFIG_FILE), settings.to_json()).unwrap();
+        let config: Value = serde_json::from_str(&settings.to_json()).unwrap();
+        assert_eq!(config["r"], 6);
+        for module in adapter.modules() {
+            let weight = model.linear(module.site.layer, module.site.projection).weight.to_f32();
+            let base: Vec<f32> = weight.to_data().iter().collect();
+            let (a0, b0) = module.subtracted.clone().unwrap();
+            let moved = module.b.clone().matmul(module.a.clone()) - b0.matmul(a0);
+            let expected = weight + moved.mul_scalar(module.scaling);
+            let saved = &tensors.modules[&(module.site.layer, module.site.projection)];
+            let merged = as_peft_merges(&base, saved, &config);
+            let gap = l2_relative(&expected.into_data().iter::<f32>().collect::<Vec<_>>(), &merged);
+            assert!(gap < 1e-6, "rslora {use_rslora} {:?}: {gap:e}", module.site);
+        }
+
+        // On the original base, as another program would use it.
+        let read = peft::read(saved.path(), &model).unwrap();
+        let output = |side: &dyn SidePath| -> Vec<f32> {
+            let segments = Segments::from_lengths([7]);
+            model.hidden(&[2, 9, 4, 11, 7, 3, 5], &segments, side).into_data().iter().collect()
+        };
+        let expected: Vec<f64> = output(&adapter).into_iter().map(f64::from).collect();
+        let gap = l2_relative(&output(&read), &expected);
+        assert!(gap < 1e-5, "rslora {use_rslora}: {gap:e}");
+        assert!(l2_relative(&output(&BaseOnly), &expected) > 0.05, "the adapter does nothing");
+    }
 }

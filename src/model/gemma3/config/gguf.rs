@@ -2,23 +2,8 @@
 
 use super::{Rope, TextConfig, every_nth_is_full, limit};
 use crate::error::{Error, Kind, Place, Result};
+use crate::weights::gguf::Metadata;
 use std::path::Path;
-
-/// The little of a GGUF file's metadata that a configuration needs.
-pub trait Metadata {
-    /// An unsigned whole number of any width (signed ones where not negative).
-    fn u64(&self, key: &str) -> Option<u64>;
-    /// A float of either width.
-    fn f64(&self, key: &str) -> Option<f64>;
-    /// A string.
-    fn str(&self, key: &str) -> Option<&str>;
-    /// The number of elements of an array.
-    fn array_len(&self, key: &str) -> Option<usize>;
-    /// The index of `text` in an array of strings.
-    fn position(&self, key: &str, text: &str) -> Option<usize>;
-    /// Every key of the file.
-    fn keys(&self) -> Vec<&str>;
-}
 
 const PREFIX: &str = "gemma3.";
 
@@ -26,13 +11,13 @@ const PREFIX: &str = "gemma3.";
 const HARMLESS: [&str; 1] = ["attention.value_length"];
 
 struct Reader<'a> {
-    metadata: &'a dyn Metadata,
+    metadata: &'a Metadata,
     place: Place,
     used: Vec<String>,
     problems: Vec<Error>,
 }
 
-pub(super) fn read(metadata: &dyn Metadata, path: &Path) -> Result<(TextConfig, Vec<String>)> {
+pub(super) fn read(metadata: &Metadata, path: &Path) -> Result<(TextConfig, Vec<String>)> {
     let place = Place::Path(path.into());
     match metadata.str("general.architecture") {
         Some("gemma3") => {}
@@ -86,7 +71,7 @@ impl Reader<'_> {
         }
         let pattern = self.size("attention.sliding_window_pattern", Some(6), limit::LAYERS);
         let max_position_embeddings = self.size("context_length", Some(131_072), limit::POSITIONS);
-        let vocabulary = self.metadata.array_len("tokenizer.ggml.tokens").map(|n| n as u64);
+        let vocabulary = self.metadata.array("tokenizer.ggml.tokens").map(|tokens| tokens.len() as u64);
         let vocab_size = match vocabulary.or_else(|| self.whole("vocab_size")) {
             Some(n) if (1..=limit::VOCABULARY).contains(&n) => n as usize,
             Some(n) => {
@@ -145,7 +130,8 @@ impl Reader<'_> {
 
     /// The file's end tokens, and Gemma's end of turn, which converters leave out and llama.cpp adds by its text.
     fn stop_tokens(&self) -> Vec<u32> {
-        let turn = self.metadata.position("tokenizer.ggml.tokens", "<end_of_turn>").and_then(|i| u32::try_from(i).ok());
+        let tokens = self.metadata.strings("tokenizer.ggml.tokens").unwrap_or_default();
+        let turn = tokens.iter().position(|token| token == "<end_of_turn>").and_then(|i| u32::try_from(i).ok());
         let mut ids: Vec<u32> =
             [self.token("eos").or(Some(1)), self.token("eot"), turn].into_iter().flatten().collect();
         ids.sort_unstable();
@@ -157,11 +143,11 @@ impl Reader<'_> {
         self.metadata.u64(&format!("tokenizer.ggml.{which}_token_id")).and_then(|id| u32::try_from(id).ok())
     }
 
-    fn take<T>(&mut self, name: &str, get: impl Fn(&dyn Metadata, &str) -> Option<T>) -> Option<T> {
+    fn take<T>(&mut self, name: &str, get: impl Fn(&Metadata, &str) -> Option<T>) -> Option<T> {
         self.used.push(name.to_string());
         let key = format!("{PREFIX}{name}");
         let value = get(self.metadata, &key);
-        if value.is_none() && self.metadata.keys().contains(&key.as_str()) {
+        if value.is_none() && self.metadata.contains(&key) {
             self.problem(name, "it has a type that is not supported (a value per layer?)");
         }
         value

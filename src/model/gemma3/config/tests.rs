@@ -1,4 +1,5 @@
 use super::*;
+use crate::weights::gguf;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -302,27 +303,21 @@ fn stop_tokens_come_from_the_generation_config() {
     assert!(TextConfig::from_folder(empty.path()).unwrap_err().what().contains("needs a `config.json`"));
 }
 
-/// GGUF metadata as a map, for tests.
-struct Fake(BTreeMap<String, Value>);
-
-impl Metadata for Fake {
-    fn u64(&self, key: &str) -> Option<u64> {
-        self.0.get(key)?.as_u64()
-    }
-    fn f64(&self, key: &str) -> Option<f64> {
-        self.0.get(key)?.as_f64()
-    }
-    fn str(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.as_str()
-    }
-    fn array_len(&self, key: &str) -> Option<usize> {
-        Some(self.0.get(key)?.as_array()?.len())
-    }
-    fn position(&self, key: &str, text: &str) -> Option<usize> {
-        self.0.get(key)?.as_array()?.iter().position(|v| v == text)
-    }
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(String::as_str).collect()
+/// A value as a GGUF file holds it.
+fn stored(value: &Value) -> gguf::Value {
+    match value {
+        Value::Number(number) => match number.as_u64() {
+            Some(whole) => gguf::Value::Unsigned(whole),
+            None => gguf::Value::F64(number.as_f64().unwrap()),
+        },
+        Value::String(text) => gguf::Value::String(text.clone()),
+        Value::Array(values) => {
+            gguf::Value::Array(match values.iter().map(|v| v.as_str().map(str::to_owned)).collect() {
+                Some(texts) => gguf::Array::String(texts),
+                None => gguf::Array::U64(values.iter().map(|v| v.as_u64().unwrap()).collect()),
+            })
+        }
+        _ => panic!("{value} is not in the tests' files"),
     }
 }
 
@@ -345,7 +340,8 @@ fn gguf(change: Value) -> Result<(TextConfig, Vec<String>)> {
             map.insert(key.clone(), value.clone())
         };
     }
-    TextConfig::from_gguf(&Fake(map), Path::new("a.gguf"))
+    let metadata = map.iter().map(|(key, value)| (key.clone(), stored(value))).collect();
+    TextConfig::from_gguf(&metadata, Path::new("a.gguf"))
 }
 
 #[test]

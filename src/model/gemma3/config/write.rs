@@ -4,10 +4,11 @@ use super::{AttentionKind, Rope, TextConfig, every_nth_is_full};
 use serde_json::{Map, Value, json};
 
 impl TextConfig {
-    /// The `config.json` of a text-only checkpoint with this configuration; `dtype` is `float32`, `bfloat16` or `float16`.
+    /// The `config.json` of a text-only checkpoint with this configuration; `dtype` is `float32`, `bfloat16` or
+    /// `float16`.
     ///
-    /// The language model of a multimodal checkpoint comes out as `Gemma3ForCausalLM` too. Spellings that transformers 4
-    /// and 5, vLLM and llama.cpp's converter all read are used wherever they can express the configuration.
+    /// The language model of a multimodal checkpoint comes out as `Gemma3ForCausalLM` too. Spellings that transformers
+    /// 4 and 5, vLLM and llama.cpp's converter all read are used wherever they can express the configuration.
     pub fn to_hf_json(&self, dtype: &str) -> Value {
         let mut map = Map::new();
         let mut put = |key: &str, value: Value| {

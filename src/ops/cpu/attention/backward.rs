@@ -11,14 +11,15 @@ use super::product::{Matrix, Store, product};
 use super::rows::{RowRuns, gather, room, scatter, transpose};
 use super::split::{Part, Split};
 use super::visible::{VisibleGroup, even_runs};
-use super::{AttentionShape, Visibility};
+use crate::ops::attention::shape::AttentionShape;
+use crate::ops::attention::visibility::Visibility;
 use crate::ops::cpu::simd::exp;
 use crate::quant::simd::widest;
 
 /// Rows of a tile, a row being a query of one head.
 const ROWS: usize = 128;
-/// About as many tasks as a call is cut into. A constant, since the sums of `dk` and `dv` must not depend on the machine;
-/// each task more keeps more of them.
+/// About as many tasks as a call is cut into. A constant, since the sums of `dk` and `dv` must not depend on the
+/// machine; each task more keeps more of them.
 const TASKS: usize = 8;
 /// A run of queries is not cut shorter than this.
 const TASK_QUERIES: usize = 128;

@@ -10,7 +10,8 @@ use super::product::{Matrix, Store, product};
 use super::rows::{RowRuns, gather, room, scatter, transpose};
 use super::softmax::Softmax;
 use super::visible::{VisibleGroup, even_runs};
-use super::{AttentionShape, Visibility};
+use crate::ops::attention::shape::AttentionShape;
+use crate::ops::attention::visibility::Visibility;
 
 /// Rows of a tile, a row being a query of one head. More rows share each tile of keys, but compute more of the scores
 /// along the diagonal in vain.

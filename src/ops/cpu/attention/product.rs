@@ -16,7 +16,8 @@ pub(super) enum Store {
     Add,
 }
 
-/// `out = factor · lhs rhs` or `out += factor · lhs rhs`, where the columns of `out` are runs of `m` numbers, `column_stride` apart.
+/// `out = factor · lhs rhs` or `out += factor · lhs rhs`, where the columns of `out` are runs of `m` numbers,
+/// `column_stride` apart.
 ///
 /// # Shapes
 /// - `lhs`: `[m, k]`

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::AttentionShape;
+use crate::ops::attention::shape::AttentionShape;
 
 /// Hands out runs of rows of a slice, front to back, and fills the rows in between.
 pub(super) struct RowRuns<'a> {

@@ -25,8 +25,8 @@ impl Softmax {
         self.max.fill(f32::NEG_INFINITY);
     }
 
-    /// Takes in the scores of the `m` rows from `first` on: they become `exp(s - max)`, and what `out` holds of the keys
-    /// before is corrected to the new maximum.
+    /// Takes in the scores of the `m` rows from `first` on: they become `exp(s - max)`, and what `out` holds of the
+    /// keys before is corrected to the new maximum.
     ///
     /// # Shapes
     /// - `scores`: `[keys, m]`

@@ -1,4 +1,5 @@
-//! Groups whose backward pass several tasks share: each sums `dk` and `dv` on its own, and the sums are added at the end.
+//! Groups whose backward pass several tasks share: each sums `dk` and `dv` on its own, and the sums are added at the
+//! end.
 
 use std::ops::Range;
 

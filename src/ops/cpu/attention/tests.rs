@@ -1,6 +1,10 @@
 //! Against attention written down naively in f64, and bit for bit against other numbers of threads.
 
 use super::*;
+use crate::ops::attention::shape::AttentionShape;
+use crate::ops::attention::visibility::{Group, Visibility};
+use burn::tensor::FloatDType;
+use std::ops::Range;
 
 /// Everything that goes in, with numbers between -1 and 1 that a seed fixes.
 struct Case {

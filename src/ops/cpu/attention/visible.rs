@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{AttentionShape, Group, Visibility};
+use crate::ops::attention::shape::AttentionShape;
+use crate::ops::attention::visibility::{Group, Visibility};
 
 /// Keys per tile where every query sees every key.
 const KEYS: usize = 240;
@@ -11,8 +12,8 @@ const EDGE_KEYS: usize = 24;
 
 /// A group with the keys that each of its queries sees.
 ///
-/// Both ends of the ranges grow from query to query, since a window and a span move forwards only. So the queries which
-/// see one of some neighbouring keys are neighbours too.
+/// Both ends of the ranges grow from query to query, so the queries which see one of some neighbouring keys are
+/// neighbours too.
 pub(super) struct VisibleGroup {
     pub queries: Range<usize>,
     pub keys: Range<usize>,
@@ -38,24 +39,7 @@ impl VisibleGroup {
 
     fn new(group: &Group, visibility: &Visibility) -> Self {
         let Group { queries, keys } = group.clone();
-        // The last query sits at the last key; with fewer keys than queries, the first queries see nothing.
-        let first = keys.end.saturating_sub(queries.len()).max(keys.start);
-        let blind = queries.len().saturating_sub(keys.len());
-        let mut ranges = vec![keys.start..keys.start; blind];
-        ranges.extend((first..keys.end).map(|p| (p + 1).saturating_sub(visibility.window).max(keys.start)..p + 1));
-        for span in &visibility.spans {
-            let span = span.start.max(keys.start)..span.end.min(keys.end);
-            for p in span.start.max(first)..span.end {
-                let range = &mut ranges[p - first + blind];
-                *range = range.start.min(span.start)..range.end.max(span.end);
-            }
-        }
-        Self { queries, keys, ranges }
-    }
-
-    /// The keys that each query sees.
-    pub fn ranges(&self) -> &[Range<usize>] {
-        &self.ranges
+        Self { queries, keys, ranges: visibility.runs_of(group) }
     }
 
     /// The keys that one or more of `queries` see, and perhaps some between them.

@@ -1,9 +1,9 @@
-//! The backward pass: with `p = exp(s - lse)` and `ds = p (dout v^T - delta)`, `dq = scaling · ds k`, `dk = scaling · ds^T q`,
-//! `dv = p^T dout`.
+//! The backward pass: with `p = exp(s - lse)` and `ds = p (dout v^T - delta)`, `dq = scaling · ds k`,
+//! `dk = scaling · ds^T q`, `dv = p^T dout`.
 
 use super::tile::{PITCH, Rows, TILE, add_weighted, column, products, row, sees, soft_cap, store};
 use super::{Reach, Sizes, cubes, key_rows, query_rows};
-use crate::ops::attention::AttentionShape;
+use crate::ops::attention::shape::AttentionShape;
 use crate::ops::gpu::{CubeTensor, buffer};
 use cubecl::prelude::*;
 
@@ -54,7 +54,8 @@ pub fn launch_keys(shape: &AttentionShape, reach: &Reach, inputs: [&CubeTensor; 
     );
 }
 
-/// The probability of a key, and the factor from the gradient of a probability (less its row's `delta`) to that of the product `q k`.
+/// The probability of a key, and the factor from the gradient of a probability (less its row's `delta`) to that of the
+/// product `q k`.
 #[cube]
 fn probability(product: f32, lse: f32, scaling: f32, cap: f32, #[comptime] is_capped: bool) -> (f32, f32) {
     let mut score = product * scaling;

@@ -2,7 +2,7 @@
 
 use super::tile::{HIDDEN, PITCH, TILE, add_weighted, column, products, row, sees, soft_cap, store};
 use super::{Reach, Sizes, cubes, key_rows, query_rows};
-use crate::ops::attention::AttentionShape;
+use crate::ops::attention::shape::AttentionShape;
 use crate::ops::gpu::{CubeTensor, buffer};
 use cubecl::prelude::*;
 

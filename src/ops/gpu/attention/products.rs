@@ -1,20 +1,21 @@
 //! Attention as products of matrices, with a softmax between them: for devices whose matrix units make products cheap.
 //!
-//! Queries are taken in tiles, each beside the run of keys that any of them sees, and the scores of one tile exist at a time. The way back
-//! makes them again, as FlashAttention does.
+//! Queries are taken in tiles, each beside the run of keys that any of them sees, and the scores of one tile exist at a
+//! time. The way back makes them again, as FlashAttention does.
 //!
 //! # Numerics
-//! What is a gradient is always the left factor, whose rows [`Factor`] keeps from vanishing in f16; on the right are queries, keys, values
-//! and weights, which are neither large nor small.
+//! What is a gradient is always the left factor, whose rows [`Factor`] keeps from vanishing in f16; on the right are
+//! queries, keys, values and weights, which are neither large nor small.
 
 use super::reach::hull;
 use super::tile::{HIDDEN, soft_cap};
 use super::{Reach, delta};
-use crate::ops::attention::{AttentionShape, GPU_QUERIES as MOST_QUERIES, GPU_SCORE_BYTES as SCORE_BYTES};
+use crate::ops::attention::shape::AttentionShape;
 use crate::ops::factor::Factor;
 use crate::ops::gpu::reduce::{max_of_units, sum_of_units};
 use crate::ops::gpu::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, cubes_for, empty, empty_of, primitive, tensor};
 use crate::ops::graph::finish;
+use crate::ops::sizes::{GPU_QUERIES as MOST_QUERIES, GPU_SCORE_BYTES as SCORE_BYTES};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Tensor;
 use cubecl::ir::ElemType;
@@ -92,8 +93,8 @@ impl State {
     }
 }
 
-/// What tiles are taken from. Heads are folded: the query heads that share a key head lie one after the other, so that keys are never
-/// repeated.
+/// What tiles are taken from. Heads are folded: the query heads that share a key head lie one after the other, so that
+/// keys are never repeated.
 struct Inputs<'a> {
     shape: &'a AttentionShape,
     reach: &'a Reach,
@@ -280,7 +281,8 @@ fn bent(score: f32, cap: f32, #[comptime] is_capped: bool) -> f32 {
     if is_capped { soft_cap(score, cap) } else { score }
 }
 
-/// The exponentials of each row's scores less their maximum, the inverse of their sum, and what their logarithms are less: a cube per row.
+/// The exponentials of each row's scores less their maximum, the inverse of their sum, and what their logarithms are
+/// less: a cube per row.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
 fn softmax_kernel<F: Float>(
@@ -328,7 +330,8 @@ fn softmax_kernel<F: Float>(
     }
 }
 
-/// The probabilities `p = exp(s - lse)`, and from their gradient that of the scores, `p (dp - delta)`, in its place: a cube per row.
+/// The probabilities `p = exp(s - lse)`, and from their gradient that of the scores, `p (dp - delta)`, in its place: a
+/// cube per row.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
 fn scores_gradient_kernel<F: Float>(

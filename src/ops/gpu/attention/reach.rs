@@ -1,7 +1,7 @@
 //! The mask as numbers on the device.
 
 use super::tile::TILE;
-use crate::ops::attention::Visibility;
+use crate::ops::attention::visibility::Visibility;
 use crate::ops::gpu::{CubeTensor, Numbers};
 use burn_cubecl::CubeDevice;
 use cubecl::prelude::BufferArg;
@@ -89,7 +89,7 @@ pub(super) fn hull(runs: impl Iterator<Item = Range<usize>>) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::attention::Group;
+    use crate::ops::attention::visibility::Group;
 
     #[test]
     fn tiles_reach_what_their_rows_reach() {

@@ -1,7 +1,7 @@
 //! The two products that attention is made of, each of tiles of [`TILE`] rows.
 //!
-//! A cube is a square of [`SIDE`] by [`SIDE`] units. Of a tile `[TILE, TILE]` each unit has four elements: rows `y` and `y + SIDE`,
-//! columns `x` and `x + SIDE`.
+//! A cube is a square of [`SIDE`] by [`SIDE`] units. Of a tile `[TILE, TILE]` each unit has four elements: rows `y` and
+//! `y + SIDE`, columns `x` and `x + SIDE`.
 
 use cubecl::prelude::*;
 
@@ -89,7 +89,8 @@ pub fn products(
     sums
 }
 
-/// Adds `weights b` to `sums`, `[TILE, e]`: element `(i, j)` of columns `TILE c..` at `4 c + 2 i + j`. Begins and ends with a barrier.
+/// Adds `weights b` to `sums`, `[TILE, e]`: element `(i, j)` of columns `TILE c..` at `4 c + 2 i + j`. Begins and ends
+/// with a barrier.
 #[cube]
 pub fn add_weighted(
     sums: &mut Array<f32>,

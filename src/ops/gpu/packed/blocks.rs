@@ -91,21 +91,23 @@ fn q6(words: &[u32], start: usize, i: usize) -> f32 {
     let half = i / 128;
     let sub = i % 128 / 16;
     let scale = f16(words, start + 208) * signed(words, start + 192 + 8 * half + sub);
-    // Elements 0..64 of the half lie in the low and 64..128 in the high nibbles of its 64 bytes; their upper two bits are four
-    // runs of 32 in 32 bytes, the first in the lowest bits.
+    // Elements 0..64 of the half lie in the low and 64..128 in the high nibbles of its 64 bytes; their upper two bits
+    // are four runs of 32 in 32 bytes, the first in the lowest bits.
     let low = bits(words, start + 64 * half + i % 64, 4 * (sub / 4), 4u32);
     let high = bits(words, start + 128 + 32 * half + i % 32, 2 * (sub / 2), 2u32);
     scale * (f32::cast_from(low | (high << 4)) - 32.0)
 }
 
-/// The 2-bit part of an element: per half of the block, 32 bytes hold four runs of 32 elements, the first in the lowest bits.
+/// The 2-bit part of an element: per half of the block, 32 bytes hold four runs of 32 elements, the first in the lowest
+/// bits.
 #[cube]
 fn crumb(words: &[u32], crumbs: usize, i: usize) -> u32 {
     bits(words, crumbs + 32 * (i / 128) + i % 32, 2 * (i % 128 / 32), 2u32)
 }
 
-/// `d s q - dmin m`, with the 6-bit scale and minimum of a sub-block of 32. Those of the first four are the low bits of bytes 0..4 and
-/// 4..8; those of the last four take their low nibble from bytes 8..12 and their upper two bits from bytes 0..4 and 4..8.
+/// `d s q - dmin m`, with the 6-bit scale and minimum of a sub-block of 32. Those of the first four are the low bits of
+/// bytes 0..4 and 4..8; those of the last four take their low nibble from bytes 8..12 and their upper two bits from
+/// bytes 0..4 and 4..8.
 #[cube]
 fn scaled(words: &[u32], start: usize, sub: usize, q: u32) -> f32 {
     let scales = start + 4;

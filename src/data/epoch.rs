@@ -6,9 +6,9 @@ use crate::error::{Error, Kind, Result};
 use crate::random::{Label, Rng, Stream};
 use std::cmp::Reverse;
 
-/// The settings that, with a data set, decide every epoch.
+/// How rows become bins: with a data set, this decides every epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct Binning {
     /// Whether several rows share a bin.
     pub packing: bool,
     /// The room in a bin, in tokens.
@@ -19,68 +19,26 @@ pub struct Plan {
     pub seed: u64,
 }
 
-impl Plan {
-    /// The bins of epoch number `epoch`, from 0.
-    ///
-    /// # Errors
-    /// As [`Epoch::new`].
-    pub fn epoch(&self, dataset: &Dataset, epoch: u64) -> Result<Epoch> {
-        Epoch::new(dataset, self.packing, self.max_length, self.shuffle, self.seed, epoch)
-    }
-
-    /// Optimiser steps in epochs 0 to `epochs` (exclusive).
-    ///
-    /// # Errors
-    /// As [`Epoch::new`].
-    pub fn steps(&self, dataset: &Dataset, epochs: u64, batch_size: usize, accumulation: usize) -> Result<u64> {
-        // Packing depends on nothing but the rows' lengths, so epochs with the same rows have equally many bins; with
-        // fractional weights the rows, and so the bins, differ.
-        let same_rows = (0..dataset.len()).all(|row| dataset.weight(row).fract() == 0.0);
-        let steps = |epoch| Ok(self.epoch(dataset, epoch)?.steps(batch_size, accumulation) as u64);
-        if same_rows {
-            return Ok(steps(0)?.saturating_mul(epochs));
-        }
-        (0..epochs).try_fold(0_u64, |sum, epoch| Ok(sum.saturating_add(steps(epoch)?)))
-    }
-}
-
-/// The bins of one epoch, in the order in which they are trained on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Epoch {
-    /// Rows, bin after bin.
-    rows: Vec<u32>,
-    /// Where each bin ends in `rows`.
-    ends: Vec<u32>,
-    tokens: u64,
-    packed_max_length: Option<u32>,
-}
-
-impl Epoch {
-    /// Chooses the rows of epoch number `epoch` by their sources' weights, packs them into bins of at most `max_length`
-    /// tokens by first-fit decreasing (without `packing`, every row is its own bin), and shuffles the bins. Without
-    /// `shuffle`, rows keep the order of the files, and packed bins that of their first rows. The same arguments give the
-    /// same bins, on every machine.
+impl Binning {
+    /// Chooses the rows of epoch number `number`, from 0, by their sources' weights, packs them into bins of at most
+    /// `max_length` tokens by first-fit decreasing (without `packing`, every row is its own bin), and shuffles the bins.
+    /// Without `shuffle`, rows keep the order of the files, and packed bins that of their first rows. The same settings give
+    /// the same bins, on every machine.
     ///
     /// # Errors
     /// When a row is longer than `max_length`, or an epoch has more rows than 32 bits count.
-    pub fn new(
-        dataset: &Dataset,
-        packing: bool,
-        max_length: usize,
-        shuffle: bool,
-        seed: u64,
-        epoch: u64,
-    ) -> Result<Self> {
+    pub fn epoch(&self, dataset: &Dataset, number: u64) -> Result<Epoch> {
+        let &Binning { packing, max_length, shuffle, seed } = self;
         let capacity = u32::try_from(max_length).unwrap_or(u32::MAX);
         if let Some(row) = dataset.lengths().iter().position(|&length| length > capacity) {
             let what =
                 format!("{} has {} tokens, more than {max_length}", dataset.origin(row)?, dataset.lengths()[row]);
             return Err(Error::new(Kind::Run, what));
         }
-        let mut rows = chosen_rows(dataset, seed, epoch)?;
+        let mut rows = chosen_rows(dataset, seed, number)?;
         let tokens = rows.iter().map(|&row| u64::from(dataset.lengths()[row as usize])).sum();
         if shuffle {
-            stream(seed, epoch, "order of rows").shuffle(&mut rows);
+            stream(seed, number, "order of rows").shuffle(&mut rows);
         }
         if !packing {
             let ends = (1..=rows.len() as u32).collect();
@@ -94,7 +52,7 @@ impl Epoch {
         let (bin_of, bins) = first_fit_decreasing(&lengths, &order, capacity);
         let mut place_of_bin: Vec<u32> = if shuffle {
             let mut places: Vec<u32> = (0..bins).collect();
-            stream(seed, epoch, "order of bins").shuffle(&mut places);
+            stream(seed, number, "order of bins").shuffle(&mut places);
             places
         } else {
             vec![u32::MAX; bins as usize]
@@ -112,6 +70,34 @@ impl Epoch {
         Ok(Epoch { rows, ends, tokens, packed_max_length: Some(capacity) })
     }
 
+    /// Optimiser steps in epochs 0 to `epochs` (exclusive).
+    ///
+    /// # Errors
+    /// As [`Binning::epoch`].
+    pub fn steps(&self, dataset: &Dataset, epochs: u64, batch_size: usize, accumulation: usize) -> Result<u64> {
+        // Packing depends on nothing but the rows' lengths, so epochs with the same rows have equally many bins; with
+        // fractional weights the rows, and so the bins, differ.
+        let same_rows = (0..dataset.len()).all(|row| dataset.weight(row).fract() == 0.0);
+        let steps = |number| Ok(self.epoch(dataset, number)?.steps(batch_size, accumulation) as u64);
+        if same_rows {
+            return Ok(steps(0)?.saturating_mul(epochs));
+        }
+        (0..epochs).try_fold(0_u64, |sum, number| Ok(sum.saturating_add(steps(number)?)))
+    }
+}
+
+/// The bins of one epoch, in the order in which they are trained on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Rows, bin after bin.
+    rows: Vec<u32>,
+    /// Where each bin ends in `rows`.
+    ends: Vec<u32>,
+    tokens: u64,
+    packed_max_length: Option<u32>,
+}
+
+impl Epoch {
     /// Number of bins.
     pub fn len(&self) -> usize {
         self.ends.len()

@@ -1,0 +1,129 @@
+//! A weight's rows as slices of f32, for the kernels of the CPU.
+
+use super::{Held, Weight};
+use crate::quant::QuantType;
+use crate::quant::simd::dot;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Bytes of f32 that are unpacked at once: small enough to stay in a core's cache until they are used.
+const TILE_BYTES: usize = 1 << 20;
+
+impl Weight {
+    /// Its rows as f32 without unpacking, where they are held so in main memory.
+    fn as_f32(&self) -> Option<&[f32]> {
+        match &*self.held {
+            Held::CpuFloats(floats) => floats.as_slice::<f32>(),
+            _ => None,
+        }
+    }
+
+    /// Calls `visit` with runs of rows, in order, each unpacked to f32. All rows at once where they are held so.
+    pub(in crate::ops) fn tiles(&self, visit: impl FnMut(Range<usize>, &[f32])) {
+        let [out, input] = self.dims;
+        match self.as_f32() {
+            Some(_) => self.tiles_of(out, visit),
+            None => self.tiles_of((TILE_BYTES / (4 * input.max(1))).clamp(16, 4096) / 16 * 16, visit),
+        }
+    }
+
+    /// As [`Weight::tiles`], with runs of `rows` rows.
+    pub(in crate::ops) fn tiles_of(&self, rows: usize, mut visit: impl FnMut(Range<usize>, &[f32])) {
+        thread_local! {
+            static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        }
+        let [out, input] = self.dims;
+        let ranges = (0..out).step_by(rows.max(1)).map(|start| start..(start + rows).min(out));
+        if let Some(values) = self.as_f32() {
+            ranges.for_each(|range| visit(range.clone(), &values[range.start * input..range.end * input]));
+            return;
+        }
+        let mut tile = TILE.take();
+        for range in ranges {
+            tile.resize(range.len() * input, 0.0);
+            self.unpack(range.clone(), &mut tile);
+            visit(range, &tile);
+        }
+        TILE.set(tile);
+    }
+
+    /// Rows `range` as an f32 tensor on a device, unpacked in main memory.
+    pub(super) fn unpacked(&self, range: Range<usize>, device: &Device) -> Tensor<2> {
+        let shape = [range.len(), self.dims[1]];
+        let mut values = vec![0.0; shape[0] * shape[1]];
+        self.unpack(range, &mut values);
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// Rows `range` as f32 into `out`, on all threads.
+    fn unpack(&self, range: Range<usize>, out: &mut [f32]) {
+        const ROWS: usize = 16;
+        let [_, input] = self.dims;
+        out.par_chunks_mut(ROWS * input).enumerate().for_each(|(chunk, out)| {
+            let first = range.start + chunk * ROWS;
+            self.unpack_here(first..first + out.len() / input, out);
+        });
+    }
+
+    /// The rows with these indices as f32, one after the other.
+    pub(in crate::ops) fn selected(&self, indices: &[u32]) -> Vec<f32> {
+        let [_, input] = self.dims;
+        let mut out = vec![0.0; indices.len() * input];
+        out.par_chunks_exact_mut(input.max(1)).zip(indices).for_each(|(out, &index)| {
+            self.unpack_here(index as usize..index as usize + 1, out);
+        });
+        out
+    }
+
+    /// The products of rows `range` with `x`, on this thread, without unpacking them.
+    ///
+    /// # Shapes
+    /// - `x`: `[in]`
+    /// - `out`: `[range.len()]`
+    pub(in crate::ops) fn dot_rows(&self, range: Range<usize>, x: &[f32], out: &mut [f32]) {
+        let [_, input] = self.dims;
+        match &*self.held {
+            Held::CpuCompressed(matrix) | Held::Away(matrix, _) => matrix.dot_rows(range, x, out),
+            Held::CpuFloats(floats) => {
+                let (of, bytes) = stored(floats);
+                let rows = bytes[of.block_bytes() * input * range.start..].chunks_exact(of.block_bytes() * input);
+                out.iter_mut().zip(rows).for_each(|(out, row)| *out = of.dot(row, x));
+            }
+            _ => {
+                let values = self.downloaded(range);
+                out.iter_mut().zip(values.chunks_exact(input)).for_each(|(out, row)| *out = dot(row, x));
+            }
+        }
+    }
+
+    /// Rows `range` as f32 into `out`, on this thread.
+    fn unpack_here(&self, range: Range<usize>, out: &mut [f32]) {
+        let [_, input] = self.dims;
+        match &*self.held {
+            Held::CpuCompressed(matrix) | Held::Away(matrix, _) => matrix.dequantize_rows(range, out),
+            Held::CpuFloats(floats) => {
+                let (of, bytes) = stored(floats);
+                of.unpack(&bytes[of.block_bytes() * input * range.start..], out);
+            }
+            _ => out.copy_from_slice(&self.downloaded(range)),
+        }
+    }
+
+    /// Rows `range` of what is on another device.
+    fn downloaded(&self, range: Range<usize>) -> Vec<f32> {
+        self.rows(range).into_data().iter().collect()
+    }
+}
+
+/// The dtype and bytes of plain floats.
+fn stored(floats: &FlexTensor) -> (QuantType, &[u8]) {
+    match floats.dtype() {
+        DType::BF16 => (QuantType::BF16, bytemuck::cast_slice(floats.as_slice::<bf16>().unwrap_or_default())),
+        DType::F16 => (QuantType::F16, bytemuck::cast_slice(floats.as_slice::<f16>().unwrap_or_default())),
+        _ => (QuantType::F32, bytemuck::cast_slice(floats.as_slice::<f32>().unwrap_or_default())),
+    }
+}

@@ -1,0 +1,54 @@
+//! A recipe on its way: read as far as it can be, so that what else is wrong with it can be told together.
+
+use super::diagnose::Diagnosis;
+use super::{Recipe, layers};
+use crate::error::{Error, Kind, Result};
+use std::path::{Path, PathBuf};
+
+/// A recipe as far as it could be read, and every problem found so far.
+pub struct Reading {
+    path: PathBuf,
+    recipe: Option<Recipe>,
+    diagnosis: Diagnosis,
+}
+
+impl Reading {
+    /// Reads the recipe at `path`, with `--set` options laid over it.
+    ///
+    /// # Errors
+    /// When there is no such file, or it cannot be read.
+    pub fn open(path: &Path, overrides: &[String]) -> Result<Self> {
+        Ok(Reading::of(path, layers::read_file(path)?, overrides))
+    }
+
+    /// Reads a recipe from the `bytes` of a file that messages call `path`.
+    pub fn of(path: &Path, bytes: Vec<u8>, overrides: &[String]) -> Self {
+        let mut diagnosis = Diagnosis::default();
+        // Without all the texts, keys would be called missing that are not.
+        let root = layers::stack(path, bytes, overrides, &mut diagnosis);
+        let recipe = root.map(|root| Recipe::resolve(Some(&root), &mut diagnosis));
+        Reading { path: path.into(), recipe, diagnosis }
+    }
+
+    /// What could be read of it: a key that is missing or wrong has its default, or is empty where it has none.
+    pub fn recipe(&self) -> Option<&Recipe> {
+        self.recipe.as_ref()
+    }
+
+    /// Adds a problem that was found elsewhere; one at a [`crate::error::Place::Key`] is shown at the key's line.
+    pub fn report(&mut self, problem: Error) {
+        self.diagnosis.report_at_key(problem);
+    }
+
+    /// The recipe.
+    ///
+    /// # Errors
+    /// Every problem, in the order of the text.
+    pub fn finish(self) -> Result<Recipe> {
+        let places = self.diagnosis.finish()?;
+        match self.recipe {
+            Some(recipe) => Ok(Recipe { places, ..recipe }),
+            None => Err(Error::new(Kind::Recipe, "the recipe cannot be read").at_path(self.path)),
+        }
+    }
+}

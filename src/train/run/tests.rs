@@ -1,0 +1,173 @@
+use super::*;
+use crate::adapter::Init;
+use crate::adapter::init::{self, LoraOptions};
+use crate::adapter::peft::testing::golden;
+use crate::model::gemma3::TextConfig;
+use crate::nn::Segments;
+use crate::progress::Silent;
+use crate::random::Rng;
+use crate::train::optimizer::Rule;
+use crate::train::schedule::Kind as Decay;
+use crate::weights::{Holding, Source};
+use burn::tensor::Device;
+use std::cell::RefCell;
+
+fn model() -> Gemma3 {
+    let source = Source::open_folder(&golden("text")).unwrap();
+    let (config, _) = TextConfig::from_folder(&golden("text")).unwrap();
+    Gemma3::load(config, &source, &Holding::default(), &Device::flex(), &Silent).unwrap()
+}
+
+/// A new adapter and plain gradient descent, so that an update is its rate times the gradient.
+fn state(model: &Gemma3) -> State {
+    let options = LoraOptions { r: 2, lora_alpha: 4.0, use_rslora: false, use_dora: false, init: Init::Kaiming };
+    let adapter = init::create(model, &model.sites(), options, Rng::new(1));
+    State::new(adapter, Optimizer::new(Rule::Sgd { momentum: 0.0, weight_decay: 0.0 }))
+}
+
+/// Ten steps, with an evaluation before the first and after each.
+fn plan() -> StepPlan {
+    const STEPS: u64 = 10;
+    StepPlan {
+        total_steps: STEPS,
+        schedule: Schedule::new(Decay::Linear, 0.1, 2, STEPS),
+        step: StepSettings { max_grad_norm: 0.0, activation_checkpointing: false, lora_dropout: 0.0, rng: Rng::new(1) },
+        eval_steps: Some(1),
+        eval_on_start: true,
+        early_stopping_patience: None,
+        keep_best: false,
+        save_steps: 0,
+    }
+}
+
+/// The same window again and again.
+struct OneWindow;
+
+impl Windows for OneWindow {
+    fn len(&mut self, _: u64) -> Result<u64> {
+        Ok(4)
+    }
+
+    fn window(&mut self, _: u64, _: u64) -> Result<Window> {
+        let ids = vec![2u32, 7, 4, 9, 4, 11];
+        let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
+        let batch = MicroBatch::new(ids, &labels, Segments::from_lengths([6]));
+        Ok(Window { batches: vec![batch], rows: vec![0] })
+    }
+
+    fn origins(&self, _: &[u32]) -> Result<Vec<String>> {
+        Ok(vec!["rows.jsonl, row 1".into()])
+    }
+}
+
+/// What a run said.
+#[derive(Default)]
+struct Log(Vec<Event>);
+
+impl Sink for Log {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        self.0.push(event.clone());
+        Ok(())
+    }
+}
+
+impl Outputs for Log {
+    fn save(&mut self, state: &State) -> Result<PathBuf> {
+        Ok(format!("step-{}", state.position.step).into())
+    }
+}
+
+/// What the evaluation before the first step finds, and that after each.
+const LOSSES: [f64; 11] = [5.0, 4.0, 4.5, 4.0, 3.9, 4.1, 4.2, 4.3, 4.4, 4.5, 4.6];
+
+/// Runs a plan whose evaluations find [`LOSSES`]; presses Ctrl-C in the one after `stop_at` steps.
+fn run_on(state: &mut State, plan: &StepPlan, stop_at: Option<u64>) -> (Ending, Log) {
+    let (model, stop, mut log) = (model(), AtomicBool::new(false), Log::default());
+    let done = RefCell::new(state.position.evaluated.map_or(0, |step| step as usize + 1));
+    let evaluate = |_: &Adapter| {
+        let mut done = done.borrow_mut();
+        stop.store(stop_at == Some(*done as u64), Ordering::SeqCst);
+        *done += 1;
+        Ok(Evaluation { loss: LOSSES[*done - 1], tokens: 5, samples: Vec::new() })
+    };
+    let ending = run(&model, state, plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+    (ending, log)
+}
+
+#[test]
+fn a_run_stops_after_as_many_evaluations_without_improvement_as_it_has_patience() {
+    for (patience, ending, steps) in [
+        (None, Ending::Done, 10),
+        (Some(1), Ending::StoppedEarly, 2),
+        (Some(2), Ending::StoppedEarly, 3), // the same loss again is no improvement
+        (Some(3), Ending::StoppedEarly, 7),
+        (Some(6), Ending::StoppedEarly, 10),
+        (Some(7), Ending::Done, 10),
+    ] {
+        let mut state = state(&model());
+        let (ended, log) = run_on(&mut state, &StepPlan { early_stopping_patience: patience, ..plan() }, None);
+        assert_eq!((ended, state.position.step), (ending, steps), "{patience:?}");
+        assert_eq!(log.0.last(), Some(&Event::Finished { step: steps }), "{patience:?}");
+        let evaluations = log.0.iter().filter(|event| matches!(event, Event::Eval(_))).count();
+        assert_eq!(evaluations as u64, steps + 1, "{patience:?}");
+    }
+}
+
+#[test]
+fn patience_outlives_an_interruption() {
+    let mut state = state(&model());
+    let plan = StepPlan { early_stopping_patience: Some(3), ..plan() };
+    assert_eq!(run_on(&mut state, &plan, Some(6)).0, Ending::Interrupted);
+    assert_eq!((state.position.step, state.position.evaluations_since_best), (6, 2));
+    let position = serde_json::to_string(&state.position).unwrap();
+    state.position = serde_json::from_str(&position).unwrap();
+    assert_eq!(run_on(&mut state, &plan, None).0, Ending::StoppedEarly);
+    assert_eq!(state.position.step, 7);
+}
+
+#[test]
+fn the_best_adapter_is_kept_and_the_last_one_is_another() {
+    let (model, stop) = (model(), AtomicBool::new(false));
+    for (keep_best, patience) in [(true, None), (true, Some(2)), (false, None)] {
+        let seen = RefCell::new(Vec::new());
+        let evaluate = |adapter: &Adapter| {
+            let mut seen = seen.borrow_mut();
+            seen.push(Tensors::from_device(&adapter.parameters()));
+            // The best evaluation is that after four steps.
+            Ok(Evaluation { loss: (seen.len() as f64 - 5.0).abs(), tokens: 5, samples: Vec::new() })
+        };
+        let mut state = state(&model);
+        let plan = StepPlan { keep_best, early_stopping_patience: patience, ..plan() };
+        run(&model, &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &stop).unwrap();
+        let seen = seen.into_inner();
+        assert_eq!(state.position.best, Some(Best { step: 4, eval_loss: 0.0 }));
+        assert_eq!(state.best_adapter.as_ref(), keep_best.then(|| &seen[4]));
+        let last = Tensors::from_device(&state.adapter.parameters());
+        assert_eq!(last, seen[if patience.is_some() { 6 } else { 10 }]);
+        assert_ne!(last, seen[4]);
+    }
+}
+
+/// The rates that a run tells are those of its schedule, the first update's first, and its updates have them.
+#[test]
+fn each_update_has_its_own_learning_rate() {
+    let (model, stop) = (model(), AtomicBool::new(false));
+    let seen = RefCell::new(Vec::new());
+    let evaluate = |adapter: &Adapter| {
+        seen.borrow_mut().push(adapter.parameters());
+        Ok(Evaluation { loss: 1.0, tokens: 5, samples: Vec::new() })
+    };
+    let (mut state, mut log) = (state(&model), Log::default());
+    run(&model, &mut state, &plan(), &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+    let steps = log.0.iter().filter_map(|event| if let Event::Step(step) = event { Some(step) } else { None });
+    // Up in two steps, down in eight.
+    let rates = [0.0, 0.05, 0.1, 0.0875, 0.075, 0.0625, 0.05, 0.0375, 0.025, 0.0125];
+    for (((number, step), rate), ends) in (1..).zip(steps).zip(rates).zip(seen.borrow().windows(2)) {
+        assert_eq!(step.step, number);
+        assert!((step.learning_rate - rate).abs() < 1e-15, "step {number}: {}", step.learning_rate);
+        let moved: Vec<_> = ends[0].iter().zip(&ends[1]).map(|(from, to)| to.clone() - from.clone()).collect();
+        let (moved, expected) = (step::norm(&moved), rate * step.grad_norm);
+        assert!((moved - expected).abs() <= 1e-4 * expected, "step {number}: moved by {moved} instead of {expected}");
+    }
+    assert_eq!(seen.borrow().len(), rates.len() + 1);
+}

@@ -1,0 +1,66 @@
+//! `chat`, by what stands on stdout and stderr after a conversation.
+
+use crate::bench::{Bench, Said};
+use std::io::Write;
+use std::process::Stdio;
+
+/// A chat with the model `t` in which `lines` are said.
+fn chat(bench: &Bench, args: &str, lines: &str) -> Said {
+    let mut command = bench.command(&format!("chat --model t --max-tokens 6 --temperature 2 --seed 32 {args}"));
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a chat");
+    child.stdin.take().expect("stdin").write_all(lines.as_bytes()).expect("lines");
+    let output = child.wait_with_output().expect("the chat ends");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Said { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[test]
+fn a_chat_says_what_generate_says_with_the_adapter_and_without() {
+    let bench = Bench::new().with_text();
+    bench.run("train r.yaml --set model.base=t --set training.max_steps=6 --set training.learning_rate=0.5").ok();
+    let generate = |args: &str| {
+        // A chat draws other numbers in each turn: by the first answer, one message has been said.
+        let mut command = bench.command("generate --model t --max-tokens 6 --temperature 2 --seed 33 --prompt");
+        bench.said(command.arg("Two and two?").args(args.split_whitespace())).ok()
+    };
+    let (tuned, base) = (generate("--adapter out/adapter"), generate(""));
+    assert_ne!(tuned, base, "the adapter says something else");
+
+    let said =
+        chat(&bench, "--adapter out/adapter", "Two and two?\n/clear\n/adapter off\nTwo and two?\n/quit\nnever read\n");
+    assert_eq!(said.stderr.matches("tuned> ").count(), 3, "{}", said.stderr);
+    assert_eq!(said.stderr.matches("base> ").count(), 2, "{}", said.stderr);
+    assert_eq!(said.ok(), tuned.clone() + &base);
+
+    // What was said before is part of the next prompt, until it is cleared; the end of the input ends the chat.
+    let later = chat(&bench, "", "And a cat?\nTwo and two?\n").ok();
+    let cleared = chat(&bench, "", "And a cat?\n/clear\n/nonsense\nTwo and two?\n").ok();
+    assert!(cleared.ends_with(&base) && later != cleared, "{later:?}, {cleared:?}");
+}
+
+/// A right row.
+const FIRST: &str = r#"{"messages": [{"role": "user", "content": "a"}]}"#;
+
+#[test]
+fn wrong_rows_of_prompts_are_shown_where_they_are() {
+    let bench = Bench::new().with_text();
+    let problem = |verb: &str, text: &str| {
+        bench.write("in.jsonl", text);
+        let said = bench.run(&format!("{verb} --model t --input in.jsonl"));
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        said.problem().to_owned()
+    };
+    for verb in ["generate", "score"] {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(problem(verb, &format!("{FIRST}\n\n{{\"messages\": 1,}}\n")), @r##"
+error: the row is not valid JSON: trailing comma (column 16)
+  --> in.jsonl, row 3
+"##);
+        }
+    }
+    insta::assert_snapshot!(problem("generate", "\n{\"prompt\": 3}\n"), @r##"
+error: `prompt` must be a text
+  --> in.jsonl, row 2
+"##);
+}

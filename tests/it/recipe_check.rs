@@ -1,0 +1,212 @@
+//! `recipe check`: every mistake at once, of keys and of files.
+
+use crate::bench::{Bench, copy, golden};
+
+/// What is said of a recipe, which must be wrong.
+fn problem(bench: &Bench, command: &str) -> String {
+    let said = bench.run(command);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{}", said.stderr);
+    said.problem().to_owned()
+}
+
+#[test]
+fn wrong_values_and_missing_files_are_found_together() {
+    let bench = Bench::new();
+    bench.write(
+        "wrong.yaml",
+        "\
+model: {base: models/gemma.gguf}
+adapter:
+  target_modules: [q_proj, v_porj]
+data:
+  train: data/no_rows.jsonl
+training:
+  learning_rate: 5
+output: {dir: out}
+",
+    );
+    insta::assert_snapshot!(problem(&bench, "recipe check wrong.yaml"), @r##"
+error: there is no model at `models/gemma.gguf`
+  --> wrong.yaml:1:15
+  1 | model: {base: models/gemma.gguf}
+    |               ^^^^^^^^^^^^^^^^^
+  hint: nothing is at that path: `models` does not exist; a Hub id is `owner/name[@revision]`
+
+error: `target_modules` entry `v_porj` matches no module
+  --> wrong.yaml:3:28
+  3 |   target_modules: [q_proj, v_porj]
+    |                            ^^^^^^
+  hint: did you mean `v_proj`?
+
+error: data file `data/no_rows.jsonl` does not exist
+  --> wrong.yaml:5:10
+  5 |   train: data/no_rows.jsonl
+    |          ^^^^^^^^^^^^^^^^^^
+  hint: relative paths start at the folder in which the program runs
+
+error: `training.learning_rate` must be below 1 with `optimizer: adamw`, which moves each weight that far in a step
+  --> wrong.yaml:7:18
+  7 |   learning_rate: 5
+    |                  ^
+  hint: adapters learn at 1.0e-5 to 1.0e-3; the default is 2.0e-4
+
+4 problems
+"##);
+
+    // Without files only what is written counts, and so it does for every verb that reads the recipe.
+    let values = problem(&bench, "recipe check wrong.yaml --no-files");
+    insta::assert_snapshot!(values, @r##"
+error: `target_modules` entry `v_porj` matches no module
+  --> wrong.yaml:3:28
+  3 |   target_modules: [q_proj, v_porj]
+    |                            ^^^^^^
+  hint: did you mean `v_proj`?
+
+error: `training.learning_rate` must be below 1 with `optimizer: adamw`, which moves each weight that far in a step
+  --> wrong.yaml:7:18
+  7 |   learning_rate: 5
+    |                  ^
+  hint: adapters learn at 1.0e-5 to 1.0e-3; the default is 2.0e-4
+
+2 problems
+"##);
+    for verb in ["train", "estimate", "data stats", "recipe show"] {
+        assert_eq!(problem(&bench, &format!("{verb} wrong.yaml")), values, "{verb}");
+    }
+}
+
+#[test]
+fn every_file_that_a_recipe_names_is_looked_for() {
+    let bench = Bench::new();
+    copy(&golden("model/lora/adapter"), &bench.path("old"));
+    bench.write("notes.txt", "");
+    bench.write("folder/a.jsonl", "");
+    bench.write(
+        "wrong.yaml",
+        "\
+model: {base: old}
+adapter: {init_from: older}
+data:
+  train:
+    - rows.jsonl
+    - data/part-*.jsonl
+    - {path: notes.txt, fromat: text}
+    - {path: gone.csv, format: alpca}
+    - 7
+    - folder
+    - {path: rows.jsonl, split: test}
+    - hf://datasets/owner
+    - hf://datasets/owner/name
+  eval: gone.jsonl
+output: {dir: out}
+",
+    );
+    insta::assert_snapshot!(problem(&bench, "recipe check wrong.yaml"), @r##"
+error: the folder holds no model: there is no `config.json`
+  --> wrong.yaml:1:15
+  1 | model: {base: old}
+    |               ^^^
+  hint: this is an adapter's folder: name its base model here, and the adapter under `adapter.init_from` or `--adapter`
+
+error: no such folder
+  --> wrong.yaml:2:22
+  2 | adapter: {init_from: older}
+    |                      ^^^^^
+  hint: an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`
+
+error: `data/part-*.jsonl` matches no file
+  --> wrong.yaml:6:7
+  6 |     - data/part-*.jsonl
+    |       ^^^^^^^^^^^^^^^^^
+  hint: relative paths start at the folder in which the program runs
+
+error: `notes.txt` is of no kind that can be read
+  --> wrong.yaml:7:14
+  7 |     - {path: notes.txt, fromat: text}
+    |              ^^^^^^^^^
+  hint: data files end in .jsonl, .json, .csv, .tsv (also with .gz or .zst) or .parquet
+
+error: unknown key `fromat` in `data.train[]`
+  --> wrong.yaml:7:25
+  7 |     - {path: notes.txt, fromat: text}
+    |                         ^^^^^^
+  hint: did you mean `format`?
+
+error: data file `gone.csv` does not exist
+  --> wrong.yaml:8:14
+  8 |     - {path: gone.csv, format: alpca}
+    |              ^^^^^^^^
+  hint: relative paths start at the folder in which the program runs
+
+error: `data.train[3].format` must be one of `messages`, `prompt_completion`, `alpaca`, `sharegpt`, `text`, `tokens`, found `alpca`
+  --> wrong.yaml:8:32
+  8 |     - {path: gone.csv, format: alpca}
+    |                                ^^^^^
+  hint: did you mean `alpaca`?
+
+error: `data.train[4]` must be text, found the number `7`
+  --> wrong.yaml:9:7
+  9 |     - 7
+    |       ^
+  hint: put quotes around it: `"7"`
+
+error: `folder` is a folder
+  --> wrong.yaml:10:7
+  10 |     - folder
+     |       ^^^^^^
+  hint: name its files with a glob, such as `folder/*.jsonl`
+
+error: `rows.jsonl` has no split `test`: it is a local file
+  --> wrong.yaml:11:14
+  11 |     - {path: rows.jsonl, split: test}
+     |              ^^^^^^^^^^
+  hint: `split` chooses among the splits of an `hf://` data set; name another file instead
+
+error: `hf://datasets/owner` names no repository
+  --> wrong.yaml:12:7
+  12 |     - hf://datasets/owner
+     |       ^^^^^^^^^^^^^^^^^^^
+  hint: a data set of the Hub is `hf://datasets/owner/name`, with `@revision` and `/path/inside` if need be
+
+error: data file `gone.jsonl` does not exist
+  --> wrong.yaml:14:9
+  14 |   eval: gone.jsonl
+     |         ^^^^^^^^^^
+  hint: relative paths start at the folder in which the program runs
+
+12 problems
+"##);
+}
+
+#[test]
+fn what_is_there_or_may_be_on_the_hub_is_no_problem() {
+    let bench = Bench::new();
+    copy(&golden("model/lora/adapter"), &bench.path("old"));
+    bench.write("part-1.jsonl", "");
+    for sets in [
+        "",
+        "--set model.base=google/gemma-3-1b-it@main --set data.train=hf://datasets/owner/name",
+        "--set data.train=part-*.jsonl --set adapter.init_from=old",
+        "--set model.base=nowhere/at/all.gguf --set data.train=gone.jsonl --set adapter.init_from=gone --no-files",
+    ] {
+        let said = bench.run(&format!("recipe check r.yaml {sets}"));
+        assert_eq!((said.code, said.stderr.as_str()), (Some(0), "r.yaml: no problems\n"), "{sets}");
+    }
+    // What the command line names is shown there.
+    let sets = "--set model.base=./n --set data.eval=gone.jsonl --set data.eval_fraction=0 --set output.dir=rows.jsonl";
+    insta::assert_snapshot!(problem(&bench, &format!("recipe check r.yaml {sets}")), @r##"
+error: there is no model at `./n`
+  --> --set model.base=./n
+  hint: nothing is at that path: `./n` does not exist; a Hub id is `owner/name[@revision]`
+
+error: data file `gone.jsonl` does not exist
+  --> --set data.eval=gone.jsonl
+  hint: relative paths start at the folder in which the program runs
+
+error: `output.dir` needs a folder, and `rows.jsonl` is a file
+  --> --set output.dir=rows.jsonl
+  hint: choose another `output.dir`
+
+3 problems
+"##);
+}
