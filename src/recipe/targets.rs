@@ -2,8 +2,9 @@
 //!
 //! How many layers a model has is not known here, so there is every layer that a name speaks of.
 
-use super::adapter::{Adapter, TargetModules};
+use super::adapter::Adapter;
 use super::diagnose::Diagnosis;
+use crate::adapter::target::TargetModules;
 use crate::adapter::target::{self, ExcludeModules};
 use crate::error::{Error, Kind, Place};
 use crate::weights::names::{Projection, Spelling, TensorId};
