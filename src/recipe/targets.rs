@@ -4,18 +4,17 @@
 
 use super::adapter::Adapter;
 use super::diagnose::Diagnosis;
-use crate::adapter::target::TargetModules;
-use crate::adapter::target::{self, ExcludeModules};
+use crate::adapter::target::{self, ExcludeModules, TargetModules};
 use crate::error::{Error, Kind, Place};
 use crate::weights::names::{Projection, Spelling, TensorId};
 use std::collections::BTreeSet;
 
 /// Reports every name that names no projection, and exclusions that leave none. Regular expressions are left alone.
 pub(super) fn check(adapter: &Adapter, diagnosis: &mut Diagnosis) {
-    let (targets, rule) = match &adapter.target_modules {
-        TargetModules::Names(names) => (names.as_slice(), Some(target::TargetModules::Names(names.clone()))),
-        TargetModules::AllLinear => (&[][..], Some(target::TargetModules::AllLinear)),
-        TargetModules::Regex(_) => (&[][..], None),
+    let (targets, is_names) = match &adapter.target_modules {
+        TargetModules::Names(names) => (names.as_slice(), true),
+        TargetModules::AllLinear => (&[][..], true),
+        TargetModules::Regex(_) => (&[][..], false),
     };
     let excluded = adapter.exclude_modules.as_slice();
     let paths = paths(targets.iter().chain(excluded));
@@ -28,10 +27,11 @@ pub(super) fn check(adapter: &Adapter, diagnosis: &mut Diagnosis) {
     report("target_modules", target::unknown_targets(&paths, targets));
     report("exclude_modules", target::misspelt_exclusions(&paths, excluded));
 
-    let chosen = rule.and_then(|rule| target::matcher(&rule, &ExcludeModules::Names(excluded.to_vec())).ok());
+    let chosen = target::matcher(&adapter.target_modules, &ExcludeModules::Names(excluded.to_vec()));
     if diagnosis.count() == before
+        && is_names
         && diagnosis.given("adapter.exclude_modules").is_some()
-        && chosen.is_some_and(|chosen| !paths.iter().any(|path| chosen(path)))
+        && chosen.is_ok_and(|chosen| !paths.iter().any(|path| chosen(path)))
     {
         let what = "`exclude_modules` leaves out every module that `target_modules` names";
         let error = Error::new(Kind::Recipe, what).hint("exclude fewer modules");
