@@ -43,7 +43,7 @@ fn narrow_factors_stay_near_the_cpu() {
 
 #[test]
 fn the_cpu_equals_itself() {
-    let differences = compare(&crate::device::open("cpu").unwrap()).unwrap();
+    let differences = compare(&device::open("cpu").unwrap()).unwrap();
     assert_eq!(differences.len(), FORMS.len());
     assert!(differences.iter().all(|difference| difference.largest() == 0.0), "{differences:?}");
 }
