@@ -129,8 +129,8 @@ def check_verbs():
     """The table of verbs is that of `--help`."""
     listed = re.findall(r"^  (\w+) ", tool("--help").split("Commands:")[1].split("Options:")[0], re.M)
     verbs = [spans(row[0])[0].split()[0] for row in rows(section(read(README), "Verbs"))]
-    if sorted(verbs) != sorted(set(listed) - {"help"}):
-        say(README, f"verbs are {sorted(listed)}, the table has {sorted(verbs)}")
+    if set(verbs) != set(listed) - {"help"}:
+        say(README, f"verbs are {sorted(listed)}, the table has {sorted(set(verbs))}")
 
 
 def check_keys():

@@ -1,6 +1,7 @@
 //! LoRA and QLoRA fine-tuning of Gemma 3, in one binary, on [burn].
 //!
-//! Rooms and the one direction in which they use each other (`tests/it/architecture.rs` has every arrow and keeps it true):
+//! Rooms and the one direction in which they use each other (`tests/it/architecture.rs` has every arrow and keeps it
+//! true):
 //!
 //! ```text
 //! cli -> jobs -> recipe -> data -> text -> weights -> quant
@@ -11,9 +12,10 @@
 //!          +---> device ----------------------------> ops
 //! ```
 //!
-//! `jobs` wires the rooms together and alone knows most of them. `adapter` and `model` read `weights`; data knows no model,
-//! and no model code knows adapters. `recipe` has the option enums of the rooms that obey them, and asks `adapter` which names
-//! mean a module.
+//! `jobs` wires the rooms together and alone knows most of them: `base/` opens a model, `run/` holds the parts of a run,
+//! `forecast/` says what one will need. `adapter` and `model` read `weights`; data knows no model, and no model code
+//! knows adapters. `recipe` has the option enums of the rooms that obey them, and asks `adapter` which names mean a
+//! module.
 //!
 //! A step's data has a name at every stage:
 //! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> hidden -> Loss -> Gradients -> StepEvent -> Checkpoint -> Adapter`.

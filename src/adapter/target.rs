@@ -135,8 +135,8 @@ pub fn unknown_targets(paths: &[String], names: &[String]) -> Vec<(usize, Error)
     unmatched(paths, names).map(|(position, name)| (position, unknown_name(paths, name))).collect()
 }
 
-/// The exclusions that match none of `paths` and nearly are the name of a kind of module, by their positions in the list.
-/// One with dots may mean what `paths` leave out, such as a part of a vision tower.
+/// The exclusions that match none of `paths` and nearly are the name of a kind of module, by their positions in the
+/// list. One with dots may mean what `paths` leave out, such as a part of a vision tower.
 pub fn misspelt_exclusions(paths: &[String], names: &[String]) -> Vec<(usize, Error)> {
     let bare = unmatched(paths, names).filter(|(_, name)| !name.contains('.'));
     bare.filter_map(|(position, name)| Some((position, misspelt_exclusion(name, suggestion(paths, name)?)))).collect()

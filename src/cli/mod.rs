@@ -22,8 +22,8 @@ use std::process::ExitCode;
 
 /// LoRA fine-tuning of Gemma 3 in one binary.
 ///
-/// stdout is data, stderr is talk. Exit codes: 0 done, 1 the run failed, 2 the input or the recipe is wrong, 3 interrupted
-/// but resumable.
+/// stdout is data, stderr is talk. Exit codes: 0 done, 1 the run failed, 2 the input or the recipe is wrong, 3
+/// interrupted but resumable.
 #[derive(Parser)]
 #[command(name = "gemma-tune", version, max_term_width = 100)]
 struct Cli {
@@ -77,8 +77,8 @@ pub fn main() -> ExitCode {
 
 /// Runs the whole program on one of the threads that share the computing.
 ///
-/// A thread outside of them goes to sleep each time that they begin and has to be woken when they are done, which decoding, with its
-/// thousands of small products a second, spends a quarter of its time on.
+/// A thread outside of them goes to sleep each time that they begin and has to be woken when they are done, which
+/// decoding, with its thousands of small products a second, spends a quarter of its time on.
 fn on_a_worker<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     /// What the system gives a program's first thread.
     const STACK_BYTES: usize = 8 << 20;

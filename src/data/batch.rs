@@ -4,8 +4,8 @@ use super::dataset::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::text::IGNORE_INDEX;
 
-/// The rows of one or several bins, one after the other, without padding. Each row is a segment: it has positions of its
-/// own and sees only itself.
+/// The rows of one or several bins, one after the other, without padding. Each row is a segment: it has positions of
+/// its own and sees only itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PackedBatch {
     /// Token ids of all rows.

@@ -165,8 +165,8 @@ impl Dataset {
         Ok(RowId { file: self.files[meta.file_index()].path.clone(), row: meta.row })
     }
 
-    /// BLAKE3, in hexadecimal, over what decides which tokens are trained on: each row's content in order, and how often
-    /// it is seen. Where the rows came from does not matter.
+    /// BLAKE3, in hexadecimal, over what decides which tokens are trained on: each row's content in order, and how
+    /// often it is seen. Where the rows came from does not matter.
     pub fn content_hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for row in 0..self.len() {
@@ -177,8 +177,8 @@ impl Dataset {
     }
 
     /// Splits off about `fraction` of the rows: `(rest, split off)`. Which rows is decided by each row's content and
-    /// `seed`, so equal rows stay on one side, and adding rows moves no other. Rows that are split off are seen once per
-    /// epoch, whatever the weight of their source.
+    /// `seed`, so equal rows stay on one side, and adding rows moves no other. Rows that are split off are seen once
+    /// per epoch, whatever the weight of their source.
     ///
     /// # Errors
     /// When `fraction` is not between 0 and 1, or there are no two different rows.

@@ -21,9 +21,9 @@ pub struct Binning {
 
 impl Binning {
     /// Chooses the rows of epoch number `number`, from 0, by their sources' weights, packs them into bins of at most
-    /// `max_length` tokens by first-fit decreasing (without `packing`, every row is its own bin), and shuffles the bins.
-    /// Without `shuffle`, rows keep the order of the files, and packed bins that of their first rows. The same settings give
-    /// the same bins, on every machine.
+    /// `max_length` tokens by first-fit decreasing (without `packing`, every row is its own bin), and shuffles the
+    /// bins. Without `shuffle`, rows keep the order of the files, and packed bins that of their first rows. The same
+    /// settings give the same bins, on every machine.
     ///
     /// # Errors
     /// When a row is longer than `max_length`, or an epoch has more rows than 32 bits count.

@@ -1,7 +1,7 @@
 //! First-fit decreasing: rows into bins, in `O(n log n)`.
 
-/// Which bin each row goes to, in order of `lengths`, and how many bins there are. `order` lists the rows longest first;
-/// none may be longer than `capacity`.
+/// Which bin each row goes to, in order of `lengths`, and how many bins there are. `order` lists the rows longest
+/// first; none may be longer than `capacity`.
 ///
 /// # Source
 /// Johnson, "Near-optimal bin packing algorithms" (1973): at most 11/9 of the fewest possible bins, plus a constant. A

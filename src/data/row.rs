@@ -11,8 +11,8 @@ use std::sync::Arc;
 pub enum Row {
     /// A conversation, supervised as `train_on` says.
     Conversation(Conversation),
-    /// A conversation of which only what follows the prompt may be supervised, unless `train_on` is `all`. Made only from
-    /// prompts that hold assistant turns: all others are a plain [`Row::Conversation`].
+    /// A conversation of which only what follows the prompt may be supervised, unless `train_on` is `all`. Made only
+    /// from prompts that hold assistant turns: all others are a plain [`Row::Conversation`].
     Completion {
         /// The prompt's messages and tools.
         prompt: Conversation,
@@ -58,7 +58,8 @@ pub trait Encode: Sync {
 pub struct RowId {
     /// The data file.
     pub file: Arc<Path>,
-    /// From 1: the line in `.jsonl`, the element in `.json`, the record in `.csv` (the header is 1), the row in `.parquet`.
+    /// From 1: the line in `.jsonl`, the element in `.json`, the record in `.csv` (the header is 1), the row in
+    /// `.parquet`.
     pub row: u32,
 }
 

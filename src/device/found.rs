@@ -52,8 +52,8 @@ impl Backend {
         }
     }
 
-    /// Its devices on this machine, in the order of their numbers. None where the build or the driver is missing; no device
-    /// is opened.
+    /// Its devices on this machine, in the order of their numbers. None where the build or the driver is missing; no
+    /// device is opened.
     pub fn devices(self) -> Vec<Device> {
         match self {
             Backend::Cpu => vec![Device::flex()],

@@ -94,11 +94,12 @@ pub struct Capacity {
     pub gpu: Option<FloatDType>,
 }
 
-/// Opens the device that the user named: `auto`, `cpu`, or another [`Backend`] with or without a number (`cuda:0`). `auto` is
-/// the best device that this build can use, but never a software adapter: the CPU itself is faster.
+/// Opens the device that the user named: `auto`, `cpu`, or another [`Backend`] with or without a number (`cuda:0`).
+/// `auto` is the best device that this build can use, but never a software adapter: the CPU itself is faster.
 ///
 /// # Errors
-/// [`Kind::Device`] for a device that this build or this machine does not have; [`Kind::Recipe`] for a name that is none.
+/// [`Kind::Device`] for a device that this build or this machine does not have; [`Kind::Recipe`] for a name that is
+/// none.
 pub fn open(name: &str) -> Result<Compute> {
     let place = || Place::Named(format!("--device {name}"));
     let unknown = || {

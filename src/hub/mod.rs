@@ -57,7 +57,8 @@ impl ModelFiles {
 /// Finds the model that `base` names, downloading it if need be: a folder, a `.gguf` file or `owner/name[@revision]`.
 ///
 /// What exists locally wins over an id of the same spelling. `accept` is given a Hub model's folder as soon as
-/// `config.json`, the tokenizer and the other small files are in it; its error ends the search before gigabytes are spent.
+/// `config.json`, the tokenizer and the other small files are in it; its error ends the search before gigabytes are
+/// spent.
 ///
 /// # Errors
 /// [`crate::error::Kind::Recipe`] when nothing is there, [`crate::error::Kind::Hub`] with a [`Failure`] when the Hub
@@ -79,8 +80,8 @@ pub fn check_model(base: &str) -> Result<()> {
     base::understand(base).map(|_| ())
 }
 
-/// As [`find_model`], but of a Hub model only what stands beside the weights is downloaded: configuration, tokenizer, chat
-/// template.
+/// As [`find_model`], but of a Hub model only what stands beside the weights is downloaded: configuration, tokenizer,
+/// chat template.
 ///
 /// # Errors
 /// As [`find_model`].

@@ -8,8 +8,8 @@ use crate::jobs::run::folder::RunFolder;
 use crate::recipe::{self, Reading, Recipe};
 use std::path::Path;
 
-/// Checks the recipe at `path` with `--set` options laid over it, and, `with_files`, that what it names is there. Nothing is
-/// downloaded, and the Hub is not asked.
+/// Checks the recipe at `path` with `--set` options laid over it, and, `with_files`, that what it names is there.
+/// Nothing is downloaded, and the Hub is not asked.
 ///
 /// # Errors
 /// Every problem, each with its place and, where there is one, a hint.

@@ -60,18 +60,14 @@ impl Checked {
 /// The largest error of a gradient that passes: far above f32 rounding, far below a wrong kernel.
 const TOLERANCE: f64 = 1e-2;
 
-/// Checks gradients on the CPU against differences of the loss, and the other devices against the CPU: the one that is named, or
-/// with `auto` all that there are.
+/// Checks gradients on the CPU against differences of the loss, and the other devices against the CPU: the one that is
+/// named, or with `auto` all that there are.
 ///
 /// # Errors
 /// [`Kind::Device`] when the device that was named is missing, or the CPU computes wrong gradients.
 pub fn examine(name: &str) -> Result<Report> {
     let compute = device::open(name)?;
-    let gradient_error = gradient_error(&Device::flex());
-    if gradient_error.is_nan() || gradient_error > TOLERANCE {
-        let what = format!("the CPU computes wrong gradients: relative error {gradient_error:.1e}");
-        return Err(Error::new(Kind::Device, what).hint("report this with your CPU's name"));
-    }
+    let gradient_error = accept(gradient_error(&Device::flex()))?;
     let chosen = |found: &Found| name == "auto" || found.name() == compute.name;
     let found = device::all().into_iter().filter(|found| found.backend != Backend::Cpu && chosen(found));
     let devices = found.map(|found| Checked::new(Compute::new(&found), found.name())).collect();
@@ -88,6 +84,15 @@ pub fn examine(name: &str) -> Result<Report> {
         compiled_in: backends.chain(hub).collect(),
         gradient_error,
     })
+}
+
+/// The error of a gradient on the CPU, where it is small enough.
+fn accept(gradient_error: f64) -> Result<f64> {
+    if gradient_error.is_nan() || gradient_error > TOLERANCE {
+        let what = format!("the CPU computes wrong gradients: relative error {gradient_error:.1e}");
+        return Err(Error::new(Kind::Device, what).hint("report this with your CPU's name"));
+    }
+    Ok(gradient_error)
 }
 
 /// The rate of the best of several large products on all threads.
@@ -147,6 +152,15 @@ fn gradient_error(device: &Device) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_gradient_is_refused() {
+        assert_eq!(accept(1e-4).unwrap(), 1e-4);
+        for wrong in [0.02, 1.0, f64::INFINITY, f64::NAN] {
+            let error = accept(wrong).unwrap_err();
+            assert!(error.what().starts_with("the CPU computes wrong gradients: relative error "), "{error}");
+        }
+    }
 
     #[test]
     fn the_cpu_passes() {

@@ -1,4 +1,4 @@
-//! One file per job; the only place that wires the rooms together.
+//! One file per job, and the rooms that they share; the only place that wires the rooms of the program together.
 
 pub mod base;
 pub mod chat;

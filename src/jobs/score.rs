@@ -20,7 +20,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// The rows of a file of JSON lines, `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or `{"messages": [..]}`.
+    /// The rows of a file of JSON lines, `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or
+    /// `{"messages": [..]}`.
     ///
     /// # Errors
     /// When the file cannot be read, and the first row that is none of them.

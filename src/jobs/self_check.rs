@@ -14,9 +14,9 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 use serde::Serialize;
 use std::fmt;
 
-/// The largest relative difference from the CPU that passes, whatever the weights are held in: they are the same numbers on both
-/// sides. Factors of eleven bits (f16, and TF32, as which some GPUs multiply f32) stay below the one, factors of eight bits (bf16)
-/// below eight times that; a wrong kernel does not.
+/// The largest relative difference from the CPU that passes, whatever the weights are held in: they are the same
+/// numbers on both sides. Factors of eleven bits (f16, and TF32, as which some GPUs multiply f32) stay below the one,
+/// factors of eight bits (bf16) below eight times that; a wrong kernel does not.
 pub fn tolerance(compute_dtype: FloatDType) -> f64 {
     if compute_dtype == FloatDType::BF16 { 4e-2 } else { 5e-3 }
 }

@@ -6,6 +6,7 @@ use super::raw::{Node, Plain, Shape, plain};
 use super::rules::{Verdict, not_empty};
 use super::section::Section;
 use crate::adapter::target::{ALL_LINEAR, TargetModules};
+use crate::weights::names::Projection;
 use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
@@ -58,17 +59,14 @@ pub enum InitLoraWeights {
 
 impl Adapter {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+        let names = Projection::ALL.map(|projection| projection.short().to_owned());
         let init_from: Option<PathBuf> = section.key("init_from").check(not_empty).optional();
         let given = section.given().filter(|key| init_from.is_some() && *key != "init_from").map(Into::into).collect();
         Adapter {
             r: section.key("r").within(1..=MAX_RANK).or(16),
             lora_alpha: section.key("lora_alpha").within((Excluded(0.0), Unbounded)).or(32.0),
             lora_dropout: section.key("lora_dropout").within(0.0..1.0).or(0.0),
-            target_modules: section
-                .key("target_modules")
-                .check(targets)
-                .or(TargetModules::Names(names.map(Into::into).to_vec())),
+            target_modules: section.key("target_modules").check(targets).or(TargetModules::Names(names.to_vec())),
             exclude_modules: section.key("exclude_modules").check(no_blank_names).or(Vec::new()),
             use_rslora: section.key("use_rslora").or(false),
             use_dora: section.key("use_dora").or(false),

@@ -5,9 +5,9 @@
 //!                            extends, --set       problems go to the one Diagnosis
 //! ```
 //!
-//! A section's file has its struct, whose comments become the JSON Schema's descriptions, and below it one `read` with a line
-//! per key: its rule and its default. Those lines are all there is to know about a key: unknown keys, suggestions and the
-//! schema follow from them.
+//! A section's file has its struct, whose comments become the JSON Schema's descriptions, and below it one `read` with
+//! a line per key: its rule and its default. Those lines are all there is to know about a key: unknown keys,
+//! suggestions and the schema follow from them.
 
 mod adapter;
 mod data;
@@ -75,8 +75,8 @@ pub struct Recipe {
 /// Reads the recipe at `path`, with `--set section.key=value` options (without the `--set`) laid over it in order.
 ///
 /// # Errors
-/// Every problem of the file, the files it extends and the options, together, each with its place and, where there is one,
-/// a hint.
+/// Every problem of the file, the files it extends and the options, together, each with its place and, where there is
+/// one, a hint.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
     Reading::open(path, overrides)?.finish()
 }

@@ -11,20 +11,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Model {
-    /// The base model: a Hub id (`google/gemma-3-1b-it`, with `@revision` if need be), a local folder, or a `.gguf` file.
+    /// The base model: a Hub id (`google/gemma-3-1b-it`, with `@revision` if need be), a local folder, or a `.gguf`
+    /// file.
     pub base: String,
     /// How frozen weights that are not compressed are held: `auto` keeps what is stored, and bf16 for a quantised file.
     #[schemars(schema_with = "dtype::held")]
     pub dtype: AutoDtype,
-    /// What the factors of products with frozen weights, and of those in attention, are rounded to on a GPU; sums, adapters, the residual
-    /// stream, softmax and the loss are f32, and the CPU computes all in f32.
+    /// What the factors of products with frozen weights, and of those in attention, are rounded to on a GPU; sums,
+    /// adapters, the residual stream, softmax and the loss are f32, and the CPU computes all in f32.
     #[schemars(schema_with = "dtype::computed")]
     pub compute_dtype: AutoDtype,
-    /// How the frozen projections are compressed. They are quantised while they are read. A folder that bitsandbytes saved as
-    /// NF4 is trained on as it is with `none`.
+    /// How the frozen projections are compressed. They are quantised while they are read. A folder that bitsandbytes
+    /// saved as NF4 is trained on as it is with `none`.
     pub quantization: Quantization,
-    /// How the embedding, which is also the output head, is compressed; with `quantization: as_stored` `none` leaves it in the
-    /// file's blocks too.
+    /// How the embedding, which is also the output head, is compressed; with `quantization: as_stored` `none` leaves it
+    /// in the file's blocks too.
     pub embedding_quantization: EmbeddingQuantization,
 }
 

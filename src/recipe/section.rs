@@ -1,7 +1,7 @@
 //! Reads typed values out of a section's nodes, and learns on the way what keys there are.
 //!
-//! A section asks for its keys one by one; what was asked for is what is known, so unknown keys fall out by themselves and
-//! the schema learns defaults and ranges from the same calls:
+//! A section asks for its keys one by one; what was asked for is what is known, so unknown keys fall out by themselves
+//! and the schema learns defaults and ranges from the same calls:
 //!
 //! ```text
 //! r: section.key("r").within(1..=4096).or(16),

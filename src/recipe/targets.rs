@@ -6,7 +6,7 @@ use super::adapter::Adapter;
 use super::diagnose::Diagnosis;
 use crate::adapter::target::{self, ExcludeModules, TargetModules};
 use crate::error::{Error, Kind, Place};
-use crate::weights::names::{Projection, Spelling, TensorId};
+use crate::weights::names::{Projection, Spelling};
 use std::collections::BTreeSet;
 
 /// Reports every name that names no projection, and exclusions that leave none. Regular expressions are left alone.
@@ -47,8 +47,7 @@ fn paths<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut paths = Vec::new();
     for spelling in [Spelling::Text, Spelling::LanguageModelInside] {
         for &layer in &layers {
-            let name = |projection| spelling.name(&TensorId::Projection(layer, projection));
-            paths.extend(Projection::ALL.map(|projection| name(projection).trim_end_matches(".weight").to_owned()));
+            paths.extend(Projection::ALL.map(|projection| spelling.module_path(layer, projection)));
         }
     }
     paths

@@ -124,8 +124,8 @@ impl Encoder {
         Ok(ids)
     }
 
-    /// A prompt and its completion, as plain text: `<bos>`, both, `<eos>`. The completion and `<eos>` have a loss, and with
-    /// [`TrainOn::All`] the prompt too.
+    /// A prompt and its completion, as plain text: `<bos>`, both, `<eos>`. The completion and `<eos>` have a loss, and
+    /// with [`TrainOn::All`] the prompt too.
     ///
     /// Where the completion merges with the end of the prompt into other tokens than the prompt's own, the loss begins
     /// with the first of these, as in TRL: else ` yes` after `answer: ` would never be learnt.

@@ -74,8 +74,8 @@ pub fn loss(model: &Gemma3, side: &dyn SidePath, batch: &MicroBatch) -> f64 {
 /// The summed loss of a micro-batch, in nats; adds `scale` times its gradient to `gradients`, which are in the order of
 /// [`Adapter::parameters`].
 ///
-/// Every layer is its own small gradient graph. The graphs are walked from the last to the first, each with the gradient
-/// of the layer above; `activation_checkpointing` only decides whether a graph is kept or built again.
+/// Every layer is its own small gradient graph. The graphs are walked from the last to the first, each with the
+/// gradient of the layer above; `activation_checkpointing` only decides whether a graph is kept or built again.
 pub fn accumulate(
     model: &Gemma3,
     adapter: &Adapter,
@@ -119,8 +119,8 @@ pub fn accumulate(
     loss
 }
 
-/// Runs one layer alone forwards and backwards, as [`accumulate`] does with a layer that has others below it. Returns the
-/// gradient of its input, given that of its output.
+/// Runs one layer alone forwards and backwards, as [`accumulate`] does with a layer that has others below it. Returns
+/// the gradient of its input, given that of its output.
 ///
 /// # Shapes
 /// - `input`, `upstream`, output: `[n, d]`

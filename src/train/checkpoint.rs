@@ -84,12 +84,11 @@ pub fn latest_good(dir: &Path) -> Result<Latest> {
 
 /// Deletes the oldest whole checkpoints until `save_total_limit` are left (0 keeps all); returns the deleted steps.
 ///
-/// The newest good one and those in `keep` (the best one, say) always stay and count towards the limit. Damaged ones
-/// neither count nor are they deleted.
+/// The newest good one always stays and counts towards the limit. Damaged ones neither count nor are they deleted.
 ///
 /// # Errors
 /// If `dir` cannot be listed or a folder cannot be deleted.
-pub fn prune(dir: &Path, save_total_limit: usize, keep: &[u64]) -> Result<Vec<u64>> {
+pub fn prune(dir: &Path, save_total_limit: usize) -> Result<Vec<u64>> {
     if save_total_limit == 0 {
         return Ok(Vec::new());
     }
@@ -103,7 +102,7 @@ pub fn prune(dir: &Path, save_total_limit: usize, keep: &[u64]) -> Result<Vec<u6
     });
     let mut excess = whole.len().saturating_sub(save_total_limit);
     whole.retain(|step| {
-        let delete = excess > 0 && !keep.contains(step) && *step != newest.step;
+        let delete = excess > 0 && *step != newest.step;
         excess -= usize::from(delete);
         delete
     });

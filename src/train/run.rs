@@ -157,8 +157,8 @@ pub enum Ending {
 /// Trains until the plan is done, `stop` is set, or the evaluation loss no longer improves.
 ///
 /// # Errors
-/// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite; errors of
-/// the data and of the outputs.
+/// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite; errors
+/// of the data and of the outputs.
 pub fn run(
     model: &Gemma3,
     state: &mut State,

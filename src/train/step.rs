@@ -33,8 +33,8 @@ pub struct StepResult {
 
 /// Runs one window of micro-batches and updates the adapter.
 ///
-/// The loss is normalised by the supervised tokens of the whole window, so that 8 micro-batches of 1 equal 1 of 8. If the
-/// loss or a gradient is not finite the adapter and the optimiser stay as they are. `step` counts from 0.
+/// The loss is normalised by the supervised tokens of the whole window, so that 8 micro-batches of 1 equal 1 of 8. If
+/// the loss or a gradient is not finite the adapter and the optimiser stay as they are. `step` counts from 0.
 pub fn step(
     model: &Gemma3,
     adapter: &mut Adapter,

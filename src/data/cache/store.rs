@@ -1,7 +1,8 @@
 //! The cache file: records, then an index with a line per row, then facts about the whole as JSON, then a fixed tail.
 //!
 //! ```text
-//! MAGIC  record record ..  index (32 bytes per row)  meta (JSON)  rows u64, meta bytes u64, blake3 of index+meta+sizes, MAGIC
+//! MAGIC  record record ..  index (32 bytes per row)  meta (JSON)  tail
+//! tail: rows u64, meta bytes u64, blake3 of index+meta+sizes, MAGIC
 //! ```
 
 use super::record;

@@ -1,5 +1,5 @@
-//! `{"instruction", "input"?, "output", "system"?, "history"?}`: instructions as Stanford Alpaca and LLaMA-Factory write
-//! them. The instruction and, after an empty line, the input become the user's turn; `history` holds earlier
+//! `{"instruction", "input"?, "output", "system"?, "history"?}`: instructions as Stanford Alpaca and LLaMA-Factory
+//! write them. The instruction and, after an empty line, the input become the user's turn; `history` holds earlier
 //! `[user, assistant]` pairs.
 
 use super::columns::{Columns, as_list, as_text};

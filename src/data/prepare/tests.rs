@@ -255,8 +255,8 @@ fn prompts_with_assistant_turns_are_not_learnt() {
     assert_eq!(dataset.get(0).unwrap().labels, [-100, -100, -100, -100, -100, -100, -100, 100, stop]);
 }
 
-/// Measures by hand: `GT_MEASURE=2000 cargo test --lib prepare_two_gigabytes -- --ignored --nocapture` prepares that many
-/// megabytes of generated jsonl.
+/// Measures by hand: `GT_MEASURE=2000 cargo test --lib prepare_two_gigabytes -- --ignored --nocapture` prepares that
+/// many megabytes of generated jsonl.
 #[test]
 #[ignore = "writes gigabytes"]
 fn prepare_two_gigabytes() {

@@ -86,7 +86,8 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
     Error::many(problems).map_or(Ok(files), Err)
 }
 
-/// Whether a source's files are there and of kinds that can be read, as far as names tell; a Hub data set is left alone.
+/// Whether a source's files are there and of kinds that can be read, as far as names tell; a Hub data set is left
+/// alone.
 ///
 /// # Errors
 /// As [`resolve`], for this source: at most one problem, whose place is not the recipe's key.

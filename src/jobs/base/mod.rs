@@ -83,7 +83,8 @@ impl Base {
         })
     }
 
-    /// Writes the tokenizer and its template into a folder: copied from the model's folder, or rebuilt from the GGUF's vocabulary.
+    /// Writes the tokenizer and its template into a folder: copied from the model's folder, or rebuilt from the GGUF's
+    /// vocabulary.
     ///
     /// # Errors
     /// When a file cannot be read or written.

@@ -31,8 +31,8 @@ pub enum SizesFrom {
 }
 
 impl Outline {
-    /// The outline of the base that a recipe names. What is on this machine comes first, then what is known of the published sizes,
-    /// then the Hub's small files.
+    /// The outline of the base that a recipe names. What is on this machine comes first, then what is known of the
+    /// published sizes, then the Hub's small files.
     ///
     /// # Errors
     /// When there is no such model, or what is there of it is wrong.

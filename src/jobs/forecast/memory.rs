@@ -57,8 +57,8 @@ pub struct Estimate {
     pub loss_bytes: u64,
     /// Keys and values of what is generated between steps.
     pub kv_bytes: u64,
-    /// What is alive for a moment: a layer on the way back, or new values while the optimiser replaces old ones; weights that a GPU
-    /// unpacks; and on a CPU the program itself.
+    /// What is alive for a moment: a layer on the way back, or new values while the optimiser replaces old ones;
+    /// weights that a GPU unpacks; and on a CPU the program itself.
     pub workspace_bytes: u64,
 }
 
@@ -111,9 +111,9 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let floats = |count: u64| count.saturating_mul(F32_BYTES);
     let per_token = |count: u64| floats(work.tokens.saturating_mul(count));
 
-    // Per token and layer: the inputs of two norms and the outputs of two others (5 d, beside the layer's own input), queries
-    // before and after their norm and what attention made of them, keys before and after and values, the two halves of the
-    // gated product, and a number per head.
+    // Per token and layer: the inputs of two norms and the outputs of two others (5 d, beside the layer's own input),
+    // queries before and after their norm and what attention made of them, keys before and after and values, the two
+    // halves of the gated product, and a number per head.
     let kept = 5 * d + 3 * q + 3 * kv + 2 * f + h;
     // On the way back through the feed-forward block: the product and three gradients of its width.
     let transient = 4 * f + 2 * d;
@@ -141,7 +141,8 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
         Some(gpu) => {
             let rounded = work.tokens.saturating_mul(f.max(q)).saturating_mul(gpu.factor_bytes);
             let unpacked = per_token(transient).saturating_add(rounded).saturating_add(gpu.unpacked_bytes);
-            // By products of matrices: scores, their gradient, that once more with rows and columns exchanged, and all three as factors.
+            // By products of matrices: scores, their gradient, that once more with rows and columns exchanged, and all
+            // three as factors.
             let queries = work.tokens.min(as_u64(GPU_QUERIES));
             let scores = floats(work.tokens.saturating_mul(h * queries)).min(as_u64(GPU_SCORE_BYTES));
             let attention = if gpu.factor_bytes < F32_BYTES { 3 * scores + 3 * scores / 2 } else { 0 };

@@ -44,8 +44,8 @@ impl AdapterPlan {
             recipe::InitLoraWeights::Pissa => Init::Pissa,
         };
         let selection = target::select(&paths, &config.target_modules, &config.exclude_modules)?;
-        // `q_proj` also names layers of the vision tower, where PEFT would look for tensors that no run here trains; and
-        // PEFT warns of exclusions that leave out nothing.
+        // `q_proj` also names layers of the vision tower, where PEFT would look for tensors that no run here trains;
+        // and PEFT warns of exclusions that leave out nothing.
         if model.multimodal || !selection.unused_exclusions.is_empty() {
             config.target_modules = target::exact_targets(&paths, &selection);
             config.exclude_modules = ExcludeModules::default();

@@ -119,7 +119,7 @@ impl run::Outputs for Outputs {
         let kept = serde_json::to_value(Kept { metrics_bytes, totals: self.totals(), instruction_set })
             .map_err(|e| Error::new(Kind::Run, format!("the totals cannot be written: {e}")).caused_by(e))?;
         let path = resume::save(&self.checkpoints, state, kept, &self.run)?;
-        checkpoint::prune(&self.checkpoints, self.save_total_limit, &[])?;
+        checkpoint::prune(&self.checkpoints, self.save_total_limit)?;
         Ok(path)
     }
 }

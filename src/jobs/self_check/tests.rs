@@ -43,7 +43,7 @@ fn narrow_factors_stay_near_the_cpu() {
 
 #[test]
 fn the_cpu_equals_itself() {
-    let differences = compare(&crate::device::open("cpu").unwrap()).unwrap();
+    let differences = compare(&device::open("cpu").unwrap()).unwrap();
     assert_eq!(differences.len(), FORMS.len());
     assert!(differences.iter().all(|difference| difference.largest() == 0.0), "{differences:?}");
 }
@@ -97,9 +97,10 @@ fn a_wrong_answer_is_refused() {
     let right = cpu(form);
     let judge = |got: &Answer| accept("a gpu", vec![difference(form, got, &right)]);
     assert_eq!(judge(&right).unwrap()[0].largest(), 0.0);
-    let gradients: [fn(&mut Answer) -> &mut Vec<Vec<f32>>; 3] =
+    type Gradients = Vec<Vec<f32>>;
+    let gradients: [fn(&mut Answer) -> &mut Gradients; 3] =
         [|a| &mut a.gradients, |a| &mut a.adapters_alone, |a| &mut a.with_input];
-    let wrongs: [fn(&mut Vec<Vec<f32>>, usize); 4] = [
+    let wrongs: [fn(&mut Gradients, usize); 4] = [
         |all, i| all[i].fill(f32::NAN),
         |all, i| all[i].fill(0.0),
         |all, i| all[i].iter_mut().for_each(|g| *g *= 1.01),

@@ -34,7 +34,7 @@ pub struct StandIn<'a> {
 }
 
 impl<'a> StandIn<'a> {
-    /// Makes it.
+    /// The stand-in of a run's model, on the device that the run would compute on.
     ///
     /// # Errors
     /// When a matrix cannot be held as the run would.
