@@ -1,9 +1,10 @@
-//! What the operations of a training step and of a decoding step cost, against the same composed of burn's own operations.
+//! What the operations of a training step and of a decoding step cost, against the same composed of burn's own
+//! operations.
 //!
 //!     cargo bench [-- FILTER]
 //!
-//! Sizes are those of Gemma 3 270M and a sequence of 512 tokens. Every comparison ends in a ratio, the time of the composed form over
-//! that of the kernel; nothing else should run meanwhile.
+//! Sizes are those of Gemma 3 270M and a sequence of 512 tokens. Every comparison ends in a ratio, the time of the
+//! composed form over that of the kernel; nothing else should run meanwhile.
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "ratios on stdout, and a mistake ends it")]
 

@@ -1,6 +1,6 @@
 //! Colours, in one place.
 //!
-//! Everything here writes ANSI codes; [`stdout`] and [`stderr`] take them out again where nobody would see colours:
+//! Everything here writes ANSI codes; [`stdout`] takes them out again where nobody would see colours:
 //! into files and pipes, on dumb terminals, and wherever `NO_COLOR` asks for it.
 
 use anstyle::{AnsiColor, Style};
@@ -11,27 +11,14 @@ use std::ops::Range;
 pub const SUPERVISED: Style = AnsiColor::Green.on_default().bold();
 /// Text that the model reads but is not trained on.
 pub const CONTEXT: Style = Style::new().dimmed();
-/// Headings and names.
-pub const HEADING: Style = Style::new().bold();
-/// What went well.
-pub const GOOD: Style = AnsiColor::Green.on_default();
-/// What deserves a look.
-pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
-/// What went wrong.
-pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 
 /// stdout that shows colours where they can be seen.
 pub fn stdout() -> anstream::AutoStream<std::io::Stdout> {
     anstream::stdout()
 }
 
-/// stderr that shows colours where they can be seen.
-pub fn stderr() -> anstream::AutoStream<std::io::Stderr> {
-    anstream::stderr()
-}
-
 /// `text` in `style`.
-pub fn paint(style: Style, text: impl fmt::Display) -> impl fmt::Display {
+fn paint(style: Style, text: impl fmt::Display) -> impl fmt::Display {
     fmt::from_fn(move |f| write!(f, "{style}{text}{style:#}"))
 }
 

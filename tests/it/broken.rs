@@ -1,5 +1,5 @@
-//! Broken input, and what the user reads about it. Every message says what is wrong, where, and mostly what to do; nothing
-//! panics and nothing half-written stays.
+//! Broken input, and what the user reads about it. Every message says what is wrong, where, and mostly what to do;
+//! nothing panics and nothing half-written stays.
 
 use crate::bench::{Bench, Said, golden, safetensors_bytes, tensors};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! No file of a room uses, by whatever way, a file that uses it back: what belongs together is one file, or a parent and its children.
+//! No file of a room uses, by whatever way, a file that uses it back: what belongs together is one file, or a parent and
+//! its children.
 //!
 //! Paths are resolved as the compiler does, re-exports included, so that a `pub use` hides no circle.
 

@@ -1,5 +1,5 @@
-//! Logits, losses, activations and gradients against transformers + PEFT (goldens by `scripts/make_model_goldens.py`), on
-//! every device that this build has and this machine can use.
+//! Logits, losses, activations and gradients against transformers + PEFT (goldens by `scripts/make_model_goldens.py`),
+//! on every device that this build has and this machine can use.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use gemma_tune::adapter::{Adapter, LoraModule};

@@ -100,7 +100,8 @@ fn a_killed_run_resumes_to_the_same_bytes() {
                 assert_eq!(child.wait().expect("a status").code(), Some(0));
                 break;
             }
-            // Past a random number of lines, then a random moment later: kills land in steps, saves and evaluations alike.
+            // Past a random number of lines, then a random moment later: kills land in steps, saves and evaluations
+            // alike.
             let past = lines_now(&bench).min(12) + next(6) as usize;
             let ended = wait_until(&mut child, || lines_now(&bench) >= past).or_else(|| {
                 let pause = Duration::from_micros(next(whole.as_micros() as u64 / 12));

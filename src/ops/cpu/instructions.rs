@@ -1,7 +1,7 @@
 //! Which vector instructions the CPU's kernels run on.
 
-/// The widest vector instructions that products of matrices and plain loops use on this processor, chosen when the program
-/// starts: `AVX-512`, `AVX2`, `NEON`, or `scalar`.
+/// The widest vector instructions that products of matrices and plain loops use on this processor, chosen when the
+/// program starts: `AVX-512`, `AVX2`, `NEON`, or `scalar`.
 ///
 /// # Numerics
 /// Products add their terms in another order for each, so that the last bits of a run differ between them.
