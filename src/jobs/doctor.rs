@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::self_check::{self, Difference};
 use crate::nn::RmsNorm;
 use crate::nn::cross_entropy::linear_cross_entropy;
-use crate::ops::{Weight, geglu};
+use crate::ops::{Weight, geglu, instruction_set};
 use crate::random::{Label, Rng};
 use crate::report::summary;
 use burn::tensor::{Device, Tensor, TensorData};
