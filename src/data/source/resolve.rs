@@ -90,7 +90,7 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
 /// alone.
 ///
 /// # Errors
-/// As [`resolve`], for this source: at most one problem, whose place is not the recipe's key.
+/// As `resolve`, for this source: at most one problem, whose place is not the recipe's key.
 pub fn check_source(source: &SourceSpec) -> Result<()> {
     if source.path.starts_with("hf://") {
         return Ok(());
