@@ -10,12 +10,14 @@ What comes out is one JSON object on stdout; the figures are the medians of the 
 """
 import argparse, json, os, random, resource, statistics, subprocess, sys, tempfile, time
 
+import bench_arguments
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", required=True, help="a Hugging Face folder, or a .gguf file (then without PEFT)")
+parser.add_argument("--model", type=bench_arguments.model, required=True, help="a Hugging Face folder, or a .gguf file (then without PEFT)")
 parser.add_argument("--length", type=int, default=512, help="tokens in a row")
 parser.add_argument("--batch", type=int, default=1, help="rows in a step")
 parser.add_argument("--steps", type=int, default=5)
-parser.add_argument("--tool", default="target/release/gemma-tune")
+parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 parser.add_argument("--device", default="auto", help="as in gemma-tune train --device")
 parser.add_argument("--set", action="append", default=[], dest="overrides", help="as in gemma-tune train --set")
 parser.add_argument("--without-peft", action="store_true")

@@ -10,15 +10,17 @@ and `datasets`, and all of it a model folder. One process runs at a time: close 
 """
 import argparse, json, os, subprocess, sys, tempfile, time
 
+import bench_arguments
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SETTINGS = [{"batch": 1}, {"batch": 4}, {"batch": 8}, {"batch": 1, "packing": True}]
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", required=True, help="a Hugging Face folder")
+parser.add_argument("--model", type=bench_arguments.model, required=True, help="a Hugging Face folder")
 parser.add_argument("--data", default=os.path.join(HERE, "..", "data", "marlow.jsonl"))
 parser.add_argument("--rows", type=int, default=64, help="conversations that are trained on")
 parser.add_argument("--length", type=int, default=512, help="tokens in a packed row")
-parser.add_argument("--tool", default="target/release/gemma-tune")
+parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 parser.add_argument("--set", action="append", default=[], dest="overrides", help="as in gemma-tune train --set")
 parser.add_argument("--without-trl", action="store_true")
 parser.add_argument("--trl-worker", help=argparse.SUPPRESS)

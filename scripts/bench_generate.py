@@ -9,14 +9,16 @@ llama.cpp is asked through `llama_cpp` (pip's llama-cpp-python), where it is ins
 """
 import argparse, json, statistics, subprocess, time
 
+import bench_arguments
+
 PROMPT = "The history of the lighthouse begins"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", required=True, help="a .gguf file")
+parser.add_argument("--model", type=bench_arguments.model, required=True, help="a .gguf file")
 parser.add_argument("--tokens", type=int, default=128)
 parser.add_argument("--runs", type=int, default=5)
 parser.add_argument("--threads", type=int, default=2, help="threads of llama.cpp")
-parser.add_argument("--tool", default="target/release/gemma-tune")
+parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 args = parser.parse_args()
 
 

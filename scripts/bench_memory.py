@@ -10,6 +10,8 @@ ratio. Each run is one of bench.py, which measures a setting of your own.
 """
 import argparse, json, os, subprocess, sys
 
+import bench_arguments
+
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bench.py")
 # What holds the base, tokens in the sequence, activations recomputed.
 RUNS = [
@@ -33,9 +35,9 @@ FORMS = {
 }
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", required=True, help="a Hugging Face folder or a .gguf file")
+parser.add_argument("--model", type=bench_arguments.model, required=True, help="a Hugging Face folder or a .gguf file")
 parser.add_argument("--device", default="auto", help="as in gemma-tune train --device")
-parser.add_argument("--tool", default="target/release/gemma-tune")
+parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 args = parser.parse_args()
 
 

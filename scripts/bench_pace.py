@@ -10,6 +10,8 @@ ratio.
 """
 import argparse, json, os, random, statistics, subprocess, sys, tempfile
 
+import bench_arguments
+
 # Tokens in the sequence, activations recomputed, the base and the adapter.
 RUNS = [
     (256, False, ["model.dtype=f32"]),
@@ -22,9 +24,9 @@ RUNS = [
 ]
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", required=True, help="a .gguf file, or a Hugging Face folder (then without as_stored)")
+parser.add_argument("--model", type=bench_arguments.model, required=True, help="a .gguf file, or a Hugging Face folder (then without as_stored)")
 parser.add_argument("--steps", type=int, default=4)
-parser.add_argument("--tool", default="target/release/gemma-tune")
+parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 args = parser.parse_args()
 
 

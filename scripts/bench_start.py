@@ -9,13 +9,15 @@ The median of several runs after one that fills the system's file cache. One JSO
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile, time
 
+import bench_arguments
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", required=True, help="a .gguf file")
+parser.add_argument("--model", type=bench_arguments.model, required=True, help="a .gguf file")
 parser.add_argument("--data", default=os.path.join(HERE, "..", "data", "marlow.jsonl"), help="conversations, of which the first is trained on")
 parser.add_argument("--runs", type=int, default=5)
-parser.add_argument("--tool", default="target/release/gemma-tune")
+parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 args = parser.parse_args()
 
 

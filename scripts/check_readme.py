@@ -121,7 +121,7 @@ def check_sizes():
     if f"({model_bytes / 1e6:.0f} MB," not in text:
         say(README, f"the download has {model_bytes / 1e6:.0f} MB")
     rust = re.search(r'^rust-version = "([\d.]+)"', read("Cargo.toml"), re.M).group(1)
-    if f"Rust {rust} " not in text:
+    if not re.search(rf"Rust {re.escape(rust)}\b", text):
         say(README, f"does not say that Rust {rust} is needed")
 
 
