@@ -203,13 +203,14 @@ impl Layers<'_> {
     /// The gradients of the adapter in every layer, with those of the layers' inputs where these are tracked.
     fn gradients(&self, adapter: &Adapter, dropout: f64, tracked: bool) -> Vec<Vec<f32>> {
         let Layers { model, batch, upstream } = self;
-        let plan = model.batch(&batch.segments);
+        let layout = model.layout(&batch.segments);
         let masks = Masks { rng: Rng::new(2), step: 0, micro: 0, p: dropout };
         let dropout = (dropout > 0.0).then_some(&masks as &dyn Dropout);
         let one = |layer| {
             let input = backprop::leaf(&model.embed(&batch.input_ids), tracked);
             let upstream = upstream.clone();
-            let (parameters, input) = backprop::layer_gradients(model, adapter, layer, input, upstream, &plan, dropout);
+            let (parameters, input) =
+                backprop::layer_gradients(model, adapter, layer, input, upstream, &layout, dropout);
             parameters.into_iter().chain([input]).flatten().map(floats)
         };
         (0..model.layers.len()).flat_map(one).collect()

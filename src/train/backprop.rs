@@ -1,7 +1,7 @@
 //! Loss and adapter gradients of one micro-batch, layer by layer.
 
 use crate::adapter::{Adapter, Dropout};
-use crate::model::gemma3::{Batch, Gemma3};
+use crate::model::gemma3::{Gemma3, Layout};
 use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
 use crate::nn::{Segments, SidePath};
 use crate::text::IGNORE_INDEX;
@@ -84,10 +84,10 @@ pub fn accumulate(
     settings: BackpropSettings,
     gradients: &mut [Option<Tensor<2>>],
 ) -> f64 {
-    let plan = model.batch(&batch.segments);
+    let layout = model.layout(&batch.segments);
     // The first layer's input needs no gradient.
     let run = |layer: usize, input: &Tensor<2>| {
-        LayerRun::new(model, adapter, layer, leaf(input, layer > 0), &plan, settings.dropout)
+        LayerRun::new(model, adapter, layer, leaf(input, layer > 0), &layout, settings.dropout)
     };
 
     let mut x = model.embed(&batch.input_ids);
@@ -96,7 +96,7 @@ pub fn accumulate(
     for layer in 0..model.layers.len() {
         inputs.push(x.clone());
         if settings.activation_checkpointing {
-            x = LayerRun::output_only(model, adapter, layer, x, &plan, settings.dropout);
+            x = LayerRun::output_only(model, adapter, layer, x, &layout, settings.dropout);
         } else {
             let run = run(layer, &x);
             x = run.output.clone().inner();
@@ -130,13 +130,13 @@ pub fn layer(
     layer: usize,
     input: &Tensor<2>,
     upstream: Tensor<2>,
-    plan: &Batch,
+    layout: &Layout,
     settings: BackpropSettings,
 ) -> Option<Tensor<2>> {
     if settings.activation_checkpointing {
-        drop(LayerRun::output_only(model, adapter, layer, input.clone(), plan, settings.dropout));
+        drop(LayerRun::output_only(model, adapter, layer, input.clone(), layout, settings.dropout));
     }
-    layer_gradients(model, adapter, layer, leaf(input, true), upstream, plan, settings.dropout).1
+    layer_gradients(model, adapter, layer, leaf(input, true), upstream, layout, settings.dropout).1
 }
 
 /// A layer's input in a new gradient graph: tracked, or (as that of the first layer) not, so that its adapters alone
@@ -157,11 +157,11 @@ pub fn layer_gradients(
     layer: usize,
     input: Tensor<2>,
     upstream: Tensor<2>,
-    plan: &Batch,
+    layout: &Layout,
     dropout: Option<&dyn Dropout>,
 ) -> (Vec<Option<Tensor<2>>>, Option<Tensor<2>>) {
     let mut gradients = vec![None; adapter.parameters().len()];
-    let input = LayerRun::new(model, adapter, layer, input, plan, dropout).backward(upstream, &mut gradients);
+    let input = LayerRun::new(model, adapter, layer, input, layout, dropout).backward(upstream, &mut gradients);
     (gradients, input)
 }
 
@@ -200,11 +200,11 @@ impl<'a> LayerRun<'a> {
         adapter: &'a Adapter,
         layer: usize,
         input: Tensor<2>,
-        plan: &Batch,
+        layout: &Layout,
         dropout: Option<&'a dyn Dropout>,
     ) -> Self {
         let side = adapter.track(layer, dropout);
-        let output = model.layer(layer, input.clone(), plan, &side);
+        let output = model.layer(layer, input.clone(), layout, &side);
         LayerRun { side, input, output }
     }
 
@@ -214,12 +214,12 @@ impl<'a> LayerRun<'a> {
         adapter: &Adapter,
         layer: usize,
         input: Tensor<2>,
-        plan: &Batch,
+        layout: &Layout,
         dropout: Option<&dyn Dropout>,
     ) -> Tensor<2> {
         match dropout {
-            None => model.layer(layer, input, plan, adapter),
-            Some(_) => model.layer(layer, input, plan, &adapter.dropping(layer, dropout)),
+            None => model.layer(layer, input, layout, adapter),
+            Some(_) => model.layer(layer, input, layout, &adapter.dropping(layer, dropout)),
         }
     }
 

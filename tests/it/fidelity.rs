@@ -96,10 +96,10 @@ fn activations_and_logits_equal_the_reference() {
     for (name, case) in cases() {
         for (variant, side) in [("base", &BaseOnly as &dyn SidePath), ("lora", &case.adapter)] {
             let all = batch(&case.rows);
-            let plan = case.model.batch(&all.segments);
+            let layout = case.model.layout(&all.segments);
             let mut x = case.model.embed(&all.input_ids);
             for layer in 0..case.model.layers.len() {
-                x = case.model.layer(layer, x, &plan, side);
+                x = case.model.layer(layer, x, &layout, side);
                 let expected = unpadded(&case, &format!("{variant}.model.layers.{layer}"));
                 let gap = max_relative(&x.to_data().try_to_vec::<f32>().unwrap(), &expected);
                 assert!(gap <= 1e-5, "{name} {variant} layer {layer}: {gap:e}");

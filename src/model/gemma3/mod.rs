@@ -13,4 +13,4 @@ pub use config::TextConfig;
 pub use published::published;
 pub use random::RandomModel;
 pub use sites::Site;
-pub use text::{Batch, Gemma3};
+pub use text::{Gemma3, Layout};

@@ -24,9 +24,9 @@ pub struct Gemma3 {
     pub device: Device,
 }
 
-/// What all layers need to know about a batch: rotations and masks. Made once per batch.
+/// How the sequences of a batch lie, as all layers need to know it: rotations and masks. Made once per batch.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub struct Layout {
     local: RopeTable,
     global: RopeTable,
     plan: AttentionPlan,
@@ -75,9 +75,9 @@ impl Gemma3 {
     }
 
     /// Prepares rotations and masks for whole sequences.
-    pub fn batch(&self, segments: &Segments) -> Batch {
+    pub fn layout(&self, segments: &Segments) -> Layout {
         let (local, global) = self.rope(&segments.positions());
-        Batch { local, global, plan: AttentionPlan::new(segments, self.config.sliding_window) }
+        Layout { local, global, plan: AttentionPlan::new(segments, self.config.sliding_window) }
     }
 
     /// Embeds tokens: row of the table times `sqrt(d)`.
@@ -93,9 +93,9 @@ impl Gemma3 {
     /// # Shapes
     /// - `x`: `[n, d]`
     /// - output: `[n, d]`
-    pub fn layer(&self, index: usize, x: Tensor<2>, batch: &Batch, side: &dyn SidePath) -> Tensor<2> {
+    pub fn layer(&self, index: usize, x: Tensor<2>, layout: &Layout, side: &dyn SidePath) -> Tensor<2> {
         let layer = &self.layers[index];
-        layer.forward(x, batch.rope(layer.self_attn.config.kind), &batch.plan, side)
+        layer.forward(x, layout.rope(layer.self_attn.config.kind), &layout.plan, side)
     }
 
     /// Runs all layers on whole sequences; the output is not yet normalised.
@@ -104,8 +104,8 @@ impl Gemma3 {
     /// - `input_ids`: `[n]`
     /// - output: `[n, d]`
     pub fn hidden(&self, input_ids: &[u32], segments: &Segments, side: &dyn SidePath) -> Tensor<2> {
-        let batch = self.batch(segments);
-        (0..self.layers.len()).fold(self.embed(input_ids), |x, index| self.layer(index, x, &batch, side))
+        let layout = self.layout(segments);
+        (0..self.layers.len()).fold(self.embed(input_ids), |x, index| self.layer(index, x, &layout, side))
     }
 
     /// The logits of hidden rows: `norm(x) E^T`.
@@ -162,7 +162,7 @@ impl Gemma3 {
     }
 }
 
-impl Batch {
+impl Layout {
     fn rope(&self, kind: AttentionKind) -> &RopeTable {
         match kind {
             AttentionKind::Sliding => &self.local,

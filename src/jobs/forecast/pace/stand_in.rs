@@ -126,7 +126,7 @@ impl<'a> StandIn<'a> {
     /// The training of the layer on so many tokens, forwards and backwards.
     pub fn layer(&self, tokens: usize) -> impl Fn() -> Result<()> {
         let [input, upstream] = [1.0, 1e-3].map(|size| self.tensor(tokens, self.model.config.hidden_size, size));
-        let batch = self.model.batch(&self.run.segments(tokens));
+        let layout = self.model.layout(&self.run.segments(tokens));
         move || {
             let p = self.run.adapter.config.lora_dropout;
             let masks = Masks { rng: Rng::new(0), step: 0, micro: 0, p };
@@ -134,7 +134,7 @@ impl<'a> StandIn<'a> {
                 activation_checkpointing: self.run.activation_checkpointing,
                 dropout: if p > 0.0 { Some(&masks) } else { None },
             };
-            backprop::layer(&self.model, &self.adapter, 0, &input, upstream.clone(), &batch, settings);
+            backprop::layer(&self.model, &self.adapter, 0, &input, upstream.clone(), &layout, settings);
             self.finish()
         }
     }
