@@ -7,7 +7,7 @@
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use regex::Regex;
 use serde::{Serialize, Serializer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// What PEFT writes for "every linear layer but the output head".
 pub const ALL_LINEAR: &str = "all-linear";
@@ -112,7 +112,7 @@ pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules
         ExcludeModules::Regex(pattern) => unused_exclusions.push(pattern.clone()),
         ExcludeModules::Names(names) => {
             for (_, name) in unmatched(paths, names) {
-                match suggestion(paths, name) {
+                match meant(paths, name) {
                     Some(meant) => problems.push(at_exclude(misspelt_exclusion(name, meant))),
                     None => unused_exclusions.push(name.clone()),
                 }
@@ -135,11 +135,13 @@ pub fn unknown_targets(paths: &[String], names: &[String]) -> Vec<(usize, Error)
     unmatched(paths, names).map(|(position, name)| (position, unknown_name(paths, name))).collect()
 }
 
-/// The exclusions that match none of `paths` and nearly are the name of a kind of module, by their positions in the
-/// list. One with dots may mean what `paths` leave out, such as a part of a vision tower.
+/// The exclusions that match none of `paths` and nearly are one, by their positions in the list. One that speaks of parts
+/// that `paths` do not have may mean what they leave out, such as a vision tower.
 pub fn misspelt_exclusions(paths: &[String], names: &[String]) -> Vec<(usize, Error)> {
-    let bare = unmatched(paths, names).filter(|(_, name)| !name.contains('.'));
-    bare.filter_map(|(position, name)| Some((position, misspelt_exclusion(name, suggestion(paths, name)?)))).collect()
+    let parts: HashSet<&str> = paths.iter().flat_map(|path| path.split('.')).collect();
+    let inside = |name: &str| name.rsplit_once('.').is_none_or(|(head, _)| head.split('.').all(|p| parts.contains(p)));
+    let unknown = unmatched(paths, names).filter(|(_, name)| inside(name));
+    unknown.filter_map(|(position, name)| Some((position, misspelt_exclusion(name, meant(paths, name)?)))).collect()
 }
 
 /// The shortest `target_modules` that makes PEFT choose exactly the selected modules when it loads the adapter.
@@ -193,7 +195,7 @@ pub fn matcher(target: &TargetModules, exclude: &ExcludeModules) -> Result<impl 
 /// A target or an exclusion, ready to test paths.
 enum Rule {
     Every,
-    Names(Vec<String>),
+    Names(HashSet<String>),
     Regex(Regex),
 }
 
@@ -201,16 +203,16 @@ impl Rule {
     fn of_target(target: &TargetModules) -> Result<Self> {
         Ok(match target {
             TargetModules::AllLinear => Rule::Every,
-            TargetModules::Names(names) => Rule::Names(names.clone()),
+            TargetModules::Names(names) => Rule::Names(names.iter().cloned().collect()),
             TargetModules::Regex(pattern) => Rule::Regex(full_match("target_modules", pattern)?),
         })
     }
 
     fn of_exclusion(exclude: &ExcludeModules) -> Result<Self> {
         Ok(match exclude {
-            ExcludeModules::Names(names) => Rule::Names(names.clone()),
+            ExcludeModules::Names(names) => Rule::Names(names.iter().cloned().collect()),
             // PEFT takes an empty text for "nothing".
-            ExcludeModules::Regex(pattern) if pattern.is_empty() => Rule::Names(Vec::new()),
+            ExcludeModules::Regex(pattern) if pattern.is_empty() => Rule::Names(HashSet::new()),
             ExcludeModules::Regex(pattern) => Rule::Regex(full_match("exclude_modules", pattern)?),
         })
     }
@@ -218,15 +220,15 @@ impl Rule {
     fn hits(&self, path: &str) -> bool {
         match self {
             Rule::Every => true,
-            Rule::Names(names) => names.iter().any(|name| name_matches(name, path)),
+            Rule::Names(names) => tails(path).any(|tail| names.contains(tail)),
             Rule::Regex(regex) => regex.is_match(path),
         }
     }
 }
 
-/// Whether a name of a list means the module at `path`.
-fn name_matches(name: &str, path: &str) -> bool {
-    path == name || path.strip_suffix(name).is_some_and(|head| head.ends_with('.'))
+/// The names of a list that mean the module at `path`: all of it, and what follows each of its dots.
+fn tails(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::once(path).chain(path.match_indices('.').map(|(dot, _)| &path[dot + 1..]))
 }
 
 /// Compiles `pattern` to match a whole path, as Python's `re.fullmatch`; `key` names the setting in errors.
@@ -267,7 +269,8 @@ fn compile(key: &str, pattern: &str, anchored: &str) -> Result<Regex> {
 
 /// The names that match no path, with their positions.
 fn unmatched<'a>(paths: &'a [String], names: &'a [String]) -> impl Iterator<Item = (usize, &'a String)> {
-    names.iter().enumerate().filter(|(_, name)| !paths.iter().any(|path| name_matches(name, path)))
+    let known: HashSet<&str> = paths.iter().flat_map(|path| tails(path)).collect();
+    names.iter().enumerate().filter(move |(_, name)| !known.contains(name.as_str()))
 }
 
 fn count_kinds(paths: &[String], indices: &[usize]) -> Vec<KindCount> {
@@ -310,6 +313,13 @@ fn suggestion<'a>(paths: &'a [String], name: &str) -> Option<&'a str> {
     let tail =
         |path: &'a String| path.rmatch_indices('.').nth(parts - 1).map_or(path.as_str(), |(dot, _)| &path[dot + 1..]);
     did_you_mean(name, paths.iter().map(tail))
+}
+
+/// What an exclusion that matches nothing was meant to be; `None` if it may well be meant as it stands.
+fn meant<'a>(paths: &'a [String], name: &str) -> Option<&'a str> {
+    /// Kinds of module that only the vision tower has, which no adapter reaches anyway.
+    const OF_THE_TOWER: [&str; 3] = ["out_proj", "fc1", "fc2"];
+    if OF_THE_TOWER.contains(&kind_of(name)) { None } else { suggestion(paths, name) }
 }
 
 /// A misspelt exclusion would silently train what the user wanted left alone.

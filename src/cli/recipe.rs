@@ -19,7 +19,7 @@ enum Verb {
     Check {
         #[command(flatten)]
         recipe: RecipeArgs,
-        /// Leave out whether the model, adapter and data files are there
+        /// Leave out what is on this disk: model, adapter and data files, the output folder
         #[arg(long)]
         no_files: bool,
     },

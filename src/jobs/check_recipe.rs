@@ -3,8 +3,10 @@
 use crate::adapter::peft::AdapterConfig;
 use crate::data::{self, SourceSpec};
 use crate::error::{Error, Place, Result};
-use crate::hub;
+use crate::hub::{self, Failure, HubSettings};
+use crate::jobs::base::headers::Headers;
 use crate::jobs::run::folder::RunFolder;
+use crate::progress::Silent;
 use crate::recipe::{self, Reading, Recipe};
 use std::path::Path;
 
@@ -25,7 +27,7 @@ fn missing(recipe: &Recipe) -> Vec<Error> {
     let Recipe { model, adapter, data, output, .. } = recipe;
     let mut looked_at = Vec::new();
     if !model.base.is_empty() {
-        looked_at.push(("model.base".to_owned(), hub::check_model(&model.base)));
+        looked_at.push(("model.base".to_owned(), check_model(&model.base)));
     }
     if let Some(folder) = &adapter.init_from {
         looked_at.push(("adapter.init_from".into(), AdapterConfig::read(folder).map(|_| ())));
@@ -39,6 +41,17 @@ fn missing(recipe: &Recipe) -> Vec<Error> {
     let (resume, dry_run) = (true, true);
     looked_at.push(("output.dir".into(), RunFolder::open(&output.dir, resume, dry_run).map(|_| ())));
     looked_at.into_iter().filter_map(|(key, found)| Some(found.err()?.at(Place::Key(key)))).collect()
+}
+
+/// Whether a model's name means something, and where its files are on this machine, whether their headers can be read.
+fn check_model(base: &str) -> Result<()> {
+    hub::check_model(base)?;
+    let offline = HubSettings { offline: true, ..HubSettings::from_env() };
+    match hub::find_model(base, &offline, &Silent, &|_| Ok(())) {
+        Ok(files) => Headers::open(&files).map(|_| ()),
+        Err(error) if Failure::of(&error).is_some() => Ok(()), // on the Hub, which is not asked
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a source names files that are there and can be read.

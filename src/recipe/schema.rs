@@ -50,7 +50,23 @@ pub fn schema() -> Value {
     if let Some(schema) = schema.as_object_mut() {
         schema.remove("required");
     }
+    join_lines(&mut schema);
     schema
+}
+
+/// Makes one line of each paragraph of a description: where its source breaks lines is nothing to a reader.
+fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text =
+                    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+            }
+            fields.values_mut().for_each(join_lines);
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
+        _ => {}
+    }
 }
 
 /// Adds to a section's schema what reading told about one of its keys.

@@ -1,4 +1,4 @@
-//! Whether the names of `adapter.target_modules` and `adapter.exclude_modules` can mean a module of any Gemma 3.
+//! Whether `adapter.target_modules` and `adapter.exclude_modules` can mean a module of any Gemma 3.
 //!
 //! How many layers a model has is not known here, so there is every layer that a name speaks of.
 
@@ -9,44 +9,71 @@ use crate::error::{Error, Kind, Place};
 use crate::weights::names::{Projection, Spelling};
 use std::collections::BTreeSet;
 
-/// Reports every name that names no projection, and exclusions that leave none. Regular expressions are left alone.
+/// Layers in which an expression is tried: twice as many as the largest model has.
+const LAYERS: usize = 128;
+
+/// Numbers of layers that are taken from one name.
+const NUMBERS: usize = 4;
+
+/// Reports every name and every expression that no projection has, and exclusions that leave none.
 pub(super) fn check(adapter: &Adapter, diagnosis: &mut Diagnosis) {
-    let (targets, is_names) = match &adapter.target_modules {
-        TargetModules::Names(names) => (names.as_slice(), true),
-        TargetModules::AllLinear => (&[][..], true),
-        TargetModules::Regex(_) => (&[][..], false),
-    };
-    let excluded = adapter.exclude_modules.as_slice();
-    let paths = paths(targets.iter().chain(excluded));
+    let (targets, excluded) = (&adapter.target_modules, adapter.exclude_modules.as_slice());
     let before = diagnosis.count();
-    let mut report = |key: &str, problems: Vec<(usize, Error)>| {
-        for (position, problem) in problems {
-            diagnosis.report_at_key(problem.at(Place::Key(format!("adapter.{key}[{position}]"))));
+    let names = match targets {
+        TargetModules::Names(names) => names.as_slice(),
+        TargetModules::AllLinear => &[],
+        TargetModules::Regex(pattern) => {
+            let paths = paths((0..LAYERS).chain(numbers(pattern)));
+            if let Err(problem) = target::select(&paths, targets, &ExcludeModules::default()) {
+                diagnosis.report_at_key(problem);
+            }
+            &[]
         }
     };
-    report("target_modules", target::unknown_targets(&paths, targets));
-    report("exclude_modules", target::misspelt_exclusions(&paths, excluded));
-
-    let chosen = target::matcher(&adapter.target_modules, &ExcludeModules::Names(excluded.to_vec()));
-    if diagnosis.count() == before
-        && is_names
-        && diagnosis.given("adapter.exclude_modules").is_some()
-        && chosen.is_ok_and(|chosen| !paths.iter().any(|path| chosen(path)))
-    {
+    each(names, "target_modules", target::unknown_targets, diagnosis);
+    each(excluded, "exclude_modules", target::misspelt_exclusions, diagnosis);
+    if diagnosis.count() != before || diagnosis.given("adapter.exclude_modules").is_none() {
+        return;
+    }
+    let layers: BTreeSet<usize> = names.iter().chain(excluded).flat_map(|name| numbers(name)).collect();
+    let other = (0..).find(|layer| !layers.contains(layer));
+    let chosen = target::matcher(targets, &ExcludeModules::Names(excluded.to_vec()));
+    let all = matches!(targets, TargetModules::Regex(_)).then_some(0..LAYERS).into_iter().flatten();
+    let paths = paths(layers.iter().copied().chain(other).chain(all));
+    if chosen.is_ok_and(|chosen| !paths.iter().any(|path| chosen(path))) {
         let what = "`exclude_modules` leaves out every module that `target_modules` names";
         let error = Error::new(Kind::Recipe, what).hint("exclude fewer modules");
         diagnosis.report_at_key(error.at(Place::Key("adapter.exclude_modules".into())));
     }
 }
 
-/// The projections of each layer that a name speaks of, and of one that none does, in models with and without a tower.
-fn paths<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let mut layers: BTreeSet<usize> =
-        names.flat_map(|name| name.split('.')).filter_map(|part| part.parse().ok()).collect();
-    layers.extend((0..).find(|layer| !layers.contains(layer)));
+/// Reports what `problems` finds in a list of names, each held against the layers that it speaks of.
+fn each(
+    names: &[String],
+    key: &str,
+    problems: fn(&[String], &[String]) -> Vec<(usize, Error)>,
+    diagnosis: &mut Diagnosis,
+) {
+    let unspoken = paths([0]);
+    for (position, name) in names.iter().enumerate() {
+        let spoken = paths(numbers(name));
+        let known = if spoken.is_empty() { &unspoken } else { &spoken };
+        for (_, problem) in problems(known, std::slice::from_ref(name)) {
+            diagnosis.report_at_key(problem.at(Place::Key(format!("adapter.{key}[{position}]"))));
+        }
+    }
+}
+
+/// The layers that a name or an expression speaks of.
+fn numbers(name: &str) -> impl Iterator<Item = usize> + Clone {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).take(NUMBERS)
+}
+
+/// The projections of these layers, in models with and without a tower.
+fn paths(layers: impl IntoIterator<Item = usize> + Clone) -> Vec<String> {
     let mut paths = Vec::new();
     for spelling in [Spelling::Text, Spelling::LanguageModelInside] {
-        for &layer in &layers {
+        for layer in layers.clone() {
             paths.extend(Projection::ALL.map(|projection| spelling.module_path(layer, projection)));
         }
     }

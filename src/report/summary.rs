@@ -117,9 +117,9 @@ pub struct Summary {
     pub compute_dtype: String,
     /// Threads that computed.
     pub threads: usize,
-    /// The vector instructions that the CPU computed with in this session: `"AVX2"`.
+    /// The vector instructions that the CPU computed with, each where it followed another: `["AVX2"]`.
     #[serde(default)]
-    pub instruction_set: String,
+    pub instruction_sets: Vec<String>,
     /// The data's content hashes by what they are for (`"train"`, `"eval"`).
     pub data_hashes: BTreeMap<String, String>,
     /// A fingerprint of the base model's weights.
@@ -146,7 +146,7 @@ impl Summary {
             device: String::new(),
             compute_dtype: String::new(),
             threads: 0,
-            instruction_set: String::new(),
+            instruction_sets: Vec::new(),
             data_hashes: BTreeMap::new(),
             base_fingerprint: String::new(),
             versions: versions(),
@@ -253,7 +253,7 @@ mod tests {
             device: "cpu".into(),
             compute_dtype: "f32".into(),
             threads: 2,
-            instruction_set: "AVX2".into(),
+            instruction_sets: vec!["AVX2".into()],
             data_hashes: [("train".into(), "abc".into())].into(),
             base_fingerprint: "def".into(),
             versions: [("gemma-tune".into(), "1.2.3".into())].into(),
@@ -287,7 +287,9 @@ mod tests {
           "device": "cpu",
           "compute_dtype": "f32",
           "threads": 2,
-          "instruction_set": "AVX2",
+          "instruction_sets": [
+            "AVX2"
+          ],
           "data_hashes": {
             "train": "abc"
           },

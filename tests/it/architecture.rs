@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// What everyone may use is in [`COMMON`]; tests may use what they like.
 const ARROWS: &[(&str, &[&str])] = &[
     // The user's side. The wiring of all the other rooms happens in `jobs`, which alone knows most of them.
-    ("cli", &["jobs", "recipe", "report", "infer", "nn", "text", "train", "weights"]),
+    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights"]),
     (
         "jobs",
         &[

@@ -210,3 +210,15 @@ error: `output.dir` needs a folder, and `rows.jsonl` is a file
 3 problems
 "##);
 }
+
+#[test]
+fn a_model_whose_files_cannot_be_read_is_named() {
+    let bench = Bench::new();
+    bench.write("bad.gguf", "xx");
+    copy(&golden("model/lora/model"), &bench.path("empty"));
+    std::fs::remove_file(bench.path("empty/model.safetensors")).expect("weights to take away");
+    for (base, what) in [("bad.gguf", "GGUF"), ("empty", "safetensors")] {
+        let problem = problem(&bench, &format!("recipe check r.yaml --set model.base={base}"));
+        assert!(problem.contains(what) && problem.contains(&format!("--> --set model.base={base}")), "{problem}");
+    }
+}

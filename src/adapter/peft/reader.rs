@@ -30,7 +30,7 @@ impl PeftAdapter {
     ///
     /// # Errors
     /// All at once where possible: a file that is missing, damaged or truncated; tensors that are missing, unexpected,
-    /// of the wrong site, or not finite; and as [`AdapterConfig::read`].
+    /// of the wrong shape, or not finite; and as [`AdapterConfig::read`].
     pub fn read(dir: &Path, model: &[Site]) -> Result<Self> {
         let (config, mut ignored) = AdapterConfig::read(dir)?;
         let path = dir.join(TENSORS_FILE);

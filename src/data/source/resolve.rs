@@ -86,15 +86,11 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
     Error::many(problems).map_or(Ok(files), Err)
 }
 
-/// Whether a source's files are there and of kinds that can be read, as far as names tell; a Hub data set is left
-/// alone.
+/// Whether a local source's files are there and of kinds that can be read, as far as names tell.
 ///
 /// # Errors
 /// As `resolve`, for this source: at most one problem, whose place is not the recipe's key.
 pub fn check_source(source: &SourceSpec) -> Result<()> {
-    if source.path.starts_with("hf://") {
-        return Ok(());
-    }
     let paths = local(source)?;
     if paths.is_empty() {
         return Err(nothing_found(source));

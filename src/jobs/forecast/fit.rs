@@ -99,7 +99,7 @@ pub struct Need {
     pub memory: Estimate,
 }
 
-/// FitSettings that need less.
+/// Settings that need less.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Suggestion {
     /// What to change, as `--set` takes it.

@@ -21,10 +21,10 @@ pub struct Kept {
     pub metrics_bytes: u64,
     /// Sums for `summary.json`.
     pub totals: Totals,
-    /// The vector instructions that the CPU computed with until then; `None` in checkpoints of a program that knew none
-    /// wider than AVX2.
+    /// The vector instructions that the CPU computed with until then, each where it followed another; none in checkpoints
+    /// of a program that knew none wider than AVX2.
     #[serde(default)]
-    pub instruction_set: Option<String>,
+    pub instruction_sets: Vec<String>,
 }
 
 impl Kept {
@@ -38,12 +38,12 @@ impl Kept {
         })
     }
 
-    /// What to say where a run goes on with other vector instructions than it was computed with so far: sums differ in
+    /// What to say where a run goes on with other vector instructions than it was computed with last: sums differ in
     /// their last bits between them, and so will the rest of the run from what it would have been.
     pub fn other_instructions(&self, now: &str) -> Option<String> {
-        let before = match self.instruction_set.as_deref() {
+        let before = match self.instruction_sets.last() {
             Some(before) if before != now => before,
-            None if now == "AVX-512" => "narrower ones",
+            None if now == "AVX-512" => "narrower",
             _ => return None,
         };
         let then = format!("this run was computed with {before} instructions so far, and goes on with {now}");
@@ -55,6 +55,7 @@ impl Kept {
 pub struct Outputs {
     sinks: Sinks,
     totals: Rc<RefCell<Totals>>,
+    instruction_sets: Vec<String>,
     metrics: Option<Rc<RefCell<JsonLines>>>,
     checkpoints: PathBuf,
     save_total_limit: usize,
@@ -91,8 +92,18 @@ impl Outputs {
             }
         }
         let sinks = sinks.with(EveryNth::new(screen.clone(), recipe.output.logging_steps));
+        let mut instruction_sets = kept.instruction_sets;
+        if instruction_sets.last().is_none_or(|last| last != instruction_set()) {
+            instruction_sets.push(instruction_set().to_owned());
+        }
         let checkpoints = folder.path("checkpoints");
-        Ok(Outputs { sinks, totals, metrics, checkpoints, save_total_limit: recipe.output.save_total_limit, run })
+        let save_total_limit = recipe.output.save_total_limit;
+        Ok(Outputs { sinks, totals, instruction_sets, metrics, checkpoints, save_total_limit, run })
+    }
+
+    /// The vector instructions that the CPU computed with, each where it followed another.
+    pub fn instruction_sets(&self) -> &[String] {
+        &self.instruction_sets
     }
 
     /// What the run's events add up to so far.
@@ -115,8 +126,8 @@ impl run::Outputs for Outputs {
     fn save(&mut self, state: &State) -> Result<PathBuf> {
         self.sinks.flush()?;
         let metrics_bytes = self.metrics.as_ref().map_or(0, |file| file.borrow().position());
-        let instruction_set = Some(instruction_set().to_owned());
-        let kept = serde_json::to_value(Kept { metrics_bytes, totals: self.totals(), instruction_set })
+        let instruction_sets = self.instruction_sets.clone();
+        let kept = serde_json::to_value(Kept { metrics_bytes, totals: self.totals(), instruction_sets })
             .map_err(|e| Error::new(Kind::Run, format!("the totals cannot be written: {e}")).caused_by(e))?;
         let path = resume::save(&self.checkpoints, state, kept, &self.run)?;
         checkpoint::prune(&self.checkpoints, self.save_total_limit)?;
@@ -131,22 +142,19 @@ mod tests {
 
     #[test]
     fn a_run_that_goes_on_with_other_instructions_is_told_so() {
-        let kept = |instruction_set: serde_json::Value| {
-            let mut kept = serde_json::to_value(Kept::default()).unwrap();
-            kept["instruction_set"] = instruction_set;
-            Kept::read(kept).unwrap()
+        let kept = |sets: &[&str]| Kept {
+            instruction_sets: sets.iter().map(|set| set.to_string()).collect(),
+            ..Kept::default()
         };
-        assert_eq!(kept(json!("AVX2")).other_instructions("AVX2"), None);
-        let what = kept(json!("AVX-512")).other_instructions("AVX2").unwrap();
+        assert_eq!(kept(&["AVX2"]).other_instructions("AVX2"), None);
+        let what = kept(&["AVX2", "AVX-512"]).other_instructions("AVX2").unwrap();
         assert!(
             what.starts_with("this run was computed with AVX-512 instructions so far, and goes on with AVX2"),
             "{what}"
         );
         // A checkpoint of a program that did not record them, and used AVX2 at most.
-        let mut old = serde_json::to_value(Kept::default()).unwrap();
-        old.as_object_mut().unwrap().remove("instruction_set");
-        let old = Kept::read(old).unwrap();
+        let old = Kept::read(json!({"metrics_bytes": 0, "totals": Totals::default()})).unwrap();
         assert_eq!(old.other_instructions("AVX2"), None);
-        assert!(old.other_instructions("AVX-512").unwrap().contains("narrower ones"));
+        assert!(old.other_instructions("AVX-512").unwrap().contains("narrower"));
     }
 }

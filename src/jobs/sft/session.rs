@@ -129,7 +129,7 @@ impl<'a> Session<'a> {
         summary.device.clone_from(&compute.name);
         summary.compute_dtype = DType::from(model.compute_dtype()).name().into();
         summary.threads = compute.threads;
-        summary.instruction_set = instruction_set().into();
+        summary.instruction_sets = self.outputs.instruction_sets().to_vec();
         summary.data_hashes = data.hashes();
         summary.base_fingerprint = base.source.fingerprint();
         summary

@@ -218,6 +218,10 @@ fn the_schema_knows_every_key_with_words_default_and_range() {
         for (key, default) in keys.as_object().unwrap() {
             let described = properties[key]["description"].as_str().unwrap_or_default();
             assert!(described.len() > 10, "{section}.{key} has no description");
+            assert!(
+                !described.replace("\n\n", "").contains('\n'),
+                "{section}.{key}: lines are broken as in the source"
+            );
             let depends = matches!(key.as_str(), "base" | "train" | "dir" | "eval_on_start");
             assert_eq!(properties[key].get("default"), (!depends).then_some(default), "{section}.{key}");
         }

@@ -61,8 +61,37 @@ fn names_of_every_length_are_right() {
     ] {
         right_after(&format!("adapter: {{target_modules: [{name}, q_proj], exclude_modules: [{name}]}}"));
     }
-    right_after("adapter: {target_modules: \".*v_porj\"}");
+    right_after("adapter: {target_modules: \".*v_proj|.*layers.99.mlp.up_proj\"}");
     right_after("adapter: {exclude_modules: [vision_tower, lm_head, vision_tower.encoder.layers.0.self_attn.q_porj]}");
+    right_after("adapter: {exclude_modules: [out_proj, layers.0.self_attn.out_proj, fc1]}");
+}
+
+#[test]
+fn expressions_that_match_nothing() {
+    assert_snapshot!(wrong_after("adapter: {target_modules: v_porj}\n"), @r##"
+"##);
+    assert_snapshot!(wrong_after("adapter: {target_modules: \".*layers.*v_porj\"}\n"), @r##"
+"##);
+    assert_snapshot!(wrong_after("adapter: {target_modules: \"*v_proj\"}\n"), @r##"
+"##);
+}
+
+#[test]
+fn misspelt_exclusions_with_their_layer() {
+    assert_snapshot!(wrong_after("adapter: {exclude_modules: [layers.3.self_attn.q_porj]}\n"), @r##"
+"##);
+}
+
+/// Lists of every layer's modules are long, and so may be what is wrong with them.
+#[test]
+fn long_lists_of_names() {
+    let names = |word: &str| -> String {
+        let of_layer = |layer| ["q", "k", "v", "o"].map(|p| format!("layers.{layer}.self_attn.{p}_{word}"));
+        (0..3000).flat_map(of_layer).collect::<Vec<_>>().join(", ")
+    };
+    right_after(&format!("adapter: {{target_modules: [{}]}}", names("proj")));
+    let said = wrong_after(&format!("adapter: {{target_modules: [{}]}}", names("porj")));
+    assert!(said.ends_with("12000 problems\n"), "{}", said.lines().last().unwrap());
 }
 
 #[test]
