@@ -130,6 +130,11 @@ pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules
     Ok(Selection { unused_exclusions, ..Selection::of(paths, indices) })
 }
 
+/// Whether a name of a list means any of `paths`.
+pub fn is_known(paths: &[String], name: &str) -> bool {
+    paths.iter().any(|path| tails(path).any(|tail| tail == name))
+}
+
 /// The targets that match none of `paths`, by their positions in the list.
 pub fn unknown_targets(paths: &[String], names: &[String]) -> Vec<(usize, Error)> {
     unmatched(paths, names).map(|(position, name)| (position, unknown_name(paths, name))).collect()

@@ -83,8 +83,13 @@ impl Diagnosis {
     }
 
     /// Whether further problems are only counted.
-    fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.problems.len() >= MAX_PROBLEMS
+    }
+
+    /// Counts a problem that is not shown.
+    pub fn leave_out(&mut self) {
+        self.left_out += 1;
     }
 
     /// Learns that there is a key.

@@ -58,6 +58,13 @@ fn each(
     for (position, name) in names.iter().enumerate() {
         let spoken = paths(numbers(name));
         let known = if spoken.is_empty() { &unspoken } else { &spoken };
+        if diagnosis.is_full() {
+            // What a name was meant to be takes long to find out, and would not be shown.
+            if key == "target_modules" && !target::is_known(known, name) {
+                diagnosis.leave_out();
+            }
+            continue;
+        }
         for (_, problem) in problems(known, std::slice::from_ref(name)) {
             diagnosis.report_at_key(problem.at(Place::Key(format!("adapter.{key}[{position}]"))));
         }

@@ -43,7 +43,7 @@ prop_compose! {
         targets in prop_oneof![
             Just(TargetModules::AllLinear),
             prop::collection::vec(any_target(), 1..4).prop_map(TargetModules::Names),
-            any_text().prop_map(|text| TargetModules::Regex(regex::escape(&text))),
+            any_text().prop_map(|text| TargetModules::Regex(format!(".*q_proj|{}", regex::escape(&text)))),
         ],
         excluded in prop::collection::vec(any_text().prop_map(|text| format!("vision_tower.{text}")), 0..3),
         (r, lora_alpha, lora_dropout) in (1usize..=4096, f64::MIN_POSITIVE..1e300, 0.0f64..1.0),

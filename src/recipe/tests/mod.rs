@@ -167,7 +167,7 @@ fn targets_have_the_forms_of_peft() {
     let targets = |text: &str| right_after(&format!("adapter: {{target_modules: {text}}}")).adapter.target_modules;
     assert_eq!(targets("[q_proj, v_proj]"), TargetModules::Names(vec!["q_proj".into(), "v_proj".into()]));
     assert_eq!(targets("all-linear"), TargetModules::AllLinear);
-    assert_eq!(targets("q_proj"), TargetModules::Regex("q_proj".into()));
+    assert_eq!(targets("'.*q_proj'"), TargetModules::Regex(".*q_proj".into()));
 }
 
 #[test]
