@@ -75,9 +75,10 @@ error: `target_modules` expression `v_porj` matches no module
     |                           ^^^^^^
   hint: a string must match the whole path, such as `model.layers.0.self_attn.q_proj`; did you mean the list `[v_proj]`?
 "##);
-    for pattern in [".*layers.*v_porj", "*v_proj", "q_proj"] {
+    for pattern in [".*layers.*v_porj", "q_proj"] {
         let said = wrong_after(&format!("adapter: {{target_modules: \"{pattern}\"}}\n"));
-        assert!(said.starts_with("error: `target_modules` ") && said.contains("--> recipe.yaml:4:27"), "{said}");
+        let what = format!("error: `target_modules` expression `{pattern}` matches no module\n  --> recipe.yaml:4:27");
+        assert!(said.starts_with(&what), "{said}");
     }
 }
 
