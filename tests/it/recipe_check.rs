@@ -217,7 +217,7 @@ fn a_model_whose_files_cannot_be_read_is_named() {
     bench.write("bad.gguf", "xx");
     copy(&golden("model/lora/model"), &bench.path("empty"));
     std::fs::remove_file(bench.path("empty/model.safetensors")).expect("weights to take away");
-    for (base, what) in [("bad.gguf", "GGUF"), ("empty", "safetensors")] {
+    for (base, what) in [("bad.gguf", "the magic number needs 4 bytes"), ("empty", "`model.safetensors`")] {
         let problem = problem(&bench, &format!("recipe check r.yaml --set model.base={base}"));
         assert!(problem.contains(what) && problem.contains(&format!("--> --set model.base={base}")), "{problem}");
     }
