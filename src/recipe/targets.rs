@@ -15,6 +15,9 @@ const LAYERS: usize = 128;
 /// Numbers of layers that are taken from one name.
 const NUMBERS: usize = 4;
 
+/// What is wrong with names, each by its position in a list, where there are modules with these paths.
+type Problems = fn(&[String], &[String]) -> Vec<(usize, Error)>;
+
 /// Reports every name and every expression that no projection has, and exclusions that leave none.
 pub(super) fn check(adapter: &Adapter, diagnosis: &mut Diagnosis) {
     let (targets, excluded) = (&adapter.target_modules, adapter.exclude_modules.as_slice());
@@ -48,12 +51,7 @@ pub(super) fn check(adapter: &Adapter, diagnosis: &mut Diagnosis) {
 }
 
 /// Reports what `problems` finds in a list of names, each held against the layers that it speaks of.
-fn each(
-    names: &[String],
-    key: &str,
-    problems: fn(&[String], &[String]) -> Vec<(usize, Error)>,
-    diagnosis: &mut Diagnosis,
-) {
+fn each(names: &[String], key: &str, problems: Problems, diagnosis: &mut Diagnosis) {
     let unspoken = paths([0]);
     for (position, name) in names.iter().enumerate() {
         let spoken = paths(numbers(name));
