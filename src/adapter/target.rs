@@ -124,10 +124,16 @@ pub fn select(paths: &[String], target: &TargetModules, exclude: &ExcludeModules
     }
     let indices: Vec<usize> = (0..paths.len()).filter(|&i| targeted[i] && !excluded[i]).collect();
     if indices.is_empty() {
-        let what = "`exclude_modules` leaves out every module that `target_modules` names";
-        return Err(at_exclude(Error::new(Kind::Adapter, what).hint("exclude fewer modules")));
+        return Err(nothing_left());
     }
     Ok(Selection { unused_exclusions, ..Selection::of(paths, indices) })
+}
+
+/// The problem of exclusions that leave no target.
+pub fn nothing_left() -> Error {
+    Error::new(Kind::Adapter, "`exclude_modules` leaves out every module that `target_modules` names")
+        .at(Place::Key("adapter.exclude_modules".into()))
+        .hint("exclude fewer modules")
 }
 
 /// Whether a name of a list means any of `paths`.

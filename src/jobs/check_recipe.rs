@@ -1,10 +1,11 @@
 //! Finding everything that is wrong with a recipe at once, the files that it names included.
 
 use crate::adapter::peft::AdapterConfig;
-use crate::data::{self, SourceSpec};
+use crate::data;
 use crate::error::{Error, Place, Result};
 use crate::hub::{self, Failure, HubSettings};
 use crate::jobs::base::headers::Headers;
+use crate::jobs::run::data::source_spec;
 use crate::jobs::run::folder::RunFolder;
 use crate::progress::Silent;
 use crate::recipe::{self, Reading, Recipe};
@@ -59,10 +60,5 @@ fn check_source(source: &recipe::Source) -> Result<()> {
     if source.path.starts_with("hf://") {
         return hub::check_data(&source.path);
     }
-    data::check_source(&SourceSpec {
-        path: source.path.clone(),
-        format: source.format,
-        split: source.split.clone(),
-        weight: source.weight,
-    })
+    data::check_source(&source_spec(source))
 }

@@ -5,7 +5,7 @@
 use super::adapter::Adapter;
 use super::diagnose::Diagnosis;
 use crate::adapter::target::{self, ExcludeModules, TargetModules};
-use crate::error::{Error, Kind, Place};
+use crate::error::{Error, Place};
 use crate::weights::names::{Projection, Spelling};
 use std::collections::BTreeSet;
 
@@ -44,9 +44,7 @@ pub(super) fn check(adapter: &Adapter, diagnosis: &mut Diagnosis) {
     let all = matches!(targets, TargetModules::Regex(_)).then_some(0..LAYERS).into_iter().flatten();
     let paths = paths(layers.iter().copied().chain(other).chain(all));
     if chosen.is_ok_and(|chosen| !paths.iter().any(|path| chosen(path))) {
-        let what = "`exclude_modules` leaves out every module that `target_modules` names";
-        let error = Error::new(Kind::Recipe, what).hint("exclude fewer modules");
-        diagnosis.report_at_key(error.at(Place::Key("adapter.exclude_modules".into())));
+        diagnosis.report_at_key(target::nothing_left());
     }
 }
 

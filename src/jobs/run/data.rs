@@ -19,6 +19,11 @@ pub struct Data {
     pub binning: Binning,
 }
 
+/// A source of a recipe in the words of `data`.
+pub fn source_spec(source: &recipe::Source) -> SourceSpec {
+    SourceSpec { path: source.path.clone(), format: source.format, split: source.split.clone(), weight: source.weight }
+}
+
 impl Data {
     /// Prepares the data of a recipe for a model.
     ///
@@ -29,15 +34,9 @@ impl Data {
         let encoder = encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
         let prepare = |key: &'static str, sources: &[recipe::Source]| {
-            let source = |s: &recipe::Source| SourceSpec {
-                path: s.path.clone(),
-                format: s.format,
-                split: s.split.clone(),
-                weight: s.weight,
-            };
             let spec = DataSpec {
                 key,
-                sources: sources.iter().map(source).collect(),
+                sources: sources.iter().map(source_spec).collect(),
                 max_length: keys.max_length,
                 on_long: keys.on_long,
                 on_bad_row: keys.on_bad_row,

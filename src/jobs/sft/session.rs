@@ -42,7 +42,7 @@ impl<'a> Session<'a> {
             Some(checkpoint) => {
                 let (state, kept) = resume::load(&checkpoint, adapter, settings.rule)?;
                 let kept = Kept::read(kept)?;
-                let other = kept.other_instructions(instruction_set());
+                let other = if compute.is_cpu() { kept.other_instructions(instruction_set()) } else { None };
                 other.into_iter().for_each(|what| screen.note(&format!("warning: {what}")));
                 (state, kept)
             }
