@@ -1,6 +1,6 @@
 //! Talking with a model line by line: what has been said, and the commands between the turns.
 
-use crate::error::Result;
+use crate::error::{Place, Result};
 use crate::infer::{Dialogue, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::nn::BaseOnly;
@@ -100,6 +100,7 @@ impl<'a> Chat<'a> {
         });
         shown?;
         show(&format!("{}\n", stream.finish().unwrap_or_default()))?;
+        let answer = answer.checked().map_err(|e| e.or_at(Place::Named(self.model.base.name.clone())))?;
         Ok(self.tokenizer.decode(&answer.tokens, true))
     }
 }

@@ -103,7 +103,8 @@ pub fn conversation(row: &Map<String, Value>) -> Result<Conversation> {
 /// Answers prompts, several at once.
 ///
 /// # Errors
-/// When the model has no tokenizer, or a prompt cannot be rendered: before anything is generated.
+/// When the model has no tokenizer, or a prompt cannot be rendered: before anything is generated. When the model computes
+/// numbers that are not finite.
 pub fn generate(
     model: &PeftModel,
     prompts: &[Prompt],
@@ -128,12 +129,16 @@ pub fn generate(
             ControlFlow::Continue(())
         };
         let generated = infer::generate(&model.model, model.side(), batch, &generation, count);
+        let places = prompts[generation.first_prompt..].iter().map(|prompt| &prompt.place);
         generation.first_prompt += batch.len();
-        answers.extend(generated.into_iter().map(|generated| Answer {
-            completion: tokenizer.decode(&generated.tokens, true),
-            tokens: generated.tokens.len(),
-            finish_reason: generated.finish_reason,
-        }));
+        for (generated, place) in generated.into_iter().zip(places) {
+            let generated = generated.checked().map_err(|e| e.at(place.clone()))?;
+            answers.push(Answer {
+                completion: tokenizer.decode(&generated.tokens, true),
+                tokens: generated.tokens.len(),
+                finish_reason: generated.finish_reason,
+            });
+        }
     }
     progress.finish();
     Ok(answers)
