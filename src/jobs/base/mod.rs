@@ -62,7 +62,8 @@ impl Base {
             Some(encoder) => encoder,
             None => headers.encoder(&files)?,
         };
-        let Headers { config, ignored_keys, source } = headers;
+        let Headers { config, ignored_keys, source, warnings } = headers;
+        warnings.iter().for_each(|warning| progress.note(warning));
         Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, encoder })
     }
 
