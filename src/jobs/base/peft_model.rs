@@ -49,7 +49,12 @@ impl PeftModel {
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };
         let model = base.load(&holding, &compute.device, progress)?;
-        let adapter = adapter.map(|folder| peft::read(folder, &model)).transpose()?;
+        let read = |folder: &Path| {
+            let read = peft::read(folder, &model)?;
+            provenance::warn_of_no_effect(folder, read.is_zero(), progress);
+            Ok(read)
+        };
+        let adapter = adapter.map(read).transpose()?;
         Ok(PeftModel { base, model, adapter, compute })
     }
 

@@ -75,6 +75,17 @@ pub fn warn_of_another_base(adapter: &Path, base: &Base, progress: &dyn Progress
     }
 }
 
+/// Warns of an adapter that leaves its base as it is.
+pub fn warn_of_no_effect(adapter: &Path, is_zero: bool, progress: &dyn Progress) {
+    if is_zero {
+        progress.note(&format!(
+            "Warning: the adapter in `{}` changes nothing: every `lora_B` in it, or its scale, is 0. The run that wrote it \
+             took no step, or every step at rate 0.",
+            adapter.display()
+        ));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
