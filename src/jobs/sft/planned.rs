@@ -3,6 +3,7 @@
 use crate::device::Compute;
 use crate::error::{Place, Result};
 use crate::jobs::base::{Base, provenance};
+use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::{self, FitSettings, Sizes};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::Estimate;
@@ -66,6 +67,7 @@ impl Planned {
         let sizes = Sizes {
             frozen: Frozen::of(&base),
             trainable: adapter.trainable(),
+            beside: Beside::of(&adapter, recipe, &base.config),
             optimizer_slots: settings.rule.slots() as u64,
             tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.binning, batch_size, max_length),
             capacity: compute.capacity(),
