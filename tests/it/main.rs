@@ -10,6 +10,7 @@ mod circles;
 mod estimate;
 mod fidelity;
 mod fuzz;
+mod numbers;
 mod optimizer;
 mod quantised;
 mod recipe_check;
