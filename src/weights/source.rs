@@ -2,8 +2,9 @@
 
 use super::gguf::Gguf;
 use super::holding::{Compression, Form, Holding};
+use super::mapped::Mapped;
 use super::names::{Spelling, TensorId};
-use super::safetensors_file::stored_type;
+use super::safetensors_file::{SafetensorsFile, stored_type};
 use super::safetensors_folder::SafetensorsFolder;
 use super::tensor_info::TensorInfo;
 use super::{HostDtype, HostTensor};
@@ -65,6 +66,7 @@ impl Source {
     /// # Errors
     /// If it is missing, of a type that cannot be read, or has another shape than `expected`.
     pub fn read(&self, id: &TensorId, expected: &[usize], held: Option<HostDtype>) -> Result<HostTensor> {
+        self.check_whole()?;
         match &self.0 {
             Inner::Folder(folder) => folder.read(id, expected, held),
             Inner::Gguf(gguf) => gguf.read(id, expected, held),
@@ -83,6 +85,7 @@ impl Source {
         dims: [usize; 2],
         holding: &Holding,
     ) -> Result<Option<QuantizedMatrix>> {
+        self.check_whole()?;
         let stored = || match &self.0 {
             Inner::Folder(folder) => folder.stored(id, &dims),
             Inner::Gguf(gguf) => gguf.stored(id, &dims).map_err(|e| gguf.locate(e)),
@@ -152,11 +155,33 @@ impl Source {
         }
     }
 
+    /// The files that it is in.
+    fn mapped(&self) -> Vec<&Mapped> {
+        match &self.0 {
+            Inner::Folder(folder) => folder.files().iter().map(SafetensorsFile::mapped).collect(),
+            Inner::Gguf(gguf) => vec![gguf.mapped()],
+        }
+    }
+
+    /// Makes sure that no file was cut since it was opened: what is gone must not be touched.
+    ///
+    /// # Errors
+    /// If one was.
+    fn check_whole(&self) -> Result<()> {
+        self.mapped().into_iter().try_for_each(Mapped::check)
+    }
+
+    /// The files at whose paths something else is now than when they were opened.
+    pub fn changed(&self) -> Vec<&Path> {
+        self.mapped().into_iter().filter(|file| file.has_changed()).map(Mapped::path).collect()
+    }
+
     /// Reads a tensor that is not of the language model, such as one of a vision tower, as it is stored.
     ///
     /// # Errors
     /// If a folder has no tensor of this name, or it is not made of floats; GGUF files have none to give.
     pub fn read_unused(&self, name: &str) -> Result<HostTensor> {
+        self.check_whole()?;
         match &self.0 {
             Inner::Folder(folder) => folder.read_unused(name),
             Inner::Gguf(_) => Err(super::wrong(format!("tensor `{name}` is not of the language model"))),

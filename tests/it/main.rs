@@ -12,6 +12,7 @@ mod fidelity;
 mod fuzz;
 mod numbers;
 mod optimizer;
+mod outputs;
 mod quantised;
 mod recipe_check;
 mod resume;

@@ -65,6 +65,10 @@ impl Headers {
     }
 }
 
-fn gguf(source: &Source) -> Result<&Gguf> {
+/// The GGUF file of a source that is one.
+///
+/// # Errors
+/// When it is none.
+pub fn gguf(source: &Source) -> Result<&Gguf> {
     source.gguf().ok_or_else(|| Error::new(Kind::Run, "a GGUF source without its header"))
 }

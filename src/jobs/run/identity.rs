@@ -30,7 +30,7 @@ fn keys(recipe: &Recipe) -> Result<Fingerprint> {
 /// When the recipe cannot be written.
 pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Result<Fingerprint> {
     let run = keys(recipe)?
-        .with("base model", base.source.fingerprint())
+        .with("base model", &base.fingerprint)
         .with("training data", data.train.content_hash())
         .with("device", &compute.name)
         .with("threads", compute.threads.to_string());

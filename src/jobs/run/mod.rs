@@ -2,6 +2,7 @@
 
 pub mod adapter_plan;
 pub mod batches;
+pub mod cache;
 pub mod data;
 pub mod evaluation;
 pub mod folder;

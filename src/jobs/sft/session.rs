@@ -143,7 +143,7 @@ impl<'a> Session<'a> {
         summary.threads = compute.threads;
         summary.instruction_sets = self.outputs.instruction_sets().to_vec();
         summary.data_hashes = data.hashes();
-        summary.base_fingerprint = base.source.fingerprint();
+        summary.base_fingerprint.clone_from(&base.fingerprint);
         summary
     }
 }

@@ -51,6 +51,11 @@ impl Gguf {
         self.file.path()
     }
 
+    /// The file, mapped.
+    pub(in crate::weights) fn mapped(&self) -> &Mapped {
+        &self.file
+    }
+
     /// The checked header.
     pub fn header(&self) -> &Header {
         &self.header

@@ -43,6 +43,11 @@ impl SafetensorsFile {
         self.file.path()
     }
 
+    /// The file, mapped.
+    pub(in crate::weights) fn mapped(&self) -> &Mapped {
+        &self.file
+    }
+
     /// The checked header.
     pub fn header(&self) -> &Header {
         &self.header
