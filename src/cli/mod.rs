@@ -17,6 +17,7 @@ mod score;
 mod train;
 
 use crate::error::{Error, Kind, Result};
+use crate::report::problem;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -144,7 +145,7 @@ fn exit(result: Result<u8>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
+            let _ = writeln!(anstream::stderr(), "{}", problem::problem(&error));
             ExitCode::from(error.exit_code())
         }
     }

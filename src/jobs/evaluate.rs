@@ -2,7 +2,7 @@
 
 use crate::adapter::peft;
 use crate::error::{Error, Kind, Place, Result};
-use crate::jobs::base::{Base, provenance};
+use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::evaluation::mean_loss;
@@ -39,6 +39,7 @@ pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressB
 fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
     let settings = RunSettings::of(recipe);
     let compute = settings.open_device(device)?;
+    let folder = &adapter_folder::find(folder, screen)?;
     let named = Place::Key("model.base".into());
     let base = Base::open(&recipe.model.base, named, screen, &|config| peft::check(folder, config))?;
     Frozen::of(&base).check(&settings.holding)?;

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::export::merged::{Merge, Merged};
 use crate::export::{companions, folder};
 use crate::hub::ModelFiles;
-use crate::jobs::base::{Base, provenance};
+use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::progress::Progress;
 use crate::weights::HostDtype;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use std::path::Path;
 /// When either cannot be read, they do not fit, or the folder cannot be written.
 pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progress: &dyn Progress) -> Result<Merged> {
     folder::may_write(output, folder::Existing::Refuse)?;
+    let adapter = &adapter_folder::find(adapter, progress)?;
     let base =
         Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| peft::check(adapter, config))?;
     provenance::warn_of_another_base(adapter, &base, progress);

@@ -17,5 +17,6 @@ mod quantised;
 mod recipe_check;
 mod resume;
 mod runs;
+mod session;
 mod training;
 mod verbs;

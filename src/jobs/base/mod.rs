@@ -1,5 +1,6 @@
 //! Opening a model: its files, configuration, tokenizer and weights.
 
+pub mod adapter_folder;
 pub mod encoder;
 pub mod headers;
 pub mod outline;

@@ -1,6 +1,6 @@
 //! A base and its adapter, opened together as PEFT's `PeftModel` is.
 
-use super::{Base, provenance};
+use super::{Base, adapter_folder, provenance};
 use crate::adapter::{Adapter, peft};
 use crate::device::{self, Compute};
 use crate::error::{Place, Result};
@@ -42,6 +42,8 @@ impl PeftModel {
         if !compute.is_cpu() {
             progress.note(&format!("Computing on {}", compute.describe()));
         }
+        let adapter = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
+        let adapter = adapter.as_deref();
         let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| match adapter {
             Some(folder) => peft::check(folder, config),
             None => Ok(()),

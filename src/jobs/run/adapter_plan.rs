@@ -7,6 +7,7 @@ use crate::adapter::peft::{self, AdapterConfig, AdapterTensors};
 use crate::adapter::target::{self, ExcludeModules, Selection};
 use crate::adapter::{Adapter, Init};
 use crate::error::Result;
+use crate::jobs::base::adapter_folder;
 use crate::model::gemma3::{Gemma3, Site, TextConfig};
 use crate::random::Rng;
 use crate::recipe;
@@ -35,7 +36,7 @@ impl AdapterPlan {
         let all = model.sites();
         let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal)).collect();
         if let Some(folder) = &keys.init_from {
-            return continued::plan(keys, folder, model, all, &paths);
+            return continued::plan(keys, &adapter_folder::locate(folder)?, model, all, &paths);
         }
         let mut config = from_recipe(keys);
         let init = match keys.init_lora_weights {

@@ -2,7 +2,7 @@
 
 use crate::device::Compute;
 use crate::error::{Place, Result};
-use crate::jobs::base::{Base, provenance};
+use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::{self, FitSettings, Sizes};
 use crate::jobs::forecast::frozen::Frozen;
@@ -61,7 +61,7 @@ impl Planned {
         Frozen::of(&base).check(&settings.holding)?;
         let adapter = AdapterPlan::new(&recipe.adapter, &base.config)?;
         if let Some(folder) = &recipe.adapter.init_from {
-            provenance::warn_of_another_base(folder, &base, screen);
+            provenance::warn_of_another_base(&adapter_folder::find(folder, screen)?, &base, screen);
         }
         let data = Data::prepare(recipe, &base.encoder, screen)?;
         let sizes = Sizes {

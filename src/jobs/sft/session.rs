@@ -7,7 +7,7 @@ use crate::jobs::run::batches::Batches;
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::samples::Prompts;
-use crate::jobs::run::{evaluation, identity, probe, publish};
+use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
 use crate::model::gemma3::Gemma3;
 use crate::ops::instruction_set;
 use crate::report::{ProgressBar, Summary};
@@ -92,17 +92,18 @@ impl<'a> Session<'a> {
     /// As [`run::run`].
     pub fn train(&mut self, prompts: Option<&Prompts>, stop: &AtomicBool) -> Result<Ending> {
         let (model, data) = (&self.model, &self.planned.data);
-        let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts);
+        let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts, stop);
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
         let mut batches = self.batches();
         run::run(model, &mut self.state, &self.planned.steps, &mut batches, evaluate, &mut self.outputs, stop)
     }
 
-    /// Writes `adapter/`, of the best evaluation where that was kept, and `summary.json`, and says how the run went.
+    /// Writes `adapter/`, of the best evaluation where that was kept, and `summary.json`, and says how the run went and
+    /// what to do `next`.
     ///
     /// # Errors
     /// As [`publish::adapter`]; training that changed nothing.
-    pub fn publish(mut self) -> Result<()> {
+    pub fn publish(mut self, ending: Ending, next: Option<&str>) -> Result<()> {
         let Planned { recipe, compute, base, adapter: plan, .. } = self.planned;
         if self.state.adapter.fingerprint() == self.untrained {
             let what = format!(
@@ -113,13 +114,20 @@ impl<'a> Session<'a> {
                 "its gradients or its rate are 0: look at `lora_alpha`, `learning_rate` and `grad_norm` in the metrics",
             ));
         }
+        let mut adapter_step = self.state.position.step;
         if let Some(best) = self.state.best_adapter.take() {
             self.state.adapter.set_parameters(best.to_device(&compute.device));
+            adapter_step = self.state.position.best.map_or(adapter_step, |best| best.step);
         }
-        let summary = self.summary();
+        let mut summary = self.summary();
+        summary.stop_reason = verdict::stop_reason(ending, recipe);
+        summary.adapter_step = Some(adapter_step);
         publish::adapter(recipe, base, plan, &self.state.adapter, &summary, &self.folder.path("adapter"), self.screen)?;
         summary.write(&self.folder.path("summary.json"))?;
         self.screen.note(&self.folder.describe_result(&summary));
+        let verdict = verdict::verdict(&summary, recipe, self.planned.steps.total_steps);
+        verdict.iter().for_each(|line| self.screen.note(line));
+        next.into_iter().for_each(|line| self.screen.note(line));
         Ok(())
     }
 
