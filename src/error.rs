@@ -152,6 +152,29 @@ impl Error {
         Error::new(Kind::Io, format!("{doing} failed: {source}")).at(Place::Path(path.into())).caused_by(source)
     }
 
+    /// As [`Error::io`], of a file that the user named or that belongs to what was named: where it is missing, a folder,
+    /// not allowed or not text, the input is wrong, and the error is of this kind.
+    pub fn input(kind: Kind, doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let mut error = Error::io(doing, path, source);
+        let io = error.0.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        let is_wrong_input = io.is_some_and(|io| {
+            matches!(
+                io.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::InvalidFilename
+                    | ErrorKind::InvalidData
+            )
+        });
+        if is_wrong_input {
+            error.0.kind = kind;
+        }
+        error
+    }
+
     /// Adds where it happened.
     pub fn at(mut self, place: Place) -> Self {
         self.0.place = Some(place);
@@ -336,6 +359,16 @@ mod tests {
         assert_eq!(did_you_mean("lora_aplha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("LoRA-Alpha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("completely_else", keys), None);
+    }
+
+    #[test]
+    fn an_input_that_is_not_there_is_wrong_input() {
+        let code = |kind: std::io::ErrorKind| Error::input(Kind::Config, "reading", "x", kind.into()).exit_code();
+        use std::io::ErrorKind;
+        for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::IsADirectory] {
+            assert_eq!(code(kind), 2, "{kind}");
+        }
+        assert_eq!(code(ErrorKind::UnexpectedEof), 1);
     }
 
     #[test]

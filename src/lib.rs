@@ -18,7 +18,8 @@
 //! module.
 //!
 //! A step's data has a name at every stage:
-//! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> hidden -> Loss -> Gradients -> StepEvent -> Checkpoint -> Adapter`.
+//! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> MicroBatch -> hidden -> Loss -> StepResult -> StepEvent ->
+//! State -> Adapter`.
 
 pub mod adapter;
 pub mod atomic;

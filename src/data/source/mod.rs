@@ -11,7 +11,7 @@ mod parquet;
 mod resolve;
 
 pub(super) use chunk::{Chunk, Sink};
-pub use jsonl::read_jsonl;
+pub use jsonl::{JsonRow, read_rows};
 pub(super) use resolve::resolve;
 pub(super) use resolve::{Compression, FileKind, SourceFile};
 pub use resolve::{FindHub, check_source, local_only};
