@@ -14,6 +14,7 @@ mod optimizer;
 mod quantised;
 mod recipe_check;
 mod resume;
+mod rows;
 mod runs;
 mod training;
 mod verbs;
