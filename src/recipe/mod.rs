@@ -10,6 +10,7 @@
 //! suggestions and the schema follow from them.
 
 mod adapter;
+mod columns;
 mod data;
 mod diagnose;
 mod dtype;
@@ -23,6 +24,7 @@ mod places;
 mod raw;
 mod reading;
 mod resolve;
+mod rows;
 mod rules;
 mod schema;
 mod section;
@@ -42,6 +44,7 @@ pub use model::{EmbeddingQuantization, Model, Quantization};
 pub use output::{Output, Sink};
 pub use places::Places;
 pub use reading::Reading;
+pub use rows::{EvalFraction, Renames};
 pub use schema::schema;
 pub use training::{AutoBool, Fit, MAX_BATCH, Optimizer, Scheduler, Training};
 

@@ -16,6 +16,7 @@ mod outputs;
 mod quantised;
 mod recipe_check;
 mod resume;
+mod rows;
 mod runs;
 mod session;
 mod training;

@@ -3,7 +3,6 @@
 use super::resolve::{FileKind, SourceFile, compression_of, kind_of};
 use super::{Chunk, Sink, read};
 use crate::data::object::Object;
-use crate::data::options::RowFormat;
 use crate::data::raw_object::with_unreadable_values;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Silent;
@@ -40,7 +39,7 @@ pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
         Ok((FileKind::Json, compression)) => (FileKind::Json, compression),
         _ => (FileKind::Lines, compression_of(path)),
     };
-    let file = SourceFile { path: path.into(), kind, compression, format: RowFormat::default(), source: 0 };
+    let file = SourceFile { path: path.into(), kind, compression, columns: None, source: 0 };
     let mut rows = Vec::new();
     let mut wrong: Option<Error> = None;
     let mut undecoded = Ok(());
