@@ -3,6 +3,7 @@
 use super::cache::{self, Folder, HashedFile, Meta, RowMeta, Store, Writer};
 use super::dataset::{DataFile, Dataset};
 use super::encode::{Refused, RowEncoder};
+use super::formats;
 use super::layout::Layout;
 use super::losses::Losses;
 use super::object::Object;
@@ -234,12 +235,20 @@ impl Job<'_> {
         let decoded = chunk.decode(|row, object| {
             if let Ok(object) = &object {
                 unused(object, columns.as_deref(), layout, &mut encoded.losses);
+                let fields = formats::unused_message_fields(object);
+                fields.iter().for_each(|field| encoded.losses.not_used(field, 1));
             }
             match rows.encode(layout, object, columns.as_deref()) {
                 Ok(usable) => {
                     encoded.rows_with_stop += u64::from(usable.stops);
                     if usable.is_empty {
                         encoded.losses.empty.add(file_index, row, u64::from(usable.supervised));
+                    }
+                    if usable.noticed.control_words {
+                        encoded.losses.control_words.add(file_index, row, 0);
+                    }
+                    if usable.noticed.ends {
+                        encoded.losses.ends.add(file_index, row, 0);
                     }
                     if usable.tokens.truncated {
                         encoded.losses.truncated.add(file_index, row, usable.cut);

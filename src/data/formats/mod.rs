@@ -14,9 +14,12 @@ pub(super) use columns::{Columns, listed};
 pub(super) use detect::{Guess, guesses, may_mean};
 
 use super::layout::Layout;
+use super::object::Object;
 use super::options::RowFormat;
 use super::row::Row;
 use crate::error::Result;
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 impl RowFormat {
     /// Reads one row of this format, such as a line of a jsonl file.
@@ -48,10 +51,21 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     }
 }
 
+/// The fields of a row's messages that mean nothing here, as `messages[].id`.
+pub(super) fn unused_message_fields(row: &Object) -> BTreeSet<String> {
+    let mut fields = BTreeSet::new();
+    for (column, value) in row {
+        let messages = value.as_array().into_iter().flatten().filter_map(Value::as_object);
+        for message in messages.filter(|message| message.contains_key("role")) {
+            fields.extend(messages::unused_keys(message).map(|key| format!("{column}[].{key}")));
+        }
+    }
+    fields
+}
+
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::data::object::Object;
 
     /// Parses a row given as JSON.
     pub fn parse_json(format: RowFormat, json: serde_json::Value) -> Result<Row> {
