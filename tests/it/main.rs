@@ -19,5 +19,6 @@ mod resume;
 mod rows;
 mod runs;
 mod session;
+mod templates;
 mod training;
 mod verbs;

@@ -64,6 +64,8 @@ impl Planned {
             provenance::warn_of_another_base(&adapter_folder::find(folder, screen)?, &base, screen);
         }
         let data = Data::prepare(recipe, &base.encoder, screen)?;
+        let longest = data.train.stats().lengths.max as usize;
+        base.warn_of_context([(longest, "the longest row of the data".to_owned())].into_iter(), screen);
         let sizes = Sizes {
             frozen: Frozen::of(&base),
             trainable: adapter.trainable(),
