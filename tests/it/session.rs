@@ -152,8 +152,9 @@ fn a_run_says_why_it_stopped_and_which_step_was_best() {
     );
     assert!(!said.contains("was best: no step"), "{said}");
 
-    // A rate that is far too high: nothing is better than the base.
-    let (summary, said) = run("--set training.learning_rate=0.9 --set training.warmup_steps=0");
+    // A base that knows the rows, and a rate that is far too high: nothing is better than the base.
+    bench.run("merge --model m --adapter out/adapter --output good --dtype f32").ok();
+    let (summary, said) = run("--set model.base=good --set training.learning_rate=0.9 --set training.warmup_steps=0");
     assert_eq!(
         (&summary["stop_reason"], &summary["best_eval"]["step"]),
         (&"early_stopping".into(), &0.into()),
@@ -277,7 +278,8 @@ fn the_folder_of_a_run_means_its_adapter_everywhere() {
     let bench = Bench::new().with_text();
     let sets = "--set model.base=t --set training.max_steps=6 --set training.learning_rate=0.5";
     bench.run(&format!("train r.yaml {sets}")).ok();
-    let generate = |adapter: &str| bench.run(&format!("generate --model t --max-tokens 4 --prompt Hi {adapter}"));
+    let generate =
+        |adapter: &str| bench.run(&format!("generate --model t --max-tokens 4 --json --prompt Hi {adapter}"));
     let tuned = generate("--adapter out/adapter").ok();
     assert_ne!(tuned, generate("").ok());
     let said = generate("--adapter out");
