@@ -1,6 +1,6 @@
 //! `gemma-tune generate`
 
-use super::args::ModelArgs;
+use super::args::{ModelArgs, path};
 use crate::error::{Error, Place, Result};
 use crate::infer::Sampling;
 use crate::jobs::generate::{self, Answer, GenerateOptions, Prompt};
@@ -16,10 +16,10 @@ pub struct Args {
     #[arg(long, conflicts_with = "input", required_unless_present = "input")]
     prompt: Option<String>,
     /// Prompts: a jsonl file of {"messages": [..]} or {"prompt": ".."}
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     input: Option<PathBuf>,
     /// Where answers go: the input's rows with "completion", "tokens" and "finish_reason"
-    #[arg(long, requires = "input")]
+    #[arg(long, requires = "input", value_parser = path())]
     output: Option<PathBuf>,
     /// Take prompts as plain text, without the chat template
     #[arg(long)]

@@ -47,7 +47,7 @@ fn missing(recipe: &Recipe) -> Vec<Error> {
 /// Whether a model's name means something, and where its files are on this machine, whether their headers can be read.
 fn check_model(base: &str) -> Result<()> {
     hub::check_model(base)?;
-    let offline = HubSettings { offline: true, ..HubSettings::from_env() };
+    let offline = HubSettings { offline: true, ..HubSettings::from_env()? };
     match hub::find_model(base, &offline, &Silent, &|_| Ok(())) {
         Ok(files) => Headers::open(&files).map(|_| ()),
         Err(error) if Failure::of(&error).is_some() => Ok(()), // on the Hub, which is not asked

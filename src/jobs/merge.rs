@@ -23,7 +23,7 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
     let config_json = match &base.files {
         ModelFiles::Folder { dir, .. } => {
             let path = dir.join("config.json");
-            std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?
+            crate::input::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?
         }
         ModelFiles::Gguf { .. } => {
             let name = if dtype == HostDtype::F32 { "float32" } else { "bfloat16" };

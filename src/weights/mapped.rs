@@ -6,7 +6,6 @@ use super::wrong;
 use crate::error::{Error, Result};
 use crate::quant::SharedBytes;
 use memmap2::Mmap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,10 +24,7 @@ impl Mapped {
     /// If it cannot be opened, is a folder, or is a Git LFS pointer instead of the weights.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = || {
-            let file = File::open(path)?;
-            if file.metadata()?.is_dir() {
-                return Err(std::io::ErrorKind::IsADirectory.into());
-            }
+            let file = crate::input::open(path)?;
             // SAFETY: the map is read-only and shared. Somebody who truncates the file meanwhile ends this process with
             // a bus error, as with every program that maps files; bytes that change are only ever numbers.
             unsafe { Mmap::map(&file) }

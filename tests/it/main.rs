@@ -15,5 +15,6 @@ mod quantised;
 mod recipe_check;
 mod resume;
 mod runs;
+mod sources;
 mod training;
 mod verbs;

@@ -1,21 +1,28 @@
 //! A whole file of JSON lines at once, for inputs that are few: prompts, rows to score.
 
+use super::encoding::Encoding;
+use super::look::Contents;
 use super::resolve::{FileKind, SourceFile, compression_of};
-use super::{Chunk, Sink, read};
+use super::{Chunk, MAX_ROW_BYTES, Sink, foreign, read};
 use crate::data::object::Object;
 use crate::data::options::RowFormat;
 use crate::error::{Error, Kind, Place, Result};
+use crate::input;
 use crate::progress::Silent;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// The rows of a file of JSON lines, whatever it is called, each with its line's number.
+/// The rows of a file of JSON lines, whatever it is called, each with its line's number. `-` and `/dev/stdin` are the
+/// program's own input.
 ///
 /// # Errors
 /// When the file cannot be read or has no rows, and the first line that is no object.
 pub fn read_jsonl(path: &Path) -> Result<Vec<(usize, Object)>> {
-    let (kind, compression, format) = (FileKind::Lines, compression_of(path), RowFormat::default());
-    let file = SourceFile { path: path.into(), kind, compression, format, source: 0 };
+    let contents = Contents { kind: FileKind::Lines, compression: compression_of(path), encoding: Encoding::Utf8 };
+    let file = SourceFile { path: path.into(), contents, format: RowFormat::default(), source: 0, notes: Vec::new() };
+    if !input::is_stdin(path) {
+        foreign::check(path)?;
+    }
     let mut rows = Vec::new();
     let mut wrong: Option<Error> = None;
     let mut take = |number: u32, row: Result<Object>| match row {
@@ -28,7 +35,7 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<(usize, Object)>> {
         undecoded = chunk.decode(&mut take);
         if undecoded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    read(&file, &Silent, &mut Sink::new(0, &mut emit))?;
+    read(&file, &Silent, &mut Sink::new(0, MAX_ROW_BYTES, &mut emit))?;
     undecoded?;
     match wrong {
         Some(error) => Err(error),

@@ -1,8 +1,9 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
 use crate::data::{self, Binning, DataSpec, Dataset, Preview, SourceSpec};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
+use crate::paths;
 use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 use crate::text::Encoder;
@@ -40,8 +41,9 @@ impl Data {
                 max_length: keys.max_length,
                 on_long: keys.on_long,
                 on_bad_row: keys.on_bad_row,
+                max_row_bytes: keys.max_row_bytes,
             };
-            data::prepare(&spec, &encoder, &cache_dir(), &find_hub, screen)
+            data::prepare(&spec, &encoder, &cache_dir()?, &find_hub, screen)
         };
         let seed = recipe.training.seed;
         let (train, eval) = match (prepare("data.train", &keys.train)?, keys.eval.as_slice()) {
@@ -74,11 +76,15 @@ impl Data {
 }
 
 /// Where prepared data is cached: `GEMMA_TUNE_CACHE`, else the user's cache folder, else the temporary folder.
-fn cache_dir() -> PathBuf {
+fn cache_dir() -> Result<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    from("GEMMA_TUNE_CACHE")
+    let own = std::env::var("GEMMA_TUNE_CACHE").ok().filter(|value| !value.is_empty());
+    let own = own.map(|path| paths::expand(&path).map_err(|e| e.at(Place::Named("GEMMA_TUNE_CACHE".into()))));
+    Ok(own
+        .transpose()?
+        .map(PathBuf::from)
         .or_else(|| from("XDG_CACHE_HOME").map(|dir| dir.join("gemma-tune")))
         .or_else(|| from("HOME").map(|dir| dir.join(".cache/gemma-tune")))
         .unwrap_or_else(|| std::env::temp_dir().join("gemma-tune"))
-        .join("data")
+        .join("data"))
 }
