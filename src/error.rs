@@ -114,6 +114,11 @@ impl fmt::Display for Place {
     }
 }
 
+/// A path names something that cannot be read to an end: a folder, a pipe, a socket, a device.
+#[derive(Debug, thiserror::Error)]
+#[error("this is {0}, not a file")]
+pub struct NotAFile(pub &'static str);
+
 /// A problem for people: what, where, a hint; one or several.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -136,10 +141,13 @@ impl Error {
         Error(Box::new(Inner { kind, what, place: None, excerpt: None, hint: None, source: None, others: Vec::new() }))
     }
 
-    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`].
+    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input.
     pub fn io(doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         let path = path.as_ref();
         use std::io::ErrorKind;
+        if source.get_ref().is_some_and(|inner| inner.is::<NotAFile>()) {
+            return Error::new(Kind::Recipe, source.to_string()).at_path(path).hint("name a file on a disk");
+        }
         let full = matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         if full || source.raw_os_error() == Some(28) {
             return Error::new(Kind::NoSpace, format!("no space left while {doing}"))

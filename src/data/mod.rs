@@ -35,6 +35,6 @@ pub use prepare::prepare;
 pub use preview::{Piece, Preview, preview};
 pub use raw_object::with_fields;
 pub use row::{Encode, Row, RowId, supervise_after};
-pub use source::{FindHub, JsonRow, check_source, local_only, read_rows};
+pub use source::{FindHub, JsonRow, MAX_ROW_BYTES, check_source, local_only, read_rows};
 pub use spec::{DataSpec, SourceSpec};
 pub use stats::{FileStats, Lengths, SkippedStats, Stats};

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 2;
+const PREPARATION_VERSION: u32 = 3;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -41,6 +41,9 @@ pub fn prepare(
 ) -> Result<Dataset> {
     spec.check()?;
     let files = source::resolve(spec.key, &spec.sources, find_hub)?;
+    for file in &files {
+        file.notes.iter().for_each(|note| progress.note(&format!("{} {note}", file.path.display())));
+    }
     let folder = Folder::open(cache_dir)?;
     let paths: Vec<Arc<Path>> = files.iter().map(|file| file.path.clone()).collect();
     let hashed = cache::hash_files(&paths, &folder.hashes(), progress)?;
@@ -75,13 +78,13 @@ fn key(spec: &DataSpec, encoder: &dyn Encode, files: &[SourceFile], hashed: &[Ha
     let files: Vec<_> = files
         .iter()
         .zip(hashed)
-        .map(|(file, hashed)| (&hashed.blake3, file.format, format!("{:?} {:?}", file.kind, file.compression)))
+        .map(|(file, hashed)| (&hashed.blake3, file.format, format!("{:?}", file.contents)))
         .collect();
     let facts = serde_json::json!({
         "version": (env!("CARGO_PKG_VERSION"), PREPARATION_VERSION),
         "encoder": (encoder.fingerprint(), encoder.stop_tokens()),
         "files": files,
-        "options": (spec.max_length, spec.on_long, spec.on_bad_row),
+        "options": (spec.max_length, spec.on_long, spec.on_bad_row, spec.max_row_bytes),
     });
     blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned()
 }
@@ -182,7 +185,7 @@ impl Job<'_> {
                 stopped = sender.send(Ok(chunk)).is_err();
                 if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let read = source::read(file, self.progress, &mut Sink::new(index, &mut emit));
+            let read = source::read(file, self.progress, &mut Sink::new(index, self.spec.max_row_bytes, &mut emit));
             if let Err(error) = read {
                 let _ = sender.send(Err(error.or_at(Place::Path(file.path.to_path_buf()))));
                 return;

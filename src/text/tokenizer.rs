@@ -50,7 +50,7 @@ impl Tokenizer {
     /// # Errors
     /// A missing or malformed file, or a named token that is not in the vocabulary.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+        let bytes = crate::input::read(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::new(Kind::Tokenizer, "the model has no `tokenizer.json`")
                 .at_path(path)
                 .hint("copy it from the model's repository; only data of the format `tokens` needs none"),
@@ -178,7 +178,7 @@ impl Tokenizer {
     /// A file that cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let own = |name: &str| match &self.0.origin {
-            Origin::File(path) => std::fs::read(path.with_file_name(name)).ok(),
+            Origin::File(path) => crate::input::read(&path.with_file_name(name)).ok(),
             Origin::Vocabulary { config } if name == "tokenizer_config.json" => {
                 Some(format!("{config:#}\n").into_bytes())
             }
@@ -192,7 +192,7 @@ impl Tokenizer {
         // Byte for byte the model's own file if it is still the one that was read; else what was read from it.
         let target = folder.join("tokenizer.json");
         if let Origin::File(path) = &self.0.origin
-            && let Ok(bytes) = std::fs::read(path)
+            && let Ok(bytes) = crate::input::read(path)
             && fingerprint(hasher(&bytes), self.0.bos, self.0.eos) == self.0.fingerprint
         {
             return atomic::write(&target, &bytes);
@@ -274,7 +274,7 @@ fn parse(bytes: Vec<u8>) -> Result<Parsed> {
 
 /// Reads `tokenizer_config.json`; `None` when there is none.
 pub(crate) fn read_config(path: &Path) -> Result<Option<Value>> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match crate::input::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::input(Kind::Tokenizer, "reading the tokenizer's configuration", path, e)),

@@ -18,5 +18,6 @@ mod recipe_check;
 mod resume;
 mod runs;
 mod session;
+mod sources;
 mod training;
 mod verbs;

@@ -4,6 +4,7 @@ mod alpaca;
 mod columns;
 mod messages;
 mod prompt_completion;
+mod python;
 mod sharegpt;
 mod text;
 mod tokens;

@@ -41,6 +41,7 @@ impl Data {
                 max_length: keys.max_length,
                 on_long: keys.on_long,
                 on_bad_row: keys.on_bad_row,
+                max_row_bytes: keys.max_row_bytes,
             };
             cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };

@@ -74,6 +74,7 @@ data:
   max_length: 2048
   on_long: truncate
   on_bad_row: error
+  max_row_bytes: 16777216
   packing: true
   train_on: assistant
   shuffle: true
