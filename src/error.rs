@@ -114,6 +114,11 @@ impl fmt::Display for Place {
     }
 }
 
+/// A path names something that cannot be read to an end: a folder, a pipe, a socket, a device.
+#[derive(Debug, thiserror::Error)]
+#[error("this is {0}, not a file")]
+pub struct NotAFile(pub &'static str);
+
 /// A problem for people: what, where, a hint; one or several.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -136,10 +141,13 @@ impl Error {
         Error(Box::new(Inner { kind, what, place: None, excerpt: None, hint: None, source: None, others: Vec::new() }))
     }
 
-    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`].
+    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input.
     pub fn io(doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         let path = path.as_ref();
         use std::io::ErrorKind;
+        if source.get_ref().is_some_and(|inner| inner.is::<NotAFile>()) {
+            return Error::new(Kind::Recipe, source.to_string()).at_path(path).hint("name a file on a disk");
+        }
         let full = matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         if full || source.raw_os_error() == Some(28) {
             return Error::new(Kind::NoSpace, format!("no space left while {doing}"))
@@ -148,6 +156,29 @@ impl Error {
                 .caused_by(source);
         }
         Error::new(Kind::Io, format!("{doing} failed: {source}")).at(Place::Path(path.into())).caused_by(source)
+    }
+
+    /// As [`Error::io`], of a file that the user named or that belongs to what was named: where it is missing, a folder,
+    /// not allowed or not text, the input is wrong, and the error is of this kind.
+    pub fn input(kind: Kind, doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let mut error = Error::io(doing, path, source);
+        let io = error.0.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        let is_wrong_input = io.is_some_and(|io| {
+            matches!(
+                io.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::InvalidFilename
+                    | ErrorKind::InvalidData
+            )
+        });
+        if is_wrong_input {
+            error.0.kind = kind;
+        }
+        error
     }
 
     /// Adds where it happened.
@@ -326,6 +357,16 @@ mod tests {
         assert_eq!(did_you_mean("lora_aplha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("LoRA-Alpha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("completely_else", keys), None);
+    }
+
+    #[test]
+    fn an_input_that_is_not_there_is_wrong_input() {
+        let code = |kind: std::io::ErrorKind| Error::input(Kind::Config, "reading", "x", kind.into()).exit_code();
+        use std::io::ErrorKind;
+        for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::IsADirectory] {
+            assert_eq!(code(kind), 2, "{kind}");
+        }
+        assert_eq!(code(ErrorKind::UnexpectedEof), 1);
     }
 
     #[test]

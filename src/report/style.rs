@@ -12,6 +12,20 @@ pub const SUPERVISED: Style = AnsiColor::Green.on_default().bold();
 /// Text that the model reads but is not trained on.
 pub const CONTEXT: Style = Style::new().dimmed();
 
+/// The word before a problem.
+pub const PROBLEM: Style = AnsiColor::Red.on_default().bold();
+/// The word before a warning.
+pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+/// The arrow to a place.
+pub const PLACE: Style = AnsiColor::Blue.on_default();
+/// The word before a hint.
+pub const HINT: Style = AnsiColor::Cyan.on_default();
+
+/// Whether stderr shows colours.
+pub fn stderr_has_colours() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+}
+
 /// stdout that shows colours where they can be seen.
 pub fn stdout() -> anstream::AutoStream<std::io::Stdout> {
     anstream::stdout()

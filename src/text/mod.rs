@@ -13,6 +13,7 @@ pub mod render;
 pub mod stream;
 pub mod template;
 pub mod tokenizer;
+mod tokenizer_json;
 pub mod tools;
 
 pub use conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized, ToolCall};

@@ -53,7 +53,7 @@ impl ChatTemplate {
         let token = |key: &str, usual: &str| token_name(&config[key]).unwrap_or(usual).to_owned();
         let jinja_path = folder.join("chat_template.jinja");
         let json_path = folder.join("chat_template.json");
-        let found = match std::fs::read_to_string(&jinja_path) {
+        let found = match crate::input::read_to_string(&jinja_path) {
             Ok(source) => Some((source, jinja_path)),
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("reading the chat template", &jinja_path, e));

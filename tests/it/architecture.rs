@@ -41,11 +41,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("progress", &[]),
     ("random", &[]),
     ("atomic", &["error"]),
+    ("input", &["error"]),
+    ("paths", &["error"]),
     ("error", &[]),
 ];
 
 /// Rooms that everyone may use.
-const COMMON: &[&str] = &["error", "atomic", "progress", "random", "Error", "Result"];
+const COMMON: &[&str] = &["error", "atomic", "input", "paths", "progress", "random", "Error", "Result"];
 
 /// A file passes this and is two rooms.
 const MAX_LINES: usize = 600;

@@ -5,6 +5,7 @@ mod columns;
 mod detect;
 mod messages;
 mod prompt_completion;
+mod python;
 mod sharegpt;
 mod text;
 mod tokens;
