@@ -12,6 +12,7 @@ use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::identity;
 use crate::jobs::run::samples::{self, Prompts};
 use crate::jobs::run::settings::RunSettings;
+use crate::jobs::run::suited;
 use crate::jobs::self_check;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
@@ -27,6 +28,8 @@ pub struct TrainOptions<'a> {
     pub resume: bool,
     /// Stop before the first step.
     pub dry_run: bool,
+    /// The recipe is in no file: it is to be shown.
+    pub is_made: bool,
 }
 
 /// How it ended.
@@ -50,6 +53,8 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Ato
     let settings = RunSettings::of(recipe);
     let compute = settings.open_device(options.device)?;
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
+    let suited = if options.resume { Some(suited::begun(recipe, &folder.path("recipe.yaml"))?) } else { None };
+    let recipe = suited.as_ref().unwrap_or(recipe);
     let begun = if options.resume { fit::begun(recipe, &folder.path("recipe.yaml"))? } else { None };
     let recipe = begun.as_ref().unwrap_or(recipe);
     if options.resume && folder.is_finished() {
@@ -59,6 +64,11 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Ato
     }
 
     let mut planned = Planned::new(recipe, settings, compute, begun.is_some(), options.dry_run, screen)?;
+    if options.is_made {
+        screen.note(
+            &planned.recipe.to_brief_yaml(&["The recipe that was made; all of it is in the run's `recipe.yaml`."]),
+        );
+    }
     if options.dry_run {
         return Ok(Outcome::Planned(Box::new(planned.dry_run()?)));
     }

@@ -11,6 +11,7 @@ mod estimate;
 mod fidelity;
 mod fuzz;
 mod optimizer;
+mod own_data;
 mod quantised;
 mod recipe_check;
 mod resume;

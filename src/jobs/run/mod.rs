@@ -12,3 +12,4 @@ pub mod publish;
 pub mod samples;
 pub mod settings;
 pub mod steps;
+pub mod suited;
