@@ -19,6 +19,7 @@ mod train;
 
 use crate::error::{Error, Kind, Result};
 use crate::report::problem;
+use crate::terminal::printable;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -162,6 +163,11 @@ fn print(line: &str) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => result.map_err(|e| Error::io("writing", "stdout", e)),
     }
+}
+
+/// Writes a line for people to stdout: what files say in it has no power over the terminal.
+fn print_text(line: &str) -> Result<()> {
+    print(&printable(line))
 }
 
 /// Writes a value as pretty JSON to stdout.

@@ -50,7 +50,7 @@ impl Args {
         match sft::train(&recipe, &options, &screen, &stop)? {
             Outcome::Planned(found) if self.json => super::print_json(&found).map(|()| 0),
             Outcome::Planned(found) => {
-                super::print(&found.plan.to_string())?;
+                super::print_text(&found.plan.to_string())?;
                 found.preview.iter().for_each(data::show);
                 Ok(0)
             }
