@@ -8,8 +8,10 @@
 //!   hint: the file and `config.json` belong to different models
 //! ```
 //!
+//! without the power to control the terminal, whatever file its words come from,
 //! and may carry several problems at once ([`Error::many`]), so that a user sees all of them in one go.
 
+use crate::terminal::printable;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -290,15 +292,15 @@ impl fmt::Display for Error {
                 f.write_str("\n\n")?;
             }
             let Inner { what, place, excerpt, hint, .. } = &*error.0;
-            write!(f, "error: {what}")?;
+            write!(f, "error: {}", printable(what))?;
             if let Some(place) = place {
-                write!(f, "\n  --> {place}")?;
+                write!(f, "\n  --> {}", printable(&place.to_string()))?;
             }
             for line in excerpt.iter().flat_map(|text| text.lines()) {
-                write!(f, "\n  {line}")?;
+                write!(f, "\n  {}", printable(line))?;
             }
             if let Some(hint) = hint {
-                write!(f, "\n  hint: {hint}")?;
+                write!(f, "\n  hint: {}", printable(hint))?;
             }
             count += 1;
         }
@@ -349,6 +351,14 @@ mod tests {
              hint: did you mean `lora_alpha`?\n\nerror: `r` must be at least 1\n\n2 problems"
         );
         assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn words_of_files_cannot_control_the_terminal() {
+        let evil = "\x1b]0;owned\x07\u{9b}2J\u{202e}";
+        let error = Error::new(Kind::Data, evil).at_path(evil).excerpt(evil).hint(evil).to_string();
+        let shown = "␛]0;owned␇\u{FFFD}2J<U+202E>";
+        assert_eq!(error, format!("error: {shown}\n  --> {shown}\n  {shown}\n  hint: {shown}"));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
-//!          +---> hub                             everything -> error, atomic, input, paths, progress, random
+//!          +---> hub                     everything -> error, atomic, input, paths, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
 //!
@@ -41,6 +41,7 @@ pub mod quant;
 pub mod random;
 pub mod recipe;
 pub mod report;
+pub mod terminal;
 pub mod testkit;
 pub mod text;
 pub mod train;

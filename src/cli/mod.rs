@@ -9,6 +9,7 @@ mod doctor;
 mod estimate;
 mod evaluate;
 mod generate;
+mod init;
 mod inspect;
 mod interrupt;
 mod merge;
@@ -18,6 +19,7 @@ mod train;
 
 use crate::error::{Error, Kind, Result};
 use crate::report::problem;
+use crate::terminal::printable;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -37,6 +39,8 @@ struct Cli {
 enum Verb {
     /// Run a recipe
     Train(train::Args),
+    /// Look at data and write a recipe for it
+    Init(init::Args),
     /// Check, show or describe recipes
     Recipe(recipe::Args),
     /// The memory that a recipe's run takes and the time of a step, and what would make it fit
@@ -122,6 +126,7 @@ impl Verb {
     fn run(self) -> Result<u8> {
         let done = match self {
             Verb::Train(args) => return args.run(),
+            Verb::Init(args) => args.run(),
             Verb::Recipe(args) => args.run(),
             Verb::Estimate(args) => args.run(),
             Verb::Data(args) => args.run(),
@@ -158,6 +163,11 @@ fn print(line: &str) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => result.map_err(|e| Error::io("writing", "stdout", e)),
     }
+}
+
+/// Writes a line for people to stdout: what files say in it has no power over the terminal.
+fn print_text(line: &str) -> Result<()> {
+    print(&printable(line))
 }
 
 /// Writes a value as pretty JSON to stdout.

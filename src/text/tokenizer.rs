@@ -1,5 +1,6 @@
 //! Text to ids and back, exactly as Hugging Face's tokenizer does it.
 
+use super::controls::ControlWords;
 use super::tokenizer_json::TokenizerJson;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
@@ -150,6 +151,12 @@ impl Tokenizer {
     /// Whether decoding may leave this token out, as it does `<bos>`.
     pub fn is_special(&self, id: u32) -> bool {
         self.0.tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
+    /// The words that only a template may write.
+    pub(crate) fn control_words(&self) -> ControlWords {
+        let added = self.0.tokenizer.get_added_vocabulary().get_added_tokens_decoder();
+        ControlWords::of(added.values().map(|token| (token.content.clone(), token.special)))
     }
 
     /// The token that begins each text.

@@ -13,6 +13,7 @@ mod fuzz;
 mod numbers;
 mod optimizer;
 mod outputs;
+mod own_data;
 mod quantised;
 mod recipe_check;
 mod resume;
