@@ -15,6 +15,7 @@ mod own_data;
 mod quantised;
 mod recipe_check;
 mod resume;
+mod rows;
 mod runs;
 mod training;
 mod verbs;

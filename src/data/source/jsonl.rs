@@ -3,7 +3,6 @@
 use super::resolve::{FileKind, SourceFile, compression_of};
 use super::{Chunk, Sink, read};
 use crate::data::object::Object;
-use crate::data::options::RowFormat;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Silent;
 use std::ops::ControlFlow;
@@ -14,8 +13,8 @@ use std::path::Path;
 /// # Errors
 /// When the file cannot be read or has no rows, and the first line that is no object.
 pub fn read_jsonl(path: &Path) -> Result<Vec<(usize, Object)>> {
-    let (kind, compression, format) = (FileKind::Lines, compression_of(path), RowFormat::default());
-    let file = SourceFile { path: path.into(), kind, compression, format, source: 0 };
+    let (kind, compression) = (FileKind::Lines, compression_of(path));
+    let file = SourceFile { path: path.into(), kind, compression, columns: None, source: 0 };
     let mut rows = Vec::new();
     let mut wrong: Option<Error> = None;
     let mut take = |number: u32, row: Result<Object>| match row {

@@ -8,6 +8,7 @@ mod json;
 mod jsonl;
 mod lines;
 mod parquet;
+mod plain;
 mod resolve;
 
 pub(super) use chunk::{Chunk, Sink};
@@ -33,6 +34,7 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
         FileKind::Json => json::read(file, progress, sink),
         FileKind::Csv { delimiter } => csv::read(file, delimiter, progress, sink),
         FileKind::Parquet => parquet::read(file, progress, sink),
+        FileKind::Text => plain::read(file, progress, sink),
     }
 }
 

@@ -3,7 +3,6 @@
 use super::chunk::next_number;
 use super::guard::guarded;
 use super::{Sink, SourceFile};
-use crate::data::formats::KNOWN_COLUMNS;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use ::parquet::arrow::ProjectionMask;
@@ -24,7 +23,7 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
 
     let schema = builder.schema();
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let wanted = columns.iter().enumerate().filter(|(_, name)| KNOWN_COLUMNS.contains(&name.as_str())).map(|(i, _)| i);
+    let wanted = columns.iter().enumerate().filter(|(_, name)| file.wants(name)).map(|(i, _)| i);
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
     let groups = builder.metadata().row_groups();
     let largest_row =
