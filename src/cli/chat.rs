@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::chat::input::{Entry, Input};
 use crate::jobs::chat::{Chat, ChatOptions, HELP, Next};
 use crate::report::ProgressBar;
-use crate::report::style::printable;
+use crate::terminal::printable;
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, DefaultEditor};
 use std::io::{BufRead, IsTerminal, Read, Write};
@@ -166,7 +166,7 @@ fn unreadable(error: &ReadlineError) -> Error {
 fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     // What a model says may not control the terminal either.
-    let text = if out.is_terminal() { printable(text) } else { text.to_owned() };
+    let text = if out.is_terminal() { printable(text) } else { text.into() };
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("writing", "stdout", e))
 }
 

@@ -1,5 +1,6 @@
 //! Batched generation with a kv cache.
 
+use crate::error::{Error, Kind, Result};
 use crate::infer::Sampling;
 use crate::model::gemma3::Gemma3;
 use crate::nn::{KvCache, SidePath};
@@ -27,13 +28,15 @@ pub struct GenerationSettings {
 }
 
 /// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// A stop token came.
     Stop,
     /// `max_new_tokens` were generated.
     Length,
+    /// The model computed a logit that is not finite, so that there was no next token; see [`Generated::checked`].
+    NotFinite,
 }
 
 /// One answer.
@@ -43,6 +46,21 @@ pub struct Generated {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+}
+
+impl Generated {
+    /// The answer, unless the model broke down over it.
+    ///
+    /// # Errors
+    /// [`Kind::NonFinite`] where it ended with [`FinishReason::NotFinite`].
+    pub fn checked(self) -> Result<Self> {
+        if self.finish_reason != FinishReason::NotFinite {
+            return Ok(self);
+        }
+        let what =
+            format!("the model computed numbers that are not finite after {} tokens of its answer", self.tokens.len());
+        Err(Error::new(Kind::NonFinite, what).hint("the model or its adapter is damaged, or had diverged in training"))
+    }
 }
 
 /// Continues several prompts at once. `on_token(prompt, token)` sees each token as it comes and may end everything
@@ -91,6 +109,11 @@ pub(super) fn generate_cached(
         let mut next = Vec::with_capacity(rows.len());
         let mut keep = Vec::with_capacity(rows.len());
         for (row, logits) in rows.iter_mut().zip(logits.chunks(model.config.vocab_size)) {
+            if !logits.iter().fold(true, |all, logit| all & logit.is_finite()) {
+                answers[row.prompt].finish_reason = FinishReason::NotFinite;
+                keep.push(false);
+                continue;
+            }
             let token = settings.sampling.choose(logits, &mut row.random);
             let answer = &mut answers[row.prompt];
             let stopped = settings.stop.contains(&token);

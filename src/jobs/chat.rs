@@ -3,7 +3,7 @@
 pub mod input;
 
 use self::input::{Command, Entry};
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::infer::{Dialogue, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::nn::BaseOnly;
@@ -127,6 +127,7 @@ impl<'a> Chat<'a> {
         });
         shown?;
         show(&format!("{}\n", stream.finish().unwrap_or_default()))?;
+        let answer = answer.checked().map_err(|e| e.or_at(Place::Named(self.model.base.name.clone())))?;
         let (tokens, most) = (prompt.len() + answer.tokens.len(), self.model.base.config.max_position_embeddings);
         let next = if stop.load(Ordering::SeqCst) {
             Next::Note("(stopped)".into())

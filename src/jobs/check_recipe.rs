@@ -51,7 +51,7 @@ fn missing(recipe: &Recipe, progress: &dyn Progress) -> Vec<Error> {
 
 /// Whether a model's name means something, and where its files are on this machine, what their headers say.
 fn check_model(base: &str, progress: &dyn Progress) -> Result<Option<Headers>> {
-    let offline = HubSettings { offline: true, ..HubSettings::from_env() };
+    let offline = HubSettings { offline: true, ..HubSettings::from_env()? };
     match hub::find_model(base, &offline, &Silent, &|_| Ok(())) {
         Ok(files) => Headers::open(&files).map(Some),
         // On the Hub, which is not asked.

@@ -50,7 +50,20 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     })?;
     let model = base.load(&settings.holding, &compute.device, screen)?;
     let adapter = peft::read(folder, &model)?;
+    provenance::warn_of_no_effect(folder, adapter.is_zero(), screen);
     let (base_loss, tokens) = mean_loss(&model, &BaseOnly, eval, data.binning)?;
     let (loss, _) = mean_loss(&model, &adapter, eval, data.binning)?;
+    finite(base_loss, &recipe.model.base)?;
+    finite(loss, &folder.display().to_string())?;
     Ok(Evaluation { tokens, base_loss, base_perplexity: base_loss.exp(), loss, perplexity: loss.exp() })
+}
+
+/// Refuses a loss that is not finite, of the model or adapter of this name.
+fn finite(loss: f64, of: &str) -> Result<()> {
+    if loss.is_finite() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::NonFinite, "the loss on the evaluation data is not finite")
+        .at(Place::Named(of.into()))
+        .hint("it is damaged, or had diverged in training"))
 }

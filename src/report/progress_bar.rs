@@ -2,8 +2,9 @@
 
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::report::style::{self, printable};
+use crate::report::style;
 use crate::report::{problem, text};
+use crate::terminal::printable;
 use crate::train::event::{Event, MicroBatchEvent, SampleEvent, Sink, StepEvent};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,7 +79,7 @@ impl ProgressBar {
     /// Says something to the user, above the bar or as lines of the log.
     pub fn note(&self, text: &str) {
         let mut state = self.state();
-        text.lines().for_each(|line| state.say(line));
+        text.lines().for_each(|line| state.say(&printable(line)));
     }
 
     fn new(screen: Screen, interval: Duration) -> Self {
@@ -95,14 +96,14 @@ impl Progress for ProgressBar {
         let mut state = self.state();
         state.finish_work();
         state.last_line = Instant::now();
-        state.work = Some(Work { what: printable(what), total, unit, done: 0, since: Instant::now() });
+        state.work = Some(Work { what: printable(what).into_owned(), total, unit, done: 0, since: Instant::now() });
         if let Screen::Terminal(bar) = &mut state.screen {
             let amount = if unit == "bytes" { "{decimal_bytes}" } else { "{human_pos}" };
             let template = match total {
                 Some(_) => format!("{{msg}} {{bar:24}} {{percent}} % · {amount} {unit}"),
                 None => format!("{{msg}} {{spinner}} {amount} {unit}"),
             };
-            *bar = Some(new_bar(total, template.trim_end_matches(" bytes")).with_message(printable(what)));
+            *bar = Some(new_bar(total, template.trim_end_matches(" bytes")).with_message(printable(what).into_owned()));
         }
     }
 

@@ -7,7 +7,7 @@ mod proto;
 mod record;
 
 use crate::error::{Error, Result};
-use crate::report::style::printable;
+use crate::terminal::printable;
 use crate::train::event::{Event, RowEvent, Sample, Sink};
 use proto::{Summary, Value, What};
 use std::fs::{self, File};

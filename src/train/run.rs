@@ -158,8 +158,8 @@ pub enum Ending {
 /// is under way when `stop` is set is dropped, and done again from its beginning by the run that resumes.
 ///
 /// # Errors
-/// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite; errors
-/// of the data and of the outputs.
+/// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite, or at the end
+/// of a run of nothing else; errors of the data and of the outputs.
 pub fn run(
     model: &Gemma3,
     state: &mut State,
@@ -198,6 +198,13 @@ pub fn run(
         }
         one_step(model, state, plan, data, outputs, stop)?;
     };
+    if state.position.skipped > 0 && state.optimizer.updates() == 0 {
+        let what =
+            format!("no step of {} was taken: the loss or a gradient was not finite in each", state.position.step);
+        return Err(Error::new(Kind::NonFinite, what)
+            .at(crate::error::Place::Named(format!("step {}", state.position.step)))
+            .hint("lower `training.learning_rate`, or look at the rows of these steps with `data preview`"));
+    }
     let step = state.position.step;
     if plan.save_steps > 0
         && saved != Some(step)
@@ -313,7 +320,7 @@ fn evaluation(
     let windows = data.len(state.position.epoch)?;
     let position = &mut state.position;
     let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;
-    let improved = position.best.is_none_or(|best| eval_loss < best.eval_loss);
+    let improved = eval_loss.is_finite() && position.best.is_none_or(|best| eval_loss < best.eval_loss);
     if improved {
         position.best = Some(Best { step: position.step, eval_loss });
         position.evaluations_since_best = 0;

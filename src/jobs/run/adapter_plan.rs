@@ -69,6 +69,15 @@ impl AdapterPlan {
         self.sites.iter().map(values).sum()
     }
 
+    /// The projections that are adapted, each with its rank.
+    pub fn ranks(&self) -> impl Iterator<Item = (Site, u64)> {
+        self.sites.iter().map(|&site| {
+            let continued = self.continued.as_ref().and_then(|t| t.modules.get(&(site.layer, site.projection)));
+            let r = continued.and_then(|module| module.a.shape.first().copied()).unwrap_or(self.config.r);
+            (site, r as u64)
+        })
+    }
+
     /// Creates the adapter, or takes the one that is continued.
     pub fn create(&self, model: &Gemma3, rng: Rng) -> Adapter {
         if let Some(tensors) = &self.continued {

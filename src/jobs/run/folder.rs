@@ -33,16 +33,25 @@ pub fn resume_command(dir: &Path) -> String {
 /// `output.dir`, locked while the run goes on.
 pub struct RunFolder {
     dir: PathBuf,
-    _lock: Option<RunLock>,
+    lock: Option<RunLock>,
+}
+
+impl Drop for RunFolder {
+    /// A run that failed before it wrote anything leaves the folder as it found it.
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.as_mut().filter(|_| !holds_run(&self.dir)) {
+            lock.withdraw();
+        }
+    }
 }
 
 impl RunFolder {
-    /// Takes possession of `dir`; a dry run only looks.
+    /// Takes possession of `dir`; a dry run only looks, and finds what a run would.
     ///
     /// # Errors
     /// When `dir` holds a run that is not to be resumed, or another process works in it.
     pub fn open(dir: &Path, resume: bool, dry_run: bool) -> Result<Self> {
-        if holds_run(dir) && !resume && !dry_run {
+        if holds_run(dir) && !resume {
             return Err(Error::new(Kind::Recipe, format!("`{}` already holds a run", dir.display()))
                 .at(Place::Path(dir.into()))
                 .hint("`--resume` continues it; `--set output.dir=..` writes elsewhere; nothing was changed"));
@@ -59,7 +68,7 @@ impl RunFolder {
         if lock.as_ref().is_some_and(RunLock::is_exclusive) {
             crate::atomic::remove_leftovers(dir)?;
         }
-        Ok(RunFolder { dir: dir.into(), _lock: lock })
+        Ok(RunFolder { dir: dir.into(), lock })
     }
 
     /// A path in the folder.

@@ -20,8 +20,7 @@ fn keys(recipe: &Recipe) -> Result<BTreeMap<String, Value>> {
     // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early. What
     // `fit` chose stands in other keys.
     let decides_nothing = [("evaluation", "samples"), ("training", "fit")];
-    let sections = serde_json::to_value(recipe)
-        .map_err(|e| Error::new(Kind::Run, format!("the recipe cannot be written: {e}")).caused_by(e))?;
+    let sections = recipe.to_json();
     let sections = sections.as_object().into_iter().flatten().filter(|(section, _)| *section != "output");
     let keys = sections
         .flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)))
@@ -39,7 +38,7 @@ pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute)
     let keys = keys(recipe)?.into_iter();
     let run = keys
         .fold(Fingerprint::new(), |run, (key, value)| run.with(key, hashed(value)))
-        .with("base model", base.source.fingerprint())
+        .with("base model", &base.fingerprint)
         .with("training data", data.train.content_hash())
         .with("device", &compute.name)
         .with("threads", compute.threads.to_string());

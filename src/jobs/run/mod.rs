@@ -2,6 +2,7 @@
 
 pub mod adapter_plan;
 pub mod batches;
+pub mod cache;
 pub mod data;
 pub mod evaluation;
 pub mod folder;
@@ -14,4 +15,5 @@ pub mod resuming;
 pub mod samples;
 pub mod settings;
 pub mod steps;
+pub mod suited;
 pub mod verdict;

@@ -2,7 +2,7 @@
 
 use super::planned::Planned;
 use crate::adapter::Adapter;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::jobs::run::batches::Batches;
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
@@ -26,6 +26,8 @@ pub struct Session<'a> {
     model: Gemma3,
     state: State,
     outputs: Outputs,
+    /// [`Adapter::fingerprint`] before the first step.
+    untrained: blake3::Hash,
 }
 
 impl<'a> Session<'a> {
@@ -37,6 +39,7 @@ impl<'a> Session<'a> {
         let Planned { recipe, settings, compute, base, data, .. } = planned;
         let model = base.load(&settings.holding, &compute.device, screen)?;
         let adapter = planned.adapter.create(&model, planned.steps.step.rng);
+        let untrained = adapter.fingerprint();
         let run = identity::fingerprint(recipe, base, data, compute)?;
         let (mut state, kept) = match folder.latest(&run, screen)? {
             Some(checkpoint) => {
@@ -55,7 +58,7 @@ impl<'a> Session<'a> {
         state.position.base_loss = Some(base_loss);
         screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, screen)?;
-        Ok(Session { planned, folder, screen, model, state, outputs })
+        Ok(Session { planned, folder, screen, model, state, outputs, untrained })
     }
 
     /// Whether no step is done yet.
@@ -99,9 +102,18 @@ impl<'a> Session<'a> {
     /// what to do `next`.
     ///
     /// # Errors
-    /// As [`publish::adapter`].
+    /// As [`publish::adapter`]; training that changed nothing.
     pub fn publish(mut self, ending: Ending, next: Option<&str>) -> Result<()> {
         let Planned { recipe, compute, base, adapter: plan, .. } = self.planned;
+        if self.state.adapter.fingerprint() == self.untrained {
+            let what = format!(
+                "{} steps changed nothing: the adapter is what it was before the first",
+                self.state.position.step
+            );
+            return Err(Error::new(Kind::Run, what).at_path(&recipe.output.dir).hint(
+                "its gradients or its rate are 0: look at `lora_alpha`, `learning_rate` and `grad_norm` in the metrics",
+            ));
+        }
         let mut adapter_step = self.state.position.step;
         if let Some(best) = self.state.best_adapter.take() {
             self.state.adapter.set_parameters(best.to_device(&compute.device));
@@ -139,7 +151,8 @@ impl<'a> Session<'a> {
         summary.threads = compute.threads;
         summary.instruction_sets = self.outputs.instruction_sets().to_vec();
         summary.data_hashes = data.hashes();
-        summary.base_fingerprint = base.source.fingerprint();
+        summary.left_out = data.left_out();
+        summary.base_fingerprint.clone_from(&base.fingerprint);
         summary
     }
 }
