@@ -33,6 +33,6 @@ pub use options::{OnBadRow, OnLong, RowFormat};
 pub use prepare::prepare;
 pub use preview::{Piece, Preview, preview};
 pub use row::{Encode, Row, RowId, supervise_after};
-pub use source::{FindHub, MAX_ROW_BYTES, check_source, local_only, read_jsonl};
+pub use source::{FindHub, MAX_ROW_BYTES, check_source, local_only, read_jsonl, read_rows};
 pub use spec::{DataSpec, SourceSpec};
 pub use stats::{FileStats, Lengths, SkippedStats, Stats};

@@ -1,8 +1,8 @@
-//! A whole file of JSON lines at once, for inputs that are few: prompts, rows to score.
+//! A whole file at once, for inputs that are few: prompts, rows to score.
 
 use super::encoding::Encoding;
 use super::look::Contents;
-use super::resolve::{FileKind, SourceFile, compression_of};
+use super::resolve::{FileKind, SourceFile, compression_of, look_at};
 use super::{Chunk, MAX_ROW_BYTES, Sink, foreign, read};
 use crate::data::object::Object;
 use crate::data::options::RowFormat;
@@ -24,24 +24,35 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<(usize, Object)>> {
         foreign::check(path)?;
     }
     let mut rows = Vec::new();
-    let mut wrong: Option<Error> = None;
-    let mut take = |number: u32, row: Result<Object>| match row {
-        Ok(row) => rows.push((number as usize, row)),
-        Err(error) if wrong.is_none() => wrong = Some(error.at(Place::Row { path: path.into(), row: number as usize })),
-        Err(_) => {}
-    };
+    for (number, row) in all(&file, MAX_ROW_BYTES)? {
+        rows.push((number, row.map_err(|e| e.at(Place::Row { path: path.into(), row: number }))?));
+    }
+    if rows.is_empty() {
+        return Err(Error::new(Kind::Data, "the file has no rows").at_path(path));
+    }
+    Ok(rows)
+}
+
+/// The rows of a data file of any kind, each with its number, or what is wrong with it.
+///
+/// # Errors
+/// When the file is none that can be read, or is broken as a whole.
+pub fn read_rows(path: &Path, max_row_bytes: usize) -> Result<Vec<(usize, Result<Object>)>> {
+    let contents = look_at(path)?.contents;
+    let file = SourceFile { path: path.into(), contents, format: RowFormat::default(), source: 0, notes: Vec::new() };
+    all(&file, max_row_bytes)
+}
+
+fn all(file: &SourceFile, max_row_bytes: usize) -> Result<Vec<(usize, Result<Object>)>> {
+    let mut rows = Vec::new();
     let mut undecoded = Ok(());
     let mut emit = |chunk: Chunk| {
-        undecoded = chunk.decode(&mut take);
+        undecoded = chunk.decode(|number, row| rows.push((number as usize, row)));
         if undecoded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    read(&file, &Silent, &mut Sink::new(0, MAX_ROW_BYTES, &mut emit))?;
+    read(file, &Silent, &mut Sink::new(0, max_row_bytes, &mut emit))?;
     undecoded?;
-    match wrong {
-        Some(error) => Err(error),
-        None if rows.is_empty() => Err(Error::new(Kind::Data, "the file has no rows").at_path(path)),
-        None => Ok(rows),
-    }
+    Ok(rows)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ mod resolve;
 mod saved;
 
 pub(super) use chunk::{Chunk, Sink};
-pub use jsonl::read_jsonl;
+pub use jsonl::{read_jsonl, read_rows};
 pub(super) use resolve::resolve;
 pub(super) use resolve::{Compression, FileKind, SourceFile};
 pub use resolve::{FindHub, check_source, local_only};
