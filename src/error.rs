@@ -8,8 +8,10 @@
 //!   hint: the file and `config.json` belong to different models
 //! ```
 //!
+//! without the power to control the terminal, whatever file its words come from,
 //! and may carry several problems at once ([`Error::many`]), so that a user sees all of them in one go.
 
+use crate::terminal::printable;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -158,6 +160,29 @@ impl Error {
         Error::new(Kind::Io, format!("{doing} failed: {source}")).at(Place::Path(path.into())).caused_by(source)
     }
 
+    /// As [`Error::io`], of a file that the user named or that belongs to what was named: where it is missing, a folder,
+    /// not allowed or not text, the input is wrong, and the error is of this kind.
+    pub fn input(kind: Kind, doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let mut error = Error::io(doing, path, source);
+        let io = error.0.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        let is_wrong_input = io.is_some_and(|io| {
+            matches!(
+                io.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::InvalidFilename
+                    | ErrorKind::InvalidData
+            )
+        });
+        if is_wrong_input {
+            error.0.kind = kind;
+        }
+        error
+    }
+
     /// Adds where it happened.
     pub fn at(mut self, place: Place) -> Self {
         self.0.place = Some(place);
@@ -272,15 +297,15 @@ impl fmt::Display for Error {
                 write!(f, "... and {} more\n\n", count - SHOWN)?;
             }
             let Inner { what, place, excerpt, hint, .. } = &*error.0;
-            write!(f, "error: {what}")?;
+            write!(f, "error: {}", printable(what))?;
             if let Some(place) = place {
-                write!(f, "\n  --> {place}")?;
+                write!(f, "\n  --> {}", printable(&place.to_string()))?;
             }
             for line in excerpt.iter().flat_map(|text| text.lines()) {
-                write!(f, "\n  {line}")?;
+                write!(f, "\n  {}", printable(line))?;
             }
             if let Some(hint) = hint {
-                write!(f, "\n  hint: {hint}")?;
+                write!(f, "\n  hint: {}", printable(hint))?;
             }
         }
         if count > 1 {
@@ -338,6 +363,14 @@ mod tests {
     }
 
     #[test]
+    fn words_of_files_cannot_control_the_terminal() {
+        let evil = "\x1b]0;owned\x07\u{9b}2J\u{202e}";
+        let error = Error::new(Kind::Data, evil).at_path(evil).excerpt(evil).hint(evil).to_string();
+        let shown = "␛]0;owned␇\u{FFFD}2J<U+202E>";
+        assert_eq!(error, format!("error: {shown}\n  --> {shown}\n  {shown}\n  hint: {shown}"));
+    }
+
+    #[test]
     fn suggestions_are_close_or_absent() {
         let keys = ["lora_alpha", "lora_dropout", "r"];
         assert_eq!(did_you_mean("lora_aplha", keys), Some("lora_alpha"));
@@ -353,6 +386,16 @@ mod tests {
         assert_eq!(text.matches("error: ").count(), SHOWN);
         assert!(text.contains("error: wrong 22\n\n... and 19976 more\n\nerror: wrong 19999"), "{text}");
         assert!(text.ends_with("\n\n20000 problems"), "{text}");
+    }
+
+    #[test]
+    fn an_input_that_is_not_there_is_wrong_input() {
+        let code = |kind: std::io::ErrorKind| Error::input(Kind::Config, "reading", "x", kind.into()).exit_code();
+        use std::io::ErrorKind;
+        for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::IsADirectory] {
+            assert_eq!(code(kind), 2, "{kind}");
+        }
+        assert_eq!(code(ErrorKind::UnexpectedEof), 1);
     }
 
     #[test]

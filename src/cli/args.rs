@@ -7,7 +7,7 @@ use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 use crate::weights::HostDtype;
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A recipe and what is changed in it.
 #[derive(clap::Args)]
@@ -78,6 +78,11 @@ pub fn dtypes() -> impl TypedValueParser<Value = Option<HostDtype>> {
 }
 
 impl ModelArgs {
+    /// The files that are read: the model's, where it is a file or folder here, and the adapter's.
+    pub fn files(&self) -> Vec<&Path> {
+        std::iter::once(Path::new(&self.model)).chain(self.adapter.as_deref()).collect()
+    }
+
     /// Opens and loads the model.
     pub fn open(&self, screen: &ProgressBar) -> Result<PeftModel> {
         PeftModel::open(&self.model, self.adapter.as_deref(), self.dtype, &self.device, screen)

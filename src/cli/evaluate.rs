@@ -29,7 +29,7 @@ impl Args {
         if self.json {
             return super::print_json(&result);
         }
-        super::print(&format!(
+        super::print_text(&format!(
             "          loss  perplexity\nbase   {:>7.4}  {:>10.3}\ntuned  {:>7.4}  {:>10.3}\non {} supervised tokens",
             result.base_loss,
             result.base_perplexity,

@@ -160,7 +160,9 @@ impl Job<'_> {
         std::thread::scope(|scope| {
             // Dropped when this closure returns, which ends the reader in mid-file.
             let (sender, receiver) = sync_channel(wave_chunks);
-            scope.spawn(move || self.read_all(&sender));
+            std::thread::Builder::new()
+                .spawn_scoped(scope, move || self.read_all(&sender))
+                .map_err(|e| Error::new(Kind::Run, format!("a thread cannot be started: {e}")).caused_by(e))?;
             loop {
                 let wave = next_wave(&receiver, wave_chunks)?;
                 if wave.is_empty() {

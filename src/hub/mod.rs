@@ -72,12 +72,12 @@ pub fn find_model(
     find(base, settings, progress, Wanted::All(accept))
 }
 
-/// Whether `base` names a model that is here or an id that the Hub could know, which is not asked.
-///
-/// # Errors
-/// [`crate::error::Kind::Recipe`] when [`find_model`] would look at a place where no model is.
-pub fn check_model(base: &str) -> Result<()> {
-    base::understand(base).map(|_| ())
+/// A local path that looks much like `base`, which is an id of the Hub.
+pub fn near_folder(base: &str) -> Option<PathBuf> {
+    match base::understand(base) {
+        Ok(Base::Hub(_, near)) => near,
+        _ => None,
+    }
 }
 
 /// As [`find_model`], but of a Hub model only what stands beside the weights is downloaded: configuration, tokenizer,

@@ -1,5 +1,6 @@
 //! `data`: the rows that are learnt from.
 
+use super::auto::OrAuto;
 use super::diagnose::Diagnosis;
 use super::kinds::{FromNode, each, mismatch};
 use super::raw::{Node, Shape};
@@ -16,6 +17,8 @@ use std::ops::Bound::{Excluded, Included};
 const MAX_LENGTH: usize = 1 << 20;
 /// What the readers of rows count in.
 const LARGEST_ROW_BYTES: usize = 1 << 30;
+/// The most tokens where the recipe does not say.
+const LENGTH: usize = 2048;
 /// More passes over the same rows are a slip of the pen.
 const MAX_WEIGHT: f64 = 10_000.0;
 
@@ -33,7 +36,9 @@ pub struct Data {
     pub eval_fraction: f64,
     /// How the rows of sources that do not say so themselves are laid out.
     pub format: RowFormat,
-    /// The most tokens of a sequence: of a row, and of the bin that rows are packed into.
+    /// The most tokens of a sequence: of a row, and of the bin that rows are packed into; `auto` suits the longest row,
+    /// up to 2,048.
+    #[schemars(with = "OrAuto<usize>")]
     pub max_length: usize,
     /// What happens to a row of more than `max_length` tokens.
     pub on_long: OnLong,
@@ -77,7 +82,10 @@ impl Data {
             eval_fraction: section.key("eval_fraction").within(0.0..1.0).or(0.0),
             format,
             // A sequence of one token predicts nothing.
-            max_length: section.key("max_length").within(2..=MAX_LENGTH).or(2048),
+            max_length: section
+                .key("max_length")
+                .auto_or_within(2..=MAX_LENGTH)
+                .or_chosen(OrAuto::Value(LENGTH), LENGTH),
             on_long: section.key("on_long").or(OnLong::Truncate),
             on_bad_row: section.key("on_bad_row").or(OnBadRow::Error),
             max_row_bytes: section.key("max_row_bytes").within(1..=LARGEST_ROW_BYTES).or(MAX_ROW_BYTES),

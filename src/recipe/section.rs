@@ -7,6 +7,7 @@
 //! r: section.key("r").within(1..=4096).or(16),
 //! ```
 
+use super::auto::OrAuto;
 use super::diagnose::{Diagnosis, json};
 use super::kinds::FromNode;
 use super::known::Known;
@@ -89,7 +90,7 @@ impl<'a> Section<'a> {
         let mark = entry.map(|e| e.value.mark);
         let found = entry.map(|e| e.value.describe()).unwrap_or_default();
         let known = Known { section: group(&self.path), key: name, required: false, default: None, limits: Vec::new() };
-        Key { path, mark, section_mark: self.mark, found, state, known, diagnosis: self.diagnosis }
+        Key { path, mark, section_mark: self.mark, found, state, hint: None, known, diagnosis: self.diagnosis }
     }
 
     /// The keys that the user gave, known or not.
@@ -126,6 +127,7 @@ pub(super) struct Key<'s, T> {
     section_mark: Option<Mark>,
     found: String,
     state: State<T>,
+    hint: Option<&'static str>,
     known: Known,
     diagnosis: &'s mut Diagnosis,
 }
@@ -158,13 +160,25 @@ enum State<T> {
 }
 
 impl<T: Serialize> Key<'_, T> {
+    /// What helps where a value does not lie within bounds.
+    pub fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
     /// The value lies within `bounds`.
     pub fn within(mut self, bounds: impl RangeBounds<T>) -> Self
     where
         T: PartialOrd + Display,
     {
+        let (must, hint) = (self.limit(&bounds), self.hint.map(str::to_owned));
+        self.check(|value| (!bounds.contains(value)).then_some((must, hint)))
+    }
+
+    /// Notes the limits for the schema, and says them: `must be at least 1`.
+    fn limit<N: Display + Serialize>(&mut self, bounds: &impl RangeBounds<N>) -> String {
         let mut words = Vec::new();
-        let mut limit = |bound: Bound<&T>, included: (&str, &'static str), excluded: (&str, &'static str)| {
+        let mut limit = |bound: Bound<&N>, included: (&str, &'static str), excluded: (&str, &'static str)| {
             let (value, (word, key)) = match bound {
                 Bound::Included(value) => (value, included),
                 Bound::Excluded(value) => (value, excluded),
@@ -175,7 +189,7 @@ impl<T: Serialize> Key<'_, T> {
         };
         limit(bounds.start_bound(), ("at least", "minimum"), ("above", "exclusiveMinimum"));
         limit(bounds.end_bound(), ("at most", "maximum"), ("below", "exclusiveMaximum"));
-        self.check(|value| (!bounds.contains(value)).then(|| (format!("must be {}", words.join(" and ")), None)))
+        format!("must be {}", words.join(" and "))
     }
 
     /// The value passes `wrong`, which says what must hold instead (``the key `must be ..` ``) and how to get there.
@@ -251,5 +265,45 @@ impl<T: Serialize> Key<'_, T> {
             }
         }
         T::default()
+    }
+}
+
+impl<T: Serialize + PartialOrd + Display> Key<'_, OrAuto<T>> {
+    /// The value lies within `bounds` where it is not `auto`.
+    pub fn auto_or_within(mut self, bounds: impl RangeBounds<T>) -> Self {
+        let (must, hint) = (self.limit(&bounds), self.hint.map(str::to_owned));
+        self.check(|value| match value {
+            OrAuto::Value(value) if !bounds.contains(value) => Some((must, hint)),
+            _ => None,
+        })
+    }
+}
+
+impl<T: Serialize> Key<'_, OrAuto<T>> {
+    /// The value, or `default` where the user gave none; `meanwhile` for `auto`, which is noted.
+    pub fn or_chosen(mut self, default: OrAuto<T>, meanwhile: T) -> T {
+        self.known.default = Some(json(&default));
+        let is_auto = match &self.state {
+            State::Value(value) => matches!(value, OrAuto::Auto),
+            _ => matches!(default, OrAuto::Auto),
+        };
+        if is_auto {
+            self.diagnosis.autos.add(&self.path);
+        }
+        match self.or_derived(default) {
+            OrAuto::Value(value) => value,
+            OrAuto::Auto => meanwhile,
+        }
+    }
+
+    /// The value; `None` where the user gave none or `null`, and for `auto`, which is noted.
+    pub fn optional_or_chosen(self) -> Option<T> {
+        if matches!(self.state, State::Value(OrAuto::Auto)) {
+            self.diagnosis.autos.add(&self.path);
+        }
+        match self.optional() {
+            Some(OrAuto::Value(value)) => Some(value),
+            _ => None,
+        }
     }
 }

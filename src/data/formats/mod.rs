@@ -17,7 +17,7 @@ use super::row::Row;
 use crate::error::Result;
 
 /// Every column that some format reads; others need not be read at all.
-pub(super) const KNOWN_COLUMNS: [&str; 14] = [
+pub(super) const KNOWN_COLUMNS: [&str; 15] = [
     "messages",
     "tools",
     "prompt",
@@ -32,6 +32,7 @@ pub(super) const KNOWN_COLUMNS: [&str; 14] = [
     "text",
     "input_ids",
     "labels",
+    "attention_mask",
 ];
 
 impl RowFormat {

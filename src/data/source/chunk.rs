@@ -46,6 +46,13 @@ impl Chunk {
         }
     }
 
+    /// The text of every row that [`Chunk::decode`] gives, where the file is one of JSON.
+    pub(super) fn json_texts(&self) -> Vec<String> {
+        let RawRows::Json { bytes, rows } = &self.rows else { return Vec::new() };
+        let starts = std::iter::once(0).chain(rows.iter().map(|&(_, end)| end));
+        starts.zip(rows).map(|(start, &(_, end))| String::from_utf8_lossy(&bytes[start..end]).into_owned()).collect()
+    }
+
     /// Calls `each` with the number and columns of every row, or with what is wrong with it.
     ///
     /// # Errors

@@ -1,8 +1,6 @@
 //! Files that are something else than their name says, known by their first bytes.
 
-use crate::error::{Error, Kind, Result};
-use crate::input;
-use std::io::Read;
+use crate::error::{Error, Kind};
 use std::path::Path;
 
 /// How many bytes of a file are looked at.
@@ -46,18 +44,6 @@ const MAGIC: &[(&[u8], &str, &str)] = &[
 /// Pickle's protocols 2 to 5, each with the ways in which its second instruction can begin.
 fn is_pickle(head: &[u8]) -> bool {
     matches!(head, [0x80, 2..=5, b'}' | b']' | b'(' | b'c' | b'X' | b'q' | 0x95 | 0x8c | b'J' | b'K', ..])
-}
-
-/// Makes sure that the file at `path` is not [`recognise`]d.
-///
-/// # Errors
-/// When it is, and when it cannot be read.
-pub(super) fn check(path: &Path) -> Result<()> {
-    let file = input::open_named(path, Kind::Data)?;
-    let size_bytes = file.metadata().map_or(0, |m| m.len());
-    let mut head = Vec::new();
-    file.take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(|e| Error::io("reading", path, e))?;
-    recognise(&head, size_bytes).map_or(Ok(()), |foreign| Err(foreign.error(path)))
 }
 
 impl Foreign {

@@ -1,5 +1,6 @@
 //! Sources: which files a recipe means, and their rows as raw chunks, read by one thread and decoded by many.
 
+mod any;
 mod arrow;
 mod chunk;
 mod column_json;
@@ -18,7 +19,8 @@ mod resolve;
 mod saved;
 
 pub(super) use chunk::{Chunk, Sink};
-pub use jsonl::{read_jsonl, read_rows};
+pub use any::read_any;
+pub use jsonl::{JsonRow, read_rows};
 pub(super) use resolve::resolve;
 pub(super) use resolve::{Compression, FileKind, SourceFile};
 pub use resolve::{FindHub, check_source, local_only};

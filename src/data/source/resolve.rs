@@ -166,7 +166,7 @@ pub(super) fn compression_of(path: &Path) -> Compression {
     }
 }
 
-fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
+pub(super) fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let compression = compression_of(path);
     let stem = match compression {

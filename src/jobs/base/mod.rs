@@ -1,5 +1,6 @@
 //! Opening a model: its files, configuration, tokenizer and weights.
 
+pub mod adapter_folder;
 pub mod encoder;
 pub mod headers;
 pub mod outline;
@@ -31,6 +32,8 @@ pub struct Base {
     pub ignored_keys: Vec<String>,
     /// Its weights.
     pub source: Source,
+    /// [`Source::fingerprint`] of its weights as they were when they were opened.
+    pub fingerprint: String,
     /// Tokenizer and chat template; without a tokenizer it takes token ids only.
     pub encoder: Encoder,
 }
@@ -62,8 +65,10 @@ impl Base {
             Some(encoder) => encoder,
             None => headers.encoder(&files)?,
         };
-        let Headers { config, ignored_keys, source } = headers;
-        Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, encoder })
+        let Headers { config, ignored_keys, source, warnings } = headers;
+        warnings.iter().for_each(|warning| progress.note(warning));
+        let fingerprint = source.fingerprint();
+        Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, fingerprint, encoder })
     }
 
     /// Gives back the memory of the tokenizer, hundreds of megabytes; from here on the model takes token ids only.
@@ -91,7 +96,8 @@ impl Base {
     pub fn write_tokenizer(&self, into: &Path) -> Result<()> {
         match &self.files {
             ModelFiles::Folder { dir, .. } => companions::copy_tokenizer(dir, into).map(|_| ()),
-            ModelFiles::Gguf { .. } => Headers::open(&self.files)?.encoder(&self.files)?.save(into),
+            // From the header as it was read: the file may have changed since.
+            ModelFiles::Gguf { .. } => encoder::of_gguf(headers::gguf(&self.source)?, &self.config)?.save(into),
         }
     }
 

@@ -1,14 +1,13 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
 use crate::data::{self, Binning, DataSpec, Dataset, Preview, SourceSpec};
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::{Error, Kind, Result};
 use crate::hub;
-use crate::paths;
+use crate::jobs::run::cache::Cache;
 use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 use crate::text::Encoder;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// The prepared data of a run.
 pub struct Data {
@@ -34,7 +33,8 @@ impl Data {
         let keys = &recipe.data;
         let encoder = encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
-        let prepare = |key: &'static str, sources: &[recipe::Source]| {
+        let mut cache = Cache::open(screen)?;
+        let mut prepare = |key: &'static str, sources: &[recipe::Source]| {
             let spec = DataSpec {
                 key,
                 sources: sources.iter().map(source_spec).collect(),
@@ -43,7 +43,7 @@ impl Data {
                 on_bad_row: keys.on_bad_row,
                 max_row_bytes: keys.max_row_bytes,
             };
-            data::prepare(&spec, &encoder, &cache_dir()?, &find_hub, screen)
+            cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };
         let seed = recipe.training.seed;
         let (train, eval) = match (prepare("data.train", &keys.train)?, keys.eval.as_slice()) {
@@ -73,18 +73,4 @@ impl Data {
         let eval = self.eval.as_ref().map(|eval| ("eval".to_owned(), eval.content_hash()));
         [("train".to_owned(), self.train.content_hash())].into_iter().chain(eval).collect()
     }
-}
-
-/// Where prepared data is cached: `GEMMA_TUNE_CACHE`, else the user's cache folder, else the temporary folder.
-fn cache_dir() -> Result<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let own = std::env::var("GEMMA_TUNE_CACHE").ok().filter(|value| !value.is_empty());
-    let own = own.map(|path| paths::expand(&path).map_err(|e| e.at(Place::Named("GEMMA_TUNE_CACHE".into()))));
-    Ok(own
-        .transpose()?
-        .map(PathBuf::from)
-        .or_else(|| from("XDG_CACHE_HOME").map(|dir| dir.join("gemma-tune")))
-        .or_else(|| from("HOME").map(|dir| dir.join(".cache/gemma-tune")))
-        .unwrap_or_else(|| std::env::temp_dir().join("gemma-tune"))
-        .join("data"))
 }

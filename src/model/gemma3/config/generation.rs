@@ -29,7 +29,7 @@ impl GenerationConfig {
         let bytes = match crate::input::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("reading", &path, e)),
+            Err(e) => return Err(Error::input(Kind::Config, "reading", &path, e)),
         };
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::new(Kind::Config, format!("not valid JSON: {e}")).at_path(&path))?;
