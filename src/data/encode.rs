@@ -77,6 +77,7 @@ impl RowEncoder<'_> {
         let refuse = |reason| move |error| Refused { reason, error };
         let object = row.map_err(refuse(SkipReason::Unreadable))?;
         let row = formats::parse(format, &Columns::new(&object, columns)).map_err(refuse(SkipReason::WrongLayout))?;
+        drop(object);
         let mut tokens = self.encoder.encode(&row).map_err(refuse(SkipReason::NotEncodable))?;
         let length = tokens.input_ids.len();
         if length > self.max_length && self.on_long != OnLong::Truncate {

@@ -18,8 +18,8 @@ mod parquet;
 mod resolve;
 mod saved;
 
-pub(super) use chunk::{Chunk, Sink};
 pub use any::read_any;
+pub(super) use chunk::{Chunk, Sink};
 pub use jsonl::{JsonRow, read_rows};
 pub(super) use resolve::resolve;
 pub(super) use resolve::{Compression, FileKind, SourceFile};
