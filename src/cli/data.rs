@@ -16,7 +16,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Rows as the model will see them; what is learnt is coloured
+    /// Rows as the model will see them; what is learnt is coloured, in a pipe between `⟦` and `⟧`
     Preview {
         #[command(flatten)]
         recipe: RecipeArgs,
@@ -60,10 +60,12 @@ impl Args {
     }
 }
 
-/// Prints a row as the model will see it; what is learnt is coloured.
+/// Prints a row as the model will see it; what is learnt is coloured, or where there are no colours stands in `⟦..⟧`.
 pub fn show(preview: &Preview) {
     let (text, learnt) = preview.marked();
-    let head = format!("--- {} · {} tokens", printable(&preview.origins.join(" + ")), preview.input_ids.len());
+    let (origins, tokens) = (preview.origins.join(" + "), preview.input_ids.len());
+    let head = format!("--- {} · {tokens} tokens · {}", printable(&origins), preview.format);
+    let text = if style::is_coloured() { style::spans(&text, &learnt) } else { style::brackets(&text, &learnt) };
     // A reader that went away (`| head`) needs no message.
-    let _ = writeln!(style::stdout(), "{head}\n{}", style::spans(&text, &learnt));
+    let _ = writeln!(style::stdout(), "{head}\n{text}");
 }

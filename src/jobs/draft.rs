@@ -68,8 +68,9 @@ pub fn suited(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
     let read = || {
         let Outline { config, source, .. } = Outline::find(&recipe.model.base, screen)?;
         let encoder = Base::encoder(&recipe.model.base, Place::Key("model.base".into()), screen)?;
-        let mut data = Data::prepare(recipe, &encoder, screen)?;
-        let chosen = suited::choose(recipe, &mut data, &config)?;
+        let prepare = |recipe: &Recipe| Data::prepare(recipe, &encoder, screen);
+        let mut data = prepare(recipe)?;
+        let chosen = suited::choose(recipe, &mut data, &config, &prepare)?;
         let settings = RunSettings::of(&chosen);
         let adapter = AdapterPlan::new(&recipe.adapter, &config)?;
         let sizes = Sizes {

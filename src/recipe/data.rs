@@ -4,6 +4,7 @@ use super::auto::OrAuto;
 use super::diagnose::Diagnosis;
 use super::kinds::{FromNode, each, mismatch};
 use super::raw::{Node, Shape};
+use super::rows::{EvalFraction, Renames};
 use super::rules::{Verdict, not_blank};
 use super::section::{Expand, Section};
 use crate::data::MAX_ROW_BYTES;
@@ -32,16 +33,22 @@ pub struct Data {
     /// Where evaluation rows come from, in the same form; or see `eval_fraction`.
     #[schemars(schema_with = "sources")]
     pub eval: Vec<Source>,
-    /// The share of the training rows that is held back for evaluation.
-    pub eval_fraction: f64,
-    /// How the rows of sources that do not say so themselves are laid out.
+    /// The share of the training rows that is held back for evaluation. `auto`: a twentieth of them, at most 500, from
+    /// 100 rows on, where there is no `eval`.
+    pub eval_fraction: EvalFraction,
+    /// How the rows of sources that do not say so themselves are laid out; `auto`: seen from the columns, and said.
     pub format: RowFormat,
+    /// What columns are called, by what the format calls them: `{prompt: question, completion: answer}`.
+    pub columns: Renames,
+    /// Puts prompts and completions that are texts through the chat template, as `chat` and `generate` will; `false`
+    /// trains them as plain text.
+    pub template: bool,
     /// The most tokens of a sequence: of a row, and of the bin that rows are packed into; `auto` suits the longest row,
     /// up to 2,048.
     #[schemars(with = "OrAuto<usize>")]
     pub max_length: usize,
-    /// What happens to a row of more than `max_length` tokens.
-    pub on_long: OnLong,
+    /// What happens to a row of more than `max_length` tokens; without it text is split and other rows are truncated.
+    pub on_long: Option<OnLong>,
     /// What happens to a row that cannot be used.
     pub on_bad_row: OnBadRow,
     /// The most bytes of a row, as it stands in its file (for Parquet and Arrow: as JSON). A larger one cannot be used.
@@ -64,6 +71,10 @@ pub struct Source {
     pub path: String,
     /// How its rows are laid out.
     pub format: RowFormat,
+    /// What its columns are called, by what the format calls them.
+    pub columns: Renames,
+    /// Puts prompts and completions that are texts through the chat template.
+    pub template: bool,
     /// The split of a Hub data set.
     pub split: Option<String>,
     /// How often each of its rows is seen per epoch; may be a fraction.
@@ -72,21 +83,27 @@ pub struct Source {
 
 impl Data {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let format = section.key("format").or(RowFormat::Messages);
+        let format = section.key("format").or(RowFormat::Auto);
+        let columns = section.key("columns").or(Renames::default());
+        let template = section.key("template").or(true);
         let Typed(train) = section.key("train").check(any_source).required("train: data/my_rows.jsonl");
         let Typed(eval) = section.key("eval").or(Typed(Vec::new()));
-        let with_format = |sources: Vec<Draft>| sources.into_iter().map(|s| s.with_default(format)).collect();
+        let with_format =
+            |sources: Vec<Draft>| sources.into_iter().map(|s| s.with_defaults(format, &columns, template)).collect();
+        let (train, eval): (Vec<Source>, Vec<Source>) = (with_format(train), with_format(eval));
         Data {
-            train: with_format(train),
-            eval: with_format(eval),
-            eval_fraction: section.key("eval_fraction").within(0.0..1.0).or(0.0),
+            train,
+            eval,
+            eval_fraction: section.key("eval_fraction").check(EvalFraction::wrong).or(EvalFraction::Of(0.0)),
             format,
+            columns,
+            template,
             // A sequence of one token predicts nothing.
             max_length: section
                 .key("max_length")
                 .auto_or_within(2..=MAX_LENGTH)
                 .or_chosen(OrAuto::Value(LENGTH), LENGTH),
-            on_long: section.key("on_long").or(OnLong::Truncate),
+            on_long: section.key("on_long").optional(),
             on_bad_row: section.key("on_bad_row").or(OnBadRow::Error),
             max_row_bytes: section.key("max_row_bytes").within(1..=LARGEST_ROW_BYTES).or(MAX_ROW_BYTES),
             packing: section.key("packing").or(true),
@@ -106,6 +123,8 @@ struct Typed(Vec<Draft>);
 pub(super) struct Draft {
     path: String,
     format: Option<RowFormat>,
+    columns: Option<Renames>,
+    template: Option<bool>,
     split: Option<String>,
     weight: f64,
 }
@@ -115,14 +134,17 @@ impl Draft {
         Draft {
             path: section.key("path").check(not_blank).expanded().required("path: data/my_rows.jsonl"),
             format: section.key("format").optional(),
+            columns: section.key("columns").optional(),
+            template: section.key("template").optional(),
             split: section.key("split").check(not_blank).optional(),
             weight: section.key("weight").within((Excluded(0.0), Included(MAX_WEIGHT))).or(1.0),
         }
     }
 
-    fn with_default(self, format: RowFormat) -> Source {
-        let Draft { path, format: own, split, weight } = self;
-        Source { path, format: own.unwrap_or(format), split, weight }
+    fn with_defaults(self, format: RowFormat, columns: &Renames, template: bool) -> Source {
+        let Draft { path, format: own, columns: renames, template: turns, split, weight } = self;
+        let columns = renames.unwrap_or_else(|| columns.clone());
+        Source { path, format: own.unwrap_or(format), columns, template: turns.unwrap_or(template), split, weight }
     }
 }
 
@@ -157,7 +179,7 @@ impl FromNode for Draft {
                         return None;
                     }
                 };
-                Some(Draft { path: text, format: None, split: None, weight: 1.0 })
+                Some(Draft { path: text, weight: 1.0, ..Draft::default() })
             }
         }
     }

@@ -11,6 +11,7 @@
 
 mod adapter;
 mod auto;
+mod columns;
 mod data;
 mod diagnose;
 mod dtype;
@@ -27,6 +28,7 @@ mod raw;
 mod reading;
 mod remarks;
 mod resolve;
+mod rows;
 mod rules;
 mod schema;
 mod section;
@@ -49,6 +51,7 @@ pub use output::{MOST_STEPS_UNSAVED, Output, Sink};
 pub use places::Places;
 pub use reading::Reading;
 pub use remarks::Remarks;
+pub use rows::{EvalFraction, Renames};
 pub use schema::{preset_schema, schema};
 pub use training::{AutoBool, Fit, MAX_BATCH, Optimizer, Scheduler, Training};
 

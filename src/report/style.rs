@@ -59,6 +59,27 @@ pub fn spans(text: &str, supervised: &[Range<usize>]) -> String {
     shown
 }
 
+/// `text` with the bytes in `supervised` (ascending) between `⟦` and `⟧`: how it is shown where there are no colours.
+pub fn brackets(text: &str, supervised: &[Range<usize>]) -> String {
+    let mut shown = String::with_capacity(text.len() + 6 * supervised.len());
+    let mut done = 0;
+    for span in supervised {
+        let start = text.floor_char_boundary(span.start).max(done);
+        let end = text.ceil_char_boundary(span.end.min(text.len())).max(start);
+        shown.push_str(&printable(&text[done..start]));
+        if start < end {
+            shown.push_str(&format!("⟦{}⟧", printable(&text[start..end])));
+        }
+        done = end;
+    }
+    shown + &printable(&text[done..])
+}
+
+/// Whether colours are shown on stdout.
+pub fn is_coloured() -> bool {
+    !matches!(stdout().current_choice(), anstream::ColorChoice::Never)
+}
+
 #[cfg(test)]
 #[expect(clippy::single_range_in_vec_init)] // lists of spans
 mod tests {
@@ -69,6 +90,8 @@ mod tests {
         let shown = spans("user: hi\nmodel: ho", &[16..18]);
         assert_eq!(shown, "\x1b[2muser: hi\nmodel: \x1b[0m\x1b[1m\x1b[32mho\x1b[0m");
         assert_eq!(anstream::adapter::strip_str(&shown).to_string(), "user: hi\nmodel: ho");
+        assert_eq!(brackets("user: hi\nmodel: ho", &[16..18]), "user: hi\nmodel: ⟦ho⟧");
+        assert_eq!(brackets("añb\x1b", &[2..3, 3..3, 9..99]), "a⟦ñ⟧b␛");
     }
 
     #[test]

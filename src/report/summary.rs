@@ -143,6 +143,9 @@ pub struct Summary {
     /// The vector instructions that the CPU computed with, each where it followed another: `["AVX2"]`.
     #[serde(default)]
     pub instruction_sets: Vec<String>,
+    /// Rows that were not trained as they stand: what became of them, how many, their share, the first.
+    #[serde(default)]
+    pub left_out: Vec<serde_json::Value>,
     /// The data's content hashes by what they are for (`"train"`, `"eval"`).
     pub data_hashes: BTreeMap<String, String>,
     /// A fingerprint of the base model's weights.
@@ -172,6 +175,7 @@ impl Summary {
             compute_dtype: String::new(),
             threads: 0,
             instruction_sets: Vec::new(),
+            left_out: Vec::new(),
             data_hashes: BTreeMap::new(),
             base_fingerprint: String::new(),
             versions: versions(),
@@ -319,6 +323,7 @@ mod tests {
           "instruction_sets": [
             "AVX2"
           ],
+          "left_out": [],
           "data_hashes": {
             "train": "abc"
           },

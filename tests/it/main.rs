@@ -17,6 +17,7 @@ mod own_data;
 mod quantised;
 mod recipe_check;
 mod resume;
+mod rows;
 mod runs;
 mod session;
 mod sources;

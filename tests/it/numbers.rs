@@ -178,11 +178,11 @@ fn what_becomes_no_number_while_computing_fails_where_it_did() {
 #[test]
 fn a_configuration_of_absurd_numbers_is_refused_by_its_key() {
     for (key, value, says) in [
-        ("rms_norm_eps", json!(1e300), "`rms_norm_eps`: it is 1e300; supported: a number from 1e-30 to 1e0"),
+        ("rms_norm_eps", json!(1e300), "`rms_norm_eps`: it is 1e+300; supported: a number from 1e-30 to 1e0"),
         ("rms_norm_eps", json!(1e-60), "`rms_norm_eps`: it is 1e-60"),
-        ("rope_theta", json!(1e40), "`rope_theta`: it is 1e40"),
+        ("rope_theta", json!(1e40), "`rope_theta`: it is 1e+40"),
         ("rope_local_base_freq", json!(1e-3), "`rope_local_base_freq`: it is 0.001"),
-        ("query_pre_attn_scalar", json!(1e39), "`query_pre_attn_scalar`: it is 1e39"),
+        ("query_pre_attn_scalar", json!(1e39), "`query_pre_attn_scalar`: it is 1e+39"),
         ("final_logit_softcapping", json!(30.0), "`final_logit_softcapping`: it is 30.0; supported: null"),
     ] {
         let bench = Bench::new();

@@ -311,3 +311,18 @@ fn the_schemas_for_editors_are_those_of_the_program() {
         assert!(bare.is_empty(), "{}: {bare:?}", path.display());
     }
 }
+
+#[test]
+fn long_texts_are_cut_into_rows_of_a_length_that_makes_steps() {
+    let bench = bench();
+    let page: String = (0..400).map(|i| format!("The lamp of room {i} was lit at {} o'clock. ", i % 12)).collect();
+    for name in ["one.txt", "two.md"] {
+        bench.write(&format!("notes/{name}"), &page);
+    }
+    let plan = bench.run("train --model t --data notes --dry-run --json").json()["plan"].clone();
+    assert!(plan["total_steps"].as_u64().unwrap() >= 30, "{plan}");
+    let chosen = plan["chosen"].to_string();
+    assert!(chosen.contains("data.max_length=512") || chosen.contains("data.max_length=256"), "{chosen}");
+    assert!(chosen.contains("training.learning_rate=0.0003"), "{chosen}");
+    assert!(plan["left_out"].to_string().contains("split into"), "{plan}");
+}

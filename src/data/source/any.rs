@@ -3,7 +3,6 @@
 use super::resolve::{SourceFile, look_at};
 use super::{Chunk, Sink, read};
 use crate::data::object::Object;
-use crate::data::options::RowFormat;
 use crate::error::Result;
 use crate::progress::Silent;
 use std::ops::ControlFlow;
@@ -15,7 +14,7 @@ use std::path::Path;
 /// When the file is none that can be read, or is broken as a whole.
 pub fn read_any(path: &Path, max_row_bytes: usize) -> Result<Vec<(usize, Result<Object>)>> {
     let contents = look_at(path)?.contents;
-    let file = SourceFile { path: path.into(), contents, format: RowFormat::default(), source: 0, notes: Vec::new() };
+    let file = SourceFile { path: path.into(), contents, columns: None, source: 0, notes: Vec::new() };
     let mut rows = Vec::new();
     let mut undecoded = Ok(());
     let mut emit = |chunk: Chunk| {

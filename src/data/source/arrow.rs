@@ -3,7 +3,6 @@
 use super::chunk::next_number;
 use super::guard::guarded;
 use super::{Sink, SourceFile};
-use crate::data::formats::KNOWN_COLUMNS;
 use crate::error::{Error, Kind, Place, Result};
 use crate::input;
 use crate::progress::Progress;
@@ -34,7 +33,7 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
     opened.rewind().map_err(io)?;
     let (schema, mut batches) = open(opened, magic == FILE_MAGIC).map_err(|e| damaged(file, 1, &e))?;
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let wanted: Vec<usize> = (0..columns.len()).filter(|&i| KNOWN_COLUMNS.contains(&columns[i].as_str())).collect();
+    let wanted: Vec<usize> = (0..columns.len()).filter(|&i| file.wants(&columns[i])).collect();
     sink.columns(columns);
     let mut first = 1_u32;
     while let Some(batch) = guarded(|| batches.next().transpose()).map_err(|e| damaged(file, first, &e))? {

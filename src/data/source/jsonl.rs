@@ -5,7 +5,6 @@ use super::look::{Contents, look};
 use super::resolve::{FileKind, SourceFile, compression_of, kind_of};
 use super::{Chunk, MAX_ROW_BYTES, Sink, read};
 use crate::data::object::Object;
-use crate::data::options::RowFormat;
 use crate::data::raw_object::with_unreadable_values;
 use crate::error::{Error, Kind, Place, Result};
 use crate::input;
@@ -44,7 +43,7 @@ pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
             Error::new(Kind::Data, "this is a table, where a JSON object in each line is expected").at_path(path)
         );
     }
-    let file = SourceFile { path: path.into(), contents, format: RowFormat::default(), source: 0, notes: Vec::new() };
+    let file = SourceFile { path: path.into(), contents, columns: None, source: 0, notes: Vec::new() };
     let mut rows = Vec::new();
     let mut wrong: Option<Error> = None;
     let mut undecoded = Ok(());

@@ -63,6 +63,7 @@ pub(super) fn look(path: &Path, kind: FileKind, compression: Compression) -> Res
     match look.contents.kind {
         FileKind::Csv { .. } => look.find_table(path, &head)?,
         FileKind::Lines | FileKind::Json => look.find_json(path, &head)?,
+        FileKind::Text => look.find_encoding(path, &head, "text")?,
         FileKind::Parquet | FileKind::Arrow => {}
     }
     Ok(look)
@@ -158,10 +159,8 @@ impl Look {
         Ok(())
     }
 
-    /// The encoding and the separator of a table.
-    fn find_table(&mut self, path: &Path, head: &[u8]) -> Result<()> {
-        let FileKind::Csv { delimiter: usual } = self.contents.kind else { return Ok(()) };
-        let mut decoded = Vec::new();
+    /// The encoding of a text, which is to be a `what`.
+    fn find_encoding(&mut self, path: &Path, head: &[u8], what: &str) -> Result<()> {
         if head.starts_with(&[0, 0, 0xfe, 0xff]) || head.starts_with(&[0xff, 0xfe, 0, 0]) {
             return Err(not_utf8("the file is UTF-32, not UTF-8", path));
         }
@@ -170,13 +169,23 @@ impl Look {
         } else if head.starts_with(&[0xfe, 0xff]) {
             Encoding::Utf16Be
         } else if head.contains(&0) {
-            return Err(not_utf8("the file holds zero bytes: it is no table, or UTF-16", path));
+            return Err(not_utf8(&format!("the file holds zero bytes: it is no {what}, or UTF-16"), path));
         } else {
             self.survey(path)?
         };
+        if matches!(self.contents.encoding, Encoding::Utf16Le | Encoding::Utf16Be) {
+            self.notes.push("is UTF-16, and is read as such".into());
+        }
+        Ok(())
+    }
+
+    /// The encoding and the separator of a table.
+    fn find_table(&mut self, path: &Path, head: &[u8]) -> Result<()> {
+        let FileKind::Csv { delimiter: usual } = self.contents.kind else { return Ok(()) };
+        self.find_encoding(path, head, "table")?;
+        let mut decoded = Vec::new();
         let text = match self.contents.encoding {
             Encoding::Utf16Le | Encoding::Utf16Be => {
-                self.notes.push("is UTF-16, and is read as such".into());
                 let _ = super::encoding::Decoder::new(&head[2..], self.contents.encoding).read_to_end(&mut decoded);
                 &decoded
             }

@@ -15,6 +15,7 @@ mod lines;
 mod look;
 mod not_json;
 mod parquet;
+mod plain;
 mod resolve;
 mod saved;
 
@@ -42,6 +43,7 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
         FileKind::Json => json::read(file, progress, sink),
         FileKind::Csv { delimiter } => csv::read(file, delimiter, progress, sink),
         FileKind::Parquet => parquet::read(file, progress, sink),
+        FileKind::Text => plain::read(file, progress, sink),
         FileKind::Arrow => arrow::read(file, progress, sink),
     }
 }

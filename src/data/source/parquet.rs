@@ -5,7 +5,6 @@ mod pages;
 use super::chunk::next_number;
 use super::guard::guarded;
 use super::{Sink, SourceFile};
-use crate::data::formats::KNOWN_COLUMNS;
 use crate::error::{Error, Kind, Place, Result};
 use crate::input;
 use crate::progress::Progress;
@@ -36,7 +35,7 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
 
     let schema = builder.schema();
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let wanted = columns.iter().enumerate().filter(|(_, name)| KNOWN_COLUMNS.contains(&name.as_str())).map(|(i, _)| i);
+    let wanted = columns.iter().enumerate().filter(|(_, name)| file.wants(name)).map(|(i, _)| i);
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
     let metadata = builder.metadata().clone();
     let largest_value = largest_value(file, &mut opened, &metadata, &mask, sink.max_row_bytes())?;

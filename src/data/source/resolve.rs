@@ -2,7 +2,7 @@
 
 use super::look::{self, Contents, Look};
 use super::saved;
-use crate::data::options::RowFormat;
+use crate::data::formats::may_mean;
 use crate::data::spec::SourceSpec;
 use crate::error::{Error, Kind, Place, Result};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ pub(crate) enum FileKind {
     },
     /// Parquet.
     Parquet,
+    /// Plain text: the whole file is one row.
+    Text,
     /// Arrow, as a stream or as a file.
     Arrow,
 }
@@ -51,12 +53,19 @@ pub(crate) struct SourceFile {
     pub path: Arc<Path>,
     /// What it is read as.
     pub contents: Contents,
-    /// How its rows are laid out.
-    pub format: RowFormat,
+    /// The columns to read, where a file can leave others out; `None`: all that can mean something.
+    pub columns: Option<Arc<[String]>>,
     /// Index of its source in the spec.
     pub source: usize,
     /// Where it is not what its name says, or was guessed: what it is read as.
     pub notes: Vec<String>,
+}
+
+impl SourceFile {
+    /// Whether the column `name` is to be read.
+    pub fn wants(&self, name: &str) -> bool {
+        self.columns.as_ref().map_or_else(|| may_mean(name), |columns| columns.iter().any(|column| column == name))
+    }
 }
 
 /// The files of all `sources`, in order; a glob's files sorted by name. `key` is the recipe's key that names them.
@@ -80,7 +89,7 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
                     match look_at(&path) {
                         Ok(Look { contents, notes, .. }) => {
                             let path = path.into();
-                            files.push(SourceFile { path, contents, format: source.format, source: index, notes });
+                            files.push(SourceFile { path, contents, columns: None, source: index, notes });
                         }
                         Err(problem) => problems.push(problem),
                     }
@@ -131,8 +140,7 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
     }
     // A file may have brackets in its name: what exists is no glob.
     if path.is_dir() {
-        return Err(Error::new(Kind::Data, format!("`{}` is a folder", source.path))
-            .hint(format!("name its files with a glob, such as `{}/*.jsonl`", source.path.trim_end_matches('/'))));
+        return in_folder(&path);
     }
     if path.exists() {
         return Ok(vec![path]);
@@ -153,6 +161,39 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
+    files.sort();
+    Ok(files)
+}
+
+/// The data files of a folder, sorted; what is hidden and what explains the others is left out.
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io("listing", folder, e);
+    let (mut tables, mut texts) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let explains = ["readme", "license", "licence", "."].iter().any(|start| name.starts_with(start));
+        match kind_of(&path) {
+            Ok((FileKind::Text, _)) if !explains && path.is_file() => texts.push(path),
+            Ok((kind, _)) if kind != FileKind::Text && !name.starts_with('.') && path.is_file() => tables.push(path),
+            _ => {}
+        }
+    }
+    let shown = folder.display();
+    let glob = |ending: &str| format!("`{}/*{ending}`", shown.to_string().trim_end_matches('/'));
+    let mut files = match (tables.is_empty(), texts.is_empty()) {
+        (true, true) => {
+            return Err(Error::new(Kind::Data, format!("`{shown}` is a folder without data files"))
+                .hint(format!("name files with a glob, such as {}", glob(".jsonl"))));
+        }
+        (false, false) => {
+            return Err(Error::new(Kind::Data, format!("`{shown}` holds both tables of rows and plain text")).hint(
+                format!("name the files that are meant with a glob, such as {} or {}", glob(".jsonl"), glob(".txt")),
+            ));
+        }
+        (false, true) => tables,
+        (true, false) => texts,
+    };
     files.sort();
     Ok(files)
 }
@@ -178,12 +219,13 @@ pub(super) fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
         Some("json") => FileKind::Json,
         Some("csv") => FileKind::Csv { delimiter: b',' },
         Some("tsv") => FileKind::Csv { delimiter: b'\t' },
+        Some("txt" | "text" | "md" | "markdown" | "rst" | "tex") => FileKind::Text,
         Some("parquet") if compression == Compression::None => FileKind::Parquet,
         Some("arrow") if compression == Compression::None => FileKind::Arrow,
         _ => {
             return Err(Error::new(Kind::Data, format!("`{name}` is of no kind that can be read"))
                 .at(Place::Path(path.into()))
-                .hint("data files end in .jsonl, .json, .csv, .tsv (also with .gz or .zst), .parquet or .arrow"));
+                .hint("data files end in .jsonl, .json, .csv, .tsv, .txt, .md (also with .gz or .zst), .parquet or .arrow"));
         }
     };
     Ok((kind, compression))
@@ -192,6 +234,7 @@ pub(super) fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::options::RowFormat;
 
     fn source(path: &Path) -> SourceSpec {
         SourceSpec::new(path.to_str().unwrap(), RowFormat::Messages)
@@ -232,13 +275,13 @@ mod tests {
     #[test]
     fn every_source_that_names_nothing_is_reported() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("a.txt"), "").unwrap();
-        let mut split = source(&dir.path().join("a.txt"));
+        std::fs::write(dir.path().join("a.doc"), "").unwrap();
+        let mut split = source(&dir.path().join("a.doc"));
         split.split = Some("test".into());
         let sources = [
             source(&dir.path().join("no.jsonl")),
             source(&dir.path().join("*.json")),
-            source(&dir.path().join("a.txt")),
+            source(&dir.path().join("a.doc")),
             split,
             source(dir.path()),
         ];
@@ -249,13 +292,13 @@ mod tests {
             [
                 "data file `DIR/no.jsonl` does not exist",
                 "`DIR/*.json` matches no file",
-                "`a.txt` is of no kind that can be read",
-                "`DIR/a.txt` has no split `test`: it is a local file",
-                "`DIR` is a folder",
+                "`a.doc` is of no kind that can be read",
+                "`DIR/a.doc` has no split `test`: it is a local file",
+                "`DIR` is a folder without data files",
             ]
         );
         let places: Vec<_> = error.iter().filter_map(Error::place).cloned().collect();
         let key = |index| Place::Key(format!("data.train[{index}].path"));
-        assert_eq!(places, [key(0), key(1), Place::Path(dir.path().join("a.txt")), key(3), key(4)]);
+        assert_eq!(places, [key(0), key(1), Place::Path(dir.path().join("a.doc")), key(3), key(4)]);
     }
 }

@@ -1,7 +1,7 @@
 //! What a run will do, before it does it.
 
 use crate::adapter::target::KindCount;
-use crate::data::Preview;
+use crate::data::{LeftOut, Preview, SourceStats};
 use crate::device::Compute;
 use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::run::adapter_plan::AdapterPlan;
@@ -26,6 +26,10 @@ pub struct Overview {
     pub tokens: u64,
     /// Tokens with a loss.
     pub supervised_tokens: u64,
+    /// Where the rows are from, and how they are read.
+    pub sources: Vec<SourceStats>,
+    /// Rows that are not trained as they stand.
+    pub left_out: Vec<LeftOut>,
     /// Optimiser steps.
     pub total_steps: u64,
     /// Passes over the data, the last of which may be a part; `None` where `max_steps` decides.
@@ -79,6 +83,8 @@ impl Overview {
             rows: stats.rows,
             tokens: stats.tokens,
             supervised_tokens: stats.supervised_tokens,
+            sources: stats.sources,
+            left_out: stats.left_out,
             total_steps: plan.total_steps,
             num_train_epochs: keys.max_steps.is_none().then_some(keys.num_train_epochs),
             steps_per_epoch: pass.steps_per_pass,
@@ -106,6 +112,12 @@ impl fmt::Display for Overview {
             count(self.tokens),
             count(self.supervised_tokens)
         )?;
+        for SourceStats { path, format, rows, .. } in &self.sources {
+            writeln!(f, "  {path}: {} rows, {format}", count(*rows))?;
+        }
+        for left_out in &self.left_out {
+            writeln!(f, "  {left_out}")?;
+        }
         let recomputing = if self.activation_checkpointing { ", recomputing activations" } else { "" };
         let mut steps = format!("{} steps", count(self.total_steps));
         if let Some(epochs) = self.num_train_epochs {

@@ -11,6 +11,7 @@ pub use begun::begun;
 pub use few::few_steps;
 pub use memory::hold;
 
+use crate::data::options::{OnLong, RowFormat};
 use crate::error::Result;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::steps;
@@ -45,6 +46,9 @@ const RATES: [(u64, f64); 5] = [
     (u64::MAX, 1.0e-4),       // 27B
 ];
 
+/// Prepares the data of a recipe.
+pub type Prepare<'a> = dyn Fn(&Recipe) -> Result<Data> + 'a;
+
 /// What a choice depends on.
 struct Facts {
     /// Tokens of a pass.
@@ -59,9 +63,11 @@ struct Facts {
 
 /// The recipe with a value for each key that says `auto`, the values remarked upon, and the data in bins of its length.
 ///
+/// `again` prepares the data of a recipe anew: long texts are cut into rows of the length that is chosen.
+///
 /// # Errors
-/// When the steps of its passes cannot be counted.
-pub fn choose(recipe: &Recipe, data: &mut Data, model: &TextConfig) -> Result<Recipe> {
+/// When the steps of its passes cannot be counted, and those of `again`.
+pub fn choose(recipe: &Recipe, data: &mut Data, model: &TextConfig, again: &Prepare) -> Result<Recipe> {
     let mut chosen = recipe.clone();
     let epoch = data.binning.epoch(&data.train, 0)?;
     let stats = data.train.stats();
@@ -84,8 +90,13 @@ pub fn choose(recipe: &Recipe, data: &mut Data, model: &TextConfig) -> Result<Re
     }
     let (passes, rows) = (chosen.training.num_train_epochs, stats.rows);
     if chosen.auto.choose("data.max_length") {
-        let length = facts.bin_tokens(passes).min(chosen.data.max_length as u64);
+        let can_be_cut = is_cut_where_long(recipe, data);
+        let longest = if can_be_cut { facts.longest.min(BIN_TOKENS) } else { facts.longest };
+        let length = facts.bin_tokens(longest, passes).min(chosen.data.max_length as u64);
         chosen.data.max_length = (length as usize).max(2);
+        if longest < facts.longest {
+            *data = again(&chosen)?;
+        }
         chosen.remark("data.max_length", format!("the longest row has {}", facts.longest));
         data.binning.max_length = chosen.data.max_length;
     }
@@ -120,6 +131,12 @@ pub fn choose(recipe: &Recipe, data: &mut Data, model: &TextConfig) -> Result<Re
     Ok(chosen)
 }
 
+/// Whether all rows are plain text, of which what is longer than a row goes on in the next.
+fn is_cut_where_long(recipe: &Recipe, data: &Data) -> bool {
+    let mut files = data.train.files().iter().chain(data.eval.iter().flat_map(|eval| eval.files()));
+    matches!(recipe.data.on_long, None | Some(OnLong::Split)) && files.all(|file| file.layout.format == RowFormat::Text)
+}
+
 /// A fourth of a run.
 fn part_of(steps: u64) -> u64 {
     steps.div_ceil(PARTS).max(1)
@@ -151,12 +168,12 @@ impl Facts {
 
     /// Tokens of a bin: of a step where that is short, but never fewer than the longest row has. Of very little data
     /// bins are shorter, so that a pass has several.
-    fn bin_tokens(&self, passes: f64) -> u64 {
+    fn bin_tokens(&self, longest: u64, passes: f64) -> u64 {
         let mut bin = self.step_tokens(passes).min(BIN_TOKENS);
         while bin > 64 && self.tokens / bin < LEAST_STEPS / MOST_PASSES {
             bin /= 2;
         }
-        bin.max(self.longest.next_multiple_of(64))
+        bin.max(longest.next_multiple_of(64))
     }
 }
 
@@ -172,7 +189,7 @@ mod tests {
     fn sixty_facts_are_five_passes_of_256_tokens_a_step_at_the_rate_of_the_model() {
         let facts = facts(7_200, 43, 268_000_000);
         let (passes, rate) = (facts.passes(), facts.rate());
-        assert_eq!((passes, facts.step_tokens(5.0), facts.bin_tokens(5.0)), (5, 256, 256));
+        assert_eq!((passes, facts.step_tokens(5.0), facts.bin_tokens(43, 5.0)), (5, 256, 256));
         assert!((rate - 6.0e-4).abs() < 1e-12);
     }
 
@@ -198,9 +215,9 @@ mod tests {
 
     #[test]
     fn a_bin_holds_the_longest_row_and_a_pass_has_several_bins() {
-        assert_eq!(facts(7_200, 300, 0).bin_tokens(5.0), 320);
-        assert_eq!(facts(1 << 30, 40, 0).bin_tokens(1.0), BIN_TOKENS);
-        assert_eq!(facts(300, 40, 0).bin_tokens(5.0), 64);
-        assert_eq!(facts(0, 0, 0).bin_tokens(5.0), 64);
+        assert_eq!(facts(7_200, 300, 0).bin_tokens(300, 5.0), 320);
+        assert_eq!(facts(1 << 30, 40, 0).bin_tokens(40, 1.0), BIN_TOKENS);
+        assert_eq!(facts(300, 40, 0).bin_tokens(40, 5.0), 64);
+        assert_eq!(facts(0, 0, 0).bin_tokens(0, 5.0), 64);
     }
 }

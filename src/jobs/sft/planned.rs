@@ -64,8 +64,9 @@ impl Planned {
         if let Some(folder) = &recipe.adapter.init_from {
             provenance::warn_of_another_base(&adapter_folder::find(folder, screen)?, &base, screen);
         }
-        let mut data = Data::prepare(recipe, &base.encoder, screen)?;
-        let suited = suited::choose(recipe, &mut data, &base.config)?;
+        let prepare = |recipe: &Recipe| Data::prepare(recipe, &base.encoder, screen);
+        let mut data = prepare(recipe)?;
+        let suited = suited::choose(recipe, &mut data, &base.config, &prepare)?;
         let recipe = &suited;
         suited::few_steps(recipe, &data)?.into_iter().for_each(|warning| screen.note(&warning));
         let sizes = Sizes {

@@ -151,6 +151,7 @@ impl<'a> Session<'a> {
         summary.threads = compute.threads;
         summary.instruction_sets = self.outputs.instruction_sets().to_vec();
         summary.data_hashes = data.hashes();
+        summary.left_out = data.left_out();
         summary.base_fingerprint.clone_from(&base.fingerprint);
         summary
     }

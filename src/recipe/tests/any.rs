@@ -31,8 +31,10 @@ prop_compose! {
         format in prop::sample::select(vec![RowFormat::Messages, RowFormat::Text, RowFormat::Tokens]),
         split in prop::option::of(any_text()),
         weight in 1e-9f64..=10_000.0,
+        template in any::<bool>(),
     ) -> Source {
-        Source { path, format, split, weight }
+        let columns = Renames([(format.columns()[0].to_owned(), "a \"b\"".to_owned())].into());
+        Source { path, format, columns, template, split, weight }
     }
 }
 

@@ -68,12 +68,14 @@ adapter:
   init_from: null
 data:
   train:
-    - {path: rows.jsonl, format: messages, split: null, weight: 1.0}
+    - {path: rows.jsonl, format: auto, columns: {}, template: true, split: null, weight: 1.0}
   eval: []
   eval_fraction: 0.0
-  format: messages
+  format: auto
+  columns: {}
+  template: true
   max_length: 2048
-  on_long: truncate
+  on_long: null
   on_bad_row: error
   max_row_bytes: 16777216
   packing: true
@@ -154,13 +156,20 @@ fn training_rows_have_three_forms() {
         let text = format!("model: {{base: m}}\noutput: {{dir: o}}\ndata:\n  format: alpaca\n  train: {text}\n");
         read(&text, &[]).unwrap().data.train
     };
-    let source = |path: &str, format| Source { path: path.into(), format, split: None, weight: 1.0 };
+    let source = |path: &str, format| Source {
+        path: path.into(),
+        format,
+        columns: Renames::default(),
+        template: true,
+        split: None,
+        weight: 1.0,
+    };
     assert_eq!(train("a.jsonl"), [source("a.jsonl", RowFormat::Alpaca)]);
     assert_eq!(train("[a, \"7\"]"), [source("a", RowFormat::Alpaca), source("7", RowFormat::Alpaca)]);
     assert_eq!(train("{path: a, format: text}"), [source("a", RowFormat::Text)]);
     assert_eq!(
         train("[{path: a, format: tokens, split: test, weight: 0.5}]"),
-        [Source { path: "a".into(), format: RowFormat::Tokens, split: Some("test".into()), weight: 0.5 }]
+        [Source { split: Some("test".into()), weight: 0.5, ..source("a", RowFormat::Tokens) }]
     );
 }
 
