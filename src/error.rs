@@ -116,6 +116,11 @@ impl fmt::Display for Place {
     }
 }
 
+/// A path names something that cannot be read to an end: a folder, a pipe, a socket, a device.
+#[derive(Debug, thiserror::Error)]
+#[error("this is {0}, not a file")]
+pub struct NotAFile(pub &'static str);
+
 /// A problem for people: what, where, a hint; one or several.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -138,10 +143,13 @@ impl Error {
         Error(Box::new(Inner { kind, what, place: None, excerpt: None, hint: None, source: None, others: Vec::new() }))
     }
 
-    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`].
+    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input.
     pub fn io(doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         let path = path.as_ref();
         use std::io::ErrorKind;
+        if source.get_ref().is_some_and(|inner| inner.is::<NotAFile>()) {
+            return Error::new(Kind::Recipe, source.to_string()).at_path(path).hint("name a file on a disk");
+        }
         let full = matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         if full || source.raw_os_error() == Some(28) {
             return Error::new(Kind::NoSpace, format!("no space left while {doing}"))
@@ -278,10 +286,15 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut count = 0;
-        for (i, error) in self.iter().enumerate() {
+        let count = self.iter().count();
+        // The last one may say how many others there are.
+        let shown = self.iter().enumerate().filter(|(i, _)| count <= SHOWN || *i + 1 < SHOWN || i + 1 == count);
+        for (i, error) in shown {
             if i > 0 {
                 f.write_str("\n\n")?;
+            }
+            if count > SHOWN && i + 1 == count {
+                write!(f, "... and {} more\n\n", count - SHOWN)?;
             }
             let Inner { what, place, excerpt, hint, .. } = &*error.0;
             write!(f, "error: {}", printable(what))?;
@@ -294,7 +307,6 @@ impl fmt::Display for Error {
             if let Some(hint) = hint {
                 write!(f, "\n  hint: {}", printable(hint))?;
             }
-            count += 1;
         }
         if count > 1 {
             write!(f, "\n\n{count} problems")?;
@@ -309,12 +321,17 @@ impl std::error::Error for Error {
     }
 }
 
+/// Problems that are shown one by one: more help nobody.
+const SHOWN: usize = 24;
+
 /// Picks the candidate that a mistyped `word` most likely meant, if one is close enough.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let normal = |s: &str| s.to_lowercase().replace('-', "_");
-    let word = normal(word);
+    let (typed, word) = (word, normal(word));
     candidates
         .into_iter()
+        // What was typed is not what was meant instead.
+        .filter(|candidate| *candidate != typed)
         .map(|c| {
             (strsim::jaro_winkler(&word, &normal(c)).max(strsim::normalized_damerau_levenshtein(&word, &normal(c))), c)
         })
@@ -359,6 +376,16 @@ mod tests {
         assert_eq!(did_you_mean("lora_aplha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("LoRA-Alpha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("completely_else", keys), None);
+        assert_eq!(did_you_mean("lora_alpha", ["lora_alpha"]), None);
+    }
+
+    #[test]
+    fn thousands_of_problems_are_counted_and_not_shown() {
+        let error = Error::many((0..20_000).map(|i| Error::new(Kind::Data, format!("wrong {i}"))).collect()).unwrap();
+        let text = error.to_string();
+        assert_eq!(text.matches("error: ").count(), SHOWN);
+        assert!(text.contains("error: wrong 22\n\n... and 19976 more\n\nerror: wrong 19999"), "{text}");
+        assert!(text.ends_with("\n\n20000 problems"), "{text}");
     }
 
     #[test]

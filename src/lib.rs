@@ -8,7 +8,7 @@
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
-//!          +---> hub                             everything -> error, atomic, progress, random, terminal
+//!          +---> hub                     everything -> error, atomic, input, paths, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
 //!
@@ -30,10 +30,12 @@ pub mod error;
 pub mod export;
 pub mod hub;
 pub mod infer;
+pub mod input;
 pub mod jobs;
 pub mod model;
 pub mod nn;
 pub mod ops;
+pub mod paths;
 pub mod progress;
 pub mod quant;
 pub mod random;

@@ -166,7 +166,7 @@ fn unreadable(error: &ReadlineError) -> Error {
 fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     // What a model says may not control the terminal either.
-    let text = if out.is_terminal() { printable(text).into_owned() } else { text.to_owned() };
+    let text = if out.is_terminal() { printable(text) } else { text.into() };
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("writing", "stdout", e))
 }
 

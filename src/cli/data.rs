@@ -63,8 +63,8 @@ impl Args {
 /// Prints a row as the model will see it; what is learnt is coloured, or where there are no colours stands in `⟦..⟧`.
 pub fn show(preview: &Preview) {
     let (text, learnt) = preview.marked();
-    let (origins, tokens, format) = (preview.origins.join(" + "), preview.input_ids.len(), &preview.format);
-    let head = format!("--- {} · {tokens} tokens · {format}", printable(&origins));
+    let (origins, tokens) = (preview.origins.join(" + "), preview.input_ids.len());
+    let head = format!("--- {} · {tokens} tokens · {}", printable(&origins), preview.format);
     let text = if style::is_coloured() { style::spans(&text, &learnt) } else { style::brackets(&text, &learnt) };
     // A reader that went away (`| head`) needs no message.
     let _ = writeln!(style::stdout(), "{head}\n{text}");

@@ -1,6 +1,6 @@
 //! `gemma-tune evaluate`
 
-use super::args::RecipeArgs;
+use super::args::{RecipeArgs, path};
 use crate::error::Result;
 use crate::jobs::evaluate;
 use crate::report::{ProgressBar, text};
@@ -12,7 +12,7 @@ pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
     /// The adapter folder
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     adapter: PathBuf,
     /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]

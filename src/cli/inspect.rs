@@ -8,6 +8,7 @@ use crate::report::{ProgressBar, text};
 #[derive(clap::Args)]
 pub struct Args {
     /// A Hub id[@revision], a folder, or a .gguf file
+    #[arg(value_parser = super::args::expanded)]
     model: String,
     /// List every tensor
     #[arg(long)]

@@ -9,6 +9,7 @@ mod doctor;
 mod estimate;
 mod evaluate;
 mod generate;
+mod init;
 mod inspect;
 mod interrupt;
 mod merge;
@@ -38,6 +39,8 @@ struct Cli {
 enum Verb {
     /// Run a recipe
     Train(train::Args),
+    /// Look at data and write a recipe for it
+    Init(init::Args),
     /// Check, show or describe recipes
     Recipe(recipe::Args),
     /// The memory that a recipe's run takes and the time of a step, and what would make it fit
@@ -123,6 +126,7 @@ impl Verb {
     fn run(self) -> Result<u8> {
         let done = match self {
             Verb::Train(args) => return args.run(),
+            Verb::Init(args) => args.run(),
             Verb::Recipe(args) => args.run(),
             Verb::Estimate(args) => args.run(),
             Verb::Data(args) => args.run(),

@@ -20,7 +20,7 @@ pub(super) fn understand(base: &str) -> Result<Base> {
     if base.is_empty() {
         return Err(Error::new(Kind::Recipe, "the model has no name").hint("name a folder, a `.gguf` file or a Hub id"));
     }
-    let path = expand(base);
+    let path = PathBuf::from(base);
     if path.is_dir() {
         return folder(path);
     }
@@ -38,7 +38,7 @@ pub(super) fn understand(base: &str) -> Result<Base> {
     let error = Error::new(Kind::Recipe, format!("there is no model at `{base}`"));
     Err(match near(&path) {
         Some(near) => error.hint(format!("did you mean `{}`?", near.display())),
-        None if revision.is_some() && expand(id).is_dir() => {
+        None if revision.is_some() && Path::new(id).is_dir() => {
             error.hint("a local folder has no revisions: leave out what follows the `@`")
         }
         None if base.contains('/') => error.hint(format!(
@@ -51,7 +51,7 @@ pub(super) fn understand(base: &str) -> Result<Base> {
 
 /// A folder must be a model's, or the user is told what it looks like.
 fn folder(path: PathBuf) -> Result<Base> {
-    if path.join("config.json").is_file() {
+    if path.join("config.json").exists() {
         return Ok(Base::Folder(path));
     }
     let error = Error::new(Kind::Recipe, "the folder holds no model: there is no `config.json`").at_path(&path);
@@ -94,14 +94,6 @@ fn is_gguf(path: &Path) -> bool {
 fn has_model_suffix(id: &str) -> bool {
     let id = id.to_ascii_lowercase();
     [".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth"].iter().any(|suffix| id.ends_with(suffix))
-}
-
-/// `~/` is the home folder, also where no shell has seen the name.
-fn expand(base: &str) -> PathBuf {
-    match (base.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => Path::new(&home).join(rest),
-        _ => PathBuf::from(base),
-    }
 }
 
 /// A path beside the first missing part of `path` that has much the same name and can be, or lead to, a model.

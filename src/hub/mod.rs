@@ -124,7 +124,7 @@ fn find(base: &str, settings: &HubSettings, progress: &dyn Progress, wanted: Wan
 /// # Errors
 /// [`crate::error::Kind::Data`] when no file fits or several formats do, otherwise as [`find_model`].
 pub fn find_data(uri: &str, split: Option<&str>, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
-    find_data_with(uri, split, &HubSettings::from_env(), progress)
+    find_data_with(uri, split, &HubSettings::from_env()?, progress)
 }
 
 /// As [`find_data`], with explicit settings.

@@ -317,7 +317,7 @@ fn adapter_hash(folder: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for name in [peft::CONFIG_FILE, peft::TENSORS_FILE] {
         let path = folder.join(name);
-        std::fs::File::open(&path)
+        crate::input::open(&path)
             .and_then(|file| hasher.update_reader(file).map(drop))
             .map_err(|e| Error::io("reading", &path, e))?;
     }

@@ -27,7 +27,7 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
     let config_json = match &base.files {
         ModelFiles::Folder { dir, .. } => {
             let path = dir.join("config.json");
-            let text = std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?;
+            let text = crate::input::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?;
             if base.config.tie_word_embeddings { text } else { untied(&text, &path)? }
         }
         ModelFiles::Gguf { .. } => {

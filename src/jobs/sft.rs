@@ -13,6 +13,7 @@ use crate::jobs::run::interrupt::{Interrupt, Stage};
 use crate::jobs::run::resuming::{self, Left};
 use crate::jobs::run::samples::{self, Prompts};
 use crate::jobs::run::settings::RunSettings;
+use crate::jobs::run::suited;
 use crate::jobs::run::verdict;
 use crate::jobs::self_check;
 use crate::recipe::Recipe;
@@ -28,6 +29,8 @@ pub struct TrainOptions<'a> {
     pub resume: bool,
     /// Stop before the first step.
     pub dry_run: bool,
+    /// The recipe is in no file: it is to be shown.
+    pub is_made: bool,
 }
 
 /// How it ended.
@@ -57,6 +60,8 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
     if !options.dry_run {
         stop.works_in(&recipe.output.dir, options.device);
     }
+    let suited = if options.resume { Some(suited::begun(recipe, &folder.path("recipe.yaml"))?) } else { None };
+    let recipe = suited.as_ref().unwrap_or(recipe);
     let begun = if options.resume { fit::begun(recipe, &folder.path("recipe.yaml"))? } else { None };
     let recipe = begun.as_ref().unwrap_or(recipe);
     if options.resume && resuming::look(recipe, &folder, screen)? == Left::Nothing {
@@ -65,6 +70,11 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
     }
 
     let mut planned = Planned::new(recipe, settings, compute, begun.is_some(), options.dry_run, screen)?;
+    if options.is_made {
+        screen.note(
+            &planned.recipe.to_brief_yaml(&["The recipe that was made; all of it is in the run's `recipe.yaml`."]),
+        );
+    }
     if options.dry_run {
         return Ok(Outcome::Planned(Box::new(planned.dry_run()?)));
     }

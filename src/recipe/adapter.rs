@@ -5,9 +5,8 @@ use super::kinds::{FromNode, mismatch, not_a_word};
 use super::raw::{Node, Plain, Shape, plain};
 use super::rules::{Verdict, not_empty};
 use super::section::Section;
-use crate::adapter::target::{ALL_LINEAR, TargetModules};
+use crate::adapter::target::{ALL_LINEAR, TargetModules, bounded_regex};
 use crate::weights::names::Projection;
-use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -60,7 +59,7 @@ pub enum InitLoraWeights {
 impl Adapter {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let names = Projection::ALL.map(|projection| projection.short().to_owned());
-        let init_from: Option<PathBuf> = section.key("init_from").check(not_empty).optional();
+        let init_from: Option<PathBuf> = section.key("init_from").check(not_empty).expanded().optional();
         let given = section.given().filter(|key| init_from.is_some() && *key != "init_from").map(Into::into).collect();
         Adapter {
             r: section.key("r").within(1..=MAX_RANK).or(16),
@@ -86,7 +85,7 @@ fn targets(targets: &TargetModules) -> Verdict {
         }
         TargetModules::Names(names) => no_blank_names(names),
         TargetModules::Regex(pattern) if pattern.trim().is_empty() => Some(("must not be empty".into(), None)),
-        TargetModules::Regex(pattern) => Regex::new(pattern).err().map(|error| {
+        TargetModules::Regex(pattern) => bounded_regex(pattern).err().map(|error| {
             let why = match error {
                 regex::Error::CompiledTooBig(_) => "it is too big".into(),
                 // The last line of regex's drawing is the sentence.

@@ -1,11 +1,13 @@
 //! `data`: the rows that are learnt from.
 
+use super::auto::OrAuto;
 use super::diagnose::Diagnosis;
 use super::kinds::{FromNode, each, mismatch};
 use super::raw::{Node, Shape};
 use super::rows::{EvalFraction, Renames};
 use super::rules::{Verdict, not_blank};
-use super::section::Section;
+use super::section::{Expand, Section};
+use crate::data::MAX_ROW_BYTES;
 use crate::data::options::{OnBadRow, OnLong, RowFormat};
 use crate::text::TrainOn;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -14,6 +16,10 @@ use std::ops::Bound::{Excluded, Included};
 
 /// Eight times the longest context of any Gemma 3.
 const MAX_LENGTH: usize = 1 << 20;
+/// What the readers of rows count in.
+const LARGEST_ROW_BYTES: usize = 1 << 30;
+/// The most tokens where the recipe does not say.
+const LENGTH: usize = 2048;
 /// More passes over the same rows are a slip of the pen.
 const MAX_WEIGHT: f64 = 10_000.0;
 
@@ -37,12 +43,16 @@ pub struct Data {
     /// Puts prompts and completions that are texts through the chat template, as `chat` and `generate` will; `false`
     /// trains them as plain text.
     pub template: bool,
-    /// The most tokens of a sequence: of a row, and of the bin that rows are packed into.
+    /// The most tokens of a sequence: of a row, and of the bin that rows are packed into; `auto` suits the longest row,
+    /// up to 2,048.
+    #[schemars(with = "OrAuto<usize>")]
     pub max_length: usize,
     /// What happens to a row of more than `max_length` tokens; without it text is split and other rows are truncated.
     pub on_long: Option<OnLong>,
     /// What happens to a row that cannot be used.
     pub on_bad_row: OnBadRow,
+    /// The most bytes of a row, as it stands in its file (for Parquet and Arrow: as JSON). A larger one cannot be used.
+    pub max_row_bytes: usize,
     /// Puts several rows into one sequence, where each sees only itself.
     pub packing: bool,
     /// Which tokens are learnt. Rows of `text` and `tokens` are learnt as they are, whatever this says.
@@ -89,9 +99,13 @@ impl Data {
             columns,
             template,
             // A sequence of one token predicts nothing.
-            max_length: section.key("max_length").within(2..=MAX_LENGTH).or(2048),
+            max_length: section
+                .key("max_length")
+                .auto_or_within(2..=MAX_LENGTH)
+                .or_chosen(OrAuto::Value(LENGTH), LENGTH),
             on_long: section.key("on_long").optional(),
             on_bad_row: section.key("on_bad_row").or(OnBadRow::Error),
+            max_row_bytes: section.key("max_row_bytes").within(1..=LARGEST_ROW_BYTES).or(MAX_ROW_BYTES),
             packing: section.key("packing").or(true),
             train_on: section.key("train_on").or(TrainOn::Assistant),
             shuffle: section.key("shuffle").or(true),
@@ -118,7 +132,7 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Draft {
-            path: section.key("path").check(not_blank).required("path: data/my_rows.jsonl"),
+            path: section.key("path").check(not_blank).expanded().required("path: data/my_rows.jsonl"),
             format: section.key("format").optional(),
             columns: section.key("columns").optional(),
             template: section.key("template").optional(),
@@ -158,6 +172,13 @@ impl FromNode for Draft {
                 if text.trim().is_empty() {
                     return mismatch(node, path, "a path or `{path: ..}`", None, diagnosis);
                 }
+                let text = match text.expand() {
+                    Ok(text) => text,
+                    Err(error) => {
+                        diagnosis.wrong(path, &node.mark, error.what(), error.hint_text().map(Into::into));
+                        return None;
+                    }
+                };
                 Some(Draft { path: text, weight: 1.0, ..Draft::default() })
             }
         }

@@ -5,9 +5,7 @@ use super::diagnose::Diagnosis;
 use super::raw::Node;
 use super::section::Section;
 use super::targets;
-use super::{
-    Adapter, Data, EvalFraction, Evaluation, InitLoraWeights, Model, Optimizer, Output, Places, Recipe, Training,
-};
+use super::{Adapter, Data, EvalFraction, Evaluation, InitLoraWeights, Model, Optimizer, Output, Recipe, Training};
 
 impl Recipe {
     /// Reads all sections of `root`; problems go to `diagnosis`, and then the recipe is not to be used.
@@ -20,8 +18,10 @@ impl Recipe {
             let with_data = !data.eval.is_empty() || data.eval_fraction.holds_back();
             let evaluation = root.section("evaluation", |s| Evaluation::read(s, with_data));
             let output = root.section("output", Output::read);
-            Recipe { model, adapter, data, training, evaluation, output, places: Places::default() }
+            let (auto, remarks, places) = Default::default();
+            Recipe { model, adapter, data, training, evaluation, output, auto, remarks, places }
         });
+        let recipe = Recipe { auto: diagnosis.autos.clone(), ..recipe };
         targets::check(&recipe.adapter, diagnosis);
         columns::check(&recipe.data, diagnosis);
         no_start_for_what_is_continued(&recipe, diagnosis);
@@ -77,7 +77,9 @@ fn evaluation_needs_rows_and_steps(recipe: &Recipe, diagnosis: &mut Diagnosis) {
         || data.eval_fraction.holds_back()
         || diagnosis.is_wrong("data.eval")
         || diagnosis.is_wrong("data.eval_fraction");
-    let steps = evaluation.eval_steps.is_some() || diagnosis.is_wrong("evaluation.eval_steps");
+    let steps = evaluation.eval_steps.is_some()
+        || diagnosis.is_wrong("evaluation.eval_steps")
+        || recipe.auto.contains("evaluation.eval_steps");
     for (key, asked, takes_steps) in [
         ("eval_steps", evaluation.eval_steps.is_some(), false),
         ("eval_on_start", evaluation.eval_on_start, false),

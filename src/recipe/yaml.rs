@@ -3,8 +3,11 @@
 //! A recipe needs little of YAML: mappings, lists and scalars. Anchors, tags and further documents are refused, so that
 //! what a line says never depends on a line elsewhere, and no small file can stand for a huge one.
 
+mod slips;
+
 use super::diagnose::Diagnosis;
 use super::raw::{Entry, Mark, Node, Plain, Shape, brief, plain};
+use super::remarks::Remarks;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -29,8 +32,8 @@ pub(super) fn parse(text: &str, origin: usize, diagnosis: &mut Diagnosis) -> Opt
         let (event, span) = match event {
             Ok(event) => event,
             Err(error) => {
-                let mark = builder.at(Span::empty(*error.marker()));
-                let hint = syntax_hint(text, &mark, error.info());
+                let mark = slips::faulty(text, builder.at(Span::empty(*error.marker())), error.info());
+                let hint = slips::hint(text, &mark, error.info());
                 diagnosis.report(&mark, format!("this is not valid YAML: {}", error.info()), hint);
                 return None;
             }
@@ -169,34 +172,13 @@ fn control_character(text: &str, origin: usize) -> Option<Mark> {
     })
 }
 
-/// What usually causes the syntax error `info` in such a line.
-fn syntax_hint(text: &str, mark: &Mark, info: &str) -> Option<String> {
-    let line = text.lines().nth(mark.line - 1)?;
-    let indent = &line[..line.len() - line.trim_start().len()];
-    let hint = if indent.contains('\t') {
-        "YAML is indented with spaces; this line has a tab"
-    } else if line.matches(": ").count() > 1 {
-        "put quotes around a text that contains `: `"
-    } else if line.contains(": %") || line.contains(": @") || line.contains(": `") {
-        "put quotes around a text that starts with a special character"
-    } else if info.contains("flow") {
-        "a `[` or `{` is not closed, or a comma is missing"
-    } else if info.contains("quoted") {
-        "a quote is not closed"
-    } else if info.contains("block mapping") {
-        "keys of one section start in the same column"
-    } else if info.contains("simple key") || info.contains("mapping values") {
-        "each key needs `:` and a space after it, in the line above too"
-    } else {
-        return None;
-    };
-    Some(hint.into())
-}
+/// The column of remarks, where a line leaves room for that.
+const REMARKS_AT: usize = 35;
 
-/// Writes `value` as a YAML document that [`parse`] reads back as the same values.
-pub(super) fn write(value: &Value) -> String {
+/// Writes `value` as a YAML document that [`parse`] reads back as the same values, with `remarks` on its keys.
+pub(super) fn write(value: &Value, remarks: &Remarks) -> String {
     let mut text = String::new();
-    block(value, 0, &mut text);
+    block(value, "", remarks, &mut text);
     text
 }
 
@@ -207,15 +189,18 @@ pub(super) fn inline(value: &Value) -> String {
     text
 }
 
-/// Writes a mapping one key per line; what is not a mapping fits on its line.
-fn block(value: &Value, indent: usize, text: &mut String) {
+/// Writes the mapping at `path` one key per line; what is not a mapping fits on its line.
+fn block(value: &Value, path: &str, remarks: &Remarks, text: &mut String) {
     let Value::Object(entries) = value else { return flow(value, text) };
+    let indent = if path.is_empty() { 0 } else { 2 + 2 * path.matches('.').count() };
     for (key, value) in entries {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let start = text.len();
         let _ = write!(text, "{:indent$}{key}:", "");
         match value {
             Value::Object(inner) if !inner.is_empty() => {
                 text.push('\n');
-                block(value, indent + 2, text);
+                block(value, &path, remarks, text);
                 continue;
             }
             Value::Array(items) if items.iter().any(Value::is_object) => {
@@ -228,6 +213,11 @@ fn block(value: &Value, indent: usize, text: &mut String) {
                 text.push(' ');
                 flow(value, text);
             }
+        }
+        if let Some(remark) = remarks.get(&path) {
+            let written = text[start..].lines().last().unwrap_or_default().chars().count();
+            let _ =
+                write!(text, "{:pad$} # {}", "", remark.replace('\n', " "), pad = REMARKS_AT.saturating_sub(written));
         }
         text.push('\n');
     }

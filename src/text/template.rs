@@ -290,7 +290,7 @@ fn control_words(source: &str) -> impl Iterator<Item = String> {
 
 /// A template's source, if the file is there.
 fn read_source(path: &Path) -> Result<Option<(String, PathBuf)>> {
-    match std::fs::read_to_string(path) {
+    match crate::input::read_to_string(path) {
         Ok(source) => Ok(Some((source, path.to_owned()))),
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
         Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {

@@ -1,15 +1,18 @@
 //! Text to ids and back, exactly as Hugging Face's tokenizer does it.
 
+mod cuts;
+
 use super::controls::ControlWords;
 use super::tokenizer_json::TokenizerJson;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::weights::gguf::Vocabulary;
+use cuts::Cuts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Files beside `tokenizer.json` that belong to the tokenizer and go where it goes.
 const COMPANIONS: [&str; 4] =
@@ -26,6 +29,8 @@ struct Inner {
     vocab_size: usize,
     fingerprint: String,
     origin: Origin,
+    /// Where long texts may be cut; learnt when the first of them comes.
+    cuts: OnceLock<Option<Cuts>>,
 }
 
 /// Where the tokenizer came from, for writing it out again.
@@ -51,7 +56,7 @@ impl Tokenizer {
     /// # Errors
     /// A missing or malformed file, or a named token that is not in the vocabulary.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+        let bytes = crate::input::read(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::new(Kind::Tokenizer, "the model has no `tokenizer.json`")
                 .at_path(path)
                 .hint("copy it from the model's repository; only data of the format `tokens` needs none"),
@@ -114,7 +119,7 @@ impl Tokenizer {
     ) -> Self {
         let added = tokenizer.get_added_vocabulary().get_added_tokens_decoder().keys().max();
         let vocab_size = added.map_or(0, |id| *id as usize + 1).max(words);
-        Tokenizer(Arc::new(Inner { tokenizer, bos, eos, vocab_size, fingerprint, origin }))
+        Tokenizer(Arc::new(Inner { tokenizer, bos, eos, vocab_size, fingerprint, origin, cuts: OnceLock::new() }))
     }
 
     /// The ids of `text`. Special tokens written in it are recognised; none is added.
@@ -122,15 +127,32 @@ impl Tokenizer {
     /// # Errors
     /// A vocabulary that cannot spell the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.0.tokenizer.encode_fast(text, false).map_err(unspellable)?;
-        Ok(encoding.get_ids().to_vec())
+        let mut ids = Vec::new();
+        for piece in self.pieces(text) {
+            ids.extend_from_slice(self.0.tokenizer.encode_fast(piece, false).map_err(unspellable)?.get_ids());
+        }
+        Ok(ids)
     }
 
     /// As [`Tokenizer::encode`], with the bytes of `text` that each token stands for.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoded> {
-        let encoding = self.0.tokenizer.encode(text, false).map_err(unspellable)?;
-        let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
-        Ok(Encoded { ids: encoding.get_ids().to_vec(), offsets })
+        let (mut ids, mut offsets, mut at) = (Vec::new(), Vec::new(), 0);
+        for piece in self.pieces(text) {
+            let encoding = self.0.tokenizer.encode(piece, false).map_err(unspellable)?;
+            ids.extend_from_slice(encoding.get_ids());
+            offsets.extend(encoding.get_offsets().iter().map(|&(start, end)| at + start..at + end));
+            at += piece.len();
+        }
+        Ok(Encoded { ids, offsets })
+    }
+
+    /// `text`, or where it is long, pieces of it that have the same tokens together.
+    fn pieces<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        if !cuts::is_long(text) {
+            return vec![text];
+        }
+        let cuts = self.0.cuts.get_or_init(|| Cuts::of(&self.0.tokenizer, self.0.vocab_size));
+        cuts.as_ref().map_or_else(|| vec![text], |cuts| cuts.pieces(text))
     }
 
     /// The text of `ids`, with or without the special tokens. Bytes that are no UTF-8 become `�`.
@@ -185,7 +207,7 @@ impl Tokenizer {
     /// A file that cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let own = |name: &str| match &self.0.origin {
-            Origin::File(path) => std::fs::read(path.with_file_name(name)).ok(),
+            Origin::File(path) => crate::input::read(&path.with_file_name(name)).ok(),
             Origin::Vocabulary { config } if name == "tokenizer_config.json" => {
                 Some(format!("{config:#}\n").into_bytes())
             }
@@ -199,7 +221,7 @@ impl Tokenizer {
         // Byte for byte the model's own file if it is still the one that was read; else what was read from it.
         let target = folder.join("tokenizer.json");
         if let Origin::File(path) = &self.0.origin
-            && let Ok(bytes) = std::fs::read(path)
+            && let Ok(bytes) = crate::input::read(path)
             && fingerprint(hasher(&bytes), self.0.bos, self.0.eos) == self.0.fingerprint
         {
             return atomic::write(&target, &bytes);
@@ -281,7 +303,7 @@ fn parse(bytes: Vec<u8>) -> Result<Parsed> {
 
 /// Reads `tokenizer_config.json`; `None` when there is none.
 pub(crate) fn read_config(path: &Path) -> Result<Option<Value>> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match crate::input::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::input(Kind::Tokenizer, "reading the tokenizer's configuration", path, e)),

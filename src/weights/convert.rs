@@ -134,7 +134,10 @@ impl Stored<'_> {
     /// Refuses numbers that are no weights in a run of whole blocks, which begins at this element of the tensor.
     pub(super) fn check(&self, stored: &[u8], element: usize) -> Result<()> {
         let found = if self.refuse_unusable { self.of.first_unusable(stored) } else { None };
-        found.map_or(Ok(()), |found| Err(unusable(self.name, self.shape, found.after(element))))
+        match found {
+            None => Ok(()),
+            Some(found) => Err(unusable(self.name, self.shape, found.after(element)).at_path(self.file.path())),
+        }
     }
 
     /// Elements in so many bytes, which are whole blocks.

@@ -31,7 +31,7 @@ impl Index {
         if bytes > MAX_INDEX_BYTES {
             return Err(wrong(format!("{bytes} bytes are too many for an index of shards")).at_path(path));
         }
-        parse(&std::fs::read(path).map_err(io)?).map_err(|e| e.at_path(path))
+        parse(&crate::input::read(path).map_err(io)?).map_err(|e| e.at_path(path))
     }
 
     /// The shards' file names, sorted.

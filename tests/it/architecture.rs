@@ -42,11 +42,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("terminal", &[]),
     ("atomic", &["error"]),
+    ("input", &["error"]),
+    ("paths", &["error"]),
     ("error", &["terminal"]),
 ];
 
 /// Rooms that everyone may use.
-const COMMON: &[&str] = &["error", "atomic", "progress", "random", "terminal", "Error", "Result"];
+const COMMON: &[&str] = &["error", "atomic", "input", "paths", "progress", "random", "terminal", "Error", "Result"];
 
 /// A file passes this and is two rooms.
 const MAX_LINES: usize = 600;

@@ -178,11 +178,11 @@ fn what_becomes_no_number_while_computing_fails_where_it_did() {
 #[test]
 fn a_configuration_of_absurd_numbers_is_refused_by_its_key() {
     for (key, value, says) in [
-        ("rms_norm_eps", json!(1e300), "`rms_norm_eps`: it is 1e300; supported: a number from 1e-30 to 1e0"),
+        ("rms_norm_eps", json!(1e300), "`rms_norm_eps`: it is 1e+300; supported: a number from 1e-30 to 1e0"),
         ("rms_norm_eps", json!(1e-60), "`rms_norm_eps`: it is 1e-60"),
-        ("rope_theta", json!(1e40), "`rope_theta`: it is 1e40"),
+        ("rope_theta", json!(1e40), "`rope_theta`: it is 1e+40"),
         ("rope_local_base_freq", json!(1e-3), "`rope_local_base_freq`: it is 0.001"),
-        ("query_pre_attn_scalar", json!(1e39), "`query_pre_attn_scalar`: it is 1e39"),
+        ("query_pre_attn_scalar", json!(1e39), "`query_pre_attn_scalar`: it is 1e+39"),
         ("final_logit_softcapping", json!(30.0), "`final_logit_softcapping`: it is 30.0; supported: null"),
     ] {
         let bench = Bench::new();
@@ -392,4 +392,30 @@ fn a_gguf_with_a_head_of_its_own_uses_it() {
         (gemma_tune::weights::names::TensorId::EmbedTokens, gemma_tune::weights::names::TensorId::Norm);
     assert!(source.is_same(&embedding, &embedding).unwrap());
     assert!(!source.is_same(&embedding, &norm).unwrap());
+}
+
+#[test]
+fn the_estimate_counts_what_each_form_of_an_adapter_keeps() {
+    let bench = Bench::new();
+    let memory = |sets: &str| {
+        let dropout = if sets.contains("lora_dropout") { "" } else { " --set adapter.lora_dropout=0.0" };
+        let kept = format!("--set training.activation_checkpointing=false{dropout}");
+        let sets: String = sets.split_whitespace().map(|set| format!(" --set {set}")).collect();
+        bench.run(&format!("estimate r.yaml --no-probe --json {kept}{sets}")).json()["memory"].clone()
+    };
+    let bytes = |memory: &Value, part: &str| memory[part].as_u64().unwrap();
+    let plain = memory("");
+    // Seven layers, 48 tokens, four bytes; d = 48, four heads and two of keys and values of 16, f = 80.
+    let more =
+        |sets: &str| (bytes(&memory(sets), "activation_bytes") - bytes(&plain, "activation_bytes")) / (7 * 48 * 4);
+    let (inputs, outputs, f) = (5 * 48 + 64 + 80, 64 + 2 * 32 + 2 * 48 + 2 * 80, 80);
+    assert_eq!(more("adapter.lora_dropout=0.1"), 2 * inputs - 2 * 48);
+    assert_eq!(more("adapter.use_dora=true"), outputs + f);
+    assert_eq!(more("adapter.use_dora=true adapter.lora_dropout=0.1"), 2 * inputs + 2 * outputs - 2 * 48);
+    assert_eq!(more("adapter.init_lora_weights=pissa"), f);
+    assert_eq!(more("adapter.r=9"), 7 * 5);
+    let adapter = bytes(&plain, "adapter_bytes");
+    assert_eq!(bytes(&memory("adapter.init_lora_weights=pissa"), "adapter_bytes"), adapter / 2 * 3);
+    assert_eq!(bytes(&memory("evaluation.load_best_model_at_end=true"), "adapter_bytes"), adapter / 2 * 3);
+    assert!(bytes(&memory("evaluation.samples=1"), "workspace_bytes") > bytes(&plain, "workspace_bytes"));
 }

@@ -76,7 +76,7 @@ impl AdapterConfig {
     /// A missing folder or file, and as [`AdapterConfig::parse`].
     pub fn read(dir: &Path) -> Result<(Self, Vec<String>)> {
         let path = dir.join(CONFIG_FILE);
-        let bytes = std::fs::read(&path).map_err(|error| {
+        let bytes = crate::input::read(&path).map_err(|error| {
             if error.kind() != std::io::ErrorKind::NotFound {
                 return Error::input(Kind::Adapter, "reading", &path, error);
             }

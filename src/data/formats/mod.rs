@@ -5,6 +5,7 @@ mod columns;
 mod detect;
 mod messages;
 mod prompt_completion;
+mod python;
 mod sharegpt;
 mod text;
 mod tokens;
@@ -51,16 +52,26 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     }
 }
 
-/// The fields of a row's messages that mean nothing here, as `messages[].id`.
-pub(super) fn unused_message_fields(row: &Object) -> BTreeSet<String> {
-    let mut fields = BTreeSet::new();
-    for (column, value) in row {
-        let messages = value.as_array().into_iter().flatten().filter_map(Value::as_object);
-        for message in messages.filter(|message| message.contains_key("role")) {
-            fields.extend(messages::unused_keys(message).map(|key| format!("{column}[].{key}")));
+/// Keys of the turns of a conversation that mean nothing here, as `messages[].name`, each once.
+pub(super) fn unused_in_turns(row: &Object, layout: &Layout) -> BTreeSet<String> {
+    let mut unused = BTreeSet::new();
+    for name in ["messages", "conversations", "conversation", "prompt", "completion"] {
+        let column = layout.column(name);
+        let Some(Value::Array(turns)) = row.get(column).filter(|_| layout.reads(column)) else { continue };
+        for turn in turns.iter().filter_map(Value::as_object) {
+            let named = |key: &str| format!("{column}[].{key}");
+            match turn.contains_key("from") {
+                true => {
+                    let said = turn
+                        .iter()
+                        .filter(|(key, value)| !matches!(key.as_str(), "from" | "value") && !value.is_null());
+                    unused.extend(said.map(|(key, _)| named(key)));
+                }
+                false => unused.extend(messages::unused_keys(turn).map(named)),
+            }
         }
     }
-    fields
+    unused
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Tool definitions and calls, as objects or as the JSON text that many data sets hold instead.
 
 use super::columns::{Columns, as_list, as_object, as_text, wrong_kind};
-use crate::data::object::Object;
+use crate::data::object::{Object, check_is_json};
 use crate::error::{Error, Kind, Result};
 use crate::text::ToolCall;
 use serde_json::Value;
@@ -14,7 +14,9 @@ pub(super) fn definitions(row: &Columns) -> Result<Vec<Value>> {
     }
     let mut list = as_list(value, "tools")?.into_owned();
     for (i, tool) in list.iter_mut().enumerate() {
-        as_object(tool, &format!("tools[{i}]"))?;
+        let path = format!("tools[{i}]");
+        as_object(tool, &path)?;
+        check_is_json(tool, &path)?;
         drop_padding(tool);
     }
     Ok(list)
@@ -58,8 +60,9 @@ pub(super) fn call(value: &Value, path: &str) -> Result<ToolCall> {
             Ok(other) => return Err(wrong_kind(&path, "an object", &other)),
             Err(e) => return Err(Error::new(Kind::Data, format!("`{path}` is text that is no valid JSON: {e}"))),
         },
-        Some(Value::Object(object)) => {
-            let mut arguments = Value::Object(object.clone());
+        Some(object @ Value::Object(_)) => {
+            check_is_json(object, &path)?;
+            let mut arguments = object.clone();
             drop_padding(&mut arguments);
             arguments
         }

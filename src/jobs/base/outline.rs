@@ -37,7 +37,7 @@ impl Outline {
     /// # Errors
     /// When there is no such model, or what is there of it is wrong.
     pub fn find(name: &str, progress: &dyn Progress) -> Result<Self> {
-        let settings = HubSettings::from_env();
+        let settings = HubSettings::from_env()?;
         let offline = HubSettings { offline: true, ..settings.clone() };
         let at = |error: Error| error.or_at(Place::Key("model.base".into()));
         match hub::find_model(name, &offline, progress, &|_| Ok(())) {

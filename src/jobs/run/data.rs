@@ -49,6 +49,7 @@ impl Data {
                 max_length: keys.max_length,
                 on_long: keys.on_long,
                 on_bad_row: keys.on_bad_row,
+                max_row_bytes: keys.max_row_bytes,
             };
             cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };
@@ -61,6 +62,10 @@ impl Data {
             },
             (train, sources) => (train, Some(prepare("data.eval", sources)?)),
         };
+        if encoder.template().is_built_in() && train.files().iter().any(|file| file.layout.has_turns()) {
+            screen
+                .note("The model has no chat template of its own: Gemma 3's is used, as `chat` and `generate` use it.");
+        }
         let binning = Binning { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
         Ok(Data { train, eval, binning })
     }

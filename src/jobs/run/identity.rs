@@ -20,8 +20,7 @@ fn keys(recipe: &Recipe) -> Result<BTreeMap<String, Value>> {
     // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early. What
     // `fit` chose stands in other keys.
     let decides_nothing = [("evaluation", "samples"), ("training", "fit")];
-    let sections = serde_json::to_value(recipe)
-        .map_err(|e| Error::new(Kind::Run, format!("the recipe cannot be written: {e}")).caused_by(e))?;
+    let sections = recipe.to_json();
     let sections = sections.as_object().into_iter().flatten().filter(|(section, _)| *section != "output");
     let keys = sections
         .flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)))

@@ -15,4 +15,5 @@ pub mod resuming;
 pub mod samples;
 pub mod settings;
 pub mod steps;
+pub mod suited;
 pub mod verdict;

@@ -16,7 +16,7 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
     let Recipe { adapter, training: keys, evaluation, output, .. } = recipe;
     let total_steps = match keys.max_steps {
         Some(steps) => steps,
-        None => steps(keys, data)?,
+        None => total(recipe, data)?,
     };
     let warmup_steps = keys.warmup_steps.unwrap_or_else(|| schedule::warmup_steps(total_steps, keys.warmup_ratio));
     let kind = match keys.lr_scheduler_type {
@@ -57,8 +57,32 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
     })
 }
 
+/// A pass over the data, in steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass {
+    /// Steps of a pass.
+    pub steps_per_pass: u64,
+    /// Tokens of a step, on average.
+    pub step_tokens: u64,
+}
+
+/// How a pass over the data is divided into steps.
+///
+/// # Errors
+/// When a row does not fit into a bin.
+pub fn passes(recipe: &Recipe, data: &Data) -> Result<Pass> {
+    let keys = &recipe.training;
+    let epoch = data.binning.epoch(&data.train, 0)?;
+    let steps = epoch.steps(keys.per_device_train_batch_size, keys.gradient_accumulation_steps) as u64;
+    Ok(Pass { steps_per_pass: steps, step_tokens: epoch.tokens() / steps.max(1) })
+}
+
 /// Optimiser steps in `num_train_epochs` passes; a fraction of a pass counts up.
-fn steps(keys: &recipe::Training, data: &Data) -> Result<u64> {
+///
+/// # Errors
+/// When the steps of the passes cannot be counted.
+pub fn total(recipe: &Recipe, data: &Data) -> Result<u64> {
+    let keys = &recipe.training;
     let (batch, accumulation) = (keys.per_device_train_batch_size, keys.gradient_accumulation_steps);
     let whole = keys.num_train_epochs.floor();
     let steps = data.binning.steps(&data.train, whole as u64, batch, accumulation)?;

@@ -13,6 +13,7 @@ use crate::jobs::run::batches::largest_tokens;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::steps;
+use crate::jobs::run::suited;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
 use crate::train::run::StepPlan;
@@ -63,7 +64,11 @@ impl Planned {
         if let Some(folder) = &recipe.adapter.init_from {
             provenance::warn_of_another_base(&adapter_folder::find(folder, screen)?, &base, screen);
         }
-        let data = Data::prepare(recipe, &base.encoder, screen)?;
+        let prepare = |recipe: &Recipe| Data::prepare(recipe, &base.encoder, screen);
+        let mut data = prepare(recipe)?;
+        let suited = suited::choose(recipe, &mut data, &base.config, &prepare)?;
+        let recipe = &suited;
+        suited::few_steps(recipe, &data)?.into_iter().for_each(|warning| screen.note(&warning));
         let longest = data.train.stats().lengths.max as usize;
         base.warn_of_context([(longest, "the longest row of the data".to_owned())].into_iter(), screen);
         let sizes = Sizes {
@@ -74,6 +79,8 @@ impl Planned {
             tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.binning, batch_size, max_length),
             capacity: compute.capacity(),
         };
+        let held = suited::hold(recipe, &sizes);
+        let (recipe, settings) = (&held, RunSettings::of(&held));
         let recipe = fit::settle(recipe, &sizes, is_begun, dry_run, screen)?;
         let need = sizes.need(&FitSettings::of(&recipe));
         let steps = steps::plan(&recipe, &data, need.activation_checkpointing)?;
@@ -82,7 +89,7 @@ impl Planned {
 
     /// What the run will do, for the user.
     pub fn overview(&self) -> Overview {
-        Overview::new(&self.adapter, &self.data, &self.steps, self.memory, &self.compute)
+        Overview::new(&self.recipe, &self.adapter, &self.data, &self.steps, self.memory, &self.compute)
     }
 
     /// The same with the first rows.

@@ -70,7 +70,7 @@ impl TextConfig {
     /// impossible value, a key that this program does not act on.
     pub fn from_folder(dir: &Path) -> Result<(TextConfig, Vec<String>)> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+        let text = crate::input::read_to_string(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::new(Kind::Config, "a model folder needs a `config.json`, and this has none")
                     .at_path(dir)
