@@ -46,7 +46,7 @@ impl Args {
                     if json {
                         super::print(&serde_json::to_string(&preview).unwrap_or_default())?;
                     } else {
-                        show(&preview);
+                        show(&preview)?;
                     }
                 }
                 Ok(())
@@ -60,9 +60,9 @@ impl Args {
 }
 
 /// Prints a row as the model will see it; what is learnt is coloured.
-pub fn show(preview: &Preview) {
+pub fn show(preview: &Preview) -> Result<()> {
     let (text, learnt) = preview.marked();
     let head = format!("--- {} · {} tokens", preview.origins.join(" + "), preview.input_ids.len());
-    // A reader that went away (`| head`) needs no message.
-    let _ = writeln!(style::stdout(), "{head}\n{}", style::spans(&text, &learnt));
+    let mut out = style::stdout();
+    super::printed(writeln!(out, "{head}\n{}", style::spans(&text, &learnt)).and_then(|()| out.flush()))
 }

@@ -1,7 +1,7 @@
 //! `gemma-tune generate`
 
 use super::args::ModelArgs;
-use super::interrupt::Stop;
+use super::signals::Stop;
 use crate::atomic::{check_target, is_file};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::Sampling;

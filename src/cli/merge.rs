@@ -1,7 +1,7 @@
 //! `gemma-tune merge`
 
 use super::args::dtypes;
-use super::interrupt;
+use super::signals;
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::merge;
 use crate::report::{ProgressBar, text};
@@ -38,7 +38,7 @@ impl Args {
                 .hint("Gemma's activations exceed what f16 can hold"));
         }
         let screen = ProgressBar::stderr();
-        interrupt::end_on_signal(&screen)?;
+        signals::end_on_signal(&screen)?;
         let merged = merge::merge(&self.model, &self.adapter, &self.output, dtype, &screen)?;
         if self.json {
             return super::print_json(&serde_json::json!({

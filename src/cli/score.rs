@@ -1,7 +1,7 @@
 //! `gemma-tune score`
 
 use super::args::ModelArgs;
-use super::interrupt;
+use super::signals;
 use crate::atomic::{check_distinct, check_target};
 use crate::error::Result;
 use crate::jobs::score::{self, Input};
@@ -39,7 +39,7 @@ impl Args {
         }
         let rows = Input::read(&self.input)?;
         let screen = ProgressBar::stderr();
-        interrupt::end_on_signal(&screen)?;
+        signals::end_on_signal(&screen)?;
         let tuned = self.model.open(&screen)?;
         let scores = score::score(&tuned, &rows, self.logits.as_deref(), &screen)?;
         let lines: Vec<String> = scores.iter().map(|score| score.to_string()).collect();

@@ -50,6 +50,9 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Ato
     let settings = RunSettings::of(recipe);
     let compute = settings.open_device(options.device)?;
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
+    if let Some(problem) = folder.occupied().filter(|_| options.dry_run && !options.resume) {
+        screen.note(&format!("Warning: {}, and this run would be refused", problem.what()));
+    }
     let begun = if options.resume { fit::begun(recipe, &folder.path("recipe.yaml"))? } else { None };
     let recipe = begun.as_ref().unwrap_or(recipe);
     if options.resume && folder.is_finished() {
