@@ -287,7 +287,7 @@ def check_options_of_the_bench():
         given = spans(row[-1])[0] if spans(row[-1]) else ""
         check_command("docs/performance.md", f"scripts/bench.py {given}")
         for key in re.findall(r"--set (\S+)", given):
-            if tool("recipe", "show", "recipes/sft.yaml", "--set", key) is None:
+            if tool("recipe", "show", "recipes/quickstart.yaml", "--set", key) is None:
                 say("docs/performance.md", f"`--set {key}` is no key of a recipe")
 
 

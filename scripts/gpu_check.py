@@ -26,7 +26,7 @@ def say(text):
 
 
 def device_mib(pid):
-    """Device memory of a process in MiB, as nvidia-smi sees it; None where it does not."""
+    """Device memory of a process in units of 2^20 bytes, as nvidia-smi sees it; None where it does not."""
     query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
     try:
         lines = subprocess.run(query, capture_output=True, text=True, timeout=10).stdout.splitlines()

@@ -27,7 +27,7 @@ def main():
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     print(
         f"\ntraining {summary['seconds']:.0f} s, all after the build {seconds:.0f} s, "
-        f"peak memory of training {summary['peak_rss_bytes'] / 2**30:.2f} GiB"
+        f"peak memory of training {summary['peak_rss_bytes'] / 1e9:.2f} GB"
     )
     return 0
 

@@ -4,6 +4,7 @@ use super::args::RecipeArgs;
 use crate::error::Result;
 use crate::jobs::preview::{self, Preview};
 use crate::report::{ProgressBar, style};
+use crate::terminal::printable;
 use std::io::Write;
 
 /// Arguments of `data`.
@@ -15,7 +16,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Rows as the model will see them; what is learnt is coloured
+    /// Rows as the model will see them; what is learnt is coloured, in a pipe between `⟦` and `⟧`
     Preview {
         #[command(flatten)]
         recipe: RecipeArgs,
@@ -53,16 +54,18 @@ impl Args {
             }
             Verb::Stats { recipe, json } => {
                 let stats = preview::stats(&recipe.load()?, &screen)?;
-                if json { super::print_json(&stats) } else { super::print(&stats.to_string()) }
+                if json { super::print_json(&stats) } else { super::print_text(&stats.to_string()) }
             }
         }
     }
 }
 
-/// Prints a row as the model will see it; what is learnt is coloured.
+/// Prints a row as the model will see it; what is learnt is coloured, or where there are no colours stands in `⟦..⟧`.
 pub fn show(preview: &Preview) -> Result<()> {
     let (text, learnt) = preview.marked();
-    let head = format!("--- {} · {} tokens", preview.origins.join(" + "), preview.input_ids.len());
+    let (origins, tokens) = (preview.origins.join(" + "), preview.input_ids.len());
+    let head = format!("--- {} · {tokens} tokens · {}", printable(&origins), preview.format);
+    let text = if style::is_coloured() { style::spans(&text, &learnt) } else { style::brackets(&text, &learnt) };
     let mut out = style::stdout();
-    super::printed(writeln!(out, "{head}\n{}", style::spans(&text, &learnt)).and_then(|()| out.flush()))
+    super::printed(writeln!(out, "{head}\n{text}").and_then(|()| out.flush()))
 }

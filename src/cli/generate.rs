@@ -1,7 +1,7 @@
 //! `gemma-tune generate`
 
-use super::args::ModelArgs;
-use super::signals::Stop;
+use super::args::{ModelArgs, path};
+use super::interrupt::Stop;
 use crate::atomic::{check_target, is_file};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::Sampling;
@@ -18,10 +18,10 @@ pub struct Args {
     #[arg(long, conflicts_with = "input", required_unless_present = "input")]
     prompt: Option<String>,
     /// Prompts: a file of JSON lines, {"messages": [..]} or {"prompt": ".."}; `-` reads standard input
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     input: Option<PathBuf>,
     /// Where answers go: the input's rows with "completion", "tokens" and "finish_reason"
-    #[arg(long, requires = "input")]
+    #[arg(long, requires = "input", value_parser = path())]
     output: Option<PathBuf>,
     /// Continue where an interrupted run with this output has stopped
     #[arg(long, requires = "output")]

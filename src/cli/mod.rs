@@ -9,14 +9,17 @@ mod doctor;
 mod estimate;
 mod evaluate;
 mod generate;
+mod init;
 mod inspect;
+mod interrupt;
 mod merge;
 mod recipe;
 mod score;
-mod signals;
 mod train;
 
 use crate::error::{Error, Kind, Result};
+use crate::report::problem;
+use crate::terminal::printable;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -36,6 +39,8 @@ struct Cli {
 enum Verb {
     /// Run a recipe
     Train(train::Args),
+    /// Look at data and write a recipe for it
+    Init(init::Args),
     /// Check, show or describe recipes
     Recipe(recipe::Args),
     /// The memory that a recipe's run takes and the time of a step, and what would make it fit
@@ -76,7 +81,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    signals::outlive_full_files();
+    interrupt::outlive_full_files();
     match on_a_worker(|| cli.verb.run()) {
         Ok(result) => exit(result),
         Err(error) => exit(Err(error)),
@@ -124,6 +129,7 @@ impl Verb {
     fn run(self) -> Result<u8> {
         let done = match self {
             Verb::Train(args) => return args.run(),
+            Verb::Init(args) => args.run(),
             Verb::Recipe(args) => args.run(),
             Verb::Estimate(args) => args.run(),
             Verb::Data(args) => args.run(),
@@ -149,7 +155,7 @@ fn exit(result: Result<u8>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
+            let _ = writeln!(anstream::stderr(), "{}", problem::problem(&error));
             ExitCode::from(error.exit_code())
         }
     }
@@ -167,6 +173,11 @@ fn printed(result: std::io::Result<()>) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => result.map_err(|e| Error::io("writing", "stdout", e)),
     }
+}
+
+/// Writes a line for people to stdout: what files say in it has no power over the terminal.
+fn print_text(line: &str) -> Result<()> {
+    print(&printable(line))
 }
 
 /// Writes a value as pretty JSON to stdout.

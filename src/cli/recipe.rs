@@ -2,8 +2,8 @@
 
 use super::args::RecipeArgs;
 use crate::error::Result;
-use crate::jobs::check_recipe;
-use crate::recipe;
+use crate::jobs::{check_recipe, draft};
+use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 
 /// Arguments of `recipe`.
@@ -32,7 +32,11 @@ enum Verb {
         json: bool,
     },
     /// Print the JSON Schema for editors
-    Schema,
+    Schema {
+        /// Of a preset, which other recipes extend: nothing must be in it
+        #[arg(long)]
+        preset: bool,
+    },
 }
 
 impl Args {
@@ -40,13 +44,27 @@ impl Args {
     pub fn run(self) -> Result<()> {
         match self.verb {
             Verb::Check { recipe: RecipeArgs { recipe, set }, no_files } => {
-                check_recipe::check(&recipe, &set, !no_files)?;
+                check_recipe::check(&recipe, &set, !no_files, &ProgressBar::stderr())?;
                 ProgressBar::stderr().note(&format!("{}: no problems", recipe.display()));
                 Ok(())
             }
-            Verb::Show { recipe, json: true } => super::print_json(&recipe.load()?),
-            Verb::Show { recipe, json: false } => super::print(recipe.load()?.to_yaml().trim_end()),
-            Verb::Schema => super::print_json(&recipe::schema()),
+            Verb::Show { recipe, json: true } => super::print_json(&shown(&recipe.load()?).to_json()),
+            Verb::Show { recipe, json: false } => super::print(shown(&recipe.load()?).to_yaml().trim_end()),
+            Verb::Schema { preset: true } => super::print_json(&recipe::preset_schema()),
+            Verb::Schema { preset: false } => super::print_json(&recipe::schema()),
         }
     }
+}
+
+/// The recipe with what the data decides, where it can be read.
+fn shown(recipe: &Recipe) -> Recipe {
+    // How often a run is saved is no reason to read its data.
+    if recipe.auto.iter().all(|key| key == "output.save_steps") {
+        return recipe.clone();
+    }
+    let screen = ProgressBar::stderr();
+    draft::suited(recipe, &screen).unwrap_or_else(|error| {
+        screen.note(&format!("warning: `auto` stays, for what it means here cannot be seen: {error}"));
+        recipe.clone()
+    })
 }

@@ -1,7 +1,7 @@
 //! `gemma-tune score`
 
-use super::args::ModelArgs;
-use super::signals;
+use super::args::{ModelArgs, path};
+use super::interrupt;
 use crate::atomic::{check_distinct, check_target};
 use crate::error::Result;
 use crate::jobs::score::{self, Input};
@@ -14,13 +14,13 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// A jsonl file of {"input_ids": [..]}, {"text": ".."} or {"messages": [..]}
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     input: PathBuf,
     /// Where rows {"input_ids", "logprobs", "nll", "supervised_nll"} go; stdout without it
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     output: Option<PathBuf>,
     /// Save the logits too, as f32 tensors `logits.<row>` [tokens, vocabulary]
-    #[arg(long, value_name = "FILE.safetensors")]
+    #[arg(long, value_name = "FILE.safetensors", value_parser = path())]
     logits: Option<PathBuf>,
     /// Accepted for symmetry: rows are always JSON
     #[arg(long)]
@@ -39,7 +39,7 @@ impl Args {
         }
         let rows = Input::read(&self.input)?;
         let screen = ProgressBar::stderr();
-        signals::end_on_signal(&screen)?;
+        interrupt::end_on_signal(&screen)?;
         let tuned = self.model.open(&screen)?;
         let scores = score::score(&tuned, &rows, self.logits.as_deref(), &screen)?;
         let lines: Vec<String> = scores.iter().map(|score| score.to_string()).collect();

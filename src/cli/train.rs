@@ -1,19 +1,31 @@
 //! `gemma-tune train`
 
-use super::args::RecipeArgs;
-use super::data;
+use super::{data, interrupt};
 use crate::error::{Error, Kind, Result};
+use crate::jobs::draft::Draft;
 use crate::jobs::sft::{self, Outcome, TrainOptions};
+use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 use crate::train::run::Ending;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 
 /// Arguments of `train`.
 #[derive(clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    recipe: RecipeArgs,
+    /// The recipe, a YAML file; or name a model and data, and what suits them is chosen
+    recipe: Option<PathBuf>,
+    /// Without a recipe: the base model, a Hub id[@revision], a folder, or a .gguf file
+    #[arg(long)]
+    model: Option<String>,
+    /// Without a recipe: rows to train on, a file, a glob, a folder, or an hf:// data set; repeatable
+    #[arg(long)]
+    data: Vec<String>,
+    /// Without a recipe: the folder for everything that the run leaves [default: out/<model>-<data>]
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Change a key, as in `--set training.seed=7`; repeatable
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
     /// Continue the newest good checkpoint in output.dir
     #[arg(long)]
     resume: bool,
@@ -31,37 +43,47 @@ pub struct Args {
 impl Args {
     /// Trains, and returns the exit code.
     pub fn run(self) -> Result<u8> {
-        let recipe = self.recipe.load()?;
         let screen = ProgressBar::stderr();
-        let stop = stop_on_ctrl_c(&screen)?;
-        let options = TrainOptions { device: &self.device, resume: self.resume, dry_run: self.dry_run };
+        let stop = interrupt::stop_on_ctrl_c(&screen)?;
+        let (recipe, is_made) = self.recipe(&screen)?;
+        let options = TrainOptions { device: &self.device, resume: self.resume, dry_run: self.dry_run, is_made };
         match sft::train(&recipe, &options, &screen, &stop)? {
             Outcome::Planned(found) if self.json => super::print_json(&found).map(|()| 0),
             Outcome::Planned(found) => {
-                super::print(&found.plan.to_string())?;
+                super::print_text(&found.plan.to_string())?;
                 found.preview.iter().try_for_each(data::show)?;
                 Ok(0)
             }
             Outcome::Ended(Ending::Interrupted) => {
-                screen.note("Interrupted. The run is saved; `--resume` continues it.");
-                Ok(Kind::Interrupted.exit_code())
+                let standing = stop.standing();
+                screen.note(&standing.text);
+                Ok(interrupt::exit_code(&standing))
             }
             Outcome::Ended(Ending::Done | Ending::StoppedEarly) => Ok(0),
         }
     }
-}
 
-/// The first Ctrl-C asks the run to save and stop; the second ends the program at once.
-fn stop_on_ctrl_c(screen: &ProgressBar) -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (flag, screen) = (stop.clone(), screen.clone());
-    let handler = move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(Kind::Interrupted.exit_code()));
+    /// The recipe: of a file, or made of what was named; whether it was made.
+    fn recipe(&self, screen: &ProgressBar) -> Result<(Recipe, bool)> {
+        let wrong = |what: &str, hint: &str| Err(Error::new(Kind::Recipe, what).hint(hint));
+        match (&self.recipe, &self.model, self.data.as_slice()) {
+            (Some(recipe), None, []) if self.output.is_none() => Ok((recipe::load(recipe, &self.set)?, false)),
+            (Some(_), ..) => wrong(
+                "a recipe says itself what `--model`, `--data` and `--output` say",
+                "leave the recipe out, or change it with `--set model.base=..`, `--set data.train=..`, `--set output.dir=..`",
+            ),
+            (None, Some(model), data @ [_, ..]) => {
+                let draft = Draft { model, data, output: self.output.as_deref(), set: &self.set };
+                Ok((draft.recipe(self.resume, screen)?, true))
+            }
+            (None, Some(_), []) => {
+                wrong("`--model` alone does not say what to train on", "name the rows with `--data`")
+            }
+            (None, None, [_, ..]) => wrong("`--data` alone does not say what to train", "name the base with `--model`"),
+            (None, None, []) => wrong(
+                "there is neither a recipe nor a model and data",
+                "`gemma-tune train RECIPE`, or `gemma-tune train --model M --data FILE`",
+            ),
         }
-        screen.note("Stopping after this step; Ctrl-C again stops at once.");
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|e| Error::new(Kind::Run, format!("Ctrl-C cannot be handled: {e}")).caused_by(e))?;
-    Ok(stop)
+    }
 }

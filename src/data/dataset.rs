@@ -1,10 +1,14 @@
 //! Prepared rows, or a part of them.
 
 use super::cache::{RowMeta, Store};
+use super::layout::Layout;
+use super::losses::{Losses, Marked};
 use super::row::RowId;
-use super::stats::{FileStats, Lengths, SkippedStats, Stats};
+use super::spec::SourceSpec;
+use super::stats::{FileStats, LeftOut, Lengths, SkippedStats, SourceStats, Stats};
 use crate::error::{Error, Kind, Result};
 use crate::text::Tokenized;
+use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +21,21 @@ pub struct DataFile {
     pub blake3: String,
     /// Index of its source in the spec.
     pub source: usize,
+    /// How its rows are read.
+    pub layout: Layout,
+}
+
+/// A data set in four numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Usable rows.
+    pub rows: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Their tokens with a loss.
+    pub supervised_tokens: u64,
+    /// Tokens of the longest row.
+    pub longest: u32,
 }
 
 /// Prepared rows. Tokens stay on disk and are read row by row, from any thread.
@@ -24,6 +43,8 @@ pub struct DataFile {
 pub struct Dataset {
     store: Arc<Store>,
     files: Arc<[DataFile]>,
+    /// What the user calls each source.
+    names: Arc<[String]>,
     /// Weight of each source.
     weights: Vec<f64>,
     /// The rows of `store` that belong to this data set.
@@ -44,10 +65,12 @@ impl Dataset {
     pub(super) fn new(
         store: Store,
         files: Vec<DataFile>,
-        weights: Vec<f64>,
+        sources: &[SourceSpec],
         max_length: usize,
         from_cache: bool,
     ) -> Result<Self> {
+        let weights: Vec<f64> = sources.iter().map(|source| source.weight).collect();
+        let names = sources.iter().map(|source| source.path.clone()).collect();
         let count = u32::try_from(store.rows().len()).map_err(|_| {
             Error::new(Kind::Data, format!("{} rows are more than a data set can hold", store.rows().len()))
         })?;
@@ -57,6 +80,7 @@ impl Dataset {
         let all = Dataset {
             store: Arc::new(store),
             files: files.into(),
+            names,
             weights,
             rows: Vec::new(),
             lengths: Vec::new(),
@@ -77,6 +101,7 @@ impl Dataset {
             supervised: of_rows(|meta| meta.supervised),
             store: self.store.clone(),
             files: self.files.clone(),
+            names: self.names.clone(),
             weights,
             rows,
             max_length: self.max_length,
@@ -165,6 +190,21 @@ impl Dataset {
         Ok(RowId { file: self.files[meta.file_index()].path.clone(), row: meta.row })
     }
 
+    /// How `row` was read.
+    pub(super) fn layout(&self, row: usize) -> &Layout {
+        &self.files[self.meta(row).file_index()].layout
+    }
+
+    /// Which part of its file's row `row` is, from 1, and how many there are: of a long text that became several.
+    pub(super) fn part_of_row(&self, row: usize) -> (usize, usize) {
+        let place = |meta: &RowMeta| (meta.file_index(), meta.row);
+        // Rows are stored in the order of files and of the rows in them.
+        let (rows, here) = (self.store.rows(), place(self.meta(row)));
+        let first = rows.partition_point(|meta| place(meta) < here);
+        let end = rows.partition_point(|meta| place(meta) <= here);
+        (self.rows[row] as usize + 1 - first, end - first)
+    }
+
     /// BLAKE3, in hexadecimal, over what decides which tokens are trained on: each row's content in order, and how
     /// often it is seen. Where the rows came from does not matter.
     pub fn content_hash(&self) -> String {
@@ -200,9 +240,18 @@ impl Dataset {
         Ok((self.part(side(false), self.weights.clone(), self.counts_skipped), self.part(side(true), once, false)))
     }
 
+    /// Whether there are two rows that differ, as [`Dataset::split`] needs.
+    pub fn has_two_rows(&self) -> bool {
+        let hash = |row: &u32| self.store.rows()[*row as usize].hash;
+        self.rows.windows(2).any(|pair| hash(&pair[0]) != hash(&pair[1]))
+    }
+
     /// Counts of rows and tokens.
     pub fn stats(&self) -> Stats {
         let meta = &self.store.meta;
+        let losses: &[Losses] = if self.counts_skipped { &meta.losses } else { &[] };
+        let mut all = Losses::default();
+        losses.iter().for_each(|losses| all.extend(losses));
         let mut rows_of_file = vec![0; self.files.len()];
         let mut truncated = 0;
         for row in 0..self.len() {
@@ -217,7 +266,7 @@ impl Dataset {
             lengths: Lengths::of(&self.lengths),
             max_length: self.max_length as u64,
             truncated,
-            skipped: if self.counts_skipped { meta.skipped.iter().copied().collect() } else { Default::default() },
+            skipped: all.skipped.iter().map(|(reason, rows)| (*reason, rows.rows)).collect(),
             skipped_rows: meta
                 .skipped_rows
                 .iter()
@@ -229,6 +278,9 @@ impl Dataset {
                     why: row.why.clone(),
                 })
                 .collect(),
+            left_out: self.left_out(&all, kept(self.store.rows().iter())),
+            unused_columns: all.unused,
+            sources: (0..self.weights.len()).map(|source| self.source_stats(source)).collect(),
             files: self
                 .files
                 .iter()
@@ -242,6 +294,81 @@ impl Dataset {
             fill_rate: None,
         }
     }
+}
+
+impl Dataset {
+    /// How many rows, how long: what decides how they are best trained on.
+    pub fn totals(&self) -> Totals {
+        let sum = |numbers: &[u32]| numbers.iter().map(|&n| u64::from(n)).sum();
+        Totals {
+            rows: self.len() as u64,
+            tokens: sum(&self.lengths),
+            supervised_tokens: sum(&self.supervised),
+            longest: self.lengths.iter().copied().max().unwrap_or(0),
+        }
+    }
+
+    fn source_stats(&self, source: usize) -> SourceStats {
+        let (mut rows, mut tokens, mut supervised_tokens) = (0, 0, 0);
+        for row in (0..self.len()).filter(|&row| self.source(row) == source) {
+            rows += 1;
+            tokens += u64::from(self.lengths[row]);
+            supervised_tokens += u64::from(self.supervised[row]);
+        }
+        let mut formats: Vec<String> = Vec::new();
+        for file in self.files.iter().filter(|file| file.source == source) {
+            let format = file.layout.describe();
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
+        }
+        let read = kept(self.store.rows().iter().filter(|row| self.files[row.file_index()].source == source));
+        let losses = self.store.meta.losses.get(source).filter(|_| self.counts_skipped);
+        SourceStats {
+            path: self.names[source].clone(),
+            format: formats.join("; "),
+            rows,
+            tokens,
+            supervised_tokens,
+            left_out: losses.map(|losses| self.left_out(losses, read)).unwrap_or_default(),
+        }
+    }
+
+    /// What `losses` say of the sources of which so many rows and tokens are kept.
+    fn left_out(&self, losses: &Losses, (kept_rows, kept_tokens): (u64, u64)) -> Vec<LeftOut> {
+        let Losses { truncated, split, pieces, empty, skipped, .. } = losses;
+        let skipped_rows: u64 = skipped.values().map(|rows| rows.rows).sum();
+        let skipped_tokens: u64 = skipped.values().map(|rows| rows.tokens).sum();
+        // A long text is one row of its file.
+        let rows = (kept_rows + skipped_rows + split.rows).saturating_sub(*pieces);
+        let tokens = kept_tokens + truncated.tokens + skipped_tokens;
+        let percent = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
+        let named = |what: String, rows_of: &Marked| {
+            let (file, row) = rows_of.first?;
+            let file = self.files.get(file as usize)?.path.clone();
+            Some(LeftOut {
+                what,
+                rows: rows_of.rows,
+                rows_percent: percent(rows_of.rows, rows),
+                tokens: rows_of.tokens,
+                tokens_percent: percent(rows_of.tokens, tokens),
+                first: RowId { file, row }.to_string(),
+            })
+        };
+        let max_length = self.max_length;
+        let usual = [
+            named(format!("end cut off at max_length {max_length}"), truncated),
+            named(format!("split into {pieces} rows of at most {max_length} tokens"), split),
+            named("empty answers".into(), empty),
+        ];
+        let skipped = skipped.iter().map(|(reason, rows)| named(format!("skipped, {reason}"), rows));
+        usual.into_iter().chain(skipped).flatten().collect()
+    }
+}
+
+/// How many rows these are, and how many tokens they have.
+fn kept<'a>(rows: impl Iterator<Item = &'a RowMeta>) -> (u64, u64) {
+    rows.fold((0, 0), |(rows, tokens), row| (rows + 1, tokens + u64::from(row.length)))
 }
 
 /// The number that a row with this content draws under `seed`.

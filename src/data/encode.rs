@@ -1,11 +1,12 @@
 //! One raw row to one usable row, or the reason why not.
 
 use super::formats::{self, Columns};
+use super::layout::Layout;
 use super::object::Object;
-use super::options::{OnLong, RowFormat};
+use super::options::OnLong;
 use super::row::{Encode, Row};
 use crate::error::{Error, Kind, Result};
-use crate::text::{Role, Tokenized};
+use crate::text::{Message, Part, Role, Tokenized};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -45,6 +46,10 @@ pub(super) struct Usable {
     pub supervised: u32,
     /// Whether one of them is a stop token.
     pub stops: bool,
+    /// Tokens that were cut off.
+    pub cut: u64,
+    /// Whether the model is to say nothing in one of its turns.
+    pub is_empty: bool,
 }
 
 /// A row that is not: the reason as a category and for people.
@@ -52,6 +57,8 @@ pub(super) struct Usable {
 pub(super) struct Refused {
     pub reason: SkipReason,
     pub error: Error,
+    /// Its tokens, where they could be counted.
+    pub tokens: u64,
 }
 
 /// Understands, encodes and checks rows by the rules of one data set.
@@ -60,42 +67,62 @@ pub(super) struct RowEncoder<'a> {
     /// What [`Encode::stop_tokens`] gives.
     pub stop_tokens: &'a [u32],
     pub max_length: usize,
-    pub on_long: OnLong,
+    /// `None`: what is usual for the row's format.
+    pub on_long: Option<OnLong>,
 }
 
 impl RowEncoder<'_> {
-    /// Makes a raw row usable.
+    /// Makes a raw row usable. One that is to be split is still in one piece.
     ///
     /// # Errors
     /// The reason why it cannot be used; the caller decides by `on_long` or `on_bad_row` what that means.
-    pub fn encode(
-        &self,
-        format: RowFormat,
-        row: Result<Object>,
-        columns: Option<&[String]>,
-    ) -> Result<Usable, Refused> {
-        let refuse = |reason| move |error| Refused { reason, error };
+    pub fn encode(&self, layout: &Layout, row: Result<Object>, columns: Option<&[String]>) -> Result<Usable, Refused> {
+        let on_long = self.on_long.unwrap_or_else(|| OnLong::usual(layout.format));
+        let refuse = |reason| move |error| Refused { reason, error, tokens: 0 };
         let object = row.map_err(refuse(SkipReason::Unreadable))?;
-        let row = formats::parse(format, &Columns::new(&object, columns)).map_err(refuse(SkipReason::WrongLayout))?;
+        let row = formats::parse(&Columns::new(&object, columns, layout)).map_err(refuse(SkipReason::WrongLayout))?;
         let mut tokens = self.encoder.encode(&row).map_err(refuse(SkipReason::NotEncodable))?;
         let length = tokens.input_ids.len();
-        if length > self.max_length && self.on_long != OnLong::Truncate {
+        if length > self.max_length && matches!(on_long, OnLong::Skip | OnLong::Error) {
             let what = format!("the row has {length} tokens, `max_length` is {}", self.max_length);
             let hint = "raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`";
-            return Err(Refused { reason: SkipReason::TooLong, error: Error::new(Kind::Data, what).hint(hint) });
+            let error = Error::new(Kind::Data, what).hint(hint);
+            return Err(Refused { reason: SkipReason::TooLong, error, tokens: length as u64 });
         }
         tokens
             .require_supervised(None)
             .map_err(|e| explain(&row, e))
-            .and_then(|()| tokens.require_supervised(Some(self.max_length)))
+            .and_then(|()| match on_long {
+                OnLong::Split => Ok(()),
+                _ => tokens.require_supervised(Some(self.max_length)),
+            })
             .map_err(refuse(SkipReason::NothingSupervised))?;
-        tokens.truncate(self.max_length);
+        if on_long != OnLong::Split {
+            tokens.truncate(self.max_length);
+        }
 
         let supervised = tokens.supervised();
         let is_stop = |&label: &i32| u32::try_from(label).is_ok_and(|id| self.stop_tokens.contains(&id));
         let stops = tokens.labels.iter().skip(1).any(is_stop);
         // Lengths beyond 32 bits are cut off above: `max_length` is checked to fit.
-        Ok(Usable { supervised: u32::try_from(supervised).unwrap_or(u32::MAX), stops, tokens })
+        let cut = (length - tokens.input_ids.len()) as u64;
+        let supervised = u32::try_from(supervised).unwrap_or(u32::MAX);
+        Ok(Usable { supervised, stops, cut, is_empty: says_nothing(&row), tokens })
+    }
+}
+
+/// Whether the model is to say nothing in one of its turns.
+fn says_nothing(row: &Row) -> bool {
+    let blank = |message: &Message| {
+        let text = |Part::Text(text): &Part| !text.trim().is_empty();
+        message.role == Role::Assistant && message.tool_calls.is_empty() && !message.content.iter().any(text)
+    };
+    match row {
+        Row::Conversation(conversation) => conversation.messages.iter().any(blank),
+        Row::Completion { completion, .. } => completion.iter().any(blank),
+        Row::PromptCompletion { completion, .. } => completion.trim().is_empty(),
+        Row::Text(text) => text.trim().is_empty(),
+        Row::Tokens { .. } => false,
     }
 }
 
@@ -118,12 +145,13 @@ fn explain(row: &Row, error: Error) -> Error {
 mod tests {
     use super::super::testing::Bytes;
     use super::*;
+    use crate::data::options::RowFormat;
     use crate::text::Encoder;
     use serde_json::{Value, json};
 
     fn encode(max_length: usize, on_long: OnLong, format: RowFormat, row: Value) -> Result<Usable, Refused> {
-        let encoder = RowEncoder { encoder: &Bytes, stop_tokens: &[Bytes::STOP], max_length, on_long };
-        encoder.encode(format, Ok(row.as_object().unwrap().clone()), None)
+        let encoder = RowEncoder { encoder: &Bytes, stop_tokens: &[Bytes::STOP], max_length, on_long: Some(on_long) };
+        encoder.encode(&Layout::new(format, false), Ok(row.as_object().unwrap().clone()), None)
     }
 
     fn refused(max_length: usize, on_long: OnLong, format: RowFormat, row: Value) -> (SkipReason, String) {
@@ -177,10 +205,12 @@ mod tests {
     #[test]
     fn what_the_model_does_not_have_is_refused_and_what_teaches_nothing() {
         let encoder = Encoder::tokens_only().with_vocab_size(258);
-        let rows = RowEncoder { encoder: &encoder, stop_tokens: &[], max_length: 9, on_long: OnLong::Error };
+        let rows = RowEncoder { encoder: &encoder, stop_tokens: &[], max_length: 9, on_long: None };
         let of = |ids: Value, labels: Value| {
             let row = json!({"input_ids": ids, "labels": labels});
-            let refused = rows.encode(RowFormat::Tokens, Ok(row.as_object().unwrap().clone()), None).unwrap_err();
+            let refused = rows
+                .encode(&Layout::new(RowFormat::Tokens, true), Ok(row.as_object().unwrap().clone()), None)
+                .unwrap_err();
             (refused.reason, refused.error.what().to_owned())
         };
         let reason = |(reason, _): (SkipReason, String)| reason;

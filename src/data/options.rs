@@ -8,10 +8,12 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RowFormat {
-    /// `{"messages": [{"role", "content"}, ..], "tools": [..]?}`.
+    /// Seen from the columns of the first rows, and said.
     #[default]
+    Auto,
+    /// `{"messages": [{"role", "content"}, ..], "tools": [..]?}`.
     Messages,
-    /// `{"prompt", "completion"}`: two texts or two lists of messages.
+    /// `{"prompt", "completion", "system"?}`: two texts or two lists of messages.
     PromptCompletion,
     /// `{"instruction", "input"?, "output", "system"?, "history"?}`.
     Alpaca,
@@ -27,6 +29,7 @@ impl RowFormat {
     /// The word for it in a recipe.
     pub fn name(self) -> &'static str {
         match self {
+            RowFormat::Auto => "auto",
             RowFormat::Messages => "messages",
             RowFormat::PromptCompletion => "prompt_completion",
             RowFormat::Alpaca => "alpaca",
@@ -35,7 +38,39 @@ impl RowFormat {
             RowFormat::Tokens => "tokens",
         }
     }
+
+    /// The columns that rows of this format may have, as the format calls them; every column where that is not known.
+    pub fn columns(self) -> &'static [&'static str] {
+        match self {
+            RowFormat::Auto => &COLUMNS,
+            RowFormat::Messages => &["messages", "tools"],
+            RowFormat::PromptCompletion => &["prompt", "completion", "system", "tools"],
+            RowFormat::Alpaca => &["instruction", "input", "output", "system", "history"],
+            RowFormat::Sharegpt => &["conversations", "conversation", "system", "tools"],
+            RowFormat::Text => &["text"],
+            RowFormat::Tokens => &["input_ids", "labels", "attention_mask"],
+        }
+    }
 }
+
+/// Every column that some format reads.
+const COLUMNS: [&str; 15] = [
+    "messages",
+    "tools",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "conversations",
+    "conversation",
+    "text",
+    "input_ids",
+    "labels",
+    "attention_mask",
+];
 
 impl fmt::Display for RowFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,16 +79,25 @@ impl fmt::Display for RowFormat {
 }
 
 /// What happens to a row of more than `max_length` tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnLong {
     /// Its end is cut off.
-    #[default]
     Truncate,
     /// It is left out and counted.
     Skip,
     /// It is an error.
     Error,
+    /// It becomes several rows, each of which begins with `<bos>`; for plain text only.
+    Split,
+}
+
+impl OnLong {
+    /// What happens where nothing is said: a long text goes on in the next row, an answer without its question teaches
+    /// nothing.
+    pub fn usual(format: RowFormat) -> Self {
+        if format == RowFormat::Text { OnLong::Split } else { OnLong::Truncate }
+    }
 }
 
 /// What happens to a row that cannot be used.

@@ -3,9 +3,15 @@
 use super::cache::{self, Folder, HashedFile, Meta, RowMeta, Store, Writer};
 use super::dataset::{DataFile, Dataset};
 use super::encode::{Refused, RowEncoder};
+use super::layout::Layout;
+use super::losses::Losses;
+use super::object::Object;
+use super::options::RowFormat;
 use super::row::Encode;
 use super::source::{self, Chunk, FindHub, Sink, SourceFile};
 use super::spec::DataSpec;
+use super::split;
+use super::survey::survey;
 use super::tally::Tally;
 use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
@@ -18,7 +24,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 2;
+const PREPARATION_VERSION: u32 = 3;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -40,11 +46,19 @@ pub fn prepare(
     progress: &dyn Progress,
 ) -> Result<Dataset> {
     spec.check()?;
-    let files = source::resolve(spec.key, &spec.sources, find_hub)?;
+    let mut files = source::resolve(spec.key, &spec.sources, find_hub)?;
+    for file in &files {
+        file.notes.iter().for_each(|note| progress.note(&format!("{} {note}", file.path.display())));
+    }
+    let layouts = survey(spec, &files, progress)?;
+    spec.check_on_long(&layouts)?;
+    for (file, layout) in files.iter_mut().zip(&layouts) {
+        file.columns = (layout.format != RowFormat::Auto).then(|| layout.read_columns().into());
+    }
     let folder = Folder::open(cache_dir)?;
     let paths: Vec<Arc<Path>> = files.iter().map(|file| file.path.clone()).collect();
     let hashed = cache::hash_files(&paths, &folder.hashes(), progress)?;
-    let key = key(spec, encoder, &files, &hashed);
+    let key = key(spec, encoder, &files, &layouts, &hashed);
     let path = folder.rows(&key);
 
     let lock = folder.lock(&key);
@@ -53,35 +67,47 @@ pub fn prepare(
     let store = match found {
         Some(store) => store,
         None => {
-            let job =
-                Job { spec, encoder, stop_tokens: encoder.stop_tokens(), files: &files, hashed: &hashed, progress };
+            let (stop_tokens, layouts) = (encoder.stop_tokens(), &layouts[..]);
+            let job = Job { spec, encoder, stop_tokens, files: &files, layouts, hashed: &hashed, progress };
             job.write(&path, &key)?;
             Store::open(&path, &key, progress)?
         }
     };
     drop(lock);
 
-    let weights = spec.sources.iter().map(|source| source.weight).collect();
     let files = files
         .iter()
+        .zip(layouts)
         .zip(hashed)
-        .map(|(file, hashed)| DataFile { path: hashed.path, blake3: hashed.blake3, source: file.source })
+        .map(|((file, layout), hashed)| DataFile {
+            path: hashed.path,
+            blake3: hashed.blake3,
+            source: file.source,
+            layout,
+        })
         .collect();
-    Dataset::new(store, files, weights, spec.max_length, from_cache)
+    Dataset::new(store, files, &spec.sources, spec.max_length, from_cache)
 }
 
 /// The name of the prepared rows: everything that decides their bytes. Paths and weights do not.
-fn key(spec: &DataSpec, encoder: &dyn Encode, files: &[SourceFile], hashed: &[HashedFile]) -> String {
+fn key(
+    spec: &DataSpec,
+    encoder: &dyn Encode,
+    files: &[SourceFile],
+    layouts: &[Layout],
+    hashed: &[HashedFile],
+) -> String {
     let files: Vec<_> = files
         .iter()
+        .zip(layouts)
         .zip(hashed)
-        .map(|(file, hashed)| (&hashed.blake3, file.format, format!("{:?} {:?}", file.kind, file.compression)))
+        .map(|((file, layout), hashed)| (&hashed.blake3, layout, format!("{:?}", file.contents)))
         .collect();
     let facts = serde_json::json!({
         "version": (env!("CARGO_PKG_VERSION"), PREPARATION_VERSION),
         "encoder": (encoder.fingerprint(), encoder.stop_tokens()),
         "files": files,
-        "options": (spec.max_length, spec.on_long, spec.on_bad_row),
+        "options": (spec.max_length, spec.on_long, spec.on_bad_row, spec.max_row_bytes),
     });
     blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned()
 }
@@ -92,6 +118,7 @@ struct Job<'a> {
     encoder: &'a dyn Encode,
     stop_tokens: Vec<u32>,
     files: &'a [SourceFile],
+    layouts: &'a [Layout],
     hashed: &'a [HashedFile],
     progress: &'a dyn Progress,
 }
@@ -103,6 +130,7 @@ struct Encoded {
     records: Vec<u8>,
     rows: Vec<RowMeta>,
     rows_with_stop: u64,
+    losses: Losses,
     refused: Vec<(u32, Refused)>,
 }
 
@@ -126,14 +154,14 @@ impl Job<'_> {
     fn write_into(&self, writer: impl Write, path: &Path, key: &str) -> Result<()> {
         let failed = |e| Error::io("writing prepared data", path, e);
         let mut writer = Writer::new(writer).map_err(failed)?;
-        let mut tally = Tally::new(self.spec, self.files);
+        let mut tally = Tally::new(self.spec, self.files, self.layouts);
         let total = self.hashed.iter().map(HashedFile::size_bytes).sum();
         self.progress.start("preparing data", Some(total), "bytes");
         let encoded = self.each_encoded(|mut encoded| {
             for (row, refused) in std::mem::take(&mut encoded.refused) {
                 tally.refuse(encoded.file, row, refused);
             }
-            tally.accept(encoded.rows.len(), encoded.rows_with_stop);
+            tally.accept(encoded.file, encoded.rows.len(), encoded.rows_with_stop, &encoded.losses);
             writer.push(&encoded.records, &encoded.rows).map_err(failed)?;
             Ok(if tally.hopeless() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
@@ -182,7 +210,7 @@ impl Job<'_> {
                 stopped = sender.send(Ok(chunk)).is_err();
                 if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let read = source::read(file, self.progress, &mut Sink::new(index, &mut emit));
+            let read = source::read(file, self.progress, &mut Sink::new(index, self.spec.max_row_bytes, &mut emit));
             if let Err(error) = read {
                 let _ = sender.send(Err(error.or_at(Place::Path(file.path.to_path_buf()))));
                 return;
@@ -202,27 +230,60 @@ impl Job<'_> {
             on_long: spec.on_long,
         };
         let mut encoded = Encoded { file: chunk.file, ..Encoded::default() };
-        let file = &self.files[chunk.file];
+        let (file, layout) = (&self.files[chunk.file], &self.layouts[chunk.file]);
         let file_index = u32::try_from(chunk.file).unwrap_or(u32::MAX);
         let columns = chunk.columns.clone();
-        let decoded = chunk.decode(|row, object| match rows.encode(file.format, object, columns.as_deref()) {
-            Ok(usable) => {
-                let offset = encoded.records.len() as u64;
-                let record = cache::encode(&usable.tokens, &mut encoded.records);
-                encoded.rows_with_stop += u64::from(usable.stops);
-                encoded.rows.push(RowMeta {
-                    offset,
-                    hash: record.hash,
-                    length: record.length,
-                    supervised: usable.supervised,
-                    row,
-                    file: RowMeta::file_and_mark(file_index, usable.tokens.truncated),
-                });
+        let bos = self.encoder.bos();
+        let decoded = chunk.decode(|row, object| {
+            if let Ok(object) = &object {
+                unused(object, columns.as_deref(), layout, &mut encoded.losses);
             }
-            Err(refused) => encoded.refused.push((row, refused)),
+            match rows.encode(layout, object, columns.as_deref()) {
+                Ok(usable) => {
+                    encoded.rows_with_stop += u64::from(usable.stops);
+                    if usable.is_empty {
+                        encoded.losses.empty.add(file_index, row, u64::from(usable.supervised));
+                    }
+                    if usable.tokens.truncated {
+                        encoded.losses.truncated.add(file_index, row, usable.cut);
+                    }
+                    let length = usable.tokens.input_ids.len();
+                    let pieces = split::pieces(usable.tokens, spec.max_length, bos);
+                    if pieces.len() > 1 {
+                        encoded.losses.split.add(file_index, row, length as u64);
+                        encoded.losses.pieces += pieces.len() as u64;
+                    }
+                    for tokens in pieces {
+                        let offset = encoded.records.len() as u64;
+                        let record = cache::encode(&tokens, &mut encoded.records);
+                        encoded.rows.push(RowMeta {
+                            offset,
+                            hash: record.hash,
+                            length: record.length,
+                            supervised: u32::try_from(tokens.supervised()).unwrap_or(u32::MAX),
+                            row,
+                            file: RowMeta::file_and_mark(file_index, tokens.truncated),
+                        });
+                    }
+                }
+                Err(refused) => encoded.refused.push((row, refused)),
+            }
         });
         decoded.map_err(|e| e.or_at(Place::Path(file.path.to_path_buf())))?;
         Ok(encoded)
+    }
+}
+
+/// Counts the columns of a row that its layout does not read.
+fn unused(row: &Object, of_file: Option<&[String]>, layout: &Layout, losses: &mut Losses) {
+    // Where nothing is known of the columns, each row is looked at by itself.
+    if layout.format == RowFormat::Auto {
+        return;
+    }
+    let names = || row.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name);
+    match of_file {
+        Some(columns) => columns.iter().filter(|c| !layout.reads(c)).for_each(|c| losses.not_used(c, 1)),
+        None => names().filter(|name| !layout.reads(name)).for_each(|name| losses.not_used(name, 1)),
     }
 }
 

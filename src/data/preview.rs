@@ -23,6 +23,8 @@ pub struct Preview {
     pub row: u32,
     /// Where each row came from, as `file, row N`.
     pub origins: Vec<String>,
+    /// How the (first) row was read: `prompt_completion, through the chat template`.
+    pub format: String,
     /// Token ids.
     pub input_ids: Vec<u32>,
     /// Aligned with `input_ids`; -100 where nothing is learnt.
@@ -73,13 +75,23 @@ pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String
     }
     Ok(Preview {
         row: bin.first().copied().unwrap_or(0),
-        origins: bin.iter().map(|&row| Ok(dataset.origin(row as usize)?.to_string())).collect::<Result<_>>()?,
+        origins: bin.iter().map(|&row| origin(dataset, row as usize)).collect::<Result<_>>()?,
+        format: bin.first().map(|&row| dataset.layout(row as usize).describe()).unwrap_or_default(),
         segments,
         input_ids: batch.input_ids,
         labels: batch.labels,
         images: Vec::new(),
         audio: Vec::new(),
         pieces,
+    })
+}
+
+/// `file, row N`, and which part of it where a long text became several rows.
+fn origin(dataset: &Dataset, row: usize) -> Result<String> {
+    let origin = dataset.origin(row)?;
+    Ok(match dataset.part_of_row(row) {
+        (_, 1) => origin.to_string(),
+        (part, parts) => format!("{origin}, part {part} of {parts}"),
     })
 }
 
@@ -114,6 +126,7 @@ mod tests {
             serde_json::json!({
                 "row": 1,
                 "origins": [format!("{}, row 2", path.display()), format!("{}, row 1", path.display())],
+                "format": "prompt_completion, as plain text",
                 "input_ids": [256, 100, 101, 257, 256, 97, 98, 99, 257],
                 "labels": [-100, -100, 101, 257, -100, -100, -100, 99, 257],
                 "segments": [[0, 4], [4, 9]],

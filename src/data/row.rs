@@ -51,6 +51,9 @@ pub trait Encode: Sync {
 
     /// The tokens at which the model stops generating (`<end_of_turn>`, `<eos>`).
     fn stop_tokens(&self) -> Vec<u32>;
+
+    /// The token that begins each text, if there is one.
+    fn bos(&self) -> Option<u32>;
 }
 
 /// Where a row came from, as the user would look for it.

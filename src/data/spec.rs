@@ -1,7 +1,9 @@
 //! What to prepare: the sources and the rules for their rows.
 
+use super::layout::Layout;
 use super::options::{OnBadRow, OnLong, RowFormat};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
+use std::collections::BTreeMap;
 
 /// The largest weight of a source: more passes over the same rows are a slip of the pen.
 const MAX_WEIGHT: f64 = 10_000.0;
@@ -13,6 +15,10 @@ pub struct SourceSpec {
     pub path: String,
     /// How its rows are laid out.
     pub format: RowFormat,
+    /// What its columns are called, by what the format calls them.
+    pub columns: BTreeMap<String, String>,
+    /// Whether prompts and completions that are texts become turns of a conversation.
+    pub template: bool,
     /// The split of a Hub data set; local files have only `train`.
     pub split: Option<String>,
     /// How often each row is seen per epoch; for the fractional part, rows are chosen anew in each epoch.
@@ -20,9 +26,9 @@ pub struct SourceSpec {
 }
 
 impl SourceSpec {
-    /// A source that is seen once per epoch.
+    /// A source that is seen once per epoch, whose columns have the names of the format.
     pub fn new(path: impl Into<String>, format: RowFormat) -> Self {
-        SourceSpec { path: path.into(), format, split: None, weight: 1.0 }
+        SourceSpec { path: path.into(), format, columns: BTreeMap::new(), template: true, split: None, weight: 1.0 }
     }
 }
 
@@ -35,10 +41,12 @@ pub struct DataSpec {
     pub sources: Vec<SourceSpec>,
     /// The most tokens a row may have.
     pub max_length: usize,
-    /// What happens to longer rows.
-    pub on_long: OnLong,
+    /// What happens to longer rows; `None`: what is usual for their format ([`OnLong::usual`]).
+    pub on_long: Option<OnLong>,
     /// What happens to rows that cannot be used.
     pub on_bad_row: OnBadRow,
+    /// The most bytes a row may have in its file; for Parquet and Arrow, as JSON.
+    pub max_row_bytes: usize,
 }
 
 impl DataSpec {
@@ -65,6 +73,24 @@ impl DataSpec {
         }
         Error::many(problems).map_or(Ok(()), Err)
     }
+
+    /// Refuses to split what is no plain text: the second half of an answer has lost its question.
+    ///
+    /// # Errors
+    /// When rows of another format are to be split.
+    pub(super) fn check_on_long(&self, layouts: &[Layout]) -> Result<()> {
+        let other = layouts.iter().find(|layout| !matches!(layout.format, RowFormat::Text | RowFormat::Auto));
+        match other.filter(|_| self.on_long == Some(OnLong::Split)) {
+            Some(layout) => Err(split_needs_text(layout.format).at(Place::Key("data.on_long".into()))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The error for rows of `format` that are to be split.
+pub fn split_needs_text(format: RowFormat) -> Error {
+    Error::new(Kind::Recipe, format!("`on_long: split` is for plain text, and these rows are `{format}`"))
+        .hint("leave `on_long` out: then text is split, and other rows are truncated")
 }
 
 #[cfg(test)]
@@ -79,8 +105,9 @@ mod tests {
             key: "data.train",
             sources: vec![source],
             max_length: 1,
-            on_long: OnLong::Skip,
+            on_long: Some(OnLong::Skip),
             on_bad_row: OnBadRow::Skip,
+            max_row_bytes: 1 << 20,
         };
         let error = spec.check().unwrap_err();
         let whats: Vec<_> = error.iter().map(Error::what).collect();

@@ -61,6 +61,51 @@ pub struct SkippedStats {
     pub why: String,
 }
 
+/// A source and its rows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SourceStats {
+    /// As the recipe names it.
+    pub path: String,
+    /// How its rows are read: `prompt_completion, through the chat template`.
+    pub format: String,
+    /// Usable rows from it; a long text counts as the rows that it became.
+    pub rows: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Their tokens with a loss.
+    pub supervised_tokens: u64,
+    /// What is not trained as it stands.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Rows that are not trained as they stand, for one reason.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LeftOut {
+    /// What became of them: `truncated`, `split`, `empty`, or `skipped`, with the reason.
+    pub what: String,
+    /// How many.
+    pub rows: u64,
+    /// Of all rows that were read, in percent.
+    pub rows_percent: f64,
+    /// The tokens that this is about: those cut off, or left out; 0 where they could not be counted.
+    pub tokens: u64,
+    /// Of all tokens that were read, in percent.
+    pub tokens_percent: f64,
+    /// The first of them: `rows.jsonl, row 7`.
+    pub first: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LeftOut { what, rows, rows_percent, tokens, tokens_percent, first } = self;
+        write!(f, "{what}: {rows} {} ({rows_percent:.1} %)", if *rows == 1 { "row" } else { "rows" })?;
+        if *tokens > 0 {
+            write!(f, ", {tokens} tokens ({tokens_percent:.1} %)")?;
+        }
+        write!(f, "; {}{first}", if *rows == 1 { "" } else { "the first is " })
+    }
+}
+
 /// Numbers about a data set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stats {
@@ -80,6 +125,12 @@ pub struct Stats {
     pub skipped: BTreeMap<SkipReason, u64>,
     /// The first rows left out.
     pub skipped_rows: Vec<SkippedStats>,
+    /// What is not trained as it stands, of all sources.
+    pub left_out: Vec<LeftOut>,
+    /// Columns that no format reads, and how many rows have them.
+    pub unused_columns: BTreeMap<String, u64>,
+    /// The sources.
+    pub sources: Vec<SourceStats>,
     /// The files.
     pub files: Vec<FileStats>,
     /// Tokens divided by the room for tokens in the packed bins of an epoch; absent without packing.
@@ -105,11 +156,29 @@ impl fmt::Display for Stats {
         for (reason, count) in &self.skipped {
             writeln!(f, "{:<18} {count:>12}  {reason}", "")?;
         }
+        for (column, rows) in &self.unused_columns {
+            writeln!(f, "{:<18} {rows:>12}  rows have `{column}`", "not used")?;
+        }
         if let Some(fill_rate) = self.fill_rate {
             writeln!(f, "{:<18} {:>12.1}  % of each packed bin", "fill rate", 100.0 * fill_rate)?;
         }
-        for file in &self.files {
-            writeln!(f, "{:<18} {:>12}  {}", "rows from", file.rows, file.path)?;
+        for SourceStats { path, format, rows, tokens, supervised_tokens, .. } in &self.sources {
+            let (of_rows, of_tokens) = (percent(*rows, self.rows), percent(*tokens, self.tokens));
+            let supervised = percent(*supervised_tokens, *tokens);
+            writeln!(
+                f,
+                "{:<18} {rows:>12}  {path} ({format}): {of_rows:.1} % of rows, {tokens} tokens ({of_tokens:.1} %), \
+                 {supervised:.1} % of them supervised",
+                "rows from"
+            )?;
+        }
+        if self.files.len() > self.sources.len() {
+            for file in &self.files {
+                writeln!(f, "{:<18} {:>12}  {}", "of which in", file.rows, file.path)?;
+            }
+        }
+        for left_out in &self.left_out {
+            writeln!(f, "{left_out}")?;
         }
         for skipped in &self.skipped_rows {
             writeln!(f, "skipped {}, row {}: {}", skipped.file, skipped.row, skipped.why)?;
@@ -151,6 +220,23 @@ mod tests {
                 reason: SkipReason::TooLong,
                 why: "long".into(),
             }],
+            left_out: vec![LeftOut {
+                what: "truncated at max_length 100".into(),
+                rows: 1,
+                rows_percent: 16.67,
+                tokens: 50,
+                tokens_percent: 20.0,
+                first: "a.jsonl, row 2".into(),
+            }],
+            unused_columns: [("id".into(), 4)].into(),
+            sources: vec![SourceStats {
+                path: "*.jsonl".into(),
+                format: "messages".into(),
+                rows: 4,
+                tokens: 200,
+                supervised_tokens: 50,
+                left_out: Vec::new(),
+            }],
             files: vec![FileStats { path: "a.jsonl".into(), rows: 4, blake3: "00".into() }],
             fill_rate: Some(0.985),
         };
@@ -162,8 +248,10 @@ tokens per row             50.0  min 20, p50 30, p90 100, p95 100, p99 100, max 
 truncated                     1  25.0 %, at max_length 100
 skipped                       2
                               2  longer than max_length
+not used                      4  rows have `id`
 fill rate                  98.5  % of each packed bin
-rows from                     4  a.jsonl
+rows from                     4  *.jsonl (messages): 100.0 % of rows, 200 tokens (100.0 %), 25.0 % of them supervised
+truncated at max_length 100: 1 row (16.7 %), 50 tokens (20.0 %); a.jsonl, row 2
 skipped a.jsonl, row 3: long
 ";
         assert_eq!(stats.to_string(), expected);

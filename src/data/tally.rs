@@ -2,6 +2,8 @@
 
 use super::cache::{Meta, SkippedRow};
 use super::encode::{Refused, SkipReason};
+use super::layout::Layout;
+use super::losses::Losses;
 use super::options::{OnBadRow, OnLong, RowFormat};
 use super::source::SourceFile;
 use super::spec::DataSpec;
@@ -18,30 +20,34 @@ const ENOUGH_WRONG_ROWS: u64 = 1000;
 pub(super) struct Tally<'a> {
     spec: &'a DataSpec,
     files: &'a [SourceFile],
+    layouts: &'a [Layout],
     usable: u64,
     rows_with_stop: u64,
     wrong: Vec<Error>,
     wrong_rows: u64,
-    skipped: BTreeMap<SkipReason, u64>,
+    /// Of each source.
+    losses: Vec<Losses>,
     skipped_rows: Vec<SkippedRow>,
 }
 
 impl<'a> Tally<'a> {
-    pub fn new(spec: &'a DataSpec, files: &'a [SourceFile]) -> Self {
+    pub fn new(spec: &'a DataSpec, files: &'a [SourceFile], layouts: &'a [Layout]) -> Self {
         Tally {
             spec,
             files,
+            layouts,
             usable: 0,
             rows_with_stop: 0,
             wrong: Vec::new(),
             wrong_rows: 0,
-            skipped: BTreeMap::new(),
+            losses: vec![Losses::default(); spec.sources.len()],
             skipped_rows: Vec::new(),
         }
     }
 
-    /// Counts usable rows.
-    pub fn accept(&mut self, rows: usize, with_stop: u64) {
+    /// Counts usable rows of a file, and what became of them.
+    pub fn accept(&mut self, file: usize, rows: usize, with_stop: u64, losses: &Losses) {
+        self.losses[self.files[file].source].extend(losses);
         self.usable += rows as u64;
         self.rows_with_stop += with_stop;
     }
@@ -49,13 +55,14 @@ impl<'a> Tally<'a> {
     /// Takes a row that cannot be used: an error or a skip, as the spec says.
     pub fn refuse(&mut self, file: usize, row: u32, refused: Refused) {
         let skip = match refused.reason {
-            SkipReason::TooLong => self.spec.on_long == OnLong::Skip,
+            SkipReason::TooLong => self.spec.on_long == Some(OnLong::Skip),
             _ => self.spec.on_bad_row == OnBadRow::Skip,
         };
         if skip {
-            *self.skipped.entry(refused.reason).or_default() += 1;
+            let source = self.files[file].source;
+            let file = u32::try_from(file).unwrap_or(u32::MAX);
+            self.losses[source].skipped.entry(refused.reason).or_default().add(file, row, refused.tokens);
             if self.skipped_rows.len() < SHOWN_ROWS {
-                let file = u32::try_from(file).unwrap_or(u32::MAX);
                 let why = refused.error.what().to_owned();
                 self.skipped_rows.push(SkippedRow { file, row, reason: refused.reason, why });
             }
@@ -84,8 +91,14 @@ impl<'a> Tally<'a> {
         if self.usable == 0 {
             return Err(self.no_rows_error());
         }
+        let empty: u64 = self.losses.iter().map(|losses| losses.empty.rows).sum();
+        if empty == self.usable {
+            let error =
+                Error::new(Kind::Data, format!("all {empty} answers are empty: the tuned model would say nothing"));
+            return Err(error.hint("check `data.format` and `data.columns`: which column holds the answers?"));
+        }
         // Plain text and ready-made tokens may be meant to go on without an end.
-        let ends = self.files.iter().any(|file| !matches!(file.format, RowFormat::Text | RowFormat::Tokens));
+        let ends = self.layouts.iter().any(|layout| !matches!(layout.format, RowFormat::Text | RowFormat::Tokens));
         if ends && self.rows_with_stop == 0 {
             let error = Error::new(
                 Kind::Data,
@@ -98,7 +111,7 @@ impl<'a> Tally<'a> {
         }
         Ok(Meta {
             rows_with_stop: self.rows_with_stop,
-            skipped: self.skipped.into_iter().collect(),
+            losses: self.losses,
             skipped_rows: self.skipped_rows,
             ..Meta::default()
         })
@@ -125,7 +138,11 @@ impl<'a> Tally<'a> {
     }
 
     fn no_rows_error(self) -> Error {
-        let skipped: u64 = self.skipped.values().sum();
+        let mut skipped_of = BTreeMap::<SkipReason, u64>::new();
+        for (reason, rows) in self.losses.iter().flat_map(|losses| &losses.skipped) {
+            *skipped_of.entry(*reason).or_default() += rows.rows;
+        }
+        let skipped: u64 = skipped_of.values().sum();
         if skipped == 0 {
             let names: Vec<_> = self.files.iter().map(|file| format!("`{}`", file.path.display())).collect();
             return Error::new(Kind::Data, format!("there are no rows in {}", names.join(", "))).at(Place::Key(
@@ -135,7 +152,7 @@ impl<'a> Tally<'a> {
                 },
             ));
         }
-        let reasons: Vec<_> = self.skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let reasons: Vec<_> = skipped_of.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let error = Error::new(Kind::Data, format!("all {skipped} rows were skipped: {}", reasons.join(", ")));
         match self.skipped_rows.first() {
             Some(row) => {

@@ -72,6 +72,10 @@ impl Encode for Bytes {
     fn stop_tokens(&self) -> Vec<u32> {
         vec![Self::STOP]
     }
+
+    fn bos(&self) -> Option<u32> {
+        Some(Self::BOS)
+    }
 }
 
 /// Writes `content` as `name` in `dir`.
@@ -81,13 +85,14 @@ pub(super) fn write(dir: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBu
     path
 }
 
-/// One source of weight 1; rows of up to 64 tokens, anything wrong is an error.
+/// One source of weight 1, its prompts plain text; rows of up to 64 tokens, anything wrong is an error.
 pub(super) fn spec(path: &Path, format: RowFormat) -> DataSpec {
     DataSpec {
         key: "data.train",
-        sources: vec![SourceSpec::new(path.to_str().unwrap(), format)],
+        sources: vec![SourceSpec { template: false, ..SourceSpec::new(path.to_str().unwrap(), format) }],
         max_length: 64,
-        on_long: OnLong::Truncate,
+        on_long: Some(OnLong::Truncate),
         on_bad_row: OnBadRow::Error,
+        max_row_bytes: crate::data::MAX_ROW_BYTES,
     }
 }

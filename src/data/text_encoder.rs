@@ -2,7 +2,7 @@
 
 use super::row::{Encode, Row, supervise_after};
 use crate::error::Result;
-use crate::text::{Encoder, Tokenized, TrainOn};
+use crate::text::{Encoder, Tokenized, Tokenizer, TrainOn};
 
 impl Encode for Encoder {
     fn encode(&self, row: &Row) -> Result<Tokenized> {
@@ -32,5 +32,9 @@ impl Encode for Encoder {
 
     fn stop_tokens(&self) -> Vec<u32> {
         self.stop_ids()
+    }
+
+    fn bos(&self) -> Option<u32> {
+        self.tokenizer().and_then(Tokenizer::bos)
     }
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 
 /// Attempts at one file; each continues where the one before broke off.
 const ATTEMPTS: u32 = 6;
-/// The most that a repository's description may be: 64 MiB, some 300,000 files.
+/// The most that a repository's description may be: 64 MB, some 300,000 files.
 const LISTING_LIMIT_BYTES: u64 = 64 << 20;
 
 /// A conversation with the Hub about one repository.
@@ -223,9 +223,8 @@ impl<'a> Client<'a> {
         fs::create_dir_all(cache).map_err(|e| Error::io("creating the folder", cache, e))?;
         match fs4::available_space(cache) {
             Ok(free_bytes) if free_bytes < needed_bytes => {
-                let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-                let (needed, free) = (mib(needed_bytes), mib(free_bytes));
-                Err(Error::new(Kind::NoSpace, format!("the download needs {needed} MiB and {free} MiB are free"))
+                let (needed, free) = (needed_bytes.div_ceil(1_000_000), free_bytes / 1_000_000);
+                Err(Error::new(Kind::NoSpace, format!("the download needs {needed} MB and {free} MB are free"))
                     .at_path(cache)
                     .hint("free some space, or choose another place with `HF_HOME`"))
             }

@@ -128,7 +128,8 @@ pub fn conversation(row: &Map<String, Value>) -> Result<Conversation> {
 /// Answers prompts, several at once; `each` sees every prompt with its answer, in order, as they come.
 ///
 /// # Errors
-/// When the model has no tokenizer, or a prompt cannot be rendered: before anything is generated; and those of `each`.
+/// When the model has no tokenizer, or a prompt cannot be rendered: before anything is generated; when the model computes
+/// numbers that are not finite; and those of `each`.
 pub fn generate(
     model: &PeftModel,
     prompts: &[Prompt],
@@ -139,7 +140,7 @@ pub fn generate(
     let encoded = encode_all(&model.base, prompts, options)?;
     let go_on = AtomicBool::new(false);
     let mut done = 0;
-    run(model, &encoded, options, 0, &go_on, progress, &mut |answers| {
+    run(model, prompts, &encoded, options, 0, &go_on, progress, &mut |answers| {
         let answered = prompts[done..].iter().zip(answers);
         done += answers.len();
         answered.into_iter().try_for_each(|(prompt, answer)| each(prompt, answer))
@@ -196,7 +197,7 @@ pub fn generate_to_file(
     if done > 0 {
         progress.note(&format!("Continuing after {done} of {} answers", prompts.len()));
     }
-    run(model, &encoded, options, done, stop, progress, &mut |answers| journal.append(answers))?;
+    run(model, prompts, &encoded, options, done, stop, progress, &mut |answers| journal.append(answers))?;
     let answers = journal.answers().len();
     if answers < prompts.len() {
         return Ok(Ending::Interrupted { answers });
@@ -219,7 +220,8 @@ fn encode_all(base: &Base, prompts: &[Prompt], options: &GenerateOptions) -> Res
 /// every batch. A batch that is stopped gives none.
 fn run(
     model: &PeftModel,
-    prompts: &[Vec<u32>],
+    prompts: &[Prompt],
+    encoded: &[Vec<u32>],
     options: &GenerateOptions,
     done: usize,
     stop: &AtomicBool,
@@ -236,7 +238,7 @@ fn run(
     };
     progress.start("Generating", None, "tokens");
     let stopped = || stop.load(Ordering::SeqCst);
-    for batch in prompts[done.min(prompts.len())..].chunks(options.batch_size.max(1)) {
+    for batch in encoded[done.min(encoded.len())..].chunks(options.batch_size.max(1)) {
         let count = |_, _| {
             progress.advance(1);
             if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -245,13 +247,17 @@ fn run(
         if stopped() {
             break;
         }
+        let places = prompts[generation.first_prompt..].iter().map(|prompt| &prompt.place);
         generation.first_prompt += batch.len();
-        let answer = |generated: infer::Generated| Answer {
-            completion: tokenizer.decode(&generated.tokens, true),
-            tokens: generated.tokens.len(),
-            finish_reason: generated.finish_reason,
+        let answer = |(generated, place): (infer::Generated, &Place)| {
+            let generated = generated.checked().map_err(|e| e.at(place.clone()))?;
+            Ok(Answer {
+                completion: tokenizer.decode(&generated.tokens, true),
+                tokens: generated.tokens.len(),
+                finish_reason: generated.finish_reason,
+            })
         };
-        each(&generated.into_iter().map(answer).collect::<Vec<_>>())?;
+        each(&generated.into_iter().zip(places).map(answer).collect::<Result<Vec<_>>>()?)?;
     }
     progress.finish();
     Ok(())
@@ -295,7 +301,7 @@ fn adapter_hash(folder: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for name in [peft::CONFIG_FILE, peft::TENSORS_FILE] {
         let path = folder.join(name);
-        std::fs::File::open(&path)
+        crate::input::open(&path)
             .and_then(|file| hasher.update_reader(file).map(drop))
             .map_err(|e| Error::io("reading", &path, e))?;
     }

@@ -51,7 +51,7 @@ impl Input {
 /// that training on the row would learn.
 ///
 /// # Errors
-/// When a row cannot be encoded, or the logits cannot be written.
+/// When a row cannot be encoded, a log-probability is not finite, or the logits cannot be written.
 pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Value>> {
     let encode = |input: &Input| {
         let encoded = encode(&model.base.encoder, &input.row).map_err(|e| e.or_at(input.place.clone()))?;
@@ -60,12 +60,18 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
         }
         Ok(encoded)
     };
+    let places = rows.iter().map(|input| &input.place);
     let rows: Vec<Tokenized> = rows.iter().map(encode).collect::<Result<_>>()?;
     progress.start("Scoring", Some(rows.len() as u64), "rows");
     let mut scores = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for (row, place) in rows.iter().zip(places) {
         let hidden = infer::hidden(&model.model, model.side(), &row.input_ids);
         let logprobs = infer::logprobs(&model.model, &hidden, &row.input_ids);
+        if let Some(at) = logprobs.iter().position(|logprob| !logprob.is_finite()) {
+            let what = format!("the log-probability of token {} is not finite", at + 2);
+            let hint = "the model or its adapter is damaged, or had diverged in training";
+            return Err(Error::new(Kind::NonFinite, what).at(place.clone()).hint(hint));
+        }
         let supervised = logprobs.iter().zip(row.labels.iter().skip(1)).filter(|(_, label)| **label != IGNORE_INDEX);
         scores.push(json!({
             "input_ids": row.input_ids,

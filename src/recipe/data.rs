@@ -1,10 +1,13 @@
 //! `data`: the rows that are learnt from.
 
+use super::auto::OrAuto;
 use super::diagnose::Diagnosis;
 use super::kinds::{FromNode, each, mismatch};
 use super::raw::{Node, Shape};
+use super::rows::{EvalFraction, Renames};
 use super::rules::{Verdict, not_blank};
-use super::section::Section;
+use super::section::{Expand, Section};
+use crate::data::MAX_ROW_BYTES;
 use crate::data::options::{OnBadRow, OnLong, RowFormat};
 use crate::text::TrainOn;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -13,6 +16,10 @@ use std::ops::Bound::{Excluded, Included};
 
 /// Eight times the longest context of any Gemma 3.
 const MAX_LENGTH: usize = 1 << 20;
+/// What the readers of rows count in.
+const LARGEST_ROW_BYTES: usize = 1 << 30;
+/// The most tokens where the recipe does not say.
+const LENGTH: usize = 2048;
 /// More passes over the same rows are a slip of the pen.
 const MAX_WEIGHT: f64 = 10_000.0;
 
@@ -26,16 +33,26 @@ pub struct Data {
     /// Where evaluation rows come from, in the same form; or see `eval_fraction`.
     #[schemars(schema_with = "sources")]
     pub eval: Vec<Source>,
-    /// The share of the training rows that is held back for evaluation.
-    pub eval_fraction: f64,
-    /// How the rows of sources that do not say so themselves are laid out.
+    /// The share of the training rows that is held back for evaluation. `auto`: a twentieth of them, at most 500, from
+    /// 100 rows on, where there is no `eval`.
+    pub eval_fraction: EvalFraction,
+    /// How the rows of sources that do not say so themselves are laid out; `auto`: seen from the columns, and said.
     pub format: RowFormat,
-    /// The most tokens of a sequence: of a row, and of the bin that rows are packed into.
+    /// What columns are called, by what the format calls them: `{prompt: question, completion: answer}`.
+    pub columns: Renames,
+    /// Puts prompts and completions that are texts through the chat template, as `chat` and `generate` will; `false`
+    /// trains them as plain text.
+    pub template: bool,
+    /// The most tokens of a sequence: of a row, and of the bin that rows are packed into; `auto` suits the longest row,
+    /// up to 2,048.
+    #[schemars(with = "OrAuto<usize>")]
     pub max_length: usize,
-    /// What happens to a row of more than `max_length` tokens.
-    pub on_long: OnLong,
+    /// What happens to a row of more than `max_length` tokens; without it text is split and other rows are truncated.
+    pub on_long: Option<OnLong>,
     /// What happens to a row that cannot be used.
     pub on_bad_row: OnBadRow,
+    /// The most bytes of a row, as it stands in its file (for Parquet and Arrow: as JSON). A larger one cannot be used.
+    pub max_row_bytes: usize,
     /// Puts several rows into one sequence, where each sees only itself.
     pub packing: bool,
     /// Which tokens are learnt. Rows of `text` and `tokens` are learnt as they are, whatever this says.
@@ -54,6 +71,10 @@ pub struct Source {
     pub path: String,
     /// How its rows are laid out.
     pub format: RowFormat,
+    /// What its columns are called, by what the format calls them.
+    pub columns: Renames,
+    /// Puts prompts and completions that are texts through the chat template.
+    pub template: bool,
     /// The split of a Hub data set.
     pub split: Option<String>,
     /// How often each of its rows is seen per epoch; may be a fraction.
@@ -62,19 +83,29 @@ pub struct Source {
 
 impl Data {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let format = section.key("format").or(RowFormat::Messages);
+        let format = section.key("format").or(RowFormat::Auto);
+        let columns = section.key("columns").or(Renames::default());
+        let template = section.key("template").or(true);
         let Typed(train) = section.key("train").check(any_source).required("train: data/my_rows.jsonl");
         let Typed(eval) = section.key("eval").or(Typed(Vec::new()));
-        let with_format = |sources: Vec<Draft>| sources.into_iter().map(|s| s.with_default(format)).collect();
+        let with_format =
+            |sources: Vec<Draft>| sources.into_iter().map(|s| s.with_defaults(format, &columns, template)).collect();
+        let (train, eval): (Vec<Source>, Vec<Source>) = (with_format(train), with_format(eval));
         Data {
-            train: with_format(train),
-            eval: with_format(eval),
-            eval_fraction: section.key("eval_fraction").within(0.0..1.0).or(0.0),
+            train,
+            eval,
+            eval_fraction: section.key("eval_fraction").check(EvalFraction::wrong).or(EvalFraction::Of(0.0)),
             format,
+            columns,
+            template,
             // A sequence of one token predicts nothing.
-            max_length: section.key("max_length").within(2..=MAX_LENGTH).or(2048),
-            on_long: section.key("on_long").or(OnLong::Truncate),
+            max_length: section
+                .key("max_length")
+                .auto_or_within(2..=MAX_LENGTH)
+                .or_chosen(OrAuto::Value(LENGTH), LENGTH),
+            on_long: section.key("on_long").optional(),
             on_bad_row: section.key("on_bad_row").or(OnBadRow::Error),
+            max_row_bytes: section.key("max_row_bytes").within(1..=LARGEST_ROW_BYTES).or(MAX_ROW_BYTES),
             packing: section.key("packing").or(true),
             train_on: section.key("train_on").or(TrainOn::Assistant),
             shuffle: section.key("shuffle").or(true),
@@ -92,6 +123,8 @@ struct Typed(Vec<Draft>);
 pub(super) struct Draft {
     path: String,
     format: Option<RowFormat>,
+    columns: Option<Renames>,
+    template: Option<bool>,
     split: Option<String>,
     weight: f64,
 }
@@ -99,16 +132,19 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Draft {
-            path: section.key("path").check(not_blank).required("path: data/my_rows.jsonl"),
+            path: section.key("path").check(not_blank).expanded().required("path: data/my_rows.jsonl"),
             format: section.key("format").optional(),
+            columns: section.key("columns").optional(),
+            template: section.key("template").optional(),
             split: section.key("split").check(not_blank).optional(),
             weight: section.key("weight").within((Excluded(0.0), Included(MAX_WEIGHT))).or(1.0),
         }
     }
 
-    fn with_default(self, format: RowFormat) -> Source {
-        let Draft { path, format: own, split, weight } = self;
-        Source { path, format: own.unwrap_or(format), split, weight }
+    fn with_defaults(self, format: RowFormat, columns: &Renames, template: bool) -> Source {
+        let Draft { path, format: own, columns: renames, template: turns, split, weight } = self;
+        let columns = renames.unwrap_or_else(|| columns.clone());
+        Source { path, format: own.unwrap_or(format), columns, template: turns.unwrap_or(template), split, weight }
     }
 }
 
@@ -136,7 +172,14 @@ impl FromNode for Draft {
                 if text.trim().is_empty() {
                     return mismatch(node, path, "a path or `{path: ..}`", None, diagnosis);
                 }
-                Some(Draft { path: text, format: None, split: None, weight: 1.0 })
+                let text = match text.expand() {
+                    Ok(text) => text,
+                    Err(error) => {
+                        diagnosis.wrong(path, &node.mark, error.what(), error.hint_text().map(Into::into));
+                        return None;
+                    }
+                };
+                Some(Draft { path: text, weight: 1.0, ..Draft::default() })
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Collects every problem of a recipe, and all that is needed to explain them.
 
+use super::auto::Autos;
 use super::known::Known;
 use super::places::{self, Places};
 use super::raw::{Mark, Origin, brief};
@@ -22,6 +23,8 @@ pub(super) struct Diagnosis {
     unknown: Vec<Unknown>,
     /// Every key that was asked for, once, in order.
     pub known: Vec<Known>,
+    /// The keys that say `auto`.
+    pub autos: Autos,
     /// Full path of each key that the user gave, with the place of its value.
     given: BTreeMap<String, Mark>,
     /// Full paths of keys whose value has been reported.

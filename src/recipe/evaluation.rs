@@ -1,5 +1,6 @@
 //! `evaluation`: measuring on held-out rows while training.
 
+use super::auto::OrAuto;
 use super::section::Section;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,7 +9,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Evaluation {
-    /// Evaluates every so many optimiser steps; without it, only before the first step and after the last.
+    /// Evaluates every so many optimiser steps; without it, only before the first step and after the last. `auto` does
+    /// so a few times per run.
+    #[schemars(with = "Option<OrAuto<u64>>")]
     pub eval_steps: Option<u64>,
     /// Evaluates before the first step, which shows the base model's loss; `true` where there are rows to evaluate on.
     pub eval_on_start: bool,
@@ -24,7 +27,7 @@ impl Evaluation {
     /// `with_data` says whether there are rows to evaluate on.
     pub(super) fn read(section: &mut Section<'_>, with_data: bool) -> Self {
         Evaluation {
-            eval_steps: section.key("eval_steps").within(1..).optional(),
+            eval_steps: section.key("eval_steps").auto_or_within(1..).optional_or_chosen(),
             eval_on_start: section.key("eval_on_start").or_derived(with_data),
             early_stopping_patience: section.key("early_stopping_patience").within(1..).optional(),
             load_best_model_at_end: section.key("load_best_model_at_end").or(false),

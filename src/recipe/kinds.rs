@@ -2,7 +2,7 @@
 
 use super::diagnose::Diagnosis;
 use super::raw::{Node, Plain, Shape, brief, plain};
-use super::suggest::closest;
+use super::suggest::for_unknown_value;
 use crate::data::options::{OnBadRow, OnLong, RowFormat};
 use crate::text::TrainOn;
 use serde::Deserialize;
@@ -28,6 +28,9 @@ pub(super) fn mismatch<T>(
     diagnosis.wrong(path, &node.mark, what, hint);
     None
 }
+
+/// How to say what other programs say with `max_steps: -1`.
+pub(super) const NO_LIMIT: &str = "for no limit leave the key out: then `training.num_train_epochs` decides";
 
 /// The scalar without quotes, as YAML reads it.
 fn plain_scalar(node: &Node) -> Option<Plain> {
@@ -86,7 +89,10 @@ impl FromNode for u64 {
         };
         match number.map(u64::try_from) {
             Some(Ok(number)) => Some(number),
-            Some(Err(_)) if number < Some(0) => mismatch(node, path, "a whole number from 0", None, diagnosis),
+            Some(Err(_)) if number < Some(0) => {
+                let hint = (path == "training.max_steps").then(|| NO_LIMIT.to_owned());
+                mismatch(node, path, "a whole number from 0", hint, diagnosis)
+            }
             _ => mismatch(node, path, "a whole number below 2^64", None, diagnosis),
         }
     }
@@ -105,8 +111,8 @@ impl FromNode for usize {
 impl FromNode for f64 {
     fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
         match plain_scalar(node) {
-            Some(Plain::Float(number)) if number.is_finite() => Some(number),
-            Some(Plain::Integer(Some(number))) => Some(number as f64),
+            Some(Plain::Float(number)) if number.is_finite() => held_in_f32(number, node, path, diagnosis),
+            Some(Plain::Integer(Some(number))) => held_in_f32(number as f64, node, path, diagnosis),
             Some(Plain::Float(_) | Plain::Integer(None)) => mismatch(node, path, "a finite number", None, diagnosis),
             _ => {
                 let hint = without_quotes(node, |p| matches!(p, Plain::Integer(_) | Plain::Float(_)));
@@ -114,6 +120,25 @@ impl FromNode for f64 {
             }
         }
     }
+}
+
+/// A number that is still one, and not 0, where it is computed with: in 32-bit floats.
+fn held_in_f32(number: f64, node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<f64> {
+    let held = number as f32;
+    if held.is_infinite() {
+        return mismatch(node, path, "below 3.4e38, the largest number that a 32-bit float holds", None, diagnosis);
+    }
+    if held == 0.0 && number != 0.0 {
+        let hint = Some("as a 32-bit float it is 0: write `0`, or a larger number".into());
+        return mismatch(
+            node,
+            path,
+            "0 or above 1.4e-45, the smallest number that a 32-bit float holds",
+            hint,
+            diagnosis,
+        );
+    }
+    Some(number)
 }
 
 impl FromNode for String {
@@ -188,7 +213,7 @@ pub(super) fn not_a_word<T>(node: &Node, path: &str, words: &[&str], diagnosis: 
         Shape::Scalar { text, .. } => yes_or_no(text)
             .filter(|word| words.contains(word))
             .map(|word| format!("write `{word}`"))
-            .or_else(|| closest(text, words.iter().copied()).map(|word| format!("did you mean `{word}`?"))),
+            .or_else(|| for_unknown_value(text, words)),
         _ => None,
     };
     mismatch(node, path, &format!("one of {expected}"), hint, diagnosis)

@@ -1,27 +1,37 @@
 //! The texts that make up a recipe, laid over each other: what it extends, the file itself, `--set` options.
 
 use super::diagnose::Diagnosis;
+use super::given::Given;
 use super::known::EXTENDS;
 use super::raw::{Entry, Mark, Node, Origin, Shape, brief};
+use super::section::Expand;
 use super::yaml;
 use crate::error::{Error, Kind, Place};
-use std::fs::File;
+use crate::input;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Recipes are written by hand; a larger file is something else.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1_000_000;
 /// Files that one recipe may take in, counting repetitions.
 const MAX_FILES: usize = 32;
 
-/// Reads the file at `path`, what it extends, and `--set` options, as one mapping; `None` unless all could be read.
-pub(super) fn stack(path: &Path, bytes: Vec<u8>, overrides: &[String], diagnosis: &mut Diagnosis) -> Option<Node> {
+/// Reads the file at `path`, what it extends, what other options give, and `--set` options, as one mapping; `None` unless
+/// all could be read.
+pub(super) fn stack(
+    path: &Path,
+    bytes: Vec<u8>,
+    given: &[(Origin, &Given)],
+    overrides: &[String],
+    diagnosis: &mut Diagnosis,
+) -> Option<Node> {
     let mut files = Files { diagnosis, open: vec![identity(path)], count: 1 };
     let root = files.layer(path, bytes);
+    let given: Vec<Node> = given.iter().map(|(origin, given)| option(origin.clone(), given, diagnosis)).collect();
     // Not lazily: problems of all options are wanted.
     let sets: Vec<Option<Node>> = overrides.iter().map(|text| set(text, diagnosis)).collect();
     let sets: Option<Vec<Node>> = sets.into_iter().collect();
-    Some(sets?.into_iter().fold(root?, over))
+    Some(given.into_iter().chain(sets?).fold(root?, over))
 }
 
 /// Reads a whole recipe file.
@@ -32,8 +42,10 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     let wrong = |what: &str| Error::new(Kind::Recipe, what).at_path(path);
     let read = || -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        // The size in the folder may be wrong, and a pipe has none.
-        File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        // A recipe may be piped into the program; nothing else without an end is read.
+        let file: Box<dyn Read> =
+            if input::is_stdin(path) { input::open_stdin(path)? } else { Box::new(input::open(path)?) };
+        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     if path.is_dir() {
@@ -41,7 +53,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     }
     match read() {
         Ok(bytes) if bytes.len() > MAX_BYTES => {
-            Err(wrong("the file is larger than 1 MiB, so it is not a recipe").hint("data goes into files of its own"))
+            Err(wrong("the file is larger than 1 MB, so it is not a recipe").hint("data goes into files of its own"))
         }
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -103,7 +115,14 @@ impl Files<'_> {
             self.diagnosis.report(mark, what, None);
             return None;
         };
-        let path = Path::new(text);
+        let path = match text.expand() {
+            Ok(path) => PathBuf::from(path),
+            Err(error) => {
+                self.diagnosis.report(mark, error.what(), error.hint_text().map(Into::into));
+                return None;
+            }
+        };
+        let path = path.as_path();
         let identity = identity(path);
         self.count += 1;
         if self.open.contains(&identity) {
@@ -181,10 +200,28 @@ fn set(text: &str, diagnosis: &mut Diagnosis) -> Option<Node> {
         None => return None,
     };
     value.mark = mark;
-    Some(keys.into_iter().rev().fold(value, |value, key| {
-        let entry = Entry { key: key.to_owned(), mark, value };
+    Some(at_keys(&keys, value))
+}
+
+/// What an option gives as a mapping: the user's words are the values, whatever they would mean in YAML.
+fn option(origin: Origin, given: &Given, diagnosis: &mut Diagnosis) -> Node {
+    let origin = diagnosis.add_origin(origin);
+    let mark = Mark { origin, line: 1, column: 1, width: 1 };
+    let text = |text: &String| Node { mark, shape: Shape::Scalar { text: text.clone(), plain: false } };
+    let value = match given.values.as_slice() {
+        [value] if !given.is_list => text(value),
+        values => Node { mark, shape: Shape::List(values.iter().map(text).collect()) },
+    };
+    at_keys(&given.key.split('.').collect::<Vec<_>>(), value)
+}
+
+/// `value` as the only one of the mappings that lead to it.
+fn at_keys(keys: &[&str], value: Node) -> Node {
+    let mark = value.mark;
+    keys.iter().rev().fold(value, |value, key| {
+        let entry = Entry { key: (*key).to_owned(), mark, value };
         Node { mark, shape: Shape::Map(vec![entry]) }
-    }))
+    })
 }
 
 /// `upper` laid over `lower`: mappings are merged key by key, anything else is replaced.

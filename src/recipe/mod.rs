@@ -10,19 +10,25 @@
 //! suggestions and the schema follow from them.
 
 mod adapter;
+mod auto;
+mod columns;
 mod data;
 mod diagnose;
 mod dtype;
 mod evaluation;
+mod given;
 mod kinds;
 mod known;
 mod layers;
+mod made;
 mod model;
 mod output;
 mod places;
 mod raw;
 mod reading;
+mod remarks;
 mod resolve;
+mod rows;
 mod rules;
 mod schema;
 mod section;
@@ -35,17 +41,22 @@ mod yaml;
 mod tests;
 
 pub use adapter::{Adapter, InitLoraWeights};
+pub use auto::Autos;
 pub use data::{Data, Source};
 pub use dtype::AutoDtype;
 pub use evaluation::Evaluation;
+pub use given::Given;
 pub use model::{EmbeddingQuantization, Model, Quantization};
-pub use output::{Output, Sink};
+pub use output::{MOST_STEPS_UNSAVED, Output, Sink};
 pub use places::Places;
 pub use reading::Reading;
-pub use schema::schema;
+pub use remarks::Remarks;
+pub use rows::{EvalFraction, Renames};
+pub use schema::{preset_schema, schema};
 pub use training::{AutoBool, Fit, MAX_BATCH, Optimizer, Scheduler, Training};
 
 use crate::error::Result;
+use crate::paths;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -67,6 +78,12 @@ pub struct Recipe {
     pub evaluation: Evaluation,
     /// What a run leaves behind, and where.
     pub output: Output,
+    /// Its keys whose values are chosen when the data has been read.
+    #[serde(skip)]
+    pub auto: Autos,
+    /// What is to be said of its keys where it is written.
+    #[serde(skip)]
+    pub remarks: Remarks,
     /// Where its keys were written.
     #[serde(skip)]
     pub places: Places,
@@ -90,16 +107,58 @@ pub fn parse(path: &Path, bytes: Vec<u8>, overrides: &[String]) -> Result<Recipe
 }
 
 impl Recipe {
+    /// Says something of the key at `path` where the recipe is written.
+    pub fn remark(&mut self, path: &str, remark: impl Into<String>) {
+        self.remarks.add(path, remark);
+    }
+
+    /// The keys whose values were chosen, with these: `training.learning_rate=0.0006`.
+    pub fn chosen(&self) -> Vec<String> {
+        let recipe = self.to_json();
+        let value = |path: &str| recipe.pointer(&format!("/{}", path.replace('.', "/")));
+        self.auto.chosen().filter_map(|path| Some(format!("{path}={}", yaml::inline(value(path)?)))).collect()
+    }
+
+    /// The recipe as JSON with every key spelt out.
+    pub fn to_json(&self) -> Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        self.auto.write_into(&mut value);
+        value
+    }
+
+    /// The recipe as YAML with the keys that are remarked upon or are not what they are by default, and a `heading` of
+    /// comments: short enough to be read and changed.
+    pub fn to_brief_yaml(&self, heading: &[&str]) -> String {
+        made::brief(self, heading)
+    }
+
     /// The recipe as YAML with every key spelt out, which [`parse`] reads back as an equal recipe.
     ///
     /// With `adapter.init_from`, `adapter` has only the keys that the user gave: the others come from that folder.
     pub fn to_yaml(&self) -> String {
-        let mut value = serde_json::to_value(self).unwrap_or_default();
+        let mut value = self.to_json();
         if self.adapter.init_from.is_some()
             && let Some(Value::Object(adapter)) = value.get_mut("adapter")
         {
             adapter.retain(|key, _| key == "init_from" || self.adapter.given.contains(key));
         }
-        yaml::write(&value)
+        yaml::write(&with_written_paths(value), &self.remarks)
     }
+}
+
+/// The recipe with its paths written so that they are read as what they are now.
+fn with_written_paths(mut recipe: Value) -> Value {
+    let write = |value: Option<&mut Value>| {
+        if let Some(Value::String(path)) = value {
+            *path = paths::written(path);
+        }
+    };
+    for key in ["/model/base", "/adapter/init_from", "/output/dir"] {
+        write(recipe.pointer_mut(key));
+    }
+    for key in ["/data/train", "/data/eval"] {
+        let sources = recipe.pointer_mut(key).and_then(Value::as_array_mut).into_iter().flatten();
+        sources.for_each(|source| write(source.get_mut("path")));
+    }
+    recipe
 }

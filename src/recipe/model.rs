@@ -1,5 +1,6 @@
 //! `model`: what is fine-tuned and how its frozen weights are held.
 
+use super::auto::OrAuto;
 use super::dtype::{self, AutoDtype};
 use super::kinds::choices;
 use super::rules::not_blank;
@@ -22,7 +23,8 @@ pub struct Model {
     #[schemars(schema_with = "dtype::computed")]
     pub compute_dtype: AutoDtype,
     /// How the frozen projections are compressed. They are quantised while they are read. A folder that bitsandbytes
-    /// saved as NF4 is trained on as it is with `none`.
+    /// saved as NF4 is trained on as it is with `none`. `auto` compresses them where memory is short.
+    #[schemars(with = "OrAuto<Quantization>")]
     pub quantization: Quantization,
     /// How the embedding, which is also the output head, is compressed; with `quantization: as_stored` `none` leaves it
     /// in the file's blocks too.
@@ -60,10 +62,10 @@ choices!(Quantization, EmbeddingQuantization);
 impl Model {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Model {
-            base: section.key("base").check(not_blank).required("base: google/gemma-3-1b-it"),
+            base: section.key("base").check(not_blank).expanded().required("base: google/gemma-3-1b-it"),
             dtype: section.key("dtype").or(AutoDtype::AUTO),
             compute_dtype: section.key("compute_dtype").or(AutoDtype::AUTO),
-            quantization: section.key("quantization").or(Quantization::None),
+            quantization: section.key("quantization").or_chosen(OrAuto::Value(Quantization::None), Quantization::None),
             embedding_quantization: section.key("embedding_quantization").or(EmbeddingQuantization::None),
         }
     }

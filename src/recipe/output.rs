@@ -1,5 +1,6 @@
 //! `output`: what a run leaves behind, and where.
 
+use super::auto::OrAuto;
 use super::kinds::choices;
 use super::rules::{Verdict, not_empty};
 use super::section::Section;
@@ -7,13 +8,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// The most steps between two checkpoints where `save_steps` is `auto`.
+pub const MOST_STEPS_UNSAVED: u64 = 200;
+
 /// What a run leaves behind, and where.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Output {
     /// The folder that everything is written to.
     pub dir: PathBuf,
-    /// Saves a checkpoint every so many optimiser steps, and at the end.
+    /// Saves a checkpoint every so many optimiser steps, and at the end; `auto` a few times per run.
+    #[schemars(with = "OrAuto<u64>")]
     pub save_steps: u64,
     /// How many checkpoints are kept, newest first.
     pub save_total_limit: usize,
@@ -40,8 +45,8 @@ choices!(Sink);
 impl Output {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Output {
-            dir: section.key("dir").check(not_empty).required("dir: out/my_run"),
-            save_steps: section.key("save_steps").within(1..).or(200),
+            dir: section.key("dir").check(not_empty).expanded().required("dir: out/my_run"),
+            save_steps: section.key("save_steps").auto_or_within(1..).or_chosen(OrAuto::Auto, MOST_STEPS_UNSAVED),
             save_total_limit: section.key("save_total_limit").within(1..).or(2),
             logging_steps: section.key("logging_steps").within(1..).or(1),
             report_to: section.key("report_to").check(each_once).or(vec![Sink::Jsonl, Sink::Tensorboard]),

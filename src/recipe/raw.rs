@@ -20,6 +20,8 @@ pub(super) enum Origin {
     },
     /// One `--set` option, without the `--set`.
     Set(String),
+    /// Another option, with its name.
+    Option(String),
 }
 
 /// Where something was written.
@@ -86,6 +88,7 @@ impl Origin {
     pub fn place(&self, mark: &Mark) -> Place {
         match self {
             Origin::File { path, .. } => Place::Text { path: path.clone(), line: mark.line, column: mark.column },
+            Origin::Option(text) => Place::Named(text.replace(char::is_control, " ")),
             Origin::Set(text) => Place::Named(format!("--set {}", text.replace(char::is_control, " "))),
         }
     }

@@ -1,6 +1,8 @@
 //! A recipe on its way: read as far as it can be, so that what else is wrong with it can be told together.
 
 use super::diagnose::Diagnosis;
+use super::given::Given;
+use super::raw::{Node, Origin};
 use super::{Recipe, layers};
 use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
@@ -24,8 +26,19 @@ impl Reading {
     /// Reads a recipe from the `bytes` of a file that messages call `path`.
     pub fn of(path: &Path, bytes: Vec<u8>, overrides: &[String]) -> Self {
         let mut diagnosis = Diagnosis::default();
-        // Without all the texts, keys would be called missing that are not.
-        let root = layers::stack(path, bytes, overrides, &mut diagnosis);
+        let root = layers::stack(path, bytes, &[], overrides, &mut diagnosis);
+        Reading::resolved(path, root, diagnosis)
+    }
+
+    /// Reads a `text` of the program's own, with what options give laid over it, and `--set` options over that.
+    pub(super) fn of_options(text: &str, given: &[(Origin, &Given)], overrides: &[String]) -> Self {
+        let (path, mut diagnosis) = (Path::new("defaults"), Diagnosis::default());
+        let root = layers::stack(path, text.into(), given, overrides, &mut diagnosis);
+        Reading::resolved(path, root, diagnosis)
+    }
+
+    /// Without all the texts, keys would be called missing that are not.
+    fn resolved(path: &Path, root: Option<Node>, mut diagnosis: Diagnosis) -> Self {
         let recipe = root.map(|root| Recipe::resolve(Some(&root), &mut diagnosis));
         Reading { path: path.into(), recipe, diagnosis }
     }
@@ -33,6 +46,11 @@ impl Reading {
     /// What could be read of it: a key that is missing or wrong has its default, or is empty where it has none.
     pub fn recipe(&self) -> Option<&Recipe> {
         self.recipe.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn recipe_mut(&mut self) -> Option<&mut Recipe> {
+        self.recipe.as_mut()
     }
 
     /// Adds a problem that was found elsewhere; one at a [`crate::error::Place::Key`] is shown at the key's line.

@@ -1,10 +1,11 @@
 //! Nodes to a whole recipe, and the rules between keys.
 
+use super::columns;
 use super::diagnose::Diagnosis;
 use super::raw::Node;
 use super::section::Section;
 use super::targets;
-use super::{Adapter, Data, Evaluation, InitLoraWeights, Model, Optimizer, Output, Places, Recipe, Training};
+use super::{Adapter, Data, EvalFraction, Evaluation, InitLoraWeights, Model, Optimizer, Output, Recipe, Training};
 
 impl Recipe {
     /// Reads all sections of `root`; problems go to `diagnosis`, and then the recipe is not to be used.
@@ -14,12 +15,15 @@ impl Recipe {
             let adapter = root.section("adapter", Adapter::read);
             let data = root.section("data", Data::read);
             let training = root.section("training", Training::read);
-            let with_data = !data.eval.is_empty() || data.eval_fraction > 0.0;
+            let with_data = !data.eval.is_empty() || data.eval_fraction.holds_back();
             let evaluation = root.section("evaluation", |s| Evaluation::read(s, with_data));
             let output = root.section("output", Output::read);
-            Recipe { model, adapter, data, training, evaluation, output, places: Places::default() }
+            let (auto, remarks, places) = Default::default();
+            Recipe { model, adapter, data, training, evaluation, output, auto, remarks, places }
         });
+        let recipe = Recipe { auto: diagnosis.autos.clone(), ..recipe };
         targets::check(&recipe.adapter, diagnosis);
+        columns::check(&recipe.data, diagnosis);
         no_start_for_what_is_continued(&recipe, diagnosis);
         no_pissa_with_dora(&recipe, diagnosis);
         one_source_of_eval_rows(&recipe, diagnosis);
@@ -60,7 +64,7 @@ fn one_source_of_eval_rows(recipe: &Recipe, diagnosis: &mut Diagnosis) {
     let Data { eval, eval_fraction, .. } = &recipe.data;
     if let Some(mark) = diagnosis.given("data.eval_fraction")
         && !eval.is_empty()
-        && *eval_fraction > 0.0
+        && matches!(eval_fraction, EvalFraction::Of(share) if *share > 0.0)
     {
         let what = "`data.eval_fraction` and `data.eval` both say where evaluation rows come from";
         diagnosis.wrong("data.eval_fraction", &mark, what, Some("keep one, or set this one to 0".into()));
@@ -70,10 +74,12 @@ fn one_source_of_eval_rows(recipe: &Recipe, diagnosis: &mut Diagnosis) {
 fn evaluation_needs_rows_and_steps(recipe: &Recipe, diagnosis: &mut Diagnosis) {
     let Recipe { data, evaluation, .. } = recipe;
     let rows = !data.eval.is_empty()
-        || data.eval_fraction > 0.0
+        || data.eval_fraction.holds_back()
         || diagnosis.is_wrong("data.eval")
         || diagnosis.is_wrong("data.eval_fraction");
-    let steps = evaluation.eval_steps.is_some() || diagnosis.is_wrong("evaluation.eval_steps");
+    let steps = evaluation.eval_steps.is_some()
+        || diagnosis.is_wrong("evaluation.eval_steps")
+        || recipe.auto.contains("evaluation.eval_steps");
     for (key, asked, takes_steps) in [
         ("eval_steps", evaluation.eval_steps.is_some(), false),
         ("eval_on_start", evaluation.eval_on_start, false),

@@ -69,6 +69,16 @@ fn join_lines(schema: &mut Value) {
     }
 }
 
+/// The same for a preset, which other recipes extend: nothing must be in it.
+pub fn preset_schema() -> Value {
+    let mut schema = schema();
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("anyOf");
+    }
+    schema["title"] = json!("gemma-tune preset");
+    schema
+}
+
 /// Adds to a section's schema what reading told about one of its keys.
 fn refine(section: Option<&mut Value>, known: &Known) {
     let Some(Value::Object(section)) = section else { return };

@@ -7,16 +7,20 @@
 //! r: section.key("r").within(1..=4096).or(16),
 //! ```
 
+use super::auto::OrAuto;
 use super::diagnose::{Diagnosis, json};
 use super::kinds::FromNode;
 use super::known::Known;
 use super::raw::{Entry, Mark, Node, Shape};
 use super::yaml;
+use crate::error::Result;
+use crate::paths;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
+use std::path::PathBuf;
 
 /// A mapping from which known keys are read.
 pub(super) struct Section<'a> {
@@ -86,7 +90,7 @@ impl<'a> Section<'a> {
         let mark = entry.map(|e| e.value.mark);
         let found = entry.map(|e| e.value.describe()).unwrap_or_default();
         let known = Known { section: group(&self.path), key: name, required: false, default: None, limits: Vec::new() };
-        Key { path, mark, section_mark: self.mark, found, state, known, diagnosis: self.diagnosis }
+        Key { path, mark, section_mark: self.mark, found, state, hint: None, known, diagnosis: self.diagnosis }
     }
 
     /// The keys that the user gave, known or not.
@@ -123,8 +127,27 @@ pub(super) struct Key<'s, T> {
     section_mark: Option<Mark>,
     found: String,
     state: State<T>,
+    hint: Option<&'static str>,
     known: Known,
     diagnosis: &'s mut Diagnosis,
+}
+
+/// A path as the user wrote it.
+pub(super) trait Expand: Sized {
+    /// What it means.
+    fn expand(&self) -> Result<Self>;
+}
+
+impl Expand for String {
+    fn expand(&self) -> Result<Self> {
+        paths::expand(self)
+    }
+}
+
+impl Expand for PathBuf {
+    fn expand(&self) -> Result<Self> {
+        self.to_str().map_or_else(|| Ok(self.clone()), |text| paths::expand(text).map(PathBuf::from))
+    }
 }
 
 /// What the user gave for a key.
@@ -137,13 +160,25 @@ enum State<T> {
 }
 
 impl<T: Serialize> Key<'_, T> {
+    /// What helps where a value does not lie within bounds.
+    pub fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
     /// The value lies within `bounds`.
     pub fn within(mut self, bounds: impl RangeBounds<T>) -> Self
     where
         T: PartialOrd + Display,
     {
+        let (must, hint) = (self.limit(&bounds), self.hint.map(str::to_owned));
+        self.check(|value| (!bounds.contains(value)).then_some((must, hint)))
+    }
+
+    /// Notes the limits for the schema, and says them: `must be at least 1`.
+    fn limit<N: Display + Serialize>(&mut self, bounds: &impl RangeBounds<N>) -> String {
         let mut words = Vec::new();
-        let mut limit = |bound: Bound<&T>, included: (&str, &'static str), excluded: (&str, &'static str)| {
+        let mut limit = |bound: Bound<&N>, included: (&str, &'static str), excluded: (&str, &'static str)| {
             let (value, (word, key)) = match bound {
                 Bound::Included(value) => (value, included),
                 Bound::Excluded(value) => (value, excluded),
@@ -154,7 +189,7 @@ impl<T: Serialize> Key<'_, T> {
         };
         limit(bounds.start_bound(), ("at least", "minimum"), ("above", "exclusiveMinimum"));
         limit(bounds.end_bound(), ("at most", "maximum"), ("below", "exclusiveMaximum"));
-        self.check(|value| (!bounds.contains(value)).then(|| (format!("must be {}", words.join(" and ")), None)))
+        format!("must be {}", words.join(" and "))
     }
 
     /// The value passes `wrong`, which says what must hold instead (``the key `must be ..` ``) and how to get there.
@@ -165,6 +200,23 @@ impl<T: Serialize> Key<'_, T> {
             let what = format!("`{}` {must}, found {}", self.path, self.found);
             self.diagnosis.wrong(&self.path, &mark, what, hint);
             self.state = State::Wrong;
+        }
+        self
+    }
+
+    /// The value is a path, in which `~` and variables are expanded.
+    pub fn expanded(mut self) -> Self
+    where
+        T: Expand,
+    {
+        if let (State::Value(value), Some(mark)) = (&self.state, self.mark) {
+            self.state = match value.expand() {
+                Ok(value) => State::Value(value),
+                Err(error) => {
+                    self.diagnosis.wrong(&self.path, &mark, error.what(), error.hint_text().map(Into::into));
+                    State::Wrong
+                }
+            };
         }
         self
     }
@@ -213,5 +265,45 @@ impl<T: Serialize> Key<'_, T> {
             }
         }
         T::default()
+    }
+}
+
+impl<T: Serialize + PartialOrd + Display> Key<'_, OrAuto<T>> {
+    /// The value lies within `bounds` where it is not `auto`.
+    pub fn auto_or_within(mut self, bounds: impl RangeBounds<T>) -> Self {
+        let (must, hint) = (self.limit(&bounds), self.hint.map(str::to_owned));
+        self.check(|value| match value {
+            OrAuto::Value(value) if !bounds.contains(value) => Some((must, hint)),
+            _ => None,
+        })
+    }
+}
+
+impl<T: Serialize> Key<'_, OrAuto<T>> {
+    /// The value, or `default` where the user gave none; `meanwhile` for `auto`, which is noted.
+    pub fn or_chosen(mut self, default: OrAuto<T>, meanwhile: T) -> T {
+        self.known.default = Some(json(&default));
+        let is_auto = match &self.state {
+            State::Value(value) => matches!(value, OrAuto::Auto),
+            _ => matches!(default, OrAuto::Auto),
+        };
+        if is_auto {
+            self.diagnosis.autos.add(&self.path);
+        }
+        match self.or_derived(default) {
+            OrAuto::Value(value) => value,
+            OrAuto::Auto => meanwhile,
+        }
+    }
+
+    /// The value; `None` where the user gave none or `null`, and for `auto`, which is noted.
+    pub fn optional_or_chosen(self) -> Option<T> {
+        if matches!(self.state, State::Value(OrAuto::Auto)) {
+            self.diagnosis.autos.add(&self.path);
+        }
+        match self.optional() {
+            Some(OrAuto::Value(value)) => Some(value),
+            _ => None,
+        }
     }
 }

@@ -18,14 +18,38 @@ pub(super) const OTHER_WORDS: &[(&str, &str)] = &[
     ("model_name", "model.base"),
     ("model_name_or_path", "model.base"),
     ("base_model", "model.base"),
-    ("load_in_4bit", "model.quantization"),
-    ("load_in_8bit", "model.quantization"),
+    ("model_id", "model.base"),
+    ("load_in_4bit", "model.quantization: nf4"),
+    ("load_in_8bit", "model.quantization: int8"),
+    ("4bit", "model.quantization: nf4"),
+    ("8bit", "model.quantization: int8"),
+    ("quantize", "model.quantization"),
+    ("quant_type", "model.quantization"),
+    ("bits", "model.quantization"),
+    ("bnb_4bit_quant_type", "model.quantization: nf4"),
+    ("bnb_4bit_use_double_quant", "model.quantization: nf4_double"),
     ("torch_dtype", "model.dtype"),
+    ("bf16", "model.dtype: bf16"),
+    ("fp16", "model.dtype: f16"),
+    ("lora", "adapter"),
+    ("peft", "adapter"),
+    ("lora_config", "adapter"),
+    ("peft_config", "adapter"),
+    ("trainer", "training"),
+    ("training_args", "training"),
+    ("training_arguments", "training"),
+    ("hyperparameters", "training"),
+    ("eval", "evaluation"),
     ("dataset", "data.train"),
+    ("data_path", "data.train"),
+    ("data_files", "data.train"),
+    ("dataset_name", "data.train"),
     ("datasets", "data.train"),
     ("train_file", "data.train"),
     ("val_set_size", "data.eval_fraction"),
     ("validation", "data.eval"),
+    ("test_size", "data.eval_fraction"),
+    ("validation_split", "data.eval_fraction"),
     ("max_seq_length", "data.max_length"),
     ("max_seq_len", "data.max_length"),
     ("sequence_len", "data.max_length"),
@@ -36,6 +60,16 @@ pub(super) const OTHER_WORDS: &[(&str, &str)] = &[
     ("num_epochs", "training.num_train_epochs"),
     ("batch_size", "training.per_device_train_batch_size"),
     ("micro_batch_size", "training.per_device_train_batch_size"),
+    ("epoch", "training.num_train_epochs"),
+    ("batch", "training.per_device_train_batch_size"),
+    ("train_batch_size", "training.per_device_train_batch_size"),
+    ("grad_accum", "training.gradient_accumulation_steps"),
+    ("grad_accum_steps", "training.gradient_accumulation_steps"),
+    ("accumulate_grad_batches", "training.gradient_accumulation_steps"),
+    ("steps", "training.max_steps"),
+    ("num_steps", "training.max_steps"),
+    ("grad_clip", "training.max_grad_norm"),
+    ("gradient_clipping", "training.max_grad_norm"),
     ("iters", "training.max_steps"),
     ("optim", "training.optimizer"),
     ("lr_scheduler", "training.lr_scheduler_type"),
@@ -43,6 +77,11 @@ pub(super) const OTHER_WORDS: &[(&str, &str)] = &[
     ("grad_checkpoint", "training.activation_checkpointing"),
     ("eval_strategy", "evaluation.eval_steps"),
     ("evaluation_strategy", "evaluation.eval_steps"),
+    ("wandb", "output.report_to: [tensorboard]"),
+    ("wandb_project", "output.report_to: [tensorboard]"),
+    ("use_wandb", "output.report_to: [tensorboard]"),
+    ("logging", "output.report_to"),
+    ("save_strategy", "output.save_steps"),
     ("output_dir", "output.dir"),
     ("hub_model_id", "output.push_to_hub"),
 ];
@@ -50,6 +89,80 @@ pub(super) const OTHER_WORDS: &[(&str, &str)] = &[
 /// The candidate that `word` most likely is.
 pub(super) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     (word.chars().count() <= MAX_CHARS).then(|| did_you_mean(word, candidates)).flatten()
+}
+
+/// Other tools' words for values of our keys.
+const OTHER_VALUES: &[(&str, &str)] = &[
+    ("4bit", "nf4"),
+    ("4-bit", "nf4"),
+    ("int4", "nf4"),
+    ("q4", "nf4"),
+    ("fp4", "nf4"),
+    ("bnb", "nf4"),
+    ("qlora", "nf4"),
+    ("8bit", "int8"),
+    ("8-bit", "int8"),
+    ("q8", "int8"),
+    ("gguf", "as_stored"),
+    ("bfloat16", "bf16"),
+    ("float16", "f16"),
+    ("fp16", "f16"),
+    ("half", "f16"),
+    ("float32", "f32"),
+    ("fp32", "f32"),
+    ("adam", "adamw"),
+    ("adamw_torch", "adamw"),
+    ("adamw_torch_fused", "adamw"),
+    ("adamw_8bit", "adamw"),
+    ("adamw_bnb_8bit", "adamw"),
+    ("paged_adamw_8bit", "adamw"),
+    ("paged_adamw_32bit", "adamw"),
+    ("constant_with_warmup", "constant"),
+    ("cosine_with_restarts", "cosine"),
+    ("json", "jsonl"),
+    ("chat", "messages"),
+    ("chatml", "messages"),
+    ("openai", "messages"),
+    ("chat_template", "messages"),
+    ("conversational", "messages"),
+    ("conversations", "sharegpt"),
+    ("instruction", "alpaca"),
+    ("instruct", "alpaca"),
+    ("completion", "prompt_completion"),
+    ("input_output", "prompt_completion"),
+    ("raw", "text"),
+    ("plain", "text"),
+    ("pretraining", "text"),
+    ("cut", "truncate"),
+    ("drop", "skip"),
+    ("ignore", "skip"),
+    ("raise", "error"),
+    ("completions", "assistant"),
+    ("response", "assistant"),
+];
+
+/// A hint for the value `text`, which is none of `words`.
+pub(super) fn for_unknown_value(text: &str, words: &[&str]) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    if ["wandb", "w&b"].contains(&lower.as_str()) && words.contains(&"tensorboard") {
+        let how = "`wandb sync --sync-tensorboard` uploads them";
+        return Some(format!("runs are not sent to Weights & Biases; write `tensorboard` logs: {how}"));
+    }
+    let other = OTHER_VALUES.iter().find(|(word, ours)| *word == lower && words.contains(ours));
+    if let Some((_, ours)) = other {
+        return Some(format!("it is called `{ours}` here"));
+    }
+    closest(text, words.iter().copied()).map(|word| format!("did you mean `{word}`?"))
+}
+
+/// A hint for a key that other programs have under this name, or under it in other letters.
+fn for_other_word(key: &str) -> Option<String> {
+    let lower = key.to_ascii_lowercase().replace('-', "_");
+    let (_, ours) = OTHER_WORDS.iter().find(|(word, _)| *word == lower)?;
+    Some(match ours.contains(": ") {
+        true => format!("write `{ours}`"),
+        false => format!("it is called `{ours}` here"),
+    })
 }
 
 /// A hint for `key`, which `section` does not have.
@@ -65,8 +178,8 @@ pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Opti
     if let Some(elsewhere) = known.iter().find(|k| k.key == key && k.section != section && !k.section.contains('[')) {
         return Some(format!("it belongs in `{}`: `{}`", elsewhere.section, full(elsewhere)));
     }
-    if let Some((_, ours)) = OTHER_WORDS.iter().find(|(word, _)| *word == key) {
-        return Some(format!("it is called `{ours}` here"));
+    if let Some(hint) = for_other_word(key) {
+        return Some(hint);
     }
     if section.is_empty()
         && let Some(word) = closest(key, sections().chain([EXTENDS]))

@@ -1,7 +1,8 @@
 //! `training`: how long, how fast, and with what the adapter is trained.
 
+use super::auto::OrAuto;
 use super::diagnose::Diagnosis;
-use super::kinds::{FromNode, choices, not_a_word};
+use super::kinds::{self, FromNode, choice, choices, not_a_word};
 use super::raw::{Node, Plain, Shape, plain};
 use super::section::Section;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -13,6 +14,8 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 pub const MAX_BATCH: usize = 1 << 16;
 /// The share of the steps for warming up when neither `warmup_ratio` nor `warmup_steps` is given.
 const WARMUP_RATIO: f64 = 0.03;
+/// The learning rate where the recipe gives none.
+const LEARNING_RATE: f64 = 2.0e-4;
 /// More epochs than this are a slip of the pen; steps can then be counted without overflow.
 const MAX_EPOCHS: f64 = 1e6;
 /// The most steps; a number that floats still count one by one.
@@ -24,15 +27,19 @@ const MAX_STEPS: u64 = 1 << 40;
 pub struct Training {
     /// Sequences (packed bins) that go through the model at once.
     pub per_device_train_batch_size: usize,
-    /// Passes whose gradients make one optimiser step.
+    /// Passes whose gradients make one optimiser step; `auto` gives the run enough steps for its data.
+    #[schemars(with = "OrAuto<usize>")]
     pub gradient_accumulation_steps: usize,
-    /// Passes over the data; may be a fraction.
+    /// Passes over the data; may be a fraction. `auto` makes more of them the less data there is.
+    #[schemars(with = "OrAuto<f64>")]
     pub num_train_epochs: f64,
-    /// Optimiser steps in all, whatever `num_train_epochs` says.
+    /// Optimiser steps in all, whatever `num_train_epochs` says; `auto` bounds them where the data is huge.
+    #[schemars(with = "Option<OrAuto<u64>>")]
     pub max_steps: Option<u64>,
     /// What turns gradients into updates.
     pub optimizer: Optimizer,
-    /// The highest learning rate, reached after the warm-up.
+    /// The highest learning rate, reached after the warm-up; `auto` suits the size of the model.
+    #[schemars(with = "OrAuto<f64>")]
     pub learning_rate: f64,
     /// How long AdamW remembers gradients.
     pub adam_beta1: f64,
@@ -85,7 +92,7 @@ pub enum Scheduler {
 }
 
 /// What happens to a run that needs more memory than is free.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fit {
     /// A warning, with the settings that would make it fit.
@@ -105,7 +112,7 @@ pub enum AutoBool {
     False,
 }
 
-choices!(Fit, Optimizer, Scheduler);
+choices!(Optimizer, Scheduler);
 
 impl Training {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
@@ -114,11 +121,24 @@ impl Training {
         let warmup_ratio = if warmup_steps.is_some() { 0.0 } else { WARMUP_RATIO };
         Training {
             per_device_train_batch_size: section.key("per_device_train_batch_size").within(1..=MAX_BATCH).or(1),
-            gradient_accumulation_steps: section.key("gradient_accumulation_steps").within(1..=MAX_BATCH).or(8),
-            num_train_epochs: section.key("num_train_epochs").within((Excluded(0.0), Included(MAX_EPOCHS))).or(1.0),
-            max_steps: section.key("max_steps").within(1..=MAX_STEPS).optional(),
+            gradient_accumulation_steps: section
+                .key("gradient_accumulation_steps")
+                .auto_or_within(1..=MAX_BATCH)
+                .or_chosen(OrAuto::Value(8), 1),
+            num_train_epochs: section
+                .key("num_train_epochs")
+                .auto_or_within((Excluded(0.0), Included(MAX_EPOCHS)))
+                .or_chosen(OrAuto::Value(1.0), 1.0),
+            max_steps: section
+                .key("max_steps")
+                .hint(kinds::NO_LIMIT)
+                .auto_or_within(1..=MAX_STEPS)
+                .optional_or_chosen(),
             optimizer: section.key("optimizer").or(Optimizer::Adamw),
-            learning_rate: section.key("learning_rate").within((Excluded(0.0), Unbounded)).or(2.0e-4),
+            learning_rate: section
+                .key("learning_rate")
+                .auto_or_within((Excluded(0.0), Unbounded))
+                .or_chosen(OrAuto::Value(LEARNING_RATE), LEARNING_RATE),
             adam_beta1: section.key("adam_beta1").within(0.0..1.0).or(0.9),
             adam_beta2: section.key("adam_beta2").within(0.0..1.0).or(0.999),
             adam_epsilon: section.key("adam_epsilon").within((Excluded(0.0), Unbounded)).or(1.0e-8),
@@ -132,6 +152,40 @@ impl Training {
             fit: section.key("fit").or(Fit::Off),
             seed: section.key("seed").or(42),
         }
+    }
+}
+
+/// Readers of YAML 1.1, such as PyYAML, take `off` without quotes for `false` and write it so.
+impl FromNode for Fit {
+    fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
+        match &node.shape {
+            Shape::Scalar { text, plain: true } if plain(text) == Plain::Bool(false) => Some(Fit::Off),
+            _ => choice::<FitWord>(node, path, diagnosis).map(|word| match word {
+                FitWord::Off => Fit::Off,
+                FitWord::Auto => Fit::Auto,
+            }),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FitWord {
+    Off,
+    Auto,
+}
+
+impl JsonSchema for Fit {
+    fn schema_name() -> Cow<'static, str> {
+        "Fit".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "oneOf": [
+            { "const": "off", "description": "A warning, with the settings that would make it fit. Write it in quotes." },
+            { "const": "auto", "description": "Fewer sequences at once, and as many more passes per step; if that is not enough, activations are recomputed." },
+            { "const": false, "description": "`off`, as YAML 1.1 reads it without quotes." },
+        ]})
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::diagnose::Diagnosis;
 use super::raw::{Entry, Mark, Node, Plain, Shape, brief, plain};
+use super::remarks::Remarks;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -193,10 +194,13 @@ fn syntax_hint(text: &str, mark: &Mark, info: &str) -> Option<String> {
     Some(hint.into())
 }
 
-/// Writes `value` as a YAML document that [`parse`] reads back as the same values.
-pub(super) fn write(value: &Value) -> String {
+/// The column of remarks, where a line leaves room for that.
+const REMARKS_AT: usize = 35;
+
+/// Writes `value` as a YAML document that [`parse`] reads back as the same values, with `remarks` on its keys.
+pub(super) fn write(value: &Value, remarks: &Remarks) -> String {
     let mut text = String::new();
-    block(value, 0, &mut text);
+    block(value, "", remarks, &mut text);
     text
 }
 
@@ -207,15 +211,18 @@ pub(super) fn inline(value: &Value) -> String {
     text
 }
 
-/// Writes a mapping one key per line; what is not a mapping fits on its line.
-fn block(value: &Value, indent: usize, text: &mut String) {
+/// Writes the mapping at `path` one key per line; what is not a mapping fits on its line.
+fn block(value: &Value, path: &str, remarks: &Remarks, text: &mut String) {
     let Value::Object(entries) = value else { return flow(value, text) };
+    let indent = if path.is_empty() { 0 } else { 2 + 2 * path.matches('.').count() };
     for (key, value) in entries {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let start = text.len();
         let _ = write!(text, "{:indent$}{key}:", "");
         match value {
             Value::Object(inner) if !inner.is_empty() => {
                 text.push('\n');
-                block(value, indent + 2, text);
+                block(value, &path, remarks, text);
                 continue;
             }
             Value::Array(items) if items.iter().any(Value::is_object) => {
@@ -228,6 +235,11 @@ fn block(value: &Value, indent: usize, text: &mut String) {
                 text.push(' ');
                 flow(value, text);
             }
+        }
+        if let Some(remark) = remarks.get(&path) {
+            let written = text[start..].lines().last().unwrap_or_default().chars().count();
+            let _ =
+                write!(text, "{:pad$} # {}", "", remark.replace('\n', " "), pad = REMARKS_AT.saturating_sub(written));
         }
         text.push('\n');
     }

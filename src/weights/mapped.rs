@@ -45,11 +45,8 @@ impl Mapped {
     /// If it cannot be opened, is a folder, or is a Git LFS pointer instead of the weights.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = || {
-            let file = File::open(path)?;
+            let file = crate::input::open(path)?;
             let found = file.metadata()?;
-            if found.is_dir() {
-                return Err(std::io::ErrorKind::IsADirectory.into());
-            }
             // SAFETY: the map is read-only and shared. Somebody who truncates the file while its pages are read ends
             // this process with a bus error, as with every program that maps files, so [`Mapped::check`] looks before
             // every tensor; bytes that change are only ever numbers.

@@ -237,13 +237,53 @@ impl Source {
         }
     }
 
+    /// Which tensor of the language model has this name in the files.
+    pub fn id(&self, name: &str) -> Option<TensorId> {
+        match &self.0 {
+            Inner::Folder(_) => Spelling::parse(name).map(|(_, id)| id),
+            Inner::Gguf(_) => TensorId::parse_gguf(name),
+        }
+    }
+
+    /// Refuses a tensor that is missing, cannot be read, or has another shape than `expected`, from the headers alone.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn check_tensor(&self, id: &TensorId, expected: &[usize]) -> Result<()> {
+        match &self.0 {
+            Inner::Folder(folder) => match folder.packed(id) {
+                Some(_) => folder.check_packed(id, expected),
+                None => folder.stored(id, expected).map(|_| ()),
+            },
+            Inner::Gguf(gguf) => gguf.stored(id, expected).map(|_| ()).map_err(|e| gguf.locate(e)),
+        }
+    }
+
+    /// Whether two tensors hold the same numbers. Those of matrices that bitsandbytes packed are not compared: they
+    /// count as different.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn is_same(&self, one: &TensorId, other: &TensorId) -> Result<bool> {
+        let (Some(shape), Some(other_shape)) = (self.shape(one), self.shape(other)) else { return Ok(false) };
+        if shape != other_shape {
+            return Ok(false);
+        }
+        match &self.0 {
+            Inner::Folder(folder) if folder.packed(one).is_some() || folder.packed(other).is_some() => Ok(false),
+            Inner::Folder(folder) => folder.stored(one, shape)?.is_same(&folder.stored(other, shape)?),
+            Inner::Gguf(gguf) => gguf.stored(one, shape)?.is_same(&gguf.stored(other, shape)?),
+        }
+    }
+
+    /// Whether bitsandbytes packed any of a folder's matrices.
+    pub fn is_packed(&self) -> bool {
+        matches!(&self.0, Inner::Folder(folder) if folder.any_packed().is_some())
+    }
+
     /// Names in the files that are not of the language model: a vision tower, for example.
     pub fn unused(&self) -> Vec<String> {
-        let used = |name: &str| match &self.0 {
-            Inner::Folder(_) => Spelling::parse(name).is_some(),
-            Inner::Gguf(_) => TensorId::parse_gguf(name).is_some(),
-        };
-        self.tensors().into_iter().map(|info| info.name).filter(|name| !used(name)).collect()
+        self.tensors().into_iter().map(|info| info.name).filter(|name| self.id(name).is_none()).collect()
     }
 
     /// A short text that differs between different weights: BLAKE3 over the headers, sizes and the first bytes of each

@@ -79,8 +79,8 @@ error: `training.learning_rate` must be below 1 with `optimizer: adamw`, which m
 fn every_file_that_a_recipe_names_is_looked_for() {
     let bench = Bench::new();
     copy(&golden("model/lora/adapter"), &bench.path("old"));
-    bench.write("notes.txt", "");
-    bench.write("folder/a.jsonl", "");
+    bench.write("notes.doc", "");
+    bench.write("folder/a.doc", "");
     bench.write(
         "wrong.yaml",
         "\
@@ -90,7 +90,7 @@ data:
   train:
     - rows.jsonl
     - data/part-*.jsonl
-    - {path: notes.txt, fromat: text}
+    - {path: notes.doc, fromat: text}
     - {path: gone.csv, format: alpca}
     - 7
     - folder
@@ -120,15 +120,15 @@ error: `data/part-*.jsonl` matches no file
     |       ^^^^^^^^^^^^^^^^^
   hint: relative paths start at the folder in which the program runs
 
-error: `notes.txt` is of no kind that can be read
+error: `notes.doc` is of no kind that can be read
   --> wrong.yaml:7:14
-  7 |     - {path: notes.txt, fromat: text}
+  7 |     - {path: notes.doc, fromat: text}
     |              ^^^^^^^^^
-  hint: data files end in .jsonl, .json, .csv, .tsv (also with .gz or .zst) or .parquet
+  hint: data files end in .jsonl, .json, .csv, .tsv, .txt, .md (also with .gz or .zst) or .parquet
 
 error: unknown key `fromat` in `data.train[]`
   --> wrong.yaml:7:25
-  7 |     - {path: notes.txt, fromat: text}
+  7 |     - {path: notes.doc, fromat: text}
     |                         ^^^^^^
   hint: did you mean `format`?
 
@@ -138,7 +138,7 @@ error: data file `gone.csv` does not exist
     |              ^^^^^^^^
   hint: relative paths start at the folder in which the program runs
 
-error: `data.train[3].format` must be one of `messages`, `prompt_completion`, `alpaca`, `sharegpt`, `text`, `tokens`, found `alpca`
+error: `data.train[3].format` must be one of `auto`, `messages`, `prompt_completion`, `alpaca`, `sharegpt`, `text`, `tokens`, found `alpca`
   --> wrong.yaml:8:32
   8 |     - {path: gone.csv, format: alpca}
     |                                ^^^^^
@@ -150,11 +150,11 @@ error: `data.train[4]` must be text, found the number `7`
     |       ^
   hint: put quotes around it: `"7"`
 
-error: `folder` is a folder
+error: `folder` is a folder without data files
   --> wrong.yaml:10:7
   10 |     - folder
      |       ^^^^^^
-  hint: name its files with a glob, such as `folder/*.jsonl`
+  hint: name files with a glob, such as `folder/*.jsonl`
 
 error: `rows.jsonl` has no split `test`: it is a local file
   --> wrong.yaml:11:14

@@ -7,6 +7,7 @@
 
 use super::record;
 use crate::data::encode::SkipReason;
+use crate::data::losses::Losses;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::text::Tokenized;
@@ -100,9 +101,9 @@ pub(crate) struct Meta {
     pub files: u32,
     /// Rows with a supervised stop token.
     pub rows_with_stop: u64,
-    /// Rows left out, counted by reason.
-    pub skipped: Vec<(SkipReason, u64)>,
-    /// The first of them.
+    /// What became of rows that are not there as they stand, of each source.
+    pub losses: Vec<Losses>,
+    /// The first rows left out.
     pub skipped_rows: Vec<SkippedRow>,
 }
 

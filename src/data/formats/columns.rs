@@ -1,5 +1,8 @@
 //! Looking up a row's columns, with messages that help when they are not as expected.
 
+use super::detect::{Guess, guesses};
+use super::python;
+use crate::data::layout::Layout;
 use crate::data::object::{Object, kind_name};
 use crate::data::options::RowFormat;
 use crate::error::{Error, Kind, Result, did_you_mean};
@@ -9,20 +12,39 @@ use std::borrow::Cow;
 /// The most column names that a message lists.
 const LISTED_COLUMNS: usize = 12;
 
-/// A row's columns. A column that holds null is as good as absent: Parquet rows have all columns of the file.
+/// A row's columns by the names that its format gives them. A column that holds null is as good as absent: Parquet rows
+/// have all columns of the file.
 pub(in crate::data) struct Columns<'a> {
     row: &'a Object,
     /// All columns of the file, where `row` holds only some of them.
     of_file: Option<&'a [String]>,
+    layout: &'a Layout,
 }
 
 impl<'a> Columns<'a> {
-    pub fn new(row: &'a Object, of_file: Option<&'a [String]>) -> Self {
-        Columns { row, of_file }
+    pub fn new(row: &'a Object, of_file: Option<&'a [String]>, layout: &'a Layout) -> Self {
+        Columns { row, of_file, layout }
+    }
+
+    /// The same row in another layout.
+    pub fn laid_out<'b>(&self, layout: &'b Layout) -> Columns<'b>
+    where
+        'a: 'b,
+    {
+        Columns { row: self.row, of_file: self.of_file, layout }
+    }
+
+    pub fn format(&self) -> RowFormat {
+        self.layout.format
+    }
+
+    /// Whether prompts and completions that are texts become turns of a conversation.
+    pub fn template(&self) -> bool {
+        self.layout.template
     }
 
     pub fn get(&self, name: &str) -> Option<&'a Value> {
-        self.row.get(name).filter(|value| !value.is_null())
+        self.row.get(self.layout.column(name)).filter(|value| !value.is_null())
     }
 
     pub fn require(&self, name: &str, format: RowFormat) -> Result<&'a Value> {
@@ -30,59 +52,104 @@ impl<'a> Columns<'a> {
     }
 
     pub fn text(&self, name: &str) -> Result<Option<&'a str>> {
-        self.get(name).map(|value| as_text(value, name)).transpose()
+        self.get(name).map(|value| as_text(value, self.layout.column(name))).transpose()
     }
 
     pub fn require_text(&self, name: &str, format: RowFormat) -> Result<&'a str> {
-        as_text(self.require(name, format)?, name)
+        as_text(self.require(name, format)?, self.layout.column(name))
+    }
+
+    /// The ways to read the row.
+    pub fn guesses(&self) -> Vec<Guess> {
+        guesses(self.row, &self.layout.columns)
     }
 
     /// The error for a row of `format` without column `name`.
     pub fn missing(&self, name: &str, format: RowFormat) -> Error {
         let names = self.names();
-        let present = names.contains(&name);
-        let mut hint = match names.len() {
-            0 => "the row has no columns".to_owned(),
-            n => {
-                let shown: Vec<_> = names.iter().take(LISTED_COLUMNS).map(|name| format!("`{name}`")).collect();
-                let more = if n > LISTED_COLUMNS { format!(" and {} more", n - LISTED_COLUMNS) } else { String::new() };
-                format!("columns found: {}{more}", shown.join(", "))
-            }
-        };
-        if let Some(guess) = self.guess().filter(|&guess| guess != format && !present) {
+        let column = self.layout.column(name);
+        let present = names.contains(&column);
+        let mut hint = listed(&names);
+        if present {
+        } else if column != name {
+            hint.push_str(&format!("; `data.columns` says that `{name}` is called so"));
+        } else if let Some(guess) = self.guess().filter(|&guess| guess != format.name()) {
             hint.push_str(&format!("; looks like {guess}: set `data.format: {guess}`"));
-        } else if let Some(close) = did_you_mean(name, names.iter().copied()).filter(|_| !present) {
+        } else if let Some(shape) = self.renaming(format) {
+            hint.push_str(&shape);
+        } else if let Some(close) = did_you_mean(name, names.iter().copied()) {
             hint.push_str(&format!("; rename `{close}` to `{name}`"));
         }
         let what = if present {
-            format!("`{name}` is null")
+            format!("`{column}` is null")
         } else {
-            format!("the row has no `{name}`, which format `{format}` needs")
+            format!("the row has no `{column}`, which format `{format}` needs")
         };
         Error::new(Kind::Data, what).hint(hint)
     }
 
-    fn names(&self) -> Vec<&str> {
+    /// The error for a row that could be anything, or nothing that is known.
+    pub fn unknown(&self) -> Error {
+        let names = self.names();
+        let guesses = self.guesses();
+        let what = match &guesses[..] {
+            [] => "the row's columns fit no format that is known".to_owned(),
+            [only] => format!("the row is `{}`, which this task does not train", only.name()),
+            _ => "the row's columns fit more than one format".to_owned(),
+        };
+        Error::new(Kind::Data, what)
+            .hint(format!("{}; set `data.format`, or rename with `data.columns`", listed(&names)))
+    }
+
+    fn names(&self) -> Vec<&'a str> {
         match self.of_file {
             Some(names) => names.iter().map(String::as_str).collect(),
             None => self.row.keys().map(String::as_str).collect(),
         }
     }
 
-    fn guess(&self) -> Option<RowFormat> {
-        let names = self.names();
-        let has = |name: &str| names.contains(&name);
-        [
-            (has("messages"), RowFormat::Messages),
-            (has("conversations") || has("conversation"), RowFormat::Sharegpt),
-            (has("prompt") && has("completion"), RowFormat::PromptCompletion),
-            (has("instruction") && has("output"), RowFormat::Alpaca),
-            (has("input_ids"), RowFormat::Tokens),
-            (has("text"), RowFormat::Text),
-        ]
-        .into_iter()
-        .find_map(|(fits, format)| fits.then_some(format))
+    /// The row's columns as if all of them held something.
+    fn all(&self) -> Object {
+        let some = |name: &str| match self.row.get(name) {
+            Some(value) if !value.is_null() => value.clone(),
+            _ => Value::String(String::new()),
+        };
+        self.names().into_iter().map(|name| (name.to_owned(), some(name))).collect()
     }
+
+    /// The format whose own column names the row has.
+    fn guess(&self) -> Option<&'static str> {
+        let guesses = guesses(&self.all(), &self.layout.columns);
+        guesses.into_iter().find_map(|guess| match &guess {
+            Guess::Rows(layout) if layout.columns.is_empty() => Some(guess.name()),
+            _ => None,
+        })
+    }
+
+    /// How to name the columns for `format`, where they have other names that mean the same.
+    fn renaming(&self, format: RowFormat) -> Option<String> {
+        guesses(&self.all(), &self.layout.columns).into_iter().find_map(|guess| match guess {
+            Guess::Rows(layout) if layout.format == format => {
+                let named: Vec<_> = layout.columns.iter().map(|(own, column)| format!("{own}: {column}")).collect();
+                Some(format!("; set `data.columns: {{{}}}`, or `data.format: auto`", named.join(", ")))
+            }
+            Guess::Rows(layout) => Some(format!("; looks like {0}: set `data.format: auto`", layout.format)),
+            // A prompt alone is more likely a row that has lost its answer.
+            Guess::OtherTask("prompt_only", _) => None,
+            Guess::OtherTask(name, _) => Some(format!("; these are {name} rows, which `sft` does not train")),
+        })
+    }
+}
+
+/// `columns found: ..`, not too many of them.
+pub(in crate::data) fn listed(names: &[&str]) -> String {
+    if names.is_empty() {
+        return "the row has no columns".to_owned();
+    }
+    let shown: Vec<_> = names.iter().take(LISTED_COLUMNS).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(LISTED_COLUMNS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("columns found: {}{more}", shown.join(", "))
 }
 
 /// `value`, found at `path`, as a text.
@@ -94,10 +161,26 @@ pub(super) fn as_text<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
 pub(super) fn as_list<'a>(value: &'a Value, path: &str) -> Result<Cow<'a, [Value]>> {
     match value {
         Value::Array(list) => Ok(Cow::Borrowed(list)),
-        Value::String(text) if text.trim_start().starts_with('[') => serde_json::from_str(text)
-            .map(Cow::Owned)
-            .map_err(|e| Error::new(Kind::Data, format!("`{path}` is text that is no valid JSON list: {e}"))),
+        Value::String(text) if text.trim_start().starts_with('[') => {
+            serde_json::from_str(text).map(Cow::Owned).or_else(|e| as_python_list(text, path, e))
+        }
         other => Err(wrong_kind(path, "a list", other)),
+    }
+}
+
+/// `text`, which was found at `path` and is no JSON, as a list that Python printed.
+fn as_python_list<'a>(text: &str, path: &str, not_json: serde_json::Error) -> Result<Cow<'a, [Value]>> {
+    if !python::is_likely(text) {
+        return Err(Error::new(Kind::Data, format!("`{path}` is text that is no valid JSON list: {not_json}")));
+    }
+    match python::parse(text) {
+        Ok(Value::Array(list)) => Ok(Cow::Owned(list)),
+        Ok(other) => Err(wrong_kind(path, "a list", &other)),
+        Err(e) => Err(Error::new(
+            Kind::Data,
+            format!("`{path}` is a list that Python printed, and not all of it can be read: {e}"),
+        )
+        .hint("write the column with `json.dumps`, or the rows as JSON lines")),
     }
 }
 
@@ -144,7 +227,8 @@ mod tests {
         let row = Object::new();
         let names: Vec<String> =
             (0..14).map(|i| format!("c{i}")).chain(["instruction".into(), "output".into()]).collect();
-        let error = Columns::new(&row, Some(&names)).missing("prompt", RowFormat::PromptCompletion);
+        let layout = Layout::new(RowFormat::PromptCompletion, true);
+        let error = Columns::new(&row, Some(&names), &layout).missing("prompt", RowFormat::PromptCompletion);
         let hint = error.hint_text().unwrap();
         assert!(hint.ends_with("`c11` and 4 more; looks like alpaca: set `data.format: alpaca`"), "{hint}");
     }

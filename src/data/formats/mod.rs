@@ -2,36 +2,22 @@
 
 mod alpaca;
 mod columns;
+mod detect;
 mod messages;
 mod prompt_completion;
+mod python;
 mod sharegpt;
 mod text;
 mod tokens;
 mod tools;
 
-pub(super) use columns::Columns;
+pub(super) use columns::{Columns, listed};
+pub(super) use detect::{Guess, guesses, may_mean};
 
+use super::layout::Layout;
 use super::options::RowFormat;
 use super::row::Row;
 use crate::error::Result;
-
-/// Every column that some format reads; others need not be read at all.
-pub(super) const KNOWN_COLUMNS: [&str; 14] = [
-    "messages",
-    "tools",
-    "prompt",
-    "completion",
-    "instruction",
-    "input",
-    "output",
-    "system",
-    "history",
-    "conversations",
-    "conversation",
-    "text",
-    "input_ids",
-    "labels",
-];
 
 impl RowFormat {
     /// Reads one row of this format, such as a line of a jsonl file.
@@ -39,17 +25,21 @@ impl RowFormat {
     /// # Errors
     /// When a column is missing or holds something else than the format says.
     pub fn parse(self, row: &serde_json::Map<String, serde_json::Value>) -> Result<Row> {
-        parse(self, &Columns::new(row, None))
+        parse(&Columns::new(row, None, &Layout::new(self, true)))
     }
 }
 
 /// Understands a row.
 ///
 /// # Errors
-/// When a column is missing or holds something else than `format` says. Names the columns found, and the format that
+/// When a column is missing or holds something else than the layout says. Names the columns found, and the format that
 /// they look like.
-pub(super) fn parse(format: RowFormat, row: &Columns) -> Result<Row> {
-    match format {
+pub(super) fn parse(row: &Columns) -> Result<Row> {
+    match row.format() {
+        RowFormat::Auto => match &row.guesses()[..] {
+            [Guess::Rows(layout)] => parse(&row.laid_out(layout)),
+            _ => Err(row.unknown()),
+        },
         RowFormat::Messages => messages::parse(row),
         RowFormat::PromptCompletion => prompt_completion::parse(row),
         RowFormat::Alpaca => alpaca::parse(row),
@@ -67,7 +57,7 @@ mod testing {
     /// Parses a row given as JSON.
     pub fn parse_json(format: RowFormat, json: serde_json::Value) -> Result<Row> {
         let object: Object = json.as_object().unwrap().clone();
-        parse(format, &Columns::new(&object, None))
+        parse(&Columns::new(&object, None, &Layout::new(format, true)))
     }
 
     /// What is wrong with a row given as JSON: `what`, and the hint in brackets.

@@ -1,6 +1,9 @@
-//! `{"prompt", "completion"}`: two texts, or two lists of messages of which only the second is learnt (as in TRL).
+//! `{"prompt", "completion", "system"?}`: two texts, or two lists of messages of which only the second is learnt (as in
+//! TRL). Texts become the user's and the model's turn, as `chat` and `generate` will ask; with `template: false` they
+//! stay plain text, as in TRL.
 
 use super::columns::{Columns, wrong_kind};
+use super::messages::said;
 use super::{messages, tools};
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
@@ -12,6 +15,12 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     let format = RowFormat::PromptCompletion;
     let (prompt, completion) = (row.require("prompt", format)?, row.require("completion", format)?);
     match (prompt, completion) {
+        (Value::String(prompt), Value::String(completion)) if row.template() => {
+            let system = row.text("system")?.filter(|text| !text.is_empty()).map(|text| said(Role::System, text));
+            let turns = [said(Role::User, prompt), said(Role::Assistant, completion)];
+            let messages = system.into_iter().chain(turns).collect();
+            Ok(Row::Conversation(Conversation { messages, tools: tools::definitions(row)? }))
+        }
         (Value::String(prompt), Value::String(completion)) => {
             Ok(Row::PromptCompletion { prompt: prompt.clone(), completion: completion.clone() })
         }
@@ -40,13 +49,19 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
 mod tests {
     use super::super::testing::{parse_json, problem};
     use super::*;
+    use crate::data::layout::Layout;
     use serde_json::json;
 
     const FORMAT: RowFormat = RowFormat::PromptCompletion;
 
     #[test]
-    fn texts_stay_texts() {
-        let row = parse_json(FORMAT, json!({"prompt": "a", "completion": "b"})).unwrap();
+    fn texts_are_turns_unless_they_are_to_stay_texts() {
+        let row = json!({"prompt": "a", "completion": "b", "system": "s"});
+        let messages = vec![said(Role::System, "s"), said(Role::User, "a"), said(Role::Assistant, "b")];
+        let turns = Row::Conversation(Conversation { messages, tools: Vec::new() });
+        assert_eq!(parse_json(FORMAT, row.clone()).unwrap(), turns);
+        let plain = Layout::new(FORMAT, false);
+        let row = super::super::parse(&Columns::new(row.as_object().unwrap(), None, &plain)).unwrap();
         assert_eq!(row, Row::PromptCompletion { prompt: "a".into(), completion: "b".into() });
     }
 

@@ -31,6 +31,9 @@ impl Encode for Counting {
     fn stop_tokens(&self) -> Vec<u32> {
         Bytes.stop_tokens()
     }
+    fn bos(&self) -> Option<u32> {
+        Bytes.bos()
+    }
 }
 
 fn prepare_in(dir: &Path, spec: &DataSpec) -> Result<Dataset> {
@@ -111,7 +114,7 @@ fn skipped_rows_are_counted_by_reason_and_named() {
     let path = write(dir.path(), "a.jsonl", lines);
     let mut spec = spec(&path, RowFormat::PromptCompletion);
     spec.on_bad_row = OnBadRow::Skip;
-    spec.on_long = OnLong::Skip;
+    spec.on_long = Some(OnLong::Skip);
     for from_cache in [false, true] {
         let dataset = prepare_in(dir.path(), &spec).unwrap();
         assert_eq!((dataset.len(), dataset.from_cache()), (1, from_cache));
@@ -130,11 +133,11 @@ fn the_two_policies_are_apart() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "a.jsonl", format!("{}{}", pair("a", "b"), pair(&"x".repeat(80), "b")));
     let mut spec = spec(&path, RowFormat::PromptCompletion);
-    spec.on_long = OnLong::Error;
+    spec.on_long = Some(OnLong::Error);
     spec.on_bad_row = OnBadRow::Skip;
     let error = prepare_in(dir.path(), &spec).unwrap_err();
     assert_eq!(error.what(), "the row has 83 tokens, `max_length` is 64");
-    spec.on_long = OnLong::Truncate;
+    spec.on_long = Some(OnLong::Truncate);
     let dataset = prepare_in(dir.path(), &spec).unwrap();
     assert_eq!(dataset.stats().skipped_rows[0].reason, SkipReason::NothingSupervised, "truncation left nothing");
 }
@@ -300,6 +303,9 @@ fn prepare_two_gigabytes() {
         }
         fn fingerprint(&self) -> String {
             "words".into()
+        }
+        fn bos(&self) -> Option<u32> {
+            None
         }
         fn stop_tokens(&self) -> Vec<u32> {
             vec![1]

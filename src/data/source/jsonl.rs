@@ -1,11 +1,13 @@
 //! A whole file of JSON rows at once, for inputs that are few: prompts, rows to score.
 
+use super::encoding::Encoding;
+use super::look::{Contents, look};
 use super::resolve::{FileKind, SourceFile, compression_of, kind_of};
-use super::{Chunk, Sink, read};
+use super::{Chunk, MAX_ROW_BYTES, Sink, read};
 use crate::data::object::Object;
-use crate::data::options::RowFormat;
 use crate::data::raw_object::with_unreadable_values;
 use crate::error::{Error, Kind, Place, Result};
+use crate::input;
 use crate::progress::Silent;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -22,25 +24,26 @@ pub struct JsonRow {
 }
 
 /// The rows of a JSON document (`.json`) or of a file of JSON lines (whatever else it is called), each with its number
-/// and text; `-` is standard input.
+/// and text; `-` and
+/// `/dev/stdin` are the program's own input.
 ///
 /// # Errors
 /// When the file cannot be read or has no rows, and the first row that is no object.
 pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
-    let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
-    if !path.exists() {
-        return Err(Error::new(Kind::Data, format!("there is no file `{}`", path.display())).at_path(path));
-    }
-    if path.is_dir() {
-        return Err(Error::new(Kind::Data, format!("`{}` is a folder", path.display()))
-            .at_path(path)
-            .hint("name a file with a JSON object in each line"));
-    }
     let (kind, compression) = match kind_of(path) {
         Ok((FileKind::Json, compression)) => (FileKind::Json, compression),
         _ => (FileKind::Lines, compression_of(path)),
     };
-    let file = SourceFile { path: path.into(), kind, compression, format: RowFormat::default(), source: 0 };
+    let contents = match input::is_stdin(path) {
+        true => Contents { kind: FileKind::Lines, compression, encoding: Encoding::Utf8 },
+        false => look(path, kind, compression)?.contents,
+    };
+    if !matches!(contents.kind, FileKind::Lines | FileKind::Json) {
+        return Err(
+            Error::new(Kind::Data, "this is a table, where a JSON object in each line is expected").at_path(path)
+        );
+    }
+    let file = SourceFile { path: path.into(), contents, columns: None, source: 0, notes: Vec::new() };
     let mut rows = Vec::new();
     let mut wrong: Option<Error> = None;
     let mut undecoded = Ok(());
@@ -59,7 +62,7 @@ pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
         });
         if undecoded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    read(&file, &Silent, &mut Sink::new(0, &mut emit))?;
+    read(&file, &Silent, &mut Sink::new(0, MAX_ROW_BYTES, &mut emit))?;
     undecoded?;
     match wrong {
         Some(error) => Err(error),

@@ -3,12 +3,11 @@
 use super::chunk::next_number;
 use super::guard::guarded;
 use super::{Sink, SourceFile};
-use crate::data::formats::KNOWN_COLUMNS;
 use crate::error::{Error, Kind, Place, Result};
+use crate::input;
 use crate::progress::Progress;
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::fs::File;
 
 /// About how much a batch of rows should hold.
 const BATCH_BYTES: i64 = 1 << 20;
@@ -18,13 +17,13 @@ const BATCH_BYTES: i64 = 1 << 20;
 /// # Errors
 /// When the file cannot be read or is no sound Parquet file.
 pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) -> Result<()> {
-    let opened = File::open(&file.path).map_err(|e| Error::io("opening", &file.path, e))?;
+    let opened = input::open_named(&file.path, Kind::Data)?;
     let file_bytes = opened.metadata().map_err(|e| Error::io("reading", &file.path, e))?.len();
     let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(opened)).map_err(|e| damaged(file, 1, &e))?;
 
     let schema = builder.schema();
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let wanted = columns.iter().enumerate().filter(|(_, name)| KNOWN_COLUMNS.contains(&name.as_str())).map(|(i, _)| i);
+    let wanted = columns.iter().enumerate().filter(|(_, name)| file.wants(name)).map(|(i, _)| i);
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
     let groups = builder.metadata().row_groups();
     let largest_row =

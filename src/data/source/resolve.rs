@@ -1,6 +1,8 @@
 //! From what the user wrote to files: paths, globs and Hub ids.
 
-use crate::data::options::RowFormat;
+use super::look::{self, Contents, Look};
+use super::saved;
+use crate::data::formats::may_mean;
 use crate::data::spec::SourceSpec;
 use crate::error::{Error, Kind, Place, Result};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,10 @@ pub(crate) enum FileKind {
     },
     /// Parquet.
     Parquet,
+    /// Plain text: the whole file is one row.
+    Text,
+    /// Arrow, as a stream or as a file.
+    Arrow,
 }
 
 /// How a data file is compressed as a whole, from its name.
@@ -45,12 +51,21 @@ pub(crate) enum Compression {
 #[derive(Debug, Clone)]
 pub(crate) struct SourceFile {
     pub path: Arc<Path>,
-    pub kind: FileKind,
-    pub compression: Compression,
-    /// How its rows are laid out.
-    pub format: RowFormat,
+    /// What it is read as.
+    pub contents: Contents,
+    /// The columns to read, where a file can leave others out; `None`: all that can mean something.
+    pub columns: Option<Arc<[String]>>,
     /// Index of its source in the spec.
     pub source: usize,
+    /// Where it is not what its name says, or was guessed: what it is read as.
+    pub notes: Vec<String>,
+}
+
+impl SourceFile {
+    /// Whether the column `name` is to be read.
+    pub fn wants(&self, name: &str) -> bool {
+        self.columns.as_ref().map_or_else(|| may_mean(name), |columns| columns.iter().any(|column| column == name))
+    }
 }
 
 /// The files of all `sources`, in order; a glob's files sorted by name. `key` is the recipe's key that names them.
@@ -71,10 +86,10 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
             Ok(paths) if paths.is_empty() => problems.push(nothing_found(source).at(place())),
             Ok(paths) => {
                 for path in paths {
-                    match kind_of(&path) {
-                        Ok((kind, compression)) => {
+                    match look_at(&path) {
+                        Ok(Look { contents, notes, .. }) => {
                             let path = path.into();
-                            files.push(SourceFile { path, kind, compression, format: source.format, source: index });
+                            files.push(SourceFile { path, contents, columns: None, source: index, notes });
                         }
                         Err(problem) => problems.push(problem),
                     }
@@ -86,7 +101,7 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
     Error::many(problems).map_or(Ok(files), Err)
 }
 
-/// Whether a local source's files are there and of kinds that can be read, as far as names tell.
+/// Whether a local source's files are there, of kinds that can be read, and hold something, as far as their beginnings tell.
 ///
 /// # Errors
 /// As `resolve`, for this source: at most one problem, whose place is not the recipe's key.
@@ -95,7 +110,17 @@ pub fn check_source(source: &SourceSpec) -> Result<()> {
     if paths.is_empty() {
         return Err(nothing_found(source));
     }
-    paths.iter().try_for_each(|path| kind_of(path).map(|_| ()))
+    let looks = paths.iter().map(|path| look_at(path)).collect::<Result<Vec<Look>>>()?;
+    if looks.iter().all(|look| look.is_blank) {
+        let error = Error::new(Kind::Data, format!("there are no rows in `{}`", source.path));
+        return Err(error.hint("the file is empty"));
+    }
+    Ok(())
+}
+
+fn look_at(path: &Path) -> Result<Look> {
+    let (kind, compression) = kind_of(path)?;
+    look::look(path, kind, compression)
 }
 
 fn nothing_found(source: &SourceSpec) -> Error {
@@ -104,15 +129,17 @@ fn nothing_found(source: &SourceSpec) -> Error {
 }
 
 fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
+    let path = PathBuf::from(&source.path);
+    if let Some(saved) = saved::files(&path, source.split.as_deref()) {
+        return saved;
+    }
     if let Some(split) = source.split.as_deref().filter(|&split| split != "train") {
         return Err(Error::new(Kind::Recipe, format!("`{}` has no split `{split}`: it is a local file", source.path))
             .hint("`split` chooses among the splits of an `hf://` data set; name another file instead"));
     }
     // A file may have brackets in its name: what exists is no glob.
-    let path = PathBuf::from(&source.path);
     if path.is_dir() {
-        return Err(Error::new(Kind::Data, format!("`{}` is a folder", source.path))
-            .hint(format!("name its files with a glob, such as `{}/*.jsonl`", source.path.trim_end_matches('/'))));
+        return in_folder(&path);
     }
     if path.exists() {
         return Ok(vec![path]);
@@ -133,6 +160,39 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
+    files.sort();
+    Ok(files)
+}
+
+/// The data files of a folder, sorted; what is hidden and what explains the others is left out.
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io("listing", folder, e);
+    let (mut tables, mut texts) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let explains = ["readme", "license", "licence", "."].iter().any(|start| name.starts_with(start));
+        match kind_of(&path) {
+            Ok((FileKind::Text, _)) if !explains && path.is_file() => texts.push(path),
+            Ok((kind, _)) if kind != FileKind::Text && !name.starts_with('.') && path.is_file() => tables.push(path),
+            _ => {}
+        }
+    }
+    let shown = folder.display();
+    let glob = |ending: &str| format!("`{}/*{ending}`", shown.to_string().trim_end_matches('/'));
+    let mut files = match (tables.is_empty(), texts.is_empty()) {
+        (true, true) => {
+            return Err(Error::new(Kind::Data, format!("`{shown}` is a folder without data files"))
+                .hint(format!("name files with a glob, such as {}", glob(".jsonl"))));
+        }
+        (false, false) => {
+            return Err(Error::new(Kind::Data, format!("`{shown}` holds both tables of rows and plain text")).hint(
+                format!("name the files that are meant with a glob, such as {} or {}", glob(".jsonl"), glob(".txt")),
+            ));
+        }
+        (false, true) => tables,
+        (true, false) => texts,
+    };
     files.sort();
     Ok(files)
 }
@@ -158,11 +218,13 @@ pub(super) fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
         Some("json") => FileKind::Json,
         Some("csv") => FileKind::Csv { delimiter: b',' },
         Some("tsv") => FileKind::Csv { delimiter: b'\t' },
+        Some("txt" | "text" | "md" | "markdown" | "rst" | "tex") => FileKind::Text,
         Some("parquet") if compression == Compression::None => FileKind::Parquet,
+        Some("arrow") if compression == Compression::None => FileKind::Arrow,
         _ => {
             return Err(Error::new(Kind::Data, format!("`{name}` is of no kind that can be read"))
                 .at(Place::Path(path.into()))
-                .hint("data files end in .jsonl, .json, .csv, .tsv (also with .gz or .zst) or .parquet"));
+                .hint("data files end in .jsonl, .json, .csv, .tsv, .txt, .md (also with .gz or .zst), .parquet or .arrow"));
         }
     };
     Ok((kind, compression))
@@ -171,6 +233,7 @@ pub(super) fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::options::RowFormat;
 
     fn source(path: &Path) -> SourceSpec {
         SourceSpec::new(path.to_str().unwrap(), RowFormat::Messages)
@@ -195,7 +258,7 @@ mod tests {
         .unwrap();
         let found: Vec<_> = files
             .iter()
-            .map(|f| (f.path.file_name().unwrap().to_str().unwrap(), f.kind, f.compression, f.source))
+            .map(|f| (f.path.file_name().unwrap().to_str().unwrap(), f.contents.kind, f.contents.compression, f.source))
             .collect();
         assert_eq!(
             found,
@@ -211,13 +274,13 @@ mod tests {
     #[test]
     fn every_source_that_names_nothing_is_reported() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("a.txt"), "").unwrap();
-        let mut split = source(&dir.path().join("a.txt"));
+        std::fs::write(dir.path().join("a.doc"), "").unwrap();
+        let mut split = source(&dir.path().join("a.doc"));
         split.split = Some("test".into());
         let sources = [
             source(&dir.path().join("no.jsonl")),
             source(&dir.path().join("*.json")),
-            source(&dir.path().join("a.txt")),
+            source(&dir.path().join("a.doc")),
             split,
             source(dir.path()),
         ];
@@ -228,13 +291,13 @@ mod tests {
             [
                 "data file `DIR/no.jsonl` does not exist",
                 "`DIR/*.json` matches no file",
-                "`a.txt` is of no kind that can be read",
-                "`DIR/a.txt` has no split `test`: it is a local file",
-                "`DIR` is a folder",
+                "`a.doc` is of no kind that can be read",
+                "`DIR/a.doc` has no split `test`: it is a local file",
+                "`DIR` is a folder without data files",
             ]
         );
         let places: Vec<_> = error.iter().filter_map(Error::place).cloned().collect();
         let key = |index| Place::Key(format!("data.train[{index}].path"));
-        assert_eq!(places, [key(0), key(1), Place::Path(dir.path().join("a.txt")), key(3), key(4)]);
+        assert_eq!(places, [key(0), key(1), Place::Path(dir.path().join("a.doc")), key(3), key(4)]);
     }
 }

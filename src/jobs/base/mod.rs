@@ -1,5 +1,6 @@
 //! Opening a model: its files, configuration, tokenizer and weights.
 
+pub mod adapter_folder;
 pub mod encoder;
 pub mod headers;
 pub mod outline;
@@ -51,7 +52,7 @@ impl Base {
         accept: &dyn Fn(&TextConfig) -> Result<()>,
     ) -> Result<Self> {
         let read_before = RefCell::new(None);
-        let files = hub::find_model(name, &HubSettings::from_env(), progress, &|dir| {
+        let files = hub::find_model(name, &HubSettings::from_env()?, progress, &|dir| {
             let (config, _) = TextConfig::from_folder(dir)?;
             let encoder = encoder::of_folder(dir, &config)?;
             accept(&config)?;
@@ -64,7 +65,8 @@ impl Base {
             Some(encoder) => encoder,
             None => headers.encoder(&files)?,
         };
-        let Headers { config, ignored_keys, source } = headers;
+        let Headers { config, ignored_keys, source, warnings } = headers;
+        warnings.iter().for_each(|warning| progress.note(warning));
         let fingerprint = source.fingerprint();
         Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, fingerprint, encoder })
     }
@@ -104,7 +106,7 @@ impl Base {
     /// # Errors
     /// As [`Base::open`].
     pub fn encoder(name: &str, named: Place, progress: &dyn Progress) -> Result<Encoder> {
-        let files = hub::find_small_files(name, &HubSettings::from_env(), progress).map_err(|e| e.or_at(named))?;
+        let files = hub::find_small_files(name, &HubSettings::from_env()?, progress).map_err(|e| e.or_at(named))?;
         match &files {
             ModelFiles::Folder { dir, .. } => encoder::of_folder(dir, &TextConfig::from_folder(dir)?.0),
             ModelFiles::Gguf { .. } => Headers::open(&files)?.encoder(&files),

@@ -1,6 +1,6 @@
 //! A base and its adapter, opened together as PEFT's `PeftModel` is.
 
-use super::{Base, provenance};
+use super::{Base, adapter_folder, provenance};
 use crate::adapter::{Adapter, peft};
 use crate::device::{self, Compute};
 use crate::error::{Place, Result};
@@ -42,6 +42,8 @@ impl PeftModel {
         if !compute.is_cpu() {
             progress.note(&format!("Computing on {}", compute.describe()));
         }
+        let adapter = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
+        let adapter = adapter.as_deref();
         let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| match adapter {
             Some(folder) => peft::check(folder, config),
             None => Ok(()),
@@ -54,7 +56,12 @@ impl PeftModel {
         let holding = Holding { projections, ..Holding::dense(held) };
         let model = base.load(&holding, &compute.device, progress)?;
         let adapter_folder = adapter.map(Path::to_path_buf);
-        let adapter = adapter.map(|folder| peft::read(folder, &model)).transpose()?;
+        let read = |folder: &Path| {
+            let read = peft::read(folder, &model)?;
+            provenance::warn_of_no_effect(folder, read.is_zero(), progress);
+            Ok(read)
+        };
+        let adapter = adapter.map(read).transpose()?;
         Ok(PeftModel { base, model, adapter, adapter_folder, held, compute })
     }
 

@@ -1,11 +1,13 @@
 //! What a run will do, before it does it.
 
 use crate::adapter::target::KindCount;
-use crate::data::Preview;
+use crate::data::{LeftOut, Preview, SourceStats};
 use crate::device::Compute;
 use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::data::Data;
+use crate::jobs::run::steps::{self, Pass};
+use crate::recipe::Recipe;
 use crate::report::text;
 use crate::train::run::StepPlan;
 use serde::Serialize;
@@ -24,8 +26,22 @@ pub struct Overview {
     pub tokens: u64,
     /// Tokens with a loss.
     pub supervised_tokens: u64,
+    /// Where the rows are from, and how they are read.
+    pub sources: Vec<SourceStats>,
+    /// Rows that are not trained as they stand.
+    pub left_out: Vec<LeftOut>,
     /// Optimiser steps.
     pub total_steps: u64,
+    /// Passes over the data, the last of which may be a part; `None` where `max_steps` decides.
+    pub num_train_epochs: Option<f64>,
+    /// Optimiser steps of a pass.
+    pub steps_per_epoch: u64,
+    /// Tokens of a step, on average.
+    pub tokens_per_step: u64,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// What was chosen because the recipe says `auto`: keys and values, as `--set` takes them.
+    pub chosen: Vec<String>,
     /// The device.
     pub device: String,
     /// CPU threads.
@@ -49,7 +65,17 @@ pub struct DryRun {
 
 impl Overview {
     /// Looks at what was planned.
-    pub fn new(adapter: &AdapterPlan, data: &Data, plan: &StepPlan, memory: Estimate, compute: &Compute) -> Self {
+    pub fn new(
+        recipe: &Recipe,
+        adapter: &AdapterPlan,
+        data: &Data,
+        plan: &StepPlan,
+        memory: Estimate,
+        compute: &Compute,
+    ) -> Self {
+        let keys = &recipe.training;
+        // The steps have been counted before, so that this cannot fail.
+        let pass = steps::passes(recipe, data).unwrap_or(Pass { steps_per_pass: 0, step_tokens: 0 });
         let stats = data.train.stats();
         Overview {
             modules: adapter.selection.kinds.iter().filter(|kind| kind.matched > 0).cloned().collect(),
@@ -57,7 +83,14 @@ impl Overview {
             rows: stats.rows,
             tokens: stats.tokens,
             supervised_tokens: stats.supervised_tokens,
+            sources: stats.sources,
+            left_out: stats.left_out,
             total_steps: plan.total_steps,
+            num_train_epochs: keys.max_steps.is_none().then_some(keys.num_train_epochs),
+            steps_per_epoch: pass.steps_per_pass,
+            tokens_per_step: pass.step_tokens,
+            learning_rate: keys.learning_rate,
+            chosen: recipe.chosen(),
             device: compute.name.clone(),
             threads: compute.threads,
             activation_checkpointing: plan.step.activation_checkpointing,
@@ -79,9 +112,24 @@ impl fmt::Display for Overview {
             count(self.tokens),
             count(self.supervised_tokens)
         )?;
+        for SourceStats { path, format, rows, .. } in &self.sources {
+            writeln!(f, "  {path}: {} rows, {format}", count(*rows))?;
+        }
+        for left_out in &self.left_out {
+            writeln!(f, "  {left_out}")?;
+        }
         let recomputing = if self.activation_checkpointing { ", recomputing activations" } else { "" };
-        let steps = count(self.total_steps);
-        writeln!(f, "Plan: {steps} steps on {} with {} threads{recomputing}", self.device, self.threads)?;
+        let mut steps = format!("{} steps", count(self.total_steps));
+        if let Some(epochs) = self.num_train_epochs {
+            let passes = if epochs == 1.0 { "1 epoch".into() } else { format!("{epochs} epochs") };
+            steps = format!("{passes} x {} steps = {steps}", count(self.steps_per_epoch));
+        }
+        let tokens = count(self.tokens_per_step);
+        let threads = self.threads;
+        writeln!(f, "Plan: {steps} of about {tokens} tokens on {} with {threads} threads{recomputing}", self.device)?;
+        if !self.chosen.is_empty() {
+            writeln!(f, "Chosen from the data: {}", self.chosen.join(", "))?;
+        }
         write!(f, "Memory: about {} ({})", text::bytes(self.memory_bytes), self.memory)
     }
 }

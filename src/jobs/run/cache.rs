@@ -1,6 +1,7 @@
 //! Where prepared data is kept, and what happens where it cannot be kept.
 
 use crate::error::{Error, Kind, Place, Result};
+use crate::paths;
 use crate::progress::Progress;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -20,10 +21,12 @@ impl Cache {
     /// `GEMMA_TUNE_CACHE`, else the user's cache folder.
     ///
     /// # Errors
-    /// As [`Cache::private`], where the user has neither.
+    /// As [`Cache::private`], where the user has neither; a variable in the name that is not set.
     pub fn open(progress: &dyn Progress) -> Result<Self> {
         let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let folder = from(VARIABLE)
+        let own = std::env::var(VARIABLE).ok().filter(|value| !value.is_empty());
+        let own = own.map(|path| paths::expand(&path).map_err(|e| e.at(Place::Named(VARIABLE.into()))));
+        let folder = (own.transpose()?.map(PathBuf::from))
             .or_else(|| from("XDG_CACHE_HOME").map(|dir| dir.join("gemma-tune")))
             .or_else(|| from("HOME").map(|dir| dir.join(".cache/gemma-tune")));
         match folder {

@@ -4,10 +4,17 @@ use crate::data::{self, Binning, DataSpec, Dataset, Preview, SourceSpec};
 use crate::error::{Error, Kind, Result};
 use crate::hub;
 use crate::jobs::run::cache::Cache;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, EvalFraction, Recipe};
 use crate::report::ProgressBar;
 use crate::text::Encoder;
 use std::collections::BTreeMap;
+
+/// With fewer rows every one is needed for training, and a twentieth of them would say little.
+const ENOUGH_TO_HOLD_BACK: usize = 100;
+/// The share that `eval_fraction: auto` holds back.
+const SHARE_HELD_BACK: f64 = 0.05;
+/// More rows make evaluation slower and hardly surer.
+const MOST_HELD_BACK: f64 = 500.0;
 
 /// The prepared data of a run.
 pub struct Data {
@@ -21,7 +28,8 @@ pub struct Data {
 
 /// A source of a recipe in the words of `data`.
 pub fn source_spec(source: &recipe::Source) -> SourceSpec {
-    SourceSpec { path: source.path.clone(), format: source.format, split: source.split.clone(), weight: source.weight }
+    let recipe::Source { path, format, columns, template, split, weight } = source.clone();
+    SourceSpec { path, format, columns: columns.0, template, split, weight }
 }
 
 impl Data {
@@ -41,18 +49,23 @@ impl Data {
                 max_length: keys.max_length,
                 on_long: keys.on_long,
                 on_bad_row: keys.on_bad_row,
+                max_row_bytes: keys.max_row_bytes,
             };
             cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };
         let seed = recipe.training.seed;
         let (train, eval) = match (prepare("data.train", &keys.train)?, keys.eval.as_slice()) {
-            (train, []) if keys.eval_fraction > 0.0 => {
-                let (train, eval) = train.split(keys.eval_fraction, seed)?;
-                (train, Some(eval))
-            }
-            (train, []) => (train, None),
+            (train, []) => match keys.eval_fraction {
+                EvalFraction::Of(0.0) => (train, None),
+                EvalFraction::Of(share) => train.split(share, seed).map(|(train, eval)| (train, Some(eval)))?,
+                EvalFraction::Auto => hold_back(train, seed, screen)?,
+            },
             (train, sources) => (train, Some(prepare("data.eval", sources)?)),
         };
+        if encoder.template().is_built_in() && train.files().iter().any(|file| file.layout.has_turns()) {
+            screen
+                .note("The model has no chat template of its own: Gemma 3's is used, as `chat` and `generate` use it.");
+        }
         let binning = Binning { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
         Ok(Data { train, eval, binning })
     }
@@ -67,9 +80,30 @@ impl Data {
         (0..count).map(|row| data::preview(&self.train, &[row], &|ids| encoder.decode(ids))).collect()
     }
 
+    /// The training rows that are not trained as they stand, for the record.
+    pub fn left_out(&self) -> Vec<serde_json::Value> {
+        self.train.stats().left_out.iter().filter_map(|rows| serde_json::to_value(rows).ok()).collect()
+    }
+
     /// What the rows are, for the record.
     pub fn hashes(&self) -> BTreeMap<String, String> {
         let eval = self.eval.as_ref().map(|eval| ("eval".to_owned(), eval.content_hash()));
         [("train".to_owned(), self.train.content_hash())].into_iter().chain(eval).collect()
     }
+}
+
+/// `eval_fraction: auto`: a twentieth of the rows, at most [`MOST_HELD_BACK`], where there are at least
+/// [`ENOUGH_TO_HOLD_BACK`], not all of them the same.
+fn hold_back(train: Dataset, seed: u64, screen: &ProgressBar) -> Result<(Dataset, Option<Dataset>)> {
+    let rows = train.len();
+    if rows < ENOUGH_TO_HOLD_BACK || !train.has_two_rows() {
+        screen.note(&format!(
+            "No rows are held back for evaluation: there are {rows}, and `auto` asks for {ENOUGH_TO_HOLD_BACK}."
+        ));
+        return Ok((train, None));
+    }
+    let share = SHARE_HELD_BACK.min(MOST_HELD_BACK / rows as f64);
+    let (train, eval) = train.split(share, seed)?;
+    screen.note(&format!("{} of {rows} rows are held back for evaluation.", eval.len()));
+    Ok((train, Some(eval)))
 }

@@ -1,6 +1,7 @@
 //! The folder of a run, `output.dir`.
 
 use crate::error::{Error, Kind, Place, Result};
+use crate::export::card::shell_word;
 use crate::report::{ProgressBar, Summary, text};
 use crate::train::checkpoint::{self, Fingerprint, Loaded, RunLock};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,26 @@ use std::time::Duration;
 
 /// Files that show that a folder holds a run.
 const TRACES: [&str; 4] = ["recipe.yaml", "metrics.jsonl", "checkpoints", "adapter"];
+
+/// Whether `dir` has anything that a run left.
+pub fn holds_run(dir: &Path) -> bool {
+    TRACES.iter().any(|name| dir.join(name).exists())
+}
+
+/// Whether a run took possession of `dir`, whatever it left.
+pub fn was_entered(dir: &Path) -> bool {
+    dir.join(".lock").exists()
+}
+
+/// The recipe of the run in `dir`, as it was resolved.
+pub fn recipe_path(dir: &Path) -> PathBuf {
+    dir.join("recipe.yaml")
+}
+
+/// The command that goes on with the run in `dir` as it was started.
+pub fn resume_command(dir: &Path) -> String {
+    format!("gemma-tune train {} --resume", shell_word(&recipe_path(dir).display().to_string()))
+}
 
 /// `output.dir`, locked while the run goes on.
 pub struct RunFolder {
@@ -18,7 +39,7 @@ pub struct RunFolder {
 impl Drop for RunFolder {
     /// A run that failed before it wrote anything leaves the folder as it found it.
     fn drop(&mut self) {
-        if let Some(lock) = self.lock.as_mut().filter(|_| !is_used(&self.dir)) {
+        if let Some(lock) = self.lock.as_mut().filter(|_| !holds_run(&self.dir)) {
             lock.withdraw();
         }
     }
@@ -30,17 +51,13 @@ fn occupied(dir: &Path) -> Error {
         .hint("`--resume` continues it; `--set output.dir=..` writes elsewhere; nothing was changed")
 }
 
-fn is_used(dir: &Path) -> bool {
-    TRACES.iter().any(|name| dir.join(name).exists())
-}
-
 impl RunFolder {
     /// Takes possession of `dir`; a dry run only looks.
     ///
     /// # Errors
     /// When `dir` holds a run that is not to be resumed, or another process works in it.
     pub fn open(dir: &Path, resume: bool, dry_run: bool) -> Result<Self> {
-        if is_used(dir) && !resume && !dry_run {
+        if holds_run(dir) && !resume && !dry_run {
             return Err(occupied(dir));
         }
         if let Some(file) = dir.ancestors().find(|path| path.is_file()) {
@@ -60,7 +77,7 @@ impl RunFolder {
 
     /// What a run that is new here would be refused with.
     pub fn occupied(&self) -> Option<Error> {
-        is_used(&self.dir).then(|| occupied(&self.dir))
+        holds_run(&self.dir).then(|| occupied(&self.dir))
     }
 
     /// A path in the folder.

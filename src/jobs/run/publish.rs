@@ -94,6 +94,7 @@ fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &AdapterConfig)
     Card {
         name,
         base_model: base_name(base),
+        folder: recipe.output.dir.join("adapter").display().to_string(),
         base_is_hub_id: is_hub_id,
         base_revision: config.revision.clone(),
         data: recipe.data.train.iter().map(|source| source.path.clone()).collect(),

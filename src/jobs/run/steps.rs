@@ -1,6 +1,6 @@
 //! How many steps a run has, and what each of them does.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::run::data::Data;
 use crate::random::Rng;
 use crate::recipe::{self, Recipe};
@@ -11,12 +11,12 @@ use crate::train::step::StepSettings;
 /// The steps of the run.
 ///
 /// # Errors
-/// When the steps of its passes cannot be counted.
+/// When the steps of its passes cannot be counted, or none of them would change anything.
 pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Result<StepPlan> {
     let Recipe { adapter, training: keys, evaluation, output, .. } = recipe;
     let total_steps = match keys.max_steps {
         Some(steps) => steps,
-        None => steps(keys, data)?,
+        None => total(recipe, data)?,
     };
     let warmup_steps = keys.warmup_steps.unwrap_or_else(|| schedule::warmup_steps(total_steps, keys.warmup_ratio));
     let kind = match keys.lr_scheduler_type {
@@ -24,9 +24,25 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
         recipe::Scheduler::Linear => schedule::Kind::Linear,
         recipe::Scheduler::Cosine => schedule::Kind::Cosine,
     };
+    let schedule = Schedule::new(kind, keys.learning_rate, warmup_steps, total_steps);
+    if schedule.is_zero() {
+        let what = format!(
+            "the run would change nothing: its learning rate is 0 in {}",
+            if total_steps == 1 {
+                "its only step, which the warm-up takes".into()
+            } else {
+                format!("all of its {total_steps} steps")
+            }
+        );
+        return Err(Error::new(Kind::Recipe, what)
+            .at(Place::Key(
+                if keys.warmup_steps.is_some() { "training.warmup_steps" } else { "training.learning_rate" }.into(),
+            ))
+            .hint("take more steps, or a shorter warm-up"));
+    }
     Ok(StepPlan {
         total_steps,
-        schedule: Schedule::new(kind, keys.learning_rate, warmup_steps, total_steps),
+        schedule,
         step: StepSettings {
             max_grad_norm: keys.max_grad_norm,
             activation_checkpointing,
@@ -41,8 +57,32 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
     })
 }
 
+/// A pass over the data, in steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass {
+    /// Steps of a pass.
+    pub steps_per_pass: u64,
+    /// Tokens of a step, on average.
+    pub step_tokens: u64,
+}
+
+/// How a pass over the data is divided into steps.
+///
+/// # Errors
+/// When a row does not fit into a bin.
+pub fn passes(recipe: &Recipe, data: &Data) -> Result<Pass> {
+    let keys = &recipe.training;
+    let epoch = data.binning.epoch(&data.train, 0)?;
+    let steps = epoch.steps(keys.per_device_train_batch_size, keys.gradient_accumulation_steps) as u64;
+    Ok(Pass { steps_per_pass: steps, step_tokens: epoch.tokens() / steps.max(1) })
+}
+
 /// Optimiser steps in `num_train_epochs` passes; a fraction of a pass counts up.
-fn steps(keys: &recipe::Training, data: &Data) -> Result<u64> {
+///
+/// # Errors
+/// When the steps of the passes cannot be counted.
+pub fn total(recipe: &Recipe, data: &Data) -> Result<u64> {
+    let keys = &recipe.training;
     let (batch, accumulation) = (keys.per_device_train_batch_size, keys.gradient_accumulation_steps);
     let whole = keys.num_train_epochs.floor();
     let steps = data.binning.steps(&data.train, whole as u64, batch, accumulation)?;

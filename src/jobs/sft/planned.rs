@@ -2,7 +2,8 @@
 
 use crate::device::Compute;
 use crate::error::{Place, Result};
-use crate::jobs::base::{Base, provenance};
+use crate::jobs::base::{Base, adapter_folder, provenance};
+use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::{self, FitSettings, Sizes};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::Estimate;
@@ -12,6 +13,7 @@ use crate::jobs::run::batches::largest_tokens;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::steps;
+use crate::jobs::run::suited;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
 use crate::train::run::StepPlan;
@@ -60,16 +62,23 @@ impl Planned {
         Frozen::of(&base).check(&settings.holding)?;
         let adapter = AdapterPlan::new(&recipe.adapter, &base.config)?;
         if let Some(folder) = &recipe.adapter.init_from {
-            provenance::warn_of_another_base(folder, &base, screen);
+            provenance::warn_of_another_base(&adapter_folder::find(folder, screen)?, &base, screen);
         }
-        let data = Data::prepare(recipe, &base.encoder, screen)?;
+        let prepare = |recipe: &Recipe| Data::prepare(recipe, &base.encoder, screen);
+        let mut data = prepare(recipe)?;
+        let suited = suited::choose(recipe, &mut data, &base.config, &prepare)?;
+        let recipe = &suited;
+        suited::few_steps(recipe, &data)?.into_iter().for_each(|warning| screen.note(&warning));
         let sizes = Sizes {
             frozen: Frozen::of(&base),
             trainable: adapter.trainable(),
+            beside: Beside::of(&adapter, recipe, &base.config),
             optimizer_slots: settings.rule.slots() as u64,
             tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.binning, batch_size, max_length),
             capacity: compute.capacity(),
         };
+        let held = suited::hold(recipe, &sizes);
+        let (recipe, settings) = (&held, RunSettings::of(&held));
         let recipe = fit::settle(recipe, &sizes, is_begun, dry_run, screen)?;
         let need = sizes.need(&FitSettings::of(&recipe));
         let steps = steps::plan(&recipe, &data, need.activation_checkpointing)?;
@@ -78,7 +87,7 @@ impl Planned {
 
     /// What the run will do, for the user.
     pub fn overview(&self) -> Overview {
-        Overview::new(&self.adapter, &self.data, &self.steps, self.memory, &self.compute)
+        Overview::new(&self.recipe, &self.adapter, &self.data, &self.steps, self.memory, &self.compute)
     }
 
     /// The same with the first rows.

@@ -31,8 +31,10 @@ prop_compose! {
         format in prop::sample::select(vec![RowFormat::Messages, RowFormat::Text, RowFormat::Tokens]),
         split in prop::option::of(any_text()),
         weight in 1e-9f64..=10_000.0,
+        template in any::<bool>(),
     ) -> Source {
-        Source { path, format, split, weight }
+        let columns = Renames([(format.columns()[0].to_owned(), "a \"b\"".to_owned())].into());
+        Source { path, format, columns, template, split, weight }
     }
 }
 
@@ -46,11 +48,11 @@ prop_compose! {
             any_text().prop_map(|text| TargetModules::Regex(format!(".*q_proj|{}", regex::escape(&text)))),
         ],
         excluded in prop::collection::vec(any_text().prop_map(|text| format!("vision_tower.{text}")), 0..3),
-        (r, lora_alpha, lora_dropout) in (1usize..=4096, f64::MIN_POSITIVE..1e300, 0.0f64..1.0),
+        (r, lora_alpha, lora_dropout) in (1usize..=4096, 1e-30..1e30, 0.0f64..1.0),
         (use_dora, init_from) in (any::<bool>(), prop::option::of(any_text())),
         (optimizer, learning_rate) in prop_oneof![
-            (Just(Optimizer::Adamw), f64::MIN_POSITIVE..1.0),
-            (Just(Optimizer::Sgd), f64::MIN_POSITIVE..1e300),
+            (Just(Optimizer::Adamw), 1e-30..1.0),
+            (Just(Optimizer::Sgd), 1e-30..1e30),
         ],
         (seed, max_steps) in (any::<u64>(), prop::option::of(1..=1u64 << 40)),
         (warmup_ratio, warmup_steps) in (0.0f64..=1.0, prop::option::of(0..1000u64)),

@@ -39,7 +39,7 @@ fn too_large() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.yaml");
     fs::write(&path, "#".repeat((1 << 20) + 1)).unwrap();
-    assert_eq!(load(&path, &[]).unwrap_err().what(), "the file is larger than 1 MiB, so it is not a recipe");
+    assert_eq!(load(&path, &[]).unwrap_err().what(), "the file is larger than 1 MB, so it is not a recipe");
 }
 
 #[test]

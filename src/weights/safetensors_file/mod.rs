@@ -85,7 +85,7 @@ impl SafetensorsFile {
                 .hint("F32, BF16 and F16 can: use the model's original, unquantised weights")
         })?;
         let bytes = entry.bytes.clone();
-        Ok(Stored { name, file: &self.file, bytes, of, shape: &entry.shape, minus_one: false })
+        Ok(Stored { name, file: &self.file, bytes, of, shape: &entry.shape, minus_one: false, refuse_unusable: false })
     }
 
     /// The bytes of a tensor of this file, as they are.

@@ -2,6 +2,7 @@
 
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
+use crate::jobs::run::interrupt::{Asked, Interrupt, Standing};
 use crate::report::ProgressBar;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,4 +60,25 @@ pub fn end_on_signal(screen: &ProgressBar) -> Result<()> {
         screen.note("Interrupted; nothing half-written was kept.");
         std::process::exit(i32::from(Kind::Run.exit_code()));
     })
+}
+
+/// The first signal asks a run to save and stop, or ends the program where nothing would be saved; the second ends it
+/// in any case.
+pub fn stop_on_ctrl_c(screen: &ProgressBar) -> Result<Arc<Interrupt>> {
+    let stop = Arc::new(Interrupt::default());
+    let (asked, screen) = (stop.clone(), screen.clone());
+    on_signal(move || match asked.ask() {
+        Asked::Soon(what) => screen.note(what),
+        Asked::Now(standing) => {
+            atomic::abandon();
+            screen.note(&standing.text);
+            std::process::exit(i32::from(exit_code(&standing)));
+        }
+    })?;
+    Ok(stop)
+}
+
+/// 3 where the run can be resumed, else 1.
+pub fn exit_code(standing: &Standing) -> u8 {
+    if standing.is_resumable { Kind::Interrupted.exit_code() } else { Kind::Run.exit_code() }
 }

@@ -1,0 +1,59 @@
+//! How the rows of one file are read: their format, what their columns are called, whether prompts become turns.
+
+use super::options::RowFormat;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// How the rows of one file are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Layout {
+    /// How they are laid out; not [`RowFormat::Auto`], except where there is no row to see it from.
+    pub format: RowFormat,
+    /// What their columns are called, by what the format calls them, where that is something else.
+    pub columns: BTreeMap<String, String>,
+    /// Whether prompts and completions that are texts become turns of a conversation.
+    pub template: bool,
+}
+
+impl Layout {
+    /// Rows whose columns have the names of the format.
+    pub fn new(format: RowFormat, template: bool) -> Self {
+        Layout { format, columns: BTreeMap::new(), template }
+    }
+
+    /// What the file calls the column that the format calls `name`.
+    pub fn column<'a>(&'a self, name: &'a str) -> &'a str {
+        self.columns.get(name).map_or(name, String::as_str)
+    }
+
+    /// The format, and what becomes of prompts and completions that are texts.
+    pub fn describe(&self) -> String {
+        match (self.format, self.template) {
+            (RowFormat::PromptCompletion, true) => "prompt_completion, through the chat template".into(),
+            (RowFormat::PromptCompletion, false) => "prompt_completion, as plain text".into(),
+            (format, _) => format.to_string(),
+        }
+    }
+
+    /// Whether its rows are conversations, for which a chat template is needed.
+    pub fn has_turns(&self) -> bool {
+        match self.format {
+            RowFormat::Text | RowFormat::Tokens => false,
+            RowFormat::PromptCompletion => self.template,
+            RowFormat::Auto | RowFormat::Messages | RowFormat::Alpaca | RowFormat::Sharegpt => true,
+        }
+    }
+
+    /// Whether `column`, by its name in the file, is read.
+    pub fn reads(&self, column: &str) -> bool {
+        let names = self.format.columns().iter();
+        names
+            .filter(|name| self.template || self.format != RowFormat::PromptCompletion || **name != "system")
+            .any(|name| self.column(name) == column)
+    }
+
+    /// The columns that are read, by their names in the file.
+    pub fn read_columns(&self) -> Vec<String> {
+        self.format.columns().iter().map(|name| self.column(name).to_owned()).collect()
+    }
+}

@@ -1,0 +1,246 @@
+//! How each file is read, found out before its rows are: from what the spec says, and from the file's first rows.
+
+use super::formats::{Guess, guesses, listed, may_mean};
+use super::layout::Layout;
+use super::object::Object;
+use super::options::RowFormat;
+use super::source::{self, Chunk, FileKind, Sink, SourceFile};
+use super::spec::{DataSpec, SourceSpec};
+use crate::error::{Error, Kind, Place, Result, did_you_mean};
+use crate::progress::{Progress, Silent};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Rows that are looked at: enough to meet a row of another kind that was mixed in, few enough to be read at once.
+const FIRST_ROWS: usize = 20;
+
+/// Columns that a remark lists.
+const LISTED: usize = 8;
+
+/// The layout of each of `files`; says which formats it saw.
+///
+/// # Errors
+/// All files whose first rows fit no format, or more than one, or have no column that the spec names.
+pub(super) fn survey(spec: &DataSpec, files: &[SourceFile], progress: &dyn Progress) -> Result<Vec<Layout>> {
+    let (mut layouts, mut problems, mut seen) = (Vec::new(), Vec::new(), Vec::<(usize, String, &Path, usize)>::new());
+    for file in files {
+        let source = &spec.sources[file.source];
+        let found = look(spec, source, file).map_err(|e| e.or_at(Place::Path(file.path.to_path_buf())));
+        match found {
+            Ok((layout, said)) => {
+                layouts.push(layout);
+                let Some(said) = said else { continue };
+                match seen.last_mut() {
+                    Some((source, before, _, files)) if *source == file.source && *before == said => *files += 1,
+                    _ => seen.push((file.source, said, &file.path, 1)),
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    for (source, said, path, files) in seen {
+        let path = path.display();
+        match files {
+            1 => progress.note(&format!("{path}: {said}")),
+            _ => progress.note(&format!("{} ({files} files, from {path}): {said}", spec.sources[source].path)),
+        }
+    }
+    Error::many(problems).map_or(Ok(layouts), Err)
+}
+
+/// How `file` is read, and what is to be said about it.
+fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layout, Option<String>)> {
+    if file.contents.kind == FileKind::Text {
+        return match source.format {
+            RowFormat::Auto => Ok((Layout::new(RowFormat::Text, true), Some("plain text -> text".into()))),
+            RowFormat::Text => Ok((Layout::new(RowFormat::Text, true), None)),
+            other => Err(Error::new(Kind::Data, format!("the file is plain text, and its rows are to be `{other}`"))
+                .hint("set `format: text` for it, or name a file with columns: .jsonl, .json, .csv, .parquet")),
+        };
+    }
+    let plain = Layout { format: source.format, columns: source.columns.clone(), template: source.template };
+    if source.format != RowFormat::Auto && source.columns.is_empty() {
+        return Ok((plain, None));
+    }
+    let head = Head::read(file, spec.max_row_bytes)?;
+    if head.rows.is_empty() {
+        return Ok((plain, None));
+    }
+    for (own, column) in &source.columns {
+        // Names for all sources need not have a meaning in each.
+        if source.format.columns().contains(&own.as_str()) && !head.has(column) {
+            let key = format!("{}[{}].columns.{own}", spec.key, file.source);
+            return Err(no_column(own, column, &head, file).at(Place::Key(key)));
+        }
+    }
+    if source.format != RowFormat::Auto {
+        return Ok((plain, None));
+    }
+    let layout = Layout { template: source.template, ..head.layout(&source.columns)? };
+    let said = head.describe(&layout);
+    Ok((layout, Some(said)))
+}
+
+fn no_column(own: &str, column: &str, head: &Head, file: &SourceFile) -> Error {
+    let names = head.columns();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let close = did_you_mean(column, names.iter().copied()).map(|close| format!("; did you mean `{close}`?"));
+    let what = format!("`{}` has no column `{column}`, which `data.columns` names for `{own}`", file.path.display());
+    Error::new(Kind::Data, what).hint(format!("{}{}", listed(&names), close.unwrap_or_default()))
+}
+
+/// The first rows of a file that can be read.
+struct Head {
+    rows: Vec<(u32, Object)>,
+    /// All columns, where the file says so.
+    of_file: Option<Vec<String>>,
+}
+
+impl Head {
+    fn read(file: &SourceFile, max_row_bytes: usize) -> Result<Self> {
+        let mut head = Head { rows: Vec::new(), of_file: None };
+        let mut undecoded = Ok(());
+        let mut emit = |chunk: Chunk| {
+            head.of_file = head.of_file.take().or_else(|| chunk.columns.as_ref().map(|names| names.to_vec()));
+            undecoded = chunk.decode(|number, row| {
+                // What cannot be read is reported when all rows are.
+                if let Some(row) = row.ok().filter(|_| head.rows.len() < FIRST_ROWS) {
+                    head.rows.push((number, row));
+                }
+            });
+            if undecoded.is_ok() && head.rows.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        source::read(file, &Silent, &mut Sink::new(0, max_row_bytes, &mut emit))?;
+        undecoded.map(|()| head)
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.of_file.iter().flatten().any(|name| name == column)
+            || self.rows.iter().any(|(_, row)| row.contains_key(column))
+    }
+
+    /// The columns of the file, or those of its first rows.
+    fn columns(&self) -> Vec<String> {
+        if let Some(names) = &self.of_file {
+            return names.clone();
+        }
+        let mut names: Vec<String> = Vec::new();
+        for name in self.rows.iter().flat_map(|(_, row)| row.keys()) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// What all rows are that are anything.
+    fn layout(&self, renamed: &BTreeMap<String, String>) -> Result<Layout> {
+        let mut found: Option<(u32, Guess)> = None;
+        let mut columns = BTreeMap::new();
+        for (number, row) in &self.rows {
+            let mut guesses = guesses(row, renamed);
+            let guess = match guesses.len() {
+                0 => continue,
+                1 => guesses.remove(0),
+                _ => return Err(self.ambiguous(&guesses)),
+            };
+            match &found {
+                Some((first, other)) if other.name() != guess.name() || other.columns() != guess.columns() => {
+                    return Err(disagreement((*first, other), (*number, &guess)));
+                }
+                Some(_) => {}
+                None => found = Some((*number, guess.clone())),
+            }
+            if let Guess::Rows(layout) = guess {
+                columns.extend(layout.columns);
+            }
+        }
+        match found {
+            Some((_, Guess::Rows(layout))) => Ok(Layout { columns, ..layout }),
+            Some((_, Guess::OtherTask(name, shown))) => Err(self.other_task(name, &shown)),
+            None => Err(self.unknown()),
+        }
+    }
+
+    fn listed(&self) -> String {
+        let names = self.columns();
+        listed(&names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn ambiguous(&self, guesses: &[Guess]) -> Error {
+        let readings: Vec<_> = guesses.iter().map(reading).collect();
+        let what = format!("the columns fit more than one format: {}", readings.join(", or "));
+        let hint = match guesses {
+            [Guess::Rows(one), Guess::Rows(other), ..] if one.format == other.format => {
+                let named: Vec<_> = ["prompt", "instruction", "completion", "output"]
+                    .into_iter()
+                    .filter(|own| one.column(own) != other.column(own))
+                    .map(|own| format!("{own}: {}", one.column(own)))
+                    .collect();
+                format!("say which, for example `data.columns: {{{}}}`", named.join(", "))
+            }
+            _ => {
+                let names: Vec<_> = guesses.iter().map(|guess| format!("`{}`", guess.name())).collect();
+                format!("say which in `data.format`: {}", names.join(" or "))
+            }
+        };
+        Error::new(Kind::Data, what).hint(format!("{}; {hint}", self.listed()))
+    }
+
+    fn other_task(&self, name: &str, shown: &[String]) -> Error {
+        let columns: Vec<_> = shown.iter().map(|column| format!("`{column}`")).collect();
+        let error = Error::new(
+            Kind::Data,
+            format!("the rows are {name} rows ({}), which `sft` does not train", columns.join(", ")),
+        );
+        let has = |name: &str| self.has(name);
+        let hint = match name {
+            "preference" if has("messages") => "to train on its conversations, set `data.format: messages`".to_owned(),
+            "preference" if has("prompt") => {
+                "to train on the chosen answers, set `data.columns: {completion: chosen}` and `data.format: prompt_completion`".into()
+            }
+            "preference" => "to train on the chosen conversations, set `data.columns: {messages: chosen}` and `data.format: messages`".into(),
+            "prompt_only" => "`sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`".into(),
+            _ => "`sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out".into(),
+        };
+        error.hint(format!("{}; {hint}", self.listed()))
+    }
+
+    fn unknown(&self) -> Error {
+        let names = self.columns();
+        let known: Vec<&String> = names.iter().filter(|name| may_mean(name)).collect();
+        let hint = match &names[..] {
+            [one] => format!("`data.columns: {{text: {one}}}` reads it as text"),
+            [one, other] if known.is_empty() => {
+                format!("`data.columns: {{prompt: {one}, completion: {other}}}` reads them as question and answer")
+            }
+            _ => "name them, for example `data.columns: {prompt: .., completion: ..}`, or set `data.format`".into(),
+        };
+        Error::new(Kind::Data, "the columns fit no format that is known").hint(format!("{}; {hint}", self.listed()))
+    }
+
+    /// `question, answer -> prompt_completion, through the chat template; unused: id`.
+    fn describe(&self, layout: &Layout) -> String {
+        let (read, unused): (Vec<String>, Vec<String>) =
+            self.columns().into_iter().partition(|column| layout.reads(column));
+        let few = |names: Vec<String>| {
+            let shown: Vec<String> = names.iter().take(LISTED).map(|name| name.trim().to_owned()).collect();
+            let more = names.len().saturating_sub(LISTED);
+            shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+        };
+        let unused = if unused.is_empty() { String::new() } else { format!("; unused: {}", few(unused)) };
+        format!("{} -> {}{unused}", few(read), layout.describe())
+    }
+}
+
+/// `prompt_completion` (`question`, `answer`).
+fn reading(guess: &Guess) -> String {
+    let columns: Vec<_> = guess.columns().iter().map(|column| format!("`{column}`")).collect();
+    format!("`{}` ({})", guess.name(), columns.join(", "))
+}
+
+fn disagreement((first, one): (u32, &Guess), (second, other): (u32, &Guess)) -> Error {
+    let what = format!("row {first} is {}, row {second} is {}", reading(one), reading(other));
+    Error::new(Kind::Data, what).hint("give each kind of rows a file of its own, or say what they are in `data.format`")
+}

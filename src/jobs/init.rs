@@ -1,0 +1,93 @@
+//! Writing a first recipe: what can be seen is looked at, what cannot is asked or said.
+
+use crate::error::{Error, Kind, Result};
+use crate::hub::Failure;
+use crate::jobs::draft::{self, Draft};
+use crate::recipe::Recipe;
+use crate::report::ProgressBar;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+/// The model of a recipe that nobody named one for.
+pub const MODEL: &str = "google/gemma-3-1b-it";
+/// Where rows are to be put that are not there yet.
+pub const DATA: &str = "data/my_rows.jsonl";
+/// The file that a recipe is written to.
+pub const FILE: &str = "recipe.yaml";
+/// How rows in files end that a folder is searched for.
+const ENDINGS: [&str; 8] = [".jsonl", ".csv", ".parquet", ".json", ".tsv", ".ndjson", ".txt", ".md"];
+/// Folders in which people keep rows.
+const FOLDERS: [&str; 2] = [".", "data"];
+
+/// Files in the current folder, or in `data/`, that look like rows, where there are few.
+pub fn found_data() -> Vec<String> {
+    let in_folder = |folder: &str| {
+        let names = std::fs::read_dir(folder).into_iter().flatten().take(1000).flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let rows = names.filter(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)));
+        // Pages that go with a project, not with a model.
+        let rows = rows.filter(|name| !name.to_ascii_uppercase().starts_with("README") && !name.starts_with('.'));
+        let mut rows: Vec<String> =
+            rows.map(|name| if folder == "." { name } else { format!("{folder}/{name}") }).collect();
+        rows.sort();
+        rows
+    };
+    FOLDERS.iter().map(|folder| in_folder(folder)).find(|rows| !rows.is_empty()).unwrap_or_default()
+}
+
+/// The text of a recipe for a model and data, and whether its data was read; `with_rows` says that there is data to read.
+///
+/// # Errors
+/// When what was given is wrong, or the data cannot be read.
+pub fn recipe(draft: &Draft, with_rows: bool, file: &Path, screen: &ProgressBar) -> Result<String> {
+    let open = draft.recipe(false, screen)?;
+    let recipe = match with_rows {
+        true => settled(&open, screen)?,
+        false => open,
+    };
+    let file = file.display();
+    let run = format!("gemma-tune train {file}");
+    let heading = [
+        &format!("Supervised fine-tuning of {} on {}.", recipe.model.base, draft.data.join(", ")),
+        "",
+        &format!("Run:   gemma-tune recipe check {file}       every mistake at once"),
+        &format!("       gemma-tune data preview {file}       the rows as the model sees them"),
+        &format!("       {run} --dry-run    the plan, an estimate of the memory, the first rows"),
+        &format!("       {run}"),
+        "",
+        "Paths are relative to the folder in which gemma-tune is started. `gemma-tune recipe show` prints what is left out.",
+        "",
+    ];
+    Ok(recipe.to_brief_yaml(&heading.map(|line: &str| line)))
+}
+
+/// The recipe with what suits its data; as it is where the model is out of reach.
+fn settled(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
+    match draft::suited(recipe, screen) {
+        Ok(settled) => Ok(settled),
+        Err(error) if Failure::of(&error).is_some() => {
+            screen.note(&format!("warning: the model cannot be read now, and `auto` stays: {error}"));
+            Ok(recipe.clone())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a new file.
+///
+/// # Errors
+/// When there is one of that name, or it cannot be written.
+pub fn write(text: &str, file: &Path) -> Result<()> {
+    let written = OpenOptions::new().write(true).create_new(true).open(file).and_then(|mut out| {
+        out.write_all(text.as_bytes())?;
+        out.sync_all()
+    });
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::new(Kind::Recipe, format!("`{}` is there already, and was left as it is", file.display()))
+                .hint("name another file with `--output`")
+        }
+        _ => Error::io("writing the recipe", file, error),
+    })
+}

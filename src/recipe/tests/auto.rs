@@ -1,0 +1,122 @@
+//! Keys that say `auto`, recipes that are made of options, and what other programs write.
+
+use super::*;
+
+const AUTO: &str = "training: {gradient_accumulation_steps: auto, num_train_epochs: auto, max_steps: auto, \
+                    learning_rate: auto}\nevaluation: {eval_steps: auto}\n";
+
+#[test]
+fn auto_is_noted_written_and_read_back() {
+    let recipe = read(&format!("{MINIMAL}{AUTO}"), &["data.max_length=auto", "data.eval=e.jsonl"]).unwrap();
+    let open: Vec<&str> = recipe.auto.iter().collect();
+    let expected = [
+        "data.max_length",
+        "evaluation.eval_steps",
+        "output.save_steps",
+        "training.gradient_accumulation_steps",
+        "training.learning_rate",
+        "training.max_steps",
+        "training.num_train_epochs",
+    ];
+    assert_eq!(open, expected);
+    let yaml = recipe.to_yaml();
+    assert_eq!(yaml.matches(": auto\n").count() - yaml.matches("dtype: auto\n").count(), expected.len() + 1, "{yaml}");
+    assert_eq!(read(&yaml, &[]).unwrap(), recipe);
+    assert!(recipe.chosen().is_empty());
+}
+
+#[test]
+fn what_was_chosen_is_a_number_with_a_remark() {
+    let mut recipe = right_after(AUTO);
+    assert!(recipe.auto.choose("training.learning_rate") && !recipe.auto.choose("training.learning_rate"));
+    assert!(!recipe.auto.choose("training.seed"));
+    recipe.training.learning_rate = 6e-4;
+    recipe.remark("training.learning_rate", "for the\n270M");
+    assert_eq!(recipe.chosen(), ["training.learning_rate=0.0006"]);
+    let yaml = recipe.to_yaml();
+    assert!(yaml.contains("\n  learning_rate: 0.0006            # for the 270M\n"), "{yaml}");
+    assert_eq!(read(&yaml, &[]).unwrap().training, recipe.training);
+}
+
+#[test]
+fn auto_is_for_these_keys_alone_and_spelt_so() {
+    assert_snapshot!(wrong_after("adapter: {r: auto}\ntraining: {learning_rate: Auto, num_train_epochs: autp}"), @"");
+}
+
+#[test]
+fn early_stopping_goes_with_steps_that_are_chosen() {
+    let keys = "evaluation: {eval_steps: auto, early_stopping_patience: 2, load_best_model_at_end: true}\n";
+    assert!(read(&format!("{MINIMAL}{keys}"), &["data.eval=e.jsonl"]).is_ok());
+}
+
+#[test]
+fn other_programs_words_for_no_limit_and_off_are_understood() {
+    assert_snapshot!(wrong_after("training:\n  max_steps: -1\n"), @"");
+    assert_snapshot!(wrong_after("training:\n  max_steps: 0\n  fit: true\n"), @"");
+    assert_eq!(right_after("training: {fit: false}").training.fit, Fit::Off);
+    assert_eq!(right_after("training: {fit: off}").training.fit, Fit::Off);
+    assert!(right_after("").to_yaml().contains("fit: \"off\""));
+}
+
+#[test]
+fn numbers_that_a_float_does_not_hold_are_refused() {
+    assert_snapshot!(
+        wrong_after("training:\n  learning_rate: 1e-50\n  adam_epsilon: 1e-60\n  max_grad_norm: 1e39\nadapter: {lora_alpha: 1e300}\n"),
+        @""
+    );
+    let held = right_after("training: {adam_epsilon: 1e-40, max_grad_norm: 0}").training;
+    assert_eq!((held.adam_epsilon, held.max_grad_norm), (1e-40, 0.0));
+}
+
+#[test]
+fn values_of_other_programs_lead_to_ours() {
+    let hint = |text: &str| {
+        let message = wrong_after(text);
+        message.lines().rev().find_map(|line| line.trim().strip_prefix("hint: ").map(str::to_owned)).unwrap_or(message)
+    };
+    for (text, expected) in [
+        ("wandb: true", "write `output.report_to: [tensorboard]`"),
+        ("training: {4bit: true}", "write `model.quantization: nf4`"),
+        ("load_in_4bit: true", "write `model.quantization: nf4`"),
+        ("rank: 8", "it is called `adapter.r` here"),
+        ("lora: {rank: 8}", "it is called `adapter` here"),
+        ("adapter: {rank: 8}", "it is called `adapter.r` here"),
+        ("training: {lr: 1e-4}", "it is called `training.learning_rate` here"),
+        ("epochs: 3", "it is called `training.num_train_epochs` here"),
+        ("training: {batch-size: 3}", "it is called `training.per_device_train_batch_size` here"),
+        ("training: {optimizer: adamw_8bit}", "it is called `adamw` here"),
+    ] {
+        assert_eq!(hint(text), expected, "{text}");
+    }
+    let set = |text: &str| wrong_set(text);
+    assert!(set("output.report_to=[wandb]").contains("`wandb sync --sync-tensorboard` uploads them"));
+    assert!(set("model.quantization=4bit").contains("it is called `nf4` here"));
+    assert!(set("model.dtype=float16").contains("it is called `f16` here"));
+}
+
+#[test]
+fn options_make_a_recipe_that_reads_back_as_itself() {
+    let given = |option, key, values: &[&str], is_list| Given {
+        option,
+        key,
+        values: values.iter().map(|value| value.to_string()).collect(),
+        is_list,
+    };
+    let options = |model: &str| {
+        [
+            given("--model", "model.base", &[model], false),
+            given("--data", "data.train", &["a: b.csv", "[c].csv"], true),
+            given("--output", "output.dir", &["out/x"], false),
+        ]
+    };
+    let sets = ["training.seed=7".to_owned(), "training.learning_rate=1e-3".to_owned()];
+    let recipe = Reading::made(&options("null"), &sets).finish().unwrap();
+    assert_eq!((recipe.model.base.as_str(), recipe.data.train.len(), recipe.training.seed), ("null", 2, 7));
+    assert!(recipe.auto.contains("training.num_train_epochs") && !recipe.auto.contains("training.learning_rate"));
+    let brief = recipe.to_brief_yaml(&["Made.", ""]);
+    assert!(brief.starts_with("# Made.\n#\nmodel:\n  base: \"null\"") && !brief.contains("adam_beta1"), "{brief}");
+    for yaml in [brief, recipe.to_yaml()] {
+        assert_eq!(read(&yaml, &[]).unwrap(), recipe, "{yaml}");
+    }
+    assert_snapshot!(Reading::made(&options(" "), &["training.lr=1".into()]).finish().unwrap_err(), @"");
+}
