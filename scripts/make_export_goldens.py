@@ -35,6 +35,14 @@ ADAPTERS = {
         rank_pattern={"q_proj": 3, r"layers\.1\.mlp\..*": 1}, alpha_pattern={"layers.0.self_attn.v_proj": 9},
     ),
 }
+# Adapters on some layers; of a module that is named by its whole path PEFT does not ask in which layer it is.
+ON_LAYERS = {
+    "layers": dict(
+        r=2, lora_alpha=4, target_modules=["q_proj", "down_proj", "model.layers.0.mlp.up_proj"], layers_to_transform=[1],
+        layers_pattern=["blocks", "layers"], rank_pattern={"down_proj": 1}, alpha_pattern={"layers.1.self_attn.q_proj": 3},
+    ),
+    "layer": dict(r=2, lora_alpha=3, target_modules=["v_proj"], layers_to_transform=0),
+}
 SCOPED = r"model\.language_model\.layers\.\d+\.(self_attn\.q_proj|mlp\.up_proj)"
 
 
@@ -59,10 +67,14 @@ def make(out, name, build, adapters):
     base = build()
     randomise(base, 0.3)
     base.save_pretrained(out / name)
+    adapt(out, name, type(base), adapters)
+
+
+def adapt(out, name, of, adapters):
     for adapter, settings in adapters.items():
         torch.manual_seed(len(adapter))
         folder = out / f"{name}-{adapter}"
-        model = type(base).from_pretrained(out / name)
+        model = of.from_pretrained(out / name)
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
         with torch.no_grad():
             for key, parameter in model.named_parameters():
@@ -73,7 +85,7 @@ def make(out, name, build, adapters):
         model.peft_config["default"].base_model_name_or_path = f"tiny/{name}"
         model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink()
-        merged = PeftModel.from_pretrained(type(base).from_pretrained(out / name), folder).merge_and_unload()
+        merged = PeftModel.from_pretrained(of.from_pretrained(out / name), folder).merge_and_unload()
         merged.save_pretrained(out / "tmp")
         changed = {k: v for k, v in load_file(out / "tmp/model.safetensors").items() if "_proj.weight" in k}
         save_file({k: v for k, v in changed.items() if "vision" not in k}, out / f"{name}-{adapter}-merged.safetensors")
@@ -86,6 +98,7 @@ def main():
     torch.manual_seed(0)
     make(out, "text", text_model, ADAPTERS)
     make(out, "multimodal", multimodal_model, {"lora": dict(r=2, lora_alpha=4, target_modules=SCOPED)})
+    adapt(out, "text", transformers.Gemma3ForCausalLM, ON_LAYERS)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
     (out / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
 

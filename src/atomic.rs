@@ -1,36 +1,80 @@
 //! Files that are either whole or absent: written to a temporary name, synced, then renamed.
+//!
+//! What a name leads to decides how it is written. A regular file is replaced, at the end of whatever links lead to it;
+//! a device, a pipe or a socket is written into, as a shell's `>` would.
 
-use crate::error::{Error, Result};
+mod building;
+mod live;
+mod made;
+mod target;
+
+pub(crate) use building::Building;
+pub use live::abandon;
+pub(crate) use made::{Made, create_folders};
+pub use target::{check_distinct, check_target, is_file};
+pub(crate) use target::{file_at, folder_of};
+
+use crate::error::{Error, Kind, Result};
+use building::TEMPORARY;
+use live::Live;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use target::Target;
 
-/// How temporary names begin, of files here and of folders elsewhere.
-pub(crate) const TEMPORARY: &str = ".tmp-";
-
-/// Writes `path` through `fill`: temporary name in the same folder, flush, sync, rename, sync of the folder.
+/// Writes `path` through `fill`: temporary name in the same folder, flush, sync, rename, sync of the folder. What is no
+/// regular file is written into.
 ///
 /// # Errors
-/// On any failure the temporary file is removed and `path` is as it was before.
-pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, e))?;
-    let write = || -> std::io::Result<()> {
-        let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
-        let mut writer = BufWriter::with_capacity(1 << 20, temporary.reopen()?);
-        fill(&mut writer)?;
-        writer.flush()?;
-        writer.get_ref().sync_all()?;
-        #[cfg(unix)]
-        {
-            // tempfile creates 0600; a result should be readable like any other file of the user.
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o644))?;
+/// On any failure the temporary file is removed and a regular file at `path` is as it was before.
+pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
+    match Target::of(path).map_err(|e| Error::io("writing", path, e))? {
+        Target::File(file) => {
+            let folder = folder_of(&file);
+            fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, e))?;
+            replace(&file, folder, fill).map_err(|e| Error::io("writing", path, e))
         }
-        temporary.persist(path).map_err(|e| e.error)?;
-        sync_folder(folder)
+        Target::Stream(stream) => write_into(&stream, fill).map_err(|e| match Error::io("writing", path, e) {
+            full if full.kind() == Kind::NoSpace => full.hint("it takes no more; name a file, or something else"),
+            error => error,
+        }),
+    }
+}
+
+fn replace(path: &Path, folder: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let mut temporary = tempfile::Builder::new();
+    temporary.prefix(TEMPORARY);
+    #[cfg(unix)]
+    let everyone = {
+        // tempfile creates 0600; a result should be readable like any other new file of the user.
+        use std::os::unix::fs::PermissionsExt;
+        fs::Permissions::from_mode(0o666)
     };
-    write().map_err(|e| Error::io("writing", path, e))
+    #[cfg(unix)]
+    temporary.permissions(everyone);
+    let temporary = temporary.tempfile_in(folder)?;
+    let live = Live::new(temporary.path());
+    let mut writer = BufWriter::with_capacity(1 << 20, temporary.reopen()?);
+    fill(&mut writer)?;
+    writer.flush()?;
+    #[cfg(unix)]
+    if let Ok(former) = fs::metadata(path) {
+        // A file that is replaced stays whose it was and open to whom it was, as far as this process may say so.
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+        let file = writer.get_ref();
+        let _ = fchown(file, Some(former.uid()), Some(former.gid()));
+        let _ = file.set_permissions(fs::Permissions::from_mode(former.mode() & 0o777));
+    }
+    writer.get_ref().sync_all()?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    drop(live);
+    sync_folder(folder)
+}
+
+fn write_into(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(1 << 16, target::open_stream(path)?);
+    fill(&mut writer)?;
+    writer.flush()
 }
 
 /// Writes `bytes` to `path` as a whole or not at all.
@@ -82,6 +126,48 @@ mod tests {
         assert_eq!(failed.unwrap_err().kind(), crate::error::Kind::NoSpace);
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_written_into() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, link, socket) = (dir.path().join("pipe"), dir.path().join("link"), dir.path().join("socket"));
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        symlink("pipe", &link).unwrap();
+        for name in [&pipe, &link] {
+            let reader = pipe.clone();
+            let reader = std::thread::spawn(move || fs::read_to_string(reader).unwrap());
+            write(name, b"through").unwrap();
+            assert_eq!(reader.join().unwrap(), "through");
+        }
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        write(&socket, b"heard").unwrap();
+        assert_eq!(io::read_to_string(listener.accept().unwrap().0).unwrap(), "heard");
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_a_file_keeps_its_mode() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("far/real"), dir.path().join("link"));
+        symlink("far/real", &link).unwrap();
+        write(&link, b"new").unwrap();
+        let mode = || fs::metadata(&real).unwrap().permissions().mode() & 0o777;
+        let usual = File::create(dir.path().join("usual")).unwrap().metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), usual);
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        write(&link, b"newer").unwrap();
+        assert_eq!((fs::read(&real).unwrap().as_slice(), mode()), (&b"newer"[..], 0o640));
+        assert!(link.is_symlink());
+        let failed = write(dir.path(), b"");
+        assert!(failed.unwrap_err().to_string().contains("directory"), "a folder is no file");
     }
 
     #[test]

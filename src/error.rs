@@ -8,8 +8,10 @@
 //!   hint: the file and `config.json` belong to different models
 //! ```
 //!
+//! without the power to control the terminal, whatever file its words come from,
 //! and may carry several problems at once ([`Error::many`]), so that a user sees all of them in one go.
 
+use crate::terminal::printable;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -114,6 +116,11 @@ impl fmt::Display for Place {
     }
 }
 
+/// A path names something that cannot be read to an end: a folder, a pipe, a socket, a device.
+#[derive(Debug, thiserror::Error)]
+#[error("this is {0}, not a file")]
+pub struct NotAFile(pub &'static str);
+
 /// A problem for people: what, where, a hint; one or several.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -136,10 +143,13 @@ impl Error {
         Error(Box::new(Inner { kind, what, place: None, excerpt: None, hint: None, source: None, others: Vec::new() }))
     }
 
-    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`].
+    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input.
     pub fn io(doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         let path = path.as_ref();
         use std::io::ErrorKind;
+        if source.get_ref().is_some_and(|inner| inner.is::<NotAFile>()) {
+            return Error::new(Kind::Recipe, source.to_string()).at_path(path).hint("name a file on a disk");
+        }
         let full = matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         if full || source.raw_os_error() == Some(28) {
             return Error::new(Kind::NoSpace, format!("no space left while {doing}"))
@@ -148,6 +158,29 @@ impl Error {
                 .caused_by(source);
         }
         Error::new(Kind::Io, format!("{doing} failed: {source}")).at(Place::Path(path.into())).caused_by(source)
+    }
+
+    /// As [`Error::io`], of a file that the user named or that belongs to what was named: where it is missing, a folder,
+    /// not allowed or not text, the input is wrong, and the error is of this kind.
+    pub fn input(kind: Kind, doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let mut error = Error::io(doing, path, source);
+        let io = error.0.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        let is_wrong_input = io.is_some_and(|io| {
+            matches!(
+                io.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::InvalidFilename
+                    | ErrorKind::InvalidData
+            )
+        });
+        if is_wrong_input {
+            error.0.kind = kind;
+        }
+        error
     }
 
     /// Adds where it happened.
@@ -259,15 +292,15 @@ impl fmt::Display for Error {
                 f.write_str("\n\n")?;
             }
             let Inner { what, place, excerpt, hint, .. } = &*error.0;
-            write!(f, "error: {what}")?;
+            write!(f, "error: {}", printable(what))?;
             if let Some(place) = place {
-                write!(f, "\n  --> {place}")?;
+                write!(f, "\n  --> {}", printable(&place.to_string()))?;
             }
             for line in excerpt.iter().flat_map(|text| text.lines()) {
-                write!(f, "\n  {line}")?;
+                write!(f, "\n  {}", printable(line))?;
             }
             if let Some(hint) = hint {
-                write!(f, "\n  hint: {hint}")?;
+                write!(f, "\n  hint: {}", printable(hint))?;
             }
             count += 1;
         }
@@ -321,11 +354,29 @@ mod tests {
     }
 
     #[test]
+    fn words_of_files_cannot_control_the_terminal() {
+        let evil = "\x1b]0;owned\x07\u{9b}2J\u{202e}";
+        let error = Error::new(Kind::Data, evil).at_path(evil).excerpt(evil).hint(evil).to_string();
+        let shown = "␛]0;owned␇\u{FFFD}2J<U+202E>";
+        assert_eq!(error, format!("error: {shown}\n  --> {shown}\n  {shown}\n  hint: {shown}"));
+    }
+
+    #[test]
     fn suggestions_are_close_or_absent() {
         let keys = ["lora_alpha", "lora_dropout", "r"];
         assert_eq!(did_you_mean("lora_aplha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("LoRA-Alpha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("completely_else", keys), None);
+    }
+
+    #[test]
+    fn an_input_that_is_not_there_is_wrong_input() {
+        let code = |kind: std::io::ErrorKind| Error::input(Kind::Config, "reading", "x", kind.into()).exit_code();
+        use std::io::ErrorKind;
+        for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::IsADirectory] {
+            assert_eq!(code(kind), 2, "{kind}");
+        }
+        assert_eq!(code(ErrorKind::UnexpectedEof), 1);
     }
 
     #[test]

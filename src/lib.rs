@@ -8,7 +8,7 @@
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
-//!          +---> hub                             everything -> error, atomic, progress, random
+//!          +---> hub                     everything -> error, atomic, input, paths, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
 //!
@@ -18,7 +18,8 @@
 //! module.
 //!
 //! A step's data has a name at every stage:
-//! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> hidden -> Loss -> Gradients -> StepEvent -> Checkpoint -> Adapter`.
+//! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> MicroBatch -> hidden -> Loss -> StepResult -> StepEvent ->
+//! State -> Adapter`.
 
 pub mod adapter;
 pub mod atomic;
@@ -29,15 +30,18 @@ pub mod error;
 pub mod export;
 pub mod hub;
 pub mod infer;
+pub mod input;
 pub mod jobs;
 pub mod model;
 pub mod nn;
 pub mod ops;
+pub mod paths;
 pub mod progress;
 pub mod quant;
 pub mod random;
 pub mod recipe;
 pub mod report;
+pub mod terminal;
 pub mod testkit;
 pub mod text;
 pub mod train;

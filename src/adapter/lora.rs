@@ -122,6 +122,36 @@ impl Adapter {
         self.modules.iter().flat_map(LoraModule::parameters).cloned().collect()
     }
 
+    /// A hash of what decides its outputs, to tell whether training changed any: without B neither A nor the scale
+    /// matters, so of a module whose B is zero only the magnitudes count.
+    pub fn fingerprint(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |tensor: &Tensor<2>| {
+            let values: Vec<f32> = tensor.clone().into_data().iter::<f32>().collect();
+            let is_zero = values.iter().all(|value| *value == 0.0);
+            if !is_zero {
+                hasher.update(bytemuck::cast_slice(&values));
+            }
+            is_zero
+        };
+        for module in &self.modules {
+            if !add(&module.b) {
+                add(&module.a);
+            }
+            module.magnitude.iter().for_each(|magnitude| _ = add(magnitude));
+        }
+        hasher.finalize()
+    }
+
+    /// Whether it leaves the model as it is, whatever the input.
+    pub fn is_zero(&self) -> bool {
+        let is_zero = |module: &LoraModule| {
+            let no_product = || module.scaling == 0.0 || module.b.clone().abs().max().into_scalar::<f32>() == 0.0;
+            module.magnitude.is_none() && module.subtracted.is_none() && no_product()
+        };
+        self.modules.iter().all(is_zero)
+    }
+
     /// Replaces all trainable tensors, in the order of [`Adapter::parameters`].
     pub fn set_parameters(&mut self, values: Vec<Tensor<2>>) {
         let targets = self.modules.iter_mut().flat_map(LoraModule::parameters_mut);

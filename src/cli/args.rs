@@ -2,16 +2,18 @@
 
 use crate::error::Result;
 use crate::jobs::base::peft_model::PeftModel;
+use crate::paths;
 use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 use crate::weights::HostDtype;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use std::path::PathBuf;
+use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use std::path::{Path, PathBuf};
 
 /// A recipe and what is changed in it.
 #[derive(clap::Args)]
 pub struct RecipeArgs {
     /// The recipe, a YAML file
+    #[arg(value_parser = path())]
     pub recipe: PathBuf,
     /// Change a key, as in `--set training.seed=7`; repeatable
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
@@ -29,10 +31,10 @@ impl RecipeArgs {
 #[derive(clap::Args)]
 pub struct ModelArgs {
     /// The base model: a Hub id[@revision], a folder, or a .gguf file
-    #[arg(long)]
+    #[arg(long, value_parser = expanded)]
     pub model: String,
     /// An adapter folder in PEFT's layout
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     pub adapter: Option<PathBuf>,
     /// How weights are held
     #[arg(long, default_value = "auto", value_parser = dtypes())]
@@ -40,6 +42,22 @@ pub struct ModelArgs {
     /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]
     pub device: String,
+}
+
+/// Reads a path, in which `~` and variables are expanded as in recipes.
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|given| match given.to_str() {
+        Some(text) => expanded(text).map(PathBuf::from),
+        None => Ok(PathBuf::from(given)), // a name that is no text has no variables
+    })
+}
+
+/// As [`path`], for what may be a path or an id of the Hub.
+pub fn expanded(text: &str) -> Result<String, String> {
+    paths::expand(text).map_err(|error| match error.hint_text() {
+        Some(hint) => format!("{} ({hint})", error.what()),
+        None => error.what().to_owned(),
+    })
 }
 
 /// The words for a dtype; `auto` is `None`.
@@ -60,6 +78,11 @@ pub fn dtypes() -> impl TypedValueParser<Value = Option<HostDtype>> {
 }
 
 impl ModelArgs {
+    /// The files that are read: the model's, where it is a file or folder here, and the adapter's.
+    pub fn files(&self) -> Vec<&Path> {
+        std::iter::once(Path::new(&self.model)).chain(self.adapter.as_deref()).collect()
+    }
+
     /// Opens and loads the model.
     pub fn open(&self, screen: &ProgressBar) -> Result<PeftModel> {
         PeftModel::open(&self.model, self.adapter.as_deref(), self.dtype, &self.device, screen)

@@ -4,6 +4,7 @@ use super::args::RecipeArgs;
 use crate::error::Result;
 use crate::jobs::preview::{self, Preview};
 use crate::report::{ProgressBar, style};
+use crate::terminal::printable;
 use std::io::Write;
 
 /// Arguments of `data`.
@@ -53,7 +54,7 @@ impl Args {
             }
             Verb::Stats { recipe, json } => {
                 let stats = preview::stats(&recipe.load()?, &screen)?;
-                if json { super::print_json(&stats) } else { super::print(&stats.to_string()) }
+                if json { super::print_json(&stats) } else { super::print_text(&stats.to_string()) }
             }
         }
     }
@@ -62,8 +63,8 @@ impl Args {
 /// Prints a row as the model will see it; what is learnt is coloured, or where there are no colours stands in `⟦..⟧`.
 pub fn show(preview: &Preview) {
     let (text, learnt) = preview.marked();
-    let (origins, tokens, format) = (preview.origins.join(" + "), preview.input_ids.len(), &preview.format);
-    let head = format!("--- {origins} · {tokens} tokens · {format}");
+    let (origins, tokens) = (preview.origins.join(" + "), preview.input_ids.len());
+    let head = format!("--- {} · {tokens} tokens · {}", printable(&origins), preview.format);
     let text = if style::is_coloured() { style::spans(&text, &learnt) } else { style::brackets(&text, &learnt) };
     // A reader that went away (`| head`) needs no message.
     let _ = writeln!(style::stdout(), "{head}\n{text}");

@@ -46,7 +46,7 @@ fn show(report: doctor::Report) -> Result<()> {
         ("self-check", format!("largest relative error of a gradient {:.1e}: good", report.gradient_error)),
     ];
     let devices = report.devices.iter().map(|device| ("", format!("{}: {}", device.name, verdict(device))));
-    lines.into_iter().chain(devices).try_for_each(|(name, value)| super::print(&format!("{name:<14} {value}")))
+    lines.into_iter().chain(devices).try_for_each(|(name, value)| super::print_text(&format!("{name:<14} {value}")))
 }
 
 fn verdict(device: &Checked) -> String {

@@ -26,6 +26,6 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let options = EstimateOptions { device: &self.device, probe: !self.no_probe };
         let forecast = estimate::estimate(&self.recipe.load()?, &options, &ProgressBar::stderr())?;
-        if self.json { super::print_json(&forecast) } else { super::print(&forecast.to_string()) }
+        if self.json { super::print_json(&forecast) } else { super::print_text(&forecast.to_string()) }
     }
 }

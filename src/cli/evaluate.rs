@@ -1,6 +1,6 @@
 //! `gemma-tune evaluate`
 
-use super::args::RecipeArgs;
+use super::args::{RecipeArgs, path};
 use crate::error::Result;
 use crate::jobs::evaluate;
 use crate::report::{ProgressBar, text};
@@ -12,7 +12,7 @@ pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
     /// The adapter folder
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     adapter: PathBuf,
     /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]
@@ -29,7 +29,7 @@ impl Args {
         if self.json {
             return super::print_json(&result);
         }
-        super::print(&format!(
+        super::print_text(&format!(
             "          loss  perplexity\nbase   {:>7.4}  {:>10.3}\ntuned  {:>7.4}  {:>10.3}\non {} supervised tokens",
             result.base_loss,
             result.base_perplexity,

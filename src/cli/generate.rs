@@ -1,11 +1,13 @@
 //! `gemma-tune generate`
 
-use super::args::ModelArgs;
-use crate::error::{Error, Place, Result};
+use super::args::{ModelArgs, path};
+use super::interrupt::Stop;
+use crate::atomic::{check_target, is_file};
+use crate::error::{Error, Kind, Place, Result};
 use crate::infer::Sampling;
-use crate::jobs::generate::{self, Answer, GenerateOptions, Prompt};
+use crate::jobs::generate::{self, Answer, Ending, GenerateOptions, Prompt};
 use crate::report::ProgressBar;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `generate`.
 #[derive(clap::Args)]
@@ -15,17 +17,20 @@ pub struct Args {
     /// One prompt, as the user's message
     #[arg(long, conflicts_with = "input", required_unless_present = "input")]
     prompt: Option<String>,
-    /// Prompts: a jsonl file of {"messages": [..]} or {"prompt": ".."}
-    #[arg(long)]
+    /// Prompts: a file of JSON lines, {"messages": [..]} or {"prompt": ".."}; `-` reads standard input
+    #[arg(long, value_parser = path())]
     input: Option<PathBuf>,
     /// Where answers go: the input's rows with "completion", "tokens" and "finish_reason"
-    #[arg(long, requires = "input")]
+    #[arg(long, requires = "input", value_parser = path())]
     output: Option<PathBuf>,
+    /// Continue where an interrupted run with this output has stopped
+    #[arg(long, requires = "output")]
+    resume: bool,
     /// Take prompts as plain text, without the chat template
     #[arg(long)]
     raw: bool,
     /// At most this many new tokens per answer
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, allow_negative_numbers = true)]
     max_tokens: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -41,17 +46,21 @@ pub struct Args {
 #[derive(clap::Args)]
 pub struct SamplingArgs {
     /// 0 always takes the most likely token
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Only the k most likely tokens; 0 for all
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = top_k)]
     top_k: usize,
     /// Only the most likely tokens that together have this probability
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f64,
     /// Decides what is sampled
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
     pub seed: u64,
+}
+
+fn top_k(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "top-k must be a whole number, 0 or more".to_owned())
 }
 
 impl SamplingArgs {
@@ -71,32 +80,62 @@ impl SamplingArgs {
 }
 
 impl Args {
-    /// Answers the prompts.
-    pub fn run(self) -> Result<()> {
+    /// Answers the prompts, and returns the exit code.
+    pub fn run(self) -> Result<u8> {
         let sampling = self.sampling.sampling()?;
+        let output = self.output.as_deref();
+        let to_file = output.map_or(Ok(false), |path| self.check_output(path))?;
         let prompts = match (&self.prompt, &self.input) {
             (Some(prompt), _) => vec![Prompt::text(prompt)],
             (None, Some(path)) => Prompt::read(path)?,
             (None, None) => Vec::new(),
         };
         let screen = ProgressBar::stderr();
+        let stop = if to_file { Some(Stop::on_signal(&screen)?) } else { None };
         let tuned = self.model.open(&screen)?;
-        let settings = GenerateOptions {
+        let options = GenerateOptions {
             max_tokens: self.max_tokens,
             sampling,
             seed: self.sampling.seed,
             raw: self.raw,
             batch_size: self.batch_size as usize,
         };
-        let answers = generate::generate(&tuned, &prompts, &settings, &screen)?;
-        let rows = || prompts.iter().zip(&answers).map(|(prompt, answer)| prompt.with(answer));
-        if let Some(path) = &self.output {
-            let lines: String = rows().map(|row| format!("{row}\n")).collect();
-            return crate::atomic::write(path, lines.as_bytes());
+        match (output, &stop) {
+            (Some(output), Some(stop)) => {
+                let begun = stop.begin();
+                match generate::generate_to_file(&tuned, &prompts, &options, output, self.resume, begun, &screen)? {
+                    Ending::Done => Ok(0),
+                    Ending::Interrupted { answers } => {
+                        let all = prompts.len();
+                        screen.note(&format!("Interrupted after {answers} of {all} answers; `--resume` continues."));
+                        Ok(Kind::Interrupted.exit_code())
+                    }
+                }
+            }
+            (Some(output), None) => generate::generate_into(&tuned, &prompts, &options, output, &screen).map(|()| 0),
+            (None, _) => {
+                let as_rows = self.json || self.input.is_some();
+                let mut print = |prompt: &Prompt, answer: &Answer| match as_rows {
+                    true => super::print(&prompt.with(answer)),
+                    false => super::print(&answer.completion),
+                };
+                generate::generate(&tuned, &prompts, &options, &screen, &mut print).map(|()| 0)
+            }
         }
-        if self.json || self.input.is_some() {
-            return rows().try_for_each(|row| super::print(&row.to_string()));
+    }
+
+    /// Checks the output before any work, and says whether it is a regular file.
+    fn check_output(&self, output: &Path) -> Result<bool> {
+        let read: Vec<&Path> = self.input.as_deref().into_iter().chain(self.model.files()).collect();
+        check_target("--output", output, &read)?;
+        let to_file = is_file(output)?;
+        if to_file {
+            generate::check_journal(output, self.resume)?;
+        } else if self.resume {
+            return Err(Error::new(Kind::Recipe, "`--resume` continues answers in a file, and the output is none")
+                .at_path(output)
+                .hint("leave `--resume` out"));
         }
-        answers.iter().try_for_each(|Answer { completion, .. }| super::print(completion))
+        Ok(to_file)
     }
 }

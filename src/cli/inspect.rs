@@ -8,6 +8,7 @@ use crate::report::{ProgressBar, text};
 #[derive(clap::Args)]
 pub struct Args {
     /// A Hub id[@revision], a folder, or a .gguf file
+    #[arg(value_parser = super::args::expanded)]
     model: String,
     /// List every tensor
     #[arg(long)]
@@ -58,10 +59,10 @@ impl Args {
         if !model.ignored_keys.is_empty() {
             lines.push(("ignored", model.ignored_keys.join(", ")));
         }
-        lines.iter().try_for_each(|(name, value)| super::print(&format!("{name:<14} {value}")))?;
+        lines.iter().try_for_each(|(name, value)| super::print_text(&format!("{name:<14} {value}")))?;
         if self.tensors {
             let line = |t: &inspect::Tensor| format!("{:<6} {:?} {}", t.dtype, t.shape, t.name);
-            model.tensors.iter().try_for_each(|tensor| super::print(&line(tensor)))?;
+            model.tensors.iter().try_for_each(|tensor| super::print_text(&line(tensor)))?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `gemma-tune merge`
 
-use super::args::dtypes;
+use super::args::{dtypes, expanded, path};
+use super::interrupt;
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::merge;
 use crate::report::{ProgressBar, text};
@@ -11,13 +12,13 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub struct Args {
     /// The base model: a Hub id[@revision], a folder, or a .gguf file
-    #[arg(long)]
+    #[arg(long, value_parser = expanded)]
     model: String,
     /// The adapter folder
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     adapter: PathBuf,
     /// The new folder
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     output: PathBuf,
     /// bf16 or f32
     #[arg(long, default_value = "bf16", value_parser = dtypes())]
@@ -37,6 +38,7 @@ impl Args {
                 .hint("Gemma's activations exceed what f16 can hold"));
         }
         let screen = ProgressBar::stderr();
+        interrupt::end_on_signal(&screen)?;
         let merged = merge::merge(&self.model, &self.adapter, &self.output, dtype, &screen)?;
         if self.json {
             return super::print_json(&serde_json::json!({

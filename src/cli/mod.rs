@@ -11,12 +11,15 @@ mod evaluate;
 mod generate;
 mod init;
 mod inspect;
+mod interrupt;
 mod merge;
 mod recipe;
 mod score;
 mod train;
 
 use crate::error::{Error, Kind, Result};
+use crate::report::problem;
+use crate::terminal::printable;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -75,19 +78,47 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    on_a_worker(|| exit(cli.verb.run()))
+    interrupt::outlive_full_files();
+    match on_a_worker(|| cli.verb.run()) {
+        Ok(result) => exit(result),
+        Err(error) => exit(Err(error)),
+    }
 }
 
 /// Runs the whole program on one of the threads that share the computing.
 ///
 /// A thread outside of them goes to sleep each time that they begin and has to be woken when they are done, which
 /// decoding, with its thousands of small products a second, spends a quarter of its time on.
-fn on_a_worker<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+fn on_a_worker<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     /// What the system gives a program's first thread.
     const STACK_BYTES: usize = 8 << 20;
-    // Fails where the threads run already, which is as good.
-    let _ = rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES).build_global();
-    rayon::scope(|_| work())
+    let threads = threads();
+    rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES).build_global().map_err(|e| {
+        Error::new(Kind::Run, format!("{threads} threads cannot be started: {e}"))
+            .hint("`RAYON_NUM_THREADS=1` asks for fewer; `ulimit -u` and `ulimit -v` show what the system allows")
+    })?;
+    Ok(rayon::scope(|_| work()))
+}
+
+/// The threads that share the computing: as many as `RAYON_NUM_THREADS` says, else as run at once.
+fn threads() -> usize {
+    /// More never help, and tens of thousands take all memory for their stacks.
+    const MOST: usize = 1024;
+    const VARIABLE: &str = "RAYON_NUM_THREADS";
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let asked = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    match asked.as_deref().map(str::parse::<usize>) {
+        None | Some(Ok(0)) => available,
+        Some(Ok(threads)) if threads <= MOST => threads,
+        Some(Ok(threads)) => {
+            eprintln!("{VARIABLE}={threads} is more than {MOST}: {MOST} threads are used");
+            MOST
+        }
+        Some(Err(_)) => {
+            eprintln!("{VARIABLE} is no number: {available} threads are used");
+            available
+        }
+    }
 }
 
 impl Verb {
@@ -99,7 +130,7 @@ impl Verb {
             Verb::Recipe(args) => args.run(),
             Verb::Estimate(args) => args.run(),
             Verb::Data(args) => args.run(),
-            Verb::Generate(args) => args.run(),
+            Verb::Generate(args) => return args.run(),
             Verb::Chat(args) => args.run(),
             Verb::Score(args) => args.run(),
             Verb::Evaluate(args) => args.run(),
@@ -119,7 +150,7 @@ fn exit(result: Result<u8>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
+            let _ = writeln!(anstream::stderr(), "{}", problem::problem(&error));
             ExitCode::from(error.exit_code())
         }
     }
@@ -132,6 +163,11 @@ fn print(line: &str) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => result.map_err(|e| Error::io("writing", "stdout", e)),
     }
+}
+
+/// Writes a line for people to stdout: what files say in it has no power over the terminal.
+fn print_text(line: &str) -> Result<()> {
+    print(&printable(line))
 }
 
 /// Writes a value as pretty JSON to stdout.

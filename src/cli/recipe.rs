@@ -44,7 +44,7 @@ impl Args {
     pub fn run(self) -> Result<()> {
         match self.verb {
             Verb::Check { recipe: RecipeArgs { recipe, set }, no_files } => {
-                check_recipe::check(&recipe, &set, !no_files)?;
+                check_recipe::check(&recipe, &set, !no_files, &ProgressBar::stderr())?;
                 ProgressBar::stderr().note(&format!("{}: no problems", recipe.display()));
                 Ok(())
             }

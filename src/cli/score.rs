@@ -1,6 +1,8 @@
 //! `gemma-tune score`
 
-use super::args::ModelArgs;
+use super::args::{ModelArgs, path};
+use super::interrupt;
+use crate::atomic::{check_distinct, check_target};
 use crate::error::Result;
 use crate::jobs::score::{self, Input};
 use crate::report::ProgressBar;
@@ -12,13 +14,13 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// A jsonl file of {"input_ids": [..]}, {"text": ".."} or {"messages": [..]}
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     input: PathBuf,
     /// Where rows {"input_ids", "logprobs", "nll", "supervised_nll"} go; stdout without it
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     output: Option<PathBuf>,
     /// Save the logits too, as f32 tensors `logits.<row>` [tokens, vocabulary]
-    #[arg(long, value_name = "FILE.safetensors")]
+    #[arg(long, value_name = "FILE.safetensors", value_parser = path())]
     logits: Option<PathBuf>,
     /// Accepted for symmetry: rows are always JSON
     #[arg(long)]
@@ -28,8 +30,16 @@ pub struct Args {
 impl Args {
     /// Scores the rows.
     pub fn run(self) -> Result<()> {
+        let read = [&[self.input.as_path()], self.model.files().as_slice()].concat();
+        for (option, path) in [("--output", &self.output), ("--logits", &self.logits)] {
+            path.as_deref().map_or(Ok(()), |path| check_target(option, path, &read))?;
+        }
+        if let (Some(output), Some(logits)) = (&self.output, &self.logits) {
+            check_distinct(("--output", output), ("--logits", logits))?;
+        }
         let rows = Input::read(&self.input)?;
         let screen = ProgressBar::stderr();
+        interrupt::end_on_signal(&screen)?;
         let tuned = self.model.open(&screen)?;
         let scores = score::score(&tuned, &rows, self.logits.as_deref(), &screen)?;
         let lines: Vec<String> = scores.iter().map(|score| score.to_string()).collect();

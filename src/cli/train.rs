@@ -1,6 +1,6 @@
 //! `gemma-tune train`
 
-use super::data;
+use super::{data, interrupt};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::draft::Draft;
 use crate::jobs::sft::{self, Outcome, TrainOptions};
@@ -8,8 +8,6 @@ use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 use crate::train::run::Ending;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Arguments of `train`.
 #[derive(clap::Args)]
@@ -46,19 +44,20 @@ impl Args {
     /// Trains, and returns the exit code.
     pub fn run(self) -> Result<u8> {
         let screen = ProgressBar::stderr();
+        let stop = interrupt::stop_on_ctrl_c(&screen)?;
         let (recipe, is_made) = self.recipe(&screen)?;
-        let stop = stop_on_ctrl_c(&screen)?;
         let options = TrainOptions { device: &self.device, resume: self.resume, dry_run: self.dry_run, is_made };
         match sft::train(&recipe, &options, &screen, &stop)? {
             Outcome::Planned(found) if self.json => super::print_json(&found).map(|()| 0),
             Outcome::Planned(found) => {
-                super::print(&found.plan.to_string())?;
+                super::print_text(&found.plan.to_string())?;
                 found.preview.iter().for_each(data::show);
                 Ok(0)
             }
             Outcome::Ended(Ending::Interrupted) => {
-                screen.note("Interrupted. The run is saved; `--resume` continues it.");
-                Ok(Kind::Interrupted.exit_code())
+                let standing = stop.standing();
+                screen.note(&standing.text);
+                Ok(interrupt::exit_code(&standing))
             }
             Outcome::Ended(Ending::Done | Ending::StoppedEarly) => Ok(0),
         }
@@ -87,19 +86,4 @@ impl Args {
             ),
         }
     }
-}
-
-/// The first Ctrl-C asks the run to save and stop; the second ends the program at once.
-fn stop_on_ctrl_c(screen: &ProgressBar) -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (flag, screen) = (stop.clone(), screen.clone());
-    let handler = move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(Kind::Interrupted.exit_code()));
-        }
-        screen.note("Stopping after this step; Ctrl-C again stops at once.");
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|e| Error::new(Kind::Run, format!("Ctrl-C cannot be handled: {e}")).caused_by(e))?;
-    Ok(stop)
 }

@@ -35,6 +35,15 @@ impl Layout {
         }
     }
 
+    /// Whether its rows are conversations, for which a chat template is needed.
+    pub fn has_turns(&self) -> bool {
+        match self.format {
+            RowFormat::Text | RowFormat::Tokens => false,
+            RowFormat::PromptCompletion => self.template,
+            RowFormat::Auto | RowFormat::Messages | RowFormat::Alpaca | RowFormat::Sharegpt => true,
+        }
+    }
+
     /// Whether `column`, by its name in the file, is read.
     pub fn reads(&self, column: &str) -> bool {
         let names = self.format.columns().iter();

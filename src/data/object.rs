@@ -1,9 +1,15 @@
 //! A row as columns with values: what every source gives and every format reads.
 
+use crate::error::{Error, Kind, Result};
 use serde_json::{Map, Value};
 
 /// A row as columns with values.
 pub(super) type Object = Map<String, Value>;
+
+/// The key of an object that stands for what has no form in JSON: no text of a person has a NUL in its keys.
+const MARK: &str = "\0";
+const NOT_A_NUMBER: &str = "NaN or Infinity, which JSON does not have";
+const BYTES: &str = "bytes that are no UTF-8 text";
 
 /// What a value is called in messages.
 pub(super) fn kind_name(value: &Value) -> &'static str {
@@ -13,6 +19,39 @@ pub(super) fn kind_name(value: &Value) -> &'static str {
         Value::Number(_) => "a number",
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        Value::Object(object) => match object.get(MARK).and_then(Value::as_str) {
+            Some("bytes") => BYTES,
+            Some(_) => NOT_A_NUMBER,
+            None => "an object",
+        },
+    }
+}
+
+/// Stands for a number that JSON does not have: of no kind that a format wants, so that it is named where it is used.
+pub(super) fn not_a_number() -> Object {
+    Object::from_iter([(MARK.to_owned(), Value::from("number"))])
+}
+
+/// Stands for bytes that are no text.
+pub(super) fn not_text() -> Object {
+    Object::from_iter([(MARK.to_owned(), Value::from("bytes"))])
+}
+
+/// Makes sure that nothing inside of `value`, found at `path`, has no form in JSON.
+///
+/// # Errors
+/// When something has none.
+pub(super) fn check_is_json(value: &Value, path: &str) -> Result<()> {
+    match value {
+        Value::Array(items) => {
+            items.iter().enumerate().try_for_each(|(i, v)| check_is_json(v, &format!("{path}[{i}]")))
+        }
+        Value::Object(object) if object.contains_key(MARK) => {
+            Err(Error::new(Kind::Data, format!("`{path}` is {}", kind_name(value))))
+        }
+        Value::Object(object) => {
+            object.iter().try_for_each(|(key, value)| check_is_json(value, &format!("{path}.{key}")))
+        }
+        _ => Ok(()),
     }
 }

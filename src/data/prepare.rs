@@ -3,6 +3,7 @@
 use super::cache::{self, Folder, HashedFile, Meta, RowMeta, Store, Writer};
 use super::dataset::{DataFile, Dataset};
 use super::encode::{Refused, RowEncoder};
+use super::formats;
 use super::layout::Layout;
 use super::losses::Losses;
 use super::object::Object;
@@ -47,6 +48,9 @@ pub fn prepare(
 ) -> Result<Dataset> {
     spec.check()?;
     let mut files = source::resolve(spec.key, &spec.sources, find_hub)?;
+    for file in &files {
+        file.notes.iter().for_each(|note| progress.note(&format!("{} {note}", file.path.display())));
+    }
     let layouts = survey(spec, &files, progress)?;
     spec.check_on_long(&layouts)?;
     for (file, layout) in files.iter_mut().zip(&layouts) {
@@ -98,13 +102,13 @@ fn key(
         .iter()
         .zip(layouts)
         .zip(hashed)
-        .map(|((file, layout), hashed)| (&hashed.blake3, layout, format!("{:?} {:?}", file.kind, file.compression)))
+        .map(|((file, layout), hashed)| (&hashed.blake3, layout, format!("{:?}", file.contents)))
         .collect();
     let facts = serde_json::json!({
         "version": (env!("CARGO_PKG_VERSION"), PREPARATION_VERSION),
         "encoder": (encoder.fingerprint(), encoder.stop_tokens()),
         "files": files,
-        "options": (spec.max_length, spec.on_long, spec.on_bad_row),
+        "options": (spec.max_length, spec.on_long, spec.on_bad_row, spec.max_row_bytes),
     });
     blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned()
 }
@@ -182,7 +186,9 @@ impl Job<'_> {
         std::thread::scope(|scope| {
             // Dropped when this closure returns, which ends the reader in mid-file.
             let (sender, receiver) = sync_channel(wave_chunks);
-            scope.spawn(move || self.read_all(&sender));
+            std::thread::Builder::new()
+                .spawn_scoped(scope, move || self.read_all(&sender))
+                .map_err(|e| Error::new(Kind::Run, format!("a thread cannot be started: {e}")).caused_by(e))?;
             loop {
                 let wave = next_wave(&receiver, wave_chunks)?;
                 if wave.is_empty() {
@@ -205,7 +211,7 @@ impl Job<'_> {
                 stopped = sender.send(Ok(chunk)).is_err();
                 if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let read = source::read(file, self.progress, &mut Sink::new(index, &mut emit));
+            let read = source::read(file, self.progress, &mut Sink::new(index, self.spec.max_row_bytes, &mut emit));
             if let Err(error) = read {
                 let _ = sender.send(Err(error.or_at(Place::Path(file.path.to_path_buf()))));
                 return;
@@ -275,6 +281,7 @@ fn unused(row: &Object, of_file: Option<&[String]>, layout: &Layout, losses: &mu
     if layout.format == RowFormat::Auto {
         return;
     }
+    formats::unused_in_turns(row, layout).iter().for_each(|key| losses.not_used(key, 1));
     let names = || row.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name);
     match of_file {
         Some(columns) => columns.iter().filter(|c| !layout.reads(c)).for_each(|c| losses.not_used(c, 1)),

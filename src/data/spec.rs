@@ -45,6 +45,8 @@ pub struct DataSpec {
     pub on_long: Option<OnLong>,
     /// What happens to rows that cannot be used.
     pub on_bad_row: OnBadRow,
+    /// The most bytes a row may have in its file; for Parquet and Arrow, as JSON.
+    pub max_row_bytes: usize,
 }
 
 impl DataSpec {
@@ -105,6 +107,7 @@ mod tests {
             max_length: 1,
             on_long: Some(OnLong::Skip),
             on_bad_row: OnBadRow::Skip,
+            max_row_bytes: 1 << 20,
         };
         let error = spec.check().unwrap_err();
         let whats: Vec<_> = error.iter().map(Error::what).collect();

@@ -51,7 +51,7 @@ pub(super) fn survey(spec: &DataSpec, files: &[SourceFile], progress: &dyn Progr
 
 /// How `file` is read, and what is to be said about it.
 fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layout, Option<String>)> {
-    if file.kind == FileKind::Text {
+    if file.contents.kind == FileKind::Text {
         return match source.format {
             RowFormat::Auto => Ok((Layout::new(RowFormat::Text, true), Some("plain text -> text".into()))),
             RowFormat::Text => Ok((Layout::new(RowFormat::Text, true), None)),
@@ -63,7 +63,7 @@ fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layo
     if source.format != RowFormat::Auto && source.columns.is_empty() {
         return Ok((plain, None));
     }
-    let head = Head::read(file)?;
+    let head = Head::read(file, spec.max_row_bytes)?;
     if head.rows.is_empty() {
         return Ok((plain, None));
     }
@@ -98,7 +98,7 @@ struct Head {
 }
 
 impl Head {
-    fn read(file: &SourceFile) -> Result<Self> {
+    fn read(file: &SourceFile, max_row_bytes: usize) -> Result<Self> {
         let mut head = Head { rows: Vec::new(), of_file: None };
         let mut undecoded = Ok(());
         let mut emit = |chunk: Chunk| {
@@ -111,7 +111,7 @@ impl Head {
             });
             if undecoded.is_ok() && head.rows.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        source::read(file, &Silent, &mut Sink::new(0, &mut emit))?;
+        source::read(file, &Silent, &mut Sink::new(0, max_row_bytes, &mut emit))?;
         undecoded.map(|()| head)
     }
 

@@ -93,5 +93,6 @@ pub(super) fn spec(path: &Path, format: RowFormat) -> DataSpec {
         max_length: 64,
         on_long: Some(OnLong::Truncate),
         on_bad_row: OnBadRow::Error,
+        max_row_bytes: crate::data::MAX_ROW_BYTES,
     }
 }

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-/// Threads that run at once.
+/// Threads that share the computing.
 pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    rayon::current_num_threads()
 }
 
 /// Memory that can still be had, in bytes, where it can be asked.

@@ -3,6 +3,7 @@
 use crate::adapter::peft::AdapterConfig;
 use crate::adapter::target::TargetModules;
 use std::fmt::Write;
+use std::path::Path;
 
 /// What a model card tells.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -11,6 +12,9 @@ pub struct Card {
     pub name: String,
     /// The base model as the user named it: a hub id, a folder, or a `.gguf` file.
     pub base_model: String,
+    /// Where the adapter was written, for a base that is a file or folder of this machine: both are named from the folder
+    /// that training was started in. Empty: unknown, or none's business.
+    pub folder: String,
     /// Whether `base_model` is a hub id; only then may the Hub's front matter name it.
     pub base_is_hub_id: bool,
     /// The revision of that hub id.
@@ -32,7 +36,7 @@ impl Card {
         let base = if self.base_is_hub_id {
             format!("[{0}](https://huggingface.co/{0})", self.base_model)
         } else {
-            code(&self.base_model)
+            code(&shared(&self.base_model))
         };
         let method = method(config);
         // Writing to a String cannot fail, so the results are dropped.
@@ -41,7 +45,7 @@ impl Card {
         if !self.data.is_empty() {
             card.push_str("\n## Training data\n\n");
             for source in &self.data {
-                let _ = writeln!(card, "- {}", one_line(source));
+                let _ = writeln!(card, "- {}", one_line(&shared(source)));
             }
         }
         card.push_str("\n## Hyper-parameters\n\n");
@@ -98,28 +102,59 @@ impl Card {
     }
 
     fn usage(&self, card: &mut String) {
-        let base = quoted(&self.base_model);
-        let revision = match &self.base_revision {
-            Some(revision) if self.base_is_hub_id => format!(", revision={}", quoted(revision)),
-            _ => String::new(),
+        let revision = self.base_revision.as_deref().filter(|_| self.base_is_hub_id);
+        let (base, at) = match revision {
+            Some(revision) => (self.base_model.clone(), format!("@{revision}")),
+            None if self.base_is_hub_id => (self.base_model.clone(), String::new()),
+            None => (shared(&self.base_model), String::new()),
         };
-        let at =
-            self.base_revision.as_deref().filter(|_| self.base_is_hub_id).map_or(String::new(), |r| format!("@{r}"));
-        let shell = shell_word(&format!("{}{at}", self.base_model));
+        let private = !self.base_is_hub_id && base != self.base_model;
+        // A card of a local base is read where both were; one of a Hub model, in the folder itself.
+        let here = self.base_is_hub_id || private || self.folder.is_empty() || is_absolute(&self.folder);
+        let folder = if here { "." } else { self.folder.as_str() };
+        let place = match (here, private) {
+            (true, false) => "this folder",
+            (true, true) => "this folder; put the path of the base model in below",
+            (false, _) => "this folder, from where it was trained",
+        };
+        let shell = shell_word(&format!("{base}{at}"));
+        let adapter = shell_word(folder);
+        let folder = quoted(folder);
+        let base = match gguf(&base) {
+            Some((parent, file)) if !self.base_is_hub_id => format!("{}, gguf_file={}", quoted(parent), quoted(file)),
+            _ => quoted(&base),
+        };
+        let revision = revision.map(|revision| format!(", revision={}", quoted(revision))).unwrap_or_default();
         let _ = write!(
             card,
             "\n## Use\n\nWith PEFT:\n\n```python\n\
              from peft import PeftModel\n\
              from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
-             folder = \".\"  # this folder\n\
+             folder = {folder}  # {place}\n\
              tokenizer = AutoTokenizer.from_pretrained(folder)\n\
              model = AutoModelForCausalLM.from_pretrained({base}{revision})\n\
              model = PeftModel.from_pretrained(model, folder)\n```\n\n\
              With gemma-tune:\n\n```sh\n\
-             gemma-tune chat --model {shell} --adapter .\n\
-             gemma-tune merge --model {shell} --adapter . --output merged\n```\n"
+             gemma-tune chat --model {shell} --adapter {adapter}\n\
+             gemma-tune merge --model {shell} --adapter {adapter} --output merged\n```\n"
         );
     }
+}
+
+/// A path as strangers may see it: of one that begins at the root, which tells whose machine it was, its last part.
+fn shared(path: &str) -> String {
+    let name = Path::new(path).file_name().filter(|_| is_absolute(path));
+    name.map_or_else(|| path.into(), |name| name.to_string_lossy().into_owned())
+}
+
+fn is_absolute(path: &str) -> bool {
+    Path::new(path).is_absolute() || path.starts_with('~')
+}
+
+/// The folder and the name of a GGUF file, as transformers takes them.
+fn gguf(path: &str) -> Option<(&str, &str)> {
+    let (folder, file) = path.rsplit_once('/').unwrap_or((".", path));
+    file.to_ascii_lowercase().ends_with(".gguf").then_some((folder, file))
 }
 
 /// What the adapter is called in the field.
@@ -153,7 +188,8 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn shell_word(text: &str) -> String {
+/// `text` as one word of a shell's command line.
+pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:+".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
@@ -166,6 +202,7 @@ mod tests {
         Card {
             name: "support".into(),
             base_model: "google/gemma-3-1b-it".into(),
+            folder: "out/support/adapter".into(),
             base_is_hub_id: true,
             base_revision: Some("abc".into()),
             data: vec!["data/support.jsonl: 200 conversations".into()],
@@ -192,8 +229,27 @@ mod tests {
         assert!(!front.contains("base_model"), "{front}");
         assert!(front.contains("- dora\n- rslora\n"));
         assert!(text.contains("A rank-stabilised DoRA adapter for `my models/it's.gguf`"));
-        assert!(text.contains(r"--model 'my models/it'\''s.gguf' --adapter ."), "{text}");
-        assert!(text.contains(r#"from_pretrained("my models/it's.gguf")"#));
+        assert!(text.contains(r"--model 'my models/it'\''s.gguf' --adapter out/support/adapter"), "{text}");
+        assert!(text.contains(r#"from_pretrained("my models", gguf_file="it's.gguf")"#), "{text}");
+        assert!(text.contains(r#"folder = "out/support/adapter""#), "{text}");
+        let folder = Card { base_model: "models/gemma".into(), ..card };
+        assert!(folder.render(&config()).contains(r#"from_pretrained("models/gemma")"#));
+        let beside = Card { base_model: "g.GGUF".into(), ..folder };
+        assert!(beside.render(&config()).contains(r#"from_pretrained(".", gguf_file="g.GGUF")"#));
+    }
+
+    #[test]
+    fn paths_that_tell_whose_machine_it_was_are_not_shared() {
+        let base_model = "/home/ann/models/g.gguf".into();
+        let data = vec!["/home/ann/secret/rows.jsonl".into(), "~/ann/more.jsonl".into(), "hf://datasets/a/b".into()];
+        let card = Card { base_model, base_is_hub_id: false, folder: "/home/ann/out/adapter".into(), data, ..card() };
+        let text = card.render(&config());
+        assert!(!text.contains("/home") && !text.contains("ann"), "{text}");
+        assert!(
+            text.contains(r#"from_pretrained(".", gguf_file="g.gguf")"#) && text.contains("put the path"),
+            "{text}"
+        );
+        assert!(text.contains("- rows.jsonl\n- more.jsonl\n- hf://datasets/a/b\n"), "{text}");
     }
 
     #[test]

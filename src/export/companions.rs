@@ -63,7 +63,7 @@ fn copy(from: &Path, to: &Path, names: &[&'static str]) -> Result<Vec<&'static s
     let mut copied = Vec::new();
     for name in names {
         let path = from.join(name);
-        match std::fs::read(&path) {
+        match crate::input::read(&path) {
             Ok(bytes) => atomic::write(&to.join(name), &bytes)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(Error::io("reading", &path, error)),

@@ -1,6 +1,6 @@
 //! Folders that are either whole or absent: filled under a temporary name, synced, then renamed into place.
 
-use crate::atomic::sync_folder;
+use crate::atomic::{Building, create_folders, folder_of, sync_folder};
 use crate::error::{Error, Kind, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,22 +17,32 @@ pub enum Existing<'a> {
 /// Makes `dir` a folder with what `fill` writes into the path it is given.
 ///
 /// A crash leaves `dir` as it was, or as it will be; in the moment between the two renames that replace an old folder,
-/// the old one lies complete beside it as `.old-*/NAME`.
+/// the old one lies complete beside it as `.old-*/NAME`. What a killed process left is cleared away by the next one.
 ///
 /// # Errors
-/// An existing folder that may not be replaced ([`may_write`]), and every error of `fill`; then nothing new is left.
+/// An existing folder that may not be replaced ([`may_write`]), one that another process is writing, and every error of
+/// `fill`; then nothing new is left.
 pub fn write_folder(dir: &Path, existing: Existing<'_>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     may_write(dir, existing)?;
     // A link to a folder stays: what it points to is replaced.
-    let dir =
-        if dir.is_symlink() { fs::canonicalize(dir).map_err(|e| Error::io("resolving", dir, e))? } else { dir.into() };
-    let parent = parent_of(&dir);
-    fs::create_dir_all(&parent).map_err(|e| Error::io("creating the folder", &parent, e))?;
-    let fresh = tempfile::Builder::new().prefix(crate::atomic::TEMPORARY).tempdir_in(&parent);
-    let fresh = fresh.map_err(|e| Error::io("creating a folder in", &parent, e))?;
+    let real = behind_links(dir);
+    let parent = folder_of(&real);
+    let _made = create_folders(parent).map_err(|e| Error::io("creating the folder", parent, e))?;
+    let fresh = Building::begin(&real).map_err(|e| Error::io("creating a folder in", parent, e))?;
+    let Some(fresh) = fresh else {
+        return Err(Error::new(Kind::Run, "another process is writing this folder")
+            .at_path(dir)
+            .hint("wait until it ends, stop it, or choose another folder"));
+    };
     fill(fresh.path())?;
-    sync_all(fresh.path()).map_err(|e| Error::io("writing", &dir, e))?;
-    replace(&dir, &parent, fresh).map_err(|e| Error::io("writing", &dir, e))
+    sync_all(fresh.path()).map_err(|e| Error::io("writing", dir, e))?;
+    may_write(dir, existing)?; // it may have been filled meanwhile
+    match existing {
+        Existing::Refuse => rename_onto_empty(fresh, &real),
+        Existing::ReplaceIfHas(_) => replace(fresh, &real),
+    }
+    .and_then(|()| sync_folder(parent))
+    .map_err(|e| Error::io("writing", dir, e))
 }
 
 /// Checks that [`write_folder`] may write `dir`, before any long work is done for it.
@@ -44,7 +54,11 @@ pub fn may_write(dir: &Path, existing: Existing<'_>) -> Result<()> {
     if dir.file_name().is_none() {
         return refuse(format!("`{}` does not name a folder to create", dir.display()), "name a new folder");
     }
-    let Ok(metadata) = fs::metadata(dir) else { return Ok(()) };
+    let metadata = match fs::metadata(dir) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return may_create(dir, refuse),
+        Err(error) => return refuse(format!("the folder cannot be written: {error}"), "choose another folder"),
+    };
     if !metadata.is_dir() {
         return refuse("a file is in the way of the folder to write".into(), "remove it or choose another folder");
     }
@@ -59,14 +73,46 @@ pub fn may_write(dir: &Path, existing: Existing<'_>) -> Result<()> {
     }
 }
 
-fn parent_of(dir: &Path) -> PathBuf {
-    dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into()
+/// Checks that a folder can be made where the nearest one above it is.
+fn may_create(dir: &Path, refuse: impl Fn(String, &str) -> Result<()>) -> Result<()> {
+    let real = behind_links(dir);
+    let above = real.ancestors().skip(1).find(|path| path.exists());
+    let above = above.unwrap_or(Path::new("."));
+    match tempfile::tempfile_in(above) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let what = format!("the folder cannot be made in `{}`: {error}", above.display());
+            refuse(what, "choose a folder that you may write")
+        }
+    }
 }
 
-fn replace(dir: &Path, parent: &Path, fresh: tempfile::TempDir) -> std::io::Result<()> {
+/// What a link leads to, also where nothing is there yet; other paths are themselves.
+fn behind_links(dir: &Path) -> PathBuf {
+    /// As many as Linux follows.
+    const MAX_LINKS: usize = 40;
+    let mut at = dir.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        let Ok(next) = fs::read_link(&at) else { break };
+        at = folder_of(&at).join(next);
+    }
+    at
+}
+
+/// Gives a folder its name, which at most an empty folder has.
+fn rename_onto_empty(fresh: Building, dir: &Path) -> std::io::Result<()> {
+    // Only Unix replaces an empty folder; elsewhere it has to go first.
+    #[cfg(not(unix))]
+    let _ = fs::remove_dir(dir);
+    fs::rename(fresh.path(), dir)?;
+    fresh.done();
+    Ok(())
+}
+
+fn replace(fresh: Building, dir: &Path) -> std::io::Result<()> {
     let mut old = None;
     if dir.exists() {
-        let aside = tempfile::Builder::new().prefix(".old-").tempdir_in(parent)?;
+        let aside = tempfile::Builder::new().prefix(".old-").tempdir_in(folder_of(dir))?;
         let kept = aside.path().join(dir.file_name().unwrap_or_default());
         fs::rename(dir, &kept)?;
         old = Some((aside, kept));
@@ -79,12 +125,12 @@ fn replace(dir: &Path, parent: &Path, fresh: tempfile::TempDir) -> std::io::Resu
         }
         return Err(error);
     }
-    let _ = fresh.keep(); // renamed: nothing is left to remove
-    sync_folder(parent)
+    fresh.done();
+    sync_folder(folder_of(dir))
     // `old` goes here, after the new folder is durable.
 }
 
-/// Makes every file below `dir` durable, and readable as any other of the user's (temporary folders are private).
+/// Makes every file below `dir` durable.
 fn sync_all(dir: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -93,11 +139,6 @@ fn sync_all(dir: &Path) -> std::io::Result<()> {
         } else {
             File::open(entry.path())?.sync_all()?;
         }
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
     }
     sync_folder(dir)
 }

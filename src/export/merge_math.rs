@@ -62,7 +62,8 @@ pub fn merge_into(weight: &mut [f32], [outputs, inputs]: [usize; 2], module: &Mo
         None => Ok(()),
         Some(at) => {
             let what = format!("the merged weight is not finite in row {} of {outputs}", at / inputs);
-            Err(Error::new(Kind::Adapter, what).hint("the adapter or the base model is damaged"))
+            Err(Error::new(Kind::NonFinite, what)
+                .hint("the adapter and the base do not go together, or one is damaged"))
         }
     }
 }

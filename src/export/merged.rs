@@ -222,13 +222,19 @@ fn stored_dtype(name: &str, dtype: &str) -> Result<HostDtype> {
     })
 }
 
+/// Bytes in the largest unit of which there is one.
+fn size(bytes: u64) -> String {
+    let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
+    let unit = units.into_iter().find(|(_, unit)| bytes as f64 >= *unit);
+    unit.map_or_else(|| format!("{bytes} bytes"), |(name, unit)| format!("{:.1} {name}", bytes as f64 / unit))
+}
+
 /// Refuses a merge that the disk has no room for, before the long work.
 fn check_space(dir: &Path, bytes: u64) -> Result<()> {
     let existing = dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
     match fs4::available_space(existing) {
         Ok(free) if free < bytes => {
-            let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
-            let what = format!("the merged model needs {}, but only {} are free", gigabytes(bytes), gigabytes(free));
+            let what = format!("the merged model needs {}, but only {} are free", size(bytes), size(free));
             Err(Error::new(Kind::NoSpace, what).at_path(dir).hint("free some space or choose another folder"))
         }
         // File systems that cannot tell are found out by writing.

@@ -20,7 +20,7 @@ pub(super) fn understand(base: &str) -> Result<Base> {
     if base.is_empty() {
         return Err(Error::new(Kind::Recipe, "the model has no name").hint("name a folder, a `.gguf` file or a Hub id"));
     }
-    let path = expand(base);
+    let path = PathBuf::from(base);
     if path.is_dir() {
         return folder(path);
     }
@@ -38,7 +38,7 @@ pub(super) fn understand(base: &str) -> Result<Base> {
     let error = Error::new(Kind::Recipe, format!("there is no model at `{base}`"));
     Err(match near(&path) {
         Some(near) => error.hint(format!("did you mean `{}`?", near.display())),
-        None if revision.is_some() && expand(id).is_dir() => {
+        None if revision.is_some() && Path::new(id).is_dir() => {
             error.hint("a local folder has no revisions: leave out what follows the `@`")
         }
         None if base.contains('/') => error.hint(format!(
@@ -96,22 +96,19 @@ fn has_model_suffix(id: &str) -> bool {
     [".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth"].iter().any(|suffix| id.ends_with(suffix))
 }
 
-/// `~/` is the home folder, also where no shell has seen the name.
-fn expand(base: &str) -> PathBuf {
-    match (base.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => Path::new(&home).join(rest),
-        _ => PathBuf::from(base),
-    }
-}
-
-/// A path beside the first missing part of `path` that has much the same name.
+/// A path beside the first missing part of `path` that has much the same name and can be, or lead to, a model.
 fn near(path: &Path) -> Option<PathBuf> {
     let missing = missing_from(path)?;
     let parent = missing.parent().filter(|p| !p.as_os_str().is_empty());
-    let names = entries(parent.unwrap_or(Path::new(".")));
+    let mut names = entries(parent.unwrap_or(Path::new(".")));
+    let at = |name: &str| parent.map_or_else(|| PathBuf::from(name), |parent| parent.join(name));
+    // A file is meant by a file's name, and only one kind of file is a model.
+    names.retain(|name| {
+        if is_gguf(path) && missing == path { is_gguf(&at(name)) } else { at(name).is_dir() || is_gguf(&at(name)) }
+    });
     let close = did_you_mean(missing.file_name()?.to_str()?, names.iter().map(String::as_str))?;
     let rest = path.strip_prefix(&missing).ok()?;
-    let found = parent.map_or_else(|| PathBuf::from(close), |p| p.join(close));
+    let found = at(close);
     // The suggestion may still lack its last parts; the nearest existing path is help enough.
     let whole = found.join(rest);
     Some(if !rest.as_os_str().is_empty() && whole.exists() { whole } else { found })
@@ -161,9 +158,13 @@ mod tests {
         let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
         fs::create_dir_all(dir.path().join("models/gemma-3-270m")).unwrap();
         fs::write(dir.path().join("models/gemma.gguf"), "").unwrap();
+        fs::write(dir.path().join("models/gemma.txt"), "").unwrap();
         let hint = |name: &str| understand(&at(name)).unwrap_err().hint_text().unwrap().to_string();
         assert_eq!(hint("models/gemma-3-270"), format!("did you mean `{}`?", at("models/gemma-3-270m")));
         assert_eq!(hint("model/gemma-3-270m"), format!("did you mean `{}`?", at("models/gemma-3-270m")));
+        assert!(!hint("models/gemma.txd").contains("gemma.txt"), "a text is no model");
+        fs::write(dir.path().join("models/rows.jsonl"), "").unwrap();
+        assert!(!hint("models/rows.gguf").contains("did you mean"), "{}", hint("models/rows.gguf"));
         assert_eq!(hint("models/gema.gguf"), format!("did you mean `{}`?", at("models/gemma.gguf")));
         assert!(
             hint("xyz/abc").ends_with("does not exist; a Hub id is `owner/name[@revision]`"),

@@ -1,6 +1,8 @@
 //! Data sets of the Hub: which files a URI means, and bringing them here.
 
+mod card;
 mod choose;
+mod known;
 
 use super::failure::Failure;
 use super::listing::Listing;
@@ -19,11 +21,22 @@ pub(super) fn fetch(uri: &str, split: &str, settings: &HubSettings, progress: &d
     let cached = |or: Error| match repository.cached_commit(settings) {
         Some(commit) => {
             let dir = repository.snapshot(settings, &commit);
-            // An earlier run has brought what it needed; what it did not need is not there to be chosen.
-            match choose(&Listing::from_snapshot(&dir, &commit)) {
-                Ok(names) => Ok(names.iter().map(|name| dir.join(name)).collect()),
-                Err(_) => Err(or),
-            }
+            let names = match (known::recall(&repository, settings, &commit), path.as_deref()) {
+                (Some(listing), _) => choose(&listing)?,
+                // A file that is named needs nobody to choose it.
+                (None, Some(path)) if dir.join(path).is_file() => choose(&Listing::from_snapshot(&dir, &commit))?,
+                (None, _) => {
+                    let listing = known::of_snapshot(&repository, settings, &commit)
+                        .map_err(|e| e.or_at(Place::Named(uri.to_string())))?;
+                    match choose(&listing) {
+                        Ok(names) => names,
+                        Err(_) => return Err(or),
+                    }
+                }
+            };
+            // An earlier run has brought what it needed; what it did not need is not there.
+            let paths: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
+            if paths.iter().all(|path| path.is_file()) { Ok(paths) } else { Err(or) }
         }
         None => Err(or),
     };
@@ -43,6 +56,7 @@ pub(super) fn fetch(uri: &str, split: &str, settings: &HubSettings, progress: &d
             Err(error) if Failure::of(&error).is_some_and(Failure::is_passing) => return cached(error),
             Err(error) => return Err(error),
         };
+        known::remember(&repository, settings, &listing);
         let names = choose(&listing)?;
         client.fetch(&listing, &names.iter().map(String::as_str).collect::<Vec<_>>(), progress)?;
         if !is_commit(&repository.revision) {

@@ -43,6 +43,15 @@ impl Listing {
         Some(Listing { commit, files, configs })
     }
 
+    /// Reads `{"files": [..], "configs": ..}`; `None` when it is something else.
+    pub fn from_names(json: &Value, commit: &str) -> Option<Listing> {
+        let name = |name: &Value| name.as_str().filter(|name| is_inside(name)).map(str::to_owned);
+        let names = json.get("files")?.as_array()?.iter().map(name).collect::<Option<Vec<_>>>()?;
+        let mut files: Vec<_> = names.into_iter().map(|name| RemoteFile { name, size_bytes: None }).collect();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        Some(Listing { commit: commit.into(), files, configs: json.get("configs")?.clone() })
+    }
+
     /// Lists a snapshot in the cache, which holds what was once asked for.
     pub fn from_snapshot(dir: &Path, commit: &str) -> Listing {
         let mut files = Vec::new();

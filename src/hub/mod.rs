@@ -72,12 +72,12 @@ pub fn find_model(
     find(base, settings, progress, Wanted::All(accept))
 }
 
-/// Whether `base` names a model that is here or an id that the Hub could know, which is not asked.
-///
-/// # Errors
-/// [`crate::error::Kind::Recipe`] when [`find_model`] would look at a place where no model is.
-pub fn check_model(base: &str) -> Result<()> {
-    base::understand(base).map(|_| ())
+/// A local path that looks much like `base`, which is an id of the Hub.
+pub fn near_folder(base: &str) -> Option<PathBuf> {
+    match base::understand(base) {
+        Ok(Base::Hub(_, near)) => near,
+        _ => None,
+    }
 }
 
 /// As [`find_model`], but of a Hub model only what stands beside the weights is downloaded: configuration, tokenizer,
@@ -124,7 +124,7 @@ fn find(base: &str, settings: &HubSettings, progress: &dyn Progress, wanted: Wan
 /// # Errors
 /// [`crate::error::Kind::Data`] when no file fits or several formats do, otherwise as [`find_model`].
 pub fn find_data(uri: &str, split: Option<&str>, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
-    find_data_with(uri, split, &HubSettings::from_env(), progress)
+    find_data_with(uri, split, &HubSettings::from_env()?, progress)
 }
 
 /// As [`find_data`], with explicit settings.

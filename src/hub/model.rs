@@ -79,7 +79,7 @@ fn is_complete(dir: &Path, wanted: Wanted) -> bool {
 /// The files that an index of shards names.
 fn shards(index: &Path) -> Result<Vec<String>> {
     let wrong = |what: String| Error::new(Kind::Weights, what).at_path(index);
-    let bytes = std::fs::read(index).map_err(|e| Error::io("reading", index, e))?;
+    let bytes = crate::input::read(index).map_err(|e| Error::io("reading", index, e))?;
     let json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(format!("not valid JSON: {e}")))?;
     let map =
         json.get("weight_map").and_then(Value::as_object).ok_or_else(|| wrong("there is no `weight_map`".into()))?;

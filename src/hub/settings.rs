@@ -1,5 +1,7 @@
 //! Where the Hub is, where its files are kept, and who is asking: the environment variables of the ecosystem.
 
+use crate::error::{Place, Result};
+use crate::{input, paths};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,35 +24,49 @@ pub struct HubSettings {
 }
 
 impl HubSettings {
-    /// Reads the environment and the token file.
-    pub fn from_env() -> HubSettings {
+    /// Reads the environment and the token file. `~` and variables in paths are expanded.
+    ///
+    /// # Errors
+    /// When a variable's path names a variable that is not set.
+    pub fn from_env() -> Result<HubSettings> {
         HubSettings::from_lookup(|name| std::env::var(name).ok())
     }
 
     /// As [`HubSettings::from_env`], with the environment as a function.
-    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> HubSettings {
+    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<HubSettings> {
         let get = |name: &str| lookup(name).map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
-        let path = |name: &str| get(name).map(PathBuf::from);
-        let user = path("HOME").or_else(|| path("USERPROFILE")).unwrap_or_default();
-        let home = path("HF_HOME")
-            .unwrap_or_else(|| path("XDG_CACHE_HOME").unwrap_or_else(|| user.join(".cache")).join("huggingface"));
-        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| home.join("hub"));
-        let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
+        let path = |name: &str| -> Result<Option<PathBuf>> {
+            let expand = |value: String| {
+                paths::expand_with(&value, &get).map(PathBuf::from).map_err(|e| e.at(Place::Named(name.to_owned())))
+            };
+            get(name).map(expand).transpose()
+        };
+        let home_folder = |name: &str| get(name).map(PathBuf::from);
+        let user = home_folder("HOME").or_else(|| home_folder("USERPROFILE")).unwrap_or_default();
+        let home = match path("HF_HOME")? {
+            Some(home) => home,
+            None => path("XDG_CACHE_HOME")?.unwrap_or_else(|| user.join(".cache")).join("huggingface"),
+        };
+        let cache = match path("HF_HUB_CACHE")? {
+            Some(cache) => cache,
+            None => path("HUGGINGFACE_HUB_CACHE")?.unwrap_or_else(|| home.join("hub")),
+        };
+        let token_file = path("HF_TOKEN_PATH")?.unwrap_or_else(|| home.join("token"));
         let token = get("HF_TOKEN").or_else(|| get("HUGGING_FACE_HUB_TOKEN")).or_else(|| {
-            std::fs::read_to_string(token_file).ok().map(|t| t.trim().to_string()).filter(|t| !t.is_empty())
+            input::read_to_string(&token_file).ok().map(|t| t.trim().to_string()).filter(|t| !t.is_empty())
         });
         let is_true =
             |name: &str| get(name).is_some_and(|v| ["1", "ON", "YES", "TRUE"].contains(&v.to_uppercase().as_str()));
         let endpoint = get("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         let seconds = get("HF_HUB_ETAG_TIMEOUT").and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s));
-        HubSettings {
+        Ok(HubSettings {
             endpoint: endpoint.trim_end_matches('/').to_string(),
             cache,
             token,
             offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
             timeout: Duration::from_secs(seconds.unwrap_or(10)),
             retry_pause: Duration::from_millis(500),
-        }
+        })
     }
 }
 
@@ -71,7 +87,7 @@ mod tests {
     use super::*;
 
     fn settings(pairs: &[(&str, &str)]) -> HubSettings {
-        HubSettings::from_lookup(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string()))
+        HubSettings::from_lookup(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string())).unwrap()
     }
 
     #[test]
@@ -80,6 +96,19 @@ mod tests {
         assert_eq!(settings(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).cache, PathBuf::from("/x/huggingface/hub"));
         assert_eq!(settings(&[("HF_HOME", "/hf")]).cache, PathBuf::from("/hf/hub"));
         assert_eq!(settings(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/c")]).cache, PathBuf::from("/c"));
+    }
+
+    #[test]
+    fn homes_and_variables_in_paths_are_expanded() {
+        assert_eq!(settings(&[("HOME", "/h"), ("HF_HOME", "~/hf")]).cache, PathBuf::from("/h/hf/hub"));
+        let cache = settings(&[("SCRATCH", "/s"), ("HF_HUB_CACHE", "${SCRATCH}/hub")]).cache;
+        assert_eq!(cache, PathBuf::from("/s/hub"));
+        let unset = HubSettings::from_lookup(|name| (name == "HF_HOME").then(|| "$SCRATCH/hf".to_owned())).unwrap_err();
+        assert_eq!(
+            (unset.what(), unset.exit_code()),
+            ("the variable `SCRATCH` of the path `$SCRATCH/hf` is not set", 2)
+        );
+        assert_eq!(unset.place(), Some(&Place::Named("HF_HOME".into())));
     }
 
     #[test]

@@ -363,6 +363,42 @@ fn an_index_cannot_name_files_elsewhere() {
 }
 
 #[test]
+fn offline_the_same_files_are_chosen_as_online() {
+    // What an earlier run or another tool has brought: also a file that no rule but the card tells from training rows.
+    let home = tempfile::tempdir().unwrap();
+    let settings = HubSettings { offline: true, ..settings("http://127.0.0.1:9", home.path()) };
+    let folder = settings.cache.join("datasets--a--b");
+    let snapshot = folder.join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(folder.join("refs")).unwrap();
+    std::fs::write(folder.join("refs/main"), COMMIT).unwrap();
+    for name in ["good.jsonl", "held_back.jsonl"] {
+        std::fs::write(snapshot.join(name), "{}").unwrap();
+    }
+    let find = |uri: &str, split| find_data_with(uri, split, &settings, &Silent);
+    let names = |split| {
+        let paths = find("hf://datasets/a/b", split).unwrap();
+        paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+
+    let unknown = find("hf://datasets/a/b", None).unwrap_err();
+    assert!(unknown.what().contains("is not known offline: its card is not in the cache"), "{unknown}");
+    assert_eq!(unknown.exit_code(), 2);
+    assert_eq!(find("hf://datasets/a/b/good.jsonl", None).unwrap().len(), 1, "a named file is not chosen");
+
+    let card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: good.jsonl\n  - split: probe\n    path: held_back.jsonl\n---\n";
+    std::fs::write(snapshot.join("README.md"), card).unwrap();
+    assert_eq!(names(None), ["good.jsonl"]);
+    assert_eq!(names(Some("probe")), ["held_back.jsonl"]);
+
+    // What the Hub said counts for files, too: one that was not downloaded is missing, and not left out.
+    let said = json!({"files": ["README.md", "good.jsonl", "more.jsonl"], "configs": null});
+    std::fs::create_dir_all(folder.join(".gemma-tune")).unwrap();
+    std::fs::write(folder.join(format!(".gemma-tune/{COMMIT}.json")), said.to_string()).unwrap();
+    assert_eq!(Failure::of(&find("hf://datasets/a/b", None).unwrap_err()), Some(Failure::Offline));
+}
+
+#[test]
 fn a_data_set_is_downloaded_by_split_and_found_again_offline() {
     let files = || {
         BTreeMap::from([

@@ -4,6 +4,7 @@ use crate::infer::generate::{FinishReason, Generated, GenerationSettings, genera
 use crate::model::gemma3::Gemma3;
 use crate::nn::{KvCache, SidePath};
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 
 /// One speaker, a model with what runs beside it, and what it remembers of the conversation so far.
 pub struct Dialogue<'a> {
@@ -26,6 +27,17 @@ impl<'a> Dialogue<'a> {
         &mut self,
         prompt: &[u32],
         settings: &GenerationSettings,
+        on_token: impl FnMut(u32) -> ControlFlow<()>,
+    ) -> Generated {
+        self.answer_unless(&AtomicBool::new(false), prompt, settings, on_token)
+    }
+
+    /// [`Dialogue::answer`], ended once `stop` is set: with what has been said until then.
+    pub fn answer_unless(
+        &mut self,
+        stop: &AtomicBool,
+        prompt: &[u32],
+        settings: &GenerationSettings,
         mut on_token: impl FnMut(u32) -> ControlFlow<()>,
     ) -> Generated {
         let new = match prompt.strip_prefix(self.ids.as_slice()) {
@@ -36,7 +48,9 @@ impl<'a> Dialogue<'a> {
             }
         };
         let answers =
-            generate_cached(self.model, self.side, &[new], &mut self.cache, settings, &mut |_, token| on_token(token));
+            generate_cached(self.model, self.side, &[new], &mut self.cache, settings, stop, &mut |_, token| {
+                on_token(token)
+            });
         let nothing = Generated { tokens: Vec::new(), finish_reason: FinishReason::Length };
         let answer = answers.into_iter().next().unwrap_or(nothing);
         // The last token of an answer that was cut off has been said, but not read.
@@ -153,6 +167,19 @@ mod tests {
         read.0.set(0);
         dialogue.answer(&prompt, &one, go_on);
         assert_eq!(read.0.get(), prompt.len());
+    }
+
+    #[test]
+    fn a_question_that_is_stopped_is_remembered_as_far_as_it_was_read() {
+        let model = model();
+        let read = Count(Cell::new(0));
+        let mut dialogue = Dialogue::new(&model, &read);
+        let prompt: Vec<u32> = (0..600).map(|i| 2 + i % 300).collect();
+        let stopped = dialogue.answer_unless(&AtomicBool::new(true), &prompt, &settings(4, &[]), go_on);
+        assert_eq!((stopped.tokens.len(), read.0.replace(0)), (0, 0));
+        let answer = dialogue.answer(&prompt, &settings(1, &[]), go_on);
+        let scratch = generate(&model, &BaseOnly, &[prompt], &settings(1, &[]), |_, _| ControlFlow::Continue(()));
+        assert_eq!(answer, scratch[0]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Batched generation with a kv cache.
 
+use crate::error::{Error, Kind, Result};
 use crate::infer::Sampling;
 use crate::model::gemma3::Gemma3;
 use crate::nn::{KvCache, SidePath};
 use crate::random::{Label, Rng, Stream};
 use burn::tensor::Tensor;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Prompt tokens that run at once: bounds the memory of attention scores over a long prompt.
 const PREFILL_TOKENS: usize = 512;
@@ -26,13 +28,15 @@ pub struct GenerationSettings {
 }
 
 /// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// A stop token came.
     Stop,
     /// `max_new_tokens` were generated.
     Length,
+    /// The model computed a logit that is not finite, so that there was no next token; see [`Generated::checked`].
+    NotFinite,
 }
 
 /// One answer.
@@ -42,6 +46,21 @@ pub struct Generated {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+}
+
+impl Generated {
+    /// The answer, unless the model broke down over it.
+    ///
+    /// # Errors
+    /// [`Kind::NonFinite`] where it ended with [`FinishReason::NotFinite`].
+    pub fn checked(self) -> Result<Self> {
+        if self.finish_reason != FinishReason::NotFinite {
+            return Ok(self);
+        }
+        let what =
+            format!("the model computed numbers that are not finite after {} tokens of its answer", self.tokens.len());
+        Err(Error::new(Kind::NonFinite, what).hint("the model or its adapter is damaged, or had diverged in training"))
+    }
 }
 
 /// Continues several prompts at once. `on_token(prompt, token)` sees each token as it comes and may end everything
@@ -54,17 +73,20 @@ pub fn generate(
     mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
 ) -> Vec<Generated> {
     let inputs: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    generate_cached(model, side, &inputs, &mut model.cache(inputs.len()), settings, &mut on_token)
+    let never = AtomicBool::new(false);
+    generate_cached(model, side, &inputs, &mut model.cache(inputs.len()), settings, &never, &mut on_token)
 }
 
 /// Continues the sequences of `cache` by one input each and then by an answer. A sequence leaves the cache with its
-/// answer, but for the last: what the cache holds of that one, `cache.lengths[0]` tokens, can be continued again.
+/// answer, but for the last: what the cache holds of that one, `cache.lengths[0]` tokens, can be continued again. Once
+/// `stop` is set, everything ends.
 pub(super) fn generate_cached(
     model: &Gemma3,
     side: &dyn SidePath,
     inputs: &[&[u32]],
     cache: &mut KvCache,
     settings: &GenerationSettings,
+    stop: &AtomicBool,
     on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
 ) -> Vec<Generated> {
     let mut answers = vec![Generated { tokens: Vec::new(), finish_reason: FinishReason::Length }; inputs.len()];
@@ -82,11 +104,16 @@ pub(super) fn generate_cached(
     }
     cache.retain(&keep);
     let inputs: Vec<&[u32]> = rows.iter().map(|row| inputs[row.prompt]).collect();
-    let mut logits = prefill(model, side, &inputs, cache);
+    let Some(mut logits) = prefill(model, side, &inputs, cache, stop) else { return answers };
     loop {
         let mut next = Vec::with_capacity(rows.len());
         let mut keep = Vec::with_capacity(rows.len());
         for (row, logits) in rows.iter_mut().zip(logits.chunks(model.config.vocab_size)) {
+            if !logits.iter().fold(true, |all, logit| all & logit.is_finite()) {
+                answers[row.prompt].finish_reason = FinishReason::NotFinite;
+                keep.push(false);
+                continue;
+            }
             let token = settings.sampling.choose(logits, &mut row.random);
             let answer = &mut answers[row.prompt];
             let stopped = settings.stop.contains(&token);
@@ -108,6 +135,9 @@ pub(super) fn generate_cached(
             return answers;
         }
         cache.retain(&keep);
+        if stop.load(Ordering::Relaxed) {
+            return answers;
+        }
         let hidden = model.hidden_cached(&next, &vec![1; next.len()], cache, side);
         logits = self::logits(model, hidden);
     }
@@ -118,12 +148,21 @@ struct Row {
     random: Stream,
 }
 
-/// Runs the prompts piece by piece and returns the logits after the last token of each.
-fn prefill(model: &Gemma3, side: &dyn SidePath, prompts: &[&[u32]], cache: &mut KvCache) -> Vec<f32> {
+/// Runs the prompts piece by piece and returns the logits after the last token of each; `None` once `stop` is set.
+fn prefill(
+    model: &Gemma3,
+    side: &dyn SidePath,
+    prompts: &[&[u32]],
+    cache: &mut KvCache,
+    stop: &AtomicBool,
+) -> Option<Vec<f32>> {
     let piece = (PREFILL_TOKENS / prompts.len().max(1)).max(1);
     let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
     let mut last: Vec<Option<Tensor<2>>> = vec![None; prompts.len()];
     for start in (0..longest).step_by(piece) {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
         let pieces: Vec<&[u32]> =
             prompts.iter().map(|p| &p[start.min(p.len())..(start + piece).min(p.len())]).collect();
         let lengths: Vec<usize> = pieces.iter().map(|p| p.len()).collect();
@@ -137,7 +176,7 @@ fn prefill(model: &Gemma3, side: &dyn SidePath, prompts: &[&[u32]], cache: &mut 
         }
     }
     let last: Vec<Tensor<2>> = last.into_iter().flatten().collect();
-    if last.is_empty() { Vec::new() } else { logits(model, Tensor::cat(last, 0)) }
+    Some(if last.is_empty() { Vec::new() } else { logits(model, Tensor::cat(last, 0)) })
 }
 
 /// The logits of each row, one after the other.

@@ -1,14 +1,33 @@
-//! Talking with a model line by line: what has been said, and the commands between the turns.
+//! Talking with a model entry by entry: what has been said, and the commands between the turns.
 
-use crate::error::Result;
+pub mod input;
+
+use self::input::{Command, Entry};
+use crate::error::{Error, Place, Result};
 use crate::infer::{Dialogue, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::nn::BaseOnly;
-use crate::text::{Conversation, Message, Role, TokenStream, Tokenizer};
+use crate::text::{Conversation, Message, Part, Role, TokenStream, Tokenizer};
+use std::fs::File;
+use std::io::Write;
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The commands in a line.
-pub const HELP: &str = "/adapter on|off compares with the base · /clear starts anew · /quit ends";
+/// The commands in a line, said at the beginning.
+pub const HELP: &str =
+    "/help lists the commands · /adapter off compares with the base · Ctrl-C stops an answer · Ctrl-D ends";
+
+/// All commands.
+const COMMANDS: &str = "\
+/adapter on|off   the adapter answers, or the base; the conversation starts anew
+/system TEXT      a system message; the conversation starts anew (without TEXT: shows it; \"\"\"\"\"\": none)
+/temperature X    0 always takes the most likely token (without X: shows it)
+/retry            answers the last message again, also after /adapter or /clear
+/clear            starts anew
+/save FILE        appends the conversation to FILE, a row of `messages` that can be trained on
+/quit             ends, as Ctrl-D does
+A line that ends in \\ goes on in the next; \"\"\" begins and ends a message of several lines; // is a slash";
 
 /// How a chat is held.
 #[derive(Debug, Clone)]
@@ -23,13 +42,13 @@ pub struct ChatOptions {
     pub seed: u64,
 }
 
-/// What comes after a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What comes after an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// The next line.
-    Line,
-    /// A word to the user, then the next line.
-    Note(&'static str),
+    /// The next entry.
+    Entry,
+    /// A word to the user, then the next entry.
+    Note(String),
     /// Nothing: the chat is over.
     End,
 }
@@ -53,7 +72,7 @@ impl<'a> Chat<'a> {
         Ok(Chat {
             model,
             tokenizer: model.base.tokenizer()?,
-            history: History::new(options.system.clone(), model.adapter.is_some()),
+            history: History::new(options.system.clone(), options.sampling.temperature, model.adapter.is_some()),
             options,
             tuned_speaker: Dialogue::new(&model.model, model.side()),
             base_speaker: Dialogue::new(&model.model, &BaseOnly),
@@ -65,67 +84,98 @@ impl<'a> Chat<'a> {
         if self.history.adapter_is_on { "tuned" } else { "base" }
     }
 
-    /// Takes a line: a command, or a message, whose answer goes to `show` piece by piece while it is made.
+    /// Takes an entry: a command, or a message, whose answer goes to `show` piece by piece while it is made, until it
+    /// ends or `stop` is set.
     ///
     /// # Errors
-    /// A conversation that the model's template refuses, and those of `show`.
-    pub fn take(&mut self, line: &str, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<Next> {
-        match self.history.take(line) {
-            Heard::Command(next) => Ok(next),
+    /// A conversation that the model's template refuses, a file that cannot be written, and those of `show`. The chat can
+    /// go on after each; a message that was refused has not been said.
+    pub fn take(&mut self, entry: Entry, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<Next> {
+        match self.history.take(entry)? {
+            Heard::Done(next) => Ok(next),
             Heard::Message => {
-                let answer = self.answer(show)?;
+                let answered = self.answer(stop, show);
+                if answered.is_err() {
+                    self.history.conversation.messages.pop();
+                }
+                let (answer, next) = answered?;
                 self.history.conversation.messages.push(Message::new(Role::Assistant, answer));
-                Ok(Next::Line)
+                Ok(next)
             }
         }
     }
 
     /// Answers the last message.
-    fn answer(&mut self, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<String> {
-        let conversation = &self.history.conversation;
+    fn answer(&mut self, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<(String, Next)> {
+        let History { conversation, retries, temperature, .. } = &self.history;
         let prompt = self.model.base.encoder.encode_prompt(conversation)?;
+        // Each turn draws other numbers, and so does each try.
+        let turn = conversation.messages.len() as u64 + (retries << 32);
         let generation = GenerationSettings {
             max_new_tokens: self.options.max_tokens,
-            sampling: self.options.sampling,
+            sampling: Sampling { temperature: *temperature, ..self.options.sampling },
             stop: self.model.base.stop_ids(),
-            seed: self.options.seed.wrapping_add(conversation.messages.len() as u64),
+            seed: self.options.seed.wrapping_add(turn),
             first_prompt: 0,
         };
         let mut stream = TokenStream::new(self.tokenizer.clone());
         let mut shown = Ok(());
         let speaker = if self.history.adapter_is_on { &mut self.tuned_speaker } else { &mut self.base_speaker };
-        let answer = speaker.answer(&prompt, &generation, |token| {
+        let answer = speaker.answer_unless(stop, &prompt, &generation, |token| {
             shown = stream.push(token).map_or(Ok(()), |text| show(&text));
             if shown.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         shown?;
         show(&format!("{}\n", stream.finish().unwrap_or_default()))?;
-        Ok(self.tokenizer.decode(&answer.tokens, true))
+        let answer = answer.checked().map_err(|e| e.or_at(Place::Named(self.model.base.name.clone())))?;
+        let (tokens, most) = (prompt.len() + answer.tokens.len(), self.model.base.config.max_position_embeddings);
+        let next = if stop.load(Ordering::SeqCst) {
+            Next::Note("(stopped)".into())
+        } else if tokens > most {
+            Next::Note(format!(
+                "The conversation has {tokens} tokens, more than the {most} that the model was made for; /clear starts anew."
+            ))
+        } else {
+            Next::Entry
+        };
+        Ok((self.tokenizer.decode(&answer.tokens, true), next))
     }
 }
 
-/// What has been said, and whether the adapter speaks.
+/// What has been said, and who speaks how.
 #[derive(Debug)]
 struct History {
     conversation: Conversation,
     system: Option<String>,
+    temperature: f64,
     has_adapter: bool,
     adapter_is_on: bool,
+    /// The last message, kept when the conversation starts anew.
+    asked: Option<String>,
+    /// How often it has been answered again.
+    retries: u64,
 }
 
-/// What a line was.
+/// What an entry was.
 #[derive(Debug, PartialEq)]
 enum Heard {
     /// A command, which is done.
-    Command(Next),
+    Done(Next),
     /// A message, which waits for its answer.
     Message,
 }
 
 impl History {
-    fn new(system: Option<String>, has_adapter: bool) -> Self {
-        let mut history =
-            History { conversation: Conversation::default(), system, has_adapter, adapter_is_on: has_adapter };
+    fn new(system: Option<String>, temperature: f64, has_adapter: bool) -> Self {
+        let mut history = History {
+            conversation: Conversation::default(),
+            system,
+            temperature,
+            has_adapter,
+            adapter_is_on: has_adapter,
+            asked: None,
+            retries: 0,
+        };
         history.clear();
         history
     }
@@ -137,29 +187,92 @@ impl History {
     }
 
     /// Obeys a command or takes down a message.
-    fn take(&mut self, line: &str) -> Heard {
-        Heard::Command(match line.trim() {
-            "" => Next::Line,
-            "/quit" | "/exit" => Next::End,
-            "/clear" => {
+    fn take(&mut self, entry: Entry) -> Result<Heard> {
+        let note = |text: &str| Ok(Heard::Done(Next::Note(text.to_owned())));
+        match entry {
+            Entry::Nothing => Ok(Heard::Done(Next::Entry)),
+            Entry::Wrong(what) => note(&format!("{what}. The commands are:\n{COMMANDS}")),
+            Entry::Message(text) => {
+                self.retries = 0;
+                self.ask(text);
+                Ok(Heard::Message)
+            }
+            Entry::Command(Command::Quit) => Ok(Heard::Done(Next::End)),
+            Entry::Command(Command::Help) => note(COMMANDS),
+            Entry::Command(Command::Clear) => {
                 self.clear();
-                Next::Line
+                note("The conversation starts anew.")
             }
-            "/adapter on" if !self.has_adapter => Next::Note("No adapter was given (`--adapter`)."),
-            "/adapter on" => {
-                self.adapter_is_on = true;
-                Next::Line
+            Entry::Command(Command::Adapter(_)) if !self.has_adapter => note("No adapter was given (`--adapter`)."),
+            Entry::Command(Command::Adapter(on)) if on == self.adapter_is_on => {
+                note(if on { "The adapter is on." } else { "The adapter is off." })
             }
-            "/adapter off" => {
-                self.adapter_is_on = false;
-                Next::Line
+            Entry::Command(Command::Adapter(on)) => {
+                self.adapter_is_on = on;
+                // One may not go on from what the other said: that would compare a speaker with its own imitation.
+                self.clear();
+                let who = if on { "The adapter" } else { "The base" };
+                note(&format!(
+                    "{who} answers from here on, and the conversation starts anew; /retry asks the last question."
+                ))
             }
-            command if command.starts_with('/') => Next::Note(HELP),
-            text => {
-                self.conversation.messages.push(Message::new(Role::User, text));
-                return Heard::Message;
+            Entry::Command(Command::System(None)) => note(match &self.system {
+                Some(text) => text,
+                None => "There is no system message.",
+            }),
+            Entry::Command(Command::System(Some(text))) => {
+                self.system = Some(text).filter(|text| !text.is_empty());
+                self.clear();
+                note("The conversation starts anew.")
             }
-        })
+            Entry::Command(Command::Temperature(temperature)) => {
+                self.temperature = temperature.unwrap_or(self.temperature);
+                let what = if self.temperature == 0.0 { ": always the most likely token" } else { "" };
+                note(&format!("The temperature is {}{what}.", self.temperature))
+            }
+            Entry::Command(Command::Retry) => self.retry(),
+            Entry::Command(Command::Save(path)) => note(&self.save(&path)?),
+        }
+    }
+
+    fn ask(&mut self, text: String) {
+        self.conversation.messages.push(Message::new(Role::User, text.as_str()));
+        self.asked = Some(text);
+    }
+
+    /// Takes back the last answer, or asks the last question in a conversation that has started anew.
+    fn retry(&mut self) -> Result<Heard> {
+        let Some(asked) = self.asked.clone() else {
+            return Ok(Heard::Done(Next::Note("Nothing has been asked yet.".into())));
+        };
+        let messages = &mut self.conversation.messages;
+        if messages.last().is_some_and(|message| message.role == Role::Assistant) {
+            messages.truncate(messages.len() - 2);
+            self.retries += 1;
+        }
+        self.ask(asked);
+        Ok(Heard::Message)
+    }
+
+    /// Appends the conversation as a row to `path`, and says so.
+    fn save(&self, path: &Path) -> Result<String> {
+        let messages = &self.conversation.messages;
+        if !messages.iter().any(|message| message.role == Role::Assistant) {
+            return Ok("Nothing has been said yet, and nothing was saved.".into());
+        }
+        let text = |message: &Message| -> String {
+            let texts = message.content.iter().filter_map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                #[allow(unreachable_patterns, reason = "parts of other kinds are not said in a chat")]
+                _ => None,
+            });
+            texts.collect()
+        };
+        let rows = messages.iter().map(|m| serde_json::json!({"role": m.role.name(), "content": text(m)}));
+        let row = format!("{}\n", serde_json::json!({"messages": rows.collect::<Vec<_>>()}));
+        let append = || File::options().create(true).append(true).open(path)?.write_all(row.as_bytes());
+        append().map_err(|e| Error::io("saving the conversation", path, e))?;
+        Ok(format!("Saved as a row of `{}`.", path.display()))
     }
 }
 
@@ -167,62 +280,126 @@ impl History {
 mod tests {
     use super::*;
 
-    const NEXT: Heard = Heard::Command(Next::Line);
-
     fn user(text: &str) -> Message {
         Message::new(Role::User, text)
     }
 
+    fn assistant(text: &str) -> Message {
+        Message::new(Role::Assistant, text)
+    }
+
+    fn take(history: &mut History, line: &str) -> Heard {
+        history.take(input::Input::default().push(line).unwrap()).unwrap()
+    }
+
+    fn note(history: &mut History, line: &str) -> String {
+        match take(history, line) {
+            Heard::Done(Next::Note(text)) => text,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
     #[test]
     fn messages_are_kept_until_they_are_cleared() {
-        let mut history = History::new(Some("Be brief.".into()), false);
-        let (system, four) = (Message::new(Role::System, "Be brief."), Message::new(Role::Assistant, "Four."));
-        assert_eq!(history.take("  Two and two?\n"), Heard::Message);
-        history.conversation.messages.push(four.clone());
-        assert_eq!(history.take("And three?"), Heard::Message);
-        let all = [system.clone(), user("Two and two?"), four, user("And three?")];
+        let mut history = History::new(Some("Be brief.".into()), 0.0, false);
+        let system = Message::new(Role::System, "Be brief.");
+        assert_eq!(take(&mut history, "  Two and two?\n"), Heard::Message);
+        history.conversation.messages.push(assistant("Four."));
+        assert_eq!(take(&mut history, "And three?"), Heard::Message);
+        let all = [system.clone(), user("Two and two?"), assistant("Four."), user("And three?")];
         assert_eq!(history.conversation.messages, all);
-        assert_eq!(history.take("   \n"), NEXT);
+        assert_eq!(take(&mut history, "   \n"), Heard::Done(Next::Entry));
         assert_eq!(history.conversation.messages, all, "an empty line says nothing");
-        assert_eq!(history.take("/clear"), NEXT);
+        note(&mut history, "/clear");
         assert_eq!(history.conversation.messages, [system], "the system message stays");
-        let mut without = History::new(None, false);
-        without.take("a");
-        without.take("/clear");
+        let mut without = History::new(None, 0.0, false);
+        take(&mut without, "a");
+        note(&mut without, "/clear");
         assert_eq!(without.conversation.messages, []);
     }
 
     #[test]
-    fn the_adapter_is_switched_without_losing_what_was_said() {
-        let mut history = History::new(None, true);
+    fn another_speaker_starts_anew_and_can_be_asked_the_same() {
+        let mut history = History::new(None, 0.0, true);
         assert!(history.adapter_is_on, "an adapter that was given speaks first");
-        history.take("a");
-        assert_eq!(history.take("/adapter off"), NEXT);
-        assert!(!history.adapter_is_on);
-        history.take("/clear");
+        take(&mut history, "a");
+        history.conversation.messages.push(assistant("b"));
+        assert!(note(&mut history, "/adapter on").contains("is on"));
+        assert_eq!(history.conversation.messages.len(), 2, "nothing has changed");
+        assert!(note(&mut history, "/adapter off").contains("starts anew"));
+        assert_eq!((history.adapter_is_on, history.conversation.messages.len()), (false, 0));
+        note(&mut history, "/clear");
         assert!(!history.adapter_is_on, "who speaks is not forgotten");
-        history.take("b");
-        assert_eq!((history.take("/adapter on\n"), history.adapter_is_on), (NEXT, true));
-        assert_eq!(history.conversation.messages, [user("b")]);
+        assert_eq!(take(&mut history, "/retry"), Heard::Message);
+        assert_eq!(history.conversation.messages, [user("a")]);
+        assert_eq!(history.retries, 0, "the other one's first try");
     }
 
     #[test]
     fn without_an_adapter_the_base_speaks_and_says_why() {
-        let mut history = History::new(None, false);
+        let mut history = History::new(None, 0.0, false);
         assert!(!history.adapter_is_on);
-        assert_eq!(history.take("/adapter on"), Heard::Command(Next::Note("No adapter was given (`--adapter`).")));
-        assert!(!history.adapter_is_on);
-        assert_eq!(history.take("/adapter off"), NEXT);
+        for line in ["/adapter on", "/adapter off"] {
+            assert_eq!(note(&mut history, line), "No adapter was given (`--adapter`).");
+            assert!(!history.adapter_is_on);
+        }
+    }
+
+    #[test]
+    fn a_retry_takes_back_the_answer_and_draws_other_numbers() {
+        let mut history = History::new(None, 1.0, false);
+        assert!(note(&mut history, "/retry").contains("Nothing has been asked"));
+        take(&mut history, "a");
+        history.conversation.messages.push(assistant("b"));
+        for retries in 1..3 {
+            assert_eq!(take(&mut history, "/retry"), Heard::Message);
+            assert_eq!((history.conversation.messages.as_slice(), history.retries), (&[user("a")][..], retries));
+            history.conversation.messages.push(assistant("c"));
+        }
+        take(&mut history, "d");
+        assert_eq!(history.retries, 0);
+    }
+
+    #[test]
+    fn system_message_and_temperature_are_set_and_shown() {
+        let mut history = History::new(None, 0.0, false);
+        assert!(note(&mut history, "/system").contains("no system message"));
+        take(&mut history, "a");
+        note(&mut history, "/system Be brief.");
+        assert_eq!(history.conversation.messages, [Message::new(Role::System, "Be brief.")]);
+        assert_eq!(note(&mut history, "/system"), "Be brief.");
+        note(&mut history, "/system \"\"\"\"\"\"");
+        assert_eq!(history.conversation.messages, []);
+        assert!(note(&mut history, "/temperature").contains("most likely"));
+        assert!(note(&mut history, "/temperature 0.7").contains("0.7"));
+        assert_eq!(history.temperature, 0.7);
+    }
+
+    #[test]
+    fn a_conversation_is_saved_as_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("my chat.jsonl");
+        let save = format!("/save {}", path.display());
+        let mut history = History::new(None, 0.0, false);
+        assert!(note(&mut history, &save).contains("nothing was saved"));
+        take(&mut history, "Two?");
+        history.conversation.messages.push(assistant("Two \"2\"."));
+        note(&mut history, &save);
+        note(&mut history, &save);
+        let row = "{\"messages\":[{\"role\":\"user\",\"content\":\"Two?\"},{\"role\":\"assistant\",\"content\":\"Two \\\"2\\\".\"}]}\n";
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), row.repeat(2));
+        let refused = history.take(Entry::Command(Command::Save(dir.path().into()))).unwrap_err();
+        assert!(refused.what().contains("saving the conversation"), "{refused}");
     }
 
     #[test]
     fn other_commands_end_or_explain() {
-        let mut history = History::new(None, true);
+        let mut history = History::new(None, 0.0, true);
         for line in ["/quit", "/exit\n"] {
-            assert_eq!(history.take(line), Heard::Command(Next::End));
+            assert_eq!(take(&mut history, line), Heard::Done(Next::End));
         }
-        for line in ["/help", "/", "/adapter", "/adapter maybe"] {
-            assert_eq!(history.take(line), Heard::Command(Next::Note(HELP)), "{line}");
+        for line in ["/help", "/", "/adapter", "/adapter maybe", "/nonsense"] {
+            assert!(note(&mut history, line).contains("/temperature X"), "{line}");
         }
         assert_eq!(history.conversation.messages, [], "commands are not said");
     }

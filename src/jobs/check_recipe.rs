@@ -1,37 +1,42 @@
 //! Finding everything that is wrong with a recipe at once, the files that it names included.
 
-use crate::adapter::peft::AdapterConfig;
+use crate::adapter::peft::{AdapterConfig, TENSORS_FILE};
 use crate::data;
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::hub::{self, Failure, HubSettings};
+use crate::jobs::base::adapter_folder;
 use crate::jobs::base::headers::Headers;
+use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::data::source_spec;
 use crate::jobs::run::folder::RunFolder;
-use crate::progress::Silent;
+use crate::progress::{Progress, Silent};
 use crate::recipe::{self, Reading, Recipe};
+use crate::weights::safetensors_file::SafetensorsFile;
 use std::path::Path;
 
 /// Checks the recipe at `path` with `--set` options laid over it, and, `with_files`, that what it names is there.
-/// Nothing is downloaded, and the Hub is not asked.
+/// Nothing is downloaded, and the Hub is not asked; what only it can know is said where it looks like a slip.
 ///
 /// # Errors
 /// Every problem, each with its place and, where there is one, a hint.
-pub fn check(path: &Path, overrides: &[String], with_files: bool) -> Result<()> {
+pub fn check(path: &Path, overrides: &[String], with_files: bool, progress: &dyn Progress) -> Result<()> {
     let mut reading = Reading::open(path, overrides)?;
-    let missing = reading.recipe().filter(|_| with_files).map(missing).unwrap_or_default();
+    let recipe = reading.recipe().filter(|_| with_files);
+    let missing = recipe.map(|recipe| missing(recipe, progress)).unwrap_or_default();
     missing.into_iter().for_each(|problem| reading.report(problem));
     reading.finish().map(|_| ())
 }
 
 /// A problem for each key that names something which is not there. What is empty has been reported.
-fn missing(recipe: &Recipe) -> Vec<Error> {
+fn missing(recipe: &Recipe, progress: &dyn Progress) -> Vec<Error> {
     let Recipe { model, adapter, data, output, .. } = recipe;
-    let mut looked_at = Vec::new();
+    let (mut looked_at, mut headers) = (Vec::new(), None);
     if !model.base.is_empty() {
-        looked_at.push(("model.base".to_owned(), check_model(&model.base)));
+        let found = check_model(&model.base, progress).map(|found| headers = found);
+        looked_at.push(("model.base".to_owned(), found));
     }
     if let Some(folder) = &adapter.init_from {
-        looked_at.push(("adapter.init_from".into(), AdapterConfig::read(folder).map(|_| ())));
+        looked_at.push(("adapter.init_from".into(), check_adapter(folder, adapter, headers.as_ref())));
     }
     for (key, sources) in [("data.train", &data.train), ("data.eval", &data.eval)] {
         for (i, source) in sources.iter().enumerate().filter(|(_, source)| !source.path.is_empty()) {
@@ -41,18 +46,44 @@ fn missing(recipe: &Recipe) -> Vec<Error> {
     // As a dry run of a resumed run looks at it: a run that is there already is no mistake.
     let (resume, dry_run) = (true, true);
     looked_at.push(("output.dir".into(), RunFolder::open(&output.dir, resume, dry_run).map(|_| ())));
-    looked_at.into_iter().filter_map(|(key, found)| Some(found.err()?.at(Place::Key(key)))).collect()
+    looked_at.into_iter().filter_map(|(key, found)| Some(place(found.err()?, key))).collect()
 }
 
-/// Whether a model's name means something, and where its files are on this machine, whether their headers can be read.
-fn check_model(base: &str) -> Result<()> {
-    hub::check_model(base)?;
-    let offline = HubSettings { offline: true, ..HubSettings::from_env() };
+/// Whether a model's name means something, and where its files are on this machine, what their headers say.
+fn check_model(base: &str, progress: &dyn Progress) -> Result<Option<Headers>> {
+    let offline = HubSettings { offline: true, ..HubSettings::from_env()? };
     match hub::find_model(base, &offline, &Silent, &|_| Ok(())) {
-        Ok(files) => Headers::open(&files).map(|_| ()),
-        Err(error) if Failure::of(&error).is_some() => Ok(()), // on the Hub, which is not asked
+        Ok(files) => Headers::open(&files).map(Some),
+        // On the Hub, which is not asked.
+        Err(error) if Failure::of(&error).is_some() => {
+            if let Some(near) = hub::near_folder(base) {
+                let near = near.display();
+                progress.note(&format!(
+                    "warning: `model.base`: `{base}` is neither here nor in the cache, and would be asked of the Hub; \
+                     did you mean the local `{near}`?"
+                ));
+            }
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
+}
+
+/// Whether an adapter to continue is whole, fits the model where that is here, and agrees with the recipe.
+fn check_adapter(folder: &Path, keys: &recipe::Adapter, model: Option<&Headers>) -> Result<()> {
+    if let Some(headers) = model {
+        return AdapterPlan::new(keys, &headers.config).map(|_| ());
+    }
+    let folder = adapter_folder::locate(folder)?;
+    AdapterConfig::read(&folder)?;
+    let tensors = folder.join(TENSORS_FILE);
+    if !tensors.is_file() {
+        return Err(Error::new(
+            Kind::Adapter,
+            format!("the adapter in `{}` has no `{TENSORS_FILE}`", folder.display()),
+        ));
+    }
+    SafetensorsFile::open(&tensors).map(|_| ())
 }
 
 /// Whether a source names files that are there and can be read.
@@ -61,4 +92,9 @@ fn check_source(source: &recipe::Source) -> Result<()> {
         return hub::check_data(&source.path);
     }
     data::check_source(&source_spec(source))
+}
+
+/// Puts a problem to the key that names what it is about, unless it is about another key.
+fn place(error: Error, key: String) -> Error {
+    if matches!(error.place(), Some(Place::Key(_))) { error } else { error.at(Place::Key(key)) }
 }

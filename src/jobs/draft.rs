@@ -3,6 +3,7 @@
 use crate::error::{Place, Result};
 use crate::jobs::base::Base;
 use crate::jobs::base::outline::Outline;
+use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::Sizes;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::adapter_plan::AdapterPlan;
@@ -71,9 +72,11 @@ pub fn suited(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
         let mut data = prepare(recipe)?;
         let chosen = suited::choose(recipe, &mut data, &config, &prepare)?;
         let settings = RunSettings::of(&chosen);
+        let adapter = AdapterPlan::new(&recipe.adapter, &config)?;
         let sizes = Sizes {
             frozen: Frozen { config: &config, source: source.as_ref() },
-            trainable: AdapterPlan::new(&recipe.adapter, &config)?.trainable(),
+            trainable: adapter.trainable(),
+            beside: Beside::of(&adapter, recipe, &config),
             optimizer_slots: settings.rule.slots() as u64,
             tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.binning, batch_size, max_length),
             capacity: settings.open_device("auto")?.capacity(),

@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::jobs::base::outline::{Outline, SizesFrom};
+use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::{FitSettings, Sizes, Suggestion};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::Estimate;
@@ -83,6 +84,7 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
     let sizes = Sizes {
         frozen,
         trainable: adapter.trainable(),
+        beside: Beside::of(&adapter, recipe, &outline.config),
         optimizer_slots: settings.rule.slots() as u64,
         tokens: &tokens,
         capacity: compute.capacity(),

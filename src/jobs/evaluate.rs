@@ -2,7 +2,7 @@
 
 use crate::adapter::peft;
 use crate::error::{Error, Kind, Place, Result};
-use crate::jobs::base::{Base, provenance};
+use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::evaluation::mean_loss;
@@ -39,6 +39,7 @@ pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressB
 fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
     let settings = RunSettings::of(recipe);
     let compute = settings.open_device(device)?;
+    let folder = &adapter_folder::find(folder, screen)?;
     let named = Place::Key("model.base".into());
     let base = Base::open(&recipe.model.base, named, screen, &|config| peft::check(folder, config))?;
     Frozen::of(&base).check(&settings.holding)?;
@@ -49,7 +50,20 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     })?;
     let model = base.load(&settings.holding, &compute.device, screen)?;
     let adapter = peft::read(folder, &model)?;
+    provenance::warn_of_no_effect(folder, adapter.is_zero(), screen);
     let (base_loss, tokens) = mean_loss(&model, &BaseOnly, eval, data.binning)?;
     let (loss, _) = mean_loss(&model, &adapter, eval, data.binning)?;
+    finite(base_loss, &recipe.model.base)?;
+    finite(loss, &folder.display().to_string())?;
     Ok(Evaluation { tokens, base_loss, base_perplexity: base_loss.exp(), loss, perplexity: loss.exp() })
+}
+
+/// Refuses a loss that is not finite, of the model or adapter of this name.
+fn finite(loss: f64, of: &str) -> Result<()> {
+    if loss.is_finite() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::NonFinite, "the loss on the evaluation data is not finite")
+        .at(Place::Named(of.into()))
+        .hint("it is damaged, or had diverged in training"))
 }

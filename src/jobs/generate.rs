@@ -1,15 +1,27 @@
 //! Answers to prompts.
 
-use crate::data::{self, Row, RowFormat};
+mod journal;
+
+use self::journal::{Journal, Sizes};
+use crate::adapter::peft;
+use crate::atomic;
+use crate::data::{self, JsonRow, Row, RowFormat};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{self, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::progress::Progress;
 use crate::text::{Conversation, Message, Role};
+use crate::train::checkpoint::Fingerprint;
+use crate::weights::HostDtype;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use self::journal::check_journal;
 
 /// How prompts are answered.
 #[derive(Debug, Clone)]
@@ -30,12 +42,13 @@ pub struct GenerateOptions {
 #[derive(Debug, Clone)]
 pub struct Prompt {
     row: Map<String, Value>,
+    text: String,
     conversation: Conversation,
     place: Place,
 }
 
 /// What the model said.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The text.
     pub completion: String,
@@ -45,43 +58,55 @@ pub struct Answer {
     pub finish_reason: FinishReason,
 }
 
+/// How answering ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every prompt has its answer.
+    Done,
+    /// The user asked to stop; the answers so far are kept.
+    Interrupted {
+        /// Answers that are kept.
+        answers: usize,
+    },
+}
+
 impl Prompt {
     /// A user's message.
     pub fn text(text: &str) -> Self {
-        let conversation = user(text);
         let row = Map::from_iter([("prompt".to_owned(), Value::from(text))]);
-        Prompt { row, conversation, place: Place::Named("--prompt".into()) }
+        let written = Value::Object(row.clone()).to_string();
+        Prompt { row, text: written, conversation: user(text), place: Place::Named("--prompt".into()) }
     }
 
-    /// The rows of a file of JSON lines, `{"messages": [..]}` or `{"prompt": ".."}`.
+    /// The rows of a file, `{"messages": [..]}` or `{"prompt": ".."}`.
     ///
     /// # Errors
     /// When the file cannot be read, and the first row that is neither.
     pub fn read(path: &Path) -> Result<Vec<Self>> {
-        let rows = data::read_jsonl(path)?.into_iter();
-        rows.map(|(row, object)| Prompt::from_row(object, Place::Row { path: path.into(), row })).collect()
+        data::read_rows(path)?.into_iter().map(|row| Prompt::from_row(row, path)).collect()
     }
 
-    /// A row `{"messages": [..]}` or `{"prompt": ".."}`.
-    ///
-    /// # Errors
-    /// When it is neither.
-    fn from_row(row: Map<String, Value>, place: Place) -> Result<Self> {
+    fn from_row(row: JsonRow, path: &Path) -> Result<Self> {
+        let JsonRow { number, object: row, text } = row;
+        let place = Place::Row { path: path.into(), row: number };
         let conversation = match row.get("prompt") {
             Some(Value::String(text)) => user(text),
             Some(_) => return Err(Error::new(Kind::Data, "`prompt` must be a text").at(place)),
             None => conversation(&row).map_err(|e| e.or_at(place.clone()))?,
         };
-        Ok(Prompt { row, conversation, place })
+        Ok(Prompt { row, text, conversation, place })
     }
 
-    /// The row with its answer.
-    pub fn with(&self, answer: &Answer) -> Value {
-        let mut row = self.row.clone();
-        row.insert("completion".into(), json!(answer.completion));
-        row.insert("tokens".into(), json!(answer.tokens));
-        row.insert("finish_reason".into(), json!(answer.finish_reason));
-        Value::Object(row)
+    /// The row with its answer, as a line of JSON. What the row holds beside keeps its bytes.
+    pub fn with(&self, answer: &Answer) -> String {
+        data::with_fields(
+            &self.text,
+            &[
+                ("completion", json!(answer.completion)),
+                ("tokens", json!(answer.tokens)),
+                ("finish_reason", json!(answer.finish_reason)),
+            ],
+        )
     }
 }
 
@@ -100,43 +125,186 @@ pub fn conversation(row: &Map<String, Value>) -> Result<Conversation> {
     }
 }
 
-/// Answers prompts, several at once.
+/// Answers prompts, several at once; `each` sees every prompt with its answer, in order, as they come.
 ///
 /// # Errors
-/// When the model has no tokenizer, or a prompt cannot be rendered: before anything is generated.
+/// When the model has no tokenizer, or a prompt cannot be rendered: before anything is generated; when the model computes
+/// numbers that are not finite; and those of `each`.
 pub fn generate(
     model: &PeftModel,
     prompts: &[Prompt],
     options: &GenerateOptions,
     progress: &dyn Progress,
-) -> Result<Vec<Answer>> {
+    each: &mut dyn FnMut(&Prompt, &Answer) -> Result<()>,
+) -> Result<()> {
+    let encoded = encode_all(&model.base, prompts, options)?;
+    let go_on = AtomicBool::new(false);
+    let mut done = 0;
+    run(model, prompts, &encoded, options, 0, &go_on, progress, &mut |answers| {
+        let answered = prompts[done..].iter().zip(answers);
+        done += answers.len();
+        answered.into_iter().try_for_each(|(prompt, answer)| each(prompt, answer))
+    })
+    .map(|_| ())
+}
+
+/// Answers prompts into what is no regular file: a pipe, a device. Rows are written as they come.
+///
+/// # Errors
+/// As [`generate`], and when a row cannot be written.
+pub fn generate_into(
+    model: &PeftModel,
+    prompts: &[Prompt],
+    options: &GenerateOptions,
+    output: &Path,
+    progress: &dyn Progress,
+) -> Result<()> {
+    // The writer of files speaks io::Error: ours is kept aside.
+    let mut failure = None;
+    let written = atomic::write_with(output, |writer| {
+        let mut each = |prompt: &Prompt, answer: &Answer| {
+            let line = writeln!(writer, "{}", prompt.with(answer)).and_then(|()| writer.flush());
+            line.map_err(|e| Error::io("writing", output, e))
+        };
+        generate(model, prompts, options, progress, &mut each).map_err(|e| {
+            failure = Some(e);
+            io::Error::other("no answers")
+        })
+    });
+    failure.map_or(written, Err)
+}
+
+/// Answers prompts into a file, which appears when all have their answers. Until then the answers lie in a journal
+/// beside it, which `resume` continues: the file is the same as without an interruption.
+///
+/// # Errors
+/// As [`generate`], when the journal belongs to other prompts, another model or other options, or when a file cannot be
+/// written.
+pub fn generate_to_file(
+    model: &PeftModel,
+    prompts: &[Prompt],
+    options: &GenerateOptions,
+    output: &Path,
+    resume: bool,
+    stop: &AtomicBool,
+    progress: &dyn Progress,
+) -> Result<Ending> {
+    let encoded = encode_all(&model.base, prompts, options)?;
+    let sizes = Sizes { prompts: prompts.len(), batch: options.batch_size.max(1) };
+    let identity = identity(model, prompts, &encoded, options)?;
+    let mut journal = Journal::open(output, resume, &identity, sizes, progress)?;
+    let done = journal.answers().len();
+    if done > 0 {
+        progress.note(&format!("Continuing after {done} of {} answers", prompts.len()));
+    }
+    run(model, prompts, &encoded, options, done, stop, progress, &mut |answers| journal.append(answers))?;
+    let answers = journal.answers().len();
+    if answers < prompts.len() {
+        return Ok(Ending::Interrupted { answers });
+    }
+    let rows = prompts.iter().zip(journal.answers());
+    atomic::write_with(output, |writer| {
+        rows.into_iter().try_for_each(|(prompt, answer)| writeln!(writer, "{}", prompt.with(answer)))
+    })?;
+    journal.remove()?;
+    Ok(Ending::Done)
+}
+
+/// The ids of all prompts.
+fn encode_all(base: &Base, prompts: &[Prompt], options: &GenerateOptions) -> Result<Vec<Vec<u32>>> {
+    prompts.iter().map(|prompt| encode(base, prompt, options.raw)).collect()
+}
+
+/// Answers the prompts after the first `done`, a multiple of the batch size, until `stop`; `each` takes the answers of
+/// every batch. A batch that is stopped gives none.
+fn run(
+    model: &PeftModel,
+    prompts: &[Prompt],
+    encoded: &[Vec<u32>],
+    options: &GenerateOptions,
+    done: usize,
+    stop: &AtomicBool,
+    progress: &dyn Progress,
+    each: &mut dyn FnMut(&[Answer]) -> Result<()>,
+) -> Result<()> {
     let tokenizer = model.base.tokenizer()?;
-    let encoded: Vec<Vec<u32>> =
-        prompts.iter().map(|prompt| encode(&model.base, prompt, options.raw)).collect::<Result<_>>()?;
     let mut generation = GenerationSettings {
         max_new_tokens: options.max_tokens,
         sampling: options.sampling,
         stop: model.base.stop_ids(),
         seed: options.seed,
-        first_prompt: 0,
+        first_prompt: done,
     };
     progress.start("Generating", None, "tokens");
-    let mut answers = Vec::with_capacity(prompts.len());
-    for batch in encoded.chunks(options.batch_size.max(1)) {
+    let stopped = || stop.load(Ordering::SeqCst);
+    for batch in encoded[done.min(encoded.len())..].chunks(options.batch_size.max(1)) {
         let count = |_, _| {
             progress.advance(1);
-            ControlFlow::Continue(())
+            if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let generated = infer::generate(&model.model, model.side(), batch, &generation, count);
+        if stopped() {
+            break;
+        }
+        let places = prompts[generation.first_prompt..].iter().map(|prompt| &prompt.place);
         generation.first_prompt += batch.len();
-        answers.extend(generated.into_iter().map(|generated| Answer {
-            completion: tokenizer.decode(&generated.tokens, true),
-            tokens: generated.tokens.len(),
-            finish_reason: generated.finish_reason,
-        }));
+        let answer = |(generated, place): (infer::Generated, &Place)| {
+            let generated = generated.checked().map_err(|e| e.at(place.clone()))?;
+            Ok(Answer {
+                completion: tokenizer.decode(&generated.tokens, true),
+                tokens: generated.tokens.len(),
+                finish_reason: generated.finish_reason,
+            })
+        };
+        each(&generated.into_iter().zip(places).map(answer).collect::<Result<Vec<_>>>()?)?;
     }
     progress.finish();
-    Ok(answers)
+    Ok(())
+}
+
+/// What decides the answers, by the options that say it.
+fn identity(
+    model: &PeftModel,
+    prompts: &[Prompt],
+    encoded: &[Vec<u32>],
+    options: &GenerateOptions,
+) -> Result<Fingerprint> {
+    let mut rows = blake3::Hasher::new();
+    for (prompt, ids) in prompts.iter().zip(encoded) {
+        rows.update(&(prompt.text.len() as u64).to_le_bytes()).update(prompt.text.as_bytes());
+        rows.update(&(ids.len() as u64).to_le_bytes());
+        for id in ids {
+            rows.update(&id.to_le_bytes());
+        }
+    }
+    let GenerateOptions { max_tokens, sampling, seed, raw, batch_size } = options;
+    Ok(Fingerprint::new()
+        .with("--input", rows.finalize().to_hex().to_string())
+        .with("--model", &model.base.fingerprint)
+        .with("--adapter", model.adapter_folder.as_deref().map_or(Ok(String::new()), adapter_hash)?)
+        .with("--dtype", model.held.map_or("auto", HostDtype::name))
+        .with("--device", &model.compute.name)
+        .with("--max-tokens", max_tokens.to_string())
+        .with("--temperature", sampling.temperature.to_string())
+        .with("--top-k", sampling.top_k.to_string())
+        .with("--top-p", sampling.top_p.to_string())
+        .with("--seed", seed.to_string())
+        .with("--raw", raw.to_string())
+        .with("--batch-size", batch_size.to_string())
+        .with("number of threads", model.compute.threads.to_string())
+        .with("program's version", env!("CARGO_PKG_VERSION")))
+}
+
+/// A hash of the files of an adapter that it is made of.
+fn adapter_hash(folder: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for name in [peft::CONFIG_FILE, peft::TENSORS_FILE] {
+        let path = folder.join(name);
+        crate::input::open(&path)
+            .and_then(|file| hasher.update_reader(file).map(drop))
+            .map_err(|e| Error::io("reading", &path, e))?;
+    }
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// The ids of a prompt.

@@ -1,13 +1,14 @@
 //! Base and adapter as one Hugging Face folder.
 
 use crate::adapter::peft::{self, PeftAdapter};
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::export::merged::{Merge, Merged};
 use crate::export::{companions, folder};
 use crate::hub::ModelFiles;
-use crate::jobs::base::{Base, provenance};
+use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::progress::Progress;
 use crate::weights::HostDtype;
+use serde_json::Value;
 use std::path::Path;
 
 /// Merges an adapter into a model and writes the result to `output`.
@@ -16,14 +17,18 @@ use std::path::Path;
 /// When either cannot be read, they do not fit, or the folder cannot be written.
 pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progress: &dyn Progress) -> Result<Merged> {
     folder::may_write(output, folder::Existing::Refuse)?;
+    let adapter = &adapter_folder::find(adapter, progress)?;
     let base =
         Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| peft::check(adapter, config))?;
     provenance::warn_of_another_base(adapter, &base, progress);
-    let adapter = PeftAdapter::read(adapter, &base.config.sites())?;
+    let folder = adapter;
+    let adapter = PeftAdapter::read(folder, &base.config.sites())?;
+    provenance::warn_of_no_effect(folder, adapter.tensors.is_zero(), progress);
     let config_json = match &base.files {
         ModelFiles::Folder { dir, .. } => {
             let path = dir.join("config.json");
-            std::fs::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?
+            let text = crate::input::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?;
+            if base.config.tie_word_embeddings { text } else { untied(&text, &path)? }
         }
         ModelFiles::Gguf { .. } => {
             let name = if dtype == HostDtype::F32 { "float32" } else { "bfloat16" };
@@ -40,4 +45,19 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
         }
     };
     Merge::new(&base.source, &adapter.tensors, &config_json, dtype).write(output, small_files, progress)
+}
+
+/// The text of a `config.json` whose head is its own, as the weights have it: readers that believe the key alone would
+/// ignore the head.
+fn untied(text: &str, path: &Path) -> Result<String> {
+    let wrong = |e| Error::new(Kind::Config, format!("not valid JSON: {e}")).at_path(path);
+    let mut config: Value = serde_json::from_str(text).map_err(wrong)?;
+    let key = "tie_word_embeddings";
+    if let Some(inner) = config.get_mut("text_config").filter(|inner| inner.get(key).is_some()) {
+        inner[key] = false.into();
+    }
+    if let Some(top) = config.as_object_mut() {
+        top.insert(key.into(), false.into());
+    }
+    Ok(format!("{config:#}\n"))
 }

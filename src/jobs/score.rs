@@ -6,7 +6,7 @@ use crate::infer::score as infer;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::generate;
 use crate::progress::Progress;
-use crate::text::{IGNORE_INDEX, Tokenized};
+use crate::text::{Conversation, Encoder, IGNORE_INDEX, Role, Tokenized, TrainOn};
 use crate::weights::safetensors_file::{TensorSpec, write_streamed};
 use crate::weights::{HostDtype, HostTensor};
 use serde_json::{Map, Value, json};
@@ -26,8 +26,8 @@ impl Input {
     /// # Errors
     /// When the file cannot be read, and the first row that is none of them.
     pub fn read(path: &Path) -> Result<Vec<Self>> {
-        let rows = data::read_jsonl(path)?.into_iter();
-        rows.map(|(row, object)| Input::new(object, Place::Row { path: path.into(), row })).collect()
+        let rows = data::read_rows(path)?.into_iter();
+        rows.map(|row| Input::new(row.object, Place::Row { path: path.into(), row: row.number })).collect()
     }
 
     /// A row `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or `{"messages": [..]}`.
@@ -51,21 +51,27 @@ impl Input {
 /// that training on the row would learn.
 ///
 /// # Errors
-/// When a row cannot be encoded, or the logits cannot be written.
+/// When a row cannot be encoded, a log-probability is not finite, or the logits cannot be written.
 pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Value>> {
     let encode = |input: &Input| {
-        let encoded = Encode::encode(&model.base.encoder, &input.row).map_err(|e| e.or_at(input.place.clone()))?;
+        let encoded = encode(&model.base.encoder, &input.row).map_err(|e| e.or_at(input.place.clone()))?;
         if encoded.input_ids.is_empty() {
             return Err(Error::new(Kind::Data, "the row has no tokens").at(input.place.clone()));
         }
         Ok(encoded)
     };
+    let places = rows.iter().map(|input| &input.place);
     let rows: Vec<Tokenized> = rows.iter().map(encode).collect::<Result<_>>()?;
     progress.start("Scoring", Some(rows.len() as u64), "rows");
     let mut scores = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for (row, place) in rows.iter().zip(places) {
         let hidden = infer::hidden(&model.model, model.side(), &row.input_ids);
         let logprobs = infer::logprobs(&model.model, &hidden, &row.input_ids);
+        if let Some(at) = logprobs.iter().position(|logprob| !logprob.is_finite()) {
+            let what = format!("the log-probability of token {} is not finite", at + 2);
+            let hint = "the model or its adapter is damaged, or had diverged in training";
+            return Err(Error::new(Kind::NonFinite, what).at(place.clone()).hint(hint));
+        }
         let supervised = logprobs.iter().zip(row.labels.iter().skip(1)).filter(|(_, label)| **label != IGNORE_INDEX);
         scores.push(json!({
             "input_ids": row.input_ids,
@@ -80,6 +86,17 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
         save_logits(model, &rows, path)?;
     }
     Ok(scores)
+}
+
+/// A row's tokens, with labels where training on it would learn: nowhere in a conversation without an answer.
+fn encode(encoder: &Encoder, row: &Row) -> Result<Tokenized> {
+    let unanswered = |talk: &Conversation| talk.messages.iter().all(|message| message.role != Role::Assistant);
+    if !matches!(row, Row::Conversation(talk) if unanswered(talk)) {
+        return Encode::encode(encoder, row);
+    }
+    let mut encoded = Encode::encode(&encoder.clone().with_train_on(TrainOn::All), row)?;
+    encoded.labels.fill(IGNORE_INDEX);
+    Ok(encoded)
 }
 
 /// The mean of negated log-probabilities; `None` of none.

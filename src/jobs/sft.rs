@@ -9,15 +9,16 @@ use crate::error::Result;
 use crate::jobs::forecast::fit;
 use crate::jobs::forecast::overview::DryRun;
 use crate::jobs::run::folder::RunFolder;
-use crate::jobs::run::identity;
+use crate::jobs::run::interrupt::{Interrupt, Stage};
+use crate::jobs::run::resuming::{self, Left};
 use crate::jobs::run::samples::{self, Prompts};
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::suited;
+use crate::jobs::run::verdict;
 use crate::jobs::self_check;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
 use crate::train::run::Ending;
-use std::sync::atomic::AtomicBool;
 
 /// How a run was asked for.
 #[derive(Debug, Clone)]
@@ -45,20 +46,25 @@ pub enum Outcome {
 ///
 /// # Errors
 /// Wrong input before anything is loaded; what goes wrong later leaves the checkpoints that are there.
-pub fn train(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
+pub fn train(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Interrupt) -> Result<Outcome> {
     run(recipe, options, screen, stop).map_err(|error| recipe.places.locate(error))
 }
 
-fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &AtomicBool) -> Result<Outcome> {
+fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Interrupt) -> Result<Outcome> {
     let settings = RunSettings::of(recipe);
     let compute = settings.open_device(options.device)?;
+    if options.resume {
+        resuming::find(&recipe.output.dir)?;
+    }
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
+    if !options.dry_run {
+        stop.works_in(&recipe.output.dir, options.device);
+    }
     let suited = if options.resume { Some(suited::begun(recipe, &folder.path("recipe.yaml"))?) } else { None };
     let recipe = suited.as_ref().unwrap_or(recipe);
     let begun = if options.resume { fit::begun(recipe, &folder.path("recipe.yaml"))? } else { None };
     let recipe = begun.as_ref().unwrap_or(recipe);
-    if options.resume && folder.is_finished() {
-        identity::check_finished(recipe, &folder)?;
+    if options.resume && resuming::look(recipe, &folder, screen)? == Left::Nothing {
         screen.note("This run is finished.");
         return Ok(Outcome::Ended(Ending::Done));
     }
@@ -75,6 +81,7 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Ato
     screen.note(&planned.overview().to_string());
     let rows = samples::rows(&planned.data, &planned.base)?;
     let prompts = Prompts::of(&planned.data, planned.recipe.evaluation.samples, &planned.base)?;
+    let next = planned.base.tokenizer().is_ok().then(|| verdict::next(recipe, &folder.path("adapter"), options.device));
     planned.base.release_encoder();
 
     if !planned.compute.is_cpu() {
@@ -86,9 +93,11 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Ato
         session.show(rows)?;
         session.probe()?;
     }
-    let ending = session.train(prompts.as_ref(), stop)?;
+    stop.enter(Stage::Training);
+    let ending = session.train(prompts.as_ref(), stop.flag())?;
     if ending != Ending::Interrupted {
-        session.publish()?;
+        stop.enter(Stage::Publishing);
+        session.publish(ending, next.as_deref())?;
     }
     Ok(Outcome::Ended(ending))
 }

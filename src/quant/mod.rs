@@ -9,8 +9,10 @@ pub mod matrix;
 pub mod nf4;
 mod shared;
 pub(crate) mod simd;
+pub mod usable;
 
 pub use absmax::Absmax;
 pub use gguf_blocks::QuantType;
 pub use matrix::{QuantizedMatrix, Storage};
 pub use shared::SharedBytes;
+pub use usable::Unusable;

@@ -6,7 +6,8 @@ use super::kinds::{FromNode, each, mismatch};
 use super::raw::{Node, Shape};
 use super::rows::{EvalFraction, Renames};
 use super::rules::{Verdict, not_blank};
-use super::section::Section;
+use super::section::{Expand, Section};
+use crate::data::MAX_ROW_BYTES;
 use crate::data::options::{OnBadRow, OnLong, RowFormat};
 use crate::text::TrainOn;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -15,6 +16,8 @@ use std::ops::Bound::{Excluded, Included};
 
 /// Eight times the longest context of any Gemma 3.
 const MAX_LENGTH: usize = 1 << 20;
+/// What the readers of rows count in.
+const LARGEST_ROW_BYTES: usize = 1 << 30;
 /// The most tokens where the recipe does not say.
 const LENGTH: usize = 2048;
 /// More passes over the same rows are a slip of the pen.
@@ -48,6 +51,8 @@ pub struct Data {
     pub on_long: Option<OnLong>,
     /// What happens to a row that cannot be used.
     pub on_bad_row: OnBadRow,
+    /// The most bytes of a row, as it stands in its file (for Parquet and Arrow: as JSON). A larger one cannot be used.
+    pub max_row_bytes: usize,
     /// Puts several rows into one sequence, where each sees only itself.
     pub packing: bool,
     /// Which tokens are learnt. Rows of `text` and `tokens` are learnt as they are, whatever this says.
@@ -100,6 +105,7 @@ impl Data {
                 .or_chosen(OrAuto::Value(LENGTH), LENGTH),
             on_long: section.key("on_long").optional(),
             on_bad_row: section.key("on_bad_row").or(OnBadRow::Error),
+            max_row_bytes: section.key("max_row_bytes").within(1..=LARGEST_ROW_BYTES).or(MAX_ROW_BYTES),
             packing: section.key("packing").or(true),
             train_on: section.key("train_on").or(TrainOn::Assistant),
             shuffle: section.key("shuffle").or(true),
@@ -126,7 +132,7 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Draft {
-            path: section.key("path").check(not_blank).required("path: data/my_rows.jsonl"),
+            path: section.key("path").check(not_blank).expanded().required("path: data/my_rows.jsonl"),
             format: section.key("format").optional(),
             columns: section.key("columns").optional(),
             template: section.key("template").optional(),
@@ -166,6 +172,13 @@ impl FromNode for Draft {
                 if text.trim().is_empty() {
                     return mismatch(node, path, "a path or `{path: ..}`", None, diagnosis);
                 }
+                let text = match text.expand() {
+                    Ok(text) => text,
+                    Err(error) => {
+                        diagnosis.wrong(path, &node.mark, error.what(), error.hint_text().map(Into::into));
+                        return None;
+                    }
+                };
                 Some(Draft { path: text, weight: 1.0, ..Draft::default() })
             }
         }

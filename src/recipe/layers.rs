@@ -4,9 +4,10 @@ use super::diagnose::Diagnosis;
 use super::given::Given;
 use super::known::EXTENDS;
 use super::raw::{Entry, Mark, Node, Origin, Shape, brief};
+use super::section::Expand;
 use super::yaml;
 use crate::error::{Error, Kind, Place};
-use std::fs::File;
+use crate::input;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -41,8 +42,10 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     let wrong = |what: &str| Error::new(Kind::Recipe, what).at_path(path);
     let read = || -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        // The size in the folder may be wrong, and a pipe has none.
-        File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        // A recipe may be piped into the program; nothing else without an end is read.
+        let file: Box<dyn Read> =
+            if input::is_stdin(path) { input::open_stdin(path)? } else { Box::new(input::open(path)?) };
+        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     if path.is_dir() {
@@ -112,7 +115,14 @@ impl Files<'_> {
             self.diagnosis.report(mark, what, None);
             return None;
         };
-        let path = Path::new(text);
+        let path = match text.expand() {
+            Ok(path) => PathBuf::from(path),
+            Err(error) => {
+                self.diagnosis.report(mark, error.what(), error.hint_text().map(Into::into));
+                return None;
+            }
+        };
+        let path = path.as_path();
         let identity = identity(path);
         self.count += 1;
         if self.open.contains(&identity) {

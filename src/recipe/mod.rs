@@ -56,6 +56,7 @@ pub use schema::{preset_schema, schema};
 pub use training::{AutoBool, Fit, MAX_BATCH, Optimizer, Scheduler, Training};
 
 use crate::error::Result;
+use crate::paths;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -142,6 +143,23 @@ impl Recipe {
         {
             adapter.retain(|key, _| key == "init_from" || self.adapter.given.contains(key));
         }
-        yaml::write(&value, &self.remarks)
+        yaml::write(&with_written_paths(value), &self.remarks)
     }
+}
+
+/// The recipe with its paths written so that they are read as what they are now.
+fn with_written_paths(mut recipe: Value) -> Value {
+    let write = |value: Option<&mut Value>| {
+        if let Some(Value::String(path)) = value {
+            *path = paths::written(path);
+        }
+    };
+    for key in ["/model/base", "/adapter/init_from", "/output/dir"] {
+        write(recipe.pointer_mut(key));
+    }
+    for key in ["/data/train", "/data/eval"] {
+        let sources = recipe.pointer_mut(key).and_then(Value::as_array_mut).into_iter().flatten();
+        sources.for_each(|source| write(source.get_mut("path")));
+    }
+    recipe
 }

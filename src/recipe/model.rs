@@ -62,7 +62,7 @@ choices!(Quantization, EmbeddingQuantization);
 impl Model {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Model {
-            base: section.key("base").check(not_blank).required("base: google/gemma-3-1b-it"),
+            base: section.key("base").check(not_blank).expanded().required("base: google/gemma-3-1b-it"),
             dtype: section.key("dtype").or(AutoDtype::AUTO),
             compute_dtype: section.key("compute_dtype").or(AutoDtype::AUTO),
             quantization: section.key("quantization").or_chosen(OrAuto::Value(Quantization::None), Quantization::None),

@@ -45,7 +45,7 @@ choices!(Sink);
 impl Output {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Output {
-            dir: section.key("dir").check(not_empty).required("dir: out/my_run"),
+            dir: section.key("dir").check(not_empty).expanded().required("dir: out/my_run"),
             save_steps: section.key("save_steps").auto_or_within(1..).or_chosen(OrAuto::Auto, MOST_STEPS_UNSAVED),
             save_total_limit: section.key("save_total_limit").within(1..).or(2),
             logging_steps: section.key("logging_steps").within(1..).or(1),

@@ -13,11 +13,14 @@ use super::kinds::FromNode;
 use super::known::Known;
 use super::raw::{Entry, Mark, Node, Shape};
 use super::yaml;
+use crate::error::Result;
+use crate::paths;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
+use std::path::PathBuf;
 
 /// A mapping from which known keys are read.
 pub(super) struct Section<'a> {
@@ -129,6 +132,24 @@ pub(super) struct Key<'s, T> {
     diagnosis: &'s mut Diagnosis,
 }
 
+/// A path as the user wrote it.
+pub(super) trait Expand: Sized {
+    /// What it means.
+    fn expand(&self) -> Result<Self>;
+}
+
+impl Expand for String {
+    fn expand(&self) -> Result<Self> {
+        paths::expand(self)
+    }
+}
+
+impl Expand for PathBuf {
+    fn expand(&self) -> Result<Self> {
+        self.to_str().map_or_else(|| Ok(self.clone()), |text| paths::expand(text).map(PathBuf::from))
+    }
+}
+
 /// What the user gave for a key.
 enum State<T> {
     Absent,
@@ -179,6 +200,23 @@ impl<T: Serialize> Key<'_, T> {
             let what = format!("`{}` {must}, found {}", self.path, self.found);
             self.diagnosis.wrong(&self.path, &mark, what, hint);
             self.state = State::Wrong;
+        }
+        self
+    }
+
+    /// The value is a path, in which `~` and variables are expanded.
+    pub fn expanded(mut self) -> Self
+    where
+        T: Expand,
+    {
+        if let (State::Value(value), Some(mark)) = (&self.state, self.mark) {
+            self.state = match value.expand() {
+                Ok(value) => State::Value(value),
+                Err(error) => {
+                    self.diagnosis.wrong(&self.path, &mark, error.what(), error.hint_text().map(Into::into));
+                    State::Wrong
+                }
+            };
         }
         self
     }

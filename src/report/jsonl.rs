@@ -108,9 +108,13 @@ impl Sink for JsonLines {
             Event::SkippedStep { step, why, rows } => {
                 self.line(&serde_json::json!({"step": step, "skipped_why": why, "rows": rows}))
             }
-            Event::Started { .. } | Event::Row(_) | Event::Sample(_) | Event::Saved { .. } | Event::Finished { .. } => {
-                Ok(())
-            }
+            Event::Started { .. }
+            | Event::Row(_)
+            | Event::MicroBatch(_)
+            | Event::Sample(_)
+            | Event::Saved { .. }
+            | Event::NotSaved { .. }
+            | Event::Finished { .. } => Ok(()),
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod every;
 pub mod jsonl;
+pub mod problem;
 pub mod progress_bar;
 pub mod style;
 pub mod summary;
@@ -14,7 +15,7 @@ pub mod text;
 pub use every::EveryNth;
 pub use jsonl::JsonLines;
 pub use progress_bar::ProgressBar;
-pub use summary::{Summary, Totals};
+pub use summary::{StopReason, Summary, Totals};
 pub use tensorboard::TensorBoard;
 
 use crate::error::Result;

@@ -2,12 +2,16 @@
 
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::report::style::printable;
-use crate::report::text;
-use crate::train::event::{Event, SampleEvent, Sink, StepEvent};
+use crate::report::style;
+use crate::report::{problem, text};
+use crate::terminal::printable;
+use crate::train::event::{Event, MicroBatchEvent, SampleEvent, Sink, StepEvent};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How much of the smoothed loss a step leaves as it was.
+const SMOOTHING: f64 = 0.9;
 
 /// The longest silence in a log while something goes on.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,6 +49,16 @@ struct Run {
     first_step: u64,
     total_steps: u64,
     since: Instant,
+    /// Whether the time for all steps has been said.
+    announced: bool,
+    smoothed: Smoothed,
+}
+
+/// A mean of losses in which older ones count less and less, each in [`SMOOTHING`] of the next one's weight.
+#[derive(Default)]
+struct Smoothed {
+    sum: f64,
+    weight: f64,
 }
 
 impl ProgressBar {
@@ -65,7 +79,7 @@ impl ProgressBar {
     /// Says something to the user, above the bar or as lines of the log.
     pub fn note(&self, text: &str) {
         let mut state = self.state();
-        text.lines().for_each(|line| state.say(line));
+        text.lines().for_each(|line| state.say(&printable(line)));
     }
 
     fn new(screen: Screen, interval: Duration) -> Self {
@@ -82,14 +96,14 @@ impl Progress for ProgressBar {
         let mut state = self.state();
         state.finish_work();
         state.last_line = Instant::now();
-        state.work = Some(Work { what: printable(what), total, unit, done: 0, since: Instant::now() });
+        state.work = Some(Work { what: printable(what).into_owned(), total, unit, done: 0, since: Instant::now() });
         if let Screen::Terminal(bar) = &mut state.screen {
             let amount = if unit == "bytes" { "{decimal_bytes}" } else { "{human_pos}" };
             let template = match total {
                 Some(_) => format!("{{msg}} {{bar:24}} {{percent}} % · {amount} {unit}"),
                 None => format!("{{msg}} {{spinner}} {amount} {unit}"),
             };
-            *bar = Some(new_bar(total, template.trim_end_matches(" bytes")).with_message(printable(what)));
+            *bar = Some(new_bar(total, template.trim_end_matches(" bytes")).with_message(printable(what).into_owned()));
         }
     }
 
@@ -120,17 +134,27 @@ impl Sink for ProgressBar {
         let mut state = self.state();
         match event {
             Event::Started { step, total_steps } => state.start_run(*step, *total_steps),
+            Event::MicroBatch(part) => state.micro_batch(part),
             Event::Step(step) => state.step(step),
             Event::SkippedStep { step, why, rows } => {
                 let rows = if rows.is_empty() { String::new() } else { format!(" (rows: {})", rows.join("; ")) };
                 state.say(&printable(&format!("step {step}: update skipped: {why}{rows}")));
             }
-            Event::Eval(e) => state.say(&format!("step {}: eval loss {:.4}", e.step, e.eval_loss)),
+            Event::Eval(e) => {
+                // Steps are not as slow as an evaluation before the first of them.
+                if let Some(run) = state.run.as_mut().filter(|run| run.first_step == e.step) {
+                    run.since = Instant::now();
+                }
+                state.say(&format!("step {}: eval loss {:.4}", e.step, e.eval_loss));
+            }
             Event::Sample(SampleEvent { step, sample, .. }) => {
                 let (prompt, completion) = (sample.prompt.trim(), sample.completion.trim());
                 state.say(&printable(&format!("step {step}: {prompt} -> {completion}")));
             }
             Event::Row(_) => {} // `data preview` shows them on request
+            Event::NotSaved { step, why } => {
+                state.say(&printable(&format!("warning: step {step}: the last checkpoint could not be saved: {why}")));
+            }
             Event::Saved { step, path } => state.say(&format!("step {step}: saved {}", path.display())),
             Event::Finished { .. } => state.finish_run(),
         }
@@ -142,6 +166,8 @@ impl State {
     /// Puts a line above the bar or into the log. Nobody to read it is no reason to stop a run.
     fn say(&mut self, line: &str) {
         self.last_line = Instant::now();
+        let in_colour = matches!(self.screen, Screen::Terminal(_)) && style::stderr_has_colours();
+        let line = &if in_colour { problem::remark(line) } else { line.to_owned() };
         let _ = match &mut self.screen {
             Screen::Terminal(Some(bar)) => {
                 bar.println(line);
@@ -169,7 +195,8 @@ impl State {
 
     fn start_run(&mut self, first_step: u64, total_steps: u64) {
         self.finish_work();
-        self.run = Some(Run { first_step, total_steps, since: Instant::now() });
+        let since = Instant::now();
+        self.run = Some(Run { first_step, total_steps, since, announced: false, smoothed: Smoothed::default() });
         if let Screen::Terminal(bar) = &mut self.screen {
             let new = new_bar(Some(total_steps), "{bar:24} {pos}/{len} {wide_msg}").with_position(first_step);
             new.tick(); // shows the bar before the first step is done
@@ -177,11 +204,36 @@ impl State {
         }
     }
 
-    fn step(&mut self, event: &StepEvent) {
+    /// What can be said before a step is done, from its first micro-batch on.
+    fn micro_batch(&mut self, event: &MicroBatchEvent) {
         let Some(run) = &self.run else { return };
-        let status = status(event, run.time_left(event.step, run.since.elapsed()));
+        let in_a_step = event.step_tokens as f64 / event.tokens_per_second;
+        let left = match run.time_left(event.step - 1, run.since.elapsed()) {
+            Some(left) => Some(left), // measured, of whole steps
+            None => {
+                Duration::try_from_secs_f64(in_a_step * (run.total_steps + 1 - event.step.min(run.total_steps)) as f64)
+                    .ok()
+            }
+        };
+        let MicroBatchEvent { step, done, of, loss, .. } = event;
+        let status = run.status(*loss, event.tokens_per_second, left);
+        let line = format!("step {step}/{}, micro-batch {done}/{of} · {status}", run.total_steps);
+        self.announce(left);
+        match &self.screen {
+            Screen::Terminal(Some(bar)) => bar.set_message(format!("{done}/{of} · {status}")),
+            Screen::Lines(_) if self.last_line.elapsed() >= self.interval => self.say(&line),
+            _ => {}
+        }
+    }
+
+    fn step(&mut self, event: &StepEvent) {
+        let Some(run) = &mut self.run else { return };
+        run.smoothed.add(event.loss);
+        let left = run.time_left(event.step, run.since.elapsed());
+        let status = run.status(event.loss, event.tokens_per_second, left);
         let edge = event.step == run.first_step + 1 || event.step == run.total_steps;
         let line = format!("step {}/{} · {status}", event.step, run.total_steps);
+        self.announce(left);
         match &self.screen {
             Screen::Terminal(Some(bar)) => {
                 bar.set_position(event.step);
@@ -189,6 +241,17 @@ impl State {
             }
             Screen::Lines(_) if edge || self.last_line.elapsed() >= self.interval => self.say(&line),
             _ => {}
+        }
+    }
+
+    /// Says once how long the run will take, as soon as that can be told.
+    fn announce(&mut self, left: Option<Duration>) {
+        let Some(run) = self.run.as_mut().filter(|run| !run.announced) else { return };
+        run.announced = true;
+        let steps = run.total_steps.saturating_sub(run.first_step);
+        if let Some(left) = left.filter(|_| steps > 1) {
+            let all = text::duration(left.saturating_add(run.since.elapsed()));
+            self.say(&format!("{} steps will take about {all}, evaluations not counted", text::count(steps)));
         }
     }
 
@@ -236,12 +299,27 @@ impl Run {
         let left = self.total_steps.saturating_sub(step);
         Duration::try_from_secs_f64(elapsed.as_secs_f64() / done as f64 * left as f64).ok()
     }
+
+    /// `"loss 1.2345 (smoothed 1.3141) · 812 tokens/s · 3 min 07 s left"`.
+    fn status(&self, loss: f64, tokens_per_second: f64, left: Option<Duration>) -> String {
+        let smoothed = self.smoothed.mean().map(|mean| format!(" (smoothed {mean:.4})")).unwrap_or_default();
+        let left = left.map(|left| format!(" · {} left", text::duration(left))).unwrap_or_default();
+        format!("loss {loss:.4}{smoothed} · {} tokens/s{left}", text::rate(tokens_per_second))
+    }
 }
 
-/// `"loss 1.2345 · 812 tokens/s · 3 min 07 s left"`.
-fn status(event: &StepEvent, left: Option<Duration>) -> String {
-    let left = left.map(|left| format!(" · {} left", text::duration(left))).unwrap_or_default();
-    format!("loss {:.4} · {} tokens/s{left}", event.loss, text::rate(event.tokens_per_second))
+impl Smoothed {
+    fn add(&mut self, loss: f64) {
+        if loss.is_finite() {
+            self.sum = SMOOTHING * self.sum + loss;
+            self.weight = SMOOTHING * self.weight + 1.0;
+        }
+    }
+
+    /// `None` before there are two losses to mean.
+    fn mean(&self) -> Option<f64> {
+        (self.weight > 1.0).then(|| self.sum / self.weight)
+    }
 }
 
 fn new_bar(total: Option<u64>, template: &str) -> indicatif::ProgressBar {
@@ -293,11 +371,12 @@ mod tests {
         bar.event(&Event::Saved { step: 4, path: "out/checkpoints/step-4".into() }).unwrap();
         bar.event(&Event::Finished { step: 4 }).unwrap();
         let lines = log.lines();
-        assert!(lines[0].starts_with("step 1/4 · loss 1.5000 · 813 tokens/s · "), "{}", lines[0]);
+        assert!(lines[0].starts_with("4 steps will take about "), "{}", lines[0]);
+        assert!(lines[1].starts_with("step 1/4 · loss 1.5000 · 813 tokens/s · "), "{}", lines[1]);
         assert_eq!(
-            lines[1..],
+            lines[2..],
             [
-                "step 4/4 · loss 1.5000 · 813 tokens/s · 0.0 s",
+                "step 4/4 · loss 1.5000 (smoothed 1.5000) · 813 tokens/s · 0.0 s",
                 "step 4: eval loss 1.2500",
                 "step 5: update skipped: loss is NaN (rows: a.jsonl, row 3)",
                 "step 4: Hi -> ␛[31mHo",
@@ -333,17 +412,49 @@ mod tests {
 
     #[test]
     fn the_time_left_counts_this_session_only() {
-        let run = Run { first_step: 100, total_steps: 200, since: Instant::now() };
+        let smoothed = Smoothed::default();
+        let run = Run { first_step: 100, total_steps: 200, since: Instant::now(), announced: false, smoothed };
         assert_eq!(run.time_left(110, Duration::from_secs(20)), Some(Duration::from_secs(180)));
         assert_eq!(run.time_left(200, Duration::from_secs(20)), Some(Duration::ZERO));
         assert_eq!(run.time_left(100, Duration::from_secs(20)), None);
         assert_eq!(run.time_left(7, Duration::from_secs(20)), None);
-        let Event::Step(event) = step(110, 1.23456) else { unreachable!() };
         assert_eq!(
-            status(&event, run.time_left(110, Duration::from_secs(20))),
+            run.status(1.23456, 812.5, run.time_left(110, Duration::from_secs(20))),
             "loss 1.2346 · 813 tokens/s · 3 min 00 s left"
         );
-        assert_eq!(status(&event, None), "loss 1.2346 · 813 tokens/s");
+        assert_eq!(run.status(1.23456, 812.5, None), "loss 1.2346 · 813 tokens/s");
+    }
+
+    #[test]
+    fn the_first_micro_batch_tells_loss_speed_and_time() {
+        let log = Log::default();
+        let mut bar = ProgressBar::lines(log.clone(), Duration::ZERO);
+        bar.event(&Event::Started { step: 0, total_steps: 60 }).unwrap();
+        let part = |done| {
+            let (step, of, loss, step_tokens, tokens_per_second) = (1, 8, 3.25, 8_000, 400.0);
+            Event::MicroBatch(MicroBatchEvent { step, done, of, loss, step_tokens, tokens_per_second })
+        };
+        (1..=2).for_each(|done| bar.event(&part(done)).unwrap());
+        assert_eq!(
+            log.lines(),
+            [
+                "60 steps will take about 20 min 00 s, evaluations not counted",
+                "step 1/60, micro-batch 1/8 · loss 3.2500 · 400 tokens/s · 20 min 00 s",
+                "step 1/60, micro-batch 2/8 · loss 3.2500 · 400 tokens/s · 20 min 00 s",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_smoothed_loss_follows_slowly_and_forgets_what_is_not_finite() {
+        let mut smoothed = Smoothed::default();
+        smoothed.add(4.0);
+        assert_eq!(smoothed.mean(), None, "the loss itself");
+        smoothed.add(f64::NAN);
+        smoothed.add(2.0);
+        assert!((smoothed.mean().unwrap() - (0.9 * 4.0 + 2.0) / 1.9).abs() < 1e-12);
+        (0..200).for_each(|_| smoothed.add(1.0));
+        assert!((smoothed.mean().unwrap() - 1.0).abs() < 1e-6);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Everything here writes ANSI codes; [`stdout`] takes them out again where nobody would see colours:
 //! into files and pipes, on dumb terminals, and wherever `NO_COLOR` asks for it.
 
+use crate::terminal::printable;
 use anstyle::{AnsiColor, Style};
 use std::fmt;
 use std::ops::Range;
@@ -11,6 +12,20 @@ use std::ops::Range;
 pub const SUPERVISED: Style = AnsiColor::Green.on_default().bold();
 /// Text that the model reads but is not trained on.
 pub const CONTEXT: Style = Style::new().dimmed();
+
+/// The word before a problem.
+pub const PROBLEM: Style = AnsiColor::Red.on_default().bold();
+/// The word before a warning.
+pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+/// The arrow to a place.
+pub const PLACE: Style = AnsiColor::Blue.on_default();
+/// The word before a hint.
+pub const HINT: Style = AnsiColor::Cyan.on_default();
+
+/// Whether stderr shows colours.
+pub fn stderr_has_colours() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+}
 
 /// stdout that shows colours where they can be seen.
 pub fn stdout() -> anstream::AutoStream<std::io::Stdout> {
@@ -65,21 +80,6 @@ pub fn is_coloured() -> bool {
     !matches!(stdout().current_choice(), anstream::ColorChoice::Never)
 }
 
-/// `text` without the power to control the terminal: control characters other than newline and tab become visible.
-///
-/// Rows of a data set come from anywhere; an escape sequence in one may not recolour or rename the user's terminal.
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\t' => c,
-            '\0'..'\x20' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{FFFD}'), // their Unicode pictures
-            '\x7f' => '\u{2421}',
-            c if c.is_control() => '\u{FFFD}',
-            c => c,
-        })
-        .collect()
-}
-
 #[cfg(test)]
 #[expect(clippy::single_range_in_vec_init)] // lists of spans
 mod tests {
@@ -103,10 +103,5 @@ mod tests {
         #[expect(clippy::reversed_empty_ranges)]
         let reversed = spans(text, &[4..1]);
         assert_eq!(anstream::adapter::strip_str(&reversed).to_string(), text);
-    }
-
-    #[test]
-    fn data_cannot_control_the_terminal() {
-        assert_eq!(printable("a\x1b]0;title\x07\tb\r\n\u{9b}31m\x7f"), "a␛]0;title␇\tb␍\n\u{FFFD}31m␡");
     }
 }

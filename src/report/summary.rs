@@ -81,18 +81,41 @@ impl Sink for Totals {
                 self.best_eval = evaluated.filter(better).or(self.best_eval);
             }
             Event::Finished { .. } => *self = self.snapshot(),
-            Event::Row(_) | Event::SkippedStep { .. } | Event::Sample(_) | Event::Saved { .. } => {}
+            Event::Row(_)
+            | Event::MicroBatch(_)
+            | Event::SkippedStep { .. }
+            | Event::Sample(_)
+            | Event::Saved { .. }
+            | Event::NotSaved { .. } => {}
         }
         Ok(())
     }
 }
 
-/// The content of `summary.json`.
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// All passes over the data are done (`num_train_epochs`).
+    Epochs,
+    /// So many steps were asked for (`max_steps`).
+    MaxSteps,
+    /// The evaluation loss no longer improved (`early_stopping_patience`).
+    EarlyStopping,
+}
+
+/// The content of `summary.json`, which a run writes when it is over: one that was interrupted has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Sums over the run's steps, flat in the same object.
     #[serde(flatten)]
     pub totals: Totals,
+    /// Why the run ended.
+    #[serde(default)]
+    pub stop_reason: Option<StopReason>,
+    /// The step whose adapter is in `adapter/`: the last, or the best where that was kept.
+    #[serde(default)]
+    pub adapter_step: Option<u64>,
     /// `tokens / step_seconds`.
     pub tokens_per_second: Option<f64>,
     /// The process's largest resident memory, where the system tells ([`peak_rss_bytes`]).
@@ -138,6 +161,8 @@ impl Summary {
         Summary {
             tokens_per_second: finite(totals.tokens as f64 / totals.step_seconds),
             totals,
+            stop_reason: None,
+            adapter_step: None,
             peak_rss_bytes: peak_rss_bytes(),
             base_loss: None,
             estimated_bytes: None,
@@ -250,6 +275,8 @@ mod tests {
         let mut totals = Totals::default();
         feed(&mut totals, &[step(1, 2.5)]);
         let mut summary = Summary {
+            stop_reason: Some(StopReason::MaxSteps),
+            adapter_step: Some(1),
             peak_rss_bytes: Some(1_000),
             trainable_parameters: 3,
             total_parameters: 7,
@@ -279,6 +306,8 @@ mod tests {
           "last_loss": 2.5,
           "best_eval": null,
           "last_eval": null,
+          "stop_reason": "max_steps",
+          "adapter_step": 1,
           "tokens_per_second": 812.5,
           "peak_rss_bytes": 1000,
           "peak_device_bytes": null,

@@ -7,7 +7,7 @@ mod proto;
 mod record;
 
 use crate::error::{Error, Result};
-use crate::report::style::printable;
+use crate::terminal::printable;
 use crate::train::event::{Event, RowEvent, Sample, Sink};
 use proto::{Summary, Value, What};
 use std::fs::{self, File};
@@ -80,7 +80,12 @@ impl Sink for TensorBoard {
             Event::Eval(e) => self.values(e.step, vec![Value::scalar("eval/loss", e.eval_loss)]),
             Event::Row(row) => self.text(0, "data/sample", row.number, &of_row(row)),
             Event::Sample(e) => self.text(e.step, "eval/sample", e.number, &of_sample(&e.sample)),
-            Event::Started { .. } | Event::SkippedStep { .. } | Event::Saved { .. } | Event::Finished { .. } => Ok(()),
+            Event::Started { .. }
+            | Event::MicroBatch(_)
+            | Event::SkippedStep { .. }
+            | Event::Saved { .. }
+            | Event::NotSaved { .. }
+            | Event::Finished { .. } => Ok(()),
         }
     }
 

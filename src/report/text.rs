@@ -43,6 +43,14 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// The first `most` characters of `text`, with what is left out counted.
+pub fn excerpt(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}… ({} characters more)", &text[..end], count(text[end..].chars().count() as u64)),
+    }
+}
+
 /// `value` with three digits and the largest unit that leaves at least 1 of it.
 fn scaled(value: u64, units: &[&str]) -> String {
     let mut scaled = value as f64;
@@ -93,6 +101,12 @@ mod tests {
         );
         assert_eq!(rate(f64::INFINITY), "-");
         assert_eq!(rate(f64::NAN), "-");
+    }
+
+    #[test]
+    fn an_excerpt_counts_what_it_leaves_out() {
+        assert_eq!(excerpt("añb", 3), "añb");
+        assert_eq!(excerpt("añbcd", 2), "añ… (3 characters more)");
     }
 
     #[test]

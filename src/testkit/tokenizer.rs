@@ -83,5 +83,5 @@ fn message(value: &Value) -> Message {
         Value::Array(parts) => parts.iter().map(|part| text(&part["text"])).collect(),
         one => vec![text(one)],
     };
-    Message { role, content, tool_calls: Vec::new() }
+    Message::of_parts(role, content)
 }

@@ -1,7 +1,7 @@
 //! A conversation and its token form: what the text room works on.
 
 use crate::error::{Error, Kind, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// HF's label for a position without a loss.
 pub const IGNORE_INDEX: i32 = -100;
@@ -56,12 +56,31 @@ pub struct Message {
     pub content: Vec<Part>,
     /// Tools the model calls in this turn.
     pub tool_calls: Vec<ToolCall>,
+    /// Whether the turn is learnt where turns of its speaker are; `weight: 0` in a data set says no.
+    pub learnt: bool,
+    /// Other fields, which a model's own template may show: `reasoning_content`, `name`, `tool_call_id`.
+    pub fields: Map<String, Value>,
 }
 
 impl Message {
     /// A message of one text.
     pub fn new(role: Role, text: impl Into<String>) -> Self {
-        Message { role, content: vec![Part::Text(text.into())], tool_calls: Vec::new() }
+        Message::of_parts(role, vec![Part::Text(text.into())])
+    }
+
+    /// A message of several parts, or of none.
+    pub fn of_parts(role: Role, content: Vec<Part>) -> Self {
+        Message { role, content, tool_calls: Vec::new(), learnt: true, fields: Map::new() }
+    }
+
+    /// A turn of the assistant that calls tools and says nothing.
+    pub fn calling(tool_calls: Vec<ToolCall>) -> Self {
+        Message { tool_calls, ..Message::of_parts(Role::Assistant, Vec::new()) }
+    }
+
+    /// Whether it says nothing that could be seen and calls no tool.
+    pub fn is_empty(&self) -> bool {
+        self.tool_calls.is_empty() && self.content.iter().all(|Part::Text(text)| text.trim().is_empty())
     }
 }
 

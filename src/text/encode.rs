@@ -1,6 +1,7 @@
 //! From conversations and texts to ids and labels: the one path on which training data is tokenised.
 
-use super::conversation::{Conversation, IGNORE_INDEX, Message, Role, Tokenized};
+use super::controls::ControlWords;
+use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized};
 use super::options::TrainOn;
 use super::render::{END_OF_TURN, Rendered};
 use super::template::ChatTemplate;
@@ -10,9 +11,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::slice;
+use std::sync::Arc;
 
 /// Counts changes of this room that change ids or labels, so that caches made before them are not used.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// Begins a tool's answer in FunctionGemma's format.
+const RESPONSE: &str = "<start_function_response>";
 
 /// Turns rows into ids and labels. Threads may share one; cloning is cheap.
 ///
@@ -25,19 +30,34 @@ pub struct Encoder {
     train_on: TrainOn,
     system: Option<String>,
     vocab_size: Option<usize>,
+    /// Words that only the template may write.
+    controls: Arc<ControlWords>,
+    /// Words that the template writes and that are no tokens.
+    unknown: Arc<[String]>,
 }
 
 impl Encoder {
     /// An encoder that trains on the assistant's turns.
     pub fn new(tokenizer: Tokenizer, template: ChatTemplate) -> Self {
         let vocab_size = Some(tokenizer.vocab_size());
-        Encoder { tokenizer: Some(tokenizer), template, train_on: TrainOn::default(), system: None, vocab_size }
+        let controls = Arc::new(tokenizer.control_words());
+        let unknown = template.control_words().into_iter();
+        let unknown = unknown.filter(|word| tokenizer.encode(word).ok().is_none_or(|ids| ids.len() != 1)).collect();
+        let (tokenizer, train_on) = (Some(tokenizer), TrainOn::default());
+        Encoder { tokenizer, template, train_on, system: None, vocab_size, controls, unknown }
     }
 
     /// An encoder for a model folder without a tokenizer: it takes rows of the format `tokens` only.
     pub fn tokens_only() -> Self {
-        let template = ChatTemplate::gemma3();
-        Encoder { tokenizer: None, template, train_on: TrainOn::default(), system: None, vocab_size: None }
+        Encoder {
+            tokenizer: None,
+            template: ChatTemplate::gemma3(),
+            train_on: TrainOn::default(),
+            system: None,
+            vocab_size: None,
+            controls: Arc::default(),
+            unknown: Arc::default(),
+        }
     }
 
     /// Trains on these tokens.
@@ -81,14 +101,14 @@ impl Encoder {
         &self.template
     }
 
-    /// A conversation for training, checked against the model's own template.
+    /// A conversation for training, checked against the model's own template. Control words in messages are text, ends
+    /// that an answer brings along are left out, and turns with `weight: 0` are not learnt.
     ///
     /// # Errors
-    /// What [`ChatTemplate::verify`] refuses, and a conversation in which the assistant says nothing.
+    /// What the template refuses or does not show, and a conversation in which the assistant says nothing.
     pub fn encode_conversation(&self, conversation: &Conversation) -> Result<Tokenized> {
-        let conversation = self.with_default_system(conversation);
-        self.template.verify(&conversation)?;
-        let Rendered { text, spans } = self.template.render(&conversation, false)?;
+        let conversation = self.prepared(conversation);
+        let Rendered { text, spans, said } = self.render(&conversation, false)?;
         if spans.is_empty() && self.train_on != TrainOn::All {
             return Err(Error::new(
                 Kind::Data,
@@ -96,16 +116,21 @@ impl Encoder {
             )
             .hint("`data.train_on: all` trains on every token"));
         }
-        let whole = 0..text.len();
-        let spans = match self.train_on {
-            TrainOn::Assistant => &spans[..],
-            TrainOn::LastAssistant => &spans[spans.len().saturating_sub(1)..],
-            TrainOn::All => slice::from_ref(&whole),
+        let answers = conversation.messages.iter().filter(|message| message.role == Role::Assistant);
+        let answers: Vec<(&Range<usize>, bool)> = spans.iter().zip(answers.map(|message| message.learnt)).collect();
+        let learnt = |answers: &[(&Range<usize>, bool)], wanted: bool| -> Vec<Range<usize>> {
+            answers.iter().filter(|(_, learnt)| *learnt == wanted).map(|(span, _)| (*span).clone()).collect()
         };
-        self.label(&text, spans)
+        let spans = match self.train_on {
+            TrainOn::Assistant => learnt(&answers, true),
+            TrainOn::LastAssistant => learnt(&answers[answers.len().saturating_sub(1)..], true),
+            TrainOn::All => between(&learnt(&answers, false), text.len()),
+        };
+        self.label(&text, &spans, &self.typed(&text, &said))
     }
 
-    /// The ids of a conversation up to where the model begins to speak, for generation.
+    /// The ids of a conversation up to where the model begins to speak, for generation. Control words in messages are
+    /// text.
     ///
     /// # Errors
     /// As [`Encoder::encode_conversation`], and a conversation in which the model has already spoken last.
@@ -116,16 +141,53 @@ impl Encoder {
                 "the conversation ends with the assistant's turn: there is nothing to answer",
             ));
         }
-        let conversation = self.with_default_system(conversation);
-        self.template.verify(&conversation)?;
-        let text = self.template.render(&conversation, true)?.text;
-        let ids = self.need_tokenizer()?.encode(&text)?;
+        let conversation = self.prepared(conversation);
+        let Rendered { text, said, .. } = self.render(&conversation, true)?;
+        let ids = self.encode_typed(&text, &self.typed(&text, &said))?.ids;
         self.check_ids(&ids)?;
         Ok(ids)
     }
 
+    /// Renders a conversation, and makes sure that what the template writes are tokens.
+    fn render(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<Rendered> {
+        self.need_tokenizer()?;
+        let rendered = self.template.checked(conversation, add_generation_prompt, &self.controls)?;
+        match self.unknown.iter().find(|word| rendered.text.contains(word.as_str())) {
+            Some(word) => Err(Error::new(
+                Kind::Tokenizer,
+                format!("the chat template writes `{word}`, which is no token of the tokenizer: it would be spelt out as text"),
+            )
+            .hint("template and tokenizer belong to different models, or the tokenizer's file is not complete")),
+            None => Ok(rendered),
+        }
+    }
+
+    /// Where control words stand in what was `said`.
+    fn typed(&self, text: &str, said: &[Range<usize>]) -> Vec<Range<usize>> {
+        let found = |said: &Range<usize>| {
+            let moved = |at: Range<usize>| said.start + at.start..said.start + at.end;
+            self.controls.find(&text[said.clone()]).into_iter().map(moved).collect::<Vec<_>>()
+        };
+        said.iter().flat_map(found).collect()
+    }
+
+    /// How many control words a message has as mere text.
+    pub fn count_typed(&self, message: &Message) -> usize {
+        message.content.iter().map(|Part::Text(text)| self.controls.find(text).len()).sum()
+    }
+
+    /// An answer without the ends of a turn that it brings along; `None` if it has none.
+    pub fn without_end<'a>(&self, answer: &'a str) -> Option<&'a str> {
+        let ends = [Some(END_OF_TURN.to_owned()), Some("<eos>".to_owned()), self.eos_name()];
+        let mut rest = answer.trim_end();
+        while let Some(shorter) = ends.iter().flatten().find_map(|end| rest.strip_suffix(end.as_str())) {
+            rest = shorter.trim_end();
+        }
+        (rest.len() < answer.trim_end().len()).then_some(rest)
+    }
+
     /// A prompt and its completion, as plain text: `<bos>`, both, `<eos>`. The completion and `<eos>` have a loss, and
-    /// with [`TrainOn::All`] the prompt too.
+    /// with [`TrainOn::All`] the prompt too. Control words are control tokens, as in [`Encoder::encode_text`].
     ///
     /// Where the completion merges with the end of the prompt into other tokens than the prompt's own, the loss begins
     /// with the first of these, as in TRL: else ` yes` after `answer: ` would never be learnt.
@@ -150,7 +212,8 @@ impl Encoder {
         Ok(Tokenized { labels: labels.collect(), input_ids: ids, truncated: false })
     }
 
-    /// Plain text: `<bos>`, the text, `<eos>`. All of it has a loss.
+    /// Plain text: `<bos>`, the text, `<eos>`. All of it has a loss. Such a text may have been made by a template already:
+    /// its control words are control tokens, and of begins and ends it keeps one.
     ///
     /// # Errors
     /// An empty text, and as [`Encoder::encode_prompt_completion`].
@@ -160,7 +223,7 @@ impl Encoder {
         }
         let mut whole = self.begin(text)?;
         self.end(&mut whole, text)?;
-        self.label(&whole, slice::from_ref(&(0..whole.len())))
+        self.label(&whole, slice::from_ref(&(0..whole.len())), &[])
     }
 
     /// A row that is tokenised already; without labels all of it has a loss.
@@ -189,11 +252,16 @@ impl Encoder {
         Ok(Tokenized { input_ids, labels, truncated: false })
     }
 
-    /// The ids after which the model stops, one of which every answer should teach: `<end_of_turn>` and `<eos>`.
+    /// The ids after which the model stops, one of which every answer should teach: `<end_of_turn>` and `<eos>`, and where
+    /// the template answers for tools within the model's turn, the token that begins such an answer.
     pub fn stop_ids(&self) -> Vec<u32> {
         let Some(tokenizer) = &self.tokenizer else { return Vec::new() };
-        let mut ids: Vec<u32> =
-            [tokenizer.id(END_OF_TURN), tokenizer.eos(), tokenizer.id("<eos>")].into_iter().flatten().collect();
+        // FunctionGemma's way to wait for a function's result.
+        let waits = self.template.control_words().iter().any(|word| word == RESPONSE).then(|| tokenizer.id(RESPONSE));
+        let mut ids: Vec<u32> = [tokenizer.id(END_OF_TURN), tokenizer.eos(), tokenizer.id("<eos>"), waits.flatten()]
+            .into_iter()
+            .flatten()
+            .collect();
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -204,7 +272,7 @@ impl Encoder {
         let decisive = serde_json::json!({
             "version": VERSION,
             "tokenizer": self.tokenizer.as_ref().map(Tokenizer::fingerprint),
-            "template": self.template.source(),
+            "template": [Some(self.template.source()), self.template.tool_use_source()],
             "bos": self.template.bos(),
             "train_on": self.train_on,
             "system": self.system,
@@ -223,15 +291,24 @@ impl Encoder {
         self.template.save(folder)
     }
 
-    fn with_default_system<'a>(&self, conversation: &'a Conversation) -> Cow<'a, Conversation> {
-        match (&self.system, conversation.messages.first()) {
-            (Some(system), Some(first)) if first.role != Role::System => {
-                let mut conversation = conversation.clone();
-                conversation.messages.insert(0, Message::new(Role::System, system));
-                Cow::Owned(conversation)
-            }
-            _ => Cow::Borrowed(conversation),
+    /// The conversation with the default system message, and without the ends that answers bring along.
+    fn prepared<'a>(&self, conversation: &'a Conversation) -> Cow<'a, Conversation> {
+        let mut conversation = Cow::Borrowed(conversation);
+        if let (Some(system), Some(first)) = (&self.system, conversation.messages.first())
+            && first.role != Role::System
+        {
+            conversation.to_mut().messages.insert(0, Message::new(Role::System, system));
         }
+        for i in 0..conversation.messages.len() {
+            let message = &conversation.messages[i];
+            if let (Role::Assistant, Some(Part::Text(last))) = (message.role, message.content.last())
+                && let Some(rest) = self.without_end(last).map(str::to_owned)
+                && let Some(last) = conversation.to_mut().messages[i].content.last_mut()
+            {
+                *last = Part::Text(rest);
+            }
+        }
+        conversation
     }
 
     fn need_tokenizer(&self) -> Result<&Tokenizer> {
@@ -241,26 +318,68 @@ impl Encoder {
         })
     }
 
-    /// `<bos>` and `text`, with one `<bos>` even if `text` brings its own.
+    fn eos_name(&self) -> Option<String> {
+        let tokenizer = self.tokenizer.as_ref()?;
+        tokenizer.token(tokenizer.eos()?)
+    }
+
+    /// `<bos>` and `text`, with one `<bos>` however many `text` brings along.
     fn begin(&self, text: &str) -> Result<String> {
         let tokenizer = self.need_tokenizer()?;
         let bos = tokenizer.bos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
-        Ok(if text.starts_with(&bos) { text.to_owned() } else { bos + text })
+        let mut rest = text;
+        while let Some(after) = rest.trim_start().strip_prefix(&bos).filter(|_| !bos.is_empty()) {
+            rest = after;
+        }
+        Ok(bos + rest)
     }
 
-    /// Ends `text` with `<eos>`, unless its `last` part brings its own.
+    /// Ends `text` with `<eos>`, unless its `last` part brings along an end: then it keeps one.
     fn end(&self, text: &mut String, last: &str) -> Result<()> {
-        let tokenizer = self.need_tokenizer()?;
-        let eos = tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
-        if !last.ends_with(&eos) {
+        self.need_tokenizer()?;
+        let eos = self.eos_name().unwrap_or_default();
+        let Some(rest) = self.without_end(last) else {
             text.push_str(&eos);
-        }
+            return Ok(());
+        };
+        // The first of the ends, with the newline that follows it in Gemma's format.
+        let brought = &last[rest.len()..];
+        let (space, ends) = brought.split_at(brought.len() - brought.trim_start().len());
+        let end = [END_OF_TURN, "<eos>", &eos].into_iter().find(|end| !end.is_empty() && ends.starts_with(end));
+        let end = end.unwrap_or(&eos).to_owned();
+        let newline = if last.ends_with('\n') && end == END_OF_TURN { "\n" } else { "" };
+        let kept = format!("{space}{end}{newline}");
+        text.truncate(text.len() - brought.len());
+        text.push_str(&kept);
         Ok(())
     }
 
-    /// Tokenises `text`; tokens that cover a byte of a span have a loss. `spans` are in order and do not overlap.
-    fn label(&self, text: &str, spans: &[Range<usize>]) -> Result<Tokenized> {
-        let Encoded { ids: input_ids, offsets } = self.need_tokenizer()?.encode_with_offsets(text)?;
+    /// Tokenises `text`, in which the words at `typed` are no control tokens.
+    fn encode_typed(&self, text: &str, typed: &[Range<usize>]) -> Result<Encoded> {
+        let tokenizer = self.need_tokenizer()?;
+        let mut all = Encoded { ids: Vec::new(), offsets: Vec::new() };
+        let cuts = typed.iter().map(|word| text.ceil_char_boundary(word.start + 1));
+        let mut start = 0;
+        for end in cuts.chain([text.len()]) {
+            let piece = tokenizer.encode_with_offsets(&text[start..end])?;
+            all.ids.extend(piece.ids);
+            all.offsets.extend(piece.offsets.into_iter().map(|at| start + at.start..start + at.end));
+            start = end;
+        }
+        let is_control = |(id, at): (&u32, &Range<usize>)| {
+            let inside = typed.iter().any(|word| word.start <= at.start && at.end <= word.end);
+            inside && tokenizer.token(*id).is_some_and(|token| self.controls.contains(&token))
+        };
+        match all.ids.iter().zip(&all.offsets).any(is_control) && !typed.is_empty() {
+            true => Err(Error::new(Kind::Data, "a message holds a control word that cannot be spelt out as text")),
+            false => Ok(all),
+        }
+    }
+
+    /// Tokenises `text`; tokens that cover a byte of a span have a loss. `spans` are in order and do not overlap. The
+    /// words at `typed` are no control tokens.
+    fn label(&self, text: &str, spans: &[Range<usize>], typed: &[Range<usize>]) -> Result<Tokenized> {
+        let Encoded { ids: input_ids, offsets } = self.encode_typed(text, typed)?;
         self.check_ids(&input_ids)?;
         let mut spans = spans.iter().peekable();
         let labels = input_ids
@@ -282,6 +401,13 @@ impl Encoder {
         let name = name.map(|name| format!(" `{name}`")).unwrap_or_default();
         Err(Error::new(Kind::Data, format!("token {id}{name} is not in the model's vocabulary of {limit}")))
     }
+}
+
+/// The bytes of a text of `length` that are in none of `spans`.
+fn between(spans: &[Range<usize>], length: usize) -> Vec<Range<usize>> {
+    let starts = [0].into_iter().chain(spans.iter().map(|span| span.end));
+    let ends = spans.iter().map(|span| span.start).chain([length]);
+    starts.zip(ends).map(|(start, end)| start..end).filter(|span| !span.is_empty()).collect()
 }
 
 /// The label of a token with a loss.

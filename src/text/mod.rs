@@ -4,15 +4,18 @@
 //! from its structure ([`render`]), checked against the model's own template ([`template`]), and tokenised in one go
 //! ([`encode`]), so that supervised spans are known to the byte and there is exactly one `<bos>`.
 
+mod controls;
 pub mod conversation;
 pub mod encode;
 mod gguf_vocab;
 mod jinja;
+mod native;
 pub mod options;
 pub mod render;
 pub mod stream;
 pub mod template;
 pub mod tokenizer;
+mod tokenizer_json;
 pub mod tools;
 
 pub use conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized, ToolCall};

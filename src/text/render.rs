@@ -27,6 +27,8 @@ pub struct Rendered {
     pub text: String,
     /// The bytes of each of the model's turns, from its first word to the newline after `<end_of_turn>`.
     pub spans: Vec<Range<usize>>,
+    /// The bytes that come from messages and not from the template: control words in them are mere text.
+    pub said: Vec<Range<usize>>,
 }
 
 /// Renders a conversation without tools (see [`super::tools::lower`]).
@@ -36,11 +38,12 @@ pub struct Rendered {
 pub(super) fn render(conversation: &Conversation, bos: &str, add_generation_prompt: bool) -> Result<Rendered> {
     let (system, turns) = check(conversation)?;
     let mut text = String::from(bos);
-    let mut spans = Vec::new();
+    let (mut spans, mut said) = (Vec::new(), Vec::new());
     for (i, message) in turns.iter().enumerate() {
         let answer = message.role == Role::Assistant;
         text.push_str(START_OF_TURN);
         text.push_str(if answer { "model\n" } else { "user\n" });
+        let begin = text.len();
         if let (0, Some(system)) = (i, system) {
             text.push_str(system);
             text.push_str("\n\n");
@@ -49,6 +52,7 @@ pub(super) fn render(conversation: &Conversation, bos: &str, add_generation_prom
         for Part::Text(part) in &message.content {
             text.push_str(strip(part));
         }
+        said.push(begin..text.len());
         text.push_str(END_OF_TURN);
         text.push('\n');
         if answer {
@@ -59,7 +63,7 @@ pub(super) fn render(conversation: &Conversation, bos: &str, add_generation_prom
         text.push_str(START_OF_TURN);
         text.push_str("model\n");
     }
-    Ok(Rendered { text, spans })
+    Ok(Rendered { text, spans, said })
 }
 
 /// Checks who speaks when, and splits off the system message.
@@ -132,7 +136,7 @@ mod tests {
             (Role::User, "c"),
             (Role::Assistant, "d"),
         ]);
-        let Rendered { text, spans } = render(&conversation, "<bos>", false).unwrap();
+        let Rendered { text, spans, .. } = render(&conversation, "<bos>", false).unwrap();
         assert_eq!(
             text,
             "<bos><start_of_turn>user\nS\n\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n\

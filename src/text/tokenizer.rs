@@ -1,5 +1,7 @@
 //! Text to ids and back, exactly as Hugging Face's tokenizer does it.
 
+use super::controls::ControlWords;
+use super::tokenizer_json::TokenizerJson;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::weights::gguf::Vocabulary;
@@ -49,13 +51,13 @@ impl Tokenizer {
     /// # Errors
     /// A missing or malformed file, or a named token that is not in the vocabulary.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+        let bytes = crate::input::read(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::new(Kind::Tokenizer, "the model has no `tokenizer.json`")
                 .at_path(path)
                 .hint("copy it from the model's repository; only data of the format `tokens` needs none"),
-            _ => Error::io("reading the tokenizer", path, e),
+            _ => Error::input(Kind::Tokenizer, "reading the tokenizer", path, e),
         })?;
-        let tokenizer = parse(&bytes).map_err(|e| e.at_path(path))?;
+        let Parsed { tokenizer, words, hasher } = parse(bytes).map_err(|e| e.at_path(path))?;
         let config = read_config(&path.with_file_name("tokenizer_config.json"))?;
         let named = |key: &str, usual: &str| match config.as_ref().and_then(|c| token_name(&c[key])) {
             Some(name) => match tokenizer.token_to_id(name) {
@@ -68,8 +70,8 @@ impl Tokenizer {
             None => Ok(tokenizer.token_to_id(usual)),
         };
         let (bos, eos) = (named("bos_token", "<bos>")?, named("eos_token", "<eos>")?);
-        let fingerprint = fingerprint(&bytes, bos, eos);
-        Ok(Tokenizer::new(tokenizer, bos, eos, fingerprint, Origin::File(path.into())))
+        let fingerprint = fingerprint(hasher, bos, eos);
+        Ok(Tokenizer::new(tokenizer, words, bos, eos, fingerprint, Origin::File(path.into())))
     }
 
     /// Rebuilds the tokenizer from a GGUF's vocabulary; it gives the same ids as the model's `tokenizer.json`.
@@ -98,17 +100,20 @@ impl Tokenizer {
         }
         let bos = vocabulary.bos.or_else(|| tokenizer.token_to_id("<bos>"));
         let eos = vocabulary.eos.or_else(|| tokenizer.token_to_id("<eos>"));
-        Ok(Tokenizer::new(tokenizer, bos, eos, vocabulary.fingerprint(), Origin::Vocabulary { config }))
+        let (words, fingerprint) = (vocabulary.tokens.len(), vocabulary.fingerprint());
+        Ok(Tokenizer::new(tokenizer, words, bos, eos, fingerprint, Origin::Vocabulary { config }))
     }
 
     fn new(
         tokenizer: tokenizers::Tokenizer,
+        words: usize,
         bos: Option<u32>,
         eos: Option<u32>,
         fingerprint: String,
         origin: Origin,
     ) -> Self {
-        let vocab_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        let added = tokenizer.get_added_vocabulary().get_added_tokens_decoder().keys().max();
+        let vocab_size = added.map_or(0, |id| *id as usize + 1).max(words);
         Tokenizer(Arc::new(Inner { tokenizer, bos, eos, vocab_size, fingerprint, origin }))
     }
 
@@ -148,6 +153,12 @@ impl Tokenizer {
         self.0.tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
 
+    /// The words that only a template may write.
+    pub(crate) fn control_words(&self) -> ControlWords {
+        let added = self.0.tokenizer.get_added_vocabulary().get_added_tokens_decoder();
+        ControlWords::of(added.values().map(|token| (token.content.clone(), token.special)))
+    }
+
     /// The token that begins each text.
     pub fn bos(&self) -> Option<u32> {
         self.0.bos
@@ -174,7 +185,7 @@ impl Tokenizer {
     /// A file that cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let own = |name: &str| match &self.0.origin {
-            Origin::File(path) => std::fs::read(path.with_file_name(name)).ok(),
+            Origin::File(path) => crate::input::read(&path.with_file_name(name)).ok(),
             Origin::Vocabulary { config } if name == "tokenizer_config.json" => {
                 Some(format!("{config:#}\n").into_bytes())
             }
@@ -188,8 +199,8 @@ impl Tokenizer {
         // Byte for byte the model's own file if it is still the one that was read; else what was read from it.
         let target = folder.join("tokenizer.json");
         if let Origin::File(path) = &self.0.origin
-            && let Ok(bytes) = std::fs::read(path)
-            && fingerprint(&bytes, self.0.bos, self.0.eos) == self.0.fingerprint
+            && let Ok(bytes) = crate::input::read(path)
+            && fingerprint(hasher(&bytes), self.0.bos, self.0.eos) == self.0.fingerprint
         {
             return atomic::write(&target, &bytes);
         }
@@ -206,8 +217,17 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// Reads a `tokenizer.json`.
-fn parse(bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
+/// A `tokenizer.json` that was read.
+struct Parsed {
+    tokenizer: tokenizers::Tokenizer,
+    /// The largest id of the model's own words plus one.
+    words: usize,
+    /// A hasher that has seen the file.
+    hasher: blake3::Hasher,
+}
+
+/// Reads a `tokenizer.json`, whose text is gone before the tables are built.
+fn parse(bytes: Vec<u8>) -> Result<Parsed> {
     /// The parts on which the tokenizers crate would panic, or give other ids each time.
     #[derive(Deserialize)]
     struct Parts {
@@ -219,6 +239,8 @@ fn parse(bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
     }
     #[derive(Deserialize, Default)]
     struct Model {
+        #[serde(default, rename = "type")]
+        kind: Option<String>,
         #[serde(default)]
         continuing_subword_prefix: Option<String>,
         #[serde(default)]
@@ -228,8 +250,8 @@ fn parse(bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
         Error::new(Kind::Tokenizer, format!("this is no usable `tokenizer.json`: {e}"))
             .hint("copy it again from the model's repository")
     };
-    let text = std::str::from_utf8(bytes).map_err(|e| unusable(&e))?;
-    let Model { continuing_subword_prefix, dropout } =
+    let text = std::str::from_utf8(&bytes).map_err(|e| unusable(&e))?;
+    let Model { kind, continuing_subword_prefix, dropout } =
         serde_json::from_str::<Parts>(text).map_err(|e| unusable(&e))?.model;
     if continuing_subword_prefix.is_some_and(|prefix| !prefix.is_empty()) {
         return Err(unusable(&"`continuing_subword_prefix` is set, which Gemma's never does"));
@@ -237,19 +259,32 @@ fn parse(bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
     if dropout.is_some_and(|dropout| dropout != 0.0) {
         return Err(unusable(&"`dropout` is set, so that the same text would get other ids each time"));
     }
-    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| unusable(&e))?;
+    let hasher = hasher(&bytes);
+    let (mut tokenizer, words) = match kind.as_deref() {
+        Some("BPE") => {
+            let json: TokenizerJson = serde_json::from_str(text).map_err(|e| unusable(&e))?;
+            drop(bytes);
+            let words = json.words();
+            (json.build().map_err(|e| unusable(&e))?, words)
+        }
+        _ => {
+            let tokenizer = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| unusable(&e))?;
+            let words = tokenizer.get_vocab(false).into_values().max().map_or(0, |id| id as usize + 1);
+            (tokenizer, words)
+        }
+    };
     // Settings that Hugging Face overrides at each call, and that would cut or fill rows behind our back.
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|e| unusable(&e))?;
-    Ok(tokenizer)
+    Ok(Parsed { tokenizer, words, hasher })
 }
 
 /// Reads `tokenizer_config.json`; `None` when there is none.
 pub(crate) fn read_config(path: &Path) -> Result<Option<Value>> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match crate::input::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("reading the tokenizer's configuration", path, e)),
+        Err(e) => return Err(Error::input(Kind::Tokenizer, "reading the tokenizer's configuration", path, e)),
     };
     serde_json::from_slice(&bytes)
         .map(Some)
@@ -261,9 +296,14 @@ pub(crate) fn token_name(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-fn fingerprint(tokenizer_json: &[u8], bos: Option<u32>, eos: Option<u32>) -> String {
+/// A hasher that has seen the text of a `tokenizer.json`.
+fn hasher(tokenizer_json: &[u8]) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
     hasher.update(tokenizer_json);
+    hasher
+}
+
+fn fingerprint(mut hasher: blake3::Hasher, bos: Option<u32>, eos: Option<u32>) -> String {
     hasher.update(format!("bos {bos:?} eos {eos:?}").as_bytes());
     hasher.finalize().to_hex().to_string()
 }

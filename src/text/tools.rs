@@ -19,11 +19,20 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+/// Fields of a message that hold what was thought before it was said, by the names that data sets give them.
+pub const REASONING: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+
 /// What the model is told about calling functions: the words of Google's documentation.
 pub const INSTRUCTIONS: &str = "You have access to functions. If you decide to invoke any of the function(s),\n\
      you MUST put it in the format of\n\
      {\"name\": function name, \"parameters\": dictionary of argument name and its value}\n\n\
      You SHOULD NOT include any other text in the response if you call a function";
+
+/// Whether a conversation defines, calls or answers for tools.
+pub fn are_used(conversation: &Conversation) -> bool {
+    let plain = |message: &Message| message.role != Role::Tool && message.tool_calls.is_empty();
+    !conversation.tools.is_empty() || !conversation.messages.iter().all(plain)
+}
 
 /// The conversation without tools: definitions, calls and answers become the text of plain turns.
 ///
@@ -31,8 +40,7 @@ pub const INSTRUCTIONS: &str = "You have access to functions. If you decide to i
 /// Definitions without a name, arguments that are no object, calls by someone other than the assistant, answers of a
 /// tool that no turn of the assistant precedes.
 pub fn lower(conversation: &Conversation) -> Result<Cow<'_, Conversation>> {
-    let plain = |message: &Message| message.role != Role::Tool && message.tool_calls.is_empty();
-    if conversation.tools.is_empty() && conversation.messages.iter().all(plain) {
+    if !are_used(conversation) {
         return Ok(Cow::Borrowed(conversation));
     }
     let mut messages: Vec<Message> = Vec::with_capacity(conversation.messages.len());
@@ -52,7 +60,7 @@ pub fn lower(conversation: &Conversation) -> Result<Cow<'_, Conversation>> {
                 let calls = calls(&message.tool_calls)
                     .map_err(|e| Error::new(Kind::Data, format!("message {}: {}", i + 1, e.what())))?;
                 let text = if said.is_empty() { calls } else { format!("{said}\n{calls}") };
-                messages.push(Message::new(Role::Assistant, text));
+                messages.push(Message { learnt: message.learnt, ..Message::new(Role::Assistant, text) });
             }
             _ => messages.push(message.clone()),
         }
@@ -158,11 +166,7 @@ mod tests {
             messages: vec![
                 Message::new(Role::System, "Be brief."),
                 Message::new(Role::User, " Weather in Zürich? "),
-                Message {
-                    role: Role::Assistant,
-                    content: vec![],
-                    tool_calls: vec![call("get_weather", json!({"city": "Zürich", "days": [1, 2]}))],
-                },
+                Message::calling(vec![call("get_weather", json!({"city": "Zürich", "days": [1, 2]}))]),
                 Message::new(Role::Tool, "{\"sky\": \"clear\"}\n"),
                 Message::new(Role::Assistant, "Clear."),
             ],
@@ -187,9 +191,8 @@ mod tests {
             messages: vec![
                 Message::new(Role::User, "Both?"),
                 Message {
-                    role: Role::Assistant,
-                    content: vec![Part::Text("I look it up.".into())],
                     tool_calls: vec![call("a", json!("{\"x\": 1}")), call("b", Value::Null)],
+                    ..Message::new(Role::Assistant, "I look it up.")
                 },
                 Message::new(Role::Tool, "1"),
                 Message::new(Role::Tool, "2"),
@@ -222,7 +225,7 @@ mod tests {
             lower(&Conversation { messages, tools }).unwrap_err().what().to_owned()
         };
         let user = || Message::new(Role::User, "a");
-        let calling = |role, arguments| Message { role, content: vec![], tool_calls: vec![call("f", arguments)] };
+        let calling = |role, arguments| Message { role, ..Message::calling(vec![call("f", arguments)]) };
         assert_eq!(
             refused(vec![user(), Message::new(Role::Tool, "b")], vec![]),
             "message 2: a tool answers, but no turn of the assistant comes before it"

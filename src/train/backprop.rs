@@ -6,6 +6,10 @@ use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
 use crate::nn::{Segments, SidePath};
 use crate::text::IGNORE_INDEX;
 use burn::tensor::{Int, Tensor, TensorData};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A wish to stop that nobody has.
+pub static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// The tokens of one micro-batch and which of them have a loss.
 #[derive(Debug, Clone)]
@@ -66,9 +70,21 @@ pub struct BackpropSettings<'a> {
 
 /// The summed loss of a micro-batch under `side`, in nats, without gradients.
 pub fn loss(model: &Gemma3, side: &dyn SidePath, batch: &MicroBatch) -> f64 {
-    let hidden = model.hidden(&batch.input_ids, &batch.segments, side);
+    loss_unless(&NEVER, model, side, batch).unwrap_or(f64::NAN)
+}
+
+/// [`loss`], left between two layers once `stop` is set: `None` then.
+pub fn loss_unless(stop: &AtomicBool, model: &Gemma3, side: &dyn SidePath, batch: &MicroBatch) -> Option<f64> {
+    let layout = model.layout(&batch.segments);
+    let mut hidden = model.embed(&batch.input_ids);
+    for layer in 0..model.layers.len() {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        hidden = model.layer(layer, hidden, &layout, side);
+    }
     let hidden = model.norm.forward(hidden.select(0, indices(&batch.rows, model)));
-    linear_cross_entropy(&hidden, &model.lm_head, &batch.targets, None).sum
+    (!stop.load(Ordering::Relaxed)).then(|| linear_cross_entropy(&hidden, &model.lm_head, &batch.targets, None).sum)
 }
 
 /// The summed loss of a micro-batch, in nats; adds `scale` times its gradient to `gradients`, which are in the order of
@@ -84,6 +100,19 @@ pub fn accumulate(
     settings: BackpropSettings,
     gradients: &mut [Option<Tensor<2>>],
 ) -> f64 {
+    accumulate_unless(&NEVER, model, adapter, batch, scale, settings, gradients).unwrap_or(f64::NAN)
+}
+
+/// [`accumulate`], left between two layers once `stop` is set: `None` then, and `gradients` are those of no batch.
+pub fn accumulate_unless(
+    stop: &AtomicBool,
+    model: &Gemma3,
+    adapter: &Adapter,
+    batch: &MicroBatch,
+    scale: f64,
+    settings: BackpropSettings,
+    gradients: &mut [Option<Tensor<2>>],
+) -> Option<f64> {
     let layout = model.layout(&batch.segments);
     // The first layer's input needs no gradient.
     let run = |layer: usize, input: &Tensor<2>| {
@@ -94,6 +123,9 @@ pub fn accumulate(
     let mut inputs = Vec::with_capacity(model.layers.len());
     let mut runs = Vec::new();
     for layer in 0..model.layers.len() {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
         inputs.push(x.clone());
         if settings.activation_checkpointing {
             x = LayerRun::output_only(model, adapter, layer, x, &layout, settings.dropout);
@@ -106,6 +138,9 @@ pub fn accumulate(
 
     let (loss, mut upstream) = head(model, x, batch, scale);
     for layer in (0..model.layers.len()).rev() {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
         let run = match runs.pop() {
             Some(run) => run,
             None => run(layer, &inputs[layer]),
@@ -116,7 +151,7 @@ pub fn accumulate(
             None => break,
         }
     }
-    loss
+    Some(loss)
 }
 
 /// Runs one layer alone forwards and backwards, as [`accumulate`] does with a layer that has others below it. Returns

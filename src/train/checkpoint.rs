@@ -82,19 +82,29 @@ pub fn latest_good(dir: &Path) -> Result<Latest> {
     Ok(latest)
 }
 
-/// Deletes the oldest whole checkpoints until `save_total_limit` are left (0 keeps all); returns the deleted steps.
+/// What [`prune`] did.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// The steps whose checkpoints are gone.
+    pub steps: Vec<u64>,
+    /// Why others could not be deleted, as sentences for the user.
+    pub warnings: Vec<String>,
+}
+
+/// Deletes the oldest whole checkpoints until `save_total_limit` are left (0 keeps all).
 ///
-/// The newest good one always stays and counts towards the limit. Damaged ones neither count nor are they deleted.
+/// The newest good one always stays and counts towards the limit. Damaged ones neither count nor are they deleted. One
+/// that cannot be deleted takes space and does no harm: that is a warning.
 ///
 /// # Errors
-/// If `dir` cannot be listed or a folder cannot be deleted.
-pub fn prune(dir: &Path, save_total_limit: usize) -> Result<Vec<u64>> {
+/// If `dir` cannot be listed.
+pub fn prune(dir: &Path, save_total_limit: usize) -> Result<Pruned> {
     if save_total_limit == 0 {
-        return Ok(Vec::new());
+        return Ok(Pruned::default());
     }
     // What the run would resume from is verified to the last byte, so that a damaged one never displaces it. Hashing
     // all older ones after every save would be slow: there the lengths must do.
-    let Some(newest) = latest_good(dir)?.checkpoint else { return Ok(Vec::new()) };
+    let Some(newest) = latest_good(dir)?.checkpoint else { return Ok(Pruned::default()) };
     let mut whole = steps(dir)?;
     whole.retain(|&step| {
         let lengths = |folder: PathBuf| Manifest::read(&folder)?.check_lengths(&folder);
@@ -106,10 +116,16 @@ pub fn prune(dir: &Path, save_total_limit: usize) -> Result<Vec<u64>> {
         excess -= usize::from(delete);
         delete
     });
-    for &step in &whole {
-        delete(dir, step)?;
+    let mut pruned = Pruned::default();
+    for step in whole {
+        match delete(dir, step) {
+            Ok(()) => pruned.steps.push(step),
+            Err(error) => {
+                pruned.warnings.push(format!("checkpoint `step-{step}` cannot be deleted, and stays: {}", error.what()))
+            }
+        }
     }
-    Ok(whole)
+    Ok(pruned)
 }
 
 /// Removes from `dir` what killed saves and deletions left behind; call once, while holding the [`RunLock`].
@@ -128,7 +144,11 @@ pub fn clean_up(dir: &Path) -> Result<()> {
         } else if !name.starts_with(SAVING) && !name.starts_with(DELETING) {
             continue;
         }
-        remove(&path)?;
+        match remove(&path) {
+            // What a deletion left is in nobody's way.
+            Err(_) if name.starts_with(DELETING) => {}
+            result => result?,
+        }
     }
     Ok(())
 }

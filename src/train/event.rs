@@ -28,6 +28,23 @@ pub struct StepEvent {
     pub skipped: u64,
 }
 
+/// Part of an optimiser step: micro-batches that are done, with more to come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MicroBatchEvent {
+    /// The step that they are part of, from 1.
+    pub step: u64,
+    /// Micro-batches done.
+    pub done: usize,
+    /// Micro-batches in the step.
+    pub of: usize,
+    /// Mean loss over the supervised tokens so far, in nats.
+    pub loss: f64,
+    /// Tokens in the step.
+    pub step_tokens: u64,
+    /// Tokens per second so far.
+    pub tokens_per_second: f64,
+}
+
 /// One evaluation. One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalEvent {
@@ -86,6 +103,8 @@ pub enum Event {
     },
     /// A row that will be trained on, before the first step.
     Row(RowEvent),
+    /// Part of an optimiser step was done.
+    MicroBatch(MicroBatchEvent),
     /// An optimiser step was done.
     Step(StepEvent),
     /// The loss or a gradient was not finite, so the update was left out.
@@ -107,6 +126,13 @@ pub enum Event {
         step: u64,
         /// Its folder.
         path: PathBuf,
+    },
+    /// The last checkpoint could not be written, which costs no more than what resuming from it would have saved.
+    NotSaved {
+        /// Optimiser steps done.
+        step: u64,
+        /// Why.
+        why: String,
     },
     /// The loop is over.
     Finished {

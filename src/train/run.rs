@@ -4,10 +4,10 @@ use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
 use crate::model::gemma3::Gemma3;
 use crate::train::backprop::MicroBatch;
-use crate::train::event::{EvalEvent, Event, Sample, SampleEvent, Sink, StepEvent};
+use crate::train::event::{EvalEvent, Event, MicroBatchEvent, Sample, SampleEvent, Sink, StepEvent};
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
-use crate::train::step::{self, StepResult, StepSettings};
+use crate::train::step::{self, StepResult, StepSettings, Watch};
 use crate::train::tensors::Tensors;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -86,7 +86,7 @@ pub struct StepPlan {
     pub early_stopping_patience: Option<u64>,
     /// Keep the adapter of the best evaluation.
     pub keep_best: bool,
-    /// Save every so many steps; 0 saves only when interrupted.
+    /// Save every so many steps, and at the end; 0 saves only when interrupted.
     pub save_steps: u64,
 }
 
@@ -140,7 +140,7 @@ pub struct Evaluation {
     pub samples: Vec<Sample>,
 }
 
-/// Evaluates an adapter.
+/// Evaluates an adapter, or fails with [`Kind::Interrupted`] where the run is to stop first.
 pub type Evaluate<'a> = dyn Fn(&Adapter) -> Result<Evaluation> + 'a;
 
 /// How a run ended.
@@ -150,15 +150,16 @@ pub enum Ending {
     Done,
     /// The evaluation loss stopped improving.
     StoppedEarly,
-    /// The user asked to stop; a checkpoint was saved.
+    /// The user asked to stop; a checkpoint was saved, if a step was done.
     Interrupted,
 }
 
-/// Trains until the plan is done, `stop` is set, or the evaluation loss no longer improves.
+/// Trains until the plan is done, `stop` is set, or the evaluation loss no longer improves. A step or an evaluation that
+/// is under way when `stop` is set is dropped, and done again from its beginning by the run that resumes.
 ///
 /// # Errors
-/// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite; errors
-/// of the data and of the outputs.
+/// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite, or at the end
+/// of a run of nothing else; errors of the data and of the outputs.
 pub fn run(
     model: &Gemma3,
     state: &mut State,
@@ -172,47 +173,93 @@ pub fn run(
     outputs.event(&Event::Started { step: state.position.step, total_steps: plan.total_steps })?;
     let ending = loop {
         let step = state.position.step;
-        if let Some(evaluate) = evaluate.filter(|_| evaluation_is_due(&state.position, plan)) {
-            let improved = evaluation(state, plan, data, evaluate, outputs)?;
-            let patience = plan.early_stopping_patience;
-            if !improved && patience.is_some_and(|p| state.position.evaluations_since_best >= p) {
-                break Ending::StoppedEarly;
-            }
+        let evaluated = match evaluate.filter(|_| evaluation_is_due(&state.position, plan)) {
+            Some(_) if stop.load(Ordering::SeqCst) => false,
+            Some(evaluate) => match evaluation(state, plan, data, evaluate, outputs) {
+                Err(error) if error.kind() == Kind::Interrupted => false,
+                result => result.map(|()| true)?,
+            },
+            None => true,
+        };
+        if evaluated && is_out_of_patience(&state.position, plan) {
+            break Ending::StoppedEarly;
         }
-        if step >= plan.total_steps {
+        if evaluated && step >= plan.total_steps {
             break Ending::Done;
         }
         let interrupted = stop.load(Ordering::SeqCst);
         let save_is_due = plan.save_steps > 0 && step.is_multiple_of(plan.save_steps);
         if step > 0 && saved != Some(step) && (save_is_due || interrupted) {
-            let path = outputs.save(state)?;
-            outputs.event(&Event::Saved { step, path })?;
+            save(state, outputs)?;
             saved = Some(step);
         }
         if interrupted {
             return Ok(Ending::Interrupted);
         }
-        one_step(model, state, plan, data, outputs)?;
+        one_step(model, state, plan, data, outputs, stop)?;
     };
-    outputs.event(&Event::Finished { step: state.position.step })?;
+    if state.position.skipped > 0 && state.optimizer.updates() == 0 {
+        let what =
+            format!("no step of {} was taken: the loss or a gradient was not finite in each", state.position.step);
+        return Err(Error::new(Kind::NonFinite, what)
+            .at(crate::error::Place::Named(format!("step {}", state.position.step)))
+            .hint("lower `training.learning_rate`, or look at the rows of these steps with `data preview`"));
+    }
+    let step = state.position.step;
+    if plan.save_steps > 0
+        && saved != Some(step)
+        && let Err(error) = save(state, outputs)
+    {
+        // The adapter is still to be written, and worth more than the way back to it.
+        outputs.event(&Event::NotSaved { step, why: error.what().to_owned() })?;
+    }
+    outputs.event(&Event::Finished { step })?;
     Ok(ending)
 }
 
+fn save(state: &State, outputs: &mut dyn Outputs) -> Result<()> {
+    let path = outputs.save(state)?;
+    outputs.event(&Event::Saved { step: state.position.step, path })
+}
+
+/// Whether the evaluation at this step was one too many without improvement.
+fn is_out_of_patience(position: &Position, plan: &StepPlan) -> bool {
+    let since_best = position.evaluations_since_best;
+    since_best > 0
+        && position.evaluated == Some(position.step)
+        && plan.early_stopping_patience.is_some_and(|patience| since_best >= patience)
+}
+
+/// Takes a step, unless `stop` is set before it is done.
 fn one_step(
     model: &Gemma3,
     state: &mut State,
     plan: &StepPlan,
     data: &mut dyn Windows,
     outputs: &mut dyn Outputs,
+    stop: &AtomicBool,
 ) -> Result<()> {
     let started = Instant::now();
     let State { adapter, optimizer, position, .. } = state;
     let window = data.window(position.epoch, position.window)?;
+    let tokens_in = |batches: &[MicroBatch]| batches.iter().map(|b| b.input_ids.len() as u64).sum::<u64>();
+    let tokens = tokens_in(&window.batches);
     let learning_rate = plan.schedule.at(position.step);
-    let StepResult { loss, grad_norm, skipped } =
-        step::step(model, adapter, optimizer, &window.batches, position.step, learning_rate, &plan.step);
-
-    let tokens: u64 = window.batches.iter().map(|b| b.input_ids.len() as u64).sum();
+    let (step, mut told) = (position.step + 1, Ok(()));
+    let mut on_batch = |done: usize, loss: f64| {
+        let of = window.batches.len();
+        if done < of && told.is_ok() {
+            let seconds = started.elapsed().as_secs_f64().max(1e-9);
+            let tokens_per_second = tokens_in(&window.batches[..done]) as f64 / seconds;
+            let event = MicroBatchEvent { step, done, of, loss, step_tokens: tokens, tokens_per_second };
+            told = outputs.event(&Event::MicroBatch(event));
+        }
+    };
+    let watch = Watch { stop, on_batch: &mut on_batch };
+    let result =
+        step::step(model, adapter, optimizer, &window.batches, position.step, learning_rate, &plan.step, watch);
+    told?;
+    let Some(StepResult { loss, grad_norm, skipped }) = result else { return Ok(()) };
     let supervised_tokens: u64 = window.batches.iter().map(|b| b.supervised() as u64).sum();
     let seconds = started.elapsed().as_secs_f64();
     let windows = data.len(position.epoch)?;
@@ -261,19 +308,19 @@ fn evaluation_is_due(position: &Position, plan: &StepPlan) -> bool {
     }
 }
 
-/// Evaluates, and says whether it was the best so far.
+/// Evaluates, and notes whether it was the best so far.
 fn evaluation(
     state: &mut State,
     plan: &StepPlan,
     data: &mut dyn Windows,
     evaluate: &Evaluate,
     outputs: &mut dyn Outputs,
-) -> Result<bool> {
+) -> Result<()> {
     let Evaluation { loss: eval_loss, tokens: eval_tokens, samples } = evaluate(&state.adapter)?;
     let windows = data.len(state.position.epoch)?;
     let position = &mut state.position;
     let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;
-    let improved = position.best.is_none_or(|best| eval_loss < best.eval_loss);
+    let improved = eval_loss.is_finite() && position.best.is_none_or(|best| eval_loss < best.eval_loss);
     if improved {
         position.best = Some(Best { step: position.step, eval_loss });
         position.evaluations_since_best = 0;
@@ -289,7 +336,7 @@ fn evaluation(
     for (number, sample) in (1..).zip(samples) {
         outputs.event(&Event::Sample(SampleEvent { step, number, sample }))?;
     }
-    Ok(improved)
+    Ok(())
 }
 
 #[cfg(test)]

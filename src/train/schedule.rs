@@ -38,6 +38,11 @@ impl Schedule {
         self.learning_rate * self.factor(step)
     }
 
+    /// Whether no update moves anything: the rate is 0 in all of them, as where the warmup takes the only one.
+    pub fn is_zero(&self) -> bool {
+        (0..self.total_steps).all(|step| self.at(step) == 0.0)
+    }
+
     /// The share of the peak learning rate at `step`.
     fn factor(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
@@ -55,10 +60,11 @@ impl Schedule {
     }
 }
 
-/// The warmup steps that `warmup_ratio` means: `ceil(total_steps * ratio)`, as in the Hugging Face `Trainer`.
+/// The warmup steps that `warmup_ratio` means: `ceil(total_steps * ratio)`, as in the Hugging Face `Trainer`, but never
+/// the last step: there, a run of one step would be at rate 0 and change nothing.
 pub fn warmup_steps(total_steps: u64, ratio: f64) -> u64 {
     // The cast saturates, so that neither a negative ratio nor NaN can do worse than 0 steps.
-    (total_steps as f64 * ratio).ceil() as u64
+    ((total_steps as f64 * ratio).ceil() as u64).min(total_steps.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -182,11 +188,27 @@ mod tests {
         assert_eq!(warmup_steps(100, 0.03), 3);
         assert_eq!(warmup_steps(101, 0.03), 4);
         assert_eq!(warmup_steps(20, 0.0), 0);
-        assert_eq!(warmup_steps(20, 1.0), 20);
+        assert_eq!((warmup_steps(20, 1.0), warmup_steps(2, 0.03), warmup_steps(1, 0.03)), (19, 1, 0));
         // 100 * 0.07 is 7.000000000000001 in binary: Python's `math.ceil` gives 8, and so do we.
         assert_eq!(warmup_steps(100, 0.07), 8);
         assert_eq!(warmup_steps(20, f64::NAN), 0);
         assert_eq!(warmup_steps(20, -1.0), 0);
+    }
+
+    #[test]
+    fn a_ratio_never_makes_a_run_that_stands_still() {
+        for kind in [Kind::Constant, Kind::Linear, Kind::Cosine] {
+            for total in 1..9 {
+                for ratio in [0.0, 0.03, 0.5, 1.0] {
+                    assert!(
+                        !Schedule::new(kind, 2e-4, warmup_steps(total, ratio), total).is_zero(),
+                        "{kind:?} {total} {ratio}"
+                    );
+                }
+            }
+            assert!(Schedule::new(kind, 2e-4, 1, 1).is_zero(), "the only step is the first of the warmup");
+            assert!(!Schedule::new(kind, 2e-4, 2, 2).is_zero());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::random::{Label, Rng};
 use crate::train::backprop::{self, BackpropSettings, MicroBatch};
 use crate::train::optimizer::Optimizer;
 use burn::tensor::Tensor;
+use std::sync::atomic::AtomicBool;
 
 /// What every step of a run has in common.
 #[derive(Debug, Clone, Copy)]
@@ -31,10 +32,19 @@ pub struct StepResult {
     pub skipped: Option<&'static str>,
 }
 
-/// Runs one window of micro-batches and updates the adapter.
+/// Who waits for a step.
+pub struct Watch<'a> {
+    /// Once it is set, the step is left between two layers.
+    pub stop: &'a AtomicBool,
+    /// Is told of each micro-batch that is done: how many are, and their mean loss.
+    pub on_batch: &'a mut dyn FnMut(usize, f64),
+}
+
+/// Runs one window of micro-batches and updates the adapter; `None` if `watch` stopped it before the update.
 ///
 /// The loss is normalised by the supervised tokens of the whole window, so that 8 micro-batches of 1 equal 1 of 8. If
 /// the loss or a gradient is not finite the adapter and the optimiser stay as they are. `step` counts from 0.
+#[expect(clippy::too_many_arguments, reason = "what a step changes, reads, and is watched by")]
 pub fn step(
     model: &Gemma3,
     adapter: &mut Adapter,
@@ -43,9 +53,10 @@ pub fn step(
     step: u64,
     learning_rate: f64,
     settings: &StepSettings,
-) -> StepResult {
-    let gradients = gradients(model, adapter, window, step, settings);
-    update(adapter, optimizer, gradients, learning_rate, settings.max_grad_norm)
+    watch: Watch,
+) -> Option<StepResult> {
+    let gradients = watched_gradients(model, adapter, window, step, settings, watch)?;
+    Some(update(adapter, optimizer, gradients, learning_rate, settings.max_grad_norm))
 }
 
 /// Updates the adapter with a window's mean loss and gradients, clipped to a norm of `max_grad_norm` (0: not at all),
@@ -79,19 +90,33 @@ pub fn gradients(
     step: u64,
     settings: &StepSettings,
 ) -> (f64, Vec<Tensor<2>>) {
+    let watch = Watch { stop: &backprop::NEVER, on_batch: &mut |_, _| {} };
+    watched_gradients(model, adapter, window, step, settings, watch).unwrap_or((f64::NAN, Vec::new()))
+}
+
+fn watched_gradients(
+    model: &Gemma3,
+    adapter: &Adapter,
+    window: &[MicroBatch],
+    step: u64,
+    settings: &StepSettings,
+    watch: Watch,
+) -> Option<(f64, Vec<Tensor<2>>)> {
     let supervised: usize = window.iter().map(MicroBatch::supervised).sum();
     let scale = 1.0 / supervised.max(1) as f64;
     let parameters = adapter.parameters();
     let mut gradients = vec![None; parameters.len()];
-    let mut loss = 0.0;
+    let (mut loss, mut seen) = (0.0, 0);
     for (micro, batch) in (0..).zip(window) {
         let dropout = Masks { rng: settings.rng, step, micro, p: settings.lora_dropout };
         let dropout = (settings.lora_dropout > 0.0).then_some(&dropout as &dyn Dropout);
         let settings = BackpropSettings { activation_checkpointing: settings.activation_checkpointing, dropout };
-        loss += backprop::accumulate(model, adapter, batch, scale, settings, &mut gradients);
+        loss += backprop::accumulate_unless(watch.stop, model, adapter, batch, scale, settings, &mut gradients)?;
+        seen += batch.supervised();
+        (watch.on_batch)(micro as usize + 1, loss / seen.max(1) as f64);
     }
     let gradients = gradients.into_iter().zip(parameters).map(|(g, p)| g.unwrap_or_else(|| p.zeros_like())).collect();
-    (loss * scale, gradients)
+    Some((loss * scale, gradients))
 }
 
 /// L2 norm over all tensors, the sum over tensors in f64.

@@ -4,6 +4,7 @@
 //! scales also `X.weight.nested_absmax` and `X.weight.nested_quant_map`, and `X.weight.quant_state.bitsandbytes__nf4`:
 //! JSON with the matrix's own shape.
 
+use super::convert::unusable;
 use super::safetensors_file::{Entry, SafetensorsFile};
 use super::{DAMAGED, wrong};
 use crate::error::{Error, Result};
@@ -110,6 +111,9 @@ impl Packed {
                 })
             }
         };
+        if let Some(found) = absmax.first_unusable(nf4::BLOCK) {
+            return Err(parts.locate(unusable(name, &self.dims, found)));
+        }
         QuantizedMatrix::nf4(self.dims, codes, absmax)
             .map_err(|e| parts.wrong(&format!("damaged: {}", e.what()), DAMAGED))
     }
@@ -145,7 +149,10 @@ impl<'a> Parts<'a> {
     }
 
     fn wrong(&self, what: &str, hint: &str) -> Error {
-        let error = wrong(format!("tensor `{}` is {what}", self.name)).hint(hint);
+        self.locate(wrong(format!("tensor `{}` is {what}", self.name)).hint(hint))
+    }
+
+    fn locate(&self, error: Error) -> Error {
         match self.find("") {
             Some((file, _)) => file.locate(error),
             None => error,

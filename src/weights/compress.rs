@@ -10,9 +10,19 @@ use rayon::prelude::*;
 impl Stored<'_> {
     /// The matrix as the file has it, not copied.
     ///
+    /// Its scales are looked at once, on all threads, which reads the file into the system's cache.
+    ///
     /// # Errors
-    /// If the tensor is not a matrix.
+    /// If the tensor is not a matrix, or a number is no weight.
     pub(super) fn share(&self) -> Result<QuantizedMatrix> {
+        let mut at = self.bytes.start;
+        for slab in self.stored().chunks(self.bytes_of(SLAB)) {
+            let before = self.elements_of(at - self.bytes.start);
+            let chunks = slab.par_chunks(self.bytes_of(CHUNK)).enumerate();
+            chunks.try_for_each(|(chunk, stored)| self.check(stored, before + chunk * CHUNK))?;
+            self.file.release(at..at + slab.len());
+            at += slab.len();
+        }
         let bytes = self.file.share(self.bytes.clone()).unwrap_or_else(|| Vec::new().into());
         QuantizedMatrix::blocks(self.dims()?, self.of, bytes)
     }
@@ -63,8 +73,10 @@ impl Stored<'_> {
         let mut outs = outs.into_iter();
         let mut at = self.bytes.start;
         for slab in self.stored().chunks(chunk_bytes * (SLAB / len.max(1)).max(1)) {
+            let before = self.elements_of(at - self.bytes.start);
             let chunks: Vec<(&[u8], O)> = slab.chunks(chunk_bytes).zip(outs.by_ref()).collect();
-            chunks.into_par_iter().try_for_each_init(Vec::new, |values, (bytes, out)| {
+            chunks.into_par_iter().enumerate().try_for_each_init(Vec::new, |values, (chunk, (bytes, out))| {
+                self.check(bytes, before + chunk * len)?;
                 values.resize(bytes.len() / self.of.block_bytes() * self.of.block_size(), 0.0);
                 self.widen(bytes, values)?;
                 quantize(values, out).ok_or_else(|| {

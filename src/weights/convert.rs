@@ -3,7 +3,7 @@
 use super::mapped::Mapped;
 use super::{HostData, HostDtype, HostTensor, wrong};
 use crate::error::{Error, Place, Result};
-use crate::quant::{QuantType, QuantizedMatrix};
+use crate::quant::{QuantType, QuantizedMatrix, Unusable};
 use half::slice::HalfFloatSliceExt;
 use half::vec::{HalfBitsVecExt, HalfFloatVecExt};
 use half::{bf16, f16};
@@ -27,6 +27,8 @@ pub(super) struct Stored<'a> {
     pub(super) shape: &'a [usize],
     /// Whether 1 is subtracted, in `f32`: GGUF files hold norms as `1 + w`.
     pub(super) minus_one: bool,
+    /// Whether a number that is no weight (see [`Unusable`]) is refused while it is read.
+    pub(super) refuse_unusable: bool,
 }
 
 impl Stored<'_> {
@@ -36,7 +38,7 @@ impl Stored<'_> {
     /// Widening is exact. Narrowing rounds to nearest, ties to even. Equal types are copied bit for bit.
     ///
     /// # Errors
-    /// If a finite value is too large for F16.
+    /// If a finite value is too large for F16, or a number is no weight.
     pub(super) fn read(&self, held: Option<HostDtype>) -> Result<HostTensor> {
         let elements = self.shape.iter().product();
         let data = match held.unwrap_or(HostDtype::of_stored(self.of)) {
@@ -74,10 +76,15 @@ impl Stored<'_> {
         let slabs = stored.chunks(bytes_of(SLAB)).zip(out.chunks_mut(SLAB));
         let mut at = self.bytes.start;
         for (stored, out) in slabs {
+            let before = self.elements_of(at - self.bytes.start);
             stored
                 .par_chunks(bytes_of(CHUNK))
                 .zip(out.par_chunks_mut(CHUNK))
-                .try_for_each(|(stored, out)| convert(stored, out))
+                .enumerate()
+                .try_for_each(|(chunk, (stored, out))| {
+                    self.check(stored, before + chunk * CHUNK)?;
+                    convert(stored, out)
+                })
                 .map_err(|e| e.or_at(Place::Path(self.file.path().into())))?;
             self.file.release(at..at + stored.len());
             at += stored.len();
@@ -85,9 +92,57 @@ impl Stored<'_> {
         Ok(())
     }
 
+    /// Whether another tensor of this shape holds the same numbers, however each is stored.
+    ///
+    /// # Errors
+    /// If one is not whole blocks.
+    pub(super) fn is_same(&self, other: &Stored) -> Result<bool> {
+        let same_form = self.of == other.of && self.minus_one == other.minus_one;
+        let elements: usize = self.shape.iter().product();
+        for start in (0..elements).step_by(SLAB) {
+            let end = elements.min(start + SLAB);
+            let [ours, theirs] = [self, other].map(|tensor| {
+                let bytes = tensor.bytes_of(start)..tensor.bytes_of(end);
+                (tensor.stored().get(bytes.clone()).unwrap_or_default(), bytes)
+            });
+            let equal = ours.0.par_chunks(self.bytes_of(CHUNK)).zip(theirs.0.par_chunks(other.bytes_of(CHUNK)));
+            let equal = equal.map(|(ours, theirs)| {
+                if same_form {
+                    return Ok(ours == theirs);
+                }
+                let mut values = [vec![0.0; self.elements_of(ours.len())], vec![0.0; other.elements_of(theirs.len())]];
+                self.widen(ours, &mut values[0])?;
+                other.widen(theirs, &mut values[1])?;
+                Ok(values[0] == values[1])
+            });
+            let equal = equal.try_reduce(|| true, |one, two| Ok(one && two))?;
+            for (tensor, (_, bytes)) in [(self, ours), (other, theirs)] {
+                tensor.file.release(tensor.bytes.start + bytes.start..tensor.bytes.start + bytes.end);
+            }
+            if !equal {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The tensor's bytes.
     pub(super) fn stored(&self) -> &[u8] {
         self.file.bytes().get(self.bytes.clone()).unwrap_or_default()
+    }
+
+    /// Refuses numbers that are no weights in a run of whole blocks, which begins at this element of the tensor.
+    pub(super) fn check(&self, stored: &[u8], element: usize) -> Result<()> {
+        let found = if self.refuse_unusable { self.of.first_unusable(stored) } else { None };
+        match found {
+            None => Ok(()),
+            Some(found) => Err(unusable(self.name, self.shape, found.after(element)).at_path(self.file.path())),
+        }
+    }
+
+    /// Elements in so many bytes, which are whole blocks.
+    pub(super) fn elements_of(&self, bytes: usize) -> usize {
+        bytes / self.of.block_bytes() * self.of.block_size()
     }
 
     /// Bytes of so many elements, which are whole blocks.
@@ -137,6 +192,20 @@ pub(super) fn unpack(matrix: &QuantizedMatrix, held: Option<HostDtype>) -> Resul
         }
     };
     Ok(HostTensor { shape: vec![rows, cols], data })
+}
+
+/// The problem of a number that is no weight, in the tensor of this name and shape.
+pub(super) fn unusable(name: &str, shape: &[usize], Unusable { element, value, is_scale }: Unusable) -> Error {
+    let mut rest = element;
+    let mut place: Vec<usize> = shape.iter().rev().map(|&size| (rest % size.max(1), rest /= size.max(1)).0).collect();
+    place.reverse();
+    let what = match (is_scale, value.is_finite()) {
+        (true, _) => format!("the block at {place:?} has the scale {value}"),
+        (false, false) => format!("the number at {place:?} is {value}"),
+        (false, true) => format!("the number at {place:?} is {value:e}, which is no weight"),
+    };
+    wrong(format!("tensor `{name}`: {what}"))
+        .hint("the file is damaged, or the run that wrote it had diverged: fetch the model again")
 }
 
 fn too_large_for_f16(name: &str) -> Error {

@@ -1,6 +1,7 @@
 //! A tensor in main memory, before it goes to a device or into a file.
 
 use crate::error::Result;
+use crate::quant::usable::{self, Unusable};
 use crate::quant::{QuantType, QuantizedMatrix};
 use half::{bf16, f16};
 use std::fmt;
@@ -125,6 +126,25 @@ impl HostTensor {
             HostData::F32(data) => data.clone(),
             HostData::BF16(data) => data.iter().map(|v| v.to_f32()).collect(),
             HostData::F16(data) => data.iter().map(|v| v.to_f32()).collect(),
+        }
+    }
+
+    /// The first number that is no weight, if there is one.
+    pub fn first_unusable(&self) -> Option<Unusable> {
+        match &self.data {
+            HostData::F32(values) => usable::first_unusable(values),
+            HostData::BF16(_) => QuantType::BF16.first_unusable(self.data.as_bytes()),
+            HostData::F16(_) => QuantType::F16.first_unusable(self.data.as_bytes()),
+        }
+    }
+
+    /// The largest magnitude of its numbers; 0 of none.
+    pub fn largest(&self) -> f32 {
+        let largest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0f32, |largest, x| largest.max(x.abs()));
+        match &self.data {
+            HostData::F32(values) => largest(&mut values.iter().copied()),
+            HostData::BF16(values) => largest(&mut values.iter().map(|x| x.to_f32())),
+            HostData::F16(values) => largest(&mut values.iter().map(|x| x.to_f32())),
         }
     }
 

@@ -27,6 +27,8 @@ pub use safetensors_folder::SafetensorsFolder;
 pub use source::Source;
 pub use tensor_info::TensorInfo;
 
+pub use crate::quant::usable::LARGEST_WEIGHT;
+
 use crate::error::{Error, Kind};
 
 /// What a file that ends too early or does not add up usually is.

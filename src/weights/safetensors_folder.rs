@@ -6,7 +6,7 @@ use super::names::{Spelling, TensorId};
 use super::safetensors_file::{Entry, SafetensorsFile};
 use super::safetensors_index::{INDEX_NAME, Index};
 use super::{DAMAGED, HostDtype, HostTensor, TensorInfo, check_shape, wrong};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::quant::QuantizedMatrix;
 use crate::quant::matrix::nf4_bytes;
 use std::collections::HashMap;
@@ -118,8 +118,17 @@ impl SafetensorsFolder {
     /// If it has another shape than `expected`, or its parts do not fit each other.
     pub(super) fn read_packed(&self, id: &TensorId, expected: &[usize]) -> Result<Option<QuantizedMatrix>> {
         let (Some(packed), Some((_, name))) = (self.packed.get(id), self.tensors.get(id)) else { return Ok(None) };
-        check_shape(name, expected, &packed.dims).map_err(|e| e.at_path(&self.dir))?;
+        self.check_packed(id, expected)?;
         packed.matrix(&self.files, name).map(Some)
+    }
+
+    /// Refuses a matrix that bitsandbytes packed and that has another shape than `expected`.
+    ///
+    /// # Errors
+    /// If it has.
+    pub(super) fn check_packed(&self, id: &TensorId, expected: &[usize]) -> Result<()> {
+        let (Some(packed), Some((_, name))) = (self.packed.get(id), self.tensors.get(id)) else { return Ok(()) };
+        check_shape(name, expected, &packed.dims).map_err(|e| e.at_path(&self.dir))
     }
 
     /// Reads a tensor of the language model, held as `held` (`None`: as stored, and bf16 where bitsandbytes packed it).
@@ -139,7 +148,10 @@ impl SafetensorsFolder {
     /// As [`SafetensorsFile::read`].
     pub(super) fn stored<'a>(&'a self, id: &TensorId, expected: &[usize]) -> Result<Stored<'a>> {
         match self.tensors.get(id).and_then(|(file, name)| Some((self.files.get(*file)?, name))) {
-            Some((file, name)) => file.stored(name, expected).map_err(|e| file.locate(e)),
+            Some((file, name)) => {
+                let stored = file.stored(name, expected).map_err(|e| file.locate(e))?;
+                Ok(Stored { refuse_unusable: true, ..stored })
+            }
             None => Err(wrong(format!("tensor `{}` is missing", self.spelling.name(id)))
                 .at_path(&self.dir)
                 .hint("the weights are incomplete, or `config.json` belongs to another model")),
@@ -196,7 +208,7 @@ fn open_shards(dir: &Path, index_path: &Path) -> Result<Vec<SafetensorsFile>> {
 fn no_weights(dir: &Path) -> Error {
     let listed = match std::fs::read_dir(dir) {
         Ok(files) => files,
-        Err(e) => return Error::io("opening the model's folder", dir, e),
+        Err(e) => return Error::input(Kind::Weights, "opening the model's folder", dir, e),
     };
     let names: Vec<_> = listed.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
     let has = |test: &dyn Fn(&str) -> bool| names.iter().any(|name| test(name));

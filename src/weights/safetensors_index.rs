@@ -1,7 +1,7 @@
 //! `model.safetensors.index.json`: which shard holds which tensor.
 
 use super::{DAMAGED, wrong};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,12 +26,12 @@ impl Index {
     /// # Errors
     /// As [`parse`], or if the file cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
-        let io = |e| Error::io("reading the index", path, e);
+        let io = |e| Error::input(Kind::Weights, "reading the index", path, e);
         let bytes = std::fs::metadata(path).map_err(io)?.len();
         if bytes > MAX_INDEX_BYTES {
             return Err(wrong(format!("{bytes} bytes are too many for an index of shards")).at_path(path));
         }
-        parse(&std::fs::read(path).map_err(io)?).map_err(|e| e.at_path(path))
+        parse(&crate::input::read(path).map_err(io)?).map_err(|e| e.at_path(path))
     }
 
     /// The shards' file names, sorted.

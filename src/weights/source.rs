@@ -2,8 +2,9 @@
 
 use super::gguf::Gguf;
 use super::holding::{Compression, Form, Holding};
+use super::mapped::Mapped;
 use super::names::{Spelling, TensorId};
-use super::safetensors_file::stored_type;
+use super::safetensors_file::{SafetensorsFile, stored_type};
 use super::safetensors_folder::SafetensorsFolder;
 use super::tensor_info::TensorInfo;
 use super::{HostDtype, HostTensor};
@@ -65,6 +66,7 @@ impl Source {
     /// # Errors
     /// If it is missing, of a type that cannot be read, or has another shape than `expected`.
     pub fn read(&self, id: &TensorId, expected: &[usize], held: Option<HostDtype>) -> Result<HostTensor> {
+        self.check_whole()?;
         match &self.0 {
             Inner::Folder(folder) => folder.read(id, expected, held),
             Inner::Gguf(gguf) => gguf.read(id, expected, held),
@@ -83,6 +85,7 @@ impl Source {
         dims: [usize; 2],
         holding: &Holding,
     ) -> Result<Option<QuantizedMatrix>> {
+        self.check_whole()?;
         let stored = || match &self.0 {
             Inner::Folder(folder) => folder.stored(id, &dims),
             Inner::Gguf(gguf) => gguf.stored(id, &dims).map_err(|e| gguf.locate(e)),
@@ -152,11 +155,33 @@ impl Source {
         }
     }
 
+    /// The files that it is in.
+    fn mapped(&self) -> Vec<&Mapped> {
+        match &self.0 {
+            Inner::Folder(folder) => folder.files().iter().map(SafetensorsFile::mapped).collect(),
+            Inner::Gguf(gguf) => vec![gguf.mapped()],
+        }
+    }
+
+    /// Makes sure that no file was cut since it was opened: what is gone must not be touched.
+    ///
+    /// # Errors
+    /// If one was.
+    fn check_whole(&self) -> Result<()> {
+        self.mapped().into_iter().try_for_each(Mapped::check)
+    }
+
+    /// The files at whose paths something else is now than when they were opened.
+    pub fn changed(&self) -> Vec<&Path> {
+        self.mapped().into_iter().filter(|file| file.has_changed()).map(Mapped::path).collect()
+    }
+
     /// Reads a tensor that is not of the language model, such as one of a vision tower, as it is stored.
     ///
     /// # Errors
     /// If a folder has no tensor of this name, or it is not made of floats; GGUF files have none to give.
     pub fn read_unused(&self, name: &str) -> Result<HostTensor> {
+        self.check_whole()?;
         match &self.0 {
             Inner::Folder(folder) => folder.read_unused(name),
             Inner::Gguf(_) => Err(super::wrong(format!("tensor `{name}` is not of the language model"))),
@@ -212,13 +237,53 @@ impl Source {
         }
     }
 
+    /// Which tensor of the language model has this name in the files.
+    pub fn id(&self, name: &str) -> Option<TensorId> {
+        match &self.0 {
+            Inner::Folder(_) => Spelling::parse(name).map(|(_, id)| id),
+            Inner::Gguf(_) => TensorId::parse_gguf(name),
+        }
+    }
+
+    /// Refuses a tensor that is missing, cannot be read, or has another shape than `expected`, from the headers alone.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn check_tensor(&self, id: &TensorId, expected: &[usize]) -> Result<()> {
+        match &self.0 {
+            Inner::Folder(folder) => match folder.packed(id) {
+                Some(_) => folder.check_packed(id, expected),
+                None => folder.stored(id, expected).map(|_| ()),
+            },
+            Inner::Gguf(gguf) => gguf.stored(id, expected).map(|_| ()).map_err(|e| gguf.locate(e)),
+        }
+    }
+
+    /// Whether two tensors hold the same numbers. Those of matrices that bitsandbytes packed are not compared: they
+    /// count as different.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn is_same(&self, one: &TensorId, other: &TensorId) -> Result<bool> {
+        let (Some(shape), Some(other_shape)) = (self.shape(one), self.shape(other)) else { return Ok(false) };
+        if shape != other_shape {
+            return Ok(false);
+        }
+        match &self.0 {
+            Inner::Folder(folder) if folder.packed(one).is_some() || folder.packed(other).is_some() => Ok(false),
+            Inner::Folder(folder) => folder.stored(one, shape)?.is_same(&folder.stored(other, shape)?),
+            Inner::Gguf(gguf) => gguf.stored(one, shape)?.is_same(&gguf.stored(other, shape)?),
+        }
+    }
+
+    /// Whether bitsandbytes packed any of a folder's matrices.
+    pub fn is_packed(&self) -> bool {
+        matches!(&self.0, Inner::Folder(folder) if folder.any_packed().is_some())
+    }
+
     /// Names in the files that are not of the language model: a vision tower, for example.
     pub fn unused(&self) -> Vec<String> {
-        let used = |name: &str| match &self.0 {
-            Inner::Folder(_) => Spelling::parse(name).is_some(),
-            Inner::Gguf(_) => TensorId::parse_gguf(name).is_some(),
-        };
-        self.tensors().into_iter().map(|info| info.name).filter(|name| !used(name)).collect()
+        self.tensors().into_iter().map(|info| info.name).filter(|name| self.id(name).is_none()).collect()
     }
 
     /// A short text that differs between different weights: BLAKE3 over the headers, sizes and the first bytes of each

@@ -3,21 +3,30 @@
 
 use gemma_tune::adapter::peft::AdapterConfig;
 use gemma_tune::adapter::target::{matcher, select};
+use gemma_tune::data::{Row, RowFormat};
+use gemma_tune::jobs::chat::input::{Command, Entry, Input};
+use gemma_tune::testkit::tokenizer::tiny_encoder;
+use gemma_tune::text::{ChatTemplate, Conversation, Encoder, Message, Role, TrainOn};
 use gemma_tune::weights::gguf::{self, Vocabulary};
 use gemma_tune::weights::{safetensors_file, safetensors_index};
 use gemma_tune::{recipe, weights};
 use std::path::Path;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 /// One reader; says whether it accepted the bytes.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every reader, by the name of its fuzz target and of its folder of seeds.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("safetensors_header", safetensors_header),
     ("safetensors_index", safetensors_index),
     ("gguf", gguf),
     ("recipe", recipe),
     ("adapter_config", adapter_config),
+    ("chat_input", chat_input),
+    ("chat_template", chat_template),
+    ("messages", messages),
 ];
 
 /// A safetensors file: accepted tensors lie inside it and are as long as their shapes say.
@@ -77,5 +86,55 @@ pub fn adapter_config(bytes: &[u8]) -> bool {
     }
     let patterns = config.patterns().expect("checked when it was read");
     let _ = patterns.scaling(&paths[0]);
+    true
+}
+
+/// Lines of a chat; accepted where something is said or done. No entry is said empty, and what was typed is never open
+/// after its end.
+pub fn chat_input(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let mut input = Input::default();
+    let mut entries: Vec<Entry> = text.split('\n').filter_map(|line| input.push(line)).collect();
+    entries.push(input.finish());
+    assert!(!input.is_open());
+    for entry in &entries {
+        match entry {
+            Entry::Message(text) => assert!(!text.trim().is_empty()),
+            Entry::Command(Command::Temperature(Some(t))) => assert!(t.is_finite() && *t >= 0.0),
+            Entry::Wrong(what) => assert!(!what.is_empty()),
+            _ => {}
+        }
+    }
+    entries.iter().any(|entry| matches!(entry, Entry::Message(_) | Entry::Command(_)))
+}
+
+/// A chat template: it renders, or refuses to, in bounded time and memory.
+pub fn chat_template(bytes: &[u8]) -> bool {
+    let Ok(source) = std::str::from_utf8(bytes) else { return false };
+    let start = Instant::now();
+    let rendered = ChatTemplate::from_source(source, "<bos>", "<eos>").and_then(|template| {
+        let turns = [(Role::User, "Hi"), (Role::Assistant, "Ho"), (Role::User, "He")];
+        let messages = turns.map(|(role, text)| Message::new(role, text)).to_vec();
+        template.verify(&Conversation { messages, tools: vec![] })
+    });
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    rendered.is_ok()
+}
+
+/// A row of chat: what is accepted has one begin, and a begin and an end for each turn, whatever is said in it.
+pub fn messages(bytes: &[u8]) -> bool {
+    static ENCODER: LazyLock<Encoder> = LazyLock::new(|| {
+        let encoder = tiny_encoder().expect("the tiny tokenizer");
+        encoder.with_vocab_size(513).with_train_on(TrainOn::All)
+    });
+    let Ok(serde_json::Value::Object(row)) = serde_json::from_slice(bytes) else { return false };
+    let Ok(Row::Conversation(conversation)) = RowFormat::Messages.parse(&row) else { return false };
+    let Ok(tokenized) = ENCODER.encode_conversation(&conversation) else { return false };
+    let tokenizer = ENCODER.tokenizer().expect("one");
+    let count = |word: &str| tokenized.input_ids.iter().filter(|&&id| Some(id) == tokenizer.id(word)).count();
+    assert_eq!((count("<bos>"), count("<eos>"), count("<image_soft_token>")), (1, 0, 0));
+    assert_eq!(count("<start_of_turn>"), count("<end_of_turn>"));
+    assert!(count("<start_of_turn>") <= conversation.messages.len());
+    assert_eq!(tokenized.labels.len(), tokenized.input_ids.len());
     true
 }

@@ -40,12 +40,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What everyone may use.
     ("progress", &[]),
     ("random", &[]),
+    ("terminal", &[]),
     ("atomic", &["error"]),
-    ("error", &[]),
+    ("input", &["error"]),
+    ("paths", &["error"]),
+    ("error", &["terminal"]),
 ];
 
 /// Rooms that everyone may use.
-const COMMON: &[&str] = &["error", "atomic", "progress", "random", "Error", "Result"];
+const COMMON: &[&str] = &["error", "atomic", "input", "paths", "progress", "random", "terminal", "Error", "Result"];
 
 /// A file passes this and is two rooms.
 const MAX_LINES: usize = 600;

@@ -216,3 +216,78 @@ fn rows_are_held_back_where_there_are_enough() {
     bench.write("rows.jsonl", "{\"text\": \"Always the same.\"}\n".repeat(200));
     assert_eq!(trained(&bench).1, 200);
 }
+
+#[test]
+fn what_is_cut_left_out_or_not_used_is_said_everywhere() {
+    let bench = bench("{train: [rows.jsonl, book.txt], max_length: 32, on_bad_row: skip}");
+    let long = "a very long answer ".repeat(40);
+    let rows = [
+        json!({"question": "Two and two?", "answer": "Four.", "id": 1}),
+        json!({"question": "Tell me all.", "answer": long}),
+        json!({"question": "Nothing?", "answer": ""}),
+        json!({"question": "And this?"}),
+    ];
+    bench.write("rows.jsonl", lines(&rows));
+    bench.write("book.txt", "The cat sat on a mat. ".repeat(50));
+    let expected = [
+        "end cut off at max_length 32: 1 row (20.0 %), ",
+        "; rows.jsonl, row 2",
+        " rows of at most 32 tokens: 1 row (20.0 %), ",
+        "; book.txt, row 1",
+        "empty answers: 1 row (20.0 %)",
+        "; rows.jsonl, row 3",
+        "skipped, columns do not fit the format: 1 row (20.0 %); rows.jsonl, row 4",
+    ];
+    let stats = bench.run("data stats r.yaml").ok();
+    let plan = bench.run("train r.yaml --dry-run").ok();
+    let talk = bench.run("train r.yaml");
+    assert_eq!(talk.code, Some(0), "{}", talk.stderr);
+    for said in [&stats, &plan, &talk.stderr] {
+        for words in expected {
+            assert!(said.contains(words), "{words}\n{said}");
+        }
+    }
+    assert!(stats.contains("not used                      1  rows have `id`"), "{stats}");
+    assert!(stats.contains("rows.jsonl (prompt_completion, through the chat template): "), "{stats}");
+    assert!(plan.contains("  book.txt: "), "{plan}");
+    let summary: Value = serde_json::from_str(&bench.text("out/summary.json")).unwrap();
+    let left_out = summary["left_out"].as_array().unwrap();
+    assert_eq!(left_out.len(), 4, "{summary}");
+    assert_eq!((&left_out[0]["rows"], &left_out[0]["first"]), (&json!(1), &json!("rows.jsonl, row 2")));
+    assert!(left_out[0]["tokens"].as_u64().unwrap() > 100, "{summary}");
+    let stats = bench.run("data stats r.yaml --json").json();
+    assert_eq!(stats["left_out"], summary["left_out"]);
+    assert_eq!(stats["sources"][0]["left_out"].as_array().unwrap().len(), 3, "{stats}");
+}
+
+#[test]
+fn a_preview_in_a_pipe_marks_what_is_learnt() {
+    let bench = bench("{train: [chats.jsonl, book.txt], max_length: 32}");
+    bench.write("book.txt", "The cat sat on a mat. ".repeat(50));
+    let shown = bench.run("data preview r.yaml --rows 4").ok();
+    assert!(shown.contains("--- chats.jsonl, row 1 · "), "{shown}");
+    assert!(shown.contains("⟦Four.<end_of_turn>⟧") || shown.contains("⟦Four."), "{shown}");
+    assert!(shown.contains(" · messages\n"), "{shown}");
+    assert!(shown.contains("book.txt, row 1, part 2 of "), "{shown}");
+}
+
+#[test]
+fn files_and_folders_of_text_are_text() {
+    let bench = bench("{train: notes, max_length: 64}");
+    bench.write("notes/a.txt", "First note.\n");
+    bench.write("notes/b.md", "# Second\n\nnote with \"quotes\".\n");
+    bench.write("notes/README.md", "about these notes");
+    let said = bench.run("data stats r.yaml --json");
+    assert!(said.stderr.contains("notes (2 files, from notes/a.txt): plain text -> text"), "{}", said.stderr);
+    let stats = said.json();
+    assert_eq!((&stats["rows"], &stats["sources"][0]["format"]), (&json!(2), &json!("text")));
+    bench.write("notes/c.jsonl", "{\"text\": \"a\"}\n");
+    assert_eq!(bench.run("data stats r.yaml").code, Some(2), "a mix is not guessed");
+    bench.write("r.yaml", recipe("{train: [{path: notes/a.txt, format: messages}]}"));
+    let said = bench.run("data stats r.yaml");
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains("the file is plain text, and its rows are to be `messages`"), "{}", said.stderr);
+    bench.write("cp.txt", b"Caf\xe9 au lait.\n");
+    bench.write("r.yaml", recipe("{train: cp.txt}"));
+    assert!(bench.run("data stats r.yaml").stderr.contains("Windows-1252"));
+}

@@ -5,9 +5,11 @@ mod refusals;
 
 use self::keys::from_keys;
 use self::refusals::{ignored_keys, unsupported_keys};
-use crate::adapter::target::{ExcludeModules, TargetModules, tail_match};
+use crate::adapter::TargetLayers;
+use crate::adapter::target::{self, ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind, Place, Result};
 use regex::Regex;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -30,6 +32,8 @@ pub struct AdapterConfig {
     pub target_modules: TargetModules,
     /// Which of those have none after all.
     pub exclude_modules: ExcludeModules,
+    /// In which layers they have.
+    pub layers: TargetLayers,
     /// Scale by `lora_alpha / sqrt(r)` in place of `lora_alpha / r`.
     pub use_rslora: bool,
     /// A trained magnitude per output (DoRA).
@@ -55,6 +59,7 @@ impl AdapterConfig {
             lora_dropout: 0.0,
             target_modules,
             exclude_modules: ExcludeModules::default(),
+            layers: TargetLayers::default(),
             use_rslora: false,
             use_dora: false,
             init_lora_weights: None,
@@ -71,9 +76,9 @@ impl AdapterConfig {
     /// A missing folder or file, and as [`AdapterConfig::parse`].
     pub fn read(dir: &Path) -> Result<(Self, Vec<String>)> {
         let path = dir.join(CONFIG_FILE);
-        let bytes = std::fs::read(&path).map_err(|error| {
+        let bytes = crate::input::read(&path).map_err(|error| {
             if error.kind() != std::io::ErrorKind::NotFound {
-                return Error::io("reading", &path, error);
+                return Error::input(Kind::Adapter, "reading", &path, error);
             }
             let what =
                 if dir.is_dir() { format!("no `{CONFIG_FILE}` in this folder") } else { "no such folder".into() };
@@ -133,6 +138,9 @@ impl AdapterConfig {
             Some("false") => json!(false),
             Some(name) => json!(name),
         };
+        fn some<T: Serialize>(list: &[T]) -> Value {
+            if list.is_empty() { Value::Null } else { json!(list) }
+        }
         let ranks: Map<String, Value> = self.rank_pattern.iter().map(|(key, r)| (key.clone(), json!(r))).collect();
         let alphas: Map<String, Value> =
             self.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha))).collect();
@@ -152,8 +160,8 @@ impl AdapterConfig {
             "init_lora_weights": init_lora_weights,
             "kasa_config": null,
             "layer_replication": null,
-            "layers_pattern": null,
-            "layers_to_transform": null,
+            "layers_pattern": some(&self.layers.layers_pattern),
+            "layers_to_transform": some(&self.layers.layers_to_transform),
             "loftq_config": {},
             "lora_alpha": number(self.lora_alpha),
             "lora_bias": false,
@@ -180,6 +188,16 @@ impl AdapterConfig {
             "velora_config": null,
         });
         format!("{keys:#}\n")
+    }
+
+    /// A test of module paths: whether a module has an adapter.
+    ///
+    /// # Errors
+    /// An expression that is not valid here.
+    pub fn matcher(&self) -> Result<impl Fn(&str) -> bool + use<>> {
+        let module = target::matcher(&self.target_modules, &self.exclude_modules)?;
+        let layer = self.layers.matcher(&self.target_modules)?;
+        Ok(move |path: &str| module(path) && layer(path))
     }
 
     /// Prepares the rank and scale of single modules.

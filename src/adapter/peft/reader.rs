@@ -1,13 +1,12 @@
 //! Reads an adapter folder against the model that it is meant for.
 
 use super::config::AdapterConfig;
-use super::tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE, not_finite};
-use crate::adapter::target::matcher;
+use super::tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE, unusable};
 use crate::error::{Error, Kind, Place, Result};
 use crate::model::gemma3::Site;
-use crate::weights::HostTensor;
 use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, Spelling, parse_peft_key, peft_key};
 use crate::weights::safetensors_file::SafetensorsFile;
+use crate::weights::{HostTensor, LARGEST_WEIGHT};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,7 +29,7 @@ impl PeftAdapter {
     ///
     /// # Errors
     /// All at once where possible: a file that is missing, damaged or truncated; tensors that are missing, unexpected,
-    /// of the wrong shape, or not finite; and as [`AdapterConfig::read`].
+    /// of the wrong shape, not finite or far too large; and as [`AdapterConfig::read`].
     pub fn read(dir: &Path, model: &[Site]) -> Result<Self> {
         let (config, mut ignored) = AdapterConfig::read(dir)?;
         let path = dir.join(TENSORS_FILE);
@@ -56,6 +55,7 @@ impl PeftAdapter {
             let module = contents.module(&file, site, patterns.rank(&path), config.use_dora, &mut problems);
             if let Some((a, b, magnitude)) = module {
                 let module = ModuleTensors { a, b, magnitude, scaling: patterns.scaling(&path) };
+                problems.extend(too_strong(&module, &path));
                 tensors.modules.insert((site.layer, site.projection), module);
             }
         }
@@ -120,7 +120,7 @@ impl Contents {
         spelling: Spelling,
         ignored: &mut Vec<String>,
     ) -> BTreeSet<Id> {
-        match matcher(&config.target_modules, &config.exclude_modules) {
+        match config.matcher() {
             Ok(matches) => {
                 let ids = model.iter().map(|site| (site.layer, site.projection));
                 ids.filter(|(layer, projection)| matches(&spelling.module_path(*layer, *projection))).collect()
@@ -145,7 +145,7 @@ impl Contents {
         let mut read = |part: &'static str, expected: &[usize]| -> Option<HostTensor> {
             let name = self.keys.get(&((site.layer, site.projection), part))?;
             match file.read(name, expected, None) {
-                Ok(tensor) => match not_finite(name, &tensor) {
+                Ok(tensor) => match unusable(name, &tensor) {
                     None => return Some(tensor),
                     Some(what) => {
                         let hint = "the run that wrote it had diverged, or the file is damaged";
@@ -181,7 +181,7 @@ impl Contents {
         let unexpected_hint = if magnitudes_only {
             "they belong to a DoRA adapter, but `adapter_config.json` says `use_dora: false`"
         } else {
-            "`target_modules` in `adapter_config.json` does not select these modules"
+            "`target_modules` and `layers_to_transform` in `adapter_config.json` do not select these modules"
         };
         [
             listed(
@@ -206,6 +206,23 @@ impl Contents {
         .flatten()
         .collect()
     }
+}
+
+/// A problem if what a module adds to its weight would leave the range in which a model can be computed.
+fn too_strong(module: &ModuleTensors, path: &str) -> Option<Error> {
+    let reach = module.reach();
+    if reach <= f64::from(LARGEST_WEIGHT) {
+        return None;
+    }
+    let (a, b, scaling) = (module.a.largest(), module.b.largest(), module.scaling);
+    let what = format!(
+        "the adapter of `{path}` adds numbers of up to {reach:.0e}: its scale is {scaling}, its `lora_A` reaches {a:e}, \
+         its `lora_B` {b:e}"
+    );
+    Some(Error::new(Kind::Adapter, what).hint(match scaling.abs() > f64::from(a.max(b)) {
+        true => "`lora_alpha` or `alpha_pattern` in `adapter_config.json` is wrong: usual scales are 0.5 to 4",
+        false => "the run that wrote it had diverged, or the file is damaged",
+    }))
 }
 
 /// Opens the tensors of the adapter folder `dir`.

@@ -1,9 +1,9 @@
 //! The tensors of an adapter, by the linear layer that they adapt.
 
 use crate::error::{Error, Kind, Result};
+use crate::weights::HostTensor;
 use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, peft_key};
 use crate::weights::safetensors_file::{FORMAT_PT, TensorSpec, write_streamed};
-use crate::weights::{HostData, HostTensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -29,6 +29,19 @@ impl ModuleTensors {
         let magnitude = self.magnitude.as_ref().map(|tensor| (LORA_MAGNITUDE, tensor));
         [(LORA_A, &self.a), (LORA_B, &self.b)].into_iter().chain(magnitude)
     }
+
+    /// A bound on what the module adds to any number of its weight: `|s| r max|A| max|B|`.
+    pub fn reach(&self) -> f64 {
+        let r = self.a.shape.first().copied().unwrap_or(0) as f64;
+        let (a, b) = (f64::from(self.a.largest()), f64::from(self.b.largest()));
+        // A scale that is not finite is as much of a fault beside zeros.
+        if self.scaling.is_finite() { self.scaling.abs() * r * a * b } else { f64::INFINITY }
+    }
+
+    /// Whether it leaves its weight as it is, whatever the input: B is zero, and no magnitude is learnt.
+    pub fn is_zero(&self) -> bool {
+        self.magnitude.is_none() && (self.scaling == 0.0 || self.b.largest() == 0.0)
+    }
 }
 
 /// All tensors of an adapter, by layer and projection.
@@ -44,16 +57,21 @@ impl AdapterTensors {
         self.modules.values().flat_map(ModuleTensors::parts).map(|(_, tensor)| tensor.data.len() as u64).sum()
     }
 
+    /// Whether they leave a model as it is, whatever the input.
+    pub fn is_zero(&self) -> bool {
+        self.modules.values().all(ModuleTensors::is_zero)
+    }
+
     /// Writes `adapter_model.safetensors` into `dir` with PEFT's names; `multimodal` chooses the spelling.
     ///
     /// # Errors
-    /// Every tensor that holds a number that is not finite; a full disk.
+    /// Every tensor that holds a number that is not finite or far too large; a full disk.
     pub fn write(&self, dir: &Path, multimodal: bool) -> Result<()> {
         let mut named: BTreeMap<String, &HostTensor> = BTreeMap::new();
         for ((layer, projection), module) in &self.modules {
             named.extend(module.parts().map(|(part, t)| (peft_key(multimodal, *layer, *projection, part), t)));
         }
-        let diverged = named.iter().filter_map(|(name, tensor)| not_finite(name, tensor)).map(|what| {
+        let diverged = named.iter().filter_map(|(name, tensor)| unusable(name, tensor)).map(|what| {
             Error::new(Kind::NonFinite, what)
                 .at_path(dir)
                 .hint("training diverged; continue from an older checkpoint with a lower `learning_rate`")
@@ -69,12 +87,12 @@ impl AdapterTensors {
     }
 }
 
-/// Says which number of a tensor is not finite, if one is.
-pub(super) fn not_finite(name: &str, tensor: &HostTensor) -> Option<String> {
-    let at = match &tensor.data {
-        HostData::F32(values) => values.iter().position(|x| !x.is_finite()),
-        HostData::BF16(values) => values.iter().position(|x| !x.is_finite()),
-        HostData::F16(values) => values.iter().position(|x| !x.is_finite()),
-    }?;
-    Some(format!("tensor `{name}` holds a number that is not finite, at position {at}"))
+/// Says which number of a tensor is no weight, not finite or far too large, if one is.
+pub(super) fn unusable(name: &str, tensor: &HostTensor) -> Option<String> {
+    let found = tensor.first_unusable()?;
+    let at = found.element;
+    Some(match found.value.is_finite() {
+        false => format!("tensor `{name}` holds a number that is not finite, at position {at}"),
+        true => format!("tensor `{name}` holds {:e}, which is no weight, at position {at}", found.value),
+    })
 }

@@ -4,7 +4,7 @@ use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,7 +121,7 @@ fn recall(note: &Path, path: &str, stamp: &Stamp) -> Option<String> {
 }
 
 fn hash(path: &Path, size_bytes: u64, progress: &dyn Progress) -> Result<String> {
-    let mut file = File::open(path).map_err(|e| Error::io("opening", path, e))?;
+    let mut file = crate::input::open_named(path, Kind::Data)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     progress.start(&format!("hashing {name}"), Some(size_bytes), "bytes");
     let mut hasher = blake3::Hasher::new();

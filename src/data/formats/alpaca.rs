@@ -80,7 +80,8 @@ mod tests {
     fn wrong_columns_are_named() {
         assert_eq!(
             problem(RowFormat::Alpaca, json!({"instruction": "a", "response": "b"})),
-            "the row has no `output`, which format `alpaca` needs [columns found: `instruction`, `response`]"
+            "the row has no `output`, which format `alpaca` needs [columns found: `instruction`, `response`; \
+             set `data.columns: {output: response}`, or `data.format: auto`]"
         );
         assert_eq!(
             problem(RowFormat::Alpaca, json!({"instruction": "a", "output": "b", "history": [["x"]]})),

@@ -1,6 +1,7 @@
 //! Looking up a row's columns, with messages that help when they are not as expected.
 
 use super::detect::{Guess, guesses};
+use super::python;
 use crate::data::layout::Layout;
 use crate::data::object::{Object, kind_name};
 use crate::data::options::RowFormat;
@@ -133,6 +134,8 @@ impl<'a> Columns<'a> {
                 Some(format!("; set `data.columns: {{{}}}`, or `data.format: auto`", named.join(", ")))
             }
             Guess::Rows(layout) => Some(format!("; looks like {0}: set `data.format: auto`", layout.format)),
+            // A prompt alone is more likely a row that has lost its answer.
+            Guess::OtherTask("prompt_only", _) => None,
             Guess::OtherTask(name, _) => Some(format!("; these are {name} rows, which `sft` does not train")),
         })
     }
@@ -158,10 +161,26 @@ pub(super) fn as_text<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
 pub(super) fn as_list<'a>(value: &'a Value, path: &str) -> Result<Cow<'a, [Value]>> {
     match value {
         Value::Array(list) => Ok(Cow::Borrowed(list)),
-        Value::String(text) if text.trim_start().starts_with('[') => serde_json::from_str(text)
-            .map(Cow::Owned)
-            .map_err(|e| Error::new(Kind::Data, format!("`{path}` is text that is no valid JSON list: {e}"))),
+        Value::String(text) if text.trim_start().starts_with('[') => {
+            serde_json::from_str(text).map(Cow::Owned).or_else(|e| as_python_list(text, path, e))
+        }
         other => Err(wrong_kind(path, "a list", other)),
+    }
+}
+
+/// `text`, which was found at `path` and is no JSON, as a list that Python printed.
+fn as_python_list<'a>(text: &str, path: &str, not_json: serde_json::Error) -> Result<Cow<'a, [Value]>> {
+    if !python::is_likely(text) {
+        return Err(Error::new(Kind::Data, format!("`{path}` is text that is no valid JSON list: {not_json}")));
+    }
+    match python::parse(text) {
+        Ok(Value::Array(list)) => Ok(Cow::Owned(list)),
+        Ok(other) => Err(wrong_kind(path, "a list", &other)),
+        Err(e) => Err(Error::new(
+            Kind::Data,
+            format!("`{path}` is a list that Python printed, and not all of it can be read: {e}"),
+        )
+        .hint("write the column with `json.dumps`, or the rows as JSON lines")),
     }
 }
 

@@ -81,7 +81,7 @@ fn tool_turn(value: &Value, path: &str) -> Result<Message> {
         Value::Array(_) => tools::calls(parsed, path)?,
         _ => vec![tools::call(parsed, path)?],
     };
-    Ok(Message { role: Role::Assistant, content: Vec::new(), tool_calls })
+    Ok(Message::calling(tool_calls))
 }
 
 #[cfg(test)]
@@ -110,11 +110,7 @@ mod tests {
             [
                 said(Role::System, "s"),
                 said(Role::User, "a"),
-                Message {
-                    role: Role::Assistant,
-                    content: vec![],
-                    tool_calls: vec![ToolCall { name: "f".into(), arguments: json!({"x": 1}) }],
-                },
+                Message::calling(vec![ToolCall { name: "f".into(), arguments: json!({"x": 1}) }]),
                 said(Role::Tool, "r"),
                 said(Role::Assistant, "b"),
                 said(Role::User, "c"),

@@ -1,10 +1,12 @@
-//! `{"input_ids", "labels"?}`: tokenised elsewhere; labels as in Hugging Face (aligned, -100 skips).
+//! `{"input_ids", "labels"?, "attention_mask"?}`: tokenised elsewhere; labels as in Hugging Face (aligned, -100 skips).
+//! What the mask has 0 for, at the beginning or the end, is padding and no part of the row.
 
 use super::columns::{Columns, as_list};
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Result};
 use serde_json::Value;
+use std::ops::Range;
 
 pub(super) fn parse(row: &Columns) -> Result<Row> {
     let input_ids = numbers(row.require("input_ids", RowFormat::Tokens)?, "input_ids", "a token id")?;
@@ -19,7 +21,31 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         let what = format!("`labels` has {} items, `input_ids` has {}", labels.len(), input_ids.len());
         return Err(Error::new(Kind::Data, what).hint("labels are aligned with input_ids; the shift happens inside"));
     }
-    Ok(Row::Tokens { input_ids, labels })
+    let row = match row.get("attention_mask") {
+        Some(mask) => unpadded(mask, input_ids.len())?,
+        None => 0..input_ids.len(),
+    };
+    Ok(Row::Tokens { input_ids: input_ids[row.clone()].to_vec(), labels: labels.map(|labels| labels[row].to_vec()) })
+}
+
+/// Where a mask has its ones.
+fn unpadded(mask: &Value, length: usize) -> Result<Range<usize>> {
+    let wrong = |what: String| Err(Error::new(Kind::Data, what));
+    let mask: Vec<u8> = numbers(mask, "attention_mask", "0 or 1")?;
+    if mask.len() != length {
+        return wrong(format!("`attention_mask` has {} items, `input_ids` has {length}", mask.len()));
+    }
+    if let Some(other) = mask.iter().find(|&&bit| bit > 1) {
+        return wrong(format!("`attention_mask` must hold 0 and 1 only, found {other}"));
+    }
+    let Some(start) = mask.iter().position(|&bit| bit == 1) else {
+        return wrong("`attention_mask` has no 1: all of the row is padding".into());
+    };
+    let end = mask.iter().rposition(|&bit| bit == 1).map_or(length, |last| last + 1);
+    match mask[start..end].contains(&0) {
+        true => wrong("`attention_mask` has a 0 between tokens; it may only mask padding, at either end".into()),
+        false => Ok(start..end),
+    }
 }
 
 fn numbers<T: TryFrom<i64>>(value: &Value, name: &str, expected: &str) -> Result<Vec<T>> {
@@ -50,6 +76,27 @@ mod tests {
         assert_eq!(row.unwrap(), Row::Tokens { input_ids: vec![2, 5, 6], labels: Some(vec![-100, 5, 6]) });
         let row = parse_json(FORMAT, json!({"input_ids": "[2, 5]", "labels": null})).unwrap();
         assert_eq!(row, Row::Tokens { input_ids: vec![2, 5], labels: None });
+    }
+
+    #[test]
+    fn padding_is_no_part_of_the_row() {
+        let row = |mask: Value| {
+            parse_json(FORMAT, json!({"input_ids": [0, 2, 5, 0], "labels": [0, -100, 5, 0], "attention_mask": mask}))
+        };
+        assert_eq!(
+            row(json!([0, 1, 1, 0])).unwrap(),
+            Row::Tokens { input_ids: vec![2, 5], labels: Some(vec![-100, 5]) }
+        );
+        assert_eq!(row(json!(null)).unwrap(), row(json!([1, 1, 1, 1])).unwrap());
+        let refused = |mask: Value| row(mask).unwrap_err().what().to_owned();
+        assert_eq!(refused(json!([1, 1, 1])), "`attention_mask` has 3 items, `input_ids` has 4");
+        assert_eq!(refused(json!([0, 1, 2, 0])), "`attention_mask` must hold 0 and 1 only, found 2");
+        assert_eq!(refused(json!([0, 0, 0, 0])), "`attention_mask` has no 1: all of the row is padding");
+        assert_eq!(
+            refused(json!([1, 0, 1, 1])),
+            "`attention_mask` has a 0 between tokens; it may only mask padding, at either end"
+        );
+        assert_eq!(refused(json!([1, 1, 1, -1])), "`attention_mask[3]` must be 0 or 1, found `-1`");
     }
 
     #[test]

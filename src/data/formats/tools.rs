@@ -1,7 +1,7 @@
 //! Tool definitions and calls, as objects or as the JSON text that many data sets hold instead.
 
 use super::columns::{Columns, as_list, as_object, as_text, wrong_kind};
-use crate::data::object::Object;
+use crate::data::object::{Object, check_is_json};
 use crate::error::{Error, Kind, Result};
 use crate::text::ToolCall;
 use serde_json::Value;
@@ -12,11 +12,27 @@ pub(super) fn definitions(row: &Columns) -> Result<Vec<Value>> {
     if value.as_str().is_some_and(|text| text.trim().is_empty()) {
         return Ok(Vec::new());
     }
-    let list = as_list(value, "tools")?.into_owned();
-    for (i, tool) in list.iter().enumerate() {
-        as_object(tool, &format!("tools[{i}]"))?;
+    let mut list = as_list(value, "tools")?.into_owned();
+    for (i, tool) in list.iter_mut().enumerate() {
+        let path = format!("tools[{i}]");
+        as_object(tool, &path)?;
+        check_is_json(tool, &path)?;
+        drop_padding(tool);
     }
     Ok(list)
+}
+
+/// Takes the members that are null from all objects in `value`. Arrow gives every object of a column the members of all
+/// others, and what was read from it and written again as JSON still has them.
+fn drop_padding(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|_, member| !member.is_null());
+            object.values_mut().for_each(drop_padding);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_padding),
+        _ => {}
+    }
 }
 
 /// The calls of a list found at `path`.
@@ -44,7 +60,12 @@ pub(super) fn call(value: &Value, path: &str) -> Result<ToolCall> {
             Ok(other) => return Err(wrong_kind(&path, "an object", &other)),
             Err(e) => return Err(Error::new(Kind::Data, format!("`{path}` is text that is no valid JSON: {e}"))),
         },
-        Some(Value::Object(object)) => Value::Object(object.clone()),
+        Some(object @ Value::Object(_)) => {
+            check_is_json(object, &path)?;
+            let mut arguments = object.clone();
+            drop_padding(&mut arguments);
+            arguments
+        }
         Some(other) => return Err(wrong_kind(&path, "an object or its JSON text", other)),
     };
     Ok(ToolCall { name, arguments })
@@ -62,6 +83,9 @@ mod tests {
         assert_eq!(arguments(json!({"name": "f", "arguments": {"a": 1}})).unwrap(), json!({"a": 1}));
         assert_eq!(arguments(json!({"function": {"name": "f", "arguments": "{\"a\":1}"}})).unwrap(), json!({"a": 1}));
         assert_eq!(arguments(json!({"name": "f", "arguments": null})).unwrap(), json!({}));
+        let padded =
+            json!({"name": "f", "arguments": {"a": "180", "b": null, "c": {"d": null}, "e": [null, {"f": null}]}});
+        assert_eq!(arguments(padded).unwrap(), json!({"a": "180", "c": {}, "e": [null, {}]}));
         assert_eq!(arguments(json!({"name": "f", "arguments": ""})).unwrap(), json!({}));
         assert_eq!(
             arguments(json!({"name": "f", "arguments": "[1]"})),

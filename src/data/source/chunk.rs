@@ -1,12 +1,11 @@
 //! Some rows of one file, still raw, so that one thread can read them and many can decode them.
 
-use super::MAX_ROW_BYTES;
-use super::guard::guarded;
+use super::{column_json, not_json};
 use crate::data::object::{Object, kind_name};
 use crate::error::{Error, Kind, Result};
 use arrow::array::RecordBatch;
-use arrow::json::LineDelimitedWriter;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ pub(crate) struct Chunk {
     pub file: usize,
     /// All columns of the file, where the file says so (rows may hold only those that matter).
     pub columns: Option<Arc<[String]>>,
+    max_row_bytes: usize,
     rows: RawRows,
 }
 
@@ -29,8 +29,8 @@ enum RawRows {
     Json { bytes: Vec<u8>, rows: Vec<(u32, usize)> },
     /// Records in the order of the columns; each with its row's number.
     Csv(Vec<(u32, csv::ByteRecord)>),
-    /// Columns of rows with consecutive numbers.
-    Parquet { first: u32, batch: RecordBatch },
+    /// Columns of rows with consecutive numbers, of Parquet or Arrow.
+    Columns { first: u32, batch: RecordBatch },
     /// A row that could not be read.
     Broken(u32, Error),
 }
@@ -41,9 +41,16 @@ impl Chunk {
         match &self.rows {
             RawRows::Json { bytes, .. } => bytes.len(),
             RawRows::Csv(records) => records.iter().map(|(_, record)| record.as_slice().len()).sum(),
-            RawRows::Parquet { batch, .. } => batch.get_array_memory_size(),
+            RawRows::Columns { batch, .. } => batch.get_array_memory_size(),
             RawRows::Broken(..) => 0,
         }
+    }
+
+    /// The text of every row that [`Chunk::decode`] gives, where the file is one of JSON.
+    pub(super) fn json_texts(&self) -> Vec<String> {
+        let RawRows::Json { bytes, rows } = &self.rows else { return Vec::new() };
+        let starts = std::iter::once(0).chain(rows.iter().map(|&(_, end)| end));
+        starts.zip(rows).map(|(start, &(_, end))| String::from_utf8_lossy(&bytes[start..end]).into_owned()).collect()
     }
 
     /// Calls `each` with the number and columns of every row, or with what is wrong with it.
@@ -65,14 +72,13 @@ impl Chunk {
                     each(number, from_record(&columns, &record));
                 }
             }
-            RawRows::Parquet { first, batch } => {
-                let text = guarded(|| {
-                    let mut writer = LineDelimitedWriter::new(Vec::new());
-                    writer.write(&batch).and_then(|()| writer.finish()).map(|()| writer.into_inner())
-                })
-                .map_err(|e| Error::new(Kind::Data, format!("the file's columns cannot be read: {e}")))?;
+            RawRows::Columns { first, batch } => {
+                let text = column_json::lines(batch)?;
                 for (number, line) in (first..).zip(text.split(|&b| b == b'\n').filter(|line| !line.is_empty())) {
-                    each(number, parse(line));
+                    match line.len() > self.max_row_bytes {
+                        true => each(number, Err(too_large(Some(line.len()), self.max_row_bytes))),
+                        false => each(number, parse(line)),
+                    }
                 }
             }
             RawRows::Broken(number, error) => each(number, Err(error)),
@@ -83,7 +89,12 @@ impl Chunk {
 
 fn parse(bytes: &[u8]) -> Result<Object> {
     let text = std::str::from_utf8(bytes).map_err(|e| not_utf8(e.valid_up_to()))?;
-    match serde_json::from_str(text.trim_end()) {
+    let parsed = serde_json::from_str(text.trim_end()).or_else(|e| match not_json::without_not_numbers(bytes) {
+        Cow::Borrowed(_) => Err(e),
+        // Python's words, as `datasets` reads them; where they stand, there is nothing that a format takes.
+        Cow::Owned(json) => serde_json::from_slice(json.trim_ascii_end()).map_err(|_| e),
+    });
+    match parsed {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(Error::new(Kind::Data, format!("the row must be an object, found {}", kind_name(&other)))),
         Err(e) => {
@@ -126,14 +137,16 @@ pub(crate) struct Sink<'a> {
     json_rows: Vec<(u32, usize)>,
     records: Vec<(u32, csv::ByteRecord)>,
     record_bytes: usize,
+    max_row_bytes: usize,
     emit: &'a mut dyn FnMut(Chunk) -> ControlFlow<()>,
 }
 
 impl<'a> Sink<'a> {
-    /// A sink for the rows of file number `file`; `emit` breaks when nobody wants more.
-    pub fn new(file: usize, emit: &'a mut dyn FnMut(Chunk) -> ControlFlow<()>) -> Self {
+    /// A sink for the rows of file number `file`, of at most `max_row_bytes` each; `emit` breaks when nobody wants more.
+    pub fn new(file: usize, max_row_bytes: usize, emit: &'a mut dyn FnMut(Chunk) -> ControlFlow<()>) -> Self {
         Sink {
             file,
+            max_row_bytes,
             columns: None,
             json: Vec::new(),
             json_rows: Vec::new(),
@@ -141,6 +154,11 @@ impl<'a> Sink<'a> {
             record_bytes: 0,
             emit,
         }
+    }
+
+    /// The most bytes that a row may have.
+    pub(super) fn max_row_bytes(&self) -> usize {
+        self.max_row_bytes
     }
 
     /// Says which columns the file has. Called before the first row.
@@ -183,7 +201,7 @@ impl<'a> Sink<'a> {
 
     /// Takes rows from number `first`.
     pub(super) fn batch(&mut self, first: u32, batch: RecordBatch) -> ControlFlow<()> {
-        self.hand_on(RawRows::Parquet { first, batch })
+        self.hand_on(RawRows::Columns { first, batch })
     }
 
     /// Takes a row that could not be read.
@@ -208,14 +226,16 @@ impl<'a> Sink<'a> {
     }
 
     fn hand_on(&mut self, rows: RawRows) -> ControlFlow<()> {
-        (self.emit)(Chunk { file: self.file, columns: self.columns.clone(), rows })
+        let max_row_bytes = self.max_row_bytes;
+        (self.emit)(Chunk { file: self.file, columns: self.columns.clone(), max_row_bytes, rows })
     }
 }
 
-/// The row is larger than any row should be.
-pub(super) fn too_large() -> Error {
-    Error::new(Kind::Data, format!("the row is larger than {} MiB", MAX_ROW_BYTES >> 20))
-        .hint("one row is one conversation or text; split longer ones")
+/// The row is larger than a row may be; `bytes` where they were counted to its end.
+pub(super) fn too_large(bytes: Option<usize>, max: usize) -> Error {
+    let has = bytes.map_or_else(|| format!("more than {max} bytes"), |bytes| format!("{bytes} bytes"));
+    Error::new(Kind::Data, format!("the row has {has}, and `data.max_row_bytes` is {max}"))
+        .hint("one row is one conversation or text: split it, or raise `data.max_row_bytes`")
 }
 
 /// The number of the row after row `number`.

@@ -1,10 +1,11 @@
 //! JSON documents, read one element at a time: a list of rows, an object with such a list as `data`, or row after row.
 
 use super::chunk::{next_number, too_large};
-use super::{MAX_ROW_BYTES, Sink, SourceFile, file};
+use super::{Sink, SourceFile, file};
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::{Progress, Silent};
 use std::io::BufRead;
+use std::ops::ControlFlow;
 
 /// The key whose list holds the rows when the document is one object.
 const ROWS_KEY: &str = "data";
@@ -15,15 +16,24 @@ const ROWS_KEY: &str = "data";
 /// When the file cannot be read, or is no JSON document of one of the three kinds. Inside an element only quotes and
 /// brackets are looked at here: what else is wrong with it is found when its chunk is decoded.
 pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) -> Result<()> {
-    let mut scanner = Scanner { reader: file::open(file, progress)?, file, row: 1 };
-    match scanner.peek()? {
+    let max_row_bytes = sink.max_row_bytes();
+    let scanner = |progress| -> Result<Scanner> {
+        let reader = file::open(file, progress)?;
+        Ok(Scanner { reader, file, row: 1, max_row_bytes })
+    };
+    // An object that holds the rows is read twice, and its bytes are reported once.
+    let mut first = scanner(progress)?;
+    match first.peek()? {
         None => return Ok(()),
-        Some(b'[') => elements(scanner, sink, true)?,
-        Some(b'{') if scanner.enter_rows()? => elements(scanner, sink, false)?,
+        Some(b'[') => elements(first, sink, true)?,
         Some(b'{') => {
-            // One object after the other, as some tools write into `.json`; the first was used up in looking for
-            // `data`, so start again. Its bytes have been reported already.
-            sequence(Scanner { reader: file::open(file, &Silent)?, file, row: 1 }, sink)?;
+            let alone = first.is_alone()?;
+            let mut again = scanner(&Silent)?;
+            match alone && again.enter_rows()? {
+                true => elements(again, sink, false)?,
+                // One object after the other, as some tools write into `.json`.
+                false => sequence(scanner(&Silent)?, sink)?,
+            }
         }
         Some(other) => {
             let what =
@@ -35,14 +45,13 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
     Ok(())
 }
 
-/// Reads the elements of the list that begins next. `whole`: nothing may follow it.
+/// Reads the elements of the list that begins next. `whole`: it is the document, otherwise part of an object.
 fn elements(mut scanner: Scanner, sink: &mut Sink, whole: bool) -> Result<()> {
     scanner.expect(b'[')?;
     let mut more = scanner.peek()? != Some(b']');
     while more {
         scanner.peek()?;
-        scanner.value(Target::Row(sink))?;
-        if sink.json_row(scanner.row).is_break() {
+        if scanner.row_into(sink)?.is_break() {
             return Ok(());
         }
         match scanner.peek()? {
@@ -56,17 +65,19 @@ fn elements(mut scanner: Scanner, sink: &mut Sink, whole: bool) -> Result<()> {
         }
     }
     scanner.expect(b']')?;
-    if whole && scanner.peek()?.is_some() {
-        return Err(scanner.wrong("text follows the end of the list"));
+    if whole {
+        return match scanner.peek()? {
+            Some(_) => Err(scanner.wrong("text follows the end of the list")),
+            None => Ok(()),
+        };
     }
-    Ok(())
+    scanner.leave_rows()
 }
 
 /// Reads objects that stand one after the other.
 fn sequence(mut scanner: Scanner, sink: &mut Sink) -> Result<()> {
     while scanner.peek()?.is_some() {
-        scanner.value(Target::Row(sink))?;
-        if sink.json_row(scanner.row).is_break() {
+        if scanner.row_into(sink)?.is_break() {
             return Ok(());
         }
         scanner.next_row()?;
@@ -79,6 +90,7 @@ struct Scanner<'a> {
     reader: Box<dyn BufRead + 'a>,
     file: &'a SourceFile,
     row: u32,
+    max_row_bytes: usize,
 }
 
 /// What becomes of a scanned value's bytes.
@@ -122,19 +134,28 @@ impl Scanner<'_> {
         Ok(())
     }
 
+    /// Whether the value that begins next is all there is; where it is cut off, too.
+    fn is_alone(&mut self) -> Result<bool> {
+        match self.value(&mut Target::Skip) {
+            Ok(_) => Ok(self.peek()?.is_none()),
+            Err(error) if error.kind() == Kind::Data => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the object that begins next has a list under [`ROWS_KEY`]; if so, that list begins next.
     fn enter_rows(&mut self) -> Result<bool> {
         self.expect(b'{')?;
         let mut key = Vec::new();
         while self.peek()? == Some(b'"') {
             key.clear();
-            self.value(Target::Keep(&mut key))?;
+            self.value(&mut Target::Keep(&mut key))?;
             self.expect(b':')?;
             let next = self.peek()?;
             if next == Some(b'[') && key == format!("\"{ROWS_KEY}\"").as_bytes() {
                 return Ok(true);
             }
-            self.value(Target::Skip)?;
+            self.value(&mut Target::Skip)?;
             if self.peek()? == Some(b',') {
                 self.expect(b',')?;
             }
@@ -142,15 +163,45 @@ impl Scanner<'_> {
         Ok(false)
     }
 
-    /// Scans one value, from its first byte (after [`Scanner::peek`]).
-    fn value(&mut self, mut target: Target) -> Result<()> {
-        let mut depth = 0_usize;
+    /// Reads the object around the rows to its end.
+    fn leave_rows(&mut self) -> Result<()> {
+        while self.peek()? == Some(b',') {
+            self.expect(b',')?;
+            if self.peek()? != Some(b'"') {
+                return Err(self.wrong("a key is missing after the list of rows"));
+            }
+            let mut key = Vec::new();
+            self.value(&mut Target::Keep(&mut key))?;
+            if key == format!("\"{ROWS_KEY}\"").as_bytes() {
+                return Err(self.wrong(&format!("the key `{ROWS_KEY}` stands twice")));
+            }
+            self.expect(b':')?;
+            self.peek()?;
+            self.value(&mut Target::Skip)?;
+        }
+        self.expect(b'}')
+    }
+
+    /// Hands the value that begins next to `sink` as a row.
+    fn row_into(&mut self, sink: &mut Sink) -> Result<ControlFlow<()>> {
+        let bytes = self.value(&mut Target::Row(sink))?;
+        if bytes <= self.max_row_bytes {
+            return Ok(sink.json_row(self.row));
+        }
+        sink.json_drop();
+        Ok(sink.broken(self.row, too_large(Some(bytes), self.max_row_bytes)))
+    }
+
+    /// Scans one value, from its first byte (after [`Scanner::peek`]). Gives its length; a row that is too large is not
+    /// kept whole.
+    fn value(&mut self, target: &mut Target) -> Result<usize> {
+        let (mut depth, mut length) = (0_usize, 0);
         let (mut in_text, mut escaped, mut started) = (false, false, false);
         loop {
             let buffer = self.reader.fill_buf().map_err(|e| file::failed(self.file, self.row, e))?;
             if buffer.is_empty() {
                 return if started && depth == 0 && !in_text {
-                    Ok(())
+                    Ok(length)
                 } else {
                     Err(self.wrong("it ends in the middle of the row"))
                 };
@@ -192,24 +243,17 @@ impl Scanner<'_> {
                 }
             }
             let bytes = &buffer[..taken];
-            let held = match &mut target {
-                Target::Row(sink) => {
-                    sink.json().extend_from_slice(bytes);
-                    sink.json_pending().len()
-                }
-                Target::Keep(kept) => {
-                    kept.extend_from_slice(bytes);
-                    kept.len()
-                }
-                Target::Skip => 0,
-            };
-            self.reader.consume(taken);
-            if held > MAX_ROW_BYTES {
-                let place = Place::Row { path: self.file.path.to_path_buf(), row: self.row as usize };
-                return Err(too_large().at(place));
+            length += taken;
+            match target {
+                Target::Row(sink) if length > self.max_row_bytes => sink.json_drop(),
+                Target::Row(sink) => sink.json().extend_from_slice(bytes),
+                Target::Keep(kept) if length > self.max_row_bytes => kept.clear(),
+                Target::Keep(kept) => kept.extend_from_slice(bytes),
+                Target::Skip => {}
             }
+            self.reader.consume(taken);
             if done {
-                return if started { Ok(()) } else { Err(self.wrong("a value is missing")) };
+                return if started { Ok(length) } else { Err(self.wrong("a value is missing")) };
             }
         }
     }

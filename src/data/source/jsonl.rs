@@ -1,33 +1,68 @@
-//! A whole file of JSON lines at once, for inputs that are few: prompts, rows to score.
+//! A whole file of JSON rows at once, for inputs that are few: prompts, rows to score.
 
-use super::resolve::{FileKind, SourceFile, compression_of};
-use super::{Chunk, Sink, read};
+use super::encoding::Encoding;
+use super::look::{Contents, look};
+use super::resolve::{FileKind, SourceFile, compression_of, kind_of};
+use super::{Chunk, MAX_ROW_BYTES, Sink, read};
 use crate::data::object::Object;
+use crate::data::raw_object::with_unreadable_values;
 use crate::error::{Error, Kind, Place, Result};
+use crate::input;
 use crate::progress::Silent;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// The rows of a file of JSON lines, whatever it is called, each with its line's number.
+/// A row of a file that is read at once.
+#[derive(Debug, Clone)]
+pub struct JsonRow {
+    /// Its line, or its position in a JSON document; from 1.
+    pub number: usize,
+    /// What it says.
+    pub object: Object,
+    /// Its text.
+    pub text: String,
+}
+
+/// The rows of a JSON document (`.json`) or of a file of JSON lines (whatever else it is called), each with its number
+/// and text; `-` and
+/// `/dev/stdin` are the program's own input.
 ///
 /// # Errors
-/// When the file cannot be read or has no rows, and the first line that is no object.
-pub fn read_jsonl(path: &Path) -> Result<Vec<(usize, Object)>> {
-    let (kind, compression) = (FileKind::Lines, compression_of(path));
-    let file = SourceFile { path: path.into(), kind, compression, columns: None, source: 0 };
+/// When the file cannot be read or has no rows, and the first row that is no object.
+pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
+    let (kind, compression) = match kind_of(path) {
+        Ok((FileKind::Json, compression)) => (FileKind::Json, compression),
+        _ => (FileKind::Lines, compression_of(path)),
+    };
+    let contents = match input::is_stdin(path) {
+        true => Contents { kind: FileKind::Lines, compression, encoding: Encoding::Utf8 },
+        false => look(path, kind, compression)?.contents,
+    };
+    if !matches!(contents.kind, FileKind::Lines | FileKind::Json) {
+        return Err(
+            Error::new(Kind::Data, "this is a table, where a JSON object in each line is expected").at_path(path)
+        );
+    }
+    let file = SourceFile { path: path.into(), contents, columns: None, source: 0, notes: Vec::new() };
     let mut rows = Vec::new();
     let mut wrong: Option<Error> = None;
-    let mut take = |number: u32, row: Result<Object>| match row {
-        Ok(row) => rows.push((number as usize, row)),
-        Err(error) if wrong.is_none() => wrong = Some(error.at(Place::Row { path: path.into(), row: number as usize })),
-        Err(_) => {}
-    };
     let mut undecoded = Ok(());
     let mut emit = |chunk: Chunk| {
-        undecoded = chunk.decode(&mut take);
+        let mut texts = chunk.json_texts().into_iter();
+        undecoded = chunk.decode(|number, row| {
+            let (number, text) = (number as usize, texts.next().unwrap_or_default());
+            // What is only passed on need not be understood.
+            match row.or_else(|error| with_unreadable_values(&text).ok_or(error)) {
+                Ok(object) => rows.push(JsonRow { number, object, text }),
+                Err(error) if wrong.is_none() => {
+                    wrong = Some(error.at(Place::Row { path: path.into(), row: number }));
+                }
+                Err(_) => {}
+            }
+        });
         if undecoded.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    read(&file, &Silent, &mut Sink::new(0, &mut emit))?;
+    read(&file, &Silent, &mut Sink::new(0, MAX_ROW_BYTES, &mut emit))?;
     undecoded?;
     match wrong {
         Some(error) => Err(error),
@@ -45,12 +80,12 @@ mod tests {
     fn rows_have_their_lines_and_mistakes_their_places() {
         let dir = tempfile::tempdir().unwrap();
         let read = |text: &[u8]| {
-            let rows = read_jsonl(&write(dir.path(), "prompts.txt", text));
+            let rows = read_rows(&write(dir.path(), "prompts.txt", text));
             rows.map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
         };
         let rows = read(b"\xEF\xBB\xBF{\"a\": 1}\n\n  \r\n{\"a\": 2}").unwrap();
         assert_eq!(
-            rows.iter().map(|(line, row)| (*line, row["a"].as_u64())).collect::<Vec<_>>(),
+            rows.iter().map(|row| (row.number, row.object["a"].as_u64())).collect::<Vec<_>>(),
             [(1, Some(1)), (4, Some(2))]
         );
         assert_eq!(read(b"\n\n").unwrap_err(), "error: the file has no rows\n  --> prompts.txt");
@@ -62,6 +97,22 @@ mod tests {
             read(b"{\"a\": \"\xff\"}").unwrap_err(),
             "error: the row is not valid UTF-8 at its byte 8\n  --> prompts.txt, row 1\n  hint: save the file as UTF-8"
         );
-        assert!(read_jsonl(&dir.path().join("gone.jsonl")).unwrap_err().to_string().contains("gone.jsonl"));
+        for name in ["gone.jsonl", "."] {
+            assert_eq!(read_rows(&dir.path().join(name)).unwrap_err().exit_code(), 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_read_by_its_name_and_texts_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[\n  {\"a\": 1e400},\n  {\n    \"a\": 2\n  }\n]\n";
+        let rows = read_rows(&write(dir.path(), "prompts.json", text.as_bytes())).unwrap();
+        let texts: Vec<_> = rows.iter().map(|row| (row.number, row.text.as_str())).collect();
+        assert_eq!(texts, [(1, "{\"a\": 1e400}"), (2, "{\n    \"a\": 2\n  }")]);
+        let error = read_rows(&write(dir.path(), "prompts.jsonl", text.as_bytes())).unwrap_err();
+        assert_eq!(
+            error.hint_text().unwrap(),
+            "the rows span several lines: name the file `.json` instead of `.jsonl`"
+        );
     }
 }

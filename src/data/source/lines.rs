@@ -1,7 +1,7 @@
 //! JSON lines.
 
 use super::chunk::{next_number, too_large};
-use super::{MAX_ROW_BYTES, Sink, SourceFile, file};
+use super::{Sink, SourceFile, file};
 use crate::error::{Place, Result};
 use crate::progress::Progress;
 use std::io::{BufRead, Read};
@@ -15,16 +15,19 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
     let mut number = 0;
     loop {
         number = next_number(number).map_err(|e| e.at(Place::Path(file.path.to_path_buf())))?;
-        let mut limited = (&mut reader).take(MAX_ROW_BYTES as u64);
+        let max = sink.max_row_bytes();
+        // One byte more than a row may have, and one for the end of its line.
+        let mut limited = (&mut reader).take(max as u64 + 2);
         let read = limited.read_until(b'\n', sink.json()).map_err(|e| file::failed(file, number, e))?;
         if read == 0 {
             break;
         }
         let line = sink.json_pending();
-        let flow = if read == MAX_ROW_BYTES && !line.ends_with(b"\n") {
+        let flow = if line.trim_ascii_end().len() > max {
+            let whole = line.ends_with(b"\n");
             sink.json_drop();
-            reader.skip_until(b'\n').map_err(|e| file::failed(file, number, e))?;
-            sink.broken(number, too_large())
+            let rest = if whole { 0 } else { reader.skip_until(b'\n').map_err(|e| file::failed(file, number, e))? };
+            sink.broken(number, too_large(Some(read + rest), max))
         } else if line.trim_ascii().is_empty() {
             sink.json_drop();
             continue;

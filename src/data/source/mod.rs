@@ -1,18 +1,25 @@
 //! Sources: which files a recipe means, and their rows as raw chunks, read by one thread and decoded by many.
 
+mod arrow;
 mod chunk;
+mod column_json;
 mod csv;
+mod encoding;
 mod file;
+mod foreign;
 mod guard;
 mod json;
 mod jsonl;
 mod lines;
+mod look;
+mod not_json;
 mod parquet;
 mod plain;
 mod resolve;
+mod saved;
 
 pub(super) use chunk::{Chunk, Sink};
-pub use jsonl::read_jsonl;
+pub use jsonl::{JsonRow, read_rows};
 pub(super) use resolve::resolve;
 pub(super) use resolve::{Compression, FileKind, SourceFile};
 pub use resolve::{FindHub, check_source, local_only};
@@ -20,8 +27,8 @@ pub use resolve::{FindHub, check_source, local_only};
 use crate::error::Result;
 use crate::progress::Progress;
 
-/// The largest row in bytes: anything larger is a broken file rather than a row.
-const MAX_ROW_BYTES: usize = 64 << 20;
+/// The most bytes of a row where a recipe does not say so: several books, or all that a person writes in years.
+pub const MAX_ROW_BYTES: usize = 16 << 20;
 
 /// Reads all rows of `file` into `sink`, advancing `progress` by the file's bytes as they are read.
 ///
@@ -29,12 +36,13 @@ const MAX_ROW_BYTES: usize = 64 << 20;
 /// When the file itself is broken: it cannot be opened, ends early, is not what its name says. A single broken row is
 /// handed to the sink instead.
 pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) -> Result<()> {
-    match file.kind {
+    match file.contents.kind {
         FileKind::Lines => lines::read(file, progress, sink),
         FileKind::Json => json::read(file, progress, sink),
         FileKind::Csv { delimiter } => csv::read(file, delimiter, progress, sink),
         FileKind::Parquet => parquet::read(file, progress, sink),
         FileKind::Text => plain::read(file, progress, sink),
+        FileKind::Arrow => arrow::read(file, progress, sink),
     }
 }
 

@@ -4,10 +4,10 @@ use super::chunk::next_number;
 use super::guard::guarded;
 use super::{Sink, SourceFile};
 use crate::error::{Error, Kind, Place, Result};
+use crate::input;
 use crate::progress::Progress;
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::fs::File;
 
 /// About how much a batch of rows should hold.
 const BATCH_BYTES: i64 = 1 << 20;
@@ -17,7 +17,7 @@ const BATCH_BYTES: i64 = 1 << 20;
 /// # Errors
 /// When the file cannot be read or is no sound Parquet file.
 pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) -> Result<()> {
-    let opened = File::open(&file.path).map_err(|e| Error::io("opening", &file.path, e))?;
+    let opened = input::open_named(&file.path, Kind::Data)?;
     let file_bytes = opened.metadata().map_err(|e| Error::io("reading", &file.path, e))?.len();
     let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(opened)).map_err(|e| damaged(file, 1, &e))?;
 

@@ -16,11 +16,12 @@ const ROW_BYTES: usize = 4 << 20;
 /// When the file cannot be read.
 pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) -> Result<()> {
     let mut reader = file::open(file, progress)?;
+    let row_bytes = ROW_BYTES.min(sink.max_row_bytes()).max(4);
     let (mut text, mut number) = (Vec::new(), 0);
     loop {
-        let room = (ROW_BYTES - text.len()) as u64;
+        let room = (row_bytes - text.len()) as u64;
         (&mut reader).take(room).read_to_end(&mut text).map_err(|e| file::failed(file, number + 1, e))?;
-        let ended = text.len() < ROW_BYTES;
+        let ended = text.len() < row_bytes;
         let rest = text.split_off(if ended { text.len() } else { end_of_row(&text) });
         if !text.trim_ascii().is_empty() {
             number = next_number(number).map_err(|e| e.at(Place::Path(file.path.to_path_buf())))?;
@@ -58,6 +59,9 @@ fn end_of_row(text: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_ROW_BYTES;
+    use super::super::encoding::Encoding;
+    use super::super::look::Contents;
     use super::super::resolve::{Compression, FileKind};
     use super::*;
     use crate::data::testing::write;
@@ -67,13 +71,14 @@ mod tests {
     fn rows(text: &[u8]) -> Vec<Result<String>> {
         let dir = tempfile::tempdir().unwrap();
         let path = write(dir.path(), "a.txt", text).into();
-        let file = SourceFile { path, kind: FileKind::Text, compression: Compression::None, columns: None, source: 0 };
+        let contents = Contents { kind: FileKind::Text, compression: Compression::None, encoding: Encoding::Utf8 };
+        let file = SourceFile { path, contents, columns: None, source: 0, notes: Vec::new() };
         let mut rows = Vec::new();
         let mut emit = |chunk: super::super::Chunk| {
             chunk.decode(|_, row| rows.push(row.map(|row| row["text"].as_str().unwrap().to_owned()))).unwrap();
             ControlFlow::Continue(())
         };
-        read(&file, &Silent, &mut Sink::new(0, &mut emit)).unwrap();
+        read(&file, &Silent, &mut Sink::new(0, MAX_ROW_BYTES, &mut emit)).unwrap();
         rows
     }
 

@@ -1,5 +1,7 @@
 //! From what the user wrote to files: paths, globs and Hub ids.
 
+use super::look::{self, Contents, Look};
+use super::saved;
 use crate::data::formats::may_mean;
 use crate::data::spec::SourceSpec;
 use crate::error::{Error, Kind, Place, Result};
@@ -33,6 +35,8 @@ pub(crate) enum FileKind {
     Parquet,
     /// Plain text: the whole file is one row.
     Text,
+    /// Arrow, as a stream or as a file.
+    Arrow,
 }
 
 /// How a data file is compressed as a whole, from its name.
@@ -47,12 +51,14 @@ pub(crate) enum Compression {
 #[derive(Debug, Clone)]
 pub(crate) struct SourceFile {
     pub path: Arc<Path>,
-    pub kind: FileKind,
-    pub compression: Compression,
+    /// What it is read as.
+    pub contents: Contents,
     /// The columns to read, where a file can leave others out; `None`: all that can mean something.
     pub columns: Option<Arc<[String]>>,
     /// Index of its source in the spec.
     pub source: usize,
+    /// Where it is not what its name says, or was guessed: what it is read as.
+    pub notes: Vec<String>,
 }
 
 impl SourceFile {
@@ -80,10 +86,10 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
             Ok(paths) if paths.is_empty() => problems.push(nothing_found(source).at(place())),
             Ok(paths) => {
                 for path in paths {
-                    match kind_of(&path) {
-                        Ok((kind, compression)) => {
+                    match look_at(&path) {
+                        Ok(Look { contents, notes, .. }) => {
                             let path = path.into();
-                            files.push(SourceFile { path, kind, compression, columns: None, source: index });
+                            files.push(SourceFile { path, contents, columns: None, source: index, notes });
                         }
                         Err(problem) => problems.push(problem),
                     }
@@ -95,7 +101,7 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
     Error::many(problems).map_or(Ok(files), Err)
 }
 
-/// Whether a local source's files are there and of kinds that can be read, as far as names tell.
+/// Whether a local source's files are there, of kinds that can be read, and hold something, as far as their beginnings tell.
 ///
 /// # Errors
 /// As `resolve`, for this source: at most one problem, whose place is not the recipe's key.
@@ -104,7 +110,17 @@ pub fn check_source(source: &SourceSpec) -> Result<()> {
     if paths.is_empty() {
         return Err(nothing_found(source));
     }
-    paths.iter().try_for_each(|path| kind_of(path).map(|_| ()))
+    let looks = paths.iter().map(|path| look_at(path)).collect::<Result<Vec<Look>>>()?;
+    if looks.iter().all(|look| look.is_blank) {
+        let error = Error::new(Kind::Data, format!("there are no rows in `{}`", source.path));
+        return Err(error.hint("the file is empty"));
+    }
+    Ok(())
+}
+
+fn look_at(path: &Path) -> Result<Look> {
+    let (kind, compression) = kind_of(path)?;
+    look::look(path, kind, compression)
 }
 
 fn nothing_found(source: &SourceSpec) -> Error {
@@ -113,12 +129,15 @@ fn nothing_found(source: &SourceSpec) -> Error {
 }
 
 fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
+    let path = PathBuf::from(&source.path);
+    if let Some(saved) = saved::files(&path, source.split.as_deref()) {
+        return saved;
+    }
     if let Some(split) = source.split.as_deref().filter(|&split| split != "train") {
         return Err(Error::new(Kind::Recipe, format!("`{}` has no split `{split}`: it is a local file", source.path))
             .hint("`split` chooses among the splits of an `hf://` data set; name another file instead"));
     }
     // A file may have brackets in its name: what exists is no glob.
-    let path = PathBuf::from(&source.path);
     if path.is_dir() {
         return in_folder(&path);
     }
@@ -187,7 +206,7 @@ pub(super) fn compression_of(path: &Path) -> Compression {
     }
 }
 
-fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
+pub(super) fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let compression = compression_of(path);
     let stem = match compression {
@@ -201,10 +220,11 @@ fn kind_of(path: &Path) -> Result<(FileKind, Compression)> {
         Some("tsv") => FileKind::Csv { delimiter: b'\t' },
         Some("txt" | "text" | "md" | "markdown" | "rst" | "tex") => FileKind::Text,
         Some("parquet") if compression == Compression::None => FileKind::Parquet,
+        Some("arrow") if compression == Compression::None => FileKind::Arrow,
         _ => {
             return Err(Error::new(Kind::Data, format!("`{name}` is of no kind that can be read"))
                 .at(Place::Path(path.into()))
-                .hint("data files end in .jsonl, .json, .csv, .tsv, .txt, .md (also with .gz or .zst) or .parquet"));
+                .hint("data files end in .jsonl, .json, .csv, .tsv, .txt, .md (also with .gz or .zst), .parquet or .arrow"));
         }
     };
     Ok((kind, compression))
@@ -238,7 +258,7 @@ mod tests {
         .unwrap();
         let found: Vec<_> = files
             .iter()
-            .map(|f| (f.path.file_name().unwrap().to_str().unwrap(), f.kind, f.compression, f.source))
+            .map(|f| (f.path.file_name().unwrap().to_str().unwrap(), f.contents.kind, f.contents.compression, f.source))
             .collect();
         assert_eq!(
             found,

@@ -40,7 +40,8 @@ fn gap(dir: &Path, base: &str, adapter: &str) -> f64 {
 
 #[test]
 fn equals_the_merge_of_peft() {
-    for (adapter, modules) in [("lora", 14), ("rslora", 4), ("dora", 4), ("patterns", 12)] {
+    for (adapter, modules) in [("lora", 14), ("rslora", 4), ("dora", 4), ("patterns", 12), ("layers", 3), ("layer", 1)]
+    {
         let root = tempfile::tempdir().unwrap();
         let (dir, merged) = merge(root.path(), "text", adapter, HostDtype::F32, MAX_SHARD_BYTES);
         assert_eq!(merged.modules, modules, "{adapter}");

@@ -8,6 +8,9 @@ use crate::text::Encoder;
 use crate::weights::Source;
 use crate::weights::gguf::Gguf;
 
+/// The key of `config.json` that says how weights are quantised; what they are, the tensors tell.
+const QUANTIZATION: &str = "quantization_config";
+
 /// The shape of a model and the headers of its weights.
 pub struct Headers {
     /// Its configuration.
@@ -16,25 +19,38 @@ pub struct Headers {
     pub ignored_keys: Vec<String>,
     /// Its weights, mapped and not read.
     pub source: Source,
+    /// What the user should know: where configuration and weights disagree.
+    pub warnings: Vec<String>,
 }
 
 impl Headers {
     /// Reads them: `config.json` and the headers of the shards of a folder, or the header of a GGUF file.
     ///
     /// # Errors
-    /// When one of them is missing or wrong.
+    /// When one of them is missing or wrong, or they do not belong together.
     pub fn open(files: &ModelFiles) -> Result<Self> {
-        match files {
+        let (mut config, mut ignored_keys, source) = match files {
             ModelFiles::Folder { dir, .. } => {
                 let (config, ignored_keys) = TextConfig::from_folder(dir)?;
-                Ok(Headers { config, ignored_keys, source: Source::open_folder(dir)? })
+                (config, ignored_keys, Source::open_folder(dir)?)
             }
             ModelFiles::Gguf { path } => {
                 let source = Source::open_gguf(path)?;
                 let (config, ignored_keys) = TextConfig::from_gguf(gguf(&source)?.metadata(), path)?;
-                Ok(Headers { config, ignored_keys, source })
+                (config, ignored_keys, source)
+            }
+        };
+        let mut warnings = config.agree_with(&source)?;
+        if let Some(at) = ignored_keys.iter().position(|key| key.ends_with(QUANTIZATION)) {
+            ignored_keys.remove(at);
+            if !source.is_packed() {
+                warnings.push(format!(
+                    "Warning: `{QUANTIZATION}` asks for weights that are quantised while they are loaded, but they are stored \
+                     as plain floats and used as such; `model.quantization: nf4` quantises them"
+                ));
             }
         }
+        Ok(Headers { config, ignored_keys, source, warnings })
     }
 
     /// The tokenizer and chat template beside them.
@@ -49,6 +65,10 @@ impl Headers {
     }
 }
 
-fn gguf(source: &Source) -> Result<&Gguf> {
+/// The GGUF file of a source that is one.
+///
+/// # Errors
+/// When it is none.
+pub fn gguf(source: &Source) -> Result<&Gguf> {
     source.gguf().ok_or_else(|| Error::new(Kind::Run, "a GGUF source without its header"))
 }

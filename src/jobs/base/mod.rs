@@ -1,5 +1,6 @@
 //! Opening a model: its files, configuration, tokenizer and weights.
 
+pub mod adapter_folder;
 pub mod encoder;
 pub mod headers;
 pub mod outline;
@@ -31,6 +32,8 @@ pub struct Base {
     pub ignored_keys: Vec<String>,
     /// Its weights.
     pub source: Source,
+    /// [`Source::fingerprint`] of its weights as they were when they were opened.
+    pub fingerprint: String,
     /// Tokenizer and chat template; without a tokenizer it takes token ids only.
     pub encoder: Encoder,
 }
@@ -49,7 +52,7 @@ impl Base {
         accept: &dyn Fn(&TextConfig) -> Result<()>,
     ) -> Result<Self> {
         let read_before = RefCell::new(None);
-        let files = hub::find_model(name, &HubSettings::from_env(), progress, &|dir| {
+        let files = hub::find_model(name, &HubSettings::from_env()?, progress, &|dir| {
             let (config, _) = TextConfig::from_folder(dir)?;
             let encoder = encoder::of_folder(dir, &config)?;
             accept(&config)?;
@@ -62,8 +65,10 @@ impl Base {
             Some(encoder) => encoder,
             None => headers.encoder(&files)?,
         };
-        let Headers { config, ignored_keys, source } = headers;
-        Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, encoder })
+        let Headers { config, ignored_keys, source, warnings } = headers;
+        warnings.iter().for_each(|warning| progress.note(warning));
+        let fingerprint = source.fingerprint();
+        Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, fingerprint, encoder })
     }
 
     /// Gives back the memory of the tokenizer, hundreds of megabytes; from here on the model takes token ids only.
@@ -91,7 +96,8 @@ impl Base {
     pub fn write_tokenizer(&self, into: &Path) -> Result<()> {
         match &self.files {
             ModelFiles::Folder { dir, .. } => companions::copy_tokenizer(dir, into).map(|_| ()),
-            ModelFiles::Gguf { .. } => Headers::open(&self.files)?.encoder(&self.files)?.save(into),
+            // From the header as it was read: the file may have changed since.
+            ModelFiles::Gguf { .. } => encoder::of_gguf(headers::gguf(&self.source)?, &self.config)?.save(into),
         }
     }
 
@@ -100,7 +106,7 @@ impl Base {
     /// # Errors
     /// As [`Base::open`].
     pub fn encoder(name: &str, named: Place, progress: &dyn Progress) -> Result<Encoder> {
-        let files = hub::find_small_files(name, &HubSettings::from_env(), progress).map_err(|e| e.or_at(named))?;
+        let files = hub::find_small_files(name, &HubSettings::from_env()?, progress).map_err(|e| e.or_at(named))?;
         match &files {
             ModelFiles::Folder { dir, .. } => encoder::of_folder(dir, &TextConfig::from_folder(dir)?.0),
             ModelFiles::Gguf { .. } => Headers::open(&files)?.encoder(&files),

@@ -37,11 +37,11 @@ impl Outline {
     /// # Errors
     /// When there is no such model, or what is there of it is wrong.
     pub fn find(name: &str, progress: &dyn Progress) -> Result<Self> {
-        let settings = HubSettings::from_env();
+        let settings = HubSettings::from_env()?;
         let offline = HubSettings { offline: true, ..settings.clone() };
         let at = |error: Error| error.or_at(Place::Key("model.base".into()));
         match hub::find_model(name, &offline, progress, &|_| Ok(())) {
-            Ok(files) => return Outline::open(&files),
+            Ok(files) => return Outline::open(&files, progress),
             Err(error) if Failure::of(&error).is_none() => return Err(at(error)),
             Err(_) => {}
         }
@@ -50,13 +50,14 @@ impl Outline {
         }
         let config = match hub::find_small_files(name, &settings, progress).map_err(at)? {
             ModelFiles::Folder { dir, .. } => TextConfig::from_folder(&dir)?.0,
-            files @ ModelFiles::Gguf { .. } => return Outline::open(&files),
+            files @ ModelFiles::Gguf { .. } => return Outline::open(&files, progress),
         };
         Ok(Outline { config, source: None, sizes_from: SizesFrom::Config })
     }
 
-    fn open(files: &ModelFiles) -> Result<Self> {
-        let Headers { config, source, .. } = Headers::open(files)?;
+    fn open(files: &ModelFiles, progress: &dyn Progress) -> Result<Self> {
+        let Headers { config, source, warnings, .. } = Headers::open(files)?;
+        warnings.iter().for_each(|warning| progress.note(warning));
         Ok(Outline { config, source: Some(source), sizes_from: SizesFrom::Headers })
     }
 }

@@ -1,6 +1,6 @@
 //! A base and its adapter, opened together as PEFT's `PeftModel` is.
 
-use super::{Base, provenance};
+use super::{Base, adapter_folder, provenance};
 use crate::adapter::{Adapter, peft};
 use crate::device::{self, Compute};
 use crate::error::{Place, Result};
@@ -8,7 +8,7 @@ use crate::model::gemma3::Gemma3;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::weights::{Compression, Holding, HostDtype};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A loaded model, ready to speak, and the adapter beside it.
 pub struct PeftModel {
@@ -18,6 +18,10 @@ pub struct PeftModel {
     pub model: Gemma3,
     /// The adapter, if one was named.
     pub adapter: Option<Adapter>,
+    /// The adapter's folder.
+    pub adapter_folder: Option<PathBuf>,
+    /// What the weights were asked to be held as.
+    pub held: Option<HostDtype>,
     /// Where it computes.
     pub compute: Compute,
 }
@@ -38,6 +42,8 @@ impl PeftModel {
         if !compute.is_cpu() {
             progress.note(&format!("Computing on {}", compute.describe()));
         }
+        let adapter = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
+        let adapter = adapter.as_deref();
         let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| match adapter {
             Some(folder) => peft::check(folder, config),
             None => Ok(()),
@@ -49,8 +55,14 @@ impl PeftModel {
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };
         let model = base.load(&holding, &compute.device, progress)?;
-        let adapter = adapter.map(|folder| peft::read(folder, &model)).transpose()?;
-        Ok(PeftModel { base, model, adapter, compute })
+        let adapter_folder = adapter.map(Path::to_path_buf);
+        let read = |folder: &Path| {
+            let read = peft::read(folder, &model)?;
+            provenance::warn_of_no_effect(folder, read.is_zero(), progress);
+            Ok(read)
+        };
+        let adapter = adapter.map(read).transpose()?;
+        Ok(PeftModel { base, model, adapter, adapter_folder, held, compute })
     }
 
     /// What runs beside the frozen weights.

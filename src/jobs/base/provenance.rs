@@ -7,7 +7,6 @@ use crate::hub::ModelFiles;
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -31,11 +30,13 @@ struct Provenance {
 /// # Errors
 /// When the base's file cannot be read, or the record cannot be written.
 pub fn record(base: &Base, folder: &Path, progress: &dyn Progress) -> Result<()> {
+    let unchanged = || base.source.changed().is_empty();
     let base_sha256 = match &base.files {
-        ModelFiles::Gguf { path } => Some(sha256(path, progress)?),
-        ModelFiles::Folder { .. } => None,
+        // That of a file which was written to since says nothing of what was trained on.
+        ModelFiles::Gguf { path } if unchanged() => Some(sha256(path, progress)?).filter(|_| unchanged()),
+        ModelFiles::Gguf { .. } | ModelFiles::Folder { .. } => None,
     };
-    let (base_model, base_fingerprint) = (base.name.clone(), base.source.fingerprint());
+    let (base_model, base_fingerprint) = (base.name.clone(), base.fingerprint.clone());
     let provenance = Provenance { base_model, base_fingerprint, base_sha256 };
     let text = serde_json::to_string_pretty(&provenance)
         .map_err(|e| Error::new(Kind::Run, format!("`{FILE}` cannot be written: {e}")).caused_by(e))?;
@@ -45,7 +46,7 @@ pub fn record(base: &Base, folder: &Path, progress: &dyn Progress) -> Result<()>
 /// The SHA-256 of a file.
 fn sha256(path: &Path, progress: &dyn Progress) -> Result<String> {
     let failed = |e| Error::io("reading", path, e);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = crate::input::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     progress.start("Hashing the base", Some(len), "bytes");
@@ -64,13 +65,24 @@ fn sha256(path: &Path, progress: &dyn Progress) -> Result<String> {
 /// Warns if an adapter was trained on other weights than `base`. An adapter of another program says nothing of its
 /// base.
 pub fn warn_of_another_base(adapter: &Path, base: &Base, progress: &dyn Progress) {
-    let recorded = std::fs::read(adapter.join(FILE)).ok();
+    let recorded = crate::input::read(&adapter.join(FILE)).ok();
     let Some(recorded) = recorded.and_then(|bytes| serde_json::from_slice::<Provenance>(&bytes).ok()) else { return };
-    if recorded.base_fingerprint != base.source.fingerprint() {
+    if recorded.base_fingerprint != base.fingerprint {
         progress.note(&format!(
             "Warning: this adapter was trained on other weights than `{}`: on those of `{}`. Quantised and original files \
              of a model differ a little; other models do not work at all.",
             base.name, recorded.base_model
+        ));
+    }
+}
+
+/// Warns of an adapter that leaves its base as it is.
+pub fn warn_of_no_effect(adapter: &Path, is_zero: bool, progress: &dyn Progress) {
+    if is_zero {
+        progress.note(&format!(
+            "Warning: the adapter in `{}` changes nothing: every `lora_B` in it, or its scale, is 0. The run that wrote it \
+             took no step, or every step at rate 0.",
+            adapter.display()
         ));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::device::Capacity;
 use crate::error::{Error, Kind, Place, Result};
+use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::{self, Estimate, Workload};
 use crate::jobs::run::samples;
@@ -116,6 +117,8 @@ pub struct Sizes<'a> {
     pub frozen: Frozen<'a>,
     /// Values that are trained.
     pub trainable: u64,
+    /// What the adapter takes beside the frozen model.
+    pub beside: Beside,
     /// State tensors of the optimiser per trained value.
     pub optimizer_slots: u64,
     /// Tokens in the largest micro-batch of so many sequences of at most so many tokens.
@@ -134,6 +137,7 @@ impl Sizes<'_> {
             optimizer_slots: self.optimizer_slots,
             tokens: (self.tokens)(settings.batch_size, settings.max_length),
             activation_checkpointing: false,
+            beside: self.beside,
             sampled: settings.samples.min(samples::BATCH) as u64,
             sampled_tokens: settings.max_length.saturating_add(samples::ANSWER_TOKENS) as u64,
             gpu: self.capacity.gpu.map(|fastest| self.frozen.gpu_products(&settings.holding, fastest)),

@@ -1,5 +1,6 @@
 //! How much memory a run will need, from the model's shape and the recipe alone.
 
+use crate::jobs::forecast::beside::Beside;
 use crate::model::gemma3::TextConfig;
 use crate::nn::AttentionKind;
 use crate::ops::sizes::{GPU_QUERIES, GPU_SCORE_BYTES, LOSS_CHUNK_ROWS, LOSS_GPU_TILE_BYTES, LOSS_TILE_WORDS};
@@ -11,6 +12,10 @@ const F32_BYTES: u64 = 4;
 
 /// The program, its threads, the data set's index and what the allocator keeps for later; measured on the 270M.
 const PROGRAM_BYTES: u64 = 100 << 20;
+
+/// The tokenizer, per word: two tables of words and one of merges. A run lets go of it before it loads the weights, unless
+/// it is to answer prompts.
+const TOKENIZER_BYTES_PER_WORD: u64 = 250;
 
 /// What decides how much memory a run needs.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +30,8 @@ pub struct Workload {
     pub tokens: u64,
     /// Whether layers are recomputed on the way back.
     pub activation_checkpointing: bool,
+    /// What the adapter takes beside the frozen model.
+    pub beside: Beside,
     /// Sequences that are generated at once between steps.
     pub sampled: u64,
     /// Tokens in the longest of them.
@@ -47,7 +54,7 @@ pub struct GpuProducts {
 pub struct Estimate {
     /// Frozen weights as they are held.
     pub base_bytes: u64,
-    /// The adapter and its gradients.
+    /// The adapter, its gradients, and copies of it.
     pub adapter_bytes: u64,
     /// The optimiser's state.
     pub optimizer_bytes: u64,
@@ -111,14 +118,16 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let floats = |count: u64| count.saturating_mul(F32_BYTES);
     let per_token = |count: u64| floats(work.tokens.saturating_mul(count));
 
-    // Per token and layer: the inputs of two norms and the outputs of two others (5 d, beside the layer's own input),
-    // queries before and after their norm and what attention made of them, keys before and after and values, the two
+    // Per token and layer, beside what the adapter keeps: the inputs of three norms (3 d, and the layer's own), queries before and after their norm and what attention made of them, keys before and after and values, the two
     // halves of the gated product, and a number per head.
-    let kept = 5 * d + 3 * q + 3 * kv + 2 * f + h;
+    let kept = 3 * d + 3 * q + 3 * kv + 2 * f + h;
     // On the way back through the feed-forward block: the product and three gradients of its width.
     let transient = 4 * f + 2 * d;
-    let kept_layers = if work.activation_checkpointing { 1 } else { layers };
-    let activation_bytes = per_token(layers * d + kept_layers * kept);
+    let (kept_layers, beside) = match work.activation_checkpointing {
+        true => (1, work.beside.per_token_in_a_layer),
+        false => (layers, work.beside.per_token),
+    };
+    let activation_bytes = per_token(layers * d + kept_layers * kept + beside);
 
     let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
     let loss_bytes = match work.gpu {
@@ -137,7 +146,10 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
     let workspace_bytes = match work.gpu {
-        None => per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES),
+        None => {
+            let tokenizer = if work.sampled > 0 { as_u64(config.vocab_size) * TOKENIZER_BYTES_PER_WORD } else { 0 };
+            per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES + tokenizer)
+        }
         Some(gpu) => {
             let rounded = work.tokens.saturating_mul(f.max(q)).saturating_mul(gpu.factor_bytes);
             let unpacked = per_token(transient).saturating_add(rounded).saturating_add(gpu.unpacked_bytes);
@@ -151,7 +163,7 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     };
     Estimate {
         base_bytes: work.base_bytes,
-        adapter_bytes: floats(2 * work.trainable),
+        adapter_bytes: floats((2 + work.beside.copies) * work.trainable),
         optimizer_bytes: floats(work.optimizer_slots * work.trainable),
         activation_bytes,
         loss_bytes,

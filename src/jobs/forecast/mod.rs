@@ -1,5 +1,6 @@
 //! What a run will need, before it begins: memory and time.
 
+pub mod beside;
 pub mod fit;
 pub mod frozen;
 pub mod memory;

@@ -7,6 +7,7 @@ use crate::adapter::peft::{self, AdapterConfig, AdapterTensors};
 use crate::adapter::target::{self, ExcludeModules, Selection};
 use crate::adapter::{Adapter, Init};
 use crate::error::Result;
+use crate::jobs::base::adapter_folder;
 use crate::model::gemma3::{Gemma3, Site, TextConfig};
 use crate::random::Rng;
 use crate::recipe;
@@ -35,7 +36,7 @@ impl AdapterPlan {
         let all = model.sites();
         let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal)).collect();
         if let Some(folder) = &keys.init_from {
-            return continued::plan(keys, folder, model, all, &paths);
+            return continued::plan(keys, &adapter_folder::locate(folder)?, model, all, &paths);
         }
         let mut config = from_recipe(keys);
         let init = match keys.init_lora_weights {
@@ -66,6 +67,15 @@ impl AdapterPlan {
             r * (input + out) + magnitude(out)
         };
         self.sites.iter().map(values).sum()
+    }
+
+    /// The projections that are adapted, each with its rank.
+    pub fn ranks(&self) -> impl Iterator<Item = (Site, u64)> {
+        self.sites.iter().map(|&site| {
+            let continued = self.continued.as_ref().and_then(|t| t.modules.get(&(site.layer, site.projection)));
+            let r = continued.and_then(|module| module.a.shape.first().copied()).unwrap_or(self.config.r);
+            (site, r as u64)
+        })
     }
 
     /// Creates the adapter, or takes the one that is continued.

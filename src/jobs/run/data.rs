@@ -3,11 +3,11 @@
 use crate::data::{self, Binning, DataSpec, Dataset, Preview, SourceSpec};
 use crate::error::{Error, Kind, Result};
 use crate::hub;
+use crate::jobs::run::cache::Cache;
 use crate::recipe::{self, EvalFraction, Recipe};
 use crate::report::ProgressBar;
 use crate::text::Encoder;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// With fewer rows every one is needed for training, and a twentieth of them would say little.
 const ENOUGH_TO_HOLD_BACK: usize = 100;
@@ -41,15 +41,17 @@ impl Data {
         let keys = &recipe.data;
         let encoder = encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
-        let prepare = |key: &'static str, sources: &[recipe::Source]| {
+        let mut cache = Cache::open(screen)?;
+        let mut prepare = |key: &'static str, sources: &[recipe::Source]| {
             let spec = DataSpec {
                 key,
                 sources: sources.iter().map(source_spec).collect(),
                 max_length: keys.max_length,
                 on_long: keys.on_long,
                 on_bad_row: keys.on_bad_row,
+                max_row_bytes: keys.max_row_bytes,
             };
-            data::prepare(&spec, &encoder, &cache_dir(), &find_hub, screen)
+            cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };
         let seed = recipe.training.seed;
         let (train, eval) = match (prepare("data.train", &keys.train)?, keys.eval.as_slice()) {
@@ -60,6 +62,10 @@ impl Data {
             },
             (train, sources) => (train, Some(prepare("data.eval", sources)?)),
         };
+        if encoder.template().is_built_in() && train.files().iter().any(|file| file.layout.has_turns()) {
+            screen
+                .note("The model has no chat template of its own: Gemma 3's is used, as `chat` and `generate` use it.");
+        }
         let binning = Binning { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
         Ok(Data { train, eval, binning })
     }
@@ -100,14 +106,4 @@ fn hold_back(train: Dataset, seed: u64, screen: &ProgressBar) -> Result<(Dataset
     let (train, eval) = train.split(share, seed)?;
     screen.note(&format!("{} of {rows} rows are held back for evaluation.", eval.len()));
     Ok((train, Some(eval)))
-}
-
-/// Where prepared data is cached: `GEMMA_TUNE_CACHE`, else the user's cache folder, else the temporary folder.
-fn cache_dir() -> PathBuf {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    from("GEMMA_TUNE_CACHE")
-        .or_else(|| from("XDG_CACHE_HOME").map(|dir| dir.join("gemma-tune")))
-        .or_else(|| from("HOME").map(|dir| dir.join(".cache/gemma-tune")))
-        .unwrap_or_else(|| std::env::temp_dir().join("gemma-tune"))
-        .join("data")
 }

@@ -2,7 +2,7 @@
 
 use crate::adapter::Adapter;
 use crate::data::{Binning, Dataset};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::jobs::run::batches::evaluation_batches;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::samples::Prompts;
@@ -10,6 +10,7 @@ use crate::model::gemma3::Gemma3;
 use crate::nn::{BaseOnly, SidePath};
 use crate::train::backprop::{self, MicroBatch};
 use crate::train::run::Evaluation;
+use std::sync::atomic::AtomicBool;
 
 /// The frozen model's loss on the first training rows: other than expected, the model or the template is wrong.
 ///
@@ -19,19 +20,28 @@ pub fn base_loss(model: &Gemma3, data: &Data) -> Result<f64> {
     // Enough to tell a right model from a wrong one, little enough to wait for.
     const TOKENS: usize = 256;
     let first = evaluation_batches(&data.train, data.binning)?.take(1);
-    Ok(mean(model, &BaseOnly, first.map(|batch| Ok(batch?.truncated(TOKENS))))?.0)
+    Ok(mean(model, &BaseOnly, first.map(|batch| Ok(batch?.truncated(TOKENS))), &backprop::NEVER)?.0)
 }
 
 /// An adapter on the evaluation data, with its answers to `prompts`; without such data it has no loss.
 ///
 /// # Errors
-/// When a row cannot be read.
-pub fn evaluate(model: &Gemma3, adapter: &Adapter, data: &Data, prompts: Option<&Prompts>) -> Result<Evaluation> {
+/// When a row cannot be read; [`Kind::Interrupted`] once `stop` is set.
+pub fn evaluate(
+    model: &Gemma3,
+    adapter: &Adapter,
+    data: &Data,
+    prompts: Option<&Prompts>,
+    stop: &AtomicBool,
+) -> Result<Evaluation> {
     let (loss, tokens) = match &data.eval {
-        Some(eval) => mean_loss(model, adapter, eval, data.binning)?,
+        Some(eval) => mean(model, adapter, evaluation_batches(eval, data.binning)?, stop)?,
         None => (f64::NAN, 0),
     };
-    let samples = prompts.map(|prompts| prompts.answer(model, adapter)).unwrap_or_default();
+    let samples = match prompts {
+        Some(prompts) => prompts.answer(model, adapter, stop).ok_or_else(interrupted)?,
+        None => Vec::new(),
+    };
     Ok(Evaluation { loss, tokens, samples })
 }
 
@@ -40,14 +50,23 @@ pub fn evaluate(model: &Gemma3, adapter: &Adapter, data: &Data, prompts: Option<
 /// # Errors
 /// When a row cannot be read.
 pub fn mean_loss(model: &Gemma3, side: &dyn SidePath, dataset: &Dataset, binning: Binning) -> Result<(f64, u64)> {
-    mean(model, side, evaluation_batches(dataset, binning)?)
+    mean(model, side, evaluation_batches(dataset, binning)?, &backprop::NEVER)
 }
 
-fn mean(model: &Gemma3, side: &dyn SidePath, batches: impl Iterator<Item = Result<MicroBatch>>) -> Result<(f64, u64)> {
+fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "the evaluation was interrupted")
+}
+
+fn mean(
+    model: &Gemma3,
+    side: &dyn SidePath,
+    batches: impl Iterator<Item = Result<MicroBatch>>,
+    stop: &AtomicBool,
+) -> Result<(f64, u64)> {
     let (mut sum, mut tokens) = (0.0, 0);
     for batch in batches {
         let batch = batch?;
-        sum += backprop::loss(model, side, &batch);
+        sum += backprop::loss_unless(stop, model, side, &batch).ok_or_else(interrupted)?;
         tokens += batch.supervised() as u64;
     }
     Ok((sum / (tokens as f64).max(1.0), tokens))

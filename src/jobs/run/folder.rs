@@ -1,6 +1,7 @@
 //! The folder of a run, `output.dir`.
 
 use crate::error::{Error, Kind, Place, Result};
+use crate::export::card::shell_word;
 use crate::report::{ProgressBar, Summary, text};
 use crate::train::checkpoint::{self, Fingerprint, Loaded, RunLock};
 use std::path::{Path, PathBuf};
@@ -9,20 +10,48 @@ use std::time::Duration;
 /// Files that show that a folder holds a run.
 const TRACES: [&str; 4] = ["recipe.yaml", "metrics.jsonl", "checkpoints", "adapter"];
 
+/// Whether `dir` has anything that a run left.
+pub fn holds_run(dir: &Path) -> bool {
+    TRACES.iter().any(|name| dir.join(name).exists())
+}
+
+/// Whether a run took possession of `dir`, whatever it left.
+pub fn was_entered(dir: &Path) -> bool {
+    dir.join(".lock").exists()
+}
+
+/// The recipe of the run in `dir`, as it was resolved.
+pub fn recipe_path(dir: &Path) -> PathBuf {
+    dir.join("recipe.yaml")
+}
+
+/// The command that goes on with the run in `dir` as it was started.
+pub fn resume_command(dir: &Path) -> String {
+    format!("gemma-tune train {} --resume", shell_word(&recipe_path(dir).display().to_string()))
+}
+
 /// `output.dir`, locked while the run goes on.
 pub struct RunFolder {
     dir: PathBuf,
-    _lock: Option<RunLock>,
+    lock: Option<RunLock>,
+}
+
+impl Drop for RunFolder {
+    /// A run that failed before it wrote anything leaves the folder as it found it.
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.as_mut().filter(|_| !holds_run(&self.dir)) {
+            lock.withdraw();
+        }
+    }
 }
 
 impl RunFolder {
-    /// Takes possession of `dir`; a dry run only looks.
+    /// Takes possession of `dir`; a dry run only looks, and finds what a run would.
     ///
     /// # Errors
     /// When `dir` holds a run that is not to be resumed, or another process works in it.
     pub fn open(dir: &Path, resume: bool, dry_run: bool) -> Result<Self> {
-        let used = TRACES.iter().any(|name| dir.join(name).exists());
-        if used && !resume && !dry_run {
+        if holds_run(dir) && !resume {
             return Err(Error::new(Kind::Recipe, format!("`{}` already holds a run", dir.display()))
                 .at(Place::Path(dir.into()))
                 .hint("`--resume` continues it; `--set output.dir=..` writes elsewhere; nothing was changed"));
@@ -39,7 +68,7 @@ impl RunFolder {
         if lock.as_ref().is_some_and(RunLock::is_exclusive) {
             crate::atomic::remove_leftovers(dir)?;
         }
-        Ok(RunFolder { dir: dir.into(), _lock: lock })
+        Ok(RunFolder { dir: dir.into(), lock })
     }
 
     /// A path in the folder.

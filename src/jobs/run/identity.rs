@@ -4,12 +4,19 @@ use crate::device::Compute;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::base::Base;
 use crate::jobs::run::data::Data;
-use crate::jobs::run::folder::RunFolder;
+use crate::jobs::run::folder::{RunFolder, resume_command};
+use crate::progress::Progress;
 use crate::recipe::{self, Recipe};
+use crate::report::text;
 use crate::train::checkpoint::Fingerprint;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The keys of a recipe that decide what is trained: one part a key, so that a refusal can name it.
-fn keys(recipe: &Recipe) -> Result<Fingerprint> {
+/// Characters of a value that a refusal shows.
+const LONGEST_VALUE: usize = 100;
+
+/// The keys of a recipe that decide what is trained, with their values.
+fn keys(recipe: &Recipe) -> Result<BTreeMap<String, Value>> {
     // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early. What
     // `fit` chose stands in other keys.
     let decides_nothing = [("evaluation", "samples"), ("training", "fit")];
@@ -18,9 +25,7 @@ fn keys(recipe: &Recipe) -> Result<Fingerprint> {
     let keys = sections
         .flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)))
         .filter(|(section, (key, _))| !decides_nothing.contains(&(section.as_str(), key.as_str())));
-    Ok(keys.fold(Fingerprint::new(), |run, (section, (key, value))| {
-        run.with(format!("{section}.{key}"), blake3::hash(value.to_string().as_bytes()).to_hex().to_string())
-    }))
+    Ok(keys.map(|(section, (key, value))| (format!("{section}.{key}"), value.clone())).collect())
 }
 
 /// What a run may not change when it is resumed.
@@ -28,8 +33,12 @@ fn keys(recipe: &Recipe) -> Result<Fingerprint> {
 /// # Errors
 /// When the recipe cannot be written.
 pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Result<Fingerprint> {
-    let run = keys(recipe)?
-        .with("base model", base.source.fingerprint())
+    // One part a key, so that a refusal can name it.
+    let hashed = |value: Value| blake3::hash(value.to_string().as_bytes()).to_hex().to_string();
+    let keys = keys(recipe)?.into_iter();
+    let run = keys
+        .fold(Fingerprint::new(), |run, (key, value)| run.with(key, hashed(value)))
+        .with("base model", &base.fingerprint)
         .with("training data", data.train.content_hash())
         .with("device", &compute.name)
         .with("threads", compute.threads.to_string());
@@ -39,22 +48,75 @@ pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute)
     })
 }
 
-/// Refuses to call a run finished whose recipe has changed since.
+/// Refuses to go on with the run in `folder` by another recipe than it was started with. What the recipe leaves open
+/// (`auto`) is no difference.
 ///
 /// # Errors
-/// When it has, or the recipe that was trained cannot be read.
-pub fn check_finished(recipe: &Recipe, folder: &RunFolder) -> Result<()> {
+/// When keys that decide what is trained differ: all of them, with both values.
+pub fn check_recipe(recipe: &Recipe, folder: &RunFolder, progress: &dyn Progress) -> Result<()> {
     let path = folder.path("recipe.yaml");
     if !path.exists() {
         return Ok(());
     }
-    let trained = keys(&recipe::load(&path, &[])?)?;
-    let Some(difference) = keys(recipe)?.difference(&trained) else { return Ok(()) };
-    let dir = recipe.output.dir.display();
-    Err(Error::new(Kind::Recipe, format!("the run in `{dir}` is finished, and its recipe has changed: {difference}"))
-        .at_path(path)
-        .hint(format!(
-            "to train further, start a new run with `adapter.init_from: {}` and another `output.dir`",
-            folder.path("adapter").display()
-        )))
+    let trained = match recipe::load(&path, &[]) {
+        Ok(trained) => keys(&trained)?,
+        Err(error) => {
+            let what = error.what();
+            progress.note(&format!("warning: `{}` cannot be compared with this recipe: {what}", path.display()));
+            return Ok(());
+        }
+    };
+    let differing = differences(&keys(recipe)?, &trained);
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = differing.iter().map(|(name, ..)| format!("`{name}`")).collect();
+    let names = format!("{} {}", names.join(", "), if names.len() == 1 { "differs" } else { "differ" });
+    let lines: Vec<String> =
+        differing.iter().map(|(name, then, now)| format!("{name}: {then} in the run, {now} now")).collect();
+    let dir = &recipe.output.dir;
+    let shown = dir.display();
+    let (what, hint) = if folder.is_finished() {
+        let adapter = folder.path("adapter");
+        let what = format!("the run in `{shown}` is finished, and its recipe has changed: {names}");
+        let new = format!("start a new run with `adapter.init_from: {}` and another `output.dir`", adapter.display());
+        (what, format!("to train further, {new}"))
+    } else {
+        let what = format!("the run in `{shown}` was started with another recipe: {names}");
+        (what, format!("`{}` goes on as it was started; another `output.dir` starts a new run", resume_command(dir)))
+    };
+    Err(Error::new(Kind::Recipe, what).at_path(path).excerpt(lines.join("\n")).hint(hint))
+}
+
+/// The keys that are not the same `now` as `then`, with both values.
+fn differences(now: &BTreeMap<String, Value>, then: &BTreeMap<String, Value>) -> Vec<(String, String, String)> {
+    let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
+    let shown =
+        |value: Option<&Value>| value.map_or("none".into(), |value| text::excerpt(&value.to_string(), LONGEST_VALUE));
+    names
+        .into_iter()
+        .filter(|&name| now.get(name) != then.get(name) && now.get(name) != Some(&Value::from("auto")))
+        .map(|name| (name.clone(), shown(then.get(name)), shown(now.get(name))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn differences_have_both_values_and_leave_out_what_is_open() {
+        let keys =
+            |pairs: &[(&str, Value)]| pairs.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+        let then =
+            keys(&[("a.b", json!(1)), ("a.c", json!(8)), ("a.d", json!(["x"])), ("a.e", json!("y".repeat(500)))]);
+        let now = keys(&[("a.b", json!(2)), ("a.c", json!("auto")), ("a.d", json!(["x"])), ("a.f", json!(null))]);
+        let found = differences(&now, &then);
+        assert_eq!(found[0], ("a.b".into(), "1".into(), "2".into()));
+        assert_eq!(found[1].0, "a.e");
+        assert!(found[1].1.len() < 150 && found[1].2 == "none", "{found:?}");
+        assert_eq!(found[2], ("a.f".into(), "none".into(), "null".into()));
+        assert_eq!(found.len(), 3);
+    }
 }

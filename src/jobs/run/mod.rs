@@ -2,14 +2,18 @@
 
 pub mod adapter_plan;
 pub mod batches;
+pub mod cache;
 pub mod data;
 pub mod evaluation;
 pub mod folder;
 pub mod identity;
+pub mod interrupt;
 pub mod outputs;
 pub mod probe;
 pub mod publish;
+pub mod resuming;
 pub mod samples;
 pub mod settings;
 pub mod steps;
 pub mod suited;
+pub mod verdict;

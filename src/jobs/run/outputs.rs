@@ -60,6 +60,8 @@ pub struct Outputs {
     checkpoints: PathBuf,
     save_total_limit: usize,
     run: Fingerprint,
+    screen: ProgressBar,
+    warnings: Vec<String>,
 }
 
 impl Outputs {
@@ -98,7 +100,8 @@ impl Outputs {
         }
         let checkpoints = folder.path("checkpoints");
         let save_total_limit = recipe.output.save_total_limit;
-        Ok(Outputs { sinks, totals, instruction_sets, metrics, checkpoints, save_total_limit, run })
+        let (screen, warnings) = (screen.clone(), Vec::new());
+        Ok(Outputs { sinks, totals, instruction_sets, metrics, checkpoints, save_total_limit, run, screen, warnings })
     }
 
     /// The vector instructions that the CPU computed with, each where it followed another.
@@ -130,7 +133,13 @@ impl run::Outputs for Outputs {
         let kept = serde_json::to_value(Kept { metrics_bytes, totals: self.totals(), instruction_sets })
             .map_err(|e| Error::new(Kind::Run, format!("the totals cannot be written: {e}")).caused_by(e))?;
         let path = resume::save(&self.checkpoints, state, kept, &self.run)?;
-        checkpoint::prune(&self.checkpoints, self.save_total_limit)?;
+        // The run does not need them gone: what is wrong with one is said once.
+        for warning in checkpoint::prune(&self.checkpoints, self.save_total_limit)?.warnings {
+            if !self.warnings.contains(&warning) {
+                self.screen.note(&format!("warning: {warning}"));
+                self.warnings.push(warning);
+            }
+        }
         Ok(path)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::adapter::peft::AdapterConfig;
 use crate::adapter::{Adapter, peft};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::export::adapter_folder::AdapterFolder;
 use crate::export::card::Card;
 use crate::export::check;
@@ -37,9 +37,27 @@ pub fn adapter(
     let card = card(recipe, base, summary, &config);
     let written = AdapterFolder { config: &config, tensors: &tensors, multimodal: base.config.multimodal, card: &card };
     written.write(folder, |into| {
-        base.write_tokenizer(into)?;
-        provenance::record(base, into, progress)
-    })
+        // What was trained is written in any case; what is read from the base again may be gone or changed.
+        unless_full(base.write_tokenizer(into), "the tokenizer is not beside the adapter", progress)?;
+        unless_full(provenance::record(base, into, progress), "the base is not recorded with the adapter", progress)
+    })?;
+    for path in base.source.changed() {
+        let path = path.display();
+        progress
+            .note(&format!("Warning: `{path}` changed after it was loaded: the adapter is for the former weights."));
+    }
+    Ok(())
+}
+
+/// Turns a failure into a warning that says what is missing; but a disk that is full fails what is written at all.
+fn unless_full(result: Result<()>, missing: &str, progress: &dyn Progress) -> Result<()> {
+    match result {
+        Err(error) if error.kind() != Kind::NoSpace => {
+            progress.note(&format!("Warning: {missing}: {}", error.what()));
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// The base as `adapter_config.json` names it: the hub id, or the path without its revision.
@@ -76,6 +94,7 @@ fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &AdapterConfig)
     Card {
         name,
         base_model: base_name(base),
+        folder: recipe.output.dir.join("adapter").display().to_string(),
         base_is_hub_id: is_hub_id,
         base_revision: config.revision.clone(),
         data: recipe.data.train.iter().map(|source| source.path.clone()).collect(),

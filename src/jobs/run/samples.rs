@@ -10,6 +10,7 @@ use crate::nn::SidePath;
 use crate::text::{Encoder, IGNORE_INDEX, Tokenized};
 use crate::train::event::{RowEvent, Sample};
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Training rows that are shown before the first step.
 const ROWS: usize = 2;
@@ -59,8 +60,8 @@ impl Prompts {
         Ok(Some(Prompts { encoder: base.encoder.clone(), stop_ids: base.stop_ids(), rows }))
     }
 
-    /// Answers them with the most likely tokens.
-    pub fn answer(&self, model: &Gemma3, side: &dyn SidePath) -> Vec<Sample> {
+    /// Answers them with the most likely tokens; `None` once `stop` is set.
+    pub fn answer(&self, model: &Gemma3, side: &dyn SidePath, stop: &AtomicBool) -> Option<Vec<Sample>> {
         let settings = GenerationSettings {
             max_new_tokens: ANSWER_TOKENS,
             sampling: Sampling::GREEDY,
@@ -68,17 +69,22 @@ impl Prompts {
             seed: 0,
             first_prompt: 0,
         };
-        let answer = |rows: &[(Vec<u32>, Vec<u32>)]| {
+        let stopped = || stop.load(Ordering::Relaxed);
+        let mut answers = Vec::with_capacity(self.rows.len());
+        for rows in self.rows.chunks(BATCH) {
             let prompts: Vec<Vec<u32>> = rows.iter().map(|(prompt, _)| prompt.clone()).collect();
-            infer::generate(model, side, &prompts, &settings, |_, _| ControlFlow::Continue(()))
-        };
-        let answers = self.rows.chunks(BATCH).flat_map(answer);
+            let go_on = |_, _| if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            answers.extend(infer::generate(model, side, &prompts, &settings, go_on));
+            if stopped() {
+                return None;
+            }
+        }
         let sample = |((prompt, reference), answer): (&(Vec<u32>, Vec<u32>), infer::Generated)| Sample {
             prompt: self.encoder.decode(prompt),
             completion: self.encoder.decode(&answer.tokens),
             reference: self.encoder.decode(reference),
         };
-        self.rows.iter().zip(answers).map(sample).collect()
+        Some(self.rows.iter().zip(answers).map(sample).collect())
     }
 }
 

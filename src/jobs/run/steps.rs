@@ -1,6 +1,6 @@
 //! How many steps a run has, and what each of them does.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::run::data::Data;
 use crate::random::Rng;
 use crate::recipe::{self, Recipe};
@@ -11,7 +11,7 @@ use crate::train::step::StepSettings;
 /// The steps of the run.
 ///
 /// # Errors
-/// When the steps of its passes cannot be counted.
+/// When the steps of its passes cannot be counted, or none of them would change anything.
 pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Result<StepPlan> {
     let Recipe { adapter, training: keys, evaluation, output, .. } = recipe;
     let total_steps = match keys.max_steps {
@@ -24,9 +24,25 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
         recipe::Scheduler::Linear => schedule::Kind::Linear,
         recipe::Scheduler::Cosine => schedule::Kind::Cosine,
     };
+    let schedule = Schedule::new(kind, keys.learning_rate, warmup_steps, total_steps);
+    if schedule.is_zero() {
+        let what = format!(
+            "the run would change nothing: its learning rate is 0 in {}",
+            if total_steps == 1 {
+                "its only step, which the warm-up takes".into()
+            } else {
+                format!("all of its {total_steps} steps")
+            }
+        );
+        return Err(Error::new(Kind::Recipe, what)
+            .at(Place::Key(
+                if keys.warmup_steps.is_some() { "training.warmup_steps" } else { "training.learning_rate" }.into(),
+            ))
+            .hint("take more steps, or a shorter warm-up"));
+    }
     Ok(StepPlan {
         total_steps,
-        schedule: Schedule::new(kind, keys.learning_rate, warmup_steps, total_steps),
+        schedule,
         step: StepSettings {
             max_grad_norm: keys.max_grad_norm,
             activation_checkpointing,

@@ -2,7 +2,8 @@
 
 use crate::device::Compute;
 use crate::error::{Place, Result};
-use crate::jobs::base::{Base, provenance};
+use crate::jobs::base::{Base, adapter_folder, provenance};
+use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::{self, FitSettings, Sizes};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::Estimate;
@@ -61,7 +62,7 @@ impl Planned {
         Frozen::of(&base).check(&settings.holding)?;
         let adapter = AdapterPlan::new(&recipe.adapter, &base.config)?;
         if let Some(folder) = &recipe.adapter.init_from {
-            provenance::warn_of_another_base(folder, &base, screen);
+            provenance::warn_of_another_base(&adapter_folder::find(folder, screen)?, &base, screen);
         }
         let prepare = |recipe: &Recipe| Data::prepare(recipe, &base.encoder, screen);
         let mut data = prepare(recipe)?;
@@ -71,6 +72,7 @@ impl Planned {
         let sizes = Sizes {
             frozen: Frozen::of(&base),
             trainable: adapter.trainable(),
+            beside: Beside::of(&adapter, recipe, &base.config),
             optimizer_slots: settings.rule.slots() as u64,
             tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.binning, batch_size, max_length),
             capacity: compute.capacity(),

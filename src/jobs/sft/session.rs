@@ -2,12 +2,12 @@
 
 use super::planned::Planned;
 use crate::adapter::Adapter;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::jobs::run::batches::Batches;
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::samples::Prompts;
-use crate::jobs::run::{evaluation, identity, probe, publish};
+use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
 use crate::model::gemma3::Gemma3;
 use crate::ops::instruction_set;
 use crate::report::{ProgressBar, Summary};
@@ -26,6 +26,8 @@ pub struct Session<'a> {
     model: Gemma3,
     state: State,
     outputs: Outputs,
+    /// [`Adapter::fingerprint`] before the first step.
+    untrained: blake3::Hash,
 }
 
 impl<'a> Session<'a> {
@@ -37,6 +39,7 @@ impl<'a> Session<'a> {
         let Planned { recipe, settings, compute, base, data, .. } = planned;
         let model = base.load(&settings.holding, &compute.device, screen)?;
         let adapter = planned.adapter.create(&model, planned.steps.step.rng);
+        let untrained = adapter.fingerprint();
         let run = identity::fingerprint(recipe, base, data, compute)?;
         let (mut state, kept) = match folder.latest(&run, screen)? {
             Some(checkpoint) => {
@@ -55,7 +58,7 @@ impl<'a> Session<'a> {
         state.position.base_loss = Some(base_loss);
         screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, screen)?;
-        Ok(Session { planned, folder, screen, model, state, outputs })
+        Ok(Session { planned, folder, screen, model, state, outputs, untrained })
     }
 
     /// Whether no step is done yet.
@@ -89,25 +92,42 @@ impl<'a> Session<'a> {
     /// As [`run::run`].
     pub fn train(&mut self, prompts: Option<&Prompts>, stop: &AtomicBool) -> Result<Ending> {
         let (model, data) = (&self.model, &self.planned.data);
-        let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts);
+        let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts, stop);
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
         let mut batches = self.batches();
         run::run(model, &mut self.state, &self.planned.steps, &mut batches, evaluate, &mut self.outputs, stop)
     }
 
-    /// Writes `adapter/`, of the best evaluation where that was kept, and `summary.json`, and says how the run went.
+    /// Writes `adapter/`, of the best evaluation where that was kept, and `summary.json`, and says how the run went and
+    /// what to do `next`.
     ///
     /// # Errors
-    /// As [`publish::adapter`].
-    pub fn publish(mut self) -> Result<()> {
+    /// As [`publish::adapter`]; training that changed nothing.
+    pub fn publish(mut self, ending: Ending, next: Option<&str>) -> Result<()> {
         let Planned { recipe, compute, base, adapter: plan, .. } = self.planned;
+        if self.state.adapter.fingerprint() == self.untrained {
+            let what = format!(
+                "{} steps changed nothing: the adapter is what it was before the first",
+                self.state.position.step
+            );
+            return Err(Error::new(Kind::Run, what).at_path(&recipe.output.dir).hint(
+                "its gradients or its rate are 0: look at `lora_alpha`, `learning_rate` and `grad_norm` in the metrics",
+            ));
+        }
+        let mut adapter_step = self.state.position.step;
         if let Some(best) = self.state.best_adapter.take() {
             self.state.adapter.set_parameters(best.to_device(&compute.device));
+            adapter_step = self.state.position.best.map_or(adapter_step, |best| best.step);
         }
-        let summary = self.summary();
+        let mut summary = self.summary();
+        summary.stop_reason = verdict::stop_reason(ending, recipe);
+        summary.adapter_step = Some(adapter_step);
         publish::adapter(recipe, base, plan, &self.state.adapter, &summary, &self.folder.path("adapter"), self.screen)?;
         summary.write(&self.folder.path("summary.json"))?;
         self.screen.note(&self.folder.describe_result(&summary));
+        let verdict = verdict::verdict(&summary, recipe, self.planned.steps.total_steps);
+        verdict.iter().for_each(|line| self.screen.note(line));
+        next.into_iter().for_each(|line| self.screen.note(line));
         Ok(())
     }
 
@@ -132,7 +152,7 @@ impl<'a> Session<'a> {
         summary.instruction_sets = self.outputs.instruction_sets().to_vec();
         summary.data_hashes = data.hashes();
         summary.left_out = data.left_out();
-        summary.base_fingerprint = base.source.fingerprint();
+        summary.base_fingerprint.clone_from(&base.fingerprint);
         summary
     }
 }

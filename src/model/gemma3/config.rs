@@ -70,14 +70,14 @@ impl TextConfig {
     /// impossible value, a key that this program does not act on.
     pub fn from_folder(dir: &Path) -> Result<(TextConfig, Vec<String>)> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+        let text = crate::input::read_to_string(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::new(Kind::Config, "a model folder needs a `config.json`, and this has none")
                     .at_path(dir)
                     .hint("name the folder that holds `config.json` and the `.safetensors` files")
             }
             std::io::ErrorKind::InvalidData => Error::new(Kind::Config, "not a text file").at_path(&path).caused_by(e),
-            _ => Error::io("reading", &path, e),
+            _ => Error::input(Kind::Config, "reading", &path, e),
         })?;
         let (mut config, ignored) = TextConfig::from_hf_json(&text, &path)?;
         if let Some(ids) = GenerationConfig::from_folder(dir)?.and_then(|g| g.eos_token_ids) {
@@ -124,8 +124,16 @@ impl TextConfig {
     }
 }
 
-/// Upper bounds, some sixteen times the largest published model, so that no product of sizes overflows an allocation.
+/// Upper bounds, some sixteen times the largest published model, so that no product of sizes overflows an allocation;
+/// and ranges, far beyond any published model, in which f32 computes with what is not a size.
 mod limit {
+    use std::ops::RangeInclusive;
+
+    pub const EPS: RangeInclusive<f64> = 1e-30..=1.0;
+    pub const ATTENTION_SCALAR: RangeInclusive<f64> = 1e-6..=1e9;
+    pub const THETA: RangeInclusive<f64> = 1.0..=1e15;
+    pub const ROPE_FACTOR: RangeInclusive<f64> = 1e-6..=1e9;
+
     pub const VOCABULARY: u64 = 1 << 22;
     pub const HIDDEN: u64 = 1 << 17;
     pub const INTERMEDIATE: u64 = 1 << 19;

@@ -1,5 +1,6 @@
 //! Gemma 3: the text model of every published size.
 
+mod agreement;
 pub mod assemble;
 pub mod config;
 pub mod load;

@@ -77,6 +77,7 @@ data:
   max_length: 2048
   on_long: null
   on_bad_row: error
+  max_row_bytes: 16777216
   packing: true
   train_on: assistant
   shuffle: true

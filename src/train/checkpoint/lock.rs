@@ -1,52 +1,85 @@
 //! One run per output folder.
 
+use crate::atomic::{Made, create_folders};
 use crate::error::{Error, Kind, Result};
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const LOCK: &str = ".lock";
+
+/// Times that a lock which vanishes between two looks is looked for again.
+const TRIES: usize = 100;
 
 /// Holds an output folder for one run, until dropped or until the process ends, however it ends.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    path: PathBuf,
+    file: Option<File>,
     exclusive: bool,
+    is_new: bool,
+    // Goes last, when nothing is in the folders any more.
+    _made: Made,
 }
 
 impl RunLock {
-    /// Locks `output_dir/.lock`; creates both if need be. The file stays when the lock is gone.
+    /// Locks `output_dir/.lock`; creates both if need be. The file stays when the lock is gone, unless it is
+    /// [withdrawn](Self::withdraw).
     ///
     /// # Errors
-    /// [`Kind::Run`] if another run holds the folder, [`Kind::Io`] if the file cannot be created.
+    /// [`Kind::Run`] if another run holds the folder, [`Kind::Recipe`] if the folder cannot be written.
     pub fn acquire(output_dir: &Path) -> Result<Self> {
-        fs::create_dir_all(output_dir).map_err(|e| Error::io("creating the folder", output_dir, e))?;
-        let path = output_dir.join(LOCK);
-        let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = open.map_err(|e| Error::io("opening", &path, e))?;
-        let exclusive = match file.try_lock() {
-            Ok(()) => true,
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // Where locked files cannot be read, the message does without the number.
-                let _ = file.read_to_string(&mut text);
-                let holder = text.trim().parse::<u32>().map(|pid| format!(" (process {pid})")).unwrap_or_default();
-                return Err(Error::new(Kind::Run, format!("another run{holder} is using this output folder"))
-                    .at_path(output_dir)
-                    .hint("wait until it ends, stop it, or choose another `output.dir`"));
-            }
-            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => false,
-            Err(TryLockError::Error(e)) => return Err(Error::io("locking", &path, e)),
+        let unwritable = |e: std::io::Error| match Error::io("creating the folder", output_dir, e) {
+            error if error.kind() == Kind::NoSpace => error,
+            error => Error::new(Kind::Recipe, format!("`output.dir` cannot be written: {}", error.what()))
+                .at_path(output_dir)
+                .hint("choose a folder that you may write"),
         };
-        // The number is for the message above only.
-        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
-        Ok(Self { _file: file, exclusive })
+        let made = create_folders(output_dir).map_err(unwritable)?;
+        let path = output_dir.join(LOCK);
+        for _ in 0..TRIES {
+            let is_new = !path.exists();
+            let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+            let mut file = open.map_err(unwritable)?;
+            let exclusive = match file.try_lock() {
+                Ok(()) => true,
+                Err(TryLockError::WouldBlock) => return Err(in_use(output_dir, file)),
+                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => false,
+                Err(TryLockError::Error(e)) => return Err(Error::io("locking", &path, e)),
+            };
+            // Who held it may have withdrawn it between the two: then this is no file of the folder any more.
+            if !path.exists() {
+                continue;
+            }
+            // The number is for the message above only.
+            let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+            return Ok(Self { path, file: Some(file), exclusive, is_new, _made: made });
+        }
+        Err(Error::new(Kind::Run, "other runs come and go in this output folder").at_path(output_dir))
+    }
+
+    /// Leaves the folder as it was found: for a run that did not come to write anything into it.
+    pub fn withdraw(&mut self) {
+        if self.is_new {
+            let _ = fs::remove_file(&self.path);
+        }
+        self.file = None;
     }
 
     /// Whether the folder is really locked: some network file systems know no locks, and the run goes on without.
     pub fn is_exclusive(&self) -> bool {
         self.exclusive
     }
+}
+
+fn in_use(output_dir: &Path, mut file: File) -> Error {
+    let mut text = String::new();
+    // Where locked files cannot be read, the message does without the number.
+    let _ = file.read_to_string(&mut text);
+    let holder = text.trim().parse::<u32>().map(|pid| format!(" (process {pid})")).unwrap_or_default();
+    Error::new(Kind::Run, format!("another run{holder} is using this output folder"))
+        .at_path(output_dir)
+        .hint("wait until it ends, stop it, or choose another `output.dir`")
 }
 
 #[cfg(test)]
@@ -72,5 +105,15 @@ mod tests {
         assert_eq!(error.exit_code(), 1);
         drop(first);
         RunLock::acquire(&output).unwrap();
+    }
+    #[test]
+    fn a_withdrawn_lock_leaves_nothing_that_was_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out/run");
+        RunLock::acquire(&output).unwrap().withdraw();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        drop(RunLock::acquire(&output).unwrap());
+        RunLock::acquire(&output).unwrap().withdraw();
+        assert!(output.join(LOCK).exists(), "that of an earlier run stays");
     }
 }

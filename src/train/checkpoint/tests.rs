@@ -129,17 +129,17 @@ fn pruning_keeps_the_newest_and_the_damaged() {
         save(dir.path(), step);
     }
     fs::write(dir.path().join("step-5/adapter.bin"), b"short").unwrap();
-    assert!(prune(dir.path(), 0).unwrap().is_empty());
-    assert_eq!(prune(dir.path(), 3).unwrap(), [1, 2]);
+    assert!(prune(dir.path(), 0).unwrap().steps.is_empty());
+    assert_eq!(prune(dir.path(), 3).unwrap().steps, [1, 2]);
     assert_eq!(names(dir.path()), ["step-3", "step-4", "step-5", "step-6"]);
-    assert_eq!(prune(dir.path(), 1).unwrap(), [3, 4]);
+    assert_eq!(prune(dir.path(), 1).unwrap().steps, [3, 4]);
     assert_eq!(names(dir.path()), ["step-5", "step-6"]);
 
     // A newest one that only its checksum gives away does not displace the one that the run would resume from.
     save(dir.path(), 7);
     save(dir.path(), 8);
     fs::write(dir.path().join("step-8/adapter.bin"), [9; 8]).unwrap();
-    assert_eq!(prune(dir.path(), 1).unwrap(), [6]);
+    assert_eq!(prune(dir.path(), 1).unwrap().steps, [6]);
     assert_eq!(names(dir.path()), ["step-5", "step-7", "step-8"]);
 }
 
@@ -251,4 +251,21 @@ fn killed_at_any_moment_the_newest_checkpoint_is_whole() {
         assert!(names(dir.path()).iter().all(|name| name.starts_with("step-")), "{:?}", names(dir.path()));
     }
     assert!(newest > 2, "only {newest} steps were saved in 20 rounds");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_deleted_is_a_warning() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    (1..=3).for_each(|step| drop(save(dir.path(), step)));
+    // Moved to another disk, as who runs out of space does.
+    fs::rename(dir.path().join("step-1"), elsewhere.path().join("step-1")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("step-1"), dir.path().join("step-1")).unwrap();
+    let pruned = prune(dir.path(), 1).unwrap();
+    assert_eq!(pruned.steps, [2]);
+    assert_eq!(pruned.warnings.len(), 1);
+    assert!(pruned.warnings[0].starts_with("checkpoint `step-1` cannot be deleted, and stays: "), "{pruned:?}");
+    assert_eq!(steps(dir.path()).unwrap(), [1, 3]);
+    clean_up(dir.path()).unwrap();
+    assert_eq!(latest_good(dir.path()).unwrap().checkpoint.unwrap().step, 3);
 }

@@ -60,6 +60,43 @@ impl Windows for OneWindow {
     }
 }
 
+/// Three micro-batches in each window.
+struct Three;
+
+impl Windows for Three {
+    fn len(&mut self, epoch: u64) -> Result<u64> {
+        OneWindow.len(epoch)
+    }
+
+    fn window(&mut self, epoch: u64, index: u64) -> Result<Window> {
+        let mut window = OneWindow.window(epoch, index)?;
+        window.batches = vec![window.batches[0].clone(); 3];
+        Ok(window)
+    }
+
+    fn origins(&self, rows: &[u32]) -> Result<Vec<String>> {
+        OneWindow.origins(rows)
+    }
+}
+
+/// Presses Ctrl-C when an event `is` the one.
+struct Press<'a>(Log, &'a AtomicBool, fn(&Event) -> bool);
+
+impl Sink for Press<'_> {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        if self.2(event) {
+            self.1.store(true, Ordering::SeqCst);
+        }
+        self.0.event(event)
+    }
+}
+
+impl Outputs for Press<'_> {
+    fn save(&mut self, state: &State) -> Result<PathBuf> {
+        self.0.save(state)
+    }
+}
+
 /// What a run said.
 #[derive(Default)]
 struct Log(Vec<Event>);
@@ -170,4 +207,96 @@ fn each_update_has_its_own_learning_rate() {
         assert!((moved - expected).abs() <= 1e-4 * expected, "step {number}: moved by {moved} instead of {expected}");
     }
     assert_eq!(seen.borrow().len(), rates.len() + 1);
+}
+
+#[test]
+fn a_step_that_is_stopped_changes_nothing_and_is_taken_again() {
+    let model = model();
+    let plan = StepPlan { eval_steps: None, eval_on_start: false, total_steps: 3, ..plan() };
+    let mut whole = state(&model);
+    let never = AtomicBool::new(false);
+    run(&model, &mut whole, &plan, &mut Three, None, &mut Log::default(), &never).unwrap();
+
+    let (first, third): (fn(&Event) -> bool, fn(&Event) -> bool) = (
+        |event| matches!(event, Event::MicroBatch(e) if e.step == 1 && e.done == 1),
+        |event| matches!(event, Event::MicroBatch(e) if e.step == 3 && e.done == 2),
+    );
+    let mut stopped = state(&model);
+    for (press, steps, saved) in [(first, 0, None), (third, 2, Some("step-2"))] {
+        let stop = AtomicBool::new(false);
+        let mut log = Press(Log::default(), &stop, press);
+        let ending = run(&model, &mut stopped, &plan, &mut Three, None, &mut log, &stop).unwrap();
+        assert_eq!((ending, stopped.position.step), (Ending::Interrupted, steps));
+        let path =
+            log.0.0.iter().find_map(|event| if let Event::Saved { path, .. } = event { path.to_str() } else { None });
+        assert_eq!(path, saved, "nothing is saved before the first step");
+    }
+    let mut log = Log::default();
+    assert_eq!(run(&model, &mut stopped, &plan, &mut Three, None, &mut log, &never).unwrap(), Ending::Done);
+    let parameters = |state: &State| Tensors::from_device(&state.adapter.parameters());
+    assert_eq!(parameters(&stopped), parameters(&whole));
+    let parts = log
+        .0
+        .iter()
+        .filter_map(|event| if let Event::MicroBatch(e) = event { Some((e.step, e.done, e.of)) } else { None });
+    assert_eq!(parts.collect::<Vec<_>>(), [(3, 1, 3), (3, 2, 3)], "the last one is the step");
+}
+
+#[test]
+fn an_evaluation_that_is_stopped_is_not_in_the_books() {
+    let (model, stop) = (model(), AtomicBool::new(false));
+    let evaluate = |_: &Adapter| {
+        stop.store(true, Ordering::SeqCst);
+        Err(Error::new(Kind::Interrupted, "stopped"))
+    };
+    let mut stopped = state(&model);
+    let plan = StepPlan { eval_on_start: false, eval_steps: Some(10), total_steps: 1, ..plan() };
+    let mut log = Log::default();
+    let ending = run(&model, &mut stopped, &plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+    assert_eq!((ending, stopped.position.evaluated), (Ending::Interrupted, None), "the last step is not the end yet");
+    assert!(log.0.iter().any(|event| matches!(event, Event::Saved { step: 1, .. })));
+    let (ending, log) = run_on(&mut stopped, &plan, None);
+    assert_eq!(ending, Ending::Done);
+    assert!(log.0.iter().any(|event| matches!(event, Event::Eval(e) if e.step == 1)));
+}
+
+#[test]
+fn the_end_is_saved_and_a_run_that_stopped_early_stays_stopped() {
+    let mut ended = state(&model());
+    let plan = StepPlan { early_stopping_patience: Some(2), save_steps: 100, ..plan() };
+    let (ending, log) = run_on(&mut ended, &plan, None);
+    assert_eq!(ending, Ending::StoppedEarly);
+    assert!(log.0.iter().any(|event| matches!(event, Event::Saved { step: 3, .. })), "{:?}", log.0);
+    let (again, log) = run_on(&mut ended, &plan, None);
+    assert_eq!((again, ended.position.step), (Ending::StoppedEarly, 3));
+    assert!(!log.0.iter().any(|event| matches!(event, Event::Step(_) | Event::Saved { .. })), "{:?}", log.0);
+}
+
+/// No space left.
+struct Full(Log);
+
+impl Sink for Full {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        self.0.event(event)
+    }
+}
+
+impl Outputs for Full {
+    fn save(&mut self, _: &State) -> Result<PathBuf> {
+        Err(Error::new(Kind::NoSpace, "no space left while saving"))
+    }
+}
+
+#[test]
+fn a_last_checkpoint_that_cannot_be_saved_costs_no_adapter() {
+    let model = model();
+    let plan = StepPlan { total_steps: 2, save_steps: 5, ..plan() };
+    let (mut state, mut full) = (state(&model), Full(Log::default()));
+    let ending = run(&model, &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
+    assert_eq!(ending.unwrap(), Ending::Done);
+    let why = "no space left while saving".to_owned();
+    assert!(full.0.0.contains(&Event::NotSaved { step: 2, why }));
+    let plan = StepPlan { total_steps: 9, ..plan };
+    let during = run(&model, &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
+    assert_eq!(during.unwrap_err().kind(), Kind::NoSpace, "there is more to lose");
 }

@@ -106,7 +106,7 @@ fn version(cursor: &mut Cursor<'_>, path: &Path) -> Result<u32> {
     }
     match cursor.u32("the version")? {
         version @ (2 | 3) => Ok(version),
-        version if version.swap_bytes() <= 3 => {
+        version if (1..=3).contains(&version.swap_bytes()) => {
             not_gguf("this GGUF file is big endian".into(), "use the usual, little-endian file")
         }
         version => not_gguf(format!("GGUF version {version} cannot be read"), "versions 2 and 3 can"),
@@ -121,7 +121,7 @@ fn alignment(metadata: &Metadata) -> Result<u64> {
     value
         .as_u64()
         .filter(|alignment| alignment.is_power_of_two() && *alignment <= 1 << 20)
-        .ok_or_else(|| wrong(format!("`general.alignment` is not a power of two up to 2^20: {value:?}")))
+        .ok_or_else(|| wrong(format!("`general.alignment` is not a power of two up to 2^20: {value}")))
 }
 
 /// A tensor entry as the file has it.

@@ -51,6 +51,11 @@ impl Gguf {
         self.file.path()
     }
 
+    /// The file, mapped.
+    pub(in crate::weights) fn mapped(&self) -> &Mapped {
+        &self.file
+    }
+
     /// The checked header.
     pub fn header(&self) -> &Header {
         &self.header
@@ -90,7 +95,7 @@ impl Gguf {
     /// Norms, which the file holds as `1 + w`, lose their 1 in `f32`: the result is Hugging Face's `w`.
     ///
     /// # Errors
-    /// If it is missing, of a type that cannot be read, or has another shape than `expected`.
+    /// If it is missing, of a type that cannot be read, has another shape than `expected`, or holds what is no weight.
     pub fn read(&self, id: &TensorId, expected: &[usize], held: Option<HostDtype>) -> Result<HostTensor> {
         self.stored(id, expected).and_then(|stored| stored.read(held)).map_err(|e| self.locate(e))
     }
@@ -112,7 +117,15 @@ impl Gguf {
                 .hint(format!("use a file whose tensors are {}", readable.join(", "))));
         };
         let (bytes, minus_one) = (entry.bytes.clone(), id.is_norm());
-        Ok(Stored { name: &entry.name, file: &self.file, bytes, of, shape: &entry.shape, minus_one })
+        Ok(Stored {
+            name: &entry.name,
+            file: &self.file,
+            bytes,
+            of,
+            shape: &entry.shape,
+            minus_one,
+            refuse_unusable: true,
+        })
     }
 
     /// Adds the file to an error that names no place.

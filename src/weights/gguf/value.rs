@@ -2,6 +2,7 @@
 
 use super::cursor::Cursor;
 use crate::error::Result;
+use std::fmt;
 
 /// How deep arrays may be nested; files in the wild do not nest at all.
 const MAX_DEPTH: usize = 4;
@@ -42,6 +43,21 @@ pub enum Array {
     Bool(Vec<bool>),
     String(Vec<String>),
     Array(Vec<Array>),
+}
+
+/// As a person would write it; of an array its length.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Unsigned(value) => write!(f, "{value}"),
+            Value::Signed(value) => write!(f, "{value}"),
+            Value::F32(value) => write!(f, "{value:?}"),
+            Value::F64(value) => write!(f, "{value:?}"),
+            Value::Bool(value) => write!(f, "{value}"),
+            Value::String(value) => write!(f, "{value:?}"),
+            Value::Array(values) => write!(f, "an array of {}", values.len()),
+        }
+    }
 }
 
 impl Value {

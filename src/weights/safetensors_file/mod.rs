@@ -43,6 +43,11 @@ impl SafetensorsFile {
         self.file.path()
     }
 
+    /// The file, mapped.
+    pub(in crate::weights) fn mapped(&self) -> &Mapped {
+        &self.file
+    }
+
     /// The checked header.
     pub fn header(&self) -> &Header {
         &self.header
@@ -80,7 +85,7 @@ impl SafetensorsFile {
                 .hint("F32, BF16 and F16 can: use the model's original, unquantised weights")
         })?;
         let bytes = entry.bytes.clone();
-        Ok(Stored { name, file: &self.file, bytes, of, shape: &entry.shape, minus_one: false })
+        Ok(Stored { name, file: &self.file, bytes, of, shape: &entry.shape, minus_one: false, refuse_unusable: false })
     }
 
     /// The bytes of a tensor of this file, as they are.

@@ -1,6 +1,7 @@
 //! The supported keys of `adapter_config.json`, each checked for its type; every problem is collected.
 
 use super::AdapterConfig;
+use crate::adapter::TargetLayers;
 use crate::adapter::target::{ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind};
 use serde_json::{Map, Value};
@@ -21,9 +22,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn config(&mut self) -> AdapterConfig {
         let r = self.rank("r");
-        let lora_alpha = match self.keys.get("lora_alpha").and_then(Value::as_f64) {
-            Some(alpha) => alpha,
-            None => self.wrong("lora_alpha", "a number", 1.0),
+        let lora_alpha = match self.keys.get("lora_alpha").map(|alpha| (as_alpha(alpha), alpha.is_number())) {
+            Some((Some(alpha), _)) => alpha,
+            Some((None, true)) => self.wrong("lora_alpha", AN_ALPHA, 1.0),
+            _ => self.wrong("lora_alpha", "a number", 1.0),
         };
         let lora_dropout = match self.keys.get("lora_dropout").unwrap_or(&Value::Null) {
             Value::Null => 0.0,
@@ -49,6 +51,7 @@ impl Reader<'_> {
                 None => self.wrong("exclude_modules", "a list of names or a string", ExcludeModules::default()),
             },
         };
+        let layers = self.layers(&target_modules);
         let init_lora_weights = match self.keys.get("init_lora_weights") {
             Some(Value::String(name)) => Some(name.clone()),
             Some(Value::Bool(false)) => Some("false".into()),
@@ -60,14 +63,40 @@ impl Reader<'_> {
             lora_dropout,
             target_modules,
             exclude_modules,
+            layers,
             use_rslora: self.flag("use_rslora"),
             use_dora: self.flag("use_dora"),
             init_lora_weights,
             base_model_name_or_path: self.text("base_model_name_or_path"),
             revision: self.text("revision"),
             rank_pattern: self.pattern("rank_pattern", "a rank of at least 1", as_rank),
-            alpha_pattern: self.pattern("alpha_pattern", "a number", Value::as_f64),
+            alpha_pattern: self.pattern("alpha_pattern", AN_ALPHA, as_alpha),
         }
+    }
+
+    /// PEFT takes one number or a list of them, and one expression or a list of them.
+    fn layers(&mut self, targets: &TargetModules) -> TargetLayers {
+        let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+        let numbers = match self.keys.get("layers_to_transform").unwrap_or(&Value::Null) {
+            Value::Null => Some(Vec::new()),
+            Value::Array(items) => items.iter().map(number).collect(),
+            one => number(one).map(|number| vec![number]),
+        };
+        let layers_to_transform = numbers
+            .unwrap_or_else(|| self.wrong("layers_to_transform", "a layer's number or a list of them", Vec::new()));
+        let patterns = match self.keys.get("layers_pattern").unwrap_or(&Value::Null) {
+            Value::Null => Some(Vec::new()),
+            Value::String(one) if one.is_empty() => Some(Vec::new()),
+            Value::String(one) => Some(vec![one.clone()]),
+            value => strings(value),
+        };
+        let layers_pattern =
+            patterns.unwrap_or_else(|| self.wrong("layers_pattern", "a name or a list of them", Vec::new()));
+        if !layers_to_transform.is_empty() && !matches!(targets, TargetModules::Names(_)) {
+            let what = "`layers_to_transform` stands beside a `target_modules` that is a text, which PEFT refuses";
+            self.problems.push(Error::new(Kind::Adapter, what).hint("write `target_modules` as a list of names"));
+        }
+        TargetLayers { layers_to_transform, layers_pattern }
     }
 
     fn wrong<T>(&mut self, key: &str, expected: &str, stand_in: T) -> T {
@@ -122,6 +151,13 @@ impl Reader<'_> {
         }
         taken
     }
+}
+
+const AN_ALPHA: &str = "a number that f32 can hold";
+
+/// A number that is computed with in f32: neither infinite there nor, unless it is 0, lost.
+fn as_alpha(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|&alpha| (alpha as f32).is_finite() && (alpha == 0.0 || alpha as f32 != 0.0))
 }
 
 fn as_rank(value: &Value) -> Option<usize> {

@@ -5,11 +5,13 @@ use crate::error::{Error, Kind};
 use serde_json::{Map, Value};
 
 /// Keys that are read.
-const READ: [&str; 13] = [
+const READ: [&str; 15] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "exclude_modules",
     "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
     "lora_alpha",
     "lora_dropout",
     "peft_type",
@@ -22,14 +24,13 @@ const READ: [&str; 13] = [
 ];
 
 /// Keys that never change what a trained adapter computes: they steer initialisation, training or loading only.
-const HARMLESS: [&str; 13] = [
+const HARMLESS: [&str; 12] = [
     "auto_mapping",
     "corda_config",
     "ensure_weight_tying", // acts through `modules_to_save`, which is refused
     "eva_config",
     "inference_mode",
-    "layers_pattern", // acts through `layers_to_transform`, which is refused
-    "loftq_config",   // acts through `init_lora_weights: loftq`, which is refused
+    "loftq_config", // acts through `init_lora_weights: loftq`, which is refused
     "lora_ga_config",
     "megatron_core",
     "peft_version",
@@ -39,13 +40,12 @@ const HARMLESS: [&str; 13] = [
 ];
 
 /// Keys that change numbers when set, and what they are in a few words.
-const REFUSED: [(&str, &str); 15] = [
+const REFUSED: [(&str, &str); 14] = [
     ("alora_invocation_tokens", "an adapter that switches on mid-text"),
     ("arrow_config", "routing between adapters"),
     ("fan_in_fan_out", "transposed weights"),
     ("kasa_config", "KaSA's truncated base"),
     ("layer_replication", "repeated layers"),
-    ("layers_to_transform", "adapters on some layers only"),
     ("lora_bias", "a trained bias on B"),
     ("megatron_config", "Megatron's parallel layers"),
     ("modules_to_save", "whole modules trained beside the adapter"),

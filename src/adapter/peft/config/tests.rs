@@ -62,11 +62,11 @@ fn rslora_divides_by_the_root() {
 #[test]
 fn every_setting_that_changes_numbers_is_refused_at_once() {
     let found = problems(json!({
-        "bias": "all", "fan_in_fan_out": true, "modules_to_save": ["lm_head"], "layers_to_transform": [0],
+        "bias": "all", "fan_in_fan_out": true, "modules_to_save": ["lm_head"],
         "trainable_token_indices": {"embed_tokens": [1]}, "use_qalora": true, "init_lora_weights": "pissa_niter_16",
         "use_future": true, "task_type": "SEQ_CLS", "lora_bias": true,
     }));
-    assert_eq!(found.len(), 10, "{found:#?}");
+    assert_eq!(found.len(), 9, "{found:#?}");
     assert!(found.contains(
         &"`fan_in_fan_out: true` cannot be used: it means transposed weights, which is not supported".into()
     ));
@@ -116,6 +116,34 @@ fn wrong_values_are_named_together() {
             "`rank_pattern` holds a regular expression that is not valid here: `(`",
         ]
     );
+}
+
+#[test]
+fn layers_are_numbers_and_names() {
+    let layers = |change| parse(&changed(change)).unwrap().0.layers;
+    let one = layers(json!({"target_modules": ["q_proj"], "layers_to_transform": 3, "layers_pattern": "layers"}));
+    assert_eq!((one.layers_to_transform, one.layers_pattern), (vec![3], vec!["layers".to_owned()]));
+    assert!(layers(json!({"layers_to_transform": [], "layers_pattern": ""})).is_all());
+    let found = problems(json!({"target_modules": "all-linear", "layers_to_transform": [0]}));
+    assert_eq!(found, ["`layers_to_transform` stands beside a `target_modules` that is a text, which PEFT refuses"]);
+    let found = problems(json!({"target_modules": ["q_proj"], "layers_to_transform": [-1], "layers_pattern": [3]}));
+    assert_eq!(
+        found,
+        [
+            "`layers_to_transform` must be a layer's number or a list of them, found `[-1]`",
+            "`layers_pattern` must be a name or a list of them, found `[3]`",
+        ]
+    );
+}
+
+#[test]
+fn an_alpha_that_f32_cannot_hold_is_refused() {
+    for alpha in [1e300, -1e39, 1e-60] {
+        let found = problems(json!({"lora_alpha": alpha, "alpha_pattern": {"q_proj": alpha}}));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("`lora_alpha` must be a number that f32 can hold"), "{found:?}");
+        assert!(found[1].starts_with("`alpha_pattern` entry `q_proj` must be a number that f32 can hold"), "{found:?}");
+    }
 }
 
 #[test]

@@ -52,12 +52,62 @@ fn what_peft_saved_is_read_with_its_scalings() {
 }
 
 #[test]
+fn an_adapter_on_some_layers_is_what_peft_makes_of_it() {
+    let layers = read("text-layers");
+    let have: Vec<_> = layers.tensors.modules.keys().copied().collect();
+    assert_eq!(have, [(0, Projection::Up), (1, Projection::Q), (1, Projection::Down)]);
+    assert_eq!(layers.tensors.modules[&(1, Projection::Q)].scaling, 1.5);
+    assert_eq!(layers.tensors.modules[&(1, Projection::Down)].a.shape, [1, 12]);
+    assert_eq!(read("text-layer").tensors.modules.keys().collect::<Vec<_>>(), [&(0, Projection::V)]);
+}
+
+#[test]
+fn numbers_that_are_no_weights_are_named() {
+    for (wrong, what) in [
+        (f32::NAN, "holds a number that is not finite, at position 3"),
+        (f32::NEG_INFINITY, "holds a number that is not finite, at position 3"),
+        (1e37, "holds 1e37, which is no weight, at position 3"),
+    ] {
+        let dir = changed(|tensors| {
+            let HostData::F32(values) = &mut tensors.values_mut().next().unwrap().data else { panic!("f32") };
+            values[3] = wrong;
+        });
+        let name = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight";
+        assert_eq!(problems(dir.path()), [format!("tensor `{name}` {what}")]);
+    }
+}
+
+#[test]
+fn a_product_that_leaves_the_range_is_refused_beforehand() {
+    let dir = changed(|tensors| {
+        for (name, tensor) in tensors.iter_mut().filter(|(name, _)| name.contains("layers.1.mlp.up_proj")) {
+            let HostData::F32(values) = &mut tensor.data else { panic!("f32") };
+            values[0] = if name.contains("lora_A") { 1e12 } else { -1e10 };
+        }
+    });
+    let found = problems(dir.path());
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].starts_with("the adapter of `model.layers.1.mlp.up_proj` adds numbers of up to 4e22"),
+        "{found:?}"
+    );
+
+    let dir = changed(|_| {});
+    let config = AdapterConfig { lora_alpha: 1e30, ..read("text-lora").config };
+    fs::write(dir.path().join(CONFIG_FILE), config.to_json()).unwrap();
+    let error = PeftAdapter::read(dir.path(), &shapes()).unwrap_err();
+    assert!(error.hint_text().unwrap().contains("`lora_alpha`"), "{error}");
+}
+
+#[test]
 fn what_is_written_is_what_peft_saved() {
     for (name, multimodal) in [
         ("text-lora", false),
         ("text-rslora", false),
         ("text-dora", false),
         ("text-patterns", false),
+        ("text-layers", false),
+        ("text-layer", false),
         ("multimodal-lora", true),
     ] {
         let adapter = read(name);

@@ -32,6 +32,7 @@ fn with_capacity<T>(capacity: Capacity, look: impl FnOnce(&Sizes) -> T) -> T {
     look(&Sizes {
         frozen: Frozen { config: &config, source: None },
         trainable: 13_045_760,
+        beside: Beside::default(),
         optimizer_slots: 2,
         tokens: &tokens,
         capacity,

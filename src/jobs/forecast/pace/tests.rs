@@ -2,6 +2,7 @@ use super::*;
 use crate::adapter::Init;
 use crate::adapter::target::TargetModules;
 use crate::device::{self, Capacity};
+use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::model::gemma3::{self, TextConfig};
@@ -45,6 +46,7 @@ fn with_run<T>(config: &TextConfig, look: impl FnOnce(TimedRun) -> T) -> T {
         frozen: Frozen { config, source: None },
         holding: Holding::dense(None),
         adapter: &adapter,
+        beside: Beside::default(),
         rule: Rule::Sgd { momentum: 0.9, weight_decay: 0.0 },
         batch_size: 2,
         max_length: 40,

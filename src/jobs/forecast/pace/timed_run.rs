@@ -2,6 +2,7 @@
 
 use crate::data::RowFormat;
 use crate::device::Capacity;
+use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::Sizes;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::adapter_plan::AdapterPlan;
@@ -20,6 +21,8 @@ pub struct TimedRun<'a> {
     pub holding: Holding,
     /// What is trained.
     pub adapter: &'a AdapterPlan,
+    /// What that takes beside the frozen model.
+    pub beside: Beside,
     /// The optimiser.
     pub rule: Rule,
     /// Sequences at once.
@@ -54,6 +57,7 @@ impl<'a> TimedRun<'a> {
             frozen: sizes.frozen,
             holding: settings.holding,
             adapter,
+            beside: sizes.beside,
             rule: settings.rule,
             batch_size: training.per_device_train_batch_size,
             max_length: data.max_length,

@@ -1,9 +1,9 @@
 //! Going on with an adapter that exists: every one that can be used can be continued.
 
 use super::{AdapterPlan, from_recipe};
-use crate::adapter::Init;
 use crate::adapter::peft::{AdapterConfig, AdapterTensors, CONFIG_FILE, PeftAdapter};
 use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
+use crate::adapter::{Init, TargetLayers};
 use crate::error::{Error, Kind, Place, Result};
 use crate::model::gemma3::{Site, TextConfig};
 use crate::recipe;
@@ -30,7 +30,8 @@ pub(super) fn plan(
     let mut config = AdapterConfig { lora_dropout: keys.lora_dropout, ..config };
     // Its own words may be for Python only, for another spelling of the model, or reach into a vision tower.
     let own = chooses(paths, &selection, &config.target_modules, &config.exclude_modules);
-    if model.multimodal || !own.unwrap_or(false) {
+    if model.multimodal || !config.layers.is_all() || !own.unwrap_or(false) {
+        config.layers = TargetLayers::default();
         config.target_modules = target::exact_targets(paths, &selection);
         config.exclude_modules = ExcludeModules::default();
     }

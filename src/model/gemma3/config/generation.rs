@@ -26,10 +26,10 @@ impl GenerationConfig {
     /// [`Kind::Config`] when the file is not a JSON object or a key above has a wrong type.
     pub fn from_folder(dir: &Path) -> Result<Option<GenerationConfig>> {
         let path = dir.join("generation_config.json");
-        let bytes = match std::fs::read(&path) {
+        let bytes = match crate::input::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("reading", &path, e)),
+            Err(e) => return Err(Error::input(Kind::Config, "reading", &path, e)),
         };
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::new(Kind::Config, format!("not valid JSON: {e}")).at_path(&path))?;

@@ -3,6 +3,7 @@
 use super::{Rope, TextConfig, every_nth_is_full, limit};
 use crate::error::{Error, Kind, Place, Result};
 use crate::weights::gguf::Metadata;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 const PREFIX: &str = "gemma3.";
@@ -92,13 +93,16 @@ impl Reader<'_> {
             num_attention_heads: heads,
             num_key_value_heads: self.size("attention.head_count_kv", Some(heads), limit::HEADS),
             head_dim,
-            rms_norm_eps: self.positive("attention.layer_norm_rms_epsilon", 1e-6),
+            rms_norm_eps: self.positive("attention.layer_norm_rms_epsilon", 1e-6, limit::EPS),
             // GGUF does not store it. Every size scales by its head width but 27B, which llama.cpp tells by its layers.
             query_pre_attn_scalar: if layers == 62 { hidden_size / heads.max(1) } else { head_dim } as f64,
             sliding_window: self.size("attention.sliding_window", Some(max_position_embeddings), limit::POSITIONS),
             layer_types: every_nth_is_full(layers, pattern),
-            rope_local: Rope { theta: self.positive("rope.freq_base_swa", 10_000.0), factor: 1.0 },
-            rope_global: Rope { theta: self.positive("rope.freq_base", 1_000_000.0), factor: self.rope_factor() },
+            rope_local: Rope { theta: self.positive("rope.freq_base_swa", 10_000.0, limit::THETA), factor: 1.0 },
+            rope_global: Rope {
+                theta: self.positive("rope.freq_base", 1_000_000.0, limit::THETA),
+                factor: self.rope_factor(),
+            },
             max_position_embeddings,
             // The weights decide: llama.cpp takes the embedding where a file has no `output.weight`.
             tie_word_embeddings: true,
@@ -113,11 +117,11 @@ impl Reader<'_> {
     fn rope_factor(&mut self) -> f64 {
         let kind = self.take("rope.scaling.type", |m, key| m.str(key).map(str::to_string));
         let legacy = if self.metadata.f64(&format!("{PREFIX}rope.scale_linear")).is_some() {
-            self.positive("rope.scale_linear", 1.0)
+            self.positive("rope.scale_linear", 1.0, limit::ROPE_FACTOR)
         } else {
             1.0
         };
-        let factor = self.positive("rope.scaling.factor", legacy);
+        let factor = self.positive("rope.scaling.factor", legacy, limit::ROPE_FACTOR);
         match kind.as_deref() {
             Some("linear") | None => factor,
             Some("none") => 1.0,
@@ -183,12 +187,16 @@ impl Reader<'_> {
         }
     }
 
-    fn positive(&mut self, name: &str, default: f64) -> f64 {
+    fn positive(&mut self, name: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
         match self.float(name) {
             None => default,
-            Some(value) if value.is_finite() && value > 0.0 => value,
+            Some(value) if range.contains(&value) => value,
             Some(value) => {
-                self.problem(name, &format!("it is {value}; supported: a number above 0"));
+                let supported = match value > 0.0 {
+                    true => format!("a number from {:e} to {:e}", range.start(), range.end()),
+                    false => "a number above 0".into(),
+                };
+                self.problem(name, &format!("it is {value}; supported: {supported}"));
                 default
             }
         }

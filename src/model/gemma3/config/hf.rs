@@ -83,8 +83,8 @@ fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
         num_attention_heads: t.size("num_attention_heads", 8, limit::HEADS),
         num_key_value_heads: t.size("num_key_value_heads", 4, limit::HEADS),
         head_dim: t.size("head_dim", 256, limit::HEAD_DIM),
-        rms_norm_eps: t.positive("rms_norm_eps", 1e-6),
-        query_pre_attn_scalar: t.positive("query_pre_attn_scalar", 256.0),
+        rms_norm_eps: t.positive("rms_norm_eps", 1e-6, limit::EPS),
+        query_pre_attn_scalar: t.positive("query_pre_attn_scalar", 256.0, limit::ATTENTION_SCALAR),
         // Without sliding layers transformers writes null here, and nothing looks at it.
         sliding_window: if slides {
             t.size("sliding_window", 4096, limit::POSITIONS)

@@ -137,6 +137,8 @@ fn sort(mut table: Table, fine: impl Fn(&str, &Value) -> bool, ignored: &mut Vec
                 let supported =
                     "bitsandbytes NF4, unquantised safetensors (the original checkpoint), or a `.gguf` file";
                 table.problem(key, &what, supported);
+            } else {
+                ignored.push(table.shown(key));
             }
         } else if numeric && !trivial(value) && !HARMLESS.contains(&key.as_str()) && !fine(key, value) {
             let what = format!("it is {}, and this program does not act on this key", brief(value));

@@ -1,6 +1,6 @@
 //! The rotary embedding's keys: per layer type (`rope_parameters`, transformers 5) or the older flat three.
 
-use super::super::Rope;
+use super::super::{Rope, limit};
 use super::table::{Table, brief};
 use serde_json::{Map, Value};
 
@@ -68,7 +68,7 @@ fn layer(
             }
             theta
         }
-        (None, Some(flat)) => t.positive_value(theta_key, flat, default_theta),
+        (None, Some(flat)) => t.positive_value(theta_key, flat, default_theta, limit::THETA),
         (None, None) => default_theta,
     };
     Rope { theta, factor: scaling_factor.or(nested_factor).unwrap_or(1.0) }
@@ -88,8 +88,8 @@ fn one(t: &mut Table, object: &Map<String, Value>, path: &str, with_theta: bool)
                     kind = "unknown";
                 }
             },
-            "rope_theta" if with_theta => theta = Some(t.positive_value(&full, value, 1.0)),
-            "factor" => factor = Some(t.positive_value(&full, value, 1.0)),
+            "rope_theta" if with_theta => theta = Some(t.positive_value(&full, value, 1.0, limit::THETA)),
+            "factor" => factor = Some(t.positive_value(&full, value, 1.0, limit::ROPE_FACTOR)),
             // transformers 4 took this spelling for `rope_type`, transformers 5 leaves it without effect.
             "type" if object.get("rope_type").is_none_or(|r| r != value) => {
                 t.problem(&full, "transformers versions read it differently", &format!("`rope_type`: {TYPES}"));

@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Place};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 pub(super) struct Table<'a> {
@@ -79,18 +80,22 @@ impl<'a> Table<'a> {
         self.wrong.contains(key)
     }
 
-    /// A finite number above 0; `default` when absent.
-    pub fn positive(&mut self, key: &str, default: f64) -> f64 {
+    /// A number of this range, which is above 0; `default` when absent.
+    pub fn positive(&mut self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
         let Some(value) = self.take(key) else { return default };
-        self.positive_value(key, value, default)
+        self.positive_value(key, value, default, range)
     }
 
     /// As [`Table::positive`], of a value at hand.
-    pub fn positive_value(&mut self, key: &str, value: &Value, default: f64) -> f64 {
-        match value.as_f64().filter(|n| n.is_finite() && *n > 0.0) {
-            Some(n) => n,
-            None => {
-                self.problem(key, &format!("it is {}", brief(value)), "a number above 0");
+    pub fn positive_value(&mut self, key: &str, value: &Value, default: f64, range: RangeInclusive<f64>) -> f64 {
+        match value.as_f64() {
+            Some(n) if range.contains(&n) => n,
+            number => {
+                let supported = match number {
+                    Some(n) if n > 0.0 => format!("a number from {:e} to {:e}", range.start(), range.end()),
+                    _ => "a number above 0".into(),
+                };
+                self.problem(key, &format!("it is {}", brief(value)), &supported);
                 default
             }
         }

@@ -1,0 +1,51 @@
+//! What is being written under temporary names right now, so that a signal leaves none of it behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A temporary file or folder that [`abandon`] removes, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Live(PathBuf);
+
+impl Live {
+    /// Watches over `path`.
+    pub(crate) fn new(path: &Path) -> Self {
+        lock().push(path.to_path_buf());
+        Live(path.to_path_buf())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let mut live = lock();
+        if let Some(at) = live.iter().position(|path| *path == self.0) {
+            live.swap_remove(at);
+        }
+    }
+}
+
+/// Removes everything that is being written under temporary names. Whoever wrote it, or means to write more, waits from
+/// then on: the process is to end next.
+pub fn abandon() {
+    /// A thread that still writes into a folder may keep it from going a few times.
+    const TRIES: usize = 50;
+    let live = lock();
+    for path in live.iter() {
+        for _ in 0..TRIES {
+            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            if removed.is_ok() || !path.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    std::mem::forget(live);
+}

@@ -1,0 +1,84 @@
+//! Ctrl-C, and being asked to end.
+
+use crate::atomic;
+use crate::error::{Error, Kind, Result};
+use crate::jobs::run::interrupt::{Asked, Interrupt, Standing};
+use crate::report::ProgressBar;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Lets a write beyond the largest file that the system allows (`ulimit -f`) fail, with a message, where it would end
+/// the program without a word.
+pub fn outlive_full_files() {
+    #[cfg(unix)]
+    {
+        // A signal that somebody listens to ends nothing; nobody looks whether it came, as the write fails too.
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    }
+}
+
+/// Calls `act` on every SIGINT, SIGTERM and SIGHUP. One verb is run, so this is called once.
+pub fn on_signal(act: impl FnMut() + Send + 'static) -> Result<()> {
+    ctrlc::set_handler(act).map_err(|e| Error::new(Kind::Run, format!("Ctrl-C cannot be handled: {e}")).caused_by(e))
+}
+
+/// A wish to stop, for what can be continued later.
+pub struct Stop {
+    wished: Arc<AtomicBool>,
+    begun: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// Listens to signals. Before anything has [begun](Self::begin), and at the second signal, the program ends at once.
+    pub fn on_signal(screen: &ProgressBar) -> Result<Self> {
+        let stop = Stop { wished: Arc::default(), begun: Arc::default() };
+        let (wished, begun, screen) = (stop.wished.clone(), stop.begun.clone(), screen.clone());
+        on_signal(move || {
+            let again = wished.swap(true, Ordering::SeqCst);
+            if again || !begun.load(Ordering::SeqCst) {
+                atomic::abandon();
+                screen.note("Interrupted; `--resume` continues.");
+                std::process::exit(i32::from(Kind::Interrupted.exit_code()));
+            }
+            screen.note("Stopping; Ctrl-C again stops at once.");
+        })?;
+        Ok(stop)
+    }
+
+    /// Says that somebody looks at the wish from now on.
+    pub fn begin(&self) -> &AtomicBool {
+        self.begun.store(true, Ordering::SeqCst);
+        &self.wished
+    }
+}
+
+/// Ends the program on a signal, with nothing half-written left.
+pub fn end_on_signal(screen: &ProgressBar) -> Result<()> {
+    let screen = screen.clone();
+    on_signal(move || {
+        atomic::abandon();
+        screen.note("Interrupted; nothing half-written was kept.");
+        std::process::exit(i32::from(Kind::Run.exit_code()));
+    })
+}
+
+/// The first signal asks a run to save and stop, or ends the program where nothing would be saved; the second ends it
+/// in any case.
+pub fn stop_on_ctrl_c(screen: &ProgressBar) -> Result<Arc<Interrupt>> {
+    let stop = Arc::new(Interrupt::default());
+    let (asked, screen) = (stop.clone(), screen.clone());
+    on_signal(move || match asked.ask() {
+        Asked::Soon(what) => screen.note(what),
+        Asked::Now(standing) => {
+            atomic::abandon();
+            screen.note(&standing.text);
+            std::process::exit(i32::from(exit_code(&standing)));
+        }
+    })?;
+    Ok(stop)
+}
+
+/// 3 where the run can be resumed, else 1.
+pub fn exit_code(standing: &Standing) -> u8 {
+    if standing.is_resumable { Kind::Interrupted.exit_code() } else { Kind::Run.exit_code() }
+}

@@ -1,0 +1,113 @@
+//! What an adapter takes beside the frozen model: numbers that its layers keep for the way back, and copies of it.
+
+use crate::adapter::Init;
+use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::model::gemma3::{Site, TextConfig};
+use crate::recipe::Recipe;
+use crate::weights::names::Projection;
+
+/// What an adapter takes beside the frozen model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Numbers that all layers together keep of a token.
+    pub per_token: u64,
+    /// The same of the layer that keeps the most.
+    pub per_token_in_a_layer: u64,
+    /// Copies of the trained values that stay beside them: where PiSSA began, the adapter that is continued, the one of
+    /// the best evaluation.
+    pub copies: u64,
+}
+
+/// How the projections of a run are computed, as far as what they keep depends on it.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    use_dora: bool,
+    is_pissa: bool,
+    with_dropout: bool,
+}
+
+impl Beside {
+    /// What the adapter of a recipe takes.
+    pub fn of(plan: &AdapterPlan, recipe: &Recipe, model: &TextConfig) -> Self {
+        let form = Form {
+            use_dora: plan.config.use_dora,
+            is_pissa: plan.init == Init::Pissa,
+            with_dropout: plan.config.lora_dropout > 0.0,
+        };
+        let layers = (0..model.num_hidden_layers).map(|layer| {
+            let sites: Vec<(Site, u64)> = plan.ranks().filter(|(site, _)| site.layer == layer).collect();
+            form.kept(&sites, model.hidden_size as u64)
+        });
+        let layers: Vec<u64> = layers.collect();
+        let is_continued = recipe.adapter.init_from.is_some();
+        let keeps_best = recipe.evaluation.load_best_model_at_end;
+        Beside {
+            per_token: layers.iter().sum(),
+            per_token_in_a_layer: layers.iter().copied().max().unwrap_or(0),
+            copies: [form.is_pissa, is_continued, keeps_best].into_iter().map(u64::from).sum(),
+        }
+    }
+
+    /// The same of a model of one layer.
+    pub fn of_a_layer(self) -> Self {
+        Beside { per_token: self.per_token_in_a_layer, ..self }
+    }
+}
+
+impl Form {
+    /// Numbers that a layer keeps of a token for these projections, with their ranks.
+    ///
+    /// Plain LoRA keeps its input, which projections of one input share, and what its A makes of it; the last
+    /// projection makes its input again. Dropout gives each its own input and mask, DoRA rescales an output that it
+    /// keeps, and neither makes inputs again.
+    fn kept(self, sites: &[(Site, u64)], d: u64) -> u64 {
+        let own = |(site, r): &(Site, u64)| {
+            let (input, out) = (site.in_features as u64, site.out_features as u64);
+            let inputs = match (self.with_dropout, site.projection) {
+                (true, _) => 2 * input,
+                (false, Projection::Down) if self.use_dora || self.is_pissa => input,
+                (false, _) => 0,
+            };
+            let outputs = match (self.use_dora, self.with_dropout) {
+                (false, _) => 0,
+                (true, false) => out,
+                (true, true) => 2 * out,
+            };
+            r + inputs + outputs
+        };
+        let has = |wanted: &[Projection]| sites.iter().any(|(site, _)| wanted.contains(&site.projection));
+        let shared = [has(&[Projection::Q, Projection::K, Projection::V]), has(&[Projection::Gate, Projection::Up])];
+        let shared = shared.into_iter().filter(|has| *has && !self.with_dropout).count() as u64;
+        shared * d + sites.iter().map(own).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gemma3;
+
+    fn kept(form: Form, wanted: &[Projection]) -> u64 {
+        let model = gemma3::published("google/gemma-3-270m").unwrap().unwrap();
+        let sites = model.sites().into_iter().filter(|site| site.layer == 3 && wanted.contains(&site.projection));
+        form.kept(&sites.map(|site| (site, 16)).collect::<Vec<_>>(), 640)
+    }
+
+    #[test]
+    fn bytes_are_those_that_the_graph_of_a_layer_keeps() {
+        // d = 640, f = 2048, four heads of 256 and one for keys and values.
+        let plain = Form { use_dora: false, is_pissa: false, with_dropout: false };
+        let ranks = 7 * 16;
+        assert_eq!(kept(plain, &Projection::ALL), 2 * 640 + ranks);
+        assert_eq!(kept(plain, &[Projection::O]), 16);
+        assert_eq!(kept(plain, &[Projection::Q, Projection::V]), 640 + 2 * 16);
+        let inputs = 5 * 640 + 1024 + 2048;
+        assert_eq!(kept(Form { with_dropout: true, ..plain }, &Projection::ALL), 2 * inputs + ranks);
+        let outputs = 1024 + 2 * 256 + 2 * 640 + 2 * 2048;
+        let dora = Form { use_dora: true, ..plain };
+        assert_eq!(kept(dora, &Projection::ALL), 2 * 640 + ranks + outputs + 2048);
+        assert_eq!(kept(Form { with_dropout: true, ..dora }, &Projection::ALL), 2 * inputs + 2 * outputs + ranks);
+        assert_eq!(kept(Form { is_pissa: true, ..plain }, &Projection::ALL), 2 * 640 + ranks + 2048);
+        assert_eq!(kept(plain, &[]), 0);
+    }
+}

@@ -1,0 +1,183 @@
+//! Answers that are kept while others are still to come.
+//!
+//! A file beside the output: a first line that says what the answers belong to, and a line for each answer, in order.
+//! It is appended to and made durable with every batch, so that neither a signal nor a crash loses more than one.
+
+use super::Answer;
+use crate::atomic;
+use crate::error::{Error, Kind, Result};
+use crate::progress::Progress;
+use crate::train::checkpoint::Fingerprint;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// What the journal's name adds to the output's.
+const SUFFIX: &str = ".partial";
+
+/// The first line.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    generate: Fingerprint,
+}
+
+/// How many answers there will be, and how many of them are computed together.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// All prompts.
+    pub prompts: usize,
+    /// Prompts of a batch; not 0.
+    pub batch: usize,
+}
+
+/// An open journal, locked against others.
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    answers: Vec<Answer>,
+}
+
+/// Where the journal of an output lies.
+fn journal_path(output: &Path) -> Result<PathBuf> {
+    let mut name = atomic::file_at(output)?.unwrap_or_else(|| output.to_path_buf()).into_os_string();
+    name.push(SUFFIX);
+    Ok(name.into())
+}
+
+/// Checks, before any work, that an output can be begun, or continued where it is to `resume`.
+///
+/// # Errors
+/// When answers of a run that was interrupted would be lost.
+pub fn check_journal(output: &Path, resume: bool) -> Result<()> {
+    let path = journal_path(output)?;
+    if resume || !path.exists() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Recipe, format!("answers of an interrupted run are in `{}`", path.display()))
+        .at_path(output)
+        .hint("`--resume` continues it; remove the file to begin anew; nothing was changed"))
+}
+
+impl Journal {
+    /// Begins the journal of `output`, or continues it: whole batches of answers of the same run stay, what a crash
+    /// left of others is dropped.
+    ///
+    /// # Errors
+    /// When another process has it open, when it belongs to another run, or cannot be read or written.
+    pub fn open(
+        output: &Path,
+        resume: bool,
+        identity: &Fingerprint,
+        sizes: Sizes,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        check_journal(output, resume)?;
+        let path = journal_path(output)?;
+        let failed = |e| Error::io("opening", &path, e);
+        if resume && !path.exists() {
+            progress.note("There is no interrupted run to continue: this one begins with the first row.");
+        }
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(Kind::Run, "another process is answering into this file")
+                    .at_path(output)
+                    .hint("wait until it ends, stop it, or name another file"));
+            }
+            Err(TryLockError::Error(e)) if e.kind() != std::io::ErrorKind::Unsupported => return Err(failed(e)),
+            _ => {}
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let mut journal = Journal { path, file, answers: Vec::new() };
+        let kept = journal.read(&bytes, identity, sizes, progress)?;
+        journal.continue_at(kept, identity)?;
+        Ok(journal)
+    }
+
+    /// Takes the answers of whole batches and returns how many bytes they and the head are; 0 without a head.
+    fn read(&mut self, bytes: &[u8], identity: &Fingerprint, sizes: Sizes, progress: &dyn Progress) -> Result<u64> {
+        let mut lines = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        let Some(first) = lines.next() else { return Ok(0) };
+        let head: Head = serde_json::from_slice(first).map_err(|e| {
+            Error::new(Kind::Checkpoint, "the file is no journal of this program")
+                .at_path(&self.path)
+                .hint("it is kept; name another output, or remove it")
+                .caused_by(e)
+        })?;
+        if let Some(difference) = identity.difference(&head.generate) {
+            return Err(Error::new(
+                Kind::Checkpoint,
+                format!("the answers so far belong to another run: {difference}"),
+            )
+            .at_path(&self.path)
+            .hint("resume with what the run was started with, name another output, or remove the file"));
+        }
+        let mut ends = vec![first.len() as u64];
+        for line in lines {
+            let Ok(answer) = serde_json::from_slice(line) else { break };
+            self.answers.push(answer);
+            ends.push(ends[ends.len() - 1] + line.len() as u64);
+        }
+        // A batch is answered together: its answers depend, in their last bits, on what they were computed with.
+        let found = self.answers.len();
+        self.answers.truncate(if found < sizes.prompts { found - found % sizes.batch } else { sizes.prompts });
+        let kept = ends[self.answers.len()];
+        if kept < bytes.len() as u64 && kept > first.len() as u64 {
+            progress.note("The last answers were not complete and are generated again.");
+        }
+        Ok(kept)
+    }
+
+    /// Cuts the file after `kept` bytes and goes on there.
+    fn continue_at(&mut self, kept: u64, identity: &Fingerprint) -> Result<()> {
+        let head = Head { generate: identity.clone() };
+        let mut go_on = || {
+            self.file.set_len(kept)?;
+            self.file.seek(SeekFrom::Start(kept))?;
+            if kept == 0 {
+                let mut line = serde_json::to_vec(&head)?;
+                line.push(b'\n');
+                self.file.write_all(&line)?;
+            }
+            self.file.sync_data()
+        };
+        go_on().map_err(|e| Error::io("writing", &self.path, e))
+    }
+
+    /// The answers so far.
+    pub fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
+
+    /// Adds the answers of a batch, and makes them durable.
+    ///
+    /// # Errors
+    /// When they cannot be written; those before stay.
+    pub fn append(&mut self, answers: &[Answer]) -> Result<()> {
+        let mut write = || {
+            let mut lines = Vec::new();
+            for answer in answers {
+                serde_json::to_writer(&mut lines, answer)?;
+                lines.push(b'\n');
+            }
+            self.file.write_all(&lines)?;
+            self.file.sync_data()
+        };
+        write().map_err(|e| {
+            Error::io("writing", &self.path, e).hint("the answers before are kept: free some space, then `--resume`")
+        })?;
+        self.answers.extend_from_slice(answers);
+        Ok(())
+    }
+
+    /// Removes the journal: its answers are in the output now.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        std::fs::remove_file(&self.path).map_err(|e| Error::io("removing", &self.path, e))
+    }
+}

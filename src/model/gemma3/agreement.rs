@@ -1,0 +1,142 @@
+//! Whether a configuration and the weights beside it describe one model.
+//!
+//! A configuration that promises less than the file has, or ties what the file holds apart, would be believed without
+//! a word, and the model would compute other numbers than its maker's.
+
+use crate::error::{Error, Kind, Place, Result};
+use crate::model::gemma3::TextConfig;
+use crate::weights::names::{LayerNorm, TensorId};
+use crate::weights::{Source, TensorInfo};
+
+/// Problems that are shown; the wrong configuration makes every tensor wrong, and a few say as much as all.
+const SHOWN: usize = 4;
+
+/// Parts of names of tensors that a language model does without: other modalities, and buffers that older versions of
+/// transformers saved.
+const OF_OTHERS: [&str; 5] =
+    ["vision_tower", "vision_model", "multi_modal_projector", "audio_tower", "rotary_emb.inv_freq"];
+
+impl TextConfig {
+    /// Holds this against the headers of the weights, and lets the weights decide what they say themselves: a stored
+    /// head that differs from the embedding is used, as transformers 5.23 does, whatever `tie_word_embeddings` says.
+    /// Returns what the user should know.
+    ///
+    /// # Errors
+    /// Tensors that are missing or of another shape, layers that the configuration leaves out, tensors of a layer that
+    /// this program does not know; a head that cannot be read.
+    pub fn agree_with(&mut self, source: &Source) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        let mut problems = Vec::new();
+        problems.extend(self.beyond(source));
+        problems.extend(unknown(source, &mut warnings));
+        if self.tie_word_embeddings && source.contains(&TensorId::LmHead) {
+            if !source.is_same(&TensorId::EmbedTokens, &TensorId::LmHead)? {
+                self.tie_word_embeddings = false;
+                if source.gguf().is_none() {
+                    warnings.push(
+                        "Warning: `config.json` says `tie_word_embeddings: true`, but the file has an `lm_head.weight` that \
+                         differs from the embedding: the stored head is used, as transformers does"
+                            .into(),
+                    );
+                }
+            }
+        } else if !self.tie_word_embeddings && !source.contains(&TensorId::LmHead) {
+            let what = "`tie_word_embeddings` is false, but the weights hold no head (`lm_head.weight`)";
+            problems.push(Error::new(Kind::Config, what).at_path(source.path()).hint(
+                "the weights are incomplete, or the head is the embedding: then say `tie_word_embeddings: true`",
+            ));
+        }
+        if problems.is_empty() {
+            problems.extend(self.missing(source));
+        }
+        match Error::many(problems) {
+            Some(error) => Err(error),
+            None => Ok(warnings),
+        }
+    }
+
+    /// Every tensor that a model of this shape has, but for its head.
+    fn tensors(&self) -> Vec<(TensorId, Vec<usize>)> {
+        let (d, e) = (self.hidden_size, self.head_dim);
+        let single = [(TensorId::EmbedTokens, vec![self.vocab_size, d]), (TensorId::Norm, vec![d])];
+        let projections = self
+            .sites()
+            .into_iter()
+            .map(|site| (TensorId::Projection(site.layer, site.projection), vec![site.out_features, site.in_features]));
+        let norms = (0..self.num_hidden_layers).flat_map(|layer| LayerNorm::ALL.map(|norm| (layer, norm)));
+        let norms = norms.map(|(layer, norm)| {
+            let width = if matches!(norm, LayerNorm::QNorm | LayerNorm::KNorm) { e } else { d };
+            (TensorId::LayerNorm(layer, norm), vec![width])
+        });
+        single.into_iter().chain(projections).chain(norms).collect()
+    }
+
+    /// The problems of tensors that are missing, or have another shape.
+    fn missing(&self, source: &Source) -> Vec<Error> {
+        let mut found: Vec<Error> =
+            self.tensors().iter().filter_map(|(id, shape)| source.check_tensor(id, shape).err()).collect();
+        if found.len() > SHOWN {
+            let more = found.split_off(SHOWN).len();
+            let what = format!("{more} more tensors are missing or of another shape");
+            found.push(Error::new(Kind::Weights, what).at_path(source.path()));
+        }
+        found
+    }
+
+    /// The problem of layers in the file that the configuration leaves out.
+    fn beyond(&self, source: &Source) -> Option<Error> {
+        let layer = |info: &TensorInfo| match source.id(&info.name)? {
+            TensorId::Projection(layer, _) | TensorId::LayerNorm(layer, _) => Some(layer),
+            _ => None,
+        };
+        let tensors = source.tensors();
+        let layers = tensors.iter().filter_map(layer).max()? + 1;
+        if layers <= self.num_hidden_layers {
+            return None;
+        }
+        let beyond = tensors.iter().filter(|info| layer(info).is_some_and(|layer| layer >= self.num_hidden_layers));
+        let names: Vec<&str> = beyond.map(|info| info.name.as_str()).collect();
+        let key = if source.gguf().is_some() { "gemma3.block_count" } else { "num_hidden_layers" };
+        let what = format!(
+            "`{key}` is {}, but the weights have {layers} layers: {} would be left out",
+            self.num_hidden_layers,
+            listed(&names)
+        );
+        Some(Error::new(Kind::Config, what).at_path(source.path()).hint(format!(
+            "the model computes other numbers without them; say {layers}, or remove the tensors if that is meant"
+        )))
+    }
+}
+
+/// The problem of tensors inside the layers that this program does not know: biases, scales of another quantisation.
+/// What is unknown elsewhere only gets a warning.
+fn unknown(source: &Source, warnings: &mut Vec<String>) -> Option<Error> {
+    let unused = source.unused();
+    let mut names = unused.iter().map(String::as_str).filter(|name| !OF_OTHERS.iter().any(|part| name.contains(part)));
+    let is_inside = |name: &&str| name.contains("layers.") || name.starts_with("blk.");
+    let (inside, elsewhere): (Vec<&str>, Vec<&str>) = names.by_ref().partition(is_inside);
+    if !elsewhere.is_empty() {
+        warnings.push(format!(
+            "Warning: the file holds what is no part of a Gemma 3, and is not used: {}",
+            listed(&elsewhere)
+        ));
+    }
+    if inside.is_empty() {
+        return None;
+    }
+    let what = format!("the layers hold tensors that this program does not compute with: {}", listed(&inside));
+    Some(
+        Error::new(Kind::Weights, what)
+            .at(Place::Path(source.path().into()))
+            .hint("without them the model would compute other numbers; use its original, unquantised checkpoint"),
+    )
+}
+
+/// The first names, and how many more there are.
+fn listed(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}

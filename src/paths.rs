@@ -1,0 +1,144 @@
+//! Paths as people write them: `~`, `$NAME` and `${NAME}`, expanded alike in recipes, arguments and variables.
+
+use crate::error::{Error, Kind, Result};
+
+/// What a path means: `~` at its start is the home folder, `$NAME` and `${NAME}` are variables of the environment, `$$` is
+/// a dollar. Everything else stays as it is: `~name`, `$5`, a `~` in the middle.
+///
+/// # Errors
+/// [`Kind::Recipe`] for a variable that is not set, `${` without its name or `}`, and the home folder of another user.
+pub fn expand(text: &str) -> Result<String> {
+    expand_with(text, &|name| std::env::var(name).ok())
+}
+
+/// As [`expand`], in an environment that is a function.
+///
+/// # Errors
+/// As [`expand`].
+pub fn expand_with(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String> {
+    let wrong = |what: String| Error::new(Kind::Recipe, what);
+    let mut path = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        path.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let (name, length) = if let Some(inside) = after.strip_prefix('{') {
+            let name = inside.split('}').next().unwrap_or_default();
+            if !is_name(name) || inside.len() == name.len() {
+                return Err(wrong(format!(
+                    "`${{` in the path `{}` is not followed by a variable's name and `}}`",
+                    brief(text)
+                ))
+                .hint("write `${NAME}` or `$NAME`; `$$` is a dollar"));
+            }
+            (name, name.len() + 2)
+        } else {
+            let name = &after[..after.bytes().take_while(|&b| is_letter(b) || b.is_ascii_digit()).count()];
+            (name, name.len())
+        };
+        if after.starts_with('$') {
+            path.push('$');
+            rest = &after[1..];
+        } else if is_name(name) {
+            let value = lookup(name).filter(|value| !value.is_empty());
+            path.push_str(&value.ok_or_else(|| {
+                wrong(format!("the variable `{name}` of the path `{}` is not set", brief(text)))
+                    .hint(format!("set `{name}` in the environment, or write the path out; `$$` is a dollar"))
+            })?);
+            rest = &after[length..];
+        } else {
+            path.push('$');
+            rest = after;
+        }
+    }
+    path.push_str(rest);
+    let Some(below) = path.strip_prefix('~') else { return Ok(path) };
+    match below.split_once('/') {
+        Some((user, _)) if !user.is_empty() => {
+            Err(wrong(format!("`~{user}`, the home of another user, is not expanded"))
+                .hint(format!("write the folder out, or `./~{user}` for a folder of that name")))
+        }
+        None if !below.is_empty() => Ok(path), // a file whose name begins with `~`
+        _ => match lookup("HOME").or_else(|| lookup("USERPROFILE")).filter(|home| !home.is_empty()) {
+            Some(home) => Ok(format!("{}{below}", home.trim_end_matches('/'))),
+            None => Err(wrong(format!("`~` in the path `{}` means a home folder, and `HOME` is not set", brief(text)))
+                .hint("set `HOME`, or write the path out")),
+        },
+    }
+}
+
+/// What [`expand`] reads as `path`.
+pub fn written(path: &str) -> String {
+    path.replace('$', "$$")
+}
+
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_'
+}
+
+fn is_name(name: &str) -> bool {
+    name.bytes().next().is_some_and(is_letter) && name.bytes().all(|b| is_letter(b) || b.is_ascii_digit())
+}
+
+/// The start of a path, for a message.
+fn brief(path: &str) -> String {
+    path.chars().take(80).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lookup(name: &str) -> Option<String> {
+        let pairs = [("HOME", "/home/me"), ("DATA", "/data"), ("T", "~/tilde"), ("EMPTY", "")];
+        pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string())
+    }
+
+    #[test]
+    fn homes_and_variables_are_expanded() {
+        for (text, expected) in [
+            ("~", "/home/me"),
+            ("~/a", "/home/me/a"),
+            ("$DATA/rows.jsonl", "/data/rows.jsonl"),
+            ("${DATA}x/$DATA", "/datax//data"),
+            ("$T/x", "/home/me/tilde/x"),
+            ("a/~/b", "a/~/b"),
+            ("./~/b", "./~/b"),
+            ("~notes.jsonl", "~notes.jsonl"),
+            ("cost$5.csv", "cost$5.csv"),
+            ("a$", "a$"),
+            ("a$$DATA", "a$DATA"),
+            ("", ""),
+        ] {
+            assert_eq!(expand_with(text, &lookup).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_is_named() {
+        for (text, expected) in [
+            ("$NOWHERE/a", "the variable `NOWHERE` of the path `$NOWHERE/a` is not set"),
+            ("${EMPTY}/a", "the variable `EMPTY` of the path `${EMPTY}/a` is not set"),
+            ("${DATA/a", "`${` in the path `${DATA/a` is not followed by a variable's name and `}`"),
+            ("a/${", "`${` in the path `a/${` is not followed by a variable's name and `}`"),
+            ("${}", "`${` in the path `${}` is not followed by a variable's name and `}`"),
+            ("${DATA:-x}/a", "`${` in the path `${DATA:-x}/a` is not followed by a variable's name and `}`"),
+            ("~eve/a", "`~eve`, the home of another user, is not expanded"),
+        ] {
+            let error = expand_with(text, &lookup).unwrap_err();
+            assert_eq!((error.what(), error.exit_code()), (expected, 2));
+        }
+        let error = expand_with("~/a", &|_| None).unwrap_err();
+        assert_eq!(error.what(), "`~` in the path `~/a` means a home folder, and `HOME` is not set");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_expanded_is_written_so_that_it_means_the_same(text in "[a-c$~{}/_5]{0,12}") {
+            if let Ok(path) = expand_with(&text, &lookup) {
+                prop_assert_eq!(expand_with(&written(&path), &lookup).ok(), Some(path));
+            }
+        }
+    }
+}

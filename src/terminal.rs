@@ -1,0 +1,46 @@
+//! What comes from files, without power over the terminal it is shown on.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// `text` without the power to control a terminal: control characters other than newline and tab become visible, and so
+/// do the characters that make a text read in another order than it is written.
+///
+/// Files come from anywhere; an escape sequence in the name of a tensor, a message of a chat template or a row of data may
+/// not recolour, rename or clear the user's terminal, nor hide what the line says.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_commanding) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            c if !is_commanding(c) => shown.push(c),
+            '\0'..'\x20' => shown.push(char::from_u32(0x2400 + c as u32).unwrap_or('\u{FFFD}')), // their Unicode pictures
+            '\x7f' => shown.push('\u{2421}'),
+            c if c.is_control() => shown.push('\u{FFFD}'),
+            c => drop(write!(shown, "<U+{:04X}>", c as u32)),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether a terminal would obey `c` instead of showing it.
+fn is_commanding(c: char) -> bool {
+    let reorders = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let breaks = matches!(c, '\u{2028}' | '\u{2029}');
+    (c.is_control() && c != '\n' && c != '\t') || reorders || breaks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_control_the_terminal() {
+        assert_eq!(printable("a\x1b]0;title\x07\tb\r\n\u{9b}31m\x7f"), "a␛]0;title␇\tb␍\n\u{FFFD}31m␡");
+        assert_eq!(printable("\u{202e}gpj.exe\u{2066}\u{2069}\u{2028}"), "<U+202E>gpj.exe<U+2066><U+2069><U+2028>");
+        let harmless = "Grüße 👋🏽 עברית\u{200f} \u{200d}\n\t";
+        assert!(matches!(printable(harmless), Cow::Borrowed(text) if text == harmless));
+    }
+}

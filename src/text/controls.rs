@@ -1,0 +1,98 @@
+//! Control words: the tokens that only a template may write, such as `<start_of_turn>`.
+//!
+//! Whoever types one in a message means the characters. So where a text comes from a message, its control words are cut
+//! after their first character before it is tokenised: the pieces are spelt out like any other text, and none of them is
+//! the control token.
+
+use std::ops::Range;
+
+/// Control words besides those that the tokenizer calls special: delimiters that only templates write.
+const NAMED: [&str; 3] = ["<escape>", "<mask>", "[multimodal]"];
+
+/// The control words of a tokenizer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ControlWords {
+    /// The longest first, so that of two that fit the longer is found.
+    words: Vec<String>,
+}
+
+impl ControlWords {
+    /// Those among the tokens that are added to a vocabulary, given as their spelling and whether they are special.
+    ///
+    /// `<unused0>` and its like mean nothing to a template: they stay free for who wants to use them in texts.
+    pub fn of(added: impl Iterator<Item = (String, bool)>) -> Self {
+        let is_control = |word: &str, special: bool| {
+            !word.starts_with("<unused")
+                && (special
+                    || NAMED.contains(&word)
+                    || word.starts_with("<start_") && word.ends_with('>')
+                    || word.starts_with("<end_") && word.ends_with('>'))
+        };
+        let mut words: Vec<String> = added
+            .filter(|(word, special)| word.chars().count() > 1 && is_control(word, *special))
+            .map(|(word, _)| word)
+            .collect();
+        words.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        ControlWords { words }
+    }
+
+    /// Where control words stand in `text`, in order.
+    pub fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(next) = self.next(&text[at..]) {
+            found.push(at + next.start..at + next.end);
+            at += next.end;
+        }
+        found
+    }
+
+    fn next(&self, text: &str) -> Option<Range<usize>> {
+        text.char_indices().find_map(|(at, c)| {
+            let fits = |word: &&String| word.starts_with(c) && text[at..].starts_with(word.as_str());
+            self.words.iter().find(fits).map(|word| at..at + word.len())
+        })
+    }
+
+    /// Where a control word begins at the end of `text` that what follows might complete.
+    pub fn unfinished(&self, text: &str) -> Option<Range<usize>> {
+        let longest = self.words.first().map_or(0, String::len);
+        let tail = text.ceil_char_boundary(text.len().saturating_sub(longest));
+        let begins = |(at, _): &(usize, char)| self.words.iter().any(|word| word.starts_with(&text[tail + at..]));
+        text[tail..].char_indices().find(begins).map(|(at, _)| tail + at..text.len())
+    }
+
+    /// Whether `word` is one of them.
+    pub fn contains(&self, word: &str) -> bool {
+        self.words.iter().any(|known| known == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words() -> ControlWords {
+        let added =
+            [("<eos>", true), ("<start_of_turn>", false), ("<escape>", false), ("<b>", false), ("<unused7>", true)];
+        ControlWords::of(added.into_iter().map(|(word, special)| (word.to_owned(), special)))
+    }
+
+    #[test]
+    fn control_words_are_found_and_others_are_not() {
+        let text = "é<eos><b><start_of_turn<start_of_turn><unused7><escape>";
+        let found: Vec<&str> = words().find(text).into_iter().map(|at| &text[at]).collect();
+        assert_eq!(found, ["<eos>", "<start_of_turn>", "<escape>"]);
+        assert!(words().find("").is_empty());
+    }
+
+    #[test]
+    fn beginnings_are_found_at_the_end_only() {
+        let unfinished = |text: &'static str| words().unfinished(text).map(|at| &text[at]);
+        assert_eq!(unfinished("a <start_of"), Some("<start_of"));
+        assert_eq!(unfinished("<eos> <"), Some("<"));
+        assert_eq!(unfinished("<start_of a"), None);
+        assert_eq!(unfinished("é"), None);
+        assert_eq!(unfinished(""), None);
+    }
+}

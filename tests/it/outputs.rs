@@ -1,0 +1,294 @@
+//! Nothing that is written destroys what was there: names that are more than files, folders that are in use, runs that
+//! are ended in the middle.
+
+use crate::bench::{Bench, Said, lines, rows};
+use std::fs;
+#[cfg(unix)]
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const SCORE: &str = "score --model m --input rows.jsonl";
+
+/// What is said of a command that is refused before it does anything.
+#[track_caller]
+fn refused(bench: &Bench, command: &str) -> String {
+    let said = bench.run(command);
+    assert_eq!(said.code, Some(2), "{command}: {}", said.stderr);
+    assert_eq!(said.problem(), said.stderr.trim_end(), "{command} is refused before any work");
+    said.problem().to_owned()
+}
+
+/// Runs a command while something reads the pipe `pipe`, and returns what came through it.
+#[cfg(unix)]
+fn through_pipe(bench: &Bench, command: &str) -> (Said, Vec<u8>) {
+    let pipe = bench.path("pipe");
+    if !pipe.exists() {
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    }
+    let reader = pipe.clone();
+    let reader = std::thread::spawn(move || fs::read(reader).expect("a pipe to read"));
+    let said = bench.run(command);
+    assert!(fs::symlink_metadata(&pipe).expect("the pipe is still there").file_type().is_fifo(), "{command}");
+    (said, reader.join().expect("a reader"))
+}
+
+#[cfg(unix)]
+#[test]
+fn results_go_into_pipes_and_devices_not_in_their_place() {
+    let bench = Bench::new().with_text();
+    bench.write("rows.jsonl", lines(&rows(2)));
+    bench.write("prompts.jsonl", "{\"prompt\": \"Hi\"}\n");
+    symlink("pipe", bench.path("to-pipe")).unwrap();
+    symlink("/dev/null", bench.path("nothing")).unwrap();
+
+    let generate = "generate --model t --input prompts.jsonl --max-tokens 3";
+    let expected = bench.run(generate).ok();
+    for name in ["pipe", "to-pipe"] {
+        let (said, through) = through_pipe(&bench, &format!("{generate} --output {name}"));
+        said.ok();
+        assert_eq!(String::from_utf8(through).unwrap(), expected);
+    }
+    assert_eq!(bench.run(&format!("{generate} --output /dev/stdout")).ok(), expected);
+    bench.run(&format!("{generate} --output nothing")).ok();
+
+    let expected = bench.run(SCORE).ok();
+    let (said, through) = through_pipe(&bench, &format!("{SCORE} --output pipe"));
+    said.ok();
+    assert_eq!(String::from_utf8(through).unwrap(), expected);
+    bench.run(&format!("{SCORE} --output scores.jsonl --logits logits.safetensors")).ok();
+    let (said, through) = through_pipe(&bench, &format!("{SCORE} --logits to-pipe --output nothing"));
+    said.ok();
+    assert!(through == bench.read("logits.safetensors"), "the logits differ");
+
+    assert!(bench.path("to-pipe").is_symlink() && bench.path("nothing").is_symlink());
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+}
+
+#[cfg(unix)]
+#[test]
+fn links_stay_and_what_they_lead_to_is_replaced() {
+    let bench = Bench::new();
+    bench.write("far/scores.jsonl", "old");
+    fs::set_permissions(bench.path("far/scores.jsonl"), fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("far/scores.jsonl", bench.path("scores.jsonl")).unwrap();
+    symlink("far/logits.safetensors", bench.path("logits.safetensors")).unwrap();
+    bench.run(&format!("{SCORE} --output scores.jsonl --logits logits.safetensors")).ok();
+    assert!(bench.path("scores.jsonl").is_symlink() && bench.path("logits.safetensors").is_symlink());
+    assert_eq!(bench.files("far"), ["far/logits.safetensors", "far/scores.jsonl"]);
+    assert_eq!(bench.text("far/scores.jsonl").lines().count(), 40);
+    let mode = fs::metadata(bench.path("far/scores.jsonl")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "what was private stays private");
+}
+
+#[test]
+fn nothing_that_is_read_is_written() {
+    let bench = Bench::new().with_text();
+    bench.write("prompts.jsonl", "{\"prompt\": \"Hi\"}\n");
+    fs::hard_link(bench.path("rows.jsonl"), bench.path("same.jsonl")).unwrap();
+    fs::hard_link(bench.path("m/config.json"), bench.path("config.json")).unwrap();
+    #[cfg(unix)]
+    symlink("rows.jsonl", bench.path("link.jsonl")).unwrap();
+    #[cfg(not(unix))]
+    fs::hard_link(bench.path("rows.jsonl"), bench.path("link.jsonl")).unwrap();
+    let before = bench.files(".");
+    let (input, weights) = (bench.read("rows.jsonl"), bench.read("m/model.safetensors"));
+
+    for name in ["rows.jsonl", "./rows.jsonl", "same.jsonl", "link.jsonl", "m/../rows.jsonl"] {
+        for option in ["output", "logits"] {
+            let said = refused(&bench, &format!("{SCORE} --{option} {name}"));
+            assert!(said.starts_with(&format!("error: `--{option}` is a file that is read: `rows.jsonl`")), "{said}");
+        }
+    }
+    for name in ["m/model.safetensors", "config.json"] {
+        let said = refused(&bench, &format!("{SCORE} --logits {name}"));
+        assert!(said.starts_with("error: `--logits` is a file that is read: `m/"), "{said}");
+    }
+    let said = refused(&bench, "generate --model t --input prompts.jsonl --output prompts.jsonl");
+    assert!(said.starts_with("error: `--output` is a file that is read"), "{said}");
+    let said = refused(&bench, &format!("{SCORE} --output new --logits ./new"));
+    assert!(said.starts_with("error: `--output` and `--logits` name the same file"), "{said}");
+
+    assert_eq!(bench.files("."), before);
+    assert!(bench.read("rows.jsonl") == input && bench.read("m/model.safetensors") == weights);
+}
+
+#[test]
+fn a_name_that_cannot_be_written_is_refused_before_any_work() {
+    let bench = Bench::new().with_text();
+    bench.write("prompts.jsonl", "{\"prompt\": \"Hi\"}\n");
+    let before = bench.files(".");
+    let commands = [
+        ("--output", format!("{SCORE} --output")),
+        ("--logits", format!("{SCORE} --logits")),
+        ("--output", "generate --model t --input prompts.jsonl --output".to_owned()),
+    ];
+    for (option, command) in commands {
+        for (name, what) in [
+            ("m", "names a folder"),
+            ("new/", "names a folder"),
+            (".", "names a folder"),
+            ("none/new", "names a file in `none`, which does not exist"),
+            ("r.yaml/new", "cannot be written"),
+        ] {
+            let said = refused(&bench, &format!("{command} {name}"));
+            let (start, end) = (format!("error: `{option}` {what}"), format!("error: `{option}` needs a folder"));
+            assert!(said.starts_with(&start) || said.starts_with(&end), "{name}: {said}");
+        }
+    }
+    assert_eq!(bench.files("."), before);
+}
+
+/// Starts a command; stderr goes into the file `said`.
+fn start(bench: &Bench, args: &str) -> Child {
+    let said = fs::File::create(bench.path("said")).expect("a file");
+    bench.command(args).stdout(Stdio::null()).stderr(said).spawn().expect("the program starts")
+}
+
+/// Waits until `ready`, or the process ends.
+fn wait_until(child: &mut Child, ready: impl Fn() -> bool) -> Option<ExitStatus> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(status) = child.try_wait().expect("a status") {
+            return Some(status);
+        }
+        if ready() {
+            return None;
+        }
+        assert!(Instant::now() < deadline, "the process neither ended nor got so far");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    assert!(sent.expect("kill").success());
+}
+
+/// Prompts whose fields have what a parser would change.
+fn prompts(bench: &Bench, count: usize) {
+    let row = |i| format!("{{\"id\": 1234567890123456789012{i}, \"x\":1e400, \"prompt\": \"Say {i}\", \"y\": 1.10}}\n");
+    bench.write("prompts.jsonl", (0..count).map(row).collect::<String>());
+}
+
+const ANSWER: &str = "generate --model t --input prompts.jsonl --max-tokens 40 --temperature 2 --batch-size 2 --output";
+
+#[cfg(unix)]
+#[test]
+fn answers_are_kept_when_generation_is_ended_and_continued_to_the_same_bytes() {
+    let bench = Bench::new().with_text();
+    prompts(&bench, 9);
+    bench.run(&format!("{ANSWER} whole.jsonl")).ok();
+    let whole = bench.read("whole.jsonl");
+    let answers = |name: &str| fs::read_to_string(bench.path(name)).map_or(0, |t| t.lines().count().saturating_sub(1));
+
+    for name in ["INT", "TERM", "KILL"] {
+        let mut child = start(&bench, &format!("{ANSWER} out.jsonl"));
+        let ended = wait_until(&mut child, || answers("out.jsonl.partial") >= 2);
+        assert_eq!(ended, None, "{name}: the run is too quick to be ended");
+        signal(&child, name);
+        let code = child.wait().unwrap().code();
+        assert!(!bench.path("out.jsonl").exists(), "{name}: half an output");
+        let kept = answers("out.jsonl.partial");
+        assert!((2..9).contains(&kept), "{name}: {kept} answers");
+        if name == "KILL" {
+            bench.edit("out.jsonl.partial", |bytes| bytes.extend(b"{\"completion\": \"torn"));
+        } else {
+            assert_eq!(code, Some(3), "{name}");
+            let said = bench.text("said");
+            assert!(said.contains(&format!("Interrupted after {kept} of 9 answers; `--resume` continues.")), "{said}");
+        }
+
+        let lost = refused(&bench, &format!("{ANSWER} out.jsonl"));
+        assert!(lost.starts_with("error: answers of an interrupted run are in `out.jsonl.partial`"), "{lost}");
+        bench.run(&format!("{ANSWER} out.jsonl --resume")).ok();
+        assert!(bench.read("out.jsonl") == whole, "{name}: the answers differ");
+        fs::remove_file(bench.path("out.jsonl")).unwrap();
+        assert!(bench.files(".").iter().all(|file| !file.contains("partial") && !file.contains(".tmp-")));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn answers_of_another_run_are_not_continued() {
+    let bench = Bench::new().with_text();
+    prompts(&bench, 6);
+    let mut child = start(&bench, &format!("{ANSWER} out.jsonl"));
+    wait_until(&mut child, || bench.path("out.jsonl.partial").exists());
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    let kept = bench.read("out.jsonl.partial");
+    for (change, option) in [
+        ("--temperature 1.5", "--temperature"),
+        ("--top-k 3", "--top-k"),
+        ("--top-p 0.5", "--top-p"),
+        ("--seed 1", "--seed"),
+        ("--max-tokens 41", "--max-tokens"),
+        ("--batch-size 3", "--batch-size"),
+        ("--dtype bf16", "--dtype"),
+        ("--model t2", "--model"),
+        ("--input others.jsonl", "--input"),
+    ] {
+        crate::bench::copy(&bench.path("t"), &bench.path("t2"));
+        bench.edit("t2/model.safetensors", |bytes| *bytes.last_mut().unwrap() ^= 1);
+        bench.edit("t2/model.safetensors", |bytes| {
+            let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            bytes[start] ^= 1;
+        });
+        bench.write("others.jsonl", bench.text("prompts.jsonl").replace("1.10", "1.11"));
+        let name = change.split(' ').next().unwrap();
+        let rest: Vec<&str> = ANSWER.split(" --").filter(|part| !format!("--{part}").starts_with(name)).collect();
+        let said =
+            bench.run(&format!("{} {change} --output out.jsonl --resume", rest.join(" --").replace(" --output", "")));
+        assert_eq!(said.code, Some(2), "{change}: {}", said.stderr);
+        assert!(said.problem().contains(&format!("belong to another run: `{option}` differs")), "{}", said.stderr);
+        assert!(bench.read("out.jsonl.partial") == kept, "{change} changed the answers so far");
+    }
+    bench.run(&format!("{ANSWER} out.jsonl --resume")).ok();
+}
+
+#[test]
+fn rows_are_passed_on_as_they_are_written() {
+    let bench = Bench::new().with_text();
+    let fields =
+        r#""id":12345678901234567890123,"big":1e400,"price":1.10,"\u00e9":"\u00E9\/","nested":{"b":[1, 2],"a":1E5}"#;
+    bench.write("prompts.jsonl", format!("{{{fields},\"prompt\":\"Hi\",\"completion\":\"old\"}}\n"));
+    let out = bench.run("generate --model t --input prompts.jsonl --max-tokens 2").ok();
+    assert!(out.starts_with(&format!("{{{fields},\"prompt\":\"Hi\",\"completion\":\"")), "{out}");
+    assert!(out.ends_with("\"tokens\":2,\"finish_reason\":\"length\"}\n"), "{out}");
+
+    // A document and standard input give the same rows.
+    bench.write("prompts.json", format!("[\n  {{{fields},\n  \"prompt\": \"Hi\",\n \"completion\": \"old\"}}\n]\n"));
+    assert_eq!(bench.run("generate --model t --input prompts.json --max-tokens 2").ok(), out);
+    let mut command = bench.command("generate --model t --input - --max-tokens 2");
+    let stdin = fs::File::open(bench.path("prompts.jsonl")).unwrap();
+    assert_eq!(bench.said(command.stdin(stdin)).ok(), out);
+}
+
+#[test]
+fn wrong_options_and_inputs_are_refused_before_the_model_is_read() {
+    let bench = Bench::new().with_text();
+    bench.write("prompts.jsonl", "{\"prompt\": \"Hi\"}\n");
+    for (options, words) in [
+        ("--temperature -1", "the temperature must be 0 or more"),
+        ("--temperature nan", "the temperature must be 0 or more"),
+        ("--temperature inf", "the temperature must be 0 or more"),
+        ("--top-p -0.5", "top-p must be above 0 and at most 1"),
+        ("--top-p 1.5", "top-p must be above 0 and at most 1"),
+        ("--top-k -1", "top-k must be a whole number, 0 or more"),
+        ("--max-tokens -1", "--max-tokens"),
+        ("--resume", "--output"),
+    ] {
+        let said = bench.run(&format!("generate --model t --input prompts.jsonl {options}"));
+        assert_eq!(said.code, Some(2), "{options}: {}", said.stderr);
+        assert!(said.stderr.contains(words), "{options}: {}", said.stderr);
+        assert!(!said.stderr.contains("Loading"), "{options}: {}", said.stderr);
+    }
+    for verb in ["generate", "score"] {
+        let said = refused(&bench, &format!("{verb} --model t --input none.jsonl"));
+        assert!(said.starts_with("error: there is no file `none.jsonl`"), "{said}");
+    }
+    bench.write("unanswered.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n");
+    let scored = bench.run("score --model t --input unanswered.jsonl").json();
+    assert!(scored["nll"].is_number() && scored["supervised_nll"].is_null(), "{scored}");
+}
