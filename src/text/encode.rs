@@ -3,6 +3,7 @@
 use super::controls::ControlWords;
 use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized};
 use super::options::TrainOn;
+use super::parts;
 use super::render::{END_OF_TURN, Rendered};
 use super::template::ChatTemplate;
 use super::tokenizer::{Encoded, Tokenizer};
@@ -223,7 +224,9 @@ impl Encoder {
         }
         let mut whole = self.begin(text)?;
         self.end(&mut whole, text)?;
-        self.label(&whole, slice::from_ref(&(0..whole.len())), &[])
+        let input_ids = parts::encode(self.need_tokenizer()?, &whole)?;
+        self.check_ids(&input_ids)?;
+        Ok(Tokenized { labels: input_ids.iter().map(|&id| label(id)).collect(), input_ids, truncated: false })
     }
 
     /// A row that is tokenised already; without labels all of it has a loss.
