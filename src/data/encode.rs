@@ -81,6 +81,7 @@ impl RowEncoder<'_> {
         let refuse = |reason| move |error| Refused { reason, error, tokens: 0 };
         let object = row.map_err(refuse(SkipReason::Unreadable))?;
         let row = formats::parse(&Columns::new(&object, columns, layout)).map_err(refuse(SkipReason::WrongLayout))?;
+        drop(object);
         let mut tokens = self.encoder.encode(&row).map_err(refuse(SkipReason::NotEncodable))?;
         let length = tokens.input_ids.len();
         if length > self.max_length && matches!(on_long, OnLong::Skip | OnLong::Error) {

@@ -140,7 +140,13 @@ impl Sink for ProgressBar {
                 let rows = if rows.is_empty() { String::new() } else { format!(" (rows: {})", rows.join("; ")) };
                 state.say(&printable(&format!("step {step}: update skipped: {why}{rows}")));
             }
-            Event::Eval(e) => state.say(&format!("step {}: eval loss {:.4}", e.step, e.eval_loss)),
+            Event::Eval(e) => {
+                // Steps are not as slow as an evaluation before the first of them.
+                if let Some(run) = state.run.as_mut().filter(|run| run.first_step == e.step) {
+                    run.since = Instant::now();
+                }
+                state.say(&format!("step {}: eval loss {:.4}", e.step, e.eval_loss));
+            }
             Event::Sample(SampleEvent { step, sample, .. }) => {
                 let (prompt, completion) = (sample.prompt.trim(), sample.completion.trim());
                 state.say(&printable(&format!("step {step}: {prompt} -> {completion}")));

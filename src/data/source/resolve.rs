@@ -122,7 +122,8 @@ pub fn check_source(source: &SourceSpec) -> Result<()> {
     Ok(())
 }
 
-fn look_at(path: &Path) -> Result<Look> {
+/// Looks into the file at `path`, which is of the kind that its name says unless it shows another.
+pub(super) fn look_at(path: &Path) -> Result<Look> {
     let (kind, compression) = kind_of(path)?;
     look::look(path, kind, compression)
 }

@@ -13,6 +13,10 @@ const F32_BYTES: u64 = 4;
 /// The program, its threads, the data set's index and what the allocator keeps for later; measured on the 270M.
 const PROGRAM_BYTES: u64 = 100 << 20;
 
+/// The tokenizer, per word: two tables of words and one of merges. A run lets go of it before it loads the weights, unless
+/// it is to answer prompts.
+const TOKENIZER_BYTES_PER_WORD: u64 = 250;
+
 /// What decides how much memory a run needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
@@ -142,7 +146,10 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
     let workspace_bytes = match work.gpu {
-        None => per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES),
+        None => {
+            let tokenizer = if work.sampled > 0 { as_u64(config.vocab_size) * TOKENIZER_BYTES_PER_WORD } else { 0 };
+            per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES + tokenizer)
+        }
         Some(gpu) => {
             let rounded = work.tokens.saturating_mul(f.max(q)).saturating_mul(gpu.factor_bytes);
             let unpacked = per_token(transient).saturating_add(rounded).saturating_add(gpu.unpacked_bytes);
