@@ -11,7 +11,6 @@ use crate::error::{Error, Kind, Result};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
-use std::slice;
 use std::sync::Arc;
 
 /// Counts changes of this room that change ids or labels, so that caches made before them are not used.
