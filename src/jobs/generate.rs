@@ -214,6 +214,7 @@ pub fn generate_to_file(
 
 /// The ids of all prompts.
 fn encode_all(base: &Base, prompts: &[Prompt], options: &GenerateOptions) -> Result<Vec<Vec<u32>>> {
+    base.tokenizer()?;
     prompts.iter().map(|prompt| encode(base, prompt, options.raw)).collect()
 }
 
