@@ -188,9 +188,13 @@ impl Encoder {
         said.iter().flat_map(found).collect()
     }
 
-    /// How many control words a message has as mere text.
+    /// How many control words a message has as mere text, the ends that an answer brings along not counted.
     pub fn count_typed(&self, message: &Message) -> usize {
-        message.content.iter().map(|Part::Text(text)| self.controls.find(text).len()).sum()
+        let ends = |text: &str| match message.role {
+            Role::Assistant => self.without_end(text).map_or(text.len(), str::len),
+            _ => text.len(),
+        };
+        message.content.iter().map(|Part::Text(text)| self.controls.find(&text[..ends(text)]).len()).sum()
     }
 
     /// An answer without the ends of a turn that it brings along; `None` if it has none.

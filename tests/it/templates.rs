@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// A recipe for chats with the model `t`.
-const CHAT: &str = "task: sft\nmodel:\n  base: t\ndata:\n  train: [{path: chats.jsonl, format: messages}]\n";
+const CHAT: &str =
+    "model: {base: t}\ndata:\n  train: [{path: chats.jsonl, format: messages}]\noutput: {dir: out}\n";
 
 /// A bench with these chats.
 fn chats(rows: &[Value]) -> Bench {
@@ -51,7 +52,7 @@ fn a_hostile_template_is_refused_with_its_file() {
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{% set ns = namespace(x='0123456789') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
         "{{ '%1000000000d'|format(1) }}",
-        "{{ 'x' * messages[0].content|int * 1000000000 }}",
+        "{% set n = 1000000000 %}{{ 'x' * n }}",
         "{{ raise_exception('\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}') }}",
     ];
     for source in cases {
@@ -123,7 +124,7 @@ fn texts_of_a_template_keep_one_begin_and_one_end() {
     let (ids, learnt) = preview(&bench);
     let count = |id: u64| ids.iter().filter(|&&at| at == id).count();
     assert_eq!((count(2), count(8), count(9)), (1, 2, 2), "{ids:?}");
-    assert_eq!(ids.len(), learnt.len());
+    assert_eq!(ids.len(), learnt.len() + 1, "all but the first token");
     bench.write("chats.jsonl", lines(&[chat(json!([user("Hi"), assistant("Hello.")]))]));
     bench.write("chat.yaml", CHAT);
     assert_eq!(preview(&bench).0, ids, "as the conversation that it is");
@@ -258,7 +259,7 @@ fn what_exceeds_the_context_is_said() {
     );
     let said = bench.run("score --model t --input chats.jsonl --output scores.jsonl");
     assert!(said.stderr.contains("exceeds the context of 256 tokens"), "{}", said.stderr);
-    let said = bench.run("train chat.yaml --dry-run --set output.dir=out");
+    let said = bench.run("train chat.yaml --dry-run");
     assert!(said.stderr.contains("exceeds the context of 256 tokens"), "{}", said.stderr);
     let said = bench.run("generate --model t --prompt a --max-tokens 1");
     assert!(said.code == Some(0) && !said.stderr.contains("exceeds"), "{}", said.stderr);
@@ -275,7 +276,7 @@ fn a_tokenizer_without_the_templates_words_is_refused_by_all() {
         "generate --model t --input prompts.jsonl --max-tokens 1",
         "score --model t --input chats.jsonl --output scores.jsonl",
         "data stats chat.yaml",
-        "train chat.yaml --dry-run --set output.dir=out",
+        "train chat.yaml --dry-run",
     ] {
         let said = bench.run(command);
         assert_eq!(said.code, Some(2), "{command}: {}", said.stderr);
