@@ -1,5 +1,6 @@
 //! `gemma-tune train`
 
+use super::args::path;
 use super::{data, interrupt};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::draft::Draft;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub struct Args {
     /// The recipe, a YAML file; or name a model and data, and what suits them is chosen
+    #[arg(value_parser = path())]
     recipe: Option<PathBuf>,
     /// Without a recipe: the base model, a Hub id[@revision], a folder, or a .gguf file
     #[arg(long)]

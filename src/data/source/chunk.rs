@@ -60,6 +60,12 @@ impl Chunk {
     /// When a whole chunk cannot be decoded (a Parquet type that has no JSON form).
     pub fn decode(self, mut each: impl FnMut(u32, Result<Object>)) -> Result<()> {
         match self.rows {
+            // A large row is alone in its chunk: its text is not kept beside its values.
+            RawRows::Json { bytes, rows } if rows.len() == 1 => {
+                let row = parse(&bytes);
+                drop(bytes);
+                each(rows[0].0, row);
+            }
             RawRows::Json { bytes, rows } => {
                 let mut start = 0;
                 for (number, end) in rows {
@@ -75,6 +81,15 @@ impl Chunk {
             }
             RawRows::Columns { first, batch } => {
                 let text = column_json::lines(batch)?;
+                if text.len() <= self.max_row_bytes
+                    && let Some(end) = text.iter().position(|&b| b == b'\n')
+                    && end + 1 >= text.len()
+                {
+                    let row = parse(&text[..end]);
+                    drop(text);
+                    each(first, row);
+                    return Ok(());
+                }
                 for (number, line) in (first..).zip(text.split(|&b| b == b'\n').filter(|line| !line.is_empty())) {
                     match line.len() > self.max_row_bytes {
                         true => each(number, Err(too_large(Some(line.len()), self.max_row_bytes))),
