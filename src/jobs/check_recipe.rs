@@ -2,7 +2,7 @@
 
 use crate::adapter::peft::{AdapterConfig, TENSORS_FILE};
 use crate::data;
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::hub::{self, Failure, HubSettings};
 use crate::jobs::base::adapter_folder;
 use crate::jobs::base::headers::Headers;
@@ -76,7 +76,14 @@ fn check_adapter(folder: &Path, keys: &recipe::Adapter, model: Option<&Headers>)
     }
     let folder = adapter_folder::locate(folder)?;
     AdapterConfig::read(&folder)?;
-    SafetensorsFile::open(&folder.join(TENSORS_FILE)).map(|_| ())
+    let tensors = folder.join(TENSORS_FILE);
+    if !tensors.is_file() {
+        return Err(Error::new(
+            Kind::Adapter,
+            format!("the adapter in `{}` has no `{TENSORS_FILE}`", folder.display()),
+        ));
+    }
+    SafetensorsFile::open(&tensors).map(|_| ())
 }
 
 /// Whether a source names files that are there and can be read.

@@ -79,7 +79,7 @@ impl ProgressBar {
     /// Says something to the user, above the bar or as lines of the log.
     pub fn note(&self, text: &str) {
         let mut state = self.state();
-        text.lines().for_each(|line| state.say(&printable(line)));
+        text.lines().for_each(|line| state.say(line));
     }
 
     fn new(screen: Screen, interval: Duration) -> Self {
@@ -140,7 +140,13 @@ impl Sink for ProgressBar {
                 let rows = if rows.is_empty() { String::new() } else { format!(" (rows: {})", rows.join("; ")) };
                 state.say(&printable(&format!("step {step}: update skipped: {why}{rows}")));
             }
-            Event::Eval(e) => state.say(&format!("step {}: eval loss {:.4}", e.step, e.eval_loss)),
+            Event::Eval(e) => {
+                // Steps are not as slow as an evaluation before the first of them.
+                if let Some(run) = state.run.as_mut().filter(|run| run.first_step == e.step) {
+                    run.since = Instant::now();
+                }
+                state.say(&format!("step {}: eval loss {:.4}", e.step, e.eval_loss));
+            }
             Event::Sample(SampleEvent { step, sample, .. }) => {
                 let (prompt, completion) = (sample.prompt.trim(), sample.completion.trim());
                 state.say(&printable(&format!("step {step}: {prompt} -> {completion}")));
@@ -161,7 +167,7 @@ impl State {
     fn say(&mut self, line: &str) {
         self.last_line = Instant::now();
         let in_colour = matches!(self.screen, Screen::Terminal(_)) && style::stderr_has_colours();
-        let line = &if in_colour { problem::remark(line) } else { line.to_owned() };
+        let line = &if in_colour { problem::remark(&printable(line)) } else { printable(line).into_owned() };
         let _ = match &mut self.screen {
             Screen::Terminal(Some(bar)) => {
                 bar.println(line);

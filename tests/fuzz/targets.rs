@@ -4,6 +4,7 @@
 use gemma_tune::adapter::peft::AdapterConfig;
 use gemma_tune::adapter::target::{matcher, select};
 use gemma_tune::data::{Row, RowFormat, read_any};
+use gemma_tune::jobs::chat::input::{Command, Entry, Input};
 use gemma_tune::testkit::tokenizer::tiny_encoder;
 use gemma_tune::text::{ChatTemplate, Conversation, Encoder, Message, Role, TrainOn};
 use gemma_tune::weights::gguf::{self, Vocabulary};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every reader, by the name of its fuzz target and of its folder of seeds.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("safetensors_header", safetensors_header),
     ("safetensors_index", safetensors_index),
     ("gguf", gguf),
@@ -26,6 +27,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("csv_rows", csv_rows),
     ("json_rows", json_rows),
     ("parquet_rows", parquet_rows),
+    ("chat_input", chat_input),
     ("chat_template", chat_template),
     ("messages", messages),
 ];
@@ -127,6 +129,25 @@ pub fn adapter_config(bytes: &[u8]) -> bool {
     let patterns = config.patterns().expect("checked when it was read");
     let _ = patterns.scaling(&paths[0]);
     true
+}
+
+/// Lines of a chat; accepted where something is said or done. No entry is said empty, and what was typed is never open
+/// after its end.
+pub fn chat_input(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let mut input = Input::default();
+    let mut entries: Vec<Entry> = text.split('\n').filter_map(|line| input.push(line)).collect();
+    entries.push(input.finish());
+    assert!(!input.is_open());
+    for entry in &entries {
+        match entry {
+            Entry::Message(text) => assert!(!text.trim().is_empty()),
+            Entry::Command(Command::Temperature(Some(t))) => assert!(t.is_finite() && *t >= 0.0),
+            Entry::Wrong(what) => assert!(!what.is_empty()),
+            _ => {}
+        }
+    }
+    entries.iter().any(|entry| matches!(entry, Entry::Message(_) | Entry::Command(_)))
 }
 
 /// A chat template: it renders, or refuses to, in bounded time and memory.

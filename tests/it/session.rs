@@ -2,9 +2,13 @@
 
 use crate::bench::{Bench, Said};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
+
+#[path = "../../src/hub/tests/server.rs"]
+#[allow(dead_code, reason = "its other tests use more of it")]
+mod server;
 
 const ADAPTER: &str = "out/adapter/adapter_model.safetensors";
 
@@ -148,8 +152,9 @@ fn a_run_says_why_it_stopped_and_which_step_was_best() {
     );
     assert!(!said.contains("was best: no step"), "{said}");
 
-    // A rate that is far too high: nothing is better than the base.
-    let (summary, said) = run("--set training.learning_rate=0.9 --set training.warmup_steps=0");
+    // A base that knows the rows, and a rate that is far too high: nothing is better than the base.
+    bench.run("merge --model m --adapter out/adapter --output good --dtype f32").ok();
+    let (summary, said) = run("--set model.base=good --set training.learning_rate=0.9 --set training.warmup_steps=0");
     assert_eq!(
         (&summary["stop_reason"], &summary["best_eval"]["step"]),
         (&"early_stopping".into(), &0.into()),
@@ -266,4 +271,150 @@ fn ctrl_c_before_the_first_step_ends_at_once() {
     assert!(seconds < 3.0, "{seconds}");
     assert_eq!(said.code, Some(1), "{}", said.stderr);
     assert!(said.stderr.contains("nothing was saved"), "{}", said.stderr);
+}
+
+#[test]
+fn the_folder_of_a_run_means_its_adapter_everywhere() {
+    let bench = Bench::new().with_text();
+    let sets = "--set model.base=t --set training.max_steps=6 --set training.learning_rate=0.5";
+    bench.run(&format!("train r.yaml {sets}")).ok();
+    let generate =
+        |adapter: &str| bench.run(&format!("generate --model t --max-tokens 4 --json --prompt Hi {adapter}"));
+    let tuned = generate("--adapter out/adapter").ok();
+    assert_ne!(tuned, generate("").ok());
+    let said = generate("--adapter out");
+    assert!(said.stderr.contains("Adapter: out/adapter"), "{}", said.stderr);
+    assert_eq!(said.ok(), tuned);
+    let evaluate =
+        |adapter: &str| bench.run(&format!("evaluate r.yaml --set model.base=t --adapter {adapter} --json")).ok();
+    assert_eq!(evaluate("out"), evaluate("out/adapter"));
+    bench.run("merge --model t --adapter out --output merged").ok();
+    let go_on = |from: &str, to: &str| {
+        let keys = format!("--set output.dir={to} --set adapter.init_from={from} --set training.max_steps=1");
+        let recipe =
+            bench.text("r.yaml").replace("{r: 4, lora_alpha: 8, lora_dropout: 0.1, target_modules: all-linear}", "{}");
+        bench.write("more.yaml", recipe);
+        bench.run(&format!("train more.yaml --set model.base=t {keys}")).ok();
+        bench.read(&format!("{to}/adapter/adapter_model.safetensors"))
+    };
+    assert!(go_on("out", "one") == go_on("out/adapter", "two"));
+
+    // A checkpoint is none, and says where the adapter is.
+    let refused = generate("--adapter out/checkpoints/step-4");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.problem().contains("the adapter of its run is `out/adapter`"), "{}", refused.stderr);
+    std::fs::remove_dir_all(bench.path("out/adapter")).expect("an adapter");
+    let refused = generate("--adapter out");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(
+        refused.problem().contains("`gemma-tune train out/recipe.yaml --resume` finishes it"),
+        "{}",
+        refused.stderr
+    );
+    bench.run("train out/recipe.yaml --resume").ok();
+}
+
+#[test]
+fn a_recipe_is_checked_against_the_adapter_that_it_continues() {
+    let bench = Bench::new().trained();
+    let check = |sets: &str| bench.run(&format!("recipe check r.yaml --set adapter.init_from=out/adapter {sets}"));
+    let refused = check("--set output.dir=new --set adapter.r=16");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.problem().contains("`adapter.r` contradicts the adapter"), "{}", refused.stderr);
+    check("--set output.dir=new").ok();
+    std::fs::remove_file(bench.path(ADAPTER)).expect("weights");
+    for base in ["m", "someone/not-here"] {
+        let refused = check(&format!("--set output.dir=new --set model.base={base}"));
+        assert_eq!(refused.code, Some(2), "{base}: {}", refused.stderr);
+        assert!(refused.problem().contains("adapter_model.safetensors"), "{base}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn an_id_that_looks_like_a_folder_here_is_mentioned_and_no_mistake() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("models")).expect("a folder");
+    std::fs::rename(bench.path("m"), bench.path("models/gemma-tiny")).expect("a model");
+    let said = bench.run("recipe check r.yaml --set model.base=models/gemma-tny");
+    assert!(said.stderr.contains("did you mean the local `models/gemma-tiny`?"), "{}", said.stderr);
+    said.ok();
+    let said = bench.run("recipe check r.yaml --set model.base=models/gemma-tiny");
+    assert!(!said.stderr.contains("did you mean"), "{}", said.stderr);
+    said.ok();
+}
+
+#[test]
+fn what_the_hub_refuses_is_said_before_any_data_is_read() {
+    use server::{Answer, Server};
+    let bench = Bench::new();
+    // Rows that every reader refuses.
+    bench.write("rows.jsonl", "{\n");
+    type Refusal = (Option<&'static str>, u16, &'static str, &'static str, &'static str);
+    let refusals: [Refusal; 4] = [
+        (None, 401, "GatedRepo", "Access to model x is restricted.", "no token was found"),
+        (Some("hf_bad"), 401, "", "Invalid credentials in Authorization header", "does not accept the token"),
+        (Some("hf_ok"), 403, "GatedRepo", "You are not in the authorized list", "has not accepted the licence"),
+        (Some("hf_ok"), 404, "RepoNotFound", "Repository not found", "the Hub has no `google/gemma-3-1b-it`"),
+    ];
+    let mut texts = std::collections::BTreeSet::new();
+    let mut train = |endpoint: &str, token: Option<&str>, expected: &str| {
+        let mut command = bench.command("train r.yaml --set model.base=google/gemma-3-1b-it");
+        command.env_remove("HF_HUB_OFFLINE").env_remove("HF_TOKEN").env("HF_ENDPOINT", endpoint);
+        if let Some(token) = token {
+            command.env("HF_TOKEN", token);
+        }
+        let said = bench.said(&mut command);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        assert!(said.problem().contains(expected), "{expected}: {}", said.stderr);
+        assert!(!said.stderr.contains("rows.jsonl"), "{}", said.stderr);
+        assert!(texts.insert(said.problem().to_owned()), "said twice: {}", said.stderr);
+    };
+    for (token, status, code, message, expected) in refusals {
+        let server =
+            Server::start(move |_| Answer::new(status).header("X-Error-Code", code).header("X-Error-Message", message));
+        train(&server.url, token, expected);
+    }
+    train("http://127.0.0.1:9", None, "could not be reached");
+}
+
+/// A chat with the model `t` that gets `input` through a pipe.
+fn piped(bench: &Bench, args: &str, input: &[u8]) -> Said {
+    let mut command = bench.command(&format!("chat --model t --max-tokens 4 {args}"));
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a chat");
+    child.stdin.take().expect("stdin").write_all(input).expect("lines");
+    let output = child.wait_with_output().expect("the chat ends");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Said { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[test]
+fn a_chat_outlives_bad_bytes_wrong_commands_and_files_that_cannot_be_written() {
+    let bench = Bench::new().with_text();
+    let answer = piped(&bench, "", b"Two?\n").ok();
+    let said = piped(&bench, "", b"/nonsense\n\xff\xfe\n/clear\n/temperature x\nTwo?\n/save chat.jsonl\n");
+    assert!(
+        said.stderr.contains("there is no command `/nonsense`") && said.stderr.contains("/temperature X"),
+        "{}",
+        said.stderr
+    );
+    assert!(said.stderr.contains("not UTF-8"), "{}", said.stderr);
+    assert!(said.stderr.contains("Saved as a row of `chat.jsonl`"), "{}", said.stderr);
+    assert!(said.ok().ends_with(&answer));
+    let row: Value = serde_json::from_str(&bench.text("chat.jsonl")).expect("one row");
+    assert_eq!(row["messages"][0], serde_json::json!({"role": "user", "content": "Two?"}));
+    assert_eq!(row["messages"][1]["role"], "assistant");
+}
+
+#[test]
+fn a_message_of_several_lines_is_one_message() {
+    let bench = Bench::new().with_text();
+    let sampled = "--temperature 1 --seed 5";
+    let quoted = piped(&bench, sampled, b"\"\"\"\nTwo?\nThree?\n\"\"\"\n").ok();
+    assert_eq!(piped(&bench, sampled, b"Two?\\\nThree?\n").ok(), quoted);
+    assert_eq!(quoted.lines().count(), 1, "{quoted:?}");
+    // Not the same as two messages, and a retry draws other numbers.
+    assert_ne!(piped(&bench, sampled, b"Two?\nThree?\n").ok(), quoted);
+    let tried = piped(&bench, sampled, b"Two?\n/retry\n/retry\n").ok();
+    assert!(tried.lines().collect::<std::collections::BTreeSet<_>>().len() > 1, "{tried:?}");
 }
