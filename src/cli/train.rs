@@ -53,7 +53,7 @@ impl Args {
             Outcome::Planned(found) if self.json => super::print_json(&found).map(|()| 0),
             Outcome::Planned(found) => {
                 super::print_text(&found.plan.to_string())?;
-                found.preview.iter().for_each(data::show);
+                found.preview.iter().try_for_each(data::show)?;
                 Ok(0)
             }
             Outcome::Ended(Ending::Interrupted) => {

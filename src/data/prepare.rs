@@ -245,6 +245,12 @@ impl Job<'_> {
                     if usable.is_empty {
                         encoded.losses.empty.add(file_index, row, u64::from(usable.supervised));
                     }
+                    if usable.noticed.control_words {
+                        encoded.losses.control_words.add(file_index, row, 0);
+                    }
+                    if usable.noticed.ends {
+                        encoded.losses.ends.add(file_index, row, 0);
+                    }
                     if usable.tokens.truncated {
                         encoded.losses.truncated.add(file_index, row, usable.cut);
                     }

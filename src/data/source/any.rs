@@ -14,7 +14,8 @@ use std::path::Path;
 /// When the file is none that can be read, or is broken as a whole.
 pub fn read_any(path: &Path, max_row_bytes: usize) -> Result<Vec<(usize, Result<Object>)>> {
     let contents = look_at(path)?.contents;
-    let file = SourceFile { path: path.into(), contents, columns: None, source: 0, notes: Vec::new() };
+    let file =
+        SourceFile { path: path.into(), contents, columns: None, renamed: [].into(), source: 0, notes: Vec::new() };
     let mut rows = Vec::new();
     let mut undecoded = Ok(());
     let mut emit = |chunk: Chunk| {

@@ -46,11 +46,12 @@ impl Chunk {
         }
     }
 
-    /// The text of every row that [`Chunk::decode`] gives, where the file is one of JSON.
+    /// The text of every row that [`Chunk::decode`] gives, where the file is one of JSON; empty where it is no UTF-8.
     pub(super) fn json_texts(&self) -> Vec<String> {
         let RawRows::Json { bytes, rows } = &self.rows else { return Vec::new() };
         let starts = std::iter::once(0).chain(rows.iter().map(|&(_, end)| end));
-        starts.zip(rows).map(|(start, &(_, end))| String::from_utf8_lossy(&bytes[start..end]).into_owned()).collect()
+        let text = |(start, &(_, end)): (usize, &(u32, usize))| str::from_utf8(&bytes[start..end]).unwrap_or_default();
+        starts.zip(rows).map(|row| text(row).to_owned()).collect()
     }
 
     /// Calls `each` with the number and columns of every row, or with what is wrong with it.
