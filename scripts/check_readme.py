@@ -220,6 +220,8 @@ def check_tree():
     ignored = {line.strip("/\n") for line in read(".gitignore").splitlines()} | {".git"}
     tops = [path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ignored | {".ci"}]
     rooms = [path for path in (ROOT / "src").iterdir() if path.name not in ("lib.rs", "main.rs")]
+    # `atomic/` holds the parts of `atomic.rs`.
+    rooms = [room for room in rooms if not room.with_suffix(".rs").exists() or not room.is_dir()]
     # Below the rooms, the rooms of their own.
     rooms += [path.parent for path in (ROOT / "src/jobs").glob("*/mod.rs")]
     for name in tops:

@@ -50,6 +50,54 @@ def safetensors(tensors, metadata=None):
     return struct.pack("<Q", len(head)) + head + bytes(at)
 
 
+def varint(value):
+    out = b""
+    while value > 0x7F:
+        out, value = out + bytes([value & 0x7F | 0x80]), value >> 7
+    return out + bytes([value])
+
+
+def thrift(fields):
+    """A struct in Thrift's compact protocol: a list of (number, value), values being int (i32), ("i64", int), bytes,
+    lists of structs, ints or bytes, or structs as lists of pairs."""
+    out, last = b"", 0
+    for number, value in fields:
+        kind, body = thrift_value(value)
+        out, last = out + bytes([(number - last) << 4 | kind]) + body, number
+    return out + b"\0"
+
+
+def thrift_value(value):
+    if isinstance(value, tuple):
+        return 6, varint(value[1] << 1)
+    if isinstance(value, int):
+        return 5, varint(value << 1)
+    if isinstance(value, bytes):
+        return 8, varint(len(value)) + value
+    if isinstance(value, dict):
+        return 12, thrift(value.items())
+    kinds = {thrift_value(item)[0] for item in value}
+    return 9, bytes([len(value) << 4 | kinds.pop()]) + b"".join(thrift_value(item)[1] for item in value)
+
+
+def parquet(columns, is_text=True):
+    """One row group, one plain page a column, all values required texts."""
+    rows = len(next(iter(columns.values())))
+    data, chunks = b"PAR1", []
+    for name, values in columns.items():
+        page = b"".join(struct.pack("<I", len(value)) + value for value in values)
+        header = thrift({1: 0, 2: len(page), 3: len(page), 5: {1: rows, 2: 0, 3: 3, 4: 3}}.items())
+        start, size = len(data), len(header) + len(page)
+        data += header + page
+        chunks.append({2: ("i64", start), 3: {1: 6, 2: [0], 3: [name.encode()], 4: 0, 5: ("i64", rows), 6: ("i64", size),
+                                              7: ("i64", size), 9: ("i64", start)}})
+    leaf = lambda name: {1: 6, 3: 0, 4: name.encode(), **({6: 0} if is_text else {})}
+    schema = [{4: b"schema", 5: len(columns)}] + [leaf(name) for name in columns]
+    group = {1: chunks, 2: ("i64", len(data)), 3: ("i64", rows)}
+    footer = thrift({1: 1, 2: schema, 3: ("i64", rows), 4: [group]}.items())
+    return data + footer + struct.pack("<I", len(footer)) + b"PAR1"
+
+
 def main():
     out = Path(sys.argv[1])
     kinds = [entry(f"kind.{kind}", kind, 1) for kind in CODES]
@@ -83,6 +131,8 @@ def main():
             [("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", "F16", [2, 3], 12), ("scalar", "I64", [], 8)]
         ),
         "safetensors_header/empty": safetensors([]),
+        "parquet_rows/texts": parquet({"prompt": [b"a", b"bc"], "completion": [b"", "\u00e9".encode()], "unused": [b"x", b"y"]}),
+        "parquet_rows/bytes": parquet({"text": [b"a", b"\xff\xfe"]}, is_text=False),
     }
     for name, data in seeds.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)

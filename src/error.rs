@@ -286,10 +286,15 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut count = 0;
-        for (i, error) in self.iter().enumerate() {
+        let count = self.iter().count();
+        // The last one may say how many others there are.
+        let shown = self.iter().enumerate().filter(|(i, _)| count <= SHOWN || *i + 1 < SHOWN || i + 1 == count);
+        for (i, error) in shown {
             if i > 0 {
                 f.write_str("\n\n")?;
+            }
+            if count > SHOWN && i + 1 == count {
+                write!(f, "... and {} more\n\n", count - SHOWN)?;
             }
             let Inner { what, place, excerpt, hint, .. } = &*error.0;
             write!(f, "error: {}", printable(what))?;
@@ -302,7 +307,6 @@ impl fmt::Display for Error {
             if let Some(hint) = hint {
                 write!(f, "\n  hint: {}", printable(hint))?;
             }
-            count += 1;
         }
         if count > 1 {
             write!(f, "\n\n{count} problems")?;
@@ -317,12 +321,17 @@ impl std::error::Error for Error {
     }
 }
 
+/// Problems that are shown one by one: more help nobody.
+const SHOWN: usize = 24;
+
 /// Picks the candidate that a mistyped `word` most likely meant, if one is close enough.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let normal = |s: &str| s.to_lowercase().replace('-', "_");
-    let word = normal(word);
+    let (typed, word) = (word, normal(word));
     candidates
         .into_iter()
+        // What was typed is not what was meant instead.
+        .filter(|candidate| *candidate != typed)
         .map(|c| {
             (strsim::jaro_winkler(&word, &normal(c)).max(strsim::normalized_damerau_levenshtein(&word, &normal(c))), c)
         })
@@ -367,6 +376,16 @@ mod tests {
         assert_eq!(did_you_mean("lora_aplha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("LoRA-Alpha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("completely_else", keys), None);
+        assert_eq!(did_you_mean("lora_alpha", ["lora_alpha"]), None);
+    }
+
+    #[test]
+    fn thousands_of_problems_are_counted_and_not_shown() {
+        let error = Error::many((0..20_000).map(|i| Error::new(Kind::Data, format!("wrong {i}"))).collect()).unwrap();
+        let text = error.to_string();
+        assert_eq!(text.matches("error: ").count(), SHOWN);
+        assert!(text.contains("error: wrong 22\n\n... and 19976 more\n\nerror: wrong 19999"), "{text}");
+        assert!(text.ends_with("\n\n20000 problems"), "{text}");
     }
 
     #[test]

@@ -5,9 +5,15 @@
 //! model only, so `all-linear` never reaches the head, the embedding or a vision tower.
 
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, HashSet};
+
+/// The longest expression, in bytes.
+const MAX_PATTERN_BYTES: usize = 16 << 10;
+
+/// The most that a compiled expression may take: a few thousand alternatives, or some classes of all letters there are.
+const MAX_REGEX_BYTES: usize = 1 << 20;
 
 /// What PEFT writes for "every linear layer but the output head".
 pub const ALL_LINEAR: &str = "all-linear";
@@ -258,9 +264,21 @@ pub(crate) fn tail_match(key: &str, pattern: &str) -> Result<Regex> {
     compile(key, pattern, &format!(r"\A(?:.*\.)?(?:{pattern})\z"))
 }
 
+/// Compiles an expression that someone else may have written, unless it would be large: it is tried on every module, in a
+/// time that grows with its size.
+///
+/// # Errors
+/// An expression that `regex` does not accept, or a large one.
+pub(crate) fn bounded_regex(pattern: &str) -> std::result::Result<Regex, regex::Error> {
+    if pattern.len() > MAX_PATTERN_BYTES {
+        return Err(regex::Error::CompiledTooBig(MAX_PATTERN_BYTES));
+    }
+    RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).nest_limit(50).build()
+}
+
 fn compile(key: &str, pattern: &str, anchored: &str) -> Result<Regex> {
     // The bare pattern first, so that the message shows what the user wrote and `a)(b` cannot pair with our brackets.
-    Regex::new(pattern).and_then(|_| Regex::new(anchored)).map_err(|error| {
+    bounded_regex(pattern).and_then(|_| bounded_regex(anchored)).map_err(|error| {
         let look_around = ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|token| pattern.contains(token));
         let hint = if look_around {
             "look-ahead and look-behind work in Python only; leave modules out with `exclude_modules` instead"

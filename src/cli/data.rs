@@ -47,7 +47,7 @@ impl Args {
                     if json {
                         super::print(&serde_json::to_string(&preview).unwrap_or_default())?;
                     } else {
-                        show(&preview);
+                        show(&preview)?;
                     }
                 }
                 Ok(())
@@ -61,11 +61,11 @@ impl Args {
 }
 
 /// Prints a row as the model will see it; what is learnt is coloured, or where there are no colours stands in `⟦..⟧`.
-pub fn show(preview: &Preview) {
+pub fn show(preview: &Preview) -> Result<()> {
     let (text, learnt) = preview.marked();
     let (origins, tokens) = (preview.origins.join(" + "), preview.input_ids.len());
     let head = format!("--- {} · {tokens} tokens · {}", printable(&origins), preview.format);
     let text = if style::is_coloured() { style::spans(&text, &learnt) } else { style::brackets(&text, &learnt) };
-    // A reader that went away (`| head`) needs no message.
-    let _ = writeln!(style::stdout(), "{head}\n{text}");
+    let mut out = style::stdout();
+    super::printed(writeln!(out, "{head}\n{text}").and_then(|()| out.flush()))
 }

@@ -1,5 +1,6 @@
 //! `gemma-tune init`
 
+use super::args::path;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::draft::Draft;
 use crate::jobs::init;
@@ -17,7 +18,7 @@ pub struct Args {
     #[arg(long)]
     data: Vec<String>,
     /// The file to write, which must not be there yet
-    #[arg(long, default_value = init::FILE)]
+    #[arg(long, default_value = init::FILE, value_parser = path())]
     output: PathBuf,
     /// Change a key, as in `--set training.seed=7`; repeatable
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]

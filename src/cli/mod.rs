@@ -74,8 +74,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // clap prints help and versions to stdout, mistakes to stderr. A closed pipe is nobody's mistake.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            let written = error.print();
+            return match error.use_stderr() {
+                true => ExitCode::from(2),
+                false => exit(printed(written).map(|()| 0)),
+            };
         }
     };
     interrupt::outlive_full_files();
@@ -138,8 +141,10 @@ impl Verb {
             Verb::Inspect(args) => args.run(),
             Verb::Doctor(args) => args.run(),
             Verb::Completions { shell } => {
-                clap_complete::generate(shell, &mut Cli::command(), "gemma-tune", &mut std::io::stdout());
-                Ok(())
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "gemma-tune", &mut script);
+                let mut out = std::io::stdout().lock();
+                printed(out.write_all(&script).and_then(|()| out.flush()))
             }
         };
         done.map(|()| 0)
@@ -156,10 +161,15 @@ fn exit(result: Result<u8>) -> ExitCode {
     }
 }
 
-/// Writes a line of data to stdout. A reader that went away (`| head`) ends the program quietly.
+/// Writes a line of data to stdout.
 fn print(line: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+    printed(writeln!(out, "{line}").and_then(|()| out.flush()))
+}
+
+/// What became of a write to stdout. A reader that went away (`| head`) ends the program quietly.
+fn printed(result: std::io::Result<()>) -> Result<()> {
+    match result {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => result.map_err(|e| Error::io("writing", "stdout", e)),
     }

@@ -1,5 +1,6 @@
 //! `gemma-tune train`
 
+use super::args::path;
 use super::{data, interrupt};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::draft::Draft;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub struct Args {
     /// The recipe, a YAML file; or name a model and data, and what suits them is chosen
+    #[arg(value_parser = path())]
     recipe: Option<PathBuf>,
     /// Without a recipe: the base model, a Hub id[@revision], a folder, or a .gguf file
     #[arg(long)]
@@ -51,7 +53,7 @@ impl Args {
             Outcome::Planned(found) if self.json => super::print_json(&found).map(|()| 0),
             Outcome::Planned(found) => {
                 super::print_text(&found.plan.to_string())?;
-                found.preview.iter().for_each(data::show);
+                found.preview.iter().try_for_each(data::show)?;
                 Ok(0)
             }
             Outcome::Ended(Ending::Interrupted) => {

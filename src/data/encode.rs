@@ -4,7 +4,7 @@ use super::formats::{self, Columns};
 use super::layout::Layout;
 use super::object::Object;
 use super::options::OnLong;
-use super::row::{Encode, Row};
+use super::row::{Encode, Noticed, Row};
 use crate::error::{Error, Kind, Result};
 use crate::text::{Message, Part, Role, Tokenized};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,8 @@ pub(super) struct Usable {
     pub cut: u64,
     /// Whether the model is to say nothing in one of its turns.
     pub is_empty: bool,
+    /// What is taken otherwise than it is written.
+    pub noticed: Noticed,
 }
 
 /// A row that is not: the reason as a category and for people.
@@ -81,6 +83,7 @@ impl RowEncoder<'_> {
         let refuse = |reason| move |error| Refused { reason, error, tokens: 0 };
         let object = row.map_err(refuse(SkipReason::Unreadable))?;
         let row = formats::parse(&Columns::new(&object, columns, layout)).map_err(refuse(SkipReason::WrongLayout))?;
+        drop(object);
         let mut tokens = self.encoder.encode(&row).map_err(refuse(SkipReason::NotEncodable))?;
         let length = tokens.input_ids.len();
         if length > self.max_length && matches!(on_long, OnLong::Skip | OnLong::Error) {
@@ -107,7 +110,7 @@ impl RowEncoder<'_> {
         // Lengths beyond 32 bits are cut off above: `max_length` is checked to fit.
         let cut = (length - tokens.input_ids.len()) as u64;
         let supervised = u32::try_from(supervised).unwrap_or(u32::MAX);
-        Ok(Usable { supervised, stops, cut, is_empty: says_nothing(&row), tokens })
+        Ok(Usable { supervised, stops, cut, is_empty: says_nothing(&row), noticed: self.encoder.noticed(&row), tokens })
     }
 }
 

@@ -45,6 +45,10 @@ pub(crate) struct Losses {
     pub pieces: u64,
     /// Rows in which the model is to say nothing.
     pub empty: Marked,
+    /// Rows with control words in messages.
+    pub control_words: Marked,
+    /// Rows with answers that bring along the end of their turn.
+    pub ends: Marked,
     /// Rows left out, by reason; tokens where they could be counted.
     pub skipped: BTreeMap<SkipReason, Marked>,
     /// Columns that no format reads, and the rows that have them.
@@ -67,6 +71,8 @@ impl Losses {
         self.split.extend(&later.split);
         self.pieces += later.pieces;
         self.empty.extend(&later.empty);
+        self.control_words.extend(&later.control_words);
+        self.ends.extend(&later.ends);
         for (reason, rows) in &later.skipped {
             self.skipped.entry(*reason).or_default().extend(rows);
         }

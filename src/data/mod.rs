@@ -40,6 +40,6 @@ pub use prepare::prepare;
 pub use preview::{Piece, Preview, preview};
 pub use raw_object::with_fields;
 pub use row::{Encode, Row, RowId, supervise_after};
-pub use source::{FindHub, JsonRow, MAX_ROW_BYTES, check_source, local_only, read_rows};
+pub use source::{FindHub, JsonRow, MAX_ROW_BYTES, check_source, local_only, read_any, read_rows};
 pub use spec::{DataSpec, SourceSpec, split_needs_text};
 pub use stats::{FileStats, LeftOut, Lengths, SkippedStats, SourceStats, Stats};

@@ -3,6 +3,7 @@
 use super::cache::{self, Folder, HashedFile, Meta, RowMeta, Store, Writer};
 use super::dataset::{DataFile, Dataset};
 use super::encode::{Refused, RowEncoder};
+use super::formats;
 use super::layout::Layout;
 use super::losses::Losses;
 use super::object::Object;
@@ -244,6 +245,12 @@ impl Job<'_> {
                     if usable.is_empty {
                         encoded.losses.empty.add(file_index, row, u64::from(usable.supervised));
                     }
+                    if usable.noticed.control_words {
+                        encoded.losses.control_words.add(file_index, row, 0);
+                    }
+                    if usable.noticed.ends {
+                        encoded.losses.ends.add(file_index, row, 0);
+                    }
                     if usable.tokens.truncated {
                         encoded.losses.truncated.add(file_index, row, usable.cut);
                     }
@@ -280,6 +287,7 @@ fn unused(row: &Object, of_file: Option<&[String]>, layout: &Layout, losses: &mu
     if layout.format == RowFormat::Auto {
         return;
     }
+    formats::unused_in_turns(row, layout).iter().for_each(|key| losses.not_used(key, 1));
     let names = || row.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name);
     match of_file {
         Some(columns) => columns.iter().filter(|c| !layout.reads(c)).for_each(|c| losses.not_used(c, 1)),

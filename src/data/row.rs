@@ -54,6 +54,20 @@ pub trait Encode: Sync {
 
     /// The token that begins each text, if there is one.
     fn bos(&self) -> Option<u32>;
+
+    /// What [`Encode::encode`] takes otherwise than it is written.
+    fn noticed(&self, _row: &Row) -> Noticed {
+        Noticed::default()
+    }
+}
+
+/// What of a row is taken otherwise than it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Noticed {
+    /// Control words in messages, which are taken as text.
+    pub control_words: bool,
+    /// Ends of a turn that an answer brings along, which are left out.
+    pub ends: bool,
 }
 
 /// Where a row came from, as the user would look for it.

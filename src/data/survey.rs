@@ -137,6 +137,7 @@ impl Head {
     /// What all rows are that are anything.
     fn layout(&self, renamed: &BTreeMap<String, String>) -> Result<Layout> {
         let mut found: Option<(u32, Guess)> = None;
+        let mut without_answer = None;
         let mut columns = BTreeMap::new();
         for (number, row) in &self.rows {
             let mut guesses = guesses(row, renamed);
@@ -145,6 +146,11 @@ impl Head {
                 1 => guesses.remove(0),
                 _ => return Err(self.ambiguous(&guesses)),
             };
+            // One such row among others has lost its answer.
+            if guess.name() == "prompt_only" {
+                without_answer = Some(guess);
+                continue;
+            }
             match &found {
                 Some((first, other)) if other.name() != guess.name() || other.columns() != guess.columns() => {
                     return Err(disagreement((*first, other), (*number, &guess)));
@@ -156,7 +162,7 @@ impl Head {
                 columns.extend(layout.columns);
             }
         }
-        match found {
+        match found.or(without_answer.map(|guess| (0, guess))) {
             Some((_, Guess::Rows(layout))) => Ok(Layout { columns, ..layout }),
             Some((_, Guess::OtherTask(name, shown))) => Err(self.other_task(name, &shown)),
             None => Err(self.unknown()),
@@ -243,4 +249,71 @@ fn reading(guess: &Guess) -> String {
 fn disagreement((first, one): (u32, &Guess), (second, other): (u32, &Guess)) -> Error {
     let what = format!("row {first} is {}, row {second} is {}", reading(one), reading(other));
     Error::new(Kind::Data, what).hint("give each kind of rows a file of its own, or say what they are in `data.format`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bytes, spec, write};
+    use super::super::{RowFormat, local_only, prepare};
+    use super::*;
+    use ::parquet::arrow::ArrowWriter;
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use std::sync::{Arc, Mutex};
+
+    /// Keeps what is said.
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<String>>);
+
+    impl Progress for Notes {
+        fn start(&self, _: &str, _: Option<u64>, _: &'static str) {}
+        fn advance(&self, _: u64) {}
+        fn finish(&self) {}
+        fn note(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    fn parquet(columns: &[(&str, &str)]) -> Vec<u8> {
+        let texts = |text: &str| Arc::new(StringArray::from(vec![text; 3])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter(columns.iter().map(|(name, text)| (*name, texts(text)))).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    #[test]
+    fn columns_of_parquet_are_seen_and_renamed() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |file: &str, columns: &[(&str, &str)]| {
+            let path = dir.path().join(file);
+            let renamed = columns.iter().map(|(own, column)| (own.to_string(), column.to_string()));
+            let mut spec = spec(&path, RowFormat::Auto);
+            spec.sources[0].columns = renamed.collect();
+            let notes = Notes::default();
+            let dataset = prepare(&spec, &Bytes, &dir.path().join("cache"), &local_only, &notes).unwrap();
+            let unused = dataset.stats().unused_columns.into_keys().collect::<Vec<_>>();
+            let said = notes.0.into_inner().unwrap().concat().replace(&format!("{}/", dir.path().display()), "");
+            (dataset.get(0).unwrap().input_ids, said, unused)
+        };
+        write(dir.path(), "a.parquet", parquet(&[("id", "7"), ("Question ", "ab"), ("ANSWER", "c")]));
+        write(dir.path(), "b.parquet", parquet(&[("frage", "ab"), ("id", "7"), ("antwort", "c"), ("prompt", "x")]));
+        let (ids, said, unused) = of("a.parquet", &[]);
+        assert_eq!(ids, [Bytes::BOS, 97, 98, 99, Bytes::STOP]);
+        assert_eq!(said, "a.parquet: Question, ANSWER -> prompt_completion, as plain text; unused: id");
+        assert_eq!(unused, ["id"]);
+        let named = [("prompt", "frage"), ("completion", "antwort")];
+        let (ids, said, unused) = of("b.parquet", &named);
+        assert_eq!(ids, [Bytes::BOS, 97, 98, 99, Bytes::STOP]);
+        assert_eq!(said, "b.parquet: frage, antwort -> prompt_completion, as plain text; unused: id, prompt");
+        assert_eq!(unused, ["id", "prompt"]);
+    }
+
+    #[test]
+    fn rows_without_an_answer_are_bad_rows_and_not_of_another_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = "{\"question\": \"a\"}\n{\"question\": \"a\", \"answer\": \"b\"}\n";
+        let path = write(dir.path(), "a.jsonl", lines);
+        let prepared = prepare(&spec(&path, RowFormat::Auto), &Bytes, dir.path(), &local_only, &Silent);
+        assert_eq!(prepared.unwrap_err().what(), "the row has no `answer`, which format `prompt_completion` needs");
+    }
 }

@@ -1,8 +1,8 @@
 //! The text room's encoder as the rows' encoder.
 
-use super::row::{Encode, Row, supervise_after};
+use super::row::{Encode, Noticed, Row, supervise_after};
 use crate::error::Result;
-use crate::text::{Encoder, Tokenized, Tokenizer, TrainOn};
+use crate::text::{Encoder, Message, Part, Role, Tokenized, Tokenizer, TrainOn};
 
 impl Encode for Encoder {
     fn encode(&self, row: &Row) -> Result<Tokenized> {
@@ -36,5 +36,23 @@ impl Encode for Encoder {
 
     fn bos(&self) -> Option<u32> {
         self.tokenizer().and_then(Tokenizer::bos)
+    }
+
+    fn noticed(&self, row: &Row) -> Noticed {
+        let (messages, completion): (&[Message], &[Message]) = match row {
+            Row::Conversation(conversation) => (&conversation.messages, &[]),
+            Row::Completion { prompt, completion } => (&prompt.messages, completion),
+            _ => return Noticed::default(),
+        };
+        let ends = |message: &Message| match message.content.last() {
+            Some(Part::Text(last)) if message.role == Role::Assistant => self.without_end(last).is_some(),
+            _ => false,
+        };
+        let mut noticed = Noticed::default();
+        for message in messages.iter().chain(completion) {
+            noticed.control_words |= self.count_typed(message) > 0;
+            noticed.ends |= ends(message);
+        }
+        noticed
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn understand(base: &str) -> Result<Base> {
 
 /// A folder must be a model's, or the user is told what it looks like.
 fn folder(path: PathBuf) -> Result<Base> {
-    if path.join("config.json").is_file() {
+    if path.join("config.json").exists() {
         return Ok(Base::Folder(path));
     }
     let error = Error::new(Kind::Recipe, "the folder holds no model: there is no `config.json`").at_path(&path);

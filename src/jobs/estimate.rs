@@ -89,6 +89,11 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
         tokens: &tokens,
         capacity: compute.capacity(),
     };
+    if recipe.auto.contains("data.max_length") {
+        let most = text::count(recipe.data.max_length as u64);
+        progress
+            .note(&format!("`data.max_length: auto` is taken as {most}, the most it can be: no rows are read here"));
+    }
     let asked = FitSettings::of(recipe);
     let need = sizes.need(&asked);
     let total =

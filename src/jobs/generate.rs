@@ -138,6 +138,7 @@ pub fn generate(
     each: &mut dyn FnMut(&Prompt, &Answer) -> Result<()>,
 ) -> Result<()> {
     let encoded = encode_all(&model.base, prompts, options)?;
+    warn_of_context(&model.base, prompts, &encoded, options, progress);
     let go_on = AtomicBool::new(false);
     let mut done = 0;
     run(model, prompts, &encoded, options, 0, &go_on, progress, &mut |answers| {
@@ -190,6 +191,7 @@ pub fn generate_to_file(
     progress: &dyn Progress,
 ) -> Result<Ending> {
     let encoded = encode_all(&model.base, prompts, options)?;
+    warn_of_context(&model.base, prompts, &encoded, options, progress);
     let sizes = Sizes { prompts: prompts.len(), batch: options.batch_size.max(1) };
     let identity = identity(model, prompts, &encoded, options)?;
     let mut journal = Journal::open(output, resume, &identity, sizes, progress)?;
@@ -212,7 +214,23 @@ pub fn generate_to_file(
 
 /// The ids of all prompts.
 fn encode_all(base: &Base, prompts: &[Prompt], options: &GenerateOptions) -> Result<Vec<Vec<u32>>> {
+    base.tokenizer()?;
     prompts.iter().map(|prompt| encode(base, prompt, options.raw)).collect()
+}
+
+/// Warns of prompts that leave no room for their answers.
+fn warn_of_context(
+    base: &Base,
+    prompts: &[Prompt],
+    encoded: &[Vec<u32>],
+    options: &GenerateOptions,
+    progress: &dyn Progress,
+) {
+    let lengths = prompts.iter().zip(encoded).map(|(prompt, ids)| {
+        let what = format!("{} with an answer of {} tokens", prompt.place, options.max_tokens);
+        (ids.len().saturating_add(options.max_tokens), what)
+    });
+    base.warn_of_context(lengths, progress);
 }
 
 /// Answers the prompts after the first `done`, a multiple of the batch size, until `stop`; `each` takes the answers of

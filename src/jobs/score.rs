@@ -62,6 +62,8 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
     };
     let places = rows.iter().map(|input| &input.place);
     let rows: Vec<Tokenized> = rows.iter().map(encode).collect::<Result<_>>()?;
+    let lengths = rows.iter().zip(places.clone()).map(|(row, place)| (row.input_ids.len(), place.to_string()));
+    model.base.warn_of_context(lengths, progress);
     progress.start("Scoring", Some(rows.len() as u64), "rows");
     let mut scores = Vec::with_capacity(rows.len());
     for (row, place) in rows.iter().zip(places) {

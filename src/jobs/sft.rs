@@ -57,6 +57,9 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
         resuming::find(&recipe.output.dir)?;
     }
     let folder = RunFolder::open(&recipe.output.dir, options.resume, options.dry_run)?;
+    if let Some(problem) = folder.occupied().filter(|_| options.dry_run && !options.resume) {
+        screen.note(&format!("Warning: {}, and this run would be refused", problem.what()));
+    }
     if !options.dry_run {
         stop.works_in(&recipe.output.dir, options.device);
     }

@@ -5,9 +5,8 @@ use super::kinds::{FromNode, mismatch, not_a_word};
 use super::raw::{Node, Plain, Shape, plain};
 use super::rules::{Verdict, not_empty};
 use super::section::Section;
-use crate::adapter::target::{ALL_LINEAR, TargetModules};
+use crate::adapter::target::{ALL_LINEAR, TargetModules, bounded_regex};
 use crate::weights::names::Projection;
-use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -86,7 +85,7 @@ fn targets(targets: &TargetModules) -> Verdict {
         }
         TargetModules::Names(names) => no_blank_names(names),
         TargetModules::Regex(pattern) if pattern.trim().is_empty() => Some(("must not be empty".into(), None)),
-        TargetModules::Regex(pattern) => Regex::new(pattern).err().map(|error| {
+        TargetModules::Regex(pattern) => bounded_regex(pattern).err().map(|error| {
             let why = match error {
                 regex::Error::CompiledTooBig(_) => "it is too big".into(),
                 // The last line of regex's drawing is the sentence.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// More problems than this help nobody.
-const MAX_PROBLEMS: usize = 100;
+const MAX_PROBLEMS: usize = 20;
 
 /// All that is found out while a recipe is read.
 #[derive(Debug, Default)]

@@ -90,8 +90,11 @@ impl FromNode for u64 {
         match number.map(u64::try_from) {
             Some(Ok(number)) => Some(number),
             Some(Err(_)) if number < Some(0) => {
-                let hint = (path == "training.max_steps").then(|| NO_LIMIT.to_owned());
-                mismatch(node, path, "a whole number from 0", hint, diagnosis)
+                let (least, hint) = match path {
+                    "training.max_steps" => (1, Some(NO_LIMIT.to_owned())),
+                    _ => (0, None),
+                };
+                mismatch(node, path, &format!("a whole number from {least}"), hint, diagnosis)
             }
             _ => mismatch(node, path, "a whole number below 2^64", None, diagnosis),
         }
@@ -129,14 +132,8 @@ fn held_in_f32(number: f64, node: &Node, path: &str, diagnosis: &mut Diagnosis) 
         return mismatch(node, path, "below 3.4e38, the largest number that a 32-bit float holds", None, diagnosis);
     }
     if held == 0.0 && number != 0.0 {
-        let hint = Some("as a 32-bit float it is 0: write `0`, or a larger number".into());
-        return mismatch(
-            node,
-            path,
-            "0 or above 1.4e-45, the smallest number that a 32-bit float holds",
-            hint,
-            diagnosis,
-        );
+        let expected = "a number that a 32-bit float can tell from 0, 1.4e-45 or more";
+        return mismatch(node, path, expected, None, diagnosis);
     }
     Some(number)
 }

@@ -51,6 +51,10 @@ pub(super) fn brief(recipe: &Recipe, heading: &[&str]) -> String {
         keys.retain(|key, value| {
             let path = format!("{name}.{key}");
             let is_said = remarks.get(&path).is_some() && !value.is_null();
+            // What follows from there being rows to evaluate on.
+            if key == "eval_on_start" && *value == true {
+                return is_said;
+            }
             is_said || usual.pointer(&format!("/{name}/{key}")) != Some(value)
         });
         for list in ["train", "eval"] {

@@ -115,7 +115,8 @@ impl Recipe {
     /// The keys whose values were chosen, with these: `training.learning_rate=0.0006`.
     pub fn chosen(&self) -> Vec<String> {
         let recipe = self.to_json();
-        let value = |path: &str| recipe.pointer(&format!("/{}", path.replace('.', "/")));
+        let value =
+            |path: &str| recipe.pointer(&format!("/{}", path.replace('.', "/"))).filter(|value| !value.is_null());
         self.auto.chosen().filter_map(|path| Some(format!("{path}={}", yaml::inline(value(path)?)))).collect()
     }
 

@@ -39,7 +39,6 @@ pub(super) const OTHER_WORDS: &[(&str, &str)] = &[
     ("training_args", "training"),
     ("training_arguments", "training"),
     ("hyperparameters", "training"),
-    ("eval", "evaluation"),
     ("dataset", "data.train"),
     ("data_path", "data.train"),
     ("data_files", "data.train"),

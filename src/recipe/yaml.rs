@@ -3,6 +3,8 @@
 //! A recipe needs little of YAML: mappings, lists and scalars. Anchors, tags and further documents are refused, so that
 //! what a line says never depends on a line elsewhere, and no small file can stand for a huge one.
 
+mod slips;
+
 use super::diagnose::Diagnosis;
 use super::raw::{Entry, Mark, Node, Plain, Shape, brief, plain};
 use super::remarks::Remarks;
@@ -30,8 +32,8 @@ pub(super) fn parse(text: &str, origin: usize, diagnosis: &mut Diagnosis) -> Opt
         let (event, span) = match event {
             Ok(event) => event,
             Err(error) => {
-                let mark = builder.at(Span::empty(*error.marker()));
-                let hint = syntax_hint(text, &mark, error.info());
+                let mark = slips::faulty(text, builder.at(Span::empty(*error.marker())), error.info());
+                let hint = slips::hint(text, &mark, error.info());
                 diagnosis.report(&mark, format!("this is not valid YAML: {}", error.info()), hint);
                 return None;
             }
@@ -168,30 +170,6 @@ fn control_character(text: &str, origin: usize) -> Option<Mark> {
         let column = line.chars().position(bad)? + 1;
         Some(Mark { origin, line: number + 1, column, width: 1 })
     })
-}
-
-/// What usually causes the syntax error `info` in such a line.
-fn syntax_hint(text: &str, mark: &Mark, info: &str) -> Option<String> {
-    let line = text.lines().nth(mark.line - 1)?;
-    let indent = &line[..line.len() - line.trim_start().len()];
-    let hint = if indent.contains('\t') {
-        "YAML is indented with spaces; this line has a tab"
-    } else if line.matches(": ").count() > 1 {
-        "put quotes around a text that contains `: `"
-    } else if line.contains(": %") || line.contains(": @") || line.contains(": `") {
-        "put quotes around a text that starts with a special character"
-    } else if info.contains("flow") {
-        "a `[` or `{` is not closed, or a comma is missing"
-    } else if info.contains("quoted") {
-        "a quote is not closed"
-    } else if info.contains("block mapping") {
-        "keys of one section start in the same column"
-    } else if info.contains("simple key") || info.contains("mapping values") {
-        "each key needs `:` and a space after it, in the line above too"
-    } else {
-        return None;
-    };
-    Some(hint.into())
 }
 
 /// The column of remarks, where a line leaves room for that.

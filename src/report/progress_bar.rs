@@ -79,7 +79,7 @@ impl ProgressBar {
     /// Says something to the user, above the bar or as lines of the log.
     pub fn note(&self, text: &str) {
         let mut state = self.state();
-        text.lines().for_each(|line| state.say(&printable(line)));
+        text.lines().for_each(|line| state.say(line));
     }
 
     fn new(screen: Screen, interval: Duration) -> Self {
@@ -167,7 +167,7 @@ impl State {
     fn say(&mut self, line: &str) {
         self.last_line = Instant::now();
         let in_colour = matches!(self.screen, Screen::Terminal(_)) && style::stderr_has_colours();
-        let line = &if in_colour { problem::remark(line) } else { line.to_owned() };
+        let line = &if in_colour { problem::remark(&printable(line)) } else { printable(line).into_owned() };
         let _ = match &mut self.screen {
             Screen::Terminal(Some(bar)) => {
                 bar.println(line);

@@ -3,6 +3,7 @@
 use super::controls::ControlWords;
 use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized};
 use super::options::TrainOn;
+use super::parts;
 use super::render::{END_OF_TURN, Rendered};
 use super::template::ChatTemplate;
 use super::tokenizer::{Encoded, Tokenizer};
@@ -10,7 +11,6 @@ use crate::error::{Error, Kind, Result};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
-use std::slice;
 use std::sync::Arc;
 
 /// Counts changes of this room that change ids or labels, so that caches made before them are not used.
@@ -223,7 +223,9 @@ impl Encoder {
         }
         let mut whole = self.begin(text)?;
         self.end(&mut whole, text)?;
-        self.label(&whole, slice::from_ref(&(0..whole.len())), &[])
+        let input_ids = parts::encode(self.need_tokenizer()?, &whole)?;
+        self.check_ids(&input_ids)?;
+        Ok(Tokenized { labels: input_ids.iter().map(|&id| label(id)).collect(), input_ids, truncated: false })
     }
 
     /// A row that is tokenised already; without labels all of it has a loss.

@@ -26,7 +26,7 @@ const NAME: &str = "chat_template";
 const FUEL: u64 = 200_000;
 const FUEL_PER_VALUE: u64 = 2_000;
 /// Bytes that rendering may read and make, whatever is rendered, and those that each byte of the conversation adds.
-const UNITS: u64 = 64 << 20;
+const UNITS: u64 = 32 << 20;
 const UNITS_PER_BYTE: u64 = 256;
 /// The most bytes that the text between a template's tags may make, were it repeated with every step.
 const MAX_RAW_BYTES: u64 = 1 << 30;

@@ -11,6 +11,7 @@ mod gguf_vocab;
 mod jinja;
 mod native;
 pub mod options;
+mod parts;
 pub mod render;
 pub mod stream;
 pub mod template;

@@ -2,11 +2,12 @@
 
 use super::tokenizer::Tokenizer;
 
-/// Turns ids into text one at a time. A character that is spelt byte by byte comes out when its last byte is there.
+/// Turns ids into text one at a time; the pieces together are the decoded text. Characters that are spelt byte by byte
+/// come out when their last byte is followed by something else: a byte that does not belong spoils all bytes beside it.
 #[derive(Debug, Clone)]
 pub struct TokenStream {
     tokenizer: Tokenizer,
-    /// The beginning of a character whose last bytes are not there yet; at most three bytes.
+    /// Bytes in a row.
     pending: Vec<u8>,
 }
 
@@ -16,48 +17,25 @@ impl TokenStream {
         TokenStream { tokenizer, pending: Vec::new() }
     }
 
-    /// The text that `id` completes; `None` for a special token, an unknown id, or a part of a character.
+    /// The text that `id` completes; `None` for a special token, an unknown id, or a byte.
     pub fn push(&mut self, id: u32) -> Option<String> {
         if self.tokenizer.is_special(id) {
-            return self.finish();
+            return None;
         }
         let token = self.tokenizer.token(id)?;
-        let mut text = String::new();
-        match byte(&token) {
-            Some(byte) => {
-                self.pending.push(byte);
-                self.take_characters(&mut text);
-            }
-            None => {
-                text.extend(self.finish());
-                text.push_str(&token.replace('▁', " "));
-            }
+        if let Some(byte) = byte(&token) {
+            self.pending.push(byte);
+            return None;
         }
+        let text = self.finish().unwrap_or_default() + &token.replace('▁', " ");
         (!text.is_empty()).then_some(text)
     }
 
-    /// What is left when no more ids come: `�` for a character that never became whole.
+    /// What is left when no more ids come. Bytes in a row that are no UTF-8 are a `�` each, as Hugging Face decodes them.
     pub fn finish(&mut self) -> Option<String> {
-        let rest = std::mem::take(&mut self.pending);
-        (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
-    }
-
-    /// Moves whole characters from `pending` to `text`, and `�` for bytes that can begin none.
-    fn take_characters(&mut self, text: &mut String) {
-        while !self.pending.is_empty() {
-            let (valid, broken) = match std::str::from_utf8(&self.pending) {
-                Ok(all) => (all.len(), 0),
-                Err(e) => (e.valid_up_to(), e.error_len().unwrap_or(0)),
-            };
-            text.push_str(&String::from_utf8_lossy(&self.pending[..valid]));
-            if broken > 0 {
-                text.push(char::REPLACEMENT_CHARACTER);
-            }
-            self.pending.drain(..valid + broken);
-            if broken == 0 {
-                break; // what is left may still become a character
-            }
-        }
+        let bytes = std::mem::take(&mut self.pending);
+        let spoilt = "\u{fffd}".repeat(bytes.len());
+        (!bytes.is_empty()).then(|| String::from_utf8(bytes).unwrap_or(spoilt))
     }
 }
 
@@ -82,7 +60,7 @@ mod tests {
     fn characters_come_out_whole() {
         let ids = tiny_tokenizer().unwrap().encode("a 👋b").unwrap();
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(pieces(&ids), (vec![some("a"), some(" "), None, None, None, some("👋"), some("b")], None));
+        assert_eq!(pieces(&ids), (vec![some("a"), some(" "), None, None, None, None, some("👋b")], None));
     }
 
     #[test]
@@ -97,19 +75,39 @@ mod tests {
     }
 
     #[test]
-    fn broken_bytes_become_replacement_characters() {
+    fn broken_bytes_are_what_decoding_makes_of_them() {
         let tokenizer = tiny_tokenizer().unwrap();
         let byte = |b: &str| tokenizer.id(b).unwrap();
         let a = tokenizer.id("a").unwrap();
-        // The first three bytes of 👋, then a letter: the letter must not wait.
-        let (out, rest) = pieces(&[byte("<0xF0>"), byte("<0x9F>"), byte("<0x91>"), a]);
-        assert_eq!((out, rest), (vec![None, None, None, Some("\u{fffd}a".into())], None));
-        assert_eq!(pieces(&[byte("<0xFF>")]), (vec![Some("\u{fffd}".into())], None));
-        assert_eq!(pieces(&[byte("<0xC3>")]), (vec![None], Some("\u{fffd}".into())));
-        assert_eq!(
-            pieces(&[byte("<0xC3>"), byte("<0xC3>"), byte("<0xA9>")]).0,
-            vec![None, Some("\u{fffd}".into()), Some("é".into())]
-        );
-        assert_eq!(pieces(&[9, 100_000, a]), (vec![None, None, Some("a".into())], None)); // <end_of_turn>, an unknown id
+        let (c3, a9, ff) = (byte("<0xC3>"), byte("<0xA9>"), byte("<0xFF>"));
+        // The first three bytes of 👋, then a letter.
+        let wave = [byte("<0xF0>"), byte("<0x9F>"), byte("<0x91>"), a];
+        assert_eq!(pieces(&wave), (vec![None, None, None, Some("\u{fffd}\u{fffd}\u{fffd}a".into())], None));
+        let special = tokenizer.id("<end_of_turn>").unwrap();
+        for ids in [
+            &wave[..],
+            &[ff],
+            &[c3],
+            &[c3, c3, a9],
+            &[c3, a9, ff],
+            &[c3, a9, ff, a, c3, a9],
+            &[c3, special, a9, a],
+            &[c3, 100_000, a9],
+            &[special, 100_000, a],
+        ] {
+            let (out, rest) = pieces(ids);
+            let streamed: String = out.into_iter().chain([rest]).flatten().collect();
+            assert_eq!(streamed, tokenizer.decode(ids, true), "{ids:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the ids, the pieces together are the decoded text.
+        #[test]
+        fn any_ids_stream_as_they_decode(ids in proptest::collection::vec(0_u32..514, 0..30)) {
+            let (out, rest) = pieces(&ids);
+            let streamed: String = out.into_iter().chain([rest]).flatten().collect();
+            proptest::prop_assert_eq!(streamed, tiny_tokenizer().unwrap().decode(&ids, true));
+        }
     }
 }

@@ -1,15 +1,18 @@
 //! Text to ids and back, exactly as Hugging Face's tokenizer does it.
 
+mod cuts;
+
 use super::controls::ControlWords;
 use super::tokenizer_json::TokenizerJson;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::weights::gguf::Vocabulary;
+use cuts::Cuts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Files beside `tokenizer.json` that belong to the tokenizer and go where it goes.
 const COMPANIONS: [&str; 4] =
@@ -26,6 +29,8 @@ struct Inner {
     vocab_size: usize,
     fingerprint: String,
     origin: Origin,
+    /// Where long texts may be cut; learnt when the first of them comes.
+    cuts: OnceLock<Option<Cuts>>,
 }
 
 /// Where the tokenizer came from, for writing it out again.
@@ -114,7 +119,7 @@ impl Tokenizer {
     ) -> Self {
         let added = tokenizer.get_added_vocabulary().get_added_tokens_decoder().keys().max();
         let vocab_size = added.map_or(0, |id| *id as usize + 1).max(words);
-        Tokenizer(Arc::new(Inner { tokenizer, bos, eos, vocab_size, fingerprint, origin }))
+        Tokenizer(Arc::new(Inner { tokenizer, bos, eos, vocab_size, fingerprint, origin, cuts: OnceLock::new() }))
     }
 
     /// The ids of `text`. Special tokens written in it are recognised; none is added.
@@ -122,15 +127,32 @@ impl Tokenizer {
     /// # Errors
     /// A vocabulary that cannot spell the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.0.tokenizer.encode_fast(text, false).map_err(unspellable)?;
-        Ok(encoding.get_ids().to_vec())
+        let mut ids = Vec::new();
+        for piece in self.pieces(text) {
+            ids.extend_from_slice(self.0.tokenizer.encode_fast(piece, false).map_err(unspellable)?.get_ids());
+        }
+        Ok(ids)
     }
 
     /// As [`Tokenizer::encode`], with the bytes of `text` that each token stands for.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoded> {
-        let encoding = self.0.tokenizer.encode(text, false).map_err(unspellable)?;
-        let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
-        Ok(Encoded { ids: encoding.get_ids().to_vec(), offsets })
+        let (mut ids, mut offsets, mut at) = (Vec::new(), Vec::new(), 0);
+        for piece in self.pieces(text) {
+            let encoding = self.0.tokenizer.encode(piece, false).map_err(unspellable)?;
+            ids.extend_from_slice(encoding.get_ids());
+            offsets.extend(encoding.get_offsets().iter().map(|&(start, end)| at + start..at + end));
+            at += piece.len();
+        }
+        Ok(Encoded { ids, offsets })
+    }
+
+    /// `text`, or where it is long, pieces of it that have the same tokens together.
+    fn pieces<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        if !cuts::is_long(text) {
+            return vec![text];
+        }
+        let cuts = self.0.cuts.get_or_init(|| Cuts::of(&self.0.tokenizer, self.0.vocab_size));
+        cuts.as_ref().map_or_else(|| vec![text], |cuts| cuts.pieces(text))
     }
 
     /// The text of `ids`, with or without the special tokens. Bytes that are no UTF-8 become `�`.

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Elements after which the file's pages are given back: at most 32 MiB of the file are held beside the result.
+/// Elements after which the file's pages are given back: at most 32 MB of the file are held beside the result.
 pub(super) const SLAB: usize = 1 << 23;
 /// Elements that a thread takes at a time; like [`SLAB`] a multiple of every block size.
 pub(super) const CHUNK: usize = 1 << 15;

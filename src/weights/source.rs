@@ -57,7 +57,7 @@ impl Source {
 
     /// Reads a tensor on all threads, held as `held`; `None` as stored, with GGUF blocks as BF16.
     ///
-    /// Beside the result at most 32 MiB of the file are in memory.
+    /// Beside the result at most 32 MB of the file are in memory.
     ///
     /// # Numerics
     /// In Hugging Face's convention: a GGUF file's norms lose their 1. Widening is exact; narrowing rounds to nearest,
@@ -74,7 +74,7 @@ impl Source {
     }
 
     /// Reads a matrix in the compressed form that `holding` gives it, on all threads; `None` where it is held as plain
-    /// floats, which [`Source::read`] reads. What is to be quantised is read in slabs: beside the result at most 32 MiB
+    /// floats, which [`Source::read`] reads. What is to be quantised is read in slabs: beside the result at most 32 MB
     /// of the file are in memory. What stays as it is stored is not read at all.
     ///
     /// # Errors

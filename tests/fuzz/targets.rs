@@ -3,7 +3,7 @@
 
 use gemma_tune::adapter::peft::AdapterConfig;
 use gemma_tune::adapter::target::{matcher, select};
-use gemma_tune::data::{Row, RowFormat};
+use gemma_tune::data::{Row, RowFormat, read_any};
 use gemma_tune::jobs::chat::input::{Command, Entry, Input};
 use gemma_tune::testkit::tokenizer::tiny_encoder;
 use gemma_tune::text::{ChatTemplate, Conversation, Encoder, Message, Role, TrainOn};
@@ -18,16 +18,58 @@ use std::time::{Duration, Instant};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every reader, by the name of its fuzz target and of its folder of seeds.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("safetensors_header", safetensors_header),
     ("safetensors_index", safetensors_index),
     ("gguf", gguf),
     ("recipe", recipe),
     ("adapter_config", adapter_config),
+    ("csv_rows", csv_rows),
+    ("json_rows", json_rows),
+    ("parquet_rows", parquet_rows),
     ("chat_input", chat_input),
     ("chat_template", chat_template),
     ("messages", messages),
 ];
+
+/// The rows of a data file with these bytes; `None` when the file or one of its rows is refused.
+fn rows(bytes: &[u8], name: &str) -> Option<Vec<serde_json::Map<String, serde_json::Value>>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).expect("a temporary file");
+    read_any(&path, 1 << 20).ok()?.into_iter().map(|(_, row)| row.ok()).collect()
+}
+
+/// A table; what is accepted is read again from a table that the `csv` crate writes.
+pub fn csv_rows(bytes: &[u8]) -> bool {
+    let Some(rows) = rows(bytes, "rows.csv") else { return false };
+    let Some(first) = rows.first() else { return true };
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    // JSON lines under the name of a table are no table.
+    let cells: Option<Vec<Vec<String>>> = rows.iter().map(|row| row.values().map(text).collect()).collect();
+    let Some(cells) = cells.filter(|cells| cells.iter().all(|row| row.len() == first.len() && row.len() > 1)) else {
+        return true;
+    };
+    let mut table = csv::WriterBuilder::new().quote_style(csv::QuoteStyle::Always).from_writer(Vec::new());
+    table.write_record(first.keys()).expect("a header in memory");
+    cells.iter().for_each(|row| table.write_record(row).expect("a record in memory"));
+    let again = self::rows(&table.into_inner().expect("a table in memory"), "rows.csv");
+    assert_eq!(again.expect("a written table is one"), rows);
+    true
+}
+
+/// JSON lines or a document; what is accepted is read again from JSON lines.
+pub fn json_rows(bytes: &[u8]) -> bool {
+    let Some(rows) = rows(bytes, "rows.jsonl") else { return false };
+    let lines: String = rows.iter().map(|row| serde_json::to_string(row).expect("JSON") + "\n").collect();
+    assert_eq!(self::rows(lines.as_bytes(), "rows.jsonl").expect("written rows are rows"), rows);
+    true
+}
+
+/// A Parquet file.
+pub fn parquet_rows(bytes: &[u8]) -> bool {
+    rows(bytes, "rows.parquet").is_some()
+}
 
 /// A safetensors file: accepted tensors lie inside it and are as long as their shapes say.
 pub fn safetensors_header(bytes: &[u8]) -> bool {

@@ -21,5 +21,6 @@ mod rows;
 mod runs;
 mod session;
 mod sources;
+mod templates;
 mod training;
 mod verbs;

@@ -393,3 +393,31 @@ fn a_gguf_with_a_head_of_its_own_uses_it() {
     assert!(source.is_same(&embedding, &embedding).unwrap());
     assert!(!source.is_same(&embedding, &norm).unwrap());
 }
+
+#[test]
+fn the_estimate_counts_what_each_form_of_an_adapter_keeps() {
+    let bench = Bench::new();
+    let memory = |sets: &str| {
+        let dropout = if sets.contains("lora_dropout") { "" } else { " --set adapter.lora_dropout=0.0" };
+        let kept = format!("--set training.activation_checkpointing=false{dropout}");
+        let sets: String = sets.split_whitespace().map(|set| format!(" --set {set}")).collect();
+        bench.run(&format!("estimate r.yaml --no-probe --json {kept}{sets}")).json()["memory"].clone()
+    };
+    let bytes = |memory: &Value, part: &str| memory[part].as_u64().unwrap();
+    let plain = memory("");
+    // Seven layers, 48 tokens, four bytes; d = 48, four heads and two of keys and values of 16, f = 80.
+    let more =
+        |sets: &str| (bytes(&memory(sets), "activation_bytes") - bytes(&plain, "activation_bytes")) / (7 * 48 * 4);
+    let (inputs, outputs, f) = (5 * 48 + 64 + 80, 64 + 2 * 32 + 2 * 48 + 2 * 80, 80);
+    assert_eq!(more("adapter.lora_dropout=0.1"), 2 * inputs - 2 * 48 + f);
+    assert_eq!(more("adapter.use_dora=true"), outputs + f);
+    assert_eq!(more("adapter.use_dora=true adapter.lora_dropout=0.1"), 2 * inputs + 2 * outputs - 2 * 48 + f);
+    assert_eq!(more("adapter.init_lora_weights=pissa"), f);
+    assert_eq!(more("adapter.r=9"), 7 * 5);
+    let adapter = bytes(&plain, "adapter_bytes"); // two passes a step: the values and their gradients
+    assert_eq!(bytes(&memory("adapter.init_lora_weights=pissa"), "adapter_bytes"), adapter / 2 * 3);
+    assert_eq!(bytes(&memory("evaluation.load_best_model_at_end=true"), "adapter_bytes"), adapter / 2 * 3);
+    let one_pass = memory("training.gradient_accumulation_steps=1");
+    assert_eq!(bytes(&one_pass, "adapter_bytes"), adapter / 2, "activations go while gradients come");
+    assert!(bytes(&memory("evaluation.samples=1"), "workspace_bytes") > bytes(&plain, "workspace_bytes"));
+}

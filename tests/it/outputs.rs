@@ -214,7 +214,8 @@ fn answers_of_another_run_are_not_continued() {
     let bench = Bench::new().with_text();
     prompts(&bench, 6);
     let mut child = start(&bench, &format!("{ANSWER} out.jsonl"));
-    wait_until(&mut child, || bench.path("out.jsonl.partial").exists());
+    let lines = || fs::read_to_string(bench.path("out.jsonl.partial")).map_or(0, |text| text.lines().count());
+    assert_eq!(wait_until(&mut child, || lines() >= 3), None, "the run is too quick to be ended");
     signal(&child, "KILL");
     child.wait().unwrap();
     let kept = bench.read("out.jsonl.partial");
@@ -291,4 +292,202 @@ fn wrong_options_and_inputs_are_refused_before_the_model_is_read() {
     bench.write("unanswered.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n");
     let scored = bench.run("score --model t --input unanswered.jsonl").json();
     assert!(scored["nll"].is_number() && scored["supervised_nll"].is_null(), "{scored}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stdout_that_takes_nothing_is_an_error_and_one_that_is_closed_is_none() {
+    let bench = Bench::new().with_text();
+    bench.write("prompts.jsonl", "{\"prompt\": \"Hi\"}\n");
+    for command in [
+        "data preview r.yaml",
+        "data preview r.yaml --json",
+        "data stats r.yaml",
+        "train r.yaml --dry-run",
+        "recipe show r.yaml",
+        "inspect t",
+        "generate --model t --input prompts.jsonl --max-tokens 1",
+        "score --model m --input rows.jsonl",
+        "completions bash",
+        "--help",
+        "--version",
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let said = bench.said(bench.command(command).stdout(full));
+        assert_eq!(said.code, Some(1), "{command}: {}", said.stderr);
+        assert!(said.problem().starts_with("error: no space left while writing\n  --> stdout"), "{}", said.stderr);
+
+        let (reader, closed) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let said = bench.said(bench.command(command).stdout(closed));
+        assert_eq!((said.code, said.problem()), (Some(0), ""), "{command}: {}", said.stderr);
+        assert!(!said.stderr.contains("panicked"), "{command}: {}", said.stderr);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_merge_that_is_ended_leaves_nothing_and_two_do_not_write_one_folder() {
+    let bench = Bench::new().trained();
+    fs::create_dir(bench.path("into")).unwrap();
+    let merge = "merge --model m --adapter out/adapter --output into/merged --dtype f32";
+    bench.run(&merge.replace("into/merged", "reference")).ok();
+    let entries = || fs::read_dir(bench.path("into")).unwrap().count();
+    for name in ["INT", "TERM", "KILL"] {
+        // Ended at whatever moment, also while it writes.
+        for _ in 0..4 {
+            let mut child = start(&bench, merge);
+            if wait_until(&mut child, || entries() > 0).is_none() {
+                signal(&child, name);
+                let code = child.wait().unwrap().code();
+                assert!(code.is_none_or(|code| code < 2), "{code:?}");
+            }
+            if name != "KILL" {
+                let left: Vec<_> = bench.files("into").into_iter().filter(|file| file.contains(".tmp-")).collect();
+                assert_eq!(left, Vec::<String>::new(), "{name}");
+            }
+            let _ = fs::remove_dir_all(bench.path("into/merged"));
+        }
+    }
+    // What kill -9 left is cleared by the next one.
+    bench.write("into/.tmp-gemma-tune-merged/model.safetensors", "half");
+    let (mut one, mut two) = (start(&bench, merge), start(&bench, merge));
+    let codes = [one.wait().unwrap().code(), two.wait().unwrap().code()];
+    assert!(codes.contains(&Some(0)), "{codes:?}");
+    assert!(codes.contains(&Some(1)) || codes.contains(&Some(2)), "both succeeded: {codes:?}");
+    assert_eq!(entries(), 1);
+    assert!(bench.read("into/merged/model.safetensors") == bench.read("reference/model.safetensors"));
+}
+
+#[test]
+fn a_failed_start_leaves_nothing() {
+    let bench = Bench::new();
+    let failed = bench.run("train r.yaml --set data.train=none.jsonl --set output.dir=deep/out");
+    assert_eq!(failed.code, Some(2), "{}", failed.stderr);
+    assert!(!bench.path("deep").exists());
+    bench.write("mine/notes.txt", "");
+    bench.run("train r.yaml --set data.train=none.jsonl --set output.dir=mine");
+    assert_eq!(bench.files("mine"), ["mine/notes.txt"]);
+
+    let bench = bench.trained();
+    let before = bench.files("out");
+    let occupied = bench.run("train r.yaml");
+    assert_eq!(occupied.code, Some(2), "{}", occupied.stderr);
+    assert!(occupied.problem().starts_with("error: `out` already holds a run"), "{}", occupied.stderr);
+    let planned = bench.run("train r.yaml --dry-run").stderr;
+    assert!(planned.contains("Warning: `out` already holds a run, and this run would be refused"), "{planned}");
+    let resumed = bench.run("train r.yaml --dry-run --resume").stderr;
+    assert!(!resumed.contains("already holds a run"), "{resumed}");
+    assert_eq!(bench.files("out"), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_that_cannot_be_pruned_is_a_warning() {
+    let bench = Bench::new();
+    bench.run("train r.yaml --set training.max_steps=4 --set output.save_total_limit=9").ok();
+    fs::remove_dir_all(bench.path("out/adapter")).unwrap();
+    fs::remove_file(bench.path("out/summary.json")).unwrap();
+    fs::rename(bench.path("out/checkpoints/step-2"), bench.path("elsewhere")).unwrap();
+    symlink(bench.path("elsewhere"), bench.path("out/checkpoints/step-2")).unwrap();
+    bench.write("more.yaml", bench.text("r.yaml").replace("max_steps: 12", "max_steps: 4"));
+    fs::remove_dir_all(bench.path("out/checkpoints/step-4")).ok();
+    let said = bench.run("train more.yaml --resume --set output.save_steps=1 --set output.save_total_limit=1");
+    assert!(said.stderr.contains("warning: checkpoint `step-2` cannot be deleted, and stays"), "{}", said.stderr);
+    assert_eq!(said.stderr.matches("cannot be deleted").count(), 1, "{}", said.stderr);
+    said.ok();
+    assert!(bench.path("out/adapter/adapter_model.safetensors").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_base_that_changes_while_it_is_trained_costs_nothing_that_was_trained() {
+    let reference = Bench::new().trained();
+    let recorded = |bench: &Bench| -> serde_json::Value {
+        serde_json::from_slice(&bench.read("out/adapter/gemma_tune.json")).expect("JSON")
+    };
+    type Change = fn(&Bench, &std::path::Path);
+    let changes: [(&str, Change); 4] = [
+        ("cut", |_, path| fs::File::options().write(true).open(path).unwrap().set_len(1000).unwrap()),
+        ("empty", |_, path| fs::write(path, "").unwrap()),
+        ("written over", |bench, path| {
+            let mut bytes = bench.read("m/model.safetensors");
+            bytes.iter_mut().rev().take(100_000).for_each(|byte| *byte ^= 1);
+            fs::write(path, bytes).unwrap();
+        }),
+        ("gone", |_, path| fs::remove_file(path).unwrap()),
+    ];
+    for (name, change) in changes {
+        let bench = Bench::new();
+        let mut child = start(&bench, "train r.yaml");
+        let ended = wait_until(&mut child, || bench.path("out/checkpoints/step-2").exists());
+        assert_eq!(ended, None, "{name}");
+        change(&bench, &bench.path("m/model.safetensors"));
+        let code = child.wait().unwrap().code();
+        let said = bench.text("said");
+        assert_eq!(code, Some(0), "{name}: {said}");
+        let adapter = "out/adapter/adapter_model.safetensors";
+        assert!(bench.read(adapter) == reference.read(adapter), "{name}: the adapters differ");
+        assert_eq!(recorded(&bench)["base_fingerprint"], recorded(&reference)["base_fingerprint"], "{name}");
+        assert!(said.contains("model.safetensors` changed after it was loaded"), "{name}: {said}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn data_is_prepared_without_a_cache_where_there_can_be_none() {
+    let bench = Bench::new();
+    let expected = bench.run("data stats r.yaml --json").ok();
+    let without = |name: &str, set: &dyn Fn(&mut std::process::Command)| {
+        let mut command = bench.command("data stats r.yaml --json");
+        command.env("TMPDIR", bench.path("tmp"));
+        set(&mut command);
+        let said = bench.said(&mut command);
+        assert_eq!(said.code, Some(0), "{name}: {}", said.stderr);
+        assert_eq!(said.stderr.matches("`GEMMA_TUNE_CACHE` names a folder").count(), 1, "{name}: {}", said.stderr);
+        assert_eq!(said.stdout, expected, "{name}");
+        assert_eq!(bench.files("tmp"), Vec::<String>::new(), "{name}");
+    };
+    fs::create_dir(bench.path("tmp")).unwrap();
+    without("a folder that cannot be made", &|command| {
+        command.env("GEMMA_TUNE_CACHE", "/proc/none");
+    });
+    without("a file in its place", &|command| {
+        command.env("GEMMA_TUNE_CACHE", bench.path("r.yaml"));
+    });
+    without("no home", &|command| {
+        command.env_remove("GEMMA_TUNE_CACHE").env_remove("HOME").env_remove("XDG_CACHE_HOME");
+    });
+    without("a home that is not there", &|command| {
+        command.env_remove("GEMMA_TUNE_CACHE").env_remove("XDG_CACHE_HOME").env("HOME", "/proc/nobody");
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn threads_are_counted_and_bounded() {
+    let bench = Bench::new();
+    let doctor = |limits: &str, threads: &str| {
+        let mut command = std::process::Command::new("sh");
+        let script = format!("{limits} exec \"$0\" recipe show r.yaml --json");
+        bench.settle(&mut command).args(["-c", &script, env!("CARGO_BIN_EXE_gemma-tune")]);
+        bench.said(command.env("RAYON_NUM_THREADS", threads))
+    };
+    let many = doctor("", "100000");
+    assert!(many.stderr.contains("RAYON_NUM_THREADS=100000 is more than 1024"), "{}", many.stderr);
+    many.ok();
+    let wrong = doctor("", "many");
+    assert!(wrong.stderr.contains("RAYON_NUM_THREADS is no number"), "{}", wrong.stderr);
+    wrong.ok();
+    let refused = doctor("ulimit -v 2000000;", "1000");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.problem().starts_with("error: 1000 threads cannot be started: "), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("panicked"), "{}", refused.stderr);
+
+    bench.run("train r.yaml").ok();
+    let mut command = bench.command("train r.yaml --set output.dir=three --set training.max_steps=1");
+    bench.said(command.env("RAYON_NUM_THREADS", "3")).ok();
+    let threads = |name: &str| -> serde_json::Value { serde_json::from_slice(&bench.read(name)).expect("JSON") };
+    assert_eq!(threads("out/summary.json")["threads"], 2);
+    assert_eq!(threads("three/summary.json")["threads"], 3);
 }

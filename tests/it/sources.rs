@@ -244,7 +244,7 @@ fn paths_are_expanded_alike_everywhere() {
     let said = bench.run("recipe check p.yaml");
     assert_eq!(said.code, Some(2));
     for (what, line) in
-        [("`NO_SUCH`", "p.yaml:1:15"), ("`${` in the path", "p.yaml:2:16"), ("`ALSO_NOT`", "p.yaml:3:16")]
+        [("`NO_SUCH`", "p.yaml:1:15"), ("`${` in the path", "p.yaml:2:15"), ("`ALSO_NOT`", "p.yaml:3:15")]
     {
         assert!(said.problem().contains(what) && said.problem().contains(line), "{}", said.stderr);
     }
@@ -263,4 +263,50 @@ fn an_empty_file_is_refused_before_the_run() {
     let said = bench.run("recipe check d.yaml");
     assert_eq!(said.code, Some(2), "{}", said.stderr);
     assert!(said.problem().contains("there are no rows in `a.jsonl`"), "{}", said.stderr);
+}
+
+#[test]
+fn what_is_nested_deeply_is_an_error_and_no_crash() {
+    let deep = "[".repeat(200_000);
+    let bench = with_data("a.jsonl", "messages", format!("{{\"messages\": {deep}\n"));
+    assert!(problem(&bench).contains("a.jsonl, row 1"));
+    bench.write("a.jsonl", format!("{{\"messages\": \"{deep}\"}}\n"));
+    assert!(problem(&bench).contains("a.jsonl, row 1"), "JSON in a text");
+    bench.write("deep.yaml", format!("model: {deep}"));
+    assert_eq!(bench.run("recipe check deep.yaml").code, Some(2));
+    for file in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
+        let bench = Bench::new().with_text();
+        bench.write("text.jsonl", "{\"text\": \"a\"}\n");
+        bench.write(&format!("t/{file}"), format!("{{\"a\": {deep}"));
+        let said = bench.run("score --model t --input text.jsonl");
+        assert_eq!(said.code, Some(2), "{file}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn expressions_and_reports_are_bounded() {
+    let bench = Bench::new();
+    let started = std::time::Instant::now();
+    for pattern in ["(\\\\w{200}){200}", "((((.{50}){50}){50}){50})", &"(a|".repeat(5000)] {
+        bench.write("x.yaml", bench.text("r.yaml").replace("all-linear", &format!("\"{pattern}\"")));
+        let said = bench.run("recipe check x.yaml");
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        assert!(said.stderr.len() < 20_000, "{} bytes", said.stderr.len());
+    }
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+
+    let sources: Vec<String> = (0..5000).map(|i| format!("gone{i}.jsonl")).collect();
+    bench.write(
+        "many.yaml",
+        format!(
+            "model: {{base: m}}\ndata: {{train: [{}], format: tokens}}\noutput: {{dir: out}}\n",
+            sources.join(", ")
+        ),
+    );
+    for command in ["recipe check many.yaml", "data stats many.yaml"] {
+        let said = bench.run(command);
+        assert_eq!(said.code, Some(2), "{command}");
+        assert!(said.stderr.matches("error: ").count() <= 24, "{command}: {}", said.stderr.matches("error: ").count());
+        assert!(said.stderr.contains("more"), "{command}");
+    }
 }

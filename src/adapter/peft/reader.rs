@@ -227,7 +227,7 @@ fn too_strong(module: &ModuleTensors, path: &str) -> Option<Error> {
 
 /// Opens the tensors of the adapter folder `dir`.
 fn open(dir: &Path, path: &Path) -> Result<SafetensorsFile> {
-    if path.is_file() {
+    if path.exists() {
         return SafetensorsFile::open(path);
     }
     let error = Error::new(Kind::Adapter, format!("no `{TENSORS_FILE}` in this folder")).at_path(dir);

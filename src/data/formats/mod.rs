@@ -15,9 +15,12 @@ pub(super) use columns::{Columns, listed};
 pub(super) use detect::{Guess, guesses, may_mean};
 
 use super::layout::Layout;
+use super::object::Object;
 use super::options::RowFormat;
 use super::row::Row;
 use crate::error::Result;
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 impl RowFormat {
     /// Reads one row of this format, such as a line of a jsonl file.
@@ -49,10 +52,31 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     }
 }
 
+/// Keys of the turns of a conversation that mean nothing here, as `messages[].name`, each once.
+pub(super) fn unused_in_turns(row: &Object, layout: &Layout) -> BTreeSet<String> {
+    let mut unused = BTreeSet::new();
+    for name in ["messages", "conversations", "conversation", "prompt", "completion"] {
+        let column = layout.column(name);
+        let Some(Value::Array(turns)) = row.get(column).filter(|_| layout.reads(column)) else { continue };
+        for turn in turns.iter().filter_map(Value::as_object) {
+            let named = |key: &str| format!("{column}[].{key}");
+            match turn.contains_key("from") {
+                true => {
+                    let said = turn
+                        .iter()
+                        .filter(|(key, value)| !matches!(key.as_str(), "from" | "value") && !value.is_null());
+                    unused.extend(said.map(|(key, _)| named(key)));
+                }
+                false => unused.extend(messages::unused_keys(turn).map(named)),
+            }
+        }
+    }
+    unused
+}
+
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::data::object::Object;
 
     /// Parses a row given as JSON.
     pub fn parse_json(format: RowFormat, json: serde_json::Value) -> Result<Row> {

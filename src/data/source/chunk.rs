@@ -46,11 +46,12 @@ impl Chunk {
         }
     }
 
-    /// The text of every row that [`Chunk::decode`] gives, where the file is one of JSON.
+    /// The text of every row that [`Chunk::decode`] gives, where the file is one of JSON; empty where it is no UTF-8.
     pub(super) fn json_texts(&self) -> Vec<String> {
         let RawRows::Json { bytes, rows } = &self.rows else { return Vec::new() };
         let starts = std::iter::once(0).chain(rows.iter().map(|&(_, end)| end));
-        starts.zip(rows).map(|(start, &(_, end))| String::from_utf8_lossy(&bytes[start..end]).into_owned()).collect()
+        let text = |(start, &(_, end)): (usize, &(u32, usize))| str::from_utf8(&bytes[start..end]).unwrap_or_default();
+        starts.zip(rows).map(|row| text(row).to_owned()).collect()
     }
 
     /// Calls `each` with the number and columns of every row, or with what is wrong with it.
@@ -59,6 +60,12 @@ impl Chunk {
     /// When a whole chunk cannot be decoded (a Parquet type that has no JSON form).
     pub fn decode(self, mut each: impl FnMut(u32, Result<Object>)) -> Result<()> {
         match self.rows {
+            // A large row is alone in its chunk: its text is not kept beside its values.
+            RawRows::Json { bytes, rows } if rows.len() == 1 => {
+                let row = parse(&bytes);
+                drop(bytes);
+                each(rows[0].0, row);
+            }
             RawRows::Json { bytes, rows } => {
                 let mut start = 0;
                 for (number, end) in rows {
@@ -74,6 +81,15 @@ impl Chunk {
             }
             RawRows::Columns { first, batch } => {
                 let text = column_json::lines(batch)?;
+                if text.len() <= self.max_row_bytes
+                    && let Some(end) = text.iter().position(|&b| b == b'\n')
+                    && end + 1 >= text.len()
+                {
+                    let row = parse(&text[..end]);
+                    drop(text);
+                    each(first, row);
+                    return Ok(());
+                }
                 for (number, line) in (first..).zip(text.split(|&b| b == b'\n').filter(|line| !line.is_empty())) {
                     match line.len() > self.max_row_bytes {
                         true => each(number, Err(too_large(Some(line.len()), self.max_row_bytes))),

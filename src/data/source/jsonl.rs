@@ -43,7 +43,8 @@ pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
             Error::new(Kind::Data, "this is a table, where a JSON object in each line is expected").at_path(path)
         );
     }
-    let file = SourceFile { path: path.into(), contents, columns: None, source: 0, notes: Vec::new() };
+    let file =
+        SourceFile { path: path.into(), contents, columns: None, renamed: [].into(), source: 0, notes: Vec::new() };
     let mut rows = Vec::new();
     let mut wrong: Option<Error> = None;
     let mut undecoded = Ok(());

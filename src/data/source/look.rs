@@ -260,7 +260,8 @@ fn is_word(text: &str) -> bool {
 /// header, where the usual one does not, and makes as many cells in every record.
 pub(super) fn separator(text: &[u8], usual: u8) -> (u8, Option<usize>) {
     if let Some(delimiter) = declared(text) {
-        return (delimiter, (delimiter != usual).then(|| cells(text, delimiter).0));
+        let below = text.iter().position(|&b| b == b'\n').map_or(&[][..], |end| &text[end + 1..]);
+        return (delimiter, (delimiter != usual).then(|| cells(below, delimiter).0));
     }
     let (header, even) = cells(text, usual);
     if header > 1 && even {

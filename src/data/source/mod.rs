@@ -1,5 +1,6 @@
 //! Sources: which files a recipe means, and their rows as raw chunks, read by one thread and decoded by many.
 
+mod any;
 mod arrow;
 mod chunk;
 mod column_json;
@@ -18,6 +19,7 @@ mod plain;
 mod resolve;
 mod saved;
 
+pub use any::read_any;
 pub(super) use chunk::{Chunk, Sink};
 pub use jsonl::{JsonRow, read_rows};
 pub(super) use resolve::resolve;

@@ -72,7 +72,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = write(dir.path(), "a.txt", text).into();
         let contents = Contents { kind: FileKind::Text, compression: Compression::None, encoding: Encoding::Utf8 };
-        let file = SourceFile { path, contents, columns: None, source: 0, notes: Vec::new() };
+        let file = SourceFile { path, contents, columns: None, renamed: [].into(), source: 0, notes: Vec::new() };
         let mut rows = Vec::new();
         let mut emit = |chunk: super::super::Chunk| {
             chunk.decode(|_, row| rows.push(row.map(|row| row["text"].as_str().unwrap().to_owned()))).unwrap();

@@ -55,6 +55,8 @@ pub(crate) struct SourceFile {
     pub contents: Contents,
     /// The columns to read, where a file can leave others out; `None`: all that can mean something.
     pub columns: Option<Arc<[String]>>,
+    /// Columns that mean something because the user says so.
+    pub renamed: Arc<[String]>,
     /// Index of its source in the spec.
     pub source: usize,
     /// Where it is not what its name says, or was guessed: what it is read as.
@@ -64,7 +66,8 @@ pub(crate) struct SourceFile {
 impl SourceFile {
     /// Whether the column `name` is to be read.
     pub fn wants(&self, name: &str) -> bool {
-        self.columns.as_ref().map_or_else(|| may_mean(name), |columns| columns.iter().any(|column| column == name))
+        let among = |columns: &[String]| columns.iter().any(|column| column == name);
+        self.columns.as_ref().map_or_else(|| may_mean(name) || among(&self.renamed), |columns| among(columns))
     }
 }
 
@@ -89,7 +92,8 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
                     match look_at(&path) {
                         Ok(Look { contents, notes, .. }) => {
                             let path = path.into();
-                            files.push(SourceFile { path, contents, columns: None, source: index, notes });
+                            let renamed = source.columns.values().cloned().collect();
+                            files.push(SourceFile { path, contents, columns: None, renamed, source: index, notes });
                         }
                         Err(problem) => problems.push(problem),
                     }
@@ -118,7 +122,8 @@ pub fn check_source(source: &SourceSpec) -> Result<()> {
     Ok(())
 }
 
-fn look_at(path: &Path) -> Result<Look> {
+/// Looks into the file at `path`, which is of the kind that its name says unless it shows another.
+pub(super) fn look_at(path: &Path) -> Result<Look> {
     let (kind, compression) = kind_of(path)?;
     look::look(path, kind, compression)
 }

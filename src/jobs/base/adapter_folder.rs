@@ -23,7 +23,7 @@ pub fn find(named: &Path, progress: &dyn Progress) -> Result<PathBuf> {
 /// # Errors
 /// When it is a run that has no adapter yet, or one of its checkpoints.
 pub fn locate(named: &Path) -> Result<PathBuf> {
-    let holds = |folder: &Path| folder.join(CONFIG_FILE).is_file();
+    let holds = |folder: &Path| folder.join(CONFIG_FILE).exists();
     if holds(named) || !named.exists() {
         return Ok(named.into());
     }

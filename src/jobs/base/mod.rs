@@ -139,6 +139,21 @@ impl Base {
         })
     }
 
+    /// Warns of what is longer than the model was made for: `lengths` in tokens of things with a name each.
+    pub fn warn_of_context(&self, lengths: impl Iterator<Item = (usize, String)>, progress: &dyn Progress) {
+        let most = self.config.max_position_embeddings;
+        let mut long = lengths.filter(|(tokens, _)| *tokens > most);
+        let Some((tokens, first)) = long.next() else { return };
+        let others = match long.count() {
+            0 => String::new(),
+            more => format!(", and {more} more,"),
+        };
+        progress.note(&format!(
+            "warning: {first} ({tokens} tokens){others} exceeds the context of {most} tokens that the model was made for: \
+             beyond it a model says little of worth"
+        ));
+    }
+
     /// Loads the weights.
     ///
     /// # Errors

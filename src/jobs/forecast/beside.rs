@@ -36,7 +36,7 @@ impl Beside {
         };
         let layers = (0..model.num_hidden_layers).map(|layer| {
             let sites: Vec<(Site, u64)> = plan.ranks().filter(|(site, _)| site.layer == layer).collect();
-            form.kept(&sites, model.hidden_size as u64)
+            form.kept(&sites, model.hidden_size as u64, model.intermediate_size as u64)
         });
         let layers: Vec<u64> = layers.collect();
         let is_continued = recipe.adapter.init_from.is_some();
@@ -57,17 +57,13 @@ impl Beside {
 impl Form {
     /// Numbers that a layer keeps of a token for these projections, with their ranks.
     ///
-    /// Plain LoRA keeps its input, which projections of one input share, and what its A makes of it; the last
-    /// projection makes its input again. Dropout gives each its own input and mask, DoRA rescales an output that it
-    /// keeps, and neither makes inputs again.
-    fn kept(self, sites: &[(Site, u64)], d: u64) -> u64 {
+    /// Plain LoRA keeps its input, which projections of one input share, and what its A makes of it; on the last
+    /// projection of a layer it makes the input, the gated product, again, which else is kept. Dropout gives each its own
+    /// input and mask, and DoRA rescales an output that it keeps.
+    fn kept(self, sites: &[(Site, u64)], d: u64, f: u64) -> u64 {
         let own = |(site, r): &(Site, u64)| {
             let (input, out) = (site.in_features as u64, site.out_features as u64);
-            let inputs = match (self.with_dropout, site.projection) {
-                (true, _) => 2 * input,
-                (false, Projection::Down) if self.use_dora || self.is_pissa => input,
-                (false, _) => 0,
-            };
+            let inputs = if self.with_dropout { 2 * input } else { 0 };
             let outputs = match (self.use_dora, self.with_dropout) {
                 (false, _) => 0,
                 (true, false) => out,
@@ -78,7 +74,9 @@ impl Form {
         let has = |wanted: &[Projection]| sites.iter().any(|(site, _)| wanted.contains(&site.projection));
         let shared = [has(&[Projection::Q, Projection::K, Projection::V]), has(&[Projection::Gate, Projection::Up])];
         let shared = shared.into_iter().filter(|has| *has && !self.with_dropout).count() as u64;
-        shared * d + sites.iter().map(own).sum::<u64>()
+        let is_plain = !self.use_dora && !self.is_pissa && !self.with_dropout;
+        let product = if is_plain && has(&[Projection::Down]) { 0 } else { f };
+        shared * d + product + sites.iter().map(own).sum::<u64>()
     }
 }
 
@@ -90,24 +88,24 @@ mod tests {
     fn kept(form: Form, wanted: &[Projection]) -> u64 {
         let model = gemma3::published("google/gemma-3-270m").unwrap().unwrap();
         let sites = model.sites().into_iter().filter(|site| site.layer == 3 && wanted.contains(&site.projection));
-        form.kept(&sites.map(|site| (site, 16)).collect::<Vec<_>>(), 640)
+        form.kept(&sites.map(|site| (site, 16)).collect::<Vec<_>>(), 640, 2048)
     }
 
     #[test]
     fn bytes_are_those_that_the_graph_of_a_layer_keeps() {
         // d = 640, f = 2048, four heads of 256 and one for keys and values.
         let plain = Form { use_dora: false, is_pissa: false, with_dropout: false };
-        let ranks = 7 * 16;
+        let (ranks, f) = (7 * 16, 2048);
         assert_eq!(kept(plain, &Projection::ALL), 2 * 640 + ranks);
-        assert_eq!(kept(plain, &[Projection::O]), 16);
-        assert_eq!(kept(plain, &[Projection::Q, Projection::V]), 640 + 2 * 16);
-        let inputs = 5 * 640 + 1024 + 2048;
-        assert_eq!(kept(Form { with_dropout: true, ..plain }, &Projection::ALL), 2 * inputs + ranks);
-        let outputs = 1024 + 2 * 256 + 2 * 640 + 2 * 2048;
+        assert_eq!(kept(plain, &[Projection::O]), f + 16);
+        assert_eq!(kept(plain, &[Projection::Q, Projection::V]), 640 + f + 2 * 16);
+        let inputs = 5 * 640 + 1024 + f;
+        assert_eq!(kept(Form { with_dropout: true, ..plain }, &Projection::ALL), 2 * inputs + f + ranks);
+        let outputs = 1024 + 2 * 256 + 2 * 640 + 2 * f;
         let dora = Form { use_dora: true, ..plain };
-        assert_eq!(kept(dora, &Projection::ALL), 2 * 640 + ranks + outputs + 2048);
-        assert_eq!(kept(Form { with_dropout: true, ..dora }, &Projection::ALL), 2 * inputs + 2 * outputs + ranks);
-        assert_eq!(kept(Form { is_pissa: true, ..plain }, &Projection::ALL), 2 * 640 + ranks + 2048);
-        assert_eq!(kept(plain, &[]), 0);
+        assert_eq!(kept(dora, &Projection::ALL), 2 * 640 + ranks + outputs + f);
+        assert_eq!(kept(Form { with_dropout: true, ..dora }, &Projection::ALL), 2 * inputs + 2 * outputs + f + ranks);
+        assert_eq!(kept(Form { is_pissa: true, ..plain }, &Projection::ALL), 2 * 640 + ranks + f);
+        assert_eq!(kept(plain, &[]), f);
     }
 }

@@ -137,6 +137,7 @@ impl Sizes<'_> {
             optimizer_slots: self.optimizer_slots,
             tokens: (self.tokens)(settings.batch_size, settings.max_length),
             activation_checkpointing: false,
+            accumulates: settings.accumulation > 1,
             beside: self.beside,
             sampled: settings.samples.min(samples::BATCH) as u64,
             sampled_tokens: settings.max_length.saturating_add(samples::ANSWER_TOKENS) as u64,

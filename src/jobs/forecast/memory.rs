@@ -13,6 +13,10 @@ const F32_BYTES: u64 = 4;
 /// The program, its threads, the data set's index and what the allocator keeps for later; measured on the 270M.
 const PROGRAM_BYTES: u64 = 100 << 20;
 
+/// The tokenizer, per word: two tables of words and one of merges. A run lets go of it before it loads the weights, unless
+/// it is to answer prompts.
+const TOKENIZER_BYTES_PER_WORD: u64 = 250;
+
 /// What decides how much memory a run needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
@@ -26,6 +30,8 @@ pub struct Workload {
     pub tokens: u64,
     /// Whether layers are recomputed on the way back.
     pub activation_checkpointing: bool,
+    /// Whether a step has several passes, so that gradients stay while the next one runs.
+    pub accumulates: bool,
     /// What the adapter takes beside the frozen model.
     pub beside: Beside,
     /// Sequences that are generated at once between steps.
@@ -114,9 +120,9 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     let floats = |count: u64| count.saturating_mul(F32_BYTES);
     let per_token = |count: u64| floats(work.tokens.saturating_mul(count));
 
-    // Per token and layer, beside what the adapter keeps: the inputs of three norms (3 d, and the layer's own), queries before and after their norm and what attention made of them, keys before and after and values, the two
+    // Per token and layer, beside what the adapter keeps: the inputs and outputs of norms (4 d, and the layer's own), queries before and after their norm and what attention made of them, keys before and after and values, the two
     // halves of the gated product, and a number per head.
-    let kept = 3 * d + 3 * q + 3 * kv + 2 * f + h;
+    let kept = 4 * d + 3 * q + 3 * kv + 2 * f + h;
     // On the way back through the feed-forward block: the product and three gradients of its width.
     let transient = 4 * f + 2 * d;
     let (kept_layers, beside) = match work.activation_checkpointing {
@@ -140,12 +146,28 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     };
     let cached: u64 = config.layer_types.iter().map(reach).fold(0, u64::saturating_add);
     let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
+    let trained = floats(work.trainable);
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
+    let transient = per_token(transient);
+    // Activations go while gradients come, unless those of an earlier pass are there already.
+    let last_layer = per_token(d + kept + work.beside.per_token_in_a_layer);
+    let gradient_bytes = match work.gpu {
+        None if !work.accumulates => {
+            trained.min(trained.saturating_add(last_layer).saturating_sub(activation_bytes.saturating_add(loss_bytes)))
+        }
+        _ => trained,
+    };
     let workspace_bytes = match work.gpu {
-        None => per_token(transient).max(replaced).saturating_add(PROGRAM_BYTES),
+        None => {
+            // When the optimiser has gradients and new values beside the old ones, the activations are gone.
+            let passing = [gradient_bytes, activation_bytes, loss_bytes, transient].into_iter();
+            let updating = trained.saturating_mul(2).saturating_sub(passing.fold(0, u64::saturating_add));
+            let tokenizer = if work.sampled > 0 { as_u64(config.vocab_size) * TOKENIZER_BYTES_PER_WORD } else { 0 };
+            transient.saturating_add(updating + PROGRAM_BYTES + tokenizer)
+        }
         Some(gpu) => {
             let rounded = work.tokens.saturating_mul(f.max(q)).saturating_mul(gpu.factor_bytes);
-            let unpacked = per_token(transient).saturating_add(rounded).saturating_add(gpu.unpacked_bytes);
+            let unpacked = transient.saturating_add(rounded).saturating_add(gpu.unpacked_bytes);
             // By products of matrices: scores, their gradient, that once more with rows and columns exchanged, and all
             // three as factors.
             let queries = work.tokens.min(as_u64(GPU_QUERIES));
@@ -156,7 +178,7 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     };
     Estimate {
         base_bytes: work.base_bytes,
-        adapter_bytes: floats((2 + work.beside.copies) * work.trainable),
+        adapter_bytes: floats((1 + work.beside.copies) * work.trainable).saturating_add(gradient_bytes),
         optimizer_bytes: floats(work.optimizer_slots * work.trainable),
         activation_bytes,
         loss_bytes,

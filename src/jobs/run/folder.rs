@@ -45,16 +45,20 @@ impl Drop for RunFolder {
     }
 }
 
+fn occupied(dir: &Path) -> Error {
+    Error::new(Kind::Recipe, format!("`{}` already holds a run", dir.display()))
+        .at(Place::Path(dir.into()))
+        .hint("`--resume` continues it; `--set output.dir=..` writes elsewhere; nothing was changed")
+}
+
 impl RunFolder {
-    /// Takes possession of `dir`; a dry run only looks, and finds what a run would.
+    /// Takes possession of `dir`; a dry run only looks.
     ///
     /// # Errors
     /// When `dir` holds a run that is not to be resumed, or another process works in it.
     pub fn open(dir: &Path, resume: bool, dry_run: bool) -> Result<Self> {
-        if holds_run(dir) && !resume {
-            return Err(Error::new(Kind::Recipe, format!("`{}` already holds a run", dir.display()))
-                .at(Place::Path(dir.into()))
-                .hint("`--resume` continues it; `--set output.dir=..` writes elsewhere; nothing was changed"));
+        if holds_run(dir) && !resume && !dry_run {
+            return Err(occupied(dir));
         }
         if let Some(file) = dir.ancestors().find(|path| path.is_file()) {
             return Err(Error::new(
@@ -69,6 +73,11 @@ impl RunFolder {
             crate::atomic::remove_leftovers(dir)?;
         }
         Ok(RunFolder { dir: dir.into(), lock })
+    }
+
+    /// What a run that is new here would be refused with.
+    pub fn occupied(&self) -> Option<Error> {
+        holds_run(&self.dir).then(|| occupied(&self.dir))
     }
 
     /// A path in the folder.

@@ -20,7 +20,11 @@ fn auto_is_noted_written_and_read_back() {
     ];
     assert_eq!(open, expected);
     let yaml = recipe.to_yaml();
-    assert_eq!(yaml.matches(": auto\n").count() - yaml.matches("dtype: auto\n").count(), expected.len() + 1, "{yaml}");
+    assert_eq!(
+        yaml.matches(": auto\n").count() - yaml.matches("dtype: auto\n").count(),
+        expected.len() + 2,
+        "and `format`: {yaml}"
+    );
     assert_eq!(read(&yaml, &[]).unwrap(), recipe);
     assert!(recipe.chosen().is_empty());
 }
@@ -40,7 +44,25 @@ fn what_was_chosen_is_a_number_with_a_remark() {
 
 #[test]
 fn auto_is_for_these_keys_alone_and_spelt_so() {
-    assert_snapshot!(wrong_after("adapter: {r: auto}\ntraining: {learning_rate: Auto, num_train_epochs: autp}"), @"");
+    assert_snapshot!(wrong_after("adapter: {r: auto}\ntraining: {learning_rate: Auto, num_train_epochs: autp}"), @r"
+error: `adapter.r` must be a whole number, found `auto`
+  --> recipe.yaml:4:14
+  4 | adapter: {r: auto}
+    |              ^^^^
+
+error: `training.learning_rate` must be a number or `auto`, found `Auto`
+  --> recipe.yaml:5:27
+  5 | training: {learning_rate: Auto, num_train_epochs: autp}
+    |                           ^^^^
+  hint: write `auto`
+
+error: `training.num_train_epochs` must be a number, found `autp`
+  --> recipe.yaml:5:51
+  5 | training: {learning_rate: Auto, num_train_epochs: autp}
+    |                                                   ^^^^
+
+3 problems
+");
 }
 
 #[test]
@@ -51,8 +73,27 @@ fn early_stopping_goes_with_steps_that_are_chosen() {
 
 #[test]
 fn other_programs_words_for_no_limit_and_off_are_understood() {
-    assert_snapshot!(wrong_after("training:\n  max_steps: -1\n"), @"");
-    assert_snapshot!(wrong_after("training:\n  max_steps: 0\n  fit: true\n"), @"");
+    assert_snapshot!(wrong_after("training:\n  max_steps: -1\n"), @r"
+error: `training.max_steps` must be a whole number from 1, found the number `-1`
+  --> recipe.yaml:5:14
+  5 |   max_steps: -1
+    |              ^^
+  hint: for no limit leave the key out: then `training.num_train_epochs` decides
+");
+    assert_snapshot!(wrong_after("training:\n  max_steps: 0\n  fit: true\n"), @r"
+error: `training.max_steps` must be at least 1 and at most 1099511627776, found the number `0`
+  --> recipe.yaml:5:14
+  5 |   max_steps: 0
+    |              ^
+  hint: for no limit leave the key out: then `training.num_train_epochs` decides
+
+error: `training.fit` must be one of `off`, `auto`, found `true`
+  --> recipe.yaml:6:8
+  6 |   fit: true
+    |        ^^^^
+
+2 problems
+");
     assert_eq!(right_after("training: {fit: false}").training.fit, Fit::Off);
     assert_eq!(right_after("training: {fit: off}").training.fit, Fit::Off);
     assert!(right_after("").to_yaml().contains("fit: \"off\""));
@@ -61,9 +102,31 @@ fn other_programs_words_for_no_limit_and_off_are_understood() {
 #[test]
 fn numbers_that_a_float_does_not_hold_are_refused() {
     assert_snapshot!(
-        wrong_after("training:\n  learning_rate: 1e-50\n  adam_epsilon: 1e-60\n  max_grad_norm: 1e39\nadapter: {lora_alpha: 1e300}\n"),
-        @""
-    );
+                wrong_after("training:\n  learning_rate: 1e-50\n  adam_epsilon: 1e-60\n  max_grad_norm: 1e39\nadapter: {lora_alpha: 1e300}\n"),
+                @r"
+error: `training.learning_rate` must be a number that a 32-bit float can tell from 0, 1.4e-45 or more, found the number `1e-50`
+  --> recipe.yaml:5:18
+  5 |   learning_rate: 1e-50
+    |                  ^^^^^
+
+error: `training.adam_epsilon` must be a number that a 32-bit float can tell from 0, 1.4e-45 or more, found the number `1e-60`
+  --> recipe.yaml:6:17
+  6 |   adam_epsilon: 1e-60
+    |                 ^^^^^
+
+error: `training.max_grad_norm` must be below 3.4e38, the largest number that a 32-bit float holds, found the number `1e39`
+  --> recipe.yaml:7:18
+  7 |   max_grad_norm: 1e39
+    |                  ^^^^
+
+error: `adapter.lora_alpha` must be below 3.4e38, the largest number that a 32-bit float holds, found the number `1e300`
+  --> recipe.yaml:8:23
+  8 | adapter: {lora_alpha: 1e300}
+    |                       ^^^^^
+
+4 problems
+"
+            );
     let held = right_after("training: {adam_epsilon: 1e-40, max_grad_norm: 0}").training;
     assert_eq!((held.adam_epsilon, held.max_grad_norm), (1e-40, 0.0));
 }
@@ -118,5 +181,7 @@ fn options_make_a_recipe_that_reads_back_as_itself() {
     for yaml in [brief, recipe.to_yaml()] {
         assert_eq!(read(&yaml, &[]).unwrap(), recipe, "{yaml}");
     }
-    assert_snapshot!(Reading::made(&options(" "), &["training.lr=1".into()]).finish().unwrap_err(), @"");
+    let wrong = Reading::made(&options(" "), &["training.lr=1".into()]).finish().unwrap_err().to_string();
+    assert!(wrong.contains("`model.base` must not be empty, found an empty text\n  --> --model "), "{wrong}");
+    assert!(wrong.contains("\n  --> --set training.lr=1\n"), "{wrong}");
 }

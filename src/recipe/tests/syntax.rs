@@ -50,10 +50,10 @@ error: this is not valid YAML: while parsing a block mapping, did not find expec
 fn no_space_after_a_key() {
     assert_snapshot!(wrong("model:\n  base:m\n  dtype: bf16\n"), @r##"
 error: this is not valid YAML: mapping values are not allowed in this context
-  --> recipe.yaml:3:8
-  3 |   dtype: bf16
-    |        ^
-  hint: each key needs `:` and a space after it, in the line above too
+  --> recipe.yaml:2:3
+  2 |   base:m
+    |   ^^^^^^
+  hint: each key needs `:` and a space after it
 "##);
     assert_snapshot!(wrong_after("adapter:\n  r:16\n"), @r##"
 error: `adapter` must be keys and values, found `r:16`
@@ -189,5 +189,30 @@ error: unknown section or key `kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk
 "##);
     let many: String = (0..3000).map(|n| format!("key{n}: 1\n")).collect();
     let message = wrong(&format!("{MINIMAL}{many}"));
-    assert!(message.ends_with("error: 2900 more problems are not shown\n\n101 problems"));
+    assert!(message.ends_with("error: 2980 more problems are not shown\n\n21 problems"));
+}
+
+/// Where the first problem is, and its hint.
+fn slip(text: &str) -> (String, String) {
+    let error = super::parse(std::path::Path::new("r.yaml"), text.as_bytes().to_vec(), &[]).unwrap_err();
+    (error.place().unwrap().to_string(), error.hint_text().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn the_line_with_the_slip_is_shown_and_not_the_next() {
+    let rest = "data: {train: a.jsonl}\noutput: {dir: out}\n";
+    for (text, place, hint) in [
+        ("model:\n  base: x\n  dtype bf16\n  compute_dtype: f32\n", "r.yaml:3:3", "each key needs `:`"),
+        ("model:\n  base:x\n  dtype: bf16\n", "r.yaml:2:3", "each key needs `:`"),
+        ("model\n  base: x\n", "r.yaml:1:1", "each key needs `:`"),
+        ("model: {base: x\ntraining:\n  seed: 1\n", "r.yaml:1:8", "is not closed"),
+        ("adapter:\n  exclude_modules: [a, b\n  r: 3\n", "r.yaml:2:20", "is not closed"),
+        ("model:\n  base: x\n\tdtype: bf16\n", "r.yaml:3:1", "this line has a tab"),
+        ("model:\n  base: x\n   dtype: bf16\n", "r.yaml:3:9", "stands deeper"),
+        ("model:\n  base: 'it's'\n", "r.yaml:2:13", "double it"),
+    ] {
+        let (found, said) = slip(&format!("{text}{rest}"));
+        assert_eq!(found, place, "{text}: {said}");
+        assert!(said.contains(hint), "{text}: {said}");
+    }
 }

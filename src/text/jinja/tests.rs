@@ -150,7 +150,7 @@ fn what_templates_do_is_done_as_in_python() {
         ("{{ {'b': 1, 'a': [true, none]}|tojson }}", r#"{"b": 1, "a": [true, null]}"#),
         ("{{ messages[0]|tojson }}", r#"{"role": "user", "content": "Hi <b>"}"#),
         ("{{ {'a': {}, 'b': [1, 'é']}|tojson(indent=2) }}", "{\n  \"a\": {},\n  \"b\": [\n    1,\n    \"é\"\n  ]\n}"),
-        ("{% for k, v in {'z': 1, 'a': 2}.items() %}{{ k }}{{ v }}{% endfor %}", "z1a2"),
+        ("{% for k, v in {'z': messages|length, 'a': 2}.items() %}{{ k }}{{ v }}{% endfor %}", "z2a2"),
         ("{% for k, v in {'z': 1, 'a': 2}|dictsort %}{{ k }}{{ v }}{% endfor %}", "a2z1"),
         ("{{ messages|selectattr('role', 'equalto', 'user')|map(attribute='content')|join('|') }}", "Hi <b>"),
         (

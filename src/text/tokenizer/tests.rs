@@ -147,3 +147,23 @@ fn the_fingerprint_follows_what_decides_ids() {
     other.scores[500] = -7.5;
     assert_ne!(print(&other), print(&vocabulary));
 }
+
+#[test]
+fn long_texts_are_cut_where_no_token_stands_across() {
+    // Words, runs of spaces and lines, special tokens, characters that the vocabulary does not have.
+    let words = ["the ", "a", "  ", "\n\n", "é", "<start_of_turn>", "▁", "xyz ", "日本", "\t", "</b>", ". "];
+    let mut state = 7_usize;
+    let mut text = String::new();
+    while text.len() < 300_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push_str(words[(state >> 33) % words.len()]);
+    }
+    for tokenizer in BOTH.iter() {
+        let whole = tokenizer.0.tokenizer.encode(text.as_str(), false).unwrap();
+        assert!(tokenizer.pieces(&text).len() > 5, "{} pieces", tokenizer.pieces(&text).len());
+        assert_eq!(tokenizer.encode(&text).unwrap(), whole.get_ids());
+        let Encoded { ids, offsets } = tokenizer.encode_with_offsets(&text).unwrap();
+        assert_eq!(ids, whole.get_ids());
+        assert!(offsets.iter().zip(whole.get_offsets()).all(|(a, &(start, end))| *a == (start..end)));
+    }
+}

@@ -86,6 +86,7 @@ impl<'a> StandIn<'a> {
                 optimizer_slots: run.rule.slots() as u64,
                 tokens: tokens as u64,
                 activation_checkpointing: run.activation_checkpointing,
+                accumulates: false,
                 beside: run.beside.of_a_layer(),
                 sampled: 0,
                 sampled_tokens: 0,
