@@ -6,6 +6,7 @@
 
 Two steps a run; how busy the machine is makes no difference. One JSON object comes out: the runs, the smallest and the largest ratio,
 and the runs beyond 10 %. `--only nf4` takes the runs whose names hold that text; without a folder or a .gguf file its runs are left out.
+`--length 384 --steps 1` makes rows of another length, and takes one step, in which the optimiser's state comes only after the peak.
 """
 import argparse, json, os, random, subprocess, sys, tempfile
 
@@ -58,6 +59,8 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--folder", type=bench_arguments.model, help="a Hugging Face folder")
 parser.add_argument("--gguf", type=bench_arguments.model, help="a .gguf file")
 parser.add_argument("--only", default="", help="only runs whose name holds this")
+parser.add_argument("--length", type=int, default=256, help="tokens in a row, where a run has no length of its own")
+parser.add_argument("--steps", type=int, default=2)
 parser.add_argument("--device", default="cpu", help="as in gemma-tune train --device")
 parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 args = parser.parse_args()
@@ -77,10 +80,10 @@ def write_rows(path, kind, length):
             file.write(json.dumps(row) + "\n")
 
 
-def run(folder, name, base, keys, steps=2):
+def run(folder, name, base, keys, steps):
     """Runs a recipe in a folder of its own and returns its summary."""
     keys = dict(keys)
-    length, kind, init_from = keys.pop("length", 256), keys.pop("rows", "tokens"), keys.pop("init_from", None)
+    length, kind, init_from = keys.pop("length", args.length), keys.pop("rows", "tokens"), keys.pop("init_from", None)
     data, out = os.path.join(folder, "rows.jsonl"), os.path.join(folder, "out")
     write_rows(data, kind, length)
     adapter = {"init_from": init_from} if init_from else {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
@@ -113,7 +116,7 @@ def measured(name, base, keys):
             os.mkdir(os.path.join(folder, "first"))
             _, first = run(os.path.join(folder, "first"), name, base, {**NF4, **RECOMPUTE, "length": 64}, steps=1)
             keys = {**keys, "init_from": os.path.join(first, "adapter")}
-        summary, _ = run(folder, name, base, keys)
+        summary, _ = run(folder, name, base, keys, args.steps)
     peak, estimated = summary["peak_device_bytes"] or summary["peak_rss_bytes"], summary["estimated_bytes"]
     done = {"run": name, "peak_bytes": peak, "estimated_bytes": estimated, "peak_over_estimate": round(peak / estimated, 3)}
     print(f"{done['peak_over_estimate']:.3f}  {peak / 1e6:7.0f} MB  {estimated / 1e6:7.0f} MB  {name}", file=sys.stderr)

@@ -191,7 +191,7 @@ def check_examples():
 def check_dependencies():
     """The table of dependencies is that of Cargo.toml."""
     manifest = read("Cargo.toml")
-    tables = re.findall(r"^\[(?:dev-)?dependencies\]\n(.*?)(?=^\[|\Z)", manifest, re.M | re.S)
+    tables = re.findall(r"^\[(?:dev-|target\..*\.)?dependencies\]\n(.*?)(?=^\[|\Z)", manifest, re.M | re.S)
     crates = re.findall(r"^([\w-]+) =", "\n".join(tables), re.M)
     cells = [re.sub(r" \(.*\)", "", row[0]) for row in rows(section(read(README), "Dependencies"))]
     named = [name for cell in cells for name in cell.split(", ")]

@@ -12,6 +12,7 @@
 //! and may carry several problems at once ([`Error::many`]), so that a user sees all of them in one go.
 
 use crate::terminal::printable;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -157,7 +158,17 @@ impl Error {
                 .hint("free some space or choose another folder; nothing half-written was kept")
                 .caused_by(source);
         }
-        Error::new(Kind::Io, format!("{doing} failed: {source}")).at(Place::Path(path.into())).caused_by(source)
+        // What may not or cannot be read where it is was named wrongly; a disk that fails is another thing.
+        let reads = ["reading", "opening", "searching"].iter().any(|verb| doing.starts_with(verb));
+        let is_name = matches!(
+            source.kind(),
+            ErrorKind::PermissionDenied
+                | ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                | ErrorKind::InvalidFilename
+        );
+        let kind = if reads && is_name { Kind::Recipe } else { Kind::Io };
+        Error::new(kind, format!("{doing} failed: {source}")).at(Place::Path(path.into())).caused_by(source)
     }
 
     /// As [`Error::io`], of a file that the user named or that belongs to what was named: where it is missing, a folder,
@@ -270,6 +281,27 @@ impl Error {
             .chain(self.0.others.iter().flat_map(|e| Box::new(e.iter()) as Box<dyn Iterator<Item = _>>))
     }
 
+    /// The problems in order; those of which many say the same together, at the first of them.
+    fn alike(&self) -> Vec<Vec<&Error>> {
+        let words = |error: &Error| (error.0.what.clone(), error.0.hint.clone());
+        let mut counts = HashMap::<_, usize>::new();
+        self.iter().for_each(|error| *counts.entry(words(error)).or_default() += 1);
+        let mut groups = Vec::<Vec<&Error>>::new();
+        let mut first = HashMap::new();
+        for error in self.iter() {
+            let words = words(error);
+            let together = counts.get(&words).is_some_and(|&count| count > ALIKE);
+            match first.get(&words).and_then(|&at: &usize| groups.get_mut(at)).filter(|_| together) {
+                Some(group) => group.push(error),
+                None => {
+                    first.insert(words, groups.len());
+                    groups.push(vec![error]);
+                }
+            }
+        }
+        groups
+    }
+
     /// The problems as JSON objects `{"what", "place", "hint"}`, for `--json`.
     pub fn to_json(&self) -> serde_json::Value {
         self.iter()
@@ -287,15 +319,17 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.iter().count();
+        let groups = self.alike();
         // The last one may say how many others there are.
-        let shown = self.iter().enumerate().filter(|(i, _)| count <= SHOWN || *i + 1 < SHOWN || i + 1 == count);
-        for (i, error) in shown {
+        let is_shown = |i: usize| groups.len() <= SHOWN || i + 1 < SHOWN || i + 1 == groups.len();
+        for (i, group) in groups.iter().enumerate().filter(|(i, _)| is_shown(*i)) {
             if i > 0 {
                 f.write_str("\n\n")?;
             }
-            if count > SHOWN && i + 1 == count {
-                write!(f, "... and {} more\n\n", count - SHOWN)?;
+            if groups.len() > SHOWN && i + 1 == groups.len() {
+                write!(f, "... and {} more\n\n", groups.len() - SHOWN)?;
             }
+            let [error, others @ ..] = &group[..] else { continue };
             let Inner { what, place, excerpt, hint, .. } = &*error.0;
             write!(f, "error: {}", printable(what))?;
             if let Some(place) = place {
@@ -306,6 +340,13 @@ impl fmt::Display for Error {
             }
             if let Some(hint) = hint {
                 write!(f, "\n  hint: {}", printable(hint))?;
+            }
+            if !others.is_empty() {
+                let places = others.iter().filter_map(|other| other.place()).take(SHOWN);
+                let places: Vec<String> = places.map(|place| printable(&place.to_string()).to_string()).collect();
+                let more = others.len().saturating_sub(SHOWN);
+                let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+                write!(f, "\n  the same at: {}{more}", places.join("; "))?;
             }
         }
         if count > 1 {
@@ -323,6 +364,9 @@ impl std::error::Error for Error {
 
 /// Problems that are shown one by one: more help nobody.
 const SHOWN: usize = 24;
+
+/// Problems that say the same and are still shown one by one.
+const ALIKE: usize = 3;
 
 /// Picks the candidate that a mistyped `word` most likely meant, if one is close enough.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -377,6 +421,27 @@ mod tests {
         assert_eq!(did_you_mean("LoRA-Alpha", keys), Some("lora_alpha"));
         assert_eq!(did_you_mean("completely_else", keys), None);
         assert_eq!(did_you_mean("lora_alpha", ["lora_alpha"]), None);
+    }
+
+    #[test]
+    fn what_many_problems_say_is_said_once() {
+        let at = |row| Place::Row { path: "a.jsonl".into(), row };
+        let mut errors: Vec<Error> =
+            (1..=30).map(|row| Error::new(Kind::Data, "no `messages`").at(at(row)).hint("rename it")).collect();
+        errors.insert(1, Error::new(Kind::Data, "another").at(at(99)));
+        let text = Error::many(errors).unwrap().to_string();
+        let start = "error: no `messages`\n  --> a.jsonl, row 1\n  hint: rename it\n  the same at: a.jsonl, row 2; a.jsonl, row 3";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.contains("row 25; and 5 more\n\nerror: another\n  --> a.jsonl, row 99\n\n31 problems"), "{text}");
+    }
+
+    #[test]
+    fn names_that_cannot_be_read_are_wrong_input() {
+        let error = |doing, kind: std::io::ErrorKind| Error::io(doing, "a", kind.into()).exit_code();
+        assert_eq!(error("reading the recipe", std::io::ErrorKind::PermissionDenied), 2);
+        assert_eq!(error("opening", std::io::ErrorKind::IsADirectory), 2);
+        assert_eq!(error("writing", std::io::ErrorKind::PermissionDenied), 1);
+        assert_eq!(error("reading", std::io::ErrorKind::Other), 1);
     }
 
     #[test]

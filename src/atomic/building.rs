@@ -1,13 +1,10 @@
 //! A folder under construction: one at a time for each name, and never in the way of the next.
 
-use super::live::Live;
+use super::live::{Live, OURS};
 use super::target::folder_of;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// How temporary names begin, of files and of folders.
-pub(super) const TEMPORARY: &str = ".tmp-";
 
 /// Times that a folder which vanishes between two looks is looked at again.
 const TRIES: usize = 100;
@@ -37,7 +34,7 @@ impl Building {
             _ => blake3::hash(name.as_bytes()).to_hex()[..16].to_owned(),
         };
         // Its own name tells that it is ours.
-        let path = folder_of(dir).join(format!("{TEMPORARY}gemma-tune-{name}"));
+        let path = folder_of(dir).join(format!("{OURS}{name}"));
         for _ in 0..TRIES {
             match fs::create_dir(&path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

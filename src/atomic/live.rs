@@ -1,9 +1,15 @@
 //! What is being written under temporary names right now, so that a signal leaves none of it behind.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// How temporary names begin, of files and of folders.
+pub(super) const TEMPORARY: &str = ".tmp-";
+
+/// How those begin that may lie in a folder of the user, who can tell whose they are.
+pub(super) const OURS: &str = ".tmp-gemma-tune-";
 
 static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
@@ -48,4 +54,21 @@ pub fn abandon() {
         }
     }
     std::mem::forget(live);
+}
+
+/// Removes the temporary files of writers that were killed from a folder of the user: those that are named as ours are,
+/// and that nobody holds.
+pub(super) fn clear_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(OURS.as_bytes());
+        if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // The lock is held until the file is gone.
+        if let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }

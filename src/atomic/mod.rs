@@ -15,8 +15,7 @@ pub use target::{check_distinct, check_target, is_file};
 pub(crate) use target::{file_at, folder_of};
 
 use crate::error::{Error, Kind, Result};
-use building::TEMPORARY;
-use live::Live;
+use live::{Live, OURS, TEMPORARY};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -43,7 +42,7 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Re
 
 fn replace(path: &Path, folder: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let mut temporary = tempfile::Builder::new();
-    temporary.prefix(TEMPORARY);
+    temporary.prefix(OURS);
     #[cfg(unix)]
     let everyone = {
         // tempfile creates 0600; a result should be readable like any other new file of the user.
@@ -52,7 +51,14 @@ fn replace(path: &Path, folder: &Path, fill: impl FnOnce(&mut BufWriter<File>) -
     };
     #[cfg(unix)]
     temporary.permissions(everyone);
-    let temporary = temporary.tempfile_in(folder)?;
+    let temporary = loop {
+        let made = temporary.tempfile_in(folder)?;
+        // The lock tells that its writer lives. Before it was there, another process may have cleared it away.
+        let _ = made.as_file().try_lock();
+        if made.path().exists() {
+            break made;
+        }
+    };
     let live = Live::new(temporary.path());
     let mut writer = BufWriter::with_capacity(1 << 20, temporary.reopen()?);
     fill(&mut writer)?;
@@ -126,6 +132,23 @@ mod tests {
         assert_eq!(failed.unwrap_err().kind(), crate::error::Kind::NoSpace);
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_killed_writers_left_goes_and_what_is_being_written_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in [".tmp-gemma-tune-killed", ".tmp-other", "mine"] {
+            fs::write(at(name), "").unwrap();
+        }
+        write_with(&at("new"), |w| {
+            live::clear_abandoned(dir.path());
+            w.write_all(b"x")
+        })
+        .unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".tmp-other", "mine", "new"]);
     }
 
     #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! Where a name leads that is to be written.
 
+use super::live::clear_abandoned;
 use crate::error::{Error, Kind, Result};
 use std::fs::{self, File};
 use std::io;
@@ -142,6 +143,7 @@ pub fn check_target(option: &str, path: &Path, inputs: &[&Path]) -> Result<()> {
             return wrong(what, "it is kept; name another file");
         }
     }
+    clear_abandoned(folder);
     // A file that is there must take writing, and its folder a file beside it, which becomes the new one.
     let existing = if file.exists() { File::options().write(true).open(&file).map(drop) } else { Ok(()) };
     if let Err(error) = existing.and_then(|()| tempfile::tempfile_in(folder).map(drop)) {

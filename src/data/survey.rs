@@ -182,13 +182,19 @@ impl Head {
                 let named: Vec<_> = ["prompt", "instruction", "completion", "output"]
                     .into_iter()
                     .filter(|own| one.column(own) != other.column(own))
-                    .map(|own| format!("{own}: {}", one.column(own)))
+                    .map(|own| format!("{own}: {}", if one.column(own) == own { other } else { one }.column(own)))
                     .collect();
                 format!("say which, for example `data.columns: {{{}}}`", named.join(", "))
             }
             _ => {
-                let names: Vec<_> = guesses.iter().map(|guess| format!("`{}`", guess.name())).collect();
-                format!("say which in `data.format`: {}", names.join(" or "))
+                let (mut formats, mut others) = (Vec::new(), String::new());
+                for guess in guesses {
+                    match guess {
+                        Guess::Rows(_) => formats.push(format!("`data.format: {}`", guess.name())),
+                        Guess::OtherTask(name, _) => others = format!("; `sft` does not train {name} rows"),
+                    }
+                }
+                format!("say which: {}{others}", formats.join(" or "))
             }
         };
         Error::new(Kind::Data, what).hint(format!("{}; {hint}", self.listed()))

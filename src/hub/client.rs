@@ -96,6 +96,7 @@ impl<'a> Client<'a> {
         let size_bytes = listing.get(name).and_then(|f| f.size_bytes);
         let target = dir.join(name);
         if size_bytes == Some(0) {
+            let _ = fs::remove_file(&target); // a link would be followed to what another revision has
             return crate::atomic::write(&target, b"");
         }
         let etag = self.probe(&file.url(name))?;

@@ -1,8 +1,8 @@
 //! `data`: the rows that are learnt from.
 
-use super::auto::OrAuto;
 use super::diagnose::Diagnosis;
 use super::kinds::{FromNode, each, mismatch};
+use super::or_auto::OrAuto;
 use super::raw::{Node, Shape};
 use super::rows::{EvalFraction, Renames};
 use super::rules::{Verdict, not_blank};

@@ -1,6 +1,6 @@
 //! `evaluation`: measuring on held-out rows while training.
 
-use super::auto::OrAuto;
+use super::or_auto::OrAuto;
 use super::section::Section;
 use schemars::JsonSchema;
 use serde::Serialize;

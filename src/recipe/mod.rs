@@ -22,6 +22,7 @@ mod known;
 mod layers;
 mod made;
 mod model;
+mod or_auto;
 mod output;
 mod places;
 mod raw;

@@ -1,8 +1,8 @@
 //! `model`: what is fine-tuned and how its frozen weights are held.
 
-use super::auto::OrAuto;
 use super::dtype::{self, AutoDtype};
 use super::kinds::choices;
+use super::or_auto::OrAuto;
 use super::rules::not_blank;
 use super::section::Section;
 use schemars::JsonSchema;

@@ -1,7 +1,7 @@
 //! `output`: what a run leaves behind, and where.
 
-use super::auto::OrAuto;
 use super::kinds::choices;
+use super::or_auto::OrAuto;
 use super::rules::{Verdict, not_empty};
 use super::section::Section;
 use schemars::JsonSchema;

@@ -29,10 +29,13 @@ impl Places {
     }
 }
 
-/// Where the key `path` was written, or else the innermost key around it.
+/// Where the key `path` was written, or else the innermost key around it. What a source does not say itself, the section
+/// may say for all: `data.train[0].columns.prompt` as `data.columns.prompt`.
 pub(super) fn nearest<'a>(given: &'a BTreeMap<String, Mark>, path: &str) -> Option<&'a Mark> {
-    let around = path.match_indices(['.', '[']).map(|(end, _)| &path[..end]).rev();
-    std::iter::once(path).chain(around).find_map(|path| given.get(path))
+    let around = || path.match_indices(['.', '[']).map(|(end, _)| &path[..end]).rev();
+    let for_all =
+        path.split_once('.').zip(path.split_once("].")).map(|((section, _), (_, key))| format!("{section}.{key}"));
+    (given.get(path)).or_else(|| given.get(&for_all?)).or_else(|| around().find_map(|path| given.get(path)))
 }
 
 /// Two recipes that say the same are equal, wherever it was written.

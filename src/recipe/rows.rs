@@ -11,6 +11,10 @@ use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+/// What people call the columns of `prompt_completion`.
+const OTHER_NAMES: [(&str, &str); 4] =
+    [("question", "prompt"), ("query", "prompt"), ("answer", "completion"), ("response", "completion")];
+
 /// What columns are called, by what formats call them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Renames(pub BTreeMap<String, String>);
@@ -28,6 +32,9 @@ impl FromNode for Renames {
             let own = format!("{path}.{}", entry.key);
             diagnosis.give(&own, entry.value.mark);
             if !known.contains(&entry.key.as_str()) {
+                let other = closest(&entry.key, OTHER_NAMES.iter().map(|(other, _)| *other));
+                let called = OTHER_NAMES.iter().find(|(name, _)| other == Some(*name));
+                let called = called.map(|(_, own)| format!("formats call it `{own}`"));
                 let close = closest(&entry.key, known.iter().copied()).map(|close| format!("did you mean `{close}`?"));
                 // The names are easily written the wrong way round.
                 let turned = match &entry.value.shape {
@@ -38,7 +45,7 @@ impl FromNode for Renames {
                 };
                 let all = || format!("formats have: {}", known.join(", "));
                 let what = format!("`{path}`: no format has a column `{}`", entry.key);
-                diagnosis.wrong(&own, &entry.mark, what, Some(turned.or(close).unwrap_or_else(all)));
+                diagnosis.wrong(&own, &entry.mark, what, Some(turned.or(called).or(close).unwrap_or_else(all)));
                 good = false;
             } else if entry.value.is_null() {
                 diagnosis.wrong(&own, &entry.value.mark, format!("`{own}` names no column"), None);

@@ -7,10 +7,10 @@
 //! r: section.key("r").within(1..=4096).or(16),
 //! ```
 
-use super::auto::OrAuto;
 use super::diagnose::{Diagnosis, json};
 use super::kinds::FromNode;
 use super::known::Known;
+use super::or_auto::OrAuto;
 use super::raw::{Entry, Mark, Node, Shape};
 use super::yaml;
 use crate::error::Result;

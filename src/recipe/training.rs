@@ -1,8 +1,8 @@
 //! `training`: how long, how fast, and with what the adapter is trained.
 
-use super::auto::OrAuto;
 use super::diagnose::Diagnosis;
 use super::kinds::{self, FromNode, choice, choices, not_a_word};
+use super::or_auto::OrAuto;
 use super::raw::{Node, Plain, Shape, plain};
 use super::section::Section;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

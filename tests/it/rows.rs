@@ -94,7 +94,7 @@ fn columns_are_called_what_the_recipe_says() {
     for keys in [
         "{train: rows.jsonl, columns: {prompt: frage, completion: antwort}}",
         "{train: rows.csv, columns: {prompt: frage, completion: antwort}}",
-        "{train: [{path: rows.csv, format: prompt_completion, columns: {prompt: frage, completion: antwort}}], columns: {text: x}}",
+        "{train: [{path: rows.csv, format: prompt_completion, columns: {prompt: frage, completion: antwort}}], columns: {prompt: id}}",
         "{train: rows.csv, format: alpaca, columns: {instruction: frage, output: antwort}}",
     ] {
         bench.write("r.yaml", recipe(keys));
@@ -106,10 +106,41 @@ fn columns_are_called_what_the_recipe_says() {
         assert_eq!(said.code, Some(2), "{}", said.stderr);
         said.problem().to_owned()
     };
-    insta::assert_snapshot!(problem("{train: rows.csv, columns: {prompt: frege, completion: antwort}}"), @r"");
-    insta::assert_snapshot!(problem("{train: rows.csv, columns: {prompt: frage, frage: prompt, anwser: x}}"), @r"");
-    insta::assert_snapshot!(problem("{train: rows.csv, format: text, columns: {prompt: frage}}"), @r"");
-    insta::assert_snapshot!(problem("{train: rows.csv, columns: {prompt: frage, completion: frage}}"), @r"");
+    insta::assert_snapshot!(problem("{train: rows.csv, columns: {prompt: frege, completion: antwort}}"), @r#"
+error: `rows.csv` has no column `frege`, which `data.columns` names for `prompt`
+  --> r.yaml:4:39
+  4 |   {train: rows.csv, columns: {prompt: frege, completion: antwort}}
+    |                                       ^^^^^
+  hint: columns found: `antwort`, `frage`; did you mean `frage`?
+"#);
+    insta::assert_snapshot!(problem("{train: rows.csv, columns: {prompt: frage, frage: prompt, anwser: x}}"), @r#"
+error: `data.columns`: no format has a column `frage`
+  --> r.yaml:4:46
+  4 |   {train: rows.csv, columns: {prompt: frage, frage: prompt, anwser: x}}
+    |                                              ^^^^^
+  hint: the format's name comes first: `prompt: frage`
+
+error: `data.columns`: no format has a column `anwser`
+  --> r.yaml:4:61
+  4 | ain: rows.csv, columns: {prompt: frage, frage: prompt, anwser: x}}
+    |                                                        ^^^^^^
+  hint: formats call it `completion`
+
+2 problems
+"#);
+    insta::assert_snapshot!(problem("{train: rows.csv, format: text, columns: {prompt: frage}}"), @r#"
+error: `data.columns.prompt`: format `text` has no such column
+  --> r.yaml:4:53
+  4 |   {train: rows.csv, format: text, columns: {prompt: frage}}
+    |                                                     ^^^^^
+  hint: it has: text
+"#);
+    insta::assert_snapshot!(problem("{train: rows.csv, columns: {prompt: frage, completion: frage}}"), @r#"
+error: `data.columns` gives column `frage` two meanings
+  --> r.yaml:4:30
+  4 |   {train: rows.csv, columns: {prompt: frage, completion: frage}}
+    |                              ^
+"#);
 }
 
 #[test]
@@ -146,14 +177,46 @@ fn what_fits_no_format_or_several_is_named_with_its_columns() {
         assert_eq!(said.code, Some(2), "{}", said.stderr);
         said.problem().to_owned()
     };
-    insta::assert_snapshot!(problem(&[json!({"a": "1", "b": "2"})]), @r"");
-    insta::assert_snapshot!(problem(&[json!({"question": "1", "answer": "2", "completion": "3"})]), @r"");
-    insta::assert_snapshot!(problem(&[json!({"messages": [], "prompt": "", "completion": ""})]), @r"");
-    insta::assert_snapshot!(problem(&[json!({"text": "1"}), json!({"prompt": "1", "completion": "2"})]), @r"");
-    insta::assert_snapshot!(problem(&[json!({"prompt": "1", "chosen": "2", "rejected": "3"})]), @r"");
-    insta::assert_snapshot!(problem(&[json!({"prompt": "1", "completion": "2", "label": true})]), @r"");
-    insta::assert_snapshot!(problem(&[json!({"prompt": "1", "label": false})]), @r"");
-    insta::assert_snapshot!(problem(&[json!({"prompt": "1"})]), @r"");
+    insta::assert_snapshot!(problem(&[json!({"a": "1", "b": "2"})]), @r#"
+error: the columns fit no format that is known
+  --> rows.jsonl
+  hint: columns found: `a`, `b`; `data.columns: {prompt: a, completion: b}` reads them as question and answer
+"#);
+    insta::assert_snapshot!(problem(&[json!({"question": "1", "answer": "2", "completion": "3"})]), @r#"
+error: the columns fit more than one format: `prompt_completion` (`question`, `completion`), or `prompt_completion` (`question`, `answer`)
+  --> rows.jsonl
+  hint: columns found: `question`, `answer`, `completion`; say which, for example `data.columns: {completion: answer}`
+"#);
+    insta::assert_snapshot!(problem(&[json!({"messages": [], "prompt": "", "completion": ""})]), @r#"
+error: the columns fit more than one format: `messages` (`messages`), or `prompt_completion` (`prompt`, `completion`)
+  --> rows.jsonl
+  hint: columns found: `messages`, `prompt`, `completion`; say which: `data.format: messages` or `data.format: prompt_completion`
+"#);
+    insta::assert_snapshot!(problem(&[json!({"text": "1"}), json!({"prompt": "1", "completion": "2"})]), @r#"
+error: row 1 is `text` (`text`), row 2 is `prompt_completion` (`prompt`, `completion`)
+  --> rows.jsonl
+  hint: give each kind of rows a file of its own, or say what they are in `data.format`
+"#);
+    insta::assert_snapshot!(problem(&[json!({"prompt": "1", "chosen": "2", "rejected": "3"})]), @r#"
+error: the rows are preference rows (`chosen`, `rejected`), which `sft` does not train
+  --> rows.jsonl
+  hint: columns found: `prompt`, `chosen`, `rejected`; to train on the chosen answers, set `data.columns: {completion: chosen}` and `data.format: prompt_completion`
+"#);
+    insta::assert_snapshot!(problem(&[json!({"prompt": "1", "completion": "2", "label": true})]), @r#"
+error: the columns fit more than one format: `prompt_completion` (`prompt`, `completion`), or `unpaired` (`prompt`, `completion`, `label`)
+  --> rows.jsonl
+  hint: columns found: `prompt`, `completion`, `label`; say which: `data.format: prompt_completion`; `sft` does not train unpaired rows
+"#);
+    insta::assert_snapshot!(problem(&[json!({"prompt": "1", "label": false})]), @r#"
+error: the rows are unpaired rows (`prompt`, `label`), which `sft` does not train
+  --> rows.jsonl
+  hint: columns found: `prompt`, `label`; `sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out
+"#);
+    insta::assert_snapshot!(problem(&[json!({"prompt": "1"})]), @r#"
+error: the rows are prompt_only rows (`prompt`), which `sft` does not train
+  --> rows.jsonl
+  hint: columns found: `prompt`; `sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`
+"#);
 }
 
 #[test]
@@ -177,11 +240,23 @@ fn a_book_becomes_rows_and_no_word_is_lost_or_learnt_twice() {
     bench.write("r.yaml", recipe("{train: chats.jsonl, on_long: split}"));
     let said = bench.run("data stats r.yaml");
     assert_eq!(said.code, Some(2));
-    insta::assert_snapshot!(said.problem(), @r"");
+    insta::assert_snapshot!(said.problem(), @r#"
+error: `on_long: split` is for plain text, and these rows are `messages`
+  --> r.yaml:4:33
+  4 |   {train: chats.jsonl, on_long: split}
+    |                                 ^^^^^
+  hint: leave `on_long` out: then text is split, and other rows are truncated
+"#);
     bench.write("r.yaml", recipe("{train: chats.jsonl, format: messages, on_long: split}"));
     let said = bench.run("recipe check r.yaml");
     assert_eq!(said.code, Some(2));
-    insta::assert_snapshot!(said.problem(), @r"");
+    insta::assert_snapshot!(said.problem(), @r#"
+error: `on_long: split` is for plain text, and these rows are `messages`
+  --> r.yaml:4:51
+  4 |   {train: chats.jsonl, format: messages, on_long: split}
+    |                                                   ^^^^^
+  hint: leave `on_long` out: then text is split, and other rows are truncated
+"#);
 }
 
 fn ids_of_all(bench: &Bench) -> Vec<(Vec<u64>, Vec<i64>)> {

@@ -278,8 +278,9 @@ fn the_folder_of_a_run_means_its_adapter_everywhere() {
     let bench = Bench::new().with_text();
     let sets = "--set model.base=t --set training.max_steps=6 --set training.learning_rate=0.5";
     bench.run(&format!("train r.yaml {sets}")).ok();
-    let generate =
-        |adapter: &str| bench.run(&format!("generate --model t --max-tokens 4 --json --prompt Hi {adapter}"));
+    let generate = |adapter: &str| {
+        bench.run(&format!("generate --model t --max-tokens 6 --temperature 2 --seed 33 --prompt Two? {adapter}"))
+    };
     let tuned = generate("--adapter out/adapter").ok();
     assert_ne!(tuned, generate("").ok());
     let said = generate("--adapter out");

@@ -43,7 +43,7 @@ const PLAIN: &str =
 fn a_spreadsheets_table_is_read_whatever_it_writes() {
     let (expected, said) = texts(&with_data("rows.csv", "prompt_completion", PLAIN));
     assert_eq!(expected.len(), 3);
-    assert!(!said.contains("rows.csv"), "{said}");
+    assert!(!said.contains("is read"), "{said}");
     let semicolons = "prompt;completion\nCapital of Chile?;Santiago\nTwo, three;\"Say \"\"five\"\"\"\nZürich?;Straße\n";
     let tabs = semicolons.replace(';', "\t");
     let tail = "prompt,completion,,\r\nCapital of Chile?,Santiago,,\r\n\"Two, three\",\"Say \"\"five\"\"\",,\r\nZürich?,Straße,,\r\n,,,\r\n";
@@ -75,7 +75,7 @@ fn a_quote_that_swallows_rows_is_named_by_its_line() {
     assert!(problem(&bench).contains("line 9"), "rows that are lost are not skipped");
 
     let said = problem(&with_data("rows.csv", "prompt_completion", "prompt,completion\nq,\"It's \"late\" now\"\n"));
-    assert!(said.contains("the quoted cell that begins in line 2 and is followed by text after its quote"), "{said}");
+    assert!(said.contains("the quoted cell that begins in line 2 is followed by text after its quote"), "{said}");
     let said = problem(&with_data("rows.csv", "prompt_completion", "prompt,completion\nq,\"a\nb\"\nq,a,b\nq\n"));
     assert!(said.contains("the record has 3 fields, the header has 2 (line 4)"), "{said}");
     assert!(said.contains("the record has 1 fields, the header has 2 (line 5)"), "{said}");

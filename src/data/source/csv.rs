@@ -120,9 +120,9 @@ fn explain(fault: &Fault) -> Error {
         )
         .hint("close the quote; a quote that is part of a text is doubled, and its cell stands in quotes"),
         Fault::TextAfterQuote { line, until } => {
-            let goes_on = if until == line { String::new() } else { format!(", goes on to line {until}") };
+            let goes_on = if until == line { String::new() } else { format!(" and goes on to line {until}") };
             let what =
-                format!("the quoted cell that begins in line {line}{goes_on} and is followed by text after its quote");
+                format!("the quoted cell that begins in line {line}{goes_on} is followed by text after its quote");
             Error::new(Kind::Data, what)
                 .hint("a quote within a quoted cell is doubled; or a quote is missing or too much")
         }

@@ -27,7 +27,8 @@ pub(super) fn read(file: &SourceFile, progress: &dyn Progress, sink: &mut Sink) 
             let whole = line.ends_with(b"\n");
             sink.json_drop();
             let rest = if whole { 0 } else { reader.skip_until(b'\n').map_err(|e| file::failed(file, number, e))? };
-            sink.broken(number, too_large(Some(read + rest), max))
+            // Without the end of the line.
+            sink.broken(number, too_large(Some((read + rest).saturating_sub(1)), max))
         } else if line.trim_ascii().is_empty() {
             sink.json_drop();
             continue;

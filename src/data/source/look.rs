@@ -131,16 +131,16 @@ impl Look {
         let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
         let mut lines = whole_lines(head);
         let (Some(first), second) = (lines.next(), lines.next()) else { return Ok(()) };
-        let starts = |line: Option<&[u8]>, with: u8| line.is_some_and(|line| line.first() == Some(&with));
         match self.contents.kind {
             FileKind::Json if is_object(first) && second.is_some_and(is_object) => {
                 self.contents.kind = FileKind::Lines;
                 self.read_as("JSON lines");
             }
-            // A list over several lines, or a list of rows in the only line; an object over several lines.
+            // A list over several lines, or a list of rows in the only line; an object over several lines, where it is no
+            // broken line among others.
             FileKind::Lines
                 if first.starts_with(b"[") && (!is_json(first) || second.is_none())
-                    || first.starts_with(b"{") && !is_json(first) && second.is_some() && !starts(second, b'{') =>
+                    || first.starts_with(b"{") && !is_json(first) && second.is_some_and(|line| !is_object(line)) =>
             {
                 self.contents.kind = FileKind::Json;
                 self.read_as("a JSON document");

@@ -120,7 +120,7 @@ fn reading_says_what_does_not_fit_and_where() {
     assert!(SafetensorsFile::open(&path).unwrap_err().what().contains("Git LFS pointer"));
     fs::write(&path, "").unwrap();
     assert_eq!(SafetensorsFile::open(&path).unwrap_err().what(), "0 bytes are too few for a safetensors file");
-    assert_eq!(SafetensorsFile::open(dir.path()).unwrap_err().kind(), crate::error::Kind::Io);
+    assert_eq!(SafetensorsFile::open(dir.path()).unwrap_err().kind(), crate::error::Kind::Recipe);
 }
 
 #[test]
