@@ -182,9 +182,6 @@ fn what_a_template_leaves_out_is_refused_by_name() {
         template.checked(talk, false, &controls()).unwrap_err().what().to_owned()
     };
     let (steps, _) = case("response");
-    let declares =
-        "{% for t in tools %}{{ t.function.name }}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}";
-    assert_eq!(refused(declares, &Conversation { messages: steps.messages.clone(), tools: vec![] }).len() > 0, true);
     let declares = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% for m in messages %}<{{ m.content }}>{% endfor %}";
     let mut other = steps.clone();
     other.messages[2].tool_calls[0].name = "lamp_on".into();
