@@ -92,7 +92,7 @@ impl Args {
         };
         let screen = ProgressBar::stderr();
         let stop = if to_file { Some(Stop::on_signal(&screen)?) } else { None };
-        let tuned = self.model.open(&screen)?;
+        let model = self.model.open(&screen)?;
         let options = GenerateOptions {
             max_tokens: self.max_tokens,
             sampling,
@@ -103,7 +103,7 @@ impl Args {
         match (output, &stop) {
             (Some(output), Some(stop)) => {
                 let begun = stop.begin();
-                match generate::generate_to_file(&tuned, &prompts, &options, output, self.resume, begun, &screen)? {
+                match generate::generate_to_file(&model, &prompts, &options, output, self.resume, begun, &screen)? {
                     Ending::Done => Ok(0),
                     Ending::Interrupted { answers } => {
                         let all = prompts.len();
@@ -112,14 +112,14 @@ impl Args {
                     }
                 }
             }
-            (Some(output), None) => generate::generate_into(&tuned, &prompts, &options, output, &screen).map(|()| 0),
+            (Some(output), None) => generate::generate_into(&model, &prompts, &options, output, &screen).map(|()| 0),
             (None, _) => {
                 let as_rows = self.json || self.input.is_some();
                 let mut print = |prompt: &Prompt, answer: &Answer| match as_rows {
                     true => super::print(&prompt.with(answer)),
                     false => super::print(&answer.completion),
                 };
-                generate::generate(&tuned, &prompts, &options, &screen, &mut print).map(|()| 0)
+                generate::generate(&model, &prompts, &options, &screen, &mut print).map(|()| 0)
             }
         }
     }

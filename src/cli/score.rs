@@ -40,8 +40,8 @@ impl Args {
         let rows = Input::read(&self.input)?;
         let screen = ProgressBar::stderr();
         interrupt::end_on_signal(&screen)?;
-        let tuned = self.model.open(&screen)?;
-        let scores = score::score(&tuned, &rows, self.logits.as_deref(), &screen)?;
+        let model = self.model.open(&screen)?;
+        let scores = score::score(&model, &rows, self.logits.as_deref(), &screen)?;
         let lines: Vec<String> = scores.iter().map(|score| score.to_string()).collect();
         match &self.output {
             Some(path) => crate::atomic::write(path, (lines.join("\n") + "\n").as_bytes()),
