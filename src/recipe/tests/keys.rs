@@ -105,7 +105,7 @@ error: unknown section or key `wandb`
   --> recipe.yaml:4:1
   4 | wandb: {project: mine}
     | ^^^^^
-  hint: a recipe has: model, adapter, data, training, evaluation, output
+  hint: write `output.report_to: [tensorboard]`
 "##);
 }
 
