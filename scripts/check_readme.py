@@ -219,9 +219,9 @@ def check_tree():
             say(README, f"the tree has `{path}`, which is not there")
     ignored = {line.strip("/\n") for line in read(".gitignore").splitlines()} | {".git"}
     tops = [path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ignored | {".ci"}]
+    # A folder beside a file of its name is that file's.
     rooms = [path for path in (ROOT / "src").iterdir() if path.name not in ("lib.rs", "main.rs")]
-    # `atomic/` holds the parts of `atomic.rs`.
-    rooms = [room for room in rooms if not room.with_suffix(".rs").exists() or not room.is_dir()]
+    rooms = [room for room in rooms if room.is_file() or not room.with_suffix(".rs").exists()]
     # Below the rooms, the rooms of their own.
     rooms += [path.parent for path in (ROOT / "src/jobs").glob("*/mod.rs")]
     for name in tops:

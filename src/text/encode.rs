@@ -4,7 +4,7 @@ use super::controls::ControlWords;
 use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized};
 use super::options::TrainOn;
 use super::parts;
-use super::render::{END_OF_TURN, Rendered};
+use super::render::{END_OF_TURN, Rendered, START_OF_TURN};
 use super::template::ChatTemplate;
 use super::tokenizer::{Encoded, Tokenizer};
 use crate::error::{Error, Kind, Result};
@@ -32,8 +32,10 @@ pub struct Encoder {
     vocab_size: Option<usize>,
     /// Words that only the template may write.
     controls: Arc<ControlWords>,
-    /// Words that the template writes and that are no tokens.
+    /// Words without which there are no turns, that the template writes and that are no tokens.
     unknown: Arc<[String]>,
+    /// Other control words that the template writes and that are no tokens.
+    spelt_out: Arc<[String]>,
 }
 
 impl Encoder {
@@ -42,9 +44,12 @@ impl Encoder {
         let vocab_size = Some(tokenizer.vocab_size());
         let controls = Arc::new(tokenizer.control_words());
         let unknown = template.control_words().into_iter();
-        let unknown = unknown.filter(|word| tokenizer.encode(word).ok().is_none_or(|ids| ids.len() != 1)).collect();
+        let unknown = unknown.filter(|word| tokenizer.encode(word).ok().is_none_or(|ids| ids.len() != 1));
+        let is_turn = |word: &String| word == template.bos() || [START_OF_TURN, END_OF_TURN].contains(&word.as_str());
+        let (unknown, spelt_out): (Vec<_>, Vec<_>) = unknown.partition(is_turn);
+        let (unknown, spelt_out) = (unknown.into(), spelt_out.into());
         let (tokenizer, train_on) = (Some(tokenizer), TrainOn::default());
-        Encoder { tokenizer, template, train_on, system: None, vocab_size, controls, unknown }
+        Encoder { tokenizer, template, train_on, system: None, vocab_size, controls, unknown, spelt_out }
     }
 
     /// An encoder for a model folder without a tokenizer: it takes rows of the format `tokens` only.
@@ -57,6 +62,7 @@ impl Encoder {
             vocab_size: None,
             controls: Arc::default(),
             unknown: Arc::default(),
+            spelt_out: Arc::default(),
         }
     }
 
@@ -148,7 +154,18 @@ impl Encoder {
         Ok(ids)
     }
 
-    /// Renders a conversation, and makes sure that what the template writes are tokens.
+    /// A warning of control words that the template writes, and that the tokenizer has no tokens for: those of tools, as
+    /// where a template of FunctionGemma came to another model. Words of images are never written.
+    pub fn warning(&self) -> Option<String> {
+        let of_text = |word: &&String| !word.contains("image") && !word.contains("audio");
+        let words: Vec<_> = self.spelt_out.iter().filter(of_text).map(|word| format!("`{word}`")).collect();
+        (!words.is_empty()).then(|| {
+            let words = words.join(", ");
+            format!("warning: the chat template writes {words}, which are no tokens of the tokenizer: they are spelt out as text")
+        })
+    }
+
+    /// Renders a conversation, and makes sure that what begins and ends turns are tokens.
     fn render(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<Rendered> {
         self.need_tokenizer()?;
         let rendered = self.template.checked(conversation, add_generation_prompt, &self.controls)?;

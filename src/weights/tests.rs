@@ -87,7 +87,7 @@ fn folders_without_weights_get_a_hint() {
     assert!(hint("model-00001-of-00002.safetensors").contains("without their index"));
     assert!(hint("pytorch_model.bin").contains("only safetensors"));
     assert!(hint("README.md").contains("download completed"));
-    assert_eq!(Source::open_folder(&dir.path().join("absent")).unwrap_err().kind(), Kind::Io);
+    assert_eq!(Source::open_folder(&dir.path().join("absent")).unwrap_err().exit_code(), 2);
     write(&dir.path().join("model.safetensors"), &["transformer.h.0.attn.weight"]);
     let error = Source::open_folder(dir.path()).unwrap_err();
     assert!(error.what().contains("(the first is `transformer.h.0.attn.weight`)"), "{error}");

@@ -34,8 +34,11 @@ pub const TARGETS: [(&str, Target); 11] = [
 
 /// The rows of a data file with these bytes; `None` when the file or one of its rows is refused.
 fn rows(bytes: &[u8], name: &str) -> Option<Vec<serde_json::Map<String, serde_json::Value>>> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join(name);
+    // One folder for all cases: making and removing it takes longer than most of them.
+    thread_local! {
+        static FOLDER: tempfile::TempDir = tempfile::tempdir().expect("a temporary folder");
+    }
+    let path = FOLDER.with(|folder| folder.path().join(name));
     std::fs::write(&path, bytes).expect("a temporary file");
     read_any(&path, 1 << 20).ok()?.into_iter().map(|(_, row)| row.ok()).collect()
 }

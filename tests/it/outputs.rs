@@ -287,7 +287,7 @@ fn wrong_options_and_inputs_are_refused_before_the_model_is_read() {
     }
     for verb in ["generate", "score"] {
         let said = refused(&bench, &format!("{verb} --model t --input none.jsonl"));
-        assert!(said.starts_with("error: there is no file `none.jsonl`"), "{said}");
+        assert!(said.starts_with("error: ") && said.contains("none.jsonl"), "{said}");
     }
     bench.write("unanswered.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n");
     let scored = bench.run("score --model t --input unanswered.jsonl").json();
@@ -499,7 +499,7 @@ fn a_run_that_can_write_no_more_says_what_and_keeps_its_checkpoints() {
     let reference = Bench::new();
     let train = "train r.yaml --set output.report_to=[jsonl,tensorboard] --set output.save_total_limit=3";
     reference.run(train).ok();
-    for blocks in [1, 3, 8, 20, 50, 130, 300] {
+    for blocks in [1, 3, 20, 130, 300, 700] {
         let bench = Bench::new();
         let mut command = std::process::Command::new("sh");
         let script = format!("ulimit -f {blocks}; exec \"$0\" {train}");

@@ -94,7 +94,7 @@ fn columns_are_called_what_the_recipe_says() {
     for keys in [
         "{train: rows.jsonl, columns: {prompt: frage, completion: antwort}}",
         "{train: rows.csv, columns: {prompt: frage, completion: antwort}}",
-        "{train: [{path: rows.csv, format: prompt_completion, columns: {prompt: frage, completion: antwort}}], columns: {text: x}}",
+        "{train: [{path: rows.csv, format: prompt_completion, columns: {prompt: frage, completion: antwort}}], columns: {prompt: id}}",
         "{train: rows.csv, format: alpaca, columns: {instruction: frage, output: antwort}}",
     ] {
         bench.write("r.yaml", recipe(keys));

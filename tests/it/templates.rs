@@ -198,10 +198,15 @@ fn a_template_with_a_form_for_tools_renders_them() {
     let bench = chats(&[heating()]);
     let source = std::fs::read_to_string(golden("templates/functiongemma.jinja")).unwrap();
     bench.write("t/chat_template.jinja", &source);
-    // Its words are no tokens of this tokenizer.
-    let said = bench.run("data preview chat.yaml --rows 1");
-    assert!(said.code == Some(2) && said.problem().contains("which is no token of the tokenizer"), "{}", said.stderr);
-    // With words that are.
+    // Its words are no tokens of this tokenizer, which is said.
+    let said = bench.run("generate --model t --prompt a --max-tokens 1");
+    assert!(said.code == Some(0) && said.stderr.contains("`<start_function_call>`"), "{}", said.stderr);
+    let text = decoded(&bench);
+    assert!(
+        text.contains("<start_function_call>call:oven_on{degrees:<escape>180<escape>}<end_function_call>"),
+        "{text}"
+    );
+    // With other words.
     let spelt = source.replace("<start_function_", "[s_").replace("<end_function_", "[e_").replace("<escape>", "|");
     bench.write("t/chat_template.jinja", &spelt);
     let text = decoded(&bench);

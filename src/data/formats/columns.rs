@@ -69,17 +69,17 @@ impl<'a> Columns<'a> {
         let names = self.names();
         let column = self.layout.column(name);
         let present = names.contains(&column);
-        let mut hint = listed(&names);
-        if present {
+        let more = if present {
+            None
         } else if column != name {
-            hint.push_str(&format!("; `data.columns` says that `{name}` is called so"));
+            Some(format!("; `data.columns` says that `{name}` is called so"))
         } else if let Some(guess) = self.guess().filter(|&guess| guess != format.name()) {
-            hint.push_str(&format!("; looks like {guess}: set `data.format: {guess}`"));
-        } else if let Some(shape) = self.renaming(format) {
-            hint.push_str(&shape);
-        } else if let Some(close) = did_you_mean(name, names.iter().copied()) {
-            hint.push_str(&format!("; rename `{close}` to `{name}`"));
-        }
+            Some(format!("; looks like {guess}: set `data.format: {guess}`"))
+        } else {
+            let close = || did_you_mean(name, names.iter().copied());
+            self.renaming(format).or_else(|| Some(format!("; rename `{}` to `{name}`", close()?)))
+        };
+        let hint = listed(&names) + &more.unwrap_or_default();
         let what = if present {
             format!("`{column}` is null")
         } else {

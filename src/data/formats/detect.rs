@@ -43,7 +43,6 @@ impl Guess {
                     RowFormat::Messages => &["messages"],
                     RowFormat::PromptCompletion => &["prompt", "completion"],
                     RowFormat::Alpaca => &["instruction", "output"],
-                    RowFormat::Sharegpt if layout.columns.contains_key("conversation") => &["conversation"],
                     RowFormat::Sharegpt => &["conversations"],
                     RowFormat::Text => &["text"],
                     RowFormat::Tokens => &["input_ids"],
@@ -133,7 +132,7 @@ impl<'a> Names<'a> {
                     rows(RowFormat::Sharegpt, &[("conversations", column)])
                 }
                 "messages" => rows(RowFormat::Messages, &[("messages", column)]),
-                _ => rows(RowFormat::Sharegpt, &[(name, column)]),
+                _ => rows(RowFormat::Sharegpt, &[("conversations", column)]),
             }
         }
         if let Some(ids) = self.find("input_ids") {

@@ -66,7 +66,7 @@ impl Base {
             None => headers.encoder(&files)?,
         };
         let Headers { config, ignored_keys, source, warnings } = headers;
-        warnings.iter().for_each(|warning| progress.note(warning));
+        warnings.iter().chain(&encoder.warning()).for_each(|warning| progress.note(warning));
         let fingerprint = source.fingerprint();
         Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, fingerprint, encoder })
     }

@@ -89,10 +89,10 @@ error: unknown key `max_lenght` in `training`
 
 #[test]
 fn unheard_of() {
-    assert_snapshot!(wrong_after("evaluation:\n  colour: red\n"), @r##"
-error: unknown key `colour` in `evaluation`
+    assert_snapshot!(wrong_after("evaluation:\n  wobble: red\n"), @r##"
+error: unknown key `wobble` in `evaluation`
   --> recipe.yaml:5:3
-  5 |   colour: red
+  5 |   wobble: red
     |   ^^^^^^
   hint: `evaluation` has: eval_steps, eval_on_start, early_stopping_patience, load_best_model_at_end, samples
 "##);

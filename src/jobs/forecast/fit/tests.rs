@@ -8,6 +8,9 @@ use crate::weights::HostDtype;
 
 const GB: u64 = 1_000_000_000;
 
+/// What LoRA of rank 16 keeps in a layer of the 1B: two inputs of 1,152, and 16 numbers of each projection.
+const KEPT_BESIDE: u64 = 2 * 1152 + 7 * 16;
+
 fn asked() -> FitSettings {
     FitSettings {
         holding: Holding::dense(None),
@@ -32,7 +35,7 @@ fn with_capacity<T>(capacity: Capacity, look: impl FnOnce(&Sizes) -> T) -> T {
     look(&Sizes {
         frozen: Frozen { config: &config, source: None },
         trainable: 13_045_760,
-        beside: Beside::default(),
+        beside: Beside { per_token: 26 * KEPT_BESIDE, per_token_in_a_layer: KEPT_BESIDE, copies: 0 },
         optimizer_slots: 2,
         tokens: &tokens,
         capacity,
