@@ -341,7 +341,8 @@ fn suggestion<'a>(paths: &'a [String], name: &str) -> Option<&'a str> {
     let parts = name.split('.').count();
     let tail =
         |path: &'a String| path.rmatch_indices('.').nth(parts - 1).map_or(path.as_str(), |(dot, _)| &path[dot + 1..]);
-    did_you_mean(name, paths.iter().map(tail))
+    // As an expression, a name matches no path; as a name, it is one.
+    paths.iter().map(tail).find(|tail| *tail == name).or_else(|| did_you_mean(name, paths.iter().map(tail)))
 }
 
 /// What an exclusion that matches nothing was meant to be; `None` if it may well be meant as it stands.

@@ -6,6 +6,9 @@ use crate::error::did_you_mean;
 /// Longer words are not slips of the pen, and comparing them is slow.
 const MAX_CHARS: usize = 64;
 
+/// How much of a key must be right for it to be found in another section.
+const NEAR: f64 = 0.7;
+
 /// Other tools' words for our keys, too far from them to be found by spelling.
 pub(super) const OTHER_WORDS: &[(&str, &str)] = &[
     ("rank", "adapter.r"),
@@ -186,7 +189,10 @@ pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Opti
         return Some(format!("did you mean `{word}`?"));
     }
     // This section's keys come last, since the last of equally close ones wins.
-    let elsewhere = known.iter().filter(|k| k.section != section && !k.section.contains('[')).map(|k| k.key);
+    // Elsewhere only a name that is nearly the same was meant: a good beginning is not enough.
+    let is_near = |k: &&Known| strsim::normalized_damerau_levenshtein(key, k.key) >= NEAR;
+    let elsewhere = known.iter().filter(|k| k.section != section && !k.section.contains('['));
+    let elsewhere = elsewhere.filter(is_near).map(|k| k.key);
     if let Some(word) = closest(key, elsewhere.chain(here())) {
         let word = match known.iter().find(|k| k.key == word) {
             Some(k) if !here().any(|key| key == word) => full(k),

@@ -47,6 +47,10 @@ fn rows(bytes: &[u8], name: &str) -> Option<Vec<serde_json::Map<String, serde_js
 pub fn csv_rows(bytes: &[u8]) -> bool {
     let Some(rows) = rows(bytes, "rows.csv") else { return false };
     let Some(first) = rows.first() else { return true };
+    // Rows of empty cells are blank lines, unless something stood in a column without a name.
+    if rows.iter().any(|row| row.values().all(|value| value == "")) {
+        return true;
+    }
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     // JSON lines under the name of a table are no table.
     let cells: Option<Vec<Vec<String>>> = rows.iter().map(|row| row.values().map(text).collect()).collect();

@@ -124,7 +124,7 @@ error: `notes.doc` is of no kind that can be read
   --> wrong.yaml:7:14
   7 |     - {path: notes.doc, fromat: text}
     |              ^^^^^^^^^
-  hint: data files end in .jsonl, .json, .csv, .tsv, .txt, .md (also with .gz or .zst) or .parquet
+  hint: data files end in .jsonl, .json, .csv, .tsv, .txt, .md (also with .gz or .zst), .parquet or .arrow
 
 error: unknown key `fromat` in `data.train[]`
   --> wrong.yaml:7:25
@@ -182,7 +182,7 @@ error: data file `gone.jsonl` does not exist
 fn what_is_there_or_may_be_on_the_hub_is_no_problem() {
     let bench = Bench::new();
     copy(&golden("model/lora/adapter"), &bench.path("old"));
-    bench.write("part-1.jsonl", "");
+    bench.write("part-1.jsonl", "{}\n");
     for sets in [
         "",
         "--set model.base=google/gemma-3-1b-it@main --set data.train=hf://datasets/owner/name",

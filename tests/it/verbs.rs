@@ -255,7 +255,7 @@ fn a_dry_run_shows_the_plan_and_the_first_rows_and_writes_nothing() {
     let said = bench.run("train r.yaml --dry-run").ok();
     let preview = bench.run("data preview r.yaml --rows 2").ok();
     assert!(said.contains("Plan: 12 steps") && said.contains("Memory: about"), "{said}");
-    assert!(preview.starts_with("--- rows.jsonl, row 1 · 5 tokens\n") && said.ends_with(&preview), "{said}");
+    assert!(preview.starts_with("--- rows.jsonl, row 1 · 5 tokens · tokens\n") && said.ends_with(&preview), "{said}");
     assert!(!bench.path("out").exists());
 
     let json = bench.run("train r.yaml --dry-run --json").json();

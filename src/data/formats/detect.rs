@@ -3,7 +3,6 @@
 //! Names are compared without case and surrounding spaces, as spreadsheets have them. Columns that the user renamed are
 //! what the user says; others of the same meaning then do not count.
 
-use super::columns::as_list;
 use crate::data::layout::Layout;
 use crate::data::object::Object;
 use crate::data::options::RowFormat;
@@ -208,8 +207,13 @@ impl<'a> Names<'a> {
     }
 
     fn first_turn_has(&self, name: &str, key: &str) -> bool {
-        let turns = self.value(name).and_then(|turns| as_list(turns, name).ok());
-        let first = turns.as_ref().and_then(|turns| turns.first()).and_then(Value::as_object);
+        // Columns of CSV hold lists as JSON text.
+        let parsed = match self.value(name) {
+            Some(Value::String(text)) => serde_json::from_str::<Value>(text).ok(),
+            _ => None,
+        };
+        let turns = parsed.as_ref().or_else(|| self.value(name)).and_then(Value::as_array);
+        let first = turns.and_then(|turns| turns.first()).and_then(Value::as_object);
         first.is_some_and(|turn| turn.contains_key(key) && !turn.contains_key("role"))
     }
 }

@@ -1,6 +1,7 @@
 //! A whole data file of any kind at once.
 
-use super::resolve::{SourceFile, look_at};
+use super::contents::SourceFile;
+use super::resolve::look_at;
 use super::{Chunk, Sink, read};
 use crate::data::object::Object;
 use crate::error::Result;

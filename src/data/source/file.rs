@@ -1,8 +1,7 @@
 //! Opening a text file: counting, decompressing, decoding, byte-order marks.
 
+use super::contents::{Compression, Contents, SourceFile};
 use super::encoding::{Damaged, Decoder, Encoding};
-use super::look::Contents;
-use super::{Compression, SourceFile};
 use crate::error::{Error, Kind, Place, Result};
 use crate::input;
 use crate::progress::Progress;

@@ -1,8 +1,9 @@
 //! A whole file of JSON rows at once, for inputs that are few: prompts, rows to score.
 
+use super::contents::{Contents, FileKind, SourceFile};
 use super::encoding::Encoding;
-use super::look::{Contents, look};
-use super::resolve::{FileKind, SourceFile, compression_of, kind_of};
+use super::look::look;
+use super::resolve::{compression_of, kind_of};
 use super::{Chunk, MAX_ROW_BYTES, Sink, read};
 use crate::data::object::Object;
 use crate::data::raw_object::with_unreadable_values;

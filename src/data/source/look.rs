@@ -1,8 +1,9 @@
 //! What a data file really holds: asked before its rows are read, and before anyone wonders about its columns.
 
+use super::contents::{Compression, Contents, FileKind};
 use super::encoding::{Encoding, Survey};
+use super::file;
 use super::foreign::{self, Foreign, HEAD_BYTES};
-use super::{Compression, FileKind, file};
 use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::progress::Silent;
@@ -12,14 +13,6 @@ use std::path::Path;
 
 /// Records in which a separator is tried.
 const SAMPLE_RECORDS: usize = 50;
-
-/// What a file is read as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Contents {
-    pub kind: FileKind,
-    pub compression: Compression,
-    pub encoding: Encoding,
-}
 
 /// A file that has been looked into.
 #[derive(Debug)]

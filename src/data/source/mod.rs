@@ -4,6 +4,7 @@ mod any;
 mod arrow;
 mod chunk;
 mod column_json;
+mod contents;
 mod csv;
 mod encoding;
 mod file;
@@ -21,9 +22,9 @@ mod saved;
 
 pub use any::read_any;
 pub(super) use chunk::{Chunk, Sink};
+pub(super) use contents::{FileKind, SourceFile};
 pub use jsonl::{JsonRow, read_rows};
 pub(super) use resolve::resolve;
-pub(super) use resolve::{Compression, FileKind, SourceFile};
 pub use resolve::{FindHub, check_source, local_only};
 
 use crate::error::Result;

@@ -60,9 +60,8 @@ fn end_of_row(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::MAX_ROW_BYTES;
+    use super::super::contents::{Compression, Contents, FileKind};
     use super::super::encoding::Encoding;
-    use super::super::look::Contents;
-    use super::super::resolve::{Compression, FileKind};
     use super::*;
     use crate::data::testing::write;
     use crate::progress::Silent;

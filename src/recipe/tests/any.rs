@@ -16,6 +16,11 @@ fn any_text() -> impl Strategy<Value = String> {
     .prop_filter("not blank", |text| !text.trim().is_empty())
 }
 
+/// Any path of a resolved recipe, in which a `~` at the start has become a folder.
+fn any_path() -> impl Strategy<Value = String> {
+    any_text().prop_filter("resolved", |text| !text.starts_with('~'))
+}
+
 /// A name of a projection, in every length.
 fn any_target() -> impl Strategy<Value = String> {
     let (layer, parts) = (0..100usize, 1..=5usize);
@@ -27,7 +32,7 @@ fn any_target() -> impl Strategy<Value = String> {
 
 prop_compose! {
     fn any_source()(
-        path in any_text(),
+        path in any_path(),
         format in prop::sample::select(vec![RowFormat::Messages, RowFormat::Text, RowFormat::Tokens]),
         split in prop::option::of(any_text()),
         weight in 1e-9f64..=10_000.0,
@@ -40,7 +45,7 @@ prop_compose! {
 
 prop_compose! {
     fn any_recipe()(
-        (base, system, dir) in (any_text(), prop::option::of(any_text()), any_text()),
+        (base, system, dir) in (any_path(), prop::option::of(any_text()), any_path()),
         (train, eval) in (prop::collection::vec(any_source(), 1..4), prop::collection::vec(any_source(), 0..3)),
         targets in prop_oneof![
             Just(TargetModules::AllLinear),
@@ -49,7 +54,7 @@ prop_compose! {
         ],
         excluded in prop::collection::vec(any_text().prop_map(|text| format!("vision_tower.{text}")), 0..3),
         (r, lora_alpha, lora_dropout) in (1usize..=4096, 1e-30..1e30, 0.0f64..1.0),
-        (use_dora, init_from) in (any::<bool>(), prop::option::of(any_text())),
+        (use_dora, init_from) in (any::<bool>(), prop::option::of(any_path())),
         (optimizer, learning_rate) in prop_oneof![
             (Just(Optimizer::Adamw), 1e-30..1.0),
             (Just(Optimizer::Sgd), 1e-30..1e30),

@@ -89,10 +89,10 @@ error: unknown key `max_lenght` in `training`
 
 #[test]
 fn unheard_of() {
-    assert_snapshot!(wrong_after("evaluation:\n  wobble: red\n"), @r##"
-error: unknown key `wobble` in `evaluation`
+    assert_snapshot!(wrong_after("evaluation:\n  colour: red\n"), @r##"
+error: unknown key `colour` in `evaluation`
   --> recipe.yaml:5:3
-  5 |   wobble: red
+  5 |   colour: red
     |   ^^^^^^
   hint: `evaluation` has: eval_steps, eval_on_start, early_stopping_patience, load_best_model_at_end, samples
 "##);
@@ -105,7 +105,7 @@ error: unknown section or key `wandb`
   --> recipe.yaml:4:1
   4 | wandb: {project: mine}
     | ^^^^^
-  hint: a recipe has: model, adapter, data, training, evaluation, output
+  hint: write `output.report_to: [tensorboard]`
 "##);
 }
 

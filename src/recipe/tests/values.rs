@@ -370,6 +370,7 @@ fn sinks() {
     assert_snapshot!(wrong_set("output.report_to=[jsonl, wandb]"), @r##"
 error: `output.report_to[1]` must be one of `jsonl`, `tensorboard`, found `wandb`
   --> --set output.report_to=[jsonl, wandb]
+  hint: runs are not sent to Weights & Biases; write `tensorboard` logs: `wandb sync --sync-tensorboard` uploads them
 "##);
 }
 

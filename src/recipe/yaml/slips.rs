@@ -14,7 +14,7 @@ pub(super) fn faulty(text: &str, mark: Mark, info: &str) -> Mark {
     let last = mark.line.min(lines.len());
     if info.contains("tab") {
         let with_tab = (last..=lines.len()).find(|&number| number > 0 && indent(lines[number - 1]).contains('\t'));
-        return with_tab.map_or(mark, |number| Mark {
+        return with_tab.filter(|number| *number != mark.line).map_or(mark, |number| Mark {
             column: 1,
             width: indent(lines[number - 1]).len(),
             ..whole(number)

@@ -79,8 +79,11 @@ impl Windows for Three {
     }
 }
 
-/// Presses Ctrl-C when an event `is` the one.
-struct Press<'a>(Log, &'a AtomicBool, fn(&Event) -> bool);
+/// Whether an event is the one that is waited for.
+type Is = fn(&Event) -> bool;
+
+/// Presses Ctrl-C at an event.
+struct Press<'a>(Log, &'a AtomicBool, Is);
 
 impl Sink for Press<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
@@ -217,10 +220,8 @@ fn a_step_that_is_stopped_changes_nothing_and_is_taken_again() {
     let never = AtomicBool::new(false);
     run(&model, &mut whole, &plan, &mut Three, None, &mut Log::default(), &never).unwrap();
 
-    let (first, third): (fn(&Event) -> bool, fn(&Event) -> bool) = (
-        |event| matches!(event, Event::MicroBatch(e) if e.step == 1 && e.done == 1),
-        |event| matches!(event, Event::MicroBatch(e) if e.step == 3 && e.done == 2),
-    );
+    let first: Is = |event| matches!(event, Event::MicroBatch(e) if e.step == 1 && e.done == 1);
+    let third: Is = |event| matches!(event, Event::MicroBatch(e) if e.step == 3 && e.done == 2);
     let mut stopped = state(&model);
     for (press, steps, saved) in [(first, 0, None), (third, 2, Some("step-2"))] {
         let stop = AtomicBool::new(false);
