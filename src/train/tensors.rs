@@ -42,10 +42,9 @@ impl Tensors {
     /// # Errors
     /// When the list is too large for the format.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let bytes: Vec<Vec<u8>> =
-            self.0.iter().map(|(_, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-        let views = self.0.iter().zip(&bytes).enumerate().map(|(i, ((shape, _), bytes))| {
-            TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (i.to_string(), view))
+        // Little endian in memory, as in the file (see `weights`): a run's optimiser is large enough to be held once less.
+        let views = self.0.iter().enumerate().map(|(i, (shape, values))| {
+            TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values)).map(|view| (i.to_string(), view))
         });
         let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(unwritable)?;
         safetensors::serialize(views, None).map_err(unwritable)
