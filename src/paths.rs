@@ -36,9 +36,9 @@ pub fn expand_with(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Resul
             let name = &after[..after.bytes().take_while(|&b| is_letter(b) || b.is_ascii_digit()).count()];
             (name, name.len())
         };
-        if after.starts_with('$') {
+        if let Some(escaped) = after.strip_prefix('$') {
             path.push('$');
-            rest = &after[1..];
+            rest = escaped;
         } else if is_name(name) {
             let value = lookup(name).filter(|value| !value.is_empty());
             path.push_str(&value.ok_or_else(|| {

@@ -255,12 +255,8 @@ impl Job<'_> {
                         encoded.losses.truncated.add(file_index, row, usable.cut);
                     }
                     let length = usable.tokens.input_ids.len();
-                    let pieces = split::pieces(usable.tokens, spec.max_length, bos);
-                    if pieces.len() > 1 {
-                        encoded.losses.split.add(file_index, row, length as u64);
-                        encoded.losses.pieces += pieces.len() as u64;
-                    }
-                    for tokens in pieces {
+                    let rows_before = encoded.rows.len();
+                    for tokens in split::pieces(usable.tokens, spec.max_length, bos) {
                         let offset = encoded.records.len() as u64;
                         let record = cache::encode(&tokens, &mut encoded.records);
                         encoded.rows.push(RowMeta {
@@ -271,6 +267,11 @@ impl Job<'_> {
                             row,
                             file: RowMeta::file_and_mark(file_index, tokens.truncated),
                         });
+                    }
+                    let pieces = encoded.rows.len() - rows_before;
+                    if pieces > 1 {
+                        encoded.losses.split.add(file_index, row, length as u64);
+                        encoded.losses.pieces += pieces as u64;
                     }
                 }
                 Err(refused) => encoded.refused.push((row, refused)),

@@ -141,7 +141,7 @@ pub fn generate(
     warn_of_context(&model.base, prompts, &encoded, options, progress);
     let go_on = AtomicBool::new(false);
     let mut done = 0;
-    run(model, prompts, &encoded, options, 0, &go_on, progress, &mut |answers| {
+    run(model, &Asked { prompts, ids: &encoded, done }, options, &go_on, progress, &mut |answers| {
         let answered = prompts[done..].iter().zip(answers);
         done += answers.len();
         answered.into_iter().try_for_each(|(prompt, answer)| each(prompt, answer))
@@ -199,7 +199,8 @@ pub fn generate_to_file(
     if done > 0 {
         progress.note(&format!("Continuing after {done} of {} answers", prompts.len()));
     }
-    run(model, prompts, &encoded, options, done, stop, progress, &mut |answers| journal.append(answers))?;
+    let asked = Asked { prompts, ids: &encoded, done };
+    run(model, &asked, options, stop, progress, &mut |answers| journal.append(answers))?;
     let answers = journal.answers().len();
     if answers < prompts.len() {
         return Ok(Ending::Interrupted { answers });
@@ -233,14 +234,19 @@ fn warn_of_context(
     base.warn_of_context(lengths, progress);
 }
 
-/// Answers the prompts after the first `done`, a multiple of the batch size, until `stop`; `each` takes the answers of
-/// every batch. A batch that is stopped gives none.
+/// Prompts with their ids; the first `done` of them, a multiple of the batch size, are answered.
+struct Asked<'a> {
+    prompts: &'a [Prompt],
+    ids: &'a [Vec<u32>],
+    done: usize,
+}
+
+/// Answers the prompts that are not `done`, until `stop`; `each` takes the answers of every batch. A batch that is
+/// stopped gives none.
 fn run(
     model: &PeftModel,
-    prompts: &[Prompt],
-    encoded: &[Vec<u32>],
+    asked: &Asked,
     options: &GenerateOptions,
-    done: usize,
     stop: &AtomicBool,
     progress: &dyn Progress,
     each: &mut dyn FnMut(&[Answer]) -> Result<()>,
@@ -251,11 +257,11 @@ fn run(
         sampling: options.sampling,
         stop: model.base.stop_ids(),
         seed: options.seed,
-        first_prompt: done,
+        first_prompt: asked.done,
     };
     progress.start("Generating", None, "tokens");
     let stopped = || stop.load(Ordering::SeqCst);
-    for batch in encoded[done.min(encoded.len())..].chunks(options.batch_size.max(1)) {
+    for batch in asked.ids[asked.done.min(asked.ids.len())..].chunks(options.batch_size.max(1)) {
         let count = |_, _| {
             progress.advance(1);
             if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -264,7 +270,7 @@ fn run(
         if stopped() {
             break;
         }
-        let places = prompts[generation.first_prompt..].iter().map(|prompt| &prompt.place);
+        let places = asked.prompts[generation.first_prompt..].iter().map(|prompt| &prompt.place);
         generation.first_prompt += batch.len();
         let answer = |(generated, place): (infer::Generated, &Place)| {
             let generated = generated.checked().map_err(|e| e.at(place.clone()))?;

@@ -56,7 +56,7 @@ impl QuantType {
                 let limit = (LARGEST_WEIGHT.to_bits() >> 16) as u16;
                 floats::<2>(bytes, |b| u16::from_le_bytes(b) & 0x7fff > limit, |b| half::bf16::from_le_bytes(b).into())
             }
-            QuantType::F16 => floats::<2>(bytes, |b| not_finite(b), |b| half::f16::from_le_bytes(b).into()),
+            QuantType::F16 => floats::<2>(bytes, not_finite, |b| half::f16::from_le_bytes(b).into()),
             _ => {
                 let blocks = bytes.chunks_exact(self.block_bytes()).enumerate();
                 let scales = blocks.flat_map(|(number, block)| {

@@ -3,7 +3,6 @@
 use super::controls::ControlWords;
 use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized};
 use super::options::TrainOn;
-use super::parts;
 use super::render::{END_OF_TURN, Rendered, START_OF_TURN};
 use super::template::ChatTemplate;
 use super::tokenizer::{Encoded, Tokenizer};
@@ -244,7 +243,7 @@ impl Encoder {
         }
         let mut whole = self.begin(text)?;
         self.end(&mut whole, text)?;
-        let input_ids = parts::encode(self.need_tokenizer()?, &whole)?;
+        let input_ids = self.need_tokenizer()?.encode(&whole)?;
         self.check_ids(&input_ids)?;
         Ok(Tokenized { labels: input_ids.iter().map(|&id| label(id)).collect(), input_ids, truncated: false })
     }

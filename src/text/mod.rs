@@ -11,7 +11,6 @@ mod gguf_vocab;
 mod jinja;
 mod native;
 pub mod options;
-mod parts;
 pub mod render;
 pub mod stream;
 pub mod template;

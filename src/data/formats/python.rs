@@ -123,24 +123,28 @@ impl Reader<'_> {
         let Some(c) = self.rest().chars().next() else { return Err("a text is not closed".into()) };
         self.at += c.len_utf8();
         let digits = match c {
-            '\n' => return Ok(()),
-            'n' => return Ok(text.push('\n')),
-            't' => return Ok(text.push('\t')),
-            'r' => return Ok(text.push('\r')),
-            'a' => return Ok(text.push('\x07')),
-            'b' => return Ok(text.push('\x08')),
-            'f' => return Ok(text.push('\x0c')),
-            'v' => return Ok(text.push('\x0b')),
-            '\\' | '\'' | '"' => return Ok(text.push(c)),
             'x' => 2,
             'u' => 4,
             'U' => 8,
-            _ => return Err(format!("`\\{}` is no escape", c.escape_default())),
+            _ => 0,
         };
-        let code = self.rest().get(..digits).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        let c = code.and_then(char::from_u32).ok_or("an escape names no character")?;
+        text.push(match c {
+            '\n' => return Ok(()),
+            'n' => '\n',
+            't' => '\t',
+            'r' => '\r',
+            'a' => '\x07',
+            'b' => '\x08',
+            'f' => '\x0c',
+            'v' => '\x0b',
+            '\\' | '\'' | '"' => c,
+            'x' | 'u' | 'U' => {
+                let code = self.rest().get(..digits).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+                code.and_then(char::from_u32).ok_or("an escape names no character")?
+            }
+            _ => return Err(format!("`\\{}` is no escape", c.escape_default())),
+        });
         self.at += digits;
-        text.push(c);
         Ok(())
     }
 

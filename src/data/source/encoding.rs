@@ -175,8 +175,8 @@ impl Survey {
     fn note(&mut self, buffer: &[u8], at: usize, length: usize, line: usize) {
         self.broken += length as u64;
         let high = |i: Option<usize>| i.and_then(|i| buffer.get(i)).is_some_and(|b| *b >= 0x80);
-        for i in at..at + length {
-            self.unassigned += u64::from(windows_1252(buffer[i]).is_none());
+        for (i, &byte) in buffer.iter().enumerate().skip(at).take(length) {
+            self.unassigned += u64::from(windows_1252(byte).is_none());
             self.in_runs += u64::from(high(i.checked_sub(1)) || high(Some(i + 1)));
         }
         if self.first.is_none() {

@@ -100,7 +100,7 @@ impl Look {
         {
             (FileKind::Arrow, "Arrow")
         } else if matches!(self.contents.kind, FileKind::Csv { .. } | FileKind::Parquet | FileKind::Arrow)
-            && first_line(head).is_some_and(|line| is_object(line))
+            && first_line(head).is_some_and(is_object)
         {
             (FileKind::Lines, "JSON lines")
         } else {
