@@ -36,7 +36,7 @@ pub use encode::SkipReason;
 pub use epoch::{Binning, Epoch};
 pub use layout::Layout;
 pub use options::{OnBadRow, OnLong, RowFormat};
-pub use prepare::prepare;
+pub use prepare::{check_files, prepare};
 pub use preview::{Piece, Preview, preview};
 pub use raw_object::with_fields;
 pub use row::{Encode, Row, RowId, supervise_after};

@@ -47,15 +47,7 @@ pub fn prepare(
     progress: &dyn Progress,
 ) -> Result<Dataset> {
     spec.check()?;
-    let mut files = source::resolve(spec.key, &spec.sources, find_hub)?;
-    for file in &files {
-        file.notes.iter().for_each(|note| progress.note(&format!("{} {note}", file.path.display())));
-    }
-    let layouts = survey(spec, &files, progress)?;
-    spec.check_on_long(&layouts)?;
-    for (file, layout) in files.iter_mut().zip(&layouts) {
-        file.columns = (layout.format != RowFormat::Auto).then(|| layout.read_columns().into());
-    }
+    let (files, layouts) = laid_out(spec, find_hub, progress)?;
     let folder = Folder::open(cache_dir)?;
     let paths: Vec<Arc<Path>> = files.iter().map(|file| file.path.clone()).collect();
     let hashed = cache::hash_files(&paths, &folder.hashes(), progress)?;
@@ -88,6 +80,28 @@ pub fn prepare(
         })
         .collect();
     Dataset::new(store, files, &spec.sources, spec.max_length, from_cache)
+}
+
+/// Looks at the files of `spec` and the columns of their first rows, without a model.
+///
+/// # Errors
+/// When a file cannot be read, or its columns fit no format.
+pub fn check_files(spec: &DataSpec, find_hub: &FindHub, progress: &dyn Progress) -> Result<()> {
+    laid_out(spec, find_hub, progress).map(|_| ())
+}
+
+/// The files of `spec`, and how the rows of each are read.
+fn laid_out(spec: &DataSpec, find_hub: &FindHub, progress: &dyn Progress) -> Result<(Vec<SourceFile>, Vec<Layout>)> {
+    let mut files = source::resolve(spec.key, &spec.sources, find_hub)?;
+    for file in &files {
+        file.notes.iter().for_each(|note| progress.note(&format!("{} {note}", file.path.display())));
+    }
+    let layouts = survey(spec, &files, progress)?;
+    spec.check_on_long(&layouts)?;
+    for (file, layout) in files.iter_mut().zip(&layouts) {
+        file.columns = (layout.format != RowFormat::Auto).then(|| layout.read_columns().into());
+    }
+    Ok((files, layouts))
 }
 
 /// The name of the prepared rows: everything that decides their bytes. Paths and weights do not.

@@ -138,7 +138,7 @@ impl fmt::Display for Forecast {
         writeln!(f, "Micro-batch: up to {} x {} tokens, {how}", count(self.batch_size), count(self.max_length))?;
         writeln!(f, "Memory: about {} ({})", bytes(self.memory_bytes), self.memory)?;
         let (kept, recomputed) = (bytes(self.memory_bytes_keeping), bytes(self.memory_bytes_recomputing));
-        write!(f, "Activations: {kept} with all of them kept, {recomputed} with layers recomputed")?;
+        write!(f, "Total: {kept} with all activations kept, {recomputed} with layers recomputed")?;
         write!(f, "\nTime on {}: {}", self.device, self.pace)?;
         let (Some(free), Some(machine)) = (self.available_bytes, self.machine_bytes) else { return Ok(()) };
         let fits = if self.fits { "fits" } else { "does not fit" };

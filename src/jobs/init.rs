@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::hub::Failure;
 use crate::jobs::draft::{self, Draft};
+use crate::jobs::run::data::check_files;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
 use std::fs::OpenOptions;
@@ -67,7 +68,11 @@ fn settled(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
     match draft::suited(recipe, screen) {
         Ok(settled) => Ok(settled),
         Err(error) if Failure::of(&error).is_some() => {
-            screen.note(&format!("warning: the model cannot be read now, and `auto` stays: {error}"));
+            match check_files(&recipe.data, screen) {
+                Err(wrong) if Failure::of(&wrong).is_none() => return Err(recipe.places.locate(wrong)),
+                _ => {}
+            }
+            screen.note(&format!("warning: the model cannot be read now, and `auto` stays: {}", error.what()));
             Ok(recipe.clone())
         }
         Err(error) => Err(error),

@@ -33,7 +33,7 @@ pub struct Data {
     /// Where evaluation rows come from, in the same form; or see `eval_fraction`.
     #[schemars(schema_with = "sources")]
     pub eval: Vec<Source>,
-    /// The share of the training rows that is held back for evaluation. `auto`: a twentieth of them, at most 500, from
+    /// The share of the training rows that is held back for evaluation. `auto`: about a twentieth of them, at most 500, from
     /// 100 rows on, where there is no `eval`.
     pub eval_fraction: EvalFraction,
     /// How the rows of sources that do not say so themselves are laid out; `auto`: seen from the columns, and said.

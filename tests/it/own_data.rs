@@ -61,7 +61,7 @@ fn what_is_left_to_the_program_suits_the_data_and_is_planned_shown_and_saved() {
     );
     let said = bench.run("train auto.yaml --dry-run").ok();
     let line = format!("epochs x {} steps = {} steps of about", number("steps_per_epoch"), number("total_steps"));
-    assert!(said.contains(&line) && said.contains("Chosen from the data: data.max_length="), "{said}");
+    assert!(said.contains(&line) && said.contains("Chosen for this data and machine: data.max_length="), "{said}");
 
     let shown = bench.run("recipe show auto.yaml --json").json();
     bench.run("train auto.yaml").ok();

@@ -25,24 +25,23 @@ pub struct JsonRow {
 }
 
 /// The rows of a JSON document (`.json`) or of a file of JSON lines (whatever else it is called), each with its number
-/// and text; `-` and
-/// `/dev/stdin` are the program's own input.
+/// and text; `-` and `/dev/stdin` are the program's own input.
 ///
 /// # Errors
 /// When the file cannot be read or has no rows, and the first row that is no object.
 pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
     let (kind, compression) = match kind_of(path) {
-        Ok((FileKind::Json, compression)) => (FileKind::Json, compression),
-        _ => (FileKind::Lines, compression_of(path)),
+        Ok((FileKind::Text, _)) | Err(_) => (FileKind::Lines, compression_of(path)),
+        Ok(known) => known,
     };
     let contents = match input::is_stdin(path) {
         true => Contents { kind: FileKind::Lines, compression, encoding: Encoding::Utf8 },
         false => look(path, kind, compression)?.contents,
     };
     if !matches!(contents.kind, FileKind::Lines | FileKind::Json) {
-        return Err(
-            Error::new(Kind::Data, "this is a table, where a JSON object in each line is expected").at_path(path)
-        );
+        return Err(Error::new(Kind::Data, "this is a table, where a JSON object in each line is expected")
+            .at_path(path)
+            .hint("such as `{\"prompt\": \"..\"}` or `{\"messages\": [..]}`"));
     }
     let file =
         SourceFile { path: path.into(), contents, columns: None, renamed: [].into(), source: 0, notes: Vec::new() };

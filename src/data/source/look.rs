@@ -62,6 +62,13 @@ pub(super) fn look(path: &Path, kind: FileKind, compression: Compression) -> Res
     Ok(look)
 }
 
+/// What is wrong with the file at `path` if it is of a kind that is known and no data.
+pub(super) fn foreign_at(path: &Path) -> Option<Error> {
+    let mut opened = input::open_named(path, Kind::Data).ok()?;
+    let size = opened.metadata().ok()?.len();
+    Some(foreign::recognise(&read_head(&mut opened, path).ok()?, size)?.error(path))
+}
+
 fn read_head(file: &mut File, path: &Path) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     file.take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(|e| Error::io("reading", path, e))?;

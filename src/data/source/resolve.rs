@@ -71,7 +71,8 @@ pub fn check_source(source: &SourceSpec) -> Result<()> {
 
 /// Looks into the file at `path`, which is of the kind that its name says unless it shows another.
 pub(super) fn look_at(path: &Path) -> Result<Look> {
-    let (kind, compression) = kind_of(path)?;
+    // An Excel file is named as one rather than by its ending.
+    let (kind, compression) = kind_of(path).map_err(|unknown| look::foreign_at(path).unwrap_or(unknown))?;
     look::look(path, kind, compression)
 }
 

@@ -128,7 +128,7 @@ impl fmt::Display for Overview {
         let threads = self.threads;
         writeln!(f, "Plan: {steps} of about {tokens} tokens on {} with {threads} threads{recomputing}", self.device)?;
         if !self.chosen.is_empty() {
-            writeln!(f, "Chosen from the data: {}", self.chosen.join(", "))?;
+            writeln!(f, "Chosen for this data and machine: {}", self.chosen.join(", "))?;
         }
         write!(f, "Memory: about {} ({})", text::bytes(self.memory_bytes), self.memory)
     }

@@ -16,6 +16,32 @@ const SHARE_HELD_BACK: f64 = 0.05;
 /// More rows make evaluation slower and hardly surer.
 const MOST_HELD_BACK: f64 = 500.0;
 
+/// The `sources` that are named by `key`, with the settings of all data.
+fn spec(keys: &recipe::Data, key: &'static str, sources: &[recipe::Source]) -> DataSpec {
+    DataSpec {
+        key,
+        sources: sources.iter().map(source_spec).collect(),
+        max_length: keys.max_length,
+        on_long: keys.on_long,
+        on_bad_row: keys.on_bad_row,
+        max_row_bytes: keys.max_row_bytes,
+    }
+}
+
+/// Looks at the files of a recipe's rows, without a model.
+///
+/// # Errors
+/// When a file cannot be read, or its columns fit no format.
+pub fn check_files(keys: &recipe::Data, screen: &ProgressBar) -> Result<()> {
+    let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
+    for (key, sources) in [("data.train", &keys.train), ("data.eval", &keys.eval)] {
+        if !sources.is_empty() {
+            data::check_files(&spec(keys, key, sources), &find_hub, screen)?;
+        }
+    }
+    Ok(())
+}
+
 /// The prepared data of a run.
 pub struct Data {
     /// What is trained on.
@@ -43,14 +69,7 @@ impl Data {
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
         let mut cache = Cache::open(screen)?;
         let mut prepare = |key: &'static str, sources: &[recipe::Source]| {
-            let spec = DataSpec {
-                key,
-                sources: sources.iter().map(source_spec).collect(),
-                max_length: keys.max_length,
-                on_long: keys.on_long,
-                on_bad_row: keys.on_bad_row,
-                max_row_bytes: keys.max_row_bytes,
-            };
+            let spec = spec(keys, key, sources);
             cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };
         let seed = recipe.training.seed;

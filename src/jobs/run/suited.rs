@@ -103,7 +103,10 @@ pub fn choose(recipe: &Recipe, data: &mut Data, model: &TextConfig, again: &Prep
     if chosen.auto.choose("training.gradient_accumulation_steps") {
         let bins = data.binning.epoch(&data.train, 0)?.len().max(1) as u64;
         let pass_tokens = chosen.training.per_device_train_batch_size as u64 * facts.tokens / bins;
-        let accumulation = (facts.step_tokens(passes) / pass_tokens.max(1)).max(1);
+        let accumulation = facts.step_tokens(passes) / pass_tokens.max(1);
+        // Of very few rows steps are smaller, so that there are enough of them.
+        let micro_batches = bins / chosen.training.per_device_train_batch_size as u64;
+        let accumulation = accumulation.min(micro_batches * MOST_PASSES / LEAST_STEPS).max(1);
         chosen.training.gradient_accumulation_steps = (accumulation as usize).min(crate::recipe::MAX_BATCH);
         let tokens = steps::passes(&chosen, data)?.step_tokens;
         chosen.remark("training.gradient_accumulation_steps", format!("about {tokens} tokens a step"));

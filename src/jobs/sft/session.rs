@@ -105,7 +105,8 @@ impl<'a> Session<'a> {
     /// As [`publish::adapter`]; training that changed nothing.
     pub fn publish(mut self, ending: Ending, next: Option<&str>) -> Result<()> {
         let Planned { recipe, compute, base, adapter: plan, .. } = self.planned;
-        if self.state.adapter.fingerprint() == self.untrained {
+        // A run may stop early before the warm-up has let it learn anything: then the base is what was best.
+        if ending != Ending::StoppedEarly && self.state.adapter.fingerprint() == self.untrained {
             let what = format!(
                 "{} steps changed nothing: the adapter is what it was before the first",
                 self.state.position.step

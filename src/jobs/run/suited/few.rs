@@ -52,8 +52,10 @@ pub fn few_steps(recipe: &Recipe, data: &Data) -> Result<Option<String>> {
     }
     let steps = if total == 1 { "1 step".into() } else { format!("{total} steps") };
     let ways = if ways.is_empty() { String::new() } else { format!(": {}", ways.join(", ")) };
-    Ok(Some(format!(
-        "warning: this run has {steps}, and fewer than about {FEW} teach little{ways}; `auto` for these keys suits them to \
-         the data"
-    )))
+    let is_chosen = |key: &str| recipe.remarks.get(key).is_some();
+    let advice = match is_chosen("training.gradient_accumulation_steps") && is_chosen("training.num_train_epochs") {
+        true => "more rows would teach more",
+        false => "`auto` for these keys suits them to the data",
+    };
+    Ok(Some(format!("warning: this run has {steps}, and fewer than about {FEW} teach little{ways}; {advice}")))
 }
