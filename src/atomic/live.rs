@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 /// How temporary names begin, of files and of folders.
 pub(super) const TEMPORARY: &str = ".tmp-";
@@ -41,9 +41,19 @@ impl Drop for Live {
 /// Removes everything that is being written under temporary names. Whoever wrote it, or means to write more, waits from
 /// then on: the process is to end next.
 pub fn abandon() {
+    /// How long somebody who registers a file is waited for, who may himself be waiting for ever.
+    const PATIENCE: Duration = Duration::from_secs(1);
     /// A thread that still writes into a folder may keep it from going a few times.
     const TRIES: usize = 50;
-    let live = lock();
+    let asked = Instant::now();
+    let live = loop {
+        match LIVE.try_lock() {
+            Ok(live) => break live,
+            Err(TryLockError::Poisoned(live)) => break live.into_inner(),
+            Err(TryLockError::WouldBlock) if asked.elapsed() > PATIENCE => return,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
     for path in live.iter() {
         for _ in 0..TRIES {
             let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };

@@ -91,6 +91,13 @@ impl Args {
             (None, None) => Vec::new(),
         };
         let screen = ProgressBar::stderr();
+        if let Some(output) = output
+            && to_file
+            && generate::is_finished(output, self.resume)?
+        {
+            screen.note(&format!("`{}` is finished; without `--resume` it is made anew.", output.display()));
+            return Ok(0);
+        }
         let stop = if to_file { Some(Stop::on_signal(&screen)?) } else { None };
         let model = self.model.open(&screen)?;
         let options = GenerateOptions {

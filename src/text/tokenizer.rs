@@ -295,10 +295,26 @@ fn parse(bytes: Vec<u8>) -> Result<Parsed> {
             (tokenizer, words)
         }
     };
+    let growth = tokenizer.get_normalizer().and_then(|part| serde_json::to_value(part).ok()).map_or(1, |n| growth(&n));
+    if growth > MAX_GROWTH {
+        return Err(unusable(&format!("its normalizer makes texts {growth} times as long")));
+    }
     // Settings that Hugging Face overrides at each call, and that would cut or fill rows behind our back.
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|e| unusable(&e))?;
     Ok(Parsed { tokenizer, words, hasher })
+}
+
+/// How many times longer a normalizer may make a text; Gemma's writes `▁` for each space.
+const MAX_GROWTH: usize = 16;
+
+/// How many times longer a normalizer makes a text at most, as far as it replaces one text by another.
+fn growth(normalizer: &Value) -> usize {
+    let parts = normalizer["normalizers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let content = normalizer["content"].as_str().map_or(0, str::len);
+    let replaced = normalizer["pattern"]["String"].as_str().map_or(1, str::len).max(1);
+    let own = content.div_ceil(replaced).max(1);
+    parts.iter().fold(own, |product, part| product.saturating_mul(growth(part)))
 }
 
 /// Reads `tokenizer_config.json`; `None` when there is none.

@@ -272,6 +272,9 @@ fn init_writes_a_recipe_that_is_right_and_never_over_another() {
     assert!(bench.text("rows.yaml").contains("data/my_rows.jsonl"));
     bench.run("recipe check --no-files rows.yaml").ok();
     assert!(problem(&bench, "init --model t --data gone.jsonl --output no.yaml").contains("gone.jsonl"));
+    assert!(problem(&bench, "init --data gone.jsonl --output no.yaml").contains("gone.jsonl"));
+    bench.write("odd.csv", "a,b\n1,2\n");
+    assert!(problem(&bench, "init --data odd.csv --output no.yaml").contains("fit no format"));
     assert!(!bench.path("no.yaml").exists());
 }
 

@@ -162,6 +162,10 @@ fn a_run_says_why_it_stopped_and_which_step_was_best() {
     );
     assert_eq!(summary["adapter_step"], summary["steps"]);
     assert!(said.contains("warning: the base model itself was best"), "{said}");
+
+    // Within the warm-up, whose first step has rate 0 and changes nothing.
+    let (summary, _) = run("--set training.warmup_steps=30 --set evaluation.early_stopping_patience=1");
+    assert_eq!((&summary["stop_reason"], &summary["steps"]), (&"early_stopping".into(), &1.into()));
 }
 
 #[test]

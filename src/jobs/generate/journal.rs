@@ -51,12 +51,28 @@ fn journal_path(output: &Path) -> Result<PathBuf> {
 /// When answers of a run that was interrupted would be lost.
 pub fn check_journal(output: &Path, resume: bool) -> Result<()> {
     let path = journal_path(output)?;
-    if resume || !path.exists() {
+    if !path.exists() {
+        return Ok(());
+    }
+    if !path.is_file() {
+        return Err(Error::new(Kind::Recipe, "answers are kept here while others come, and this is no regular file")
+            .at_path(path)
+            .hint("remove it, or name another output"));
+    }
+    if resume {
         return Ok(());
     }
     Err(Error::new(Kind::Recipe, format!("answers of an interrupted run are in `{}`", path.display()))
         .at_path(output)
         .hint("`--resume` continues it; remove the file to begin anew; nothing was changed"))
+}
+
+/// Whether an output that is to be continued is there already, with nothing left to continue.
+///
+/// # Errors
+/// When the output is no name for a file.
+pub fn is_finished(output: &Path, resume: bool) -> Result<bool> {
+    Ok(resume && output.is_file() && !journal_path(output)?.exists())
 }
 
 impl Journal {
@@ -125,8 +141,12 @@ impl Journal {
         let found = self.answers.len();
         self.answers.truncate(if found < sizes.prompts { found - found % sizes.batch } else { sizes.prompts });
         let kept = ends[self.answers.len()];
-        if kept < bytes.len() as u64 && kept > first.len() as u64 {
-            progress.note("The last answers were not complete and are generated again.");
+        if kept < bytes.len() as u64 {
+            let answers = self.answers.len();
+            progress.note(&format!(
+                "`{}`: what follows {answers} answers is damaged or incomplete, and is generated again",
+                self.path.display()
+            ));
         }
         Ok(kept)
     }

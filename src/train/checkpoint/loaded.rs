@@ -3,7 +3,7 @@
 use super::manifest::{Fingerprint, Manifest};
 use super::{META, step_of};
 use crate::error::{Error, Kind, Result};
-use std::fs::{self, File};
+use crate::input;
 use std::path::{Path, PathBuf};
 
 /// A checkpoint whose checksums all held when it was opened.
@@ -33,7 +33,7 @@ impl Loaded {
         for (name, part) in &manifest.parts {
             let path = folder.join(name);
             let mut hasher = blake3::Hasher::new();
-            File::open(&path)
+            input::open(&path)
                 .and_then(|file| hasher.update_reader(file).map(drop))
                 .map_err(|e| Error::io("reading the checkpoint", &path, e))?;
             check(name, &hasher, &part.blake3).map_err(|e| e.at_path(path))?;
@@ -56,7 +56,7 @@ impl Loaded {
             let what = format!("the checkpoint of step {} has no part `{name}`", self.step);
             return Err(Error::new(Kind::Checkpoint, what).at_path(&self.folder));
         };
-        let bytes = fs::read(&path).map_err(|e| Error::io("reading the checkpoint", &path, e))?;
+        let bytes = input::read(&path).map_err(|e| Error::io("reading the checkpoint", &path, e))?;
         check(name, blake3::Hasher::new().update(&bytes), &part.blake3).map_err(|e| e.at_path(path))?;
         Ok(bytes)
     }

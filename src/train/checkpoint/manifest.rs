@@ -2,6 +2,7 @@
 
 use super::MANIFEST;
 use crate::error::{Error, Kind, Result};
+use crate::input;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,9 +100,9 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let damaged = |what: String| Error::new(Kind::Checkpoint, what).at_path(&path);
-        let text = fs::read(&path).map_err(|e| match e.kind() {
+        let text = input::read(&path).map_err(|e| match e.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => damaged(format!("`{MANIFEST}` is missing")),
-            _ => Error::io("reading", &path, e),
+            _ => damaged(format!("`{MANIFEST}` cannot be read: {e}")),
         })?;
         let format = serde_json::from_slice::<Versioned>(&text)
             .map_err(|e| damaged(format!("`{MANIFEST}` is not readable: {e}")))?
