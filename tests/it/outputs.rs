@@ -203,6 +203,8 @@ fn answers_are_kept_when_generation_is_ended_and_continued_to_the_same_bytes() {
         assert!(lost.starts_with("error: answers of an interrupted run are in `out.jsonl.partial`"), "{lost}");
         bench.run(&format!("{ANSWER} out.jsonl --resume")).ok();
         assert!(bench.read("out.jsonl") == whole, "{name}: the answers differ");
+        let said = bench.run(&format!("{ANSWER} out.jsonl --resume"));
+        assert!(said.code == Some(0) && said.stderr.contains("`out.jsonl` is finished"), "{}", said.stderr);
         fs::remove_file(bench.path("out.jsonl")).unwrap();
         assert!(bench.files(".").iter().all(|file| !file.contains("partial") && !file.contains(".tmp-")));
     }
@@ -213,6 +215,9 @@ fn answers_are_kept_when_generation_is_ended_and_continued_to_the_same_bytes() {
 fn answers_of_another_run_are_not_continued() {
     let bench = Bench::new().with_text();
     prompts(&bench, 6);
+    let journal = bench.path("pipe.jsonl.partial");
+    assert!(std::process::Command::new("mkfifo").arg(journal).status().expect("mkfifo").success());
+    assert!(refused(&bench, &format!("{ANSWER} pipe.jsonl --resume")).contains("no regular file"));
     let mut child = start(&bench, &format!("{ANSWER} out.jsonl"));
     let lines = || fs::read_to_string(bench.path("out.jsonl.partial")).map_or(0, |text| text.lines().count());
     assert_eq!(wait_until(&mut child, || lines() >= 3), None, "the run is too quick to be ended");

@@ -55,6 +55,13 @@ fn no_run_starts_again_over_checkpoints_that_are_damaged() {
         assert!(refused.problem().contains(part), "{part}: {}", refused.stderr);
     }
     assert!(before == contents(), "something was changed");
+    #[cfg(unix)]
+    {
+        let manifest = bench.path("out/checkpoints/step-12/manifest.json");
+        std::fs::remove_file(&manifest).expect("a manifest");
+        assert!(std::process::Command::new("mkfifo").arg(manifest).status().expect("mkfifo").success());
+        assert_eq!(bench.run("train r.yaml --resume").code, Some(2));
+    }
 
     // The advice works.
     std::fs::remove_dir_all(bench.path("out/checkpoints")).expect("checkpoints");

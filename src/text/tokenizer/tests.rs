@@ -128,6 +128,7 @@ fn broken_files_are_named() {
         ("\"ByteFallback\"}", "3"),
         ("\"dropout\":null", "\"dropout\":0.1"),
         ("\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"x\""),
+        ("\"content\":\"▁\"", "\"content\":\"a text that takes the place of every space\""),
     ] {
         assert!(change(from, to).starts_with("this is no usable `tokenizer.json`: "), "{from} -> {to}");
     }
