@@ -21,7 +21,7 @@ const GEMMA3: &str = include_str!("gemma3.jinja");
 ///
 /// Text and spans come from our own renderer of Gemma 3's format, and the model's template is the witness that the format
 /// is the one that the model knows; a template that has a form for tools of its own, such as FunctionGemma's, or that
-/// shows reasoning, renders such conversations itself ([`ChatTemplate::checked`]).
+/// shows reasoning, renders such conversations itself.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate(Arc<Inner>);
 

@@ -21,7 +21,7 @@ impl Cache {
     /// `GEMMA_TUNE_CACHE`, else the user's cache folder.
     ///
     /// # Errors
-    /// As [`Cache::private`], where the user has neither; a variable in the name that is not set.
+    /// When the user has neither and there is no temporary folder; a variable in the name that is not set.
     pub fn open(progress: &dyn Progress) -> Result<Self> {
         let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let own = std::env::var(VARIABLE).ok().filter(|value| !value.is_empty());

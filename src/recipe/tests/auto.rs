@@ -99,11 +99,13 @@ error: `training.fit` must be one of `off`, `auto`, found `true`
     assert!(right_after("").to_yaml().contains("fit: \"off\""));
 }
 
+// rustfmt indents the macro further each time.
+#[rustfmt::skip]
 #[test]
 fn numbers_that_a_float_does_not_hold_are_refused() {
-    assert_snapshot!(
-                                                                    wrong_after("training:\n  learning_rate: 1e-50\n  adam_epsilon: 1e-60\n  max_grad_norm: 1e39\nadapter: {lora_alpha: 1e300}\n"),
-                                                                    @r"
+    let training = "training:\n  learning_rate: 1e-50\n  adam_epsilon: 1e-60\n  max_grad_norm: 1e39\n";
+    let wrong = wrong_after(&format!("{training}adapter: {{lora_alpha: 1e300}}\n"));
+    assert_snapshot!(wrong, @r"
 error: `training.learning_rate` must be a number that a 32-bit float can tell from 0, 1.4e-45 or more, found the number `1e-50`
   --> recipe.yaml:5:18
   5 |   learning_rate: 1e-50
@@ -126,7 +128,7 @@ error: `adapter.lora_alpha` must be below 3.4e38, the largest number that a 32-b
 
 4 problems
 "
-                                                                );
+    );
     let held = right_after("training: {adam_epsilon: 1e-40, max_grad_norm: 0}").training;
     assert_eq!((held.adam_epsilon, held.max_grad_norm), (1e-40, 0.0));
 }
