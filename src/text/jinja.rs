@@ -17,6 +17,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value, context};
 use regex::Regex;
 use serde_json::Value as Json;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
@@ -89,11 +90,17 @@ impl Jinja {
     }
 
     /// Renders messages and the definitions of tools, which Hugging Face gives to a template as `None` if there are none.
-    pub fn render(&self, messages: &[Json], tools: &[Json], add_generation_prompt: bool) -> Result<String> {
+    pub fn render(
+        &self,
+        messages: impl IntoIterator<Item: Borrow<Json>>,
+        tools: &[Json],
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let list = |values: &[Json]| -> Value { values.iter().map(object::from_json).collect() };
         let none = Value::from(());
         self.run(context! {
-            messages => list(messages),
+            // One after the other, so that no message is there twice for longer than it takes.
+            messages => messages.into_iter().map(|message| object::from_json(message.borrow())).collect::<Value>(),
             tools => if tools.is_empty() { none.clone() } else { list(tools) },
             documents => none,
             add_generation_prompt,
@@ -111,7 +118,7 @@ impl Jinja {
             budget::begin(UNITS + UNITS_PER_BYTE * bytes);
             let mut environment = ENVIRONMENT.clone();
             environment.set_fuel(Some(steps));
-            let mut text = String::new();
+            let mut text = String::with_capacity(bytes as usize);
             let mut out = make_string_output(&mut text);
             let done = eval(&environment, &self.code, variables, &self.blocks, &mut out, AutoEscape::None).map(drop);
             drop(out);
