@@ -1,8 +1,21 @@
 //! The text room's encoder as the rows' encoder.
 
 use super::row::{Encode, Noticed, Row, supervise_after};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::text::{Encoder, Message, Part, Role, Tokenized, Tokenizer, TrainOn};
+
+/// Makes sure that a plain text can begin and end as the model knows it: else the model would learn to begin anywhere, and
+/// never to stop.
+fn ends_are_tokens(encoder: &Encoder) -> Result<()> {
+    let Some(tokenizer) = encoder.tokenizer() else { return Ok(()) };
+    let (name, what) = match (tokenizer.bos(), tokenizer.eos()) {
+        (None, _) => ("<bos>", "begins"),
+        (_, None) => ("<eos>", "ends"),
+        _ => return Ok(()),
+    };
+    let error = Error::new(Kind::Tokenizer, format!("the tokenizer has no `{name}`, which {what} each text"));
+    Err(error.hint("the tokenizer's file is not complete, or `tokenizer_config.json` is missing beside it"))
+}
 
 impl Encode for Encoder {
     fn encode(&self, row: &Row) -> Result<Tokenized> {
@@ -20,8 +33,10 @@ impl Encode for Encoder {
                     }
                 }
             }
-            Row::PromptCompletion { prompt, completion } => self.encode_prompt_completion(prompt, completion),
-            Row::Text(text) => self.encode_text(text),
+            Row::PromptCompletion { prompt, completion } => {
+                ends_are_tokens(self).and_then(|()| self.encode_prompt_completion(prompt, completion))
+            }
+            Row::Text(text) => ends_are_tokens(self).and_then(|()| self.encode_text(text)),
             Row::Tokens { input_ids, labels } => self.encode_tokens(input_ids.clone(), labels.clone()),
         }
     }
