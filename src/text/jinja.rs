@@ -18,6 +18,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Value, context};
 use regex::Regex;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
 /// The name under which errors show the template.
@@ -138,17 +139,14 @@ fn size(value: &Value) -> (u64, u64) {
     })
 }
 
-/// Runs `work` on a stack of this many bytes.
+/// Runs `work` with a stack of this many bytes, this thread's where it has as many left: a new one for each row takes
+/// longer than the row.
 ///
 /// # Errors
-/// When the system gives no thread, or the template's engine fails.
-fn on_a_stack<T: Send>(stack_bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name(NAME.into()).stack_size(stack_bytes).spawn_scoped(scope, work);
-        let failed = |what: String| Error::new(Kind::Run, format!("the chat template cannot be run: {what}"));
-        let thread = thread.map_err(|e| failed(format!("no thread for it: {e}")).caused_by(e))?;
-        thread.join().map_err(|_| failed("its engine failed".into()))
-    })
+/// When the system gives no stack, or the template's engine fails.
+fn on_a_stack<T>(stack_bytes: usize, work: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(|| stacker::maybe_grow(stack_bytes, stack_bytes, work)))
+        .map_err(|_| Error::new(Kind::Run, "the chat template cannot be run: its engine failed"))
 }
 
 #[cfg(test)]
