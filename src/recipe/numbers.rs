@@ -4,7 +4,7 @@
 const NO_LIMIT: &str = "for no limit leave the key out: then `training.num_train_epochs` decides";
 
 /// Keys with a number that may be meant to be off, and how that is said here.
-const OFF: [(&str, &str); 17] = [
+const OFF: [(&str, &str); 16] = [
     ("training.max_steps", NO_LIMIT),
     ("training.warmup_steps", "write `0`"),
     ("training.warmup_ratio", "write `0`"),
@@ -21,7 +21,6 @@ const OFF: [(&str, &str); 17] = [
     ("output.save_total_limit", "to keep all checkpoints, write more than there will be: `1000000`"),
     ("output.logging_steps", "to report next to nothing, write more steps than there are: `1000000`"),
     ("training.per_device_train_batch_size", "write `1`"),
-    ("training.num_train_epochs", "leave the key out, and set `training.max_steps`"),
 ];
 
 /// Whether a word means that something is not wanted.

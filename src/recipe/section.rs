@@ -162,7 +162,7 @@ impl Expand for PathBuf {
 /// How a key is switched `off`, where its value says so as other programs do: with 0, or with less.
 fn off_hint(value: &impl Display, off: Option<&'static str>) -> Option<String> {
     let value = value.to_string();
-    off.filter(|how| (value == "0" || value.starts_with('-')) && *how != "write `0`").map(str::to_owned)
+    off.filter(|how| (value == "0" || value.starts_with('-')) && !how.starts_with("write `")).map(str::to_owned)
 }
 
 /// What the user gave for a key.

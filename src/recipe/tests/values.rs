@@ -412,7 +412,6 @@ fn a_hint_that_is_followed_is_accepted() {
         ("push_to_hub: true", "leave the key out: uploading is not supported", ""),
         ("training: {hub_model_id: me/mine}", "leave the key out: uploading is not supported", ""),
         ("wandb: true", "write `output.report_to: [tensorboard]`", ""),
-        ("model.bits: 4", "a recipe has", ""),
     ] {
         let message = wrong_after(wrong);
         assert!(message.contains(said), "{wrong}: {message}");
