@@ -116,7 +116,7 @@ impl RowEncoder<'_> {
             let length = prefix.length;
             if length > self.max_length && matches!(on_long, OnLong::Skip | OnLong::Error) {
                 let what = format!("the row has {length} tokens, `max_length` is {}", self.max_length);
-                let hint = "raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`";
+                let hint = "raise `data.max_length`, or set `data.on_long: truncate` or `data.on_long: skip`";
                 let error = Error::new(Kind::Data, what).hint(hint);
                 return Err(Refused { reason: SkipReason::TooLong, error, tokens: length as u64 });
             }
@@ -237,7 +237,7 @@ mod tests {
             refused(4, OnLong::Skip, RowFormat::PromptCompletion, pair("c")),
             (
                 SkipReason::TooLong,
-                "the row has 5 tokens, `max_length` is 4 [raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`]"
+                "the row has 5 tokens, `max_length` is 4 [raise `data.max_length`, or set `data.on_long: truncate` or `data.on_long: skip`]"
                     .into()
             )
         );
