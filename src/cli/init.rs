@@ -3,6 +3,7 @@
 use super::args::path;
 use crate::atomic::check_target;
 use crate::error::{Error, Kind, Result};
+use crate::export::card::shell_word;
 use crate::jobs::draft::Draft;
 use crate::jobs::init;
 use crate::recipe::as_options;
@@ -89,8 +90,8 @@ impl Args {
         let draft = Draft { model: &model, data: &data, output: None, set: &self.set };
         let text = init::recipe(&draft, with_rows, &self.output, &screen).map_err(in_words)?;
         init::write(&text, &self.output)?;
-        let file = self.output.display();
-        screen.note(&format!("Wrote {file}. Next: gemma-tune train {file} --dry-run"));
+        let file = self.output.display().to_string();
+        screen.note(&format!("Wrote {file}. Next: gemma-tune train {} --dry-run", shell_word(&file)));
         Ok(())
     }
 }

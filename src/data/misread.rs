@@ -34,7 +34,8 @@ pub(super) fn headless(names: &[String], delimiter: u8) -> Option<Error> {
             format!("`prompt{delimiter}completion`, with a name for each of its {many} columns").replace('\t', "<tab>")
         }
     };
-    let named = "if these are names, say what they hold with `data.columns: {prompt: .., completion: ..}`";
+    let meanings = if names.len() == 1 { "text: .." } else { "prompt: .., completion: .." };
+    let named = format!("if these are names, say what they hold with `data.columns: {{{meanings}}}`");
     Some(Error::new(Kind::Data, what).hint(format!("put a line of names at its top: {header}; {named}")))
 }
 
@@ -49,6 +50,12 @@ fn is_value(cell: &str) -> bool {
 
 /// What is wrong with a document that is a single object, if that holds columns and not a row.
 pub(super) fn columns_for_rows(object: &Object) -> Option<Error> {
+    if is_splits(object) {
+        let what = "the file holds several lists of rows, and not rows";
+        return Some(
+            Error::new(Kind::Data, what).hint("write each list to a file of its own, a line of JSON for each row"),
+        );
+    }
     let what = if is_lists(object) {
         "the file holds columns, each a list of its values, and not rows"
     } else if is_numbered(object.values()) {
@@ -78,6 +85,15 @@ fn is_lists(object: &Object) -> bool {
         shows |= items.iter().all(Value::is_string) || items.iter().all(Value::is_array);
     }
     shows
+}
+
+/// `{"train": [{..}, ..], "test": [..]}`: rows under names that are no columns.
+fn is_splits(object: &Object) -> bool {
+    let are_rows = |value: &Value| match value {
+        Value::Array(items) => !items.is_empty() && items.iter().all(Value::is_object),
+        _ => false,
+    };
+    !object.is_empty() && object.iter().all(|(name, value)| !may_mean(name) && are_rows(value))
 }
 
 /// `{"question": {"0": "a", "1": "b"}, ..}`, as pandas writes by default.
@@ -133,6 +149,7 @@ mod tests {
             (json!({"input_ids": [[1, 2], [3]], "labels": [[1, 2], [3]]}), true),
             (json!({"question": {"0": "a", "1": "b"}, "answer": {"0": "c", "1": "d"}}), true),
             (json!({"0": {"question": "a"}, "1": {"question": "b"}}), true),
+            (json!({"train": [{"question": "a"}, {"question": "b"}], "test": [{"question": "c"}]}), true),
             (json!({"input_ids": [1, 2], "labels": [1, 2]}), false),
             (json!({"messages": [{"role": "user", "content": "a"}]}), false),
             (json!({"messages": [{"role": "user"}], "tools": ["{}"]}), false),

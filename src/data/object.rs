@@ -10,6 +10,8 @@ pub(super) type Object = Map<String, Value>;
 const MARK: &str = "\0";
 const NOT_A_NUMBER: &str = "NaN or Infinity, which JSON does not have";
 const BYTES: &str = "bytes that are no UTF-8 text";
+/// The key under which a long list has its text.
+const LIST: &str = "list";
 
 /// What a value is called in messages.
 pub(super) fn kind_name(value: &Value) -> &'static str {
@@ -21,6 +23,7 @@ pub(super) fn kind_name(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(object) => match object.get(MARK).and_then(Value::as_str) {
             Some("bytes") => BYTES,
+            Some("list") => "a list",
             Some(_) => NOT_A_NUMBER,
             None => "an object",
         },
@@ -35,6 +38,30 @@ pub(super) fn not_a_number() -> Object {
 /// Stands for bytes that are no text.
 pub(super) fn not_text() -> Object {
     Object::from_iter([(MARK.to_owned(), Value::from("bytes"))])
+}
+
+/// Stands for a long list of numbers, by its text.
+pub(super) fn long_list(text: &str) -> Value {
+    Value::Object(Object::from_iter([(MARK.to_owned(), Value::from("list")), (LIST.to_owned(), Value::from(text))]))
+}
+
+/// The text of a list that [`long_list`] stands for.
+pub(super) fn as_long_list(value: &Value) -> Option<&str> {
+    let object = value.as_object().filter(|object| object.get(MARK).is_some_and(|mark| mark == "list"))?;
+    object.get(LIST)?.as_str()
+}
+
+/// A value as a message shows it: not all of it, where it is long.
+pub(super) fn shown(value: &Value) -> String {
+    const MOST_CHARS: usize = 60;
+    if value.as_object().is_some_and(|object| object.contains_key(MARK)) {
+        return kind_name(value).to_owned();
+    }
+    let text = value.to_string();
+    match text.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("`{}..`", &text[..end]),
+        None => format!("`{text}`"),
+    }
 }
 
 /// Makes sure that nothing inside of `value`, found at `path`, has no form in JSON.

@@ -1,9 +1,11 @@
 //! The text of a JSON object, of which most is passed on as it was written: numbers that no type holds, the order of
 //! keys, escapes.
 
-use super::object::Object;
-use serde::de::IgnoredAny;
+use super::object::{Object, long_list};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use std::fmt;
 
 /// The object in `text`, in one line, with `fields` set: in their old places where it has them, else at its end. Every
 /// other field keeps its bytes. Of a text that is no object, what is not understood is left out.
@@ -43,9 +45,9 @@ pub(super) fn with_unreadable_values(text: &str) -> Option<Object> {
     Some(entries(text).into_iter().filter_map(read).collect())
 }
 
-/// An object whose long lists of numbers stay texts, as which a format reads them, too: a value takes many times the
-/// memory of its digits. `None` if `text` has no such list, or is no object.
-pub(super) fn with_long_lists_as_text(text: &str) -> Option<Object> {
+/// An object whose long lists of numbers stay what they are written as (see [`long_list`]): values take many times the
+/// memory of their digits. `None` if `text` has no such list, or is no object.
+pub(super) fn with_long_lists(text: &str) -> Option<Object> {
     if text.len() < LONG_LIST_BYTES {
         return None;
     }
@@ -53,10 +55,35 @@ pub(super) fn with_long_lists_as_text(text: &str) -> Option<Object> {
     entries.iter().any(|(_, value)| is_long_list(value)).then_some(())?;
     serde_json::from_str::<IgnoredAny>(text).ok()?;
     let read = |(key, value): (&str, &str)| {
-        let value = if is_long_list(value) { Value::from(value) } else { serde_json::from_str(value).ok()? };
+        let value = match is_long_list(value) {
+            true => serde_json::from_str::<Numbers>(value).ok().map(|_| long_list(value))?,
+            false => serde_json::from_str(value).ok()?,
+        };
         Some((serde_json::from_str(key).ok()?, value))
     };
     entries.into_iter().map(read).collect()
+}
+
+/// A list of numbers, of which none is kept.
+struct Numbers;
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Numbers)
+    }
+}
+
+impl<'de> Visitor<'de> for Numbers {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list of numbers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Self, A::Error> {
+        while numbers.next_element::<f64>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 /// From here on a list of numbers stays a text.
@@ -111,6 +138,7 @@ fn one_line(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::object::{as_long_list, kind_name};
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
@@ -119,15 +147,18 @@ mod tests {
     fn long_lists_of_numbers_stay_texts() {
         let list = format!("[{}]", vec!["12"; LONG_LIST_BYTES / 3].join(","));
         let text = format!("{{\"a\\u0062\": {list} , \"n\": [1], \"t\": \"{}\"}}", "x".repeat(LONG_LIST_BYTES));
-        let object = with_long_lists_as_text(&text).unwrap();
-        assert_eq!((object["ab"].as_str(), &object["n"]), (Some(&*list), &json!([1])));
+        let object = with_long_lists(&text).unwrap();
+        assert_eq!((as_long_list(&object["ab"]), &object["n"]), (Some(&*list), &json!([1])));
+        assert_eq!(kind_name(&object["ab"]), "a list");
         for other in [
             format!("{{\"a\": [\"{list}\"]}}"),
             format!("{{\"a\": {list}"),
             format!("{{\"a\": {list}, \"b\": 1e400}}"),
             format!("{{\"a\": {list}]}}"),
+            format!("{{\"a\": [{list}]}}"),
+            format!("{{\"a\": {}}}", list.replacen("12", "1e400", 1)),
         ] {
-            assert_eq!(with_long_lists_as_text(&other), None);
+            assert_eq!(with_long_lists(&other), None);
         }
     }
 

@@ -134,7 +134,11 @@ impl Head {
                 let place = Place::Row { path: file.path.to_path_buf(), row: 1 };
                 misread::headless(&self.columns(), delimiter).map(|problem| problem.at(place))
             }
-            (FileKind::Json | FileKind::Lines, [(_, only)]) => misread::columns_for_rows(only),
+            (FileKind::Json | FileKind::Lines, [(_, only)])
+                if !source.columns.values().any(|column| only.contains_key(column)) =>
+            {
+                misread::columns_for_rows(only)
+            }
             _ => None,
         }
     }

@@ -3,14 +3,14 @@
 pub mod input;
 
 use self::input::{Command, Entry};
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{Dialogue, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::nn::BaseOnly;
 use crate::progress::counted;
 use crate::text::{Conversation, Message, Part, Role, TokenStream, Tokenizer};
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -272,10 +272,32 @@ impl History {
         };
         let rows = messages.iter().map(|m| serde_json::json!({"role": m.role.name(), "content": text(m)}));
         let row = format!("{}\n", serde_json::json!({"messages": rows.collect::<Vec<_>>()}));
-        let append = || File::options().create(true).append(true).open(path)?.write_all(row.as_bytes());
-        append().map_err(|e| Error::io("saving the conversation", path, e))?;
+        let failed = |e| Error::io("saving the conversation", path, e);
+        let end = if path.is_file() { check_rows(path)? } else { "" };
+        let append =
+            || File::options().create(true).append(true).open(path)?.write_all((end.to_owned() + &row).as_bytes());
+        append().map_err(failed)?;
         Ok(format!("Saved as a row of `{}`.", path.display()))
     }
+}
+
+/// What must be written before another row of the file at `path`: the end of its last line, where that is missing.
+///
+/// # Errors
+/// When it holds something other than JSON lines, which a row of a conversation would damage.
+fn check_rows(path: &Path) -> Result<&'static str> {
+    let (mut first, mut last) = (None, b'\n');
+    let file = File::open(path).map_err(|e| Error::io("saving the conversation", path, e))?;
+    for byte in BufReader::new(file).bytes() {
+        let byte = byte.map_err(|e| Error::io("saving the conversation", path, e))?;
+        first = first.or(Some(byte).filter(|byte| !byte.is_ascii_whitespace()));
+        if first.is_some_and(|first| first != b'{') {
+            let what = "the file holds no JSON lines, and a row of a conversation would damage it";
+            return Err(Error::new(Kind::Recipe, what).at_path(path).hint("name a new file, such as `talks.jsonl`"));
+        }
+        last = byte;
+    }
+    Ok(if last == b'\n' { "" } else { "\n" })
 }
 
 #[cfg(test)]
@@ -390,6 +412,14 @@ mod tests {
         note(&mut history, &save);
         let row = "{\"messages\":[{\"role\":\"user\",\"content\":\"Two?\"},{\"role\":\"assistant\",\"content\":\"Two \\\"2\\\".\"}]}\n";
         assert_eq!(std::fs::read_to_string(&path).unwrap(), row.repeat(2));
+        let table = dir.path().join("faq.csv");
+        std::fs::write(&table, "question,answer\na,b\n").unwrap();
+        let refused = history.take(Entry::Command(Command::Save(table.clone()))).unwrap_err();
+        assert!(refused.what().contains("would damage it"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&table).unwrap(), "question,answer\na,b\n");
+        std::fs::write(&table, " {\"text\": \"a\"}").unwrap();
+        note(&mut history, &format!("/save {}", table.display()));
+        assert_eq!(std::fs::read_to_string(&table).unwrap(), format!(" {{\"text\": \"a\"}}\n{row}"));
         let refused = history.take(Entry::Command(Command::Save(dir.path().into()))).unwrap_err();
         assert!(refused.what().contains("saving the conversation"), "{refused}");
     }

@@ -1,6 +1,7 @@
 //! Writing a first recipe: what can be seen is looked at, what cannot is asked or said.
 
 use crate::error::{Error, Kind, Place, Result};
+use crate::export::card::shell_word;
 use crate::hub::Failure;
 use crate::jobs::base::outline::Outline;
 use crate::jobs::draft::{self, Draft};
@@ -79,7 +80,7 @@ pub fn recipe(draft: &Draft, with_rows: bool, file: &Path, screen: &ProgressBar)
         true => settled(&open, screen)?,
         false => open,
     };
-    let file = file.display();
+    let file = shell_word(&file.display().to_string());
     let run = format!("gemma-tune train {file}");
     let heading = [
         &format!("Supervised fine-tuning of {} on {}.", recipe.model.base, draft.data.join(", ")),

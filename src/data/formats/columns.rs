@@ -3,7 +3,7 @@
 use super::detect::{Guess, guesses};
 use super::python;
 use crate::data::layout::Layout;
-use crate::data::object::{Object, kind_name};
+use crate::data::object::{Object, as_long_list, kind_name};
 use crate::data::options::RowFormat;
 use crate::error::{Error, Kind, Result, did_you_mean};
 use serde_json::Value;
@@ -45,6 +45,11 @@ impl<'a> Columns<'a> {
 
     pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.row.get(self.layout.column(name)).filter(|value| !value.is_null())
+    }
+
+    /// A column that holds a list: an empty cell of a table is as good as none.
+    pub fn list(&self, name: &str) -> Option<&'a Value> {
+        self.get(name).filter(|value| value.as_str().is_none_or(|text| !text.trim().is_empty()))
     }
 
     pub fn require(&self, name: &str, format: RowFormat) -> Result<&'a Value> {
@@ -159,6 +164,9 @@ pub(super) fn as_text<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
 
 /// `value`, found at `path`, as a list. Columns of CSV and of some Hub data sets hold lists as JSON text.
 pub(super) fn as_list<'a>(value: &'a Value, path: &str) -> Result<Cow<'a, [Value]>> {
+    if let Some(list) = as_long_list(value).and_then(|text| serde_json::from_str(text).ok()) {
+        return Ok(Cow::Owned(list));
+    }
     match value {
         Value::Array(list) => Ok(Cow::Borrowed(list)),
         Value::String(text) if text.trim_start().starts_with('[') => {

@@ -2,6 +2,7 @@
 //! What the mask has 0 for, at the beginning or the end, is padding and no part of the row.
 
 use super::columns::{Columns, as_list};
+use crate::data::object::{as_long_list, shown};
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Result};
@@ -14,7 +15,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     if input_ids.is_empty() {
         return Err(Error::new(Kind::Data, "`input_ids` is empty"));
     }
-    let mut labels: Option<Vec<i32>> = match row.get("labels") {
+    let mut labels: Option<Vec<i32>> = match row.list("labels") {
         Some(labels) => Some(numbers(labels, "labels", "a token id or -100")?),
         None => None,
     };
@@ -22,7 +23,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         let what = format!("`labels` has {} items, `input_ids` has {}", labels.len(), input_ids.len());
         return Err(Error::new(Kind::Data, what).hint("labels are aligned with input_ids; the shift happens inside"));
     }
-    if let Some(mask) = row.get("attention_mask") {
+    if let Some(mask) = row.list("attention_mask") {
         let row = unpadded(mask, input_ids.len())?;
         keep(&mut input_ids, &row);
         labels.iter_mut().for_each(|labels| keep(labels, &row));
@@ -57,18 +58,18 @@ fn keep<T>(values: &mut Vec<T>, range: &Range<usize>) {
 }
 
 fn numbers<T: TryFrom<i64> + DeserializeOwned>(value: &Value, name: &str, expected: &str) -> Result<Vec<T>> {
-    // A long list is a text, which is not made into values: they are many times as large as numbers.
-    if let Some(numbers) = value.as_str().and_then(|text| serde_json::from_str(text).ok()) {
+    // The text of a list is not made into values: they are many times as large as numbers.
+    let text = as_long_list(value).or_else(|| value.as_str());
+    if let Some(numbers) = text.and_then(|text| serde_json::from_str(text).ok()) {
         return Ok(numbers);
     }
     as_list(value, name)?
         .iter()
         .enumerate()
         .map(|(i, value)| {
-            value
-                .as_i64()
-                .and_then(|number| T::try_from(number).ok())
-                .ok_or_else(|| Error::new(Kind::Data, format!("`{name}[{i}]` must be {expected}, found `{value}`")))
+            value.as_i64().and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+                Error::new(Kind::Data, format!("`{name}[{i}]` must be {expected}, found {}", shown(value)))
+            })
         })
         .collect()
 }
@@ -77,6 +78,7 @@ fn numbers<T: TryFrom<i64> + DeserializeOwned>(value: &Value, name: &str, expect
 mod tests {
     use super::super::testing::{parse_json, problem};
     use super::*;
+    use crate::data::object::{long_list, not_a_number};
     use serde_json::json;
 
     const FORMAT: RowFormat = RowFormat::Tokens;
@@ -86,8 +88,13 @@ mod tests {
         let row =
             parse_json(FORMAT, json!({"input_ids": [2, 5, 6], "labels": [-100, 5, 6], "attention_mask": [1, 1, 1]}));
         assert_eq!(row.unwrap(), Row::Tokens { input_ids: vec![2, 5, 6], labels: Some(vec![-100, 5, 6]) });
-        let row = parse_json(FORMAT, json!({"input_ids": "[2, 5]", "labels": null})).unwrap();
-        assert_eq!(row, Row::Tokens { input_ids: vec![2, 5], labels: None });
+        for labels in [json!(null), json!(""), json!(" ")] {
+            let row = parse_json(FORMAT, json!({"input_ids": "[2, 5]", "labels": labels, "attention_mask": labels}));
+            assert_eq!(row.unwrap(), Row::Tokens { input_ids: vec![2, 5], labels: None });
+        }
+        let long = long_list("[2, 5, 6]");
+        let row = parse_json(FORMAT, json!({"input_ids": long, "labels": long, "attention_mask": [0, 1, 1]})).unwrap();
+        assert_eq!(row, Row::Tokens { input_ids: vec![5, 6], labels: Some(vec![5, 6]) });
     }
 
     #[test]
@@ -114,6 +121,15 @@ mod tests {
     #[test]
     fn what_is_no_token_is_refused() {
         assert_eq!(problem(FORMAT, json!({"input_ids": [1, -1]})), "`input_ids[1]` must be a token id, found `-1`");
+        let nested = problem(FORMAT, json!({"input_ids": [vec![7; 1000]]}));
+        assert!(nested.len() < 120 && nested.starts_with("`input_ids[0]` must be a token id, found `[7,7"), "{nested}");
+        let no_number = problem(FORMAT, json!({"input_ids": [not_a_number()]}));
+        assert_eq!(no_number, "`input_ids[0]` must be a token id, found NaN or Infinity, which JSON does not have");
+        assert_eq!(
+            problem(FORMAT, json!({"input_ids": long_list("[1, -1]")})),
+            "`input_ids[1]` must be a token id, found `-1`"
+        );
+        assert_eq!(problem(RowFormat::Text, json!({"text": long_list("[1]")})), "`text` must be a text, found a list");
         assert_eq!(problem(FORMAT, json!({"input_ids": [1.5]})), "`input_ids[0]` must be a token id, found `1.5`");
         assert_eq!(
             problem(FORMAT, json!({"input_ids": [4294967296_u64]})),

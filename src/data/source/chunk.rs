@@ -2,7 +2,7 @@
 
 use super::{column_json, not_json};
 use crate::data::object::{Object, kind_name};
-use crate::data::raw_object::with_long_lists_as_text;
+use crate::data::raw_object::with_long_lists;
 use crate::error::{Error, Kind, Result};
 use crate::progress::counted;
 use arrow::array::RecordBatch;
@@ -109,7 +109,7 @@ impl Chunk {
 
 fn parse(bytes: &[u8]) -> Result<Object> {
     let text = std::str::from_utf8(bytes).map_err(|e| not_utf8(e.valid_up_to()))?;
-    if let Some(object) = with_long_lists_as_text(text) {
+    if let Some(object) = with_long_lists(text) {
         return Ok(object);
     }
     let parsed = serde_json::from_str(text.trim_end()).or_else(|e| match not_json::without_not_numbers(bytes) {
