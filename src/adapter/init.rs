@@ -1,9 +1,9 @@
 //! How a new adapter starts.
 
 use crate::adapter::{Adapter, LoraModule, pissa};
-use crate::model::gemma3::{Gemma3, Site};
+use crate::model::Site;
+use crate::model::gemma3::Gemma3;
 use crate::random::{Label, Rng};
-use crate::weights::names::TensorId;
 use burn::tensor::{Tensor, TensorData};
 
 /// How A and B are filled.
@@ -49,9 +49,9 @@ pub fn create(model: &Gemma3, sites: &[Site], options: LoraOptions, rng: Rng) ->
 }
 
 fn module(model: &Gemma3, site: Site, options: LoraOptions, rng: Rng) -> LoraModule {
-    let Site { layer, projection, in_features, out_features, .. } = site;
-    let weight = &model.linear(layer, projection).weight;
-    let name = TensorId::Projection(layer, projection).hf();
+    let Site { in_features, out_features, .. } = site;
+    let weight = &model.linear(site.index).weight;
+    let name = site.weight.hf();
     let mut random = rng.stream(&[Label::Purpose("lora_A"), Label::Module(&name)]);
     let tensor =
         |values: Vec<f32>, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values, shape), &model.device);

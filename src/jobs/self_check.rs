@@ -3,7 +3,8 @@
 use crate::adapter::{Adapter, Dropout, LoraModule};
 use crate::device::{Compute, attempt};
 use crate::error::{Error, Kind, Result};
-use crate::model::gemma3::{Gemma3, RandomModel, Site, TextConfig};
+use crate::model::Site;
+use crate::model::gemma3::{Gemma3, RandomModel, TextConfig};
 use crate::nn::{AttentionKind, Rope, Segments};
 use crate::random::Rng;
 use crate::train::backprop::{self, MicroBatch};

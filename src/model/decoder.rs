@@ -1,6 +1,6 @@
 //! The decoder block that the Gemma models share.
 
-use crate::nn::{Attention, AttentionPlan, LayerCache, Mlp, RmsNorm, RopeTable, SidePath};
+use crate::nn::{Attention, AttentionPlan, LayerCache, Linear, Mlp, RmsNorm, RopeTable, SidePath};
 use burn::tensor::Tensor;
 
 /// One block: attention and feed-forward, each between two norms and beside a residual.
@@ -27,6 +27,13 @@ pub struct DecoderLayer {
 }
 
 impl DecoderLayer {
+    /// Its linear layers, in the order of a forward pass.
+    pub fn linears(&self) -> [&Linear; 7] {
+        let DecoderLayer { self_attn, mlp, .. } = self;
+        let [q, k, v, o] = [&self_attn.q_proj, &self_attn.k_proj, &self_attn.v_proj, &self_attn.o_proj];
+        [q, k, v, o, &mlp.gate_proj, &mlp.up_proj, &mlp.down_proj]
+    }
+
     /// Runs whole sequences.
     ///
     /// # Shapes

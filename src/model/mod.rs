@@ -2,5 +2,7 @@
 
 pub mod decoder;
 pub mod gemma3;
+pub mod site;
 
 pub use decoder::DecoderLayer;
+pub use site::{Site, Stage};

@@ -1,6 +1,7 @@
 //! Loss and adapter gradients of one micro-batch, layer by layer.
 
 use crate::adapter::{Adapter, Dropout};
+use crate::model::Stage;
 use crate::model::gemma3::{Gemma3, Layout};
 use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
 use crate::nn::{Segments, SidePath};
@@ -223,7 +224,7 @@ fn indices(rows: &[u32], model: &Gemma3) -> Tensor<1, Int> {
 
 /// One layer's gradient graph.
 struct LayerRun<'a> {
-    side: crate::adapter::TrainedLayer<'a>,
+    side: crate::adapter::TrainedStage<'a>,
     /// The layer's input as a leaf.
     input: Tensor<2>,
     output: Tensor<2>,
@@ -238,7 +239,7 @@ impl<'a> LayerRun<'a> {
         layout: &Layout,
         dropout: Option<&'a dyn Dropout>,
     ) -> Self {
-        let side = adapter.track(layer, dropout);
+        let side = adapter.track(Stage::Layer(layer), dropout);
         let output = model.layer(layer, input.clone(), layout, &side);
         LayerRun { side, input, output }
     }
@@ -254,7 +255,7 @@ impl<'a> LayerRun<'a> {
     ) -> Tensor<2> {
         match dropout {
             None => model.layer(layer, input, layout, adapter),
-            Some(_) => model.layer(layer, input, layout, &adapter.dropping(layer, dropout)),
+            Some(_) => model.layer(layer, input, layout, &adapter.dropping(Stage::Layer(layer), dropout)),
         }
     }
 

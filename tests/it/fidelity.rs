@@ -49,7 +49,7 @@ pub fn case(name: &str, device: &Device) -> Case {
         Tensor::<2>::from_data(TensorData::new(values, shape), device)
     };
     let modules = model.sites().into_iter().map(|site| {
-        let key = format!("base_model.model.model.layers.{}.{}", site.layer, site.projection.hf());
+        let key = format!("base_model.model.{}", site.module_path(false));
         LoraModule {
             site,
             a: tensor(&format!("{key}.lora_A.weight")),
@@ -134,7 +134,7 @@ fn gradients_equal_the_reference() {
             kinds.push("lora_magnitude_vector");
         }
         let keys = case.adapter.modules().iter().flat_map(|m| {
-            let path = format!("grad.base_model.model.model.layers.{}.{}", m.site.layer, m.site.projection.hf());
+            let path = format!("grad.base_model.model.{}", m.site.module_path(false));
             kinds.iter().map(move |kind| format!("{path}.{kind}"))
         });
         let keys: Vec<String> = keys.collect();

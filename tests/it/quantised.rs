@@ -139,7 +139,7 @@ fn a_holding_takes_the_memory_that_the_headers_promise() {
         let mut model = load(name, &holding);
         let source = open(name);
         let projections = model.sites().into_iter().map(|site| {
-            let id = TensorId::Projection(site.layer, site.projection);
+            let id = site.weight;
             source.form(&id, &holding).unwrap().bytes([site.out_features, site.in_features])
         });
         let promised = source.form(&TensorId::EmbedTokens, &holding).unwrap().bytes(model.embed_tokens.dims());

@@ -101,7 +101,7 @@ fn twenty_steps_follow_peft() {
         }
     }
     let keys = state.adapter.modules().iter().flat_map(|module| {
-        let path = format!("base_model.model.model.layers.{}.{}", module.site.layer, module.site.projection.hf());
+        let path = format!("base_model.model.{}", module.site.module_path(false));
         ["A", "B"].map(|part| format!("{path}.lora_{part}.weight"))
     });
     let expected: Vec<f64> = keys.flat_map(|key| golden.values(&key).to_vec()).collect();

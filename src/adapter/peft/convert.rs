@@ -28,7 +28,7 @@ pub fn check(folder: &Path, model: &TextConfig) -> Result<()> {
 /// An adapter's tensors where the model computes.
 pub fn to_device(tensors: &AdapterTensors, model: &Gemma3) -> Adapter {
     let modules = model.config.sites().into_iter().filter_map(|site| {
-        let tensors = tensors.modules.get(&(site.layer, site.projection))?;
+        let tensors = tensors.modules.get(&site.weight)?;
         Some(LoraModule {
             site,
             a: matrix(&tensors.a, &model.device),
@@ -70,7 +70,7 @@ pub fn from_adapter(adapter: &Adapter, config: &AdapterConfig) -> (AdapterTensor
             HostTensor { shape: vec![values.shape.iter().product()], ..values }
         });
         let entry = ModuleTensors { a: host(a), b: host(b), magnitude, scaling: module.scaling };
-        tensors.modules.insert((module.site.layer, module.site.projection), entry);
+        tensors.modules.insert(module.site.weight, entry);
     }
     let mut config = config.clone();
     if adapter.modules().iter().any(|m| m.subtracted.is_some()) {

@@ -62,8 +62,7 @@ impl<'a> Frozen<'a> {
     }
 
     fn projections(&self) -> impl Iterator<Item = (TensorId, [usize; 2])> {
-        let sites = self.config.sites().into_iter();
-        sites.map(|site| (TensorId::Projection(site.layer, site.projection), [site.out_features, site.in_features]))
+        self.config.sites().into_iter().map(|site| (site.weight, site.dims()))
     }
 
     /// The form of a matrix when it is held so; `None` if the model does not have it.

@@ -8,7 +8,8 @@ use crate::adapter::target::{self, ExcludeModules, Selection};
 use crate::adapter::{Adapter, Init};
 use crate::error::Result;
 use crate::jobs::base::adapter_folder;
-use crate::model::gemma3::{Gemma3, Site, TextConfig};
+use crate::model::Site;
+use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::random::Rng;
 use crate::recipe;
 
@@ -72,7 +73,7 @@ impl AdapterPlan {
     /// The projections that are adapted, each with its rank.
     pub fn ranks(&self) -> impl Iterator<Item = (Site, u64)> {
         self.sites.iter().map(|&site| {
-            let continued = self.continued.as_ref().and_then(|t| t.modules.get(&(site.layer, site.projection)));
+            let continued = self.continued.as_ref().and_then(|t| t.modules.get(&site.weight));
             let r = continued.and_then(|module| module.a.shape.first().copied()).unwrap_or(self.config.r);
             (site, r as u64)
         })

@@ -2,11 +2,12 @@
 
 use crate::error::Result;
 use crate::model::DecoderLayer;
-use crate::model::gemma3::{Gemma3, Site, TextConfig};
+use crate::model::gemma3::{Gemma3, TextConfig};
 use crate::nn::{Attention, AttentionConfig, Linear, Mlp, RmsNorm};
 use crate::ops::Weight;
 use crate::weights::names::{LayerNorm, Projection, TensorId};
 use burn::tensor::Device;
+use std::collections::BTreeMap;
 
 /// Where the parts of a model come from: the files of one, or random numbers.
 pub trait Parts {
@@ -40,19 +41,25 @@ impl Gemma3 {
         };
         let norm = parts.norm(TensorId::Norm, config.hidden_size)?;
         parts.layer_done();
+        let numbers = config.sites().into_iter().map(|site| (site.weight, site.index)).collect();
         let layers = (0..config.num_hidden_layers)
-            .map(|index| layer(&config, index, parts).inspect(|_| parts.layer_done()))
+            .map(|index| layer(&config, index, &numbers, parts).inspect(|_| parts.layer_done()))
             .collect::<Result<_>>()?;
         Ok(Gemma3 { config, embed_tokens, layers, norm, lm_head, device: device.clone() })
     }
 }
 
-fn layer(config: &TextConfig, layer: usize, parts: &mut dyn Parts) -> Result<DecoderLayer> {
+fn layer(
+    config: &TextConfig,
+    layer: usize,
+    numbers: &BTreeMap<TensorId, usize>,
+    parts: &mut dyn Parts,
+) -> Result<DecoderLayer> {
     let &TextConfig { hidden_size: d, intermediate_size: f, head_dim: e, .. } = config;
     let &TextConfig { num_attention_heads: h, num_key_value_heads: g, .. } = config;
     let mut linear = |projection, out, input| -> Result<Linear> {
-        let weight = parts.matrix(TensorId::Projection(layer, projection), [out, input])?;
-        Ok(Linear { site: Site::number(layer, projection), weight })
+        let id = TensorId::Projection(layer, projection);
+        Ok(Linear { site: numbers[&id], weight: parts.matrix(id, [out, input])? })
     };
     let [q_proj, k_proj] = [linear(Projection::Q, h * e, d)?, linear(Projection::K, g * e, d)?];
     let [v_proj, o_proj] = [linear(Projection::V, g * e, d)?, linear(Projection::O, d, h * e)?];

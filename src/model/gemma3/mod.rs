@@ -6,12 +6,11 @@ pub mod config;
 pub mod load;
 pub mod published;
 pub mod random;
-pub mod sites;
+mod sites;
 pub mod text;
 
 pub use assemble::Parts;
 pub use config::TextConfig;
 pub use published::published;
 pub use random::RandomModel;
-pub use sites::Site;
 pub use text::{Gemma3, Layout};

@@ -1,10 +1,9 @@
 //! The Gemma 3 text model.
 
-use crate::model::DecoderLayer;
-use crate::model::gemma3::{Site, TextConfig};
+use crate::model::gemma3::TextConfig;
+use crate::model::{DecoderLayer, Site};
 use crate::nn::{AttentionKind, AttentionPlan, KvCache, LayerCache, Linear, RmsNorm, RopeTable, Segments, SidePath};
 use crate::ops::Weight;
-use crate::weights::names::Projection;
 use burn::tensor::{Device, FloatDType, Tensor};
 
 /// A Gemma 3 text model with frozen weights.
@@ -35,35 +34,24 @@ pub struct Layout {
 impl Gemma3 {
     /// All projections, in order of their number.
     pub fn sites(&self) -> Vec<Site> {
-        (0..self.layers.len())
-            .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
-            .map(|(layer, projection)| {
-                let [out_features, in_features] = self.linear(layer, projection).weight.dims();
-                let index = Site::number(layer, projection);
-                Site { index, layer, projection, in_features, out_features }
-            })
-            .collect()
+        self.config.sites()
     }
 
-    /// A projection of a layer.
-    pub fn linear(&self, layer: usize, projection: Projection) -> &Linear {
-        let DecoderLayer { self_attn, mlp, .. } = &self.layers[layer];
-        match projection {
-            Projection::Q => &self_attn.q_proj,
-            Projection::K => &self_attn.k_proj,
-            Projection::V => &self_attn.v_proj,
-            Projection::O => &self_attn.o_proj,
-            Projection::Gate => &mlp.gate_proj,
-            Projection::Up => &mlp.up_proj,
-            Projection::Down => &mlp.down_proj,
-        }
+    /// The linear layers of the sites, in their order.
+    pub fn linears(&self) -> Vec<&Linear> {
+        self.layers.iter().flat_map(DecoderLayer::linears).collect()
+    }
+
+    /// The linear layer of a site, by its number.
+    pub fn linear(&self, site: usize) -> &Linear {
+        self.linears()[site]
     }
 
     /// Values in all frozen weights and norms.
     pub fn parameters(&self) -> u64 {
         let count = |weight: &Weight| weight.dims().iter().map(|&n| n as u64).product::<u64>();
         let head = if self.config.tie_word_embeddings { 0 } else { count(&self.lm_head) };
-        let linears: u64 = self.sites().iter().map(|s| count(&self.linear(s.layer, s.projection).weight)).sum();
+        let linears: u64 = self.linears().into_iter().map(|linear| count(&linear.weight)).sum();
         let (d, e) = (self.config.hidden_size as u64, self.config.head_dim as u64);
         let norms = d + self.layers.len() as u64 * (4 * d + 2 * e);
         count(&self.embed_tokens) + head + linears + norms

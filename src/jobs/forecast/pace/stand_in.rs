@@ -6,7 +6,8 @@ use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::{Adapter, Init, LoraModule};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::forecast::memory::{self, Workload};
-use crate::model::gemma3::{Gemma3, RandomModel, Site, TextConfig};
+use crate::model::gemma3::{Gemma3, RandomModel, TextConfig};
+use crate::model::{Site, Stage};
 use crate::nn::{AttentionConfig, AttentionKind, AttentionPlan};
 use crate::random::Rng;
 use crate::report::text;
@@ -65,8 +66,7 @@ impl<'a> StandIn<'a> {
         let (config, layer) = (Self::config(run.frozen.config), Self::layer_of(run));
         let vocabulary = [config.vocab_size, config.hidden_size];
         let head = (!config.tie_word_embeddings).then_some((TensorId::LmHead, vocabulary));
-        let sites = config.sites().into_iter();
-        let projections = sites.map(|s| (TensorId::Projection(0, s.projection), [s.out_features, s.in_features]));
+        let projections = config.sites().into_iter().map(|site| (site.weight, site.dims()));
         let matrices = projections.chain(head).chain([(TensorId::EmbedTokens, vocabulary)]);
         matrices.map(|(id, dims)| Self::form(run, layer, &id).bytes(dims)).sum()
     }
@@ -109,15 +109,12 @@ impl<'a> StandIn<'a> {
 
     /// The layer that the stand-in has the forms and the adapter of: the one in the middle of those with an adapter.
     fn layer_of(run: &TimedRun) -> usize {
-        run.adapter.sites.get(run.adapter.sites.len() / 2).map_or(0, |site| site.layer)
+        let stage = run.adapter.sites.get(run.adapter.sites.len() / 2).map(|site| site.stage);
+        if let Some(Stage::Layer(layer)) = stage { layer } else { 0 }
     }
 
     fn form(run: &TimedRun, layer: usize, id: &TensorId) -> Form {
-        let id = match *id {
-            TensorId::Projection(_, projection) => TensorId::Projection(layer, projection),
-            other => other,
-        };
-        run.frozen.form(&id, &run.holding).unwrap_or(Form::Dense(HostDtype::BF16))
+        run.frozen.form(&id.in_layer(layer), &run.holding).unwrap_or(Form::Dense(HostDtype::BF16))
     }
 
     /// Words of its vocabulary.
@@ -207,9 +204,9 @@ impl<'a> StandIn<'a> {
 /// The adapter of a layer, with random numbers for whatever it would begin with.
 fn adapter(run: &TimedRun, layer: usize, model: &Gemma3) -> Adapter {
     let plan = run.adapter;
-    let here = |site: &&Site| site.layer == layer;
-    let at_first = |site: &Site| Site { index: Site::number(0, site.projection), layer: 0, ..*site };
-    let sites: Vec<Site> = plan.sites.iter().filter(here).map(at_first).collect();
+    let here = plan.sites.iter().filter(|site| site.stage == Stage::Layer(layer));
+    let here: Vec<TensorId> = here.map(|site| site.weight.in_layer(0)).collect();
+    let sites: Vec<Site> = model.sites().into_iter().filter(|site| here.contains(&site.weight)).collect();
     let options = LoraOptions {
         r: plan.config.r,
         lora_alpha: plan.config.lora_alpha,

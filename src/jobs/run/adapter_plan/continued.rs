@@ -5,7 +5,8 @@ use crate::adapter::peft::{AdapterConfig, AdapterTensors, CONFIG_FILE, PeftAdapt
 use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
 use crate::adapter::{Init, TargetLayers};
 use crate::error::{Error, Kind, Place, Result};
-use crate::model::gemma3::{Site, TextConfig};
+use crate::model::Site;
+use crate::model::gemma3::TextConfig;
 use crate::recipe;
 use std::path::Path;
 
@@ -21,7 +22,7 @@ pub(super) fn plan(
     paths: &[String],
 ) -> Result<AdapterPlan> {
     let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &all)?;
-    let has = |site: &Site| tensors.modules.contains_key(&(site.layer, site.projection));
+    let has = |site: &Site| tensors.modules.contains_key(&site.weight);
     let selection = Selection::of(paths, (0..all.len()).filter(|&index| has(&all[index])).collect());
     if let Some(error) = Error::many(contradictions(keys, &config, folder, paths, &selection)?) {
         return Err(error);
@@ -87,7 +88,7 @@ fn chooses(paths: &[String], selection: &Selection, target: &TargetModules, excl
 fn check_patterns(config: &AdapterConfig, sites: &[Site], tensors: &AdapterTensors, multimodal: bool) -> Result<()> {
     let patterns = config.patterns()?;
     for site in sites {
-        let Some(module) = tensors.modules.get(&(site.layer, site.projection)) else { continue };
+        let Some(module) = tensors.modules.get(&site.weight) else { continue };
         let path = site.module_path(multimodal);
         if [patterns.rank(&path)] != module.a.shape[..1] || patterns.scaling(&path) != module.scaling {
             let what =

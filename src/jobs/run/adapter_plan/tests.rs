@@ -203,12 +203,12 @@ fn a_pissa_adapter_is_saved_with_twice_the_rank_for_the_original_base() {
         let config: Value = serde_json::from_str(&settings.to_json()).unwrap();
         assert_eq!(config["r"], 6);
         for module in adapter.modules() {
-            let weight = model.linear(module.site.layer, module.site.projection).weight.to_f32();
+            let weight = model.linear(module.site.index).weight.to_f32();
             let base: Vec<f32> = weight.to_data().iter().collect();
             let (a0, b0) = module.subtracted.clone().unwrap();
             let moved = module.b.clone().matmul(module.a.clone()) - b0.matmul(a0);
             let expected = weight + moved.mul_scalar(module.scaling);
-            let saved = &tensors.modules[&(module.site.layer, module.site.projection)];
+            let saved = &tensors.modules[&module.site.weight];
             let merged = as_peft_merges(&base, saved, &config);
             let gap = l2_relative(&expected.into_data().iter::<f32>().collect::<Vec<_>>(), &merged);
             assert!(gap < 1e-6, "rslora {use_rslora} {:?}: {gap:e}", module.site);
