@@ -165,6 +165,11 @@ impl Adapter {
         self.parameters().iter().map(|p| p.shape().num_elements() as u64).sum()
     }
 
+    /// Whether it has a module in this stage.
+    pub fn has(&self, stage: Stage) -> bool {
+        self.modules.iter().any(|module| module.site.stage == stage)
+    }
+
     /// The modules of one stage as leaves of a new gradient graph.
     pub fn track<'a>(&'a self, stage: Stage, dropout: Option<&'a dyn Dropout>) -> TrainedStage<'a> {
         let mut tracked = self.dropping(stage, dropout);

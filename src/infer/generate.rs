@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::infer::Sampling;
-use crate::model::gemma3::Gemma3;
+use crate::model::LanguageModel;
 use crate::nn::{KvCache, SidePath};
 use crate::random::{Label, Rng, Stream};
 use burn::tensor::Tensor;
@@ -66,7 +66,7 @@ impl Generated {
 /// Continues several prompts at once. `on_token(prompt, token)` sees each token as it comes and may end everything
 /// early. The answers do not depend on how prompts are batched, but for rounding.
 pub fn generate(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     side: &dyn SidePath,
     prompts: &[Vec<u32>],
     settings: &GenerationSettings,
@@ -81,7 +81,7 @@ pub fn generate(
 /// answer, but for the last: what the cache holds of that one, `cache.lengths[0]` tokens, can be continued again. Once
 /// `stop` is set, everything ends.
 pub(super) fn generate_cached(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     side: &dyn SidePath,
     inputs: &[&[u32]],
     cache: &mut KvCache,
@@ -108,7 +108,7 @@ pub(super) fn generate_cached(
     loop {
         let mut next = Vec::with_capacity(rows.len());
         let mut keep = Vec::with_capacity(rows.len());
-        for (row, logits) in rows.iter_mut().zip(logits.chunks(model.config.vocab_size)) {
+        for (row, logits) in rows.iter_mut().zip(logits.chunks(model.config().vocab_size())) {
             if !logits.iter().fold(true, |all, logit| all & logit.is_finite()) {
                 answers[row.prompt].finish_reason = FinishReason::NotFinite;
                 keep.push(false);
@@ -150,7 +150,7 @@ struct Row {
 
 /// Runs the prompts piece by piece and returns the logits after the last token of each; `None` once `stop` is set.
 fn prefill(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     side: &dyn SidePath,
     prompts: &[&[u32]],
     cache: &mut KvCache,
@@ -180,7 +180,7 @@ fn prefill(
 }
 
 /// The logits of each row, one after the other.
-fn logits(model: &Gemma3, hidden: Tensor<2>) -> Vec<f32> {
+fn logits(model: &dyn LanguageModel, hidden: Tensor<2>) -> Vec<f32> {
     let logits = model.logits(hidden).into_data();
     logits.try_into_vec_as().unwrap_or_default()
 }

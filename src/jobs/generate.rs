@@ -266,7 +266,7 @@ fn run(
             progress.advance(1);
             if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let generated = infer::generate(&model.model, model.side(), batch, &generation, count);
+        let generated = infer::generate(model.model.as_ref(), model.side(), batch, &generation, count);
         if stopped() {
             break;
         }

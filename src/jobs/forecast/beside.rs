@@ -2,8 +2,7 @@
 
 use crate::adapter::Init;
 use crate::jobs::run::adapter_plan::AdapterPlan;
-use crate::model::gemma3::TextConfig;
-use crate::model::{Site, Stage};
+use crate::model::{ModelConfig, Site, Stage};
 use crate::recipe::Recipe;
 use crate::weights::names::{Projection, TensorId};
 
@@ -29,15 +28,15 @@ struct Form {
 
 impl Beside {
     /// What the adapter of a recipe takes.
-    pub fn of(plan: &AdapterPlan, recipe: &Recipe, model: &TextConfig) -> Self {
+    pub fn of(plan: &AdapterPlan, recipe: &Recipe, model: &ModelConfig) -> Self {
         let form = Form {
             use_dora: plan.config.use_dora,
             is_pissa: plan.init == Init::Pissa,
             with_dropout: plan.config.lora_dropout > 0.0,
         };
-        let layers = (0..model.num_hidden_layers).map(|layer| {
+        let layers = (0..model.num_hidden_layers()).map(|layer| {
             let sites: Vec<(Site, u64)> = plan.ranks().filter(|(site, _)| site.stage == Stage::Layer(layer)).collect();
-            form.kept(&sites, model.hidden_size as u64, model.intermediate_size as u64)
+            form.kept(&sites, model.hidden_size() as u64, model.intermediate_size() as u64)
         });
         let layers: Vec<u64> = layers.collect();
         let is_continued = recipe.adapter.init_from.is_some();
@@ -85,10 +84,9 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::gemma3;
 
     fn kept(form: Form, wanted: &[Projection]) -> u64 {
-        let model = gemma3::published("google/gemma-3-270m").unwrap().unwrap();
+        let model = ModelConfig::published("google/gemma-3-270m").unwrap().unwrap();
         let wanted: Vec<TensorId> = wanted.iter().map(|&projection| TensorId::Projection(3, projection)).collect();
         let sites = model.sites().into_iter().filter(|site| wanted.contains(&site.weight));
         form.kept(&sites.map(|site| (site, 16)).collect::<Vec<_>>(), 640, 2048)

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::jobs::run::data::Data;
 use crate::nn::Segments;
 use crate::recipe;
-use crate::train::backprop::MicroBatch;
+use crate::train::micro_batch::MicroBatch;
 use crate::train::run::{Window, Windows};
 use std::cmp::Reverse;
 use std::ops::Range;

@@ -6,9 +6,10 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::run::batches::evaluation_batches;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::samples::Prompts;
-use crate::model::gemma3::Gemma3;
+use crate::model::LanguageModel;
 use crate::nn::{BaseOnly, SidePath};
-use crate::train::backprop::{self, MicroBatch};
+use crate::train::backprop;
+use crate::train::micro_batch::MicroBatch;
 use crate::train::run::Evaluation;
 use std::sync::atomic::AtomicBool;
 
@@ -16,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn base_loss(model: &Gemma3, data: &Data) -> Result<f64> {
+pub fn base_loss(model: &dyn LanguageModel, data: &Data) -> Result<f64> {
     // Enough to tell a right model from a wrong one, little enough to wait for.
     const TOKENS: usize = 256;
     let first = evaluation_batches(&data.train, data.binning)?.take(1);
@@ -28,7 +29,7 @@ pub fn base_loss(model: &Gemma3, data: &Data) -> Result<f64> {
 /// # Errors
 /// When a row cannot be read; [`Kind::Interrupted`] once `stop` is set.
 pub fn evaluate(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     adapter: &Adapter,
     data: &Data,
     prompts: Option<&Prompts>,
@@ -49,7 +50,12 @@ pub fn evaluate(
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn mean_loss(model: &Gemma3, side: &dyn SidePath, dataset: &Dataset, binning: Binning) -> Result<(f64, u64)> {
+pub fn mean_loss(
+    model: &dyn LanguageModel,
+    side: &dyn SidePath,
+    dataset: &Dataset,
+    binning: Binning,
+) -> Result<(f64, u64)> {
     mean(model, side, evaluation_batches(dataset, binning)?, &backprop::NEVER)
 }
 
@@ -58,7 +64,7 @@ fn interrupted() -> Error {
 }
 
 fn mean(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     side: &dyn SidePath,
     batches: impl Iterator<Item = Result<MicroBatch>>,
     stop: &AtomicBool,

@@ -8,7 +8,7 @@ use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::samples::Prompts;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
-use crate::model::gemma3::Gemma3;
+use crate::model::LanguageModel;
 use crate::ops::instruction_set;
 use crate::report::{ProgressBar, Summary};
 use crate::train::event::{Event, RowEvent, Sink};
@@ -23,7 +23,7 @@ pub struct Session<'a> {
     planned: &'a Planned,
     folder: &'a RunFolder,
     screen: &'a ProgressBar,
-    model: Gemma3,
+    model: Box<dyn LanguageModel>,
     state: State,
     outputs: Outputs,
     /// [`Adapter::fingerprint`] before the first step.
@@ -38,7 +38,7 @@ impl<'a> Session<'a> {
     pub fn begin(planned: &'a Planned, folder: &'a RunFolder, screen: &'a ProgressBar) -> Result<Self> {
         let Planned { recipe, settings, compute, base, data, .. } = planned;
         let model = base.load(&settings.holding, &compute.device, screen)?;
-        let adapter = planned.adapter.create(&model, planned.steps.step.rng);
+        let adapter = planned.adapter.create(model.as_ref(), planned.steps.step.rng);
         let untrained = adapter.fingerprint();
         let run = identity::fingerprint(recipe, base, data, compute)?;
         let (mut state, kept) = match folder.latest(&run, screen)? {
@@ -53,7 +53,7 @@ impl<'a> Session<'a> {
         };
         let base_loss = match state.position.base_loss {
             Some(loss) => loss,
-            None => evaluation::base_loss(&model, data)?,
+            None => evaluation::base_loss(model.as_ref(), data)?,
         };
         state.position.base_loss = Some(base_loss);
         screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
@@ -81,7 +81,7 @@ impl<'a> Session<'a> {
     pub fn probe(&self) -> Result<()> {
         let Planned { recipe, steps, .. } = self.planned;
         if probe::is_worthwhile(steps, recipe.data.packing) {
-            probe::run(&self.model, &self.state.adapter, self.batches().longest()?, steps, self.screen);
+            probe::run(self.model.as_ref(), &self.state.adapter, self.batches().longest()?, steps, self.screen);
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`run::run`].
     pub fn train(&mut self, prompts: Option<&Prompts>, stop: &AtomicBool) -> Result<Ending> {
-        let (model, data) = (&self.model, &self.planned.data);
+        let (model, data) = (self.model.as_ref(), &self.planned.data);
         let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts, stop);
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
         let mut batches = self.batches();

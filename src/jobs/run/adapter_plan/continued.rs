@@ -5,8 +5,7 @@ use crate::adapter::peft::{AdapterConfig, AdapterTensors, CONFIG_FILE, PeftAdapt
 use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
 use crate::adapter::{Init, TargetLayers};
 use crate::error::{Error, Kind, Place, Result};
-use crate::model::Site;
-use crate::model::gemma3::TextConfig;
+use crate::model::{ModelConfig, Site};
 use crate::recipe;
 use std::path::Path;
 
@@ -17,7 +16,7 @@ use std::path::Path;
 pub(super) fn plan(
     keys: &recipe::Adapter,
     folder: &Path,
-    model: &TextConfig,
+    model: &ModelConfig,
     all: Vec<Site>,
     paths: &[String],
 ) -> Result<AdapterPlan> {
@@ -31,12 +30,12 @@ pub(super) fn plan(
     let mut config = AdapterConfig { lora_dropout: keys.lora_dropout, ..config };
     // Its own words may be for Python only, for another spelling of the model, or reach into a vision tower.
     let own = chooses(paths, &selection, &config.target_modules, &config.exclude_modules);
-    if model.multimodal || !config.layers.is_all() || !own.unwrap_or(false) {
+    if model.multimodal() || !config.layers.is_all() || !own.unwrap_or(false) {
         config.layers = TargetLayers::default();
         config.target_modules = target::exact_targets(paths, &selection);
         config.exclude_modules = ExcludeModules::default();
     }
-    check_patterns(&config, &sites, &tensors, model.multimodal).map_err(|e| e.at_path(folder.join(CONFIG_FILE)))?;
+    check_patterns(&config, &sites, &tensors, model.multimodal()).map_err(|e| e.at_path(folder.join(CONFIG_FILE)))?;
     Ok(AdapterPlan { config, sites, selection, init: Init::default(), continued: Some(tensors) })
 }
 
