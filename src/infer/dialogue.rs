@@ -1,7 +1,7 @@
 //! Answering in turns: what was read in earlier turns is not read again.
 
 use crate::infer::generate::{FinishReason, Generated, GenerationSettings, generate_cached};
-use crate::model::LanguageModel;
+use crate::model::{Inputs, LanguageModel};
 use crate::nn::{KvCache, SidePath};
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
@@ -47,10 +47,15 @@ impl<'a> Dialogue<'a> {
                 prompt
             }
         };
-        let answers =
-            generate_cached(self.model, self.side, &[new], &mut self.cache, settings, stop, &mut |_, token| {
-                on_token(token)
-            });
+        let answers = generate_cached(
+            self.model,
+            self.side,
+            &[Inputs::of(new.to_vec())],
+            &mut self.cache,
+            settings,
+            stop,
+            &mut |_, token| on_token(token),
+        );
         let nothing = Generated { tokens: Vec::new(), finish_reason: FinishReason::Length };
         let answer = answers.into_iter().next().unwrap_or(nothing);
         // The last token of an answer that was cut off has been said, but not read.

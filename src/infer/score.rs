@@ -21,12 +21,12 @@ pub fn logprobs(model: &dyn LanguageModel, hidden: &Tensor<2>, input_ids: &[u32]
         [] | [_] => Vec::new(),
         [_, targets @ ..] => {
             let rows = hidden.clone().narrow(0, 0, targets.len());
-            token_nll(&rows, model.lm_head(), targets).into_iter().map(|nll| -nll).collect()
+            token_nll(&rows, model.head(), targets).into_iter().map(|nll| -nll).collect()
         }
     }
 }
 
 /// The logits of rows `start..start + len` of a sequence, row after row.
 pub fn logits(model: &dyn LanguageModel, hidden: &Tensor<2>, start: usize, len: usize) -> Vec<f32> {
-    model.lm_head().project(hidden.clone().narrow(0, start, len)).into_data().iter::<f32>().collect()
+    model.head().logits(hidden.clone().narrow(0, start, len)).into_data().iter::<f32>().collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::nn::{Attention, AttentionPlan, LayerCache, Linear, Mlp, RmsNorm, RopeTable, SidePath};
 use burn::tensor::Tensor;
+use std::ops::Range;
 
 /// One block: attention and feed-forward, each between two norms and beside a residual.
 ///
@@ -53,10 +54,11 @@ impl DecoderLayer {
         x: Tensor<2>,
         rope: &RopeTable,
         lengths: &[usize],
+        spans: &[Range<usize>],
         cache: &mut LayerCache,
         side: &dyn SidePath,
     ) -> Tensor<2> {
-        self.block(x, side, |h| self.self_attn.forward_cached(h, rope, lengths, cache, side))
+        self.block(x, side, |h| self.self_attn.forward_cached(h, rope, lengths, spans, cache, side))
     }
 
     fn block(&self, x: Tensor<2>, side: &dyn SidePath, attend: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {

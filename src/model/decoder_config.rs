@@ -37,6 +37,9 @@ pub trait DecoderConfig: fmt::Debug {
     /// The heads of a layer.
     fn attention(&self, layer: usize) -> AttentionConfig;
 
+    /// Bends logits into `(-c, c)`: `z -> c tanh(z / c)`.
+    fn final_logit_softcapping(&self) -> Option<f32>;
+
     /// Longest sequence that the model was made for.
     fn max_position_embeddings(&self) -> usize;
 

@@ -5,6 +5,7 @@ use crate::model::decoder_config::DecoderConfig;
 use crate::model::inputs::Inputs;
 use crate::model::layout::Layout;
 use crate::model::site::Site;
+use crate::nn::cross_entropy::Head;
 use crate::nn::{KvCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
@@ -40,8 +41,13 @@ pub trait LanguageModel: fmt::Debug {
     /// The norm before the head.
     fn norm(&self) -> &RmsNorm;
 
-    /// `[v, d]`.
+    /// The matrix that makes logits, `[v, d]`.
     fn lm_head(&self) -> &Weight;
+
+    /// What makes logits of normalised rows.
+    fn head(&self) -> Head<'_> {
+        Head { weight: self.lm_head(), softcap: self.config().final_logit_softcapping() }
+    }
 
     /// The linear layers of the configuration's sites, in their order.
     fn linears(&self) -> Vec<&Linear>;
@@ -49,18 +55,12 @@ pub trait LanguageModel: fmt::Debug {
     /// An empty cache for this many sequences.
     fn cache(&self, sequences: usize) -> KvCache;
 
-    /// Runs the next tokens of cached sequences: `lengths[i]` of the inputs belong to sequence `i`. The output is not yet
-    /// normalised.
+    /// Runs the next tokens of cached sequences: `lengths[i]` of the rows belong to sequence `i`, whatever the inputs'
+    /// own segments say. Soft tokens are not cut: all of a picture's are new together. The output is not yet normalised.
     ///
     /// # Shapes
     /// - output: `[n, d]`
-    fn hidden_cached(
-        &self,
-        input_ids: &[u32],
-        lengths: &[usize],
-        cache: &mut KvCache,
-        side: &dyn SidePath,
-    ) -> Tensor<2>;
+    fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2>;
 
     /// Values in all frozen weights and norms.
     fn parameters(&self) -> u64;
@@ -94,12 +94,12 @@ pub trait LanguageModel: fmt::Debug {
         self.last_hidden(carry, side)
     }
 
-    /// The logits of hidden rows: `norm(x) E^T`.
+    /// The logits of hidden rows: `norm(x) E^T`, bent by the soft cap where there is one.
     ///
     /// # Shapes
     /// - `hidden`: `[n, d]`
     /// - output: `[n, v]`
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.lm_head().project(self.norm().forward(hidden))
+        self.head().logits(self.norm().forward(hidden))
     }
 }

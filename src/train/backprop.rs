@@ -42,7 +42,7 @@ pub fn loss_unless(
     }
     let hidden = model.last_hidden(carry.select(&indices(&batch.rows, model)), side);
     let hidden = model.norm().forward(hidden);
-    (!stop.load(Ordering::Relaxed)).then(|| linear_cross_entropy(&hidden, model.lm_head(), &batch.targets, None).sum)
+    (!stop.load(Ordering::Relaxed)).then(|| linear_cross_entropy(&hidden, model.head(), &batch.targets, None).sum)
 }
 
 /// The summed loss of a micro-batch, in nats; adds `scale` times its gradient to `gradients`, which are in the order of
@@ -196,7 +196,7 @@ fn head(
     let side = adapter.track(Stage::LastHidden, dropout);
     let normed = model.norm().forward(model.last_hidden(input.clone(), &side));
     let Loss { sum, gradient } =
-        linear_cross_entropy(&normed.clone().inner(), model.lm_head(), &batch.targets, Some(scale));
+        linear_cross_entropy(&normed.clone().inner(), model.head(), &batch.targets, Some(scale));
     let mut upstream: Vec<Tensor<2>> = carry.streams().map(Tensor::zeros_like).collect();
     if let Some(gradient) = gradient {
         let mut tape = (normed * gradient).sum().backward();

@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use gemma_tune::adapter::{Adapter, LoraModule};
 use gemma_tune::device;
-use gemma_tune::model::{self, LanguageModel, ModelConfig};
+use gemma_tune::model::{self, Inputs, LanguageModel, ModelConfig};
 use gemma_tune::nn::{BaseOnly, Segments, SidePath};
 use gemma_tune::progress::Silent;
 use gemma_tune::random::Rng;
@@ -199,7 +199,7 @@ fn cached_decoding_equals_the_whole_sequence() {
             let takes: Vec<&[u32]> =
                 case.rows.iter().map(|(ids, _)| &ids[at.min(ids.len())..(at + new).min(ids.len())]).collect();
             let lengths: Vec<usize> = takes.iter().map(|t| t.len()).collect();
-            let hidden = case.model.hidden_cached(&takes.concat(), &lengths, &mut cache, &case.adapter);
+            let hidden = case.model.hidden_cached(&Inputs::of(takes.concat()), &lengths, &mut cache, &case.adapter);
             let logits = case.model.logits(hidden).into_data().try_to_vec::<f32>().unwrap();
             let mut logits = logits.chunks(width);
             for (row, &len) in lengths.iter().enumerate() {

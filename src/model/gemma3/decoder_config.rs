@@ -91,6 +91,10 @@ impl DecoderConfig for TextConfig {
         }
     }
 
+    fn final_logit_softcapping(&self) -> Option<f32> {
+        None
+    }
+
     fn max_position_embeddings(&self) -> usize {
         self.max_position_embeddings
     }

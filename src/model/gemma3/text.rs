@@ -30,9 +30,10 @@ impl Gemma3 {
         (rope_local.table(positions, *head_dim, &self.device), rope_global.table(positions, *head_dim, &self.device))
     }
 
-    /// Rows of the table times `sqrt(d)`.
-    fn embedded(&self, input_ids: &[u32]) -> Tensor<2> {
-        self.embed_tokens.select(input_ids).mul_scalar((self.config.hidden_size as f64).sqrt() as f32)
+    /// Rows of the table times `sqrt(d)`; of soft tokens their features, as they are.
+    fn embedded(&self, inputs: &Inputs) -> Tensor<2> {
+        let scale = (self.config.hidden_size as f64).sqrt() as f32;
+        inputs.with_soft_tokens(self.embed_tokens.select(&inputs.input_ids).mul_scalar(scale))
     }
 }
 
@@ -64,11 +65,15 @@ impl LanguageModel for Gemma3 {
 
     fn layout(&self, inputs: &Inputs) -> Layout {
         let (local, global) = self.rope(&inputs.segments.positions());
-        Layout { local, global, plan: AttentionPlan::new(&inputs.segments, self.config.sliding_window) }
+        Layout {
+            local,
+            global,
+            plan: AttentionPlan::new(&inputs.segments, &inputs.images(), self.config.sliding_window),
+        }
     }
 
     fn embed(&self, inputs: &Inputs, _: &dyn SidePath) -> Carry {
-        Carry::new(self.embedded(&inputs.input_ids))
+        Carry::new(self.embedded(inputs))
     }
 
     fn layer(&self, index: usize, carry: Carry, layout: &Layout, side: &dyn SidePath) -> Carry {
@@ -95,23 +100,18 @@ impl LanguageModel for Gemma3 {
         }
     }
 
-    fn hidden_cached(
-        &self,
-        input_ids: &[u32],
-        lengths: &[usize],
-        cache: &mut KvCache,
-        side: &dyn SidePath,
-    ) -> Tensor<2> {
+    fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
         let positions: Vec<usize> =
             cache.lengths.iter().zip(lengths).flat_map(|(&seen, &new)| seen..seen + new).collect();
         let (local, global) = self.rope(&positions);
-        let mut x = self.embedded(input_ids);
+        let mut x = self.embedded(inputs);
+        let spans = inputs.images();
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
             let rope = match layer.self_attn.config.kind {
                 AttentionKind::Sliding => &local,
                 AttentionKind::Full => &global,
             };
-            x = layer.forward_cached(x, rope, lengths, cache, side);
+            x = layer.forward_cached(x, rope, lengths, &spans, cache, side);
         }
         for (seen, new) in cache.lengths.iter_mut().zip(lengths) {
             *seen += new;
@@ -119,3 +119,6 @@ impl LanguageModel for Gemma3 {
         x
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,7 @@ impl LanguageModel for Toy {
 
     fn layout(&self, inputs: &Inputs) -> Layout {
         let rope = Rope { theta: 1e4, factor: 1.0 }.table(&inputs.segments.positions(), 4, &self.device);
-        Layout { local: rope.clone(), global: rope, plan: AttentionPlan::new(&inputs.segments, 8) }
+        Layout { local: rope.clone(), global: rope, plan: AttentionPlan::new(&inputs.segments, &[], 8) }
     }
 
     fn embed(&self, inputs: &Inputs, side: &dyn SidePath) -> Carry {
@@ -134,7 +134,7 @@ impl LanguageModel for Toy {
         KvCache { layers: Vec::new(), lengths: vec![0; sequences] }
     }
 
-    fn hidden_cached(&self, _: &[u32], _: &[usize], _: &mut KvCache, _: &dyn SidePath) -> Tensor<2> {
+    fn hidden_cached(&self, _: &Inputs, _: &[usize], _: &mut KvCache, _: &dyn SidePath) -> Tensor<2> {
         unimplemented!("nobody asks it")
     }
 
@@ -192,7 +192,7 @@ fn at_once(model: &Toy, adapter: &Adapter, dropout: Option<&dyn Dropout>) -> (f6
     let hidden = model.hidden(&batch.inputs, &side).select(0, indices(&batch.rows, model));
     let normed = model.norm.forward(hidden);
     let Loss { sum, gradient } =
-        linear_cross_entropy(&normed.clone().inner(), &model.table, &batch.targets, Some(0.25));
+        linear_cross_entropy(&normed.clone().inner(), model.head(), &batch.targets, Some(0.25));
     let mut tape = (normed * gradient.unwrap()).sum().backward();
     let mut gradients = vec![None; adapter.parameters().len()];
     side.stages.iter().for_each(|(_, stage)| add(stage.take_gradients(&mut tape), &mut gradients));

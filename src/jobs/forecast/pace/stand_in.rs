@@ -148,7 +148,7 @@ impl<'a> StandIn<'a> {
         let shape = AttentionConfig { kind, ..self.model.config().attention(0) };
         let compute_dtype = self.model.compute_dtype();
         let AttentionConfig { num_attention_heads: h, num_key_value_heads: g, head_dim: e, .. } = shape;
-        let plan = AttentionPlan::new(&self.run.segments(tokens), shape.sliding_window);
+        let plan = AttentionPlan::new(&self.run.segments(tokens), &[], shape.sliding_window);
         let [q, k, v] = [h, g, g].map(|heads| self.tensor(tokens, heads * e, 1.0).reshape([tokens, heads, e]));
         let upstream = self.tensor(tokens, h * e, 1e-3);
         move || {
