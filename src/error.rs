@@ -137,6 +137,12 @@ struct Inner {
     others: Vec<Error>,
 }
 
+/// Whether the system found something at a path that cannot be what was meant.
+fn is_named_wrongly(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, PermissionDenied};
+    matches!(kind, PermissionDenied | NotADirectory | IsADirectory | InvalidFilename)
+}
+
 impl Error {
     /// An error of `kind` that says `what` went wrong (one sentence, no full stop).
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
@@ -160,14 +166,7 @@ impl Error {
         }
         // What may not or cannot be read where it is was named wrongly; a disk that fails is another thing.
         let reads = ["reading", "opening", "searching"].iter().any(|verb| doing.starts_with(verb));
-        let is_name = matches!(
-            source.kind(),
-            ErrorKind::PermissionDenied
-                | ErrorKind::NotADirectory
-                | ErrorKind::IsADirectory
-                | ErrorKind::InvalidFilename
-        );
-        let kind = if reads && is_name { Kind::Recipe } else { Kind::Io };
+        let kind = if reads && is_named_wrongly(source.kind()) { Kind::Recipe } else { Kind::Io };
         Error::new(kind, format!("{doing} failed: {source}")).at(Place::Path(path.into())).caused_by(source)
     }
 
@@ -177,18 +176,8 @@ impl Error {
         use std::io::ErrorKind;
         let mut error = Error::io(doing, path, source);
         let io = error.0.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
-        let is_wrong_input = io.is_some_and(|io| {
-            matches!(
-                io.kind(),
-                ErrorKind::NotFound
-                    | ErrorKind::PermissionDenied
-                    | ErrorKind::IsADirectory
-                    | ErrorKind::NotADirectory
-                    | ErrorKind::InvalidFilename
-                    | ErrorKind::InvalidData
-            )
-        });
-        if is_wrong_input {
+        let is_absent_or_no_text = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::InvalidData);
+        if io.is_some_and(|io| is_named_wrongly(io.kind()) || is_absent_or_no_text(io.kind())) {
             error.0.kind = kind;
         }
         error

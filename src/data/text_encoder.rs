@@ -2,28 +2,36 @@
 
 use super::row::{Encode, Noticed, Row, supervise_after};
 use crate::error::Result;
-use crate::text::{Encoder, Message, Part, Role, Tokenized, Tokenizer, TrainOn};
+use crate::text::{Encoder, Message, Part, Prefix, Role, Tokenizer, TrainOn};
 
 impl Encode for Encoder {
-    fn encode(&self, row: &Row) -> Result<Tokenized> {
+    fn encode(&self, row: &Row, most: usize) -> Result<Prefix> {
         match row {
-            Row::Conversation(conversation) => self.encode_conversation(conversation),
+            Row::Conversation(conversation) => self.conversation(conversation, most),
             Row::Completion { prompt, completion } => {
                 let mut full = prompt.clone();
                 full.messages.extend(completion.iter().cloned());
-                let full = self.encode_conversation(&full)?;
                 match self.train_on() {
                     // As TRL without `completion_only_loss`.
-                    TrainOn::All => Ok(full),
+                    TrainOn::All => self.conversation(&full, most),
                     TrainOn::Assistant | TrainOn::LastAssistant => {
-                        Ok(supervise_after(full, &self.encode_conversation(prompt)?))
+                        let full = self.encode_conversation(&full)?;
+                        Ok(Prefix::of(&supervise_after(full, &self.encode_conversation(prompt)?), most))
                     }
                 }
             }
-            Row::PromptCompletion { prompt, completion } => self.encode_prompt_completion(prompt, completion),
-            Row::Text(text) => self.encode_text(text),
-            Row::Tokens { input_ids, labels } => self.encode_tokens(input_ids.clone(), labels.clone()),
+            Row::PromptCompletion { prompt, completion } => self.prompt_completion(prompt, completion, most),
+            Row::Text(text) => {
+                let mut prefix = Prefix::of_at_most(most);
+                self.each_of_text(text, &mut |id| prefix.push(id, id.cast_signed()))?;
+                Ok(prefix)
+            }
+            Row::Tokens { input_ids, labels } => self.tokens(input_ids, labels.as_deref(), most),
         }
+    }
+
+    fn each_of_text(&self, text: &str, each: &mut dyn FnMut(u32)) -> Result<()> {
+        Encoder::each_of_text(self, text, each)
     }
 
     fn fingerprint(&self) -> String {

@@ -1,12 +1,11 @@
 //! Nothing that is written destroys what was there: names that are more than files, folders that are in use, runs that
 //! are ended in the middle.
 
-use crate::bench::{Bench, Said, lines, rows};
+use crate::bench::{Bench, Said, lines, rows, wait_until};
 use std::fs;
 #[cfg(unix)]
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::process::{Child, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
 
 const SCORE: &str = "score --model m --input rows.jsonl";
 
@@ -143,21 +142,6 @@ fn a_name_that_cannot_be_written_is_refused_before_any_work() {
 fn start(bench: &Bench, args: &str) -> Child {
     let said = fs::File::create(bench.path("said")).expect("a file");
     bench.command(args).stdout(Stdio::null()).stderr(said).spawn().expect("the program starts")
-}
-
-/// Waits until `ready`, or the process ends.
-fn wait_until(child: &mut Child, ready: impl Fn() -> bool) -> Option<ExitStatus> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        if let Some(status) = child.try_wait().expect("a status") {
-            return Some(status);
-        }
-        if ready() {
-            return None;
-        }
-        assert!(Instant::now() < deadline, "the process neither ended nor got so far");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn signal(child: &Child, name: &str) {

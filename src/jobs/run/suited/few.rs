@@ -16,6 +16,9 @@ const FEW: u64 = 30;
 /// When the steps of its passes cannot be counted.
 pub fn few_steps(recipe: &Recipe, data: &Data) -> Result<Option<String>> {
     let keys = &recipe.training;
+    if keys.max_steps.is_some_and(|most| most >= FEW) {
+        return Ok(None);
+    }
     let all = steps::total(recipe, data)?;
     let total = keys.max_steps.unwrap_or(all);
     if total >= FEW {
