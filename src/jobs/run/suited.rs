@@ -99,7 +99,7 @@ const FROM_ROWS: [&str; 4] =
     ["training.learning_rate", "training.num_train_epochs", "data.max_length", "training.gradient_accumulation_steps"];
 
 /// Chooses the values of [`FROM_ROWS`].
-fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &TextConfig, again: &Prepare) -> Result<()> {
+fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &ModelConfig, again: &Prepare) -> Result<()> {
     let epoch = data.binning.epoch(&data.train, 0)?;
     let stats = data.train.stats();
     let eval = data.eval.iter().flat_map(|eval| eval.lengths());
