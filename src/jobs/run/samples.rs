@@ -105,7 +105,7 @@ mod tests {
         let row = |labels: &[i32]| Tokenized {
             input_ids: (10..10 + labels.len() as u32).collect(),
             labels: labels.to_vec(),
-            truncated: false,
+            ..Tokenized::default()
         };
         assert_eq!(cut(row(&[-100, 11, -100, 13, 14])), Some((vec![10, 11, 12], vec![13, 14])));
         assert_eq!(cut(row(&[-100, -100, 12, -100])), Some((vec![10, 11], vec![12])));
