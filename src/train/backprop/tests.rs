@@ -189,8 +189,12 @@ fn at_once(model: &Toy, adapter: &Adapter, dropout: Option<&dyn Dropout>) -> (f6
     let stages = [Stage::Embed, Stage::LastHidden].into_iter().chain((0..LAYERS).map(Stage::Layer));
     let stages = stages.map(|stage| (stage, adapter.track(stage, dropout))).collect();
     let side = All { sites: model.sites(), stages };
-    let hidden = model.hidden(&batch.inputs, &side).select(0, indices(&batch.rows, model));
-    let normed = model.norm.forward(hidden);
+    let layout = model.layout(&batch.inputs);
+    let embedded = model.embed(&batch.inputs, &side);
+    let carry = (0..LAYERS).fold(embedded, |carry, layer| model.layer(layer, carry, &layout, &side));
+    // The same rows as in training, so that dropout's masks are the same.
+    let rows = indices(&batch.rows, model);
+    let normed = model.norm.forward(model.last_hidden(carry.select(&rows), &side));
     let Loss { sum, gradient } =
         linear_cross_entropy(&normed.clone().inner(), model.head(), &batch.targets, Some(0.25));
     let mut tape = (normed * gradient.unwrap()).sum().backward();

@@ -75,9 +75,9 @@ fn what_is_cached_is_what_is_read_at_once() {
     let (model, inputs) = (model(), inputs());
     let whole = model.hidden(&inputs, &BaseOnly);
     let mut cache = model.cache(2);
-    // Pieces of the two sequences, none of which cuts a picture.
+    // Pieces of the two sequences, none of which cuts soft tokens.
     let mut got = [Vec::new(), Vec::new()];
-    for [first, second] in [[0..3, 0..5], [3..14, 5..6], [14..21, 6..9], [21..22, 9..11]] {
+    for [first, second] in [[0..3, 0..7], [3..14, 7..8], [14..21, 8..9], [21..22, 9..11]] {
         let lengths = [first.len(), second.len()];
         let piece = Inputs::joined([inputs.slice(first.clone()), inputs.slice(second.start + 22..second.end + 22)]);
         let hidden = model.hidden_cached(&piece, &lengths, &mut cache, &BaseOnly);
