@@ -161,7 +161,10 @@ impl Error {
         if full || source.raw_os_error() == Some(28) {
             return Error::new(Kind::NoSpace, format!("no space left while {doing}"))
                 .at(Place::Path(path.into()))
-                .hint("free some space or choose another folder; nothing half-written was kept")
+                .hint(match is_disk(path) {
+                    true => "free some space or choose another folder; nothing half-written was kept",
+                    false => "it takes no more; name a file, or something else",
+                })
                 .caused_by(source);
         }
         // What may not or cannot be read where it is was named wrongly; a disk that fails is another thing.
@@ -222,6 +225,13 @@ impl Error {
     /// Adds what the user can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Says every hint in other words.
+    pub fn reword(mut self, words: &impl Fn(&str) -> String) -> Self {
+        self.0.hint = self.0.hint.map(|hint| words(&hint));
+        self.0.others = self.0.others.into_iter().map(|other| other.reword(words)).collect();
         self
     }
 
@@ -349,6 +359,14 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|e| &**e as &(dyn std::error::Error + 'static))
     }
+}
+
+/// Whether `path` is on a disk that can be full: no stream of this process, no device, no pipe.
+fn is_disk(path: &Path) -> bool {
+    if path == Path::new("stdout") || path == Path::new("stderr") {
+        return false;
+    }
+    !path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// Problems that are shown one by one: more help nobody.

@@ -13,6 +13,9 @@ pub(super) const OURS: &str = ".tmp-gemma-tune-";
 
 static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
+/// Folders that were made on the way to others, the outer before the inner.
+static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
 fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -38,7 +41,20 @@ impl Drop for Live {
     }
 }
 
-/// Removes everything that is being written under temporary names. Whoever wrote it, or means to write more, waits from
+/// Has [`abandon`] remove `folder` where nothing is in it, until it is forgotten.
+pub(super) fn remember_folder(folder: &Path) {
+    MADE.lock().unwrap_or_else(PoisonError::into_inner).push(folder.to_path_buf());
+}
+
+/// Takes back one [`remember_folder`].
+pub(super) fn forget_folder(folder: &Path) {
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(at) = made.iter().rposition(|path| path == folder) {
+        made.remove(at);
+    }
+}
+
+/// Removes everything that is being written under temporary names, and the folders that were made for it. Whoever wrote it, or means to write more, waits from
 /// then on: the process is to end next.
 pub fn abandon() {
     /// How long somebody who registers a file is waited for, who may himself be waiting for ever.
@@ -62,6 +78,10 @@ pub fn abandon() {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+    // A folder with something in it refuses to go.
+    if let Ok(made) = MADE.try_lock() {
+        made.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
     }
     std::mem::forget(live);
 }

@@ -14,8 +14,9 @@ pub(crate) use made::{Made, create_folders};
 pub use target::{check_distinct, check_target, is_file};
 pub(crate) use target::{file_at, folder_of};
 
-use crate::error::{Error, Kind, Result};
-use live::{Live, OURS, TEMPORARY};
+use crate::error::{Error, Result};
+pub(crate) use live::Live;
+use live::{OURS, TEMPORARY};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -33,10 +34,7 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Re
             fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, e))?;
             replace(&file, folder, fill).map_err(|e| Error::io("writing", path, e))
         }
-        Target::Stream(stream) => write_into(&stream, fill).map_err(|e| match Error::io("writing", path, e) {
-            full if full.kind() == Kind::NoSpace => full.hint("it takes no more; name a file, or something else"),
-            error => error,
-        }),
+        Target::Stream(stream) => write_into(&stream, fill).map_err(|e| Error::io("writing", path, e)),
     }
 }
 

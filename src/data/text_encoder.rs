@@ -1,8 +1,21 @@
 //! The text room's encoder as the rows' encoder.
 
 use super::row::{Encode, Noticed, Row, supervise_after};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::text::{Encoder, Message, Part, Prefix, Role, Tokenizer, TrainOn};
+
+/// Makes sure that a plain text can begin and end as the model knows it: else the model would learn to begin anywhere, and
+/// never to stop.
+fn ends_are_tokens(encoder: &Encoder) -> Result<()> {
+    let Some(tokenizer) = encoder.tokenizer() else { return Ok(()) };
+    let (name, what) = match (tokenizer.bos(), tokenizer.eos()) {
+        (None, _) => ("<bos>", "begins"),
+        (_, None) => ("<eos>", "ends"),
+        _ => return Ok(()),
+    };
+    let error = Error::new(Kind::Tokenizer, format!("the tokenizer has no `{name}`, which {what} each text"));
+    Err(error.hint("the tokenizer's file is not complete, or `tokenizer_config.json` is missing beside it"))
+}
 
 impl Encode for Encoder {
     fn encode(&self, row: &Row, most: usize) -> Result<Prefix> {
@@ -20,10 +33,12 @@ impl Encode for Encoder {
                     }
                 }
             }
-            Row::PromptCompletion { prompt, completion } => self.prompt_completion(prompt, completion, most),
+            Row::PromptCompletion { prompt, completion } => {
+                ends_are_tokens(self).and_then(|()| self.prompt_completion(prompt, completion, most))
+            }
             Row::Text(text) => {
                 let mut prefix = Prefix::of_at_most(most);
-                self.each_of_text(text, &mut |id| prefix.push(id, id.cast_signed()))?;
+                Encode::each_of_text(self, text, &mut |id| prefix.push(id, id.cast_signed()))?;
                 Ok(prefix)
             }
             Row::Tokens { input_ids, labels } => self.tokens(input_ids, labels.as_deref(), most),
@@ -31,7 +46,7 @@ impl Encode for Encoder {
     }
 
     fn each_of_text(&self, text: &str, each: &mut dyn FnMut(u32)) -> Result<()> {
-        Encoder::each_of_text(self, text, each)
+        ends_are_tokens(self).and_then(|()| Encoder::each_of_text(self, text, each))
     }
 
     fn fingerprint(&self) -> String {

@@ -4,6 +4,7 @@ use super::{column_json, not_json};
 use crate::data::object::{Object, kind_name};
 use crate::data::raw_object::with_long_lists_as_text;
 use crate::error::{Error, Kind, Result};
+use crate::progress::counted;
 use arrow::array::RecordBatch;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -134,7 +135,7 @@ fn parse(bytes: &[u8]) -> Result<Object> {
 
 fn from_record(columns: &[String], record: &csv::ByteRecord) -> Result<Object> {
     if record.len() != columns.len() {
-        let what = format!("the record has {} fields, the header has {}", record.len(), columns.len());
+        let what = format!("the record has {}, the header has {}", counted(record.len(), "field"), columns.len());
         return Err(Error::new(Kind::Data, what)
             .hint("a field with a comma, a quote or a line break stands in quotes; quotes within it are doubled"));
     }

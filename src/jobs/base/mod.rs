@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::export::companions;
 use crate::hub::{self, Clues, HubSettings, ModelFiles, Variant};
 use crate::model::{self, LanguageModel, ModelConfig};
-use crate::progress::Progress;
+use crate::progress::{Progress, counted};
 use crate::text::render::END_OF_TURN;
 use crate::text::{Encoder, Tokenizer};
 use crate::weights::{Holding, Source};
@@ -122,10 +122,10 @@ impl Base {
         };
         let (variant, why) = self.variant();
         format!(
-            "Model: {}: {}, {} layers of {}, {} words; {variant}: {why}{ignored}",
+            "Model: {}: {}, {} of {}, {} words; {variant}: {why}{ignored}",
             self.name,
             config.architecture(),
-            config.num_hidden_layers(),
+            counted(config.num_hidden_layers(), "layer"),
             config.hidden_size(),
             config.vocab_size()
         )
@@ -153,8 +153,9 @@ impl Base {
             more => format!(", and {more} more,"),
         };
         progress.note(&format!(
-            "warning: {first} ({tokens} tokens){others} exceeds the context of {most} tokens that the model was made for: \
-             beyond it a model says little of worth"
+            "warning: {first} ({}){others} exceeds the context of {most} tokens that the model was made for: \
+             beyond it a model says little of worth",
+            counted(tokens, "token")
         ));
     }
 

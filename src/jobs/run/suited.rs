@@ -17,6 +17,7 @@ use crate::jobs::run::data::Data;
 use crate::jobs::run::steps;
 use crate::model::ModelConfig;
 use crate::recipe::{MOST_STEPS_UNSAVED, Recipe};
+use crate::report::text;
 
 /// Tokens of a step with little data.
 const STEP_TOKENS: u64 = 256;
@@ -146,7 +147,10 @@ fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &ModelConfig, agai
         let steps = steps::passes(chosen, data)?.steps_per_pass.max(1);
         let more = LEAST_STEPS.div_ceil(steps).min(MOST_PASSES).max(passes as u64);
         chosen.training.num_train_epochs = more as f64;
-        chosen.remark("training.num_train_epochs", format!("over {} rows, {} tokens", rows, facts.tokens));
+        chosen.remark(
+            "training.num_train_epochs",
+            format!("over {}, {} tokens", text::counted(rows, "row"), facts.tokens),
+        );
     }
     Ok(())
 }
