@@ -118,11 +118,9 @@ impl<'a> Merge<'a> {
             };
             plan.push((id, TensorSpec { name, dtype, shape: info.shape }));
         }
-        let absent = self.adapter.modules.keys().filter_map(|id| {
-            (!self.source.contains(id)).then(|| {
-                Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
-                    .hint("the adapter was trained on another model")
-            })
+        let absent = self.adapter.modules.keys().filter(|id| !self.source.contains(id)).map(|id| {
+            Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
+                .hint("the adapter was trained on another model")
         });
         match Error::many(absent.collect()) {
             Some(error) => Err(error),

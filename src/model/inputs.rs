@@ -162,6 +162,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init)] // a list of pictures
     fn pictures_move_with_their_rows() {
         let whole = inputs(&[8], &[2..6]);
         let joined = Inputs::joined([inputs(&[3], &[]), whole.clone(), whole.slice(1..7), whole.slice(3..8)]);

@@ -248,6 +248,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init)] // lists of media
     fn a_cut_never_goes_through_a_medium() {
         let cut_at = |most: usize| {
             let mut prefix = Prefix::of_at_most(most);
