@@ -1,6 +1,7 @@
 //! What is being written under temporary names right now, so that a signal leaves none of it behind.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -30,6 +31,18 @@ impl Live {
         lock().push(path.to_path_buf());
         Live(path.to_path_buf())
     }
+
+    /// Makes something at a path and watches over it. Once [`abandon`] has begun nothing is made: it waits.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(super) fn make<T: AsRef<Path>>(make: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Self)> {
+        let mut live = lock();
+        let made = make()?;
+        let path = made.as_ref().to_path_buf();
+        live.push(path.clone());
+        Ok((made, Live(path)))
+    }
 }
 
 impl Drop for Live {
@@ -54,8 +67,8 @@ pub(super) fn forget_folder(folder: &Path) {
     }
 }
 
-/// Removes everything that is being written under temporary names, and the folders that were made for it. Whoever wrote it, or means to write more, waits from
-/// then on: the process is to end next.
+/// Removes everything that is being written under temporary names, and the folders that were made for it. Whoever wrote
+/// it, or means to write more, waits from then on: the process is to end next.
 pub fn abandon() {
     /// How long somebody who registers a file is waited for, who may himself be waiting for ever.
     const PATIENCE: Duration = Duration::from_secs(1);

@@ -142,7 +142,7 @@ impl RowEncoder<'_> {
     /// The problem of a row of so many tokens, and of what else.
     fn too_long(&self, length: usize, and: &str) -> Refused {
         let what = format!("the row has {length} tokens{and}, `max_length` is {}", self.max_length);
-        let hint = "raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`";
+        let hint = "raise `data.max_length`, or set `data.on_long: truncate` or `data.on_long: skip`";
         let error = Error::new(Kind::Data, what).hint(hint);
         Refused { reason: SkipReason::TooLong, error, tokens: length as u64 }
     }
@@ -268,7 +268,7 @@ mod tests {
             refused(4, OnLong::Skip, RowFormat::PromptCompletion, pair("c")),
             (
                 SkipReason::TooLong,
-                "the row has 5 tokens, `max_length` is 4 [raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`]"
+                "the row has 5 tokens, `max_length` is 4 [raise `data.max_length`, or set `data.on_long: truncate` or `data.on_long: skip`]"
                     .into()
             )
         );

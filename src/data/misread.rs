@@ -84,7 +84,7 @@ fn is_lists(object: &Object) -> bool {
 fn is_numbered<'a>(mut columns: impl Iterator<Item = &'a Value>) -> bool {
     let Some(first) = columns.next().and_then(Value::as_object) else { return false };
     let same = |column: &Value| column.as_object().is_some_and(|column| column.keys().eq(first.keys()));
-    !first.is_empty() && first.keys().all(|key| is_number(key)) && columns.all(|column| same(column))
+    !first.is_empty() && first.keys().all(|key| is_number(key)) && columns.all(same)
 }
 
 /// Whether all values are objects with the keys of the first.

@@ -175,19 +175,20 @@ impl<T: FromNode> FromNode for Vec<T> {
 /// How to write a single value as a list: of itself where that would be right, else of what its own hint offers.
 fn as_list<T: FromNode>(node: &Node, path: &str) -> Option<String> {
     let Shape::Scalar { text, .. } = &node.shape else { return None };
-    let hint_of = |text: &str| {
+    // Whether it is right as an item, and the hint where it is wrong.
+    let try_out = |text: &str| {
         let mut tried = Diagnosis::default();
         let node = Node { mark: node.mark, shape: Shape::Scalar { text: text.to_owned(), plain: true } };
-        T::from_node(&node, path, &mut tried).map_or(Err(tried), Ok)
+        let is_right = T::from_node(&node, path, &mut tried).is_some();
+        let problem = tried.finish().err();
+        (is_right, problem.and_then(|problem| problem.hint_text().map(str::to_owned)))
     };
-    let tried = match hint_of(text) {
-        Ok(_) => return Some(format!("write `[{}]`", brief(text))),
-        Err(_) if numbers::is_off(text) => return Some("write `[]`".into()),
-        Err(tried) => tried,
+    let hint = match try_out(text) {
+        (true, _) => return Some(format!("write `[{}]`", brief(text))),
+        (false, _) if numbers::is_off(text) => return Some("write `[]`".into()),
+        (false, hint) => hint?,
     };
-    let problem = tried.finish().err()?;
-    let hint = problem.hint_text()?;
-    let offered = hint.split('`').skip(1).step_by(2).find(|word| hint_of(word).is_ok())?;
+    let offered = hint.split('`').skip(1).step_by(2).find(|word| try_out(word).0)?;
     Some(hint.replacen(&format!("`{offered}`"), &format!("`[{offered}]`"), 1))
 }
 

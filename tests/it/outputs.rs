@@ -387,7 +387,7 @@ fn what_is_no_place_for_a_file_is_refused_before_any_work() {
         ] {
             // Root may write what others may not: whoever says no does so before the work.
             let said = refused(&bench, &command);
-            assert!(said.contains("--> ") && said.contains("hint: "), "{command}: {said}");
+            assert!(said.contains(target) && said.contains("hint: "), "{command}: {said}");
         }
     }
     for command in ["train r.yaml --set output.dir=/proc/self/nope", "merge --model m --adapter a --output /proc/nope"]
