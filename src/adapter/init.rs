@@ -1,9 +1,8 @@
 //! How a new adapter starts.
 
 use crate::adapter::{Adapter, LoraModule, pissa};
-use crate::model::gemma3::{Gemma3, Site};
+use crate::model::{LanguageModel, Site};
 use crate::random::{Label, Rng};
-use crate::weights::names::TensorId;
 use burn::tensor::{Tensor, TensorData};
 
 /// How A and B are filled.
@@ -44,18 +43,18 @@ impl LoraOptions {
 }
 
 /// A new adapter for these projections. Each tensor depends only on the seed and its own name.
-pub fn create(model: &Gemma3, sites: &[Site], options: LoraOptions, rng: Rng) -> Adapter {
+pub fn create(model: &dyn LanguageModel, sites: &[Site], options: LoraOptions, rng: Rng) -> Adapter {
     Adapter::new(sites.iter().map(|&site| module(model, site, options, rng)).collect())
 }
 
-fn module(model: &Gemma3, site: Site, options: LoraOptions, rng: Rng) -> LoraModule {
-    let Site { layer, projection, in_features, out_features, .. } = site;
-    let weight = &model.linear(layer, projection).weight;
-    let name = TensorId::Projection(layer, projection).hf();
+fn module(model: &dyn LanguageModel, site: Site, options: LoraOptions, rng: Rng) -> LoraModule {
+    let Site { in_features, out_features, .. } = site;
+    let weight = &model.linear(site.index).weight;
+    let name = site.weight.hf();
     let mut random = rng.stream(&[Label::Purpose("lora_A"), Label::Module(&name)]);
     let tensor =
-        |values: Vec<f32>, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values, shape), &model.device);
-    let zeros = Tensor::zeros([out_features, options.r], &model.device);
+        |values: Vec<f32>, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values, shape), model.device());
+    let zeros = Tensor::zeros([out_features, options.r], model.device());
     let elements = options.r * in_features;
     let scaling = options.scaling();
     let (a, b, subtracted) = match options.init {

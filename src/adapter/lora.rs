@@ -1,6 +1,6 @@
 //! Low-rank adapters beside frozen projections.
 
-use crate::model::gemma3::Site;
+use crate::model::{Site, Stage};
 use crate::nn::SidePath;
 use crate::ops::plain::add_low_rank;
 use crate::ops::{Weight, geglu};
@@ -165,28 +165,33 @@ impl Adapter {
         self.parameters().iter().map(|p| p.shape().num_elements() as u64).sum()
     }
 
-    /// The modules of one layer as leaves of a new gradient graph.
-    pub fn track<'a>(&'a self, layer: usize, dropout: Option<&'a dyn Dropout>) -> TrainedLayer<'a> {
-        let mut layer = self.dropping(layer, dropout);
-        for (_, module) in &mut layer.modules {
+    /// Whether it has a module in this stage.
+    pub fn has(&self, stage: Stage) -> bool {
+        self.modules.iter().any(|module| module.site.stage == stage)
+    }
+
+    /// The modules of one stage as leaves of a new gradient graph.
+    pub fn track<'a>(&'a self, stage: Stage, dropout: Option<&'a dyn Dropout>) -> TrainedStage<'a> {
+        let mut tracked = self.dropping(stage, dropout);
+        for (_, module) in &mut tracked.modules {
             for parameter in module.parameters_mut() {
                 *parameter = parameter.clone().autodiff().require_grad();
             }
         }
-        layer
+        tracked
     }
 
-    /// The modules of one layer with dropout, outside any graph.
-    pub fn dropping<'a>(&'a self, layer: usize, dropout: Option<&'a dyn Dropout>) -> TrainedLayer<'a> {
+    /// The modules of one stage with dropout, outside any graph.
+    pub fn dropping<'a>(&'a self, stage: Stage, dropout: Option<&'a dyn Dropout>) -> TrainedStage<'a> {
         let mut first_parameter = 0;
         let mut modules = Vec::new();
         for module in &self.modules {
-            if module.site.layer == layer {
+            if module.site.stage == stage {
                 modules.push((first_parameter, module.clone()));
             }
             first_parameter += module.parameters().count();
         }
-        TrainedLayer { modules, dropout }
+        TrainedStage { modules, dropout }
     }
 
     fn at(&self, site: usize) -> Option<&LoraModule> {
@@ -217,21 +222,21 @@ pub trait Dropout {
     fn factors(&self, site: usize, len: usize) -> Vec<f32>;
 }
 
-/// The modules of one layer as training runs them: with dropout, and where tracked as leaves of a gradient graph.
-pub struct TrainedLayer<'a> {
+/// The modules of one stage as training runs them: with dropout, and where tracked as leaves of a gradient graph.
+pub struct TrainedStage<'a> {
     modules: Vec<(usize, LoraModule)>,
     dropout: Option<&'a dyn Dropout>,
 }
 
-impl TrainedLayer<'_> {
-    /// Takes the gradients of this layer's parameters, each with its index in [`Adapter::parameters`].
+impl TrainedStage<'_> {
+    /// Takes the gradients of this stage's parameters, each with its index in [`Adapter::parameters`].
     pub fn take_gradients(&self, gradients: &mut Gradients) -> Vec<(usize, Tensor<2>)> {
         let indexed = self.modules.iter().flat_map(|(first, module)| (*first..).zip(module.parameters()));
         indexed.filter_map(|(index, p)| Some((index, p.grad_remove(gradients)?))).collect()
     }
 }
 
-impl SidePath for TrainedLayer<'_> {
+impl SidePath for TrainedStage<'_> {
     fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
         let Some((_, module)) = self.modules.iter().find(|(_, m)| m.site.index == site) else { return base.project(x) };
         let dropped = self.dropout.map(|dropout| {

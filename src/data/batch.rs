@@ -2,7 +2,7 @@
 
 use super::dataset::Dataset;
 use crate::error::{Error, Kind, Result};
-use crate::text::IGNORE_INDEX;
+use crate::text::{IGNORE_INDEX, MediaRange};
 
 /// The rows of one or several bins, one after the other, without padding. Each row is a segment: it has positions of
 /// its own and sees only itself.
@@ -17,6 +17,8 @@ pub struct PackedBatch {
     pub rows: Vec<u32>,
     /// Tokens of each segment.
     pub lengths: Vec<usize>,
+    /// Where media stand among the tokens of all rows, in order.
+    pub media: Vec<MediaRange>,
 }
 
 impl PackedBatch {
@@ -39,10 +41,12 @@ pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
         labels: Vec::with_capacity(tokens),
         rows: rows().collect(),
         lengths: Vec::new(),
+        media: Vec::new(),
     };
     for row in rows() {
         let tokenized = dataset.get(row as usize)?;
         let start = batch.input_ids.len();
+        batch.media.extend(tokenized.media.into_iter().map(|medium| medium.moved(start)));
         batch.input_ids.extend(tokenized.input_ids);
         batch.labels.extend(tokenized.labels);
         match batch.labels.get_mut(start) {
@@ -76,9 +80,24 @@ mod tests {
                 labels: vec![-100, 7, -100, 2, 3, -100, 5],
                 rows: vec![2, 0, 1],
                 lengths: vec![2, 3, 2],
+                media: vec![],
             }
         );
         assert_eq!(batch.supervised(), 4);
         assert!(collate(&dataset, &[&[3]]).is_err());
+    }
+
+    #[test]
+    fn media_move_with_their_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines =
+            "{\"input_ids\": [1, 258, 258, 3]}\n{\"input_ids\": [4, 258, 5, 258, 258]}\n{\"input_ids\": [6, 7]}\n";
+        let path = write(dir.path(), "a.jsonl", lines);
+        let dataset = prepare(&spec(&path, RowFormat::Tokens), &Bytes, dir.path(), &local_only, &Silent).unwrap();
+        let batch = collate(&dataset, &[&[2, 1], &[0]]).unwrap();
+        let media: Vec<_> = batch.media.iter().map(|medium| (medium.tokens.clone(), medium.content[0])).collect();
+        assert_eq!(media, [(3..4, 1), (5..7, 2), (8..10, 2)]);
+        assert!(media.iter().all(|(tokens, _)| batch.input_ids[tokens.clone()].iter().all(|&id| id == Bytes::PICTURE)));
+        assert!(batch.labels[3] == IGNORE_INDEX && batch.labels[8..10] == [IGNORE_INDEX; 2], "never learnt");
     }
 }

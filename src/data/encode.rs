@@ -107,7 +107,14 @@ impl RowEncoder<'_> {
             let mut pieces = Pieces::new(self.max_length, self.encoder.bos(), &mut take);
             match &row {
                 Row::Text(text) => self.encoder.each_of_text(text, &mut |id| pieces.push(id, id.cast_signed())),
-                row => self.encoder.encode(row, usize::MAX).map(|all| pieces.extend(&all.tokens)),
+                row => {
+                    let all = self.encoder.encode(row, usize::MAX).map_err(refuse_unencodable)?;
+                    if all.length > self.max_length && !all.tokens.media.is_empty() {
+                        return Err(self.too_long(all.length, " and media, which cannot be split"));
+                    }
+                    pieces.extend(&all.tokens);
+                    Ok(())
+                }
             }
             .map_err(refuse_unencodable)?;
             (pieces.finish(), 0)
@@ -115,10 +122,7 @@ impl RowEncoder<'_> {
             let prefix = self.encoder.encode(&row, self.max_length).map_err(refuse_unencodable)?;
             let length = prefix.length;
             if length > self.max_length && matches!(on_long, OnLong::Skip | OnLong::Error) {
-                let what = format!("the row has {length} tokens, `max_length` is {}", self.max_length);
-                let hint = "raise `data.max_length`, or set `data.on_long: truncate` or `data.on_long: skip`";
-                let error = Error::new(Kind::Data, what).hint(hint);
-                return Err(Refused { reason: SkipReason::TooLong, error, tokens: length as u64 });
+                return Err(self.too_long(length, ""));
             }
             if prefix.supervised > 0 {
                 prefix.require_supervised().map_err(refuse(SkipReason::NothingSupervised))?;
@@ -133,6 +137,14 @@ impl RowEncoder<'_> {
         }
         let supervised = u32::try_from(supervised).unwrap_or(u32::MAX);
         Ok(Usable { length, supervised, stops, cut, is_empty, noticed })
+    }
+
+    /// The problem of a row of so many tokens, and of what else.
+    fn too_long(&self, length: usize, and: &str) -> Refused {
+        let what = format!("the row has {length} tokens{and}, `max_length` is {}", self.max_length);
+        let hint = "raise `data.max_length`, or set `data.on_long: truncate` or `data.on_long: skip`";
+        let error = Error::new(Kind::Data, what).hint(hint);
+        Refused { reason: SkipReason::TooLong, error, tokens: length as u64 }
     }
 }
 
@@ -208,6 +220,21 @@ mod tests {
         let (usable, rows) = encode(4, OnLong::Truncate, RowFormat::PromptCompletion, row).unwrap();
         assert_eq!(rows[0].input_ids, [Bytes::BOS, 97, 98, 99]);
         assert_eq!((usable.supervised, usable.stops, usable.cut, rows[0].truncated), (1, false, 1, true));
+    }
+
+    #[test]
+    fn a_row_ends_before_a_picture_that_does_not_fit_and_is_not_split_within_one() {
+        let row = || json!({"input_ids": [1, 7, 258, 258, 258, 9]});
+        let tokens = RowFormat::Tokens;
+        let (usable, rows) = encode(4, OnLong::Truncate, tokens, row()).unwrap();
+        assert_eq!((usable.length, usable.cut, rows[0].truncated, rows[0].media.len()), (2, 4, true, 0));
+        let (_, rows) = encode(5, OnLong::Truncate, tokens, row()).unwrap();
+        assert_eq!((rows[0].input_ids.len(), rows[0].media[0].tokens.clone()), (5, 2..5));
+        let (_, rows) = encode(6, OnLong::Split, tokens, row()).unwrap();
+        assert_eq!((rows.len(), rows[0].media.len()), (1, 1));
+        let (reason, why) = refused(4, OnLong::Split, tokens, row());
+        assert_eq!(reason, SkipReason::TooLong);
+        assert!(why.starts_with("the row has 6 tokens and media, which cannot be split, `max_length` is 4"), "{why}");
     }
 
     #[test]

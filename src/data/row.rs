@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn only_what_follows_the_prompt_keeps_its_loss() {
-        let full = Tokenized { input_ids: vec![2, 7, 8, 9], labels: vec![-100, 7, 8, 9], truncated: false };
-        let prompt = Tokenized { input_ids: vec![2, 7], labels: vec![-100, 7], truncated: false };
+        let full = Tokenized { input_ids: vec![2, 7, 8, 9], labels: vec![-100, 7, 8, 9], ..Tokenized::default() };
+        let prompt = Tokenized { input_ids: vec![2, 7], labels: vec![-100, 7], ..Tokenized::default() };
         assert_eq!(supervise_after(full, &prompt).labels, [-100, -100, 8, 9]);
     }
 }

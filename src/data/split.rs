@@ -40,8 +40,12 @@ impl<'a> Pieces<'a> {
         self.length += 1;
     }
 
-    /// Takes these tokens.
+    /// Takes these tokens, with their media where they are one row.
     pub fn extend(&mut self, tokens: &Tokenized) {
+        let start = self.row.input_ids.len();
+        if start + tokens.input_ids.len() <= self.max_length {
+            self.row.media.extend(tokens.media.iter().cloned().map(|medium| medium.moved(start)));
+        }
         tokens.input_ids.iter().zip(&tokens.labels).for_each(|(&id, &label)| self.push(id, label));
     }
 
@@ -62,7 +66,7 @@ mod tests {
     fn text(ids: impl IntoIterator<Item = u32>) -> Tokenized {
         let input_ids: Vec<u32> = ids.into_iter().collect();
         let labels = input_ids.iter().map(|&id| id as i32).collect();
-        Tokenized { input_ids, labels, truncated: false }
+        Tokenized { input_ids, labels, ..Tokenized::default() }
     }
 
     fn pieces(text: Tokenized, max_length: usize, bos: Option<u32>) -> Vec<Tokenized> {

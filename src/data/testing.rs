@@ -4,15 +4,17 @@ use super::options::{OnBadRow, OnLong, RowFormat};
 use super::row::{Encode, Row, supervise_after};
 use super::spec::{DataSpec, SourceSpec};
 use crate::error::Result;
-use crate::text::{Conversation, IGNORE_INDEX, Message, Part, Prefix, Role, Tokenized};
+use crate::text::{Conversation, IGNORE_INDEX, MediaKind, MediaRange, Message, Part, Prefix, Role, Tokenized};
 use std::path::{Path, PathBuf};
 
-/// A token per byte, with a BOS and a stop; a conversation's assistant turns are supervised, each with its stop.
+/// A token per byte, with a BOS and a stop, and in rows of tokens with a placeholder for pictures; a conversation's assistant turns are supervised, each with its stop.
 pub(super) struct Bytes;
 
 impl Bytes {
     pub const BOS: u32 = 256;
     pub const STOP: u32 = 257;
+    /// Each run of it is a picture.
+    pub const PICTURE: u32 = 258;
 
     fn push(tokens: &mut Tokenized, ids: impl IntoIterator<Item = u32>, supervised: bool) {
         for id in ids {
@@ -58,6 +60,13 @@ impl Bytes {
             }
             Row::Tokens { input_ids, labels } => {
                 tokens.input_ids.clone_from(input_ids);
+                let mut start = 0;
+                for run in input_ids.chunk_by(|a, b| a == b) {
+                    let (range, content) = (start..start + run.len(), [run.len() as u8; 32]);
+                    start = range.end;
+                    let medium = MediaRange { tokens: range, kind: MediaKind::Image, content };
+                    tokens.media.extend((run[0] == Self::PICTURE).then_some(medium));
+                }
                 tokens.labels = labels.clone().unwrap_or_else(|| input_ids.iter().map(|&id| id as i32).collect());
             }
         }

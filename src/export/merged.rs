@@ -118,12 +118,9 @@ impl<'a> Merge<'a> {
             };
             plan.push((id, TensorSpec { name, dtype, shape: info.shape }));
         }
-        let absent = self.adapter.modules.iter().filter_map(|(&(layer, projection), _)| {
-            let id = TensorId::Projection(layer, projection);
-            (!self.source.contains(&id)).then(|| {
-                Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
-                    .hint("the adapter was trained on another model")
-            })
+        let absent = self.adapter.modules.keys().filter(|id| !self.source.contains(id)).map(|id| {
+            Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
+                .hint("the adapter was trained on another model")
         });
         match Error::many(absent.collect()) {
             Some(error) => Err(error),
@@ -160,11 +157,9 @@ impl<'a> Merge<'a> {
     /// Reads one tensor, with the adapter folded in where it has one.
     fn produce(&self, spec: &TensorSpec, id: Option<&TensorId>, tally: &mut Tally) -> Result<HostTensor> {
         let Some(id) = id else { return self.source.read_unused(&spec.name) };
-        let module = match id {
-            TensorId::Projection(layer, projection) => self.adapter.modules.get(&(*layer, *projection)),
-            _ => None,
+        let Some(module) = self.adapter.modules.get(id) else {
+            return self.source.read(id, &spec.shape, Some(spec.dtype));
         };
-        let Some(module) = module else { return self.source.read(id, &spec.shape, Some(spec.dtype)) };
         let &[outputs, inputs] = spec.shape.as_slice() else {
             return Err(Error::new(Kind::Weights, format!("tensor `{}` is no matrix: {:?}", spec.name, spec.shape)));
         };

@@ -1,14 +1,14 @@
 //! Answering in turns: what was read in earlier turns is not read again.
 
 use crate::infer::generate::{FinishReason, Generated, GenerationSettings, generate_cached};
-use crate::model::gemma3::Gemma3;
+use crate::model::{Inputs, LanguageModel};
 use crate::nn::{KvCache, SidePath};
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
 /// One speaker, a model with what runs beside it, and what it remembers of the conversation so far.
 pub struct Dialogue<'a> {
-    model: &'a Gemma3,
+    model: &'a dyn LanguageModel,
     side: &'a dyn SidePath,
     /// The tokens whose keys and values are in `cache`.
     ids: Vec<u32>,
@@ -17,7 +17,7 @@ pub struct Dialogue<'a> {
 
 impl<'a> Dialogue<'a> {
     /// A speaker that remembers nothing yet.
-    pub fn new(model: &'a Gemma3, side: &'a dyn SidePath) -> Self {
+    pub fn new(model: &'a dyn LanguageModel, side: &'a dyn SidePath) -> Self {
         Dialogue { model, side, ids: Vec::new(), cache: model.cache(1) }
     }
 
@@ -47,10 +47,15 @@ impl<'a> Dialogue<'a> {
                 prompt
             }
         };
-        let answers =
-            generate_cached(self.model, self.side, &[new], &mut self.cache, settings, stop, &mut |_, token| {
-                on_token(token)
-            });
+        let answers = generate_cached(
+            self.model,
+            self.side,
+            &[Inputs::of(new.to_vec())],
+            &mut self.cache,
+            settings,
+            stop,
+            &mut |_, token| on_token(token),
+        );
         let nothing = Generated { tokens: Vec::new(), finish_reason: FinishReason::Length };
         let answer = answers.into_iter().next().unwrap_or(nothing);
         // The last token of an answer that was cut off has been said, but not read.
@@ -64,7 +69,7 @@ impl<'a> Dialogue<'a> {
 mod tests {
     use super::*;
     use crate::infer::{Sampling, generate};
-    use crate::model::gemma3::TextConfig;
+    use crate::model::{self, ModelConfig};
     use crate::nn::BaseOnly;
     use crate::ops::Weight;
     use crate::progress::Silent;
@@ -86,10 +91,10 @@ mod tests {
     }
 
     /// A model of 7 layers, six of them with a window of 8 tokens.
-    fn model() -> Gemma3 {
+    fn model() -> Box<dyn LanguageModel> {
         let folder = golden::folder("model/lora/model");
-        let (config, _) = TextConfig::from_folder(&folder).unwrap();
-        Gemma3::load(config, &Source::open_folder(&folder).unwrap(), &Holding::default(), &Device::flex(), &Silent)
+        let (config, _) = ModelConfig::from_folder(&folder).unwrap();
+        model::load(config, &Source::open_folder(&folder).unwrap(), &Holding::default(), &Device::flex(), &Silent)
             .unwrap()
     }
 
@@ -105,10 +110,10 @@ mod tests {
     fn a_turn_reads_only_what_is_new_and_says_the_same() {
         let model = model();
         let read = Count(Cell::new(0));
-        let mut dialogue = Dialogue::new(&model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read);
         let mut turn = |prompt: &[u32], settings: &GenerationSettings| {
             let answer = dialogue.answer(prompt, settings, go_on);
-            let scratch = generate(&model, &BaseOnly, &[prompt.to_vec()], settings, |_, _| ControlFlow::Continue(()));
+            let scratch = generate(&*model, &BaseOnly, &[prompt.to_vec()], settings, |_, _| ControlFlow::Continue(()));
             assert_eq!(answer, scratch[0]);
             (answer.tokens, read.0.replace(0))
         };
@@ -134,9 +139,9 @@ mod tests {
             sampling: Sampling { temperature: 3.0, top_k: 0, top_p: 1.0 },
             ..settings(4, stop)
         };
-        let free = Dialogue::new(&model, &BaseOnly).answer(&prompt, &sampled(&[]), go_on).tokens;
+        let free = Dialogue::new(&*model, &BaseOnly).answer(&prompt, &sampled(&[]), go_on).tokens;
         assert!(!free[..2].contains(&free[2]), "{free:?}");
-        let mut dialogue = Dialogue::new(&model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read);
         let answer = dialogue.answer(&prompt, &sampled(&[free[2]]), go_on);
         assert_eq!((answer.tokens.as_slice(), answer.finish_reason), (&free[..2], FinishReason::Stop));
         assert_eq!(read.0.replace(0), 3 + 2);
@@ -148,7 +153,7 @@ mod tests {
     fn another_past_is_read_from_its_beginning() {
         let model = model();
         let read = Count(Cell::new(0));
-        let mut dialogue = Dialogue::new(&model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read);
         let one = settings(1, &[]);
         let prompt: Vec<u32> = (2..22).collect();
         dialogue.answer(&prompt, &one, go_on);
@@ -159,7 +164,7 @@ mod tests {
             read.0.set(0);
             let answer = dialogue.answer(prompt, &one, go_on);
             assert_eq!(read.0.get(), prompt.len());
-            let scratch = generate(&model, &BaseOnly, &[prompt.to_vec()], &one, |_, _| ControlFlow::Continue(()));
+            let scratch = generate(&*model, &BaseOnly, &[prompt.to_vec()], &one, |_, _| ControlFlow::Continue(()));
             assert_eq!(answer, scratch[0]);
         }
         // Nothing asked, nothing said; the next turn starts from nothing.
@@ -173,12 +178,12 @@ mod tests {
     fn a_question_that_is_stopped_is_remembered_as_far_as_it_was_read() {
         let model = model();
         let read = Count(Cell::new(0));
-        let mut dialogue = Dialogue::new(&model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read);
         let prompt: Vec<u32> = (0..600).map(|i| 2 + i % 300).collect();
         let stopped = dialogue.answer_unless(&AtomicBool::new(true), &prompt, &settings(4, &[]), go_on);
         assert_eq!((stopped.tokens.len(), read.0.replace(0)), (0, 0));
         let answer = dialogue.answer(&prompt, &settings(1, &[]), go_on);
-        let scratch = generate(&model, &BaseOnly, &[prompt], &settings(1, &[]), |_, _| ControlFlow::Continue(()));
+        let scratch = generate(&*model, &BaseOnly, &[prompt], &settings(1, &[]), |_, _| ControlFlow::Continue(()));
         assert_eq!(answer, scratch[0]);
     }
 
@@ -186,7 +191,7 @@ mod tests {
     fn an_interrupted_answer_is_remembered_as_far_as_it_was_read() {
         let model = model();
         let read = Count(Cell::new(0));
-        let mut dialogue = Dialogue::new(&model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read);
         let mut left = 3;
         let answer = dialogue.answer(&[2, 5, 8], &settings(9, &[]), |_| {
             left -= 1;

@@ -2,11 +2,11 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::infer::Sampling;
-use crate::model::gemma3::Gemma3;
-use crate::nn::{KvCache, SidePath};
+use crate::model::{Inputs, LanguageModel};
+use crate::nn::{KvCache, Segments, SidePath};
 use crate::random::{Label, Rng, Stream};
 use burn::tensor::Tensor;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Prompt tokens that run at once: bounds the memory of attention scores over a long prompt.
@@ -63,34 +63,35 @@ impl Generated {
     }
 }
 
-/// Continues several prompts at once. `on_token(prompt, token)` sees each token as it comes and may end everything
+/// Continues several prompts of text at once. `on_token(prompt, token)` sees each token as it comes and may end everything
 /// early. The answers do not depend on how prompts are batched, but for rounding.
 pub fn generate(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     side: &dyn SidePath,
     prompts: &[Vec<u32>],
     settings: &GenerationSettings,
     mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
 ) -> Vec<Generated> {
-    let inputs: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let inputs: Vec<Inputs> = prompts.iter().cloned().map(Inputs::of).collect();
     let never = AtomicBool::new(false);
     generate_cached(model, side, &inputs, &mut model.cache(inputs.len()), settings, &never, &mut on_token)
 }
 
-/// Continues the sequences of `cache` by one input each and then by an answer. A sequence leaves the cache with its
+/// Continues the sequences of `cache` by one input each, which may hold soft tokens, and then by an answer. A sequence leaves the cache with its
 /// answer, but for the last: what the cache holds of that one, `cache.lengths[0]` tokens, can be continued again. Once
 /// `stop` is set, everything ends.
-pub(super) fn generate_cached(
-    model: &Gemma3,
+pub fn generate_cached(
+    model: &dyn LanguageModel,
     side: &dyn SidePath,
-    inputs: &[&[u32]],
+    inputs: &[Inputs],
     cache: &mut KvCache,
     settings: &GenerationSettings,
     stop: &AtomicBool,
     on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
 ) -> Vec<Generated> {
     let mut answers = vec![Generated { tokens: Vec::new(), finish_reason: FinishReason::Length }; inputs.len()];
-    let keep: Vec<bool> = inputs.iter().map(|input| !input.is_empty() && settings.max_new_tokens > 0).collect();
+    let keep: Vec<bool> =
+        inputs.iter().map(|input| !input.input_ids.is_empty() && settings.max_new_tokens > 0).collect();
     let rng = Rng::new(settings.seed);
     let mut rows: Vec<Row> = (0..inputs.len())
         .filter(|&i| keep[i])
@@ -103,12 +104,12 @@ pub(super) fn generate_cached(
         return answers;
     }
     cache.retain(&keep);
-    let inputs: Vec<&[u32]> = rows.iter().map(|row| inputs[row.prompt]).collect();
+    let inputs: Vec<&Inputs> = rows.iter().map(|row| &inputs[row.prompt]).collect();
     let Some(mut logits) = prefill(model, side, &inputs, cache, stop) else { return answers };
     loop {
         let mut next = Vec::with_capacity(rows.len());
         let mut keep = Vec::with_capacity(rows.len());
-        for (row, logits) in rows.iter_mut().zip(logits.chunks(model.config.vocab_size)) {
+        for (row, logits) in rows.iter_mut().zip(logits.chunks(model.config().vocab_size())) {
             if !logits.iter().fold(true, |all, logit| all & logit.is_finite()) {
                 answers[row.prompt].finish_reason = FinishReason::NotFinite;
                 keep.push(false);
@@ -138,7 +139,9 @@ pub(super) fn generate_cached(
         if stop.load(Ordering::Relaxed) {
             return answers;
         }
-        let hidden = model.hidden_cached(&next, &vec![1; next.len()], cache, side);
+        let lengths = vec![1; next.len()];
+        let next = Inputs::text(next, Segments::from_lengths(lengths.iter().copied()));
+        let hidden = model.hidden_cached(&next, &lengths, cache, side);
         logits = self::logits(model, hidden);
     }
 }
@@ -150,29 +153,31 @@ struct Row {
 
 /// Runs the prompts piece by piece and returns the logits after the last token of each; `None` once `stop` is set.
 fn prefill(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     side: &dyn SidePath,
-    prompts: &[&[u32]],
+    prompts: &[&Inputs],
     cache: &mut KvCache,
     stop: &AtomicBool,
 ) -> Option<Vec<f32>> {
     let piece = (PREFILL_TOKENS / prompts.len().max(1)).max(1);
-    let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
     let mut last: Vec<Option<Tensor<2>>> = vec![None; prompts.len()];
-    for start in (0..longest).step_by(piece) {
+    let mut read = vec![0; prompts.len()];
+    while last.iter().any(Option::is_none) {
         if stop.load(Ordering::Relaxed) {
             return None;
         }
-        let pieces: Vec<&[u32]> =
-            prompts.iter().map(|p| &p[start.min(p.len())..(start + piece).min(p.len())]).collect();
-        let lengths: Vec<usize> = pieces.iter().map(|p| p.len()).collect();
-        let hidden = model.hidden_cached(&pieces.concat(), &lengths, cache, side);
+        let pieces: Vec<Range<usize>> =
+            prompts.iter().zip(&read).map(|(prompt, &start)| start..prompt.piece_end(start, piece)).collect();
+        let lengths: Vec<usize> = pieces.iter().map(Range::len).collect();
+        let inputs = Inputs::joined(prompts.iter().zip(&pieces).map(|(prompt, piece)| prompt.slice(piece.clone())));
+        let hidden = model.hidden_cached(&inputs, &lengths, cache, side);
         let mut end = 0;
-        for ((len, prompt), last) in lengths.iter().zip(prompts).zip(&mut last) {
-            end += len;
-            if *len > 0 && start + len == prompt.len() {
+        for (((piece, prompt), last), read) in pieces.iter().zip(prompts).zip(&mut last).zip(&mut read) {
+            end += piece.len();
+            if !piece.is_empty() && piece.end == prompt.input_ids.len() {
                 *last = Some(hidden.clone().narrow(0, end - 1, 1));
             }
+            *read = piece.end;
         }
     }
     let last: Vec<Tensor<2>> = last.into_iter().flatten().collect();
@@ -180,7 +185,7 @@ fn prefill(
 }
 
 /// The logits of each row, one after the other.
-fn logits(model: &Gemma3, hidden: Tensor<2>) -> Vec<f32> {
+fn logits(model: &dyn LanguageModel, hidden: Tensor<2>) -> Vec<f32> {
     let logits = model.logits(hidden).into_data();
     logits.try_into_vec_as().unwrap_or_default()
 }

@@ -1,14 +1,14 @@
 //! What a model thinks of given text.
 
-use crate::model::gemma3::Gemma3;
+use crate::model::{Inputs, LanguageModel};
 use crate::nn::cross_entropy::token_nll;
 use crate::nn::{Segments, SidePath};
 use burn::tensor::Tensor;
 
 /// The hidden states of one sequence, normalised and ready for the head, `[s, d]`.
-pub fn hidden(model: &Gemma3, side: &dyn SidePath, input_ids: &[u32]) -> Tensor<2> {
+pub fn hidden(model: &dyn LanguageModel, side: &dyn SidePath, input_ids: &[u32]) -> Tensor<2> {
     let segments = Segments::from_lengths([input_ids.len()]);
-    model.norm.forward(model.hidden(input_ids, &segments, side))
+    model.norm().forward(model.hidden(&Inputs::text(input_ids.to_vec(), segments), side))
 }
 
 /// The log-probability of each token after the first, given those before it, in nats.
@@ -16,17 +16,17 @@ pub fn hidden(model: &Gemma3, side: &dyn SidePath, input_ids: &[u32]) -> Tensor<
 /// # Shapes
 /// - `hidden`: `[s, d]`, from [`hidden`]
 /// - output: `s - 1` values
-pub fn logprobs(model: &Gemma3, hidden: &Tensor<2>, input_ids: &[u32]) -> Vec<f64> {
+pub fn logprobs(model: &dyn LanguageModel, hidden: &Tensor<2>, input_ids: &[u32]) -> Vec<f64> {
     match input_ids {
         [] | [_] => Vec::new(),
         [_, targets @ ..] => {
             let rows = hidden.clone().narrow(0, 0, targets.len());
-            token_nll(&rows, &model.lm_head, targets).into_iter().map(|nll| -nll).collect()
+            token_nll(&rows, model.head(), targets).into_iter().map(|nll| -nll).collect()
         }
     }
 }
 
 /// The logits of rows `start..start + len` of a sequence, row after row.
-pub fn logits(model: &Gemma3, hidden: &Tensor<2>, start: usize, len: usize) -> Vec<f32> {
-    model.lm_head.project(hidden.clone().narrow(0, start, len)).into_data().iter::<f32>().collect()
+pub fn logits(model: &dyn LanguageModel, hidden: &Tensor<2>, start: usize, len: usize) -> Vec<f32> {
+    model.head().logits(hidden.clone().narrow(0, start, len)).into_data().iter::<f32>().collect()
 }

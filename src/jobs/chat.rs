@@ -75,8 +75,8 @@ impl<'a> Chat<'a> {
             tokenizer: model.base.tokenizer()?,
             history: History::new(options.system.clone(), options.sampling.temperature, model.adapter.is_some()),
             options,
-            tuned_speaker: Dialogue::new(&model.model, model.side()),
-            base_speaker: Dialogue::new(&model.model, &BaseOnly),
+            tuned_speaker: Dialogue::new(model.model.as_ref(), model.side()),
+            base_speaker: Dialogue::new(model.model.as_ref(), &BaseOnly),
         })
     }
 
@@ -129,7 +129,7 @@ impl<'a> Chat<'a> {
         shown?;
         show(&format!("{}\n", stream.finish().unwrap_or_default()))?;
         let answer = answer.checked().map_err(|e| e.or_at(Place::Named(self.model.base.name.clone())))?;
-        let (tokens, most) = (prompt.len() + answer.tokens.len(), self.model.base.config.max_position_embeddings);
+        let (tokens, most) = (prompt.len() + answer.tokens.len(), self.model.base.config.max_position_embeddings());
         let next = if stop.load(Ordering::SeqCst) {
             Next::Note("(stopped)".into())
         } else if tokens > most {

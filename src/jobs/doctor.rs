@@ -4,7 +4,7 @@ use crate::device::{self, Backend, Compute, Found, host};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::self_check::{self, Difference};
 use crate::nn::RmsNorm;
-use crate::nn::cross_entropy::linear_cross_entropy;
+use crate::nn::cross_entropy::{Head, linear_cross_entropy};
 use crate::ops::{Weight, geglu, instruction_set};
 use crate::random::{Label, Rng};
 use crate::report::summary;
@@ -132,11 +132,11 @@ fn gradient_error(device: &Device) -> f64 {
         let y = inner.project(norm.forward(x));
         geglu(y.clone(), y)
     };
-    let loss = |x: Tensor<2>| linear_cross_entropy(&network(x), &head, &targets, None).sum;
+    let loss = |x: Tensor<2>| linear_cross_entropy(&network(x), Head::plain(&head), &targets, None).sum;
 
     let leaf = x.clone().autodiff().require_grad();
     let output = network(leaf.clone());
-    let upstream = linear_cross_entropy(&output.clone().inner(), &head, &targets, Some(1.0)).gradient;
+    let upstream = linear_cross_entropy(&output.clone().inner(), Head::plain(&head), &targets, Some(1.0)).gradient;
     let Some(upstream) = upstream else { return f64::NAN };
     let mut tape = (output * upstream).sum().backward();
     let Some(gradient) = leaf.grad_remove(&mut tape) else { return f64::NAN };

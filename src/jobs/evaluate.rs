@@ -49,10 +49,11 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
     let model = base.load(&settings.holding, &compute.device, screen)?;
-    let adapter = peft::read(folder, &model)?;
+    let model = model.as_ref();
+    let adapter = peft::read(folder, model)?;
     provenance::warn_of_no_effect(folder, adapter.is_zero(), screen);
-    let (base_loss, tokens) = mean_loss(&model, &BaseOnly, eval, data.binning)?;
-    let (loss, _) = mean_loss(&model, &adapter, eval, data.binning)?;
+    let (base_loss, tokens) = mean_loss(model, &BaseOnly, eval, data.binning)?;
+    let (loss, _) = mean_loss(model, &adapter, eval, data.binning)?;
     finite(base_loss, &recipe.model.base)?;
     finite(loss, &folder.display().to_string())?;
     Ok(Evaluation { tokens, base_loss, base_perplexity: base_loss.exp(), loss, perplexity: loss.exp() })

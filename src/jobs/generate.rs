@@ -266,7 +266,7 @@ fn run(
             progress.advance(1);
             if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let generated = infer::generate(&model.model, model.side(), batch, &generation, count);
+        let generated = infer::generate(model.model.as_ref(), model.side(), batch, &generation, count);
         if stopped() {
             break;
         }
@@ -340,5 +340,11 @@ fn encode(base: &Base, prompt: &Prompt, raw: bool) -> Result<Vec<u32>> {
         return Err(Error::new(Kind::Data, "`--raw` takes rows with `prompt` only").at(prompt.place.clone()));
     };
     let tokenizer = base.tokenizer()?;
-    Ok(tokenizer.bos().into_iter().chain(tokenizer.encode(text)?).collect())
+    let ids: Vec<u32> = tokenizer.bos().into_iter().chain(tokenizer.encode(text)?).collect();
+    let words = base.config.vocab_size();
+    if let Some(id) = ids.iter().find(|id| **id as usize >= words) {
+        let what = format!("token {id} of the prompt is not in the model's vocabulary of {words}");
+        return Err(Error::new(Kind::Data, what).at(prompt.place.clone()));
+    }
+    Ok(ids)
 }

@@ -28,7 +28,7 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
         ModelFiles::Folder { dir, .. } => {
             let path = dir.join("config.json");
             let text = crate::input::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?;
-            if base.config.tie_word_embeddings { text } else { untied(&text, &path)? }
+            if base.config.tie_word_embeddings() { text } else { untied(&text, &path)? }
         }
         ModelFiles::Gguf { .. } => {
             let name = if dtype == HostDtype::F32 { "float32" } else { "bfloat16" };
@@ -40,7 +40,8 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
         ModelFiles::Gguf { .. } => {
             base.write_tokenizer(into)?;
             let config = &base.config;
-            let text = companions::generation_config(config.bos_token_id, &config.eos_token_ids, config.pad_token_id);
+            let text =
+                companions::generation_config(config.bos_token_id(), config.eos_token_ids(), config.pad_token_id());
             crate::atomic::write(&into.join("generation_config.json"), text.as_bytes())
         }
     };

@@ -67,8 +67,8 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
     progress.start("Scoring", Some(rows.len() as u64), "rows");
     let mut scores = Vec::with_capacity(rows.len());
     for (row, place) in rows.iter().zip(places) {
-        let hidden = infer::hidden(&model.model, model.side(), &row.input_ids);
-        let logprobs = infer::logprobs(&model.model, &hidden, &row.input_ids);
+        let hidden = infer::hidden(model.model.as_ref(), model.side(), &row.input_ids);
+        let logprobs = infer::logprobs(model.model.as_ref(), &hidden, &row.input_ids);
         if let Some(at) = logprobs.iter().position(|logprob| !logprob.is_finite()) {
             let what = format!("the log-probability of token {} is not finite", at + 2);
             let hint = "the model or its adapter is damaged, or had diverged in training";
@@ -109,7 +109,7 @@ fn mean(logprobs: impl Iterator<Item = f64>) -> Option<f64> {
 
 /// Writes the logits row by row, so that only one row's are in memory.
 fn save_logits(model: &PeftModel, rows: &[Tokenized], path: &Path) -> Result<()> {
-    let words = model.model.config.vocab_size;
+    let words = model.model.config().vocab_size();
     let spec = |(i, row): (usize, &Tokenized)| TensorSpec {
         name: format!("logits.{i}"),
         dtype: HostDtype::F32,
@@ -119,7 +119,7 @@ fn save_logits(model: &PeftModel, rows: &[Tokenized], path: &Path) -> Result<()>
     write_streamed(path, &specs, &[("format", "pt")], |spec| {
         let index = specs.iter().position(|other| other.name == spec.name).unwrap_or_default();
         let ids = &rows[index].input_ids;
-        let hidden = infer::hidden(&model.model, model.side(), ids);
-        Ok(HostTensor::f32([ids.len(), words], infer::logits(&model.model, &hidden, 0, ids.len())))
+        let hidden = infer::hidden(model.model.as_ref(), model.side(), ids);
+        Ok(HostTensor::f32([ids.len(), words], infer::logits(model.model.as_ref(), &hidden, 0, ids.len())))
     })
 }

@@ -3,10 +3,11 @@
 use crate::adapter::{Adapter, Dropout, LoraModule};
 use crate::device::{Compute, attempt};
 use crate::error::{Error, Kind, Result};
-use crate::model::gemma3::{Gemma3, RandomModel, Site, TextConfig};
-use crate::nn::{AttentionKind, Rope, Segments};
+use crate::model::{self, LanguageModel, ModelConfig, RandomModel, Site};
+use crate::nn::Segments;
 use crate::random::Rng;
-use crate::train::backprop::{self, MicroBatch};
+use crate::train::backprop;
+use crate::train::micro_batch::MicroBatch;
 use crate::train::step::{self, Masks, StepSettings};
 use crate::weights::names::TensorId;
 use crate::weights::{Form, HostDtype};
@@ -163,19 +164,17 @@ impl Answer {
         let form = |_: &TensorId| form;
         let mut maker = RandomModel::new(&form, device);
         maker.compute_dtype = compute_dtype;
-        let model = Gemma3::assemble(config(), &mut maker, device)?;
-        let lora = adapter(&model, &mut maker, false);
-        let dora = adapter(&model, &mut maker, true);
-        let batch = batch(&model);
-        let output = model.hidden(&batch.input_ids, &batch.segments, &lora);
-        let layers = Layers {
-            model: &model,
-            batch: &batch,
-            upstream: maker.tensor(batch.input_ids.len(), model.config.hidden_size, 1.0),
-        };
+        let model = model::assemble(ModelConfig::small(), &mut maker, device)?;
+        let model = model.as_ref();
+        let lora = adapter(model, &mut maker, false);
+        let dora = adapter(model, &mut maker, true);
+        let batch = batch(model);
+        let output = model.hidden(&batch.inputs, &lora);
+        let layers =
+            Layers { model, batch: &batch, upstream: maker.tensor(batch.tokens(), model.config().hidden_size(), 1.0) };
         let alone = |tracked| [layers.gradients(&lora, 0.0, tracked), layers.gradients(&dora, 0.25, tracked)].concat();
         let (adapters_alone, with_input) = (alone(false), alone(true));
-        let (loss, gradients) = step::gradients(&model, &lora, &[batch], 0, &settings());
+        let (loss, gradients) = step::gradients(model, &lora, &[batch], 0, &settings());
         Ok(Answer {
             compute_dtype: model.compute_dtype(),
             output: floats(output),
@@ -193,7 +192,7 @@ fn floats(tensor: Tensor<2>) -> Vec<f32> {
 
 /// The layers of a model, each run alone on the embedded tokens of a batch.
 struct Layers<'a> {
-    model: &'a Gemma3,
+    model: &'a dyn LanguageModel,
     batch: &'a MicroBatch,
     /// The gradient of each layer's output, `[n, d]`.
     upstream: Tensor<2>,
@@ -203,23 +202,22 @@ impl Layers<'_> {
     /// The gradients of the adapter in every layer, with those of the layers' inputs where these are tracked.
     fn gradients(&self, adapter: &Adapter, dropout: f64, tracked: bool) -> Vec<Vec<f32>> {
         let Layers { model, batch, upstream } = self;
-        let layout = model.layout(&batch.segments);
+        let layout = model.layout(&batch.inputs);
         let masks = Masks { rng: Rng::new(2), step: 0, micro: 0, p: dropout };
         let dropout = (dropout > 0.0).then_some(&masks as &dyn Dropout);
         let one = |layer| {
-            let input = backprop::leaf(&model.embed(&batch.input_ids), tracked);
-            let upstream = upstream.clone();
-            let (parameters, input) =
-                backprop::layer_gradients(model, adapter, layer, input, upstream, &layout, dropout);
-            parameters.into_iter().chain([input]).flatten().map(floats)
+            let input = backprop::leaves(&model.embed(&batch.inputs, adapter), tracked);
+            let (parameters, streams) =
+                backprop::layer_gradients(*model, adapter, layer, input, upstream, &layout, dropout);
+            parameters.into_iter().chain(streams).flatten().map(floats)
         };
-        (0..model.layers.len()).flat_map(one).collect()
+        (0..model.num_layers()).flat_map(one).collect()
     }
 }
 
 /// Two packed sequences.
-fn batch(model: &Gemma3) -> MicroBatch {
-    let ids: Vec<u32> = (0..29).map(|i| i * 37 % model.config.vocab_size as u32).collect();
+fn batch(model: &dyn LanguageModel) -> MicroBatch {
+    let ids: Vec<u32> = (0..29).map(|i| i * 37 % model.config().vocab_size() as u32).collect();
     let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
     MicroBatch::new(ids, &labels, Segments::from_lengths([19, 10]))
 }
@@ -228,33 +226,8 @@ fn settings() -> StepSettings {
     StepSettings { max_grad_norm: 0.0, activation_checkpointing: false, lora_dropout: 0.0, rng: Rng::new(1) }
 }
 
-/// Sizes that are no multiples of a tile.
-fn config() -> TextConfig {
-    TextConfig {
-        vocab_size: 203,
-        hidden_size: 44,
-        intermediate_size: 70,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 12,
-        rms_norm_eps: 1e-6,
-        query_pre_attn_scalar: 12.0,
-        sliding_window: 7,
-        layer_types: vec![AttentionKind::Sliding, AttentionKind::Full],
-        rope_local: Rope { theta: 1e4, factor: 1.0 },
-        rope_global: Rope { theta: 1e6, factor: 8.0 },
-        max_position_embeddings: 64,
-        tie_word_embeddings: true,
-        bos_token_id: None,
-        eos_token_ids: Vec::new(),
-        pad_token_id: None,
-        multimodal: false,
-    }
-}
-
 /// LoRA or DoRA on every projection.
-fn adapter(model: &Gemma3, maker: &mut RandomModel, use_dora: bool) -> Adapter {
+fn adapter(model: &dyn LanguageModel, maker: &mut RandomModel, use_dora: bool) -> Adapter {
     const R: usize = 3;
     let module = |site: Site| LoraModule {
         site,

@@ -1,7 +1,8 @@
 //! The decoder block that the Gemma models share.
 
-use crate::nn::{Attention, AttentionPlan, LayerCache, Mlp, RmsNorm, RopeTable, SidePath};
+use crate::nn::{Attention, AttentionPlan, LayerCache, Linear, Mlp, RmsNorm, RopeTable, SidePath};
 use burn::tensor::Tensor;
+use std::ops::Range;
 
 /// One block: attention and feed-forward, each between two norms and beside a residual.
 ///
@@ -27,6 +28,13 @@ pub struct DecoderLayer {
 }
 
 impl DecoderLayer {
+    /// Its linear layers, in the order of a forward pass.
+    pub fn linears(&self) -> [&Linear; 7] {
+        let DecoderLayer { self_attn, mlp, .. } = self;
+        let [q, k, v, o] = [&self_attn.q_proj, &self_attn.k_proj, &self_attn.v_proj, &self_attn.o_proj];
+        [q, k, v, o, &mlp.gate_proj, &mlp.up_proj, &mlp.down_proj]
+    }
+
     /// Runs whole sequences.
     ///
     /// # Shapes
@@ -46,10 +54,11 @@ impl DecoderLayer {
         x: Tensor<2>,
         rope: &RopeTable,
         lengths: &[usize],
+        spans: &[Range<usize>],
         cache: &mut LayerCache,
         side: &dyn SidePath,
     ) -> Tensor<2> {
-        self.block(x, side, |h| self.self_attn.forward_cached(h, rope, lengths, cache, side))
+        self.block(x, side, |h| self.self_attn.forward_cached(h, rope, lengths, spans, cache, side))
     }
 
     fn block(&self, x: Tensor<2>, side: &dyn SidePath, attend: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {

@@ -1,6 +1,28 @@
 //! Model definitions and the readers of their configurations.
+//!
+//! Whoever is outside names no architecture: [`ModelConfig`] is what is read, [`LanguageModel`] is what runs.
 
+pub mod carry;
+pub mod config;
 pub mod decoder;
+pub mod decoder_config;
 pub mod gemma3;
+pub mod inputs;
+pub mod language_model;
+pub mod layout;
+pub mod load;
+pub mod parts;
+pub mod random;
+pub mod site;
 
+pub use carry::Carry;
+pub use config::ModelConfig;
 pub use decoder::DecoderLayer;
+pub use decoder_config::DecoderConfig;
+pub use inputs::{Inputs, Modality, SoftTokens};
+pub use language_model::LanguageModel;
+pub use layout::Layout;
+pub use load::{assemble, load};
+pub use parts::{Gain, NormShape, Parts};
+pub use random::RandomModel;
+pub use site::{Site, Stage};

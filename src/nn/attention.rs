@@ -3,6 +3,7 @@
 use crate::nn::{AttentionKind, AttentionPlan, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
 use crate::ops::{self, AttentionShape};
 use burn::tensor::{FloatDType, Tensor};
+use std::ops::Range;
 
 /// The shape of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -91,7 +92,8 @@ impl Attention {
     }
 
     /// Attends from the new tokens of several sequences to those and to everything in the cache, and adds them to it.
-    /// `lengths` says how many of the rows of `x` belong to each sequence, in the order of the cache.
+    /// `lengths` says how many of the rows of `x` belong to each sequence, in the order of the cache; of each of the
+    /// `spans` of rows, tokens see each other forwards too.
     ///
     /// # Shapes
     /// - `x`: `[n, d]`
@@ -101,6 +103,7 @@ impl Attention {
         x: Tensor<2>,
         rope: &RopeTable,
         lengths: &[usize],
+        spans: &[Range<usize>],
         cache: &mut LayerCache,
         side: &dyn SidePath,
     ) -> Tensor<2> {
@@ -110,7 +113,9 @@ impl Attention {
         let mut mixed = Vec::with_capacity(lengths.len());
         for (sequence, &len) in lengths.iter().enumerate().filter(|(_, len)| **len > 0) {
             let take = |t: &Tensor<3>| t.clone().narrow(0, start, len);
-            let seen = cache.extend(sequence, take(&k), take(&v));
+            let within = spans.iter().filter(|span| (start..start + len).contains(&span.start));
+            let within: Vec<Range<usize>> = within.map(|span| span.start - start..span.end - start).collect();
+            let seen = cache.extend(sequence, take(&k), take(&v), &within);
             mixed.push(ops::attention(take(&q), seen.keys, seen.values, &shape, &seen.mask));
             start += len;
         }

@@ -2,6 +2,7 @@
 
 use crate::ops::{AttentionMask, Group, Visibility};
 use burn::tensor::Tensor;
+use std::ops::Range;
 
 /// What the new tokens of one sequence may look at.
 pub struct Seen {
@@ -26,8 +27,9 @@ impl LayerCache {
         LayerCache { reach, sequences: vec![None; sequences] }
     }
 
-    /// Adds the keys and values `[new, g, e]` of a sequence's next tokens and returns what those tokens may look at.
-    pub fn extend(&mut self, sequence: usize, k: Tensor<3>, v: Tensor<3>) -> Seen {
+    /// Adds the keys and values `[new, g, e]` of a sequence's next tokens and returns what those tokens may look at. Of
+    /// each of the `spans`, counted from the first of the new tokens, these see each other forwards too.
+    pub fn extend(&mut self, sequence: usize, k: Tensor<3>, v: Tensor<3>, spans: &[Range<usize>]) -> Seen {
         let [new, _, _] = k.dims();
         let (keys, values) = match self.sequences[sequence].take() {
             None => (k, v),
@@ -35,7 +37,8 @@ impl LayerCache {
         };
         let [t, _, _] = keys.dims();
         let group = Group { queries: 0..new, keys: 0..t };
-        let mask = AttentionMask::new(Visibility { groups: vec![group], window: self.reach, spans: Vec::new() });
+        let spans = spans.iter().map(|span| t - new + span.start..t - new + span.end).collect();
+        let mask = AttentionMask::new(Visibility { groups: vec![group], window: self.reach, spans });
         // A later token at distance `reach` no longer sees a key, so one key less than the window is kept.
         let kept = (self.reach - 1).min(t);
         let tail = |tensor: &Tensor<3>| {

@@ -23,21 +23,50 @@ fn chunk_rows(words: usize) -> usize {
     (LOSS_CHUNK_BYTES / (4 * words.max(1))).clamp(1, 1024)
 }
 
-/// Linear layer and cross-entropy in one: `sum_i -log softmax(x_i E^T)[t_i]`.
+/// The head of a model: what makes logits of normalised hidden rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// `[v, d]`.
+    pub weight: &'a Weight,
+    /// Bends the logits into `(-c, c)`: `z -> c tanh(z / c)`.
+    pub softcap: Option<f32>,
+}
+
+impl<'a> Head<'a> {
+    /// One without a soft cap.
+    pub fn plain(weight: &'a Weight) -> Self {
+        Head { weight, softcap: None }
+    }
+
+    /// The logits of some rows.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[m, d]`, normalised
+    /// - output: `[m, v]`
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let logits = self.weight.project(hidden);
+        match self.softcap {
+            Some(cap) => softcapped(logits, cap),
+            None => logits,
+        }
+    }
+}
+
+/// Linear layer and cross-entropy in one: `sum_i -log softmax(z_i)[t_i]` with `z = x E^T`, bent by the soft cap where the
+/// head has one.
 ///
-/// The gradient has a closed form, `(softmax(x E^T) - onehot(t)) E`, and is formed in the same visit, so that the
-/// logits never exist in full. With `scale` the gradient is wanted, multiplied by it.
+/// The gradient has a closed form, `(softmax(z) - onehot(t)) z' E` with `z'` the slope of the soft cap, and is formed in
+/// the same visit, so that the logits never exist in full. With `scale` the gradient is wanted, multiplied by it.
 ///
 /// # Shapes
 /// - `hidden`: `[m, d]`, normalised
-/// - `head`: `[v, d]`
 /// - `targets`: `m` word ids
 ///
 /// # Numerics
 /// f32, with the maximum of each row taken out first; the sum over rows in f64.
-pub fn linear_cross_entropy(hidden: &Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> Loss {
-    let [words, _] = head.dims();
-    if let Some(rows) = ops::linear_cross_entropy(hidden, head, targets, scale) {
+pub fn linear_cross_entropy(hidden: &Tensor<2>, head: Head, targets: &[u32], scale: Option<f64>) -> Loss {
+    let [words, _] = head.weight.dims();
+    if let Some(rows) = ops::linear_cross_entropy(hidden, head.weight, head.softcap, targets, scale) {
         return Loss { sum: rows.losses.iter().sum(), gradient: rows.gradient };
     }
     let mut sum = 0.0;
@@ -57,20 +86,25 @@ pub fn linear_cross_entropy(hidden: &Tensor<2>, head: &Weight, targets: &[u32], 
 /// # Shapes
 /// - `hidden`: `[m, d]`, normalised
 /// - output: `m` values in nats
-pub fn token_nll(hidden: &Tensor<2>, head: &Weight, targets: &[u32]) -> Vec<f64> {
-    if let Some(rows) = ops::linear_cross_entropy(hidden, head, targets, None) {
+pub fn token_nll(hidden: &Tensor<2>, head: Head, targets: &[u32]) -> Vec<f64> {
+    if let Some(rows) = ops::linear_cross_entropy(hidden, head.weight, head.softcap, targets, None) {
         return rows.losses;
     }
-    let rows = chunk_rows(head.dims()[0]);
+    let rows = chunk_rows(head.weight.dims()[0]);
     let starts = (0..).step_by(rows);
     let chunks = targets.chunks(rows).zip(starts);
     chunks.flat_map(|(t, start)| chunk_loss(hidden.clone().narrow(0, start, t.len()), head, t, None).0).collect()
 }
 
-fn chunk_loss(x: Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> (Vec<f64>, Option<Tensor<2>>) {
+fn chunk_loss(x: Tensor<2>, head: Head, targets: &[u32], scale: Option<f64>) -> (Vec<f64>, Option<Tensor<2>>) {
+    let Head { weight: head, softcap } = head;
     let [words, _] = head.dims();
     let tiles = || (0..words).step_by(TILE_WORDS).map(|start| start..(start + TILE_WORDS).min(words));
-    let logits: Vec<Tensor<2>> = tiles().map(|tile| x.clone().matmul(head.rows(tile).transpose())).collect();
+    let bent = |logits: Tensor<2>| if let Some(cap) = softcap { softcapped(logits, cap) } else { logits };
+    let logits: Vec<Tensor<2>> = tiles().map(|tile| bent(x.clone().matmul(head.rows(tile).transpose()))).collect();
+    // The slope of the soft cap at every logit, where the gradient is to pass through it.
+    let cap = softcap.filter(|_| scale.is_some());
+    let slopes: Vec<Option<Tensor<2>>> = logits.iter().map(|tile| Some(slope(tile.clone(), cap?))).collect();
 
     let maxima: Vec<Tensor<2>> = logits.iter().map(|tile| tile.clone().max_dim(1)).collect();
     let maximum = Tensor::cat(maxima, 1).max_dim(1); // [m, 1]
@@ -80,15 +114,36 @@ fn chunk_loss(x: Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) 
     let sum = Tensor::cat(sums, 1).sum_dim(1); // [m, 1]
 
     let target_rows = head.select(targets); // [m, d]
-    let target_logits = (x * target_rows.clone()).sum_dim(1); // [m, 1]
+    let target_logits = bent((x * target_rows.clone()).sum_dim(1)); // [m, 1]
+    let target_rows = match cap {
+        Some(cap) => target_rows * slope(target_logits.clone(), cap),
+        None => target_rows,
+    };
     let log_sum = sum.clone().log() + maximum;
     let losses = (log_sum - target_logits).into_data();
     let losses = losses.iter::<f32>().map(f64::from).collect();
 
     let gradient = scale.map(|scale| {
-        let products = tiles().zip(exponentials).map(|(tile, exponentials)| exponentials.matmul(head.rows(tile)));
+        let passing = exponentials.into_iter().zip(slopes).map(|(exponentials, slope)| match slope {
+            Some(slope) => exponentials * slope,
+            None => exponentials,
+        });
+        let products = tiles().zip(passing).map(|(tile, passing)| passing.matmul(head.rows(tile)));
         let weighted = products.fold(target_rows.zeros_like(), |sum, product| sum + product); // [m, d]
         (weighted / sum - target_rows).mul_scalar(scale)
     });
     (losses, gradient)
 }
+
+/// `c tanh(z / c)`.
+fn softcapped(logits: Tensor<2>, cap: f32) -> Tensor<2> {
+    logits.div_scalar(cap).tanh().mul_scalar(cap)
+}
+
+/// The slope of the soft cap where it gives these logits: `1 - (z / c)^2`.
+fn slope(bent: Tensor<2>, cap: f32) -> Tensor<2> {
+    bent.div_scalar(cap).square().neg().add_scalar(1.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use crate::nn::Segments;
 use crate::ops::{AttentionMask, Group, Visibility};
+use std::ops::Range;
 
 /// How far a layer's tokens look back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,11 +21,12 @@ pub struct AttentionPlan {
 }
 
 impl AttentionPlan {
-    /// Plans the attention over `segments` with this sliding `window` (in tokens, itself included).
-    pub fn new(segments: &Segments, window: usize) -> Self {
+    /// Plans the attention over `segments` with this sliding `window` (in tokens, itself included). Tokens of one of the
+    /// `spans` of rows, each within a segment, see each other forwards too.
+    pub fn new(segments: &Segments, spans: &[Range<usize>], window: usize) -> Self {
         let groups: Vec<Group> =
             segments.ranges().iter().map(|rows| Group { queries: rows.clone(), keys: rows.clone() }).collect();
-        let mask = |window| AttentionMask::new(Visibility { groups: groups.clone(), window, spans: Vec::new() });
+        let mask = |window| AttentionMask::new(Visibility { groups: groups.clone(), window, spans: spans.to_vec() });
         let full = mask(usize::MAX);
         let longest = groups.iter().map(|group| group.keys.len()).max().unwrap_or(0);
         let sliding = if longest <= window { full.clone() } else { mask(window) };

@@ -1,6 +1,6 @@
 //! The frozen head and cross-entropy in one, with its gradient in the same visit.
 
-use super::cpu::cross_entropy::{Running, finish_gradient, take_tile};
+use super::cpu::cross_entropy::{Running, finish_gradient, take_bent_tile, take_tile};
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
 #[cfg(feature = "gpu")]
 use super::gpu;
@@ -26,26 +26,41 @@ pub struct RowLosses {
 /// it is computed as flash attention is, a tile of words at a time beside a running maximum and sum; logits never leave
 /// the cache, and the head is read (and unpacked, where it is quantised) once for many rows.
 ///
+/// With a soft cap the logits are `z = c tanh(x E^T / c)`, and what is added up in the gradient is multiplied by its slope,
+/// `1 - (z / c)^2`.
+///
 /// `None` on devices without a kernel.
 ///
 /// # Shapes
 /// - `x`: `[m, d]`
 /// - `head`: `[v, d]`
 /// - `targets`: `m` word ids below `v`
-pub fn linear_cross_entropy(x: &Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> Option<RowLosses> {
+pub fn linear_cross_entropy(
+    x: &Tensor<2>,
+    head: &Weight,
+    softcap: Option<f32>,
+    targets: &[u32],
+    scale: Option<f64>,
+) -> Option<RowLosses> {
     if let Some(x) = Cpu::new(x) {
-        return Some(cpu_linear_cross_entropy(x, head, targets, scale));
+        return Some(cpu_linear_cross_entropy(x, head, softcap, targets, scale));
     }
     #[cfg(feature = "gpu")]
     if !head.is_on_cpu()
-        && let Some((losses, gradient)) = gpu::linear_cross_entropy(x, head, targets, scale)
+        && let Some((losses, gradient)) = gpu::linear_cross_entropy(x, head, softcap, targets, scale)
     {
         return Some(RowLosses { losses, gradient });
     }
     None
 }
 
-fn cpu_linear_cross_entropy(x: Cpu, head: &Weight, targets: &[u32], scale: Option<f64>) -> RowLosses {
+fn cpu_linear_cross_entropy(
+    x: Cpu,
+    head: &Weight,
+    softcap: Option<f32>,
+    targets: &[u32],
+    scale: Option<f64>,
+) -> RowLosses {
     let (x, shape) = (x.values(), x.shape());
     let [_, width] = head.dims();
     let mut losses = Vec::with_capacity(targets.len());
@@ -62,14 +77,25 @@ fn cpu_linear_cross_entropy(x: Cpu, head: &Weight, targets: &[u32], scale: Optio
             let tile = Mat::new(tile, [words.len(), width]);
             let logits = &mut logits[..m * words.len()];
             matmul(MatMut::new(logits, [m, words.len()]), Into::Replace, 1.0, x, tile.t());
-            take_tile(logits, words.len(), &mut running, weighted);
+            match softcap {
+                None => take_tile(logits, words.len(), &mut running, weighted),
+                Some(cap) => take_bent_tile(cap, logits, words.len(), &mut running, weighted),
+            }
             if !weighted.is_empty() {
                 matmul(MatMut::new(weighted, [m, width]), Into::Add, 1.0, Mat::new(logits, [m, words.len()]), tile);
             }
         });
-        let target_rows = head.selected(targets);
-        let rows = values.chunks_exact(width).zip(target_rows.chunks_exact(width));
-        losses.extend(running.iter().zip(rows).map(|(running, (x, e))| running.log_sum() - f64::from(dot(x, e))));
+        let mut target_rows = head.selected(targets);
+        let rows = values.chunks_exact(width).zip(target_rows.chunks_exact_mut(width));
+        losses.extend(running.iter().zip(rows).map(|(running, (x, e))| {
+            let mut logit = dot(x, e);
+            if let Some(cap) = softcap {
+                let bent = (logit / cap).tanh();
+                logit = cap * bent;
+                e.iter_mut().for_each(|e| *e *= 1.0 - bent * bent);
+            }
+            running.log_sum() - f64::from(logit)
+        }));
         if let Some(scale) = scale {
             finish_gradient(weighted, width, &running, &target_rows, scale as f32);
         }

@@ -1,4 +1,4 @@
-//! Whether `adapter.target_modules` and `adapter.exclude_modules` can mean a module of any Gemma 3.
+//! Whether `adapter.target_modules` and `adapter.exclude_modules` can mean a module of any model.
 //!
 //! How many layers a model has is not known here, so there is every layer that a name speaks of.
 
@@ -6,7 +6,7 @@ use super::adapter::Adapter;
 use super::diagnose::Diagnosis;
 use crate::adapter::target::{self, ExcludeModules, TargetModules};
 use crate::error::{Error, Place};
-use crate::weights::names::{Projection, Spelling};
+use crate::weights::names::{Spelling, TensorId};
 use std::collections::BTreeSet;
 
 /// Layers in which an expression is tried: twice as many as the largest model has.
@@ -77,7 +77,7 @@ fn paths(layers: impl IntoIterator<Item = usize> + Clone) -> Vec<String> {
     let mut paths = Vec::new();
     for spelling in [Spelling::Text, Spelling::LanguageModelInside] {
         for layer in layers.clone() {
-            paths.extend(Projection::ALL.map(|projection| spelling.module_path(layer, projection)));
+            paths.extend(TensorId::linears(layer).map(|weight| spelling.module_path(&weight)));
         }
     }
     paths

@@ -1,5 +1,6 @@
 //! A conversation and its token form: what the text room works on.
 
+use super::media_range::{MediaKind, MediaRange};
 use crate::error::{Error, Kind, Result};
 use serde_json::{Map, Value};
 
@@ -102,6 +103,8 @@ pub struct Tokenized {
     pub labels: Vec<i32>,
     /// Whether `max_length` cut something off.
     pub truncated: bool,
+    /// Where media stand, in order; nowhere in a row of text.
+    pub media: Vec<MediaRange>,
 }
 
 impl Tokenized {
@@ -123,18 +126,27 @@ pub struct Prefix {
     /// The first of these.
     pub first_supervised: Option<usize>,
     most: usize,
+    /// Where what is kept ends: at `most`, or before a medium that reaches further.
+    end: usize,
 }
 
 impl Prefix {
     /// The first `most` tokens of a row that is yet to come.
     pub fn of_at_most(most: usize) -> Self {
-        Prefix { most, ..Prefix::default() }
+        Prefix { most, end: most, ..Prefix::default() }
     }
 
     /// The first `most` of these tokens.
     pub fn of(tokens: &Tokenized, most: usize) -> Self {
         let mut prefix = Prefix::of_at_most(most);
-        tokens.input_ids.iter().zip(&tokens.labels).for_each(|(&id, &label)| prefix.push(id, label));
+        let mut media = tokens.media.iter().peekable();
+        for (at, (&id, &label)) in tokens.input_ids.iter().zip(&tokens.labels).enumerate() {
+            if let Some(MediaRange { tokens, kind, content }) = media.next_if(|medium| medium.tokens.start == at) {
+                prefix.push_medium(id, tokens.len(), *kind, *content);
+            } else if prefix.length == at {
+                prefix.push(id, label);
+            }
+        }
         prefix
     }
 
@@ -144,13 +156,25 @@ impl Prefix {
             self.supervised += 1;
             self.first_supervised.get_or_insert(self.length);
         }
-        if self.length < self.most {
+        if self.length < self.end {
             self.tokens.input_ids.push(id);
             self.tokens.labels.push(label);
         } else {
             self.tokens.truncated = true;
         }
         self.length += 1;
+    }
+
+    /// Takes the soft tokens of a picture or sound, `count` placeholders `id` that are never learnt. They are kept whole or
+    /// not at all: where there is no room for them, the row ends before.
+    pub fn push_medium(&mut self, id: u32, count: usize, kind: MediaKind, content: [u8; 32]) {
+        let tokens = self.length..self.length + count;
+        if tokens.end <= self.end {
+            self.tokens.media.push(MediaRange { tokens, kind, content });
+        } else {
+            self.end = self.end.min(tokens.start);
+        }
+        (0..count).for_each(|_| self.push(id, IGNORE_INDEX));
     }
 
     /// Fails if there is nothing to learn from in the row, or in what is kept of it; says whether the cut is to blame.
@@ -162,7 +186,7 @@ impl Prefix {
             return Err(Error::new(Kind::Data, "the row has no supervised token: nothing in it has a loss")
                 .hint("`data preview` shows which tokens of a row are supervised"));
         };
-        if first < self.most {
+        if first < self.end {
             return Ok(());
         }
         let Prefix { most, supervised, length, .. } = self;
@@ -185,7 +209,7 @@ mod tests {
 
     fn row(labels: &[i32], most: usize) -> Prefix {
         let input_ids = (0..labels.len() as u32).collect();
-        Prefix::of(&Tokenized { input_ids, labels: labels.to_vec(), truncated: false }, most)
+        Prefix::of(&Tokenized { input_ids, labels: labels.to_vec(), ..Tokenized::default() }, most)
     }
 
     #[test]
@@ -221,5 +245,42 @@ mod tests {
         );
         let none = row(&[0, -100], 9).require_supervised().unwrap_err();
         assert_eq!(none.what(), "the row has no supervised token: nothing in it has a loss");
+    }
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init)] // lists of media
+    fn a_cut_never_goes_through_a_medium() {
+        let cut_at = |most: usize| {
+            let mut prefix = Prefix::of_at_most(most);
+            prefix.push(2, IGNORE_INDEX);
+            prefix.push_medium(9, 3, MediaKind::Image, [1; 32]);
+            prefix.push(5, 5);
+            prefix.push_medium(8, 2, MediaKind::Audio, [2; 32]);
+            prefix.push(6, 6);
+            assert_eq!((prefix.length, prefix.supervised, prefix.first_supervised), (8, 2, Some(4)));
+            let media: Vec<_> = prefix.tokens.media.iter().map(|medium| medium.tokens.clone()).collect();
+            assert_eq!(prefix.tokens.labels.len(), prefix.tokens.input_ids.len());
+            assert_eq!(prefix.tokens.truncated, prefix.tokens.input_ids.len() < 8);
+            (prefix.tokens.input_ids, media)
+        };
+        let whole = vec![2, 9, 9, 9, 5, 8, 8, 6];
+        assert_eq!(cut_at(usize::MAX), (whole.clone(), vec![1..4, 5..7]));
+        assert_eq!(cut_at(8), (whole.clone(), vec![1..4, 5..7]));
+        assert_eq!(cut_at(7), (whole[..7].to_vec(), vec![1..4, 5..7]));
+        assert_eq!(cut_at(6), (whole[..5].to_vec(), vec![1..4]), "half a sound is none");
+        assert_eq!(cut_at(5), (whole[..5].to_vec(), vec![1..4]));
+        for most in [1, 2, 3] {
+            assert_eq!(cut_at(most), (whole[..1].to_vec(), vec![]), "and nothing follows it: {most}");
+        }
+        let mut nothing = Prefix::of_at_most(3);
+        nothing.push_medium(9, 4, MediaKind::Image, [1; 32]);
+        nothing.push(5, 5);
+        assert!(
+            nothing
+                .require_supervised()
+                .unwrap_err()
+                .what()
+                .starts_with("`max_length` 3 cuts off all 1 supervised tokens")
+        );
     }
 }

@@ -1,63 +1,15 @@
-//! Loss and adapter gradients of one micro-batch, layer by layer.
+//! Loss and adapter gradients of one micro-batch, stage by stage.
 
-use crate::adapter::{Adapter, Dropout};
-use crate::model::gemma3::{Gemma3, Layout};
+use crate::adapter::{Adapter, Dropout, TrainedStage};
+use crate::model::{Carry, LanguageModel, Layout, Stage};
+use crate::nn::SidePath;
 use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
-use crate::nn::{Segments, SidePath};
-use crate::text::IGNORE_INDEX;
-use burn::tensor::{Int, Tensor, TensorData};
+use crate::train::micro_batch::MicroBatch;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A wish to stop that nobody has.
 pub static NEVER: AtomicBool = AtomicBool::new(false);
-
-/// The tokens of one micro-batch and which of them have a loss.
-#[derive(Debug, Clone)]
-pub struct MicroBatch {
-    /// `[n]`.
-    pub input_ids: Vec<u32>,
-    /// Which rows form a sequence.
-    pub segments: Segments,
-    /// Rows whose next token is supervised.
-    pub rows: Vec<u32>,
-    /// The next token of each of those rows.
-    pub targets: Vec<u32>,
-}
-
-impl MicroBatch {
-    /// Makes a micro-batch of sequences whose labels are aligned with their ids as in Hugging Face: the loss at row `i`
-    /// is that of predicting `labels[i + 1]`, within a sequence.
-    pub fn new(input_ids: Vec<u32>, labels: &[i32], segments: Segments) -> Self {
-        let mut rows = Vec::new();
-        let mut targets = Vec::new();
-        for range in segments.ranges() {
-            let next = range.start + 1..range.end;
-            for (row, &label) in range.clone().zip(&labels[next]) {
-                if label != IGNORE_INDEX {
-                    rows.push(row as u32);
-                    targets.push(label.cast_unsigned());
-                }
-            }
-        }
-        MicroBatch { input_ids, segments, rows, targets }
-    }
-
-    /// Its first `tokens` tokens.
-    pub fn truncated(mut self, tokens: usize) -> Self {
-        self.input_ids.truncate(tokens);
-        let ranges = self.segments.ranges();
-        let lengths = ranges.iter().map(|range| range.end.min(tokens).saturating_sub(range.start));
-        self.segments = Segments::from_lengths(lengths);
-        self.rows.retain(|&row| (row as usize) < tokens);
-        self.targets.truncate(self.rows.len());
-        self
-    }
-
-    /// Tokens with a loss.
-    pub fn supervised(&self) -> usize {
-        self.targets.len()
-    }
-}
 
 /// How a micro-batch is run.
 #[derive(Clone, Copy)]
@@ -69,31 +21,38 @@ pub struct BackpropSettings<'a> {
 }
 
 /// The summed loss of a micro-batch under `side`, in nats, without gradients.
-pub fn loss(model: &Gemma3, side: &dyn SidePath, batch: &MicroBatch) -> f64 {
+pub fn loss(model: &dyn LanguageModel, side: &dyn SidePath, batch: &MicroBatch) -> f64 {
     loss_unless(&NEVER, model, side, batch).unwrap_or(f64::NAN)
 }
 
 /// [`loss`], left between two layers once `stop` is set: `None` then.
-pub fn loss_unless(stop: &AtomicBool, model: &Gemma3, side: &dyn SidePath, batch: &MicroBatch) -> Option<f64> {
-    let layout = model.layout(&batch.segments);
-    let mut hidden = model.embed(&batch.input_ids);
-    for layer in 0..model.layers.len() {
+pub fn loss_unless(
+    stop: &AtomicBool,
+    model: &dyn LanguageModel,
+    side: &dyn SidePath,
+    batch: &MicroBatch,
+) -> Option<f64> {
+    let layout = model.layout(&batch.inputs);
+    let mut carry = model.embed(&batch.inputs, side);
+    for layer in 0..model.num_layers() {
         if stop.load(Ordering::Relaxed) {
             return None;
         }
-        hidden = model.layer(layer, hidden, &layout, side);
+        carry = model.layer(layer, carry, &layout, side);
     }
-    let hidden = model.norm.forward(hidden.select(0, indices(&batch.rows, model)));
-    (!stop.load(Ordering::Relaxed)).then(|| linear_cross_entropy(&hidden, &model.lm_head, &batch.targets, None).sum)
+    let hidden = model.last_hidden(carry.select(&indices(&batch.rows, model)), side);
+    let hidden = model.norm().forward(hidden);
+    (!stop.load(Ordering::Relaxed)).then(|| linear_cross_entropy(&hidden, model.head(), &batch.targets, None).sum)
 }
 
 /// The summed loss of a micro-batch, in nats; adds `scale` times its gradient to `gradients`, which are in the order of
 /// [`Adapter::parameters`].
 ///
-/// Every layer is its own small gradient graph. The graphs are walked from the last to the first, each with the
-/// gradient of the layer above; `activation_checkpointing` only decides whether a graph is kept or built again.
+/// Every stage is its own small gradient graph. The graphs are walked from the last to the first, each with the
+/// gradient of what it handed on; `activation_checkpointing` only decides whether a layer's graph is kept or built again.
+/// What is shared gets the gradients of all layers that read it, and gives them to the stage that made it.
 pub fn accumulate(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     adapter: &Adapter,
     batch: &MicroBatch,
     scale: f64,
@@ -106,38 +65,40 @@ pub fn accumulate(
 /// [`accumulate`], left between two layers once `stop` is set: `None` then, and `gradients` are those of no batch.
 pub fn accumulate_unless(
     stop: &AtomicBool,
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     adapter: &Adapter,
     batch: &MicroBatch,
     scale: f64,
     settings: BackpropSettings,
     gradients: &mut [Option<Tensor<2>>],
 ) -> Option<f64> {
-    let layout = model.layout(&batch.segments);
-    // The first layer's input needs no gradient.
-    let run = |layer: usize, input: &Tensor<2>| {
-        LayerRun::new(model, adapter, layer, leaf(input, layer > 0), &layout, settings.dropout)
+    let BackpropSettings { activation_checkpointing, dropout } = settings;
+    let layout = model.layout(&batch.inputs);
+    let embedded = Embedded::new(model, adapter, batch, dropout);
+    let run = |layer: usize, input: &Carry| {
+        StageRun::layer(model, adapter, layer, embedded.leaves(layer, input), &layout, dropout)
     };
 
-    let mut x = model.embed(&batch.input_ids);
-    let mut inputs = Vec::with_capacity(model.layers.len());
+    let mut carry = embedded.carry.clone();
+    let mut inputs = Vec::with_capacity(model.num_layers());
     let mut runs = Vec::new();
-    for layer in 0..model.layers.len() {
+    for layer in 0..model.num_layers() {
         if stop.load(Ordering::Relaxed) {
             return None;
         }
-        inputs.push(x.clone());
-        if settings.activation_checkpointing {
-            x = LayerRun::output_only(model, adapter, layer, x, &layout, settings.dropout);
+        inputs.push(carry.clone());
+        if activation_checkpointing {
+            carry = StageRun::output_only(model, adapter, layer, carry, &layout, dropout);
         } else {
-            let run = run(layer, &x);
-            x = run.output.clone().inner();
+            let run = run(layer, &carry);
+            carry = run.handed_on(carry.shared);
             runs.push(run);
         }
     }
 
-    let (loss, mut upstream) = head(model, x, batch, scale);
-    for layer in (0..model.layers.len()).rev() {
+    let (loss, mut upstream) = head(model, adapter, &carry, batch, scale, dropout, gradients);
+    drop(carry);
+    for layer in (0..model.num_layers()).rev() {
         if stop.load(Ordering::Relaxed) {
             return None;
         }
@@ -146,132 +107,245 @@ pub fn accumulate_unless(
             None => run(layer, &inputs[layer]),
         };
         inputs.truncate(layer);
-        match run.backward(upstream, gradients) {
-            Some(gradient) => upstream = gradient,
-            None => break,
+        upstream = run.backward(upstream, gradients);
+        if upstream.is_nothing() {
+            return Some(loss);
         }
+    }
+    if let Some(run) = embedded.run {
+        run.backward(upstream, gradients);
     }
     Some(loss)
 }
 
-/// Runs one layer alone forwards and backwards, as [`accumulate`] does with a layer that has others below it. Returns
-/// the gradient of its input, given that of its output.
+/// Runs what is outside the layers forwards and backwards, as [`accumulate`] does with a model that has none. Returns the
+/// summed loss.
+pub fn without_layers(model: &dyn LanguageModel, batch: &MicroBatch, scale: f64) -> f64 {
+    let adapter = Adapter::new(Vec::new());
+    let carry = model.embed(&batch.inputs, &adapter);
+    head(model, &adapter, &carry, batch, scale, None, &mut []).0
+}
+
+/// Runs one layer alone forwards and backwards, as [`accumulate`] does with a layer that has others below it; `upstream`
+/// is the gradient of each stream that it hands on.
 ///
 /// # Shapes
-/// - `input`, `upstream`, output: `[n, d]`
+/// - `upstream`: `[n, d]`
 pub fn layer(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     adapter: &Adapter,
     layer: usize,
-    input: &Tensor<2>,
-    upstream: Tensor<2>,
+    input: &Carry,
+    upstream: &Tensor<2>,
     layout: &Layout,
     settings: BackpropSettings,
-) -> Option<Tensor<2>> {
+) {
     if settings.activation_checkpointing {
-        drop(LayerRun::output_only(model, adapter, layer, input.clone(), layout, settings.dropout));
+        drop(StageRun::output_only(model, adapter, layer, input.clone(), layout, settings.dropout));
     }
-    layer_gradients(model, adapter, layer, leaf(input, true), upstream, layout, settings.dropout).1
+    drop(layer_gradients(model, adapter, layer, leaves(input, true), upstream, layout, settings.dropout));
 }
 
 /// A layer's input in a new gradient graph: tracked, or (as that of the first layer) not, so that its adapters alone
 /// are.
-pub fn leaf(input: &Tensor<2>, tracked: bool) -> Tensor<2> {
-    let leaf = input.clone().autodiff();
+pub fn leaves(input: &Carry, tracked: bool) -> Carry {
+    let shared = input.shared.iter().map(|shared| leaf(shared.clone(), tracked)).collect();
+    Carry { shared, ..input.clone().map_streams(|stream| leaf(stream, tracked)) }
+}
+
+fn leaf(tensor: Tensor<2>, tracked: bool) -> Tensor<2> {
+    let leaf = tensor.autodiff();
     if tracked { leaf.require_grad() } else { leaf }
 }
 
-/// The gradients that one layer gives, run alone on a [`leaf`], given that of its output: of the adapter's parameters,
-/// in the order of [`Adapter::parameters`] and `None` of other layers', and of the leaf where it is tracked.
+/// The gradients that one layer gives, run alone on [`leaves`], given that of each stream which it hands on: of the
+/// adapter's parameters, in the order of [`Adapter::parameters`] and `None` of other layers', and of the leaves' streams
+/// where they are tracked.
 ///
 /// # Shapes
-/// - `input`, `upstream`, output: `[n, d]`
+/// - `upstream`: `[n, d]`
 pub fn layer_gradients(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     adapter: &Adapter,
     layer: usize,
-    input: Tensor<2>,
-    upstream: Tensor<2>,
+    input: Carry,
+    upstream: &Tensor<2>,
     layout: &Layout,
     dropout: Option<&dyn Dropout>,
-) -> (Vec<Option<Tensor<2>>>, Option<Tensor<2>>) {
+) -> (Vec<Option<Tensor<2>>>, Vec<Option<Tensor<2>>>) {
     let mut gradients = vec![None; adapter.parameters().len()];
-    let input = LayerRun::new(model, adapter, layer, input, layout, dropout).backward(upstream, &mut gradients);
-    (gradients, input)
+    let streams = input.streams().map(|_| Some(upstream.clone())).collect();
+    let run = StageRun::layer(model, adapter, layer, input, layout, dropout);
+    let upstream = Upstream { streams, shared: vec![None; run.output.shared.len()] };
+    let Upstream { streams, .. } = run.backward(upstream, &mut gradients);
+    (gradients, streams)
 }
 
-/// The loss, and its gradient with respect to the last layer's output `x` `[n, d]`.
-fn head(model: &Gemma3, x: Tensor<2>, batch: &MicroBatch, scale: f64) -> (f64, Tensor<2>) {
+/// The loss, and its gradient with respect to the last layer's streams.
+fn head(
+    model: &dyn LanguageModel,
+    adapter: &Adapter,
+    carry: &Carry,
+    batch: &MicroBatch,
+    scale: f64,
+    dropout: Option<&dyn Dropout>,
+    gradients: &mut [Option<Tensor<2>>],
+) -> (f64, Upstream) {
     let rows = indices(&batch.rows, model);
-    let leaf = x.clone().select(0, rows.clone()).autodiff().require_grad(); // [m, d]
-    let normed = model.norm.forward(leaf.clone());
+    let input = leaves(&carry.clone().select(&rows), true); // [m, d] each
+    let side = adapter.track(Stage::LastHidden, dropout);
+    let normed = model.norm().forward(model.last_hidden(input.clone(), &side));
     let Loss { sum, gradient } =
-        linear_cross_entropy(&normed.clone().inner(), &model.lm_head, &batch.targets, Some(scale));
-    let upstream = x.zeros_like();
-    let Some(gradient) = gradient else { return (sum, upstream) };
-    let mut tape = (normed * gradient).sum().backward();
-    match leaf.grad_remove(&mut tape) {
-        Some(gradient) => (sum, upstream.select_assign(0, rows, gradient, burn::tensor::IndexingUpdateOp::Add)),
-        None => (sum, upstream),
+        linear_cross_entropy(&normed.clone().inner(), model.head(), &batch.targets, Some(scale));
+    let mut upstream: Vec<Tensor<2>> = carry.streams().map(Tensor::zeros_like).collect();
+    if let Some(gradient) = gradient {
+        let mut tape = (normed * gradient).sum().backward();
+        add(side.take_gradients(&mut tape), gradients);
+        for (upstream, leaf) in upstream.iter_mut().zip(input.streams()) {
+            if let Some(gradient) = leaf.grad_remove(&mut tape) {
+                *upstream = upstream.clone().select_assign(0, rows.clone(), gradient, IndexingUpdateOp::Add);
+            }
+        }
+    }
+    let streams = upstream.into_iter().map(Some).collect();
+    (sum, Upstream { streams, shared: vec![None; carry.shared.len()] })
+}
+
+fn indices(rows: &[u32], model: &dyn LanguageModel) -> Tensor<1, Int> {
+    let values: Vec<i64> = rows.iter().map(|&row| i64::from(row)).collect();
+    Tensor::from_data(TensorData::new(values, [rows.len()]), model.device())
+}
+
+/// Adds gradients, each with its index.
+fn add(new: Vec<(usize, Tensor<2>)>, gradients: &mut [Option<Tensor<2>>]) {
+    for (index, gradient) in new {
+        let slot = &mut gradients[index];
+        *slot = Some(match slot.take() {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        });
     }
 }
 
-fn indices(rows: &[u32], model: &Gemma3) -> Tensor<1, Int> {
-    let values: Vec<i64> = rows.iter().map(|&row| i64::from(row)).collect();
-    Tensor::from_data(TensorData::new(values, [rows.len()]), &model.device)
+/// The gradient of what a stage handed on; `None` where there is none.
+struct Upstream {
+    streams: Vec<Option<Tensor<2>>>,
+    shared: Vec<Option<Tensor<2>>>,
 }
 
-/// One layer's gradient graph.
-struct LayerRun<'a> {
-    side: crate::adapter::TrainedLayer<'a>,
-    /// The layer's input as a leaf.
-    input: Tensor<2>,
-    output: Tensor<2>,
+impl Upstream {
+    fn is_nothing(&self) -> bool {
+        self.streams.iter().chain(&self.shared).all(Option::is_none)
+    }
 }
 
-impl<'a> LayerRun<'a> {
+/// What the first layer begins with, and its gradient graph where something before the layers is trained.
+struct Embedded<'a> {
+    carry: Carry,
+    run: Option<StageRun<'a>>,
+}
+
+impl<'a> Embedded<'a> {
     fn new(
-        model: &Gemma3,
+        model: &dyn LanguageModel,
+        adapter: &'a Adapter,
+        batch: &MicroBatch,
+        dropout: Option<&'a dyn Dropout>,
+    ) -> Self {
+        if !adapter.has(Stage::Embed) {
+            return Embedded { carry: model.embed(&batch.inputs, adapter), run: None };
+        }
+        let side = adapter.track(Stage::Embed, dropout);
+        let output = model.embed(&batch.inputs, &side);
+        let run = StageRun { side, streams: Vec::new(), shared: Vec::new(), output };
+        Embedded { carry: run.handed_on(Vec::new()), run: Some(run) }
+    }
+
+    /// The input of a layer as leaves. What comes from before the layers is tracked only where something there is
+    /// trained.
+    fn leaves(&self, layer: usize, input: &Carry) -> Carry {
+        let from_embedding = self.carry.shared.len();
+        let shared = input.shared.iter().enumerate();
+        let shared = shared.map(|(at, shared)| leaf(shared.clone(), self.run.is_some() || at >= from_embedding));
+        let streams = leaves(&Carry { shared: Vec::new(), ..input.clone() }, self.run.is_some() || layer > 0);
+        Carry { shared: shared.collect(), ..streams }
+    }
+}
+
+/// The gradient graph of one stage.
+struct StageRun<'a> {
+    side: TrainedStage<'a>,
+    /// The streams it begins with, as leaves.
+    streams: Vec<Tensor<2>>,
+    /// What earlier stages share, as leaves.
+    shared: Vec<Tensor<2>>,
+    output: Carry,
+}
+
+impl<'a> StageRun<'a> {
+    fn layer(
+        model: &dyn LanguageModel,
         adapter: &'a Adapter,
         layer: usize,
-        input: Tensor<2>,
+        input: Carry,
         layout: &Layout,
         dropout: Option<&'a dyn Dropout>,
     ) -> Self {
-        let side = adapter.track(layer, dropout);
-        let output = model.layer(layer, input.clone(), layout, &side);
-        LayerRun { side, input, output }
+        let side = adapter.track(Stage::Layer(layer), dropout);
+        let (streams, shared) = (input.streams().cloned().collect(), input.shared.clone());
+        let output = model.layer(layer, input, layout, &side);
+        StageRun { side, streams, shared, output }
     }
 
-    /// The layer's output without a graph.
+    /// What a layer hands on, without a graph.
     fn output_only(
-        model: &Gemma3,
+        model: &dyn LanguageModel,
         adapter: &Adapter,
         layer: usize,
-        input: Tensor<2>,
+        input: Carry,
         layout: &Layout,
         dropout: Option<&dyn Dropout>,
-    ) -> Tensor<2> {
+    ) -> Carry {
         match dropout {
             None => model.layer(layer, input, layout, adapter),
-            Some(_) => model.layer(layer, input, layout, &adapter.dropping(layer, dropout)),
+            Some(_) => model.layer(layer, input, layout, &adapter.dropping(Stage::Layer(layer), dropout)),
         }
     }
 
-    /// Adds the layer's parameter gradients, given the gradient of its output; returns the gradient of its input.
-    fn backward(self, upstream: Tensor<2>, gradients: &mut [Option<Tensor<2>>]) -> Option<Tensor<2>> {
-        if !self.output.is_tracked() {
-            return None;
-        }
+    /// What the stage handed on, without a graph: of what it got as `shared`, that itself.
+    fn handed_on(&self, mut shared: Vec<Tensor<2>>) -> Carry {
+        let made = self.output.shared.iter().skip(self.shared.len());
+        shared.extend(made.map(|made| made.clone().inner()));
+        let streams = Carry { shared: Vec::new(), ..self.output.clone() };
+        Carry { shared, ..streams.map_streams(Tensor::inner) }
+    }
+
+    /// Adds the gradients of the stage's parameters, given those of what it handed on; returns those of what it got.
+    fn backward(self, upstream: Upstream, gradients: &mut [Option<Tensor<2>>]) -> Upstream {
+        let StageRun { side, streams, shared, output } = self;
+        let Upstream { streams: of_streams, shared: mut of_shared } = upstream;
+        let of_made = of_shared.split_off(shared.len());
+        let Carry { hidden, beside, shared: handed_on } = output;
+        let outputs = std::iter::once(hidden).chain(beside).chain(handed_on.into_iter().skip(shared.len()));
+        let tracked = outputs.zip(of_streams.into_iter().chain(of_made)).filter(|(output, _)| output.is_tracked());
         // d(sum(y * g)) / dx with a constant g is the vector-Jacobian product.
-        let mut tape = (self.output * upstream).sum().backward();
-        for (index, gradient) in self.side.take_gradients(&mut tape) {
-            let slot = &mut gradients[index];
-            *slot = Some(match slot.take() {
-                Some(sum) => sum + gradient,
-                None => gradient,
-            });
+        let products = tracked.filter_map(|(output, gradient)| Some((output * gradient?).sum()));
+        let Some(sum) = products.reduce(|sum, product| sum + product) else {
+            return Upstream { streams: vec![None; streams.len()], shared: of_shared };
+        };
+        let mut tape = sum.backward();
+        add(side.take_gradients(&mut tape), gradients);
+        let mut taken = |leaf: Tensor<2>| if leaf.is_require_grad() { leaf.grad_remove(&mut tape) } else { None };
+        let streams = streams.into_iter().map(&mut taken).collect();
+        for (sum, leaf) in of_shared.iter_mut().zip(shared) {
+            *sum = match (sum.take(), taken(leaf)) {
+                (Some(later), Some(own)) => Some(later + own),
+                (later, own) => later.or(own),
+            };
         }
-        if self.input.is_require_grad() { self.input.grad_remove(&mut tape) } else { None }
+        Upstream { streams, shared: of_shared }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,9 @@
 
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
-use crate::model::gemma3::Gemma3;
-use crate::train::backprop::MicroBatch;
+use crate::model::LanguageModel;
 use crate::train::event::{EvalEvent, Event, MicroBatchEvent, Sample, SampleEvent, Sink, StepEvent};
+use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
 use crate::train::step::{self, StepResult, StepSettings, Watch};
@@ -161,7 +161,7 @@ pub enum Ending {
 /// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite, or at the end
 /// of a run of nothing else; errors of the data and of the outputs.
 pub fn run(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     state: &mut State,
     plan: &StepPlan,
     data: &mut dyn Windows,
@@ -232,7 +232,7 @@ fn is_out_of_patience(position: &Position, plan: &StepPlan) -> bool {
 
 /// Takes a step, unless `stop` is set before it is done.
 fn one_step(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     state: &mut State,
     plan: &StepPlan,
     data: &mut dyn Windows,
@@ -242,7 +242,7 @@ fn one_step(
     let started = Instant::now();
     let State { adapter, optimizer, position, .. } = state;
     let window = data.window(position.epoch, position.window)?;
-    let tokens_in = |batches: &[MicroBatch]| batches.iter().map(|b| b.input_ids.len() as u64).sum::<u64>();
+    let tokens_in = |batches: &[MicroBatch]| batches.iter().map(|b| b.tokens() as u64).sum::<u64>();
     let tokens = tokens_in(&window.batches);
     let learning_rate = plan.schedule.at(position.step);
     let (step, mut told) = (position.step + 1, Ok(()));

@@ -1,9 +1,10 @@
 //! One optimiser step: accumulate, check, clip, update.
 
 use crate::adapter::{Adapter, Dropout};
-use crate::model::gemma3::Gemma3;
+use crate::model::LanguageModel;
 use crate::random::{Label, Rng};
-use crate::train::backprop::{self, BackpropSettings, MicroBatch};
+use crate::train::backprop::{self, BackpropSettings};
+use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use burn::tensor::Tensor;
 use std::sync::atomic::AtomicBool;
@@ -46,7 +47,7 @@ pub struct Watch<'a> {
 /// the loss or a gradient is not finite the adapter and the optimiser stay as they are. `step` counts from 0.
 #[expect(clippy::too_many_arguments, reason = "what a step changes, reads, and is watched by")]
 pub fn step(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     adapter: &mut Adapter,
     optimizer: &mut Optimizer,
     window: &[MicroBatch],
@@ -84,7 +85,7 @@ pub fn update(
 
 /// The mean loss of a window and its gradients, in the order of [`Adapter::parameters`].
 pub fn gradients(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     adapter: &Adapter,
     window: &[MicroBatch],
     step: u64,
@@ -95,7 +96,7 @@ pub fn gradients(
 }
 
 fn watched_gradients(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     adapter: &Adapter,
     window: &[MicroBatch],
     step: u64,

@@ -186,6 +186,25 @@ impl TensorId {
         projection.or_else(|| LAYER_NORMS.iter().find(|n| n.2 == path).map(|n| TensorId::LayerNorm(layer, n.0)))
     }
 
+    /// The same tensor of another layer; what is in no layer stays what it is.
+    pub fn in_layer(self, layer: usize) -> Self {
+        match self {
+            TensorId::Projection(_, part) => TensorId::Projection(layer, part),
+            TensorId::LayerNorm(_, part) => TensorId::LayerNorm(layer, part),
+            single => single,
+        }
+    }
+
+    /// Whether this is the weight of a linear layer that an adapter can go on.
+    pub fn is_linear(&self) -> bool {
+        matches!(self, TensorId::Projection(..))
+    }
+
+    /// The linear layers of a decoder layer, in any model that has them.
+    pub fn linears(layer: usize) -> impl Iterator<Item = TensorId> {
+        Projection::ALL.into_iter().map(move |projection| TensorId::Projection(layer, projection))
+    }
+
     /// Whether this is a norm's weight, which GGUF files store as `1 + w`.
     pub fn is_norm(&self) -> bool {
         matches!(self, TensorId::Norm | TensorId::LayerNorm(..))
@@ -239,9 +258,9 @@ impl Spelling {
         if multimodal { Spelling::LanguageModelInside } else { Spelling::Text }
     }
 
-    /// The path of a projection's module in this spelling: `model.layers.3.mlp.up_proj`.
-    pub fn module_path(self, layer: usize, projection: Projection) -> String {
-        let mut path = self.name(&TensorId::Projection(layer, projection));
+    /// The path of the module that has this weight, in this spelling: `model.layers.3.mlp.up_proj`.
+    pub fn module_path(self, weight: &TensorId) -> String {
+        let mut path = self.name(weight);
         path.truncate(path.trim_end_matches(".weight").len());
         path
     }
@@ -264,26 +283,24 @@ impl Spelling {
     }
 }
 
-/// The key of an adapter's tensor in `adapter_model.safetensors`, as PEFT writes it; `part` is [`LORA_A`], [`LORA_B`]
-/// or [`LORA_MAGNITUDE`].
-pub fn peft_key(multimodal: bool, layer: usize, projection: Projection, part: &str) -> String {
-    let weight = if part == LORA_MAGNITUDE { "" } else { ".weight" };
-    let module = Spelling::of_modules(multimodal).module_path(layer, projection);
-    format!("{PEFT_PREFIX}{module}.{part}{weight}")
+/// The key of the tensor of an adapter beside this weight in `adapter_model.safetensors`, as PEFT writes it; `part` is
+/// [`LORA_A`], [`LORA_B`] or [`LORA_MAGNITUDE`].
+pub fn peft_key(multimodal: bool, weight: &TensorId, part: &str) -> String {
+    let suffix = if part == LORA_MAGNITUDE { "" } else { ".weight" };
+    let module = Spelling::of_modules(multimodal).module_path(weight);
+    format!("{PEFT_PREFIX}{module}.{part}{suffix}")
 }
 
 /// Reads an adapter's key in any spelling of the model, with or without an adapter's name (`lora_A.default.weight`).
-pub fn parse_peft_key(key: &str) -> Option<(Spelling, usize, Projection, &'static str)> {
+pub fn parse_peft_key(key: &str) -> Option<(Spelling, TensorId, &'static str)> {
     let path = key.strip_prefix(PEFT_PREFIX)?;
     let (part, module) = [LORA_A, LORA_B, LORA_MAGNITUDE].into_iter().find_map(|part| {
         let (module, rest) = path.rsplit_once(part)?;
         let known = matches!(rest, ".weight" | ".default.weight") || (part == LORA_MAGNITUDE && rest.is_empty());
         known.then_some((part, module.strip_suffix('.')?))
     })?;
-    match Spelling::parse(&format!("{module}.weight"))? {
-        (spelling, TensorId::Projection(layer, projection)) => Some((spelling, layer, projection, part)),
-        _ => None,
-    }
+    let (spelling, weight) = Spelling::parse(&format!("{module}.weight"))?;
+    weight.is_linear().then_some((spelling, weight, part))
 }
 
 #[cfg(test)]
@@ -369,22 +386,23 @@ mod tests {
 
     #[test]
     fn adapter_keys_are_those_of_peft() {
-        let key = peft_key(false, 0, Projection::Q, LORA_A);
+        let key = peft_key(false, &TensorId::Projection(0, Projection::Q), LORA_A);
         assert_eq!(key, "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
-        let key = peft_key(true, 12, Projection::Down, LORA_B);
+        let key = peft_key(true, &TensorId::Projection(12, Projection::Down), LORA_B);
         assert_eq!(key, "base_model.model.model.language_model.layers.12.mlp.down_proj.lora_B.weight");
-        let key = peft_key(false, 0, Projection::Q, LORA_MAGNITUDE);
+        let key = peft_key(false, &TensorId::Projection(0, Projection::Q), LORA_MAGNITUDE);
         assert_eq!(key, "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector");
         for (multimodal, spelling) in [(false, Spelling::Text), (true, Spelling::LanguageModelInside)] {
-            for projection in Projection::ALL {
+            for weight in TensorId::linears(7) {
                 for part in [LORA_A, LORA_B, LORA_MAGNITUDE] {
-                    let key = peft_key(multimodal, 7, projection, part);
-                    assert_eq!(parse_peft_key(&key), Some((spelling, 7, projection, part)), "{key}");
+                    let key = peft_key(multimodal, &weight, part);
+                    assert_eq!(parse_peft_key(&key), Some((spelling, weight, part)), "{key}");
                 }
             }
         }
         let older = "base_model.model.language_model.model.layers.1.mlp.up_proj.lora_A.default.weight";
-        assert_eq!(parse_peft_key(older), Some((Spelling::LanguageModelOutside, 1, Projection::Up, LORA_A)));
+        let up = TensorId::Projection(1, Projection::Up);
+        assert_eq!(parse_peft_key(older), Some((Spelling::LanguageModelOutside, up, LORA_A)));
         assert_eq!(parse_peft_key("base_model.model.model.layers.0.input_layernorm.lora_A.weight"), None);
         assert_eq!(parse_peft_key("base_model.model.lm_head.lora_A.weight"), None);
         assert_eq!(parse_peft_key("lora_A.weight"), None);

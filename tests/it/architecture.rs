@@ -153,6 +153,20 @@ fn rooms_use_each_other_in_one_direction() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+/// A new architecture touches the room of models and the table of names, and nothing else.
+#[test]
+fn the_room_of_models_alone_knows_architectures() {
+    let outside = sources().into_iter().filter(|source| source.room != "model");
+    let problems: Vec<String> = outside
+        .flat_map(|Source { path, code, .. }| {
+            let named =
+                ["gemma3::", "ModelConfig::Gemma", "TextConfig"].into_iter().filter(move |name| code.contains(name));
+            named.map(move |name| format!("{path} names `{name}`")).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
 #[test]
 fn the_table_has_no_circle() {
     // Every arrow leads to a room whose own arrows never lead back.

@@ -4,19 +4,20 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use gemma_tune::adapter::{Adapter, LoraModule};
 use gemma_tune::device;
-use gemma_tune::model::gemma3::{Gemma3, TextConfig};
+use gemma_tune::model::{self, Inputs, LanguageModel, ModelConfig};
 use gemma_tune::nn::{BaseOnly, Segments, SidePath};
 use gemma_tune::progress::Silent;
 use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative, max_relative};
-use gemma_tune::train::backprop::{self, MicroBatch};
+use gemma_tune::train::backprop;
+use gemma_tune::train::micro_batch::MicroBatch;
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::{Holding, Source};
 
 /// A tiny model with an adapter, and what the reference computes on them.
 pub struct Case {
     golden: Golden,
-    pub model: Gemma3,
+    pub model: Box<dyn LanguageModel>,
     pub adapter: Adapter,
     /// The rows without their padding.
     rows: Vec<(Vec<u32>, Vec<i32>)>,
@@ -35,9 +36,9 @@ fn cases() -> impl Iterator<Item = (String, Case)> {
 pub fn case(name: &str, device: &Device) -> Case {
     let dir = folder("model").join(name);
     let golden = Golden::read(&dir.join("golden.safetensors"));
-    let (config, _) = TextConfig::from_folder(&dir.join("model")).unwrap();
+    let (config, _) = ModelConfig::from_folder(&dir.join("model")).unwrap();
     let source = Source::open_folder(&dir.join("model")).unwrap();
-    let model = Gemma3::load(config, &source, &Holding::default(), device, &Silent).unwrap();
+    let model = model::load(config, &source, &Holding::default(), device, &Silent).unwrap();
     let tensors = Golden::read(&dir.join("adapter/adapter_model.safetensors"));
     let tensor = |key: &str| {
         let values: Vec<f32> = tensors.values(key).iter().map(|&x| x as f32).collect();
@@ -49,7 +50,7 @@ pub fn case(name: &str, device: &Device) -> Case {
         Tensor::<2>::from_data(TensorData::new(values, shape), device)
     };
     let modules = model.sites().into_iter().map(|site| {
-        let key = format!("base_model.model.model.layers.{}.{}", site.layer, site.projection.hf());
+        let key = format!("base_model.model.{}", site.module_path(false));
         LoraModule {
             site,
             a: tensor(&format!("{key}.lora_A.weight")),
@@ -96,15 +97,15 @@ fn activations_and_logits_equal_the_reference() {
     for (name, case) in cases() {
         for (variant, side) in [("base", &BaseOnly as &dyn SidePath), ("lora", &case.adapter)] {
             let all = batch(&case.rows);
-            let layout = case.model.layout(&all.segments);
-            let mut x = case.model.embed(&all.input_ids);
-            for layer in 0..case.model.layers.len() {
+            let layout = case.model.layout(&all.inputs);
+            let mut x = case.model.embed(&all.inputs, side);
+            for layer in 0..case.model.num_layers() {
                 x = case.model.layer(layer, x, &layout, side);
                 let expected = unpadded(&case, &format!("{variant}.model.layers.{layer}"));
-                let gap = max_relative(&x.to_data().try_to_vec::<f32>().unwrap(), &expected);
+                let gap = max_relative(&x.hidden.to_data().try_to_vec::<f32>().unwrap(), &expected);
                 assert!(gap <= 1e-5, "{name} {variant} layer {layer}: {gap:e}");
             }
-            let logits = case.model.logits(x).into_data().try_to_vec::<f32>().unwrap();
+            let logits = case.model.logits(case.model.last_hidden(x, side)).into_data().try_to_vec::<f32>().unwrap();
             let gap = max_relative(&logits, &unpadded(&case, &format!("{variant}.logits")));
             assert!(gap <= 1e-5, "{name} {variant} logits: {gap:e}");
         }
@@ -116,7 +117,7 @@ fn losses_equal_the_reference() {
     for (name, case) in cases() {
         let all = batch(&case.rows);
         for (variant, side) in [("base", &BaseOnly as &dyn SidePath), ("lora", &case.adapter)] {
-            let loss = backprop::loss(&case.model, side, &all) / all.supervised() as f64;
+            let loss = backprop::loss(case.model.as_ref(), side, &all) / all.supervised() as f64;
             let expected = case.golden.values(&format!("{variant}.loss"))[0];
             assert!((loss - expected).abs() <= 1e-5 * expected, "{name} {variant}: {loss} {expected}");
         }
@@ -126,7 +127,8 @@ fn losses_equal_the_reference() {
 #[test]
 fn gradients_equal_the_reference() {
     for (name, case) in cases() {
-        let (loss, gradients) = step::gradients(&case.model, &case.adapter, &[batch(&case.rows)], 0, &settings(true));
+        let (loss, gradients) =
+            step::gradients(case.model.as_ref(), &case.adapter, &[batch(&case.rows)], 0, &settings(true));
         let expected = case.golden.values("lora.loss")[0];
         assert!((loss - expected).abs() <= 1e-5 * expected, "{name}: {loss} {expected}");
         let mut kinds = vec!["lora_A.weight", "lora_B.weight"];
@@ -134,7 +136,7 @@ fn gradients_equal_the_reference() {
             kinds.push("lora_magnitude_vector");
         }
         let keys = case.adapter.modules().iter().flat_map(|m| {
-            let path = format!("grad.base_model.model.model.layers.{}.{}", m.site.layer, m.site.projection.hf());
+            let path = format!("grad.base_model.model.{}", m.site.module_path(false));
             kinds.iter().map(move |kind| format!("{path}.{kind}"))
         });
         let keys: Vec<String> = keys.collect();
@@ -160,8 +162,8 @@ fn checkpointing_changes_nothing() {
     for found in device::all() {
         let case = case("lora", &found.device);
         let window = [batch(&case.rows)];
-        let (_, on) = step::gradients(&case.model, &case.adapter, &window, 0, &settings(true));
-        let (_, off) = step::gradients(&case.model, &case.adapter, &window, 0, &settings(false));
+        let (_, on) = step::gradients(case.model.as_ref(), &case.adapter, &window, 0, &settings(true));
+        let (_, off) = step::gradients(case.model.as_ref(), &case.adapter, &window, 0, &settings(false));
         assert_close(on, off);
     }
 }
@@ -172,8 +174,9 @@ fn accumulated_packed_and_single_gradients_are_equal() {
         let case = case("lora", &found.device);
         let packed = [batch(&case.rows)];
         let accumulated: Vec<MicroBatch> = case.rows.iter().map(|row| batch(std::slice::from_ref(row))).collect();
-        let (loss_packed, packed) = step::gradients(&case.model, &case.adapter, &packed, 0, &settings(true));
-        let (loss_accumulated, split) = step::gradients(&case.model, &case.adapter, &accumulated, 0, &settings(true));
+        let (loss_packed, packed) = step::gradients(case.model.as_ref(), &case.adapter, &packed, 0, &settings(true));
+        let (loss_accumulated, split) =
+            step::gradients(case.model.as_ref(), &case.adapter, &accumulated, 0, &settings(true));
         assert!((loss_packed - loss_accumulated).abs() <= 1e-6 * loss_packed);
         assert_close(split, packed);
     }
@@ -184,11 +187,11 @@ fn cached_decoding_equals_the_whole_sequence() {
     for found in device::all() {
         let case = case("lora", &found.device);
         let all = batch(&case.rows);
-        let whole = case.model.logits(case.model.hidden(&all.input_ids, &all.segments, &case.adapter));
+        let whole = case.model.logits(case.model.hidden(&all.inputs, &case.adapter));
         let whole = whole.into_data().try_to_vec::<f32>().unwrap();
         // Both rows at once: five tokens first, then one by one; the shorter row ends earlier.
         let mut cache = case.model.cache(case.rows.len());
-        let width = case.model.config.vocab_size;
+        let width = case.model.config().vocab_size();
         let mut got = vec![Vec::new(); case.rows.len()];
         let mut at = 0;
         while at < 24 {
@@ -196,7 +199,7 @@ fn cached_decoding_equals_the_whole_sequence() {
             let takes: Vec<&[u32]> =
                 case.rows.iter().map(|(ids, _)| &ids[at.min(ids.len())..(at + new).min(ids.len())]).collect();
             let lengths: Vec<usize> = takes.iter().map(|t| t.len()).collect();
-            let hidden = case.model.hidden_cached(&takes.concat(), &lengths, &mut cache, &case.adapter);
+            let hidden = case.model.hidden_cached(&Inputs::of(takes.concat()), &lengths, &mut cache, &case.adapter);
             let logits = case.model.logits(hidden).into_data().try_to_vec::<f32>().unwrap();
             let mut logits = logits.chunks(width);
             for (row, &len) in lengths.iter().enumerate() {
@@ -218,7 +221,7 @@ fn dropout_reaches_every_adapter_in_training() {
             let window = [batch(&case.rows)];
             let under = |lora_dropout, activation_checkpointing| {
                 let settings = StepSettings { lora_dropout, ..settings(activation_checkpointing) };
-                step::gradients(&case.model, &case.adapter, &window, 3, &settings)
+                step::gradients(case.model.as_ref(), &case.adapter, &window, 3, &settings)
             };
             // With every input dropped the base is left, whatever DoRA's magnitudes say, and nothing to learn.
             let (loss, gradients) = under(1.0, false);

@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use gemma_tune::adapter::{Adapter, LoraModule};
-use gemma_tune::model::gemma3::Site;
+use gemma_tune::model::{Site, Stage};
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::checkpoint::{self, Fingerprint};
 use gemma_tune::train::optimizer::{Optimizer, Rule};
@@ -11,7 +11,7 @@ use gemma_tune::train::resume;
 use gemma_tune::train::run::State;
 use gemma_tune::train::schedule::{Kind, Schedule};
 use gemma_tune::train::step::{self, StepResult};
-use gemma_tune::weights::names::Projection;
+use gemma_tune::weights::names::{Projection, TensorId};
 use serde_json::Value;
 
 /// The largest distance of all parameters from PyTorch's, relative to the norm of PyTorch's (L2).
@@ -65,7 +65,8 @@ fn entry(golden: &Golden, name: &str, index: usize) -> Tensor<2> {
 fn adapter(golden: &Golden) -> Adapter {
     let [a, b] = PARAMETERS.map(|name| entry(golden, &format!("start.{name}"), 0));
     let ([_, in_features], [out_features, _]) = (a.dims(), b.dims());
-    let site = Site { index: 0, layer: 0, projection: Projection::Q, in_features, out_features };
+    let query = TensorId::Projection(0, Projection::Q);
+    let site = Site::numbered([(query, Stage::Layer(0), [out_features, in_features])])[0];
     Adapter::new(vec![LoraModule { site, a, b, magnitude: None, scaling: 1.0, subtracted: None }])
 }
 

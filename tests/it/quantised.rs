@@ -3,13 +3,15 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use gemma_tune::adapter::init::{self, LoraOptions};
 use gemma_tune::adapter::{Adapter, Init};
+use gemma_tune::model::LanguageModel;
 use gemma_tune::model::gemma3::{Gemma3, TextConfig};
+use gemma_tune::model::load::Loader;
 use gemma_tune::nn::Segments;
 use gemma_tune::ops::Weight;
 use gemma_tune::progress::Silent;
 use gemma_tune::random::{Label, Rng};
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
-use gemma_tune::train::backprop::MicroBatch;
+use gemma_tune::train::micro_batch::MicroBatch;
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::names::TensorId;
 use gemma_tune::weights::{Compression, Holding, HostDtype, Source, TensorInfo};
@@ -47,7 +49,10 @@ fn load(name: &str, holding: &Holding) -> Gemma3 {
         None => TextConfig::from_folder(&path),
     };
     let config = config.unwrap().0;
-    Gemma3::load(config, &source, holding, &Device::flex(), &Silent).unwrap()
+    source.check(holding).unwrap();
+    let device = Device::flex();
+    let mut parts = Loader { source: &source, holding, device: &device, progress: &Silent };
+    Gemma3::assemble(config, &mut parts, &device).unwrap()
 }
 
 /// All matrices of a model.
@@ -139,7 +144,7 @@ fn a_holding_takes_the_memory_that_the_headers_promise() {
         let mut model = load(name, &holding);
         let source = open(name);
         let projections = model.sites().into_iter().map(|site| {
-            let id = TensorId::Projection(site.layer, site.projection);
+            let id = site.weight;
             source.form(&id, &holding).unwrap().bytes([site.out_features, site.in_features])
         });
         let promised = source.form(&TensorId::EmbedTokens, &holding).unwrap().bytes(model.embed_tokens.dims());

@@ -6,8 +6,8 @@ use gemma_tune::Result;
 use gemma_tune::nn::Segments;
 use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
-use gemma_tune::train::backprop::MicroBatch;
 use gemma_tune::train::event::{Event, Sink, StepEvent};
+use gemma_tune::train::micro_batch::MicroBatch;
 use gemma_tune::train::optimizer::{Optimizer, Rule};
 use gemma_tune::train::run::{self, Ending, Outputs, State, StepPlan, Window, Windows};
 use gemma_tune::train::schedule::{Kind, Schedule};
@@ -89,7 +89,7 @@ fn twenty_steps_follow_peft() {
     let start: Vec<f32> = adapter.parameters().iter().flat_map(floats).collect();
     let (mut state, mut steps) = (State::new(adapter, Optimizer::new(rule)), Steps::default());
     let stop = AtomicBool::new(false);
-    let ending = run::run(&model, &mut state, &plan, &mut Rows::new(&golden), None, &mut steps, &stop).unwrap();
+    let ending = run::run(&*model, &mut state, &plan, &mut Rows::new(&golden), None, &mut steps, &stop).unwrap();
     assert_eq!((ending, steps.0.len()), (Ending::Done, STEPS as usize));
 
     for (at, step) in steps.0.iter().enumerate() {
@@ -101,7 +101,7 @@ fn twenty_steps_follow_peft() {
         }
     }
     let keys = state.adapter.modules().iter().flat_map(|module| {
-        let path = format!("base_model.model.model.layers.{}.{}", module.site.layer, module.site.projection.hf());
+        let path = format!("base_model.model.{}", module.site.module_path(false));
         ["A", "B"].map(|part| format!("{path}.lora_{part}.weight"))
     });
     let expected: Vec<f64> = keys.flat_map(|key| golden.values(&key).to_vec()).collect();

@@ -1,6 +1,6 @@
 //! Each verb, by what scripts read of it.
 
-use crate::bench::{Bench, lines, tensors};
+use crate::bench::{Bench, copy, golden, lines, tensors};
 use serde_json::{Value, json};
 
 /// The objects of jsonl.
@@ -171,6 +171,16 @@ fn greedy_generation_takes_the_most_likely_token() {
     // One prompt at a time says the same as two at once.
     let alone = bench.run("generate --model t --input prompts.jsonl --batch-size 1 --max-tokens 6").ok();
     assert_eq!(objects(&alone), answers);
+}
+
+/// A tokenizer may have words that the model has not, when the two are of different models.
+#[test]
+fn raw_prompts_of_unknown_words_are_refused() {
+    let bench = Bench::new();
+    copy(&golden("tokenizer"), &bench.path("m"));
+    let said = bench.run("generate --model m --raw --prompt <end_of_turn>zebra~quartz --max-tokens 2");
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    assert!(said.problem().contains("is not in the model's vocabulary of 320"), "{}", said.stderr);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Adapters under dropout against PEFT's (goldens by `scripts/make_dropout_goldens.py`).
 
 use super::*;
+use crate::model::Stage;
 use crate::testkit::golden::{Golden, folder, l2_relative};
-use crate::weights::names::Projection;
+use crate::weights::names::{Projection, TensorId};
 use burn::tensor::{Device, TensorData};
 
 const CASES: [&str; 6] = ["lora", "rslora", "dora", "dora_rslora", "pissa", "pissa_rslora"];
@@ -36,7 +37,8 @@ fn adapter(golden: &Golden, case: &str) -> Adapter {
     let part = |name: &str| tensor(golden, &format!("{case}.{name}"));
     let [out_features, in_features] = tensor(golden, "weight").dims();
     Adapter::new(vec![LoraModule {
-        site: Site { index: 0, layer: 0, projection: Projection::Q, in_features, out_features },
+        site: Site::numbered([(TensorId::Projection(0, Projection::Q), Stage::Layer(0), [out_features, in_features])])
+            [0],
         a: part("A"),
         b: part("B"),
         magnitude: case.starts_with("dora").then(|| part("m")),
@@ -50,7 +52,7 @@ fn run(golden: &Golden, adapter: &Adapter, mask: &Mask, tracked: bool) -> (Vec<f
     let floats = |tensor: Tensor<2>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
     let x = tensor(golden, "x").autodiff();
     let x = if tracked { x.require_grad() } else { x };
-    let layer = adapter.track(0, Some(mask));
+    let layer = adapter.track(Stage::Layer(0), Some(mask));
     let y = layer.project(0, x.clone(), &Weight::new(tensor(golden, "weight")));
     let mut tape = (y.clone() * tensor(golden, "upstream")).sum().backward();
     let mut gradients: Vec<_> = layer.take_gradients(&mut tape).into_iter().map(|(_, g)| floats(g)).collect();

@@ -3,7 +3,7 @@
 use super::{AdapterConfig, AdapterTensors, ModuleTensors, PeftAdapter};
 use crate::adapter::{Adapter, LoraModule};
 use crate::error::Result;
-use crate::model::gemma3::{Gemma3, TextConfig};
+use crate::model::{LanguageModel, ModelConfig};
 use crate::weights::{HostData, HostTensor};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::Path;
@@ -12,8 +12,8 @@ use std::path::Path;
 ///
 /// # Errors
 /// When it cannot be read or does not fit the model.
-pub fn read(folder: &Path, model: &Gemma3) -> Result<Adapter> {
-    let read = PeftAdapter::read(folder, &model.config.sites())?;
+pub fn read(folder: &Path, model: &dyn LanguageModel) -> Result<Adapter> {
+    let read = PeftAdapter::read(folder, &model.sites())?;
     Ok(to_device(&read.tensors, model))
 }
 
@@ -21,19 +21,19 @@ pub fn read(folder: &Path, model: &Gemma3) -> Result<Adapter> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn check(folder: &Path, model: &TextConfig) -> Result<()> {
+pub fn check(folder: &Path, model: &ModelConfig) -> Result<()> {
     PeftAdapter::read(folder, &model.sites()).map(|_| ())
 }
 
 /// An adapter's tensors where the model computes.
-pub fn to_device(tensors: &AdapterTensors, model: &Gemma3) -> Adapter {
-    let modules = model.config.sites().into_iter().filter_map(|site| {
-        let tensors = tensors.modules.get(&(site.layer, site.projection))?;
+pub fn to_device(tensors: &AdapterTensors, model: &dyn LanguageModel) -> Adapter {
+    let modules = model.sites().into_iter().filter_map(|site| {
+        let tensors = tensors.modules.get(&site.weight)?;
         Some(LoraModule {
             site,
-            a: matrix(&tensors.a, &model.device),
-            b: matrix(&tensors.b, &model.device),
-            magnitude: tensors.magnitude.as_ref().map(|m| matrix(m, &model.device)),
+            a: matrix(&tensors.a, model.device()),
+            b: matrix(&tensors.b, model.device()),
+            magnitude: tensors.magnitude.as_ref().map(|m| matrix(m, model.device())),
             scaling: tensors.scaling,
             subtracted: None,
         })
@@ -70,7 +70,7 @@ pub fn from_adapter(adapter: &Adapter, config: &AdapterConfig) -> (AdapterTensor
             HostTensor { shape: vec![values.shape.iter().product()], ..values }
         });
         let entry = ModuleTensors { a: host(a), b: host(b), magnitude, scaling: module.scaling };
-        tensors.modules.insert((module.site.layer, module.site.projection), entry);
+        tensors.modules.insert(module.site.weight, entry);
     }
     let mut config = config.clone();
     if adapter.modules().iter().any(|m| m.subtracted.is_some()) {

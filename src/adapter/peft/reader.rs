@@ -3,8 +3,8 @@
 use super::config::AdapterConfig;
 use super::tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE, unusable};
 use crate::error::{Error, Kind, Place, Result};
-use crate::model::gemma3::Site;
-use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, Spelling, parse_peft_key, peft_key};
+use crate::model::Site;
+use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Spelling, TensorId, parse_peft_key, peft_key};
 use crate::weights::safetensors_file::SafetensorsFile;
 use crate::weights::{HostTensor, LARGEST_WEIGHT};
 use std::collections::btree_map::Entry;
@@ -50,13 +50,13 @@ impl PeftAdapter {
         let patterns = config.patterns().map_err(at)?;
 
         let mut tensors = AdapterTensors::default();
-        for site in model.iter().filter(|site| wanted.contains(&(site.layer, site.projection))) {
-            let path = spelling.module_path(site.layer, site.projection);
+        for site in model.iter().filter(|site| wanted.contains(&site.weight)) {
+            let path = spelling.module_path(&site.weight);
             let module = contents.module(&file, site, patterns.rank(&path), config.use_dora, &mut problems);
             if let Some((a, b, magnitude)) = module {
                 let module = ModuleTensors { a, b, magnitude, scaling: patterns.scaling(&path) };
                 problems.extend(too_strong(&module, &path));
-                tensors.modules.insert((site.layer, site.projection), module);
+                tensors.modules.insert(site.weight, module);
             }
         }
         // The wrong model makes every tensor wrong: a few say as much as all.
@@ -72,15 +72,13 @@ impl PeftAdapter {
     }
 }
 
-type Id = (usize, Projection);
-
 /// The names in a file, sorted into what they are.
 #[derive(Default)]
 struct Contents {
     /// How the file spells the language model: that of its first adapter tensor.
     spelling: Option<Spelling>,
     /// Adapter tensors of modules that the model has, with their names as spelt.
-    keys: BTreeMap<(Id, &'static str), String>,
+    keys: BTreeMap<(TensorId, &'static str), String>,
     /// Adapter tensors of layers that the model has not.
     beyond: Vec<String>,
     /// The same tensor in a second spelling.
@@ -91,15 +89,14 @@ struct Contents {
 
 impl Contents {
     fn sort(names: Vec<String>, model: &[Site]) -> Self {
-        let has: BTreeSet<Id> = model.iter().map(|site| (site.layer, site.projection)).collect();
+        let has: BTreeSet<TensorId> = model.iter().map(|site| site.weight).collect();
         let mut contents = Contents::default();
         for name in names {
-            let Some((spelling, layer, projection, part)) = parse_peft_key(&name) else {
+            let Some((spelling, id, part)) = parse_peft_key(&name) else {
                 contents.foreign.push(name);
                 continue;
             };
             contents.spelling.get_or_insert(spelling);
-            let id = (layer, projection);
             if !has.contains(&id) {
                 contents.beyond.push(name);
                 continue;
@@ -119,11 +116,11 @@ impl Contents {
         model: &[Site],
         spelling: Spelling,
         ignored: &mut Vec<String>,
-    ) -> BTreeSet<Id> {
+    ) -> BTreeSet<TensorId> {
         match config.matcher() {
             Ok(matches) => {
-                let ids = model.iter().map(|site| (site.layer, site.projection));
-                ids.filter(|(layer, projection)| matches(&spelling.module_path(*layer, *projection))).collect()
+                let ids = model.iter().map(|site| site.weight);
+                ids.filter(|id| matches(&spelling.module_path(id))).collect()
             }
             // An expression that only Python understands: the tensors say as well which modules were meant.
             Err(_) => {
@@ -143,7 +140,7 @@ impl Contents {
         problems: &mut Vec<Error>,
     ) -> Option<(HostTensor, HostTensor, Option<HostTensor>)> {
         let mut read = |part: &'static str, expected: &[usize]| -> Option<HostTensor> {
-            let name = self.keys.get(&((site.layer, site.projection), part))?;
+            let name = self.keys.get(&(site.weight, part))?;
             match file.read(name, expected, None) {
                 Ok(tensor) => match unusable(name, &tensor) {
                     None => return Some(tensor),
@@ -163,13 +160,13 @@ impl Contents {
     }
 
     /// What is missing, doubled or unexpected.
-    fn problems(&self, config: &AdapterConfig, wanted: &BTreeSet<Id>, spelling: Spelling) -> Vec<Error> {
+    fn problems(&self, config: &AdapterConfig, wanted: &BTreeSet<TensorId>, spelling: Spelling) -> Vec<Error> {
         let parts: &[&'static str] =
             if config.use_dora { &[LORA_A, LORA_B, LORA_MAGNITUDE] } else { &[LORA_A, LORA_B] };
         let missing = wanted.iter().flat_map(|id| parts.iter().map(move |part| (*id, *part)));
         let missing: Vec<String> = missing
             .filter(|id_part| !self.keys.contains_key(id_part))
-            .map(|((layer, projection), part)| peft_key(spelling != Spelling::Text, layer, projection, part))
+            .map(|(id, part)| peft_key(spelling != Spelling::Text, &id, part))
             .collect();
         let unexpected: Vec<String> = self
             .keys

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::weights::HostTensor;
-use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Projection, peft_key};
+use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, TensorId, peft_key};
 use crate::weights::safetensors_file::{FORMAT_PT, TensorSpec, write_streamed};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,11 +44,11 @@ impl ModuleTensors {
     }
 }
 
-/// All tensors of an adapter, by layer and projection.
+/// All tensors of an adapter, by the weight that they go beside.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AdapterTensors {
     /// One entry per adapted linear layer.
-    pub modules: BTreeMap<(usize, Projection), ModuleTensors>,
+    pub modules: BTreeMap<TensorId, ModuleTensors>,
 }
 
 impl AdapterTensors {
@@ -68,8 +68,8 @@ impl AdapterTensors {
     /// Every tensor that holds a number that is not finite or far too large; a full disk.
     pub fn write(&self, dir: &Path, multimodal: bool) -> Result<()> {
         let mut named: BTreeMap<String, &HostTensor> = BTreeMap::new();
-        for ((layer, projection), module) in &self.modules {
-            named.extend(module.parts().map(|(part, t)| (peft_key(multimodal, *layer, *projection, part), t)));
+        for (weight, module) in &self.modules {
+            named.extend(module.parts().map(|(part, t)| (peft_key(multimodal, weight, part), t)));
         }
         let diverged = named.iter().filter_map(|(name, tensor)| unusable(name, tensor)).map(|what| {
             Error::new(Kind::NonFinite, what)

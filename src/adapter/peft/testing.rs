@@ -1,8 +1,8 @@
 //! The tiny models of `tests/goldens/export`.
 
-use crate::model::gemma3::Site;
+use crate::model::{Site, Stage};
 use crate::testkit::golden::folder;
-use crate::weights::names::Projection;
+use crate::weights::names::{Projection, TensorId};
 use std::path::PathBuf;
 
 /// A file or folder of `tests/goldens/export`.
@@ -13,16 +13,11 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 /// Their projections: two layers with d = 8, f = 12, h * e = 8, g * e = 4.
 pub(crate) fn shapes() -> Vec<Site> {
     let shape = |projection| match projection {
-        Projection::K | Projection::V => (4, 8),
-        Projection::Gate | Projection::Up => (12, 8),
-        Projection::Down => (8, 12),
-        Projection::Q | Projection::O => (8, 8),
+        Projection::K | Projection::V => [4, 8],
+        Projection::Gate | Projection::Up => [12, 8],
+        Projection::Down => [8, 12],
+        Projection::Q | Projection::O => [8, 8],
     };
-    let layer = |layer| {
-        Projection::ALL.map(|projection| {
-            let (out_features, in_features) = shape(projection);
-            Site { index: Site::number(layer, projection), layer, projection, in_features, out_features }
-        })
-    };
-    (0..2).flat_map(layer).collect()
+    let layer = |layer| Projection::ALL.map(|p| (TensorId::Projection(layer, p), Stage::Layer(layer), shape(p)));
+    Site::numbered((0..2).flat_map(layer))
 }

@@ -1,12 +1,16 @@
 //! A row's tokens as bytes: flags, ids, labels. Little-endian.
 //!
 //! Labels are mostly the ids themselves or -100, so a bit per token says which; only where a label is something else
-//! are all of them written out.
+//! are all of them written out. Media come last, and only where there are any.
 
-use crate::text::{IGNORE_INDEX, Tokenized};
+use crate::text::{IGNORE_INDEX, MediaKind, MediaRange, Tokenized};
 
 const TRUNCATED: u8 = 1;
 const FULL_LABELS: u8 = 2;
+const MEDIA: u8 = 4;
+
+/// Start and number of the tokens of a medium (4 bytes each), what it is, the hash of what it shows.
+const MEDIUM_BYTES: usize = 4 + 4 + 1 + 32;
 
 /// The bytes of a row, and what stands in the index about them.
 pub(crate) struct Record {
@@ -20,13 +24,23 @@ pub(crate) fn encode(tokens: &Tokenized, bytes: &mut Vec<u8>) -> Record {
     let start = bytes.len();
     let plain =
         tokens.input_ids.iter().zip(&tokens.labels).all(|(&id, &l)| l == IGNORE_INDEX || i64::from(l) == i64::from(id));
-    bytes.push(u8::from(tokens.truncated) * TRUNCATED + u8::from(!plain) * FULL_LABELS);
+    let has_media = !tokens.media.is_empty();
+    bytes.push(u8::from(tokens.truncated) * TRUNCATED + u8::from(!plain) * FULL_LABELS + u8::from(has_media) * MEDIA);
     bytes.extend(tokens.input_ids.iter().flat_map(|id| id.to_le_bytes()));
     if plain {
         let bits = |labels: &[i32]| labels.iter().rev().fold(0, |byte, &l| byte << 1 | u8::from(l != IGNORE_INDEX));
         bytes.extend(tokens.labels.chunks(8).map(bits));
     } else {
         bytes.extend(tokens.labels.iter().flat_map(|l| l.to_le_bytes()));
+    }
+    if has_media {
+        for MediaRange { tokens, kind, content } in &tokens.media {
+            let [start, count] = [tokens.start, tokens.len()].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+            bytes.extend(start.to_le_bytes().into_iter().chain(count.to_le_bytes()));
+            bytes.push(u8::from(*kind == MediaKind::Audio));
+            bytes.extend(content);
+        }
+        bytes.extend(u32::try_from(tokens.media.len()).unwrap_or(u32::MAX).to_le_bytes());
     }
     Record { length: u32::try_from(tokens.input_ids.len()).unwrap_or(u32::MAX), hash: hash(&bytes[start..]) }
 }
@@ -37,6 +51,7 @@ pub(crate) fn decode(bytes: &[u8], length: u32, expected_hash: u64) -> Option<To
         return None;
     }
     let (&flags, rest) = bytes.split_first()?;
+    let (rest, media) = if flags & MEDIA == 0 { (rest, Vec::new()) } else { media(rest, length)? };
     let (ids, labels) = rest.split_at_checked((length as usize).checked_mul(4)?)?;
     let words = |bytes: &[u8]| -> Vec<u32> {
         bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
@@ -54,7 +69,28 @@ pub(crate) fn decode(bytes: &[u8], length: u32, expected_hash: u64) -> Option<To
     } else {
         return None;
     };
-    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0 })
+    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0, media })
+}
+
+/// The media at the end of a record of `length` tokens, and what is before them.
+fn media(bytes: &[u8], length: u32) -> Option<(&[u8], Vec<MediaRange>)> {
+    let (bytes, count) = bytes.split_last_chunk::<4>()?;
+    let size = (u32::from_le_bytes(*count) as usize).checked_mul(MEDIUM_BYTES)?;
+    let (bytes, media) = bytes.split_at_checked(bytes.len().checked_sub(size)?)?;
+    let medium = |bytes: &[u8]| {
+        let (start, bytes) = bytes.split_first_chunk::<4>()?;
+        let (count, bytes) = bytes.split_first_chunk::<4>()?;
+        let (&kind, content) = bytes.split_first()?;
+        let kind = match kind {
+            0 => MediaKind::Image,
+            1 => MediaKind::Audio,
+            _ => return None,
+        };
+        let start = u32::from_le_bytes(*start);
+        let end = start.checked_add(u32::from_le_bytes(*count)).filter(|&end| end <= length)?;
+        Some(MediaRange { tokens: start as usize..end as usize, kind, content: content.try_into().ok()? })
+    };
+    Some((bytes, media.chunks_exact(MEDIUM_BYTES).map(medium).collect::<Option<_>>()?))
 }
 
 /// The first 64 bits of BLAKE3.

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Begins and ends the file; its last byte is the format's version.
-const MAGIC: [u8; 8] = *b"gtrows\0\x01";
+const MAGIC: [u8; 8] = *b"gtrows\0\x02";
 const INDEX_BYTES: u64 = 32;
 const TAIL_BYTES: u64 = 8 + 8 + 32 + 8;
 /// How much of the index or of the records is read at a time.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::progress::Silent;
-use crate::text::Tokenized;
+use crate::text::{MediaKind, MediaRange, Tokenized};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,10 +8,15 @@ use std::time::{Duration, SystemTime};
 proptest! {
     #[test]
     fn records_come_back_as_they_were(
-        ids in prop::collection::vec((any::<u32>(), 0..3), 0..70), explicit: i32, truncated: bool,
+        ids in prop::collection::vec((any::<u32>(), 0..3), 0..70), explicit: i32, truncated: bool, media in prop::collection::vec((0..90_usize, 0..9_usize, any::<bool>(), any::<[u8; 32]>()), 0..3),
     ) {
         let label = |&(id, kind): &(u32, i32)| match kind { 0 => -100, 1 => id as i32, _ => explicit };
-        let tokens = Tokenized { input_ids: ids.iter().map(|&(id, _)| id).collect(), labels: ids.iter().map(label).collect(), truncated };
+        let medium = |(start, count, is_audio, content): (usize, usize, bool, [u8; 32])| {
+            let (start, kind) = (start.min(ids.len()), if is_audio { MediaKind::Audio } else { MediaKind::Image });
+            MediaRange { tokens: start..(start + count).min(ids.len()), kind, content }
+        };
+        let media = media.into_iter().map(medium).collect();
+        let tokens = Tokenized { input_ids: ids.iter().map(|&(id, _)| id).collect(), labels: ids.iter().map(label).collect(), truncated, media };
         let mut bytes = vec![7];
         let record = encode(&tokens, &mut bytes);
         prop_assert_eq!(record::decode(&bytes[1..], record.length, record.hash), Some(tokens));
@@ -22,10 +27,14 @@ proptest! {
 
 #[test]
 fn supervised_labels_take_a_bit() {
-    let tokens = Tokenized { input_ids: vec![5; 16], labels: vec![5; 16], truncated: false };
+    let tokens = Tokenized { input_ids: vec![5; 16], labels: vec![5; 16], ..Tokenized::default() };
     let mut bytes = Vec::new();
     encode(&tokens, &mut bytes);
-    assert_eq!(bytes.len(), 1 + 16 * 4 + 2);
+    assert_eq!(bytes.len(), 1 + 16 * 4 + 2, "a row of text has no room for media");
+    let medium = MediaRange { tokens: 3..7, kind: MediaKind::Image, content: [9; 32] };
+    let mut with_media = Vec::new();
+    encode(&Tokenized { media: vec![medium], ..tokens }, &mut with_media);
+    assert_eq!(with_media.len(), bytes.len() + 41 + 4);
 }
 
 #[test]

@@ -293,7 +293,7 @@ fn prepare_two_gigabytes() {
         }
         fn encode(&self, row: &crate::data::Row, most: usize) -> Result<Prefix> {
             let crate::data::Row::Conversation(conversation) = row else { panic!() };
-            let mut tokens = Tokenized { input_ids: vec![2], labels: vec![-100], truncated: false };
+            let mut tokens = Tokenized { input_ids: vec![2], labels: vec![-100], ..Tokenized::default() };
             for message in &conversation.messages {
                 for crate::text::Part::Text(text) in &message.content {
                     for word in text.split_whitespace() {

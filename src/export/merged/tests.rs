@@ -3,7 +3,7 @@ use crate::adapter::peft::PeftAdapter;
 use crate::adapter::peft::testing::{golden, shapes};
 use crate::progress::Silent;
 use crate::testkit::golden::Golden;
-use crate::weights::names::Projection;
+use crate::weights::names::{Projection, TensorId};
 use crate::weights::safetensors_file::SafetensorsFile;
 use std::fs;
 
@@ -116,13 +116,13 @@ fn nothing_is_left_of_a_merge_that_cannot_be() {
     };
     assert!(write(&adapter, &config, HostDtype::F16).contains("not as f16"));
     assert!(write(&adapter, "[]", HostDtype::F32).contains("holds no JSON object"));
-    let module = adapter.modules.remove(&(0, Projection::Q)).unwrap();
-    adapter.modules.insert((9, Projection::Q), module.clone());
+    let module = adapter.modules.remove(&TensorId::Projection(0, Projection::Q)).unwrap();
+    adapter.modules.insert(TensorId::Projection(9, Projection::Q), module.clone());
     assert!(
         write(&adapter, &config, HostDtype::F32).contains("`model.layers.9.self_attn.q_proj.weight`, which the model")
     );
-    adapter.modules.remove(&(9, Projection::Q));
-    adapter.modules.insert((0, Projection::Down), module);
+    adapter.modules.remove(&TensorId::Projection(9, Projection::Q));
+    adapter.modules.insert(TensorId::Projection(0, Projection::Down), module);
     let error = write(&adapter, &config, HostDtype::F32);
     assert!(error.contains("does not fit") && error.contains("--> model.layers.0.mlp.down_proj.weight"), "{error}");
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);

@@ -1,7 +1,7 @@
 //! A model's tokenizer and chat template.
 
 use crate::error::Result;
-use crate::model::gemma3::TextConfig;
+use crate::model::ModelConfig;
 use crate::text::{ChatTemplate, Encoder, Tokenizer};
 use crate::weights::gguf::Gguf;
 use std::path::Path;
@@ -10,23 +10,23 @@ use std::path::Path;
 ///
 /// # Errors
 /// When one of the files is wrong.
-pub fn of_folder(dir: &Path, config: &TextConfig) -> Result<Encoder> {
+pub fn of_folder(dir: &Path, config: &ModelConfig) -> Result<Encoder> {
     let file = dir.join("tokenizer.json");
     let encoder = match file.exists() {
         true => Encoder::new(Tokenizer::from_file(&file)?, ChatTemplate::from_model_folder(dir)?),
         false => Encoder::tokens_only(),
     };
-    Ok(encoder.with_vocab_size(config.vocab_size))
+    Ok(encoder.with_vocab_size(config.vocab_size()))
 }
 
 /// Those of a GGUF file; without a vocabulary the encoder takes token ids only.
 ///
 /// # Errors
 /// When its vocabulary or template is wrong.
-pub fn of_gguf(gguf: &Gguf, config: &TextConfig) -> Result<Encoder> {
+pub fn of_gguf(gguf: &Gguf, config: &ModelConfig) -> Result<Encoder> {
     let encoder = match gguf.vocabulary()? {
         Some(vocabulary) => Encoder::new(Tokenizer::from_gguf(&vocabulary)?, ChatTemplate::from_gguf(&vocabulary)?),
         None => Encoder::tokens_only(),
     };
-    Ok(encoder.with_vocab_size(config.vocab_size))
+    Ok(encoder.with_vocab_size(config.vocab_size()))
 }

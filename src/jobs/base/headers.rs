@@ -3,7 +3,7 @@
 use super::encoder;
 use crate::error::{Error, Kind, Result};
 use crate::hub::ModelFiles;
-use crate::model::gemma3::TextConfig;
+use crate::model::ModelConfig;
 use crate::text::Encoder;
 use crate::weights::Source;
 use crate::weights::gguf::Gguf;
@@ -14,7 +14,7 @@ const QUANTIZATION: &str = "quantization_config";
 /// The shape of a model and the headers of its weights.
 pub struct Headers {
     /// Its configuration.
-    pub config: TextConfig,
+    pub config: ModelConfig,
     /// Keys of its configuration that have no effect here.
     pub ignored_keys: Vec<String>,
     /// Its weights, mapped and not read.
@@ -31,12 +31,12 @@ impl Headers {
     pub fn open(files: &ModelFiles) -> Result<Self> {
         let (mut config, mut ignored_keys, source) = match files {
             ModelFiles::Folder { dir, .. } => {
-                let (config, ignored_keys) = TextConfig::from_folder(dir)?;
+                let (config, ignored_keys) = ModelConfig::from_folder(dir)?;
                 (config, ignored_keys, Source::open_folder(dir)?)
             }
             ModelFiles::Gguf { path } => {
                 let source = Source::open_gguf(path)?;
-                let (config, ignored_keys) = TextConfig::from_gguf(gguf(&source)?.metadata(), path)?;
+                let (config, ignored_keys) = ModelConfig::from_gguf(gguf(&source)?.metadata(), path)?;
                 (config, ignored_keys, source)
             }
         };

@@ -11,7 +11,7 @@ use self::headers::Headers;
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::companions;
 use crate::hub::{self, Clues, HubSettings, ModelFiles, Variant};
-use crate::model::gemma3::{Gemma3, TextConfig};
+use crate::model::{self, LanguageModel, ModelConfig};
 use crate::progress::{Progress, counted};
 use crate::text::render::END_OF_TURN;
 use crate::text::{Encoder, Tokenizer};
@@ -27,7 +27,7 @@ pub struct Base {
     /// Where its files are.
     pub files: ModelFiles,
     /// Its configuration.
-    pub config: TextConfig,
+    pub config: ModelConfig,
     /// Keys of its configuration that have no effect here.
     pub ignored_keys: Vec<String>,
     /// Its weights.
@@ -49,11 +49,11 @@ impl Base {
         name: &str,
         named: Place,
         progress: &dyn Progress,
-        accept: &dyn Fn(&TextConfig) -> Result<()>,
+        accept: &dyn Fn(&ModelConfig) -> Result<()>,
     ) -> Result<Self> {
         let read_before = RefCell::new(None);
         let files = hub::find_model(name, &HubSettings::from_env()?, progress, &|dir| {
-            let (config, _) = TextConfig::from_folder(dir)?;
+            let (config, _) = ModelConfig::from_folder(dir)?;
             let encoder = encoder::of_folder(dir, &config)?;
             accept(&config)?;
             read_before.replace(Some(encoder));
@@ -73,7 +73,7 @@ impl Base {
 
     /// Gives back the memory of the tokenizer, hundreds of megabytes; from here on the model takes token ids only.
     pub fn release_encoder(&mut self) {
-        self.encoder = Encoder::tokens_only().with_vocab_size(self.config.vocab_size);
+        self.encoder = Encoder::tokens_only().with_vocab_size(self.config.vocab_size());
     }
 
     /// The tokenizer.
@@ -108,7 +108,7 @@ impl Base {
     pub fn encoder(name: &str, named: Place, progress: &dyn Progress) -> Result<Encoder> {
         let files = hub::find_small_files(name, &HubSettings::from_env()?, progress).map_err(|e| e.or_at(named))?;
         match &files {
-            ModelFiles::Folder { dir, .. } => encoder::of_folder(dir, &TextConfig::from_folder(dir)?.0),
+            ModelFiles::Folder { dir, .. } => encoder::of_folder(dir, &ModelConfig::from_folder(dir)?.0),
             ModelFiles::Gguf { .. } => Headers::open(&files)?.encoder(&files),
         }
     }
@@ -122,11 +122,12 @@ impl Base {
         };
         let (variant, why) = self.variant();
         format!(
-            "Model: {}: Gemma 3, {} of {}, {} words; {variant}: {why}{ignored}",
+            "Model: {}: {}, {} of {}, {} words; {variant}: {why}{ignored}",
             self.name,
-            counted(config.num_hidden_layers, "layer"),
-            config.hidden_size,
-            config.vocab_size
+            config.architecture(),
+            counted(config.num_hidden_layers(), "layer"),
+            config.hidden_size(),
+            config.vocab_size()
         )
     }
 
@@ -138,13 +139,13 @@ impl Base {
         hub::base_or_instruct(Clues {
             name: &self.files.name(),
             has_chat_template: !self.encoder.template().is_built_in(),
-            stops_at_end_of_turn: is_folder && end_of_turn.is_some_and(|id| self.config.eos_token_ids.contains(&id)),
+            stops_at_end_of_turn: is_folder && end_of_turn.is_some_and(|id| self.config.eos_token_ids().contains(&id)),
         })
     }
 
     /// Warns of what is longer than the model was made for: `lengths` in tokens of things with a name each.
     pub fn warn_of_context(&self, lengths: impl Iterator<Item = (usize, String)>, progress: &dyn Progress) {
-        let most = self.config.max_position_embeddings;
+        let most = self.config.max_position_embeddings();
         let mut long = lengths.filter(|(tokens, _)| *tokens > most);
         let Some((tokens, first)) = long.next() else { return };
         let others = match long.count() {
@@ -162,8 +163,8 @@ impl Base {
     ///
     /// # Errors
     /// When a tensor is missing or has the wrong shape, or when the weights cannot be held so.
-    pub fn load(&self, holding: &Holding, device: &Device, progress: &dyn Progress) -> Result<Gemma3> {
-        Gemma3::load(self.config.clone(), &self.source, holding, device, progress)
+    pub fn load(&self, holding: &Holding, device: &Device, progress: &dyn Progress) -> Result<Box<dyn LanguageModel>> {
+        model::load(self.config.clone(), &self.source, holding, device, progress)
     }
 
     /// The file or folder that holds the model.
@@ -176,7 +177,7 @@ impl Base {
 
     /// Tokens that end an answer.
     pub fn stop_ids(&self) -> Vec<u32> {
-        let mut stop = self.config.eos_token_ids.clone();
+        let mut stop = self.config.eos_token_ids().to_vec();
         stop.extend(self.encoder.stop_ids());
         stop.sort_unstable();
         stop.dedup();

@@ -3,7 +3,7 @@
 use super::headers::Headers;
 use crate::error::{Error, Place, Result};
 use crate::hub::{self, Failure, HubSettings, ModelFiles};
-use crate::model::gemma3::{self, TextConfig};
+use crate::model::ModelConfig;
 use crate::progress::Progress;
 use crate::weights::Source;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde::Serialize;
 /// A base as far as its size goes.
 pub struct Outline {
     /// Its configuration.
-    pub config: TextConfig,
+    pub config: ModelConfig,
     /// The headers of its weights, where they are on this machine.
     pub source: Option<Source>,
     /// What says so.
@@ -45,11 +45,11 @@ impl Outline {
             Err(error) if Failure::of(&error).is_none() => return Err(at(error)),
             Err(_) => {}
         }
-        if let Some(config) = gemma3::published(name)? {
+        if let Some(config) = ModelConfig::published(name)? {
             return Ok(Outline { config, source: None, sizes_from: SizesFrom::Published });
         }
         let config = match hub::find_small_files(name, &settings, progress).map_err(at)? {
-            ModelFiles::Folder { dir, .. } => TextConfig::from_folder(&dir)?.0,
+            ModelFiles::Folder { dir, .. } => ModelConfig::from_folder(&dir)?.0,
             files @ ModelFiles::Gguf { .. } => return Outline::open(&files, progress),
         };
         Ok(Outline { config, source: None, sizes_from: SizesFrom::Config })

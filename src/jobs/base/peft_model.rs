@@ -4,7 +4,7 @@ use super::{Base, adapter_folder, provenance};
 use crate::adapter::{Adapter, peft};
 use crate::device::{self, Compute};
 use crate::error::{Place, Result};
-use crate::model::gemma3::Gemma3;
+use crate::model::LanguageModel;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::weights::{Compression, Holding, HostDtype};
@@ -15,7 +15,7 @@ pub struct PeftModel {
     /// Its small files.
     pub base: Base,
     /// Its weights.
-    pub model: Gemma3,
+    pub model: Box<dyn LanguageModel>,
     /// The adapter, if one was named.
     pub adapter: Option<Adapter>,
     /// The adapter's folder.
@@ -58,7 +58,7 @@ impl PeftModel {
         let holding = Holding { projections, ..Holding::dense(held) };
         let model = base.load(&holding, &compute.device, progress)?;
         let adapter_folder = adapter.map(Path::to_path_buf);
-        let adapter = read.map(|read| peft::to_device(&read.tensors, &model));
+        let adapter = read.map(|read| peft::to_device(&read.tensors, model.as_ref()));
         if let (Some(folder), Some(adapter)) = (&adapter_folder, &adapter) {
             provenance::warn_of_no_effect(folder, adapter.is_zero(), progress);
         }

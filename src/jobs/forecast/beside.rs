@@ -2,9 +2,9 @@
 
 use crate::adapter::Init;
 use crate::jobs::run::adapter_plan::AdapterPlan;
-use crate::model::gemma3::{Site, TextConfig};
+use crate::model::{ModelConfig, Site, Stage};
 use crate::recipe::Recipe;
-use crate::weights::names::Projection;
+use crate::weights::names::{Projection, TensorId};
 
 /// What an adapter takes beside the frozen model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,15 +28,15 @@ struct Form {
 
 impl Beside {
     /// What the adapter of a recipe takes.
-    pub fn of(plan: &AdapterPlan, recipe: &Recipe, model: &TextConfig) -> Self {
+    pub fn of(plan: &AdapterPlan, recipe: &Recipe, model: &ModelConfig) -> Self {
         let form = Form {
             use_dora: plan.config.use_dora,
             is_pissa: plan.init == Init::Pissa,
             with_dropout: plan.config.lora_dropout > 0.0,
         };
-        let layers = (0..model.num_hidden_layers).map(|layer| {
-            let sites: Vec<(Site, u64)> = plan.ranks().filter(|(site, _)| site.layer == layer).collect();
-            form.kept(&sites, model.hidden_size as u64, model.intermediate_size as u64)
+        let layers = (0..model.num_hidden_layers()).map(|layer| {
+            let sites: Vec<(Site, u64)> = plan.ranks().filter(|(site, _)| site.stage == Stage::Layer(layer)).collect();
+            form.kept(&sites, model.hidden_size() as u64, model.intermediate_size() as u64)
         });
         let layers: Vec<u64> = layers.collect();
         let is_continued = recipe.adapter.init_from.is_some();
@@ -71,7 +71,8 @@ impl Form {
             };
             r + inputs + outputs
         };
-        let has = |wanted: &[Projection]| sites.iter().any(|(site, _)| wanted.contains(&site.projection));
+        let is = |site: &Site, wanted: &[Projection]| matches!(site.weight, TensorId::Projection(_, p) if wanted.contains(&p));
+        let has = |wanted: &[Projection]| sites.iter().any(|(site, _)| is(site, wanted));
         let shared = [has(&[Projection::Q, Projection::K, Projection::V]), has(&[Projection::Gate, Projection::Up])];
         let shared = shared.into_iter().filter(|has| *has && !self.with_dropout).count() as u64;
         let is_plain = !self.use_dora && !self.is_pissa && !self.with_dropout;
@@ -83,11 +84,11 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::gemma3;
 
     fn kept(form: Form, wanted: &[Projection]) -> u64 {
-        let model = gemma3::published("google/gemma-3-270m").unwrap().unwrap();
-        let sites = model.sites().into_iter().filter(|site| site.layer == 3 && wanted.contains(&site.projection));
+        let model = ModelConfig::published("google/gemma-3-270m").unwrap().unwrap();
+        let wanted: Vec<TensorId> = wanted.iter().map(|&projection| TensorId::Projection(3, projection)).collect();
+        let sites = model.sites().into_iter().filter(|site| wanted.contains(&site.weight));
         form.kept(&sites.map(|site| (site, 16)).collect::<Vec<_>>(), 640, 2048)
     }
 

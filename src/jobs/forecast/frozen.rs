@@ -3,7 +3,7 @@
 use crate::error::{Place, Result};
 use crate::jobs::base::Base;
 use crate::jobs::forecast::memory::GpuProducts;
-use crate::model::gemma3::TextConfig;
+use crate::model::ModelConfig;
 use crate::ops::sizes::UNPACKED_TILE_BYTES;
 use crate::weights::names::TensorId;
 use crate::weights::{Form, Holding, HostDtype, Source};
@@ -13,7 +13,7 @@ use burn::tensor::FloatDType;
 #[derive(Clone, Copy)]
 pub struct Frozen<'a> {
     /// The model's shape.
-    pub config: &'a TextConfig,
+    pub config: &'a ModelConfig,
     /// The headers of its files; without them it is taken to be stored as bf16, as the published models are.
     pub source: Option<&'a Source>,
 }
@@ -35,8 +35,8 @@ impl<'a> Frozen<'a> {
 
     /// Bytes of all frozen matrices when they are held so.
     pub fn bytes(&self, holding: &Holding) -> u64 {
-        let vocabulary = [self.config.vocab_size, self.config.hidden_size];
-        let head = (!self.config.tie_word_embeddings).then_some((TensorId::LmHead, vocabulary));
+        let vocabulary = [self.config.vocab_size(), self.config.hidden_size()];
+        let head = (!self.config.tie_word_embeddings()).then_some((TensorId::LmHead, vocabulary));
         let matrices = [(TensorId::EmbedTokens, vocabulary)].into_iter().chain(head).chain(self.projections());
         matrices.map(|(id, dims)| self.form(&id, holding).map_or(0, |form| form.bytes(dims))).sum()
     }
@@ -62,8 +62,7 @@ impl<'a> Frozen<'a> {
     }
 
     fn projections(&self) -> impl Iterator<Item = (TensorId, [usize; 2])> {
-        let sites = self.config.sites().into_iter();
-        sites.map(|site| (TensorId::Projection(site.layer, site.projection), [site.out_features, site.in_features]))
+        self.config.sites().into_iter().map(|site| (site.weight, site.dims()))
     }
 
     /// The form of a matrix when it is held so; `None` if the model does not have it.

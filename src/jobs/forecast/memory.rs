@@ -1,7 +1,7 @@
 //! How much memory a run will need, from the model's shape and the recipe alone.
 
 use crate::jobs::forecast::beside::Beside;
-use crate::model::gemma3::TextConfig;
+use crate::model::ModelConfig;
 use crate::nn::AttentionKind;
 use crate::ops::sizes::{GPU_QUERIES, GPU_SCORE_BYTES, LOSS_CHUNK_ROWS, LOSS_GPU_TILE_BYTES, LOSS_TILE_WORDS};
 use crate::report::text;
@@ -111,11 +111,12 @@ impl fmt::Display for Estimate {
 /// Estimates the peak memory of training `config` with this workload: the program's on a CPU, the device's on a GPU.
 ///
 /// Counted from what each operation keeps (see `ops`); only the size of the program itself is measured.
-pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
+pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     let as_u64 = |x: usize| x as u64;
-    let (d, f, h) = (as_u64(config.hidden_size), as_u64(config.intermediate_size), as_u64(config.num_attention_heads));
-    let (layers, e) = (as_u64(config.num_hidden_layers), as_u64(config.head_dim));
-    let (q, kv) = (h * e, as_u64(config.num_key_value_heads) * e);
+    let (d, f, h) =
+        (as_u64(config.hidden_size()), as_u64(config.intermediate_size()), as_u64(config.num_attention_heads()));
+    let (layers, e) = (as_u64(config.num_hidden_layers()), as_u64(config.head_dim()));
+    let (q, kv) = (h * e, as_u64(config.num_key_value_heads()) * e);
     // Batch sizes come from the user and may be absurd.
     let floats = |count: u64| count.saturating_mul(F32_BYTES);
     let per_token = |count: u64| floats(work.tokens.saturating_mul(count));
@@ -133,18 +134,18 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
 
     let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
     let loss_bytes = match work.gpu {
-        None => floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size)) + 2 * d)),
+        None => floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size())) + 2 * d)),
         Some(gpu) => {
             // Logits, and the two as factors; the running gradient, its next value and what is added to it.
-            let words = (as_u64(LOSS_GPU_TILE_BYTES) / floats(rows.max(d))).min(as_u64(config.vocab_size)).max(1);
+            let words = (as_u64(LOSS_GPU_TILE_BYTES) / floats(rows.max(d))).min(as_u64(config.vocab_size())).max(1);
             floats(rows * words) + gpu.factor_bytes * (rows + d) * words + floats(3 * rows * d)
         }
     };
     let reach = |kind: &AttentionKind| match kind {
-        AttentionKind::Sliding => work.sampled_tokens.min(as_u64(config.sliding_window)),
+        AttentionKind::Sliding => work.sampled_tokens.min(as_u64(config.sliding_window())),
         AttentionKind::Full => work.sampled_tokens,
     };
-    let cached: u64 = config.layer_types.iter().map(reach).fold(0, u64::saturating_add);
+    let cached: u64 = config.layer_types().iter().map(reach).fold(0, u64::saturating_add);
     let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
     let trained = floats(work.trainable);
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
@@ -162,7 +163,7 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
             // When the optimiser has gradients and new values beside the old ones, the activations are gone.
             let passing = [gradient_bytes, activation_bytes, loss_bytes, transient].into_iter();
             let updating = trained.saturating_mul(2).saturating_sub(passing.fold(0, u64::saturating_add));
-            let tokenizer = if work.sampled > 0 { as_u64(config.vocab_size) * TOKENIZER_BYTES_PER_WORD } else { 0 };
+            let tokenizer = if work.sampled > 0 { as_u64(config.vocab_size()) * TOKENIZER_BYTES_PER_WORD } else { 0 };
             transient.saturating_add(updating + PROGRAM_BYTES + tokenizer)
         }
         Some(gpu) => {
@@ -188,7 +189,7 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
 }
 
 /// Whether layers should be recomputed: when keeping their inside would take more than half of the free memory.
-pub fn checkpointing_is_needed(config: &TextConfig, work: &Workload, available_bytes: Option<u64>) -> bool {
+pub fn checkpointing_is_needed(config: &ModelConfig, work: &Workload, available_bytes: Option<u64>) -> bool {
     let without = estimate(config, &Workload { activation_checkpointing: false, ..*work });
     available_bytes.is_none_or(|available| without.total_bytes() > available / 2)
 }

@@ -8,7 +8,7 @@ use crate::adapter::target::{self, ExcludeModules, Selection};
 use crate::adapter::{Adapter, Init};
 use crate::error::Result;
 use crate::jobs::base::adapter_folder;
-use crate::model::gemma3::{Gemma3, Site, TextConfig};
+use crate::model::{LanguageModel, ModelConfig, Site};
 use crate::random::Rng;
 use crate::recipe;
 
@@ -32,9 +32,9 @@ impl AdapterPlan {
     ///
     /// # Errors
     /// Targets that match nothing; an adapter to continue that cannot be read, does not fit, or contradicts the recipe.
-    pub fn new(keys: &recipe::Adapter, model: &TextConfig) -> Result<Self> {
+    pub fn new(keys: &recipe::Adapter, model: &ModelConfig) -> Result<Self> {
         let all = model.sites();
-        let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal)).collect();
+        let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal())).collect();
         if let Some(folder) = &keys.init_from {
             return continued::plan(keys, &adapter_folder::locate(folder)?, model, all, &paths);
         }
@@ -47,7 +47,7 @@ impl AdapterPlan {
         let selection = target::select(&paths, &config.target_modules, &config.exclude_modules)?;
         // `q_proj` also names layers of the vision tower, where PEFT would look for tensors that no run here trains;
         // and PEFT warns of exclusions that leave out nothing.
-        if model.multimodal || !selection.unused_exclusions.is_empty() {
+        if model.multimodal() || !selection.unused_exclusions.is_empty() {
             config.target_modules = target::exact_targets(&paths, &selection);
             config.exclude_modules = ExcludeModules::default();
         }
@@ -72,14 +72,14 @@ impl AdapterPlan {
     /// The projections that are adapted, each with its rank.
     pub fn ranks(&self) -> impl Iterator<Item = (Site, u64)> {
         self.sites.iter().map(|&site| {
-            let continued = self.continued.as_ref().and_then(|t| t.modules.get(&(site.layer, site.projection)));
+            let continued = self.continued.as_ref().and_then(|t| t.modules.get(&site.weight));
             let r = continued.and_then(|module| module.a.shape.first().copied()).unwrap_or(self.config.r);
             (site, r as u64)
         })
     }
 
     /// Creates the adapter, or takes the one that is continued.
-    pub fn create(&self, model: &Gemma3, rng: Rng) -> Adapter {
+    pub fn create(&self, model: &dyn LanguageModel, rng: Rng) -> Adapter {
         if let Some(tensors) = &self.continued {
             return peft::to_device(tensors, model);
         }

@@ -1,11 +1,11 @@
 //! Data sets in batches: windows of micro-batches for the training loop, and single ones for evaluation.
 
 use crate::data::{self, Binning, Dataset, Epoch};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::jobs::run::data::Data;
 use crate::nn::Segments;
 use crate::recipe;
-use crate::train::backprop::MicroBatch;
+use crate::train::micro_batch::MicroBatch;
 use crate::train::run::{Window, Windows};
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -87,6 +87,9 @@ fn micro_batch(dataset: &Dataset, epoch: &Epoch, bins: Range<usize>) -> Result<(
 /// Bins put together as a micro-batch, and the rows in it.
 fn collated(dataset: &Dataset, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)> {
     let batch = data::collate(dataset, bins)?;
+    if !batch.media.is_empty() {
+        return Err(Error::new(Kind::Run, "rows hold media, and nothing here makes features of them"));
+    }
     let segments = Segments::from_lengths(batch.lengths);
     Ok((MicroBatch::new(batch.input_ids, &batch.labels, segments), batch.rows))
 }

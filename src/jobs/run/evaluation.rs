@@ -6,9 +6,10 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::run::batches::evaluation_batches;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::samples::Prompts;
-use crate::model::gemma3::Gemma3;
+use crate::model::LanguageModel;
 use crate::nn::SidePath;
-use crate::train::backprop::{self, MicroBatch};
+use crate::train::backprop;
+use crate::train::micro_batch::MicroBatch;
 use crate::train::run::Evaluation;
 use std::sync::atomic::AtomicBool;
 
@@ -57,7 +58,7 @@ pub fn suspicion_of_adapter(loss: f64, base_loss: f64, words: usize) -> Option<S
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn first_loss(model: &Gemma3, side: &dyn SidePath, data: &Data) -> Result<f64> {
+pub fn first_loss(model: &dyn LanguageModel, side: &dyn SidePath, data: &Data) -> Result<f64> {
     // Enough to tell a right model from a wrong one, little enough to wait for.
     const TOKENS: usize = 256;
     let first = evaluation_batches(&data.train, data.binning)?.take(1);
@@ -69,7 +70,7 @@ pub fn first_loss(model: &Gemma3, side: &dyn SidePath, data: &Data) -> Result<f6
 /// # Errors
 /// When a row cannot be read; [`Kind::Interrupted`] once `stop` is set.
 pub fn evaluate(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     adapter: &Adapter,
     data: &Data,
     prompts: Option<&Prompts>,
@@ -90,7 +91,12 @@ pub fn evaluate(
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn mean_loss(model: &Gemma3, side: &dyn SidePath, dataset: &Dataset, binning: Binning) -> Result<(f64, u64)> {
+pub fn mean_loss(
+    model: &dyn LanguageModel,
+    side: &dyn SidePath,
+    dataset: &Dataset,
+    binning: Binning,
+) -> Result<(f64, u64)> {
     mean(model, side, evaluation_batches(dataset, binning)?, &backprop::NEVER)
 }
 
@@ -99,7 +105,7 @@ fn interrupted() -> Error {
 }
 
 fn mean(
-    model: &Gemma3,
+    model: &dyn LanguageModel,
     side: &dyn SidePath,
     batches: impl Iterator<Item = Result<MicroBatch>>,
     stop: &AtomicBool,

@@ -1,10 +1,10 @@
 //! The largest micro-batch, tried once before a long run.
 
 use crate::adapter::Adapter;
-use crate::model::gemma3::Gemma3;
+use crate::model::LanguageModel;
 use crate::progress::Progress;
 use crate::report::{summary, text};
-use crate::train::backprop::MicroBatch;
+use crate::train::micro_batch::MicroBatch;
 use crate::train::run::StepPlan;
 use crate::train::step;
 use std::time::Instant;
@@ -20,8 +20,14 @@ pub fn is_worthwhile(plan: &StepPlan, packing: bool) -> bool {
 
 /// Runs `largest` forwards and backwards and drops the gradients: where memory is too short, a run dies now, not in
 /// hours. Nothing of the run changes, so that steps, order and random numbers stay the same.
-pub fn run(model: &Gemma3, adapter: &Adapter, largest: MicroBatch, plan: &StepPlan, progress: &dyn Progress) {
-    let (started, tokens) = (Instant::now(), largest.input_ids.len() as u64);
+pub fn run(
+    model: &dyn LanguageModel,
+    adapter: &Adapter,
+    largest: MicroBatch,
+    plan: &StepPlan,
+    progress: &dyn Progress,
+) {
+    let (started, tokens) = (Instant::now(), largest.tokens() as u64);
     drop(step::gradients(model, adapter, &[largest], 0, &plan.step));
     let peak = summary::peak_rss_bytes().map_or("unknown".into(), text::bytes);
     let (tokens, took) = (text::counted(tokens, "token"), text::duration(started.elapsed()));

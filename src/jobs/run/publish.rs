@@ -35,7 +35,8 @@ pub fn adapter(
         ModelFiles::Gguf { .. } => None,
     };
     let card = card(recipe, base, summary, &config);
-    let written = AdapterFolder { config: &config, tensors: &tensors, multimodal: base.config.multimodal, card: &card };
+    let written =
+        AdapterFolder { config: &config, tensors: &tensors, multimodal: base.config.multimodal(), card: &card };
     written.write(folder, |into| {
         // What was trained is written in any case; what is read from the base again may be gone or changed.
         unless_full(base.write_tokenizer(into), "the tokenizer is not beside the adapter", progress)?;

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::infer::{self, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::run::data::Data;
-use crate::model::gemma3::Gemma3;
+use crate::model::LanguageModel;
 use crate::nn::SidePath;
 use crate::text::{Encoder, IGNORE_INDEX, Tokenized};
 use crate::train::event::{RowEvent, Sample};
@@ -61,7 +61,7 @@ impl Prompts {
     }
 
     /// Answers them with the most likely tokens; `None` once `stop` is set.
-    pub fn answer(&self, model: &Gemma3, side: &dyn SidePath, stop: &AtomicBool) -> Option<Vec<Sample>> {
+    pub fn answer(&self, model: &dyn LanguageModel, side: &dyn SidePath, stop: &AtomicBool) -> Option<Vec<Sample>> {
         let settings = GenerationSettings {
             max_new_tokens: ANSWER_TOKENS,
             sampling: Sampling::GREEDY,
@@ -105,7 +105,7 @@ mod tests {
         let row = |labels: &[i32]| Tokenized {
             input_ids: (10..10 + labels.len() as u32).collect(),
             labels: labels.to_vec(),
-            truncated: false,
+            ..Tokenized::default()
         };
         assert_eq!(cut(row(&[-100, 11, -100, 13, 14])), Some((vec![10, 11, 12], vec![13, 14])));
         assert_eq!(cut(row(&[-100, -100, 12, -100])), Some((vec![10, 11], vec![12])));

@@ -2,7 +2,7 @@
 
 use crate::device::{self, Compute};
 use crate::error::Result;
-use crate::model::gemma3::load::float_dtype;
+use crate::model::load::float_dtype;
 use crate::recipe::{self, EmbeddingQuantization, Quantization, Recipe};
 use crate::train::optimizer::Rule;
 use crate::weights::{Compression, Holding};

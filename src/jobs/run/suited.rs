@@ -15,7 +15,7 @@ use crate::data::options::{OnLong, RowFormat};
 use crate::error::Result;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::steps;
-use crate::model::gemma3::TextConfig;
+use crate::model::ModelConfig;
 use crate::recipe::{MOST_STEPS_UNSAVED, Recipe};
 use crate::report::text;
 
@@ -68,7 +68,7 @@ struct Facts {
 ///
 /// # Errors
 /// When the steps of its passes cannot be counted, and those of `again`.
-pub fn choose(recipe: &Recipe, data: &mut Data, model: &TextConfig, again: &Prepare) -> Result<Recipe> {
+pub fn choose(recipe: &Recipe, data: &mut Data, model: &ModelConfig, again: &Prepare) -> Result<Recipe> {
     let mut chosen = recipe.clone();
     // Rows are put into bins for it, which takes a while where they are many.
     if FROM_ROWS.iter().any(|key| recipe.auto.contains(key)) {
@@ -100,7 +100,7 @@ const FROM_ROWS: [&str; 4] =
     ["training.learning_rate", "training.num_train_epochs", "data.max_length", "training.gradient_accumulation_steps"];
 
 /// Chooses the values of [`FROM_ROWS`].
-fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &TextConfig, again: &Prepare) -> Result<()> {
+fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &ModelConfig, again: &Prepare) -> Result<()> {
     let epoch = data.binning.epoch(&data.train, 0)?;
     let stats = data.train.stats();
     let eval = data.eval.iter().flat_map(|eval| eval.lengths());
@@ -167,9 +167,9 @@ fn part_of(steps: u64) -> u64 {
 }
 
 /// Values of the model: matrices of the layers and the embedding.
-fn parameters(model: &TextConfig) -> u64 {
+fn parameters(model: &ModelConfig) -> u64 {
     let layers: u64 = model.sites().iter().map(|site| site.in_features as u64 * site.out_features as u64).sum();
-    layers + model.vocab_size as u64 * model.hidden_size as u64
+    layers + model.vocab_size() as u64 * model.hidden_size() as u64
 }
 
 impl Facts {

@@ -8,7 +8,7 @@ use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::samples::Prompts;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
-use crate::model::gemma3::Gemma3;
+use crate::model::LanguageModel;
 use crate::nn::BaseOnly;
 use crate::ops::instruction_set;
 use crate::report::{ProgressBar, Summary, text};
@@ -24,7 +24,7 @@ pub struct Session<'a> {
     planned: &'a Planned,
     folder: &'a RunFolder,
     screen: &'a ProgressBar,
-    model: Gemma3,
+    model: Box<dyn LanguageModel>,
     state: State,
     outputs: Outputs,
     /// [`Adapter::fingerprint`] before the first step.
@@ -39,7 +39,7 @@ impl<'a> Session<'a> {
     pub fn begin(planned: &'a Planned, folder: &'a RunFolder, screen: &'a ProgressBar) -> Result<Self> {
         let Planned { recipe, settings, compute, base, data, .. } = planned;
         let model = base.load(&settings.holding, &compute.device, screen)?;
-        let adapter = planned.adapter.create(&model, planned.steps.step.rng);
+        let adapter = planned.adapter.create(model.as_ref(), planned.steps.step.rng);
         let untrained = adapter.fingerprint();
         let run = identity::fingerprint(recipe, base, data, compute)?;
         let (mut state, kept) = match folder.latest(&run, screen)? {
@@ -55,13 +55,13 @@ impl<'a> Session<'a> {
         let is_measured = state.position.base_loss.is_some();
         let base_loss = match state.position.base_loss {
             Some(loss) => loss,
-            None => evaluation::first_loss(&model, &BaseOnly, data)?,
+            None => evaluation::first_loss(model.as_ref(), &BaseOnly, data)?,
         };
         state.position.base_loss = Some(base_loss);
-        let words = base.config.vocab_size;
+        let words = base.config.vocab_size();
         let mut suspicions = Vec::from_iter(evaluation::suspicion(base_loss, words)?);
         if recipe.adapter.init_from.is_some() && !is_measured {
-            let continued = evaluation::first_loss(&model, &state.adapter, data)?;
+            let continued = evaluation::first_loss(model.as_ref(), &state.adapter, data)?;
             suspicions.extend(evaluation::suspicion_of_adapter(continued, base_loss, words));
         }
         suspicions.iter().for_each(|suspicion| screen.note(suspicion));
@@ -90,7 +90,7 @@ impl<'a> Session<'a> {
     pub fn probe(&self) -> Result<()> {
         let Planned { recipe, steps, .. } = self.planned;
         if probe::is_worthwhile(steps, recipe.data.packing) {
-            probe::run(&self.model, &self.state.adapter, self.batches().longest()?, steps, self.screen);
+            probe::run(self.model.as_ref(), &self.state.adapter, self.batches().longest()?, steps, self.screen);
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`run::run`].
     pub fn train(&mut self, prompts: Option<&Prompts>, stop: &AtomicBool) -> Result<Ending> {
-        let (model, data) = (&self.model, &self.planned.data);
+        let (model, data) = (self.model.as_ref(), &self.planned.data);
         let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts, stop);
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
         let mut batches = self.batches();
@@ -163,7 +163,7 @@ impl<'a> Session<'a> {
         summary.data_hashes = data.hashes();
         summary.left_out = data.left_out();
         if let Some(base_loss) = summary.base_loss {
-            let words = base.config.vocab_size;
+            let words = base.config.vocab_size();
             // What was refused before the first step does not come here.
             summary.warnings.extend(evaluation::suspicion(base_loss, words).ok().flatten());
             let continued = summary.totals.first_loss.filter(|_| recipe.adapter.init_from.is_some());

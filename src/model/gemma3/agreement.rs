@@ -59,10 +59,7 @@ impl TextConfig {
     fn tensors(&self) -> Vec<(TensorId, Vec<usize>)> {
         let (d, e) = (self.hidden_size, self.head_dim);
         let single = [(TensorId::EmbedTokens, vec![self.vocab_size, d]), (TensorId::Norm, vec![d])];
-        let projections = self
-            .sites()
-            .into_iter()
-            .map(|site| (TensorId::Projection(site.layer, site.projection), vec![site.out_features, site.in_features]));
+        let projections = self.sites().into_iter().map(|site| (site.weight, site.dims().to_vec()));
         let norms = (0..self.num_hidden_layers).flat_map(|layer| LayerNorm::ALL.map(|norm| (layer, norm)));
         let norms = norms.map(|(layer, norm)| {
             let width = if matches!(norm, LayerNorm::QNorm | LayerNorm::KNorm) { e } else { d };

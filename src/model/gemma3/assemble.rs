@@ -1,30 +1,12 @@
 //! Putting a Gemma 3 together from its matrices and norms.
 
 use crate::error::Result;
-use crate::model::DecoderLayer;
-use crate::model::gemma3::{Gemma3, Site, TextConfig};
-use crate::nn::{Attention, AttentionConfig, Linear, Mlp, RmsNorm};
-use crate::ops::Weight;
+use crate::model::gemma3::{Gemma3, TextConfig};
+use crate::model::{DecoderConfig, DecoderLayer, Gain, NormShape, Parts};
+use crate::nn::{Attention, Linear, Mlp};
 use crate::weights::names::{LayerNorm, Projection, TensorId};
 use burn::tensor::Device;
-
-/// Where the parts of a model come from: the files of one, or random numbers.
-pub trait Parts {
-    /// The matrix `[out, in]` of this name.
-    ///
-    /// # Errors
-    /// When there is none.
-    fn matrix(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight>;
-
-    /// The norm of this name.
-    ///
-    /// # Errors
-    /// When there is none.
-    fn norm(&mut self, id: TensorId, width: usize) -> Result<RmsNorm>;
-
-    /// Called after each layer.
-    fn layer_done(&mut self) {}
-}
+use std::collections::BTreeMap;
 
 impl Gemma3 {
     /// Puts together the model that `config` describes, from the embedding to the last layer.
@@ -38,21 +20,31 @@ impl Gemma3 {
             true => embed_tokens.clone(),
             false => parts.matrix(TensorId::LmHead, vocabulary)?,
         };
-        let norm = parts.norm(TensorId::Norm, config.hidden_size)?;
+        let norm = parts.norm(TensorId::Norm, norm_shape(&config, config.hidden_size))?;
         parts.layer_done();
+        let numbers = config.sites().into_iter().map(|site| (site.weight, site.index)).collect();
         let layers = (0..config.num_hidden_layers)
-            .map(|index| layer(&config, index, parts).inspect(|_| parts.layer_done()))
+            .map(|index| layer(&config, index, &numbers, parts).inspect(|_| parts.layer_done()))
             .collect::<Result<_>>()?;
         Ok(Gemma3 { config, embed_tokens, layers, norm, lm_head, device: device.clone() })
     }
 }
 
-fn layer(config: &TextConfig, layer: usize, parts: &mut dyn Parts) -> Result<DecoderLayer> {
+fn norm_shape(config: &TextConfig, width: usize) -> NormShape {
+    NormShape { width, eps: config.rms_norm_eps, gain: Gain::OnePlus }
+}
+
+fn layer(
+    config: &TextConfig,
+    layer: usize,
+    numbers: &BTreeMap<TensorId, usize>,
+    parts: &mut dyn Parts,
+) -> Result<DecoderLayer> {
     let &TextConfig { hidden_size: d, intermediate_size: f, head_dim: e, .. } = config;
     let &TextConfig { num_attention_heads: h, num_key_value_heads: g, .. } = config;
     let mut linear = |projection, out, input| -> Result<Linear> {
-        let weight = parts.matrix(TensorId::Projection(layer, projection), [out, input])?;
-        Ok(Linear { site: Site::number(layer, projection), weight })
+        let id = TensorId::Projection(layer, projection);
+        Ok(Linear { site: numbers[&id], weight: parts.matrix(id, [out, input])? })
     };
     let [q_proj, k_proj] = [linear(Projection::Q, h * e, d)?, linear(Projection::K, g * e, d)?];
     let [v_proj, o_proj] = [linear(Projection::V, g * e, d)?, linear(Projection::O, d, h * e)?];
@@ -61,19 +53,11 @@ fn layer(config: &TextConfig, layer: usize, parts: &mut dyn Parts) -> Result<Dec
         up_proj: linear(Projection::Up, f, d)?,
         down_proj: linear(Projection::Down, d, f)?,
     };
-    let mut norm = |which, width| parts.norm(TensorId::LayerNorm(layer, which), width);
-    let config = AttentionConfig {
-        num_attention_heads: h,
-        num_key_value_heads: g,
-        head_dim: e,
-        scaling: config.attention_scale(),
-        kind: config.layer_types[layer],
-        sliding_window: config.sliding_window,
-    };
+    let mut norm = |which, width| parts.norm(TensorId::LayerNorm(layer, which), norm_shape(config, width));
     let [q_norm, k_norm] = [norm(LayerNorm::QNorm, e)?, norm(LayerNorm::KNorm, e)?];
     Ok(DecoderLayer {
         input_layernorm: norm(LayerNorm::InputLayernorm, d)?,
-        self_attn: Attention { config, q_proj, k_proj, v_proj, o_proj, q_norm, k_norm },
+        self_attn: Attention { config: config.attention(layer), q_proj, k_proj, v_proj, o_proj, q_norm, k_norm },
         post_attention_layernorm: norm(LayerNorm::PostAttentionLayernorm, d)?,
         pre_feedforward_layernorm: norm(LayerNorm::PreFeedforwardLayernorm, d)?,
         mlp,

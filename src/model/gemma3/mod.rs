@@ -1,17 +1,13 @@
 //! Gemma 3: the text model of every published size.
 
 mod agreement;
-pub mod assemble;
+mod assemble;
 pub mod config;
-pub mod load;
-pub mod published;
-pub mod random;
-pub mod sites;
-pub mod text;
+mod decoder_config;
+mod published;
+mod sites;
+mod text;
 
-pub use assemble::Parts;
 pub use config::TextConfig;
 pub use published::published;
-pub use random::RandomModel;
-pub use sites::Site;
-pub use text::{Gemma3, Layout};
+pub use text::Gemma3;

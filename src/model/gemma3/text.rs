@@ -1,10 +1,9 @@
 //! The Gemma 3 text model.
 
-use crate::model::DecoderLayer;
-use crate::model::gemma3::{Site, TextConfig};
-use crate::nn::{AttentionKind, AttentionPlan, KvCache, LayerCache, Linear, RmsNorm, RopeTable, Segments, SidePath};
+use crate::model::gemma3::TextConfig;
+use crate::model::{Carry, DecoderConfig, DecoderLayer, Inputs, LanguageModel, Layout};
+use crate::nn::{AttentionKind, AttentionPlan, KvCache, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
 use crate::ops::Weight;
-use crate::weights::names::Projection;
 use burn::tensor::{Device, FloatDType, Tensor};
 
 /// A Gemma 3 text model with frozen weights.
@@ -24,149 +23,102 @@ pub struct Gemma3 {
     pub device: Device,
 }
 
-/// How the sequences of a batch lie, as all layers need to know it: rotations and masks. Made once per batch.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    local: RopeTable,
-    global: RopeTable,
-    plan: AttentionPlan,
+impl Gemma3 {
+    /// The rotations of sliding and of full layers.
+    fn rope(&self, positions: &[usize]) -> (RopeTable, RopeTable) {
+        let TextConfig { rope_local, rope_global, head_dim, .. } = &self.config;
+        (rope_local.table(positions, *head_dim, &self.device), rope_global.table(positions, *head_dim, &self.device))
+    }
+
+    /// Rows of the table times `sqrt(d)`; of soft tokens their features, as they are.
+    fn embedded(&self, inputs: &Inputs) -> Tensor<2> {
+        let scale = (self.config.hidden_size as f64).sqrt() as f32;
+        inputs.with_soft_tokens(self.embed_tokens.select(&inputs.input_ids).mul_scalar(scale))
+    }
 }
 
-impl Gemma3 {
-    /// All projections, in order of their number.
-    pub fn sites(&self) -> Vec<Site> {
-        (0..self.layers.len())
-            .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
-            .map(|(layer, projection)| {
-                let [out_features, in_features] = self.linear(layer, projection).weight.dims();
-                let index = Site::number(layer, projection);
-                Site { index, layer, projection, in_features, out_features }
-            })
-            .collect()
+impl LanguageModel for Gemma3 {
+    fn config(&self) -> &dyn DecoderConfig {
+        &self.config
     }
 
-    /// A projection of a layer.
-    pub fn linear(&self, layer: usize, projection: Projection) -> &Linear {
-        let DecoderLayer { self_attn, mlp, .. } = &self.layers[layer];
-        match projection {
-            Projection::Q => &self_attn.q_proj,
-            Projection::K => &self_attn.k_proj,
-            Projection::V => &self_attn.v_proj,
-            Projection::O => &self_attn.o_proj,
-            Projection::Gate => &mlp.gate_proj,
-            Projection::Up => &mlp.up_proj,
-            Projection::Down => &mlp.down_proj,
-        }
+    fn device(&self) -> &Device {
+        &self.device
     }
 
-    /// Values in all frozen weights and norms.
-    pub fn parameters(&self) -> u64 {
+    fn linears(&self) -> Vec<&Linear> {
+        self.layers.iter().flat_map(DecoderLayer::linears).collect()
+    }
+
+    fn parameters(&self) -> u64 {
         let count = |weight: &Weight| weight.dims().iter().map(|&n| n as u64).product::<u64>();
         let head = if self.config.tie_word_embeddings { 0 } else { count(&self.lm_head) };
-        let linears: u64 = self.sites().iter().map(|s| count(&self.linear(s.layer, s.projection).weight)).sum();
+        let linears: u64 = self.linears().into_iter().map(|linear| count(&linear.weight)).sum();
         let (d, e) = (self.config.hidden_size as u64, self.config.head_dim as u64);
         let norms = d + self.layers.len() as u64 * (4 * d + 2 * e);
         count(&self.embed_tokens) + head + linears + norms
     }
 
-    /// What factors of products with its projections are rounded to.
-    pub fn compute_dtype(&self) -> FloatDType {
+    fn compute_dtype(&self) -> FloatDType {
         self.layers.first().map_or(FloatDType::F32, |layer| layer.self_attn.compute_dtype())
     }
 
-    /// Prepares rotations and masks for whole sequences.
-    pub fn layout(&self, segments: &Segments) -> Layout {
-        let (local, global) = self.rope(&segments.positions());
-        Layout { local, global, plan: AttentionPlan::new(segments, self.config.sliding_window) }
+    fn layout(&self, inputs: &Inputs) -> Layout {
+        let (local, global) = self.rope(&inputs.segments.positions());
+        Layout {
+            local,
+            global,
+            plan: AttentionPlan::new(&inputs.segments, &inputs.images(), self.config.sliding_window),
+        }
     }
 
-    /// Embeds tokens: row of the table times `sqrt(d)`.
-    ///
-    /// # Shapes
-    /// - output: `[n, d]`
-    pub fn embed(&self, input_ids: &[u32]) -> Tensor<2> {
-        self.embed_tokens.select(input_ids).mul_scalar((self.config.hidden_size as f64).sqrt() as f32)
+    fn embed(&self, inputs: &Inputs, _: &dyn SidePath) -> Carry {
+        Carry::new(self.embedded(inputs))
     }
 
-    /// Runs layer `index` on whole sequences.
-    ///
-    /// # Shapes
-    /// - `x`: `[n, d]`
-    /// - output: `[n, d]`
-    pub fn layer(&self, index: usize, x: Tensor<2>, layout: &Layout, side: &dyn SidePath) -> Tensor<2> {
+    fn layer(&self, index: usize, carry: Carry, layout: &Layout, side: &dyn SidePath) -> Carry {
         let layer = &self.layers[index];
-        layer.forward(x, layout.rope(layer.self_attn.config.kind), &layout.plan, side)
+        Carry::new(layer.forward(carry.hidden, layout.rope(layer.self_attn.config.kind), &layout.plan, side))
     }
 
-    /// Runs all layers on whole sequences; the output is not yet normalised.
-    ///
-    /// # Shapes
-    /// - `input_ids`: `[n]`
-    /// - output: `[n, d]`
-    pub fn hidden(&self, input_ids: &[u32], segments: &Segments, side: &dyn SidePath) -> Tensor<2> {
-        let layout = self.layout(segments);
-        (0..self.layers.len()).fold(self.embed(input_ids), |x, index| self.layer(index, x, &layout, side))
+    fn last_hidden(&self, carry: Carry, _: &dyn SidePath) -> Tensor<2> {
+        carry.hidden
     }
 
-    /// The logits of hidden rows: `norm(x) E^T`.
-    ///
-    /// # Shapes
-    /// - `hidden`: `[n, d]`
-    /// - output: `[n, v]`
-    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.lm_head.project(self.norm.forward(hidden))
+    fn norm(&self) -> &RmsNorm {
+        &self.norm
     }
 
-    /// An empty cache for this many sequences.
-    pub fn cache(&self, sequences: usize) -> KvCache {
+    fn lm_head(&self) -> &Weight {
+        &self.lm_head
+    }
+
+    fn cache(&self, sequences: usize) -> KvCache {
         KvCache {
             layers: self.layers.iter().map(|l| LayerCache::new(l.self_attn.config.reach(), sequences)).collect(),
             lengths: vec![0; sequences],
         }
     }
 
-    /// Runs the next tokens of cached sequences: `lengths[i]` of the `input_ids` belong to sequence `i`. The output is
-    /// not yet normalised.
-    ///
-    /// # Shapes
-    /// - `input_ids`: `[n]`
-    /// - output: `[n, d]`
-    pub fn hidden_cached(
-        &self,
-        input_ids: &[u32],
-        lengths: &[usize],
-        cache: &mut KvCache,
-        side: &dyn SidePath,
-    ) -> Tensor<2> {
+    fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
         let positions: Vec<usize> =
             cache.lengths.iter().zip(lengths).flat_map(|(&seen, &new)| seen..seen + new).collect();
         let (local, global) = self.rope(&positions);
-        let mut x = self.embed(input_ids);
+        let mut x = self.embedded(inputs);
+        let spans = inputs.images();
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
             let rope = match layer.self_attn.config.kind {
                 AttentionKind::Sliding => &local,
                 AttentionKind::Full => &global,
             };
-            x = layer.forward_cached(x, rope, lengths, cache, side);
+            x = layer.forward_cached(x, rope, lengths, &spans, cache, side);
         }
         for (seen, new) in cache.lengths.iter_mut().zip(lengths) {
             *seen += new;
         }
         x
     }
-
-    /// The rotations of sliding and of full layers.
-    fn rope(&self, positions: &[usize]) -> (RopeTable, RopeTable) {
-        let TextConfig { rope_local, rope_global, head_dim, .. } = &self.config;
-        (rope_local.table(positions, *head_dim, &self.device), rope_global.table(positions, *head_dim, &self.device))
-    }
 }
 
-impl Layout {
-    fn rope(&self, kind: AttentionKind) -> &RopeTable {
-        match kind {
-            AttentionKind::Sliding => &self.local,
-            AttentionKind::Full => &self.global,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,8 @@ pub struct Group {
 
 /// Which keys each query sees.
 ///
-/// A query at key row `p` sees key `j` of its group when `j <= p` and `p - j < window`, or when one of the `spans`
-/// holds both. Queries in no group see nothing.
+/// A query at key row `p` sees key `j` of its group when `p - j < window`, and `j <= p` or one of the `spans` holds both: the
+/// window limits how far back one sees, also within a span. Queries in no group see nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visibility {
     /// In ascending order, each row in one group at most.
@@ -49,7 +49,7 @@ impl Visibility {
             let span = span.start.max(keys.start)..span.end.min(keys.end);
             for p in span.start.max(first)..span.end {
                 let run = &mut runs[p - first + blind];
-                *run = run.start.min(span.start)..run.end.max(span.end);
+                run.end = run.end.max(span.end);
             }
         }
         runs

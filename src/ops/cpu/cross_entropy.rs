@@ -31,6 +31,25 @@ impl Running {
 /// # Numerics
 /// f32 within a tile, sums over tiles in f64.
 pub fn take_tile(logits: &mut [f32], words: usize, running: &mut [Running], weighted: &mut [f32]) {
+    each_row(logits, words, running, weighted, take_row);
+}
+
+/// As [`take_tile`] of logits that a soft cap bends, `z -> c tanh(z / c)`: what is left in their place is
+/// `exp(z - max) (1 - (z / c)^2)`, what the gradient adds up.
+pub fn take_bent_tile(cap: f32, logits: &mut [f32], words: usize, running: &mut [Running], weighted: &mut [f32]) {
+    each_row(logits, words, running, weighted, |logits, running, weighted| {
+        logits.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+        take_bent_row(logits, running, weighted, cap);
+    });
+}
+
+fn each_row(
+    logits: &mut [f32],
+    words: usize,
+    running: &mut [Running],
+    weighted: &mut [f32],
+    take: impl Fn(&mut [f32], &mut Running, &mut [f32]) + Sync,
+) {
     let width = weighted.len() / running.len().max(1);
     let mut no_rows: Vec<&mut [f32]> = Vec::new();
     let weighted = if width == 0 {
@@ -43,7 +62,7 @@ pub fn take_tile(logits: &mut [f32], words: usize, running: &mut [Running], weig
         .par_chunks_exact_mut(words)
         .zip(running)
         .zip(weighted)
-        .for_each(|((logits, running), weighted)| take_row(logits, running, weighted));
+        .for_each(|((logits, running), weighted)| take(logits, running, weighted));
 }
 
 /// Turns `sum_j exp_j E_j` (in `weighted`) into the gradient `scale (softmax E - E[target])` of each row.
@@ -64,6 +83,19 @@ vectorised! {
         }
         logits.iter_mut().for_each(|x| *x = simd::exp(*x - max));
         running.sum += f64::from(sum2(logits, logits, |x, _| x));
+    }
+
+    fn take_bent_row(logits: &mut [f32], running: &mut Running, weighted: &mut [f32], cap: f32) {
+        let max = rows::max(logits).max(running.max);
+        if max > running.max {
+            let shrink = simd::exp(running.max - max);
+            running.sum *= f64::from(shrink);
+            weighted.iter_mut().for_each(|x| *x *= shrink);
+            running.max = max;
+        }
+        running.sum += f64::from(sum2(logits, logits, |x, _| simd::exp(x - max)));
+        let by = 1.0 / cap;
+        logits.iter_mut().for_each(|x| *x = simd::exp(*x - max) * (1.0 - (*x * by) * (*x * by)));
     }
 
     fn finish_rows(weighted: &mut [f32], width: usize, running: &[Running], targets: &[f32], scale: f32) {

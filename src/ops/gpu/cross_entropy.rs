@@ -15,6 +15,7 @@ const LOWEST: f32 = -1e30;
 pub fn linear_cross_entropy(
     x: &Tensor<2>,
     head: &Weight,
+    softcap: Option<f32>,
     targets: &[u32],
     scale: Option<f64>,
 ) -> Option<(Vec<f64>, Option<Tensor<2>>)> {
@@ -23,7 +24,7 @@ pub fn linear_cross_entropy(
     let mut gradients = Vec::new();
     for (chunk, targets) in targets.chunks(CHUNK_ROWS).enumerate() {
         let rows = x.clone().narrow(0, chunk * CHUNK_ROWS, targets.len());
-        let (chunk_losses, gradient) = chunk_loss(rows, head, targets, scale);
+        let (chunk_losses, gradient) = chunk_loss(rows, head, softcap, targets, scale);
         losses.extend(chunk_losses.into_data().iter::<f32>().map(f64::from));
         gradients.extend(gradient);
     }
@@ -31,7 +32,13 @@ pub fn linear_cross_entropy(
     Some((losses, gradient))
 }
 
-fn chunk_loss(x: Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) -> (Tensor<2>, Option<Tensor<2>>) {
+fn chunk_loss(
+    x: Tensor<2>,
+    head: &Weight,
+    softcap: Option<f32>,
+    targets: &[u32],
+    scale: Option<f64>,
+) -> (Tensor<2>, Option<Tensor<2>>) {
     let [words, width] = head.dims();
     let m = targets.len();
     let device = x.device();
@@ -42,19 +49,43 @@ fn chunk_loss(x: Tensor<2>, head: &Weight, targets: &[u32], scale: Option<f64>) 
     let factor = Factor::new(&x, head.compute_dtype());
     for start in (0..words).step_by(tile_words) {
         let tile = head.tile(start..(start + tile_words).min(words));
-        let logits = primitive(factor.times(tile.clone().transpose()));
+        let logits = bent(factor.times(tile.clone().transpose()), softcap);
+        let slopes = softcap.filter(|_| scale.is_some()).map(|cap| slope(logits.clone(), cap));
+        let logits = primitive(logits);
         let fading = empty(&logits, [m, 1]);
         take_tile(&logits, &maxima, &sums, &fading);
         if scale.is_some() {
-            weighted = weighted * tensor(&fading) + Factor::new(&tensor(&logits), head.compute_dtype()).times(tile);
+            let passing = match slopes {
+                Some(slopes) => tensor::<2>(&logits) * slopes,
+                None => tensor(&logits),
+            };
+            weighted = weighted * tensor(&fading) + Factor::new(&passing, head.compute_dtype()).times(tile);
         }
     }
     let (maximum, sum): (Tensor<2>, Tensor<2>) = (tensor(&maxima), tensor(&sums));
     let target_rows = head.select(targets); // [m, d]
     // Of the same numbers that the other logits are made of, so that a sure word has no loss below 0.
     let target_logits = (factor.rounded() * round(target_rows.clone(), head.compute_dtype())).sum_dim(1); // [m, 1]
+    let target_logits = bent(target_logits, softcap);
+    let target_rows = match softcap {
+        Some(cap) => target_rows * slope(target_logits.clone(), cap),
+        None => target_rows,
+    };
     let losses = sum.clone().log() + maximum - target_logits;
     (losses, scale.map(|scale| (weighted / sum - target_rows).mul_scalar(scale)))
+}
+
+/// `c tanh(z / c)` where there is a soft cap.
+fn bent(logits: Tensor<2>, softcap: Option<f32>) -> Tensor<2> {
+    match softcap {
+        Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
+        None => logits,
+    }
+}
+
+/// The slope of the soft cap where it gives these logits: `1 - (z / c)^2`.
+fn slope(bent: Tensor<2>, cap: f32) -> Tensor<2> {
+    bent.div_scalar(cap).square().neg().add_scalar(1.0)
 }
 
 /// Turns a tile of logits into their exponentials, and takes them into the rows' running maxima and sums; `fading` is

@@ -80,7 +80,7 @@ pub fn tiles(visibility: &Visibility, device: &Device) -> Vec<Tile> {
             let mut seen = keys.start.max((at(tile.start) + 1).saturating_sub(visibility.window))..at(tile.end);
             for span in &visibility.spans {
                 if span.start < seen.end && seen.start < span.end {
-                    seen = seen.start.min(span.start).max(keys.start)..seen.end.max(span.end).min(keys.end);
+                    seen.end = seen.end.max(span.end).min(keys.end);
                 }
             }
             let mask = mask(groups, &tile, &seen, own, visibility, device);
@@ -128,7 +128,7 @@ fn mask(
         let row = &mut values[row * keys.len()..][..keys.len()];
         row[first - keys.start..=at - keys.start].fill(0.0);
         for span in visibility.spans.iter().filter(|span| span.contains(&at)) {
-            let span = span.start.max(current.keys.start)..span.end.min(current.keys.end);
+            let span = span.start.max(first)..span.end.min(current.keys.end);
             row[span.start - keys.start..span.end - keys.start].fill(0.0);
         }
     }
@@ -165,9 +165,9 @@ mod tests {
             for q in group.queries.clone() {
                 let at = group.keys.end - group.queries.end + q;
                 for k in 0..t {
-                    let back = k <= at && at - k < visibility.window;
+                    let near = at < k || at - k < visibility.window;
                     let together = visibility.spans.iter().any(|span| span.contains(&at) && span.contains(&k));
-                    let allowed = group.keys.contains(&k) && (back || together);
+                    let allowed = group.keys.contains(&k) && near && (k <= at || together);
                     assert_eq!(seen[q * t + k], allowed, "query {q} key {k}");
                 }
             }

@@ -2,7 +2,7 @@ use super::*;
 use crate::adapter::Init;
 use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::peft::testing::golden;
-use crate::model::gemma3::TextConfig;
+use crate::model::{self, ModelConfig};
 use crate::nn::Segments;
 use crate::progress::Silent;
 use crate::random::Rng;
@@ -12,14 +12,14 @@ use crate::weights::{Holding, Source};
 use burn::tensor::Device;
 use std::cell::RefCell;
 
-fn model() -> Gemma3 {
+fn model() -> Box<dyn LanguageModel> {
     let source = Source::open_folder(&golden("text")).unwrap();
-    let (config, _) = TextConfig::from_folder(&golden("text")).unwrap();
-    Gemma3::load(config, &source, &Holding::default(), &Device::flex(), &Silent).unwrap()
+    let (config, _) = ModelConfig::from_folder(&golden("text")).unwrap();
+    model::load(config, &source, &Holding::default(), &Device::flex(), &Silent).unwrap()
 }
 
 /// A new adapter and plain gradient descent, so that an update is its rate times the gradient.
-fn state(model: &Gemma3) -> State {
+fn state(model: &dyn LanguageModel) -> State {
     let options = LoraOptions { r: 2, lora_alpha: 4.0, use_rslora: false, use_dora: false, init: Init::Kaiming };
     let adapter = init::create(model, &model.sites(), options, Rng::new(1));
     State::new(adapter, Optimizer::new(Rule::Sgd { momentum: 0.0, weight_decay: 0.0 }))
@@ -130,7 +130,7 @@ fn run_on(state: &mut State, plan: &StepPlan, stop_at: Option<u64>) -> (Ending, 
         *done += 1;
         Ok(Evaluation { loss: LOSSES[*done - 1], tokens: 5, samples: Vec::new() })
     };
-    let ending = run(&model, state, plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+    let ending = run(&*model, state, plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
     (ending, log)
 }
 
@@ -144,7 +144,7 @@ fn a_run_stops_after_as_many_evaluations_without_improvement_as_it_has_patience(
         (Some(6), Ending::StoppedEarly, 10),
         (Some(7), Ending::Done, 10),
     ] {
-        let mut state = state(&model());
+        let mut state = state(&*model());
         let (ended, log) = run_on(&mut state, &StepPlan { early_stopping_patience: patience, ..plan() }, None);
         assert_eq!((ended, state.position.step), (ending, steps), "{patience:?}");
         assert_eq!(log.0.last(), Some(&Event::Finished { step: steps }), "{patience:?}");
@@ -155,7 +155,7 @@ fn a_run_stops_after_as_many_evaluations_without_improvement_as_it_has_patience(
 
 #[test]
 fn patience_outlives_an_interruption() {
-    let mut state = state(&model());
+    let mut state = state(&*model());
     let plan = StepPlan { early_stopping_patience: Some(3), ..plan() };
     assert_eq!(run_on(&mut state, &plan, Some(6)).0, Ending::Interrupted);
     assert_eq!((state.position.step, state.position.evaluations_since_best), (6, 2));
@@ -176,9 +176,9 @@ fn the_best_adapter_is_kept_and_the_last_one_is_another() {
             // The best evaluation is that after four steps.
             Ok(Evaluation { loss: (seen.len() as f64 - 5.0).abs(), tokens: 5, samples: Vec::new() })
         };
-        let mut state = state(&model);
+        let mut state = state(&*model);
         let plan = StepPlan { keep_best, early_stopping_patience: patience, ..plan() };
-        run(&model, &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &stop).unwrap();
+        run(&*model, &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &stop).unwrap();
         let seen = seen.into_inner();
         assert_eq!(state.position.best, Some(Best { step: 4, eval_loss: 0.0 }));
         assert_eq!(state.best_adapter.as_ref(), keep_best.then(|| &seen[4]));
@@ -197,8 +197,8 @@ fn each_update_has_its_own_learning_rate() {
         seen.borrow_mut().push(adapter.parameters());
         Ok(Evaluation { loss: 1.0, tokens: 5, samples: Vec::new() })
     };
-    let (mut state, mut log) = (state(&model), Log::default());
-    run(&model, &mut state, &plan(), &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+    let (mut state, mut log) = (state(&*model), Log::default());
+    run(&*model, &mut state, &plan(), &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
     let steps = log.0.iter().filter_map(|event| if let Event::Step(step) = event { Some(step) } else { None });
     // Up in two steps, down in eight.
     let rates = [0.0, 0.05, 0.1, 0.0875, 0.075, 0.0625, 0.05, 0.0375, 0.025, 0.0125];
@@ -216,24 +216,24 @@ fn each_update_has_its_own_learning_rate() {
 fn a_step_that_is_stopped_changes_nothing_and_is_taken_again() {
     let model = model();
     let plan = StepPlan { eval_steps: None, eval_on_start: false, total_steps: 3, ..plan() };
-    let mut whole = state(&model);
+    let mut whole = state(&*model);
     let never = AtomicBool::new(false);
-    run(&model, &mut whole, &plan, &mut Three, None, &mut Log::default(), &never).unwrap();
+    run(&*model, &mut whole, &plan, &mut Three, None, &mut Log::default(), &never).unwrap();
 
     let first: Is = |event| matches!(event, Event::MicroBatch(e) if e.step == 1 && e.done == 1);
     let third: Is = |event| matches!(event, Event::MicroBatch(e) if e.step == 3 && e.done == 2);
-    let mut stopped = state(&model);
+    let mut stopped = state(&*model);
     for (press, steps, saved) in [(first, 0, None), (third, 2, Some("step-2"))] {
         let stop = AtomicBool::new(false);
         let mut log = Press(Log::default(), &stop, press);
-        let ending = run(&model, &mut stopped, &plan, &mut Three, None, &mut log, &stop).unwrap();
+        let ending = run(&*model, &mut stopped, &plan, &mut Three, None, &mut log, &stop).unwrap();
         assert_eq!((ending, stopped.position.step), (Ending::Interrupted, steps));
         let path =
             log.0.0.iter().find_map(|event| if let Event::Saved { path, .. } = event { path.to_str() } else { None });
         assert_eq!(path, saved, "nothing is saved before the first step");
     }
     let mut log = Log::default();
-    assert_eq!(run(&model, &mut stopped, &plan, &mut Three, None, &mut log, &never).unwrap(), Ending::Done);
+    assert_eq!(run(&*model, &mut stopped, &plan, &mut Three, None, &mut log, &never).unwrap(), Ending::Done);
     let parameters = |state: &State| Tensors::from_device(&state.adapter.parameters());
     assert_eq!(parameters(&stopped), parameters(&whole));
     let parts = log
@@ -250,10 +250,10 @@ fn an_evaluation_that_is_stopped_is_not_in_the_books() {
         stop.store(true, Ordering::SeqCst);
         Err(Error::new(Kind::Interrupted, "stopped"))
     };
-    let mut stopped = state(&model);
+    let mut stopped = state(&*model);
     let plan = StepPlan { eval_on_start: false, eval_steps: Some(10), total_steps: 1, ..plan() };
     let mut log = Log::default();
-    let ending = run(&model, &mut stopped, &plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+    let ending = run(&*model, &mut stopped, &plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
     assert_eq!((ending, stopped.position.evaluated), (Ending::Interrupted, None), "the last step is not the end yet");
     assert!(log.0.iter().any(|event| matches!(event, Event::Saved { step: 1, .. })));
     let (ending, log) = run_on(&mut stopped, &plan, None);
@@ -263,7 +263,7 @@ fn an_evaluation_that_is_stopped_is_not_in_the_books() {
 
 #[test]
 fn the_end_is_saved_and_a_run_that_stopped_early_stays_stopped() {
-    let mut ended = state(&model());
+    let mut ended = state(&*model());
     let plan = StepPlan { early_stopping_patience: Some(2), save_steps: 100, ..plan() };
     let (ending, log) = run_on(&mut ended, &plan, None);
     assert_eq!(ending, Ending::StoppedEarly);
@@ -292,12 +292,12 @@ impl Outputs for Full {
 fn a_last_checkpoint_that_cannot_be_saved_costs_no_adapter() {
     let model = model();
     let plan = StepPlan { total_steps: 2, save_steps: 5, ..plan() };
-    let (mut state, mut full) = (state(&model), Full(Log::default()));
-    let ending = run(&model, &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
+    let (mut state, mut full) = (state(&*model), Full(Log::default()));
+    let ending = run(&*model, &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
     assert_eq!(ending.unwrap(), Ending::Done);
     let why = "no space left while saving".to_owned();
     assert!(full.0.0.contains(&Event::NotSaved { step: 2, why }));
     let plan = StepPlan { total_steps: 9, ..plan };
-    let during = run(&model, &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
+    let during = run(&*model, &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
     assert_eq!(during.unwrap_err().kind(), Kind::NoSpace, "there is more to lose");
 }

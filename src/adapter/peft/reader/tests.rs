@@ -3,6 +3,7 @@ use crate::adapter::peft::CONFIG_FILE;
 use crate::adapter::peft::testing::{golden, shapes};
 use crate::adapter::target::TargetModules;
 use crate::weights::HostData;
+use crate::weights::names::Projection;
 use crate::weights::safetensors_file::{FORMAT_PT, write_safetensors};
 use std::fs;
 use tempfile::TempDir;
@@ -38,16 +39,16 @@ fn problems(dir: &Path) -> Vec<String> {
 fn what_peft_saved_is_read_with_its_scalings() {
     let lora = read("text-lora");
     assert_eq!((lora.tensors.modules.len(), lora.tensors.parameters()), (14, 464));
-    let down = &lora.tensors.modules[&(1, Projection::Down)];
+    let down = &lora.tensors.modules[&TensorId::Projection(1, Projection::Down)];
     assert_eq!((&down.a.shape[..], &down.b.shape[..], down.scaling), (&[2, 12][..], &[8, 2][..], 2.0));
     let rslora = read("text-rslora");
     assert!(rslora.tensors.modules.values().all(|module| module.scaling == 1.0));
     let dora = read("text-dora");
-    assert_eq!(dora.tensors.modules[&(0, Projection::Up)].magnitude.as_ref().unwrap().shape, [12]);
+    assert_eq!(dora.tensors.modules[&TensorId::Projection(0, Projection::Up)].magnitude.as_ref().unwrap().shape, [12]);
     let patterns = read("text-patterns");
     assert_eq!(patterns.tensors.modules.len(), 12);
-    assert_eq!(patterns.tensors.modules[&(0, Projection::Q)].a.shape, [3, 8]);
-    assert_eq!(patterns.tensors.modules[&(0, Projection::V)].scaling, 4.5);
+    assert_eq!(patterns.tensors.modules[&TensorId::Projection(0, Projection::Q)].a.shape, [3, 8]);
+    assert_eq!(patterns.tensors.modules[&TensorId::Projection(0, Projection::V)].scaling, 4.5);
     assert_eq!(read("multimodal-lora").tensors.modules.len(), 4);
 }
 
@@ -55,10 +56,20 @@ fn what_peft_saved_is_read_with_its_scalings() {
 fn an_adapter_on_some_layers_is_what_peft_makes_of_it() {
     let layers = read("text-layers");
     let have: Vec<_> = layers.tensors.modules.keys().copied().collect();
-    assert_eq!(have, [(0, Projection::Up), (1, Projection::Q), (1, Projection::Down)]);
-    assert_eq!(layers.tensors.modules[&(1, Projection::Q)].scaling, 1.5);
-    assert_eq!(layers.tensors.modules[&(1, Projection::Down)].a.shape, [1, 12]);
-    assert_eq!(read("text-layer").tensors.modules.keys().collect::<Vec<_>>(), [&(0, Projection::V)]);
+    assert_eq!(
+        have,
+        [
+            TensorId::Projection(0, Projection::Up),
+            TensorId::Projection(1, Projection::Q),
+            TensorId::Projection(1, Projection::Down)
+        ]
+    );
+    assert_eq!(layers.tensors.modules[&TensorId::Projection(1, Projection::Q)].scaling, 1.5);
+    assert_eq!(layers.tensors.modules[&TensorId::Projection(1, Projection::Down)].a.shape, [1, 12]);
+    assert_eq!(
+        read("text-layer").tensors.modules.keys().collect::<Vec<_>>(),
+        [&TensorId::Projection(0, Projection::V)]
+    );
 }
 
 #[test]
@@ -194,7 +205,8 @@ fn shapes_and_numbers_are_checked() {
 #[test]
 fn a_diverged_adapter_is_not_written() {
     let mut tensors = read("text-lora").tensors;
-    let HostData::F32(values) = &mut tensors.modules.get_mut(&(0, Projection::V)).unwrap().b.data else {
+    let HostData::F32(values) = &mut tensors.modules.get_mut(&TensorId::Projection(0, Projection::V)).unwrap().b.data
+    else {
         unreachable!()
     };
     values[1] = f32::INFINITY;

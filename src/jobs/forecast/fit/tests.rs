@@ -1,7 +1,7 @@
 use super::*;
 use crate::device::host;
-use crate::model::gemma3;
-use crate::model::gemma3::load::float_dtype;
+use crate::model::ModelConfig;
+use crate::model::load::float_dtype;
 use crate::ops::sizes::UNPACKED_TILE_BYTES;
 use crate::progress::Silent;
 use crate::weights::HostDtype;
@@ -30,7 +30,7 @@ fn with_sizes<T>(available_bytes: u64, look: impl FnOnce(&Sizes) -> T) -> T {
 
 /// The same where there is this capacity.
 fn with_capacity<T>(capacity: Capacity, look: impl FnOnce(&Sizes) -> T) -> T {
-    let config = gemma3::published("google/gemma-3-1b-it").unwrap().unwrap();
+    let config = ModelConfig::published("google/gemma-3-1b-it").unwrap().unwrap();
     let tokens = |batch_size: usize, max_length: usize| (batch_size * max_length) as u64;
     look(&Sizes {
         frozen: Frozen { config: &config, source: None },
@@ -168,7 +168,7 @@ fn keys_and_values_of_sampled_answers_are_counted() {
 
 #[test]
 fn a_gpu_needs_room_for_the_weights_that_it_unpacks() {
-    let config = gemma3::published("google/gemma-3-1b-it").unwrap().unwrap();
+    let config = ModelConfig::published("google/gemma-3-1b-it").unwrap().unwrap();
     let frozen = Frozen { config: &config, source: None };
     let products = |holding: Holding, fastest| {
         let products = frozen.gpu_products(&holding, float_dtype(fastest));

@@ -5,7 +5,7 @@ use super::timed_run::TimedRun;
 use super::trial::{Line, Sample, samples};
 use crate::device::Compute;
 use crate::error::{Error, Result};
-use crate::model::gemma3::TextConfig;
+use crate::model::ModelConfig;
 use crate::nn::AttentionKind;
 use crate::progress::Progress;
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Costs {
             Ok::<Line, Error>(Line::through(less, more))
         };
         let full = attention(AttentionKind::Full)?;
-        let all_near = run.max_length <= run.frozen.config.sliding_window;
+        let all_near = run.max_length <= run.frozen.config.sliding_window();
         let sliding = if all_near { full } else { attention(AttentionKind::Sliding)? };
 
         let layer = samples(most, BUDGET, compiles, |tokens| counted(stand_in.layer(tokens), progress))?;
@@ -69,13 +69,13 @@ impl Costs {
     }
 
     /// Seconds of a micro-batch of a model of this shape.
-    fn micro_batch(&self, config: &TextConfig) -> f64 {
+    fn micro_batch(&self, config: &ModelConfig) -> f64 {
         let attention = |kind: &AttentionKind| match kind {
             AttentionKind::Sliding => self.sliding,
             AttentionKind::Full => self.full,
         };
-        let layers: f64 = config.layer_types.iter().map(|kind| self.layer + attention(kind)).sum();
-        layers + self.head * config.vocab_size as f64 / self.words.max(1) as f64
+        let layers: f64 = config.layer_types().iter().map(|kind| self.layer + attention(kind)).sum();
+        layers + self.head * config.vocab_size() as f64 / self.words.max(1) as f64
     }
 
     /// Seconds of a step.

@@ -6,11 +6,12 @@ use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::{Adapter, Init, LoraModule};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::forecast::memory::{self, Workload};
-use crate::model::gemma3::{Gemma3, RandomModel, Site, TextConfig};
+use crate::model::{self, Inputs, LanguageModel, ModelConfig, RandomModel, Site, Stage};
 use crate::nn::{AttentionConfig, AttentionKind, AttentionPlan};
 use crate::random::Rng;
 use crate::report::text;
-use crate::train::backprop::{self, BackpropSettings, MicroBatch};
+use crate::train::backprop::{self, BackpropSettings};
+use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use crate::train::step::{self, Masks};
 use crate::weights::names::TensorId;
@@ -28,8 +29,7 @@ const WORDS: usize = 8192;
 pub struct StandIn<'a> {
     run: &'a TimedRun<'a>,
     device: &'a Device,
-    model: Gemma3,
-    headless: Gemma3,
+    model: Box<dyn LanguageModel>,
     adapter: Adapter,
 }
 
@@ -44,29 +44,22 @@ impl<'a> StandIn<'a> {
         let form = |id: &TensorId| Self::form(run, layer, id);
         let mut parts = RandomModel::new(&form, device);
         parts.compute_dtype = run.holding.compute_dtype;
-        let model = Gemma3::assemble(config, &mut parts, device)?;
-        let adapter = adapter(run, layer, &model);
-        let headless = Gemma3 { layers: Vec::new(), ..model.clone() };
-        Ok(StandIn { run, device, model, headless, adapter })
+        let model = model::assemble(config, &mut parts, device)?;
+        let adapter = adapter(run, layer, model.as_ref());
+        Ok(StandIn { run, device, model, adapter })
     }
 
     /// The shape of the stand-in of a model.
-    pub fn config(whole: &TextConfig) -> TextConfig {
-        TextConfig {
-            vocab_size: whole.vocab_size.min(WORDS),
-            num_hidden_layers: 1,
-            layer_types: vec![AttentionKind::Full],
-            ..whole.clone()
-        }
+    pub fn config(whole: &ModelConfig) -> ModelConfig {
+        whole.with_one_layer(AttentionKind::Full, WORDS)
     }
 
     /// Bytes of its frozen matrices.
     fn bytes(run: &TimedRun) -> u64 {
         let (config, layer) = (Self::config(run.frozen.config), Self::layer_of(run));
-        let vocabulary = [config.vocab_size, config.hidden_size];
-        let head = (!config.tie_word_embeddings).then_some((TensorId::LmHead, vocabulary));
-        let sites = config.sites().into_iter();
-        let projections = sites.map(|s| (TensorId::Projection(0, s.projection), [s.out_features, s.in_features]));
+        let vocabulary = [config.vocab_size(), config.hidden_size()];
+        let head = (!config.tie_word_embeddings()).then_some((TensorId::LmHead, vocabulary));
+        let projections = config.sites().into_iter().map(|site| (site.weight, site.dims()));
         let matrices = projections.chain(head).chain([(TensorId::EmbedTokens, vocabulary)]);
         matrices.map(|(id, dims)| Self::form(run, layer, &id).bytes(dims)).sum()
     }
@@ -82,7 +75,7 @@ impl<'a> StandIn<'a> {
         let needed = |tokens: usize| {
             let work = Workload {
                 base_bytes,
-                trainable: run.adapter.trainable() / run.frozen.config.num_hidden_layers.max(1) as u64,
+                trainable: run.adapter.trainable() / run.frozen.config.num_hidden_layers().max(1) as u64,
                 optimizer_slots: run.rule.slots() as u64,
                 tokens: tokens as u64,
                 activation_checkpointing: run.activation_checkpointing,
@@ -109,26 +102,24 @@ impl<'a> StandIn<'a> {
 
     /// The layer that the stand-in has the forms and the adapter of: the one in the middle of those with an adapter.
     fn layer_of(run: &TimedRun) -> usize {
-        run.adapter.sites.get(run.adapter.sites.len() / 2).map_or(0, |site| site.layer)
+        let stage = run.adapter.sites.get(run.adapter.sites.len() / 2).map(|site| site.stage);
+        if let Some(Stage::Layer(layer)) = stage { layer } else { 0 }
     }
 
     fn form(run: &TimedRun, layer: usize, id: &TensorId) -> Form {
-        let id = match *id {
-            TensorId::Projection(_, projection) => TensorId::Projection(layer, projection),
-            other => other,
-        };
-        run.frozen.form(&id, &run.holding).unwrap_or(Form::Dense(HostDtype::BF16))
+        run.frozen.form(&id.in_layer(layer), &run.holding).unwrap_or(Form::Dense(HostDtype::BF16))
     }
 
     /// Words of its vocabulary.
     pub fn words(&self) -> usize {
-        self.model.config.vocab_size
+        self.model.config().vocab_size()
     }
 
     /// The training of the layer on so many tokens, forwards and backwards.
     pub fn layer(&self, tokens: usize) -> impl Fn() -> Result<()> {
-        let [input, upstream] = [1.0, 1e-3].map(|size| self.tensor(tokens, self.model.config.hidden_size, size));
-        let layout = self.model.layout(&self.run.segments(tokens));
+        let inputs = self.inputs(tokens);
+        let (input, layout) = (self.model.embed(&inputs, &self.adapter), self.model.layout(&inputs));
+        let upstream = self.tensor(tokens, self.model.config().hidden_size(), 1e-3);
         move || {
             let p = self.run.adapter.config.lora_dropout;
             let masks = Masks { rng: Rng::new(0), step: 0, micro: 0, p };
@@ -136,29 +127,28 @@ impl<'a> StandIn<'a> {
                 activation_checkpointing: self.run.activation_checkpointing,
                 dropout: if p > 0.0 { Some(&masks) } else { None },
             };
-            backprop::layer(&self.model, &self.adapter, 0, &input, upstream.clone(), &layout, settings);
+            backprop::layer(self.model.as_ref(), &self.adapter, 0, &input, &upstream, &layout, settings);
             self.finish()
         }
     }
 
     /// The way from so many tokens through embedding and head to the loss of each, and back to the head's input.
     pub fn head(&self, tokens: usize) -> impl Fn() -> Result<()> {
-        let ids: Vec<u32> = (0..tokens).map(|i| (i * 37 % self.words()) as u32).collect();
-        let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
-        let batch = MicroBatch::new(ids, &labels, self.run.segments(tokens));
-        let settings = BackpropSettings { activation_checkpointing: false, dropout: None };
+        let inputs = self.inputs(tokens);
+        let labels: Vec<i32> = inputs.input_ids.iter().map(|&id| id.cast_signed()).collect();
+        let batch = MicroBatch::of(inputs, &labels);
         move || {
-            backprop::accumulate(&self.headless, &Adapter::new(Vec::new()), &batch, 1e-3, settings, &mut []);
+            backprop::without_layers(self.model.as_ref(), &batch, 1e-3);
             self.finish()
         }
     }
 
     /// The attention of a layer of this kind among so many tokens, forwards and backwards.
     pub fn attention(&self, kind: AttentionKind, tokens: usize) -> impl Fn() -> Result<()> {
-        let attention = &self.model.layers[0].self_attn;
-        let (shape, compute_dtype) = (AttentionConfig { kind, ..attention.config }, attention.compute_dtype());
+        let shape = AttentionConfig { kind, ..self.model.config().attention(0) };
+        let compute_dtype = self.model.compute_dtype();
         let AttentionConfig { num_attention_heads: h, num_key_value_heads: g, head_dim: e, .. } = shape;
-        let plan = AttentionPlan::new(&self.run.segments(tokens), shape.sliding_window);
+        let plan = AttentionPlan::new(&self.run.segments(tokens), &[], shape.sliding_window);
         let [q, k, v] = [h, g, g].map(|heads| self.tensor(tokens, heads * e, 1.0).reshape([tokens, heads, e]));
         let upstream = self.tensor(tokens, h * e, 1e-3);
         move || {
@@ -194,6 +184,12 @@ impl<'a> StandIn<'a> {
         self.adapter.trainable()
     }
 
+    /// Words in sequences as those of the run.
+    fn inputs(&self, tokens: usize) -> Inputs {
+        let ids = (0..tokens).map(|i| (i * 37 % self.words()) as u32);
+        Inputs::text(ids.collect(), self.run.segments(tokens))
+    }
+
     fn tensor(&self, rows: usize, columns: usize, size: f32) -> Tensor<2> {
         RandomModel::new(&|_| Form::Dense(HostDtype::F32), self.device).tensor(rows, columns, size)
     }
@@ -205,11 +201,11 @@ impl<'a> StandIn<'a> {
 }
 
 /// The adapter of a layer, with random numbers for whatever it would begin with.
-fn adapter(run: &TimedRun, layer: usize, model: &Gemma3) -> Adapter {
+fn adapter(run: &TimedRun, layer: usize, model: &dyn LanguageModel) -> Adapter {
     let plan = run.adapter;
-    let here = |site: &&Site| site.layer == layer;
-    let at_first = |site: &Site| Site { index: Site::number(0, site.projection), layer: 0, ..*site };
-    let sites: Vec<Site> = plan.sites.iter().filter(here).map(at_first).collect();
+    let here = plan.sites.iter().filter(|site| site.stage == Stage::Layer(layer));
+    let here: Vec<TensorId> = here.map(|site| site.weight.in_layer(0)).collect();
+    let sites: Vec<Site> = model.sites().into_iter().filter(|site| here.contains(&site.weight)).collect();
     let options = LoraOptions {
         r: plan.config.r,
         lora_alpha: plan.config.lora_alpha,

@@ -5,7 +5,7 @@ use crate::device::{self, Capacity};
 use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::adapter_plan::AdapterPlan;
-use crate::model::gemma3::{self, TextConfig};
+use crate::model::{ModelConfig, gemma3};
 use crate::nn::AttentionKind;
 use crate::progress::Silent;
 use crate::recipe;
@@ -14,9 +14,9 @@ use crate::weights::{Compression, Holding};
 use std::collections::BTreeSet;
 
 /// A model of the kind and pattern of the 270M, with narrow layers and a small vocabulary.
-fn narrow() -> TextConfig {
+fn narrow() -> ModelConfig {
     let published = gemma3::published("google/gemma-3-270m").unwrap().unwrap();
-    TextConfig {
+    ModelConfig::Gemma3(gemma3::TextConfig {
         vocab_size: 20_000,
         hidden_size: 64,
         intermediate_size: 128,
@@ -24,11 +24,11 @@ fn narrow() -> TextConfig {
         head_dim: 32,
         sliding_window: 5,
         ..published
-    }
+    })
 }
 
 /// Looks at a run of this model, of two sequences of 40 tokens three times a step, rank 4 on everything.
-fn with_run<T>(config: &TextConfig, look: impl FnOnce(TimedRun) -> T) -> T {
+fn with_run<T>(config: &ModelConfig, look: impl FnOnce(TimedRun) -> T) -> T {
     let keys = recipe::Adapter {
         r: 4,
         lora_alpha: 8.0,
@@ -60,9 +60,9 @@ fn with_run<T>(config: &TextConfig, look: impl FnOnce(TimedRun) -> T) -> T {
 
 #[test]
 fn a_step_is_its_layers_by_kind_its_vocabulary_and_its_passes() {
-    let config = gemma3::published("google/gemma-3-270m").unwrap().unwrap();
-    let full = config.layer_types.iter().filter(|&&kind| kind == AttentionKind::Full).count();
-    assert_eq!((config.num_hidden_layers, full, config.vocab_size), (18, 3, 262_144));
+    let config = ModelConfig::published("google/gemma-3-270m").unwrap().unwrap();
+    let full = config.layer_types().iter().filter(|&&kind| kind == AttentionKind::Full).count();
+    assert_eq!((config.num_hidden_layers(), full, config.vocab_size()), (18, 3, 262_144));
     let costs = Costs { layer: 1.0, sliding: 0.01, full: 0.1, head: 0.5, words: 8192, update: 0.25 };
     // 18 layers, of which 15 slide, and 32 times the words.
     let micro_batch = 18.0 + 15.0 * 0.01 + 3.0 * 0.1 + 32.0 * 0.5;
@@ -115,7 +115,7 @@ fn every_kind_of_run_is_timed() {
 
 #[test]
 fn a_probe_takes_no_more_than_half_of_what_is_free() {
-    let config = gemma3::published("google/gemma-3-27b-it").unwrap().unwrap();
+    let config = ModelConfig::published("google/gemma-3-27b-it").unwrap().unwrap();
     with_run(&config, |mut run| {
         (run.batch_size, run.max_length) = (64, 1024);
         assert_eq!(StandIn::affordable_tokens(&run).unwrap(), 65_536, "nobody knows what is free");

@@ -83,7 +83,7 @@ impl<'a> TimedRun<'a> {
     /// Pairs of tokens of which one sees the other, among the first `tokens` tokens of a micro-batch.
     pub(super) fn pairs(&self, kind: AttentionKind, tokens: usize) -> f64 {
         let window = match kind {
-            AttentionKind::Sliding => self.frozen.config.sliding_window as f64,
+            AttentionKind::Sliding => self.frozen.config.sliding_window() as f64,
             AttentionKind::Full => f64::INFINITY,
         };
         let within = |length: usize| {

@@ -5,7 +5,7 @@ use crate::adapter::peft::{AdapterConfig, AdapterTensors, CONFIG_FILE, PeftAdapt
 use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
 use crate::adapter::{Init, TargetLayers};
 use crate::error::{Error, Kind, Place, Result};
-use crate::model::gemma3::{Site, TextConfig};
+use crate::model::{ModelConfig, Site};
 use crate::recipe;
 use std::path::Path;
 
@@ -16,12 +16,12 @@ use std::path::Path;
 pub(super) fn plan(
     keys: &recipe::Adapter,
     folder: &Path,
-    model: &TextConfig,
+    model: &ModelConfig,
     all: Vec<Site>,
     paths: &[String],
 ) -> Result<AdapterPlan> {
     let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &all)?;
-    let has = |site: &Site| tensors.modules.contains_key(&(site.layer, site.projection));
+    let has = |site: &Site| tensors.modules.contains_key(&site.weight);
     let selection = Selection::of(paths, (0..all.len()).filter(|&index| has(&all[index])).collect());
     if let Some(error) = Error::many(contradictions(keys, &config, folder, paths, &selection)?) {
         return Err(error);
@@ -30,12 +30,12 @@ pub(super) fn plan(
     let mut config = AdapterConfig { lora_dropout: keys.lora_dropout, ..config };
     // Its own words may be for Python only, for another spelling of the model, or reach into a vision tower.
     let own = chooses(paths, &selection, &config.target_modules, &config.exclude_modules);
-    if model.multimodal || !config.layers.is_all() || !own.unwrap_or(false) {
+    if model.multimodal() || !config.layers.is_all() || !own.unwrap_or(false) {
         config.layers = TargetLayers::default();
         config.target_modules = target::exact_targets(paths, &selection);
         config.exclude_modules = ExcludeModules::default();
     }
-    check_patterns(&config, &sites, &tensors, model.multimodal).map_err(|e| e.at_path(folder.join(CONFIG_FILE)))?;
+    check_patterns(&config, &sites, &tensors, model.multimodal()).map_err(|e| e.at_path(folder.join(CONFIG_FILE)))?;
     Ok(AdapterPlan { config, sites, selection, init: Init::default(), continued: Some(tensors) })
 }
 
@@ -87,7 +87,7 @@ fn chooses(paths: &[String], selection: &Selection, target: &TargetModules, excl
 fn check_patterns(config: &AdapterConfig, sites: &[Site], tensors: &AdapterTensors, multimodal: bool) -> Result<()> {
     let patterns = config.patterns()?;
     for site in sites {
-        let Some(module) = tensors.modules.get(&(site.layer, site.projection)) else { continue };
+        let Some(module) = tensors.modules.get(&site.weight) else { continue };
         let path = site.module_path(multimodal);
         if [patterns.rank(&path)] != module.a.shape[..1] || patterns.scaling(&path) != module.scaling {
             let what =

@@ -3,6 +3,7 @@ use crate::adapter::peft::testing::golden;
 use crate::adapter::peft::{CONFIG_FILE, ModuleTensors, PeftAdapter};
 use crate::adapter::target::TargetModules;
 use crate::error::Place;
+use crate::model::{self, Inputs};
 use crate::nn::{BaseOnly, Segments, SidePath};
 use crate::progress::Silent;
 use crate::random::Label;
@@ -14,14 +15,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use tempfile::TempDir;
 
-fn published(size: &str) -> TextConfig {
+fn published(size: &str) -> ModelConfig {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("configs/models/gemma-3-{size}.json"));
-    TextConfig::from_hf_json(&std::fs::read_to_string(&path).unwrap(), &path).unwrap().0
+    ModelConfig::from_hf_json(&std::fs::read_to_string(&path).unwrap(), &path).unwrap().0
 }
 
 /// A tiny model of `tests/goldens/export`.
-fn tiny(name: &str) -> TextConfig {
-    TextConfig::from_folder(&golden(name)).unwrap().0
+fn tiny(name: &str) -> ModelConfig {
+    ModelConfig::from_folder(&golden(name)).unwrap().0
 }
 
 fn keys(targets: TargetModules) -> recipe::Adapter {
@@ -126,9 +127,9 @@ fn every_adapter_that_can_be_used_can_be_continued() {
         let (config, device) = (tiny(model), Device::flex());
         let plan = AdapterPlan::new(&continuing(folder.path()), &config).unwrap();
         let source = Source::open_folder(&golden(model)).unwrap();
-        let model = Gemma3::load(config, &source, &Holding::default(), &device, &Silent).unwrap();
-        let adapter = plan.create(&model, Rng::new(0));
-        let original = PeftAdapter::read(folder.path(), &model.config.sites()).unwrap();
+        let model = model::load(config, &source, &Holding::default(), &device, &Silent).unwrap();
+        let adapter = plan.create(&*model, Rng::new(0));
+        let original = PeftAdapter::read(folder.path(), &model.sites()).unwrap();
         let (tensors, settings) = peft::from_adapter(&adapter, &plan.config);
         assert_eq!(tensors, original.tensors, "{name} {changes:?}");
         assert_eq!(plan.trainable(), adapter.trainable(), "{name} {changes:?}");
@@ -136,9 +137,9 @@ fn every_adapter_that_can_be_used_can_be_continued() {
 
         // What is saved in the end is read as the same adapter.
         let saved = tempfile::tempdir().unwrap();
-        tensors.write(saved.path(), model.config.multimodal).unwrap();
+        tensors.write(saved.path(), model.config().multimodal()).unwrap();
         std::fs::write(saved.path().join(CONFIG_FILE), settings.to_json()).unwrap();
-        let again = PeftAdapter::read(saved.path(), &model.config.sites()).unwrap();
+        let again = PeftAdapter::read(saved.path(), &model.sites()).unwrap();
         assert_eq!((again.tensors, again.ignored), (tensors, Vec::new()), "{name} {changes:?}");
     }
 }
@@ -181,12 +182,12 @@ fn as_peft_merges(base: &[f32], module: &ModuleTensors, config: &Value) -> Vec<f
 #[test]
 fn a_pissa_adapter_is_saved_with_twice_the_rank_for_the_original_base() {
     let source = Source::open_folder(&golden("text")).unwrap();
-    let model = Gemma3::load(tiny("text"), &source, &Holding::default(), &Device::flex(), &Silent).unwrap();
+    let model = model::load(tiny("text"), &source, &Holding::default(), &Device::flex(), &Silent).unwrap();
     for use_rslora in [false, true] {
         let init_lora_weights = recipe::InitLoraWeights::Pissa;
         let keys = recipe::Adapter { r: 3, init_lora_weights, use_rslora, ..keys(TargetModules::AllLinear) };
-        let plan = AdapterPlan::new(&keys, &model.config).unwrap();
-        let mut adapter = plan.create(&model, Rng::new(5));
+        let plan = AdapterPlan::new(&keys, &tiny("text")).unwrap();
+        let mut adapter = plan.create(&*model, Rng::new(5));
         let mut random = Rng::new(6).stream(&[Label::Purpose("test")]);
         let trained = adapter.parameters().into_iter().map(|parameter| {
             let [rows, columns] = parameter.dims();
@@ -203,22 +204,22 @@ fn a_pissa_adapter_is_saved_with_twice_the_rank_for_the_original_base() {
         let config: Value = serde_json::from_str(&settings.to_json()).unwrap();
         assert_eq!(config["r"], 6);
         for module in adapter.modules() {
-            let weight = model.linear(module.site.layer, module.site.projection).weight.to_f32();
+            let weight = model.linear(module.site.index).weight.to_f32();
             let base: Vec<f32> = weight.to_data().iter().collect();
             let (a0, b0) = module.subtracted.clone().unwrap();
             let moved = module.b.clone().matmul(module.a.clone()) - b0.matmul(a0);
             let expected = weight + moved.mul_scalar(module.scaling);
-            let saved = &tensors.modules[&(module.site.layer, module.site.projection)];
+            let saved = &tensors.modules[&module.site.weight];
             let merged = as_peft_merges(&base, saved, &config);
             let gap = l2_relative(&expected.into_data().iter::<f32>().collect::<Vec<_>>(), &merged);
             assert!(gap < 1e-6, "rslora {use_rslora} {:?}: {gap:e}", module.site);
         }
 
         // On the original base, as another program would use it.
-        let read = peft::read(saved.path(), &model).unwrap();
+        let read = peft::read(saved.path(), &*model).unwrap();
         let output = |side: &dyn SidePath| -> Vec<f32> {
-            let segments = Segments::from_lengths([7]);
-            model.hidden(&[2, 9, 4, 11, 7, 3, 5], &segments, side).into_data().iter().collect()
+            let inputs = Inputs::text(vec![2, 9, 4, 11, 7, 3, 5], Segments::from_lengths([7]));
+            model.hidden(&inputs, side).into_data().iter().collect()
         };
         let expected: Vec<f64> = output(&adapter).into_iter().map(f64::from).collect();
         let gap = l2_relative(&output(&read), &expected);

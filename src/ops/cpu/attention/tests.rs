@@ -52,9 +52,10 @@ impl Case {
 
     fn sees(&self, group: &Group, query: usize, key: usize) -> bool {
         let Some(p) = (group.keys.end + query).checked_sub(group.queries.end) else { return false };
-        let back = key <= p && p - key < self.visibility.window;
+        let near = key > p || p - key < self.visibility.window;
         let in_group = group.queries.contains(&query) && group.keys.contains(&key) && p >= group.keys.start;
-        in_group && (back || self.visibility.spans.iter().any(|span| span.contains(&p) && span.contains(&key)))
+        let together = self.visibility.spans.iter().any(|span| span.contains(&p) && span.contains(&key));
+        in_group && near && (key <= p || together)
     }
 
     /// The definition, a row at a time.

@@ -1,7 +1,10 @@
-//! Reading a Gemma 3 from its files, one tensor at a time.
+//! Putting a model together: from its files, one tensor at a time, or from any other parts.
 
 use crate::error::Result;
-use crate::model::gemma3::{Gemma3, Parts, TextConfig};
+use crate::model::config::ModelConfig;
+use crate::model::gemma3::Gemma3;
+use crate::model::language_model::LanguageModel;
+use crate::model::parts::{NormShape, Parts};
 use crate::nn::RmsNorm;
 use crate::ops::{self, Weight};
 use crate::progress::Progress;
@@ -9,36 +12,46 @@ use crate::weights::names::TensorId;
 use crate::weights::{Holding, HostData, HostDtype, HostTensor, Source};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
-impl Gemma3 {
-    /// Loads the model that `config` describes from `source`. Matrices are held as `holding` says, norms in f32. At
-    /// most one tensor more than the model itself is in memory, and what is quantised never is in another form as a
-    /// whole.
-    ///
-    /// # Errors
-    /// [`crate::error::Kind::Weights`] for a missing tensor or a wrong shape, naming the tensor; a holding that
-    /// contradicts how the model is stored (see [`Source::check`]).
-    pub fn load(
-        config: TextConfig,
-        source: &Source,
-        holding: &Holding,
-        device: &Device,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
-        source.check(holding)?;
-        progress.start("Loading the model", Some(config.num_hidden_layers as u64 + 1), "layers");
-        let mut loader = Loader { rms_norm_eps: config.rms_norm_eps, source, holding, device, progress };
-        let model = Gemma3::assemble(config, &mut loader, device)?;
-        progress.finish();
-        Ok(model)
-    }
+/// Loads the model that `config` describes from `source`. Matrices are held as `holding` says, norms in f32. At most one
+/// tensor more than the model itself is in memory, and what is quantised never is in another form as a whole.
+///
+/// # Errors
+/// [`crate::error::Kind::Weights`] for a missing tensor or a wrong shape, naming the tensor; a holding that contradicts
+/// how the model is stored (see [`Source::check`]).
+pub fn load(
+    config: ModelConfig,
+    source: &Source,
+    holding: &Holding,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Box<dyn LanguageModel>> {
+    source.check(holding)?;
+    progress.start("Loading the model", Some(config.num_hidden_layers() as u64 + 1), "layers");
+    let model = assemble(config, &mut Loader { source, holding, device, progress }, device)?;
+    progress.finish();
+    Ok(model)
 }
 
-struct Loader<'a> {
-    rms_norm_eps: f64,
-    source: &'a Source,
-    holding: &'a Holding,
-    device: &'a Device,
-    progress: &'a dyn Progress,
+/// Puts together the model that `config` describes.
+///
+/// # Errors
+/// Those of `parts`.
+pub fn assemble(config: ModelConfig, parts: &mut dyn Parts, device: &Device) -> Result<Box<dyn LanguageModel>> {
+    Ok(match config {
+        ModelConfig::Gemma3(config) => Box::new(Gemma3::assemble(config, parts, device)?),
+    })
+}
+
+/// The parts of a model in files.
+pub struct Loader<'a> {
+    /// The files.
+    pub source: &'a Source,
+    /// What matrices are held as.
+    pub holding: &'a Holding,
+    /// Where it will compute.
+    pub device: &'a Device,
+    /// Is told of each layer.
+    pub progress: &'a dyn Progress,
 }
 
 impl Parts for Loader<'_> {
@@ -50,11 +63,9 @@ impl Parts for Loader<'_> {
         Ok(computed_in(weight, self.holding.compute_dtype))
     }
 
-    /// A norm; its gain is `1 + w`, formed in f32.
-    fn norm(&mut self, id: TensorId, width: usize) -> Result<RmsNorm> {
-        let tensor = self.source.read(&id, &[width], Some(HostDtype::F32))?;
-        let gain = to_device::<1>(tensor, self.device).add_scalar(1.0);
-        Ok(RmsNorm::new(gain, self.rms_norm_eps))
+    fn norm(&mut self, id: TensorId, shape: NormShape) -> Result<RmsNorm> {
+        let tensor = self.source.read(&id, &[shape.width], Some(HostDtype::F32))?;
+        Ok(shape.norm(to_device(tensor, self.device)))
     }
 
     fn layer_done(&mut self) {

@@ -1,7 +1,8 @@
 //! A model of random numbers, in the forms that real weights are held in.
 
 use crate::error::Result;
-use crate::model::gemma3::{Parts, load};
+use crate::model::load;
+use crate::model::parts::{NormShape, Parts};
 use crate::nn::RmsNorm;
 use crate::ops::Weight;
 use crate::quant::absmax::DoubleQuantized;
@@ -111,7 +112,7 @@ impl Parts for RandomModel<'_> {
         Ok(load::computed_in(weight, self.compute_dtype))
     }
 
-    fn norm(&mut self, _: TensorId, width: usize) -> Result<RmsNorm> {
+    fn norm(&mut self, _: TensorId, NormShape { width, .. }: NormShape) -> Result<RmsNorm> {
         let gain = self.tensor(1, width, 0.1).add_scalar(1.0).reshape([width]);
         Ok(RmsNorm::new(gain, 1e-6))
     }

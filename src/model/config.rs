@@ -1,0 +1,93 @@
+//! Configurations of models, read from their files, of whichever architecture.
+
+use crate::error::Result;
+use crate::model::decoder_config::DecoderConfig;
+use crate::model::gemma3::{self, TextConfig};
+use crate::nn::AttentionKind;
+use crate::weights::Source;
+use crate::weights::gguf::Metadata;
+use std::ops::Deref;
+use std::path::Path;
+
+/// What a model looks like. What all architectures have in common, it has from [`DecoderConfig`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum ModelConfig {
+    /// Gemma 3: a text-only model, or the language model of a multimodal one.
+    Gemma3(TextConfig),
+}
+
+impl ModelConfig {
+    /// Reads `dir/config.json` (and the stop tokens of `dir/generation_config.json`); also returns the ignored keys.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Config`] with every problem at once: not JSON, an architecture that is not supported, a key with
+    /// an unsupported or impossible value, a key that this program does not act on.
+    pub fn from_folder(dir: &Path) -> Result<(Self, Vec<String>)> {
+        TextConfig::from_folder(dir).map(read)
+    }
+
+    /// Reads the text of a Hugging Face `config.json`; `path` is for messages. Also returns the ignored keys.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_folder`].
+    pub fn from_hf_json(text: &str, path: &Path) -> Result<(Self, Vec<String>)> {
+        TextConfig::from_hf_json(text, path).map(read)
+    }
+
+    /// Reads the metadata of a GGUF file; `path` is for messages. Also returns the ignored keys of the model.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Config`] with every problem at once: another architecture, a missing key, an unsupported or
+    /// impossible value.
+    pub fn from_gguf(metadata: &Metadata, path: &Path) -> Result<(Self, Vec<String>)> {
+        TextConfig::from_gguf(metadata, path).map(read)
+    }
+
+    /// The configuration of the published model that `name` names: `google/gemma-3-12b-it`, also with another owner or a
+    /// revision. `None` for every other name, also of quantised copies, whose weights have another size.
+    ///
+    /// # Errors
+    /// None in practice: the files are part of the program, and tests read them all.
+    pub fn published(name: &str) -> Result<Option<Self>> {
+        Ok(gemma3::published(name)?.map(ModelConfig::Gemma3))
+    }
+
+    /// A small made-up model with a layer of each kind, whose sizes are no multiples of a tile: what a device is tried
+    /// with.
+    pub fn small() -> Self {
+        ModelConfig::Gemma3(TextConfig::small())
+    }
+
+    /// The same model with one layer of this kind and at most so many words.
+    pub fn with_one_layer(&self, kind: AttentionKind, words: usize) -> Self {
+        match self {
+            ModelConfig::Gemma3(config) => ModelConfig::Gemma3(config.with_one_layer(kind, words)),
+        }
+    }
+
+    /// Holds this against the headers of the weights, and lets the weights decide what they say themselves. Returns what
+    /// the user should know.
+    ///
+    /// # Errors
+    /// Tensors that are missing or of another shape, layers that the configuration leaves out, tensors of a layer that
+    /// this program does not know; a head that cannot be read.
+    pub fn agree_with(&mut self, source: &Source) -> Result<Vec<String>> {
+        match self {
+            ModelConfig::Gemma3(config) => config.agree_with(source),
+        }
+    }
+}
+
+impl Deref for ModelConfig {
+    type Target = dyn DecoderConfig;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            ModelConfig::Gemma3(config) => config,
+        }
+    }
+}
+
+fn read((config, ignored): (TextConfig, Vec<String>)) -> (ModelConfig, Vec<String>) {
+    (ModelConfig::Gemma3(config), ignored)
+}

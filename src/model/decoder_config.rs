@@ -1,0 +1,71 @@
+//! What the configuration of every decoder says.
+
+use crate::model::site::Site;
+use crate::nn::{AttentionConfig, AttentionKind};
+use serde_json::Value;
+use std::fmt;
+
+/// A decoder's sizes and constants, named as in Hugging Face, whichever architecture it has.
+pub trait DecoderConfig: fmt::Debug {
+    /// The architecture's name, for people: `Gemma 3`.
+    fn architecture(&self) -> &'static str;
+
+    /// Rows of the embedding.
+    fn vocab_size(&self) -> usize;
+
+    /// Width of the residual stream, `d`.
+    fn hidden_size(&self) -> usize;
+
+    /// Width of the MLP, `f`.
+    fn intermediate_size(&self) -> usize;
+
+    /// Query heads, `h`.
+    fn num_attention_heads(&self) -> usize;
+
+    /// Key and value heads, `g`.
+    fn num_key_value_heads(&self) -> usize;
+
+    /// Width of a head, `e`.
+    fn head_dim(&self) -> usize;
+
+    /// Positions that a [`AttentionKind::Sliding`] layer sees, the current one included.
+    fn sliding_window(&self) -> usize;
+
+    /// The kind of each layer.
+    fn layer_types(&self) -> &[AttentionKind];
+
+    /// The heads of a layer.
+    fn attention(&self, layer: usize) -> AttentionConfig;
+
+    /// Bends logits into `(-c, c)`: `z -> c tanh(z / c)`.
+    fn final_logit_softcapping(&self) -> Option<f32>;
+
+    /// Longest sequence that the model was made for.
+    fn max_position_embeddings(&self) -> usize;
+
+    /// Whether the output head is the embedding.
+    fn tie_word_embeddings(&self) -> bool;
+
+    /// The token that begins every sequence.
+    fn bos_token_id(&self) -> Option<u32>;
+
+    /// Tokens that end generation.
+    fn eos_token_ids(&self) -> &[u32];
+
+    /// The token for padding.
+    fn pad_token_id(&self) -> Option<u32>;
+
+    /// Whether the checkpoint is multimodal, and this its language model.
+    fn multimodal(&self) -> bool;
+
+    /// The linear layers that an adapter can go on, in order of their number.
+    fn sites(&self) -> Vec<Site>;
+
+    /// The `config.json` of a checkpoint of the language model alone; `dtype` is `float32`, `bfloat16` or `float16`.
+    fn to_hf_json(&self, dtype: &str) -> Value;
+
+    /// Decoder layers.
+    fn num_hidden_layers(&self) -> usize {
+        self.layer_types().len()
+    }
+}

@@ -1,0 +1,129 @@
+//! What a Gemma 3 has in common with other decoders, and models of its kind that are made up.
+
+use crate::model::DecoderConfig;
+use crate::model::gemma3::TextConfig;
+use crate::model::site::Site;
+use crate::nn::{AttentionConfig, AttentionKind, Rope};
+use serde_json::Value;
+
+impl TextConfig {
+    /// A small made-up model with a layer of each kind, whose sizes are no multiples of a tile.
+    pub fn small() -> Self {
+        TextConfig {
+            vocab_size: 203,
+            hidden_size: 44,
+            intermediate_size: 70,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 12,
+            rms_norm_eps: 1e-6,
+            query_pre_attn_scalar: 12.0,
+            sliding_window: 7,
+            layer_types: vec![AttentionKind::Sliding, AttentionKind::Full],
+            rope_local: Rope { theta: 1e4, factor: 1.0 },
+            rope_global: Rope { theta: 1e6, factor: 8.0 },
+            max_position_embeddings: 64,
+            tie_word_embeddings: true,
+            bos_token_id: None,
+            eos_token_ids: Vec::new(),
+            pad_token_id: None,
+            multimodal: false,
+        }
+    }
+
+    /// The same model with one layer of this kind and at most so many words.
+    pub fn with_one_layer(&self, kind: AttentionKind, words: usize) -> Self {
+        TextConfig {
+            vocab_size: self.vocab_size.min(words),
+            num_hidden_layers: 1,
+            layer_types: vec![kind],
+            ..self.clone()
+        }
+    }
+}
+
+impl DecoderConfig for TextConfig {
+    fn architecture(&self) -> &'static str {
+        "Gemma 3"
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn intermediate_size(&self) -> usize {
+        self.intermediate_size
+    }
+
+    fn num_attention_heads(&self) -> usize {
+        self.num_attention_heads
+    }
+
+    fn num_key_value_heads(&self) -> usize {
+        self.num_key_value_heads
+    }
+
+    fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    fn sliding_window(&self) -> usize {
+        self.sliding_window
+    }
+
+    fn layer_types(&self) -> &[AttentionKind] {
+        &self.layer_types
+    }
+
+    fn attention(&self, layer: usize) -> AttentionConfig {
+        AttentionConfig {
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            scaling: self.attention_scale(),
+            kind: self.layer_types[layer],
+            sliding_window: self.sliding_window,
+        }
+    }
+
+    fn final_logit_softcapping(&self) -> Option<f32> {
+        None
+    }
+
+    fn max_position_embeddings(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn tie_word_embeddings(&self) -> bool {
+        self.tie_word_embeddings
+    }
+
+    fn bos_token_id(&self) -> Option<u32> {
+        self.bos_token_id
+    }
+
+    fn eos_token_ids(&self) -> &[u32] {
+        &self.eos_token_ids
+    }
+
+    fn pad_token_id(&self) -> Option<u32> {
+        self.pad_token_id
+    }
+
+    fn multimodal(&self) -> bool {
+        self.multimodal
+    }
+
+    fn sites(&self) -> Vec<Site> {
+        TextConfig::sites(self)
+    }
+
+    fn to_hf_json(&self, dtype: &str) -> Value {
+        TextConfig::to_hf_json(self, dtype)
+    }
+}

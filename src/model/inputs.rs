@@ -1,0 +1,173 @@
+//! What a forward pass begins with.
+
+use crate::nn::Segments;
+use burn::tensor::Tensor;
+use std::ops::Range;
+
+/// The tokens of a batch and how they lie in sequences.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// `[n]`; of the rows of soft tokens, the ids of their placeholders.
+    pub input_ids: Vec<u32>,
+    /// Which rows form a sequence.
+    pub segments: Segments,
+    /// The rows that are no words, in ascending order; none in text.
+    pub soft_tokens: Vec<SoftTokens>,
+}
+
+/// Rows of a batch whose embeddings do not come from the table.
+#[derive(Debug, Clone)]
+pub struct SoftTokens {
+    /// The rows, all within one segment.
+    pub rows: Range<usize>,
+    /// What they show.
+    pub modality: Modality,
+    /// What the tower of this modality gives for them, `[p, w]`: the model makes one row of its own width for each of
+    /// `rows` of it.
+    pub features: Tensor<2>,
+}
+
+/// What soft tokens show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Modality {
+    /// A picture, whose tokens see each other in both directions where the model says so.
+    Image,
+    /// A sound.
+    Audio,
+}
+
+impl SoftTokens {
+    /// The same, so many rows further on.
+    pub fn moved(self, by: usize) -> Self {
+        SoftTokens { rows: self.rows.start + by..self.rows.end + by, ..self }
+    }
+}
+
+impl Inputs {
+    /// One sequence of text.
+    pub fn of(input_ids: Vec<u32>) -> Self {
+        let segments = Segments::from_lengths([input_ids.len()]);
+        Inputs::text(input_ids, segments)
+    }
+
+    /// Text alone.
+    pub fn text(input_ids: Vec<u32>, segments: Segments) -> Self {
+        Inputs { input_ids, segments, soft_tokens: Vec::new() }
+    }
+
+    /// Keeps the first `most` tokens, or those before the soft tokens that this would cut through. Returns how many are
+    /// left.
+    pub fn truncate(&mut self, most: usize) -> usize {
+        let cut = self.soft_tokens.iter().find(|soft| soft.rows.start < most && most < soft.rows.end);
+        let tokens = cut.map_or(most, |soft| soft.rows.start).min(self.input_ids.len());
+        self.input_ids.truncate(tokens);
+        let ranges = self.segments.ranges();
+        let lengths = ranges.iter().map(|range| range.end.min(tokens).saturating_sub(range.start));
+        self.segments = Segments::from_lengths(lengths);
+        self.soft_tokens.retain(|soft| soft.rows.end <= tokens);
+        tokens
+    }
+
+    /// Sequences one after the other, each of the parts a sequence or several.
+    pub fn joined(parts: impl IntoIterator<Item = Inputs>) -> Self {
+        let (mut input_ids, mut lengths, mut soft_tokens) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            let start = input_ids.len();
+            soft_tokens.extend(part.soft_tokens.into_iter().map(|soft| soft.moved(start)));
+            lengths.extend(part.segments.ranges().iter().map(Range::len));
+            input_ids.extend(part.input_ids);
+        }
+        Inputs { input_ids, segments: Segments::from_lengths(lengths), soft_tokens }
+    }
+
+    /// Where a piece of about `most` rows from `start` on ends: it cuts through no soft tokens.
+    pub fn piece_end(&self, start: usize, most: usize) -> usize {
+        let end = (start + most).min(self.input_ids.len());
+        let cut = self.soft_tokens.iter().find(|soft| soft.rows.start < end && end < soft.rows.end);
+        cut.map_or(end, |soft| soft.rows.end)
+    }
+
+    /// Some of its rows as one sequence, with the soft tokens that are wholly among them.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let within = self.soft_tokens.iter().filter(|soft| rows.start <= soft.rows.start && soft.rows.end <= rows.end);
+        let back = |soft: &SoftTokens| SoftTokens {
+            rows: soft.rows.start - rows.start..soft.rows.end - rows.start,
+            ..soft.clone()
+        };
+        Inputs {
+            input_ids: self.input_ids[rows.clone()].to_vec(),
+            segments: Segments::from_lengths([rows.len()]),
+            soft_tokens: within.map(back).collect(),
+        }
+    }
+
+    /// The embedded rows with those of soft tokens replaced by their features.
+    ///
+    /// # Shapes
+    /// - `embedded`, output: `[n, d]`
+    pub fn with_soft_tokens(&self, embedded: Tensor<2>) -> Tensor<2> {
+        if self.soft_tokens.is_empty() {
+            return embedded;
+        }
+        let (mut pieces, mut done) = (Vec::new(), 0);
+        let words = |rows: Range<usize>| embedded.clone().narrow(0, rows.start, rows.len());
+        for soft in &self.soft_tokens {
+            pieces.extend((done < soft.rows.start).then(|| words(done..soft.rows.start)));
+            pieces.push(soft.features.clone());
+            done = soft.rows.end;
+        }
+        pieces.extend((done < self.input_ids.len()).then(|| words(done..self.input_ids.len())));
+        Tensor::cat(pieces, 0)
+    }
+
+    /// The rows of each picture.
+    pub fn images(&self) -> Vec<Range<usize>> {
+        let images = self.soft_tokens.iter().filter(|soft| soft.modality == Modality::Image);
+        images.map(|soft| soft.rows.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    /// Sequences of these lengths with pictures in these rows.
+    fn inputs(lengths: &[usize], pictures: &[Range<usize>]) -> Inputs {
+        let picture = |rows: &Range<usize>| SoftTokens {
+            rows: rows.clone(),
+            modality: Modality::Image,
+            features: Tensor::zeros([rows.len(), 2], &Device::flex()),
+        };
+        Inputs {
+            input_ids: (0..lengths.iter().sum::<usize>() as u32).collect(),
+            segments: Segments::from_lengths(lengths.iter().copied()),
+            soft_tokens: pictures.iter().map(picture).collect(),
+        }
+    }
+
+    #[test]
+    fn no_cut_goes_through_a_picture() {
+        for (most, left, pictures) in [(20, 14, 2), (14, 14, 2), (13, 9, 1), (9, 9, 1), (6, 6, 1), (5, 2, 0), (0, 0, 0)]
+        {
+            let mut cut = inputs(&[8, 6], &[2..6, 9..14]);
+            assert_eq!(cut.truncate(most), left, "{most}");
+            assert_eq!((cut.input_ids.len(), cut.segments.tokens(), cut.soft_tokens.len()), (left, left, pictures));
+        }
+        let whole = inputs(&[14], &[2..6, 9..13]);
+        let ends: Vec<usize> = [(0, 2), (0, 3), (0, 6), (6, 3), (6, 4), (13, 5)]
+            .map(|(start, most)| whole.piece_end(start, most))
+            .to_vec();
+        assert_eq!(ends, [2, 6, 6, 9, 13, 14]);
+    }
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init)] // a list of pictures
+    fn pictures_move_with_their_rows() {
+        let whole = inputs(&[8], &[2..6]);
+        let joined = Inputs::joined([inputs(&[3], &[]), whole.clone(), whole.slice(1..7), whole.slice(3..8)]);
+        assert_eq!(joined.images(), [5..9, 12..16], "of a picture that is cut nothing is left");
+        assert_eq!(joined.segments.ranges(), [0..3, 3..11, 11..17, 17..22]);
+        assert_eq!(joined.input_ids[11..17], [1, 2, 3, 4, 5, 6]);
+    }
+}

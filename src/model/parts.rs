@@ -1,0 +1,56 @@
+//! Where the parts of a model come from.
+
+use crate::error::Result;
+use crate::nn::RmsNorm;
+use crate::ops::Weight;
+use crate::weights::names::TensorId;
+use burn::tensor::Tensor;
+
+/// What a norm looks like beside its weight `w`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormShape {
+    /// Numbers that it normalises together.
+    pub width: usize,
+    /// Added to the mean square.
+    pub eps: f64,
+    /// What its weight means.
+    pub gain: Gain,
+}
+
+/// What the weight `w` of a norm means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gain {
+    /// The gain is `1 + w`, as in Gemma 3.
+    OnePlus,
+    /// The gain is `w`, as in Gemma 3n.
+    Plain,
+}
+
+impl NormShape {
+    /// The norm with this weight `[width]`; its gain is formed in f32.
+    pub fn norm(&self, weight: Tensor<1>) -> RmsNorm {
+        let gain = match self.gain {
+            Gain::OnePlus => weight.add_scalar(1.0),
+            Gain::Plain => weight,
+        };
+        RmsNorm::new(gain, self.eps)
+    }
+}
+
+/// Where the parts of a model come from: the files of one, or random numbers.
+pub trait Parts {
+    /// The matrix `[out, in]` of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn matrix(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight>;
+
+    /// The norm of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn norm(&mut self, id: TensorId, shape: NormShape) -> Result<RmsNorm>;
+
+    /// Called after each layer.
+    fn layer_done(&mut self) {}
+}

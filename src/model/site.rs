@@ -1,0 +1,55 @@
+//! The linear layers of a model that an adapter can go on.
+
+use crate::weights::names::{Spelling, TensorId};
+
+/// One linear layer of a model: a place where an adapter can go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site {
+    /// Its number among those of the model, as in [`crate::nn::Linear::site`].
+    pub index: usize,
+    /// Its weight, which names it in every spelling.
+    pub weight: TensorId,
+    /// When a forward pass comes by.
+    pub stage: Stage,
+    /// Input features.
+    pub in_features: usize,
+    /// Output features.
+    pub out_features: usize,
+}
+
+/// The parts of a forward pass that have a gradient graph of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Before the layers: what becomes of tokens and soft tokens.
+    Embed,
+    /// A decoder layer.
+    Layer(usize),
+    /// After the layers: what the norm before the head sees.
+    LastHidden,
+}
+
+impl Site {
+    /// Sites of these weights `[out, in]`, numbered in their order.
+    pub fn numbered(weights: impl IntoIterator<Item = (TensorId, Stage, [usize; 2])>) -> Vec<Self> {
+        let numbered = (0..).zip(weights);
+        numbered
+            .map(|(index, (weight, stage, [out_features, in_features]))| Site {
+                index,
+                weight,
+                stage,
+                in_features,
+                out_features,
+            })
+            .collect()
+    }
+
+    /// The shape of its weight, `[out, in]`.
+    pub fn dims(&self) -> [usize; 2] {
+        [self.out_features, self.in_features]
+    }
+
+    /// The path by which PEFT knows it: `model.layers.3.mlp.up_proj`.
+    pub fn module_path(&self, multimodal: bool) -> String {
+        Spelling::of_modules(multimodal).module_path(&self.weight)
+    }
+}

@@ -1,0 +1,58 @@
+//! The data of one forward and backward pass.
+
+use crate::model::Inputs;
+use crate::nn::Segments;
+use crate::text::IGNORE_INDEX;
+
+/// The tokens of one micro-batch and which of them have a loss.
+#[derive(Debug, Clone)]
+pub struct MicroBatch {
+    /// What the model reads.
+    pub inputs: Inputs,
+    /// Rows whose next token is supervised.
+    pub rows: Vec<u32>,
+    /// The next token of each of those rows.
+    pub targets: Vec<u32>,
+}
+
+impl MicroBatch {
+    /// Makes a micro-batch of sequences of text whose labels are aligned with their ids as in Hugging Face: the loss at
+    /// row `i` is that of predicting `labels[i + 1]`, within a sequence.
+    pub fn new(input_ids: Vec<u32>, labels: &[i32], segments: Segments) -> Self {
+        MicroBatch::of(Inputs::text(input_ids, segments), labels)
+    }
+
+    /// As [`MicroBatch::new`], of inputs that may hold soft tokens.
+    pub fn of(inputs: Inputs, labels: &[i32]) -> Self {
+        let mut rows = Vec::new();
+        let mut targets = Vec::new();
+        for range in inputs.segments.ranges() {
+            let next = range.start + 1..range.end;
+            for (row, &label) in range.clone().zip(&labels[next]) {
+                if label != IGNORE_INDEX {
+                    rows.push(row as u32);
+                    targets.push(label.cast_unsigned());
+                }
+            }
+        }
+        MicroBatch { inputs, rows, targets }
+    }
+
+    /// Its first `tokens` tokens.
+    pub fn truncated(mut self, tokens: usize) -> Self {
+        let tokens = self.inputs.truncate(tokens);
+        self.rows.retain(|&row| (row as usize) < tokens);
+        self.targets.truncate(self.rows.len());
+        self
+    }
+
+    /// Tokens that the model reads.
+    pub fn tokens(&self) -> usize {
+        self.inputs.input_ids.len()
+    }
+
+    /// Tokens with a loss.
+    pub fn supervised(&self) -> usize {
+        self.targets.len()
+    }
+}
