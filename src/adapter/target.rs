@@ -15,6 +15,9 @@ const MAX_PATTERN_BYTES: usize = 16 << 10;
 /// The most that a compiled expression may take: a few thousand alternatives, or some classes of all letters there are.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
+/// Kinds of module that only the vision tower has, which no adapter reaches.
+const OF_THE_TOWER: [&str; 3] = ["out_proj", "fc1", "fc2"];
+
 /// What PEFT writes for "every linear layer but the output head".
 pub const ALL_LINEAR: &str = "all-linear";
 
@@ -347,8 +350,6 @@ fn suggestion<'a>(paths: &'a [String], name: &str) -> Option<&'a str> {
 
 /// What an exclusion that matches nothing was meant to be; `None` if it may well be meant as it stands.
 fn meant<'a>(paths: &'a [String], name: &str) -> Option<&'a str> {
-    /// Kinds of module that only the vision tower has, which no adapter reaches anyway.
-    const OF_THE_TOWER: [&str; 3] = ["out_proj", "fc1", "fc2"];
     if OF_THE_TOWER.contains(&kind_of(name)) { None } else { suggestion(paths, name) }
 }
 
@@ -361,6 +362,9 @@ fn misspelt_exclusion(name: &str, meant: &str) -> Error {
 fn unknown_name(paths: &[String], name: &str) -> Error {
     let hint = if ["lm_head", "embed_tokens"].contains(&kind_of(name)) {
         "adapters go on the linear layers inside the language model, not on its embedding or head".to_owned()
+    } else if OF_THE_TOWER.contains(&kind_of(name)) || name.contains("vision_tower") {
+        "adapters go on the linear layers inside the language model; those of its vision tower are not trained"
+            .to_owned()
     } else if name.contains(['*', '\\', '|', '(', '[']) {
         "a list holds names; write a regular expression as one string".to_owned()
     } else if name.eq_ignore_ascii_case(ALL_LINEAR) {

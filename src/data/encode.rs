@@ -2,6 +2,7 @@
 
 use super::formats::{self, Columns};
 use super::layout::Layout;
+use super::media;
 use super::object::Object;
 use super::options::OnLong;
 use super::row::{Encode, Noticed, Row};
@@ -92,6 +93,9 @@ impl RowEncoder<'_> {
         let on_long = self.on_long.unwrap_or_else(|| OnLong::usual(layout.format));
         let refuse = |reason| move |error| Refused { reason, error, tokens: 0 };
         let object = row.map_err(refuse(SkipReason::Unreadable))?;
+        if self.encoder.is_of_media() {
+            media::refuse(&object, columns, layout).map_err(refuse(SkipReason::WrongLayout))?;
+        }
         let row = formats::parse(&Columns::new(&object, columns, layout)).map_err(refuse(SkipReason::WrongLayout))?;
         drop(object);
         let (is_empty, noticed) = (says_nothing(&row), self.encoder.noticed(&row));

@@ -61,6 +61,11 @@ pub trait Encode: Sync {
     /// The token that begins each text, if there is one.
     fn bos(&self) -> Option<u32>;
 
+    /// Whether the model sees pictures or hears: a row with them is then another row without them.
+    fn is_of_media(&self) -> bool {
+        false
+    }
+
     /// What [`Encode::encode`] takes otherwise than it is written.
     fn noticed(&self, _row: &Row) -> Noticed {
         Noticed::default()

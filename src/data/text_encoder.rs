@@ -61,6 +61,10 @@ impl Encode for Encoder {
         self.tokenizer().and_then(Tokenizer::bos)
     }
 
+    fn is_of_media(&self) -> bool {
+        Encoder::is_of_media(self)
+    }
+
     fn noticed(&self, row: &Row) -> Noticed {
         let (messages, completion): (&[Message], &[Message]) = match row {
             Row::Conversation(conversation) => (&conversation.messages, &[]),

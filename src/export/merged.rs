@@ -102,6 +102,7 @@ impl<'a> Merge<'a> {
     /// What is written and what it is in the language model, in the order of the base model's files.
     fn plan(&self) -> Result<Vec<(Option<TensorId>, TensorSpec)>> {
         let is_gguf = self.source.gguf().is_some();
+        let spelling = self.source.spelling().map_or(Spelling::Text, Spelling::saved);
         let mut plan = Vec::new();
         for info in self.source.tensors() {
             let id = if is_gguf {
@@ -111,7 +112,9 @@ impl<'a> Merge<'a> {
             };
             let (name, dtype) = match id {
                 Some(id) if is_gguf => (id.hf(), self.dtype),
-                Some(_) => (info.name, self.dtype),
+                // A tower keeps its type.
+                Some(id) if !id.is_of_text() => (spelling.name(&id), stored_dtype(&info.name, &info.dtype)?),
+                Some(id) => (spelling.name(&id), self.dtype),
                 // A GGUF file's other tensors (rope factors) are no part of a Hugging Face model.
                 None if is_gguf => continue,
                 None => (info.name.clone(), stored_dtype(&info.name, &info.dtype)?),

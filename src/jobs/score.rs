@@ -16,6 +16,8 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub struct Input {
     row: Row,
+    /// The column that holds media.
+    media: Option<String>,
     place: Place,
 }
 
@@ -35,6 +37,7 @@ impl Input {
     /// # Errors
     /// When it is none of them.
     fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
+        let media = data::media_column(&row).map(str::to_owned);
         let format = ["input_ids", "text", "messages"].into_iter().find(|key| row.contains_key(*key));
         let row = match format {
             Some("input_ids") => RowFormat::Tokens.parse(&row),
@@ -42,7 +45,7 @@ impl Input {
             Some(_) => generate::conversation(&row).map(Row::Conversation),
             None => Err(Error::new(Kind::Data, "the row has none of `input_ids`, `text`, `messages`")),
         };
-        Ok(Input { row: row.map_err(|e| e.or_at(place.clone()))?, place })
+        Ok(Input { row: row.map_err(|e| e.or_at(place.clone()))?, media, place })
     }
 }
 
@@ -54,6 +57,9 @@ impl Input {
 /// When a row cannot be encoded, a log-probability is not finite, or the logits cannot be written.
 pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Value>> {
     let encode = |input: &Input| {
+        if let Some(column) = input.media.as_ref().filter(|_| model.base.encoder.is_of_media()) {
+            return Err(data::refused_media(column).at(input.place.clone()));
+        }
         let encoded = encode(&model.base.encoder, &input.row).map_err(|e| e.or_at(input.place.clone()))?;
         if encoded.input_ids.is_empty() {
             return Err(Error::new(Kind::Data, "the row has no tokens").at(input.place.clone()));

@@ -65,6 +65,23 @@ impl ModelConfig {
         }
     }
 
+    /// The same model without what looks at pictures: as it is loaded where nothing but text is read.
+    pub fn of_text(self) -> Self {
+        match self {
+            ModelConfig::Gemma3(config) => ModelConfig::Gemma3(TextConfig { images: None, ..config }),
+        }
+    }
+
+    /// Holds what looks at pictures against the headers of the weights.
+    ///
+    /// # Errors
+    /// Its tensors that are missing or of another shape, and those in the weights that this program does not know.
+    pub fn check_towers(&self, source: &Source) -> Result<()> {
+        match self {
+            ModelConfig::Gemma3(config) => config.check_towers(source),
+        }
+    }
+
     /// Holds this against the headers of the weights, and lets the weights decide what they say themselves. Returns what
     /// the user should know.
     ///

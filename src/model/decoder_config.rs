@@ -61,6 +61,11 @@ pub trait DecoderConfig: fmt::Debug {
     /// The linear layers that an adapter can go on, in order of their number.
     fn sites(&self) -> Vec<Site>;
 
+    /// Those of its towers, numbered after [`DecoderConfig::sites`]: an adapter goes on them only where they are named.
+    fn tower_sites(&self) -> Vec<Site> {
+        Vec::new()
+    }
+
     /// The `config.json` of a checkpoint of the language model alone; `dtype` is `float32`, `bfloat16` or `float16`.
     fn to_hf_json(&self, dtype: &str) -> Value;
 

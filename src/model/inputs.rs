@@ -2,6 +2,7 @@
 
 use crate::nn::Segments;
 use burn::tensor::Tensor;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// The tokens of a batch and how they lie in sequences.
@@ -22,9 +23,17 @@ pub struct SoftTokens {
     pub rows: Range<usize>,
     /// What they show.
     pub modality: Modality,
-    /// What the tower of this modality gives for them, `[p, w]`: the model makes one row of its own width for each of
-    /// `rows` of it.
-    pub features: Tensor<2>,
+    /// What they are made of: one row of the model's own width for each of `rows`.
+    pub features: Features,
+}
+
+/// What soft tokens are made of.
+#[derive(Debug, Clone)]
+pub enum Features {
+    /// What the tower of the modality gives, `[p, w]`; of the model's own width where it has no such tower.
+    Encoded(Tensor<2>),
+    /// The prepared picture, `[channels, height, width]`, which the tower has yet to look at: where the tower is trained.
+    Prepared(Tensor<3>),
 }
 
 /// What soft tokens show.
@@ -101,11 +110,15 @@ impl Inputs {
         }
     }
 
-    /// The embedded rows with those of soft tokens replaced by their features.
+    /// The embedded rows with those of soft tokens replaced by what `rows_of` makes of their features.
     ///
     /// # Shapes
     /// - `embedded`, output: `[n, d]`
-    pub fn with_soft_tokens(&self, embedded: Tensor<2>) -> Tensor<2> {
+    pub fn with_soft_tokens(
+        &self,
+        embedded: Tensor<2>,
+        mut rows_of: impl FnMut(&SoftTokens) -> Tensor<2>,
+    ) -> Tensor<2> {
         if self.soft_tokens.is_empty() {
             return embedded;
         }
@@ -113,11 +126,20 @@ impl Inputs {
         let words = |rows: Range<usize>| embedded.clone().narrow(0, rows.start, rows.len());
         for soft in &self.soft_tokens {
             pieces.extend((done < soft.rows.start).then(|| words(done..soft.rows.start)));
-            pieces.push(soft.features.clone());
+            pieces.push(rows_of(soft));
             done = soft.rows.end;
         }
         pieces.extend((done < self.input_ids.len()).then(|| words(done..self.input_ids.len())));
         Tensor::cat(pieces, 0)
+    }
+
+    /// The ids with those of soft tokens replaced by 0: a placeholder may lie beyond the vocabulary.
+    pub fn words(&self) -> Cow<'_, [u32]> {
+        let mut words = Cow::Borrowed(self.input_ids.as_slice());
+        for soft in &self.soft_tokens {
+            words.to_mut()[soft.rows.clone()].fill(0);
+        }
+        words
     }
 
     /// The rows of each picture.
@@ -137,7 +159,7 @@ mod tests {
         let picture = |rows: &Range<usize>| SoftTokens {
             rows: rows.clone(),
             modality: Modality::Image,
-            features: Tensor::zeros([rows.len(), 2], &Device::flex()),
+            features: Features::Encoded(Tensor::zeros([rows.len(), 2], &Device::flex())),
         };
         Inputs {
             input_ids: (0..lengths.iter().sum::<usize>() as u32).collect(),

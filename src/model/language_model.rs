@@ -2,7 +2,7 @@
 
 use crate::model::carry::Carry;
 use crate::model::decoder_config::DecoderConfig;
-use crate::model::inputs::Inputs;
+use crate::model::inputs::{Inputs, Modality};
 use crate::model::layout::Layout;
 use crate::model::site::Site;
 use crate::nn::cross_entropy::Head;
@@ -75,7 +75,25 @@ pub trait LanguageModel: fmt::Debug {
 
     /// The linear layer of a site, by its number.
     fn linear(&self, site: usize) -> &Linear {
-        self.linears()[site]
+        let mut all = self.linears();
+        all.extend(self.tower_linears());
+        all[site]
+    }
+
+    /// The linear layers of the configuration's tower sites, in their order; none where the towers were not loaded.
+    fn tower_linears(&self) -> Vec<&Linear> {
+        Vec::new()
+    }
+
+    /// What the tower of this modality gives for one prepared picture, as [`crate::model::Features::Encoded`] holds it;
+    /// `None` without such a tower.
+    ///
+    /// # Shapes
+    /// - `prepared`: `[channels, height, width]`
+    /// - output: `[p, w]`
+    fn encode(&self, modality: Modality, prepared: Tensor<3>) -> Option<Tensor<2>> {
+        let _ = (modality, prepared);
+        None
     }
 
     /// Decoder layers.

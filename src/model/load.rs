@@ -12,11 +12,13 @@ use crate::weights::names::TensorId;
 use crate::weights::{Holding, HostData, HostDtype, HostTensor, Source};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
-/// Loads the model that `config` describes from `source`. Matrices are held as `holding` says, norms in f32. At most one
+/// Loads the model that `config` describes from `source`, with the towers that it has ([`ModelConfig::of_text`] has none).
+/// Matrices are held as `holding` says, norms in f32. At most one
 /// tensor more than the model itself is in memory, and what is quantised never is in another form as a whole.
 ///
 /// # Errors
-/// [`crate::error::Kind::Weights`] for a missing tensor or a wrong shape, naming the tensor; a holding that contradicts
+/// [`crate::error::Kind::Weights`] for a missing tensor or a wrong shape, naming the tensor, and for one of a tower that is
+/// not known; a holding that contradicts
 /// how the model is stored (see [`Source::check`]).
 pub fn load(
     config: ModelConfig,
@@ -26,6 +28,7 @@ pub fn load(
     progress: &dyn Progress,
 ) -> Result<Box<dyn LanguageModel>> {
     source.check(holding)?;
+    config.check_towers(source)?;
     progress.start("Loading the model", Some(config.num_hidden_layers() as u64 + 1), "layers");
     let model = assemble(config, &mut Loader { source, holding, device, progress }, device)?;
     progress.finish();
@@ -64,8 +67,18 @@ impl Parts for Loader<'_> {
     }
 
     fn norm(&mut self, id: TensorId, shape: NormShape) -> Result<RmsNorm> {
-        let tensor = self.source.read(&id, &[shape.width], Some(HostDtype::F32))?;
-        Ok(shape.norm(to_device(tensor, self.device)))
+        Ok(shape.norm(self.vector(id, shape.width)?))
+    }
+
+    fn vector(&mut self, id: TensorId, len: usize) -> Result<Tensor<1>> {
+        Ok(to_device(self.source.read(&id, &[len], Some(HostDtype::F32))?, self.device))
+    }
+
+    fn kernel(&mut self, id: TensorId, dims: [usize; 4]) -> Result<Weight> {
+        let [out, input, height, width] = dims;
+        let (tensor, dims) = (self.source.read(&id, &dims, self.holding.dtype)?, [out, input * height * width]);
+        let weight = dense(HostTensor { shape: dims.to_vec(), ..tensor }, dims, self.device)?;
+        Ok(computed_in(weight, self.holding.compute_dtype))
     }
 
     fn layer_done(&mut self) {

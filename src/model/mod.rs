@@ -14,12 +14,13 @@ pub mod load;
 pub mod parts;
 pub mod random;
 pub mod site;
+pub mod vision;
 
 pub use carry::Carry;
 pub use config::ModelConfig;
 pub use decoder::DecoderLayer;
 pub use decoder_config::DecoderConfig;
-pub use inputs::{Inputs, Modality, SoftTokens};
+pub use inputs::{Features, Inputs, Modality, SoftTokens};
 pub use language_model::LanguageModel;
 pub use layout::Layout;
 pub use load::{assemble, load};

@@ -51,6 +51,18 @@ pub trait Parts {
     /// When there is none.
     fn norm(&mut self, id: TensorId, shape: NormShape) -> Result<RmsNorm>;
 
+    /// The numbers of this name, in f32.
+    ///
+    /// # Errors
+    /// When there are none, or another number of them.
+    fn vector(&mut self, id: TensorId, len: usize) -> Result<Tensor<1>>;
+
+    /// The kernel `[out, in, height, width]` of this name of a convolution, as a matrix `[out, in height width]`.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn kernel(&mut self, id: TensorId, dims: [usize; 4]) -> Result<Weight>;
+
     /// Called after each layer.
     fn layer_done(&mut self) {}
 }

@@ -116,6 +116,14 @@ impl Parts for RandomModel<'_> {
         let gain = self.tensor(1, width, 0.1).add_scalar(1.0).reshape([width]);
         Ok(RmsNorm::new(gain, 1e-6))
     }
+
+    fn vector(&mut self, _: TensorId, len: usize) -> Result<Tensor<1>> {
+        Ok(self.tensor(1, len, 0.1).reshape([len]))
+    }
+
+    fn kernel(&mut self, id: TensorId, [out, input, height, width]: [usize; 4]) -> Result<Weight> {
+        self.matrix(id, [out, input * height * width])
+    }
 }
 
 /// `drawn` again and again.

@@ -63,3 +63,23 @@ impl Linear {
         side.project_gated(self.site, gate, up, &self.weight)
     }
 }
+
+/// A frozen linear layer with a bias: `y = x W^T + b`, then whatever runs beside it.
+#[derive(Debug, Clone)]
+pub struct BiasedLinear {
+    /// Without its bias.
+    pub linear: Linear,
+    /// `[out]`.
+    pub bias: Tensor<1>,
+}
+
+impl BiasedLinear {
+    /// Applies the layer.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, in]`
+    /// - output: `[n, out]`
+    pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
+        self.linear.forward(x, side) + self.bias.clone().unsqueeze()
+    }
+}

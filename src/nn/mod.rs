@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod cache;
 pub mod cross_entropy;
+pub mod layer_norm;
 pub mod linear;
 pub mod mask;
 pub mod mlp;
@@ -16,7 +17,8 @@ pub mod segments;
 
 pub use attention::{Attention, AttentionConfig};
 pub use cache::{KvCache, LayerCache};
-pub use linear::{BaseOnly, Linear, SidePath};
+pub use layer_norm::LayerNorm;
+pub use linear::{BaseOnly, BiasedLinear, Linear, SidePath};
 pub use mask::{AttentionKind, AttentionPlan};
 pub use mlp::Mlp;
 pub use norm::RmsNorm;

@@ -29,6 +29,8 @@ pub struct Encoder {
     train_on: TrainOn,
     system: Option<String>,
     vocab_size: Option<usize>,
+    /// Whether the model sees pictures or hears.
+    of_media: bool,
     /// Words that only the template may write.
     controls: Arc<ControlWords>,
     /// Words without which there are no turns, that the template writes and that are no tokens.
@@ -48,7 +50,17 @@ impl Encoder {
         let (unknown, spelt_out): (Vec<_>, Vec<_>) = unknown.partition(is_turn);
         let (unknown, spelt_out) = (unknown.into(), spelt_out.into());
         let (tokenizer, train_on) = (Some(tokenizer), TrainOn::default());
-        Encoder { tokenizer, template, train_on, system: None, vocab_size, controls, unknown, spelt_out }
+        Encoder {
+            tokenizer,
+            template,
+            train_on,
+            system: None,
+            vocab_size,
+            of_media: false,
+            controls,
+            unknown,
+            spelt_out,
+        }
     }
 
     /// An encoder for a model folder without a tokenizer: it takes rows of the format `tokens` only.
@@ -59,6 +71,7 @@ impl Encoder {
             train_on: TrainOn::default(),
             system: None,
             vocab_size: None,
+            of_media: false,
             controls: Arc::default(),
             unknown: Arc::default(),
             spelt_out: Arc::default(),
@@ -81,6 +94,17 @@ impl Encoder {
     pub fn with_vocab_size(mut self, vocab_size: usize) -> Self {
         self.vocab_size = Some(vocab_size);
         self
+    }
+
+    /// Says whether the model sees pictures or hears.
+    pub fn with_media(mut self, of_media: bool) -> Self {
+        self.of_media = of_media;
+        self
+    }
+
+    /// Whether the model sees pictures or hears.
+    pub fn is_of_media(&self) -> bool {
+        self.of_media
     }
 
     /// Which tokens it trains on.
@@ -341,7 +365,7 @@ impl Encoder {
 
     /// A hash that changes when any row could get other ids or labels.
     pub fn fingerprint(&self) -> String {
-        let decisive = serde_json::json!({
+        let mut decisive = serde_json::json!({
             "version": VERSION,
             "tokenizer": self.tokenizer.as_ref().map(Tokenizer::fingerprint),
             "template": [Some(self.template.source()), self.template.tool_use_source()],
@@ -350,6 +374,9 @@ impl Encoder {
             "system": self.system,
             "vocab_size": self.vocab_size,
         });
+        if self.of_media {
+            decisive["of_media"] = true.into(); // what it refuses
+        }
         blake3::hash(decisive.to_string().as_bytes()).to_hex().to_string()
     }
 

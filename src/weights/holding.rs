@@ -72,6 +72,8 @@ impl Holding {
     /// What is asked for of one matrix.
     pub(super) fn of(&self, id: &TensorId) -> Compression {
         match (id, self.projections) {
+            // Towers stay as they are stored.
+            (TensorId::Vision(_), _) => Compression::None,
             (TensorId::Projection(..), projections) => projections,
             _ if self.embedding_int8 => Compression::Int8,
             (_, Compression::AsStored) => Compression::AsStored,

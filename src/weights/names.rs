@@ -1,9 +1,12 @@
 //! The one table of tensor names: Hugging Face, GGUF and PEFT.
 //!
-//! [`TensorId`] names a tensor of the language model; every other spelling is made from it and read back into it here.
-//! Multimodal checkpoints hold the same language model under a prefix, which is [`Spelling`].
+//! [`TensorId`] names a tensor of a model; every other spelling is made from it and read back into it here. Multimodal
+//! checkpoints hold the same language model under a prefix, which is [`Spelling`], and a tower beside it.
+
+mod vision;
 
 use std::fmt;
+pub use vision::{VisionModule, VisionProjection, VisionTensor};
 
 /// PEFT's name of the matrix that a projection's input meets first, `[r, in]`.
 pub const LORA_A: &str = "lora_A";
@@ -125,7 +128,7 @@ impl LayerNorm {
     }
 }
 
-/// A tensor of the language model; layers count from 0.
+/// A tensor of a model; layers count from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TensorId {
     /// The embedding, `[v, d]`; also the head where the two are tied.
@@ -138,6 +141,8 @@ pub enum TensorId {
     Norm,
     /// The head, `[v, d]`, where it is not tied to the embedding.
     LmHead,
+    /// What makes soft tokens of pictures.
+    Vision(VisionTensor),
 }
 
 /// Tensors outside the layers: Hugging Face name, GGUF name.
@@ -148,16 +153,18 @@ const SINGLE: [(TensorId, &str, &str); 3] = [
 ];
 
 impl TensorId {
-    /// The Hugging Face name in a text-only model: `model.layers.3.mlp.up_proj.weight`.
+    /// The Hugging Face name in a text-only model: `model.layers.3.mlp.up_proj.weight`; what no text-only model has is
+    /// named as a saved multimodal one names it.
     pub fn hf(&self) -> String {
         match *self {
+            TensorId::Vision(tensor) => tensor.hf(),
             TensorId::Projection(layer, part) => format!("model.layers.{layer}.{}.weight", part.hf()),
             TensorId::LayerNorm(layer, part) => format!("model.layers.{layer}.{}.weight", part.hf()),
             single => SINGLE.iter().find(|s| s.0 == single).map(|s| s.1.to_owned()).unwrap_or_default(),
         }
     }
 
-    /// The GGUF name: `blk.3.ffn_up.weight`.
+    /// The GGUF name: `blk.3.ffn_up.weight`; empty of what lies in another GGUF file.
     pub fn gguf(&self) -> String {
         match *self {
             TensorId::Projection(layer, part) => format!("blk.{layer}.{}.weight", part.gguf()),
@@ -197,7 +204,16 @@ impl TensorId {
 
     /// Whether this is the weight of a linear layer that an adapter can go on.
     pub fn is_linear(&self) -> bool {
-        matches!(self, TensorId::Projection(..))
+        match self {
+            TensorId::Projection(..) => true,
+            TensorId::Vision(tensor) => tensor.is_linear(),
+            _ => false,
+        }
+    }
+
+    /// Whether this is a part of the language model.
+    pub fn is_of_text(&self) -> bool {
+        !matches!(self, TensorId::Vision(_))
     }
 
     /// The linear layers of a decoder layer, in any model that has them.
@@ -244,12 +260,22 @@ impl Spelling {
     pub fn name(self, id: &TensorId) -> String {
         let text = id.hf();
         match self {
+            Spelling::LanguageModelInside if !id.is_of_text() => format!("model.{text}"),
+            _ if !id.is_of_text() => text,
             Spelling::Text => text,
             Spelling::LanguageModelOutside => format!("language_model.{text}"),
             Spelling::LanguageModelInside => match text.strip_prefix("model.") {
                 Some(rest) => format!("model.language_model.{rest}"),
                 None => text,
             },
+        }
+    }
+
+    /// How transformers 5 saves a checkpoint that it read in this spelling.
+    pub fn saved(self) -> Self {
+        match self {
+            Spelling::Text => Spelling::Text,
+            Spelling::LanguageModelOutside | Spelling::LanguageModelInside => Spelling::LanguageModelOutside,
         }
     }
 
@@ -265,8 +291,13 @@ impl Spelling {
         path
     }
 
-    /// Reads a name in any spelling. The head's name is common to two of them and counts as [`Spelling::Text`].
+    /// Reads a name in any spelling. The head's name is common to two of them and counts as [`Spelling::Text`]; those of
+    /// a saved tower are common to two as well, and count as [`Spelling::LanguageModelOutside`].
     pub fn parse(name: &str) -> Option<(Spelling, TensorId)> {
+        if let Some((of_modules, tensor)) = VisionTensor::parse(name) {
+            let spelling = if of_modules { Spelling::LanguageModelInside } else { Spelling::LanguageModelOutside };
+            return Some((spelling, TensorId::Vision(tensor)));
+        }
         if let Some(rest) = name.strip_prefix("language_model.") {
             return TensorId::parse_hf(rest).map(|id| (Spelling::LanguageModelOutside, id));
         }
@@ -279,7 +310,8 @@ impl Spelling {
 
     /// The spelling of a checkpoint with these tensor names, if any of them is of the language model.
     pub fn detect<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Spelling> {
-        names.into_iter().filter_map(Spelling::parse).find(|(_, id)| *id != TensorId::LmHead).map(|found| found.0)
+        let telling = |id: &TensorId| id.is_of_text() && *id != TensorId::LmHead;
+        names.into_iter().filter_map(Spelling::parse).find(|(_, id)| telling(id)).map(|found| found.0)
     }
 }
 
@@ -366,7 +398,7 @@ mod tests {
             "model.layers.3.mlp.up_proj.bias",
             "model.layers.3.mlp.up_proj",
             "model.layers.mlp.up_proj.weight",
-            "model.vision_tower.encoder.layers.3.mlp.fc1.weight",
+            "model.vision_tower.encoder.layers.3.mlp.fc3.weight",
             "",
         ] {
             assert_eq!(Spelling::parse(name), None, "{name}");
@@ -382,6 +414,25 @@ mod tests {
         let head_first = ["lm_head.weight", "model.language_model.norm.weight"];
         assert_eq!(Spelling::detect(head_first), Some(Spelling::LanguageModelInside));
         assert_eq!(Spelling::detect([vision]), None);
+    }
+
+    #[test]
+    fn a_tower_lies_beside_the_language_model_in_its_spelling() {
+        let q = TensorId::Vision(VisionTensor::Weight(VisionModule::Projection(1, VisionProjection::Q)));
+        let norm = TensorId::Vision(VisionTensor::MmSoftEmbNorm);
+        for (spelling, prefix) in [(Spelling::LanguageModelOutside, ""), (Spelling::LanguageModelInside, "model.")] {
+            assert_eq!(spelling.name(&q), format!("{prefix}vision_tower.encoder.layers.1.self_attn.q_proj.weight"));
+            for id in [q, norm] {
+                assert_eq!(Spelling::parse(&spelling.name(&id)), Some((spelling, id)));
+            }
+        }
+        let key = peft_key(true, &q, LORA_A);
+        assert_eq!(key, "base_model.model.model.vision_tower.encoder.layers.1.self_attn.q_proj.lora_A.weight");
+        for key in [key.clone(), key.replace("vision_tower.", "vision_tower.vision_model.")] {
+            assert_eq!(parse_peft_key(&key), Some((Spelling::LanguageModelInside, q, LORA_A)), "{key}");
+        }
+        assert_eq!(parse_peft_key("base_model.model.model.vision_tower.post_layernorm.lora_A.weight"), None);
+        assert!(q.is_linear() && !norm.is_linear() && !q.is_of_text());
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl Source {
     /// Which tensor of the language model has this name in the files.
     pub fn id(&self, name: &str) -> Option<TensorId> {
         match &self.0 {
-            Inner::Folder(_) => Spelling::parse(name).map(|(_, id)| id),
+            Inner::Folder(_) => Spelling::parse(name).map(|(_, id)| id).filter(TensorId::is_of_text),
             Inner::Gguf(_) => TensorId::parse_gguf(name),
         }
     }

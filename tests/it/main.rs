@@ -24,3 +24,4 @@ mod sources;
 mod templates;
 mod training;
 mod verbs;
+mod vision;

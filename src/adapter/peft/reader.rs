@@ -92,7 +92,8 @@ impl Contents {
         let has: BTreeSet<TensorId> = model.iter().map(|site| site.weight).collect();
         let mut contents = Contents::default();
         for name in names {
-            let Some((spelling, id, part)) = parse_peft_key(&name) else {
+            let known = parse_peft_key(&name).filter(|(_, id, _)| id.is_of_text() || has.contains(id));
+            let Some((spelling, id, part)) = known else {
                 contents.foreign.push(name);
                 continue;
             };

@@ -70,6 +70,48 @@ fn a_multimodal_checkpoint_keeps_its_tower_and_its_spelling() {
     }
 }
 
+/// A copy of the golden multimodal model whose tensors have other names.
+fn renamed(root: &Path, rename: impl Fn(&str) -> String) -> std::path::PathBuf {
+    let (from, to) = (golden("multimodal"), root.join("renamed"));
+    fs::create_dir(&to).unwrap();
+    fs::copy(from.join("config.json"), to.join("config.json")).unwrap();
+    let bytes = fs::read(from.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter().map(|(name, view)| (rename(&name), view));
+    fs::write(to.join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
+    to
+}
+
+#[test]
+fn every_spelling_is_written_as_transformers_5_saves_it() {
+    let names = |dir: &Path| {
+        let file = SafetensorsFile::open(&dir.join("model.safetensors")).unwrap();
+        file.header().tensors.iter().map(|entry| entry.name.clone()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let on_the_hub = |name: &str| name.replace("vision_tower.", "vision_tower.vision_model.");
+    let modules = |name: &str| match name.strip_prefix("language_model.model.") {
+        Some(rest) => format!("model.language_model.{rest}"),
+        None => format!("model.{name}"),
+    };
+    for rename in [&on_the_hub as &dyn Fn(&str) -> String, &modules] {
+        let root = tempfile::tempdir().unwrap();
+        let base = renamed(root.path(), rename);
+        assert_ne!(names(&base), names(&golden("multimodal")));
+        let source = Source::open_folder(&base).unwrap();
+        let config = fs::read_to_string(base.join("config.json")).unwrap();
+        let adapter = PeftAdapter::read(&golden("multimodal-lora"), &shapes()).unwrap();
+        let dir = root.path().join("merged");
+        Merge::new(&source, &adapter.tensors, &config, HostDtype::BF16).write(&dir, |_| Ok(()), &Silent).unwrap();
+        assert_eq!(names(&dir), names(&golden("multimodal")));
+        let tower = "vision_tower.encoder.layers.0.mlp.fc1.weight";
+        let stored = |dir: &Path| {
+            let file = SafetensorsFile::open(&dir.join("model.safetensors")).unwrap();
+            file.read(tower, &file.entry(tower).unwrap().shape, None).unwrap()
+        };
+        assert_eq!(stored(&dir), stored(&golden("multimodal")), "a tower stays as it is stored");
+    }
+}
+
 #[test]
 fn bf16_rounds_the_f32_merge_once() {
     let root = tempfile::tempdir().unwrap();

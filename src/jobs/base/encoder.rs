@@ -16,7 +16,7 @@ pub fn of_folder(dir: &Path, config: &ModelConfig) -> Result<Encoder> {
         true => Encoder::new(Tokenizer::from_file(&file)?, ChatTemplate::from_model_folder(dir)?),
         false => Encoder::tokens_only(),
     };
-    Ok(encoder.with_vocab_size(config.vocab_size()))
+    Ok(encoder.with_vocab_size(config.vocab_size()).with_media(config.multimodal()))
 }
 
 /// Those of a GGUF file; without a vocabulary the encoder takes token ids only.

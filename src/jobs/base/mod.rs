@@ -159,12 +159,12 @@ impl Base {
         ));
     }
 
-    /// Loads the weights.
+    /// Loads the weights of the language model.
     ///
     /// # Errors
     /// When a tensor is missing or has the wrong shape, or when the weights cannot be held so.
     pub fn load(&self, holding: &Holding, device: &Device, progress: &dyn Progress) -> Result<Box<dyn LanguageModel>> {
-        model::load(self.config.clone(), &self.source, holding, device, progress)
+        model::load(self.config.clone().of_text(), &self.source, holding, device, progress)
     }
 
     /// The file or folder that holds the model.

@@ -5,7 +5,9 @@
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::model::gemma3::TextConfig;
-use crate::weights::names::{LayerNorm, TensorId};
+use crate::model::gemma3::config::ImageConfig;
+use crate::model::vision::MultiModalProjector;
+use crate::weights::names::{LayerNorm, TensorId, VisionTensor};
 use crate::weights::{Source, TensorInfo};
 
 /// Problems that are shown; the wrong configuration makes every tensor wrong, and a few say as much as all.
@@ -15,6 +17,10 @@ const SHOWN: usize = 4;
 /// transformers saved.
 const OF_OTHERS: [&str; 5] =
     ["vision_tower", "vision_model", "multi_modal_projector", "audio_tower", "rotary_emb.inv_freq"];
+
+/// Parts of names of tensors of a tower that Gemma 3 does without: the pooling head, and a buffer that older versions of
+/// transformers saved.
+const UNUSED_OF_TOWERS: [&str; 3] = ["vision_model.head.", "vision_tower.head.", "embeddings.position_ids"];
 
 impl TextConfig {
     /// Holds this against the headers of the weights, and lets the weights decide what they say themselves: a stored
@@ -47,12 +53,33 @@ impl TextConfig {
             ));
         }
         if problems.is_empty() {
-            problems.extend(self.missing(source));
+            problems.extend(missing(&self.tensors(), source));
         }
         match Error::many(problems) {
             Some(error) => Err(error),
             None => Ok(warnings),
         }
+    }
+
+    /// Holds tower and projector against the headers of the weights.
+    ///
+    /// # Errors
+    /// Their tensors that are missing or of another shape, and tensors beside them that this program does not know.
+    pub fn check_towers(&self, source: &Source) -> Result<()> {
+        let Some(ImageConfig { vision_config, .. }) = &self.images else { return Ok(()) };
+        let projector = MultiModalProjector::tensors(vision_config.hidden_size, self.hidden_size);
+        let tensors: Vec<_> = vision_config.tensors().into_iter().chain(projector).collect();
+        let mut problems = missing(&tensors, source);
+        let is_unknown = |name: &str| VisionTensor::is_of_vision(name) && VisionTensor::parse(name).is_none();
+        let unused = source.unused();
+        let unknown = unused.iter().map(String::as_str).filter(|name| is_unknown(name));
+        let unknown: Vec<&str> =
+            unknown.filter(|name| !UNUSED_OF_TOWERS.iter().any(|part| name.contains(part))).collect();
+        if !unknown.is_empty() {
+            let what = format!("the vision tower holds what this program does not compute with: {}", listed(&unknown));
+            problems.push(Error::new(Kind::Weights, what).at_path(source.path()));
+        }
+        Error::many(problems).map_or(Ok(()), Err)
     }
 
     /// Every tensor that a model of this shape has, but for its head.
@@ -66,18 +93,6 @@ impl TextConfig {
             (TensorId::LayerNorm(layer, norm), vec![width])
         });
         single.into_iter().chain(projections).chain(norms).collect()
-    }
-
-    /// The problems of tensors that are missing, or have another shape.
-    fn missing(&self, source: &Source) -> Vec<Error> {
-        let mut found: Vec<Error> =
-            self.tensors().iter().filter_map(|(id, shape)| source.check_tensor(id, shape).err()).collect();
-        if found.len() > SHOWN {
-            let more = found.split_off(SHOWN).len();
-            let what = format!("{more} more tensors are missing or of another shape");
-            found.push(Error::new(Kind::Weights, what).at_path(source.path()));
-        }
-        found
     }
 
     /// The problem of layers in the file that the configuration leaves out.
@@ -103,6 +118,17 @@ impl TextConfig {
             "the model computes other numbers without them; say {layers}, or remove the tensors if that is meant"
         )))
     }
+}
+
+/// The problems of tensors that are missing, or have another shape.
+fn missing(tensors: &[(TensorId, Vec<usize>)], source: &Source) -> Vec<Error> {
+    let mut found: Vec<Error> = tensors.iter().filter_map(|(id, shape)| source.check_tensor(id, shape).err()).collect();
+    if found.len() > SHOWN {
+        let more = found.split_off(SHOWN).len();
+        let what = format!("{more} more tensors are missing or of another shape");
+        found.push(Error::new(Kind::Weights, what).at_path(source.path()));
+    }
+    found
 }
 
 /// The problem of tensors inside the layers that this program does not know: biases, scales of another quantisation.

@@ -6,11 +6,13 @@
 mod generation;
 mod gguf;
 mod hf;
+mod images;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use generation::GenerationConfig;
+pub use images::ImageConfig;
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::nn::{AttentionKind, Rope};
@@ -60,6 +62,8 @@ pub struct TextConfig {
     pub pad_token_id: Option<u32>,
     /// Whether the checkpoint is `Gemma3ForConditionalGeneration`, of which this is the language model.
     pub multimodal: bool,
+    /// What a multimodal checkpoint makes soft tokens of pictures with.
+    pub images: Option<ImageConfig>,
 }
 
 impl TextConfig {
@@ -141,6 +145,9 @@ mod limit {
     pub const HEADS: u64 = 1 << 10;
     pub const HEAD_DIM: u64 = 1 << 12;
     pub const POSITIONS: u64 = 1 << 30;
+    pub const CHANNELS: u64 = 1 << 6;
+    pub const PIXELS: u64 = 1 << 14;
+    pub const SOFT_TOKENS: u64 = 1 << 20;
 }
 
 /// The layer pattern of every published Gemma 3: each `pattern`-th layer is full, the others slide.

@@ -29,15 +29,17 @@ impl TextConfig {
             eos_token_ids: Vec::new(),
             pad_token_id: None,
             multimodal: false,
+            images: None,
         }
     }
 
-    /// The same model with one layer of this kind and at most so many words.
+    /// The same model of text with one layer of this kind and at most so many words.
     pub fn with_one_layer(&self, kind: AttentionKind, words: usize) -> Self {
         TextConfig {
             vocab_size: self.vocab_size.min(words),
             num_hidden_layers: 1,
             layer_types: vec![kind],
+            images: None,
             ..self.clone()
         }
     }
@@ -121,6 +123,10 @@ impl DecoderConfig for TextConfig {
 
     fn sites(&self) -> Vec<Site> {
         TextConfig::sites(self)
+    }
+
+    fn tower_sites(&self) -> Vec<Site> {
+        TextConfig::tower_sites(self)
     }
 
     fn to_hf_json(&self, dtype: &str) -> Value {

@@ -1,4 +1,4 @@
-//! Gemma 3: the text model of every published size.
+//! Gemma 3: every published size, and what its multimodal ones look at pictures with.
 
 mod agreement;
 mod assemble;
@@ -10,4 +10,4 @@ mod text;
 
 pub use config::TextConfig;
 pub use published::published;
-pub use text::Gemma3;
+pub use text::{Gemma3, Vision};

@@ -2,7 +2,7 @@
 
 use crate::model::gemma3::TextConfig;
 use crate::model::site::{Site, Stage};
-use crate::weights::names::{Projection, TensorId};
+use crate::weights::names::{Projection, TensorId, VisionTensor};
 
 impl TextConfig {
     /// The projections of the model that this describes, in order of their number: those of a layer after those of the
@@ -22,5 +22,14 @@ impl TextConfig {
         Site::numbered(layers.map(|(layer, projection)| {
             (TensorId::Projection(layer, projection), Stage::Layer(layer), dims(projection))
         }))
+    }
+
+    /// The linear layers of the tower, numbered after those of the language model. They run before the layers.
+    pub fn tower_sites(&self) -> Vec<Site> {
+        let linears = self.images.iter().flat_map(|images| images.vision_config.linears());
+        let weights = linears.map(|(module, dims)| (VisionTensor::Weight(module), dims));
+        let first = self.sites().len();
+        let sites = Site::numbered(weights.map(|(weight, dims)| (TensorId::Vision(weight), Stage::Embed, dims)));
+        sites.into_iter().map(|site| Site { index: first + site.index, ..site }).collect()
     }
 }

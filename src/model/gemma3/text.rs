@@ -1,8 +1,9 @@
 //! The Gemma 3 text model.
 
 use crate::model::gemma3::TextConfig;
-use crate::model::{Carry, DecoderConfig, DecoderLayer, Inputs, LanguageModel, Layout};
-use crate::nn::{AttentionKind, AttentionPlan, KvCache, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
+use crate::model::vision::{MultiModalProjector, VisionEncoderLayer, VisionTower};
+use crate::model::{Carry, DecoderConfig, DecoderLayer, Features, Inputs, LanguageModel, Layout, Modality, SoftTokens};
+use crate::nn::{AttentionKind, AttentionPlan, BaseOnly, KvCache, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
 
@@ -19,8 +20,19 @@ pub struct Gemma3 {
     pub norm: RmsNorm,
     /// `[v, d]`; the same tensor as `embed_tokens` where the head is tied.
     pub lm_head: Weight,
+    /// What looks at pictures, where it was loaded.
+    pub vision: Option<Vision>,
     /// Where it computes.
     pub device: Device,
+}
+
+/// What makes soft tokens of pictures.
+#[derive(Debug, Clone)]
+pub struct Vision {
+    /// Looks at them.
+    pub vision_tower: VisionTower,
+    /// Makes rows of the model's width of what the tower sees.
+    pub multi_modal_projector: MultiModalProjector,
 }
 
 impl Gemma3 {
@@ -30,10 +42,28 @@ impl Gemma3 {
         (rope_local.table(positions, *head_dim, &self.device), rope_global.table(positions, *head_dim, &self.device))
     }
 
-    /// Rows of the table times `sqrt(d)`; of soft tokens their features, as they are.
-    fn embedded(&self, inputs: &Inputs) -> Tensor<2> {
+    /// Rows of the table times `sqrt(d)`; of soft tokens what is made of their features, as it is.
+    fn embedded(&self, inputs: &Inputs, side: &dyn SidePath) -> Tensor<2> {
         let scale = (self.config.hidden_size as f64).sqrt() as f32;
-        inputs.with_soft_tokens(self.embed_tokens.select(&inputs.input_ids).mul_scalar(scale))
+        let words = self.embed_tokens.select(&inputs.words()).mul_scalar(scale);
+        inputs.with_soft_tokens(words, |soft| self.soft_rows(soft, side))
+    }
+
+    /// The rows that stand for soft tokens.
+    ///
+    /// # Panics
+    /// On a picture that no tower has looked at, without a tower: nobody makes such inputs for a model of text.
+    fn soft_rows(&self, soft: &SoftTokens, side: &dyn SidePath) -> Tensor<2> {
+        let vision = self.vision.as_ref().filter(|_| soft.modality == Modality::Image);
+        let encoded = match (&soft.features, vision) {
+            (Features::Encoded(features), _) => features.clone(),
+            (Features::Prepared(pixels), Some(vision)) => vision.vision_tower.forward(pixels.clone(), side),
+            (Features::Prepared(_), None) => unreachable!("a picture for a model that has no tower"),
+        };
+        match vision {
+            Some(vision) => vision.multi_modal_projector.forward(encoded),
+            None => encoded,
+        }
     }
 }
 
@@ -48,6 +78,16 @@ impl LanguageModel for Gemma3 {
 
     fn linears(&self) -> Vec<&Linear> {
         self.layers.iter().flat_map(DecoderLayer::linears).collect()
+    }
+
+    fn tower_linears(&self) -> Vec<&Linear> {
+        let layers = self.vision.iter().flat_map(|vision| &vision.vision_tower.layers);
+        layers.flat_map(VisionEncoderLayer::linears).map(|biased| &biased.linear).collect()
+    }
+
+    fn encode(&self, modality: Modality, prepared: Tensor<3>) -> Option<Tensor<2>> {
+        let vision = self.vision.as_ref().filter(|_| modality == Modality::Image)?;
+        Some(vision.vision_tower.forward(prepared, &BaseOnly))
     }
 
     fn parameters(&self) -> u64 {
@@ -72,8 +112,8 @@ impl LanguageModel for Gemma3 {
         }
     }
 
-    fn embed(&self, inputs: &Inputs, _: &dyn SidePath) -> Carry {
-        Carry::new(self.embedded(inputs))
+    fn embed(&self, inputs: &Inputs, side: &dyn SidePath) -> Carry {
+        Carry::new(self.embedded(inputs, side))
     }
 
     fn layer(&self, index: usize, carry: Carry, layout: &Layout, side: &dyn SidePath) -> Carry {
@@ -104,7 +144,7 @@ impl LanguageModel for Gemma3 {
         let positions: Vec<usize> =
             cache.lengths.iter().zip(lengths).flat_map(|(&seen, &new)| seen..seen + new).collect();
         let (local, global) = self.rope(&positions);
-        let mut x = self.embedded(inputs);
+        let mut x = self.embedded(inputs, side);
         let spans = inputs.images();
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
             let rope = match layer.self_attn.config.kind {

@@ -110,6 +110,7 @@ impl Reader<'_> {
             eos_token_ids: self.stop_tokens(),
             pad_token_id: self.token("padding").or(Some(0)),
             multimodal: false,
+            images: None,
         }
     }
 

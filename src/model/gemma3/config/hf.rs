@@ -3,6 +3,7 @@
 //! Published multimodal files leave out most of `text_config` and rely on the defaults of transformers'
 //! `Gemma3TextConfig`; those are the defaults here (the same in transformers 4.50 to 5.23).
 
+mod images;
 mod keys;
 mod rope;
 mod table;
@@ -41,10 +42,20 @@ pub(super) fn read(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)>
     let (inner, outer) = if multimodal { (text_config.unwrap_or(&empty), Some(top)) } else { (top, None) };
     let mut outer = outer.map(|t| Table::new(t, "", text, path));
     let mut inner = Table::new(inner, if multimodal { "text_config." } else { "" }, text, path);
-    let config = build(&mut inner, outer.as_mut());
+    let mut config = build(&mut inner, outer.as_mut());
 
     let mut ignored = Vec::new();
     let mut problems = Vec::new();
+    if let Some(outer) = &mut outer
+        && let Some(vision) = outer.take("vision_config").filter(|value| !value.is_null())
+    {
+        let Value::Object(vision) = vision else {
+            return Err(Error::new(Kind::Config, "`vision_config` is not a JSON object").at_path(path));
+        };
+        let mut vision = Table::new(vision, "vision_config.", text, path);
+        config.images = Some(images::read(&mut vision, outer));
+        keys::check_unused(vision, &mut ignored, &mut problems);
+    }
     if let Some(outer) = outer {
         keys::check_unused_outer(outer, inner.keys(), &mut ignored, &mut problems);
     }
@@ -100,6 +111,7 @@ fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
         eos_token_ids: tokens.eos,
         pad_token_id: tokens.pad,
         multimodal: t.is_nested(),
+        images: None,
     }
 }
 

@@ -20,7 +20,14 @@ fn features(rows: usize, purpose: u8) -> Tensor<2> {
 }
 
 fn soft(rows: Range<usize>, modality: Modality) -> SoftTokens {
-    SoftTokens { features: features(rows.len(), rows.start as u8), rows, modality }
+    SoftTokens { features: Features::Encoded(features(rows.len(), rows.start as u8)), rows, modality }
+}
+
+fn encoded(soft: &SoftTokens) -> Tensor<2> {
+    match &soft.features {
+        Features::Encoded(features) => features.clone(),
+        Features::Prepared(_) => panic!("no tower here"),
+    }
 }
 
 /// Two sequences; in the first a picture that is longer than the window of 7 and one beside it, in the second a sound.
@@ -43,7 +50,7 @@ fn reached(model: &Gemma3, changed: Range<usize>) -> Vec<usize> {
         let shifts: Vec<f32> = soft.rows.clone().map(shift).collect();
         let len = shifts.len();
         let shifts = Tensor::<1>::from_floats(shifts.as_slice(), &Device::flex()).reshape([len, 1]);
-        soft.features = soft.features.clone() + shifts;
+        soft.features = Features::Encoded(encoded(soft) + shifts);
     }
     let after = model.hidden(&other, &BaseOnly);
     (0..33).filter(|&row| rows(&before, row..row + 1) != rows(&after, row..row + 1)).collect()
@@ -55,7 +62,7 @@ fn features_stand_in_their_rows_unscaled() {
     let embedded = model.embed(&inputs, &BaseOnly).hidden;
     let text = model.embed(&Inputs { soft_tokens: Vec::new(), ..inputs.clone() }, &BaseOnly).hidden;
     for soft in &inputs.soft_tokens {
-        assert_eq!(rows(&embedded, soft.rows.clone()), rows(&soft.features, 0..soft.rows.len()));
+        assert_eq!(rows(&embedded, soft.rows.clone()), rows(&encoded(soft), 0..soft.rows.len()));
     }
     for between in [0..4, 17..25, 29..33] {
         assert_eq!(rows(&embedded, between.clone()), rows(&text, between));
