@@ -72,7 +72,10 @@ impl Holding {
     /// What is asked for of one matrix.
     pub(super) fn of(&self, id: &TensorId) -> Compression {
         match (id, self.projections) {
-            (TensorId::Projection(..), projections) => projections,
+            // Gathered row by row from main memory or from its file, and never needed as a whole.
+            (TensorId::EmbedTokensPerLayer, _) => Compression::AsStored,
+            (id, projections) if id.is_compressible() => projections,
+            (id, _) if id.is_linear() => Compression::None,
             _ if self.embedding_int8 => Compression::Int8,
             (_, Compression::AsStored) => Compression::AsStored,
             _ => Compression::None,
