@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::gemma3::Gemma3;
+use crate::model::gemma3n::Gemma3n;
 use crate::model::language_model::LanguageModel;
 use crate::model::parts::{NormShape, Parts};
 use crate::nn::RmsNorm;
@@ -39,6 +40,7 @@ pub fn load(
 pub fn assemble(config: ModelConfig, parts: &mut dyn Parts, device: &Device) -> Result<Box<dyn LanguageModel>> {
     Ok(match config {
         ModelConfig::Gemma3(config) => Box::new(Gemma3::assemble(config, parts, device)?),
+        ModelConfig::Gemma3n(config) => Box::new(Gemma3n::assemble(config, parts, device)?),
     })
 }
 
@@ -64,8 +66,20 @@ impl Parts for Loader<'_> {
     }
 
     fn norm(&mut self, id: TensorId, shape: NormShape) -> Result<RmsNorm> {
-        let tensor = self.source.read(&id, &[shape.width], Some(HostDtype::F32))?;
-        Ok(shape.norm(to_device(tensor, self.device)))
+        Ok(shape.norm(self.vector(id, shape.width)?))
+    }
+
+    fn vector(&mut self, id: TensorId, width: usize) -> Result<Tensor<1>> {
+        let tensor = self.source.read(&id, &[width], Some(HostDtype::F32))?;
+        Ok(to_device(tensor, self.device))
+    }
+
+    fn table(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
+        let host = Device::flex();
+        match self.source.read_compressed(&id, dims, self.holding)? {
+            Some(matrix) => Ok(Weight::quantized(matrix, &host)),
+            None => dense(self.source.read(&id, &dims, self.holding.dtype)?, dims, &host),
+        }
     }
 
     fn layer_done(&mut self) {

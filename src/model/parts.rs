@@ -51,6 +51,18 @@ pub trait Parts {
     /// When there is none.
     fn norm(&mut self, id: TensorId, shape: NormShape) -> Result<RmsNorm>;
 
+    /// The numbers `[width]` of this name, in f32.
+    ///
+    /// # Errors
+    /// When there are none.
+    fn vector(&mut self, id: TensorId, width: usize) -> Result<Tensor<1>>;
+
+    /// The table of this name, of which few rows are used at a time: it stays in main memory or in its file.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn table(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight>;
+
     /// Called after each layer.
     fn layer_done(&mut self) {}
 }

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod cache;
 pub mod cross_entropy;
+pub mod kv_attention;
 pub mod linear;
 pub mod mask;
 pub mod mlp;
@@ -16,6 +17,7 @@ pub mod segments;
 
 pub use attention::{Attention, AttentionConfig};
 pub use cache::{KvCache, LayerCache};
+pub use kv_attention::{KeysValues, Kv, Queries};
 pub use linear::{BaseOnly, Linear, SidePath};
 pub use mask::{AttentionKind, AttentionPlan};
 pub use mlp::Mlp;

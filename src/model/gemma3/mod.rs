@@ -1,6 +1,6 @@
 //! Gemma 3: the text model of every published size.
 
-mod agreement;
+pub(in crate::model) mod agreement;
 mod assemble;
 pub mod config;
 mod decoder_config;
