@@ -94,6 +94,13 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
         progress
             .note(&format!("`data.max_length: auto` is taken as {most}, the most it can be: no rows are read here"));
     }
+    let mapped = frozen.mapped_bytes(&settings.holding);
+    if mapped > 0 {
+        let mapped = text::bytes(mapped);
+        progress.note(&format!(
+            "The per-layer embedding ({mapped}) stays in its file and is not counted: the system takes its pages back"
+        ));
+    }
     let asked = FitSettings::of(recipe);
     let need = sizes.need(&asked);
     let total =

@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 use crate::model::decoder_config::DecoderConfig;
+use crate::model::gemma3::config::{GenerationConfig, config_text};
 use crate::model::gemma3::{self, TextConfig};
+use crate::model::gemma3n;
 use crate::nn::AttentionKind;
 use crate::weights::Source;
 use crate::weights::gguf::Metadata;
@@ -14,6 +16,8 @@ use std::path::Path;
 pub enum ModelConfig {
     /// Gemma 3: a text-only model, or the language model of a multimodal one.
     Gemma3(TextConfig),
+    /// Gemma 3n, likewise.
+    Gemma3n(gemma3n::TextConfig),
 }
 
 impl ModelConfig {
@@ -23,7 +27,15 @@ impl ModelConfig {
     /// [`crate::error::Kind::Config`] with every problem at once: not JSON, an architecture that is not supported, a key with
     /// an unsupported or impossible value, a key that this program does not act on.
     pub fn from_folder(dir: &Path) -> Result<(Self, Vec<String>)> {
-        TextConfig::from_folder(dir).map(read)
+        let (path, text) = config_text(dir)?;
+        let (mut config, ignored) = ModelConfig::from_hf_json(&text, &path)?;
+        if let Some(ids) = GenerationConfig::from_folder(dir)?.and_then(|g| g.eos_token_ids) {
+            match &mut config {
+                ModelConfig::Gemma3(config) => config.eos_token_ids = ids,
+                ModelConfig::Gemma3n(config) => config.eos_token_ids = ids,
+            }
+        }
+        Ok((config, ignored))
     }
 
     /// Reads the text of a Hugging Face `config.json`; `path` is for messages. Also returns the ignored keys.
@@ -31,6 +43,10 @@ impl ModelConfig {
     /// # Errors
     /// As [`ModelConfig::from_folder`].
     pub fn from_hf_json(text: &str, path: &Path) -> Result<(Self, Vec<String>)> {
+        if gemma3n::TextConfig::is_meant(text) {
+            let (config, ignored) = gemma3n::TextConfig::from_hf_json(text, path)?;
+            return Ok((ModelConfig::Gemma3n(config), ignored));
+        }
         TextConfig::from_hf_json(text, path).map(read)
     }
 
@@ -49,7 +65,8 @@ impl ModelConfig {
     /// # Errors
     /// None in practice: the files are part of the program, and tests read them all.
     pub fn published(name: &str) -> Result<Option<Self>> {
-        Ok(gemma3::published(name)?.map(ModelConfig::Gemma3))
+        let gemma3n = || Ok(gemma3n::published(name)?.map(ModelConfig::Gemma3n));
+        gemma3::published(name)?.map_or_else(gemma3n, |config| Ok(Some(ModelConfig::Gemma3(config))))
     }
 
     /// A small made-up model with a layer of each kind, whose sizes are no multiples of a tile: what a device is tried
@@ -62,6 +79,7 @@ impl ModelConfig {
     pub fn with_one_layer(&self, kind: AttentionKind, words: usize) -> Self {
         match self {
             ModelConfig::Gemma3(config) => ModelConfig::Gemma3(config.with_one_layer(kind, words)),
+            ModelConfig::Gemma3n(config) => ModelConfig::Gemma3n(config.with_one_layer(kind, words)),
         }
     }
 
@@ -69,6 +87,8 @@ impl ModelConfig {
     pub fn of_text(self) -> Self {
         match self {
             ModelConfig::Gemma3(config) => ModelConfig::Gemma3(TextConfig { images: None, ..config }),
+            // Its towers are not read yet.
+            ModelConfig::Gemma3n(config) => ModelConfig::Gemma3n(config),
         }
     }
 
@@ -79,6 +99,7 @@ impl ModelConfig {
     pub fn check_towers(&self, source: &Source) -> Result<()> {
         match self {
             ModelConfig::Gemma3(config) => config.check_towers(source),
+            ModelConfig::Gemma3n(_) => Ok(()),
         }
     }
 
@@ -91,6 +112,7 @@ impl ModelConfig {
     pub fn agree_with(&mut self, source: &Source) -> Result<Vec<String>> {
         match self {
             ModelConfig::Gemma3(config) => config.agree_with(source),
+            ModelConfig::Gemma3n(config) => config.agree_with(source),
         }
     }
 }
@@ -101,6 +123,7 @@ impl Deref for ModelConfig {
     fn deref(&self) -> &Self::Target {
         match self {
             ModelConfig::Gemma3(config) => config,
+            ModelConfig::Gemma3n(config) => config,
         }
     }
 }

@@ -2,8 +2,27 @@
 
 use crate::model::site::Site;
 use crate::nn::{AttentionConfig, AttentionKind};
+use crate::weights::names::TensorId;
 use serde_json::Value;
 use std::fmt;
+
+/// What a model needs beyond a residual stream per layer and what attention and feed-forward keep; what is kept for the way
+/// back in numbers of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Beyond {
+    /// Of each layer's input: further streams.
+    pub per_input: usize,
+    /// Inside the layer that keeps the most.
+    pub in_a_layer: usize,
+    /// Of all layers together: what they share.
+    pub shared: usize,
+    /// For a moment, on the way back through a layer.
+    pub transient: usize,
+    /// The last layers, which cache no keys and values of their own.
+    pub uncached_layers: usize,
+    /// The shape of a table that stays in its file; `None` where there is none.
+    pub mapped: Option<(TensorId, [usize; 2])>,
+}
 
 /// A decoder's sizes and constants, named as in Hugging Face, whichever architecture it has.
 pub trait DecoderConfig: fmt::Debug {
@@ -68,6 +87,11 @@ pub trait DecoderConfig: fmt::Debug {
 
     /// The `config.json` of a checkpoint of the language model alone; `dtype` is `float32`, `bfloat16` or `float16`.
     fn to_hf_json(&self, dtype: &str) -> Value;
+
+    /// What it needs beyond what every decoder needs.
+    fn beyond(&self) -> Beyond {
+        Beyond::default()
+    }
 
     /// Decoder layers.
     fn num_hidden_layers(&self) -> usize {

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::gemma3::Gemma3;
+use crate::model::gemma3n::Gemma3n;
 use crate::model::language_model::LanguageModel;
 use crate::model::parts::{NormShape, Parts};
 use crate::nn::RmsNorm;
@@ -42,6 +43,7 @@ pub fn load(
 pub fn assemble(config: ModelConfig, parts: &mut dyn Parts, device: &Device) -> Result<Box<dyn LanguageModel>> {
     Ok(match config {
         ModelConfig::Gemma3(config) => Box::new(Gemma3::assemble(config, parts, device)?),
+        ModelConfig::Gemma3n(config) => Box::new(Gemma3n::assemble(config, parts, device)?),
     })
 }
 
@@ -79,6 +81,14 @@ impl Parts for Loader<'_> {
         let (tensor, dims) = (self.source.read(&id, &dims, self.holding.dtype)?, [out, input * height * width]);
         let weight = dense(HostTensor { shape: dims.to_vec(), ..tensor }, dims, self.device)?;
         Ok(computed_in(weight, self.holding.compute_dtype))
+    }
+
+    fn table(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
+        let host = Device::flex();
+        match self.source.read_compressed(&id, dims, self.holding)? {
+            Some(matrix) => Ok(Weight::quantized(matrix, &host)),
+            None => dense(self.source.read(&id, &dims, self.holding.dtype)?, dims, &host),
+        }
     }
 
     fn layer_done(&mut self) {

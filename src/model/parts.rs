@@ -63,6 +63,12 @@ pub trait Parts {
     /// When there is none.
     fn kernel(&mut self, id: TensorId, dims: [usize; 4]) -> Result<Weight>;
 
+    /// The table of this name, of which few rows are used at a time: it stays in main memory or in its file.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn table(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight>;
+
     /// Called after each layer.
     fn layer_done(&mut self) {}
 }

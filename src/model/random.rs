@@ -75,12 +75,12 @@ impl<'a> RandomModel<'a> {
     }
 
     /// A matrix of numbers of about this size.
-    fn held(&mut self, form: Form, dims: [usize; 2], size: f32) -> Result<Weight> {
+    fn held(&mut self, form: Form, dims: [usize; 2], size: f32, device: &Device) -> Result<Weight> {
         let elements = dims[0] * dims[1];
         let matrix = match form {
             Form::Dense(dtype) => {
                 let tensor = HostTensor { shape: dims.to_vec(), data: self.floats(dtype, elements, size) };
-                return load::dense(tensor, dims, self.device);
+                return load::dense(tensor, dims, device);
             }
             Form::Int8 => {
                 let codes: Vec<i8> = self.bytes(elements, |byte| byte).into_iter().map(u8::cast_signed).collect();
@@ -101,14 +101,14 @@ impl<'a> RandomModel<'a> {
                 QuantizedMatrix::blocks(dims, of, bytes.into())
             }
         };
-        matrix.map(|matrix| Weight::quantized(matrix, self.device))
+        matrix.map(|matrix| Weight::quantized(matrix, device))
     }
 }
 
 impl Parts for RandomModel<'_> {
     fn matrix(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
         let size = if id == TensorId::EmbedTokens { 0.2 } else { (dims[1] as f32).powf(-0.5) };
-        let weight = self.held((self.form)(&id), dims, size)?;
+        let weight = self.held((self.form)(&id), dims, size, self.device)?;
         Ok(load::computed_in(weight, self.compute_dtype))
     }
 
@@ -117,12 +117,16 @@ impl Parts for RandomModel<'_> {
         Ok(RmsNorm::new(gain, 1e-6))
     }
 
-    fn vector(&mut self, _: TensorId, len: usize) -> Result<Tensor<1>> {
-        Ok(self.tensor(1, len, 0.1).reshape([len]))
+    fn vector(&mut self, _: TensorId, width: usize) -> Result<Tensor<1>> {
+        Ok(self.tensor(1, width, 0.1).add_scalar(1.0).reshape([width]))
     }
 
     fn kernel(&mut self, id: TensorId, [out, input, height, width]: [usize; 4]) -> Result<Weight> {
         self.matrix(id, [out, input * height * width])
+    }
+
+    fn table(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
+        self.held((self.form)(&id), dims, 0.2, &Device::flex())
     }
 }
 

@@ -48,7 +48,7 @@ impl AttentionConfig {
         ops::attention(q, k, v, &self.shape(compute_dtype), plan.mask(self.kind))
     }
 
-    fn shape(&self, compute_dtype: FloatDType) -> AttentionShape {
+    pub(super) fn shape(&self, compute_dtype: FloatDType) -> AttentionShape {
         let &AttentionConfig { num_attention_heads, num_key_value_heads, head_dim, scaling, .. } = self;
         AttentionShape {
             heads: num_attention_heads,

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use std::ops::Range;
 
 /// What the new tokens of one sequence may look at.
+#[derive(Debug, Clone)]
 pub struct Seen {
     /// `[t, g, e]`: cached keys, then new ones.
     pub keys: Tensor<3>,

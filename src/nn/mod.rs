@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod cache;
 pub mod cross_entropy;
+pub mod kv_attention;
 pub mod layer_norm;
 pub mod linear;
 pub mod mask;
@@ -17,6 +18,7 @@ pub mod segments;
 
 pub use attention::{Attention, AttentionConfig};
 pub use cache::{KvCache, LayerCache};
+pub use kv_attention::{KeysValues, Kv, Queries};
 pub use layer_norm::LayerNorm;
 pub use linear::{BaseOnly, BiasedLinear, Linear, SidePath};
 pub use mask::{AttentionKind, AttentionPlan};

@@ -58,7 +58,7 @@ pub enum InitLoraWeights {
 
 impl Adapter {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let names = Projection::ALL.map(|projection| projection.short().to_owned());
+        let names = Projection::SEVEN.map(|projection| projection.short().to_owned());
         let init_from: Option<PathBuf> = section.key("init_from").check(not_empty).expanded().optional();
         let given = section.given().filter(|key| init_from.is_some() && *key != "init_from").map(Into::into).collect();
         Adapter {

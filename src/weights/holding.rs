@@ -74,7 +74,10 @@ impl Holding {
         match (id, self.projections) {
             // Towers stay as they are stored.
             (TensorId::Vision(_), _) => Compression::None,
-            (TensorId::Projection(..), projections) => projections,
+            // Gathered row by row from main memory or from its file, and never needed as a whole.
+            (TensorId::EmbedTokensPerLayer, _) => Compression::AsStored,
+            (id, projections) if id.is_compressible() => projections,
+            (id, _) if id.is_linear() => Compression::None,
             _ if self.embedding_int8 => Compression::Int8,
             (_, Compression::AsStored) => Compression::AsStored,
             _ => Compression::None,

@@ -34,10 +34,24 @@ pub enum Projection {
     Up,
     /// The MLP's output, `[d, f]`.
     Down,
+    /// Gemma 3n: what the layer makes of its per-layer input's gate, `[p, d]`.
+    PerLayerGate,
+    /// Gemma 3n: the gated per-layer input, `[d, p]`.
+    PerLayerProjection,
+    /// Gemma 3n: into LAuReL's narrow space, `[l, d]`.
+    LaurelLeft,
+    /// Gemma 3n: out of it, `[d, l]`.
+    LaurelRight,
+    /// Gemma 3n: what AltUp weighs streams by, `[s, d]`.
+    AltupRouter,
+    /// Gemma 3n: how AltUp mixes streams before the layer, `[s s, s]`.
+    AltupPrediction,
+    /// Gemma 3n: how much of what the layer did each stream gets, `[s, s]`.
+    AltupCorrection,
 }
 
 /// Per projection: path in a Hugging Face layer, last part of that path, name in a GGUF block.
-const PROJECTIONS: [(Projection, &str, &str, &str); 7] = [
+const PROJECTIONS: [(Projection, &str, &str, &str); 14] = [
     (Projection::Q, "self_attn.q_proj", "q_proj", "attn_q"),
     (Projection::K, "self_attn.k_proj", "k_proj", "attn_k"),
     (Projection::V, "self_attn.v_proj", "v_proj", "attn_v"),
@@ -45,11 +59,18 @@ const PROJECTIONS: [(Projection, &str, &str, &str); 7] = [
     (Projection::Gate, "mlp.gate_proj", "gate_proj", "ffn_gate"),
     (Projection::Up, "mlp.up_proj", "up_proj", "ffn_up"),
     (Projection::Down, "mlp.down_proj", "down_proj", "ffn_down"),
+    (Projection::PerLayerGate, "per_layer_input_gate", "per_layer_input_gate", "inp_gate"),
+    (Projection::PerLayerProjection, "per_layer_projection", "per_layer_projection", "proj"),
+    (Projection::LaurelLeft, "laurel.linear_left", "linear_left", "laurel_l"),
+    (Projection::LaurelRight, "laurel.linear_right", "linear_right", "laurel_r"),
+    (Projection::AltupRouter, "altup.modality_router", "modality_router", "altup_router"),
+    (Projection::AltupPrediction, "altup.prediction_coefs", "prediction_coefs", "altup_predict_coef"),
+    (Projection::AltupCorrection, "altup.correction_coefs", "correction_coefs", "altup_correct_coef"),
 ];
 
 impl Projection {
-    /// All seven, in the order of a forward pass.
-    pub const ALL: [Projection; 7] = [
+    /// The seven of attention and feed-forward that every architecture has, in the order of a forward pass.
+    pub const SEVEN: [Projection; 7] = [
         Projection::Q,
         Projection::K,
         Projection::V,
@@ -58,6 +79,29 @@ impl Projection {
         Projection::Up,
         Projection::Down,
     ];
+
+    /// All of any architecture.
+    pub const ALL: [Projection; 14] = [
+        Projection::Q,
+        Projection::K,
+        Projection::V,
+        Projection::O,
+        Projection::Gate,
+        Projection::Up,
+        Projection::Down,
+        Projection::PerLayerGate,
+        Projection::PerLayerProjection,
+        Projection::LaurelLeft,
+        Projection::LaurelRight,
+        Projection::AltupRouter,
+        Projection::AltupPrediction,
+        Projection::AltupCorrection,
+    ];
+
+    /// Whether it is one of AltUp's few numbers, which decide about whole streams and are never compressed.
+    pub fn is_coefficient(self) -> bool {
+        matches!(self, Projection::AltupRouter | Projection::AltupPrediction | Projection::AltupCorrection)
+    }
 
     fn names(self) -> (Projection, &'static str, &'static str, &'static str) {
         PROJECTIONS[self as usize]
@@ -94,27 +138,53 @@ pub enum LayerNorm {
     QNorm,
     /// Over each key head, `[e]`.
     KNorm,
+    /// Gemma 3n: after LAuReL, before its residual sum, `[d]`.
+    PostLaurelNorm,
+    /// Gemma 3n: after the per-layer input's projection, `[d]`.
+    PostPerLayerInputNorm,
+    /// Gemma 3n: before AltUp's router, `[d]`.
+    RouterNorm,
+    /// Gemma 3n: no norm, but as long as one: what AltUp's active stream is multiplied by, `[d]`.
+    CorrectScale,
 }
 
 /// Per norm: path in a Hugging Face layer, name in a GGUF block.
-const LAYER_NORMS: [(LayerNorm, &str, &str); 6] = [
+const LAYER_NORMS: [(LayerNorm, &str, &str); 10] = [
     (LayerNorm::InputLayernorm, "input_layernorm", "attn_norm"),
     (LayerNorm::PostAttentionLayernorm, "post_attention_layernorm", "post_attention_norm"),
     (LayerNorm::PreFeedforwardLayernorm, "pre_feedforward_layernorm", "ffn_norm"),
     (LayerNorm::PostFeedforwardLayernorm, "post_feedforward_layernorm", "post_ffw_norm"),
     (LayerNorm::QNorm, "self_attn.q_norm", "attn_q_norm"),
     (LayerNorm::KNorm, "self_attn.k_norm", "attn_k_norm"),
+    (LayerNorm::PostLaurelNorm, "laurel.post_laurel_norm", "laurel_post_norm"),
+    (LayerNorm::PostPerLayerInputNorm, "post_per_layer_input_norm", "post_norm"),
+    (LayerNorm::RouterNorm, "altup.router_norm", "altup_router_norm"),
+    (LayerNorm::CorrectScale, "altup.correct_output_scale", "altup_correct_scale"),
 ];
 
 impl LayerNorm {
-    /// All six.
-    pub const ALL: [LayerNorm; 6] = [
+    /// The six of attention and feed-forward that every architecture has.
+    pub const SIX: [LayerNorm; 6] = [
         LayerNorm::InputLayernorm,
         LayerNorm::PostAttentionLayernorm,
         LayerNorm::PreFeedforwardLayernorm,
         LayerNorm::PostFeedforwardLayernorm,
         LayerNorm::QNorm,
         LayerNorm::KNorm,
+    ];
+
+    /// All of any architecture.
+    pub const ALL: [LayerNorm; 10] = [
+        LayerNorm::InputLayernorm,
+        LayerNorm::PostAttentionLayernorm,
+        LayerNorm::PreFeedforwardLayernorm,
+        LayerNorm::PostFeedforwardLayernorm,
+        LayerNorm::QNorm,
+        LayerNorm::KNorm,
+        LayerNorm::PostLaurelNorm,
+        LayerNorm::PostPerLayerInputNorm,
+        LayerNorm::RouterNorm,
+        LayerNorm::CorrectScale,
     ];
 
     /// The path inside a Hugging Face layer: `input_layernorm`.
@@ -125,6 +195,11 @@ impl LayerNorm {
     /// The name inside a GGUF block: `attn_norm`.
     pub fn gguf(self) -> &'static str {
         LAYER_NORMS[self as usize].2
+    }
+
+    /// What follows the path in a Hugging Face name: nothing where the module itself is the parameter.
+    fn suffix(self) -> &'static str {
+        if self == LayerNorm::CorrectScale { "" } else { ".weight" }
     }
 }
 
@@ -143,13 +218,35 @@ pub enum TensorId {
     LmHead,
     /// What makes soft tokens of pictures.
     Vision(VisionTensor),
+    /// Gemma 3n: what every layer is told of each word, `[v, L p]`.
+    EmbedTokensPerLayer,
+    /// Gemma 3n: what every layer is told of what is embedded, `[L p, d]`.
+    PerLayerModelProjection,
+    /// Gemma 3n: over each layer's part of that, `[p]`.
+    PerLayerProjectionNorm,
+    /// Gemma 3n: makes one of AltUp's further streams before the layers, `[d, d]`.
+    AltupProjection(usize),
+    /// Gemma 3n: what becomes of one of them after the layers, `[d, d]`.
+    AltupUnembedProjection(usize),
 }
 
 /// Tensors outside the layers: Hugging Face name, GGUF name.
-const SINGLE: [(TensorId, &str, &str); 3] = [
+const SINGLE: [(TensorId, &str, &str); 6] = [
     (TensorId::EmbedTokens, "model.embed_tokens.weight", "token_embd.weight"),
     (TensorId::Norm, "model.norm.weight", "output_norm.weight"),
     (TensorId::LmHead, "lm_head.weight", "output.weight"),
+    (TensorId::EmbedTokensPerLayer, "model.embed_tokens_per_layer.weight", "per_layer_token_embd.weight"),
+    (TensorId::PerLayerModelProjection, "model.per_layer_model_projection.weight", "per_layer_model_proj.weight"),
+    (TensorId::PerLayerProjectionNorm, "model.per_layer_projection_norm.weight", "per_layer_proj_norm.weight"),
+];
+
+/// One of several tensors outside the layers, by its number.
+type Numbered = fn(usize) -> TensorId;
+
+/// Their lists: path in Hugging Face, name in GGUF, where a file has each list as one tensor (and this program reads none).
+const NUMBERED: [(Numbered, &str, &str); 2] = [
+    (TensorId::AltupProjection, "model.altup_projections", "altup_proj"),
+    (TensorId::AltupUnembedProjection, "model.altup_unembed_projections", "altup_unembd_proj"),
 ];
 
 impl TensorId {
@@ -159,7 +256,9 @@ impl TensorId {
         match *self {
             TensorId::Vision(tensor) => tensor.hf(),
             TensorId::Projection(layer, part) => format!("model.layers.{layer}.{}.weight", part.hf()),
-            TensorId::LayerNorm(layer, part) => format!("model.layers.{layer}.{}.weight", part.hf()),
+            TensorId::LayerNorm(layer, part) => format!("model.layers.{layer}.{}{}", part.hf(), part.suffix()),
+            TensorId::AltupProjection(number) => format!("{}.{number}.weight", NUMBERED[0].1),
+            TensorId::AltupUnembedProjection(number) => format!("{}.{number}.weight", NUMBERED[1].1),
             single => SINGLE.iter().find(|s| s.0 == single).map(|s| s.1.to_owned()).unwrap_or_default(),
         }
     }
@@ -169,6 +268,8 @@ impl TensorId {
         match *self {
             TensorId::Projection(layer, part) => format!("blk.{layer}.{}.weight", part.gguf()),
             TensorId::LayerNorm(layer, part) => format!("blk.{layer}.{}.weight", part.gguf()),
+            TensorId::AltupProjection(number) => format!("{}.{number}.weight", NUMBERED[0].2),
+            TensorId::AltupUnembedProjection(number) => format!("{}.{number}.weight", NUMBERED[1].2),
             single => SINGLE.iter().find(|s| s.0 == single).map(|s| s.2.to_owned()).unwrap_or_default(),
         }
     }
@@ -178,9 +279,16 @@ impl TensorId {
         if let Some(single) = SINGLE.iter().find(|s| s.1 == name) {
             return Some(single.0);
         }
+        if let Some(numbered) = NUMBERED.iter().find_map(|(id, path, _)| numbered(*id, name.strip_prefix(path)?)) {
+            return Some(numbered);
+        }
         let (layer, path) = layer_and_path(name.strip_prefix("model.layers.")?)?;
-        let projection = PROJECTIONS.iter().find(|p| p.1 == path).map(|p| TensorId::Projection(layer, p.0));
-        projection.or_else(|| LAYER_NORMS.iter().find(|n| n.1 == path).map(|n| TensorId::LayerNorm(layer, n.0)))
+        let norm = LAYER_NORMS.iter().find(|n| path.strip_prefix(n.1) == Some(n.0.suffix()));
+        if let Some(norm) = norm {
+            return Some(TensorId::LayerNorm(layer, norm.0));
+        }
+        let path = path.strip_suffix(".weight")?;
+        PROJECTIONS.iter().find(|p| p.1 == path).map(|p| TensorId::Projection(layer, p.0))
     }
 
     /// Reads a GGUF name; the inverse of [`TensorId::gguf`].
@@ -188,7 +296,11 @@ impl TensorId {
         if let Some(single) = SINGLE.iter().find(|s| s.2 == name) {
             return Some(single.0);
         }
+        if let Some(numbered) = NUMBERED.iter().find_map(|(id, _, path)| numbered(*id, name.strip_prefix(path)?)) {
+            return Some(numbered);
+        }
         let (layer, path) = layer_and_path(name.strip_prefix("blk.")?)?;
+        let path = path.strip_suffix(".weight")?;
         let projection = PROJECTIONS.iter().find(|p| p.3 == path).map(|p| TensorId::Projection(layer, p.0));
         projection.or_else(|| LAYER_NORMS.iter().find(|n| n.2 == path).map(|n| TensorId::LayerNorm(layer, n.0)))
     }
@@ -205,8 +317,11 @@ impl TensorId {
     /// Whether this is the weight of a linear layer that an adapter can go on.
     pub fn is_linear(&self) -> bool {
         match self {
-            TensorId::Projection(..) => true,
             TensorId::Vision(tensor) => tensor.is_linear(),
+            TensorId::Projection(..)
+            | TensorId::PerLayerModelProjection
+            | TensorId::AltupProjection(_)
+            | TensorId::AltupUnembedProjection(_) => true,
             _ => false,
         }
     }
@@ -216,14 +331,21 @@ impl TensorId {
         !matches!(self, TensorId::Vision(_))
     }
 
-    /// The linear layers of a decoder layer, in any model that has them.
-    pub fn linears(layer: usize) -> impl Iterator<Item = TensorId> {
-        Projection::ALL.into_iter().map(move |projection| TensorId::Projection(layer, projection))
+    /// Whether this is a matrix that is held compressed where the projections are.
+    pub fn is_compressible(&self) -> bool {
+        self.is_linear() && !matches!(self, TensorId::Projection(_, projection) if projection.is_coefficient())
     }
 
-    /// Whether this is a norm's weight, which GGUF files store as `1 + w`.
+    /// The linear layers of a decoder layer, in any model that has them, and those outside the layers of this number.
+    pub fn linears(layer: usize) -> impl Iterator<Item = TensorId> {
+        let inside = Projection::ALL.into_iter().map(move |projection| TensorId::Projection(layer, projection));
+        let beside = NUMBERED.into_iter().map(move |(id, ..)| id(layer));
+        inside.chain(beside).chain([TensorId::PerLayerModelProjection])
+    }
+
+    /// Whether this is a norm's weight, which GGUF files store as `1 + w` where the gain is that.
     pub fn is_norm(&self) -> bool {
-        matches!(self, TensorId::Norm | TensorId::LayerNorm(..))
+        matches!(self, TensorId::Norm | TensorId::LayerNorm(..) | TensorId::PerLayerProjectionNorm)
     }
 }
 
@@ -233,12 +355,18 @@ impl fmt::Display for TensorId {
     }
 }
 
-/// Splits `3.mlp.up_proj.weight` into the layer and the path without `.weight`.
+/// Splits `3.mlp.up_proj.weight` into the layer and the path.
 fn layer_and_path(rest: &str) -> Option<(usize, &str)> {
     let (number, path) = rest.split_once('.')?;
     let layer: usize = number.parse().ok()?;
     // One spelling per number: no `+3`, no `03`.
-    (layer.to_string() == number).then_some((layer, path.strip_suffix(".weight")?))
+    (layer.to_string() == number).then_some((layer, path))
+}
+
+/// The tensor of a list whose path is followed by `rest`: `.2.weight`.
+fn numbered(id: Numbered, rest: &str) -> Option<TensorId> {
+    let (number, path) = layer_and_path(rest.strip_prefix('.')?)?;
+    (path == "weight").then(|| id(number))
 }
 
 /// Where a Hugging Face checkpoint holds the language model.
@@ -341,7 +469,8 @@ mod tests {
     use std::collections::HashSet;
 
     fn all(layers: &[usize]) -> Vec<TensorId> {
-        let mut ids = vec![TensorId::EmbedTokens, TensorId::Norm, TensorId::LmHead];
+        let mut ids: Vec<TensorId> = SINGLE.iter().map(|single| single.0).collect();
+        ids.extend(NUMBERED.iter().flat_map(|(id, ..)| layers.iter().map(|&number| id(number))));
         for &layer in layers {
             ids.extend(Projection::ALL.map(|p| TensorId::Projection(layer, p)));
             ids.extend(LayerNorm::ALL.map(|n| TensorId::LayerNorm(layer, n)));
@@ -371,7 +500,7 @@ mod tests {
         assert_eq!(LAYER_NORMS.map(|n| n.0), LayerNorm::ALL);
         for (projection, hf, short, _) in PROJECTIONS {
             assert_eq!((projection.hf(), projection.short()), (hf, short));
-            assert!(hf.ends_with(&format!(".{short}")));
+            assert!(format!(".{hf}").ends_with(&format!(".{short}")));
         }
     }
 
@@ -387,6 +516,12 @@ mod tests {
         );
         assert_eq!(Spelling::LanguageModelOutside.name(&TensorId::LmHead), "language_model.lm_head.weight");
         assert_eq!(Spelling::LanguageModelInside.name(&TensorId::LmHead), "lm_head.weight");
+        let scale = TensorId::LayerNorm(7, LayerNorm::CorrectScale);
+        let scale = (Spelling::LanguageModelInside.name(&scale), scale.gguf());
+        assert_eq!(scale.0, "model.language_model.layers.7.altup.correct_output_scale");
+        assert_eq!(scale.1, "blk.7.altup_correct_scale.weight");
+        let stream = Spelling::LanguageModelInside.name(&TensorId::AltupUnembedProjection(2));
+        assert_eq!(stream, "model.language_model.altup_unembed_projections.2.weight");
     }
 
     #[test]
@@ -399,6 +534,11 @@ mod tests {
             "model.layers.3.mlp.up_proj",
             "model.layers.mlp.up_proj.weight",
             "model.vision_tower.encoder.layers.3.mlp.fc3.weight",
+            "model.layers.3.altup.correct_output_scale.weight",
+            "model.layers.3.input_layernorm",
+            "model.altup_projections.01.weight",
+            "model.altup_projections.1.bias",
+            "model.altup_projections.weight",
             "",
         ] {
             assert_eq!(Spelling::parse(name), None, "{name}");

@@ -141,7 +141,8 @@ impl Source {
     /// a projection that was left out stays as it is.
     fn compression(&self, id: &TensorId, holding: &Holding) -> Compression {
         match (&self.0, id, holding.of(id)) {
-            (Inner::Folder(folder), TensorId::Projection(..), _) if folder.any_packed().is_some() => Compression::None,
+            (_, TensorId::EmbedTokensPerLayer, compression) => compression,
+            (Inner::Folder(folder), id, _) if id.is_linear() && folder.any_packed().is_some() => Compression::None,
             (Inner::Folder(_), _, Compression::AsStored) => Compression::None,
             (_, _, compression) => compression,
         }

@@ -10,6 +10,7 @@ mod circles;
 mod estimate;
 mod fidelity;
 mod fuzz;
+mod gemma3n;
 mod numbers;
 mod optimizer;
 mod outputs;

@@ -16,8 +16,8 @@ pub(crate) fn shapes() -> Vec<Site> {
         Projection::K | Projection::V => [4, 8],
         Projection::Gate | Projection::Up => [12, 8],
         Projection::Down => [8, 12],
-        Projection::Q | Projection::O => [8, 8],
+        _ => [8, 8],
     };
-    let layer = |layer| Projection::ALL.map(|p| (TensorId::Projection(layer, p), Stage::Layer(layer), shape(p)));
+    let layer = |layer| Projection::SEVEN.map(|p| (TensorId::Projection(layer, p), Stage::Layer(layer), shape(p)));
     Site::numbered((0..2).flat_map(layer))
 }

@@ -39,10 +39,12 @@ impl Beside {
             form.kept(&sites, model.hidden_size() as u64, model.intermediate_size() as u64)
         });
         let layers: Vec<u64> = layers.collect();
+        let outside = plan.ranks().filter(|(site, _)| !matches!(site.stage, Stage::Layer(_)));
+        let outside: u64 = outside.map(|(site, r)| r + site.in_features as u64).sum();
         let is_continued = recipe.adapter.init_from.is_some();
         let keeps_best = recipe.evaluation.load_best_model_at_end;
         Beside {
-            per_token: layers.iter().sum(),
+            per_token: layers.iter().sum::<u64>() + outside,
             per_token_in_a_layer: layers.iter().copied().max().unwrap_or(0),
             copies: [form.is_pissa, is_continued, keeps_best].into_iter().map(u64::from).sum(),
         }
@@ -63,7 +65,13 @@ impl Form {
     fn kept(self, sites: &[(Site, u64)], d: u64, f: u64) -> u64 {
         let own = |(site, r): &(Site, u64)| {
             let (input, out) = (site.in_features as u64, site.out_features as u64);
-            let inputs = if self.with_dropout { 2 * input } else { 0 };
+            let is_block = matches!(site.weight, TensorId::Projection(_, p) if Projection::SEVEN.contains(&p));
+            let inputs = match self.with_dropout {
+                true => 2 * input,
+                // What others do not share with it.
+                false if !is_block => input,
+                false => 0,
+            };
             let outputs = match (self.use_dora, self.with_dropout) {
                 (false, _) => 0,
                 (true, false) => out,
@@ -97,16 +105,16 @@ mod tests {
         // d = 640, f = 2048, four heads of 256 and one for keys and values.
         let plain = Form { use_dora: false, is_pissa: false, with_dropout: false };
         let (ranks, f) = (7 * 16, 2048);
-        assert_eq!(kept(plain, &Projection::ALL), 2 * 640 + ranks);
+        assert_eq!(kept(plain, &Projection::SEVEN), 2 * 640 + ranks);
         assert_eq!(kept(plain, &[Projection::O]), f + 16);
         assert_eq!(kept(plain, &[Projection::Q, Projection::V]), 640 + f + 2 * 16);
         let inputs = 5 * 640 + 1024 + f;
-        assert_eq!(kept(Form { with_dropout: true, ..plain }, &Projection::ALL), 2 * inputs + f + ranks);
+        assert_eq!(kept(Form { with_dropout: true, ..plain }, &Projection::SEVEN), 2 * inputs + f + ranks);
         let outputs = 1024 + 2 * 256 + 2 * 640 + 2 * f;
         let dora = Form { use_dora: true, ..plain };
-        assert_eq!(kept(dora, &Projection::ALL), 2 * 640 + ranks + outputs + f);
-        assert_eq!(kept(Form { with_dropout: true, ..dora }, &Projection::ALL), 2 * inputs + 2 * outputs + f + ranks);
-        assert_eq!(kept(Form { is_pissa: true, ..plain }, &Projection::ALL), 2 * 640 + ranks + f);
+        assert_eq!(kept(dora, &Projection::SEVEN), 2 * 640 + ranks + outputs + f);
+        assert_eq!(kept(Form { with_dropout: true, ..dora }, &Projection::SEVEN), 2 * inputs + 2 * outputs + f + ranks);
+        assert_eq!(kept(Form { is_pissa: true, ..plain }, &Projection::SEVEN), 2 * 640 + ranks + f);
         assert_eq!(kept(plain, &[]), f);
     }
 }

@@ -41,6 +41,12 @@ impl<'a> Frozen<'a> {
         matrices.map(|(id, dims)| self.form(&id, holding).map_or(0, |form| form.bytes(dims))).sum()
     }
 
+    /// Bytes of what stays in its file, of which the rows in use alone are read; 0 of most models.
+    pub fn mapped_bytes(&self, holding: &Holding) -> u64 {
+        let bytes = |(id, dims)| Some(self.form(&id, holding)?.bytes(dims));
+        self.config.beyond().mapped.and_then(bytes).unwrap_or(0)
+    }
+
     /// What products take on a GPU that multiplies numbers of this type fastest, when weights are held so.
     pub fn gpu_products(&self, holding: &Holding, fastest: FloatDType) -> GpuProducts {
         let fastest = match fastest {

@@ -123,14 +123,16 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
 
     // Per token and layer, beside what the adapter keeps: the inputs and outputs of norms (4 d, and the layer's own), queries before and after their norm and what attention made of them, keys before and after and values, the two
     // halves of the gated product, and a number per head.
-    let kept = 4 * d + 3 * q + 3 * kv + 2 * f + h;
+    let beyond = config.beyond();
+    let kept = 4 * d + 3 * q + 3 * kv + 2 * f + h + as_u64(beyond.in_a_layer);
     // On the way back through the feed-forward block: the product and three gradients of its width.
-    let transient = 4 * f + 2 * d;
+    let transient = 4 * f + 2 * d + as_u64(beyond.transient);
+    let input = d + as_u64(beyond.per_input);
     let (kept_layers, beside) = match work.activation_checkpointing {
         true => (1, work.beside.per_token_in_a_layer),
         false => (layers, work.beside.per_token),
     };
-    let activation_bytes = per_token(layers * d + kept_layers * kept + beside);
+    let activation_bytes = per_token(layers * input + as_u64(beyond.shared) + kept_layers * kept + beside);
 
     let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
     let loss_bytes = match work.gpu {
@@ -145,13 +147,14 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
         AttentionKind::Sliding => work.sampled_tokens.min(as_u64(config.sliding_window())),
         AttentionKind::Full => work.sampled_tokens,
     };
-    let cached: u64 = config.layer_types().iter().map(reach).fold(0, u64::saturating_add);
+    let caching = config.num_hidden_layers().saturating_sub(beyond.uncached_layers);
+    let cached: u64 = config.layer_types().iter().take(caching).map(reach).fold(0, u64::saturating_add);
     let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
     let trained = floats(work.trainable);
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
     let transient = per_token(transient);
     // Activations go while gradients come, unless those of an earlier pass are there already.
-    let last_layer = per_token(d + kept + work.beside.per_token_in_a_layer);
+    let last_layer = per_token(input + kept + work.beside.per_token_in_a_layer);
     let gradient_bytes = match work.gpu {
         None if !work.accumulates => {
             trained.min(trained.saturating_add(last_layer).saturating_sub(activation_bytes.saturating_add(loss_bytes)))

@@ -5,11 +5,11 @@
 
 mod generation;
 mod gguf;
-mod hf;
+pub(in crate::model) mod hf;
 mod images;
 #[cfg(test)]
 mod tests;
-mod write;
+pub(in crate::model) mod write;
 
 pub use generation::GenerationConfig;
 pub use images::ImageConfig;
@@ -17,7 +17,7 @@ pub use images::ImageConfig;
 use crate::error::{Error, Kind, Place, Result};
 use crate::nn::{AttentionKind, Rope};
 use crate::weights::gguf::Metadata;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The shape and constants of a Gemma 3 text model, named as in Hugging Face.
 ///
@@ -73,16 +73,7 @@ impl TextConfig {
     /// [`Kind::Config`] with every problem at once: not JSON, another architecture, a key with an unsupported or
     /// impossible value, a key that this program does not act on.
     pub fn from_folder(dir: &Path) -> Result<(TextConfig, Vec<String>)> {
-        let path = dir.join("config.json");
-        let text = crate::input::read_to_string(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::new(Kind::Config, "a model folder needs a `config.json`, and this has none")
-                    .at_path(dir)
-                    .hint("name the folder that holds `config.json` and the `.safetensors` files")
-            }
-            std::io::ErrorKind::InvalidData => Error::new(Kind::Config, "not a text file").at_path(&path).caused_by(e),
-            _ => Error::input(Kind::Config, "reading", &path, e),
-        })?;
+        let (path, text) = config_text(dir)?;
         let (mut config, ignored) = TextConfig::from_hf_json(&text, &path)?;
         if let Some(ids) = GenerationConfig::from_folder(dir)?.and_then(|g| g.eos_token_ids) {
             config.eos_token_ids = ids;
@@ -128,9 +119,27 @@ impl TextConfig {
     }
 }
 
+/// The path and the text of `dir/config.json`.
+///
+/// # Errors
+/// When there is none, or it is no text.
+pub(in crate::model) fn config_text(dir: &Path) -> Result<(PathBuf, String)> {
+    let path = dir.join("config.json");
+    let text = crate::input::read_to_string(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::new(Kind::Config, "a model folder needs a `config.json`, and this has none")
+                .at_path(dir)
+                .hint("name the folder that holds `config.json` and the `.safetensors` files")
+        }
+        std::io::ErrorKind::InvalidData => Error::new(Kind::Config, "not a text file").at_path(&path).caused_by(e),
+        _ => Error::input(Kind::Config, "reading", &path, e),
+    })?;
+    Ok((path, text))
+}
+
 /// Upper bounds, some sixteen times the largest published model, so that no product of sizes overflows an allocation;
 /// and ranges, far beyond any published model, in which f32 computes with what is not a size.
-mod limit {
+pub(in crate::model) mod limit {
     use std::ops::RangeInclusive;
 
     pub const EPS: RangeInclusive<f64> = 1e-30..=1.0;
@@ -151,6 +160,6 @@ mod limit {
 }
 
 /// The layer pattern of every published Gemma 3: each `pattern`-th layer is full, the others slide.
-fn every_nth_is_full(layers: usize, pattern: usize) -> Vec<AttentionKind> {
+pub(in crate::model) fn every_nth_is_full(layers: usize, pattern: usize) -> Vec<AttentionKind> {
     (1..=layers).map(|i| if i % pattern.max(1) == 0 { AttentionKind::Full } else { AttentionKind::Sliding }).collect()
 }

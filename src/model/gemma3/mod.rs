@@ -1,6 +1,6 @@
 //! Gemma 3: every published size, and what its multimodal ones look at pictures with.
 
-mod agreement;
+pub(in crate::model) mod agreement;
 mod assemble;
 pub mod config;
 mod decoder_config;

@@ -10,18 +10,20 @@ impl TextConfig {
     pub fn sites(&self) -> Vec<Site> {
         let &TextConfig { hidden_size: d, intermediate_size: f, head_dim: e, .. } = self;
         let (q, kv) = (self.num_attention_heads * e, self.num_key_value_heads * e);
-        let dims = |projection| match projection {
-            Projection::Q => [q, d],
-            Projection::K | Projection::V => [kv, d],
-            Projection::O => [d, q],
-            Projection::Gate | Projection::Up => [f, d],
-            Projection::Down => [d, f],
-        };
-        let layers =
-            (0..self.num_hidden_layers).flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)));
-        Site::numbered(layers.map(|(layer, projection)| {
-            (TensorId::Projection(layer, projection), Stage::Layer(layer), dims(projection))
-        }))
+        let projections = [
+            (Projection::Q, [q, d]),
+            (Projection::K, [kv, d]),
+            (Projection::V, [kv, d]),
+            (Projection::O, [d, q]),
+            (Projection::Gate, [f, d]),
+            (Projection::Up, [f, d]),
+            (Projection::Down, [d, f]),
+        ];
+        let layers = (0..self.num_hidden_layers).flat_map(|layer| projections.map(|(id, dims)| (layer, id, dims)));
+        Site::numbered(
+            layers
+                .map(|(layer, projection, dims)| (TensorId::Projection(layer, projection), Stage::Layer(layer), dims)),
+        )
     }
 
     /// The linear layers of the tower, numbered after those of the language model. They run before the layers.

@@ -4,9 +4,9 @@
 //! `Gemma3TextConfig`; those are the defaults here (the same in transformers 4.50 to 5.23).
 
 mod images;
-mod keys;
-mod rope;
-mod table;
+pub(in crate::model) mod keys;
+pub(in crate::model) mod rope;
+pub(in crate::model) mod table;
 
 use super::generation::{token_id, token_ids};
 use super::{AttentionKind, TextConfig, every_nth_is_full, limit};
@@ -16,16 +16,7 @@ use std::path::Path;
 use table::Table;
 
 pub(super) fn read(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)> {
-    let value: Value = serde_json::from_str(text).map_err(|e| {
-        Error::new(Kind::Config, format!("not valid JSON: {e}")).at(Place::Text {
-            path: path.into(),
-            line: e.line().max(1),
-            column: e.column().max(1),
-        })
-    })?;
-    let Value::Object(top) = &value else {
-        return Err(Error::new(Kind::Config, "expected a JSON object").at_path(path));
-    };
+    let top = &object(text, path)?;
     keys::check_architecture(top, text, path)?;
     let empty = Map::new();
     let text_config = match top.get("text_config") {
@@ -67,6 +58,24 @@ pub(super) fn read(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)>
     match Error::many(problems) {
         Some(error) => Err(error),
         None => Ok((config, ignored)),
+    }
+}
+
+/// The JSON object that a text is.
+///
+/// # Errors
+/// When it is none.
+pub(in crate::model) fn object(text: &str, path: &Path) -> Result<Map<String, Value>> {
+    let value: Value = serde_json::from_str(text).map_err(|e| {
+        Error::new(Kind::Config, format!("not valid JSON: {e}")).at(Place::Text {
+            path: path.into(),
+            line: e.line().max(1),
+            column: e.column().max(1),
+        })
+    })?;
+    match value {
+        Value::Object(top) => Ok(top),
+        _ => Err(Error::new(Kind::Config, "expected a JSON object").at_path(path)),
     }
 }
 
@@ -131,6 +140,11 @@ fn layer_types(t: &mut Table, layers: usize) -> Vec<AttentionKind> {
         }
         return every_nth_is_full(layers, pattern);
     };
+    listed_types(t, layers, &listed).unwrap_or_else(|| every_nth_is_full(layers, pattern))
+}
+
+/// The value of `layer_types`; `None`, and a problem, where it is no list of one kind per layer.
+pub(in crate::model) fn listed_types(t: &mut Table, layers: usize, listed: &Value) -> Option<Vec<AttentionKind>> {
     let names = listed.as_array().map(Vec::as_slice).unwrap_or_default();
     let types: Option<Vec<AttentionKind>> = names
         .iter()
@@ -142,30 +156,29 @@ fn layer_types(t: &mut Table, layers: usize) -> Vec<AttentionKind> {
         .collect();
     match types {
         // Of a wrong number of layers no list has the right length.
-        Some(types) if types.len() == layers || t.is_wrong("num_hidden_layers") => types,
+        Some(types) if types.len() == layers || t.is_wrong("num_hidden_layers") => return Some(types),
         Some(types) => {
             let what = format!("it has {} entries for {layers} layers", types.len());
             t.problem("layer_types", &what, "one `sliding_attention` or `full_attention` per layer");
-            every_nth_is_full(layers, pattern)
         }
         None => {
             let what = "it has an entry other than `sliding_attention` and `full_attention`";
             t.problem("layer_types", what, "one `sliding_attention` or `full_attention` per layer");
-            every_nth_is_full(layers, pattern)
         }
     }
+    None
 }
 
 /// What may stand beside `text_config` or inside it.
-struct Tokens {
-    tie_word_embeddings: bool,
-    bos: Option<u32>,
-    eos: Vec<u32>,
-    pad: Option<u32>,
+pub(in crate::model) struct Tokens {
+    pub tie_word_embeddings: bool,
+    pub bos: Option<u32>,
+    pub eos: Vec<u32>,
+    pub pad: Option<u32>,
 }
 
 impl Tokens {
-    fn read(t: &mut Table, mut outer: Option<&mut Table>) -> Tokens {
+    pub fn read(t: &mut Table, mut outer: Option<&mut Table>) -> Tokens {
         // The outer value wins where both stand, as it does when transformers loads the whole model.
         let mut find = |key: &str| {
             let inner = t.take(key).cloned();

@@ -231,7 +231,10 @@ fn impossible_sizes_are_refused_before_anything_is_allocated() {
 #[test]
 fn another_model_is_named() {
     let cases = [
-        (json!({"model_type": "gemma3n"}), "this is Gemma 3n, which this version does not support yet"),
+        (
+            json!({"model_type": "gemma3n_vision_tower"}),
+            "`model_type` is `gemma3n_vision_tower`: another Gemma, not Gemma 3",
+        ),
         (json!({"model_type": "gemma2"}), "`model_type` is `gemma2`: another Gemma, not Gemma 3"),
         (json!({"model_type": "llama"}), "`model_type` is `llama`: not a Gemma 3 model"),
         (json!({"hidden_size": 3}), "`model_type` is missing, so this may be any model"),

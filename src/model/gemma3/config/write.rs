@@ -63,7 +63,7 @@ impl TextConfig {
     }
 }
 
-fn name(layer: AttentionKind) -> &'static str {
+pub(in crate::model) fn name(layer: AttentionKind) -> &'static str {
     match layer {
         AttentionKind::Sliding => "sliding_attention",
         AttentionKind::Full => "full_attention",
@@ -71,7 +71,7 @@ fn name(layer: AttentionKind) -> &'static str {
 }
 
 /// One id as a number, as Hugging Face writes it; several as a list.
-fn ids(ids: &[u32]) -> Value {
+pub(in crate::model) fn ids(ids: &[u32]) -> Value {
     match ids {
         [] => Value::Null,
         [one] => json!(one),
@@ -80,15 +80,15 @@ fn ids(ids: &[u32]) -> Value {
 }
 
 /// A whole number without a fraction: transformers insists on an int.
-fn number(value: f64) -> Value {
+pub(in crate::model) fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
 }
 
-fn scaling(rope: Rope) -> Value {
+pub(in crate::model) fn scaling(rope: Rope) -> Value {
     if rope.factor == 1.0 { Value::Null } else { json!({"factor": rope.factor, "rope_type": "linear"}) }
 }
 
-fn parameters(rope: Rope) -> Value {
+pub(in crate::model) fn parameters(rope: Rope) -> Value {
     if rope.factor == 1.0 {
         json!({"rope_theta": rope.theta, "rope_type": "default"})
     } else {

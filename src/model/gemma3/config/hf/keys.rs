@@ -74,16 +74,13 @@ pub(super) fn check_architecture(top: &Map<String, Value>, text: &str, path: &Pa
     let refuse = |key: &str, what: String, hint: &str| {
         Err(Error::new(Kind::Config, what).at(locate(text, path, key)).hint(hint))
     };
-    let supported =
-        "this program tunes Gemma 3 text models: `model_type` `gemma3_text`, or `gemma3` with its `text_config`";
+    let supported = "this program tunes Gemma 3 and Gemma 3n: `model_type` `gemma3_text` or `gemma3n_text`, or `gemma3` or \
+                     `gemma3n` with its `text_config`";
     let Some(model_type) = top.get("model_type").and_then(Value::as_str) else {
         return refuse("model_type", "`model_type` is missing, so this may be any model".into(), supported);
     };
     match model_type {
         "gemma3" | "gemma3_text" => {}
-        "gemma3n" | "gemma3n_text" | "gemma3n_audio" | "gemma3n_vision" => {
-            return refuse("model_type", "this is Gemma 3n, which this version does not support yet".into(), supported);
-        }
         other if other.starts_with("gemma") || other.contains("gemma") => {
             return refuse("model_type", format!("`model_type` is `{other}`: another Gemma, not Gemma 3"), supported);
         }
@@ -109,12 +106,12 @@ pub(super) fn check_architecture(top: &Map<String, Value>, text: &str, path: &Pa
 }
 
 /// Sorts the keys of the language model that nothing has read into ignored ones and problems.
-pub(super) fn check_unused(table: Table, ignored: &mut Vec<String>, problems: &mut Vec<Error>) {
+pub(in crate::model) fn check_unused(table: Table, ignored: &mut Vec<String>, problems: &mut Vec<Error>) {
     sort(table, |_, _| false, ignored, problems);
 }
 
 /// As [`check_unused`] for what stands beside `text_config`; a repetition of the language model's own key is harmless.
-pub(super) fn check_unused_outer(
+pub(in crate::model) fn check_unused_outer(
     table: Table,
     inner: &Map<String, Value>,
     ignored: &mut Vec<String>,

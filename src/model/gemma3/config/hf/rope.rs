@@ -8,7 +8,7 @@ const TYPES: &str = "`default` or `linear`";
 
 /// Reads both ropes as transformers does: nested values first, then the older keys, then the defaults; `rope_scaling`
 /// applies to full layers only. Returns (sliding, full).
-pub(super) fn read(t: &mut Table) -> (Rope, Rope) {
+pub(in crate::model) fn read(t: &mut Table) -> (Rope, Rope) {
     let nested = match t.take("rope_parameters") {
         Some(Value::Object(nested)) => Some(nested),
         None | Some(Value::Null) => None,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-pub(super) struct Table<'a> {
+pub(in crate::model) struct Table<'a> {
     map: &'a Map<String, Value>,
     /// What stands before a key in messages: empty or `text_config.`.
     prefix: &'static str,
@@ -128,7 +128,7 @@ impl<'a> Table<'a> {
 }
 
 /// Where the last segment of `key` stands in the file: line and column if it occurs once, else just the file.
-pub(super) fn locate(text: &str, path: &Path, key: &str) -> Place {
+pub(in crate::model) fn locate(text: &str, path: &Path, key: &str) -> Place {
     let quoted = format!("\"{}\"", key.rsplit('.').next().unwrap_or(key));
     let mut found =
         text.match_indices(&quoted).filter(|(at, _)| text[at + quoted.len()..].trim_start().starts_with(':'));
@@ -147,7 +147,7 @@ pub(super) fn locate(text: &str, path: &Path, key: &str) -> Place {
 }
 
 /// A value for a message: as JSON, cut short when long.
-pub(super) fn brief(value: &Value) -> String {
+pub(in crate::model) fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &text[..end]),

@@ -1,0 +1,56 @@
+//! Whether a configuration and the weights beside it describe one model.
+
+use crate::error::Result;
+use crate::model::gemma3::agreement::Described;
+use crate::model::gemma3n::TextConfig;
+use crate::weights::Source;
+use crate::weights::names::{LayerNorm, Projection, TensorId};
+
+impl TextConfig {
+    /// Holds this against the headers of the weights, as a Gemma 3 is. Keys and values of layers that read others' are
+    /// nothing that the model has, and may stand in the files.
+    ///
+    /// # Errors
+    /// As of a Gemma 3.
+    pub fn agree_with(&mut self, source: &Source) -> Result<Vec<String>> {
+        let shared = self.first_shared_layer()..self.num_hidden_layers();
+        let unread = shared.flat_map(|layer| {
+            let projections = [Projection::K, Projection::V].map(|id| TensorId::Projection(layer, id));
+            projections.into_iter().chain([TensorId::LayerNorm(layer, LayerNorm::KNorm)])
+        });
+        let scales = (0..self.num_hidden_layers()).map(|layer| TensorId::LayerNorm(layer, LayerNorm::CorrectScale));
+        let mut described = Described {
+            architecture: "Gemma 3n",
+            layers: self.num_hidden_layers(),
+            tensors: self.tensors(),
+            unread: unread.chain(scales).collect(),
+            tie_word_embeddings: self.tie_word_embeddings,
+        };
+        let mut warnings = described.agree_with(source)?;
+        self.tie_word_embeddings = described.tie_word_embeddings;
+        let towers = ["vision_tower", "audio_tower", "embed_vision", "embed_audio"];
+        let unused = source.unused();
+        let there = towers.into_iter().filter(|tower| unused.iter().any(|name| name.contains(tower)));
+        let there: Vec<String> = there.map(|tower| format!("`{tower}`")).collect();
+        if !there.is_empty() {
+            warnings.push(format!("Note: of this Gemma 3n the language model is used, not its {}", there.join(", ")));
+        }
+        Ok(warnings)
+    }
+
+    /// Every tensor that a model of this shape has, but for its head.
+    fn tensors(&self) -> Vec<(TensorId, Vec<usize>)> {
+        let (d, p) = (self.hidden_size, self.hidden_size_per_layer_input);
+        let single = [
+            (TensorId::EmbedTokens, vec![self.vocab_size, d]),
+            (TensorId::Norm, vec![d]),
+            (TensorId::EmbedTokensPerLayer, self.per_layer_table().to_vec()),
+            (TensorId::PerLayerProjectionNorm, vec![p]),
+        ];
+        let projections = self.sites().into_iter().map(|site| (site.weight, site.dims().to_vec()));
+        let norms = (0..self.num_hidden_layers()).flat_map(|layer| {
+            self.norms(layer).into_iter().map(move |(norm, width)| (TensorId::LayerNorm(layer, norm), vec![width]))
+        });
+        single.into_iter().chain(projections).chain(norms).collect()
+    }
+}

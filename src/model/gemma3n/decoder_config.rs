@@ -1,0 +1,126 @@
+//! What a Gemma 3n has in common with other decoders, and models of its kind that are made up.
+
+use crate::model::decoder_config::{Beyond, DecoderConfig};
+use crate::model::gemma3n::TextConfig;
+use crate::model::site::Site;
+use crate::nn::{AttentionConfig, AttentionKind};
+use crate::weights::names::TensorId;
+use serde_json::Value;
+
+impl TextConfig {
+    /// The same model with one layer of this kind, as wide as the widest, and at most so many words.
+    pub fn with_one_layer(&self, kind: AttentionKind, words: usize) -> Self {
+        TextConfig {
+            vocab_size: self.vocab_size.min(words),
+            vocab_size_per_layer_input: self.vocab_size_per_layer_input.min(words),
+            intermediate_size: vec![DecoderConfig::intermediate_size(self)],
+            activation_sparsity_pattern: self.activation_sparsity_pattern.iter().copied().take(1).collect(),
+            layer_types: vec![kind],
+            num_kv_shared_layers: 0,
+            ..self.clone()
+        }
+    }
+}
+
+impl DecoderConfig for TextConfig {
+    fn architecture(&self) -> &'static str {
+        "Gemma 3n"
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn intermediate_size(&self) -> usize {
+        self.intermediate_size.iter().copied().max().unwrap_or(0)
+    }
+
+    fn num_attention_heads(&self) -> usize {
+        self.num_attention_heads
+    }
+
+    fn num_key_value_heads(&self) -> usize {
+        self.num_key_value_heads
+    }
+
+    fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    fn sliding_window(&self) -> usize {
+        self.sliding_window
+    }
+
+    fn layer_types(&self) -> &[AttentionKind] {
+        &self.layer_types
+    }
+
+    fn attention(&self, layer: usize) -> AttentionConfig {
+        AttentionConfig {
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            scaling: 1.0,
+            kind: self.layer_types[layer],
+            sliding_window: self.sliding_window,
+        }
+    }
+
+    fn final_logit_softcapping(&self) -> Option<f32> {
+        self.final_logit_softcapping.map(|cap| cap as f32)
+    }
+
+    fn max_position_embeddings(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn tie_word_embeddings(&self) -> bool {
+        self.tie_word_embeddings
+    }
+
+    fn bos_token_id(&self) -> Option<u32> {
+        self.bos_token_id
+    }
+
+    fn eos_token_ids(&self) -> &[u32] {
+        &self.eos_token_ids
+    }
+
+    fn pad_token_id(&self) -> Option<u32> {
+        self.pad_token_id
+    }
+
+    fn multimodal(&self) -> bool {
+        self.multimodal
+    }
+
+    /// AltUp keeps the streams and how far the active one was from what was expected, LAuReL and the per-layer input
+    /// what their norms began with, the router what it weighed; a sparse gate what was cut, what passes, and both halves
+    /// of the deviation.
+    fn beyond(&self) -> Beyond {
+        let (d, p, s) = (self.hidden_size, self.hidden_size_per_layer_input, self.altup_num_inputs);
+        let kv = self.num_key_value_heads * self.head_dim;
+        let sparse = self.activation_sparsity_pattern.iter().zip(&self.intermediate_size);
+        let sparse = sparse.filter(|(share, _)| **share > 0.0).map(|(_, f)| 4 * f).max().unwrap_or(0);
+        Beyond {
+            per_input: (s - 1) * d,
+            in_a_layer: 4 * d + 3 * p + self.laurel_rank + 2 * s * s + sparse,
+            shared: self.layer_types.len() * p + self.kv_makers().len() * 2 * kv,
+            transient: 4 * s * d,
+            uncached_layers: self.num_kv_shared_layers,
+            mapped: Some((TensorId::EmbedTokensPerLayer, self.per_layer_table())),
+        }
+    }
+
+    fn sites(&self) -> Vec<Site> {
+        TextConfig::sites(self)
+    }
+
+    fn to_hf_json(&self, dtype: &str) -> Value {
+        TextConfig::to_hf_json(self, dtype)
+    }
+}

@@ -1,0 +1,72 @@
+//! Gates of which only the largest pass.
+
+use crate::model::gemma3n::normal;
+use crate::nn::{Mlp, SidePath};
+use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
+
+/// GeGLU whose gate may be made sparse: what is not far enough above its token's mean is cut off, and the rest lowered by
+/// as much.
+#[derive(Debug, Clone)]
+pub struct SparseMlp {
+    /// The block.
+    pub mlp: Mlp,
+    /// How many standard deviations above the mean something must be; `None` where everything passes.
+    pub cutoff: Option<f32>,
+}
+
+impl SparseMlp {
+    /// The cutoff that about this share of normal numbers stays below; `None` of 0.
+    ///
+    /// # Numerics
+    /// That of the share rounded to f32, as transformers rounds it.
+    pub fn cutoff_of(share: f64) -> Option<f32> {
+        (share > 0.0).then(|| normal::quantile(f64::from(share as f32)) as f32)
+    }
+
+    /// Applies the block.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, d]`
+    /// - output: `[n, d]`
+    pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
+        let gate = self.mlp.gate_proj.forward(x.clone(), side); // [n, f]
+        let gate = match self.cutoff {
+            Some(cutoff) => largest(gate, cutoff),
+            None => gate,
+        };
+        let up = self.mlp.up_proj.forward(x, side); // [n, f]
+        self.mlp.down_proj.forward_gated(gate, up, side)
+    }
+}
+
+/// `relu(x - mean - cutoff * deviation)` of each row, the deviation that of the row's own numbers (with `n`, not `n - 1`).
+fn largest(x: Tensor<2>, cutoff: f32) -> Tensor<2> {
+    // A row of equal numbers has no deviation, and no gradient of one.
+    const SMALLEST_VARIANCE: f64 = 1e-30;
+    let mean = x.clone().mean_dim(1); // [n, 1]
+    let variance = (x.clone() - mean.clone()).square().mean_dim(1);
+    let deviation = variance.clamp_min(SMALLEST_VARIANCE).sqrt();
+    relu(x - (mean + deviation.mul_scalar(cutoff)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn cutoffs_are_those_of_the_normal_distribution() {
+        assert_eq!(SparseMlp::cutoff_of(0.95), Some(1.644_853_5));
+        assert_eq!(SparseMlp::cutoff_of(0.0), None);
+    }
+
+    #[test]
+    fn a_row_of_equal_numbers_has_gradients() {
+        let x = Tensor::<2>::ones([2, 3], &Device::flex()).autodiff().require_grad();
+        let y = largest(x.clone(), 0.5);
+        let mut tape = y.clone().sum().backward();
+        let gradient: Vec<f32> = x.grad_remove(&mut tape).unwrap().into_data().iter().collect();
+        assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
+    }
+}

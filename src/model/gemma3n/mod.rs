@@ -1,0 +1,21 @@
+//! Gemma 3n: the text model of every published size.
+//!
+//! It computes as evaluation does, in training too: transformers clamps AltUp's coefficients to `altup_coef_clip` in
+//! `train()` mode alone, those of the prediction in place, and so trains beside another base than the one that everybody
+//! runs afterwards. The published coefficients are far below the published clip of 120, where both are the same.
+
+mod agreement;
+mod altup;
+mod assemble;
+pub mod config;
+mod decoder_config;
+mod gate;
+mod layer;
+mod normal;
+mod published;
+mod sites;
+mod text;
+
+pub use config::TextConfig;
+pub use published::published;
+pub use text::Gemma3n;
