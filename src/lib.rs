@@ -8,7 +8,7 @@
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
-//!          +---> hub                     everything -> error, atomic, input, paths, progress, random, terminal
+//!          +---> hub                     everything -> error, atomic, guard, input, paths, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
 //!
@@ -28,6 +28,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod export;
+pub mod guard;
 pub mod hub;
 pub mod infer;
 pub mod input;
