@@ -357,7 +357,7 @@ def main_sounds():
         voice=voice(16000, 20000),
         quiet=1e-3 * voice(16000, 5000),
         # With noise: in bins without sound the extractor has what its transform of f32 rounds.
-        sweep=voice(16000, 24000) * 0.1 + 0.8 * np.sin(2 * np.pi * (50 * np.arange(24000) / 16000 + 2600 * (np.arange(24000) / 16000) ** 2)),
+        sweep=voice(16000, 24000) + 0.3 * np.sin(2 * np.pi * (50 * np.arange(24000) / 16000 + 2600 * (np.arange(24000) / 16000) ** 2)),
         silence=np.zeros(4000),
         shortest=voice(16000, 641),
     ).items():

@@ -1,6 +1,7 @@
 //! Bytes become one channel of samples, within limits.
 
 use super::format::{Format, what_else};
+use super::mono::{Mono, Refused};
 use super::{opus, resample};
 use crate::error::{Error, Kind, Result};
 use crate::guard::guarded;
@@ -51,54 +52,13 @@ impl Clip {
     }
 }
 
-/// Of denser sounds fewer seconds are allowed, so that memory is bounded too: 4 bytes a sample.
-const DENSEST_HZ: u32 = 48_000;
-
-/// Why a codec gave no sound.
-pub(super) enum Refused {
-    /// Longer than allowed.
-    TooLong,
-    /// What is wrong with the file, in the words of its codec.
-    Broken(String),
-}
-
-impl<E: std::fmt::Display> From<E> for Refused {
-    fn from(error: E) -> Self {
-        Refused::Broken(error.to_string())
-    }
-}
-
-/// Samples as they come, mixed to one channel: the mean of all.
-pub(super) struct Mono {
-    max_secs: u32,
-    rate_hz: u32,
-    samples: Vec<f32>,
-}
-
-impl Mono {
-    /// Appends frames of `channels` interleaved samples at a rate that must not change.
-    pub(super) fn push(&mut self, interleaved: &[f32], channels: usize, rate_hz: u32) -> Result<(), Refused> {
-        if channels == 0 || rate_hz == 0 {
-            return Err(Refused::Broken("it has no channel, or no rate".to_owned()));
-        }
-        if self.rate_hz != 0 && self.rate_hz != rate_hz {
-            return Err(Refused::Broken(format!("its rate changes from {} to {rate_hz} Hz", self.rate_hz)));
-        }
-        self.rate_hz = rate_hz;
-        let mean = |frame: &[f32]| frame.iter().sum::<f32>() / channels as f32;
-        self.samples.extend(interleaved.chunks_exact(channels).map(mean));
-        let most = u64::from(self.max_secs) * u64::from(rate_hz.min(DENSEST_HZ));
-        if self.samples.len() as u64 > most { Err(Refused::TooLong) } else { Ok(()) }
-    }
-}
-
 /// Decodes a sound and mixes its channels to one.
 ///
 /// # Errors
 /// If the bytes are empty, no sound that is read here, broken, without a sample, not finite, or longer than allowed.
 pub fn decode(bytes: &[u8], decoding: &Decoding) -> Result<Clip> {
     let format = Format::of(bytes).ok_or_else(|| no_sound(bytes))?;
-    let mut mono = Mono { max_secs: decoding.max_secs, rate_hz: 0, samples: Vec::new() };
+    let mut mono = Mono::new(decoding.max_secs);
     let decoded = guarded(|| {
         let decoded = match format {
             Format::Opus => opus::read(bytes, &mut mono),

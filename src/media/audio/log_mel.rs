@@ -5,12 +5,15 @@
 //! triangles on the HTK mel scale, the natural logarithm of what is above the floor.
 //!
 //! # Numerics
-//! Frames and their spectrum are f32, bins are sums in f64, as there.
+//! Frames are f32, as there; NumPy's transform of them is exact to f32, so this one is f64 and rounded. A bin without sound beside
+//! a loud one holds what frames round: there features differ by up to 1e-3.
 
 use super::processor::AudioProcessor;
-use super::spectrum::{LENGTH, Spectrum};
 use rayon::prelude::*;
-use std::f64::consts::PI;
+use rustfft::{FftPlanner, num_complex::Complex};
+
+/// Samples of a transform: frames are padded with zeros to it.
+const FFT_LENGTH: usize = 1024;
 
 /// The log-mel spectrogram of a clip.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,10 +28,18 @@ pub struct LogMel {
     pub values: Vec<f32>,
 }
 
-pub(super) fn extract(processor: &AudioProcessor, samples: &[f32]) -> LogMel {
+impl AudioProcessor {
+    /// The features of one clip at the processor's rate.
+    pub fn log_mel(&self, samples: &[f32]) -> LogMel {
+        extract(self, samples)
+    }
+}
+
+fn extract(processor: &AudioProcessor, samples: &[f32]) -> LogMel {
     let AudioProcessor { frame_length, hop_length, feature_size: bins, .. } = *processor;
     let frames = processor.frames(samples.len());
-    let (window, filters, spectrum) = (window(frame_length), filters(processor), Spectrum::new());
+    let (window, filters) = (window(frame_length), filters(processor));
+    let fft = FftPlanner::<f64>::new().plan_fft_forward(FFT_LENGTH);
     let sample = |at: usize| samples.get(at).copied().unwrap_or(0.0);
     // Narrowed to f32 where it meets samples, as NumPy does.
     let (first, preemphasis) = ((1.0 - processor.preemphasis) as f32, processor.preemphasis as f32);
@@ -38,8 +49,12 @@ pub(super) fn extract(processor: &AudioProcessor, samples: &[f32]) -> LogMel {
             at if i == 0 => sample(at) * first,
             at => sample(at) - preemphasis * sample(at - 1),
         };
-        let windowed: Vec<f32> = window.iter().enumerate().map(|(i, weight)| emphasised(i) * weight).collect();
-        let magnitudes = spectrum.magnitudes(&windowed);
+        let windowed = window.iter().enumerate().map(|(i, weight)| emphasised(i) * weight);
+        let mut spectrum: Vec<Complex<f64>> = windowed.map(|v| Complex::from(f64::from(v))).collect();
+        spectrum.resize(FFT_LENGTH, Complex::default());
+        fft.process(&mut spectrum);
+        let half = spectrum.iter().take(FFT_LENGTH / 2 + 1);
+        let magnitudes: Vec<f32> = half.map(|c| (c.re as f32).hypot(c.im as f32)).collect();
         let bin = |Filter { first, weights }: &Filter| {
             let sum: f64 = magnitudes[*first..].iter().zip(weights).map(|(m, w)| f64::from(*m) * w).sum();
             sum.max(processor.mel_floor).ln() as f32
@@ -51,9 +66,10 @@ pub(super) fn extract(processor: &AudioProcessor, samples: &[f32]) -> LogMel {
     LogMel { frames, valid_frames, bins, values }
 }
 
-/// A periodic Hann window, of f32 as there.
+/// A periodic Hann window, of angles that are f32 as there.
 fn window(length: usize) -> Vec<f32> {
-    (0..length).map(|i| (0.5 * (1.0 - (2.0 * PI * i as f64 / length as f64).cos())) as f32).collect()
+    let angle = |i: usize| std::f32::consts::TAU * i as f32 / length as f32;
+    (0..length).map(|i| 0.5 * (1.0 - f64::from(angle(i)).cos() as f32)).collect()
 }
 
 /// A triangle over the frequencies from `first` on.
@@ -69,7 +85,7 @@ fn filters(processor: &AudioProcessor) -> Vec<Filter> {
     let bins = processor.feature_size;
     let step = (high - low) / (bins + 1) as f64;
     let corners: Vec<f64> = (0..bins + 2).map(|i| hz(low + step * i as f64)).collect();
-    let resolution = f64::from(processor.sampling_rate) / LENGTH as f64;
+    let resolution = f64::from(processor.sampling_rate) / FFT_LENGTH as f64;
     let triangle = |corner: &[f64]| {
         let weight = |i: usize| {
             let frequency = i as f64 * resolution;
@@ -77,7 +93,7 @@ fn filters(processor: &AudioProcessor) -> Vec<Filter> {
             let falling = (corner[2] - frequency) / (corner[2] - corner[1]);
             rising.min(falling).max(0.0)
         };
-        let all: Vec<f64> = (0..=LENGTH / 2).map(weight).collect();
+        let all: Vec<f64> = (0..=FFT_LENGTH / 2).map(weight).collect();
         let first = all.iter().position(|w| *w > 0.0).unwrap_or(0);
         let end = all.iter().rposition(|w| *w > 0.0).map_or(first, |last| last + 1);
         Filter { first, weights: all[first..end].to_vec() }

@@ -5,10 +5,10 @@
 mod decode;
 mod format;
 mod log_mel;
+mod mono;
 mod opus;
 mod processor;
 mod resample;
-mod spectrum;
 
 pub use decode::{Clip, Decoding, decode};
 pub use format::Format;

@@ -1,6 +1,6 @@
 //! Opus in Ogg: what phones record voice notes as.
 
-use super::decode::{Mono, Refused};
+use super::mono::{Mono, Refused};
 use ruopus::OpusDecoder;
 use std::io::Cursor;
 use symphonia::core::formats::probe::Hint;

@@ -1,7 +1,6 @@
 //! Clips as an audio tower takes them: lengths, frames, tokens, and what becomes of a clip that is too long.
 
 use super::decode::Clip;
-use super::log_mel::{self, LogMel};
 use crate::error::{Error, Kind, Result};
 
 /// What becomes of a clip that is longer than the tower hears at once.
@@ -109,10 +108,5 @@ impl AudioProcessor {
     /// The tokens that so many clips take.
     pub fn soft_tokens(&self, clips: usize) -> usize {
         clips * self.audio_seq_length
-    }
-
-    /// The features of one clip at the processor's rate.
-    pub fn log_mel(&self, samples: &[f32]) -> LogMel {
-        log_mel::extract(self, samples)
     }
 }

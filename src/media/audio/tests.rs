@@ -71,7 +71,7 @@ fn log_mel_features_are_those_of_transformers() {
     let (golden, processor) = (golden(), AudioProcessor::gemma3n());
     let sweep = |(i, voice): (usize, f32)| {
         let t = i as f64 / 16_000.0;
-        (0.1 * f64::from(voice) + 0.8 * (TAU * (50.0 * t + 2600.0 * t * t)).sin()) as f32
+        (f64::from(voice) + 0.3 * (TAU * (50.0 * t + 2600.0 * t * t)).sin()) as f32
     };
     let quiet = voice(16_000, 5000).into_iter().map(|v| 1e-3 * v).collect();
     let signals: [(&str, Vec<f32>); 5] = [

@@ -3,8 +3,8 @@
 //! # Source
 //! Pillow's `BmpImagePlugin.py`.
 
-use super::decode::{Found, Refused, Request};
 use super::pixels::{Decoded, Samples};
+use super::request::{Found, Refused, Request};
 
 const FILE_HEADER: usize = 14;
 

@@ -2,6 +2,7 @@
 
 use super::format::{Format, what_else};
 use super::pixels::{Alpha, Decoded, Picture};
+use super::request::{Found, Refused, Request};
 use super::{bmp, gif, jpeg, png, tiff, webp};
 use crate::error::{Error, Kind, Result};
 use crate::guard::guarded;
@@ -19,53 +20,6 @@ impl Default for Decoding {
     /// The number of pixels from which PIL refuses, too.
     fn default() -> Self {
         Decoding { max_pixels: 2 * 89_478_485, alpha: Alpha::OverWhite }
-    }
-}
-
-/// Why a codec gave no picture.
-pub(super) enum Refused {
-    /// More pixels than allowed.
-    TooLarge(u64, u64),
-    /// What is wrong with the file, in the words of its codec.
-    Broken(String),
-}
-
-impl<E: std::fmt::Display> From<E> for Refused {
-    fn from(error: E) -> Self {
-        Refused::Broken(error.to_string())
-    }
-}
-
-/// What a codec is asked for.
-#[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) bytes: &'a [u8],
-    max_pixels: u64,
-    only_size: bool,
-}
-
-/// What a codec found out.
-pub(super) enum Found {
-    Size(usize, usize),
-    Picture(Decoded),
-}
-
-impl Request<'_> {
-    /// Checks the size that a header claims; what is to be returned at once where only the size is asked for.
-    pub(super) fn sized(&self, width: impl Into<u64>, height: impl Into<u64>) -> Result<Option<Found>, Refused> {
-        let (width, height) = (width.into(), height.into());
-        match width.checked_mul(height) {
-            Some(0) => Err(Refused::Broken(format!("it is {width} x {height} pixels"))),
-            Some(pixels) if pixels <= self.max_pixels => {
-                Ok(self.only_size.then_some(Found::Size(width as usize, height as usize)))
-            }
-            _ => Err(Refused::TooLarge(width, height)),
-        }
-    }
-
-    /// The most bytes that samples of so many bytes a pixel may take.
-    pub(super) fn max_bytes(&self, a_pixel: u64) -> usize {
-        usize::try_from(self.max_pixels.saturating_mul(a_pixel)).unwrap_or(usize::MAX)
     }
 }
 

@@ -1,7 +1,7 @@
 //! GIF: the first frame on its canvas.
 
-use super::decode::{Found, Refused, Request};
 use super::pixels::{Decoded, Samples};
+use super::request::{Found, Refused, Request};
 use gif::{DecodeOptions, MemoryLimit};
 use std::io::Cursor;
 use std::num::NonZeroU64;

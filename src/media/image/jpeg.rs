@@ -1,7 +1,7 @@
 //! JPEG, to the bit as libjpeg-turbo decodes it, which PIL uses: its inverse transform, its upsampling, its colours.
 
-use super::decode::{Found, Refused, Request};
 use super::pixels::{Decoded, Samples};
+use super::request::{Found, Refused, Request};
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
 
 pub(super) fn read(request: Request) -> Result<Found, Refused> {

@@ -12,6 +12,7 @@ mod jpeg;
 mod pixels;
 mod png;
 mod processor;
+mod request;
 mod resize;
 mod tiff;
 mod webp;

@@ -1,7 +1,7 @@
 //! PNG: palettes and transparent colours expanded, 16 bits narrowed as PIL does.
 
-use super::decode::{Found, Refused, Request};
 use super::pixels::{Decoded, Samples};
+use super::request::{Found, Refused, Request};
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 use std::io::Cursor;
 

@@ -1,8 +1,8 @@
 //! TIFF: the first page, in the forms that PIL reads as grey, palette, RGB or CMYK.
 
-use super::decode::{Found, Refused, Request};
 use super::exif::{self, PHOTOMETRIC};
 use super::pixels::{Decoded, Samples};
+use super::request::{Found, Refused, Request};
 use std::borrow::Cow;
 use std::io::Cursor;
 use tiff::decoder::{Decoder, DecodingResult, Limits};

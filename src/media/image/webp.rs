@@ -1,7 +1,7 @@
 //! WebP: lossy and lossless, the first frame of an animation.
 
-use super::decode::{Found, Refused, Request};
 use super::pixels::{Decoded, Samples};
+use super::request::{Found, Refused, Request};
 use image_webp::WebPDecoder;
 use std::io::Cursor;
 
