@@ -137,6 +137,12 @@ struct Inner {
     others: Vec<Error>,
 }
 
+/// Whether the system found something at a path that cannot be what was meant.
+fn is_named_wrongly(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, PermissionDenied};
+    matches!(kind, PermissionDenied | NotADirectory | IsADirectory | InvalidFilename)
+}
+
 impl Error {
     /// An error of `kind` that says `what` went wrong (one sentence, no full stop).
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
@@ -155,19 +161,15 @@ impl Error {
         if full || source.raw_os_error() == Some(28) {
             return Error::new(Kind::NoSpace, format!("no space left while {doing}"))
                 .at(Place::Path(path.into()))
-                .hint("free some space or choose another folder; nothing half-written was kept")
+                .hint(match is_disk(path) {
+                    true => "free some space or choose another folder; nothing half-written was kept",
+                    false => "it takes no more; name a file, or something else",
+                })
                 .caused_by(source);
         }
         // What may not or cannot be read where it is was named wrongly; a disk that fails is another thing.
         let reads = ["reading", "opening", "searching"].iter().any(|verb| doing.starts_with(verb));
-        let is_name = matches!(
-            source.kind(),
-            ErrorKind::PermissionDenied
-                | ErrorKind::NotADirectory
-                | ErrorKind::IsADirectory
-                | ErrorKind::InvalidFilename
-        );
-        let kind = if reads && is_name { Kind::Recipe } else { Kind::Io };
+        let kind = if reads && is_named_wrongly(source.kind()) { Kind::Recipe } else { Kind::Io };
         Error::new(kind, format!("{doing} failed: {source}")).at(Place::Path(path.into())).caused_by(source)
     }
 
@@ -177,18 +179,8 @@ impl Error {
         use std::io::ErrorKind;
         let mut error = Error::io(doing, path, source);
         let io = error.0.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
-        let is_wrong_input = io.is_some_and(|io| {
-            matches!(
-                io.kind(),
-                ErrorKind::NotFound
-                    | ErrorKind::PermissionDenied
-                    | ErrorKind::IsADirectory
-                    | ErrorKind::NotADirectory
-                    | ErrorKind::InvalidFilename
-                    | ErrorKind::InvalidData
-            )
-        });
-        if is_wrong_input {
+        let is_absent_or_no_text = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::InvalidData);
+        if io.is_some_and(|io| is_named_wrongly(io.kind()) || is_absent_or_no_text(io.kind())) {
             error.0.kind = kind;
         }
         error
@@ -233,6 +225,13 @@ impl Error {
     /// Adds what the user can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Says every hint in other words.
+    pub fn reword(mut self, words: &impl Fn(&str) -> String) -> Self {
+        self.0.hint = self.0.hint.map(|hint| words(&hint));
+        self.0.others = self.0.others.into_iter().map(|other| other.reword(words)).collect();
         self
     }
 
@@ -360,6 +359,14 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|e| &**e as &(dyn std::error::Error + 'static))
     }
+}
+
+/// Whether `path` is on a disk that can be full: no stream of this process, no device, no pipe.
+fn is_disk(path: &Path) -> bool {
+    if path == Path::new("stdout") || path == Path::new("stderr") {
+        return false;
+    }
+    !path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// Problems that are shown one by one: more help nobody.

@@ -12,6 +12,20 @@ pub trait Progress: Sync {
     fn note(&self, _text: &str) {}
 }
 
+/// A number of things in words: `1 row`, `2 rows`.
+pub fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {}", plural(count as u64, noun))
+}
+
+/// What so many of a thing are called.
+pub fn plural(count: u64, noun: &str) -> String {
+    match (count, noun.strip_suffix("ss")) {
+        (1, _) => noun.to_owned(),
+        (_, Some(_)) => format!("{noun}es"),
+        (_, None) => format!("{noun}s"),
+    }
+}
+
 /// Reports to nobody.
 pub struct Silent;
 
@@ -19,4 +33,15 @@ impl Progress for Silent {
     fn start(&self, _: &str, _: Option<u64>, _: &'static str) {}
     fn advance(&self, _: u64) {}
     fn finish(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_not_called_as_several_are() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "row")), ["0 rows", "1 row", "2 rows"]);
+        assert_eq!(counted(3, "pass"), "3 passes");
+    }
 }

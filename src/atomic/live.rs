@@ -1,6 +1,7 @@
 //! What is being written under temporary names right now, so that a signal leaves none of it behind.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -12,6 +13,9 @@ pub(super) const TEMPORARY: &str = ".tmp-";
 pub(super) const OURS: &str = ".tmp-gemma-tune-";
 
 static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Folders that were made on the way to others, the outer before the inner.
+static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -27,6 +31,18 @@ impl Live {
         lock().push(path.to_path_buf());
         Live(path.to_path_buf())
     }
+
+    /// Makes something at a path and watches over it. Once [`abandon`] has begun nothing is made: it waits.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(super) fn make<T: AsRef<Path>>(make: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Self)> {
+        let mut live = lock();
+        let made = make()?;
+        let path = made.as_ref().to_path_buf();
+        live.push(path.clone());
+        Ok((made, Live(path)))
+    }
 }
 
 impl Drop for Live {
@@ -38,8 +54,21 @@ impl Drop for Live {
     }
 }
 
-/// Removes everything that is being written under temporary names. Whoever wrote it, or means to write more, waits from
-/// then on: the process is to end next.
+/// Has [`abandon`] remove `folder` where nothing is in it, until it is forgotten.
+pub(super) fn remember_folder(folder: &Path) {
+    MADE.lock().unwrap_or_else(PoisonError::into_inner).push(folder.to_path_buf());
+}
+
+/// Takes back one [`remember_folder`].
+pub(super) fn forget_folder(folder: &Path) {
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(at) = made.iter().rposition(|path| path == folder) {
+        made.remove(at);
+    }
+}
+
+/// Removes everything that is being written under temporary names, and the folders that were made for it. Whoever wrote
+/// it, or means to write more, waits from then on: the process is to end next.
 pub fn abandon() {
     /// How long somebody who registers a file is waited for, who may himself be waiting for ever.
     const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,6 +91,10 @@ pub fn abandon() {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+    // A folder with something in it refuses to go.
+    if let Ok(made) = MADE.try_lock() {
+        made.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
     }
     std::mem::forget(live);
 }

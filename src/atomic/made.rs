@@ -1,5 +1,6 @@
 //! Folders that are made on the way to another, and go again where nothing comes into them.
 
+use super::live::{forget_folder, remember_folder};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub(crate) fn create_folders(path: &Path) -> io::Result<Made> {
     let named = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
     let mut missing: Vec<PathBuf> = named.take_while(|folder| !folder.exists()).map(Path::to_path_buf).collect();
     missing.reverse();
+    missing.iter().for_each(|folder| remember_folder(folder));
     let made = Made(missing);
     fs::create_dir_all(path)?;
     Ok(made)
@@ -24,6 +26,7 @@ pub(crate) fn create_folders(path: &Path) -> io::Result<Made> {
 
 impl Drop for Made {
     fn drop(&mut self) {
+        self.0.iter().for_each(|folder| forget_folder(folder));
         // A folder with something in it refuses to go.
         while self.0.pop().is_some_and(|folder| fs::remove_dir(folder).is_ok()) {}
     }

@@ -14,8 +14,9 @@ pub(crate) use made::{Made, create_folders};
 pub use target::{check_distinct, check_target, is_file};
 pub(crate) use target::{file_at, folder_of};
 
-use crate::error::{Error, Kind, Result};
-use live::{Live, OURS, TEMPORARY};
+use crate::error::{Error, Result};
+pub(crate) use live::Live;
+use live::{OURS, TEMPORARY};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -30,13 +31,9 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Re
     match Target::of(path).map_err(|e| Error::io("writing", path, e))? {
         Target::File(file) => {
             let folder = folder_of(&file);
-            fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, e))?;
             replace(&file, folder, fill).map_err(|e| Error::io("writing", path, e))
         }
-        Target::Stream(stream) => write_into(&stream, fill).map_err(|e| match Error::io("writing", path, e) {
-            full if full.kind() == Kind::NoSpace => full.hint("it takes no more; name a file, or something else"),
-            error => error,
-        }),
+        Target::Stream(stream) => write_into(&stream, fill).map_err(|e| Error::io("writing", path, e)),
     }
 }
 
@@ -51,15 +48,17 @@ fn replace(path: &Path, folder: &Path, fill: impl FnOnce(&mut BufWriter<File>) -
     };
     #[cfg(unix)]
     temporary.permissions(everyone);
-    let temporary = loop {
-        let made = temporary.tempfile_in(folder)?;
-        // The lock tells that its writer lives. Before it was there, another process may have cleared it away.
-        let _ = made.as_file().try_lock();
-        if made.path().exists() {
-            break made;
+    let (temporary, live) = Live::make(|| {
+        fs::create_dir_all(folder)?;
+        loop {
+            let made = temporary.tempfile_in(folder)?;
+            // The lock tells that its writer lives. Before it was there, another process may have cleared it away.
+            let _ = made.as_file().try_lock();
+            if made.path().exists() {
+                break Ok(made);
+            }
         }
-    };
-    let live = Live::new(temporary.path());
+    })?;
     let mut writer = BufWriter::with_capacity(1 << 20, temporary.reopen()?);
     fill(&mut writer)?;
     writer.flush()?;

@@ -115,7 +115,18 @@ pub fn check_target(option: &str, path: &Path, inputs: &[&Path]) -> Result<()> {
     let wrong = |what: String, hint: &str| Err(Error::new(Kind::Recipe, what).at_path(path).hint(hint));
     let file = match Target::of(path) {
         Ok(Target::File(file)) => file,
-        Ok(Target::Stream(_)) => return Ok(()),
+        Ok(Target::Stream(stream)) => {
+            let open = |found: fs::Metadata| match found.is_file() {
+                true if is_of_the_system(&found) => Err(io::ErrorKind::PermissionDenied.into()),
+                true => File::options().append(true).open(&stream).map(drop), // nothing comes of it
+                false if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+                false => Ok(()), // a device may do something when it is opened, and a pipe waits
+            };
+            return match fs::metadata(&stream).and_then(open) {
+                Ok(()) => Ok(()),
+                Err(error) => wrong(format!("`{option}` cannot be written: {error}"), "name another file"),
+            };
+        }
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
             return wrong(format!("`{option}` names a folder"), "name a file, in this folder or another");
         }
@@ -150,6 +161,20 @@ pub fn check_target(option: &str, path: &Path, inputs: &[&Path]) -> Result<()> {
         return wrong(format!("`{option}` cannot be written: {error}"), "name a file in a folder that you may write");
     }
     Ok(())
+}
+
+/// Whether a file tells something of the system, and keeps nothing.
+fn is_of_the_system(file: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata("/proc").is_ok_and(|proc| proc.dev() == file.dev())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        false
+    }
 }
 
 /// Checks that two results do not go to the same file.

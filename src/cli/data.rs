@@ -3,6 +3,7 @@
 use super::args::RecipeArgs;
 use crate::error::Result;
 use crate::jobs::preview::{self, Preview};
+use crate::progress::counted;
 use crate::report::{ProgressBar, style};
 use crate::terminal::printable;
 use std::io::Write;
@@ -64,7 +65,7 @@ impl Args {
 pub fn show(preview: &Preview) -> Result<()> {
     let (text, learnt) = preview.marked();
     let (origins, tokens) = (preview.origins.join(" + "), preview.input_ids.len());
-    let head = format!("--- {} · {tokens} tokens · {}", printable(&origins), preview.format);
+    let head = format!("--- {} · {} · {}", printable(&origins), counted(tokens, "token"), preview.format);
     let text = if style::is_coloured() { style::spans(&text, &learnt) } else { style::brackets(&text, &learnt) };
     let mut out = style::stdout();
     super::printed(writeln!(out, "{head}\n{text}").and_then(|()| out.flush()))

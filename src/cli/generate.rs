@@ -6,6 +6,7 @@ use crate::atomic::{check_target, is_file};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::Sampling;
 use crate::jobs::generate::{self, Answer, Ending, GenerateOptions, Prompt};
+use crate::progress::counted;
 use crate::report::ProgressBar;
 use std::path::{Path, PathBuf};
 
@@ -114,7 +115,10 @@ impl Args {
                     Ending::Done => Ok(0),
                     Ending::Interrupted { answers } => {
                         let all = prompts.len();
-                        screen.note(&format!("Interrupted after {answers} of {all} answers; `--resume` continues."));
+                        screen.note(&format!(
+                            "Interrupted after {answers} of {}; `--resume` continues.",
+                            counted(all, "answer")
+                        ));
                         Ok(Kind::Interrupted.exit_code())
                     }
                 }

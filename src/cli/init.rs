@@ -1,9 +1,11 @@
 //! `gemma-tune init`
 
 use super::args::path;
+use crate::atomic::check_target;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::draft::Draft;
 use crate::jobs::init;
+use crate::recipe::as_options;
 use crate::report::ProgressBar;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -32,11 +34,18 @@ impl Args {
         if self.output.exists() {
             return init::write("", &self.output);
         }
+        check_target("--output", &self.output, &[])?;
         let found = init::found_data();
         let asks = std::io::stdin().is_terminal();
         let model = match self.model {
             Some(model) => model,
-            None if asks => ask("Model (a Hub id, a folder, or a .gguf file)", init::MODEL)?,
+            None if asks => ask(
+                &mut std::io::stdin().lock(),
+                &screen,
+                "Model (a Hub id, a folder, or a .gguf file)",
+                init::MODEL,
+                |model| init::check_model(model, &screen),
+            )?,
             None => {
                 screen.note(&format!("The model is taken to be `{}`; `--model` names another", init::MODEL));
                 init::MODEL.to_owned()
@@ -50,8 +59,19 @@ impl Args {
             }
             (_, found) if asks => {
                 let guess = found.first().map_or(init::DATA, String::as_str);
-                let answer = ask("Data (a file, a glob, a folder, or an hf:// data set)", guess)?;
-                let with_rows = answer != init::DATA || Path::new(init::DATA).exists();
+                let is_there = |data: &str| data != init::DATA || Path::new(init::DATA).exists();
+                let check = |data: &str| {
+                    let draft = Draft {
+                        model: &model,
+                        data: &[data.to_owned()],
+                        output: Some(Path::new("out")),
+                        set: &self.set,
+                    };
+                    if is_there(data) { init::check_data(&draft, &screen) } else { Ok(()) }
+                };
+                let what = "Data (a file, a glob, a folder, or an hf:// data set)";
+                let answer = ask(&mut std::io::stdin().lock(), &screen, what, guess, check)?;
+                let with_rows = is_there(&answer);
                 (vec![answer], with_rows)
             }
             (_, found) => {
@@ -67,7 +87,7 @@ impl Args {
             }
         };
         let draft = Draft { model: &model, data: &data, output: None, set: &self.set };
-        let text = init::recipe(&draft, with_rows, &self.output, &screen)?;
+        let text = init::recipe(&draft, with_rows, &self.output, &screen).map_err(in_words)?;
         init::write(&text, &self.output)?;
         let file = self.output.display();
         screen.note(&format!("Wrote {file}. Next: gemma-tune train {file} --dry-run"));
@@ -75,17 +95,53 @@ impl Args {
     }
 }
 
-/// Asks on the terminal; an empty answer is `usual`.
-fn ask(what: &str, usual: &str) -> Result<String> {
-    eprint!("{what} [{usual}]: ");
-    let _ = std::io::stderr().flush();
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line).map_err(|e| Error::io("reading", "stdin", e))?;
-    if read == 0 {
-        return Err(
-            Error::new(Kind::Recipe, "the questions were not answered").hint("`--model` and `--data` answer them")
-        );
+/// Asks until the answer passes `check`, or there is none; an empty answer is `usual`.
+fn ask(
+    answers: &mut impl BufRead,
+    screen: &ProgressBar,
+    what: &str,
+    usual: &str,
+    check: impl Fn(&str) -> Result<()>,
+) -> Result<String> {
+    loop {
+        eprint!("{what} [{usual}]: ");
+        let _ = std::io::stderr().flush();
+        let mut line = String::new();
+        let read = answers.read_line(&mut line).map_err(|e| Error::io("reading", "stdin", e))?;
+        if read == 0 {
+            return Err(
+                Error::new(Kind::Recipe, "the questions were not answered").hint("`--model` and `--data` answer them")
+            );
+        }
+        let answer = line.trim();
+        let answer = if answer.is_empty() { usual } else { answer };
+        match check(answer) {
+            Ok(()) => return Ok(answer.to_owned()),
+            Err(wrong) => screen.note(&in_words(wrong).to_string()),
+        }
     }
-    let answer = line.trim();
-    Ok(if answer.is_empty() { usual.to_owned() } else { answer.to_owned() })
+}
+
+/// What is wrong, for who has no recipe to change.
+fn in_words(error: Error) -> Error {
+    error.reword(&|hint| as_options(hint, "--set output.dir=.."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_wrong_answer_is_followed_by_the_same_question() {
+        let screen = ProgressBar::lines(std::io::sink(), Duration::ZERO);
+        let check = |answer: &str| match answer {
+            "right" | "usual" => Ok(()),
+            other => Err(Error::new(Kind::Data, format!("there is no `{other}`"))),
+        };
+        let answer = |typed: &str| ask(&mut typed.as_bytes(), &screen, "What", "usual", check);
+        assert_eq!(answer("wrong\n again \n right \nmore\n").unwrap(), "right");
+        assert_eq!(answer("wrong\n\n").unwrap(), "usual");
+        assert_eq!(answer("wrong\n").unwrap_err().what(), "the questions were not answered");
+    }
 }

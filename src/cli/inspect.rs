@@ -53,6 +53,9 @@ impl Args {
             ("chat template", yes(model.has_chat_template, "the model's own", "none; Gemma's standard one is used")),
             ("stop tokens", format!("{:?}", model.stop_token_ids)),
         ];
+        if let Some(problem) = &model.chat_problem {
+            lines.push(("chat", format!("impossible: {problem}")));
+        }
         if model.unused_tensors > 0 {
             lines.push(("unused", format!("{} tensors beside the language model", model.unused_tensors)));
         }

@@ -93,8 +93,9 @@ pub fn main() -> ExitCode {
 /// A thread outside of them goes to sleep each time that they begin and has to be woken when they are done, which
 /// decoding, with its thousands of small products a second, spends a quarter of its time on.
 fn on_a_worker<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    /// What the system gives a program's first thread.
-    const STACK_BYTES: usize = 8 << 20;
+    /// What rendering a conversation by a model's chat template may need, so that no row has to make a stack of its own.
+    /// Memory is taken only where a stack reaches.
+    const STACK_BYTES: usize = 64 << 20;
     let threads = threads();
     rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES).build_global().map_err(|e| {
         Error::new(Kind::Run, format!("{threads} threads cannot be started: {e}"))

@@ -4,8 +4,9 @@ use super::args::path;
 use super::{data, interrupt};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::draft::Draft;
+use crate::jobs::run::interrupt::Interrupt;
 use crate::jobs::sft::{self, Outcome, TrainOptions};
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, as_options};
 use crate::report::ProgressBar;
 use crate::train::run::Ending;
 use std::path::PathBuf;
@@ -47,9 +48,18 @@ impl Args {
     pub fn run(self) -> Result<u8> {
         let screen = ProgressBar::stderr();
         let stop = interrupt::stop_on_ctrl_c(&screen)?;
-        let (recipe, is_made) = self.recipe(&screen)?;
+        // Who has no recipe has no keys to change in it.
+        let is_made = self.recipe.is_none();
+        self.train(is_made, &screen, &stop).map_err(|error| match is_made {
+            true => error.reword(&|hint| as_options(hint, "--output")),
+            false => error,
+        })
+    }
+
+    fn train(&self, is_made: bool, screen: &ProgressBar, stop: &Interrupt) -> Result<u8> {
+        let recipe = self.recipe(screen)?;
         let options = TrainOptions { device: &self.device, resume: self.resume, dry_run: self.dry_run, is_made };
-        match sft::train(&recipe, &options, &screen, &stop)? {
+        match sft::train(&recipe, &options, screen, stop)? {
             Outcome::Planned(found) if self.json => super::print_json(&found).map(|()| 0),
             Outcome::Planned(found) => {
                 super::print_text(&found.plan.to_string())?;
@@ -65,18 +75,18 @@ impl Args {
         }
     }
 
-    /// The recipe: of a file, or made of what was named; whether it was made.
-    fn recipe(&self, screen: &ProgressBar) -> Result<(Recipe, bool)> {
+    /// The recipe: of a file, or made of what was named.
+    fn recipe(&self, screen: &ProgressBar) -> Result<Recipe> {
         let wrong = |what: &str, hint: &str| Err(Error::new(Kind::Recipe, what).hint(hint));
         match (&self.recipe, &self.model, self.data.as_slice()) {
-            (Some(recipe), None, []) if self.output.is_none() => Ok((recipe::load(recipe, &self.set)?, false)),
+            (Some(recipe), None, []) if self.output.is_none() => recipe::load(recipe, &self.set),
             (Some(_), ..) => wrong(
                 "a recipe says itself what `--model`, `--data` and `--output` say",
                 "leave the recipe out, or change it with `--set model.base=..`, `--set data.train=..`, `--set output.dir=..`",
             ),
             (None, Some(model), data @ [_, ..]) => {
                 let draft = Draft { model, data, output: self.output.as_deref(), set: &self.set };
-                Ok((draft.recipe(self.resume, screen)?, true))
+                draft.recipe(self.resume, screen)
             }
             (None, Some(_), []) => {
                 wrong("`--model` alone does not say what to train on", "name the rows with `--data`")

@@ -5,8 +5,9 @@ use super::layout::Layout;
 use super::object::Object;
 use super::options::OnLong;
 use super::row::{Encode, Noticed, Row};
+use super::split::Pieces;
 use crate::error::{Error, Kind, Result};
-use crate::text::{Message, Part, Role, Tokenized};
+use crate::text::{Message, Part, Prefix, Role, Tokenized};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -38,10 +39,11 @@ impl fmt::Display for SkipReason {
     }
 }
 
-/// A row that is ready to be trained on.
+/// What is known of a row that is ready to be trained on.
 #[derive(Debug, PartialEq)]
 pub(super) struct Usable {
-    pub tokens: Tokenized,
+    /// Tokens of all that became of it.
+    pub length: usize,
     /// Positions with a loss.
     pub supervised: u32,
     /// Whether one of them is a stop token.
@@ -74,43 +76,63 @@ pub(super) struct RowEncoder<'a> {
 }
 
 impl RowEncoder<'_> {
-    /// Makes a raw row usable. One that is to be split is still in one piece.
+    /// Makes a raw row usable: calls `each` with the tokens that are trained on, which of a text that is split are
+    /// several rows, made one after the other.
     ///
     /// # Errors
-    /// The reason why it cannot be used; the caller decides by `on_long` or `on_bad_row` what that means.
-    pub fn encode(&self, layout: &Layout, row: Result<Object>, columns: Option<&[String]>) -> Result<Usable, Refused> {
+    /// The reason why it cannot be used, and nothing of it is then to be kept; the caller decides by `on_long` or
+    /// `on_bad_row` what that means.
+    pub fn encode(
+        &self,
+        layout: &Layout,
+        row: Result<Object>,
+        columns: Option<&[String]>,
+        each: &mut dyn FnMut(Tokenized),
+    ) -> Result<Usable, Refused> {
         let on_long = self.on_long.unwrap_or_else(|| OnLong::usual(layout.format));
         let refuse = |reason| move |error| Refused { reason, error, tokens: 0 };
         let object = row.map_err(refuse(SkipReason::Unreadable))?;
         let row = formats::parse(&Columns::new(&object, columns, layout)).map_err(refuse(SkipReason::WrongLayout))?;
         drop(object);
-        let mut tokens = self.encoder.encode(&row).map_err(refuse(SkipReason::NotEncodable))?;
-        let length = tokens.input_ids.len();
-        if length > self.max_length && matches!(on_long, OnLong::Skip | OnLong::Error) {
-            let what = format!("the row has {length} tokens, `max_length` is {}", self.max_length);
-            let hint = "raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`";
-            let error = Error::new(Kind::Data, what).hint(hint);
-            return Err(Refused { reason: SkipReason::TooLong, error, tokens: length as u64 });
-        }
-        tokens
-            .require_supervised(None)
-            .map_err(|e| explain(&row, e))
-            .and_then(|()| match on_long {
-                OnLong::Split => Ok(()),
-                _ => tokens.require_supervised(Some(self.max_length)),
-            })
-            .map_err(refuse(SkipReason::NothingSupervised))?;
-        if on_long != OnLong::Split {
-            tokens.truncate(self.max_length);
-        }
-
-        let supervised = tokens.supervised();
+        let (is_empty, noticed) = (says_nothing(&row), self.encoder.noticed(&row));
+        let refuse_unencodable = refuse(SkipReason::NotEncodable);
         let is_stop = |&label: &i32| u32::try_from(label).is_ok_and(|id| self.stop_tokens.contains(&id));
-        let stops = tokens.labels.iter().skip(1).any(is_stop);
-        // Lengths beyond 32 bits are cut off above: `max_length` is checked to fit.
-        let cut = (length - tokens.input_ids.len()) as u64;
+        let (mut supervised, mut stops) = (0, false);
+        let mut take = |tokens: Tokenized| {
+            supervised += tokens.supervised();
+            stops |= tokens.labels.iter().skip(1).any(is_stop);
+            each(tokens);
+        };
+        let (length, cut) = if on_long == OnLong::Split {
+            let mut pieces = Pieces::new(self.max_length, self.encoder.bos(), &mut take);
+            match &row {
+                Row::Text(text) => self.encoder.each_of_text(text, &mut |id| pieces.push(id, id.cast_signed())),
+                row => self.encoder.encode(row, usize::MAX).map(|all| pieces.extend(&all.tokens)),
+            }
+            .map_err(refuse_unencodable)?;
+            (pieces.finish(), 0)
+        } else {
+            let prefix = self.encoder.encode(&row, self.max_length).map_err(refuse_unencodable)?;
+            let length = prefix.length;
+            if length > self.max_length && matches!(on_long, OnLong::Skip | OnLong::Error) {
+                let what = format!("the row has {length} tokens, `max_length` is {}", self.max_length);
+                let hint = "raise `data.max_length`, or set `data.on_long: truncate` or `data.on_long: skip`";
+                let error = Error::new(Kind::Data, what).hint(hint);
+                return Err(Refused { reason: SkipReason::TooLong, error, tokens: length as u64 });
+            }
+            if prefix.supervised > 0 {
+                prefix.require_supervised().map_err(refuse(SkipReason::NothingSupervised))?;
+            }
+            let kept = prefix.tokens.input_ids.len();
+            take(prefix.tokens);
+            (kept, (length - kept) as u64)
+        };
+        if supervised == 0 {
+            let nothing = Prefix::default().require_supervised();
+            nothing.map_err(|e| explain(&row, e)).map_err(refuse(SkipReason::NothingSupervised))?;
+        }
         let supervised = u32::try_from(supervised).unwrap_or(u32::MAX);
-        Ok(Usable { supervised, stops, cut, is_empty: says_nothing(&row), noticed: self.encoder.noticed(&row), tokens })
+        Ok(Usable { length, supervised, stops, cut, is_empty, noticed })
     }
 }
 
@@ -152,9 +174,18 @@ mod tests {
     use crate::text::Encoder;
     use serde_json::{Value, json};
 
-    fn encode(max_length: usize, on_long: OnLong, format: RowFormat, row: Value) -> Result<Usable, Refused> {
+    fn encode(
+        max_length: usize,
+        on_long: OnLong,
+        format: RowFormat,
+        row: Value,
+    ) -> Result<(Usable, Vec<Tokenized>), Refused> {
         let encoder = RowEncoder { encoder: &Bytes, stop_tokens: &[Bytes::STOP], max_length, on_long: Some(on_long) };
-        encoder.encode(&Layout::new(format, false), Ok(row.as_object().unwrap().clone()), None)
+        let mut rows = Vec::new();
+        let mut each = |row| rows.push(row);
+        let row = Ok(row.as_object().unwrap().clone());
+        let usable = encoder.encode(&Layout::new(format, false), row, None, &mut each)?;
+        Ok((usable, rows))
     }
 
     fn refused(max_length: usize, on_long: OnLong, format: RowFormat, row: Value) -> (SkipReason, String) {
@@ -164,19 +195,30 @@ mod tests {
 
     #[test]
     fn a_prompt_and_its_completion() {
-        let usable =
+        let (usable, rows) =
             encode(8, OnLong::Error, RowFormat::PromptCompletion, json!({"prompt": "ab", "completion": "c"})).unwrap();
-        assert_eq!(usable.tokens.input_ids, [Bytes::BOS, 97, 98, 99, Bytes::STOP]);
-        assert_eq!(usable.tokens.labels, [-100, -100, -100, 99, Bytes::STOP as i32]);
-        assert_eq!((usable.supervised, usable.stops, usable.tokens.truncated), (2, true, false));
+        assert_eq!(rows[0].input_ids, [Bytes::BOS, 97, 98, 99, Bytes::STOP]);
+        assert_eq!(rows[0].labels, [-100, -100, -100, 99, Bytes::STOP as i32]);
+        assert_eq!((usable.supervised, usable.stops, usable.cut, rows[0].truncated), (2, true, 0, false));
     }
 
     #[test]
     fn truncation_is_marked_and_may_cut_the_stop() {
         let row = json!({"prompt": "ab", "completion": "c"});
-        let usable = encode(4, OnLong::Truncate, RowFormat::PromptCompletion, row).unwrap();
-        assert_eq!(usable.tokens.input_ids, [Bytes::BOS, 97, 98, 99]);
-        assert_eq!((usable.supervised, usable.stops, usable.tokens.truncated), (1, false, true));
+        let (usable, rows) = encode(4, OnLong::Truncate, RowFormat::PromptCompletion, row).unwrap();
+        assert_eq!(rows[0].input_ids, [Bytes::BOS, 97, 98, 99]);
+        assert_eq!((usable.supervised, usable.stops, usable.cut, rows[0].truncated), (1, false, 1, true));
+    }
+
+    #[test]
+    fn a_text_becomes_rows_and_one_of_nothing_is_refused() {
+        let (usable, rows) = encode(4, OnLong::Split, RowFormat::Text, json!({"text": "abcdefg"})).unwrap();
+        assert_eq!((usable.length, usable.supervised, usable.cut, rows.len()), (8, 7, 0, 3));
+        assert_eq!(rows[1].input_ids, [Bytes::BOS, 100, 101, 102]);
+        assert_eq!(rows[2].labels, [-100, 103]);
+        let nothing = json!({"input_ids": [1, 2], "labels": [1, -100]});
+        let refused = encode(4, OnLong::Split, RowFormat::Tokens, nothing).unwrap_err();
+        assert_eq!(refused.reason, SkipReason::NothingSupervised);
     }
 
     #[test]
@@ -195,7 +237,7 @@ mod tests {
             refused(4, OnLong::Skip, RowFormat::PromptCompletion, pair("c")),
             (
                 SkipReason::TooLong,
-                "the row has 5 tokens, `max_length` is 4 [raise `data.max_length`, or set `data.on_long` to `truncate` or `skip`]"
+                "the row has 5 tokens, `max_length` is 4 [raise `data.max_length`, or set `data.on_long: truncate` or `data.on_long: skip`]"
                     .into()
             )
         );
@@ -212,7 +254,7 @@ mod tests {
         let of = |ids: Value, labels: Value| {
             let row = json!({"input_ids": ids, "labels": labels});
             let refused = rows
-                .encode(&Layout::new(RowFormat::Tokens, true), Ok(row.as_object().unwrap().clone()), None)
+                .encode(&Layout::new(RowFormat::Tokens, true), Ok(row.as_object().unwrap().clone()), None, &mut drop)
                 .unwrap_err();
             (refused.reason, refused.error.what().to_owned())
         };

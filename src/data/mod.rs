@@ -13,6 +13,7 @@ mod epoch;
 mod formats;
 mod layout;
 mod losses;
+mod misread;
 mod object;
 pub mod options;
 mod packing;

@@ -11,12 +11,12 @@ use super::options::RowFormat;
 use super::row::Encode;
 use super::source::{self, Chunk, FindHub, Sink, SourceFile};
 use super::spec::DataSpec;
-use super::split;
 use super::survey::survey;
 use super::tally::Tally;
 use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
+use crate::text::Tokenized;
 use rayon::prelude::*;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -248,12 +248,24 @@ impl Job<'_> {
         let (file, layout) = (&self.files[chunk.file], &self.layouts[chunk.file]);
         let file_index = u32::try_from(chunk.file).unwrap_or(u32::MAX);
         let columns = chunk.columns.clone();
-        let bos = self.encoder.bos();
         let decoded = chunk.decode(|row, object| {
             if let Ok(object) = &object {
                 unused(object, columns.as_deref(), layout, &mut encoded.losses);
             }
-            match rows.encode(layout, object, columns.as_deref()) {
+            let (records_before, rows_before) = (encoded.records.len(), encoded.rows.len());
+            let mut keep = |tokens: Tokenized| {
+                let offset = encoded.records.len() as u64;
+                let record = cache::encode(&tokens, &mut encoded.records);
+                encoded.rows.push(RowMeta {
+                    offset,
+                    hash: record.hash,
+                    length: record.length,
+                    supervised: u32::try_from(tokens.supervised()).unwrap_or(u32::MAX),
+                    row,
+                    file: RowMeta::file_and_mark(file_index, tokens.truncated),
+                });
+            };
+            match rows.encode(layout, object, columns.as_deref(), &mut keep) {
                 Ok(usable) => {
                     encoded.rows_with_stop += u64::from(usable.stops);
                     if usable.is_empty {
@@ -265,30 +277,20 @@ impl Job<'_> {
                     if usable.noticed.ends {
                         encoded.losses.ends.add(file_index, row, 0);
                     }
-                    if usable.tokens.truncated {
+                    if usable.cut > 0 {
                         encoded.losses.truncated.add(file_index, row, usable.cut);
-                    }
-                    let length = usable.tokens.input_ids.len();
-                    let rows_before = encoded.rows.len();
-                    for tokens in split::pieces(usable.tokens, spec.max_length, bos) {
-                        let offset = encoded.records.len() as u64;
-                        let record = cache::encode(&tokens, &mut encoded.records);
-                        encoded.rows.push(RowMeta {
-                            offset,
-                            hash: record.hash,
-                            length: record.length,
-                            supervised: u32::try_from(tokens.supervised()).unwrap_or(u32::MAX),
-                            row,
-                            file: RowMeta::file_and_mark(file_index, tokens.truncated),
-                        });
                     }
                     let pieces = encoded.rows.len() - rows_before;
                     if pieces > 1 {
-                        encoded.losses.split.add(file_index, row, length as u64);
+                        encoded.losses.split.add(file_index, row, usable.length as u64);
                         encoded.losses.pieces += pieces as u64;
                     }
                 }
-                Err(refused) => encoded.refused.push((row, refused)),
+                Err(refused) => {
+                    encoded.records.truncate(records_before);
+                    encoded.rows.truncate(rows_before);
+                    encoded.refused.push((row, refused));
+                }
             }
         });
         decoded.map_err(|e| e.or_at(Place::Path(file.path.to_path_buf())))?;

@@ -43,6 +43,30 @@ pub(super) fn with_unreadable_values(text: &str) -> Option<Object> {
     Some(entries(text).into_iter().filter_map(read).collect())
 }
 
+/// An object whose long lists of numbers stay texts, as which a format reads them, too: a value takes many times the
+/// memory of its digits. `None` if `text` has no such list, or is no object.
+pub(super) fn with_long_lists_as_text(text: &str) -> Option<Object> {
+    if text.len() < LONG_LIST_BYTES {
+        return None;
+    }
+    let entries = entries(text);
+    entries.iter().any(|(_, value)| is_long_list(value)).then_some(())?;
+    serde_json::from_str::<IgnoredAny>(text).ok()?;
+    let read = |(key, value): (&str, &str)| {
+        let value = if is_long_list(value) { Value::from(value) } else { serde_json::from_str(value).ok()? };
+        Some((serde_json::from_str(key).ok()?, value))
+    };
+    entries.into_iter().map(read).collect()
+}
+
+/// From here on a list of numbers stays a text.
+const LONG_LIST_BYTES: usize = 64 << 10;
+
+fn is_long_list(value: &str) -> bool {
+    let is_of_numbers = |byte: u8| byte.is_ascii_digit() || b"[], \t\r\n-+.eE".contains(&byte);
+    value.len() >= LONG_LIST_BYTES && value.starts_with('[') && value.bytes().all(is_of_numbers)
+}
+
 /// The keys, in their quotes, and values of an object.
 fn entries(text: &str) -> Vec<(&str, &str)> {
     let mut entries = Vec::new();
@@ -90,6 +114,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    #[test]
+    fn long_lists_of_numbers_stay_texts() {
+        let list = format!("[{}]", vec!["12"; LONG_LIST_BYTES / 3].join(","));
+        let text = format!("{{\"a\\u0062\": {list} , \"n\": [1], \"t\": \"{}\"}}", "x".repeat(LONG_LIST_BYTES));
+        let object = with_long_lists_as_text(&text).unwrap();
+        assert_eq!((object["ab"].as_str(), &object["n"]), (Some(&*list), &json!([1])));
+        for other in [
+            format!("{{\"a\": [\"{list}\"]}}"),
+            format!("{{\"a\": {list}"),
+            format!("{{\"a\": {list}, \"b\": 1e400}}"),
+            format!("{{\"a\": {list}]}}"),
+        ] {
+            assert_eq!(with_long_lists_as_text(&other), None);
+        }
+    }
 
     #[test]
     fn what_is_not_set_keeps_its_bytes() {

@@ -1,7 +1,7 @@
 //! A row after its format is understood, and the trait that turns it into tokens.
 
 use crate::error::Result;
-use crate::text::{Conversation, IGNORE_INDEX, Message, Tokenized};
+use crate::text::{Conversation, IGNORE_INDEX, Message, Prefix, Tokenized};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,12 +39,18 @@ pub enum Row {
 
 /// Turns rows into tokens. Called from several threads.
 pub trait Encode: Sync {
-    /// The tokens of `row` in full length (`max_length` is applied by this room), after checking what can be checked:
-    /// that the model has every id and label, and that the rendered conversation equals the model's own template.
+    /// The first `most` tokens of `row`, after checking what can be checked: that the model has every id and label, and
+    /// that the rendered conversation equals the model's own template.
     ///
     /// # Errors
     /// When the row cannot be rendered or tokenised. No place is needed: the caller adds file and row.
-    fn encode(&self, row: &Row) -> Result<Tokenized>;
+    fn encode(&self, row: &Row, most: usize) -> Result<Prefix>;
+
+    /// Calls `each` with all tokens of a [`Row::Text`], in order.
+    ///
+    /// # Errors
+    /// As [`Encode::encode`].
+    fn each_of_text(&self, text: &str, each: &mut dyn FnMut(u32)) -> Result<()>;
 
     /// Changes whenever [`Encode::encode`] may give other tokens for the same row: part of the cache's key.
     fn fingerprint(&self) -> String;

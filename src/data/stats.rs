@@ -1,6 +1,7 @@
 //! Numbers about a data set, as JSON and as a table.
 
 use super::encode::SkipReason;
+use crate::progress::plural;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -98,9 +99,9 @@ pub struct LeftOut {
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LeftOut { what, rows, rows_percent, tokens, tokens_percent, first } = self;
-        write!(f, "{what}: {rows} {} ({rows_percent:.1} %)", if *rows == 1 { "row" } else { "rows" })?;
+        write!(f, "{what}: {rows} {} ({rows_percent:.1} %)", plural(*rows, "row"))?;
         if *tokens > 0 {
-            write!(f, ", {tokens} tokens ({tokens_percent:.1} %)")?;
+            write!(f, ", {tokens} {} ({tokens_percent:.1} %)", plural(*tokens, "token"))?;
         }
         write!(f, "; {}{first}", if *rows == 1 { "" } else { "the first is " })
     }

@@ -2,12 +2,14 @@
 
 use super::formats::{Guess, guesses, listed, may_mean};
 use super::layout::Layout;
+use super::misread;
 use super::object::Object;
 use super::options::RowFormat;
 use super::source::{self, Chunk, FileKind, Sink, SourceFile};
 use super::spec::{DataSpec, SourceSpec};
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use crate::progress::{Progress, Silent};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -60,11 +62,21 @@ fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layo
         };
     }
     let plain = Layout { format: source.format, columns: source.columns.clone(), template: source.template };
-    if source.format != RowFormat::Auto && source.columns.is_empty() {
+    let is_told = source.format != RowFormat::Auto && source.columns.is_empty();
+    if is_told && matches!(file.contents.kind, FileKind::Parquet | FileKind::Arrow) {
         return Ok((plain, None));
     }
-    let head = Head::read(file, spec.max_row_bytes)?;
+    let head = match Head::read(file, spec.max_row_bytes) {
+        Err(_) if is_told => return Ok((plain, None)), // told when all rows are read
+        head => head?,
+    };
     if head.rows.is_empty() {
+        return Ok((plain, None));
+    }
+    if let Some(problem) = head.misread(source, file) {
+        return Err(problem);
+    }
+    if is_told {
         return Ok((plain, None));
     }
     for (own, column) in &source.columns {
@@ -113,6 +125,18 @@ impl Head {
         };
         source::read(file, &Silent, &mut Sink::new(0, max_row_bytes, &mut emit))?;
         undecoded.map(|()| head)
+    }
+
+    /// What is wrong where the rows are not what was read as such.
+    fn misread(&self, source: &SourceSpec, file: &SourceFile) -> Option<Error> {
+        match (file.contents.kind, &self.rows[..]) {
+            (FileKind::Csv { delimiter }, _) if !source.columns.values().any(|column| self.has(column)) => {
+                let place = Place::Row { path: file.path.to_path_buf(), row: 1 };
+                misread::headless(&self.columns(), delimiter).map(|problem| problem.at(place))
+            }
+            (FileKind::Json | FileKind::Lines, [(_, only)]) => misread::columns_for_rows(only),
+            _ => None,
+        }
     }
 
     fn has(&self, column: &str) -> bool {
@@ -207,12 +231,18 @@ impl Head {
             format!("the rows are {name} rows ({}), which `sft` does not train", columns.join(", ")),
         );
         let has = |name: &str| self.has(name);
+        let is_list = |name: &str| self.rows.iter().any(|(_, row)| row.get(name).is_some_and(Value::is_array));
         let hint = match name {
             "preference" if has("messages") => "to train on its conversations, set `data.format: messages`".to_owned(),
-            "preference" if has("prompt") => {
+            "preference" if has("prompt") && is_list("prompt") == is_list("chosen") => {
                 "to train on the chosen answers, set `data.columns: {completion: chosen}` and `data.format: prompt_completion`".into()
             }
-            "preference" => "to train on the chosen conversations, set `data.columns: {messages: chosen}` and `data.format: messages`".into(),
+            "preference" if is_list("chosen") => {
+                "to train on the chosen conversations, set `data.columns: {messages: chosen}` and `data.format: messages`".into()
+            }
+            "preference" => {
+                "to train on the chosen texts as they are, set `data.columns: {text: chosen}` and `data.format: text`".into()
+            }
             "prompt_only" => "`sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`".into(),
             _ => "`sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out".into(),
         };

@@ -25,6 +25,8 @@ pub(super) struct Tally<'a> {
     rows_with_stop: u64,
     wrong: Vec<Error>,
     wrong_rows: u64,
+    /// Those of them that are too long.
+    too_long: u64,
     /// Of each source.
     losses: Vec<Losses>,
     skipped_rows: Vec<SkippedRow>,
@@ -40,6 +42,7 @@ impl<'a> Tally<'a> {
             rows_with_stop: 0,
             wrong: Vec::new(),
             wrong_rows: 0,
+            too_long: 0,
             losses: vec![Losses::default(); spec.sources.len()],
             skipped_rows: Vec::new(),
         }
@@ -68,6 +71,7 @@ impl<'a> Tally<'a> {
             }
         } else {
             self.wrong_rows += 1;
+            self.too_long += u64::from(refused.reason == SkipReason::TooLong);
             if self.wrong.len() < SHOWN_ROWS {
                 let path = self.files[file].path.to_path_buf();
                 self.wrong.push(refused.error.at(Place::Row { path, row: row as usize }));
@@ -93,8 +97,10 @@ impl<'a> Tally<'a> {
         }
         let empty: u64 = self.losses.iter().map(|losses| losses.empty.rows).sum();
         if empty == self.usable {
-            let error =
-                Error::new(Kind::Data, format!("all {empty} answers are empty: the tuned model would say nothing"));
+            let error = Error::new(
+                Kind::Data,
+                format!("{} empty: the tuned model would say nothing", all(empty, "answer", ["is", "are"])),
+            );
             return Err(error.hint("check `data.format` and `data.columns`: which column holds the answers?"));
         }
         // Plain text and ready-made tokens may be meant to go on without an end.
@@ -118,7 +124,14 @@ impl<'a> Tally<'a> {
     }
 
     fn wrong_rows_error(self) -> Error {
-        let hint = "set `data.on_bad_row: skip` to leave such rows out";
+        let hint = match (self.usable, self.too_long) {
+            (0, _) => {
+                "leaving such rows out would leave none: mend what they have in common, or check `data.format` and `data.columns`"
+            }
+            (_, 0) => "set `data.on_bad_row: skip` to leave such rows out",
+            (_, long) if long == self.wrong_rows => "set `data.on_long: skip` to leave such rows out",
+            _ => "set `data.on_bad_row: skip` and `data.on_long: skip` to leave such rows out",
+        };
         let (wrong, usable, shown) = (self.wrong_rows, self.usable, self.wrong.len());
         let mut errors = self.wrong;
         if wrong > 1 {
@@ -153,7 +166,8 @@ impl<'a> Tally<'a> {
             ));
         }
         let reasons: Vec<_> = skipped_of.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        let error = Error::new(Kind::Data, format!("all {skipped} rows were skipped: {}", reasons.join(", ")));
+        let error =
+            Error::new(Kind::Data, format!("{} skipped: {}", all(skipped, "row", ["was", "were"]), reasons.join(", ")));
         match self.skipped_rows.first() {
             Some(row) => {
                 let path = self.files[row.file as usize].path.to_path_buf();
@@ -161,5 +175,13 @@ impl<'a> Tally<'a> {
             }
             None => error,
         }
+    }
+}
+
+/// `the only row was`, `all 3 rows were`.
+fn all(count: u64, noun: &str, [one, several]: [&str; 2]) -> String {
+    match count {
+        1 => format!("the only {noun} {one}"),
+        _ => format!("all {count} {noun}s {several}"),
     }
 }

@@ -4,7 +4,7 @@ use super::options::{OnBadRow, OnLong, RowFormat};
 use super::row::{Encode, Row, supervise_after};
 use super::spec::{DataSpec, SourceSpec};
 use crate::error::Result;
-use crate::text::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized};
+use crate::text::{Conversation, IGNORE_INDEX, Message, Part, Prefix, Role, Tokenized};
 use std::path::{Path, PathBuf};
 
 /// A token per byte, with a BOS and a stop; a conversation's assistant turns are supervised, each with its stop.
@@ -33,17 +33,16 @@ impl Bytes {
         }
         tokens
     }
-}
 
-impl Encode for Bytes {
-    fn encode(&self, row: &Row) -> Result<Tokenized> {
+    /// All tokens of a row.
+    pub fn all_of(row: &Row) -> Tokenized {
         let mut tokens = Tokenized::default();
         match row {
-            Row::Conversation(conversation) => return Ok(Self::conversation(conversation)),
+            Row::Conversation(conversation) => return Self::conversation(conversation),
             Row::Completion { prompt, completion } => {
                 let mut full = prompt.clone();
                 full.messages.extend(completion.iter().cloned());
-                return Ok(supervise_after(Self::conversation(&full), &Self::conversation(prompt)));
+                return supervise_after(Self::conversation(&full), &Self::conversation(prompt));
             }
             Row::PromptCompletion { prompt, completion } => {
                 Self::push(&mut tokens, [Self::BOS], false);
@@ -62,7 +61,18 @@ impl Encode for Bytes {
                 tokens.labels = labels.clone().unwrap_or_else(|| input_ids.iter().map(|&id| id as i32).collect());
             }
         }
-        Ok(tokens)
+        tokens
+    }
+}
+
+impl Encode for Bytes {
+    fn encode(&self, row: &Row, most: usize) -> Result<Prefix> {
+        Ok(Prefix::of(&Self::all_of(row), most))
+    }
+
+    fn each_of_text(&self, text: &str, each: &mut dyn FnMut(u32)) -> Result<()> {
+        Self::all_of(&Row::Text(text.to_owned())).input_ids.into_iter().for_each(each);
+        Ok(())
     }
 
     fn fingerprint(&self) -> String {

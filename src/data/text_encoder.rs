@@ -1,29 +1,52 @@
 //! The text room's encoder as the rows' encoder.
 
 use super::row::{Encode, Noticed, Row, supervise_after};
-use crate::error::Result;
-use crate::text::{Encoder, Message, Part, Role, Tokenized, Tokenizer, TrainOn};
+use crate::error::{Error, Kind, Result};
+use crate::text::{Encoder, Message, Part, Prefix, Role, Tokenizer, TrainOn};
+
+/// Makes sure that a plain text can begin and end as the model knows it: else the model would learn to begin anywhere, and
+/// never to stop.
+fn ends_are_tokens(encoder: &Encoder) -> Result<()> {
+    let Some(tokenizer) = encoder.tokenizer() else { return Ok(()) };
+    let (name, what) = match (tokenizer.bos(), tokenizer.eos()) {
+        (None, _) => ("<bos>", "begins"),
+        (_, None) => ("<eos>", "ends"),
+        _ => return Ok(()),
+    };
+    let error = Error::new(Kind::Tokenizer, format!("the tokenizer has no `{name}`, which {what} each text"));
+    Err(error.hint("the tokenizer's file is not complete, or `tokenizer_config.json` is missing beside it"))
+}
 
 impl Encode for Encoder {
-    fn encode(&self, row: &Row) -> Result<Tokenized> {
+    fn encode(&self, row: &Row, most: usize) -> Result<Prefix> {
         match row {
-            Row::Conversation(conversation) => self.encode_conversation(conversation),
+            Row::Conversation(conversation) => self.conversation(conversation, most),
             Row::Completion { prompt, completion } => {
                 let mut full = prompt.clone();
                 full.messages.extend(completion.iter().cloned());
-                let full = self.encode_conversation(&full)?;
                 match self.train_on() {
                     // As TRL without `completion_only_loss`.
-                    TrainOn::All => Ok(full),
+                    TrainOn::All => self.conversation(&full, most),
                     TrainOn::Assistant | TrainOn::LastAssistant => {
-                        Ok(supervise_after(full, &self.encode_conversation(prompt)?))
+                        let full = self.encode_conversation(&full)?;
+                        Ok(Prefix::of(&supervise_after(full, &self.encode_conversation(prompt)?), most))
                     }
                 }
             }
-            Row::PromptCompletion { prompt, completion } => self.encode_prompt_completion(prompt, completion),
-            Row::Text(text) => self.encode_text(text),
-            Row::Tokens { input_ids, labels } => self.encode_tokens(input_ids.clone(), labels.clone()),
+            Row::PromptCompletion { prompt, completion } => {
+                ends_are_tokens(self).and_then(|()| self.prompt_completion(prompt, completion, most))
+            }
+            Row::Text(text) => {
+                let mut prefix = Prefix::of_at_most(most);
+                Encode::each_of_text(self, text, &mut |id| prefix.push(id, id.cast_signed()))?;
+                Ok(prefix)
+            }
+            Row::Tokens { input_ids, labels } => self.tokens(input_ids, labels.as_deref(), most),
         }
+    }
+
+    fn each_of_text(&self, text: &str, each: &mut dyn FnMut(u32)) -> Result<()> {
+        ends_are_tokens(self).and_then(|()| Encoder::each_of_text(self, text, each))
     }
 
     fn fingerprint(&self) -> String {

@@ -112,29 +112,38 @@ impl Card {
         // A card of a local base is read where both were; one of a Hub model, in the folder itself.
         let here = self.base_is_hub_id || private || self.folder.is_empty() || is_absolute(&self.folder);
         let folder = if here { "." } else { self.folder.as_str() };
-        let place = match (here, private) {
-            (true, false) => "this folder",
-            (true, true) => "this folder; put the path of the base model in below",
-            (false, _) => "this folder, from where it was trained",
-        };
+        let place = if here { "this folder" } else { "this folder, from where it was trained" };
         let shell = shell_word(&format!("{base}{at}"));
         let adapter = shell_word(folder);
         let folder = quoted(folder);
-        let base = match gguf(&base) {
-            Some((parent, file)) if !self.base_is_hub_id => format!("{}, gguf_file={}", quoted(parent), quoted(file)),
-            _ => quoted(&base),
+        let file = gguf(&base).filter(|_| !self.base_is_hub_id);
+        // The path of a base on the machine that trained is not for the card; PEFT keeps it in the config.
+        let (imports, found) = match private {
+            true => (
+                "from pathlib import Path\nfrom peft import PeftConfig, PeftModel\n",
+                "base = Path(PeftConfig.from_pretrained(folder).base_model_name_or_path)  # on another machine: its path there\n",
+            ),
+            false => ("from peft import PeftModel\n", ""),
         };
+        let base = match file {
+            Some(_) if private => "base.parent, gguf_file=base.name".to_owned(),
+            None if private => "base".to_owned(),
+            Some((parent, file)) => format!("{}, gguf_file={}", quoted(parent), quoted(file)),
+            None => quoted(&base),
+        };
+        let with_path = if private { " (with the path of the base)" } else { "" };
         let revision = revision.map(|revision| format!(", revision={}", quoted(revision))).unwrap_or_default();
         let _ = write!(
             card,
             "\n## Use\n\nWith PEFT:\n\n```python\n\
-             from peft import PeftModel\n\
+             {imports}\
              from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
              folder = {folder}  # {place}\n\
+             {found}\
              tokenizer = AutoTokenizer.from_pretrained(folder)\n\
              model = AutoModelForCausalLM.from_pretrained({base}{revision})\n\
              model = PeftModel.from_pretrained(model, folder)\n```\n\n\
-             With gemma-tune:\n\n```sh\n\
+             With gemma-tune{with_path}:\n\n```sh\n\
              gemma-tune chat --model {shell} --adapter {adapter}\n\
              gemma-tune merge --model {shell} --adapter {adapter} --output merged\n```\n"
         );
@@ -246,7 +255,9 @@ mod tests {
         let text = card.render(&config());
         assert!(!text.contains("/home") && !text.contains("ann"), "{text}");
         assert!(
-            text.contains(r#"from_pretrained(".", gguf_file="g.gguf")"#) && text.contains("put the path"),
+            text.contains("base = Path(PeftConfig.from_pretrained(folder).base_model_name_or_path)")
+                && text.contains("from_pretrained(base.parent, gguf_file=base.name)")
+                && text.contains("With gemma-tune (with the path of the base):"),
             "{text}"
         );
         assert!(text.contains("- rows.jsonl\n- more.jsonl\n- hf://datasets/a/b\n"), "{text}");

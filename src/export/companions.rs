@@ -26,12 +26,17 @@ const MODEL_FILES: [&str; 6] = [
     "USE_POLICY.md",
 ];
 
+/// Templates for conversations of particular kinds, a file each.
+const MORE_TEMPLATES: &str = "additional_chat_templates";
+
 /// Copies the tokenizer's files from one folder to another, as far as they exist; returns their names.
 ///
 /// # Errors
 /// A file that cannot be read or written.
 pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<Vec<&'static str>> {
-    copy(from, to, &TOKENIZER_FILES)
+    let mut copied = copy(from, to, &TOKENIZER_FILES)?;
+    copied.extend(copy_templates(from, to)?.then_some(MORE_TEMPLATES));
+    Ok(copied)
 }
 
 /// Copies everything but weights and `config.json` from one model folder to another; returns the names.
@@ -39,9 +44,25 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<Vec<&'static str>> {
 /// # Errors
 /// A file that cannot be read or written.
 pub fn copy_companions(from: &Path, to: &Path) -> Result<Vec<&'static str>> {
-    let mut copied = copy(from, to, &TOKENIZER_FILES)?;
+    let mut copied = copy_tokenizer(from, to)?;
     copied.extend(copy(from, to, &MODEL_FILES)?);
     Ok(copied)
+}
+
+/// Copies the templates of [`MORE_TEMPLATES`]; whether there are any.
+fn copy_templates(from: &Path, to: &Path) -> Result<bool> {
+    let folder = from.join(MORE_TEMPLATES);
+    let mut any = false;
+    for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+        let path = entry.map_err(|e| Error::io("listing", &folder, e))?.path();
+        if path.extension().is_none_or(|ending| ending != "jinja") || !path.is_file() {
+            continue;
+        }
+        let bytes = crate::input::read(&path).map_err(|e| Error::io("reading", &path, e))?;
+        atomic::write(&to.join(MORE_TEMPLATES).join(path.file_name().unwrap_or_default()), &bytes)?;
+        any = true;
+    }
+    Ok(any)
 }
 
 /// A `generation_config.json` for a base that has none, such as a GGUF file.
@@ -83,10 +104,16 @@ mod tests {
         for name in ["tokenizer.json", "generation_config.json", "LICENSE", "config.json", "model.safetensors"] {
             std::fs::write(from.path().join(name), name).unwrap();
         }
-        assert_eq!(copy_tokenizer(from.path(), to.path()).unwrap(), ["tokenizer.json"]);
+        std::fs::create_dir(from.path().join(MORE_TEMPLATES)).unwrap();
+        for name in ["tool_use.jinja", "notes.txt"] {
+            std::fs::write(from.path().join(MORE_TEMPLATES).join(name), name).unwrap();
+        }
+        assert_eq!(copy_tokenizer(from.path(), to.path()).unwrap(), ["tokenizer.json", MORE_TEMPLATES]);
+        let templates = std::fs::read_dir(to.path().join(MORE_TEMPLATES)).unwrap().map(|e| e.unwrap().file_name());
+        assert_eq!(templates.collect::<Vec<_>>(), ["tool_use.jinja"]);
         let all = copy_companions(from.path(), to.path()).unwrap();
-        assert_eq!(all, ["tokenizer.json", "generation_config.json", "LICENSE"]);
-        assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 3);
+        assert_eq!(all, ["tokenizer.json", MORE_TEMPLATES, "generation_config.json", "LICENSE"]);
+        assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 4);
     }
 
     #[test]

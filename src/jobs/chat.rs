@@ -7,6 +7,7 @@ use crate::error::{Error, Place, Result};
 use crate::infer::{Dialogue, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::nn::BaseOnly;
+use crate::progress::counted;
 use crate::text::{Conversation, Message, Part, Role, TokenStream, Tokenizer};
 use std::fs::File;
 use std::io::Write;
@@ -133,7 +134,8 @@ impl<'a> Chat<'a> {
             Next::Note("(stopped)".into())
         } else if tokens > most {
             Next::Note(format!(
-                "The conversation has {tokens} tokens, more than the {most} that the model was made for; /clear starts anew."
+                "The conversation has {}, more than the {most} that the model was made for; /clear starts anew.",
+                counted(tokens, "token")
             ))
         } else {
             Next::Entry
@@ -191,7 +193,7 @@ impl History {
         let note = |text: &str| Ok(Heard::Done(Next::Note(text.to_owned())));
         match entry {
             Entry::Nothing => Ok(Heard::Done(Next::Entry)),
-            Entry::Wrong(what) => note(&format!("{what}. The commands are:\n{COMMANDS}")),
+            Entry::Wrong(what) => note(&what),
             Entry::Message(text) => {
                 self.retries = 0;
                 self.ask(text);
@@ -398,8 +400,15 @@ mod tests {
         for line in ["/quit", "/exit\n"] {
             assert_eq!(take(&mut history, line), Heard::Done(Next::End));
         }
-        for line in ["/help", "/", "/adapter", "/adapter maybe", "/nonsense"] {
-            assert!(note(&mut history, line).contains("/temperature X"), "{line}");
+        assert!(note(&mut history, "/help").contains("/temperature X"));
+        for (line, said) in [
+            ("/", "there is no command `/`; /help lists them, and // begins a message with a slash"),
+            ("/adapter", "`/adapter` is followed by `on` or `off`"),
+            ("/nonsense", "there is no command `/nonsense`; /help lists them, and // begins a message with a slash"),
+            ("/temprature 1", "there is no command `/temprature`; did you mean `/temperature`? /help lists them"),
+            ("/Quit", "there is no command `/Quit`; did you mean `/quit`? /help lists them"),
+        ] {
+            assert_eq!(note(&mut history, line), said);
         }
         assert_eq!(history.conversation.messages, [], "commands are not said");
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{self, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::base::peft_model::PeftModel;
-use crate::progress::Progress;
+use crate::progress::{Progress, counted};
 use crate::text::{Conversation, Message, Role};
 use crate::train::checkpoint::Fingerprint;
 use crate::weights::HostDtype;
@@ -197,7 +197,7 @@ pub fn generate_to_file(
     let mut journal = Journal::open(output, resume, &identity, sizes, progress)?;
     let done = journal.answers().len();
     if done > 0 {
-        progress.note(&format!("Continuing after {done} of {} answers", prompts.len()));
+        progress.note(&format!("Continuing after {done} of {}", counted(prompts.len(), "answer")));
     }
     let asked = Asked { prompts, ids: &encoded, done };
     run(model, &asked, options, stop, progress, &mut |answers| journal.append(answers))?;
@@ -228,7 +228,7 @@ fn warn_of_context(
     progress: &dyn Progress,
 ) {
     let lengths = prompts.iter().zip(encoded).map(|(prompt, ids)| {
-        let what = format!("{} with an answer of {} tokens", prompt.place, options.max_tokens);
+        let what = format!("{} with an answer of {}", prompt.place, counted(options.max_tokens, "token"));
         (ids.len().saturating_add(options.max_tokens), what)
     });
     base.warn_of_context(lengths, progress);

@@ -1,7 +1,8 @@
 //! Writing a first recipe: what can be seen is looked at, what cannot is asked or said.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::hub::Failure;
+use crate::jobs::base::outline::Outline;
 use crate::jobs::draft::{self, Draft};
 use crate::jobs::run::data::check_files;
 use crate::recipe::Recipe;
@@ -35,6 +36,37 @@ pub fn found_data() -> Vec<String> {
         rows
     };
     FOLDERS.iter().map(|folder| in_folder(folder)).find(|rows| !rows.is_empty()).unwrap_or_default()
+}
+
+/// Looks whether there can be a model of that name. One that is out of reach now may be there.
+///
+/// # Errors
+/// When there is none, or it is not one that can be trained.
+pub fn check_model(model: &str, screen: &ProgressBar) -> Result<()> {
+    match Outline::find(model, screen) {
+        Ok(_) => Ok(()),
+        Err(error) => match Failure::of(&error) {
+            None | Some(Failure::NoSuchRepository | Failure::NoSuchRevision) => Err(match error.place() {
+                Some(Place::Key(_)) => error.at(Place::Named(format!("--model {model}"))),
+                _ => error,
+            }),
+            Some(_) => Ok(()),
+        },
+    }
+}
+
+/// Looks whether there are rows of that name, of a kind that can be read.
+///
+/// # Errors
+/// When there are none, or their columns fit no format.
+pub fn check_data(draft: &Draft, screen: &ProgressBar) -> Result<()> {
+    let recipe = draft.recipe(false, screen)?;
+    match check_files(&recipe.data, screen) {
+        Err(wrong) if !matches!(Failure::of(&wrong), Some(Failure::NoNetwork | Failure::Offline)) => {
+            Err(recipe.places.locate(wrong))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The text of a recipe for a model and data, and whether its data was read; `with_rows` says that there is data to read.

@@ -5,6 +5,7 @@ use crate::hub::Variant;
 use crate::jobs::base::Base;
 use crate::nn::AttentionKind;
 use crate::progress::Progress;
+use crate::text::{Conversation, Message, Role};
 use crate::weights::TensorInfo;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ pub struct Inspection {
     pub has_tokenizer: bool,
     /// Whether the chat template is the model's own; otherwise Gemma's standard one is used.
     pub has_chat_template: bool,
+    /// Why no conversation can be held with it, if so.
+    pub chat_problem: Option<String>,
     /// Tokens that end an answer.
     pub stop_token_ids: Vec<u32>,
     /// Configuration keys that have no effect here.
@@ -65,6 +68,13 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// How it is stored.
     pub dtype: String,
+}
+
+/// What keeps `chat` and `generate` from asking the model anything.
+fn chat_problem(base: &Base) -> Option<String> {
+    let question = Conversation { messages: vec![Message::new(Role::User, "Hi")], tools: Vec::new() };
+    let asked = base.tokenizer().and_then(|_| base.encoder.encode_prompt(&question));
+    asked.err().map(|error| error.what().to_owned())
 }
 
 /// Reads everything but the weights.
@@ -104,6 +114,7 @@ pub fn inspect(model: &str, progress: &dyn Progress) -> Result<Inspection> {
         unused_tensors: unused.len(),
         has_tokenizer: base.encoder.tokenizer().is_some(),
         has_chat_template: !base.encoder.template().is_built_in(),
+        chat_problem: chat_problem(&base),
         stop_token_ids: base.stop_ids(),
         ignored_keys: base.ignored_keys,
     })

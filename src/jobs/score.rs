@@ -94,9 +94,9 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
 fn encode(encoder: &Encoder, row: &Row) -> Result<Tokenized> {
     let unanswered = |talk: &Conversation| talk.messages.iter().all(|message| message.role != Role::Assistant);
     if !matches!(row, Row::Conversation(talk) if unanswered(talk)) {
-        return Encode::encode(encoder, row);
+        return Ok(Encode::encode(encoder, row, usize::MAX)?.tokens);
     }
-    let mut encoded = Encode::encode(&encoder.clone().with_train_on(TrainOn::All), row)?;
+    let mut encoded = Encode::encode(&encoder.clone().with_train_on(TrainOn::All), row, usize::MAX)?.tokens;
     encoded.labels.fill(IGNORE_INDEX);
     Ok(encoded)
 }

@@ -37,6 +37,7 @@ struct Unknown {
     section: String,
     key: String,
     mark: Mark,
+    hint: Option<String>,
 }
 
 impl Diagnosis {
@@ -127,9 +128,10 @@ impl Diagnosis {
         self.given.insert(path.to_owned(), mark);
     }
 
-    /// Notes a `key` at `mark` that `section` (its name without positions) did not ask for.
-    pub fn unknown(&mut self, section: String, key: &str, mark: Mark) {
-        self.unknown.push(Unknown { section, key: key.to_owned(), mark });
+    /// Notes a `key` at `mark` that `section` (its name without positions) did not ask for, with a hint if its place
+    /// tells what it was meant to be.
+    pub fn unknown(&mut self, section: String, key: &str, mark: Mark, hint: Option<String>) {
+        self.unknown.push(Unknown { section, key: key.to_owned(), mark, hint });
     }
 
     /// Where the value of the key `path` was written, if the user gave it and it has not been reported.
@@ -162,7 +164,7 @@ impl Diagnosis {
     /// # Errors
     /// Every problem, in the order of the text.
     pub fn finish(mut self) -> Result<Places, Error> {
-        for Unknown { section, key, mark } in std::mem::take(&mut self.unknown) {
+        for Unknown { section, key, mark, hint } in std::mem::take(&mut self.unknown) {
             if self.is_full() {
                 self.left_out += 1;
                 continue;
@@ -171,7 +173,7 @@ impl Diagnosis {
                 "" => format!("unknown section or key `{}`", brief(&key)),
                 section => format!("unknown key `{}` in `{section}`", brief(&key)),
             };
-            let hint = suggest::for_unknown_key(&self.known, &section, &key);
+            let hint = hint.or_else(|| suggest::for_unknown_key(&self.known, &section, &key));
             self.report(&mark, what, hint);
         }
         // Problems without a place (missing keys) come last; the sort is stable.

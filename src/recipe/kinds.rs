@@ -1,6 +1,7 @@
 //! The kinds of values that keys can have, read from nodes with messages that say what to write instead.
 
 use super::diagnose::Diagnosis;
+use super::numbers;
 use super::raw::{Node, Plain, Shape, brief, plain};
 use super::suggest::for_unknown_value;
 use crate::data::options::{OnBadRow, OnLong, RowFormat};
@@ -29,9 +30,6 @@ pub(super) fn mismatch<T>(
     None
 }
 
-/// How to say what other programs say with `max_steps: -1`.
-pub(super) const NO_LIMIT: &str = "for no limit leave the key out: then `training.num_train_epochs` decides";
-
 /// The scalar without quotes, as YAML reads it.
 fn plain_scalar(node: &Node) -> Option<Plain> {
     match &node.shape {
@@ -46,6 +44,14 @@ fn without_quotes(node: &Node, good: impl Fn(Plain) -> bool) -> Option<String> {
         Shape::Scalar { text, plain: false } if good(plain(text)) => {
             Some(format!("remove the quotes: `{}`", brief(text)))
         }
+        _ => None,
+    }
+}
+
+/// The hint for what is no number.
+fn no_number(node: &Node, path: &str) -> Option<String> {
+    match &node.shape {
+        Shape::Scalar { text, .. } => numbers::hint(text, path),
         _ => None,
     }
 }
@@ -83,17 +89,15 @@ impl FromNode for u64 {
                 return mismatch(node, path, "a whole number", hint, diagnosis);
             }
             _ => {
-                let hint = without_quotes(node, |p| matches!(p, Plain::Integer(_)));
+                let hint = without_quotes(node, |p| matches!(p, Plain::Integer(_))).or_else(|| no_number(node, path));
                 return mismatch(node, path, "a whole number", hint, diagnosis);
             }
         };
         match number.map(u64::try_from) {
             Some(Ok(number)) => Some(number),
             Some(Err(_)) if number < Some(0) => {
-                let (least, hint) = match path {
-                    "training.max_steps" => (1, Some(NO_LIMIT.to_owned())),
-                    _ => (0, None),
-                };
+                let least = u64::from(path == "training.max_steps");
+                let hint = numbers::off(path).map(str::to_owned);
                 mismatch(node, path, &format!("a whole number from {least}"), hint, diagnosis)
             }
             _ => mismatch(node, path, "a whole number below 2^64", None, diagnosis),
@@ -119,7 +123,7 @@ impl FromNode for f64 {
             Some(Plain::Float(_) | Plain::Integer(None)) => mismatch(node, path, "a finite number", None, diagnosis),
             _ => {
                 let hint = without_quotes(node, |p| matches!(p, Plain::Integer(_) | Plain::Float(_)));
-                mismatch(node, path, "a number", hint, diagnosis)
+                mismatch(node, path, "a number", hint.or_else(|| no_number(node, path)), diagnosis)
             }
         }
     }
@@ -160,16 +164,32 @@ impl FromNode for PathBuf {
 impl<T: FromNode> FromNode for Vec<T> {
     fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
         let Shape::List(items) = &node.shape else {
-            let hint = match &node.shape {
-                Shape::Scalar { text, .. } => Some(format!("write `[{}]`", brief(text))),
-                _ => None,
-            };
-            return mismatch(node, path, "a list", hint, diagnosis);
+            return mismatch(node, path, "a list", as_list::<T>(node, path), diagnosis);
         };
         // Not lazily: problems of all items are wanted.
         let values: Vec<Option<T>> = each(items, path, diagnosis).collect();
         values.into_iter().collect()
     }
+}
+
+/// How to write a single value as a list: of itself where that would be right, else of what its own hint offers.
+fn as_list<T: FromNode>(node: &Node, path: &str) -> Option<String> {
+    let Shape::Scalar { text, .. } = &node.shape else { return None };
+    // Whether it is right as an item, and the hint where it is wrong.
+    let try_out = |text: &str| {
+        let mut tried = Diagnosis::default();
+        let node = Node { mark: node.mark, shape: Shape::Scalar { text: text.to_owned(), plain: true } };
+        let is_right = T::from_node(&node, path, &mut tried).is_some();
+        let problem = tried.finish().err();
+        (is_right, problem.and_then(|problem| problem.hint_text().map(str::to_owned)))
+    };
+    let hint = match try_out(text) {
+        (true, _) => return Some(format!("write `[{}]`", brief(text))),
+        (false, _) if numbers::is_off(text) => return Some("write `[]`".into()),
+        (false, hint) => hint?,
+    };
+    let offered = hint.split('`').skip(1).step_by(2).find(|word| try_out(word).0)?;
+    Some(hint.replacen(&format!("`{offered}`"), &format!("`[{offered}]`"), 1))
 }
 
 /// Each item of the list `path`; `None` for one that is wrong.

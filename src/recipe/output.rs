@@ -1,9 +1,12 @@
 //! `output`: what a run leaves behind, and where.
 
-use super::kinds::choices;
+use super::diagnose::Diagnosis;
+use super::kinds::{FromNode, choices, mismatch};
 use super::or_auto::OrAuto;
+use super::raw::Node;
 use super::rules::{Verdict, not_empty};
 use super::section::Section;
+use super::suggest::NO_UPLOAD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -50,7 +53,7 @@ impl Output {
             save_total_limit: section.key("save_total_limit").within(1..).or(2),
             logging_steps: section.key("logging_steps").within(1..).or(1),
             report_to: section.key("report_to").check(each_once).or(vec![Sink::Jsonl, Sink::Tensorboard]),
-            push_to_hub: section.key("push_to_hub").check(not_yet).optional(),
+            push_to_hub: section.key::<NotYet>("push_to_hub").optional().map(|NotYet(repository)| repository),
         }
     }
 }
@@ -61,6 +64,12 @@ fn each_once(sinks: &impl AsRef<[Sink]>) -> Verdict {
     twice.then(|| ("must not name a sink twice".into(), None))
 }
 
-fn not_yet<T>(_: &T) -> Verdict {
-    Some(("must be left out for now".into(), Some("uploading is not supported yet by this version".into())))
+/// A value that no version up to this one takes, whatever it is.
+#[derive(Serialize)]
+struct NotYet(String);
+
+impl FromNode for NotYet {
+    fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
+        mismatch(node, path, "left out for now", Some(NO_UPLOAD.into()), diagnosis)
+    }
 }

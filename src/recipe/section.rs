@@ -10,6 +10,7 @@
 use super::diagnose::{Diagnosis, json};
 use super::kinds::FromNode;
 use super::known::Known;
+use super::numbers;
 use super::or_auto::OrAuto;
 use super::raw::{Entry, Mark, Node, Shape};
 use super::yaml;
@@ -90,7 +91,7 @@ impl<'a> Section<'a> {
         let mark = entry.map(|e| e.value.mark);
         let found = entry.map(|e| e.value.describe()).unwrap_or_default();
         let known = Known { section: group(&self.path), key: name, required: false, default: None, limits: Vec::new() };
-        Key { path, mark, section_mark: self.mark, found, state, hint: None, known, diagnosis: self.diagnosis }
+        Key { path, mark, section_mark: self.mark, found, state, known, diagnosis: self.diagnosis }
     }
 
     /// The keys that the user gave, known or not.
@@ -105,10 +106,19 @@ impl<'a> Section<'a> {
 
     /// Notes the keys that were not asked for.
     fn report_unknown(&mut self) {
-        for entry in self.entries.iter().filter(|e| !self.keys.contains(e.key.as_str())) {
-            self.diagnosis.unknown(group(&self.path), &entry.key, entry.mark);
+        for (i, entry) in self.entries.iter().enumerate().filter(|(_, e)| !self.keys.contains(e.key.as_str())) {
+            let before = i.checked_sub(1).and_then(|before| self.entries.get(before));
+            let hint = before.filter(|_| entry.value.is_null()).and_then(|before| decimal_comma(before, &entry.key));
+            self.diagnosis.unknown(group(&self.path), &entry.key, entry.mark, hint);
         }
     }
+}
+
+/// What `{learning_rate: 0,0002}` was meant to be, in which YAML sees the key `0002` after the key `before`.
+fn decimal_comma(before: &Entry, key: &str) -> Option<String> {
+    let Shape::Scalar { text, plain: true } = &before.value.shape else { return None };
+    let number = numbers::with_point(&format!("{text},{key}"))?;
+    Some(format!("a comma begins the next key: write `{}: {number}`", before.key))
 }
 
 /// A path without positions: `data.train[3]` is in the group `data.train[]`.
@@ -127,7 +137,6 @@ pub(super) struct Key<'s, T> {
     section_mark: Option<Mark>,
     found: String,
     state: State<T>,
-    hint: Option<&'static str>,
     known: Known,
     diagnosis: &'s mut Diagnosis,
 }
@@ -150,6 +159,12 @@ impl Expand for PathBuf {
     }
 }
 
+/// How a key is switched `off`, where its value says so as other programs do: with 0, or with less.
+fn off_hint(value: &impl Display, off: Option<&'static str>) -> Option<String> {
+    let value = value.to_string();
+    off.filter(|how| (value == "0" || value.starts_with('-')) && !how.starts_with("write `")).map(str::to_owned)
+}
+
 /// What the user gave for a key.
 enum State<T> {
     Absent,
@@ -160,19 +175,13 @@ enum State<T> {
 }
 
 impl<T: Serialize> Key<'_, T> {
-    /// What helps where a value does not lie within bounds.
-    pub fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
-        self
-    }
-
     /// The value lies within `bounds`.
     pub fn within(mut self, bounds: impl RangeBounds<T>) -> Self
     where
         T: PartialOrd + Display,
     {
-        let (must, hint) = (self.limit(&bounds), self.hint.map(str::to_owned));
-        self.check(|value| (!bounds.contains(value)).then_some((must, hint)))
+        let (must, off) = (self.limit(&bounds), numbers::off(&self.path));
+        self.check(|value| (!bounds.contains(value)).then(|| (must, off_hint(value, off))))
     }
 
     /// Notes the limits for the schema, and says them: `must be at least 1`.
@@ -271,9 +280,9 @@ impl<T: Serialize> Key<'_, T> {
 impl<T: Serialize + PartialOrd + Display> Key<'_, OrAuto<T>> {
     /// The value lies within `bounds` where it is not `auto`.
     pub fn auto_or_within(mut self, bounds: impl RangeBounds<T>) -> Self {
-        let (must, hint) = (self.limit(&bounds), self.hint.map(str::to_owned));
+        let (must, off) = (self.limit(&bounds), numbers::off(&self.path));
         self.check(|value| match value {
-            OrAuto::Value(value) if !bounds.contains(value) => Some((must, hint)),
+            OrAuto::Value(value) if !bounds.contains(value) => Some((must, off_hint(value, off))),
             _ => None,
         })
     }

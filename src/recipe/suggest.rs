@@ -1,6 +1,7 @@
 //! What an unknown key was meant to be.
 
 use super::known::{EXTENDS, Known};
+use crate::data::options::RowFormat;
 use crate::error::did_you_mean;
 
 /// Longer words are not slips of the pen, and comparing them is slow.
@@ -75,18 +76,29 @@ pub(super) const OTHER_WORDS: &[(&str, &str)] = &[
     ("iters", "training.max_steps"),
     ("optim", "training.optimizer"),
     ("lr_scheduler", "training.lr_scheduler_type"),
+    ("scheduler", "training.lr_scheduler_type"),
+    ("scheduler_type", "training.lr_scheduler_type"),
+    ("lr_schedule", "training.lr_scheduler_type"),
+    ("schedule", "training.lr_scheduler_type"),
+    ("early_stopping", "evaluation.early_stopping_patience: 3"),
+    ("patience", "evaluation.early_stopping_patience"),
     ("gradient_checkpointing", "training.activation_checkpointing"),
     ("grad_checkpoint", "training.activation_checkpointing"),
-    ("eval_strategy", "evaluation.eval_steps"),
-    ("evaluation_strategy", "evaluation.eval_steps"),
+    ("eval_strategy", "evaluation.eval_steps: auto"),
+    ("evaluation_strategy", "evaluation.eval_steps: auto"),
     ("wandb", "output.report_to: [tensorboard]"),
     ("wandb_project", "output.report_to: [tensorboard]"),
     ("use_wandb", "output.report_to: [tensorboard]"),
     ("logging", "output.report_to"),
-    ("save_strategy", "output.save_steps"),
+    ("save_strategy", "output.save_steps: auto"),
     ("output_dir", "output.dir"),
-    ("hub_model_id", "output.push_to_hub"),
 ];
+
+/// Words for uploading to the Hub.
+const UPLOADING: [&str; 4] = ["push_to_hub", "hub_model_id", "push_to_hub_model_id", "hub_strategy"];
+
+/// What to do about a wish to upload.
+pub(super) const NO_UPLOAD: &str = "leave the key out: uploading is not supported yet by this version";
 
 /// The candidate that `word` most likely is.
 pub(super) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -95,6 +107,8 @@ pub(super) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
 
 /// Other tools' words for values of our keys.
 const OTHER_VALUES: &[(&str, &str)] = &[
+    ("4", "nf4"),
+    ("8", "int8"),
     ("4bit", "nf4"),
     ("4-bit", "nf4"),
     ("int4", "nf4"),
@@ -143,12 +157,21 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("response", "assistant"),
 ];
 
+/// Kinds of files, which people give as formats of rows.
+const FILES: [&str; 9] = ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "arrow", "excel", "xlsx"];
+
 /// A hint for the value `text`, which is none of `words`.
 pub(super) fn for_unknown_value(text: &str, words: &[&str]) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     if ["wandb", "w&b"].contains(&lower.as_str()) && words.contains(&"tensorboard") {
         let how = "`wandb sync --sync-tensorboard` uploads them";
         return Some(format!("runs are not sent to Weights & Biases; write `tensorboard` logs: {how}"));
+    }
+    if words.contains(&RowFormat::Auto.name())
+        && words.contains(&RowFormat::Alpaca.name())
+        && FILES.contains(&lower.as_str())
+    {
+        return Some("write `auto`: this is how rows are laid out, which is seen from their columns; what a file is, from its name".into());
     }
     let other = OTHER_VALUES.iter().find(|(word, ours)| *word == lower && words.contains(ours));
     if let Some((_, ours)) = other {
@@ -174,6 +197,9 @@ pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Opti
     let is_section = |word: &str| sections().any(|s| s == word);
     let here = || known.iter().filter(|k| k.section == section).map(|k| k.key);
 
+    if UPLOADING.contains(&key) {
+        return Some(NO_UPLOAD.into());
+    }
     if is_section(key) {
         return Some(format!("`{key}` is a section of its own: write it at the left margin"));
     }

@@ -1,7 +1,7 @@
 //! `training`: how long, how fast, and with what the adapter is trained.
 
 use super::diagnose::Diagnosis;
-use super::kinds::{self, FromNode, choice, choices, not_a_word};
+use super::kinds::{FromNode, choice, choices, not_a_word};
 use super::or_auto::OrAuto;
 use super::raw::{Node, Plain, Shape, plain};
 use super::section::Section;
@@ -129,11 +129,7 @@ impl Training {
                 .key("num_train_epochs")
                 .auto_or_within((Excluded(0.0), Included(MAX_EPOCHS)))
                 .or_chosen(OrAuto::Value(1.0), 1.0),
-            max_steps: section
-                .key("max_steps")
-                .hint(kinds::NO_LIMIT)
-                .auto_or_within(1..=MAX_STEPS)
-                .optional_or_chosen(),
+            max_steps: section.key("max_steps").auto_or_within(1..=MAX_STEPS).optional_or_chosen(),
             optimizer: section.key("optimizer").or(Optimizer::Adamw),
             learning_rate: section
                 .key("learning_rate")

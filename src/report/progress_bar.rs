@@ -6,6 +6,7 @@ use crate::report::style;
 use crate::report::{problem, text};
 use crate::terminal::printable;
 use crate::train::event::{Event, MicroBatchEvent, SampleEvent, Sink, StepEvent};
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ struct State {
     run: Option<Run>,
     last_line: Instant,
     interval: Duration,
+    /// What [`Progress::note`] has said.
+    remarks: HashSet<String>,
 }
 
 enum Screen {
@@ -83,7 +86,8 @@ impl ProgressBar {
     }
 
     fn new(screen: Screen, interval: Duration) -> Self {
-        ProgressBar(Arc::new(Mutex::new(State { screen, work: None, run: None, last_line: Instant::now(), interval })))
+        let (last_line, remarks) = (Instant::now(), HashSet::new());
+        ProgressBar(Arc::new(Mutex::new(State { screen, work: None, run: None, last_line, interval, remarks })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,8 +111,12 @@ impl Progress for ProgressBar {
         }
     }
 
+    /// What was remarked before is not said again: data may be prepared twice, with the same to say of its files.
     fn note(&self, text: &str) {
-        ProgressBar::note(self, text);
+        let is_new = self.state().remarks.insert(text.to_owned());
+        if is_new {
+            ProgressBar::note(self, text);
+        }
     }
 
     fn advance(&self, amount: u64) {
@@ -251,7 +259,7 @@ impl State {
         let steps = run.total_steps.saturating_sub(run.first_step);
         if let Some(left) = left.filter(|_| steps > 1) {
             let all = text::duration(left.saturating_add(run.since.elapsed()));
-            self.say(&format!("{} steps will take about {all}, evaluations not counted", text::count(steps)));
+            self.say(&format!("{} will take about {all}, evaluations not counted", text::counted(steps, "step")));
         }
     }
 
@@ -287,7 +295,7 @@ impl Work {
     fn show(&self, amount: u64) -> String {
         match self.unit {
             "bytes" => text::bytes(amount),
-            unit => format!("{} {unit}", text::count(amount)),
+            units => text::counted(amount, units.trim_end_matches('s')),
         }
     }
 }

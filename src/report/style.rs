@@ -41,38 +41,33 @@ fn paint(style: Style, text: impl fmt::Display) -> impl fmt::Display {
 ///
 /// Ranges that overlap, leave the text or cut a character are widened or clipped to what can be shown.
 pub fn spans(text: &str, supervised: &[Range<usize>]) -> String {
+    let style = |is_supervised| if is_supervised { SUPERVISED } else { CONTEXT };
+    marked(text, supervised, |part, is_supervised| paint(style(is_supervised), part).to_string())
+}
+
+/// `text` with the bytes in `supervised` (ascending) between `⟦` and `⟧`: how it is shown where there are no colours.
+pub fn brackets(text: &str, supervised: &[Range<usize>]) -> String {
+    marked(text, supervised, |part, is_supervised| if is_supervised { format!("⟦{part}⟧") } else { part.to_owned() })
+}
+
+/// What `mark` makes of the printable parts of `text`, in order, told whether they are `supervised`.
+fn marked(text: &str, supervised: &[Range<usize>], mark: impl Fn(&str, bool) -> String) -> String {
     let mut shown = String::with_capacity(text.len() + 32 * supervised.len());
-    let mut push = |style: Style, part: &str| {
+    let mut push = |part: &str, is_supervised| {
         if !part.is_empty() {
-            shown.push_str(&paint(style, printable(part)).to_string());
+            shown.push_str(&mark(&printable(part), is_supervised));
         }
     };
     let mut done = 0;
     for span in supervised {
         let start = text.floor_char_boundary(span.start).max(done);
         let end = text.ceil_char_boundary(span.end.min(text.len())).max(start);
-        push(CONTEXT, &text[done..start]);
-        push(SUPERVISED, &text[start..end]);
+        push(&text[done..start], false);
+        push(&text[start..end], true);
         done = end;
     }
-    push(CONTEXT, &text[done..]);
+    push(&text[done..], false);
     shown
-}
-
-/// `text` with the bytes in `supervised` (ascending) between `⟦` and `⟧`: how it is shown where there are no colours.
-pub fn brackets(text: &str, supervised: &[Range<usize>]) -> String {
-    let mut shown = String::with_capacity(text.len() + 6 * supervised.len());
-    let mut done = 0;
-    for span in supervised {
-        let start = text.floor_char_boundary(span.start).max(done);
-        let end = text.ceil_char_boundary(span.end.min(text.len())).max(start);
-        shown.push_str(&printable(&text[done..start]));
-        if start < end {
-            shown.push_str(&format!("⟦{}⟧", printable(&text[start..end])));
-        }
-        done = end;
-    }
-    shown + &printable(&text[done..])
 }
 
 /// Whether colours are shown on stdout.

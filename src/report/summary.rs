@@ -146,6 +146,9 @@ pub struct Summary {
     /// Rows that were not trained as they stand: what became of them, how many, their share, the first.
     #[serde(default)]
     pub left_out: Vec<serde_json::Value>,
+    /// What was said to be wrong, and the run went on.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// The data's content hashes by what they are for (`"train"`, `"eval"`).
     pub data_hashes: BTreeMap<String, String>,
     /// A fingerprint of the base model's weights.
@@ -176,6 +179,7 @@ impl Summary {
             threads: 0,
             instruction_sets: Vec::new(),
             left_out: Vec::new(),
+            warnings: Vec::new(),
             data_hashes: BTreeMap::new(),
             base_fingerprint: String::new(),
             versions: versions(),
@@ -324,6 +328,7 @@ mod tests {
             "AVX2"
           ],
           "left_out": [],
+          "warnings": [],
           "data_hashes": {
             "train": "abc"
           },

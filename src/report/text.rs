@@ -1,5 +1,6 @@
 //! Numbers as people read them: sizes, counts, durations.
 
+use crate::progress::plural;
 use std::time::Duration;
 
 /// A size in decimal units, three digits: `"253 MB"`, `"1.93 GB"`, `"640 B"`.
@@ -18,6 +19,11 @@ pub fn count(count: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A count of things: `"1 row"`, `"1,234 rows"`.
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{} {}", count(number), plural(number, noun))
 }
 
 /// A rate per second: `"812"`, `"1,204"`, `"8.13"`; `"-"` if it is not finite.

@@ -14,6 +14,8 @@ const NAMED: [&str; 3] = ["<escape>", "<mask>", "[multimodal]"];
 pub(crate) struct ControlWords {
     /// The longest first, so that of two that fit the longer is found.
     words: Vec<String>,
+    /// The bytes that some of them begins with: most of a text is none of these.
+    firsts: Vec<u8>,
 }
 
 impl ControlWords {
@@ -33,25 +35,27 @@ impl ControlWords {
             .map(|(word, _)| word)
             .collect();
         words.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        ControlWords { words }
+        let mut firsts: Vec<u8> = words.iter().filter_map(|word| word.bytes().next()).collect();
+        firsts.sort_unstable();
+        firsts.dedup();
+        ControlWords { words, firsts }
     }
 
     /// Where control words stand in `text`, in order.
     pub fn find(&self, text: &str) -> Vec<Range<usize>> {
-        let mut found = Vec::new();
-        let mut at = 0;
-        while let Some(next) = self.next(&text[at..]) {
-            found.push(at + next.start..at + next.end);
-            at += next.end;
+        let (bytes, mut found, mut at) = (text.as_bytes(), Vec::new(), 0);
+        let begins = |byte: &u8| self.firsts.contains(byte);
+        while let Some(next) = bytes[at..].iter().position(begins) {
+            at += next;
+            match self.words.iter().find(|word| bytes[at..].starts_with(word.as_bytes())) {
+                Some(word) => {
+                    found.push(at..at + word.len());
+                    at += word.len();
+                }
+                None => at += 1,
+            }
         }
         found
-    }
-
-    fn next(&self, text: &str) -> Option<Range<usize>> {
-        text.char_indices().find_map(|(at, c)| {
-            let fits = |word: &&String| word.starts_with(c) && text[at..].starts_with(word.as_str());
-            self.words.iter().find(fits).map(|word| at..at + word.len())
-        })
     }
 
     /// Where a control word begins at the end of `text` that what follows might complete.

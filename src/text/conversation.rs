@@ -109,43 +109,73 @@ impl Tokenized {
     pub fn supervised(&self) -> usize {
         self.labels.iter().skip(1).filter(|&&l| l != IGNORE_INDEX).count()
     }
+}
 
-    /// Cuts the row to its first `max_length` tokens and says how many supervised ones were cut off.
-    pub fn truncate(&mut self, max_length: usize) -> usize {
-        let before = self.supervised();
-        if self.input_ids.len() > max_length {
-            self.input_ids.truncate(max_length);
-            self.labels.truncate(max_length);
-            self.truncated = true;
-        }
-        before - self.supervised()
+/// The first tokens of a row, and how many there are in all: the rest of a row that is to be cut is never held.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Prefix {
+    /// As many of the first tokens as were asked for.
+    pub tokens: Tokenized,
+    /// Tokens of the whole row.
+    pub length: usize,
+    /// Positions of the whole row with a loss, as [`Tokenized::supervised`] counts them.
+    pub supervised: usize,
+    /// The first of these.
+    pub first_supervised: Option<usize>,
+    most: usize,
+}
+
+impl Prefix {
+    /// The first `most` tokens of a row that is yet to come.
+    pub fn of_at_most(most: usize) -> Self {
+        Prefix { most, ..Prefix::default() }
     }
 
-    /// Fails if the row, cut to `max_length` where given, would have nothing to learn from; says whether the cut is to
-    /// blame. Ask before [`Tokenized::truncate`].
+    /// The first `most` of these tokens.
+    pub fn of(tokens: &Tokenized, most: usize) -> Self {
+        let mut prefix = Prefix::of_at_most(most);
+        tokens.input_ids.iter().zip(&tokens.labels).for_each(|(&id, &label)| prefix.push(id, label));
+        prefix
+    }
+
+    /// Takes the row's next token.
+    pub fn push(&mut self, id: u32, label: i32) {
+        if label != IGNORE_INDEX && self.length > 0 {
+            self.supervised += 1;
+            self.first_supervised.get_or_insert(self.length);
+        }
+        if self.length < self.most {
+            self.tokens.input_ids.push(id);
+            self.tokens.labels.push(label);
+        } else {
+            self.tokens.truncated = true;
+        }
+        self.length += 1;
+    }
+
+    /// Fails if there is nothing to learn from in the row, or in what is kept of it; says whether the cut is to blame.
     ///
     /// # Errors
-    /// No position with a loss among the first `max_length` tokens.
-    pub fn require_supervised(&self, max_length: Option<usize>) -> Result<()> {
-        let Some(first) = self.labels.iter().skip(1).position(|&l| l != IGNORE_INDEX).map(|i| i + 1) else {
+    /// No position with a loss among the tokens that are kept.
+    pub fn require_supervised(&self) -> Result<()> {
+        let Some(first) = self.first_supervised else {
             return Err(Error::new(Kind::Data, "the row has no supervised token: nothing in it has a loss")
                 .hint("`data preview` shows which tokens of a row are supervised"));
         };
-        match max_length {
-            Some(max_length) if first >= max_length => Err(Error::new(
-                Kind::Data,
-                format!(
-                    "`max_length` {max_length} cuts off all {} supervised tokens of the row, which has {} tokens",
-                    self.supervised(),
-                    self.input_ids.len()
-                ),
-            )
-            .hint(format!(
-                "the first supervised token is number {}: raise `data.max_length`, or set `data.on_long: skip`",
-                first + 1
-            ))),
-            _ => Ok(()),
+        if first < self.most {
+            return Ok(());
         }
+        let Prefix { most, supervised, length, .. } = self;
+        Err(Error::new(
+            Kind::Data,
+            format!(
+                "`max_length` {most} cuts off all {supervised} supervised tokens of the row, which has {length} tokens"
+            ),
+        )
+        .hint(format!(
+            "the first supervised token is number {}: raise `data.max_length`, or set `data.on_long: skip`",
+            first + 1
+        )))
     }
 }
 
@@ -153,36 +183,43 @@ impl Tokenized {
 mod tests {
     use super::*;
 
-    fn row(labels: &[i32]) -> Tokenized {
-        Tokenized { input_ids: (0..labels.len() as u32).collect(), labels: labels.to_vec(), truncated: false }
+    fn row(labels: &[i32], most: usize) -> Prefix {
+        let input_ids = (0..labels.len() as u32).collect();
+        Prefix::of(&Tokenized { input_ids, labels: labels.to_vec(), truncated: false }, most)
     }
 
     #[test]
     fn the_first_token_is_never_counted_as_supervised() {
-        assert_eq!(row(&[0, 1, -100, 3]).supervised(), 2);
-        assert_eq!(row(&[]).supervised(), 0);
+        for (labels, supervised, first) in [(&[0, 1, -100, 3][..], 2, Some(1)), (&[0, -100], 0, None), (&[], 0, None)] {
+            let row = row(labels, usize::MAX);
+            assert_eq!((row.supervised, row.first_supervised), (supervised, first));
+            assert_eq!(row.tokens.supervised(), supervised);
+        }
     }
 
     #[test]
-    fn truncation_cuts_both_and_says_what_it_cost() {
-        let mut tokenized = row(&[-100, -100, 2, 3, 4]);
-        assert_eq!(tokenized.truncate(9), 0);
-        assert!(!tokenized.truncated);
-        assert_eq!(tokenized.truncate(4), 1);
-        assert_eq!((tokenized.input_ids, tokenized.labels), (vec![0, 1, 2, 3], vec![-100, -100, 2, 3]));
-        assert!(tokenized.truncated);
+    fn what_is_cut_is_counted_and_not_held() {
+        let whole = row(&[-100, -100, 2, 3, 4], 5);
+        assert!(!whole.tokens.truncated);
+        let cut = row(&[-100, -100, 2, 3, 4], 4);
+        assert_eq!(
+            (cut.tokens.input_ids.clone(), cut.tokens.labels.clone()),
+            (vec![0, 1, 2, 3], vec![-100, -100, 2, 3])
+        );
+        assert!(cut.tokens.truncated);
+        assert_eq!((cut.length, cut.supervised, cut.tokens.supervised()), (5, 3, 2));
     }
 
     #[test]
     fn a_row_without_supervision_says_whether_truncation_is_to_blame() {
-        assert!(row(&[-100, -100, 2]).require_supervised(Some(3)).is_ok());
-        let cut = row(&[-100, -100, 2]).require_supervised(Some(2)).unwrap_err();
+        assert!(row(&[-100, -100, 2], 3).require_supervised().is_ok());
+        let cut = row(&[-100, -100, 2], 2).require_supervised().unwrap_err();
         assert_eq!(cut.what(), "`max_length` 2 cuts off all 1 supervised tokens of the row, which has 3 tokens");
         assert_eq!(
             cut.hint_text(),
             Some("the first supervised token is number 3: raise `data.max_length`, or set `data.on_long: skip`")
         );
-        let none = row(&[0, -100]).require_supervised(None).unwrap_err();
+        let none = row(&[0, -100], 9).require_supervised().unwrap_err();
         assert_eq!(none.what(), "the row has no supervised token: nothing in it has a loss");
     }
 }

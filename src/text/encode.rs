@@ -1,11 +1,11 @@
 //! From conversations and texts to ids and labels: the one path on which training data is tokenised.
 
 use super::controls::ControlWords;
-use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized};
+use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Prefix, Role, Tokenized};
 use super::options::TrainOn;
 use super::render::{END_OF_TURN, Rendered, START_OF_TURN};
 use super::template::ChatTemplate;
-use super::tokenizer::{Encoded, Tokenizer};
+use super::tokenizer::Tokenizer;
 use crate::error::{Error, Kind, Result};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -112,6 +112,14 @@ impl Encoder {
     /// # Errors
     /// What the template refuses or does not show, and a conversation in which the assistant says nothing.
     pub fn encode_conversation(&self, conversation: &Conversation) -> Result<Tokenized> {
+        Ok(self.conversation(conversation, usize::MAX)?.tokens)
+    }
+
+    /// The first `most` tokens of [`Encoder::encode_conversation`].
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_conversation`].
+    pub fn conversation(&self, conversation: &Conversation, most: usize) -> Result<Prefix> {
         let conversation = self.prepared(conversation);
         let Rendered { text, spans, said } = self.render(&conversation, false)?;
         if spans.is_empty() && self.train_on != TrainOn::All {
@@ -131,7 +139,7 @@ impl Encoder {
             TrainOn::LastAssistant => learnt(&answers[answers.len().saturating_sub(1)..], true),
             TrainOn::All => between(&learnt(&answers, false), text.len()),
         };
-        self.label(&text, &spans, &self.typed(&text, &said))
+        self.label(&text, &spans, &self.typed(&text, &said), most)
     }
 
     /// The ids of a conversation up to where the model begins to speak, for generation. Control words in messages are
@@ -148,8 +156,11 @@ impl Encoder {
         }
         let conversation = self.prepared(conversation);
         let Rendered { text, said, .. } = self.render(&conversation, true)?;
-        let ids = self.encode_typed(&text, &self.typed(&text, &said))?.ids;
-        self.check_ids(&ids)?;
+        let mut ids = Vec::new();
+        self.encode_typed(&text, &self.typed(&text, &said), &mut |id, _| {
+            ids.push(id);
+            self.check_id(id)
+        })?;
         Ok(ids)
     }
 
@@ -215,21 +226,39 @@ impl Encoder {
     /// # Errors
     /// A text that cannot be tokenised, or that has tokens which the model does not.
     pub fn encode_prompt_completion(&self, prompt: &str, completion: &str) -> Result<Tokenized> {
+        Ok(self.prompt_completion(prompt, completion, usize::MAX)?.tokens)
+    }
+
+    /// The first `most` tokens of [`Encoder::encode_prompt_completion`].
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_prompt_completion`].
+    pub fn prompt_completion(&self, prompt: &str, completion: &str, most: usize) -> Result<Prefix> {
         let tokenizer = self.need_tokenizer()?;
-        let before = self.begin(prompt)?;
-        let mut text = before.clone() + completion;
-        self.end(&mut text, completion)?;
-        let Encoded { ids, offsets } = tokenizer.encode_with_offsets(&text)?;
-        self.check_ids(&ids)?;
-        let prompt_tokens = match offsets.iter().position(|token| token.end > before.len()) {
-            _ if self.train_on == TrainOn::All => 0,
-            None => ids.len(),
+        let (bos, prompt) = self.begin(prompt)?;
+        let before = bos.len() + prompt.len();
+        let (completion, end) = self.end(completion);
+        let text = [&bos, prompt, completion, &end].concat();
+        let mut prefix = Prefix::of_at_most(most);
+        let mut crosses = None;
+        tokenizer.encode_each(&text, &mut |id, token| {
+            self.check_id(id)?;
+            if crosses.is_none() && token.end > before {
+                crosses = Some(token.start < before);
+            }
+            let learnt = self.train_on == TrainOn::All || crosses.is_some();
+            prefix.push(id, if learnt { label(id) } else { IGNORE_INDEX });
+            Ok(())
+        })?;
+        if self.train_on == TrainOn::All || crosses != Some(true) {
             // No merge crosses the border, so the tokens before it are the prompt's own.
-            Some(first) if offsets[first].start >= before.len() => first,
-            Some(_) => tokenizer.encode(&before)?.iter().zip(&ids).take_while(|(a, b)| a == b).count(),
-        };
-        let labels = ids.iter().enumerate().map(|(i, &id)| if i < prompt_tokens { IGNORE_INDEX } else { label(id) });
-        Ok(Tokenized { labels: labels.collect(), input_ids: ids, truncated: false })
+            return Ok(prefix);
+        }
+        let (alone, whole) = (tokenizer.encode(&text[..before])?, tokenizer.encode(&text)?);
+        let same = alone.iter().zip(&whole).take_while(|(a, b)| a == b).count();
+        let mut prefix = Prefix::of_at_most(most);
+        (0..).zip(&whole).for_each(|(i, &id)| prefix.push(id, if i < same { IGNORE_INDEX } else { label(id) }));
+        Ok(prefix)
     }
 
     /// Plain text: `<bos>`, the text, `<eos>`. All of it has a loss. Such a text may have been made by a template already:
@@ -238,14 +267,26 @@ impl Encoder {
     /// # Errors
     /// An empty text, and as [`Encoder::encode_prompt_completion`].
     pub fn encode_text(&self, text: &str) -> Result<Tokenized> {
+        let mut prefix = Prefix::of_at_most(usize::MAX);
+        self.each_of_text(text, &mut |id| prefix.push(id, label(id)))?;
+        Ok(prefix.tokens)
+    }
+
+    /// Calls `each` with the tokens of [`Encoder::encode_text`] in order. Those of a long text are never held together.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_text`].
+    pub fn each_of_text(&self, text: &str, each: &mut dyn FnMut(u32)) -> Result<()> {
         if text.is_empty() {
             return Err(Error::new(Kind::Data, "the text is empty"));
         }
-        let mut whole = self.begin(text)?;
-        self.end(&mut whole, text)?;
-        let input_ids = self.need_tokenizer()?.encode(&whole)?;
-        self.check_ids(&input_ids)?;
-        Ok(Tokenized { labels: input_ids.iter().map(|&id| label(id)).collect(), input_ids, truncated: false })
+        let (bos, text) = self.begin(text)?;
+        let (text, eos) = self.end(text);
+        self.need_tokenizer()?.encode_between(&bos, text, &eos, &mut |id| {
+            self.check_id(id)?;
+            each(id);
+            Ok(())
+        })
     }
 
     /// A row that is tokenised already; without labels all of it has a loss.
@@ -253,25 +294,34 @@ impl Encoder {
     /// # Errors
     /// No ids, labels of another length, ids or labels that the model does not have.
     pub fn encode_tokens(&self, input_ids: Vec<u32>, labels: Option<Vec<i32>>) -> Result<Tokenized> {
+        Ok(self.tokens(&input_ids, labels.as_deref(), usize::MAX)?.tokens)
+    }
+
+    /// The first `most` tokens of [`Encoder::encode_tokens`].
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_tokens`].
+    pub fn tokens(&self, input_ids: &[u32], labels: Option<&[i32]>, most: usize) -> Result<Prefix> {
         let wrong = |what: String| Err(Error::new(Kind::Data, what));
         if input_ids.is_empty() {
             return wrong("`input_ids` is empty".into());
         }
-        self.check_ids(&input_ids)?;
-        let labels = match labels {
-            None => input_ids.iter().map(|&id| label(id)).collect(),
-            Some(labels) if labels.len() != input_ids.len() => {
-                let hint = "labels are aligned with `input_ids`, as in Hugging Face; -100 skips a position";
-                return wrong(format!("{} `labels` for {} `input_ids`", labels.len(), input_ids.len()))
-                    .map_err(|e| e.hint(hint));
-            }
-            Some(labels) => labels,
-        };
+        input_ids.iter().try_for_each(|&id| self.check_id(id))?;
+        if let Some(labels) = labels.filter(|labels| labels.len() != input_ids.len()) {
+            let hint = "labels are aligned with `input_ids`, as in Hugging Face; -100 skips a position";
+            return wrong(format!("{} `labels` for {} `input_ids`", labels.len(), input_ids.len()))
+                .map_err(|e| e.hint(hint));
+        }
         let limit = self.vocab_size.map_or(i64::from(i32::MAX), |n| n as i64);
-        if let Some(&label) = labels.iter().find(|&&l| l != IGNORE_INDEX && !(0..limit).contains(&i64::from(l))) {
+        let is_wrong = |&&l: &&i32| l != IGNORE_INDEX && !(0..limit).contains(&i64::from(l));
+        if let Some(label) = labels.into_iter().flatten().find(is_wrong) {
             return wrong(format!("label {label} is neither -100 nor an id of the model's vocabulary"));
         }
-        Ok(Tokenized { input_ids, labels, truncated: false })
+        let mut prefix = Prefix::of_at_most(most);
+        for (i, &id) in input_ids.iter().enumerate() {
+            prefix.push(id, labels.map_or_else(|| label(id), |labels| labels[i]));
+        }
+        Ok(prefix)
     }
 
     /// The ids after which the model stops, one of which every answer should teach: `<end_of_turn>` and `<eos>`, and where
@@ -345,80 +395,79 @@ impl Encoder {
         tokenizer.token(tokenizer.eos()?)
     }
 
-    /// `<bos>` and `text`, with one `<bos>` however many `text` brings along.
-    fn begin(&self, text: &str) -> Result<String> {
+    /// `<bos>`, and `text` without each that it brings along.
+    fn begin<'t>(&self, text: &'t str) -> Result<(String, &'t str)> {
         let tokenizer = self.need_tokenizer()?;
         let bos = tokenizer.bos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
         let mut rest = text;
         while let Some(after) = rest.trim_start().strip_prefix(&bos).filter(|_| !bos.is_empty()) {
             rest = after;
         }
-        Ok(bos + rest)
+        Ok((bos, rest))
     }
 
-    /// Ends `text` with `<eos>`, unless its `last` part brings along an end: then it keeps one.
-    fn end(&self, text: &mut String, last: &str) -> Result<()> {
-        self.need_tokenizer()?;
+    /// `last` and the `<eos>` after it, unless it brings along an end: then it keeps one.
+    fn end<'t>(&self, last: &'t str) -> (&'t str, String) {
         let eos = self.eos_name().unwrap_or_default();
-        let Some(rest) = self.without_end(last) else {
-            text.push_str(&eos);
-            return Ok(());
-        };
+        let Some(rest) = self.without_end(last) else { return (last, eos) };
         // The first of the ends, with the newline that follows it in Gemma's format.
         let brought = &last[rest.len()..];
         let (space, ends) = brought.split_at(brought.len() - brought.trim_start().len());
         let end = [END_OF_TURN, "<eos>", &eos].into_iter().find(|end| !end.is_empty() && ends.starts_with(end));
         let end = end.unwrap_or(&eos).to_owned();
         let newline = if last.ends_with('\n') && end == END_OF_TURN { "\n" } else { "" };
-        let kept = format!("{space}{end}{newline}");
-        text.truncate(text.len() - brought.len());
-        text.push_str(&kept);
+        (rest, format!("{space}{end}{newline}"))
+    }
+
+    /// Calls `each` with the tokens of `text` and their bytes. The words at `typed`, in order, are no control tokens.
+    fn encode_typed(
+        &self,
+        text: &str,
+        typed: &[Range<usize>],
+        each: &mut dyn FnMut(u32, Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let tokenizer = self.need_tokenizer()?;
+        let cuts = typed.iter().map(|word| text.ceil_char_boundary(word.start + 1));
+        let mut words = typed.iter().peekable();
+        let mut start = 0;
+        for end in cuts.chain([text.len()]) {
+            tokenizer.encode_each(&text[start..end], &mut |id, at| {
+                let at = start + at.start..start + at.end;
+                while words.next_if(|word| word.end <= at.start).is_some() {}
+                let inside = words.peek().is_some_and(|word| word.start <= at.start && at.end <= word.end);
+                if inside && tokenizer.token(id).is_some_and(|token| self.controls.contains(&token)) {
+                    return Err(Error::new(
+                        Kind::Data,
+                        "a message holds a control word that cannot be spelt out as text",
+                    ));
+                }
+                each(id, at)
+            })?;
+            start = end;
+        }
         Ok(())
     }
 
-    /// Tokenises `text`, in which the words at `typed` are no control tokens.
-    fn encode_typed(&self, text: &str, typed: &[Range<usize>]) -> Result<Encoded> {
-        let tokenizer = self.need_tokenizer()?;
-        let mut all = Encoded { ids: Vec::new(), offsets: Vec::new() };
-        let cuts = typed.iter().map(|word| text.ceil_char_boundary(word.start + 1));
-        let mut start = 0;
-        for end in cuts.chain([text.len()]) {
-            let piece = tokenizer.encode_with_offsets(&text[start..end])?;
-            all.ids.extend(piece.ids);
-            all.offsets.extend(piece.offsets.into_iter().map(|at| start + at.start..start + at.end));
-            start = end;
-        }
-        let is_control = |(id, at): (&u32, &Range<usize>)| {
-            let inside = typed.iter().any(|word| word.start <= at.start && at.end <= word.end);
-            inside && tokenizer.token(*id).is_some_and(|token| self.controls.contains(&token))
-        };
-        match all.ids.iter().zip(&all.offsets).any(is_control) && !typed.is_empty() {
-            true => Err(Error::new(Kind::Data, "a message holds a control word that cannot be spelt out as text")),
-            false => Ok(all),
-        }
-    }
-
-    /// Tokenises `text`; tokens that cover a byte of a span have a loss. `spans` are in order and do not overlap. The
-    /// words at `typed` are no control tokens.
-    fn label(&self, text: &str, spans: &[Range<usize>], typed: &[Range<usize>]) -> Result<Tokenized> {
-        let Encoded { ids: input_ids, offsets } = self.encode_typed(text, typed)?;
-        self.check_ids(&input_ids)?;
+    /// The first `most` tokens of `text`; those that cover a byte of a span have a loss. `spans` are in order and do not
+    /// overlap. The words at `typed` are no control tokens.
+    fn label(&self, text: &str, spans: &[Range<usize>], typed: &[Range<usize>], most: usize) -> Result<Prefix> {
+        let mut prefix = Prefix::of_at_most(most);
         let mut spans = spans.iter().peekable();
-        let labels = input_ids
-            .iter()
-            .zip(offsets)
-            .map(|(&id, token)| {
-                while spans.next_if(|span| span.end <= token.start).is_some() {}
-                let supervised = spans.peek().is_some_and(|span| span.start < token.end);
-                if supervised { label(id) } else { IGNORE_INDEX }
-            })
-            .collect();
-        Ok(Tokenized { input_ids, labels, truncated: false })
+        self.encode_typed(text, typed, &mut |id, token| {
+            self.check_id(id)?;
+            while spans.next_if(|span| span.end <= token.start).is_some() {}
+            let supervised = spans.peek().is_some_and(|span| span.start < token.end);
+            prefix.push(id, if supervised { label(id) } else { IGNORE_INDEX });
+            Ok(())
+        })?;
+        Ok(prefix)
     }
 
-    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+    fn check_id(&self, id: u32) -> Result<()> {
         let limit = self.vocab_size.map_or(i32::MAX as usize, |n| n.min(i32::MAX as usize)); // labels are i32
-        let Some(&id) = ids.iter().find(|&&id| id as usize >= limit) else { return Ok(()) };
+        if (id as usize) < limit {
+            return Ok(());
+        }
         let name = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token(id));
         let name = name.map(|name| format!(" `{name}`")).unwrap_or_default();
         Err(Error::new(Kind::Data, format!("token {id}{name} is not in the model's vocabulary of {limit}")))

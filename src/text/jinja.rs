@@ -17,7 +17,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value, context};
 use regex::Regex;
 use serde_json::Value as Json;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
 /// The name under which errors show the template.
@@ -88,11 +90,17 @@ impl Jinja {
     }
 
     /// Renders messages and the definitions of tools, which Hugging Face gives to a template as `None` if there are none.
-    pub fn render(&self, messages: &[Json], tools: &[Json], add_generation_prompt: bool) -> Result<String> {
+    pub fn render(
+        &self,
+        messages: impl IntoIterator<Item: Borrow<Json>>,
+        tools: &[Json],
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let list = |values: &[Json]| -> Value { values.iter().map(object::from_json).collect() };
         let none = Value::from(());
         self.run(context! {
-            messages => list(messages),
+            // One after the other, so that no message is there twice for longer than it takes.
+            messages => messages.into_iter().map(|message| object::from_json(message.borrow())).collect::<Value>(),
             tools => if tools.is_empty() { none.clone() } else { list(tools) },
             documents => none,
             add_generation_prompt,
@@ -110,7 +118,7 @@ impl Jinja {
             budget::begin(UNITS + UNITS_PER_BYTE * bytes);
             let mut environment = ENVIRONMENT.clone();
             environment.set_fuel(Some(steps));
-            let mut text = String::new();
+            let mut text = String::with_capacity(bytes as usize);
             let mut out = make_string_output(&mut text);
             let done = eval(&environment, &self.code, variables, &self.blocks, &mut out, AutoEscape::None).map(drop);
             drop(out);
@@ -138,17 +146,14 @@ fn size(value: &Value) -> (u64, u64) {
     })
 }
 
-/// Runs `work` on a stack of this many bytes.
+/// Runs `work` with a stack of this many bytes, this thread's where it has as many left: a new one for each row takes
+/// longer than the row.
 ///
 /// # Errors
-/// When the system gives no thread, or the template's engine fails.
-fn on_a_stack<T: Send>(stack_bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name(NAME.into()).stack_size(stack_bytes).spawn_scoped(scope, work);
-        let failed = |what: String| Error::new(Kind::Run, format!("the chat template cannot be run: {what}"));
-        let thread = thread.map_err(|e| failed(format!("no thread for it: {e}")).caused_by(e))?;
-        thread.join().map_err(|_| failed("its engine failed".into()))
-    })
+/// When the system gives no stack, or the template's engine fails.
+fn on_a_stack<T>(stack_bytes: usize, work: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(|| stacker::maybe_grow(stack_bytes, stack_bytes, work)))
+        .map_err(|_| Error::new(Kind::Run, "the chat template cannot be run: its engine failed"))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub mod tokenizer;
 mod tokenizer_json;
 pub mod tools;
 
-pub use conversation::{Conversation, IGNORE_INDEX, Message, Part, Role, Tokenized, ToolCall};
+pub use conversation::{Conversation, IGNORE_INDEX, Message, Part, Prefix, Role, Tokenized, ToolCall};
 pub use encode::Encoder;
 pub use options::TrainOn;
 pub use render::Rendered;

@@ -20,6 +20,9 @@ pub const START_OF_TURN: &str = "<start_of_turn>";
 /// Ends a turn; a newline follows.
 pub const END_OF_TURN: &str = "<end_of_turn>";
 
+/// What stands around the words of a turn, at most.
+const TURN_BYTES: usize = START_OF_TURN.len() + "model\n".len() + "\n\n".len() + END_OF_TURN.len() + 1;
+
 /// A conversation as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
@@ -37,7 +40,10 @@ pub struct Rendered {
 /// Turns that do not alternate between user and assistant, a system message that is not the first, no turns.
 pub(super) fn render(conversation: &Conversation, bos: &str, add_generation_prompt: bool) -> Result<Rendered> {
     let (system, turns) = check(conversation)?;
-    let mut text = String::from(bos);
+    let parts = conversation.messages.iter().flat_map(|message| &message.content);
+    let bytes: usize = parts.map(|Part::Text(part)| part.len()).sum();
+    let mut text = String::with_capacity(bytes + bos.len() + (turns.len() + 1) * TURN_BYTES);
+    text.push_str(bos);
     let (mut spans, mut said) = (Vec::new(), Vec::new());
     for (i, message) in turns.iter().enumerate() {
         let answer = message.role == Role::Assistant;
@@ -67,7 +73,10 @@ pub(super) fn render(conversation: &Conversation, bos: &str, add_generation_prom
 }
 
 /// Checks who speaks when, and splits off the system message.
-fn check(conversation: &Conversation) -> Result<(Option<&str>, &[Message])> {
+///
+/// # Errors
+/// Those of [`render`].
+pub(super) fn check(conversation: &Conversation) -> Result<(Option<&str>, &[Message])> {
     let wrong = |what: String| Error::new(Kind::Data, what);
     let messages = &conversation.messages[..];
     let (system, turns) = match messages {

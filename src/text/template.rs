@@ -224,13 +224,19 @@ impl Own {
             return native();
         }
         let lowered = tools::lower(conversation)?;
-        let ours = render::render(&lowered, bos, add_generation_prompt);
-        let messages: Vec<Value> = lowered.messages.iter().map(native::message).collect();
-        let differs = match ours {
-            Ok(ours) => match same(&ours.text, &jinja.render(&messages, &[], add_generation_prompt)?) {
-                Ok(()) => return Ok(ours),
-                Err(differs) => differs,
-            },
+        let differs = match render::check(&lowered) {
+            Ok(_) => {
+                // A row may be large: what the template reads is gone before there is a second rendering.
+                let theirs = {
+                    let messages: Vec<Value> = lowered.messages.iter().map(native::message).collect();
+                    jinja.render(messages, &[], add_generation_prompt)?
+                };
+                let ours = render::render(&lowered, bos, add_generation_prompt)?;
+                match same(&ours.text, &theirs) {
+                    Ok(()) => return Ok(ours),
+                    Err(differs) => differs,
+                }
+            }
             Err(refused) => refused,
         };
         // A template with a form for tools of its own may have one for system messages and turns, too.
@@ -258,10 +264,10 @@ fn shows_tools(jinja: &Jinja) -> bool {
     }}});
     let user = native::message(&Message::new(Role::User, "a"));
     let call = Message::calling(vec![ToolCall { name: NAME.into(), arguments: json!({"x": "a"}) }]);
-    let shows = |messages: &[Value], tools: &[Value]| {
+    let shows = |messages: Vec<Value>, tools: &[Value]| {
         jinja.render(messages, tools, false).is_ok_and(|text| text.contains(NAME))
     };
-    shows(std::slice::from_ref(&user), &[tool]) || shows(&[user.clone(), native::message(&call)], &[])
+    shows(vec![user.clone()], &[tool]) || shows(vec![user, native::message(&call)], &[])
 }
 
 /// The first message, from 1, with a reasoning, and the field's name.

@@ -41,15 +41,6 @@ enum Origin {
     Vocabulary { config: Value },
 }
 
-/// Token ids with the bytes of the text that each stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Encoded {
-    /// Token ids.
-    pub ids: Vec<u32>,
-    /// Aligned with `ids`. All bytes of a character that is spelt byte by byte have the range of the whole character.
-    pub offsets: Vec<Range<usize>>,
-}
-
 impl Tokenizer {
     /// Reads a `tokenizer.json`, with the names of its begin and end tokens from the `tokenizer_config.json` beside it.
     ///
@@ -134,16 +125,51 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// As [`Tokenizer::encode`], with the bytes of `text` that each token stands for.
-    pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Encoded> {
-        let (mut ids, mut offsets, mut at) = (Vec::new(), Vec::new(), 0);
+    /// Calls `each` with the tokens of `text` in order, each with the bytes of `text` that it stands for. Those of a long
+    /// text are never held together: they may be eight times as large. All bytes of a character that is spelt byte by byte
+    /// have the range of the whole character.
+    ///
+    /// # Errors
+    /// A vocabulary that cannot spell the text, and what `each` says.
+    pub(crate) fn encode_each(&self, text: &str, each: &mut dyn FnMut(u32, Range<usize>) -> Result<()>) -> Result<()> {
+        let mut at = 0;
         for piece in self.pieces(text) {
             let encoding = self.0.tokenizer.encode(piece, false).map_err(unspellable)?;
-            ids.extend_from_slice(encoding.get_ids());
-            offsets.extend(encoding.get_offsets().iter().map(|&(start, end)| at + start..at + end));
+            for (&id, &(start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+                each(id, at + start..at + end)?;
+            }
             at += piece.len();
         }
-        Ok(Encoded { ids, offsets })
+        Ok(())
+    }
+
+    /// Calls `each` with the tokens of `begin`, `text` and `end`, one after the other, as [`Tokenizer::encode_each`].
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_each`].
+    pub(crate) fn encode_between(
+        &self,
+        begin: &str,
+        text: &str,
+        end: &str,
+        each: &mut dyn FnMut(u32) -> Result<()>,
+    ) -> Result<()> {
+        // What stands around a long text joins its first and last piece, which are short.
+        let mut pieces = self.pieces(text);
+        let last = pieces.pop().unwrap_or_default();
+        let mut begin = Some(begin);
+        let first = |piece: &str, begin: &mut Option<&str>| begin.take().unwrap_or_default().to_owned() + piece;
+        let mut encode = |piece: &str| -> Result<()> {
+            let encoding = self.0.tokenizer.encode_fast(piece, false).map_err(unspellable)?;
+            encoding.get_ids().iter().try_for_each(|&id| each(id))
+        };
+        for piece in pieces {
+            match begin {
+                Some(_) => encode(&first(piece, &mut begin))?,
+                None => encode(piece)?,
+            }
+        }
+        encode(&(first(last, &mut begin) + end))
     }
 
     /// `text`, or where it is long, pieces of it that have the same tokens together.

@@ -23,7 +23,7 @@ mod manifest;
 mod writer;
 
 pub use loaded::Loaded;
-pub use lock::RunLock;
+pub use lock::{LOCK, RunLock};
 pub use manifest::Fingerprint;
 pub use writer::Writer;
 

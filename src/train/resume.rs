@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::train::checkpoint::{Fingerprint, Loaded, Writer};
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::run::{Position, State};
-use crate::train::tensors::Tensors;
+use crate::train::tensors::{Tensors, write_from_device};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -28,10 +28,10 @@ struct Meta {
 /// When it cannot be written; nothing is left half-written then.
 pub fn save(checkpoints: &Path, state: &State, outputs: serde_json::Value, run: &Fingerprint) -> Result<PathBuf> {
     let mut writer = Writer::new(checkpoints, state.position.step)?;
-    writer.part(ADAPTER, &Tensors::from_device(&state.adapter.parameters()).to_bytes()?)?;
-    writer.part(OPTIMIZER, &Tensors::from_device(&state.optimizer.state().concat()).to_bytes()?)?;
+    writer.part_with(ADAPTER, |out| write_from_device(&state.adapter.parameters(), out))?;
+    writer.part_with(OPTIMIZER, |out| write_from_device(&state.optimizer.state().concat(), out))?;
     if let Some(best) = &state.best_adapter {
-        writer.part(BEST_ADAPTER, &best.to_bytes()?)?;
+        writer.part_with(BEST_ADAPTER, |out| best.write(out))?;
     }
     let meta = Meta {
         position: state.position.clone(),

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Kind, Result};
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use std::borrow::Cow;
+use std::io::{self, Write};
 
 /// Matrices `[rows, columns]` in f32, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,20 +39,16 @@ impl Tensors {
         self.0.iter().map(|(shape, _)| *shape)
     }
 
-    /// The file form: safetensors with the index as the name.
+    /// Writes the file form: safetensors with the index as the name.
     ///
     /// # Errors
-    /// When the list is too large for the format.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        // Little endian in memory, as in the file (see `weights`): a run's optimiser is large enough to be held once less.
-        let views = self.0.iter().enumerate().map(|(i, (shape, values))| {
-            TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values)).map(|view| (i.to_string(), view))
-        });
-        let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(unwritable)?;
-        safetensors::serialize(views, None).map_err(unwritable)
+    /// When writing fails.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let shapes: Vec<[usize; 2]> = self.shapes().collect();
+        write(&shapes, |i| Cow::Borrowed(&self.0[i].1), out)
     }
 
-    /// Reads what [`Tensors::to_bytes`] wrote.
+    /// Reads what [`Tensors::write`] wrote.
     ///
     /// # Errors
     /// [`Kind::Checkpoint`] when the bytes are something else.
@@ -71,24 +69,61 @@ impl Tensors {
     }
 }
 
-fn unwritable(error: safetensors::SafeTensorError) -> Error {
-    Error::new(Kind::Run, format!("tensors cannot be written: {error}")).caused_by(error)
+/// Writes matrices as [`Tensors::write`] does, copying one after the other from their device: a run's optimiser is large
+/// enough not to be held once more.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_from_device(tensors: &[Tensor<2>], out: &mut dyn Write) -> io::Result<()> {
+    let shapes: Vec<[usize; 2]> = tensors.iter().map(Tensor::dims).collect();
+    write(&shapes, |i| Cow::Owned(tensors[i].to_data().iter::<f32>().collect()), out)
+}
+
+/// Writes a matrix of each shape, with the values that `values` gives for its index.
+fn write<'v>(shapes: &[[usize; 2]], values: impl Fn(usize) -> Cow<'v, [f32]>, out: &mut dyn Write) -> io::Result<()> {
+    // By name, as safetensors orders them.
+    let mut names: Vec<(String, usize)> = (0..shapes.len()).map(|i| (i.to_string(), i)).collect();
+    names.sort();
+    let mut end = 0;
+    let infos = names.iter().map(|(name, i)| {
+        let [rows, columns] = shapes[*i];
+        let start = end;
+        end += rows * columns * size_of::<f32>();
+        (name.clone(), TensorInfo { dtype: Dtype::F32, shape: vec![rows, columns], data_offsets: (start, end) })
+    });
+    let metadata = Metadata::new(None, infos.collect()).map_err(io::Error::other)?;
+    let mut header = serde_json::to_vec(&metadata)?;
+    header.resize(header.len().next_multiple_of(size_of::<u64>()), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    // Little endian in memory, as in the file (see `weights`).
+    names.iter().try_for_each(|&(_, i)| out.write_all(bytemuck::cast_slice(&values(i))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::tensor::TensorView;
 
     #[test]
-    fn bytes_keep_every_bit() {
-        let tensors = Tensors(vec![
-            ([2, 3], vec![1.0, -0.0, f32::MIN_POSITIVE, 1e-42, 3.5, f32::MAX]),
-            ([1, 1], vec![0.1]),
-            ([0, 4], vec![]),
-        ]);
-        let back = Tensors::from_bytes(&tensors.to_bytes().unwrap()).unwrap();
-        assert_eq!(back.to_bytes().unwrap(), tensors.to_bytes().unwrap());
-        assert_eq!(back, tensors);
+    fn bytes_keep_every_bit_and_are_those_of_safetensors() {
+        let special = [1.0, -0.0, f32::MIN_POSITIVE, 1e-42, 3.5, f32::MAX];
+        let mut tensors = vec![([2, 3], special.to_vec()), ([1, 1], vec![0.1]), ([0, 4], vec![])];
+        // Names that sort otherwise than numbers do.
+        tensors.extend((0..9).map(|i| ([1, 2], vec![i as f32, 0.5])));
+        let tensors = Tensors(tensors);
+        let mut bytes = Vec::new();
+        tensors.write(&mut bytes).unwrap();
+        assert_eq!(Tensors::from_bytes(&bytes).unwrap(), tensors);
+        let views = tensors.0.iter().enumerate().map(|(i, (shape, values))| {
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values)).unwrap();
+            (i.to_string(), view)
+        });
+        assert_eq!(safetensors::serialize(views, None).unwrap(), bytes);
+
+        let mut from_device = Vec::new();
+        write_from_device(&tensors.to_device(&Device::flex()), &mut from_device).unwrap();
+        assert_eq!(from_device, bytes);
         assert_eq!(Tensors::from_bytes(b"nonsense").unwrap_err().kind(), Kind::Checkpoint);
     }
 }

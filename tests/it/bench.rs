@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// A folder that is gone after the test.
 pub struct Bench {
@@ -230,4 +231,19 @@ pub fn safetensors_bytes(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Vec<u8> 
         (name.clone(), view.expect("a tensor"))
     });
     safetensors::serialize(views, None).expect("safetensors")
+}
+
+/// Waits until `ready`, or the process ends.
+pub fn wait_until(child: &mut Child, ready: impl Fn() -> bool) -> Option<ExitStatus> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(status) = child.try_wait().expect("a status") {
+            return Some(status);
+        }
+        if ready() {
+            return None;
+        }
+        assert!(Instant::now() < deadline, "the process neither ended nor got so far");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

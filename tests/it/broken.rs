@@ -322,7 +322,7 @@ fn a_full_device() {
         (said.code, said.problem()),
         (
             Some(1),
-            "error: no space left while writing\n  --> stdout\n  hint: free some space or choose another folder; nothing half-written was kept"
+            "error: no space left while writing\n  --> stdout\n  hint: it takes no more; name a file, or something else"
         )
     );
 }

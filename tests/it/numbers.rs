@@ -421,3 +421,32 @@ fn the_estimate_counts_what_each_form_of_an_adapter_keeps() {
     assert_eq!(bytes(&one_pass, "adapter_bytes"), adapter / 2, "activations go while gradients come");
     assert!(bytes(&memory("evaluation.samples=1"), "workspace_bytes") > bytes(&plain, "workspace_bytes"));
 }
+
+#[test]
+fn a_loss_that_no_working_model_has_is_said_before_the_first_step() {
+    let louder = |factor: f32| {
+        let bench = bench();
+        change(&bench, WEIGHTS, "model.norm.weight", |values| values.iter_mut().for_each(|x| *x = factor));
+        bench
+    };
+    let summary = |bench: &Bench| -> Value { serde_json::from_slice(&bench.read("out/summary.json")).expect("JSON") };
+    let said = bench().run(TRAIN);
+    assert!(!said.stderr.contains("would be guessing"), "{}", said.stderr);
+
+    let bench = louder(30.0);
+    let said = bench.run(TRAIN);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stderr.contains("warning: the loss of the base model on the first rows is "), "{}", said.stderr);
+    assert!(summary(&bench)["warnings"][0].as_str().unwrap().contains("and 5.8 would be guessing"));
+
+    let bench = louder(1e6);
+    refused(&bench.run(TRAIN), 2, &["the loss of the base model", "no working model has such a loss"]);
+    assert!(!bench.path("out").exists());
+
+    let bench = self::bench();
+    change(&bench, "a/adapter_model.safetensors", "lora_B", |values| values.iter_mut().for_each(|x| *x *= 1e12));
+    let adapter = "{r: 4, lora_alpha: 8, lora_dropout: 0.1, target_modules: all-linear}";
+    bench.write("r.yaml", bench.text("r.yaml").replace(adapter, "{init_from: a}"));
+    let said = bench.run("train r.yaml --set training.lr_scheduler_type=constant --set training.warmup_ratio=0");
+    assert!(said.stderr.contains("warning: the loss with the adapter that is continued is "), "{}", said.stderr);
+}

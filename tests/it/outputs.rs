@@ -1,12 +1,11 @@
 //! Nothing that is written destroys what was there: names that are more than files, folders that are in use, runs that
 //! are ended in the middle.
 
-use crate::bench::{Bench, Said, lines, rows};
+use crate::bench::{Bench, Said, lines, rows, wait_until};
 use std::fs;
 #[cfg(unix)]
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::process::{Child, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
 
 const SCORE: &str = "score --model m --input rows.jsonl";
 
@@ -143,21 +142,6 @@ fn a_name_that_cannot_be_written_is_refused_before_any_work() {
 fn start(bench: &Bench, args: &str) -> Child {
     let said = fs::File::create(bench.path("said")).expect("a file");
     bench.command(args).stdout(Stdio::null()).stderr(said).spawn().expect("the program starts")
-}
-
-/// Waits until `ready`, or the process ends.
-fn wait_until(child: &mut Child, ready: impl Fn() -> bool) -> Option<ExitStatus> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        if let Some(status) = child.try_wait().expect("a status") {
-            return Some(status);
-        }
-        if ready() {
-            return None;
-        }
-        assert!(Instant::now() < deadline, "the process neither ended nor got so far");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn signal(child: &Child, name: &str) {
@@ -321,6 +305,7 @@ fn a_stdout_that_takes_nothing_is_an_error_and_one_that_is_closed_is_none() {
         let said = bench.said(bench.command(command).stdout(full));
         assert_eq!(said.code, Some(1), "{command}: {}", said.stderr);
         assert!(said.problem().starts_with("error: no space left while writing\n  --> stdout"), "{}", said.stderr);
+        assert!(said.problem().ends_with("hint: it takes no more; name a file, or something else"), "{}", said.stderr);
 
         let (reader, closed) = std::io::pipe().expect("a pipe");
         drop(reader);
@@ -362,6 +347,55 @@ fn a_merge_that_is_ended_leaves_nothing_and_two_do_not_write_one_folder() {
     assert!(codes.contains(&Some(1)) || codes.contains(&Some(2)), "both succeeded: {codes:?}");
     assert_eq!(entries(), 1);
     assert!(bench.read("into/merged/model.safetensors") == bench.read("reference/model.safetensors"));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_run_writes_is_no_pipe_and_no_file_in_a_folders_place() {
+    let bench = Bench::new();
+    for name in [".lock", "recipe.yaml", "metrics.jsonl", "summary.json"] {
+        let _ = fs::remove_dir_all(bench.path("out"));
+        fs::create_dir(bench.path("out")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(bench.path("out").join(name)).status().unwrap().success());
+        for command in ["train r.yaml --resume", "train r.yaml --dry-run"] {
+            let said = refused(&bench, command);
+            assert!(
+                said.contains("no regular file") && said.contains(&format!("--> out/{name}")) || name == "summary.json",
+                "{name}: {said}"
+            );
+        }
+    }
+    for name in ["tensorboard", "checkpoints", "adapter"] {
+        let _ = fs::remove_dir_all(bench.path("out"));
+        bench.write(&format!("out/{name}"), "a file");
+        let said = refused(&bench, "train r.yaml --dry-run");
+        assert!(said.contains("no folder") && said.contains(&format!("--> out/{name}")), "{name}: {said}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_no_place_for_a_file_is_refused_before_any_work() {
+    let bench = Bench::new().with_text();
+    bench.write("prompts.jsonl", "{\"prompt\": \"Hi\"}\n");
+    for target in ["/proc/self/nope", "/proc/nope/x", "/proc/version", "/dev/fd/99", "/proc/self/fd"] {
+        for command in [
+            format!("generate --model t --input prompts.jsonl --output {target}"),
+            format!("score --model m --input rows.jsonl --output {target}"),
+            format!("score --model m --input rows.jsonl --output scores.jsonl --logits {target}"),
+            format!("init --model t --data chats.jsonl --output {target}"),
+        ] {
+            // Root may write what others may not: whoever says no does so before the work.
+            let said = refused(&bench, &command);
+            assert!(said.contains(target) && said.contains("hint: "), "{command}: {said}");
+        }
+    }
+    for command in ["train r.yaml --set output.dir=/proc/self/nope", "merge --model m --adapter a --output /proc/nope"]
+    {
+        let said = bench.run(command);
+        assert_eq!(said.code, Some(2), "{command}: {}", said.stderr);
+        assert!(!said.stderr.contains("Loading"), "{command}: {}", said.stderr);
+    }
 }
 
 #[test]

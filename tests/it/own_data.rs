@@ -182,6 +182,77 @@ fn a_model_and_data_are_enough() {
 }
 
 #[test]
+fn who_has_no_recipe_is_told_options_that_work() {
+    let bench = bench();
+    bench.write("two.csv", "frage,antwort\nWho?,Marlow.\nWhere?,Here.\n");
+    bench.write("long.jsonl", facts(3));
+    let train = "train --model t --dry-run --data";
+    let said = problem(&bench, &format!("{train} two.csv"));
+    let option = "--set 'data.columns={prompt: frage, completion: antwort}'";
+    assert!(said.contains(&format!("`{option}` reads them")), "{said}");
+    let mut command = bench.command(&format!("{train} two.csv --set"));
+    bench.said(command.arg("data.columns={prompt: frage, completion: antwort}")).ok();
+
+    let said = problem(&bench, &format!("{train} facts.jsonl --output facts.jsonl"));
+    assert!(said.contains("choose another `--output`"), "{said}");
+    bench.write("told.yaml", AUTO.replace("facts.jsonl", "two.csv").replace("messages", "auto"));
+    let said = problem(&bench, "train told.yaml --dry-run");
+    assert!(said.contains("`data.columns: {prompt: frage, completion: antwort}` reads them"), "{said}");
+    let said = problem(&bench, "init --model t --data two.csv");
+    assert!(said.contains(option), "{said}");
+}
+
+#[test]
+fn files_that_hold_no_rows_as_they_stand_are_named_for_what_they_are() {
+    let bench = bench();
+    let pandas = "orient=\"records\", lines=True";
+    for (name, text, what, hint) in [
+        (
+            "headless.csv",
+            "Who keeps the lamp?,Marlow.\nWhere?,At sea.\n",
+            "seems to have no header",
+            "`prompt,completion`",
+        ),
+        (
+            "semicolons.csv",
+            "Who keeps the lamp?;Marlow.\nWhere?;At sea.\n",
+            "seems to have no header",
+            "`prompt;completion`",
+        ),
+        (
+            "lists.json",
+            "{\"question\": [\"a\", \"b\"], \"answer\": [\"c\", \"d\"]}",
+            "holds columns, each a list",
+            pandas,
+        ),
+        (
+            "pandas.json",
+            "{\"question\":{\"0\":\"a\",\"1\":\"b\"},\"answer\":{\"0\":\"c\",\"1\":\"d\"}}",
+            "by number",
+            pandas,
+        ),
+        (
+            "index.json",
+            "{\"0\":{\"question\":\"a\",\"answer\":\"c\"},\"1\":{\"question\":\"b\",\"answer\":\"d\"}}",
+            "rows by number",
+            pandas,
+        ),
+        ("line.jsonl", "{\"question\": [\"a\", \"b\"], \"answer\": [\"c\", \"d\"]}\n", "holds columns", pandas),
+    ] {
+        bench.write(name, text);
+        for format in ["auto", "prompt_completion", "messages"] {
+            let said = problem(&bench, &format!("train --model t --dry-run --data {name} --set data.format={format}"));
+            assert!(said.contains(what) && said.contains(hint) && !said.contains("did you mean"), "{name}: {said}");
+        }
+    }
+    // Where every row is wrong, leaving rows out is no way out.
+    bench.write("wrong.jsonl", "{\"messages\": [{\"role\": \"x\"}]}\n".repeat(3));
+    let said = problem(&bench, "train --model t --dry-run --data wrong.jsonl");
+    assert!(said.contains("3 of 3 rows cannot be used") && said.contains("would leave none"), "{said}");
+    assert!(!said.contains("on_bad_row"), "{said}");
+}
+
+#[test]
 fn a_recipe_and_a_model_contradict_each_other() {
     let bench = bench();
     for (args, what) in [

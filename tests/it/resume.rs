@@ -1,8 +1,8 @@
 //! A run that is stopped and resumed ends in the same bytes as one that is not.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, wait_until};
 use serde_json::{Map, Value};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 const ADAPTER: &str = "out/adapter/adapter_model.safetensors";
@@ -25,21 +25,6 @@ fn steps(metrics: &[Map<String, Value>]) -> Vec<u64> {
 /// Starts training; stderr goes nowhere, as nobody reads it.
 fn start(bench: &Bench, args: &str) -> Child {
     bench.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
-}
-
-/// Waits until `ready`, or the process ends.
-fn wait_until(child: &mut Child, ready: impl Fn() -> bool) -> Option<ExitStatus> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        if let Some(status) = child.try_wait().expect("a status") {
-            return Some(status);
-        }
-        if ready() {
-            return None;
-        }
-        assert!(Instant::now() < deadline, "the run neither ended nor got so far");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Training lines in `metrics.jsonl` right now, half-written ones included.

@@ -219,6 +219,45 @@ error: the rows are prompt_only rows (`prompt`), which `sft` does not train
 "#);
 }
 
+/// The keys with values that a hint names, as `--set` takes them.
+fn advised(problem: &str) -> Vec<String> {
+    let hint = problem.split("hint: ").nth(1).expect("a hint");
+    let code = hint.split('`').skip(1).step_by(2);
+    code.filter(|code| code.starts_with("data.") && code.contains(": "))
+        .map(|code| code.replacen(": ", "=", 1))
+        .collect()
+}
+
+#[test]
+fn rows_are_read_once_the_hint_is_followed() {
+    let bench = bench("{train: rows.jsonl}");
+    let turns = |answer: &str| json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]);
+    let (asked, answer) = (json!([{"role": "user", "content": "Hi"}]), json!([{"role": "assistant", "content": "Ho"}]));
+    for row in [
+        json!({"frage": "a b"}),
+        json!({"frage": "a", "antwort": "b"}),
+        json!({"question": "a", "prompt": "c", "answer": "b"}),
+        json!({"question": "a", "answer": "b", "completion": "c"}),
+        json!({"messages": turns("Ho"), "prompt": "a", "chosen": "b", "rejected": "c"}),
+        json!({"prompt": "a", "chosen": "b", "rejected": "c"}),
+        json!({"prompt": "a", "chosen": turns("Ho"), "rejected": turns("No")}),
+        json!({"prompt": asked, "chosen": answer, "rejected": answer}),
+        json!({"chosen": turns("Ho"), "rejected": turns("No")}),
+        json!({"chosen": "Human: Hi", "rejected": "Human: No"}),
+        json!({"prompt": "a", "completion": "b", "label": true}),
+    ] {
+        bench.write("rows.jsonl", lines(&[row.clone(), row.clone()]));
+        let said = bench.run("data stats r.yaml");
+        assert_eq!(said.code, Some(2), "{row}: {}", said.stderr);
+        let mut command = bench.command("data stats r.yaml");
+        for advice in advised(said.problem()) {
+            command.arg("--set").arg(advice);
+        }
+        let followed = bench.said(&mut command);
+        assert_eq!(followed.code, Some(0), "{row}: {}\n{}", said.stderr, followed.stderr);
+    }
+}
+
 #[test]
 fn a_book_becomes_rows_and_no_word_is_lost_or_learnt_twice() {
     let bench = bench("{train: book.jsonl, max_length: 16}");

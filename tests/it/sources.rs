@@ -78,7 +78,7 @@ fn a_quote_that_swallows_rows_is_named_by_its_line() {
     assert!(said.contains("the quoted cell that begins in line 2 is followed by text after its quote"), "{said}");
     let said = problem(&with_data("rows.csv", "prompt_completion", "prompt,completion\nq,\"a\nb\"\nq,a,b\nq\n"));
     assert!(said.contains("the record has 3 fields, the header has 2 (line 4)"), "{said}");
-    assert!(said.contains("the record has 1 fields, the header has 2 (line 5)"), "{said}");
+    assert!(said.contains("the record has 1 field, the header has 2 (line 5)"), "{said}");
 }
 
 #[test]
@@ -102,6 +102,21 @@ fn files_of_other_kinds_are_named_whatever_they_are_called() {
             let said = problem(&with_data(name, "messages", content));
             assert!(said.contains(expected), "{name}: {said}");
         }
+    }
+    let gzip = |content: &[u8]| {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(content).unwrap();
+        gzip.finish().unwrap()
+    };
+    for (name, content, expected) in [
+        ("a.parquet", &b"PAR1...."[..], "the file is gzip data, with a Parquet file in it"),
+        ("a.csv", b"PAR1....", "the file is gzip data, with a Parquet file in it"),
+        ("a.parquet", PLAIN.as_bytes(), "the file is gzip data, and what is in it is neither Parquet nor Arrow"),
+        ("a.json", b"PK\x03\x04....xl/workbook.xml", "the file is a spreadsheet (Excel or LibreOffice), compressed"),
+    ] {
+        let said = problem(&with_data(name, "messages", gzip(content)));
+        assert!(said.contains(expected) && said.contains("unpack") || name == "a.json", "{name}: {said}");
     }
     let said = problem(&with_data("a.jsonl", "messages", PLAIN));
     assert!(said.contains("it begins with `prompt,completion`") && said.contains("name it `.csv`"), "{said}");

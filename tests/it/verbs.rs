@@ -185,6 +185,80 @@ fn inspect_counts_the_parameters() {
 }
 
 #[test]
+fn rows_on_standard_input_in_another_form_are_named() {
+    let bench = Bench::new().with_text();
+    for (text, hint) in [
+        ("[{\"prompt\": \"Hi\"}]\n", "`jq -c '.[]'` makes lines of a list"),
+        ("[\n{\"prompt\": \"Hi\"}\n]\n", "`jq -c '.[]'` makes lines of a list"),
+        ("{\"prompt\":\n\"Hi\"}\n", "each row is an object on a line of its own"),
+        ("What is two and two?\n", "each line is a JSON object, such as `{\"prompt\": \"Hi\"}`"),
+    ] {
+        bench.write("in", text);
+        for verb in ["generate", "score"] {
+            let mut command = bench.command(&format!("{verb} --model t --input -"));
+            let said = bench.said(command.stdin(std::fs::File::open(bench.path("in")).unwrap()));
+            assert_eq!(said.code, Some(2), "{text}: {}", said.stderr);
+            assert!(said.problem().contains(hint), "{text}: {}", said.stderr);
+        }
+    }
+}
+
+/// A model whose tokenizer has lost a token, and perhaps its config.
+fn without(bench: &Bench, token: &str, with_config: bool) {
+    crate::bench::copy(&bench.path("t"), &bench.path("d"));
+    let mut file: Value = serde_json::from_str(&bench.text("d/tokenizer.json")).expect("JSON");
+    let added = file["added_tokens"].as_array_mut().expect("tokens");
+    added.retain(|entry| entry["content"] != token);
+    let words = file["model"]["vocab"].as_object_mut().expect("words");
+    let id = words.remove(token).expect("the token is there");
+    words.insert("<lost>".into(), id);
+    bench.write("d/tokenizer.json", file.to_string());
+    if !with_config {
+        std::fs::remove_file(bench.path("d/tokenizer_config.json")).unwrap();
+    }
+}
+
+#[test]
+fn inspect_agrees_with_chat_and_training_on_what_a_tokenizer_lacks() {
+    let bench = Bench::new().with_text();
+    bench.write("text.jsonl", "{\"text\": \"ab\"}\n{\"text\": \"cd\"}\n");
+    let inspected = |model: &str| bench.run(&format!("inspect {model} --json"));
+    assert!(inspected("t").json()["chat_problem"].is_null());
+    assert_eq!(inspected("m").json()["chat_problem"], "this model has no tokenizer");
+    for (token, with_config, chat, text) in [
+        ("<end_of_turn>", false, true, false),
+        ("<start_of_turn>", true, true, false),
+        ("<bos>", false, true, true),
+        ("<eos>", false, false, true),
+    ] {
+        without(&bench, token, with_config);
+        let asked = bench.run("generate --model d --prompt Hi --max-tokens 1");
+        let problem = inspected("d").json()["chat_problem"].clone();
+        assert_eq!((asked.code == Some(2), problem.is_string()), (chat, chat), "{token}: {}", asked.stderr);
+        assert!(!chat || asked.problem().contains(problem.as_str().unwrap()), "{token}: {}", asked.stderr);
+        assert_eq!(bench.run("inspect d").ok().contains("chat           impossible: "), chat, "{token}");
+        for (rows, refused) in [("chats.jsonl", chat), ("text.jsonl", text)] {
+            let said = bench.run(&format!("train --model d --data {rows} --dry-run"));
+            assert_eq!(said.code, Some(if refused { 2 } else { 0 }), "{token}, {rows}: {}", said.stderr);
+            assert!(!refused || said.problem().contains(&format!("`{token}`")), "{token}, {rows}: {}", said.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_adapter_that_is_wrong_is_known_before_the_model_is_loaded() {
+    let bench = Bench::new().with_text();
+    bench.write("empty/notes.txt", "");
+    for verb in ["chat", "generate --prompt Hi", "score --input rows.jsonl"] {
+        for adapter in ["nowhere", "empty"] {
+            let said = bench.run(&format!("{verb} --model t --adapter {adapter}"));
+            assert_eq!(said.code, Some(2), "{verb}: {}", said.stderr);
+            assert_eq!(said.problem(), said.stderr.trim_end(), "{verb} says nothing of loading");
+        }
+    }
+}
+
+#[test]
 fn a_model_is_called_pre_trained_or_instruction_tuned() {
     let bench = Bench::new();
     crate::bench::copy(&bench.path("m"), &bench.path("gemma-3-tiny-it"));

@@ -5,15 +5,16 @@ use super::columns::{Columns, as_list};
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Result};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::ops::Range;
 
 pub(super) fn parse(row: &Columns) -> Result<Row> {
-    let input_ids = numbers(row.require("input_ids", RowFormat::Tokens)?, "input_ids", "a token id")?;
+    let mut input_ids: Vec<u32> = numbers(row.require("input_ids", RowFormat::Tokens)?, "input_ids", "a token id")?;
     if input_ids.is_empty() {
         return Err(Error::new(Kind::Data, "`input_ids` is empty"));
     }
-    let labels: Option<Vec<i32>> = match row.get("labels") {
+    let mut labels: Option<Vec<i32>> = match row.get("labels") {
         Some(labels) => Some(numbers(labels, "labels", "a token id or -100")?),
         None => None,
     };
@@ -21,11 +22,12 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         let what = format!("`labels` has {} items, `input_ids` has {}", labels.len(), input_ids.len());
         return Err(Error::new(Kind::Data, what).hint("labels are aligned with input_ids; the shift happens inside"));
     }
-    let row = match row.get("attention_mask") {
-        Some(mask) => unpadded(mask, input_ids.len())?,
-        None => 0..input_ids.len(),
-    };
-    Ok(Row::Tokens { input_ids: input_ids[row.clone()].to_vec(), labels: labels.map(|labels| labels[row].to_vec()) })
+    if let Some(mask) = row.get("attention_mask") {
+        let row = unpadded(mask, input_ids.len())?;
+        keep(&mut input_ids, &row);
+        labels.iter_mut().for_each(|labels| keep(labels, &row));
+    }
+    Ok(Row::Tokens { input_ids, labels })
 }
 
 /// Where a mask has its ones.
@@ -48,7 +50,17 @@ fn unpadded(mask: &Value, length: usize) -> Result<Range<usize>> {
     }
 }
 
-fn numbers<T: TryFrom<i64>>(value: &Value, name: &str, expected: &str) -> Result<Vec<T>> {
+/// Drops what is not in `range`.
+fn keep<T>(values: &mut Vec<T>, range: &Range<usize>) {
+    values.truncate(range.end);
+    values.drain(..range.start);
+}
+
+fn numbers<T: TryFrom<i64> + DeserializeOwned>(value: &Value, name: &str, expected: &str) -> Result<Vec<T>> {
+    // A long list is a text, which is not made into values: they are many times as large as numbers.
+    if let Some(numbers) = value.as_str().and_then(|text| serde_json::from_str(text).ok()) {
+        return Ok(numbers);
+    }
     as_list(value, name)?
         .iter()
         .enumerate()

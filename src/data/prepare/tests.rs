@@ -4,7 +4,7 @@ use crate::data::spec::SourceSpec;
 use crate::data::testing::{Bytes, spec, write};
 use crate::data::{Binning, SkipReason, local_only};
 use crate::progress::Silent;
-use crate::text::Tokenized;
+use crate::text::{Prefix, Tokenized};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts rows that were encoded, to tell the cache from work.
@@ -21,9 +21,13 @@ impl Counting {
 }
 
 impl Encode for Counting {
-    fn encode(&self, row: &crate::data::Row) -> Result<Tokenized> {
+    fn encode(&self, row: &crate::data::Row, most: usize) -> Result<Prefix> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Bytes.encode(row)
+        Bytes.encode(row, most)
+    }
+    fn each_of_text(&self, text: &str, each: &mut dyn FnMut(u32)) -> Result<()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Bytes.each_of_text(text, each)
     }
     fn fingerprint(&self) -> String {
         Bytes.fingerprint()
@@ -61,9 +65,8 @@ fn rows_keep_their_order_and_origin_over_files_and_formats() {
 
     assert_eq!(dataset.len(), 5001);
     for row in [0, 1, 2500, 4999] {
-        let tokens = Bytes
-            .encode(&crate::data::Row::PromptCompletion { prompt: format!("p{row}"), completion: format!("c{row}") })
-            .unwrap();
+        let (prompt, completion) = (format!("p{row}"), format!("c{row}"));
+        let tokens = Bytes::all_of(&crate::data::Row::PromptCompletion { prompt, completion });
         assert_eq!(dataset.lengths()[row] as usize, tokens.input_ids.len());
         assert_eq!(dataset.supervised()[row] as usize, tokens.supervised());
         assert_eq!(dataset.get(row).unwrap(), tokens);
@@ -285,7 +288,10 @@ fn prepare_two_gigabytes() {
 
     struct Words;
     impl Encode for Words {
-        fn encode(&self, row: &crate::data::Row) -> Result<Tokenized> {
+        fn each_of_text(&self, _: &str, _: &mut dyn FnMut(u32)) -> Result<()> {
+            Ok(())
+        }
+        fn encode(&self, row: &crate::data::Row, most: usize) -> Result<Prefix> {
             let crate::data::Row::Conversation(conversation) = row else { panic!() };
             let mut tokens = Tokenized { input_ids: vec![2], labels: vec![-100], truncated: false };
             for message in &conversation.messages {
@@ -299,7 +305,7 @@ fn prepare_two_gigabytes() {
             }
             tokens.input_ids.push(1);
             tokens.labels.push(1);
-            Ok(tokens)
+            Ok(Prefix::of(&tokens, most))
         }
         fn fingerprint(&self) -> String {
             "words".into()

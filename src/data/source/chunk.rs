@@ -2,7 +2,9 @@
 
 use super::{column_json, not_json};
 use crate::data::object::{Object, kind_name};
+use crate::data::raw_object::with_long_lists_as_text;
 use crate::error::{Error, Kind, Result};
+use crate::progress::counted;
 use arrow::array::RecordBatch;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -76,7 +78,9 @@ impl Chunk {
             RawRows::Csv(records) => {
                 let columns = self.columns.unwrap_or_default();
                 for (number, record) in records {
-                    each(number, from_record(&columns, &record));
+                    let row = from_record(&columns, &record);
+                    drop(record);
+                    each(number, row);
                 }
             }
             RawRows::Columns { first, batch } => {
@@ -105,6 +109,9 @@ impl Chunk {
 
 fn parse(bytes: &[u8]) -> Result<Object> {
     let text = std::str::from_utf8(bytes).map_err(|e| not_utf8(e.valid_up_to()))?;
+    if let Some(object) = with_long_lists_as_text(text) {
+        return Ok(object);
+    }
     let parsed = serde_json::from_str(text.trim_end()).or_else(|e| match not_json::without_not_numbers(bytes) {
         Cow::Borrowed(_) => Err(e),
         // Python's words, as `datasets` reads them; where they stand, there is nothing that a format takes.
@@ -128,7 +135,7 @@ fn parse(bytes: &[u8]) -> Result<Object> {
 
 fn from_record(columns: &[String], record: &csv::ByteRecord) -> Result<Object> {
     if record.len() != columns.len() {
-        let what = format!("the record has {} fields, the header has {}", record.len(), columns.len());
+        let what = format!("the record has {}, the header has {}", counted(record.len(), "field"), columns.len());
         return Err(Error::new(Kind::Data, what)
             .hint("a field with a comma, a quote or a line break stands in quotes; quotes within it are doubled"));
     }
@@ -202,8 +209,15 @@ impl<'a> Sink<'a> {
         self.json.truncate(end);
     }
 
-    /// Makes the bytes appended since the last row into row `number`.
+    /// Makes the bytes appended since the last row into row `number`. A large row is alone in its chunk.
     pub(super) fn json_row(&mut self, number: u32) -> ControlFlow<()> {
+        let before = self.json_end();
+        if before > 0 && self.json.len() - before >= CHUNK_BYTES {
+            let bytes = self.json[..before].to_vec();
+            self.json.drain(..before);
+            let rows = std::mem::take(&mut self.json_rows);
+            self.hand_on(RawRows::Json { bytes, rows })?;
+        }
         self.json_rows.push((number, self.json.len()));
         if self.json.len() >= CHUNK_BYTES { self.flush() } else { ControlFlow::Continue(()) }
     }

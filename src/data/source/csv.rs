@@ -7,7 +7,7 @@ mod records;
 use super::chunk::{next_number, too_large};
 use super::{Sink, SourceFile, file, look};
 use crate::error::{Error, Kind, Place, Result};
-use crate::progress::Progress;
+use crate::progress::{Progress, counted, plural};
 use records::{Fault, Records, Start};
 use std::collections::HashSet;
 use std::io::{self, BufRead};
@@ -62,12 +62,11 @@ pub(super) fn read(file: &SourceFile, delimiter: u8, progress: &dyn Progress, si
             return Ok(());
         }
     }
-    for (count, what) in [
-        (blank, "of empty cells only are left out"),
-        (unnamed, "have text in a column without a name, which is left out"),
-    ] {
+    for (count, what) in
+        [(blank, "of empty cells only, left out"), (unnamed, "with text in a column without a name, which is left out")]
+    {
         if count > 0 {
-            progress.note(&format!("{}: {count} rows {what}", file.path.display()));
+            progress.note(&format!("{}: {count} {} {what}", file.path.display(), plural(count, "row")));
         }
     }
     let _ = sink.flush();
@@ -100,7 +99,8 @@ fn column_names(header: &csv::ByteRecord) -> Result<Vec<String>> {
         // As pandas calls a column without a name, such as the index that it writes.
         let name = if name.is_empty() { format!("Unnamed: {i}") } else { name.to_owned() };
         if !seen.insert(name.clone()) {
-            return Err(Error::new(Kind::Data, format!("column `{name}` stands twice in the header")));
+            return Err(Error::new(Kind::Data, format!("column `{name}` stands twice in the header"))
+                .hint("each column needs a name of its own; if this row is no header, put one above it"));
         }
         names.push(name);
     }
@@ -108,7 +108,7 @@ fn column_names(header: &csv::ByteRecord) -> Result<Vec<String>> {
 }
 
 fn uneven(cells: usize, header: usize, line: usize) -> Error {
-    Error::new(Kind::Data, format!("the record has {cells} fields, the header has {header} (line {line})"))
+    Error::new(Kind::Data, format!("the record has {}, the header has {header} (line {line})", counted(cells, "field")))
         .hint("a field with a comma, a quote or a line break stands in quotes; quotes within it are doubled")
 }
 

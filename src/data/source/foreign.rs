@@ -1,6 +1,7 @@
 //! Files that are something else than their name says, known by their first bytes.
 
 use crate::error::{Error, Kind};
+use crate::progress::plural;
 use std::path::Path;
 
 /// How many bytes of a file are looked at.
@@ -13,7 +14,7 @@ pub(super) struct Foreign {
     pub hint: &'static str,
 }
 
-const UNPACK: &str = "unpack it, and name the data files that were inside";
+pub(super) const UNPACK: &str = "unpack it, and name the data files that were inside";
 const CONVERT: &str = "write its rows as JSON lines, CSV or Parquet";
 const SPREADSHEET: &str = "save the sheet as `CSV UTF-8`, and name that file";
 const DOWNLOAD: &str =
@@ -59,7 +60,7 @@ pub(super) fn recognise(head: &[u8], size_bytes: u64) -> Option<Foreign> {
     if head.starts_with(b"version https://git-lfs.github.com/spec/") {
         let text = String::from_utf8_lossy(head);
         let size = text.lines().find_map(|line| line.strip_prefix("size ")?.trim().parse::<u64>().ok());
-        let bytes = size.map_or_else(String::new, |size| format!(" of {size} bytes"));
+        let bytes = size.map_or_else(String::new, |size| format!(" of {size} {}", plural(size, "byte")));
         return Some(Foreign {
             what: format!("a Git LFS pointer: the file{bytes} that it stands for was not downloaded"),
             hint: "run `git lfs pull` in its repository, or download the file itself",

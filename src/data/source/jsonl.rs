@@ -56,6 +56,10 @@ pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
             match row.or_else(|error| with_unreadable_values(&text).ok_or(error)) {
                 Ok(object) => rows.push(JsonRow { number, object, text }),
                 Err(error) if wrong.is_none() => {
+                    let error = match other_form(&error, &text, path) {
+                        Some(hint) => error.hint(hint),
+                        None => error,
+                    };
                     wrong = Some(error.at(Place::Row { path: path.into(), row: number }));
                 }
                 Err(_) => {}
@@ -69,6 +73,22 @@ pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
         Some(error) => Err(error),
         None if rows.is_empty() => Err(Error::new(Kind::Data, "the file has no rows").at_path(path)),
         None => Ok(rows),
+    }
+}
+
+/// What to do where a row begins as rows in another form do.
+fn other_form(error: &Error, text: &str, path: &Path) -> Option<&'static str> {
+    let is_stdin = input::is_stdin(path);
+    match text.trim_start().chars().next()? {
+        '[' if is_stdin => Some(
+            "standard input is read as lines, a row each: `jq -c '.[]'` makes lines of a list, or name a `.json` file",
+        ),
+        '{' if is_stdin && error.what().contains("EOF") => {
+            Some("standard input is read as lines: each row is an object on a line of its own")
+        }
+        '[' | '{' => None,
+        _ if error.hint_text().is_some() => None,
+        _ => Some("each line is a JSON object, such as `{\"prompt\": \"Hi\"}`"),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::contents::{Compression, Contents, FileKind};
 use super::encoding::{Encoding, Survey};
 use super::file;
-use super::foreign::{self, Foreign, HEAD_BYTES};
+use super::foreign::{self, Foreign, HEAD_BYTES, UNPACK};
 use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::progress::Silent;
@@ -53,6 +53,7 @@ pub(super) fn look(path: &Path, kind: FileKind, compression: Compression) -> Res
     }
     look.is_blank = head.trim_ascii().is_empty() && head.len() < HEAD_BYTES;
     look.find_container(&head);
+    look.check_container(&head).map_err(|foreign| foreign.error(path))?;
     match look.contents.kind {
         FileKind::Csv { .. } => look.find_table(path, &head)?,
         FileKind::Lines | FileKind::Json => look.find_json(path, &head)?,
@@ -117,6 +118,25 @@ impl Look {
             self.contents.kind = kind;
             self.read_as(name);
         }
+    }
+
+    /// Parquet and Arrow are read from any place in them, and so not where they are compressed as a whole.
+    fn check_container(&self, head: &[u8]) -> Result<(), Foreign> {
+        let name = match self.contents.compression {
+            Compression::None => return Ok(()),
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        };
+        let inside = if head.starts_with(b"PAR1") {
+            "with a Parquet file in it"
+        } else if head.starts_with(b"ARROW1\0\0") {
+            "with an Arrow file in it"
+        } else if matches!(self.contents.kind, FileKind::Parquet | FileKind::Arrow) {
+            "and what is in it is neither Parquet nor Arrow"
+        } else {
+            return Ok(());
+        };
+        Err(Foreign { what: format!("{name} data, {inside}"), hint: UNPACK })
     }
 
     /// Which of the two forms of JSON the file has.

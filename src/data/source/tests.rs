@@ -181,7 +181,7 @@ fn csv_records_with_quotes_and_wrong_ones() {
         rows,
         [
             row(2, r#"{"text":"a, \"b\"\nc","n":"1"}"#),
-            row(3, "the record has 1 fields, the header has 2 (line 4)"),
+            row(3, "the record has 1 field, the header has 2 (line 4)"),
             row(4, r#"{"text":"y","n":"é"}"#),
         ]
     );

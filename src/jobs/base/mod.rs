@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::export::companions;
 use crate::hub::{self, Clues, HubSettings, ModelFiles, Variant};
 use crate::model::gemma3::{Gemma3, TextConfig};
-use crate::progress::Progress;
+use crate::progress::{Progress, counted};
 use crate::text::render::END_OF_TURN;
 use crate::text::{Encoder, Tokenizer};
 use crate::weights::{Holding, Source};
@@ -122,8 +122,11 @@ impl Base {
         };
         let (variant, why) = self.variant();
         format!(
-            "Model: {}: Gemma 3, {} layers of {}, {} words; {variant}: {why}{ignored}",
-            self.name, config.num_hidden_layers, config.hidden_size, config.vocab_size
+            "Model: {}: Gemma 3, {} of {}, {} words; {variant}: {why}{ignored}",
+            self.name,
+            counted(config.num_hidden_layers, "layer"),
+            config.hidden_size,
+            config.vocab_size
         )
     }
 
@@ -149,8 +152,9 @@ impl Base {
             more => format!(", and {more} more,"),
         };
         progress.note(&format!(
-            "warning: {first} ({tokens} tokens){others} exceeds the context of {most} tokens that the model was made for: \
-             beyond it a model says little of worth"
+            "warning: {first} ({}){others} exceeds the context of {most} tokens that the model was made for: \
+             beyond it a model says little of worth",
+            counted(tokens, "token")
         ));
     }
 

@@ -51,17 +51,17 @@ impl PeftModel {
         if let Some(folder) = adapter {
             provenance::warn_of_another_base(folder, &base, progress);
         }
+        // What is wrong with an adapter is known before the model is loaded, which takes long.
+        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.sites())).transpose()?;
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };
         let model = base.load(&holding, &compute.device, progress)?;
         let adapter_folder = adapter.map(Path::to_path_buf);
-        let read = |folder: &Path| {
-            let read = peft::read(folder, &model)?;
-            provenance::warn_of_no_effect(folder, read.is_zero(), progress);
-            Ok(read)
-        };
-        let adapter = adapter.map(read).transpose()?;
+        let adapter = read.map(|read| peft::to_device(&read.tensors, &model));
+        if let (Some(folder), Some(adapter)) = (&adapter_folder, &adapter) {
+            provenance::warn_of_no_effect(folder, adapter.is_zero(), progress);
+        }
         Ok(PeftModel { base, model, adapter, adapter_folder, held, compute })
     }
 

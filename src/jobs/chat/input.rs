@@ -1,6 +1,10 @@
 //! What a person types in a chat: lines that are one entry, and entries that are commands.
 
+use crate::error::did_you_mean;
 use std::path::PathBuf;
+
+/// The names of commands.
+const COMMANDS: [&str; 9] = ["quit", "exit", "clear", "help", "adapter", "system", "temperature", "retry", "save"];
 
 /// Begins and ends a message of several lines.
 const QUOTES: &str = "\"\"\"";
@@ -123,7 +127,13 @@ fn entry(text: &str) -> Entry {
         },
         ("save", Some(path)) => Command::Save(path.into()),
         ("save", None) => return wrong("is followed by the name of a file"),
-        _ => return Entry::Wrong(format!("there is no command `/{name}`; `//` begins a message with a slash")),
+        _ => {
+            let more = match did_you_mean(name, COMMANDS) {
+                Some(near) => format!("did you mean `/{near}`? /help lists them"),
+                None => "/help lists them, and // begins a message with a slash".into(),
+            };
+            return Entry::Wrong(format!("there is no command `/{name}`; {more}"));
+        }
     })
 }
 

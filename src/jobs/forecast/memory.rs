@@ -159,11 +159,9 @@ pub fn estimate(config: &TextConfig, work: &Workload) -> Estimate {
     };
     let workspace_bytes = match work.gpu {
         None => {
-            // When the optimiser has gradients and new values beside the old ones, the activations are gone; and they are
-            // when a checkpoint holds its state twice more, as values and as bytes.
+            // When the optimiser has gradients and new values beside the old ones, the activations are gone.
             let passing = [gradient_bytes, activation_bytes, loss_bytes, transient].into_iter();
-            let updating = trained.saturating_mul(2 * work.optimizer_slots.max(1));
-            let updating = updating.saturating_sub(passing.fold(0, u64::saturating_add));
+            let updating = trained.saturating_mul(2).saturating_sub(passing.fold(0, u64::saturating_add));
             let tokenizer = if work.sampled > 0 { as_u64(config.vocab_size) * TOKENIZER_BYTES_PER_WORD } else { 0 };
             transient.saturating_add(updating + PROGRAM_BYTES + tokenizer)
         }

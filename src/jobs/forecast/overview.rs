@@ -103,30 +103,29 @@ impl Overview {
 impl fmt::Display for Overview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let modules: Vec<String> = self.modules.iter().map(|k| format!("{} x {}", k.kind, k.matched)).collect();
-        let count = text::count;
+        let (count, counted) = (text::count, text::counted);
         writeln!(f, "Adapter: {}; {} trainable parameters", modules.join(", "), count(self.trainable_parameters))?;
         writeln!(
             f,
-            "Data: {} rows, {} tokens, {} of them supervised",
-            count(self.rows),
-            count(self.tokens),
+            "Data: {}, {}, {} of them supervised",
+            counted(self.rows, "row"),
+            counted(self.tokens, "token"),
             count(self.supervised_tokens)
         )?;
         for SourceStats { path, format, rows, .. } in &self.sources {
-            writeln!(f, "  {path}: {} rows, {format}", count(*rows))?;
+            writeln!(f, "  {path}: {}, {format}", counted(*rows, "row"))?;
         }
         for left_out in &self.left_out {
             writeln!(f, "  {left_out}")?;
         }
         let recomputing = if self.activation_checkpointing { ", recomputing activations" } else { "" };
-        let mut steps = format!("{} steps", count(self.total_steps));
+        let mut steps = counted(self.total_steps, "step");
         if let Some(epochs) = self.num_train_epochs {
             let passes = if epochs == 1.0 { "1 epoch".into() } else { format!("{epochs} epochs") };
-            steps = format!("{passes} x {} steps = {steps}", count(self.steps_per_epoch));
+            steps = format!("{passes} x {} = {steps}", counted(self.steps_per_epoch, "step"));
         }
-        let tokens = count(self.tokens_per_step);
-        let threads = self.threads;
-        writeln!(f, "Plan: {steps} of about {tokens} tokens on {} with {threads} threads{recomputing}", self.device)?;
+        let (tokens, threads) = (counted(self.tokens_per_step, "token"), counted(self.threads as u64, "thread"));
+        writeln!(f, "Plan: {steps} of about {tokens} on {} with {threads}{recomputing}", self.device)?;
         if !self.chosen.is_empty() {
             writeln!(f, "Chosen for this data and machine: {}", self.chosen.join(", "))?;
         }

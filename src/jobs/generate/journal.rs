@@ -6,7 +6,7 @@
 use super::Answer;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
-use crate::progress::Progress;
+use crate::progress::{Progress, counted};
 use crate::train::checkpoint::Fingerprint;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
@@ -144,8 +144,9 @@ impl Journal {
         if kept < bytes.len() as u64 {
             let answers = self.answers.len();
             progress.note(&format!(
-                "`{}`: what follows {answers} answers is damaged or incomplete, and is generated again",
-                self.path.display()
+                "`{}`: what follows {} is damaged or incomplete, and is generated again",
+                self.path.display(),
+                counted(answers, "answer")
             ));
         }
         Ok(kept)

@@ -7,20 +7,61 @@ use crate::jobs::run::batches::evaluation_batches;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::samples::Prompts;
 use crate::model::gemma3::Gemma3;
-use crate::nn::{BaseOnly, SidePath};
+use crate::nn::SidePath;
 use crate::train::backprop::{self, MicroBatch};
 use crate::train::run::Evaluation;
 use std::sync::atomic::AtomicBool;
 
-/// The frozen model's loss on the first training rows: other than expected, the model or the template is wrong.
+/// Times the loss of guessing: a model whose loss is higher is not one that was trained, whatever the text.
+const SUSPICIOUS: f64 = 3.0;
+
+/// Times the loss of guessing that no model reaches whose weights are its own: the numbers that it computes mean nothing.
+const HOPELESS: f64 = 100.0;
+
+/// Times the loss of the base that an adapter does not reach which was trained on it, on whatever rows.
+const MUCH_WORSE: f64 = 1.5;
+
+/// What to say of a base whose `loss` is far worse than that of guessing among so many `words`; `None` where it may be
+/// right, or is no number, which a step will say.
+///
+/// # Errors
+/// A loss that no working model has.
+pub fn suspicion(loss: f64, words: usize) -> Result<Option<String>> {
+    let guessing = (words as f64).ln();
+    if !loss.is_finite() || loss <= SUSPICIOUS * guessing {
+        return Ok(None);
+    }
+    let shown = if loss < 1e6 { format!("{loss:.1}") } else { format!("{loss:.1e}") };
+    let what = format!("the loss of the base model on the first rows is {shown}, and {guessing:.1} would be guessing");
+    let why = "its weights are damaged, or its tokenizer and they are of different models";
+    if loss > HOPELESS * guessing {
+        return Err(Error::new(Kind::Weights, format!("{what}: no working model has such a loss")).hint(why));
+    }
+    Ok(Some(format!("warning: {what}: {why}")))
+}
+
+/// What to say of an adapter that is continued, and with which the first loss is worse than guessing, and far worse than
+/// that of the base alone: norms keep the loss of the wildest adapter low.
+pub fn suspicion_of_adapter(loss: f64, base_loss: f64, words: usize) -> Option<String> {
+    let is_wild = loss.is_finite() && loss > (words as f64).ln() && loss > MUCH_WORSE * base_loss;
+    is_wild.then(|| {
+        format!(
+            "warning: the loss with the adapter that is continued is {loss:.1} on the first rows, and {base_loss:.1} without \
+             it: it is damaged, or was trained on another base"
+        )
+    })
+}
+
+/// A model's loss on the first training rows, beside which `side` runs: other than expected, the model or the template is
+/// wrong.
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn base_loss(model: &Gemma3, data: &Data) -> Result<f64> {
+pub fn first_loss(model: &Gemma3, side: &dyn SidePath, data: &Data) -> Result<f64> {
     // Enough to tell a right model from a wrong one, little enough to wait for.
     const TOKENS: usize = 256;
     let first = evaluation_batches(&data.train, data.binning)?.take(1);
-    Ok(mean(model, &BaseOnly, first.map(|batch| Ok(batch?.truncated(TOKENS))), &backprop::NEVER)?.0)
+    Ok(mean(model, side, first.map(|batch| Ok(batch?.truncated(TOKENS))), &backprop::NEVER)?.0)
 }
 
 /// An adapter on the evaluation data, with its answers to `prompts`; without such data it has no loss.
@@ -70,4 +111,30 @@ fn mean(
         tokens += batch.supervised() as u64;
     }
     Ok((sum / (tokens as f64).max(1.0), tokens))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_far_above_guessing_are_said_and_impossible_ones_refused() {
+        let of = |loss| suspicion(loss, 262_144);
+        for right in [0.0, 2.5, 12.5, 30.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(of(right).unwrap(), None, "{right}");
+        }
+        let said = of(64.0).unwrap().unwrap();
+        assert!(
+            said.starts_with(
+                "warning: the loss of the base model on the first rows is 64.0, and 12.5 would be guessing"
+            )
+        );
+        let refused = of(8.9e18).unwrap_err();
+        assert!(refused.what().contains("is 8.9e18") && refused.exit_code() == 2, "{refused}");
+        for (loss, base_loss, is_said) in
+            [(14.0, 3.0, true), (11.0, 3.0, false), (14.0, 12.0, false), (f64::NAN, 3.0, false)]
+        {
+            assert_eq!(suspicion_of_adapter(loss, base_loss, 262_144).is_some(), is_said, "{loss}, {base_loss}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::card::shell_word;
 use crate::report::{ProgressBar, Summary, text};
-use crate::train::checkpoint::{self, Fingerprint, Loaded, RunLock};
+use crate::train::checkpoint::{self, Fingerprint, LOCK, Loaded, RunLock};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub fn holds_run(dir: &Path) -> bool {
 
 /// Whether a run took possession of `dir`, whatever it left.
 pub fn was_entered(dir: &Path) -> bool {
-    dir.join(".lock").exists()
+    dir.join(LOCK).exists()
 }
 
 /// The recipe of the run in `dir`, as it was resolved.
@@ -51,6 +51,30 @@ fn occupied(dir: &Path) -> Error {
         .hint("`--resume` continues it; `--set output.dir=..` writes elsewhere; nothing was changed")
 }
 
+/// What a run writes as files of its folder, and as folders in it.
+const FILES: [&str; 4] = [LOCK, "recipe.yaml", "metrics.jsonl", "summary.json"];
+const FOLDERS: [&str; 3] = ["tensorboard", "checkpoints", "adapter"];
+
+/// Checks that nothing else is there under the names of what a run writes: who opens a pipe waits for ever.
+fn check_outputs(dir: &Path) -> Result<()> {
+    let is_wrong = |name: &&str| match std::fs::metadata(dir.join(name)) {
+        Ok(found) => {
+            if FILES.contains(name) {
+                !found.is_file()
+            } else {
+                !found.is_dir()
+            }
+        }
+        Err(_) => false,
+    };
+    let wrong = |name: &str| {
+        let what = if FILES.contains(&name) { "no regular file" } else { "no folder" };
+        let error = Error::new(Kind::Recipe, format!("a run writes `{name}` here, and there is one that is {what}"));
+        error.at(Place::Path(dir.join(name))).hint("remove it, or choose another `output.dir`; nothing was changed")
+    };
+    Error::many(FILES.iter().chain(&FOLDERS).copied().filter(is_wrong).map(wrong).collect()).map_or(Ok(()), Err)
+}
+
 impl RunFolder {
     /// Takes possession of `dir`; a dry run only looks.
     ///
@@ -60,6 +84,7 @@ impl RunFolder {
         if holds_run(dir) && !resume && !dry_run {
             return Err(occupied(dir));
         }
+        check_outputs(dir)?;
         if let Some(file) = dir.ancestors().find(|path| path.is_file()) {
             return Err(Error::new(
                 Kind::Recipe,
@@ -78,6 +103,11 @@ impl RunFolder {
     /// What a run that is new here would be refused with.
     pub fn occupied(&self) -> Option<Error> {
         holds_run(&self.dir).then(|| occupied(&self.dir))
+    }
+
+    /// Says that the run writes into its folder from now on.
+    pub fn keep(&self) {
+        self.lock.iter().for_each(RunLock::keep);
     }
 
     /// A path in the folder.
@@ -115,9 +145,9 @@ impl RunFolder {
             _ => "unknown".into(),
         };
         format!(
-            "Trained {} steps, {} tokens in {}; loss {} -> {}; peak memory {memory}\nAdapter: {}",
-            totals.steps,
-            text::count(totals.tokens),
+            "Trained {}, {} in {}; loss {} -> {}; peak memory {memory}\nAdapter: {}",
+            text::counted(totals.steps, "step"),
+            text::counted(totals.tokens, "token"),
             text::duration(Duration::from_secs_f64(totals.seconds.max(0.0))),
             loss(totals.first_loss),
             loss(totals.last_loss),

@@ -77,6 +77,7 @@ impl Outputs {
         run: Fingerprint,
         screen: &ProgressBar,
     ) -> Result<Self> {
+        folder.keep();
         crate::atomic::write(&folder.path("recipe.yaml"), recipe.to_yaml().as_bytes())?;
         let totals = Rc::new(RefCell::new(kept.totals));
         let mut sinks = Sinks::new().with(totals.clone());

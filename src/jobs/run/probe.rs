@@ -24,6 +24,6 @@ pub fn run(model: &Gemma3, adapter: &Adapter, largest: MicroBatch, plan: &StepPl
     let (started, tokens) = (Instant::now(), largest.input_ids.len() as u64);
     drop(step::gradients(model, adapter, &[largest], 0, &plan.step));
     let peak = summary::peak_rss_bytes().map_or("unknown".into(), text::bytes);
-    let (tokens, took) = (text::count(tokens), text::duration(started.elapsed()));
-    progress.note(&format!("Tried the longest micro-batch: {tokens} tokens in {took}; peak memory so far {peak}"));
+    let (tokens, took) = (text::counted(tokens, "token"), text::duration(started.elapsed()));
+    progress.note(&format!("Tried the longest micro-batch: {tokens} in {took}; peak memory so far {peak}"));
 }

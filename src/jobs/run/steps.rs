@@ -4,6 +4,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::run::data::Data;
 use crate::random::Rng;
 use crate::recipe::{self, Recipe};
+use crate::report::text;
 use crate::train::run::StepPlan;
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
@@ -31,7 +32,7 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
             if total_steps == 1 {
                 "its only step, which the warm-up takes".into()
             } else {
-                format!("all of its {total_steps} steps")
+                format!("all of its {}", text::counted(total_steps, "step"))
             }
         );
         return Err(Error::new(Kind::Recipe, what)

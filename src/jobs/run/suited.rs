@@ -17,6 +17,7 @@ use crate::jobs::run::data::Data;
 use crate::jobs::run::steps;
 use crate::model::gemma3::TextConfig;
 use crate::recipe::{MOST_STEPS_UNSAVED, Recipe};
+use crate::report::text;
 
 /// Tokens of a step with little data.
 const STEP_TOKENS: u64 = 256;
@@ -69,6 +70,37 @@ struct Facts {
 /// When the steps of its passes cannot be counted, and those of `again`.
 pub fn choose(recipe: &Recipe, data: &mut Data, model: &TextConfig, again: &Prepare) -> Result<Recipe> {
     let mut chosen = recipe.clone();
+    // Rows are put into bins for it, which takes a while where they are many.
+    if FROM_ROWS.iter().any(|key| recipe.auto.contains(key)) {
+        choose_passes(&mut chosen, data, model, again)?;
+    }
+    let is_capped = chosen.auto.choose("training.max_steps");
+    let total = match chosen.training.max_steps {
+        Some(most) => most,
+        None => steps::total(&chosen, data)?,
+    };
+    if is_capped && total > MOST_STEPS {
+        chosen.training.max_steps = Some(MOST_STEPS);
+        chosen.remark("training.max_steps", format!("of {total} in all passes"));
+    }
+    let total = chosen.training.max_steps.unwrap_or(total);
+    if chosen.auto.choose("evaluation.eval_steps") && data.eval.is_some() {
+        chosen.evaluation.eval_steps = Some(part_of(total));
+        chosen.remark("evaluation.eval_steps", format!("of {total}"));
+    }
+    if chosen.auto.choose("output.save_steps") {
+        chosen.output.save_steps = part_of(total).min(MOST_STEPS_UNSAVED);
+        chosen.remark("output.save_steps", format!("of {total}"));
+    }
+    Ok(chosen)
+}
+
+/// The keys that are chosen from what the rows are, beside the model.
+const FROM_ROWS: [&str; 4] =
+    ["training.learning_rate", "training.num_train_epochs", "data.max_length", "training.gradient_accumulation_steps"];
+
+/// Chooses the values of [`FROM_ROWS`].
+fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &TextConfig, again: &Prepare) -> Result<()> {
     let epoch = data.binning.epoch(&data.train, 0)?;
     let stats = data.train.stats();
     let eval = data.eval.iter().flat_map(|eval| eval.lengths());
@@ -90,12 +122,12 @@ pub fn choose(recipe: &Recipe, data: &mut Data, model: &TextConfig, again: &Prep
     }
     let (passes, rows) = (chosen.training.num_train_epochs, stats.rows);
     if chosen.auto.choose("data.max_length") {
-        let can_be_cut = is_cut_where_long(recipe, data);
+        let can_be_cut = is_cut_where_long(chosen, data);
         let longest = if can_be_cut { facts.longest.min(BIN_TOKENS) } else { facts.longest };
         let length = facts.bin_tokens(longest, passes).min(chosen.data.max_length as u64);
         chosen.data.max_length = (length as usize).max(2);
         if longest < facts.longest {
-            *data = again(&chosen)?;
+            *data = again(chosen)?;
         }
         chosen.remark("data.max_length", format!("the longest row has {}", facts.longest));
         data.binning.max_length = chosen.data.max_length;
@@ -108,30 +140,19 @@ pub fn choose(recipe: &Recipe, data: &mut Data, model: &TextConfig, again: &Prep
         let micro_batches = bins / chosen.training.per_device_train_batch_size as u64;
         let accumulation = accumulation.min(micro_batches * MOST_PASSES / LEAST_STEPS).max(1);
         chosen.training.gradient_accumulation_steps = (accumulation as usize).min(crate::recipe::MAX_BATCH);
-        let tokens = steps::passes(&chosen, data)?.step_tokens;
+        let tokens = steps::passes(chosen, data)?.step_tokens;
         chosen.remark("training.gradient_accumulation_steps", format!("about {tokens} tokens a step"));
     }
     if epochs {
-        let steps = steps::passes(&chosen, data)?.steps_per_pass.max(1);
+        let steps = steps::passes(chosen, data)?.steps_per_pass.max(1);
         let more = LEAST_STEPS.div_ceil(steps).min(MOST_PASSES).max(passes as u64);
         chosen.training.num_train_epochs = more as f64;
-        chosen.remark("training.num_train_epochs", format!("over {} rows, {} tokens", rows, facts.tokens));
+        chosen.remark(
+            "training.num_train_epochs",
+            format!("over {}, {} tokens", text::counted(rows, "row"), facts.tokens),
+        );
     }
-    let all = steps::total(&chosen, data)?;
-    if chosen.auto.choose("training.max_steps") && all > MOST_STEPS {
-        chosen.training.max_steps = Some(MOST_STEPS);
-        chosen.remark("training.max_steps", format!("of {all} in all passes"));
-    }
-    let total = chosen.training.max_steps.unwrap_or(all);
-    if chosen.auto.choose("evaluation.eval_steps") && data.eval.is_some() {
-        chosen.evaluation.eval_steps = Some(part_of(total));
-        chosen.remark("evaluation.eval_steps", format!("of {total}"));
-    }
-    if chosen.auto.choose("output.save_steps") {
-        chosen.output.save_steps = part_of(total).min(MOST_STEPS_UNSAVED);
-        chosen.remark("output.save_steps", format!("of {total}"));
-    }
-    Ok(chosen)
+    Ok(())
 }
 
 /// Whether all rows are plain text, of which what is longer than a row goes on in the next.

@@ -2,7 +2,7 @@
 
 use crate::export::card::shell_word;
 use crate::recipe::Recipe;
-use crate::report::{StopReason, Summary};
+use crate::report::{StopReason, Summary, text};
 use crate::train::run::Ending;
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
     let (Some(best), Some(last)) = (totals.best_eval, totals.last_eval) else { return lines };
     if summary.stop_reason == Some(StopReason::EarlyStopping) {
         let patience = recipe.evaluation.early_stopping_patience.unwrap_or_default();
-        let evaluations = if patience == 1 { "1 evaluation".into() } else { format!("{patience} evaluations") };
+        let evaluations = text::counted(patience, "evaluation");
         lines.push(format!(
             "Stopped early, after step {} of {total_steps}: the evaluation loss has not improved in {evaluations} \
              (`evaluation.early_stopping_patience`)",

@@ -9,8 +9,9 @@ use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::samples::Prompts;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
 use crate::model::gemma3::Gemma3;
+use crate::nn::BaseOnly;
 use crate::ops::instruction_set;
-use crate::report::{ProgressBar, Summary};
+use crate::report::{ProgressBar, Summary, text};
 use crate::train::event::{Event, RowEvent, Sink};
 use crate::train::optimizer::Optimizer;
 use crate::train::resume;
@@ -51,11 +52,19 @@ impl<'a> Session<'a> {
             }
             None => (State::new(adapter, Optimizer::new(settings.rule)), Kept::default()),
         };
+        let is_measured = state.position.base_loss.is_some();
         let base_loss = match state.position.base_loss {
             Some(loss) => loss,
-            None => evaluation::base_loss(&model, data)?,
+            None => evaluation::first_loss(&model, &BaseOnly, data)?,
         };
         state.position.base_loss = Some(base_loss);
+        let words = base.config.vocab_size;
+        let mut suspicions = Vec::from_iter(evaluation::suspicion(base_loss, words)?);
+        if recipe.adapter.init_from.is_some() && !is_measured {
+            let continued = evaluation::first_loss(&model, &state.adapter, data)?;
+            suspicions.extend(evaluation::suspicion_of_adapter(continued, base_loss, words));
+        }
+        suspicions.iter().for_each(|suspicion| screen.note(suspicion));
         screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, screen)?;
         Ok(Session { planned, folder, screen, model, state, outputs, untrained })
@@ -108,8 +117,8 @@ impl<'a> Session<'a> {
         // A run may stop early before the warm-up has let it learn anything: then the base is what was best.
         if ending != Ending::StoppedEarly && self.state.adapter.fingerprint() == self.untrained {
             let what = format!(
-                "{} steps changed nothing: the adapter is what it was before the first",
-                self.state.position.step
+                "{} changed nothing: the adapter is what it was before the first",
+                text::counted(self.state.position.step, "step")
             );
             return Err(Error::new(Kind::Run, what).at_path(&recipe.output.dir).hint(
                 "its gradients or its rate are 0: look at `lora_alpha`, `learning_rate` and `grad_norm` in the metrics",
@@ -153,6 +162,14 @@ impl<'a> Session<'a> {
         summary.instruction_sets = self.outputs.instruction_sets().to_vec();
         summary.data_hashes = data.hashes();
         summary.left_out = data.left_out();
+        if let Some(base_loss) = summary.base_loss {
+            let words = base.config.vocab_size;
+            // What was refused before the first step does not come here.
+            summary.warnings.extend(evaluation::suspicion(base_loss, words).ok().flatten());
+            let continued = summary.totals.first_loss.filter(|_| recipe.adapter.init_from.is_some());
+            let suspicion = continued.and_then(|loss| evaluation::suspicion_of_adapter(loss, base_loss, words));
+            summary.warnings.extend(suspicion);
+        }
         summary.base_fingerprint.clone_from(&base.fingerprint);
         summary
     }

@@ -71,6 +71,7 @@ error: `output.save_steps` must be at least 1, found the number `0`
   --> recipe.yaml:4:30
   4 | output: {dir: o, save_steps: 0}
     |                              ^
+  hint: to save at the end only, write more steps than there are: `1000000`
 
 error: `adapter.r` must be a whole number, found `none`
   --> tests/goldens/recipe/wrong_preset.yaml:3:6

@@ -383,6 +383,61 @@ error: `output.push_to_hub` must be left out for now, found `me/mine`
   --> recipe.yaml:3:31
   3 | output: {dir: o, push_to_hub: me/mine}
     |                               ^^^^^^^
-  hint: uploading is not supported yet by this version
+  hint: leave the key out: uploading is not supported yet by this version
 "##);
+}
+
+#[test]
+fn a_hint_that_is_followed_is_accepted() {
+    // What is wrong, what is said, and what is right after doing exactly that.
+    for (wrong, said, right) in [
+        ("training:\n  learning_rate: 0,0002", "write `0.0002`", "training:\n  learning_rate: 0.0002"),
+        (
+            "training: {learning_rate: 0,0002}",
+            "a comma begins the next key: write `learning_rate: 0.0002`",
+            "training: {learning_rate: 0.0002}",
+        ),
+        ("training:\n  max_steps: 1,000", "write `1000`", "training:\n  max_steps: 1000"),
+        ("evaluation: {eval_steps: off}", "leave the key out: then only", "evaluation: {}"),
+        ("evaluation: {eval_steps: 0}", "leave the key out: then only", "evaluation: {}"),
+        ("evaluation: {early_stopping_patience: never}", "leave the key out: then nothing", "evaluation: {}"),
+        ("evaluation: {eval_strategy: steps}", "write `evaluation.eval_steps: auto`", "evaluation: {eval_steps: auto}"),
+        ("evaluation: {early_stopping: true}", "early_stopping_patience: 3`", "evaluation: {samples: 0}"),
+        ("training: {max_grad_norm: off}", "write `0`", "training: {max_grad_norm: 0}"),
+        ("training: {warmup_steps: none}", "write `0`", "training: {warmup_steps: 0}"),
+        ("training: {max_steps: -1}", "for no limit leave the key out", "training: {}"),
+        ("training: {max_steps: off}", "for no limit leave the key out", "training: {}"),
+        ("training: {scheduler: cosine}", "`training.lr_scheduler_type`", "training: {lr_scheduler_type: cosine}"),
+        ("scheduler: cosine", "`training.lr_scheduler_type`", "training: {lr_scheduler_type: cosine}"),
+        ("push_to_hub: true", "leave the key out: uploading is not supported", ""),
+        ("training: {hub_model_id: me/mine}", "leave the key out: uploading is not supported", ""),
+        ("wandb: true", "write `output.report_to: [tensorboard]`", ""),
+    ] {
+        let message = wrong_after(wrong);
+        assert!(message.contains(said), "{wrong}: {message}");
+        right_after(right);
+    }
+    // The same for keys of the three sections that are there already.
+    for (wrong, said, right) in [
+        ("output.save_steps=off", "write more steps than there are: `1000000`", "output.save_steps=1000000"),
+        ("output.save_steps=-1", "write more steps than there are: `1000000`", "output.save_steps=1000000"),
+        ("output.save_steps=0", "write more steps than there are: `1000000`", "output.save_steps=1000000"),
+        ("output.logging_steps=0", "write more steps than there are: `1000000`", "output.logging_steps=1000000"),
+        ("output.save_total_limit=none", "write more than there will be: `1000000`", "output.save_total_limit=1000000"),
+        ("output.report_to=wandb", "write `[tensorboard]` logs", "output.report_to=[tensorboard]"),
+        ("output.report_to=tensorboard", "write `[tensorboard]`", "output.report_to=[tensorboard]"),
+        ("output.report_to=tensorbord", "did you mean `[tensorboard]`?", "output.report_to=[tensorboard]"),
+        ("output.report_to=none", "write `[]`", "output.report_to=[]"),
+        ("output.push_to_hub=true", "leave the key out", "output.dir=out"),
+        ("output.push_to_hub=false", "leave the key out", "output.dir=out"),
+        ("output.save_strategy=epoch", "write `output.save_steps: auto`", "output.save_steps=auto"),
+        ("data.format=csv", "write `auto`", "data.format=auto"),
+        ("data.format=JSONL", "write `auto`", "data.format=auto"),
+        ("model.quantization=4", "it is called `nf4` here", "model.quantization=nf4"),
+        ("training.learning_rate=0,0002", "write `0.0002`", "training.learning_rate=0.0002"),
+    ] {
+        let message = wrong_set(wrong);
+        assert!(message.contains(said), "{wrong}: {message}");
+        read(MINIMAL, &[right]).unwrap();
+    }
 }

@@ -28,6 +28,18 @@ fn both_sources_give_the_ids_and_texts_of_hugging_face() {
     }
 }
 
+/// The ids of a text, and the bytes that each stands for.
+fn with_offsets(tokenizer: &Tokenizer, text: &str) -> (Vec<u32>, Vec<std::ops::Range<usize>>) {
+    let mut encoded = (Vec::new(), Vec::new());
+    let mut each = |id, at| {
+        encoded.0.push(id);
+        encoded.1.push(at);
+        Ok(())
+    };
+    tokenizer.encode_each(text, &mut each).unwrap();
+    encoded
+}
+
 #[test]
 fn offsets_are_those_of_hugging_face_in_bytes() {
     let cases = golden_json("cases.json").unwrap();
@@ -39,7 +51,7 @@ fn offsets_are_those_of_hugging_face_in_bytes() {
             text.char_indices().nth(char).map_or(text.len(), |(byte, _)| byte)
         };
         let expected: Vec<_> = case["offsets"].as_array().unwrap().iter().map(|o| byte(&o[0])..byte(&o[1])).collect();
-        assert_eq!(tokenizer.encode_with_offsets(text).unwrap().offsets, expected, "{text:?}");
+        assert_eq!(with_offsets(&tokenizer, text).1, expected, "{text:?}");
     }
 }
 
@@ -50,12 +62,12 @@ proptest! {
         let ids = file.encode(&text).unwrap();
         prop_assert_eq!(&gguf.encode(&text).unwrap(), &ids);
         prop_assert_eq!(file.decode(&ids, false), text.replace('▁', " "));
-        let encoded = file.encode_with_offsets(&text).unwrap();
-        prop_assert_eq!(encoded.ids, ids);
+        let (again, offsets) = with_offsets(file, &text);
+        prop_assert_eq!(again, ids);
         // Offsets leave nothing out: each begins where the one before ends, or is the same character again.
         let mut end = 0;
-        for (i, range) in encoded.offsets.iter().enumerate() {
-            prop_assert!(range.start == end || encoded.offsets[i - 1] == *range);
+        for (i, range) in offsets.iter().enumerate() {
+            prop_assert!(range.start == end || offsets[i - 1] == *range);
             end = range.end;
         }
         prop_assert_eq!(end, text.len());
@@ -163,8 +175,20 @@ fn long_texts_are_cut_where_no_token_stands_across() {
         let whole = tokenizer.0.tokenizer.encode(text.as_str(), false).unwrap();
         assert!(tokenizer.pieces(&text).len() > 5, "{} pieces", tokenizer.pieces(&text).len());
         assert_eq!(tokenizer.encode(&text).unwrap(), whole.get_ids());
-        let Encoded { ids, offsets } = tokenizer.encode_with_offsets(&text).unwrap();
+        let (ids, offsets) = with_offsets(tokenizer, &text);
         assert_eq!(ids, whole.get_ids());
         assert!(offsets.iter().zip(whole.get_offsets()).all(|(a, &(start, end))| *a == (start..end)));
+        for (begin, text, end) in
+            [("<bos>", text.as_str(), "<eos>"), ("", &text, ""), ("<bos>", "", ""), ("a", "b", "c")]
+        {
+            let mut between = Vec::new();
+            let mut each = |id| {
+                between.push(id);
+                Ok(())
+            };
+            tokenizer.encode_between(begin, text, end, &mut each).unwrap();
+            let whole = tokenizer.0.tokenizer.encode([begin, text, end].concat(), false).unwrap();
+            assert_eq!(between, whole.get_ids());
+        }
     }
 }

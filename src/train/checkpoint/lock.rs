@@ -1,12 +1,14 @@
 //! One run per output folder.
 
-use crate::atomic::{Made, create_folders};
+use crate::atomic::{Live, Made, create_folders};
 use crate::error::{Error, Kind, Result};
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-const LOCK: &str = ".lock";
+/// The file in an output folder that a run holds.
+pub const LOCK: &str = ".lock";
 
 /// Times that a lock which vanishes between two looks is looked for again.
 const TRIES: usize = 100;
@@ -18,6 +20,8 @@ pub struct RunLock {
     file: Option<File>,
     exclusive: bool,
     is_new: bool,
+    /// A signal that ends the program removes the file of a run that has written nothing.
+    untouched: Mutex<Option<Live>>,
     // Goes last, when nothing is in the folders any more.
     _made: Made,
 }
@@ -53,9 +57,15 @@ impl RunLock {
             }
             // The number is for the message above only.
             let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
-            return Ok(Self { path, file: Some(file), exclusive, is_new, _made: made });
+            let untouched = Mutex::new(is_new.then(|| Live::new(&path)));
+            return Ok(Self { path, file: Some(file), exclusive, is_new, untouched, _made: made });
         }
         Err(Error::new(Kind::Run, "other runs come and go in this output folder").at_path(output_dir))
+    }
+
+    /// Says that something is written into the folder from now on.
+    pub fn keep(&self) {
+        self.untouched.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Leaves the folder as it was found: for a run that did not come to write anything into it.
@@ -63,6 +73,7 @@ impl RunLock {
         if self.is_new {
             let _ = fs::remove_file(&self.path);
         }
+        self.keep();
         self.file = None;
     }
 

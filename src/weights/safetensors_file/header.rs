@@ -42,7 +42,8 @@ pub struct Header {
 /// or the tensors do not cover the file exactly.
 pub fn parse(file: &[u8]) -> Result<Header> {
     let Some((length, rest)) = file.split_first_chunk::<8>() else {
-        return Err(wrong(format!("{} bytes are too few for a safetensors file", file.len())).hint(DAMAGED));
+        let bytes = if file.len() == 1 { "1 byte is".into() } else { format!("{} bytes are", file.len()) };
+        return Err(wrong(format!("{bytes} too few for a safetensors file")).hint(DAMAGED));
     };
     let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER_BYTES {

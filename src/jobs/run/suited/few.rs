@@ -16,6 +16,9 @@ const FEW: u64 = 30;
 /// When the steps of its passes cannot be counted.
 pub fn few_steps(recipe: &Recipe, data: &Data) -> Result<Option<String>> {
     let keys = &recipe.training;
+    if keys.max_steps.is_some_and(|most| most >= FEW) {
+        return Ok(None);
+    }
     let all = steps::total(recipe, data)?;
     let total = keys.max_steps.unwrap_or(all);
     if total >= FEW {
@@ -50,7 +53,7 @@ pub fn few_steps(recipe: &Recipe, data: &Data) -> Result<Option<String>> {
             ways.push(format!("`training.num_train_epochs={epochs}` makes {}", text::count(more)));
         }
     }
-    let steps = if total == 1 { "1 step".into() } else { format!("{total} steps") };
+    let steps = text::counted(total, "step");
     let ways = if ways.is_empty() { String::new() } else { format!(": {}", ways.join(", ")) };
     let is_chosen = |key: &str| recipe.remarks.get(key).is_some();
     let advice = match is_chosen("training.gradient_accumulation_steps") && is_chosen("training.num_train_epochs") {
