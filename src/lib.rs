@@ -8,7 +8,7 @@
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
-//!          +---> hub                     everything -> error, atomic, input, paths, progress, random, terminal
+//!          +---> hub                     everything -> error, atomic, guard, input, paths, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
 //!
@@ -28,10 +28,12 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod export;
+pub mod guard;
 pub mod hub;
 pub mod infer;
 pub mod input;
 pub mod jobs;
+pub mod media;
 pub mod model;
 pub mod nn;
 pub mod ops;

@@ -28,9 +28,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &["nn", "ops", "weights", "quant"]), // of random numbers: in every form that weights are held in
     ("nn", &["ops"]),
     ("ops", &["quant"]),
-    // Files and text. Data knows no model.
-    ("data", &["text"]),
-    ("text", &["weights"]), // the vocabulary of a GGUF file
+    // Files, text, pictures and sounds. Data knows no model.
+    ("data", &["text", "media"]),
+    ("media", &[]),
+    ("text", &["weights", "media"]), // the vocabulary of a GGUF file; how many tokens a picture or a clip takes
     ("weights", &["quant"]),
     ("hub", &[]),
     ("quant", &[]),
@@ -38,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // For tests.
     ("testkit", &["text", "weights"]),
     // What everyone may use.
+    ("guard", &[]),
     ("progress", &[]),
     ("random", &[]),
     ("terminal", &[]),
@@ -48,7 +50,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that everyone may use.
-const COMMON: &[&str] = &["error", "atomic", "input", "paths", "progress", "random", "terminal", "Error", "Result"];
+const COMMON: &[&str] =
+    &["error", "atomic", "guard", "input", "paths", "progress", "random", "terminal", "Error", "Result"];
 
 /// A file passes this and is two rooms.
 const MAX_LINES: usize = 600;

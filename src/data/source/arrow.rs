@@ -1,9 +1,9 @@
 //! Arrow files, as `datasets` keeps them: a stream of batches, or the same with an index at its end.
 
 use super::chunk::next_number;
-use super::guard::guarded;
 use super::{Sink, SourceFile};
 use crate::error::{Error, Kind, Place, Result};
+use crate::guard::guarded;
 use crate::input;
 use crate::progress::Progress;
 use ::arrow::array::RecordBatch;

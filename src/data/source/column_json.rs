@@ -1,8 +1,8 @@
 //! Columns of Parquet and Arrow as JSON, one row a line.
 
-use super::guard::guarded;
 use crate::data::object::not_text;
 use crate::error::{Error, Kind, Result};
+use crate::guard::guarded;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef};
 use arrow::error::ArrowError;

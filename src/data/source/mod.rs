@@ -9,7 +9,6 @@ mod csv;
 mod encoding;
 mod file;
 mod foreign;
-mod guard;
 mod json;
 mod jsonl;
 mod lines;

@@ -3,9 +3,9 @@
 mod pages;
 
 use super::chunk::next_number;
-use super::guard::guarded;
 use super::{Sink, SourceFile};
 use crate::error::{Error, Kind, Place, Result};
+use crate::guard::guarded;
 use crate::input;
 use crate::progress::Progress;
 use ::parquet::arrow::ProjectionMask;

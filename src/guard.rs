@@ -1,5 +1,6 @@
-//! A fence around decoders that panic on damaged input. Parquet's does: the crate's decoders index and shift by numbers
-//! from the file. Our promise is an error that names the file.
+//! A fence around decoders of others: a panic on damaged input is an error like any other.
+//!
+//! Decoders of parquet, pictures and sounds index and shift by numbers from the file. Our promise is an error that names it.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -11,8 +12,11 @@ thread_local! {
     static FENCED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `decode`; a panic in it is an error like any other. What `decode` worked on must not be used after an error.
-pub(super) fn guarded<T, E: Display>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+/// Runs `decode`; a panic in it becomes an error. What `decode` worked on must not be used after an error.
+///
+/// # Errors
+/// What `decode` fails with, as text, or that it panicked.
+pub fn guarded<T, E: Display>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let print = panic::take_hook();
