@@ -320,8 +320,11 @@ fn count_kinds(paths: &[String], indices: &[usize]) -> Vec<KindCount> {
     kinds
 }
 
+/// The last part of a path, with the one before where it is a number.
 fn kind_of(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or(path)
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = if path.rsplit('.').next().is_some_and(is_number) { 2 } else { 1 };
+    path.rmatch_indices('.').nth(parts - 1).map_or(path, |(dot, _)| &path[dot + 1..])
 }
 
 /// The kinds of module there are, in order of first appearance.

@@ -3,7 +3,6 @@
 use super::args::path;
 use crate::atomic::check_target;
 use crate::error::{Error, Kind, Result};
-use crate::export::card::shell_word;
 use crate::jobs::draft::Draft;
 use crate::jobs::init;
 use crate::recipe::as_options;
@@ -90,8 +89,7 @@ impl Args {
         let draft = Draft { model: &model, data: &data, output: None, set: &self.set };
         let text = init::recipe(&draft, with_rows, &self.output, &screen).map_err(in_words)?;
         init::write(&text, &self.output)?;
-        let file = self.output.display().to_string();
-        screen.note(&format!("Wrote {file}. Next: gemma-tune train {} --dry-run", shell_word(&file)));
+        screen.note(&format!("Wrote {}. Next: {} --dry-run", self.output.display(), init::command(&self.output)));
         Ok(())
     }
 }

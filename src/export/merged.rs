@@ -102,7 +102,11 @@ impl<'a> Merge<'a> {
     /// What is written and what it is in the language model, in the order of the base model's files.
     fn plan(&self) -> Result<Vec<(Option<TensorId>, TensorSpec)>> {
         let is_gguf = self.source.gguf().is_some();
-        let spelling = self.source.spelling().map_or(Spelling::Text, Spelling::saved);
+        // transformers 5 saves a Gemma 3 with its tower in names of its own; others keep the names of their base.
+        let is_tower =
+            |info: &crate::weights::TensorInfo| self.source.id(&info.name).is_some_and(|id| !id.is_of_text());
+        let spelling = self.source.spelling().unwrap_or(Spelling::Text);
+        let spelling = if self.source.tensors().iter().any(is_tower) { spelling.saved() } else { spelling };
         let mut plan = Vec::new();
         for info in self.source.tensors() {
             let id = if is_gguf {

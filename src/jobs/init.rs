@@ -80,8 +80,8 @@ pub fn recipe(draft: &Draft, with_rows: bool, file: &Path, screen: &ProgressBar)
         true => settled(&open, screen)?,
         false => open,
     };
+    let run = command(file);
     let file = shell_word(&file.display().to_string());
-    let run = format!("gemma-tune train {file}");
     let heading = [
         &format!("Supervised fine-tuning of {} on {}.", recipe.model.base, draft.data.join(", ")),
         "",
@@ -94,6 +94,11 @@ pub fn recipe(draft: &Draft, with_rows: bool, file: &Path, screen: &ProgressBar)
         "",
     ];
     Ok(recipe.to_brief_yaml(&heading.map(|line: &str| line)))
+}
+
+/// The command that trains the recipe in `file`.
+pub fn command(file: &Path) -> String {
+    format!("gemma-tune train {}", shell_word(&file.display().to_string()))
 }
 
 /// The recipe with what suits its data; as it is where the model is out of reach.

@@ -171,6 +171,12 @@ fn gradients_equal_the_reference() {
     }
 }
 
+/// How far the reference's logits in f32 are from those in f64.
+fn reference_noise() -> f64 {
+    let meta = std::fs::read_to_string(folder("gemma3n").join("meta.json")).unwrap();
+    serde_json::from_str::<Value>(&meta).unwrap()["relative_noise_f32_against_f64"].as_f64().unwrap()
+}
+
 fn assert_close(got: &[Tensor<2>], expected: &[Tensor<2>]) {
     assert_eq!(got.len(), expected.len());
     for (got, expected) in got.iter().zip(expected) {
@@ -192,11 +198,12 @@ fn however_a_batch_is_run_its_gradients_are_the_same() {
         if micro_batches.len() == packed.len() {
             assert_close(&got, &want);
         }
-        // Products of other sizes round otherwise, of which a few tensors that are small by themselves show more.
+        // Products of other sizes round otherwise: no more than the reference does in f32.
+        let noise = 2.0 * reference_noise();
         let whole = |gradients: &[Tensor<2>]| gradients.iter().flat_map(floats).collect::<Vec<f32>>();
         let expected: Vec<f64> = whole(&want).into_iter().map(f64::from).collect();
         let gap = l2_relative(&whole(&got), &expected);
-        assert!(gap <= 1e-5, "{} micro-batches: {gap:e}", micro_batches.len());
+        assert!(gap <= noise, "{} micro-batches: {gap:e}, {noise:e}", micro_batches.len());
     }
 }
 

@@ -36,7 +36,7 @@ error: `target_modules` entry `query` matches no module
   --> recipe.yaml:11:7
   11 |     - query
      |       ^^^^^
-  hint: modules here are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, as in `model.layers.0.self_attn.q_proj`
+  hint: modules here are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, per_layer_input_gate, per_layer_projection, linear_left, linear_right, modality_router, prediction_coefs, correction_coefs, altup_projections.0, altup_unembed_projections.0, per_layer_model_projection, as in `model.layers.0.self_attn.q_proj`
 
 error: `exclude_modules` entry `o_prj` matches no module
   --> recipe.yaml:12:21
