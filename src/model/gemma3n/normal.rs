@@ -1,4 +1,5 @@
 //! The normal distribution.
+#![expect(clippy::excessive_precision, reason = "the coefficients as they are published")]
 
 /// The numerator's and the denominator's coefficients of a rational function, lowest power first.
 type Rational = ([f64; 8], [f64; 8]);
