@@ -1,5 +1,6 @@
 //! Grouped-query self-attention with normalised queries and keys.
 
+use crate::nn::cache::Seen;
 use crate::nn::{AttentionKind, AttentionPlan, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
 use crate::ops::{self, AttentionShape};
 use burn::tensor::{FloatDType, Tensor};
@@ -48,7 +49,31 @@ impl AttentionConfig {
         ops::attention(q, k, v, &self.shape(compute_dtype), plan.mask(self.kind))
     }
 
-    pub(super) fn shape(&self, compute_dtype: FloatDType) -> AttentionShape {
+    /// As [`AttentionConfig::mix`], of the next tokens of cached sequences: `lengths` says how many of the rows are each
+    /// one's, and `seen` what those of each sequence that has any look at.
+    ///
+    /// # Shapes
+    /// - `q`: `[n, h, e]`
+    /// - output: `[n, h e]`
+    pub fn mix_seen(
+        &self,
+        q: &Tensor<3>,
+        seen: impl Iterator<Item = Seen>,
+        lengths: &[usize],
+        compute_dtype: FloatDType,
+    ) -> Tensor<2> {
+        let shape = self.shape(compute_dtype);
+        let mut start = 0;
+        let mut mixed = Vec::with_capacity(lengths.len());
+        for (seen, &len) in seen.zip(lengths.iter().filter(|len| **len > 0)) {
+            let q = q.clone().narrow(0, start, len);
+            mixed.push(ops::attention(q, seen.keys, seen.values, &shape, &seen.mask));
+            start += len;
+        }
+        if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 0) }
+    }
+
+    fn shape(&self, compute_dtype: FloatDType) -> AttentionShape {
         let &AttentionConfig { num_attention_heads, num_key_value_heads, head_dim, scaling, .. } = self;
         AttentionShape {
             heads: num_attention_heads,
@@ -108,19 +133,8 @@ impl Attention {
         side: &dyn SidePath,
     ) -> Tensor<2> {
         let (q, k, v) = self.heads(x, rope, side);
-        let shape = self.config.shape(self.compute_dtype());
-        let mut start = 0;
-        let mut mixed = Vec::with_capacity(lengths.len());
-        for (sequence, &len) in lengths.iter().enumerate().filter(|(_, len)| **len > 0) {
-            let take = |t: &Tensor<3>| t.clone().narrow(0, start, len);
-            let within = spans.iter().filter(|span| (start..start + len).contains(&span.start));
-            let within: Vec<Range<usize>> = within.map(|span| span.start - start..span.end - start).collect();
-            let seen = cache.extend(sequence, take(&k), take(&v), &within);
-            mixed.push(ops::attention(take(&q), seen.keys, seen.values, &shape, &seen.mask));
-            start += len;
-        }
-        let mixed = if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 0) };
-        self.o_proj.forward(mixed, side)
+        let seen = cache.extend_each(k, v, lengths, spans);
+        self.o_proj.forward(self.config.mix_seen(&q, seen, lengths, self.compute_dtype()), side)
     }
 
     /// What the factors of scores and mixtures are rounded to: as those of the projections.

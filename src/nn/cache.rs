@@ -49,6 +49,27 @@ impl LayerCache {
         Seen { keys, values, mask }
     }
 
+    /// Adds the keys and values `[n, g, e]` of the next tokens of several sequences, of which `lengths` says how many are
+    /// each one's, in the order of the cache; gives, one after the other, what the tokens of those that have any may look
+    /// at. Of each of the `spans` of rows, tokens see each other forwards too.
+    pub fn extend_each<'a>(
+        &'a mut self,
+        k: Tensor<3>,
+        v: Tensor<3>,
+        lengths: &'a [usize],
+        spans: &'a [Range<usize>],
+    ) -> impl Iterator<Item = Seen> + 'a {
+        let mut start = 0;
+        lengths.iter().enumerate().filter(|(_, len)| **len > 0).map(move |(sequence, &len)| {
+            let take = |t: &Tensor<3>| t.clone().narrow(0, start, len);
+            let within = spans.iter().filter(|span| (start..start + len).contains(&span.start));
+            let within: Vec<Range<usize>> = within.map(|span| span.start - start..span.end - start).collect();
+            let seen = self.extend(sequence, take(&k), take(&v), &within);
+            start += len;
+            seen
+        })
+    }
+
     /// Keeps only the sequences for which `keep` holds, in order.
     pub fn retain(&mut self, keep: &[bool]) {
         let mut keep = keep.iter();
@@ -66,6 +87,18 @@ pub struct KvCache {
 }
 
 impl KvCache {
+    /// The positions of the next tokens, of which `lengths` says how many are each sequence's.
+    pub fn next_positions(&self, lengths: &[usize]) -> Vec<usize> {
+        self.lengths.iter().zip(lengths).flat_map(|(&seen, &new)| seen..seen + new).collect()
+    }
+
+    /// Says that so many more tokens of each sequence are in the layers' caches.
+    pub fn advance(&mut self, lengths: &[usize]) {
+        for (seen, new) in self.lengths.iter_mut().zip(lengths) {
+            *seen += new;
+        }
+    }
+
     /// Keeps only the sequences for which `keep` holds, in order.
     pub fn retain(&mut self, keep: &[bool]) {
         for layer in &mut self.layers {

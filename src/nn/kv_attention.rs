@@ -3,7 +3,6 @@
 use crate::nn::attention::AttentionConfig;
 use crate::nn::cache::Seen;
 use crate::nn::{AttentionPlan, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
-use crate::ops;
 use burn::tensor::{FloatDType, Tensor};
 use std::ops::Range;
 
@@ -76,16 +75,7 @@ impl Kv {
         cache: &mut LayerCache,
     ) -> Vec<Seen> {
         let (k, v) = self.heads(config);
-        let mut start = 0;
-        let mut seen = Vec::with_capacity(lengths.len());
-        for (sequence, &len) in lengths.iter().enumerate().filter(|(_, len)| **len > 0) {
-            let take = |t: &Tensor<3>| t.clone().narrow(0, start, len);
-            let within = spans.iter().filter(|span| (start..start + len).contains(&span.start));
-            let within: Vec<Range<usize>> = within.map(|span| span.start - start..span.end - start).collect();
-            seen.push(cache.extend(sequence, take(&k), take(&v), &within));
-            start += len;
-        }
-        seen
+        cache.extend_each(k, v, lengths, spans).collect()
     }
 }
 
@@ -122,15 +112,7 @@ impl Queries {
         side: &dyn SidePath,
     ) -> Tensor<2> {
         let q = self.heads(x, rope, side);
-        let shape = self.config.shape(self.compute_dtype());
-        let mut start = 0;
-        let mut mixed = Vec::with_capacity(lengths.len());
-        for (seen, &len) in seen.iter().zip(lengths.iter().filter(|len| **len > 0)) {
-            let q = q.clone().narrow(0, start, len);
-            mixed.push(ops::attention(q, seen.keys.clone(), seen.values.clone(), &shape, &seen.mask));
-            start += len;
-        }
-        let mixed = if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 0) };
+        let mixed = self.config.mix_seen(&q, seen.iter().cloned(), lengths, self.compute_dtype());
         self.o_proj.forward(mixed, side)
     }
 
