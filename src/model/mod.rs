@@ -24,7 +24,7 @@ pub use decoder_config::{Beyond, DecoderConfig};
 pub use gemma3n::Gemma3n;
 pub use inputs::{Features, Inputs, Modality, SoftTokens};
 pub use language_model::LanguageModel;
-pub use layout::Layout;
+pub use layout::{Layout, Rotations};
 pub use load::{assemble, load};
 pub use parts::{Gain, NormShape, Parts};
 pub use random::RandomModel;

@@ -104,7 +104,7 @@ fn every_part_of_every_layer_equals_the_reference() {
             let laurel = layer.laurel.forward(normed.clone(), side);
             check(&golden, &name(".laurel"), std::slice::from_ref(&laurel));
 
-            let (config, rope) = (&layer.queries.config, layout.rope(layer.queries.config.kind));
+            let (config, rope) = (&layer.queries.config, layout.rotations.of(layer.queries.config.kind));
             let kv = match &layer.keys_values {
                 Some(own) => own.of(normed.clone(), config, rope, side),
                 None => {

@@ -2,8 +2,10 @@
 
 use crate::model::gemma3::TextConfig;
 use crate::model::vision::{MultiModalProjector, VisionEncoderLayer, VisionTower};
-use crate::model::{Carry, DecoderConfig, DecoderLayer, Features, Inputs, LanguageModel, Layout, Modality, SoftTokens};
-use crate::nn::{AttentionKind, AttentionPlan, BaseOnly, KvCache, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
+use crate::model::{
+    Carry, DecoderConfig, DecoderLayer, Features, Inputs, LanguageModel, Layout, Modality, Rotations, SoftTokens,
+};
+use crate::nn::{AttentionPlan, BaseOnly, KvCache, LayerCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
 
@@ -36,10 +38,9 @@ pub struct Vision {
 }
 
 impl Gemma3 {
-    /// The rotations of sliding and of full layers.
-    fn rope(&self, positions: &[usize]) -> (RopeTable, RopeTable) {
+    fn rotations(&self, positions: &[usize]) -> Rotations {
         let TextConfig { rope_local, rope_global, head_dim, .. } = &self.config;
-        (rope_local.table(positions, *head_dim, &self.device), rope_global.table(positions, *head_dim, &self.device))
+        Rotations::new([rope_local, rope_global], positions, *head_dim, &self.device)
     }
 
     /// Rows of the table times `sqrt(d)`; of soft tokens what is made of their features, as it is.
@@ -104,10 +105,8 @@ impl LanguageModel for Gemma3 {
     }
 
     fn layout(&self, inputs: &Inputs) -> Layout {
-        let (local, global) = self.rope(&inputs.segments.positions());
         Layout {
-            local,
-            global,
+            rotations: self.rotations(&inputs.segments.positions()),
             plan: AttentionPlan::new(&inputs.segments, &inputs.images(), self.config.sliding_window),
         }
     }
@@ -118,7 +117,7 @@ impl LanguageModel for Gemma3 {
 
     fn layer(&self, index: usize, carry: Carry, layout: &Layout, side: &dyn SidePath) -> Carry {
         let layer = &self.layers[index];
-        Carry::new(layer.forward(carry.hidden, layout.rope(layer.self_attn.config.kind), &layout.plan, side))
+        Carry::new(layer.forward(carry.hidden, layout.rotations.of(layer.self_attn.config.kind), &layout.plan, side))
     }
 
     fn last_hidden(&self, carry: Carry, _: &dyn SidePath) -> Tensor<2> {
@@ -141,21 +140,14 @@ impl LanguageModel for Gemma3 {
     }
 
     fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
-        let positions: Vec<usize> =
-            cache.lengths.iter().zip(lengths).flat_map(|(&seen, &new)| seen..seen + new).collect();
-        let (local, global) = self.rope(&positions);
+        let rotations = self.rotations(&cache.next_positions(lengths));
         let mut x = self.embedded(inputs, side);
         let spans = inputs.images();
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
-            let rope = match layer.self_attn.config.kind {
-                AttentionKind::Sliding => &local,
-                AttentionKind::Full => &global,
-            };
+            let rope = rotations.of(layer.self_attn.config.kind);
             x = layer.forward_cached(x, rope, lengths, &spans, cache, side);
         }
-        for (seen, new) in cache.lengths.iter_mut().zip(lengths) {
-            *seen += new;
-        }
+        cache.advance(lengths);
         x
     }
 }

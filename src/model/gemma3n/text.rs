@@ -3,8 +3,8 @@
 use crate::model::gemma3n::TextConfig;
 use crate::model::gemma3n::altup::{merge, spread};
 use crate::model::gemma3n::layer::Layer;
-use crate::model::{Carry, DecoderConfig, Features, Inputs, LanguageModel, Layout};
-use crate::nn::{AttentionKind, AttentionPlan, Kv, KvCache, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
+use crate::model::{Carry, DecoderConfig, Features, Inputs, LanguageModel, Layout, Rotations};
+use crate::nn::{AttentionPlan, Kv, KvCache, LayerCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
 use std::collections::BTreeMap;
@@ -40,10 +40,9 @@ pub struct Gemma3n {
 }
 
 impl Gemma3n {
-    /// The rotations of sliding and of full layers.
-    fn rope(&self, positions: &[usize]) -> (RopeTable, RopeTable) {
+    fn rotations(&self, positions: &[usize]) -> Rotations {
         let TextConfig { rope_local, rope_global, head_dim, .. } = &self.config;
-        (rope_local.table(positions, *head_dim, &self.device), rope_global.table(positions, *head_dim, &self.device))
+        Rotations::new([rope_local, rope_global], positions, *head_dim, &self.device)
     }
 
     /// What each layer is told of the tokens, `[n, p]` each: of their ids, as far as the table goes, and of `embedded`.
@@ -98,9 +97,11 @@ impl LanguageModel for Gemma3n {
     }
 
     fn layout(&self, inputs: &Inputs) -> Layout {
-        let (local, global) = self.rope(&inputs.segments.positions());
-        // Its pictures are read in order, as its sounds are.
-        Layout { local, global, plan: AttentionPlan::new(&inputs.segments, &[], self.config.sliding_window) }
+        Layout {
+            rotations: self.rotations(&inputs.segments.positions()),
+            // Its pictures are read in order, as its sounds are.
+            plan: AttentionPlan::new(&inputs.segments, &[], self.config.sliding_window),
+        }
     }
 
     fn embed(&self, inputs: &Inputs, side: &dyn SidePath) -> Carry {
@@ -117,7 +118,7 @@ impl LanguageModel for Gemma3n {
 
     fn layer(&self, index: usize, carry: Carry, layout: &Layout, side: &dyn SidePath) -> Carry {
         let layer = &self.layers[index];
-        let (config, rope) = (&layer.queries.config, layout.rope(layer.queries.config.kind));
+        let (config, rope) = (&layer.queries.config, layout.rotations.of(layer.queries.config.kind));
         let streams: Vec<Tensor<2>> = carry.streams().cloned().collect();
         let mut shared = carry.shared;
         let mut made = None;
@@ -158,19 +159,14 @@ impl LanguageModel for Gemma3n {
     }
 
     fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
-        let positions: Vec<usize> =
-            cache.lengths.iter().zip(lengths).flat_map(|(&seen, &new)| seen..seen + new).collect();
-        let (local, global) = self.rope(&positions);
+        let rotations = self.rotations(&cache.next_positions(lengths));
         let Carry { hidden, beside, shared } = self.embed(inputs, side);
         let mut streams: Vec<Tensor<2>> = std::iter::once(hidden).chain(beside).collect();
         // What each layer that makes keys and values lets its tokens look at, for those that read them after it.
         let mut seen = BTreeMap::new();
         for (index, (layer, per_layer_input)) in self.layers.iter().zip(shared).enumerate() {
             let config = &layer.queries.config;
-            let rope = match config.kind {
-                AttentionKind::Sliding => &local,
-                AttentionKind::Full => &global,
-            };
+            let rope = rotations.of(config.kind);
             let source = self.config.kv_source(index);
             let attend = |x: Tensor<2>| {
                 if let (Some(kv), Some(cache)) = (&layer.keys_values, cache.layers.get_mut(index)) {
@@ -184,9 +180,7 @@ impl LanguageModel for Gemma3n {
                 seen.remove(&index);
             }
         }
-        for (seen, new) in cache.lengths.iter_mut().zip(lengths) {
-            *seen += new;
-        }
+        cache.advance(lengths);
         self.last_hidden(carry_of(streams, Vec::new()), side)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::adapter::LoraModule;
-use crate::model::{DecoderConfig, Inputs, ModelConfig, Site};
+use crate::model::{DecoderConfig, Inputs, ModelConfig, Rotations, Site};
 use crate::nn::{AttentionPlan, KvCache, Linear, RmsNorm, Rope, Segments};
 use crate::ops::Weight;
 use crate::random::{Label, Rng};
@@ -71,7 +71,10 @@ impl LanguageModel for Toy {
 
     fn layout(&self, inputs: &Inputs) -> Layout {
         let rope = Rope { theta: 1e4, factor: 1.0 }.table(&inputs.segments.positions(), 4, &self.device);
-        Layout { local: rope.clone(), global: rope, plan: AttentionPlan::new(&inputs.segments, &[], 8) }
+        Layout {
+            rotations: Rotations { local: rope.clone(), global: rope },
+            plan: AttentionPlan::new(&inputs.segments, &[], 8),
+        }
     }
 
     fn embed(&self, inputs: &Inputs, side: &dyn SidePath) -> Carry {
