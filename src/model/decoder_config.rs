@@ -53,8 +53,20 @@ pub trait DecoderConfig: fmt::Debug {
     /// The kind of each layer.
     fn layer_types(&self) -> &[AttentionKind];
 
+    /// What attention scores are multiplied by.
+    fn attention_scale(&self) -> f64;
+
     /// The heads of a layer.
-    fn attention(&self, layer: usize) -> AttentionConfig;
+    fn attention(&self, layer: usize) -> AttentionConfig {
+        AttentionConfig {
+            num_attention_heads: self.num_attention_heads(),
+            num_key_value_heads: self.num_key_value_heads(),
+            head_dim: self.head_dim(),
+            scaling: self.attention_scale(),
+            kind: self.layer_types()[layer],
+            sliding_window: self.sliding_window(),
+        }
+    }
 
     /// Bends logits into `(-c, c)`: `z -> c tanh(z / c)`.
     fn final_logit_softcapping(&self) -> Option<f32>;

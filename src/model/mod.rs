@@ -13,6 +13,7 @@ pub mod language_model;
 pub mod layout;
 pub mod load;
 pub mod parts;
+mod published;
 pub mod random;
 pub mod site;
 pub mod vision;

@@ -4,6 +4,7 @@
 //! a word, and the model would compute other numbers than its maker's.
 
 use crate::error::{Error, Kind, Place, Result};
+use crate::model::DecoderConfig;
 use crate::model::gemma3::TextConfig;
 use crate::model::gemma3::config::ImageConfig;
 use crate::model::vision::MultiModalProjector;
@@ -75,7 +76,7 @@ impl TextConfig {
     /// this program does not know; a head that cannot be read.
     pub fn agree_with(&mut self, source: &Source) -> Result<Vec<String>> {
         let mut described = Described {
-            architecture: "Gemma 3",
+            architecture: self.architecture(),
             layers: self.num_hidden_layers,
             tensors: self.tensors(),
             unread: Vec::new(),

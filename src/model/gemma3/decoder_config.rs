@@ -3,7 +3,7 @@
 use crate::model::DecoderConfig;
 use crate::model::gemma3::TextConfig;
 use crate::model::site::Site;
-use crate::nn::{AttentionConfig, AttentionKind, Rope};
+use crate::nn::{AttentionKind, Rope};
 use serde_json::Value;
 
 impl TextConfig {
@@ -82,15 +82,8 @@ impl DecoderConfig for TextConfig {
         &self.layer_types
     }
 
-    fn attention(&self, layer: usize) -> AttentionConfig {
-        AttentionConfig {
-            num_attention_heads: self.num_attention_heads,
-            num_key_value_heads: self.num_key_value_heads,
-            head_dim: self.head_dim,
-            scaling: self.attention_scale(),
-            kind: self.layer_types[layer],
-            sliding_window: self.sliding_window,
-        }
+    fn attention_scale(&self) -> f64 {
+        TextConfig::attention_scale(self)
     }
 
     fn final_logit_softcapping(&self) -> Option<f32> {

@@ -1,6 +1,7 @@
 //! Whether a configuration and the weights beside it describe one model.
 
 use crate::error::Result;
+use crate::model::DecoderConfig;
 use crate::model::gemma3::agreement::Described;
 use crate::model::gemma3n::TextConfig;
 use crate::weights::Source;
@@ -20,7 +21,7 @@ impl TextConfig {
         });
         let scales = (0..self.num_hidden_layers()).map(|layer| TensorId::LayerNorm(layer, LayerNorm::CorrectScale));
         let mut described = Described {
-            architecture: "Gemma 3n",
+            architecture: self.architecture(),
             layers: self.num_hidden_layers(),
             tensors: self.tensors(),
             unread: unread.chain(scales).collect(),
@@ -33,7 +34,11 @@ impl TextConfig {
         let there = towers.into_iter().filter(|tower| unused.iter().any(|name| name.contains(tower)));
         let there: Vec<String> = there.map(|tower| format!("`{tower}`")).collect();
         if !there.is_empty() {
-            warnings.push(format!("Note: of this Gemma 3n the language model is used, not its {}", there.join(", ")));
+            warnings.push(format!(
+                "Note: of this {} the language model is used, not its {}",
+                self.architecture(),
+                there.join(", ")
+            ));
         }
         Ok(warnings)
     }

@@ -3,7 +3,7 @@
 use crate::model::decoder_config::{Beyond, DecoderConfig};
 use crate::model::gemma3n::TextConfig;
 use crate::model::site::Site;
-use crate::nn::{AttentionConfig, AttentionKind};
+use crate::nn::AttentionKind;
 use crate::weights::names::TensorId;
 use serde_json::Value;
 
@@ -59,15 +59,8 @@ impl DecoderConfig for TextConfig {
         &self.layer_types
     }
 
-    fn attention(&self, layer: usize) -> AttentionConfig {
-        AttentionConfig {
-            num_attention_heads: self.num_attention_heads,
-            num_key_value_heads: self.num_key_value_heads,
-            head_dim: self.head_dim,
-            scaling: 1.0,
-            kind: self.layer_types[layer],
-            sliding_window: self.sliding_window,
-        }
+    fn attention_scale(&self) -> f64 {
+        1.0
     }
 
     fn final_logit_softcapping(&self) -> Option<f32> {

@@ -2,6 +2,7 @@
 
 use super::TextConfig;
 use crate::error::Result;
+use crate::model::published::named;
 use std::path::Path;
 
 /// A size's part of the name, and its `config.json`.
@@ -16,11 +17,7 @@ const SIZES: [(&str, &str); 2] = [
 /// # Errors
 /// None in practice: the files are part of the program, and a test reads them all.
 pub fn published(name: &str) -> Result<Option<TextConfig>> {
-    let id = name.split('@').next().unwrap_or_default();
-    let model = id.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    let rest = model.strip_prefix("gemma-3n-").unwrap_or_default();
-    let named = rest.strip_suffix("-it").unwrap_or(rest);
-    let Some((size, text)) = SIZES.into_iter().find(|(size, _)| named == *size) else { return Ok(None) };
+    let Some((size, text)) = named(name, "gemma-3n-", &["-it"], &SIZES) else { return Ok(None) };
     let (config, _) = TextConfig::from_hf_json(text, Path::new(&format!("gemma-3n-{size}.json")))?;
     Ok(Some(config))
 }
