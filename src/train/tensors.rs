@@ -1,8 +1,10 @@
 //! A list of matrices on the host, and its file form.
 
 use crate::error::{Error, Kind, Result};
+use crate::weights::HostDtype;
+use crate::weights::safetensors_file::{TensorSpec, laid_out};
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use safetensors::tensor::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::io::{self, Write};
 
@@ -81,23 +83,11 @@ pub fn write_from_device(tensors: &[Tensor<2>], out: &mut dyn Write) -> io::Resu
 
 /// Writes a matrix of each shape, with the values that `values` gives for its index.
 fn write<'v>(shapes: &[[usize; 2]], values: impl Fn(usize) -> Cow<'v, [f32]>, out: &mut dyn Write) -> io::Result<()> {
-    // By name, as safetensors orders them.
-    let mut names: Vec<(String, usize)> = (0..shapes.len()).map(|i| (i.to_string(), i)).collect();
-    names.sort();
-    let mut end = 0;
-    let infos = names.iter().map(|(name, i)| {
-        let [rows, columns] = shapes[*i];
-        let start = end;
-        end += rows * columns * size_of::<f32>();
-        (name.clone(), TensorInfo { dtype: Dtype::F32, shape: vec![rows, columns], data_offsets: (start, end) })
-    });
-    let metadata = Metadata::new(None, infos.collect()).map_err(io::Error::other)?;
-    let mut header = serde_json::to_vec(&metadata)?;
-    header.resize(header.len().next_multiple_of(size_of::<u64>()), b' ');
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(&header)?;
+    let spec = |i: usize| TensorSpec { name: i.to_string(), dtype: HostDtype::F32, shape: shapes[i].to_vec() };
+    let (tensors, head) = laid_out((0..shapes.len()).map(|i| (spec(i), i)).collect(), &[]).map_err(io::Error::other)?;
+    out.write_all(&head)?;
     // Little endian in memory, as in the file (see `weights`).
-    names.iter().try_for_each(|&(_, i)| out.write_all(bytemuck::cast_slice(&values(i))))
+    tensors.iter().try_for_each(|&(_, i)| out.write_all(bytemuck::cast_slice(&values(i))))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What a run shows: sinks of the events of `train`.
     ("report", &["train"]),
     // What is done with a model and its adapter.
-    ("train", &["adapter", "model", "nn", "text"]),
+    ("train", &["adapter", "model", "nn", "text", "weights"]), // checkpoints hold safetensors
     ("infer", &["model", "nn"]),
     ("export", &["adapter", "weights"]),
     // The model. An adapter runs beside it, and no model code knows that.

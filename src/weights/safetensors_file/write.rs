@@ -73,15 +73,12 @@ pub fn write_streamed(
     metadata: &[(&str, &str)],
     mut producer: impl FnMut(&TensorSpec) -> Result<HostTensor>,
 ) -> Result<()> {
-    let mut specs: Vec<_> = specs.iter().collect();
-    specs.sort_by(|a, b| b.dtype.bytes().cmp(&a.dtype.bytes()).then_with(|| a.name.cmp(&b.name)));
-    let header = header(&specs, metadata)?;
+    let (specs, head) = laid_out(specs.iter().cloned().map(|spec| (spec, ())).collect(), metadata)?;
     // The producer's own error is better than the I/O error that it has to pass through.
     let mut failed = None;
     let written = atomic::write_with(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        for spec in specs {
+        file.write_all(&head)?;
+        for (spec, ()) in &specs {
             match produce(spec, &mut producer) {
                 Ok(tensor) => file.write_all(tensor.data.as_bytes())?,
                 Err(error) => {
@@ -98,8 +95,22 @@ pub fn write_streamed(
     }
 }
 
+/// Tensors in the order of a file, each with what comes along, and the bytes before the first of them.
+///
+/// # Errors
+/// If a name comes twice, or they are too large for one file.
+pub fn laid_out<T>(
+    mut tensors: Vec<(TensorSpec, T)>,
+    metadata: &[(&str, &str)],
+) -> Result<(Vec<(TensorSpec, T)>, Vec<u8>)> {
+    tensors.sort_by(|(a, _), (b, _)| b.dtype.bytes().cmp(&a.dtype.bytes()).then_with(|| a.name.cmp(&b.name)));
+    let header = header(tensors.iter().map(|(spec, _)| spec), metadata)?;
+    let head = [&(header.len() as u64).to_le_bytes()[..], &header].concat();
+    Ok((tensors, head))
+}
+
 /// The header's JSON, padded with spaces so that the first tensor starts at a multiple of 8 bytes.
-fn header(specs: &[&TensorSpec], metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
+fn header<'s>(specs: impl Iterator<Item = &'s TensorSpec>, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut object = Map::new();
     if !metadata.is_empty() {
         let texts = metadata.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value)));
