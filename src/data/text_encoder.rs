@@ -36,11 +36,7 @@ impl Encode for Encoder {
             Row::PromptCompletion { prompt, completion } => {
                 ends_are_tokens(self).and_then(|()| self.prompt_completion(prompt, completion, most))
             }
-            Row::Text(text) => {
-                let mut prefix = Prefix::of_at_most(most);
-                Encode::each_of_text(self, text, &mut |id| prefix.push(id, id.cast_signed()))?;
-                Ok(prefix)
-            }
+            Row::Text(text) => ends_are_tokens(self).and_then(|()| self.text(text, most)),
             Row::Tokens { input_ids, labels } => self.tokens(input_ids, labels.as_deref(), most),
         }
     }

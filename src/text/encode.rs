@@ -291,9 +291,17 @@ impl Encoder {
     /// # Errors
     /// An empty text, and as [`Encoder::encode_prompt_completion`].
     pub fn encode_text(&self, text: &str) -> Result<Tokenized> {
-        let mut prefix = Prefix::of_at_most(usize::MAX);
+        Ok(self.text(text, usize::MAX)?.tokens)
+    }
+
+    /// The first `most` tokens of [`Encoder::encode_text`].
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_text`].
+    pub fn text(&self, text: &str, most: usize) -> Result<Prefix> {
+        let mut prefix = Prefix::of_at_most(most);
         self.each_of_text(text, &mut |id| prefix.push(id, label(id)))?;
-        Ok(prefix.tokens)
+        Ok(prefix)
     }
 
     /// Calls `each` with the tokens of [`Encoder::encode_text`] in order. Those of a long text are never held together.
