@@ -18,6 +18,18 @@ impl Running {
     /// Before the first tile.
     pub const EMPTY: Running = Running { max: f32::NEG_INFINITY, sum: 0.0 };
 
+    /// Makes `max` the largest logit so far, where it is; the row of `weighted` shrinks with the sum. Returns the largest.
+    #[inline(always)]
+    fn grow(&mut self, max: f32, weighted: &mut [f32]) -> f32 {
+        if max > self.max {
+            let shrink = simd::exp(self.max - max);
+            self.sum *= f64::from(shrink);
+            weighted.iter_mut().for_each(|x| *x *= shrink);
+            self.max = max;
+        }
+        self.max
+    }
+
     /// `log sum exp`, in nats.
     pub fn log_sum(&self) -> f64 {
         self.sum.ln() + f64::from(self.max)
@@ -74,25 +86,13 @@ pub fn finish_gradient(weighted: &mut [f32], width: usize, running: &[Running], 
 
 vectorised! {
     fn take_row(logits: &mut [f32], running: &mut Running, weighted: &mut [f32]) {
-        let max = rows::max(logits).max(running.max);
-        if max > running.max {
-            let shrink = simd::exp(running.max - max);
-            running.sum *= f64::from(shrink);
-            weighted.iter_mut().for_each(|x| *x *= shrink);
-            running.max = max;
-        }
+        let max = running.grow(rows::max(logits), weighted);
         logits.iter_mut().for_each(|x| *x = simd::exp(*x - max));
         running.sum += f64::from(sum2(logits, logits, |x, _| x));
     }
 
     fn take_bent_row(logits: &mut [f32], running: &mut Running, weighted: &mut [f32], cap: f32) {
-        let max = rows::max(logits).max(running.max);
-        if max > running.max {
-            let shrink = simd::exp(running.max - max);
-            running.sum *= f64::from(shrink);
-            weighted.iter_mut().for_each(|x| *x *= shrink);
-            running.max = max;
-        }
+        let max = running.grow(rows::max(logits), weighted);
         running.sum += f64::from(sum2(logits, logits, |x, _| simd::exp(x - max)));
         let by = 1.0 / cap;
         logits.iter_mut().for_each(|x| *x = simd::exp(*x - max) * (1.0 - (*x * by) * (*x * by)));
