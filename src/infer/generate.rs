@@ -77,9 +77,9 @@ pub fn generate(
     generate_cached(model, side, &inputs, &mut model.cache(inputs.len()), settings, &never, &mut on_token)
 }
 
-/// Continues the sequences of `cache` by one input each, which may hold soft tokens, and then by an answer. A sequence leaves the cache with its
-/// answer, but for the last: what the cache holds of that one, `cache.lengths[0]` tokens, can be continued again. Once
-/// `stop` is set, everything ends.
+/// Continues the sequences of `cache` by one input each, which may hold soft tokens, and then by an answer. A sequence
+/// leaves the cache with its answer, but for the last: what the cache holds of that one, `cache.lengths[0]` tokens, can be
+/// continued again. Once `stop` is set, everything ends.
 pub fn generate_cached(
     model: &dyn LanguageModel,
     side: &dyn SidePath,

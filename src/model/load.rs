@@ -14,13 +14,12 @@ use crate::weights::{Holding, HostData, HostDtype, HostTensor, Source};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 /// Loads the model that `config` describes from `source`, with the towers that it has ([`ModelConfig::of_text`] has none).
-/// Matrices are held as `holding` says, norms in f32. At most one
-/// tensor more than the model itself is in memory, and what is quantised never is in another form as a whole.
+/// Matrices are held as `holding` says, norms in f32. At most one tensor more than the model itself is in memory, and what
+/// is quantised never is in another form as a whole.
 ///
 /// # Errors
 /// [`crate::error::Kind::Weights`] for a missing tensor or a wrong shape, naming the tensor, and for one of a tower that is
-/// not known; a holding that contradicts
-/// how the model is stored (see [`Source::check`]).
+/// not known; a holding that contradicts how the model is stored (see [`Source::check`]).
 pub fn load(
     config: ModelConfig,
     source: &Source,

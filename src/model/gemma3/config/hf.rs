@@ -81,12 +81,7 @@ pub(in crate::model) fn object(text: &str, path: &Path) -> Result<Map<String, Va
 
 /// Reads every key that decides something. Problems stay in the tables; a wrong value is replaced by its default.
 fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
-    t.unsupported_unless("hidden_activation", "gelu_pytorch_tanh");
-    t.unsupported_unless("hidden_act", "gelu_pytorch_tanh");
-    t.unsupported_unless("attention_bias", false);
-    t.unsupported_unless("attention_dropout", 0.0);
-    t.unsupported_unless("use_bidirectional_attention", false);
-    t.unsupported_unless("attn_logit_softcapping", Value::Null);
+    keys::require_fixed_parts(t);
     t.unsupported_unless("final_logit_softcapping", Value::Null);
 
     let layers = t.required_size("num_hidden_layers", limit::LAYERS);

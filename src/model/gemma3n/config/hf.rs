@@ -3,7 +3,7 @@
 
 use super::TextConfig;
 use crate::error::{Error, Kind, Place, Result};
-use crate::model::gemma3::config::hf::keys::{check_unused, check_unused_outer};
+use crate::model::gemma3::config::hf::keys::{check_unused, check_unused_outer, require_fixed_parts};
 use crate::model::gemma3::config::hf::table::{Table, brief, locate};
 use crate::model::gemma3::config::hf::{Tokens, listed_types, object, rope};
 use crate::model::gemma3::config::{every_nth_is_full, limit};
@@ -85,12 +85,7 @@ fn check_architecture(top: &Map<String, Value>, text: &str, path: &Path) -> Resu
 
 /// Reads every key that decides something. Problems stay in the tables; a wrong value is replaced by its default.
 fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
-    t.unsupported_unless("hidden_activation", "gelu_pytorch_tanh");
-    t.unsupported_unless("hidden_act", "gelu_pytorch_tanh");
-    t.unsupported_unless("attention_bias", false);
-    t.unsupported_unless("attention_dropout", 0.0);
-    t.unsupported_unless("use_bidirectional_attention", false);
-    t.unsupported_unless("attn_logit_softcapping", Value::Null);
+    require_fixed_parts(t);
     // Files of other Gemmas have it; this architecture does not scale its scores.
     t.take("query_pre_attn_scalar");
     // Of the makers' own training.

@@ -5,6 +5,16 @@ use crate::error::{Error, Kind, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
 
+/// Takes the keys of what has one value in both architectures, and complains of every other.
+pub(in crate::model) fn require_fixed_parts(t: &mut Table) {
+    t.unsupported_unless("hidden_activation", "gelu_pytorch_tanh");
+    t.unsupported_unless("hidden_act", "gelu_pytorch_tanh");
+    t.unsupported_unless("attention_bias", false);
+    t.unsupported_unless("attention_dropout", 0.0);
+    t.unsupported_unless("use_bidirectional_attention", false);
+    t.unsupported_unless("attn_logit_softcapping", Value::Null);
+}
+
 /// Keys that never change what the model computes, although their names may look like it.
 const HARMLESS: [&str; 27] = [
     "_attn_implementation",
