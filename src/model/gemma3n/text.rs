@@ -109,6 +109,7 @@ impl LanguageModel for Gemma3n {
         let words = self.embed_tokens.select(&inputs.input_ids).mul_scalar(scale);
         let embedded = inputs.with_soft_tokens(words, |soft| match &soft.features {
             Features::Encoded(features) => features.clone(),
+            // Only who has a tower is given what a tower has yet to look at.
             Features::Prepared(_) => unreachable!("a picture for a model that has no tower"),
         });
         let shared = self.per_layer_inputs(&inputs.input_ids, &embedded, side);
