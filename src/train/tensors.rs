@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::weights::HostDtype;
-use crate::weights::safetensors_file::{TensorSpec, laid_out};
+use crate::weights::safetensors_file::{LaidOut, TensorSpec, laid_out};
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::borrow::Cow;
@@ -84,7 +84,8 @@ pub fn write_from_device(tensors: &[Tensor<2>], out: &mut dyn Write) -> io::Resu
 /// Writes a matrix of each shape, with the values that `values` gives for its index.
 fn write<'v>(shapes: &[[usize; 2]], values: impl Fn(usize) -> Cow<'v, [f32]>, out: &mut dyn Write) -> io::Result<()> {
     let spec = |i: usize| TensorSpec { name: i.to_string(), dtype: HostDtype::F32, shape: shapes[i].to_vec() };
-    let (tensors, head) = laid_out((0..shapes.len()).map(|i| (spec(i), i)).collect(), &[]).map_err(io::Error::other)?;
+    let LaidOut { head, tensors } =
+        laid_out((0..shapes.len()).map(|i| (spec(i), i)).collect(), &[]).map_err(io::Error::other)?;
     out.write_all(&head)?;
     // Little endian in memory, as in the file (see `weights`).
     tensors.iter().try_for_each(|&(_, i)| out.write_all(bytemuck::cast_slice(&values(i))))

@@ -6,7 +6,7 @@ mod write;
 
 pub use header::{Entry, Header, parse};
 pub use shards::write_sharded;
-pub use write::{FORMAT_PT, TensorSpec, laid_out, write_safetensors, write_streamed};
+pub use write::{FORMAT_PT, LaidOut, TensorSpec, laid_out, write_safetensors, write_streamed};
 
 use super::convert::Stored;
 use super::mapped::Mapped;

@@ -73,12 +73,12 @@ pub fn write_streamed(
     metadata: &[(&str, &str)],
     mut producer: impl FnMut(&TensorSpec) -> Result<HostTensor>,
 ) -> Result<()> {
-    let (specs, head) = laid_out(specs.iter().cloned().map(|spec| (spec, ())).collect(), metadata)?;
+    let LaidOut { head, tensors } = laid_out(specs.iter().cloned().map(|spec| (spec, ())).collect(), metadata)?;
     // The producer's own error is better than the I/O error that it has to pass through.
     let mut failed = None;
     let written = atomic::write_with(path, |file| {
         file.write_all(&head)?;
-        for (spec, ()) in &specs {
+        for (spec, ()) in &tensors {
             match produce(spec, &mut producer) {
                 Ok(tensor) => file.write_all(tensor.data.as_bytes())?,
                 Err(error) => {
@@ -95,18 +95,23 @@ pub fn write_streamed(
     }
 }
 
-/// Tensors in the order of a file, each with what comes along, and the bytes before the first of them.
+/// A file of tensors before any of their values is at hand.
+pub struct LaidOut<T> {
+    /// The bytes before the first tensor.
+    pub head: Vec<u8>,
+    /// The tensors in the order of the file, each with what came along.
+    pub tensors: Vec<(TensorSpec, T)>,
+}
+
+/// Puts tensors in the order of a file, and makes its head.
 ///
 /// # Errors
 /// If a name comes twice, or they are too large for one file.
-pub fn laid_out<T>(
-    mut tensors: Vec<(TensorSpec, T)>,
-    metadata: &[(&str, &str)],
-) -> Result<(Vec<(TensorSpec, T)>, Vec<u8>)> {
+pub fn laid_out<T>(mut tensors: Vec<(TensorSpec, T)>, metadata: &[(&str, &str)]) -> Result<LaidOut<T>> {
     tensors.sort_by(|(a, _), (b, _)| b.dtype.bytes().cmp(&a.dtype.bytes()).then_with(|| a.name.cmp(&b.name)));
     let header = header(tensors.iter().map(|(spec, _)| spec), metadata)?;
     let head = [&(header.len() as u64).to_le_bytes()[..], &header].concat();
-    Ok((tensors, head))
+    Ok(LaidOut { head, tensors })
 }
 
 /// The header's JSON, padded with spaces so that the first tensor starts at a multiple of 8 bytes.
