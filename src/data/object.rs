@@ -1,6 +1,8 @@
 //! A row as columns with values: what every source gives and every format reads.
 
 use crate::error::{Error, Kind, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::{Map, Value};
 
 /// A row as columns with values.
@@ -12,6 +14,8 @@ const NOT_A_NUMBER: &str = "NaN or Infinity, which JSON does not have";
 const BYTES: &str = "bytes that are no UTF-8 text";
 /// The key under which a long list has its text.
 const LIST: &str = "list";
+/// The key under which bytes are, in base64.
+const BASE64: &str = "base64";
 
 /// What a value is called in messages.
 pub(super) fn kind_name(value: &Value) -> &'static str {
@@ -36,8 +40,15 @@ pub(super) fn not_a_number() -> Object {
 }
 
 /// Stands for bytes that are no text.
-pub(super) fn not_text() -> Object {
-    Object::from_iter([(MARK.to_owned(), Value::from("bytes"))])
+pub(super) fn not_text(bytes: &[u8]) -> Object {
+    let encoded = STANDARD.encode(bytes);
+    Object::from_iter([(MARK.to_owned(), Value::from("bytes")), (BASE64.to_owned(), Value::from(encoded))])
+}
+
+/// The bytes that [`not_text`] stands for.
+pub(super) fn as_bytes(value: &Value) -> Option<Vec<u8>> {
+    let object = value.as_object().filter(|object| object.get(MARK).is_some_and(|mark| mark == "bytes"))?;
+    STANDARD.decode(object.get(BASE64)?.as_str()?).ok()
 }
 
 /// Stands for a long list of numbers, by its text.

@@ -2,10 +2,11 @@
 
 use crate::error::Result;
 use crate::model::config::ModelConfig;
-use crate::model::gemma3::Gemma3;
+use crate::model::gemma3::{Gemma3, Vision};
 use crate::model::gemma3n::Gemma3n;
 use crate::model::language_model::LanguageModel;
 use crate::model::parts::{NormShape, Parts};
+use crate::model::towers::Towers;
 use crate::nn::RmsNorm;
 use crate::ops::{self, Weight};
 use crate::progress::Progress;
@@ -43,6 +44,27 @@ pub fn assemble(config: ModelConfig, parts: &mut dyn Parts, device: &Device) -> 
     Ok(match config {
         ModelConfig::Gemma3(config) => Box::new(Gemma3::assemble(config, parts, device)?),
         ModelConfig::Gemma3n(config) => Box::new(Gemma3n::assemble(config, parts, device)?),
+    })
+}
+
+/// Loads the towers alone of the model that `config` describes; `None` if it has none.
+///
+/// # Errors
+/// As [`crate::model::load`].
+pub fn load_towers(
+    config: &ModelConfig,
+    source: &Source,
+    holding: &Holding,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Option<Box<dyn Towers>>> {
+    config.check_towers(source)?;
+    let mut parts = Loader { source, holding, device, progress };
+    Ok(match config {
+        ModelConfig::Gemma3(config) => {
+            Vision::assemble(config, &mut parts)?.map(|vision| Box::new(vision) as Box<dyn Towers>)
+        }
+        ModelConfig::Gemma3n(_) => None,
     })
 }
 

@@ -11,6 +11,7 @@ mod estimate;
 mod fidelity;
 mod fuzz;
 mod gemma3n;
+mod multimodal;
 mod numbers;
 mod optimizer;
 mod outputs;

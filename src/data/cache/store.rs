@@ -8,6 +8,7 @@
 use super::record;
 use crate::data::encode::SkipReason;
 use crate::data::losses::Losses;
+use crate::data::media::MediaOrigin;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::text::Tokenized;
@@ -105,6 +106,9 @@ pub(crate) struct Meta {
     pub losses: Vec<Losses>,
     /// The first rows left out.
     pub skipped_rows: Vec<SkippedRow>,
+    /// Their pictures and sounds.
+    #[serde(default)]
+    pub media: Vec<MediaOrigin>,
 }
 
 /// Writes a cache file from start to end.

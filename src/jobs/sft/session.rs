@@ -3,6 +3,7 @@
 use super::planned::Planned;
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
+use crate::jobs::media::blank;
 use crate::jobs::run::batches::Batches;
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
@@ -65,6 +66,10 @@ impl<'a> Session<'a> {
             suspicions.extend(evaluation::suspicion_of_adapter(continued, base_loss, words));
         }
         suspicions.iter().for_each(|suspicion| screen.note(suspicion));
+        if let Some(features) = data.features.as_ref().filter(|_| state.position.step == 0) {
+            let counts = blank::prove(model.as_ref(), &state.adapter, &data.train, features)?;
+            counts.iter().for_each(|counts| screen.note(&counts.describe()));
+        }
         screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, screen)?;
         Ok(Session { planned, folder, screen, model, state, outputs, untrained })

@@ -4,6 +4,7 @@ use crate::model::gemma3::TextConfig;
 use crate::model::vision::{MultiModalProjector, VisionEncoderLayer, VisionTower};
 use crate::model::{
     Carry, DecoderConfig, DecoderLayer, Features, Inputs, LanguageModel, Layout, Modality, Rotations, SoftTokens,
+    Towers,
 };
 use crate::nn::{AttentionPlan, BaseOnly, KvCache, LayerCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
@@ -35,6 +36,23 @@ pub struct Vision {
     pub vision_tower: VisionTower,
     /// Makes rows of the model's width of what the tower sees.
     pub multi_modal_projector: MultiModalProjector,
+}
+
+impl Vision {
+    /// The rows that stand for the soft tokens of a prepared picture.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[channels, height, width]`
+    /// - output: `[mm_tokens_per_image, d]`
+    pub fn soft_rows_of(&self, pixels: Tensor<3>, side: &dyn SidePath) -> Tensor<2> {
+        self.multi_modal_projector.forward(self.vision_tower.forward(pixels, side))
+    }
+}
+
+impl Towers for Vision {
+    fn soft_rows(&self, modality: Modality, prepared: Tensor<3>, _valid: usize) -> Option<Tensor<2>> {
+        (modality == Modality::Image).then(|| self.soft_rows_of(prepared, &BaseOnly))
+    }
 }
 
 impl Gemma3 {

@@ -76,6 +76,8 @@ data:
   template: true
   max_length: 2048
   on_long: null
+  on_long_audio: error
+  do_pan_and_scan: null
   on_bad_row: error
   max_row_bytes: 16777216
   packing: true
