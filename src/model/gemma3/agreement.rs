@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::model::DecoderConfig;
 use crate::model::gemma3::TextConfig;
 use crate::model::gemma3::config::ImageConfig;
-use crate::model::vision::MultiModalProjector;
+use crate::model::vision::siglip::MultiModalProjector;
 use crate::weights::names::{LayerNorm, TensorId, VisionTensor};
 use crate::weights::{Source, TensorInfo};
 use std::collections::HashSet;

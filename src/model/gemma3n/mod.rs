@@ -9,6 +9,7 @@ mod altup;
 mod assemble;
 pub mod config;
 mod decoder_config;
+mod embedder;
 mod gate;
 mod layer;
 mod normal;
@@ -17,5 +18,6 @@ mod sites;
 mod text;
 
 pub use config::TextConfig;
+pub use embedder::{EmbedderConfig, MultimodalEmbedder};
 pub use published::published;
 pub use text::Gemma3n;

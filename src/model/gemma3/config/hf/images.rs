@@ -5,7 +5,7 @@
 use super::super::generation::token_id;
 use super::super::{ImageConfig, limit};
 use super::table::{Table, brief};
-use crate::model::vision::VisionConfig;
+use crate::model::vision::siglip::VisionConfig;
 
 const TOWER: &str = "siglip_vision_model";
 
