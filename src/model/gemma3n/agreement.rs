@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::model::DecoderConfig;
-use crate::model::gemma3::agreement::Described;
+use crate::model::gemma3::agreement::{Described, check_tower};
 use crate::model::gemma3n::TextConfig;
 use crate::weights::Source;
-use crate::weights::names::{LayerNorm, Projection, TensorId};
+use crate::weights::names::{Embedder, LayerNorm, MobileNetTensor, Projection, TensorId};
 
 impl TextConfig {
     /// Holds this against the headers of the weights, as a Gemma 3 is. Keys and values of layers that read others' are
@@ -41,6 +41,16 @@ impl TextConfig {
             ));
         }
         Ok(warnings)
+    }
+
+    /// Holds towers and embedders against the headers of the weights.
+    ///
+    /// # Errors
+    /// As of a Gemma 3.
+    pub fn check_towers(&self, source: &Source) -> Result<()> {
+        let Some(images) = &self.images else { return Ok(()) };
+        let is_of_vision = |name: &str| MobileNetTensor::is_of_tower(name) || Embedder::Vision.has(name);
+        check_tower("vision tower", &images.tensors(self.hidden_size), source, is_of_vision)
     }
 
     /// Every tensor that a model of this shape has, but for its head.

@@ -20,6 +20,15 @@ impl TextConfig {
         Site::numbered(inside.chain(before).chain(spread).chain(merged))
     }
 
+    /// The linear layers beside the language model, numbered after its own. They run before the layers.
+    pub fn tower_sites(&self) -> Vec<Site> {
+        let d = self.hidden_size;
+        let vision = self.images.iter().map(|images| images.embed_vision.linear(d));
+        let first = self.sites().len();
+        let sites = Site::numbered(vision);
+        sites.into_iter().map(|site| Site { index: first + site.index, ..site }).collect()
+    }
+
     /// The linear layers of one layer, `[out, in]`: one that reads another's keys and values makes none.
     fn projections(&self, layer: usize) -> Vec<(Projection, [usize; 2])> {
         let &TextConfig { hidden_size: d, hidden_size_per_layer_input: p, head_dim: e, .. } = self;

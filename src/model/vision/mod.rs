@@ -1,3 +1,4 @@
 //! Towers that look at pictures.
 
+pub mod mobilenet;
 pub mod siglip;

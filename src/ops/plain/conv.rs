@@ -32,7 +32,8 @@ fn seen(padded: &Tensor<3>, [down, across]: [Steps; 2], tap: usize, rows: Range<
     let top = i + rows.start * down.stride;
     let bottom = top + rows.len().saturating_sub(1) * down.stride + 1;
     let right = j + across.len().saturating_sub(1) * across.stride + 1;
-    padded.clone().slice(s![top..bottom;down.stride, j..right;across.stride, ..])
+    let [step_down, step_across] = [down, across].map(|steps| steps.stride.cast_signed());
+    padded.clone().slice(s![top..bottom;step_down, j..right;step_across, ..])
 }
 
 /// With its zeros around it.
