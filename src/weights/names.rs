@@ -3,10 +3,12 @@
 //! [`TensorId`] names a tensor of a model; every other spelling is made from it and read back into it here. Multimodal
 //! checkpoints hold the same language model under a prefix, which is [`Spelling`], and a tower beside it.
 
+mod audio;
 mod embedder;
 mod mobilenet;
 mod vision;
 
+pub use audio::{AudioModule, AudioNorm, AudioProjection, AudioTensor};
 pub use embedder::{Embedder, EmbedderTensor};
 pub use mobilenet::{BlockTensor, MobileNetTensor};
 use std::fmt;
@@ -224,6 +226,8 @@ pub enum TensorId {
     Vision(VisionTensor),
     /// Gemma 3n: what looks at pictures.
     MobileNet(MobileNetTensor),
+    /// Gemma 3n: what listens to sounds.
+    Audio(AudioTensor),
     /// Gemma 3n: what makes rows of the model's width of what a tower gives.
     Embedder(Embedder, EmbedderTensor),
     /// Gemma 3n: what every layer is told of each word, `[v, L p]`.
@@ -264,6 +268,7 @@ impl TensorId {
         match *self {
             TensorId::Vision(tensor) => tensor.hf(),
             TensorId::MobileNet(tensor) => tensor.hf(),
+            TensorId::Audio(tensor) => tensor.hf(),
             TensorId::Embedder(embedder, tensor) => embedder.hf(tensor),
             TensorId::Projection(layer, part) => format!("model.layers.{layer}.{}.weight", part.hf()),
             TensorId::LayerNorm(layer, part) => format!("model.layers.{layer}.{}{}", part.hf(), part.suffix()),
@@ -307,9 +312,10 @@ impl TensorId {
         let vision = VisionTensor::parse(name).map(|(of_modules, tensor)| (of_modules, TensorId::Vision(tensor)));
         let mobilenet =
             || MobileNetTensor::parse(name).map(|(of_modules, part)| (of_modules, TensorId::MobileNet(part)));
+        let audio = || AudioTensor::parse(name).map(|(of_modules, tensor)| (of_modules, TensorId::Audio(tensor)));
         let embedder =
             || Embedder::parse(name).map(|(of_modules, of, part)| (of_modules, TensorId::Embedder(of, part)));
-        vision.or_else(mobilenet).or_else(embedder)
+        vision.or_else(mobilenet).or_else(audio).or_else(embedder)
     }
 
     /// Reads a GGUF name; the inverse of [`TensorId::gguf`].
@@ -339,6 +345,7 @@ impl TensorId {
     pub fn is_linear(&self) -> bool {
         match self {
             TensorId::Vision(tensor) => tensor.is_linear(),
+            TensorId::Audio(tensor) => tensor.is_linear(),
             TensorId::Embedder(_, tensor) => tensor.is_linear(),
             TensorId::Projection(..)
             | TensorId::PerLayerModelProjection
@@ -350,7 +357,7 @@ impl TensorId {
 
     /// Whether this is a part of the language model.
     pub fn is_of_text(&self) -> bool {
-        !matches!(self, TensorId::Vision(_) | TensorId::MobileNet(_) | TensorId::Embedder(..))
+        !matches!(self, TensorId::Vision(_) | TensorId::MobileNet(_) | TensorId::Audio(_) | TensorId::Embedder(..))
     }
 
     /// Whether this is a matrix that is held compressed where the projections are.
