@@ -87,7 +87,9 @@ impl ModelConfig {
     pub fn of_text(self) -> Self {
         match self {
             ModelConfig::Gemma3(config) => ModelConfig::Gemma3(TextConfig { images: None, ..config }),
-            ModelConfig::Gemma3n(config) => ModelConfig::Gemma3n(gemma3n::TextConfig { images: None, ..config }),
+            ModelConfig::Gemma3n(config) => {
+                ModelConfig::Gemma3n(gemma3n::TextConfig { images: None, sounds: None, ..config })
+            }
         }
     }
 

@@ -23,7 +23,7 @@ pub struct SoftTokens {
     pub rows: Range<usize>,
     /// What they show.
     pub modality: Modality,
-    /// What they are made of: one row of the model's own width for each of `rows`.
+    /// What they are made of: one row for each of `rows`, or of a sound that is short fewer, and padding for the others.
     pub features: Features,
 }
 
@@ -32,7 +32,8 @@ pub struct SoftTokens {
 pub enum Features {
     /// What the tower of the modality gives, `[p, w]`; of the model's own width where it has no such tower.
     Encoded(Tensor<2>),
-    /// The prepared picture, `[channels, height, width]`, which the tower has yet to look at: where the tower is trained.
+    /// The prepared picture, `[channels, height, width]`, or sound, `[1, frames, bins]`, which the tower has yet to look at:
+    /// where the tower is trained.
     Prepared(Tensor<3>),
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::model::gemma3n::altup::AltUp;
+use crate::model::gemma3n::audio::Audio;
 use crate::model::gemma3n::gate::SparseMlp;
 use crate::model::gemma3n::layer::{Laurel, Layer, PerLayer};
 use crate::model::gemma3n::vision::Vision;
@@ -41,6 +42,10 @@ impl Gemma3n {
             (0..layers).map(|index| maker.layer(index).inspect(|_| maker.parts.layer_done())).collect::<Result<_>>()?;
         let vision = config.images.as_ref();
         let vision = vision.map(|images| Vision::assemble(images, d, &maker.sites, maker.parts, device)).transpose()?;
+        // The last word of all pads clips, as transformers has it.
+        let (audio, padding) = (config.sounds.as_ref(), (config.vocab_size - 1) as u32);
+        let audio = audio.map(|sounds| Audio::assemble(sounds, d, padding, &maker.sites, maker.parts, device));
+        let audio = audio.transpose()?;
         Ok(Gemma3n {
             embed_tokens,
             embed_tokens_per_layer,
@@ -52,6 +57,7 @@ impl Gemma3n {
             norm,
             lm_head,
             vision,
+            audio,
             device: device.clone(),
             config,
         })

@@ -1,11 +1,13 @@
 //! What a Gemma 3n text model looks like: read from a Hugging Face `config.json`, as strictly as a Gemma 3.
 
+mod audio;
 mod hf;
 #[cfg(test)]
 mod tests;
 mod vision;
 mod write;
 
+pub use audio::SoundConfig;
 pub use vision::ImageConfig;
 
 use crate::error::{Error, Kind, Place, Result};
@@ -73,6 +75,8 @@ pub struct TextConfig {
     pub multimodal: bool,
     /// What a multimodal checkpoint makes soft tokens of pictures with.
     pub images: Option<ImageConfig>,
+    /// What it makes soft tokens of sounds with.
+    pub sounds: Option<SoundConfig>,
 }
 
 impl TextConfig {

@@ -18,6 +18,7 @@ impl TextConfig {
             layer_types: vec![kind],
             num_kv_shared_layers: 0,
             images: None,
+            sounds: None,
             ..self.clone()
         }
     }

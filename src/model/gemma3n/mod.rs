@@ -1,4 +1,4 @@
-//! Gemma 3n: every published size, text and pictures.
+//! Gemma 3n: every published size, text, pictures and sounds.
 //!
 //! It computes as evaluation does, in training too: transformers clamps AltUp's coefficients to `altup_coef_clip` in
 //! `train()` mode alone, those of the prediction in place, and so trains beside another base than the one that everybody
@@ -7,6 +7,7 @@
 mod agreement;
 mod altup;
 mod assemble;
+mod audio;
 pub mod config;
 mod decoder_config;
 mod embedder;
@@ -18,6 +19,7 @@ mod sites;
 mod text;
 mod vision;
 
+pub use audio::Audio;
 pub use config::TextConfig;
 pub use embedder::{EmbedderConfig, MultimodalEmbedder};
 pub use published::published;

@@ -2,6 +2,7 @@
 
 use crate::model::gemma3n::TextConfig;
 use crate::model::gemma3n::altup::{merge, spread};
+use crate::model::gemma3n::audio::Audio;
 use crate::model::gemma3n::layer::Layer;
 use crate::model::gemma3n::vision::Vision;
 use crate::model::inputs::{Piece, with_pieces};
@@ -39,6 +40,8 @@ pub struct Gemma3n {
     pub lm_head: Weight,
     /// What looks at pictures, where it was loaded.
     pub vision: Option<Vision>,
+    /// What listens to sounds, where it was loaded.
+    pub audio: Option<Audio>,
     /// Where it computes.
     pub device: Device,
 }
@@ -57,6 +60,9 @@ impl Gemma3n {
         if let Some(vision) = &self.vision {
             pieces.extend(vision.embed_vision.pieces(inputs, |soft| vision.normed(soft), side));
         }
+        if let Some(audio) = &self.audio {
+            pieces.extend(audio.embed_audio.pieces(inputs, |soft| audio.normed(soft, side), side));
+        }
         let bare = inputs.soft_tokens.iter().filter(|soft| !self.has_tower(soft.modality));
         pieces.extend(bare.map(|soft| Piece { rows: soft.rows.clone(), embedded: bare_rows(soft) }));
         pieces.sort_by_key(|piece: &Piece| piece.rows.start);
@@ -67,7 +73,7 @@ impl Gemma3n {
     fn has_tower(&self, modality: Modality) -> bool {
         match modality {
             Modality::Image => self.vision.is_some(),
-            Modality::Audio => false,
+            Modality::Audio => self.audio.is_some(),
         }
     }
 
@@ -109,13 +115,14 @@ impl LanguageModel for Gemma3n {
     }
 
     fn tower_linears(&self) -> Vec<&Linear> {
-        self.vision.iter().map(|vision| &vision.embed_vision.embedding_projection).collect()
+        let vision = self.vision.iter().map(|vision| &vision.embed_vision.embedding_projection);
+        vision.chain(self.audio.iter().flat_map(Audio::linears)).collect()
     }
 
     fn encode(&self, modality: Modality, prepared: Tensor<3>) -> Option<Tensor<2>> {
         match modality {
             Modality::Image => Some(self.vision.as_ref()?.encode(prepared)),
-            Modality::Audio => None,
+            Modality::Audio => Some(self.audio.as_ref()?.encode(prepared)),
         }
     }
 
@@ -222,7 +229,7 @@ fn bare_rows(soft: &SoftTokens) -> Tensor<2> {
     match &soft.features {
         Features::Encoded(features) => features.clone(),
         // Only who has a tower is given what a tower has yet to look at.
-        Features::Prepared(_) => unreachable!("a picture for a model that has no tower"),
+        Features::Prepared(_) => unreachable!("a picture or a sound for a model that has no tower"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hugging Face's `config.json`, text-only (`gemma3n_text`) or multimodal (`gemma3n` with a `text_config`). What a file
 //! leaves out has the defaults of transformers' `Gemma3nTextConfig`.
 
+mod audio;
 mod embedder;
 mod mobilenet;
 mod vision;
@@ -48,6 +49,12 @@ pub(super) fn read(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)>
         && let Some(mut tower) = outer.nested("vision_config")
     {
         config.images = Some(vision::read(&mut tower, outer));
+        check_unused(tower, &mut ignored, &mut problems);
+    }
+    if let Some(outer) = &mut outer
+        && let Some(mut tower) = outer.nested("audio_config")
+    {
+        config.sounds = Some(audio::read(&mut tower, outer));
         check_unused(tower, &mut ignored, &mut problems);
     }
     if let Some(outer) = outer {
@@ -146,6 +153,7 @@ fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
         pad_token_id: tokens.pad,
         multimodal: t.is_nested(),
         images: None,
+        sounds: None,
     }
 }
 
