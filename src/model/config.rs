@@ -87,8 +87,9 @@ impl ModelConfig {
     pub fn of_text(self) -> Self {
         match self {
             ModelConfig::Gemma3(config) => ModelConfig::Gemma3(TextConfig { images: None, ..config }),
-            // Its towers are not read yet.
-            ModelConfig::Gemma3n(config) => ModelConfig::Gemma3n(config),
+            ModelConfig::Gemma3n(config) => {
+                ModelConfig::Gemma3n(gemma3n::TextConfig { images: None, sounds: None, ..config })
+            }
         }
     }
 
@@ -99,7 +100,7 @@ impl ModelConfig {
     pub fn check_towers(&self, source: &Source) -> Result<()> {
         match self {
             ModelConfig::Gemma3(config) => config.check_towers(source),
-            ModelConfig::Gemma3n(_) => Ok(()),
+            ModelConfig::Gemma3n(config) => config.check_towers(source),
         }
     }
 

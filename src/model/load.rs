@@ -80,6 +80,16 @@ pub struct Loader<'a> {
     pub progress: &'a dyn Progress,
 }
 
+impl Loader<'_> {
+    /// A kernel `[out, ..]` as a matrix.
+    fn convolution(&self, id: TensorId, shape: &[usize]) -> Result<Weight> {
+        let tensor = self.source.read(&id, shape, self.holding.dtype)?;
+        let dims = [shape[0], shape[1..].iter().product()];
+        let weight = dense(HostTensor { shape: dims.to_vec(), ..tensor }, dims, self.device)?;
+        Ok(computed_in(weight, self.holding.compute_dtype))
+    }
+}
+
 impl Parts for Loader<'_> {
     fn matrix(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
         let weight = match self.source.read_compressed(&id, dims, self.holding)? {
@@ -98,10 +108,11 @@ impl Parts for Loader<'_> {
     }
 
     fn kernel(&mut self, id: TensorId, dims: [usize; 4]) -> Result<Weight> {
-        let [out, input, height, width] = dims;
-        let (tensor, dims) = (self.source.read(&id, &dims, self.holding.dtype)?, [out, input * height * width]);
-        let weight = dense(HostTensor { shape: dims.to_vec(), ..tensor }, dims, self.device)?;
-        Ok(computed_in(weight, self.holding.compute_dtype))
+        self.convolution(id, &dims)
+    }
+
+    fn row_kernel(&mut self, id: TensorId, dims: [usize; 3]) -> Result<Weight> {
+        self.convolution(id, &dims)
     }
 
     fn table(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {

@@ -2,6 +2,7 @@
 //!
 //! Whoever is outside names no architecture: [`ModelConfig`] is what is read, [`LanguageModel`] is what runs.
 
+pub mod audio;
 pub mod carry;
 pub mod config;
 pub mod decoder;

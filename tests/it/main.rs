@@ -12,6 +12,7 @@ mod fidelity;
 mod fuzz;
 mod gemma3n;
 mod multimodal;
+mod gemma3n_audio;
 mod numbers;
 mod optimizer;
 mod outputs;

@@ -184,7 +184,7 @@ fn tower_and_projector_equal_the_reference_layer_by_layer() {
             pictures.iter().map(|pixels| tower.embeddings.forward(pixels.clone())).collect();
         for (index, layer) in tower.layers.iter().enumerate() {
             for x in &mut streams {
-                let everyone = model::vision::attention::everyone(x.dims()[0]);
+                let everyone = model::vision::siglip::attention::everyone(x.dims()[0]);
                 *x = layer.forward(x.clone(), &everyone, &BaseOnly);
             }
             close(&format!("vision_tower.encoder.layers.{index}"), &streams);
@@ -202,12 +202,12 @@ fn tower_and_projector_equal_the_reference_layer_by_layer() {
 
 /// The tower alone.
 #[allow(irrefutable_let_patterns, reason = "true while there is one architecture")]
-fn tower(dir: &Path, device: &Device) -> model::vision::VisionTower {
+fn tower(dir: &Path, device: &Device) -> model::vision::siglip::VisionTower {
     let ModelConfig::Gemma3(config) = ModelConfig::from_folder(dir).unwrap().0 else { panic!() };
     let source = Source::open_folder(dir).unwrap();
     let mut parts = model::load::Loader { source: &source, holding: &Holding::default(), device, progress: &Silent };
     let images = config.images.as_ref().unwrap();
-    model::vision::VisionTower::assemble(&images.vision_config, &config.tower_sites(), &mut parts).unwrap()
+    model::vision::siglip::VisionTower::assemble(&images.vision_config, &config.tower_sites(), &mut parts).unwrap()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::gemma3::{Gemma3, TextConfig, Vision};
-use crate::model::vision::{MultiModalProjector, VisionTower};
+use crate::model::vision::siglip::{MultiModalProjector, VisionTower};
 use crate::model::{DecoderConfig, DecoderLayer, Gain, NormShape, Parts};
 use crate::nn::{Attention, Linear, Mlp};
 use crate::weights::names::{LayerNorm, Projection, TensorId};

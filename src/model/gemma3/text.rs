@@ -1,7 +1,7 @@
 //! The Gemma 3 text model.
 
 use crate::model::gemma3::TextConfig;
-use crate::model::vision::{MultiModalProjector, VisionEncoderLayer, VisionTower};
+use crate::model::vision::siglip::{MultiModalProjector, VisionEncoderLayer, VisionTower};
 use crate::model::{
     Carry, DecoderConfig, DecoderLayer, Features, Inputs, LanguageModel, Layout, Modality, Rotations, SoftTokens,
     Towers,

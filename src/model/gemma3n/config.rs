@@ -1,9 +1,14 @@
 //! What a Gemma 3n text model looks like: read from a Hugging Face `config.json`, as strictly as a Gemma 3.
 
+mod audio;
 mod hf;
 #[cfg(test)]
 mod tests;
+mod vision;
 mod write;
+
+pub use audio::SoundConfig;
+pub use vision::ImageConfig;
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::nn::{AttentionKind, Rope};
@@ -68,6 +73,10 @@ pub struct TextConfig {
     pub pad_token_id: Option<u32>,
     /// Whether the checkpoint is `Gemma3nForConditionalGeneration`, of which this is the language model.
     pub multimodal: bool,
+    /// What a multimodal checkpoint makes soft tokens of pictures with.
+    pub images: Option<ImageConfig>,
+    /// What it makes soft tokens of sounds with.
+    pub sounds: Option<SoundConfig>,
 }
 
 impl TextConfig {
@@ -131,6 +140,13 @@ impl TextConfig {
         if self.vocab_size_per_layer_input > self.vocab_size {
             let (more, words) = (self.vocab_size_per_layer_input, self.vocab_size);
             wrong(format!("`vocab_size_per_layer_input` ({more}) is more than `vocab_size` ({words})"));
+        }
+        let own_words = self.images.iter().map(|images| ("vision_config", images.embed_vision.words().end));
+        for (config, end) in own_words.filter(|(_, end)| *end > self.vocab_size) {
+            let words = self.vocab_size;
+            wrong(format!(
+                "the words of `{config}` end at {end} (`vocab_offset` and `vocab_size`), beyond `vocab_size` ({words})"
+            ));
         }
         let (active, streams) = (self.altup_active_idx, self.altup_num_inputs);
         if active >= streams {

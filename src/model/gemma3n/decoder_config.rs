@@ -17,6 +17,8 @@ impl TextConfig {
             activation_sparsity_pattern: self.activation_sparsity_pattern.iter().copied().take(1).collect(),
             layer_types: vec![kind],
             num_kv_shared_layers: 0,
+            images: None,
+            sounds: None,
             ..self.clone()
         }
     }
@@ -111,6 +113,10 @@ impl DecoderConfig for TextConfig {
 
     fn sites(&self) -> Vec<Site> {
         TextConfig::sites(self)
+    }
+
+    fn tower_sites(&self) -> Vec<Site> {
+        TextConfig::tower_sites(self)
     }
 
     fn to_hf_json(&self, dtype: &str) -> Value {

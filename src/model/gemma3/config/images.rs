@@ -1,6 +1,6 @@
 //! How Gemma 3 reads pictures.
 
-use crate::model::vision::VisionConfig;
+use crate::model::vision::siglip::VisionConfig;
 
 /// What makes soft tokens of pictures, and the words that mark them.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::parts::{Gain, NormShape, Parts};
-use crate::model::vision::config::VisionConfig;
+use crate::model::vision::siglip::config::VisionConfig;
 use crate::nn::RmsNorm;
 use crate::weights::names::{TensorId, VisionTensor};
 use burn::tensor::Tensor;

@@ -1,0 +1,74 @@
+//! What makes soft tokens of sounds.
+
+use crate::error::Result;
+use crate::model::audio::AudioTower;
+use crate::model::gemma3n::config::SoundConfig;
+use crate::model::gemma3n::embedder::MultimodalEmbedder;
+use crate::model::inputs::{Features, SoftTokens};
+use crate::model::parts::Parts;
+use crate::model::site::Site;
+use crate::nn::{BaseOnly, Linear, SidePath};
+use crate::weights::names::TensorId;
+use burn::tensor::{Device, Tensor};
+use std::collections::BTreeMap;
+
+/// The tower that listens, and what makes rows of the model's width of what it hears.
+#[derive(Debug, Clone)]
+pub struct Audio {
+    /// Listens.
+    pub audio_tower: AudioTower,
+    /// Makes rows of what it hears, and of the words around it.
+    pub embed_audio: MultimodalEmbedder,
+    /// The word that stands where a clip is shorter than its soft tokens.
+    pub padding: u32,
+}
+
+impl Audio {
+    /// Puts together the tower and the embedder to width `d` that `config` describes.
+    ///
+    /// # Errors
+    /// Those of `parts`.
+    pub fn assemble(
+        config: &SoundConfig,
+        d: usize,
+        padding: u32,
+        sites: &BTreeMap<TensorId, Site>,
+        parts: &mut dyn Parts,
+        device: &Device,
+    ) -> Result<Self> {
+        Ok(Audio {
+            audio_tower: AudioTower::assemble(&config.audio_config, sites, parts, device)?,
+            embed_audio: MultimodalEmbedder::assemble(&config.embed_audio, d, sites, parts, device)?,
+            padding,
+        })
+    }
+
+    /// Its linear layers: those of the tower, then the embedder's projection.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.audio_tower.linears().chain([&self.embed_audio.embedding_projection])
+    }
+
+    /// What the tower gives for one clip.
+    ///
+    /// # Shapes
+    /// - `frames`: `[1, frames, bins]`
+    /// - output: `[t, w]`
+    pub fn encode(&self, frames: Tensor<3>) -> Tensor<2> {
+        self.audio_tower.forward(frames, &BaseOnly)
+    }
+
+    /// The soft tokens of one clip, as the projection of the embedder takes them: what the tower gives, and padding.
+    ///
+    /// # Shapes
+    /// - output: `[rows, w]`
+    pub fn normed(&self, soft: &SoftTokens, side: &dyn SidePath) -> Tensor<2> {
+        let heard = self.embed_audio.soft(match &soft.features {
+            Features::Encoded(features) => features.clone(),
+            Features::Prepared(frames) => self.audio_tower.forward(frames.clone(), side),
+        });
+        match soft.rows.len().saturating_sub(heard.dims()[0]) {
+            0 => heard,
+            missing => Tensor::cat(vec![heard, self.embed_audio.hard(&vec![self.padding; missing])], 0),
+        }
+    }
+}
