@@ -135,13 +135,13 @@ fn change_image(processor: &mut ImageProcessor, keys: &mut Keys) {
     });
     processor.normalize = normalizes.then_some(Normalization { mean, std });
 
+    let Some(mut limits) = processor.limits else { return };
     let mut pans = processor.pan_and_scan.is_some();
     keys.set("do_pan_and_scan", "true or false", &mut pans, Value::as_bool);
-    let mut limits = processor.limits;
     keys.size("pan_and_scan_min_crop_size", MOST_PIXELS, &mut limits.min_crop_size);
     keys.size("pan_and_scan_max_num_crops", 64, &mut limits.max_num_crops);
     keys.number("pan_and_scan_min_ratio_to_activate", &mut limits.min_ratio_to_activate);
-    processor.limits = limits;
+    processor.limits = Some(limits);
     processor.pan_and_scan = pans.then_some(limits);
 }
 

@@ -83,6 +83,19 @@ impl ModelConfig {
         }
     }
 
+    /// The same model without its towers, but with what makes rows of what they give: as it is loaded where they have looked
+    /// at pictures and listened to sounds before.
+    pub fn without_towers(mut self) -> Self {
+        match &mut self {
+            ModelConfig::Gemma3(config) => config.images.iter_mut().for_each(|images| images.has_tower = false),
+            ModelConfig::Gemma3n(config) => {
+                config.images.iter_mut().for_each(|images| images.has_tower = false);
+                config.sounds.iter_mut().for_each(|sounds| sounds.has_tower = false);
+            }
+        }
+        self
+    }
+
     /// The same model without what looks at pictures: as it is loaded where nothing but text is read.
     pub fn of_text(self) -> Self {
         match self {

@@ -30,7 +30,7 @@ pub struct SoftTokens {
 /// What soft tokens are made of.
 #[derive(Debug, Clone)]
 pub enum Features {
-    /// What the tower of the modality gives, `[p, w]`; of the model's own width where it has no such tower.
+    /// What the tower of the modality gives, `[p, w]`; of the model's own width where nothing makes rows of that width.
     Encoded(Tensor<2>),
     /// The prepared picture, `[channels, height, width]`, or sound, `[1, frames, bins]`, which the tower has yet to look at:
     /// where the tower is trained.

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::gemma3::{Gemma3, Vision};
-use crate::model::gemma3n::Gemma3n;
+use crate::model::gemma3n::{self, Gemma3n};
 use crate::model::language_model::LanguageModel;
 use crate::model::parts::{NormShape, Parts};
 use crate::model::towers::Towers;
@@ -64,7 +64,9 @@ pub fn load_towers(
         ModelConfig::Gemma3(config) => {
             Vision::assemble(config, &mut parts)?.map(|vision| Box::new(vision) as Box<dyn Towers>)
         }
-        ModelConfig::Gemma3n(_) => None,
+        ModelConfig::Gemma3n(config) => {
+            gemma3n::Towers::assemble(config, &mut parts, device)?.map(|towers| Box::new(towers) as Box<dyn Towers>)
+        }
     })
 }
 

@@ -15,8 +15,10 @@ pub struct MediaShape {
     pub end: u32,
     /// Soft tokens of a piece.
     pub tokens: usize,
-    /// Pixels on a side of a picture, or mel bins of a sound.
-    pub size: usize,
+    /// Pixels on a side of a picture, where the tower takes one size alone, or mel bins of a sound.
+    pub size: Option<usize>,
     /// Whether the colours of a picture are from -1 to 1, and not from 0 to 1.
     pub is_centred: bool,
+    /// Whether a long picture may also be shown in pieces.
+    pub has_crops: bool,
 }

@@ -6,11 +6,12 @@ use std::fmt;
 
 /// Frozen towers and projectors.
 pub trait Towers: fmt::Debug {
-    /// The rows of the model's width that stand for the soft tokens of one piece; `None` without a tower for it.
+    /// What the tower of this modality gives for one piece, as [`crate::model::Features::Encoded`] holds it; `None` without
+    /// such a tower.
     ///
     /// # Shapes
     /// - `prepared`: `[3, height, width]` of a picture, `[1, frames, mel bins]` of a sound, of which the first `valid` frames
     ///   begin within it
-    /// - output: `[tokens, d]`
-    fn soft_rows(&self, modality: Modality, prepared: Tensor<3>, valid: usize) -> Option<Tensor<2>>;
+    /// - output: `[p, w]`
+    fn encode(&self, modality: Modality, prepared: Tensor<3>, valid: usize) -> Option<Tensor<2>>;
 }

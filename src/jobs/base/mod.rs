@@ -180,6 +180,22 @@ impl Base {
         model::load(self.config.clone().of_text(), &self.source, holding, device, progress)
     }
 
+    /// Loads the weights of the language model, and of what makes rows of what its towers give, where the files have that.
+    ///
+    /// # Errors
+    /// As [`Base::load`].
+    pub fn load_for_media(
+        &self,
+        holding: &Holding,
+        device: &Device,
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn LanguageModel>> {
+        if self.config.check_towers(&self.source).is_err() {
+            return self.load(holding, device, progress);
+        }
+        model::load(self.config.clone().without_towers(), &self.source, holding, device, progress)
+    }
+
     /// The file or folder that holds the model.
     pub fn path(&self) -> PathBuf {
         match &self.files {

@@ -56,7 +56,7 @@ impl PeftModel {
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };
-        let model = base.load(&holding, &compute.device, progress)?;
+        let model = base.load_for_media(&holding, &compute.device, progress)?;
         let adapter_folder = adapter.map(Path::to_path_buf);
         let adapter = read.map(|read| peft::to_device(&read.tensors, model.as_ref()));
         if let (Some(folder), Some(adapter)) = (&adapter_folder, &adapter) {

@@ -26,8 +26,6 @@ const AHEAD: usize = 4;
 #[derive(Debug)]
 pub struct Features {
     folder: PathBuf,
-    /// Width of the model's rows.
-    width: usize,
     device: Device,
     /// What an empty picture and silence are kept as.
     blanks: BTreeMap<MediaKind, [u8; 32]>,
@@ -63,7 +61,6 @@ impl Making<'_> {
         let key = blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned();
         let mut features = Features {
             folder: self.cache.join("features").join(key),
-            width: self.base.config.hidden_size(),
             device: self.compute.device.clone(),
             blanks: BTreeMap::new(),
         };
@@ -160,7 +157,7 @@ fn rows(towers: &dyn Towers, kind: MediaKind, prepared: Prepared, device: &Devic
     let Prepared { dims, values, valid } = prepared;
     let prepared = Tensor::from_data(TensorData::new(values, dims), device);
     towers
-        .soft_rows(modality(kind), prepared, valid)
+        .encode(modality(kind), prepared, valid)
         .ok_or_else(|| Error::new(Kind::Run, format!("the model has no tower for `{}`", kind.name())))
 }
 
@@ -186,7 +183,8 @@ impl Features {
 
     fn soft_token(&self, medium: &MediaRange, content: &[u8; 32]) -> Result<SoftTokens> {
         let rows = self.read(content)?;
-        if rows.dims()[0] != medium.tokens.len() {
+        // Of a sound that is short there are fewer: the model knows what to put in the place of the others.
+        if rows.dims()[0] > medium.tokens.len() {
             return Err(damaged(&self.path(content)));
         }
         Ok(SoftTokens { rows: medium.tokens.clone(), modality: modality(medium.kind), features: Rows::Encoded(rows) })
@@ -224,7 +222,7 @@ impl Features {
             let (width, values) = values.split_first_chunk::<8>()?;
             let [count, width] = [count, width].map(|n| usize::try_from(u64::from_le_bytes(*n)).unwrap_or(usize::MAX));
             let values: Vec<f32> = values.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
-            let fits = sound && width == self.width && count.checked_mul(width)? == values.len();
+            let fits = sound && count.checked_mul(width)? == values.len();
             fits.then(|| Tensor::from_data(TensorData::new(values, [count, width]), &self.device))
         })();
         rows.ok_or_else(|| damaged(&path))

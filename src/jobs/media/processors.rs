@@ -43,6 +43,7 @@ pub fn tokens(config: &ModelConfig) -> Vec<MediaTokens> {
 pub fn of_folder(dir: &Path, config: &ModelConfig) -> Result<Processors> {
     let processors = usual(config).changed_by_folder(dir)?;
     for MediaShape { modality, tokens, size, .. } in config.media() {
+        let Some(size) = size else { continue };
         let (what, of_files, of_model) = match modality {
             Modality::Image => {
                 let Some(image) = &processors.image else { continue };
@@ -69,17 +70,23 @@ pub fn of_folder(dir: &Path, config: &ModelConfig) -> Result<Processors> {
 /// As a model has it whose folder has no files about them.
 pub fn usual(config: &ModelConfig) -> Processors {
     let mut processors = Processors::default();
-    for MediaShape { modality, tokens, size, is_centred, .. } in config.media() {
+    for MediaShape { modality, tokens, size, is_centred, has_crops, .. } in config.media() {
         match modality {
             Modality::Image => {
-                let normalize = is_centred.then_some(Normalization { mean: [0.5; 3], std: [0.5; 3] });
-                let (width, height, image_seq_length) = (size, size, tokens);
-                processors.image =
-                    Some(ImageProcessor { width, height, normalize, image_seq_length, ..ImageProcessor::gemma3() });
+                let of_size = |usual: ImageProcessor| ImageProcessor {
+                    width: size.unwrap_or(usual.width),
+                    height: size.unwrap_or(usual.height),
+                    normalize: is_centred.then_some(Normalization { mean: [0.5; 3], std: [0.5; 3] }),
+                    image_seq_length: tokens,
+                    ..usual
+                };
+                let usual = if has_crops { ImageProcessor::gemma3() } else { ImageProcessor::gemma3n() };
+                processors.image = Some(of_size(usual));
             }
             Modality::Audio => {
-                processors.audio =
-                    Some(AudioProcessor { feature_size: size, audio_seq_length: tokens, ..AudioProcessor::gemma3n() });
+                let usual = AudioProcessor::gemma3n();
+                let feature_size = size.unwrap_or(usual.feature_size);
+                processors.audio = Some(AudioProcessor { feature_size, audio_seq_length: tokens, ..usual });
             }
         }
     }

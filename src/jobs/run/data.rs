@@ -2,7 +2,7 @@
 
 use crate::data::{self, Binning, DataSpec, Dataset, MediaRules, Preview, SourceSpec};
 use crate::device::Compute;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
 use crate::jobs::base::Base;
 use crate::jobs::media::Features;
@@ -87,7 +87,7 @@ impl Data {
     /// As [`Data::prepare`].
     pub fn of(recipe: &Recipe, encoder: &Encoder, processors: &Processors, screen: &ProgressBar) -> Result<Self> {
         let keys = &recipe.data;
-        let media = rules(keys, processors);
+        let media = rules(keys, processors)?;
         let encoder = encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
         let mut cache = Cache::open(screen)?;
@@ -155,12 +155,23 @@ impl Data {
 }
 
 /// How the pictures and sounds of a recipe's rows are read.
-fn rules(keys: &recipe::Data, processors: &Processors) -> MediaRules {
+///
+/// # Errors
+/// When crops are asked for of a model that takes none.
+fn rules(keys: &recipe::Data, processors: &Processors) -> Result<MediaRules> {
     let mut processors = processors.clone();
-    if let (Some(image), Some(pan_and_scan)) = (&mut processors.image, keys.do_pan_and_scan) {
-        image.pan_and_scan = pan_and_scan.then_some(image.limits);
+    let image = processors.image.as_mut();
+    match (image, keys.do_pan_and_scan) {
+        (Some(image), Some(true)) if image.limits.is_some() => image.pan_and_scan = image.limits,
+        (Some(image), Some(false)) => image.pan_and_scan = None,
+        (_, Some(true)) => {
+            return Err(Error::new(Kind::Recipe, "the model takes no crops of pictures")
+                .at(Place::Key("data.do_pan_and_scan".into()))
+                .hint("pan and scan is Gemma 3's, where it sees; leave the key out"));
+        }
+        (_, Some(false) | None) => {}
     }
-    MediaRules { processors, on_long_audio: keys.on_long_audio.into() }
+    Ok(MediaRules { processors, on_long_audio: keys.on_long_audio.into() })
 }
 
 /// `eval_fraction: auto`: a twentieth of the rows, at most [`MOST_HELD_BACK`], where there are at least

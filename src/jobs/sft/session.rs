@@ -39,7 +39,10 @@ impl<'a> Session<'a> {
     /// When the weights or the checkpoint cannot be read, or the checkpoint is of another run.
     pub fn begin(planned: &'a Planned, folder: &'a RunFolder, screen: &'a ProgressBar) -> Result<Self> {
         let Planned { recipe, settings, compute, base, data, .. } = planned;
-        let model = base.load(&settings.holding, &compute.device, screen)?;
+        let model = match data.features {
+            Some(_) => base.load_for_media(&settings.holding, &compute.device, screen)?,
+            None => base.load(&settings.holding, &compute.device, screen)?,
+        };
         let adapter = planned.adapter.create(model.as_ref(), planned.steps.step.rng);
         let untrained = adapter.fingerprint();
         let run = identity::fingerprint(recipe, base, data, compute)?;

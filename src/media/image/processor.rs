@@ -16,8 +16,8 @@ pub struct ImageProcessor {
     pub normalize: Option<Normalization>,
     /// Whether long pictures are also shown in pieces.
     pub pan_and_scan: Option<PanAndScan>,
-    /// How they would be, where they are not.
-    pub limits: PanAndScan,
+    /// How they would be, where they are not; `None` where a model does not know such pieces.
+    pub limits: Option<PanAndScan>,
     /// Tokens that each image, whole or piece, takes in the text.
     pub image_seq_length: usize,
 }
@@ -48,14 +48,7 @@ impl ImageProcessor {
     /// Gemma 3's: 896 x 896, -1 to 1, 256 tokens.
     pub fn gemma3() -> Self {
         let normalize = Some(Normalization { mean: [0.5; 3], std: [0.5; 3] });
-        ImageProcessor {
-            width: 896,
-            height: 896,
-            normalize,
-            pan_and_scan: None,
-            limits: PanAndScan::default(),
-            image_seq_length: 256,
-        }
+        ImageProcessor { width: 896, height: 896, normalize, pan_and_scan: None, limits: None, image_seq_length: 256 }
     }
 
     /// Gemma 3n's: 768 x 768, 0 to 1, 256 tokens.
@@ -65,7 +58,7 @@ impl ImageProcessor {
             height: 768,
             normalize: None,
             pan_and_scan: None,
-            limits: PanAndScan::default(),
+            limits: None,
             image_seq_length: 256,
         }
     }

@@ -40,7 +40,8 @@ impl Vision {
     pub fn assemble(config: &TextConfig, parts: &mut dyn Parts) -> Result<Option<Self>> {
         let Some(images) = &config.images else { return Ok(None) };
         let (tower, tokens) = (&images.vision_config, images.mm_tokens_per_image);
-        let vision_tower = VisionTower::assemble(tower, &config.tower_sites(), parts)?;
+        let sites = config.tower_sites();
+        let vision_tower = images.has_tower.then(|| VisionTower::assemble(tower, &sites, parts)).transpose()?;
         let multi_modal_projector = MultiModalProjector::assemble(tower, tokens, config.hidden_size, parts)?;
         Ok(Some(Vision { vision_tower, multi_modal_projector }))
     }

@@ -126,8 +126,9 @@ impl DecoderConfig for TextConfig {
             soft: images.image_token_index,
             end: images.eoi_token_index,
             tokens: images.mm_tokens_per_image,
-            size: images.vision_config.image_size,
+            size: Some(images.vision_config.image_size),
             is_centred: true,
+            has_crops: true,
         };
         self.images.as_ref().map(shape).into_iter().collect()
     }

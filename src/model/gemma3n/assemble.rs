@@ -43,7 +43,7 @@ impl Gemma3n {
         let vision = config.images.as_ref();
         let vision = vision.map(|images| Vision::assemble(images, d, &maker.sites, maker.parts, device)).transpose()?;
         // The last word of all pads clips, as transformers has it.
-        let (audio, padding) = (config.sounds.as_ref(), (config.vocab_size - 1) as u32);
+        let (audio, padding) = (config.sounds.as_ref(), config.padding_word());
         let audio = audio.map(|sounds| Audio::assemble(sounds, d, padding, &maker.sites, maker.parts, device));
         let audio = audio.transpose()?;
         Ok(Gemma3n {

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 /// The tower that listens, and what makes rows of the model's width of what it hears.
 #[derive(Debug, Clone)]
 pub struct Audio {
-    /// Listens.
-    pub audio_tower: AudioTower,
+    /// Listens, where it was loaded.
+    pub audio_tower: Option<AudioTower>,
     /// Makes rows of what it hears, and of the words around it.
     pub embed_audio: MultimodalEmbedder,
     /// The word that stands where a clip is shorter than its soft tokens.
@@ -37,7 +37,9 @@ impl Audio {
         device: &Device,
     ) -> Result<Self> {
         Ok(Audio {
-            audio_tower: AudioTower::assemble(&config.audio_config, sites, parts, device)?,
+            audio_tower: (config.has_tower)
+                .then(|| AudioTower::assemble(&config.audio_config, sites, parts, device))
+                .transpose()?,
             embed_audio: MultimodalEmbedder::assemble(&config.embed_audio, d, sites, parts, device)?,
             padding,
         })
@@ -45,27 +47,34 @@ impl Audio {
 
     /// Its linear layers: those of the tower, then the embedder's projection.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
-        self.audio_tower.linears().chain([&self.embed_audio.embedding_projection])
+        self.audio_tower.iter().flat_map(AudioTower::linears).chain([&self.embed_audio.embedding_projection])
     }
 
-    /// What the tower gives for one clip.
+    /// What the tower gives for one clip; `None` without a tower.
     ///
     /// # Shapes
     /// - `frames`: `[1, frames, bins]`
     /// - output: `[t, w]`
-    pub fn encode(&self, frames: Tensor<3>) -> Tensor<2> {
-        self.audio_tower.forward(frames, &BaseOnly)
+    pub fn encode(&self, frames: Tensor<3>) -> Option<Tensor<2>> {
+        self.audio_tower.as_ref().map(|tower| tower.forward(frames, &BaseOnly))
     }
 
     /// The soft tokens of one clip, as the projection of the embedder takes them: what the tower gives, and padding.
     ///
     /// # Shapes
     /// - output: `[rows, w]`
+    ///
+    /// # Panics
+    /// On a sound that no tower has listened to, without a tower: nobody makes such inputs for such a model.
     pub fn normed(&self, soft: &SoftTokens, side: &dyn SidePath) -> Tensor<2> {
-        let heard = self.embed_audio.soft(match &soft.features {
-            Features::Encoded(features) => features.clone(),
-            Features::Prepared(frames) => self.audio_tower.forward(frames.clone(), side),
-        });
+        let heard = match &soft.features {
+            Features::Encoded(features) => Some(features.clone()),
+            Features::Prepared(frames) => self.audio_tower.as_ref().map(|tower| tower.forward(frames.clone(), side)),
+        };
+        let heard = match heard {
+            Some(heard) => self.embed_audio.soft(heard),
+            None => unreachable!("a sound for a model that has no tower"),
+        };
         match soft.rows.len().saturating_sub(heard.dims()[0]) {
             0 => heard,
             missing => Tensor::cat(vec![heard, self.embed_audio.hard(&vec![self.padding; missing])], 0),

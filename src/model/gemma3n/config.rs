@@ -98,6 +98,11 @@ impl TextConfig {
         hf::read(text, path)
     }
 
+    /// The word that stands where a sound is shorter than its soft tokens: the last one.
+    pub fn padding_word(&self) -> u32 {
+        (self.vocab_size - 1) as u32
+    }
+
     /// Decoder layers, `L`.
     pub fn num_hidden_layers(&self) -> usize {
         self.layer_types.len()

@@ -2,6 +2,8 @@
 
 use crate::model::decoder_config::{Beyond, DecoderConfig};
 use crate::model::gemma3n::TextConfig;
+use crate::model::inputs::Modality;
+use crate::model::media_shape::MediaShape;
 use crate::model::site::Site;
 use crate::nn::AttentionKind;
 use crate::weights::names::TensorId;
@@ -113,6 +115,30 @@ impl DecoderConfig for TextConfig {
 
     fn sites(&self) -> Vec<Site> {
         TextConfig::sites(self)
+    }
+
+    fn media(&self) -> Vec<MediaShape> {
+        let images = self.images.iter().map(|images| MediaShape {
+            modality: Modality::Image,
+            begin: images.boi_token_id,
+            soft: images.image_token_id,
+            end: images.eoi_token_id,
+            tokens: images.vision_soft_tokens_per_image,
+            size: None,
+            is_centred: false,
+            has_crops: false,
+        });
+        let sounds = self.sounds.iter().map(|sounds| MediaShape {
+            modality: Modality::Audio,
+            begin: sounds.boa_token_id,
+            soft: sounds.audio_token_id,
+            end: sounds.eoa_token_id,
+            tokens: sounds.audio_soft_tokens_per_image,
+            size: Some(sounds.audio_config.input_feat_size),
+            is_centred: false,
+            has_crops: false,
+        });
+        images.chain(sounds).collect()
     }
 
     fn tower_sites(&self) -> Vec<Site> {

@@ -17,6 +17,7 @@ mod normal;
 mod published;
 mod sites;
 mod text;
+mod towers;
 mod vision;
 
 pub use audio::Audio;
@@ -24,4 +25,5 @@ pub use config::TextConfig;
 pub use embedder::{EmbedderConfig, MultimodalEmbedder};
 pub use published::published;
 pub use text::Gemma3n;
+pub use towers::Towers;
 pub use vision::Vision;

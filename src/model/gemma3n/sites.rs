@@ -25,7 +25,7 @@ impl TextConfig {
         let d = self.hidden_size;
         let vision = self.images.iter().map(|images| images.embed_vision.linear(d));
         let audio = self.sounds.iter().flat_map(|sounds| {
-            let linears = sounds.audio_config.linears();
+            let linears = sounds.has_tower.then(|| sounds.audio_config.linears()).into_iter().flatten();
             let tower =
                 linears.map(|(module, dims)| (TensorId::Audio(AudioTensor::Weight(module)), Stage::Embed, dims));
             tower.chain([sounds.embed_audio.linear(d)])

@@ -63,14 +63,14 @@ impl Gemma3n {
         if let Some(audio) = &self.audio {
             pieces.extend(audio.embed_audio.pieces(inputs, |soft| audio.normed(soft, side), side));
         }
-        let bare = inputs.soft_tokens.iter().filter(|soft| !self.has_tower(soft.modality));
+        let bare = inputs.soft_tokens.iter().filter(|soft| !self.has_embedder(soft.modality));
         pieces.extend(bare.map(|soft| Piece { rows: soft.rows.clone(), embedded: bare_rows(soft) }));
         pieces.sort_by_key(|piece: &Piece| piece.rows.start);
         with_pieces(words, pieces)
     }
 
-    /// Whether a tower of this modality was loaded.
-    fn has_tower(&self, modality: Modality) -> bool {
+    /// Whether what makes rows for this modality was loaded.
+    fn has_embedder(&self, modality: Modality) -> bool {
         match modality {
             Modality::Image => self.vision.is_some(),
             Modality::Audio => self.audio.is_some(),
@@ -121,8 +121,8 @@ impl LanguageModel for Gemma3n {
 
     fn encode(&self, modality: Modality, prepared: Tensor<3>) -> Option<Tensor<2>> {
         match modality {
-            Modality::Image => Some(self.vision.as_ref()?.encode(prepared)),
-            Modality::Audio => Some(self.audio.as_ref()?.encode(prepared)),
+            Modality::Image => self.vision.as_ref()?.encode(prepared),
+            Modality::Audio => self.audio.as_ref()?.encode(prepared),
         }
     }
 

@@ -7,6 +7,8 @@ use crate::model::vision::siglip::VisionConfig;
 pub struct ImageConfig {
     /// The tower that looks at them.
     pub vision_config: VisionConfig,
+    /// Whether the tower itself is put together, and not only what makes rows of what it gives.
+    pub has_tower: bool,
     /// Soft tokens of a picture, a square number.
     pub mm_tokens_per_image: usize,
     /// The word before a picture.

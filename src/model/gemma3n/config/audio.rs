@@ -9,6 +9,8 @@ use crate::weights::names::TensorId;
 pub struct SoundConfig {
     /// The tower that listens.
     pub audio_config: AudioConfig,
+    /// Whether the tower itself is put together, and not only what makes rows of what it gives.
+    pub has_tower: bool,
     /// What makes rows of the model's width of what the tower gives.
     pub embed_audio: EmbedderConfig,
     /// Soft tokens of a clip, whatever its length.

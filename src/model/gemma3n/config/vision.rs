@@ -9,6 +9,8 @@ use crate::weights::names::TensorId;
 pub struct ImageConfig {
     /// The tower that looks at them.
     pub vision_config: MobileNetConfig,
+    /// Whether the tower itself is put together, and not only what makes rows of what it gives.
+    pub has_tower: bool,
     /// What makes rows of the model's width of what the tower gives.
     pub embed_vision: EmbedderConfig,
     /// Soft tokens of a picture, a square number.

@@ -27,6 +27,7 @@ pub(super) fn read(t: &mut Table, outer: &mut Table) -> ImageConfig {
         layer_norm_eps: t.positive("layer_norm_eps", 1e-6, limit::EPS),
     };
     let images = ImageConfig {
+        has_tower: true,
         vision_config,
         mm_tokens_per_image: outer.size("mm_tokens_per_image", 256, limit::SOFT_TOKENS),
         boi_token_index: token(outer, "boi_token", 255_999),

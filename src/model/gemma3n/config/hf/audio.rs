@@ -47,6 +47,7 @@ pub(super) fn read(t: &mut Table, outer: &mut Table) -> SoundConfig {
     };
     check(&audio_config, t);
     SoundConfig {
+        has_tower: true,
         audio_config,
         embed_audio,
         audio_soft_tokens_per_image: outer.size("audio_soft_tokens_per_image", 188, limit::SOFT_TOKENS),

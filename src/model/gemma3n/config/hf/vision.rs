@@ -24,6 +24,7 @@ pub(super) fn read(t: &mut Table, outer: &mut Table) -> ImageConfig {
         t.take(key);
     }
     let images = ImageConfig {
+        has_tower: true,
         vision_config: mobilenet::read(t),
         embed_vision: embedder::read(t, Embedder::Vision, published::HIDDEN_SIZE, 262_144),
         vision_soft_tokens_per_image: outer.size("vision_soft_tokens_per_image", 256, limit::SOFT_TOKENS),
