@@ -48,7 +48,14 @@ impl ImageProcessor {
     /// Gemma 3's: 896 x 896, -1 to 1, 256 tokens.
     pub fn gemma3() -> Self {
         let normalize = Some(Normalization { mean: [0.5; 3], std: [0.5; 3] });
-        ImageProcessor { width: 896, height: 896, normalize, pan_and_scan: None, limits: None, image_seq_length: 256 }
+        ImageProcessor {
+            width: 896,
+            height: 896,
+            normalize,
+            pan_and_scan: None,
+            limits: Some(PanAndScan::default()),
+            image_seq_length: 256,
+        }
     }
 
     /// Gemma 3n's: 768 x 768, 0 to 1, 256 tokens.
