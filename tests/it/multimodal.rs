@@ -196,14 +196,6 @@ fn columns_words_and_bytes_stand_for_pictures_as_parts_do() {
     let bench = bench();
     let expected = ids(&golden(), "row.0");
     let (user, model) = ("What is this?", "A red disc.");
-    let bytes = |path: &str| {
-        use std::fmt::Write;
-        bench.read(path).iter().fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").unwrap();
-            hex
-        })
-    };
-    assert!(!bytes("pictures/red.png").is_empty());
     let turns = |content: Value| json!([{"role": "user", "content": content}, {"role": "assistant", "content": model}]);
     let list: Vec<u8> = bench.read("pictures/red.png");
     let rows = [
@@ -222,4 +214,110 @@ fn columns_words_and_bytes_stand_for_pictures_as_parts_do() {
         let row: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
         assert_eq!(ids_of(&row), expected, "row {i}");
     }
+}
+
+/// A folder with the model `n`, a Gemma 3n that sees and hears, its rows and media, and a recipe.
+fn hearing_bench() -> Bench {
+    let bench = bench();
+    copy(&golden_path("multimodal3n/model"), &bench.path("n"));
+    copy(&golden_path("multimodal3n/media"), &bench.path("media"));
+    std::fs::copy(golden_path("multimodal3n/rows.jsonl"), bench.path("seen.jsonl")).unwrap();
+    bench.edit("v.yaml", |recipe| {
+        *recipe = String::from_utf8_lossy(recipe).replace("base: v", "base: n").into_bytes();
+    });
+    bench
+}
+
+#[test]
+fn sounds_and_pictures_of_a_gemma_3n_have_the_ids_and_features_of_its_processor() {
+    let (bench, golden) = (hearing_bench(), Golden::read(&golden_path("multimodal3n/golden.safetensors")));
+    let (rows, tensors) = preview(&bench, "");
+    assert_eq!(rows.len(), 4);
+    let mut heard = 0;
+    for (i, row) in rows.iter().enumerate() {
+        assert_eq!(ids_of(row), ids(&golden, &format!("row.{i}")), "row {i}");
+        let seen: Vec<f32> = tensors
+            .iter()
+            .filter(|(name, ..)| name.starts_with(&format!("image.{i}.")))
+            .flat_map(|(_, _, values)| values.iter().copied())
+            .collect();
+        let pixels = format!("row.{i}.pixel_values");
+        if golden.names().any(|name| name == pixels) {
+            assert!(max_relative(&seen, golden.values(&pixels)) <= 1e-6, "{pixels}");
+        }
+        for (name, shape, values) in tensors.iter().filter(|(name, ..)| name.starts_with(&format!("audio.{i}."))) {
+            let expected = format!("row.{i}.input_features.{}", name.rsplit('.').next().unwrap());
+            assert_eq!(shape, golden.shape(&expected), "{expected}");
+            let worst =
+                values.iter().zip(golden.values(&expected)).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+            assert!(worst <= 1e-4, "{expected}: {worst}");
+            heard += 1;
+        }
+    }
+    assert_eq!(heard, 3);
+}
+
+#[test]
+fn logits_of_a_gemma_3n_that_sees_and_hears_are_those_of_transformers() {
+    let (bench, golden) = (hearing_bench(), Golden::read(&golden_path("multimodal3n/golden.safetensors")));
+    bench.run("score --model n --dtype f32 --input seen.jsonl --output scores.jsonl --logits logits.safetensors").ok();
+    for (name, shape, values) in tensors(&bench.read("logits.safetensors")) {
+        let row = name.trim_start_matches("logits.");
+        let [tokens, words] = shape[..] else { panic!("{shape:?}") };
+        let error = max_relative(&values[(tokens - LAST) * words..], golden.values(&format!("row.{row}.logits")));
+        assert!(error <= 1e-4, "row {row}: {error}");
+    }
+}
+
+#[test]
+fn a_run_on_pictures_and_sounds_proves_that_both_count() {
+    let bench = hearing_bench();
+    let run = bench.run("train v.yaml");
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("Pictures count: the loss of seen.jsonl, row 1 is "), "{}", run.stderr);
+    assert!(run.stderr.contains("Sounds count: the loss of seen.jsonl, row 2 is "), "{}", run.stderr);
+    let kept = bench.files("cache").iter().filter(|name| name.contains("/features/")).count();
+    assert_eq!(kept, 6, "two pictures, two sounds, an empty picture and silence");
+    // What was trained speaks: an answer to a row with both.
+    let row = json!({"messages": [{"role": "user", "content": [
+        {"type": "audio", "audio": "media/low.wav"}, {"type": "image", "image": "media/disc.png"}, {"type": "text", "text": "?"},
+    ]}]});
+    bench.write("ask.jsonl", lines(&[row]));
+    let answers = bench.run("generate --model n --adapter out --input ask.jsonl --max-tokens 4 --temperature 0");
+    assert_eq!(answers.code, Some(0), "{}", answers.stderr);
+    assert!(answers.stdout.contains("\"completion\""), "{}", answers.stdout);
+}
+
+#[test]
+fn long_sounds_are_refused_split_or_cut_as_the_recipe_says() {
+    let bench = hearing_bench();
+    let long = |secs: usize| {
+        let sample = |i: usize| (((i as f32 * 0.2).sin() * 9000.0) as i16).to_le_bytes();
+        let samples: Vec<u8> = (0..secs * 16_000).flat_map(sample).collect();
+        let mut wav = b"RIFF".to_vec();
+        wav.extend((36 + samples.len() as u32).to_le_bytes());
+        wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data");
+        wav.extend((samples.len() as u32).to_le_bytes());
+        wav.extend(samples);
+        wav
+    };
+    bench.write("media/long.wav", long(31));
+    let row = json!({"messages": [
+        {"role": "user", "content": [{"type": "audio", "audio": "media/long.wav"}, {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": "x"},
+    ]});
+    bench.write("seen.jsonl", lines(&[row]));
+    let refused = bench.run("data preview v.yaml --json");
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.problem().contains("`media/long.wav`: the sound lasts 31.0 s, a model hears 30 s at once"),
+        "{}",
+        refused.stderr
+    );
+    let sounds = |keys: &str| {
+        let said = bench.run(&format!("data preview v.yaml --json --set data.on_long_audio={keys}")).ok();
+        let row: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+        row["audio"].as_array().unwrap().len()
+    };
+    assert_eq!((sounds("truncate"), sounds("split")), (1, 2));
 }
