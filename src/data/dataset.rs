@@ -151,7 +151,7 @@ impl Dataset {
     }
 
     /// The pictures and sounds of its rows; of a part of a data set those of the whole.
-    pub fn media(&self) -> &MediaTable {
+    pub fn media(&self) -> &Arc<MediaTable> {
         &self.media
     }
 

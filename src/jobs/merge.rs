@@ -22,7 +22,7 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
         Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| peft::check(adapter, config))?;
     provenance::warn_of_another_base(adapter, &base, progress);
     let folder = adapter;
-    let adapter = PeftAdapter::read(folder, &base.config.sites())?;
+    let adapter = PeftAdapter::read(folder, &base.config.all_sites())?;
     provenance::warn_of_no_effect(folder, adapter.tensors.is_zero(), progress);
     let config_json = match &base.files {
         ModelFiles::Folder { dir, .. } => {

@@ -99,6 +99,13 @@ pub trait DecoderConfig: fmt::Debug {
         Vec::new()
     }
 
+    /// The linear layers of the model, and of its towers.
+    fn all_sites(&self) -> Vec<Site> {
+        let mut sites = self.sites();
+        sites.extend(self.tower_sites());
+        sites
+    }
+
     /// The pictures and sounds that it takes beside text.
     fn media(&self) -> Vec<MediaShape> {
         Vec::new()

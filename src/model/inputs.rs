@@ -34,7 +34,12 @@ pub enum Features {
     Encoded(Tensor<2>),
     /// The prepared picture, `[channels, height, width]`, or sound, `[1, frames, bins]`, which the tower has yet to look at:
     /// where the tower is trained.
-    Prepared(Tensor<3>),
+    Prepared {
+        /// What the tower takes.
+        values: Tensor<3>,
+        /// Of a sound, the frames that begin within it.
+        valid: usize,
+    },
 }
 
 /// What soft tokens show.

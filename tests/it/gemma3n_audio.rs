@@ -73,7 +73,7 @@ impl Case {
         let clips = blocks(&row.ids, sounds.audio_token_id).into_iter().zip(&row.clips).map(|(rows, clip)| {
             let features = match listen {
                 Listen::Before => Features::Encoded(self.model.encode(Modality::Audio, clip.clone()).unwrap()),
-                Listen::InTheGraph => Features::Prepared(clip.clone()),
+                Listen::InTheGraph => Features::Prepared { valid: clip.dims()[1], values: clip.clone() },
             };
             SoftTokens { rows, modality: Modality::Audio, features }
         });

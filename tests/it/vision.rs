@@ -79,7 +79,7 @@ impl Case {
         let soft = blocks(&row.ids, self.image_token).into_iter().zip(&row.pixels).map(|(rows, pixels)| {
             let features = match look {
                 Look::Before => Features::Encoded(self.model.encode(Modality::Image, pixels.clone()).unwrap()),
-                Look::InTheGraph => Features::Prepared(pixels.clone()),
+                Look::InTheGraph => Features::Prepared { values: pixels.clone(), valid: 0 },
             };
             SoftTokens { rows, modality: Modality::Image, features }
         });
@@ -393,9 +393,10 @@ fn adapters_on_towers_are_refused_by_name() {
     bench.write("rows.jsonl", lines(&[json!({"input_ids": [2, 3, 4, 5], "labels": [2, 3, 4, 5]})]));
     let score = "score --model v --adapter a --input rows.jsonl --output scores.jsonl";
     let train = "train r.yaml --set model.base=v --set adapter.target_modules=[q_proj,fc1]";
-    for (command, name) in
-        [(score, "vision_tower.encoder.layers.0"), (train, "those of its vision tower are not trained")]
-    {
+    for (command, name) in [
+        (score, "vision_tower.encoder.layers.0"),
+        (train, "those of its vision tower stand in `adapter.vision_target_modules`"),
+    ] {
         let said = bench.run(command);
         assert_eq!(said.code, Some(2), "{command}: {}", said.stderr);
         assert!(said.problem().contains(name), "{}", said.stderr);

@@ -196,6 +196,19 @@ impl Base {
         model::load(self.config.clone().without_towers(), &self.source, holding, device, progress)
     }
 
+    /// Loads the weights of the language model and of its towers.
+    ///
+    /// # Errors
+    /// As [`Base::load`].
+    pub fn load_whole(
+        &self,
+        holding: &Holding,
+        device: &Device,
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn LanguageModel>> {
+        model::load(self.config.clone(), &self.source, holding, device, progress)
+    }
+
     /// The file or folder that holds the model.
     pub fn path(&self) -> PathBuf {
         match &self.files {

@@ -52,7 +52,7 @@ impl PeftModel {
             provenance::warn_of_another_base(folder, &base, progress);
         }
         // What is wrong with an adapter is known before the model is loaded, which takes long.
-        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.sites())).transpose()?;
+        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.all_sites())).transpose()?;
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };

@@ -14,6 +14,7 @@ use crate::weights::Holding;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 /// Begins each file; its last byte is the format's version.
@@ -24,11 +25,31 @@ const AHEAD: usize = 4;
 
 /// The rows of soft tokens that stand for pictures and sounds.
 #[derive(Debug)]
-pub struct Features {
+pub enum Features {
+    /// What the towers gave is kept in a folder.
+    Kept(Kept),
+    /// The towers are trained: they look and listen in every step.
+    Live(Live),
+}
+
+/// What towers gave, in a folder.
+#[derive(Debug)]
+pub struct Kept {
     folder: PathBuf,
     device: Device,
     /// What an empty picture and silence are kept as.
     blanks: BTreeMap<MediaKind, [u8; 32]>,
+}
+
+/// Pictures and sounds that are read and prepared when they are asked for.
+#[derive(Debug)]
+pub struct Live {
+    /// Where they are.
+    pub tables: Vec<Arc<MediaTable>>,
+    /// How they are prepared.
+    pub rules: MediaRules,
+    /// Where the model computes.
+    pub device: Device,
 }
 
 /// What the pictures and sounds of some rows are made with.
@@ -59,7 +80,7 @@ impl Making<'_> {
             "device": self.compute.name,
         });
         let key = blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned();
-        let mut features = Features {
+        let mut features = Kept {
             folder: self.cache.join("features").join(key),
             device: self.compute.device.clone(),
             blanks: BTreeMap::new(),
@@ -79,14 +100,14 @@ impl Making<'_> {
         if missing.is_empty() && !no_blank {
             progress
                 .note(&format!("All {all} pictures and sounds were seen before: what the towers say of them is kept."));
-            return Ok(features);
+            return Ok(Features::Kept(features));
         }
         let towers = self.towers(progress)?;
         if no_blank {
             self.make_blanks(&features, tables, towers.as_ref())?;
         }
         self.make_missing(&features, &missing, towers.as_ref(), progress)?;
-        Ok(features)
+        Ok(Features::Kept(features))
     }
 
     fn towers(&self, progress: &dyn Progress) -> Result<Box<dyn Towers>> {
@@ -99,7 +120,7 @@ impl Making<'_> {
     }
 
     /// An empty picture and silence, as large as the first of each kind.
-    fn make_blanks(&self, features: &Features, tables: &[&MediaTable], towers: &dyn Towers) -> Result<()> {
+    fn make_blanks(&self, features: &Kept, tables: &[&MediaTable], towers: &dyn Towers) -> Result<()> {
         for (&kind, content) in features.blanks.iter().filter(|(_, content)| !features.has(content)) {
             for (table, pieces) in tables.iter().flat_map(|table| table.contents().into_iter().map(move |p| (table, p)))
             {
@@ -116,7 +137,7 @@ impl Making<'_> {
     /// Prepares the next ones on a thread of its own while the towers look at those before.
     fn make_missing(
         &self,
-        features: &Features,
+        features: &Kept,
         missing: &[(&MediaTable, Vec<[u8; 32]>)],
         towers: &dyn Towers,
         progress: &dyn Progress,
@@ -165,9 +186,12 @@ impl Features {
     /// What stands in the rows of `media`.
     ///
     /// # Errors
-    /// When what was kept cannot be read any more.
+    /// When what was kept, or a picture or sound, cannot be read any more.
     pub fn soft_tokens(&self, media: &[MediaRange]) -> Result<Vec<SoftTokens>> {
-        media.iter().map(|medium| self.soft_token(medium, &medium.content)).collect()
+        match self {
+            Features::Kept(kept) => media.iter().map(|medium| kept.soft_token(medium, &medium.content)).collect(),
+            Features::Live(live) => media.iter().map(|medium| live.soft_token(medium, false)).collect(),
+        }
     }
 
     /// The same with an empty picture or silence in the place of each.
@@ -175,12 +199,30 @@ impl Features {
     /// # Errors
     /// As [`Features::soft_tokens`].
     pub fn blanks(&self, media: &[MediaRange]) -> Result<Vec<SoftTokens>> {
-        media
-            .iter()
-            .map(|medium| self.soft_token(medium, self.blanks.get(&medium.kind).unwrap_or(&medium.content)))
-            .collect()
+        match self {
+            Features::Kept(kept) => {
+                let blank = |medium: &MediaRange| *kept.blanks.get(&medium.kind).unwrap_or(&medium.content);
+                media.iter().map(|medium| kept.soft_token(medium, &blank(medium))).collect()
+            }
+            Features::Live(live) => media.iter().map(|medium| live.soft_token(medium, true)).collect(),
+        }
     }
+}
 
+impl Live {
+    fn soft_token(&self, medium: &MediaRange, blank: bool) -> Result<SoftTokens> {
+        let table = self.tables.iter().find(|table| table.kind(&medium.content).is_ok());
+        let table = table.ok_or_else(|| Error::new(Kind::Run, "a row shows what no table of its data has"))?;
+        let prepared = table.prepare_piece(&medium.content, &self.rules)?;
+        let prepared = if blank { self.rules.blank(medium.kind, &prepared) } else { prepared };
+        let Prepared { dims, values, valid } = prepared;
+        let values = Tensor::from_data(TensorData::new(values, dims), &self.device);
+        let features = Rows::Prepared { values, valid };
+        Ok(SoftTokens { rows: medium.tokens.clone(), modality: modality(medium.kind), features })
+    }
+}
+
+impl Kept {
     fn soft_token(&self, medium: &MediaRange, content: &[u8; 32]) -> Result<SoftTokens> {
         let rows = self.read(content)?;
         // Of a sound that is short there are fewer: the model knows what to put in the place of the others.

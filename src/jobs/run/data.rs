@@ -1,12 +1,12 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
-use crate::data::{self, Binning, DataSpec, Dataset, MediaRules, Preview, SourceSpec};
+use crate::data::{self, Binning, DataSpec, Dataset, MediaRules, MediaTable, Preview, SourceSpec};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
 use crate::jobs::base::Base;
 use crate::jobs::media::Features;
-use crate::jobs::media::features::Making;
+use crate::jobs::media::features::{Live, Making};
 use crate::jobs::run::cache::Cache;
 use crate::media::Processors;
 use crate::progress::Progress;
@@ -15,6 +15,7 @@ use crate::report::ProgressBar;
 use crate::text::Encoder;
 use crate::weights::Holding;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// With fewer rows every one is needed for training, and a twentieth of them would say little.
 const ENOUGH_TO_HOLD_BACK: usize = 100;
@@ -123,13 +124,26 @@ impl Data {
         compute: &Compute,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let eval = self.eval.as_ref().map(Dataset::media);
-        let tables: Vec<_> = [self.train.media()].into_iter().chain(eval).filter(|table| !table.is_empty()).collect();
+        let tables = self.tables();
         if !tables.is_empty() {
             let making = Making { base, rules: &self.media, holding, compute, cache: self.cache.path() };
+            let tables: Vec<&MediaTable> = tables.iter().map(AsRef::as_ref).collect();
             self.features = Some(making.make(&tables, progress)?);
         }
         Ok(())
+    }
+
+    /// Leaves pictures and sounds to towers that are trained.
+    pub fn leave_media(&mut self, compute: &Compute) {
+        let tables = self.tables();
+        let (rules, device) = (self.media.clone(), compute.device.clone());
+        self.features = (!tables.is_empty()).then_some(Features::Live(Live { tables, rules, device }));
+    }
+
+    /// The pictures and sounds of all rows.
+    fn tables(&self) -> Vec<Arc<MediaTable>> {
+        let eval = self.eval.as_ref().map(Dataset::media);
+        [self.train.media()].into_iter().chain(eval).filter(|table| !table.is_empty()).cloned().collect()
     }
 
     /// The first `count` rows of the training data as the model will see them.

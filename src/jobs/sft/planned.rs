@@ -92,6 +92,12 @@ impl Planned {
     /// # Errors
     /// As [`Data::encode_media`].
     pub fn encode_media(&mut self, screen: &ProgressBar) -> Result<()> {
+        if self.adapter.trains_towers() {
+            screen
+                .note("Towers are trained: they look and listen in every step, in memory that is not in the estimate.");
+            self.data.leave_media(&self.compute);
+            return Ok(());
+        }
         self.data.encode_media(&self.base, &self.settings.holding, &self.compute, screen)
     }
 

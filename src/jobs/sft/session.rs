@@ -40,6 +40,7 @@ impl<'a> Session<'a> {
     pub fn begin(planned: &'a Planned, folder: &'a RunFolder, screen: &'a ProgressBar) -> Result<Self> {
         let Planned { recipe, settings, compute, base, data, .. } = planned;
         let model = match data.features {
+            _ if planned.adapter.trains_towers() => base.load_whole(&settings.holding, &compute.device, screen)?,
             Some(_) => base.load_for_media(&settings.holding, &compute.device, screen)?,
             None => base.load(&settings.holding, &compute.device, screen)?,
         };

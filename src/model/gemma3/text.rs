@@ -76,7 +76,7 @@ impl Gemma3 {
         let vision = self.vision.as_ref().filter(|_| soft.modality == Modality::Image);
         let encoded = match &soft.features {
             Features::Encoded(features) => Some(features.clone()),
-            Features::Prepared(pixels) => vision.and_then(|vision| vision.look(pixels.clone(), side)),
+            Features::Prepared { values, .. } => vision.and_then(|vision| vision.look(values.clone(), side)),
         };
         match (encoded, vision) {
             (Some(encoded), Some(vision)) => vision.multi_modal_projector.project(encoded),

@@ -1,13 +1,13 @@
 //! What makes soft tokens of sounds.
 
 use crate::error::Result;
-use crate::model::audio::AudioTower;
+use crate::model::audio::{AudioConfig, AudioTower};
 use crate::model::gemma3n::config::SoundConfig;
 use crate::model::gemma3n::embedder::MultimodalEmbedder;
 use crate::model::inputs::{Features, SoftTokens};
 use crate::model::parts::Parts;
 use crate::model::site::Site;
-use crate::nn::{BaseOnly, Linear, SidePath};
+use crate::nn::{Linear, SidePath};
 use crate::weights::names::TensorId;
 use burn::tensor::{Device, Tensor};
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ pub struct Audio {
     pub embed_audio: MultimodalEmbedder,
     /// The word that stands where a clip is shorter than its soft tokens.
     pub padding: u32,
+    /// The tower's sizes.
+    pub config: AudioConfig,
 }
 
 impl Audio {
@@ -42,6 +44,7 @@ impl Audio {
                 .transpose()?,
             embed_audio: MultimodalEmbedder::assemble(&config.embed_audio, d, sites, parts, device)?,
             padding,
+            config: config.audio_config.clone(),
         })
     }
 
@@ -50,13 +53,16 @@ impl Audio {
         self.audio_tower.iter().flat_map(AudioTower::linears).chain([&self.embed_audio.embedding_projection])
     }
 
-    /// What the tower gives for one clip; `None` without a tower.
+    /// What the tower gives for one clip, of which the first `valid` frames begin within it; `None` without a tower.
     ///
     /// # Shapes
     /// - `frames`: `[1, frames, bins]`
     /// - output: `[t, w]`
-    pub fn encode(&self, frames: Tensor<3>) -> Option<Tensor<2>> {
-        self.audio_tower.as_ref().map(|tower| tower.forward(frames, &BaseOnly))
+    pub fn hear(&self, frames: Tensor<3>, valid: usize, side: &dyn SidePath) -> Option<Tensor<2>> {
+        let heard = self.audio_tower.as_ref()?.forward(frames, side);
+        // What begins in the silence that a clip is padded with is no feature: padding stands there.
+        let rows = self.config.rows(valid).min(heard.dims()[0]);
+        Some(heard.narrow(0, 0, rows))
     }
 
     /// The soft tokens of one clip, as the projection of the embedder takes them: what the tower gives, and padding.
@@ -69,7 +75,7 @@ impl Audio {
     pub fn normed(&self, soft: &SoftTokens, side: &dyn SidePath) -> Tensor<2> {
         let heard = match &soft.features {
             Features::Encoded(features) => Some(features.clone()),
-            Features::Prepared(frames) => self.audio_tower.as_ref().map(|tower| tower.forward(frames.clone(), side)),
+            Features::Prepared { values, valid } => self.hear(values.clone(), *valid, side),
         };
         let heard = match heard {
             Some(heard) => self.embed_audio.soft(heard),

@@ -7,7 +7,7 @@ use crate::model::gemma3n::layer::Layer;
 use crate::model::gemma3n::vision::Vision;
 use crate::model::inputs::{Piece, with_pieces};
 use crate::model::{Carry, DecoderConfig, Features, Inputs, LanguageModel, Layout, Modality, Rotations, SoftTokens};
-use crate::nn::{AttentionPlan, Kv, KvCache, LayerCache, Linear, RmsNorm, SidePath};
+use crate::nn::{AttentionPlan, BaseOnly, Kv, KvCache, LayerCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
 use std::collections::BTreeMap;
@@ -122,7 +122,10 @@ impl LanguageModel for Gemma3n {
     fn encode(&self, modality: Modality, prepared: Tensor<3>) -> Option<Tensor<2>> {
         match modality {
             Modality::Image => self.vision.as_ref()?.encode(prepared),
-            Modality::Audio => self.audio.as_ref()?.encode(prepared),
+            Modality::Audio => {
+                let [_, frames, _] = prepared.dims();
+                self.audio.as_ref()?.hear(prepared, frames, &BaseOnly)
+            }
         }
     }
 
@@ -229,7 +232,7 @@ fn bare_rows(soft: &SoftTokens) -> Tensor<2> {
     match &soft.features {
         Features::Encoded(features) => features.clone(),
         // Only who has a tower is given what a tower has yet to look at.
-        Features::Prepared(_) => unreachable!("a picture or a sound for a model that has no tower"),
+        Features::Prepared { .. } => unreachable!("a picture or a sound for a model that has no tower"),
     }
 }
 

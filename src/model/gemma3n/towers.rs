@@ -1,18 +1,18 @@
 //! What looks at pictures and listens to sounds, by itself.
 
 use crate::error::Result;
-use crate::model::audio::AudioConfig;
 use crate::model::gemma3n::TextConfig;
 use crate::model::gemma3n::audio::Audio;
 use crate::model::gemma3n::vision::Vision;
 use crate::model::{Modality, Parts};
+use crate::nn::BaseOnly;
 use burn::tensor::{Device, Tensor};
 
 /// The towers of a Gemma 3n, with their embedders.
 #[derive(Debug)]
 pub struct Towers {
     vision: Option<Vision>,
-    audio: Option<(Audio, AudioConfig)>,
+    audio: Option<Audio>,
 }
 
 impl Towers {
@@ -26,10 +26,7 @@ impl Towers {
         let vision = config.images.as_ref();
         let vision = vision.map(|images| Vision::assemble(images, d, &sites, parts, device)).transpose()?;
         let audio = config.sounds.as_ref();
-        let audio = audio.map(|sounds| {
-            Ok((Audio::assemble(sounds, d, padding, &sites, parts, device)?, sounds.audio_config.clone()))
-        });
-        let audio = audio.transpose()?;
+        let audio = audio.map(|sounds| Audio::assemble(sounds, d, padding, &sites, parts, device)).transpose()?;
         Ok((vision.is_some() || audio.is_some()).then_some(Towers { vision, audio }))
     }
 }
@@ -38,13 +35,7 @@ impl crate::model::Towers for Towers {
     fn encode(&self, modality: Modality, prepared: Tensor<3>, valid: usize) -> Option<Tensor<2>> {
         match modality {
             Modality::Image => self.vision.as_ref()?.encode(prepared),
-            Modality::Audio => {
-                let (audio, config) = self.audio.as_ref()?;
-                let heard = audio.encode(prepared)?;
-                // What begins in the silence that a clip is padded with is no feature: padding stands there.
-                let rows = config.rows(valid).min(heard.dims()[0]);
-                Some(heard.narrow(0, 0, rows))
-            }
+            Modality::Audio => self.audio.as_ref()?.hear(prepared, valid, &BaseOnly),
         }
     }
 }

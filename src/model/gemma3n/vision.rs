@@ -59,7 +59,7 @@ impl Vision {
     pub fn normed(&self, soft: &SoftTokens) -> Tensor<2> {
         let seen = match &soft.features {
             Features::Encoded(features) => Some(features.clone()),
-            Features::Prepared(pixels) => self.encode(pixels.clone()),
+            Features::Prepared { values, .. } => self.encode(values.clone()),
         };
         match seen {
             Some(seen) => self.embed_vision.soft(seen),
