@@ -9,7 +9,7 @@ usage: make_gemma3n_audio_goldens.py [OUT] (made with torch 2.15.0, transformers
                       the tower, and on the embedder's projection
   golden.safetensors  row.<i>.input_ids, row.<i>.labels, row.<i>.clip.<k> [frames, bins]; per variant (base, lora) logits of
                       all rows, loss; of lora, for the first clip, what each part of the tower gives; grad.<PEFT key>
-  meta.json           versions, and how far transformers' f32 is from its own f64
+  meta.json           versions, and how far transformers' f32 is from its own f64: logits, and all gradients together
 
 Everything is f32, eager attention, one thread, in eval() mode. Every clip is heard alone: beside a longer one transformers
 would let it look at padding. The tower sees one row ahead, kernels and strides are no squares, one clip fills all of its
@@ -148,7 +148,8 @@ with open(f"{OUT}/model/config.json", "w") as f:
 with torch.no_grad():
     logits, loss = run(model, rows)
     golden["base.logits"], golden["base.loss"] = logits, loss
-    wide, _ = run(copy.deepcopy(model).double(), [(ids, labels, [c.double() for c in clips]) for ids, labels, clips in rows])
+    wide_rows = [(ids, labels, [clip.double() for clip in clips]) for ids, labels, clips in rows]
+    wide, _ = run(copy.deepcopy(model).double(), wide_rows)
     noise = ((wide - logits).abs().max() / logits.abs().max()).item()
 
 adapted = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, lora_dropout=0.0, bias="none", target_modules=TARGETS,
@@ -179,15 +180,20 @@ with torch.no_grad():
 for hook in hooks:
     hook.remove()
 
+gradients = lambda model: torch.cat([p.grad.double().flatten() for n, p in model.named_parameters() if "lora_" in n])
+wide = copy.deepcopy(adapted).double()
+run(wide, wide_rows)[1].backward()
 logits, loss = run(adapted, rows)
 golden["lora.logits"], golden["lora.loss"] = logits.detach(), loss.detach()
 loss.backward()
+noise_of_gradients = ((gradients(adapted) - gradients(wide)).norm() / gradients(wide).norm()).item()
 for name, p in adapted.named_parameters():
     if "lora_" in name:
         golden[f"grad.{name.replace('.default', '')}"] = p.grad
 save_file({k: v.contiguous().clone() for k, v in golden.items()}, f"{OUT}/golden.safetensors")
 versions = {m.__name__: m.__version__ for m in (torch, transformers, peft, safetensors, timm)}
-json.dump(dict(versions=versions, relative_noise_f32_against_f64=noise), open(f"{OUT}/meta.json", "w"), indent=1)
+json.dump(dict(versions=versions, relative_noise_f32_against_f64=noise,
+               relative_noise_of_gradients=noise_of_gradients), open(f"{OUT}/meta.json", "w"), indent=1)
 for name in ("golden.safetensors", "model/model.safetensors", "adapter/adapter_model.safetensors"):
     os.chmod(f"{OUT}/{name}", 0o644)
 print(noise, {k: v.item() for k, v in golden.items() if k.endswith("loss")})

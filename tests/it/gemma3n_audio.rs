@@ -282,10 +282,13 @@ fn packed_rows_and_single_ones_have_the_same_gradients() {
     let single = case.rows.iter().map(|row| case.packed(std::slice::from_ref(row), Listen::InTheGraph));
     let (single_loss, single) = of(&single.collect::<Vec<_>>());
     assert!((packed_loss - single_loss).abs() <= 1e-6 * packed_loss);
-    for (packed, single) in packed.iter().zip(&single) {
-        let expected: Vec<f64> = floats(packed).into_iter().map(f64::from).collect();
-        assert!(l2_relative(&floats(single), &expected) <= 1e-5);
-    }
+    let whole = |gradients: &[Tensor<2>]| gradients.iter().flat_map(floats).collect::<Vec<f32>>();
+    let expected: Vec<f64> = whole(&packed).into_iter().map(f64::from).collect();
+    let gap = l2_relative(&whole(&single), &expected);
+    // Products of other sizes round otherwise: no more than the reference does in f32.
+    let meta: Value = serde_json::from_slice(&std::fs::read(folder("gemma3n_audio/meta.json")).unwrap()).unwrap();
+    let noise = 2.0 * meta["relative_noise_of_gradients"].as_f64().unwrap();
+    assert!(gap <= noise, "{gap:e} {noise:e}");
 }
 
 #[test]

@@ -166,6 +166,6 @@ mod tests {
         }
         let told = read(published(), json!({"audio_soft_tokens_per_image": 0})).unwrap_err();
         assert!(told.contains("`audio_soft_tokens_per_image`: it is 0"), "{told}");
-        assert!(read(json!(7), json!({})).unwrap_err().contains("`audio_config` is not a JSON object"));
+        assert!(read(json!(7), json!({})).unwrap_err().contains("`audio_config`: it is 7; supported: a JSON object"));
     }
 }
