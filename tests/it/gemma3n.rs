@@ -307,7 +307,7 @@ fn open(dir: &Path) -> gemma_tune::Result<(ModelConfig, Source, Vec<String>)> {
 }
 
 fn hidden(config: ModelConfig, source: &Source, holding: &Holding) -> Vec<f32> {
-    let model = model::load(config, source, holding, &Device::flex(), &Silent).unwrap();
+    let model = model::load(config.of_text(), source, holding, &Device::flex(), &Silent).unwrap();
     floats(&model.hidden(&batch(&case(&Device::flex()).rows).inputs, &BaseOnly))
 }
 

@@ -11,6 +11,7 @@ mod estimate;
 mod fidelity;
 mod fuzz;
 mod gemma3n;
+mod gemma3n_vision;
 mod numbers;
 mod optimizer;
 mod outputs;
