@@ -12,6 +12,7 @@ mod fidelity;
 mod fuzz;
 mod gemma3n;
 mod gemma3n_audio;
+mod gemma3n_vision;
 mod numbers;
 mod optimizer;
 mod outputs;

@@ -141,13 +141,6 @@ impl TextConfig {
             let (more, words) = (self.vocab_size_per_layer_input, self.vocab_size);
             wrong(format!("`vocab_size_per_layer_input` ({more}) is more than `vocab_size` ({words})"));
         }
-        let own_words = self.images.iter().map(|images| ("vision_config", images.embed_vision.words().end));
-        for (config, end) in own_words.filter(|(_, end)| *end > self.vocab_size) {
-            let words = self.vocab_size;
-            wrong(format!(
-                "the words of `{config}` end at {end} (`vocab_offset` and `vocab_size`), beyond `vocab_size` ({words})"
-            ));
-        }
         let (active, streams) = (self.altup_active_idx, self.altup_num_inputs);
         if active >= streams {
             wrong(format!("`altup_active_idx` ({active}) names none of `altup_num_inputs` ({streams})"));
