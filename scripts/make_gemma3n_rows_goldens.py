@@ -160,7 +160,7 @@ def main():
     for name, content in keep.items():
         (model_dir / name).write_bytes(content)
     (model_dir / "chat_template.jinja").unlink(missing_ok=True)
-    golden = {}
+    golden, listen = {}, net.model.get_audio_features
     with open(OUT / "rows.jsonl", "w") as file:
         for i, turns in enumerate(ROWS):
             messages = [{"role": role, "content": content} for role, content in turns]
@@ -179,6 +179,7 @@ def main():
             given = {k: inputs[k] for k in ["input_ids", "attention_mask", "pixel_values"] if k in inputs}
             with torch.no_grad():
                 if alone:
+                    net.model.get_audio_features = listen
                     heard = [net.model.get_audio_features(a["input_features"], ~a["input_features_mask"].bool(), return_dict=True) for a in alone]
                     given = embed(net, given, heard)
                 logits = net(**given).logits[0]

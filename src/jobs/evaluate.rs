@@ -10,6 +10,7 @@ use crate::jobs::run::settings::RunSettings;
 use crate::nn::BaseOnly;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
+use crate::weights::names::TensorId;
 use serde::Serialize;
 use std::path::Path;
 
@@ -45,11 +46,19 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     Frozen::of(&base).check(&settings.holding)?;
     provenance::warn_of_another_base(folder, &base, screen);
     let mut data = Data::prepare(recipe, &base, screen)?;
-    data.encode_media(&base, &settings.holding, &compute, screen)?;
+    let on_towers =
+        peft::PeftAdapter::read(folder, &base.config.all_sites())?.tensors.modules.keys().any(TensorId::is_of_tower);
+    match on_towers {
+        true => data.leave_media(&compute),
+        false => data.encode_media(&base, &settings.holding, &compute, screen)?,
+    }
     let eval = data.eval.as_ref().ok_or_else(|| {
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
-    let model = base.load_for_media(&settings.holding, &compute.device, screen)?;
+    let model = match on_towers {
+        true => base.load_whole(&settings.holding, &compute.device, screen)?,
+        false => base.load_for_media(&settings.holding, &compute.device, screen)?,
+    };
     let model = model.as_ref();
     let adapter = peft::read(folder, model)?;
     provenance::warn_of_no_effect(folder, adapter.is_zero(), screen);

@@ -7,7 +7,8 @@ use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Prefix, Rol
 use super::marks::{Marks, Piece};
 use super::media_range::{MediaRange, MediaTokens, Medium};
 use super::options::TrainOn;
-use super::render::{END_OF_TURN, Rendered, START_OF_TURN};
+use super::render::{END_OF_TURN, START_OF_TURN};
+use super::rendered::Rendered;
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Kind, Result};
@@ -509,6 +510,13 @@ impl Encoder {
     }
 
     fn check_id(&self, id: u32) -> Result<()> {
+        if let Some(tokens) = self.marks.soft(id) {
+            let kind = tokens.kind.name();
+            let what =
+                format!("the row has a placeholder of `{kind}` (token {id}) that no picture or sound stands for");
+            return Err(Error::new(Kind::Data, what)
+                .hint("pictures and sounds are parts of messages, or columns beside `input_ids`"));
+        }
         let limit = self.vocab_size.map_or(i32::MAX as usize, |n| n.min(i32::MAX as usize)); // labels are i32
         if (id as usize) < limit {
             return Ok(());

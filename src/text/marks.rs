@@ -8,7 +8,7 @@
 //! The soft token stands here once; among the ids it is as many as the model makes of a picture.
 
 use super::media_range::{MediaKind, MediaTokens, Medium};
-use super::render::Rendered;
+use super::rendered::Rendered;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Kind, Result};
 use std::collections::VecDeque;

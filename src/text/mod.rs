@@ -14,6 +14,7 @@ pub mod media_range;
 mod native;
 pub mod options;
 pub mod render;
+pub mod rendered;
 pub mod stream;
 pub mod template;
 pub mod tokenizer;
@@ -24,7 +25,7 @@ pub use conversation::{Conversation, IGNORE_INDEX, Message, Part, Prefix, Role, 
 pub use encode::Encoder;
 pub use media_range::{MediaKind, MediaRange, MediaSource, MediaTokens, Medium};
 pub use options::TrainOn;
-pub use render::Rendered;
+pub use rendered::Rendered;
 pub use stream::TokenStream;
 pub use template::ChatTemplate;
 pub use tokenizer::Tokenizer;

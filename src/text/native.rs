@@ -9,7 +9,7 @@
 use super::controls::ControlWords;
 use super::conversation::{Conversation, Message, Part, Role};
 use super::jinja::Jinja;
-use super::render::Rendered;
+use super::rendered::Rendered;
 use super::tools::REASONING;
 use crate::error::{Error, Kind, Result};
 use serde_json::{Map, Value, json};

@@ -13,8 +13,8 @@
 
 use super::conversation::{Conversation, Message, Part, Role};
 use super::marks::Marks;
+use super::rendered::Rendered;
 use crate::error::{Error, Kind, Result};
-use std::ops::Range;
 
 /// Begins a turn; the speaker and a newline follow.
 pub const START_OF_TURN: &str = "<start_of_turn>";
@@ -23,17 +23,6 @@ pub const END_OF_TURN: &str = "<end_of_turn>";
 
 /// What stands around the words of a turn, at most.
 const TURN_BYTES: usize = START_OF_TURN.len() + "model\n".len() + "\n\n".len() + END_OF_TURN.len() + 1;
-
-/// A conversation as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rendered {
-    /// The text, which begins with `<bos>`.
-    pub text: String,
-    /// The bytes of each of the model's turns, from its first word to the newline after `<end_of_turn>`.
-    pub spans: Vec<Range<usize>>,
-    /// The bytes that come from messages and not from the template: control words in them are mere text.
-    pub said: Vec<Range<usize>>,
-}
 
 /// Renders a conversation without tools (see [`super::tools::lower`]).
 ///

@@ -262,6 +262,17 @@ const NUMBERED: [(Numbered, &str, &str); 2] = [
 ];
 
 impl TensorId {
+    /// Whether it is a tensor inside a tower, and not of what makes rows of what the tower gives.
+    pub fn is_of_tower(&self) -> bool {
+        match self {
+            TensorId::Vision(tensor) => {
+                !matches!(tensor, VisionTensor::MmSoftEmbNorm | VisionTensor::MmInputProjection)
+            }
+            TensorId::MobileNet(_) | TensorId::Audio(_) => true,
+            _ => false,
+        }
+    }
+
     /// The Hugging Face name in a text-only model: `model.layers.3.mlp.up_proj.weight`; what no text-only model has is
     /// named as a saved multimodal one names it.
     pub fn hf(&self) -> String {

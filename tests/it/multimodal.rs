@@ -188,7 +188,7 @@ fn broken_media_are_named_by_row_before_anything_runs() {
     bench.write("seen.jsonl", lines(&rows));
     let stats = bench.run("data stats v.yaml --json --set data.on_bad_row=skip").json();
     assert_eq!(stats["rows"], 1);
-    assert!(stats["skipped"]["broken_media"].as_u64().unwrap() >= 8, "{stats}");
+    assert_eq!(stats["skipped"], json!({"wrong_layout": 6, "broken_media": 7}), "{stats}");
 }
 
 #[test]
@@ -320,4 +320,43 @@ fn long_sounds_are_refused_split_or_cut_as_the_recipe_says() {
         row["audio"].as_array().unwrap().len()
     };
     assert_eq!((sounds("truncate"), sounds("split")), (1, 2));
+}
+
+#[test]
+fn adapters_go_on_towers_that_are_named_and_are_merged_with_the_rest() {
+    let cases = [
+        (bench(), "v", "--set adapter.vision_target_modules=[q_proj,fc1]", ".vision_tower."),
+        (hearing_bench(), "n", "--set adapter.audio_target_modules=[q_proj,ffw_layer_1]", ".audio_tower."),
+        (hearing_bench(), "n", "--set adapter.train_projector=true", ".embed_audio."),
+    ];
+    for (bench, model, keys, tower) in cases {
+        let run = bench.run(&format!("train v.yaml {keys}"));
+        assert_eq!(run.code, Some(0), "{keys}: {}", run.stderr);
+        let adapter = tensors(&bench.read("out/adapter/adapter_model.safetensors"));
+        let trained = |(name, _, values): &&(String, Vec<usize>, Vec<f32>)| {
+            name.contains(tower) && name.ends_with("lora_B.weight") && values.iter().any(|value| *value != 0.0)
+        };
+        assert!(
+            adapter.iter().filter(trained).count() > 0,
+            "{keys}: {:?}",
+            adapter.iter().map(|t| &t.0).collect::<Vec<_>>()
+        );
+        let nll = |options: &str| -> Vec<f64> {
+            bench.run(&format!("score {options} --dtype f32 --input seen.jsonl --output scores.jsonl")).ok();
+            let scores = bench.text("scores.jsonl");
+            scores.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["nll"].as_f64().unwrap()).collect()
+        };
+        let tuned = nll(&format!("--model {model} --adapter out/adapter"));
+        assert_ne!(tuned, nll(&format!("--model {model}")));
+        bench.run(&format!("merge --model {model} --adapter out/adapter --output merged --dtype f32")).ok();
+        for (merged, tuned) in nll("--model merged").iter().zip(&tuned) {
+            assert!((merged - tuned).abs() <= 1e-4 * tuned, "{keys}: {merged} {tuned}");
+        }
+    }
+    let bench = bench();
+    let misspelt = bench.run("train v.yaml --set adapter.vision_target_modules=[q_porj]");
+    assert_eq!(misspelt.code, Some(2));
+    assert!(misspelt.problem().contains("did you mean `q_proj`?"), "{}", misspelt.stderr);
+    let none = bench.run("train v.yaml --set adapter.train_projector=true");
+    assert!(none.problem().contains("`train_projector` is for Gemma 3n's"), "{}", none.stderr);
 }

@@ -7,6 +7,7 @@ use crate::error::{Place, Result};
 use crate::model::LanguageModel;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
+use crate::weights::names::TensorId;
 use crate::weights::{Compression, Holding, HostDtype};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,8 @@ pub struct PeftModel {
     pub adapter: Option<Adapter>,
     /// The adapter's folder.
     pub adapter_folder: Option<PathBuf>,
+    /// Whether the adapter is on towers too: then these look and listen in the graph.
+    pub on_towers: bool,
     /// What the weights were asked to be held as.
     pub held: Option<HostDtype>,
     /// Where it computes.
@@ -56,13 +59,17 @@ impl PeftModel {
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };
-        let model = base.load_for_media(&holding, &compute.device, progress)?;
+        let on_towers = read.as_ref().is_some_and(|read| read.tensors.modules.keys().any(TensorId::is_of_tower));
+        let model = match on_towers {
+            true => base.load_whole(&holding, &compute.device, progress)?,
+            false => base.load_for_media(&holding, &compute.device, progress)?,
+        };
         let adapter_folder = adapter.map(Path::to_path_buf);
         let adapter = read.map(|read| peft::to_device(&read.tensors, model.as_ref()));
         if let (Some(folder), Some(adapter)) = (&adapter_folder, &adapter) {
             provenance::warn_of_no_effect(folder, adapter.is_zero(), progress);
         }
-        Ok(PeftModel { base, model, adapter, adapter_folder, held, compute })
+        Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, held, compute })
     }
 
     /// What runs beside the frozen weights.

@@ -7,6 +7,7 @@ use crate::data::{MediaRules, MediaTable, Prepared};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::base::Base;
+use crate::jobs::run::cache::Cache;
 use crate::model::{self, Features as Rows, SoftTokens, Towers};
 use crate::progress::Progress;
 use crate::text::{MediaKind, MediaRange};
@@ -50,6 +51,8 @@ pub struct Live {
     pub rules: MediaRules,
     /// Where the model computes.
     pub device: Device,
+    /// The folder that keeps the bytes of those that have no file, where nobody else holds on to it.
+    pub cache: Option<Cache>,
 }
 
 /// What the pictures and sounds of some rows are made with.

@@ -1,12 +1,13 @@
 //! Pictures and sounds of rows that are asked about, not trained on.
 
-use super::features::{Features, Making};
+use super::features::{Features, Live, Making};
 use crate::data::{MediaRules, Row, look_at};
 use crate::error::{Place, Result};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::run::cache::Cache;
 use crate::progress::Progress;
 use crate::weights::Holding;
+use std::sync::Arc;
 
 /// Looks at the pictures and sounds of rows and makes what the towers say of them; `None` where there are none. Each row
 /// comes with its place: its file's folder is where paths in it begin.
@@ -34,6 +35,11 @@ pub fn features<'r>(
     }
     let cache = Cache::open(progress)?;
     let table = look_at(&mut rows, &rules, cache.path())?;
+    if model.on_towers {
+        // The bytes of rows lie in the cache's folder, which a private one would take along.
+        let tables = vec![Arc::new(table)];
+        return Ok(Some(Features::Live(Live { tables, rules, device: compute.device.clone(), cache: Some(cache) })));
+    }
     let making = Making { base, rules: &rules, holding: &Holding::dense(*held), compute, cache: cache.path() };
     making.make(&[&table], progress).map(Some)
 }

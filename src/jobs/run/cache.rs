@@ -10,6 +10,7 @@ use tempfile::TempDir;
 const VARIABLE: &str = "GEMMA_TUNE_CACHE";
 
 /// The folder of prepared data; without one that can be written, a private one for this process alone.
+#[derive(Debug)]
 pub enum Cache {
     /// Kept for later runs.
     Kept(PathBuf),

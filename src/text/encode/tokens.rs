@@ -27,7 +27,7 @@ impl Encoder {
         if input_ids.is_empty() {
             return wrong("`input_ids` is empty".into());
         }
-        let is_soft = |id| !media.is_empty() && self.marks.soft(id).is_some();
+        let is_soft = |id| self.marks.soft(id).is_some();
         input_ids.iter().filter(|&&id| !is_soft(id)).try_for_each(|&id| self.check_id(id))?;
         if let Some(labels) = labels.filter(|labels| labels.len() != input_ids.len()) {
             let hint = "labels are aligned with `input_ids`, as in Hugging Face; -100 skips a position";
@@ -55,11 +55,15 @@ impl Encoder {
 
     /// Where the blocks of placeholders begin, and the piece of `media` that each stands for.
     fn blocks(&self, input_ids: &[u32], media: &[Medium]) -> Result<Vec<(usize, Piece)>> {
+        let takes = |medium: &&Medium| self.marks.tokens().iter().any(|tokens| tokens.kind == medium.kind);
+        if let Some(medium) = media.iter().find(|medium| !takes(medium)) {
+            return Err(not_taken(medium.kind));
+        }
         let mut blocks = Vec::new();
         let mut pieces: VecDeque<_> =
             media.iter().flat_map(|m| m.pieces.iter().map(move |piece| (m.kind, *piece))).collect();
         // Pictures and sounds are listed apart, so each kind is in order by itself.
-        for tokens in self.marks.tokens().into_iter().filter(|_| !media.is_empty()) {
+        for tokens in self.marks.tokens() {
             let (own, others): (VecDeque<_>, VecDeque<_>) =
                 pieces.into_iter().partition(|(kind, _)| *kind == tokens.kind);
             let placeholders = input_ids.iter().filter(|&&id| id == tokens.soft).count();
@@ -88,9 +92,6 @@ impl Encoder {
                 at = block.end;
             }
             pieces = others;
-        }
-        if let Some((kind, _)) = pieces.front() {
-            return Err(not_taken(*kind));
         }
         blocks.sort_by_key(|(at, _)| *at);
         Ok(blocks)

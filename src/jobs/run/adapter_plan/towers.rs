@@ -28,7 +28,7 @@ impl Part {
 
 /// Whether a site is inside a tower: then that runs in the graph, and not once before.
 pub(super) fn is_inside(site: &Site) -> bool {
-    matches!(Part::of(site), Some(Part::Vision | Part::Audio))
+    site.weight.is_of_tower()
 }
 
 /// The sites beside the language model that a recipe names, of all `sites` there, ascending.
