@@ -378,7 +378,8 @@ fn every_spelling_of_a_tower_loads_and_what_is_wrong_with_one_is_named() {
     let unknown = refused("unknown", &|all| all.push(("model.embed_vision.scale".into(), vec![1], vec![0.0])));
     assert!(unknown.contains("embed_vision.scale"), "{unknown}");
     let narrow = refused("narrow", &|all| {
-        let (_, shape, values) = all.iter_mut().find(|(name, ..)| name.contains("embed_vision.embedding_projection")).unwrap();
+        let (_, shape, values) =
+            all.iter_mut().find(|(name, ..)| name.contains("embed_vision.embedding_projection")).unwrap();
         (shape[1], _) = (1024, values.truncate(shape[0] * 1024));
     });
     assert!(narrow.contains("embed_vision.embedding_projection") && narrow.contains("[8, 1024]"), "{narrow}");
