@@ -38,7 +38,7 @@ fn seen(padded: &Tensor<3>, [down, across]: [Steps; 2], tap: usize, rows: Range<
 
 /// With its zeros around it.
 fn padded(x: Tensor<3>, steps: [Steps; 2]) -> Tensor<3> {
-    let padded = [0, 1].into_iter().fold(x, |x, axis| {
+    [0, 1].into_iter().fold(x, |x, axis| {
         let zeros = steps[axis].padding().map(|cells| {
             let mut dims = x.dims();
             dims[axis] = cells;
@@ -47,6 +47,5 @@ fn padded(x: Tensor<3>, steps: [Steps; 2]) -> Tensor<3> {
         let [before, after] = zeros;
         let parts: Vec<Tensor<3>> = before.into_iter().chain([x.clone()]).chain(after).collect();
         if parts.len() == 1 { x } else { Tensor::cat(parts, axis) }
-    });
-    padded
+    })
 }
