@@ -6,6 +6,7 @@
 //! ```
 
 mod batch;
+mod blank;
 mod cache;
 mod dataset;
 mod encode;

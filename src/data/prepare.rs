@@ -21,11 +21,11 @@ use rayon::prelude::*;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 3;
+const PREPARATION_VERSION: u32 = 4;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -61,12 +61,17 @@ pub fn prepare(
         Some(store) => store,
         None => {
             let (stop_tokens, layouts) = (encoder.stop_tokens(), &layouts[..]);
-            let job = Job { spec, encoder, stop_tokens, files: &files, layouts, hashed: &hashed, progress };
+            let (hashed, remarks) = (&hashed[..], Mutex::default());
+            let job = Job { spec, encoder, stop_tokens, files: &files, layouts, hashed, remarks, progress };
             job.write(&path, &key)?;
             Store::open(&path, &key, progress)?
         }
     };
     drop(lock);
+    for (file, remark) in &store.meta.remarks {
+        let path = files.get(*file as usize).map(|file| file.path.display().to_string()).unwrap_or_default();
+        progress.note(&format!("{path}: {remark}"));
+    }
 
     let files = files
         .iter()
@@ -135,6 +140,8 @@ struct Job<'a> {
     files: &'a [SourceFile],
     layouts: &'a [Layout],
     hashed: &'a [HashedFile],
+    /// What is to be said of the rows of a file, also when they come from the cache.
+    remarks: Mutex<Vec<(u32, String)>>,
     progress: &'a dyn Progress,
 }
 
@@ -191,7 +198,8 @@ impl Job<'_> {
         }
         let facts = tally.finish()?;
         let files = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
-        writer.finish(&Meta { key: key.to_owned(), files, ..facts }).map_err(failed)
+        let remarks = std::mem::take(&mut *self.remarks.lock().unwrap_or_else(PoisonError::into_inner));
+        writer.finish(&Meta { key: key.to_owned(), files, remarks, ..facts }).map_err(failed)
     }
 
     /// Calls `each` with every encoded chunk, in order, while the next ones are read.
@@ -225,7 +233,11 @@ impl Job<'_> {
                 stopped = sender.send(Ok(chunk)).is_err();
                 if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let read = source::read(file, self.progress, &mut Sink::new(index, self.spec.max_row_bytes, &mut emit));
+            let mut sink = Sink::new(index, self.spec.max_row_bytes, &mut emit);
+            let read = source::read(file, self.progress, &mut sink);
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let said = sink.into_remarks().into_iter().map(|remark| (index, remark));
+            self.remarks.lock().unwrap_or_else(PoisonError::into_inner).extend(said);
             if let Err(error) = read {
                 let _ = sender.send(Err(error.or_at(Place::Path(file.path.to_path_buf()))));
                 return;
@@ -270,6 +282,9 @@ impl Job<'_> {
                     encoded.rows_with_stop += u64::from(usable.stops);
                     if usable.is_empty {
                         encoded.losses.empty.add(file_index, row, u64::from(usable.supervised));
+                    }
+                    if usable.is_unasked {
+                        encoded.losses.unasked.add(file_index, row, 0);
                     }
                     if usable.noticed.control_words {
                         encoded.losses.control_words.add(file_index, row, 0);

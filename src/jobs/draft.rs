@@ -71,6 +71,7 @@ pub fn suited(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
         let prepare = |recipe: &Recipe| Data::prepare(recipe, &encoder, screen);
         let mut data = prepare(recipe)?;
         let chosen = suited::choose(recipe, &mut data, &config, &prepare)?;
+        data.say_left_out(screen);
         let settings = RunSettings::of(&chosen);
         let adapter = AdapterPlan::new(&recipe.adapter, &config)?;
         let sizes = Sizes {

@@ -48,6 +48,7 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     let eval = data.eval.as_ref().ok_or_else(|| {
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
+    data.say_left_out(screen);
     let model = base.load(&settings.holding, &compute.device, screen)?;
     let model = model.as_ref();
     let adapter = peft::read(folder, model)?;

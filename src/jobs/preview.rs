@@ -16,6 +16,7 @@ use crate::text::Encoder;
 /// When the model's tokenizer or the data cannot be read.
 pub fn preview(recipe: &Recipe, rows: usize, screen: &ProgressBar) -> Result<Vec<Preview>> {
     let (encoder, data) = read(recipe, screen)?;
+    data.say_left_out(screen);
     data.first_rows(&encoder, rows)
 }
 

@@ -29,6 +29,8 @@ struct State {
     interval: Duration,
     /// What [`Progress::note`] has said.
     remarks: HashSet<String>,
+    /// What was said to be wrong, each once.
+    warnings: Vec<String>,
 }
 
 enum Screen {
@@ -82,12 +84,19 @@ impl ProgressBar {
     /// Says something to the user, above the bar or as lines of the log.
     pub fn note(&self, text: &str) {
         let mut state = self.state();
+        state.keep_warning(text);
         text.lines().for_each(|line| state.say(line));
     }
 
+    /// Everything that was said to be wrong so far, for the record.
+    pub fn warnings(&self) -> Vec<String> {
+        self.state().warnings.clone()
+    }
+
     fn new(screen: Screen, interval: Duration) -> Self {
-        let (last_line, remarks) = (Instant::now(), HashSet::new());
-        ProgressBar(Arc::new(Mutex::new(State { screen, work: None, run: None, last_line, interval, remarks })))
+        let (last_line, remarks, warnings) = (Instant::now(), HashSet::new(), Vec::new());
+        let state = State { screen, work: None, run: None, last_line, interval, remarks, warnings };
+        ProgressBar(Arc::new(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -161,7 +170,9 @@ impl Sink for ProgressBar {
             }
             Event::Row(_) => {} // `data preview` shows them on request
             Event::NotSaved { step, why } => {
-                state.say(&printable(&format!("warning: step {step}: the last checkpoint could not be saved: {why}")));
+                let warning = format!("warning: step {step}: the last checkpoint could not be saved: {why}");
+                state.keep_warning(&warning);
+                state.say(&printable(&warning));
             }
             Event::Saved { step, path } => state.say(&format!("step {step}: saved {}", path.display())),
             Event::Finished { .. } => state.finish_run(),
@@ -184,6 +195,13 @@ impl State {
             Screen::Terminal(None) => writeln!(std::io::stderr(), "{line}"),
             Screen::Lines(out) => writeln!(out, "{line}").and_then(|()| out.flush()),
         };
+    }
+
+    fn keep_warning(&mut self, text: &str) {
+        let is_warning = text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("warning:"));
+        if is_warning && !self.warnings.iter().any(|said| said == text) {
+            self.warnings.push(text.to_owned());
+        }
     }
 
     fn clear_bar(&mut self) {
@@ -416,6 +434,17 @@ mod tests {
         bar.advance(500_000);
         bar.finish();
         assert_eq!(log.lines(), ["loading: 500 kB of 2.00 MB", "loading: 500 kB"]);
+    }
+
+    #[test]
+    fn warnings_are_kept_for_the_record() {
+        let mut bar = ProgressBar::lines(Log::default(), Duration::ZERO);
+        for text in ["warning: few steps", "Model: m", "Warning: another base", "warning: few steps"] {
+            bar.note(text);
+        }
+        bar.event(&Event::NotSaved { step: 3, why: "no space left".into() }).unwrap();
+        let last = "warning: step 3: the last checkpoint could not be saved: no space left";
+        assert_eq!(bar.warnings(), ["warning: few steps", "Warning: another base", last]);
     }
 
     #[test]

@@ -161,6 +161,7 @@ pub(crate) struct Sink<'a> {
     records: Vec<(u32, csv::ByteRecord)>,
     record_bytes: usize,
     max_row_bytes: usize,
+    remarks: Vec<String>,
     emit: &'a mut dyn FnMut(Chunk) -> ControlFlow<()>,
 }
 
@@ -175,6 +176,7 @@ impl<'a> Sink<'a> {
             json_rows: Vec::new(),
             records: Vec::new(),
             record_bytes: 0,
+            remarks: Vec::new(),
             emit,
         }
     }
@@ -182,6 +184,16 @@ impl<'a> Sink<'a> {
     /// The most bytes that a row may have.
     pub(super) fn max_row_bytes(&self) -> usize {
         self.max_row_bytes
+    }
+
+    /// Says something of the file's rows that the user is to know: `3 rows of empty cells only, left out`.
+    pub(super) fn remark(&mut self, remark: String) {
+        self.remarks.push(remark);
+    }
+
+    /// What was said of the file's rows.
+    pub fn into_remarks(self) -> Vec<String> {
+        self.remarks
     }
 
     /// Says which columns the file has. Called before the first row.

@@ -99,6 +99,12 @@ impl Data {
         (0..count).map(|row| data::preview(&self.train, &[row], &|ids| encoder.decode(ids))).collect()
     }
 
+    /// Says what is not trained or measured on as it stands, in the words of a run's plan.
+    pub fn say_left_out(&self, screen: &ProgressBar) {
+        let all = std::iter::once(&self.train).chain(&self.eval).flat_map(|rows| rows.stats().left_out);
+        all.for_each(|left_out| screen.note(&format!("Of the rows: {left_out}")));
+    }
+
     /// The training rows that are not trained as they stand, for the record.
     pub fn left_out(&self) -> Vec<serde_json::Value> {
         self.train.stats().left_out.iter().filter_map(|rows| serde_json::to_value(rows).ok()).collect()

@@ -132,11 +132,13 @@ impl<'a> Session<'a> {
         let mut summary = self.summary();
         summary.stop_reason = verdict::stop_reason(ending, recipe);
         summary.adapter_step = Some(adapter_step);
-        publish::adapter(recipe, base, plan, &self.state.adapter, &summary, &self.folder.path("adapter"), self.screen)?;
-        summary.write(&self.folder.path("summary.json"))?;
-        self.screen.note(&self.folder.describe_result(&summary));
         let verdict = verdict::verdict(&summary, recipe, self.planned.steps.total_steps);
-        verdict.iter().for_each(|line| self.screen.note(line));
+        publish::adapter(recipe, base, plan, &self.state.adapter, &summary, &self.folder.path("adapter"), self.screen)?;
+        let result = self.folder.describe_result(&summary);
+        std::iter::once(&result).chain(&verdict).for_each(|line| self.screen.note(line));
+        let said = self.screen.warnings().into_iter().filter(|said| !summary.warnings.contains(said));
+        summary.warnings.extend(said.collect::<Vec<_>>());
+        summary.write(&self.folder.path("summary.json"))?;
         next.into_iter().for_each(|line| self.screen.note(line));
         Ok(())
     }
