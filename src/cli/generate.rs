@@ -99,7 +99,10 @@ impl Args {
             screen.note(&format!("`{}` is finished; without `--resume` it is made anew.", output.display()));
             return Ok(0);
         }
-        let stop = if to_file { Some(Stop::on_signal(&screen)?) } else { None };
+        let stop = match output.filter(|_| to_file).map(Path::to_path_buf) {
+            Some(output) => Some(Stop::on_signal(&screen, move || generate::is_begun(&output))?),
+            None => None,
+        };
         let model = self.model.open(&screen)?;
         let options = GenerateOptions {
             max_tokens: self.max_tokens,
