@@ -4,11 +4,12 @@ pub mod input;
 
 use self::input::{Command, Entry};
 use crate::error::{Error, Kind, Place, Result};
-use crate::infer::{Dialogue, GenerationSettings, Sampling};
+use crate::infer::{Dialogue, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::nn::BaseOnly;
 use crate::progress::counted;
 use crate::text::{Conversation, Message, Part, Role, TokenStream, Tokenizer};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::ops::ControlFlow;
@@ -99,15 +100,15 @@ impl<'a> Chat<'a> {
                 if answered.is_err() {
                     self.history.conversation.messages.pop();
                 }
-                let (answer, next) = answered?;
-                self.history.conversation.messages.push(Message::new(Role::Assistant, answer));
+                let (answer, is_whole, next) = answered?;
+                self.history.answered(answer, is_whole);
                 Ok(next)
             }
         }
     }
 
-    /// Answers the last message.
-    fn answer(&mut self, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<(String, Next)> {
+    /// Answers the last message; says whether the answer came to its end.
+    fn answer(&mut self, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<(String, bool, Next)> {
         let History { conversation, retries, temperature, .. } = &self.history;
         let prompt = self.model.base.encoder.encode_prompt(conversation)?;
         // Each turn draws other numbers, and so does each try.
@@ -130,17 +131,20 @@ impl<'a> Chat<'a> {
         show(&format!("{}\n", stream.finish().unwrap_or_default()))?;
         let answer = answer.checked().map_err(|e| e.or_at(Place::Named(self.model.base.name.clone())))?;
         let (tokens, most) = (prompt.len() + answer.tokens.len(), self.model.base.config.max_position_embeddings());
-        let next = if stop.load(Ordering::SeqCst) {
+        let is_whole = answer.finish_reason == FinishReason::Stop;
+        let next = if stop.load(Ordering::SeqCst) && !is_whole {
             Next::Note("(stopped)".into())
         } else if tokens > most {
             Next::Note(format!(
                 "The conversation has {}, more than the {most} that the model was made for; /clear starts anew.",
                 counted(tokens, "token")
             ))
+        } else if !is_whole {
+            Next::Note(format!("(cut off after {}, `--max-tokens`)", counted(self.options.max_tokens, "token")))
         } else {
             Next::Entry
         };
-        Ok((self.tokenizer.decode(&answer.tokens, true), next))
+        Ok((self.tokenizer.decode(&answer.tokens, true), is_whole, next))
     }
 }
 
@@ -148,6 +152,8 @@ impl<'a> Chat<'a> {
 #[derive(Debug)]
 struct History {
     conversation: Conversation,
+    /// The answers, by their places among the messages, that were stopped or cut off: they teach nothing.
+    unfinished: BTreeSet<usize>,
     system: Option<String>,
     temperature: f64,
     has_adapter: bool,
@@ -171,6 +177,7 @@ impl History {
     fn new(system: Option<String>, temperature: f64, has_adapter: bool) -> Self {
         let mut history = History {
             conversation: Conversation::default(),
+            unfinished: BTreeSet::new(),
             system,
             temperature,
             has_adapter,
@@ -186,6 +193,14 @@ impl History {
     fn clear(&mut self) {
         let system = self.system.iter().map(|text| Message::new(Role::System, text.as_str()));
         self.conversation = Conversation { messages: system.collect(), tools: Vec::new() };
+        self.unfinished.clear();
+    }
+
+    /// Takes down an answer, which came to its end or not.
+    fn answered(&mut self, answer: String, is_whole: bool) {
+        let messages = &mut self.conversation.messages;
+        self.unfinished.extend((!is_whole).then_some(messages.len()));
+        messages.push(Message::new(Role::Assistant, answer));
     }
 
     /// Obeys a command or takes down a message.
@@ -250,17 +265,29 @@ impl History {
         let messages = &mut self.conversation.messages;
         if messages.last().is_some_and(|message| message.role == Role::Assistant) {
             messages.truncate(messages.len() - 2);
+            self.unfinished.retain(|at| *at < messages.len());
             self.retries += 1;
         }
         self.ask(asked);
         Ok(Heard::Message)
     }
 
-    /// Appends the conversation as a row to `path`, and says so.
+    /// Appends the conversation as a row to `path`, and says so. What was asked and not answered to the end is left out:
+    /// a model that is trained on it would learn to break off.
     fn save(&self, path: &Path) -> Result<String> {
-        let messages = &self.conversation.messages;
+        let is_kept = |at: &usize| !self.unfinished.contains(at) && !self.unfinished.contains(&(at + 1));
+        let kept = self.conversation.messages.iter().enumerate().filter(|(at, _)| is_kept(at));
+        let messages: Vec<&Message> = kept.map(|(_, message)| message).collect();
+        let cut = match self.unfinished.len() {
+            0 => None,
+            1 => Some("the answer that was not finished, and its question".to_owned()),
+            many => Some(format!("the {many} answers that were not finished, and their questions")),
+        };
         if !messages.iter().any(|message| message.role == Role::Assistant) {
-            return Ok("Nothing has been said yet, and nothing was saved.".into());
+            return Ok(match cut {
+                Some(_) => "No answer was finished, and nothing was saved; /retry answers again.".into(),
+                None => "Nothing has been said yet, and nothing was saved.".into(),
+            });
         }
         let text = |message: &Message| -> String {
             let texts = message.content.iter().filter_map(|part| match part {
@@ -277,7 +304,8 @@ impl History {
         let append =
             || File::options().create(true).append(true).open(path)?.write_all((end.to_owned() + &row).as_bytes());
         append().map_err(failed)?;
-        Ok(format!("Saved as a row of `{}`.", path.display()))
+        let without = cut.map(|cut| format!(", without {cut}")).unwrap_or_default();
+        Ok(format!("Saved as a row of `{}`{without}.", path.display()))
     }
 }
 
@@ -422,6 +450,36 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&table).unwrap(), format!(" {{\"text\": \"a\"}}\n{row}"));
         let refused = history.take(Entry::Command(Command::Save(dir.path().into()))).unwrap_err();
         assert!(refused.what().contains("saving the conversation"), "{refused}");
+    }
+
+    #[test]
+    fn what_was_not_answered_to_the_end_is_not_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("talks.jsonl");
+        let save = format!("/save {}", path.display());
+        let mut history = History::new(Some("s".into()), 0.0, false);
+        take(&mut history, "a");
+        history.answered("half an".into(), false);
+        assert!(note(&mut history, &save).contains("No answer was finished, and nothing was saved"));
+        assert!(!path.exists());
+        take(&mut history, "/retry");
+        history.answered("half".into(), false);
+        take(&mut history, "b");
+        history.answered("whole".into(), true);
+        assert!(note(&mut history, &save).ends_with("without the answer that was not finished, and its question."));
+        let row = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            row.contains("whole") && row.contains("\"s\"") && !row.contains("half") && !row.contains("\"a\""),
+            "{row}"
+        );
+        // What is asked again and answered is saved.
+        note(&mut history, "/clear");
+        take(&mut history, "a");
+        history.answered("half".into(), false);
+        take(&mut history, "/retry");
+        history.answered("all".into(), true);
+        assert!(note(&mut history, &save).ends_with("talks.jsonl`."));
+        assert!(std::fs::read_to_string(&path).unwrap().lines().nth(1).unwrap().contains("all"));
     }
 
     #[test]
