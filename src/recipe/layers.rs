@@ -8,6 +8,7 @@ use super::section::Expand;
 use super::yaml;
 use crate::error::{Error, Kind, Place};
 use crate::input;
+use crate::paths;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,12 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
         }
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(wrong("there is no such recipe file").hint("paths are relative to the folder you are in"))
+            let is_yaml = |found: &Path| found.extension().is_some_and(|e| e == "yaml" || e == "yml");
+            let error = wrong("there is no such recipe file");
+            Err(match paths::absent(path, &|found| found.is_dir() || is_yaml(found)) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            })
         }
         Err(error) => Err(Error::io("reading the recipe", path, error)),
     }

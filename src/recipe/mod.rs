@@ -49,6 +49,7 @@ pub use dtype::AutoDtype;
 pub use evaluation::Evaluation;
 pub use given::{Given, as_options};
 pub use model::{EmbeddingQuantization, Model, Quantization};
+pub use numbers::with_point;
 pub use output::{MOST_STEPS_UNSAVED, Output, Sink};
 pub use places::Places;
 pub use reading::Reading;

@@ -107,6 +107,10 @@ pub(super) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
 
 /// Other tools' words for values of our keys.
 const OTHER_VALUES: &[(&str, &str)] = &[
+    ("off", "none"),
+    ("no", "none"),
+    ("false", "none"),
+    ("disabled", "none"),
     ("4", "nf4"),
     ("8", "int8"),
     ("4bit", "nf4"),
