@@ -1,13 +1,13 @@
 //! Writing a first recipe: what can be seen is looked at, what cannot is asked or said.
 
 use crate::error::{Error, Kind, Place, Result};
-use crate::export::card::shell_word;
 use crate::hub::Failure;
 use crate::jobs::base::outline::Outline;
 use crate::jobs::draft::{self, Draft};
 use crate::jobs::run::data::check_files;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
+use crate::terminal::shell_word;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;

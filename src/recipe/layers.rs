@@ -49,8 +49,8 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
         file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    if path.is_dir() {
-        return Err(wrong("this is a folder, not a recipe").hint("name the `.yaml` file in it"));
+    if let Some((what, hint)) = something_else(path) {
+        return Err(wrong(&what).hint(hint));
     }
     match read() {
         Ok(bytes) if bytes.len() > MAX_BYTES => {
@@ -67,6 +67,37 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
         }
         Err(error) => Err(Error::io("reading the recipe", path, error)),
     }
+}
+
+/// What is named in the place of a recipe, where its name says that it is none, and what to do.
+fn something_else(path: &Path) -> Option<(String, String)> {
+    let (shown, name) = (path.display(), path.file_name().unwrap_or_default().to_string_lossy().to_lowercase());
+    if path.is_dir() {
+        let is_recipe = |name: &String| name.ends_with(".yaml") || name.ends_with(".yml");
+        let inside = paths::entries(path).into_iter().find(is_recipe);
+        let hint = match inside {
+            Some(inside) => format!("name the recipe in it: `{}`", path.join(inside).display()),
+            None if path.join("config.json").is_file() => {
+                format!("this is a model: `gemma-tune train --model {shown} --data FILE` trains it without a recipe")
+            }
+            None => format!("`gemma-tune train --model M --data {shown}` trains on files in it without a recipe"),
+        };
+        return Some(("this is a folder, not a recipe".into(), hint));
+    }
+    if [".gguf", ".safetensors"].iter().any(|ending| name.ends_with(ending)) {
+        let hint = format!("name it with `--model`: `gemma-tune train --model {shown} --data FILE` needs no recipe");
+        return Some(("this is a model, not a recipe".into(), hint));
+    }
+    let unpacked = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    let is_data =
+        [".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".xlsx"].iter().any(|e| unpacked.ends_with(e));
+    is_data.then(|| {
+        let hint = format!(
+            "name it with `--data`: `gemma-tune train --model M --data {shown}` needs no recipe, and `gemma-tune init --data {shown}` \
+             writes one"
+        );
+        ("this is a file of data, not a recipe".into(), hint)
+    })
 }
 
 /// Reads files and those they extend.

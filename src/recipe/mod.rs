@@ -11,6 +11,7 @@
 
 mod adapter;
 mod auto;
+mod called;
 mod columns;
 mod data;
 mod diagnose;
@@ -44,6 +45,7 @@ mod tests;
 
 pub use adapter::{Adapter, InitLoraWeights};
 pub use auto::Autos;
+pub use called::key_called;
 pub use data::{Data, Source};
 pub use dtype::AutoDtype;
 pub use evaluation::Evaluation;

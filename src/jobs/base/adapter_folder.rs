@@ -2,9 +2,9 @@
 
 use crate::adapter::peft::{CONFIG_FILE, TENSORS_FILE};
 use crate::error::{Error, Kind, Result};
-use crate::export::card::shell_word;
 use crate::paths;
 use crate::progress::Progress;
+use crate::terminal::shell_word;
 use std::path::{Path, PathBuf};
 
 /// The adapter that `named` means, and a word where it is another folder: that of a run is in its `adapter/`.
