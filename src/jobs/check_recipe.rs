@@ -4,8 +4,8 @@ use crate::adapter::peft::{AdapterConfig, TENSORS_FILE};
 use crate::data;
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub::{self, Failure, HubSettings};
-use crate::jobs::base::adapter_folder;
 use crate::jobs::base::headers::Headers;
+use crate::jobs::base::{adapter_folder, provenance};
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::data::source_spec;
 use crate::jobs::run::folder::RunFolder;
@@ -36,7 +36,8 @@ fn missing(recipe: &Recipe, progress: &dyn Progress) -> Vec<Error> {
         looked_at.push(("model.base".to_owned(), found));
     }
     if let Some(folder) = &adapter.init_from {
-        looked_at.push(("adapter.init_from".into(), check_adapter(folder, adapter, headers.as_ref())));
+        let named = |error| provenance::name_bases(error, &model.base);
+        looked_at.push(("adapter.init_from".into(), check_adapter(folder, adapter, headers.as_ref()).map_err(named)));
     }
     for (key, sources) in [("data.train", &data.train), ("data.eval", &data.eval)] {
         for (i, source) in sources.iter().enumerate().filter(|(_, source)| !source.path.is_empty()) {

@@ -33,7 +33,8 @@ pub struct Evaluation {
 /// # Errors
 /// When the recipe has no evaluation data, or something cannot be read.
 pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
-    measure(recipe, folder, device, screen).map_err(|error| recipe.places.locate(error))
+    let named = |error| recipe.places.locate(provenance::name_bases(error, &recipe.model.base));
+    measure(recipe, folder, device, screen).map_err(named)
 }
 
 fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
@@ -42,6 +43,7 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     let folder = &adapter_folder::find(folder, screen)?;
     let named = Place::Key("model.base".into());
     let base = Base::open(&recipe.model.base, named, screen, &|config| peft::check(folder, config))?;
+    peft::check(folder, &base.config)?;
     Frozen::of(&base).check(&settings.holding)?;
     provenance::warn_of_another_base(folder, &base, screen);
     let data = Data::prepare(recipe, &base.encoder, screen)?;
