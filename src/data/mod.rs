@@ -32,6 +32,7 @@ mod tally;
 #[cfg(test)]
 mod testing;
 mod text_encoder;
+mod unnamed;
 
 pub use batch::{PackedBatch, collate};
 pub use dataset::{DataFile, Dataset, Totals};
@@ -47,3 +48,4 @@ pub use row::{Encode, Row, RowId, supervise_after};
 pub use source::{FindHub, JsonRow, MAX_ROW_BYTES, check_source, local_only, read_any, read_rows};
 pub use spec::{DataSpec, SourceSpec, split_needs_text};
 pub use stats::{FileStats, LeftOut, Lengths, SkippedStats, SourceStats, Stats};
+pub use unnamed::UnnamedColumns;
