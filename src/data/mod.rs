@@ -11,6 +11,7 @@ mod cache;
 mod dataset;
 mod encode;
 mod epoch;
+mod exact;
 mod formats;
 mod layout;
 mod losses;

@@ -1,6 +1,7 @@
 //! Some rows of one file, still raw, so that one thread can read them and many can decode them.
 
 use super::{column_json, not_json};
+use crate::data::exact;
 use crate::data::object::{Object, kind_name};
 use crate::data::raw_object::with_long_lists;
 use crate::error::{Error, Kind, Result};
@@ -112,10 +113,10 @@ fn parse(bytes: &[u8]) -> Result<Object> {
     if let Some(object) = with_long_lists(text) {
         return Ok(object);
     }
-    let parsed = serde_json::from_str(text.trim_end()).or_else(|e| match not_json::without_not_numbers(bytes) {
+    let parsed = exact::from_str(text.trim_end()).or_else(|e| match not_json::without_not_numbers(bytes) {
         Cow::Borrowed(_) => Err(e),
         // Python's words, as `datasets` reads them; where they stand, there is nothing that a format takes.
-        Cow::Owned(json) => serde_json::from_slice(json.trim_ascii_end()).map_err(|_| e),
+        Cow::Owned(json) => exact::from_str(String::from_utf8_lossy(json.trim_ascii_end()).as_ref()).map_err(|_| e),
     });
     match parsed {
         Ok(Value::Object(object)) => Ok(object),
