@@ -62,7 +62,10 @@ pub fn check_source(source: &SourceSpec) -> Result<()> {
     if paths.is_empty() {
         return Err(nothing_found(source));
     }
-    let looks = paths.iter().map(|path| look_at(path)).collect::<Result<Vec<Look>>>()?;
+    let mut looks = paths.iter().map(|path| look_at(path)).collect::<Result<Vec<Look>>>()?;
+    if let Some(damaged) = looks.iter_mut().find_map(|look| look.damaged.take()) {
+        return Err(damaged);
+    }
     if looks.iter().all(|look| look.is_blank) {
         let error = Error::new(Kind::Data, format!("there are no rows in `{}`", source.path));
         return Err(error.hint("the file is empty"));
