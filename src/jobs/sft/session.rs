@@ -3,10 +3,12 @@
 use super::planned::Planned;
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
+use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::batches::Batches;
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::samples::Prompts;
+use crate::jobs::run::steady::Steady;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
 use crate::model::LanguageModel;
 use crate::nn::BaseOnly;
@@ -16,6 +18,7 @@ use crate::train::event::{Event, RowEvent, Sink};
 use crate::train::optimizer::Optimizer;
 use crate::train::resume;
 use crate::train::run::{self, Ending, Evaluate, State};
+use crate::weights::Compression;
 use burn::tensor::DType;
 use std::sync::atomic::AtomicBool;
 
@@ -103,7 +106,11 @@ impl<'a> Session<'a> {
         let (model, data) = (self.model.as_ref(), &self.planned.data);
         let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts, stop);
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
-        let mut batches = self.batches();
+        let Planned { base, settings, .. } = self.planned;
+        let stays_in_file = Frozen::of(base).mapped_bytes(&settings.holding) > 0;
+        let is_as_stored = settings.holding.projections == Compression::AsStored || base.source.is_packed();
+        let is_in_use = stays_in_file || is_as_stored;
+        let mut batches = Steady::new(self.batches(), &base.source, &base.fingerprint, is_in_use);
         run::run(model, &mut self.state, &self.planned.steps, &mut batches, evaluate, &mut self.outputs, stop)
     }
 
