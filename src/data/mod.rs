@@ -8,6 +8,7 @@
 mod batch;
 mod blank;
 mod cache;
+mod check;
 mod dataset;
 mod encode;
 mod epoch;
@@ -36,6 +37,7 @@ mod text_encoder;
 mod unnamed;
 
 pub use batch::{PackedBatch, collate};
+pub use check::{Checked, check_rows};
 pub use dataset::{DataFile, Dataset, Totals};
 pub use encode::SkipReason;
 pub use epoch::{Binning, Epoch};

@@ -96,7 +96,11 @@ pub fn check_files(spec: &DataSpec, find_hub: &FindHub, progress: &dyn Progress)
 }
 
 /// The files of `spec`, and how the rows of each are read.
-fn laid_out(spec: &DataSpec, find_hub: &FindHub, progress: &dyn Progress) -> Result<(Vec<SourceFile>, Vec<Layout>)> {
+pub(super) fn laid_out(
+    spec: &DataSpec,
+    find_hub: &FindHub,
+    progress: &dyn Progress,
+) -> Result<(Vec<SourceFile>, Vec<Layout>)> {
     let mut files = source::resolve(spec.key, &spec.sources, find_hub)?;
     for file in &files {
         file.notes.iter().for_each(|note| progress.note(&format!("{} {note}", file.path.display())));

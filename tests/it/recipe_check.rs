@@ -182,7 +182,7 @@ error: data file `gone.jsonl` does not exist
 fn what_is_there_or_may_be_on_the_hub_is_no_problem() {
     let bench = Bench::new();
     copy(&golden("model/lora/adapter"), &bench.path("old"));
-    bench.write("part-1.jsonl", "{}\n");
+    bench.write("part-1.jsonl", "{\"input_ids\": [1, 2, 3]}\n");
     for sets in [
         "",
         "--set model.base=google/gemma-3-1b-it@main --set data.train=hf://datasets/owner/name",
@@ -190,7 +190,18 @@ fn what_is_there_or_may_be_on_the_hub_is_no_problem() {
         "--set model.base=nowhere/at/all.gguf --set data.train=gone.jsonl --set adapter.init_from=gone --no-files",
     ] {
         let said = bench.run(&format!("recipe check r.yaml {sets}"));
-        assert_eq!((said.code, said.stderr.as_str()), (Some(0), "r.yaml: no problems\n"), "{sets}");
+        let lines: Vec<&str> = said.stderr.lines().filter(|line| !line.contains(" -> ")).collect();
+        assert_eq!((said.code, lines[0]), (Some(0), "r.yaml: no problems"), "{sets}: {}", said.stderr);
+        let looked = match sets {
+            "" => vec![
+                "Looked at: its keys, the files that it names, 40 rows of data. Not looked at: whether rows fit the model",
+            ],
+            _ if sets.contains("--no-files") => Vec::new(),
+            _ if sets.contains("hf://") => vec!["0 rows of data", "`hf://datasets/owner/name`, which is on the Hub"],
+            _ => vec!["1 row of data"],
+        };
+        assert_eq!(lines.len(), 1 + usize::from(!looked.is_empty()), "{sets}: {}", said.stderr);
+        assert!(looked.iter().all(|words| lines[1].contains(words)), "{sets}: {}", said.stderr);
     }
     // What the command line names is shown there.
     let sets = "--set model.base=./n --set data.eval=gone.jsonl --set data.eval_fraction=0 --set output.dir=rows.jsonl";

@@ -1,9 +1,10 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
-use crate::data::{self, Binning, DataSpec, Dataset, Preview, SourceSpec};
+use crate::data::{self, Binning, Checked, DataSpec, Dataset, Preview, SourceSpec};
 use crate::error::{Error, Kind, Result};
 use crate::hub;
 use crate::jobs::run::cache::Cache;
+use crate::progress::Progress;
 use crate::recipe::{self, EvalFraction, Recipe};
 use crate::report::ProgressBar;
 use crate::text::Encoder;
@@ -40,6 +41,22 @@ pub fn check_files(keys: &recipe::Data, screen: &ProgressBar) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Looks at the rows of the `sources` that `key` names, as far as that is quick and needs no model; what is on the Hub is
+/// left out.
+///
+/// # Errors
+/// What is wrong with files and rows. A source is named as the first of its list.
+pub fn check_rows(
+    keys: &recipe::Data,
+    key: &'static str,
+    source: &recipe::Source,
+    screen: &dyn Progress,
+) -> Result<Checked> {
+    /// A second of reading.
+    const MOST_BYTES: usize = 64 << 20;
+    data::check_rows(&spec(keys, key, std::slice::from_ref(source)), &data::local_only, MOST_BYTES, screen)
 }
 
 /// The prepared data of a run.
