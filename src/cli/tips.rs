@@ -45,7 +45,7 @@ fn tip(option: &str, words: &[String]) -> Option<String> {
             let key = recipe::key_called(name)?;
             let set = match (key.contains('='), &value) {
                 (true, _) => key,
-                (false, Some(value)) => shell_word(&format!("{key}={value}")),
+                (false, Some(value)) => format!("{key}={}", shell_word(value)),
                 (false, None) => format!("{key}=.."),
             };
             format!("keys of a recipe are changed with `--set {set}`")

@@ -9,7 +9,7 @@ use crate::jobs::base::peft_model::PeftModel;
 use crate::nn::BaseOnly;
 use crate::progress::counted;
 use crate::text::{Conversation, Message, Part, Role, TokenStream, Tokenizer};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::ops::ControlFlow;
@@ -100,15 +100,15 @@ impl<'a> Chat<'a> {
                 if answered.is_err() {
                     self.history.conversation.messages.pop();
                 }
-                let (answer, is_whole, next) = answered?;
-                self.history.answered(answer, is_whole);
+                let (answer, end, next) = answered?;
+                self.history.answered(answer, end);
                 Ok(next)
             }
         }
     }
 
-    /// Answers the last message; says whether the answer came to its end.
-    fn answer(&mut self, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<(String, bool, Next)> {
+    /// Answers the last message; says how the answer ended.
+    fn answer(&mut self, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<(String, End, Next)> {
         let History { conversation, retries, temperature, .. } = &self.history;
         let prompt = self.model.base.encoder.encode_prompt(conversation)?;
         // Each turn draws other numbers, and so does each try.
@@ -131,29 +131,44 @@ impl<'a> Chat<'a> {
         show(&format!("{}\n", stream.finish().unwrap_or_default()))?;
         let answer = answer.checked().map_err(|e| e.or_at(Place::Named(self.model.base.name.clone())))?;
         let (tokens, most) = (prompt.len() + answer.tokens.len(), self.model.base.config.max_position_embeddings());
-        let is_whole = answer.finish_reason == FinishReason::Stop;
-        let next = if stop.load(Ordering::SeqCst) && !is_whole {
+        let end = match answer.finish_reason {
+            FinishReason::Stop => End::Whole,
+            _ if stop.load(Ordering::SeqCst) => End::Stopped,
+            _ => End::CutOff,
+        };
+        let next = if end == End::Stopped {
             Next::Note("(stopped)".into())
         } else if tokens > most {
             Next::Note(format!(
                 "The conversation has {}, more than the {most} that the model was made for; /clear starts anew.",
                 counted(tokens, "token")
             ))
-        } else if !is_whole {
+        } else if end == End::CutOff {
             Next::Note(format!("(cut off after {}, `--max-tokens`)", counted(self.options.max_tokens, "token")))
         } else {
             Next::Entry
         };
-        Ok((self.tokenizer.decode(&answer.tokens, true), is_whole, next))
+        Ok((self.tokenizer.decode(&answer.tokens, true), end, next))
     }
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By itself.
+    Whole,
+    /// At the most tokens that an answer may have.
+    CutOff,
+    /// Because the user had heard enough.
+    Stopped,
 }
 
 /// What has been said, and who speaks how.
 #[derive(Debug)]
 struct History {
     conversation: Conversation,
-    /// The answers, by their places among the messages, that were stopped or cut off: they teach nothing.
-    unfinished: BTreeSet<usize>,
+    /// The answers that did not end by themselves, by their places among the messages.
+    unfinished: BTreeMap<usize, End>,
     system: Option<String>,
     temperature: f64,
     has_adapter: bool,
@@ -177,7 +192,7 @@ impl History {
     fn new(system: Option<String>, temperature: f64, has_adapter: bool) -> Self {
         let mut history = History {
             conversation: Conversation::default(),
-            unfinished: BTreeSet::new(),
+            unfinished: BTreeMap::new(),
             system,
             temperature,
             has_adapter,
@@ -196,10 +211,10 @@ impl History {
         self.unfinished.clear();
     }
 
-    /// Takes down an answer, which came to its end or not.
-    fn answered(&mut self, answer: String, is_whole: bool) {
+    /// Takes down an answer that ended so.
+    fn answered(&mut self, answer: String, end: End) {
         let messages = &mut self.conversation.messages;
-        self.unfinished.extend((!is_whole).then_some(messages.len()));
+        self.unfinished.extend((end != End::Whole).then_some((messages.len(), end)));
         messages.push(Message::new(Role::Assistant, answer));
     }
 
@@ -265,28 +280,34 @@ impl History {
         let messages = &mut self.conversation.messages;
         if messages.last().is_some_and(|message| message.role == Role::Assistant) {
             messages.truncate(messages.len() - 2);
-            self.unfinished.retain(|at| *at < messages.len());
+            self.unfinished.retain(|at, _| *at < messages.len());
             self.retries += 1;
         }
         self.ask(asked);
         Ok(Heard::Message)
     }
 
-    /// Appends the conversation as a row to `path`, and says so. What was asked and not answered to the end is left out:
-    /// a model that is trained on it would learn to break off.
+    /// Appends the conversation as a row to `path`, and says so. A question whose answer was stopped is left out with it: a
+    /// model that is trained on them would learn to break off.
     fn save(&self, path: &Path) -> Result<String> {
-        let is_kept = |at: &usize| !self.unfinished.contains(at) && !self.unfinished.contains(&(at + 1));
-        let kept = self.conversation.messages.iter().enumerate().filter(|(at, _)| is_kept(at));
+        let is_stopped = |at: usize| self.unfinished.get(&at) == Some(&End::Stopped);
+        let count = |end: End| self.unfinished.values().filter(|other| **other == end).count();
+        let kept = self.conversation.messages.iter().enumerate();
+        let kept = kept.filter(|(at, _)| !is_stopped(*at) && !is_stopped(at + 1));
         let messages: Vec<&Message> = kept.map(|(_, message)| message).collect();
-        let cut = match self.unfinished.len() {
-            0 => None,
-            1 => Some("the answer that was not finished, and its question".to_owned()),
-            many => Some(format!("the {many} answers that were not finished, and their questions")),
+        let without = match count(End::Stopped) {
+            0 => String::new(),
+            1 => ", without the answer that was stopped, and its question".to_owned(),
+            many => format!(", without the {many} answers that were stopped, and their questions"),
+        };
+        let cut_off = match count(End::CutOff) {
+            0 => String::new(),
+            cut => format!(" In it {} cut off at `--max-tokens`: that teaches to break off.", were(cut, "answer")),
         };
         if !messages.iter().any(|message| message.role == Role::Assistant) {
-            return Ok(match cut {
-                Some(_) => "No answer was finished, and nothing was saved; /retry answers again.".into(),
-                None => "Nothing has been said yet, and nothing was saved.".into(),
+            return Ok(match without.is_empty() {
+                false => "No answer was finished, and nothing was saved; /retry answers again.".into(),
+                true => "Nothing has been said yet, and nothing was saved.".into(),
             });
         }
         let text = |message: &Message| -> String {
@@ -304,9 +325,13 @@ impl History {
         let append =
             || File::options().create(true).append(true).open(path)?.write_all((end.to_owned() + &row).as_bytes());
         append().map_err(failed)?;
-        let without = cut.map(|cut| format!(", without {cut}")).unwrap_or_default();
-        Ok(format!("Saved as a row of `{}`{without}.", path.display()))
+        Ok(format!("Saved as a row of `{}`{without}.{cut_off}", path.display()))
     }
+}
+
+/// `1 answer was`, `2 answers were`.
+fn were(count: usize, noun: &str) -> String {
+    format!("{} {}", counted(count, noun), if count == 1 { "was" } else { "were" })
 }
 
 /// What must be written before another row of the file at `path`: the end of its last line, where that is missing.
@@ -459,14 +484,14 @@ mod tests {
         let save = format!("/save {}", path.display());
         let mut history = History::new(Some("s".into()), 0.0, false);
         take(&mut history, "a");
-        history.answered("half an".into(), false);
+        history.answered("half an".into(), End::Stopped);
         assert!(note(&mut history, &save).contains("No answer was finished, and nothing was saved"));
         assert!(!path.exists());
         take(&mut history, "/retry");
-        history.answered("half".into(), false);
+        history.answered("half".into(), End::Stopped);
         take(&mut history, "b");
-        history.answered("whole".into(), true);
-        assert!(note(&mut history, &save).ends_with("without the answer that was not finished, and its question."));
+        history.answered("whole".into(), End::Whole);
+        assert!(note(&mut history, &save).ends_with("without the answer that was stopped, and its question."));
         let row = std::fs::read_to_string(&path).unwrap();
         assert!(
             row.contains("whole") && row.contains("\"s\"") && !row.contains("half") && !row.contains("\"a\""),
@@ -475,10 +500,18 @@ mod tests {
         // What is asked again and answered is saved.
         note(&mut history, "/clear");
         take(&mut history, "a");
-        history.answered("half".into(), false);
+        history.answered("half".into(), End::Stopped);
         take(&mut history, "/retry");
-        history.answered("all".into(), true);
+        history.answered("all".into(), End::Whole);
         assert!(note(&mut history, &save).ends_with("talks.jsonl`."));
+        // What is cut off is part of what was said, and that is said too.
+        take(&mut history, "c");
+        history.answered("cut".into(), End::CutOff);
+        assert!(
+            note(&mut history, &save)
+                .ends_with("In it 1 answer was cut off at `--max-tokens`: that teaches to break off.")
+        );
+        assert!(std::fs::read_to_string(&path).unwrap().lines().nth(2).unwrap().contains("cut"));
         assert!(std::fs::read_to_string(&path).unwrap().lines().nth(1).unwrap().contains("all"));
     }
 

@@ -74,15 +74,22 @@ fn something_else(path: &Path) -> Option<(String, String)> {
     let (shown, name) = (path.display(), path.file_name().unwrap_or_default().to_string_lossy().to_lowercase());
     if path.is_dir() {
         let is_recipe = |name: &String| name.ends_with(".yaml") || name.ends_with(".yml");
-        let inside = paths::entries(path).into_iter().find(is_recipe);
-        let hint = match inside {
-            Some(inside) => format!("name the recipe in it: `{}`", path.join(inside).display()),
-            None if path.join("config.json").is_file() => {
+        let recipes: Vec<String> = paths::entries(path).into_iter().filter(is_recipe).collect();
+        let of_run = recipes.iter().find(|name| *name == "recipe.yaml");
+        let hint = match (of_run, recipes.as_slice()) {
+            (Some(inside), _) | (None, [inside]) => {
+                format!("name the recipe in it: `{}`", path.join(inside).display())
+            }
+            (None, [_, _, ..]) => "name the `.yaml` file in it".into(),
+            (None, []) if path.join("config.json").is_file() => {
                 format!("this is a model: `gemma-tune train --model {shown} --data FILE` trains it without a recipe")
             }
-            None => format!("`gemma-tune train --model M --data {shown}` trains on files in it without a recipe"),
+            (None, []) => format!("`gemma-tune train --model M --data {shown}` trains on files in it without a recipe"),
         };
         return Some(("this is a folder, not a recipe".into(), hint));
+    }
+    if path.exists() && !path.is_file() {
+        return None; // a pipe, a device
     }
     if [".gguf", ".safetensors"].iter().any(|ending| name.ends_with(ending)) {
         let hint = format!("name it with `--model`: `gemma-tune train --model {shown} --data FILE` needs no recipe");
@@ -175,7 +182,8 @@ impl Files<'_> {
             Ok(bytes) => bytes,
             Err(error) => {
                 let what = format!("`{}` cannot be extended: {}", brief(&path.to_string_lossy()), error.what());
-                self.diagnosis.report(mark, what, error.hint_text().map(Into::into));
+                let hint = self.beside(path).or_else(|| error.hint_text().map(Into::into));
+                self.diagnosis.report(mark, what, hint);
                 return None;
             }
         };
@@ -183,6 +191,16 @@ impl Files<'_> {
         let layer = self.layer(path, bytes);
         self.open.pop();
         layer
+    }
+
+    /// What to say of a path to extend that leads nowhere, but would from the folder of the file that names it.
+    fn beside(&self, path: &Path) -> Option<String> {
+        let other = self.open.last()?.parent()?.join(path);
+        let is_beside = path.is_relative() && !path.exists() && other.exists();
+        is_beside.then(|| {
+            let other = other.display();
+            format!("relative paths start at the folder in which the program runs, not at that of the recipe: `{other}` is there")
+        })
     }
 
     /// The bytes as text with `\n` between lines and no byte-order mark.

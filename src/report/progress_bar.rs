@@ -249,9 +249,7 @@ impl State {
                     format!("{micro_batch}/{of} {percent:>2} %{}", if status.is_empty() { "" } else { " · " }) + status,
                 );
             }
-            Screen::Lines(_) if self.last_line.elapsed() >= self.interval && self.interval > Duration::ZERO => {
-                self.say(&line);
-            }
+            Screen::Lines(_) if self.last_line.elapsed() >= self.interval => self.say(&line),
             _ => {}
         }
     }

@@ -42,7 +42,7 @@ error: data file `data/no_rows.jsonl` does not exist
   --> wrong.yaml:5:10
   5 |   train: data/no_rows.jsonl
     |          ^^^^^^^^^^^^^^^^^^
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `data/no_rows.jsonl`
 
 error: `training.learning_rate` must be below 1 with `optimizer: adamw`, which moves each weight that far in a step
   --> wrong.yaml:7:18
@@ -112,13 +112,13 @@ error: no such folder
   --> wrong.yaml:2:22
   2 | adapter: {init_from: older}
     |                      ^^^^^
-  hint: an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`
+  hint: did you mean `old`?
 
 error: `data/part-*.jsonl` matches no file
   --> wrong.yaml:6:7
   6 |     - data/part-*.jsonl
     |       ^^^^^^^^^^^^^^^^^
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `data/part-*.jsonl`
 
 error: `notes.doc` is of no kind that can be read
   --> wrong.yaml:7:14
@@ -136,7 +136,7 @@ error: data file `gone.csv` does not exist
   --> wrong.yaml:8:14
   8 |     - {path: gone.csv, format: alpca}
     |              ^^^^^^^^
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `gone.csv`
 
 error: `data.train[3].format` must be one of `auto`, `messages`, `prompt_completion`, `alpaca`, `sharegpt`, `text`, `tokens`, found `alpca`
   --> wrong.yaml:8:32
@@ -172,7 +172,7 @@ error: data file `gone.jsonl` does not exist
   --> wrong.yaml:14:9
   14 |   eval: gone.jsonl
      |         ^^^^^^^^^^
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `gone.jsonl`
 
 12 problems
 "##);
@@ -212,7 +212,7 @@ error: there is no model at `./n`
 
 error: data file `gone.jsonl` does not exist
   --> --set data.eval=gone.jsonl
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `gone.jsonl`
 
 error: `output.dir` needs a folder, and `rows.jsonl` is a file
   --> --set output.dir=rows.jsonl
