@@ -204,7 +204,7 @@ mod tests {
         for (typed, meant) in [
             ("data/fag.csv", "data/faq.csv"),
             ("dta/faq.csv", "data/faq.csv"),
-            ("data/odl/rows.jsonl", "data/old/rows.jsonl"),
+            ("data/olld/rows.jsonl", "data/old/rows.jsonl"),
             ("qa.yml", "qa.yaml"),
             ("QA.yaml", "qa.yaml"),
         ] {

@@ -166,9 +166,9 @@ mod tests {
             ask_columns(&mut typed.as_bytes(), &screen, &columns).unwrap()
         };
         let columns = ["id", "frage", "antwort: kurz"];
-        let chosen = r#"data.columns={"completion":"antwort: kurz","prompt":"frage"}"#;
+        let chosen = r#"data.columns={"prompt":"frage","completion":"antwort: kurz"}"#;
         assert_eq!(set("frgae\nfrage\nfrage\nantwort: kurz\n", &columns), chosen);
-        assert_eq!(set("\n\n", &columns), r#"data.columns={"completion":"frage","prompt":"id"}"#);
+        assert_eq!(set("\n\n", &columns), r#"data.columns={"prompt":"id","completion":"frage"}"#);
         assert_eq!(set("antwort: kurz\n-\n", &columns), r#"data.columns={"text":"antwort: kurz"}"#);
         assert_eq!(set("\n", &["inhalt"]), r#"data.columns={"text":"inhalt"}"#);
     }

@@ -199,7 +199,7 @@ fn shapes_and_numbers_are_checked() {
     let wide: Vec<_> = shapes().into_iter().map(|s| Site { in_features: 99, ..s }).collect();
     let error = PeftAdapter::read(&golden("text-lora"), &wide).unwrap_err();
     assert_eq!(error.iter().count(), 1, "one cause is one problem: {error}");
-    let what = "the adapter was made for another base model: its `model.layers.0.mlp.down_proj` takes 12 numbers, that of the \
+    let what = "the adapter was made for another base model: its `model.layers.0.self_attn.q_proj` takes 8 numbers, that of the \
                 model 99";
     assert_eq!((error.what(), error.exit_code()), (what, 2));
     assert_eq!(AnotherBase::of(&error).unwrap().folder, golden("text-lora"));
