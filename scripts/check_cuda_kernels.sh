@@ -38,7 +38,7 @@ for capability in "$@"; do
         printf '%s: the self-check:\n%s\n' "$capability" "$said"
         failed=1
     fi
-    for recipe in sft_270m sft_4b t4_sft; do
+    for recipe in sft_270m sft_4b t4_sft_4b; do
         said=$("$binary" estimate "$root/recipes/$recipe.yaml" --device cuda 2>&1) || true
         if ! grep -q 'tokens per second' <<<"$said"; then
             printf '%s: a layer of %s:\n%s\n' "$capability" "$recipe" "$said"

@@ -30,6 +30,24 @@ def main():
         if len(found) != ROWS_PER_FORMAT:
             raise ValueError(f"data/formats/{name} has {len(found)} rows, {ROWS_PER_FORMAT} are expected")
         print(f"data/formats/{name}: {len(found)} rows")
+    check_media(DATA / "charts", [("charts.jsonl", 28), ("charts_eval.jsonl", 8)])
+    check_media(DATA / "speech", [("speech.jsonl", 24), ("speech_eval.jsonl", 8)])
+
+
+def check_media(folder, files):
+    """Checks that every picture or clip of these rows is there, and that none lies there unused."""
+    used = set()
+    for name, least in files:
+        found = rows(folder / name)
+        if len(found) < least:
+            raise ValueError(f"{folder.name}/{name} has {len(found)} rows, at least {least} are expected")
+        for row in found:
+            parts = row["messages"][0]["content"]
+            used.update(part.get("image") or part.get("audio") for part in parts if part["type"] != "text")
+        print(f"data/{folder.name}/{name}: {len(found)} rows")
+    there = {str(path.relative_to(folder)) for path in folder.glob("*/*")}
+    if used != there:
+        raise ValueError(f"data/{folder.name}: used and there differ in {sorted(used ^ there)}")
 
 
 def rows(path):

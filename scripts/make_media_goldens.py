@@ -352,6 +352,7 @@ def main_sounds():
         golden[f"{path.name}/length"] = np.array([len(samples)], np.int64)
         golden[f"{path.name}/every_7th"] = samples[::7].copy()
     extractor = Gemma3nAudioFeatureExtractor()
+    golden["window"] = extractor.window
     features = lambda samples: extractor(samples.astype(np.float32), return_tensors="np")
     for name, samples in dict(
         voice=voice(16000, 20000),

@@ -33,7 +33,6 @@ pub mod hub;
 pub mod infer;
 pub mod input;
 pub mod jobs;
-#[cfg(feature = "media")]
 pub mod media;
 pub mod model;
 pub mod nn;

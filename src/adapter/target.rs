@@ -15,7 +15,7 @@ const MAX_PATTERN_BYTES: usize = 16 << 10;
 /// The most that a compiled expression may take: a few thousand alternatives, or some classes of all letters there are.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
-/// Kinds of module that only the vision tower has, which no adapter reaches.
+/// Kinds of module that only the vision tower has, which have a key of their own.
 const OF_THE_TOWER: [&str; 3] = ["out_proj", "fc1", "fc2"];
 
 /// What PEFT writes for "every linear layer but the output head".
@@ -366,7 +366,7 @@ fn unknown_name(paths: &[String], name: &str) -> Error {
     let hint = if ["lm_head", "embed_tokens"].contains(&kind_of(name)) {
         "adapters go on the linear layers inside the language model, not on its embedding or head".to_owned()
     } else if OF_THE_TOWER.contains(&kind_of(name)) || name.contains("vision_tower") {
-        "adapters go on the linear layers inside the language model; those of its vision tower are not trained"
+        "these are names of the language model; those of its vision tower stand in `adapter.vision_target_modules`"
             .to_owned()
     } else if name.contains(['*', '\\', '|', '(', '[']) {
         "a list holds names; write a regular expression as one string".to_owned()

@@ -7,6 +7,7 @@ use crate::progress::counted;
 use crate::report::{ProgressBar, style};
 use crate::terminal::printable;
 use std::io::Write;
+use std::path::PathBuf;
 
 /// Arguments of `data`.
 #[derive(clap::Args)]
@@ -27,6 +28,9 @@ enum Verb {
         /// One JSON object per row
         #[arg(long)]
         json: bool,
+        /// Also save what the towers see of the rows' pictures, and hear of their sounds: `image.<row>.<i>`, `audio.<row>.<i>`
+        #[arg(long, value_name = "FILE")]
+        media_tensors: Option<PathBuf>,
     },
     /// Rows, tokens, lengths, and what was left out
     Stats {
@@ -43,8 +47,12 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let screen = ProgressBar::stderr();
         match self.verb {
-            Verb::Preview { recipe, rows, json } => {
-                for preview in preview::preview(&recipe.load()?, rows, &screen)? {
+            Verb::Preview { recipe, rows, json, media_tensors } => {
+                let recipe = recipe.load()?;
+                if let Some(path) = media_tensors {
+                    preview::save_media(&recipe, rows, &path, &screen)?;
+                }
+                for preview in preview::preview(&recipe, rows, &screen)? {
                     if json {
                         super::print(&serde_json::to_string(&preview).unwrap_or_default())?;
                     } else {

@@ -3,6 +3,7 @@
 use super::cache::{RowMeta, Store};
 use super::layout::Layout;
 use super::losses::{Losses, Marked};
+use super::media::MediaTable;
 use super::row::RowId;
 use super::spec::SourceSpec;
 use super::stats::{FileStats, LeftOut, Lengths, SkippedStats, SourceStats, Stats};
@@ -42,6 +43,7 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Dataset {
     store: Arc<Store>,
+    media: Arc<MediaTable>,
     files: Arc<[DataFile]>,
     /// What the user calls each source.
     names: Arc<[String]>,
@@ -68,6 +70,7 @@ impl Dataset {
         sources: &[SourceSpec],
         max_length: usize,
         from_cache: bool,
+        media: MediaTable,
     ) -> Result<Self> {
         let weights: Vec<f64> = sources.iter().map(|source| source.weight).collect();
         let names = sources.iter().map(|source| source.path.clone()).collect();
@@ -79,6 +82,7 @@ impl Dataset {
         }
         let all = Dataset {
             store: Arc::new(store),
+            media: Arc::new(media),
             files: files.into(),
             names,
             weights,
@@ -100,6 +104,7 @@ impl Dataset {
             lengths: of_rows(|meta| meta.length),
             supervised: of_rows(|meta| meta.supervised),
             store: self.store.clone(),
+            media: self.media.clone(),
             files: self.files.clone(),
             names: self.names.clone(),
             weights,
@@ -143,6 +148,11 @@ impl Dataset {
     /// The files that rows came from.
     pub fn files(&self) -> &[DataFile] {
         &self.files
+    }
+
+    /// The pictures and sounds of its rows; of a part of a data set those of the whole.
+    pub fn media(&self) -> &Arc<MediaTable> {
+        &self.media
     }
 
     /// How often `row` is seen per epoch.

@@ -3,7 +3,7 @@
 use super::blank;
 use super::formats::{self, Columns};
 use super::layout::Layout;
-use super::media;
+use super::media::{self, MediaReader};
 use super::object::Object;
 use super::options::OnLong;
 use super::row::{Encode, Noticed, Row};
@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::text::{Message, Part, Prefix, Role, Tokenized};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::Path;
 
 /// Why a row is not in the data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub enum SkipReason {
     NotEncodable,
     /// No token of it has a loss.
     NothingSupervised,
+    /// A picture or sound of it cannot be used.
+    BrokenMedia,
 }
 
 impl fmt::Display for SkipReason {
@@ -37,6 +40,7 @@ impl fmt::Display for SkipReason {
             SkipReason::WrongLayout => "columns do not fit the format",
             SkipReason::NotEncodable => "cannot be encoded",
             SkipReason::NothingSupervised => "no supervised token",
+            SkipReason::BrokenMedia => "a picture or sound that cannot be used",
         })
     }
 }
@@ -77,6 +81,10 @@ pub(super) struct RowEncoder<'a> {
     pub max_length: usize,
     /// `None`: what is usual for the row's format.
     pub on_long: Option<OnLong>,
+    /// Looks at pictures and sounds.
+    pub media: &'a MediaReader<'a>,
+    /// The folder of the row's file.
+    pub folder: &'a Path,
 }
 
 impl RowEncoder<'_> {
@@ -99,8 +107,12 @@ impl RowEncoder<'_> {
         if self.encoder.is_of_media() {
             media::refuse(&object, columns, layout).map_err(refuse(SkipReason::WrongLayout))?;
         }
-        let row = formats::parse(&Columns::new(&object, columns, layout)).map_err(refuse(SkipReason::WrongLayout))?;
+        let mut row =
+            formats::parse(&Columns::new(&object, columns, layout)).map_err(refuse(SkipReason::WrongLayout))?;
         drop(object);
+        for medium in row.media_mut() {
+            self.media.look(medium, self.folder).map_err(refuse(SkipReason::BrokenMedia))?;
+        }
         let (is_empty, is_unasked, noticed) =
             (says_nothing(&row), blank::asks_nothing(&row), self.encoder.noticed(&row));
         let refuse_unencodable = refuse(SkipReason::NotEncodable);
@@ -159,7 +171,7 @@ impl RowEncoder<'_> {
 /// Whether the model is to say nothing in one of its turns.
 fn says_nothing(row: &Row) -> bool {
     let blank = |message: &Message| {
-        let text = |Part::Text(text): &Part| !text.trim().is_empty();
+        let text = |part: &Part| part.text().is_none_or(|text| !text.trim().is_empty());
         message.role == Role::Assistant && message.tool_calls.is_empty() && !message.content.iter().any(text)
     };
     match row {
@@ -190,6 +202,7 @@ fn explain(row: &Row, error: Error) -> Error {
 mod tests {
     use super::super::testing::Bytes;
     use super::*;
+    use crate::data::media::MediaRules;
     use crate::data::options::RowFormat;
     use crate::text::Encoder;
     use serde_json::{Value, json};
@@ -200,7 +213,10 @@ mod tests {
         format: RowFormat,
         row: Value,
     ) -> Result<(Usable, Vec<Tokenized>), Refused> {
-        let encoder = RowEncoder { encoder: &Bytes, stop_tokens: &[Bytes::STOP], max_length, on_long: Some(on_long) };
+        let rules = MediaRules::default();
+        let media = &MediaReader::new(&rules, Path::new(""));
+        let (stop_tokens, on_long, folder) = (&[Bytes::STOP], Some(on_long), Path::new(""));
+        let encoder = RowEncoder { encoder: &Bytes, stop_tokens, max_length, on_long, media, folder };
         let mut rows = Vec::new();
         let mut each = |row| rows.push(row);
         let row = Ok(row.as_object().unwrap().clone());
@@ -285,7 +301,10 @@ mod tests {
     #[test]
     fn what_the_model_does_not_have_is_refused_and_what_teaches_nothing() {
         let encoder = Encoder::tokens_only().with_vocab_size(258);
-        let rows = RowEncoder { encoder: &encoder, stop_tokens: &[], max_length: 9, on_long: None };
+        let rules = MediaRules::default();
+        let media = &MediaReader::new(&rules, Path::new(""));
+        let folder = Path::new("");
+        let rows = RowEncoder { encoder: &encoder, stop_tokens: &[], max_length: 9, on_long: None, media, folder };
         let of = |ids: Value, labels: Value| {
             let row = json!({"input_ids": ids, "labels": labels});
             let refused = rows

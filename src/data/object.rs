@@ -1,6 +1,8 @@
 //! A row as columns with values: what every source gives and every format reads.
 
 use crate::error::{Error, Kind, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::{Map, Value};
 
 /// A row as columns with values.
@@ -14,6 +16,8 @@ const INTEGER: &str = "an integer of more than 64 bits, whose last digits would 
 const RANGE: &str = "a number beyond 1.8e308, the largest that there is";
 /// The key under which a long list has its text.
 const LIST: &str = "list";
+/// The key under which bytes are, in base64.
+const BASE64: &str = "base64";
 
 /// What a value is called in messages.
 pub(super) fn kind_name(value: &Value) -> &'static str {
@@ -50,8 +54,15 @@ pub(super) fn too_large_number() -> Object {
 }
 
 /// Stands for bytes that are no text.
-pub(super) fn not_text() -> Object {
-    Object::from_iter([(MARK.to_owned(), Value::from("bytes"))])
+pub(super) fn not_text(bytes: &[u8]) -> Object {
+    let encoded = STANDARD.encode(bytes);
+    Object::from_iter([(MARK.to_owned(), Value::from("bytes")), (BASE64.to_owned(), Value::from(encoded))])
+}
+
+/// The bytes that [`not_text`] stands for.
+pub(super) fn as_bytes(value: &Value) -> Option<Vec<u8>> {
+    let object = value.as_object().filter(|object| object.get(MARK).is_some_and(|mark| mark == "bytes"))?;
+    STANDARD.decode(object.get(BASE64)?.as_str()?).ok()
 }
 
 /// Stands for a long list of numbers, by its text.

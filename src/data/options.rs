@@ -1,5 +1,6 @@
 //! The choices about data that a recipe offers.
 
+use crate::media::audio::OnLong as OnLong30;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -43,18 +44,24 @@ impl RowFormat {
     pub fn columns(self) -> &'static [&'static str] {
         match self {
             RowFormat::Auto => &COLUMNS,
-            RowFormat::Messages => &["messages", "tools"],
-            RowFormat::PromptCompletion => &["prompt", "completion", "system", "tools"],
-            RowFormat::Alpaca => &["instruction", "input", "output", "system", "history"],
-            RowFormat::Sharegpt => &["conversations", "conversation", "system", "tools"],
+            RowFormat::Messages => &["messages", "tools", "images", "image", "audio", "audios"],
+            RowFormat::PromptCompletion => {
+                &["prompt", "completion", "system", "tools", "images", "image", "audio", "audios"]
+            }
+            RowFormat::Alpaca => {
+                &["instruction", "input", "output", "system", "history", "images", "image", "audio", "audios"]
+            }
+            RowFormat::Sharegpt => {
+                &["conversations", "conversation", "system", "tools", "images", "image", "audio", "audios"]
+            }
             RowFormat::Text => &["text"],
-            RowFormat::Tokens => &["input_ids", "labels", "attention_mask"],
+            RowFormat::Tokens => &["input_ids", "labels", "attention_mask", "images", "image", "audio", "audios"],
         }
     }
 }
 
 /// Every column that some format reads.
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 19] = [
     "messages",
     "tools",
     "prompt",
@@ -70,11 +77,37 @@ const COLUMNS: [&str; 15] = [
     "input_ids",
     "labels",
     "attention_mask",
+    "images",
+    "image",
+    "audio",
+    "audios",
 ];
 
 impl fmt::Display for RowFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// What happens to a sound that is longer than a model hears at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLongAudio {
+    /// The row cannot be used.
+    Error,
+    /// It becomes several sounds, one after the other.
+    Split,
+    /// Its end is cut off.
+    Truncate,
+}
+
+impl From<OnLongAudio> for OnLong30 {
+    fn from(keys: OnLongAudio) -> Self {
+        match keys {
+            OnLongAudio::Error => OnLong30::Error,
+            OnLongAudio::Split => OnLong30::Split,
+            OnLongAudio::Truncate => OnLong30::Truncate,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::encode::{Refused, RowEncoder};
 use super::formats;
 use super::layout::Layout;
 use super::losses::Losses;
+use super::media::{MediaReader, MediaTable};
 use super::object::Object;
 use super::options::RowFormat;
 use super::row::Encode;
@@ -56,13 +57,15 @@ pub fn prepare(
 
     let lock = folder.lock(&key);
     let found = if path.exists() { Store::open(&path, &key, progress).ok() } else { None };
+    let found = found.filter(|store| store.meta.media.iter().all(|origin| origin.is_there(cache_dir)));
     let from_cache = found.is_some();
     let store = match found {
         Some(store) => store,
         None => {
             let (stop_tokens, layouts) = (encoder.stop_tokens(), &layouts[..]);
+            let media = MediaReader::new(&spec.media, cache_dir);
             let (hashed, remarks) = (&hashed[..], Mutex::default());
-            let job = Job { spec, encoder, stop_tokens, files: &files, layouts, hashed, remarks, progress };
+            let job = Job { spec, encoder, stop_tokens, files: &files, layouts, hashed, media, remarks, progress };
             job.write(&path, &key)?;
             Store::open(&path, &key, progress)?
         }
@@ -84,7 +87,8 @@ pub fn prepare(
             layout,
         })
         .collect();
-    Dataset::new(store, files, &spec.sources, spec.max_length, from_cache)
+    let media = MediaTable::new(&store.meta.media, cache_dir);
+    Dataset::new(store, files, &spec.sources, spec.max_length, from_cache, media)
 }
 
 /// Looks at the files of `spec` and the columns of their first rows, without a model.
@@ -127,12 +131,18 @@ fn key(
         .zip(hashed)
         .map(|((file, layout), hashed)| (&hashed.blake3, layout, format!("{:?}", file.contents)))
         .collect();
-    let facts = serde_json::json!({
+    let mut facts = serde_json::json!({
         "version": (env!("CARGO_PKG_VERSION"), PREPARATION_VERSION),
         "encoder": (encoder.fingerprint(), encoder.stop_tokens()),
         "files": files,
         "options": (spec.max_length, spec.on_long, spec.on_bad_row, spec.max_row_bytes),
     });
+    if spec.media.is_of_media() {
+        // Paths in rows are relative to their file.
+        let folder = |file: &HashedFile| format!("{:?}", file.path.parent().map(std::path::absolute));
+        let folders: Vec<_> = hashed.iter().map(folder).collect();
+        facts["media"] = serde_json::json!((spec.media.fingerprint(), folders));
+    }
     blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned()
 }
 
@@ -146,6 +156,7 @@ struct Job<'a> {
     hashed: &'a [HashedFile],
     /// What is to be said of the rows of a file, also when they come from the cache.
     remarks: Mutex<Vec<(u32, String)>>,
+    media: MediaReader<'a>,
     progress: &'a dyn Progress,
 }
 
@@ -162,7 +173,7 @@ struct Encoded {
 
 impl Job<'_> {
     /// Writes the cache file.
-    fn write(&self, path: &Path, key: &str) -> Result<()> {
+    fn write(self, path: &Path, key: &str) -> Result<()> {
         // The writer of atomic files speaks io::Error: ours is kept aside.
         let mut failure = None;
         let written = atomic::write_with(path, |writer| {
@@ -177,7 +188,7 @@ impl Job<'_> {
         }
     }
 
-    fn write_into(&self, writer: impl Write, path: &Path, key: &str) -> Result<()> {
+    fn write_into(self, writer: impl Write, path: &Path, key: &str) -> Result<()> {
         let failed = |e| Error::io("writing prepared data", path, e);
         let mut writer = Writer::new(writer).map_err(failed)?;
         let mut tally = Tally::new(self.spec, self.files, self.layouts);
@@ -202,8 +213,9 @@ impl Job<'_> {
         }
         let facts = tally.finish()?;
         let files = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        let media = self.media.into_origins();
         let remarks = std::mem::take(&mut *self.remarks.lock().unwrap_or_else(PoisonError::into_inner));
-        writer.finish(&Meta { key: key.to_owned(), files, remarks, ..facts }).map_err(failed)
+        writer.finish(&Meta { key: key.to_owned(), files, media, remarks, ..facts }).map_err(failed)
     }
 
     /// Calls `each` with every encoded chunk, in order, while the next ones are read.
@@ -259,6 +271,8 @@ impl Job<'_> {
             stop_tokens: &self.stop_tokens,
             max_length: spec.max_length,
             on_long: spec.on_long,
+            media: &self.media,
+            folder: self.files[chunk.file].path.parent().unwrap_or(Path::new("")),
         };
         let mut encoded = Encoded { file: chunk.file, ..Encoded::default() };
         let (file, layout) = (&self.files[chunk.file], &self.layouts[chunk.file]);

@@ -3,9 +3,11 @@
 use super::batch::collate;
 use super::dataset::Dataset;
 use crate::error::Result;
-use crate::text::IGNORE_INDEX;
+use crate::progress::counted;
+use crate::text::{IGNORE_INDEX, MediaKind, MediaRange};
 use serde::Serialize;
 use std::ops::Range;
+use std::path::Path;
 
 /// A stretch of text that is supervised as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -14,6 +16,17 @@ pub struct Piece {
     pub text: String,
     /// Whether it is learnt.
     pub supervised: bool,
+}
+
+/// A picture or sound, or a piece of one, among the tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// Its file; of bytes that stood in the row, that.
+    pub file: String,
+    /// Where its soft tokens begin.
+    pub start: usize,
+    /// How many there are.
+    pub tokens: usize,
 }
 
 /// A bin (or a single row) as the model will see it. Its JSON form is a line of `data preview --json`.
@@ -31,10 +44,10 @@ pub struct Preview {
     pub labels: Vec<i32>,
     /// `[start, end)` of each row.
     pub segments: Vec<[usize; 2]>,
-    /// Images of the row: none, as rows are text.
-    pub images: Vec<String>,
-    /// Audio of the row: none, as rows are text.
-    pub audio: Vec<String>,
+    /// Its pictures, whole ones and crops.
+    pub images: Vec<Shown>,
+    /// Its sounds.
+    pub audio: Vec<Shown>,
     /// The text, in supervised and other stretches, for showing.
     #[serde(skip)]
     pub pieces: Vec<Piece>,
@@ -61,18 +74,34 @@ impl Preview {
 pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String) -> Result<Preview> {
     let batch = collate(dataset, &[bin])?;
     let supervised = |at: usize| batch.labels[at] != IGNORE_INDEX;
+    let of_kind = |kind| batch.media.iter().filter(move |medium| medium.kind == kind);
+    let shown = |medium: &MediaRange| Shown {
+        file: dataset.media().name(&medium.content),
+        start: medium.tokens.start,
+        tokens: medium.tokens.len(),
+    };
+    let medium_at = |at: usize| batch.media.iter().find(|medium| medium.tokens.start == at);
     let (mut pieces, mut segments) = (Vec::new(), Vec::new());
     let mut start = 0;
     for length in batch.lengths {
         let last = start + length;
         segments.push([start, last]);
         for end in start + 1..=last {
-            if end == last || supervised(end) != supervised(start) {
-                pieces.push(Piece { text: decode(&batch.input_ids[start..end]), supervised: supervised(start) });
-                start = end;
+            match medium_at(start) {
+                Some(medium) if end == medium.tokens.end => {
+                    pieces.push(Piece { text: in_brackets(medium, &shown(medium)), supervised: false });
+                    start = end;
+                }
+                Some(_) => {}
+                None if end == last || supervised(end) != supervised(start) || medium_at(end).is_some() => {
+                    pieces.push(Piece { text: decode(&batch.input_ids[start..end]), supervised: supervised(start) });
+                    start = end;
+                }
+                None => {}
             }
         }
     }
+    let [images, audio] = [MediaKind::Image, MediaKind::Audio].map(|kind| of_kind(kind).map(shown).collect());
     Ok(Preview {
         row: bin.first().copied().unwrap_or(0),
         origins: bin.iter().map(|&row| origin(dataset, row as usize)).collect::<Result<_>>()?,
@@ -80,10 +109,16 @@ pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String
         segments,
         input_ids: batch.input_ids,
         labels: batch.labels,
-        images: Vec::new(),
-        audio: Vec::new(),
+        images,
+        audio,
         pieces,
     })
+}
+
+/// What stands for a medium in a text for the eye: not its placeholders, which are hundreds.
+fn in_brackets(medium: &MediaRange, Shown { file, tokens, .. }: &Shown) -> String {
+    let name = Path::new(file).file_name().map_or(file.as_str().into(), |name| name.to_string_lossy());
+    format!("[{} {name}: {}]", medium.kind.name(), counted(*tokens, "token"))
 }
 
 /// `file, row N`, and which part of it where a long text became several rows.

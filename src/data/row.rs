@@ -1,7 +1,7 @@
 //! A row after its format is understood, and the trait that turns it into tokens.
 
 use crate::error::Result;
-use crate::text::{Conversation, IGNORE_INDEX, Message, Prefix, Tokenized};
+use crate::text::{Conversation, IGNORE_INDEX, Medium, Message, Prefix, Tokenized};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,23 @@ pub enum Row {
         input_ids: Vec<u32>,
         /// Aligned with `input_ids`, -100 skips; absent: every token is supervised.
         labels: Option<Vec<i32>>,
+        /// What their placeholders stand for: pictures in order, then sounds.
+        media: Vec<Medium>,
     },
+}
+
+impl Row {
+    /// The pictures and sounds in it, to be looked at.
+    pub fn media_mut(&mut self) -> Vec<&mut Medium> {
+        match self {
+            Row::Conversation(conversation) => conversation.messages.iter_mut().flat_map(Message::media_mut).collect(),
+            Row::Completion { prompt, completion } => {
+                prompt.messages.iter_mut().chain(completion).flat_map(Message::media_mut).collect()
+            }
+            Row::Tokens { media, .. } => media.iter_mut().collect(),
+            Row::PromptCompletion { .. } | Row::Text(_) => Vec::new(),
+        }
+    }
 }
 
 /// Turns rows into tokens. Called from several threads.

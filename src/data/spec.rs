@@ -1,6 +1,7 @@
 //! What to prepare: the sources and the rules for their rows.
 
 use super::layout::Layout;
+use super::media::MediaRules;
 use super::options::{OnBadRow, OnLong, RowFormat};
 use crate::error::{Error, Kind, Place, Result};
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ pub struct DataSpec {
     pub on_bad_row: OnBadRow,
     /// The most bytes a row may have in its file; for Parquet and Arrow, as JSON.
     pub max_row_bytes: usize,
+    /// How pictures and sounds are read.
+    pub media: MediaRules,
 }
 
 impl DataSpec {
@@ -108,6 +111,7 @@ mod tests {
             on_long: Some(OnLong::Skip),
             on_bad_row: OnBadRow::Skip,
             max_row_bytes: 1 << 20,
+            media: MediaRules::default(),
         };
         let error = spec.check().unwrap_err();
         let whats: Vec<_> = error.iter().map(Error::what).collect();

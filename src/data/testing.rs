@@ -1,5 +1,6 @@
 //! What the tests of this room share: an encoder of bytes and small data files.
 
+use super::media::MediaRules;
 use super::options::{OnBadRow, OnLong, RowFormat};
 use super::row::{Encode, Row, supervise_after};
 use super::spec::{DataSpec, SourceSpec};
@@ -28,7 +29,7 @@ impl Bytes {
         Self::push(&mut tokens, [Self::BOS], false);
         for Message { role, content, .. } in &conversation.messages {
             let supervised = *role == Role::Assistant;
-            for Part::Text(text) in content {
+            for text in content.iter().filter_map(Part::text) {
                 Self::push(&mut tokens, text.bytes().map(u32::from), supervised);
             }
             Self::push(&mut tokens, [Self::STOP], supervised);
@@ -58,7 +59,7 @@ impl Bytes {
                 Self::push(&mut tokens, [Self::BOS], false);
                 Self::push(&mut tokens, text.bytes().map(u32::from), true);
             }
-            Row::Tokens { input_ids, labels } => {
+            Row::Tokens { input_ids, labels, .. } => {
                 tokens.input_ids.clone_from(input_ids);
                 let mut start = 0;
                 for run in input_ids.chunk_by(|a, b| a == b) {
@@ -113,5 +114,6 @@ pub(super) fn spec(path: &Path, format: RowFormat) -> DataSpec {
         on_long: Some(OnLong::Truncate),
         on_bad_row: OnBadRow::Error,
         max_row_bytes: crate::data::MAX_ROW_BYTES,
+        media: MediaRules::default(),
     }
 }

@@ -37,7 +37,7 @@ impl Encode for Encoder {
                 ends_are_tokens(self).and_then(|()| self.prompt_completion(prompt, completion, most))
             }
             Row::Text(text) => ends_are_tokens(self).and_then(|()| self.text(text, most)),
-            Row::Tokens { input_ids, labels } => self.tokens(input_ids, labels.as_deref(), most),
+            Row::Tokens { input_ids, labels, media } => self.tokens(input_ids, labels.as_deref(), media, most),
         }
     }
 

@@ -103,7 +103,7 @@ impl<'a> Merge<'a> {
     fn plan(&self) -> Result<Vec<(Option<TensorId>, TensorSpec)>> {
         let is_gguf = self.source.gguf().is_some();
         // transformers 5 saves a Gemma 3 with its tower in names of its own; others keep the names of their base.
-        let is_tower = |name: &str| Spelling::parse(name).is_some_and(|(_, id)| !id.is_of_text());
+        let is_tower = |name: &str| matches!(Spelling::parse(name), Some((_, TensorId::Vision(_))));
         let has_tower = self.source.tensors().iter().any(|info| is_tower(&info.name));
         let spelling = self.source.spelling().unwrap_or(Spelling::Text);
         let spelling = if has_tower { spelling.saved() } else { spelling };

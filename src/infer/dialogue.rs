@@ -12,16 +12,18 @@ pub struct Dialogue<'a> {
     side: &'a dyn SidePath,
     /// The tokens whose keys and values are in `cache`.
     ids: Vec<u32>,
+    /// What the soft tokens among them show.
+    contents: Vec<[u8; 32]>,
     cache: KvCache,
 }
 
 impl<'a> Dialogue<'a> {
     /// A speaker that remembers nothing yet.
     pub fn new(model: &'a dyn LanguageModel, side: &'a dyn SidePath) -> Self {
-        Dialogue { model, side, ids: Vec::new(), cache: model.cache(1) }
+        Dialogue { model, side, ids: Vec::new(), contents: Vec::new(), cache: model.cache(1) }
     }
 
-    /// Answers `prompt`, the whole conversation so far. Where it begins with all that is remembered, only the rest is
+    /// Answers `prompt`, the whole conversation so far, of text. Where it begins with all that is remembered, only the rest is
     /// read. Else everything is read anew: sliding layers keep only their window, so the memory cannot be cut back.
     pub fn answer(
         &mut self,
@@ -29,38 +31,39 @@ impl<'a> Dialogue<'a> {
         settings: &GenerationSettings,
         on_token: impl FnMut(u32) -> ControlFlow<()>,
     ) -> Generated {
-        self.answer_unless(&AtomicBool::new(false), prompt, settings, on_token)
+        self.answer_unless(&AtomicBool::new(false), &Inputs::of(prompt.to_vec()), &[], settings, on_token)
     }
 
-    /// [`Dialogue::answer`], ended once `stop` is set: with what has been said until then.
+    /// [`Dialogue::answer`], ended once `stop` is set: with what has been said until then. The soft tokens of `prompt` show
+    /// `contents`, by a hash of each.
     pub fn answer_unless(
         &mut self,
         stop: &AtomicBool,
-        prompt: &[u32],
+        prompt: &Inputs,
+        contents: &[[u8; 32]],
         settings: &GenerationSettings,
         mut on_token: impl FnMut(u32) -> ControlFlow<()>,
     ) -> Generated {
-        let new = match prompt.strip_prefix(self.ids.as_slice()) {
-            Some(new) if !new.is_empty() => new,
-            _ => {
+        let tokens = prompt.input_ids.len();
+        let goes_on = prompt.input_ids.starts_with(&self.ids) && contents.starts_with(&self.contents);
+        let new = match goes_on && self.ids.len() < tokens {
+            true => prompt.slice(self.ids.len()..tokens),
+            false => {
                 self.cache = self.model.cache(1);
-                prompt
+                prompt.clone()
             }
         };
-        let answers = generate_cached(
-            self.model,
-            self.side,
-            &[Inputs::of(new.to_vec())],
-            &mut self.cache,
-            settings,
-            stop,
-            &mut |_, token| on_token(token),
-        );
+        let answers =
+            generate_cached(self.model, self.side, &[new], &mut self.cache, settings, stop, &mut |_, token| {
+                on_token(token)
+            });
         let nothing = Generated { tokens: Vec::new(), finish_reason: FinishReason::Length };
         let answer = answers.into_iter().next().unwrap_or(nothing);
         // The last token of an answer that was cut off has been said, but not read.
-        self.ids = [prompt, &answer.tokens].concat();
+        self.ids = [&prompt.input_ids, answer.tokens.as_slice()].concat();
         self.ids.truncate(self.cache.lengths[0]);
+        let read = prompt.soft_tokens.iter().take_while(|soft| soft.rows.end <= self.ids.len()).count();
+        self.contents = contents.iter().take(read).copied().collect();
         answer
     }
 }
@@ -111,12 +114,15 @@ mod tests {
         let model = model();
         let read = Count(Cell::new(0));
         let mut dialogue = Dialogue::new(&*model, &read);
-        let mut turn = |prompt: &[u32], settings: &GenerationSettings| {
-            let answer = dialogue.answer(prompt, settings, go_on);
-            let scratch = generate(&*model, &BaseOnly, &[prompt.to_vec()], settings, |_, _| ControlFlow::Continue(()));
-            assert_eq!(answer, scratch[0]);
-            (answer.tokens, read.0.replace(0))
-        };
+        let mut turn =
+            |prompt: &[u32], settings: &GenerationSettings| {
+                let answer = dialogue.answer(prompt, settings, go_on);
+                let scratch = generate(&*model, &BaseOnly, &[Inputs::of(prompt.to_vec())], settings, |_, _| {
+                    ControlFlow::Continue(())
+                });
+                assert_eq!(answer, scratch[0]);
+                (answer.tokens, read.0.replace(0))
+            };
 
         let first: Vec<u32> = (2..14).collect();
         let (said, tokens) = turn(&first, &settings(6, &[]));
@@ -164,7 +170,8 @@ mod tests {
             read.0.set(0);
             let answer = dialogue.answer(prompt, &one, go_on);
             assert_eq!(read.0.get(), prompt.len());
-            let scratch = generate(&*model, &BaseOnly, &[prompt.to_vec()], &one, |_, _| ControlFlow::Continue(()));
+            let scratch =
+                generate(&*model, &BaseOnly, &[Inputs::of(prompt.to_vec())], &one, |_, _| ControlFlow::Continue(()));
             assert_eq!(answer, scratch[0]);
         }
         // Nothing asked, nothing said; the next turn starts from nothing.
@@ -180,10 +187,12 @@ mod tests {
         let read = Count(Cell::new(0));
         let mut dialogue = Dialogue::new(&*model, &read);
         let prompt: Vec<u32> = (0..600).map(|i| 2 + i % 300).collect();
-        let stopped = dialogue.answer_unless(&AtomicBool::new(true), &prompt, &settings(4, &[]), go_on);
+        let stopped =
+            dialogue.answer_unless(&AtomicBool::new(true), &Inputs::of(prompt.clone()), &[], &settings(4, &[]), go_on);
         assert_eq!((stopped.tokens.len(), read.0.replace(0)), (0, 0));
         let answer = dialogue.answer(&prompt, &settings(1, &[]), go_on);
-        let scratch = generate(&*model, &BaseOnly, &[prompt], &settings(1, &[]), |_, _| ControlFlow::Continue(()));
+        let scratch =
+            generate(&*model, &BaseOnly, &[Inputs::of(prompt)], &settings(1, &[]), |_, _| ControlFlow::Continue(()));
         assert_eq!(answer, scratch[0]);
     }
 

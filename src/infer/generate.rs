@@ -63,18 +63,17 @@ impl Generated {
     }
 }
 
-/// Continues several prompts of text at once. `on_token(prompt, token)` sees each token as it comes and may end everything
+/// Continues several prompts at once. `on_token(prompt, token)` sees each token as it comes and may end everything
 /// early. The answers do not depend on how prompts are batched, but for rounding.
 pub fn generate(
     model: &dyn LanguageModel,
     side: &dyn SidePath,
-    prompts: &[Vec<u32>],
+    prompts: &[Inputs],
     settings: &GenerationSettings,
     mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
 ) -> Vec<Generated> {
-    let inputs: Vec<Inputs> = prompts.iter().cloned().map(Inputs::of).collect();
     let never = AtomicBool::new(false);
-    generate_cached(model, side, &inputs, &mut model.cache(inputs.len()), settings, &never, &mut on_token)
+    generate_cached(model, side, prompts, &mut model.cache(prompts.len()), settings, &never, &mut on_token)
 }
 
 /// Continues the sequences of `cache` by one input each, which may hold soft tokens, and then by an answer. A sequence

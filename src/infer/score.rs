@@ -1,14 +1,13 @@
 //! What a model thinks of given text.
 
 use crate::model::{Inputs, LanguageModel};
+use crate::nn::SidePath;
 use crate::nn::cross_entropy::token_nll;
-use crate::nn::{Segments, SidePath};
 use burn::tensor::Tensor;
 
 /// The hidden states of one sequence, normalised and ready for the head, `[s, d]`.
-pub fn hidden(model: &dyn LanguageModel, side: &dyn SidePath, input_ids: &[u32]) -> Tensor<2> {
-    let segments = Segments::from_lengths([input_ids.len()]);
-    model.norm().forward(model.hidden(&Inputs::text(input_ids.to_vec(), segments), side))
+pub fn hidden(model: &dyn LanguageModel, side: &dyn SidePath, inputs: &Inputs) -> Tensor<2> {
+    model.norm().forward(model.hidden(inputs, side))
 }
 
 /// The log-probability of each token after the first, given those before it, in nats.

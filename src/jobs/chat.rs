@@ -3,12 +3,15 @@
 pub mod input;
 
 use self::input::{Command, Entry};
+use crate::data::Row;
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{Dialogue, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
+use crate::jobs::media;
+use crate::model::Inputs;
 use crate::nn::BaseOnly;
-use crate::progress::counted;
-use crate::text::{Conversation, Message, Part, Role, TokenStream, Tokenizer};
+use crate::progress::{Silent, counted};
+use crate::text::{Conversation, MediaKind, MediaSource, Medium, Message, Part, Role, TokenStream, Tokenizer};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -27,6 +30,8 @@ const COMMANDS: &str = "\
 /temperature X    0 always takes the most likely token (without X: shows it)
 /retry            answers the last message again, also after /adapter or /clear
 /clear            starts anew
+/image FILE       a picture for the next message, where the model sees
+/audio FILE       a sound for the next message, where the model hears
 /save FILE        appends the conversation to FILE, a row of `messages` that can be trained on
 /quit             ends, as Ctrl-D does
 A line that ends in \\ goes on in the next; \"\"\" begins and ends a message of several lines; // is a slash";
@@ -110,7 +115,14 @@ impl<'a> Chat<'a> {
     /// Answers the last message; says how the answer ended.
     fn answer(&mut self, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<(String, End, Next)> {
         let History { conversation, retries, temperature, .. } = &self.history;
-        let prompt = self.model.base.encoder.encode_prompt(conversation)?;
+        let mut row = Row::Conversation(conversation.clone());
+        let named = Place::Named("/image, /audio".into());
+        let features = media::rows::features([(&mut row, &named)].into_iter(), self.model, &Silent)?;
+        let Row::Conversation(seen) = &row else { return Err(Error::new(Kind::Run, "a chat is a conversation")) };
+        let (prompt, media) = self.model.base.encoder.prompt(seen)?;
+        let contents: Vec<_> = media.iter().map(|medium| medium.content).collect();
+        let soft_tokens = features.map_or(Ok(Vec::new()), |features| features.soft_tokens(&media))?;
+        let prompt = Inputs { soft_tokens, ..Inputs::of(prompt) };
         // Each turn draws other numbers, and so does each try.
         let turn = conversation.messages.len() as u64 + (retries << 32);
         let generation = GenerationSettings {
@@ -123,14 +135,15 @@ impl<'a> Chat<'a> {
         let mut stream = TokenStream::new(self.tokenizer.clone());
         let mut shown = Ok(());
         let speaker = if self.history.adapter_is_on { &mut self.tuned_speaker } else { &mut self.base_speaker };
-        let answer = speaker.answer_unless(stop, &prompt, &generation, |token| {
+        let answer = speaker.answer_unless(stop, &prompt, &contents, &generation, |token| {
             shown = stream.push(token).map_or(Ok(()), |text| show(&text));
             if shown.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         shown?;
         show(&format!("{}\n", stream.finish().unwrap_or_default()))?;
         let answer = answer.checked().map_err(|e| e.or_at(Place::Named(self.model.base.name.clone())))?;
-        let (tokens, most) = (prompt.len() + answer.tokens.len(), self.model.base.config.max_position_embeddings());
+        let (tokens, most) =
+            (prompt.input_ids.len() + answer.tokens.len(), self.model.base.config.max_position_embeddings());
         let end = match answer.finish_reason {
             FinishReason::Stop => End::Whole,
             _ if stop.load(Ordering::SeqCst) => End::Stopped,
@@ -174,7 +187,9 @@ struct History {
     has_adapter: bool,
     adapter_is_on: bool,
     /// The last message, kept when the conversation starts anew.
-    asked: Option<String>,
+    asked: Option<Vec<Part>>,
+    /// Pictures and sounds for the next message.
+    given: Vec<Part>,
     /// How often it has been answered again.
     retries: u64,
 }
@@ -198,6 +213,7 @@ impl History {
             has_adapter,
             adapter_is_on: has_adapter,
             asked: None,
+            given: Vec::new(),
             retries: 0,
         };
         history.clear();
@@ -226,7 +242,9 @@ impl History {
             Entry::Wrong(what) => note(&what),
             Entry::Message(text) => {
                 self.retries = 0;
-                self.ask(text);
+                let mut said = std::mem::take(&mut self.given);
+                said.push(Part::Text(text));
+                self.ask(said);
                 Ok(Heard::Message)
             }
             Entry::Command(Command::Quit) => Ok(Heard::Done(Next::End)),
@@ -264,12 +282,24 @@ impl History {
             }
             Entry::Command(Command::Retry) => self.retry(),
             Entry::Command(Command::Save(path)) => note(&self.save(&path)?),
+            Entry::Command(Command::Media(kind, path)) => note(&self.give(kind, &path)?),
         }
     }
 
-    fn ask(&mut self, text: String) {
-        self.conversation.messages.push(Message::new(Role::User, text.as_str()));
-        self.asked = Some(text);
+    fn ask(&mut self, said: Vec<Part>) {
+        self.conversation.messages.push(Message::of_parts(Role::User, said.clone()));
+        self.asked = Some(said);
+    }
+
+    /// Keeps a picture or sound for the next message.
+    ///
+    /// # Errors
+    /// When it cannot be opened: whether it can be seen or heard shows when the message is asked.
+    fn give(&mut self, kind: MediaKind, path: &Path) -> Result<String> {
+        File::open(path).map_err(|e| Error::io("opening", path, e))?;
+        let medium = Medium::new(kind, MediaSource::Path(path.display().to_string()));
+        self.given.push(Part::Media(medium));
+        Ok(format!("`{}` goes along with the next message.", path.display()))
     }
 
     /// Takes back the last answer, or asks the last question in a conversation that has started anew.
@@ -310,15 +340,7 @@ impl History {
                 true => "Nothing has been said yet, and nothing was saved.".into(),
             });
         }
-        let text = |message: &Message| -> String {
-            let texts = message.content.iter().filter_map(|part| match part {
-                Part::Text(text) => Some(text.as_str()),
-                #[allow(unreachable_patterns, reason = "parts of other kinds are not said in a chat")]
-                _ => None,
-            });
-            texts.collect()
-        };
-        let rows = messages.iter().map(|m| serde_json::json!({"role": m.role.name(), "content": text(m)}));
+        let rows = messages.iter().map(|m| serde_json::json!({"role": m.role.name(), "content": content(m)}));
         let row = format!("{}\n", serde_json::json!({"messages": rows.collect::<Vec<_>>()}));
         let failed = |e| Error::io("saving the conversation", path, e);
         let end = if path.is_file() { check_rows(path)? } else { "" };
@@ -332,6 +354,23 @@ impl History {
 /// `1 answer was`, `2 answers were`.
 fn were(count: usize, noun: &str) -> String {
     format!("{} {}", counted(count, noun), if count == 1 { "was" } else { "were" })
+}
+
+/// What a message says, as a row holds it: a text, or parts where pictures or sounds are among them.
+fn content(message: &Message) -> serde_json::Value {
+    let part = |part: &Part| match part {
+        Part::Text(text) => serde_json::json!({"type": "text", "text": text}),
+        Part::Media(Medium { kind, source: MediaSource::Path(path), .. }) => {
+            // Paths in a file of rows begin at its folder, those in a chat where it is held.
+            let path = std::path::absolute(path).map_or(path.clone(), |path| path.display().to_string());
+            serde_json::json!({"type": kind.name(), (kind.name()): path})
+        }
+        Part::Media(medium) => serde_json::json!({"type": medium.kind.name()}),
+    };
+    match message.media().next() {
+        Some(_) => message.content.iter().map(part).collect(),
+        None => message.content.iter().filter_map(Part::text).collect::<String>().into(),
+    }
 }
 
 /// What must be written before another row of the file at `path`: the end of its last line, where that is missing.

@@ -67,8 +67,9 @@ impl Draft<'_> {
 pub fn suited(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
     let read = || {
         let Outline { config, source, .. } = Outline::find(&recipe.model.base, screen)?;
-        let encoder = Base::encoder(&recipe.model.base, Place::Key("model.base".into()), screen)?;
-        let prepare = |recipe: &Recipe| Data::prepare(recipe, &encoder, screen);
+        let named = Place::Key("model.base".into());
+        let (encoder, processors) = Base::encoder(&recipe.model.base, named, screen)?;
+        let prepare = |recipe: &Recipe| Data::of(recipe, &encoder, &processors, screen);
         let mut data = prepare(recipe)?;
         let chosen = suited::choose(recipe, &mut data, &config, &prepare)?;
         data.say_left_out(screen);

@@ -46,17 +46,18 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     peft::check(folder, &base.config)?;
     Frozen::of(&base).check(&settings.holding)?;
     provenance::warn_of_another_base(folder, &base, screen);
-    let data = Data::prepare(recipe, &base.encoder, screen)?;
+    let mut data = Data::prepare(recipe, &base, screen)?;
+    data.encode_media(&base, &settings.holding, &compute, screen)?;
     let eval = data.eval.as_ref().ok_or_else(|| {
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
     data.say_left_out(screen);
-    let model = base.load(&settings.holding, &compute.device, screen)?;
+    let model = base.load_for_media(&settings.holding, &compute.device, screen)?;
     let model = model.as_ref();
     let adapter = peft::read(folder, model)?;
     provenance::warn_of_no_effect(folder, adapter.is_zero(), screen);
-    let (base_loss, tokens) = mean_loss(model, &BaseOnly, eval, data.binning)?;
-    let (loss, _) = mean_loss(model, &adapter, eval, data.binning)?;
+    let (base_loss, tokens) = mean_loss(model, &BaseOnly, eval, &data)?;
+    let (loss, _) = mean_loss(model, &adapter, eval, &data)?;
     finite(base_loss, &recipe.model.base)?;
     finite(loss, &folder.display().to_string())?;
     Ok(Evaluation { tokens, base_loss, base_perplexity: base_loss.exp(), loss, perplexity: loss.exp() })

@@ -10,8 +10,10 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{self, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::base::peft_model::PeftModel;
+use crate::jobs::media::{self, Features};
+use crate::model::Inputs;
 use crate::progress::{Progress, counted};
-use crate::text::{Conversation, Message, Role};
+use crate::text::{Conversation, MediaRange, Message, Part, Role};
 use crate::train::checkpoint::Fingerprint;
 use crate::weights::HostDtype;
 use serde::{Deserialize, Serialize};
@@ -90,7 +92,7 @@ impl Prompt {
         let JsonRow { number, object: row, text } = row;
         let place = Place::Row { path: path.into(), row: number };
         let conversation = match row.get("prompt") {
-            Some(Value::String(text)) => user(text),
+            Some(Value::String(text)) => with_media_of(&row, user(text)).map_err(|e| e.or_at(place.clone()))?,
             Some(_) => return Err(Error::new(Kind::Data, "`prompt` must be a text").at(place)),
             None => conversation(&row).map_err(|e| e.or_at(place.clone()))?,
         };
@@ -112,6 +114,21 @@ impl Prompt {
 
 fn user(text: &str) -> Conversation {
     Conversation { messages: vec![Message::new(Role::User, text)], tools: Vec::new() }
+}
+
+/// The conversation with what the row's columns hold beside its prompt.
+///
+/// # Errors
+/// Columns that hold something else than pictures or sounds.
+fn with_media_of(row: &Map<String, Value>, plain: Conversation) -> Result<Conversation> {
+    if data::media_column(row).is_none() {
+        return Ok(plain);
+    }
+    let mut row = row.clone();
+    row.remove("prompt");
+    let said: Vec<&str> = plain.messages.iter().flat_map(|m| &m.content).filter_map(Part::text).collect();
+    row.insert("messages".into(), json!([{"role": "user", "content": said.concat()}]));
+    conversation(&row)
 }
 
 /// The conversation of a row in the `messages` format.
@@ -137,11 +154,12 @@ pub fn generate(
     progress: &dyn Progress,
     each: &mut dyn FnMut(&Prompt, &Answer) -> Result<()>,
 ) -> Result<()> {
-    let encoded = encode_all(&model.base, prompts, options)?;
+    let (encoded, features) = encode_all(model, prompts, options, progress)?;
     warn_of_context(&model.base, prompts, &encoded, options, progress);
     let go_on = AtomicBool::new(false);
     let mut done = 0;
-    run(model, &Asked { prompts, ids: &encoded, done }, options, &go_on, progress, &mut |answers| {
+    let features = features.as_ref();
+    run(model, &Asked { prompts, encoded: &encoded, features, done }, options, &go_on, progress, &mut |answers| {
         let answered = prompts[done..].iter().zip(answers);
         done += answers.len();
         answered.into_iter().try_for_each(|(prompt, answer)| each(prompt, answer))
@@ -190,7 +208,7 @@ pub fn generate_to_file(
     stop: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Ending> {
-    let encoded = encode_all(&model.base, prompts, options)?;
+    let (encoded, features) = encode_all(model, prompts, options, progress)?;
     warn_of_context(&model.base, prompts, &encoded, options, progress);
     let sizes = Sizes { prompts: prompts.len(), batch: options.batch_size.max(1) };
     let identity = identity(model, prompts, &encoded, options)?;
@@ -199,7 +217,7 @@ pub fn generate_to_file(
     if done > 0 {
         progress.note(&format!("Continuing after {done} of {}", counted(prompts.len(), "answer")));
     }
-    let asked = Asked { prompts, ids: &encoded, done };
+    let asked = Asked { prompts, encoded: &encoded, features: features.as_ref(), done };
     run(model, &asked, options, stop, progress, &mut |answers| journal.append(answers))?;
     let answers = journal.answers().len();
     if answers < prompts.len() {
@@ -213,21 +231,33 @@ pub fn generate_to_file(
     Ok(Ending::Done)
 }
 
-/// The ids of all prompts.
-fn encode_all(base: &Base, prompts: &[Prompt], options: &GenerateOptions) -> Result<Vec<Vec<u32>>> {
-    base.tokenizer()?;
-    prompts.iter().map(|prompt| encode(base, prompt, options.raw)).collect()
+/// The ids of all prompts, and what the towers say of their pictures and sounds.
+fn encode_all(
+    model: &PeftModel,
+    prompts: &[Prompt],
+    options: &GenerateOptions,
+    progress: &dyn Progress,
+) -> Result<(Vec<Encoded>, Option<Features>)> {
+    model.base.tokenizer()?;
+    let mut rows: Vec<Row> = prompts.iter().map(|prompt| Row::Conversation(prompt.conversation.clone())).collect();
+    let placed = rows.iter_mut().zip(prompts.iter().map(|prompt| &prompt.place));
+    let features = media::rows::features(placed, model, progress)?;
+    let encode = |(prompt, row): (&Prompt, &Row)| match row {
+        Row::Conversation(conversation) => encode(&model.base, prompt, conversation, options.raw),
+        _ => Err(Error::new(Kind::Run, "a prompt is no conversation")),
+    };
+    Ok((prompts.iter().zip(&rows).map(encode).collect::<Result<_>>()?, features))
 }
 
 /// Warns of prompts that leave no room for their answers.
 fn warn_of_context(
     base: &Base,
     prompts: &[Prompt],
-    encoded: &[Vec<u32>],
+    encoded: &[Encoded],
     options: &GenerateOptions,
     progress: &dyn Progress,
 ) {
-    let lengths = prompts.iter().zip(encoded).map(|(prompt, ids)| {
+    let lengths = prompts.iter().zip(encoded).map(|(prompt, (ids, _))| {
         let what = format!("{} with an answer of {}", prompt.place, counted(options.max_tokens, "token"));
         (ids.len().saturating_add(options.max_tokens), what)
     });
@@ -237,7 +267,8 @@ fn warn_of_context(
 /// Prompts with their ids; the first `done` of them, a multiple of the batch size, are answered.
 struct Asked<'a> {
     prompts: &'a [Prompt],
-    ids: &'a [Vec<u32>],
+    encoded: &'a [Encoded],
+    features: Option<&'a Features>,
     done: usize,
 }
 
@@ -261,12 +292,13 @@ fn run(
     };
     progress.start("Generating", None, "tokens");
     let stopped = || stop.load(Ordering::SeqCst);
-    for batch in asked.ids[asked.done.min(asked.ids.len())..].chunks(options.batch_size.max(1)) {
+    for batch in asked.encoded[asked.done.min(asked.encoded.len())..].chunks(options.batch_size.max(1)) {
         let count = |_, _| {
             progress.advance(1);
             if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let generated = infer::generate(model.model.as_ref(), model.side(), batch, &generation, count);
+        let inputs = batch.iter().map(|encoded| inputs(encoded, asked.features)).collect::<Result<Vec<_>>>()?;
+        let generated = infer::generate(model.model.as_ref(), model.side(), &inputs, &generation, count);
         if stopped() {
             break;
         }
@@ -290,15 +322,18 @@ fn run(
 fn identity(
     model: &PeftModel,
     prompts: &[Prompt],
-    encoded: &[Vec<u32>],
+    encoded: &[Encoded],
     options: &GenerateOptions,
 ) -> Result<Fingerprint> {
     let mut rows = blake3::Hasher::new();
-    for (prompt, ids) in prompts.iter().zip(encoded) {
+    for (prompt, (ids, media)) in prompts.iter().zip(encoded) {
         rows.update(&(prompt.text.len() as u64).to_le_bytes()).update(prompt.text.as_bytes());
         rows.update(&(ids.len() as u64).to_le_bytes());
         for id in ids {
             rows.update(&id.to_le_bytes());
+        }
+        for medium in media {
+            rows.update(&medium.content);
         }
     }
     let GenerateOptions { max_tokens, sampling, seed, raw, batch_size } = options;
@@ -331,10 +366,19 @@ fn adapter_hash(folder: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The ids of a prompt.
-fn encode(base: &Base, prompt: &Prompt, raw: bool) -> Result<Vec<u32>> {
+/// A prompt's ids, and where its pictures and sounds are.
+type Encoded = (Vec<u32>, Vec<MediaRange>);
+
+/// What the model reads of a prompt.
+fn inputs((ids, media): &Encoded, features: Option<&Features>) -> Result<Inputs> {
+    let soft_tokens = features.map_or(Ok(Vec::new()), |features| features.soft_tokens(media))?;
+    Ok(Inputs { soft_tokens, ..Inputs::of(ids.clone()) })
+}
+
+/// The ids of a prompt, whose conversation is as it is given.
+fn encode(base: &Base, prompt: &Prompt, conversation: &Conversation, raw: bool) -> Result<Encoded> {
     if !raw {
-        return base.encoder.encode_prompt(&prompt.conversation).map_err(|e| e.or_at(prompt.place.clone()));
+        return base.encoder.prompt(conversation).map_err(|e| e.or_at(prompt.place.clone()));
     }
     let Some(Value::String(text)) = prompt.row.get("prompt") else {
         return Err(Error::new(Kind::Data, "`--raw` takes rows with `prompt` only").at(prompt.place.clone()));
@@ -346,5 +390,5 @@ fn encode(base: &Base, prompt: &Prompt, raw: bool) -> Result<Vec<u32>> {
         let what = format!("token {id} of the prompt is not in the model's vocabulary of {words}");
         return Err(Error::new(Kind::Data, what).at(prompt.place.clone()));
     }
-    Ok(ids)
+    Ok((ids, Vec::new()))
 }

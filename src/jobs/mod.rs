@@ -11,6 +11,7 @@ pub mod forecast;
 pub mod generate;
 pub mod init;
 pub mod inspect;
+pub mod media;
 pub mod merge;
 pub mod preview;
 pub mod run;

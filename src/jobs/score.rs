@@ -5,6 +5,8 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::infer::score as infer;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::generate;
+use crate::jobs::media::{self, Features};
+use crate::model::Inputs;
 use crate::progress::Progress;
 use crate::text::{Conversation, Encoder, IGNORE_INDEX, Role, Tokenized, TrainOn};
 use crate::weights::safetensors_file::{TensorSpec, write_streamed};
@@ -16,8 +18,6 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub struct Input {
     row: Row,
-    /// The column that holds media.
-    media: Option<String>,
     place: Place,
 }
 
@@ -37,15 +37,17 @@ impl Input {
     /// # Errors
     /// When it is none of them.
     fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
-        let media = data::media_column(&row).map(str::to_owned);
         let format = ["input_ids", "text", "messages"].into_iter().find(|key| row.contains_key(*key));
         let row = match format {
             Some("input_ids") => RowFormat::Tokens.parse(&row),
-            Some("text") => RowFormat::Text.parse(&row),
+            Some("text") => match data::media_column(&row) {
+                None => RowFormat::Text.parse(&row),
+                Some(column) => Err(data::refused_media(column)),
+            },
             Some(_) => generate::conversation(&row).map(Row::Conversation),
             None => Err(Error::new(Kind::Data, "the row has none of `input_ids`, `text`, `messages`")),
         };
-        Ok(Input { row: row.map_err(|e| e.or_at(place.clone()))?, media, place })
+        Ok(Input { row: row.map_err(|e| e.or_at(place.clone()))?, place })
     }
 }
 
@@ -56,24 +58,24 @@ impl Input {
 /// # Errors
 /// When a row cannot be encoded, a log-probability is not finite, or the logits cannot be written.
 pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Value>> {
-    let encode = |input: &Input| {
-        if let Some(column) = input.media.as_ref().filter(|_| model.base.encoder.is_of_media()) {
-            return Err(data::refused_media(column).at(input.place.clone()));
-        }
-        let encoded = encode(&model.base.encoder, &input.row).map_err(|e| e.or_at(input.place.clone()))?;
+    let mut seen: Vec<Row> = rows.iter().map(|input| input.row.clone()).collect();
+    let features = media::rows::features(seen.iter_mut().zip(rows.iter().map(|input| &input.place)), model, progress)?;
+    let features = features.as_ref();
+    let encode = |(input, row): (&Input, &Row)| {
+        let encoded = encode(&model.base.encoder, row).map_err(|e| e.or_at(input.place.clone()))?;
         if encoded.input_ids.is_empty() {
             return Err(Error::new(Kind::Data, "the row has no tokens").at(input.place.clone()));
         }
         Ok(encoded)
     };
     let places = rows.iter().map(|input| &input.place);
-    let rows: Vec<Tokenized> = rows.iter().map(encode).collect::<Result<_>>()?;
+    let rows: Vec<Tokenized> = rows.iter().zip(&seen).map(encode).collect::<Result<_>>()?;
     let lengths = rows.iter().zip(places.clone()).map(|(row, place)| (row.input_ids.len(), place.to_string()));
     model.base.warn_of_context(lengths, progress);
     progress.start("Scoring", Some(rows.len() as u64), "rows");
     let mut scores = Vec::with_capacity(rows.len());
     for (row, place) in rows.iter().zip(places) {
-        let hidden = infer::hidden(model.model.as_ref(), model.side(), &row.input_ids);
+        let hidden = infer::hidden(model.model.as_ref(), model.side(), &inputs(row, features)?);
         let logprobs = infer::logprobs(model.model.as_ref(), &hidden, &row.input_ids);
         if let Some(at) = logprobs.iter().position(|logprob| !logprob.is_finite()) {
             let what = format!("the log-probability of token {} is not finite", at + 2);
@@ -91,7 +93,7 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
     }
     progress.finish();
     if let Some(path) = logits {
-        save_logits(model, &rows, path)?;
+        save_logits(model, &rows, features, path)?;
     }
     Ok(scores)
 }
@@ -107,6 +109,12 @@ fn encode(encoder: &Encoder, row: &Row) -> Result<Tokenized> {
     Ok(encoded)
 }
 
+/// What the model reads of a row.
+fn inputs(row: &Tokenized, features: Option<&Features>) -> Result<Inputs> {
+    let soft_tokens = features.map_or(Ok(Vec::new()), |features| features.soft_tokens(&row.media))?;
+    Ok(Inputs { soft_tokens, ..Inputs::of(row.input_ids.clone()) })
+}
+
 /// The mean of negated log-probabilities; `None` of none.
 fn mean(logprobs: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = logprobs.fold((0.0, 0u64), |(sum, count), logprob| (sum - logprob, count + 1));
@@ -114,7 +122,7 @@ fn mean(logprobs: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 /// Writes the logits row by row, so that only one row's are in memory.
-fn save_logits(model: &PeftModel, rows: &[Tokenized], path: &Path) -> Result<()> {
+fn save_logits(model: &PeftModel, rows: &[Tokenized], features: Option<&Features>, path: &Path) -> Result<()> {
     let words = model.model.config().vocab_size();
     let spec = |(i, row): (usize, &Tokenized)| TensorSpec {
         name: format!("logits.{i}"),
@@ -125,7 +133,7 @@ fn save_logits(model: &PeftModel, rows: &[Tokenized], path: &Path) -> Result<()>
     write_streamed(path, &specs, &[("format", "pt")], |spec| {
         let index = specs.iter().position(|other| other.name == spec.name).unwrap_or_default();
         let ids = &rows[index].input_ids;
-        let hidden = infer::hidden(model.model.as_ref(), model.side(), ids);
+        let hidden = infer::hidden(model.model.as_ref(), model.side(), &inputs(&rows[index], features)?);
         Ok(HostTensor::f32([ids.len(), words], infer::logits(model.model.as_ref(), &hidden, 0, ids.len())))
     })
 }

@@ -84,6 +84,7 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
         return Ok(Outcome::Planned(Box::new(planned.dry_run()?)));
     }
     screen.note(&planned.overview().to_string());
+    planned.encode_media(screen)?;
     let rows = samples::rows(&planned.data, &planned.base)?;
     let prompts = Prompts::of(&planned.data, planned.recipe.evaluation.samples, &planned.base)?;
     let next = planned.base.tokenizer().is_ok().then(|| verdict::next(recipe, &folder.path("adapter"), options.device));

@@ -5,6 +5,9 @@
 
 pub mod audio;
 pub mod image;
+mod processors;
+
+pub use processors::Processors;
 
 #[cfg(test)]
 mod tests;

@@ -83,12 +83,26 @@ impl ModelConfig {
         }
     }
 
+    /// The same model without its towers, but with what makes rows of what they give: as it is loaded where they have looked
+    /// at pictures and listened to sounds before.
+    pub fn without_towers(mut self) -> Self {
+        match &mut self {
+            ModelConfig::Gemma3(config) => config.images.iter_mut().for_each(|images| images.has_tower = false),
+            ModelConfig::Gemma3n(config) => {
+                config.images.iter_mut().for_each(|images| images.has_tower = false);
+                config.sounds.iter_mut().for_each(|sounds| sounds.has_tower = false);
+            }
+        }
+        self
+    }
+
     /// The same model without what looks at pictures: as it is loaded where nothing but text is read.
     pub fn of_text(self) -> Self {
         match self {
             ModelConfig::Gemma3(config) => ModelConfig::Gemma3(TextConfig { images: None, ..config }),
-            // Its towers are not read yet.
-            ModelConfig::Gemma3n(config) => ModelConfig::Gemma3n(config),
+            ModelConfig::Gemma3n(config) => {
+                ModelConfig::Gemma3n(gemma3n::TextConfig { images: None, sounds: None, ..config })
+            }
         }
     }
 
@@ -99,7 +113,7 @@ impl ModelConfig {
     pub fn check_towers(&self, source: &Source) -> Result<()> {
         match self {
             ModelConfig::Gemma3(config) => config.check_towers(source),
-            ModelConfig::Gemma3n(_) => Ok(()),
+            ModelConfig::Gemma3n(config) => config.check_towers(source),
         }
     }
 

@@ -1,6 +1,8 @@
 //! What the configuration of every decoder says.
 
+use crate::model::media_shape::MediaShape;
 use crate::model::site::Site;
+
 use crate::nn::{AttentionConfig, AttentionKind};
 use crate::weights::names::TensorId;
 use serde_json::Value;
@@ -94,6 +96,18 @@ pub trait DecoderConfig: fmt::Debug {
 
     /// Those of its towers, numbered after [`DecoderConfig::sites`]: an adapter goes on them only where they are named.
     fn tower_sites(&self) -> Vec<Site> {
+        Vec::new()
+    }
+
+    /// The linear layers of the model, and of its towers.
+    fn all_sites(&self) -> Vec<Site> {
+        let mut sites = self.sites();
+        sites.extend(self.tower_sites());
+        sites
+    }
+
+    /// The pictures and sounds that it takes beside text.
+    fn media(&self) -> Vec<MediaShape> {
         Vec::new()
     }
 

@@ -23,17 +23,23 @@ pub struct SoftTokens {
     pub rows: Range<usize>,
     /// What they show.
     pub modality: Modality,
-    /// What they are made of: one row of the model's own width for each of `rows`.
+    /// What they are made of: one row for each of `rows`, or of a sound that is short fewer, and padding for the others.
     pub features: Features,
 }
 
 /// What soft tokens are made of.
 #[derive(Debug, Clone)]
 pub enum Features {
-    /// What the tower of the modality gives, `[p, w]`; of the model's own width where it has no such tower.
+    /// What the tower of the modality gives, `[p, w]`; of the model's own width where nothing makes rows of that width.
     Encoded(Tensor<2>),
-    /// The prepared picture, `[channels, height, width]`, which the tower has yet to look at: where the tower is trained.
-    Prepared(Tensor<3>),
+    /// The prepared picture, `[channels, height, width]`, or sound, `[1, frames, bins]`, which the tower has yet to look at:
+    /// where the tower is trained.
+    Prepared {
+        /// What the tower takes.
+        values: Tensor<3>,
+        /// Of a sound, the frames that begin within it.
+        valid: usize,
+    },
 }
 
 /// What soft tokens show.
@@ -114,23 +120,9 @@ impl Inputs {
     ///
     /// # Shapes
     /// - `embedded`, output: `[n, d]`
-    pub fn with_soft_tokens(
-        &self,
-        embedded: Tensor<2>,
-        mut rows_of: impl FnMut(&SoftTokens) -> Tensor<2>,
-    ) -> Tensor<2> {
-        if self.soft_tokens.is_empty() {
-            return embedded;
-        }
-        let (mut pieces, mut done) = (Vec::new(), 0);
-        let words = |rows: Range<usize>| embedded.clone().narrow(0, rows.start, rows.len());
-        for soft in &self.soft_tokens {
-            pieces.extend((done < soft.rows.start).then(|| words(done..soft.rows.start)));
-            pieces.push(rows_of(soft));
-            done = soft.rows.end;
-        }
-        pieces.extend((done < self.input_ids.len()).then(|| words(done..self.input_ids.len())));
-        Tensor::cat(pieces, 0)
+    pub fn with_soft_tokens(&self, embedded: Tensor<2>, rows_of: impl Fn(&SoftTokens) -> Tensor<2>) -> Tensor<2> {
+        let pieces = self.soft_tokens.iter().map(|soft| Piece { rows: soft.rows.clone(), embedded: rows_of(soft) });
+        with_pieces(embedded, pieces.collect())
     }
 
     /// The ids with those of soft tokens replaced by 0: a placeholder may lie beyond the vocabulary.
@@ -147,6 +139,35 @@ impl Inputs {
         let images = self.soft_tokens.iter().filter(|soft| soft.modality == Modality::Image);
         images.map(|soft| soft.rows.clone()).collect()
     }
+}
+
+/// Rows of a batch that are embedded in another way than by the table of words.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// Which.
+    pub rows: Range<usize>,
+    /// What they are, a row for each.
+    pub embedded: Tensor<2>,
+}
+
+/// The embedded rows with those of `pieces`, which are in ascending order and do not overlap, in their places.
+///
+/// # Shapes
+/// - `embedded`, output: `[n, d]`
+pub fn with_pieces(embedded: Tensor<2>, pieces: Vec<Piece>) -> Tensor<2> {
+    if pieces.is_empty() {
+        return embedded;
+    }
+    let [n, _] = embedded.dims();
+    let (mut parts, mut done) = (Vec::new(), 0);
+    let words = |rows: Range<usize>| embedded.clone().narrow(0, rows.start, rows.len());
+    for Piece { rows, embedded } in pieces {
+        parts.extend((done < rows.start).then(|| words(done..rows.start)));
+        parts.push(embedded);
+        done = rows.end;
+    }
+    parts.extend((done < n).then(|| words(done..n)));
+    Tensor::cat(parts, 0)
 }
 
 #[cfg(test)]

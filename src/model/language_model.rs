@@ -85,11 +85,11 @@ pub trait LanguageModel: fmt::Debug {
         Vec::new()
     }
 
-    /// What the tower of this modality gives for one prepared picture, as [`crate::model::Features::Encoded`] holds it;
+    /// What the tower of this modality gives for one prepared picture or sound, as [`crate::model::Features::Encoded`] holds it;
     /// `None` without such a tower.
     ///
     /// # Shapes
-    /// - `prepared`: `[channels, height, width]`
+    /// - `prepared`: `[channels, height, width]` of a picture, `[1, frames, bins]` of a sound
     /// - output: `[p, w]`
     fn encode(&self, modality: Modality, prepared: Tensor<3>) -> Option<Tensor<2>> {
         let _ = (modality, prepared);

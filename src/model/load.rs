@@ -2,10 +2,11 @@
 
 use crate::error::Result;
 use crate::model::config::ModelConfig;
-use crate::model::gemma3::Gemma3;
-use crate::model::gemma3n::Gemma3n;
+use crate::model::gemma3::{Gemma3, Vision};
+use crate::model::gemma3n::{self, Gemma3n};
 use crate::model::language_model::LanguageModel;
 use crate::model::parts::{NormShape, Parts};
+use crate::model::towers::Towers;
 use crate::nn::RmsNorm;
 use crate::ops::{self, Weight};
 use crate::progress::Progress;
@@ -46,6 +47,29 @@ pub fn assemble(config: ModelConfig, parts: &mut dyn Parts, device: &Device) -> 
     })
 }
 
+/// Loads the towers alone of the model that `config` describes; `None` if it has none.
+///
+/// # Errors
+/// As [`crate::model::load`].
+pub fn load_towers(
+    config: &ModelConfig,
+    source: &Source,
+    holding: &Holding,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Option<Box<dyn Towers>>> {
+    config.check_towers(source)?;
+    let mut parts = Loader { source, holding, device, progress };
+    Ok(match config {
+        ModelConfig::Gemma3(config) => {
+            Vision::assemble(config, &mut parts)?.map(|vision| Box::new(vision) as Box<dyn Towers>)
+        }
+        ModelConfig::Gemma3n(config) => {
+            gemma3n::Towers::assemble(config, &mut parts, device)?.map(|towers| Box::new(towers) as Box<dyn Towers>)
+        }
+    })
+}
+
 /// The parts of a model in files.
 pub struct Loader<'a> {
     /// The files.
@@ -56,6 +80,16 @@ pub struct Loader<'a> {
     pub device: &'a Device,
     /// Is told of each layer.
     pub progress: &'a dyn Progress,
+}
+
+impl Loader<'_> {
+    /// A kernel `[out, ..]` as a matrix.
+    fn convolution(&self, id: TensorId, shape: &[usize]) -> Result<Weight> {
+        let tensor = self.source.read(&id, shape, self.holding.dtype)?;
+        let dims = [shape[0], shape[1..].iter().product()];
+        let weight = dense(HostTensor { shape: dims.to_vec(), ..tensor }, dims, self.device)?;
+        Ok(computed_in(weight, self.holding.compute_dtype))
+    }
 }
 
 impl Parts for Loader<'_> {
@@ -76,10 +110,11 @@ impl Parts for Loader<'_> {
     }
 
     fn kernel(&mut self, id: TensorId, dims: [usize; 4]) -> Result<Weight> {
-        let [out, input, height, width] = dims;
-        let (tensor, dims) = (self.source.read(&id, &dims, self.holding.dtype)?, [out, input * height * width]);
-        let weight = dense(HostTensor { shape: dims.to_vec(), ..tensor }, dims, self.device)?;
-        Ok(computed_in(weight, self.holding.compute_dtype))
+        self.convolution(id, &dims)
+    }
+
+    fn row_kernel(&mut self, id: TensorId, dims: [usize; 3]) -> Result<Weight> {
+        self.convolution(id, &dims)
     }
 
     fn table(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {

@@ -2,6 +2,7 @@
 //!
 //! Whoever is outside names no architecture: [`ModelConfig`] is what is read, [`LanguageModel`] is what runs.
 
+pub mod audio;
 pub mod carry;
 pub mod config;
 pub mod decoder;
@@ -12,10 +13,12 @@ pub mod inputs;
 pub mod language_model;
 pub mod layout;
 pub mod load;
+pub mod media_shape;
 pub mod parts;
 mod published;
 pub mod random;
 pub mod site;
+pub mod towers;
 pub mod vision;
 
 pub use carry::Carry;
@@ -26,7 +29,9 @@ pub use gemma3n::Gemma3n;
 pub use inputs::{Features, Inputs, Modality, SoftTokens};
 pub use language_model::LanguageModel;
 pub use layout::{Layout, Rotations};
-pub use load::{assemble, load};
+pub use load::{assemble, load, load_towers};
+pub use media_shape::MediaShape;
 pub use parts::{Gain, NormShape, Parts};
 pub use random::RandomModel;
 pub use site::{Site, Stage};
+pub use towers::Towers;

@@ -63,6 +63,12 @@ pub trait Parts {
     /// When there is none.
     fn kernel(&mut self, id: TensorId, dims: [usize; 4]) -> Result<Weight>;
 
+    /// The kernel `[out, in, rows]` of this name of a convolution over rows, as a matrix `[out, in rows]`.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn row_kernel(&mut self, id: TensorId, dims: [usize; 3]) -> Result<Weight>;
+
     /// The table of this name, of which few rows are used at a time: it stays in main memory or in its file.
     ///
     /// # Errors

@@ -125,6 +125,10 @@ impl Parts for RandomModel<'_> {
         self.matrix(id, [out, input * height * width])
     }
 
+    fn row_kernel(&mut self, id: TensorId, [out, input, rows]: [usize; 3]) -> Result<Weight> {
+        self.matrix(id, [out, input * rows])
+    }
+
     fn table(&mut self, id: TensorId, dims: [usize; 2]) -> Result<Weight> {
         self.held((self.form)(&id), dims, 0.2, &Device::flex())
     }

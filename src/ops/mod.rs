@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "kernels: products, vector instructions, and buffers of a device")]
 
 pub mod attention;
+mod conv;
 mod cpu;
 mod cross_entropy;
 mod device;
@@ -19,6 +20,7 @@ pub mod sizes;
 mod weight;
 
 pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
+pub use conv::{depthwise_conv, patches};
 pub use cpu::instructions::instruction_set;
 pub use cross_entropy::{RowLosses, linear_cross_entropy};
 pub use device::{can_hold, fastest_factors};

@@ -7,6 +7,7 @@ use crate::nn::cross_entropy;
 use crate::random::{Label, Rng};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
+mod conv;
 mod factors;
 mod quantized;
 

@@ -31,6 +31,12 @@ pub struct Adapter {
     pub target_modules: TargetModules,
     /// Names of modules that get none although `target_modules` selects them.
     pub exclude_modules: Vec<String>,
+    /// Names of projections of the vision tower that get an adapter too; without them the tower is frozen.
+    pub vision_target_modules: Vec<String>,
+    /// Names of projections of the audio tower that get an adapter too; without them the tower is frozen.
+    pub audio_target_modules: Vec<String>,
+    /// Puts an adapter on what makes rows of what the towers give (Gemma 3n's `embedding_projection`).
+    pub train_projector: bool,
     /// Scales by `lora_alpha / sqrt(r)` instead, which is steadier at high rank.
     pub use_rslora: bool,
     /// Also trains the length of each row (DoRA): slower, sometimes better.
@@ -67,6 +73,9 @@ impl Adapter {
             lora_dropout: section.key("lora_dropout").within(0.0..1.0).or(0.0),
             target_modules: section.key("target_modules").check(targets).or(TargetModules::Names(names.to_vec())),
             exclude_modules: section.key("exclude_modules").check(no_blank_names).or(Vec::new()),
+            vision_target_modules: section.key("vision_target_modules").check(no_blank_names).or(Vec::new()),
+            audio_target_modules: section.key("audio_target_modules").check(no_blank_names).or(Vec::new()),
+            train_projector: section.key("train_projector").or(false),
             use_rslora: section.key("use_rslora").or(false),
             use_dora: section.key("use_dora").or(false),
             init_lora_weights: section.key("init_lora_weights").or(InitLoraWeights::Kaiming),

@@ -8,7 +8,7 @@ use super::rows::{EvalFraction, Renames};
 use super::rules::{Verdict, not_blank};
 use super::section::{Expand, Section};
 use crate::data::MAX_ROW_BYTES;
-use crate::data::options::{OnBadRow, OnLong, RowFormat};
+use crate::data::options::{OnBadRow, OnLong, OnLongAudio, RowFormat};
 use crate::text::TrainOn;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
@@ -49,6 +49,10 @@ pub struct Data {
     pub max_length: usize,
     /// What happens to a row of more than `max_length` tokens; without it text is split and other rows are truncated.
     pub on_long: Option<OnLong>,
+    /// What happens to a sound of more than the 30 seconds that a model hears at once.
+    pub on_long_audio: OnLongAudio,
+    /// Shows long pictures also in pieces; without it as the model's processor file says.
+    pub do_pan_and_scan: Option<bool>,
     /// What happens to a row that cannot be used.
     pub on_bad_row: OnBadRow,
     /// The most bytes of a row, as it stands in its file (for Parquet and Arrow: as JSON). A larger one cannot be used.
@@ -104,6 +108,8 @@ impl Data {
                 .auto_or_within(2..=MAX_LENGTH)
                 .or_chosen(OrAuto::Value(LENGTH), LENGTH),
             on_long: section.key("on_long").optional(),
+            on_long_audio: section.key("on_long_audio").or(OnLongAudio::Error),
+            do_pan_and_scan: section.key("do_pan_and_scan").optional(),
             on_bad_row: section.key("on_bad_row").or(OnBadRow::Error),
             max_row_bytes: section.key("max_row_bytes").within(1..=LARGEST_ROW_BYTES).or(MAX_ROW_BYTES),
             packing: section.key("packing").or(true),

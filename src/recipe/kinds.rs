@@ -4,7 +4,7 @@ use super::diagnose::Diagnosis;
 use super::numbers;
 use super::raw::{Node, Plain, Shape, brief, plain};
 use super::suggest::for_unknown_value;
-use crate::data::options::{OnBadRow, OnLong, RowFormat};
+use crate::data::options::{OnBadRow, OnLong, OnLongAudio, RowFormat};
 use crate::text::TrainOn;
 use serde::Deserialize;
 use serde::de::value::StrDeserializer;
@@ -278,4 +278,4 @@ macro_rules! choices {
 }
 pub(super) use choices;
 
-choices!(RowFormat, OnLong, OnBadRow, TrainOn);
+choices!(RowFormat, OnLong, OnLongAudio, OnBadRow, TrainOn);

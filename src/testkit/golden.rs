@@ -13,7 +13,7 @@ pub fn folder(name: &str) -> PathBuf {
 pub struct Golden(BTreeMap<String, (Vec<usize>, Vec<f64>)>);
 
 impl Golden {
-    /// Reads a safetensors file of f32, f64 and i64 tensors.
+    /// Reads a safetensors file of f32, bf16, f64, i64 and truth tensors.
     ///
     /// # Panics
     /// If the file is missing or has other dtypes: the test cannot go on.
@@ -27,12 +27,19 @@ impl Golden {
                     .chunks_exact(4)
                     .map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
                     .collect(),
+                Dtype::BF16 => view
+                    .data()
+                    .chunks_exact(2)
+                    .map(|b| f64::from(f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16)))
+                    .collect(),
+                Dtype::BOOL => view.data().iter().map(|&b| f64::from(b)).collect(),
                 Dtype::F64 => view.data().as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect(),
                 Dtype::I64 => view
                     .data()
                     .chunks_exact(8)
                     .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f64)
                     .collect(),
+                Dtype::BOOL => view.data().iter().map(|&b| f64::from(b)).collect(),
                 other => panic!("golden {}: {name} is {other:?}", path.display()),
             };
             (name, (view.shape().to_vec(), values))

@@ -1,6 +1,6 @@
 //! A conversation and its token form: what the text room works on.
 
-use super::media_range::{MediaKind, MediaRange};
+use super::media_range::{MediaKind, MediaRange, Medium};
 use crate::error::{Error, Kind, Result};
 use serde_json::{Map, Value};
 
@@ -37,6 +37,18 @@ impl Role {
 pub enum Part {
     /// Text.
     Text(String),
+    /// A picture or sound.
+    Media(Medium),
+}
+
+impl Part {
+    /// The text, where it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Part::Text(text) => Some(text),
+            Part::Media(_) => None,
+        }
+    }
 }
 
 /// A call of a tool by the model.
@@ -81,7 +93,26 @@ impl Message {
 
     /// Whether it says nothing that could be seen and calls no tool.
     pub fn is_empty(&self) -> bool {
-        self.tool_calls.is_empty() && self.content.iter().all(|Part::Text(text)| text.trim().is_empty())
+        let says_nothing = |part: &Part| part.text().is_some_and(|text| text.trim().is_empty());
+        self.tool_calls.is_empty() && self.content.iter().all(says_nothing)
+    }
+}
+
+impl Message {
+    /// The pictures and sounds in it, in order.
+    pub fn media(&self) -> impl Iterator<Item = &Medium> {
+        self.content.iter().filter_map(|part| match part {
+            Part::Media(medium) => Some(medium),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// As [`Message::media`], to be changed.
+    pub fn media_mut(&mut self) -> impl Iterator<Item = &mut Medium> {
+        self.content.iter_mut().filter_map(|part| match part {
+            Part::Media(medium) => Some(medium),
+            Part::Text(_) => None,
+        })
     }
 }
 
@@ -92,6 +123,13 @@ pub struct Conversation {
     pub messages: Vec<Message>,
     /// Tool definitions (JSON schema objects as in Hugging Face data sets).
     pub tools: Vec<Value>,
+}
+
+impl Conversation {
+    /// The pictures and sounds in it, in order.
+    pub fn media(&self) -> impl Iterator<Item = &Medium> {
+        self.messages.iter().flat_map(Message::media)
+    }
 }
 
 /// Token ids with a label each.

@@ -1,13 +1,18 @@
 //! From conversations and texts to ids and labels: the one path on which training data is tokenised.
 
+mod tokens;
+
 use super::controls::ControlWords;
 use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Prefix, Role, Tokenized};
+use super::marks::{Marks, Piece};
+use super::media_range::{MediaRange, MediaTokens, Medium};
 use super::options::TrainOn;
 use super::render::{END_OF_TURN, Rendered, START_OF_TURN};
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Kind, Result};
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +36,8 @@ pub struct Encoder {
     vocab_size: Option<usize>,
     /// Whether the model sees pictures or hears.
     of_media: bool,
+    /// What stands for pictures and sounds.
+    marks: Arc<Marks>,
     /// Words that only the template may write.
     controls: Arc<ControlWords>,
     /// Words without which there are no turns, that the template writes and that are no tokens.
@@ -57,6 +64,7 @@ impl Encoder {
             system: None,
             vocab_size,
             of_media: false,
+            marks: Arc::default(),
             controls,
             unknown,
             spelt_out,
@@ -72,6 +80,7 @@ impl Encoder {
             system: None,
             vocab_size: None,
             of_media: false,
+            marks: Arc::default(),
             controls: Arc::default(),
             unknown: Arc::default(),
             spelt_out: Arc::default(),
@@ -96,10 +105,16 @@ impl Encoder {
         self
     }
 
-    /// Says whether the model sees pictures or hears.
-    pub fn with_media(mut self, of_media: bool) -> Self {
+    /// Says whether the model sees pictures or hears, and which tokens stand for them.
+    pub fn with_media(mut self, of_media: bool, tokens: &[MediaTokens]) -> Self {
         self.of_media = of_media;
+        self.marks = Arc::new(Marks::new(tokens, self.tokenizer.as_ref(), self.template.source()));
         self
+    }
+
+    /// The tokens that stand for pictures and sounds; none for a model of text.
+    pub fn media_tokens(&self) -> Vec<MediaTokens> {
+        self.marks.tokens()
     }
 
     /// Whether the model sees pictures or hears.
@@ -145,7 +160,7 @@ impl Encoder {
     /// As [`Encoder::encode_conversation`].
     pub fn conversation(&self, conversation: &Conversation, most: usize) -> Result<Prefix> {
         let conversation = self.prepared(conversation);
-        let Rendered { text, spans, said } = self.render(&conversation, false)?;
+        let (Rendered { text, spans, said }, pieces) = self.render(&conversation, false)?;
         if spans.is_empty() && self.train_on != TrainOn::All {
             return Err(Error::new(
                 Kind::Data,
@@ -163,7 +178,7 @@ impl Encoder {
             TrainOn::LastAssistant => learnt(&answers[answers.len().saturating_sub(1)..], true),
             TrainOn::All => between(&learnt(&answers, false), text.len()),
         };
-        self.label(&text, &spans, &self.typed(&text, &said), most)
+        self.label(&text, &spans, &self.typed(&text, &said), pieces, most)
     }
 
     /// The ids of a conversation up to where the model begins to speak, for generation. Control words in messages are
@@ -172,6 +187,14 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode_conversation`], and a conversation in which the model has already spoken last.
     pub fn encode_prompt(&self, conversation: &Conversation) -> Result<Vec<u32>> {
+        Ok(self.prompt(conversation)?.0)
+    }
+
+    /// As [`Encoder::encode_prompt`], with where its pictures and sounds are.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_prompt`].
+    pub fn prompt(&self, conversation: &Conversation) -> Result<(Vec<u32>, Vec<MediaRange>)> {
         if conversation.messages.last().is_some_and(|message| message.role == Role::Assistant) {
             return Err(Error::new(
                 Kind::Data,
@@ -179,13 +202,10 @@ impl Encoder {
             ));
         }
         let conversation = self.prepared(conversation);
-        let Rendered { text, said, .. } = self.render(&conversation, true)?;
-        let mut ids = Vec::new();
-        self.encode_typed(&text, &self.typed(&text, &said), &mut |id, _| {
-            ids.push(id);
-            self.check_id(id)
-        })?;
-        Ok(ids)
+        let (Rendered { text, said, .. }, pieces) = self.render(&conversation, true)?;
+        let Tokenized { input_ids, media, .. } =
+            self.label(&text, &[], &self.typed(&text, &said), pieces, usize::MAX)?.tokens;
+        Ok((input_ids, media))
     }
 
     /// A warning of control words that the template writes, and that the tokenizer has no tokens for: those of tools, as
@@ -199,17 +219,20 @@ impl Encoder {
         })
     }
 
-    /// Renders a conversation, and makes sure that what begins and ends turns are tokens.
-    fn render(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<Rendered> {
+    /// Renders a conversation, with what a processor makes of its pictures and sounds, and makes sure that what begins and
+    /// ends turns are tokens.
+    fn render(&self, conversation: &Conversation, prompt: bool) -> Result<(Rendered, VecDeque<Piece>)> {
         self.need_tokenizer()?;
-        let rendered = self.template.checked(conversation, add_generation_prompt, &self.controls)?;
+        let media: Vec<&Medium> = conversation.media().collect();
+        media.iter().try_for_each(|medium| self.marks.written(medium.kind).map(drop))?;
+        let rendered = self.template.checked(conversation, prompt, &self.controls, &self.marks)?;
         match self.unknown.iter().find(|word| rendered.text.contains(word.as_str())) {
             Some(word) => Err(Error::new(
                 Kind::Tokenizer,
                 format!("the chat template writes `{word}`, which is no token of the tokenizer: it would be spelt out as text"),
             )
             .hint("template and tokenizer belong to different models, or the tokenizer's file is not complete")),
-            None => Ok(rendered),
+            None => self.marks.expand(rendered, &media),
         }
     }
 
@@ -228,7 +251,7 @@ impl Encoder {
             Role::Assistant => self.without_end(text).map_or(text.len(), str::len),
             _ => text.len(),
         };
-        message.content.iter().map(|Part::Text(text)| self.controls.find(&text[..ends(text)]).len()).sum()
+        message.content.iter().filter_map(Part::text).map(|text| self.controls.find(&text[..ends(text)]).len()).sum()
     }
 
     /// An answer without the ends of a turn that it brings along; `None` if it has none.
@@ -321,41 +344,6 @@ impl Encoder {
         })
     }
 
-    /// A row that is tokenised already; without labels all of it has a loss.
-    ///
-    /// # Errors
-    /// No ids, labels of another length, ids or labels that the model does not have.
-    pub fn encode_tokens(&self, input_ids: Vec<u32>, labels: Option<Vec<i32>>) -> Result<Tokenized> {
-        Ok(self.tokens(&input_ids, labels.as_deref(), usize::MAX)?.tokens)
-    }
-
-    /// The first `most` tokens of [`Encoder::encode_tokens`].
-    ///
-    /// # Errors
-    /// As [`Encoder::encode_tokens`].
-    pub fn tokens(&self, input_ids: &[u32], labels: Option<&[i32]>, most: usize) -> Result<Prefix> {
-        let wrong = |what: String| Err(Error::new(Kind::Data, what));
-        if input_ids.is_empty() {
-            return wrong("`input_ids` is empty".into());
-        }
-        input_ids.iter().try_for_each(|&id| self.check_id(id))?;
-        if let Some(labels) = labels.filter(|labels| labels.len() != input_ids.len()) {
-            let hint = "labels are aligned with `input_ids`, as in Hugging Face; -100 skips a position";
-            return wrong(format!("{} `labels` for {} `input_ids`", labels.len(), input_ids.len()))
-                .map_err(|e| e.hint(hint));
-        }
-        let limit = self.vocab_size.map_or(i64::from(i32::MAX), |n| n as i64);
-        let is_wrong = |&&l: &&i32| l != IGNORE_INDEX && !(0..limit).contains(&i64::from(l));
-        if let Some(label) = labels.into_iter().flatten().find(is_wrong) {
-            return wrong(format!("label {label} is neither -100 nor an id of the model's vocabulary"));
-        }
-        let mut prefix = Prefix::of_at_most(most);
-        for (i, &id) in input_ids.iter().enumerate() {
-            prefix.push(id, labels.map_or_else(|| label(id), |labels| labels[i]));
-        }
-        Ok(prefix)
-    }
-
     /// The ids after which the model stops, one of which every answer should teach: `<end_of_turn>` and `<eos>`, and where
     /// the template answers for tools within the model's turn, the token that begins such an answer.
     pub fn stop_ids(&self) -> Vec<u32> {
@@ -383,7 +371,7 @@ impl Encoder {
             "vocab_size": self.vocab_size,
         });
         if self.of_media {
-            decisive["of_media"] = true.into(); // what it refuses
+            decisive["of_media"] = format!("{:?}", self.marks).into();
         }
         blake3::hash(decisive.to_string().as_bytes()).to_hex().to_string()
     }
@@ -485,17 +473,39 @@ impl Encoder {
 
     /// The first `most` tokens of `text`; those that cover a byte of a span have a loss. `spans` are in order and do not
     /// overlap. The words at `typed` are no control tokens.
-    fn label(&self, text: &str, spans: &[Range<usize>], typed: &[Range<usize>], most: usize) -> Result<Prefix> {
+    ///
+    /// The soft tokens in it are those of `pieces`, in order; with their delimiters they never have a loss.
+    fn label(
+        &self,
+        text: &str,
+        spans: &[Range<usize>],
+        typed: &[Range<usize>],
+        mut pieces: VecDeque<Piece>,
+        most: usize,
+    ) -> Result<Prefix> {
         let mut prefix = Prefix::of_at_most(most);
         let mut spans = spans.iter().peekable();
+        let has_media = !pieces.is_empty();
         self.encode_typed(text, typed, &mut |id, token| {
+            if let Some((tokens, content)) = pieces.pop_front_if(|(tokens, _)| tokens.soft == id) {
+                prefix.push_medium(id, tokens.per_piece, tokens.kind, content);
+                return Ok(());
+            }
             self.check_id(id)?;
             while spans.next_if(|span| span.end <= token.start).is_some() {}
             let supervised = spans.peek().is_some_and(|span| span.start < token.end);
-            prefix.push(id, if supervised { label(id) } else { IGNORE_INDEX });
+            let learnt = supervised && !(has_media && self.marks.contains(id));
+            prefix.push(id, if learnt { label(id) } else { IGNORE_INDEX });
             Ok(())
         })?;
-        Ok(prefix)
+        match pieces.front() {
+            None => Ok(prefix),
+            Some((tokens, _)) => Err(Error::new(
+                Kind::Tokenizer,
+                format!("the tokenizer does not take the word of token {} for that token", tokens.soft),
+            )
+            .hint("its file is not complete, or it belongs to another model")),
+        }
     }
 
     fn check_id(&self, id: u32) -> Result<()> {

@@ -1,6 +1,30 @@
-//! Where media stand among the tokens of a row.
+//! Pictures and sounds in a row: what stands for them in a conversation, and where they stand among its tokens.
 
 use std::ops::Range;
+use std::sync::Arc;
+
+/// A picture or sound of a row that is not yet among its tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Medium {
+    /// What it shows.
+    pub kind: MediaKind,
+    /// Where its bytes are.
+    pub source: MediaSource,
+    /// What [`MediaRange::content`] of each of its pieces will be: a picture and its crops, a sound and what follows it. None
+    /// until somebody has looked at it.
+    pub pieces: Vec<[u8; 32]>,
+}
+
+/// Where the bytes of a picture or sound are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MediaSource {
+    /// In a file, as the row names it.
+    Path(String),
+    /// In the row itself.
+    Bytes(Arc<[u8]>),
+    /// The next of what the row lists beside its messages.
+    Listed,
+}
 
 /// The soft tokens of one picture or sound: a run of placeholders in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,12 +38,54 @@ pub struct MediaRange {
 }
 
 /// What soft tokens show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MediaKind {
     /// A picture.
     Image,
     /// A sound.
     Audio,
+}
+
+/// The tokens that stand for pictures or sounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MediaTokens {
+    /// What they show.
+    pub kind: MediaKind,
+    /// The token before each piece.
+    pub begin: u32,
+    /// The token that stands for each soft token; it may lie beyond the vocabulary.
+    pub soft: u32,
+    /// The token after each piece.
+    pub end: u32,
+    /// Soft tokens of a piece.
+    pub per_piece: usize,
+}
+
+impl MediaKind {
+    /// Its name for people, and of parts of messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            MediaKind::Image => "image",
+            MediaKind::Audio => "audio",
+        }
+    }
+
+    /// So many of them, for people.
+    pub fn counted(self, n: usize) -> String {
+        match (self, n) {
+            (MediaKind::Image, 1) => "1 picture".into(),
+            (MediaKind::Image, n) => format!("{n} pictures"),
+            (MediaKind::Audio, 1) => "1 sound".into(),
+            (MediaKind::Audio, n) => format!("{n} sounds"),
+        }
+    }
+}
+
+impl Medium {
+    /// One that nobody has looked at.
+    pub fn new(kind: MediaKind, source: MediaSource) -> Self {
+        Medium { kind, source, pieces: Vec::new() }
+    }
 }
 
 impl MediaRange {

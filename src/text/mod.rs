@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod encode;
 mod gguf_vocab;
 mod jinja;
+mod marks;
 pub mod media_range;
 mod native;
 pub mod options;
@@ -21,7 +22,7 @@ pub mod tools;
 
 pub use conversation::{Conversation, IGNORE_INDEX, Message, Part, Prefix, Role, Tokenized, ToolCall};
 pub use encode::Encoder;
-pub use media_range::{MediaKind, MediaRange};
+pub use media_range::{MediaKind, MediaRange, MediaSource, MediaTokens, Medium};
 pub use options::TrainOn;
 pub use render::Rendered;
 pub use stream::TokenStream;

@@ -83,7 +83,7 @@ fn require_all(whole: &str, conversation: &Conversation, mask: &mut Mask) -> Res
             return missing(&format!("the call of `{}`", call.name));
         }
         let answers = message.content.iter().filter(|_| message.role == Role::Tool);
-        for Part::Text(answer) in answers {
+        for answer in answers.filter_map(Part::text) {
             if !shown(answer) {
                 return missing("the tool's answer");
             }
@@ -99,11 +99,14 @@ fn require_all(whole: &str, conversation: &Conversation, mask: &mut Mask) -> Res
 
 /// A message as templates expect it.
 pub(super) fn message(message: &Message) -> Value {
-    let text = |Part::Text(text): &Part| Value::from(text.as_str());
+    let part = |part: &Part| match part {
+        Part::Text(text) => json!({"type": "text", "text": text}),
+        Part::Media(medium) => json!({"type": medium.kind.name()}),
+    };
     let content = match &message.content[..] {
         [] if !message.tool_calls.is_empty() => json!(""),
-        [part] => text(part),
-        parts => parts.iter().map(|part| json!({"type": "text", "text": text(part)})).collect(),
+        [Part::Text(text)] => Value::from(text.as_str()),
+        parts => parts.iter().map(part).collect(),
     };
     let mut object = Map::new();
     object.insert("role".into(), message.role.name().into());

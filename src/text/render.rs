@@ -12,6 +12,7 @@
 //! Here `Blue.<end_of_turn>⏎` is a supervised span: the end of the turn is learnt too, else the model never stops.
 
 use super::conversation::{Conversation, Message, Part, Role};
+use super::marks::Marks;
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;
 
@@ -38,10 +39,15 @@ pub struct Rendered {
 ///
 /// # Errors
 /// Turns that do not alternate between user and assistant, a system message that is not the first, no turns.
-pub(super) fn render(conversation: &Conversation, bos: &str, add_generation_prompt: bool) -> Result<Rendered> {
+pub(super) fn render(
+    conversation: &Conversation,
+    bos: &str,
+    marks: &Marks,
+    add_generation_prompt: bool,
+) -> Result<Rendered> {
     let (system, turns) = check(conversation)?;
     let parts = conversation.messages.iter().flat_map(|message| &message.content);
-    let bytes: usize = parts.map(|Part::Text(part)| part.len()).sum();
+    let bytes: usize = parts.filter_map(Part::text).map(str::len).sum();
     let mut text = String::with_capacity(bytes + bos.len() + (turns.len() + 1) * TURN_BYTES);
     text.push_str(bos);
     let (mut spans, mut said) = (Vec::new(), Vec::new());
@@ -49,14 +55,21 @@ pub(super) fn render(conversation: &Conversation, bos: &str, add_generation_prom
         let answer = message.role == Role::Assistant;
         text.push_str(START_OF_TURN);
         text.push_str(if answer { "model\n" } else { "user\n" });
-        let begin = text.len();
+        let mut begin = text.len();
         if let (0, Some(system)) = (i, system) {
             text.push_str(system);
             text.push_str("\n\n");
         }
         let start = text.len();
-        for Part::Text(part) in &message.content {
-            text.push_str(strip(part));
+        for part in &message.content {
+            match part {
+                Part::Text(part) => text.push_str(strip(part)),
+                Part::Media(medium) => {
+                    said.push(begin..text.len());
+                    text.push_str(marks.written(medium.kind)?);
+                    begin = text.len();
+                }
+            }
         }
         said.push(begin..text.len());
         text.push_str(END_OF_TURN);
@@ -116,6 +129,10 @@ fn system_text(message: &Message) -> Result<&str> {
     match &message.content[..] {
         [] => Ok(""),
         [Part::Text(text)] => Ok(text),
+        parts if parts.iter().any(|part| part.text().is_none()) => {
+            Err(Error::new(Kind::Data, "the system message holds a picture or sound")
+                .hint("Gemma's template shows only its text; put it into the user's message"))
+        }
         parts => Err(Error::new(Kind::Data, format!("the system message has {} parts", parts.len()))
             .hint("Gemma's template shows only the first; join them into one text")),
     }
@@ -145,7 +162,7 @@ mod tests {
             (Role::User, "c"),
             (Role::Assistant, "d"),
         ]);
-        let Rendered { text, spans, .. } = render(&conversation, "<bos>", false).unwrap();
+        let Rendered { text, spans, .. } = render(&conversation, "<bos>", &Marks::default(), false).unwrap();
         assert_eq!(
             text,
             "<bos><start_of_turn>user\nS\n\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n\
@@ -157,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_prompt_ends_where_the_model_begins() {
-        let rendered = render(&talk(&[(Role::User, "a")]), "<bos>", true).unwrap();
+        let rendered = render(&talk(&[(Role::User, "a")]), "<bos>", &Marks::default(), true).unwrap();
         assert_eq!(rendered.text, "<bos><start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\n");
         assert!(rendered.spans.is_empty());
     }
@@ -170,7 +187,9 @@ mod tests {
     #[test]
     fn who_speaks_out_of_turn_is_told_so() {
         use Role::{Assistant, System, User};
-        let refused = |messages: &[(Role, &str)]| render(&talk(messages), "", false).unwrap_err().what().to_owned();
+        let refused = |messages: &[(Role, &str)]| {
+            render(&talk(messages), "", &Marks::default(), false).unwrap_err().what().to_owned()
+        };
         assert_eq!(refused(&[]), "the conversation has no messages");
         assert_eq!(refused(&[(System, "a")]), "the conversation has a system message, but no turns");
         assert_eq!(refused(&[(Assistant, "a")]), "message 1 is the assistant's, but the user must speak first");
@@ -182,6 +201,6 @@ mod tests {
         assert_eq!(refused(&[(User, "a"), (System, "b")]), "message 2 is a system message, which can only come first");
         let mut parts = talk(&[(System, "a"), (User, "b")]);
         parts.messages[0].content.push(Part::Text("c".into()));
-        assert_eq!(render(&parts, "", false).unwrap_err().what(), "the system message has 2 parts");
+        assert_eq!(render(&parts, "", &Marks::default(), false).unwrap_err().what(), "the system message has 2 parts");
     }
 }

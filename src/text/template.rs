@@ -3,6 +3,7 @@
 use super::controls::ControlWords;
 use super::conversation::{Conversation, Message, Role, ToolCall};
 use super::jinja::Jinja;
+use super::marks::Marks;
 use super::native;
 use super::render::{self, Rendered};
 use super::tokenizer::{read_config, token_name};
@@ -158,7 +159,16 @@ impl ChatTemplate {
     /// Turns that do not alternate between user and assistant, a system message that is not the first, no turns, or
     /// tools that make no sense ([`tools::lower`]).
     pub fn render(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<Rendered> {
-        render::render(&*tools::lower(conversation)?, &self.0.bos, add_generation_prompt)
+        self.render_marked(conversation, &Marks::default(), add_generation_prompt)
+    }
+
+    fn render_marked(
+        &self,
+        conversation: &Conversation,
+        marks: &Marks,
+        add_generation_prompt: bool,
+    ) -> Result<Rendered> {
+        render::render(&*tools::lower(conversation)?, &self.0.bos, marks, add_generation_prompt)
     }
 
     /// Renders a conversation so that it is what the model's own template makes of it.
@@ -174,12 +184,13 @@ impl ChatTemplate {
         conversation: &Conversation,
         add_generation_prompt: bool,
         controls: &ControlWords,
+        marks: &Marks,
     ) -> Result<Rendered> {
         let Some(own) = &self.0.own else {
             require_no_reasoning(conversation)?;
-            return self.render(conversation, add_generation_prompt);
+            return self.render_marked(conversation, marks, add_generation_prompt);
         };
-        own.checked(conversation, &self.0.bos, add_generation_prompt, controls).map_err(|e| own.locate(e))
+        own.checked(conversation, &self.0.bos, add_generation_prompt, controls, marks).map_err(|e| own.locate(e))
     }
 
     /// Proves that the model's own template renders the conversation to the text that is trained on.
@@ -188,7 +199,7 @@ impl ChatTemplate {
     /// What [`ChatTemplate::render`] refuses, what the template refuses, and the first difference between the two.
     pub fn verify(&self, conversation: &Conversation) -> Result<()> {
         let prompt = conversation.messages.last().is_some_and(|message| message.role == Role::User);
-        self.checked(conversation, prompt, &ControlWords::default()).map(drop)
+        self.checked(conversation, prompt, &ControlWords::default(), &Marks::default()).map(drop)
     }
 
     /// Writes `chat_template.jinja` into `folder`, where Hugging Face looks first, and beside it the one for tools.
@@ -212,6 +223,7 @@ impl Own {
         bos: &str,
         add_generation_prompt: bool,
         controls: &ControlWords,
+        marks: &Marks,
     ) -> Result<Rendered> {
         let jinja = match &self.tool_use {
             Some((jinja, _)) if !conversation.tools.is_empty() => jinja,
@@ -231,7 +243,7 @@ impl Own {
                     let messages: Vec<Value> = lowered.messages.iter().map(native::message).collect();
                     jinja.render(messages, &[], add_generation_prompt)?
                 };
-                let ours = render::render(&lowered, bos, add_generation_prompt)?;
+                let ours = render::render(&lowered, bos, marks, add_generation_prompt)?;
                 match same(&ours.text, &theirs) {
                     Ok(()) => return Ok(ours),
                     Err(differs) => differs,

@@ -43,6 +43,13 @@ pub fn lower(conversation: &Conversation) -> Result<Cow<'_, Conversation>> {
     if !are_used(conversation) {
         return Ok(Cow::Borrowed(conversation));
     }
+    if let Some(i) = conversation.messages.iter().position(|message| message.media().next().is_some()) {
+        let what = format!(
+            "message {}: a picture or sound in a conversation with tools has no form in this chat template",
+            i + 1
+        );
+        return Err(Error::new(Kind::Data, what).hint("leave the tools or the media out of the row"));
+    }
     let mut messages: Vec<Message> = Vec::with_capacity(conversation.messages.len());
     let mut before = None; // the role of the message before, as the data has it
     for (i, message) in conversation.messages.iter().enumerate() {
@@ -77,7 +84,7 @@ pub fn lower(conversation: &Conversation) -> Result<Cow<'_, Conversation>> {
 
 /// A message's text as the template would show it.
 fn words(message: &Message) -> String {
-    message.content.iter().map(|Part::Text(text)| strip(text)).collect()
+    message.content.iter().filter_map(Part::text).map(strip).collect()
 }
 
 /// A tool's answer, fenced.
@@ -150,6 +157,7 @@ fn spaced(value: &impl Serialize) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::marks::Marks;
     use crate::text::render::render;
 
     fn call(name: &str, arguments: Value) -> ToolCall {
@@ -172,7 +180,7 @@ mod tests {
             ],
             tools: vec![weather()],
         };
-        let text = render(&lower(&conversation).unwrap(), "<bos>", false).unwrap().text;
+        let text = render(&lower(&conversation).unwrap(), "<bos>", &Marks::default(), false).unwrap().text;
         assert_eq!(
             text,
             "<bos><start_of_turn>user\nBe brief.\n\nYou have access to functions. If you decide to invoke any of the \

@@ -73,7 +73,7 @@ impl Holding {
     pub(super) fn of(&self, id: &TensorId) -> Compression {
         match (id, self.projections) {
             // Towers stay as they are stored.
-            (TensorId::Vision(_), _) => Compression::None,
+            (id, _) if !id.is_of_text() => Compression::None,
             // Gathered row by row from main memory or from its file, and never needed as a whole.
             (TensorId::EmbedTokensPerLayer, _) => Compression::AsStored,
             (id, projections) if id.is_compressible() => projections,

@@ -3,8 +3,14 @@
 //! [`TensorId`] names a tensor of a model; every other spelling is made from it and read back into it here. Multimodal
 //! checkpoints hold the same language model under a prefix, which is [`Spelling`], and a tower beside it.
 
+mod audio;
+mod embedder;
+mod mobilenet;
 mod vision;
 
+pub use audio::{AudioModule, AudioNorm, AudioProjection, AudioTensor};
+pub use embedder::{Embedder, EmbedderTensor};
+pub use mobilenet::{BlockTensor, MobileNetTensor};
 use std::fmt;
 pub use vision::{VisionModule, VisionProjection, VisionTensor};
 
@@ -216,8 +222,14 @@ pub enum TensorId {
     Norm,
     /// The head, `[v, d]`, where it is not tied to the embedding.
     LmHead,
-    /// What makes soft tokens of pictures.
+    /// What makes soft tokens of pictures in Gemma 3.
     Vision(VisionTensor),
+    /// Gemma 3n: what looks at pictures.
+    MobileNet(MobileNetTensor),
+    /// Gemma 3n: what listens to sounds.
+    Audio(AudioTensor),
+    /// Gemma 3n: what makes rows of the model's width of what a tower gives.
+    Embedder(Embedder, EmbedderTensor),
     /// Gemma 3n: what every layer is told of each word, `[v, L p]`.
     EmbedTokensPerLayer,
     /// Gemma 3n: what every layer is told of what is embedded, `[L p, d]`.
@@ -255,6 +267,9 @@ impl TensorId {
     pub fn hf(&self) -> String {
         match *self {
             TensorId::Vision(tensor) => tensor.hf(),
+            TensorId::MobileNet(tensor) => tensor.hf(),
+            TensorId::Audio(tensor) => tensor.hf(),
+            TensorId::Embedder(embedder, tensor) => embedder.hf(tensor),
             TensorId::Projection(layer, part) => format!("model.layers.{layer}.{}.weight", part.hf()),
             TensorId::LayerNorm(layer, part) => format!("model.layers.{layer}.{}{}", part.hf(), part.suffix()),
             TensorId::AltupProjection(number) => format!("{}.{number}.weight", NUMBERED[0].1),
@@ -291,6 +306,18 @@ impl TensorId {
         PROJECTIONS.iter().find(|p| p.1 == path).map(|p| TensorId::Projection(layer, p.0))
     }
 
+    /// Reads a name of what is no part of a language model: its name in a saved checkpoint, or that of a module, which it
+    /// says as well.
+    fn parse_beside(name: &str) -> Option<(bool, Self)> {
+        let vision = VisionTensor::parse(name).map(|(of_modules, tensor)| (of_modules, TensorId::Vision(tensor)));
+        let mobilenet =
+            || MobileNetTensor::parse(name).map(|(of_modules, part)| (of_modules, TensorId::MobileNet(part)));
+        let audio = || AudioTensor::parse(name).map(|(of_modules, tensor)| (of_modules, TensorId::Audio(tensor)));
+        let embedder =
+            || Embedder::parse(name).map(|(of_modules, of, part)| (of_modules, TensorId::Embedder(of, part)));
+        vision.or_else(mobilenet).or_else(audio).or_else(embedder)
+    }
+
     /// Reads a GGUF name; the inverse of [`TensorId::gguf`].
     pub fn parse_gguf(name: &str) -> Option<Self> {
         if let Some(single) = SINGLE.iter().find(|s| s.2 == name) {
@@ -318,6 +345,8 @@ impl TensorId {
     pub fn is_linear(&self) -> bool {
         match self {
             TensorId::Vision(tensor) => tensor.is_linear(),
+            TensorId::Audio(tensor) => tensor.is_linear(),
+            TensorId::Embedder(_, tensor) => tensor.is_linear(),
             TensorId::Projection(..)
             | TensorId::PerLayerModelProjection
             | TensorId::AltupProjection(_)
@@ -328,12 +357,13 @@ impl TensorId {
 
     /// Whether this is a part of the language model.
     pub fn is_of_text(&self) -> bool {
-        !matches!(self, TensorId::Vision(_))
+        !matches!(self, TensorId::Vision(_) | TensorId::MobileNet(_) | TensorId::Audio(_) | TensorId::Embedder(..))
     }
 
     /// Whether this is a matrix that is held compressed where the projections are.
     pub fn is_compressible(&self) -> bool {
-        self.is_linear() && !matches!(self, TensorId::Projection(_, projection) if projection.is_coefficient())
+        let is_coefficient = matches!(self, TensorId::Projection(_, projection) if projection.is_coefficient());
+        self.is_linear() && self.is_of_text() && !is_coefficient
     }
 
     /// The linear layers of a decoder layer, in any model that has them, and those outside the layers of this number.
@@ -422,9 +452,9 @@ impl Spelling {
     /// Reads a name in any spelling. The head's name is common to two of them and counts as [`Spelling::Text`]; those of
     /// a saved tower are common to two as well, and count as [`Spelling::LanguageModelOutside`].
     pub fn parse(name: &str) -> Option<(Spelling, TensorId)> {
-        if let Some((of_modules, tensor)) = VisionTensor::parse(name) {
+        if let Some((of_modules, id)) = TensorId::parse_beside(name) {
             let spelling = if of_modules { Spelling::LanguageModelInside } else { Spelling::LanguageModelOutside };
-            return Some((spelling, TensorId::Vision(tensor)));
+            return Some((spelling, id));
         }
         if let Some(rest) = name.strip_prefix("language_model.") {
             return TensorId::parse_hf(rest).map(|id| (Spelling::LanguageModelOutside, id));

@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "jobs",
         &[
             "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "ops",
-            "weights", "device",
+            "weights", "device", "media",
         ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.

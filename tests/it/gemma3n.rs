@@ -296,7 +296,7 @@ fn config_json() -> Value {
 
 fn multimodal() -> Value {
     json!({"architectures": ["Gemma3nForConditionalGeneration"], "model_type": "gemma3n", "text_config": config_json(),
-           "vision_config": {"model_type": "gemma3n_vision"}, "audio_config": {"model_type": "gemma3n_audio"}})
+           "vision_config": {"model_type": "gemma3n_vision", "vocab_offset": 56, "vocab_size": 4}, "audio_config": {"model_type": "gemma3n_audio"}})
 }
 
 fn open(dir: &Path) -> gemma_tune::Result<(ModelConfig, Source, Vec<String>)> {
@@ -307,7 +307,7 @@ fn open(dir: &Path) -> gemma_tune::Result<(ModelConfig, Source, Vec<String>)> {
 }
 
 fn hidden(config: ModelConfig, source: &Source, holding: &Holding) -> Vec<f32> {
-    let model = model::load(config, source, holding, &Device::flex(), &Silent).unwrap();
+    let model = model::load(config.of_text(), source, holding, &Device::flex(), &Silent).unwrap();
     floats(&model.hidden(&batch(&case(&Device::flex()).rows).inputs, &BaseOnly))
 }
 

@@ -79,7 +79,7 @@ impl Case {
         let soft = blocks(&row.ids, self.image_token).into_iter().zip(&row.pixels).map(|(rows, pixels)| {
             let features = match look {
                 Look::Before => Features::Encoded(self.model.encode(Modality::Image, pixels.clone()).unwrap()),
-                Look::InTheGraph => Features::Prepared(pixels.clone()),
+                Look::InTheGraph => Features::Prepared { values: pixels.clone(), valid: 0 },
             };
             SoftTokens { rows, modality: Modality::Image, features }
         });
@@ -184,7 +184,7 @@ fn tower_and_projector_equal_the_reference_layer_by_layer() {
             pictures.iter().map(|pixels| tower.embeddings.forward(pixels.clone())).collect();
         for (index, layer) in tower.layers.iter().enumerate() {
             for x in &mut streams {
-                let everyone = model::vision::attention::everyone(x.dims()[0]);
+                let everyone = model::vision::siglip::attention::everyone(x.dims()[0]);
                 *x = layer.forward(x.clone(), &everyone, &BaseOnly);
             }
             close(&format!("vision_tower.encoder.layers.{index}"), &streams);
@@ -202,12 +202,12 @@ fn tower_and_projector_equal_the_reference_layer_by_layer() {
 
 /// The tower alone.
 #[allow(irrefutable_let_patterns, reason = "true while there is one architecture")]
-fn tower(dir: &Path, device: &Device) -> model::vision::VisionTower {
+fn tower(dir: &Path, device: &Device) -> model::vision::siglip::VisionTower {
     let ModelConfig::Gemma3(config) = ModelConfig::from_folder(dir).unwrap().0 else { panic!() };
     let source = Source::open_folder(dir).unwrap();
     let mut parts = model::load::Loader { source: &source, holding: &Holding::default(), device, progress: &Silent };
     let images = config.images.as_ref().unwrap();
-    model::vision::VisionTower::assemble(&images.vision_config, &config.tower_sites(), &mut parts).unwrap()
+    model::vision::siglip::VisionTower::assemble(&images.vision_config, &config.tower_sites(), &mut parts).unwrap()
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn other_goldens_are_met() {
 }
 
 #[test]
-fn rows_with_pictures_are_refused_while_nothing_reads_them() {
+fn rows_with_pictures_are_refused_by_models_of_text() {
     let bench = Bench::new();
     copy(&golden_path("vision/model"), &bench.path("v"));
     let row = |at: u64, images: Value| {
@@ -371,19 +371,18 @@ fn rows_with_pictures_are_refused_while_nothing_reads_them() {
     };
     let rows: Vec<Value> = (0..20).map(|at| row(at, if at == 6 { json!(["a.png"]) } else { json!([]) })).collect();
     bench.write("rows.jsonl", lines(&rows));
-    let score = "score --model v --input rows.jsonl --output scores.jsonl";
-    let train = "train r.yaml --set model.base=v --set training.max_steps=1";
-    for command in [score.to_owned(), train.to_owned(), format!("{train} --dry-run")] {
-        let said = bench.run(&command);
-        assert_eq!(said.code, Some(2), "{command}: {}", said.stderr);
-        assert!(said.problem().contains("the row has `images`, and media are not read yet"), "{}", said.stderr);
-        assert!(said.problem().contains("rows.jsonl, row 7"), "{}", said.stderr);
+    for (model, said) in [("v", "there is no file `a.png`"), ("m", "the model does not see")] {
+        let score = format!("score --model {model} --input rows.jsonl --output scores.jsonl");
+        let train = format!("train r.yaml --set model.base={model} --set training.max_steps=1");
+        for command in [score, train.clone(), format!("{train} --dry-run")] {
+            let refused = bench.run(&command);
+            assert_eq!(refused.code, Some(2), "{command}: {}", refused.stderr);
+            assert!(refused.problem().contains(said), "{}", refused.stderr);
+            assert!(refused.problem().contains("rows.jsonl, row 7"), "{}", refused.stderr);
+        }
+        let skipped = bench.run(&format!("{train} --set data.on_bad_row=skip --set output.dir=out-{model}"));
+        assert_eq!(skipped.code, Some(0), "{}", skipped.stderr);
     }
-    let skipped = bench.run(&format!("{train} --set data.on_bad_row=skip"));
-    assert_eq!(skipped.code, Some(0), "{}", skipped.stderr);
-    // A model of text sees all of them as it always did.
-    let said = bench.run("score --model m --input rows.jsonl --output scores.jsonl");
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
 }
 
 #[test]
@@ -394,9 +393,10 @@ fn adapters_on_towers_are_refused_by_name() {
     bench.write("rows.jsonl", lines(&[json!({"input_ids": [2, 3, 4, 5], "labels": [2, 3, 4, 5]})]));
     let score = "score --model v --adapter a --input rows.jsonl --output scores.jsonl";
     let train = "train r.yaml --set model.base=v --set adapter.target_modules=[q_proj,fc1]";
-    for (command, name) in
-        [(score, "vision_tower.encoder.layers.0"), (train, "those of its vision tower are not trained")]
-    {
+    for (command, name) in [
+        (score, "vision_tower.encoder.layers.0"),
+        (train, "those of its vision tower stand in `adapter.vision_target_modules`"),
+    ] {
         let said = bench.run(command);
         assert_eq!(said.code, Some(2), "{command}: {}", said.stderr);
         assert!(said.problem().contains(name), "{}", said.stderr);

@@ -13,7 +13,7 @@ use std::path::Path;
 /// # Errors
 /// When it cannot be read or does not fit the model.
 pub fn read(folder: &Path, model: &dyn LanguageModel) -> Result<Adapter> {
-    let read = PeftAdapter::read(folder, &model.sites())?;
+    let read = PeftAdapter::read(folder, &model.config().all_sites())?;
     Ok(to_device(&read.tensors, model))
 }
 
@@ -22,12 +22,12 @@ pub fn read(folder: &Path, model: &dyn LanguageModel) -> Result<Adapter> {
 /// # Errors
 /// As [`read`].
 pub fn check(folder: &Path, model: &ModelConfig) -> Result<()> {
-    PeftAdapter::read(folder, &model.sites()).map(|_| ())
+    PeftAdapter::read(folder, &model.all_sites()).map(|_| ())
 }
 
 /// An adapter's tensors where the model computes.
 pub fn to_device(tensors: &AdapterTensors, model: &dyn LanguageModel) -> Adapter {
-    let modules = model.sites().into_iter().filter_map(|site| {
+    let modules = model.config().all_sites().into_iter().filter_map(|site| {
         let tensors = tensors.modules.get(&site.weight)?;
         Some(LoraModule {
             site,

@@ -1,5 +1,6 @@
 //! The cache's folder: names, one maker at a time, leftovers.
 
+use crate::atomic;
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,25 @@ use std::time::Duration;
 
 /// A temporary file this old belongs to a run that was killed: no preparation takes days.
 const ABANDONED: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// The file of the folder `cache` in which a picture or sound of this hash is kept.
+pub(crate) fn kept_media(cache: &Path, hash: &str) -> PathBuf {
+    cache.join("media").join(hash.get(..2).unwrap_or_default()).join(hash)
+}
+
+/// Keeps the bytes of a picture or sound in the folder `cache`.
+///
+/// # Errors
+/// When they cannot be written.
+pub(crate) fn keep_media(cache: &Path, hash: &str, bytes: &[u8]) -> Result<()> {
+    let path = kept_media(cache, hash);
+    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(cache);
+    fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, e))?;
+    atomic::write(&path, bytes)
+}
 
 /// A folder of prepared data.
 pub(crate) struct Folder {

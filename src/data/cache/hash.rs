@@ -46,7 +46,7 @@ impl HashedFile {
 
 /// What tells that a file is the one seen before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
+pub(crate) struct Stamp {
     size_bytes: u64,
     modified_nanos: u128,
     /// Inode on Unix: a file moved here with its old time is another one.
@@ -55,7 +55,7 @@ struct Stamp {
 
 impl Stamp {
     /// The stamp of the file at `path`, and when it was last modified.
-    fn of(path: &Path) -> Result<(Stamp, SystemTime)> {
+    pub fn of(path: &Path) -> Result<(Stamp, SystemTime)> {
         let metadata = std::fs::metadata(path).map_err(|e| Error::io("reading", path, e))?;
         let modified = metadata.modified().unwrap_or(SystemTime::now());
         let modified_nanos = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();

@@ -8,8 +8,8 @@ mod hash;
 mod record;
 mod store;
 
-pub(super) use folder::Folder;
-pub(super) use hash::{HashedFile, hash_files};
+pub(super) use folder::{Folder, keep_media, kept_media};
+pub(super) use hash::{HashedFile, Stamp, hash_files};
 pub(super) use record::encode;
 pub(super) use store::{Meta, RowMeta, SkippedRow, Store, Writer};
 

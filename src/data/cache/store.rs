@@ -8,6 +8,7 @@
 use super::record;
 use crate::data::encode::SkipReason;
 use crate::data::losses::Losses;
+use crate::data::media::MediaOrigin;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::text::Tokenized;
@@ -107,6 +108,9 @@ pub(crate) struct Meta {
     pub skipped_rows: Vec<SkippedRow>,
     /// What is to be said of a file's rows, with the file.
     pub remarks: Vec<(u32, String)>,
+    /// Their pictures and sounds.
+    #[serde(default)]
+    pub media: Vec<MediaOrigin>,
 }
 
 /// Writes a cache file from start to end.

@@ -44,6 +44,11 @@ impl<'a> Columns<'a> {
         self.layout.template
     }
 
+    /// What the file calls the column.
+    pub fn column<'b>(&'b self, name: &'b str) -> &'b str {
+        self.layout.column(name)
+    }
+
     pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.row.get(self.layout.column(name)).filter(|value| !value.is_null())
     }

@@ -4,7 +4,7 @@
 //! model's template; [`REFUSED`] mean something that would be lost; all others mean nothing here.
 
 use super::columns::{Columns, as_list, as_object, as_text, wrong_kind};
-use super::tools;
+use super::{media, tools};
 use crate::data::object::Object;
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
@@ -149,18 +149,20 @@ fn content_parts(value: &Value, path: &str) -> Result<Vec<Part>> {
 
 fn part(value: &Value, path: &str) -> Result<Part> {
     let object = as_object(value, path)?;
+    if let Some(part) = media::part(object, path) {
+        return part;
+    }
     match object.get("type").and_then(Value::as_str) {
         Some("text") => match object.get("text") {
             Some(text) => Ok(Part::Text(as_text(text, &format!("{path}.text"))?.to_owned())),
             None => Err(Error::new(Kind::Data, format!("`{path}` is a text part without `text`"))),
         },
-        Some(kind @ ("image" | "image_url" | "input_image" | "audio" | "audio_url" | "input_audio" | "video")) => {
-            Err(Error::new(Kind::Data, format!("`{path}` is of type `{kind}`, but only text can be trained on")).hint(
-                "this version trains the language model on text; set `data.on_bad_row: skip` to leave such rows out",
-            ))
+        Some("video") => {
+            Err(Error::new(Kind::Data, format!("`{path}` is a video, which no Gemma that is known here sees"))
+                .hint("set `data.on_bad_row: skip` to leave such rows out, or give its frames as pictures"))
         }
         Some(other) => Err(Error::new(Kind::Data, format!("`{path}` has the unknown type `{other}`"))
-            .hint("parts are `{\"type\": \"text\", \"text\": \"..\"}`")),
+            .hint("types are `text`, `image` and `audio`")),
         None => Err(Error::new(Kind::Data, format!("`{path}` has no `type`"))
             .hint("parts are `{\"type\": \"text\", \"text\": \"..\"}`")),
     }
@@ -264,8 +266,8 @@ mod tests {
         );
         assert_eq!(of(json!("hi")), "`messages[1]` must be an object, found a text");
         assert!(
-            of(json!({"role": "user", "content": [{"type": "image", "image": "a.png"}]}))
-                .starts_with("`messages[1].content[0]` is of type `image`, but only text can be trained on")
+            of(json!({"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}))
+                .starts_with("`messages[1].content[0]` is a video, which no Gemma that is known here sees")
         );
         assert_eq!(problem(RowFormat::Messages, json!({"messages": []})), "`messages` is empty");
         assert_eq!(problem(RowFormat::Messages, json!({"messages": 3})), "`messages` must be a list, found a number");

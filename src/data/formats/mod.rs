@@ -3,6 +3,7 @@
 mod alpaca;
 mod columns;
 mod detect;
+mod media;
 mod messages;
 mod prompt_completion;
 mod python;
@@ -38,18 +39,19 @@ impl RowFormat {
 /// When a column is missing or holds something else than the layout says. Names the columns found, and the format that
 /// they look like.
 pub(super) fn parse(row: &Columns) -> Result<Row> {
-    match row.format() {
+    let parsed = match row.format() {
         RowFormat::Auto => match &row.guesses()[..] {
-            [Guess::Rows(layout)] => parse(&row.laid_out(layout)),
+            [Guess::Rows(layout)] => return parse(&row.laid_out(layout)),
             _ => Err(row.unknown()),
         },
         RowFormat::Messages => messages::parse(row),
         RowFormat::PromptCompletion => prompt_completion::parse(row),
         RowFormat::Alpaca => alpaca::parse(row),
         RowFormat::Sharegpt => sharegpt::parse(row),
-        RowFormat::Text => text::parse(row),
+        RowFormat::Text => return text::parse(row),
         RowFormat::Tokens => tokens::parse(row),
-    }
+    };
+    media::attach(parsed?, row)
 }
 
 /// Keys of the turns of a conversation that mean nothing here, as `messages[].name`, each once.

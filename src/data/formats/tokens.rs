@@ -28,7 +28,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         keep(&mut input_ids, &row);
         labels.iter_mut().for_each(|labels| keep(labels, &row));
     }
-    Ok(Row::Tokens { input_ids, labels })
+    Ok(Row::Tokens { input_ids, labels, media: Vec::new() })
 }
 
 /// Where a mask has its ones.
@@ -87,14 +87,17 @@ mod tests {
     fn ids_and_labels() {
         let row =
             parse_json(FORMAT, json!({"input_ids": [2, 5, 6], "labels": [-100, 5, 6], "attention_mask": [1, 1, 1]}));
-        assert_eq!(row.unwrap(), Row::Tokens { input_ids: vec![2, 5, 6], labels: Some(vec![-100, 5, 6]) });
+        assert_eq!(
+            row.unwrap(),
+            Row::Tokens { input_ids: vec![2, 5, 6], labels: Some(vec![-100, 5, 6]), media: Vec::new() }
+        );
         for labels in [json!(null), json!(""), json!(" ")] {
             let row = parse_json(FORMAT, json!({"input_ids": "[2, 5]", "labels": labels, "attention_mask": labels}));
-            assert_eq!(row.unwrap(), Row::Tokens { input_ids: vec![2, 5], labels: None });
+            assert_eq!(row.unwrap(), Row::Tokens { input_ids: vec![2, 5], labels: None, media: Vec::new() });
         }
         let long = long_list("[2, 5, 6]");
         let row = parse_json(FORMAT, json!({"input_ids": long, "labels": long, "attention_mask": [0, 1, 1]})).unwrap();
-        assert_eq!(row, Row::Tokens { input_ids: vec![5, 6], labels: Some(vec![5, 6]) });
+        assert_eq!(row, Row::Tokens { input_ids: vec![5, 6], labels: Some(vec![5, 6]), media: Vec::new() });
     }
 
     #[test]
@@ -104,7 +107,7 @@ mod tests {
         };
         assert_eq!(
             row(json!([0, 1, 1, 0])).unwrap(),
-            Row::Tokens { input_ids: vec![2, 5], labels: Some(vec![-100, 5]) }
+            Row::Tokens { input_ids: vec![2, 5], labels: Some(vec![-100, 5]), media: Vec::new() }
         );
         assert_eq!(row(json!(null)).unwrap(), row(json!([1, 1, 1, 1])).unwrap());
         let refused = |mask: Value| row(mask).unwrap_err().what().to_owned();

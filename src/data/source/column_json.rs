@@ -62,9 +62,10 @@ struct BytesEncoder<'a>(Box<dyn Fn(usize) -> &'a [u8] + 'a>);
 
 impl Encoder for BytesEncoder<'_> {
     fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
-        let written = match std::str::from_utf8((self.0)(index)) {
+        let bytes = (self.0)(index);
+        let written = match std::str::from_utf8(bytes) {
             Ok(text) => serde_json::to_writer(out, text),
-            Err(_) => serde_json::to_writer(out, &Value::Object(not_text())),
+            Err(_) => serde_json::to_writer(out, &Value::Object(not_text(bytes))),
         };
         // Writing into memory does not fail.
         debug_assert!(written.is_ok());

@@ -1,6 +1,7 @@
 //! A model's tokenizer and chat template.
 
 use crate::error::Result;
+use crate::jobs::media::processors;
 use crate::model::ModelConfig;
 use crate::text::{ChatTemplate, Encoder, Tokenizer};
 use crate::weights::gguf::Gguf;
@@ -16,7 +17,7 @@ pub fn of_folder(dir: &Path, config: &ModelConfig) -> Result<Encoder> {
         true => Encoder::new(Tokenizer::from_file(&file)?, ChatTemplate::from_model_folder(dir)?),
         false => Encoder::tokens_only(),
     };
-    Ok(encoder.with_vocab_size(config.vocab_size()).with_media(config.multimodal()))
+    Ok(encoder.with_vocab_size(config.vocab_size()).with_media(config.multimodal(), &processors::tokens(config)))
 }
 
 /// Those of a GGUF file; without a vocabulary the encoder takes token ids only.

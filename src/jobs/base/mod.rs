@@ -11,6 +11,8 @@ use self::headers::Headers;
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::companions;
 use crate::hub::{self, Clues, HubSettings, ModelFiles, Variant};
+use crate::jobs::media::processors;
+use crate::media::Processors;
 use crate::model::{self, LanguageModel, ModelConfig};
 use crate::progress::{Progress, counted};
 use crate::text::render::END_OF_TURN;
@@ -36,6 +38,8 @@ pub struct Base {
     pub fingerprint: String,
     /// Tokenizer and chat template; without a tokenizer it takes token ids only.
     pub encoder: Encoder,
+    /// How pictures and sounds are prepared for it.
+    pub processors: Processors,
 }
 
 impl Base {
@@ -55,6 +59,7 @@ impl Base {
         let files = hub::find_model(name, &HubSettings::from_env()?, progress, &|dir| {
             let (config, _) = ModelConfig::from_folder(dir)?;
             let encoder = encoder::of_folder(dir, &config)?;
+            processors::of_folder(dir, &config)?;
             accept(&config)?;
             read_before.replace(Some(encoder));
             Ok(())
@@ -68,7 +73,11 @@ impl Base {
         let Headers { config, ignored_keys, source, warnings } = headers;
         warnings.iter().chain(&encoder.warning()).for_each(|warning| progress.note(warning));
         let fingerprint = source.fingerprint();
-        Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, fingerprint, encoder })
+        let processors = match &files {
+            ModelFiles::Folder { dir, .. } => processors::of_folder(dir, &config)?,
+            ModelFiles::Gguf { .. } => Processors::default(),
+        };
+        Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, fingerprint, encoder, processors })
     }
 
     /// Gives back the memory of the tokenizer, hundreds of megabytes; from here on the model takes token ids only.
@@ -101,15 +110,19 @@ impl Base {
         }
     }
 
-    /// The tokenizer and chat template of the model that the user `named` at some place; no weights are downloaded.
+    /// The tokenizer and chat template of the model that the user `named` at some place, and its processors; no weights are
+    /// downloaded.
     ///
     /// # Errors
     /// As [`Base::open`].
-    pub fn encoder(name: &str, named: Place, progress: &dyn Progress) -> Result<Encoder> {
+    pub fn encoder(name: &str, named: Place, progress: &dyn Progress) -> Result<(Encoder, Processors)> {
         let files = hub::find_small_files(name, &HubSettings::from_env()?, progress).map_err(|e| e.or_at(named))?;
         match &files {
-            ModelFiles::Folder { dir, .. } => encoder::of_folder(dir, &ModelConfig::from_folder(dir)?.0),
-            ModelFiles::Gguf { .. } => Headers::open(&files)?.encoder(&files),
+            ModelFiles::Folder { dir, .. } => {
+                let (config, _) = ModelConfig::from_folder(dir)?;
+                Ok((encoder::of_folder(dir, &config)?, processors::of_folder(dir, &config)?))
+            }
+            ModelFiles::Gguf { .. } => Ok((Headers::open(&files)?.encoder(&files)?, Processors::default())),
         }
     }
 
@@ -165,6 +178,35 @@ impl Base {
     /// When a tensor is missing or has the wrong shape, or when the weights cannot be held so.
     pub fn load(&self, holding: &Holding, device: &Device, progress: &dyn Progress) -> Result<Box<dyn LanguageModel>> {
         model::load(self.config.clone().of_text(), &self.source, holding, device, progress)
+    }
+
+    /// Loads the weights of the language model, and of what makes rows of what its towers give, where the files have that.
+    ///
+    /// # Errors
+    /// As [`Base::load`].
+    pub fn load_for_media(
+        &self,
+        holding: &Holding,
+        device: &Device,
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn LanguageModel>> {
+        if self.config.check_towers(&self.source).is_err() {
+            return self.load(holding, device, progress);
+        }
+        model::load(self.config.clone().without_towers(), &self.source, holding, device, progress)
+    }
+
+    /// Loads the weights of the language model and of its towers.
+    ///
+    /// # Errors
+    /// As [`Base::load`].
+    pub fn load_whole(
+        &self,
+        holding: &Holding,
+        device: &Device,
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn LanguageModel>> {
+        model::load(self.config.clone(), &self.source, holding, device, progress)
     }
 
     /// The file or folder that holds the model.

@@ -49,7 +49,7 @@ impl PeftModel {
             None => Ok(()),
         })?;
         // What is wrong with an adapter is known before the model is loaded, which takes long.
-        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.sites())).transpose();
+        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.all_sites())).transpose();
         let read = read.map_err(|error| provenance::name_bases(error, model))?;
         if let Some(folder) = adapter {
             provenance::warn_of_another_base(folder, &base, progress);
@@ -57,7 +57,7 @@ impl PeftModel {
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };
-        let model = base.load(&holding, &compute.device, progress)?;
+        let model = base.load_for_media(&holding, &compute.device, progress)?;
         let adapter_folder = adapter.map(Path::to_path_buf);
         let adapter = read.map(|read| peft::to_device(&read.tensors, model.as_ref()));
         if let (Some(folder), Some(adapter)) = (&adapter_folder, &adapter) {

@@ -2,10 +2,12 @@
 
 use crate::error::did_you_mean;
 use crate::recipe::with_point;
+use crate::text::MediaKind;
 use std::path::PathBuf;
 
 /// The names of commands.
-const COMMANDS: [&str; 9] = ["quit", "exit", "clear", "help", "adapter", "system", "temperature", "retry", "save"];
+const COMMANDS: [&str; 11] =
+    ["quit", "exit", "clear", "help", "adapter", "system", "temperature", "retry", "save", "image", "audio"];
 
 /// Begins and ends a message of several lines.
 const QUOTES: &str = "\"\"\"";
@@ -50,6 +52,8 @@ pub enum Command {
     Retry,
     /// Append the conversation to a file.
     Save(PathBuf),
+    /// Show a picture, or play a sound, with the next message.
+    Media(MediaKind, PathBuf),
 }
 
 impl Input {
@@ -130,7 +134,9 @@ fn entry(text: &str) -> Entry {
             }
         },
         ("save", Some(path)) => Command::Save(path.into()),
-        ("save", None) => return wrong("is followed by the name of a file"),
+        ("image", Some(path)) => Command::Media(MediaKind::Image, path.into()),
+        ("audio", Some(path)) => Command::Media(MediaKind::Audio, path.into()),
+        ("save" | "image" | "audio", None) => return wrong("is followed by the name of a file"),
         _ => {
             let more = match did_you_mean(name, COMMANDS) {
                 Some(near) => format!("did you mean `/{near}`? /help lists them"),

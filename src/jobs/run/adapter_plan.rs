@@ -1,10 +1,11 @@
 //! What a run trains: the adapter of a recipe, new or continued.
 
 mod continued;
+mod towers;
 
 use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::peft::{self, AdapterConfig, AdapterTensors};
-use crate::adapter::target::{self, ExcludeModules, Selection};
+use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
 use crate::adapter::{Adapter, Init};
 use crate::error::Result;
 use crate::jobs::base::adapter_folder;
@@ -33,10 +34,14 @@ impl AdapterPlan {
     /// # Errors
     /// Targets that match nothing; an adapter to continue that cannot be read, does not fit, or contradicts the recipe.
     pub fn new(keys: &recipe::Adapter, model: &ModelConfig) -> Result<Self> {
-        let all = model.sites();
-        let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal())).collect();
+        let (all, beside) = (model.sites(), model.tower_sites());
+        let path = |site: &Site| site.module_path(model.multimodal());
+        let paths: Vec<String> = all.iter().map(path).collect();
+        let of_towers = towers::chosen(keys, model, &beside)?;
         if let Some(folder) = &keys.init_from {
-            return continued::plan(keys, &adapter_folder::locate(folder)?, model, all, &paths);
+            let every: Vec<Site> = all.into_iter().chain(beside).collect();
+            let paths: Vec<String> = every.iter().map(path).collect();
+            return continued::plan(keys, &adapter_folder::locate(folder)?, model, every, &paths, &of_towers);
         }
         let mut config = from_recipe(keys);
         let init = match keys.init_lora_weights {
@@ -51,8 +56,27 @@ impl AdapterPlan {
             config.target_modules = target::exact_targets(&paths, &selection);
             config.exclude_modules = ExcludeModules::default();
         }
-        let sites = selection.indices.iter().map(|&index| all[index]).collect();
+        let mut sites: Vec<Site> = selection.indices.iter().map(|&index| all[index]).collect();
+        let selection = match of_towers.is_empty() {
+            true => selection,
+            false => {
+                sites.extend(of_towers);
+                let every: Vec<Site> = all.into_iter().chain(beside).collect();
+                let paths: Vec<String> = every.iter().map(path).collect();
+                let chosen = (0..every.len()).filter(|&at| sites.iter().any(|site| site.index == every[at].index));
+                let selection = Selection::of(&paths, chosen.collect());
+                // No expression is short for layers of the language model and of towers: full paths are plain.
+                config.target_modules = TargetModules::Names(sites.iter().map(path).collect());
+                config.exclude_modules = ExcludeModules::default();
+                selection
+            }
+        };
         Ok(AdapterPlan { config, sites, selection, init, continued: None })
+    }
+
+    /// Whether a tower is trained: then it looks at pictures in every step, and not once before.
+    pub fn trains_towers(&self) -> bool {
+        self.sites.iter().any(towers::is_inside)
     }
 
     /// Trainable values.

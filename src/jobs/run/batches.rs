@@ -2,9 +2,12 @@
 
 use crate::data::{self, Binning, Dataset, Epoch};
 use crate::error::{Error, Kind, Result};
+use crate::jobs::media::Features;
 use crate::jobs::run::data::Data;
+use crate::model::{Inputs, SoftTokens};
 use crate::nn::Segments;
 use crate::recipe;
+use crate::text::Tokenized;
 use crate::train::micro_batch::MicroBatch;
 use crate::train::run::{Window, Windows};
 use std::cmp::Reverse;
@@ -13,6 +16,7 @@ use std::ops::Range;
 /// The batches of a training set, in the windows that a step takes.
 pub struct Batches<'a> {
     dataset: &'a Dataset,
+    features: Option<&'a Features>,
     binning: Binning,
     batch_size: usize,
     accumulation: usize,
@@ -23,12 +27,14 @@ pub struct Batches<'a> {
 impl<'a> Batches<'a> {
     /// The training data of a recipe.
     pub fn of(data: &'a Data, keys: &recipe::Training) -> Self {
-        Self::new(&data.train, data.binning, keys.per_device_train_batch_size, keys.gradient_accumulation_steps)
+        let (batch_size, accumulation) = (keys.per_device_train_batch_size, keys.gradient_accumulation_steps);
+        Batches { features: data.features.as_ref(), ..Self::new(&data.train, data.binning, batch_size, accumulation) }
     }
 
     /// Windows of `accumulation` micro-batches of `batch_size` bins.
     fn new(dataset: &'a Dataset, binning: Binning, batch_size: usize, accumulation: usize) -> Self {
-        Batches { dataset, binning, batch_size: batch_size.max(1), accumulation: accumulation.max(1), epoch: None }
+        let (batch_size, accumulation) = (batch_size.max(1), accumulation.max(1));
+        Batches { dataset, features: None, binning, batch_size, accumulation, epoch: None }
     }
 
     /// The longest rows together: no micro-batch without packing has more tokens.
@@ -40,7 +46,7 @@ impl<'a> Batches<'a> {
         rows.sort_by_key(|&row| Reverse(self.dataset.lengths()[row as usize]));
         rows.truncate(self.batch_size);
         let bins: Vec<&[u32]> = rows.chunks(1).collect();
-        Ok(collated(self.dataset, &bins)?.0)
+        Ok(collated(self.dataset, self.features, &bins)?.0)
     }
 
     fn epoch(&mut self, number: u64) -> Result<&Epoch> {
@@ -59,14 +65,15 @@ impl Windows for Batches<'_> {
     }
 
     fn window(&mut self, epoch: u64, index: u64) -> Result<Window> {
-        let (dataset, batch_size, accumulation) = (self.dataset, self.batch_size, self.accumulation);
+        let (dataset, features) = (self.dataset, self.features);
+        let (batch_size, accumulation) = (self.batch_size, self.accumulation);
         let epoch = self.epoch(epoch)?;
         let bins = batch_size * accumulation;
         let first = (index as usize).saturating_mul(bins);
         let mut window = Window { batches: Vec::new(), rows: Vec::new() };
         for start in (first..epoch.len().min(first.saturating_add(bins))).step_by(batch_size) {
             let bins = start..epoch.len().min(start + batch_size).min(first + bins);
-            let (batch, rows) = micro_batch(dataset, epoch, bins)?;
+            let (batch, rows) = micro_batch(dataset, features, epoch, bins)?;
             window.batches.push(batch);
             window.rows.extend(rows);
         }
@@ -79,31 +86,45 @@ impl Windows for Batches<'_> {
 }
 
 /// The micro-batch of some bins, and the rows in it.
-fn micro_batch(dataset: &Dataset, epoch: &Epoch, bins: Range<usize>) -> Result<(MicroBatch, Vec<u32>)> {
+fn micro_batch(
+    dataset: &Dataset,
+    features: Option<&Features>,
+    epoch: &Epoch,
+    bins: Range<usize>,
+) -> Result<(MicroBatch, Vec<u32>)> {
     let bins: Vec<&[u32]> = bins.map(|bin| epoch.bin(bin)).collect();
-    collated(dataset, &bins)
+    collated(dataset, features, &bins)
 }
 
 /// Bins put together as a micro-batch, and the rows in it.
-fn collated(dataset: &Dataset, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)> {
+fn collated(dataset: &Dataset, features: Option<&Features>, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)> {
     let batch = data::collate(dataset, bins)?;
-    if !batch.media.is_empty() {
-        return Err(Error::new(Kind::Run, "rows hold media, and nothing here makes features of them"));
-    }
-    let segments = Segments::from_lengths(batch.lengths);
-    Ok((MicroBatch::new(batch.input_ids, &batch.labels, segments), batch.rows))
+    let soft_tokens = match features {
+        _ if batch.media.is_empty() => Vec::new(),
+        Some(features) => features.soft_tokens(&batch.media)?,
+        None => return Err(Error::new(Kind::Run, "rows hold media, and nothing here makes features of them")),
+    };
+    let inputs = Inputs { input_ids: batch.input_ids, segments: Segments::from_lengths(batch.lengths), soft_tokens };
+    Ok((MicroBatch::of(inputs, &batch.labels), batch.rows))
+}
+
+/// One row by itself, with these soft tokens.
+pub fn row_batch(row: &Tokenized, soft_tokens: Vec<SoftTokens>) -> MicroBatch {
+    let inputs = Inputs { soft_tokens, ..Inputs::of(row.input_ids.clone()) };
+    MicroBatch::of(inputs, &row.labels)
 }
 
 /// All rows of an evaluation set, once, in micro-batches of one bin.
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn evaluation_batches(
-    dataset: &Dataset,
+pub fn evaluation_batches<'d>(
+    dataset: &'d Dataset,
+    features: Option<&'d Features>,
     binning: Binning,
-) -> Result<impl Iterator<Item = Result<MicroBatch>> + '_> {
+) -> Result<impl Iterator<Item = Result<MicroBatch>> + 'd> {
     let epoch = Binning { shuffle: false, ..binning }.epoch(dataset, 0)?;
-    Ok((0..epoch.len()).map(move |bin| Ok(micro_batch(dataset, &epoch, bin..bin + 1)?.0)))
+    Ok((0..epoch.len()).map(move |bin| Ok(micro_batch(dataset, features, &epoch, bin..bin + 1)?.0)))
 }
 
 /// Tokens in the largest micro-batch of such bins, if rows were cut at `max_length`.

@@ -50,7 +50,8 @@ impl Cache {
         Ok(Cache::Private(folder))
     }
 
-    fn path(&self) -> &Path {
+    /// The folder.
+    pub fn path(&self) -> &Path {
         match self {
             Cache::Kept(path) => path,
             Cache::Private(folder) => folder.path(),

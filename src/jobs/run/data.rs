@@ -1,14 +1,21 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
-use crate::data::{self, Binning, Checked, DataSpec, Dataset, Preview, SourceSpec};
-use crate::error::{Error, Kind, Result};
+use crate::data::{self, Binning, Checked, DataSpec, Dataset, MediaRules, MediaTable, Preview, SourceSpec};
+use crate::device::Compute;
+use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
+use crate::jobs::base::Base;
+use crate::jobs::media::Features;
+use crate::jobs::media::features::{Live, Making};
 use crate::jobs::run::cache::Cache;
+use crate::media::Processors;
 use crate::progress::Progress;
 use crate::recipe::{self, EvalFraction, Recipe};
 use crate::report::ProgressBar;
 use crate::text::Encoder;
+use crate::weights::Holding;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// With fewer rows every one is needed for training, and a twentieth of them would say little.
 const ENOUGH_TO_HOLD_BACK: usize = 100;
@@ -18,7 +25,7 @@ const SHARE_HELD_BACK: f64 = 0.05;
 const MOST_HELD_BACK: f64 = 500.0;
 
 /// The `sources` that are named by `key`, with the settings of all data.
-fn spec(keys: &recipe::Data, key: &'static str, sources: &[recipe::Source]) -> DataSpec {
+fn spec(keys: &recipe::Data, key: &'static str, sources: &[recipe::Source], media: &MediaRules) -> DataSpec {
     DataSpec {
         key,
         sources: sources.iter().map(source_spec).collect(),
@@ -26,6 +33,7 @@ fn spec(keys: &recipe::Data, key: &'static str, sources: &[recipe::Source]) -> D
         on_long: keys.on_long,
         on_bad_row: keys.on_bad_row,
         max_row_bytes: keys.max_row_bytes,
+        media: media.clone(),
     }
 }
 
@@ -37,7 +45,7 @@ pub fn check_files(keys: &recipe::Data, screen: &ProgressBar) -> Result<()> {
     let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
     for (key, sources) in [("data.train", &keys.train), ("data.eval", &keys.eval)] {
         if !sources.is_empty() {
-            data::check_files(&spec(keys, key, sources), &find_hub, screen)?;
+            data::check_files(&spec(keys, key, sources, &MediaRules::default()), &find_hub, screen)?;
         }
     }
     Ok(())
@@ -56,7 +64,12 @@ pub fn check_rows(
 ) -> Result<Checked> {
     /// A second of reading.
     const MOST_BYTES: usize = 64 << 20;
-    data::check_rows(&spec(keys, key, std::slice::from_ref(source)), &data::local_only, MOST_BYTES, screen)
+    data::check_rows(
+        &spec(keys, key, std::slice::from_ref(source), &MediaRules::default()),
+        &data::local_only,
+        MOST_BYTES,
+        screen,
+    )
 }
 
 /// The prepared data of a run.
@@ -67,6 +80,12 @@ pub struct Data {
     pub eval: Option<Dataset>,
     /// How rows become bins.
     pub binning: Binning,
+    /// How their pictures and sounds are read.
+    pub media: MediaRules,
+    /// What the towers say of these, once that was asked.
+    pub features: Option<Features>,
+    /// Where prepared rows are kept.
+    cache: Cache,
 }
 
 /// A source of a recipe in the words of `data`.
@@ -80,13 +99,22 @@ impl Data {
     ///
     /// # Errors
     /// When a source cannot be read, or its rows cannot be trained on.
-    pub fn prepare(recipe: &Recipe, encoder: &Encoder, screen: &ProgressBar) -> Result<Self> {
+    pub fn prepare(recipe: &Recipe, base: &Base, screen: &ProgressBar) -> Result<Self> {
+        Self::of(recipe, &base.encoder, &base.processors, screen)
+    }
+
+    /// As [`Data::prepare`], for a model of this encoder and these processors.
+    ///
+    /// # Errors
+    /// As [`Data::prepare`].
+    pub fn of(recipe: &Recipe, encoder: &Encoder, processors: &Processors, screen: &ProgressBar) -> Result<Self> {
         let keys = &recipe.data;
+        let media = rules(keys, processors)?;
         let encoder = encoder.clone().with_train_on(keys.train_on).with_system(keys.system.clone());
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
         let mut cache = Cache::open(screen)?;
         let mut prepare = |key: &'static str, sources: &[recipe::Source]| {
-            let spec = spec(keys, key, sources);
+            let spec = spec(keys, key, sources, &media);
             cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };
         let seed = recipe.training.seed;
@@ -103,7 +131,40 @@ impl Data {
                 .note("The model has no chat template of its own: Gemma 3's is used, as `chat` and `generate` use it.");
         }
         let binning = Binning { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
-        Ok(Data { train, eval, binning })
+        Ok(Data { train, eval, binning, media, features: None, cache })
+    }
+
+    /// Asks the towers of `base` about the pictures and sounds of the rows, unless that was done before.
+    ///
+    /// # Errors
+    /// As [`Making::make`].
+    pub fn encode_media(
+        &mut self,
+        base: &Base,
+        holding: &Holding,
+        compute: &Compute,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let tables = self.tables();
+        if !tables.is_empty() {
+            let making = Making { base, rules: &self.media, holding, compute, cache: self.cache.path() };
+            let tables: Vec<&MediaTable> = tables.iter().map(AsRef::as_ref).collect();
+            self.features = Some(making.make(&tables, progress)?);
+        }
+        Ok(())
+    }
+
+    /// Leaves pictures and sounds to towers that are trained.
+    pub fn leave_media(&mut self, compute: &Compute) {
+        let tables = self.tables();
+        let (rules, device) = (self.media.clone(), compute.device.clone());
+        self.features = (!tables.is_empty()).then_some(Features::Live(Live { tables, rules, device }));
+    }
+
+    /// The pictures and sounds of all rows.
+    fn tables(&self) -> Vec<Arc<MediaTable>> {
+        let eval = self.eval.as_ref().map(Dataset::media);
+        [self.train.media()].into_iter().chain(eval).filter(|table| !table.is_empty()).cloned().collect()
     }
 
     /// The first `count` rows of the training data as the model will see them.
@@ -132,6 +193,26 @@ impl Data {
         let eval = self.eval.as_ref().map(|eval| ("eval".to_owned(), eval.content_hash()));
         [("train".to_owned(), self.train.content_hash())].into_iter().chain(eval).collect()
     }
+}
+
+/// How the pictures and sounds of a recipe's rows are read.
+///
+/// # Errors
+/// When crops are asked for of a model that takes none.
+fn rules(keys: &recipe::Data, processors: &Processors) -> Result<MediaRules> {
+    let mut processors = processors.clone();
+    let image = processors.image.as_mut();
+    match (image, keys.do_pan_and_scan) {
+        (Some(image), Some(true)) if image.limits.is_some() => image.pan_and_scan = image.limits,
+        (Some(image), Some(false)) => image.pan_and_scan = None,
+        (_, Some(true)) => {
+            return Err(Error::new(Kind::Recipe, "the model takes no crops of pictures")
+                .at(Place::Key("data.do_pan_and_scan".into()))
+                .hint("pan and scan is Gemma 3's, where it sees; leave the key out"));
+        }
+        (_, Some(false) | None) => {}
+    }
+    Ok(MediaRules { processors, on_long_audio: keys.on_long_audio.into() })
 }
 
 /// `eval_fraction: auto`: a twentieth of the rows, at most [`MOST_HELD_BACK`], where there are at least

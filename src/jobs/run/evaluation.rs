@@ -1,7 +1,7 @@
 //! Losses on the data of a run.
 
 use crate::adapter::Adapter;
-use crate::data::{Binning, Dataset};
+use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::run::batches::evaluation_batches;
 use crate::jobs::run::data::Data;
@@ -61,7 +61,7 @@ pub fn suspicion_of_adapter(loss: f64, base_loss: f64, words: usize) -> Option<S
 pub fn first_loss(model: &dyn LanguageModel, side: &dyn SidePath, data: &Data) -> Result<f64> {
     // Enough to tell a right model from a wrong one, little enough to wait for.
     const TOKENS: usize = 256;
-    let first = evaluation_batches(&data.train, data.binning)?.take(1);
+    let first = evaluation_batches(&data.train, data.features.as_ref(), data.binning)?.take(1);
     Ok(mean(model, side, first.map(|batch| Ok(batch?.truncated(TOKENS))), &backprop::NEVER)?.0)
 }
 
@@ -77,7 +77,7 @@ pub fn evaluate(
     stop: &AtomicBool,
 ) -> Result<Evaluation> {
     let (loss, tokens) = match &data.eval {
-        Some(eval) => mean(model, adapter, evaluation_batches(eval, data.binning)?, stop)?,
+        Some(eval) => mean(model, adapter, evaluation_batches(eval, data.features.as_ref(), data.binning)?, stop)?,
         None => (f64::NAN, 0),
     };
     let samples = match prompts {
@@ -87,17 +87,12 @@ pub fn evaluate(
     Ok(Evaluation { loss, tokens, samples })
 }
 
-/// The mean loss over a data set, and its supervised tokens.
+/// The mean loss over a data set of a run's data, and its supervised tokens.
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn mean_loss(
-    model: &dyn LanguageModel,
-    side: &dyn SidePath,
-    dataset: &Dataset,
-    binning: Binning,
-) -> Result<(f64, u64)> {
-    mean(model, side, evaluation_batches(dataset, binning)?, &backprop::NEVER)
+pub fn mean_loss(model: &dyn LanguageModel, side: &dyn SidePath, dataset: &Dataset, data: &Data) -> Result<(f64, u64)> {
+    mean(model, side, evaluation_batches(dataset, data.features.as_ref(), data.binning)?, &backprop::NEVER)
 }
 
 fn interrupted() -> Error {

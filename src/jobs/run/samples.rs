@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::infer::{self, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::run::data::Data;
-use crate::model::LanguageModel;
+use crate::model::{Inputs, LanguageModel};
 use crate::nn::SidePath;
-use crate::text::{Encoder, IGNORE_INDEX, Tokenized};
+use crate::text::{Encoder, IGNORE_INDEX, MediaRange, Tokenized};
 use crate::train::event::{RowEvent, Sample};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ pub struct Prompts {
     encoder: Encoder,
     stop_ids: Vec<u32>,
     /// Prompt and answer of each row.
-    rows: Vec<(Vec<u32>, Vec<u32>)>,
+    rows: Vec<(Inputs, Vec<u32>)>,
 }
 
 impl Prompts {
@@ -55,7 +55,10 @@ impl Prompts {
             if rows.len() == count {
                 break;
             }
-            rows.extend(cut(eval.get(row)?));
+            let Some((prompt, media, answer)) = cut(eval.get(row)?) else { continue };
+            let features = data.features.as_ref();
+            let soft_tokens = features.map_or(Ok(Vec::new()), |features| features.soft_tokens(&media))?;
+            rows.push((Inputs { soft_tokens, ..Inputs::of(prompt) }, answer));
         }
         Ok(Some(Prompts { encoder: base.encoder.clone(), stop_ids: base.stop_ids(), rows }))
     }
@@ -72,15 +75,15 @@ impl Prompts {
         let stopped = || stop.load(Ordering::Relaxed);
         let mut answers = Vec::with_capacity(self.rows.len());
         for rows in self.rows.chunks(BATCH) {
-            let prompts: Vec<Vec<u32>> = rows.iter().map(|(prompt, _)| prompt.clone()).collect();
+            let prompts: Vec<Inputs> = rows.iter().map(|(prompt, _)| prompt.clone()).collect();
             let go_on = |_, _| if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
             answers.extend(infer::generate(model, side, &prompts, &settings, go_on));
             if stopped() {
                 return None;
             }
         }
-        let sample = |((prompt, reference), answer): (&(Vec<u32>, Vec<u32>), infer::Generated)| Sample {
-            prompt: self.encoder.decode(prompt),
+        let sample = |((prompt, reference), answer): (&(Inputs, Vec<u32>), infer::Generated)| Sample {
+            prompt: self.encoder.decode(&prompt.input_ids),
             completion: self.encoder.decode(&answer.tokens),
             reference: self.encoder.decode(reference),
         };
@@ -88,12 +91,13 @@ impl Prompts {
     }
 }
 
-/// A row as all before its last answer, and that answer.
-fn cut(row: Tokenized) -> Option<(Vec<u32>, Vec<u32>)> {
+/// A row as all before its last answer, the pictures and sounds in that, and the answer.
+fn cut(row: Tokenized) -> Option<(Vec<u32>, Vec<MediaRange>, Vec<u32>)> {
     let learnt = |at: usize| row.labels[at] != IGNORE_INDEX;
     let end = (0..row.labels.len()).rfind(|&at| learnt(at))? + 1;
     let start = (0..end).rfind(|&at| !learnt(at))? + 1;
-    Some((row.input_ids[..start].to_vec(), row.input_ids[start..end].to_vec()))
+    let media = row.media.into_iter().filter(|medium| medium.tokens.end <= start).collect();
+    Some((row.input_ids[..start].to_vec(), media, row.input_ids[start..end].to_vec()))
 }
 
 #[cfg(test)]
@@ -107,8 +111,8 @@ mod tests {
             labels: labels.to_vec(),
             ..Tokenized::default()
         };
-        assert_eq!(cut(row(&[-100, 11, -100, 13, 14])), Some((vec![10, 11, 12], vec![13, 14])));
-        assert_eq!(cut(row(&[-100, -100, 12, -100])), Some((vec![10, 11], vec![12])));
+        assert_eq!(cut(row(&[-100, 11, -100, 13, 14])), Some((vec![10, 11, 12], vec![], vec![13, 14])));
+        assert_eq!(cut(row(&[-100, -100, 12, -100])), Some((vec![10, 11], vec![], vec![12])));
         assert_eq!(cut(row(&[10, 11])), None, "no prompt");
         assert_eq!(cut(row(&[-100, -100])), None, "no answer");
     }

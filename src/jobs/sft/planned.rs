@@ -64,7 +64,7 @@ impl Planned {
         if let Some(folder) = &recipe.adapter.init_from {
             provenance::warn_of_another_base(&adapter_folder::find(folder, screen)?, &base, screen);
         }
-        let prepare = |recipe: &Recipe| Data::prepare(recipe, &base.encoder, screen);
+        let prepare = |recipe: &Recipe| Data::prepare(recipe, &base, screen);
         let mut data = prepare(recipe)?;
         let suited = suited::choose(recipe, &mut data, &base.config, &prepare)?;
         let recipe = &suited;
@@ -85,6 +85,20 @@ impl Planned {
         let need = sizes.need(&FitSettings::of(&recipe));
         let steps = steps::plan(&recipe, &data, need.activation_checkpointing)?;
         Ok(Planned { recipe, settings, compute, base, adapter, data, steps, memory: need.memory })
+    }
+
+    /// Asks the towers about the pictures and sounds of the rows.
+    ///
+    /// # Errors
+    /// As [`Data::encode_media`].
+    pub fn encode_media(&mut self, screen: &ProgressBar) -> Result<()> {
+        if self.adapter.trains_towers() {
+            screen
+                .note("Towers are trained: they look and listen in every step, in memory that is not in the estimate.");
+            self.data.leave_media(&self.compute);
+            return Ok(());
+        }
+        self.data.encode_media(&self.base, &self.settings.holding, &self.compute, screen)
     }
 
     /// What the run will do, for the user.

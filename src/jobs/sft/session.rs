@@ -4,6 +4,7 @@ use super::planned::Planned;
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::forecast::frozen::Frozen;
+use crate::jobs::media::blank;
 use crate::jobs::run::batches::Batches;
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
@@ -41,7 +42,11 @@ impl<'a> Session<'a> {
     /// When the weights or the checkpoint cannot be read, or the checkpoint is of another run.
     pub fn begin(planned: &'a Planned, folder: &'a RunFolder, screen: &'a ProgressBar) -> Result<Self> {
         let Planned { recipe, settings, compute, base, data, .. } = planned;
-        let model = base.load(&settings.holding, &compute.device, screen)?;
+        let model = match data.features {
+            _ if planned.adapter.trains_towers() => base.load_whole(&settings.holding, &compute.device, screen)?,
+            Some(_) => base.load_for_media(&settings.holding, &compute.device, screen)?,
+            None => base.load(&settings.holding, &compute.device, screen)?,
+        };
         let adapter = planned.adapter.create(model.as_ref(), planned.steps.step.rng);
         let untrained = adapter.fingerprint();
         let run = identity::fingerprint(recipe, base, data, compute)?;
@@ -68,6 +73,10 @@ impl<'a> Session<'a> {
             suspicions.extend(evaluation::suspicion_of_adapter(continued, base_loss, words));
         }
         suspicions.iter().for_each(|suspicion| screen.note(suspicion));
+        if let Some(features) = data.features.as_ref().filter(|_| state.position.step == 0) {
+            let counts = blank::prove(model.as_ref(), &state.adapter, &data.train, features)?;
+            counts.iter().for_each(|counts| screen.note(&counts.describe()));
+        }
         screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, screen)?;
         Ok(Session { planned, folder, screen, model, state, outputs, untrained })

@@ -90,6 +90,33 @@ fn log_mel_features_are_those_of_transformers() {
     }
 }
 
+/// Features of real clips, of whoever makes them: files with `wave_f32` and `input_features`.
+#[test]
+#[ignore = "reads the folder `audio` of GEMMA_TUNE_GOLDENS"]
+fn log_mel_features_of_other_goldens_are_met() {
+    let Ok(root) = std::env::var("GEMMA_TUNE_GOLDENS") else { return };
+    let mut paths: Vec<_> = std::fs::read_dir(std::path::Path::new(&root).join("audio"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    paths.sort();
+    let mut met = 0;
+    for golden in paths.iter().map(|path| Golden::read(path)) {
+        if !golden.names().any(|name| name == "wave_f32") {
+            continue;
+        }
+        let samples: Vec<f32> = golden.values("wave_f32").iter().map(|&v| v as f32).collect();
+        let made = AudioProcessor::gemma3n().log_mel(&samples);
+        assert_eq!(golden.values("input_features_mask").iter().sum::<f64>(), made.valid_frames as f64);
+        let worst = largest(&made, golden.values("input_features"), 1);
+        println!("{} samples: {worst:.1e}", samples.len());
+        assert!(worst <= 1e-4, "{worst}");
+        met += 1;
+    }
+    assert!(met > 0, "no golden in {root}");
+}
+
 #[test]
 fn resampled_sounds_have_the_features_of_libsoxrs() {
     let (golden, processor) = (golden(), AudioProcessor::gemma3n());

@@ -16,6 +16,8 @@ pub struct ImageProcessor {
     pub normalize: Option<Normalization>,
     /// Whether long pictures are also shown in pieces.
     pub pan_and_scan: Option<PanAndScan>,
+    /// How they would be, where they are not; `None` where a model does not know such pieces.
+    pub limits: Option<PanAndScan>,
     /// Tokens that each image, whole or piece, takes in the text.
     pub image_seq_length: usize,
 }
@@ -46,12 +48,26 @@ impl ImageProcessor {
     /// Gemma 3's: 896 x 896, -1 to 1, 256 tokens.
     pub fn gemma3() -> Self {
         let normalize = Some(Normalization { mean: [0.5; 3], std: [0.5; 3] });
-        ImageProcessor { width: 896, height: 896, normalize, pan_and_scan: None, image_seq_length: 256 }
+        ImageProcessor {
+            width: 896,
+            height: 896,
+            normalize,
+            pan_and_scan: None,
+            limits: Some(PanAndScan::default()),
+            image_seq_length: 256,
+        }
     }
 
     /// Gemma 3n's: 768 x 768, 0 to 1, 256 tokens.
     pub fn gemma3n() -> Self {
-        ImageProcessor { width: 768, height: 768, normalize: None, pan_and_scan: None, image_seq_length: 256 }
+        ImageProcessor {
+            width: 768,
+            height: 768,
+            normalize: None,
+            pan_and_scan: None,
+            limits: None,
+            image_seq_length: 256,
+        }
     }
 
     /// The images that a picture of this size becomes: itself and its pieces.

@@ -7,8 +7,8 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::model::DecoderConfig;
 use crate::model::gemma3::TextConfig;
 use crate::model::gemma3::config::ImageConfig;
-use crate::model::vision::MultiModalProjector;
-use crate::weights::names::{LayerNorm, TensorId, VisionTensor};
+use crate::model::vision::siglip::MultiModalProjector;
+use crate::weights::names::{LayerNorm, Spelling, TensorId, VisionTensor};
 use crate::weights::{Source, TensorInfo};
 use std::collections::HashSet;
 
@@ -54,17 +54,9 @@ impl TextConfig {
         let Some(ImageConfig { vision_config, .. }) = &self.images else { return Ok(()) };
         let projector = MultiModalProjector::tensors(vision_config.hidden_size, self.hidden_size);
         let tensors: Vec<_> = vision_config.tensors().into_iter().chain(projector).collect();
-        let mut problems = missing(&tensors, source);
-        let is_unknown = |name: &str| VisionTensor::is_of_vision(name) && VisionTensor::parse(name).is_none();
-        let unused = source.unused();
-        let unknown = unused.iter().map(String::as_str).filter(|name| is_unknown(name));
-        let unknown: Vec<&str> =
-            unknown.filter(|name| !UNUSED_OF_TOWERS.iter().any(|part| name.contains(part))).collect();
-        if !unknown.is_empty() {
-            let what = format!("the vision tower holds what this program does not compute with: {}", listed(&unknown));
-            problems.push(Error::new(Kind::Weights, what).at_path(source.path()));
-        }
-        Error::many(problems).map_or(Ok(()), Err)
+        let is_of_tower =
+            |name: &str| VisionTensor::is_of_vision(name) && !UNUSED_OF_TOWERS.iter().any(|part| name.contains(part));
+        check_tower("vision tower", &tensors, source, is_of_tower)
     }
 
     /// Holds this against the headers of the weights, and lets the weights decide what they say themselves: a stored
@@ -195,6 +187,29 @@ impl Described {
                 .hint("without them the model would compute other numbers; use its original, unquantised checkpoint"),
         )
     }
+}
+
+/// Holds a tower, whose tensors are those that `is_of_tower`, against the headers of the weights.
+///
+/// # Errors
+/// Its tensors that are missing or of another shape, and tensors beside them that this program does not compute with.
+pub(in crate::model) fn check_tower(
+    tower: &str,
+    tensors: &[(TensorId, Vec<usize>)],
+    source: &Source,
+    is_of_tower: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let mut problems = missing(tensors, source);
+    let known: HashSet<TensorId> = tensors.iter().map(|(id, _)| *id).collect();
+    let is_known = |name: &str| Spelling::parse(name).is_some_and(|(_, id)| known.contains(&id));
+    let unused = source.unused();
+    let unknown = unused.iter().map(String::as_str).filter(|name| is_of_tower(name) && !is_known(name));
+    let unknown: Vec<&str> = unknown.collect();
+    if !unknown.is_empty() {
+        let what = format!("the {tower} holds what this program does not compute with: {}", listed(&unknown));
+        problems.push(Error::new(Kind::Weights, what).at_path(source.path()));
+    }
+    Error::many(problems).map_or(Ok(()), Err)
 }
 
 /// The problems of tensors that are missing, or have another shape.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::gemma3::{Gemma3, TextConfig, Vision};
-use crate::model::vision::{MultiModalProjector, VisionTower};
+use crate::model::vision::siglip::{MultiModalProjector, VisionTower};
 use crate::model::{DecoderConfig, DecoderLayer, Gain, NormShape, Parts};
 use crate::nn::{Attention, Linear, Mlp};
 use crate::weights::names::{LayerNorm, Projection, TensorId};
@@ -27,17 +27,24 @@ impl Gemma3 {
         let layers = (0..config.num_hidden_layers)
             .map(|index| layer(&config, index, &numbers, parts).inspect(|_| parts.layer_done()))
             .collect::<Result<_>>()?;
-        let vision = vision(&config, parts)?;
+        let vision = Vision::assemble(&config, parts)?;
         Ok(Gemma3 { config, embed_tokens, layers, norm, lm_head, vision, device: device.clone() })
     }
 }
 
-fn vision(config: &TextConfig, parts: &mut dyn Parts) -> Result<Option<Vision>> {
-    let Some(images) = &config.images else { return Ok(None) };
-    let (tower, tokens) = (&images.vision_config, images.mm_tokens_per_image);
-    let vision_tower = VisionTower::assemble(tower, &config.tower_sites(), parts)?;
-    let multi_modal_projector = MultiModalProjector::assemble(tower, tokens, config.hidden_size, parts)?;
-    Ok(Some(Vision { vision_tower, multi_modal_projector }))
+impl Vision {
+    /// Puts together what looks at pictures in the model that `config` describes; `None` where nothing does.
+    ///
+    /// # Errors
+    /// Those of `parts`.
+    pub fn assemble(config: &TextConfig, parts: &mut dyn Parts) -> Result<Option<Self>> {
+        let Some(images) = &config.images else { return Ok(None) };
+        let (tower, tokens) = (&images.vision_config, images.mm_tokens_per_image);
+        let sites = config.tower_sites();
+        let vision_tower = images.has_tower.then(|| VisionTower::assemble(tower, &sites, parts)).transpose()?;
+        let multi_modal_projector = MultiModalProjector::assemble(tower, tokens, config.hidden_size, parts)?;
+        Ok(Some(Vision { vision_tower, multi_modal_projector }))
+    }
 }
 
 fn norm_shape(config: &TextConfig, width: usize) -> NormShape {

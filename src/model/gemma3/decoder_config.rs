@@ -1,8 +1,9 @@
 //! What a Gemma 3 has in common with other decoders, and models of its kind that are made up.
 
-use crate::model::DecoderConfig;
 use crate::model::gemma3::TextConfig;
+use crate::model::gemma3::config::ImageConfig;
 use crate::model::site::Site;
+use crate::model::{DecoderConfig, MediaShape, Modality};
 use crate::nn::{AttentionKind, Rope};
 use serde_json::Value;
 
@@ -116,6 +117,20 @@ impl DecoderConfig for TextConfig {
 
     fn sites(&self) -> Vec<Site> {
         TextConfig::sites(self)
+    }
+
+    fn media(&self) -> Vec<MediaShape> {
+        let shape = |images: &ImageConfig| MediaShape {
+            modality: Modality::Image,
+            begin: images.boi_token_index,
+            soft: images.image_token_index,
+            end: images.eoi_token_index,
+            tokens: images.mm_tokens_per_image,
+            size: Some(images.vision_config.image_size),
+            is_centred: true,
+            has_crops: true,
+        };
+        self.images.as_ref().map(shape).into_iter().collect()
     }
 
     fn tower_sites(&self) -> Vec<Site> {

@@ -28,7 +28,8 @@ impl TextConfig {
 
     /// The linear layers of the tower, numbered after those of the language model. They run before the layers.
     pub fn tower_sites(&self) -> Vec<Site> {
-        let linears = self.images.iter().flat_map(|images| images.vision_config.linears());
+        let linears =
+            self.images.iter().filter(|images| images.has_tower).flat_map(|images| images.vision_config.linears());
         let weights = linears.map(|(module, dims)| (VisionTensor::Weight(module), dims));
         let first = self.sites().len();
         let sites = Site::numbered(weights.map(|(weight, dims)| (TensorId::Vision(weight), Stage::Embed, dims)));

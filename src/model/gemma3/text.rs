@@ -1,9 +1,10 @@
 //! The Gemma 3 text model.
 
 use crate::model::gemma3::TextConfig;
-use crate::model::vision::{MultiModalProjector, VisionEncoderLayer, VisionTower};
+use crate::model::vision::siglip::{MultiModalProjector, VisionEncoderLayer, VisionTower};
 use crate::model::{
     Carry, DecoderConfig, DecoderLayer, Features, Inputs, LanguageModel, Layout, Modality, Rotations, SoftTokens,
+    Towers,
 };
 use crate::nn::{AttentionPlan, BaseOnly, KvCache, LayerCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
@@ -31,10 +32,27 @@ pub struct Gemma3 {
 /// What makes soft tokens of pictures.
 #[derive(Debug, Clone)]
 pub struct Vision {
-    /// Looks at them.
-    pub vision_tower: VisionTower,
+    /// Looks at them, where it was loaded.
+    pub vision_tower: Option<VisionTower>,
     /// Makes rows of the model's width of what the tower sees.
     pub multi_modal_projector: MultiModalProjector,
+}
+
+impl Vision {
+    /// What the projector takes of a prepared picture; `None` without a tower.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[channels, height, width]`
+    /// - output: `[mm_tokens_per_image, w]`
+    fn look(&self, pixels: Tensor<3>, side: &dyn SidePath) -> Option<Tensor<2>> {
+        Some(self.multi_modal_projector.pool(self.vision_tower.as_ref()?.forward(pixels, side)))
+    }
+}
+
+impl Towers for Vision {
+    fn encode(&self, modality: Modality, prepared: Tensor<3>, _valid: usize) -> Option<Tensor<2>> {
+        self.look(prepared, &BaseOnly).filter(|_| modality == Modality::Image)
+    }
 }
 
 impl Gemma3 {
@@ -56,14 +74,14 @@ impl Gemma3 {
     /// On a picture that no tower has looked at, without a tower: nobody makes such inputs for a model of text.
     fn soft_rows(&self, soft: &SoftTokens, side: &dyn SidePath) -> Tensor<2> {
         let vision = self.vision.as_ref().filter(|_| soft.modality == Modality::Image);
-        let encoded = match (&soft.features, vision) {
-            (Features::Encoded(features), _) => features.clone(),
-            (Features::Prepared(pixels), Some(vision)) => vision.vision_tower.forward(pixels.clone(), side),
-            (Features::Prepared(_), None) => unreachable!("a picture for a model that has no tower"),
+        let encoded = match &soft.features {
+            Features::Encoded(features) => Some(features.clone()),
+            Features::Prepared { values, .. } => vision.and_then(|vision| vision.look(values.clone(), side)),
         };
-        match vision {
-            Some(vision) => vision.multi_modal_projector.forward(encoded),
-            None => encoded,
+        match (encoded, vision) {
+            (Some(encoded), Some(vision)) => vision.multi_modal_projector.project(encoded),
+            (Some(encoded), None) => encoded,
+            (None, _) => unreachable!("a picture for a model that has no tower"),
         }
     }
 }
@@ -82,13 +100,13 @@ impl LanguageModel for Gemma3 {
     }
 
     fn tower_linears(&self) -> Vec<&Linear> {
-        let layers = self.vision.iter().flat_map(|vision| &vision.vision_tower.layers);
+        let layers = self.vision.iter().flat_map(|vision| &vision.vision_tower).flat_map(|tower| &tower.layers);
         layers.flat_map(VisionEncoderLayer::linears).map(|biased| &biased.linear).collect()
     }
 
     fn encode(&self, modality: Modality, prepared: Tensor<3>) -> Option<Tensor<2>> {
         let vision = self.vision.as_ref().filter(|_| modality == Modality::Image)?;
-        Some(vision.vision_tower.forward(prepared, &BaseOnly))
+        vision.look(prepared, &BaseOnly)
     }
 
     fn parameters(&self) -> u64 {

@@ -1,11 +1,11 @@
 //! Whether a configuration and the weights beside it describe one model.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::DecoderConfig;
-use crate::model::gemma3::agreement::Described;
+use crate::model::gemma3::agreement::{Described, check_tower};
 use crate::model::gemma3n::TextConfig;
 use crate::weights::Source;
-use crate::weights::names::{LayerNorm, Projection, TensorId};
+use crate::weights::names::{AudioTensor, Embedder, LayerNorm, MobileNetTensor, Projection, TensorId};
 
 impl TextConfig {
     /// Holds this against the headers of the weights, as a Gemma 3 is. Keys and values of layers that read others' are
@@ -41,6 +41,36 @@ impl TextConfig {
             ));
         }
         Ok(warnings)
+    }
+
+    /// Holds towers and embedders against the headers of the weights.
+    ///
+    /// # Errors
+    /// As of a Gemma 3.
+    pub fn check_towers(&self, source: &Source) -> Result<()> {
+        let d = self.hidden_size;
+        let is_of_vision = |name: &str| MobileNetTensor::is_of_tower(name) || Embedder::Vision.has(name);
+        let is_of_audio = |name: &str| AudioTensor::is_of_audio(name) || Embedder::Audio.has(name);
+        let vision =
+            self.images.iter().map(|images| check_tower("vision tower", &images.tensors(d), source, is_of_vision));
+        let audio =
+            self.sounds.iter().map(|sounds| check_tower("audio tower", &sounds.tensors(d), source, is_of_audio));
+        let problems = vision.chain(audio).chain([self.check_padding(source)]).filter_map(Result::err).collect();
+        Error::many(problems).map_or(Ok(()), Err)
+    }
+
+    /// Refuses sounds whose padding is none of their words: transformers takes the last word of all.
+    fn check_padding(&self, source: &Source) -> Result<()> {
+        let own = self.sounds.iter().map(|sounds| sounds.embed_audio.words());
+        let Some(words) = own.into_iter().find(|words| !words.contains(&(self.vocab_size - 1))) else { return Ok(()) };
+        let what = format!(
+            "the words of `audio_config` are those from {} to {} (`vocab_offset` and `vocab_size`), but short clips are \
+             padded with the last word of all, {}",
+            words.start,
+            words.end - 1,
+            self.vocab_size - 1
+        );
+        Err(Error::new(Kind::Config, what).at_path(source.path()))
     }
 
     /// Every tensor that a model of this shape has, but for its head.

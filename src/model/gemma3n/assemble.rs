@@ -2,8 +2,10 @@
 
 use crate::error::Result;
 use crate::model::gemma3n::altup::AltUp;
+use crate::model::gemma3n::audio::Audio;
 use crate::model::gemma3n::gate::SparseMlp;
 use crate::model::gemma3n::layer::{Laurel, Layer, PerLayer};
+use crate::model::gemma3n::vision::Vision;
 use crate::model::gemma3n::{Gemma3n, TextConfig};
 use crate::model::{DecoderConfig, Gain, NormShape, Parts, Site};
 use crate::nn::{KeysValues, Linear, Mlp, Queries, RmsNorm};
@@ -24,7 +26,7 @@ impl Gemma3n {
             false => parts.matrix(TensorId::LmHead, [config.vocab_size, d])?,
         };
         let embed_tokens_per_layer = parts.table(TensorId::EmbedTokensPerLayer, config.per_layer_table())?;
-        let sites = config.sites().into_iter().map(|site| (site.weight, site)).collect();
+        let sites = config.sites().into_iter().chain(config.tower_sites()).map(|site| (site.weight, site)).collect();
         let mut maker = Maker { config: &config, sites, parts, device };
         let streams = 1..config.altup_num_inputs;
         let per_layer_model_projection = maker.linear(TensorId::PerLayerModelProjection)?;
@@ -38,6 +40,12 @@ impl Gemma3n {
         maker.parts.layer_done();
         let layers =
             (0..layers).map(|index| maker.layer(index).inspect(|_| maker.parts.layer_done())).collect::<Result<_>>()?;
+        let vision = config.images.as_ref();
+        let vision = vision.map(|images| Vision::assemble(images, d, &maker.sites, maker.parts, device)).transpose()?;
+        // The last word of all pads clips, as transformers has it.
+        let (audio, padding) = (config.sounds.as_ref(), config.padding_word());
+        let audio = audio.map(|sounds| Audio::assemble(sounds, d, padding, &maker.sites, maker.parts, device));
+        let audio = audio.transpose()?;
         Ok(Gemma3n {
             embed_tokens,
             embed_tokens_per_layer,
@@ -48,6 +56,8 @@ impl Gemma3n {
             layers,
             norm,
             lm_head,
+            vision,
+            audio,
             device: device.clone(),
             config,
         })

@@ -1,9 +1,14 @@
 //! What a Gemma 3n text model looks like: read from a Hugging Face `config.json`, as strictly as a Gemma 3.
 
+mod audio;
 mod hf;
 #[cfg(test)]
 mod tests;
+mod vision;
 mod write;
+
+pub use audio::SoundConfig;
+pub use vision::ImageConfig;
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::nn::{AttentionKind, Rope};
@@ -68,6 +73,10 @@ pub struct TextConfig {
     pub pad_token_id: Option<u32>,
     /// Whether the checkpoint is `Gemma3nForConditionalGeneration`, of which this is the language model.
     pub multimodal: bool,
+    /// What a multimodal checkpoint makes soft tokens of pictures with.
+    pub images: Option<ImageConfig>,
+    /// What it makes soft tokens of sounds with.
+    pub sounds: Option<SoundConfig>,
 }
 
 impl TextConfig {
@@ -87,6 +96,11 @@ impl TextConfig {
     /// impossible value, a key that this program does not act on.
     pub fn from_hf_json(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)> {
         hf::read(text, path)
+    }
+
+    /// The word that stands where a sound is shorter than its soft tokens: the last one.
+    pub fn padding_word(&self) -> u32 {
+        (self.vocab_size - 1) as u32
     }
 
     /// Decoder layers, `L`.

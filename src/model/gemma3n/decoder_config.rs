@@ -2,6 +2,8 @@
 
 use crate::model::decoder_config::{Beyond, DecoderConfig};
 use crate::model::gemma3n::TextConfig;
+use crate::model::inputs::Modality;
+use crate::model::media_shape::MediaShape;
 use crate::model::site::Site;
 use crate::nn::AttentionKind;
 use crate::weights::names::TensorId;
@@ -17,6 +19,8 @@ impl TextConfig {
             activation_sparsity_pattern: self.activation_sparsity_pattern.iter().copied().take(1).collect(),
             layer_types: vec![kind],
             num_kv_shared_layers: 0,
+            images: None,
+            sounds: None,
             ..self.clone()
         }
     }
@@ -111,6 +115,34 @@ impl DecoderConfig for TextConfig {
 
     fn sites(&self) -> Vec<Site> {
         TextConfig::sites(self)
+    }
+
+    fn media(&self) -> Vec<MediaShape> {
+        let images = self.images.iter().map(|images| MediaShape {
+            modality: Modality::Image,
+            begin: images.boi_token_id,
+            soft: images.image_token_id,
+            end: images.eoi_token_id,
+            tokens: images.vision_soft_tokens_per_image,
+            size: None,
+            is_centred: false,
+            has_crops: false,
+        });
+        let sounds = self.sounds.iter().map(|sounds| MediaShape {
+            modality: Modality::Audio,
+            begin: sounds.boa_token_id,
+            soft: sounds.audio_token_id,
+            end: sounds.eoa_token_id,
+            tokens: sounds.audio_soft_tokens_per_image,
+            size: Some(sounds.audio_config.input_feat_size),
+            is_centred: false,
+            has_crops: false,
+        });
+        images.chain(sounds).collect()
+    }
+
+    fn tower_sites(&self) -> Vec<Site> {
+        TextConfig::tower_sites(self)
     }
 
     fn to_hf_json(&self, dtype: &str) -> Value {

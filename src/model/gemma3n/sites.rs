@@ -2,7 +2,7 @@
 
 use crate::model::gemma3n::TextConfig;
 use crate::model::site::{Site, Stage};
-use crate::weights::names::{LayerNorm, Projection, TensorId};
+use crate::weights::names::{AudioTensor, LayerNorm, Projection, TensorId};
 
 impl TextConfig {
     /// The linear layers of the model that this describes, in order of their number: those of a layer after those of the
@@ -18,6 +18,21 @@ impl TextConfig {
         let spread = (1..streams).map(|at| (TensorId::AltupProjection(at - 1), Stage::Embed, [d, d]));
         let merged = (1..streams).map(|at| (TensorId::AltupUnembedProjection(at - 1), Stage::LastHidden, [d, d]));
         Site::numbered(inside.chain(before).chain(spread).chain(merged))
+    }
+
+    /// The linear layers beside the language model, numbered after its own. They run before the layers.
+    pub fn tower_sites(&self) -> Vec<Site> {
+        let d = self.hidden_size;
+        let vision = self.images.iter().map(|images| images.embed_vision.linear(d));
+        let audio = self.sounds.iter().flat_map(|sounds| {
+            let linears = sounds.has_tower.then(|| sounds.audio_config.linears()).into_iter().flatten();
+            let tower =
+                linears.map(|(module, dims)| (TensorId::Audio(AudioTensor::Weight(module)), Stage::Embed, dims));
+            tower.chain([sounds.embed_audio.linear(d)])
+        });
+        let first = self.sites().len();
+        let sites = Site::numbered(vision.chain(audio));
+        sites.into_iter().map(|site| Site { index: first + site.index, ..site }).collect()
     }
 
     /// The linear layers of one layer, `[out, in]`: one that reads another's keys and values makes none.

@@ -1,15 +1,18 @@
-//! The Gemma 3n text model.
+//! The Gemma 3n model.
 
 use crate::model::gemma3n::TextConfig;
 use crate::model::gemma3n::altup::{merge, spread};
+use crate::model::gemma3n::audio::Audio;
 use crate::model::gemma3n::layer::Layer;
-use crate::model::{Carry, DecoderConfig, Features, Inputs, LanguageModel, Layout, Rotations};
-use crate::nn::{AttentionPlan, Kv, KvCache, LayerCache, Linear, RmsNorm, SidePath};
+use crate::model::gemma3n::vision::Vision;
+use crate::model::inputs::{Piece, with_pieces};
+use crate::model::{Carry, DecoderConfig, Features, Inputs, LanguageModel, Layout, Modality, Rotations, SoftTokens};
+use crate::nn::{AttentionPlan, BaseOnly, Kv, KvCache, LayerCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
 use std::collections::BTreeMap;
 
-/// A Gemma 3n text model with frozen weights.
+/// A Gemma 3n with frozen weights.
 ///
 /// What its layers share in a [`Carry`]: the per-layer input of each, `[n, p]`, then keys and values `[n, g e]` of those
 /// layers whose keys and values others read.
@@ -35,6 +38,10 @@ pub struct Gemma3n {
     pub norm: RmsNorm,
     /// `[v, d]`; the same tensor as `embed_tokens` where the head is tied.
     pub lm_head: Weight,
+    /// What looks at pictures, where it was loaded.
+    pub vision: Option<Vision>,
+    /// What listens to sounds, where it was loaded.
+    pub audio: Option<Audio>,
     /// Where it computes.
     pub device: Device,
 }
@@ -43,6 +50,31 @@ impl Gemma3n {
     fn rotations(&self, positions: &[usize]) -> Rotations {
         let TextConfig { rope_local, rope_global, head_dim, .. } = &self.config;
         Rotations::new([rope_local, rope_global], positions, *head_dim, &self.device)
+    }
+
+    /// Rows of the table times `sqrt(d)`; soft tokens, and the words around them, as their embedders make them.
+    fn embedded(&self, inputs: &Inputs, side: &dyn SidePath) -> Tensor<2> {
+        let scale = (self.config.hidden_size as f64).sqrt() as f32;
+        let words = self.embed_tokens.select(&inputs.input_ids).mul_scalar(scale);
+        let mut pieces = Vec::new();
+        if let Some(vision) = &self.vision {
+            pieces.extend(vision.embed_vision.pieces(inputs, |soft| vision.normed(soft), side));
+        }
+        if let Some(audio) = &self.audio {
+            pieces.extend(audio.embed_audio.pieces(inputs, |soft| audio.normed(soft, side), side));
+        }
+        let bare = inputs.soft_tokens.iter().filter(|soft| !self.has_embedder(soft.modality));
+        pieces.extend(bare.map(|soft| Piece { rows: soft.rows.clone(), embedded: bare_rows(soft) }));
+        pieces.sort_by_key(|piece: &Piece| piece.rows.start);
+        with_pieces(words, pieces)
+    }
+
+    /// Whether what makes rows for this modality was loaded.
+    fn has_embedder(&self, modality: Modality) -> bool {
+        match modality {
+            Modality::Image => self.vision.is_some(),
+            Modality::Audio => self.audio.is_some(),
+        }
     }
 
     /// What each layer is told of the tokens, `[n, p]` each: of their ids, as far as the table goes, and of `embedded`.
@@ -82,6 +114,21 @@ impl LanguageModel for Gemma3n {
         layers.chain(before).chain(&self.altup_unembed_projections).collect()
     }
 
+    fn tower_linears(&self) -> Vec<&Linear> {
+        let vision = self.vision.iter().map(|vision| &vision.embed_vision.embedding_projection);
+        vision.chain(self.audio.iter().flat_map(Audio::linears)).collect()
+    }
+
+    fn encode(&self, modality: Modality, prepared: Tensor<3>) -> Option<Tensor<2>> {
+        match modality {
+            Modality::Image => self.vision.as_ref()?.encode(prepared),
+            Modality::Audio => {
+                let [_, frames, _] = prepared.dims();
+                self.audio.as_ref()?.hear(prepared, frames, &BaseOnly)
+            }
+        }
+    }
+
     fn parameters(&self) -> u64 {
         let count = |weight: &Weight| weight.dims().iter().map(|&n| n as u64).product::<u64>();
         let head = if self.config.tie_word_embeddings { 0 } else { count(&self.lm_head) };
@@ -105,13 +152,7 @@ impl LanguageModel for Gemma3n {
     }
 
     fn embed(&self, inputs: &Inputs, side: &dyn SidePath) -> Carry {
-        let scale = (self.config.hidden_size as f64).sqrt() as f32;
-        let words = self.embed_tokens.select(&inputs.input_ids).mul_scalar(scale);
-        let embedded = inputs.with_soft_tokens(words, |soft| match &soft.features {
-            Features::Encoded(features) => features.clone(),
-            // Only who has a tower is given what a tower has yet to look at.
-            Features::Prepared(_) => unreachable!("a picture for a model that has no tower"),
-        });
+        let embedded = self.embedded(inputs, side);
         let shared = self.per_layer_inputs(&inputs.input_ids, &embedded, side);
         let beside = spread(&embedded, &self.altup_projections, side);
         Carry { hidden: embedded, beside, shared }
@@ -183,6 +224,15 @@ impl LanguageModel for Gemma3n {
         }
         cache.advance(lengths);
         self.last_hidden(carry_of(streams, Vec::new()), side)
+    }
+}
+
+/// Soft tokens of a model that has no tower of their modality: features of its own width.
+fn bare_rows(soft: &SoftTokens) -> Tensor<2> {
+    match &soft.features {
+        Features::Encoded(features) => features.clone(),
+        // Only who has a tower is given what a tower has yet to look at.
+        Features::Prepared { .. } => unreachable!("a picture or a sound for a model that has no tower"),
     }
 }
 

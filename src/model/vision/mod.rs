@@ -1,17 +1,4 @@
-//! Towers that look at pictures: SigLIP, and what Gemma 3 makes of what it sees.
+//! Towers that look at pictures.
 
-pub mod attention;
-pub mod config;
-pub mod embeddings;
-pub mod encoder_layer;
-pub mod mlp;
-pub mod projector;
-pub mod tower;
-
-pub use attention::VisionAttention;
-pub use config::VisionConfig;
-pub use embeddings::VisionEmbeddings;
-pub use encoder_layer::VisionEncoderLayer;
-pub use mlp::VisionMlp;
-pub use projector::MultiModalProjector;
-pub use tower::VisionTower;
+pub mod mobilenet;
+pub mod siglip;

@@ -1,6 +1,7 @@
 //! Every operation composed of burn's own: what runs where there is no kernel, and what the kernels are tested against.
 
 pub mod attention;
+pub mod conv;
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;

@@ -62,6 +62,9 @@ adapter:
   lora_dropout: 0.0
   target_modules: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]
   exclude_modules: []
+  vision_target_modules: []
+  audio_target_modules: []
+  train_projector: false
   use_rslora: false
   use_dora: false
   init_lora_weights: true
@@ -76,6 +79,8 @@ data:
   template: true
   max_length: 2048
   on_long: null
+  on_long_audio: error
+  do_pan_and_scan: null
   on_bad_row: error
   max_row_bytes: 16777216
   packing: true

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testkit::golden;
 use crate::testkit::tokenizer::{golden_json, tiny_tokenizer_folder};
+use crate::text::marks::Marks;
 use crate::text::{ChatTemplate, Encoder, Tokenizer, ToolCall, TrainOn};
 
 fn cases() -> Value {
@@ -60,7 +61,7 @@ fn controls() -> ControlWords {
 }
 
 fn answers(template: &ChatTemplate, conversation: &Conversation) -> Vec<String> {
-    let Rendered { text, spans, .. } = template.checked(conversation, false, &controls()).unwrap();
+    let Rendered { text, spans, .. } = template.checked(conversation, false, &controls(), &Marks::default()).unwrap();
     spans.into_iter().map(|span| text[span].to_owned()).collect()
 }
 
@@ -74,7 +75,7 @@ fn every_beginning_is_what_hugging_face_makes_of_it() {
         for (n, texts) in case["beginnings"].as_array().unwrap().iter().enumerate() {
             let beginning = Conversation { messages: whole.messages[..=n].to_vec(), ..whole.clone() };
             for (prompt, text) in [(false, &texts[0]), (true, &texts[1])] {
-                let rendered = template.checked(&beginning, prompt, &ControlWords::default());
+                let rendered = template.checked(&beginning, prompt, &ControlWords::default(), &Marks::default());
                 assert_eq!(rendered.unwrap().text, text.as_str().unwrap(), "{name}, {n}, {prompt}");
                 compared += 1;
             }
@@ -129,7 +130,7 @@ fn calls_are_learnt_and_results_are_not() {
     assert_eq!(encoder.decode(&learnt), answers(&functiongemma(), &conversation).concat());
     assert_eq!(
         encoder.decode(&row.input_ids),
-        functiongemma().checked(&conversation, false, &controls()).unwrap().text
+        functiongemma().checked(&conversation, false, &controls(), &Marks::default()).unwrap().text
     );
     let waits = encoder.tokenizer().unwrap().id("<start_function_response>").unwrap();
     assert!(encoder.stop_ids().contains(&waits), "the model stops where it waits for a result");
@@ -158,7 +159,7 @@ fn control_words_are_text_wherever_the_template_puts_them() {
     let text = encoder.decode(&encoder.encode_conversation(&talk).unwrap().input_ids);
     assert_eq!(
         text,
-        functiongemma().checked(&talk, false, &ControlWords::default()).unwrap().text,
+        functiongemma().checked(&talk, false, &ControlWords::default(), &Marks::default()).unwrap().text,
         "no character is lost"
     );
     assert_eq!(text.matches(typed).count(), 5);
@@ -170,7 +171,7 @@ fn characters_of_the_private_plane_stay_what_they_are() {
     talk.messages[0].content = vec![Part::Text("\u{f0000}\u{f0001} <end_of_turn> \u{f0000}".into())];
     // With a system message, which FunctionGemma's template renders and Gemma 3's format does not have so.
     talk.messages.insert(0, Message::new(Role::System, "s"));
-    let Rendered { text, said, .. } = template.checked(&talk, false, &controls()).unwrap();
+    let Rendered { text, said, .. } = template.checked(&talk, false, &controls(), &Marks::default()).unwrap();
     assert!(text.contains("\u{f0000}\u{f0001} <end_of_turn> \u{f0000}<end_of_turn>"));
     assert!(said.iter().any(|at| &text[at.clone()] == "<end_of_turn>"));
 }
@@ -179,7 +180,7 @@ fn characters_of_the_private_plane_stay_what_they_are() {
 fn what_a_template_leaves_out_is_refused_by_name() {
     let refused = |template: &str, talk: &Conversation| {
         let template = ChatTemplate::from_source(template, "<bos>", "<eos>").unwrap();
-        template.checked(talk, false, &controls()).unwrap_err().what().to_owned()
+        template.checked(talk, false, &controls(), &Marks::default()).unwrap_err().what().to_owned()
     };
     let (steps, _) = case("response");
     let declares = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% for m in messages %}<{{ m.content }}>{% endfor %}";
@@ -190,7 +191,7 @@ fn what_a_template_leaves_out_is_refused_by_name() {
     let gemma = ChatTemplate::gemma3().source().to_owned();
     assert_eq!(refused(&gemma, &thought), "message 2: the model's chat template does not show its `reasoning_content`");
     assert_eq!(
-        ChatTemplate::gemma3().checked(&thought, false, &controls()).unwrap_err().what(),
+        ChatTemplate::gemma3().checked(&thought, false, &controls(), &Marks::default()).unwrap_err().what(),
         "message 2 has a `reasoning_content`, which Gemma 3's chat template does not show"
     );
 }
@@ -201,6 +202,6 @@ fn turns_that_change_when_more_follow_are_refused() {
     let template = ChatTemplate::from_source(source, "", "").unwrap();
     let (mut talk, _) = case("reasoning");
     talk.messages[3].fields = talk.messages[1].fields.clone();
-    let error = template.checked(&talk, false, &controls()).unwrap_err();
+    let error = template.checked(&talk, false, &controls(), &Marks::default()).unwrap_err();
     assert!(error.what().starts_with("message 2: the model's chat template renders it otherwise"), "{error}");
 }

@@ -109,6 +109,25 @@ fn a_tower_lies_beside_the_language_model_in_its_spelling() {
 }
 
 #[test]
+fn what_listens_lies_beside_the_language_model_too() {
+    let post = AudioModule::Projection(1, AudioProjection::Post);
+    let (post, scale) = (AudioTensor::Weight(post), AudioTensor::PerDimScale(0));
+    let (post, scale) = (TensorId::Audio(post), TensorId::Audio(scale));
+    for (spelling, prefix) in [(Spelling::LanguageModelOutside, ""), (Spelling::LanguageModelInside, "model.")] {
+        assert_eq!(spelling.name(&post), format!("{prefix}audio_tower.conformer.1.attention.post.weight"));
+        assert_eq!(spelling.name(&scale), format!("{prefix}audio_tower.conformer.0.attention.attn.per_dim_scale"));
+        for id in [post, scale] {
+            assert_eq!(Spelling::parse(&spelling.name(&id)), Some((spelling, id)));
+        }
+    }
+    let key = peft_key(true, &post, LORA_B);
+    assert_eq!(key, "base_model.model.model.audio_tower.conformer.1.attention.post.lora_B.weight");
+    assert_eq!(parse_peft_key(&key), Some((Spelling::LanguageModelInside, post, LORA_B)));
+    assert_eq!(parse_peft_key("base_model.model.model.audio_tower.conformer.1.norm.lora_A.weight"), None);
+    assert!(post.is_linear() && !scale.is_linear() && !post.is_of_text() && !post.is_compressible());
+}
+
+#[test]
 fn adapter_keys_are_those_of_peft() {
     let key = peft_key(false, &TensorId::Projection(0, Projection::Q), LORA_A);
     assert_eq!(key, "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");

@@ -19,18 +19,30 @@ pub(super) fn plan(
     model: &ModelConfig,
     all: Vec<Site>,
     paths: &[String],
+    of_towers: &[Site],
 ) -> Result<AdapterPlan> {
     let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &all)?;
     let has = |site: &Site| tensors.modules.contains_key(&site.weight);
     let selection = Selection::of(paths, (0..all.len()).filter(|&index| has(&all[index])).collect());
-    if let Some(error) = Error::many(contradictions(keys, &config, folder, paths, &selection)?) {
+    let mut problems = contradictions(keys, &config, folder, paths, &selection)?;
+    if let Some(site) = of_towers.iter().find(|site| !has(site)) {
+        let path = site.module_path(model.multimodal());
+        let what = format!("the adapter that `init_from` continues has nothing on `{path}`, which the recipe names");
+        problems.push(Error::new(Kind::Recipe, what).hint("leave the keys of towers out to take over what it has"));
+    }
+    if let Some(error) = Error::many(problems) {
         return Err(error);
     }
     let sites: Vec<Site> = all.into_iter().filter(has).collect();
     let mut config = AdapterConfig { lora_dropout: keys.lora_dropout, ..config };
     // Its own words may be for Python only, for another spelling of the model, or reach into a vision tower.
     let own = chooses(paths, &selection, &config.target_modules, &config.exclude_modules);
-    if model.multimodal() || !config.layers.is_all() || !own.unwrap_or(false) {
+    if sites.iter().any(|site| model.tower_sites().iter().any(|other| other.index == site.index)) {
+        config.layers = TargetLayers::default();
+        config.target_modules =
+            TargetModules::Names(sites.iter().map(|site| site.module_path(model.multimodal())).collect());
+        config.exclude_modules = ExcludeModules::default();
+    } else if model.multimodal() || !config.layers.is_all() || !own.unwrap_or(false) {
         config.layers = TargetLayers::default();
         config.target_modules = target::exact_targets(paths, &selection);
         config.exclude_modules = ExcludeModules::default();

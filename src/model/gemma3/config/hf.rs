@@ -3,7 +3,7 @@
 //! Published multimodal files leave out most of `text_config` and rely on the defaults of transformers'
 //! `Gemma3TextConfig`; those are the defaults here (the same in transformers 4.50 to 5.23).
 
-mod images;
+pub(in crate::model) mod images;
 pub(in crate::model) mod keys;
 pub(in crate::model) mod rope;
 pub(in crate::model) mod table;

@@ -26,7 +26,7 @@ fn soft(rows: Range<usize>, modality: Modality) -> SoftTokens {
 fn encoded(soft: &SoftTokens) -> Tensor<2> {
     match &soft.features {
         Features::Encoded(features) => features.clone(),
-        Features::Prepared(_) => panic!("no tower here"),
+        Features::Prepared { .. } => panic!("no tower here"),
     }
 }
 

@@ -1,6 +1,11 @@
 //! Hugging Face's `config.json`, text-only (`gemma3n_text`) or multimodal (`gemma3n` with a `text_config`). What a file
 //! leaves out has the defaults of transformers' `Gemma3nTextConfig`.
 
+mod audio;
+mod embedder;
+mod mobilenet;
+mod vision;
+
 use super::TextConfig;
 use crate::error::{Error, Kind, Place, Result};
 use crate::model::gemma3::config::hf::keys::{check_unused, check_unused_outer, require_fixed_parts};
@@ -37,9 +42,21 @@ pub(super) fn read(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)>
     };
     let mut outer = multimodal.then(|| Table::new(top, "", text, path));
     let mut inner = Table::new(inner, if multimodal { "text_config." } else { "" }, text, path);
-    let config = build(&mut inner, outer.as_mut());
+    let mut config = build(&mut inner, outer.as_mut());
 
     let (mut ignored, mut problems) = (Vec::new(), Vec::new());
+    if let Some(outer) = &mut outer
+        && let Some(mut tower) = outer.nested("vision_config")
+    {
+        config.images = Some(vision::read(&mut tower, outer));
+        check_unused(tower, &mut ignored, &mut problems);
+    }
+    if let Some(outer) = &mut outer
+        && let Some(mut tower) = outer.nested("audio_config")
+    {
+        config.sounds = Some(audio::read(&mut tower, outer));
+        check_unused(tower, &mut ignored, &mut problems);
+    }
     if let Some(outer) = outer {
         check_unused_outer(outer, inner.keys(), &mut ignored, &mut problems);
     }
@@ -135,6 +152,8 @@ fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
         eos_token_ids: tokens.eos,
         pad_token_id: tokens.pad,
         multimodal: t.is_nested(),
+        images: None,
+        sounds: None,
     }
 }
 

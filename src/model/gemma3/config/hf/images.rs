@@ -5,7 +5,7 @@
 use super::super::generation::token_id;
 use super::super::{ImageConfig, limit};
 use super::table::{Table, brief};
-use crate::model::vision::VisionConfig;
+use crate::model::vision::siglip::VisionConfig;
 
 const TOWER: &str = "siglip_vision_model";
 
@@ -27,6 +27,7 @@ pub(super) fn read(t: &mut Table, outer: &mut Table) -> ImageConfig {
         layer_norm_eps: t.positive("layer_norm_eps", 1e-6, limit::EPS),
     };
     let images = ImageConfig {
+        has_tower: true,
         vision_config,
         mm_tokens_per_image: outer.size("mm_tokens_per_image", 256, limit::SOFT_TOKENS),
         boi_token_index: token(outer, "boi_token", 255_999),
@@ -38,7 +39,7 @@ pub(super) fn read(t: &mut Table, outer: &mut Table) -> ImageConfig {
 }
 
 /// A token id, whichever of its two names it has.
-fn token(outer: &mut Table, word: &str, default: u32) -> u32 {
+pub(in crate::model) fn token(outer: &mut Table, word: &str, default: u32) -> u32 {
     let names = [format!("{word}_index"), format!("{word}_id")];
     let found = names.map(|name| (outer.take(&name).filter(|value| !value.is_null()), name));
     let Some((value, name)) = found.into_iter().find_map(|(value, name)| Some((value?, name))) else { return default };

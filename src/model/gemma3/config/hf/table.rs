@@ -8,8 +8,8 @@ use std::path::Path;
 
 pub(in crate::model) struct Table<'a> {
     map: &'a Map<String, Value>,
-    /// What stands before a key in messages: empty or `text_config.`.
-    prefix: &'static str,
+    /// What stands before a key in messages: empty, or a path such as `text_config.`.
+    prefix: String,
     text: &'a str,
     path: &'a Path,
     used: BTreeSet<String>,
@@ -18,8 +18,16 @@ pub(in crate::model) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    pub fn new(map: &'a Map<String, Value>, prefix: &'static str, text: &'a str, path: &'a Path) -> Self {
-        Table { map, prefix, text, path, used: BTreeSet::new(), wrong: BTreeSet::new(), problems: Vec::new() }
+    pub fn new(map: &'a Map<String, Value>, prefix: impl Into<String>, text: &'a str, path: &'a Path) -> Self {
+        Table {
+            map,
+            prefix: prefix.into(),
+            text,
+            path,
+            used: BTreeSet::new(),
+            wrong: BTreeSet::new(),
+            problems: Vec::new(),
+        }
     }
 
     /// The value of `key`, which now counts as used.
@@ -111,6 +119,31 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The table of the object that `key` has; `None`, and a problem where it is something else, without one.
+    pub fn nested(&mut self, key: &str) -> Option<Table<'a>> {
+        match self.take(key).filter(|value| !value.is_null())? {
+            Value::Object(map) => Some(Table::new(map, format!("{}{key}.", self.prefix), self.text, self.path)),
+            other => {
+                self.problem(key, &format!("it is {}", brief(other)), "a JSON object");
+                None
+            }
+        }
+    }
+
+    /// The table of an object at hand, whose keys are shown behind `place`.
+    pub fn at(&self, map: &'a Map<String, Value>, place: &str) -> Table<'a> {
+        Table::new(map, format!("{}{place}.", self.prefix), self.text, self.path)
+    }
+
+    /// Refuses every key that nothing has read.
+    pub fn refuse_unused(&mut self) {
+        let unused: Vec<_> = self.unused().collect();
+        for (key, value) in unused {
+            let what = format!("it is {}, and this program does not act on this key", brief(value));
+            self.problem(key, &what, "a config without it");
+        }
+    }
+
     /// The keys that nothing has read, with their values, in file order.
     pub fn unused(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
         self.map.iter().filter(|(key, _)| !self.used.contains(*key))
@@ -119,6 +152,14 @@ impl<'a> Table<'a> {
     /// `key` as it is shown to the user.
     pub fn shown(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
+    }
+
+    /// Takes over the problems of a table inside of `key`, which then has a problem too.
+    pub fn adopt(&mut self, key: &str, problems: Vec<Error>) {
+        if !problems.is_empty() {
+            self.wrong.insert(key.to_string());
+        }
+        self.problems.extend(problems);
     }
 
     /// The problems found so far.

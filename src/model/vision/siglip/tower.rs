@@ -3,11 +3,11 @@
 use crate::error::Result;
 use crate::model::parts::Parts;
 use crate::model::site::Site;
-use crate::model::vision::attention::{VisionAttention, everyone};
-use crate::model::vision::config::VisionConfig;
-use crate::model::vision::embeddings::VisionEmbeddings;
-use crate::model::vision::encoder_layer::VisionEncoderLayer;
-use crate::model::vision::mlp::VisionMlp;
+use crate::model::vision::siglip::attention::{VisionAttention, everyone};
+use crate::model::vision::siglip::config::VisionConfig;
+use crate::model::vision::siglip::embeddings::VisionEmbeddings;
+use crate::model::vision::siglip::encoder_layer::VisionEncoderLayer;
+use crate::model::vision::siglip::mlp::VisionMlp;
 use crate::nn::{BiasedLinear, LayerNorm, Linear, SidePath};
 use crate::weights::names::{TensorId, VisionModule, VisionProjection, VisionTensor};
 use burn::tensor::Tensor;

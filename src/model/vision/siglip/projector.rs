@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::parts::{Gain, NormShape, Parts};
-use crate::model::vision::config::VisionConfig;
+use crate::model::vision::siglip::config::VisionConfig;
 use crate::nn::RmsNorm;
 use crate::weights::names::{TensorId, VisionTensor};
 use burn::tensor::Tensor;
@@ -45,18 +45,26 @@ impl MultiModalProjector {
             .map(|(tensor, dims)| (TensorId::Vision(tensor), dims))
     }
 
-    /// The soft tokens of one picture.
+    /// Neighbouring patches averaged.
     ///
     /// # Shapes
     /// - `x`: `[p, w]`
-    /// - output: `[mm_tokens_per_image, d]`
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    /// - output: `[mm_tokens_per_image, w]`
+    pub fn pool(&self, x: Tensor<2>) -> Tensor<2> {
         let [p, w] = x.dims();
         let (tokens, kernel, patches) = (self.tokens_per_side, self.kernel_size, p.isqrt());
         // Patches that fill no whole token are left out, as the reference's pooling leaves them out.
         let x = x.reshape([patches, patches, w]).slice([0..tokens * kernel, 0..tokens * kernel, 0..w]);
         let x = x.reshape([tokens, kernel, tokens, kernel, w]).mean_dim(3).mean_dim(1);
-        let pooled = x.reshape([tokens * tokens, w]);
+        x.reshape([tokens * tokens, w])
+    }
+
+    /// The soft tokens of one picture.
+    ///
+    /// # Shapes
+    /// - `pooled`: `[mm_tokens_per_image, w]`
+    /// - output: `[mm_tokens_per_image, d]`
+    pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
         self.mm_soft_emb_norm.forward(pooled).matmul(self.mm_input_projection_weight.clone())
     }
 }

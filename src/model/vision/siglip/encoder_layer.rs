@@ -1,7 +1,7 @@
 //! A layer of the tower.
 
-use crate::model::vision::attention::VisionAttention;
-use crate::model::vision::mlp::VisionMlp;
+use crate::model::vision::siglip::attention::VisionAttention;
+use crate::model::vision::siglip::mlp::VisionMlp;
 use crate::nn::{BiasedLinear, LayerNorm, SidePath};
 use crate::ops::AttentionMask;
 use burn::tensor::Tensor;

@@ -1,4 +1,14 @@
-//! Columns that hold pictures or sounds.
+//! Pictures and sounds of rows: columns that hold them, what they become, and where they are found again.
+
+mod reader;
+mod rules;
+mod table;
+
+pub(super) use reader::MediaReader;
+pub use reader::look_at;
+pub use rules::{MediaRules, Prepared};
+pub(super) use table::MediaOrigin;
+pub use table::MediaTable;
 
 use super::layout::Layout;
 use super::object::Object;

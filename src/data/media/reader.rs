@@ -1,0 +1,164 @@
+//! Looks at each picture and sound of the rows while they are prepared: whether it can be used, and what it becomes.
+
+use super::rules::MediaRules;
+use super::table::{MediaOrigin, MediaTable, contents};
+use crate::data::cache::{Stamp, keep_media};
+use crate::data::row::Row;
+use crate::error::{Error, Kind, Place, Result};
+use crate::paths;
+use crate::text::{MediaKind, MediaSource, Medium};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Looks at the pictures and sounds of rows, each of which comes with its place: the folder of its file is where paths in it
+/// begin, else the current one. What has no file of its own is kept in the folder `cache`.
+///
+/// # Errors
+/// The first that cannot be used.
+pub fn look_at(rows: &mut [(&mut Row, &Place)], rules: &MediaRules, cache: &Path) -> Result<MediaTable> {
+    let reader = MediaReader::new(rules, cache);
+    for (row, place) in rows {
+        let folder = match place {
+            Place::Row { path, .. } => path.parent(),
+            _ => None,
+        };
+        let folder = folder.unwrap_or(Path::new(""));
+        let mut media = row.media_mut().into_iter();
+        media.try_for_each(|medium| reader.look(medium, folder)).map_err(|e| e.or_at((*place).clone()))?;
+    }
+    Ok(MediaTable::new(&reader.into_origins(), cache))
+}
+
+/// The largest file that is taken for a picture or sound.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// Reads pictures and sounds. Threads share one.
+pub(in crate::data) struct MediaReader<'a> {
+    rules: &'a MediaRules,
+    cache: &'a Path,
+    /// By the hash of their bytes and their kind.
+    known: Mutex<BTreeMap<(MediaKind, [u8; 32]), MediaOrigin>>,
+}
+
+impl<'a> MediaReader<'a> {
+    /// Reads by these rules, and keeps what has no file of its own in the folder `cache`.
+    pub fn new(rules: &'a MediaRules, cache: &'a Path) -> Self {
+        MediaReader { rules, cache, known: Mutex::default() }
+    }
+
+    /// Looks at a medium of a row in a file of `folder`, against which paths are relative, and notes its pieces.
+    ///
+    /// # Errors
+    /// A file that is missing, that cannot be read, or that is no picture or sound which the model takes.
+    pub fn look(&self, medium: &mut Medium, folder: &Path) -> Result<()> {
+        self.rules.takes(medium.kind)?;
+        let (path, bytes) = match &medium.source {
+            MediaSource::Bytes(bytes) => (None, bytes.clone()),
+            MediaSource::Path(named) => {
+                let path = folder.join(paths::expand(named)?);
+                let bytes = read(&path).map_err(|e| missing(named, &path, folder, e))?;
+                (Some(path), bytes.into())
+            }
+            MediaSource::Listed => {
+                return Err(Error::new(Kind::Data, format!("a part of type `{}` holds none", medium.kind.name())));
+            }
+        };
+        let hash = blake3::hash(&bytes);
+        let known = self.known().get(&(medium.kind, *hash.as_bytes())).map(|origin| origin.pieces);
+        let pieces = match known {
+            Some(pieces) => pieces,
+            None => {
+                let pieces = self.rules.pieces(medium.kind, &bytes).map_err(|e| named(&path, &medium.source, e))?;
+                self.keep(medium.kind, &hash, pieces, path, &bytes)?;
+                pieces
+            }
+        };
+        medium.pieces = contents(&hash, pieces);
+        if let MediaSource::Bytes(_) = medium.source {
+            medium.source = MediaSource::Listed; // its bytes are kept elsewhere now
+        }
+        Ok(())
+    }
+
+    /// All that was seen, in the order of their contents.
+    pub fn into_origins(self) -> Vec<MediaOrigin> {
+        self.known.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+    }
+
+    fn keep(
+        &self,
+        kind: MediaKind,
+        hash: &blake3::Hash,
+        pieces: usize,
+        path: Option<PathBuf>,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let content = hash.to_hex().to_string();
+        let file = match path {
+            Some(path) => {
+                let path = std::path::absolute(&path).unwrap_or(path);
+                let stamp = Stamp::of(&path)?.0;
+                Some((path, stamp))
+            }
+            None => {
+                keep_media(self.cache, &content, bytes)?;
+                None
+            }
+        };
+        let origin = MediaOrigin { content, is_audio: kind == MediaKind::Audio, pieces, file };
+        self.known().insert((kind, *hash.as_bytes()), origin);
+        Ok(())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<(MediaKind, [u8; 32]), MediaOrigin>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is no file"));
+    }
+    if metadata.len() > MOST_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {} MiB", MOST_BYTES >> 20)));
+    }
+    std::fs::read(path)
+}
+
+/// The error for a file that cannot be read; where another file of that name lies, or its own folder, it says so.
+fn missing(named: &str, path: &Path, folder: &Path, error: io::Error) -> Error {
+    if error.kind() != io::ErrorKind::NotFound {
+        return Error::new(Kind::Data, format!("`{named}` cannot be read: {error}"));
+    }
+    let error = Error::new(Kind::Data, format!("there is no file `{named}`"));
+    if Path::new(named).is_absolute() {
+        return error;
+    }
+    let names = path.parent().and_then(|parent| std::fs::read_dir(parent).ok()).into_iter().flatten().flatten();
+    let names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let own = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let near = crate::error::did_you_mean(own, names.iter().map(String::as_str));
+    let here = Path::new(named).exists();
+    error.hint(match (near, here) {
+        (Some(near), _) => format!("did you mean `{}`?", Path::new(named).with_file_name(near).display()),
+        (None, true) => format!(
+            "it lies in the folder of this command, but names are relative to the file that has them: to `{}`",
+            folder.display()
+        ),
+        (None, false) if folder.as_os_str().is_empty() => "names are relative to the folder of the data file".into(),
+        (None, false) => format!("names are relative to the folder of the data file, `{}`", folder.display()),
+    })
+}
+
+/// The error of a medium, with what it is called.
+fn named(path: &Option<PathBuf>, source: &MediaSource, error: Error) -> Error {
+    let (Some(_), MediaSource::Path(named)) = (path, source) else { return error };
+    let what = format!("`{named}`: {}", error.what());
+    match error.hint_text() {
+        Some(hint) => Error::new(Kind::Data, what).hint(hint.to_owned()),
+        None => Error::new(Kind::Data, what),
+    }
+}

@@ -1,0 +1,114 @@
+//! What is made of the bytes of a picture or sound, by the processors of a model and the keys of a recipe.
+
+use crate::error::{Error, Kind, Result};
+use crate::media::audio::{self, OnLong};
+use crate::media::image;
+use crate::media::{Processors, audio::AudioProcessor, image::ImageProcessor};
+use crate::text::MediaKind;
+
+/// How pictures and sounds are read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MediaRules {
+    /// The model's.
+    pub processors: Processors,
+    /// What becomes of a sound that is longer than the model hears at once.
+    pub on_long_audio: OnLong,
+}
+
+/// What a tower looks at, or listens to, at a time: a picture or a crop of it, a sound or a part of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// `[3, height, width]` of a picture, `[1, frames, mel bins]` of a sound.
+    pub dims: [usize; 3],
+    /// So many values.
+    pub values: Vec<f32>,
+    /// Of a sound, the frames that begin within it, those of the silence at its end not counted.
+    pub valid: usize,
+}
+
+impl MediaRules {
+    /// Whether there is anything that pictures or sounds could be read with.
+    pub fn is_of_media(&self) -> bool {
+        self.processors != Processors::default()
+    }
+
+    /// Makes sure that the model takes media of this kind.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn takes(&self, kind: MediaKind) -> Result<()> {
+        match kind {
+            MediaKind::Image => self.image().map(drop),
+            MediaKind::Audio => self.audio().map(drop),
+        }
+    }
+
+    /// The pieces that a picture or sound becomes.
+    ///
+    /// # Errors
+    /// Bytes that cannot be decoded, sounds that are too short or too long, a kind that the model does not take.
+    pub fn pieces(&self, kind: MediaKind, bytes: &[u8]) -> Result<usize> {
+        match kind {
+            MediaKind::Image => {
+                let processor = self.image()?;
+                let picture = image::decode(bytes, &image::Decoding::default())?;
+                Ok(processor.images(picture.width, picture.height))
+            }
+            MediaKind::Audio => Ok(self.clips(bytes)?.len()),
+        }
+    }
+
+    /// What a tower sees of a picture or hears of a sound, piece by piece: whole picture first, then its crops.
+    ///
+    /// # Errors
+    /// As [`MediaRules::pieces`].
+    pub fn prepare(&self, kind: MediaKind, bytes: &[u8]) -> Result<Vec<Prepared>> {
+        match kind {
+            MediaKind::Image => {
+                let pixels = self.image()?.prepare(&image::decode(bytes, &image::Decoding::default())?);
+                let dims = [3, pixels.height, pixels.width];
+                let each = pixels.values.chunks_exact(dims.iter().product());
+                Ok(each.map(|values| Prepared { dims, values: values.to_vec(), valid: pixels.height }).collect())
+            }
+            MediaKind::Audio => {
+                let processor = self.audio()?;
+                let log_mel = |samples: Vec<f32>| {
+                    let audio::LogMel { frames, valid_frames: valid, bins, values } = processor.log_mel(&samples);
+                    Prepared { dims: [1, frames, bins], values, valid }
+                };
+                Ok(self.clips(bytes)?.into_iter().map(log_mel).collect())
+            }
+        }
+    }
+
+    /// A picture of one grey, or silence, of the size of what was prepared.
+    pub fn blank(&self, kind: MediaKind, like: &Prepared) -> Prepared {
+        let value = match (kind, self.processors.audio.as_ref()) {
+            (MediaKind::Audio, Some(processor)) => (processor.mel_floor as f32).ln(),
+            _ => 0.0,
+        };
+        Prepared { values: vec![value; like.values.len()], ..*like }
+    }
+
+    /// Changes whenever other numbers may be made of the same bytes.
+    pub fn fingerprint(&self) -> String {
+        format!("1 {self:?}")
+    }
+
+    fn clips(&self, bytes: &[u8]) -> Result<Vec<Vec<f32>>> {
+        self.audio()?.clips(audio::decode(bytes, &audio::Decoding::default())?, self.on_long_audio)
+    }
+
+    fn image(&self) -> Result<&ImageProcessor> {
+        self.processors.image.as_ref().ok_or_else(|| not_taken("see pictures"))
+    }
+
+    fn audio(&self) -> Result<&AudioProcessor> {
+        self.processors.audio.as_ref().ok_or_else(|| not_taken("hear sounds"))
+    }
+}
+
+fn not_taken(what: &str) -> Error {
+    Error::new(Kind::Data, format!("the model does not {what}"))
+        .hint("set `model.base` to one that does, or `data.on_bad_row: skip` to leave such rows out")
+}

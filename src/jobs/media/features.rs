@@ -1,0 +1,278 @@
+//! What the towers of a model say of the pictures and sounds of rows: made once for each, before the language model is
+//! loaded, and kept on disk by what decides it.
+
+use super::processors::modality;
+use crate::atomic;
+use crate::data::{MediaRules, MediaTable, Prepared};
+use crate::device::Compute;
+use crate::error::{Error, Kind, Result};
+use crate::jobs::base::Base;
+use crate::model::{self, Features as Rows, SoftTokens, Towers};
+use crate::progress::Progress;
+use crate::text::{MediaKind, MediaRange};
+use crate::weights::Holding;
+use burn::tensor::{Device, Tensor, TensorData};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+/// Begins each file; its last byte is the format's version.
+const MAGIC: [u8; 8] = *b"gtsoft\0\x01";
+
+/// Pictures and sounds that are prepared ahead of the towers.
+const AHEAD: usize = 4;
+
+/// The rows of soft tokens that stand for pictures and sounds.
+#[derive(Debug)]
+pub enum Features {
+    /// What the towers gave is kept in a folder.
+    Kept(Kept),
+    /// The towers are trained: they look and listen in every step.
+    Live(Live),
+}
+
+/// What towers gave, in a folder.
+#[derive(Debug)]
+pub struct Kept {
+    folder: PathBuf,
+    device: Device,
+    /// What an empty picture and silence are kept as.
+    blanks: BTreeMap<MediaKind, [u8; 32]>,
+}
+
+/// Pictures and sounds that are read and prepared when they are asked for.
+#[derive(Debug)]
+pub struct Live {
+    /// Where they are.
+    pub tables: Vec<Arc<MediaTable>>,
+    /// How they are prepared.
+    pub rules: MediaRules,
+    /// Where the model computes.
+    pub device: Device,
+}
+
+/// What the pictures and sounds of some rows are made with.
+pub struct Making<'a> {
+    /// The model.
+    pub base: &'a Base,
+    /// How they are prepared.
+    pub rules: &'a MediaRules,
+    /// What its towers are held as.
+    pub holding: &'a Holding,
+    /// Where they compute.
+    pub compute: &'a Compute,
+    /// The folder in which what they say is kept.
+    pub cache: &'a Path,
+}
+
+impl Making<'_> {
+    /// Makes those of `tables` that were not made before.
+    ///
+    /// # Errors
+    /// When a picture or sound has changed since it was looked at, the towers cannot be loaded, or the folder cannot be written.
+    pub fn make(&self, tables: &[&MediaTable], progress: &dyn Progress) -> Result<Features> {
+        let facts = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "rules": self.rules.fingerprint(),
+            "model": self.base.fingerprint,
+            "held": format!("{:?}", self.holding),
+            "device": self.compute.name,
+        });
+        let key = blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned();
+        let mut features = Kept {
+            folder: self.cache.join("features").join(key),
+            device: self.compute.device.clone(),
+            blanks: BTreeMap::new(),
+        };
+        for &kind in
+            [MediaKind::Image, MediaKind::Audio].iter().filter(|&&kind| tables.iter().any(|t| t.count(kind) > 0))
+        {
+            features.blanks.insert(kind, *blake3::hash(format!("blank {}", kind.name()).as_bytes()).as_bytes());
+        }
+        let mut missing: Vec<(&MediaTable, Vec<[u8; 32]>)> = Vec::new();
+        for table in tables {
+            let all = table.contents().into_iter();
+            missing.extend(all.filter(|pieces| pieces.iter().any(|p| !features.has(p))).map(|pieces| (*table, pieces)));
+        }
+        let all: usize = tables.iter().map(|table| table.contents().len()).sum();
+        let no_blank = features.blanks.values().any(|blank| !features.has(blank));
+        if missing.is_empty() && !no_blank {
+            progress
+                .note(&format!("All {all} pictures and sounds were seen before: what the towers say of them is kept."));
+            return Ok(Features::Kept(features));
+        }
+        let towers = self.towers(progress)?;
+        if no_blank {
+            self.make_blanks(&features, tables, towers.as_ref())?;
+        }
+        self.make_missing(&features, &missing, towers.as_ref(), progress)?;
+        Ok(Features::Kept(features))
+    }
+
+    fn towers(&self, progress: &dyn Progress) -> Result<Box<dyn Towers>> {
+        let Base { config, source, .. } = self.base;
+        let towers =
+            model::load_towers(config, source, &Holding::dense(self.holding.dtype), &self.compute.device, progress)?;
+        towers.ok_or_else(|| {
+            Error::new(Kind::Run, "rows hold pictures or sounds, and the model has nothing that sees or hears")
+        })
+    }
+
+    /// An empty picture and silence, as large as the first of each kind.
+    fn make_blanks(&self, features: &Kept, tables: &[&MediaTable], towers: &dyn Towers) -> Result<()> {
+        for (&kind, content) in features.blanks.iter().filter(|(_, content)| !features.has(content)) {
+            for (table, pieces) in tables.iter().flat_map(|table| table.contents().into_iter().map(move |p| (table, p)))
+            {
+                if table.kind(&pieces[0])? == kind {
+                    let like = table.prepare_piece(&pieces[0], self.rules)?;
+                    features.keep(content, &rows(towers, kind, self.rules.blank(kind, &like), &features.device)?)?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Prepares the next ones on a thread of its own while the towers look at those before.
+    fn make_missing(
+        &self,
+        features: &Kept,
+        missing: &[(&MediaTable, Vec<[u8; 32]>)],
+        towers: &dyn Towers,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        progress.start("Looking at pictures and listening to sounds", Some(missing.len() as u64), "files");
+        let made = std::thread::scope(|scope| {
+            // Dropped when this closure returns, which ends the other thread.
+            let (sender, receiver) = sync_channel(AHEAD);
+            let prepare = move || {
+                for (table, pieces) in missing {
+                    let prepared = table.prepare(&pieces[0], self.rules);
+                    if sender.send((table.kind(&pieces[0]), pieces, prepared)).is_err() {
+                        return;
+                    }
+                }
+            };
+            std::thread::Builder::new()
+                .spawn_scoped(scope, prepare)
+                .map_err(|e| Error::new(Kind::Run, format!("a thread cannot be started: {e}")).caused_by(e))?;
+            for (kind, pieces, prepared) in receiver {
+                let kind = kind?;
+                for (content, prepared) in pieces.iter().zip(prepared?) {
+                    if !features.has(content) {
+                        features.keep(content, &rows(towers, kind, prepared, &features.device)?)?;
+                    }
+                }
+                progress.advance(1);
+            }
+            Ok(())
+        });
+        progress.finish();
+        made
+    }
+}
+
+/// The rows for one piece.
+fn rows(towers: &dyn Towers, kind: MediaKind, prepared: Prepared, device: &Device) -> Result<Tensor<2>> {
+    let Prepared { dims, values, valid } = prepared;
+    let prepared = Tensor::from_data(TensorData::new(values, dims), device);
+    towers
+        .encode(modality(kind), prepared, valid)
+        .ok_or_else(|| Error::new(Kind::Run, format!("the model has no tower for `{}`", kind.name())))
+}
+
+impl Features {
+    /// What stands in the rows of `media`.
+    ///
+    /// # Errors
+    /// When what was kept, or a picture or sound, cannot be read any more.
+    pub fn soft_tokens(&self, media: &[MediaRange]) -> Result<Vec<SoftTokens>> {
+        match self {
+            Features::Kept(kept) => media.iter().map(|medium| kept.soft_token(medium, &medium.content)).collect(),
+            Features::Live(live) => media.iter().map(|medium| live.soft_token(medium, false)).collect(),
+        }
+    }
+
+    /// The same with an empty picture or silence in the place of each.
+    ///
+    /// # Errors
+    /// As [`Features::soft_tokens`].
+    pub fn blanks(&self, media: &[MediaRange]) -> Result<Vec<SoftTokens>> {
+        match self {
+            Features::Kept(kept) => {
+                let blank = |medium: &MediaRange| *kept.blanks.get(&medium.kind).unwrap_or(&medium.content);
+                media.iter().map(|medium| kept.soft_token(medium, &blank(medium))).collect()
+            }
+            Features::Live(live) => media.iter().map(|medium| live.soft_token(medium, true)).collect(),
+        }
+    }
+}
+
+impl Live {
+    fn soft_token(&self, medium: &MediaRange, blank: bool) -> Result<SoftTokens> {
+        let table = self.tables.iter().find(|table| table.kind(&medium.content).is_ok());
+        let table = table.ok_or_else(|| Error::new(Kind::Run, "a row shows what no table of its data has"))?;
+        let prepared = table.prepare_piece(&medium.content, &self.rules)?;
+        let prepared = if blank { self.rules.blank(medium.kind, &prepared) } else { prepared };
+        let Prepared { dims, values, valid } = prepared;
+        let values = Tensor::from_data(TensorData::new(values, dims), &self.device);
+        let features = Rows::Prepared { values, valid };
+        Ok(SoftTokens { rows: medium.tokens.clone(), modality: modality(medium.kind), features })
+    }
+}
+
+impl Kept {
+    fn soft_token(&self, medium: &MediaRange, content: &[u8; 32]) -> Result<SoftTokens> {
+        let rows = self.read(content)?;
+        // Of a sound that is short there are fewer: the model knows what to put in the place of the others.
+        if rows.dims()[0] > medium.tokens.len() {
+            return Err(damaged(&self.path(content)));
+        }
+        Ok(SoftTokens { rows: medium.tokens.clone(), modality: modality(medium.kind), features: Rows::Encoded(rows) })
+    }
+
+    fn path(&self, content: &[u8; 32]) -> PathBuf {
+        let hex = blake3::Hash::from_bytes(*content).to_hex();
+        self.folder.join(&hex[..2]).join(&hex[2..])
+    }
+
+    /// Whether it was made: a file is written whole or not at all.
+    fn has(&self, content: &[u8; 32]) -> bool {
+        self.path(content).exists()
+    }
+
+    fn keep(&self, content: &[u8; 32], rows: &Tensor<2>) -> Result<()> {
+        let path = self.path(content);
+        let folder = path.parent().unwrap_or(&self.folder);
+        std::fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, e))?;
+        let [count, width] = rows.dims();
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend([count, width].iter().flat_map(|&n| (n as u64).to_le_bytes()));
+        bytes.extend(rows.to_data().iter::<f32>().flat_map(f32::to_le_bytes));
+        bytes.extend(blake3::hash(&bytes).as_bytes());
+        atomic::write(&path, &bytes)
+    }
+
+    fn read(&self, content: &[u8; 32]) -> Result<Tensor<2>> {
+        let path = self.path(content);
+        let bytes = std::fs::read(&path).map_err(|e| Error::io("reading", &path, e))?;
+        let rows = (|| {
+            let (bytes, hash) = bytes.split_last_chunk::<32>()?;
+            let sound = blake3::hash(bytes).as_bytes() == hash;
+            let (count, values) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<8>()?;
+            let (width, values) = values.split_first_chunk::<8>()?;
+            let [count, width] = [count, width].map(|n| usize::try_from(u64::from_le_bytes(*n)).unwrap_or(usize::MAX));
+            let values: Vec<f32> = values.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+            let fits = sound && count.checked_mul(width)? == values.len();
+            fits.then(|| Tensor::from_data(TensorData::new(values, [count, width]), &self.device))
+        })();
+        rows.ok_or_else(|| damaged(&path))
+    }
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::new(Kind::Data, "what was kept of a picture or sound is damaged")
+        .at_path(path)
+        .hint("remove the file, and it is made anew")
+}

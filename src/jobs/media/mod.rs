@@ -1,0 +1,9 @@
+//! Pictures and sounds on their way into a model: how its files say they are prepared, what its towers say of them, and
+//! that they count.
+
+pub mod blank;
+pub mod features;
+pub mod processors;
+pub mod rows;
+
+pub use features::Features;

@@ -1,0 +1,39 @@
+//! Pictures and sounds of rows that are asked about, not trained on.
+
+use super::features::{Features, Making};
+use crate::data::{MediaRules, Row, look_at};
+use crate::error::{Place, Result};
+use crate::jobs::base::peft_model::PeftModel;
+use crate::jobs::run::cache::Cache;
+use crate::progress::Progress;
+use crate::weights::Holding;
+
+/// Looks at the pictures and sounds of rows and makes what the towers say of them; `None` where there are none. Each row
+/// comes with its place: its file's folder is where paths in it begin.
+///
+/// # Errors
+/// One that cannot be used, and as [`Making::make`].
+pub fn features<'r>(
+    rows: impl Iterator<Item = (&'r mut Row, &'r Place)>,
+    model: &PeftModel,
+    progress: &dyn Progress,
+) -> Result<Option<Features>> {
+    let PeftModel { base, held, compute, .. } = model;
+    let mut rows: Vec<(&mut Row, &Place)> = rows
+        .filter_map(|(row, place)| {
+            let has_media = !row.media_mut().is_empty();
+            has_media.then_some((row, place))
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let rules = MediaRules { processors: base.processors.clone(), ..MediaRules::default() };
+    if !rules.is_of_media() {
+        return Ok(None); // whoever encodes the rows refuses them
+    }
+    let cache = Cache::open(progress)?;
+    let table = look_at(&mut rows, &rules, cache.path())?;
+    let making = Making { base, rules: &rules, holding: &Holding::dense(*held), compute, cache: cache.path() };
+    making.make(&[&table], progress).map(Some)
+}
