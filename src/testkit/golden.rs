@@ -39,7 +39,6 @@ impl Golden {
                     .chunks_exact(8)
                     .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f64)
                     .collect(),
-                Dtype::BOOL => view.data().iter().map(|&b| f64::from(b)).collect(),
                 other => panic!("golden {}: {name} is {other:?}", path.display()),
             };
             (name, (view.shape().to_vec(), values))
