@@ -235,6 +235,23 @@ impl Error {
         self
     }
 
+    /// Calls the keys that are places of problems otherwise.
+    pub fn rename_keys(mut self, rename: &impl Fn(&str) -> String) -> Self {
+        if let Some(Place::Key(key)) = &mut self.0.place {
+            *key = rename(key);
+        }
+        self.0.others = self.0.others.into_iter().map(|other| other.rename_keys(rename)).collect();
+        self
+    }
+
+    /// Gives every problem the hint that `find` has for its place, where it has one.
+    pub fn hint_where(mut self, find: &impl Fn(&Place) -> Option<String>) -> Self {
+        let found = self.0.place.as_ref().and_then(find);
+        self.0.hint = found.or(self.0.hint);
+        self.0.others = self.0.others.into_iter().map(|other| other.hint_where(find)).collect();
+        self
+    }
+
     /// Adds the underlying error.
     pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Box::new(source));

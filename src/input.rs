@@ -1,6 +1,7 @@
 //! Files that are read: opened only where they are regular files, so that nothing waits for a pipe or reads a device for ever.
 
 use crate::error::{Error, Kind, NotAFile, Result};
+use crate::paths;
 use std::fs::{File, FileType};
 use std::io::{self, Read};
 use std::path::Path;
@@ -53,7 +54,12 @@ pub fn wrong_name(error: io::Error, path: &Path, kind: Kind) -> Error {
         io::ErrorKind::NotADirectory => "the path leads through a file as if it were a folder",
         _ => return Error::io("opening", path, error),
     };
-    Error::new(kind, what).at_path(path).caused_by(error)
+    let is_absent = error.kind() == io::ErrorKind::NotFound;
+    let error = Error::new(kind, what).at_path(path).caused_by(error);
+    match is_absent.then(|| paths::absent(path, &|found| found.is_file() || found.is_dir())).flatten() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 /// Whether `path` stands for the program's own input, which is read once, as it comes.

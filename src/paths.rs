@@ -1,6 +1,13 @@
 //! Paths as people write them: `~`, `$NAME` and `${NAME}`, expanded alike in recipes, arguments and variables.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, did_you_mean};
+use std::path::{Path, PathBuf};
+
+/// Entries of a folder that are looked at: in larger ones nothing is suggested but what comes first.
+const MOST_ENTRIES: usize = 4096;
+
+/// How much of a name without its ending must be right for it to have been meant.
+const LEAST_ALIKE: f64 = 0.5;
 
 /// What a path means: `~` at its start is the home folder, `$NAME` and `${NAME}` are variables of the environment, `$$` is
 /// a dollar. Everything else stays as it is: `~name`, `$5`, a `~` in the middle.
@@ -72,6 +79,58 @@ pub fn written(path: &str) -> String {
     path.replace('$', "$$")
 }
 
+/// What is there beside the first missing part of `path`, has much the same name and `fits`; with the rest of `path` behind
+/// it, where that is there too.
+pub fn near(path: &Path, fits: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let missing = missing_from(path)?;
+    let parent = missing.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let at = |name: &str| parent.map_or_else(|| PathBuf::from(name), |parent| parent.join(name));
+    let typed = missing.file_name()?.to_str()?;
+    let stem = |name: &str| name.split('.').next().unwrap_or_default().to_lowercase();
+    let is_alike = |name: &str| strsim::normalized_damerau_levenshtein(&stem(name), &stem(typed)) >= LEAST_ALIKE;
+    let mut names = entries(parent.unwrap_or(Path::new(".")));
+    names.retain(|name| is_alike(name) && fits(&at(name)));
+    let found = at(did_you_mean(typed, names.iter().map(String::as_str))?);
+    // The suggestion may still lack its last parts; the nearest path that is there is help enough.
+    let rest = path.strip_prefix(&missing).ok()?;
+    let whole = found.join(rest);
+    Some(if !rest.as_os_str().is_empty() && whole.exists() { whole } else { found })
+}
+
+/// The shortest leading part of `path` that is not there.
+pub fn missing_from(path: &Path) -> Option<PathBuf> {
+    let mut parts: Vec<&Path> = path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
+    parts.reverse();
+    parts.into_iter().find(|part| !part.exists()).map(Path::to_path_buf)
+}
+
+/// The names in a folder, sorted, hidden ones left out; none where it cannot be read.
+pub fn entries(folder: &Path) -> Vec<String> {
+    let Ok(read) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<String> = read
+        .take(MOST_ENTRIES)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    names
+}
+
+/// What a relative path means: where it was looked for. `None` for one that is absolute, which says so itself.
+pub fn taken_as(path: &Path) -> Option<PathBuf> {
+    if path.is_absolute() { None } else { std::env::current_dir().ok().map(|here| here.join(path)) }
+}
+
+/// What to do where nothing is at `path`: what was meant, or where a relative path begins.
+pub fn absent(path: &Path, fits: &dyn Fn(&Path) -> bool) -> Option<String> {
+    match near(path, fits) {
+        Some(near) => Some(format!("did you mean `{}`?", near.display())),
+        None => taken_as(path).map(|taken| {
+            format!("relative paths start at the folder in which the program runs: it would be `{}`", taken.display())
+        }),
+    }
+}
+
 fn is_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_'
 }
@@ -131,6 +190,38 @@ mod tests {
         }
         let error = expand_with("~/a", &|_| None).unwrap_err();
         assert_eq!(error.what(), "`~` in the path `~/a` means a home folder, and `HOME` is not set");
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_finds_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("data/old")).unwrap();
+        for name in ["data/faq.csv", "data/old/rows.jsonl", "qa.yaml", "b.csv", ".hidden.csv"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        let find = |name: &str| near(&at(name), &|_| true);
+        for (typed, meant) in [
+            ("data/fag.csv", "data/faq.csv"),
+            ("dta/faq.csv", "data/faq.csv"),
+            ("data/olld/rows.jsonl", "data/old/rows.jsonl"),
+            ("qa.yml", "qa.yaml"),
+            ("QA.yaml", "qa.yaml"),
+        ] {
+            assert_eq!(find(typed), Some(at(meant)), "{typed}");
+        }
+        for typed in ["a.csv", "hidden.csv", "data/questions.csv", "data/faq.csv"] {
+            assert_eq!(find(typed), None, "{typed}");
+        }
+        assert_eq!(near(&at("data/fag.csv"), &|path| path.is_dir()), None);
+        assert_eq!(absent(&at("a.csv"), &|_| true), None, "an absolute path says where it is");
+        let said = absent(Path::new("nowhere/a.csv"), &|_| true).unwrap();
+        assert!(
+            said.ends_with(&format!(
+                "it would be `{}`",
+                std::env::current_dir().unwrap().join("nowhere/a.csv").display()
+            ))
+        );
     }
 
     proptest! {

@@ -16,5 +16,5 @@ pub(crate) mod testing;
 
 pub use config::{AdapterConfig, CONFIG_FILE, Patterns};
 pub use convert::{check, from_adapter, read, to_device};
-pub use reader::PeftAdapter;
+pub use reader::{AnotherBase, PeftAdapter};
 pub use tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE};

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::infer::Sampling;
 use crate::jobs::generate::{self, Answer, Ending, GenerateOptions, Prompt};
 use crate::progress::counted;
+use crate::recipe::with_point;
 use crate::report::ProgressBar;
 use std::path::{Path, PathBuf};
 
@@ -47,17 +48,24 @@ pub struct Args {
 #[derive(clap::Args)]
 pub struct SamplingArgs {
     /// 0 always takes the most likely token
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
     temperature: f64,
     /// Only the k most likely tokens; 0 for all
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = top_k)]
     top_k: usize,
     /// Only the most likely tokens that together have this probability
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
     top_p: f64,
     /// Decides what is sampled
     #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
     pub seed: u64,
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| match with_point(text) {
+        Some(meant) => format!("write `{meant}`"),
+        None => "it must be a number, such as `0.7`".to_owned(),
+    })
 }
 
 fn top_k(text: &str) -> Result<usize, String> {
@@ -99,7 +107,10 @@ impl Args {
             screen.note(&format!("`{}` is finished; without `--resume` it is made anew.", output.display()));
             return Ok(0);
         }
-        let stop = if to_file { Some(Stop::on_signal(&screen)?) } else { None };
+        let stop = match output.filter(|_| to_file).map(Path::to_path_buf) {
+            Some(output) => Some(Stop::on_signal(&screen, move || generate::is_begun(&output))?),
+            None => None,
+        };
         let model = self.model.open(&screen)?;
         let options = GenerateOptions {
             max_tokens: self.max_tokens,

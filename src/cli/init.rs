@@ -67,7 +67,11 @@ impl Args {
                         output: Some(Path::new("out")),
                         set: &self.set,
                     };
-                    if is_there(data) { init::check_data(&draft, &screen) } else { Ok(()) }
+                    match init::check_data(&draft, &screen) {
+                        // Which column is which is the next question.
+                        Err(error) if is_there(data) && init::unnamed_columns(&error).is_none() => Err(error),
+                        _ => Ok(()),
+                    }
                 };
                 let what = "Data (a file, a glob, a folder, or an hf:// data set)";
                 let answer = ask(&mut std::io::stdin().lock(), &screen, what, guess, check)?;
@@ -86,7 +90,15 @@ impl Args {
                 (vec![init::DATA.to_owned()], false)
             }
         };
-        let draft = Draft { model: &model, data: &data, output: None, set: &self.set };
+        let mut set = self.set;
+        if asks && with_rows {
+            let draft = Draft { model: &model, data: &data, output: Some(Path::new("out")), set: &set };
+            let problem = init::check_data(&draft, &screen).err();
+            if let Some(columns) = problem.as_ref().and_then(init::unnamed_columns) {
+                set.push(ask_columns(&mut std::io::stdin().lock(), &screen, columns)?);
+            }
+        }
+        let draft = Draft { model: &model, data: &data, output: None, set: &set };
         let text = init::recipe(&draft, with_rows, &self.output, &screen).map_err(in_words)?;
         init::write(&text, &self.output)?;
         screen.note(&format!("Wrote {}. Next: {} --dry-run", self.output.display(), init::command(&self.output)));
@@ -108,9 +120,8 @@ fn ask(
         let mut line = String::new();
         let read = answers.read_line(&mut line).map_err(|e| Error::io("reading", "stdin", e))?;
         if read == 0 {
-            return Err(
-                Error::new(Kind::Recipe, "the questions were not answered").hint("`--model` and `--data` answer them")
-            );
+            return Err(Error::new(Kind::Recipe, "the questions were not answered")
+                .hint("`--model`, `--data` and `--set 'data.columns={..}'` answer them"));
         }
         let answer = line.trim();
         let answer = if answer.is_empty() { usual } else { answer };
@@ -119,6 +130,22 @@ fn ask(
             Err(wrong) => screen.note(&in_words(wrong).to_string()),
         }
     }
+}
+
+/// Asks which of `columns` is the question and which the answer; what `--set` takes to say so.
+fn ask_columns(answers: &mut impl BufRead, screen: &ProgressBar, columns: &[String]) -> Result<String> {
+    const NONE: &str = "-";
+    screen.note(&format!("What the columns hold cannot be seen from their names: {}", columns.join(", ")));
+    let usual = columns.first().map_or("", String::as_str);
+    let is_column = |name: &str| init::check_column(name, columns);
+    let what = if columns.len() == 1 { "Column of the texts" } else { "Column of the questions, or of texts" };
+    let question = ask(answers, screen, what, usual, is_column)?;
+    let others: Vec<String> = columns.iter().filter(|name| **name != question).cloned().collect();
+    let Some(usual) = others.first() else { return Ok(init::named_columns(&question, None)) };
+    let check = |name: &str| if name == NONE { Ok(()) } else { init::check_column(name, &others) };
+    let what = format!("Column of the answers (`{NONE}`: there are none, and `{question}` is plain text)");
+    let answer = ask(answers, screen, &what, usual, check)?;
+    Ok(init::named_columns(&question, Some(answer.as_str()).filter(|answer| *answer != NONE)))
 }
 
 /// What is wrong, for who has no recipe to change.
@@ -130,6 +157,21 @@ fn in_words(error: Error) -> Error {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn columns_are_asked_for_by_what_they_hold() {
+        let screen = ProgressBar::lines(std::io::sink(), Duration::ZERO);
+        let set = |typed: &str, columns: &[&str]| {
+            let columns: Vec<String> = columns.iter().map(|name| name.to_string()).collect();
+            ask_columns(&mut typed.as_bytes(), &screen, &columns).unwrap()
+        };
+        let columns = ["id", "frage", "antwort: kurz"];
+        let chosen = r#"data.columns={"prompt":"frage","completion":"antwort: kurz"}"#;
+        assert_eq!(set("frgae\nfrage\nfrage\nantwort: kurz\n", &columns), chosen);
+        assert_eq!(set("\n\n", &columns), r#"data.columns={"prompt":"id","completion":"frage"}"#);
+        assert_eq!(set("antwort: kurz\n-\n", &columns), r#"data.columns={"text":"antwort: kurz"}"#);
+        assert_eq!(set("\n", &["inhalt"]), r#"data.columns={"text":"inhalt"}"#);
+    }
 
     #[test]
     fn a_wrong_answer_is_followed_by_the_same_question() {

@@ -29,16 +29,18 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Listens to signals. Before anything has [begun](Self::begin), and at the second signal, the program ends at once.
-    pub fn on_signal(screen: &ProgressBar) -> Result<Self> {
+    /// Listens to signals. Before anything has [begun](Self::begin), and at the second signal, the program ends at once,
+    /// and says whether there is something to continue.
+    pub fn on_signal(screen: &ProgressBar, is_resumable: impl Fn() -> bool + Send + 'static) -> Result<Self> {
         let stop = Stop { wished: Arc::default(), begun: Arc::default() };
         let (wished, begun, screen) = (stop.wished.clone(), stop.begun.clone(), screen.clone());
         on_signal(move || {
             let again = wished.swap(true, Ordering::SeqCst);
             if again || !begun.load(Ordering::SeqCst) {
                 atomic::abandon();
-                screen.note("Interrupted; `--resume` continues.");
-                std::process::exit(i32::from(Kind::Interrupted.exit_code()));
+                let (text, kind) = last_words(is_resumable());
+                screen.note(text);
+                std::process::exit(i32::from(kind.exit_code()));
             }
             screen.note("Stopping; Ctrl-C again stops at once.");
         })?;
@@ -49,6 +51,14 @@ impl Stop {
     pub fn begin(&self) -> &AtomicBool {
         self.begun.store(true, Ordering::SeqCst);
         &self.wished
+    }
+}
+
+/// What is true of a command that ends at once, and what kind of end it is.
+fn last_words(is_resumable: bool) -> (&'static str, Kind) {
+    match is_resumable {
+        true => ("Interrupted; `--resume` continues.", Kind::Interrupted),
+        false => ("Interrupted; nothing was begun. The same command starts again.", Kind::Run),
     }
 }
 
@@ -81,4 +91,17 @@ pub fn stop_on_ctrl_c(screen: &ProgressBar) -> Result<Arc<Interrupt>> {
 /// 3 where the run can be resumed, else 1.
 pub fn exit_code(standing: &Standing) -> u8 {
     if standing.is_resumable { Kind::Interrupted.exit_code() } else { Kind::Run.exit_code() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_begun_can_be_continued() {
+        for (is_resumable, said, code) in [(true, "`--resume` continues", 3), (false, "nothing was begun", 1)] {
+            let (text, kind) = last_words(is_resumable);
+            assert!(text.contains(said) && kind.exit_code() == code, "{text}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod interrupt;
 mod merge;
 mod recipe;
 mod score;
+mod tips;
 mod train;
 
 use crate::error::{Error, Kind, Result};
@@ -73,6 +74,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let words: Vec<String> = std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
+            let error = tips::with_tip(error, &words);
             // clap prints help and versions to stdout, mistakes to stderr. A closed pipe is nobody's mistake.
             let written = error.print();
             return match error.use_stderr() {

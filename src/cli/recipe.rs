@@ -2,9 +2,12 @@
 
 use super::args::RecipeArgs;
 use crate::error::Result;
-use crate::jobs::{check_recipe, draft};
+use crate::jobs::check_recipe::{self, Looked};
+use crate::jobs::draft;
 use crate::recipe::{self, Recipe};
-use crate::report::ProgressBar;
+use crate::report::{ProgressBar, text};
+use crate::terminal::shell_word;
+use std::path::Path;
 
 /// Arguments of `recipe`.
 #[derive(clap::Args)]
@@ -44,8 +47,12 @@ impl Args {
     pub fn run(self) -> Result<()> {
         match self.verb {
             Verb::Check { recipe: RecipeArgs { recipe, set }, no_files } => {
-                check_recipe::check(&recipe, &set, !no_files, &ProgressBar::stderr())?;
-                ProgressBar::stderr().note(&format!("{}: no problems", recipe.display()));
+                let screen = ProgressBar::stderr();
+                let looked = check_recipe::check(&recipe, &set, !no_files, &screen)?;
+                screen.note(&format!("{}: no problems", recipe.display()));
+                if !no_files {
+                    screen.note(&seen(&looked, &recipe));
+                }
                 Ok(())
             }
             Verb::Show { recipe, json: true } => super::print_json(&shown(&recipe.load()?).to_json()),
@@ -54,6 +61,17 @@ impl Args {
             Verb::Schema { preset: false } => super::print_json(&recipe::schema()),
         }
     }
+}
+
+/// What was looked at, and what was not.
+fn seen(looked: &Looked, recipe: &Path) -> String {
+    let not = looked.not.iter().map(|what| format!("; {what}")).collect::<String>();
+    format!(
+        "Looked at: its keys, the files that it names, {} of data. Not looked at: whether rows fit the model (`gemma-tune data \
+         stats {}`), whether the run fits into memory (`gemma-tune estimate`){not}",
+        text::counted(looked.rows, "row"),
+        shell_word(&recipe.display().to_string()),
+    )
 }
 
 /// The recipe with what the data decides, where it can be read.

@@ -346,7 +346,7 @@ impl Dataset {
 
     /// What `losses` say of the sources of which so many rows and tokens are kept.
     fn left_out(&self, losses: &Losses, (kept_rows, kept_tokens): (u64, u64)) -> Vec<LeftOut> {
-        let Losses { truncated, split, pieces, empty, control_words, ends, skipped, unused: _ } = losses;
+        let Losses { truncated, split, pieces, empty, unasked, control_words, ends, skipped, unused: _ } = losses;
         let skipped_rows: u64 = skipped.values().map(|rows| rows.rows).sum();
         let skipped_tokens: u64 = skipped.values().map(|rows| rows.tokens).sum();
         // A long text is one row of its file.
@@ -370,6 +370,7 @@ impl Dataset {
             named(format!("end cut off at max_length {max_length}"), truncated),
             named(format!("split into {pieces} rows of at most {max_length} tokens"), split),
             named("empty answers".into(), empty),
+            named("empty prompts".into(), unasked),
             named("control words in messages, taken as text".into(), control_words),
             named("ends of a turn within an answer, left out".into(), ends),
         ];

@@ -1,5 +1,6 @@
 //! One raw row to one usable row, or the reason why not.
 
+use super::blank;
 use super::formats::{self, Columns};
 use super::layout::Layout;
 use super::media::{self, MediaReader};
@@ -57,6 +58,8 @@ pub(super) struct Usable {
     pub cut: u64,
     /// Whether the model is to say nothing in one of its turns.
     pub is_empty: bool,
+    /// Whether it is asked nothing in one of the others.
+    pub is_unasked: bool,
     /// What is taken otherwise than it is written.
     pub noticed: Noticed,
 }
@@ -110,7 +113,8 @@ impl RowEncoder<'_> {
         for medium in row.media_mut() {
             self.media.look(medium, self.folder).map_err(refuse(SkipReason::BrokenMedia))?;
         }
-        let (is_empty, noticed) = (says_nothing(&row), self.encoder.noticed(&row));
+        let (is_empty, is_unasked, noticed) =
+            (says_nothing(&row), blank::asks_nothing(&row), self.encoder.noticed(&row));
         let refuse_unencodable = refuse(SkipReason::NotEncodable);
         let is_stop = |&label: &i32| u32::try_from(label).is_ok_and(|id| self.stop_tokens.contains(&id));
         let (mut supervised, mut stops) = (0, false);
@@ -152,7 +156,7 @@ impl RowEncoder<'_> {
             nothing.map_err(|e| explain(&row, e)).map_err(refuse(SkipReason::NothingSupervised))?;
         }
         let supervised = u32::try_from(supervised).unwrap_or(u32::MAX);
-        Ok(Usable { length, supervised, stops, cut, is_empty, noticed })
+        Ok(Usable { length, supervised, stops, cut, is_empty, is_unasked, noticed })
     }
 
     /// The problem of a row of so many tokens, and of what else.

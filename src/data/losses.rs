@@ -45,6 +45,8 @@ pub(crate) struct Losses {
     pub pieces: u64,
     /// Rows in which the model is to say nothing.
     pub empty: Marked,
+    /// Rows in which the model is to say something and is asked nothing.
+    pub unasked: Marked,
     /// Rows with control words in messages.
     pub control_words: Marked,
     /// Rows with answers that bring along the end of their turn.
@@ -71,6 +73,7 @@ impl Losses {
         self.split.extend(&later.split);
         self.pieces += later.pieces;
         self.empty.extend(&later.empty);
+        self.unasked.extend(&later.unasked);
         self.control_words.extend(&later.control_words);
         self.ends.extend(&later.ends);
         for (reason, rows) in &later.skipped {

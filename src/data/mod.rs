@@ -6,10 +6,13 @@
 //! ```
 
 mod batch;
+mod blank;
 mod cache;
+mod check;
 mod dataset;
 mod encode;
 mod epoch;
+mod exact;
 mod formats;
 mod layout;
 mod losses;
@@ -31,8 +34,10 @@ mod tally;
 #[cfg(test)]
 mod testing;
 mod text_encoder;
+mod unnamed;
 
 pub use batch::{PackedBatch, collate};
+pub use check::{Checked, check_rows};
 pub use dataset::{DataFile, Dataset, Totals};
 pub use encode::SkipReason;
 pub use epoch::{Binning, Epoch};
@@ -46,3 +51,4 @@ pub use row::{Encode, Row, RowId, supervise_after};
 pub use source::{FindHub, JsonRow, MAX_ROW_BYTES, check_source, local_only, read_any, read_rows};
 pub use spec::{DataSpec, SourceSpec, split_needs_text};
 pub use stats::{FileStats, LeftOut, Lengths, SkippedStats, SourceStats, Stats};
+pub use unnamed::UnnamedColumns;

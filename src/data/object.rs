@@ -12,6 +12,8 @@ pub(super) type Object = Map<String, Value>;
 const MARK: &str = "\0";
 const NOT_A_NUMBER: &str = "NaN or Infinity, which JSON does not have";
 const BYTES: &str = "bytes that are no UTF-8 text";
+const INTEGER: &str = "an integer of more than 64 bits, whose last digits would be lost";
+const RANGE: &str = "a number beyond 1.8e308, the largest that there is";
 /// The key under which a long list has its text.
 const LIST: &str = "list";
 /// The key under which bytes are, in base64.
@@ -28,6 +30,8 @@ pub(super) fn kind_name(value: &Value) -> &'static str {
         Value::Object(object) => match object.get(MARK).and_then(Value::as_str) {
             Some("bytes") => BYTES,
             Some("list") => "a list",
+            Some("integer") => INTEGER,
+            Some("range") => RANGE,
             Some(_) => NOT_A_NUMBER,
             None => "an object",
         },
@@ -37,6 +41,16 @@ pub(super) fn kind_name(value: &Value) -> &'static str {
 /// Stands for a number that JSON does not have: of no kind that a format wants, so that it is named where it is used.
 pub(super) fn not_a_number() -> Object {
     Object::from_iter([(MARK.to_owned(), Value::from("number"))])
+}
+
+/// Stands for an integer that 64 bits do not hold.
+pub(super) fn too_long_integer() -> Object {
+    Object::from_iter([(MARK.to_owned(), Value::from("integer"))])
+}
+
+/// Stands for a number that a float does not hold.
+pub(super) fn too_large_number() -> Object {
+    Object::from_iter([(MARK.to_owned(), Value::from("range"))])
 }
 
 /// Stands for bytes that are no text.

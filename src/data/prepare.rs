@@ -22,11 +22,11 @@ use rayon::prelude::*;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 3;
+const PREPARATION_VERSION: u32 = 4;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -64,12 +64,17 @@ pub fn prepare(
         None => {
             let (stop_tokens, layouts) = (encoder.stop_tokens(), &layouts[..]);
             let media = MediaReader::new(&spec.media, cache_dir);
-            let job = Job { spec, encoder, stop_tokens, files: &files, layouts, hashed: &hashed, media, progress };
+            let (hashed, remarks) = (&hashed[..], Mutex::default());
+            let job = Job { spec, encoder, stop_tokens, files: &files, layouts, hashed, media, remarks, progress };
             job.write(&path, &key)?;
             Store::open(&path, &key, progress)?
         }
     };
     drop(lock);
+    for (file, remark) in &store.meta.remarks {
+        let path = files.get(*file as usize).map(|file| file.path.display().to_string()).unwrap_or_default();
+        progress.note(&format!("{path}: {remark}"));
+    }
 
     let files = files
         .iter()
@@ -95,7 +100,11 @@ pub fn check_files(spec: &DataSpec, find_hub: &FindHub, progress: &dyn Progress)
 }
 
 /// The files of `spec`, and how the rows of each are read.
-fn laid_out(spec: &DataSpec, find_hub: &FindHub, progress: &dyn Progress) -> Result<(Vec<SourceFile>, Vec<Layout>)> {
+pub(super) fn laid_out(
+    spec: &DataSpec,
+    find_hub: &FindHub,
+    progress: &dyn Progress,
+) -> Result<(Vec<SourceFile>, Vec<Layout>)> {
     let mut files = source::resolve(spec.key, &spec.sources, find_hub)?;
     for file in &files {
         file.notes.iter().for_each(|note| progress.note(&format!("{} {note}", file.path.display())));
@@ -145,6 +154,8 @@ struct Job<'a> {
     files: &'a [SourceFile],
     layouts: &'a [Layout],
     hashed: &'a [HashedFile],
+    /// What is to be said of the rows of a file, also when they come from the cache.
+    remarks: Mutex<Vec<(u32, String)>>,
     media: MediaReader<'a>,
     progress: &'a dyn Progress,
 }
@@ -203,7 +214,8 @@ impl Job<'_> {
         let facts = tally.finish()?;
         let files = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
         let media = self.media.into_origins();
-        writer.finish(&Meta { key: key.to_owned(), files, media, ..facts }).map_err(failed)
+        let remarks = std::mem::take(&mut *self.remarks.lock().unwrap_or_else(PoisonError::into_inner));
+        writer.finish(&Meta { key: key.to_owned(), files, media, remarks, ..facts }).map_err(failed)
     }
 
     /// Calls `each` with every encoded chunk, in order, while the next ones are read.
@@ -237,7 +249,11 @@ impl Job<'_> {
                 stopped = sender.send(Ok(chunk)).is_err();
                 if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let read = source::read(file, self.progress, &mut Sink::new(index, self.spec.max_row_bytes, &mut emit));
+            let mut sink = Sink::new(index, self.spec.max_row_bytes, &mut emit);
+            let read = source::read(file, self.progress, &mut sink);
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let said = sink.into_remarks().into_iter().map(|remark| (index, remark));
+            self.remarks.lock().unwrap_or_else(PoisonError::into_inner).extend(said);
             if let Err(error) = read {
                 let _ = sender.send(Err(error.or_at(Place::Path(file.path.to_path_buf()))));
                 return;
@@ -284,6 +300,9 @@ impl Job<'_> {
                     encoded.rows_with_stop += u64::from(usable.stops);
                     if usable.is_empty {
                         encoded.losses.empty.add(file_index, row, u64::from(usable.supervised));
+                    }
+                    if usable.is_unasked {
+                        encoded.losses.unasked.add(file_index, row, 0);
                     }
                     if usable.noticed.control_words {
                         encoded.losses.control_words.add(file_index, row, 0);

@@ -7,6 +7,7 @@ use super::object::Object;
 use super::options::RowFormat;
 use super::source::{self, Chunk, FileKind, Sink, SourceFile};
 use super::spec::{DataSpec, SourceSpec};
+use super::unnamed::UnnamedColumns;
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use crate::progress::{Progress, Silent};
 use serde_json::Value;
@@ -225,7 +226,11 @@ impl Head {
                 format!("say which: {}{others}", formats.join(" or "))
             }
         };
-        Error::new(Kind::Data, what).hint(format!("{}; {hint}", self.listed()))
+        Error::new(Kind::Data, what).hint(format!("{}; {hint}", self.listed())).caused_by(self.unnamed())
+    }
+
+    fn unnamed(&self) -> UnnamedColumns {
+        UnnamedColumns(self.columns())
     }
 
     fn other_task(&self, name: &str, shown: &[String]) -> Error {
@@ -250,7 +255,8 @@ impl Head {
             "prompt_only" => "`sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`".into(),
             _ => "`sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out".into(),
         };
-        error.hint(format!("{}; {hint}", self.listed()))
+        let error = error.hint(format!("{}; {hint}", self.listed()));
+        if name == "prompt_only" { error.caused_by(self.unnamed()) } else { error }
     }
 
     fn unknown(&self) -> Error {
@@ -263,7 +269,9 @@ impl Head {
             }
             _ => "name them, for example `data.columns: {prompt: .., completion: ..}`, or set `data.format`".into(),
         };
-        Error::new(Kind::Data, "the columns fit no format that is known").hint(format!("{}; {hint}", self.listed()))
+        Error::new(Kind::Data, "the columns fit no format that is known")
+            .hint(format!("{}; {hint}", self.listed()))
+            .caused_by(self.unnamed())
     }
 
     /// `question, answer -> prompt_completion, through the chat template; unused: id`.

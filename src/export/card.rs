@@ -2,6 +2,7 @@
 
 use crate::adapter::peft::AdapterConfig;
 use crate::adapter::target::TargetModules;
+use crate::terminal::shell_word;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -195,12 +196,6 @@ fn code(text: &str) -> String {
 /// A string as JSON writes it: valid in YAML and in Python.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-/// `text` as one word of a shell's command line.
-pub fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:+".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

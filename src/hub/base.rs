@@ -1,7 +1,8 @@
 //! What the user meant by a model's name: a local folder, a `.gguf` file, or an id of the Hub.
 
 use super::repository::{Holds, Repository, is_id};
-use crate::error::{Error, Kind, Place, Result, did_you_mean};
+use crate::error::{Error, Kind, Place, Result};
+use crate::paths::{self, entries, missing_from};
 use std::path::{Path, PathBuf};
 
 /// A name, understood. Local paths exist.
@@ -36,7 +37,7 @@ pub(super) fn understand(base: &str) -> Result<Base> {
         return Ok(Base::Hub(Repository::new(Holds::Model, id, revision)?, near));
     }
     let error = Error::new(Kind::Recipe, format!("there is no model at `{base}`"));
-    Err(match near(&path) {
+    Err(match near(&path).or_else(|| elsewhere(&path)) {
         Some(near) => error.hint(format!("did you mean `{}`?", near.display())),
         None if revision.is_some() && Path::new(id).is_dir() => {
             error.hint("a local folder has no revisions: leave out what follows the `@`")
@@ -96,41 +97,30 @@ fn has_model_suffix(id: &str) -> bool {
     [".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth"].iter().any(|suffix| id.ends_with(suffix))
 }
 
-/// A path beside the first missing part of `path` that has much the same name and can be, or lead to, a model.
+/// A path of much the same name as `path` that can be, or lead to, a model.
 fn near(path: &Path) -> Option<PathBuf> {
-    let missing = missing_from(path)?;
-    let parent = missing.parent().filter(|p| !p.as_os_str().is_empty());
-    let mut names = entries(parent.unwrap_or(Path::new(".")));
-    let at = |name: &str| parent.map_or_else(|| PathBuf::from(name), |parent| parent.join(name));
     // A file is meant by a file's name, and only one kind of file is a model.
-    names.retain(|name| {
-        if is_gguf(path) && missing == path { is_gguf(&at(name)) } else { at(name).is_dir() || is_gguf(&at(name)) }
-    });
-    let close = did_you_mean(missing.file_name()?.to_str()?, names.iter().map(String::as_str))?;
-    let rest = path.strip_prefix(&missing).ok()?;
-    let found = at(close);
-    // The suggestion may still lack its last parts; the nearest existing path is help enough.
-    let whole = found.join(rest);
-    Some(if !rest.as_os_str().is_empty() && whole.exists() { whole } else { found })
+    let is_file = |found: &Path| is_gguf(path) && found.parent() == path.parent();
+    paths::near(path, &|found| is_gguf(found) || !is_file(found) && found.is_dir())
 }
 
-/// The shortest leading part of `path` that does not exist.
-fn missing_from(path: &Path) -> Option<PathBuf> {
-    let mut parts: Vec<&Path> = path.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
-    parts.reverse();
-    parts.into_iter().find(|p| !p.exists()).map(Path::to_path_buf)
-}
-
-/// The names in a folder; none when it cannot be read. At most a few thousand are looked at.
-fn entries(dir: &Path) -> Vec<String> {
-    let Ok(read) = std::fs::read_dir(dir) else { return Vec::new() };
-    let mut names: Vec<String> = read
-        .take(4096)
-        .filter_map(|e| e.ok()?.file_name().into_string().ok())
-        .filter(|n| !n.starts_with('.'))
-        .collect();
-    names.sort();
-    names
+/// A model in a folder of models, whose name begins with that of `path`.
+fn elsewhere(path: &Path) -> Option<PathBuf> {
+    const FOLDERS: [&str; 3] = ["models", "model", ""];
+    /// Shorter names are the beginnings of too many.
+    const LEAST_BYTES: usize = 4;
+    let plain = |name: &str| name.to_lowercase().replace('_', "-");
+    let meant = plain(path.file_name()?.to_str()?.trim_end_matches(".gguf"));
+    if path.is_absolute() || meant.len() < LEAST_BYTES {
+        return None;
+    }
+    let is_model = |path: &Path| is_gguf(path) || path.join("config.json").is_file();
+    let inside = |folder: &str| -> Vec<PathBuf> {
+        let names = entries(Path::new(if folder.is_empty() { "." } else { folder })).into_iter();
+        let alike = names.filter(|name| plain(name).starts_with(&meant));
+        alike.map(|name| Path::new(folder).join(name)).filter(|path| is_model(path)).collect()
+    };
+    FOLDERS.into_iter().flat_map(inside).next()
 }
 
 #[cfg(test)]

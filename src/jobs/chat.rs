@@ -5,13 +5,14 @@ pub mod input;
 use self::input::{Command, Entry};
 use crate::data::Row;
 use crate::error::{Error, Kind, Place, Result};
-use crate::infer::{Dialogue, GenerationSettings, Sampling};
+use crate::infer::{Dialogue, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::media;
 use crate::model::Inputs;
 use crate::nn::BaseOnly;
 use crate::progress::{Silent, counted};
 use crate::text::{Conversation, MediaKind, MediaSource, Medium, Message, Part, Role, TokenStream, Tokenizer};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::ops::ControlFlow;
@@ -104,15 +105,15 @@ impl<'a> Chat<'a> {
                 if answered.is_err() {
                     self.history.conversation.messages.pop();
                 }
-                let (answer, next) = answered?;
-                self.history.conversation.messages.push(Message::new(Role::Assistant, answer));
+                let (answer, end, next) = answered?;
+                self.history.answered(answer, end);
                 Ok(next)
             }
         }
     }
 
-    /// Answers the last message.
-    fn answer(&mut self, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<(String, Next)> {
+    /// Answers the last message; says how the answer ended.
+    fn answer(&mut self, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<(String, End, Next)> {
         let History { conversation, retries, temperature, .. } = &self.history;
         let mut row = Row::Conversation(conversation.clone());
         let named = Place::Named("/image, /audio".into());
@@ -143,24 +144,44 @@ impl<'a> Chat<'a> {
         let answer = answer.checked().map_err(|e| e.or_at(Place::Named(self.model.base.name.clone())))?;
         let (tokens, most) =
             (prompt.input_ids.len() + answer.tokens.len(), self.model.base.config.max_position_embeddings());
-        let next = if stop.load(Ordering::SeqCst) {
+        let end = match answer.finish_reason {
+            FinishReason::Stop => End::Whole,
+            _ if stop.load(Ordering::SeqCst) => End::Stopped,
+            _ => End::CutOff,
+        };
+        let next = if end == End::Stopped {
             Next::Note("(stopped)".into())
         } else if tokens > most {
             Next::Note(format!(
                 "The conversation has {}, more than the {most} that the model was made for; /clear starts anew.",
                 counted(tokens, "token")
             ))
+        } else if end == End::CutOff {
+            Next::Note(format!("(cut off after {}, `--max-tokens`)", counted(self.options.max_tokens, "token")))
         } else {
             Next::Entry
         };
-        Ok((self.tokenizer.decode(&answer.tokens, true), next))
+        Ok((self.tokenizer.decode(&answer.tokens, true), end, next))
     }
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By itself.
+    Whole,
+    /// At the most tokens that an answer may have.
+    CutOff,
+    /// Because the user had heard enough.
+    Stopped,
 }
 
 /// What has been said, and who speaks how.
 #[derive(Debug)]
 struct History {
     conversation: Conversation,
+    /// The answers that did not end by themselves, by their places among the messages.
+    unfinished: BTreeMap<usize, End>,
     system: Option<String>,
     temperature: f64,
     has_adapter: bool,
@@ -186,6 +207,7 @@ impl History {
     fn new(system: Option<String>, temperature: f64, has_adapter: bool) -> Self {
         let mut history = History {
             conversation: Conversation::default(),
+            unfinished: BTreeMap::new(),
             system,
             temperature,
             has_adapter,
@@ -202,6 +224,14 @@ impl History {
     fn clear(&mut self) {
         let system = self.system.iter().map(|text| Message::new(Role::System, text.as_str()));
         self.conversation = Conversation { messages: system.collect(), tools: Vec::new() };
+        self.unfinished.clear();
+    }
+
+    /// Takes down an answer that ended so.
+    fn answered(&mut self, answer: String, end: End) {
+        let messages = &mut self.conversation.messages;
+        self.unfinished.extend((end != End::Whole).then_some((messages.len(), end)));
+        messages.push(Message::new(Role::Assistant, answer));
     }
 
     /// Obeys a command or takes down a message.
@@ -280,17 +310,35 @@ impl History {
         let messages = &mut self.conversation.messages;
         if messages.last().is_some_and(|message| message.role == Role::Assistant) {
             messages.truncate(messages.len() - 2);
+            self.unfinished.retain(|at, _| *at < messages.len());
             self.retries += 1;
         }
         self.ask(asked);
         Ok(Heard::Message)
     }
 
-    /// Appends the conversation as a row to `path`, and says so.
+    /// Appends the conversation as a row to `path`, and says so. A question whose answer was stopped is left out with it: a
+    /// model that is trained on them would learn to break off.
     fn save(&self, path: &Path) -> Result<String> {
-        let messages = &self.conversation.messages;
+        let is_stopped = |at: usize| self.unfinished.get(&at) == Some(&End::Stopped);
+        let count = |end: End| self.unfinished.values().filter(|other| **other == end).count();
+        let kept = self.conversation.messages.iter().enumerate();
+        let kept = kept.filter(|(at, _)| !is_stopped(*at) && !is_stopped(at + 1));
+        let messages: Vec<&Message> = kept.map(|(_, message)| message).collect();
+        let without = match count(End::Stopped) {
+            0 => String::new(),
+            1 => ", without the answer that was stopped, and its question".to_owned(),
+            many => format!(", without the {many} answers that were stopped, and their questions"),
+        };
+        let cut_off = match count(End::CutOff) {
+            0 => String::new(),
+            cut => format!(" In it {} cut off at `--max-tokens`: that teaches to break off.", were(cut, "answer")),
+        };
         if !messages.iter().any(|message| message.role == Role::Assistant) {
-            return Ok("Nothing has been said yet, and nothing was saved.".into());
+            return Ok(match without.is_empty() {
+                false => "No answer was finished, and nothing was saved; /retry answers again.".into(),
+                true => "Nothing has been said yet, and nothing was saved.".into(),
+            });
         }
         let rows = messages.iter().map(|m| serde_json::json!({"role": m.role.name(), "content": content(m)}));
         let row = format!("{}\n", serde_json::json!({"messages": rows.collect::<Vec<_>>()}));
@@ -299,8 +347,13 @@ impl History {
         let append =
             || File::options().create(true).append(true).open(path)?.write_all((end.to_owned() + &row).as_bytes());
         append().map_err(failed)?;
-        Ok(format!("Saved as a row of `{}`.", path.display()))
+        Ok(format!("Saved as a row of `{}`{without}.{cut_off}", path.display()))
     }
+}
+
+/// `1 answer was`, `2 answers were`.
+fn were(count: usize, noun: &str) -> String {
+    format!("{} {}", counted(count, noun), if count == 1 { "was" } else { "were" })
 }
 
 /// What a message says, as a row holds it: a text, or parts where pictures or sounds are among them.
@@ -461,6 +514,44 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&table).unwrap(), format!(" {{\"text\": \"a\"}}\n{row}"));
         let refused = history.take(Entry::Command(Command::Save(dir.path().into()))).unwrap_err();
         assert!(refused.what().contains("saving the conversation"), "{refused}");
+    }
+
+    #[test]
+    fn what_was_not_answered_to_the_end_is_not_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("talks.jsonl");
+        let save = format!("/save {}", path.display());
+        let mut history = History::new(Some("s".into()), 0.0, false);
+        take(&mut history, "a");
+        history.answered("half an".into(), End::Stopped);
+        assert!(note(&mut history, &save).contains("No answer was finished, and nothing was saved"));
+        assert!(!path.exists());
+        take(&mut history, "/retry");
+        history.answered("half".into(), End::Stopped);
+        take(&mut history, "b");
+        history.answered("whole".into(), End::Whole);
+        assert!(note(&mut history, &save).ends_with("without the answer that was stopped, and its question."));
+        let row = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            row.contains("whole") && row.contains("\"s\"") && !row.contains("half") && !row.contains("\"a\""),
+            "{row}"
+        );
+        // What is asked again and answered is saved.
+        note(&mut history, "/clear");
+        take(&mut history, "a");
+        history.answered("half".into(), End::Stopped);
+        take(&mut history, "/retry");
+        history.answered("all".into(), End::Whole);
+        assert!(note(&mut history, &save).ends_with("talks.jsonl`."));
+        // What is cut off is part of what was said, and that is said too.
+        take(&mut history, "c");
+        history.answered("cut".into(), End::CutOff);
+        assert!(
+            note(&mut history, &save)
+                .ends_with("In it 1 answer was cut off at `--max-tokens`: that teaches to break off.")
+        );
+        assert!(std::fs::read_to_string(&path).unwrap().lines().nth(2).unwrap().contains("cut"));
+        assert!(std::fs::read_to_string(&path).unwrap().lines().nth(1).unwrap().contains("all"));
     }
 
     #[test]

@@ -4,49 +4,87 @@ use crate::adapter::peft::{AdapterConfig, TENSORS_FILE};
 use crate::data;
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub::{self, Failure, HubSettings};
-use crate::jobs::base::adapter_folder;
 use crate::jobs::base::headers::Headers;
+use crate::jobs::base::{adapter_folder, provenance};
 use crate::jobs::run::adapter_plan::AdapterPlan;
-use crate::jobs::run::data::source_spec;
+use crate::jobs::run::data::{check_rows, source_spec};
 use crate::jobs::run::folder::RunFolder;
 use crate::progress::{Progress, Silent};
 use crate::recipe::{self, Reading, Recipe};
 use crate::weights::safetensors_file::SafetensorsFile;
 use std::path::Path;
 
-/// Checks the recipe at `path` with `--set` options laid over it, and, `with_files`, that what it names is there.
-/// Nothing is downloaded, and the Hub is not asked; what only it can know is said where it looks like a slip.
+/// What was looked at, beside the keys of a recipe, and what was not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Rows that were read and understood.
+    pub rows: u64,
+    /// What was not looked at, in words.
+    pub not: Vec<String>,
+}
+
+/// Checks the recipe at `path` with `--set` options laid over it, and, `with_files`, that what it names is there and its
+/// rows are what they are to be. Nothing is downloaded, and the Hub is not asked; what only it can know is said where it
+/// looks like a slip.
 ///
 /// # Errors
 /// Every problem, each with its place and, where there is one, a hint.
-pub fn check(path: &Path, overrides: &[String], with_files: bool, progress: &dyn Progress) -> Result<()> {
+pub fn check(path: &Path, overrides: &[String], with_files: bool, progress: &dyn Progress) -> Result<Looked> {
     let mut reading = Reading::open(path, overrides)?;
     let recipe = reading.recipe().filter(|_| with_files);
-    let missing = recipe.map(|recipe| missing(recipe, progress)).unwrap_or_default();
+    let mut looked = Looked::default();
+    let missing = recipe.map(|recipe| missing(recipe, &mut looked, progress)).unwrap_or_default();
     missing.into_iter().for_each(|problem| reading.report(problem));
-    reading.finish().map(|_| ())
+    reading.finish().map(|_| looked)
 }
 
 /// A problem for each key that names something which is not there. What is empty has been reported.
-fn missing(recipe: &Recipe, progress: &dyn Progress) -> Vec<Error> {
+fn missing(recipe: &Recipe, looked: &mut Looked, progress: &dyn Progress) -> Vec<Error> {
     let Recipe { model, adapter, data, output, .. } = recipe;
-    let (mut looked_at, mut headers) = (Vec::new(), None);
+    let (mut looked_at, mut in_rows, mut headers) = (Vec::new(), Vec::new(), None);
     if !model.base.is_empty() {
         let found = check_model(&model.base, progress).map(|found| headers = found);
         looked_at.push(("model.base".to_owned(), found));
     }
     if let Some(folder) = &adapter.init_from {
-        looked_at.push(("adapter.init_from".into(), check_adapter(folder, adapter, headers.as_ref())));
+        let named = |error| provenance::name_bases(error, &model.base);
+        looked_at.push(("adapter.init_from".into(), check_adapter(folder, adapter, headers.as_ref()).map_err(named)));
     }
     for (key, sources) in [("data.train", &data.train), ("data.eval", &data.eval)] {
         for (i, source) in sources.iter().enumerate().filter(|(_, source)| !source.path.is_empty()) {
-            looked_at.push((format!("{key}[{i}].path"), check_source(source)));
+            let found = check_source(source);
+            let is_here = found.is_ok() && !source.path.starts_with("hf://");
+            looked_at.push((format!("{key}[{i}].path"), found));
+            if is_here && let Err(problem) = look_at_rows(data, key, source, looked, progress) {
+                // It was looked at by itself.
+                in_rows.push(
+                    problem.rename_keys(&|named| named.replacen(&format!("{key}[0]"), &format!("{key}[{i}]"), 1)),
+                );
+            }
+            if !is_here {
+                looked.not.push(format!("`{}`, which is on the Hub", source.path));
+            }
         }
     }
     // As a dry run of a resumed run looks at it: a run that is there already is no mistake.
     let (resume, dry_run) = (true, true);
     looked_at.push(("output.dir".into(), RunFolder::open(&output.dir, resume, dry_run).map(|_| ())));
-    looked_at.into_iter().filter_map(|(key, found)| Some(place(found.err()?, key))).collect()
+    let missing = looked_at.into_iter().filter_map(|(key, found)| Some(place(found.err()?, key)));
+    missing.chain(in_rows).collect()
+}
+
+/// Reads the rows of a source, and notes what was seen of them.
+fn look_at_rows(
+    data: &recipe::Data,
+    key: &'static str,
+    source: &recipe::Source,
+    looked: &mut Looked,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let checked = check_rows(data, key, source, progress)?;
+    looked.rows += checked.rows;
+    looked.not.extend(checked.cut.iter().map(|path| format!("the rest of `{}`, which is large", path.display())));
+    Ok(())
 }
 
 /// Whether a model's name means something, and where its files are on this machine, what their headers say.

@@ -1,8 +1,8 @@
 //! A recipe from a model and data alone: what suits them is chosen, or left to the run to choose.
 
 use crate::error::{Place, Result};
-use crate::jobs::base::Base;
 use crate::jobs::base::outline::Outline;
+use crate::jobs::base::{Base, provenance};
 use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::Sizes;
 use crate::jobs::forecast::frozen::Frozen;
@@ -72,6 +72,7 @@ pub fn suited(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
         let prepare = |recipe: &Recipe| Data::of(recipe, &encoder, &processors, screen);
         let mut data = prepare(recipe)?;
         let chosen = suited::choose(recipe, &mut data, &config, &prepare)?;
+        data.say_left_out(screen);
         let settings = RunSettings::of(&chosen);
         let adapter = AdapterPlan::new(&recipe.adapter, &config)?;
         let sizes = Sizes {
@@ -84,7 +85,7 @@ pub fn suited(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
         };
         Ok(suited::hold(&chosen, &sizes))
     };
-    read().map_err(|error| recipe.places.locate(error))
+    read().map_err(|error| recipe.places.locate(provenance::name_bases(error, &recipe.model.base)))
 }
 
 /// A folder that holds nothing yet: `dir`, or else `dir-2` and so on. The last one that there is where a run is resumed.

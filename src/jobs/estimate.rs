@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::jobs::base::outline::{Outline, SizesFrom};
+use crate::jobs::base::provenance;
 use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::{FitSettings, Sizes, Suggestion};
 use crate::jobs::forecast::frozen::Frozen;
@@ -70,7 +71,8 @@ pub struct EstimateOptions<'a> {
 /// # Errors
 /// When there is no such device, when the base cannot be found, or when the recipe does not fit it.
 pub fn estimate(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress) -> Result<Forecast> {
-    forecast(recipe, options, progress).map_err(|error| recipe.places.locate(error))
+    let named = |error| recipe.places.locate(provenance::name_bases(error, &recipe.model.base));
+    forecast(recipe, options, progress).map_err(named)
 }
 
 fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress) -> Result<Forecast> {

@@ -34,7 +34,8 @@ pub struct Evaluation {
 /// # Errors
 /// When the recipe has no evaluation data, or something cannot be read.
 pub fn evaluate(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
-    measure(recipe, folder, device, screen).map_err(|error| recipe.places.locate(error))
+    let named = |error| recipe.places.locate(provenance::name_bases(error, &recipe.model.base));
+    measure(recipe, folder, device, screen).map_err(named)
 }
 
 fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -> Result<Evaluation> {
@@ -43,6 +44,7 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     let folder = &adapter_folder::find(folder, screen)?;
     let named = Place::Key("model.base".into());
     let base = Base::open(&recipe.model.base, named, screen, &|config| peft::check(folder, config))?;
+    peft::check(folder, &base.config)?;
     Frozen::of(&base).check(&settings.holding)?;
     provenance::warn_of_another_base(folder, &base, screen);
     let mut data = Data::prepare(recipe, &base, screen)?;
@@ -55,6 +57,7 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     let eval = data.eval.as_ref().ok_or_else(|| {
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
+    data.say_left_out(screen);
     let model = match on_towers {
         true => base.load_whole(&settings.holding, &compute.device, screen)?,
         false => base.load_for_media(&settings.holding, &compute.device, screen)?,

@@ -23,7 +23,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use self::journal::{check_journal, is_finished};
+pub use self::journal::{check_journal, is_begun, is_finished};
 
 /// How prompts are answered.
 #[derive(Debug, Clone)]

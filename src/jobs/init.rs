@@ -1,13 +1,14 @@
 //! Writing a first recipe: what can be seen is looked at, what cannot is asked or said.
 
-use crate::error::{Error, Kind, Place, Result};
-use crate::export::card::shell_word;
+use crate::data::UnnamedColumns;
+use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use crate::hub::Failure;
 use crate::jobs::base::outline::Outline;
 use crate::jobs::draft::{self, Draft};
 use crate::jobs::run::data::check_files;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
+use crate::terminal::shell_word;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
@@ -68,6 +69,35 @@ pub fn check_data(draft: &Draft, screen: &ProgressBar) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The columns of the data where their names do not say what they hold, so that somebody has to.
+pub fn unnamed_columns(error: &Error) -> Option<&[String]> {
+    UnnamedColumns::of(error)
+}
+
+/// Looks whether a column of that name is among `columns`.
+///
+/// # Errors
+/// When there is none.
+pub fn check_column(name: &str, columns: &[String]) -> Result<()> {
+    if columns.iter().any(|column| column == name) {
+        return Ok(());
+    }
+    let error = Error::new(Kind::Data, format!("there is no column `{name}`"));
+    Err(match did_you_mean(name, columns.iter().map(String::as_str)) {
+        Some(close) => error.hint(format!("did you mean `{close}`?")),
+        None => error.hint(format!("there are: {}", columns.join(", "))),
+    })
+}
+
+/// What `--set` takes to call `question` and `answer` so, or where there is no answer, to read the one column as text.
+pub fn named_columns(question: &str, answer: Option<&str>) -> String {
+    let names = match answer {
+        Some(answer) => serde_json::json!({"prompt": question, "completion": answer}),
+        None => serde_json::json!({"text": question}),
+    };
+    format!("data.columns={names}")
 }
 
 /// The text of a recipe for a model and data, and whether its data was read; `with_rows` says that there is data to read.

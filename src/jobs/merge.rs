@@ -18,11 +18,12 @@ use std::path::Path;
 pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progress: &dyn Progress) -> Result<Merged> {
     folder::may_write(output, folder::Existing::Refuse)?;
     let adapter = &adapter_folder::find(adapter, progress)?;
-    let base =
-        Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| peft::check(adapter, config))?;
-    provenance::warn_of_another_base(adapter, &base, progress);
+    let named = Place::Named(format!("--model {model}"));
+    let name_bases = |error| provenance::name_bases(error, model);
+    let base = Base::open(model, named, progress, &|config| peft::check(adapter, config).map_err(name_bases))?;
     let folder = adapter;
-    let adapter = PeftAdapter::read(folder, &base.config.all_sites())?;
+    let adapter = PeftAdapter::read(folder, &base.config.all_sites()).map_err(name_bases)?;
+    provenance::warn_of_another_base(folder, &base, progress);
     provenance::warn_of_no_effect(folder, adapter.tensors.is_zero(), progress);
     let config_json = match &base.files {
         ModelFiles::Folder { dir, .. } => {

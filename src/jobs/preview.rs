@@ -19,6 +19,7 @@ use std::path::Path;
 /// When the model's tokenizer or the data cannot be read.
 pub fn preview(recipe: &Recipe, rows: usize, screen: &ProgressBar) -> Result<Vec<Preview>> {
     let (encoder, data) = read(recipe, screen)?;
+    data.say_left_out(screen);
     data.first_rows(&encoder, rows)
 }
 

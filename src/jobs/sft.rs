@@ -6,6 +6,7 @@ mod session;
 use self::planned::Planned;
 use self::session::Session;
 use crate::error::Result;
+use crate::jobs::base::provenance;
 use crate::jobs::forecast::fit;
 use crate::jobs::forecast::overview::DryRun;
 use crate::jobs::run::folder::RunFolder;
@@ -47,7 +48,8 @@ pub enum Outcome {
 /// # Errors
 /// Wrong input before anything is loaded; what goes wrong later leaves the checkpoints that are there.
 pub fn train(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Interrupt) -> Result<Outcome> {
-    run(recipe, options, screen, stop).map_err(|error| recipe.places.locate(error))
+    let named = |error| recipe.places.locate(provenance::name_bases(error, &recipe.model.base));
+    run(recipe, options, screen, stop).map_err(named)
 }
 
 fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Interrupt) -> Result<Outcome> {

@@ -74,6 +74,10 @@ impl Diagnosis {
         };
         let origin = mark.and_then(|mark| Some((self.origins.get(mark.origin)?, mark)));
         let error = error.locate(&|_| origin.map(|(origin, mark)| (origin.place(&mark), origin.excerpt(&mark))));
+        // What the keys alone show, rows may show again.
+        if mark.is_some() && self.problems.iter().any(|(at, known)| *at == mark && known.what() == error.what()) {
+            return;
+        }
         self.push(mark, error);
     }
 

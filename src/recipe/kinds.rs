@@ -123,7 +123,11 @@ impl FromNode for f64 {
             Some(Plain::Float(_) | Plain::Integer(None)) => mismatch(node, path, "a finite number", None, diagnosis),
             _ => {
                 let hint = without_quotes(node, |p| matches!(p, Plain::Integer(_) | Plain::Float(_)));
-                mismatch(node, path, "a number", hint.or_else(|| no_number(node, path)), diagnosis)
+                let share = || match &node.shape {
+                    Shape::Scalar { text, .. } => numbers::share(text),
+                    _ => None,
+                };
+                mismatch(node, path, "a number", hint.or_else(|| no_number(node, path)).or_else(share), diagnosis)
             }
         }
     }

@@ -8,6 +8,7 @@ use super::section::Expand;
 use super::yaml;
 use crate::error::{Error, Kind, Place};
 use crate::input;
+use crate::paths;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -48,8 +49,8 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
         file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    if path.is_dir() {
-        return Err(wrong("this is a folder, not a recipe").hint("name the `.yaml` file in it"));
+    if let Some((what, hint)) = something_else(path) {
+        return Err(wrong(&what).hint(hint));
     }
     match read() {
         Ok(bytes) if bytes.len() > MAX_BYTES => {
@@ -57,10 +58,53 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
         }
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(wrong("there is no such recipe file").hint("paths are relative to the folder you are in"))
+            let is_yaml = |found: &Path| found.extension().is_some_and(|e| e == "yaml" || e == "yml");
+            let error = wrong("there is no such recipe file");
+            Err(match paths::absent(path, &|found| found.is_dir() || is_yaml(found)) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            })
         }
         Err(error) => Err(Error::io("reading the recipe", path, error)),
     }
+}
+
+/// What is named in the place of a recipe, where its name says that it is none, and what to do.
+fn something_else(path: &Path) -> Option<(String, String)> {
+    let (shown, name) = (path.display(), path.file_name().unwrap_or_default().to_string_lossy().to_lowercase());
+    if path.is_dir() {
+        let is_recipe = |name: &String| name.ends_with(".yaml") || name.ends_with(".yml");
+        let recipes: Vec<String> = paths::entries(path).into_iter().filter(is_recipe).collect();
+        let of_run = recipes.iter().find(|name| *name == "recipe.yaml");
+        let hint = match (of_run, recipes.as_slice()) {
+            (Some(inside), _) | (None, [inside]) => {
+                format!("name the recipe in it: `{}`", path.join(inside).display())
+            }
+            (None, [_, _, ..]) => "name the `.yaml` file in it".into(),
+            (None, []) if path.join("config.json").is_file() => {
+                format!("this is a model: `gemma-tune train --model {shown} --data FILE` trains it without a recipe")
+            }
+            (None, []) => format!("`gemma-tune train --model M --data {shown}` trains on files in it without a recipe"),
+        };
+        return Some(("this is a folder, not a recipe".into(), hint));
+    }
+    if path.exists() && !path.is_file() {
+        return None; // a pipe, a device
+    }
+    if [".gguf", ".safetensors"].iter().any(|ending| name.ends_with(ending)) {
+        let hint = format!("name it with `--model`: `gemma-tune train --model {shown} --data FILE` needs no recipe");
+        return Some(("this is a model, not a recipe".into(), hint));
+    }
+    let unpacked = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    let is_data =
+        [".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".xlsx"].iter().any(|e| unpacked.ends_with(e));
+    is_data.then(|| {
+        let hint = format!(
+            "name it with `--data`: `gemma-tune train --model M --data {shown}` needs no recipe, and `gemma-tune init --data {shown}` \
+             writes one"
+        );
+        ("this is a file of data, not a recipe".into(), hint)
+    })
 }
 
 /// Reads files and those they extend.
@@ -138,7 +182,8 @@ impl Files<'_> {
             Ok(bytes) => bytes,
             Err(error) => {
                 let what = format!("`{}` cannot be extended: {}", brief(&path.to_string_lossy()), error.what());
-                self.diagnosis.report(mark, what, error.hint_text().map(Into::into));
+                let hint = self.beside(path).or_else(|| error.hint_text().map(Into::into));
+                self.diagnosis.report(mark, what, hint);
                 return None;
             }
         };
@@ -146,6 +191,16 @@ impl Files<'_> {
         let layer = self.layer(path, bytes);
         self.open.pop();
         layer
+    }
+
+    /// What to say of a path to extend that leads nowhere, but would from the folder of the file that names it.
+    fn beside(&self, path: &Path) -> Option<String> {
+        let other = self.open.last()?.parent()?.join(path);
+        let is_beside = path.is_relative() && !path.exists() && other.exists();
+        is_beside.then(|| {
+            let other = other.display();
+            format!("relative paths start at the folder in which the program runs, not at that of the recipe: `{other}` is there")
+        })
     }
 
     /// The bytes as text with `\n` between lines and no byte-order mark.

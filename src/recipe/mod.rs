@@ -11,6 +11,7 @@
 
 mod adapter;
 mod auto;
+mod called;
 mod columns;
 mod data;
 mod diagnose;
@@ -44,11 +45,13 @@ mod tests;
 
 pub use adapter::{Adapter, InitLoraWeights};
 pub use auto::Autos;
+pub use called::key_called;
 pub use data::{Data, Source};
 pub use dtype::AutoDtype;
 pub use evaluation::Evaluation;
 pub use given::{Given, as_options};
 pub use model::{EmbeddingQuantization, Model, Quantization};
+pub use numbers::with_point;
 pub use output::{MOST_STEPS_UNSAVED, Output, Sink};
 pub use places::Places;
 pub use reading::Reading;

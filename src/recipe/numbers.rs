@@ -42,8 +42,16 @@ pub(super) fn hint(text: &str, path: &str) -> Option<String> {
     with_point(text).map(|number| format!("write `{number}`"))
 }
 
+/// The hint for a share that is written in percent: `20%` is `0.2`.
+pub(super) fn share(text: &str) -> Option<String> {
+    let number = text.trim().strip_suffix('%')?.trim_end();
+    let number = with_point(number).unwrap_or_else(|| number.to_owned());
+    let share = number.parse::<f64>().ok().filter(|number| number.is_finite())? / 100.0;
+    Some(format!("write `{share}`"))
+}
+
 /// A number with commas as this program reads it: `0,0002` has a decimal comma, the commas of `1,000,000` only group.
-pub(super) fn with_point(text: &str) -> Option<String> {
+pub fn with_point(text: &str) -> Option<String> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let parts: Vec<&str> = text.split(',').collect();
     let (first, rest) = parts.split_first()?;
@@ -85,6 +93,20 @@ mod tests {
             ("5", None),
         ] {
             assert_eq!(with_point(text).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn percents_are_shares() {
+        for (text, expected) in [
+            ("20%", Some("write `0.2`")),
+            ("7 %", Some("write `0.07`")),
+            ("0,5%", Some("write `0.005`")),
+            ("20", None),
+            ("%", None),
+            ("many%", None),
+        ] {
+            assert_eq!(share(text).as_deref(), expected, "{text}");
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Where the keys of a recipe were written, for problems that come up after it was read.
 
+use super::Recipe;
 use super::raw::{Mark, Origin};
-use crate::error::Error;
+use crate::error::{Error, Place};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Where the keys that the user gave were written.
 #[derive(Debug, Clone, Default)]
@@ -10,23 +12,68 @@ pub struct Places {
     origins: Vec<Origin>,
     /// Full path of each key, and of each item of a list, with the place of its value.
     given: BTreeMap<String, Mark>,
+    /// What to say of keys whose paths lead nowhere, but would from the folder of the recipe.
+    beside: BTreeMap<String, String>,
 }
 
 impl Places {
     pub(super) fn new(origins: Vec<Origin>, given: BTreeMap<String, Mark>) -> Self {
-        Places { origins, given }
+        Places { origins, given, beside: BTreeMap::new() }
+    }
+
+    /// Notes which of the paths of `recipe` lead nowhere, but would from the folder of its file at `path`.
+    pub(super) fn look_beside(&mut self, path: &Path, recipe: &Recipe) {
+        self.beside = beside(path, recipe);
     }
 
     /// Shows the line of each problem that names a key as its place ([`crate::error::Place::Key`]).
     ///
     /// What was not written by itself is where the key around it was: `data.train[0].path` may be all of `data.train`.
     pub fn locate(&self, error: Error) -> Error {
-        error.locate(&|key| {
+        hint_beside(error, &self.beside).locate(&|key| {
             let mark = nearest(&self.given, key)?;
             let origin = self.origins.get(mark.origin)?;
             Some((origin.place(mark), origin.excerpt(mark)))
         })
     }
+}
+
+/// For each key of `recipe` whose relative path leads nowhere, and would from the folder of the recipe at `path`: what to
+/// do about it.
+pub(super) fn beside(path: &Path, recipe: &Recipe) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return found };
+    let mut look = |key: String, named: &Path| {
+        let other = folder.join(named);
+        if named.as_os_str().is_empty() || named.is_absolute() || named.exists() || !other.exists() {
+            return;
+        }
+        let here = std::env::current_dir().map(|here| format!(" (`{}`)", here.display())).unwrap_or_default();
+        let hint = format!(
+            "relative paths start at the folder in which the program runs{here}, not at that of the recipe: `{}` is there; \
+             name it so, or run the program in `{}`",
+            other.display(),
+            folder.display()
+        );
+        found.insert(key, hint);
+    };
+    look("model.base".into(), Path::new(&recipe.model.base));
+    recipe.adapter.init_from.iter().for_each(|folder| look("adapter.init_from".into(), folder));
+    look("output.dir".into(), &recipe.output.dir);
+    for (list, sources) in [("data.train", &recipe.data.train), ("data.eval", &recipe.data.eval)] {
+        for (i, source) in sources.iter().enumerate() {
+            look(format!("{list}[{i}].path"), Path::new(&source.path));
+        }
+    }
+    found
+}
+
+/// The error with what is said of the keys that it names as its places.
+pub(super) fn hint_beside(error: Error, beside: &BTreeMap<String, String>) -> Error {
+    error.hint_where(&|place| match place {
+        Place::Key(key) => beside.get(key).cloned(),
+        _ => None,
+    })
 }
 
 /// Where the key `path` was written, or else the innermost key around it. What a source does not say itself, the section

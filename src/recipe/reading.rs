@@ -3,7 +3,7 @@
 use super::diagnose::Diagnosis;
 use super::given::Given;
 use super::raw::{Node, Origin};
-use super::{Recipe, layers};
+use super::{Recipe, layers, places};
 use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 
@@ -55,7 +55,8 @@ impl Reading {
 
     /// Adds a problem that was found elsewhere; one at a [`crate::error::Place::Key`] is shown at the key's line.
     pub fn report(&mut self, problem: Error) {
-        self.diagnosis.report_at_key(problem);
+        let beside = self.recipe.as_ref().map(|recipe| places::beside(&self.path, recipe)).unwrap_or_default();
+        self.diagnosis.report_at_key(places::hint_beside(problem, &beside));
     }
 
     /// The recipe.
@@ -63,9 +64,12 @@ impl Reading {
     /// # Errors
     /// Every problem, in the order of the text.
     pub fn finish(self) -> Result<Recipe> {
-        let places = self.diagnosis.finish()?;
+        let mut places = self.diagnosis.finish()?;
         match self.recipe {
-            Some(recipe) => Ok(Recipe { places, ..recipe }),
+            Some(recipe) => {
+                places.look_beside(&self.path, &recipe);
+                Ok(Recipe { places, ..recipe })
+            }
             None => Err(Error::new(Kind::Recipe, "the recipe cannot be read").at_path(self.path)),
         }
     }

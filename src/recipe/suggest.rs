@@ -107,6 +107,10 @@ pub(super) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
 
 /// Other tools' words for values of our keys.
 const OTHER_VALUES: &[(&str, &str)] = &[
+    ("off", "none"),
+    ("no", "none"),
+    ("false", "none"),
+    ("disabled", "none"),
     ("4", "nf4"),
     ("8", "int8"),
     ("4bit", "nf4"),
@@ -190,6 +194,11 @@ fn for_other_word(key: &str) -> Option<String> {
     })
 }
 
+/// Whether a key has nearly this name: a good beginning is not enough.
+pub(super) fn is_near(word: &str, key: &str) -> bool {
+    strsim::normalized_damerau_levenshtein(word, key) >= NEAR
+}
+
 /// A hint for `key`, which `section` does not have.
 pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Option<String> {
     let full = |k: &Known| if k.section.is_empty() { k.key.to_owned() } else { format!("{}.{}", k.section, k.key) };
@@ -216,9 +225,8 @@ pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Opti
     }
     // This section's keys come last, since the last of equally close ones wins.
     // Elsewhere only a name that is nearly the same was meant: a good beginning is not enough.
-    let is_near = |k: &&Known| strsim::normalized_damerau_levenshtein(key, k.key) >= NEAR;
     let elsewhere = known.iter().filter(|k| k.section != section && !k.section.contains('['));
-    let elsewhere = elsewhere.filter(is_near).map(|k| k.key);
+    let elsewhere = elsewhere.filter(|k| is_near(key, k.key)).map(|k| k.key);
     if let Some(word) = closest(key, elsewhere.chain(here())) {
         let word = match known.iter().find(|k| k.key == word) {
             Some(k) if !here().any(|key| key == word) => full(k),

@@ -110,6 +110,7 @@ impl Sink for JsonLines {
             }
             Event::Started { .. }
             | Event::Row(_)
+            | Event::Part(_)
             | Event::MicroBatch(_)
             | Event::Sample(_)
             | Event::Saved { .. }

@@ -5,7 +5,7 @@ use crate::progress::Progress;
 use crate::report::style;
 use crate::report::{problem, text};
 use crate::terminal::printable;
-use crate::train::event::{Event, MicroBatchEvent, SampleEvent, Sink, StepEvent};
+use crate::train::event::{Event, MicroBatchEvent, PartEvent, SampleEvent, Sink, StepEvent};
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 /// How much of the smoothed loss a step leaves as it was.
 const SMOOTHING: f64 = 0.9;
+
+/// How often something moves on a terminal.
+const TICK: Duration = Duration::from_millis(120);
 
 /// The longest silence in a log while something goes on.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -29,6 +32,8 @@ struct State {
     interval: Duration,
     /// What [`Progress::note`] has said.
     remarks: HashSet<String>,
+    /// What was said to be wrong, each once.
+    warnings: Vec<String>,
 }
 
 enum Screen {
@@ -54,6 +59,8 @@ struct Run {
     since: Instant,
     /// Whether the time for all steps has been said.
     announced: bool,
+    /// Loss, speed and time, as they were said last.
+    status: String,
     smoothed: Smoothed,
 }
 
@@ -82,12 +89,19 @@ impl ProgressBar {
     /// Says something to the user, above the bar or as lines of the log.
     pub fn note(&self, text: &str) {
         let mut state = self.state();
+        state.keep_warning(text);
         text.lines().for_each(|line| state.say(line));
     }
 
+    /// Everything that was said to be wrong so far, for the record.
+    pub fn warnings(&self) -> Vec<String> {
+        self.state().warnings.clone()
+    }
+
     fn new(screen: Screen, interval: Duration) -> Self {
-        let (last_line, remarks) = (Instant::now(), HashSet::new());
-        ProgressBar(Arc::new(Mutex::new(State { screen, work: None, run: None, last_line, interval, remarks })))
+        let (last_line, remarks, warnings) = (Instant::now(), HashSet::new(), Vec::new());
+        let state = State { screen, work: None, run: None, last_line, interval, remarks, warnings };
+        ProgressBar(Arc::new(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -142,6 +156,7 @@ impl Sink for ProgressBar {
         let mut state = self.state();
         match event {
             Event::Started { step, total_steps } => state.start_run(*step, *total_steps),
+            Event::Part(part) => state.part(part),
             Event::MicroBatch(part) => state.micro_batch(part),
             Event::Step(step) => state.step(step),
             Event::SkippedStep { step, why, rows } => {
@@ -161,7 +176,9 @@ impl Sink for ProgressBar {
             }
             Event::Row(_) => {} // `data preview` shows them on request
             Event::NotSaved { step, why } => {
-                state.say(&printable(&format!("warning: step {step}: the last checkpoint could not be saved: {why}")));
+                let warning = format!("warning: step {step}: the last checkpoint could not be saved: {why}");
+                state.keep_warning(&warning);
+                state.say(&printable(&warning));
             }
             Event::Saved { step, path } => state.say(&format!("step {step}: saved {}", path.display())),
             Event::Finished { .. } => state.finish_run(),
@@ -186,6 +203,13 @@ impl State {
         };
     }
 
+    fn keep_warning(&mut self, text: &str) {
+        let is_warning = text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("warning:"));
+        if is_warning && !self.warnings.iter().any(|said| said == text) {
+            self.warnings.push(text.to_owned());
+        }
+    }
+
     fn clear_bar(&mut self) {
         if let Screen::Terminal(bar) = &mut self.screen
             && let Some(bar) = bar.take()
@@ -204,17 +228,35 @@ impl State {
     fn start_run(&mut self, first_step: u64, total_steps: u64) {
         self.finish_work();
         let since = Instant::now();
-        self.run = Some(Run { first_step, total_steps, since, announced: false, smoothed: Smoothed::default() });
+        let (announced, status, smoothed) = (false, String::new(), Smoothed::default());
+        self.run = Some(Run { first_step, total_steps, since, announced, status, smoothed });
         if let Screen::Terminal(bar) = &mut self.screen {
-            let new = new_bar(Some(total_steps), "{bar:24} {pos}/{len} {wide_msg}").with_position(first_step);
-            new.tick(); // shows the bar before the first step is done
+            let new = new_bar(Some(total_steps), "{spinner} {bar:24} {pos}/{len} {wide_msg}").with_position(first_step);
+            new.enable_steady_tick(TICK); // shows the bar before the first step is done
             *bar = Some(new);
+        }
+    }
+
+    /// What can be said within a micro-batch: that it goes on, and how far it has come.
+    fn part(&mut self, event: &PartEvent) {
+        let Some(run) = &self.run else { return };
+        let PartEvent { step, micro_batch, of, part } = event;
+        let (percent, status) = ((100.0 * part) as u64, &run.status);
+        let line = format!("step {step}/{}, micro-batch {micro_batch}/{of}: {percent} %", run.total_steps);
+        match &self.screen {
+            Screen::Terminal(Some(bar)) => {
+                bar.set_message(
+                    format!("{micro_batch}/{of} {percent:>2} %{}", if status.is_empty() { "" } else { " · " }) + status,
+                );
+            }
+            Screen::Lines(_) if self.last_line.elapsed() >= self.interval => self.say(&line),
+            _ => {}
         }
     }
 
     /// What can be said before a step is done, from its first micro-batch on.
     fn micro_batch(&mut self, event: &MicroBatchEvent) {
-        let Some(run) = &self.run else { return };
+        let Some(run) = &mut self.run else { return };
         let in_a_step = event.step_tokens as f64 / event.tokens_per_second;
         let left = match run.time_left(event.step - 1, run.since.elapsed()) {
             Some(left) => Some(left), // measured, of whole steps
@@ -226,6 +268,7 @@ impl State {
         let MicroBatchEvent { step, done, of, loss, .. } = event;
         let status = run.status(*loss, event.tokens_per_second, left);
         let line = format!("step {step}/{}, micro-batch {done}/{of} · {status}", run.total_steps);
+        run.status.clone_from(&status);
         self.announce(left);
         match &self.screen {
             Screen::Terminal(Some(bar)) => bar.set_message(format!("{done}/{of} · {status}")),
@@ -241,6 +284,7 @@ impl State {
         let status = run.status(event.loss, event.tokens_per_second, left);
         let edge = event.step == run.first_step + 1 || event.step == run.total_steps;
         let line = format!("step {}/{} · {status}", event.step, run.total_steps);
+        run.status.clone_from(&status);
         self.announce(left);
         match &self.screen {
             Screen::Terminal(Some(bar)) => {
@@ -419,9 +463,21 @@ mod tests {
     }
 
     #[test]
+    fn warnings_are_kept_for_the_record() {
+        let mut bar = ProgressBar::lines(Log::default(), Duration::ZERO);
+        for text in ["warning: few steps", "Model: m", "Warning: another base", "warning: few steps"] {
+            bar.note(text);
+        }
+        bar.event(&Event::NotSaved { step: 3, why: "no space left".into() }).unwrap();
+        let last = "warning: step 3: the last checkpoint could not be saved: no space left";
+        assert_eq!(bar.warnings(), ["warning: few steps", "Warning: another base", last]);
+    }
+
+    #[test]
     fn the_time_left_counts_this_session_only() {
         let smoothed = Smoothed::default();
-        let run = Run { first_step: 100, total_steps: 200, since: Instant::now(), announced: false, smoothed };
+        let (since, status) = (Instant::now(), String::new());
+        let run = Run { first_step: 100, total_steps: 200, since, announced: false, status, smoothed };
         assert_eq!(run.time_left(110, Duration::from_secs(20)), Some(Duration::from_secs(180)));
         assert_eq!(run.time_left(200, Duration::from_secs(20)), Some(Duration::ZERO));
         assert_eq!(run.time_left(100, Duration::from_secs(20)), None);
@@ -451,6 +507,33 @@ mod tests {
                 "step 1/60, micro-batch 2/8 · loss 3.2500 · 400 tokens/s · 20 min 00 s",
             ]
         );
+    }
+
+    #[test]
+    fn a_long_micro_batch_is_not_silent() {
+        let part = |step, part| Event::Part(PartEvent { step, micro_batch: 1, of: 2, part });
+        let log = Log::default();
+        let mut bar = ProgressBar::lines(log.clone(), Duration::from_millis(20));
+        bar.event(&Event::Started { step: 0, total_steps: 60 }).unwrap();
+        bar.event(&part(1, 0.1)).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        bar.event(&part(1, 0.456)).unwrap();
+        bar.event(&part(1, 0.5)).unwrap();
+        assert_eq!(log.lines(), ["step 1/60, micro-batch 1/2: 45 %"]);
+
+        // On a terminal each part is seen, with what was said last.
+        let mut bar = ProgressBar::new(Screen::Terminal(None), Duration::ZERO);
+        let message = |bar: &ProgressBar| match &bar.state().screen {
+            Screen::Terminal(Some(bar)) => bar.message(),
+            _ => panic!("a bar"),
+        };
+        bar.event(&Event::Started { step: 0, total_steps: 2 }).unwrap();
+        bar.event(&part(1, 0.3)).unwrap();
+        assert_eq!(message(&bar), "1/2 30 %");
+        bar.event(&step(1, 1.5)).unwrap();
+        bar.event(&part(2, 0.0)).unwrap();
+        assert!(message(&bar).starts_with("1/2  0 % · loss 1.5000 · 813 tokens/s"), "{}", message(&bar));
+        bar.event(&Event::Finished { step: 2 }).unwrap();
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Sink for Totals {
             }
             Event::Finished { .. } => *self = self.snapshot(),
             Event::Row(_)
+            | Event::Part(_)
             | Event::MicroBatch(_)
             | Event::SkippedStep { .. }
             | Event::Sample(_)

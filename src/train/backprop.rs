@@ -59,12 +59,13 @@ pub fn accumulate(
     settings: BackpropSettings,
     gradients: &mut [Option<Tensor<2>>],
 ) -> f64 {
-    accumulate_unless(&NEVER, model, adapter, batch, scale, settings, gradients).unwrap_or(f64::NAN)
+    accumulate_while(&mut |_| true, model, adapter, batch, scale, settings, gradients).unwrap_or(f64::NAN)
 }
 
-/// [`accumulate`], left between two layers once `stop` is set: `None` then, and `gradients` are those of no batch.
-pub fn accumulate_unless(
-    stop: &AtomicBool,
+/// [`accumulate`], left between two layers once `go_on`, which is told the part that is done, from 0 to 1, says no:
+/// `None` then, and `gradients` are those of no batch.
+pub fn accumulate_while(
+    go_on: &mut dyn FnMut(f64) -> bool,
     model: &dyn LanguageModel,
     adapter: &Adapter,
     batch: &MicroBatch,
@@ -79,13 +80,17 @@ pub fn accumulate_unless(
         StageRun::layer(model, adapter, layer, embedded.leaves(layer, input), &layout, dropout)
     };
 
+    // A layer takes about twice as long on the way back.
+    let (layers, mut passed) = (model.num_layers(), 0);
+    let part = |passed: usize| passed as f64 / (3 * layers.max(1)) as f64;
     let mut carry = embedded.carry.clone();
     let mut inputs = Vec::with_capacity(model.num_layers());
     let mut runs = Vec::new();
-    for layer in 0..model.num_layers() {
-        if stop.load(Ordering::Relaxed) {
+    for layer in 0..layers {
+        if !go_on(part(passed)) {
             return None;
         }
+        passed += 1;
         inputs.push(carry.clone());
         if activation_checkpointing {
             carry = StageRun::output_only(model, adapter, layer, carry, &layout, dropout);
@@ -98,10 +103,11 @@ pub fn accumulate_unless(
 
     let (loss, mut upstream) = head(model, adapter, &carry, batch, scale, dropout, gradients);
     drop(carry);
-    for layer in (0..model.num_layers()).rev() {
-        if stop.load(Ordering::Relaxed) {
+    for layer in (0..layers).rev() {
+        if !go_on(part(passed)) {
             return None;
         }
+        passed += 2;
         let run = match runs.pop() {
             Some(run) => run,
             None => run(layer, &inputs[layer]),

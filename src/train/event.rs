@@ -45,6 +45,19 @@ pub struct MicroBatchEvent {
     pub tokens_per_second: f64,
 }
 
+/// Part of a micro-batch: layers that are done, with more to come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PartEvent {
+    /// The step that it is part of, from 1.
+    pub step: u64,
+    /// The micro-batch, from 1.
+    pub micro_batch: usize,
+    /// Micro-batches in the step.
+    pub of: usize,
+    /// How much of the micro-batch is done, from 0 to 1.
+    pub part: f64,
+}
+
 /// One evaluation. One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalEvent {
@@ -103,6 +116,8 @@ pub enum Event {
     },
     /// A row that will be trained on, before the first step.
     Row(RowEvent),
+    /// Part of a micro-batch was done.
+    Part(PartEvent),
     /// Part of an optimiser step was done.
     MicroBatch(MicroBatchEvent),
     /// An optimiser step was done.

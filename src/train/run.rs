@@ -3,11 +3,11 @@
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
 use crate::model::LanguageModel;
-use crate::train::event::{EvalEvent, Event, MicroBatchEvent, Sample, SampleEvent, Sink, StepEvent};
+use crate::train::event::{EvalEvent, Event, MicroBatchEvent, PartEvent, Sample, SampleEvent, Sink, StepEvent};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
-use crate::train::step::{self, StepResult, StepSettings, Watch};
+use crate::train::step::{self, Passed, StepResult, StepSettings, Watch};
 use crate::train::tensors::Tensors;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -246,16 +246,21 @@ fn one_step(
     let tokens = tokens_in(&window.batches);
     let learning_rate = plan.schedule.at(position.step);
     let (step, mut told) = (position.step + 1, Ok(()));
-    let mut on_batch = |done: usize, loss: f64| {
-        let of = window.batches.len();
-        if done < of && told.is_ok() {
-            let seconds = started.elapsed().as_secs_f64().max(1e-9);
-            let tokens_per_second = tokens_in(&window.batches[..done]) as f64 / seconds;
-            let event = MicroBatchEvent { step, done, of, loss, step_tokens: tokens, tokens_per_second };
-            told = outputs.event(&Event::MicroBatch(event));
-        }
+    let of = window.batches.len();
+    let mut on_progress = |passed: Passed| {
+        let event = match passed {
+            _ if told.is_err() => return,
+            Passed::Part { micro_batch, part } => Event::Part(PartEvent { step, micro_batch, of, part }),
+            Passed::Batches { done, .. } if done == of => return, // the step
+            Passed::Batches { done, loss } => {
+                let seconds = started.elapsed().as_secs_f64().max(1e-9);
+                let tokens_per_second = tokens_in(&window.batches[..done]) as f64 / seconds;
+                Event::MicroBatch(MicroBatchEvent { step, done, of, loss, step_tokens: tokens, tokens_per_second })
+            }
+        };
+        told = outputs.event(&event);
     };
-    let watch = Watch { stop, on_batch: &mut on_batch };
+    let watch = Watch { stop, on_progress: &mut on_progress };
     let result =
         step::step(model, adapter, optimizer, &window.batches, position.step, learning_rate, &plan.step, watch);
     told?;

@@ -7,7 +7,7 @@ use crate::train::backprop::{self, BackpropSettings};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use burn::tensor::Tensor;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What every step of a run has in common.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +37,27 @@ pub struct StepResult {
 pub struct Watch<'a> {
     /// Once it is set, the step is left between two layers.
     pub stop: &'a AtomicBool,
-    /// Is told of each micro-batch that is done: how many are, and their mean loss.
-    pub on_batch: &'a mut dyn FnMut(usize, f64),
+    /// Is told of all that is done.
+    pub on_progress: &'a mut dyn FnMut(Passed),
+}
+
+/// What of a step is done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Passed {
+    /// Part of a micro-batch, whose loss is not known yet.
+    Part {
+        /// Its number in the step, from 1.
+        micro_batch: usize,
+        /// How much of it, from 0 to 1.
+        part: f64,
+    },
+    /// Micro-batches.
+    Batches {
+        /// How many.
+        done: usize,
+        /// Their mean loss.
+        loss: f64,
+    },
 }
 
 /// Runs one window of micro-batches and updates the adapter; `None` if `watch` stopped it before the update.
@@ -91,7 +110,7 @@ pub fn gradients(
     step: u64,
     settings: &StepSettings,
 ) -> (f64, Vec<Tensor<2>>) {
-    let watch = Watch { stop: &backprop::NEVER, on_batch: &mut |_, _| {} };
+    let watch = Watch { stop: &backprop::NEVER, on_progress: &mut |_| {} };
     watched_gradients(model, adapter, window, step, settings, watch).unwrap_or((f64::NAN, Vec::new()))
 }
 
@@ -112,9 +131,14 @@ fn watched_gradients(
         let dropout = Masks { rng: settings.rng, step, micro, p: settings.lora_dropout };
         let dropout = (settings.lora_dropout > 0.0).then_some(&dropout as &dyn Dropout);
         let settings = BackpropSettings { activation_checkpointing: settings.activation_checkpointing, dropout };
-        loss += backprop::accumulate_unless(watch.stop, model, adapter, batch, scale, settings, &mut gradients)?;
+        let micro_batch = micro as usize + 1;
+        let mut go_on = |part| {
+            (watch.on_progress)(Passed::Part { micro_batch, part });
+            !watch.stop.load(Ordering::Relaxed)
+        };
+        loss += backprop::accumulate_while(&mut go_on, model, adapter, batch, scale, settings, &mut gradients)?;
         seen += batch.supervised();
-        (watch.on_batch)(micro as usize + 1, loss / seen.max(1) as f64);
+        (watch.on_progress)(Passed::Batches { done: micro_batch, loss: loss / seen.max(1) as f64 });
     }
     let gradients = gradients.into_iter().zip(parameters).map(|(g, p)| g.unwrap_or_else(|| p.zeros_like())).collect();
     Some((loss * scale, gradients))

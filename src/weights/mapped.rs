@@ -87,6 +87,11 @@ impl Mapped {
         }
     }
 
+    /// Whether somebody has written into the file since it was opened; another file at its path is no matter.
+    pub(super) fn was_written(&self) -> bool {
+        self.file.metadata().ok().map(|found| Stamp::of(&found)) != self.stamp
+    }
+
     /// Whether another file, or other bytes, are at the path now than when it was opened.
     pub(super) fn has_changed(&self) -> bool {
         std::fs::metadata(&self.path).ok().map(|found| Stamp::of(&found)) != self.stamp

@@ -172,6 +172,20 @@ impl Source {
         self.mapped().into_iter().try_for_each(Mapped::check)
     }
 
+    /// Makes sure that what is still read from the files is what it was when it had this [`Source::fingerprint`].
+    ///
+    /// # Errors
+    /// If a file was cut, or other weights were written into it.
+    pub fn check_steady(&self, fingerprint: &str) -> Result<()> {
+        self.check_whole()?;
+        match self.mapped().into_iter().find(|file| file.was_written()) {
+            Some(file) if self.fingerprint() != fingerprint => {
+                Err(super::wrong("the file was written to while it was in use").at_path(file.path()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The files at whose paths something else is now than when they were opened.
     pub fn changed(&self) -> Vec<&Path> {
         self.mapped().into_iter().filter(|file| file.has_changed()).map(Mapped::path).collect()

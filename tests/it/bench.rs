@@ -141,6 +141,21 @@ impl Bench {
         Said { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
+    /// Runs the program to its end on a terminal, where `typed` is pasted at once; what the terminal then shows.
+    #[cfg(target_os = "linux")]
+    pub fn on_a_terminal(&self, args: &str, typed: &str) -> Said {
+        use std::io::Write;
+        let line = format!("'{}' {args}", env!("CARGO_BIN_EXE_gemma-tune"));
+        let mut command = Command::new("script");
+        let command = self.settle(&mut command).args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("`script`");
+        child.stdin.take().expect("stdin").write_all(typed.as_bytes()).expect("a terminal");
+        let output = child.wait_with_output().expect("the program ends");
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Said { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
     /// Every file below a folder, sorted; temporary and lock files too.
     pub fn files(&self, name: &str) -> Vec<String> {
         let (mut files, mut folders) = (Vec::new(), vec![self.path(name)]);

@@ -39,6 +39,23 @@ fn a_chat_says_what_generate_says_with_the_adapter_and_without() {
     assert!(cleared.ends_with(&base) && later != cleared, "{later:?}, {cleared:?}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_pasted_into_a_terminal_is_all_said() {
+    let bench = Bench::new().with_text();
+    let typed = "Two and \\\ntwo?\nAnd a cat?\n/save talks.jsonl\n/quit\n";
+    let said = bench.on_a_terminal("chat --model t --max-tokens 3 --temperature 2 --seed 32", typed);
+    assert_eq!(said.code, Some(0), "{}", said.stdout);
+    assert_eq!(said.stdout.matches("(cut off after 3 tokens, `--max-tokens`)").count(), 2, "{}", said.stdout);
+    let saved = "Saved as a row of `talks.jsonl`. In it 2 answers were cut off";
+    assert!(said.stdout.contains(saved), "{}", said.stdout);
+    let row: serde_json::Value = serde_json::from_str(&bench.text("talks.jsonl")).unwrap();
+    assert_eq!(
+        (&row["messages"][0]["content"], &row["messages"][2]["content"]),
+        (&"Two and \ntwo?".into(), &"And a cat?".into())
+    );
+}
+
 /// A right row.
 const FIRST: &str = r#"{"messages": [{"role": "user", "content": "a"}]}"#;
 

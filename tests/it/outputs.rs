@@ -184,7 +184,9 @@ fn answers_are_kept_when_generation_is_ended_and_continued_to_the_same_bytes() {
         }
 
         let lost = refused(&bench, &format!("{ANSWER} out.jsonl"));
-        assert!(lost.starts_with("error: answers of an interrupted run are in `out.jsonl.partial`"), "{lost}");
+        let is_named = lost.starts_with("error: answers of an interrupted run are here")
+            && lost.contains("--> out.jsonl.partial\n");
+        assert!(is_named && lost.contains("remove `out.jsonl.partial` to begin anew"), "{lost}");
         bench.run(&format!("{ANSWER} out.jsonl --resume")).ok();
         assert!(bench.read("out.jsonl") == whole, "{name}: the answers differ");
         let said = bench.run(&format!("{ANSWER} out.jsonl --resume"));

@@ -349,6 +349,33 @@ fn init_writes_a_recipe_that_is_right_and_never_over_another() {
     assert!(!bench.path("no.yaml").exists());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn init_asks_which_column_is_which() {
+    let bench = bench();
+    bench.write("odd.csv", "id,frage,antwort\n1,Who keeps it?,Marlow.\n2,Where?,At sea.\n");
+    let said = bench.on_a_terminal("init --output mine.yaml", "t\nodd.csv\nfrgae\nfrage\nantwort\n");
+    assert_eq!(said.code, Some(0), "{}", said.stdout);
+    for words in [
+        "What the columns hold cannot be seen from their names: id, frage, antwort",
+        "Column of the questions, or of texts [id]: ",
+        "there is no column `frgae`",
+        "did you mean `frage`?",
+        "Wrote mine.yaml",
+    ] {
+        assert!(said.stdout.contains(words), "{words}: {}", said.stdout);
+    }
+    let recipe = bench.run("recipe show mine.yaml --json").json();
+    assert_eq!(recipe["data"]["train"][0]["columns"], json!({"prompt": "frage", "completion": "antwort"}), "{recipe}");
+    let shown = bench.run("data preview mine.yaml --rows 1").ok();
+    assert!(shown.contains("Who keeps it?") && shown.contains("⟦Marlow."), "{shown}");
+    // Named by an option, the data is asked about too; and a single column is text.
+    bench.write("notes.csv", "inhalt\nThe lamp is lit.\nThe sea is calm.\n");
+    let said = bench.on_a_terminal("init --model t --data notes.csv --output notes.yaml", "\n");
+    assert_eq!(said.code, Some(0), "{}", said.stdout);
+    assert!(bench.text("notes.yaml").contains("text: inhalt"), "{}", bench.text("notes.yaml"));
+}
+
 #[test]
 fn the_schemas_for_editors_are_those_of_the_program() {
     let bench = Bench::new();

@@ -269,3 +269,62 @@ fn contradictions_are_refused_before_anything_is_loaded() {
     let text = refused(&format!("{base} --set model.quantization=int8"));
     assert!(text.contains("leave `quantization` out"), "{text}");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_base_that_is_written_to_while_it_is_trained_on_ends_the_run() {
+    use std::os::unix::fs::FileExt;
+    let gguf = std::fs::read(folder("gguf/tiny-gemma3.gguf")).unwrap();
+    let rows = (0..12u64).map(|i| {
+        let ids: Vec<u64> = (0..12).map(|t| 2 + (i * 5 + t * 3) % 60).collect();
+        json!({"input_ids": ids, "labels": ids})
+    });
+    let rows = lines(&rows.collect::<Vec<_>>());
+    let begin = |change: &dyn Fn(&Bench)| {
+        let bench = Bench::new();
+        bench.write("rows.jsonl", &rows);
+        bench.write("g.gguf", &gguf);
+        let sets = "--set model.base=g.gguf --set model.quantization=as_stored --set model.dtype=auto --set training.max_steps=100000";
+        let log = std::fs::File::create(bench.path("said")).unwrap();
+        let mut child = bench.command(&format!("train r.yaml {sets}")).stderr(log).spawn().unwrap();
+        let ready = || bench.path("out/checkpoints/step-2/manifest.json").exists();
+        assert_eq!(crate::bench::wait_until(&mut child, ready), None, "{}", bench.text("said"));
+        change(&bench);
+        let ended = crate::bench::wait_until(&mut child, || bench.text("said").contains("step-60"));
+        if ended.is_none() {
+            child.kill().unwrap();
+        }
+        (ended.and_then(|status| status.code()), bench.text("said"))
+    };
+    // Other weights under the same size: the header of the file stays, its last tensors do not.
+    let (code, said) = begin(&|bench| {
+        let file = std::fs::File::options().write(true).open(bench.path("g.gguf")).unwrap();
+        let half = gguf.len() / 2;
+        file.write_all_at(&vec![0x11; gguf.len() - half], half as u64).unwrap();
+    });
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("the base is no longer what this run is trained on: the file was written to while it was in use"),
+        "{said}"
+    );
+    assert!(said.contains("then `--resume` goes on from the last checkpoint"), "{said}");
+    // Cut within its last page, where nothing is read that is gone.
+    let (code, said) = begin(&|bench| {
+        let file = std::fs::File::options().write(true).open(bench.path("g.gguf")).unwrap();
+        file.set_len(gguf.len() as u64 - 1).unwrap();
+    });
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("this run is trained on: the file was cut from "), "{said}");
+    // Another file in its place, and a new date, change nothing for the run.
+    let (code, said) = begin(&|bench| {
+        bench.write("other", "x");
+        std::fs::File::options()
+            .write(true)
+            .open(bench.path("g.gguf"))
+            .unwrap()
+            .set_modified(std::time::SystemTime::now())
+            .unwrap();
+        std::fs::rename(bench.path("other"), bench.path("g.gguf")).unwrap();
+    });
+    assert_eq!(code, None, "{said}");
+}

@@ -42,7 +42,7 @@ error: data file `data/no_rows.jsonl` does not exist
   --> wrong.yaml:5:10
   5 |   train: data/no_rows.jsonl
     |          ^^^^^^^^^^^^^^^^^^
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `data/no_rows.jsonl`
 
 error: `training.learning_rate` must be below 1 with `optimizer: adamw`, which moves each weight that far in a step
   --> wrong.yaml:7:18
@@ -112,13 +112,13 @@ error: no such folder
   --> wrong.yaml:2:22
   2 | adapter: {init_from: older}
     |                      ^^^^^
-  hint: an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`
+  hint: did you mean `old`?
 
 error: `data/part-*.jsonl` matches no file
   --> wrong.yaml:6:7
   6 |     - data/part-*.jsonl
     |       ^^^^^^^^^^^^^^^^^
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `data/part-*.jsonl`
 
 error: `notes.doc` is of no kind that can be read
   --> wrong.yaml:7:14
@@ -136,7 +136,7 @@ error: data file `gone.csv` does not exist
   --> wrong.yaml:8:14
   8 |     - {path: gone.csv, format: alpca}
     |              ^^^^^^^^
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `gone.csv`
 
 error: `data.train[3].format` must be one of `auto`, `messages`, `prompt_completion`, `alpaca`, `sharegpt`, `text`, `tokens`, found `alpca`
   --> wrong.yaml:8:32
@@ -172,7 +172,7 @@ error: data file `gone.jsonl` does not exist
   --> wrong.yaml:14:9
   14 |   eval: gone.jsonl
      |         ^^^^^^^^^^
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `gone.jsonl`
 
 12 problems
 "##);
@@ -182,7 +182,7 @@ error: data file `gone.jsonl` does not exist
 fn what_is_there_or_may_be_on_the_hub_is_no_problem() {
     let bench = Bench::new();
     copy(&golden("model/lora/adapter"), &bench.path("old"));
-    bench.write("part-1.jsonl", "{}\n");
+    bench.write("part-1.jsonl", "{\"input_ids\": [1, 2, 3]}\n");
     for sets in [
         "",
         "--set model.base=google/gemma-3-1b-it@main --set data.train=hf://datasets/owner/name",
@@ -190,7 +190,18 @@ fn what_is_there_or_may_be_on_the_hub_is_no_problem() {
         "--set model.base=nowhere/at/all.gguf --set data.train=gone.jsonl --set adapter.init_from=gone --no-files",
     ] {
         let said = bench.run(&format!("recipe check r.yaml {sets}"));
-        assert_eq!((said.code, said.stderr.as_str()), (Some(0), "r.yaml: no problems\n"), "{sets}");
+        let lines: Vec<&str> = said.stderr.lines().filter(|line| !line.contains(" -> ")).collect();
+        assert_eq!((said.code, lines[0]), (Some(0), "r.yaml: no problems"), "{sets}: {}", said.stderr);
+        let looked = match sets {
+            "" => vec![
+                "Looked at: its keys, the files that it names, 40 rows of data. Not looked at: whether rows fit the model",
+            ],
+            _ if sets.contains("--no-files") => Vec::new(),
+            _ if sets.contains("hf://") => vec!["0 rows of data", "`hf://datasets/owner/name`, which is on the Hub"],
+            _ => vec!["1 row of data"],
+        };
+        assert_eq!(lines.len(), 1 + usize::from(!looked.is_empty()), "{sets}: {}", said.stderr);
+        assert!(looked.iter().all(|words| lines[1].contains(words)), "{sets}: {}", said.stderr);
     }
     // What the command line names is shown there.
     let sets = "--set model.base=./n --set data.eval=gone.jsonl --set data.eval_fraction=0 --set output.dir=rows.jsonl";
@@ -201,7 +212,7 @@ error: there is no model at `./n`
 
 error: data file `gone.jsonl` does not exist
   --> --set data.eval=gone.jsonl
-  hint: relative paths start at the folder in which the program runs
+  hint: relative paths start at the folder in which the program runs: it would be `gone.jsonl`
 
 error: `output.dir` needs a folder, and `rows.jsonl` is a file
   --> --set output.dir=rows.jsonl

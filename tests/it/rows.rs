@@ -405,3 +405,47 @@ fn files_and_folders_of_text_are_text() {
     bench.write("r.yaml", recipe("{train: cp.txt}"));
     assert!(bench.run("data stats r.yaml").stderr.contains("Windows-1252"));
 }
+
+#[test]
+fn half_empty_rows_are_said_before_the_run_and_again_from_the_cache() {
+    let bench = bench("{train: faq.csv, eval: held.csv}");
+    bench.write("faq.csv", "prompt,completion,note\nTwo and two?,Four.,\n,Unasked.,\n ,Again.,\nNothing?,,x\n,,\n,,\n");
+    bench.write("held.csv", "prompt,completion\nTwo and two?,Four.\n,Unasked.\n,\n");
+    let expected = [
+        "empty answers: 1 row (25.0 %), ",
+        "; faq.csv, row 5",
+        "empty prompts: 2 rows (50.0 %); the first is faq.csv, row 3",
+        "empty prompts: 1 row (50.0 %); held.csv, row 3",
+        "faq.csv: 2 rows of empty cells only, left out",
+        "held.csv: 1 row of empty cells only, left out",
+    ];
+    // The second time the rows come from the cache, and the third from files of other names.
+    for (train, eval) in [("faq.csv", "held.csv"), ("faq.csv", "held.csv"), ("b.csv", "c.csv")] {
+        bench.write("b.csv", bench.text("faq.csv"));
+        bench.write("c.csv", bench.text("held.csv"));
+        let sets = format!("--set data.train={train} --set data.eval={eval}");
+        for args in ["data preview r.yaml", "train r.yaml --dry-run"] {
+            let said = bench.run(&format!("{args} {sets}"));
+            assert_eq!(said.code, Some(0), "{}", said.stderr);
+            let said = said.stderr + &said.stdout;
+            for words in expected {
+                let words = words.replace("faq.csv", train).replace("held.csv", eval);
+                assert!(said.contains(&words), "{args}: {words}\n{said}");
+            }
+        }
+    }
+    let said = bench.run("init --model t --data faq.csv --output mine.yaml");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    for words in [&expected[..3], &expected[4..5]].concat() {
+        assert!(said.stderr.contains(words), "{words}\n{}", said.stderr);
+    }
+}
+
+#[test]
+fn warnings_of_a_run_are_in_its_summary() {
+    let bench = bench("{train: chats.jsonl}");
+    bench.run("train r.yaml").ok();
+    let summary: Value = serde_json::from_str(&bench.text("out/summary.json")).unwrap();
+    let warnings = summary["warnings"].to_string();
+    assert!(warnings.contains("warning: this run has 2 steps, and fewer than about 30 teach little"), "{warnings}");
+}

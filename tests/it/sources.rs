@@ -114,6 +114,8 @@ fn files_of_other_kinds_are_named_whatever_they_are_called() {
         ("a.csv", b"PAR1....", "the file is gzip data, with a Parquet file in it"),
         ("a.parquet", PLAIN.as_bytes(), "the file is gzip data, and what is in it is neither Parquet nor Arrow"),
         ("a.json", b"PK\x03\x04....xl/workbook.xml", "the file is a spreadsheet (Excel or LibreOffice), compressed"),
+        ("a.csv", &gzip(PLAIN.as_bytes()), "the file is gzip data, with gzip data in it"),
+        ("a.jsonl", b"\x28\xb5\x2f\xfd....", "the file is gzip data, with zstd data in it"),
     ] {
         let said = problem(&with_data(name, "messages", gzip(content)));
         assert!(said.contains(expected) && said.contains("unpack") || name == "a.json", "{name}: {said}");
@@ -278,6 +280,151 @@ fn an_empty_file_is_refused_before_the_run() {
     let said = bench.run("recipe check d.yaml");
     assert_eq!(said.code, Some(2), "{}", said.stderr);
     assert!(said.problem().contains("there are no rows in `a.jsonl`"), "{}", said.stderr);
+}
+
+#[test]
+fn a_check_finds_what_reading_would() {
+    let good = "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
+    let bench = with_data("a.jsonl", "prompt_completion", good.repeat(300) + "{\"prompt\": \"a\"}\n");
+    for verb in ["recipe check", "data stats"] {
+        let said = bench.run(&format!("{verb} d.yaml"));
+        assert_eq!(said.code, Some(2), "{verb}: {}", said.stderr);
+        assert!(said.problem().contains("--> a.jsonl, row 301"), "{verb}: {}", said.stderr);
+        assert!(said.problem().contains("the row has no `completion`"), "{verb}: {}", said.stderr);
+    }
+    // Each source of a list by its own line, and what may be left out is.
+    bench.write("b.jsonl", good);
+    bench
+        .write("s.yaml", bench.text("d.yaml").replace("train: a.jsonl", "train: [b.jsonl, a.jsonl], on_bad_row: skip"));
+    let said = bench.run("recipe check s.yaml");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stderr.contains("301 rows of data"), "{}", said.stderr);
+    bench.write("s.yaml", bench.text("s.yaml").replace("skip", "error, columns: {prompt: frage}"));
+    let said = bench.run("recipe check s.yaml --set data.format=auto");
+    assert!(said.problem().contains("s.yaml:2:") && said.problem().contains("no column `frage`"), "{}", said.stderr);
+    // Where data is not what it seems from its beginning.
+    use std::io::Write;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    (0..20_000).for_each(|i| writeln!(gzip, "{{\"prompt\": \"{i}\", \"completion\": \"{}\"}}", i * 7).unwrap());
+    let whole = gzip.finish().unwrap();
+    let mut damaged = whole.clone();
+    damaged[10..40].fill(0xff);
+    for (bytes, what) in [
+        (&damaged[..], "the file's gzip data is damaged"),
+        (&whole[..12], "the file ends in the middle of its gzip data"),
+        (&whole[..whole.len() - 9], "the file ends in the middle of its gzip data"),
+    ] {
+        let bench = with_data("a.jsonl.gz", "prompt_completion", bytes);
+        for verb in ["recipe check", "data stats"] {
+            let said = bench.run(&format!("{verb} d.yaml"));
+            assert_eq!(said.code, Some(2), "{verb}: {}", said.stderr);
+            assert!(said.problem().contains(what) && !said.problem().contains("empty"), "{verb}: {}", said.stderr);
+        }
+    }
+}
+
+#[test]
+fn numbers_that_would_lose_digits_are_named_where_they_are_used() {
+    let call = |number: &str| {
+        format!(
+            "{{\"id\": {number}, \"messages\": [{{\"role\": \"user\", \"content\": \"a\"}}, {{\"role\": \"assistant\", \
+             \"content\": \"\", \"tool_calls\": [{{\"name\": \"f\", \"arguments\": {{\"n\": {number}}}}}]}}]}}\n"
+        )
+    };
+    let lost = "whose last digits would be lost";
+    let said = problem(&with_data("a.jsonl", "messages", call("12345678901234567890123")));
+    assert!(
+        said.contains("tool_calls[0].arguments.n` is an integer of more than 64 bits") && said.contains(lost),
+        "{said}"
+    );
+    let said = problem(&with_data("a.jsonl", "messages", call("1e400")));
+    assert!(said.contains("arguments.n` is a number beyond 1.8e308"), "{said}");
+    // In the text of a cell, and where the number is what is learnt.
+    let messages = call("12345678901234567890123");
+    let list = messages[messages.find('[').unwrap()..messages.rfind('}').unwrap()].replace('"', "\"\"");
+    let said = problem(&with_data("a.csv", "messages", format!("messages,id\n\"{list}\",1\n")));
+    assert!(said.contains(lost), "{said}");
+    let pair = "{\"prompt\": \"a\", \"completion\": 12345678901234567890123}\n";
+    assert!(problem(&with_data("a.jsonl", "prompt_completion", pair)).contains(lost));
+    // A long list, and one that is not used.
+    let ids = format!("[{}, 1e400]", vec!["12"; 40_000].join(", "));
+    let said = problem(&with_data("a.jsonl", "tokens", format!("{{\"input_ids\": {ids}}}\n")));
+    assert!(said.contains("`input_ids[40000]` must be a token id, found a number beyond 1.8e308"), "{said}");
+    let bench = with_data(
+        "a.jsonl",
+        "prompt_completion",
+        "{\"prompt\": \"a\", \"completion\": \"b\", \"id\": 12345678901234567890123, \"x\": 1e400}\n",
+    );
+    bench.run("data stats d.yaml").ok();
+}
+
+#[test]
+fn what_is_mistyped_or_elsewhere_is_found() {
+    let bench = with_data("data/faq.csv", "auto", "prompt,completion\na,b\n");
+    let hint = |args: &str| {
+        let said = bench.run(args);
+        assert_eq!(said.code, Some(2), "{args}: {}", said.stderr);
+        said.problem().to_owned()
+    };
+    bench.write("models/gemma-3-270m-q4_k_m.gguf", "x");
+    bench.write("in.jsonl", "{\"prompt\": \"a\"}\n");
+    for (args, meant) in [
+        ("train --model t --data data/fag.csv", "did you mean `data/faq.csv`?"),
+        ("recipe check d.yaml --set data.train=dta/faq.csv", "did you mean `data/faq.csv`?"),
+        ("recipe check d.yml", "did you mean `d.yaml`?"),
+        ("train --model gemma-3-270m --data data/faq.csv", "did you mean `models/gemma-3-270m-q4_k_m.gguf`?"),
+        (
+            "train --model models/gemma-3-270m.gguf --data data/faq.csv",
+            "did you mean `models/gemma-3-270m-q4_k_m.gguf`?",
+        ),
+        ("generate --model t --input im.jsonl", "did you mean `in.jsonl`?"),
+        ("recipe check d.yaml --set model.quantization=off", "it is called `none` here"),
+        ("recipe check d.yaml --set data.eval_fraction=20%", "write `0.2`"),
+        ("recipe check d.yaml --set training.learning_rate=0,0002", "write `0.0002`"),
+        ("generate --model t --prompt a --temperature 0,5", "write `0.5`"),
+        (
+            "train data/faq.csv",
+            "name it with `--data`: `gemma-tune train --model M --data data/faq.csv` needs no recipe",
+        ),
+        ("data preview data/faq.csv", "this is a file of data, not a recipe"),
+        ("train models/gemma-3-270m-q4_k_m.gguf", "name it with `--model`"),
+        ("train t", "`gemma-tune train --model t --data FILE` trains it without a recipe"),
+        ("train d.yaml --max_steps 5", "keys of a recipe are changed with `--set training.max_steps=5`"),
+        ("data preview --data data/faq.csv", "`gemma-tune init --data data/faq.csv` writes one"),
+    ] {
+        let said = bench.run(args);
+        assert_eq!(said.code, Some(2), "{args}: {}", said.stderr);
+        assert!(said.stderr.contains(meant), "{args}: {}", said.stderr);
+    }
+    // Where nothing is near, where it was looked for.
+    let said = hint("recipe check d.yaml --set data.train=gone.jsonl");
+    assert!(
+        said.contains("relative paths start at the folder in which the program runs: it would be `gone.jsonl`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn paths_that_lead_somewhere_from_the_recipe_alone_are_explained() {
+    let bench = with_data("project/rows.csv", "auto", "prompt,completion\na,b\n");
+    crate::bench::copy(&bench.path("t"), &bench.path("project/t"));
+    std::fs::remove_dir_all(bench.path("t")).unwrap();
+    recipe(&bench, "rows.csv", "auto");
+    std::fs::rename(bench.path("d.yaml"), bench.path("project/d.yaml")).unwrap();
+    for verb in ["recipe check", "data stats", "train --dry-run"] {
+        let said = bench.run(&format!("{verb} project/d.yaml"));
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        let model = "not at that of the recipe: `project/t` is there; name it so, or run the program in `project`";
+        assert!(said.problem().contains(model), "{verb}: {}", said.stderr);
+    }
+    let said = bench.run("data stats project/d.yaml --set model.base=project/t");
+    assert!(said.problem().contains("`project/rows.csv` is there; name it so"), "{}", said.stderr);
+    bench.run("data stats project/d.yaml --set model.base=project/t --set data.train=project/rows.csv").ok();
+    let mut inside = bench.command("train d.yaml --set training.max_steps=1");
+    bench.said(inside.current_dir(bench.path("project"))).ok();
+    let sets = "--set model.base=project/t --set data.train=project/rows.csv";
+    let said = bench.run(&format!("train project/d.yaml --resume {sets}"));
+    assert!(said.problem().contains("`project/out` is there; name it so"), "{}", said.stderr);
 }
 
 #[test]

@@ -269,6 +269,52 @@ fn an_adapter_that_is_wrong_is_known_before_the_model_is_loaded() {
 }
 
 #[test]
+fn an_adapter_of_another_base_is_one_problem_with_both_names() {
+    let bench = Bench::new().with_text();
+    crate::bench::copy(&crate::bench::golden("export/text"), &bench.path("small"));
+    bench.run("train r.yaml --set model.base=t").ok();
+    bench.write("in.jsonl", "{\"input_ids\": [1, 2, 3]}\n");
+    for (args, place) in [
+        ("merge --model small --adapter out/adapter --output merged", "out/adapter"),
+        ("score --model small --adapter out --input in.jsonl", "out/adapter"),
+        ("evaluate r.yaml --set model.base=small --adapter out", "out/adapter"),
+        ("train r.yaml --set model.base=small --set adapter.init_from=out/adapter --set output.dir=new", "out/adapter"),
+        ("estimate r.yaml --set model.base=small --set adapter.init_from=out/adapter", "out/adapter"),
+        (
+            "recipe check r.yaml --set model.base=small --set adapter.init_from=out/adapter",
+            "--set adapter.init_from=out/adapter",
+        ),
+    ] {
+        let args = match args.contains("init_from") {
+            true => {
+                bench.write(
+                    "c.yaml",
+                    bench
+                        .text("r.yaml")
+                        .replace("adapter: {r: 4, lora_alpha: 8, lora_dropout: 0.1, target_modules: all-linear}\n", ""),
+                );
+                args.replace("r.yaml", "c.yaml")
+            }
+            false => args.to_owned(),
+        };
+        let said = bench.run(&args);
+        assert_eq!(said.code, Some(2), "{args}: {}", said.stderr);
+        let problem = said.problem();
+        assert!(
+            problem.starts_with("error: the adapter was made for another base than `small`: its `model.layers.0."),
+            "{args}: {problem}"
+        );
+        assert!(problem.contains(&format!("\n  --> {place}\n")), "{args}: {problem}");
+        assert!(
+            problem
+                .ends_with("hint: it was made for `t`: name that as the base, or an adapter that was made for `small`"),
+            "{args}: {problem}"
+        );
+        assert!(!said.stderr.contains("Warning: this adapter was trained on other weights"), "{args}: {}", said.stderr);
+    }
+}
+
+#[test]
 fn a_model_is_called_pre_trained_or_instruction_tuned() {
     let bench = Bench::new();
     crate::bench::copy(&bench.path("m"), &bench.path("gemma-3-tiny-it"));

@@ -1,5 +1,9 @@
 //! Reads an adapter folder against the model that it is meant for.
 
+mod another_base;
+
+pub use self::another_base::AnotherBase;
+
 use super::config::AdapterConfig;
 use super::tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE, unusable};
 use crate::error::{Error, Kind, Place, Result};
@@ -45,6 +49,9 @@ impl PeftAdapter {
                 .map_or("it is empty".into(), |name| format!("it holds, for example, `{name}`"));
             return Err(at(Error::new(Kind::Adapter, what).hint(hint)));
         };
+        if let Some(other) = AnotherBase::find(dir, &contents, &file, model, &config) {
+            return Err(other.error());
+        }
         let wanted = contents.wanted(&config, model, spelling, &mut ignored);
         let mut problems = contents.problems(&config, &wanted, spelling);
         let patterns = config.patterns().map_err(at)?;
@@ -59,7 +66,7 @@ impl PeftAdapter {
                 tensors.modules.insert(site.weight, module);
             }
         }
-        // The wrong model makes every tensor wrong: a few say as much as all.
+        // A wrong setting makes every tensor wrong: a few say as much as all.
         const SHOWN: usize = 8;
         if problems.len() > SHOWN {
             let more = problems.split_off(SHOWN).len();

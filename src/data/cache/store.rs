@@ -106,6 +106,8 @@ pub(crate) struct Meta {
     pub losses: Vec<Losses>,
     /// The first rows left out.
     pub skipped_rows: Vec<SkippedRow>,
+    /// What is to be said of a file's rows, with the file.
+    pub remarks: Vec<(u32, String)>,
     /// Their pictures and sounds.
     #[serde(default)]
     pub media: Vec<MediaOrigin>,

@@ -2,6 +2,7 @@
 
 use super::detect::{Guess, guesses};
 use super::python;
+use crate::data::exact;
 use crate::data::layout::Layout;
 use crate::data::object::{Object, as_long_list, kind_name};
 use crate::data::options::RowFormat;
@@ -175,7 +176,8 @@ pub(super) fn as_list<'a>(value: &'a Value, path: &str) -> Result<Cow<'a, [Value
     match value {
         Value::Array(list) => Ok(Cow::Borrowed(list)),
         Value::String(text) if text.trim_start().starts_with('[') => {
-            serde_json::from_str(text).map(Cow::Owned).or_else(|e| as_python_list(text, path, e))
+            let parsed = exact::from_str(text).and_then(serde_json::from_value);
+            parsed.map(Cow::Owned).or_else(|e| as_python_list(text, path, e))
         }
         other => Err(wrong_kind(path, "a list", other)),
     }

@@ -4,6 +4,7 @@
 use super::columns::{Columns, as_list, as_object, as_text};
 use super::messages::{self, said};
 use super::tools;
+use crate::data::exact;
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Result, did_you_mean};
@@ -73,7 +74,7 @@ fn turn(value: &Value, path: &str) -> Result<Message> {
 /// A turn that calls one tool or several: an object or a list of them, as such or as JSON text.
 fn tool_turn(value: &Value, path: &str) -> Result<Message> {
     let parsed = match value {
-        Value::String(text) => &serde_json::from_str(text)
+        Value::String(text) => &exact::from_str(text)
             .map_err(|e| Error::new(Kind::Data, format!("`{path}` is text that is no valid JSON: {e}")))?,
         other => other,
     };

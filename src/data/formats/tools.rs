@@ -1,6 +1,7 @@
 //! Tool definitions and calls, as objects or as the JSON text that many data sets hold instead.
 
 use super::columns::{Columns, as_list, as_object, as_text, wrong_kind};
+use crate::data::exact;
 use crate::data::object::{Object, check_is_json};
 use crate::error::{Error, Kind, Result};
 use crate::text::ToolCall;
@@ -55,8 +56,11 @@ pub(super) fn call(value: &Value, path: &str) -> Result<ToolCall> {
     let arguments = match function.get("arguments") {
         None | Some(Value::Null) => Value::Object(Object::new()),
         Some(Value::String(text)) if text.trim().is_empty() => Value::Object(Object::new()),
-        Some(Value::String(text)) => match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => Value::Object(object),
+        Some(Value::String(text)) => match exact::from_str(text) {
+            Ok(object @ Value::Object(_)) => {
+                check_is_json(&object, &path)?;
+                object
+            }
             Ok(other) => return Err(wrong_kind(&path, "an object", &other)),
             Err(e) => return Err(Error::new(Kind::Data, format!("`{path}` is text that is no valid JSON: {e}"))),
         },
@@ -95,6 +99,12 @@ mod tests {
             arguments(json!({"name": "f", "arguments": 3})),
             Err("`c.arguments` must be an object or its JSON text, found a number".into())
         );
+        // Text in a cell, or in a list that is text itself.
+        let long = "{\"n\": 12345678901234567890123}";
+        let lost = "`c.arguments.n` is an integer of more than 64 bits, whose last digits would be lost";
+        assert_eq!(arguments(json!({"name": "f", "arguments": long})), Err(lost.into()));
+        let list = Value::from(format!("[{{\"name\": \"f\", \"arguments\": {long}}}]"));
+        assert_eq!(calls(&list, "c").unwrap_err().what(), lost.replace("c.", "c[0]."));
         assert_eq!(arguments(json!({"arguments": {}})), Err("`c` has no function name".into()));
         assert!(
             arguments(json!({"name": "f", "arguments": "{a"}))

@@ -1,6 +1,7 @@
 //! Some rows of one file, still raw, so that one thread can read them and many can decode them.
 
 use super::{column_json, not_json};
+use crate::data::exact;
 use crate::data::object::{Object, kind_name};
 use crate::data::raw_object::with_long_lists;
 use crate::error::{Error, Kind, Result};
@@ -112,10 +113,10 @@ fn parse(bytes: &[u8]) -> Result<Object> {
     if let Some(object) = with_long_lists(text) {
         return Ok(object);
     }
-    let parsed = serde_json::from_str(text.trim_end()).or_else(|e| match not_json::without_not_numbers(bytes) {
+    let parsed = exact::from_str(text.trim_end()).or_else(|e| match not_json::without_not_numbers(bytes) {
         Cow::Borrowed(_) => Err(e),
         // Python's words, as `datasets` reads them; where they stand, there is nothing that a format takes.
-        Cow::Owned(json) => serde_json::from_slice(json.trim_ascii_end()).map_err(|_| e),
+        Cow::Owned(json) => exact::from_str(String::from_utf8_lossy(json.trim_ascii_end()).as_ref()).map_err(|_| e),
     });
     match parsed {
         Ok(Value::Object(object)) => Ok(object),
@@ -161,6 +162,7 @@ pub(crate) struct Sink<'a> {
     records: Vec<(u32, csv::ByteRecord)>,
     record_bytes: usize,
     max_row_bytes: usize,
+    remarks: Vec<String>,
     emit: &'a mut dyn FnMut(Chunk) -> ControlFlow<()>,
 }
 
@@ -175,6 +177,7 @@ impl<'a> Sink<'a> {
             json_rows: Vec::new(),
             records: Vec::new(),
             record_bytes: 0,
+            remarks: Vec::new(),
             emit,
         }
     }
@@ -182,6 +185,16 @@ impl<'a> Sink<'a> {
     /// The most bytes that a row may have.
     pub(super) fn max_row_bytes(&self) -> usize {
         self.max_row_bytes
+    }
+
+    /// Says something of the file's rows that the user is to know: `3 rows of empty cells only, left out`.
+    pub(super) fn remark(&mut self, remark: String) {
+        self.remarks.push(remark);
+    }
+
+    /// What was said of the file's rows.
+    pub fn into_remarks(self) -> Vec<String> {
+        self.remarks
     }
 
     /// Says which columns the file has. Called before the first row.

@@ -66,7 +66,7 @@ pub(super) fn read(file: &SourceFile, delimiter: u8, progress: &dyn Progress, si
         [(blank, "of empty cells only, left out"), (unnamed, "with text in a column without a name, which is left out")]
     {
         if count > 0 {
-            progress.note(&format!("{}: {count} {} {what}", file.path.display(), plural(count, "row")));
+            sink.remark(format!("{count} {} {what}", plural(count, "row")));
         }
     }
     let _ = sink.flush();

@@ -72,7 +72,12 @@ pub(super) fn failed(file: &SourceFile, row: u32, source: io::Error) -> Error {
         let what = format!("the file's text is damaged: {damaged}");
         return Error::new(Kind::Data, what).at(place).hint("save the file as UTF-8");
     }
-    let name = match file.contents.compression {
+    failed_at(&file.path, file.contents.compression, source).at(place)
+}
+
+/// As [`failed`], at a place that the caller knows.
+pub(super) fn failed_at(path: &Path, compression: Compression, source: io::Error) -> Error {
+    let name = match compression {
         Compression::None => None,
         Compression::Gzip => Some("gzip"),
         Compression::Zstd => Some("zstd"),
@@ -85,9 +90,9 @@ pub(super) fn failed(file: &SourceFile, row: u32, source: io::Error) -> Error {
             } else {
                 format!("the file's {name} data is damaged: {source}")
             };
-            Error::new(Kind::Data, what).at(place).hint("copy or download the file again").caused_by(source)
+            Error::new(Kind::Data, what).hint("copy or download the file again").caused_by(source)
         }
-        _ => Error::io("reading", &file.path, source).at(place),
+        _ => Error::io("reading", path, source),
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Look {
     pub notes: Vec<String>,
     /// Whether there is nothing in it but white space.
     pub is_blank: bool,
+    /// What is wrong with its compressed data, as far as its beginning tells.
+    pub damaged: Option<Error>,
 }
 
 /// Looks into the file at `path`, which by its name is of `kind` and `compression`.
@@ -32,8 +34,8 @@ pub(super) fn look(path: &Path, kind: FileKind, compression: Compression) -> Res
     let mut opened = input::open_named(path, Kind::Data)?;
     let size = opened.metadata().map_err(|e| Error::io("reading", path, e))?.len();
     let raw = read_head(&mut opened, path)?;
-    let mut look =
-        Look { contents: Contents { kind, compression, encoding: Encoding::Utf8 }, notes: Vec::new(), is_blank: false };
+    let contents = Contents { kind, compression, encoding: Encoding::Utf8 };
+    let mut look = Look { contents, notes: Vec::new(), is_blank: false, damaged: None };
     if let Some(foreign) = foreign::recognise(&raw, size) {
         return Err(foreign.error(path));
     }
@@ -42,16 +44,20 @@ pub(super) fn look(path: &Path, kind: FileKind, compression: Compression) -> Res
     }
     let head = match look.contents.compression {
         Compression::None => raw,
-        // What is wrong with it is told when it is read.
-        compressed => head_inside(path, compressed).unwrap_or_default(),
+        compressed => {
+            let (head, damaged) = head_inside(path, compressed);
+            look.damaged = damaged; // told when it is read
+            head
+        }
     };
+    look.check_not_twice(&head).map_err(|foreign| foreign.error(path))?;
     if look.contents.compression != Compression::None
         && let Some(foreign) = foreign::recognise(&head, size)
     {
         let Foreign { what, hint } = foreign;
         return Err(Foreign { what: format!("{what}, compressed"), hint }.error(path));
     }
-    look.is_blank = head.trim_ascii().is_empty() && head.len() < HEAD_BYTES;
+    look.is_blank = head.trim_ascii().is_empty() && head.len() < HEAD_BYTES && look.damaged.is_none();
     look.find_container(&head);
     look.check_container(&head).map_err(|foreign| foreign.error(path))?;
     match look.contents.kind {
@@ -76,12 +82,26 @@ fn read_head(file: &mut File, path: &Path) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The beginning of what is compressed; less where it is damaged.
-fn head_inside(path: &Path, compression: Compression) -> Result<Vec<u8>> {
+/// The beginning of what is compressed; less where it is damaged, and why.
+fn head_inside(path: &Path, compression: Compression) -> (Vec<u8>, Option<Error>) {
     let mut head = Vec::new();
+    let read = |head: &mut Vec<u8>| -> Result<()> {
+        let bytes = file::bytes(path, compression, &Silent)?;
+        let read = bytes.take(HEAD_BYTES as u64).read_to_end(head).map(|_| ());
+        read.map_err(|e| file::failed_at(path, compression, e).at_path(path))
+    };
     // What could be read before a failure is kept.
-    let _ = file::bytes(path, compression, &Silent)?.take(HEAD_BYTES as u64).read_to_end(&mut head);
-    Ok(head)
+    let damaged = read(&mut head).err();
+    (head, damaged)
+}
+
+/// The compression of what begins so, and its name.
+fn compression_inside(head: &[u8]) -> Option<(Compression, &'static str)> {
+    match head {
+        [0x1f, 0x8b, 8, ..] => Some((Compression::Gzip, "gzip data")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some((Compression::Zstd, "zstd data")),
+        _ => None,
+    }
 }
 
 impl Look {
@@ -90,11 +110,7 @@ impl Look {
     }
 
     fn find_compression(&mut self, raw: &[u8]) {
-        let (compression, name) = match raw {
-            [0x1f, 0x8b, 8, ..] => (Compression::Gzip, "gzip data"),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => (Compression::Zstd, "zstd data"),
-            _ => return,
-        };
+        let Some((compression, name)) = compression_inside(raw) else { return };
         self.contents.compression = compression;
         self.read_as(name);
     }
@@ -117,6 +133,19 @@ impl Look {
         if kind != self.contents.kind {
             self.contents.kind = kind;
             self.read_as(name);
+        }
+    }
+
+    /// What is compressed is unpacked once.
+    fn check_not_twice(&self, head: &[u8]) -> Result<(), Foreign> {
+        let outer = match self.contents.compression {
+            Compression::None => return Ok(()),
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        };
+        match compression_inside(head) {
+            Some((_, inner)) => Err(Foreign { what: format!("{outer} data, with {inner} in it"), hint: UNPACK }),
+            None => Ok(()),
         }
     }
 

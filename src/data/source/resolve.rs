@@ -5,6 +5,7 @@ use super::look::{self, Look};
 use super::saved;
 use crate::data::spec::SourceSpec;
 use crate::error::{Error, Kind, Place, Result};
+use crate::paths;
 use std::path::{Path, PathBuf};
 
 /// Finds the files of a Hub data set from its `hf://` id and split, downloading what is missing.
@@ -61,7 +62,10 @@ pub fn check_source(source: &SourceSpec) -> Result<()> {
     if paths.is_empty() {
         return Err(nothing_found(source));
     }
-    let looks = paths.iter().map(|path| look_at(path)).collect::<Result<Vec<Look>>>()?;
+    let mut looks = paths.iter().map(|path| look_at(path)).collect::<Result<Vec<Look>>>()?;
+    if let Some(damaged) = looks.iter_mut().find_map(|look| look.damaged.take()) {
+        return Err(damaged);
+    }
     if looks.iter().all(|look| look.is_blank) {
         let error = Error::new(Kind::Data, format!("there are no rows in `{}`", source.path));
         return Err(error.hint("the file is empty"));
@@ -77,8 +81,16 @@ pub(super) fn look_at(path: &Path) -> Result<Look> {
 }
 
 fn nothing_found(source: &SourceSpec) -> Error {
-    Error::new(Kind::Data, format!("`{}` matches no file", source.path))
-        .hint("relative paths start at the folder in which the program runs")
+    absent(Error::new(Kind::Data, format!("`{}` matches no file", source.path)), Path::new(&source.path))
+}
+
+/// An error about a path where nothing is, with what was meant or where it was looked for.
+fn absent(error: Error, path: &Path) -> Error {
+    let can_be_data = |found: &Path| found.is_dir() || kind_of(found).is_ok();
+    match paths::absent(path, &can_be_data) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
@@ -98,8 +110,7 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
         return Ok(vec![path]);
     }
     if !source.path.contains(['*', '?', '[']) {
-        return Err(Error::new(Kind::Data, format!("data file `{}` does not exist", source.path))
-            .hint("relative paths start at the folder in which the program runs"));
+        return Err(absent(Error::new(Kind::Data, format!("data file `{}` does not exist", source.path)), &path));
     }
     let pattern = glob::glob(&source.path)
         .map_err(|e| Error::new(Kind::Recipe, format!("`{}` is no valid glob: {}", source.path, e.msg)))?;

@@ -2,8 +2,9 @@
 
 use crate::adapter::peft::{CONFIG_FILE, TENSORS_FILE};
 use crate::error::{Error, Kind, Result};
-use crate::export::card::shell_word;
+use crate::paths;
 use crate::progress::Progress;
+use crate::terminal::shell_word;
 use std::path::{Path, PathBuf};
 
 /// The adapter that `named` means, and a word where it is another folder: that of a run is in its `adapter/`.
@@ -24,7 +25,17 @@ pub fn find(named: &Path, progress: &dyn Progress) -> Result<PathBuf> {
 /// When it is a run that has no adapter yet, or one of its checkpoints.
 pub fn locate(named: &Path) -> Result<PathBuf> {
     let holds = |folder: &Path| folder.join(CONFIG_FILE).exists();
-    if holds(named) || !named.exists() {
+    if !named.exists() {
+        let is_adapter = |found: &Path| holds(found) || holds(&found.join("adapter"));
+        let leads_to_one = |found: &Path| is_adapter(found) || found.is_dir() && named.parent() != found.parent();
+        return match paths::near(named, &leads_to_one) {
+            Some(near) => Err(Error::new(Kind::Adapter, "no such folder")
+                .at_path(named)
+                .hint(format!("did you mean `{}`?", near.display()))),
+            None => Ok(named.into()),
+        };
+    }
+    if holds(named) {
         return Ok(named.into());
     }
     if holds(&named.join("adapter")) {
@@ -68,17 +79,16 @@ fn shorter(path: &Path) -> Option<PathBuf> {
     Some(below.filter(|below| !below.as_os_str().is_empty()).unwrap_or_else(|| path.into()))
 }
 
-/// The newest folder just below `named` that holds an adapter, as those that the Hugging Face `Trainer` saves.
+/// The newest folder just below `named` that holds an adapter, as those that the Hugging Face `Trainer` saves; else the
+/// run that was finished last.
 fn nearest(named: &Path) -> Option<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(named)
-        .ok()?
-        .take(4096)
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join(CONFIG_FILE).is_file())
-        .collect();
+    let below: Vec<PathBuf> = paths::entries(named).into_iter().map(|name| named.join(name)).collect();
+    let holds = |path: &&PathBuf| path.join(CONFIG_FILE).is_file();
     // `checkpoint-900` comes before `checkpoint-1000`.
-    found.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
-    found.pop()
+    let saved = below.iter().filter(holds).max_by_key(|path| (path.as_os_str().len(), path.as_path()));
+    let finished = |run: &&PathBuf| run.join("adapter").join(CONFIG_FILE).metadata().ok()?.modified().ok();
+    let run = || below.iter().filter(|run| finished(run).is_some()).max_by_key(|run| (finished(run), run.as_path()));
+    saved.or_else(run).cloned()
 }
 
 #[cfg(test)]
@@ -112,6 +122,15 @@ mod tests {
         make("trl/checkpoint-900/adapter_config.json");
         make("trl/checkpoint-1000/adapter_config.json");
         assert!(problem("trl").contains("checkpoint-1000`?"), "{}", problem("trl"));
+        make("runs/one/adapter/adapter_config.json");
+        make("runs/none/adapter/README.md");
+        assert!(
+            problem("runs").contains(&format!("did you mean `{}`?", at("runs/one").display())),
+            "{}",
+            problem("runs")
+        );
+        assert!(problem("runs/on").contains(&format!("did you mean `{}`?", at("runs/one").display())));
+        assert!(problem("rums/one").contains(&format!("did you mean `{}`?", at("runs/one").display())));
         // Nobody's: its reader says what is missing.
         fs::create_dir(at("empty")).unwrap();
         for named in ["empty", "absent"] {

@@ -48,14 +48,15 @@ impl PeftModel {
         let adapter = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
         let adapter = adapter.as_deref();
         let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| match adapter {
-            Some(folder) => peft::check(folder, config),
+            Some(folder) => peft::check(folder, config).map_err(|error| provenance::name_bases(error, model)),
             None => Ok(()),
         })?;
+        // What is wrong with an adapter is known before the model is loaded, which takes long.
+        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.all_sites())).transpose();
+        let read = read.map_err(|error| provenance::name_bases(error, model))?;
         if let Some(folder) = adapter {
             provenance::warn_of_another_base(folder, &base, progress);
         }
-        // What is wrong with an adapter is known before the model is loaded, which takes long.
-        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.all_sites())).transpose()?;
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };

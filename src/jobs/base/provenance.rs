@@ -1,6 +1,7 @@
 //! Which base an adapter was trained on.
 
 use super::Base;
+use crate::adapter::peft::AnotherBase;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::hub::ModelFiles;
@@ -62,11 +63,29 @@ fn sha256(path: &Path, progress: &dyn Progress) -> Result<String> {
     Ok(format!("{:x}", hasher.finalize()))
 }
 
+/// What the folder of an adapter says of its base.
+fn recorded(adapter: &Path) -> Option<Provenance> {
+    serde_json::from_slice(&crate::input::read(&adapter.join(FILE)).ok()?).ok()
+}
+
+/// The error with the names of both bases, where it is that an adapter was made for another one than `given`.
+pub fn name_bases(error: Error, given: &str) -> Error {
+    let Some(other) = AnotherBase::of(&error).cloned() else { return error };
+    let made_for = recorded(&other.folder).map(|recorded| recorded.base_model).or_else(|| other.base.clone());
+    let hint = match made_for.filter(|base| base != given) {
+        Some(base) => {
+            format!("it was made for `{base}`: name that as the base, or an adapter that was made for `{given}`")
+        }
+        None => format!("name the base that it was made for, or an adapter that was made for `{given}`"),
+    };
+    let what = format!("the adapter was made for another base than `{given}`: {}", other.shown);
+    Error::new(Kind::Adapter, what).at_path(&other.folder).hint(hint).caused_by(other)
+}
+
 /// Warns if an adapter was trained on other weights than `base`. An adapter of another program says nothing of its
 /// base.
 pub fn warn_of_another_base(adapter: &Path, base: &Base, progress: &dyn Progress) {
-    let recorded = crate::input::read(&adapter.join(FILE)).ok();
-    let Some(recorded) = recorded.and_then(|bytes| serde_json::from_slice::<Provenance>(&bytes).ok()) else { return };
+    let Some(recorded) = recorded(adapter) else { return };
     if recorded.base_fingerprint != base.fingerprint {
         progress.note(&format!(
             "Warning: this adapter was trained on other weights than `{}`: on those of `{}`. Quantised and original files \

@@ -1,6 +1,7 @@
 //! What a person types in a chat: lines that are one entry, and entries that are commands.
 
 use crate::error::did_you_mean;
+use crate::recipe::with_point;
 use crate::text::MediaKind;
 use std::path::PathBuf;
 
@@ -127,7 +128,10 @@ fn entry(text: &str) -> Entry {
         ("temperature", None) => Command::Temperature(None),
         ("temperature", Some(number)) => match number.parse::<f64>() {
             Ok(number) if number.is_finite() && number >= 0.0 => Command::Temperature(Some(number)),
-            _ => return wrong("is followed by a number, 0 or more"),
+            _ => {
+                let meant = with_point(number).map(|meant| format!(": did you mean `/{name} {meant}`?"));
+                return wrong(&format!("is followed by a number, 0 or more{}", meant.unwrap_or_default()));
+            }
         },
         ("save", Some(path)) => Command::Save(path.into()),
         ("image", Some(path)) => Command::Media(MediaKind::Image, path.into()),
@@ -197,12 +201,17 @@ mod tests {
             "/adapter",
             "/adapter maybe",
             "/temperature -1",
+            "/temperature 0,5",
             "/temperature nan",
             "/save",
             "/quit now",
         ] {
             assert!(matches!(command(line), Entry::Wrong(_)), "{line}");
         }
+        assert_eq!(
+            command("/temperature 0,5"),
+            Entry::Wrong("`/temperature` is followed by a number, 0 or more: did you mean `/temperature 0.5`?".into())
+        );
         assert_eq!(command("//etc/hosts is what?"), message("/etc/hosts is what?"));
     }
 

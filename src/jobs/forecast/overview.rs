@@ -30,6 +30,8 @@ pub struct Overview {
     pub sources: Vec<SourceStats>,
     /// Rows that are not trained as they stand.
     pub left_out: Vec<LeftOut>,
+    /// Rows that are not evaluated on as they stand.
+    pub eval_left_out: Vec<LeftOut>,
     /// Optimiser steps.
     pub total_steps: u64,
     /// Passes over the data, the last of which may be a part; `None` where `max_steps` decides.
@@ -85,6 +87,7 @@ impl Overview {
             supervised_tokens: stats.supervised_tokens,
             sources: stats.sources,
             left_out: stats.left_out,
+            eval_left_out: data.eval.iter().flat_map(|eval| eval.stats().left_out).collect(),
             total_steps: plan.total_steps,
             num_train_epochs: keys.max_steps.is_none().then_some(keys.num_train_epochs),
             steps_per_epoch: pass.steps_per_pass,
@@ -117,6 +120,9 @@ impl fmt::Display for Overview {
         }
         for left_out in &self.left_out {
             writeln!(f, "  {left_out}")?;
+        }
+        for left_out in &self.eval_left_out {
+            writeln!(f, "  for evaluation, {left_out}")?;
         }
         let recomputing = if self.activation_checkpointing { ", recomputing activations" } else { "" };
         let mut steps = counted(self.total_steps, "step");

@@ -62,9 +62,17 @@ pub fn check_journal(output: &Path, resume: bool) -> Result<()> {
     if resume {
         return Ok(());
     }
-    Err(Error::new(Kind::Recipe, format!("answers of an interrupted run are in `{}`", path.display()))
-        .at_path(output)
-        .hint("`--resume` continues it; remove the file to begin anew; nothing was changed"))
+    let hint = format!(
+        "`--resume` goes on towards `{}`; remove `{}` to begin anew; nothing was changed",
+        output.display(),
+        path.display()
+    );
+    Err(Error::new(Kind::Recipe, "answers of an interrupted run are here, and would be lost").at_path(path).hint(hint))
+}
+
+/// Whether there are answers of an interrupted run, or at least its beginning, for `--resume` to go on from.
+pub fn is_begun(output: &Path) -> bool {
+    journal_path(output).is_ok_and(|path| path.is_file())
 }
 
 /// Whether an output that is to be continued is there already, with nothing left to continue.

@@ -1,6 +1,6 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
-use crate::data::{self, Binning, DataSpec, Dataset, MediaRules, MediaTable, Preview, SourceSpec};
+use crate::data::{self, Binning, Checked, DataSpec, Dataset, MediaRules, MediaTable, Preview, SourceSpec};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
@@ -49,6 +49,27 @@ pub fn check_files(keys: &recipe::Data, screen: &ProgressBar) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Looks at the rows of the `sources` that `key` names, as far as that is quick and needs no model; what is on the Hub is
+/// left out.
+///
+/// # Errors
+/// What is wrong with files and rows. A source is named as the first of its list.
+pub fn check_rows(
+    keys: &recipe::Data,
+    key: &'static str,
+    source: &recipe::Source,
+    screen: &dyn Progress,
+) -> Result<Checked> {
+    /// A second of reading.
+    const MOST_BYTES: usize = 64 << 20;
+    data::check_rows(
+        &spec(keys, key, std::slice::from_ref(source), &MediaRules::default()),
+        &data::local_only,
+        MOST_BYTES,
+        screen,
+    )
 }
 
 /// The prepared data of a run.
@@ -154,6 +175,12 @@ impl Data {
         let count = u32::try_from(count.min(self.train.len()))
             .map_err(|_| Error::new(Kind::Recipe, "`--rows` is too large").hint("name fewer rows"))?;
         (0..count).map(|row| data::preview(&self.train, &[row], &|ids| encoder.decode(ids))).collect()
+    }
+
+    /// Says what is not trained or measured on as it stands, in the words of a run's plan.
+    pub fn say_left_out(&self, screen: &ProgressBar) {
+        let all = std::iter::once(&self.train).chain(&self.eval).flat_map(|rows| rows.stats().left_out);
+        all.for_each(|left_out| screen.note(&format!("Of the rows: {left_out}")));
     }
 
     /// The training rows that are not trained as they stand, for the record.

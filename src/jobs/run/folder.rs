@@ -1,8 +1,8 @@
 //! The folder of a run, `output.dir`.
 
 use crate::error::{Error, Kind, Place, Result};
-use crate::export::card::shell_word;
 use crate::report::{ProgressBar, Summary, text};
+use crate::terminal::shell_word;
 use crate::train::checkpoint::{self, Fingerprint, LOCK, Loaded, RunLock};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

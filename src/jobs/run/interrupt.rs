@@ -1,7 +1,7 @@
 //! Ctrl-C: what it does to a run at each of its stages, and what is true when it has done it.
 
-use crate::export::card::shell_word;
 use crate::jobs::run::folder::{recipe_path, resume_command};
+use crate::terminal::shell_word;
 use crate::train::checkpoint;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

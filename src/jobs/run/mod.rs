@@ -14,6 +14,7 @@ pub mod publish;
 pub mod resuming;
 pub mod samples;
 pub mod settings;
+pub mod steady;
 pub mod steps;
 pub mod suited;
 pub mod verdict;

@@ -1,8 +1,8 @@
 //! How a run ended, in words: why it stopped, which step was best, and what to do next.
 
-use crate::export::card::shell_word;
 use crate::recipe::Recipe;
 use crate::report::{StopReason, Summary, text};
+use crate::terminal::shell_word;
 use crate::train::run::Ending;
 use std::path::Path;
 

@@ -3,11 +3,13 @@
 use super::planned::Planned;
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
+use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::media::blank;
 use crate::jobs::run::batches::Batches;
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::samples::Prompts;
+use crate::jobs::run::steady::Steady;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
 use crate::model::LanguageModel;
 use crate::nn::BaseOnly;
@@ -17,6 +19,7 @@ use crate::train::event::{Event, RowEvent, Sink};
 use crate::train::optimizer::Optimizer;
 use crate::train::resume;
 use crate::train::run::{self, Ending, Evaluate, State};
+use crate::weights::Compression;
 use burn::tensor::DType;
 use std::sync::atomic::AtomicBool;
 
@@ -112,7 +115,11 @@ impl<'a> Session<'a> {
         let (model, data) = (self.model.as_ref(), &self.planned.data);
         let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts, stop);
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
-        let mut batches = self.batches();
+        let Planned { base, settings, .. } = self.planned;
+        let stays_in_file = Frozen::of(base).mapped_bytes(&settings.holding) > 0;
+        let is_as_stored = settings.holding.projections == Compression::AsStored || base.source.is_packed();
+        let is_in_use = stays_in_file || is_as_stored;
+        let mut batches = Steady::new(self.batches(), &base.source, &base.fingerprint, is_in_use);
         run::run(model, &mut self.state, &self.planned.steps, &mut batches, evaluate, &mut self.outputs, stop)
     }
 
@@ -141,11 +148,13 @@ impl<'a> Session<'a> {
         let mut summary = self.summary();
         summary.stop_reason = verdict::stop_reason(ending, recipe);
         summary.adapter_step = Some(adapter_step);
-        publish::adapter(recipe, base, plan, &self.state.adapter, &summary, &self.folder.path("adapter"), self.screen)?;
-        summary.write(&self.folder.path("summary.json"))?;
-        self.screen.note(&self.folder.describe_result(&summary));
         let verdict = verdict::verdict(&summary, recipe, self.planned.steps.total_steps);
-        verdict.iter().for_each(|line| self.screen.note(line));
+        publish::adapter(recipe, base, plan, &self.state.adapter, &summary, &self.folder.path("adapter"), self.screen)?;
+        let result = self.folder.describe_result(&summary);
+        std::iter::once(&result).chain(&verdict).for_each(|line| self.screen.note(line));
+        let said = self.screen.warnings().into_iter().filter(|said| !summary.warnings.contains(said));
+        summary.warnings.extend(said.collect::<Vec<_>>());
+        summary.write(&self.folder.path("summary.json"))?;
         next.into_iter().for_each(|line| self.screen.note(line));
         Ok(())
     }

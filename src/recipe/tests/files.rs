@@ -6,7 +6,12 @@ use super::*;
 const FOLDER: &str = "tests/goldens/recipe";
 
 fn load_error(path: &Path) -> String {
-    load(path, &[]).unwrap_err().to_string()
+    here(load(path, &[]).unwrap_err().to_string())
+}
+
+/// A message with the folder of the repository taken out.
+fn here(message: String) -> String {
+    message.replace(&format!("{}/", std::env::current_dir().unwrap().display()), "HERE/")
 }
 
 /// Loads the first of `files`; `HERE` in them is the folder that they are written to.
@@ -25,7 +30,7 @@ fn missing_or_a_folder() {
     assert_snapshot!(load_error(Path::new("no/such.yaml")), @r##"
 error: there is no such recipe file
   --> no/such.yaml
-  hint: paths are relative to the folder you are in
+  hint: relative paths start at the folder in which the program runs: it would be `HERE/no/such.yaml`
 "##);
     assert_snapshot!(load_error(Path::new(FOLDER)), @r##"
 error: this is a folder, not a recipe
@@ -104,12 +109,13 @@ error: `tests/goldens/recipe/circle_a.yaml` extends itself
 
 #[test]
 fn files_to_extend_must_be_readable() {
-    assert_snapshot!(wrong("extends:\n  - no/such.yaml\n  - tests/goldens/recipe\n  - [x]\n  -\nmodel: 3\n"), @r##"
+    let problems = wrong("extends:\n  - no/such.yaml\n  - tests/goldens/recipe\n  - [x]\n  -\nmodel: 3\n");
+    assert_snapshot!(here(problems), @r##"
 error: `no/such.yaml` cannot be extended: there is no such recipe file
   --> recipe.yaml:2:5
   2 |   - no/such.yaml
     |     ^^^^^^^^^^^^
-  hint: paths are relative to the folder you are in
+  hint: relative paths start at the folder in which the program runs: it would be `HERE/no/such.yaml`
 
 error: `tests/goldens/recipe` cannot be extended: this is a folder, not a recipe
   --> recipe.yaml:3:5
@@ -139,4 +145,17 @@ fn a_diamond_of_files_is_bounded() {
     let mut files: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     files.push(("30.yaml", MINIMAL));
     assert!(extending(&files, &[]).unwrap_err().what().contains("more than 32 files"));
+}
+
+#[test]
+fn a_file_to_extend_that_lies_beside_the_recipe_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("preset-of-mine.yaml"), "adapter: {r: 4}\n").unwrap();
+    let path = folder.path().join("recipe.yaml");
+    fs::write(&path, "extends: preset-of-mine.yaml\n").unwrap();
+    let error = load_error(&path);
+    assert!(
+        error.contains("not at that of the recipe: `") && error.contains("/preset-of-mine.yaml` is there"),
+        "{error}"
+    );
 }

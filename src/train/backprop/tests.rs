@@ -286,5 +286,13 @@ fn a_run_is_left_between_two_layers() {
     assert!(loss_unless(&stop, &model, &adapter, &batch()).is_none());
     let settings = BackpropSettings { activation_checkpointing: true, dropout: None };
     let mut gradients = vec![None; adapter.parameters().len()];
-    assert!(accumulate_unless(&stop, &model, &adapter, &batch(), 1.0, settings, &mut gradients).is_none());
+    let mut never = |_| false;
+    assert!(accumulate_while(&mut never, &model, &adapter, &batch(), 1.0, settings, &mut gradients).is_none());
+    let mut parts = Vec::new();
+    let mut always = |part| {
+        parts.push(part);
+        true
+    };
+    assert!(accumulate_while(&mut always, &model, &adapter, &batch(), 1.0, settings, &mut gradients).is_some());
+    assert!(parts[0] == 0.0 && parts.is_sorted() && parts.iter().all(|part| *part < 1.0), "{parts:?}");
 }

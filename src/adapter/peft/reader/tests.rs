@@ -198,8 +198,31 @@ fn shapes_and_numbers_are_checked() {
     );
     let wide: Vec<_> = shapes().into_iter().map(|s| Site { in_features: 99, ..s }).collect();
     let error = PeftAdapter::read(&golden("text-lora"), &wide).unwrap_err();
+    assert_eq!(error.iter().count(), 1, "one cause is one problem: {error}");
+    let what = "the adapter was made for another base model: its `model.layers.0.self_attn.q_proj` takes 8 numbers, that of the \
+                model 99";
+    assert_eq!((error.what(), error.exit_code()), (what, 2));
+    assert_eq!(AnotherBase::of(&error).unwrap().folder, golden("text-lora"));
+    let dir = changed(|_| {});
+    let config = AdapterConfig { r: 3, ..read("text-lora").config };
+    fs::write(dir.path().join(CONFIG_FILE), config.to_json()).unwrap();
+    let error = PeftAdapter::read(dir.path(), &shapes()).unwrap_err();
     assert_eq!(error.iter().count(), 9);
-    assert_eq!(error.iter().last().unwrap().what(), "6 more problems like these");
+    assert_eq!(error.iter().last().unwrap().what(), "20 more problems like these");
+}
+
+#[test]
+fn an_adapter_of_a_larger_model_is_one_problem() {
+    let fewer: Vec<_> =
+        shapes().into_iter().filter(|site| !matches!(site.weight, TensorId::Projection(1, _))).collect();
+    let error = PeftAdapter::read(&golden("text-lora"), &fewer).unwrap_err();
+    assert_eq!(error.iter().count(), 1, "{error}");
+    assert_eq!(error.what(), "the adapter was made for another base model: it has 2 layers, the model 1");
+    let base = AnotherBase::of(&error).unwrap().base.clone();
+    assert_eq!(
+        error.hint_text().unwrap(),
+        base.map_or("name the base that it was made for".into(), |b| format!("it was made for `{b}`"))
+    );
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! Rows of which a half is missing, as in a spreadsheet with a cell that was not filled in.
+
+use super::row::Row;
+use crate::text::{Message, Part, Role};
+
+/// Whether the model is to say something that nobody asked for: in a turn before it stands nothing.
+pub(super) fn asks_nothing(row: &Row) -> bool {
+    let is_blank = |part: &Part| matches!(part, Part::Text(text) if text.trim().is_empty());
+    let is_unasked = |message: &Message| message.role == Role::User && message.content.iter().all(is_blank);
+    match row {
+        Row::Conversation(conversation) => conversation.messages.iter().any(is_unasked),
+        Row::Completion { prompt, completion } => prompt.messages.iter().chain(completion).any(is_unasked),
+        Row::PromptCompletion { prompt, .. } => prompt.trim().is_empty(),
+        Row::Text(_) | Row::Tokens { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::Conversation;
+
+    #[test]
+    fn a_turn_of_white_space_asks_nothing() {
+        let said = |turns: &[(Role, &str)]| {
+            let messages = turns.iter().map(|(role, text)| Message::new(*role, *text)).collect();
+            Row::Conversation(Conversation { messages, tools: Vec::new() })
+        };
+        assert!(asks_nothing(&said(&[(Role::User, " \n"), (Role::Assistant, "b")])));
+        assert!(asks_nothing(&said(&[
+            (Role::User, "a"),
+            (Role::Assistant, "b"),
+            (Role::User, ""),
+            (Role::Assistant, "c")
+        ])));
+        assert!(!asks_nothing(&said(&[(Role::System, ""), (Role::User, "a"), (Role::Assistant, "")])));
+        let pair = |prompt: &str| Row::PromptCompletion { prompt: prompt.into(), completion: "b".into() };
+        assert!(asks_nothing(&pair("\t")) && !asks_nothing(&pair("a")));
+        assert!(!asks_nothing(&Row::Text(String::new())));
+    }
+}
