@@ -13,6 +13,7 @@ use std::path::Path;
 
 /// What a model looks like. What all architectures have in common, it has from [`DecoderConfig`].
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a program has one or two of them")]
 pub enum ModelConfig {
     /// Gemma 3: a text-only model, or the language model of a multimodal one.
     Gemma3(TextConfig),

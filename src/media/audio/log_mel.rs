@@ -80,7 +80,7 @@ fn window(length: usize) -> Vec<f32> {
 fn cosine(angle: f32) -> f32 {
     /// What is added to it loses its fraction: 1.5 times 2^23.
     const WHOLE: f32 = 12_582_912.0;
-    const QUARTER: [f32; 3] = [1.570_796, 3.139_164_7e-7, 5.390_302_5e-15];
+    const QUARTER: [f32; 3] = [f32::from_bits(0x3FC9_0FD8), 3.139_164_7e-7, 5.390_302_5e-15]; // the first ends in zeros
     const COSINE: [f32; 5] = [2.437_226_6e-5, -1.388_652e-3, 0.041_666_62, -0.5, 1.0];
     const SINE: [f32; 4] = [2.840_409_7e-6, -1.985_649_1e-4, 8.333_397e-3, -0.166_666_67];
     let polynomial = |of: &[f32], x: f32| of.iter().fold(0.0, |sum: f32, factor| sum.mul_add(x, *factor));
