@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 const LOGITS: f64 = 1e-5;
 
+/// Name, shape, values.
+type Tensor = (String, Vec<usize>, Vec<f32>);
+
 /// Tokens at a row's end whose logits are in the golden.
 const LAST: usize = 12;
 
@@ -40,7 +43,7 @@ fn ids_of(row: &Value) -> Vec<u64> {
 }
 
 /// The rows of `data preview --json`, and the tensors that it saves.
-fn preview(bench: &Bench, more: &str) -> (Vec<Value>, Vec<(String, Vec<usize>, Vec<f32>)>) {
+fn preview(bench: &Bench, more: &str) -> (Vec<Value>, Vec<Tensor>) {
     let said = bench.run(&format!("data preview v.yaml --rows 9 --json --media-tensors media.safetensors {more}")).ok();
     let rows = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (rows, tensors(&bench.read("media.safetensors")))
@@ -176,7 +179,7 @@ fn broken_media_are_named_by_row_before_anything_runs() {
         (row(json!([{"type": "audio", "audio": "a.wav"}])), "the model does not hear"),
     ];
     for (row, said) in &cases {
-        bench.write("seen.jsonl", lines(&[row.clone()]));
+        bench.write("seen.jsonl", lines(std::slice::from_ref(row)));
         let refused = bench.run("train v.yaml");
         assert_eq!(refused.code, Some(2), "{said}: {}", refused.stderr);
         assert!(refused.problem().contains(said), "{said}: {}", refused.stderr);
@@ -209,7 +212,7 @@ fn columns_words_and_bytes_stand_for_pictures_as_parts_do() {
         json!({"conversations": [{"from": "human", "value": format!("<image>\n{user}")}, {"from": "gpt", "value": model}], "images": ["pictures/red.png"]}),
     ];
     for (i, row) in rows.iter().enumerate() {
-        bench.write("seen.jsonl", lines(&[row.clone()]));
+        bench.write("seen.jsonl", lines(std::slice::from_ref(row)));
         let said = bench.run("data preview v.yaml --json --set data.train=seen.jsonl").ok();
         let row: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
         assert_eq!(ids_of(&row), expected, "row {i}");
@@ -333,7 +336,7 @@ fn adapters_go_on_towers_that_are_named_and_are_merged_with_the_rest() {
         let run = bench.run(&format!("train v.yaml {keys}"));
         assert_eq!(run.code, Some(0), "{keys}: {}", run.stderr);
         let adapter = tensors(&bench.read("out/adapter/adapter_model.safetensors"));
-        let trained = |(name, _, values): &&(String, Vec<usize>, Vec<f32>)| {
+        let trained = |(name, _, values): &&Tensor| {
             name.contains(tower) && name.ends_with("lora_B.weight") && values.iter().any(|value| *value != 0.0)
         };
         assert!(

@@ -30,7 +30,7 @@ pub enum Features {
     /// What the towers gave is kept in a folder.
     Kept(Kept),
     /// The towers are trained: they look and listen in every step.
-    Live(Live),
+    Live(Box<Live>),
 }
 
 /// What towers gave, in a folder.

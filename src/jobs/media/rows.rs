@@ -38,7 +38,12 @@ pub fn features<'r>(
     if model.on_towers {
         // The bytes of rows lie in the cache's folder, which a private one would take along.
         let tables = vec![Arc::new(table)];
-        return Ok(Some(Features::Live(Live { tables, rules, device: compute.device.clone(), cache: Some(cache) })));
+        return Ok(Some(Features::Live(Box::new(Live {
+            tables,
+            rules,
+            device: compute.device.clone(),
+            cache: Some(cache),
+        }))));
     }
     let making = Making { base, rules: &rules, holding: &Holding::dense(*held), compute, cache: cache.path() };
     making.make(&[&table], progress).map(Some)

@@ -158,7 +158,8 @@ impl Data {
     pub fn leave_media(&mut self, compute: &Compute) {
         let tables = self.tables();
         let (rules, device) = (self.media.clone(), compute.device.clone());
-        self.features = (!tables.is_empty()).then_some(Features::Live(Live { tables, rules, device, cache: None }));
+        self.features =
+            (!tables.is_empty()).then_some(Features::Live(Box::new(Live { tables, rules, device, cache: None })));
     }
 
     /// The pictures and sounds of all rows.

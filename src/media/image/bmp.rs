@@ -191,7 +191,7 @@ fn unrolled(data: &[u8], start: usize, width: usize, height: usize, nibbles: boo
     while out.len() < total {
         let (Some(count), Some(value)) = (bytes.next(), bytes.next()) else { break };
         at += 2;
-        let nibble = |i: usize| if i % 2 == 0 { value >> 4 } else { value & 15 };
+        let nibble = |i: usize| if i.is_multiple_of(2) { value >> 4 } else { value & 15 };
         match (usize::from(count), usize::from(value)) {
             (0, 0) => {
                 out.resize(out.len().next_multiple_of(width), 0);

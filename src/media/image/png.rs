@@ -15,10 +15,9 @@ pub(super) fn read(request: Request) -> Result<Found, Refused> {
     let mut reader = decoder.read_info()?;
     let info = reader.info();
     let (width, height) = (info.width, info.height);
-    if let Some(found) = request.sized(width, height)? {
-        if orientation_data(info) == (None, None) {
-            return Ok(found);
-        }
+    let sized = request.sized(width, height)?;
+    if let Some(found) = sized.filter(|_| orientation_data(info) == (None, None)) {
+        return Ok(found);
     }
     let grey16 = (info.color_type, info.bit_depth) == (ColorType::Grayscale, BitDepth::Sixteen);
     let size = reader.output_buffer_size().ok_or("its pixels take more memory than can be counted")?;

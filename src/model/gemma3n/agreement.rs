@@ -29,10 +29,11 @@ impl TextConfig {
         };
         let mut warnings = described.agree_with(source)?;
         self.tie_word_embeddings = described.tie_word_embeddings;
-        let towers = ["vision_tower", "audio_tower", "embed_vision", "embed_audio"];
+        let (sees, hears) = (self.images.is_some(), self.sounds.is_some());
+        let towers = [("vision_tower", sees), ("audio_tower", hears), ("embed_vision", sees), ("embed_audio", hears)];
         let unused = source.unused();
-        let there = towers.into_iter().filter(|tower| unused.iter().any(|name| name.contains(tower)));
-        let there: Vec<String> = there.map(|tower| format!("`{tower}`")).collect();
+        let there = towers.into_iter().filter(|(tower, used)| !used && unused.iter().any(|name| name.contains(tower)));
+        let there: Vec<String> = there.map(|(tower, _)| format!("`{tower}`")).collect();
         if !there.is_empty() {
             warnings.push(format!(
                 "Note: of this {} the language model is used, not its {}",
