@@ -127,7 +127,9 @@ impl Contents {
     ) -> BTreeSet<TensorId> {
         match config.matcher() {
             Ok(matches) => {
-                let ids = model.iter().map(|site| site.weight);
+                // Names such as `q_proj` are those of a tower's layers too: whether these were meant, the tensors say.
+                let has = |id: &TensorId| [LORA_A, LORA_B].iter().any(|part| self.keys.contains_key(&(*id, *part)));
+                let ids = model.iter().map(|site| site.weight).filter(|id| id.is_of_text() || has(id));
                 ids.filter(|id| matches(&spelling.module_path(id))).collect()
             }
             // An expression that only Python understands: the tensors say as well which modules were meant.

@@ -79,6 +79,11 @@ impl AdapterPlan {
         self.sites.iter().any(towers::is_inside)
     }
 
+    /// Whether something beside the language model is trained: a tower, or what makes rows of what one gives.
+    pub fn is_beside_text(&self) -> bool {
+        self.sites.iter().any(|site| !site.weight.is_of_text())
+    }
+
     /// Trainable values.
     pub fn trainable(&self) -> u64 {
         if let Some(tensors) = &self.continued {

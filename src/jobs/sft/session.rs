@@ -44,8 +44,8 @@ impl<'a> Session<'a> {
         let Planned { recipe, settings, compute, base, data, .. } = planned;
         let model = match data.features {
             _ if planned.adapter.trains_towers() => base.load_whole(&settings.holding, &compute.device, screen)?,
-            Some(_) => base.load_for_media(&settings.holding, &compute.device, screen)?,
-            None => base.load(&settings.holding, &compute.device, screen)?,
+            None if !planned.adapter.is_beside_text() => base.load(&settings.holding, &compute.device, screen)?,
+            _ => base.load_for_media(&settings.holding, &compute.device, screen)?,
         };
         let adapter = planned.adapter.create(model.as_ref(), planned.steps.step.rng);
         let untrained = adapter.fingerprint();

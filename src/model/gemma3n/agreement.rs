@@ -29,7 +29,9 @@ impl TextConfig {
         };
         let mut warnings = described.agree_with(source)?;
         self.tie_word_embeddings = described.tie_word_embeddings;
-        let (sees, hears) = (self.images.is_some(), self.sounds.is_some());
+        // Towers that are not whole are not used.
+        let whole = self.check_towers(source).is_ok();
+        let (sees, hears) = (whole && self.images.is_some(), whole && self.sounds.is_some());
         let towers = [("vision_tower", sees), ("audio_tower", hears), ("embed_vision", sees), ("embed_audio", hears)];
         let unused = source.unused();
         let there = towers.into_iter().filter(|(tower, used)| !used && unused.iter().any(|name| name.contains(tower)));

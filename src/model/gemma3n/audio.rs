@@ -48,9 +48,10 @@ impl Audio {
         })
     }
 
-    /// Its linear layers: those of the tower, then the embedder's projection.
+    /// Its linear layers: the embedder's projection, then those of the tower.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
-        self.audio_tower.iter().flat_map(AudioTower::linears).chain([&self.embed_audio.embedding_projection])
+        let tower = self.audio_tower.iter().flat_map(AudioTower::linears);
+        std::iter::once(&self.embed_audio.embedding_projection).chain(tower)
     }
 
     /// What the tower gives for one clip, of which the first `valid` frames begin within it; `None` without a tower.

@@ -23,15 +23,15 @@ impl TextConfig {
     /// The linear layers beside the language model, numbered after its own. They run before the layers.
     pub fn tower_sites(&self) -> Vec<Site> {
         let d = self.hidden_size;
+        // What stays where the towers were not loaded comes first: its numbers are the same then.
         let vision = self.images.iter().map(|images| images.embed_vision.linear(d));
-        let audio = self.sounds.iter().flat_map(|sounds| {
-            let linears = sounds.has_tower.then(|| sounds.audio_config.linears()).into_iter().flatten();
-            let tower =
-                linears.map(|(module, dims)| (TensorId::Audio(AudioTensor::Weight(module)), Stage::Embed, dims));
-            tower.chain([sounds.embed_audio.linear(d)])
+        let audio = self.sounds.iter().map(|sounds| sounds.embed_audio.linear(d));
+        let tower = self.sounds.iter().filter(|sounds| sounds.has_tower).flat_map(|sounds| {
+            let linears = sounds.audio_config.linears();
+            linears.map(|(module, dims)| (TensorId::Audio(AudioTensor::Weight(module)), Stage::Embed, dims))
         });
         let first = self.sites().len();
-        let sites = Site::numbered(vision.chain(audio));
+        let sites = Site::numbered(vision.chain(audio).chain(tower));
         sites.into_iter().map(|site| Site { index: first + site.index, ..site }).collect()
     }
 
