@@ -117,7 +117,9 @@ impl<'a> Merge<'a> {
             let (name, dtype) = match id {
                 Some(id) if is_gguf => (id.hf(), self.dtype),
                 // A tower keeps its type.
-                Some(id) if !id.is_of_text() => (spelling.name(&id), stored_dtype(&info.name, &info.dtype)?),
+                Some(id) if !id.is_of_text() && !self.adapter.modules.contains_key(&id) => {
+                    (spelling.name(&id), stored_dtype(&info.name, &info.dtype)?)
+                }
                 Some(id) => (spelling.name(&id), self.dtype),
                 // A GGUF file's other tensors (rope factors) are no part of a Hugging Face model.
                 None if is_gguf => continue,
