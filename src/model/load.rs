@@ -50,7 +50,7 @@ pub fn assemble(config: ModelConfig, parts: &mut dyn Parts, device: &Device) -> 
 /// Loads the towers alone of the model that `config` describes; `None` if it has none.
 ///
 /// # Errors
-/// As [`crate::model::load`].
+/// As [`load`].
 pub fn load_towers(
     config: &ModelConfig,
     source: &Source,
