@@ -43,4 +43,5 @@ def main():
         (OUT / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,10 @@
-//! LoRA and QLoRA fine-tuning of Gemma 3, in one binary, on [burn].
+//! LoRA and QLoRA fine-tuning of Gemma 3 and 3n, in one binary, on [burn].
 //!
 //! Rooms and the one direction in which they use each other (`tests/it/architecture.rs` has every arrow and keeps it
 //! true):
 //!
 //! ```text
-//! cli -> jobs -> recipe -> data -> text -> weights -> quant
+//! cli -> jobs -> recipe -> data -> {text, media} -> weights -> quant
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
