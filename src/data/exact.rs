@@ -2,8 +2,8 @@
 //! digits.
 
 use super::object::{too_large_number, too_long_integer};
+use super::outside_texts::replaced;
 use serde_json::Value;
-use std::borrow::Cow;
 
 /// The value of a JSON text. A number that no type holds is a mark in its place, which
 /// [`kind_name`](super::object::kind_name) knows: where it is used it is named, and elsewhere it does no harm.
@@ -35,35 +35,15 @@ fn has_huge(value: &Value) -> bool {
 
 /// The text with marks in the place of numbers that no type holds; `None` without such numbers.
 fn marked(json: &[u8]) -> Option<Vec<u8>> {
-    let mut marked: Option<Vec<u8>> = None;
-    let (mut in_text, mut escaped, mut at, mut copied) = (false, false, 0, 0);
-    while at < json.len() {
-        match json[at] {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            b'-' | b'0'..=b'9' if !in_text => {
-                let length = json[at..].iter().take_while(|b| b.is_ascii_digit() || b"+-.eE".contains(b)).count();
-                if let Some(mark) = str::from_utf8(&json[at..at + length]).ok().and_then(mark) {
-                    let bytes = marked.get_or_insert_default();
-                    bytes.extend_from_slice(&json[copied..at]);
-                    bytes.extend_from_slice(mark.as_bytes());
-                    copied = at + length;
-                }
-                at += length;
-                continue;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    let mut marked = marked?;
-    marked.extend_from_slice(&json[copied..]);
-    Some(marked)
+    replaced(json, |rest| {
+        let begins = matches!(rest.first(), Some(b'-' | b'0'..=b'9'));
+        let length = || rest.iter().take_while(|b| b.is_ascii_digit() || b"+-.eE".contains(b)).count();
+        begins.then(length).map(|length| (length, str::from_utf8(&rest[..length]).ok().and_then(mark)))
+    })
 }
 
 /// What stands for a number that no type holds.
-fn mark(number: &str) -> Option<Cow<'static, str>> {
+fn mark(number: &str) -> Option<String> {
     let digits = number.strip_prefix('-').unwrap_or(number);
     let is_whole = digits.bytes().all(|b| b.is_ascii_digit());
     let mark = match is_whole {
@@ -71,7 +51,7 @@ fn mark(number: &str) -> Option<Cow<'static, str>> {
         false if number.parse::<f64>().is_ok_and(f64::is_infinite) => too_large_number(),
         _ => return None,
     };
-    Some(Value::Object(mark).to_string().into())
+    Some(Value::Object(mark).to_string())
 }
 
 #[cfg(test)]

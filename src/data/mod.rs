@@ -20,6 +20,7 @@ mod media;
 mod misread;
 mod object;
 pub mod options;
+mod outside_texts;
 mod packing;
 mod prepare;
 mod preview;

@@ -101,7 +101,7 @@ pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String
             }
         }
     }
-    let [images, audio] = [MediaKind::Image, MediaKind::Audio].map(|kind| of_kind(kind).map(shown).collect());
+    let [images, audio] = MediaKind::ALL.map(|kind| of_kind(kind).map(shown).collect());
     Ok(Preview {
         row: bin.first().copied().unwrap_or(0),
         origins: bin.iter().map(|&row| origin(dataset, row as usize)).collect::<Result<_>>()?,

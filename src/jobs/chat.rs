@@ -8,7 +8,6 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{Dialogue, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::media;
-use crate::model::Inputs;
 use crate::nn::BaseOnly;
 use crate::progress::{Silent, counted};
 use crate::text::{Conversation, MediaKind, MediaSource, Medium, Message, Part, Role, TokenStream, Tokenizer};
@@ -121,8 +120,7 @@ impl<'a> Chat<'a> {
         let Row::Conversation(seen) = &row else { return Err(Error::new(Kind::Run, "a chat is a conversation")) };
         let (prompt, media) = self.model.base.encoder.prompt(seen)?;
         let contents: Vec<_> = media.iter().map(|medium| medium.content).collect();
-        let soft_tokens = features.map_or(Ok(Vec::new()), |features| features.soft_tokens(&media))?;
-        let prompt = Inputs { soft_tokens, ..Inputs::of(prompt) };
+        let prompt = media::inputs(prompt, &media, features.as_ref())?;
         // Each turn draws other numbers, and so does each try.
         let turn = conversation.messages.len() as u64 + (retries << 32);
         let generation = GenerationSettings {

@@ -1,6 +1,6 @@
 //! An adapter beside its base on a recipe's evaluation data.
 
-use crate::adapter::peft;
+use crate::adapter::peft::{self, PeftAdapter};
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::frozen::Frozen;
@@ -10,7 +10,6 @@ use crate::jobs::run::settings::RunSettings;
 use crate::nn::BaseOnly;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
-use crate::weights::names::TensorId;
 use serde::Serialize;
 use std::path::Path;
 
@@ -44,13 +43,11 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     let folder = &adapter_folder::find(folder, screen)?;
     let named = Place::Key("model.base".into());
     let base = Base::open(&recipe.model.base, named, screen, &|config| peft::check(folder, config))?;
-    peft::check(folder, &base.config)?;
+    let tensors = PeftAdapter::read(folder, &base.config.all_sites())?.tensors;
     Frozen::of(&base).check(&settings.holding)?;
     provenance::warn_of_another_base(folder, &base, screen);
     let mut data = Data::prepare(recipe, &base, screen)?;
-    let on_towers =
-        peft::PeftAdapter::read(folder, &base.config.all_sites())?.tensors.modules.keys().any(TensorId::is_of_tower);
-    match on_towers {
+    match tensors.are_on_towers() {
         true => data.leave_media(&compute),
         false => data.encode_media(&base, &settings.holding, &compute, screen)?,
     }
@@ -58,12 +55,9 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
         Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
     })?;
     data.say_left_out(screen);
-    let model = match on_towers {
-        true => base.load_whole(&settings.holding, &compute.device, screen)?,
-        false => base.load_for_media(&settings.holding, &compute.device, screen)?,
-    };
+    let model = base.load_for_media(tensors.are_on_towers(), &settings.holding, &compute.device, screen)?;
     let model = model.as_ref();
-    let adapter = peft::read(folder, model)?;
+    let adapter = peft::to_device(&tensors, model);
     provenance::warn_of_no_effect(folder, adapter.is_zero(), screen);
     let (base_loss, tokens) = mean_loss(model, &BaseOnly, eval, &data)?;
     let (loss, _) = mean_loss(model, &adapter, eval, &data)?;

@@ -11,9 +11,8 @@ use crate::infer::{self, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::media::{self, Features};
-use crate::model::Inputs;
 use crate::progress::{Progress, counted};
-use crate::text::{Conversation, MediaRange, Message, Part, Role};
+use crate::text::{Conversation, MediaRange, Message, Role};
 use crate::train::checkpoint::Fingerprint;
 use crate::weights::HostDtype;
 use serde::{Deserialize, Serialize};
@@ -92,7 +91,7 @@ impl Prompt {
         let JsonRow { number, object: row, text } = row;
         let place = Place::Row { path: path.into(), row: number };
         let conversation = match row.get("prompt") {
-            Some(Value::String(text)) => with_media_of(&row, user(text)).map_err(|e| e.or_at(place.clone()))?,
+            Some(Value::String(text)) => asked(&row, text).map_err(|e| e.or_at(place.clone()))?,
             Some(_) => return Err(Error::new(Kind::Data, "`prompt` must be a text").at(place)),
             None => conversation(&row).map_err(|e| e.or_at(place.clone()))?,
         };
@@ -116,18 +115,17 @@ fn user(text: &str) -> Conversation {
     Conversation { messages: vec![Message::new(Role::User, text)], tools: Vec::new() }
 }
 
-/// The conversation with what the row's columns hold beside its prompt.
+/// The user's message of a row with a prompt, and with the pictures and sounds that its columns hold beside it.
 ///
 /// # Errors
 /// Columns that hold something else than pictures or sounds.
-fn with_media_of(row: &Map<String, Value>, plain: Conversation) -> Result<Conversation> {
+fn asked(row: &Map<String, Value>, prompt: &str) -> Result<Conversation> {
     if data::media_column(row).is_none() {
-        return Ok(plain);
+        return Ok(user(prompt));
     }
     let mut row = row.clone();
     row.remove("prompt");
-    let said: Vec<&str> = plain.messages.iter().flat_map(|m| &m.content).filter_map(Part::text).collect();
-    row.insert("messages".into(), json!([{"role": "user", "content": said.concat()}]));
+    row.insert("messages".into(), json!([{"role": "user", "content": prompt}]));
     conversation(&row)
 }
 
@@ -297,7 +295,10 @@ fn run(
             progress.advance(1);
             if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let inputs = batch.iter().map(|encoded| inputs(encoded, asked.features)).collect::<Result<Vec<_>>>()?;
+        let inputs = batch
+            .iter()
+            .map(|(ids, media)| media::inputs(ids.clone(), media, asked.features))
+            .collect::<Result<Vec<_>>>()?;
         let generated = infer::generate(model.model.as_ref(), model.side(), &inputs, &generation, count);
         if stopped() {
             break;
@@ -368,12 +369,6 @@ fn adapter_hash(folder: &Path) -> Result<String> {
 
 /// A prompt's ids, and where its pictures and sounds are.
 type Encoded = (Vec<u32>, Vec<MediaRange>);
-
-/// What the model reads of a prompt.
-fn inputs((ids, media): &Encoded, features: Option<&Features>) -> Result<Inputs> {
-    let soft_tokens = features.map_or(Ok(Vec::new()), |features| features.soft_tokens(media))?;
-    Ok(Inputs { soft_tokens, ..Inputs::of(ids.clone()) })
-}
 
 /// The ids of a prompt, whose conversation is as it is given.
 fn encode(base: &Base, prompt: &Prompt, conversation: &Conversation, raw: bool) -> Result<Encoded> {

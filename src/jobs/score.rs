@@ -111,8 +111,7 @@ fn encode(encoder: &Encoder, row: &Row) -> Result<Tokenized> {
 
 /// What the model reads of a row.
 fn inputs(row: &Tokenized, features: Option<&Features>) -> Result<Inputs> {
-    let soft_tokens = features.map_or(Ok(Vec::new()), |features| features.soft_tokens(&row.media))?;
-    Ok(Inputs { soft_tokens, ..Inputs::of(row.input_ids.clone()) })
+    media::inputs(row.input_ids.clone(), &row.media, features)
 }
 
 /// The mean of negated log-probabilities; `None` of none.

@@ -62,6 +62,9 @@ pub struct MediaTokens {
 }
 
 impl MediaKind {
+    /// Both, in the order in which rows list them.
+    pub const ALL: [MediaKind; 2] = [MediaKind::Image, MediaKind::Audio];
+
     /// Its name for people, and of parts of messages.
     pub fn name(self) -> &'static str {
         match self {

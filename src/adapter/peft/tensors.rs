@@ -57,6 +57,11 @@ impl AdapterTensors {
         self.modules.values().flat_map(ModuleTensors::parts).map(|(_, tensor)| tensor.data.len() as u64).sum()
     }
 
+    /// Whether some of them are inside a tower, which then looks and listens in the graph.
+    pub fn are_on_towers(&self) -> bool {
+        self.modules.keys().any(TensorId::is_of_tower)
+    }
+
     /// Whether they leave a model as it is, whatever the input.
     pub fn is_zero(&self) -> bool {
         self.modules.values().all(ModuleTensors::is_zero)

@@ -17,8 +17,6 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-const KINDS: [MediaKind; 2] = [MediaKind::Image, MediaKind::Audio];
-
 /// The part of a message found at `path`, where its type is one of pictures or sounds.
 pub(super) fn part(object: &Object, path: &str) -> Option<Result<Part>> {
     let name = object.get("type")?.as_str()?;
@@ -50,7 +48,7 @@ pub(super) fn part(object: &Object, path: &str) -> Option<Result<Part>> {
 /// Media that stand for nothing, columns that the messages leave out, values that are no media.
 pub(super) fn attach(mut parsed: Row, row: &Columns) -> Result<Row> {
     let mut given = Vec::new();
-    for kind in KINDS {
+    for kind in MediaKind::ALL {
         given.extend(of_columns(kind, row)?);
     }
     match &mut parsed {
@@ -174,7 +172,7 @@ fn encoded(text: &str, path: &str) -> Result<MediaSource> {
 
 /// Puts what the columns hold where it belongs in the messages.
 fn fill(messages: &mut [&mut Message], given: Vec<Medium>) -> Result<()> {
-    for kind in KINDS {
+    for kind in MediaKind::ALL {
         let mut given: VecDeque<Medium> = given.iter().filter(|medium| medium.kind == kind).cloned().collect();
         let is_open = |medium: &&Medium| medium.kind == kind && medium.source == MediaSource::Listed;
         let mut open: usize = messages.iter().map(|message| message.media().filter(is_open).count()).sum();

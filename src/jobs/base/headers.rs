@@ -3,6 +3,8 @@
 use super::encoder;
 use crate::error::{Error, Kind, Result};
 use crate::hub::ModelFiles;
+use crate::jobs::media::processors;
+use crate::media::Processors;
 use crate::model::ModelConfig;
 use crate::text::Encoder;
 use crate::weights::Source;
@@ -53,15 +55,18 @@ impl Headers {
         Ok(Headers { config, ignored_keys, source, warnings })
     }
 
-    /// The tokenizer and chat template beside them.
+    /// The tokenizer and chat template beside them, and how pictures and sounds are prepared.
     ///
     /// # Errors
     /// When they are wrong.
-    pub fn encoder(&self, files: &ModelFiles) -> Result<Encoder> {
-        match files {
-            ModelFiles::Folder { dir, .. } => encoder::of_folder(dir, &self.config),
-            ModelFiles::Gguf { .. } => encoder::of_gguf(gguf(&self.source)?, &self.config),
-        }
+    pub fn readers(&self, files: &ModelFiles) -> Result<(Encoder, Processors)> {
+        Ok(match files {
+            ModelFiles::Folder { dir, .. } => {
+                (encoder::of_folder(dir, &self.config)?, processors::of_folder(dir, &self.config)?)
+            }
+            // A GGUF file holds no towers.
+            ModelFiles::Gguf { .. } => (encoder::of_gguf(gguf(&self.source)?, &self.config)?, Processors::default()),
+        })
     }
 }
 

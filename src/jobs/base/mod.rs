@@ -58,25 +58,20 @@ impl Base {
         let read_before = RefCell::new(None);
         let files = hub::find_model(name, &HubSettings::from_env()?, progress, &|dir| {
             let (config, _) = ModelConfig::from_folder(dir)?;
-            let encoder = encoder::of_folder(dir, &config)?;
-            processors::of_folder(dir, &config)?;
+            let readers = (encoder::of_folder(dir, &config)?, processors::of_folder(dir, &config)?);
             accept(&config)?;
-            read_before.replace(Some(encoder));
+            read_before.replace(Some(readers));
             Ok(())
         });
         let files = files.map_err(|e| e.or_at(named))?;
         let headers = Headers::open(&files)?;
-        let encoder = match read_before.take() {
-            Some(encoder) => encoder,
-            None => headers.encoder(&files)?,
+        let (encoder, processors) = match read_before.take() {
+            Some(readers) => readers,
+            None => headers.readers(&files)?,
         };
         let Headers { config, ignored_keys, source, warnings } = headers;
         warnings.iter().chain(&encoder.warning()).for_each(|warning| progress.note(warning));
         let fingerprint = source.fingerprint();
-        let processors = match &files {
-            ModelFiles::Folder { dir, .. } => processors::of_folder(dir, &config)?,
-            ModelFiles::Gguf { .. } => Processors::default(),
-        };
         Ok(Base { name: name.to_owned(), files, config, ignored_keys, source, fingerprint, encoder, processors })
     }
 
@@ -122,7 +117,7 @@ impl Base {
                 let (config, _) = ModelConfig::from_folder(dir)?;
                 Ok((encoder::of_folder(dir, &config)?, processors::of_folder(dir, &config)?))
             }
-            ModelFiles::Gguf { .. } => Ok((Headers::open(&files)?.encoder(&files)?, Processors::default())),
+            ModelFiles::Gguf { .. } => Headers::open(&files)?.readers(&files),
         }
     }
 
@@ -180,33 +175,24 @@ impl Base {
         model::load(self.config.clone().of_text(), &self.source, holding, device, progress)
     }
 
-    /// Loads the weights of the language model, and of what makes rows of what its towers give, where the files have that.
+    /// Loads the weights of the language model, and of what makes rows of what its towers give, where the files have that;
+    /// of the towers themselves only if they are to look and listen `in_graph`.
     ///
     /// # Errors
     /// As [`Base::load`].
     pub fn load_for_media(
         &self,
+        in_graph: bool,
         holding: &Holding,
         device: &Device,
         progress: &dyn Progress,
     ) -> Result<Box<dyn LanguageModel>> {
-        if self.config.check_towers(&self.source).is_err() {
-            return self.load(holding, device, progress);
-        }
-        model::load(self.config.clone().without_towers(), &self.source, holding, device, progress)
-    }
-
-    /// Loads the weights of the language model and of its towers.
-    ///
-    /// # Errors
-    /// As [`Base::load`].
-    pub fn load_whole(
-        &self,
-        holding: &Holding,
-        device: &Device,
-        progress: &dyn Progress,
-    ) -> Result<Box<dyn LanguageModel>> {
-        model::load(self.config.clone(), &self.source, holding, device, progress)
+        let config = match in_graph {
+            true => self.config.clone(),
+            false if self.config.check_towers(&self.source).is_err() => return self.load(holding, device, progress),
+            false => self.config.clone().without_towers(),
+        };
+        model::load(config, &self.source, holding, device, progress)
     }
 
     /// The file or folder that holds the model.

@@ -7,7 +7,6 @@ use crate::error::{Place, Result};
 use crate::model::LanguageModel;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
-use crate::weights::names::TensorId;
 use crate::weights::{Compression, Holding, HostDtype};
 use std::path::{Path, PathBuf};
 
@@ -60,11 +59,8 @@ impl PeftModel {
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..Holding::dense(held) };
-        let on_towers = read.as_ref().is_some_and(|read| read.tensors.modules.keys().any(TensorId::is_of_tower));
-        let model = match on_towers {
-            true => base.load_whole(&holding, &compute.device, progress)?,
-            false => base.load_for_media(&holding, &compute.device, progress)?,
-        };
+        let on_towers = read.as_ref().is_some_and(|read| read.tensors.are_on_towers());
+        let model = base.load_for_media(on_towers, &holding, &compute.device, progress)?;
         let adapter_folder = adapter.map(Path::to_path_buf);
         let adapter = read.map(|read| peft::to_device(&read.tensors, model.as_ref()));
         if let (Some(folder), Some(adapter)) = (&adapter_folder, &adapter) {

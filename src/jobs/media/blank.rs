@@ -45,7 +45,7 @@ pub fn prove(
     features: &Features,
 ) -> Result<Vec<Counts>> {
     let mut found: Vec<Counts> = Vec::new();
-    let kinds = [MediaKind::Image, MediaKind::Audio].into_iter().filter(|&kind| dataset.media().count(kind) > 0);
+    let kinds = MediaKind::ALL.into_iter().filter(|&kind| dataset.media().count(kind) > 0);
     for kind in kinds {
         for row in 0..dataset.len() {
             let tokens = dataset.get(row)?;

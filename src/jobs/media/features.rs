@@ -8,7 +8,7 @@ use crate::device::Compute;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::base::Base;
 use crate::jobs::run::cache::Cache;
-use crate::model::{self, Features as Rows, SoftTokens, Towers};
+use crate::model::{self, Features as Rows, Inputs, SoftTokens, Towers};
 use crate::progress::Progress;
 use crate::text::{MediaKind, MediaRange};
 use crate::weights::Holding;
@@ -55,6 +55,9 @@ pub struct Live {
     pub cache: Option<Cache>,
 }
 
+/// A picture or sound: the table that has it, and the contents of its pieces.
+type Medium<'t> = (&'t MediaTable, Vec<[u8; 32]>);
+
 /// What the pictures and sounds of some rows are made with.
 pub struct Making<'a> {
     /// The model.
@@ -83,31 +86,28 @@ impl Making<'_> {
             "device": self.compute.name,
         });
         let key = blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned();
-        let mut features = Kept {
+        let kinds = MediaKind::ALL.into_iter().filter(|&kind| tables.iter().any(|table| table.count(kind) > 0));
+        let blank = |kind: MediaKind| (kind, *blake3::hash(format!("blank {}", kind.name()).as_bytes()).as_bytes());
+        let features = Kept {
             folder: self.cache.join("features").join(key),
             device: self.compute.device.clone(),
-            blanks: BTreeMap::new(),
+            blanks: kinds.map(blank).collect(),
         };
-        for &kind in
-            [MediaKind::Image, MediaKind::Audio].iter().filter(|&&kind| tables.iter().any(|t| t.count(kind) > 0))
-        {
-            features.blanks.insert(kind, *blake3::hash(format!("blank {}", kind.name()).as_bytes()).as_bytes());
-        }
-        let mut missing: Vec<(&MediaTable, Vec<[u8; 32]>)> = Vec::new();
-        for table in tables {
-            let all = table.contents().into_iter();
-            missing.extend(all.filter(|pieces| pieces.iter().any(|p| !features.has(p))).map(|pieces| (*table, pieces)));
-        }
-        let all: usize = tables.iter().map(|table| table.contents().len()).sum();
+        let all = tables.iter().flat_map(|table| table.contents().into_iter().map(|pieces| (*table, pieces)));
+        let all: Vec<Medium> = all.collect();
+        let has = |(_, pieces): &&Medium| pieces.iter().all(|piece| features.has(piece));
+        let missing: Vec<&Medium> = all.iter().filter(|medium| !has(medium)).collect();
         let no_blank = features.blanks.values().any(|blank| !features.has(blank));
         if missing.is_empty() && !no_blank {
-            progress
-                .note(&format!("All {all} pictures and sounds were seen before: what the towers say of them is kept."));
+            progress.note(&format!(
+                "All {} pictures and sounds were seen before: what the towers say of them is kept.",
+                all.len()
+            ));
             return Ok(Features::Kept(features));
         }
         let towers = self.towers(progress)?;
         if no_blank {
-            self.make_blanks(&features, tables, towers.as_ref())?;
+            self.make_blanks(&features, &all, towers.as_ref())?;
         }
         self.make_missing(&features, &missing, towers.as_ref(), progress)?;
         Ok(Features::Kept(features))
@@ -123,10 +123,9 @@ impl Making<'_> {
     }
 
     /// An empty picture and silence, as large as the first of each kind.
-    fn make_blanks(&self, features: &Kept, tables: &[&MediaTable], towers: &dyn Towers) -> Result<()> {
+    fn make_blanks(&self, features: &Kept, all: &[Medium], towers: &dyn Towers) -> Result<()> {
         for (&kind, content) in features.blanks.iter().filter(|(_, content)| !features.has(content)) {
-            for (table, pieces) in tables.iter().flat_map(|table| table.contents().into_iter().map(move |p| (table, p)))
-            {
+            for (table, pieces) in all {
                 if table.kind(&pieces[0])? == kind {
                     let like = table.prepare_piece(&pieces[0], self.rules)?;
                     features.keep(content, &rows(towers, kind, self.rules.blank(kind, &like), &features.device)?)?;
@@ -141,7 +140,7 @@ impl Making<'_> {
     fn make_missing(
         &self,
         features: &Kept,
-        missing: &[(&MediaTable, Vec<[u8; 32]>)],
+        missing: &[&Medium],
         towers: &dyn Towers,
         progress: &dyn Progress,
     ) -> Result<()> {
@@ -183,6 +182,16 @@ fn rows(towers: &dyn Towers, kind: MediaKind, prepared: Prepared, device: &Devic
     towers
         .encode(modality(kind), prepared, valid)
         .ok_or_else(|| Error::new(Kind::Run, format!("the model has no tower for `{}`", kind.name())))
+}
+
+/// What a model reads of a row by itself: its ids, and in the rows of `media` what `features` have of them; there are some
+/// wherever there are media.
+///
+/// # Errors
+/// As [`Features::soft_tokens`].
+pub fn inputs(input_ids: Vec<u32>, media: &[MediaRange], features: Option<&Features>) -> Result<Inputs> {
+    let soft_tokens = features.map_or(Ok(Vec::new()), |features| features.soft_tokens(media))?;
+    Ok(Inputs { soft_tokens, ..Inputs::of(input_ids) })
 }
 
 impl Features {

@@ -6,4 +6,4 @@ pub mod features;
 pub mod processors;
 pub mod rows;
 
-pub use features::Features;
+pub use features::{Features, inputs};

@@ -5,7 +5,7 @@ mod towers;
 
 use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::peft::{self, AdapterConfig, AdapterTensors};
-use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
+use crate::adapter::target::{self, ExcludeModules, Selection};
 use crate::adapter::{Adapter, Init};
 use crate::error::Result;
 use crate::jobs::base::adapter_folder;
@@ -34,49 +34,37 @@ impl AdapterPlan {
     /// # Errors
     /// Targets that match nothing; an adapter to continue that cannot be read, does not fit, or contradicts the recipe.
     pub fn new(keys: &recipe::Adapter, model: &ModelConfig) -> Result<Self> {
-        let (all, beside) = (model.sites(), model.tower_sites());
-        let path = |site: &Site| site.module_path(model.multimodal());
-        let paths: Vec<String> = all.iter().map(path).collect();
-        let of_towers = towers::chosen(keys, model, &beside)?;
+        let of_towers = towers::chosen(keys, model, &model.tower_sites())?;
         if let Some(folder) = &keys.init_from {
-            let every: Vec<Site> = all.into_iter().chain(beside).collect();
-            let paths: Vec<String> = every.iter().map(path).collect();
-            return continued::plan(keys, &adapter_folder::locate(folder)?, model, every, &paths, &of_towers);
+            return continued::plan(keys, &adapter_folder::locate(folder)?, model, &of_towers);
         }
+        let all = if of_towers.is_empty() { model.sites() } else { model.all_sites() };
+        let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal())).collect();
+        let of_text = &paths[..model.sites().len()];
         let mut config = from_recipe(keys);
         let init = match keys.init_lora_weights {
             recipe::InitLoraWeights::Kaiming => Init::Kaiming,
             recipe::InitLoraWeights::Gaussian => Init::Gaussian,
             recipe::InitLoraWeights::Pissa => Init::Pissa,
         };
-        let selection = target::select(&paths, &config.target_modules, &config.exclude_modules)?;
+        let mut selection = target::select(of_text, &config.target_modules, &config.exclude_modules)?;
+        if !of_towers.is_empty() {
+            let chosen = selection.indices.into_iter().chain(of_towers.iter().map(|site| site.index));
+            selection = Selection::of(&paths, chosen.collect());
+        }
         // `q_proj` also names layers of the vision tower, where PEFT would look for tensors that no run here trains;
         // and PEFT warns of exclusions that leave out nothing.
         if model.multimodal() || !selection.unused_exclusions.is_empty() {
             config.target_modules = target::exact_targets(&paths, &selection);
             config.exclude_modules = ExcludeModules::default();
         }
-        let mut sites: Vec<Site> = selection.indices.iter().map(|&index| all[index]).collect();
-        let selection = match of_towers.is_empty() {
-            true => selection,
-            false => {
-                sites.extend(of_towers);
-                let every: Vec<Site> = all.into_iter().chain(beside).collect();
-                let paths: Vec<String> = every.iter().map(path).collect();
-                let chosen = (0..every.len()).filter(|&at| sites.iter().any(|site| site.index == every[at].index));
-                let selection = Selection::of(&paths, chosen.collect());
-                // No expression is short for layers of the language model and of towers: full paths are plain.
-                config.target_modules = TargetModules::Names(sites.iter().map(path).collect());
-                config.exclude_modules = ExcludeModules::default();
-                selection
-            }
-        };
+        let sites = selection.indices.iter().map(|&index| all[index]).collect();
         Ok(AdapterPlan { config, sites, selection, init, continued: None })
     }
 
     /// Whether a tower is trained: then it looks at pictures in every step, and not once before.
     pub fn trains_towers(&self) -> bool {
-        self.sites.iter().any(towers::is_inside)
+        self.sites.iter().any(|site| site.weight.is_of_tower())
     }
 
     /// Whether something beside the language model is trained: a tower, or what makes rows of what one gives.

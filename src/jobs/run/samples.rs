@@ -4,6 +4,7 @@ use crate::data::Preview;
 use crate::error::Result;
 use crate::infer::{self, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
+use crate::jobs::media::inputs;
 use crate::jobs::run::data::Data;
 use crate::model::{Inputs, LanguageModel};
 use crate::nn::SidePath;
@@ -56,9 +57,7 @@ impl Prompts {
                 break;
             }
             let Some((prompt, media, answer)) = cut(eval.get(row)?) else { continue };
-            let features = data.features.as_ref();
-            let soft_tokens = features.map_or(Ok(Vec::new()), |features| features.soft_tokens(&media))?;
-            rows.push((Inputs { soft_tokens, ..Inputs::of(prompt) }, answer));
+            rows.push((inputs(prompt, &media, data.features.as_ref())?, answer));
         }
         Ok(Some(Prompts { encoder: base.encoder.clone(), stop_ids: base.stop_ids(), rows }))
     }

@@ -42,10 +42,12 @@ impl<'a> Session<'a> {
     /// When the weights or the checkpoint cannot be read, or the checkpoint is of another run.
     pub fn begin(planned: &'a Planned, folder: &'a RunFolder, screen: &'a ProgressBar) -> Result<Self> {
         let Planned { recipe, settings, compute, base, data, .. } = planned;
-        let model = match data.features {
-            _ if planned.adapter.trains_towers() => base.load_whole(&settings.holding, &compute.device, screen)?,
-            None if !planned.adapter.is_beside_text() => base.load(&settings.holding, &compute.device, screen)?,
-            _ => base.load_for_media(&settings.holding, &compute.device, screen)?,
+        let model = match data.features.is_some() || planned.adapter.is_beside_text() {
+            true => {
+                let in_graph = planned.adapter.trains_towers();
+                base.load_for_media(in_graph, &settings.holding, &compute.device, screen)?
+            }
+            false => base.load(&settings.holding, &compute.device, screen)?,
         };
         let adapter = planned.adapter.create(model.as_ref(), planned.steps.step.rng);
         let untrained = adapter.fingerprint();

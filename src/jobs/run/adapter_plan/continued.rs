@@ -9,7 +9,7 @@ use crate::model::{ModelConfig, Site};
 use crate::recipe;
 use std::path::Path;
 
-/// Plans to go on with the adapter in `folder`, on the modules `all` of the model with these `paths`.
+/// Plans to go on with the adapter in `folder`, which has something on each of the sites `of_towers` that the recipe names.
 ///
 /// # Errors
 /// As [`PeftAdapter::read`]; keys of the recipe that contradict the adapter.
@@ -17,11 +17,13 @@ pub(super) fn plan(
     keys: &recipe::Adapter,
     folder: &Path,
     model: &ModelConfig,
-    all: Vec<Site>,
-    paths: &[String],
     of_towers: &[Site],
 ) -> Result<AdapterPlan> {
-    let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &all)?;
+    let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &model.all_sites())?;
+    let is_beside_text = tensors.modules.keys().any(|weight| !weight.is_of_text());
+    let all = if is_beside_text { model.all_sites() } else { model.sites() };
+    let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal())).collect();
+    let paths = &paths[..];
     let has = |site: &Site| tensors.modules.contains_key(&site.weight);
     let selection = Selection::of(paths, (0..all.len()).filter(|&index| has(&all[index])).collect());
     let mut problems = contradictions(keys, &config, folder, paths, &selection)?;
@@ -37,12 +39,7 @@ pub(super) fn plan(
     let mut config = AdapterConfig { lora_dropout: keys.lora_dropout, ..config };
     // Its own words may be for Python only, for another spelling of the model, or reach into a vision tower.
     let own = chooses(paths, &selection, &config.target_modules, &config.exclude_modules);
-    if sites.iter().any(|site| model.tower_sites().iter().any(|other| other.index == site.index)) {
-        config.layers = TargetLayers::default();
-        config.target_modules =
-            TargetModules::Names(sites.iter().map(|site| site.module_path(model.multimodal())).collect());
-        config.exclude_modules = ExcludeModules::default();
-    } else if model.multimodal() || !config.layers.is_all() || !own.unwrap_or(false) {
+    if model.multimodal() || !config.layers.is_all() || !own.unwrap_or(false) {
         config.layers = TargetLayers::default();
         config.target_modules = target::exact_targets(paths, &selection);
         config.exclude_modules = ExcludeModules::default();

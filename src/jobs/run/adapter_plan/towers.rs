@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 /// A tower, or what makes rows of what towers give, in the words of a recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+enum Part {
     Vision,
     Audio,
     Projector,
@@ -24,11 +24,6 @@ impl Part {
             _ => None,
         }
     }
-}
-
-/// Whether a site is inside a tower: then that runs in the graph, and not once before.
-pub(super) fn is_inside(site: &Site) -> bool {
-    site.weight.is_of_tower()
 }
 
 /// The sites beside the language model that a recipe names, of all `sites` there, ascending.
@@ -48,19 +43,16 @@ pub(super) fn chosen(keys: &recipe::Adapter, model: &ModelConfig, sites: &[Site]
         for (i, name) in names.iter().enumerate() {
             let hits =
                 |path: &str| path == name || path.strip_suffix(name.as_str()).is_some_and(|stem| stem.ends_with('.'));
-            let found = of_part().zip(&paths).filter(|(_, path)| hits(path)).map(|(site, _)| site.index);
-            let before = chosen.len();
-            chosen.extend(found);
-            if chosen.len() == before && !paths.iter().any(|path| hits(path)) {
+            chosen.extend(of_part().zip(&paths).filter(|(_, path)| hits(path)).map(|(site, _)| site.index));
+            if !paths.iter().any(|path| hits(path)) {
                 problems.push(unknown(name, key, &paths).at(Place::Key(format!("adapter.{key}[{i}]"))));
             }
         }
     }
     if keys.train_projector {
-        let projectors = sites.iter().filter(|site| Part::of(site) == Some(Part::Projector));
-        let before = chosen.len();
-        chosen.extend(projectors.map(|site| site.index));
-        if chosen.len() == before {
+        let is_projector = |site: &&Site| Part::of(site) == Some(Part::Projector);
+        chosen.extend(sites.iter().filter(is_projector).map(|site| site.index));
+        if !sites.iter().any(|site| is_projector(&site)) {
             let what =
                 format!("`train_projector` is for Gemma 3n's; {} has none that takes an adapter", model.architecture());
             let hint = "Gemma 3's projector is no linear layer, and is not trained here yet; leave the key out";
