@@ -1,7 +1,7 @@
 //! How a new adapter starts.
 
-use crate::adapter::{Adapter, LoraModule, pissa};
-use crate::model::{LanguageModel, Site};
+use crate::adapter::{Adapter, LoraModule, TrainedTensor, pissa};
+use crate::model::{LanguageModel, Site, WholeTensor};
 use crate::random::{Label, Rng};
 use burn::tensor::{Tensor, TensorData};
 
@@ -45,6 +45,12 @@ impl LoraOptions {
 /// A new adapter for these projections. Each tensor depends only on the seed and its own name.
 pub fn create(model: &dyn LanguageModel, sites: &[Site], options: LoraOptions, rng: Rng) -> Adapter {
     Adapter::new(sites.iter().map(|&site| module(model, site, options, rng)).collect())
+}
+
+/// The tensors of the model that are trained as they are, as it has them.
+pub fn whole(model: &dyn LanguageModel, tensors: &[WholeTensor]) -> Vec<TrainedTensor> {
+    let trained = |&tensor: &WholeTensor| Some(TrainedTensor { tensor, value: model.whole(tensor.index)? });
+    tensors.iter().filter_map(trained).collect()
 }
 
 fn module(model: &dyn LanguageModel, site: Site, options: LoraOptions, rng: Rng) -> LoraModule {

@@ -1,9 +1,10 @@
 //! Low-rank adapters beside frozen projections.
 
-use crate::model::{Site, Stage};
+use crate::model::{Site, Stage, WholeTensor};
 use crate::nn::SidePath;
 use crate::ops::plain::add_low_rank;
 use crate::ops::{Weight, geglu};
+use crate::weights::names::ModelPart;
 use burn::tensor::{Gradients, Tensor};
 
 /// The adapter of one projection.
@@ -93,10 +94,20 @@ impl LoraModule {
     }
 }
 
-/// An adapter: the modules it has, and which projection each serves.
+/// A tensor of the model that is trained as it is: one of those that PEFT's `modules_to_save` means.
+#[derive(Debug, Clone)]
+pub struct TrainedTensor {
+    /// Which.
+    pub tensor: WholeTensor,
+    /// What stands in its place, of its shape.
+    pub value: Tensor<2>,
+}
+
+/// An adapter: the modules it has, which projection each serves, and what it has in the place of other tensors.
 #[derive(Debug, Clone)]
 pub struct Adapter {
     modules: Vec<LoraModule>,
+    whole: Vec<TrainedTensor>,
     by_site: Vec<Option<usize>>,
 }
 
@@ -109,7 +120,17 @@ impl Adapter {
         for (index, module) in modules.iter().enumerate() {
             by_site[module.site.index] = Some(index);
         }
-        Adapter { modules, by_site }
+        Adapter { modules, whole: Vec::new(), by_site }
+    }
+
+    /// The same adapter with these tensors in the place of the model's.
+    pub fn with_whole(self, whole: Vec<TrainedTensor>) -> Self {
+        Adapter { whole, ..self }
+    }
+
+    /// The tensors that it has in the place of the model's.
+    pub fn whole(&self) -> &[TrainedTensor] {
+        &self.whole
     }
 
     /// Its modules, in order of their projection.
@@ -117,9 +138,17 @@ impl Adapter {
         &self.modules
     }
 
-    /// All trainable tensors: of each module A, B, magnitudes.
+    /// All trainable tensors: of each module A, B, magnitudes; then those in the place of the model's.
     pub fn parameters(&self) -> Vec<Tensor<2>> {
-        self.modules.iter().flat_map(LoraModule::parameters).cloned().collect()
+        let whole = self.whole.iter().map(|whole| &whole.value);
+        self.modules.iter().flat_map(LoraModule::parameters).chain(whole).cloned().collect()
+    }
+
+    /// The part of the model that each of the trainable tensors belongs to.
+    pub fn parts(&self) -> Vec<ModelPart> {
+        let of = |module: &LoraModule| std::iter::repeat_n(module.site.weight.part(), module.parameters().count());
+        let whole = self.whole.iter().map(|whole| whole.tensor.id.part());
+        self.modules.iter().flat_map(of).chain(whole).collect()
     }
 
     /// A hash of what decides its outputs, to tell whether training changed any: without B neither A nor the scale
@@ -140,21 +169,23 @@ impl Adapter {
             }
             module.magnitude.iter().for_each(|magnitude| _ = add(magnitude));
         }
+        self.whole.iter().for_each(|whole| _ = add(&whole.value));
         hasher.finalize()
     }
 
-    /// Whether it leaves the model as it is, whatever the input.
+    /// Whether it leaves the model as it is, whatever the input; not known of what stands in the place of its tensors.
     pub fn is_zero(&self) -> bool {
         let is_zero = |module: &LoraModule| {
             let no_product = || module.scaling == 0.0 || module.b.clone().abs().max().into_scalar::<f32>() == 0.0;
             module.magnitude.is_none() && module.subtracted.is_none() && no_product()
         };
-        self.modules.iter().all(is_zero)
+        self.whole.is_empty() && self.modules.iter().all(is_zero)
     }
 
     /// Replaces all trainable tensors, in the order of [`Adapter::parameters`].
     pub fn set_parameters(&mut self, values: Vec<Tensor<2>>) {
-        let targets = self.modules.iter_mut().flat_map(LoraModule::parameters_mut);
+        let whole = self.whole.iter_mut().map(|whole| &mut whole.value);
+        let targets = self.modules.iter_mut().flat_map(LoraModule::parameters_mut).chain(whole);
         for (target, value) in targets.zip(values) {
             *target = value;
         }
@@ -165,18 +196,19 @@ impl Adapter {
         self.parameters().iter().map(|p| p.shape().num_elements() as u64).sum()
     }
 
-    /// Whether it has a module in this stage.
+    /// Whether it trains something in this stage.
     pub fn has(&self, stage: Stage) -> bool {
-        self.modules.iter().any(|module| module.site.stage == stage)
+        let has_module = self.modules.iter().any(|module| module.site.stage == stage);
+        has_module || self.whole.iter().any(|whole| whole.tensor.stage == stage)
     }
 
     /// The modules of one stage as leaves of a new gradient graph.
     pub fn track<'a>(&'a self, stage: Stage, dropout: Option<&'a dyn Dropout>) -> TrainedStage<'a> {
         let mut tracked = self.dropping(stage, dropout);
-        for (_, module) in &mut tracked.modules {
-            for parameter in module.parameters_mut() {
-                *parameter = parameter.clone().autodiff().require_grad();
-            }
+        let TrainedStage { modules, whole, .. } = &mut tracked;
+        let modules = modules.iter_mut().flat_map(|(_, module)| module.parameters_mut());
+        for parameter in modules.chain(whole.iter_mut().map(|(_, whole)| &mut whole.value)) {
+            *parameter = parameter.clone().autodiff().require_grad();
         }
         tracked
     }
@@ -191,7 +223,9 @@ impl Adapter {
             }
             first_parameter += module.parameters().count();
         }
-        TrainedStage { modules, dropout }
+        let whole = (first_parameter..).zip(self.whole.iter().cloned());
+        let whole = whole.filter(|(_, whole)| whole.tensor.stage == stage).collect();
+        TrainedStage { modules, whole, dropout }
     }
 
     fn at(&self, site: usize) -> Option<&LoraModule> {
@@ -213,6 +247,10 @@ impl SidePath for Adapter {
             None => base.project(geglu(gate, up)),
         }
     }
+
+    fn whole(&self, tensor: usize) -> Option<Tensor<2>> {
+        self.whole.iter().find(|whole| whole.tensor.index == tensor).map(|whole| whole.value.clone())
+    }
 }
 
 /// Decides which inputs of an adapter are dropped.
@@ -224,14 +262,18 @@ pub trait Dropout {
 
 /// The modules of one stage as training runs them: with dropout, and where tracked as leaves of a gradient graph.
 pub struct TrainedStage<'a> {
+    /// Each with the index of its first parameter, as those of `whole` with that of their own.
     modules: Vec<(usize, LoraModule)>,
+    whole: Vec<(usize, TrainedTensor)>,
     dropout: Option<&'a dyn Dropout>,
 }
 
 impl TrainedStage<'_> {
     /// Takes the gradients of this stage's parameters, each with its index in [`Adapter::parameters`].
     pub fn take_gradients(&self, gradients: &mut Gradients) -> Vec<(usize, Tensor<2>)> {
-        let indexed = self.modules.iter().flat_map(|(first, module)| (*first..).zip(module.parameters()));
+        let whole = self.whole.iter().map(|(index, whole)| (*index, &whole.value));
+        let modules = self.modules.iter().flat_map(|(first, module)| (*first..).zip(module.parameters()));
+        let indexed = modules.chain(whole);
         indexed.filter_map(|(index, p)| Some((index, p.grad_remove(gradients)?))).collect()
     }
 }
@@ -253,6 +295,10 @@ impl SidePath for TrainedStage<'_> {
             Some((_, module)) if self.dropout.is_none() => module.project_gated(gate, up, base),
             _ => self.project(site, geglu(gate, up), base),
         }
+    }
+
+    fn whole(&self, tensor: usize) -> Option<Tensor<2>> {
+        self.whole.iter().find(|(_, whole)| whole.tensor.index == tensor).map(|(_, whole)| whole.value.clone())
     }
 }
 

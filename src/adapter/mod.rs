@@ -9,4 +9,4 @@ pub mod target;
 
 pub use init::{Init, LoraOptions};
 pub use layers::TargetLayers;
-pub use lora::{Adapter, Dropout, LoraModule, TrainedStage};
+pub use lora::{Adapter, Dropout, LoraModule, TrainedStage, TrainedTensor};

@@ -96,7 +96,12 @@ impl<'a> Merge<'a> {
             Ok(())
         })?;
         let changed = if tally.numbers == 0 { 0.0 } else { tally.changed as f64 / tally.numbers as f64 };
-        Ok(Merged { tensors: plan.len(), modules: self.adapter.modules.len(), bytes, changed })
+        Ok(Merged {
+            tensors: plan.len(),
+            modules: self.adapter.modules.len() + self.adapter.whole.len(),
+            bytes,
+            changed,
+        })
     }
 
     /// What is written and what it is in the language model, in the order of the base model's files.
@@ -117,7 +122,7 @@ impl<'a> Merge<'a> {
             let (name, dtype) = match id {
                 Some(id) if is_gguf => (id.hf(), self.dtype),
                 // A tower keeps its type.
-                Some(id) if !id.is_of_text() && !self.adapter.modules.contains_key(&id) => {
+                Some(id) if !id.is_of_text() && !self.adapter.changes(&id) => {
                     (spelling.name(&id), stored_dtype(&info.name, &info.dtype)?)
                 }
                 Some(id) => (spelling.name(&id), self.dtype),
@@ -127,7 +132,8 @@ impl<'a> Merge<'a> {
             };
             plan.push((id, TensorSpec { name, dtype, shape: info.shape }));
         }
-        let absent = self.adapter.modules.keys().filter(|id| !self.source.contains(id)).map(|id| {
+        let changed = self.adapter.modules.keys().chain(self.adapter.whole.keys());
+        let absent = changed.filter(|id| !self.source.contains(id)).map(|id| {
             Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
                 .hint("the adapter was trained on another model")
         });
@@ -166,6 +172,16 @@ impl<'a> Merge<'a> {
     /// Reads one tensor, with the adapter folded in where it has one.
     fn produce(&self, spec: &TensorSpec, id: Option<&TensorId>, tally: &mut Tally) -> Result<HostTensor> {
         let Some(id) = id else { return self.source.read_unused(&spec.name) };
+        if let Some(trained) = self.adapter.whole.get(id) {
+            let base = self.source.read(id, &spec.shape, Some(spec.dtype))?;
+            if trained.shape != spec.shape {
+                let what = format!("the adapter's `{id}` is {:?}, the model's {:?}", trained.shape, spec.shape);
+                return Err(Error::new(Kind::Adapter, what).hint("the adapter was trained on another model"));
+            }
+            let data = rounded(trained.to_f32(), spec.dtype);
+            tally.add(&base.data, &data);
+            return Ok(HostTensor { shape: spec.shape.clone(), data });
+        }
         let Some(module) = self.adapter.modules.get(id) else {
             return self.source.read(id, &spec.shape, Some(spec.dtype));
         };
@@ -174,21 +190,22 @@ impl<'a> Merge<'a> {
         };
         let mut weight = self.source.read(id, &spec.shape, Some(HostDtype::F32))?.into_f32();
         merge_into(&mut weight, [outputs, inputs], module).map_err(|e| e.or_at(Place::Named(spec.name.clone())))?;
-        let merged = match spec.dtype {
-            HostDtype::BF16 => {
-                let mut rounded = vec![bf16::ZERO; weight.len()];
-                rounded
-                    .par_chunks_mut(CHUNK)
-                    .zip(weight.par_chunks(CHUNK))
-                    .for_each(|(to, from)| to.convert_from_f32_slice(from));
-                HostData::BF16(rounded)
-            }
-            _ => HostData::F32(weight),
-        };
+        let merged = rounded(weight, spec.dtype);
         let base = self.source.read(id, &spec.shape, Some(spec.dtype))?;
         tally.add(&base.data, &merged);
         Ok(HostTensor { shape: spec.shape.clone(), data: merged })
     }
+}
+
+/// Numbers as they are written: rounded to bf16, or as they are.
+fn rounded(values: Vec<f32>, dtype: HostDtype) -> HostData {
+    if dtype != HostDtype::BF16 {
+        return HostData::F32(values);
+    }
+    let mut rounded = vec![bf16::ZERO; values.len()];
+    let chunks = rounded.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK));
+    chunks.for_each(|(to, from)| to.convert_from_f32_slice(from));
+    HostData::BF16(rounded)
 }
 
 /// Numbers that a thread takes at a time.

@@ -43,7 +43,7 @@ fn measure(recipe: &Recipe, folder: &Path, device: &str, screen: &ProgressBar) -
     let folder = &adapter_folder::find(folder, screen)?;
     let named = Place::Key("model.base".into());
     let base = Base::open(&recipe.model.base, named, screen, &|config| peft::check(folder, config))?;
-    let tensors = PeftAdapter::read(folder, &base.config.all_sites())?.tensors;
+    let tensors = PeftAdapter::read(folder, &base.config.places())?.tensors;
     Frozen::of(&base).check(&settings.holding)?;
     provenance::warn_of_another_base(folder, &base, screen);
     let mut data = Data::prepare(recipe, &base, screen)?;

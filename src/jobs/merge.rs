@@ -22,7 +22,7 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
     let name_bases = |error| provenance::name_bases(error, model);
     let base = Base::open(model, named, progress, &|config| peft::check(adapter, config).map_err(name_bases))?;
     let folder = adapter;
-    let adapter = PeftAdapter::read(folder, &base.config.all_sites()).map_err(name_bases)?;
+    let adapter = PeftAdapter::read(folder, &base.config.places()).map_err(name_bases)?;
     provenance::warn_of_another_base(folder, &base, progress);
     provenance::warn_of_no_effect(folder, adapter.tensors.is_zero(), progress);
     let config_json = match &base.files {

@@ -1,7 +1,7 @@
 //! What the configuration of every decoder says.
 
-use crate::model::media_shape::MediaShape;
-use crate::model::site::Site;
+use crate::model::media_shape::{MediaShape, TowerWork};
+use crate::model::site::{Places, Site, WholeTensor};
 
 use crate::nn::{AttentionConfig, AttentionKind};
 use crate::weights::names::TensorId;
@@ -106,8 +106,29 @@ pub trait DecoderConfig: fmt::Debug {
         sites
     }
 
+    /// The tensors outside of linear layers that can be trained as they are, where they are named.
+    fn whole_tensors(&self) -> Vec<WholeTensor> {
+        Vec::new()
+    }
+
+    /// Every place where something can be trained.
+    fn places(&self) -> Places {
+        Places { sites: self.all_sites(), whole: self.whole_tensors() }
+    }
+
     /// The pictures and sounds that it takes beside text.
     fn media(&self) -> Vec<MediaShape> {
+        Vec::new()
+    }
+
+    /// What each tower takes with adapters on those of its layers that `has_adapter`; none without one.
+    fn tower_work(&self, has_adapter: &dyn Fn(&TensorId) -> bool) -> Vec<TowerWork> {
+        let _ = has_adapter;
+        Vec::new()
+    }
+
+    /// Every tensor of its towers.
+    fn tower_tensors(&self) -> Vec<(TensorId, Vec<usize>)> {
         Vec::new()
     }
 

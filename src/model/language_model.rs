@@ -85,6 +85,15 @@ pub trait LanguageModel: fmt::Debug {
         Vec::new()
     }
 
+    /// The tensor of this number among [`DecoderConfig::whole_tensors`], where it was loaded.
+    ///
+    /// # Shapes
+    /// - output: as there
+    fn whole(&self, tensor: usize) -> Option<Tensor<2>> {
+        let _ = tensor;
+        None
+    }
+
     /// What the tower of this modality gives for one prepared picture or sound, as [`crate::model::Features::Encoded`] holds it;
     /// `None` without such a tower.
     ///

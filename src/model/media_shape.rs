@@ -2,6 +2,17 @@
 
 use crate::model::inputs::Modality;
 
+/// What a tower takes while a step runs, where it is trained: it looks or listens in the step's graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TowerWork {
+    /// Numbers that it keeps for the way back of one picture, or of the longest sound.
+    pub kept: u64,
+    /// Numbers that are alive for a moment on the way back through one of its layers.
+    pub transient: u64,
+    /// Tokens that such a piece takes in a row.
+    pub tokens: u64,
+}
+
 /// The tokens of a medium, and what a tower takes of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MediaShape {

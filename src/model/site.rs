@@ -28,6 +28,30 @@ pub enum Stage {
     LastHidden,
 }
 
+/// A tensor outside of linear layers that is trained as it is, where it is trained at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WholeTensor {
+    /// Its number among those of the model, by which a [`crate::nn::SidePath`] knows it.
+    pub index: usize,
+    /// Its name in every spelling.
+    pub id: TensorId,
+    /// When a forward pass comes by.
+    pub stage: Stage,
+    /// Its rows and columns; of a vector one row.
+    pub dims: [usize; 2],
+    /// The module that it is saved with.
+    pub module: &'static str,
+}
+
+/// All places of a model where something can be trained.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Places {
+    /// Where an adapter can go, also in towers.
+    pub sites: Vec<Site>,
+    /// What can be trained as it is.
+    pub whole: Vec<WholeTensor>,
+}
+
 impl Site {
     /// Sites of these weights `[out, in]`, numbered in their order.
     pub fn numbered(weights: impl IntoIterator<Item = (TensorId, Stage, [usize; 2])>) -> Vec<Self> {

@@ -23,6 +23,15 @@ pub trait SidePath {
     fn project_gated(&self, site: usize, gate: Tensor<2>, up: Tensor<2>, base: &Weight) -> Tensor<2> {
         self.project(site, geglu(gate, up), base)
     }
+
+    /// What stands in the place of the model's tensor of this number, where one does that is trained as it is.
+    ///
+    /// # Shapes
+    /// - output: as the tensor's, of a vector `[1, n]`
+    fn whole(&self, tensor: usize) -> Option<Tensor<2>> {
+        let _ = tensor;
+        None
+    }
 }
 
 /// No adapter: the frozen model as it is.

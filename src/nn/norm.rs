@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation.
 
 use crate::nn::RopeTable;
-use crate::ops;
+use crate::ops::{self, plain};
 use burn::tensor::Tensor;
 
 /// RMS norm over the last axis: `x / sqrt(mean(x^2) + eps) * gain`.
@@ -32,6 +32,21 @@ impl RmsNorm {
     /// - output: `[.., d]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         ops::rms_norm(x, &self.gain, self.eps, None)
+    }
+
+    /// What the normalised rows are multiplied by, `[d]`.
+    pub fn gain(&self) -> &Tensor<1> {
+        &self.gain
+    }
+
+    /// Normalises rows by another gain, which may be trained.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[n, d]`
+    /// - `gain`: `[1, d]`
+    pub fn forward_with(&self, x: Tensor<2>, gain: Tensor<2>) -> Tensor<2> {
+        // The kernel takes its gain for a constant.
+        plain::rms_norm(x, &gain.squeeze_dim(0), self.eps, None)
     }
 
     /// Normalises the last axis and adds the result to `residual`.

@@ -35,7 +35,8 @@ pub struct Adapter {
     pub vision_target_modules: Vec<String>,
     /// Names of projections of the audio tower that get an adapter too; without them the tower is frozen.
     pub audio_target_modules: Vec<String>,
-    /// Puts an adapter on what makes rows of what the towers give (Gemma 3n's `embedding_projection`).
+    /// Trains what makes rows of what the towers give: with an adapter (Gemma 3n's `embedding_projection`), or as a whole (Gemma 3's
+    /// `multi_modal_projector`, which is no linear layer).
     pub train_projector: bool,
     /// Scales by `lora_alpha / sqrt(r)` instead, which is steadier at high rank.
     pub use_rslora: bool,

@@ -118,6 +118,7 @@ pub(crate) mod testing {
             epoch: 0.25,
             loss,
             grad_norm: 0.5,
+            grad_norms: std::collections::BTreeMap::default(),
             learning_rate: 2e-4,
             tokens: 512,
             supervised_tokens: 100,

@@ -75,7 +75,11 @@ impl Sink for TensorBoard {
                     ("train/learning_rate", e.learning_rate),
                     ("train/tokens_per_second", e.tokens_per_second),
                 ];
-                self.values(e.step, scalars.map(|(tag, value)| Value::scalar(tag, value)).into())
+                let of_parts = e.grad_norms.iter();
+                let of_parts = of_parts.map(|(part, norm)| (format!("train/grad_norm/{}", part.name()), *norm));
+                let mut values: Vec<Value> = scalars.map(|(tag, value)| Value::scalar(tag, value)).into();
+                values.extend(of_parts.map(|(tag, norm)| Value::scalar(&tag, norm)));
+                self.values(e.step, values)
             }
             Event::Eval(e) => self.values(e.step, vec![Value::scalar("eval/loss", e.eval_loss)]),
             Event::Row(row) => self.text(0, "data/sample", row.number, &of_row(row)),

@@ -1,7 +1,9 @@
 //! What training tells the outside world. The loop emits events; sinks in `report` print and store them.
 
 use crate::error::Result;
+use crate::weights::names::ModelPart;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -16,6 +18,10 @@ pub struct StepEvent {
     pub loss: f64,
     /// L2 norm over all adapter gradients before clipping.
     pub grad_norm: f64,
+    /// The same of each part of the model, where more than one is trained: `language_model`, `vision_tower`, `audio_tower`,
+    /// `projector`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grad_norms: BTreeMap<ModelPart, f64>,
     /// The learning rate that this update used.
     pub learning_rate: f64,
     /// Tokens run through the model in this step.

@@ -264,7 +264,7 @@ fn one_step(
     let result =
         step::step(model, adapter, optimizer, &window.batches, position.step, learning_rate, &plan.step, watch);
     told?;
-    let Some(StepResult { loss, grad_norm, skipped }) = result else { return Ok(()) };
+    let Some(StepResult { loss, grad_norm, grad_norms, skipped }) = result else { return Ok(()) };
     let supervised_tokens: u64 = window.batches.iter().map(|b| b.supervised() as u64).sum();
     let seconds = started.elapsed().as_secs_f64();
     let windows = data.len(position.epoch)?;
@@ -294,6 +294,7 @@ fn one_step(
         epoch,
         loss,
         grad_norm,
+        grad_norms,
         learning_rate,
         tokens,
         supervised_tokens,

@@ -6,7 +6,9 @@ use crate::random::{Label, Rng};
 use crate::train::backprop::{self, BackpropSettings};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
+use crate::weights::names::ModelPart;
 use burn::tensor::Tensor;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What every step of a run has in common.
@@ -29,6 +31,8 @@ pub struct StepResult {
     pub loss: f64,
     /// L2 norm over all gradients before clipping.
     pub grad_norm: f64,
+    /// The same of each part of the model, where more than one is trained.
+    pub grad_norms: BTreeMap<ModelPart, f64>,
     /// Which number was not finite, so that the update was left out.
     pub skipped: Option<&'static str>,
 }
@@ -88,7 +92,7 @@ pub fn update(
     learning_rate: f64,
     max_grad_norm: f64,
 ) -> StepResult {
-    let grad_norm = norm(&gradients);
+    let (grad_norm, grad_norms) = (norm(&gradients), norms(adapter, &gradients));
     let skipped = match (loss.is_finite(), grad_norm.is_finite()) {
         (false, _) => Some("the loss"),
         (true, false) => Some("a gradient"),
@@ -99,7 +103,7 @@ pub fn update(
         let updated = optimizer.step(learning_rate, adapter.parameters(), gradients);
         adapter.set_parameters(updated);
     }
-    StepResult { loss, grad_norm, skipped }
+    StepResult { loss, grad_norm, grad_norms, skipped }
 }
 
 /// The mean loss of a window and its gradients, in the order of [`Adapter::parameters`].
@@ -147,6 +151,16 @@ fn watched_gradients(
 /// L2 norm over all tensors, the sum over tensors in f64.
 pub fn norm(tensors: &[Tensor<2>]) -> f64 {
     tensors.iter().map(|t| f64::from(t.clone().square().sum().into_scalar::<f32>())).sum::<f64>().sqrt()
+}
+
+/// The L2 norm of the gradients of each part of the model; none where one part alone is trained.
+fn norms(adapter: &Adapter, gradients: &[Tensor<2>]) -> BTreeMap<ModelPart, f64> {
+    let mut of_parts: BTreeMap<ModelPart, Vec<Tensor<2>>> = BTreeMap::new();
+    for (part, gradient) in adapter.parts().into_iter().zip(gradients) {
+        of_parts.entry(part).or_default().push(gradient.clone());
+    }
+    let are_several = of_parts.len() > 1;
+    of_parts.into_iter().filter(|_| are_several).map(|(part, gradients)| (part, norm(&gradients))).collect()
 }
 
 /// Scales all gradients by one factor so that their norm is at most `max`, as PyTorch's `clip_grad_norm_` does.

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::quant::absmax::DoubleQuantized;
 use crate::quant::{Absmax, QuantizedMatrix, int8, nf4};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 impl Stored<'_> {
     /// The matrix as the file has it, not copied.
@@ -33,12 +34,13 @@ impl Stored<'_> {
     /// If the tensor is not a matrix, or a value is not finite.
     pub(super) fn to_int8(&self) -> Result<QuantizedMatrix> {
         let [rows, cols] = self.dims()?;
-        let mut codes = vec![0i8; rows * cols];
+        // Zeros where they will stay: a vector that becomes shared is copied, and the largest matrix stood twice.
+        let mut codes: Arc<[i8]> = std::iter::repeat_n(0, rows * cols).collect();
         let mut scales = vec![0f32; rows];
         let tile = (CHUNK / cols.max(1)).max(1); // rows at a time
-        let outs = codes.chunks_mut((tile * cols).max(1)).zip(scales.chunks_mut(tile)).collect();
+        let outs = Arc::make_mut(&mut codes).chunks_mut((tile * cols).max(1)).zip(scales.chunks_mut(tile)).collect();
         self.each_chunk(tile * cols, outs, |values, (codes, scales)| int8::quantize(values, cols, codes, scales))?;
-        QuantizedMatrix::int8([rows, cols], codes.into(), scales.into())
+        QuantizedMatrix::int8([rows, cols], codes, scales.into())
     }
 
     /// The matrix as NF4, with quantised maxima if `double`.

@@ -6,13 +6,15 @@
 mod audio;
 mod embedder;
 mod mobilenet;
+mod part;
 mod vision;
 
 pub use audio::{AudioModule, AudioNorm, AudioProjection, AudioTensor};
 pub use embedder::{Embedder, EmbedderTensor};
 pub use mobilenet::{BlockTensor, MobileNetTensor};
+pub use part::ModelPart;
 use std::fmt;
-pub use vision::{VisionModule, VisionProjection, VisionTensor};
+pub use vision::{PROJECTOR, VisionModule, VisionProjection, VisionTensor};
 
 /// PEFT's name of the matrix that a projection's input meets first, `[r, in]`.
 pub const LORA_A: &str = "lora_A";
@@ -262,17 +264,6 @@ const NUMBERED: [(Numbered, &str, &str); 2] = [
 ];
 
 impl TensorId {
-    /// Whether it is a tensor inside a tower, and not of what makes rows of what the tower gives.
-    pub fn is_of_tower(&self) -> bool {
-        match self {
-            TensorId::Vision(tensor) => {
-                !matches!(tensor, VisionTensor::MmSoftEmbNorm | VisionTensor::MmInputProjection)
-            }
-            TensorId::MobileNet(_) | TensorId::Audio(_) => true,
-            _ => false,
-        }
-    }
-
     /// The Hugging Face name in a text-only model: `model.layers.3.mlp.up_proj.weight`; what no text-only model has is
     /// named as a saved multimodal one names it.
     pub fn hf(&self) -> String {
@@ -364,11 +355,6 @@ impl TensorId {
             | TensorId::AltupUnembedProjection(_) => true,
             _ => false,
         }
-    }
-
-    /// Whether this is a part of the language model.
-    pub fn is_of_text(&self) -> bool {
-        !matches!(self, TensorId::Vision(_) | TensorId::MobileNet(_) | TensorId::Audio(_) | TensorId::Embedder(..))
     }
 
     /// Whether this is a matrix that is held compressed where the projections are.
@@ -490,6 +476,17 @@ pub fn peft_key(multimodal: bool, weight: &TensorId, part: &str) -> String {
     let suffix = if part == LORA_MAGNITUDE { "" } else { ".weight" };
     let module = Spelling::of_modules(multimodal).module_path(weight);
     format!("{PEFT_PREFIX}{module}.{part}{suffix}")
+}
+
+/// The key of a tensor of the model that is saved whole in `adapter_model.safetensors`, as PEFT writes it.
+pub fn peft_whole_key(id: &TensorId) -> String {
+    format!("{PEFT_PREFIX}{}", Spelling::LanguageModelInside.name(id))
+}
+
+/// Reads such a key in any spelling of the model.
+pub fn parse_peft_whole_key(key: &str) -> Option<TensorId> {
+    let name = key.strip_prefix(PEFT_PREFIX)?;
+    Spelling::parse(name).map(|(_, id)| id).filter(|id| id.part() == ModelPart::Projector)
 }
 
 /// Reads an adapter's key in any spelling of the model, with or without an adapter's name (`lora_A.default.weight`).

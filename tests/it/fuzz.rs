@@ -1,10 +1,14 @@
 //! The fuzz targets of `tests/fuzz`, on any toolchain: every seed, and the same changes of each on every run.
+//!
+//! `GEMMA_TUNE_FUZZ=csv_rows:600 cargo test --test it fuzz` gives one target ten minutes more, in which changes of what it
+//! accepted are changed again.
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use targets::{TARGETS, Target};
 
 /// Changed copies of each seed.
@@ -113,10 +117,41 @@ fn run(name: &str, target: Target) -> (usize, usize) {
     accepted
 }
 
+/// Names a target and how many seconds more it gets.
+const LONGER: &str = "GEMMA_TUNE_FUZZ";
+
+/// Changes seeds, and what was accepted of their changes, for so long. Gives how many cases there were.
+fn run_for(time: Duration, name: &str, target: Target) -> u64 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(name);
+    let mut pool: Vec<Vec<u8>> = files(&folder).iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let (seeds, mut random, mut cases, begun) = (pool.len(), Random(0x5eed), 0, Instant::now());
+    while begun.elapsed() < time {
+        let bytes = change(&pool[random.below(pool.len())], &pool[random.below(pool.len())], &mut random);
+        let ok = catch_unwind(|| target(&bytes))
+            .unwrap_or_else(|_| panic!("{name}: case {cases} panics:\n{:?}", String::from_utf8_lossy(&bytes)));
+        cases += 1;
+        if ok && bytes.len() < 1 << 14 {
+            match pool.len() < 4096 {
+                true => pool.push(bytes),
+                false => {
+                    let place = seeds + random.below(pool.len() - seeds);
+                    pool[place] = bytes;
+                }
+            }
+        }
+    }
+    cases
+}
+
 #[test]
 fn no_reader_panics_whatever_the_bytes() {
     for (name, target) in TARGETS {
         let (seeds, changes) = run(name, target);
         assert!(seeds > 0 && changes > 0, "{name}: accepted {seeds} seeds and {changes} changes of them");
     }
+    let Ok(longer) = std::env::var(LONGER) else { return };
+    let (name, seconds) = longer.split_once(':').expect("a target and seconds: csv_rows:600");
+    let (_, target) = TARGETS.into_iter().find(|target| target.0 == name).expect("one of TARGETS");
+    let cases = run_for(Duration::from_secs(seconds.parse().unwrap()), name, target);
+    println!("{name}: {cases} more cases in {seconds} s");
 }

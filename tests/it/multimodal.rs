@@ -360,6 +360,80 @@ fn adapters_go_on_towers_that_are_named_and_are_merged_with_the_rest() {
     let misspelt = bench.run("train v.yaml --set adapter.vision_target_modules=[q_porj]");
     assert_eq!(misspelt.code, Some(2));
     assert!(misspelt.problem().contains("did you mean `q_proj`?"), "{}", misspelt.stderr);
-    let none = bench.run("train v.yaml --set adapter.train_projector=true");
-    assert!(none.problem().contains("`train_projector` is for Gemma 3n's"), "{}", none.stderr);
+}
+
+#[test]
+fn the_projector_of_gemma_3_is_trained_whole_and_saved_as_peft_saves_it() {
+    let bench = bench();
+    let train = |options: &str| bench.run(&format!("train v.yaml --set adapter.train_projector=true {options}"));
+    assert_eq!(train("").code, Some(0));
+    let config: Value = serde_json::from_str(&bench.text("out/adapter/adapter_config.json")).unwrap();
+    assert_eq!(config["modules_to_save"], json!(["multi_modal_projector"]));
+    // With next to no rate it is what it begins with: the model's own.
+    assert_eq!(train("--set output.dir=still --set training.learning_rate=1e-12").code, Some(0));
+    let still = tensors(&bench.read("still/adapter/adapter_model.safetensors"));
+    bench.run("merge --model v --adapter still/adapter --output same --dtype bf16").ok();
+    let stored = |file: &str, name: &str| {
+        let bytes = bench.read(file);
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        file.tensor(name).unwrap().data().to_vec()
+    };
+    let adapter = tensors(&bench.read("out/adapter/adapter_model.safetensors"));
+    for tensor in ["multi_modal_projector.mm_input_projection_weight", "multi_modal_projector.mm_soft_emb_norm.weight"]
+    {
+        let of = |tensors: &[Tensor], name: String| {
+            let found = tensors.iter().find(|(known, ..)| *known == name).unwrap_or_else(|| panic!("no {name}"));
+            (found.1.clone(), found.2.clone())
+        };
+        let key = format!("base_model.model.model.{tensor}");
+        let (before, after) = (of(&still, key.clone()), of(&adapter, key));
+        assert_eq!(stored("v/model.safetensors", tensor), stored("same/model.safetensors", tensor), "{tensor}");
+        assert_eq!(before.0, after.0, "{tensor}");
+        let moved = before.1.iter().zip(&after.1).filter(|(before, after)| (*before - *after).abs() > 1e-6).count();
+        assert!(moved * 2 > before.1.len(), "{tensor}: {moved} of {} moved", before.1.len());
+    }
+
+    let nll = |options: &str| -> Vec<f64> {
+        bench.run(&format!("score {options} --dtype f32 --input seen.jsonl --output scores.jsonl")).ok();
+        let scores = bench.text("scores.jsonl");
+        scores.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["nll"].as_f64().unwrap()).collect()
+    };
+    let tuned = nll("--model v --adapter out/adapter");
+    assert_ne!(tuned, nll("--model v"));
+    bench.run("merge --model v --adapter out/adapter --output merged --dtype f32").ok();
+    for (merged, tuned) in nll("--model merged").iter().zip(&tuned) {
+        assert!((merged - tuned).abs() <= 1e-4 * tuned, "{merged} {tuned}");
+    }
+
+    // Stopped and resumed it is the same; continued, it begins where it was.
+    let whole = bench.read("out/adapter/adapter_model.safetensors");
+    let twice = |options: &str| train(&format!("--set output.dir=twice --set output.save_steps=1 {options}"));
+    assert_eq!(twice("").code, Some(0));
+    for part in ["adapter", "checkpoints/step-3"] {
+        std::fs::remove_dir_all(bench.path("twice").join(part)).unwrap();
+    }
+    std::fs::remove_file(bench.path("twice/summary.json")).unwrap();
+    let resumed = twice("--resume");
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    assert!(bench.read("twice/adapter/adapter_model.safetensors") == whole, "resumed it is another adapter");
+    let continued =
+        train("--set output.dir=more --set adapter.init_from=out/adapter --set training.learning_rate=1e-7");
+    assert_eq!(continued.code, Some(0), "{}", continued.stderr);
+    let more = tensors(&bench.read("more/adapter/adapter_model.safetensors"));
+    for ((name, _, before), (_, _, after)) in tensors(&whole).iter().zip(&more) {
+        let close = before.iter().zip(after).all(|(before, after)| (before - after).abs() <= 1e-6);
+        assert!(close, "{name}");
+    }
+
+    // Half an adapter, and one for a model that sees nothing.
+    let mut without = config.clone();
+    without["modules_to_save"] = Value::Null;
+    bench.write("out/adapter/adapter_config.json", without.to_string());
+    let unexpected = bench.run("score --model v --adapter out/adapter --input seen.jsonl --output scores.jsonl");
+    assert_eq!(unexpected.code, Some(2));
+    assert!(unexpected.problem().contains("multi_modal_projector"), "{}", unexpected.stderr);
+    without["modules_to_save"] = json!(["lm_head"]);
+    bench.write("out/adapter/adapter_config.json", without.to_string());
+    let refused = bench.run("score --model v --adapter out/adapter --input seen.jsonl --output scores.jsonl");
+    assert!(refused.problem().contains("`modules_to_save` entry `lm_head` cannot be used"), "{}", refused.stderr);
 }

@@ -44,6 +44,8 @@ pub struct AdapterConfig {
     pub base_model_name_or_path: Option<String>,
     /// The revision of that hub id.
     pub revision: Option<String>,
+    /// Modules that are trained whole: in Gemma 3 `multi_modal_projector`.
+    pub modules_to_save: Vec<String>,
     /// Ranks that differ from `r`: an expression over the end of a module path, and the rank; the first match counts.
     pub rank_pattern: Vec<(String, usize)>,
     /// Alphas that differ from `lora_alpha`, by the same rule.
@@ -65,6 +67,7 @@ impl AdapterConfig {
             init_lora_weights: None,
             base_model_name_or_path: None,
             revision: None,
+            modules_to_save: Vec::new(),
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
         }
@@ -169,7 +172,7 @@ impl AdapterConfig {
             "lora_ga_config": null,
             "megatron_config": null,
             "megatron_core": "megatron.core",
-            "modules_to_save": null,
+            "modules_to_save": some(&self.modules_to_save),
             "monteclora_config": null,
             "peft_type": "LORA",
             "peft_version": PEFT_VERSION,

@@ -1,7 +1,7 @@
 //! An adapter between its two forms: PEFT's tensors on the host, and low-rank paths beside a model.
 
 use super::{AdapterConfig, AdapterTensors, ModuleTensors, PeftAdapter};
-use crate::adapter::{Adapter, LoraModule};
+use crate::adapter::{Adapter, LoraModule, TrainedTensor};
 use crate::error::Result;
 use crate::model::{LanguageModel, ModelConfig};
 use crate::weights::{HostData, HostTensor};
@@ -13,7 +13,7 @@ use std::path::Path;
 /// # Errors
 /// When it cannot be read or does not fit the model.
 pub fn read(folder: &Path, model: &dyn LanguageModel) -> Result<Adapter> {
-    let read = PeftAdapter::read(folder, &model.config().all_sites())?;
+    let read = PeftAdapter::read(folder, &model.config().places())?;
     Ok(to_device(&read.tensors, model))
 }
 
@@ -22,7 +22,7 @@ pub fn read(folder: &Path, model: &dyn LanguageModel) -> Result<Adapter> {
 /// # Errors
 /// As [`read`].
 pub fn check(folder: &Path, model: &ModelConfig) -> Result<()> {
-    PeftAdapter::read(folder, &model.all_sites()).map(|_| ())
+    PeftAdapter::read(folder, &model.places()).map(|_| ())
 }
 
 /// An adapter's tensors where the model computes.
@@ -38,7 +38,11 @@ pub fn to_device(tensors: &AdapterTensors, model: &dyn LanguageModel) -> Adapter
             subtracted: None,
         })
     });
-    Adapter::new(modules.collect())
+    let whole = model.config().whole_tensors().into_iter().filter_map(|tensor| {
+        let value = matrix(tensors.whole.get(&tensor.id)?, model.device());
+        Some(TrainedTensor { tensor, value })
+    });
+    Adapter::new(modules.collect()).with_whole(whole.collect())
 }
 
 fn matrix(tensor: &HostTensor, device: &Device) -> Tensor<2> {
@@ -47,6 +51,11 @@ fn matrix(tensor: &HostTensor, device: &Device) -> Tensor<2> {
         _ => [1, tensor.shape.iter().product()],
     };
     Tensor::from_data(TensorData::new(tensor.to_f32(), shape), device)
+}
+
+/// A matrix of one row as the vector that it is on disk.
+fn flat(tensor: HostTensor) -> HostTensor {
+    HostTensor { shape: vec![tensor.shape.iter().product()], ..tensor }
 }
 
 /// An adapter's tensors in PEFT's form. PiSSA's subtracted part becomes part of the adapter (rank `2r`), so that it
@@ -65,12 +74,13 @@ pub fn from_adapter(adapter: &Adapter, config: &AdapterConfig) -> (AdapterTensor
                 Tensor::cat(vec![module.b.clone(), b0.clone().neg()], 1),
             ),
         };
-        let magnitude = module.magnitude.clone().map(|m| {
-            let values = host(m);
-            HostTensor { shape: vec![values.shape.iter().product()], ..values }
-        });
+        let magnitude = module.magnitude.clone().map(|m| flat(host(m)));
         let entry = ModuleTensors { a: host(a), b: host(b), magnitude, scaling: module.scaling };
         tensors.modules.insert(module.site.weight, entry);
+    }
+    for TrainedTensor { tensor, value } in adapter.whole() {
+        let value = host(value.clone());
+        tensors.whole.insert(tensor.id, if tensor.dims[0] == 1 { flat(value) } else { value });
     }
     let mut config = config.clone();
     if adapter.modules().iter().any(|m| m.subtracted.is_some()) {

@@ -7,8 +7,10 @@ pub use self::another_base::AnotherBase;
 use super::config::AdapterConfig;
 use super::tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE, unusable};
 use crate::error::{Error, Kind, Place, Result};
-use crate::model::Site;
-use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, Spelling, TensorId, parse_peft_key, peft_key};
+use crate::model::{Places, Site, WholeTensor};
+use crate::weights::names::{
+    LORA_A, LORA_B, LORA_MAGNITUDE, Spelling, TensorId, parse_peft_key, parse_peft_whole_key, peft_key, peft_whole_key,
+};
 use crate::weights::safetensors_file::SafetensorsFile;
 use crate::weights::{HostTensor, LARGEST_WEIGHT};
 use std::collections::btree_map::Entry;
@@ -27,20 +29,22 @@ pub struct PeftAdapter {
 }
 
 impl PeftAdapter {
-    /// Reads the adapter folder `dir` for a model whose projections are `model`.
+    /// Reads the adapter folder `dir` for a model with these places.
     ///
     /// Keys may be spelt for a text-only or a multimodal model, whichever `model` is.
     ///
     /// # Errors
     /// All at once where possible: a file that is missing, damaged or truncated; tensors that are missing, unexpected,
     /// of the wrong shape, not finite or far too large; and as [`AdapterConfig::read`].
-    pub fn read(dir: &Path, model: &[Site]) -> Result<Self> {
+    pub fn read(dir: &Path, model: &Places) -> Result<Self> {
         let (config, mut ignored) = AdapterConfig::read(dir)?;
         let path = dir.join(TENSORS_FILE);
         let file = open(dir, &path)?;
         let at = |error: Error| error.or_at(Place::Path(path.clone()));
 
-        let contents = Contents::sort(file.header().tensors.iter().map(|entry| entry.name.clone()).collect(), model);
+        let Places { sites: model, whole } = model;
+        let names = file.header().tensors.iter().map(|entry| entry.name.clone());
+        let contents = Contents::sort(names.collect(), model, whole);
         let Some(spelling) = contents.spelling else {
             let what = "the file holds no adapter tensor of a Gemma 3 language model";
             let hint = contents
@@ -66,6 +70,7 @@ impl PeftAdapter {
                 tensors.modules.insert(site.weight, module);
             }
         }
+        tensors.whole = contents.whole_tensors(&file, whole, &config, &mut problems);
         // A wrong setting makes every tensor wrong: a few say as much as all.
         const SHOWN: usize = 8;
         if problems.len() > SHOWN {
@@ -79,6 +84,9 @@ impl PeftAdapter {
     }
 }
 
+/// Why a tensor may hold numbers that no training means.
+const DIVERGED: &str = "the run that wrote it had diverged, or the file is damaged";
+
 /// The names in a file, sorted into what they are.
 #[derive(Default)]
 struct Contents {
@@ -86,6 +94,8 @@ struct Contents {
     spelling: Option<Spelling>,
     /// Adapter tensors of modules that the model has, with their names as spelt.
     keys: BTreeMap<(TensorId, &'static str), String>,
+    /// Tensors in the place of the model's own, with their names as spelt.
+    whole: BTreeMap<TensorId, String>,
     /// Adapter tensors of layers that the model has not.
     beyond: Vec<String>,
     /// The same tensor in a second spelling.
@@ -95,10 +105,14 @@ struct Contents {
 }
 
 impl Contents {
-    fn sort(names: Vec<String>, model: &[Site]) -> Self {
+    fn sort(names: Vec<String>, model: &[Site], whole: &[WholeTensor]) -> Self {
         let has: BTreeSet<TensorId> = model.iter().map(|site| site.weight).collect();
         let mut contents = Contents::default();
         for name in names {
+            if let Some(id) = parse_peft_whole_key(&name).filter(|id| whole.iter().any(|tensor| tensor.id == *id)) {
+                contents.whole.insert(id, name);
+                continue;
+            }
             let known = parse_peft_key(&name).filter(|(_, id, _)| id.is_of_text() || has.contains(id));
             let Some((spelling, id, part)) = known else {
                 contents.foreign.push(name);
@@ -155,8 +169,7 @@ impl Contents {
                 Ok(tensor) => match unusable(name, &tensor) {
                     None => return Some(tensor),
                     Some(what) => {
-                        let hint = "the run that wrote it had diverged, or the file is damaged";
-                        problems.push(Error::new(Kind::Adapter, what).hint(hint));
+                        problems.push(Error::new(Kind::Adapter, what).hint(DIVERGED));
                     }
                 },
                 Err(error) => problems.push(error),
@@ -167,6 +180,51 @@ impl Contents {
         let b = read(LORA_B, &[site.out_features, r]);
         let magnitude = if use_dora { read(LORA_MAGNITUDE, &[site.out_features]) } else { None };
         Some((a?, b?, magnitude))
+    }
+
+    /// Reads what stands in the place of the model's own tensors; what is missing or wrong is added to the problems.
+    fn whole_tensors(
+        &self,
+        file: &SafetensorsFile,
+        model: &[WholeTensor],
+        config: &AdapterConfig,
+        problems: &mut Vec<Error>,
+    ) -> BTreeMap<TensorId, HostTensor> {
+        let is_saved = |tensor: &&WholeTensor| config.modules_to_save.iter().any(|name| name.ends_with(tensor.module));
+        let saved: Vec<&WholeTensor> = model.iter().filter(is_saved).collect();
+        let has_no = |name: &&String| !model.iter().any(|tensor| name.ends_with(tensor.module));
+        problems.extend(config.modules_to_save.iter().filter(has_no).map(|name| {
+            Error::new(Kind::Adapter, format!("`modules_to_save` names `{name}`, which the model does not have"))
+                .hint("the adapter was trained on a model that sees pictures")
+        }));
+        let missing: Vec<String> = saved
+            .iter()
+            .filter(|tensor| !self.whole.contains_key(&tensor.id))
+            .map(|tensor| peft_whole_key(&tensor.id))
+            .collect();
+        let not_named = self.whole.iter().filter(|(id, _)| !saved.iter().any(|tensor| tensor.id == **id));
+        let not_named: Vec<String> = not_named.map(|(_, name)| name.clone()).collect();
+        let incomplete = "the file and `adapter_config.json` belong to different adapters, or the copy is incomplete";
+        problems.extend(listed("missing", &missing, incomplete));
+        problems.extend(listed(
+            "unexpected",
+            &not_named,
+            "`modules_to_save` in `adapter_config.json` does not name their module",
+        ));
+        let mut tensors = BTreeMap::new();
+        for tensor in saved {
+            let Some(name) = self.whole.get(&tensor.id) else { continue };
+            let shape = if tensor.dims[0] == 1 { &tensor.dims[1..] } else { &tensor.dims[..] };
+            let read = file.read(name, shape, None).and_then(|read| match unusable(name, &read) {
+                None => Ok(read),
+                Some(what) => Err(Error::new(Kind::Adapter, what).hint(DIVERGED)),
+            });
+            match read {
+                Ok(read) => _ = tensors.insert(tensor.id, read),
+                Err(error) => problems.push(error),
+            }
+        }
+        tensors
     }
 
     /// What is missing, doubled or unexpected.
@@ -228,7 +286,7 @@ fn too_strong(module: &ModuleTensors, path: &str) -> Option<Error> {
     );
     Some(Error::new(Kind::Adapter, what).hint(match scaling.abs() > f64::from(a.max(b)) {
         true => "`lora_alpha` or `alpha_pattern` in `adapter_config.json` is wrong: usual scales are 0.5 to 4",
-        false => "the run that wrote it had diverged, or the file is damaged",
+        false => DIVERGED,
     }))
 }
 

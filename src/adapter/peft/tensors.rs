@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::weights::HostTensor;
-use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, TensorId, peft_key};
+use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, TensorId, peft_key, peft_whole_key};
 use crate::weights::safetensors_file::{FORMAT_PT, TensorSpec, write_streamed};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,17 +44,25 @@ impl ModuleTensors {
     }
 }
 
-/// All tensors of an adapter, by the weight that they go beside.
+/// All tensors of an adapter, by the weight that they go beside, or in whose place they stand.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AdapterTensors {
     /// One entry per adapted linear layer.
     pub modules: BTreeMap<TensorId, ModuleTensors>,
+    /// Those that are trained whole, in the model's shapes.
+    pub whole: BTreeMap<TensorId, HostTensor>,
 }
 
 impl AdapterTensors {
     /// Trained numbers in all tensors.
     pub fn parameters(&self) -> u64 {
-        self.modules.values().flat_map(ModuleTensors::parts).map(|(_, tensor)| tensor.data.len() as u64).sum()
+        let of_modules = self.modules.values().flat_map(ModuleTensors::parts).map(|(_, tensor)| tensor);
+        of_modules.chain(self.whole.values()).map(|tensor| tensor.data.len() as u64).sum()
+    }
+
+    /// Whether the weight of this name is another one with them.
+    pub fn changes(&self, id: &TensorId) -> bool {
+        self.modules.contains_key(id) || self.whole.contains_key(id)
     }
 
     /// Whether some of them are inside a tower, which then looks and listens in the graph.
@@ -62,9 +70,9 @@ impl AdapterTensors {
         self.modules.keys().any(TensorId::is_of_tower)
     }
 
-    /// Whether they leave a model as it is, whatever the input.
+    /// Whether they leave a model as it is, whatever the input; not known of what stands in the place of its tensors.
     pub fn is_zero(&self) -> bool {
-        self.modules.values().all(ModuleTensors::is_zero)
+        self.whole.is_empty() && self.modules.values().all(ModuleTensors::is_zero)
     }
 
     /// Writes `adapter_model.safetensors` into `dir` with PEFT's names; `multimodal` chooses the spelling.
@@ -76,6 +84,7 @@ impl AdapterTensors {
         for (weight, module) in &self.modules {
             named.extend(module.parts().map(|(part, t)| (peft_key(multimodal, weight, part), t)));
         }
+        named.extend(self.whole.iter().map(|(id, tensor)| (peft_whole_key(id), tensor)));
         let diverged = named.iter().filter_map(|(name, tensor)| unusable(name, tensor)).map(|what| {
             Error::new(Kind::NonFinite, what)
                 .at_path(dir)

@@ -51,7 +51,7 @@ impl PeftModel {
             None => Ok(()),
         })?;
         // What is wrong with an adapter is known before the model is loaded, which takes long.
-        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.all_sites())).transpose();
+        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.places())).transpose();
         let read = read.map_err(|error| provenance::name_bases(error, model))?;
         if let Some(folder) = adapter {
             provenance::warn_of_another_base(folder, &base, progress);

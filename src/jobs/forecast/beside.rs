@@ -2,8 +2,10 @@
 
 use crate::adapter::Init;
 use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::jobs::run::settings::RunSettings;
 use crate::model::{ModelConfig, Site, Stage};
 use crate::recipe::Recipe;
+use crate::weights::HostDtype;
 use crate::weights::names::{Projection, TensorId};
 
 /// What an adapter takes beside the frozen model.
@@ -13,9 +15,50 @@ pub struct Beside {
     pub per_token: u64,
     /// The same of the layer that keeps the most.
     pub per_token_in_a_layer: u64,
+    /// What towers take that are trained.
+    pub towers: TrainedTowers,
     /// Copies of the trained values that stay beside them: where PiSSA began, the adapter that is continued, the one of
     /// the best evaluation.
     pub copies: u64,
+}
+
+/// What towers take that look and listen in every step; nothing where they have done so before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrainedTowers {
+    /// Their weights.
+    pub weight_bytes: u64,
+    /// Numbers that they keep of as many tokens as one piece takes.
+    pub kept: u64,
+    /// Those tokens; 0 without such towers.
+    pub tokens: u64,
+    /// Numbers that are alive for a moment.
+    pub transient: u64,
+}
+
+impl TrainedTowers {
+    /// Those of a run.
+    fn of(plan: &AdapterPlan, recipe: &Recipe, model: &ModelConfig) -> Self {
+        if !plan.trains_towers() {
+            return TrainedTowers::default();
+        }
+        let work = model.tower_work(&|id| plan.sites.iter().any(|site| site.weight == *id));
+        // A row may be full of that which takes the most memory for a token.
+        let Some(most) = work.into_iter().max_by_key(|work| work.kept / work.tokens.max(1)) else {
+            return TrainedTowers::default();
+        };
+        let number_bytes = RunSettings::of(recipe).holding.dtype.unwrap_or(HostDtype::BF16).bytes() as u64;
+        let numbers = |(_, dims): (TensorId, Vec<usize>)| dims.iter().product::<usize>() as u64;
+        let weight_bytes = model.tower_tensors().into_iter().map(numbers).sum::<u64>() * number_bytes;
+        TrainedTowers { weight_bytes, kept: most.kept, tokens: most.tokens, transient: most.transient }
+    }
+
+    /// Numbers that they keep of a micro-batch of so many tokens, full of pictures or sounds.
+    pub fn kept(&self, tokens: u64) -> u64 {
+        match self.tokens {
+            0 => 0,
+            piece => (tokens / piece).max(1).saturating_mul(self.kept),
+        }
+    }
 }
 
 /// How the projections of a run are computed, as far as what they keep depends on it.
@@ -46,13 +89,14 @@ impl Beside {
         Beside {
             per_token: layers.iter().sum::<u64>() + outside,
             per_token_in_a_layer: layers.iter().copied().max().unwrap_or(0),
+            towers: TrainedTowers::of(plan, recipe, model),
             copies: [form.is_pissa, is_continued, keeps_best].into_iter().map(u64::from).sum(),
         }
     }
 
     /// The same of a model of one layer.
     pub fn of_a_layer(self) -> Self {
-        Beside { per_token: self.per_token_in_a_layer, ..self }
+        Beside { per_token: self.per_token_in_a_layer, towers: TrainedTowers::default(), ..self }
     }
 }
 

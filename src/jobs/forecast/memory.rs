@@ -62,6 +62,8 @@ pub struct Estimate {
     pub optimizer_bytes: u64,
     /// What the layers keep for the way back.
     pub activation_bytes: u64,
+    /// Towers that are trained, and what they keep for the way back.
+    pub tower_bytes: u64,
     /// One tile of logits, and the gradient of the loss's rows.
     pub loss_bytes: u64,
     /// Keys and values of what is generated between steps.
@@ -73,12 +75,13 @@ pub struct Estimate {
 
 impl Estimate {
     /// Every component and its name.
-    pub fn parts(&self) -> [(&'static str, u64); 7] {
+    pub fn parts(&self) -> [(&'static str, u64); 8] {
         let &Estimate {
             base_bytes,
             adapter_bytes,
             optimizer_bytes,
             activation_bytes,
+            tower_bytes,
             loss_bytes,
             kv_bytes,
             workspace_bytes,
@@ -88,6 +91,7 @@ impl Estimate {
             ("adapter", adapter_bytes),
             ("optimiser", optimizer_bytes),
             ("activations", activation_bytes),
+            ("towers", tower_bytes),
             ("loss", loss_bytes),
             ("kv cache", kv_bytes),
             ("workspace", workspace_bytes),
@@ -152,7 +156,9 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     let kv_bytes = floats(work.sampled.saturating_mul(cached).saturating_mul(2 * kv));
     let trained = floats(work.trainable);
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
-    let transient = per_token(transient);
+    let towers = work.beside.towers;
+    let tower_bytes = towers.weight_bytes.saturating_add(floats(towers.kept(work.tokens)));
+    let transient = per_token(transient).max(floats(towers.transient));
     // Activations go while gradients come, unless those of an earlier pass are there already.
     let last_layer = per_token(input + kept + work.beside.per_token_in_a_layer);
     let gradient_bytes = match work.gpu {
@@ -185,6 +191,7 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
         adapter_bytes: floats((1 + work.beside.copies) * work.trainable).saturating_add(gradient_bytes),
         optimizer_bytes: floats(work.optimizer_slots * work.trainable),
         activation_bytes,
+        tower_bytes,
         loss_bytes,
         kv_bytes,
         workspace_bytes,

@@ -9,9 +9,10 @@ use crate::adapter::target::{self, ExcludeModules, Selection};
 use crate::adapter::{Adapter, Init};
 use crate::error::Result;
 use crate::jobs::base::adapter_folder;
-use crate::model::{LanguageModel, ModelConfig, Site};
+use crate::model::{LanguageModel, ModelConfig, Site, WholeTensor};
 use crate::random::Rng;
 use crate::recipe;
+use std::collections::BTreeSet;
 
 /// What a run trains: its settings in PEFT's words, and the projections that it adapts.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct AdapterPlan {
     pub config: AdapterConfig,
     /// The projections.
     pub sites: Vec<Site>,
+    /// The tensors that are trained as they are.
+    pub whole: Vec<WholeTensor>,
     /// What matched, for the user.
     pub selection: Selection,
     /// How A and B of a new adapter start.
@@ -35,8 +38,9 @@ impl AdapterPlan {
     /// Targets that match nothing; an adapter to continue that cannot be read, does not fit, or contradicts the recipe.
     pub fn new(keys: &recipe::Adapter, model: &ModelConfig) -> Result<Self> {
         let of_towers = towers::chosen(keys, model, &model.tower_sites())?;
+        let whole = if keys.train_projector { model.whole_tensors() } else { Vec::new() };
         if let Some(folder) = &keys.init_from {
-            return continued::plan(keys, &adapter_folder::locate(folder)?, model, &of_towers);
+            return continued::plan(keys, &adapter_folder::locate(folder)?, model, &of_towers, &whole);
         }
         let all = if of_towers.is_empty() { model.sites() } else { model.all_sites() };
         let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal())).collect();
@@ -58,8 +62,9 @@ impl AdapterPlan {
             config.target_modules = target::exact_targets(&paths, &selection);
             config.exclude_modules = ExcludeModules::default();
         }
+        config.modules_to_save = modules_of(&whole);
         let sites = selection.indices.iter().map(|&index| all[index]).collect();
-        Ok(AdapterPlan { config, sites, selection, init, continued: None })
+        Ok(AdapterPlan { config, sites, whole, selection, init, continued: None })
     }
 
     /// Whether a tower is trained: then it looks at pictures in every step, and not once before.
@@ -69,7 +74,7 @@ impl AdapterPlan {
 
     /// Whether something beside the language model is trained: a tower, or what makes rows of what one gives.
     pub fn is_beside_text(&self) -> bool {
-        self.sites.iter().any(|site| !site.weight.is_of_text())
+        !self.whole.is_empty() || self.sites.iter().any(|site| !site.weight.is_of_text())
     }
 
     /// Trainable values.
@@ -83,7 +88,8 @@ impl AdapterPlan {
             let (input, out) = (site.in_features as u64, site.out_features as u64);
             r * (input + out) + magnitude(out)
         };
-        self.sites.iter().map(values).sum()
+        let whole: u64 = self.whole.iter().map(|tensor| tensor.dims.iter().product::<usize>() as u64).sum();
+        self.sites.iter().map(values).sum::<u64>() + whole
     }
 
     /// The projections that are adapted, each with its rank.
@@ -107,8 +113,14 @@ impl AdapterPlan {
             use_dora: self.config.use_dora,
             init: self.init,
         };
-        init::create(model, &self.sites, options, rng)
+        init::create(model, &self.sites, options, rng).with_whole(init::whole(model, &self.whole))
     }
+}
+
+/// The modules of these tensors, each once.
+fn modules_of(tensors: &[WholeTensor]) -> Vec<String> {
+    let modules: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.module).collect();
+    modules.into_iter().map(str::to_owned).collect()
 }
 
 fn from_recipe(keys: &recipe::Adapter) -> AdapterConfig {

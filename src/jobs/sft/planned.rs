@@ -93,8 +93,7 @@ impl Planned {
     /// As [`Data::encode_media`].
     pub fn encode_media(&mut self, screen: &ProgressBar) -> Result<()> {
         if self.adapter.trains_towers() {
-            screen
-                .note("Towers are trained: they look and listen in every step, in memory that is not in the estimate.");
+            screen.note("Towers are trained: they look and listen in every step.");
             self.data.leave_media(&self.compute);
             return Ok(());
         }

@@ -79,6 +79,23 @@ impl AudioConfig {
         strides.into_iter().fold(frames, usize::div_ceil).div_ceil(self.conf_reduction_factor)
     }
 
+    /// Numbers that the tower keeps of a clip of so many frames for the way back, where a linear layer of a block that
+    /// `has_adapter` names has one; 0 without any. Counted as if all of its later blocks' layers had one: what it keeps is mostly
+    /// what activations and norms keep.
+    ///
+    /// Of each row in a block: of a feed-forward 17 widths (norms and clips 4, its input, three times its inside of 4), of
+    /// attention 7 and keys and values once for each row that sees them, of the light convolution 9, and 2 at the end; and
+    /// twice the scores.
+    pub fn kept(&self, frames: usize, has_adapter: impl Fn(usize) -> bool) -> u64 {
+        let strides = self.sscp_conv_stride_size.map(|[stride, _]| stride);
+        let rows = strides.into_iter().fold(frames, usize::div_ceil);
+        let Some(first) = (0..self.conf_num_hidden_layers).find(|block| has_adapter(*block)) else { return 0 };
+        let (w, context) = (self.hidden_size, self.context());
+        let seen = 2 * context * w / self.conf_attention_chunk_size.max(1);
+        let per_row = (2 * 17 + 7 + 9 + 2) * w + seen + 2 * self.conf_num_attention_heads * context;
+        (rows * (self.conf_num_hidden_layers - first) * per_row) as u64
+    }
+
     /// The linear layers, in the order of a forward pass, with the dimensions of their weights `[out, in]`.
     pub fn linears(&self) -> impl Iterator<Item = (AudioModule, [usize; 2])> + use<> {
         let w = self.hidden_size;

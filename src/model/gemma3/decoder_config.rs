@@ -2,9 +2,10 @@
 
 use crate::model::gemma3::TextConfig;
 use crate::model::gemma3::config::ImageConfig;
-use crate::model::site::Site;
-use crate::model::{DecoderConfig, MediaShape, Modality};
+use crate::model::site::{Site, WholeTensor};
+use crate::model::{DecoderConfig, MediaShape, Modality, TowerWork};
 use crate::nn::{AttentionKind, Rope};
+use crate::weights::names::{TensorId, VisionTensor};
 use serde_json::Value;
 
 impl TextConfig {
@@ -135,6 +136,23 @@ impl DecoderConfig for TextConfig {
 
     fn tower_sites(&self) -> Vec<Site> {
         TextConfig::tower_sites(self)
+    }
+
+    fn tower_work(&self, has_adapter: &dyn Fn(&TensorId) -> bool) -> Vec<TowerWork> {
+        let work = |images: &ImageConfig| TowerWork {
+            kept: images.vision_config.kept(|module| has_adapter(&TensorId::Vision(VisionTensor::Weight(module)))),
+            transient: images.vision_config.transient(),
+            tokens: images.mm_tokens_per_image as u64 + 2,
+        };
+        self.images.iter().map(work).filter(|work| work.kept > 0).collect()
+    }
+
+    fn tower_tensors(&self) -> Vec<(TensorId, Vec<usize>)> {
+        self.images.iter().flat_map(|images| images.vision_config.tensors()).collect()
+    }
+
+    fn whole_tensors(&self) -> Vec<WholeTensor> {
+        TextConfig::whole_tensors(self)
     }
 
     fn to_hf_json(&self, dtype: &str) -> Value {

@@ -1,7 +1,9 @@
 //! The projections of a Gemma 3, from its configuration alone.
 
 use crate::model::gemma3::TextConfig;
-use crate::model::site::{Site, Stage};
+use crate::model::gemma3::config::ImageConfig;
+use crate::model::site::{Site, Stage, WholeTensor};
+use crate::model::vision::siglip::MultiModalProjector;
 use crate::weights::names::{Projection, TensorId, VisionTensor};
 
 impl TextConfig {
@@ -34,5 +36,14 @@ impl TextConfig {
         let first = self.sites().len();
         let sites = Site::numbered(weights.map(|(weight, dims)| (TensorId::Vision(weight), Stage::Embed, dims)));
         sites.into_iter().map(|site| Site { index: first + site.index, ..site }).collect()
+    }
+
+    /// The tensors of the projector, which is no linear layer.
+    pub fn whole_tensors(&self) -> Vec<WholeTensor> {
+        let width = |images: &ImageConfig| images.vision_config.hidden_size;
+        self.images
+            .iter()
+            .flat_map(|images| MultiModalProjector::whole_tensors(width(images), self.hidden_size))
+            .collect()
     }
 }

@@ -79,7 +79,7 @@ impl Gemma3 {
             Features::Prepared { values, .. } => vision.and_then(|vision| vision.look(values.clone(), side)),
         };
         match (encoded, vision) {
-            (Some(encoded), Some(vision)) => vision.multi_modal_projector.project(encoded),
+            (Some(encoded), Some(vision)) => vision.multi_modal_projector.project(encoded, side),
             (Some(encoded), None) => encoded,
             (None, _) => unreachable!("a picture for a model that has no tower"),
         }
@@ -102,6 +102,10 @@ impl LanguageModel for Gemma3 {
     fn tower_linears(&self) -> Vec<&Linear> {
         let layers = self.vision.iter().flat_map(|vision| &vision.vision_tower).flat_map(|tower| &tower.layers);
         layers.flat_map(VisionEncoderLayer::linears).map(|biased| &biased.linear).collect()
+    }
+
+    fn whole(&self, tensor: usize) -> Option<Tensor<2>> {
+        self.vision.as_ref().map(|vision| vision.multi_modal_projector.whole(tensor))
     }
 
     fn encode(&self, modality: Modality, prepared: Tensor<3>) -> Option<Tensor<2>> {

@@ -2,12 +2,16 @@
 
 use crate::model::decoder_config::{Beyond, DecoderConfig};
 use crate::model::gemma3n::TextConfig;
+use crate::model::gemma3n::config::SoundConfig;
 use crate::model::inputs::Modality;
-use crate::model::media_shape::MediaShape;
+use crate::model::media_shape::{MediaShape, TowerWork};
 use crate::model::site::Site;
 use crate::nn::AttentionKind;
-use crate::weights::names::TensorId;
+use crate::weights::names::{AudioModule, AudioProjection, AudioTensor, TensorId};
 use serde_json::Value;
+
+/// Frames of the longest sound that is heard at once: 30 s.
+const LONGEST_FRAMES: usize = 3000;
 
 impl TextConfig {
     /// The same model with one layer of this kind, as wide as the widest, and at most so many words.
@@ -143,6 +147,24 @@ impl DecoderConfig for TextConfig {
 
     fn tower_sites(&self) -> Vec<Site> {
         TextConfig::tower_sites(self)
+    }
+
+    fn tower_work(&self, has_adapter: &dyn Fn(&TensorId) -> bool) -> Vec<TowerWork> {
+        let in_block = |block: usize| {
+            let has = |part| has_adapter(&TensorId::Audio(AudioTensor::Weight(AudioModule::Projection(block, part))));
+            AudioProjection::ALL.into_iter().any(has)
+        };
+        let work = |sounds: &SoundConfig| {
+            let kept = sounds.audio_config.kept(LONGEST_FRAMES, in_block);
+            TowerWork { kept, transient: 0, tokens: sounds.audio_soft_tokens_per_image as u64 + 2 }
+        };
+        self.sounds.iter().map(work).filter(|work| work.kept > 0).collect()
+    }
+
+    fn tower_tensors(&self) -> Vec<(TensorId, Vec<usize>)> {
+        let d = self.hidden_size;
+        let of_images = self.images.iter().flat_map(|images| images.tensors(d));
+        of_images.chain(self.sounds.iter().flat_map(|sounds| sounds.tensors(d))).collect()
     }
 
     fn to_hf_json(&self, dtype: &str) -> Value {

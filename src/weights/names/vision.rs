@@ -11,6 +11,9 @@ const ON_THE_HUB: &str = "vision_model.";
 /// What stands before the names of modules.
 const OF_MODULES: &str = "model.";
 
+/// The module that makes soft tokens of what the tower sees, which PEFT saves whole.
+pub const PROJECTOR: &str = "multi_modal_projector";
+
 /// A linear layer of the tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum VisionProjection {

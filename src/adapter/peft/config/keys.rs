@@ -4,6 +4,7 @@ use super::AdapterConfig;
 use crate::adapter::TargetLayers;
 use crate::adapter::target::{ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind};
+use crate::weights::names::PROJECTOR;
 use serde_json::{Map, Value};
 
 /// Takes the supported keys out of the object; the problems come beside a stand-in for what is wrong.
@@ -69,9 +70,29 @@ impl Reader<'_> {
             init_lora_weights,
             base_model_name_or_path: self.text("base_model_name_or_path"),
             revision: self.text("revision"),
+            modules_to_save: self.modules_to_save(),
             rank_pattern: self.pattern("rank_pattern", "a rank of at least 1", as_rank),
             alpha_pattern: self.pattern("alpha_pattern", AN_ALPHA, as_alpha),
         }
+    }
+
+    /// The modules that are trained whole; one of another name is a problem.
+    fn modules_to_save(&mut self) -> Vec<String> {
+        let names = match self.keys.get("modules_to_save").unwrap_or(&Value::Null) {
+            Value::Null => return Vec::new(),
+            value => match strings(value) {
+                Some(names) => names,
+                None => return self.wrong("modules_to_save", "a list of names", Vec::new()),
+            },
+        };
+        for name in names.iter().filter(|name| !is_whole_module(name)) {
+            let what = format!(
+                "`modules_to_save` entry `{name}` cannot be used: a module trained whole, of which only `{PROJECTOR}` is \
+                 supported"
+            );
+            self.problems.push(Error::new(Kind::Adapter, what));
+        }
+        names
     }
 
     /// PEFT takes one number or a list of them, and one expression or a list of them.
@@ -158,6 +179,11 @@ const AN_ALPHA: &str = "a number that f32 can hold";
 /// A number that is computed with in f32: neither infinite there nor, unless it is 0, lost.
 fn as_alpha(value: &Value) -> Option<f64> {
     value.as_f64().filter(|&alpha| (alpha as f32).is_finite() && (alpha == 0.0 || alpha as f32 != 0.0))
+}
+
+/// Whether this names the module that can be trained whole, by the end of its path.
+fn is_whole_module(name: &str) -> bool {
+    name.strip_suffix(PROJECTOR).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 fn as_rank(value: &Value) -> Option<usize> {

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind};
 use serde_json::{Map, Value};
 
 /// Keys that are read.
-const READ: [&str; 15] = [
+const READ: [&str; 16] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "exclude_modules",
@@ -14,6 +14,7 @@ const READ: [&str; 15] = [
     "layers_to_transform",
     "lora_alpha",
     "lora_dropout",
+    "modules_to_save",
     "peft_type",
     "r",
     "rank_pattern",
@@ -27,7 +28,7 @@ const READ: [&str; 15] = [
 const HARMLESS: [&str; 12] = [
     "auto_mapping",
     "corda_config",
-    "ensure_weight_tying", // acts through `modules_to_save`, which is refused
+    "ensure_weight_tying", // acts on embeddings in `modules_to_save`, which are refused
     "eva_config",
     "inference_mode",
     "loftq_config", // acts through `init_lora_weights: loftq`, which is refused
@@ -40,7 +41,7 @@ const HARMLESS: [&str; 12] = [
 ];
 
 /// Keys that change numbers when set, and what they are in a few words.
-const REFUSED: [(&str, &str); 14] = [
+const REFUSED: [(&str, &str); 13] = [
     ("alora_invocation_tokens", "an adapter that switches on mid-text"),
     ("arrow_config", "routing between adapters"),
     ("fan_in_fan_out", "transposed weights"),
@@ -48,7 +49,6 @@ const REFUSED: [(&str, &str); 14] = [
     ("layer_replication", "repeated layers"),
     ("lora_bias", "a trained bias on B"),
     ("megatron_config", "Megatron's parallel layers"),
-    ("modules_to_save", "whole modules trained beside the adapter"),
     ("monteclora_config", "sampled adapter weights"),
     ("target_parameters", "adapters on single parameters"),
     ("trainable_token_indices", "trained embedding rows"),

@@ -196,7 +196,8 @@ fn shapes_and_numbers_are_checked() {
             format!("tensor `{}` holds a number that is not finite, at position 5", q.replace("q_proj", "k_proj")),
         ]
     );
-    let wide: Vec<_> = shapes().into_iter().map(|s| Site { in_features: 99, ..s }).collect();
+    let wide = shapes().sites.into_iter().map(|s| Site { in_features: 99, ..s });
+    let wide = Places { sites: wide.collect(), whole: Vec::new() };
     let error = PeftAdapter::read(&golden("text-lora"), &wide).unwrap_err();
     assert_eq!(error.iter().count(), 1, "one cause is one problem: {error}");
     let what = "the adapter was made for another base model: its `model.layers.0.self_attn.q_proj` takes 8 numbers, that of the \
@@ -213,8 +214,8 @@ fn shapes_and_numbers_are_checked() {
 
 #[test]
 fn an_adapter_of_a_larger_model_is_one_problem() {
-    let fewer: Vec<_> =
-        shapes().into_iter().filter(|site| !matches!(site.weight, TensorId::Projection(1, _))).collect();
+    let mut fewer = shapes();
+    fewer.sites.retain(|site| !matches!(site.weight, TensorId::Projection(1, _)));
     let error = PeftAdapter::read(&golden("text-lora"), &fewer).unwrap_err();
     assert_eq!(error.iter().count(), 1, "{error}");
     assert_eq!(error.what(), "the adapter was made for another base model: it has 2 layers, the model 1");

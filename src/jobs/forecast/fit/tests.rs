@@ -35,7 +35,7 @@ fn with_capacity<T>(capacity: Capacity, look: impl FnOnce(&Sizes) -> T) -> T {
     look(&Sizes {
         frozen: Frozen { config: &config, source: None },
         trainable: 13_045_760,
-        beside: Beside { per_token: 26 * KEPT_BESIDE, per_token_in_a_layer: KEPT_BESIDE, copies: 0 },
+        beside: Beside { per_token: 26 * KEPT_BESIDE, per_token_in_a_layer: KEPT_BESIDE, ..Beside::default() },
         optimizer_slots: 2,
         tokens: &tokens,
         capacity,

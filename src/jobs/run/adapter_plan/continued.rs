@@ -5,11 +5,12 @@ use crate::adapter::peft::{AdapterConfig, AdapterTensors, CONFIG_FILE, PeftAdapt
 use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
 use crate::adapter::{Init, TargetLayers};
 use crate::error::{Error, Kind, Place, Result};
-use crate::model::{ModelConfig, Site};
+use crate::model::{ModelConfig, Site, WholeTensor};
 use crate::recipe;
 use std::path::Path;
 
-/// Plans to go on with the adapter in `folder`, which has something on each of the sites `of_towers` that the recipe names.
+/// Plans to go on with the adapter in `folder`, which has something on each of the sites `of_towers` and in the place of each
+/// tensor of `whole` that the recipe names.
 ///
 /// # Errors
 /// As [`PeftAdapter::read`]; keys of the recipe that contradict the adapter.
@@ -18,8 +19,9 @@ pub(super) fn plan(
     folder: &Path,
     model: &ModelConfig,
     of_towers: &[Site],
+    whole: &[WholeTensor],
 ) -> Result<AdapterPlan> {
-    let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &model.all_sites())?;
+    let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &model.places())?;
     let is_beside_text = tensors.modules.keys().any(|weight| !weight.is_of_text());
     let all = if is_beside_text { model.all_sites() } else { model.sites() };
     let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal())).collect();
@@ -32,9 +34,18 @@ pub(super) fn plan(
         let what = format!("the adapter that `init_from` continues has nothing on `{path}`, which the recipe names");
         problems.push(Error::new(Kind::Recipe, what).hint("leave the keys of towers out to take over what it has"));
     }
+    if let Some(tensor) = whole.iter().find(|tensor| !tensors.whole.contains_key(&tensor.id)) {
+        let what = format!("the adapter that `init_from` continues was trained without `{}`", tensor.module);
+        problems.push(
+            Error::new(Kind::Recipe, what)
+                .at(Place::Key("adapter.train_projector".into()))
+                .hint("leave the key out to take over what the adapter has"),
+        );
+    }
     if let Some(error) = Error::many(problems) {
         return Err(error);
     }
+    let whole = model.whole_tensors().into_iter().filter(|tensor| tensors.whole.contains_key(&tensor.id)).collect();
     let sites: Vec<Site> = all.into_iter().filter(has).collect();
     let mut config = AdapterConfig { lora_dropout: keys.lora_dropout, ..config };
     // Its own words may be for Python only, for another spelling of the model, or reach into a vision tower.
@@ -45,7 +56,7 @@ pub(super) fn plan(
         config.exclude_modules = ExcludeModules::default();
     }
     check_patterns(&config, &sites, &tensors, model.multimodal()).map_err(|e| e.at_path(folder.join(CONFIG_FILE)))?;
-    Ok(AdapterPlan { config, sites, selection, init: Init::default(), continued: Some(tensors) })
+    Ok(AdapterPlan { config, sites, whole, selection, init: Init::default(), continued: Some(tensors) })
 }
 
 /// A problem for each key of the recipe that says something else than the adapter.

@@ -132,7 +132,7 @@ fn every_adapter_that_can_be_used_can_be_continued() {
         let source = Source::open_folder(&golden(model)).unwrap();
         let model = model::load(config, &source, &Holding::default(), &device, &Silent).unwrap();
         let adapter = plan.create(&*model, Rng::new(0));
-        let original = PeftAdapter::read(folder.path(), &model.sites()).unwrap();
+        let original = PeftAdapter::read(folder.path(), &model.config().places()).unwrap();
         let (tensors, settings) = peft::from_adapter(&adapter, &plan.config);
         assert_eq!(tensors, original.tensors, "{name} {changes:?}");
         assert_eq!(plan.trainable(), adapter.trainable(), "{name} {changes:?}");
@@ -142,7 +142,7 @@ fn every_adapter_that_can_be_used_can_be_continued() {
         let saved = tempfile::tempdir().unwrap();
         tensors.write(saved.path(), model.config().multimodal()).unwrap();
         std::fs::write(saved.path().join(CONFIG_FILE), settings.to_json()).unwrap();
-        let again = PeftAdapter::read(saved.path(), &model.sites()).unwrap();
+        let again = PeftAdapter::read(saved.path(), &model.config().places()).unwrap();
         assert_eq!((again.tensors, again.ignored), (tensors, Vec::new()), "{name} {changes:?}");
     }
 }

@@ -3,28 +3,8 @@
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use crate::model::{ModelConfig, Site};
 use crate::recipe;
-use crate::weights::names::TensorId;
+use crate::weights::names::ModelPart;
 use std::collections::BTreeSet;
-
-/// A tower, or what makes rows of what towers give, in the words of a recipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Vision,
-    Audio,
-    Projector,
-}
-
-impl Part {
-    /// The part that a weight beside the language model belongs to.
-    fn of(site: &Site) -> Option<Self> {
-        match site.weight {
-            TensorId::Vision(_) => Some(Part::Vision),
-            TensorId::Audio(_) => Some(Part::Audio),
-            TensorId::Embedder(..) => Some(Part::Projector),
-            _ => None,
-        }
-    }
-}
 
 /// The sites beside the language model that a recipe names, of all `sites` there, ascending.
 ///
@@ -34,11 +14,11 @@ pub(super) fn chosen(keys: &recipe::Adapter, model: &ModelConfig, sites: &[Site]
     let mut problems = Vec::new();
     let mut chosen: BTreeSet<usize> = BTreeSet::new();
     let named = [
-        (Part::Vision, "vision_target_modules", &keys.vision_target_modules),
-        (Part::Audio, "audio_target_modules", &keys.audio_target_modules),
+        (ModelPart::VisionTower, "vision_target_modules", &keys.vision_target_modules),
+        (ModelPart::AudioTower, "audio_target_modules", &keys.audio_target_modules),
     ];
     for (part, key, names) in named {
-        let of_part = || sites.iter().filter(move |site| Part::of(site) == Some(part));
+        let of_part = || sites.iter().filter(move |site| site.weight.part() == part);
         let paths: Vec<String> = of_part().map(|site| site.module_path(model.multimodal())).collect();
         for (i, name) in names.iter().enumerate() {
             let hits =
@@ -50,12 +30,11 @@ pub(super) fn chosen(keys: &recipe::Adapter, model: &ModelConfig, sites: &[Site]
         }
     }
     if keys.train_projector {
-        let is_projector = |site: &&Site| Part::of(site) == Some(Part::Projector);
+        let is_projector = |site: &&Site| site.weight.part() == ModelPart::Projector;
         chosen.extend(sites.iter().filter(is_projector).map(|site| site.index));
-        if !sites.iter().any(|site| is_projector(&site)) {
-            let what =
-                format!("`train_projector` is for Gemma 3n's; {} has none that takes an adapter", model.architecture());
-            let hint = "Gemma 3's projector is no linear layer, and is not trained here yet; leave the key out";
+        if model.whole_tensors().is_empty() && !sites.iter().any(|site| is_projector(&site)) {
+            let what = format!("`train_projector` finds no projector: this {} reads text alone", model.architecture());
+            let hint = "leave the key out, or take a checkpoint that sees pictures";
             problems.push(Error::new(Kind::Recipe, what).at(Place::Key("adapter.train_projector".into())).hint(hint));
         }
     }

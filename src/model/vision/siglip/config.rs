@@ -55,6 +55,36 @@ impl VisionConfig {
         })
     }
 
+    /// Numbers that the tower keeps of a picture for the way back, where adapters are on those of its linear layers that
+    /// `has_adapter`; 0 without any.
+    ///
+    /// Of each patch in a layer: what both norms centred, queries, keys, values and what attention made of them, a number per
+    /// head, and both factors of the activation; and the input of a linear layer with an adapter.
+    pub fn kept(&self, has_adapter: impl Fn(VisionModule) -> bool) -> u64 {
+        let &VisionConfig { hidden_size: w, intermediate_size: f, num_attention_heads: h, .. } = self;
+        let layers = (0..self.num_hidden_layers).map(|layer| {
+            let has = |part| has_adapter(VisionModule::Projection(layer, part));
+            let has_any = |parts: &[VisionProjection]| parts.iter().any(|part| has(*part));
+            let inputs = [
+                (has_any(&[VisionProjection::Q, VisionProjection::K, VisionProjection::V]), w),
+                (has(VisionProjection::Fc1), w),
+                (has(VisionProjection::Fc2), f),
+            ];
+            let inputs: usize = inputs.into_iter().filter(|(has, _)| *has).map(|(_, width)| width).sum();
+            (inputs, has_any(&VisionProjection::ALL))
+        });
+        // Below the first layer with an adapter there is no way back.
+        let (inputs, adapted): (Vec<usize>, Vec<bool>) = layers.unzip();
+        let Some(first) = adapted.iter().position(|has| *has) else { return 0 };
+        let per_patch: usize = inputs[first..].iter().map(|inputs| inputs + 6 * w + h + 2 * f).sum();
+        (self.num_patches() * per_patch) as u64
+    }
+
+    /// Numbers that are alive for a moment on the way back through a layer.
+    pub fn transient(&self) -> u64 {
+        (self.num_patches() * (4 * self.intermediate_size + 2 * self.hidden_size)) as u64
+    }
+
     /// Every tensor of a tower of this shape.
     pub fn tensors(&self) -> Vec<(TensorId, Vec<usize>)> {
         let &VisionConfig { hidden_size: w, patch_size: p, num_channels, .. } = self;

@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 use crate::model::parts::{Gain, NormShape, Parts};
+use crate::model::site::{Stage, WholeTensor};
 use crate::model::vision::siglip::config::VisionConfig;
-use crate::nn::RmsNorm;
-use crate::weights::names::{TensorId, VisionTensor};
+use crate::nn::{RmsNorm, SidePath};
+use crate::weights::names::{PROJECTOR, TensorId, VisionTensor};
 use burn::tensor::Tensor;
 
 /// Gemma 3's projector: neighbouring patches averaged, a norm, and a matrix: `norm(pool(x)) W`.
@@ -19,6 +20,10 @@ pub struct MultiModalProjector {
     /// Patches on a side of a soft token.
     pub kernel_size: usize,
 }
+
+/// Numbers of its tensors, as a side path knows them.
+const NORM: usize = 0;
+const PROJECTION: usize = 1;
 
 impl MultiModalProjector {
     /// Puts together the projector that makes `tokens` rows of width `d` of what a tower gives.
@@ -45,6 +50,29 @@ impl MultiModalProjector {
             .map(|(tensor, dims)| (TensorId::Vision(tensor), dims))
     }
 
+    /// The same tensors as they are trained.
+    pub fn whole_tensors(w: usize, d: usize) -> [WholeTensor; 2] {
+        let whole = |index, tensor, dims| WholeTensor {
+            index,
+            id: TensorId::Vision(tensor),
+            stage: Stage::Embed,
+            dims,
+            module: PROJECTOR,
+        };
+        [whole(NORM, VisionTensor::MmSoftEmbNorm, [1, w]), whole(PROJECTION, VisionTensor::MmInputProjection, [w, d])]
+    }
+
+    /// What the tensor of this number begins with where it is trained.
+    ///
+    /// # Numerics
+    /// Of the norm `(1 + w) - 1`, with which `1 + w` is what it was, bit for bit.
+    pub fn whole(&self, index: usize) -> Tensor<2> {
+        match index {
+            NORM => self.mm_soft_emb_norm.gain().clone().sub_scalar(1.0).unsqueeze(),
+            _ => self.mm_input_projection_weight.clone(),
+        }
+    }
+
     /// Neighbouring patches averaged.
     ///
     /// # Shapes
@@ -59,12 +87,16 @@ impl MultiModalProjector {
         x.reshape([tokens * tokens, w])
     }
 
-    /// The soft tokens of one picture.
+    /// The soft tokens of one picture, by what `side` has in the place of the projector's own tensors.
     ///
     /// # Shapes
     /// - `pooled`: `[mm_tokens_per_image, w]`
     /// - output: `[mm_tokens_per_image, d]`
-    pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
-        self.mm_soft_emb_norm.forward(pooled).matmul(self.mm_input_projection_weight.clone())
+    pub fn project(&self, pooled: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
+        let normed = match side.whole(NORM) {
+            None => self.mm_soft_emb_norm.forward(pooled),
+            Some(weight) => self.mm_soft_emb_norm.forward_with(pooled, weight.add_scalar(1.0)),
+        };
+        normed.matmul(side.whole(PROJECTION).unwrap_or_else(|| self.mm_input_projection_weight.clone()))
     }
 }
