@@ -46,6 +46,14 @@ impl MicroBatch {
         self
     }
 
+    /// Its first `tokens` tokens, or so many more that `supervised` of them have a loss: an answer may begin after a long
+    /// prompt or a picture.
+    pub fn beginning(self, tokens: usize, supervised: usize) -> Self {
+        let wanted = self.rows.get(supervised.saturating_sub(1)).or(self.rows.last());
+        let reached = wanted.map_or(0, |&row| row as usize + 1);
+        self.truncated(tokens.max(reached))
+    }
+
     /// Tokens that the model reads.
     pub fn tokens(&self) -> usize {
         self.inputs.input_ids.len()
@@ -54,5 +62,23 @@ impl MicroBatch {
     /// Tokens with a loss.
     pub fn supervised(&self) -> usize {
         self.targets.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_reaches_the_first_answers_whatever_stands_before_them() {
+        let answer_from = |at: usize| {
+            let labels: Vec<i32> = (0..100).map(|i| if i < at { -100 } else { i as i32 }).collect();
+            MicroBatch::of(Inputs::of((0..100).collect()), &labels)
+        };
+        for (at, tokens, supervised) in [(1, 30, 30), (20, 30, 11), (80, 89, 10), (95, 99, 5)] {
+            let beginning = answer_from(at).beginning(30, 10);
+            assert_eq!((beginning.tokens(), beginning.supervised()), (tokens, supervised), "{at}");
+        }
+        assert_eq!(answer_from(100).beginning(30, 10).tokens(), 30);
     }
 }

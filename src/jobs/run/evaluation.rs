@@ -61,8 +61,9 @@ pub fn suspicion_of_adapter(loss: f64, base_loss: f64, words: usize) -> Option<S
 pub fn first_loss(model: &dyn LanguageModel, side: &dyn SidePath, data: &Data) -> Result<f64> {
     // Enough to tell a right model from a wrong one, little enough to wait for.
     const TOKENS: usize = 256;
+    const SUPERVISED: usize = 16;
     let first = evaluation_batches(&data.train, data.features.as_ref(), data.binning)?.take(1);
-    Ok(mean(model, side, first.map(|batch| Ok(batch?.truncated(TOKENS))), &backprop::NEVER)?.0)
+    Ok(mean(model, side, first.map(|batch| Ok(batch?.beginning(TOKENS, SUPERVISED))), &backprop::NEVER)?.0)
 }
 
 /// An adapter on the evaluation data, with its answers to `prompts`; without such data it has no loss.
