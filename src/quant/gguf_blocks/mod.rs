@@ -19,6 +19,7 @@ mod tests;
 
 #[cfg(target_arch = "x86_64")]
 use self::avx2::Avx2;
+pub use self::quantize::LARGEST_IN_BLOCKS;
 use self::runs::{Dot, Unpack, Work};
 use super::simd;
 use crate::error::{Error, Kind, Result};

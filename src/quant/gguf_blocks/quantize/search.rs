@@ -98,16 +98,17 @@ pub(super) fn line<C: Codes, const N: usize>(x: &[f32; N], weights: &[f32; N], l
         sum_x += w * x;
     }
     let mut best = (Line { scale: (high - low) / C::HIGH, offset: low }, f32::INFINITY);
-    for pass in 0..2 {
+    let whole = best.0;
+    for pass in 0..3 {
+        // Codes that cut off a little at the far end; then at both; then whatever is near the best so far.
+        let (from, more, step, share) = match pass {
+            0 => (whole, -0.9, 0.12, 0.0),
+            1 => (whole, -0.2, 0.12, 0.5),
+            _ => (best.0, -0.3, 0.04, 0.5),
+        };
         let lines: [Line; TRIES] = std::array::from_fn(|lane| {
-            let (Line { scale, offset }, _) = best;
-            // Codes that cut off a little at the far end, or at both.
-            let (more, share) = match (pass, lane % 2) {
-                (0, odd) => (0.2 * (lane / 2) as f32 - 0.3, if odd == 0 { 0.0 } else { 0.5 }),
-                _ => (0.07 * (lane as f32 - 7.5), 0.5),
-            };
-            let narrower = scale * (C::HIGH / (C::HIGH + more));
-            Line { scale: narrower, offset: offset + share * C::HIGH * (scale - narrower) }
+            let narrower = from.scale * (C::HIGH / (C::HIGH + more + step * lane as f32));
+            Line { scale: narrower, offset: from.offset + share * C::HIGH * (from.scale - narrower) }
         });
         let (found, error) = refit::<C, N>(x, weights, &lines, (sum_w, sum_x), lowered);
         if error < best.1 {
