@@ -1,10 +1,12 @@
 //! What a Gemma 3 has in common with other decoders, and models of its kind that are made up.
 
+use crate::error::Result;
 use crate::model::gemma3::TextConfig;
 use crate::model::gemma3::config::ImageConfig;
 use crate::model::site::Site;
 use crate::model::{DecoderConfig, MediaShape, Modality};
 use crate::nn::{AttentionKind, Rope};
+use crate::weights::gguf;
 use serde_json::Value;
 
 impl TextConfig {
@@ -139,5 +141,9 @@ impl DecoderConfig for TextConfig {
 
     fn to_hf_json(&self, dtype: &str) -> Value {
         TextConfig::to_hf_json(self, dtype)
+    }
+
+    fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>> {
+        TextConfig::to_gguf(self)
     }
 }
