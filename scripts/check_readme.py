@@ -252,7 +252,7 @@ def check_command(page, command):
         known = options(words[0]) if script.suffix == ".py" and "add_argument" in read(words[0]) else None
         unknown = given - known if known is not None else {word for word in given if word not in script.read_text()}
     elif words[0] == "gemma-tune":
-        verbs = [word for word in words[1:3] if re.fullmatch(r"[a-z][a-z|]*", word)]
+        verbs = [word for word in words[1:3] if re.fullmatch(r"[a-z][a-z|-]*", word)]
         forms = [[]]
         for verb in verbs:
             forms = [form + [one] for form in forms for one in verb.split("|")]

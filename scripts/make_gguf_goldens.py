@@ -23,8 +23,8 @@ from safetensors.numpy import save_file
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "goldens" / "gguf"
 
-# Byte offsets of the f16 scales in a K block, which must stay finite; every other byte may be anything.
-K_SCALES = {T.Q2_K: (80, 82), T.Q3_K: (108,), T.Q4_K: (0, 2), T.Q5_K: (0, 2), T.Q6_K: (208,)}
+# Byte offsets of the f16 scales in the blocks that gguf only reads: they must stay finite; every other byte may be anything.
+K_SCALES = {T.Q2_K: (80, 82), T.Q3_K: (108,), T.Q4_K: (0, 2), T.Q5_K: (0, 2), T.Q6_K: (208,), T.IQ4_NL: (0,), T.IQ4_XS: (0,)}
 TYPES = [T.F32, T.F16, T.BF16, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, *K_SCALES]
 
 

@@ -9,6 +9,7 @@
 
 mod config;
 mod convert;
+mod own_places;
 mod reader;
 mod tensors;
 #[cfg(test)]
@@ -16,5 +17,6 @@ pub(crate) mod testing;
 
 pub use config::{AdapterConfig, CONFIG_FILE, Patterns};
 pub use convert::{check, from_adapter, read, to_device};
+pub use own_places::own_places;
 pub use reader::{AnotherBase, PeftAdapter};
 pub use tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE};

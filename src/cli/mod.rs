@@ -8,6 +8,7 @@ mod data;
 mod doctor;
 mod estimate;
 mod evaluate;
+mod export;
 mod generate;
 mod init;
 mod inspect;
@@ -58,6 +59,8 @@ enum Verb {
     Evaluate(evaluate::Args),
     /// Write base and adapter as one Hugging Face folder
     Merge(merge::Args),
+    /// Write files for llama.cpp
+    Export(export::Args),
     /// What a model is: architecture, tensors, tokenizer, template
     Inspect(inspect::Args),
     /// Devices, threads, memory, and a self-check
@@ -142,6 +145,7 @@ impl Verb {
             Verb::Score(args) => args.run(),
             Verb::Evaluate(args) => args.run(),
             Verb::Merge(args) => args.run(),
+            Verb::Export(args) => args.run(),
             Verb::Inspect(args) => args.run(),
             Verb::Doctor(args) => args.run(),
             Verb::Completions { shell } => {

@@ -2,6 +2,7 @@
 
 use super::folder::{Existing, may_write, write_folder};
 use super::merge_math::merge_into;
+use super::space::check_space;
 use crate::adapter::peft::AdapterTensors;
 use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
@@ -78,7 +79,7 @@ impl<'a> Merge<'a> {
         let config = self.config()?;
         let plan = self.plan()?;
         let bytes = plan.iter().map(|(_, spec)| spec.bytes()).sum::<Result<usize>>()? as u64;
-        check_space(dir, bytes)?;
+        check_space(dir, bytes, "the merged model")?;
         let mut tally = Tally::default();
         write_folder(dir, Existing::Refuse, |folder| {
             companions(folder)?;
@@ -132,8 +133,7 @@ impl<'a> Merge<'a> {
             };
             plan.push((id, TensorSpec { name, dtype, shape: info.shape }));
         }
-        let changed = self.adapter.modules.keys().chain(self.adapter.whole.keys());
-        let absent = changed.filter(|id| !self.source.contains(id)).map(|id| {
+        let absent = self.adapter.changed().filter(|id| !self.source.contains(id)).map(|id| {
             Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
                 .hint("the adapter was trained on another model")
         });
@@ -241,26 +241,6 @@ fn stored_dtype(name: &str, dtype: &str) -> Result<HostDtype> {
         Error::new(Kind::Weights, format!("tensor `{name}` is stored as {dtype}, which cannot be copied"))
             .hint("F32, BF16 and F16 can: use the model's original, unquantised weights")
     })
-}
-
-/// Bytes in the largest unit of which there is one.
-fn size(bytes: u64) -> String {
-    let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
-    let unit = units.into_iter().find(|(_, unit)| bytes as f64 >= *unit);
-    unit.map_or_else(|| format!("{bytes} bytes"), |(name, unit)| format!("{:.1} {name}", bytes as f64 / unit))
-}
-
-/// Refuses a merge that the disk has no room for, before the long work.
-fn check_space(dir: &Path, bytes: u64) -> Result<()> {
-    let existing = dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-    match fs4::available_space(existing) {
-        Ok(free) if free < bytes => {
-            let what = format!("the merged model needs {}, but only {} are free", size(bytes), size(free));
-            Err(Error::new(Kind::NoSpace, what).at_path(dir).hint("free some space or choose another folder"))
-        }
-        // File systems that cannot tell are found out by writing.
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod draft;
 pub mod estimate;
 pub mod evaluate;
+pub mod export;
 pub mod forecast;
 pub mod generate;
 pub mod init;

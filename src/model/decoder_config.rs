@@ -3,7 +3,9 @@
 use crate::model::media_shape::{MediaShape, TowerWork};
 use crate::model::site::{Places, Site, WholeTensor};
 
+use crate::error::Result;
 use crate::nn::{AttentionConfig, AttentionKind};
+use crate::weights::gguf;
 use crate::weights::names::TensorId;
 use serde_json::Value;
 use std::fmt;
@@ -134,6 +136,13 @@ pub trait DecoderConfig: fmt::Debug {
 
     /// The `config.json` of a checkpoint of the language model alone; `dtype` is `float32`, `bfloat16` or `float16`.
     fn to_hf_json(&self, dtype: &str) -> Value;
+
+    /// The metadata with which a GGUF file tells its readers this language model: what is named after the architecture, and
+    /// the architecture.
+    ///
+    /// # Errors
+    /// What cannot be said there.
+    fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>>;
 
     /// What it needs beyond what every decoder needs.
     fn beyond(&self) -> Beyond {

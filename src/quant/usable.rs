@@ -75,7 +75,7 @@ impl QuantType {
     fn scales(self) -> &'static [usize] {
         match self {
             QuantType::F32 | QuantType::F16 | QuantType::BF16 => &[],
-            QuantType::Q4_0 | QuantType::Q5_0 | QuantType::Q8_0 => &[0],
+            QuantType::Q4_0 | QuantType::Q5_0 | QuantType::Q8_0 | QuantType::IQ4NL | QuantType::IQ4XS => &[0],
             QuantType::Q4_1 | QuantType::Q5_1 | QuantType::Q4K | QuantType::Q5K => &[0, 2],
             QuantType::Q2K => &[80, 82],
             QuantType::Q3K => &[108],

@@ -16,13 +16,13 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 /// A word that SentencePiece learnt.
-const NORMAL: i32 = 1;
+pub(super) const NORMAL: i32 = 1;
 /// The token for what cannot be spelt.
 const UNKNOWN: i32 = 2;
 /// A token that only a template writes, such as `<start_of_turn>`.
-const CONTROL: i32 = 3;
+pub(super) const CONTROL: i32 = 3;
 /// A word that was put into the vocabulary by hand and always matches, such as a run of newlines.
-const USER_DEFINED: i32 = 4;
+pub(super) const USER_DEFINED: i32 = 4;
 
 /// The longest word that is split into merges. Gemma's longest has 93 bytes; the work grows with the square.
 const LONGEST_WORD_BYTES: usize = 1024;

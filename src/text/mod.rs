@@ -15,6 +15,7 @@ mod native;
 pub mod options;
 pub mod render;
 pub mod rendered;
+pub mod spm;
 pub mod stream;
 pub mod template;
 pub mod tokenizer;

@@ -6,6 +6,7 @@
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use std::collections::HashMap;
 use std::fmt;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer};
@@ -55,6 +56,46 @@ impl TokenizerJson {
         self.model.vocab.values().max().map_or(0, |id| *id as usize + 1)
     }
 
+    /// Its words, and the order in which they come out of merges.
+    ///
+    /// # Errors
+    /// What it has that no vocabulary of SentencePiece's can say.
+    pub(super) fn pieces(self) -> Result<Pieces, String> {
+        let Model { vocab, merges, byte_fallback, end_of_word_suffix, .. } = self.model;
+        if !byte_fallback.unwrap_or_default() || !vocab.keys().any(|word| is_byte(word)) {
+            return Err("the tokenizer does not spell unknown letters as bytes, as Gemma's does".into());
+        }
+        if end_of_word_suffix.is_some_and(|suffix| !suffix.is_empty()) {
+            return Err("the tokenizer marks the ends of words, which Gemma's does not".into());
+        }
+        let mut words: HashMap<String, u32> = vocab.into_iter().collect();
+        let mut next = words.values().max().map_or(0, |id| id + 1);
+        let mut added = HashMap::new();
+        for token in self.added_tokens {
+            words.entry(token.content.clone()).or_insert_with(|| {
+                next += 1;
+                next - 1
+            });
+            added.insert(token.content, token.special);
+        }
+        let is_normal = |word: &str| !added.contains_key(word) && !is_byte(word);
+        let mut ranks = HashMap::new();
+        for Merge(left, right) in merges {
+            let word = left + &right;
+            if let Some(&id) = words.get(&word).filter(|_| is_normal(&word)) {
+                let rank = ranks.len();
+                ranks.entry(id).or_insert(rank);
+            }
+        }
+        let mut rest: Vec<u32> = words.iter().filter(|(word, _)| is_normal(word)).map(|(_, id)| *id).collect();
+        rest.sort_unstable();
+        for id in rest {
+            let rank = ranks.len();
+            ranks.entry(id).or_insert(rank);
+        }
+        Ok(Pieces { words, added, ranks })
+    }
+
     /// Builds what it describes, as the tokenizers crate does, without its padding and truncation.
     pub(super) fn build(self) -> tokenizers::Result<Tokenizer> {
         if self.version != current_version() {
@@ -82,6 +123,22 @@ impl TokenizerJson {
         tokenizer.add_tokens(&self.added_tokens);
         Ok(tokenizer)
     }
+}
+
+/// The words of a `tokenizer.json`.
+pub(super) struct Pieces {
+    /// The id of each.
+    pub words: HashMap<String, u32>,
+    /// Those that were added by hand, and whether they are special.
+    pub added: HashMap<String, bool>,
+    /// The order in which ids come out of merges; after them those that come out of none.
+    pub ranks: HashMap<u32, usize>,
+}
+
+/// Whether a word stands for a byte: `<0x0A>`.
+pub(super) fn is_byte(word: &str) -> bool {
+    let digits = word.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Two words that become one: `["a", "b"]`, or in older files `"a b"`.

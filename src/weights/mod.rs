@@ -1,4 +1,4 @@
-//! The one table of tensor names; safetensors and GGUF files read, safetensors written.
+//! The one table of tensor names; safetensors and GGUF files read and written.
 //!
 //! [`Source`] reads a model's tensors, one at a time, from either kind of file.
 

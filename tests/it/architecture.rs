@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What is done with a model and its adapter.
     ("train", &["adapter", "model", "nn", "text", "weights"]), // checkpoints hold safetensors
     ("infer", &["model", "nn"]),
-    ("export", &["adapter", "weights"]),
+    ("export", &["adapter", "weights", "quant"]),
     // The model. An adapter runs beside it, and no model code knows that.
     ("adapter", &["model", "nn", "ops", "weights"]),
     ("model", &["nn", "ops", "weights", "quant"]), // of random numbers: in every form that weights are held in

@@ -8,6 +8,7 @@ mod broken;
 mod chat;
 mod circles;
 mod estimate;
+mod exports;
 mod fidelity;
 mod fuzz;
 mod gemma3n;

@@ -60,6 +60,11 @@ impl AdapterTensors {
         of_modules.chain(self.whole.values()).map(|tensor| tensor.data.len() as u64).sum()
     }
 
+    /// The weights that are others with them.
+    pub fn changed(&self) -> impl Iterator<Item = &TensorId> {
+        self.modules.keys().chain(self.whole.keys())
+    }
+
     /// Whether the weight of this name is another one with them.
     pub fn changes(&self, id: &TensorId) -> bool {
         self.modules.contains_key(id) || self.whole.contains_key(id)

@@ -68,6 +68,11 @@ fn recorded(adapter: &Path) -> Option<Provenance> {
     serde_json::from_slice(&crate::input::read(&adapter.join(FILE)).ok()?).ok()
 }
 
+/// The base that an adapter folder says it was trained on, as the user named it then.
+pub fn base_of(adapter: &Path) -> Option<String> {
+    recorded(adapter).map(|recorded| recorded.base_model)
+}
+
 /// The error with the names of both bases, where it is that an adapter was made for another one than `given`.
 pub fn name_bases(error: Error, given: &str) -> Error {
     let Some(other) = AnotherBase::of(&error).cloned() else { return error };

@@ -10,6 +10,7 @@ mod images;
 #[cfg(test)]
 mod tests;
 pub(in crate::model) mod write;
+mod write_gguf;
 
 pub use generation::GenerationConfig;
 pub use images::ImageConfig;

@@ -1,10 +1,12 @@
 //! What a Gemma 3 has in common with other decoders, and models of its kind that are made up.
 
+use crate::error::Result;
 use crate::model::gemma3::TextConfig;
 use crate::model::gemma3::config::ImageConfig;
 use crate::model::site::{Site, WholeTensor};
 use crate::model::{DecoderConfig, MediaShape, Modality, TowerWork};
 use crate::nn::{AttentionKind, Rope};
+use crate::weights::gguf;
 use crate::weights::names::{TensorId, VisionTensor};
 use serde_json::Value;
 
@@ -157,5 +159,9 @@ impl DecoderConfig for TextConfig {
 
     fn to_hf_json(&self, dtype: &str) -> Value {
         TextConfig::to_hf_json(self, dtype)
+    }
+
+    fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>> {
+        TextConfig::to_gguf(self)
     }
 }

@@ -1,5 +1,6 @@
 //! What a Gemma 3n has in common with other decoders, and models of its kind that are made up.
 
+use crate::error::{Error, Kind, Result};
 use crate::model::decoder_config::{Beyond, DecoderConfig};
 use crate::model::gemma3n::TextConfig;
 use crate::model::gemma3n::config::SoundConfig;
@@ -7,6 +8,7 @@ use crate::model::inputs::Modality;
 use crate::model::media_shape::{MediaShape, TowerWork};
 use crate::model::site::Site;
 use crate::nn::AttentionKind;
+use crate::weights::gguf;
 use crate::weights::names::{AudioModule, AudioProjection, AudioTensor, TensorId};
 use serde_json::Value;
 
@@ -169,5 +171,10 @@ impl DecoderConfig for TextConfig {
 
     fn to_hf_json(&self, dtype: &str) -> Value {
         TextConfig::to_hf_json(self, dtype)
+    }
+
+    fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>> {
+        Err(Error::new(Kind::Config, "Gemma 3n is not written as a GGUF file yet")
+            .hint("`gemma-tune merge` writes a Hugging Face folder, which llama.cpp's converter reads"))
     }
 }

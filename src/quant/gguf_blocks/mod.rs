@@ -9,14 +9,17 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod iq4;
 mod k;
 mod legacy;
+mod quantize;
 mod runs;
 #[cfg(test)]
 mod tests;
 
 #[cfg(target_arch = "x86_64")]
 use self::avx2::Avx2;
+pub use self::quantize::LARGEST_IN_BLOCKS;
 use self::runs::{Dot, Unpack, Work};
 use super::simd;
 use crate::error::{Error, Kind, Result};
@@ -52,11 +55,15 @@ pub enum QuantType {
     Q5K,
     /// 256 elements of 6 bits, an 8-bit scale per 16: `d * s * (q - 32)`.
     Q6K,
+    /// 32 elements of 4 bits, which choose one of sixteen values: `d * v[q]`.
+    IQ4NL,
+    /// 256 elements of 4 bits that choose so, a 6-bit scale per 32: `d * (s - 32) * v[q]`.
+    IQ4XS,
 }
 
 impl QuantType {
-    /// Every type that can be read.
-    pub const ALL: [QuantType; 13] = [
+    /// Every type that can be read and written.
+    pub const ALL: [QuantType; 15] = [
         QuantType::F32,
         QuantType::F16,
         QuantType::BF16,
@@ -70,6 +77,8 @@ impl QuantType {
         QuantType::Q4K,
         QuantType::Q5K,
         QuantType::Q6K,
+        QuantType::IQ4NL,
+        QuantType::IQ4XS,
     ];
 
     /// The type of a tensor's number in a GGUF file, if it can be read; [`ggml_type_name`] names the others.
@@ -92,6 +101,8 @@ impl QuantType {
             QuantType::Q4K => 12,
             QuantType::Q5K => 13,
             QuantType::Q6K => 14,
+            QuantType::IQ4NL => 20,
+            QuantType::IQ4XS => 23,
             QuantType::BF16 => 30,
         }
     }
@@ -112,6 +123,8 @@ impl QuantType {
             QuantType::Q4K => "Q4_K",
             QuantType::Q5K => "Q5_K",
             QuantType::Q6K => "Q6_K",
+            QuantType::IQ4NL => "IQ4_NL",
+            QuantType::IQ4XS => "IQ4_XS",
         }
     }
 
@@ -121,6 +134,8 @@ impl QuantType {
             QuantType::F32 | QuantType::F16 | QuantType::BF16 => 1,
             QuantType::Q4_0 | QuantType::Q4_1 | QuantType::Q5_0 | QuantType::Q5_1 | QuantType::Q8_0 => legacy::SIZE,
             QuantType::Q2K | QuantType::Q3K | QuantType::Q4K | QuantType::Q5K | QuantType::Q6K => k::SIZE,
+            QuantType::IQ4NL => iq4::SIZE,
+            QuantType::IQ4XS => iq4::SUPER_SIZE,
         }
     }
 
@@ -139,6 +154,8 @@ impl QuantType {
             QuantType::Q4K => k::Q4_BYTES,
             QuantType::Q5K => k::Q5_BYTES,
             QuantType::Q6K => k::Q6_BYTES,
+            QuantType::IQ4NL => iq4::NL_BYTES,
+            QuantType::IQ4XS => iq4::XS_BYTES,
         }
     }
 
@@ -238,6 +255,8 @@ impl QuantType {
             QuantType::Q4K => work.run::<_, _, 8>(k::q4::<W::Half>),
             QuantType::Q5K => work.run::<_, _, 8>(k::q5::<W::Half>),
             QuantType::Q6K => work.run::<_, _, 16>(k::q6::<W::Half>),
+            QuantType::IQ4NL => work.run::<_, _, 1>(iq4::nl::<W::Half>),
+            QuantType::IQ4XS => work.run::<_, _, 8>(iq4::xs::<W::Half>),
         })
     }
 }
@@ -257,10 +276,8 @@ pub fn ggml_type_name(number: u32) -> Option<&'static str> {
         17 => "IQ2_XS",
         18 => "IQ3_XXS",
         19 => "IQ1_S",
-        20 => "IQ4_NL",
         21 => "IQ3_S",
         22 => "IQ2_S",
-        23 => "IQ4_XS",
         24 => "I8",
         25 => "I16",
         26 => "I32",

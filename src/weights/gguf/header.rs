@@ -12,9 +12,9 @@ use std::ops::Range;
 use std::path::Path;
 
 /// Tensors have at most this many axes.
-const MAX_AXES: u32 = 4;
+pub(super) const MAX_AXES: u32 = 4;
 /// Tensors start at multiples of this, unless `general.alignment` says otherwise.
-const DEFAULT_ALIGNMENT: u64 = 32;
+pub(super) const DEFAULT_ALIGNMENT: u64 = 32;
 /// The least bytes of a metadata entry: key length, type, a byte of value.
 const LEAST_METADATA_BYTES: usize = 8 + 4 + 1;
 /// The least bytes of a tensor entry: name length, axes, type, offset.

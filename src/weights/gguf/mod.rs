@@ -1,15 +1,17 @@
-//! GGUF files (versions 2 and 3, little endian): metadata, vocabulary and tensors.
+//! GGUF files (versions 2 and 3, little endian): metadata, vocabulary and tensors, read and written.
 
 mod cursor;
 mod header;
 mod metadata;
 mod value;
 mod vocabulary;
+mod write;
 
 pub use header::{Entry, Header, parse};
 pub use metadata::Metadata;
 pub use value::{Array, Value};
 pub use vocabulary::Vocabulary;
+pub use write::{GgufTensor, gguf_length, write_gguf};
 
 use super::convert::Stored;
 use super::mapped::Mapped;

@@ -216,7 +216,7 @@ fn errors_say_file_and_byte() {
 fn reading_says_what_does_not_fit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");
-    let file = small().tensor("output.weight", &[256], 23, 0);
+    let file = small().tensor("output.weight", &[256], 22, 0);
     std::fs::write(&path, file.build()).unwrap();
     let gguf = Gguf::open(&path).unwrap();
     let norm = gguf.read(&TensorId::Norm, &[2], None).unwrap();
@@ -226,7 +226,7 @@ fn reading_says_what_does_not_fit() {
     let error = gguf.read(&TensorId::EmbedTokens, &[3], None).unwrap_err();
     assert_eq!(error.what(), "tensor `token_embd.weight` is missing");
     let error = gguf.read(&TensorId::LmHead, &[256], None).unwrap_err();
-    assert_eq!(error.what(), "tensor `output.weight` is stored as IQ4_XS, which cannot be read");
+    assert_eq!(error.what(), "tensor `output.weight` is stored as IQ2_S, which cannot be read");
     assert!(gguf.vocabulary().unwrap().is_none());
 
     let split = small().metadata("split.count", 2, &3u16.to_le_bytes());

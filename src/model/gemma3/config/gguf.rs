@@ -6,7 +6,7 @@ use crate::weights::gguf::Metadata;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-const PREFIX: &str = "gemma3.";
+pub(super) const PREFIX: &str = "gemma3.";
 
 /// Keys that say nothing about the numbers.
 const HARMLESS: [&str; 1] = ["attention.value_length"];

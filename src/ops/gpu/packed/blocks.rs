@@ -25,6 +25,8 @@ pub fn element(words: &[u32], at: usize, #[comptime] of: QuantType) -> f32 {
         QuantType::Q4K => q4(words, start, i),
         QuantType::Q5K => q5(words, start, i),
         QuantType::Q6K => q6(words, start, i),
+        QuantType::IQ4NL => f16(words, start) * chosen(words, start + 2, i),
+        QuantType::IQ4XS => iq4_xs(words, start, i),
     }
 }
 
@@ -96,6 +98,34 @@ fn q6(words: &[u32], start: usize, i: usize) -> f32 {
     let low = bits(words, start + 64 * half + i % 64, 4 * (sub / 4), 4u32);
     let high = bits(words, start + 128 + 32 * half + i % 32, 2 * (sub / 2), 2u32);
     scale * (f32::cast_from(low | (high << 4)) - 32.0)
+}
+
+/// d, upper bits of the scales (2 bytes), their nibbles (4), nibbles (128).
+#[cube]
+fn iq4_xs(words: &[u32], start: usize, i: usize) -> f32 {
+    let sub = i / 32;
+    let low = bits(words, start + 4 + sub / 2, 4 * (sub % 2), 4u32);
+    let high = bits(words, start + 2 + sub / 4, 2 * (sub % 4), 2u32);
+    let scale = f16(words, start) * (f32::cast_from(low | (high << 4)) - 32.0);
+    scale * chosen(words, start + 8 + 16 * sub, i % 32)
+}
+
+/// One of the sixteen values of the non-linear types, four to a word.
+#[cube]
+fn chosen(words: &[u32], nibbles: usize, i: usize) -> f32 {
+    let code = bits(words, nibbles + i % 16, 4 * (i / 16), 4u32);
+    let mut four = 0xbfad_9881u32; // -127, -104, -83, -65
+    if code >= 4 {
+        four = 0xf6ea_ddcfu32; // -49, -35, -22, -10
+    }
+    if code >= 8 {
+        four = 0x2619_0d01u32; // 1, 13, 25, 38
+    }
+    if code >= 12 {
+        four = 0x7159_4535u32; // 53, 69, 89, 113
+    }
+    let value = (four >> (8 * (code % 4))) & 255;
+    f32::cast_from(value) - 256.0 * f32::cast_from(value >> 7)
 }
 
 /// The 2-bit part of an element: per half of the block, 32 bytes hold four runs of 32 elements, the first in the lowest

@@ -1,0 +1,209 @@
+//! A GGUF file of a model, with an adapter folded in on the way.
+
+pub mod lora;
+pub mod metadata;
+pub mod mixture;
+
+use self::mixture::{FileType, Traits, type_of};
+use super::merge_math::merge_into;
+use super::space::check_space;
+use crate::adapter::peft::AdapterTensors;
+use crate::atomic;
+use crate::error::{Error, Kind, Place, Result};
+use crate::progress::Progress;
+use crate::quant::{QuantType, Unusable};
+use crate::weights::gguf::{GgufTensor, Value, gguf_length, write_gguf};
+use crate::weights::names::{Spelling, TensorId};
+use crate::weights::{HostDtype, Source};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// A GGUF file that is to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct GgufExport<'a> {
+    /// The model.
+    pub source: &'a Source,
+    /// The adapter that is folded in, if one is.
+    pub adapter: Option<&'a AdapterTensors>,
+    /// What of the model decides about types.
+    pub traits: Traits,
+    /// The kind of file.
+    pub file_type: FileType,
+    /// Everything that the file says of its model, but the kind of file.
+    pub metadata: &'a [(String, Value)],
+}
+
+/// What was exported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    /// Tensors written.
+    pub tensors: usize,
+    /// Of these, weights that the adapter changed.
+    pub modules: usize,
+    /// The file's length.
+    pub bytes: u64,
+    /// Tensors of each type.
+    pub types: BTreeMap<&'static str, usize>,
+    /// Tensors that could not have the type of the mixture, by that type and the one they have.
+    pub instead: BTreeMap<(&'static str, &'static str), usize>,
+}
+
+/// A tensor of the file.
+struct Planned {
+    id: TensorId,
+    tensor: GgufTensor,
+}
+
+impl GgufExport<'_> {
+    /// Writes the file to `path`, one tensor at a time on all threads.
+    ///
+    /// # Numerics
+    /// Merged in f32 from the weights as stored; quantised once. A tensor that is stored in the type it is to have, and
+    /// that no adapter changes, is copied bit for bit.
+    ///
+    /// # Errors
+    /// An adapter that changes what the file does not hold, weights that cannot be read or are too large for their type, a
+    /// full disk; a regular file at `path` is then as it was.
+    pub fn write(&self, path: &Path, progress: &dyn Progress) -> Result<Exported> {
+        let (plan, instead) = self.plan()?;
+        let metadata = self.with_kind();
+        let tensors: Vec<GgufTensor> = plan.iter().map(|planned| planned.tensor.clone()).collect();
+        let length = gguf_length(&metadata, &tensors)?;
+        if atomic::is_file(path)? {
+            check_space(path, length, "the GGUF file")?;
+        }
+        let ids: HashMap<&str, TensorId> =
+            plan.iter().map(|planned| (planned.tensor.name.as_str(), planned.id)).collect();
+        progress.start("Exporting", Some(plan.len() as u64), "tensors");
+        let bytes = write_gguf(path, &metadata, &tensors, |tensor| {
+            let id = ids.get(tensor.name.as_str());
+            let id = id.ok_or_else(|| Error::new(Kind::Run, format!("no tensor `{}` to write", tensor.name)))?;
+            let bytes = self.produce(id, tensor)?;
+            progress.advance(1);
+            Ok(bytes)
+        })?;
+        progress.finish();
+        let mut types = BTreeMap::new();
+        plan.iter().for_each(|planned| *types.entry(planned.tensor.of.name()).or_default() += 1);
+        let modules = self.adapter.map_or(0, |adapter| adapter.modules.len());
+        Ok(Exported { tensors: plan.len(), modules, bytes, types, instead })
+    }
+
+    /// What is written, layer after layer, and what has another type than the mixture asks for.
+    #[allow(clippy::type_complexity)]
+    fn plan(&self) -> Result<(Vec<Planned>, BTreeMap<(&'static str, &'static str), usize>)> {
+        let mut instead = BTreeMap::new();
+        let mut plan = Vec::new();
+        for info in self.source.tensors() {
+            let id = match self.source.gguf() {
+                Some(_) => TensorId::parse_gguf(&info.name),
+                None => Spelling::parse(&info.name).map(|found| found.1),
+            };
+            // Towers lie in a file of their own; a head that is the embedding is not written twice.
+            let Some(id) = id.filter(|id| id.is_of_text() && !(self.traits.tied && *id == TensorId::LmHead)) else {
+                continue;
+            };
+            let (of, wanted) = type_of(&id, &info.shape, self.file_type, &self.traits);
+            if let Some(wanted) = wanted {
+                *instead.entry((wanted.name(), of.name())).or_default() += 1;
+            }
+            plan.push(Planned { id, tensor: GgufTensor { name: id.gguf(), of, shape: info.shape } });
+        }
+        plan.sort_by_key(|planned| (place(&planned.id), planned.id));
+        let holds = |id: &TensorId| plan.iter().any(|planned| planned.id == *id);
+        let absent = self.adapter.iter().flat_map(|adapter| adapter.changed()).filter(|id| !holds(id)).map(|id| {
+            let what = format!("the adapter changes `{id}`, which the GGUF file of a language model does not hold");
+            Error::new(Kind::Adapter, what)
+                .hint("`gemma-tune merge` writes a Hugging Face folder with everything in it")
+        });
+        match Error::many(absent.collect()) {
+            Some(error) => Err(error),
+            None => Ok((plan, instead)),
+        }
+    }
+
+    /// The metadata, with what tells the kind of file.
+    fn with_kind(&self) -> Vec<(String, Value)> {
+        /// Of the block formats as they are.
+        const QUANTIZATION_VERSION: u64 = 2;
+        let mut metadata = self.metadata.to_vec();
+        metadata.push(("general.file_type".into(), Value::Unsigned(self.file_type.number())));
+        if !self.file_type.most().is_float() {
+            metadata.push(("general.quantization_version".into(), Value::Unsigned(QUANTIZATION_VERSION)));
+        }
+        metadata
+    }
+
+    /// The bytes of one tensor.
+    fn produce(&self, id: &TensorId, tensor: &GgufTensor) -> Result<Vec<u8>> {
+        let module = self.adapter.and_then(|adapter| adapter.modules.get(id));
+        if let Some(gguf) = self.source.gguf()
+            && let Some(entry) = gguf.entry(&tensor.name)
+            && module.is_none()
+            && entry.ggml_type == tensor.of.ggml()
+        {
+            self.source.check_tensor(id, &tensor.shape)?;
+            let bytes = gguf.bytes(entry);
+            return tensor
+                .of
+                .first_unusable(bytes)
+                .map_or_else(|| Ok(bytes.to_vec()), |bad| Err(too_large(tensor, bad)));
+        }
+        let mut weight = self.source.read(id, &tensor.shape, Some(HostDtype::F32))?.into_f32();
+        if let (Some(module), &[outputs, inputs]) = (module, tensor.shape.as_slice()) {
+            merge_into(&mut weight, [outputs, inputs], module)
+                .map_err(|e| e.or_at(Place::Named(tensor.name.clone())))?;
+        }
+        if id.is_norm() {
+            // Readers of the format multiply by what it holds; the model multiplies by `1 + w`.
+            weight.par_iter_mut().for_each(|w| *w += 1.0);
+        }
+        quantized(tensor, &weight)
+    }
+}
+
+/// Layer after layer between the embedding and the head.
+fn place(id: &TensorId) -> usize {
+    match id {
+        TensorId::EmbedTokens => 0,
+        TensorId::Projection(layer, _) | TensorId::LayerNorm(layer, _) => layer + 1,
+        _ => usize::MAX,
+    }
+}
+
+/// Values in the type of their tensor, on all threads.
+///
+/// # Errors
+/// If one does not fit.
+fn quantized(tensor: &GgufTensor, values: &[f32]) -> Result<Vec<u8>> {
+    /// Numbers that a thread takes at a time, about.
+    const CHUNK: usize = 1 << 15;
+    let of = tensor.of;
+    let row = tensor.shape.last().copied().unwrap_or(1).max(1);
+    let rows = (CHUNK / row).max(1);
+    let mut out = vec![0; tensor.bytes()?];
+    let bytes = row / of.block_size() * of.block_bytes() * rows;
+    out.par_chunks_mut(bytes).zip(values.par_chunks(row * rows)).enumerate().try_for_each(
+        |(chunk, (out, values))| {
+            of.quantize(values, None, out).map_err(|found| too_large(tensor, found.after(chunk * rows * row)))
+        },
+    )?;
+    Ok(out)
+}
+
+fn too_large(tensor: &GgufTensor, found: Unusable) -> Error {
+    let row = tensor.shape.last().copied().unwrap_or(1).max(1);
+    let place = [found.element / row, found.element % row];
+    let what = format!("tensor `{}`: the number at {place:?} is {:e}", tensor.name, found.value);
+    if !found.value.is_finite() {
+        return Error::new(Kind::NonFinite, what)
+            .hint("the adapter and the base do not go together, or one is damaged");
+    }
+    let limit = crate::quant::gguf_blocks::LARGEST_IN_BLOCKS;
+    let of = if tensor.of == QuantType::F16 { "F16 holds" } else { "a block holds" };
+    Error::new(Kind::Weights, format!("{what}, and {of} {limit} at most")).hint("`--quant bf16` holds it")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! Ollama's Modelfile for a Gemma model.
+
+use std::fmt::Write;
+
+/// The name of the file in the folder, by which a folder of ours is known.
+pub const MODELFILE: &str = "Modelfile";
+
+/// The name of the GGUF file beside it.
+pub const MODEL: &str = "model.gguf";
+
+/// Gemma's turns as a template of Go, which is what Ollama takes. The system message stands before the first thing that
+/// the user says, as in Gemma's own template; `<bos>` is put there by the tokenizer.
+const TEMPLATE: &str = r#"{{- $begun := false }}
+{{- range $i, $message := .Messages }}
+{{- $last := eq (len (slice $.Messages $i)) 1 }}
+{{- if eq .Role "user" }}<start_of_turn>user
+{{ if not $begun }}{{ if $.System }}{{ $.System }}
+
+{{ end }}{{ end }}{{ $begun = true }}{{ .Content }}<end_of_turn>
+{{ if $last }}<start_of_turn>model
+{{ end }}
+{{- else if eq .Role "assistant" }}<start_of_turn>model
+{{ .Content }}{{ if not $last }}<end_of_turn>
+{{ end }}
+{{- end }}
+{{- end }}"#;
+
+/// What ends an answer.
+const STOP: &str = "<end_of_turn>";
+
+/// How Gemma 3 is meant to be sampled.
+const SAMPLING: [(&str, &str); 3] = [("temperature", "1.0"), ("top_k", "64"), ("top_p", "0.95")];
+
+/// The text of a Modelfile beside [`MODEL`], with a system message if there is one.
+pub fn modelfile(system: Option<&str>) -> String {
+    let mut text = format!("FROM ./{MODEL}\nTEMPLATE \"\"\"{TEMPLATE}\"\"\"\n");
+    // Writing to a String cannot fail, so the results are dropped.
+    if let Some(system) = system {
+        // Three quotes would end the text.
+        let _ = writeln!(text, "SYSTEM \"\"\"{}\"\"\"", system.replace("\"\"\"", "\"\" \""));
+    }
+    let _ = writeln!(text, "PARAMETER stop {STOP}");
+    for (name, value) in SAMPLING {
+        let _ = writeln!(text, "PARAMETER {name} {value}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_modelfile() {
+        let text = modelfile(Some("Be \"\"\"brief\"\"\"."));
+        assert!(text.starts_with("FROM ./model.gguf\nTEMPLATE \"\"\"{{- $begun := false }}\n"));
+        let rest = text.split("{{- end }}\"\"\"\n").nth(1).unwrap();
+        assert_eq!(
+            rest,
+            "SYSTEM \"\"\"Be \"\" \"brief\"\" \".\"\"\"\nPARAMETER stop <end_of_turn>\nPARAMETER temperature 1.0\n\
+             PARAMETER top_k 64\nPARAMETER top_p 0.95\n"
+        );
+        assert!(!modelfile(None).contains("SYSTEM"));
+    }
+}
