@@ -7,15 +7,16 @@ use crate::data::Row;
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{Dialogue, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
-use crate::jobs::media;
+use crate::jobs::media::{self, processors::modality};
 use crate::nn::BaseOnly;
+use crate::paths;
 use crate::progress::{Silent, counted};
 use crate::text::{Conversation, MediaKind, MediaSource, Medium, Message, Part, Role, TokenStream, Tokenizer};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The commands in a line, said at the beginning.
@@ -97,6 +98,13 @@ impl<'a> Chat<'a> {
     /// A conversation that the model's template refuses, a file that cannot be written, and those of `show`. The chat can
     /// go on after each; a message that was refused has not been said.
     pub fn take(&mut self, entry: Entry, stop: &AtomicBool, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<Next> {
+        if let Entry::Command(Command::Media(kind, _)) = &entry {
+            let is_taken = self.model.base.config.media().iter().any(|shape| shape.modality == modality(*kind));
+            if !is_taken {
+                let does = if *kind == MediaKind::Image { "see" } else { "hear" };
+                return Err(Error::new(Kind::Data, format!("this model does not {does}")));
+            }
+        }
         match self.history.take(entry)? {
             Heard::Done(next) => Ok(next),
             Heard::Message => {
@@ -294,6 +302,16 @@ impl History {
     /// # Errors
     /// When it cannot be opened: whether it can be seen or heard shows when the message is asked.
     fn give(&mut self, kind: MediaKind, path: &Path) -> Result<String> {
+        let typed = path.to_string_lossy();
+        let unquoted = ['"', '\''].into_iter().find_map(|quote| typed.strip_prefix(quote)?.strip_suffix(quote));
+        let path = &PathBuf::from(paths::expand(unquoted.unwrap_or(&typed))?);
+        let about = std::fs::metadata(path).map_err(|e| Error::io("opening", path, e))?;
+        if !about.is_file() {
+            // Opening a pipe would wait for whoever writes into it.
+            return Err(Error::new(Kind::Data, "it is no file")
+                .at_path(path)
+                .hint("name the file of a picture or sound"));
+        }
         File::open(path).map_err(|e| Error::io("opening", path, e))?;
         let medium = Medium::new(kind, MediaSource::Path(path.display().to_string()));
         self.given.push(Part::Media(medium));

@@ -437,3 +437,65 @@ fn the_projector_of_gemma_3_is_trained_whole_and_saved_as_peft_saves_it() {
     let refused = bench.run("score --model v --adapter out/adapter --input seen.jsonl --output scores.jsonl");
     assert!(refused.problem().contains("`modules_to_save` entry `lm_head` cannot be used"), "{}", refused.stderr);
 }
+
+#[test]
+fn what_towers_said_is_kept_where_it_can_be_and_made_again_where_it_is_damaged() {
+    let bench = bench();
+    let score = "score --model v --dtype f32 --input seen.jsonl --output scores.jsonl";
+    bench.run(score).ok();
+    let scores = bench.text("scores.jsonl");
+    // Without a folder for it, it is kept as long as the program runs, and that is said.
+    let said = bench.said(bench.command(score).env("GEMMA_TUNE_CACHE", "/proc/none"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stderr.contains("not kept for later runs"), "{}", said.stderr);
+    assert_eq!(bench.text("scores.jsonl"), scores);
+    // As after a power cut: files of no length, and one that is cut short.
+    let kept = bench.files("cache/data/features");
+    assert!(kept.len() >= 4, "{kept:?}");
+    for (i, file) in kept.iter().enumerate() {
+        let path = bench.path(file);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, if i == 0 { &bytes[..bytes.len() - 1] } else { &[] }).unwrap();
+    }
+    bench.run(score).ok();
+    assert_eq!(bench.text("scores.jsonl"), scores);
+    // Another number in one of them is noticed once.
+    for file in &kept {
+        let path = bench.path(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[40] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let damaged = bench.run(score);
+    assert!(damaged.problem().contains("is damaged"), "{}", damaged.stderr);
+    assert!(damaged.stderr.contains("it was removed"), "{}", damaged.stderr);
+}
+
+#[test]
+fn towers_without_media_and_keys_against_the_adapter_are_said() {
+    let bench = bench();
+    let train = |options: &str| bench.run(&format!("train v.yaml {options}"));
+    bench.write("text.jsonl", lines(&[json!({"prompt": "1 + 1", "completion": "2"})]));
+    let mut command = bench.command("train v.yaml --set adapter.train_projector=true --set output.dir=text");
+    let said = bench.said(command.args(["--set", "data.train=[{path: text.jsonl}]"]));
+    assert!(said.stderr.contains("no row has a picture or sound"), "{}", said.stderr);
+    assert_eq!(train("--set adapter.train_projector=true").code, Some(0));
+    let more = |dir: &str| format!("--set output.dir={dir} --set adapter.init_from=out/adapter");
+    assert_eq!(train(&more("more")).code, Some(0));
+    let refused = train(&format!("{} --set adapter.train_projector=false", more("not")));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.problem().contains("`adapter.train_projector` contradicts"), "{}", refused.stderr);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_chat_takes_files_alone_and_only_what_the_model_takes() {
+    let bench = bench();
+    assert!(std::process::Command::new("mkfifo").arg(bench.path("pipe.png")).status().unwrap().success());
+    std::fs::copy(bench.path("pictures/red.png"), bench.path("a b.png")).unwrap();
+    let typed = "/image pipe.png\n/audio pictures/red.png\n/image \"a b.png\"\n/quit\n";
+    let said = bench.on_a_terminal("chat --model v --max-tokens 1", typed);
+    for expected in ["it is no file", "this model does not hear", "`a b.png` goes along"] {
+        assert!(said.stdout.contains(expected), "{expected}: {}", said.stdout);
+    }
+}

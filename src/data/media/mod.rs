@@ -42,8 +42,9 @@ pub(super) fn refuse(row: &Object, of_file: Option<&[String]>, layout: &Layout) 
 
 /// The error for a row whose `column` holds media.
 pub fn refused(column: &str) -> Error {
-    Error::new(Kind::Data, format!("the row has `{column}`, and media are not read yet"))
-        .hint(format!("without them the model would see another row: remove `{column}` where text is meant alone"))
+    Error::new(Kind::Data, format!("the row has `{column}`, and rows of this form read no media")).hint(format!(
+        "write it as `messages`, or as `prompt` and `completion`; remove `{column}` where text is meant alone"
+    ))
 }
 
 fn is_of_media(name: &str) -> bool {
@@ -65,7 +66,7 @@ mod tests {
         for value in [json!("a.png"), json!(["a.png"]), json!([{"bytes": "x", "path": null}]), json!({"path": "a.png"})]
         {
             let told = told(json!({"text": "a", "Images": value}), None);
-            assert_eq!(told.as_deref(), Some("the row has `Images`, and media are not read yet"));
+            assert_eq!(told.as_deref(), Some("the row has `Images`, and rows of this form read no media"));
         }
         for value in [json!(null), json!(""), json!([]), json!([null]), json!({"path": null}), json!(false)] {
             assert_eq!(told(json!({"text": "a", "images": value}), None), None);

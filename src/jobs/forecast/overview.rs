@@ -79,8 +79,11 @@ impl Overview {
         // The steps have been counted before, so that this cannot fail.
         let pass = steps::passes(recipe, data).unwrap_or(Pass { steps_per_pass: 0, step_tokens: 0 });
         let stats = data.train.stats();
+        let of_selection = adapter.selection.kinds.iter().filter(|kind| kind.matched > 0).cloned();
+        let whole = adapter.config.modules_to_save.iter();
+        let whole = whole.map(|module| KindCount { kind: module.clone(), matched: 1, total: 1 });
         Overview {
-            modules: adapter.selection.kinds.iter().filter(|kind| kind.matched > 0).cloned().collect(),
+            modules: of_selection.chain(whole).collect(),
             trainable_parameters: adapter.trainable(),
             rows: stats.rows,
             tokens: stats.tokens,

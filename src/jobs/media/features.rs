@@ -14,6 +14,8 @@ use crate::text::{MediaKind, MediaRange};
 use crate::weights::Holding;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -40,6 +42,8 @@ pub struct Kept {
     device: Device,
     /// What an empty picture and silence are kept as.
     blanks: BTreeMap<MediaKind, [u8; 32]>,
+    /// The folder around it, where nobody else holds on to it: a private one goes with its last holder.
+    pub cache: Option<Cache>,
 }
 
 /// Pictures and sounds that are read and prepared when they are asked for.
@@ -86,15 +90,16 @@ impl Making<'_> {
             "device": self.compute.name,
         });
         let key = blake3::hash(facts.to_string().as_bytes()).to_hex()[..32].to_owned();
-        let kinds = MediaKind::ALL.into_iter().filter(|&kind| tables.iter().any(|table| table.count(kind) > 0));
-        let blank = |kind: MediaKind| (kind, *blake3::hash(format!("blank {}", kind.name()).as_bytes()).as_bytes());
-        let features = Kept {
-            folder: self.cache.join("features").join(key),
-            device: self.compute.device.clone(),
-            blanks: kinds.map(blank).collect(),
-        };
         let all = tables.iter().flat_map(|table| table.contents().into_iter().map(|pieces| (*table, pieces)));
         let all: Vec<Medium> = all.collect();
+        let blanks = self.blanks(&all)?;
+        let contents = blanks.iter().map(|(&kind, blank)| (kind, content_of(kind, blank)));
+        let features = Kept {
+            folder: self.cache.join(FOLDER).join(key),
+            device: self.compute.device.clone(),
+            blanks: contents.collect(),
+            cache: None,
+        };
         let has = |(_, pieces): &&Medium| pieces.iter().all(|piece| features.has(piece));
         let missing: Vec<&Medium> = all.iter().filter(|medium| !has(medium)).collect();
         let no_blank = features.blanks.values().any(|blank| !features.has(blank));
@@ -107,7 +112,12 @@ impl Making<'_> {
         }
         let towers = self.towers(progress)?;
         if no_blank {
-            self.make_blanks(&features, &all, towers.as_ref())?;
+            for (kind, blank) in blanks {
+                let content = content_of(kind, &blank);
+                if !features.has(&content) {
+                    features.keep(&content, &rows(towers.as_ref(), kind, blank, &features.device)?)?;
+                }
+            }
         }
         self.make_missing(&features, &missing, towers.as_ref(), progress)?;
         Ok(Features::Kept(features))
@@ -123,17 +133,16 @@ impl Making<'_> {
     }
 
     /// An empty picture and silence, as large as the first of each kind.
-    fn make_blanks(&self, features: &Kept, all: &[Medium], towers: &dyn Towers) -> Result<()> {
-        for (&kind, content) in features.blanks.iter().filter(|(_, content)| !features.has(content)) {
-            for (table, pieces) in all {
-                if table.kind(&pieces[0])? == kind {
-                    let like = table.prepare_piece(&pieces[0], self.rules)?;
-                    features.keep(content, &rows(towers, kind, self.rules.blank(kind, &like), &features.device)?)?;
-                    break;
-                }
+    fn blanks(&self, all: &[Medium]) -> Result<BTreeMap<MediaKind, Prepared>> {
+        let mut blanks = BTreeMap::new();
+        for (table, pieces) in all {
+            let Some(first) = pieces.first() else { continue };
+            let kind = table.kind(first)?;
+            if let Entry::Vacant(place) = blanks.entry(kind) {
+                place.insert(self.rules.blank(kind, &table.prepare_piece(first, self.rules)?));
             }
         }
-        Ok(())
+        Ok(blanks)
     }
 
     /// Prepares the next ones on a thread of its own while the towers look at those before.
@@ -173,6 +182,22 @@ impl Making<'_> {
         progress.finish();
         made
     }
+}
+
+/// The folder in the cache that holds what towers said.
+const FOLDER: &str = "features";
+
+/// Makes sure that what towers say can be kept in the cache's folder, and otherwise, saying so, takes a private one.
+///
+/// # Errors
+/// When there is no private one either.
+pub fn make_room(cache: &mut Cache, progress: &dyn Progress) -> Result<()> {
+    let probe = |cache: &Path| {
+        let folder = cache.join(FOLDER);
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io("creating the folder", &folder, e))?;
+        tempfile::tempfile_in(&folder).map_err(|e| Error::io("writing into", &folder, e)).map(|_| ())
+    };
+    cache.prepare(probe, progress)
 }
 
 /// The rows for one piece.
@@ -238,8 +263,14 @@ impl Kept {
     fn soft_token(&self, medium: &MediaRange, content: &[u8; 32]) -> Result<SoftTokens> {
         let rows = self.read(content)?;
         // Of a sound that is short there are fewer: the model knows what to put in the place of the others.
-        if rows.dims()[0] > medium.tokens.len() {
-            return Err(damaged(&self.path(content)));
+        let [count, places] = [rows.dims()[0], medium.tokens.len()];
+        if count > places {
+            let what = format!(
+                "the tower makes {count} soft tokens of a {}, and the model has places for {places}",
+                medium.kind.name()
+            );
+            let hint = "`config.json` and the processor's settings belong to different models";
+            return Err(Error::new(Kind::Config, what).hint(hint));
         }
         Ok(SoftTokens { rows: medium.tokens.clone(), modality: modality(medium.kind), features: Rows::Encoded(rows) })
     }
@@ -249,9 +280,19 @@ impl Kept {
         self.folder.join(&hex[..2]).join(&hex[2..])
     }
 
-    /// Whether it was made: a file is written whole or not at all.
+    /// Whether it was made. A file is written whole or not at all, but what a machine did not write before its power went is
+    /// made again.
     fn has(&self, content: &[u8; 32]) -> bool {
-        self.path(content).exists()
+        let length = || {
+            let mut file = std::fs::File::open(self.path(content)).ok()?;
+            let mut head = [0; MAGIC.len() + 2 * 8];
+            file.read_exact(&mut head).ok()?;
+            let (counts, _) = head.strip_prefix(&MAGIC)?.as_chunks::<8>();
+            let numbers = counts.iter().try_fold(1u64, |all, n| all.checked_mul(u64::from_le_bytes(*n)))?;
+            let whole = numbers.checked_mul(4)?.checked_add(head.len() as u64 + 32)?;
+            Some(file.metadata().ok()?.len() == whole)
+        };
+        length().unwrap_or(false)
     }
 
     fn keep(&self, content: &[u8; 32], rows: &Tensor<2>) -> Result<()> {
@@ -279,12 +320,19 @@ impl Kept {
             let fits = sound && count.checked_mul(width)? == values.len();
             fits.then(|| Tensor::from_data(TensorData::new(values, [count, width]), &self.device))
         })();
-        rows.ok_or_else(|| damaged(&path))
+        rows.ok_or_else(|| {
+            // The next run looks at it again.
+            let hint = match std::fs::remove_file(&path) {
+                Ok(()) => "it was removed: the same command makes it anew",
+                Err(_) => "remove the file, and it is made anew",
+            };
+            Error::new(Kind::Data, "what was kept of a picture or sound is damaged").at_path(&path).hint(hint)
+        })
     }
 }
 
-fn damaged(path: &Path) -> Error {
-    Error::new(Kind::Data, "what was kept of a picture or sound is damaged")
-        .at_path(path)
-        .hint("remove the file, and it is made anew")
+/// What a blank is kept as: by its size, so that it is the same whatever was looked at before.
+fn content_of(kind: MediaKind, blank: &Prepared) -> [u8; 32] {
+    let Prepared { dims, valid, .. } = blank;
+    *blake3::hash(format!("blank {} {dims:?} {valid}", kind.name()).as_bytes()).as_bytes()
 }

@@ -1,6 +1,6 @@
 //! Pictures and sounds of rows that are asked about, not trained on.
 
-use super::features::{Features, Live, Making};
+use super::features::{Features, Live, Making, make_room};
 use crate::data::{MediaRules, Row, look_at};
 use crate::error::{Place, Result};
 use crate::jobs::base::peft_model::PeftModel;
@@ -33,7 +33,8 @@ pub fn features<'r>(
     if !rules.is_of_media() {
         return Ok(None); // whoever encodes the rows refuses them
     }
-    let cache = Cache::open(progress)?;
+    let mut cache = Cache::open(progress)?;
+    make_room(&mut cache, progress)?;
     let table = look_at(&mut rows, &rules, cache.path())?;
     if model.on_towers {
         // The bytes of rows lie in the cache's folder, which a private one would take along.
@@ -46,5 +47,9 @@ pub fn features<'r>(
         }))));
     }
     let making = Making { base, rules: &rules, holding: &Holding::dense(*held), compute, cache: cache.path() };
-    making.make(&[&table], progress).map(Some)
+    let mut features = making.make(&[&table], progress)?;
+    if let Features::Kept(kept) = &mut features {
+        kept.cache = Some(cache);
+    }
+    Ok(Some(features))
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
 use crate::jobs::base::Base;
 use crate::jobs::media::Features;
-use crate::jobs::media::features::{Live, Making};
+use crate::jobs::media::features::{Live, Making, make_room};
 use crate::jobs::run::cache::Cache;
 use crate::media::Processors;
 use crate::progress::Progress;
@@ -147,11 +147,17 @@ impl Data {
     ) -> Result<()> {
         let tables = self.tables();
         if !tables.is_empty() {
+            make_room(&mut self.cache, progress)?;
             let making = Making { base, rules: &self.media, holding, compute, cache: self.cache.path() };
             let tables: Vec<&MediaTable> = tables.iter().map(AsRef::as_ref).collect();
             self.features = Some(making.make(&tables, progress)?);
         }
         Ok(())
+    }
+
+    /// Whether rows have pictures or sounds.
+    pub fn has_media(&self) -> bool {
+        !self.tables().is_empty()
     }
 
     /// Leaves pictures and sounds to towers that are trained.

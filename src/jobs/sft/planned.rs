@@ -92,7 +92,12 @@ impl Planned {
     /// # Errors
     /// As [`Data::encode_media`].
     pub fn encode_media(&mut self, screen: &ProgressBar) -> Result<()> {
-        if self.adapter.trains_towers() {
+        if self.adapter.is_beside_text() && !self.data.has_media() {
+            screen.note(
+                "warning: a tower or projector is to be trained, and no row has a picture or sound: it stays as it is",
+            );
+        }
+        if self.adapter.trains_towers() && self.data.has_media() {
             screen.note("Towers are trained: they look and listen in every step.");
             self.data.leave_media(&self.compute);
             return Ok(());

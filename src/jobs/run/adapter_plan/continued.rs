@@ -7,6 +7,8 @@ use crate::adapter::{Init, TargetLayers};
 use crate::error::{Error, Kind, Place, Result};
 use crate::model::{ModelConfig, Site, WholeTensor};
 use crate::recipe;
+use crate::weights::names::{ModelPart, TensorId};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Plans to go on with the adapter in `folder`, which has something on each of the sites `of_towers` and in the place of each
@@ -28,7 +30,8 @@ pub(super) fn plan(
     let paths = &paths[..];
     let has = |site: &Site| tensors.modules.contains_key(&site.weight);
     let selection = Selection::of(paths, (0..all.len()).filter(|&index| has(&all[index])).collect());
-    let mut problems = contradictions(keys, &config, folder, paths, &selection)?;
+    let parts = tensors.changed().map(TensorId::part).collect();
+    let mut problems = contradictions(keys, &config, folder, paths, &selection, &parts)?;
     if let Some(site) = of_towers.iter().find(|site| !has(site)) {
         let path = site.module_path(model.multimodal());
         let what = format!("the adapter that `init_from` continues has nothing on `{path}`, which the recipe names");
@@ -66,6 +69,7 @@ fn contradictions(
     folder: &Path,
     paths: &[String],
     selection: &Selection,
+    parts: &BTreeSet<ModelPart>,
 ) -> Result<Vec<Error>> {
     let wanted = from_recipe(keys);
     let given = |key: &str| keys.given.contains(key);
@@ -88,6 +92,14 @@ fn contradictions(
     compare("lora_alpha", wanted.lora_alpha == config.lora_alpha, says(&config.lora_alpha));
     compare("use_rslora", wanted.use_rslora == config.use_rslora, says(&config.use_rslora));
     compare("use_dora", wanted.use_dora == config.use_dora, says(&config.use_dora));
+    let has = |part: ModelPart| parts.contains(&part);
+    for (key, part, is_empty) in [
+        ("vision_target_modules", ModelPart::VisionTower, keys.vision_target_modules.is_empty()),
+        ("audio_target_modules", ModelPart::AudioTower, keys.audio_target_modules.is_empty()),
+        ("train_projector", ModelPart::Projector, !keys.train_projector),
+    ] {
+        compare(key, !(is_empty && has(part)), format!("it has something on the {}", part.name().replace('_', " ")));
+    }
     for (key, targets) in [("target_modules", &wanted.target_modules), ("exclude_modules", &config.target_modules)] {
         if given(key) {
             let agrees = chooses(paths, selection, targets, exclude)?;
