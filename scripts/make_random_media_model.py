@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from make_random_model import BLOCK, CHUNK_BYTES, bf16_block
+from make_random_model import write
 
 
 def png(path, side, draw):
@@ -52,28 +52,6 @@ def tensors(config):
     return [(name, list(tensor.shape)) for name, tensor in model.state_dict().items() if name not in tied]
 
 
-def write(folder, named):
-    header, at = {}, 0
-    for name, shape in named:
-        size = 2 * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    text += b" " * (-len(text) % 8)
-    blocks = {}
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in named:
-            size = 2 * math.prod(shape)
-            # Matrices and kernels keep the size of what they multiply; norms and biases are close to 0.
-            deviation = math.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.1
-            if deviation not in blocks:
-                blocks[deviation] = bf16_block(deviation) * (CHUNK_BYTES // (2 * BLOCK))
-            block = memoryview(blocks[deviation])
-            while size:
-                size -= file.write(block[: min(size, len(block))])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
@@ -95,7 +73,7 @@ def main():
     model.mkdir(parents=True, exist_ok=True)
     (model / "config.json").write_text(json.dumps(keys, indent=2) + "\n")
     config = transformers.AutoConfig.from_pretrained(model)
-    write(model, tensors(config))
+    write(model / "model.safetensors", tensors(config))
 
     hears = hasattr(config, "audio_config")
     size = 768 if hears else config.vision_config.image_size

@@ -8,6 +8,7 @@ CONFIG.json is one of configs/models/, or any config.json of a Gemma 3. Needs Py
 import argparse
 import array
 import json
+import math
 import random
 import struct
 import sys
@@ -83,6 +84,29 @@ def text_config(path, arguments):
     return config
 
 
+def write(path, named):
+    """Writes bf16 tensors of these names and shapes, none of which is in memory as a whole."""
+    header, at, tensors = {}, 0, []
+    for name, shape in named:
+        size = 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
+        tensors.append((shape, size))
+        at += size
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    text += b" " * (-len(text) % 8)
+    blocks = {}
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for shape, size in tensors:
+            # Matrices and kernels keep the size of what they multiply; norms are close to 1 + 0, biases to 0.
+            deviation = math.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.1
+            if deviation not in blocks:
+                blocks[deviation] = bf16_block(deviation) * (CHUNK_BYTES // (2 * BLOCK))
+            block = memoryview(blocks[deviation])
+            while size:
+                size -= file.write(block[: min(size, len(block))])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
@@ -94,27 +118,7 @@ def main():
     arguments.folder.mkdir(parents=True, exist_ok=True)
     (arguments.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
-    header, at, tensors = {}, 0, []
-    for name, shape in shapes(config):
-        size = 2
-        for dimension in shape:
-            size *= dimension
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
-        tensors.append((shape, size))
-        at += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    blocks = {}
-    with open(arguments.folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for shape, size in tensors:
-            # Matrices keep the size of what they multiply; norms are close to 1 + 0.
-            deviation = shape[-1] ** -0.5 if len(shape) == 2 else 0.1
-            if deviation not in blocks:
-                blocks[deviation] = bf16_block(deviation) * (CHUNK_BYTES // (2 * BLOCK))
-            block = memoryview(blocks[deviation])
-            while size:
-                size -= file.write(block[: min(size, len(block))])
+    write(arguments.folder / "model.safetensors", shapes(config))
 
 
 if __name__ == "__main__":

@@ -115,11 +115,7 @@ impl<'a> Merge<'a> {
         let spelling = if has_tower { spelling.saved() } else { spelling };
         let mut plan = Vec::new();
         for info in self.source.tensors() {
-            let id = if is_gguf {
-                TensorId::parse_gguf(&info.name)
-            } else {
-                Spelling::parse(&info.name).map(|found| found.1)
-            };
+            let id = self.source.parse(&info.name);
             let (name, dtype) = match id {
                 Some(id) if is_gguf => (id.hf(), self.dtype),
                 // A tower keeps its type.

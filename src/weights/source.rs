@@ -254,8 +254,13 @@ impl Source {
 
     /// Which tensor of the language model has this name in the files.
     pub fn id(&self, name: &str) -> Option<TensorId> {
+        self.parse(name).filter(TensorId::is_of_text)
+    }
+
+    /// The same, also of what stands beside the language model.
+    pub fn parse(&self, name: &str) -> Option<TensorId> {
         match &self.0 {
-            Inner::Folder(_) => Spelling::parse(name).map(|(_, id)| id).filter(TensorId::is_of_text),
+            Inner::Folder(_) => Spelling::parse(name).map(|(_, id)| id),
             Inner::Gguf(_) => TensorId::parse_gguf(name),
         }
     }

@@ -87,6 +87,18 @@ impl PeftAdapter {
 /// Why a tensor may hold numbers that no training means.
 const DIVERGED: &str = "the run that wrote it had diverged, or the file is damaged";
 
+/// Why tensors may be missing.
+const INCOMPLETE: &str = "the file and `adapter_config.json` belong to different adapters, or the copy is incomplete";
+
+/// Reads a tensor of this shape, whose numbers can all be weights.
+fn usable(file: &SafetensorsFile, name: &str, shape: &[usize]) -> Result<HostTensor> {
+    let tensor = file.read(name, shape, None)?;
+    match unusable(name, &tensor) {
+        None => Ok(tensor),
+        Some(what) => Err(Error::new(Kind::Adapter, what).hint(DIVERGED)),
+    }
+}
+
 /// The names in a file, sorted into what they are.
 #[derive(Default)]
 struct Contents {
@@ -165,16 +177,7 @@ impl Contents {
     ) -> Option<(HostTensor, HostTensor, Option<HostTensor>)> {
         let mut read = |part: &'static str, expected: &[usize]| -> Option<HostTensor> {
             let name = self.keys.get(&(site.weight, part))?;
-            match file.read(name, expected, None) {
-                Ok(tensor) => match unusable(name, &tensor) {
-                    None => return Some(tensor),
-                    Some(what) => {
-                        problems.push(Error::new(Kind::Adapter, what).hint(DIVERGED));
-                    }
-                },
-                Err(error) => problems.push(error),
-            }
-            None
+            usable(file, name, expected).map_err(|error| problems.push(error)).ok()
         };
         let a = read(LORA_A, &[r, site.in_features]);
         let b = read(LORA_B, &[site.out_features, r]);
@@ -204,8 +207,7 @@ impl Contents {
             .collect();
         let not_named = self.whole.iter().filter(|(id, _)| !saved.iter().any(|tensor| tensor.id == **id));
         let not_named: Vec<String> = not_named.map(|(_, name)| name.clone()).collect();
-        let incomplete = "the file and `adapter_config.json` belong to different adapters, or the copy is incomplete";
-        problems.extend(listed("missing", &missing, incomplete));
+        problems.extend(listed("missing", &missing, INCOMPLETE));
         problems.extend(listed(
             "unexpected",
             &not_named,
@@ -215,11 +217,7 @@ impl Contents {
         for tensor in saved {
             let Some(name) = self.whole.get(&tensor.id) else { continue };
             let shape = if tensor.dims[0] == 1 { &tensor.dims[1..] } else { &tensor.dims[..] };
-            let read = file.read(name, shape, None).and_then(|read| match unusable(name, &read) {
-                None => Ok(read),
-                Some(what) => Err(Error::new(Kind::Adapter, what).hint(DIVERGED)),
-            });
-            match read {
+            match usable(file, name, shape) {
                 Ok(read) => _ = tensors.insert(tensor.id, read),
                 Err(error) => problems.push(error),
             }
@@ -249,11 +247,7 @@ impl Contents {
             "`target_modules` and `layers_to_transform` in `adapter_config.json` do not select these modules"
         };
         [
-            listed(
-                "missing",
-                &missing,
-                "the file and `adapter_config.json` belong to different adapters, or the copy is incomplete",
-            ),
+            listed("missing", &missing, INCOMPLETE),
             listed("unexpected", &unexpected, unexpected_hint),
             listed("beyond the model's layers", &self.beyond, "the adapter was trained on a larger model"),
             listed(

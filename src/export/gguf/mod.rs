@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::quant::{QuantType, Unusable};
 use crate::weights::gguf::{GgufTensor, Value, gguf_length, write_gguf};
-use crate::weights::names::{Spelling, TensorId};
+use crate::weights::names::TensorId;
 use crate::weights::{HostDtype, Source};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +34,9 @@ pub struct GgufExport<'a> {
     pub metadata: &'a [(String, Value)],
 }
 
+/// How many tensors could not have a type, by that type and the one they have.
+pub type Instead = BTreeMap<(&'static str, &'static str), usize>;
+
 /// What was exported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exported {
@@ -46,7 +49,7 @@ pub struct Exported {
     /// Tensors of each type.
     pub types: BTreeMap<&'static str, usize>,
     /// Tensors that could not have the type of the mixture, by that type and the one they have.
-    pub instead: BTreeMap<(&'static str, &'static str), usize>,
+    pub instead: Instead,
 }
 
 /// A tensor of the file.
@@ -91,17 +94,13 @@ impl GgufExport<'_> {
     }
 
     /// What is written, layer after layer, and what has another type than the mixture asks for.
-    #[allow(clippy::type_complexity)]
-    fn plan(&self) -> Result<(Vec<Planned>, BTreeMap<(&'static str, &'static str), usize>)> {
-        let mut instead = BTreeMap::new();
+    fn plan(&self) -> Result<(Vec<Planned>, Instead)> {
+        let mut instead = Instead::new();
         let mut plan = Vec::new();
         for info in self.source.tensors() {
-            let id = match self.source.gguf() {
-                Some(_) => TensorId::parse_gguf(&info.name),
-                None => Spelling::parse(&info.name).map(|found| found.1),
-            };
             // Towers lie in a file of their own; a head that is the embedding is not written twice.
-            let Some(id) = id.filter(|id| id.is_of_text() && !(self.traits.tied && *id == TensorId::LmHead)) else {
+            let Some(id) = self.source.id(&info.name).filter(|id| !(self.traits.tied && *id == TensorId::LmHead))
+            else {
                 continue;
             };
             let (of, wanted) = type_of(&id, &info.shape, self.file_type, &self.traits);
