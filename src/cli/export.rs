@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::jobs::export::{self, Exported};
 use crate::report::{ProgressBar, text};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `export`.
@@ -56,6 +57,25 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Write the smaller model that lies inside a Gemma 3n (MatFormer) as a Hugging Face folder
+    #[command(after_help = "E2B out of E4B: --without-layers 20-24 --intermediate-size 8192")]
+    Slice {
+        /// The model: a Hub id[@revision] or a folder
+        #[arg(long, value_parser = expanded)]
+        model: String,
+        /// Layers to leave out, counted from 0: 20-24, or several: 20,22-24
+        #[arg(long, value_name = "LAYERS", value_delimiter = ',', value_parser = layers)]
+        without_layers: Vec<RangeInclusive<usize>>,
+        /// The width of all feed-forward blocks, or of each that stays: 8192, or 8192,16384,...
+        #[arg(long, value_name = "WIDTHS", value_delimiter = ',')]
+        intermediate_size: Vec<usize>,
+        /// The new folder
+        #[arg(long, value_parser = path())]
+        output: PathBuf,
+        /// Print what was written as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Write an adapter as a GGUF file that llama.cpp applies beside its base
     GgufLora {
         /// The adapter folder
@@ -71,6 +91,16 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `20` or `20-24`.
+fn layers(text: &str) -> std::result::Result<RangeInclusive<usize>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number =
+        |part: &str| part.trim().parse::<usize>().map_err(|_| format!("`{}` is no layer's number", part.trim()));
+    let (first, last) = (number(first)?, number(last)?);
+    // A range beyond every model would be written out first.
+    if first > last || last >= 10_000 { Err(format!("{first}-{last} are no layers")) } else { Ok(first..=last) }
 }
 
 /// The kinds of GGUF files.
@@ -92,6 +122,16 @@ impl Args {
                 let (adapter, system) = (adapter.as_deref(), system.as_deref());
                 let exported = export::ollama::export(&model, adapter, &quant, system, &output, &screen)?;
                 report(&exported, &quant, &output, json, &screen)
+            }
+            Verb::Slice { model, without_layers, intermediate_size, output, json } => {
+                let sliced = export::slice::export(&model, &without_layers, &intermediate_size, &output, &screen)?;
+                if json {
+                    return super::print_json(&sliced);
+                }
+                let (layers, tensors) = (sliced.layers.len(), sliced.tensors);
+                let size = text::bytes(sliced.bytes);
+                screen.note(&format!("{}: {size}, {tensors} tensors, {layers} layers", output.display()));
+                Ok(())
             }
             Verb::GgufLora { adapter, model, output, json } => {
                 let exported = export::lora::export(model.as_deref(), &adapter, &output, &screen)?;

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// The size at which Hugging Face libraries begin another file.
-const MAX_SHARD_BYTES: usize = 5_000_000_000;
+pub(super) const MAX_SHARD_BYTES: usize = 5_000_000_000;
 
 /// A merge that is to be written.
 #[derive(Debug, Clone, Copy)]
@@ -232,7 +232,7 @@ impl Tally {
 }
 
 /// The type of a tensor that is passed through.
-fn stored_dtype(name: &str, dtype: &str) -> Result<HostDtype> {
+pub(super) fn stored_dtype(name: &str, dtype: &str) -> Result<HostDtype> {
     [HostDtype::F32, HostDtype::BF16, HostDtype::F16].into_iter().find(|known| known.name() == dtype).ok_or_else(|| {
         Error::new(Kind::Weights, format!("tensor `{name}` is stored as {dtype}, which cannot be copied"))
             .hint("F32, BF16 and F16 can: use the model's original, unquantised weights")

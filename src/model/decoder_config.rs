@@ -3,7 +3,8 @@
 use crate::model::media_shape::{MediaShape, TowerWork};
 use crate::model::site::{Places, Site, WholeTensor};
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::model::slice::Slice;
 use crate::nn::{AttentionConfig, AttentionKind};
 use crate::weights::gguf;
 use crate::weights::names::TensorId;
@@ -18,6 +19,8 @@ pub struct Beyond {
     pub per_input: usize,
     /// Inside the layer that keeps the most.
     pub in_a_layer: usize,
+    /// As much again there, where burn's own operations do what has a kernel on the CPU only.
+    pub without_kernels: usize,
     /// Of all layers together: what they share.
     pub shared: usize,
     /// For a moment, on the way back through a layer.
@@ -143,6 +146,16 @@ pub trait DecoderConfig: fmt::Debug {
     /// # Errors
     /// What cannot be said there.
     fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>>;
+
+    /// A smaller model that lies inside this one: without some layers, and with feed-forward blocks of these widths (one for
+    /// all layers that stay, one for each, or none where they stay as they are).
+    ///
+    /// # Errors
+    /// A model that holds none, and what cannot be left out.
+    fn slice(&self, _without: &[usize], _widths: &[usize]) -> Result<Slice> {
+        let what = format!("no smaller model lies inside a {}", self.architecture());
+        Err(Error::new(Kind::Config, what).hint("Gemma 3n is trained nested (MatFormer), and can be cut"))
+    }
 
     /// What it needs beyond what every decoder needs.
     fn beyond(&self) -> Beyond {

@@ -17,6 +17,7 @@ mod node;
 mod norm;
 pub mod plain;
 pub mod sizes;
+mod top_of_row;
 mod weight;
 
 pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
@@ -26,6 +27,7 @@ pub use cross_entropy::{RowLosses, linear_cross_entropy};
 pub use device::{can_hold, fastest_factors};
 pub use geglu::geglu;
 pub use norm::{rms_norm, rotated_rms_norm};
+pub use top_of_row::top_of_row;
 pub use weight::Weight;
 
 #[cfg(test)]

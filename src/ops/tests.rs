@@ -215,6 +215,25 @@ fn check_attention(visibility: &Visibility, shapes: &[AttentionShape]) {
     }
 }
 
+#[test]
+fn top_of_row_agrees() {
+    for (shape, cutoff) in [([1, 7], 0.5), ([3, 33], 0.0), ([70, 512], 1.644_853_5)] {
+        let x = Values::new(6).tensor(shape).mul_scalar(3.0).add_scalar(1.5);
+        agree(&[x], |t| top_of_row(t[0].clone(), cutoff), |t| plain::top_of_row(t[0].clone(), cutoff));
+    }
+}
+
+#[test]
+fn a_row_of_equal_numbers_has_gradients() {
+    for top in [top_of_row, plain::top_of_row] {
+        let x = Tensor::<2>::ones([2, 3], &Device::flex()).autodiff().require_grad();
+        let y = top(x.clone(), 0.5);
+        let mut tape = y.clone().sum().backward();
+        let gradient: Vec<f32> = x.grad_remove(&mut tape).unwrap().into_data().iter().collect();
+        assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
+    }
+}
+
 fn heads(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
     AttentionShape { heads, kv_heads, head_dim, scaling: 0.3, softcap: None, compute_dtype: FloatDType::F32 }
 }

@@ -495,3 +495,52 @@ fn every_verb_takes_a_gemma3n() {
     assert_eq!(alone, together);
     bench.run("train r.yaml --set model.quantization=nf4_double --set output.dir=packed --set adapter.target_modules=[q_proj]").ok();
 }
+
+#[test]
+fn a_smaller_model_is_cut_out_of_a_larger_one() {
+    let bench = bench();
+    let said = bench.run("export slice --model m --output s --without-layers 1,4 --intermediate-size 16 --json").json();
+    assert_eq!((&said["layers"], &said["intermediate_size"]), (&json!([0, 2, 3, 5, 6]), &json!([16, 16, 16, 16, 16])));
+    let config: Value = serde_json::from_slice(&bench.read("s/config.json")).unwrap();
+    let text = &config["text_config"];
+    assert_eq!((&text["num_hidden_layers"], &text["num_kv_shared_layers"]), (&json!(5), &json!(2)));
+    assert_eq!(text["activation_sparsity_pattern"], json!([0.95, 0.0, 0.0, 0.0, 0.5]));
+
+    let [large, small] = ["m", "s"].map(|name| bench.read(&format!("{name}/model.safetensors")));
+    let [large, small] = [&large, &small].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+    let of = |file: &SafeTensors, name: &str| -> (Vec<usize>, Vec<f32>) {
+        let view = file.tensor(&format!("model.language_model.{name}")).unwrap();
+        let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        (view.shape().to_vec(), values)
+    };
+    for (at, from) in [0usize, 2, 3, 5, 6].into_iter().enumerate() {
+        let name = |layer: usize, part: &str| format!("layers.{layer}.{part}.weight");
+        let pair = |part: &str| (of(&small, &name(at, part)), of(&large, &name(from, part)));
+        let (cut, whole) = pair("self_attn.q_proj");
+        assert_eq!(cut, whole);
+        let ((shape, cut), (_, whole)) = pair("mlp.up_proj");
+        assert_eq!((shape, &cut[..]), (vec![16, 32], &whole[..16 * 32]));
+        let ((shape, cut), ([_, width], whole)) = (pair("mlp.down_proj").0, {
+            let (shape, values) = pair("mlp.down_proj").1;
+            ([shape[0], shape[1]], values)
+        });
+        assert_eq!(shape, [32, 16]);
+        for row in 0..32 {
+            assert_eq!(cut[row * 16..][..16], whole[row * width..][..16], "layer {from}, row {row}");
+        }
+        let ((_, cut), (_, whole)) =
+            (of(&small, "embed_tokens_per_layer.weight"), of(&large, "embed_tokens_per_layer.weight"));
+        for word in 0..56 {
+            assert_eq!(cut[word * 40 + at * 8..][..8], whole[word * 56 + from * 8..][..8], "layer {from}, word {word}");
+        }
+        let ((_, cut), (_, whole)) =
+            (of(&small, "per_layer_model_projection.weight"), of(&large, "per_layer_model_projection.weight"));
+        assert_eq!(cut[at * 8 * 32..][..8 * 32], whole[from * 8 * 32..][..8 * 32]);
+    }
+    bench.run("train r.yaml --set model.base=s --set training.max_steps=1").ok();
+
+    let refused = |more: &str| bench.run(&format!("export slice --model m --output x {more}")).problem().to_owned();
+    assert!(refused("--without-layers 2").contains("layer 5 reads the keys and values of layer 2"));
+    assert!(refused("--intermediate-size 32").contains("layer 0 cannot be 32 wide"));
+    assert!(!bench.path("x").exists());
+}

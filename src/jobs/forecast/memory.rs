@@ -128,7 +128,8 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     // Per token and layer, beside what the adapter keeps: the inputs and outputs of norms (4 d, and the layer's own), queries before and after their norm and what attention made of them, keys before and after and values, the two
     // halves of the gated product, and a number per head.
     let beyond = config.beyond();
-    let kept = 4 * d + 3 * q + 3 * kv + 2 * f + h + as_u64(beyond.in_a_layer);
+    let without_kernels = if work.gpu.is_some() { beyond.without_kernels } else { 0 };
+    let kept = 4 * d + 3 * q + 3 * kv + 2 * f + h + as_u64(beyond.in_a_layer + without_kernels);
     // On the way back through the feed-forward block: the product and three gradients of its width.
     let transient = 4 * f + 2 * d + as_u64(beyond.transient);
     let input = d + as_u64(beyond.per_input);

@@ -7,6 +7,7 @@ use crate::model::gemma3n::config::SoundConfig;
 use crate::model::inputs::Modality;
 use crate::model::media_shape::{MediaShape, TowerWork};
 use crate::model::site::Site;
+use crate::model::slice::Slice;
 use crate::nn::AttentionKind;
 use crate::weights::gguf;
 use crate::weights::names::{AudioModule, AudioProjection, AudioTensor, TensorId};
@@ -102,16 +103,17 @@ impl DecoderConfig for TextConfig {
     }
 
     /// AltUp keeps the streams and how far the active one was from what was expected, LAuReL and the per-layer input
-    /// what their norms began with, the router what it weighed; a sparse gate what was cut, what passes, and both halves
-    /// of the deviation.
+    /// what their norms began with, the router what it weighed; a sparse gate what it was before the
+    /// cut; without a kernel also what was cut, and both halves of the deviation.
     fn beyond(&self) -> Beyond {
         let (d, p, s) = (self.hidden_size, self.hidden_size_per_layer_input, self.altup_num_inputs);
         let kv = self.num_key_value_heads * self.head_dim;
         let sparse = self.activation_sparsity_pattern.iter().zip(&self.intermediate_size);
-        let sparse = sparse.filter(|(share, _)| **share > 0.0).map(|(_, f)| 4 * f).max().unwrap_or(0);
+        let sparse = sparse.filter(|(share, _)| **share > 0.0).map(|(_, f)| *f).max().unwrap_or(0);
         Beyond {
             per_input: (s - 1) * d,
             in_a_layer: 4 * d + 3 * p + self.laurel_rank + 2 * s * s + sparse,
+            without_kernels: 3 * sparse,
             shared: self.layer_types.len() * p + self.kv_makers().len() * 2 * kv,
             transient: 4 * s * d,
             uncached_layers: self.num_kv_shared_layers,
@@ -171,6 +173,10 @@ impl DecoderConfig for TextConfig {
 
     fn to_hf_json(&self, dtype: &str) -> Value {
         TextConfig::to_hf_json(self, dtype)
+    }
+
+    fn slice(&self, without: &[usize], widths: &[usize]) -> Result<Slice> {
+        TextConfig::slice(self, without, widths)
     }
 
     fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>> {

@@ -16,6 +16,7 @@ mod layer;
 mod normal;
 mod published;
 mod sites;
+mod slice;
 mod text;
 mod towers;
 mod vision;

@@ -50,7 +50,6 @@ pub fn take_tile(logits: &mut [f32], words: usize, running: &mut [Running], weig
 /// `exp(z - max) (1 - (z / c)^2)`, what the gradient adds up.
 pub fn take_bent_tile(cap: f32, logits: &mut [f32], words: usize, running: &mut [Running], weighted: &mut [f32]) {
     each_row(logits, words, running, weighted, |logits, running, weighted| {
-        logits.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
         take_bent_row(logits, running, weighted, cap);
     });
 }
@@ -92,6 +91,7 @@ vectorised! {
     }
 
     fn take_bent_row(logits: &mut [f32], running: &mut Running, weighted: &mut [f32], cap: f32) {
+        logits.iter_mut().for_each(|x| *x = cap * simd::tanh(*x / cap));
         let max = running.grow(rows::max(logits), weighted);
         running.sum += f64::from(sum2(logits, logits, |x, _| simd::exp(x - max)));
         let by = 1.0 / cap;

@@ -12,3 +12,4 @@ pub mod matmul;
 pub mod norm;
 pub mod rows;
 pub mod simd;
+pub mod top_of_row;

@@ -4,7 +4,7 @@ pub mod attention;
 pub mod conv;
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::sigmoid;
+use burn::tensor::activation::{relu, sigmoid};
 
 /// See [`super::rms_norm`].
 pub fn rms_norm<const D: usize>(x: Tensor<D>, gain: &Tensor<1>, eps: f64, residual: Option<Tensor<D>>) -> Tensor<D> {
@@ -40,6 +40,16 @@ pub fn geglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     let cubic = gate.clone().square().mul_scalar(0.044715).add_scalar(1.0); // 1 + 0.044715 x^2
     let twice_u = (gate.clone() * cubic).mul_scalar(TWICE_SQRT_2_OVER_PI);
     gate * sigmoid(twice_u) * up
+}
+
+/// See [`super::top_of_row`].
+pub fn top_of_row(x: Tensor<2>, cutoff: f32) -> Tensor<2> {
+    // A row of equal numbers has no deviation, and no gradient of one.
+    const SMALLEST_VARIANCE: f64 = 1e-30;
+    let mean = x.clone().mean_dim(1); // [n, 1]
+    let variance = (x.clone() - mean.clone()).square().mean_dim(1);
+    let deviation = variance.clamp_min(SMALLEST_VARIANCE).sqrt();
+    relu(x - (mean + deviation.mul_scalar(cutoff)))
 }
 
 /// `y + s (x A^T) B^T`.

@@ -12,6 +12,7 @@ use super::softmax::Softmax;
 use super::visible::{VisibleGroup, even_runs};
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::attention::visibility::Visibility;
+use crate::ops::cpu::simd::{self, vectorised};
 
 /// Rows of a tile, a row being a query of one head. More rows share each tile of keys, but compute more of the scores
 /// along the diagonal in vain.
@@ -140,6 +141,12 @@ impl Task<'_> {
 /// Bends the scores, `s -> c tanh(s / c)`, when the shape asks for it.
 pub(super) fn soft_cap(shape: &AttentionShape, scores: &mut [f32]) {
     if let Some(cap) = shape.softcap {
-        scores.iter_mut().for_each(|s| *s = cap * (*s / cap).tanh());
+        bend(scores, cap);
+    }
+}
+
+vectorised! {
+    fn bend(scores: &mut [f32], cap: f32) {
+        scores.iter_mut().for_each(|s| *s = cap * simd::tanh(*s / cap));
     }
 }
