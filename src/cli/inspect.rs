@@ -56,8 +56,11 @@ impl Args {
         if let Some(problem) = &model.chat_problem {
             lines.push(("chat", format!("impossible: {problem}")));
         }
+        if model.tower_tensors > 0 {
+            lines.push(("towers", format!("{} tensors beside the language model", model.tower_tensors)));
+        }
         if model.unused_tensors > 0 {
-            lines.push(("unused", format!("{} tensors beside the language model", model.unused_tensors)));
+            lines.push(("unused", format!("{} tensors that no part of the model reads", model.unused_tensors)));
         }
         if !model.ignored_keys.is_empty() {
             lines.push(("ignored", model.ignored_keys.join(", ")));

@@ -8,7 +8,7 @@ use super::row::RowId;
 use super::spec::SourceSpec;
 use super::stats::{FileStats, LeftOut, Lengths, SkippedStats, SourceStats, Stats};
 use crate::error::{Error, Kind, Result};
-use crate::text::Tokenized;
+use crate::text::{MediaKind, Tokenized};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -275,6 +275,8 @@ impl Dataset {
             supervised_tokens: sum(&self.supervised),
             lengths: Lengths::of(&self.lengths),
             max_length: self.max_length as u64,
+            images: self.media().count(MediaKind::Image) as u64,
+            sounds: self.media().count(MediaKind::Audio) as u64,
             truncated,
             skipped: all.skipped.iter().map(|(reason, rows)| (*reason, rows.rows)).collect(),
             skipped_rows: meta
@@ -346,7 +348,7 @@ impl Dataset {
 
     /// What `losses` say of the sources of which so many rows and tokens are kept.
     fn left_out(&self, losses: &Losses, (kept_rows, kept_tokens): (u64, u64)) -> Vec<LeftOut> {
-        let Losses { truncated, split, pieces, empty, unasked, control_words, ends, skipped, unused: _ } = losses;
+        let Losses { truncated, split, pieces, empty, unasked, control_words, ends, skipped, unused: _, .. } = losses;
         let skipped_rows: u64 = skipped.values().map(|rows| rows.rows).sum();
         let skipped_tokens: u64 = skipped.values().map(|rows| rows.tokens).sum();
         // A long text is one row of its file.
@@ -373,6 +375,11 @@ impl Dataset {
             named("empty prompts".into(), unasked),
             named("control words in messages, taken as text".into(), control_words),
             named("ends of a turn within an answer, left out".into(), ends),
+            named("`<image>` or `<audio>` without a picture or sound, taken as text".into(), &losses.placeholders),
+            named(
+                format!("ends of long sounds cut off, {:.1} s in all", losses.cut_sound_ms as f64 / 1e3),
+                &losses.cut_sounds,
+            ),
         ];
         let skipped = skipped.iter().map(|(reason, rows)| named(format!("skipped, {reason}"), rows));
         usual.into_iter().chain(skipped).flatten().collect()

@@ -62,6 +62,8 @@ pub(super) struct Usable {
     pub is_unasked: bool,
     /// What is taken otherwise than it is written.
     pub noticed: Noticed,
+    /// How much was cut off its sounds, in milliseconds.
+    pub cut_sound_ms: u64,
 }
 
 /// A row that is not: the reason as a category and for people.
@@ -110,8 +112,9 @@ impl RowEncoder<'_> {
         let mut row =
             formats::parse(&Columns::new(&object, columns, layout)).map_err(refuse(SkipReason::WrongLayout))?;
         drop(object);
+        let mut cut_sound_ms = 0;
         for medium in row.media_mut() {
-            self.media.look(medium, self.folder).map_err(refuse(SkipReason::BrokenMedia))?;
+            cut_sound_ms += self.media.look(medium, self.folder).map_err(refuse(SkipReason::BrokenMedia))?.cut_ms;
         }
         let (is_empty, is_unasked, noticed) =
             (says_nothing(&row), blank::asks_nothing(&row), self.encoder.noticed(&row));
@@ -156,7 +159,7 @@ impl RowEncoder<'_> {
             nothing.map_err(|e| explain(&row, e)).map_err(refuse(SkipReason::NothingSupervised))?;
         }
         let supervised = u32::try_from(supervised).unwrap_or(u32::MAX);
-        Ok(Usable { length, supervised, stops, cut, is_empty, is_unasked, noticed })
+        Ok(Usable { length, supervised, stops, cut, is_empty, is_unasked, noticed, cut_sound_ms })
     }
 
     /// The problem of a row of so many tokens, and of what else.

@@ -51,6 +51,15 @@ pub(crate) struct Losses {
     pub control_words: Marked,
     /// Rows with answers that bring along the end of their turn.
     pub ends: Marked,
+    /// Rows whose user says `<image>` or `<audio>` and shows none.
+    #[serde(default)]
+    pub placeholders: Marked,
+    /// Rows with sounds whose end was cut off.
+    #[serde(default)]
+    pub cut_sounds: Marked,
+    /// How much of them, in milliseconds.
+    #[serde(default)]
+    pub cut_sound_ms: u64,
     /// Rows left out, by reason; tokens where they could be counted.
     pub skipped: BTreeMap<SkipReason, Marked>,
     /// Columns that no format reads, and the rows that have them.
@@ -76,6 +85,9 @@ impl Losses {
         self.unasked.extend(&later.unasked);
         self.control_words.extend(&later.control_words);
         self.ends.extend(&later.ends);
+        self.placeholders.extend(&later.placeholders);
+        self.cut_sounds.extend(&later.cut_sounds);
+        self.cut_sound_ms += later.cut_sound_ms;
         for (reason, rows) in &later.skipped {
             self.skipped.entry(*reason).or_default().extend(rows);
         }

@@ -43,7 +43,7 @@ pub use dataset::{DataFile, Dataset, Totals};
 pub use encode::SkipReason;
 pub use epoch::{Binning, Epoch};
 pub use layout::Layout;
-pub use media::{MediaRules, MediaTable, Prepared, look_at, media_column, refused as refused_media};
+pub use media::{MediaRules, MediaTable, Prepared, check_medium, look_at, media_column, refused as refused_media};
 pub use options::{OnBadRow, OnLong, RowFormat};
 pub use prepare::{check_files, prepare};
 pub use preview::{Piece, Preview, preview};

@@ -44,24 +44,35 @@ impl RowFormat {
     pub fn columns(self) -> &'static [&'static str] {
         match self {
             RowFormat::Auto => &COLUMNS,
-            RowFormat::Messages => &["messages", "tools", "images", "image", "audio", "audios"],
+            RowFormat::Messages => &["messages", "tools", "images", "image", "audio", "audios", "file_name"],
             RowFormat::PromptCompletion => {
-                &["prompt", "completion", "system", "tools", "images", "image", "audio", "audios"]
+                &["prompt", "completion", "system", "tools", "images", "image", "audio", "audios", "file_name"]
             }
-            RowFormat::Alpaca => {
-                &["instruction", "input", "output", "system", "history", "images", "image", "audio", "audios"]
-            }
+            RowFormat::Alpaca => &[
+                "instruction",
+                "input",
+                "output",
+                "system",
+                "history",
+                "images",
+                "image",
+                "audio",
+                "audios",
+                "file_name",
+            ],
             RowFormat::Sharegpt => {
-                &["conversations", "conversation", "system", "tools", "images", "image", "audio", "audios"]
+                &["conversations", "conversation", "system", "tools", "images", "image", "audio", "audios", "file_name"]
             }
-            RowFormat::Text => &["text"],
-            RowFormat::Tokens => &["input_ids", "labels", "attention_mask", "images", "image", "audio", "audios"],
+            RowFormat::Text => &["text", "file_name"],
+            RowFormat::Tokens => {
+                &["input_ids", "labels", "attention_mask", "images", "image", "audio", "audios", "file_name"]
+            }
         }
     }
 }
 
 /// Every column that some format reads.
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "messages",
     "tools",
     "prompt",
@@ -81,6 +92,7 @@ const COLUMNS: [&str; 19] = [
     "image",
     "audio",
     "audios",
+    "file_name",
 ];
 
 impl fmt::Display for RowFormat {

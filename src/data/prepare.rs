@@ -17,8 +17,9 @@ use super::tally::Tally;
 use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
-use crate::text::Tokenized;
+use crate::text::{MediaKind, Tokenized};
 use rayon::prelude::*;
+use serde_json::Value;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -310,6 +311,13 @@ impl Job<'_> {
                     if usable.noticed.ends {
                         encoded.losses.ends.add(file_index, row, 0);
                     }
+                    if usable.noticed.placeholders {
+                        encoded.losses.placeholders.add(file_index, row, 0);
+                    }
+                    if usable.cut_sound_ms > 0 {
+                        encoded.losses.cut_sounds.add(file_index, row, 0);
+                        encoded.losses.cut_sound_ms += usable.cut_sound_ms;
+                    }
                     if usable.cut > 0 {
                         encoded.losses.truncated.add(file_index, row, usable.cut);
                     }
@@ -331,6 +339,14 @@ impl Job<'_> {
     }
 }
 
+/// Whether something is made of this column of a row.
+fn reads(row: &Object, layout: &Layout, column: &str) -> bool {
+    let names_medium =
+        |value: &Value| value.as_str().is_some_and(|name| MediaKind::of_file_name(name.trim()).is_some());
+    layout.reads(column)
+        && (column != layout.column("file_name") || row.get(column).is_none_or(|v| v.is_null() || names_medium(v)))
+}
+
 /// Counts the columns of a row that its layout does not read.
 fn unused(row: &Object, of_file: Option<&[String]>, layout: &Layout, losses: &mut Losses) {
     // Where nothing is known of the columns, each row is looked at by itself.
@@ -340,8 +356,8 @@ fn unused(row: &Object, of_file: Option<&[String]>, layout: &Layout, losses: &mu
     formats::unused_in_turns(row, layout).iter().for_each(|key| losses.not_used(key, 1));
     let names = || row.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name);
     match of_file {
-        Some(columns) => columns.iter().filter(|c| !layout.reads(c)).for_each(|c| losses.not_used(c, 1)),
-        None => names().filter(|name| !layout.reads(name)).for_each(|name| losses.not_used(name, 1)),
+        Some(columns) => columns.iter().filter(|c| !reads(row, layout, c)).for_each(|c| losses.not_used(c, 1)),
+        None => names().filter(|name| !reads(row, layout, name)).for_each(|name| losses.not_used(name, 1)),
     }
 }
 

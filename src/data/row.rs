@@ -95,6 +95,8 @@ pub struct Noticed {
     pub control_words: bool,
     /// Ends of a turn that an answer brings along, which are left out.
     pub ends: bool,
+    /// `<image>` or `<audio>` in what the user says, where the row has no picture or sound for it: taken as text.
+    pub placeholders: bool,
 }
 
 /// Where a row came from, as the user would look for it.

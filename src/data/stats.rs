@@ -120,6 +120,10 @@ pub struct Stats {
     pub lengths: Lengths,
     /// The most tokens that a row was allowed.
     pub max_length: u64,
+    /// Different pictures in them.
+    pub images: u64,
+    /// Different sounds in them.
+    pub sounds: u64,
     /// Rows whose end was cut off.
     pub truncated: u64,
     /// Rows left out, by reason.
@@ -151,6 +155,11 @@ impl fmt::Display for Stats {
             "{:<18} {mean:>12.1}  min {min}, p50 {p50}, p90 {p90}, p95 {p95}, p99 {p99}, max {max}",
             "tokens per row"
         )?;
+        for (name, count) in [("images", self.images), ("sounds", self.sounds)] {
+            if count > 0 {
+                writeln!(f, "{name:<18} {count:>12}  different ones")?;
+            }
+        }
         let truncated = percent(self.truncated, self.rows);
         writeln!(f, "{:<18} {:>12}  {truncated:.1} %, at max_length {}", "truncated", self.truncated, self.max_length)?;
         writeln!(f, "{:<18} {:>12}", "skipped", self.skipped.values().sum::<u64>())?;
@@ -213,6 +222,8 @@ mod tests {
             supervised_tokens: 50,
             lengths: Lengths::of(&[20, 30, 50, 100]),
             max_length: 100,
+            images: 0,
+            sounds: 0,
             truncated: 1,
             skipped: [(SkipReason::TooLong, 2)].into(),
             skipped_rows: vec![SkippedStats {

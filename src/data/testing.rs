@@ -77,7 +77,7 @@ impl Bytes {
 
 impl Encode for Bytes {
     fn encode(&self, row: &Row, most: usize) -> Result<Prefix> {
-        Ok(Prefix::of(&Self::all_of(row), most))
+        Ok(Prefix::of(&Self::all_of(row), most, &[]))
     }
 
     fn each_of_text(&self, text: &str, each: &mut dyn FnMut(u32)) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::row::{Encode, Noticed, Row, supervise_after};
 use crate::error::{Error, Kind, Result};
-use crate::text::{Encoder, Message, Part, Prefix, Role, Tokenizer, TrainOn};
+use crate::text::{Encoder, MediaKind, Message, Part, Prefix, Role, Tokenizer, TrainOn};
 
 /// Makes sure that a plain text can begin and end as the model knows it: else the model would learn to begin anywhere, and
 /// never to stop.
@@ -29,7 +29,8 @@ impl Encode for Encoder {
                     TrainOn::All => self.conversation(&full, most),
                     TrainOn::Assistant | TrainOn::LastAssistant => {
                         let full = self.encode_conversation(&full)?;
-                        Ok(Prefix::of(&supervise_after(full, &self.encode_conversation(prompt)?), most))
+                        let prompt = self.encode_conversation(prompt)?;
+                        Ok(Prefix::of(&supervise_after(full, &prompt), most, &self.media_begins()))
                     }
                 }
             }
@@ -76,6 +77,13 @@ impl Encode for Encoder {
             noticed.control_words |= self.count_typed(message) > 0;
             noticed.ends |= ends(message);
         }
+        noticed.placeholders = MediaKind::ALL.into_iter().any(|kind| {
+            let all = || messages.iter().chain(completion);
+            let has_medium = all().any(|message| message.media().any(|medium| medium.kind == kind));
+            let says =
+                |message: &Message| message.content.iter().filter_map(Part::text).any(|t| t.contains(kind.word()));
+            !has_medium && all().any(|message| message.role == Role::User && says(message))
+        });
         noticed
     }
 }

@@ -7,6 +7,7 @@ use crate::nn::AttentionKind;
 use crate::progress::Progress;
 use crate::text::{Conversation, Message, Role};
 use crate::weights::TensorInfo;
+use crate::weights::names::TensorId;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -45,7 +46,9 @@ pub struct Inspection {
     pub stored_bytes: BTreeMap<String, u64>,
     /// Tensors.
     pub tensors: Vec<Tensor>,
-    /// Tensors that are no part of the language model.
+    /// Tensors of its vision and audio towers, and of what embeds what they give.
+    pub tower_tensors: usize,
+    /// Tensors that are no part of the model as it is known here.
     pub unused_tensors: usize,
     /// Whether there is a tokenizer.
     pub has_tokenizer: bool,
@@ -87,6 +90,8 @@ pub fn inspect(model: &str, progress: &dyn Progress) -> Result<Inspection> {
     let (variant, variant_clue) = base.variant();
     let infos = base.source.tensors();
     let unused = base.source.unused();
+    let of_towers = |(id, _): &(TensorId, Vec<usize>)| base.source.contains(id);
+    let tower_tensors = config.tower_tensors().iter().filter(|tensor| of_towers(tensor)).count().min(unused.len());
     let mut stored_bytes = BTreeMap::new();
     for TensorInfo { dtype, bytes, .. } in &infos {
         *stored_bytes.entry(dtype.clone()).or_insert(0) += *bytes;
@@ -111,7 +116,8 @@ pub fn inspect(model: &str, progress: &dyn Progress) -> Result<Inspection> {
         multimodal: config.multimodal(),
         stored_bytes,
         tensors: infos.into_iter().map(tensor).collect(),
-        unused_tensors: unused.len(),
+        tower_tensors,
+        unused_tensors: unused.len() - tower_tensors,
         has_tokenizer: base.encoder.tokenizer().is_some(),
         has_chat_template: !base.encoder.template().is_built_in(),
         chat_problem: chat_problem(&base),

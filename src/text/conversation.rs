@@ -174,13 +174,13 @@ impl Prefix {
         Prefix { most, end: most, ..Prefix::default() }
     }
 
-    /// The first `most` of these tokens.
-    pub fn of(tokens: &Tokenized, most: usize) -> Self {
+    /// The first `most` of these tokens, of which `begins` are those before pictures and sounds.
+    pub fn of(tokens: &Tokenized, most: usize, begins: &[u32]) -> Self {
         let mut prefix = Prefix::of_at_most(most);
         let mut media = tokens.media.iter().peekable();
         for (at, (&id, &label)) in tokens.input_ids.iter().zip(&tokens.labels).enumerate() {
             if let Some(MediaRange { tokens, kind, content }) = media.next_if(|medium| medium.tokens.start == at) {
-                prefix.push_medium(id, tokens.len(), *kind, *content);
+                prefix.push_medium(id, tokens.len(), *kind, *content, begins);
             } else if prefix.length == at {
                 prefix.push(id, label);
             }
@@ -204,13 +204,19 @@ impl Prefix {
     }
 
     /// Takes the soft tokens of a picture or sound, `count` placeholders `id` that are never learnt. They are kept whole or
-    /// not at all: where there is no room for them, the row ends before.
-    pub fn push_medium(&mut self, id: u32, count: usize, kind: MediaKind, content: [u8; 32]) {
+    /// not at all: where there is no room for them, the row ends before. The token before them, where it is one of `begins`,
+    /// goes with them, and so does the one after them.
+    pub fn push_medium(&mut self, id: u32, count: usize, kind: MediaKind, content: [u8; 32], begins: &[u32]) {
         let tokens = self.length..self.length + count;
-        if tokens.end <= self.end {
+        let is_whole = self.tokens.input_ids.len() == self.length;
+        let begins = is_whole && self.tokens.input_ids.last().is_some_and(|last| begins.contains(last));
+        if tokens.end + usize::from(begins) <= self.end {
             self.tokens.media.push(MediaRange { tokens, kind, content });
         } else {
-            self.end = self.end.min(tokens.start);
+            let kept = tokens.start - usize::from(begins);
+            self.end = self.end.min(kept);
+            self.tokens.input_ids.truncate(self.end);
+            self.tokens.labels.truncate(self.end);
         }
         (0..count).for_each(|_| self.push(id, IGNORE_INDEX));
     }
@@ -247,7 +253,7 @@ mod tests {
 
     fn row(labels: &[i32], most: usize) -> Prefix {
         let input_ids = (0..labels.len() as u32).collect();
-        Prefix::of(&Tokenized { input_ids, labels: labels.to_vec(), ..Tokenized::default() }, most)
+        Prefix::of(&Tokenized { input_ids, labels: labels.to_vec(), ..Tokenized::default() }, most, &[])
     }
 
     #[test]
@@ -291,9 +297,9 @@ mod tests {
         let cut_at = |most: usize| {
             let mut prefix = Prefix::of_at_most(most);
             prefix.push(2, IGNORE_INDEX);
-            prefix.push_medium(9, 3, MediaKind::Image, [1; 32]);
+            prefix.push_medium(9, 3, MediaKind::Image, [1; 32], &[]);
             prefix.push(5, 5);
-            prefix.push_medium(8, 2, MediaKind::Audio, [2; 32]);
+            prefix.push_medium(8, 2, MediaKind::Audio, [2; 32], &[]);
             prefix.push(6, 6);
             assert_eq!((prefix.length, prefix.supervised, prefix.first_supervised), (8, 2, Some(4)));
             let media: Vec<_> = prefix.tokens.media.iter().map(|medium| medium.tokens.clone()).collect();
@@ -310,8 +316,21 @@ mod tests {
         for most in [1, 2, 3] {
             assert_eq!(cut_at(most), (whole[..1].to_vec(), vec![]), "and nothing follows it: {most}");
         }
+        let delimited = |most: usize| {
+            let mut prefix = Prefix::of_at_most(most);
+            [2, 7].into_iter().for_each(|id| prefix.push(id, IGNORE_INDEX));
+            prefix.push_medium(9, 3, MediaKind::Image, [1; 32], &[7]);
+            [8, 5].into_iter().for_each(|id| prefix.push(id, id.cast_signed()));
+            assert_eq!((prefix.length, prefix.tokens.truncated), (7, most < 7));
+            (prefix.tokens.input_ids, prefix.tokens.media.len())
+        };
+        assert_eq!(delimited(7), (vec![2, 7, 9, 9, 9, 8, 5], 1));
+        assert_eq!(delimited(6), (vec![2, 7, 9, 9, 9, 8], 1));
+        for most in 1..=5 {
+            assert_eq!(delimited(most), (vec![2], 0), "its delimiters go with it: {most}");
+        }
         let mut nothing = Prefix::of_at_most(3);
-        nothing.push_medium(9, 4, MediaKind::Image, [1; 32]);
+        nothing.push_medium(9, 4, MediaKind::Image, [1; 32], &[]);
         nothing.push(5, 5);
         assert!(
             nothing

@@ -123,6 +123,11 @@ impl Encoder {
         self.of_media
     }
 
+    /// The tokens that begin pictures and sounds.
+    pub fn media_begins(&self) -> Vec<u32> {
+        self.marks.begins()
+    }
+
     /// Which tokens it trains on.
     pub fn train_on(&self) -> TrainOn {
         self.train_on
@@ -489,7 +494,7 @@ impl Encoder {
         let has_media = !pieces.is_empty();
         self.encode_typed(text, typed, &mut |id, token| {
             if let Some((tokens, content)) = pieces.pop_front_if(|(tokens, _)| tokens.soft == id) {
-                prefix.push_medium(id, tokens.per_piece, tokens.kind, content);
+                prefix.push_medium(id, tokens.per_piece, tokens.kind, content, &[tokens.begin]);
                 return Ok(());
             }
             self.check_id(id)?;

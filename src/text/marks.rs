@@ -53,6 +53,11 @@ impl Marks {
         self.0.iter().map(|mark| mark.tokens).collect()
     }
 
+    /// The tokens before them.
+    pub fn begins(&self) -> Vec<u32> {
+        self.0.iter().map(|mark| mark.tokens.begin).collect()
+    }
+
     /// The tokens of the kind whose soft token this is.
     pub fn soft(&self, id: u32) -> Option<MediaTokens> {
         self.0.iter().map(|mark| mark.tokens).find(|tokens| tokens.soft == id)

@@ -73,6 +73,24 @@ impl MediaKind {
         }
     }
 
+    /// What stands for one in texts: `<image>`.
+    pub fn word(self) -> &'static str {
+        match self {
+            MediaKind::Image => "<image>",
+            MediaKind::Audio => "<audio>",
+        }
+    }
+
+    /// What a file is whose name ends so; `None` where that says something else or nothing.
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        let (_, ending) = name.rsplit_once('.')?;
+        match ending.to_ascii_lowercase().as_str() {
+            "jpg" | "jpeg" | "png" | "webp" | "gif" | "bmp" | "tif" | "tiff" => Some(MediaKind::Image),
+            "wav" | "flac" | "mp3" | "ogg" | "oga" | "opus" | "m4a" => Some(MediaKind::Audio),
+            _ => None,
+        }
+    }
+
     /// So many of them, for people.
     pub fn counted(self, n: usize) -> String {
         match (self, n) {

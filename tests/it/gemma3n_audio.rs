@@ -456,7 +456,7 @@ fn inspect_counts_the_tower_and_merge_keeps_it() {
     let base = SafeTensors::deserialize(&bytes).unwrap();
     let beside: Vec<String> =
         base.names().iter().filter(|name| !name.contains("language_model")).map(|n| (*n).to_owned()).collect();
-    assert_eq!(model["unused_tensors"], beside.len());
+    assert_eq!(model["tower_tensors"], beside.len());
     let rows: Vec<Value> = (0..8)
         .map(|at| (0..12).map(|t| 3 + (at * 7 + t * 5) % 35).collect::<Vec<u64>>())
         .map(|ids| json!({"input_ids": ids, "labels": ids}))

@@ -413,7 +413,7 @@ fn towers_are_counted_kept_and_left_out_where_nothing_looks() {
     let model = bench.run("inspect v --json").json();
     let all = model["tensors"].as_array().unwrap();
     let beside = all.iter().filter(|tensor| !tensor["name"].as_str().unwrap().contains("language_model")).count();
-    assert_eq!(model["unused_tensors"].as_u64().unwrap() as usize, beside);
+    assert_eq!(model["tower_tensors"].as_u64().unwrap() as usize, beside);
     bench.run("train r.yaml --set model.base=v --set training.max_steps=1 --set data.train=rows.jsonl").ok();
     bench.run("merge --model v --adapter out/adapter --output merged --dtype bf16").ok();
     let [base, merged] = ["v", "merged"].map(|name| bench.read(&format!("{name}/model.safetensors")));

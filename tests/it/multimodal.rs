@@ -160,6 +160,11 @@ fn broken_media_are_named_by_row_before_anything_runs() {
     let bench = bench();
     let part = |image: Value| json!([{"type": "image", "image": image}, {"type": "text", "text": "?"}]);
     let row = |content: Value| json!({"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "x"}]});
+    let with = |column: &str, value: Value| {
+        let mut row = row(json!("?"));
+        row[column] = value;
+        row
+    };
     bench.write("pictures/empty.png", b"");
     bench.write("pictures/cut.png", &bench.read("pictures/red.png")[..60]);
     bench.write("pictures/page.png", b"<html>not found</html>");
@@ -176,6 +181,9 @@ fn broken_media_are_named_by_row_before_anything_runs() {
         (row(part(json!({"bytes": null, "path": null}))), "1 placeholder without a picture"),
         (row(json!([{"type": "image"}])), "1 placeholder without a picture"),
         (row(json!([{"type": "video", "video": "a.mp4"}])), "is a video"),
+        (row(part(json!("iVBOR".repeat(80)))), "begin with `data:image/png;base64,`"),
+        (with("images", json!(["pictures/red.png", null])), "`images[1]` holds no image"),
+        (with("file_name", json!("pictures/rad.png")), "did you mean `pictures/red.png`?"),
         (row(json!([{"type": "audio", "audio": "a.wav"}])), "the model does not hear"),
     ];
     for (row, said) in &cases {
@@ -191,7 +199,7 @@ fn broken_media_are_named_by_row_before_anything_runs() {
     bench.write("seen.jsonl", lines(&rows));
     let stats = bench.run("data stats v.yaml --json --set data.on_bad_row=skip").json();
     assert_eq!(stats["rows"], 1);
-    assert_eq!(stats["skipped"], json!({"wrong_layout": 6, "broken_media": 7}), "{stats}");
+    assert_eq!(stats["skipped"], json!({"wrong_layout": 7, "broken_media": 9}), "{stats}");
 }
 
 #[test]
@@ -208,6 +216,9 @@ fn columns_words_and_bytes_stand_for_pictures_as_parts_do() {
         json!({"messages": turns(json!([{"type": "image_url", "image_url": {"url": "pictures/red.png"}}, {"type": "text", "text": user}]))}),
         json!({"messages": turns(json!([{"type": "image", "image": {"bytes": list}}, {"type": "text", "text": user}]))}),
         json!({"prompt": user, "completion": model, "image": "pictures/red.png"}),
+        json!({"prompt": user, "completion": model, "file_name": "pictures/red.png"}),
+        json!({"messages": turns(json!(format!("<image>{user}"))), "file_name": "pictures/red.png"}),
+        json!({"messages": turns(json!(user)), "images": ["pictures/red.png"], "file_name": "pictures/blue.png"}),
         json!({"instruction": user, "output": model, "images": "pictures/red.png"}),
         json!({"conversations": [{"from": "human", "value": format!("<image>\n{user}")}, {"from": "gpt", "value": model}], "images": ["pictures/red.png"]}),
     ];
@@ -217,6 +228,11 @@ fn columns_words_and_bytes_stand_for_pictures_as_parts_do() {
         let row: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
         assert_eq!(ids_of(&row), expected, "row {i}");
     }
+    // Words that stand for nothing are text, and said.
+    bench.write("seen.jsonl", lines(&[json!({"messages": turns(json!(format!("<image>{user}")))})]));
+    let stats = bench.run("data stats v.yaml --json --set data.train=seen.jsonl").json();
+    let said = "`<image>` or `<audio>` without a picture or sound, taken as text";
+    assert_eq!((&stats["left_out"][0]["what"], &stats["left_out"][0]["rows"]), (&json!(said), &json!(1)), "{stats}");
 }
 
 /// A folder with the model `n`, a Gemma 3n that sees and hears, its rows and media, and a recipe.
@@ -323,6 +339,20 @@ fn long_sounds_are_refused_split_or_cut_as_the_recipe_says() {
         row["audio"].as_array().unwrap().len()
     };
     assert_eq!((sounds("truncate"), sounds("split")), (1, 2));
+    let stats = bench.run("data stats v.yaml --json --set data.on_long_audio=truncate").json();
+    assert_eq!((&stats["sounds"], &stats["images"]), (&json!(1), &json!(0)));
+    let left_out = stats["left_out"].as_array().unwrap();
+    assert_eq!(left_out[0]["what"], "ends of long sounds cut off, 1.0 s in all", "{stats}");
+    let other = |name: &str| {
+        let path = bench.path("n/preprocessor_config.json");
+        let mut settings: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        settings["hop_length"] = json!(80);
+        std::fs::write(&path, settings.to_string()).unwrap();
+        bench.run(name)
+    };
+    let refused = other("data preview v.yaml");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.problem().contains("soft tokens, and the model has places for"), "{}", refused.stderr);
 }
 
 #[test]
@@ -493,9 +523,13 @@ fn a_chat_takes_files_alone_and_only_what_the_model_takes() {
     let bench = bench();
     assert!(std::process::Command::new("mkfifo").arg(bench.path("pipe.png")).status().unwrap().success());
     std::fs::copy(bench.path("pictures/red.png"), bench.path("a b.png")).unwrap();
-    let typed = "/image pipe.png\n/audio pictures/red.png\n/image \"a b.png\"\n/quit\n";
+    bench.write("page.png", b"<html>not found</html>");
+    let typed =
+        "/image \"a b.png\"\n/image pipe.png\n/image page.png\n/audio pictures/red.png\nHi\n/save said.jsonl\n/quit\n";
     let said = bench.on_a_terminal("chat --model v --max-tokens 1", typed);
-    for expected in ["it is no file", "this model does not hear", "`a b.png` goes along"] {
+    for expected in ["it is no file", "`page.png`: this is", "the model does not hear", "`a b.png` goes along"] {
         assert!(said.stdout.contains(expected), "{expected}: {}", said.stdout);
     }
+    let saved = String::from_utf8(bench.read("said.jsonl")).unwrap();
+    assert!(saved.contains("a b.png") && !saved.contains("page.png"), "one bad file takes no other along: {saved}");
 }

@@ -258,7 +258,10 @@ impl Contents {
             listed(
                 "not on the language model's linear layers",
                 &self.foreign,
-                "adapters on other parts are not supported",
+                match self.foreign.iter().any(|name| parse_peft_key(name).is_some()) {
+                    true => "they are on a vision or audio tower, and this copy of the model has none, or one of another kind",
+                    false => "adapters on other parts are not supported",
+                },
             ),
         ]
         .into_iter()

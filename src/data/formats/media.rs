@@ -3,7 +3,8 @@
 //! A part is `{"type": "image", "image": ..}`, or one of the forms that OpenAI's API has; what it holds is a path, a
 //! `data:` URI, or Hugging Face's `{"bytes", "path"}`. A part that holds nothing, and a word `<image>` or `<audio>` in a
 //! message, stands for the next of the row's columns; where there is neither, columns come first in the first message of
-//! the user, as in TRL.
+//! the user, as in TRL. `file_name` is such a column where it names a picture or sound and the row has no other, as beside
+//! the files of Hugging Face's `imagefolder`.
 
 use super::columns::{Columns, as_list, wrong_kind};
 use crate::data::object::{Object, as_bytes};
@@ -51,6 +52,9 @@ pub(super) fn attach(mut parsed: Row, row: &Columns) -> Result<Row> {
     for kind in MediaKind::ALL {
         given.extend(of_columns(kind, row)?);
     }
+    if given.is_empty() && !parsed.media_mut().iter().any(|medium| medium.source != MediaSource::Listed) {
+        given.extend(of_file_name(row)?);
+    }
     match &mut parsed {
         Row::Conversation(conversation) => fill(&mut conversation.messages.iter_mut().collect::<Vec<_>>(), given)?,
         Row::Completion { prompt, completion } => {
@@ -83,13 +87,27 @@ fn of_columns(kind: MediaKind, row: &Columns) -> Result<Vec<Medium>> {
         match is_list {
             false => found.extend(one(value, column)?),
             true => {
-                for (i, value) in as_list(value, column)?.iter().enumerate() {
-                    found.extend(one(value, &format!("{column}[{i}]"))?);
+                let list = as_list(value, column)?;
+                let all: Result<Vec<_>> =
+                    list.iter().enumerate().map(|(i, value)| one(value, &format!("{column}[{i}]"))).collect();
+                let all = all?;
+                // A list of nothing is as good as none; nothing among others is a file that got lost.
+                if let Some(i) = all.iter().position(Option::is_none).filter(|_| all.iter().any(Option::is_some)) {
+                    return Err(Error::new(Kind::Data, format!("`{column}[{i}]` holds no {}", kind.name()))
+                        .hint("name its file, or take it out of the list"));
                 }
+                found.extend(all.into_iter().flatten());
             }
         }
     }
     Ok(found)
+}
+
+/// What the column `file_name` names, where that is a picture or a sound.
+fn of_file_name(row: &Columns) -> Result<Option<Medium>> {
+    let Some(name) = row.get("file_name").and_then(Value::as_str) else { return Ok(None) };
+    let Some(kind) = MediaKind::of_file_name(name.trim()) else { return Ok(None) };
+    Ok(of_text(name, row.column("file_name"))?.map(|source| Medium::new(kind, source)))
 }
 
 /// What a value holds; nothing where it is null, an empty text or an object of nulls.
@@ -176,15 +194,15 @@ fn fill(messages: &mut [&mut Message], given: Vec<Medium>) -> Result<()> {
         let mut given: VecDeque<Medium> = given.iter().filter(|medium| medium.kind == kind).cloned().collect();
         let is_open = |medium: &&Medium| medium.kind == kind && medium.source == MediaSource::Listed;
         let mut open: usize = messages.iter().map(|message| message.media().filter(is_open).count()).sum();
-        let word = format!("<{}>", kind.name());
+        let word = kind.word();
         let said = |message: &Message| -> usize {
             let texts = message.content.iter().filter_map(Part::text);
-            if message.role == Role::User { texts.map(|text| text.matches(&word).count()).sum() } else { 0 }
+            if message.role == Role::User { texts.map(|text| text.matches(word).count()).sum() } else { 0 }
         };
         let words: usize = messages.iter().map(|message| said(message)).sum();
         if open == 0 && words > 0 && !given.is_empty() {
             open = words;
-            messages.iter_mut().filter(|m| m.role == Role::User).for_each(|message| cut_at(message, &word, kind));
+            messages.iter_mut().filter(|m| m.role == Role::User).for_each(|message| cut_at(message, word, kind));
         }
         if open == 0 && !given.is_empty() {
             let Some(user) = messages.iter_mut().find(|message| message.role == Role::User) else {

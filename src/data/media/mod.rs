@@ -5,7 +5,7 @@ mod rules;
 mod table;
 
 pub(super) use reader::MediaReader;
-pub use reader::look_at;
+pub use reader::{check_medium, look_at};
 pub use rules::{MediaRules, Prepared};
 pub(super) use table::MediaOrigin;
 pub use table::MediaTable;

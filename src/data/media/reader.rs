@@ -1,6 +1,6 @@
 //! Looks at each picture and sound of the rows while they are prepared: whether it can be used, and what it becomes.
 
-use super::rules::MediaRules;
+use super::rules::{MediaRules, Outcome};
 use super::table::{MediaOrigin, MediaTable, contents};
 use crate::data::cache::{Stamp, keep_media};
 use crate::data::row::Row;
@@ -26,9 +26,18 @@ pub fn look_at(rows: &mut [(&mut Row, &Place)], rules: &MediaRules, cache: &Path
         };
         let folder = folder.unwrap_or(Path::new(""));
         let mut media = row.media_mut().into_iter();
-        media.try_for_each(|medium| reader.look(medium, folder)).map_err(|e| e.or_at((*place).clone()))?;
+        media.try_for_each(|medium| reader.look(medium, folder).map(drop)).map_err(|e| e.or_at((*place).clone()))?;
     }
     Ok(MediaTable::new(&reader.into_origins(), cache))
+}
+
+/// Makes sure that a picture or sound of no row can be used; paths are relative to the current folder.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_medium(medium: &Medium, rules: &MediaRules) -> Result<()> {
+    let here = Path::new("");
+    MediaReader::new(rules, here).look(&mut medium.clone(), here).map(drop)
 }
 
 /// The largest file that is taken for a picture or sound.
@@ -48,11 +57,12 @@ impl<'a> MediaReader<'a> {
         MediaReader { rules, cache, known: Mutex::default() }
     }
 
-    /// Looks at a medium of a row in a file of `folder`, against which paths are relative, and notes its pieces.
+    /// Looks at a medium of a row in a file of `folder`, against which paths are relative, and notes its pieces; says what
+    /// becomes of it.
     ///
     /// # Errors
     /// A file that is missing, that cannot be read, or that is no picture or sound which the model takes.
-    pub fn look(&self, medium: &mut Medium, folder: &Path) -> Result<()> {
+    pub fn look(&self, medium: &mut Medium, folder: &Path) -> Result<Outcome> {
         self.rules.takes(medium.kind)?;
         let (path, bytes) = match &medium.source {
             MediaSource::Bytes(bytes) => (None, bytes.clone()),
@@ -66,20 +76,20 @@ impl<'a> MediaReader<'a> {
             }
         };
         let hash = blake3::hash(&bytes);
-        let known = self.known().get(&(medium.kind, *hash.as_bytes())).map(|origin| origin.pieces);
-        let pieces = match known {
-            Some(pieces) => pieces,
+        let known = self.known().get(&(medium.kind, *hash.as_bytes())).map(|origin| origin.outcome);
+        let outcome = match known {
+            Some(outcome) => outcome,
             None => {
-                let pieces = self.rules.pieces(medium.kind, &bytes).map_err(|e| named(&path, &medium.source, e))?;
-                self.keep(medium.kind, &hash, pieces, path, &bytes)?;
-                pieces
+                let outcome = self.rules.outcome(medium.kind, &bytes).map_err(|e| named(&path, &medium.source, e))?;
+                self.keep(medium.kind, &hash, outcome, path, &bytes)?;
+                outcome
             }
         };
-        medium.pieces = contents(&hash, pieces);
+        medium.pieces = contents(&hash, outcome.pieces);
         if let MediaSource::Bytes(_) = medium.source {
             medium.source = MediaSource::Listed; // its bytes are kept elsewhere now
         }
-        Ok(())
+        Ok(outcome)
     }
 
     /// All that was seen, in the order of their contents.
@@ -91,7 +101,7 @@ impl<'a> MediaReader<'a> {
         &self,
         kind: MediaKind,
         hash: &blake3::Hash,
-        pieces: usize,
+        outcome: Outcome,
         path: Option<PathBuf>,
         bytes: &[u8],
     ) -> Result<()> {
@@ -107,7 +117,7 @@ impl<'a> MediaReader<'a> {
                 None
             }
         };
-        let origin = MediaOrigin { content, is_audio: kind == MediaKind::Audio, pieces, file };
+        let origin = MediaOrigin { content, is_audio: kind == MediaKind::Audio, outcome, file };
         self.known().insert((kind, *hash.as_bytes()), origin);
         Ok(())
     }
@@ -130,6 +140,12 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The error for a file that cannot be read; where another file of that name lies, or its own folder, it says so.
 fn missing(named: &str, path: &Path, folder: &Path, error: io::Error) -> Error {
+    // A file's name has at most 255 bytes on most systems.
+    if named.len() > 255 && named.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=_-".contains(&b)) {
+        let what = format!("there is no file `{}..`, a name of {} characters", &named[..40], named.len());
+        return Error::new(Kind::Data, what)
+            .hint("if these are its bytes in base64, begin with `data:image/png;base64,`");
+    }
     if error.kind() != io::ErrorKind::NotFound {
         return Error::new(Kind::Data, format!("`{named}` cannot be read: {error}"));
     }

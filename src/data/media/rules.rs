@@ -5,6 +5,7 @@ use crate::media::audio::{self, OnLong};
 use crate::media::image;
 use crate::media::{Processors, audio::AudioProcessor, image::ImageProcessor};
 use crate::text::MediaKind;
+use serde::{Deserialize, Serialize};
 
 /// How pictures and sounds are read.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -13,6 +14,16 @@ pub struct MediaRules {
     pub processors: Processors,
     /// What becomes of a sound that is longer than the model hears at once.
     pub on_long_audio: OnLong,
+}
+
+/// What becomes of a picture or sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The whole picture and its crops, or the parts of a sound.
+    pub pieces: usize,
+    /// What is cut off a sound, in milliseconds.
+    #[serde(default)]
+    pub cut_ms: u64,
 }
 
 /// What a tower looks at, or listens to, at a time: a picture or a crop of it, a sound or a part of it.
@@ -43,25 +54,36 @@ impl MediaRules {
         }
     }
 
-    /// The pieces that a picture or sound becomes.
+    /// What a picture or sound becomes.
     ///
     /// # Errors
     /// Bytes that cannot be decoded, sounds that are too short or too long, a kind that the model does not take.
-    pub fn pieces(&self, kind: MediaKind, bytes: &[u8]) -> Result<usize> {
+    pub fn outcome(&self, kind: MediaKind, bytes: &[u8]) -> Result<Outcome> {
         match kind {
             MediaKind::Image => {
                 let processor = self.image()?;
                 let picture = image::decode(bytes, &image::Decoding::default())?;
-                Ok(processor.images(picture.width, picture.height))
+                Ok(Outcome { pieces: processor.images(picture.width, picture.height), cut_ms: 0 })
             }
-            MediaKind::Audio => Ok(self.clips(bytes)?.len()),
+            MediaKind::Audio => {
+                let clip = audio::decode(bytes, &audio::Decoding::default())?;
+                let secs = clip.secs();
+                let processor = self.audio()?;
+                let clips = processor.clips(clip, self.on_long_audio)?;
+                let heard: usize = clips.iter().map(Vec::len).sum();
+                let cut = match self.on_long_audio {
+                    OnLong::Truncate => secs - heard as f64 / f64::from(processor.sampling_rate),
+                    OnLong::Error | OnLong::Split => 0.0,
+                };
+                Ok(Outcome { pieces: clips.len(), cut_ms: (1e3 * cut).round() as u64 })
+            }
         }
     }
 
     /// What a tower sees of a picture or hears of a sound, piece by piece: whole picture first, then its crops.
     ///
     /// # Errors
-    /// As [`MediaRules::pieces`].
+    /// As [`MediaRules::outcome`].
     pub fn prepare(&self, kind: MediaKind, bytes: &[u8]) -> Result<Vec<Prepared>> {
         match kind {
             MediaKind::Image => {
@@ -92,7 +114,7 @@ impl MediaRules {
 
     /// Changes whenever other numbers may be made of the same bytes.
     pub fn fingerprint(&self) -> String {
-        format!("1 {self:?}")
+        format!("2 {self:?}")
     }
 
     fn clips(&self, bytes: &[u8]) -> Result<Vec<Vec<f32>>> {

@@ -1,6 +1,6 @@
 //! Where the pictures and sounds of prepared rows are found again, by what they show.
 
-use super::rules::{MediaRules, Prepared};
+use super::rules::{MediaRules, Outcome, Prepared};
 use crate::data::cache::{Stamp, kept_media};
 use crate::error::{Error, Kind, Result};
 use crate::text::MediaKind;
@@ -16,7 +16,8 @@ pub(in crate::data) struct MediaOrigin {
     /// Whether it is a sound.
     pub is_audio: bool,
     /// What it becomes.
-    pub pieces: usize,
+    #[serde(flatten)]
+    pub outcome: Outcome,
     /// Its file; none where its bytes stood in the row, and are kept beside the prepared rows.
     pub file: Option<(PathBuf, Stamp)>,
 }
@@ -60,7 +61,9 @@ impl MediaTable {
         let mut pieces = HashMap::new();
         for (at, origin) in origins.iter().enumerate() {
             let Ok(hash) = blake3::Hash::from_hex(&origin.content) else { continue };
-            pieces.extend(contents(&hash, origin.pieces).into_iter().enumerate().map(|(i, piece)| (piece, (at, i))));
+            pieces.extend(
+                contents(&hash, origin.outcome.pieces).into_iter().enumerate().map(|(i, piece)| (piece, (at, i))),
+            );
         }
         MediaTable { origins: origins.to_vec(), pieces, cache: cache.to_path_buf() }
     }
@@ -79,7 +82,7 @@ impl MediaTable {
     pub fn contents(&self) -> Vec<Vec<[u8; 32]>> {
         let of = |origin: &MediaOrigin| {
             let hash = blake3::Hash::from_hex(&origin.content);
-            hash.map(|hash| contents(&hash, origin.pieces)).unwrap_or_default()
+            hash.map(|hash| contents(&hash, origin.outcome.pieces)).unwrap_or_default()
         };
         self.origins.iter().map(of).collect()
     }

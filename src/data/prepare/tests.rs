@@ -305,7 +305,7 @@ fn prepare_two_gigabytes() {
             }
             tokens.input_ids.push(1);
             tokens.labels.push(1);
-            Ok(Prefix::of(&tokens, most))
+            Ok(Prefix::of(&tokens, most, &[]))
         }
         fn fingerprint(&self) -> String {
             "words".into()

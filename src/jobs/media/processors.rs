@@ -55,9 +55,17 @@ pub fn of_folder(dir: &Path, config: &ModelConfig) -> Result<Processors> {
                 (what, files, model)
             }
             Modality::Audio => {
-                let Some(audio) = processors.audio.as_ref().filter(|audio| audio.feature_size != size) else {
+                let Some(audio) = &processors.audio else { continue };
+                let most = audio.features(audio.max_length);
+                if most > tokens {
+                    let what = format!(
+                        "by the processor's files a sound becomes up to {most} soft tokens, and the model has places for {tokens}"
+                    );
+                    return Err(Error::new(Kind::Config, what).at_path(dir).hint("its files belong to another model"));
+                }
+                if audio.feature_size == size {
                     continue;
-                };
+                }
                 ("feature_size", audio.feature_size, size)
             }
         };

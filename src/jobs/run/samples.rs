@@ -4,10 +4,11 @@ use crate::data::Preview;
 use crate::error::Result;
 use crate::infer::{self, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
-use crate::jobs::media::inputs;
+use crate::jobs::media::{inputs, processors::kind};
 use crate::jobs::run::data::Data;
-use crate::model::{Inputs, LanguageModel};
+use crate::model::{Inputs, LanguageModel, SoftTokens};
 use crate::nn::SidePath;
+use crate::progress::counted;
 use crate::text::{Encoder, IGNORE_INDEX, MediaRange, Tokenized};
 use crate::train::event::{RowEvent, Sample};
 use std::ops::ControlFlow;
@@ -82,11 +83,23 @@ impl Prompts {
             }
         }
         let sample = |((prompt, reference), answer): (&(Inputs, Vec<u32>), infer::Generated)| Sample {
-            prompt: self.encoder.decode(&prompt.input_ids),
+            prompt: self.read_out(prompt),
             completion: self.encoder.decode(&answer.tokens),
             reference: self.encoder.decode(reference),
         };
         Some(self.rows.iter().zip(answers).map(sample).collect())
+    }
+
+    /// A prompt for the eye: of a picture or sound that it is there, not its placeholders, which are hundreds.
+    fn read_out(&self, prompt: &Inputs) -> String {
+        let mut text = String::new();
+        let mut from = 0;
+        for SoftTokens { rows, modality, .. } in &prompt.soft_tokens {
+            text += &self.encoder.decode(&prompt.input_ids[from..rows.start]);
+            text += &format!("[{}: {}]", kind(*modality).name(), counted(rows.len(), "token"));
+            from = rows.end;
+        }
+        text + &self.encoder.decode(&prompt.input_ids[from..])
     }
 }
 

@@ -73,6 +73,10 @@ pub fn decode(bytes: &[u8], decoding: &Decoding) -> Result<Clip> {
                 .hint("cut it into pieces: a model hears 30 seconds at once"));
         }
         Ok(Err(Refused::Broken(why))) | Err(why) => return Err(broken(format, &why)),
+        Ok(Err(Refused::Unsupported(why))) => {
+            let what = format!("the {} is of a kind that is not read here: {why}", format.name());
+            return Err(Error::new(Kind::Data, what).hint("save it as FLAC, or as WAV with PCM"));
+        }
     }
     let Mono { rate_hz, samples, .. } = mono;
     if samples.is_empty() {
@@ -89,12 +93,13 @@ fn read(bytes: &[u8], format: Format, mono: &mut Mono) -> Result<(), Refused> {
     let mut hint = Hint::new();
     hint.with_extension(format.extension());
     let probe = symphonia::default::get_probe();
-    let mut reader = probe.probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())?;
+    let mut reader =
+        probe.probe(&hint, stream, FormatOptions::default(), MetadataOptions::default()).map_err(refused)?;
     let track = reader.default_track(TrackType::Audio).ok_or("it has no sound in it")?;
     let (id, promised) = (track.id, track.num_frames);
     let parameters = track.codec_params.as_ref().and_then(|p| p.audio()).ok_or("its codec is unknown")?;
     let codecs = symphonia::default::get_codecs();
-    let mut decoder = codecs.make_audio_decoder(parameters, &AudioDecoderOptions::default())?;
+    let mut decoder = codecs.make_audio_decoder(parameters, &AudioDecoderOptions::default()).map_err(refused)?;
     let mut interleaved = Vec::new();
     loop {
         let packet = match reader.next_packet() {
@@ -102,12 +107,12 @@ fn read(bytes: &[u8], format: Format, mono: &mut Mono) -> Result<(), Refused> {
             Ok(None) => break,
             // An MP3 or AAC without a length ends where its bytes do.
             Err(Failure::IoError(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof && promised.is_none() => break,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(refused(error)),
         };
         if packet.track_id != id {
             continue;
         }
-        let decoded: GenericAudioBufferRef = decoder.decode(&packet)?;
+        let decoded: GenericAudioBufferRef = decoder.decode(&packet).map_err(refused)?;
         decoded.copy_to_vec_interleaved(&mut interleaved);
         mono.push(&interleaved, decoded.spec().channels().count(), decoded.spec().rate())?;
     }
@@ -115,6 +120,14 @@ fn read(bytes: &[u8], format: Format, mono: &mut Mono) -> Result<(), Refused> {
     match promised.filter(|&frames| (mono.samples.len() as u64) < frames - frames / 100) {
         Some(frames) => Err(Refused::Broken(format!("it ends after {} of {frames} samples", mono.samples.len()))),
         None => Ok(()),
+    }
+}
+
+/// What the codec lacks is no fault of the file.
+fn refused(error: Failure) -> Refused {
+    match error {
+        Failure::Unsupported(what) => Refused::Unsupported(what.to_string()),
+        other => Refused::Broken(other.to_string()),
     }
 }
 

@@ -9,6 +9,8 @@ pub(super) enum Refused {
     TooLong,
     /// What is wrong with the file, in the words of its codec.
     Broken(String),
+    /// What it has that is not read here.
+    Unsupported(String),
 }
 
 impl<E: std::fmt::Display> From<E> for Refused {

@@ -22,7 +22,7 @@ pub(super) fn read(bytes: &[u8], mono: &mut Mono) -> Result<(), Refused> {
     let parameters = track.codec_params.as_ref().and_then(|p| p.audio()).ok_or("its codec is unknown")?;
     let channels = parameters.channels.as_ref().map_or(0, |channels| channels.count());
     if !(1..=2).contains(&channels) {
-        return Err(Refused::Broken(format!("it has {channels} channels; one and two are read here")));
+        return Err(Refused::Unsupported(format!("it has {channels} channels; one and two are read")));
     }
     let head = parameters.extra_data.as_deref().unwrap_or_default();
     let gain = head.get(GAIN_AT..).and_then(<[u8]>::first_chunk).map_or(0, |gain| i16::from_le_bytes(*gain));

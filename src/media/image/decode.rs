@@ -73,6 +73,10 @@ fn run(bytes: &[u8], decoding: &Decoding, only_size: bool) -> Result<(Format, Fo
         )
         .hint("scale it down: a vision tower sees fewer than a million pixels of it")),
         Ok(Err(Refused::Broken(why))) | Err(why) => Err(broken(format, &why)),
+        Ok(Err(Refused::Unsupported(why))) => {
+            let what = format!("the {} is of a kind that is not read here: {why}", format.name());
+            Err(Error::new(Kind::Data, what).hint("save it as PNG or JPEG"))
+        }
     }
 }
 

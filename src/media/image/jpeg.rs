@@ -19,7 +19,7 @@ pub(super) fn read(request: Request) -> Result<Found, Refused> {
         PixelFormat::Rgb => Samples::Rgb(image.data),
         // Stored inverted since Photoshop did it; PIL takes that for granted.
         PixelFormat::Cmyk => Samples::Cmyk(image.data.into_iter().map(|ink| 255 - ink).collect()),
-        other => return Err(Refused::Broken(format!("its colours are {other:?}"))),
+        other => return Err(Refused::Unsupported(format!("its colours are {other:?}"))),
     };
     let decoded = Decoded::upright(image.width, image.height, samples);
     Ok(Found::Picture(decoded.turned(exif.as_deref(), xmp.as_deref())))

@@ -8,6 +8,8 @@ pub(super) enum Refused {
     TooLarge(u64, u64),
     /// What is wrong with the file, in the words of its codec.
     Broken(String),
+    /// What it has that is not read here.
+    Unsupported(String),
 }
 
 impl<E: std::fmt::Display> From<E> for Refused {

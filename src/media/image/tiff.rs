@@ -6,7 +6,7 @@ use super::request::{Found, Refused, Request};
 use std::borrow::Cow;
 use std::io::Cursor;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
-use tiff::{ColorType, tags::Tag};
+use tiff::{ColorType, TiffError, tags::Tag};
 
 /// TIFF's code for grey with black as 0, and for indices into a palette.
 const BLACK_IS_ZERO: u16 = 1;
@@ -19,19 +19,19 @@ pub(super) fn read(request: Request) -> Result<Found, Refused> {
     let mut limits = Limits::default();
     limits.decoding_buffer_size = request.max_bytes(8);
     limits.intermediate_buffer_size = request.max_bytes(8);
-    let mut decoder = Decoder::new(Cursor::new(&*bytes))?.with_limits(limits);
+    let mut decoder = Decoder::new(Cursor::new(&*bytes)).map_err(refused)?.with_limits(limits);
     let (width, height) = decoder.dimensions()?;
     let orientation = decoder.find_tag_unsigned::<u16>(Tag::Orientation)?.filter(|o| (1..=8).contains(o)).unwrap_or(1);
     if let Some(found) = request.sized(width, height)?.filter(|_| orientation < 5) {
         return Ok(found);
     }
-    let colours = decoder.colortype()?;
+    let colours = decoder.colortype().map_err(refused)?;
     let premultiplied =
         decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples)?.is_some_and(|extra| extra == [ASSOCIATED_ALPHA]);
     let palette = if is_palette { decoder.get_tag_u16_vec(Tag::ColorMap)? } else { Vec::new() };
 
     let mut buffer = DecodingResult::U8(Vec::new());
-    let layout = decoder.read_image_to_buffer(&mut buffer)?;
+    let layout = decoder.read_image_to_buffer(&mut buffer).map_err(refused)?;
     let (width, height) = (width as usize, height as usize);
     let channels = usize::from(colours.num_samples());
     let mut bytes = narrowed(buffer, channels == 1)?;
@@ -55,11 +55,19 @@ pub(super) fn read(request: Request) -> Result<Found, Refused> {
         ColorType::RGBA(_) if premultiplied => Samples::Rgba(divided(bytes)),
         ColorType::RGBA(_) => Samples::Rgba(bytes),
         ColorType::CMYK(_) => Samples::Cmyk(bytes),
-        other => return Err(Refused::Broken(format!("its colours are {other:?}, which is not read here"))),
+        other => return Err(Refused::Unsupported(format!("its colours are {other:?}"))),
     };
     let mut decoded = Decoded::upright(width, height, samples);
     decoded.orientation = orientation as u8;
     Ok(Found::Picture(decoded))
+}
+
+/// What the codec lacks is no fault of the file.
+fn refused(error: TiffError) -> Refused {
+    match error {
+        TiffError::UnsupportedError(what) => Refused::Unsupported(what.to_string()),
+        other => Refused::Broken(other.to_string()),
+    }
 }
 
 /// The file with the indices of its palette declared to be grey, since the codec refuses palettes; whether they were.

@@ -43,7 +43,7 @@ impl Encoder {
         let mut blocks = self.blocks(input_ids, media)?.into_iter().peekable();
         for (i, &id) in input_ids.iter().enumerate() {
             if let Some((_, (tokens, content))) = blocks.next_if(|(at, _)| *at == i) {
-                prefix.push_medium(id, tokens.per_piece, tokens.kind, content);
+                prefix.push_medium(id, tokens.per_piece, tokens.kind, content, &[tokens.begin]);
             } else if prefix.length == i {
                 let of_media = !media.is_empty() && self.marks.contains(id);
                 let given = labels.map_or_else(|| label(id), |labels| labels[i]);

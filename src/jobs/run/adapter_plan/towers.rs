@@ -1,5 +1,6 @@
 //! The projections of towers, which get an adapter only where they are named.
 
+use crate::adapter::target::ALL_LINEAR;
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use crate::model::{ModelConfig, Site};
 use crate::recipe;
@@ -21,8 +22,10 @@ pub(super) fn chosen(keys: &recipe::Adapter, model: &ModelConfig, sites: &[Site]
         let of_part = || sites.iter().filter(move |site| site.weight.part() == part);
         let paths: Vec<String> = of_part().map(|site| site.module_path(model.multimodal())).collect();
         for (i, name) in names.iter().enumerate() {
-            let hits =
-                |path: &str| path == name || path.strip_suffix(name.as_str()).is_some_and(|stem| stem.ends_with('.'));
+            let hits = |path: &str| {
+                let is_named = path.strip_suffix(name.as_str()).is_some_and(|stem| stem.ends_with('.'));
+                name.eq_ignore_ascii_case(ALL_LINEAR) || path == name || is_named
+            };
             chosen.extend(of_part().zip(&paths).filter(|(_, path)| hits(path)).map(|(site, _)| site.index));
             if !paths.iter().any(|path| hits(path)) {
                 problems.push(unknown(name, key, &paths).at(Place::Key(format!("adapter.{key}[{i}]"))));
