@@ -3,9 +3,11 @@
 use super::args::{expanded, path};
 use super::interrupt;
 use crate::error::Result;
-use crate::jobs::export::{self, Exported};
+use crate::jobs::export::gguf::Rounding;
+use crate::jobs::export::measured::Budget;
+use crate::jobs::export::{self, Exported, ExportedLora};
 use crate::report::{ProgressBar, text};
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{ArgPredicate, PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -27,8 +29,12 @@ enum Verb {
         #[arg(long, value_parser = path())]
         adapter: Option<PathBuf>,
         /// The kind of file, as llama.cpp names it
-        #[arg(long, value_parser = quants(), ignore_case = true, hide_possible_values = true)]
-        quant: String,
+        #[arg(long, value_parser = quants(), ignore_case = true, hide_possible_values = true,
+            required_unless_present_any = ["target_size", "bits"], default_value_if("target_size", ArgPredicate::IsPresent, "Q4_K_M"),
+            default_value_if("bits", ArgPredicate::IsPresent, "Q4_K_M"))]
+        quant: Option<String>,
+        #[command(flatten)]
+        measuring: Measuring,
         /// The new file
         #[arg(long, value_parser = path())]
         output: PathBuf,
@@ -47,9 +53,14 @@ enum Verb {
         /// The kind of GGUF file, as llama.cpp names it
         #[arg(long, value_parser = quants(), ignore_case = true, hide_possible_values = true, default_value = "Q4_K_M")]
         quant: String,
+        #[command(flatten)]
+        measuring: Measuring,
         /// A system message that the model has where a request brings none
         #[arg(long)]
         system: Option<String>,
+        /// Leave the model as it is, a model of Ollama or a .gguf file, and write the adapter alone
+        #[arg(long, requires = "adapter", conflicts_with = "quant")]
+        adapter_only: bool,
         /// The new folder
         #[arg(long, value_parser = path())]
         output: PathBuf,
@@ -93,6 +104,55 @@ enum Verb {
     },
 }
 
+/// What decides about the rounding of numbers beside the kind of file.
+#[derive(clap::Args)]
+struct Measuring {
+    /// Texts that show which numbers count (rows as `score` takes them, or a .txt file), or llama.cpp's imatrix as .gguf
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    imatrix: Option<PathBuf>,
+    /// Write what was measured on them as llama.cpp's imatrix
+    #[arg(long, value_name = "FILE.gguf", value_parser = path(), requires = "imatrix")]
+    save_imatrix: Option<PathBuf>,
+    /// Choose each matrix's type by what it does to the answers, for a file of at most this size: 200MB
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "imatrix", conflicts_with = "bits")]
+    target_size: Option<u64>,
+    /// The same, for so many bits a number on average: 4.5
+    #[arg(long, value_name = "BITS", value_parser = bits, requires = "imatrix")]
+    bits: Option<f64>,
+}
+
+impl Measuring {
+    fn rounding<'a>(&'a self, quant: &'a str) -> Rounding<'a> {
+        Rounding {
+            quant,
+            imatrix: self.imatrix.as_deref(),
+            save_imatrix: self.save_imatrix.as_deref(),
+            budget: self.target_size.map(Budget::File).or(self.bits.map(Budget::Bits)),
+        }
+    }
+}
+
+/// `200MB`, `1.5 GB`, `700MiB`, or bytes.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    const UNITS: [(&str, f64); 7] =
+        [("kib", 1024.0), ("mib", 1048576.0), ("gib", 1073741824.0), ("kb", 1e3), ("mb", 1e6), ("gb", 1e9), ("b", 1.0)];
+    let lower = text.trim().to_lowercase();
+    let unit = UNITS.into_iter().find_map(|(name, unit)| Some((lower.strip_suffix(name)?, unit)));
+    let (number, unit) = unit.unwrap_or((&lower, 1.0));
+    match number.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number * unit < 1e15 => Ok((number * unit) as u64),
+        _ => Err("write a size such as 200MB or 1.5GiB".into()),
+    }
+}
+
+/// Bits a number.
+fn bits(text: &str) -> std::result::Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(bits) if bits > 0.0 && bits <= 32.0 => Ok(bits),
+        _ => Err("write a number of bits such as 4.5".into()),
+    }
+}
+
 /// `20` or `20-24`.
 fn layers(text: &str) -> std::result::Result<RangeInclusive<usize>, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -114,14 +174,22 @@ impl Args {
         let screen = ProgressBar::stderr();
         interrupt::end_on_signal(&screen)?;
         match self.verb {
-            Verb::Gguf { model, adapter, quant, output, json } => {
-                let exported = export::gguf::export(&model, adapter.as_deref(), &quant, &output, &screen)?;
-                report(&exported, &quant, &output, json, &screen)
+            Verb::Gguf { model, adapter, quant, measuring, output, json } => {
+                let quant = quant.unwrap_or_default();
+                let rounding = measuring.rounding(&quant);
+                let exported = export::gguf::export(&model, adapter.as_deref(), &rounding, &output, &screen)?;
+                report(&exported, &rounding, &output, json, &screen)
             }
-            Verb::Ollama { model, adapter, quant, system, output, json } => {
+            Verb::Ollama { model, adapter: Some(adapter), system, adapter_only: true, output, json, .. } => {
+                let system = system.as_deref();
+                let exported = export::ollama::export_adapter(&model, &adapter, system, &output, &screen)?;
+                report_adapter(&exported, &output, json, &screen)
+            }
+            Verb::Ollama { model, adapter, quant, measuring, system, output, json, .. } => {
                 let (adapter, system) = (adapter.as_deref(), system.as_deref());
-                let exported = export::ollama::export(&model, adapter, &quant, system, &output, &screen)?;
-                report(&exported, &quant, &output, json, &screen)
+                let rounding = measuring.rounding(&quant);
+                let exported = export::ollama::export(&model, adapter, &rounding, system, &output, &screen)?;
+                report(&exported, &rounding, &output, json, &screen)
             }
             Verb::Slice { model, without_layers, intermediate_size, output, json } => {
                 let sliced = export::slice::export(&model, &without_layers, &intermediate_size, &output, &screen)?;
@@ -135,28 +203,28 @@ impl Args {
             }
             Verb::GgufLora { adapter, model, output, json } => {
                 let exported = export::lora::export(model.as_deref(), &adapter, &output, &screen)?;
-                match json {
-                    true => super::print_json(&serde_json::json!({
-                        "output": output, "modules": exported.modules, "alpha": exported.alpha, "bytes": exported.bytes,
-                    })),
-                    false => {
-                        screen.note(&format!(
-                            "{}: {}, an adapter of {} weights, alpha {}",
-                            output.display(),
-                            text::bytes(exported.bytes),
-                            exported.modules,
-                            exported.alpha
-                        ));
-                        Ok(())
-                    }
-                }
+                report_adapter(&exported, &output, json, &screen)
             }
         }
     }
 }
 
+/// Says what was written of an adapter.
+fn report_adapter(exported: &ExportedLora, output: &Path, json: bool, screen: &ProgressBar) -> Result<()> {
+    let ExportedLora { modules, alpha, bytes } = exported;
+    if json {
+        return super::print_json(
+            &serde_json::json!({ "output": output, "modules": modules, "alpha": alpha, "bytes": bytes }),
+        );
+    }
+    let size = text::bytes(*bytes);
+    screen.note(&format!("{}: {size}, an adapter of {modules} weights, alpha {alpha}", output.display()));
+    Ok(())
+}
+
 /// Says what was written.
-fn report(exported: &Exported, quant: &str, output: &Path, json: bool, screen: &ProgressBar) -> Result<()> {
+fn report(exported: &Exported, rounding: &Rounding, output: &Path, json: bool, screen: &ProgressBar) -> Result<()> {
+    let quant = if rounding.budget.is_some() { "measured" } else { rounding.quant };
     if json {
         return super::print_json(&serde_json::json!({
             "output": output, "quant": quant, "tensors": exported.tensors, "modules": exported.modules,

@@ -5,8 +5,11 @@ use std::fmt::Write;
 /// The name of the file in the folder, by which a folder of ours is known.
 pub const MODELFILE: &str = "Modelfile";
 
-/// The name of the GGUF file beside it.
+/// The name of the model's GGUF file beside it.
 pub const MODEL: &str = "model.gguf";
+
+/// The name of the adapter's, where the model stays as it is.
+pub const ADAPTER: &str = "adapter.gguf";
 
 /// Gemma's turns as a template of Go, which is what Ollama takes. The system message stands before the first thing that
 /// the user says, as in Gemma's own template; `<bos>` is put there by the tokenizer.
@@ -31,10 +34,23 @@ const STOP: &str = "<end_of_turn>";
 /// How Gemma 3 is meant to be sampled.
 const SAMPLING: [(&str, &str); 3] = [("temperature", "1.0"), ("top_k", "64"), ("top_p", "0.95")];
 
-/// The text of a Modelfile beside [`MODEL`], with a system message if there is one.
-pub fn modelfile(system: Option<&str>) -> String {
-    let mut text = format!("FROM ./{MODEL}\nTEMPLATE \"\"\"{TEMPLATE}\"\"\"\n");
+/// What a Modelfile begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From<'a> {
+    /// [`MODEL`] beside it.
+    Model,
+    /// A model by its name in Ollama or its file, with [`ADAPTER`] beside the Modelfile.
+    Adapted(&'a str),
+}
+
+/// The text of a Modelfile, with a system message if there is one.
+pub fn modelfile(from: From, system: Option<&str>) -> String {
     // Writing to a String cannot fail, so the results are dropped.
+    let mut text = match from {
+        From::Model => format!("FROM ./{MODEL}\n"),
+        From::Adapted(base) => format!("FROM {base}\nADAPTER ./{ADAPTER}\n"),
+    };
+    let _ = writeln!(text, "TEMPLATE \"\"\"{TEMPLATE}\"\"\"");
     if let Some(system) = system {
         // Three quotes would end the text.
         let _ = writeln!(text, "SYSTEM \"\"\"{}\"\"\"", system.replace("\"\"\"", "\"\" \""));
@@ -52,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_whole_modelfile() {
-        let text = modelfile(Some("Be \"\"\"brief\"\"\"."));
+        let text = modelfile(From::Model, Some("Be \"\"\"brief\"\"\"."));
         assert!(text.starts_with("FROM ./model.gguf\nTEMPLATE \"\"\"{{- $begun := false }}\n"));
         let rest = text.split("{{- end }}\"\"\"\n").nth(1).unwrap();
         assert_eq!(
@@ -60,6 +76,8 @@ mod tests {
             "SYSTEM \"\"\"Be \"\" \"brief\"\" \".\"\"\"\nPARAMETER stop <end_of_turn>\nPARAMETER temperature 1.0\n\
              PARAMETER top_k 64\nPARAMETER top_p 0.95\n"
         );
-        assert!(!modelfile(None).contains("SYSTEM"));
+        assert!(!modelfile(From::Model, None).contains("SYSTEM"));
+        let adapted = modelfile(From::Adapted("gemma3:270m"), None);
+        assert!(adapted.starts_with("FROM gemma3:270m\nADAPTER ./adapter.gguf\nTEMPLATE \"\"\"{{- $begun"));
     }
 }

@@ -1,5 +1,6 @@
 //! What the user meant by a model's name: a local folder, a `.gguf` file, or an id of the Hub.
 
+use super::ollama::Named;
 use super::repository::{Holds, Repository, is_id};
 use crate::error::{Error, Kind, Place, Result};
 use crate::paths::{self, entries, missing_from};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 pub(super) enum Base {
     Folder(PathBuf),
     Gguf(PathBuf),
+    Ollama(Named),
     /// With a local path that looks much like it, in case the Hub does not know the id.
     Hub(Repository, Option<PathBuf>),
 }
@@ -22,6 +24,9 @@ pub(super) fn understand(base: &str) -> Result<Base> {
         return Err(Error::new(Kind::Recipe, "the model has no name").hint("name a folder, a `.gguf` file or a Hub id"));
     }
     let path = PathBuf::from(base);
+    if let Some(named) = Named::parse(base)?.filter(|_| !path.exists()) {
+        return Ok(Base::Ollama(named));
+    }
     if path.is_dir() {
         return folder(path);
     }
@@ -46,7 +51,7 @@ pub(super) fn understand(base: &str) -> Result<Base> {
             "nothing is at that path{}; a Hub id is `owner/name[@revision]`",
             missing_from(&path).map(|dir| format!(": `{}` does not exist", dir.display())).unwrap_or_default()
         )),
-        None => error.hint("name a folder, a `.gguf` file, or a Hub id such as `google/gemma-3-1b-it`"),
+        None => error.hint("name a folder, a `.gguf` file, a Hub id such as `google/gemma-3-1b-it`, or a model of Ollama, `ollama:NAME`"),
     })
 }
 

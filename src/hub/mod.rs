@@ -1,4 +1,4 @@
-//! Finds the files of a model or data set: a local folder, a Hub id, a `.gguf` file.
+//! Finds the files of a model or data set: a local folder, a Hub id, a `.gguf` file, a model of Ollama.
 //!
 //! Downloads go to the cache that all Hugging Face tools share. What the Hub refuses is told apart by [`Failure`].
 
@@ -9,6 +9,7 @@ mod dataset;
 mod failure;
 mod listing;
 mod model;
+mod ollama;
 mod repository;
 mod settings;
 #[cfg(feature = "hub")]
@@ -54,7 +55,8 @@ impl ModelFiles {
     }
 }
 
-/// Finds the model that `base` names, downloading it if need be: a folder, a `.gguf` file or `owner/name[@revision]`.
+/// Finds the model that `base` names, downloading it if need be: a folder, a `.gguf` file, `owner/name[@revision]` of the
+/// Hub, or `ollama:name[:tag]` of the store that Ollama has on this machine.
 ///
 /// What exists locally wins over an id of the same spelling. `accept` is given a Hub model's folder as soon as
 /// `config.json`, the tokenizer and the other small files are in it; its error ends the search before gigabytes are
@@ -76,6 +78,14 @@ pub fn find_model(
 pub fn near_folder(base: &str) -> Option<PathBuf> {
     match base::understand(base) {
         Ok(Base::Hub(_, near)) => near,
+        _ => None,
+    }
+}
+
+/// What Ollama calls the model that `base` names; `None` where it is none of Ollama's.
+pub fn ollamas_name(base: &str) -> Option<String> {
+    match base::understand(base) {
+        Ok(Base::Ollama(named)) => Some(named.name()),
         _ => None,
     }
 }
@@ -102,6 +112,7 @@ fn find(base: &str, settings: &HubSettings, progress: &dyn Progress, wanted: Wan
     match base::understand(base)? {
         Base::Folder(dir) => Ok(ModelFiles::Folder { dir, name: base.trim().to_string(), revision: None }),
         Base::Gguf(path) => Ok(ModelFiles::Gguf { path }),
+        Base::Ollama(named) => Ok(ModelFiles::Gguf { path: named.find(progress)? }),
         Base::Hub(repository, near) => match model::fetch(&repository, settings, progress, wanted) {
             Ok((dir, commit)) => Ok(ModelFiles::Folder { dir, name: repository.id, revision: Some(commit) }),
             // Perhaps it never was an id but a path with a slip of the pen.

@@ -32,6 +32,23 @@ impl Input {
         rows.map(|row| Input::new(row.object, Place::Row { path: path.into(), row: row.number })).collect()
     }
 
+    /// A plain text at this place.
+    pub fn of_text(text: String, place: Place) -> Self {
+        Input { row: Row::Text(text), place }
+    }
+
+    /// The tokens of a row of text.
+    ///
+    /// # Errors
+    /// When it cannot be encoded, or holds pictures or sounds.
+    pub fn tokens(&self, encoder: &Encoder) -> Result<Vec<u32>> {
+        if !self.row.clone().media_mut().is_empty() {
+            return Err(Error::new(Kind::Data, "the row holds pictures or sounds, and text is read here")
+                .at(self.place.clone()));
+        }
+        Ok(encode(encoder, &self.row).map_err(|e| e.or_at(self.place.clone()))?.input_ids)
+    }
+
     /// A row `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or `{"messages": [..]}`.
     ///
     /// # Errors

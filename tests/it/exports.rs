@@ -310,3 +310,103 @@ fn a_folder_for_ollama_has_the_model_and_how_to_talk_to_it() {
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("has no `Modelfile`"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_model_of_ollama_is_tuned_where_it_lies_and_gets_an_adapter() {
+    use sha2::{Digest, Sha256};
+    let bench = Bench::new().with_wide();
+    bench.run("export gguf --model w --quant q8_0 --output w.gguf").ok();
+    let bytes = bench.read("w.gguf");
+    let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    bench.write(&format!("store/blobs/sha256-{hash}"), &bytes);
+    let layer = |kind: &str, hash: &str, size: usize| json!({"mediaType": format!("application/vnd.ollama.image.{kind}"), "digest": format!("sha256:{hash}"), "size": size});
+    let layers = [layer("model", &hash, bytes.len()), layer("template", &"0".repeat(64), 3)];
+    bench.write(
+        "store/manifests/example.org/library/keeper/270m",
+        json!({"schemaVersion": 2, "layers": layers}).to_string(),
+    );
+    let store = bench.path("store");
+    let run = |args: &str| bench.said(bench.command(args).env("OLLAMA_MODELS", &store));
+
+    let scored = |model: &str| run(&format!("score --model {model} --input rows.jsonl --json")).ok().to_owned();
+    assert_eq!(scored("ollama:keeper:270m"), scored("w.gguf"));
+    let sets = "--set adapter.target_modules=[q_proj] --set training.max_steps=2 --set output.dir=out";
+    run(&format!("train r.yaml --set model.base=ollama:keeper:270m {sets}")).ok();
+    run("export ollama --model ollama:keeper:270m --adapter out --adapter-only --output o").ok();
+    assert_eq!(bench.files("o"), ["o/Modelfile", "o/adapter.gguf"]);
+    let modelfile = bench.text("o/Modelfile");
+    assert!(modelfile.starts_with("FROM keeper:270m\nADAPTER ./adapter.gguf\nTEMPLATE "), "{modelfile}");
+
+    let unknown = run("inspect ollama:keeper:27m");
+    assert_eq!(unknown.code, Some(2), "{}", unknown.stderr);
+    assert!(unknown.problem().contains("did you mean `ollama:keeper:270m`?"), "{}", unknown.stderr);
+    let folder = run("export ollama --model w --adapter out --adapter-only --output p");
+    assert_eq!(folder.code, Some(2), "{}", folder.stderr);
+    assert!(folder.problem().contains("a model of its own or a `.gguf` file"), "{}", folder.stderr);
+}
+
+#[test]
+fn texts_show_which_numbers_count_and_llama_cpp_reads_what_was_measured() {
+    let bench = Bench::new().with_wide();
+    let export = |more: &str| bench.run(&format!("export gguf --model w {more}")).ok().to_owned();
+    export("--quant q3_k_m --imatrix rows.jsonl --save-imatrix i.gguf --output a.gguf");
+    let matrix = Gguf::open(&bench.path("i.gguf")).unwrap();
+    assert_eq!(matrix.metadata().str("general.type"), Some("imatrix"));
+    let numbers = |name: &str| -> Vec<f32> {
+        let bytes = matrix.bytes(matrix.entry(name).unwrap_or_else(|| panic!("{name}")));
+        bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    let sums = |name: &str| numbers(&format!("{name}.weight.in_sum2"));
+    assert_eq!(sums("blk.3.attn_q"), sums("blk.3.attn_v"), "what comes into one comes into the other");
+    assert_ne!(sums("blk.3.attn_q"), sums("blk.4.attn_q"));
+    assert!(sums("blk.7.ffn_down").iter().all(|sum| *sum >= 0.0) && sums("token_embd").iter().sum::<f32>() > 0.0);
+    let tokens: usize = bench
+        .text("rows.jsonl")
+        .lines()
+        .map(|row| {
+            let row: Value = serde_json::from_str(row).unwrap();
+            row["input_ids"].as_array().unwrap().len()
+        })
+        .sum();
+    assert_eq!(numbers("blk.0.attn_q.weight.counts"), [tokens as f32]);
+
+    // The same from the matrix; another file without it, which is less like the model where it counts.
+    export("--quant q3_k_m --imatrix i.gguf --output b.gguf");
+    export("--quant q3_k_m --output c.gguf");
+    let [a, b, c] = ["a", "b", "c"].map(|name| Gguf::open(&bench.path(&format!("{name}.gguf"))).unwrap());
+    assert_eq!(a.metadata().str("quantize.imatrix.file"), Some("rows.jsonl"));
+    let bytes = |gguf: &Gguf, name: &str| gguf.bytes(gguf.entry(name).unwrap()).to_vec();
+    assert_eq!(bytes(&a, "blk.2.ffn_down.weight"), bytes(&b, "blk.2.ffn_down.weight"));
+    assert_ne!(bytes(&a, "blk.2.ffn_down.weight"), bytes(&c, "blk.2.ffn_down.weight"));
+    let refused = bench.run("export gguf --model w --quant q4_0 --imatrix w/model.safetensors --output d.gguf");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+}
+
+#[test]
+fn a_size_gets_the_mixture_that_does_the_least_harm() {
+    let bench = Bench::new().with_wide();
+    let small = bench.run("export gguf --model w --quant q2_k --output q2.gguf --json").json();
+    let large = bench.run("export gguf --model w --quant q6_k --output q6.gguf --json").json();
+    let [small, large] = [small, large].map(|said| said["bytes"].as_u64().unwrap());
+    let target = (small + large) / 2;
+    let said = bench
+        .run(&format!("export gguf --model w --imatrix rows.jsonl --target-size {target} --output m.gguf --json"))
+        .json();
+    let bytes = said["bytes"].as_u64().unwrap();
+    assert!(bytes <= target && bytes > target * 9 / 10, "{said} {target}");
+    assert_eq!(said["quant"], "measured");
+    assert!(said["types"].as_object().unwrap().len() > 2, "{said}");
+    let gap = |file: &str| mean_gap(&bench.logprobs(file), &bench.logprobs("w"));
+    let [measured, smaller] = [gap("m.gguf"), gap("q2.gguf")];
+    assert!(measured < smaller, "{measured} {smaller}");
+
+    let by_bits = bench.run("export gguf --model w --imatrix rows.jsonl --bits 5 --output n.gguf --json").json();
+    assert!(by_bits["bytes"].as_u64().unwrap() < large, "{by_bits}");
+    let refused = bench.run("export gguf --model w --imatrix rows.jsonl --target-size 1kB --output x.gguf");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.problem().contains("the smallest file has"), "{}", refused.stderr);
+    assert!(!bench.path("x.gguf").exists());
+    for args in ["--target-size 1MB --output x.gguf", "--quant q4_0 --bits 5 --output x.gguf"] {
+        assert_eq!(bench.run(&format!("export gguf --model w {args}")).code, Some(2), "{args}");
+    }
+}

@@ -1,9 +1,12 @@
 //! A GGUF file of a model, with an adapter folded in on the way.
 
+pub mod budget;
+pub mod importance;
 pub mod lora;
 pub mod metadata;
 pub mod mixture;
 
+use self::importance::Importance;
 use self::mixture::{FileType, Traits, type_of};
 use super::merge_math::merge_into;
 use super::space::check_space;
@@ -30,6 +33,10 @@ pub struct GgufExport<'a> {
     pub traits: Traits,
     /// The kind of file.
     pub file_type: FileType,
+    /// The types of matrices for which the mixture of that kind does not decide.
+    pub types: Option<&'a BTreeMap<TensorId, QuantType>>,
+    /// How much each input of a matrix counts; `None` where all count alike.
+    pub importance: Option<&'a Importance>,
     /// Everything that the file says of its model, but the kind of file.
     pub metadata: &'a [(String, Value)],
 }
@@ -50,6 +57,15 @@ pub struct Exported {
     pub types: BTreeMap<&'static str, usize>,
     /// Tensors that could not have the type of the mixture, by that type and the one they have.
     pub instead: Instead,
+}
+
+/// The matrices of a file that is to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrices {
+    /// Their rows and columns.
+    pub of: Vec<(TensorId, [usize; 2])>,
+    /// What everything else in the file takes, in bytes.
+    pub beside: u64,
 }
 
 /// A tensor of the file.
@@ -103,7 +119,11 @@ impl GgufExport<'_> {
             else {
                 continue;
             };
-            let (of, wanted) = type_of(&id, &info.shape, self.file_type, &self.traits);
+            let own = self.types.and_then(|types| types.get(&id));
+            let (of, wanted) = match own {
+                Some(of) => (*of, None),
+                None => type_of(&id, &info.shape, self.file_type, &self.traits),
+            };
             if let Some(wanted) = wanted {
                 *instead.entry((wanted.name(), of.name())).or_default() += 1;
             }
@@ -149,16 +169,45 @@ impl GgufExport<'_> {
                 .first_unusable(bytes)
                 .map_or_else(|| Ok(bytes.to_vec()), |bad| Err(too_large(tensor, bad)));
         }
-        let mut weight = self.source.read(id, &tensor.shape, Some(HostDtype::F32))?.into_f32();
-        if let (Some(module), &[outputs, inputs]) = (module, tensor.shape.as_slice()) {
-            merge_into(&mut weight, [outputs, inputs], module)
-                .map_err(|e| e.or_at(Place::Named(tensor.name.clone())))?;
-        }
+        let mut weight = self.weight(id, &tensor.shape)?;
         if id.is_norm() {
             // Readers of the format multiply by what it holds; the model multiplies by `1 + w`.
             weight.par_iter_mut().for_each(|w| *w += 1.0);
         }
-        quantized(tensor, &weight)
+        let inputs = tensor.shape.last().copied().unwrap_or(0);
+        let importance = self.importance.and_then(|importance| importance.of_inputs(id, inputs));
+        quantized(tensor, &weight, importance.as_deref())
+    }
+}
+
+impl GgufExport<'_> {
+    /// A tensor in f32, with the adapter folded in where it has one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or adapter and model do not go together.
+    pub fn weight(&self, id: &TensorId, shape: &[usize]) -> Result<Vec<f32>> {
+        let mut weight = self.source.read(id, shape, Some(HostDtype::F32))?.into_f32();
+        if let (Some(module), &[outputs, inputs]) = (self.adapter.and_then(|adapter| adapter.modules.get(id)), shape) {
+            merge_into(&mut weight, [outputs, inputs], module).map_err(|e| e.or_at(Place::Named(id.gguf())))?;
+        }
+        Ok(weight)
+    }
+
+    /// The matrices of the file.
+    ///
+    /// # Errors
+    /// As [`GgufExport::write`], of what is planned.
+    pub fn matrices(&self) -> Result<Matrices> {
+        let (plan, _) = self.plan()?;
+        let tensors: Vec<GgufTensor> = plan.iter().map(|planned| planned.tensor.clone()).collect();
+        let mut matrices = Matrices { of: Vec::new(), beside: gguf_length(&self.with_kind(), &tensors)? };
+        for Planned { id, tensor } in &plan {
+            if let &[rows, columns] = tensor.shape.as_slice() {
+                matrices.of.push((*id, [rows, columns]));
+                matrices.beside -= tensor.bytes()? as u64;
+            }
+        }
+        Ok(matrices)
     }
 }
 
@@ -175,19 +224,30 @@ fn place(id: &TensorId) -> usize {
 ///
 /// # Errors
 /// If one does not fit.
-fn quantized(tensor: &GgufTensor, values: &[f32]) -> Result<Vec<u8>> {
+fn quantized(tensor: &GgufTensor, values: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>> {
+    let row = tensor.shape.last().copied().unwrap_or(1).max(1);
+    rows_of(tensor.of, row, values, importance).map_err(|found| too_large(tensor, found))
+}
+
+/// Rows of `row` values in blocks, on all threads.
+///
+/// # Errors
+/// If a value does not fit.
+pub fn quantized_rows(of: QuantType, row: usize, values: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>> {
+    let tensor = GgufTensor { name: "a matrix".into(), of, shape: vec![values.len() / row.max(1), row] };
+    quantized(&tensor, values, importance)
+}
+
+fn rows_of(of: QuantType, row: usize, values: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>, Unusable> {
     /// Numbers that a thread takes at a time, about.
     const CHUNK: usize = 1 << 15;
-    let of = tensor.of;
-    let row = tensor.shape.last().copied().unwrap_or(1).max(1);
     let rows = (CHUNK / row).max(1);
-    let mut out = vec![0; tensor.bytes()?];
-    let bytes = row / of.block_size() * of.block_bytes() * rows;
-    out.par_chunks_mut(bytes).zip(values.par_chunks(row * rows)).enumerate().try_for_each(
-        |(chunk, (out, values))| {
-            of.quantize(values, None, out).map_err(|found| too_large(tensor, found.after(chunk * rows * row)))
-        },
-    )?;
+    let bytes = row / of.block_size() * of.block_bytes();
+    let mut out = vec![0; values.len() / row * bytes];
+    let chunks = out.par_chunks_mut(bytes * rows).zip(values.par_chunks(row * rows)).enumerate();
+    chunks.try_for_each(|(chunk, (out, values))| {
+        of.quantize(values, importance, out).map_err(|found| found.after(chunk * rows * row))
+    })?;
     Ok(out)
 }
 

@@ -1,30 +1,124 @@
 //! A model as a GGUF file.
 
+use super::calibration::Texts;
 use super::described;
+use super::measured::{self, Budget};
 use crate::adapter::peft::{self, PeftAdapter};
 use crate::atomic::check_target;
-use crate::error::{Place, Result};
+use crate::error::{Error, Kind, Place, Result};
+use crate::export::gguf::importance::Importance;
 use crate::export::gguf::mixture::{FileType, Traits};
 use crate::export::gguf::{Exported, GgufExport};
+use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::base::{Base, adapter_folder, provenance};
-use crate::progress::{Progress, counted};
+use crate::progress::{Progress, Silent, counted};
+use crate::quant::QuantType;
+use crate::weights::gguf::Value;
+use crate::weights::names::TensorId;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Writes a model, with an adapter folded in if one is named, to `output` as a GGUF file of the kind `quant`.
+/// How the numbers of a file are rounded.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounding<'a> {
+    /// The kind of file.
+    pub quant: &'a str,
+    /// Texts that show what counts, or llama.cpp's importance matrix.
+    pub imatrix: Option<&'a Path>,
+    /// Where what was measured is written, as llama.cpp's importance matrix.
+    pub save_imatrix: Option<&'a Path>,
+    /// The size that decides about types, in the place of the mixture of that kind.
+    pub budget: Option<Budget>,
+}
+
+impl<'a> Rounding<'a> {
+    /// By the kind of file alone.
+    pub fn of(quant: &'a str) -> Self {
+        Rounding { quant, imatrix: None, save_imatrix: None, budget: None }
+    }
+}
+
+/// Writes a model, with an adapter folded in if one is named, to `output` as a GGUF file.
 ///
 /// # Errors
 /// When either cannot be read, they do not fit, the model cannot be said in a GGUF file, or the file cannot be written.
 pub fn export(
     model: &str,
     adapter: Option<&Path>,
-    quant: &str,
+    rounding: &Rounding,
     output: &Path,
     progress: &dyn Progress,
 ) -> Result<Exported> {
-    let file_type = described::file_type(quant)?;
-    let inputs: Vec<&Path> = std::iter::once(Path::new(model)).chain(adapter).collect();
+    let file_type = described::file_type(rounding.quant)?;
+    let inputs: Vec<&Path> = [Path::new(model)].into_iter().chain(adapter).chain(rounding.imatrix).collect();
     check_target("--output", output, &inputs)?;
-    Opened::open(model, adapter, progress)?.write(file_type, output, output, progress)
+    if let Some(save) = rounding.save_imatrix {
+        check_target("--save-imatrix", save, &[&inputs[..], &[output]].concat())?;
+    }
+    let opened = Opened::open(model, adapter, progress)?;
+    let measured = Measured::of(&opened, model, adapter, rounding, file_type, progress)?;
+    opened.write(file_type, &measured, output, output, progress)
+}
+
+/// What was measured of a model before its numbers are rounded.
+#[derive(Debug, Default)]
+pub struct Measured {
+    importance: Option<Importance>,
+    types: Option<BTreeMap<TensorId, QuantType>>,
+    /// The file that it was measured on or read from.
+    file: String,
+}
+
+impl Measured {
+    /// Measures what `rounding` asks for.
+    ///
+    /// # Errors
+    /// Texts or a matrix that cannot be read, a size that is too small.
+    pub fn of(
+        opened: &Opened,
+        model: &str,
+        adapter: Option<&Path>,
+        rounding: &Rounding,
+        file_type: FileType,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let Some(path) = rounding.imatrix else { return Ok(Measured::default()) };
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_matrix = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+        if is_matrix && let Some(unused) = rounding.needs_text() {
+            return Err(Error::new(Kind::Recipe, format!("`{unused}` measures on text, and this is a matrix"))
+                .at(Place::Named("--imatrix".into()))
+                .hint("name the texts it was made of, or others: rows of JSON, or a .txt file"));
+        }
+        if is_matrix {
+            return Ok(Measured { importance: Some(Importance::read(path)?), types: None, file });
+        }
+        let model = PeftModel::open(model, adapter, None, "auto", progress)?;
+        let texts = Texts::read(path, &model)?;
+        let importance = texts.importance(&model, progress);
+        if let Some(save) = rounding.save_imatrix {
+            importance.write(save)?;
+        }
+        let mut measured = Measured { importance: Some(importance), types: None, file };
+        if let (Some(budget), Some(importance)) = (rounding.budget, &measured.importance) {
+            let metadata = opened.metadata(Path::new("model.gguf"), &measured, &Silent)?;
+            let export = opened.export(file_type, &measured, &metadata);
+            measured.types = Some(measured::types(&export, &model, &texts, importance, budget, progress)?);
+        }
+        Ok(measured)
+    }
+}
+
+impl Rounding<'_> {
+    /// The key that needs text to measure on.
+    fn needs_text(&self) -> Option<&'static str> {
+        match (self.budget, self.save_imatrix) {
+            (Some(Budget::File(_)), _) => Some("--target-size"),
+            (Some(Budget::Bits(_)), _) => Some("--bits"),
+            (None, Some(_)) => Some("--save-imatrix"),
+            (None, None) => None,
+        }
+    }
 }
 
 /// A model that is to be exported, and the adapter that is to be folded in.
@@ -63,25 +157,53 @@ impl Opened {
     ///
     /// # Errors
     /// As [`export`].
-    pub fn write(&self, file_type: FileType, path: &Path, output: &Path, progress: &dyn Progress) -> Result<Exported> {
-        let Opened { base, folder, adapter } = self;
-        if base.config.multimodal() {
+    pub fn write(
+        &self,
+        file_type: FileType,
+        measured: &Measured,
+        path: &Path,
+        output: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Exported> {
+        if self.base.config.multimodal() {
             progress.note("The GGUF file holds the language model; what looks at pictures or listens is not in it.");
         }
-        let traits = Traits {
-            layers: base.config.num_hidden_layers(),
-            heads_per_group: base.config.num_attention_heads() / base.config.num_key_value_heads().max(1),
-            tied: base.config.tie_word_embeddings(),
-            has_importance: false,
-        };
-        let metadata = described::metadata(base, folder.as_deref(), output, progress)?;
-        let adapter = adapter.as_ref().map(|adapter| &adapter.tensors);
-        let export = GgufExport { source: &base.source, adapter, traits, file_type, metadata: &metadata };
-        let exported = export.write(path, progress)?;
+        let metadata = self.metadata(output, measured, progress)?;
+        let exported = self.export(file_type, measured, &metadata).write(path, progress)?;
         for ((wanted, of), count) in &exported.instead {
             let tensors = counted(*count, "tensor");
             progress.note(&format!("{tensors} of {of} instead of {wanted}, whose blocks their rows do not fill"));
         }
         Ok(exported)
+    }
+
+    fn metadata(&self, output: &Path, measured: &Measured, progress: &dyn Progress) -> Result<Vec<(String, Value)>> {
+        let mut metadata = described::metadata(&self.base, self.folder.as_deref(), output, progress)?;
+        metadata.extend(measured.importance.iter().flat_map(|importance| importance.keys(&measured.file)));
+        Ok(metadata)
+    }
+
+    fn export<'a>(
+        &'a self,
+        file_type: FileType,
+        measured: &'a Measured,
+        metadata: &'a [(String, Value)],
+    ) -> GgufExport<'a> {
+        let config = &self.base.config;
+        let traits = Traits {
+            layers: config.num_hidden_layers(),
+            heads_per_group: config.num_attention_heads() / config.num_key_value_heads().max(1),
+            tied: config.tie_word_embeddings(),
+            has_importance: measured.importance.is_some(),
+        };
+        GgufExport {
+            source: &self.base.source,
+            adapter: self.adapter.as_ref().map(|adapter| &adapter.tensors),
+            traits,
+            file_type,
+            types: measured.types.as_ref(),
+            importance: measured.importance.as_ref(),
+            metadata,
+        }
     }
 }

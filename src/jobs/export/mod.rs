@@ -1,10 +1,13 @@
 //! Files for llama.cpp and Ollama.
 
+mod calibration;
 mod described;
 pub mod gguf;
 pub mod lora;
+pub mod measured;
 pub mod ollama;
 pub mod slice;
 
 pub use crate::export::gguf::Exported;
+pub use crate::export::gguf::lora::ExportedLora;
 pub use described::quants;

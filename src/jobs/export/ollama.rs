@@ -1,12 +1,15 @@
 //! A model as Ollama takes it: a GGUF file and a Modelfile.
 
 use super::described;
-use super::gguf::Opened;
+use super::gguf::{Measured, Opened, Rounding};
+use super::lora;
 use crate::atomic;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::export::folder::{Existing, may_write, write_folder};
 use crate::export::gguf::Exported;
-use crate::export::ollama::{MODEL, MODELFILE, modelfile};
+use crate::export::gguf::lora::ExportedLora;
+use crate::export::ollama::{ADAPTER, From, MODEL, MODELFILE, modelfile};
+use crate::hub;
 use crate::progress::Progress;
 use crate::text::{ChatTemplate, Conversation, Message, Role};
 use std::path::Path;
@@ -18,12 +21,12 @@ use std::path::Path;
 pub fn export(
     model: &str,
     adapter: Option<&Path>,
-    quant: &str,
+    rounding: &Rounding,
     system: Option<&str>,
     output: &Path,
     progress: &dyn Progress,
 ) -> Result<Exported> {
-    let file_type = described::file_type(quant)?;
+    let file_type = described::file_type(rounding.quant)?;
     may_write(output, Existing::ReplaceIfHas(MODELFILE))?;
     let opened = Opened::open(model, adapter, progress)?;
     if let Some(template) = described::template(&opened.base, opened.folder.as_deref())?
@@ -34,12 +37,45 @@ pub fn export(
              language. Put its own into the Modelfile.",
         );
     }
+    let measured = Measured::of(&opened, model, adapter, rounding, file_type, progress)?;
     let mut exported = None;
     write_folder(output, Existing::ReplaceIfHas(MODELFILE), |folder| {
-        exported = Some(opened.write(file_type, &folder.join(MODEL), output, progress)?);
-        atomic::write(&folder.join(MODELFILE), modelfile(system).as_bytes())
+        exported = Some(opened.write(file_type, &measured, &folder.join(MODEL), output, progress)?);
+        atomic::write(&folder.join(MODELFILE), modelfile(From::Model, system).as_bytes())
     })?;
-    exported.ok_or_else(|| crate::Error::new(crate::error::Kind::Run, "nothing was exported"))
+    exported.ok_or_else(|| Error::new(Kind::Run, "nothing was exported"))
+}
+
+/// Writes an adapter alone into the folder `output` for `ollama create`: the Modelfile begins with `model`, a model of Ollama
+/// (`ollama:gemma3:270m`) or a `.gguf` file, which stays as it is.
+///
+/// # Errors
+/// As [`lora::export`], a model of another kind, and a folder that is there and is not one of these.
+pub fn export_adapter(
+    model: &str,
+    adapter: &Path,
+    system: Option<&str>,
+    output: &Path,
+    progress: &dyn Progress,
+) -> Result<ExportedLora> {
+    may_write(output, Existing::ReplaceIfHas(MODELFILE))?;
+    let path = Path::new(model);
+    let is_gguf = path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    let from = match hub::ollamas_name(model) {
+        Some(name) => name,
+        None if is_gguf => std::path::absolute(path).map_err(|e| Error::io("reading", path, e))?.display().to_string(),
+        None => {
+            return Err(Error::new(Kind::Recipe, "Ollama begins with a model of its own or a `.gguf` file").hint(
+                "name one, `--model ollama:gemma3:270m`, or leave `--adapter-only` out to write the whole model",
+            ));
+        }
+    };
+    let mut exported = None;
+    write_folder(output, Existing::ReplaceIfHas(MODELFILE), |folder| {
+        exported = Some(lora::export(Some(model), adapter, &folder.join(ADAPTER), progress)?);
+        atomic::write(&folder.join(MODELFILE), modelfile(From::Adapted(&from), system).as_bytes())
+    })?;
+    exported.ok_or_else(|| Error::new(Kind::Run, "nothing was exported"))
 }
 
 /// Whether a template writes a plain conversation as Gemma's does.

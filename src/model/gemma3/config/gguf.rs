@@ -2,7 +2,8 @@
 
 use super::{Rope, TextConfig, every_nth_is_full, limit};
 use crate::error::{Error, Kind, Place, Result};
-use crate::weights::gguf::Metadata;
+use crate::nn::AttentionKind;
+use crate::weights::gguf::{Array, Metadata};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -10,6 +11,13 @@ pub(super) const PREFIX: &str = "gemma3.";
 
 /// Keys that say nothing about the numbers.
 const HARMLESS: [&str; 1] = ["attention.value_length"];
+
+/// What begins keys of a tower, which a file of Ollama holds beside the language model: nothing here reads it.
+const OF_TOWERS: [&str; 2] = ["vision.", "mm."];
+
+/// As Ollama names the rotation of the full layers. Its own engine reads it, which bends no logits of a Gemma 3, though
+/// its earlier converters wrote a soft cap.
+const OLLAMAS_ROPE: &str = "rope.global.freq_base";
 
 struct Reader<'a> {
     metadata: &'a Metadata,
@@ -36,7 +44,7 @@ pub(super) fn read(metadata: &Metadata, path: &Path) -> Result<(TextConfig, Vec<
     let mut ignored = Vec::new();
     for key in metadata.keys() {
         let Some(name) = key.strip_prefix(PREFIX).filter(|name| !used.iter().any(|u| u == name)) else { continue };
-        if HARMLESS.contains(&name) {
+        if HARMLESS.contains(&name) || OF_TOWERS.iter().any(|prefix| name.starts_with(prefix)) {
             ignored.push(key.to_string());
         } else {
             let what =
@@ -65,12 +73,15 @@ impl Reader<'_> {
                 self.problem(key, &format!("it is {given}, unlike `{PREFIX}attention.key_length` ({head_dim})"));
             }
         }
+        let is_ollamas = self.metadata.contains(&format!("{PREFIX}{OLLAMAS_ROPE}"));
         for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
-            if self.float(key).is_some_and(|cap| cap != 0.0) {
+            if is_ollamas {
+                self.used.push(key.to_owned());
+            } else if self.float(key).is_some_and(|cap| cap != 0.0) {
                 self.problem(key, "soft-capped logits are not supported");
             }
         }
-        let pattern = self.size("attention.sliding_window_pattern", Some(6), limit::LAYERS);
+        let layer_types = self.layer_types(layers);
         let max_position_embeddings = self.size("context_length", Some(131_072), limit::POSITIONS);
         let vocabulary = self.metadata.array("tokenizer.ggml.tokens").map(|tokens| tokens.len() as u64);
         let vocab_size = match vocabulary.or_else(|| self.whole("vocab_size")) {
@@ -97,10 +108,13 @@ impl Reader<'_> {
             // GGUF does not store it. Every size scales by its head width but 27B, which llama.cpp tells by its layers.
             query_pre_attn_scalar: if layers == 62 { hidden_size / heads.max(1) } else { head_dim } as f64,
             sliding_window: self.size("attention.sliding_window", Some(max_position_embeddings), limit::POSITIONS),
-            layer_types: every_nth_is_full(layers, pattern),
-            rope_local: Rope { theta: self.positive("rope.freq_base_swa", 10_000.0, limit::THETA), factor: 1.0 },
+            layer_types,
+            rope_local: Rope {
+                theta: self.either("rope.freq_base_swa", "rope.local.freq_base", 10_000.0),
+                factor: 1.0,
+            },
             rope_global: Rope {
-                theta: self.positive("rope.freq_base", 1_000_000.0, limit::THETA),
+                theta: self.either("rope.freq_base", OLLAMAS_ROPE, 1_000_000.0),
                 factor: self.rope_factor(),
             },
             max_position_embeddings,
@@ -112,6 +126,27 @@ impl Reader<'_> {
             multimodal: false,
             images: None,
         }
+    }
+
+    /// The kinds of layers: every so manieth is full, or a word for each, as Ollama writes it.
+    fn layer_types(&mut self, layers: usize) -> Vec<AttentionKind> {
+        const KEY: &str = "attention.sliding_window_pattern";
+        let Some(Array::Bool(sliding)) = self.metadata.array(&format!("{PREFIX}{KEY}")) else {
+            let pattern = self.size(KEY, Some(6), limit::LAYERS);
+            return every_nth_is_full(layers, pattern);
+        };
+        self.used.push(KEY.into());
+        if sliding.len() != layers {
+            self.problem(KEY, &format!("it has {} layers, the model {layers}", sliding.len()));
+        }
+        let kind = |sliding: &bool| if *sliding { AttentionKind::Sliding } else { AttentionKind::Full };
+        sliding.iter().map(kind).collect()
+    }
+
+    /// A rotation's base under llama.cpp's name, or under Ollama's.
+    fn either(&mut self, name: &str, ollamas: &str, default: f64) -> f64 {
+        let ollamas = self.positive(ollamas, default, limit::THETA);
+        self.positive(name, ollamas, limit::THETA)
     }
 
     /// `rope.scaling.*`: none or linear, on the full layers only.

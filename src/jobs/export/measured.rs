@@ -1,0 +1,276 @@
+//! A mixture of types for a size: how much each matrix may be rounded is measured by what it does to the model's answers.
+
+use super::calibration::{Texts, head_of};
+use crate::error::{Error, Kind, Place, Result};
+use crate::export::gguf::budget::{Offer, candidates, choose};
+use crate::export::gguf::importance::Importance;
+use crate::export::gguf::{GgufExport, Matrices};
+use crate::jobs::base::peft_model::PeftModel;
+use crate::model::{Carry, Inputs, LanguageModel, Layout, Stage};
+use crate::nn::cross_entropy::Head;
+use crate::nn::{Segments, SidePath};
+use crate::ops::Weight;
+use crate::progress::Progress;
+use crate::quant::{QuantType, QuantizedMatrix};
+use crate::report::text;
+use crate::weights::names::TensorId;
+use burn::tensor::{Int, Tensor, TensorData};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+/// The most tokens that the measuring reads.
+const TOKENS: usize = 1024;
+/// The most places whose distributions are compared: each is as long as the vocabulary.
+const PLACES: usize = 192;
+/// The most numbers of a matrix by which its types are compared.
+const SAMPLE: usize = 1 << 20;
+
+/// How large the file may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// So many bytes, everything in it counted.
+    File(u64),
+    /// So many bits for each number of a matrix, on average.
+    Bits(f64),
+}
+
+/// The types of the matrices of a file within `budget` that change the model's answers to `texts` least.
+///
+/// Each matrix is rounded alone, to a type of about four bits, and the divergence from the distributions of the unrounded
+/// model is measured; what other types would do follows from their squared errors, weighed by what comes into the matrix.
+///
+/// # Errors
+/// A budget below the smallest file, and weights that cannot be read.
+pub fn types(
+    export: &GgufExport,
+    model: &PeftModel,
+    texts: &Texts,
+    importance: &Importance,
+    budget: Budget,
+    progress: &dyn Progress,
+) -> Result<BTreeMap<TensorId, QuantType>> {
+    let Matrices { of: matrices, beside } = export.matrices()?;
+    let numbers: u64 = matrices.iter().map(|(_, [rows, columns])| (rows * columns) as u64).sum();
+    let bytes = match budget {
+        Budget::File(bytes) => bytes.saturating_sub(beside),
+        Budget::Bits(bits) => (bits / 8.0 * numbers as f64) as u64,
+    };
+    let smallest = |[rows, columns]: [usize; 2]| {
+        let sizes = candidates(columns).into_iter().filter_map(|of| of.bytes_of(rows * columns));
+        sizes.min().unwrap_or(usize::MAX) as u64
+    };
+    let least: u64 = matrices.iter().map(|(_, dims)| smallest(*dims)).sum();
+    if least > bytes {
+        let (said, key) = match budget {
+            Budget::File(wanted) => (format!("{} are too few", text::bytes(wanted)), "--target-size"),
+            Budget::Bits(bits) => (format!("{bits} bits are too few"), "--bits"),
+        };
+        let hint = format!(
+            "the smallest file has {}, {:.2} bits for each number",
+            text::bytes(least + beside),
+            8.0 * least as f64 / numbers as f64
+        );
+        return Err(Error::new(Kind::Recipe, said).at(Place::Named(key.into())).hint(hint));
+    }
+    let probe = Probe::new(model, texts);
+    progress.start("Measuring", Some(matrices.len() as u64), "matrices");
+    let mut offers = Vec::with_capacity(matrices.len());
+    for (id, [rows, columns]) in &matrices {
+        let weight = export.weight(id, &[*rows, *columns])?;
+        let of_inputs = importance.of_inputs(id, *columns);
+        offers.push(probe.offers(*id, &weight, [*rows, *columns], of_inputs.as_deref())?);
+        progress.advance(1);
+    }
+    progress.finish();
+    let chosen = choose(&offers, bytes).ok_or_else(|| Error::new(Kind::Run, "no mixture fits the size"))?;
+    let harm: f64 = chosen.iter().map(|offer| offer.harm).sum();
+    progress.note(&format!("The mixture is expected to be {harm:.4} nats a token from the unrounded model."));
+    Ok(matrices.iter().zip(chosen).map(|((id, _), offer)| (*id, offer.of)).collect())
+}
+
+/// A model's own answers, and all that is needed to ask it again from any layer on.
+struct Probe<'a> {
+    model: &'a dyn LanguageModel,
+    side: &'a dyn SidePath,
+    ids: Vec<u32>,
+    layout: Layout,
+    /// What comes into each layer, and out of the last.
+    carries: Vec<Carry>,
+    places: Tensor<1, Int>,
+    /// What the norm gives at the places, `[n, d]`.
+    normed: Tensor<2>,
+    /// Log-probabilities there, row after row.
+    own: Vec<f32>,
+    sites: BTreeMap<TensorId, (usize, Stage)>,
+}
+
+impl<'a> Probe<'a> {
+    fn new(model: &'a PeftModel, texts: &Texts) -> Self {
+        let (decoder, side) = (model.model.as_ref(), model.side());
+        let (mut ids, mut lengths): (Vec<u32>, Vec<usize>) = (Vec::new(), Vec::new());
+        // From all over the text, not from its beginning alone.
+        let step = (texts.tokens() / TOKENS).max(1);
+        for stretch in texts.stretches.iter().step_by(step) {
+            let room = TOKENS - ids.len();
+            let stretch = &stretch[..stretch.len().min(room)];
+            if stretch.len() > 1 {
+                ids.extend(stretch);
+                lengths.push(stretch.len());
+            }
+        }
+        let inputs =
+            Inputs { input_ids: ids.clone(), segments: Segments::from_lengths(lengths), soft_tokens: Vec::new() };
+        let layout = decoder.layout(&inputs);
+        let mut carries = vec![decoder.embed(&inputs, side)];
+        for layer in 0..decoder.num_layers() {
+            let next = decoder.layer(layer, carries[layer].clone(), &layout, side);
+            carries.push(next);
+        }
+        let every = ids.len().div_ceil(PLACES).max(1);
+        let places: Vec<i32> = (0..ids.len()).skip(every - 1).step_by(every).map(|at| at as i32).collect();
+        let count = places.len();
+        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), decoder.device());
+        let last = decoder.last_hidden(carries[decoder.num_layers()].clone().select(&places), side);
+        let normed = decoder.norm().forward(last);
+        let own = log_probabilities(&decoder.head(), &normed);
+        let sites = decoder.sites().into_iter().map(|site| (site.weight, (site.index, site.stage))).collect();
+        Probe { model: decoder, side, ids, layout, carries, places, normed, own, sites }
+    }
+
+    /// The types that a matrix may have, with what each would do.
+    fn offers(&self, id: TensorId, weight: &[f32], dims: [usize; 2], importance: Option<&[f32]>) -> Result<Vec<Offer>> {
+        let [rows, columns] = dims;
+        let all = candidates(columns);
+        // About four bits: enough to be seen above what f32 rounds, little enough for effects to add up.
+        let trial = all.iter().copied().find(|of| matches!(of, QuantType::Q4K | QuantType::IQ4NL));
+        let of_trial = match trial {
+            Some(trial) => self.divergence(id, rounded(weight, dims, trial, importance)?),
+            None => None,
+        };
+        let step = (rows * columns).div_ceil(SAMPLE).max(1);
+        let sample: Vec<f32> = weight.chunks_exact(columns).step_by(step).flat_map(|row| row.iter().copied()).collect();
+        let sampled = [sample.len() / columns, columns];
+        let error = |of: QuantType| -> Result<f64> {
+            let matrix = rounded(&sample, sampled, of, importance)?;
+            let mut back = vec![0f32; sample.len()];
+            matrix.dequantize_rows_parallel(0..sampled[0], &mut back);
+            let off = back.par_iter().zip(&sample).enumerate().map(|(i, (back, x))| {
+                let off = f64::from(back - x);
+                off * off * importance.map_or(1.0, |importance| f64::from(importance[i % columns]))
+            });
+            Ok(off.sum())
+        };
+        let per_error = match (trial, of_trial) {
+            (Some(trial), Some(divergence)) => divergence / error(trial)?.max(f64::MIN_POSITIVE),
+            // What the probe does not reach is not rounded below eight bits.
+            _ => f64::INFINITY,
+        };
+        let offer = |of: QuantType| -> Result<Offer> {
+            let harm = if per_error.is_finite() { per_error * error(of)? } else { unmeasured(of) };
+            Ok(Offer { of, bytes: of.bytes_of(rows * columns).unwrap_or(usize::MAX) as u64, harm })
+        };
+        all.into_iter().map(offer).collect()
+    }
+
+    /// How far the answers are from the model's own with this matrix in the place of its own, in nats a token; `None` of a
+    /// matrix that the probe does not reach.
+    fn divergence(&self, id: TensorId, matrix: QuantizedMatrix) -> Option<f64> {
+        let device = self.model.device();
+        let weight = Weight::quantized(matrix, device).computed_in(self.model.compute_dtype());
+        let head = self.model.head();
+        let rounded_head = Head { weight: &weight, softcap: head.softcap };
+        let is_head = id == head_of(self.model);
+        let normed = match (id, self.sites.get(&id)) {
+            (_, Some((site, stage))) => {
+                let side = Replaced { inner: self.side, site: *site, weight: &weight };
+                let from = match stage {
+                    Stage::Layer(layer) => *layer,
+                    Stage::Embed => return None,
+                    Stage::LastHidden => self.model.num_layers(),
+                };
+                self.normed(self.carries[from].clone(), from, &side)
+            }
+            // A head of its own says nothing of the embedding.
+            (TensorId::EmbedTokens, None) if is_head => {
+                let scale = (self.model.config().hidden_size() as f64).sqrt() as f32;
+                let own = self.model.lm_head().select(&self.ids);
+                let mut carry = self.carries[0].clone();
+                carry.hidden = carry.hidden + (weight.select(&self.ids) - own).mul_scalar(scale);
+                self.normed(carry, 0, self.side)
+            }
+            (TensorId::LmHead, None) => self.normed.clone(),
+            _ => return None,
+        };
+        Some(divergence(
+            &self.own,
+            &log_probabilities(if is_head { &rounded_head } else { &head }, &normed),
+            head.weight.dims()[0],
+        ))
+    }
+
+    /// What the norm gives at the places of what comes into layer `from`.
+    fn normed(&self, carry: Carry, from: usize, side: &dyn SidePath) -> Tensor<2> {
+        let layers = from..self.model.num_layers();
+        let carry = layers.fold(carry, |carry, layer| self.model.layer(layer, carry, &self.layout, side));
+        self.model.norm().forward(self.model.last_hidden(carry.select(&self.places), side))
+    }
+}
+
+/// Another matrix in the place of one; an adapter on it is in it already.
+struct Replaced<'a> {
+    inner: &'a dyn SidePath,
+    site: usize,
+    weight: &'a Weight,
+}
+
+impl SidePath for Replaced<'_> {
+    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
+        if site == self.site { self.weight.project(x) } else { self.inner.project(site, x, base) }
+    }
+
+    fn whole(&self, tensor: usize) -> Option<Tensor<2>> {
+        self.inner.whole(tensor)
+    }
+}
+
+/// A matrix in blocks.
+fn rounded(
+    weight: &[f32],
+    [rows, columns]: [usize; 2],
+    of: QuantType,
+    importance: Option<&[f32]>,
+) -> Result<QuantizedMatrix> {
+    let bytes = crate::export::gguf::quantized_rows(of, columns, weight, importance)?;
+    QuantizedMatrix::blocks([rows, columns], of, bytes.into())
+}
+
+/// What is taken for the harm of a matrix that was not measured: it stays at eight bits or more.
+fn unmeasured(of: QuantType) -> f64 {
+    match of {
+        QuantType::BF16 => 0.0,
+        QuantType::Q8_0 => 1e-9,
+        _ => 1e9,
+    }
+}
+
+/// Log-probabilities of every word, row after row.
+fn log_probabilities(head: &Head, normed: &Tensor<2>) -> Vec<f32> {
+    let words = head.weight.dims()[0];
+    let mut logits: Vec<f32> = head.logits(normed.clone()).into_data().iter::<f32>().collect();
+    logits.par_chunks_exact_mut(words).for_each(|row| {
+        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|x| f64::from((x - most).exp())).sum();
+        let log_sum = most + sum.ln() as f32;
+        row.iter_mut().for_each(|x| *x -= log_sum);
+    });
+    logits
+}
+
+/// The mean Kullback-Leibler divergence of rows of log-probabilities from `own`, in nats.
+fn divergence(own: &[f32], other: &[f32], words: usize) -> f64 {
+    let rows = own.par_chunks_exact(words).zip(other.par_chunks_exact(words));
+    let sum: f64 = rows
+        .map(|(p, q)| p.iter().zip(q).map(|(p, q)| f64::from(p.exp()) * f64::from(p - q)).sum::<f64>().max(0.0))
+        .sum();
+    sum / (own.len() / words).max(1) as f64
+}
