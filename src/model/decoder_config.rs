@@ -4,10 +4,10 @@ use crate::model::media_shape::{MediaShape, TowerWork};
 use crate::model::site::{Places, Site, WholeTensor};
 
 use crate::error::{Error, Kind, Result};
-use crate::model::slice::Slice;
 use crate::nn::{AttentionConfig, AttentionKind};
 use crate::weights::gguf;
 use crate::weights::names::TensorId;
+use crate::weights::slice::Slice;
 use serde_json::Value;
 use std::fmt;
 

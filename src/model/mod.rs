@@ -18,7 +18,6 @@ pub mod parts;
 mod published;
 pub mod random;
 pub mod site;
-pub mod slice;
 pub mod towers;
 pub mod vision;
 
@@ -35,5 +34,4 @@ pub use media_shape::{MediaShape, TowerWork};
 pub use parts::{Gain, NormShape, Parts};
 pub use random::RandomModel;
 pub use site::{Places, Site, Stage, WholeTensor};
-pub use slice::Slice;
 pub use towers::Towers;

@@ -1,4 +1,4 @@
-//! Building blocks of a decoder: linear, norm, rope, mask, attention and its cache, mlp, cross-entropy.
+//! Building blocks of a decoder: linear, norm, rope, mask, attention and its cache, mlp, cross-entropy; what comes into each linear.
 //!
 //! Nothing here knows which model uses it. Hidden states are `[n, d]`: the tokens of all sequences of a batch one after
 //! the other, without padding; [`Segments`] says which rows form a sequence. Frozen weights keep the dtype they are
@@ -15,6 +15,7 @@ pub mod mlp;
 pub mod norm;
 pub mod rope;
 pub mod segments;
+pub mod squares;
 
 pub use attention::{Attention, AttentionConfig};
 pub use cache::{KvCache, LayerCache};
@@ -26,3 +27,4 @@ pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, RopeTable};
 pub use segments::Segments;
+pub use squares::InputSquares;

@@ -16,6 +16,7 @@ pub mod names;
 pub mod safetensors_file;
 mod safetensors_folder;
 pub mod safetensors_index;
+pub mod slice;
 mod source;
 mod tensor_info;
 #[cfg(test)]

@@ -133,7 +133,7 @@ error: `data.columns.prompt`: format `text` has no such column
   --> r.yaml:4:53
   4 |   {train: rows.csv, format: text, columns: {prompt: frage}}
     |                                                     ^^^^^
-  hint: it has: text
+  hint: it has: text, file_name
 "#);
     insta::assert_snapshot!(problem("{train: rows.csv, columns: {prompt: frage, completion: frage}}"), @r#"
 error: `data.columns` gives column `frage` two meanings

@@ -5,6 +5,7 @@ pub mod importance;
 pub mod lora;
 pub mod metadata;
 pub mod mixture;
+pub mod rounding;
 
 use self::importance::Importance;
 use self::mixture::{FileType, Traits, type_of};
@@ -34,7 +35,7 @@ pub struct GgufExport<'a> {
     /// The kind of file.
     pub file_type: FileType,
     /// The types of matrices for which the mixture of that kind does not decide.
-    pub types: Option<&'a BTreeMap<TensorId, QuantType>>,
+    pub types: Option<&'a Types>,
     /// How much each input of a matrix counts; `None` where all count alike.
     pub importance: Option<&'a Importance>,
     /// Everything that the file says of its model, but the kind of file.
@@ -58,6 +59,9 @@ pub struct Exported {
     /// Tensors that could not have the type of the mixture, by that type and the one they have.
     pub instead: Instead,
 }
+
+/// The types of some matrices.
+pub type Types = BTreeMap<TensorId, QuantType>;
 
 /// The matrices of a file that is to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -233,7 +237,7 @@ fn quantized(tensor: &GgufTensor, values: &[f32], importance: Option<&[f32]>) ->
 ///
 /// # Errors
 /// If a value does not fit.
-pub fn quantized_rows(of: QuantType, row: usize, values: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>> {
+fn quantized_rows(of: QuantType, row: usize, values: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>> {
     let tensor = GgufTensor { name: "a matrix".into(), of, shape: vec![values.len() / row.max(1), row] };
     quantized(&tensor, values, importance)
 }

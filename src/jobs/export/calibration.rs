@@ -2,10 +2,11 @@
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::gguf::importance::{Importance, Squares};
-use crate::infer::{InputSquares, score};
+use crate::infer::score;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::score::Input;
 use crate::model::{Inputs, LanguageModel};
+use crate::nn::InputSquares;
 use crate::progress::{Progress, counted};
 use crate::weights::names::TensorId;
 use std::collections::BTreeMap;

@@ -8,14 +8,11 @@ use crate::atomic::check_target;
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::gguf::importance::Importance;
 use crate::export::gguf::mixture::{FileType, Traits};
-use crate::export::gguf::{Exported, GgufExport};
+use crate::export::gguf::{Exported, GgufExport, Types};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::progress::{Progress, Silent, counted};
-use crate::quant::QuantType;
 use crate::weights::gguf::Value;
-use crate::weights::names::TensorId;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// How the numbers of a file are rounded.
@@ -64,7 +61,7 @@ pub fn export(
 #[derive(Debug, Default)]
 pub struct Measured {
     importance: Option<Importance>,
-    types: Option<BTreeMap<TensorId, QuantType>>,
+    types: Option<Types>,
     /// The file that it was measured on or read from.
     file: String,
 }

@@ -4,14 +4,14 @@ use super::calibration::{Texts, head_of};
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::gguf::budget::{Offer, candidates, choose};
 use crate::export::gguf::importance::Importance;
-use crate::export::gguf::{GgufExport, Matrices};
+use crate::export::gguf::rounding::{Rounded, smallest, trial, unmeasured};
+use crate::export::gguf::{GgufExport, Matrices, Types};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::model::{Carry, Inputs, LanguageModel, Layout, Stage};
 use crate::nn::cross_entropy::Head;
 use crate::nn::{Segments, SidePath};
 use crate::ops::Weight;
 use crate::progress::Progress;
-use crate::quant::{QuantType, QuantizedMatrix};
 use crate::report::text;
 use crate::weights::names::TensorId;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -22,9 +22,6 @@ use std::collections::BTreeMap;
 const TOKENS: usize = 1024;
 /// The most places whose distributions are compared: each is as long as the vocabulary.
 const PLACES: usize = 192;
-/// The most numbers of a matrix by which its types are compared.
-const SAMPLE: usize = 1 << 20;
-
 /// How large the file may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
@@ -48,16 +45,12 @@ pub fn types(
     importance: &Importance,
     budget: Budget,
     progress: &dyn Progress,
-) -> Result<BTreeMap<TensorId, QuantType>> {
+) -> Result<Types> {
     let Matrices { of: matrices, beside } = export.matrices()?;
     let numbers: u64 = matrices.iter().map(|(_, [rows, columns])| (rows * columns) as u64).sum();
     let bytes = match budget {
         Budget::File(bytes) => bytes.saturating_sub(beside),
         Budget::Bits(bits) => (bits / 8.0 * numbers as f64) as u64,
-    };
-    let smallest = |[rows, columns]: [usize; 2]| {
-        let sizes = candidates(columns).into_iter().filter_map(|of| of.bytes_of(rows * columns));
-        sizes.min().unwrap_or(usize::MAX) as u64
     };
     let least: u64 = matrices.iter().map(|(_, dims)| smallest(*dims)).sum();
     if least > bytes {
@@ -139,50 +132,39 @@ impl<'a> Probe<'a> {
 
     /// The types that a matrix may have, with what each would do.
     fn offers(&self, id: TensorId, weight: &[f32], dims: [usize; 2], importance: Option<&[f32]>) -> Result<Vec<Offer>> {
+        let rounded = Rounded { weight, dims, importance };
         let [rows, columns] = dims;
-        let all = candidates(columns);
-        // About four bits: enough to be seen above what f32 rounds, little enough for effects to add up.
-        let trial = all.iter().copied().find(|of| matches!(of, QuantType::Q4K | QuantType::IQ4NL));
+        let trial = trial(columns);
         let of_trial = match trial {
-            Some(trial) => self.divergence(id, rounded(weight, dims, trial, importance)?),
+            Some(trial) => {
+                let weight = Weight::quantized(rounded.to(trial)?, self.model.device());
+                self.divergence(id, &weight.computed_in(self.model.compute_dtype()))
+            }
             None => None,
         };
-        let step = (rows * columns).div_ceil(SAMPLE).max(1);
-        let sample: Vec<f32> = weight.chunks_exact(columns).step_by(step).flat_map(|row| row.iter().copied()).collect();
-        let sampled = [sample.len() / columns, columns];
-        let error = |of: QuantType| -> Result<f64> {
-            let matrix = rounded(&sample, sampled, of, importance)?;
-            let mut back = vec![0f32; sample.len()];
-            matrix.dequantize_rows_parallel(0..sampled[0], &mut back);
-            let off = back.par_iter().zip(&sample).enumerate().map(|(i, (back, x))| {
-                let off = f64::from(back - x);
-                off * off * importance.map_or(1.0, |importance| f64::from(importance[i % columns]))
-            });
-            Ok(off.sum())
-        };
+        let sample = rounded.sample();
+        let sampled = Rounded { weight: &sample, dims: [sample.len() / columns, columns], importance };
         let per_error = match (trial, of_trial) {
-            (Some(trial), Some(divergence)) => divergence / error(trial)?.max(f64::MIN_POSITIVE),
-            // What the probe does not reach is not rounded below eight bits.
-            _ => f64::INFINITY,
+            (Some(trial), Some(divergence)) => Some(divergence / sampled.error(trial)?.max(f64::MIN_POSITIVE)),
+            _ => None,
         };
-        let offer = |of: QuantType| -> Result<Offer> {
-            let harm = if per_error.is_finite() { per_error * error(of)? } else { unmeasured(of) };
-            Ok(Offer { of, bytes: of.bytes_of(rows * columns).unwrap_or(usize::MAX) as u64, harm })
-        };
-        all.into_iter().map(offer).collect()
+        let mut offers = Vec::new();
+        for of in candidates(columns) {
+            let harm = per_error.map_or(Ok(unmeasured(of)), |per_error| Ok(per_error * sampled.error(of)?));
+            offers.push(Offer { of, bytes: of.bytes_of(rows * columns).unwrap_or(usize::MAX) as u64, harm: harm? });
+        }
+        Ok(offers)
     }
 
     /// How far the answers are from the model's own with this matrix in the place of its own, in nats a token; `None` of a
     /// matrix that the probe does not reach.
-    fn divergence(&self, id: TensorId, matrix: QuantizedMatrix) -> Option<f64> {
-        let device = self.model.device();
-        let weight = Weight::quantized(matrix, device).computed_in(self.model.compute_dtype());
+    fn divergence(&self, id: TensorId, weight: &Weight) -> Option<f64> {
         let head = self.model.head();
-        let rounded_head = Head { weight: &weight, softcap: head.softcap };
+        let rounded_head = Head { weight, softcap: head.softcap };
         let is_head = id == head_of(self.model);
         let normed = match (id, self.sites.get(&id)) {
             (_, Some((site, stage))) => {
-                let side = Replaced { inner: self.side, site: *site, weight: &weight };
+                let side = Replaced { inner: self.side, site: *site, weight };
                 let from = match stage {
                     Stage::Layer(layer) => *layer,
                     Stage::Embed => return None,
@@ -230,26 +212,6 @@ impl SidePath for Replaced<'_> {
 
     fn whole(&self, tensor: usize) -> Option<Tensor<2>> {
         self.inner.whole(tensor)
-    }
-}
-
-/// A matrix in blocks.
-fn rounded(
-    weight: &[f32],
-    [rows, columns]: [usize; 2],
-    of: QuantType,
-    importance: Option<&[f32]>,
-) -> Result<QuantizedMatrix> {
-    let bytes = crate::export::gguf::quantized_rows(of, columns, weight, importance)?;
-    QuantizedMatrix::blocks([rows, columns], of, bytes.into())
-}
-
-/// What is taken for the harm of a matrix that was not measured: it stays at eight bits or more.
-fn unmeasured(of: QuantType) -> f64 {
-    match of {
-        QuantType::BF16 => 0.0,
-        QuantType::Q8_0 => 1e-9,
-        _ => 1e9,
     }
 }
 

@@ -56,13 +56,6 @@ pub fn of_folder(dir: &Path, config: &ModelConfig) -> Result<Processors> {
             }
             Modality::Audio => {
                 let Some(audio) = &processors.audio else { continue };
-                let most = audio.features(audio.max_length);
-                if most > tokens {
-                    let what = format!(
-                        "by the processor's files a sound becomes up to {most} soft tokens, and the model has places for {tokens}"
-                    );
-                    return Err(Error::new(Kind::Config, what).at_path(dir).hint("its files belong to another model"));
-                }
                 if audio.feature_size == size {
                     continue;
                 }

@@ -7,10 +7,10 @@ use crate::model::gemma3n::config::SoundConfig;
 use crate::model::inputs::Modality;
 use crate::model::media_shape::{MediaShape, TowerWork};
 use crate::model::site::Site;
-use crate::model::slice::Slice;
 use crate::nn::AttentionKind;
 use crate::weights::gguf;
 use crate::weights::names::{AudioModule, AudioProjection, AudioTensor, TensorId};
+use crate::weights::slice::Slice;
 use serde_json::Value;
 
 /// Frames of the longest sound that is heard at once: 30 s.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::model::gemma3n::TextConfig;
-use crate::model::slice::Slice;
+use crate::weights::slice::Slice;
 use serde_json::{Value, json};
 
 impl TextConfig {

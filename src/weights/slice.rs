@@ -1,6 +1,6 @@
 //! A smaller model that lies inside a larger one.
 
-use crate::weights::names::{Projection, TensorId};
+use super::names::{Projection, TensorId};
 use serde_json::Value;
 use std::ops::Range;
 

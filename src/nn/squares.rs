@@ -1,6 +1,6 @@
 //! What comes into each matrix of a model while it reads.
 
-use crate::nn::SidePath;
+use super::linear::SidePath;
 use crate::ops::Weight;
 use burn::tensor::Tensor;
 use std::cell::RefCell;

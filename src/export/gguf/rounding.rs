@@ -1,0 +1,75 @@
+//! What rounding does to a matrix before it is done.
+
+use super::budget::candidates;
+use super::quantized_rows;
+use crate::error::Result;
+use crate::quant::{QuantType, QuantizedMatrix};
+use rayon::prelude::*;
+
+/// The most numbers of a matrix by which its types are compared.
+const SAMPLE: usize = 1 << 20;
+
+/// A matrix and how much each of its inputs counts, if that is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounded<'a> {
+    /// Row after row.
+    pub weight: &'a [f32],
+    /// Rows and columns.
+    pub dims: [usize; 2],
+    /// The mean square of what comes into each column.
+    pub importance: Option<&'a [f32]>,
+}
+
+/// About four bits: enough to be seen above what f32 rounds, little enough for effects to add up. `None` where rows are no
+/// blocks of such a type.
+pub fn trial(columns: usize) -> Option<QuantType> {
+    candidates(columns).into_iter().find(|of| matches!(of, QuantType::Q4K | QuantType::IQ4NL))
+}
+
+/// The fewest bytes that a matrix may have.
+pub fn smallest([rows, columns]: [usize; 2]) -> u64 {
+    let sizes = candidates(columns).into_iter().filter_map(|of| of.bytes_of(rows * columns));
+    sizes.min().unwrap_or(usize::MAX) as u64
+}
+
+/// What is taken for the harm of a matrix that was not measured: it stays at eight bits or more.
+pub fn unmeasured(of: QuantType) -> f64 {
+    match of {
+        QuantType::BF16 => 0.0,
+        QuantType::Q8_0 => 1e-9,
+        _ => 1e9,
+    }
+}
+
+impl Rounded<'_> {
+    /// The matrix in blocks.
+    ///
+    /// # Errors
+    /// A number that does not fit.
+    pub fn to(&self, of: QuantType) -> Result<QuantizedMatrix> {
+        let bytes = quantized_rows(of, self.dims[1], self.weight, self.importance)?;
+        QuantizedMatrix::blocks(self.dims, of, bytes.into())
+    }
+
+    /// Some of its rows, enough to tell types apart, row after row.
+    pub fn sample(&self) -> Vec<f32> {
+        let [rows, columns] = self.dims;
+        let step = (rows * columns).div_ceil(SAMPLE).max(1);
+        self.weight.chunks_exact(columns).step_by(step).flatten().copied().collect()
+    }
+
+    /// The squared error of all numbers, each weighed by how much its input counts.
+    ///
+    /// # Errors
+    /// A number that does not fit.
+    pub fn error(&self, of: QuantType) -> Result<f64> {
+        let [rows, columns] = self.dims;
+        let mut back = vec![0f32; self.weight.len()];
+        self.to(of)?.dequantize_rows_parallel(0..rows, &mut back);
+        let off = back.par_iter().zip(self.weight).enumerate().map(|(i, (back, x))| {
+            let off = f64::from(back - x);
+            off * off * self.importance.map_or(1.0, |importance| f64::from(importance[i % columns]))
+        });
+        Ok(off.sum())
+    }
+}
