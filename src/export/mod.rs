@@ -9,4 +9,5 @@ pub mod gguf;
 pub mod merge_math;
 pub mod merged;
 pub mod ollama;
+pub mod plot;
 pub mod space;

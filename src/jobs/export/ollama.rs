@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::export::folder::{Existing, may_write, write_folder};
 use crate::export::gguf::Exported;
 use crate::export::ollama::{MODEL, MODELFILE, modelfile};
+use crate::jobs::base::provenance;
 use crate::progress::Progress;
 use crate::text::{ChatTemplate, Conversation, Message, Role};
 use std::path::Path;
@@ -37,6 +38,7 @@ pub fn export(
     let mut exported = None;
     write_folder(output, Existing::ReplaceIfHas(MODELFILE), |folder| {
         exported = Some(opened.write(file_type, &folder.join(MODEL), output, progress)?);
+        opened.folder.iter().try_for_each(|adapter| provenance::carry(adapter, folder))?;
         atomic::write(&folder.join(MODELFILE), modelfile(system).as_bytes())
     })?;
     exported.ok_or_else(|| crate::Error::new(crate::error::Kind::Run, "nothing was exported"))
