@@ -2,7 +2,7 @@
 
 use super::args::path;
 use super::interrupt;
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::{Error, Kind, Result};
 use crate::jobs::push::{self, PushOptions, Pushed};
 use crate::report::{ProgressBar, text};
 use std::io::{BufRead, IsTerminal, Write};
@@ -41,25 +41,28 @@ impl Args {
     /// Pushes.
     pub fn run(self) -> Result<()> {
         let screen = ProgressBar::stderr();
-        interrupt::end_on_signal(&screen)?;
+        interrupt::end_push_on_signal(&screen)?;
         let options = PushOptions {
             repository: &self.repo,
             base_model: self.base_model.as_deref(),
             revision: self.revision.as_deref(),
             private: self.private,
             create_pr: self.create_pr,
+            agreed: None,
         };
-        let consent = |question: &str| if self.yes { Ok(()) } else { ask(question, "--yes", &screen) };
+        let consent = |question: &str| match self.yes {
+            true => Ok(()),
+            false => ask(question, "`--yes` replaces them, `--create-pr` proposes it; nothing was pushed", &screen),
+        };
         let pushed = push::push(&self.folder, options, &consent, &screen)?;
         if self.json { super::print_json(&pushed) } else { report(&pushed, &screen) }
     }
 }
 
-/// Asks on a terminal whether another's files may be replaced; elsewhere nobody can say so but an `option`.
-pub fn ask(question: &str, option: &str, screen: &ProgressBar) -> Result<()> {
-    let refused = || Error::new(Kind::Recipe, question).hint(format!("{option} replaces them; nothing was pushed"));
+/// Asks on a terminal whether another's files may be replaced; elsewhere the answer is no, with a `hint`.
+pub fn ask(question: &str, hint: &str, screen: &ProgressBar) -> Result<()> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(refused());
+        return Err(Error::new(Kind::Recipe, question).hint(hint));
     }
     screen.note(question);
     eprint!("Replace them? [y/N]: ");
@@ -69,8 +72,7 @@ pub fn ask(question: &str, option: &str, screen: &ProgressBar) -> Result<()> {
     match line.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Error::new(Kind::Recipe, "the files were not to be replaced; nothing was pushed")
-            .at(Place::Named("--repo".into()))
-            .hint("name another repository, or `--create-pr` to propose them")),
+            .hint("name another repository")),
     }
 }
 

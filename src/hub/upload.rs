@@ -80,7 +80,7 @@ impl<'a> Uploader<'a> {
         let account = wire.send(&Call::get(&format!("{}/api/whoami-v2", settings.endpoint)));
         let account = account.map_err(|trouble| refused.of(trouble))?.json().ok_or_else(|| refused.nonsense())?;
         let name = account.get("name").and_then(Value::as_str).ok_or_else(|| refused.nonsense())?;
-        if account.pointer("/auth/accessToken/role").and_then(Value::as_str) == Some("read") {
+        if only_reads(&account) {
             return Err(refused.error(Failure::TokenWithoutPermission, "it is one that only reads"));
         }
         if name_alone {
@@ -206,5 +206,32 @@ impl<'a> Uploader<'a> {
 
     fn refused(&self) -> Refused<'_> {
         Refused { repository: &self.repository, settings: self.settings }
+    }
+}
+
+/// Whether the account's token may write nowhere.
+fn only_reads(account: &Value) -> bool {
+    let Some(token) = account.pointer("/auth/accessToken") else { return false };
+    match (token.get("role").and_then(Value::as_str), token.get("fineGrained")) {
+        (Some("read"), _) => true,
+        // One that is allowed this and that: somewhere, writing has to be among it.
+        (Some("fineGrained"), Some(allowed)) => !allowed.to_string().contains("\"repo.write\""),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_that_cannot_write_are_known_before_anything_is_sent() {
+        let of = |token: Value| only_reads(&json!({"name": "ann", "auth": {"accessToken": token}}));
+        let scoped = |permission: &str| json!({"scoped": [{"entity": {"name": "ann"}, "permissions": [permission]}]});
+        assert!(of(json!({"role": "read"})));
+        assert!(!of(json!({"role": "write"})));
+        assert!(of(json!({"role": "fineGrained", "fineGrained": scoped("repo.content.read")})));
+        assert!(!of(json!({"role": "fineGrained", "fineGrained": scoped("repo.write")})));
+        assert!(!only_reads(&json!({"name": "ann"})));
     }
 }

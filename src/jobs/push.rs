@@ -1,6 +1,8 @@
 //! A folder of results, published on the Hub in one commit.
 
+#[cfg(feature = "hub")]
 mod base_model;
+#[cfg(feature = "hub")]
 mod contents;
 #[cfg(feature = "hub")]
 mod files;
@@ -11,12 +13,19 @@ mod private;
 #[cfg(feature = "hub")]
 mod record;
 
-pub use self::contents::LeftOut;
-
 use crate::error::Result;
 use crate::progress::Progress;
 use serde::Serialize;
 use std::path::Path;
+
+/// A file or folder that stays here, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Its path in the folder.
+    pub name: String,
+    /// Why it is not published.
+    pub why: &'static str,
+}
 
 /// Where a folder goes, and how.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +40,8 @@ pub struct PushOptions<'a> {
     pub private: bool,
     /// Whether the files are proposed in a pull request.
     pub create_pr: bool,
+    /// The commit that the repository was at when it was agreed that its files may be replaced.
+    pub agreed: Option<&'a str>,
 }
 
 /// What became of a folder.
@@ -75,6 +86,9 @@ pub fn push(folder: &Path, options: PushOptions, consent: Consent, progress: &dy
     let prepared = files::Prepared::of(folder, options.base_model, &settings, progress)?;
     let PushOptions { repository, revision, private, create_pr, .. } = options;
     let mut uploader = Uploader::open(Target { repository, revision, private, create_pr }, &settings, progress)?;
+    if prepared.base.is_none() {
+        progress.note("The card names no base model: `--base-model owner/name` says which one it is");
+    }
     if let Some(base) = prepared.base.as_ref().filter(|base| uploader.knows(&base.id) == Some(false)) {
         progress.note(&format!("Warning: the Hub shows no model `{}` to this account, and the card names it", base.id));
     }
@@ -86,7 +100,8 @@ pub fn push(folder: &Path, options: PushOptions, consent: Consent, progress: &dy
         if private && !remote.is_private {
             return Err(overwriting::is_public(uploader.id()));
         }
-        if !create_pr
+        let is_agreed = create_pr || options.agreed == Some(&remote.commit);
+        if !is_agreed
             && let Some(question) = overwriting::question(&prepared, &files, &place, &record, remote, progress)?
         {
             consent(&question)?;
@@ -135,6 +150,39 @@ pub fn push(folder: &Path, options: PushOptions, consent: Consent, progress: &dy
         removed,
         left_out: prepared.left_out,
     })
+}
+
+/// Asks the Hub, before there is anything to push, what it can tell of a later push: whether the token is right, and
+/// whether the repository holds something already. Returns the commit that it was agreed to replace.
+///
+/// # Errors
+/// A base that others could not find, and as [`push`].
+#[cfg(feature = "hub")]
+pub fn check(base: &str, options: PushOptions, consent: Consent, progress: &dyn Progress) -> Result<Option<String>> {
+    use crate::hub::HubSettings;
+    use crate::hub::upload::{Target, Uploader};
+
+    base_model::check(base, options.base_model)?;
+    let settings = HubSettings::from_env()?;
+    let PushOptions { repository, revision, private, create_pr, .. } = options;
+    let mut uploader = Uploader::open(Target { repository, revision, private, create_pr }, &settings, progress)?;
+    let Some(remote) = uploader.look()? else { return Ok(None) };
+    if private && !remote.is_private {
+        return Err(overwriting::is_public(uploader.id()));
+    }
+    if let Some(question) = overwriting::question_before(&remote) {
+        consent(&question)?;
+    }
+    Ok(Some(remote.commit))
+}
+
+/// Says that this program cannot.
+///
+/// # Errors
+/// In any case.
+#[cfg(not(feature = "hub"))]
+pub fn check(_: &str, options: PushOptions, consent: Consent, progress: &dyn Progress) -> Result<Option<String>> {
+    push(Path::new(""), options, consent, progress).map(|_| None)
 }
 
 /// Says that this program cannot.

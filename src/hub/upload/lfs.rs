@@ -2,7 +2,7 @@
 
 use super::Uploader;
 use super::outgoing::Outgoing;
-use super::wire::{Call, Part, Trouble};
+use super::wire::{Call, LFS, Part, Trouble};
 use crate::error::{Error, Kind, Result};
 use crate::hub::failure::Failure;
 use serde_json::{Map, Value, json};
@@ -11,7 +11,6 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-const TYPE: &str = "application/vnd.git-lfs+json";
 /// Objects that the Hub is asked about at once.
 const OBJECTS_AT_ONCE: usize = 100;
 /// Connections to the storage at a time.
@@ -75,7 +74,7 @@ fn ask(uploader: &Uploader, files: &[&Outgoing]) -> Result<Vec<Transfer>> {
         "ref": {"name": uploader.revision()},
     });
     let url = format!("{}/{}.git/info/lfs/objects/batch", uploader.settings.endpoint, uploader.id());
-    let answer = uploader.wire.send(&Call::post(&url, question.to_string().as_bytes()).of_type(TYPE));
+    let answer = uploader.wire.send(&Call::post(&url, question.to_string().as_bytes()).of_type(LFS));
     let answer = answer.map_err(|trouble| uploader.refused().of(trouble))?.json().unwrap_or_default();
     let objects = answer.get("objects").and_then(Value::as_array);
     let objects = objects.ok_or_else(|| uploader.refused().nonsense())?;
@@ -169,13 +168,13 @@ fn attempt(uploader: &Uploader, file: &Outgoing, transfer: &Transfer, seen: &[At
             let etags = parts(uploader, file, urls, *length, seen)?;
             let parts = etags.iter().enumerate().map(|(i, etag)| json!({"partNumber": i + 1, "etag": etag}));
             let done = json!({"oid": oid, "parts": parts.collect::<Vec<_>>()}).to_string();
-            wire.send(&Call::post(completion, done.as_bytes()).of_type(TYPE).without_token().patient())?;
+            wire.send(&Call::post(completion, done.as_bytes()).of_type(LFS).without_token().patient())?;
         }
         _ => {}
     }
     if let Some(verify) = &transfer.verify {
         let arrived = json!({"oid": oid, "size": file.size_bytes}).to_string();
-        wire.send(&Call::post(verify, arrived.as_bytes()).of_type(TYPE).patient())?;
+        wire.send(&Call::post(verify, arrived.as_bytes()).of_type(LFS).patient())?;
     }
     Ok(())
 }

@@ -27,6 +27,9 @@ const PATIENCE: u32 = 30;
 /// The public Hub, which a mirror may name in its answers.
 const PUBLIC: &str = "https://huggingface.co";
 
+/// What Git LFS speaks.
+pub const LFS: &str = "application/vnd.git-lfs+json";
+
 /// Why a request had no success in the end.
 #[derive(Debug)]
 pub enum Trouble {
@@ -213,7 +216,10 @@ impl<'a> Wire<'a> {
             request = request.header("Content-Length", length);
         }
         if matches!(call.payload, Payload::Bytes(_)) {
-            request = request.header("Content-Type", call.content_type).header("Accept", call.content_type);
+            request = request.header("Content-Type", call.content_type);
+        }
+        if call.content_type == LFS {
+            request = request.header("Accept", LFS);
         }
         for (name, value) in &call.headers {
             request = request.header(name, value);
@@ -244,10 +250,13 @@ impl<'a> Wire<'a> {
     }
 }
 
-/// The seconds of a `Retry-After`; a date, which the Hub does not give, is not read.
+/// How long a server asks to be given, in seconds: in `Retry-After` (a date in it is not read), or until its window ends, as
+/// the Hub says it (`RateLimit: "api";r=0;t=55`).
 fn retry_after(answer: &Response<Body>) -> Option<Duration> {
-    let header = answer.headers().get("retry-after")?.to_str().ok()?;
-    header.trim().parse().ok().map(Duration::from_secs)
+    let header = |name: &str| answer.headers().get(name)?.to_str().ok();
+    let window = || header("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t="));
+    let window = || window().filter(|_| answer.status().as_u16() == 429);
+    header("retry-after").or_else(window)?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// A part as it is read for the network, which reports what is sent for the first time.

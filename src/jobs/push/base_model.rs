@@ -59,6 +59,22 @@ impl BaseModel {
     }
 }
 
+/// Checks that others can find the `base` of a run: by its own name, or by the one that it is given.
+///
+/// # Errors
+/// When it is a path of this machine, and no other name is given.
+pub fn check(base: &str, given: Option<&str>) -> Result<()> {
+    if let Some(given) = given {
+        return BaseModel::given(given).map(|_| ());
+    }
+    if hub::split_id(base).is_some() && !Path::new(base).exists() || of_cache(base).is_some() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Recipe, format!("others could not find the base `{base}`, which is a path of this machine"))
+        .at(Place::Key("output.push_to_hub".into()))
+        .hint("say what it is called on the Hub: `output.hub_base_model: google/gemma-3-1b-it`"))
+}
+
 /// The model whose folder in the cache of the Hub a path leads through: `models--owner--name/snapshots/COMMIT`.
 fn of_cache(path: &str) -> Option<BaseModel> {
     let mut parts = path.split(['/', '\\']);
@@ -98,6 +114,20 @@ mod tests {
             .unwrap();
         assert_eq!(of("models/gemma", None), None);
         assert_eq!(of("google/gemma-3-1b-it", Some("abc")), base("google/gemma-3-1b-it", Some("abc")));
+    }
+
+    #[test]
+    fn the_base_of_a_run_is_known_to_others() {
+        for (base, given, is_fine) in [
+            ("google/gemma-3-1b-it@v1", None, true),
+            ("models/gemma.gguf", None, false),
+            ("models/gemma.gguf", Some("google/gemma-3-1b-it"), true),
+            ("src/jobs", None, false),
+        ] {
+            let checked = check(base, given);
+            assert_eq!(checked.is_ok(), is_fine, "{base}");
+            assert!(checked.err().is_none_or(|error| error.exit_code() == 2));
+        }
     }
 
     #[test]

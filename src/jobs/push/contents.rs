@@ -3,9 +3,11 @@
 use crate::adapter::peft::{CONFIG_FILE, TENSORS_FILE};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::base::provenance;
+use crate::jobs::push::LeftOut;
 use crate::terminal::shell_word;
-use serde::Serialize;
+use crate::weights::safetensors_file::SafetensorsFile;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How many folders deep files are looked for.
@@ -46,15 +48,6 @@ impl Sort {
     }
 }
 
-/// A file or folder that stays here, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LeftOut {
-    /// Its path in the folder.
-    pub name: String,
-    /// Why it is not published.
-    pub why: &'static str,
-}
-
 /// What a folder holds, as far as it concerns others.
 #[derive(Debug)]
 pub struct Contents {
@@ -72,6 +65,10 @@ impl Contents {
     /// # Errors
     /// A folder that cannot be read, or that holds no weights that could be published.
     pub fn of(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            let error = Error::new(Kind::Weights, "there is no such folder").at_path(folder);
+            return Err(error.hint("name the folder that a run, `merge` or `export` wrote"));
+        }
         let (mut files, mut left_out) = (Vec::new(), Vec::new());
         walk(folder, "", 0, &mut files, &mut left_out)?;
         files.sort();
@@ -89,8 +86,27 @@ impl Contents {
                 .at_path(folder)
                 .hint("nobody could load it: complete it first"));
         }
+        files.iter().try_for_each(|(name, path)| check_whole(name, path))?;
         Ok(Contents { sort, files, left_out })
     }
+}
+
+/// Refuses weights that are something else, such as a pointer of Git LFS, or the beginning of a download.
+fn check_whole(name: &str, path: &Path) -> Result<()> {
+    let lower = name.to_ascii_lowercase();
+    if lower.ends_with(".safetensors") {
+        return SafetensorsFile::open(path).map(|_| ());
+    }
+    if lower.ends_with(".gguf") {
+        let mut magic = Vec::new();
+        let read = crate::input::open(path).and_then(|file| file.take(4).read_to_end(&mut magic));
+        read.map_err(|e| Error::input(Kind::Weights, "reading", path, e))?;
+        if magic != b"GGUF" {
+            let what = format!("`{name}` does not begin as a GGUF file does");
+            return Err(Error::new(Kind::Weights, what).at_path(path).hint("download or write it again"));
+        }
+    }
+    Ok(())
 }
 
 fn nothing(folder: &Path) -> Error {
@@ -254,6 +270,10 @@ mod tests {
             fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
             fs::write(dir.path().join(name), "x").unwrap();
         }
+        let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap();
+        let weights = safetensors::serialize([("a", tensor)], None).unwrap();
+        assert!(Contents::of(dir.path()).is_err(), "no safetensors");
+        fs::write(dir.path().join("adapter_model.safetensors"), weights).unwrap();
         let contents = Contents::of(dir.path()).unwrap();
         let mut names: Vec<_> = contents.files.iter().map(|(name, _)| name.as_str()).collect();
         let mut want = published.to_vec();

@@ -1,7 +1,8 @@
 //! The files of a folder as they are published.
 
+use super::LeftOut;
 use super::base_model::BaseModel;
-use super::contents::{Contents, LeftOut, Sort};
+use super::contents::{Contents, Sort};
 use super::private::{self, Private};
 use crate::adapter::peft::{AdapterConfig, CONFIG_FILE};
 use crate::error::{Error, Kind, Result};

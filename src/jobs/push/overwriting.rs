@@ -56,6 +56,18 @@ pub fn question(
     Ok(Some(text))
 }
 
+/// What to ask before a run begins whose files may replace what the repository has; `None` where that is next to nothing.
+pub fn question_before(remote: &Remote) -> Option<String> {
+    let names: Vec<&str> = remote.files.keys().map(String::as_str).filter(|name| !name.starts_with('.')).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "`{}` is not empty, and what this run pushes would replace files of the same names: {}",
+            remote.id,
+            listed(&names)
+        )
+    })
+}
+
 fn listed(names: &[&str]) -> String {
     let more = names.len().saturating_sub(SHOWN);
     let shown = names[..names.len() - more].join(", ");
