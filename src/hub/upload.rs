@@ -22,7 +22,7 @@ use self::wire::{Call, Trouble, Wire};
 use super::failure::Failure;
 use super::repository::{Holds, Repository, is_id};
 use super::settings::HubSettings;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use serde_json::{Value, json};
 
@@ -66,7 +66,9 @@ impl<'a> Uploader<'a> {
     pub fn open(target: Target, settings: &'a HubSettings, progress: &'a dyn Progress) -> Result<Self> {
         let name_alone = !target.repository.contains('/');
         let full = if name_alone { format!("account/{}", target.repository) } else { target.repository.to_owned() };
-        let mut repository = Repository::new(Holds::Model, &full, target.revision)?;
+        let named = Place::Named(target.repository.to_owned());
+        let mut repository =
+            Repository::new(Holds::Model, &full, target.revision).map_err(|error| error.or_at(named))?;
         let wire = Wire::new(settings, progress);
         let (private, create_pr) = (target.private, target.create_pr);
         let named = Repository { id: target.repository.into(), ..repository.clone() };
@@ -77,7 +79,7 @@ impl<'a> Uploader<'a> {
         if settings.token.is_none() {
             return Err(refused.error(Failure::NoToken, ""));
         }
-        let account = wire.send(&Call::get(&format!("{}/api/whoami-v2", settings.endpoint)));
+        let account = wire.send(&Call::get(&format!("{}/api/whoami-v2", settings.endpoint)).first());
         let account = account.map_err(|trouble| refused.of(trouble))?.json().ok_or_else(|| refused.nonsense())?;
         let name = account.get("name").and_then(Value::as_str).ok_or_else(|| refused.nonsense())?;
         if only_reads(&account) {

@@ -85,7 +85,7 @@ impl FromNode for HubId {
             Shape::Scalar { text, .. } => text,
             _ => return mismatch(node, path, expected, Some(write), diagnosis),
         };
-        if let Some(hint) = numbers::is_off(text).then(|| "leave the key out: then nothing is pushed".to_owned()) {
+        if let Some(hint) = numbers::is_off(text).then(|| "leave the key out".to_owned()) {
             return mismatch(node, path, expected, Some(hint), diagnosis);
         }
         let id = text.split_once('@').filter(|_| path.ends_with("base_model")).map_or(text.as_str(), |(id, _)| id);

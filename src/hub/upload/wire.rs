@@ -14,6 +14,8 @@ use ureq::{Agent, Body, SendBody};
 
 /// Attempts at one request.
 const ATTEMPTS: u32 = 8;
+/// Attempts at the first of them: without a network the user is told soon.
+const FIRST_ATTEMPTS: u32 = 3;
 /// The longest pause of our own choosing.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The longest that the Hub may ask to wait for; it counts requests in windows of five minutes.
@@ -51,6 +53,7 @@ pub struct Call<'c> {
     with_token: bool,
     is_patient: bool,
     is_repeatable: bool,
+    attempts: u32,
 }
 
 enum Payload<'c> {
@@ -87,8 +90,8 @@ impl<'c> Call<'c> {
 
     fn new(method: Method, url: &'c str, payload: Payload<'c>) -> Self {
         let (content_type, headers) = ("application/json", Vec::new());
-        let (with_token, is_patient, is_repeatable) = (true, false, true);
-        Call { method, url, payload, content_type, headers, with_token, is_patient, is_repeatable }
+        let (with_token, is_patient, is_repeatable, attempts) = (true, false, true, ATTEMPTS);
+        Call { method, url, payload, content_type, headers, with_token, is_patient, is_repeatable, attempts }
     }
 
     /// The same of another type.
@@ -99,6 +102,11 @@ impl<'c> Call<'c> {
     /// The same without the token: its address is a permission in itself.
     pub fn without_token(self) -> Self {
         Call { with_token: false, ..self }
+    }
+
+    /// The same, before which nothing has been sent.
+    pub fn first(self) -> Self {
+        Call { attempts: FIRST_ATTEMPTS, ..self }
     }
 
     /// The same, which may take the Hub long.
@@ -153,7 +161,7 @@ impl<'a> Wire<'a> {
                 Trouble::Local(_) => false,
             };
             let wait = asked.unwrap_or(pause);
-            if !may_pass || attempt == ATTEMPTS || wait > MAX_WAIT {
+            if !may_pass || attempt >= call.attempts || wait > MAX_WAIT {
                 return Err(trouble);
             }
             if wait >= WORTH_SAYING {

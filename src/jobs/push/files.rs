@@ -11,6 +11,7 @@ use crate::export::plot;
 use crate::hub::HubSettings;
 use crate::hub::upload::Outgoing;
 use crate::jobs::base::{adapter_folder, provenance};
+use crate::paths;
 use crate::progress::Progress;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,8 @@ impl Prepared {
     /// A folder that nobody else could use: without weights, or an adapter whose base is a path of this machine.
     pub fn of(named: &Path, base_model: Option<&str>, settings: &HubSettings, progress: &dyn Progress) -> Result<Self> {
         let given = base_model.map(BaseModel::given).transpose()?;
-        let is_of_run = !named.join(CONFIG_FILE).exists() && !named.join("config.json").exists();
+        let names = paths::entries(named);
+        let is_of_run = Sort::of(names.iter().map(String::as_str)).is_none();
         let folder = if is_of_run { adapter_folder::locate(named)? } else { named.to_owned() };
         let Contents { sort, files, left_out } = Contents::of(&folder)?;
         let base = match sort {
