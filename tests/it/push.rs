@@ -232,6 +232,7 @@ fn a_busy_hub_and_broken_connections_are_given_time() {
     hub.fail("/storage/part/", 1, 2, Fault::Answer(Answer::new(500)));
     hub.fail("/complete/", 0, 1, Fault::Unanswered);
     hub.fail("objects/verify", 0, 1, Fault::CutAfter(3));
+    hub.fail("/commit/", 0, 2, Fault::Answer(Answer::new(503)));
     hub.fail("/commit/", 0, 1, Fault::Unanswered);
     let begun = Instant::now();
     bench.push(&hub, PUSH).ok();
@@ -241,7 +242,45 @@ fn a_busy_hub_and_broken_connections_are_given_time() {
     let parts = bench.read(&format!("out/adapter/{WEIGHTS}")).len().div_ceil(PART_BYTES);
     let sent = hub.count("PUT /storage/part");
     assert_eq!(sent, parts + 3, "only what failed was sent again");
+    assert_eq!(hub.count("POST /api/models/ann/tiny/commit"), 3);
+}
+
+#[test]
+fn a_storage_that_falls_silent_is_asked_again() {
+    let (hub, bench) = (Hub::start(PART_BYTES), Bench::new().with_two_files());
+    hub.fail("/storage/part/", 2, 1, Fault::HangAfter(4_000));
+    let mut push = bench.pushing(&hub, "push files --repo ann/tiny");
+    let begun = Instant::now();
+    bench.said(push.env("HF_HUB_ETAG_TIMEOUT", "1")).ok();
+    assert!(begun.elapsed() > Duration::from_secs(3), "three times the time for a connection");
+    assert!(hub.files("ann/tiny", "main")["b.gguf"] == bench.read("files/b.gguf"));
+}
+
+#[test]
+fn a_proposal_whose_answer_is_lost_is_not_made_twice() {
+    let (hub, bench) = (Hub::start(PART_BYTES), Bench::new().with_two_files());
+    hub.fail("/commit/", 0, 1, Fault::Unanswered);
+    let said = bench.push(&hub, "push files --repo ann/tiny --create-pr");
+    assert!(
+        said.code == Some(1) && said.stderr.contains("/ann/tiny/discussions whether it is there"),
+        "{}",
+        said.stderr
+    );
     assert_eq!(hub.count("POST /api/models/ann/tiny/commit"), 1);
+}
+
+#[test]
+fn somebody_elses_commit_meanwhile_is_not_overwritten() {
+    let (hub, bench) = (Hub::start(PART_BYTES), Bench::new().with_two_files());
+    hub.fail("/storage/part/1-", 2, 1, Fault::HangAfter(4_000));
+    let mut push = bench.pushing(&hub, "push files --repo ann/tiny");
+    let child = push.env("HF_HUB_ETAG_TIMEOUT", "1").stderr(std::process::Stdio::piped()).spawn().expect("the program");
+    hub.wait_for_hanging("PUT /storage/part/1-");
+    hub.with_repository("ann/tiny", &[("model.safetensors", "somebody's")]);
+    let output = child.wait_with_output().expect("the program ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("changed while files were being pushed"), "{said}");
+    assert!(!hub.files("ann/tiny", "main").contains_key("a.gguf"));
 }
 
 #[test]

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 /// Files that the Hub is asked about at once.
 const FILES_AT_ONCE: usize = 256;
+/// Attempts at a commit of which nobody knows whether it was made: each looks first whether it was.
+const COMMIT_ATTEMPTS: usize = 5;
 /// The most that a file inside a commit may be; the Hub's own limit is less.
 const SMALL_LIMIT_BYTES: u64 = 32 << 20;
 
@@ -77,11 +79,21 @@ pub(super) fn commit(
     // Sent twice it would be two commits, should the answer to the first one be lost.
     let call = || Call::post(&url, body.as_bytes()).of_type("application/x-ndjson").patient().once();
     let mut answer = uploader.wire.send(&call());
-    if matches!(answer, Err(Trouble::Broken(..))) || matches!(&answer, Err(Trouble::Refused(r)) if r.status >= 500) {
+    let mut pause = uploader.settings.retry_pause;
+    for _ in 1..COMMIT_ATTEMPTS {
+        let is_unknown = match &answer {
+            Err(Trouble::Broken(..)) => true,
+            Err(Trouble::Refused(refusal)) => refusal.status >= 500,
+            _ => false,
+        };
+        if !is_unknown {
+            break;
+        }
         if uploader.create_pr {
             return Err(unknown(uploader, answer.err()));
         }
-        std::thread::sleep(uploader.settings.retry_pause);
+        std::thread::sleep(pause);
+        pause *= 2;
         let now = uploader.describe(&uploader.repository)?;
         if now.commit != remote.commit && holds(&now, files, removed, uploader)? {
             return Ok(Committed { commit: now.commit, pull_request: None });

@@ -162,7 +162,7 @@ fn attempt(uploader: &Uploader, file: &Outgoing, transfer: &Transfer, seen: &[At
     match (&transfer.wanted, seen) {
         (Wanted::Whole { url, headers }, [seen, ..]) => {
             let part = Part { file, offset: 0, length: file.size_bytes, seen };
-            wire.send(&Call::put(url, part, headers.clone()).patient())?;
+            wire.send(&Call::put(url, part, headers.clone()))?;
         }
         (Wanted::Parts { urls, length, completion }, seen) => {
             let etags = parts(uploader, file, urls, *length, seen)?;
@@ -174,7 +174,7 @@ fn attempt(uploader: &Uploader, file: &Outgoing, transfer: &Transfer, seen: &[At
     }
     if let Some(verify) = &transfer.verify {
         let arrived = json!({"oid": oid, "size": file.size_bytes}).to_string();
-        wire.send(&Call::post(verify, arrived.as_bytes()).of_type(LFS).patient())?;
+        wire.send(&Call::post(verify, arrived.as_bytes()).patient())?;
     }
     Ok(())
 }
@@ -195,7 +195,7 @@ fn parts(
             let offset = i as u64 * length;
             let seen = &seen[i];
             let part = Part { file, offset, length: length.min(file.size_bytes - offset), seen };
-            let sent = uploader.wire.send(&Call::put(url, part, Vec::new()).patient()).and_then(|answer| {
+            let sent = uploader.wire.send(&Call::put(url, part, Vec::new())).and_then(|answer| {
                 let lost = || Trouble::Broken("the storage".into(), "it gave a part no tag".into());
                 answer.etag.filter(|tag| !tag.is_empty()).ok_or_else(lost)
             });

@@ -233,7 +233,12 @@ impl<'a> Wire<'a> {
             request = request.header(name, value);
         }
         let timeout = self.settings.timeout * if call.is_patient { PATIENCE } else { 3 };
-        let request = self.agent.configure_request(request.body(body)?).timeout_recv_response(Some(timeout)).build();
+        let request = self
+            .agent
+            .configure_request(request.body(body)?)
+            .timeout_recv_response(Some(timeout))
+            .timeout_per_write(Some(3 * self.settings.timeout))
+            .build();
         self.agent.run(request)
     }
 

@@ -41,7 +41,7 @@ impl BaseModel {
         let is_ours = recorded.is_some();
         let of_hub = |name: &str| hub::split_id(name).filter(|_| !Path::new(name).exists()).map(BaseModel::of);
         match &config.revision {
-            Some(_) => of_hub(name).map(|base| BaseModel { revision: config.revision.clone(), ..base }),
+            Some(_) => hub::split_id(name).map(|(id, _)| BaseModel { id, revision: config.revision.clone() }),
             None if is_ours => None,
             None => of_hub(name),
         }
