@@ -49,12 +49,12 @@ impl Storage {
 
     /// A request with an address of the storage.
     pub fn answer(&mut self, request: &Request) -> Answer {
-        if request.headers.contains_key("authorization") {
-            return Answer::new(400).body("<Code>InvalidArgument</Code>Only one auth mechanism allowed");
-        }
         if let Some(oid) = request.path.strip_prefix("/storage/object/") {
             let Some(bytes) = self.objects.get(oid) else { return Answer::new(404) };
             return Answer::new(200).header("ETag", format!("\"{oid}\"")).body(bytes.clone());
+        }
+        if request.headers.contains_key("authorization") {
+            return Answer::new(400).body("<Code>InvalidArgument</Code>Only one auth mechanism allowed");
         }
         if !request.headers.contains_key("content-length") {
             return Answer::new(411).body("<Code>MissingContentLength</Code>");
