@@ -71,9 +71,18 @@ impl Contents {
         }
         let (mut files, mut left_out) = (Vec::new(), Vec::new());
         walk(folder, "", 0, &mut files, &mut left_out)?;
+        let sort = Sort::of(files.iter().map(|(name, _)| name.as_str()).filter(|name| !name.contains('/')));
+        let sort = sort.ok_or_else(|| nothing(folder))?;
+        // What is in a folder of its own is another model, but for GGUF files, which may be sorted into folders.
+        let is_another =
+            |name: &str| name.contains('/') && Sort::of(std::iter::once(name)).is_some_and(|s| s != Sort::Gguf);
+        files.retain(|(name, _)| {
+            let stays = is_another(name);
+            left_out.extend(stays.then(|| LeftOut { name: name.clone(), why: "weights in a folder of their own" }));
+            !stays
+        });
         files.sort();
         left_out.sort_by(|a, b| a.name.cmp(&b.name));
-        let sort = Sort::of(files.iter().map(|(name, _)| name.as_str())).ok_or_else(|| nothing(folder))?;
         let needs = match sort {
             Sort::Adapter => vec![CONFIG_FILE, TENSORS_FILE],
             Sort::Model => vec!["config.json"],
@@ -254,10 +263,11 @@ mod tests {
         let kept = [
             (".cache/huggingface/x.json", ".cache/", "hidden"),
             (".hidden.json", ".hidden.json", "hidden"),
+            ("cache/rows.arrow", "cache/", "a cache"),
             ("checkpoint-12/optimizer.pt", "checkpoint-12/", "a checkpoint"),
             ("checkpoints/step-3/manifest.json", "checkpoints/", "a checkpoint"),
-            ("cache/rows.arrow", "cache/", "a cache"),
             ("hf_token.json", "hf_token.json", "it may be a secret"),
+            ("merged/model.safetensors", "merged/model.safetensors", "weights in a folder of their own"),
             ("metrics.jsonl", "metrics.jsonl", "the record of a run"),
             ("notes.docx", "notes.docx", "no part of a model"),
             ("optimizer.safetensors", "optimizer.safetensors", "the state of a run"),
