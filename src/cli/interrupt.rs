@@ -72,6 +72,16 @@ pub fn end_on_signal(screen: &ProgressBar) -> Result<()> {
     })
 }
 
+/// Ends a push on a signal: what has arrived at the Hub is not sent again by the next one.
+pub fn end_push_on_signal(screen: &ProgressBar) -> Result<()> {
+    let screen = screen.clone();
+    on_signal(move || {
+        atomic::abandon();
+        screen.note("Interrupted; the same command goes on: files that have arrived are not sent again.");
+        std::process::exit(i32::from(Kind::Interrupted.exit_code()));
+    })
+}
+
 /// The first signal asks a run to save and stop, or ends the program where nothing would be saved; the second ends it
 /// in any case.
 pub fn stop_on_ctrl_c(screen: &ProgressBar) -> Result<Arc<Interrupt>> {

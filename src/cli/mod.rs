@@ -14,6 +14,7 @@ mod init;
 mod inspect;
 mod interrupt;
 mod merge;
+mod push;
 mod recipe;
 mod score;
 mod tips;
@@ -61,6 +62,8 @@ enum Verb {
     Merge(merge::Args),
     /// Write files for llama.cpp
     Export(export::Args),
+    /// Publish an adapter, a model or GGUF files on the Hub
+    Push(push::Args),
     /// What a model is: architecture, tensors, tokenizer, template
     Inspect(inspect::Args),
     /// Devices, threads, memory, and a self-check
@@ -146,6 +149,7 @@ impl Verb {
             Verb::Evaluate(args) => args.run(),
             Verb::Merge(args) => args.run(),
             Verb::Export(args) => args.run(),
+            Verb::Push(args) => args.run(),
             Verb::Inspect(args) => args.run(),
             Verb::Doctor(args) => args.run(),
             Verb::Completions { shell } => {

@@ -1,7 +1,7 @@
 //! `gemma-tune train`
 
 use super::args::path;
-use super::{data, interrupt};
+use super::{data, interrupt, push};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::draft::Draft;
 use crate::jobs::run::interrupt::Interrupt;
@@ -58,7 +58,24 @@ impl Args {
 
     fn train(&self, is_made: bool, screen: &ProgressBar, stop: &Interrupt) -> Result<u8> {
         let recipe = self.recipe(screen)?;
-        let options = TrainOptions { device: &self.device, resume: self.resume, dry_run: self.dry_run, is_made };
+        let consent = |question: &str| {
+            let hint = "name an empty repository, or leave `output.push_to_hub` out and push the adapter later: `gemma-tune \
+                        push` asks, or takes `--yes`";
+            match self.dry_run {
+                true => {
+                    screen.note(&format!("Warning: {question}"));
+                    Ok(())
+                }
+                false => push::ask(question, hint, screen),
+            }
+        };
+        let options = TrainOptions {
+            device: &self.device,
+            resume: self.resume,
+            dry_run: self.dry_run,
+            is_made,
+            consent: &consent,
+        };
         match sft::train(&recipe, &options, screen, stop)? {
             Outcome::Planned(found) if self.json => super::print_json(&found).map(|()| 0),
             Outcome::Planned(found) => {
@@ -66,12 +83,15 @@ impl Args {
                 found.preview.iter().try_for_each(data::show)?;
                 Ok(0)
             }
-            Outcome::Ended(Ending::Interrupted) => {
+            Outcome::Ended(Ending::Interrupted, _) => {
                 let standing = stop.standing();
                 screen.note(&standing.text);
                 Ok(interrupt::exit_code(&standing))
             }
-            Outcome::Ended(Ending::Done | Ending::StoppedEarly) => Ok(0),
+            Outcome::Ended(Ending::Done | Ending::StoppedEarly, pushed) => {
+                pushed.iter().try_for_each(|pushed| push::report(pushed, screen))?;
+                Ok(0)
+            }
         }
     }
 

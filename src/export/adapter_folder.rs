@@ -1,6 +1,5 @@
 //! `adapter/`: the PEFT folder that a run ends with.
 
-use super::card::Card;
 use super::folder::{Existing, write_folder};
 use crate::adapter::peft::{AdapterConfig, AdapterTensors, CONFIG_FILE};
 use crate::atomic;
@@ -16,8 +15,8 @@ pub struct AdapterFolder<'a> {
     pub tensors: &'a AdapterTensors,
     /// Whether the base is a multimodal checkpoint, whose modules PEFT sees under `model.language_model`.
     pub multimodal: bool,
-    /// The model card.
-    pub card: &'a Card,
+    /// The model card: the text of `README.md`.
+    pub card: &'a str,
 }
 
 impl AdapterFolder<'_> {
@@ -31,7 +30,7 @@ impl AdapterFolder<'_> {
         write_folder(dir, Existing::ReplaceIfHas(CONFIG_FILE), |folder| {
             self.tensors.write(folder, self.multimodal)?;
             tokenizer_files(folder)?;
-            atomic::write(&folder.join("README.md"), self.card.render(self.config).as_bytes())?;
+            atomic::write(&folder.join("README.md"), self.card.as_bytes())?;
             atomic::write(&folder.join(CONFIG_FILE), self.config.to_json().as_bytes())
         })
     }
@@ -56,12 +55,15 @@ mod tests {
     fn a_later_adapter_replaces_an_earlier_one() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("adapter");
-        let card = Card { name: "tiny".into(), base_model: "tiny/text".into(), ..Card::default() };
         let tokenizer = |to: &Path| atomic::write(&to.join("tokenizer.json"), b"{}");
         for name in ["text-lora", "text-dora"] {
             let adapter = PeftAdapter::read(&golden(name), &shapes()).unwrap();
-            let folder =
-                AdapterFolder { config: &adapter.config, tensors: &adapter.tensors, multimodal: false, card: &card };
+            let folder = AdapterFolder {
+                config: &adapter.config,
+                tensors: &adapter.tensors,
+                multimodal: false,
+                card: "# tiny\n",
+            };
             folder.write(&dir, tokenizer).unwrap();
             assert_eq!(PeftAdapter::read(&dir, &shapes()).unwrap(), adapter);
             assert_eq!(names(&dir), ["README.md", CONFIG_FILE, "adapter_model.safetensors", "tokenizer.json"]);

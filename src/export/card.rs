@@ -1,13 +1,31 @@
-//! The model card: `README.md` of an adapter folder, with the front matter that the Hub reads.
+//! The model card: `README.md` of a folder of results, with the front matter that the Hub reads.
 
 use crate::adapter::peft::AdapterConfig;
 use crate::adapter::target::TargetModules;
+use crate::export::plot;
 use crate::terminal::shell_word;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::path::Path;
 
+/// What has to be said to those who get a Gemma, or what was made of one, from somebody else.
+pub const NOTICE: &str =
+    "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms";
+
+/// What a card is of.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject<'a> {
+    /// An adapter of these settings.
+    Adapter(&'a AdapterConfig),
+    /// A whole Hugging Face model.
+    Model,
+    /// GGUF files of these names.
+    Gguf(&'a [String]),
+}
+
 /// What a model card tells.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Card {
     /// The adapter's name, used as the title.
     pub name: String,
@@ -20,8 +38,19 @@ pub struct Card {
     pub base_is_hub_id: bool,
     /// The revision of that hub id.
     pub base_revision: Option<String>,
+    /// The repository of the Hub that the card is published in.
+    #[serde(skip)]
+    pub repository: Option<String>,
     /// The training data, one line per source.
     pub data: Vec<String>,
+    /// Those sources that are data sets of the Hub, by their ids.
+    pub datasets: Vec<String>,
+    /// The recipe of the run, as YAML.
+    pub recipe: Option<String>,
+    /// Whether the losses are drawn in [`plot::FILE`] beside the card.
+    pub has_plot: bool,
+    /// The programs that computed, with their versions.
+    pub versions: Vec<(String, String)>,
     /// Hyper-parameters beside the adapter's own: name and value.
     pub settings: Vec<(String, String)>,
     /// Measured results: name and value.
@@ -31,75 +60,148 @@ pub struct Card {
 }
 
 impl Card {
-    /// The text of `README.md`.
+    /// The text of `README.md` beside an adapter.
     pub fn render(&self, config: &AdapterConfig) -> String {
-        let mut card = self.front_matter(config);
+        self.render_of(Subject::Adapter(config))
+    }
+
+    /// The text of `README.md` beside something.
+    pub fn render_of(&self, subject: Subject) -> String {
+        let mut card = self.front_matter(subject);
         let base = if self.base_is_hub_id {
             format!("[{0}](https://huggingface.co/{0})", self.base_model)
+        } else if self.base_model.is_empty() {
+            "Gemma".to_owned()
         } else {
             code(&shared(&self.base_model))
         };
-        let method = method(config);
         // Writing to a String cannot fail, so the results are dropped.
         let _ = write!(card, "\n# {}\n\n", one_line(&self.name));
-        let _ = writeln!(card, "A {method} adapter for {base}, trained with gemma-tune.");
+        let trained = if self.settings.is_empty() { "" } else { ", trained with gemma-tune" };
+        let _ = match subject {
+            Subject::Adapter(config) => writeln!(card, "A {} adapter for {base}{trained}.", method(config)),
+            Subject::Model if trained.is_empty() => writeln!(card, "A model made from {base}."),
+            Subject::Model => writeln!(card, "{base} with a LoRA adapter folded in{trained}."),
+            Subject::Gguf(_) => writeln!(card, "GGUF files of a model made from {base}{trained}."),
+        };
         if !self.data.is_empty() {
             card.push_str("\n## Training data\n\n");
             for source in &self.data {
                 let _ = writeln!(card, "- {}", one_line(&shared(source)));
             }
         }
-        card.push_str("\n## Hyper-parameters\n\n");
-        let targets = match &config.target_modules {
-            TargetModules::Names(names) if names.len() <= 7 => names.join(", "),
-            TargetModules::Names(names) => format!("{} modules, listed in adapter_config.json", names.len()),
-            TargetModules::AllLinear => crate::adapter::target::ALL_LINEAR.into(),
-            TargetModules::Regex(pattern) => code(pattern),
+        let own = match subject {
+            Subject::Adapter(config) => own_settings(config),
+            Subject::Model | Subject::Gguf(_) => Vec::new(),
         };
-        let own = [
-            ("method", method.to_owned()),
-            ("r", config.r.to_string()),
-            ("lora_alpha", config.lora_alpha.to_string()),
-            ("lora_dropout", config.lora_dropout.to_string()),
-            ("target_modules", targets),
-        ];
-        let rows = own.into_iter().map(|(name, value)| (name.to_owned(), value));
-        table(&mut card, "setting", rows.chain(self.settings.iter().cloned()));
+        let settings: Vec<_> = own.into_iter().chain(self.settings.iter().cloned()).collect();
+        if !settings.is_empty() {
+            card.push_str("\n## Hyper-parameters\n\n");
+            table(&mut card, "setting", settings.into_iter());
+        }
+        if let Some(recipe) = &self.recipe {
+            let fence = fence(recipe);
+            let _ = write!(card, "\n## Recipe\n\n{fence}yaml\n{}\n{fence}\n", recipe.trim_end());
+        }
         if !self.results.is_empty() {
             card.push_str("\n## Results\n\n");
             table(&mut card, "measure", self.results.iter().cloned());
         }
-        self.usage(&mut card);
+        if self.has_plot {
+            let _ = write!(card, "\n![Loss by step]({})\n", plot::FILE);
+        }
+        match subject {
+            Subject::Adapter(_) => self.usage(&mut card),
+            Subject::Model => self.usage_of_model(&mut card),
+            Subject::Gguf(files) => self.usage_of_gguf(&mut card, files),
+        }
         if !self.notes.is_empty() {
             card.push_str("\n## Notes\n\n");
             for note in &self.notes {
                 let _ = writeln!(card, "- {}", one_line(note));
             }
         }
-        card.push_str(
-            "\n## Licence\n\nAn adapter for Gemma is a model derivative under the \
-             [Gemma terms of use](https://ai.google.dev/gemma/terms).\n",
+        if !self.versions.is_empty() {
+            card.push_str("\n## Versions\n\n");
+            table(&mut card, "program", self.versions.iter().cloned());
+        }
+        let what = match subject {
+            Subject::Adapter(_) => "An adapter for Gemma",
+            Subject::Model | Subject::Gguf(_) => "What is made from Gemma",
+        };
+        let _ = write!(
+            card,
+            "\n## Licence\n\n{what} is a model derivative under the \
+             [Gemma terms of use](https://ai.google.dev/gemma/terms).\n\n{NOTICE}.\n"
         );
         card
     }
 
-    fn front_matter(&self, config: &AdapterConfig) -> String {
-        let mut tags = vec!["gemma3", "gemma-tune", "lora"];
-        tags.extend(config.use_dora.then_some("dora"));
-        tags.extend(config.use_rslora.then_some("rslora"));
+    fn front_matter(&self, subject: Subject) -> String {
+        let mut tags = vec!["gemma3", "gemma-tune"];
+        let (library, relation) = match subject {
+            Subject::Adapter(config) => {
+                tags.push("lora");
+                tags.extend(config.use_dora.then_some("dora"));
+                tags.extend(config.use_rslora.then_some("rslora"));
+                (Some("peft"), "adapter")
+            }
+            Subject::Model => (Some("transformers"), "finetune"),
+            Subject::Gguf(_) => {
+                tags.push("gguf");
+                (None, "quantized")
+            }
+        };
         let mut text = String::from("---\n");
         if self.base_is_hub_id {
             let _ = writeln!(text, "base_model: {}", quoted(&self.base_model));
+            if !matches!(subject, Subject::Adapter(_)) {
+                let _ = writeln!(text, "base_model_relation: {relation}");
+            }
         }
-        text.push_str("library_name: peft\nlicense: gemma\npipeline_tag: text-generation\ntags:\n");
+        if !self.datasets.is_empty() {
+            text.push_str("datasets:\n");
+            for id in &self.datasets {
+                let _ = writeln!(text, "- {}", quoted(id));
+            }
+        }
+        if let Some(library) = library {
+            let _ = writeln!(text, "library_name: {library}");
+        }
+        text.push_str("license: gemma\npipeline_tag: text-generation\ntags:\n");
         if self.base_is_hub_id {
-            let _ = writeln!(text, "- {}", quoted(&format!("base_model:adapter:{}", self.base_model)));
+            let _ = writeln!(text, "- {}", quoted(&format!("base_model:{relation}:{}", self.base_model)));
         }
         for tag in tags {
             let _ = writeln!(text, "- {tag}");
         }
         text.push_str("---\n");
         text
+    }
+
+    fn usage_of_model(&self, card: &mut String) {
+        let model = self.repository.as_deref().unwrap_or(".");
+        let (python, shell) = (quoted(model), shell_word(model));
+        let _ = write!(
+            card,
+            "\n## Use\n\nWith transformers:\n\n```python\n\
+             from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+             tokenizer = AutoTokenizer.from_pretrained({python})\n\
+             model = AutoModelForCausalLM.from_pretrained({python})\n```\n\n\
+             With gemma-tune:\n\n```sh\ngemma-tune chat --model {shell}\n```\n"
+        );
+    }
+
+    fn usage_of_gguf(&self, card: &mut String, files: &[String]) {
+        card.push_str("\n## Use\n\nWith llama.cpp:\n\n```sh\n");
+        for file in files {
+            let file = shell_word(file);
+            let _ = match &self.repository {
+                Some(id) => writeln!(card, "llama-cli --hf-repo {} --hf-file {file}", shell_word(id)),
+                None => writeln!(card, "llama-cli --model {file}"),
+            };
+        }
+        card.push_str("```\n");
     }
 
     fn usage(&self, card: &mut String) {
@@ -115,8 +217,13 @@ impl Card {
         let folder = if here { "." } else { self.folder.as_str() };
         let place = if here { "this folder" } else { "this folder, from where it was trained" };
         let shell = shell_word(&format!("{base}{at}"));
-        let adapter = shell_word(folder);
-        let folder = quoted(folder);
+        let mut adapter = shell_word(folder);
+        let (mut folder, mut place, mut download) = (quoted(folder), place, String::new());
+        if let Some(id) = &self.repository {
+            (folder, place) = (quoted(id), "this repository");
+            adapter = shell_word(id.rsplit('/').next().unwrap_or(id));
+            download = format!("hf download {} --local-dir {adapter}\n", shell_word(id));
+        }
         let file = gguf(&base).filter(|_| !self.base_is_hub_id);
         // The path of a base on the machine that trained is not for the card; PEFT keeps it in the config.
         let (imports, found) = match private {
@@ -145,14 +252,39 @@ impl Card {
              model = AutoModelForCausalLM.from_pretrained({base}{revision})\n\
              model = PeftModel.from_pretrained(model, folder)\n```\n\n\
              With gemma-tune{with_path}:\n\n```sh\n\
+             {download}\
              gemma-tune chat --model {shell} --adapter {adapter}\n\
              gemma-tune merge --model {shell} --adapter {adapter} --output merged\n```\n"
         );
     }
 }
 
+/// What an adapter's configuration says of how it was made.
+fn own_settings(config: &AdapterConfig) -> Vec<(String, String)> {
+    let targets = match &config.target_modules {
+        TargetModules::Names(names) if names.len() <= 7 => names.join(", "),
+        TargetModules::Names(names) => format!("{} modules, listed in adapter_config.json", names.len()),
+        TargetModules::AllLinear => crate::adapter::target::ALL_LINEAR.into(),
+        TargetModules::Regex(pattern) => code(pattern),
+    };
+    let own = [
+        ("method", method(config).to_owned()),
+        ("r", config.r.to_string()),
+        ("lora_alpha", config.lora_alpha.to_string()),
+        ("lora_dropout", config.lora_dropout.to_string()),
+        ("target_modules", targets),
+    ];
+    own.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// As many backticks as `text` can stand between.
+fn fence(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
+    "`".repeat(3.max(longest + 1))
+}
+
 /// A path as strangers may see it: of one that begins at the root, which tells whose machine it was, its last part.
-fn shared(path: &str) -> String {
+pub fn shared(path: &str) -> String {
     let name = Path::new(path).file_name().filter(|_| is_absolute(path));
     name.map_or_else(|| path.into(), |name| name.to_string_lossy().into_owned())
 }
@@ -207,9 +339,14 @@ mod tests {
             name: "support".into(),
             base_model: "google/gemma-3-1b-it".into(),
             folder: "out/support/adapter".into(),
+            repository: None,
             base_is_hub_id: true,
             base_revision: Some("abc".into()),
-            data: vec!["data/support.jsonl: 200 conversations".into()],
+            data: vec!["data/support.jsonl: 200 conversations".into(), "hf://datasets/ann/chats".into()],
+            datasets: vec!["ann/chats".into()],
+            recipe: Some("data:\n  system: \"```\"\n".into()),
+            has_plot: true,
+            versions: vec![("gemma-tune".into(), "1.2.3".into())],
             settings: vec![("learning_rate".into(), "0.0002".into())],
             results: vec![("eval_loss".into(), "1.25 | 1.5".into())],
             notes: vec!["vLLM refuses rank 24\nunless it is allowed".into()],
@@ -223,6 +360,23 @@ mod tests {
     #[test]
     fn a_whole_card() {
         assert_eq!(card().render(&config()), include_str!("../../tests/goldens/export/card.md"));
+    }
+
+    #[test]
+    fn a_published_card_is_read_where_it_is() {
+        let card = Card { repository: Some("ann/support".into()), ..card() };
+        let text = card.render(&config());
+        assert!(text.contains("folder = \"ann/support\"  # this repository\n"), "{text}");
+        assert!(text.contains("hf download ann/support --local-dir support\n"), "{text}");
+        assert!(text.contains("--adapter support --output merged"), "{text}");
+    }
+
+    #[test]
+    fn models_and_gguf_files_have_cards_too() {
+        let card = Card { repository: Some("ann/support".into()), ..card() };
+        insta::assert_snapshot!("card_of_a_model", card.render_of(Subject::Model));
+        let bare = Card { name: "x".into(), ..Card::default() };
+        insta::assert_snapshot!("card_of_gguf_files", bare.render_of(Subject::Gguf(&["x q4.gguf".into()])));
     }
 
     #[test]

@@ -9,5 +9,6 @@ pub mod gguf;
 pub mod merge_math;
 pub mod merged;
 pub mod ollama;
+pub mod plot;
 pub mod slice;
 pub mod space;

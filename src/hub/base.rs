@@ -55,6 +55,15 @@ pub(super) fn understand(base: &str) -> Result<Base> {
     })
 }
 
+/// The repository that `name` can be the id of, whatever exists here.
+pub(super) fn split_id(name: &str) -> Option<Repository> {
+    let (id, revision) = match name.split_once('@') {
+        Some((id, revision)) => (id, Some(revision)),
+        None => (name, None),
+    };
+    Repository::new(Holds::Model, id, revision).ok().filter(|repository| !has_model_suffix(&repository.id))
+}
+
 /// A folder must be a model's, or the user is told what it looks like.
 fn folder(path: PathBuf) -> Result<Base> {
     if path.join("config.json").exists() {

@@ -5,6 +5,7 @@
 //! stumbles over a partial file that is already whole, so those are put right before it starts.
 
 use super::failure::Failure;
+use super::http::{self, Refusal, origin};
 use super::listing::Listing;
 use super::repository::{Holds, Repository, is_inside};
 use super::settings::HubSettings;
@@ -30,16 +31,7 @@ pub(super) struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub fn new(repository: &'a Repository, settings: &'a HubSettings) -> Result<Client<'a>> {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_resolve(Some(settings.timeout))
-            .timeout_connect(Some(settings.timeout))
-            .timeout_recv_response(Some(3 * settings.timeout))
-            .timeout_per_read(Some(3 * settings.timeout))
-            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
-            .user_agent(concat!("gemma-tune/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let agent = http::agent(settings);
         let api = ApiBuilder::from_cache(hf_hub::Cache::new(settings.cache.clone()))
             .with_endpoint(settings.endpoint.clone())
             .with_token(settings.token.clone())
@@ -164,15 +156,13 @@ impl<'a> Client<'a> {
         if let Some(token) = &self.settings.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let response = change(request).call().map_err(|e| self.away(&e))?;
+        let mut response = change(request).call().map_err(|e| self.away(&e))?;
         let status = response.status();
         if status.is_success() || status.is_redirection() {
             return Ok(response);
         }
-        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let message: String = header("x-error-message").chars().filter(|c| !c.is_control()).take(300).collect();
-        let has_token = self.settings.token.is_some();
-        Err(self.error(Failure::of_answer(status.as_u16(), header("x-error-code"), &message, has_token), &message))
+        let refusal = Refusal::read(&mut response);
+        Err(self.error(refusal.failure(self.settings.token.is_some()), &refusal.message))
     }
 
     fn error(&self, failure: Failure, detail: &str) -> Error {
@@ -181,15 +171,7 @@ impl<'a> Client<'a> {
 
     /// The error of a connection that did not come about or broke.
     fn away(&self, error: &ureq::Error) -> Error {
-        let detail = match error {
-            ureq::Error::HostNotFound => "its name could not be resolved".to_string(),
-            ureq::Error::Timeout(_) => "it did not answer in time".into(),
-            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
-                "the connection was refused".into()
-            }
-            other => other.to_string(),
-        };
-        self.error(Failure::NoNetwork, &detail)
+        self.error(Failure::NoNetwork, &http::broken(error))
     }
 
     fn download_error(&self, name: &str, target: &Path, error: ApiError) -> Error {
@@ -243,12 +225,6 @@ fn is_local(error: &std::io::Error) -> bool {
         error.kind(),
         StorageFull | PermissionDenied | ReadOnlyFilesystem | NotFound | NotADirectory | QuotaExceeded
     ) || error.raw_os_error() == Some(28)
-}
-
-/// `https://host` of an address.
-fn origin(url: &str) -> &str {
-    let host = url.find("://").map_or(0, |at| at + 3);
-    &url[..url[host..].find('/').map_or(url.len(), |at| host + at)]
 }
 
 /// Puts the cache right for `target`. Returns whether it is there already, linked to a blob that is whole.

@@ -29,6 +29,9 @@ pub enum Failure {
     /// The repository has no such file.
     #[error("no such file")]
     NoSuchFile,
+    /// The repository is no longer what it was when it was looked at.
+    #[error("conflict")]
+    Conflict,
     /// The Hub could not be reached.
     #[error("no network")]
     NoNetwork,
@@ -92,6 +95,7 @@ impl Failure {
                 }
             }
             (404, _) => Failure::NoSuchRepository,
+            (409 | 412, _) => Failure::Conflict,
             (429, _) => Failure::TooManyRequests,
             (status, _) => Failure::Hub(status),
         }
@@ -138,6 +142,9 @@ impl Failure {
             ),
             Failure::NoSuchFile => {
                 (format!("`{id}` lacks a file that it lists"), format!("see {page}/tree/{revision}"))
+            }
+            Failure::Conflict => {
+                (format!("`{id}` is no longer what it was a moment ago"), format!("try again; see {page}"))
             }
             Failure::NoNetwork => (
                 format!("the Hub at {} could not be reached", settings.endpoint),

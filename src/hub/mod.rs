@@ -1,12 +1,17 @@
-//! Finds the files of a model or data set: a local folder, a Hub id, a `.gguf` file, a model of Ollama.
+//! Finds the files of a model or data set: a local folder, a Hub id, a `.gguf` file, a model of Ollama; publishes those of
+//! a model.
 //!
-//! Downloads go to the cache that all Hugging Face tools share. What the Hub refuses is told apart by [`Failure`].
+//! Downloads go to the cache that all Hugging Face tools share, uploads into one commit. What the Hub refuses is told
+//! apart by [`Failure`].
 
 mod base;
 #[cfg(feature = "hub")]
 mod client;
 mod dataset;
+mod digest;
 mod failure;
+#[cfg(feature = "hub")]
+mod http;
 mod listing;
 mod model;
 mod ollama;
@@ -15,8 +20,11 @@ mod settings;
 #[cfg(feature = "hub")]
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "hub")]
+pub mod upload;
 mod variant;
 
+pub use digest::sha256;
 pub use failure::Failure;
 pub use settings::HubSettings;
 pub use variant::{Clues, Variant, base_or_instruct};
@@ -88,6 +96,14 @@ pub fn ollamas_name(base: &str) -> Option<String> {
         Ok(Base::Ollama(named)) => Some(named.name()),
         _ => None,
     }
+}
+
+/// The two parts of `owner/name[@revision]`, where `name` can be the id of a model.
+pub fn split_id(name: &str) -> Option<(String, Option<String>)> {
+    base::split_id(name).map(|repository| {
+        let revision = name.contains('@').then_some(repository.revision);
+        (repository.id, revision)
+    })
 }
 
 /// As [`find_model`], but of a Hub model only what stands beside the weights is downloaded: configuration, tokenizer,

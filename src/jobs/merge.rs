@@ -36,15 +36,18 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
             format!("{:#}\n", base.config.to_hf_json(name))
         }
     };
-    let small_files = |into: &Path| match &base.files {
-        ModelFiles::Folder { dir, .. } => companions::copy_companions(dir, into).map(|_| ()),
-        ModelFiles::Gguf { .. } => {
-            base.write_tokenizer(into)?;
-            let config = &base.config;
-            let text =
-                companions::generation_config(config.bos_token_id(), config.eos_token_ids(), config.pad_token_id());
-            crate::atomic::write(&into.join("generation_config.json"), text.as_bytes())
+    let small_files = |into: &Path| {
+        match &base.files {
+            ModelFiles::Folder { dir, .. } => drop(companions::copy_companions(dir, into)?),
+            ModelFiles::Gguf { .. } => {
+                base.write_tokenizer(into)?;
+                let config = &base.config;
+                let text =
+                    companions::generation_config(config.bos_token_id(), config.eos_token_ids(), config.pad_token_id());
+                crate::atomic::write(&into.join("generation_config.json"), text.as_bytes())?;
+            }
         }
+        provenance::carry(folder, into)
     };
     Merge::new(&base.source, &adapter.tensors, &config_json, dtype).write(output, small_files, progress)
 }

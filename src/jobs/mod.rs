@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod media;
 pub mod merge;
 pub mod preview;
+pub mod push;
 pub mod run;
 pub mod score;
 pub mod self_check;

@@ -9,8 +9,10 @@ use crate::error::Result;
 use crate::jobs::base::provenance;
 use crate::jobs::forecast::fit;
 use crate::jobs::forecast::overview::DryRun;
+use crate::jobs::push::{Consent, Pushed};
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::interrupt::{Interrupt, Stage};
+use crate::jobs::run::pushing::Pushing;
 use crate::jobs::run::resuming::{self, Left};
 use crate::jobs::run::samples::{self, Prompts};
 use crate::jobs::run::settings::RunSettings;
@@ -22,7 +24,7 @@ use crate::report::ProgressBar;
 use crate::train::run::Ending;
 
 /// How a run was asked for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TrainOptions<'a> {
     /// The device, as the user named it.
     pub device: &'a str,
@@ -32,13 +34,15 @@ pub struct TrainOptions<'a> {
     pub dry_run: bool,
     /// The recipe is in no file: it is to be shown.
     pub is_made: bool,
+    /// Asks whether files on the Hub may be replaced.
+    pub consent: Consent<'a>,
 }
 
 /// How it ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A run, which is over or was interrupted.
-    Ended(Ending),
+    /// A run, which is over or was interrupted, and what was published of it.
+    Ended(Ending, Option<Box<Pushed>>),
     /// A dry run, which trained nothing.
     Planned(Box<DryRun>),
 }
@@ -71,9 +75,10 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
     let recipe = begun.as_ref().unwrap_or(recipe);
     if options.resume && resuming::look(recipe, &folder, screen)? == Left::Nothing {
         screen.note("This run is finished.");
-        return Ok(Outcome::Ended(Ending::Done));
+        return Ok(Outcome::Ended(Ending::Done, None));
     }
 
+    let pushing = Pushing::check(recipe, options.consent, screen)?;
     let mut planned = Planned::new(recipe, settings, compute, begun.is_some(), options.dry_run, screen)?;
     if options.is_made {
         screen.note(
@@ -104,6 +109,11 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
     if ending != Ending::Interrupted {
         stop.enter(Stage::Publishing);
         session.publish(ending, next.as_deref())?;
+        if let Some(pushing) = pushing {
+            let adapter = folder.path("adapter");
+            stop.pushes(pushing.command(&adapter));
+            return Ok(Outcome::Ended(ending, Some(Box::new(pushing.push(&adapter, screen)?))));
+        }
     }
-    Ok(Outcome::Ended(ending))
+    Ok(Outcome::Ended(ending, None))
 }

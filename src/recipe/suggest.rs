@@ -92,13 +92,10 @@ pub(super) const OTHER_WORDS: &[(&str, &str)] = &[
     ("logging", "output.report_to"),
     ("save_strategy", "output.save_steps: auto"),
     ("output_dir", "output.dir"),
+    ("hub_model_id", "output.push_to_hub"),
+    ("push_to_hub_model_id", "output.push_to_hub"),
+    ("hub_repo_id", "output.push_to_hub"),
 ];
-
-/// Words for uploading to the Hub.
-const UPLOADING: [&str; 4] = ["push_to_hub", "hub_model_id", "push_to_hub_model_id", "hub_strategy"];
-
-/// What to do about a wish to upload.
-pub(super) const NO_UPLOAD: &str = "leave the key out: uploading is not supported yet by this version";
 
 /// The candidate that `word` most likely is.
 pub(super) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -206,9 +203,6 @@ pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Opti
     let is_section = |word: &str| sections().any(|s| s == word);
     let here = || known.iter().filter(|k| k.section == section).map(|k| k.key);
 
-    if UPLOADING.contains(&key) {
-        return Some(NO_UPLOAD.into());
-    }
     if is_section(key) {
         return Some(format!("`{key}` is a section of its own: write it at the left margin"));
     }

@@ -83,6 +83,33 @@ impl JsonLines {
     }
 }
 
+/// The losses that a file of metrics has.
+#[derive(Debug, Default, PartialEq)]
+pub struct Losses {
+    /// Of steps.
+    pub steps: Vec<(u64, f64)>,
+    /// Of evaluations, each after so many steps.
+    pub evaluations: Vec<(u64, f64)>,
+}
+
+/// Reads the losses of a file of metrics. Lines that are none are passed over.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn losses(path: &Path) -> Result<Losses> {
+    let file = crate::input::open(path).map_err(|e| Error::io("reading", path, e))?;
+    let mut losses = Losses::default();
+    for line in io::BufRead::lines(io::BufReader::new(file)) {
+        let line = line.map_err(|e| Error::io("reading", path, e))?;
+        let Ok(line) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+        let number = |key: &str| line.get(key).and_then(serde_json::Value::as_f64);
+        let Some(step) = line.get("step").and_then(serde_json::Value::as_u64) else { continue };
+        losses.steps.extend(number("loss").map(|loss| (step, loss)));
+        losses.evaluations.extend(number("eval_loss").map(|loss| (step, loss)));
+    }
+    Ok(losses)
+}
+
 /// The end of the last whole line in the first `position` bytes of `file`.
 fn last_line_end(file: &mut File, position: u64) -> io::Result<u64> {
     let mut end = position.min(file.metadata()?.len());

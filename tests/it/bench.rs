@@ -144,8 +144,14 @@ impl Bench {
     /// Runs the program to its end on a terminal, where `typed` is pasted at once; what the terminal then shows.
     #[cfg(target_os = "linux")]
     pub fn on_a_terminal(&self, args: &str, typed: &str) -> Said {
+        self.on_a_terminal_with("", args, typed)
+    }
+
+    /// The same with more in its environment: `NAME=value ..`.
+    #[cfg(target_os = "linux")]
+    pub fn on_a_terminal_with(&self, environment: &str, args: &str, typed: &str) -> Said {
         use std::io::Write;
-        let line = format!("'{}' {args}", env!("CARGO_BIN_EXE_gemma-tune"));
+        let line = format!("{environment} '{}' {args}", env!("CARGO_BIN_EXE_gemma-tune"));
         let mut command = Command::new("script");
         let command = self.settle(&mut command).args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
         let mut child =

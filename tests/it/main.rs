@@ -14,11 +14,15 @@ mod fuzz;
 mod gemma3n;
 mod gemma3n_audio;
 mod gemma3n_vision;
+#[cfg(feature = "hub")]
+mod hub;
 mod multimodal;
 mod numbers;
 mod optimizer;
 mod outputs;
 mod own_data;
+#[cfg(feature = "hub")]
+mod push;
 mod quantised;
 mod recipe_check;
 mod resume;

@@ -4,15 +4,15 @@ use super::Base;
 use crate::adapter::peft::AnotherBase;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
-use crate::hub::ModelFiles;
+use crate::export::card::{Card, shared};
+use crate::export::plot;
+use crate::hub::{self, ModelFiles};
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use std::io::Read;
 use std::path::Path;
 
 /// Beside PEFT's files, which PEFT would warn of keys in that are not its own.
-const FILE: &str = "gemma_tune.json";
+pub const FILE: &str = "gemma_tune.json";
 
 /// What an adapter folder says of its base.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,43 +24,73 @@ struct Provenance {
     /// Of a base in a single file: the SHA-256 of that file, as the Hub and `sha256sum` state it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base_sha256: Option<String>,
+    /// Of a base from the Hub: its commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base_revision: Option<String>,
+    /// What its card tells, so that it can be told again where the adapter is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    card: Option<Card>,
+    /// The BLAKE3 hash of the card as it was written: one of another hash is somebody's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    card_blake3: Option<String>,
 }
 
-/// Records the base in an adapter folder.
+/// Records the base in an adapter folder, and what its card tells, whose text is `readme`.
 ///
 /// # Errors
 /// When the base's file cannot be read, or the record cannot be written.
-pub fn record(base: &Base, folder: &Path, progress: &dyn Progress) -> Result<()> {
+pub fn record(base: &Base, card: &Card, readme: &str, folder: &Path, progress: &dyn Progress) -> Result<()> {
     let unchanged = || base.source.changed().is_empty();
     let base_sha256 = match &base.files {
         // That of a file which was written to since says nothing of what was trained on.
-        ModelFiles::Gguf { path } if unchanged() => Some(sha256(path, progress)?).filter(|_| unchanged()),
+        ModelFiles::Gguf { path } if unchanged() => {
+            Some(hub::sha256(path, "Hashing the base", progress)?).filter(|_| unchanged())
+        }
         ModelFiles::Gguf { .. } | ModelFiles::Folder { .. } => None,
     };
     let (base_model, base_fingerprint) = (base.name.clone(), base.fingerprint.clone());
-    let provenance = Provenance { base_model, base_fingerprint, base_sha256 };
-    let text = serde_json::to_string_pretty(&provenance)
-        .map_err(|e| Error::new(Kind::Run, format!("`{FILE}` cannot be written: {e}")).caused_by(e))?;
-    atomic::write(&folder.join(FILE), format!("{text}\n").as_bytes())
+    let base_revision = match &base.files {
+        ModelFiles::Folder { revision, .. } => revision.clone(),
+        ModelFiles::Gguf { .. } => None,
+    };
+    let (card, card_blake3) = (Some(card.clone()), Some(hash(readme)));
+    let provenance = Provenance { base_model, base_fingerprint, base_sha256, base_revision, card, card_blake3 };
+    atomic::write(&folder.join(FILE), to_text(&provenance)?.as_bytes())
 }
 
-/// The SHA-256 of a file.
-fn sha256(path: &Path, progress: &dyn Progress) -> Result<String> {
-    let failed = |e| Error::io("reading", path, e);
-    let mut file = crate::input::open(path).map_err(failed)?;
-    let len = file.metadata().map_err(failed)?.len();
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    progress.start("Hashing the base", Some(len), "bytes");
-    loop {
-        let read = file.read(&mut buffer).map_err(failed)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-        progress.advance(read as u64);
+/// Carries what is known of an adapter into the folder of something that was made with it, whose card is yet to be
+/// written.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn carry(adapter: &Path, into: &Path) -> Result<()> {
+    let Some(record) = recorded(adapter) else { return Ok(()) };
+    let picture = crate::input::read(&adapter.join(plot::FILE)).ok();
+    if let Some(picture) = &picture {
+        atomic::write(&into.join(plot::FILE), picture)?;
     }
-    progress.finish();
-    Ok(format!("{:x}", hasher.finalize()))
+    let card = record.card.map(|card| Card { has_plot: picture.is_some(), ..card });
+    atomic::write(&into.join(FILE), to_text(&Provenance { card, card_blake3: None, ..record })?.as_bytes())
+}
+
+/// What the card of a folder tells, where that was recorded.
+pub fn card_of(folder: &Path) -> Option<Card> {
+    recorded(folder)?.card
+}
+
+/// Whether a card is as it was written here, and nobody's own.
+pub fn wrote_card(folder: &Path, readme: &str) -> bool {
+    recorded(folder).and_then(|record| record.card_blake3).is_some_and(|written| written == hash(readme))
+}
+
+fn hash(readme: &str) -> String {
+    blake3::hash(readme.as_bytes()).to_hex().to_string()
+}
+
+fn to_text(record: &Provenance) -> Result<String> {
+    let text = serde_json::to_string_pretty(record)
+        .map_err(|e| Error::new(Kind::Run, format!("`{FILE}` cannot be written: {e}")).caused_by(e))?;
+    Ok(format!("{text}\n"))
 }
 
 /// What the folder of an adapter says of its base.
@@ -71,6 +101,37 @@ fn recorded(adapter: &Path) -> Option<Provenance> {
 /// The base that an adapter folder says it was trained on, as the user named it then.
 pub fn base_of(adapter: &Path) -> Option<String> {
     recorded(adapter).map(|recorded| recorded.base_model)
+}
+
+/// The commit of that base, where it came from the Hub.
+pub fn revision_of(adapter: &Path) -> Option<String> {
+    recorded(adapter)?.base_revision
+}
+
+/// The text of a record as it is published: the base under its id on the Hub and at its revision, or under the last part
+/// of a path of this machine; with the hash of the `readme` that goes with it. `None` for a text that is no record.
+pub fn published(text: &str, base: Option<(&str, Option<&str>)>, readme: Option<&str>) -> Option<String> {
+    let mut record: Provenance = serde_json::from_str(text).ok()?;
+    record.card_blake3 = readme.map(hash);
+    if let Some(card) = &mut record.card {
+        card.folder.clear();
+        if let Some((id, revision)) = base {
+            (card.base_model, card.base_is_hub_id) = (id.to_owned(), true);
+            card.base_revision = revision.map(str::to_owned);
+        } else {
+            card.base_model = shared(&card.base_model);
+        }
+    }
+    match base {
+        Some((id, revision)) => {
+            record.base_model = id.to_owned();
+            record.base_revision = revision.map(str::to_owned);
+        }
+        None => {
+            record.base_model = shared(&record.base_model);
+        }
+    }
+    to_text(&record).ok()
 }
 
 /// The error with the names of both bases, where it is that an adapter was made for another one than `given`.
@@ -108,22 +169,5 @@ pub fn warn_of_no_effect(adapter: &Path, is_zero: bool, progress: &dyn Progress)
              took no step, or every step at rate 0.",
             adapter.display()
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::progress::Silent;
-
-    #[test]
-    fn a_file_has_the_hash_that_the_standard_gives() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("abc");
-        std::fs::write(&path, "abc").unwrap();
-        // FIPS 180-4, the example of one block.
-        let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(sha256(&path, &Silent).unwrap(), want);
-        assert!(sha256(&dir.path().join("none"), &Silent).unwrap_err().to_string().contains("none"));
     }
 }

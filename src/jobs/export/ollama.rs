@@ -10,6 +10,7 @@ use crate::export::gguf::Exported;
 use crate::export::gguf::lora::ExportedLora;
 use crate::export::ollama::{ADAPTER, From, MODEL, MODELFILE, modelfile};
 use crate::hub;
+use crate::jobs::base::provenance;
 use crate::progress::Progress;
 use crate::text::{ChatTemplate, Conversation, Message, Role};
 use std::path::Path;
@@ -41,6 +42,7 @@ pub fn export(
     let mut exported = None;
     write_folder(output, Existing::ReplaceIfHas(MODELFILE), |folder| {
         exported = Some(opened.write(file_type, &measured, &folder.join(MODEL), output, progress)?);
+        opened.folder.iter().try_for_each(|adapter| provenance::carry(adapter, folder))?;
         atomic::write(&folder.join(MODELFILE), modelfile(From::Model, system).as_bytes())
     })?;
     exported.ok_or_else(|| Error::new(Kind::Run, "nothing was exported"))

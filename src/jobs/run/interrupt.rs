@@ -17,6 +17,8 @@ pub enum Stage {
     Training,
     /// After its loop, while it writes the adapter.
     Publishing,
+    /// When all is written, while it goes to the Hub.
+    Pushing,
 }
 
 /// What a Ctrl-C leads to.
@@ -49,6 +51,7 @@ struct State {
     stage: Stage,
     dir: Option<PathBuf>,
     device: Option<String>,
+    push: Option<String>,
 }
 
 impl Interrupt {
@@ -69,6 +72,12 @@ impl Interrupt {
         self.state().stage = stage;
     }
 
+    /// The run is over and being pushed, as `command` would do it again.
+    pub fn pushes(&self, command: String) {
+        let mut state = self.state();
+        (state.stage, state.push) = (Stage::Pushing, Some(command));
+    }
+
     /// Asks the run to stop; asked again, it ends at once.
     pub fn ask(&self) -> Asked {
         let again = self.flag.swap(true, Ordering::SeqCst);
@@ -85,6 +94,10 @@ impl Interrupt {
     /// What is there to go on from.
     pub fn standing(&self) -> Standing {
         let state = self.state();
+        if let Some(push) = &state.push {
+            let text = format!("Interrupted; the run is done, and its adapter is not pushed. To push it:\n  {push}");
+            return Standing { is_resumable: false, text };
+        }
         let Some(dir) = &state.dir else {
             return Standing { is_resumable: false, text: "Interrupted; nothing was saved.".into() };
         };

@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod outputs;
 pub mod probe;
 pub mod publish;
+pub mod pushing;
 pub mod resuming;
 pub mod samples;
 pub mod settings;

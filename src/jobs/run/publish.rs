@@ -2,16 +2,17 @@
 
 use crate::adapter::peft::AdapterConfig;
 use crate::adapter::{Adapter, peft};
+use crate::atomic;
 use crate::error::{Kind, Result};
 use crate::export::adapter_folder::AdapterFolder;
-use crate::export::card::Card;
-use crate::export::check;
+use crate::export::card::{Card, shared};
+use crate::export::{check, plot};
 use crate::hub::ModelFiles;
 use crate::jobs::base::{Base, provenance};
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::progress::Progress;
-use crate::recipe::{EmbeddingQuantization, Quantization, Recipe};
-use crate::report::{Summary, text};
+use crate::recipe::{EmbeddingQuantization, Quantization, Recipe, Remarks, Sink};
+use crate::report::{Summary, jsonl, text};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,13 +35,19 @@ pub fn adapter(
         ModelFiles::Folder { revision, .. } => revision.clone(),
         ModelFiles::Gguf { .. } => None,
     };
-    let card = card(recipe, base, summary, &config);
+    let picture = picture(recipe, folder);
+    let card = Card { has_plot: picture.is_some(), ..card(recipe, base, summary, &config) };
+    let readme = card.render(&config);
     let written =
-        AdapterFolder { config: &config, tensors: &tensors, multimodal: base.config.multimodal(), card: &card };
+        AdapterFolder { config: &config, tensors: &tensors, multimodal: base.config.multimodal(), card: &readme };
     written.write(folder, |into| {
+        if let Some(picture) = &picture {
+            atomic::write(&into.join(plot::FILE), picture.as_bytes())?;
+        }
         // What was trained is written in any case; what is read from the base again may be gone or changed.
         unless_full(base.write_tokenizer(into), "the tokenizer is not beside the adapter", progress)?;
-        unless_full(provenance::record(base, into, progress), "the base is not recorded with the adapter", progress)
+        let recorded = provenance::record(base, &card, &readme, into, progress);
+        unless_full(recorded, "the base is not recorded with the adapter", progress)
     })?;
     for path in base.source.changed() {
         let path = path.display();
@@ -48,6 +55,41 @@ pub fn adapter(
             .note(&format!("Warning: `{path}` changed after it was loaded: the adapter is for the former weights."));
     }
     Ok(())
+}
+
+/// The losses of the run as a picture, where it wrote them down.
+fn picture(recipe: &Recipe, folder: &Path) -> Option<String> {
+    recipe.output.report_to.contains(&Sink::Jsonl).then_some(())?;
+    let losses = jsonl::losses(&folder.with_file_name("metrics.jsonl")).ok()?;
+    plot::losses(&losses.steps, &losses.evaluations)
+}
+
+/// The ids of the data sets of the Hub among the sources of rows.
+fn datasets(recipe: &Recipe) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for source in &recipe.data.train {
+        let parts = source.path.strip_prefix("hf://datasets/").map(|rest| rest.splitn(3, '/').collect::<Vec<_>>());
+        let Some([owner, name, ..]) = parts.as_deref() else { continue };
+        let id = format!("{owner}/{}", name.split('@').next().unwrap_or(name));
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids
+}
+
+/// The recipe for others: without what it has by default, and without paths that tell whose machine it was.
+fn told(recipe: &Recipe) -> String {
+    let mut recipe = recipe.clone();
+    recipe.model.base = shared(&recipe.model.base);
+    for source in recipe.data.train.iter_mut().chain(&mut recipe.data.eval) {
+        source.path = shared(&source.path);
+    }
+    for path in recipe.adapter.init_from.iter_mut().chain([&mut recipe.output.dir]) {
+        *path = shared(&path.to_string_lossy()).into();
+    }
+    recipe.remarks = Remarks::default();
+    recipe.to_brief_yaml(&[])
 }
 
 /// Turns a failure into a warning that says what is missing; but a disk that is full fails what is written at all.
@@ -98,7 +140,12 @@ fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &AdapterConfig)
         folder: recipe.output.dir.join("adapter").display().to_string(),
         base_is_hub_id: is_hub_id,
         base_revision: config.revision.clone(),
-        data: recipe.data.train.iter().map(|source| source.path.clone()).collect(),
+        repository: None,
+        data: recipe.data.train.iter().map(|source| shared(&source.path)).collect(),
+        datasets: datasets(recipe),
+        recipe: Some(told(recipe)),
+        has_plot: false,
+        versions: summary.versions.clone().into_iter().collect(),
         settings: vec![
             setting("learning_rate", keys.learning_rate.to_string()),
             setting("batch", format!("{} x {}", keys.per_device_train_batch_size, keys.gradient_accumulation_steps)),

@@ -119,6 +119,8 @@ output:
   logging_steps: 1
   report_to: [jsonl, tensorboard]
   push_to_hub: null
+  hub_private_repo: false
+  hub_base_model: null
 "##);
 }
 

@@ -375,16 +375,28 @@ error: `output.report_to[1]` must be one of `jsonl`, `tensorboard`, found `wandb
 }
 
 #[test]
-fn not_supported_yet() {
+fn repositories() {
     assert_snapshot!(wrong(
-        "model: {base: m}\ndata: {train: d}\noutput: {dir: o, push_to_hub: me/mine}\n"
+        "model: {base: m}\ndata: {train: d}\noutput: {dir: o, push_to_hub: true, hub_base_model: models/g/f}\n"
     ), @r##"
-error: `output.push_to_hub` must be left out for now, found `me/mine`
+error: `output.push_to_hub` must be a repository of the Hub, found `true`
   --> recipe.yaml:3:31
-  3 | output: {dir: o, push_to_hub: me/mine}
-    |                               ^^^^^^^
-  hint: leave the key out: uploading is not supported yet by this version
+  3 | output: {dir: o, push_to_hub: true, hub_base_model: models/g/f}
+    |                               ^^^^
+  hint: write its id: `my-name/my-model`
+
+error: `output.hub_base_model` must be the id of a model on the Hub, found `models/g/f`
+  --> recipe.yaml:3:53
+  3 | output: {dir: o, push_to_hub: true, hub_base_model: models/g/f}
+    |                                                     ^^^^^^^^^^
+  hint: write its id: `google/gemma-3-1b-it`
+
+2 problems
 "##);
+    let right_set = |text: &str| read(MINIMAL, &[text]).unwrap();
+    let output = right_set("output.push_to_hub=ann/tiny").output;
+    assert_eq!((output.push_to_hub.as_deref(), output.hub_private_repo), (Some("ann/tiny"), false));
+    assert_eq!(right_set("output.hub_base_model=a/b@v1").output.hub_base_model.as_deref(), Some("a/b@v1"));
 }
 
 #[test]
@@ -409,8 +421,8 @@ fn a_hint_that_is_followed_is_accepted() {
         ("training: {max_steps: off}", "for no limit leave the key out", "training: {}"),
         ("training: {scheduler: cosine}", "`training.lr_scheduler_type`", "training: {lr_scheduler_type: cosine}"),
         ("scheduler: cosine", "`training.lr_scheduler_type`", "training: {lr_scheduler_type: cosine}"),
-        ("push_to_hub: true", "leave the key out: uploading is not supported", ""),
-        ("training: {hub_model_id: me/mine}", "leave the key out: uploading is not supported", ""),
+        ("push_to_hub: true", "it belongs in `output`: `output.push_to_hub`", ""),
+        ("training: {hub_model_id: me/mine}", "it is called `output.push_to_hub` here", ""),
         ("wandb: true", "write `output.report_to: [tensorboard]`", ""),
     ] {
         let message = wrong_after(wrong);
@@ -428,8 +440,10 @@ fn a_hint_that_is_followed_is_accepted() {
         ("output.report_to=tensorboard", "write `[tensorboard]`", "output.report_to=[tensorboard]"),
         ("output.report_to=tensorbord", "did you mean `[tensorboard]`?", "output.report_to=[tensorboard]"),
         ("output.report_to=none", "write `[]`", "output.report_to=[]"),
-        ("output.push_to_hub=true", "leave the key out", "output.dir=out"),
+        ("output.push_to_hub=true", "write its id: `my-name/my-model`", "output.push_to_hub=my-name/my-model"),
+        ("output.push_to_hub=tiny", "write its id: `my-name/my-model`", "output.push_to_hub=my-name/my-model"),
         ("output.push_to_hub=false", "leave the key out", "output.dir=out"),
+        ("output.push_to_hub=ann/tiny@v1", "write its id: `my-name/my-model`", "output.push_to_hub=my-name/my-model"),
         ("output.save_strategy=epoch", "write `output.save_steps: auto`", "output.save_steps=auto"),
         ("data.format=csv", "write `auto`", "data.format=auto"),
         ("data.format=JSONL", "write `auto`", "data.format=auto"),

@@ -1,0 +1,168 @@
+//! The losses of a run as a picture: SVG, which pages of the Hub show and a text editor reads.
+
+use std::fmt::Write;
+
+/// The name of the picture beside a model card.
+pub const FILE: &str = "losses.svg";
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 360.0;
+/// Room for the numbers of the axes: left, top, right, bottom.
+const MARGIN: [f64; 4] = [56.0, 16.0, 16.0, 44.0];
+/// More points than this are averaged in groups: the picture has no more columns to show them in.
+const MOST_POINTS: usize = 500;
+/// About as many lines across as are easily read.
+const TICKS: f64 = 5.0;
+
+const TRAINING: &str = "#4c78a8";
+const EVALUATION: &str = "#f58518";
+
+/// Draws the losses of steps, and of evaluations where there are any; `None` where two points at least are not to be had.
+pub fn losses(steps: &[(u64, f64)], evaluations: &[(u64, f64)]) -> Option<String> {
+    let finite = |points: &[(u64, f64)]| -> Vec<(f64, f64)> {
+        points.iter().filter(|(_, loss)| loss.is_finite()).map(|(step, loss)| (*step as f64, *loss)).collect()
+    };
+    let (steps, evaluations) = (thinned(&finite(steps)), finite(evaluations));
+    let all = || steps.iter().chain(&evaluations);
+    let x = Axis::over(all().map(|point| point.0))?;
+    let y = Axis::over(all().map(|point| point.1))?;
+    if steps.len() < 2 && evaluations.len() < 2 {
+        return None;
+    }
+    let [left, top, right, bottom] = MARGIN;
+    let across = |value: f64| left + x.share(value) * (WIDTH - left - right);
+    let down = |value: f64| HEIGHT - bottom - y.share(value) * (HEIGHT - top - bottom);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
+         font-size=\"12\" fill=\"#333\">\n<title>Loss by step</title>\n\
+         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n"
+    );
+    // Writing to a String cannot fail, so the results are dropped.
+    for value in y.ticks() {
+        let at = down(value);
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{left}\" y1=\"{at:.1}\" x2=\"{}\" y2=\"{at:.1}\" stroke=\"#ddd\"/><text x=\"{}\" y=\"{:.1}\" \
+             text-anchor=\"end\">{}</text>",
+            WIDTH - right,
+            left - 6.0,
+            at + 4.0,
+            y.label(value)
+        );
+    }
+    for value in x.ticks() {
+        let (at, base) = (across(value), HEIGHT - bottom);
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{at:.1}\" y1=\"{base}\" x2=\"{at:.1}\" y2=\"{}\" stroke=\"#999\"/><text x=\"{at:.1}\" y=\"{}\" \
+             text-anchor=\"middle\">{}</text>",
+            base + 4.0,
+            base + 18.0,
+            x.label(value)
+        );
+    }
+    let _ = writeln!(
+        svg,
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text>",
+        (left + WIDTH - right) / 2.0,
+        HEIGHT - 8.0
+    );
+    let mut legend = top + 14.0;
+    for (name, colour, points) in [("loss", TRAINING, &steps), ("eval_loss", EVALUATION, &evaluations)] {
+        if points.is_empty() {
+            continue;
+        }
+        let line: Vec<String> = points.iter().map(|(a, b)| format!("{:.1},{:.1}", across(*a), down(*b))).collect();
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+            line.join(" ")
+        );
+        if colour == EVALUATION {
+            for (a, b) in points {
+                let _ = writeln!(
+                    svg,
+                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\" fill=\"{colour}\"/>",
+                    across(*a),
+                    down(*b)
+                );
+            }
+        }
+        let end = WIDTH - right - 6.0;
+        let _ = writeln!(svg, "<text x=\"{end}\" y=\"{legend}\" text-anchor=\"end\" fill=\"{colour}\">{name}</text>");
+        legend += 16.0;
+    }
+    svg.push_str("</svg>\n");
+    Some(svg)
+}
+
+/// At most [`MOST_POINTS`] points, each the mean of as many.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let group = points.len().div_ceil(MOST_POINTS).max(1);
+    let mean = |group: &[(f64, f64)]| {
+        let count = group.len() as f64;
+        (group.iter().map(|p| p.0).sum::<f64>() / count, group.iter().map(|p| p.1).sum::<f64>() / count)
+    };
+    points.chunks(group).map(mean).collect()
+}
+
+/// A scale between two round numbers.
+struct Axis {
+    low: f64,
+    high: f64,
+    step: f64,
+}
+
+impl Axis {
+    fn over(values: impl Iterator<Item = f64>) -> Option<Axis> {
+        let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+        if low > high {
+            return None;
+        }
+        // A single value stands in the middle.
+        let (low, high) = if high - low > f64::EPSILON * high.abs() { (low, high) } else { (low - 0.5, high + 0.5) };
+        let rough = (high - low) / TICKS;
+        let power = 10f64.powf(rough.log10().floor());
+        let step = power * [1.0, 2.0, 5.0, 10.0].into_iter().find(|round| round * power >= rough).unwrap_or(10.0);
+        Some(Axis { low: (low / step).floor() * step, high: (high / step).ceil() * step, step })
+    }
+
+    /// Where a value is, from 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        (value - self.low) / (self.high - self.low)
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = f64> {
+        let count = ((self.high - self.low) / self.step).round() as usize;
+        (0..=count).map(|i| self.low + i as f64 * self.step)
+    }
+
+    /// A tick's number, with as many decimals as the steps need.
+    fn label(&self, value: f64) -> String {
+        let decimals = (-self.step.log10().floor()).max(0.0) as usize;
+        format!("{value:.decimals$}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_picture() {
+        let steps: Vec<(u64, f64)> = (1..=4).map(|step| (step, 4.0 / step as f64)).collect();
+        insta::assert_snapshot!(losses(&steps, &[(2, 2.5), (4, f64::NAN)]).unwrap());
+    }
+
+    #[test]
+    fn many_points_are_averaged_and_few_are_no_picture() {
+        let steps: Vec<(u64, f64)> = (1..=10_000).map(|step| (step, 1.0)).collect();
+        let svg = losses(&steps, &[]).unwrap();
+        let line = svg.lines().find(|line| line.starts_with("<polyline")).unwrap();
+        assert!(line.split(' ').count() < MOST_POINTS + 10, "{}", line.len());
+        assert!(svg.contains(">10000</text>") && svg.contains(">1.0</text>"), "{svg}");
+        for none in [&[][..], &[(1, 2.0)], &[(1, f64::NAN), (2, 1.0)]] {
+            assert_eq!(losses(none, &[]), None);
+        }
+    }
+}
