@@ -1,9 +1,10 @@
 //! `gemma-tune export`
 
-use super::args::{expanded, path};
+use super::args::{expanded, path, verify_command};
 use super::interrupt;
 use crate::error::Result;
-use crate::jobs::export::{self, Exported};
+use crate::jobs::base::{adapter_folder, provenance};
+use crate::jobs::export::{self, Exported, MODEL};
 use crate::report::{ProgressBar, text};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::path::{Path, PathBuf};
@@ -86,12 +87,16 @@ impl Args {
         match self.verb {
             Verb::Gguf { model, adapter, quant, output, json } => {
                 let exported = export::gguf::export(&model, adapter.as_deref(), &quant, &output, &screen)?;
-                report(&exported, &quant, &output, json, &screen)
+                report(&exported, &quant, &output, json, &screen)?;
+                check(&model, adapter.as_deref(), "--gguf", &output, json, &screen);
+                Ok(())
             }
             Verb::Ollama { model, adapter, quant, system, output, json } => {
                 let (adapter, system) = (adapter.as_deref(), system.as_deref());
                 let exported = export::ollama::export(&model, adapter, &quant, system, &output, &screen)?;
-                report(&exported, &quant, &output, json, &screen)
+                report(&exported, &quant, &output, json, &screen)?;
+                check(&model, adapter, "--gguf", &output.join(MODEL), json, &screen);
+                Ok(())
             }
             Verb::GgufLora { adapter, model, output, json } => {
                 let exported = export::lora::export(model.as_deref(), &adapter, &output, &screen)?;
@@ -107,11 +112,22 @@ impl Args {
                             exported.modules,
                             exported.alpha
                         ));
+                        let base = || provenance::base_of(&adapter_folder::locate(&adapter).ok()?);
+                        if let Some(model) = model.or_else(base) {
+                            check(&model, Some(&adapter), "--gguf-lora", &output, json, &screen);
+                        }
                         Ok(())
                     }
                 }
             }
         }
+    }
+}
+
+/// Offers to check what an adapter was folded into, which must be there to be read.
+fn check(model: &str, adapter: Option<&Path>, option: &str, output: &Path, json: bool, screen: &ProgressBar) {
+    if let Some(adapter) = adapter.filter(|_| !json && output.is_file()) {
+        screen.note(&verify_command(model, adapter, option, output));
     }
 }
 

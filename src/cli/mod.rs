@@ -18,6 +18,7 @@ mod recipe;
 mod score;
 mod tips;
 mod train;
+mod verify;
 
 use crate::error::{Error, Kind, Result};
 use crate::report::problem;
@@ -61,6 +62,8 @@ enum Verb {
     Merge(merge::Args),
     /// Write files for llama.cpp
     Export(export::Args),
+    /// Show that an adapter does something, and that what was made of it says the same
+    Verify(verify::Args),
     /// What a model is: architecture, tensors, tokenizer, template
     Inspect(inspect::Args),
     /// Devices, threads, memory, and a self-check
@@ -146,6 +149,7 @@ impl Verb {
             Verb::Evaluate(args) => args.run(),
             Verb::Merge(args) => args.run(),
             Verb::Export(args) => args.run(),
+            Verb::Verify(args) => args.run(),
             Verb::Inspect(args) => args.run(),
             Verb::Doctor(args) => args.run(),
             Verb::Completions { shell } => {

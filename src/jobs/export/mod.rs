@@ -6,4 +6,5 @@ pub mod lora;
 pub mod ollama;
 
 pub use crate::export::gguf::Exported;
+pub use crate::export::ollama::MODEL;
 pub use described::quants;
