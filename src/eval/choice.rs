@@ -164,8 +164,10 @@ fn number(row: &Map<String, Value>, key: &str) -> Result<Option<usize>> {
 /// As Python's `str.capitalize`: the first letter large, the others small.
 fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
-    let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}", letters.as_str().to_lowercase())
+    let mut first = letters.next().map(char::to_uppercase).into_iter().flatten();
+    let large = first.next().map(String::from).unwrap_or_default();
+    // Of a letter that becomes two only the first is large: `ß` becomes `Ss`.
+    format!("{large}{}{}", first.collect::<String>().to_lowercase(), letters.as_str().to_lowercase())
 }
 
 /// HellaSwag without the marks that its texts from WikiHow have left in them.
@@ -179,6 +181,7 @@ fn tidied(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testkit::golden::folder;
     use serde_json::json;
 
     fn question(row: Value) -> Result<Question> {
@@ -194,8 +197,8 @@ mod tests {
         let hellaswag = json!({"activity_label": "Cleaning", "ctx_a": "A man [header] wipes  it.", "ctx_b": "THE man",
             "endings": ["goes [title] on.", " stops [step] there. "], "label": "1"});
         let asked = question(hellaswag).unwrap();
-        assert_eq!(asked.context, "Cleaning: A man  wipes it. The man");
-        assert_eq!((asked.choices, asked.right), (vec!["goes.  on.".replace("  ", " "), "stops there.".into()], 1));
+        assert_eq!(asked.context, "Cleaning: A man wipes it. The man");
+        assert_eq!((asked.choices, asked.right), (vec!["goes. on.".to_owned(), "stops there.".to_owned()], 1));
         let mmlu = json!({"question": " What? ", "subject": "high_school_physics", "choices": ["w", "x", "y", "z"], "answer": 2});
         let asked = question(mmlu).unwrap();
         assert_eq!(
@@ -206,6 +209,22 @@ mod tests {
         assert_eq!((asked.choices.concat(), asked.right), ("ABCD".into(), 2));
         let piqa = json!({"goal": "To sit", "sol1": "stand", "sol2": "sit", "label": 1});
         assert_eq!(question(piqa).unwrap().choices, ["stand", "sit"]);
+    }
+
+    /// As lm-evaluation-harness puts them.
+    #[test]
+    fn questions_are_put_as_the_reference_puts_them() {
+        let golden: Value =
+            serde_json::from_slice(&std::fs::read(folder("eval").join("choices.json")).unwrap()).unwrap();
+        for case in golden["cases"].as_array().unwrap() {
+            let Question { context, choices, right } = question(case["row"].clone()).unwrap();
+            assert_eq!(
+                json!({"context": context, "choices": choices, "right": right}),
+                case["asked"],
+                "{}",
+                case["row"]
+            );
+        }
     }
 
     #[test]
