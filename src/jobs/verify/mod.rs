@@ -84,7 +84,7 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
-/// Compares the base, and each export, with base and adapter: one model in memory at a time, and of base and adapter, and of
+/// Compares the base, and each export, with base and adapter: one model is in memory at a time, and of base and adapter, and of
 /// the base, the logits at the positions that are compared.
 ///
 /// # Errors
@@ -102,19 +102,33 @@ pub fn verify(exports: Exports, screen: &ProgressBar) -> Result<Report> {
     let mut rows = Rows::find(input, folder, &tuned.base, screen)?;
     let (compared, features) = rows.compared(&tuned, tokens.max(1), !whole.is_empty(), screen)?;
     let words = tuned.base.config.vocab_size();
-    let walk = |model: &PeftModel, side: &dyn SidePath, features: Option<&Features>, what: &str| {
-        next_words(&Asked { model, side, features, rows: &compared, what }, screen)
+    let read = |model: &PeftModel, side: &dyn SidePath, features: Option<&Features>, what: &str| {
+        let mut all = Vec::new();
+        next_words(&Asked { model, side, features, rows: &compared, what }, screen, &mut |tile| all.extend(tile))?;
+        Result::Ok(all)
     };
-    let reference = walk(&tuned, tuned.side(), features.as_ref(), "base and adapter")?;
-    let base = walk(&tuned, &BaseOnly, features.as_ref(), "the base")?;
-    let kept = Kept { reference: &reference, base: &base };
+    let reference = read(&tuned, tuned.side(), features.as_ref(), "base and adapter")?;
+    let base = read(&tuned, &BaseOnly, features.as_ref(), "the base")?;
+    // What others say is compared tile by tile, and not kept.
+    let compare = |model: &PeftModel, side: &dyn SidePath, features: Option<&Features>, what: &str| {
+        let (mut divergence, mut at) = (Divergence::default(), 0);
+        next_words(&Asked { model, side, features, rows: &compared, what }, screen, &mut |tile| {
+            let rows = at..at + tile.len();
+            divergence.add(&reference[rows.clone()], &base[rows.clone()], &tile);
+            at = rows.end;
+        })?;
+        Result::Ok(divergence)
+    };
 
-    let mut lines = vec![kept.line("base", model.clone(), None, None, &base)];
+    let mut of_base = Divergence::default();
+    of_base.add(&reference, &base, &base);
+    let mut lines = vec![Line { effect: None, ..line("base", model.clone(), None, None, &of_base) }];
     for path in &gguf_lora {
+        let name = path.display().to_string();
         let GgufAdapter { tensors, stored } = gguf::read(path, &tuned.base.config.places().sites)?;
         let side = peft::to_device(&tensors, tuned.model.as_ref());
-        let other = walk(&tuned, &side, features.as_ref(), &path.display().to_string())?;
-        lines.push(kept.line("gguf-lora", path.display().to_string(), Some(stored), None, &other));
+        let divergence = compare(&tuned, &side, features.as_ref(), &name)?;
+        lines.push(line("gguf-lora", name, Some(stored), None, &divergence));
     }
     drop((tuned, features));
 
@@ -130,8 +144,8 @@ pub fn verify(exports: Exports, screen: &ProgressBar) -> Result<Report> {
         }
         let stored = stored(&other.base.source);
         let (features, same_tokens) = rows.under(&other, &compared, screen)?;
-        let found = walk(&other, &BaseOnly, features.as_ref(), &name)?;
-        lines.push(kept.line(what, name, Some(stored), same_tokens, &found));
+        let divergence = compare(&other, &BaseOnly, features.as_ref(), &name)?;
+        lines.push(line(what, name, Some(stored), same_tokens, &divergence));
     }
     let problems = problems(&lines);
     Ok(Report { rows_from: rows.from, rows: compared.len(), tokens: reference.len(), compared: lines, problems })
@@ -149,34 +163,24 @@ fn must_exist(option: &str, paths: &[PathBuf], is_right: fn(&Path) -> bool) -> R
     Error::many(wrong.collect()).map_or(Ok(()), Err)
 }
 
-/// What the others are compared with.
-struct Kept<'a> {
-    reference: &'a [NextWord],
-    base: &'a [NextWord],
-}
-
-impl Kept<'_> {
-    fn line(
-        &self,
-        what: &'static str,
-        path: String,
-        stored: Option<String>,
-        same_tokens: Option<bool>,
-        other: &[NextWord],
-    ) -> Line {
-        let mut divergence = Divergence::default();
-        divergence.add(self.reference, self.base, other);
-        Line {
-            what,
-            path,
-            limit: stored.as_deref().map(limits::of),
-            stored,
-            mean_kl: divergence.mean(),
-            max_kl: divergence.max(),
-            top_1: divergence.top_1(),
-            effect: divergence.effect().filter(|_| what != "base"),
-            same_tokens,
-        }
+/// A model in the report.
+fn line(
+    what: &'static str,
+    path: String,
+    stored: Option<String>,
+    same_tokens: Option<bool>,
+    divergence: &Divergence,
+) -> Line {
+    Line {
+        what,
+        path,
+        limit: stored.as_deref().map(limits::of),
+        stored,
+        mean_kl: divergence.mean(),
+        max_kl: divergence.max(),
+        top_1: divergence.top_1(),
+        effect: divergence.effect(),
+        same_tokens,
     }
 }
 
@@ -189,13 +193,13 @@ struct Asked<'a> {
     what: &'a str,
 }
 
-/// What a model thinks of the next word at each position that is compared.
-fn next_words(asked: &Asked, progress: &dyn Progress) -> Result<Vec<NextWord>> {
+/// Hands `each` what a model thinks of the next word at each position that is compared, some positions at a time.
+fn next_words(asked: &Asked, progress: &dyn Progress, each: &mut dyn FnMut(Vec<NextWord>)) -> Result<()> {
     let Asked { model, side, features, rows, what } = *asked;
     let words = model.base.config.vocab_size();
     progress.start(&format!("Reading the rows with {what}"), Some(rows.len() as u64), "rows");
-    let mut all = Vec::new();
     for row in rows {
+        let wanted: Vec<usize> = row.positions().collect();
         let mut inputs = media::inputs(row.tokens.input_ids.clone(), &row.tokens.media, features)?;
         let read = inputs.truncate(row.read);
         let hidden = infer::hidden(model.model.as_ref(), side, &inputs);
@@ -204,19 +208,18 @@ fn next_words(asked: &Asked, progress: &dyn Progress) -> Result<Vec<NextWord>> {
             let logits = infer::logits(model.model.as_ref(), &hidden, start, len);
             let tile = NextWord::rows(&logits, words);
             if let Some(at) = tile.iter().position(|next| !next.is_finite()) {
-                let what = format!("the logits after token {} are not finite", start + at + 1);
+                let wrong = format!("the logits after token {} are not finite", start + at + 1);
                 let hint = "the model or its adapter is damaged, or had diverged in training";
-                let place = Place::Named(format!("{what} ({})", row.place));
-                return Err(Error::new(Kind::NonFinite, what).at(place).hint(hint));
+                let place = Place::Named(format!("{what}, {}", row.place));
+                return Err(Error::new(Kind::NonFinite, wrong).at(place).hint(hint));
             }
-            let wanted: Vec<usize> = row.positions().filter(|at| (start..start + len).contains(at)).collect();
-            let kept = (start..).zip(tile).filter(|(at, _)| wanted.contains(at)).map(|(_, next)| next);
-            all.extend(kept);
+            let kept = (start..).zip(tile).filter(|(at, _)| wanted.binary_search(at).is_ok());
+            each(kept.map(|(_, next)| next).collect());
         }
         progress.advance(1);
     }
     progress.finish();
-    Ok(all)
+    Ok(())
 }
 
 /// The kind of a model's file, or the type of the first of its projections.
