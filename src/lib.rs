@@ -8,6 +8,7 @@
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
+//!          +---> eval
 //!          +---> hub                     everything -> error, atomic, guard, input, paths, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod eval;
 pub mod export;
 pub mod guard;
 pub mod hub;

@@ -1,5 +1,6 @@
-//! LoRA and its variants: target matching, initialisation, the low-rank side path, PEFT's files.
+//! LoRA and its variants: target matching, initialisation, the low-rank side path, PEFT's files, and those of llama.cpp.
 
+pub mod gguf;
 pub mod init;
 pub mod layers;
 pub mod lora;

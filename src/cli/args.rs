@@ -5,6 +5,7 @@ use crate::jobs::base::peft_model::PeftModel;
 use crate::paths;
 use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
+use crate::terminal::shell_word;
 use crate::weights::HostDtype;
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::path::{Path, PathBuf};
@@ -75,6 +76,12 @@ pub fn dtypes() -> impl TypedValueParser<Value = Option<HostDtype>> {
         "f16" => Some(HostDtype::F16),
         _ => None,
     })
+}
+
+/// The command that shows whether what an adapter was written to, `option`, says what base and adapter say.
+pub fn verify_command(model: &str, adapter: &Path, option: &str, output: &Path) -> String {
+    let [model, adapter, output] = [Path::new(model), adapter, output].map(|path| shell_word(&path.to_string_lossy()));
+    format!("Check it: gemma-tune verify --model {model} --adapter {adapter} {option} {output}")
 }
 
 impl ModelArgs {

@@ -1,19 +1,63 @@
 //! `gemma-tune evaluate`
 
-use super::args::{RecipeArgs, path};
-use crate::error::Result;
-use crate::jobs::evaluate;
+use super::args::{expanded, path};
+use crate::atomic::check_target;
+use crate::error::{Error, Kind, Place, Result};
+use crate::eval::choice::Task;
+use crate::eval::metric::{METRICS, Metric};
+use crate::jobs::evaluate::{self, Asked, Asking, Contestant, MetricReport, Questions, Report, Rows, row_lines};
+use crate::recipe;
 use crate::report::{ProgressBar, text};
-use std::path::PathBuf;
+use crate::terminal::printable;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use std::path::{Path, PathBuf};
 
 /// Arguments of `evaluate`.
 #[derive(clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    recipe: RecipeArgs,
-    /// The adapter folder
+    /// The recipe whose evaluation rows are measured on, a YAML file; or see --input and --choices
+    #[arg(value_parser = path(), conflicts_with = "input")]
+    recipe: Option<PathBuf>,
+    /// Change a key of the recipe, as in `--set data.eval=rows.jsonl`; repeatable
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// A model: a Hub id[@revision], a folder, or a .gguf file; without it the recipe's base. A second one is compared with the
+    /// first, and so on
+    #[arg(long, value_parser = expanded)]
+    model: Vec<String>,
+    /// An adapter folder, beside the first model; repeatable
     #[arg(long, value_parser = path())]
-    adapter: PathBuf,
+    adapter: Vec<PathBuf>,
+    /// Rows to measure on instead of a recipe's: any file that can be trained on
+    #[arg(long, requires = "model", value_parser = expanded)]
+    input: Option<String>,
+    /// Questions with choices, as ARC, HellaSwag, MMLU and PIQA are on the Hub: a Parquet or JSON lines file
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    choices: Option<PathBuf>,
+    /// Whose questions they are; without it seen from the columns
+    #[arg(long, requires = "choices", value_parser = tasks())]
+    task: Option<Task>,
+    /// Answer the prompts of the rows and compare the answers with those of the rows, by every metric
+    #[arg(long)]
+    generate: bool,
+    /// The same, by these metrics: exact_match, rouge_l, bleu, chrf, wer, cer, json_valid, tool_name, tool_arguments
+    #[arg(long, value_delimiter = ',', value_parser = metrics(), hide_possible_values = true)]
+    metrics: Vec<&'static Metric>,
+    /// The most new tokens of an answer
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    max_tokens: usize,
+    /// Prompts that are answered at once; latencies are those of one at a time only with 1
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    batch_size: usize,
+    /// Ask only the first N questions and answer only the first N prompts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Rows to show of which the last model or adapter makes least
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    worst: usize,
+    /// Write each row with what was measured of it to this file of JSON lines
+    #[arg(long, value_name = "F.jsonl", value_parser = path())]
+    output: Option<PathBuf>,
     /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]
     device: String,
@@ -22,20 +66,131 @@ pub struct Args {
     json: bool,
 }
 
+fn tasks() -> impl TypedValueParser<Value = Task> {
+    let names = PossibleValuesParser::new(Task::ALL.map(|task| PossibleValue::new(task.name())));
+    names.try_map(|name| Task::ALL.into_iter().find(|task| task.name() == name).ok_or("no such task"))
+}
+
+fn metrics() -> impl TypedValueParser<Value = &'static Metric> {
+    let names = PossibleValuesParser::new(METRICS.iter().map(|metric| PossibleValue::new(metric.name)));
+    names.try_map(|name| Metric::named(&name).ok_or("no such metric"))
+}
+
 impl Args {
-    /// Prints the losses of the base and of the adapter on the recipe's evaluation data.
+    /// Prints what was measured of models and adapters on the same rows.
     pub fn run(self) -> Result<()> {
-        let result = evaluate::evaluate(&self.recipe.load()?, &self.adapter, &self.device, &ProgressBar::stderr())?;
-        if self.json {
-            return super::print_json(&result);
+        let screen = ProgressBar::stderr();
+        let worst = self.worst;
+        if let Some(output) = &self.output {
+            let inputs = [self.recipe.as_deref(), self.input.as_deref().map(Path::new), self.choices.as_deref()];
+            check_target("--output", output, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
         }
-        super::print_text(&format!(
-            "          loss  perplexity\nbase   {:>7.4}  {:>10.3}\ntuned  {:>7.4}  {:>10.3}\non {} supervised tokens",
-            result.base_loss,
-            result.base_perplexity,
-            result.loss,
-            result.perplexity,
-            text::count(result.tokens)
-        ))
+        let (json, output) = (self.json, self.output.clone());
+        let mut report = evaluate::evaluate(&self.asked()?, &screen)?;
+        if let Some(path) = output {
+            let lines: String = row_lines(&report).map(|line| line + "\n").collect();
+            crate::atomic::write(&path, lines.as_bytes())?;
+        }
+        report.worst.truncate(worst);
+        if json { super::print_json(&report) } else { show(&report) }
+    }
+
+    /// What is asked, checked.
+    fn asked(self) -> Result<Asked> {
+        let rows = match (&self.recipe, &self.input, self.model.first()) {
+            (Some(recipe), ..) => Some(Rows::of_recipe(recipe::load(recipe, &self.set)?)),
+            (None, Some(input), Some(model)) => Some(Rows::of_file(input, model, &self.set)?),
+            _ => None,
+        };
+        let models = match &rows {
+            Some(rows) if self.model.is_empty() => vec![rows.base().to_owned()],
+            _ => self.model,
+        };
+        let questions = self.choices.map(|path| Questions::read(&path, self.task, self.limit.map(|n| n as usize)));
+        let questions = questions.transpose()?;
+        let wrong = |what: &str, place: &str, hint: &str| {
+            Err(Error::new(Kind::Recipe, what).at(Place::Named(place.to_owned())).hint(hint.to_owned()))
+        };
+        if models.is_empty() || rows.is_none() && questions.is_none() {
+            let hint = "`evaluate RECIPE --adapter A`, `evaluate --model M --adapter A --input rows.jsonl`, or `evaluate --model M \
+                        --choices arc.parquet`";
+            return wrong(
+                "there is nothing to measure: name a recipe, or a model with rows or questions",
+                "evaluate",
+                hint,
+            );
+        }
+        let metrics = if self.generate && self.metrics.is_empty() { METRICS.iter().collect() } else { self.metrics };
+        if rows.is_none() && !metrics.is_empty() {
+            return wrong("there are no prompts to answer", "--generate", "name a recipe, or rows with `--input`");
+        }
+        let limit = self.limit.map(|n| n as usize);
+        let asking = Asking { max_tokens: self.max_tokens, batch_size: self.batch_size, limit };
+        Ok(Asked { models, adapters: self.adapter, rows, questions, metrics, asking, device: self.device })
+    }
+}
+
+/// The report for people.
+fn show(report: &Report) -> Result<()> {
+    let names = names(&report.contestants);
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
+    for metric in report.metrics.iter().filter(|metric| metric.rows > 0) {
+        let tokens = match (&report.losses, metric.metric.as_str()) {
+            (Some(losses), "loss" | "perplexity") => format!(", {} supervised tokens", text::count(losses.tokens)),
+            _ => String::new(),
+        };
+        let rows = text::counted(metric.rows as u64, "row");
+        super::print_text(&format!("{} ({}; {rows}{tokens})", metric.metric, metric.about))?;
+        names.iter().enumerate().try_for_each(|(at, name)| super::print_text(&line(metric, at, name, width)))?;
+        super::print_text("")?;
+    }
+    if report.latency.iter().any(Option::is_some) {
+        super::print_text("latency")?;
+        for (name, latency) in names.iter().zip(&report.latency) {
+            let Some(latency) = latency else { continue };
+            let first = 1000.0 * latency.first_token_secs;
+            let (rate, at_once) = (text::rate(latency.tokens_per_second), latency.batch_size);
+            super::print_text(&format!(
+                "  {name:<width$}  first token after {first:.0} ms, {rate}, {at_once} at once"
+            ))?;
+        }
+        super::print_text("")?;
+    }
+    for (number, worst) in report.worst.iter().enumerate() {
+        if number == 0 {
+            super::print_text("rows with the highest loss")?;
+        }
+        let losses: Vec<String> = worst.losses.iter().map(|loss| format!("{loss:.3}")).collect();
+        let text = text::excerpt(&printable(&worst.text).replace('\n', " "), 100);
+        super::print_text(&format!("  {}: {}  ..{text}", worst.place, losses.join(" -> ")))?;
+    }
+    Ok(())
+}
+
+/// What contestants are called in the table: the first is the base where the others are adapters on it.
+fn names(contestants: &[Contestant]) -> Vec<String> {
+    let is_base = |contestant: &Contestant| {
+        contestant.adapter.is_none() && contestants.iter().all(|other| other.model == contestant.model)
+    };
+    let name = |contestant: &Contestant| if is_base(contestant) { "base".to_owned() } else { contestant.name() };
+    contestants.iter().map(name).collect()
+}
+
+/// A contestant's line: its value with the interval, what it has more than the first, and how often chance makes as much.
+fn line(metric: &MetricReport, at: usize, name: &str, width: usize) -> String {
+    let value = &metric.values[at];
+    let own = format!("  {name:<width$}  {:>9.4}  [{:.4}, {:.4}]", value.value, value.low, value.high);
+    match &metric.differences[at] {
+        None => own,
+        Some(difference) => {
+            let by = &difference.interval;
+            let better = (by.value > 0.0) == metric.more_is_better;
+            let verdict = match (difference.p < 0.05, better) {
+                (false, _) => "no difference that is sure",
+                (true, true) => "better",
+                (true, false) => "WORSE",
+            };
+            format!("{own}  {:>+9.4}  [{:+.4}, {:+.4}]  p {:.4}  {verdict}", by.value, by.low, by.high, difference.p)
+        }
     }
 }

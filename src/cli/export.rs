@@ -1,11 +1,12 @@
 //! `gemma-tune export`
 
-use super::args::{expanded, path};
+use super::args::{expanded, path, verify_command};
 use super::interrupt;
 use crate::error::Result;
+use crate::jobs::base::{adapter_folder, provenance};
 use crate::jobs::export::gguf::Rounding;
 use crate::jobs::export::measured::Budget;
-use crate::jobs::export::{self, Exported, ExportedLora};
+use crate::jobs::export::{self, Exported, ExportedLora, MODEL};
 use crate::report::{ProgressBar, text};
 use clap::builder::{ArgPredicate, PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::ops::RangeInclusive;
@@ -178,7 +179,9 @@ impl Args {
                 let quant = quant.unwrap_or_default();
                 let rounding = measuring.rounding(&quant);
                 let exported = export::gguf::export(&model, adapter.as_deref(), &rounding, &output, &screen)?;
-                report(&exported, &rounding, &output, json, &screen)
+                report(&exported, &rounding, &output, json, &screen)?;
+                check(&model, adapter.as_deref(), "--gguf", &output, json, &screen);
+                Ok(())
             }
             Verb::Ollama { model, adapter: Some(adapter), system, adapter_only: true, output, json, .. } => {
                 let system = system.as_deref();
@@ -189,7 +192,9 @@ impl Args {
                 let (adapter, system) = (adapter.as_deref(), system.as_deref());
                 let rounding = measuring.rounding(&quant);
                 let exported = export::ollama::export(&model, adapter, &rounding, system, &output, &screen)?;
-                report(&exported, &rounding, &output, json, &screen)
+                report(&exported, &rounding, &output, json, &screen)?;
+                check(&model, adapter, "--gguf", &output.join(MODEL), json, &screen);
+                Ok(())
             }
             Verb::Slice { model, without_layers, intermediate_size, output, json } => {
                 let sliced = export::slice::export(&model, &without_layers, &intermediate_size, &output, &screen)?;
@@ -203,7 +208,12 @@ impl Args {
             }
             Verb::GgufLora { adapter, model, output, json } => {
                 let exported = export::lora::export(model.as_deref(), &adapter, &output, &screen)?;
-                report_adapter(&exported, &output, json, &screen)
+                report_adapter(&exported, &output, json, &screen)?;
+                let base = || provenance::base_of(&adapter_folder::locate(&adapter).ok()?);
+                if let Some(model) = model.or_else(base) {
+                    check(&model, Some(&adapter), "--gguf-lora", &output, json, &screen);
+                }
+                Ok(())
             }
         }
     }
@@ -220,6 +230,13 @@ fn report_adapter(exported: &ExportedLora, output: &Path, json: bool, screen: &P
     let size = text::bytes(*bytes);
     screen.note(&format!("{}: {size}, an adapter of {modules} weights, alpha {alpha}", output.display()));
     Ok(())
+}
+
+/// Offers to check what an adapter was folded into, which must be there to be read.
+fn check(model: &str, adapter: Option<&Path>, option: &str, output: &Path, json: bool, screen: &ProgressBar) {
+    if let Some(adapter) = adapter.filter(|_| !json && output.is_file()) {
+        screen.note(&verify_command(model, adapter, option, output));
+    }
 }
 
 /// Says what was written.

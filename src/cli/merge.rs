@@ -1,6 +1,6 @@
 //! `gemma-tune merge`
 
-use super::args::{dtypes, expanded, path};
+use super::args::{dtypes, expanded, path, verify_command};
 use super::interrupt;
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::merge;
@@ -54,6 +54,7 @@ impl Args {
             merged.modules,
             100.0 * merged.changed
         ));
+        screen.note(&verify_command(&self.model, &self.adapter, "--merged", &self.output));
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ mod recipe;
 mod score;
 mod tips;
 mod train;
+mod verify;
 
 use crate::error::{Error, Kind, Result};
 use crate::report::problem;
@@ -64,6 +65,8 @@ enum Verb {
     Export(export::Args),
     /// Publish an adapter, a model or GGUF files on the Hub
     Push(push::Args),
+    /// Show that an adapter does something, and that what was made of it says the same
+    Verify(verify::Args),
     /// What a model is: architecture, tensors, tokenizer, template
     Inspect(inspect::Args),
     /// Devices, threads, memory, and a self-check
@@ -150,6 +153,7 @@ impl Verb {
             Verb::Merge(args) => args.run(),
             Verb::Export(args) => args.run(),
             Verb::Push(args) => args.run(),
+            Verb::Verify(args) => args.run(),
             Verb::Inspect(args) => args.run(),
             Verb::Doctor(args) => args.run(),
             Verb::Completions { shell } => {

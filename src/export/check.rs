@@ -19,16 +19,86 @@ pub struct Note {
     pub advice: String,
 }
 
+/// What decides whether vLLM serves an adapter, beside its settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServedBase<'a> {
+    /// The architecture of the base.
+    pub architecture: &'a str,
+    /// Whether the base also sees or hears.
+    pub multimodal: bool,
+    /// Whether the base is a GGUF file.
+    pub is_gguf: bool,
+    /// Whether the adapter's names are those of a base that also sees or hears.
+    pub named_multimodal: bool,
+    /// Whether the adapter is on towers.
+    pub on_towers: bool,
+}
+
+/// What vLLM makes of an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// What it refuses, or applies otherwise than it was trained.
+    pub notes: Vec<Note>,
+    /// The options that it needs.
+    pub flags: Vec<String>,
+}
+
+/// Everything that vLLM refuses or ignores of an adapter, and what it has to be started with.
+///
+/// # Source
+/// vLLM 0.11: `vllm/lora/peft_helper.py`, `vllm/lora/models.py`, `vllm/config/lora.py`; vLLM itself was not run.
+pub fn vllm(config: &AdapterConfig, base: ServedBase) -> Served {
+    let mut notes: Vec<Note> = notes(config).into_iter().filter(|note| note.tool == "vLLM").collect();
+    // What a flag allows is no problem.
+    let largest = largest_rank(config);
+    let allowed = VLLM_MAX_RANKS.iter().find(|max| **max >= largest);
+    notes.retain(|note| allowed.is_none() || !note.advice.starts_with("start it with"));
+    let mut add = |what: &str, advice: &str| {
+        notes.push(Note { tool: "vLLM", what: what.to_owned(), advice: advice.to_owned() });
+    };
+    if base.architecture.starts_with("gemma3n") {
+        add("takes no adapters for Gemma 3n", MERGE);
+    }
+    if base.on_towers {
+        add("ignores what an adapter changes in towers: only the language model is adapted", MERGE);
+    }
+    if base.named_multimodal != base.multimodal {
+        let [names, of] =
+            [base.named_multimodal, base.multimodal].map(|is| if is { "multimodal" } else { "text-only" });
+        let what =
+            format!("does not find the modules: the adapter has the names of a {names} model, and the base is {of}");
+        add(&what, "train on the very model that is served, or merge with `gemma-tune merge`");
+    }
+    if base.is_gguf {
+        let advice = "serve it on the folder that the file was made from, or merge it with `gemma-tune merge`";
+        add("serves adapters on a Hugging Face folder, and the base is a GGUF file", advice);
+    }
+    let rank = allowed.filter(|_| largest > VLLM_DEFAULT_MAX_RANK).map(|max| format!("--max-lora-rank {max}"));
+    Served { notes, flags: ["--enable-lora".to_owned()].into_iter().chain(rank).collect() }
+}
+
+/// What to do about nearly everything.
+const MERGE: &str = "merge it into the base with `gemma-tune merge` and use the merged folder";
+
+/// The largest rank of an adapter's modules.
+fn largest_rank(config: &AdapterConfig) -> usize {
+    config.rank_pattern.iter().map(|(_, r)| *r).chain([config.r]).max().unwrap_or(config.r)
+}
+
 /// Everything that vLLM and llama.cpp would refuse, or apply wrongly without a word.
 pub fn notes(config: &AdapterConfig) -> Vec<Note> {
     let mut notes = Vec::new();
-    let merged = "merge it into the base with `gemma-tune merge` and use the merged folder";
+    let merged = MERGE;
     let mut add = |tool, what: String, advice: String| notes.push(Note { tool, what, advice });
     if config.use_dora {
         add("vLLM", "refuses DoRA adapters".into(), merged.into());
         add("llama.cpp", "`convert_lora_to_gguf.py` refuses DoRA adapters".into(), merged.into());
     }
-    let largest = config.rank_pattern.iter().map(|(_, r)| *r).chain([config.r]).max().unwrap_or(config.r);
+    if !config.modules_to_save.is_empty() {
+        let modules = config.modules_to_save.join("`, `");
+        add("vLLM", format!("refuses modules that are saved whole (`{modules}`)"), merged.into());
+    }
+    let largest = largest_rank(config);
     match VLLM_MAX_RANKS.iter().find(|max| **max >= largest) {
         Some(_) if largest <= VLLM_DEFAULT_MAX_RANK => {}
         Some(max) => add(
@@ -87,6 +157,44 @@ mod tests {
         let patterned = AdapterConfig { rank_pattern: vec![("q_proj".into(), 64)], ..config(8) };
         assert!(shown(&patterned)[0].ends_with("`--max-lora-rank 64`"));
         assert!(shown(&patterned)[1].contains("ignores `rank_pattern`"));
+    }
+
+    #[test]
+    fn what_vllm_makes_of_an_adapter_is_told_with_its_flags() {
+        let plain = ServedBase {
+            architecture: "gemma3_text",
+            multimodal: false,
+            is_gguf: false,
+            named_multimodal: false,
+            on_towers: false,
+        };
+        let of = |config: &AdapterConfig, base| {
+            let Served { notes, flags } = vllm(config, base);
+            (notes.into_iter().map(|note| note.what).collect::<Vec<_>>(), flags.join(" "))
+        };
+        assert_eq!(of(&config(8), plain), (vec![], "--enable-lora".to_owned()));
+        assert_eq!(of(&config(24), plain), (vec![], "--enable-lora --max-lora-rank 32".to_owned()));
+        assert_eq!(of(&config(300), plain).1, "--enable-lora --max-lora-rank 320");
+        let (large, flags) = of(&config(513), plain);
+        assert!(large[0].contains("the largest it can allow is 512") && flags == "--enable-lora", "{large:?}");
+        let whole = AdapterConfig { use_dora: true, modules_to_save: vec!["lm_head".into()], ..config(8) };
+        let (refused, _) = of(&whole, plain);
+        assert_eq!(refused, ["refuses DoRA adapters", "refuses modules that are saved whole (`lm_head`)"]);
+        let other = ServedBase {
+            architecture: "gemma3n",
+            multimodal: true,
+            is_gguf: true,
+            named_multimodal: false,
+            on_towers: true,
+        };
+        let (said, _) = of(&config(8), other);
+        for part in ["Gemma 3n", "in towers", "names of a text-only model, and the base is multimodal", "GGUF file"] {
+            assert!(said.iter().any(|what| what.contains(part)), "{part}: {said:?}");
+        }
+        // A scale of its own per module is what vLLM would get wrong without a word; rsLoRA it knows.
+        let patterned = AdapterConfig { alpha_pattern: vec![("q_proj".into(), 4.0)], ..config(8) };
+        assert!(of(&patterned, plain).0[0].contains("wrong scale"));
+        assert!(of(&AdapterConfig { use_rslora: true, ..config(8) }, plain).0.is_empty());
     }
 
     #[test]

@@ -20,3 +20,4 @@ pub mod run;
 pub mod score;
 pub mod self_check;
 pub mod sft;
+pub mod verify;

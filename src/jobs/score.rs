@@ -53,7 +53,7 @@ impl Input {
     ///
     /// # Errors
     /// When it is none of them.
-    fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
+    pub fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
         let format = ["input_ids", "text", "messages"].into_iter().find(|key| row.contains_key(*key));
         let row = match format {
             Some("input_ids") => RowFormat::Tokens.parse(&row),
@@ -75,18 +75,9 @@ impl Input {
 /// # Errors
 /// When a row cannot be encoded, a log-probability is not finite, or the logits cannot be written.
 pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Value>> {
-    let mut seen: Vec<Row> = rows.iter().map(|input| input.row.clone()).collect();
-    let features = media::rows::features(seen.iter_mut().zip(rows.iter().map(|input| &input.place)), model, progress)?;
-    let features = features.as_ref();
-    let encode = |(input, row): (&Input, &Row)| {
-        let encoded = encode(&model.base.encoder, row).map_err(|e| e.or_at(input.place.clone()))?;
-        if encoded.input_ids.is_empty() {
-            return Err(Error::new(Kind::Data, "the row has no tokens").at(input.place.clone()));
-        }
-        Ok(encoded)
-    };
     let places = rows.iter().map(|input| &input.place);
-    let rows: Vec<Tokenized> = rows.iter().zip(&seen).map(encode).collect::<Result<_>>()?;
+    let (rows, features) = encode_all(model, rows, progress)?;
+    let features = features.as_ref();
     let lengths = rows.iter().zip(places.clone()).map(|(row, place)| (row.input_ids.len(), place.to_string()));
     model.base.warn_of_context(lengths, progress);
     progress.start("Scoring", Some(rows.len() as u64), "rows");
@@ -113,6 +104,27 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
         save_logits(model, &rows, features, path)?;
     }
     Ok(scores)
+}
+
+/// The tokens of all rows, and what the towers say of their pictures and sounds.
+///
+/// # Errors
+/// When a row cannot be encoded, or has no tokens.
+pub fn encode_all(
+    model: &PeftModel,
+    rows: &[Input],
+    progress: &dyn Progress,
+) -> Result<(Vec<Tokenized>, Option<Features>)> {
+    let mut seen: Vec<Row> = rows.iter().map(|input| input.row.clone()).collect();
+    let features = media::rows::features(seen.iter_mut().zip(rows.iter().map(|input| &input.place)), model, progress)?;
+    let encode = |(input, row): (&Input, &Row)| {
+        let encoded = encode(&model.base.encoder, row).map_err(|e| e.or_at(input.place.clone()))?;
+        if encoded.input_ids.is_empty() {
+            return Err(Error::new(Kind::Data, "the row has no tokens").at(input.place.clone()));
+        }
+        Ok(encoded)
+    };
+    Ok((rows.iter().zip(&seen).map(encode).collect::<Result<_>>()?, features))
 }
 
 /// A row's tokens, with labels where training on it would learn: nowhere in a conversation without an answer.

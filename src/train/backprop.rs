@@ -3,7 +3,7 @@
 use crate::adapter::{Adapter, Dropout, TrainedStage};
 use crate::model::{Carry, LanguageModel, Layout, Stage};
 use crate::nn::SidePath;
-use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
+use crate::nn::cross_entropy::{Loss, linear_cross_entropy, token_nll};
 use crate::train::micro_batch::MicroBatch;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +43,17 @@ pub fn loss_unless(
     let hidden = model.last_hidden(carry.select(&indices(&batch.rows, model)), side);
     let hidden = model.norm().forward(hidden);
     (!stop.load(Ordering::Relaxed)).then(|| linear_cross_entropy(&hidden, model.head(), &batch.targets, None).sum)
+}
+
+/// The loss of each of a micro-batch's supervised tokens under `side`, in nats; their sum is [`loss`].
+pub fn losses(model: &dyn LanguageModel, side: &dyn SidePath, batch: &MicroBatch) -> Vec<f64> {
+    let layout = model.layout(&batch.inputs);
+    let layers = 0..model.num_layers();
+    let carry = layers
+        .fold(model.embed(&batch.inputs, side), |carry, layer| model.layer(layer, carry, &layout, side))
+        .select(&indices(&batch.rows, model));
+    let hidden = model.norm().forward(model.last_hidden(carry, side));
+    token_nll(&hidden, model.head(), &batch.targets)
 }
 
 /// The summed loss of a micro-batch, in nats; adds `scale` times its gradient to `gradients`, which are in the order of

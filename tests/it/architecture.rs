@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 /// What everyone may use is in [`COMMON`]; tests may use what they like.
 const ARROWS: &[(&str, &[&str])] = &[
     // The user's side. The wiring of all the other rooms happens in `jobs`, which alone knows most of them.
-    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights"]),
+    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights", "eval"]),
     (
         "jobs",
         &[
             "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "ops",
-            "weights", "device", "media",
+            "weights", "device", "media", "eval",
         ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.
@@ -23,6 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("train", &["adapter", "model", "nn", "text", "weights"]), // checkpoints hold safetensors
     ("infer", &["model", "nn"]),
     ("export", &["adapter", "weights", "quant"]),
+    // Numbers about models, without models.
+    ("eval", &[]),
     // The model. An adapter runs beside it, and no model code knows that.
     ("adapter", &["model", "nn", "ops", "weights"]),
     ("model", &["nn", "ops", "weights", "quant"]), // of random numbers: in every form that weights are held in

@@ -40,7 +40,7 @@ fn random(seed: u64, count: usize, size: f32) -> Vec<f32> {
     (0..count).map(|_| size * (uniform() + uniform() + uniform() + uniform())).collect()
 }
 
-trait Exports {
+pub trait Exports {
     /// A model `w` with the tiny tokenizer whose rows are whole blocks of every type.
     fn with_wide(self) -> Self;
 

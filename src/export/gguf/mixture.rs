@@ -63,6 +63,11 @@ impl FileType {
         FILE_TYPES.iter().find(|row| row.1.eq_ignore_ascii_case(name)).map(|row| row.0)
     }
 
+    /// The kind of a file whose `general.file_type` is this number.
+    pub fn numbered(number: u64) -> Option<Self> {
+        FILE_TYPES.iter().find(|row| row.2 == number).map(|row| row.0)
+    }
+
     fn row(self) -> (FileType, &'static str, u64, QuantType) {
         FILE_TYPES[self as usize]
     }

@@ -40,13 +40,41 @@ impl PeftModel {
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
+        Self::named("--model", model, adapter, Holding::dense(held), device, progress)
+    }
+
+    /// As [`PeftModel::open`], of a model that the option `named` names; its weights as they are stored, and products in f32
+    /// on every device, so that two models can be compared by what they say.
+    ///
+    /// # Errors
+    /// As [`PeftModel::open`].
+    pub fn open_exact(
+        named: &str,
+        model: &str,
+        adapter: Option<&Path>,
+        device: &str,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let holding = Holding { compute_dtype: Some(HostDtype::F32), ..Holding::default() };
+        Self::named(named, model, adapter, holding, device, progress)
+    }
+
+    fn named(
+        option: &str,
+        model: &str,
+        adapter: Option<&Path>,
+        holding: Holding,
+        device: &str,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let held = holding.dtype;
         let compute = device::open(device)?;
         if !compute.is_cpu() {
             progress.note(&format!("Computing on {}", compute.describe()));
         }
         let adapter = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
         let adapter = adapter.as_deref();
-        let base = Base::open(model, Place::Named(format!("--model {model}")), progress, &|config| match adapter {
+        let base = Base::open(model, Place::Named(format!("{option} {model}")), progress, &|config| match adapter {
             Some(folder) => peft::check(folder, config).map_err(|error| provenance::name_bases(error, model)),
             None => Ok(()),
         })?;
@@ -58,7 +86,7 @@ impl PeftModel {
         }
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
-        let holding = Holding { projections, ..Holding::dense(held) };
+        let holding = Holding { projections, ..holding };
         let on_towers = read.as_ref().is_some_and(|read| read.tensors.are_on_towers());
         let model = base.load_for_media(on_towers, &holding, &compute.device, progress)?;
         let adapter_folder = adapter.map(Path::to_path_buf);

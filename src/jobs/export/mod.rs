@@ -10,4 +10,5 @@ pub mod slice;
 
 pub use crate::export::gguf::Exported;
 pub use crate::export::gguf::lora::ExportedLora;
+pub use crate::export::ollama::MODEL;
 pub use described::quants;

@@ -123,8 +123,20 @@ pub fn evaluation_batches<'d>(
     features: Option<&'d Features>,
     binning: Binning,
 ) -> Result<impl Iterator<Item = Result<MicroBatch>> + 'd> {
+    Ok(evaluation_rows(dataset, features, binning)?.map(|batch| Ok(batch?.0)))
+}
+
+/// As [`evaluation_batches`], each with the rows in it, in the order of its segments.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn evaluation_rows<'d>(
+    dataset: &'d Dataset,
+    features: Option<&'d Features>,
+    binning: Binning,
+) -> Result<impl Iterator<Item = Result<(MicroBatch, Vec<u32>)>> + 'd> {
     let epoch = Binning { shuffle: false, ..binning }.epoch(dataset, 0)?;
-    Ok((0..epoch.len()).map(move |bin| Ok(micro_batch(dataset, features, &epoch, bin..bin + 1)?.0)))
+    Ok((0..epoch.len()).map(move |bin| micro_batch(dataset, features, &epoch, bin..bin + 1)))
 }
 
 /// Tokens in the largest micro-batch of such bins, if rows were cut at `max_length`.

@@ -3,11 +3,12 @@
 use crate::adapter::Adapter;
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
-use crate::jobs::run::batches::evaluation_batches;
+use crate::jobs::run::batches::{evaluation_batches, evaluation_rows};
 use crate::jobs::run::data::Data;
 use crate::jobs::run::samples::Prompts;
 use crate::model::LanguageModel;
 use crate::nn::SidePath;
+use crate::progress::Progress;
 use crate::train::backprop;
 use crate::train::micro_batch::MicroBatch;
 use crate::train::run::Evaluation;
@@ -88,12 +89,46 @@ pub fn evaluate(
     Ok(Evaluation { loss, tokens, samples })
 }
 
-/// The mean loss over a data set of a run's data, and its supervised tokens.
+/// What a model makes of each row of a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowLosses {
+    /// The mean loss of a supervised token, as [`evaluate`] measures it.
+    pub loss: f64,
+    /// Supervised tokens.
+    pub tokens: u64,
+    /// Of each row the summed loss and the supervised tokens.
+    pub rows: Vec<Vec<f64>>,
+}
+
+/// The losses of each row of a data set of a run's data; `progress` is told of each.
 ///
 /// # Errors
 /// When a row cannot be read.
-pub fn mean_loss(model: &dyn LanguageModel, side: &dyn SidePath, dataset: &Dataset, data: &Data) -> Result<(f64, u64)> {
-    mean(model, side, evaluation_batches(dataset, data.features.as_ref(), data.binning)?, &backprop::NEVER)
+pub fn row_losses(
+    model: &dyn LanguageModel,
+    side: &dyn SidePath,
+    dataset: &Dataset,
+    data: &Data,
+    progress: &dyn Progress,
+) -> Result<RowLosses> {
+    let (mut sum, mut tokens) = (0.0, 0);
+    let mut rows = vec![vec![0.0, 0.0]; dataset.len()];
+    for batch in evaluation_rows(dataset, data.features.as_ref(), data.binning)? {
+        let (batch, numbers) = batch?;
+        let losses = backprop::losses(model, side, &batch);
+        sum += losses.iter().sum::<f64>();
+        tokens += losses.len() as u64;
+        let ranges = batch.inputs.segments.ranges();
+        for (at, loss) in batch.rows.iter().zip(losses) {
+            let segment = ranges.partition_point(|range| range.end <= *at as usize);
+            if let Some(row) = numbers.get(segment).and_then(|row| rows.get_mut(*row as usize)) {
+                row[0] += loss;
+                row[1] += 1.0;
+            }
+        }
+        progress.advance(numbers.len() as u64);
+    }
+    Ok(RowLosses { loss: sum / (tokens as f64).max(1.0), tokens, rows })
 }
 
 fn interrupted() -> Error {

@@ -102,23 +102,35 @@ impl Gguf {
         self.stored(id, expected).and_then(|stored| stored.read(held)).map_err(|e| self.locate(e))
     }
 
+    /// Reads a tensor that is no part of a model, by its name in the file, as f32.
+    ///
+    /// # Errors
+    /// As [`Gguf::read`].
+    pub fn read_f32(&self, name: &str, expected: &[usize]) -> Result<HostTensor> {
+        let read = || self.named(name, false, expected)?.read(Some(HostDtype::F32));
+        read().map_err(|e| self.locate(e))
+    }
+
     /// Finds a tensor, which must be of a type that can be read.
     ///
     /// # Errors
     /// As [`Gguf::read`].
     pub(super) fn stored(&self, id: &TensorId, expected: &[usize]) -> Result<Stored<'_>> {
-        let name = id.gguf();
-        let Some(entry) = self.entry(&name) else {
+        self.named(&id.gguf(), id.is_norm(), expected)
+    }
+
+    fn named(&self, name: &str, minus_one: bool, expected: &[usize]) -> Result<Stored<'_>> {
+        let Some(entry) = self.entry(name) else {
             return Err(wrong(format!("tensor `{name}` is missing"))
                 .hint("the file is incomplete, or of another kind of model"));
         };
-        check_shape(&name, expected, &entry.shape)?;
+        check_shape(name, expected, &entry.shape)?;
         let Some(of) = QuantType::from_ggml(entry.ggml_type) else {
             let readable: Vec<_> = QuantType::ALL.iter().map(|t| t.name()).collect();
             return Err(wrong(format!("tensor `{name}` is stored as {}, which cannot be read", entry.type_name()))
                 .hint(format!("use a file whose tensors are {}", readable.join(", "))));
         };
-        let (bytes, minus_one) = (entry.bytes.clone(), id.is_norm());
+        let bytes = entry.bytes.clone();
         Ok(Stored {
             name: &entry.name,
             file: &self.file,

@@ -1,0 +1,270 @@
+//! Models and adapters side by side: losses, answers and choices on the same rows.
+
+mod answers;
+mod questions;
+mod report;
+
+pub use self::answers::{Answer, Asking, Latency};
+pub use self::questions::Questions;
+pub use self::report::{Evaluation, MetricReport, Report, Worst, row_lines};
+
+use crate::adapter::peft::{self, PeftAdapter};
+use crate::data::Dataset;
+use crate::device::{self, Compute};
+use crate::error::{Error, Kind, Place, Result};
+use crate::eval::metric::Metric;
+use crate::jobs::base::{Base, adapter_folder, provenance};
+use crate::jobs::forecast::frozen::Frozen;
+use crate::jobs::run::data::Data;
+use crate::jobs::run::evaluation::{RowLosses, row_losses};
+use crate::jobs::run::settings::RunSettings;
+use crate::nn::{BaseOnly, SidePath};
+use crate::progress::Progress;
+use crate::recipe::{Given, Reading, Recipe};
+use crate::report::ProgressBar;
+use crate::weights::{Compression, Holding};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Asked {
+    /// Models by themselves. All others are compared with the first.
+    pub models: Vec<String>,
+    /// Adapters beside the first model.
+    pub adapters: Vec<PathBuf>,
+    /// The rows.
+    pub rows: Option<Rows>,
+    /// Questions with choices.
+    pub questions: Option<Questions>,
+    /// Metrics of answers; without any nothing is generated.
+    pub metrics: Vec<&'static Metric>,
+    /// How prompts are answered.
+    pub asking: Asking,
+    /// Where models compute.
+    pub device: String,
+}
+
+/// Rows to measure on, by the recipe that says how they are read.
+#[derive(Debug)]
+pub struct Rows {
+    recipe: Recipe,
+    is_own: bool,
+}
+
+impl Rows {
+    /// The evaluation rows of a recipe.
+    pub fn of_recipe(recipe: Recipe) -> Self {
+        Rows { recipe, is_own: true }
+    }
+
+    /// All rows of a file, read as a recipe without further keys reads them.
+    ///
+    /// # Errors
+    /// Every problem of what was given.
+    pub fn of_file(input: &str, model: &str, set: &[String]) -> Result<Self> {
+        let given = |option, key, value: &str, is_list| Given { option, key, values: vec![value.to_owned()], is_list };
+        let given = [
+            given("--model", "model.base", model, false),
+            given("--input", "data.train", input, true),
+            given("--output", "output.dir", "out", false), // which every recipe has, and nothing here writes to
+        ];
+        // All of them are measured on.
+        let set: Vec<String> = set.iter().cloned().chain(["data.eval_fraction=0".to_owned()]).collect();
+        Ok(Rows { recipe: Reading::made(&given, &set).finish()?, is_own: false })
+    }
+
+    /// The base that the recipe names.
+    pub fn base(&self) -> &str {
+        &self.recipe.model.base
+    }
+
+    /// The rows that are measured on.
+    fn dataset<'d>(&self, data: &'d Data) -> Result<&'d Dataset> {
+        let rows = if self.is_own { data.eval.as_ref() } else { Some(&data.train) };
+        rows.ok_or_else(|| {
+            let hint = "set `data.eval` or `data.eval_fraction`";
+            Error::new(Kind::Recipe, "the recipe has no evaluation data").hint(hint)
+        })
+    }
+}
+
+/// A model, or a model with an adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Contestant {
+    /// The model, as the user named it.
+    pub model: String,
+    /// The adapter's folder.
+    pub adapter: Option<PathBuf>,
+}
+
+impl Contestant {
+    /// What tells it from the others.
+    pub fn name(&self) -> String {
+        self.adapter.as_ref().map_or(self.model.clone(), |adapter| adapter.display().to_string())
+    }
+}
+
+/// What was measured of one.
+#[derive(Debug)]
+struct Measured {
+    contestant: Contestant,
+    losses: Option<RowLosses>,
+    answers: Option<(Vec<Answer>, Latency)>,
+    loglikelihoods: Option<Vec<Vec<f64>>>,
+}
+
+/// Where rows come from, and what they say, for people.
+#[derive(Debug, Default)]
+struct Origins {
+    places: Vec<String>,
+    texts: Vec<String>,
+}
+
+/// Measures all of them on the same rows and questions, one model in memory at a time.
+///
+/// # Errors
+/// When something cannot be read, the rows of two models are not the same, or a number is not finite.
+pub fn evaluate(asked: &Asked, screen: &ProgressBar) -> Result<Report> {
+    let mut all = Vec::new();
+    let mut origins = Origins::default();
+    for (number, model) in asked.models.iter().enumerate() {
+        let adapters = if number == 0 { asked.adapters.as_slice() } else { &[] };
+        let measured = measure(asked, model, adapters, &mut origins, screen);
+        let name_bases = |error| provenance::name_bases(error, model);
+        all.extend(measured.map_err(|error| match &asked.rows {
+            Some(rows) => rows.recipe.places.locate(name_bases(error)),
+            None => name_bases(error),
+        })?);
+    }
+    report::report(asked, &all, &origins)
+}
+
+/// One model, and the adapters beside it.
+fn measure(
+    asked: &Asked,
+    model: &str,
+    adapters: &[PathBuf],
+    origins: &mut Origins,
+    screen: &ProgressBar,
+) -> Result<Vec<Measured>> {
+    let rows = asked.rows.as_ref();
+    // The recipe says how its own base is held.
+    let own = rows.filter(|rows| rows.is_own && rows.base() == model);
+    let settings = own.map(|rows| RunSettings::of(&rows.recipe));
+    let compute = match &settings {
+        Some(settings) => settings.open_device(&asked.device)?,
+        None => device::open(&asked.device)?,
+    };
+    let folders: Vec<PathBuf> =
+        adapters.iter().map(|named| adapter_folder::find(named, screen)).collect::<Result<_>>()?;
+    let named = if own.is_some() { Place::Key("model.base".into()) } else { Place::Named(format!("--model {model}")) };
+    let base =
+        Base::open(model, named, screen, &|config| folders.iter().try_for_each(|folder| peft::check(folder, config)))?;
+    let tensors = folders.iter().map(|folder| Ok(PeftAdapter::read(folder, &base.config.places())?.tensors));
+    let tensors: Vec<_> = tensors.collect::<Result<_>>()?;
+    let holding = match &settings {
+        Some(settings) => {
+            Frozen::of(&base).check(&settings.holding)?;
+            settings.holding
+        }
+        None if base.source.gguf().is_some() => Holding { projections: Compression::AsStored, ..Holding::default() },
+        None => Holding::default(),
+    };
+    folders.iter().for_each(|folder| provenance::warn_of_another_base(folder, &base, screen));
+    let on_towers = tensors.iter().any(|tensors| tensors.are_on_towers());
+    let data = rows.map(|rows| prepare(rows, &base, on_towers, &holding, &compute, screen)).transpose()?;
+    let data = match (rows, &data) {
+        (Some(rows), Some(data)) => Some((data, rows.dataset(data)?)),
+        _ => None,
+    };
+    if let Some((_, dataset)) = data {
+        origins.agree(&base, dataset, model)?;
+    }
+    let loaded = base.load_for_media(on_towers, &holding, &compute.device, screen)?;
+    let sides: Vec<_> = tensors.iter().map(|tensors| peft::to_device(tensors, loaded.as_ref())).collect();
+    for (folder, side) in folders.iter().zip(&sides) {
+        provenance::warn_of_no_effect(folder, side.is_zero(), screen);
+    }
+    let alone = std::iter::once((None, &BaseOnly as &dyn SidePath));
+    let beside = folders.iter().zip(&sides).map(|(folder, side)| (Some(folder.clone()), side as &dyn SidePath));
+    let mut all = Vec::new();
+    for (adapter, side) in alone.chain(beside) {
+        let contestant = Contestant { model: model.to_owned(), adapter };
+        let name = contestant.name();
+        let model = loaded.as_ref();
+        let losses = data.map(|(data, dataset)| {
+            screen.start(&format!("Losses of {name}"), Some(dataset.len() as u64), "rows");
+            let losses = row_losses(model, side, dataset, data, screen)?;
+            screen.finish();
+            finite(losses.loss, &name).map(|()| losses)
+        });
+        let losses = losses.transpose()?;
+        let answers = data.filter(|_| !asked.metrics.is_empty());
+        let answers =
+            answers.map(|data| answers::answer(&base, model, side, data, asked.asking, screen)).transpose()?;
+        let questions = asked.questions.as_ref();
+        let asking = |questions| questions::loglikelihoods(&base, model, side, questions, screen);
+        let loglikelihoods = questions.map(asking).transpose()?;
+        all.push(Measured { contestant, losses, answers, loglikelihoods });
+    }
+    Ok(all)
+}
+
+/// The rows as a model reads them.
+fn prepare(
+    rows: &Rows,
+    base: &Base,
+    on_towers: bool,
+    holding: &Holding,
+    compute: &Compute,
+    screen: &ProgressBar,
+) -> Result<Data> {
+    let mut data = Data::prepare(&rows.recipe, base, screen)?;
+    match on_towers {
+        true => data.leave_media(compute),
+        false => data.encode_media(base, holding, compute, screen)?,
+    }
+    rows.dataset(&data)?;
+    data.say_left_out(screen);
+    Ok(data)
+}
+
+impl Origins {
+    /// Keeps where rows are from; of a second model's, makes sure that they are the same.
+    fn agree(&mut self, base: &Base, dataset: &Dataset, model: &str) -> Result<()> {
+        /// Tokens from the end of a row that are kept to be shown.
+        const SHOWN: usize = 64;
+        let places = |row| dataset.origin(row).map(|origin| origin.to_string());
+        let places: Vec<String> = (0..dataset.len()).map(places).collect::<Result<_>>()?;
+        if !self.places.is_empty() {
+            if self.places == places {
+                return Ok(());
+            }
+            let what =
+                format!("`{model}` can use other rows than the models before it, so that they cannot be compared");
+            return Err(Error::new(Kind::Data, what).hint("`data stats` says which rows a model leaves out, and why"));
+        }
+        for row in 0..dataset.len() {
+            let ids = dataset.get(row)?.input_ids;
+            self.texts.push(base.encoder.decode(&ids[ids.len().saturating_sub(SHOWN)..]));
+        }
+        self.places = places;
+        Ok(())
+    }
+}
+
+/// Refuses a loss that is not finite, of the model or adapter of this name.
+fn finite(loss: f64, of: &str) -> Result<()> {
+    if loss.is_finite() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::NonFinite, "the loss on the evaluation data is not finite")
+        .at(Place::Named(of.into()))
+        .hint("it is damaged, or had diverged in training"))
+}
+
+/// A path as the user would write it.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,219 @@
+//! What was measured, with how sure it is.
+
+use super::{Asked, Contestant, Latency, Measured, Origins, shown};
+use crate::error::Result;
+use crate::eval::intervals::{Difference, Interval, difference, interval};
+use crate::eval::metric::{Counts, ratio};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Of the first model and the last contestant, where there are rows with losses.
+    #[serde(flatten)]
+    pub losses: Option<Evaluation>,
+    /// Who was measured; all are compared with the first.
+    pub contestants: Vec<Contestant>,
+    /// The metrics.
+    pub metrics: Vec<MetricReport>,
+    /// How long answers took, per contestant.
+    pub latency: Vec<Option<Latency>>,
+    /// The rows of which the last contestant makes least, worst first.
+    pub worst: Vec<Worst>,
+    /// Each row with what was measured of it.
+    #[serde(skip)]
+    rows: Vec<Value>,
+}
+
+/// Losses on the same tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Supervised tokens.
+    pub tokens: u64,
+    /// Mean negative log-likelihood of the first, in nats.
+    pub base_loss: f64,
+    /// `exp(base_loss)`.
+    pub base_perplexity: f64,
+    /// Mean negative log-likelihood of the last, in nats.
+    pub loss: f64,
+    /// `exp(loss)`.
+    pub perplexity: f64,
+}
+
+/// A metric of all contestants.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MetricReport {
+    /// Its name.
+    pub metric: String,
+    /// What it says, for people.
+    pub about: String,
+    /// Whether more is better.
+    pub more_is_better: bool,
+    /// Rows that it applies to.
+    pub rows: usize,
+    /// Its value of each contestant.
+    pub values: Vec<Interval>,
+    /// What each contestant has more than the first; of the first nothing.
+    pub differences: Vec<Option<Difference>>,
+}
+
+/// A row that is far from what was wanted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Worst {
+    /// Where it is.
+    pub place: String,
+    /// The loss per token of each contestant.
+    pub losses: Vec<f64>,
+    /// Its end as text.
+    pub text: String,
+}
+
+/// Each row with what was measured of it, as lines of JSON.
+pub fn row_lines(report: &Report) -> impl Iterator<Item = String> {
+    report.rows.iter().map(Value::to_string)
+}
+
+/// Puts everything together.
+///
+/// # Errors
+/// None so far.
+pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Result<Report> {
+    let mut metrics = Vec::new();
+    let losses: Vec<&[Counts]> = all.iter().filter_map(|one| Some(one.losses.as_ref()?.rows.as_slice())).collect();
+    if !losses.is_empty() {
+        let columns: Vec<Vec<Option<Counts>>> =
+            losses.iter().map(|rows| rows.iter().map(supervised).collect()).collect();
+        metrics.push(column("loss", "nats per supervised token", false, &columns, ratio));
+        metrics.push(column("perplexity", "exp of the loss", false, &columns, |counts| ratio(counts).exp()));
+    }
+    for metric in &asked.metrics {
+        let of = |one: &Measured| {
+            let answers = one.answers.as_ref().map(|(answers, _)| answers.as_slice()).unwrap_or_default();
+            answers.iter().map(|answer| (metric.count)(&answer.text, &answer.reference)).collect()
+        };
+        let columns: Vec<Vec<Option<Counts>>> = all.iter().map(of).collect();
+        metrics.push(column(metric.name, metric.about, metric.more_is_better, &columns, metric.score));
+    }
+    let mut rows = loss_rows(all, origins);
+    answer_rows(all, &mut rows);
+    if let Some(questions) = &asked.questions {
+        let verdicts = |one: &Measured| {
+            let sums = one.loglikelihoods.as_deref().unwrap_or_default();
+            questions.rows.iter().zip(sums).map(|((_, question), sums)| question.verdict(sums)).collect::<Vec<_>>()
+        };
+        let all_verdicts: Vec<Vec<[bool; 2]>> = all.iter().map(verdicts).collect();
+        let of = |which: usize| -> Vec<Vec<Option<Counts>>> {
+            let count = |verdict: &[bool; 2]| Some(vec![f64::from(verdict[which]), 1.0]);
+            all_verdicts.iter().map(|verdicts| verdicts.iter().map(count).collect()).collect()
+        };
+        let task = questions.task.name();
+        metrics.push(column(
+            &format!("{task} acc"),
+            "questions with the right choice most likely",
+            true,
+            &of(0),
+            ratio,
+        ));
+        if questions.task.is_normalised() {
+            let about = "the same, by log-likelihood per character";
+            metrics.push(column(&format!("{task} acc_norm"), about, true, &of(1), ratio));
+        }
+        rows.extend(questions.rows.iter().enumerate().map(|(at, (number, question))| {
+            let sums: Vec<_> = all.iter().filter_map(|one| one.loglikelihoods.as_ref()?.get(at)).collect();
+            let place = format!("{}, row {number}", shown(&questions.path));
+            json!({"place": place, "context": question.context, "choices": question.choices, "right": question.right,
+                "loglikelihoods": sums})
+        }));
+    }
+    Ok(Report {
+        losses: evaluation(all),
+        contestants: all.iter().map(|one| one.contestant.clone()).collect(),
+        metrics,
+        latency: all.iter().map(|one| one.answers.as_ref().map(|(_, latency)| *latency)).collect(),
+        worst: worst(all, origins),
+        rows,
+    })
+}
+
+/// The counts of a row that is measured at all.
+fn supervised(row: &Counts) -> Option<Counts> {
+    (row.get(1) > Some(&0.0)).then(|| row.clone())
+}
+
+/// A metric of all contestants, on the rows that it applies to with each of them.
+fn column(
+    metric: &str,
+    about: &str,
+    more_is_better: bool,
+    columns: &[Vec<Option<Counts>>],
+    score: fn(&[f64]) -> f64,
+) -> MetricReport {
+    let rows = columns.iter().map(Vec::len).min().unwrap_or(0);
+    let applies: Vec<usize> = (0..rows).filter(|&row| columns.iter().all(|column| column[row].is_some())).collect();
+    let of = |column: &'_ [Option<Counts>]| -> Vec<Counts> {
+        applies.iter().filter_map(|&row| column[row].clone()).collect()
+    };
+    let columns: Vec<Vec<Counts>> = columns.iter().map(|column| of(column)).collect();
+    let columns: Vec<Vec<&Counts>> = columns.iter().map(|column| column.iter().collect()).collect();
+    let beside = |at: usize| (at > 0).then(|| difference(&columns[0], &columns[at], score));
+    MetricReport {
+        metric: metric.to_owned(),
+        about: about.to_owned(),
+        more_is_better,
+        rows: applies.len(),
+        values: columns.iter().map(|column| interval(column, score)).collect(),
+        differences: (0..columns.len()).map(beside).collect(),
+    }
+}
+
+fn evaluation(all: &[Measured]) -> Option<Evaluation> {
+    let first = all.first()?.losses.as_ref()?;
+    let last = all.last()?.losses.as_ref()?;
+    Some(Evaluation {
+        tokens: last.tokens,
+        base_loss: first.loss,
+        base_perplexity: first.loss.exp(),
+        loss: last.loss,
+        perplexity: last.loss.exp(),
+    })
+}
+
+/// The mean losses of a row.
+fn means(all: &[Measured], row: usize) -> Option<Vec<f64>> {
+    all.iter().map(|one| supervised(one.losses.as_ref()?.rows.get(row)?).map(|counts| ratio(&counts))).collect()
+}
+
+fn worst(all: &[Measured], origins: &Origins) -> Vec<Worst> {
+    let mut worst: Vec<Worst> = origins
+        .places
+        .iter()
+        .zip(&origins.texts)
+        .enumerate()
+        .filter_map(|(row, (place, text))| {
+            Some(Worst { place: place.clone(), losses: means(all, row)?, text: text.clone() })
+        })
+        .collect();
+    worst.sort_by(|a, b| b.losses.last().unwrap_or(&0.0).total_cmp(a.losses.last().unwrap_or(&0.0)));
+    worst
+}
+
+fn loss_rows(all: &[Measured], origins: &Origins) -> Vec<Value> {
+    let row = |(row, place): (usize, &String)| {
+        let tokens = all.first()?.losses.as_ref()?.rows.get(row)?.get(1).copied();
+        Some(json!({"place": place, "tokens": tokens, "losses": means(all, row)}))
+    };
+    origins.places.iter().enumerate().filter_map(row).collect()
+}
+
+/// Adds the answers to the rows that were asked.
+fn answer_rows(all: &[Measured], rows: &mut [Value]) {
+    let Some((first, _)) = all.first().and_then(|one| one.answers.as_ref()) else { return };
+    for (at, answer) in first.iter().enumerate() {
+        let texts = all.iter().filter_map(|one| Some(one.answers.as_ref()?.0.get(at)?.text.as_str()));
+        if let Some(row) = rows.get_mut(answer.row) {
+            row["reference"] = json!(answer.reference);
+            row["answers"] = texts.collect();
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `evaluate`: models and adapters side by side on the same rows and questions.
+
+use crate::bench::{Bench, lines};
+use serde_json::{Value, json};
+
+/// A model `t` with words and an adapter in `out/adapter`.
+fn tuned() -> Bench {
+    let bench = Bench::new().with_text();
+    let sets = "--set model.base=t --set data.train=chats.jsonl --set data.format=messages --set data.eval=chats.jsonl \
+                --set data.eval_fraction=0 --set data.max_length=512 --set training.max_steps=20";
+    bench.run(&format!("train r.yaml {sets}")).ok();
+    bench
+}
+
+fn metric<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let metrics = report["metrics"].as_array().expect("metrics");
+    metrics.iter().find(|metric| metric["metric"] == name).unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+fn rows(bench: &Bench, file: &str) -> Vec<Value> {
+    bench.text(file).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn losses_have_intervals_and_the_adapter_a_paired_test() {
+    let bench = Bench::new().trained();
+    let report = bench.run("evaluate r.yaml --adapter out --output rows.out --json").json();
+    let loss = metric(&report, "loss");
+    assert_eq!((&loss["values"][0]["value"], &loss["rows"]), (&report["base_loss"], &json!(3)), "{report}");
+    let near = |value: &Value, other: f64| (value.as_f64().expect("a number") - other).abs() < 1e-9;
+    assert!(near(&loss["values"][1]["value"], report["loss"].as_f64().expect("a loss")));
+    for value in loss["values"].as_array().expect("values") {
+        assert!(value["low"].as_f64() <= value["value"].as_f64() && value["value"].as_f64() <= value["high"].as_f64());
+    }
+    let by = loss["differences"][1]["value"].as_f64().expect("a difference");
+    assert!(by < 0.0 && loss["differences"][0].is_null() && loss["differences"][1]["p"].as_f64() <= Some(1.0));
+    assert!(near(&metric(&report, "perplexity")["values"][0]["value"], report["base_perplexity"].as_f64().unwrap()));
+    // Sums of the rows are the whole.
+    let all = rows(&bench, "rows.out");
+    let tokens: f64 = all.iter().filter_map(|row| row["tokens"].as_f64()).sum();
+    let sum: f64 = all.iter().map(|row| row["tokens"].as_f64().unwrap() * row["losses"][0].as_f64().unwrap()).sum();
+    assert!(near(&report["base_loss"], sum / tokens) && Some(tokens as u64) == report["tokens"].as_u64());
+    assert_eq!(all.len(), 3);
+    assert!(all[0]["place"].as_str().expect("a place").starts_with("rows.jsonl, row "));
+    // The worst first, and as many as are asked for.
+    let worst = report["worst"].as_array().expect("rows");
+    let last = |row: &Value| row["losses"][1].as_f64();
+    assert!(worst.windows(2).all(|pair| last(&pair[0]) >= last(&pair[1])));
+    let said = bench.run("evaluate r.yaml --adapter out --worst 1").ok();
+    assert!(said.starts_with("loss (nats per supervised token; 3 rows, ") && said.contains("\n  base "), "{said}");
+    assert!(said.contains("out/adapter ") && said.contains("rows with the highest loss\n  rows.jsonl, row "), "{said}");
+    assert_eq!(said.matches("rows.jsonl, row ").count(), 1);
+}
+
+#[test]
+fn any_two_are_compared() {
+    let bench = tuned();
+    bench.run("merge --model t --adapter out --output merged --dtype f32").ok();
+    let report = bench.run("evaluate --model t --model merged --adapter out --input chats.jsonl --json").json();
+    let contestants: Vec<_> =
+        report["contestants"].as_array().expect("contestants").iter().map(Value::to_string).collect();
+    assert_eq!(
+        contestants,
+        [
+            r#"{"model":"t","adapter":null}"#,
+            r#"{"model":"t","adapter":"out/adapter"}"#,
+            r#"{"model":"merged","adapter":null}"#
+        ]
+    );
+    let losses = &metric(&report, "loss")["values"];
+    let value = |at: usize| losses[at]["value"].as_f64().expect("a loss");
+    assert!((value(1) - value(2)).abs() < 1e-4 && value(0) > value(1) + 0.1, "{losses}");
+    // The rows of a recipe, on another model than its own.
+    let of = "evaluate r.yaml --set data.eval=chats.jsonl --set data.eval_fraction=0 --set data.format=messages \
+              --set data.train=chats.jsonl --model t --model merged --json";
+    assert_eq!(metric(&bench.run(of).json(), "loss")["rows"], 2);
+    // Models whose rows are not the same.
+    let none = bench.run("evaluate --model t --model m --input chats.jsonl");
+    assert_eq!(none.code, Some(2), "{}", none.stderr);
+}
+
+#[test]
+fn answers_are_measured_by_every_metric() {
+    let bench = tuned();
+    let all = "evaluate --model t --adapter out --input chats.jsonl --max-tokens 8";
+    let report = bench.run(&format!("{all} --generate --output rows.out --json")).json();
+    for (name, highest) in [("exact_match", 1.0), ("rouge_l", 1.0), ("bleu", 100.0), ("chrf", 100.0)] {
+        let metric = metric(&report, name);
+        assert_eq!((&metric["rows"], &metric["more_is_better"]), (&json!(2), &json!(true)));
+        let value = metric["values"][1]["value"].as_f64().expect("a number");
+        assert!((0.0..=highest).contains(&value), "{metric}");
+    }
+    assert_eq!(metric(&report, "wer")["more_is_better"], false);
+    assert_eq!(metric(&report, "tool_name")["rows"], 0, "nothing is to be called");
+    let latency = &report["latency"][0];
+    assert!(latency["first_token_secs"].as_f64() > Some(0.0) && latency["tokens_per_second"].as_f64() > Some(0.0));
+    let answered = rows(&bench, "rows.out");
+    assert_eq!(answered[0]["reference"], "Four.");
+    assert_eq!(answered[0]["answers"].as_array().map(Vec::len), Some(2));
+    // It learnt the two answers by heart.
+    assert_eq!(metric(&report, "exact_match")["values"][1]["value"], 1.0, "{answered:?}");
+    let one = bench.run(&format!("{all} --metrics rouge_l,cer --limit 1 --json")).json();
+    assert_eq!((&metric(&one, "cer")["rows"], one["metrics"].as_array().map(Vec::len)), (&json!(1), Some(4)));
+    let said = bench.run(&format!("{all} --metrics exact_match")).ok();
+    assert!(said.contains("latency\n  base") && said.contains("first token after"), "{said}");
+    // Texts have no prompts.
+    bench.write("texts.jsonl", lines(&[json!({"text": "Two and two is four."})]));
+    let none = bench.run("evaluate --model t --input texts.jsonl --generate");
+    assert!(none.code == Some(2) && none.problem().contains("no row has a prompt to answer"), "{}", none.stderr);
+}
+
+#[test]
+fn calls_of_functions_are_measured_apart() {
+    let bench = Bench::new().with_text();
+    let call =
+        json!({"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 2, "b": 2}}}]});
+    bench.write("calls.jsonl", lines(&[json!({"messages": [{"role": "user", "content": "Two and two?"}, call]})]));
+    let all =
+        "evaluate --model t --input calls.jsonl --max-tokens 4 --metrics json_valid,tool_name,tool_arguments --json";
+    let report = bench.run(all).json();
+    for name in ["json_valid", "tool_name", "tool_arguments"] {
+        let found = metric(&report, name);
+        assert_eq!((&found["rows"], &found["values"][0]["value"]), (&json!(1), &json!(0.0)), "{report}");
+    }
+}
+
+#[test]
+fn choices_are_scored_by_their_log_likelihood() {
+    let bench = tuned();
+    let question = |text: &str, choices: [&str; 2], key: &str| json!({"id": "q", "question": text, "choices": {"text": choices, "label": ["A", "B"]}, "answerKey": key});
+    let asked =
+        [question("Two and two?", ["Four", "A cat and a dog"], "A"), question("A cat?", ["x", "An animal"], "B")];
+    bench.write("arc.jsonl", lines(&asked));
+    let report = bench.run("evaluate --model t --adapter out --choices arc.jsonl --output rows.out --json").json();
+    for name in ["arc acc", "arc acc_norm"] {
+        assert_eq!(metric(&report, name)["rows"], 2);
+    }
+    assert!(report.get("loss").is_none(), "there are no rows");
+    // The same by hand, from the log-probabilities of all tokens.
+    let found = rows(&bench, "rows.out");
+    for (at, choice) in ["Four", "A cat and a dog"].into_iter().enumerate() {
+        let text = format!("Question: Two and two?\nAnswer: {choice}");
+        bench.write("one.jsonl", lines(&[json!({"text": text}), json!({"text": "Question: Two and two?\nAnswer:"})]));
+        let scored: Vec<Value> = bench
+            .run("score --model t --input one.jsonl")
+            .ok()
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let [whole, context] = [0, 1].map(|row: usize| scored[row]["logprobs"].as_array().expect("numbers").clone());
+        // Without `<eos>`, which ends a text and no choice.
+        let of_choice = &whole[context.len() - 1..whole.len() - 1];
+        let sum: f64 = of_choice.iter().filter_map(Value::as_f64).sum();
+        let theirs = found[0]["loglikelihoods"][0][at].as_f64().expect("a number");
+        assert!((sum - theirs).abs() < 1e-4, "{choice}: {sum} {theirs}");
+    }
+    let few = bench.run("evaluate --model t --choices arc.jsonl --task arc --limit 1 --json").json();
+    assert_eq!(metric(&few, "arc acc")["rows"], 1);
+    for (args, said) in [
+        ("--choices chats.jsonl", "no columns of questions with choices that are known: `messages`"),
+        ("--choices arc.jsonl --task piqa", "`goal` must be a text"),
+        ("--choices nowhere.parquet", "nowhere.parquet"),
+        ("--choices arc.jsonl --task sums", "possible values: arc, hellaswag, mmlu, piqa"),
+    ] {
+        let refused = bench.run(&format!("evaluate --model t {args}"));
+        assert_eq!(refused.code, Some(2), "{args}: {}", refused.stderr);
+        assert!(refused.stderr.contains(said), "{args}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    let bench = Bench::new();
+    for (args, said) in [
+        ("", "there is nothing to measure"),
+        ("--model m", "there is nothing to measure"),
+        ("--adapter out", "there is nothing to measure"),
+        ("--input rows.jsonl", "--model <MODEL>"),
+        ("--model m --choices rows.jsonl --generate", "there are no prompts to answer"),
+        ("r.yaml --set data.eval_fraction=0 --set evaluation.eval_steps=null", "the recipe has no evaluation data"),
+        ("r.yaml --metrics sharpness", "sharpness"),
+        ("r.yaml --output r.yaml", "is a file that is read"),
+    ] {
+        bench.write("rows.jsonl", lines(&crate::bench::rows(40)));
+        let refused = bench.run(&format!("evaluate {args}"));
+        assert_eq!(refused.code, Some(2), "{args}: {}", refused.stderr);
+        assert!(refused.stderr.contains(said), "{args}: {}", refused.stderr);
+    }
+}
