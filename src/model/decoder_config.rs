@@ -144,6 +144,11 @@ pub trait DecoderConfig: fmt::Debug {
     /// What cannot be said there.
     fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>>;
 
+    /// What readers of GGUF files ask of one with this language model beyond its own tensors.
+    fn gguf_demands(&self) -> gguf::Demands {
+        gguf::Demands::default()
+    }
+
     /// What it needs beyond what every decoder needs.
     fn beyond(&self) -> Beyond {
         Beyond::default()

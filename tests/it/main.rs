@@ -13,6 +13,7 @@ mod fidelity;
 mod fuzz;
 mod gemma3n;
 mod gemma3n_audio;
+mod gemma3n_gguf;
 mod gemma3n_vision;
 mod multimodal;
 mod numbers;

@@ -3,8 +3,12 @@
 pub mod lora;
 pub mod metadata;
 pub mod mixture;
+mod plan;
 
-use self::mixture::{FileType, Traits, type_of};
+pub use self::plan::Instead;
+
+use self::mixture::{FileType, Traits};
+use self::plan::{Part, Plan, Planned};
 use super::merge_math::merge_into;
 use super::space::check_space;
 use crate::adapter::peft::AdapterTensors;
@@ -12,9 +16,9 @@ use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::quant::{QuantType, Unusable};
-use crate::weights::gguf::{GgufTensor, Value, gguf_length, write_gguf};
+use crate::weights::gguf::{Demands, GgufTensor, Value, gguf_length, norms_hold_one_plus, write_gguf};
 use crate::weights::names::TensorId;
-use crate::weights::{HostDtype, Source};
+use crate::weights::{Holding, HostDtype, Source};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -30,12 +34,11 @@ pub struct GgufExport<'a> {
     pub traits: Traits,
     /// The kind of file.
     pub file_type: FileType,
+    /// What readers ask of the file beyond the model's own tensors.
+    pub demands: &'a Demands,
     /// Everything that the file says of its model, but the kind of file.
     pub metadata: &'a [(String, Value)],
 }
-
-/// How many tensors could not have a type, by that type and the one they have.
-pub type Instead = BTreeMap<(&'static str, &'static str), usize>;
 
 /// What was exported.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,12 +53,8 @@ pub struct Exported {
     pub types: BTreeMap<&'static str, usize>,
     /// Tensors that could not have the type of the mixture, by that type and the one they have.
     pub instead: Instead,
-}
-
-/// A tensor of the file.
-struct Planned {
-    id: TensorId,
-    tensor: GgufTensor,
+    /// Tensors that the model does not have and readers ask for, full of one number.
+    pub constants: usize,
 }
 
 impl GgufExport<'_> {
@@ -69,20 +68,22 @@ impl GgufExport<'_> {
     /// An adapter that changes what the file does not hold, weights that cannot be read or are too large for their type, a
     /// full disk; a regular file at `path` is then as it was.
     pub fn write(&self, path: &Path, progress: &dyn Progress) -> Result<Exported> {
-        let (plan, instead) = self.plan()?;
+        let GgufExport { source, adapter, traits, file_type, demands, .. } = self;
+        let Plan { tensors: plan, instead, constants } = Plan::new(source, *adapter, *file_type, traits, demands)?;
         let metadata = self.with_kind();
         let tensors: Vec<GgufTensor> = plan.iter().map(|planned| planned.tensor.clone()).collect();
         let length = gguf_length(&metadata, &tensors)?;
         if atomic::is_file(path)? {
             check_space(path, length, "the GGUF file")?;
         }
-        let ids: HashMap<&str, TensorId> =
-            plan.iter().map(|planned| (planned.tensor.name.as_str(), planned.id)).collect();
+        let by_name: HashMap<&str, &Planned> =
+            plan.iter().map(|planned| (planned.tensor.name.as_str(), planned)).collect();
         progress.start("Exporting", Some(plan.len() as u64), "tensors");
         let bytes = write_gguf(path, &metadata, &tensors, |tensor| {
-            let id = ids.get(tensor.name.as_str());
-            let id = id.ok_or_else(|| Error::new(Kind::Run, format!("no tensor `{}` to write", tensor.name)))?;
-            let bytes = self.produce(id, tensor)?;
+            let planned = by_name.get(tensor.name.as_str());
+            let planned =
+                planned.ok_or_else(|| Error::new(Kind::Run, format!("no tensor `{}` to write", tensor.name)))?;
+            let bytes = self.produce(planned)?;
             progress.advance(1);
             Ok(bytes)
         })?;
@@ -90,36 +91,7 @@ impl GgufExport<'_> {
         let mut types = BTreeMap::new();
         plan.iter().for_each(|planned| *types.entry(planned.tensor.of.name()).or_default() += 1);
         let modules = self.adapter.map_or(0, |adapter| adapter.modules.len());
-        Ok(Exported { tensors: plan.len(), modules, bytes, types, instead })
-    }
-
-    /// What is written, layer after layer, and what has another type than the mixture asks for.
-    fn plan(&self) -> Result<(Vec<Planned>, Instead)> {
-        let mut instead = Instead::new();
-        let mut plan = Vec::new();
-        for info in self.source.tensors() {
-            // Towers lie in a file of their own; a head that is the embedding is not written twice.
-            let Some(id) = self.source.id(&info.name).filter(|id| !(self.traits.tied && *id == TensorId::LmHead))
-            else {
-                continue;
-            };
-            let (of, wanted) = type_of(&id, &info.shape, self.file_type, &self.traits);
-            if let Some(wanted) = wanted {
-                *instead.entry((wanted.name(), of.name())).or_default() += 1;
-            }
-            plan.push(Planned { id, tensor: GgufTensor { name: id.gguf(), of, shape: info.shape } });
-        }
-        plan.sort_by_key(|planned| (place(&planned.id), planned.id));
-        let holds = |id: &TensorId| plan.iter().any(|planned| planned.id == *id);
-        let absent = self.adapter.iter().flat_map(|adapter| adapter.changed()).filter(|id| !holds(id)).map(|id| {
-            let what = format!("the adapter changes `{id}`, which the GGUF file of a language model does not hold");
-            Error::new(Kind::Adapter, what)
-                .hint("`gemma-tune merge` writes a Hugging Face folder with everything in it")
-        });
-        match Error::many(absent.collect()) {
-            Some(error) => Err(error),
-            None => Ok((plan, instead)),
-        }
+        Ok(Exported { tensors: plan.len(), modules, bytes, types, instead, constants })
     }
 
     /// The metadata, with what tells the kind of file.
@@ -135,10 +107,35 @@ impl GgufExport<'_> {
     }
 
     /// The bytes of one tensor.
-    fn produce(&self, id: &TensorId, tensor: &GgufTensor) -> Result<Vec<u8>> {
+    fn produce(&self, planned: &Planned) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for part in &planned.parts {
+            match part {
+                Part::Stored(id, shape) => {
+                    let tensor = GgufTensor { shape: shape.clone(), ..planned.tensor.clone() };
+                    let part = self.stored(id, &tensor)?;
+                    if bytes.is_empty() { bytes = part } else { bytes.extend(part) }
+                }
+                Part::Constant(shape, value) => {
+                    let tensor = GgufTensor { shape: shape.clone(), ..planned.tensor.clone() };
+                    bytes.extend(quantized(&tensor, &vec![*value; shape.iter().product()], 0)?);
+                }
+                Part::Rows(more) => {
+                    let of = planned.tensor.of;
+                    let row = planned.tensor.shape.last().copied().unwrap_or(0) / of.block_size() * of.block_bytes();
+                    bytes.reserve_exact(more * row);
+                    (0..*more).for_each(|_| bytes.extend_from_within(..row));
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of a tensor of the model; `tensor` is what it is written as.
+    fn stored(&self, id: &TensorId, tensor: &GgufTensor) -> Result<Vec<u8>> {
         let module = self.adapter.and_then(|adapter| adapter.modules.get(id));
         if let Some(gguf) = self.source.gguf()
-            && let Some(entry) = gguf.entry(&tensor.name)
+            && let Some(entry) = gguf.entry(&id.gguf())
             && module.is_none()
             && entry.ggml_type == tensor.of.ggml()
         {
@@ -149,33 +146,53 @@ impl GgufExport<'_> {
                 .first_unusable(bytes)
                 .map_or_else(|| Ok(bytes.to_vec()), |bad| Err(too_large(tensor, bad)));
         }
+        if let (TensorId::EmbedTokensPerLayer, &[rows, columns]) = (id, tensor.shape.as_slice()) {
+            return self.table(id, tensor, [rows, columns]);
+        }
         let mut weight = self.source.read(id, &tensor.shape, Some(HostDtype::F32))?.into_f32();
         if let (Some(module), &[outputs, inputs]) = (module, tensor.shape.as_slice()) {
             merge_into(&mut weight, [outputs, inputs], module)
                 .map_err(|e| e.or_at(Place::Named(tensor.name.clone())))?;
         }
-        if id.is_norm() {
+        if id.is_norm() && self.norms_hold_one_plus() {
             // Readers of the format multiply by what it holds; the model multiplies by `1 + w`.
             weight.par_iter_mut().for_each(|w| *w += 1.0);
         }
-        quantized(tensor, &weight)
+        quantized(tensor, &weight, 0)
+    }
+
+    /// The bytes of a table that may be larger than memory in f32: some rows at a time from the mapped file.
+    fn table(&self, id: &TensorId, tensor: &GgufTensor, dims: [usize; 2]) -> Result<Vec<u8>> {
+        /// Numbers that are in memory at a time, about.
+        const SLAB: usize = 1 << 24;
+        let [rows, columns] = dims;
+        let matrix = self.source.read_compressed(id, dims, &Holding::default())?;
+        let matrix = matrix.ok_or_else(|| Error::new(Kind::Run, format!("`{id}` is not held as it is stored")))?;
+        let mut bytes = Vec::with_capacity(tensor.bytes()?);
+        let slab = (SLAB / columns.max(1)).max(1);
+        let mut values = vec![0.0; slab.min(rows) * columns];
+        for start in (0..rows).step_by(slab) {
+            let end = rows.min(start + slab);
+            let values = &mut values[..(end - start) * columns];
+            matrix.dequantize_rows_parallel(start..end, values);
+            let part = GgufTensor { shape: vec![end - start, columns], ..tensor.clone() };
+            bytes.extend(quantized(&part, values, start * columns)?);
+        }
+        Ok(bytes)
+    }
+
+    /// Whether readers of the file multiply norms by `1 + w`.
+    fn norms_hold_one_plus(&self) -> bool {
+        let named = self.metadata.iter().find(|(key, _)| key == "general.architecture");
+        named.and_then(|(_, value)| value.as_str()).is_none_or(norms_hold_one_plus)
     }
 }
 
-/// Layer after layer between the embedding and the head.
-fn place(id: &TensorId) -> usize {
-    match id {
-        TensorId::EmbedTokens => 0,
-        TensorId::Projection(layer, _) | TensorId::LayerNorm(layer, _) => layer + 1,
-        _ => usize::MAX,
-    }
-}
-
-/// Values in the type of their tensor, on all threads.
+/// Values in the type of their tensor, on all threads; they are those from `first` on.
 ///
 /// # Errors
 /// If one does not fit.
-fn quantized(tensor: &GgufTensor, values: &[f32]) -> Result<Vec<u8>> {
+fn quantized(tensor: &GgufTensor, values: &[f32], first: usize) -> Result<Vec<u8>> {
     /// Numbers that a thread takes at a time, about.
     const CHUNK: usize = 1 << 15;
     let of = tensor.of;
@@ -185,7 +202,7 @@ fn quantized(tensor: &GgufTensor, values: &[f32]) -> Result<Vec<u8>> {
     let bytes = row / of.block_size() * of.block_bytes() * rows;
     out.par_chunks_mut(bytes).zip(values.par_chunks(row * rows)).enumerate().try_for_each(
         |(chunk, (out, values))| {
-            of.quantize(values, None, out).map_err(|found| too_large(tensor, found.after(chunk * rows * row)))
+            of.quantize(values, None, out).map_err(|found| too_large(tensor, found.after(first + chunk * rows * row)))
         },
     )?;
     Ok(out)

@@ -74,13 +74,23 @@ impl Opened {
             tied: base.config.tie_word_embeddings(),
             has_importance: false,
         };
+        let demands = base.config.gguf_demands();
+        demands.warnings.iter().for_each(|warning| progress.note(warning));
         let metadata = described::metadata(base, folder.as_deref(), output, progress)?;
         let adapter = adapter.as_ref().map(|adapter| &adapter.tensors);
-        let export = GgufExport { source: &base.source, adapter, traits, file_type, metadata: &metadata };
+        let export =
+            GgufExport { source: &base.source, adapter, traits, file_type, demands: &demands, metadata: &metadata };
         let exported = export.write(path, progress)?;
         for ((wanted, of), count) in &exported.instead {
             let tensors = counted(*count, "tensor");
             progress.note(&format!("{tensors} of {of} instead of {wanted}, whose blocks their rows do not fill"));
+        }
+        if exported.constants > 0 {
+            let tensors = counted(exported.constants, "tensor");
+            progress.note(&format!(
+                "{tensors} that the model computes without and llama.cpp asks for: zeros for the keys and values of layers that \
+                 read others', ones for scales"
+            ));
         }
         Ok(exported)
     }

@@ -4,7 +4,7 @@
 //! such problems at once; every other key that was not used is returned by name, so that the caller can list it.
 
 mod generation;
-mod gguf;
+pub(in crate::model) mod gguf;
 pub(in crate::model) mod hf;
 mod images;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a Gemma 3n has in common with other decoders, and models of its kind that are made up.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::model::decoder_config::{Beyond, DecoderConfig};
 use crate::model::gemma3n::TextConfig;
 use crate::model::gemma3n::config::SoundConfig;
@@ -174,7 +174,10 @@ impl DecoderConfig for TextConfig {
     }
 
     fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>> {
-        Err(Error::new(Kind::Config, "Gemma 3n is not written as a GGUF file yet")
-            .hint("`gemma-tune merge` writes a Hugging Face folder, which llama.cpp's converter reads"))
+        TextConfig::to_gguf(self)
+    }
+
+    fn gguf_demands(&self) -> gguf::Demands {
+        TextConfig::gguf_demands(self)
     }
 }
