@@ -56,6 +56,24 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Write what looks at pictures, with an adapter folded in, as the GGUF file that llama.cpp takes as `--mmproj`
+    GgufMmproj {
+        /// The model: a Hub id[@revision] or a folder
+        #[arg(long, value_parser = expanded)]
+        model: String,
+        /// The adapter folder
+        #[arg(long, value_parser = path())]
+        adapter: Option<PathBuf>,
+        /// The kind of file
+        #[arg(long, value_parser = kinds(), ignore_case = true, default_value = "F16")]
+        quant: String,
+        /// The new file
+        #[arg(long, value_parser = path())]
+        output: PathBuf,
+        /// Print what was written as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Write an adapter as a GGUF file that llama.cpp applies beside its base
     GgufLora {
         /// The adapter folder
@@ -78,6 +96,11 @@ fn quants() -> impl TypedValueParser<Value = String> {
     PossibleValuesParser::new(export::quants().map(PossibleValue::new))
 }
 
+/// The kinds of GGUF files of towers.
+fn kinds() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(export::mmproj::kinds().map(PossibleValue::new))
+}
+
 impl Args {
     /// Exports.
     pub fn run(self) -> Result<()> {
@@ -91,6 +114,10 @@ impl Args {
             Verb::Ollama { model, adapter, quant, system, output, json } => {
                 let (adapter, system) = (adapter.as_deref(), system.as_deref());
                 let exported = export::ollama::export(&model, adapter, &quant, system, &output, &screen)?;
+                report(&exported, &quant, &output, json, &screen)
+            }
+            Verb::GgufMmproj { model, adapter, quant, output, json } => {
+                let exported = export::mmproj::export(&model, adapter.as_deref(), &quant, &output, &screen)?;
                 report(&exported, &quant, &output, json, &screen)
             }
             Verb::GgufLora { adapter, model, output, json } => {

@@ -149,6 +149,12 @@ pub trait DecoderConfig: fmt::Debug {
         gguf::Demands::default()
     }
 
+    /// The metadata with which a GGUF file tells llama.cpp its towers, but for how pictures are prepared.
+    ///
+    /// # Errors
+    /// A model without towers, and towers that are not written so.
+    fn to_mmproj(&self) -> Result<Vec<(String, gguf::Value)>>;
+
     /// What it needs beyond what every decoder needs.
     fn beyond(&self) -> Beyond {
         Beyond::default()

@@ -75,7 +75,7 @@ fn check(adapter: &AdapterTensors, holds: impl Fn(&TensorId) -> bool) -> Result<
         );
     }
     let is_absent = |id: &TensorId| is_applied(id) && (id.gguf().is_empty() || !holds(id));
-    let absent = adapter.changed().filter(is_absent).map(|id| {
+    let absent = adapter.changed().filter(|id| is_absent(id)).map(|id| {
         Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the GGUF file of its base does not hold"))
             .hint(merge)
     });

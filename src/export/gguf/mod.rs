@@ -4,6 +4,7 @@ pub mod lora;
 pub mod metadata;
 pub mod mixture;
 mod plan;
+pub mod towers;
 
 pub use self::plan::Instead;
 

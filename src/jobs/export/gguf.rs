@@ -1,13 +1,15 @@
 //! A model as a GGUF file.
 
 use super::described;
-use crate::adapter::peft::{self, PeftAdapter};
+use crate::adapter::peft::{self, AdapterTensors, PeftAdapter};
 use crate::atomic::check_target;
 use crate::error::{Place, Result};
 use crate::export::gguf::mixture::{FileType, Traits};
 use crate::export::gguf::{Exported, GgufExport};
 use crate::jobs::base::{Base, adapter_folder, provenance};
+use crate::model::ModelConfig;
 use crate::progress::{Progress, counted};
+use crate::weights::names::TensorId;
 use std::path::{Path, PathBuf};
 
 /// Writes a model, with an adapter folded in if one is named, to `output` as a GGUF file of the kind `quant`.
@@ -24,7 +26,7 @@ pub fn export(
     let file_type = described::file_type(quant)?;
     let inputs: Vec<&Path> = std::iter::once(Path::new(model)).chain(adapter).collect();
     check_target("--output", output, &inputs)?;
-    Opened::open(model, adapter, progress)?.write(file_type, output, output, progress)
+    Opened::language_model(model, adapter, progress)?.write(file_type, output, output, progress)
 }
 
 /// A model that is to be exported, and the adapter that is to be folded in.
@@ -37,16 +39,29 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens both.
+    /// Opens both for a file of the language model.
     ///
     /// # Errors
     /// When either cannot be read, they do not fit, or the model cannot be said in a GGUF file.
-    pub fn open(model: &str, adapter: Option<&Path>, progress: &dyn Progress) -> Result<Self> {
+    pub fn language_model(model: &str, adapter: Option<&Path>, progress: &dyn Progress) -> Result<Self> {
+        Opened::open(model, adapter, progress, &|config| config.to_gguf().map(|_| ()))
+    }
+
+    /// Opens both; `accept` has a say before gigabytes are downloaded.
+    ///
+    /// # Errors
+    /// When either cannot be read, or they do not fit, and those of `accept`.
+    pub fn open(
+        model: &str,
+        adapter: Option<&Path>,
+        progress: &dyn Progress,
+        accept: &dyn Fn(&ModelConfig) -> Result<()>,
+    ) -> Result<Self> {
         let folder = adapter.map(|adapter| adapter_folder::find(adapter, progress)).transpose()?;
         let named = Place::Named(format!("--model {model}"));
         let name_bases = |error| provenance::name_bases(error, model);
         let base = Base::open(model, named, progress, &|config| {
-            config.to_gguf()?; // before gigabytes are downloaded
+            accept(config)?;
             folder.as_deref().map_or(Ok(()), |folder| peft::check(folder, config).map_err(name_bases))
         })?;
         let adapter = folder.as_deref().map(|folder| {
@@ -56,7 +71,14 @@ impl Opened {
             Result::Ok(adapter)
         });
         let adapter = adapter.transpose()?;
+        // A file or folder on this machine was not asked before.
+        accept(&base.config)?;
         Ok(Opened { base, folder, adapter })
+    }
+
+    /// The part of the adapter on the weights that `keep` says.
+    pub fn adapter(&self, keep: impl Fn(&TensorId) -> bool) -> Option<AdapterTensors> {
+        self.adapter.as_ref().map(|adapter| adapter.tensors.only(keep))
     }
 
     /// Writes the file to `path`; it is called as `output` is.
@@ -64,9 +86,21 @@ impl Opened {
     /// # Errors
     /// As [`export`].
     pub fn write(&self, file_type: FileType, path: &Path, output: &Path, progress: &dyn Progress) -> Result<Exported> {
-        let Opened { base, folder, adapter } = self;
+        let Opened { base, folder, .. } = self;
+        let has_file_of_towers = base.config.to_mmproj().is_ok();
         if base.config.multimodal() {
-            progress.note("The GGUF file holds the language model; what looks at pictures or listens is not in it.");
+            let said = "The GGUF file holds the language model; what looks at pictures or listens is not in it";
+            let more = if has_file_of_towers { ": `export gguf-mmproj` writes that" } else { "" };
+            progress.note(&format!("{said}{more}."));
+        }
+        // What no other file holds either is refused.
+        let adapter = self.adapter(|id| id.is_of_text() || !has_file_of_towers);
+        let all = self.adapter(|_| true);
+        if adapter != all {
+            progress.note(
+                "Warning: a part of the adapter is on what looks at pictures, and not in this file: \
+                 `export gguf-mmproj --adapter` writes that part.",
+            );
         }
         let traits = Traits {
             layers: base.config.num_hidden_layers(),
@@ -77,7 +111,7 @@ impl Opened {
         let demands = base.config.gguf_demands();
         demands.warnings.iter().for_each(|warning| progress.note(warning));
         let metadata = described::metadata(base, folder.as_deref(), output, progress)?;
-        let adapter = adapter.as_ref().map(|adapter| &adapter.tensors);
+        let adapter = adapter.as_ref();
         let export =
             GgufExport { source: &base.source, adapter, traits, file_type, demands: &demands, metadata: &metadata };
         let exported = export.write(path, progress)?;

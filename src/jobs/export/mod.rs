@@ -3,6 +3,7 @@
 mod described;
 pub mod gguf;
 pub mod lora;
+pub mod mmproj;
 pub mod ollama;
 
 pub use crate::export::gguf::Exported;

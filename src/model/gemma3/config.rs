@@ -11,6 +11,7 @@ mod images;
 mod tests;
 pub(in crate::model) mod write;
 mod write_gguf;
+mod write_mmproj;
 
 pub use generation::GenerationConfig;
 pub use images::ImageConfig;

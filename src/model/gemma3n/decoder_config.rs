@@ -1,6 +1,6 @@
 //! What a Gemma 3n has in common with other decoders, and models of its kind that are made up.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::decoder_config::{Beyond, DecoderConfig};
 use crate::model::gemma3n::TextConfig;
 use crate::model::gemma3n::config::SoundConfig;
@@ -179,5 +179,13 @@ impl DecoderConfig for TextConfig {
 
     fn gguf_demands(&self) -> gguf::Demands {
         TextConfig::gguf_demands(self)
+    }
+
+    fn to_mmproj(&self) -> Result<Vec<(String, gguf::Value)>> {
+        let what =
+            "the towers of a Gemma 3n are not written as a GGUF file: this program writes those of Gemma 3 alone";
+        Err(Error::new(Kind::Config, what).hint(
+            "`convert_hf_to_gguf.py --mmproj` of llama.cpp reads the Hugging Face folder that `gemma-tune merge` writes",
+        ))
     }
 }
