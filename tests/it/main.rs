@@ -15,6 +15,7 @@ mod gemma3n;
 mod gemma3n_audio;
 mod gemma3n_gguf;
 mod gemma3n_vision;
+mod mmproj;
 mod multimodal;
 mod numbers;
 mod optimizer;
