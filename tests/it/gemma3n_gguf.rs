@@ -112,7 +112,7 @@ fn every_verb_takes_the_file() {
 
     bench.run("export gguf --model t --quant f16 --output t.gguf").ok();
     let answers =
-        |model: &str| bench.run(&format!("generate --model {model} --input prompts.jsonl --max-tokens 6")).ok();
+        |model: &str| bench.run(&format!("generate --model {model} --dtype f32 --input prompts.jsonl --max-tokens 6")).ok();
     assert_eq!(answers("t.gguf"), answers("t"));
 }
 

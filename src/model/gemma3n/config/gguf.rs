@@ -102,10 +102,17 @@ fn sparsity(keys: &mut Keys, layers: usize) -> Vec<f64> {
     let Some(cutoffs) = cutoffs else {
         return (0..layers).map(|layer| if layer < SPARSE.0 { SPARSE.1 } else { 0.0 }).collect();
     };
-    if let Some(wrong) = cutoffs.iter().find(|cutoff| cutoff.is_nan() || **cutoff == f32::INFINITY) {
-        keys.problem(name, &format!("it has {wrong}; supported: numbers, and -inf of a layer that is not sparse"));
+    let shares = cutoffs.iter().map(|&cutoff| if cutoff == NO_CUTOFF { 0.0 } else { SparseMlp::share_of(cutoff) });
+    let shares: Vec<f64> = shares.collect();
+    // Of a share of 1 nothing would pass; what is no number has none.
+    let wrong = cutoffs.iter().zip(&shares).find(|(cutoff, share)| cutoff.is_nan() || **share >= 1.0);
+    if let Some((wrong, _)) = wrong {
+        keys.problem(
+            name,
+            &format!("it has {wrong}; supported: numbers up to 5, and -inf of a layer that is not sparse"),
+        );
     }
-    cutoffs.into_iter().map(|cutoff| if cutoff == NO_CUTOFF { 0.0 } else { SparseMlp::share_of(cutoff) }).collect()
+    shares
 }
 
 /// Where the logits are bent; 0 of logits that are not.

@@ -232,6 +232,14 @@ mod tests {
             }
         }
         change.push(("gemma3n.more".into(), Value::Bool(true)));
+        let cutoffs = |cutoff: f32| Value::Array(Array::F32(vec![cutoff; 30]));
+        for (cutoff, works) in [(1.6, true), (-3.0, true), (5.0, true), (9.0, false), (f32::INFINITY, false)] {
+            let with: Metadata = published("E2B").to_gguf().unwrap().into_iter().collect();
+            let with = with.keys().filter_map(|key| Some((key.to_owned(), with.get(key)?.clone())));
+            let with = with.filter(|(key, _)| !key.ends_with("sparsity_scale"));
+            let with = with.chain([(format!("{PREFIX}activation_sparsity_scale"), cutoffs(cutoff))]).collect();
+            assert_eq!(TextConfig::from_gguf(&with, Path::new("x")).is_ok(), works, "{cutoff}");
+        }
         keys = change.into_iter().collect();
         let said = TextConfig::from_gguf(&keys, Path::new("x")).unwrap_err().to_string();
         for part in [
