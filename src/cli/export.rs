@@ -88,6 +88,24 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Write what looks at pictures, with an adapter folded in, as the GGUF file that llama.cpp takes as `--mmproj`
+    GgufMmproj {
+        /// The model: a Hub id[@revision] or a folder
+        #[arg(long, value_parser = expanded)]
+        model: String,
+        /// The adapter folder
+        #[arg(long, value_parser = path())]
+        adapter: Option<PathBuf>,
+        /// The kind of file
+        #[arg(long, value_parser = kinds(), ignore_case = true, default_value = "F16")]
+        quant: String,
+        /// The new file
+        #[arg(long, value_parser = path())]
+        output: PathBuf,
+        /// Print what was written as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Write an adapter as a GGUF file that llama.cpp applies beside its base
     GgufLora {
         /// The adapter folder
@@ -169,6 +187,11 @@ fn quants() -> impl TypedValueParser<Value = String> {
     PossibleValuesParser::new(export::quants().map(PossibleValue::new))
 }
 
+/// The kinds of GGUF files of towers.
+fn kinds() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(export::mmproj::kinds().map(PossibleValue::new))
+}
+
 impl Args {
     /// Exports.
     pub fn run(self) -> Result<()> {
@@ -205,6 +228,10 @@ impl Args {
                 let size = text::bytes(sliced.bytes);
                 screen.note(&format!("{}: {size}, {tensors} tensors, {layers} layers", output.display()));
                 Ok(())
+            }
+            Verb::GgufMmproj { model, adapter, quant, output, json } => {
+                let exported = export::mmproj::export(&model, adapter.as_deref(), &quant, &output, &screen)?;
+                report(&exported, &Rounding::of(&quant), &output, json, &screen)
             }
             Verb::GgufLora { adapter, model, output, json } => {
                 let exported = export::lora::export(model.as_deref(), &adapter, &output, &screen)?;

@@ -1,6 +1,6 @@
 //! Configurations of models, read from their files, of whichever architecture.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::decoder_config::DecoderConfig;
 use crate::model::gemma3::config::{GenerationConfig, config_text};
 use crate::model::gemma3::{self, TextConfig};
@@ -57,7 +57,18 @@ impl ModelConfig {
     /// [`crate::error::Kind::Config`] with every problem at once: another architecture, a missing key, an unsupported or
     /// impossible value.
     pub fn from_gguf(metadata: &Metadata, path: &Path) -> Result<(Self, Vec<String>)> {
-        TextConfig::from_gguf(metadata, path).map(read)
+        match metadata.str("general.architecture") {
+            Some("gemma3n") => {
+                let (config, ignored) = gemma3n::TextConfig::from_gguf(metadata, path)?;
+                Ok((ModelConfig::Gemma3n(config), ignored))
+            }
+            Some(other) if other != "gemma3" => {
+                let what = format!("`general.architecture` is `{other}`; supported: `gemma3`, `gemma3n`");
+                let hint = "this program tunes the language models of Gemma 3 and Gemma 3n";
+                Err(Error::new(Kind::Config, what).at_path(path).hint(hint))
+            }
+            _ => TextConfig::from_gguf(metadata, path).map(read),
+        }
     }
 
     /// The configuration of the published model that `name` names: `google/gemma-3-12b-it`, also with another owner or a

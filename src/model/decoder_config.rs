@@ -157,6 +157,17 @@ pub trait DecoderConfig: fmt::Debug {
         Err(Error::new(Kind::Config, what).hint("Gemma 3n is trained nested (MatFormer), and can be cut"))
     }
 
+    /// What readers of GGUF files ask of one with this language model beyond its own tensors.
+    fn gguf_demands(&self) -> gguf::Demands {
+        gguf::Demands::default()
+    }
+
+    /// The metadata with which a GGUF file tells llama.cpp its towers, but for how pictures are prepared.
+    ///
+    /// # Errors
+    /// A model without towers, and towers that are not written so.
+    fn to_mmproj(&self) -> Result<Vec<(String, gguf::Value)>>;
+
     /// What it needs beyond what every decoder needs.
     fn beyond(&self) -> Beyond {
         Beyond::default()

@@ -257,7 +257,7 @@ const SINGLE: [(TensorId, &str, &str); 6] = [
 /// One of several tensors outside the layers, by its number.
 type Numbered = fn(usize) -> TensorId;
 
-/// Their lists: path in Hugging Face, name in GGUF, where a file has each list as one tensor (and this program reads none).
+/// Their lists: path in Hugging Face, name in GGUF, where a file has each list as one tensor, `altup_proj.weight`.
 const NUMBERED: [(Numbered, &str, &str); 2] = [
     (TensorId::AltupProjection, "model.altup_projections", "altup_proj"),
     (TensorId::AltupUnembedProjection, "model.altup_unembed_projections", "altup_unembd_proj"),
@@ -280,7 +280,8 @@ impl TensorId {
         }
     }
 
-    /// The GGUF name: `blk.3.ffn_up.weight`; empty of what lies in another GGUF file.
+    /// The GGUF name: `blk.3.ffn_up.weight`; empty of what lies in another GGUF file. One of a list has a name of its own,
+    /// `altup_proj.2.weight`, though files hold the list as one tensor: [`TensorId::stack`].
     pub fn gguf(&self) -> String {
         match *self {
             TensorId::Projection(layer, part) => format!("blk.{layer}.{}.weight", part.gguf()),
@@ -332,6 +333,21 @@ impl TensorId {
         let path = path.strip_suffix(".weight")?;
         let projection = PROJECTIONS.iter().find(|p| p.3 == path).map(|p| TensorId::Projection(layer, p.0));
         projection.or_else(|| LAYER_NORMS.iter().find(|n| n.2 == path).map(|n| TensorId::LayerNorm(layer, n.0)))
+    }
+
+    /// The tensor that holds the list in GGUF files of which this is one, and its place there: `altup_proj.weight`, 2.
+    pub fn stack(&self) -> Option<(String, usize)> {
+        match *self {
+            TensorId::AltupProjection(place) => Some((format!("{}.weight", NUMBERED[0].2), place)),
+            TensorId::AltupUnembedProjection(place) => Some((format!("{}.weight", NUMBERED[1].2), place)),
+            _ => None,
+        }
+    }
+
+    /// What a tensor of a GGUF file by this name is a list of: the tensor of each place.
+    pub fn of_stack(name: &str) -> Option<fn(usize) -> TensorId> {
+        let path = name.strip_suffix(".weight")?;
+        NUMBERED.iter().find(|list| list.2 == path).map(|list| list.0)
     }
 
     /// The same tensor of another layer; what is in no layer stays what it is.

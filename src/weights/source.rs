@@ -60,7 +60,7 @@ impl Source {
     /// Beside the result at most 32 MB of the file are in memory.
     ///
     /// # Numerics
-    /// In Hugging Face's convention: a GGUF file's norms lose their 1. Widening is exact; narrowing rounds to nearest,
+    /// In Hugging Face's convention: a GGUF file's norms lose the 1 that they may hold. Widening is exact; narrowing rounds to nearest,
     /// ties to even.
     ///
     /// # Errors
@@ -231,7 +231,7 @@ impl Source {
     }
 
     /// Every tensor in the model's files, also those that are not used. A matrix that bitsandbytes packed is one of
-    /// them, with its own shape.
+    /// them, with its own shape; of a list that a GGUF file holds as one tensor each part is one.
     pub fn tensors(&self) -> Vec<TensorInfo> {
         match &self.0 {
             Inner::Folder(folder) => folder
@@ -241,8 +241,7 @@ impl Source {
                 .filter_map(|entry| folder.info(entry))
                 .collect(),
             Inner::Gguf(gguf) => gguf
-                .header()
-                .tensors
+                .entries()
                 .iter()
                 .map(|entry| {
                     let (name, shape, dtype) = (entry.name.clone(), entry.shape.clone(), entry.type_name());

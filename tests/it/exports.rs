@@ -29,7 +29,7 @@ const KINDS: [(&str, f64); 19] = [
 ];
 
 /// Numbers as weights are spread, the same ones each time.
-fn random(seed: u64, count: usize, size: f32) -> Vec<f32> {
+pub fn random(seed: u64, count: usize, size: f32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut uniform = || {
         state ^= state << 13;
@@ -113,7 +113,7 @@ impl Exports for Bench {
     }
 }
 
-fn mean_gap(one: &[f64], other: &[f64]) -> f64 {
+pub fn mean_gap(one: &[f64], other: &[f64]) -> f64 {
     assert_eq!(one.len(), other.len());
     one.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f64>() / one.len() as f64
 }

@@ -406,7 +406,7 @@ fn some_ids_are_beyond_the_per_layer_table() {
 
 /// A folder whose models `m` (64 words) and `t` (512, with the tiny tokenizer) are the golden's, as parts of multimodal
 /// checkpoints.
-fn bench() -> Bench {
+pub fn bench() -> Bench {
     let bench = Bench::new();
     let source = folder("gemma3n/model/model.safetensors");
     let bytes = std::fs::read(source).unwrap();

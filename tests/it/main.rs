@@ -14,9 +14,11 @@ mod fidelity;
 mod fuzz;
 mod gemma3n;
 mod gemma3n_audio;
+mod gemma3n_gguf;
 mod gemma3n_vision;
 #[cfg(feature = "hub")]
 mod hub;
+mod mmproj;
 mod multimodal;
 mod numbers;
 mod optimizer;

@@ -13,7 +13,7 @@ type Tensor = (String, Vec<usize>, Vec<f32>);
 const LAST: usize = 12;
 
 /// A folder with the model `v`, which sees, its rows and pictures, and a recipe.
-fn bench() -> Bench {
+pub fn bench() -> Bench {
     let bench = Bench::new();
     copy(&golden_path("multimodal/model"), &bench.path("v"));
     copy(&golden_path("multimodal/pictures"), &bench.path("pictures"));
@@ -236,7 +236,7 @@ fn columns_words_and_bytes_stand_for_pictures_as_parts_do() {
 }
 
 /// A folder with the model `n`, a Gemma 3n that sees and hears, its rows and media, and a recipe.
-fn hearing_bench() -> Bench {
+pub fn hearing_bench() -> Bench {
     let bench = bench();
     copy(&golden_path("multimodal3n/model"), &bench.path("n"));
     copy(&golden_path("multimodal3n/media"), &bench.path("media"));

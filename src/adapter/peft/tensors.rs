@@ -75,6 +75,13 @@ impl AdapterTensors {
         self.modules.keys().any(TensorId::is_of_tower)
     }
 
+    /// Those of some weights alone.
+    pub fn only(&self, keep: impl Fn(&TensorId) -> bool) -> Self {
+        let modules = self.modules.iter().filter(|(id, _)| keep(id)).map(|(id, module)| (*id, module.clone()));
+        let whole = self.whole.iter().filter(|(id, _)| keep(id)).map(|(id, tensor)| (*id, tensor.clone()));
+        AdapterTensors { modules: modules.collect(), whole: whole.collect() }
+    }
+
     /// Whether they leave a model as it is, whatever the input; not known of what stands in the place of its tensors.
     pub fn is_zero(&self) -> bool {
         self.whole.is_empty() && self.modules.values().all(ModuleTensors::is_zero)

@@ -4,7 +4,7 @@ use crate::adapter::peft::{AdapterTensors, ModuleTensors};
 use crate::error::{Error, Kind, Result};
 use crate::quant::QuantType;
 use crate::weights::gguf::{GgufTensor, Value, write_gguf};
-use crate::weights::names::TensorId;
+use crate::weights::names::{Projection, TensorId};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub struct ExportedLora {
 /// multiplied into its B.
 ///
 /// # Errors
-/// A DoRA adapter, modules that the base's file does not hold, a full disk; a regular file at `path` is then as it was.
+/// A DoRA adapter, modules that the base's file does not hold or where llama.cpp applies no adapter, a full disk; a regular file at `path` is then as it was.
 pub fn write_lora(
     path: &Path,
     architecture: &str,
@@ -74,11 +74,28 @@ fn check(adapter: &AdapterTensors, holds: impl Fn(&TensorId) -> bool) -> Result<
             Error::new(Kind::Adapter, "this is a DoRA adapter, which no GGUF file of an adapter can say").hint(merge)
         );
     }
-    let absent = adapter.changed().filter(|id| id.gguf().is_empty() || !holds(id)).map(|id| {
+    let is_absent = |id: &TensorId| is_applied(id) && (id.gguf().is_empty() || !holds(id));
+    let absent = adapter.changed().filter(|id| is_absent(id)).map(|id| {
         Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the GGUF file of its base does not hold"))
             .hint(merge)
     });
-    Error::many(absent.collect()).map_or(Ok(()), Err)
+    let unapplied = adapter.changed().filter(|id| !is_applied(id)).map(|id| {
+        Error::new(Kind::Adapter, format!("the adapter changes `{id}`, and llama.cpp applies no adapter there"))
+            .hint(merge)
+    });
+    Error::many(unapplied.chain(absent).collect()).map_or(Ok(()), Err)
+}
+
+/// Whether llama.cpp looks for an adapter where it multiplies by this matrix: not everywhere outside attention and
+/// feed-forward, and where it does not, it would load the adapter and leave a part of it out without a word.
+fn is_applied(id: &TensorId) -> bool {
+    !matches!(
+        id,
+        TensorId::Projection(_, Projection::AltupRouter)
+            | TensorId::PerLayerModelProjection
+            | TensorId::AltupProjection(_)
+            | TensorId::AltupUnembedProjection(_)
+    )
 }
 
 /// A module's rank.
@@ -116,7 +133,6 @@ mod tests {
     use crate::adapter::peft::PeftAdapter;
     use crate::adapter::peft::testing::{golden, shapes};
     use crate::weights::gguf::Gguf;
-    use crate::weights::names::Projection;
 
     fn adapter(name: &str) -> AdapterTensors {
         PeftAdapter::read(&golden(name), &shapes()).unwrap().tensors

@@ -107,12 +107,46 @@ pub struct Traits {
     pub has_importance: bool,
 }
 
+/// The floats that a tensor is stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored(pub QuantType);
+
 /// The type of a tensor in a file of this kind, and the one that it was to have if its rows are no whole blocks of that.
-pub fn type_of(id: &TensorId, shape: &[usize], file_type: FileType, traits: &Traits) -> (QuantType, Option<QuantType>) {
+pub fn type_of(
+    id: &TensorId,
+    shape: &[usize],
+    Stored(stored): Stored,
+    file_type: FileType,
+    traits: &Traits,
+) -> (QuantType, Option<QuantType>) {
     let &[_, row] = shape else { return (QuantType::F32, None) };
-    let wanted = wanted(id, file_type, traits);
+    let wanted = match kept(id) {
+        Some(Kept::InF32) => QuantType::F32,
+        Some(Kept::InFloats) if !file_type.most().is_float() => stored,
+        _ => wanted(id, file_type, traits),
+    };
     let fitting = fitting(wanted, row);
     (fitting, (fitting != wanted).then_some(wanted))
+}
+
+/// How a matrix is kept out of quantisation.
+enum Kept {
+    /// In f32 whatever the kind of file.
+    InF32,
+    /// In the floats that it is stored as, where the kind of file has blocks.
+    InFloats,
+}
+
+/// What llama.cpp does not quantise: a few numbers that decide about much, and matrices that are small beside the others.
+fn kept(id: &TensorId) -> Option<Kept> {
+    match id {
+        TensorId::Projection(_, Projection::AltupPrediction | Projection::AltupCorrection) => Some(Kept::InF32),
+        TensorId::Projection(_, Projection::AltupRouter | Projection::LaurelLeft | Projection::LaurelRight)
+        | TensorId::PerLayerModelProjection
+        | TensorId::AltupProjection(_)
+        | TensorId::AltupUnembedProjection(_) => Some(Kept::InFloats),
+        _ => None,
+    }
 }
 
 /// The type that suits a matrix, whatever its rows.
@@ -124,7 +158,7 @@ fn wanted(id: &TensorId, file_type: FileType, traits: &Traits) -> QuantType {
     }
     match id {
         TensorId::LmHead => head(most),
-        TensorId::EmbedTokens if traits.tied => head(most),
+        TensorId::EmbedTokens | TensorId::EmbedTokensPerLayer if traits.tied => head(most),
         TensorId::Projection(layer, projection) => {
             let (layer, layers) = (*layer, traits.layers);
             let eighth = layers / 8;
@@ -197,6 +231,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
+    const STORED: Stored = Stored(QuantType::BF16);
+
     fn counts(
         file_type: FileType,
         layers: usize,
@@ -206,7 +242,7 @@ mod tests {
         let traits = Traits { layers, heads_per_group, tied: true, has_importance: false };
         let mut counts = BTreeMap::new();
         let mut add = |id: TensorId, shape: &[usize]| {
-            *counts.entry(type_of(&id, shape, file_type, &traits).0.name()).or_default() += 1;
+            *counts.entry(type_of(&id, shape, STORED, file_type, &traits).0.name()).or_default() += 1;
         };
         add(TensorId::EmbedTokens, &[1000, width]);
         for layer in 0..layers {
@@ -262,12 +298,41 @@ mod tests {
     fn rows_that_no_block_fits_stay_floats() {
         let traits = Traits { layers: 4, heads_per_group: 1, tied: false, has_importance: false };
         let q = TensorId::Projection(0, Projection::Q);
-        let of = |id: &TensorId, shape: &[usize], file_type| type_of(id, shape, file_type, &traits);
+        let of = |id: &TensorId, shape: &[usize], file_type| type_of(id, shape, STORED, file_type, &traits);
         assert_eq!(of(&q, &[8, 48], FileType::Q4_K_M), (QuantType::F16, Some(QuantType::Q4K)));
         assert_eq!(of(&q, &[8, 48], FileType::Q8_0), (QuantType::F16, Some(QuantType::Q8_0)));
         assert_eq!(of(&q, &[8, 96], FileType::IQ4_XS), (QuantType::IQ4NL, Some(QuantType::IQ4XS)));
         assert_eq!(of(&TensorId::Norm, &[48], FileType::Q4_K_M), (QuantType::F32, None));
         assert_eq!(of(&TensorId::EmbedTokens, &[8, 256], FileType::Q4_K_M), (QuantType::Q4K, None), "not the head");
         assert_eq!(of(&TensorId::LmHead, &[8, 256], FileType::Q4_K_M), (QuantType::Q6K, None));
+    }
+    #[test]
+    fn what_llama_cpp_does_not_quantise_stays_floats() {
+        let traits = Traits { layers: 30, heads_per_group: 4, tied: true, has_importance: false };
+        let of = |id: TensorId, stored, file_type| type_of(&id, &[64, 256], Stored(stored), file_type, &traits).0;
+        let kept = [
+            TensorId::Projection(3, Projection::AltupRouter),
+            TensorId::Projection(3, Projection::LaurelLeft),
+            TensorId::Projection(3, Projection::LaurelRight),
+            TensorId::PerLayerModelProjection,
+            TensorId::AltupProjection(2),
+            TensorId::AltupUnembedProjection(0),
+        ];
+        for id in kept {
+            for stored in [QuantType::F32, QuantType::F16, QuantType::BF16] {
+                assert_eq!(of(id, stored, FileType::Q4_K_M), stored, "{id}");
+                assert_eq!(of(id, stored, FileType::F16), QuantType::F16, "{id}");
+            }
+        }
+        for part in [Projection::AltupPrediction, Projection::AltupCorrection] {
+            let id = TensorId::Projection(0, part);
+            for file_type in FileType::all() {
+                assert_eq!(of(id, QuantType::BF16, file_type), QuantType::F32, "{id}: {file_type}");
+            }
+        }
+        assert_eq!(of(TensorId::EmbedTokensPerLayer, QuantType::BF16, FileType::Q4_K_M), QuantType::Q6K);
+        assert_eq!(of(TensorId::EmbedTokensPerLayer, QuantType::BF16, FileType::Q8_0), QuantType::Q8_0);
+        let gate = TensorId::Projection(0, Projection::PerLayerGate);
+        assert_eq!(of(gate, QuantType::BF16, FileType::Q4_K_M), QuantType::Q4K);
     }
 }

@@ -5,10 +5,15 @@ pub mod importance;
 pub mod lora;
 pub mod metadata;
 pub mod mixture;
+mod plan;
 pub mod rounding;
+pub mod towers;
+
+pub use self::plan::{Instead, Types};
 
 use self::importance::Importance;
-use self::mixture::{FileType, Traits, type_of};
+use self::mixture::{FileType, Traits};
+use self::plan::{Part, Plan, Planned};
 use super::merge_math::merge_into;
 use super::space::check_space;
 use crate::adapter::peft::AdapterTensors;
@@ -16,9 +21,9 @@ use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::quant::{QuantType, Unusable};
-use crate::weights::gguf::{GgufTensor, Value, gguf_length, write_gguf};
+use crate::weights::gguf::{Demands, GgufTensor, Value, gguf_length, norms_hold_one_plus, write_gguf};
 use crate::weights::names::TensorId;
-use crate::weights::{HostDtype, Source};
+use crate::weights::{Holding, HostDtype, Source};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -38,12 +43,11 @@ pub struct GgufExport<'a> {
     pub types: Option<&'a Types>,
     /// How much each input of a matrix counts; `None` where all count alike.
     pub importance: Option<&'a Importance>,
+    /// What readers ask of the file beyond the model's own tensors.
+    pub demands: &'a Demands,
     /// Everything that the file says of its model, but the kind of file.
     pub metadata: &'a [(String, Value)],
 }
-
-/// How many tensors could not have a type, by that type and the one they have.
-pub type Instead = BTreeMap<(&'static str, &'static str), usize>;
 
 /// What was exported.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,24 +62,17 @@ pub struct Exported {
     pub types: BTreeMap<&'static str, usize>,
     /// Tensors that could not have the type of the mixture, by that type and the one they have.
     pub instead: Instead,
+    /// Tensors that the model does not have and readers ask for, full of one number.
+    pub constants: usize,
 }
-
-/// The types of some matrices.
-pub type Types = BTreeMap<TensorId, QuantType>;
 
 /// The matrices of a file that is to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrices {
-    /// Their rows and columns.
+    /// Those whose types may be chosen, with their rows and columns.
     pub of: Vec<(TensorId, [usize; 2])>,
     /// What everything else in the file takes, in bytes.
     pub beside: u64,
-}
-
-/// A tensor of the file.
-struct Planned {
-    id: TensorId,
-    tensor: GgufTensor,
 }
 
 impl GgufExport<'_> {
@@ -89,20 +86,21 @@ impl GgufExport<'_> {
     /// An adapter that changes what the file does not hold, weights that cannot be read or are too large for their type, a
     /// full disk; a regular file at `path` is then as it was.
     pub fn write(&self, path: &Path, progress: &dyn Progress) -> Result<Exported> {
-        let (plan, instead) = self.plan()?;
+        let Plan { tensors: plan, instead, constants } = self.plan()?;
         let metadata = self.with_kind();
         let tensors: Vec<GgufTensor> = plan.iter().map(|planned| planned.tensor.clone()).collect();
         let length = gguf_length(&metadata, &tensors)?;
         if atomic::is_file(path)? {
             check_space(path, length, "the GGUF file")?;
         }
-        let ids: HashMap<&str, TensorId> =
-            plan.iter().map(|planned| (planned.tensor.name.as_str(), planned.id)).collect();
+        let by_name: HashMap<&str, &Planned> =
+            plan.iter().map(|planned| (planned.tensor.name.as_str(), planned)).collect();
         progress.start("Exporting", Some(plan.len() as u64), "tensors");
         let bytes = write_gguf(path, &metadata, &tensors, |tensor| {
-            let id = ids.get(tensor.name.as_str());
-            let id = id.ok_or_else(|| Error::new(Kind::Run, format!("no tensor `{}` to write", tensor.name)))?;
-            let bytes = self.produce(id, tensor)?;
+            let planned = by_name.get(tensor.name.as_str());
+            let planned =
+                planned.ok_or_else(|| Error::new(Kind::Run, format!("no tensor `{}` to write", tensor.name)))?;
+            let bytes = self.produce(planned)?;
             progress.advance(1);
             Ok(bytes)
         })?;
@@ -110,40 +108,45 @@ impl GgufExport<'_> {
         let mut types = BTreeMap::new();
         plan.iter().for_each(|planned| *types.entry(planned.tensor.of.name()).or_default() += 1);
         let modules = self.adapter.map_or(0, |adapter| adapter.modules.len());
-        Ok(Exported { tensors: plan.len(), modules, bytes, types, instead })
+        Ok(Exported { tensors: plan.len(), modules, bytes, types, instead, constants })
     }
 
-    /// What is written, layer after layer, and what has another type than the mixture asks for.
-    fn plan(&self) -> Result<(Vec<Planned>, Instead)> {
-        let mut instead = Instead::new();
-        let mut plan = Vec::new();
-        for info in self.source.tensors() {
-            // Towers lie in a file of their own; a head that is the embedding is not written twice.
-            let Some(id) = self.source.id(&info.name).filter(|id| !(self.traits.tied && *id == TensorId::LmHead))
-            else {
-                continue;
-            };
-            let own = self.types.and_then(|types| types.get(&id));
-            let (of, wanted) = match own {
-                Some(of) => (*of, None),
-                None => type_of(&id, &info.shape, self.file_type, &self.traits),
-            };
-            if let Some(wanted) = wanted {
-                *instead.entry((wanted.name(), of.name())).or_default() += 1;
+    fn plan(&self) -> Result<Plan> {
+        let GgufExport { source, adapter, traits, file_type, types, demands, .. } = self;
+        Plan::new(source, *adapter, *file_type, *types, traits, demands)
+    }
+
+    /// The matrices of the file.
+    ///
+    /// # Errors
+    /// As [`GgufExport::write`], of what is planned.
+    pub fn matrices(&self) -> Result<Matrices> {
+        let plan = self.plan()?.tensors;
+        let tensors: Vec<GgufTensor> = plan.iter().map(|planned| planned.tensor.clone()).collect();
+        let mut matrices = Matrices { of: Vec::new(), beside: gguf_length(&self.with_kind(), &tensors)? };
+        for Planned { id, tensor, parts } in &plan {
+            // What stays as floats does so for a reason, and a table of the size of a model is looked up in, not multiplied.
+            let is_free = !tensor.of.is_float() && *id != TensorId::EmbedTokensPerLayer;
+            if let (true, [Part::Stored(id, shape)]) = (is_free, &parts[..])
+                && let &[rows, columns] = shape.as_slice()
+            {
+                matrices.of.push((*id, [rows, columns]));
+                matrices.beside -= tensor.bytes()? as u64;
             }
-            plan.push(Planned { id, tensor: GgufTensor { name: id.gguf(), of, shape: info.shape } });
         }
-        plan.sort_by_key(|planned| (place(&planned.id), planned.id));
-        let holds = |id: &TensorId| plan.iter().any(|planned| planned.id == *id);
-        let absent = self.adapter.iter().flat_map(|adapter| adapter.changed()).filter(|id| !holds(id)).map(|id| {
-            let what = format!("the adapter changes `{id}`, which the GGUF file of a language model does not hold");
-            Error::new(Kind::Adapter, what)
-                .hint("`gemma-tune merge` writes a Hugging Face folder with everything in it")
-        });
-        match Error::many(absent.collect()) {
-            Some(error) => Err(error),
-            None => Ok((plan, instead)),
+        Ok(matrices)
+    }
+
+    /// A tensor of the model in f32, with the adapter folded in where it has one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or adapter and model do not go together.
+    pub fn weight(&self, id: &TensorId, shape: &[usize]) -> Result<Vec<f32>> {
+        let mut weight = self.source.read(id, shape, Some(HostDtype::F32))?.into_f32();
+        if let (Some(module), &[outputs, inputs]) = (self.adapter.and_then(|adapter| adapter.modules.get(id)), shape) {
+            merge_into(&mut weight, [outputs, inputs], module).map_err(|e| e.or_at(Place::Named(id.gguf())))?;
         }
+        Ok(weight)
     }
 
     /// The metadata, with what tells the kind of file.
@@ -159,10 +162,35 @@ impl GgufExport<'_> {
     }
 
     /// The bytes of one tensor.
-    fn produce(&self, id: &TensorId, tensor: &GgufTensor) -> Result<Vec<u8>> {
+    fn produce(&self, planned: &Planned) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for part in &planned.parts {
+            match part {
+                Part::Stored(id, shape) => {
+                    let tensor = GgufTensor { shape: shape.clone(), ..planned.tensor.clone() };
+                    let part = self.stored(id, &tensor)?;
+                    if bytes.is_empty() { bytes = part } else { bytes.extend(part) }
+                }
+                Part::Constant(shape, value) => {
+                    let tensor = GgufTensor { shape: shape.clone(), ..planned.tensor.clone() };
+                    bytes.extend(quantized(&tensor, &vec![*value; shape.iter().product()], None, 0)?);
+                }
+                Part::Rows(more) => {
+                    let of = planned.tensor.of;
+                    let row = planned.tensor.shape.last().copied().unwrap_or(0) / of.block_size() * of.block_bytes();
+                    bytes.reserve_exact(more * row);
+                    (0..*more).for_each(|_| bytes.extend_from_within(..row));
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of a tensor of the model; `tensor` is what it is written as.
+    fn stored(&self, id: &TensorId, tensor: &GgufTensor) -> Result<Vec<u8>> {
         let module = self.adapter.and_then(|adapter| adapter.modules.get(id));
         if let Some(gguf) = self.source.gguf()
-            && let Some(entry) = gguf.entry(&tensor.name)
+            && let Some(entry) = gguf.entry(&id.gguf())
             && module.is_none()
             && entry.ggml_type == tensor.of.ggml()
         {
@@ -173,86 +201,53 @@ impl GgufExport<'_> {
                 .first_unusable(bytes)
                 .map_or_else(|| Ok(bytes.to_vec()), |bad| Err(too_large(tensor, bad)));
         }
+        if let (TensorId::EmbedTokensPerLayer, &[rows, columns]) = (id, tensor.shape.as_slice()) {
+            return self.table(id, tensor, [rows, columns]);
+        }
         let mut weight = self.weight(id, &tensor.shape)?;
-        if id.is_norm() {
+        if id.is_norm() && self.norms_hold_one_plus() {
             // Readers of the format multiply by what it holds; the model multiplies by `1 + w`.
             weight.par_iter_mut().for_each(|w| *w += 1.0);
         }
         let inputs = tensor.shape.last().copied().unwrap_or(0);
         let importance = self.importance.and_then(|importance| importance.of_inputs(id, inputs));
-        quantized(tensor, &weight, importance.as_deref())
+        quantized(tensor, &weight, importance.as_deref(), 0)
     }
-}
 
-impl GgufExport<'_> {
-    /// A tensor in f32, with the adapter folded in where it has one.
-    ///
-    /// # Errors
-    /// When it cannot be read, or adapter and model do not go together.
-    pub fn weight(&self, id: &TensorId, shape: &[usize]) -> Result<Vec<f32>> {
-        let mut weight = self.source.read(id, shape, Some(HostDtype::F32))?.into_f32();
-        if let (Some(module), &[outputs, inputs]) = (self.adapter.and_then(|adapter| adapter.modules.get(id)), shape) {
-            merge_into(&mut weight, [outputs, inputs], module).map_err(|e| e.or_at(Place::Named(id.gguf())))?;
+    /// The bytes of a table that may be larger than memory in f32: some rows at a time from the mapped file.
+    fn table(&self, id: &TensorId, tensor: &GgufTensor, dims: [usize; 2]) -> Result<Vec<u8>> {
+        /// Numbers that are in memory at a time, about.
+        const SLAB: usize = 1 << 24;
+        let [rows, columns] = dims;
+        let matrix = self.source.read_compressed(id, dims, &Holding::default())?;
+        let matrix = matrix.ok_or_else(|| Error::new(Kind::Run, format!("`{id}` is not held as it is stored")))?;
+        let mut bytes = Vec::with_capacity(tensor.bytes()?);
+        let slab = (SLAB / columns.max(1)).max(1);
+        let mut values = vec![0.0; slab.min(rows) * columns];
+        for start in (0..rows).step_by(slab) {
+            let end = rows.min(start + slab);
+            let values = &mut values[..(end - start) * columns];
+            matrix.dequantize_rows_parallel(start..end, values);
+            let part = GgufTensor { shape: vec![end - start, columns], ..tensor.clone() };
+            bytes.extend(quantized(&part, values, None, start * columns)?);
         }
-        Ok(weight)
+        Ok(bytes)
     }
 
-    /// The matrices of the file.
-    ///
-    /// # Errors
-    /// As [`GgufExport::write`], of what is planned.
-    pub fn matrices(&self) -> Result<Matrices> {
-        let (plan, _) = self.plan()?;
-        let tensors: Vec<GgufTensor> = plan.iter().map(|planned| planned.tensor.clone()).collect();
-        let mut matrices = Matrices { of: Vec::new(), beside: gguf_length(&self.with_kind(), &tensors)? };
-        for Planned { id, tensor } in &plan {
-            if let &[rows, columns] = tensor.shape.as_slice() {
-                matrices.of.push((*id, [rows, columns]));
-                matrices.beside -= tensor.bytes()? as u64;
-            }
-        }
-        Ok(matrices)
+    /// Whether readers of the file multiply norms by `1 + w`.
+    fn norms_hold_one_plus(&self) -> bool {
+        let named = self.metadata.iter().find(|(key, _)| key == "general.architecture");
+        named.and_then(|(_, value)| value.as_str()).is_none_or(norms_hold_one_plus)
     }
 }
 
-/// Layer after layer between the embedding and the head.
-fn place(id: &TensorId) -> usize {
-    match id {
-        TensorId::EmbedTokens => 0,
-        TensorId::Projection(layer, _) | TensorId::LayerNorm(layer, _) => layer + 1,
-        _ => usize::MAX,
-    }
-}
-
-/// Values in the type of their tensor, on all threads.
+/// Values in the type of their tensor, on all threads; they are those from `first` on.
 ///
 /// # Errors
 /// If one does not fit.
-fn quantized(tensor: &GgufTensor, values: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>> {
+fn quantized(tensor: &GgufTensor, values: &[f32], importance: Option<&[f32]>, first: usize) -> Result<Vec<u8>> {
     let row = tensor.shape.last().copied().unwrap_or(1).max(1);
-    rows_of(tensor.of, row, values, importance).map_err(|found| too_large(tensor, found))
-}
-
-/// Rows of `row` values in blocks, on all threads.
-///
-/// # Errors
-/// If a value does not fit.
-fn quantized_rows(of: QuantType, row: usize, values: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>> {
-    let tensor = GgufTensor { name: "a matrix".into(), of, shape: vec![values.len() / row.max(1), row] };
-    quantized(&tensor, values, importance)
-}
-
-fn rows_of(of: QuantType, row: usize, values: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>, Unusable> {
-    /// Numbers that a thread takes at a time, about.
-    const CHUNK: usize = 1 << 15;
-    let rows = (CHUNK / row).max(1);
-    let bytes = row / of.block_size() * of.block_bytes();
-    let mut out = vec![0; values.len() / row * bytes];
-    let chunks = out.par_chunks_mut(bytes * rows).zip(values.par_chunks(row * rows)).enumerate();
-    chunks.try_for_each(|(chunk, (out, values))| {
-        of.quantize(values, importance, out).map_err(|found| found.after(chunk * rows * row))
-    })?;
-    Ok(out)
+    rounding::rows_of(tensor.of, row, values, importance).map_err(|found| too_large(tensor, found.after(first)))
 }
 
 fn too_large(tensor: &GgufTensor, found: Unusable) -> Error {

@@ -1,9 +1,8 @@
 //! What rounding does to a matrix before it is done.
 
 use super::budget::candidates;
-use super::quantized_rows;
-use crate::error::Result;
-use crate::quant::{QuantType, QuantizedMatrix};
+use crate::error::{Error, Kind, Result};
+use crate::quant::{QuantType, QuantizedMatrix, Unusable};
 use rayon::prelude::*;
 
 /// The most numbers of a matrix by which its types are compared.
@@ -41,13 +40,37 @@ pub fn unmeasured(of: QuantType) -> f64 {
     }
 }
 
+/// Rows of `row` values in blocks, on all threads.
+///
+/// # Errors
+/// The first value that does not fit.
+pub(super) fn rows_of(
+    of: QuantType,
+    row: usize,
+    values: &[f32],
+    importance: Option<&[f32]>,
+) -> Result<Vec<u8>, Unusable> {
+    /// Numbers that a thread takes at a time, about.
+    const CHUNK: usize = 1 << 15;
+    let rows = (CHUNK / row).max(1);
+    let bytes = row / of.block_size() * of.block_bytes();
+    let mut out = vec![0; values.len() / row * bytes];
+    let chunks = out.par_chunks_mut(bytes * rows).zip(values.par_chunks(row * rows)).enumerate();
+    chunks.try_for_each(|(chunk, (out, values))| {
+        of.quantize(values, importance, out).map_err(|found| found.after(chunk * rows * row))
+    })?;
+    Ok(out)
+}
+
 impl Rounded<'_> {
     /// The matrix in blocks.
     ///
     /// # Errors
     /// A number that does not fit.
     pub fn to(&self, of: QuantType) -> Result<QuantizedMatrix> {
-        let bytes = quantized_rows(of, self.dims[1], self.weight, self.importance)?;
+        let bytes = rows_of(of, self.dims[1], self.weight, self.importance).map_err(|found| {
+            Error::new(Kind::Weights, format!("a number is {:e}, which no block holds", found.value))
+        })?;
         QuantizedMatrix::blocks(self.dims, of, bytes.into())
     }
 

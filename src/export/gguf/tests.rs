@@ -10,8 +10,18 @@ const TRAITS: Traits = Traits { layers: 2, heads_per_group: 2, tied: true, has_i
 
 fn write(source: &Source, adapter: Option<&AdapterTensors>, file_type: FileType, path: &Path) -> Result<Exported> {
     let metadata = [("general.architecture".to_owned(), Value::String("gemma3".into()))];
-    GgufExport { source, adapter, traits: TRAITS, file_type, types: None, importance: None, metadata: &metadata }
-        .write(path, &Silent)
+    let demands = Demands::default();
+    GgufExport {
+        source,
+        adapter,
+        traits: TRAITS,
+        file_type,
+        types: None,
+        importance: None,
+        demands: &demands,
+        metadata: &metadata,
+    }
+    .write(path, &Silent)
 }
 
 fn read(gguf: &Gguf, id: &TensorId) -> Vec<f32> {
@@ -97,10 +107,10 @@ fn a_number_that_no_block_holds_names_its_tensor() {
     let tensor = GgufTensor { name: "blk.0.attn_q.weight".into(), of: QuantType::Q8_0, shape: vec![3000, 32] };
     let mut values = vec![0.5; 3000 * 32];
     values[2500 * 32 + 7] = 7e4;
-    let error = quantized(&tensor, &values, None).unwrap_err();
+    let error = quantized(&tensor, &values, None, 0).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     let what = "tensor `blk.0.attn_q.weight`: the number at [2500, 7] is 7e4, and a block holds 65504 at most";
     assert_eq!(error.what(), what);
     values[2500 * 32 + 7] = f32::NAN;
-    assert!(quantized(&tensor, &values, None).unwrap_err().what().ends_with("at [2500, 7] is NaN"));
+    assert!(quantized(&tensor, &values, None, 0).unwrap_err().what().ends_with("at [2500, 7] is NaN"));
 }

@@ -84,7 +84,7 @@ fn templates(template: &ChatTemplate) -> Vec<(String, Value)> {
 }
 
 /// Name and origin. A path of this machine is nobody's business but for its last part.
-fn general(base: &Base, adapter: Option<&Path>, output: &Path) -> General {
+pub fn general(base: &Base, adapter: Option<&Path>, output: &Path) -> General {
     let last = |name: &str| {
         let stem = Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned();
         stem.strip_suffix(".gguf").map(str::to_owned).unwrap_or(stem)

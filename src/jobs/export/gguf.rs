@@ -3,7 +3,7 @@
 use super::calibration::Texts;
 use super::described;
 use super::measured::{self, Budget};
-use crate::adapter::peft::{self, PeftAdapter};
+use crate::adapter::peft::{self, AdapterTensors, PeftAdapter};
 use crate::atomic::check_target;
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::gguf::importance::Importance;
@@ -11,8 +11,10 @@ use crate::export::gguf::mixture::{FileType, Traits};
 use crate::export::gguf::{Exported, GgufExport, Types};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::base::{Base, adapter_folder, provenance};
+use crate::model::ModelConfig;
 use crate::progress::{Progress, Silent, counted};
-use crate::weights::gguf::Value;
+use crate::weights::gguf::{Demands, Value};
+use crate::weights::names::TensorId;
 use std::path::{Path, PathBuf};
 
 /// How the numbers of a file are rounded.
@@ -52,7 +54,7 @@ pub fn export(
     if let Some(save) = rounding.save_imatrix {
         check_target("--save-imatrix", save, &[&inputs[..], &[output]].concat())?;
     }
-    let opened = Opened::open(model, adapter, progress)?;
+    let opened = Opened::language_model(model, adapter, progress)?;
     let measured = Measured::of(&opened, model, adapter, rounding, file_type, progress)?;
     opened.write(file_type, &measured, output, output, progress)
 }
@@ -99,7 +101,8 @@ impl Measured {
         let mut measured = Measured { importance: Some(importance), types: None, file };
         if let (Some(budget), Some(importance)) = (rounding.budget, &measured.importance) {
             let metadata = opened.metadata(Path::new("model.gguf"), &measured, &Silent)?;
-            let export = opened.export(file_type, &measured, &metadata);
+            let (demands, adapter) = (opened.base.config.gguf_demands(), opened.adapter_of_text());
+            let export = opened.export(file_type, &measured, adapter.as_ref(), &demands, &metadata);
             measured.types = Some(measured::types(&export, &model, &texts, importance, budget, progress)?);
         }
         Ok(measured)
@@ -128,16 +131,29 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens both.
+    /// Opens both for a file of the language model.
     ///
     /// # Errors
     /// When either cannot be read, they do not fit, or the model cannot be said in a GGUF file.
-    pub fn open(model: &str, adapter: Option<&Path>, progress: &dyn Progress) -> Result<Self> {
+    pub fn language_model(model: &str, adapter: Option<&Path>, progress: &dyn Progress) -> Result<Self> {
+        Opened::open(model, adapter, progress, &|config| config.to_gguf().map(|_| ()))
+    }
+
+    /// Opens both; `accept` has a say before gigabytes are downloaded.
+    ///
+    /// # Errors
+    /// When either cannot be read, or they do not fit, and those of `accept`.
+    pub fn open(
+        model: &str,
+        adapter: Option<&Path>,
+        progress: &dyn Progress,
+        accept: &dyn Fn(&ModelConfig) -> Result<()>,
+    ) -> Result<Self> {
         let folder = adapter.map(|adapter| adapter_folder::find(adapter, progress)).transpose()?;
         let named = Place::Named(format!("--model {model}"));
         let name_bases = |error| provenance::name_bases(error, model);
         let base = Base::open(model, named, progress, &|config| {
-            config.to_gguf()?; // before gigabytes are downloaded
+            accept(config)?;
             folder.as_deref().map_or(Ok(()), |folder| peft::check(folder, config).map_err(name_bases))
         })?;
         let adapter = folder.as_deref().map(|folder| {
@@ -147,7 +163,14 @@ impl Opened {
             Result::Ok(adapter)
         });
         let adapter = adapter.transpose()?;
+        // A file or folder on this machine was not asked before.
+        accept(&base.config)?;
         Ok(Opened { base, folder, adapter })
+    }
+
+    /// The part of the adapter on the weights that `keep` says.
+    pub fn adapter(&self, keep: impl Fn(&TensorId) -> bool) -> Option<AdapterTensors> {
+        self.adapter.as_ref().map(|adapter| adapter.tensors.only(keep))
     }
 
     /// Writes the file to `path`; it is called as `output` is.
@@ -162,16 +185,42 @@ impl Opened {
         output: &Path,
         progress: &dyn Progress,
     ) -> Result<Exported> {
+        let has_file_of_towers = self.base.config.to_mmproj().is_ok();
         if self.base.config.multimodal() {
-            progress.note("The GGUF file holds the language model; what looks at pictures or listens is not in it.");
+            let said = "The GGUF file holds the language model; what looks at pictures or listens is not in it";
+            let more = if has_file_of_towers { ": `export gguf-mmproj` writes that" } else { "" };
+            progress.note(&format!("{said}{more}."));
         }
+        let adapter = self.adapter_of_text();
+        let all = self.adapter(|_| true);
+        if adapter != all {
+            progress.note(
+                "Warning: a part of the adapter is on what looks at pictures, and not in this file: \
+                 `export gguf-mmproj --adapter` writes that part.",
+            );
+        }
+        let demands = self.base.config.gguf_demands();
+        demands.warnings.iter().for_each(|warning| progress.note(warning));
         let metadata = self.metadata(output, measured, progress)?;
-        let exported = self.export(file_type, measured, &metadata).write(path, progress)?;
+        let exported = self.export(file_type, measured, adapter.as_ref(), &demands, &metadata).write(path, progress)?;
         for ((wanted, of), count) in &exported.instead {
             let tensors = counted(*count, "tensor");
             progress.note(&format!("{tensors} of {of} instead of {wanted}, whose blocks their rows do not fill"));
         }
+        if exported.constants > 0 {
+            let tensors = counted(exported.constants, "tensor");
+            progress.note(&format!(
+                "{tensors} that the model computes without and llama.cpp asks for: zeros for the keys and values of layers that \
+                 read others', ones for scales"
+            ));
+        }
         Ok(exported)
+    }
+
+    /// The part of the adapter that a file of the language model holds; what no other file holds either is refused there.
+    fn adapter_of_text(&self) -> Option<AdapterTensors> {
+        let has_file_of_towers = self.base.config.to_mmproj().is_ok();
+        self.adapter(|id| id.is_of_text() || !has_file_of_towers)
     }
 
     fn metadata(&self, output: &Path, measured: &Measured, progress: &dyn Progress) -> Result<Vec<(String, Value)>> {
@@ -184,6 +233,8 @@ impl Opened {
         &'a self,
         file_type: FileType,
         measured: &'a Measured,
+        adapter: Option<&'a AdapterTensors>,
+        demands: &'a Demands,
         metadata: &'a [(String, Value)],
     ) -> GgufExport<'a> {
         let config = &self.base.config;
@@ -195,11 +246,12 @@ impl Opened {
         };
         GgufExport {
             source: &self.base.source,
-            adapter: self.adapter.as_ref().map(|adapter| &adapter.tensors),
+            adapter,
             traits,
             file_type,
             types: measured.types.as_ref(),
             importance: measured.importance.as_ref(),
+            demands,
             metadata,
         }
     }

@@ -5,6 +5,7 @@ mod described;
 pub mod gguf;
 pub mod lora;
 pub mod measured;
+pub mod mmproj;
 pub mod ollama;
 pub mod slice;
 

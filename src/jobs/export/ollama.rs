@@ -29,7 +29,7 @@ pub fn export(
 ) -> Result<Exported> {
     let file_type = described::file_type(rounding.quant)?;
     may_write(output, Existing::ReplaceIfHas(MODELFILE))?;
-    let opened = Opened::open(model, adapter, progress)?;
+    let opened = Opened::language_model(model, adapter, progress)?;
     if let Some(template) = described::template(&opened.base, opened.folder.as_deref())?
         && !is_gemmas(&template)
     {

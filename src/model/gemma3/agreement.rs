@@ -142,7 +142,8 @@ impl Described {
         }
         let beyond = tensors.iter().filter(|info| layer(info).is_some_and(|layer| layer >= self.layers));
         let names: Vec<&str> = beyond.map(|info| info.name.as_str()).collect();
-        let key = if source.gguf().is_some() { "gemma3.block_count" } else { "num_hidden_layers" };
+        let architecture = source.gguf().and_then(|gguf| gguf.architecture());
+        let key = architecture.map_or("num_hidden_layers".to_owned(), |name| format!("{name}.block_count"));
         let what = format!(
             "`{key}` is {}, but the weights have {layers} layers: {} would be left out",
             self.layers,

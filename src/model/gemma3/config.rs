@@ -4,13 +4,14 @@
 //! such problems at once; every other key that was not used is returned by name, so that the caller can list it.
 
 mod generation;
-mod gguf;
+pub(in crate::model) mod gguf;
 pub(in crate::model) mod hf;
 mod images;
 #[cfg(test)]
 mod tests;
 pub(in crate::model) mod write;
 mod write_gguf;
+mod write_mmproj;
 
 pub use generation::GenerationConfig;
 pub use images::ImageConfig;

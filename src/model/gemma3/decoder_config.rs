@@ -164,4 +164,8 @@ impl DecoderConfig for TextConfig {
     fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>> {
         TextConfig::to_gguf(self)
     }
+
+    fn to_mmproj(&self) -> Result<Vec<(String, gguf::Value)>> {
+        TextConfig::to_mmproj(self)
+    }
 }

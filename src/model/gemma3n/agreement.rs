@@ -14,6 +14,9 @@ impl TextConfig {
     /// # Errors
     /// As of a Gemma 3.
     pub fn agree_with(&mut self, source: &Source) -> Result<Vec<String>> {
+        if source.gguf().is_some() {
+            self.take_sizes(source);
+        }
         let shared = self.first_shared_layer()..self.num_hidden_layers();
         let unread = shared.flat_map(|layer| {
             let projections = [Projection::K, Projection::V].map(|id| TensorId::Projection(layer, id));
@@ -44,6 +47,16 @@ impl TextConfig {
             ));
         }
         Ok(warnings)
+    }
+
+    /// The sizes for which GGUF files have no keys, as their tensors have them.
+    fn take_sizes(&mut self, source: &Source) {
+        if let Some(&[rank, _]) = source.shape(&TensorId::Projection(0, Projection::LaurelLeft)) {
+            self.laurel_rank = rank;
+        }
+        if let Some(&[words, _]) = source.shape(&TensorId::EmbedTokensPerLayer) {
+            self.vocab_size_per_layer_input = words.min(self.vocab_size);
+        }
     }
 
     /// Holds towers and embedders against the headers of the weights.

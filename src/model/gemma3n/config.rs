@@ -1,17 +1,20 @@
 //! What a Gemma 3n text model looks like: read from a Hugging Face `config.json`, as strictly as a Gemma 3.
 
 mod audio;
+mod gguf;
 mod hf;
 #[cfg(test)]
 mod tests;
 mod vision;
 mod write;
+mod write_gguf;
 
 pub use audio::SoundConfig;
 pub use vision::ImageConfig;
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::nn::{AttentionKind, Rope};
+use crate::weights::gguf::Metadata;
 use std::path::Path;
 
 /// The shape and constants of a Gemma 3n text model, named as in Hugging Face.
@@ -96,6 +99,15 @@ impl TextConfig {
     /// impossible value, a key that this program does not act on.
     pub fn from_hf_json(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)> {
         hf::read(text, path)
+    }
+
+    /// Reads the metadata of a GGUF file; `path` is for messages. Also returns the ignored `gemma3n.*` keys.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] with every problem at once: another architecture, a missing key, an unsupported or impossible
+    /// value.
+    pub fn from_gguf(metadata: &Metadata, path: &Path) -> Result<(TextConfig, Vec<String>)> {
+        gguf::read(metadata, path)
     }
 
     /// The word that stands where a sound is shorter than its soft tokens: the last one.

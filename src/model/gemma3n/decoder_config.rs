@@ -180,7 +180,18 @@ impl DecoderConfig for TextConfig {
     }
 
     fn to_gguf(&self) -> Result<Vec<(String, gguf::Value)>> {
-        Err(Error::new(Kind::Config, "Gemma 3n is not written as a GGUF file yet")
-            .hint("`gemma-tune merge` writes a Hugging Face folder, which llama.cpp's converter reads"))
+        TextConfig::to_gguf(self)
+    }
+
+    fn gguf_demands(&self) -> gguf::Demands {
+        TextConfig::gguf_demands(self)
+    }
+
+    fn to_mmproj(&self) -> Result<Vec<(String, gguf::Value)>> {
+        let what =
+            "the towers of a Gemma 3n are not written as a GGUF file: this program writes those of Gemma 3 alone";
+        Err(Error::new(Kind::Config, what).hint(
+            "`convert_hf_to_gguf.py --mmproj` of llama.cpp reads the Hugging Face folder that `gemma-tune merge` writes",
+        ))
     }
 }

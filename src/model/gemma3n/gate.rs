@@ -24,6 +24,13 @@ impl SparseMlp {
         (share > 0.0).then(|| normal::quantile(f64::from(share as f32)) as f32)
     }
 
+    /// The share whose cutoff this is, as near as an f32 is: the inverse of [`SparseMlp::cutoff_of`].
+    pub fn share_of(cutoff: f32) -> f64 {
+        let share = normal::share_below(f64::from(cutoff)) as f32;
+        // As people write it: 0.95, not 0.949999988079071.
+        share.to_string().parse().unwrap_or(f64::from(share))
+    }
+
     /// Applies the block.
     ///
     /// # Shapes
@@ -48,5 +55,10 @@ mod tests {
     fn cutoffs_are_those_of_the_normal_distribution() {
         assert_eq!(SparseMlp::cutoff_of(0.95), Some(1.644_853_5));
         assert_eq!(SparseMlp::cutoff_of(0.0), None);
+        for share in [0.95, 0.9, 0.5, 0.123, 0.01, 0.999_9] {
+            assert_eq!(SparseMlp::share_of(SparseMlp::cutoff_of(share).unwrap()), share);
+        }
+        // As PyTorch rounds it.
+        assert_eq!(SparseMlp::share_of(1.644_853_6), 0.95);
     }
 }

@@ -93,6 +93,20 @@ pub fn quantile(p: f64) -> f64 {
     x.copysign(q)
 }
 
+/// The share of a standard normal distribution that lies below `x`: the inverse of [`quantile`].
+///
+/// # Numerics
+/// As exact as that is: found by halving, for what is computed once a layer.
+pub fn share_below(x: f64) -> f64 {
+    let (mut low, mut high) = (0.0, 1.0);
+    // After as many halvings nothing lies between the two.
+    for _ in 0..f64::MANTISSA_DIGITS + 11 {
+        let middle = 0.5 * (low + high);
+        if quantile(middle) < x { low = middle } else { high = middle }
+    }
+    0.5 * (low + high)
+}
+
 fn value((numerator, denominator): &Rational, x: f64) -> f64 {
     let of = |coefficients: &[f64; 8]| coefficients.iter().rev().fold(0.0, |sum, c| sum * x + c);
     of(numerator) / of(denominator)
@@ -107,6 +121,7 @@ mod tests {
     fn quantiles_are_known() {
         for (p, expected) in QUANTILES {
             assert!((quantile(p) - expected).abs() <= 1e-14 * expected.abs(), "{p}: {} {expected}", quantile(p));
+            assert!((share_below(expected) - p).abs() <= 1e-15, "{p}: {}", share_below(expected));
         }
     }
 

@@ -1,12 +1,15 @@
 //! GGUF files (versions 2 and 3, little endian): metadata, vocabulary and tensors, read and written.
 
+mod convention;
 mod cursor;
 mod header;
 mod metadata;
+mod stacks;
 mod value;
 mod vocabulary;
 mod write;
 
+pub use convention::{Constant, Demands, norms_hold_one_plus};
 pub use header::{Entry, Header, parse};
 pub use metadata::Metadata;
 pub use value::{Array, Value};
@@ -28,6 +31,8 @@ use std::sync::Arc;
 pub struct Gguf {
     file: Arc<Mapped>,
     header: Header,
+    /// Its tensors; of a list each part by itself.
+    entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
 }
 
@@ -44,8 +49,9 @@ impl Gguf {
                 .at_path(path)
                 .hint("join the parts with llama.cpp's `llama-gguf-split --merge`, then use the joined file"));
         }
-        let by_name = header.tensors.iter().enumerate().map(|(i, entry)| (entry.name.clone(), i)).collect();
-        Ok(Gguf { file, header, by_name })
+        let entries = stacks::apart(&header.tensors);
+        let by_name = entries.iter().enumerate().map(|(i, entry)| (entry.name.clone(), i)).collect();
+        Ok(Gguf { file, header, entries, by_name })
     }
 
     /// The file.
@@ -81,9 +87,15 @@ impl Gguf {
         Vocabulary::read(self.metadata()).map_err(|e| e.or_at(Place::Path(self.path().into())))
     }
 
+    /// Its tensors. A list of matrices that the file holds as one tensor is there part by part, each by its own name
+    /// ([`TensorId::gguf`]).
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// The entry of the tensor `name` (a GGUF name).
     pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.by_name.get(name).and_then(|&i| self.header.tensors.get(i))
+        self.by_name.get(name).and_then(|&i| self.entries.get(i))
     }
 
     /// The stored bytes of a tensor of this file, for code that unpacks blocks itself.
@@ -94,7 +106,7 @@ impl Gguf {
     /// Reads a tensor, held as `held`; `None` as stored, with blocks as BF16.
     ///
     /// # Numerics
-    /// Norms, which the file holds as `1 + w`, lose their 1 in `f32`: the result is Hugging Face's `w`.
+    /// Norms that the file holds as `1 + w` ([`norms_hold_one_plus`]) lose their 1 in `f32`: the result is Hugging Face's `w`.
     ///
     /// # Errors
     /// If it is missing, of a type that cannot be read, has another shape than `expected`, or holds what is no weight.
@@ -116,7 +128,8 @@ impl Gguf {
     /// # Errors
     /// As [`Gguf::read`].
     pub(super) fn stored(&self, id: &TensorId, expected: &[usize]) -> Result<Stored<'_>> {
-        self.named(&id.gguf(), id.is_norm(), expected)
+        let one_plus = self.architecture().is_none_or(norms_hold_one_plus);
+        self.named(&id.gguf(), id.is_norm() && one_plus, expected)
     }
 
     fn named(&self, name: &str, minus_one: bool, expected: &[usize]) -> Result<Stored<'_>> {

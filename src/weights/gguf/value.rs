@@ -170,6 +170,14 @@ impl Array {
         }
     }
 
+    /// The elements as truth values, also from integers, of which 0 alone is false.
+    pub fn to_bools(&self) -> Option<Vec<bool>> {
+        match self {
+            Array::Bool(values) => Some(values.clone()),
+            integers => integers.to_i64s().map(|values| values.into_iter().map(|value| value != 0).collect()),
+        }
+    }
+
     /// The elements as signed integers, from any integer type that fits.
     pub fn to_i64s(&self) -> Option<Vec<i64>> {
         match self {

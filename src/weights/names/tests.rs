@@ -58,6 +58,20 @@ fn names_are_those_of_the_published_files() {
 }
 
 #[test]
+fn a_list_is_one_tensor_of_a_gguf_file() {
+    for id in all(&[0, 2, usize::MAX]) {
+        let of_list = matches!(id, TensorId::AltupProjection(_) | TensorId::AltupUnembedProjection(_));
+        assert_eq!(id.stack().is_some(), of_list, "{id}");
+        if let Some((name, place)) = id.stack() {
+            assert_eq!(TensorId::of_stack(&name).unwrap()(place), id);
+            assert_eq!(TensorId::parse_gguf(&name), None, "{name}");
+        }
+    }
+    assert_eq!(TensorId::AltupProjection(2).stack(), Some(("altup_proj.weight".into(), 2)));
+    assert!(TensorId::of_stack("altup_proj.2.weight").is_none());
+}
+
+#[test]
 fn look_alikes_are_not_names() {
     for name in [
         "model.layers.03.mlp.up_proj.weight",

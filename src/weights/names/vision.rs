@@ -31,14 +31,14 @@ pub enum VisionProjection {
     Fc2,
 }
 
-/// Per projection: path in a layer.
-const PROJECTIONS: [(VisionProjection, &str); 6] = [
-    (VisionProjection::Q, "self_attn.q_proj"),
-    (VisionProjection::K, "self_attn.k_proj"),
-    (VisionProjection::V, "self_attn.v_proj"),
-    (VisionProjection::Out, "self_attn.out_proj"),
-    (VisionProjection::Fc1, "mlp.fc1"),
-    (VisionProjection::Fc2, "mlp.fc2"),
+/// Per projection: path in a layer, name in a block of a GGUF file of towers.
+const PROJECTIONS: [(VisionProjection, &str, &str); 6] = [
+    (VisionProjection::Q, "self_attn.q_proj", "attn_q"),
+    (VisionProjection::K, "self_attn.k_proj", "attn_k"),
+    (VisionProjection::V, "self_attn.v_proj", "attn_v"),
+    (VisionProjection::Out, "self_attn.out_proj", "attn_out"),
+    (VisionProjection::Fc1, "mlp.fc1", "ffn_up"),
+    (VisionProjection::Fc2, "mlp.fc2", "ffn_down"),
 ];
 
 impl VisionProjection {
@@ -84,6 +84,17 @@ impl VisionModule {
         }
     }
 
+    /// The path in a GGUF file of towers.
+    fn mmproj(self) -> String {
+        match self {
+            VisionModule::PatchEmbedding => "v.patch_embd".into(),
+            VisionModule::PostLayernorm => "v.post_ln".into(),
+            VisionModule::LayerNorm1(layer) => format!("v.blk.{layer}.ln1"),
+            VisionModule::LayerNorm2(layer) => format!("v.blk.{layer}.ln2"),
+            VisionModule::Projection(layer, part) => format!("v.blk.{layer}.{}", PROJECTIONS[part as usize].2),
+        }
+    }
+
     fn parse(path: &str) -> Option<Self> {
         match path {
             PATCH_EMBEDDING => return Some(VisionModule::PatchEmbedding),
@@ -122,11 +133,11 @@ pub enum VisionTensor {
     MmInputProjection,
 }
 
-/// Tensors that are no part of a module with a bias.
-const SINGLE: [(VisionTensor, &str); 3] = [
-    (VisionTensor::PositionEmbedding, "vision_tower.embeddings.position_embedding.weight"),
-    (VisionTensor::MmSoftEmbNorm, "multi_modal_projector.mm_soft_emb_norm.weight"),
-    (VisionTensor::MmInputProjection, "multi_modal_projector.mm_input_projection_weight"),
+/// Tensors that are no part of a module with a bias: saved name, name in a GGUF file of towers.
+const SINGLE: [(VisionTensor, &str, &str); 3] = [
+    (VisionTensor::PositionEmbedding, "vision_tower.embeddings.position_embedding.weight", "v.position_embd.weight"),
+    (VisionTensor::MmSoftEmbNorm, "multi_modal_projector.mm_soft_emb_norm.weight", "mm.soft_emb_norm.weight"),
+    (VisionTensor::MmInputProjection, "multi_modal_projector.mm_input_projection_weight", "mm.input_projection.weight"),
 ];
 
 impl VisionTensor {
@@ -136,6 +147,15 @@ impl VisionTensor {
             VisionTensor::Weight(module) => format!("{TOWER}{}.weight", module.path()),
             VisionTensor::Bias(module) => format!("{TOWER}{}.bias", module.path()),
             single => SINGLE.iter().find(|s| s.0 == *single).map(|s| s.1.to_owned()).unwrap_or_default(),
+        }
+    }
+
+    /// The name in a GGUF file of towers: `v.blk.3.ffn_up.weight`.
+    pub fn mmproj(&self) -> String {
+        match self {
+            VisionTensor::Weight(module) => format!("{}.weight", module.mmproj()),
+            VisionTensor::Bias(module) => format!("{}.bias", module.mmproj()),
+            single => SINGLE.iter().find(|s| s.0 == *single).map(|s| s.2.to_owned()).unwrap_or_default(),
         }
     }
 
@@ -208,6 +228,8 @@ mod tests {
             assert!(names.insert(saved));
         }
         assert_eq!(PROJECTIONS.map(|p| p.0), VisionProjection::ALL);
+        let of_towers: HashSet<String> = tensors.iter().map(VisionTensor::mmproj).collect();
+        assert_eq!(of_towers.len(), tensors.len());
     }
 
     #[test]
@@ -225,6 +247,8 @@ mod tests {
         ] {
             assert_eq!(VisionTensor::parse(name), Some((false, tensor)), "{name}");
         }
+        assert_eq!(VisionTensor::Bias(fc1).mmproj(), "v.blk.3.ffn_up.bias");
+        assert_eq!(VisionTensor::Weight(VisionModule::PatchEmbedding).mmproj(), "v.patch_embd.weight");
     }
 
     #[test]

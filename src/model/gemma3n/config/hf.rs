@@ -23,9 +23,9 @@ const SPARSE_LAYERS: usize = 10;
 /// The share of their gates that is cut off.
 const SPARSITY: f64 = 0.95;
 
-const SOFTCAP: RangeInclusive<f64> = 1e-3..=1e9;
+pub(super) const SOFTCAP: RangeInclusive<f64> = 1e-3..=1e9;
 const CLIP: RangeInclusive<f64> = 1e-30..=1e30;
-const STREAMS: u64 = 64;
+pub(super) const STREAMS: u64 = 64;
 
 pub(super) fn read(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)> {
     let top = &object(text, path)?;
