@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes tests/goldens/eval/choices.json: how lm-evaluation-harness puts rows of ARC, HellaSwag, MMLU and PIQA.
+"""Writes tests/goldens/eval/choices.json: how lm-evaluation-harness puts rows of ARC, HellaSwag, MMLU and PIQA; and beside it the
+rows of ARC as arc.parquet, in the Hub's form.
 
-Run: pip install lm_eval==0.4.13 pyyaml && python3 scripts/make_choice_goldens.py
+Run: pip install lm_eval==0.4.13 pyarrow pyyaml && python3 scripts/make_choice_goldens.py
 """
 
 import importlib.metadata
@@ -10,6 +11,8 @@ import json
 from pathlib import Path
 
 import lm_eval
+import pyarrow
+import pyarrow.parquet
 import yaml
 from lm_eval.utils import apply_template
 
@@ -79,6 +82,8 @@ def main():
         task = read(TASKS / path)
         cases += [{"row": row, "asked": put(task, row)} for row in rows]
     golden = {"versions": {"lm_eval": importlib.metadata.version("lm_eval")}, "cases": cases}
+    arc = [row for path, rows in ROWS.items() if path.startswith("arc") for row in rows]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(arc), OUTPUT.with_name("arc.parquet"))
     OUTPUT.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n")
 
 

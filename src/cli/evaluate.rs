@@ -106,12 +106,10 @@ impl Args {
             Some(rows) if self.model.is_empty() => vec![rows.base().to_owned()],
             _ => self.model,
         };
-        let questions = self.choices.map(|path| Questions::read(&path, self.task, self.limit.map(|n| n as usize)));
-        let questions = questions.transpose()?;
         let wrong = |what: &str, place: &str, hint: &str| {
             Err(Error::new(Kind::Recipe, what).at(Place::Named(place.to_owned())).hint(hint.to_owned()))
         };
-        if models.is_empty() || rows.is_none() && questions.is_none() {
+        if models.is_empty() || rows.is_none() && self.choices.is_none() {
             let hint = "`evaluate RECIPE --adapter A`, `evaluate --model M --adapter A --input rows.jsonl`, or `evaluate --model M \
                         --choices arc.parquet`";
             return wrong(
@@ -125,6 +123,7 @@ impl Args {
             return wrong("there are no prompts to answer", "--generate", "name a recipe, or rows with `--input`");
         }
         let limit = self.limit.map(|n| n as usize);
+        let questions = self.choices.map(|path| Questions::read(&path, self.task, limit)).transpose()?;
         let asking = Asking { max_tokens: self.max_tokens, batch_size: self.batch_size, limit };
         Ok(Asked { models, adapters: self.adapter, rows, questions, metrics, asking, device: self.device })
     }
@@ -151,7 +150,7 @@ fn show(report: &Report) -> Result<()> {
             let first = 1000.0 * latency.first_token_secs;
             let (rate, at_once) = (text::rate(latency.tokens_per_second), latency.batch_size);
             super::print_text(&format!(
-                "  {name:<width$}  first token after {first:.0} ms, {rate}, {at_once} at once"
+                "  {name:<width$}  first token after {first:.0} ms, {rate} tokens/s, {at_once} at once"
             ))?;
         }
         super::print_text("")?;
@@ -186,6 +185,7 @@ fn line(metric: &MetricReport, at: usize, name: &str, width: usize) -> String {
             let by = &difference.interval;
             let better = (by.value > 0.0) == metric.more_is_better;
             let verdict = match (difference.p < 0.05, better) {
+                (false, _) if by.value == 0.0 => "the same",
                 (false, _) => "no difference that is sure",
                 (true, true) => "better",
                 (true, false) => "WORSE",

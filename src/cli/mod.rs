@@ -57,7 +57,7 @@ enum Verb {
     Chat(chat::Args),
     /// Log-probabilities of given text
     Score(score::Args),
-    /// Loss of an adapter on a recipe's evaluation data, beside the base
+    /// Models and adapters side by side: losses, answers and choices on the same rows
     Evaluate(evaluate::Args),
     /// Write base and adapter as one Hugging Face folder
     Merge(merge::Args),

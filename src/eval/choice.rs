@@ -57,6 +57,12 @@ impl Task {
         }
     }
 
+    /// The columns that any of the tasks reads.
+    pub fn every_column() -> Vec<&'static str> {
+        let needed = Task::ALL.into_iter().flat_map(|task| task.columns().iter().copied());
+        needed.chain(["subject"]).collect()
+    }
+
     /// The task whose columns a row has.
     pub fn of(row: &Map<String, Value>) -> Option<Self> {
         Task::ALL.into_iter().find(|task| task.columns().iter().all(|column| row.contains_key(*column)))

@@ -40,7 +40,7 @@ fn rows(bytes: &[u8], name: &str) -> Option<Vec<serde_json::Map<String, serde_js
     }
     let path = FOLDER.with(|folder| folder.path().join(name));
     std::fs::write(&path, bytes).expect("a temporary file");
-    read_any(&path, 1 << 20).ok()?.into_iter().map(|(_, row)| row.ok()).collect()
+    read_any(&path, &[], 1 << 20).ok()?.into_iter().map(|(_, row)| row.ok()).collect()
 }
 
 /// A table; what is accepted is read again from a table that the `csv` crate writes.

@@ -32,7 +32,8 @@ impl Questions {
         let mut rows = Vec::new();
         let mut task = task;
         let mut problems = Vec::new();
-        for (number, row) in data::read_any(path, MAX_ROW_BYTES)?.into_iter().take(most.unwrap_or(usize::MAX)) {
+        let all = data::read_any(path, &Task::every_column(), MAX_ROW_BYTES)?;
+        for (number, row) in all.into_iter().take(most.unwrap_or(usize::MAX)) {
             let at = |error: Error| error.or_at(Place::Row { path: path.into(), row: number });
             let row = row.map_err(at)?;
             let asked = match task.or_else(|| Task::of(&row)) {

@@ -7,22 +7,22 @@ const EXACT: f64 = 1e-4;
 const LIMITS: [(&str, f64); 19] = [
     ("F32", EXACT),
     ("F16", EXACT),
-    ("BF16", 0.003),
+    ("BF16", 0.001),
     ("Q8_0", 0.005),
-    ("Q6_K", 0.05),
+    ("Q6_K", 0.02),
     ("Q5_K_M", 0.1),
-    ("Q5_K_S", 0.1),
-    ("Q5_1", 0.1),
-    ("Q5_0", 0.1),
-    ("Q4_K_M", 0.3),
-    ("Q4_K_S", 0.3),
-    ("Q4_1", 0.3),
-    ("Q4_0", 0.3),
-    ("IQ4_NL", 0.3),
-    ("IQ4_XS", 0.3),
-    ("Q3_K_L", 1.0),
-    ("Q3_K_M", 1.0),
-    ("Q3_K_S", 1.0),
+    ("Q5_K_S", 0.15),
+    ("Q5_1", 0.15),
+    ("Q5_0", 0.2),
+    ("Q4_K_M", 0.4),
+    ("Q4_K_S", 0.6),
+    ("IQ4_NL", 0.6),
+    ("IQ4_XS", 0.6),
+    ("Q4_1", 0.7),
+    ("Q4_0", 1.2),
+    ("Q3_K_L", 1.2),
+    ("Q3_K_M", 1.2),
+    ("Q3_K_S", 1.5),
     ("Q2_K", 3.0),
 ];
 
@@ -48,7 +48,7 @@ mod tests {
         for kind in FileType::all() {
             assert!(LIMITS.iter().any(|(name, _)| *name == kind.name()), "{kind}");
         }
-        assert!(LIMITS.windows(2).all(|pair| pair[0].1 <= pair[1].1), "coarser ones may be off by more");
+        assert!(LIMITS.windows(2).all(|pair| pair[0].1 <= pair[1].1), "from the finest to the coarsest");
         assert_eq!((of("f32"), of("IQ1_S")), (EXACT, of("Q2_K")));
     }
 }
