@@ -400,7 +400,8 @@ mod tests {
     fn paths_that_tell_whose_machine_it_was_are_not_shared() {
         let base_model = "/home/ann/models/g.gguf".into();
         let data = vec!["/home/ann/secret/rows.jsonl".into(), "~/ann/more.jsonl".into(), "hf://datasets/a/b".into()];
-        let card = Card { base_model, base_is_hub_id: false, folder: "/home/ann/out/adapter".into(), data, ..card() };
+        let (folder, datasets) = ("/home/ann/out/adapter".into(), vec!["a/b".into()]);
+        let card = Card { base_model, base_is_hub_id: false, folder, data, datasets, ..card() };
         let text = card.render(&config());
         assert!(!text.contains("/home") && !text.contains("ann"), "{text}");
         assert!(

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Model {
-    /// The base model: a Hub id (`google/gemma-3-1b-it`, with `@revision` if need be), a local folder, or a `.gguf`
-    /// file.
+    /// The base model: a Hub id (`google/gemma-3-1b-it`, with `@revision` if need be), a local folder, a `.gguf`
+    /// file, or a model that Ollama has on this machine (`ollama:gemma3:270m`).
     pub base: String,
     /// How frozen weights that are not compressed are held: `auto` keeps what is stored, and bf16 for a quantised file.
     #[schemars(schema_with = "dtype::held")]
