@@ -177,7 +177,9 @@ pub fn exact_targets(paths: &[String], selection: &Selection) -> TargetModules {
     let split = |path: &str| -> Option<(String, String)> {
         let parts: Vec<&str> = path.split('.').collect();
         let number = parts.iter().position(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))?;
-        Some((parts[..number].join("."), parts[number + 1..].join(".")))
+        // What ends with the number is itself one of a list, such as `altup_projections.0`.
+        let tail = parts[number + 1..].join(".");
+        (!tail.is_empty()).then(|| (parts[..number].join("."), tail))
     };
     let mut stems: Vec<String> = Vec::new();
     let mut tails: Vec<String> = Vec::new();

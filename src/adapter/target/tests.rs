@@ -130,6 +130,9 @@ fn written_targets_choose_the_same_modules_again() {
     assert_eq!(multimodal, {
         TargetModules::Regex(r"model\.language_model\.layers\.\d+\.(self_attn\.q_proj|mlp\.up_proj)".into())
     });
+    let of_list = (0..3).map(|at| format!("model.language_model.altup_projections.{at}")).collect();
+    let one_of_list = check(of_list, &names(&["altup_projections.1"]), &none());
+    assert_eq!(one_of_list, names(&["model.language_model.altup_projections.1"]), "what ends with its number");
 }
 
 #[test]

@@ -18,6 +18,11 @@ use std::path::Path;
 /// The kinds of files: what most of their matrices are stored as, and the number in `general.file_type`.
 pub const KINDS: [(QuantType, u64); 3] = [(QuantType::F32, 0), (QuantType::F16, 1), (QuantType::BF16, 32)];
 
+/// The kind of this name, in letters of either size.
+pub fn kind(name: &str) -> Option<QuantType> {
+    KINDS.iter().map(|(of, _)| *of).find(|of| of.name().eq_ignore_ascii_case(name))
+}
+
 /// A file of a SigLIP tower and its projector.
 #[derive(Debug, Clone, Copy)]
 pub struct TowersExport<'a> {

@@ -5,9 +5,8 @@ use super::gguf::Opened;
 use crate::atomic::check_target;
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::gguf::Exported;
-use crate::export::gguf::towers::{KINDS, TowersExport};
+use crate::export::gguf::towers::{KINDS, TowersExport, kind};
 use crate::progress::Progress;
-use crate::quant::QuantType;
 use crate::weights::gguf::{Array, Value};
 use std::path::Path;
 
@@ -28,7 +27,11 @@ pub fn export(
     output: &Path,
     progress: &dyn Progress,
 ) -> Result<Exported> {
-    let of = kind(quant)?;
+    let of = kind(quant).ok_or_else(|| {
+        Error::new(Kind::Recipe, format!("no GGUF file of towers is of the kind `{quant}`"))
+            .at(Place::Named("--quant".into()))
+            .hint(format!("one of {}", kinds().collect::<Vec<_>>().join(", ")))
+    })?;
     let inputs: Vec<&Path> = std::iter::once(Path::new(model)).chain(adapter).collect();
     check_target("--output", output, &inputs)?;
     let opened = Opened::open(model, adapter, progress, &|config| config.to_mmproj().map(|_| ()))?;
@@ -53,14 +56,4 @@ pub fn export(
         _ => (key, value),
     }));
     TowersExport { source: &base.source, adapter: adapter.as_ref(), of, metadata: &metadata }.write(output, progress)
-}
-
-/// The kind of this name.
-fn kind(name: &str) -> Result<QuantType> {
-    let found = KINDS.iter().find(|(of, _)| of.name().eq_ignore_ascii_case(name));
-    found.map(|(of, _)| *of).ok_or_else(|| {
-        Error::new(Kind::Recipe, format!("no GGUF file of towers is of the kind `{name}`"))
-            .at(Place::Named("--quant".into()))
-            .hint(format!("one of {}", kinds().collect::<Vec<_>>().join(", ")))
-    })
 }

@@ -24,11 +24,17 @@ impl SparseMlp {
         (share > 0.0).then(|| normal::quantile(f64::from(share as f32)) as f32)
     }
 
-    /// The share whose cutoff this is, as near as an f32 is: the inverse of [`SparseMlp::cutoff_of`].
+    /// The share whose cutoff this is: the inverse of [`SparseMlp::cutoff_of`], with as few digits as tell it, as people
+    /// write it.
     pub fn share_of(cutoff: f32) -> f64 {
-        let share = normal::share_below(f64::from(cutoff)) as f32;
-        // As people write it: 0.95, not 0.949999988079071.
-        share.to_string().parse().unwrap_or(f64::from(share))
+        let share = normal::share_below(f64::from(cutoff));
+        let rounded = |digits: i32| (share * 10f64.powi(digits)).round() / 10f64.powi(digits);
+        let near = |share: f64, by: f32| {
+            SparseMlp::cutoff_of(share).is_some_and(|of| of.is_finite() && (of - cutoff).abs() <= of.abs() * by)
+        };
+        // Other libraries round the cutoff otherwise, by its last bit.
+        let within = |by: f32| (1..=9).map(rounded).find(|share| near(*share, by));
+        within(0.0).or_else(|| within(2e-7)).unwrap_or(share)
     }
 
     /// Applies the block.
