@@ -1,5 +1,6 @@
 //! What of a folder is published: the files of a model or an adapter, and nothing else.
 
+use super::record;
 use crate::adapter::peft::{CONFIG_FILE, TENSORS_FILE};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::base::provenance;
@@ -147,6 +148,7 @@ fn walk(
         let is_folder = path.is_dir();
         let why = match last.to_str() {
             None => Some("its name is no text"),
+            Some(record::FILE) => continue, // ours, and no news
             Some(last) if last.starts_with('.') => Some("hidden"),
             Some(last) if is_folder => folder_stays(last, depth),
             Some(_) if !path.is_file() => Some("no regular file"),

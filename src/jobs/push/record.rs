@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Hidden, and so never published itself.
-const FILE: &str = ".gemma-tune-push.json";
+pub const FILE: &str = ".gemma-tune-push.json";
 
 /// The files of one branch by name, with the hashes that the Hub had of them.
 type Pushed = BTreeMap<String, String>;
