@@ -1,6 +1,7 @@
 //! The Hub's own interface, as far as pushing, listing and downloading a model need it.
 
 use super::repository::{Commit, Entry, Repository, base_model};
+use super::storage::host;
 use super::{Answer, READ_TOKEN, Request, TOKEN, World};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -101,7 +102,11 @@ fn create(request: &Request, world: &mut World, who: Who, url: &str) -> Answer {
     }
     let id = format!("{owner}/{}", wish["name"].as_str().unwrap_or_default());
     if world.repositories.contains_key(&id) {
-        return Answer::error(409, "", "You already created this model repo").header("X-Url", format!("{url}/{id}"));
+        let said = json!({"error": "You already created this model repo", "url": format!("{url}/{id}")});
+        return Answer {
+            body: said.to_string().into(),
+            ..Answer::error(409, "", "You already created this model repo")
+        };
     }
     let private = wish["private"] == true || wish["visibility"] == "private";
     world.repositories.insert(id.clone(), Repository::new(private));
@@ -268,7 +273,7 @@ fn resolve(repository: &Repository, revision: &str, file: &str, url: &str) -> An
                 .body(bytes.clone())
         }
         Some(Entry::Large { oid, size }) => Answer::new(302)
-            .header("Location", format!("{url}/storage/object/{oid}"))
+            .header("Location", format!("{}/storage/object/{oid}", host(url)))
             .header("X-Linked-Etag", format!("\"{oid}\""))
             .header("X-Linked-Size", size.to_string())
             .header("X-Repo-Commit", id),

@@ -23,22 +23,27 @@ fn tag(bytes: &[u8]) -> String {
     format!("\"{}\"", &format!("{:x}", Sha256::digest(bytes))[..32])
 }
 
+/// The storage is on a host of its own, to which no client shows a token.
+pub fn host(url: &str) -> String {
+    url.replace("127.0.0.1", "localhost")
+}
+
 impl Storage {
     /// The actions by which an object gets here; none for one that is here.
     pub fn actions(&mut self, oid: &str, size: usize, part_bytes: usize, url: &str, verify: &str) -> Option<Value> {
         if self.objects.contains_key(oid) {
             return None;
         }
-        let number = self.uploads.len();
+        let (number, here) = (self.uploads.len(), host(url));
         let key = format!("{number}-{}", &oid[..8]);
         self.uploads.insert(key.clone(), Upload { oid: oid.into(), size, parts: BTreeMap::new() });
         let upload = match size <= part_bytes {
-            true => json!({"href": format!("{url}/storage/whole/{key}?X-Amz-Signature=secret")}),
+            true => json!({"href": format!("{here}/storage/whole/{key}?X-Amz-Signature=secret")}),
             false => {
                 let mut header = serde_json::Map::new();
                 header.insert("chunk_size".into(), part_bytes.to_string().into());
                 for part in 1..=size.div_ceil(part_bytes) {
-                    let part_url = format!("{url}/storage/part/{key}.{part}?X-Amz-Signature=secret");
+                    let part_url = format!("{here}/storage/part/{key}.{part}?X-Amz-Signature=secret");
                     header.insert(format!("{part:05}"), part_url.into());
                 }
                 json!({"href": format!("{url}/complete/{key}"), "header": header})
@@ -49,12 +54,12 @@ impl Storage {
 
     /// A request with an address of the storage.
     pub fn answer(&mut self, request: &Request) -> Answer {
+        if request.headers.contains_key("authorization") {
+            return Answer::new(400).body("<Code>InvalidArgument</Code>Only one auth mechanism allowed");
+        }
         if let Some(oid) = request.path.strip_prefix("/storage/object/") {
             let Some(bytes) = self.objects.get(oid) else { return Answer::new(404) };
             return Answer::new(200).header("ETag", format!("\"{oid}\"")).body(bytes.clone());
-        }
-        if request.headers.contains_key("authorization") {
-            return Answer::new(400).body("<Code>InvalidArgument</Code>Only one auth mechanism allowed");
         }
         if !request.headers.contains_key("content-length") {
             return Answer::new(411).body("<Code>MissingContentLength</Code>");
