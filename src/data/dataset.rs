@@ -348,7 +348,20 @@ impl Dataset {
 
     /// What `losses` say of the sources of which so many rows and tokens are kept.
     fn left_out(&self, losses: &Losses, (kept_rows, kept_tokens): (u64, u64)) -> Vec<LeftOut> {
-        let Losses { truncated, split, pieces, empty, unasked, control_words, ends, skipped, unused: _, .. } = losses;
+        let Losses {
+            truncated,
+            split,
+            pieces,
+            empty,
+            unasked,
+            control_words,
+            ends,
+            placeholders,
+            cut_sounds,
+            cut_sound_ms,
+            skipped,
+            unused: _,
+        } = losses;
         let skipped_rows: u64 = skipped.values().map(|rows| rows.rows).sum();
         let skipped_tokens: u64 = skipped.values().map(|rows| rows.tokens).sum();
         // A long text is one row of its file.
@@ -375,11 +388,8 @@ impl Dataset {
             named("empty prompts".into(), unasked),
             named("control words in messages, taken as text".into(), control_words),
             named("ends of a turn within an answer, left out".into(), ends),
-            named("`<image>` or `<audio>` without a picture or sound, taken as text".into(), &losses.placeholders),
-            named(
-                format!("ends of long sounds cut off, {:.1} s in all", losses.cut_sound_ms as f64 / 1e3),
-                &losses.cut_sounds,
-            ),
+            named("`<image>` or `<audio>` without a picture or sound, taken as text".into(), placeholders),
+            named(format!("ends of long sounds cut off, {:.1} s in all", *cut_sound_ms as f64 / 1e3), cut_sounds),
         ];
         let skipped = skipped.iter().map(|(reason, rows)| named(format!("skipped, {reason}"), rows));
         usual.into_iter().chain(skipped).flatten().collect()

@@ -52,13 +52,10 @@ pub(crate) struct Losses {
     /// Rows with answers that bring along the end of their turn.
     pub ends: Marked,
     /// Rows whose user says `<image>` or `<audio>` and shows none.
-    #[serde(default)]
     pub placeholders: Marked,
     /// Rows with sounds whose end was cut off.
-    #[serde(default)]
     pub cut_sounds: Marked,
     /// How much of them, in milliseconds.
-    #[serde(default)]
     pub cut_sound_ms: u64,
     /// Rows left out, by reason; tokens where they could be counted.
     pub skipped: BTreeMap<SkipReason, Marked>,

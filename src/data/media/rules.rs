@@ -22,7 +22,6 @@ pub struct Outcome {
     /// The whole picture and its crops, or the parts of a sound.
     pub pieces: usize,
     /// What is cut off a sound, in milliseconds.
-    #[serde(default)]
     pub cut_ms: u64,
 }
 

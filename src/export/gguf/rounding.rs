@@ -89,10 +89,15 @@ impl Rounded<'_> {
         let [rows, columns] = self.dims;
         let mut back = vec![0f32; self.weight.len()];
         self.to(of)?.dequantize_rows_parallel(0..rows, &mut back);
-        let off = back.par_iter().zip(self.weight).enumerate().map(|(i, (back, x))| {
-            let off = f64::from(back - x);
-            off * off * self.importance.map_or(1.0, |importance| f64::from(importance[i % columns]))
-        });
-        Ok(off.sum())
+        let of_row = |(back, row): (&[f32], &[f32])| -> f64 {
+            let off = back.iter().zip(row).enumerate().map(|(column, (back, x))| {
+                let off = f64::from(back - x);
+                off * off * self.importance.map_or(1.0, |importance| f64::from(importance[column]))
+            });
+            off.sum()
+        };
+        // Summed in order, so that it is the same on any number of threads.
+        let all: Vec<f64> = back.par_chunks(columns).zip(self.weight.par_chunks(columns)).map(of_row).collect();
+        Ok(all.iter().sum())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::calibration::{Texts, head_of};
 use crate::error::{Error, Kind, Place, Result};
+use crate::eval::divergence::{Divergence, NextWord};
 use crate::export::gguf::budget::{Offer, candidates, choose};
 use crate::export::gguf::importance::Importance;
 use crate::export::gguf::rounding::{Rounded, smallest, trial, unmeasured};
@@ -15,7 +16,6 @@ use crate::progress::Progress;
 use crate::report::text;
 use crate::weights::names::TensorId;
 use burn::tensor::{Int, Tensor, TensorData};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The most tokens that the measuring reads.
@@ -92,8 +92,8 @@ struct Probe<'a> {
     places: Tensor<1, Int>,
     /// What the norm gives at the places, `[n, d]`.
     normed: Tensor<2>,
-    /// Log-probabilities there, row after row.
-    own: Vec<f32>,
+    /// What the model thinks of the next word there.
+    own: Vec<NextWord>,
     sites: BTreeMap<TensorId, (usize, Stage)>,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Probe<'a> {
         let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), decoder.device());
         let last = decoder.last_hidden(carries[decoder.num_layers()].clone().select(&places), side);
         let normed = decoder.norm().forward(last);
-        let own = log_probabilities(&decoder.head(), &normed);
+        let own = next_words(&decoder.head(), &normed);
         let sites = decoder.sites().into_iter().map(|site| (site.weight, (site.index, site.stage))).collect();
         Probe { model: decoder, side, ids, layout, carries, places, normed, own, sites }
     }
@@ -183,11 +183,10 @@ impl<'a> Probe<'a> {
             (TensorId::LmHead, None) => self.normed.clone(),
             _ => return None,
         };
-        Some(divergence(
-            &self.own,
-            &log_probabilities(if is_head { &rounded_head } else { &head }, &normed),
-            head.weight.dims()[0],
-        ))
+        let mut divergence = Divergence::default();
+        let other = next_words(if is_head { &rounded_head } else { &head }, &normed);
+        divergence.add(&self.own, &self.own, &other);
+        Some(divergence.mean())
     }
 
     /// What the norm gives at the places of what comes into layer `from`.
@@ -215,24 +214,8 @@ impl SidePath for Replaced<'_> {
     }
 }
 
-/// Log-probabilities of every word, row after row.
-fn log_probabilities(head: &Head, normed: &Tensor<2>) -> Vec<f32> {
-    let words = head.weight.dims()[0];
-    let mut logits: Vec<f32> = head.logits(normed.clone()).into_data().iter::<f32>().collect();
-    logits.par_chunks_exact_mut(words).for_each(|row| {
-        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|x| f64::from((x - most).exp())).sum();
-        let log_sum = most + sum.ln() as f32;
-        row.iter_mut().for_each(|x| *x -= log_sum);
-    });
-    logits
-}
-
-/// The mean Kullback-Leibler divergence of rows of log-probabilities from `own`, in nats.
-fn divergence(own: &[f32], other: &[f32], words: usize) -> f64 {
-    let rows = own.par_chunks_exact(words).zip(other.par_chunks_exact(words));
-    let sum: f64 = rows
-        .map(|(p, q)| p.iter().zip(q).map(|(p, q)| f64::from(p.exp()) * f64::from(p - q)).sum::<f64>().max(0.0))
-        .sum();
-    sum / (own.len() / words).max(1) as f64
+/// What the model thinks of the next word at each of these rows.
+fn next_words(head: &Head, normed: &Tensor<2>) -> Vec<NextWord> {
+    let logits: Vec<f32> = head.logits(normed.clone()).into_data().iter::<f32>().collect();
+    NextWord::rows(&logits, head.weight.dims()[0])
 }
