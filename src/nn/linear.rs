@@ -1,6 +1,6 @@
 //! A frozen linear layer with room for something beside it.
 
-use crate::ops::{Weight, geglu};
+use crate::ops::{Passing, Weight, geglu};
 use burn::tensor::Tensor;
 
 /// What runs beside the frozen linears of a model: nothing, or an adapter.
@@ -61,6 +61,16 @@ impl Linear {
     /// - output: `[n, out]`
     pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
         side.project(self.site, x, &self.weight)
+    }
+
+    /// The layer of which only the outputs are read that pass: see [`Weight::with_outputs`].
+    pub fn with_outputs(&self, passing: &Passing) -> Self {
+        Linear { site: self.site, weight: self.weight.with_outputs(passing) }
+    }
+
+    /// The layer whose inputs are zero where nothing passes: see [`Weight::with_inputs`].
+    pub fn with_inputs(&self, passing: &Passing) -> Self {
+        Linear { site: self.site, weight: self.weight.with_inputs(passing) }
     }
 
     /// Applies the layer to `gelu_tanh(gate) * up`.

@@ -5,6 +5,7 @@ use super::cpu::matmul::{Into, Mat, MatMut, matmul};
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::node::{Cpu, Kept, finish, tensor};
+use super::passing::Sparse;
 use super::plain;
 use super::weight::Weight;
 use burn::backend::flex::FlexTensor;
@@ -219,6 +220,11 @@ impl Lora {
 
 /// `x W^T`, a tile of outputs at a time.
 fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
+    match w.sparse() {
+        Some(Sparse::Inputs(passing)) => return passing.project(x, w),
+        Some(Sparse::Outputs(passing)) => return passing.project_here(x, w),
+        None => {}
+    }
     // A product with so few rows waits for the weight to arrive, so every thread reads its own part of it.
     const FEW: usize = 3;
     if n <= FEW {
@@ -253,6 +259,11 @@ fn project_few(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
 
 /// `dy W`, summed over tiles of outputs in their order.
 fn project_back(dy: &[f32], n: usize, w: &Weight) -> Vec<f32> {
+    match w.sparse() {
+        Some(Sparse::Inputs(passing)) => return passing.project_back_here(dy, w),
+        Some(Sparse::Outputs(passing)) => return passing.project_back(dy, w),
+        None => {}
+    }
     let [out, input] = w.dims();
     let mut dx = vec![0.0; n * input];
     w.tiles(|rows, tile| {

@@ -15,6 +15,7 @@ mod graph;
 mod linear;
 mod node;
 mod norm;
+pub mod passing;
 pub mod plain;
 pub mod sizes;
 mod top_of_row;
@@ -27,6 +28,7 @@ pub use cross_entropy::{RowLosses, linear_cross_entropy};
 pub use device::{can_hold, fastest_factors};
 pub use geglu::geglu;
 pub use norm::{rms_norm, rotated_rms_norm};
+pub use passing::Passing;
 pub use top_of_row::top_of_row;
 pub use weight::Weight;
 

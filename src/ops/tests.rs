@@ -223,6 +223,82 @@ fn top_of_row_agrees() {
     }
 }
 
+/// A feed-forward block whose gate lets a twentieth pass, that skips the rest, and one that does not.
+fn check_passing(held: &dyn Fn(&str, &Device) -> Weight, dense: &dyn Fn(&str) -> Tensor<2>, [n, d, f]: [usize; 3]) {
+    let mut values = Values::new(14);
+    let r = 3;
+    let shapes = [[n, d], [n, f], [r, d], [f, r], [r, f], [d, r]];
+    let inputs = shapes.map(|shape| values.tensor(shape));
+    let cutoff = 1.644_853_5;
+    agree(
+        &inputs,
+        |t| {
+            let device = t[0].device().inner();
+            let gate = top_of_row(t[1].clone(), cutoff);
+            let (up, down) = (held("up", &device), held("down", &device));
+            match Passing::of(&gate) {
+                Some(passing) => {
+                    let up = up.with_outputs(&passing).project_adapted(t[0].clone(), &t[2], &t[3], 0.7);
+                    down.with_inputs(&passing).project_gated(gate, up, &t[4], &t[5], 0.7)
+                }
+                None => {
+                    assert!(device != Device::flex(), "the CPU skips what is zero");
+                    let up = up.project_adapted(t[0].clone(), &t[2], &t[3], 0.7);
+                    down.project_gated(gate, up, &t[4], &t[5], 0.7)
+                }
+            }
+        },
+        |t| {
+            let [up, down] = ["up", "down"].map(|name| dense(name).transpose());
+            let gate = plain::top_of_row(t[1].clone(), cutoff);
+            let up = plain::add_low_rank(t[0].clone().matmul(up), &t[0], &t[2], &t[3], 0.7);
+            let act = plain::geglu(gate, up);
+            plain::add_low_rank(act.clone().matmul(down), &act, &t[4], &t[5], 0.7)
+        },
+    );
+}
+
+#[test]
+fn products_that_skip_what_does_not_pass_agree() {
+    for [n, d, f] in [[32, 1, 130], [70, 100, 1200], [33, 64, 512], [64, 200, 513]] {
+        let mut values = Values::new(15);
+        let up = values.tensor([f, d]).mul_scalar((d as f32).powf(-0.5));
+        let down = values.tensor([d, f]).mul_scalar((f as f32).powf(-0.5));
+        let of = |name: &str| if name == "up" { up.clone() } else { down.clone() };
+        check_passing(&|name, device| Weight::new(of(name).to_device(device)), &of, [n, d, f]);
+        let bf16 = |name: &str| of(name).cast(FloatDType::BF16);
+        // A device multiplies numbers of bf16 in its own way.
+        let held = |name: &str, device: &Device| match *device == Device::flex() {
+            true => Weight::new(bf16(name)),
+            false => Weight::new(bf16(name).cast(FloatDType::F32).to_device(device)),
+        };
+        check_passing(&held, &|name| bf16(name).cast(FloatDType::F32), [n, d, f]);
+    }
+}
+
+#[test]
+fn what_passes_is_found_where_it_is_little_and_skipped_alike_on_any_threads() {
+    let gate = |n: usize, cutoff: f32| top_of_row(Values::new(16).tensor([n, 700]), cutoff);
+    assert!(Passing::of(&gate(70, 1.6)).is_some());
+    assert!(Passing::of(&gate(70, 1.0)).is_none(), "a sixth is too much");
+    assert!(Passing::of(&gate(31, 1.6)).is_none(), "too few tokens");
+    assert!(Passing::of(&Tensor::zeros([70, 700], &Device::flex())).is_some());
+
+    let (x, w) = (Values::new(17).tensor([70, 90]), Weight::new(Values::new(18).tensor([700, 90])));
+    let alike = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let leaf = x.clone().autodiff().require_grad();
+            let gate = gate(70, 1.6);
+            let up = w.with_outputs(&Passing::of(&gate).unwrap()).project(leaf.clone());
+            let mut tape = (up.clone() * gate.autodiff()).sum().backward();
+            [up.inner(), leaf.grad_remove(&mut tape).unwrap()].map(|t| t.into_data())
+        })
+    };
+    let one = alike(1);
+    assert!([2, 3, 7].into_iter().all(|threads| alike(threads) == one));
+}
+
 #[test]
 fn a_row_of_equal_numbers_has_gradients() {
     for top in [top_of_row, plain::top_of_row] {

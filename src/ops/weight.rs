@@ -8,6 +8,7 @@ use super::factor::{to_dtype, to_f32};
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::node::is_cpu;
+use super::passing::Sparse;
 use crate::quant::QuantizedMatrix;
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -23,6 +24,8 @@ pub struct Weight {
     dims: [usize; 2],
     bytes: u64,
     compute_dtype: FloatDType,
+    /// What of its products is asked for, where that is little.
+    sparse: Option<Sparse>,
 }
 
 /// The forms that a weight is held in.
@@ -56,7 +59,7 @@ impl Weight {
                 (Held::DeviceFloats(stored), fastest)
             }
         };
-        Weight { held: Arc::new(held), dims, bytes, compute_dtype }
+        Weight { held: Arc::new(held), dims, bytes, compute_dtype, sparse: None }
     }
 
     /// Holds a compressed matrix `[out, in]` whose rows are used on `device`, and moves its packed form there.
@@ -66,13 +69,21 @@ impl Weight {
             true => (Held::CpuCompressed(matrix), FloatDType::F32),
             false => (Held::on_device(matrix, device), fastest_factors(device)),
         };
-        Weight { held: Arc::new(held), dims, bytes, compute_dtype }
+        Weight { held: Arc::new(held), dims, bytes, compute_dtype, sparse: None }
     }
 
     /// The same weight, whose products round their factors to this dtype where it is on a device other than the CPU,
     /// which computes in f32. Without it they are what that device multiplies fastest; those of f32 weights are f32.
     pub fn computed_in(self, compute_dtype: FloatDType) -> Self {
         if self.is_on_cpu() { self } else { Weight { compute_dtype, ..self } }
+    }
+
+    pub(super) fn with_sparse(self, sparse: Sparse) -> Self {
+        Weight { sparse: Some(sparse), ..self }
+    }
+
+    pub(super) fn sparse(&self) -> Option<&Sparse> {
+        self.sparse.as_ref()
     }
 
     /// What the factors of its products are rounded to.

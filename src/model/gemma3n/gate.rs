@@ -2,7 +2,7 @@
 
 use crate::model::gemma3n::normal;
 use crate::nn::{Mlp, SidePath};
-use crate::ops;
+use crate::ops::{self, Passing};
 use burn::tensor::Tensor;
 
 /// GeGLU whose gate may be made sparse: what is not far enough above its token's mean is cut off, and the rest lowered by
@@ -43,13 +43,20 @@ impl SparseMlp {
     /// - `x`: `[n, d]`
     /// - output: `[n, d]`
     pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
-        let gate = self.mlp.gate_proj.forward(x.clone(), side); // [n, f]
-        let gate = match self.cutoff {
-            Some(cutoff) => ops::top_of_row(gate, cutoff),
-            None => gate,
-        };
-        let up = self.mlp.up_proj.forward(x, side); // [n, f]
-        self.mlp.down_proj.forward_gated(gate, up, side)
+        let Some(cutoff) = self.cutoff else { return self.mlp.forward(x, side) };
+        let gate = ops::top_of_row(self.mlp.gate_proj.forward(x.clone(), side), cutoff); // [n, f]
+        let Mlp { up_proj: up, down_proj: down, .. } = &self.mlp;
+        match Passing::of(&gate) {
+            // What the gate multiplies by zero is not computed.
+            Some(passing) => {
+                let up = up.with_outputs(&passing).forward(x, side); // [n, f]
+                down.with_inputs(&passing).forward_gated(gate, up, side)
+            }
+            None => {
+                let up = up.forward(x, side);
+                down.forward_gated(gate, up, side)
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod geglu;
 pub mod instructions;
 pub mod matmul;
 pub mod norm;
+pub mod passing;
 pub mod rows;
 pub mod simd;
 pub mod top_of_row;
