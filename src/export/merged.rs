@@ -129,14 +129,8 @@ impl<'a> Merge<'a> {
             };
             plan.push((id, TensorSpec { name, dtype, shape: info.shape }));
         }
-        let absent = self.adapter.changed().filter(|id| !self.source.contains(id)).map(|id| {
-            Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
-                .hint("the adapter was trained on another model")
-        });
-        match Error::many(absent.collect()) {
-            Some(error) => Err(error),
-            None => Ok(plan),
-        }
+        self.adapter.changes_only(|id| self.source.contains(id))?;
+        Ok(plan)
     }
 
     /// The base's configuration with the type that is written now.
