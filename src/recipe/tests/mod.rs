@@ -120,6 +120,7 @@ output:
   report_to: [jsonl, tensorboard]
   push_to_hub: null
   hub_private_repo: false
+  hub_overwrite: false
   hub_base_model: null
 "##);
 }
