@@ -40,6 +40,7 @@ CONVERSATIONS = {
     "an empty text after a system message": said("", system="Be brief."),
     "an empty answer": said("Hello", "", "Are you there?"),
     "an empty system message": said("Hello", system=""),
+    "a system message alone": said(system="Be brief."),
     "spaces around a text": said("  Hello \n", "\tAhoy!\n\n", "\n Who? "),
     "spaces around a system message": said(" Hello ", system="  Be brief.\n"),
     "only spaces": said(" \n\t "),
