@@ -608,7 +608,7 @@ fn what_stands_beside_media_is_learnt_as_the_answer_to_the_recipes_prompt() {
         assert_eq!(seen[0]["labels"], expected[0]["labels"], "{file}");
     }
     // Each source may ask its own.
-    let own = "--set data.train=[{path:c.jsonl,prompt:What?}]";
+    let own = "--set data.train=[{\"path\":\"c.jsonl\",\"prompt\":\"What?\"}]";
     assert_eq!(ids_of(&preview(own)[0]), ids_of(&sound[0]));
     // Trained, evaluated, answered.
     let run = bench.run("train v.yaml --set data.train=c.jsonl --set data.prompt=What? --set data.eval=d.jsonl --set training.max_steps=2");
@@ -644,7 +644,7 @@ fn answers_to_sounds_are_measured_by_their_error_rates() {
     let said = [("media/low.wav", "low"), ("media/long.wav", "high tone")];
     let rows: Vec<Value> = said.iter().map(|(file, text)| json!({"audio": file, "text": text})).collect();
     bench.write("said.jsonl", lines(&rows));
-    let sets = "--set data.train=said.jsonl --set data.eval=said.jsonl --set data.prompt=? --set data.packing=false";
+    let sets = "--set data.train=said.jsonl --set data.eval=said.jsonl --set data.prompt=Say --set data.packing=false";
     bench.run(&format!("train v.yaml {sets} --set training.max_steps=60 --set adapter.r=8")).ok();
     let report = bench
         .run(&format!(

@@ -405,7 +405,7 @@ fn a_recipe_may_say_that_what_is_there_is_replaced() {
     std::fs::remove_dir_all(bench.path("out")).expect("the first run");
 
     // The same recipe again, with another seed: the repository holds what this program pushed, which is another model.
-    let again = format!("{TRAIN} --set training.seed=7");
+    let again = format!("{TRAIN} --set training.seed=11");
     assert_eq!(bench.push(&hub, &again).code, Some(2));
     let over = format!("{again} --set output.hub_overwrite=true");
     let said = bench.push(&hub, &over);
@@ -419,7 +419,7 @@ fn a_recipe_may_say_that_what_is_there_is_replaced() {
     // What fails in the end is repeated with a word that replaces, unless somebody else pushed meanwhile.
     std::fs::remove_dir_all(bench.path("out")).expect("the second run");
     hub.fail("/commit/", 0, 1, Fault::Answer(Answer::error(403, "", "No more.")));
-    let failed = bench.push(&hub, &over.replace("seed=7", "seed=8"));
+    let failed = bench.push(&hub, &over.replace("seed=11", "seed=12"));
     assert!(failed.code == Some(1) && failed.problem().trim_end().ends_with("--yes"), "{}", failed.stderr);
 }
 

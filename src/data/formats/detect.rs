@@ -17,6 +17,8 @@ const ANSWERS: [&str; 4] = ["completion", "answer", "response", "output"];
 /// The same, and what it may be called beside a picture or sound where what is asked about all of them is known.
 const DESCRIPTIONS: [&str; 9] =
     ["completion", "answer", "response", "output", "transcription", "transcript", "sentence", "caption", "text"];
+/// Columns that hold pictures and sounds.
+const MEDIA: [&str; 4] = ["image", "images", "audio", "audios"];
 /// Columns that have a meaning under other names than a format gives them.
 const OTHERS: [&str; 5] = ["context", "system_prompt", "chosen", "rejected", "label"];
 
@@ -180,7 +182,9 @@ impl<'a> Names<'a> {
         }
         guesses.extend(self.other_tasks(instruction.is_none() && answers.is_empty()));
         // Other columns beside it say more: Alpaca's own file has each row as `text` too.
-        if let Some(text) = self.find("text").filter(|_| guesses.is_empty()) {
+        // A row that lost its medium is a bad one among its neighbours, and no text.
+        let is_lost = self.prompt.is_some() && self.has_null_media();
+        if let Some(text) = self.find("text").filter(|_| guesses.is_empty() && !is_lost) {
             guesses.push(Guess::Rows(self.layout(RowFormat::Text, &[("text", text)])));
         }
         guesses
@@ -233,8 +237,13 @@ impl<'a> Names<'a> {
     /// Whether the row shows a picture or a sound beside its words.
     fn has_media(&self) -> bool {
         let names_one = |name: &str| MediaKind::of_file_name(name.trim()).is_some();
-        ["image", "images", "audio", "audios"].into_iter().any(|name| self.find(name).is_some())
+        MEDIA.into_iter().any(|name| self.find(name).is_some())
             || self.value("file_name").and_then(Value::as_str).is_some_and(names_one)
+    }
+
+    /// Whether it has a column for them that holds none.
+    fn has_null_media(&self) -> bool {
+        self.row.iter().any(|(name, value)| value.is_null() && MEDIA.contains(&plain(name).as_str()))
     }
 
     fn first_turn_has(&self, name: &str, key: &str) -> bool {
@@ -332,6 +341,7 @@ mod tests {
         assert_eq!(seen(json!({"response": "b"}), Some("What?")), ["prompt_completion: response"]);
         assert_eq!(seen(json!({"text": "b"}), Some("What?")), ["text: text"]);
         assert_eq!(seen(json!({"file_name": "a.txt", "text": "b"}), Some("What?")), ["text: text"]);
+        assert!(seen(json!({"audio": null, "text": "b"}), Some("What?")).is_empty());
         // What the row asks itself counts.
         let own = seen(json!({"audio": "a.wav", "question": "a", "answer": "b", "text": "c"}), Some("What?"));
         assert_eq!(own, ["prompt_completion: answer"]);

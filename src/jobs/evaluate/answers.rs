@@ -50,6 +50,9 @@ pub struct Latency {
     pub batch_size: usize,
 }
 
+/// The number of a row, all before its last answer, the pictures and sounds in that, and the answer.
+type Question = (usize, Vec<u32>, Vec<MediaRange>, Vec<u32>);
+
 /// Answers the prompts of a data set's rows: all before the last answer.
 ///
 /// # Errors
@@ -63,7 +66,7 @@ pub fn answer(
     progress: &dyn Progress,
 ) -> Result<(Vec<Answer>, Latency)> {
     let tokenizer = base.tokenizer()?;
-    let mut asked: Vec<(usize, Vec<u32>, Vec<MediaRange>, Vec<u32>)> = Vec::new();
+    let mut asked: Vec<Question> = Vec::new();
     for row in 0..dataset.len() {
         if asked.len() == asking.limit.unwrap_or(usize::MAX) {
             break;
@@ -87,9 +90,7 @@ pub fn answer(
     let (mut answers, mut waited, mut tokens, mut secs) = (Vec::new(), Vec::new(), 0, 0.0);
     for batch in asked.chunks(asking.batch_size.max(1)) {
         // What towers say of pictures and sounds is large: of no more rows at a time than are answered.
-        let inputs = |(_, prompt, media, _): &(_, Vec<u32>, Vec<MediaRange>, _)| {
-            media::inputs(prompt.clone(), media, data.features.as_ref())
-        };
+        let inputs = |(_, prompt, media, _): &Question| media::inputs(prompt.clone(), media, data.features.as_ref());
         let prompts: Vec<Inputs> = batch.iter().map(inputs).collect::<Result<_>>()?;
         let (begun, mut first) = (Instant::now(), None);
         let on_token = |_, _| {
