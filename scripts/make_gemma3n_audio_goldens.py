@@ -123,7 +123,8 @@ def run(model, rows):
 
 shutil.rmtree(OUT, ignore_errors=True)
 torch.manual_seed(0)
-g = torch.Generator().manual_seed(41)
+# Of this seed no token's feed-forward output nearly cancels, which would leave a few digits of every gradient: f32 is 2e-6 from f64.
+g = torch.Generator().manual_seed(43)
 model = Gemma3nForConditionalGeneration(config()).eval()
 model.set_attn_implementation("eager")
 randomize(model, g)
