@@ -27,8 +27,10 @@ import gpu_check_table as table
 from gpu_check_jobs import JOBS, ROOT
 from gpu_check_tools import Failed, Skip, is_special, last_json, read_json, run, tail, write_json
 
-# For a step to keep what it has before it is ended.
-MARGIN_SECS = 3
+# For a step to keep what it has before it is ended: so many seconds, and of a short one so much.
+MARGIN_SECS, MARGIN = 3, 0.25
+# A step that would have less is left out.
+LEAST_SECS = 1
 SOFTWARE = re.compile(r"llvmpipe|lavapipe|swiftshader|software", re.I)
 
 
@@ -40,7 +42,8 @@ class Step:
 
     @property
     def about(self):
-        return self.work.__doc__.splitlines()[0]
+        about = self.work.__doc__.splitlines()[0]
+        return f"{about[:-1]}: {JOBS[self.given[0]].words}" if self.given and self.given[0] in JOBS else about
 
 
 def plan():
@@ -71,7 +74,7 @@ class Check:
         self.binary, self.tests, self.asked = (self.arguments[key] for key in ("binary", "tests", "device"))
         self.folder, self.python = Path(state["folder"]), sys.executable
         self.kept, self.file = {}, Path(state["folder"]) / f"{name}.json"
-        self.until = time.monotonic() + limit - MARGIN_SECS
+        self.until = time.monotonic() + limit - min(MARGIN_SECS, MARGIN * limit)
         self._device = None
 
     def keep(self, **found):
@@ -195,16 +198,18 @@ class Plan:
         limit = min(step.limit, self.arguments.step_seconds or step.limit, self.left())
         entry = {"status": "running", "reason": None, "about": step.about, "limit_s": round(limit, 1), "seconds": None, "result": None}
         self.state["steps"][step.name] = entry
-        if self.interrupted or limit < 2 * MARGIN_SECS:
+        if self.interrupted or limit < LEAST_SECS:
             spent = f"the time of {self.arguments.minutes:g} minutes is spent (--minutes)"
             entry.update(status="skipped", reason="interrupted" if self.interrupted else spent, seconds=0, limit_s=None)
             return entry
         self.write()
         state, log = self.folder / "state.json", self.folder / f"{step.name}.log"
-        for kind in ("json", "ended.json"):
-            (self.folder / f"{step.name}.{kind}").unlink() if (self.folder / f"{step.name}.{kind}").exists() else None
+        found, how = self.folder / f"{step.name}.json", self.folder / f"{step.name}.ended.json"
+        for before in filter(Path.exists, (found, how)):
+            before.unlink()
         write_json(state, self.state)
-        command = [sys.executable, __file__, "--run-step", step.name, str(state), str(limit)]
+        # Without site's packages, which a step does not use, and which may be slow to find.
+        command = [sys.executable, "-S", __file__, "--run-step", step.name, str(state), str(limit)]
         started, reason = time.monotonic(), None
         with open(log, "w") as said:
             self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
@@ -216,9 +221,9 @@ class Plan:
                 self.interrupted, reason = True, "interrupted"
         self.end_child()
         code, self.child = self.child.returncode, None
-        entry["result"] = read_json(self.folder / f"{step.name}.json")
+        entry["result"] = read_json(found)
         died = f"its process died with code {code}: {tail(log.read_text(errors='replace'), 4)}"
-        ended = None if reason else read_json(self.folder / f"{step.name}.ended.json")
+        ended = None if reason else read_json(how)
         entry.update(ended or {"status": "failed", "reason": reason or died}, seconds=round(time.monotonic() - started, 1))
         return entry
 
@@ -238,8 +243,8 @@ class Plan:
             return
         done = [other for other in JOBS if self.state["steps"].get(f"job-{other}", {}).get("status") == "done"]
         if done[:1] != [size]:
-            for folder in (size, f"{size}-media"):
-                shutil.rmtree(self.folder / "models" / folder, ignore_errors=True)
+            for kind in ("", "-media", "-tiny"):
+                shutil.rmtree(self.folder / "models" / f"{size}{kind}", ignore_errors=True)
 
     def run(self, chosen):
         for step, waiting in self.order(chosen):
@@ -287,16 +292,16 @@ def parse(words):
             parser.error(f"there is no {'script' if what == 'reference' else 'program'} `{path}`: build it, or name another one")
         setattr(arguments, what, os.path.realpath(path))
     only = [name for names in arguments.only or [] for name in names.split(",")]
+    # Sizes that are no job's are passed over, as is a job whose card this one is not.
     sizes = arguments.sizes.split(",") if arguments.sizes else list(JOBS)
-    # Sizes that are published and no job's are passed over, as where a job's card is another one.
     for name in only:
         if name not in names:
             parser.error(f"there is no step `{name}`: steps are {', '.join(names)}")
     if not os.path.isdir(os.path.dirname(os.path.realpath(arguments.output))):
         parser.error(f"there is no folder for `{arguments.output}`")
     del arguments.other
-    wanted = lambda step: (not only or step.name in only + ["machine"]) and (not step.given or step.given[0] in sizes + ["memcheck", "racecheck"])
-    return arguments, [step for step in plan() if wanted(step)]
+    named = [step for step in plan() if not only or step.name in [*only, "machine"]]
+    return arguments, [step for step in named if not step.given or step.given[0] not in JOBS or step.given[0] in sizes]
 
 
 def main(words):

@@ -28,7 +28,8 @@ class Job:
 
     @property
     def words(self):
-        return f"{self.size} {'bf16' if self.quantization == 'none' else self.quantization}, products in {self.compute_dtype}"
+        products = "what is fastest" if self.compute_dtype == "auto" else self.compute_dtype
+        return f"{self.size} in {'bf16' if self.quantization == 'none' else self.quantization}, products in {products}"
 
 
 JOBS = {
@@ -38,6 +39,8 @@ JOBS = {
         Job("4b", "gemma-3-4b", 24, "none", "bf16"),
         Job("12b", "gemma-3-12b", 80, "none", "bf16"),
         Job("3n", "gemma-3n-e2b", 16, "nf4", "f16", media=True),
+        # Where the card is too small for the others.
+        Job("270m", "gemma-3-270m", 4, "none", "auto"),
     )
 }
 
@@ -75,7 +78,7 @@ def model_bytes(config):
 def small_model(check):
     """A few layers in the shape of the 270M, and its configuration."""
     layers, words = TINY if check.tiny else SMALL
-    config, folder = ROOT / "configs/models/gemma-3-270m.json", check.folder / "models/small"
+    config, folder = ROOT / "configs/models/gemma-3-270m.json", check.folder / f"models/small-{layers}"
     command = [ROOT / "scripts/make_random_model.py", config, folder, "--layers", layers, "--vocabulary", words]
     return folder, make(check, folder, command, 120, model_bytes(make_random_model.text_config(config, layers, words)))
 
@@ -86,7 +89,8 @@ def job_model(check, job, shape):
     text = make_random_model.text_config(job.config, shape.layers, shape.vocabulary)
     missing = missing_media(check) if job.media else None
     with_media = job.media and not missing
-    folder = check.folder / "models" / (job.size + ("-media" if with_media else ""))
+    kind = "-media" if with_media else "-tiny" if check.tiny else ""
+    folder = check.folder / "models" / (job.size + kind)
     maker = "make_random_media_model.py" if with_media else "make_random_model.py"
     if with_media:
         cut = ["--rows", MEDIA_ROWS, "--words", MEDIA_ROW - MEDIA_TOKENS]
@@ -201,7 +205,9 @@ def prepare(check, job):
     lengths, batch = shape.rows, shape.batch
     steps = shape.warm_up + shape.steps
     if job.media and not missing:
-        rows, lengths, batch = base.parent / "rows.jsonl", [MEDIA_ROW] * MEDIA_ROWS, 1
+        # The same pictures and sounds in each row of a batch: towers look at a file once.
+        rows, lengths = base.parent / "batch.jsonl", [MEDIA_ROW] * MEDIA_ROWS
+        rows.write_text(batch * (base.parent / "rows.jsonl").read_text())
     else:
         token_rows(rows, text["vocab_size"], lengths, 2 * batch * steps)
     # A CPU computes in f32.

@@ -55,7 +55,7 @@ def equal(found):
 def profile(found):
     kernels = found.get("kernels") or []
     most = ", ".join(f"{kernel['name'][:40]} {shown(kernel['share'], '{:.0%}')}" for kernel in kernels[:3])
-    return f"{found['launches']} launches of {len(kernels)} kernels: {most}" if kernels else None
+    return f"{found['launches']} launches of {found['kernels_in_all']} kernels: {most}" if kernels else None
 
 
 def operations(found):
