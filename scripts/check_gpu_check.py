@@ -33,7 +33,7 @@ if verb == "train":
     out = pathlib.Path(recipe["output"]["dir"])
     (out / "adapter").mkdir(parents=True)
     (out / "adapter/adapter_model.safetensors").write_text("the same")
-    lines = [json.dumps({"loss": 3 - step / 10, "tokens": 64, "tokens_per_second": 8.0}) for step in range(5)]
+    lines = [json.dumps({"loss": 3 - step / 10, "tokens": 64, "supervised_tokens": 64, "tokens_per_second": 8.0}) for step in range(5)]
     (out / "metrics.jsonl").write_text("\\n".join(lines))
     (out / "summary.json").write_text("{}")
 """
@@ -186,6 +186,8 @@ def operations(_):
     forward, both = 2 * base + 2 * adapter + 4 * scores, 4 * base + 6 * adapter + 12 * scores + 4 * head
     found = jobs.flops_per_token(config, [4], True)
     expect("operations are counted", found == {"needed": both, "done": both + forward}, found)
+    found = jobs.flops_per_token(config, [4], False, 0.5)
+    expect("the head's only where something is learnt", found == {"needed": both - 2 * head, "done": both - 2 * head}, found)
     names = [step.name for step in gpu_check.plan()]
     expect("steps have names of their own", len(names) == len(set(names)) and all(step.about for step in gpu_check.plan()))
 

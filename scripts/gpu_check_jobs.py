@@ -171,7 +171,7 @@ def seen_keys(config, lengths):
     return sum(mean(window) if kind.startswith("sliding") else mean(max(lengths)) for kind in kinds)
 
 
-def flops_per_token(config, lengths, recomputed):
+def flops_per_token(config, lengths, recomputed, supervised=1.0):
     """Floating-point operations of a training step for a token, adapter on every linear layer: docs/gpu.md has the formula."""
     linear = [
         shape
@@ -181,7 +181,8 @@ def flops_per_token(config, lengths, recomputed):
     base = sum(out * into for out, into in linear)
     adapter = sum(RANK * (out + into) for out, into in linear)
     scores = config["num_attention_heads"] * config["head_dim"] * seen_keys(config, lengths)
-    head = config["vocab_size"] * config["hidden_size"]
+    # Only where a token is supervised.
+    head = supervised * config["vocab_size"] * config["hidden_size"]
     # Forward; the gradient of what comes in, of the adapter too its own, of scores and values both factors'.
     forward = 2 * base + 2 * adapter + 4 * scores
     backward = 2 * base + 4 * adapter + 8 * scores
@@ -227,6 +228,7 @@ def measured(trained, shape):
     return {
         "steps": len(trained.steps),
         "tokens_per_step": trained.steps[-1]["tokens"] if trained.steps else None,
+        "supervised": trained.steps[-1]["supervised_tokens"] / trained.steps[-1]["tokens"] if trained.steps else None,
         "tok_s": statistics.median(rates) if rates else None,
         "tok_s_of_steps": [round(step["tokens_per_second"] or 0, 1) for step in trained.steps],
         "first_loss": trained.losses[0] if trained.losses else None,

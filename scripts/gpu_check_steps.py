@@ -24,13 +24,13 @@ ON_THE_CPU = ("ops::cpu::", "ops::plain::")
 def machine(check):
     """The machine, its drivers, and the program that is checked."""
     check.keep(program={"path": check.binary, "sha256": sha256(check.binary), "bytes": Path(check.binary).stat().st_size})
-    version = run([check.binary, "--version"], 20)
-    check.keep(version=version.out.strip() or None, version_error=version.error)
     check.keep(system=machine_facts.system(), disk_free_bytes=shutil.disk_usage(check.folder).free)
     check.keep(vulkan=machine_facts.vulkan_drivers(), nvidia_smi=machine_facts.nvidia_smi())
     check.keep(tools={name: shutil.which(name) for name in ("compute-sanitizer", "ncu", "nsys")})
-    # Last, since a driver can hang: what came before is kept then.
+    # Last, since a driver can hang, and the program too: what came before is kept then.
     check.keep(cuda=machine_facts.cuda())
+    version = run([check.binary, "--version"], check.within(20))
+    check.keep(version=version.out.strip() or None, version_error=version.error)
 
 
 def doctor(check):
@@ -148,7 +148,8 @@ def job(check, size):
     trained = jobs.train(check, recipe, out, check.device, 420)
     result = jobs.measured(trained, shape)
     recomputed = (foreseen or {}).get("activation_checkpointing")
-    check.keep(device_used_before_mib=before, recomputed=recomputed, **result, **rates(check, result["tok_s"], text, lengths, recomputed))
+    rated = rates(check, result, text, lengths, recomputed)
+    check.keep(device_used_before_mib=before, recomputed=recomputed, **result, **rated)
     if trained.error:
         raise Failed(trained.error)
 
@@ -162,11 +163,12 @@ def card(check, target):
     return {"card_gb": target.card_gb, "card_bytes": have}
 
 
-def rates(check, tok_s, text, lengths, recomputed):
+def rates(check, result, text, lengths, recomputed):
     """Operations a second: those that the mathematics needs, and those that are done."""
+    tok_s = result["tok_s"]
     if tok_s is None or recomputed is None:
         return {"flops_per_token": None, "needed_tflops": None, "tflops": None, "utilisation": None}
-    each = jobs.flops_per_token(text, lengths, recomputed)
+    each = jobs.flops_per_token(text, lengths, recomputed, result["supervised"])
     tflops, peak = tok_s * each["done"] / 1e12, check.arguments["peak_tflops"]
     needed = tok_s * each["needed"] / 1e12
     return {"flops_per_token": each, "needed_tflops": needed, "tflops": tflops, "utilisation": tflops / peak if peak else None}

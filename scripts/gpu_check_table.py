@@ -29,8 +29,8 @@ def doctor(found):
 
 
 def curve(found):
-    gaps = found.get("largest_relative_difference") or {}
-    return "from the CPU's: " + ", ".join(f"{name} {shown(gap, '{:.1e}')}" for name, gap in gaps.items()) if gaps else None
+    gaps = [(name, gap) for name, gap in (found.get("largest_relative_difference") or {}).items() if gap is not None]
+    return "from the CPU's: " + ", ".join(f"{name} {gap:.1e}" for name, gap in gaps) if gaps else None
 
 
 def job(found):
