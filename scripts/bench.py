@@ -25,6 +25,10 @@ parser.add_argument("--peft-worker", help=argparse.SUPPRESS)
 args = parser.parse_args()
 
 
+# All linear layers of a decoder layer of Gemma 3; Gemma 3n has more, which neither side adapts.
+NAMES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
 def rows():
     """The same random words for both; how fast a step is does not depend on which words they are."""
     draw = random.Random(0)
@@ -40,7 +44,7 @@ def ours(folder):
         json.dump(
             {
                 "model": {"base": args.model, "dtype": "f32"},
-                "adapter": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
+                "adapter": {"r": 16, "lora_alpha": 32, "target_modules": NAMES},
                 "data": {
                     "train": [{"path": data, "format": "tokens"}],
                     "max_length": args.length,
@@ -87,10 +91,9 @@ def peft_worker():
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
     model.config.use_cache = False
-    model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=names, task_type="CAUSAL_LM"))
+    model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=NAMES, task_type="CAUSAL_LM"))
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4)

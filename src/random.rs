@@ -73,13 +73,66 @@ impl Rng {
 
     /// The generator of `labels`, always from its start.
     pub fn stream(&self, labels: &[Label<'_>]) -> Stream {
+        Stream(ChaCha8Rng::from_seed(self.key(labels)))
+    }
+
+    /// The dropout mask of `labels` that [`Stream::dropout_mask`] would draw first, to be drawn where it is used.
+    pub fn mask(&self, labels: &[Label<'_>], p: f64) -> Mask {
+        Mask { key: self.key(labels), p }
+    }
+
+    fn key(&self, labels: &[Label<'_>]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key(KEY_CONTEXT);
         hasher.update(&self.seed.to_le_bytes());
         for label in labels {
             label.hash_into(&mut hasher);
         }
-        Stream(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
+        *hasher.finalize().as_bytes()
     }
+}
+
+/// A dropout mask that is not drawn yet: element `i` is decided by word `i` of the ChaCha8 stream of its key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mask {
+    key: [u8; 32],
+    p: f64,
+}
+
+impl Mask {
+    /// Its first `n` values, each 0 or [`Mask::kept`].
+    pub fn draw(&self, n: usize) -> Vec<f32> {
+        Stream(ChaCha8Rng::from_seed(self.key)).dropout_mask(n, self.p)
+    }
+
+    /// The key of its stream: eight words, the lowest byte of each first.
+    pub fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    /// The largest word whose element is dropped; `None` where none is.
+    pub fn last_dropped(&self) -> Option<u32> {
+        let last = threshold(self.p).checked_sub(1)?;
+        Some(u32::try_from(last).unwrap_or(u32::MAX))
+    }
+
+    /// What is not dropped is multiplied by this; infinite where everything is dropped.
+    pub fn kept(&self) -> f32 {
+        kept(self.p)
+    }
+}
+
+/// How many of the 2^32 words drop their element.
+fn threshold(p: f64) -> u64 {
+    (share(p) * (u64::from(u32::MAX) + 1) as f64).round() as u64
+}
+
+/// `1 / (1 - p)`: infinite for 1, where nothing is kept.
+fn kept(p: f64) -> f32 {
+    (1.0 / (1.0 - share(p))) as f32
+}
+
+fn share(p: f64) -> f64 {
+    if p > 0.0 { p.min(1.0) } else { 0.0 }
 }
 
 /// A sequence of random numbers.
@@ -140,10 +193,8 @@ impl Stream {
     ///
     /// The mask does not depend on the number of threads.
     pub fn dropout_mask(&mut self, n: usize, p: f64) -> Vec<f32> {
-        let p = if p > 0.0 { p.min(1.0) } else { 0.0 };
         // One 32-bit word per element; a threshold above all words drops everything.
-        let threshold = (p * (u64::from(u32::MAX) + 1) as f64).round() as u64;
-        let kept = (1.0 / (1.0 - p)) as f32; // infinite for p = 1, where nothing is kept
+        let (threshold, kept) = (threshold(p), kept(p));
         let start = self.0.get_word_pos();
         let mut mask = vec![0.0; n];
         mask.par_chunks_mut(MASK_CHUNK).enumerate().for_each(|(i, chunk)| {

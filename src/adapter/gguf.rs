@@ -40,15 +40,23 @@ pub fn read(path: &Path, sites: &[Site]) -> Result<GgufAdapter> {
     }
     let alpha = metadata.f64("adapter.lora.alpha").unwrap_or(0.0);
     let mut halves: BTreeMap<TensorId, [bool; 2]> = BTreeMap::new();
-    let mut problems = Vec::new();
+    let (mut problems, mut foreign) = (Vec::new(), Vec::new());
     for entry in &file.header().tensors {
         let half = PARTS.iter().enumerate().find_map(|(i, part)| Some((i, entry.name.strip_suffix(part)?)));
         let known = half.and_then(|(i, weight)| Some((i, TensorId::parse_gguf(weight)?)));
         match known.filter(|(_, id)| sites.iter().any(|site| site.weight == *id)) {
             Some((i, id)) => halves.entry(id).or_default()[i] = true,
-            None => problems.push(wrong(format!("tensor `{}` is of no linear layer of the model", entry.name))),
+            None => foreign.push(entry.name.as_str()),
         }
     }
+    problems.extend(match &foreign[..] {
+        [] => None,
+        [only] => Some(wrong(format!("tensor `{only}` is of no linear layer of the model"))),
+        [first, .., last] => {
+            let count = foreign.len();
+            Some(wrong(format!("{count} tensors are of no linear layer of the model, from `{first}` to `{last}`")))
+        }
+    });
     let mut tensors = AdapterTensors::default();
     for (id, has) in halves {
         match sites.iter().find(|site| site.weight == id) {
@@ -160,7 +168,7 @@ mod tests {
         assert!(half.contains("`blk.0.attn_q.weight` has only one of its two matrices"), "{half}");
         let one = &sites()[..1];
         let others = read(&path, one).unwrap_err().to_string();
-        assert!(others.contains("is of no linear layer of the model"), "{others}");
+        assert!(others.contains("26 tensors are of no linear layer of the model, from `blk."), "{others}");
         write(&path, &AdapterTensors::default(), 16.0, "");
         assert!(read(&path, &sites()).unwrap_err().to_string().contains("holds no tensors"));
         write_gguf(&path, &[text("general.architecture", "gemma3")], &[], |_| Ok(Vec::new())).unwrap();

@@ -255,9 +255,12 @@ impl SidePath for Adapter {
 
 /// Decides which inputs of an adapter are dropped.
 pub trait Dropout {
-    /// The factors for the `len` values that enter the adapter at `site`: 0, or `1 / (1 - p)`. Must give the same
-    /// answer each time for the same batch, since a recomputed layer asks again.
-    fn factors(&self, site: usize, len: usize) -> Vec<f32>;
+    /// What enters the adapter at `site`: each value of `x` times 0 or `1 / (1 - p)`. Must give the same answer each time
+    /// for the same batch, since a recomputed layer asks again.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[n, in]`
+    fn drop_from(&self, site: usize, x: &Tensor<2>) -> Tensor<2>;
 }
 
 /// The modules of one stage as training runs them: with dropout, and where tracked as leaves of a gradient graph.
@@ -281,12 +284,7 @@ impl TrainedStage<'_> {
 impl SidePath for TrainedStage<'_> {
     fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
         let Some((_, module)) = self.modules.iter().find(|(_, m)| m.site.index == site) else { return base.project(x) };
-        let dropped = self.dropout.map(|dropout| {
-            let [n, input] = x.dims();
-            let factors = dropout.factors(site, n * input);
-            let data = burn::tensor::TensorData::new(factors, [n, input]);
-            x.clone() * Tensor::from_data(data, &x.device().inner())
-        });
+        let dropped = self.dropout.map(|dropout| dropout.drop_from(site, &x));
         module.project(x, dropped, base)
     }
 

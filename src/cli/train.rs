@@ -59,8 +59,8 @@ impl Args {
     fn train(&self, is_made: bool, screen: &ProgressBar, stop: &Interrupt) -> Result<u8> {
         let recipe = self.recipe(screen)?;
         let consent = |question: &str| {
-            let hint = "name an empty repository, or leave `output.push_to_hub` out and push the adapter later: `gemma-tune \
-                        push` asks, or takes `--yes`";
+            let hint = "name an empty repository, set `output.hub_overwrite: true` where these files may be replaced, or leave \
+                        `output.push_to_hub` out and push the adapter later: `gemma-tune push` asks, or takes `--yes`";
             match self.dry_run {
                 true => {
                     screen.note(&format!("Warning: {question}"));

@@ -85,12 +85,14 @@ pub(super) struct RowEncoder<'a> {
     pub on_long: Option<OnLong>,
     /// Looks at pictures and sounds.
     pub media: &'a MediaReader<'a>,
-    /// The folder of the row's file.
+    /// The folder of the rows' file.
     pub folder: &'a Path,
+    /// Its number.
+    pub file: u32,
 }
 
 impl RowEncoder<'_> {
-    /// Makes a raw row usable: calls `each` with the tokens that are trained on, which of a text that is split are
+    /// Makes the raw row of this number usable: calls `each` with the tokens that are trained on, which of a text that is split are
     /// several rows, made one after the other.
     ///
     /// # Errors
@@ -99,7 +101,7 @@ impl RowEncoder<'_> {
     pub fn encode(
         &self,
         layout: &Layout,
-        row: Result<Object>,
+        (number, row): (u32, Result<Object>),
         columns: Option<&[String]>,
         each: &mut dyn FnMut(Tokenized),
     ) -> Result<Usable, Refused> {
@@ -114,7 +116,8 @@ impl RowEncoder<'_> {
         drop(object);
         let mut cut_sound_ms = 0;
         for medium in row.media_mut() {
-            cut_sound_ms += self.media.look(medium, self.folder).map_err(refuse(SkipReason::BrokenMedia))?.cut_ms;
+            let seen = self.media.look(medium, self.folder, (self.file, number));
+            cut_sound_ms += seen.map_err(refuse(SkipReason::BrokenMedia))?.cut_ms;
         }
         let (is_empty, is_unasked, noticed) =
             (says_nothing(&row), blank::asks_nothing(&row), self.encoder.noticed(&row));
@@ -219,11 +222,11 @@ mod tests {
         let rules = MediaRules::default();
         let media = &MediaReader::new(&rules, Path::new(""));
         let (stop_tokens, on_long, folder) = (&[Bytes::STOP], Some(on_long), Path::new(""));
-        let encoder = RowEncoder { encoder: &Bytes, stop_tokens, max_length, on_long, media, folder };
+        let encoder = RowEncoder { encoder: &Bytes, stop_tokens, max_length, on_long, media, folder, file: 0 };
         let mut rows = Vec::new();
         let mut each = |row| rows.push(row);
         let row = Ok(row.as_object().unwrap().clone());
-        let usable = encoder.encode(&Layout::new(format, false), row, None, &mut each)?;
+        let usable = encoder.encode(&Layout::new(format, false), (1, row), None, &mut each)?;
         Ok((usable, rows))
     }
 
@@ -307,12 +310,12 @@ mod tests {
         let rules = MediaRules::default();
         let media = &MediaReader::new(&rules, Path::new(""));
         let folder = Path::new("");
-        let rows = RowEncoder { encoder: &encoder, stop_tokens: &[], max_length: 9, on_long: None, media, folder };
+        let rows =
+            RowEncoder { encoder: &encoder, stop_tokens: &[], max_length: 9, on_long: None, media, folder, file: 0 };
         let of = |ids: Value, labels: Value| {
             let row = json!({"input_ids": ids, "labels": labels});
-            let refused = rows
-                .encode(&Layout::new(RowFormat::Tokens, true), Ok(row.as_object().unwrap().clone()), None, &mut drop)
-                .unwrap_err();
+            let row = (1, Ok(row.as_object().unwrap().clone()));
+            let refused = rows.encode(&Layout::new(RowFormat::Tokens, true), row, None, &mut drop).unwrap_err();
             (refused.reason, refused.error.what().to_owned())
         };
         let reason = |(reason, _): (SkipReason, String)| reason;

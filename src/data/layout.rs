@@ -13,12 +13,23 @@ pub struct Layout {
     pub columns: BTreeMap<String, String>,
     /// Whether prompts and completions that are texts become turns of a conversation.
     pub template: bool,
+    /// What the user asks in rows without a prompt.
+    pub prompt: Option<Asked>,
+}
+
+/// What is asked in rows that do not say it themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// The words.
+    pub text: String,
+    /// Whether it is about pictures or sounds, and makes no sense in a row without.
+    pub of_media: bool,
 }
 
 impl Layout {
     /// Rows whose columns have the names of the format.
     pub fn new(format: RowFormat, template: bool) -> Self {
-        Layout { format, columns: BTreeMap::new(), template }
+        Layout { format, columns: BTreeMap::new(), template, prompt: None }
     }
 
     /// What the file calls the column that the format calls `name`.
@@ -28,9 +39,10 @@ impl Layout {
 
     /// The format, and what becomes of prompts and completions that are texts.
     pub fn describe(&self) -> String {
+        let asked = if self.prompt.is_some() { ", asked `data.prompt`" } else { "" };
         match (self.format, self.template) {
-            (RowFormat::PromptCompletion, true) => "prompt_completion, through the chat template".into(),
-            (RowFormat::PromptCompletion, false) => "prompt_completion, as plain text".into(),
+            (RowFormat::PromptCompletion, true) => format!("prompt_completion{asked}, through the chat template"),
+            (RowFormat::PromptCompletion, false) => format!("prompt_completion{asked}, as plain text"),
             (format, _) => format.to_string(),
         }
     }

@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 5;
+const PREPARATION_VERSION: u32 = 6;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -77,6 +77,11 @@ pub fn prepare(
         progress.note(&format!("{path}: {remark}"));
     }
 
+    let place = |(file, row): (u32, u32)| {
+        let path = files.get(file as usize)?.path.to_path_buf();
+        Some(Place::Row { path, row: row as usize })
+    };
+    let media = MediaTable::new(&store.meta.media, cache_dir, place);
     let files = files
         .iter()
         .zip(layouts)
@@ -88,7 +93,6 @@ pub fn prepare(
             layout,
         })
         .collect();
-    let media = MediaTable::new(&store.meta.media, cache_dir);
     Dataset::new(store, files, &spec.sources, spec.max_length, from_cache, media)
 }
 
@@ -274,10 +278,11 @@ impl Job<'_> {
             on_long: spec.on_long,
             media: &self.media,
             folder: self.files[chunk.file].path.parent().unwrap_or(Path::new("")),
+            file: u32::try_from(chunk.file).unwrap_or(u32::MAX),
         };
         let mut encoded = Encoded { file: chunk.file, ..Encoded::default() };
         let (file, layout) = (&self.files[chunk.file], &self.layouts[chunk.file]);
-        let file_index = u32::try_from(chunk.file).unwrap_or(u32::MAX);
+        let file_index = rows.file;
         let columns = chunk.columns.clone();
         let decoded = chunk.decode(|row, object| {
             if let Ok(object) = &object {
@@ -296,7 +301,7 @@ impl Job<'_> {
                     file: RowMeta::file_and_mark(file_index, tokens.truncated),
                 });
             };
-            match rows.encode(layout, object, columns.as_deref(), &mut keep) {
+            match rows.encode(layout, (row, object), columns.as_deref(), &mut keep) {
                 Ok(usable) => {
                     encoded.rows_with_stop += u64::from(usable.stops);
                     if usable.is_empty {

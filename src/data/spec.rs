@@ -20,6 +20,8 @@ pub struct SourceSpec {
     pub columns: BTreeMap<String, String>,
     /// Whether prompts and completions that are texts become turns of a conversation.
     pub template: bool,
+    /// What the user asks in rows without a prompt.
+    pub prompt: Option<String>,
     /// The split of a Hub data set; local files have only `train`.
     pub split: Option<String>,
     /// How often each row is seen per epoch; for the fractional part, rows are chosen anew in each epoch.
@@ -29,7 +31,8 @@ pub struct SourceSpec {
 impl SourceSpec {
     /// A source that is seen once per epoch, whose columns have the names of the format.
     pub fn new(path: impl Into<String>, format: RowFormat) -> Self {
-        SourceSpec { path: path.into(), format, columns: BTreeMap::new(), template: true, split: None, weight: 1.0 }
+        let columns = BTreeMap::new();
+        SourceSpec { path: path.into(), format, columns, template: true, prompt: None, split: None, weight: 1.0 }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How each file is read, found out before its rows are: from what the spec says, and from the file's first rows.
 
-use super::formats::{Guess, guesses, listed, may_mean};
-use super::layout::Layout;
+use super::formats::{Guess, guesses, listed, may_mean, shows_media};
+use super::layout::{Asked, Layout};
 use super::misread;
 use super::object::Object;
 use super::options::RowFormat;
@@ -49,7 +49,24 @@ pub(super) fn survey(spec: &DataSpec, files: &[SourceFile], progress: &dyn Progr
             _ => progress.note(&format!("{} ({files} files, from {path}): {said}", spec.sources[source].path)),
         }
     }
+    let asks = spec.key == "data.train" && spec.sources.iter().any(|source| source.prompt.is_some());
+    if asks && problems.is_empty() && !layouts.iter().any(|layout| layout.prompt.is_some()) {
+        problems.push(asked_of_none(files, &layouts));
+    }
     Error::many(problems).map_or(Ok(layouts), Err)
+}
+
+/// The error for a prompt that no row needs.
+fn asked_of_none(files: &[SourceFile], layouts: &[Layout]) -> Error {
+    let of_first = files.iter().zip(layouts).next().map(|(file, layout)| match layout.format {
+        RowFormat::PromptCompletion => format!("`{}` has a prompt in each row", file.path.display()),
+        format => format!("`{}` is read as `{format}`", file.path.display()),
+    });
+    let what = format!("`data.prompt` is asked of no row: {}", of_first.unwrap_or_else(|| "there are none".into()));
+    Error::new(Kind::Data, what).at(Place::Key("data.prompt".into())).hint(
+        "it is for rows of an answer without a prompt, as sounds and their transcripts; leave it out, or say which column is \
+         the answer: `data.columns: {completion: ..}`, `data.format: prompt_completion`",
+    )
 }
 
 /// How `file` is read, and what is to be said about it.
@@ -62,8 +79,9 @@ fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layo
                 .hint("set `format: text` for it, or name a file with columns: .jsonl, .json, .csv, .parquet")),
         };
     }
-    let plain = Layout { format: source.format, columns: source.columns.clone(), template: source.template };
-    let is_told = source.format != RowFormat::Auto && source.columns.is_empty();
+    let columns = source.columns.clone();
+    let plain = Layout { format: source.format, columns, template: source.template, prompt: None };
+    let is_told = source.format != RowFormat::Auto && source.columns.is_empty() && source.prompt.is_none();
     if is_told && matches!(file.contents.kind, FileKind::Parquet | FileKind::Arrow) {
         return Ok((plain, None));
     }
@@ -88,9 +106,14 @@ fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layo
         }
     }
     if source.format != RowFormat::Auto {
-        return Ok((plain, None));
+        let asked = |text: &String| Asked { text: text.clone(), of_media: head.shows_media(&plain.columns) };
+        let prompt = source.prompt.as_ref().filter(|_| head.lacks_prompt(&plain)).map(asked);
+        return Ok((Layout { prompt, ..plain }, None));
     }
-    let layout = Layout { template: source.template, ..head.layout(&source.columns)? };
+    let mut layout = Layout { template: source.template, ..head.layout(&source.columns, source.prompt.as_deref())? };
+    let of_media = head.shows_media(&source.columns);
+    let asked = layout.prompt.take().filter(|_| head.lacks_prompt(&layout));
+    layout.prompt = asked.map(|asked| Asked { of_media, ..asked });
     let said = head.describe(&layout);
     Ok((layout, Some(said)))
 }
@@ -163,13 +186,24 @@ impl Head {
         names
     }
 
+    /// Whether some row does not say what is asked.
+    fn lacks_prompt(&self, layout: &Layout) -> bool {
+        let says = |row: &Object| row.get(layout.column("prompt")).is_some_and(|value| !value.is_null());
+        layout.format == RowFormat::PromptCompletion && self.rows.iter().any(|(_, row)| !says(row))
+    }
+
+    /// Whether some row shows a picture or a sound.
+    fn shows_media(&self, renamed: &BTreeMap<String, String>) -> bool {
+        self.rows.iter().any(|(_, row)| shows_media(row, renamed))
+    }
+
     /// What all rows are that are anything.
-    fn layout(&self, renamed: &BTreeMap<String, String>) -> Result<Layout> {
+    fn layout(&self, renamed: &BTreeMap<String, String>, prompt: Option<&str>) -> Result<Layout> {
         let mut found: Option<(u32, Guess)> = None;
         let mut without_answer = None;
         let mut columns = BTreeMap::new();
         for (number, row) in &self.rows {
-            let mut guesses = guesses(row, renamed);
+            let mut guesses = guesses(row, renamed, prompt);
             let guess = match guesses.len() {
                 0 => continue,
                 1 => guesses.remove(0),
@@ -194,7 +228,7 @@ impl Head {
         match found.or(without_answer.map(|guess| (0, guess))) {
             Some((_, Guess::Rows(layout))) => Ok(Layout { columns, ..layout }),
             Some((_, Guess::OtherTask(name, shown))) => Err(self.other_task(name, &shown)),
-            None => Err(self.unknown()),
+            None => Err(self.unasked(renamed).unwrap_or_else(|| self.unknown())),
         }
     }
 
@@ -257,6 +291,19 @@ impl Head {
         };
         let error = error.hint(format!("{}; {hint}", self.listed()));
         if name == "prompt_only" { error.caused_by(self.unnamed()) } else { error }
+    }
+
+    /// The error for media and what is said of them, where nothing is asked.
+    fn unasked(&self, renamed: &BTreeMap<String, String>) -> Option<Error> {
+        let (_, row) = self.rows.iter().find(|(_, row)| shows_media(row, renamed))?;
+        let answers: Vec<String> = guesses(row, renamed, Some("")).iter().flat_map(Guess::columns).collect();
+        let answer = answers.first()?;
+        let hint = format!(
+            "{}; `data.prompt` is asked of each row, for example `data.prompt: Transcribe this recording.`, or name the \
+             column of the prompt with `data.columns: {{prompt: ..}}`",
+            self.listed()
+        );
+        Some(Error::new(Kind::Data, format!("nothing is asked of the media that `{answer}` describes")).hint(hint))
     }
 
     fn unknown(&self) -> Error {

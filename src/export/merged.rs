@@ -1,14 +1,13 @@
 //! A merged model: the adapter folded into the weights, as a Hugging Face folder that needs no adapter.
 
-use super::folder::{Existing, may_write, write_folder};
+use super::folder::{Existing, may_write};
 use super::merge_math::merge_into;
-use super::space::check_space;
+use super::model_folder::{MAX_SHARD_BYTES, ModelFolder};
 use crate::adapter::peft::AdapterTensors;
-use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::weights::names::{Spelling, TensorId};
-use crate::weights::safetensors_file::{TensorSpec, write_sharded};
+use crate::weights::safetensors_file::TensorSpec;
 use crate::weights::{HostData, HostDtype, HostTensor, Source};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -16,9 +15,6 @@ use rayon::prelude::*;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
-
-/// The size at which Hugging Face libraries begin another file.
-pub(super) const MAX_SHARD_BYTES: usize = 5_000_000_000;
 
 /// A merge that is to be written.
 #[derive(Debug, Clone, Copy)]
@@ -78,24 +74,14 @@ impl<'a> Merge<'a> {
         may_write(dir, Existing::Refuse)?;
         let config = self.config()?;
         let plan = self.plan()?;
-        let bytes = plan.iter().map(|(_, spec)| spec.bytes()).sum::<Result<usize>>()? as u64;
-        check_space(dir, bytes, "the merged model")?;
+        let specs: Vec<TensorSpec> = plan.iter().map(|(_, spec)| spec.clone()).collect();
+        let ids: HashMap<&str, TensorId> =
+            plan.iter().filter_map(|(id, spec)| Some((spec.name.as_str(), (*id)?))).collect();
         let mut tally = Tally::default();
-        write_folder(dir, Existing::Refuse, |folder| {
-            companions(folder)?;
-            atomic::write(&folder.join("config.json"), config.as_bytes())?;
-            progress.start("Merging", Some(plan.len() as u64), "tensors");
-            let specs: Vec<TensorSpec> = plan.iter().map(|(_, spec)| spec.clone()).collect();
-            let ids: HashMap<&str, TensorId> =
-                plan.iter().filter_map(|(id, spec)| Some((spec.name.as_str(), (*id)?))).collect();
-            write_sharded(folder, &specs, self.max_shard_bytes, |spec| {
-                let tensor = self.produce(spec, ids.get(spec.name.as_str()), &mut tally)?;
-                progress.advance(1);
-                Ok(tensor)
-            })?;
-            progress.finish();
-            Ok(())
-        })?;
+        let (config, max_shard_bytes, what, doing) = (&config, self.max_shard_bytes, "the merged model", "Merging");
+        let folder = ModelFolder { dir, config, specs: &specs, max_shard_bytes, what, doing };
+        let produce = |spec: &TensorSpec| self.produce(spec, ids.get(spec.name.as_str()), &mut tally);
+        let bytes = folder.write(companions, produce, progress)?;
         let changed = if tally.numbers == 0 { 0.0 } else { tally.changed as f64 / tally.numbers as f64 };
         Ok(Merged {
             tensors: plan.len(),
@@ -129,14 +115,8 @@ impl<'a> Merge<'a> {
             };
             plan.push((id, TensorSpec { name, dtype, shape: info.shape }));
         }
-        let absent = self.adapter.changed().filter(|id| !self.source.contains(id)).map(|id| {
-            Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
-                .hint("the adapter was trained on another model")
-        });
-        match Error::many(absent.collect()) {
-            Some(error) => Err(error),
-            None => Ok(plan),
-        }
+        self.adapter.changes_only(|id| self.source.contains(id))?;
+        Ok(plan)
     }
 
     /// The base's configuration with the type that is written now.

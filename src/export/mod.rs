@@ -8,6 +8,7 @@ pub mod folder;
 pub mod gguf;
 pub mod merge_math;
 pub mod merged;
+mod model_folder;
 pub mod ollama;
 pub mod plot;
 pub mod slice;

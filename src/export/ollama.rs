@@ -12,20 +12,30 @@ pub const MODEL: &str = "model.gguf";
 pub const ADAPTER: &str = "adapter.gguf";
 
 /// Gemma's turns as a template of Go, which is what Ollama takes. The system message stands before the first thing that
-/// the user says, as in Gemma's own template; `<bos>` is put there by the tokenizer.
-const TEMPLATE: &str = r#"{{- $begun := false }}
+/// the user says, as in Gemma's own template, even an empty one; `<bos>` is put there by the tokenizer. Go has no function
+/// that trims: `trimmed` calls itself with a byte less until neither end is white, and knows the white space of ASCII.
+const TEMPLATE: &str = r#"{{- define "trimmed" }}
+{{- if . }}
+{{- $first := slice . 0 1 }}{{ $last := slice . (len (slice . 1)) }}
+{{- if eq $first " " "\n" "\t" "\r" "\v" "\f" }}{{ template "trimmed" (slice . 1) }}
+{{- else if eq $last " " "\n" "\t" "\r" "\v" "\f" }}{{ template "trimmed" (slice . 0 (len (slice . 1))) }}
+{{- else }}{{ . }}{{ end }}
+{{- end }}
+{{- end }}
+{{- $told := false }}{{ $begun := false }}
 {{- range $i, $message := .Messages }}
 {{- $last := eq (len (slice $.Messages $i)) 1 }}
-{{- if eq .Role "user" }}<start_of_turn>user
-{{ if not $begun }}{{ if $.System }}{{ $.System }}
+{{- if eq .Role "system" }}{{ $told = true }}
+{{- else if eq .Role "user" }}<start_of_turn>user
+{{ if and (not $begun) (or $told $.System) }}{{ $.System }}
 
-{{ end }}{{ end }}{{ $begun = true }}{{ .Content }}<end_of_turn>
-{{ if $last }}<start_of_turn>model
-{{ end }}
-{{- else if eq .Role "assistant" }}<start_of_turn>model
-{{ .Content }}{{ if not $last }}<end_of_turn>
+{{ end }}{{ $begun = true }}{{ template "trimmed" .Content }}<end_of_turn>
+{{ else if eq .Role "assistant" }}<start_of_turn>model
+{{ template "trimmed" .Content }}{{ if not $last }}<end_of_turn>
 {{ end }}
 {{- end }}
+{{- if and $last (ne .Role "assistant") }}<start_of_turn>model
+{{ end }}
 {{- end }}"#;
 
 /// What ends an answer.
@@ -69,7 +79,7 @@ mod tests {
     #[test]
     fn a_whole_modelfile() {
         let text = modelfile(From::Model, Some("Be \"\"\"brief\"\"\"."));
-        assert!(text.starts_with("FROM ./model.gguf\nTEMPLATE \"\"\"{{- $begun := false }}\n"));
+        assert!(text.starts_with("FROM ./model.gguf\nTEMPLATE \"\"\"{{- define \"trimmed\" }}\n"));
         let rest = text.split("{{- end }}\"\"\"\n").nth(1).unwrap();
         assert_eq!(
             rest,
@@ -78,6 +88,6 @@ mod tests {
         );
         assert!(!modelfile(From::Model, None).contains("SYSTEM"));
         let adapted = modelfile(From::Adapted("gemma3:270m"), None);
-        assert!(adapted.starts_with("FROM gemma3:270m\nADAPTER ./adapter.gguf\nTEMPLATE \"\"\"{{- $begun"));
+        assert!(adapted.starts_with("FROM gemma3:270m\nADAPTER ./adapter.gguf\nTEMPLATE \"\"\"{{- define"));
     }
 }

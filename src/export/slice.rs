@@ -1,13 +1,12 @@
 //! A smaller model cut out of a larger one, as a Hugging Face folder.
 
-use super::folder::{Existing, may_write, write_folder};
-use super::merged::{MAX_SHARD_BYTES, stored_dtype};
-use super::space::check_space;
-use crate::atomic;
+use super::folder::{Existing, may_write};
+use super::merged::stored_dtype;
+use super::model_folder::{MAX_SHARD_BYTES, ModelFolder};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 use crate::weights::names::{Spelling, TensorId};
-use crate::weights::safetensors_file::{TensorSpec, write_sharded};
+use crate::weights::safetensors_file::TensorSpec;
 use crate::weights::slice::{Part, Slice};
 use crate::weights::{HostData, HostTensor, Source};
 use serde_json::Value;
@@ -48,23 +47,13 @@ pub fn write(
         taken.insert(spec.name.clone(), Some((id, info.shape, part)));
         specs.push(spec);
     }
-    let bytes = specs.iter().map(TensorSpec::bytes).sum::<Result<usize>>()? as u64;
-    check_space(dir, bytes, "the smaller model")?;
-    write_folder(dir, Existing::Refuse, |folder| {
-        companions(folder)?;
-        atomic::write(&folder.join("config.json"), config.as_bytes())?;
-        progress.start("Cutting", Some(specs.len() as u64), "tensors");
-        write_sharded(folder, &specs, MAX_SHARD_BYTES, |spec| {
-            let tensor = match taken.get(&spec.name) {
-                Some(Some((id, shape, part))) => cut(source.read(id, shape, Some(spec.dtype))?, part),
-                _ => source.read_unused(&spec.name)?,
-            };
-            progress.advance(1);
-            Ok(tensor)
-        })?;
-        progress.finish();
-        Ok(())
-    })?;
+    let (what, doing) = ("the smaller model", "Cutting");
+    let folder = ModelFolder { dir, config: &config, specs: &specs, max_shard_bytes: MAX_SHARD_BYTES, what, doing };
+    let produce = |spec: &TensorSpec| match taken.get(&spec.name) {
+        Some(Some((id, shape, part))) => Ok(cut(source.read(id, shape, Some(spec.dtype))?, part)),
+        _ => source.read_unused(&spec.name),
+    };
+    let bytes = folder.write(companions, produce, progress)?;
     Ok((specs.len(), bytes))
 }
 

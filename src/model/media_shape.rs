@@ -26,6 +26,8 @@ pub struct MediaShape {
     pub end: u32,
     /// Soft tokens of a piece.
     pub tokens: usize,
+    /// Frames of a sound that become one soft token; 1 of a picture.
+    pub frames_per_token: usize,
     /// Pixels on a side of a picture, where the tower takes one size alone, or mel bins of a sound.
     pub size: Option<usize>,
     /// Whether the colours of a picture are from -1 to 1, and not from 0 to 1.

@@ -3,10 +3,12 @@
 #![allow(unsafe_code, reason = "kernels: products, vector instructions, and buffers of a device")]
 
 pub mod attention;
+mod backward;
 mod conv;
 mod cpu;
 mod cross_entropy;
 mod device;
+mod dropout;
 mod factor;
 mod geglu;
 #[cfg(feature = "gpu")]
@@ -18,17 +20,21 @@ mod norm;
 pub mod passing;
 pub mod plain;
 pub mod sizes;
+mod squares;
 mod top_of_row;
 mod weight;
 
 pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
+pub use backward::backward_from;
 pub use conv::{depthwise_conv, patches};
 pub use cpu::instructions::instruction_set;
 pub use cross_entropy::{RowLosses, linear_cross_entropy};
 pub use device::{can_hold, fastest_factors};
+pub use dropout::dropout;
 pub use geglu::geglu;
 pub use norm::{rms_norm, rotated_rms_norm};
 pub use passing::Passing;
+pub use squares::square_sums;
 pub use top_of_row::top_of_row;
 pub use weight::Weight;
 

@@ -11,6 +11,15 @@ pub const GPU_SCORE_BYTES: usize = if cfg!(test) { 16 << 10 } else { 64 << 20 };
 /// Queries that are handled together there, where their scores are few enough.
 pub const GPU_QUERIES: usize = 512;
 
+/// Words whose logits exist at a time on a GPU are a multiple of this: rows of any other width are laid out with gaps, and
+/// copied before kernels read them one number at a time.
+pub const LOSS_GPU_WORDS: usize = 128;
+
+/// Words whose logits exist at a time there, for so many rows of this width, of a vocabulary of any size.
+pub fn loss_gpu_tile(rows: usize, width: usize) -> usize {
+    (LOSS_GPU_TILE_BYTES / rows.max(width).max(1).saturating_mul(4)).max(1).next_multiple_of(LOSS_GPU_WORDS)
+}
+
 /// Words whose logits exist at a time.
 pub const LOSS_TILE_WORDS: usize = 1024;
 

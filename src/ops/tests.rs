@@ -300,6 +300,62 @@ fn what_passes_is_found_where_it_is_little_and_skipped_alike_on_any_threads() {
 }
 
 #[test]
+fn dropout_has_the_same_bits_everywhere() {
+    for (shape, p) in
+        [([1, 1], 0.5), ([7, 33], 0.1), ([300, 640], 0.05), ([40, 16], 0.999), ([5, 5], 1.0), ([5, 5], 0.0)]
+    {
+        let mask = Rng::new(3).mask(&[Label::Purpose("dropout"), Label::Step(5)], p);
+        let (x, dy) = (Values::new(21).tensor(shape), Values::new(22).tensor(shape));
+        let factors = mask.draw(shape[0] * shape[1]);
+        let times = |x: &Tensor<2>| -> Vec<u32> {
+            let values: Vec<f32> = x.clone().into_data().iter().collect();
+            values.iter().zip(&factors).map(|(x, f)| if *f == 0.0 { 0 } else { (x * f).to_bits() }).collect()
+        };
+        // A factor of 0 may leave a zero of either sign.
+        let bits = |x: Tensor<2>| -> Vec<u32> { x.into_data().iter::<f32>().map(|x| (x + 0.0).to_bits()).collect() };
+        for found in device::all() {
+            let leaf = x.clone().to_device(&found.device).autodiff().require_grad();
+            let y = dropout(&leaf, &mask);
+            assert_eq!(bits(y.clone().inner()), times(&x), "{}: {shape:?} {p}", found.name());
+            let mut tape = backward_from(y, dy.clone().to_device(&found.device)).backward();
+            assert_eq!(bits(leaf.grad_remove(&mut tape).unwrap()), times(&dy), "{}: {shape:?} {p}", found.name());
+        }
+    }
+}
+
+#[test]
+fn squares_are_summed_in_one_order() {
+    let shapes = [[1, 1], [3, 1000], [640, 16], [2, 100_003]];
+    let tensors = shapes.map(|shape| Values::new(23).tensor(shape));
+    let exact = tensors.each_ref().map(|t| t.to_data().iter::<f32>().map(|x| f64::from(x).powi(2)).sum::<f64>());
+    for found in device::all() {
+        let here: Vec<Tensor<2>> = tensors.iter().map(|t| t.clone().to_device(&found.device)).collect();
+        let sums = square_sums(&here);
+        for (sum, exact) in sums.iter().zip(exact) {
+            assert!((sum / exact - 1.0).abs() < 1e-6, "{}: {sum} of {exact}", found.name());
+        }
+        assert!((0..5).all(|_| square_sums(&here) == sums), "{}", found.name());
+    }
+    assert!(square_sums(&[]).is_empty());
+}
+
+#[test]
+fn a_backward_pass_begins_with_any_gradient() {
+    let (x, dy) = (Values::new(24).tensor([5, 33]), Values::new(25).tensor([5, 33]));
+    for found in device::all() {
+        let [x, dy] = [&x, &dy].map(|t| t.clone().to_device(&found.device));
+        let leaf = x.autodiff().require_grad();
+        let y = leaf.clone().mul_scalar(2.0);
+        // Two starts, as a layer that hands on two streams has them; 1 and 0.5 lose nothing.
+        let both = backward_from(y.clone(), dy.clone()) + backward_from(y, dy.clone().mul_scalar(0.5));
+        let gradient = leaf.grad_remove(&mut both.backward()).unwrap();
+        let want: Vec<f32> = dy.clone().mul_scalar(3.0).into_data().iter().collect();
+        let distance = distance(gradient, dy.mul_scalar(3.0));
+        assert!(distance < 1e-6 && want.iter().any(|x| *x != 0.0), "{}: {distance}", found.name());
+    }
+}
+
+#[test]
 fn a_row_of_equal_numbers_has_gradients() {
     for top in [top_of_row, plain::top_of_row] {
         let x = Tensor::<2>::ones([2, 3], &Device::flex()).autodiff().require_grad();

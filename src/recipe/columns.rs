@@ -1,6 +1,6 @@
 //! Whether the keys of `data` fit the formats of its sources.
 
-use super::data::Data;
+use super::data::{Data, takes_prompt};
 use super::diagnose::Diagnosis;
 use crate::data::options::{OnLong, RowFormat};
 use crate::data::split_needs_text;
@@ -27,11 +27,31 @@ pub(super) fn check(data: &Data, diagnosis: &mut Diagnosis) {
             diagnosis.wrong(&path, &mark, no_such_column(&path, format), hint(format));
         }
     }
+    prompts(data, diagnosis);
     let no_text =
         sources().map(|(_, (_, source))| source.format).find(|f| !matches!(f, RowFormat::Auto | RowFormat::Text));
     if let Some(format) = no_text.filter(|_| data.on_long == Some(OnLong::Split) && !diagnosis.is_wrong("data.on_long"))
     {
         diagnosis.report_at_key(split_needs_text(format).at(Place::Key("data.on_long".into())));
+    }
+}
+
+/// Reports a prompt for rows that all say themselves what is asked, or that ask nothing.
+fn prompts(data: &Data, diagnosis: &mut Diagnosis) {
+    let mut wrong = |path: &str, format: RowFormat| {
+        if let Some(mark) = diagnosis.given(path) {
+            let what = format!("`{path}` is asked of no row: format `{format}` has no answers without a prompt");
+            diagnosis.wrong(path, &mark, what, Some("it is for rows of `prompt_completion`; else leave it out".into()));
+        }
+    };
+    let lists = [("data.train", &data.train), ("data.eval", &data.eval)];
+    for (list, sources) in lists {
+        for (i, source) in sources.iter().enumerate().filter(|(_, source)| !takes_prompt(source.format)) {
+            wrong(&format!("{list}[{i}].prompt"), source.format);
+        }
+    }
+    if let Some(first) = data.train.first().filter(|_| !data.train.iter().any(|source| takes_prompt(source.format))) {
+        wrong("data.prompt", first.format);
     }
 }
 

@@ -43,6 +43,9 @@ pub struct Data {
     /// Puts prompts and completions that are texts through the chat template, as `chat` and `generate` will; `false`
     /// trains them as plain text.
     pub template: bool,
+    /// What the user asks in rows of an answer without a prompt, such as sounds and their transcripts or pictures and their
+    /// captions: `Transcribe this recording.`
+    pub prompt: Option<String>,
     /// The most tokens of a sequence: of a row, and of the bin that rows are packed into; `auto` suits the longest row,
     /// up to 2,048.
     #[schemars(with = "OrAuto<usize>")]
@@ -79,6 +82,8 @@ pub struct Source {
     pub columns: Renames,
     /// Puts prompts and completions that are texts through the chat template.
     pub template: bool,
+    /// What the user asks in its rows, where they have no prompt.
+    pub prompt: Option<String>,
     /// The split of a Hub data set.
     pub split: Option<String>,
     /// How often each of its rows is seen per epoch; may be a fraction.
@@ -90,10 +95,13 @@ impl Data {
         let format = section.key("format").or(RowFormat::Auto);
         let columns = section.key("columns").or(Renames::default());
         let template = section.key("template").or(true);
+        let prompt: Option<String> = section.key("prompt").check(not_blank).optional();
         let Typed(train) = section.key("train").check(any_source).required("train: data/my_rows.jsonl");
         let Typed(eval) = section.key("eval").or(Typed(Vec::new()));
-        let with_format =
-            |sources: Vec<Draft>| sources.into_iter().map(|s| s.with_defaults(format, &columns, template)).collect();
+        let with_format = |sources: Vec<Draft>| {
+            let with_defaults = |s: Draft| s.with_defaults(format, &columns, template, &prompt);
+            sources.into_iter().map(with_defaults).collect()
+        };
         let (train, eval): (Vec<Source>, Vec<Source>) = (with_format(train), with_format(eval));
         Data {
             train,
@@ -102,6 +110,7 @@ impl Data {
             format,
             columns,
             template,
+            prompt,
             // A sequence of one token predicts nothing.
             max_length: section
                 .key("max_length")
@@ -131,6 +140,7 @@ pub(super) struct Draft {
     format: Option<RowFormat>,
     columns: Option<Renames>,
     template: Option<bool>,
+    prompt: Option<String>,
     split: Option<String>,
     weight: f64,
 }
@@ -142,16 +152,24 @@ impl Draft {
             format: section.key("format").optional(),
             columns: section.key("columns").optional(),
             template: section.key("template").optional(),
+            prompt: section.key("prompt").check(not_blank).optional(),
             split: section.key("split").check(not_blank).optional(),
             weight: section.key("weight").within((Excluded(0.0), Included(MAX_WEIGHT))).or(1.0),
         }
     }
 
-    fn with_defaults(self, format: RowFormat, columns: &Renames, template: bool) -> Source {
-        let Draft { path, format: own, columns: renames, template: turns, split, weight } = self;
+    fn with_defaults(self, format: RowFormat, columns: &Renames, template: bool, asked: &Option<String>) -> Source {
+        let Draft { path, format: own, columns: renames, template: turns, prompt, split, weight } = self;
         let columns = renames.unwrap_or_else(|| columns.clone());
-        Source { path, format: own.unwrap_or(format), columns, template: turns.unwrap_or(template), split, weight }
+        let (format, template) = (own.unwrap_or(format), turns.unwrap_or(template));
+        let prompt = prompt.or_else(|| asked.clone().filter(|_| takes_prompt(format)));
+        Source { path, format, columns, template, prompt, split, weight }
     }
+}
+
+/// Whether there may be rows of this format that do not say what is asked.
+pub(super) fn takes_prompt(format: RowFormat) -> bool {
+    matches!(format, RowFormat::Auto | RowFormat::PromptCompletion)
 }
 
 fn any_source(Typed(sources): &Typed) -> Verdict {

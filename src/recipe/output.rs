@@ -33,6 +33,8 @@ pub struct Output {
     pub push_to_hub: Option<String>,
     /// Makes that repository private where it has to be made.
     pub hub_private_repo: bool,
+    /// Replaces files of the same names that the repository holds before the run, which is otherwise refused or asked about.
+    pub hub_overwrite: bool,
     /// What the base is called on the Hub, for a base that is a file or folder here: others have to find it.
     pub hub_base_model: Option<String>,
 }
@@ -59,6 +61,7 @@ impl Output {
             report_to: section.key("report_to").check(each_once).or(vec![Sink::Jsonl, Sink::Tensorboard]),
             push_to_hub: section.key::<HubId>("push_to_hub").optional().map(|HubId(id)| id),
             hub_private_repo: section.key("hub_private_repo").or(false),
+            hub_overwrite: section.key("hub_overwrite").or(false),
             hub_base_model: section.key::<HubId>("hub_base_model").optional().map(|HubId(id)| id),
         }
     }

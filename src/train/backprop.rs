@@ -4,6 +4,7 @@ use crate::adapter::{Adapter, Dropout, TrainedStage};
 use crate::model::{Carry, LanguageModel, Layout, Stage};
 use crate::nn::SidePath;
 use crate::nn::cross_entropy::{Loss, linear_cross_entropy, token_nll};
+use crate::ops::backward_from;
 use crate::train::micro_batch::MicroBatch;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -216,7 +217,7 @@ fn head(
         linear_cross_entropy(&normed.clone().inner(), model.head(), &batch.targets, Some(scale));
     let mut upstream: Vec<Tensor<2>> = carry.streams().map(Tensor::zeros_like).collect();
     if let Some(gradient) = gradient {
-        let mut tape = (normed * gradient).sum().backward();
+        let mut tape = backward_from(normed, gradient).backward();
         add(side.take_gradients(&mut tape), gradients);
         for (upstream, leaf) in upstream.iter_mut().zip(input.streams()) {
             if let Some(gradient) = leaf.grad_remove(&mut tape) {
@@ -345,12 +346,11 @@ impl<'a> StageRun<'a> {
         let Carry { hidden, beside, shared: handed_on } = output;
         let outputs = std::iter::once(hidden).chain(beside).chain(handed_on.into_iter().skip(shared.len()));
         let tracked = outputs.zip(of_streams.into_iter().chain(of_made)).filter(|(output, _)| output.is_tracked());
-        // d(sum(y * g)) / dx with a constant g is the vector-Jacobian product.
-        let products = tracked.filter_map(|(output, gradient)| Some((output * gradient?).sum()));
-        let Some(sum) = products.reduce(|sum, product| sum + product) else {
+        let starts = tracked.filter_map(|(output, gradient)| Some(backward_from(output, gradient?)));
+        let Some(start) = starts.reduce(|all, start| all + start) else {
             return Upstream { streams: vec![None; streams.len()], shared: of_shared };
         };
-        let mut tape = sum.backward();
+        let mut tape = start.backward();
         add(side.take_gradients(&mut tape), gradients);
         let mut taken = |leaf: Tensor<2>| if leaf.is_require_grad() { leaf.grad_remove(&mut tape) } else { None };
         let streams = streams.into_iter().map(&mut taken).collect();

@@ -2,6 +2,7 @@
 
 use crate::adapter::{Adapter, Dropout};
 use crate::model::LanguageModel;
+use crate::ops::{dropout, square_sums};
 use crate::random::{Label, Rng};
 use crate::train::backprop::{self, BackpropSettings};
 use crate::train::micro_batch::MicroBatch;
@@ -92,7 +93,8 @@ pub fn update(
     learning_rate: f64,
     max_grad_norm: f64,
 ) -> StepResult {
-    let (grad_norm, grad_norms) = (norm(&gradients), norms(adapter, &gradients));
+    let squares = square_sums(&gradients);
+    let (grad_norm, grad_norms) = (root_of_sum(&squares), norms(adapter, &squares));
     let skipped = match (loss.is_finite(), grad_norm.is_finite()) {
         (false, _) => Some("the loss"),
         (true, false) => Some("a gradient"),
@@ -150,17 +152,22 @@ fn watched_gradients(
 
 /// L2 norm over all tensors, the sum over tensors in f64.
 pub fn norm(tensors: &[Tensor<2>]) -> f64 {
-    tensors.iter().map(|t| f64::from(t.clone().square().sum().into_scalar::<f32>())).sum::<f64>().sqrt()
+    root_of_sum(&square_sums(tensors))
 }
 
-/// The L2 norm of the gradients of each part of the model; none where one part alone is trained.
-fn norms(adapter: &Adapter, gradients: &[Tensor<2>]) -> BTreeMap<ModelPart, f64> {
-    let mut of_parts: BTreeMap<ModelPart, Vec<Tensor<2>>> = BTreeMap::new();
-    for (part, gradient) in adapter.parts().into_iter().zip(gradients) {
-        of_parts.entry(part).or_default().push(gradient.clone());
+fn root_of_sum(squares: &[f64]) -> f64 {
+    squares.iter().sum::<f64>().sqrt()
+}
+
+/// The L2 norm of the gradients of each part of the model, whose squares these are the sums of; none where one part
+/// alone is trained.
+fn norms(adapter: &Adapter, squares: &[f64]) -> BTreeMap<ModelPart, f64> {
+    let mut of_parts: BTreeMap<ModelPart, Vec<f64>> = BTreeMap::new();
+    for (part, square) in adapter.parts().into_iter().zip(squares) {
+        of_parts.entry(part).or_default().push(*square);
     }
     let are_several = of_parts.len() > 1;
-    of_parts.into_iter().filter(|_| are_several).map(|(part, gradients)| (part, norm(&gradients))).collect()
+    of_parts.into_iter().filter(|_| are_several).map(|(part, squares)| (part, root_of_sum(&squares))).collect()
 }
 
 /// Scales all gradients by one factor so that their norm is at most `max`, as PyTorch's `clip_grad_norm_` does.
@@ -187,9 +194,9 @@ pub struct Masks {
 }
 
 impl Dropout for Masks {
-    fn factors(&self, site: usize, len: usize) -> Vec<f32> {
+    fn drop_from(&self, site: usize, x: &Tensor<2>) -> Tensor<2> {
         let labels =
             [Label::Purpose("dropout"), Label::Step(self.step), Label::Micro(self.micro), Label::Layer(site as u64)];
-        self.rng.stream(&labels).dropout_mask(len, self.p)
+        dropout(x, &self.rng.mask(&labels, self.p))
     }
 }

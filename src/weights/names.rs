@@ -5,6 +5,7 @@
 
 mod audio;
 mod embedder;
+mod kinds;
 mod mobilenet;
 mod part;
 mod vision;

@@ -383,6 +383,15 @@ fn texts_show_which_numbers_count_and_llama_cpp_reads_what_was_measured() {
 }
 
 #[test]
+fn the_base_is_opened_once_for_measuring_and_for_writing() {
+    let bench = Bench::new().with_wide();
+    bench.run("train r.yaml --set model.base=w --set training.max_steps=2").ok();
+    let said = bench.run("export gguf --model w --adapter out --quant q4_0 --imatrix rows.jsonl --output a.gguf");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(said.stderr.matches("Adapter: out/adapter").count(), 1, "{}", said.stderr);
+}
+
+#[test]
 fn a_size_gets_the_mixture_that_does_the_least_harm() {
     let bench = Bench::new().with_wide();
     let small = bench.run("export gguf --model w --quant q2_k --output q2.gguf --json").json();

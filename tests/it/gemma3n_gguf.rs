@@ -264,6 +264,16 @@ fn an_adapter_alone_is_for_what_llama_cpp_applies_one_to() {
         assert!(refused.problem().contains("export gguf --adapter"), "{}", refused.stderr);
         std::fs::remove_dir_all(bench.path("out2")).unwrap();
     }
+    // All kinds at once, one sentence.
+    let all = "[modality_router,per_layer_model_projection,altup_projections.0,altup_projections.1,q_proj]";
+    let train =
+        format!("train r.yaml --set training.max_steps=1 --set adapter.target_modules={all} --set output.dir=out2");
+    bench.run(&train).ok();
+    let refused = bench.run("export gguf-lora --adapter out2 --model m.gguf --output b.gguf");
+    let refused = refused.problem();
+    let told = "llama.cpp applies no adapter to what this one changes: 10 modules: `altup.modality_router` in 7 layers, \
+                `per_layer_model_projection`, `altup_projections.*` (2)";
+    assert!(refused.contains(told) && refused.matches("hint:").count() == 1, "{refused}");
     assert!(!bench.path("b.gguf").exists());
 }
 

@@ -139,6 +139,8 @@ fn an_adapter_on_towers_that_no_file_holds_is_refused() {
     bench.run("train v.yaml --set adapter.train_projector=true").ok();
     let said = bench.run("export gguf --model n --adapter out --quant f32 --output n.gguf");
     assert_eq!(said.code, Some(2), "{}", said.stderr);
-    assert!(said.problem().contains("which the GGUF file of a language model does not hold"), "{}", said.stderr);
+    let told = "the GGUF file of a language model does not hold what the adapter changes: 2 modules: ";
+    assert!(said.problem().contains(told), "{}", said.stderr);
+    assert_eq!(said.problem().matches("hint:").count(), 1, "{}", said.stderr);
     assert!(!bench.path("n.gguf").exists());
 }

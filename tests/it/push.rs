@@ -386,6 +386,8 @@ fn a_run_pushes_what_it_made() {
     hub.with_repository("ann/full", &[("config.json", "{}")]);
     let full = TRAIN.replace("ann/tiny", "ann/full");
     early(bench.push(&hub, &full), 2, "`ann/full` is not empty");
+    let refused = bench.push(&hub, &full);
+    assert!(refused.problem().contains("set `output.hub_overwrite: true`"), "{}", refused.stderr);
     assert!(bench.push(&hub, &format!("{full} --dry-run")).stderr.contains("Warning: `ann/full` is not empty"));
 
     let said = bench.push(&hub, &format!("{TRAIN} --set output.hub_private_repo=true"));
@@ -393,6 +395,32 @@ fn a_run_pushes_what_it_made() {
     said.ok();
     assert!(hub.files("ann/tiny", "main")[WEIGHTS] == bench.read(&format!("out/adapter/{WEIGHTS}")));
     assert!(hub.world().repositories["ann/tiny"].private);
+}
+
+#[test]
+fn a_recipe_may_say_that_what_is_there_is_replaced() {
+    let (hub, bench) = (Hub::start(PART_BYTES), Bench::new());
+    bench.push(&hub, TRAIN).ok();
+    let first = hub.files("ann/tiny", "main");
+    std::fs::remove_dir_all(bench.path("out")).expect("the first run");
+
+    // The same recipe again, with another seed: the repository holds what this program pushed, which is another model.
+    let again = format!("{TRAIN} --set training.seed=11");
+    assert_eq!(bench.push(&hub, &again).code, Some(2));
+    let over = format!("{again} --set output.hub_overwrite=true");
+    let said = bench.push(&hub, &over);
+    assert!(said.stderr.contains("`output.hub_overwrite` agrees"), "{}", said.stderr);
+    said.ok();
+    let second = hub.files("ann/tiny", "main");
+    assert!(second[WEIGHTS] == bench.read(&format!("out/adapter/{WEIGHTS}")) && second[WEIGHTS] != first[WEIGHTS]);
+    let commits = hub.world().repositories["ann/tiny"].commits.len();
+    assert_eq!(commits, 3, "the first one, and two of ours: what was replaced is in the history");
+
+    // What fails in the end is repeated with a word that replaces, unless somebody else pushed meanwhile.
+    std::fs::remove_dir_all(bench.path("out")).expect("the second run");
+    hub.fail("/commit/", 0, 1, Fault::Answer(Answer::error(403, "", "No more.")));
+    let failed = bench.push(&hub, &over.replace("seed=11", "seed=12"));
+    assert!(failed.code == Some(1) && failed.problem().trim_end().ends_with("--yes"), "{}", failed.stderr);
 }
 
 #[test]

@@ -12,9 +12,9 @@ const CASES: [&str; 6] = ["lora", "rslora", "dora", "dora_rslora", "pissa", "pis
 struct Mask(Vec<f32>);
 
 impl Dropout for Mask {
-    fn factors(&self, site: usize, len: usize) -> Vec<f32> {
-        assert_eq!((site, len), (0, self.0.len()));
-        self.0.clone()
+    fn drop_from(&self, site: usize, x: &Tensor<2>) -> Tensor<2> {
+        assert_eq!((site, x.shape().num_elements()), (0, self.0.len()));
+        x.clone() * Tensor::from_data(TensorData::new(self.0.clone(), x.dims()), &x.device().inner())
     }
 }
 

@@ -87,6 +87,16 @@ impl AdapterTensors {
         self.whole.is_empty() && self.modules.values().all(ModuleTensors::is_zero)
     }
 
+    /// Makes sure that a model has all that they change.
+    ///
+    /// # Errors
+    /// What `holds` does not know.
+    pub fn changes_only(&self, holds: impl Fn(&TensorId) -> bool) -> Result<()> {
+        let Some(absent) = TensorId::in_words(self.changed().filter(|id| !holds(id))) else { return Ok(()) };
+        Err(Error::new(Kind::Adapter, format!("the model does not have what the adapter changes: {absent}"))
+            .hint("the adapter was trained on another model"))
+    }
+
     /// Writes `adapter_model.safetensors` into `dir` with PEFT's names; `multimodal` chooses the spelling.
     ///
     /// # Errors

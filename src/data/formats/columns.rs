@@ -3,7 +3,7 @@
 use super::detect::{Guess, guesses};
 use super::python;
 use crate::data::exact;
-use crate::data::layout::Layout;
+use crate::data::layout::{Asked, Layout};
 use crate::data::object::{Object, as_long_list, kind_name};
 use crate::data::options::RowFormat;
 use crate::error::{Error, Kind, Result, did_you_mean};
@@ -44,6 +44,11 @@ impl<'a> Columns<'a> {
         self.layout.template
     }
 
+    /// What is asked in rows without a prompt.
+    pub fn asked(&self) -> Option<&'a Asked> {
+        self.layout.prompt.as_ref()
+    }
+
     /// What the file calls the column.
     pub fn column<'b>(&'b self, name: &'b str) -> &'b str {
         self.layout.column(name)
@@ -72,7 +77,11 @@ impl<'a> Columns<'a> {
 
     /// The ways to read the row.
     pub fn guesses(&self) -> Vec<Guess> {
-        guesses(self.row, &self.layout.columns)
+        guesses(self.row, &self.layout.columns, self.asked_text())
+    }
+
+    fn asked_text(&self) -> Option<&str> {
+        self.layout.prompt.as_ref().map(|asked| asked.text.as_str())
     }
 
     /// The error for a row of `format` without column `name`.
@@ -88,7 +97,10 @@ impl<'a> Columns<'a> {
             Some(format!("; looks like {guess}: set `data.format: {guess}`"))
         } else {
             let close = || did_you_mean(name, names.iter().copied());
-            self.renaming(format).or_else(|| Some(format!("; rename `{}` to `{name}`", close()?)))
+            let renamed = || Some(format!("; rename `{}` to `{name}`", close()?));
+            let is_answered = name == "prompt" && self.get("completion").is_some();
+            let asked = || is_answered.then(|| "; or set `data.prompt`, which is then asked of every row".to_owned());
+            self.renaming(format).or_else(renamed).or_else(asked)
         };
         let hint = listed(&names) + &more.unwrap_or_default();
         let what = if present {
@@ -130,7 +142,7 @@ impl<'a> Columns<'a> {
 
     /// The format whose own column names the row has.
     fn guess(&self) -> Option<&'static str> {
-        let guesses = guesses(&self.all(), &self.layout.columns);
+        let guesses = guesses(&self.all(), &self.layout.columns, self.asked_text());
         guesses.into_iter().find_map(|guess| match &guess {
             Guess::Rows(layout) if layout.columns.is_empty() => Some(guess.name()),
             _ => None,
@@ -139,7 +151,7 @@ impl<'a> Columns<'a> {
 
     /// How to name the columns for `format`, where they have other names that mean the same.
     fn renaming(&self, format: RowFormat) -> Option<String> {
-        guesses(&self.all(), &self.layout.columns).into_iter().find_map(|guess| match guess {
+        guesses(&self.all(), &self.layout.columns, self.asked_text()).into_iter().find_map(|guess| match guess {
             Guess::Rows(layout) if layout.format == format => {
                 let named: Vec<_> = layout.columns.iter().map(|(own, column)| format!("{own}: {column}")).collect();
                 Some(format!("; set `data.columns: {{{}}}`, or `data.format: auto`", named.join(", ")))

@@ -3,9 +3,10 @@
 //! Names are compared without case and surrounding spaces, as spreadsheets have them. Columns that the user renamed are
 //! what the user says; others of the same meaning then do not count.
 
-use crate::data::layout::Layout;
+use crate::data::layout::{Asked, Layout};
 use crate::data::object::Object;
 use crate::data::options::RowFormat;
+use crate::text::MediaKind;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -13,6 +14,11 @@ use std::collections::BTreeMap;
 const PROMPTS: [&str; 4] = ["prompt", "question", "query", "input"];
 /// What an answer may be called.
 const ANSWERS: [&str; 4] = ["completion", "answer", "response", "output"];
+/// The same, and what it may be called beside a picture or sound where what is asked about all of them is known.
+const DESCRIPTIONS: [&str; 9] =
+    ["completion", "answer", "response", "output", "transcription", "transcript", "sentence", "caption", "text"];
+/// Columns that hold pictures and sounds.
+const MEDIA: [&str; 4] = ["image", "images", "audio", "audios"];
 /// Columns that have a meaning under other names than a format gives them.
 const OTHERS: [&str; 5] = ["context", "system_prompt", "chosen", "rejected", "label"];
 
@@ -40,6 +46,7 @@ impl Guess {
             Guess::Rows(layout) => {
                 let needed: &[&str] = match layout.format {
                     RowFormat::Messages => &["messages"],
+                    RowFormat::PromptCompletion if layout.prompt.is_some() => &["completion"],
                     RowFormat::PromptCompletion => &["prompt", "completion"],
                     RowFormat::Alpaca => &["instruction", "output"],
                     RowFormat::Sharegpt => &["conversations"],
@@ -57,13 +64,19 @@ impl Guess {
 /// Whether a column of this name can mean something.
 pub(in crate::data) fn may_mean(name: &str) -> bool {
     let name = plain(name);
-    let known = RowFormat::Auto.columns().iter().chain(&PROMPTS).chain(&ANSWERS).chain(&OTHERS);
+    let known = RowFormat::Auto.columns().iter().chain(&PROMPTS).chain(&DESCRIPTIONS).chain(&OTHERS);
     known.into_iter().any(|known| *known == name)
 }
 
-/// Every way to read `row`, where `renamed` are the columns that the user named; the more telling ones first.
-pub(in crate::data) fn guesses(row: &Object, renamed: &BTreeMap<String, String>) -> Vec<Guess> {
-    Names::of(row, renamed).guesses()
+/// Every way to read `row`, where `renamed` are the columns that the user named, and `prompt` is what is asked of rows that
+/// do not say it; the more telling ones first.
+pub(in crate::data) fn guesses(row: &Object, renamed: &BTreeMap<String, String>, prompt: Option<&str>) -> Vec<Guess> {
+    Names { prompt, ..Names::of(row, renamed) }.guesses()
+}
+
+/// Whether a row shows a picture or a sound beside its words.
+pub(in crate::data) fn shows_media(row: &Object, renamed: &BTreeMap<String, String>) -> bool {
+    Names::of(row, renamed).has_media()
 }
 
 fn plain(name: &str) -> String {
@@ -76,6 +89,8 @@ struct Names<'a> {
     /// By their names without case and spaces.
     found: BTreeMap<String, &'a str>,
     renamed: &'a BTreeMap<String, String>,
+    /// What is asked of rows without a prompt.
+    prompt: Option<&'a str>,
 }
 
 impl<'a> Names<'a> {
@@ -91,7 +106,7 @@ impl<'a> Names<'a> {
                 found.insert(key, name.as_str());
             }
         }
-        Names { row, found, renamed }
+        Names { row, found, renamed, prompt: None }
     }
 
     /// What the file calls `name`.
@@ -151,16 +166,25 @@ impl<'a> Names<'a> {
                 }
             }
             None => {
-                for prompt in self.meaning("prompt", &PROMPTS) {
+                let prompts = self.meaning("prompt", &PROMPTS);
+                for prompt in &prompts {
                     for answer in &answers {
                         rows(RowFormat::PromptCompletion, &[("prompt", prompt), ("completion", answer)]);
+                    }
+                }
+                if prompts.is_empty() && self.prompt.is_some() {
+                    let described = self.meaning("completion", &DESCRIPTIONS);
+                    for answer in if self.has_media() { &described } else { &answers } {
+                        rows(RowFormat::PromptCompletion, &[("completion", answer)]);
                     }
                 }
             }
         }
         guesses.extend(self.other_tasks(instruction.is_none() && answers.is_empty()));
         // Other columns beside it say more: Alpaca's own file has each row as `text` too.
-        if let Some(text) = self.find("text").filter(|_| guesses.is_empty()) {
+        // A row that lost its medium is a bad one among its neighbours, and no text.
+        let is_lost = self.prompt.is_some() && self.has_null_media();
+        if let Some(text) = self.find("text").filter(|_| guesses.is_empty() && !is_lost) {
             guesses.push(Guess::Rows(self.layout(RowFormat::Text, &[("text", text)])));
         }
         guesses
@@ -188,6 +212,10 @@ impl<'a> Names<'a> {
     /// The layout of `format`, with the columns `named` for it and all others that it has.
     fn layout(&self, format: RowFormat, named: &[(&str, &str)]) -> Layout {
         let mut layout = Layout::new(format, true);
+        if format == RowFormat::PromptCompletion {
+            let asked = |text: &str| Asked { text: text.to_owned(), of_media: self.has_media() };
+            layout.prompt = self.prompt.map(asked);
+        }
         let mut name = |own: &str, column: &str| {
             if own != column {
                 layout.columns.insert(own.to_owned(), column.to_owned());
@@ -204,6 +232,18 @@ impl<'a> Names<'a> {
             }
         }
         layout
+    }
+
+    /// Whether the row shows a picture or a sound beside its words.
+    fn has_media(&self) -> bool {
+        let names_one = |name: &str| MediaKind::of_file_name(name.trim()).is_some();
+        MEDIA.into_iter().any(|name| self.find(name).is_some())
+            || self.value("file_name").and_then(Value::as_str).is_some_and(names_one)
+    }
+
+    /// Whether it has a column for them that holds none.
+    fn has_null_media(&self) -> bool {
+        self.row.iter().any(|(name, value)| value.is_null() && MEDIA.contains(&plain(name).as_str()))
     }
 
     fn first_turn_has(&self, name: &str, key: &str) -> bool {
@@ -226,7 +266,7 @@ mod tests {
     /// What a row with these columns is, each by its name and the columns that show it.
     fn seen(row: Value, renamed: &[(&str, &str)]) -> Vec<String> {
         let renamed = renamed.iter().map(|(own, column)| (own.to_string(), column.to_string())).collect();
-        let guesses = guesses(row.as_object().unwrap(), &renamed);
+        let guesses = guesses(row.as_object().unwrap(), &renamed, None);
         guesses.iter().map(|guess| format!("{}: {}", guess.name(), guess.columns().join(", "))).collect()
     }
 
@@ -273,9 +313,39 @@ mod tests {
     #[test]
     fn what_a_format_reads_besides_is_found_too() {
         let row = json!({"Instruction": "a", "Context": "c", "Response": "b", "System_Prompt": "s"});
-        let Guess::Rows(layout) = guesses(row.as_object().unwrap(), &BTreeMap::new()).remove(0) else { panic!() };
+        let Guess::Rows(layout) = guesses(row.as_object().unwrap(), &BTreeMap::new(), None).remove(0) else { panic!() };
         let named =
             [("input", "Context"), ("instruction", "Instruction"), ("output", "Response"), ("system", "System_Prompt")];
         assert_eq!(layout.columns, named.map(|(own, column)| (own.to_owned(), column.to_owned())).into());
+    }
+
+    #[test]
+    fn what_stands_beside_media_answers_what_the_recipe_asks() {
+        let seen = |row: Value, prompt| {
+            let guesses = guesses(row.as_object().unwrap(), &BTreeMap::new(), prompt);
+            guesses.iter().map(|guess| format!("{}: {}", guess.name(), guess.columns().join(", "))).collect::<Vec<_>>()
+        };
+        for (medium, answer) in [
+            ("audio", "transcription"),
+            ("audio", "text"),
+            ("Audio", "Sentence"),
+            ("file_name", "transcript"),
+            ("image", "caption"),
+            ("images", "text"),
+        ] {
+            let row = json!({medium: "a.wav", answer: "b", "id": 1});
+            assert_eq!(seen(row.clone(), Some("What?")), [format!("prompt_completion: {answer}")], "{row}");
+            assert!(seen(row, None).iter().all(|guess| guess == "text: text"));
+        }
+        // Without media only what is an answer under any circumstances.
+        assert_eq!(seen(json!({"response": "b"}), Some("What?")), ["prompt_completion: response"]);
+        assert_eq!(seen(json!({"text": "b"}), Some("What?")), ["text: text"]);
+        assert_eq!(seen(json!({"file_name": "a.txt", "text": "b"}), Some("What?")), ["text: text"]);
+        assert!(seen(json!({"audio": null, "text": "b"}), Some("What?")).is_empty());
+        // What the row asks itself counts.
+        let own = seen(json!({"audio": "a.wav", "question": "a", "answer": "b", "text": "c"}), Some("What?"));
+        assert_eq!(own, ["prompt_completion: answer"]);
+        let two = seen(json!({"audio": "a.wav", "text": "a", "sentence": "b"}), Some("What?"));
+        assert_eq!(two, ["prompt_completion: sentence", "prompt_completion: text"]);
     }
 }

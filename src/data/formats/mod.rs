@@ -13,13 +13,13 @@ mod tokens;
 mod tools;
 
 pub(super) use columns::{Columns, listed};
-pub(super) use detect::{Guess, guesses, may_mean};
+pub(super) use detect::{Guess, guesses, may_mean, shows_media};
 
 use super::layout::Layout;
 use super::object::Object;
 use super::options::RowFormat;
 use super::row::Row;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -51,7 +51,15 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         RowFormat::Text => return text::parse(row),
         RowFormat::Tokens => tokens::parse(row),
     };
-    media::attach(parsed?, row)
+    let mut parsed = media::attach(parsed?, row)?;
+    if row.asked().is_some_and(|asked| asked.of_media) && row.get("prompt").is_none() && parsed.media_mut().is_empty() {
+        return Err(Error::new(
+            Kind::Data,
+            "the row has neither a prompt nor a picture or sound that `data.prompt` asks about",
+        )
+        .hint("name its file, or leave the row out"));
+    }
+    Ok(parsed)
 }
 
 /// Keys of the turns of a conversation that mean nothing here, as `messages[].name`, each once.

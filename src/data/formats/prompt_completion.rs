@@ -1,6 +1,7 @@
 //! `{"prompt", "completion", "system"?}`: two texts, or two lists of messages of which only the second is learnt (as in
 //! TRL). Texts become the user's and the model's turn, as `chat` and `generate` will ask; with `template: false` they
-//! stay plain text, as in TRL.
+//! stay plain text, as in TRL. Where the prompt is the same for all rows, as for sounds and their transcripts, the recipe
+//! may say it.
 
 use super::columns::{Columns, wrong_kind};
 use super::messages::said;
@@ -13,7 +14,12 @@ use serde_json::Value;
 
 pub(super) fn parse(row: &Columns) -> Result<Row> {
     let format = RowFormat::PromptCompletion;
-    let (prompt, completion) = (row.require("prompt", format)?, row.require("completion", format)?);
+    let asked = row.asked().map(|asked| Value::String(asked.text.clone()));
+    let prompt = match (row.get("prompt"), &asked) {
+        (None, Some(asked)) => asked,
+        _ => row.require("prompt", format)?,
+    };
+    let completion = row.require("completion", format)?;
     match (prompt, completion) {
         (Value::String(prompt), Value::String(completion)) if row.template() => {
             let system = row.text("system")?.filter(|text| !text.is_empty()).map(|text| said(Role::System, text));

@@ -1,7 +1,7 @@
 //! Looks at each picture and sound of the rows while they are prepared: whether it can be used, and what it becomes.
 
 use super::rules::{MediaRules, Outcome};
-use super::table::{MediaOrigin, MediaTable, contents};
+use super::table::{MediaOrigin, MediaTable, ShownBy, contents};
 use crate::data::cache::{Stamp, keep_media};
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Place, Result};
@@ -19,16 +19,19 @@ use std::sync::{Mutex, PoisonError};
 /// The first that cannot be used.
 pub fn look_at(rows: &mut [(&mut Row, &Place)], rules: &MediaRules, cache: &Path) -> Result<MediaTable> {
     let reader = MediaReader::new(rules, cache);
-    for (row, place) in rows {
+    for (number, (row, place)) in rows.iter_mut().enumerate() {
         let folder = match place {
             Place::Row { path, .. } => path.parent(),
             _ => None,
         };
-        let folder = folder.unwrap_or(Path::new(""));
+        let (folder, by) = (folder.unwrap_or(Path::new("")), (0, u32::try_from(number).unwrap_or(u32::MAX)));
         let mut media = row.media_mut().into_iter();
-        media.try_for_each(|medium| reader.look(medium, folder).map(drop)).map_err(|e| e.or_at((*place).clone()))?;
+        media
+            .try_for_each(|medium| reader.look(medium, folder, by).map(drop))
+            .map_err(|e| e.or_at((*place).clone()))?;
     }
-    Ok(MediaTable::new(&reader.into_origins(), cache))
+    let place = |(_, number): ShownBy| Some(rows.get(number as usize)?.1.clone());
+    Ok(MediaTable::new(&reader.into_origins(), cache, place))
 }
 
 /// Makes sure that a picture or sound of no row can be used; paths are relative to the current folder.
@@ -37,7 +40,7 @@ pub fn look_at(rows: &mut [(&mut Row, &Place)], rules: &MediaRules, cache: &Path
 /// When it cannot.
 pub fn check_medium(medium: &Medium, rules: &MediaRules) -> Result<()> {
     let here = Path::new("");
-    MediaReader::new(rules, here).look(&mut medium.clone(), here).map(drop)
+    MediaReader::new(rules, here).look(&mut medium.clone(), here, (0, 0)).map(drop)
 }
 
 /// The largest file that is taken for a picture or sound.
@@ -57,12 +60,12 @@ impl<'a> MediaReader<'a> {
         MediaReader { rules, cache, known: Mutex::default() }
     }
 
-    /// Looks at a medium of a row in a file of `folder`, against which paths are relative, and notes its pieces; says what
-    /// becomes of it.
+    /// Looks at a medium of the row `by` in a file of `folder`, against which paths are relative, and notes its pieces; says
+    /// what becomes of it.
     ///
     /// # Errors
     /// A file that is missing, that cannot be read, or that is no picture or sound which the model takes.
-    pub fn look(&self, medium: &mut Medium, folder: &Path) -> Result<Outcome> {
+    pub fn look(&self, medium: &mut Medium, folder: &Path, by: ShownBy) -> Result<Outcome> {
         self.rules.takes(medium.kind)?;
         let (path, bytes) = match &medium.source {
             MediaSource::Bytes(bytes) => (None, bytes.clone()),
@@ -76,12 +79,15 @@ impl<'a> MediaReader<'a> {
             }
         };
         let hash = blake3::hash(&bytes);
-        let known = self.known().get(&(medium.kind, *hash.as_bytes())).map(|origin| origin.outcome);
+        let known = self.known().get_mut(&(medium.kind, *hash.as_bytes())).map(|origin| {
+            origin.shown = origin.shown.min(by);
+            origin.outcome
+        });
         let outcome = match known {
             Some(outcome) => outcome,
             None => {
                 let outcome = self.rules.outcome(medium.kind, &bytes).map_err(|e| named(&path, &medium.source, e))?;
-                self.keep(medium.kind, &hash, outcome, path, &bytes)?;
+                self.keep(medium.kind, &hash, outcome, (path, by), &bytes)?;
                 outcome
             }
         };
@@ -102,7 +108,7 @@ impl<'a> MediaReader<'a> {
         kind: MediaKind,
         hash: &blake3::Hash,
         outcome: Outcome,
-        path: Option<PathBuf>,
+        (path, by): (Option<PathBuf>, ShownBy),
         bytes: &[u8],
     ) -> Result<()> {
         let content = hash.to_hex().to_string();
@@ -117,8 +123,13 @@ impl<'a> MediaReader<'a> {
                 None
             }
         };
-        let origin = MediaOrigin { content, is_audio: kind == MediaKind::Audio, outcome, file };
-        self.known().insert((kind, *hash.as_bytes()), origin);
+        let mut origin = MediaOrigin { content, is_audio: kind == MediaKind::Audio, outcome, file, shown: by };
+        let mut known = self.known();
+        // Another thread may have met it in the meantime.
+        if let Some(met) = known.get(&(kind, *hash.as_bytes())) {
+            origin.shown = met.shown.min(by);
+        }
+        known.insert((kind, *hash.as_bytes()), origin);
         Ok(())
     }
 

@@ -70,6 +70,11 @@ impl MediaRules {
                 let processor = self.audio()?;
                 let clips = processor.clips(clip, self.on_long_audio)?;
                 let heard: usize = clips.iter().map(Vec::len).sum();
+                let (features, places) =
+                    (clips.iter().map(|clip| processor.features(clip.len())), processor.audio_seq_length);
+                if let Some(most) = features.max().filter(|&most| most > places) {
+                    return Err(too_many(most, places));
+                }
                 let cut = match self.on_long_audio {
                     OnLong::Truncate => secs - heard as f64 / f64::from(processor.sampling_rate),
                     OnLong::Error | OnLong::Split => 0.0,
@@ -127,6 +132,14 @@ impl MediaRules {
     fn audio(&self) -> Result<&AudioProcessor> {
         self.processors.audio.as_ref().ok_or_else(|| not_taken("hear sounds"))
     }
+}
+
+/// The error of a sound that does not fit into its place in a row.
+fn too_many(features: usize, places: usize) -> Error {
+    let what = format!("the tower makes {features} soft tokens of the sound, and the model has places for {places}");
+    Error::new(Kind::Data, what).hint(
+        "take a shorter one, or see whether `audio_soft_tokens_per_image` in `config.json` and the tower belong together",
+    )
 }
 
 fn not_taken(what: &str) -> Error {

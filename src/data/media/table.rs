@@ -2,10 +2,11 @@
 
 use super::rules::{MediaRules, Outcome, Prepared};
 use crate::data::cache::{Stamp, kept_media};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::text::MediaKind;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A picture or sound of some rows.
@@ -20,7 +21,12 @@ pub(in crate::data) struct MediaOrigin {
     pub outcome: Outcome,
     /// Its file; none where its bytes stood in the row, and are kept beside the prepared rows.
     pub file: Option<(PathBuf, Stamp)>,
+    /// The first row that shows it.
+    pub shown: ShownBy,
 }
+
+/// A row that shows a picture or sound: its data file among those that are read together, and its number in it.
+pub(in crate::data) type ShownBy = (u32, u32);
 
 impl MediaOrigin {
     /// What it shows.
@@ -50,14 +56,20 @@ pub(super) fn contents(hash: &blake3::Hash, pieces: usize) -> Vec<[u8; 32]> {
 #[derive(Debug, Default)]
 pub struct MediaTable {
     origins: Vec<MediaOrigin>,
+    /// Where the first row that shows each of them is.
+    places: Vec<Option<Place>>,
     /// By the contents of their pieces: which, and which piece.
     pieces: HashMap<[u8; 32], (usize, usize)>,
     cache: PathBuf,
 }
 
 impl MediaTable {
-    /// A table of these, some of whose bytes are kept in the folder `cache`.
-    pub(in crate::data) fn new(origins: &[MediaOrigin], cache: &Path) -> Self {
+    /// A table of these, some of whose bytes are kept in the folder `cache`; `place` knows where rows are.
+    pub(in crate::data) fn new(
+        origins: &[MediaOrigin],
+        cache: &Path,
+        place: impl Fn(ShownBy) -> Option<Place>,
+    ) -> Self {
         let mut pieces = HashMap::new();
         for (at, origin) in origins.iter().enumerate() {
             let Ok(hash) = blake3::Hash::from_hex(&origin.content) else { continue };
@@ -65,7 +77,8 @@ impl MediaTable {
                 contents(&hash, origin.outcome.pieces).into_iter().enumerate().map(|(i, piece)| (piece, (at, i))),
             );
         }
-        MediaTable { origins: origins.to_vec(), pieces, cache: cache.to_path_buf() }
+        let places = origins.iter().map(|origin| place(origin.shown)).collect();
+        MediaTable { origins: origins.to_vec(), places, pieces, cache: cache.to_path_buf() }
     }
 
     /// Different pictures and sounds of this kind.
@@ -92,7 +105,7 @@ impl MediaTable {
     /// # Errors
     /// When no row has it.
     pub fn kind(&self, content: &[u8; 32]) -> Result<MediaKind> {
-        Ok(self.find(content)?.0.kind())
+        Ok(self.origins[self.find(content)?.0].kind())
     }
 
     /// Which piece of its medium a piece is, 0 for the first.
@@ -105,29 +118,43 @@ impl MediaTable {
 
     /// How people find the medium that a piece belongs to.
     pub fn name(&self, content: &[u8; 32]) -> String {
-        match self.find(content) {
-            Ok((MediaOrigin { file: Some((path, _)), .. }, _)) => path.display().to_string(),
-            _ => "bytes of a row".into(),
+        match self.find(content).ok().and_then(|(at, _)| self.origins[at].file.as_ref()) {
+            Some((path, _)) => path.display().to_string(),
+            None => "bytes of a row".into(),
         }
     }
 
     /// Reads and prepares all pieces of the medium that a piece belongs to, whole first.
     ///
     /// # Errors
-    /// When its bytes cannot be read, or are others than when the rows were prepared.
+    /// When its bytes cannot be read, or are others than when the rows were prepared: with the first row that shows it.
     pub fn prepare(&self, content: &[u8; 32], rules: &MediaRules) -> Result<Vec<Prepared>> {
-        let (origin, _) = self.find(content)?;
-        let path = match &origin.file {
-            Some((path, _)) => path.clone(),
-            None => kept_media(&self.cache, &origin.content),
+        let (at, _) = self.find(content)?;
+        let origin = &self.origins[at];
+        let (path, what) = match &origin.file {
+            Some((path, _)) => (path.clone(), format!("`{}`", path.display())),
+            None => {
+                let path = kept_media(&self.cache, &origin.content);
+                let what = format!("what was kept of the row's {} as `{}`", origin.kind().name(), path.display());
+                (path, what)
+            }
         };
-        let bytes = std::fs::read(&path).map_err(|e| Error::io("reading", &path, e))?;
+        let place = || self.places[at].clone().unwrap_or_else(|| Place::Path(path.clone()));
+        let bytes = std::fs::read(&path).map_err(|e| {
+            let kind = Error::io("reading", &path, io::Error::from(e.kind())).kind();
+            Error::new(kind, format!("{what} cannot be read any more: {e}")).at(place()).caused_by(e).hint(match origin
+                .file
+            {
+                Some(_) => "it could when the rows were prepared: put it back as it was",
+                None => "run again, and the rows are prepared anew",
+            })
+        })?;
         if blake3::hash(&bytes).to_hex().as_str() != origin.content {
-            return Err(Error::new(Kind::Data, "the file changed since the rows were prepared")
-                .at_path(&path)
+            return Err(Error::new(Kind::Data, format!("{what} changed since the rows were prepared"))
+                .at(place())
                 .hint("run again, and they are prepared anew"));
         }
-        rules.prepare(origin.kind(), &bytes).map_err(|e| e.or_at(crate::error::Place::Path(path)))
+        rules.prepare(origin.kind(), &bytes).map_err(|e| e.or_at(place()))
     }
 
     /// Reads and prepares one piece.
@@ -143,9 +170,9 @@ impl MediaTable {
         }
     }
 
-    fn find(&self, content: &[u8; 32]) -> Result<(&MediaOrigin, usize)> {
-        let &(at, piece) = self.pieces.get(content).ok_or_else(unknown)?;
-        Ok((&self.origins[at], piece))
+    /// Which of its media a piece belongs to, and which piece of it that is.
+    fn find(&self, content: &[u8; 32]) -> Result<(usize, usize)> {
+        self.pieces.get(content).copied().ok_or_else(unknown)
     }
 }
 

@@ -74,16 +74,13 @@ fn check(adapter: &AdapterTensors, holds: impl Fn(&TensorId) -> bool) -> Result<
             Error::new(Kind::Adapter, "this is a DoRA adapter, which no GGUF file of an adapter can say").hint(merge)
         );
     }
-    let is_absent = |id: &TensorId| is_applied(id) && (id.gguf().is_empty() || !holds(id));
-    let absent = adapter.changed().filter(|id| is_absent(id)).map(|id| {
-        Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the GGUF file of its base does not hold"))
-            .hint(merge)
-    });
-    let unapplied = adapter.changed().filter(|id| !is_applied(id)).map(|id| {
-        Error::new(Kind::Adapter, format!("the adapter changes `{id}`, and llama.cpp applies no adapter there"))
-            .hint(merge)
-    });
-    Error::many(unapplied.chain(absent).collect()).map_or(Ok(()), Err)
+    let is_absent = |id: &&TensorId| is_applied(id) && (id.gguf().is_empty() || !holds(id));
+    let absent = TensorId::in_words(adapter.changed().filter(is_absent));
+    let absent = absent.map(|what| format!("the GGUF file of the base does not hold what the adapter changes: {what}"));
+    let unapplied = TensorId::in_words(adapter.changed().filter(|id| !is_applied(id)));
+    let unapplied = unapplied.map(|what| format!("llama.cpp applies no adapter to what this one changes: {what}"));
+    let problems = [unapplied, absent].into_iter().flatten();
+    Error::many(problems.map(|what| Error::new(Kind::Adapter, what).hint(merge)).collect()).map_or(Ok(()), Err)
 }
 
 /// Whether llama.cpp looks for an adapter where it multiplies by this matrix: not everywhere outside attention and
@@ -196,8 +193,9 @@ mod tests {
         let q = |id: &TensorId| matches!(id, TensorId::Projection(_, Projection::Q));
         let absent = write_lora(path, "gemma3", "a", &adapter("text-lora"), q).unwrap_err().to_string();
         assert!(
-            absent.contains("`model.layers.0.self_attn.k_proj.weight`, which the GGUF file of its base"),
+            absent.contains("does not hold what the adapter changes: 12 modules: `self_attn.k_proj` in 2 layers, "),
             "{absent}"
         );
+        assert_eq!(absent.matches("hint:").count(), 1, "{absent}");
     }
 }

@@ -115,12 +115,11 @@ impl Plan {
     fn check(&self, adapter: Option<&AdapterTensors>) -> Result<()> {
         let parts = || self.tensors.iter().flat_map(|planned| &planned.parts);
         let holds = |id: &TensorId| parts().any(|part| matches!(part, Part::Stored(stored, _) if stored == id));
-        let absent = adapter.iter().flat_map(|adapter| adapter.changed()).filter(|id| !holds(id)).map(|id| {
-            let what = format!("the adapter changes `{id}`, which the GGUF file of a language model does not hold");
-            Error::new(Kind::Adapter, what)
-                .hint("`gemma-tune merge` writes a Hugging Face folder with everything in it")
-        });
-        Error::many(absent.collect()).map_or(Ok(()), Err)
+        let changed = adapter.iter().flat_map(|adapter| adapter.changed());
+        let Some(absent) = TensorId::in_words(changed.filter(|id| !holds(id))) else { return Ok(()) };
+        let what = format!("the GGUF file of a language model does not hold what the adapter changes: {absent}");
+        Err(Error::new(Kind::Adapter, what)
+            .hint("`gemma-tune merge` writes a Hugging Face folder with everything in it"))
     }
 }
 

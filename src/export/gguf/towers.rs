@@ -83,11 +83,8 @@ impl TowersExport<'_> {
         }
         plan.sort_by_key(|(id, _)| *id);
         let holds = |id: &TensorId| plan.iter().any(|(held, _)| TensorId::Vision(*held) == *id);
-        let absent = self.adapter.iter().flat_map(|adapter| adapter.changed()).filter(|id| !holds(id)).map(|id| {
-            Error::new(Kind::Adapter, format!("the adapter changes `{id}`, which the model does not have"))
-                .hint("the adapter was trained on another model")
-        });
-        Error::many(absent.collect()).map_or(Ok(plan), Err)
+        self.adapter.map_or(Ok(()), |adapter| adapter.changes_only(holds))?;
+        Ok(plan)
     }
 
     /// The type of a tensor.

@@ -1,7 +1,8 @@
 //! A base and its adapter, opened together as PEFT's `PeftModel` is.
 
 use super::{Base, adapter_folder, provenance};
-use crate::adapter::{Adapter, peft};
+use crate::adapter::Adapter;
+use crate::adapter::peft::{self, AdapterTensors};
 use crate::device::{self, Compute};
 use crate::error::{Place, Result};
 use crate::model::LanguageModel;
@@ -9,11 +10,12 @@ use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::weights::{Compression, Holding, HostDtype};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A loaded model, ready to speak, and the adapter beside it.
 pub struct PeftModel {
     /// Its small files.
-    pub base: Base,
+    pub base: Arc<Base>,
     /// Its weights.
     pub model: Box<dyn LanguageModel>,
     /// The adapter, if one was named.
@@ -67,11 +69,7 @@ impl PeftModel {
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let held = holding.dtype;
-        let compute = device::open(device)?;
-        if !compute.is_cpu() {
-            progress.note(&format!("Computing on {}", compute.describe()));
-        }
+        let compute = Self::device(device, progress)?;
         let adapter = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
         let adapter = adapter.as_deref();
         let base = Base::open(model, Place::Named(format!("{option} {model}")), progress, &|config| match adapter {
@@ -84,17 +82,46 @@ impl PeftModel {
         if let Some(folder) = adapter {
             provenance::warn_of_another_base(folder, &base, progress);
         }
+        let tensors = read.map(|read| read.tensors);
+        let model = Self::load(Arc::new(base), adapter.zip(tensors.as_ref()), holding, compute, progress)?;
+        if let (Some(folder), Some(adapter)) = (&model.adapter_folder, &model.adapter) {
+            provenance::warn_of_no_effect(folder, adapter.is_zero(), progress);
+        }
+        Ok(model)
+    }
+
+    /// Loads a base that is open, and the adapter of a folder that was read for it.
+    ///
+    /// # Errors
+    /// When its weights cannot be loaded.
+    pub fn load(
+        base: Arc<Base>,
+        adapter: Option<(&Path, &AdapterTensors)>,
+        holding: Holding,
+        compute: Compute,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let held = holding.dtype;
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..holding };
-        let on_towers = read.as_ref().is_some_and(|read| read.tensors.are_on_towers());
+        let on_towers = adapter.is_some_and(|(_, tensors)| tensors.are_on_towers());
         let model = base.load_for_media(on_towers, &holding, &compute.device, progress)?;
-        let adapter_folder = adapter.map(Path::to_path_buf);
-        let adapter = read.map(|read| peft::to_device(&read.tensors, model.as_ref()));
-        if let (Some(folder), Some(adapter)) = (&adapter_folder, &adapter) {
-            provenance::warn_of_no_effect(folder, adapter.is_zero(), progress);
-        }
+        let adapter_folder = adapter.map(|(folder, _)| folder.to_path_buf());
+        let adapter = adapter.map(|(_, tensors)| peft::to_device(tensors, model.as_ref()));
         Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, held, compute })
+    }
+
+    /// The device of this name; says which one it is, unless it is the CPU.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn device(name: &str, progress: &dyn Progress) -> Result<Compute> {
+        let compute = device::open(name)?;
+        if !compute.is_cpu() {
+            progress.note(&format!("Computing on {}", compute.describe()));
+        }
+        Ok(compute)
     }
 
     /// What runs beside the frozen weights.

@@ -10,6 +10,7 @@ use crate::jobs::run::samples::cut;
 use crate::model::{Inputs, LanguageModel};
 use crate::nn::SidePath;
 use crate::progress::Progress;
+use crate::text::MediaRange;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -49,6 +50,9 @@ pub struct Latency {
     pub batch_size: usize,
 }
 
+/// The number of a row, all before its last answer, the pictures and sounds in that, and the answer.
+type Question = (usize, Vec<u32>, Vec<MediaRange>, Vec<u32>);
+
 /// Answers the prompts of a data set's rows: all before the last answer.
 ///
 /// # Errors
@@ -62,13 +66,13 @@ pub fn answer(
     progress: &dyn Progress,
 ) -> Result<(Vec<Answer>, Latency)> {
     let tokenizer = base.tokenizer()?;
-    let mut asked: Vec<(usize, Inputs, Vec<u32>)> = Vec::new();
+    let mut asked: Vec<Question> = Vec::new();
     for row in 0..dataset.len() {
         if asked.len() == asking.limit.unwrap_or(usize::MAX) {
             break;
         }
         let Some((prompt, media, reference)) = cut(dataset.get(row)?) else { continue };
-        asked.push((row, media::inputs(prompt, &media, data.features.as_ref())?, reference));
+        asked.push((row, prompt, media, reference));
     }
     if asked.is_empty() {
         let hint =
@@ -85,7 +89,9 @@ pub fn answer(
     progress.start("Answering", Some(asked.len() as u64), "prompts");
     let (mut answers, mut waited, mut tokens, mut secs) = (Vec::new(), Vec::new(), 0, 0.0);
     for batch in asked.chunks(asking.batch_size.max(1)) {
-        let prompts: Vec<Inputs> = batch.iter().map(|(_, prompt, _)| prompt.clone()).collect();
+        // What towers say of pictures and sounds is large: of no more rows at a time than are answered.
+        let inputs = |(_, prompt, media, _): &Question| media::inputs(prompt.clone(), media, data.features.as_ref());
+        let prompts: Vec<Inputs> = batch.iter().map(inputs).collect::<Result<_>>()?;
         let (begun, mut first) = (Instant::now(), None);
         let on_token = |_, _| {
             first.get_or_insert_with(|| begun.elapsed().as_secs_f64());
@@ -95,7 +101,7 @@ pub fn answer(
         secs += begun.elapsed().as_secs_f64();
         waited.extend(first);
         settings.first_prompt += batch.len();
-        for ((row, _, reference), generated) in batch.iter().zip(generated) {
+        for ((row, _, _, reference), generated) in batch.iter().zip(generated) {
             let place = || dataset.origin(*row).map(|origin| origin.to_string());
             let generated = generated.checked().map_err(|e| match place() {
                 Ok(place) => e.at(crate::error::Place::Named(place)),

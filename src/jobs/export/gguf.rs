@@ -13,9 +13,11 @@ use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::model::ModelConfig;
 use crate::progress::{Progress, Silent, counted};
+use crate::weights::Holding;
 use crate::weights::gguf::{Demands, Value};
 use crate::weights::names::TensorId;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How the numbers of a file are rounded.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +57,7 @@ pub fn export(
         check_target("--save-imatrix", save, &[&inputs[..], &[output]].concat())?;
     }
     let opened = Opened::language_model(model, adapter, progress)?;
-    let measured = Measured::of(&opened, model, adapter, rounding, file_type, progress)?;
+    let measured = Measured::of(&opened, rounding, file_type, progress)?;
     opened.write(file_type, &measured, output, output, progress)
 }
 
@@ -73,14 +75,7 @@ impl Measured {
     ///
     /// # Errors
     /// Texts or a matrix that cannot be read, a size that is too small.
-    pub fn of(
-        opened: &Opened,
-        model: &str,
-        adapter: Option<&Path>,
-        rounding: &Rounding,
-        file_type: FileType,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
+    pub fn of(opened: &Opened, rounding: &Rounding, file_type: FileType, progress: &dyn Progress) -> Result<Self> {
         let Some(path) = rounding.imatrix else { return Ok(Measured::default()) };
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_matrix = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
@@ -92,7 +87,9 @@ impl Measured {
         if is_matrix {
             return Ok(Measured { importance: Some(Importance::read(path)?), types: None, file });
         }
-        let model = PeftModel::open(model, adapter, None, "auto", progress)?;
+        let compute = PeftModel::device("auto", progress)?;
+        let adapter = opened.folder.as_deref().zip(opened.adapter.as_ref().map(|adapter| &adapter.tensors));
+        let model = PeftModel::load(opened.base.clone(), adapter, Holding::dense(None), compute, progress)?;
         let texts = Texts::read(path, &model)?;
         let importance = texts.importance(&model, progress);
         if let Some(save) = rounding.save_imatrix {
@@ -124,7 +121,7 @@ impl Rounding<'_> {
 /// A model that is to be exported, and the adapter that is to be folded in.
 pub struct Opened {
     /// The model.
-    pub base: Base,
+    pub base: Arc<Base>,
     /// The adapter's folder.
     pub folder: Option<PathBuf>,
     adapter: Option<PeftAdapter>,
@@ -165,7 +162,7 @@ impl Opened {
         let adapter = adapter.transpose()?;
         // A file or folder on this machine was not asked before.
         accept(&base.config)?;
-        Ok(Opened { base, folder, adapter })
+        Ok(Opened { base: Arc::new(base), folder, adapter })
     }
 
     /// The part of the adapter on the weights that `keep` says.

@@ -38,7 +38,7 @@ pub fn export(
              language. Put its own into the Modelfile.",
         );
     }
-    let measured = Measured::of(&opened, model, adapter, rounding, file_type, progress)?;
+    let measured = Measured::of(&opened, rounding, file_type, progress)?;
     let mut exported = None;
     write_folder(output, Existing::ReplaceIfHas(MODELFILE), |folder| {
         exported = Some(opened.write(file_type, &measured, &folder.join(MODEL), output, progress)?);

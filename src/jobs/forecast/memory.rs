@@ -3,7 +3,7 @@
 use crate::jobs::forecast::beside::Beside;
 use crate::model::ModelConfig;
 use crate::nn::AttentionKind;
-use crate::ops::sizes::{GPU_QUERIES, GPU_SCORE_BYTES, LOSS_CHUNK_ROWS, LOSS_GPU_TILE_BYTES, LOSS_TILE_WORDS};
+use crate::ops::sizes::{GPU_QUERIES, GPU_SCORE_BYTES, LOSS_CHUNK_ROWS, LOSS_TILE_WORDS, loss_gpu_tile};
 use crate::report::text;
 use serde::Serialize;
 use std::fmt;
@@ -144,7 +144,8 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
         None => floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size())) + 2 * d)),
         Some(gpu) => {
             // Logits, and the two as factors; the running gradient, its next value and what is added to it.
-            let words = (as_u64(LOSS_GPU_TILE_BYTES) / floats(rows.max(d))).min(as_u64(config.vocab_size())).max(1);
+            let as_size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+            let words = as_u64(loss_gpu_tile(as_size(rows), as_size(d)).min(config.vocab_size()));
             floats(rows * words) + gpu.factor_bytes * (rows + d) * words + floats(3 * rows * d)
         }
     };

@@ -71,7 +71,7 @@ pub fn of_folder(dir: &Path, config: &ModelConfig) -> Result<Processors> {
 /// As a model has it whose folder has no files about them.
 pub fn usual(config: &ModelConfig) -> Processors {
     let mut processors = Processors::default();
-    for MediaShape { modality, tokens, size, is_centred, has_crops, .. } in config.media() {
+    for MediaShape { modality, tokens, frames_per_token, size, is_centred, has_crops, .. } in config.media() {
         match modality {
             Modality::Image => {
                 let of_size = |usual: ImageProcessor| ImageProcessor {
@@ -87,7 +87,12 @@ pub fn usual(config: &ModelConfig) -> Processors {
             Modality::Audio => {
                 let usual = AudioProcessor::gemma3n();
                 let feature_size = size.unwrap_or(usual.feature_size);
-                processors.audio = Some(AudioProcessor { feature_size, audio_seq_length: tokens, ..usual });
+                processors.audio = Some(AudioProcessor {
+                    feature_size,
+                    audio_seq_length: tokens,
+                    frames_per_feature: frames_per_token,
+                    ..usual
+                });
             }
         }
     }

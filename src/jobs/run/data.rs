@@ -90,8 +90,8 @@ pub struct Data {
 
 /// A source of a recipe in the words of `data`.
 pub fn source_spec(source: &recipe::Source) -> SourceSpec {
-    let recipe::Source { path, format, columns, template, split, weight } = source.clone();
-    SourceSpec { path, format, columns: columns.0, template, split, weight }
+    let recipe::Source { path, format, columns, template, prompt, split, weight } = source.clone();
+    SourceSpec { path, format, columns: columns.0, template, prompt, split, weight }
 }
 
 impl Data {

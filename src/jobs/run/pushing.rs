@@ -5,6 +5,7 @@ use crate::jobs::push::{self, Consent, PushOptions, Pushed};
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::terminal::shell_word;
+use std::cell::Cell;
 use std::path::Path;
 
 /// A push that a recipe asks for, and that the Hub has been asked about.
@@ -12,6 +13,7 @@ pub struct Pushing {
     repository: String,
     base_model: Option<String>,
     private: bool,
+    overwrite: bool,
     agreed: Option<String>,
 }
 
@@ -24,9 +26,15 @@ impl Pushing {
     pub fn check(recipe: &Recipe, consent: Consent, progress: &dyn Progress) -> Result<Option<Self>> {
         let output = &recipe.output;
         let Some(repository) = output.push_to_hub.clone() else { return Ok(None) };
-        let (base_model, private) = (output.hub_base_model.clone(), output.hub_private_repo);
-        let mut pushing = Pushing { repository, base_model, private, agreed: None };
+        let (base_model, private, overwrite) =
+            (output.hub_base_model.clone(), output.hub_private_repo, output.hub_overwrite);
+        let mut pushing = Pushing { repository, base_model, private, overwrite, agreed: None };
         let key = || Place::Key("output.push_to_hub".into());
+        let agreed = |question: &str| {
+            progress.note(&format!("{question}; `output.hub_overwrite` agrees"));
+            Ok(())
+        };
+        let consent: Consent = if overwrite { &agreed } else { consent };
         let checked = push::check(&recipe.model.base, pushing.options(), consent, progress);
         pushing.agreed = checked.map_err(|error| error.or_at(key()))?;
         Ok(Some(pushing))
@@ -34,6 +42,12 @@ impl Pushing {
 
     /// The command that does the same for the finished adapter.
     pub fn command(&self, adapter: &Path) -> String {
+        let yes = if self.overwrite { " --yes" } else { "" };
+        format!("{}{yes}", self.asking_command(adapter))
+    }
+
+    /// The same, where it asks before it replaces something.
+    fn asking_command(&self, adapter: &Path) -> String {
         let word = |path: &Path| shell_word(&path.display().to_string());
         let base =
             self.base_model.as_ref().map(|base| format!(" --base-model {}", shell_word(base))).unwrap_or_default();
@@ -46,13 +60,18 @@ impl Pushing {
     /// # Errors
     /// When that fails, with the command that repeats it: the adapter is whole.
     pub fn push(&self, adapter: &Path, progress: &dyn Progress) -> Result<Pushed> {
-        let consent =
-            |question: &str| Err(Error::new(Kind::Hub, format!("{question}: it changed since the run began")));
+        // What somebody pushed meanwhile is not what the recipe agreed to replace.
+        let is_other = Cell::new(false);
+        let consent = |question: &str| {
+            is_other.set(true);
+            Err(Error::new(Kind::Hub, format!("{question}: it changed since the run began")))
+        };
         push::push(adapter, self.options(), &consent, progress).map_err(|error| {
             let what = format!("the run is done, and its adapter was not pushed: {}", error.what());
             let why = error.hint_text().map(|hint| format!("{hint}\n  then: ")).unwrap_or_default();
             let place = error.place().cloned().unwrap_or_else(|| Place::Path(adapter.into()));
-            Error::new(Kind::Hub, what).at(place).hint(format!("{why}{}", self.command(adapter))).caused_by(error)
+            let command = if is_other.get() { self.asking_command(adapter) } else { self.command(adapter) };
+            Error::new(Kind::Hub, what).at(place).hint(format!("{why}{command}")).caused_by(error)
         })
     }
 

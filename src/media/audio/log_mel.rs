@@ -62,7 +62,7 @@ fn extract(processor: &AudioProcessor, samples: &[f32]) -> LogMel {
         filters.iter().map(bin).collect()
     };
     let values = (0..frames).into_par_iter().flat_map_iter(frame).collect();
-    let valid_frames = samples.len().div_ceil(hop_length).min(frames);
+    let valid_frames = processor.valid_frames(samples.len());
     LogMel { frames, valid_frames, bins, values }
 }
 

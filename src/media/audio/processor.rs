@@ -70,9 +70,14 @@ impl AudioProcessor {
         padded.checked_sub(self.frame_length + 1).map_or(0, |rest| rest / self.hop_length + 1)
     }
 
+    /// The frames that begin within a clip of so many samples.
+    pub fn valid_frames(&self, samples: usize) -> usize {
+        samples.div_ceil(self.hop_length.max(1)).min(self.frames(samples))
+    }
+
     /// The features that a tower makes of a clip of so many samples; the rest of its tokens is padding.
     pub fn features(&self, samples: usize) -> usize {
-        self.frames(samples).div_ceil(self.frames_per_feature)
+        self.valid_frames(samples).div_ceil(self.frames_per_feature.max(1))
     }
 
     /// The clips that one becomes, each at most as long as is heard at once, at the processor's rate. Where one is split and too

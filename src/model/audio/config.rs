@@ -75,8 +75,13 @@ impl AudioConfig {
 
     /// The rows that the tower makes of a clip of so many frames, `t`.
     pub fn rows(&self, frames: usize) -> usize {
+        frames.div_ceil(self.frames_per_row())
+    }
+
+    /// The frames that become one row: each step rounds up, which all of them together do as well.
+    pub fn frames_per_row(&self) -> usize {
         let strides = self.sscp_conv_stride_size.map(|[stride, _]| stride);
-        strides.into_iter().fold(frames, usize::div_ceil).div_ceil(self.conf_reduction_factor)
+        strides.into_iter().product::<usize>() * self.conf_reduction_factor
     }
 
     /// Numbers that the tower keeps of a clip of so many frames for the way back, where a linear layer of a block that

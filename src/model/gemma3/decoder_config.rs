@@ -129,6 +129,7 @@ impl DecoderConfig for TextConfig {
             soft: images.image_token_index,
             end: images.eoi_token_index,
             tokens: images.mm_tokens_per_image,
+            frames_per_token: 1,
             size: Some(images.vision_config.image_size),
             is_centred: true,
             has_crops: true,

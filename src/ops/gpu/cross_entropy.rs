@@ -2,7 +2,7 @@
 
 use super::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, empty, primitive, reduce, tensor};
 use crate::ops::factor::{Factor, round};
-use crate::ops::sizes::{LOSS_CHUNK_ROWS as CHUNK_ROWS, LOSS_GPU_TILE_BYTES as TILE_BYTES};
+use crate::ops::sizes::{LOSS_CHUNK_ROWS as CHUNK_ROWS, loss_gpu_tile};
 use crate::ops::weight::Weight;
 use burn::tensor::Tensor;
 use cubecl::prelude::*;
@@ -20,14 +20,19 @@ pub fn linear_cross_entropy(
     scale: Option<f64>,
 ) -> Option<(Vec<f64>, Option<Tensor<2>>)> {
     let x: Tensor<2> = tensor(Gpu::open(x)?.primitive());
-    let mut losses = Vec::with_capacity(targets.len());
+    let mut losses = Vec::new();
     let mut gradients = Vec::new();
     for (chunk, targets) in targets.chunks(CHUNK_ROWS).enumerate() {
         let rows = x.clone().narrow(0, chunk * CHUNK_ROWS, targets.len());
         let (chunk_losses, gradient) = chunk_loss(rows, head, softcap, targets, scale);
-        losses.extend(chunk_losses.into_data().iter::<f32>().map(f64::from));
+        losses.push(chunk_losses);
         gradients.extend(gradient);
     }
+    // One wait for the device, whatever the number of rows.
+    let losses = match losses.is_empty() {
+        true => Vec::new(),
+        false => Tensor::cat(losses, 0).into_data().iter::<f32>().map(f64::from).collect(),
+    };
     let gradient = (!gradients.is_empty()).then(|| Tensor::cat(gradients, 0));
     Some((losses, gradient))
 }
@@ -45,7 +50,7 @@ fn chunk_loss(
     let maxima = primitive(Tensor::<2>::full([m, 1], LOWEST, &device));
     let sums = primitive(Tensor::<2>::zeros([m, 1], &device));
     let mut weighted = Tensor::<2>::zeros([m, width], &device);
-    let tile_words = (TILE_BYTES / (4 * m.max(width))).max(1);
+    let tile_words = loss_gpu_tile(m, width);
     let factor = Factor::new(&x, head.compute_dtype());
     for start in (0..words).step_by(tile_words) {
         let tile = head.tile(start..(start + tile_words).min(words));

@@ -6,6 +6,7 @@
 
 mod attention;
 mod cross_entropy;
+mod dropout;
 mod geglu;
 mod linear;
 mod low_rank;
@@ -13,17 +14,21 @@ mod matmul;
 mod norm;
 mod packed;
 mod reduce;
+mod squares;
 
 #[cfg(test)]
 pub use attention::by_products;
 pub use attention::{Reach, attention};
 pub use cross_entropy::linear_cross_entropy;
+pub use dropout::dropout;
 pub use geglu::geglu;
 pub use linear::{geglu_lora_linear, linear, lora_linear};
 pub use matmul::{fastest_factors, product_in_f32, round_rows};
 pub use norm::{rms_norm, rotated_rms_norm};
 pub use packed::Packed;
+pub use squares::square_sums;
 
+use super::backward::started;
 use super::graph::{Node, Storage};
 use burn::backend::Cube;
 use burn::tensor::{DType, Device, Shape, Tensor};
@@ -55,6 +60,11 @@ impl Storage for Cube {
     fn contiguous(values: CubeTensor) -> CubeTensor {
         into_contiguous(values)
     }
+}
+
+/// See [`crate::ops::backward_from`].
+pub fn backward_from(y: &Tensor<2>, gradient: &Tensor<2>) -> Option<Tensor<1>> {
+    Some(started(Gpu::open(y)?, Gpu::open(gradient)?))
 }
 
 /// Units of a cube where each works on its own, or all on a row.

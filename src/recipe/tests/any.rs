@@ -33,13 +33,15 @@ fn any_target() -> impl Strategy<Value = String> {
 prop_compose! {
     fn any_source()(
         path in any_path(),
-        format in prop::sample::select(vec![RowFormat::Messages, RowFormat::Text, RowFormat::Tokens]),
+        format in prop::sample::select(vec![RowFormat::Messages, RowFormat::Text, RowFormat::PromptCompletion]),
         split in prop::option::of(any_text()),
         weight in 1e-9f64..=10_000.0,
         template in any::<bool>(),
+        prompt in prop::option::of(any_text()),
     ) -> Source {
+        let prompt = prompt.filter(|_| format == RowFormat::PromptCompletion);
         let columns = Renames([(format.columns()[0].to_owned(), "a \"b\"".to_owned())].into());
-        Source { path, format, columns, template, split, weight }
+        Source { path, format, columns, template, prompt, split, weight }
     }
 }
 

@@ -71,12 +71,13 @@ adapter:
   init_from: null
 data:
   train:
-    - {path: rows.jsonl, format: auto, columns: {}, template: true, split: null, weight: 1.0}
+    - {path: rows.jsonl, format: auto, columns: {}, template: true, prompt: null, split: null, weight: 1.0}
   eval: []
   eval_fraction: 0.0
   format: auto
   columns: {}
   template: true
+  prompt: null
   max_length: 2048
   on_long: null
   on_long_audio: error
@@ -120,6 +121,7 @@ output:
   report_to: [jsonl, tensorboard]
   push_to_hub: null
   hub_private_repo: false
+  hub_overwrite: false
   hub_base_model: null
 "##);
 }
@@ -168,6 +170,7 @@ fn training_rows_have_three_forms() {
         format,
         columns: Renames::default(),
         template: true,
+        prompt: None,
         split: None,
         weight: 1.0,
     };
@@ -178,6 +181,23 @@ fn training_rows_have_three_forms() {
         train("[{path: a, format: tokens, split: test, weight: 0.5}]"),
         [Source { split: Some("test".into()), weight: 0.5, ..source("a", RowFormat::Tokens) }]
     );
+}
+
+#[test]
+fn a_prompt_is_for_rows_that_may_lack_one() {
+    let text = "model: {base: m}\noutput: {dir: o}\ndata:\n  prompt: What?\n  train: [a, {path: b, format: messages}, {path: c, prompt: Who?}]\n";
+    let recipe = read(text, &[]).unwrap();
+    let prompts = |recipe: &Recipe| recipe.data.train.iter().map(|s| s.prompt.clone()).collect::<Vec<_>>();
+    assert_eq!(prompts(&recipe), [Some("What?".to_owned()), None, Some("Who?".into())]);
+    assert_eq!(read(&recipe.to_yaml(), &[]).unwrap(), recipe, "the resolved form says the same");
+    for (train, told) in [
+        ("{path: a, format: messages}", "`data.prompt` is asked of no row: format `messages` has no answers without"),
+        ("[a, {path: b, format: text, prompt: Who?}]", "`data.train[1].prompt` is asked of no row: format `text`"),
+    ] {
+        let text = format!("model: {{base: m}}\noutput: {{dir: o}}\ndata:\n  prompt: What?\n  train: {train}\n");
+        let error = read(&text, &[]).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(told), "{error}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! GGUF metadata, read as llama.cpp reads it: what the file does not say is what llama.cpp hard-codes for `gemma3`.
 
 pub(in crate::model) mod keys;
+pub(in crate::model) mod written;
 
 use self::keys::Keys;
 use super::{Rope, TextConfig, every_nth_is_full, limit};

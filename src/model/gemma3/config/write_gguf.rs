@@ -1,5 +1,6 @@
 //! Writing the metadata of a GGUF file.
 
+use super::gguf::written;
 use super::{TextConfig, gguf};
 use crate::error::{Error, Kind, Result};
 use crate::nn::AttentionKind;
@@ -17,7 +18,7 @@ impl TextConfig {
         let float = |value: f64| Value::F32(value as f32);
         let full = self.layer_types.iter().position(|kind| *kind == AttentionKind::Full);
         let pattern = full.map_or(self.num_hidden_layers + 1, |first| first + 1);
-        let mut keys = vec![
+        let keys = vec![
             ("context_length", whole(self.max_position_embeddings)),
             ("embedding_length", whole(self.hidden_size)),
             ("block_count", whole(self.num_hidden_layers)),
@@ -33,13 +34,7 @@ impl TextConfig {
             ("rope.freq_base_swa", float(self.rope_local.theta)),
             ("vocab_size", whole(self.vocab_size)),
         ];
-        if self.rope_global.factor != 1.0 {
-            keys.push(("rope.scaling.type", Value::String("linear".into())));
-            keys.push(("rope.scaling.factor", float(self.rope_global.factor)));
-        }
-        let architecture = ("general.architecture".to_owned(), Value::String("gemma3".into()));
-        let keys = keys.into_iter().map(|(key, value)| (format!("{}{key}", gguf::PREFIX), value));
-        let keys: Vec<_> = std::iter::once(architecture).chain(keys).collect();
+        let keys = written::named(gguf::PREFIX, keys, self.rope_global);
         self.check_read(&keys)?;
         Ok(keys)
     }
@@ -48,14 +43,11 @@ impl TextConfig {
     fn check_read(&self, keys: &[(String, Value)]) -> Result<()> {
         let metadata: Metadata = keys.iter().cloned().collect();
         let (read, _) = TextConfig::from_gguf(&metadata, Path::new("<gguf>"))?;
-        let narrow = |value: f64| value as f32;
-        let ropes = |config: &TextConfig| {
-            [config.rope_local, config.rope_global].map(|rope| (narrow(rope.theta), narrow(rope.factor)))
-        };
+        let ropes = |config: &TextConfig| [config.rope_local, config.rope_global];
         let differing = [
             ("layer_types", read.layer_types != self.layer_types),
             ("query_pre_attn_scalar", read.query_pre_attn_scalar != self.query_pre_attn_scalar),
-            ("rope_parameters", ropes(&read) != ropes(self)),
+            ("rope_parameters", !written::are_same(ropes(self), ropes(&read))),
         ];
         let problems = differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| {
             Error::new(Kind::Config, format!("`{key}` of this model cannot be said in a GGUF file"))

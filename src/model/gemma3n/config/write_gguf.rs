@@ -3,6 +3,7 @@
 use super::gguf::{NO_CUTOFF, PREFIX};
 use super::{TextConfig, gguf};
 use crate::error::{Error, Kind, Result};
+use crate::model::gemma3::config::gguf::written;
 use crate::model::gemma3n::gate::SparseMlp;
 use crate::nn::AttentionKind;
 use crate::weights::gguf::{Array, Constant, Demands, Metadata, Value};
@@ -20,7 +21,7 @@ impl TextConfig {
         let cutoffs = self.activation_sparsity_pattern.iter().map(|&share| SparseMlp::cutoff_of(share));
         let slides = self.layer_types.iter().map(|kind| *kind == AttentionKind::Sliding);
         let widths: Vec<i32> = self.intermediate_size.iter().filter_map(|&f| i32::try_from(f).ok()).collect();
-        let mut keys = vec![
+        let keys = vec![
             ("context_length", whole(self.max_position_embeddings)),
             ("embedding_length", whole(self.hidden_size)),
             ("embedding_length_per_layer_input", whole(self.hidden_size_per_layer_input)),
@@ -45,13 +46,7 @@ impl TextConfig {
             ("rope.freq_base_swa", float(self.rope_local.theta)),
             ("vocab_size", whole(self.vocab_size)),
         ];
-        if self.rope_global.factor != 1.0 {
-            keys.push(("rope.scaling.type", Value::String("linear".into())));
-            keys.push(("rope.scaling.factor", float(self.rope_global.factor)));
-        }
-        let architecture = ("general.architecture".to_owned(), Value::String(PREFIX.trim_end_matches('.').into()));
-        let keys = keys.into_iter().map(|(key, value)| (format!("{PREFIX}{key}"), value));
-        let keys: Vec<_> = std::iter::once(architecture).chain(keys).collect();
+        let keys = written::named(PREFIX, keys, self.rope_global);
         self.check_read(&keys)?;
         Ok(keys)
     }
@@ -60,11 +55,8 @@ impl TextConfig {
     fn check_read(&self, keys: &[(String, Value)]) -> Result<()> {
         let metadata: Metadata = keys.iter().cloned().collect();
         let (read, _) = gguf::read(&metadata, Path::new("<gguf>"))?;
-        let narrow = |value: f64| value as f32;
-        let ropes = |config: &TextConfig| {
-            [config.rope_local, config.rope_global].map(|rope| (narrow(rope.theta), narrow(rope.factor)))
-        };
-        if ropes(&read) == ropes(self) {
+        let ropes = |config: &TextConfig| [config.rope_local, config.rope_global];
+        if written::are_same(ropes(self), ropes(&read)) {
             return Ok(());
         }
         Err(Error::new(Kind::Config, "`rope_parameters` of this model cannot be said in a GGUF file")
