@@ -17,7 +17,7 @@ from pathlib import Path
 import gpu_check
 import gpu_check_jobs as jobs
 import gpu_check_steps as steps
-from gpu_check_tools import list_tests, read_ncu, read_profile, run, write_json
+from gpu_check_tools import Skip, list_tests, read_ncu, read_profile, run, write_json
 
 HERE = Path(__file__).resolve().parent
 problems = []
@@ -192,8 +192,28 @@ def operations(_):
     expect("steps have names of their own", len(names) == len(set(names)) and all(step.about for step in gpu_check.plan()))
 
 
+def cards(_):
+    class Check:
+        tiny = False
+
+        def __init__(self, size):
+            self.card_bytes = lambda: size
+
+    def skips(size, job):
+        try:
+            return steps.card(Check(size), jobs.JOBS[job]) is None
+        except Skip:
+            return True
+
+    # A T4 as its driver counts it, a 4090, an H100; a device that does not tell.
+    for size, wanted in ((15_843_721_216, ["1b", "3n"]), (25_386_352_640, ["1b", "4b", "3n"]), (84_973_518_848, ["1b", "4b", "12b", "3n"])):
+        found = [job for job in jobs.JOBS if job != "270m" and not skips(size, job)]
+        expect(f"jobs of a card of {size} bytes", found == wanted, found)
+    expect("a device that does not tell its memory is asked otherwise", not skips(None, "12b"))
+
+
 def main():
-    checks = [good, broken, hangs, kills, is_stopped, arguments, commands, files, readers, operations]
+    checks = [cards, good, broken, hangs, kills, is_stopped, arguments, commands, files, readers, operations]
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(len(checks)) as pool:
         folder = os.path.realpath(folder)
         for check, done in [(check, pool.submit(check, folder)) for check in checks]:

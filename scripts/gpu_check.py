@@ -164,6 +164,7 @@ class Plan:
         self.arguments, self.folder, self.started = arguments, folder, time.monotonic()
         self.child, self.interrupted = None, False
         given = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
+        given["cwd"] = os.getcwd()
         self.state = {
             "format": 2,
             "started": now(),
@@ -209,10 +210,12 @@ class Plan:
             before.unlink()
         write_json(state, self.state)
         # Without site's packages, which a step does not use, and which may be slow to find.
-        command = [sys.executable, "-S", __file__, "--run-step", step.name, str(state), str(limit)]
+        command = [sys.executable, "-S", str(Path(__file__).resolve()), "--run-step", step.name, str(state), str(limit)]
         started, reason = time.monotonic(), None
         with open(log, "w") as said:
-            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+            # In our folder, where no settings of cubecl or burn lie, and where their caches go with the rest.
+            streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
+            self.child = subprocess.Popen(command, cwd=self.folder, start_new_session=True, **streams)
             try:
                 self.child.wait(limit)
             except subprocess.TimeoutExpired:

@@ -50,7 +50,7 @@ def operations(check):
     """Each test of an operation in a process of its own, those that reach the device first."""
     if not check.tests:
         raise Skip("no test binary: --tests, of `cargo test --no-run` with the device's feature")
-    listed = run([check.tests, "--list"], check.within(60))
+    listed = run([check.tests, "--list"], check.within(60), cwd=jobs.ROOT)
     names = [name for name in list_tests(listed.out) if name.startswith(("ops::", "jobs::self_check", "device::open"))]
     if listed.error or not names:
         raise Failed(listed.error or "it lists no test of an operation")
@@ -60,7 +60,9 @@ def operations(check):
         if check.left() < 5:
             done[name] = {"status": "not run", "reason": "the step's time is spent"}
             continue
-        report = run([check.tests, "--exact", name, "--test-threads=1", "--nocapture"], check.within(90), watch_memory=True)
+        # In the checkout, as cargo would start it.
+        command = [check.tests, "--exact", name, "--test-threads=1", "--nocapture"]
+        report = run(command, check.within(90), cwd=jobs.ROOT, watch_memory=True)
         passed = not report.error and "1 passed" in report.out
         done[name] = {"status": "passed" if passed else "failed", "seconds": report.seconds}
         if not passed:
@@ -194,7 +196,7 @@ def reference(check, size):
         "REFERENCE_DEVICE": check.device,
     }
     command = [check.python, script, "--size", size, "--batch", ours["batch"], "--seq", ours["seq"]]
-    report = run(command, check.within(300), env=given, watch_memory=True)
+    report = run(command, check.within(300), env=given, cwd=check.arguments["cwd"], watch_memory=True)
     said = last_json(report.out)
     check.keep(reference=said, given=given, peak_device_mib=report.peak_device_mib)
     if report.error or not isinstance(said, dict):

@@ -37,7 +37,7 @@ def job(found):
     if not found.get("tok_s"):
         return None
     words = [f"{found['tok_s']:.0f} tokens/s", f"{shown(found.get('tflops'))} TFLOP/s"]
-    words += [f"{found['utilisation']:.0%} of the card"] if found.get("utilisation") else []
+    words += [f"{found['utilisation']:.1%} of the card"] if found.get("utilisation") else []
     words += [f"peak {shown(found.get('peak_over_estimate'))} of the estimate", f"in {found.get('compute_dtype')}"]
     words += ["text alone"] if found.get("media_reason") else []
     return ", ".join(words)
@@ -89,7 +89,8 @@ def line(name, entry):
     except (KeyError, TypeError, ValueError, AttributeError):
         found = None
     reason = (entry["reason"] or "").replace("\n", " ")
-    return f"{entry['status']} in {shown(entry['seconds'], '{:.0f}')} s" + "".join(f" · {part}" for part in (found, reason[:300]) if part)
+    parts = [found if found != reason else None, reason[:300]]
+    return f"{entry['status']} in {shown(entry['seconds'], '{:.0f}')} s" + "".join(f" · {part}" for part in parts if part)
 
 
 def show(state):
