@@ -48,7 +48,8 @@ class Step:
 
 def plan():
     """All steps, the most informative first: does it compute, is it right, how fast are the targets, where does the time go."""
-    jobs = [step for size in JOBS for step in (Step(f"job-{size}", 480, steps.job, size), Step(f"reference-{size}", 320, steps.reference, size))]
+    pairs = ((Step(f"job-{size}", 480, steps.job, size), Step(f"reference-{size}", 320, steps.reference, size)) for size in JOBS)
+    jobs = [step for pair in pairs for step in pair]
     return [
         Step("machine", 60, steps.machine),
         Step("doctor", 300, steps.doctor),
@@ -132,8 +133,8 @@ class Check:
     def need_a_trained_step(self):
         """Skips what trains where the small model could not train a single step: each of them would fail the same way, and slowly."""
         if self.status("curve") and not self.result("curve").get("trained"):
-            why = self.steps["doctor"].get("reason") if self.status("doctor") == "failed" else self.steps["curve"].get("reason")
-            raise Skip(f"no step of the small model ran on {self.device}: {why}")
+            told = self.steps["doctor" if self.status("doctor") == "failed" else "curve"]
+            raise Skip(f"no step of the small model ran on {self.device}: {told.get('reason')}")
 
     def first_job(self):
         """The first job that ran to its end: its step's name, and its result."""
@@ -197,7 +198,8 @@ class Plan:
     def carry_out(self, step):
         """Runs a step in a process of its own, and takes over what it found, whatever became of it."""
         limit = min(step.limit, self.arguments.step_seconds or step.limit, self.left())
-        entry = {"status": "running", "reason": None, "about": step.about, "limit_s": round(limit, 1), "seconds": None, "result": None}
+        entry = {"status": "running", "reason": None, "about": step.about, "limit_s": round(limit, 1)}
+        entry.update(seconds=None, result=None)
         self.state["steps"][step.name] = entry
         if self.interrupted or limit < LEAST_SECS:
             spent = f"the time of {self.arguments.minutes:g} minutes is spent (--minutes)"
@@ -268,23 +270,24 @@ def now():
 
 def parse(words):
     names = [step.name for step in plan()]
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="gpu_check.sh", description=__doc__, formatter_class=form, epilog="steps: " + ", ".join(names))
-    parser.add_argument("binary", help="the gemma-tune that is checked")
-    parser.add_argument("other", nargs="?", metavar="REFERENCE", help="the same as --reference")
-    parser.add_argument("--device", default="auto", help="as in gemma-tune train --device; with cpu, and on a software adapter, sizes are tiny")
-    parser.add_argument("--minutes", type=float, default=30, help="for all steps together")
-    parser.add_argument("--only", action="append", metavar="STEP", help="this step, and others where it is repeated; `machine` always runs")
-    parser.add_argument("--sizes", help="of the jobs only these, as 1b,4b")
-    parser.add_argument("--output", default="gpu_check.json", type=Path)
-    parser.add_argument("--tests", help="a test binary with the device's feature: cargo test --lib --no-run --features ..")
-    parser.add_argument("--reference", help="a script that prints one JSON with `tok_s` for --size S --batch B --seq N: scripts/gpu_reference.py")
-    parser.add_argument("--autotune-binary", help="a build with the feature `autotune` too")
+    form, steps_are = argparse.RawDescriptionHelpFormatter, "steps: " + ", ".join(names)
+    parser = argparse.ArgumentParser(prog="gpu_check.sh", description=__doc__, formatter_class=form, epilog=steps_are)
+    add = parser.add_argument
+    add("binary", help="the gemma-tune that is checked")
+    add("other", nargs="?", metavar="REFERENCE", help="the same as --reference")
+    add("--device", default="auto", help="as in gemma-tune train --device; cpu, and a software adapter, make sizes tiny")
+    add("--minutes", type=float, default=30, help="for all steps together")
+    add("--only", action="append", metavar="STEP", help="this step, and others where it is repeated; `machine` always runs")
+    add("--sizes", help="of the jobs only these, as 1b,4b")
+    add("--output", default="gpu_check.json", type=Path)
+    add("--tests", help="a test binary with the device's feature: cargo test --lib --no-run --features ..")
+    add("--reference", help="prints a JSON with `tok_s` for --size S --batch B --seq N, as scripts/gpu_reference.py")
+    add("--autotune-binary", help="a build with the feature `autotune` too")
     peak = os.environ.get("PEAK_TFLOPS") or None
-    parser.add_argument("--peak-tflops", type=float, default=peak, help="of the card in dense products of what the job multiplies, from its data sheet")
-    parser.add_argument("--work", type=Path, help="a folder for models and logs, which stay for the next run; some 30 GB with the 12B")
-    parser.add_argument("--tiny", action="store_true", help="tiny sizes on any device")
-    parser.add_argument("--step-seconds", type=float, help="no step takes longer than this")
+    add("--peak-tflops", type=float, default=peak, help="the card's in dense products of a job's numbers, from its data sheet")
+    add("--work", type=Path, help="a folder for models and logs, which stay for the next run; 30 GB and more with the 12B")
+    add("--tiny", action="store_true", help="tiny sizes on any device")
+    add("--step-seconds", type=float, help="no step takes longer than this")
     arguments = parser.parse_args(words)
     arguments.reference = arguments.reference or arguments.other
     for what in ("binary", "tests", "reference", "autotune_binary"):

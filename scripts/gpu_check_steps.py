@@ -145,7 +145,8 @@ def job(check, size):
     foreseen, why = jobs.estimate(check, recipe, check.device)
     check.keep(estimate=foreseen, estimate_error=why)
     if foreseen and foreseen.get("fits") is False and check.card_bytes() is None:
-        raise Skip(f"it would take {foreseen['memory_bytes'] / 1e9:.1f} GB of {foreseen['available_bytes'] / 1e9:.1f} GB, says estimate")
+        wanted, free = foreseen["memory_bytes"] / 1e9, (foreseen.get("available_bytes") or 0) / 1e9
+        raise Skip(f"it would take {wanted:.1f} GB of {free:.1f} GB, says estimate")
     before = machine_facts.smi("memory.used")
     trained = jobs.train(check, recipe, out, check.device, 420)
     result = jobs.measured(trained, shape)

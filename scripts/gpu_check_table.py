@@ -45,7 +45,8 @@ def job(found):
 
 def reference(found):
     theirs = (found.get("reference") or {}).get("tok_s")
-    return f"{theirs:.0f} tokens/s there, we {shown(found.get('speed_ratio'))} of it in {shown(found.get('memory_ratio'))} of its memory" if theirs else None
+    ratios = f"we {shown(found.get('speed_ratio'))} of it in {shown(found.get('memory_ratio'))} of its memory"
+    return f"{theirs:.0f} tokens/s there, {ratios}" if theirs else None
 
 
 def equal(found):
