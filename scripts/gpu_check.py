@@ -320,7 +320,10 @@ def main(words):
     def stop(*_):
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Under nohup the plan goes on when the terminal goes.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
     with tempfile.TemporaryDirectory(prefix="gpu_check-") as temporary:
         folder = (arguments.work or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

@@ -37,9 +37,12 @@ args = parser.parse_args()
 if not args.model:
     parser.error("name a --model")
 
-import peft  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
+try:
+    import peft
+    import torch
+    import transformers
+except ImportError as error:
+    sys.exit(f"error: {error}\nhint: pip install torch transformers peft bitsandbytes, or leave --reference out")
 
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 WARM_UP = 3
