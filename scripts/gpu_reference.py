@@ -71,8 +71,10 @@ def gemm_tflops(size=8192 if on_gpu else 512, runs=8):
 def model():
     options = {"dtype": dtype if args.quantization == "none" else torch.bfloat16, "attn_implementation": "sdpa"}
     if args.quantization == "nf4":
+        # Of Gemma 3n transformers clamps what mixes the streams as it trains, which packed numbers cannot be; nor do we pack it.
+        whole = ["lm_head", "prediction_coefs", "correction_coefs", "modality_router"]
         options["quantization_config"] = transformers.BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=whole
         )
     base = transformers.AutoModelForCausalLM.from_pretrained(args.model, device_map={"": device}, **options)
     base.config.use_cache = False
