@@ -6,7 +6,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor, TensorMetadata};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 use std::fmt;
 
 /// A backend whose storage has kernels of ours.
@@ -73,6 +73,18 @@ where
         OpsKind::UnTracked(prepared) => prepared.finish(output),
     };
     Tensor::from_primitive::<Autodiff<B>>(output)
+}
+
+/// See [`crate::ops::backward_from`].
+pub fn backward_from<B: Storage>(y: Node<B>, gradient: Node<B>) -> Tensor<1>
+where
+    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
+    FloatTensor<B>: fmt::Debug,
+{
+    let gradient = gradient.values;
+    assert_eq!(gradient.shape(), y.values.shape());
+    let zero = B::float_zeros(Shape::new([1]), &gradient.device(), DType::F32.into());
+    finish([y], zero, gradient, |gradient, _, [wanted]| [wanted.then_some(gradient)])
 }
 
 struct Step<S, V> {

@@ -17,7 +17,7 @@ mod graph;
 mod linear;
 mod node;
 mod norm;
-pub mod passing;
+mod passing;
 pub mod plain;
 pub mod sizes;
 mod squares;

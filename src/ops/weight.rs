@@ -8,7 +8,7 @@ use super::factor::{to_dtype, to_f32};
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::node::is_cpu;
-use super::passing::Sparse;
+use super::passing::{Passing, Sparse};
 use crate::quant::QuantizedMatrix;
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -78,8 +78,16 @@ impl Weight {
         if self.is_on_cpu() { self } else { Weight { compute_dtype, ..self } }
     }
 
-    pub(super) fn with_sparse(self, sparse: Sparse) -> Self {
-        Weight { sparse: Some(sparse), ..self }
+    /// The same weight `[f, in]` for products whose outputs are read where something passes only. The others of
+    /// `x W^T` may be anything, and of its gradient `dy` they are taken to be zero.
+    pub fn with_outputs(&self, passing: &Passing) -> Self {
+        Weight { sparse: Some(passing.as_outputs()), ..self.clone() }
+    }
+
+    /// The same weight `[out, f]` for products whose inputs are zero where nothing passes. The others of the gradient
+    /// `dx = dy W` may be anything.
+    pub fn with_inputs(&self, passing: &Passing) -> Self {
+        Weight { sparse: Some(passing.as_inputs()), ..self.clone() }
     }
 
     pub(super) fn sparse(&self) -> Option<&Sparse> {

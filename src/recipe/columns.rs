@@ -38,8 +38,8 @@ pub(super) fn check(data: &Data, diagnosis: &mut Diagnosis) {
 
 /// Reports a prompt for rows that all say themselves what is asked, or that ask nothing.
 fn prompts(data: &Data, diagnosis: &mut Diagnosis) {
-    let mut wrong = |path: &str, format: RowFormat| {
-        if let Some(mark) = diagnosis.given(path) {
+    let mut wrong = |path: &str, prompt: &Option<String>, format: RowFormat| {
+        if let Some(mark) = diagnosis.given(path).filter(|_| prompt.is_some()) {
             let what = format!("`{path}` is asked of no row: format `{format}` has no answers without a prompt");
             diagnosis.wrong(path, &mark, what, Some("it is for rows of `prompt_completion`; else leave it out".into()));
         }
@@ -47,11 +47,11 @@ fn prompts(data: &Data, diagnosis: &mut Diagnosis) {
     let lists = [("data.train", &data.train), ("data.eval", &data.eval)];
     for (list, sources) in lists {
         for (i, source) in sources.iter().enumerate().filter(|(_, source)| !takes_prompt(source.format)) {
-            wrong(&format!("{list}[{i}].prompt"), source.format);
+            wrong(&format!("{list}[{i}].prompt"), &source.prompt, source.format);
         }
     }
     if let Some(first) = data.train.first().filter(|_| !data.train.iter().any(|source| takes_prompt(source.format))) {
-        wrong("data.prompt", first.format);
+        wrong("data.prompt", &data.prompt, first.format);
     }
 }
 

@@ -20,7 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What a run shows: sinks of the events of `train`.
     ("report", &["train"]),
     // What is done with a model and its adapter.
-    ("train", &["adapter", "model", "nn", "text", "weights"]), // checkpoints hold safetensors
+    // Gradients and dropout are a device's; checkpoints hold safetensors.
+    ("train", &["adapter", "model", "nn", "ops", "text", "weights"]),
     ("infer", &["model", "nn"]),
     ("export", &["adapter", "weights", "quant"]),
     // Numbers about models, without models.

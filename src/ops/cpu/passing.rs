@@ -4,34 +4,17 @@
 //! side, all of which are. What a token needs of a panel is a few of its rows, whole.
 
 use super::simd::vectorised;
+use crate::ops::passing::{BLOCK, Entries};
 use crate::ops::weight::Weight;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Columns of a sparse matrix that are handled together: their panel stays in a core's cache.
-const BLOCK: usize = 512;
 /// Elements of a panel's row: as many sums as fit the registers.
 const WIDE: usize = 64;
 /// Partial sums of a product, side by side.
 const LANES: usize = 8;
 /// Products whose partial sums are added up at once.
 const TOGETHER: usize = 16;
-/// One in so many may be other than zero; of more, a product that skips nothing is as fast.
-const SPARSE: usize = 8;
-/// Fewer tokens than this need fewer rows of a panel than cutting the panel costs.
-const TOKENS: usize = 32;
-
-/// Where a matrix `[n, f]` is not zero: the columns of each row, block by block.
-#[derive(Debug)]
-pub struct Passing {
-    rows: usize,
-    blocks: usize,
-    width: usize,
-    /// Where the entries of each row's block end, `[n, blocks]`.
-    ends: Vec<u32>,
-    /// The column of each entry within its block.
-    columns: Vec<u16>,
-}
 
 /// A panel's place: a block of the sparse side, and columns of the dense one.
 #[derive(Debug, Clone)]
@@ -40,26 +23,7 @@ struct Place {
     wide: Range<usize>,
 }
 
-impl Passing {
-    /// Where this matrix is not zero; `None` where it is so too often, or too small, to gain by it.
-    pub fn of(values: &[f32], width: usize) -> Option<Self> {
-        let rows = values.len() / width.max(1);
-        let few = values.len() / SPARSE;
-        if rows < TOKENS || u32::try_from(few).is_err() {
-            return None;
-        }
-        let blocks = width.div_ceil(BLOCK);
-        let (mut ends, mut columns) = (Vec::with_capacity(rows * blocks), Vec::with_capacity(few / 2));
-        for block in values.chunks_exact(width).flat_map(|row| row.chunks(BLOCK)) {
-            columns.extend((0u16..).zip(block).filter(|(_, value)| **value != 0.0).map(|(column, _)| column));
-            if columns.len() > few {
-                return None;
-            }
-            ends.push(columns.len() as u32);
-        }
-        Some(Passing { rows, blocks, width, ends, columns })
-    }
-
+impl Entries {
     /// `s W^T` of the `s` that is zero wherever this matrix is.
     ///
     /// # Shapes
@@ -104,71 +68,6 @@ impl Passing {
         let (dy, mut dx) = (self.gather(dy), vec![0.0; self.rows * input]);
         self.by_inputs(w, |places, panels| self.add(places, panels, &dy, &mut dx, input));
         dx
-    }
-
-    /// The entries of a row's block.
-    fn entries(&self, row: usize, block: usize) -> Range<usize> {
-        let at = row * self.blocks + block;
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        start as usize..self.ends[at] as usize
-    }
-
-    /// The entries of a run of rows.
-    fn entries_of(&self, rows: &Range<usize>) -> Range<usize> {
-        if rows.is_empty() || self.blocks == 0 {
-            return 0..0;
-        }
-        self.entries(rows.start, 0).start..self.entries(rows.end - 1, self.blocks - 1).end
-    }
-
-    /// The values of a matrix where there are entries.
-    fn gather(&self, values: &[f32]) -> Vec<f32> {
-        let mut entries = vec![0.0; self.columns.len()];
-        self.each_run(&mut entries, |rows, entries| {
-            let first = self.entries_of(&rows).start;
-            for (row, block) in rows.flat_map(|row| (0..self.blocks).map(move |block| (row, block))) {
-                let values = &values[row * self.width + block * BLOCK..];
-                let own = self.entries(row, block);
-                let to = &mut entries[own.start - first..own.end - first];
-                to.iter_mut().zip(&self.columns[own]).for_each(|(to, column)| *to = values[usize::from(*column)]);
-            }
-        });
-        entries
-    }
-
-    /// The matrix of these entries.
-    fn scatter(&self, entries: &[f32]) -> Vec<f32> {
-        let mut values = vec![0.0; self.rows * self.width];
-        values.par_chunks_exact_mut(self.width).enumerate().for_each(|(row, values)| {
-            for (block, values) in values.chunks_mut(BLOCK).enumerate() {
-                let own = self.entries(row, block);
-                let (entries, columns) = (&entries[own.clone()], &self.columns[own]);
-                entries.iter().zip(columns).for_each(|(entry, column)| values[usize::from(*column)] = *entry);
-            }
-        });
-        values
-    }
-
-    /// Calls `body` with runs of rows and their entries, a run per thread.
-    fn each_run(&self, entries: &mut [f32], body: impl Fn(Range<usize>, &mut [f32]) + Sync) {
-        let mut rest = entries;
-        let mut runs = Vec::new();
-        for rows in self.runs() {
-            let (own, others) = rest.split_at_mut(self.entries_of(&rows).len());
-            runs.push((rows, own));
-            rest = others;
-        }
-        runs.into_par_iter().for_each(|(rows, own)| body(rows, own));
-    }
-
-    /// A run of rows per thread: each reads every panel once.
-    fn runs(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (rows, run) = (self.rows, self.run());
-        (0..rows).step_by(run).map(move |first| first..(first + run).min(rows))
-    }
-
-    fn run(&self) -> usize {
-        self.rows.div_ceil(rayon::current_num_threads()).max(1)
     }
 
     /// Calls `visit` with the panels of a weight `[out, f]`, [`WIDE`] outputs at a time: of each block of inputs the

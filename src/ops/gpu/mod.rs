@@ -28,8 +28,7 @@ pub use norm::{rms_norm, rotated_rms_norm};
 pub use packed::Packed;
 pub use squares::square_sums;
 
-use super::backward::started;
-use super::graph::{Node, Storage};
+use super::graph::{self, Node, Storage};
 use burn::backend::Cube;
 use burn::tensor::{DType, Device, Shape, Tensor};
 use burn_cubecl::kernel::into_contiguous;
@@ -64,7 +63,7 @@ impl Storage for Cube {
 
 /// See [`crate::ops::backward_from`].
 pub fn backward_from(y: &Tensor<2>, gradient: &Tensor<2>) -> Option<Tensor<1>> {
-    Some(started(Gpu::open(y)?, Gpu::open(gradient)?))
+    Some(graph::backward_from(Gpu::open(y)?, Gpu::open(gradient)?))
 }
 
 /// Units of a cube where each works on its own, or all on a row.
