@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Checks and measures a built gemma-tune on a GPU, and writes one JSON; builds nothing, downloads nothing.
-# usage: gpu_check.sh BINARY [REFERENCE_BENCH] [--tests TEST_BINARY] [--device auto] [--output gpu_check.json] [--sizes 270m,1b,4b]
-# REFERENCE_BENCH is a Python script that prints one JSON for `--size S --batch B --seq N`, run on the same card in the same call.
-# PEAK_TFLOPS, the card's rate for dense products, turns rates into a utilisation. Needs Python 3; what cannot be measured is null.
+# First contact with a GPU: checks and measures a built gemma-tune there, step by step, and writes one JSON; builds nothing, downloads
+# nothing. Needs Python 3 alone. docs/gpu.md says how to run it and how to read what comes out.
+# usage: gpu_check.sh BINARY [--device auto] [--minutes 30] [--tests TEST_BINARY] [--reference SCRIPT] [--only STEP] [--output FILE] [..]
 set -euo pipefail
 python=${PYTHON:-python3}
 command -v "$python" >/dev/null || {

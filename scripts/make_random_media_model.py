@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from make_random_model import write
+from make_random_model import cut_layers, write
 
 
 def png(path, side, draw):
@@ -62,13 +62,7 @@ def main():
     arguments = parser.parse_args()
     keys = json.loads(arguments.config.read_text())
     if arguments.layers:
-        text, n = keys["text_config"], arguments.layers
-        text["num_hidden_layers"] = n
-        for key in ("layer_types", "intermediate_size", "activation_sparsity_pattern"):
-            if isinstance(text.get(key), list):
-                text[key] = text[key][:n]
-        if "num_kv_shared_layers" in text:
-            text["num_kv_shared_layers"] = min(text["num_kv_shared_layers"], n // 3)
+        cut_layers(keys["text_config"], arguments.layers)
     model = arguments.folder / "model"
     model.mkdir(parents=True, exist_ok=True)
     (model / "config.json").write_text(json.dumps(keys, indent=2) + "\n")

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Writes a model with random weights in the shape of a published Gemma 3, for benches: nothing is downloaded, nothing is learnt.
+"""Writes a model with random weights in the shape of a published Gemma 3, or of the language model of a Gemma 3n, for benches:
+nothing is downloaded, nothing is learnt.
 
 usage: make_random_model.py CONFIG.json FOLDER [--layers N] [--vocabulary N]
-CONFIG.json is one of configs/models/, or any config.json of a Gemma 3. Needs Python 3 alone.
+CONFIG.json is one of configs/models/, or any config.json of a Gemma 3 or 3n; make_random_media_model.py adds the towers. Needs
+Python 3 alone.
 """
 
 import argparse
@@ -31,6 +33,10 @@ def bf16_block(deviation):
 
 def shapes(config):
     """Every tensor's name and shape."""
+    return shapes_of_3n(config) if config["model_type"] == "gemma3n_text" else shapes_of_3(config)
+
+
+def shapes_of_3(config):
     d, f, e = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     h, g = config["num_attention_heads"], config["num_key_value_heads"]
     yield "model.embed_tokens.weight", [config["vocab_size"], d]
@@ -55,10 +61,75 @@ def shapes(config):
     yield "model.norm.weight", [d]
 
 
-def text_config(path, arguments):
+def shapes_of_3n(config):
+    d, e, p = config["hidden_size"], config["head_dim"], config["hidden_size_per_layer_input"]
+    q, kv = config["num_attention_heads"] * e, config["num_key_value_heads"] * e
+    streams, rank, layers = config["altup_num_inputs"], config["laurel_rank"], config["num_hidden_layers"]
+    yield "model.embed_tokens.weight", [config["vocab_size"], d]
+    yield "model.embed_tokens_per_layer.weight", [config["vocab_size_per_layer_input"], layers * p]
+    yield "model.per_layer_model_projection.weight", [layers * p, d]
+    yield "model.per_layer_projection_norm.weight", [p]
+    for stream in range(streams - 1):
+        yield f"model.altup_projections.{stream}.weight", [d, d]
+        yield f"model.altup_unembed_projections.{stream}.weight", [d, d]
+    for layer in range(layers):
+        at, f = f"model.layers.{layer}", config["intermediate_size"][layer]
+        # The last layers read the keys and values of earlier ones.
+        makes_keys = layer < layers - config["num_kv_shared_layers"]
+        yield f"{at}.altup.correct_output_scale", [d]
+        for name, shape in {
+            "altup.correction_coefs": [streams, streams],
+            "altup.modality_router": [streams, d],
+            "altup.prediction_coefs": [streams * streams, streams],
+            "altup.router_norm": [d],
+            "laurel.linear_left": [rank, d],
+            "laurel.linear_right": [d, rank],
+            "laurel.post_laurel_norm": [d],
+            "self_attn.q_proj": [q, d],
+            **({"self_attn.k_proj": [kv, d], "self_attn.v_proj": [kv, d], "self_attn.k_norm": [e]} if makes_keys else {}),
+            "self_attn.o_proj": [d, q],
+            "self_attn.q_norm": [e],
+            "mlp.gate_proj": [f, d],
+            "mlp.up_proj": [f, d],
+            "mlp.down_proj": [d, f],
+            "per_layer_input_gate": [p, d],
+            "per_layer_projection": [d, p],
+            "post_per_layer_input_norm": [d],
+            "input_layernorm": [d],
+            "post_attention_layernorm": [d],
+            "pre_feedforward_layernorm": [d],
+            "post_feedforward_layernorm": [d],
+        }.items():
+            yield f"{at}.{name}.weight", shape
+    yield "model.norm.weight", [d]
+
+
+def cut_layers(text, n):
+    """Leaves the first layers of a text configuration."""
+    text["num_hidden_layers"] = n
+    for key in ("layer_types", "intermediate_size", "activation_sparsity_pattern"):
+        if isinstance(text.get(key), list):
+            text[key] = text[key][:n]
+    if "num_kv_shared_layers" in text:
+        text["num_kv_shared_layers"] = min(text["num_kv_shared_layers"], n // 3)
+
+
+def text_config(path, layers=None, vocabulary=None):
     """The text part of a config.json, with what a multimodal release leaves to transformers' defaults."""
     config = json.loads(Path(path).read_text())
     config = config.get("text_config", config)
+    if config.get("model_type") == "gemma3n_text":
+        config = {**config, "architectures": ["Gemma3nForCausalLM"], "tie_word_embeddings": True}
+    else:
+        config = with_defaults_of_3(config)
+    if vocabulary:
+        config.update({key: vocabulary for key in ("vocab_size", "vocab_size_per_layer_input") if key in config})
+    if layers:
+        cut_layers(config, layers)
+    return config
+
+
+def with_defaults_of_3(config):
     defaults = {
         "architectures": ["Gemma3ForCausalLM"],
         "model_type": "gemma3_text",
@@ -74,14 +145,7 @@ def text_config(path, arguments):
         "hidden_activation": "gelu_pytorch_tanh",
         "tie_word_embeddings": True,
     }
-    config = {**defaults, **config, "architectures": ["Gemma3ForCausalLM"]}
-    if arguments.vocabulary:
-        config["vocab_size"] = arguments.vocabulary
-    if arguments.layers:
-        config["num_hidden_layers"] = arguments.layers
-        if "layer_types" in config:
-            config["layer_types"] = config["layer_types"][: arguments.layers]
-    return config
+    return {**defaults, **config, "architectures": ["Gemma3ForCausalLM"]}
 
 
 def write(path, named):
@@ -114,7 +178,7 @@ def main():
     parser.add_argument("--layers", type=int)
     parser.add_argument("--vocabulary", type=int)
     arguments = parser.parse_args()
-    config = text_config(arguments.config, arguments)
+    config = text_config(arguments.config, arguments.layers, arguments.vocabulary)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     (arguments.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
