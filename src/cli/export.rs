@@ -6,8 +6,9 @@ use crate::error::Result;
 use crate::jobs::base::{adapter_folder, provenance};
 use crate::jobs::export::gguf::Rounding;
 use crate::jobs::export::measured::Budget;
-use crate::jobs::export::{self, Exported, ExportedLora, MODEL};
+use crate::jobs::export::{self, ADAPTER, Exported, ExportedLora, MODEL, MODELFILE};
 use crate::report::{ProgressBar, text};
+use crate::terminal::shell_word;
 use clap::builder::{ArgPredicate, PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -209,7 +210,10 @@ impl Args {
             Verb::Ollama { model, adapter: Some(adapter), system, adapter_only: true, output, json, .. } => {
                 let system = system.as_deref();
                 let exported = export::ollama::export_adapter(&model, &adapter, system, &output, &screen)?;
-                report_adapter(&exported, &output, json, &screen)
+                report_adapter(&exported, &output, json, &screen)?;
+                check(&model, Some(&adapter), "--gguf-lora", &output.join(ADAPTER), json, &screen);
+                then_create(&output, json, &screen);
+                Ok(())
             }
             Verb::Ollama { model, adapter, quant, measuring, system, output, json, .. } => {
                 let (adapter, system) = (adapter.as_deref(), system.as_deref());
@@ -217,6 +221,7 @@ impl Args {
                 let exported = export::ollama::export(&model, adapter, &rounding, system, &output, &screen)?;
                 report(&exported, &rounding, &output, json, &screen)?;
                 check(&model, adapter, "--gguf", &output.join(MODEL), json, &screen);
+                then_create(&output, json, &screen);
                 Ok(())
             }
             Verb::Slice { model, without_layers, intermediate_size, output, json } => {
@@ -257,6 +262,14 @@ fn report_adapter(exported: &ExportedLora, output: &Path, json: bool, screen: &P
     let size = text::bytes(*bytes);
     screen.note(&format!("{}: {size}, an adapter of {modules} weights, alpha {alpha}", output.display()));
     Ok(())
+}
+
+/// Says how Ollama takes the folder.
+fn then_create(output: &Path, json: bool, screen: &ProgressBar) {
+    if !json {
+        let modelfile = output.join(MODELFILE);
+        screen.note(&format!("Then: ollama create NAME -f {}", shell_word(&modelfile.to_string_lossy())));
+    }
 }
 
 /// Offers to check what an adapter was folded into, which must be there to be read.

@@ -298,9 +298,11 @@ impl Head {
         let (_, row) = self.rows.iter().find(|(_, row)| shows_media(row, renamed))?;
         let answers: Vec<String> = guesses(row, renamed, Some("")).iter().flat_map(Guess::columns).collect();
         let answer = answers.first()?;
+        let hears = ["audio", "audios"].iter().any(|name| row.get(*name).is_some_and(|value| !value.is_null()));
+        let example = if hears { "Transcribe this recording." } else { "Describe this picture." };
         let hint = format!(
-            "{}; `data.prompt` is asked of each row, for example `data.prompt: Transcribe this recording.`, or name the \
-             column of the prompt with `data.columns: {{prompt: ..}}`",
+            "{}; `data.prompt` is asked of each row, for example `data.prompt: {example}`, or name the column of the prompt \
+             with `data.columns: {{prompt: ..}}`",
             self.listed()
         );
         Some(Error::new(Kind::Data, format!("nothing is asked of the media that `{answer}` describes")).hint(hint))

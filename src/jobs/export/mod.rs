@@ -11,5 +11,5 @@ pub mod slice;
 
 pub use crate::export::gguf::Exported;
 pub use crate::export::gguf::lora::ExportedLora;
-pub use crate::export::ollama::MODEL;
+pub use crate::export::ollama::{ADAPTER, MODEL, MODELFILE};
 pub use described::quants;
