@@ -150,10 +150,15 @@ impl Error {
         Error(Box::new(Inner { kind, what, place: None, excerpt: None, hint: None, source: None, others: Vec::new() }))
     }
 
-    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input.
+    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input; an error
+    /// of ours that travelled as one of the system's is itself again.
     pub fn io(doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         let path = path.as_ref();
         use std::io::ErrorKind;
+        let source = match source.downcast::<Error>() {
+            Ok(own) => return own,
+            Err(source) => source,
+        };
         if source.get_ref().is_some_and(|inner| inner.is::<NotAFile>()) {
             return Error::new(Kind::Recipe, source.to_string()).at_path(path).hint("name a file on a disk");
         }

@@ -47,7 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("terminal", &[]),
     ("atomic", &["error"]),
-    ("input", &["error"]),
+    ("input", &["atomic", "error"]),
     ("paths", &["error"]),
     ("error", &["terminal"]),
 ];
