@@ -172,6 +172,13 @@ impl Error {
                 })
                 .caused_by(source);
         }
+        // A limit of the shell's (`ulimit -f`) or of a file system that knows no larger files.
+        if source.raw_os_error() == Some(27) || source.kind() == ErrorKind::FileTooLarge {
+            return Error::new(Kind::Io, format!("{doing} failed: {source}"))
+                .at_path(path)
+                .hint("no larger file may be written here: see `ulimit -f`, or choose a folder on another disk")
+                .caused_by(source);
+        }
         // What may not or cannot be read where it is was named wrongly; a disk that fails is another thing.
         let reads = ["reading", "opening", "searching"].iter().any(|verb| doing.starts_with(verb));
         let kind = if reads && is_named_wrongly(source.kind()) { Kind::Recipe } else { Kind::Io };
@@ -218,6 +225,17 @@ impl Error {
             self.0.excerpt = self.0.excerpt.or(excerpt);
         }
         self.0.others = self.0.others.into_iter().map(|other| other.locate(find)).collect();
+        self
+    }
+
+    /// Says of what happened below `from` that it happened below `to`: a temporary name means nothing to people.
+    pub fn moved(mut self, from: &Path, to: &Path) -> Self {
+        if let Some(Place::Path(path)) = &mut self.0.place
+            && let Ok(inside) = path.strip_prefix(from)
+        {
+            *path = to.join(inside);
+        }
+        self.0.others = self.0.others.into_iter().map(|other| other.moved(from, to)).collect();
         self
     }
 
@@ -416,6 +434,15 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_grows_no_more_has_a_hint_and_a_temporary_name_is_not_shown() {
+        let error = Error::io("writing", "/a/.tmp-b/c", std::io::Error::from_raw_os_error(27));
+        assert!(error.what().starts_with("writing failed: File too large"), "{}", error.what());
+        assert!(error.hint_text().unwrap().contains("`ulimit -f`"));
+        let moved = error.moved(Path::new("/a/.tmp-b"), Path::new("/a/b"));
+        assert_eq!((moved.place().unwrap().to_string().as_str(), moved.exit_code()), ("/a/b/c", 1));
+    }
 
     #[test]
     fn several_problems_are_shown_together_and_counted() {

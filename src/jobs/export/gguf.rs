@@ -105,11 +105,20 @@ impl Measured {
 }
 
 impl Rounding<'_> {
-    /// Checks and claims the file of what is measured.
+    /// Checks and claims the file that what is measured is written to, and checks that what it is measured on is there.
     ///
     /// # Errors
-    /// As [`check_target`].
+    /// As [`check_target`], and a missing file.
     pub fn claim_imatrix(&self, inputs: &[&Path]) -> Result<Option<Claim>> {
+        if let Some(path) = self.imatrix
+            && let Err(error) = std::fs::metadata(path)
+        {
+            let error = crate::input::wrong_name(error, path, Kind::Data);
+            return Err(match error.hint_text() {
+                Some(_) => error,
+                None => error.hint("`--imatrix` names texts, rows as `score` takes them, or llama.cpp's imatrix"),
+            });
+        }
         self.save_imatrix.map(|save| check_target("--save-imatrix", save, inputs)).transpose()
     }
 
