@@ -1,5 +1,6 @@
-//! Files that are read: opened only where they are regular files, so that nothing waits for a pipe or reads a device for
-//! ever, and only where they are not to be written, so that no result takes the place of what it was made of.
+//! Files that are read: opened only where they are regular files, so that nothing waits for a pipe or reads a device for ever.
+//!
+//! Nor are they opened where they are to be written, so that no result takes the place of what it was made of.
 
 use crate::atomic;
 use crate::error::{Error, Kind, NotAFile, Result};
