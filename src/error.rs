@@ -150,10 +150,15 @@ impl Error {
         Error(Box::new(Inner { kind, what, place: None, excerpt: None, hint: None, source: None, others: Vec::new() }))
     }
 
-    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input.
+    /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input; an error
+    /// of ours that travelled as one of the system's is itself again.
     pub fn io(doing: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         let path = path.as_ref();
         use std::io::ErrorKind;
+        let source = match source.downcast::<Error>() {
+            Ok(own) => return own,
+            Err(source) => source,
+        };
         if source.get_ref().is_some_and(|inner| inner.is::<NotAFile>()) {
             return Error::new(Kind::Recipe, source.to_string()).at_path(path).hint("name a file on a disk");
         }
@@ -165,6 +170,13 @@ impl Error {
                     true => "free some space or choose another folder; nothing half-written was kept",
                     false => "it takes no more; name a file, or something else",
                 })
+                .caused_by(source);
+        }
+        // A limit of the shell's (`ulimit -f`) or of a file system that knows no larger files.
+        if source.raw_os_error() == Some(27) || source.kind() == ErrorKind::FileTooLarge {
+            return Error::new(Kind::Io, format!("{doing} failed: {source}"))
+                .at_path(path)
+                .hint("no larger file may be written here: see `ulimit -f`, or choose a folder on another disk")
                 .caused_by(source);
         }
         // What may not or cannot be read where it is was named wrongly; a disk that fails is another thing.
@@ -213,6 +225,17 @@ impl Error {
             self.0.excerpt = self.0.excerpt.or(excerpt);
         }
         self.0.others = self.0.others.into_iter().map(|other| other.locate(find)).collect();
+        self
+    }
+
+    /// Says of what happened below `from` that it happened below `to`: a temporary name means nothing to people.
+    pub fn moved(mut self, from: &Path, to: &Path) -> Self {
+        if let Some(Place::Path(path)) = &mut self.0.place
+            && let Ok(inside) = path.strip_prefix(from)
+        {
+            *path = to.join(inside);
+        }
+        self.0.others = self.0.others.into_iter().map(|other| other.moved(from, to)).collect();
         self
     }
 
@@ -411,6 +434,15 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_grows_no_more_has_a_hint_and_a_temporary_name_is_not_shown() {
+        let error = Error::io("writing", "/a/.tmp-b/c", std::io::Error::from_raw_os_error(27));
+        assert!(error.what().starts_with("writing failed: File too large"), "{}", error.what());
+        assert!(error.hint_text().unwrap().contains("`ulimit -f`"));
+        let moved = error.moved(Path::new("/a/.tmp-b"), Path::new("/a/b"));
+        assert_eq!((moved.place().unwrap().to_string().as_str(), moved.exit_code()), ("/a/b/c", 1));
+    }
 
     #[test]
     fn several_problems_are_shown_together_and_counted() {

@@ -1,5 +1,8 @@
 //! Files that are read: opened only where they are regular files, so that nothing waits for a pipe or reads a device for ever.
+//!
+//! Nor are they opened where they are to be written, so that no result takes the place of what it was made of.
 
+use crate::atomic;
 use crate::error::{Error, Kind, NotAFile, Result};
 use crate::paths;
 use std::fs::{File, FileType};
@@ -9,10 +12,12 @@ use std::path::Path;
 /// Opens the regular file at `path`.
 ///
 /// # Errors
-/// The system's, or [`NotAFile`] for a folder, a pipe, a socket or a device, which [`Error::io`] makes wrong input.
+/// The system's, [`NotAFile`] for a folder, a pipe, a socket or a device, which [`Error::io`] makes wrong input, and the
+/// refusal of a file that is to be written, which [`Error::io`] passes on.
 pub fn open(path: &Path) -> io::Result<File> {
     // Before opening: a pipe without a writer would wait here.
     let metadata = std::fs::metadata(path)?;
+    atomic::may_read(path).map_err(io::Error::other)?;
     match what_else(metadata.file_type()) {
         Some(what) => Err(io::Error::new(io::ErrorKind::InvalidInput, NotAFile(what))),
         None => File::open(path),

@@ -4,14 +4,16 @@
 //! a device, a pipe or a socket is written into, as a shell's `>` would.
 
 mod building;
+mod claim;
 mod live;
 mod made;
 mod target;
 
 pub(crate) use building::Building;
+pub use claim::{Claim, may_read, nothing_was_refused, will_read};
 pub use live::abandon;
 pub(crate) use made::{Made, create_folders};
-pub use target::{check_distinct, check_target, is_file};
+pub use target::{check_target, is_file};
 pub(crate) use target::{file_at, folder_of};
 
 use crate::error::{Error, Result};
@@ -30,6 +32,7 @@ use target::Target;
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
     match Target::of(path).map_err(|e| Error::io("writing", path, e))? {
         Target::File(file) => {
+            claim::allow(&file)?;
             let folder = folder_of(&file);
             replace(&file, folder, fill).map_err(|e| Error::io("writing", path, e))
         }

@@ -1,5 +1,6 @@
 //! Where a name leads that is to be written.
 
+use super::claim::{Claim, will_read};
 use super::live::clear_abandoned;
 use crate::error::{Error, Kind, Result};
 use std::fs::{self, File};
@@ -105,13 +106,24 @@ pub(crate) fn file_at(path: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// Checks that a file can be written under the name that the user gave for `option`, and that it is none of `inputs`
-/// (files, or folders with the files in them), before any work is done for it.
+/// Checks that a file can be written under the name that the user gave for `option`, before any work is done for it and
+/// before anything is read: while what is returned lives, nothing that would be overwritten can be opened for reading.
+/// What is known to be read, `inputs` (files, or folders with the files in them), is refused at once.
 ///
 /// # Errors
 /// [`Kind::Recipe`] for a folder, a name in a folder that is missing or not writable, a file that may not be written,
-/// and for one of the inputs by whatever name.
-pub fn check_target(option: &str, path: &Path, inputs: &[&Path]) -> Result<()> {
+/// the file of another option, and for one of the inputs by whatever name.
+pub fn check_target(option: &str, path: &Path, inputs: &[&Path]) -> Result<Claim> {
+    check_writable(option, path)?;
+    let claim = Claim::file(option, path)?;
+    inputs.iter().try_for_each(|input| will_read(input))?;
+    // Only now is anything made: a file of the input's is not even touched.
+    try_writing(option, path)?;
+    Ok(claim)
+}
+
+/// Checks that a name leads to a place for a file.
+fn check_writable(option: &str, path: &Path) -> Result<()> {
     let wrong = |what: String, hint: &str| Err(Error::new(Kind::Recipe, what).at_path(path).hint(hint));
     let file = match Target::of(path) {
         Ok(Target::File(file)) => file,
@@ -148,19 +160,20 @@ pub fn check_target(option: &str, path: &Path, inputs: &[&Path]) -> Result<()> {
         }
         Err(error) => return wrong(format!("`{option}` cannot be written: {error}"), "name another file"),
     }
-    for input in inputs {
-        if let Some(same) = files(input).into_iter().find(|input| is_same(&file, input)) {
-            let what = format!("`{option}` is a file that is read: `{}`", same.display());
-            return wrong(what, "it is kept; name another file");
-        }
-    }
-    clear_abandoned(folder);
-    // A file that is there must take writing, and its folder a file beside it, which becomes the new one.
-    let existing = if file.exists() { File::options().write(true).open(&file).map(drop) } else { Ok(()) };
-    if let Err(error) = existing.and_then(|()| tempfile::tempfile_in(folder).map(drop)) {
-        return wrong(format!("`{option}` cannot be written: {error}"), "name a file in a folder that you may write");
-    }
     Ok(())
+}
+
+/// Checks that a file that is there takes writing, and its folder a file beside it, which becomes the new one.
+fn try_writing(option: &str, path: &Path) -> Result<()> {
+    let Some(file) = file_at(path)? else { return Ok(()) };
+    let folder = folder_of(&file);
+    clear_abandoned(folder);
+    let existing = if file.exists() { File::options().write(true).open(&file).map(drop) } else { Ok(()) };
+    existing.and_then(|()| tempfile::tempfile_in(folder).map(drop)).map_err(|error| {
+        Error::new(Kind::Recipe, format!("`{option}` cannot be written: {error}"))
+            .at_path(path)
+            .hint("name a file in a folder that you may write")
+    })
 }
 
 /// Whether a file tells something of the system, and keeps nothing.
@@ -177,33 +190,8 @@ fn is_of_the_system(file: &fs::Metadata) -> bool {
     }
 }
 
-/// Checks that two results do not go to the same file.
-///
-/// # Errors
-/// [`Kind::Recipe`] if they do: the second would replace the first.
-pub fn check_distinct((option, path): (&str, &Path), (other, other_path): (&str, &Path)) -> Result<()> {
-    let place = |path: &Path| match Target::of(path) {
-        Ok(Target::File(file)) => Some((fs::canonicalize(folder_of(&file)).ok()?, file.file_name()?.to_owned())),
-        _ => None,
-    };
-    let same = place(path).is_some_and(|found| Some(found) == place(other_path));
-    if !same && !is_same(path, other_path) {
-        return Ok(());
-    }
-    let what = format!("`{option}` and `{other}` name the same file");
-    Err(Error::new(Kind::Recipe, what).at_path(path).hint("each needs one of its own"))
-}
-
-/// A file, or the files in a folder; nothing if there is none.
-fn files(path: &Path) -> Vec<PathBuf> {
-    match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(_) => vec![path.to_path_buf()],
-    }
-}
-
 /// Whether two names lead to the same regular file, through whatever links, hard ones too.
-fn is_same(one: &Path, other: &Path) -> bool {
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
     let (Ok(first), Ok(second)) = (fs::metadata(one), fs::metadata(other)) else { return false };
     #[cfg(unix)]
     let same = {
@@ -262,7 +250,7 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             error.what().replace(&format!("{}/", dir.path().display()), "")
         };
-        check("new").unwrap();
+        drop(check("new").unwrap());
         assert_eq!(refused("rows"), "`--output` is a file that is read: `rows`");
         assert_eq!(refused("link"), "`--output` is a file that is read: `rows`");
         assert_eq!(refused("hard"), "`--output` is a file that is read: `model/weights`");

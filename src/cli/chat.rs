@@ -92,7 +92,11 @@ fn listen(chat: &mut Chat, screen: &ProgressBar) -> Result<()> {
             Some(line) => input.push(line),
             None => Some(input.finish()),
         };
-        let next = entry.map_or(Ok(Next::Entry), |entry: Entry| chat.take(entry, &never, &mut say))?;
+        // What was wrong with one line is said, and the next one is answered, as it would be in a terminal.
+        let next = match entry.map_or(Ok(Next::Entry), |entry: Entry| chat.take(entry, &never, &mut say)) {
+            Err(error) if error.exit_code() == 2 => Next::Note(error.to_string()),
+            next => next?,
+        };
         match next {
             Next::Note(text) => screen.note(&printable(&text)),
             Next::End => return Ok(()),

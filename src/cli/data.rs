@@ -1,6 +1,7 @@
 //! `gemma-tune data`
 
-use super::args::RecipeArgs;
+use super::args::{RecipeArgs, path};
+use crate::atomic::check_target;
 use crate::error::Result;
 use crate::jobs::preview::{self, Preview};
 use crate::progress::counted;
@@ -29,7 +30,7 @@ enum Verb {
         #[arg(long)]
         json: bool,
         /// Also save what the towers see of the rows' pictures, and hear of their sounds: `image.<row>.<i>`, `audio.<row>.<i>`
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", value_parser = path())]
         media_tensors: Option<PathBuf>,
     },
     /// Rows, tokens, lengths, and what was left out
@@ -48,6 +49,9 @@ impl Args {
         let screen = ProgressBar::stderr();
         match self.verb {
             Verb::Preview { recipe, rows, json, media_tensors } => {
+                let inputs = [recipe.recipe.as_path()];
+                let claim = |path: &PathBuf| check_target("--media-tensors", path, &inputs);
+                let _claim = media_tensors.as_ref().map(claim).transpose()?;
                 let recipe = recipe.load()?;
                 if let Some(path) = media_tensors {
                     preview::save_media(&recipe, rows, &path, &screen)?;

@@ -81,10 +81,11 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let screen = ProgressBar::stderr();
         let worst = self.worst;
-        if let Some(output) = &self.output {
-            let inputs = [self.recipe.as_deref(), self.input.as_deref().map(Path::new), self.choices.as_deref()];
-            check_target("--output", output, &inputs.into_iter().flatten().collect::<Vec<_>>())?;
-        }
+        // The recipe's own files, and those that rows name, are met when they are opened.
+        let inputs = [self.recipe.as_deref(), self.input.as_deref().map(Path::new), self.choices.as_deref()];
+        let models = self.model.iter().map(Path::new).chain(self.adapter.iter().map(PathBuf::as_path));
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().chain(models).collect();
+        let _claim = self.output.as_deref().map(|output| check_target("--output", output, &inputs)).transpose()?;
         let (json, output) = (self.json, self.output.clone());
         let mut report = evaluate::evaluate(&self.asked()?, &screen)?;
         if let Some(path) = output {

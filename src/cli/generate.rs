@@ -2,7 +2,7 @@
 
 use super::args::{ModelArgs, path};
 use super::interrupt::Stop;
-use crate::atomic::{check_target, is_file};
+use crate::atomic::{Claim, check_target, is_file};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::Sampling;
 use crate::jobs::generate::{self, Answer, Ending, GenerateOptions, Prompt};
@@ -93,7 +93,8 @@ impl Args {
     pub fn run(self) -> Result<u8> {
         let sampling = self.sampling.sampling()?;
         let output = self.output.as_deref();
-        let to_file = output.map_or(Ok(false), |path| self.check_output(path))?;
+        let claim = output.map(|path| self.check_output(path)).transpose()?;
+        let to_file = claim.as_ref().is_some_and(|(to_file, _)| *to_file);
         let prompts = match (&self.prompt, &self.input) {
             (Some(prompt), _) => vec![Prompt::text(prompt)],
             (None, Some(path)) => Prompt::read(path)?,
@@ -146,10 +147,10 @@ impl Args {
         }
     }
 
-    /// Checks the output before any work, and says whether it is a regular file.
-    fn check_output(&self, output: &Path) -> Result<bool> {
+    /// Checks and claims the output before any work, and says whether it is a regular file.
+    fn check_output(&self, output: &Path) -> Result<(bool, Claim)> {
         let read: Vec<&Path> = self.input.as_deref().into_iter().chain(self.model.files()).collect();
-        check_target("--output", output, &read)?;
+        let claim = check_target("--output", output, &read)?;
         let to_file = is_file(output)?;
         if to_file {
             generate::check_journal(output, self.resume)?;
@@ -158,6 +159,6 @@ impl Args {
                 .at_path(output)
                 .hint("leave `--resume` out"));
         }
-        Ok(to_file)
+        Ok((to_file, claim))
     }
 }

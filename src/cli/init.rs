@@ -34,7 +34,7 @@ impl Args {
         if self.output.exists() {
             return init::write("", &self.output);
         }
-        check_target("--output", &self.output, &[])?;
+        let _claim = check_target("--output", &self.output, &[])?;
         let found = init::found_data();
         let asks = std::io::stdin().is_terminal();
         let model = match self.model {

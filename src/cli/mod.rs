@@ -78,6 +78,11 @@ enum Verb {
     },
 }
 
+/// The tree of verbs and their options.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line and returns the process's exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -158,7 +163,7 @@ impl Verb {
             Verb::Doctor(args) => args.run(),
             Verb::Completions { shell } => {
                 let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Cli::command(), "gemma-tune", &mut script);
+                clap_complete::generate(shell, &mut command(), "gemma-tune", &mut script);
                 let mut out = std::io::stdout().lock();
                 printed(out.write_all(&script).and_then(|()| out.flush()))
             }

@@ -2,7 +2,7 @@
 
 use super::args::{ModelArgs, path};
 use super::interrupt;
-use crate::atomic::{check_distinct, check_target};
+use crate::atomic::{Claim, check_target};
 use crate::error::Result;
 use crate::jobs::score::{self, Input};
 use crate::report::ProgressBar;
@@ -31,12 +31,10 @@ impl Args {
     /// Scores the rows.
     pub fn run(self) -> Result<()> {
         let read = [&[self.input.as_path()], self.model.files().as_slice()].concat();
-        for (option, path) in [("--output", &self.output), ("--logits", &self.logits)] {
-            path.as_deref().map_or(Ok(()), |path| check_target(option, path, &read))?;
-        }
-        if let (Some(output), Some(logits)) = (&self.output, &self.logits) {
-            check_distinct(("--output", output), ("--logits", logits))?;
-        }
+        let outputs = [("--output", &self.output), ("--logits", &self.logits)];
+        let outputs = outputs.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)));
+        let _claims: Vec<Claim> =
+            outputs.map(|(option, path)| check_target(option, path, &read)).collect::<Result<_>>()?;
         let rows = Input::read(&self.input)?;
         let screen = ProgressBar::stderr();
         interrupt::end_on_signal(&screen)?;

@@ -209,6 +209,7 @@ impl Job<'_> {
         });
         self.progress.finish();
         encoded?;
+        atomic::nothing_was_refused()?; // or it would be a row that cannot be used
         for file in self.hashed {
             file.check_unchanged()?;
         }

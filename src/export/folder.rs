@@ -34,7 +34,7 @@ pub fn write_folder(dir: &Path, existing: Existing<'_>, fill: impl FnOnce(&Path)
             .at_path(dir)
             .hint("wait until it ends, stop it, or choose another folder"));
     };
-    fill(fresh.path())?;
+    fill(fresh.path()).map_err(|e| e.moved(fresh.path(), dir))?;
     sync_all(fresh.path()).map_err(|e| Error::io("writing", dir, e))?;
     may_write(dir, existing)?; // it may have been filled meanwhile
     match existing {

@@ -31,6 +31,7 @@ pub(super) struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub fn new(repository: &'a Repository, settings: &'a HubSettings) -> Result<Client<'a>> {
+        settings.check()?;
         let agent = http::agent(settings);
         let api = ApiBuilder::from_cache(hf_hub::Cache::new(settings.cache.clone()))
             .with_endpoint(settings.endpoint.clone())

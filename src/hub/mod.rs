@@ -30,7 +30,7 @@ pub use settings::HubSettings;
 pub use variant::{Clues, Variant, base_or_instruct};
 
 use crate::error::Result;
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use base::Base;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,13 @@ pub enum ModelFiles {
 }
 
 impl ModelFiles {
+    /// The folder or the file.
+    pub fn path(&self) -> &Path {
+        match self {
+            ModelFiles::Folder { dir: path, .. } | ModelFiles::Gguf { path } => path,
+        }
+    }
+
     /// What to call the model: its Hub id, or the path as the user named it.
     pub fn name(&self) -> String {
         match self {
@@ -87,6 +94,17 @@ pub fn near_folder(base: &str) -> Option<PathBuf> {
     match base::understand(base) {
         Ok(Base::Hub(_, near)) => near,
         _ => None,
+    }
+}
+
+/// The folder or file of the model that `base` names, where all that is needed to tell is on this machine.
+pub fn on_this_machine(base: &str, settings: &HubSettings) -> Option<PathBuf> {
+    match base::understand(base).ok()? {
+        Base::Folder(path) | Base::Gguf(path) => Some(path),
+        Base::Ollama(named) => named.find(&Silent).ok(),
+        Base::Hub(repository, _) => {
+            repository.cached_commit(settings).map(|commit| repository.snapshot(settings, &commit))
+        }
     }
 }
 

@@ -146,7 +146,10 @@ impl Named {
                 let what = format!("the blob has {} bytes, its manifest says {}", found.len(), model.size);
                 Err(Error::new(Kind::Weights, what).at_path(&blob).hint("`ollama pull` the model again"))
             }
-            Err(e) => Err(Error::io("reading", &blob, e).hint("`ollama pull` the model again")),
+            Err(e) => {
+                let error = Error::input(Kind::Weights, "reading", &blob, e);
+                Err(error.hint("the store is damaged: `ollama pull` the model again"))
+            }
         }
     }
 

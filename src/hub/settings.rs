@@ -1,6 +1,6 @@
 //! Where the Hub is, where its files are kept, and who is asking: the environment variables of the ecosystem.
 
-use crate::error::{Place, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::{input, paths};
 use std::fmt;
 use std::path::PathBuf;
@@ -32,6 +32,32 @@ impl HubSettings {
         HubSettings::from_lookup(|name| std::env::var(name).ok())
     }
 
+    /// Checks, before the Hub is asked, that it can be: an address that none can be at, or a token that no request can
+    /// carry, is a mistake here and no trouble of the network.
+    ///
+    /// # Errors
+    /// [`Kind::Recipe`] at the variable.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |what: String, variable: &str, hint: &str| {
+            Err(Error::new(Kind::Recipe, what).at(Place::Named(variable.to_owned())).hint(hint))
+        };
+        let scheme = |name: &str| self.endpoint.get(..name.len()).filter(|start| start.eq_ignore_ascii_case(name));
+        let rest = scheme("http://").or_else(|| scheme("https://")).map(|scheme| &self.endpoint[scheme.len()..]);
+        if !rest.is_some_and(is_address) {
+            let what = format!("`{}` is no address of a Hub", self.endpoint);
+            return wrong(what, "HF_ENDPOINT", "write it like `https://huggingface.co`, or unset the variable");
+        }
+        if self.token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
+            let what = "the token has a character that no token has: a space, the end of a line, or a letter that is not ASCII";
+            return wrong(
+                what.into(),
+                "HF_TOKEN",
+                "set it, or what `hf auth login` wrote, to the token alone: `hf_..`",
+            );
+        }
+        Ok(())
+    }
+
     /// As [`HubSettings::from_env`], with the environment as a function.
     fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<HubSettings> {
         let get = |name: &str| lookup(name).map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
@@ -60,7 +86,10 @@ impl HubSettings {
         let endpoint = get("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         let seconds = get("HF_HUB_ETAG_TIMEOUT").and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s));
         Ok(HubSettings {
-            endpoint: endpoint.trim_end_matches('/').to_string(),
+            endpoint: match endpoint.trim_end_matches('/') {
+                scheme if scheme.ends_with(':') => endpoint.clone(), // as it was written, for whom it is shown to
+                endpoint => endpoint.to_string(),
+            },
             cache,
             token,
             offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
@@ -82,9 +111,44 @@ impl fmt::Debug for HubSettings {
     }
 }
 
+/// Whether this is what follows the scheme of an address: a host, perhaps with a port, and perhaps a path.
+fn is_address(rest: &str) -> bool {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match host_and_port.rsplit_once(':') {
+        // The colons of `[::1]` are the host's own.
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (host_and_port, None),
+    };
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    !host.is_empty() && port.is_none_or(is_port) && rest.bytes().all(|b| b.is_ascii_graphic())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_hub_can_be_at_and_no_request_can_carry_is_wrong_input() {
+        for endpoint in
+            ["ftp://x", "not a url", "http://", "https:///x", "http://h:99999", "http://h:", "http://:80", "h"]
+        {
+            let error = settings(&[("HF_ENDPOINT", endpoint)]).check().unwrap_err();
+            assert_eq!(error.what(), format!("`{endpoint}` is no address of a Hub"));
+            assert_eq!((error.exit_code(), error.place().unwrap().to_string().as_str()), (2, "HF_ENDPOINT"));
+        }
+        for endpoint in
+            ["https://h", "HTTP://h:80/", "http://127.0.0.1:9/hub", "http://[::1]:8080", "http://[::1]", "http://u:p@h"]
+        {
+            settings(&[("HF_ENDPOINT", endpoint)]).check().unwrap();
+        }
+        for token in ["hf_a\nhf_b", "hf a", "hf_\u{e9}"] {
+            let error = settings(&[("HF_TOKEN", token)]).check().unwrap_err();
+            assert_eq!((error.exit_code(), error.place().unwrap().to_string().as_str()), (2, "HF_TOKEN"));
+            assert!(!error.to_string().contains("hf_a"), "a token is a secret");
+        }
+        settings(&[("HF_TOKEN", "hf_a\n")]).check().unwrap();
+    }
 
     fn settings(pairs: &[(&str, &str)]) -> HubSettings {
         HubSettings::from_lookup(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string())).unwrap()

@@ -79,6 +79,7 @@ impl<'a> Uploader<'a> {
         if settings.token.is_none() {
             return Err(refused.error(Failure::NoToken, ""));
         }
+        settings.check()?;
         let account = wire.send(&Call::get(&format!("{}/api/whoami-v2", settings.endpoint)).first());
         let account = account.map_err(|trouble| refused.of(trouble))?.json().ok_or_else(|| refused.nonsense())?;
         let name = account.get("name").and_then(Value::as_str).ok_or_else(|| refused.nonsense())?;

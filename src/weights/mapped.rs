@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "a file that changes while it is mapped is beyond what Rust can check")]
 
 use super::wrong;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::quant::SharedBytes;
 use memmap2::Mmap;
 use std::fs::{File, Metadata};
@@ -53,7 +53,10 @@ impl Mapped {
             let map = unsafe { Mmap::map(&file)? };
             std::io::Result::Ok((map, file, Stamp::of(&found)))
         };
-        let (map, file, stamp) = open().map_err(|e| Error::io("opening the weights", path, e))?;
+        let (map, file, stamp) = open().map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => crate::input::wrong_name(e, path, Kind::Weights),
+            _ => Error::io("opening the weights", path, e),
+        })?;
         if map.starts_with(b"version https://git-lfs") {
             return Err(wrong("this is a Git LFS pointer, not the weights")
                 .at_path(path)

@@ -39,6 +39,32 @@ fn a_chat_says_what_generate_says_with_the_adapter_and_without() {
     assert!(cleared.ends_with(&base) && later != cleared, "{later:?}, {cleared:?}");
 }
 
+#[test]
+fn a_line_that_is_wrong_ends_no_chat_through_a_pipe() {
+    let bench = Bench::new().with_text();
+    let expected = chat(&bench, "", "Two and two?\n").ok();
+    for wrong in ["/image nope.png", "/audio nope.wav", "/save m"] {
+        let said = chat(&bench, "", &format!("{wrong}\nTwo and two?\n"));
+        // `/save` answers for itself, in words that are no error, or in an error.
+        assert!(said.stderr.lines().count() > 2, "{wrong}: {}", said.stderr);
+        assert_eq!(said.ok(), expected, "{wrong}");
+    }
+    let seeing = crate::multimodal::bench();
+    seeing.write("cut.png", &seeing.read("pictures/red.png")[..60]);
+    for wrong in ["/image nope.png", "/image cut.png", "/audio pictures/red.png"] {
+        let mut command = seeing.command("chat --model v --max-tokens 2");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a chat");
+        let lines = format!("{wrong}\nWhat?\n/clear\nWhat?\n");
+        child.stdin.take().expect("stdin").write_all(lines.as_bytes()).expect("lines");
+        let output = child.wait_with_output().expect("the chat ends");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{wrong}: {said}");
+        assert!(said.contains("error: "), "{wrong}: {said}");
+        assert!(!output.stdout.is_empty(), "{wrong}: nothing was answered: {said}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn what_is_pasted_into_a_terminal_is_all_said() {

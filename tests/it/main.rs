@@ -16,6 +16,7 @@ mod gemma3n;
 mod gemma3n_audio;
 mod gemma3n_gguf;
 mod gemma3n_vision;
+mod guarded;
 #[cfg(feature = "hub")]
 mod hub;
 mod mmproj;

@@ -56,6 +56,7 @@ pub(crate) struct Stamp {
 impl Stamp {
     /// The stamp of the file at `path`, and when it was last modified.
     pub fn of(path: &Path) -> Result<(Stamp, SystemTime)> {
+        atomic::may_read(path)?; // what is remembered of it stands for reading it
         let metadata = std::fs::metadata(path).map_err(|e| Error::io("reading", path, e))?;
         let modified = metadata.modified().unwrap_or(SystemTime::now());
         let modified_nanos = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();

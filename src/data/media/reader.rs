@@ -2,6 +2,7 @@
 
 use super::rules::{MediaRules, Outcome};
 use super::table::{MediaOrigin, MediaTable, ShownBy, contents};
+use crate::atomic;
 use crate::data::cache::{Stamp, keep_media};
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Place, Result};
@@ -146,11 +147,16 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     if metadata.len() > MOST_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {} MiB", MOST_BYTES >> 20)));
     }
+    atomic::may_read(path).map_err(io::Error::other)?;
     std::fs::read(path)
 }
 
 /// The error for a file that cannot be read; where another file of that name lies, or its own folder, it says so.
 fn missing(named: &str, path: &Path, folder: &Path, error: io::Error) -> Error {
+    let error = match error.downcast::<Error>() {
+        Ok(refused) => return refused,
+        Err(error) => error,
+    };
     // A file's name has at most 255 bytes on most systems.
     if named.len() > 255 && named.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=_-".contains(&b)) {
         let what = format!("there is no file `{}..`, a name of {} characters", &named[..40], named.len());

@@ -1,6 +1,7 @@
 //! Where the pictures and sounds of prepared rows are found again, by what they show.
 
 use super::rules::{MediaRules, Outcome, Prepared};
+use crate::atomic;
 use crate::data::cache::{Stamp, kept_media};
 use crate::error::{Error, Kind, Place, Result};
 use crate::text::MediaKind;
@@ -140,6 +141,7 @@ impl MediaTable {
             }
         };
         let place = || self.places[at].clone().unwrap_or_else(|| Place::Path(path.clone()));
+        atomic::may_read(&path)?;
         let bytes = std::fs::read(&path).map_err(|e| {
             let kind = Error::io("reading", &path, io::Error::from(e.kind())).kind();
             Error::new(kind, format!("{what} cannot be read any more: {e}")).at(place()).caused_by(e).hint(match origin

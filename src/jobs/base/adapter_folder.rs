@@ -1,6 +1,7 @@
 //! The adapter that the name of a folder means.
 
 use crate::adapter::peft::{CONFIG_FILE, TENSORS_FILE};
+use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::paths;
 use crate::progress::Progress;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 /// As [`locate`].
 pub fn find(named: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     let found = locate(named)?;
+    atomic::will_read(&found)?;
     if found != named {
         progress.note(&format!("Adapter: {}", found.display()));
     }

@@ -8,6 +8,7 @@ pub mod peft_model;
 pub mod provenance;
 
 use self::headers::Headers;
+use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::companions;
 use crate::hub::{self, Clues, HubSettings, ModelFiles, Variant};
@@ -64,6 +65,7 @@ impl Base {
             Ok(())
         });
         let files = files.map_err(|e| e.or_at(named))?;
+        atomic::will_read(files.path())?;
         let headers = Headers::open(&files)?;
         let (encoder, processors) = match read_before.take() {
             Some(readers) => readers,
@@ -112,6 +114,7 @@ impl Base {
     /// As [`Base::open`].
     pub fn encoder(name: &str, named: Place, progress: &dyn Progress) -> Result<(Encoder, Processors)> {
         let files = hub::find_small_files(name, &HubSettings::from_env()?, progress).map_err(|e| e.or_at(named))?;
+        atomic::will_read(files.path())?;
         match &files {
             ModelFiles::Folder { dir, .. } => {
                 let (config, _) = ModelConfig::from_folder(dir)?;
@@ -187,6 +190,7 @@ impl Base {
         device: &Device,
         progress: &dyn Progress,
     ) -> Result<Box<dyn LanguageModel>> {
+        atomic::nothing_was_refused()?; // before what takes long
         let config = match in_graph {
             true => self.config.clone(),
             false if self.config.check_towers(&self.source).is_err() => return self.load(holding, device, progress),

@@ -9,10 +9,12 @@ pub use self::questions::Questions;
 pub use self::report::{Evaluation, MetricReport, Report, Worst, row_lines};
 
 use crate::adapter::peft::{self, PeftAdapter};
+use crate::atomic;
 use crate::data::Dataset;
 use crate::device::{self, Compute};
 use crate::error::{Error, Kind, Place, Result};
 use crate::eval::metric::Metric;
+use crate::hub::{self, HubSettings};
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::data::Data;
@@ -126,6 +128,9 @@ struct Origins {
 /// # Errors
 /// When something cannot be read, the rows of two models are not the same, or a number is not finite.
 pub fn evaluate(asked: &Asked, screen: &ProgressBar) -> Result<Report> {
+    // Models are opened one after the other: that the last one's files are to be written is known before the first.
+    let settings = HubSettings::from_env()?;
+    asked.models.iter().filter_map(|m| hub::on_this_machine(m, &settings)).try_for_each(|m| atomic::will_read(&m))?;
     let mut all = Vec::new();
     let mut origins = Origins::default();
     for (number, model) in asked.models.iter().enumerate() {

@@ -4,7 +4,7 @@ use super::calibration::Texts;
 use super::described;
 use super::measured::{self, Budget};
 use crate::adapter::peft::{self, AdapterTensors, PeftAdapter};
-use crate::atomic::check_target;
+use crate::atomic::{Claim, check_target};
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::gguf::importance::Importance;
 use crate::export::gguf::mixture::{FileType, Traits};
@@ -52,10 +52,8 @@ pub fn export(
 ) -> Result<Exported> {
     let file_type = described::file_type(rounding.quant)?;
     let inputs: Vec<&Path> = [Path::new(model)].into_iter().chain(adapter).chain(rounding.imatrix).collect();
-    check_target("--output", output, &inputs)?;
-    if let Some(save) = rounding.save_imatrix {
-        check_target("--save-imatrix", save, &[&inputs[..], &[output]].concat())?;
-    }
+    let _claim = check_target("--output", output, &inputs)?;
+    let _claim_of_imatrix = rounding.claim_imatrix(&inputs)?;
     let opened = Opened::language_model(model, adapter, progress)?;
     let measured = Measured::of(&opened, rounding, file_type, progress)?;
     opened.write(file_type, &measured, output, output, progress)
@@ -107,6 +105,23 @@ impl Measured {
 }
 
 impl Rounding<'_> {
+    /// Checks and claims the file that what is measured is written to, and checks that what it is measured on is there.
+    ///
+    /// # Errors
+    /// As [`check_target`], and a missing file.
+    pub fn claim_imatrix(&self, inputs: &[&Path]) -> Result<Option<Claim>> {
+        if let Some(path) = self.imatrix
+            && let Err(error) = std::fs::metadata(path)
+        {
+            let error = crate::input::wrong_name(error, path, Kind::Data);
+            return Err(match error.hint_text() {
+                Some(_) => error,
+                None => error.hint("`--imatrix` names texts, rows as `score` takes them, or llama.cpp's imatrix"),
+            });
+        }
+        self.save_imatrix.map(|save| check_target("--save-imatrix", save, inputs)).transpose()
+    }
+
     /// The key that needs text to measure on.
     fn needs_text(&self) -> Option<&'static str> {
         match (self.budget, self.save_imatrix) {

@@ -28,7 +28,7 @@ struct Against {
 /// written.
 pub fn export(model: Option<&str>, adapter: &Path, output: &Path, progress: &dyn Progress) -> Result<ExportedLora> {
     let inputs: Vec<&Path> = model.map(Path::new).into_iter().chain([adapter]).collect();
-    check_target("--output", output, &inputs)?;
+    let _claim = check_target("--output", output, &inputs)?;
     let folder = &adapter_folder::find(adapter, progress)?;
     let (config, _) = AdapterConfig::read(folder)?;
     let recorded = provenance::base_of(folder).or(config.base_model_name_or_path);

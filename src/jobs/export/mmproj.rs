@@ -33,7 +33,7 @@ pub fn export(
             .hint(format!("one of {}", kinds().collect::<Vec<_>>().join(", ")))
     })?;
     let inputs: Vec<&Path> = std::iter::once(Path::new(model)).chain(adapter).collect();
-    check_target("--output", output, &inputs)?;
+    let _claim = check_target("--output", output, &inputs)?;
     let opened = Opened::open(model, adapter, progress, &|config| config.to_mmproj().map(|_| ()))?;
     let base = &opened.base;
     base.config.check_towers(&base.source)?;

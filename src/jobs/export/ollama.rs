@@ -3,7 +3,7 @@
 use super::described;
 use super::gguf::{Measured, Opened, Rounding};
 use super::lora;
-use crate::atomic;
+use crate::atomic::{self, Claim};
 use crate::error::{Error, Kind, Result};
 use crate::export::folder::{Existing, may_write, write_folder};
 use crate::export::gguf::Exported;
@@ -29,6 +29,8 @@ pub fn export(
 ) -> Result<Exported> {
     let file_type = described::file_type(rounding.quant)?;
     may_write(output, Existing::ReplaceIfHas(MODELFILE))?;
+    let _claim = Claim::folder("--output", output);
+    let _claim_of_imatrix = rounding.claim_imatrix(&[])?;
     let opened = Opened::language_model(model, adapter, progress)?;
     if let Some(template) = described::template(&opened.base, opened.folder.as_deref())?
         && !is_gemmas(&template)
@@ -61,6 +63,7 @@ pub fn export_adapter(
     progress: &dyn Progress,
 ) -> Result<ExportedLora> {
     may_write(output, Existing::ReplaceIfHas(MODELFILE))?;
+    let _claim = Claim::folder("--output", output);
     let path = Path::new(model);
     let is_gguf = path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
     let from = match hub::ollamas_name(model) {
