@@ -38,7 +38,8 @@ impl Importance {
     /// The mean square of each input of a matrix `[out, in]`; `None` where nothing is known, or nothing ever came in.
     pub fn of_inputs(&self, id: &TensorId, inputs: usize) -> Option<Vec<f32>> {
         let Squares { sums, tokens } = self.of.get(id).filter(|squares| squares.sums.len() == inputs)?;
-        (*tokens > 0 && sums.iter().any(|sum| *sum > 0.0)).then(|| sums.iter().map(|sum| sum / *tokens as f32).collect())
+        (*tokens > 0 && sums.iter().any(|sum| *sum > 0.0))
+            .then(|| sums.iter().map(|sum| sum / *tokens as f32).collect())
     }
 
     /// Makes sure that it can be of the model with these matrices; those that it says nothing of.
