@@ -258,6 +258,27 @@ impl Error {
         self
     }
 
+    /// Says everything in other words: what, where, the excerpt and the hint of every problem.
+    pub fn rewrite(mut self, words: &impl Fn(&str) -> String) -> Self {
+        let Inner { what, place, excerpt, hint, others, .. } = &mut *self.0;
+        *what = words(what);
+        for text in [excerpt, hint].into_iter().flatten() {
+            *text = words(text);
+        }
+        match place {
+            Some(Place::Key(name) | Place::Named(name)) => *name = words(name),
+            Some(Place::Path(path) | Place::Text { path, .. } | Place::Row { path, .. } | Place::Byte { path, .. }) => {
+                // A path that is no text is left as it is.
+                if let Some(text) = path.to_str().map(words) {
+                    *path = text.into();
+                }
+            }
+            None => {}
+        }
+        *others = std::mem::take(others).into_iter().map(|other| other.rewrite(words)).collect();
+        self
+    }
+
     /// Calls the keys that are places of problems otherwise.
     pub fn rename_keys(mut self, rename: &impl Fn(&str) -> String) -> Self {
         if let Some(Place::Key(key)) = &mut self.0.place {

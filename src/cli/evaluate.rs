@@ -136,7 +136,7 @@ fn show(report: &Report) -> Result<()> {
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
     for metric in report.metrics.iter().filter(|metric| metric.rows > 0) {
         let tokens = match (&report.losses, metric.metric.as_str()) {
-            (Some(losses), "loss" | "perplexity") => format!(", {} supervised tokens", text::count(losses.tokens)),
+            (Some(_), "loss" | "perplexity") => format!(", {} supervised tokens", tokens(&report.supervised_tokens)),
             _ => String::new(),
         };
         let rows = text::counted(metric.rows as u64, "row");
@@ -167,6 +167,13 @@ fn show(report: &Report) -> Result<()> {
     Ok(())
 }
 
+/// How many tokens losses are of: one number where all contestants have the same.
+fn tokens(of_each: &[u64]) -> String {
+    let mut counts: Vec<String> = of_each.iter().map(|count| text::count(*count)).collect();
+    counts.dedup();
+    counts.join(" / ")
+}
+
 /// What contestants are called in the table: the first is the base where the others are adapters on it.
 fn names(contestants: &[Contestant]) -> Vec<String> {
     let is_base = |contestant: &Contestant| {
@@ -181,6 +188,7 @@ fn line(metric: &MetricReport, at: usize, name: &str, width: usize) -> String {
     let value = &metric.values[at];
     let own = format!("  {name:<width$}  {:>9.4}  [{:.4}, {:.4}]", value.value, value.low, value.high);
     match &metric.differences[at] {
+        None if at > 0 => format!("{own}  not compared: of other tokens"),
         None => own,
         Some(difference) => {
             let by = &difference.interval;

@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::score::Input;
 use crate::jobs::verify::{self, Exports, Line, Report, served};
 use crate::report::{ProgressBar, text};
+use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -31,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "F.jsonl", value_parser = path())]
     input: Option<PathBuf>,
     /// The most tokens to compare; of Gemma's 262,144 words each takes 2 MiB of memory
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     tokens: usize,
     /// Say what another program would refuse or ignore of the adapter, and the options it needs, instead of comparing
     #[arg(long, value_parser = ["vllm"], conflicts_with_all = ["merged", "gguf", "gguf_lora", "input"])]

@@ -359,6 +359,8 @@ impl Dataset {
             placeholders,
             cut_sounds,
             cut_sound_ms,
+            split_sounds,
+            split_sound_ms,
             skipped,
             unused: _,
         } = losses;
@@ -389,11 +391,17 @@ impl Dataset {
             named("control words in messages, taken as text".into(), control_words),
             named("ends of a turn within an answer, left out".into(), ends),
             named("`<image>` or `<audio>` without a picture or sound, taken as text".into(), placeholders),
-            named(format!("ends of long sounds cut off, {:.1} s in all", *cut_sound_ms as f64 / 1e3), cut_sounds),
+            named(format!("ends of long sounds cut off, {} in all", secs(*cut_sound_ms)), cut_sounds),
+            named(format!("long sounds split into several, {} in all", secs(*split_sound_ms)), split_sounds),
         ];
         let skipped = skipped.iter().map(|(reason, rows)| named(format!("skipped, {reason}"), rows));
         usual.into_iter().chain(skipped).flatten().collect()
     }
+}
+
+/// A stretch of sound for people: one that is there is never none.
+fn secs(ms: u64) -> String {
+    if ms < 100 { format!("{:.3} s", ms as f64 / 1e3) } else { format!("{:.1} s", ms as f64 / 1e3) }
 }
 
 /// How many rows these are, and how many tokens they have.

@@ -64,6 +64,8 @@ pub(super) struct Usable {
     pub noticed: Noticed,
     /// How much was cut off its sounds, in milliseconds.
     pub cut_sound_ms: u64,
+    /// How long those of its sounds are that became several, in milliseconds.
+    pub split_sound_ms: u64,
 }
 
 /// A row that is not: the reason as a category and for people.
@@ -114,10 +116,12 @@ impl RowEncoder<'_> {
         let mut row =
             formats::parse(&Columns::new(&object, columns, layout)).map_err(refuse(SkipReason::WrongLayout))?;
         drop(object);
-        let mut cut_sound_ms = 0;
+        let (mut cut_sound_ms, mut split_sound_ms) = (0, 0);
         for medium in row.media_mut() {
             let seen = self.media.look(medium, self.folder, (self.file, number));
-            cut_sound_ms += seen.map_err(refuse(SkipReason::BrokenMedia))?.cut_ms;
+            let seen = seen.map_err(refuse(SkipReason::BrokenMedia))?;
+            cut_sound_ms += seen.cut_ms;
+            split_sound_ms += seen.split_ms;
         }
         let (is_empty, is_unasked, noticed) =
             (says_nothing(&row), blank::asks_nothing(&row), self.encoder.noticed(&row));
@@ -162,7 +166,7 @@ impl RowEncoder<'_> {
             nothing.map_err(|e| explain(&row, e)).map_err(refuse(SkipReason::NothingSupervised))?;
         }
         let supervised = u32::try_from(supervised).unwrap_or(u32::MAX);
-        Ok(Usable { length, supervised, stops, cut, is_empty, is_unasked, noticed, cut_sound_ms })
+        Ok(Usable { length, supervised, stops, cut, is_empty, is_unasked, noticed, cut_sound_ms, split_sound_ms })
     }
 
     /// The problem of a row of so many tokens, and of what else.

@@ -57,6 +57,10 @@ pub(crate) struct Losses {
     pub cut_sounds: Marked,
     /// How much of them, in milliseconds.
     pub cut_sound_ms: u64,
+    /// Rows with sounds that became several.
+    pub split_sounds: Marked,
+    /// How long these are, in milliseconds.
+    pub split_sound_ms: u64,
     /// Rows left out, by reason; tokens where they could be counted.
     pub skipped: BTreeMap<SkipReason, Marked>,
     /// Columns that no format reads, and the rows that have them.
@@ -85,6 +89,8 @@ impl Losses {
         self.placeholders.extend(&later.placeholders);
         self.cut_sounds.extend(&later.cut_sounds);
         self.cut_sound_ms += later.cut_sound_ms;
+        self.split_sounds.extend(&later.split_sounds);
+        self.split_sound_ms += later.split_sound_ms;
         for (reason, rows) in &later.skipped {
             self.skipped.entry(*reason).or_default().extend(rows);
         }

@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 6;
+const PREPARATION_VERSION: u32 = 7;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -323,6 +323,10 @@ impl Job<'_> {
                     if usable.cut_sound_ms > 0 {
                         encoded.losses.cut_sounds.add(file_index, row, 0);
                         encoded.losses.cut_sound_ms += usable.cut_sound_ms;
+                    }
+                    if usable.split_sound_ms > 0 {
+                        encoded.losses.split_sounds.add(file_index, row, 0);
+                        encoded.losses.split_sound_ms += usable.split_sound_ms;
                     }
                     if usable.cut > 0 {
                         encoded.losses.truncated.add(file_index, row, usable.cut);

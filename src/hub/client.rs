@@ -162,7 +162,7 @@ impl<'a> Client<'a> {
         if status.is_success() || status.is_redirection() {
             return Ok(response);
         }
-        let refusal = Refusal::read(&mut response);
+        let refusal = Refusal::read(&mut response, self.settings);
         Err(self.error(refusal.failure(self.settings.token.is_some()), &refusal.message))
     }
 

@@ -105,7 +105,7 @@ impl Failure {
     pub(super) fn error(self, repository: &Repository, settings: &HubSettings, detail: &str) -> Error {
         let Repository { id, revision, .. } = repository;
         let page = repository.page(settings);
-        let tokens = format!("{}/settings/tokens", settings.endpoint);
+        let tokens = format!("{}/settings/tokens", settings.shown_endpoint());
         let give_token = "set `HF_TOKEN` or run `hf auth login`";
         let (what, hint) = match self {
             Failure::NoToken => (
@@ -147,7 +147,7 @@ impl Failure {
                 (format!("`{id}` is no longer what it was a moment ago"), format!("try again; see {page}"))
             }
             Failure::NoNetwork => (
-                format!("the Hub at {} could not be reached", settings.endpoint),
+                format!("the Hub at {} could not be reached", settings.shown_endpoint()),
                 "check the network, a proxy (`HTTPS_PROXY`) or a mirror (`HF_ENDPOINT`), or name a local folder"
                     .to_string(),
             ),

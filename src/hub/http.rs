@@ -35,7 +35,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// Reads an answer that is no success.
-    pub fn read(response: &mut Response<Body>) -> Refusal {
+    pub fn read(response: &mut Response<Body>, settings: &HubSettings) -> Refusal {
         let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let (code, mut message) = (header("x-error-code").to_owned(), header("x-error-message").to_owned());
@@ -45,7 +45,7 @@ impl Refusal {
             let said = json.as_ref().and_then(|json| json.get("error").or_else(|| json.get("message")));
             message = said.and_then(|said| said.as_str()).unwrap_or_default().to_owned();
         }
-        Refusal { status, code, message: message.chars().filter(|c| !c.is_control()).take(300).collect() }
+        Refusal { status, code, message: settings.heard(&message) }
     }
 
     /// Which of the ways to say no it is.

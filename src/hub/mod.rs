@@ -16,6 +16,7 @@ mod listing;
 mod model;
 mod ollama;
 mod repository;
+mod secrets;
 mod settings;
 #[cfg(feature = "hub")]
 #[cfg(test)]
@@ -143,6 +144,10 @@ enum Wanted<'a> {
 }
 
 fn find(base: &str, settings: &HubSettings, progress: &dyn Progress, wanted: Wanted) -> Result<ModelFiles> {
+    settings.discreet(search(base, settings, progress, wanted))
+}
+
+fn search(base: &str, settings: &HubSettings, progress: &dyn Progress, wanted: Wanted) -> Result<ModelFiles> {
     match base::understand(base)? {
         Base::Folder(dir) => Ok(ModelFiles::Folder { dir, name: base.trim().to_string(), revision: None }),
         Base::Gguf(path) => Ok(ModelFiles::Gguf { path }),
@@ -182,7 +187,7 @@ pub fn find_data_with(
     settings: &HubSettings,
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>> {
-    dataset::fetch(uri, split.unwrap_or("train"), settings, progress)
+    settings.discreet(dataset::fetch(uri, split.unwrap_or("train"), settings, progress))
 }
 
 /// Whether `uri` is the address of a data set, which the Hub is not asked for.

@@ -50,8 +50,8 @@ impl Repository {
     /// The page of the repository, where its licence is accepted.
     pub fn page(&self, settings: &HubSettings) -> String {
         match self.holds {
-            Holds::Model => format!("{}/{}", settings.endpoint, self.id),
-            Holds::Data => format!("{}/datasets/{}", settings.endpoint, self.id),
+            Holds::Model => format!("{}/{}", settings.shown_endpoint(), self.id),
+            Holds::Data => format!("{}/datasets/{}", settings.shown_endpoint(), self.id),
         }
     }
 

@@ -103,7 +103,7 @@ impl fmt::Debug for HubSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The token is a secret: only whether there is one.
         f.debug_struct("HubSettings")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &self.shown_endpoint())
             .field("cache", &self.cache)
             .field("token", &self.token.as_ref().map(|_| "..."))
             .field("offline", &self.offline)

@@ -399,6 +399,48 @@ fn offline_the_same_files_are_chosen_as_online() {
 }
 
 #[test]
+fn what_a_server_says_back_is_shown_without_the_token() {
+    let back = |request: &Request, status| {
+        let said = request.headers.get("authorization").cloned().unwrap_or_default();
+        Answer::new(status).header("X-Error-Message", format!("hdr {said}"))
+    };
+    for status in [400, 401, 403, 404, 409, 422, 429, 500] {
+        let server = Server::start(move |request| back(request, status));
+        let home = tempfile::tempdir().unwrap();
+        let settings = HubSettings { token: Some("hf_sesame".into()), ..settings(&server.url, home.path()) };
+        let model = find("google/tiny", &settings).unwrap_err();
+        let data = find_data_with("hf://datasets/a/b", None, &settings, &Silent).unwrap_err();
+        for error in [model, data] {
+            assert!(
+                !error.to_string().contains("sesame") && error.what().contains("hdr Bearer (the token)"),
+                "{error}"
+            );
+        }
+    }
+    // What the storage of a file says back, in the middle of a download.
+    let server = Server::start(move |request| match request.path.contains("/resolve/") {
+        true => back(request, 400),
+        false => hub(request, COMMIT),
+    });
+    let home = tempfile::tempdir().unwrap();
+    let settings = HubSettings { token: Some("hf_sesame".into()), ..settings(&server.url, home.path()) };
+    let error = find("google/tiny", &settings).unwrap_err();
+    assert!(!error.to_string().contains("sesame") && error.what().contains("(the token)"), "{error}");
+}
+
+#[test]
+fn an_address_is_named_without_its_login() {
+    let server = Server::start(|_| Answer::new(404).header("X-Error-Code", "RepoNotFound"));
+    let home = tempfile::tempdir().unwrap();
+    for url in [server.url.as_str(), "http://127.0.0.1:9"] {
+        let settings = settings(&url.replace("://", "://ann:secret@"), home.path());
+        let error = find("google/tiny", &settings).unwrap_err();
+        let said = format!("{error} {error:?} {settings:?}");
+        assert!(!said.contains("secret") && said.contains(url), "{said}");
+    }
+}
+
+#[test]
 fn a_data_set_is_downloaded_by_split_and_found_again_offline() {
     let files = || {
         BTreeMap::from([

@@ -64,6 +64,10 @@ impl<'a> Uploader<'a> {
     /// A target that is none ([`Kind::Recipe`]), and errors of [`Kind::Hub`]: no network allowed, no token, one that the
     /// Hub does not accept or that may only read.
     pub fn open(target: Target, settings: &'a HubSettings, progress: &'a dyn Progress) -> Result<Self> {
+        settings.discreet(Uploader::introduce(target, settings, progress))
+    }
+
+    fn introduce(target: Target, settings: &'a HubSettings, progress: &'a dyn Progress) -> Result<Self> {
         let name_alone = !target.repository.contains('/');
         let full = if name_alone { format!("account/{}", target.repository) } else { target.repository.to_owned() };
         let named = Place::Named(target.repository.to_owned());
@@ -118,7 +122,7 @@ impl<'a> Uploader<'a> {
     /// # Errors
     /// When the Hub refuses or is away.
     pub fn look(&mut self) -> Result<Option<Remote>> {
-        match self.describe(&self.repository) {
+        match self.settings.discreet(self.describe(&self.repository)) {
             Ok(remote) => {
                 // A repository that was renamed answers under its new name.
                 self.repository.id.clone_from(&remote.id);
@@ -152,6 +156,11 @@ impl<'a> Uploader<'a> {
     /// # Errors
     /// When the Hub refuses or is away.
     pub fn create(&mut self) -> Result<Remote> {
+        let settings = self.settings;
+        settings.discreet(self.make())
+    }
+
+    fn make(&mut self) -> Result<Remote> {
         let (owner, name) = self.repository.id.split_once('/').unwrap_or_default();
         let mut wish = json!({"name": name, "organization": owner, "type": "model"});
         if self.private {
@@ -193,11 +202,15 @@ impl<'a> Uploader<'a> {
         if files.is_empty() && removed.is_empty() {
             return Ok(None);
         }
+        self.settings.discreet(self.send(files, removed, remote, message)).map(Some)
+    }
+
+    fn send(&self, files: &[Outgoing], removed: &[String], remote: &Remote, message: &str) -> Result<Committed> {
         let modes = commit::modes(self, files)?;
         let large: Vec<&Outgoing> = files.iter().zip(&modes).filter(|(_, large)| **large).map(|(f, _)| f).collect();
         lfs::upload(self, &large)?;
         files.iter().try_for_each(Outgoing::check_unchanged)?;
-        commit::commit(self, files, &modes, removed, remote, message).map(Some)
+        commit::commit(self, files, &modes, removed, remote, message)
     }
 
     /// The address of the repository's part of the interface.

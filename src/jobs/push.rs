@@ -94,7 +94,7 @@ pub fn push(folder: &Path, options: PushOptions, consent: Consent, progress: &dy
     }
     let remote = uploader.look()?;
     let files = prepared.files(uploader.id())?;
-    let place = format!("{}/{}@{}", settings.endpoint, uploader.id(), uploader.revision());
+    let place = format!("{}/{}@{}", settings.shown_endpoint(), uploader.id(), uploader.revision());
     let mut record = record::Record::read(&prepared.folder);
     if let Some(remote) = &remote {
         if private && !remote.is_private {

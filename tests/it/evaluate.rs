@@ -82,6 +82,42 @@ fn any_two_are_compared() {
 }
 
 #[test]
+fn models_that_cut_texts_otherwise_are_compared_by_bytes() {
+    let bench = tuned();
+    crate::bench::copy(&bench.path("t"), &bench.path("other"));
+    // The same model, whose tokenizer joins nothing: the same text in more tokens.
+    bench.edit("other/tokenizer.json", |bytes| {
+        let mut json: Value = serde_json::from_slice(bytes).expect("a tokenizer");
+        json["model"]["merges"] = json!([]);
+        *bytes = json.to_string().into_bytes();
+    });
+    let all = "evaluate --model t --model other --adapter out --input chats.jsonl";
+    let said = bench.run(&format!("{all} --json --output rows.out"));
+    assert!(said.stderr.contains("Warning: `other` cut the rows into other tokens than `t`"), "{}", said.stderr);
+    let report = said.json();
+    assert_eq!(report["warnings"].as_array().map(Vec::len), Some(1));
+    let tokens = |at: usize| report["supervised_tokens"][at].as_u64().expect("tokens");
+    assert!(tokens(0) == tokens(1) && tokens(0) < tokens(2), "{report}");
+    for name in ["loss", "perplexity"] {
+        let differences = &metric(&report, name)["differences"];
+        assert!(differences[1].is_object() && differences[2].is_null(), "{differences}");
+    }
+    let by_bytes = metric(&report, "bits_per_byte");
+    assert!(by_bytes["rows"] == 2 && by_bytes["differences"][2]["p"].is_number(), "{by_bytes}");
+    // All of the loss by all of the text.
+    let loss = |at: usize| metric(&report, "loss")["values"][at]["value"].as_f64().expect("a loss") * tokens(at) as f64;
+    let bits = |at: usize| by_bytes["values"][at]["value"].as_f64().expect("bits");
+    assert!((loss(0) / bits(0) / (loss(2) / bits(2)) - 1.0).abs() < 1e-6, "one text for both");
+    assert!(rows(&bench, "rows.out")[0]["tokens"].is_array());
+    let shown = bench.run(all).ok();
+    assert!(shown.contains("not compared: of other tokens") && shown.contains("bits_per_byte ("), "{shown}");
+    assert!(shown.contains(&format!("{} / {} supervised tokens", tokens(0), tokens(2))), "{shown}");
+    // Adapters on one model are compared by tokens, as ever.
+    let report = bench.run("evaluate --model t --adapter out --input chats.jsonl --json").json();
+    assert!(report["warnings"] == json!([]) && report["metrics"].as_array().map(Vec::len) == Some(2), "{report}");
+}
+
+#[test]
 fn answers_are_measured_by_every_metric() {
     let bench = tuned();
     let all = "evaluate --model t --adapter out --input chats.jsonl --max-tokens 8";

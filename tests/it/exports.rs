@@ -383,6 +383,48 @@ fn texts_show_which_numbers_count_and_llama_cpp_reads_what_was_measured() {
 }
 
 #[test]
+fn a_matrix_of_another_model_is_refused_and_what_it_lacks_is_said() {
+    use gemma_tune::export::gguf::importance::Importance;
+    let bench = Bench::new().with_wide();
+    bench.run("export gguf --model w --quant q4_0 --imatrix rows.jsonl --save-imatrix i.gguf --output a.gguf").ok();
+    let whole = Importance::read(&bench.path("i.gguf")).expect("a matrix");
+    let with = |change: &dyn Fn(&mut Importance)| {
+        let mut changed = whole.clone();
+        change(&mut changed);
+        changed.write(&bench.path("changed.gguf")).expect("a file");
+        bench.run("export gguf --model w --quant q4_0 --imatrix changed.gguf --output b.gguf")
+    };
+    let wide = with(&|matrix| matrix.of.values_mut().for_each(|squares| squares.sums.push(1.0)));
+    assert!(wide.code == Some(2) && wide.problem().contains(" inputs, the model's "), "{}", wide.stderr);
+    assert!(wide.problem().contains("--> changed.gguf"), "{}", wide.stderr);
+    let zeros = with(&|matrix| matrix.of.values_mut().for_each(|squares| squares.sums.fill(0.0)));
+    assert!(zeros.code == Some(2) && zeros.problem().contains("says nothing of any matrix"), "{}", zeros.stderr);
+    assert!(!bench.path("b.gguf").exists());
+    let fewer = with(&|matrix| drop(matrix.of.pop_first()));
+    assert!(fewer.stderr.contains("`changed.gguf` says nothing of 1 of "), "{}", fewer.stderr);
+    fewer.ok();
+    let same = with(&|_| ());
+    assert!(!same.stderr.contains("says nothing"), "{}", same.stderr);
+    assert!(bench.read("a.gguf").len().abs_diff(bench.read("b.gguf").len()) < 64, "but for the matrix's name");
+}
+
+#[test]
+fn a_size_that_no_choice_can_meet_is_refused() {
+    // No row of this model fills a block.
+    let bench = Bench::new();
+    let export = |more: &str| bench.run(&format!("export gguf --model m --imatrix rows.jsonl {more} --output x.gguf"));
+    let small = export("--target-size 1kB");
+    assert!(small.code == Some(2) && small.problem().contains("the smallest file has"), "{}", small.stderr);
+    assert!(!small.stderr.contains("inf") && !small.stderr.contains("NaN"), "{}", small.stderr);
+    let bits = export("--bits 4");
+    assert!(bits.code == Some(2) && bits.problem().contains("no bits can be chosen"), "{}", bits.stderr);
+    assert!(!bench.path("x.gguf").exists());
+    let enough = export("--target-size 1GB");
+    assert!(enough.stderr.contains("nothing is measured") && !enough.stderr.contains("nats"), "{}", enough.stderr);
+    enough.ok();
+}
+
+#[test]
 fn the_base_is_opened_once_for_measuring_and_for_writing() {
     let bench = Bench::new().with_wide();
     bench.run("train r.yaml --set model.base=w --set training.max_steps=2").ok();

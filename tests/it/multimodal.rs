@@ -350,6 +350,12 @@ fn long_sounds_are_refused_split_or_cut_as_the_recipe_says() {
     assert_eq!((&stats["sounds"], &stats["images"]), (&json!(1), &json!(0)));
     let left_out = stats["left_out"].as_array().unwrap();
     assert_eq!(left_out[0]["what"], "ends of long sounds cut off, 1.0 s in all", "{stats}");
+    let stats = bench.run("data stats v.yaml --json --set data.on_long_audio=split").json();
+    assert_eq!(stats["left_out"][0]["what"], "long sounds split into several, 31.0 s in all", "{stats}");
+    // A single sample of 16 kHz is something that was cut off, too.
+    bench.write("media/long.wav", wav(30.0001));
+    let stats = bench.run("data stats v.yaml --json --set data.on_long_audio=truncate").json();
+    assert_eq!(stats["left_out"][0]["what"], "ends of long sounds cut off, 0.001 s in all", "{stats}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::bench::{Bench, Said, wait_until};
 use crate::hub::{Answer, Fault, Hub, READ_TOKEN, TOKEN};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -218,6 +219,35 @@ fn refusals_say_what_and_where_and_what_to_do() {
         1,
         &["the Hub's storage does not take `a.gguf` (status 403)"],
     );
+}
+
+#[test]
+fn what_is_said_back_holds_no_token_and_no_login() {
+    let (hub, bench) = (Hub::start(PART_BYTES), Bench::new().trained());
+    let silent = |said: &Said| {
+        let shown = format!("{}{}", said.stdout, said.stderr);
+        assert!(!shown.contains(TOKEN) && !shown.contains("sesame"), "{shown}");
+    };
+    // A batch that succeeds, and refuses a file with the words that it was asked with.
+    let oid = format!("{:x}", Sha256::digest(bench.read(&format!("out/adapter/{WEIGHTS}"))));
+    let error = json!({"code": 422, "message": format!("Authorization: Bearer {TOKEN}")});
+    let batch = Answer::json(&json!({"objects": [{"oid": oid, "error": error}]}));
+    hub.fail("/info/lfs/objects/batch", 0, 1, Fault::Answer(batch));
+    let said = bench.push(&hub, PUSH);
+    assert!(said.code == Some(1) && said.problem().contains("Bearer (the token)"), "{}", said.stderr);
+    silent(&said);
+    // Somebody's login in the Hub's address: in no error, no link, and no record in the folder.
+    let with_login = |url: &str| url.replace("://", "://ann:sesame@");
+    let away = bench.said(bench.pushing(&hub, PUSH).env("HF_ENDPOINT", with_login("http://127.0.0.1:9")));
+    assert!(away.code == Some(1) && away.problem().contains("http://127.0.0.1:9"), "{}", away.stderr);
+    silent(&away);
+    let there = bench.said(bench.pushing(&hub, PUSH).env("HF_ENDPOINT", with_login(&hub.url)));
+    silent(&there);
+    there.ok();
+    for name in bench.files("out/adapter") {
+        let text = String::from_utf8_lossy(&bench.read(&name)).into_owned();
+        assert!(!text.contains("sesame") && !text.contains(TOKEN), "{name}");
+    }
 }
 
 #[test]

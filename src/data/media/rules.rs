@@ -21,8 +21,10 @@ pub struct MediaRules {
 pub struct Outcome {
     /// The whole picture and its crops, or the parts of a sound.
     pub pieces: usize,
-    /// What is cut off a sound, in milliseconds.
+    /// What is cut off a sound, in milliseconds; begun ones count.
     pub cut_ms: u64,
+    /// How long a sound is that became several, in milliseconds.
+    pub split_ms: u64,
 }
 
 /// What a tower looks at, or listens to, at a time: a picture or a crop of it, a sound or a part of it.
@@ -62,7 +64,7 @@ impl MediaRules {
             MediaKind::Image => {
                 let processor = self.image()?;
                 let picture = image::decode(bytes, &image::Decoding::default())?;
-                Ok(Outcome { pieces: processor.images(picture.width, picture.height), cut_ms: 0 })
+                Ok(Outcome { pieces: processor.images(picture.width, picture.height), cut_ms: 0, split_ms: 0 })
             }
             MediaKind::Audio => {
                 let clip = audio::decode(bytes, &audio::Decoding::default())?;
@@ -75,11 +77,15 @@ impl MediaRules {
                 if let Some(most) = features.max().filter(|&most| most > places) {
                     return Err(too_many(most, places));
                 }
+                let rate = f64::from(processor.sampling_rate);
+                // In samples; at another rate a clip does not end between two of them.
                 let cut = match self.on_long_audio {
-                    OnLong::Truncate => secs - heard as f64 / f64::from(processor.sampling_rate),
-                    OnLong::Error | OnLong::Split => 0.0,
+                    OnLong::Truncate if heard == processor.max_length => secs * rate - heard as f64,
+                    _ => 0.0,
                 };
-                Ok(Outcome { pieces: clips.len(), cut_ms: (1e3 * cut).round() as u64 })
+                let cut_ms = if cut > 0.5 { (1e3 * cut / rate).ceil() as u64 } else { 0 };
+                let split_ms = if clips.len() > 1 { (1e3 * secs).round() as u64 } else { 0 };
+                Ok(Outcome { pieces: clips.len(), cut_ms, split_ms })
             }
         }
     }
@@ -118,7 +124,7 @@ impl MediaRules {
 
     /// Changes whenever other numbers may be made of the same bytes.
     pub fn fingerprint(&self) -> String {
-        format!("2 {self:?}")
+        format!("3 {self:?}")
     }
 
     fn clips(&self, bytes: &[u8]) -> Result<Vec<Vec<f32>>> {

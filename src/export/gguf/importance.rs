@@ -35,10 +35,31 @@ pub struct Importance {
 }
 
 impl Importance {
-    /// The mean square of each input of a matrix `[out, in]`; `None` where nothing is known.
+    /// The mean square of each input of a matrix `[out, in]`; `None` where nothing is known, or nothing ever came in.
     pub fn of_inputs(&self, id: &TensorId, inputs: usize) -> Option<Vec<f32>> {
         let Squares { sums, tokens } = self.of.get(id).filter(|squares| squares.sums.len() == inputs)?;
-        (*tokens > 0).then(|| sums.iter().map(|sum| sum / *tokens as f32).collect())
+        (*tokens > 0 && sums.iter().any(|sum| *sum > 0.0))
+            .then(|| sums.iter().map(|sum| sum / *tokens as f32).collect())
+    }
+
+    /// Makes sure that it can be of the model with these matrices; those that it says nothing of.
+    ///
+    /// # Errors
+    /// A matrix of another width, and where nothing is known of any.
+    pub fn check(&self, matrices: &[(TensorId, [usize; 2])]) -> Result<Vec<TensorId>> {
+        let another = |what: String| Error::new(Kind::Weights, what).hint("it was made for another model");
+        for (id, [_, columns]) in matrices {
+            if let Some(Squares { sums, .. }) = self.of.get(id).filter(|squares| squares.sums.len() != *columns) {
+                let name = id.gguf();
+                return Err(another(format!("`{name}{SUMS}` has {} inputs, the model's {columns}", sums.len())));
+            }
+        }
+        let unknown = matrices.iter().filter(|(id, [_, columns])| self.of_inputs(id, *columns).is_none());
+        let unknown: Vec<TensorId> = unknown.map(|(id, _)| *id).collect();
+        match unknown.len() == matrices.len() && !matrices.is_empty() {
+            true => Err(another("the file says nothing of any matrix of the model".to_owned())),
+            false => Ok(unknown),
+        }
     }
 
     /// Reads llama.cpp's file.
@@ -140,6 +161,14 @@ mod tests {
         assert_eq!(importance.of_inputs(&q, 3), Some(vec![2.0, 0.0, 1.0]));
         assert_eq!(importance.of_inputs(&q, 4), None, "another model's");
         assert_eq!(importance.of_inputs(&down, 1), None, "no token");
+        assert_eq!(importance.check(&[(q, [8, 3]), (down, [8, 1])]).unwrap(), [down]);
+        let wide = importance.check(&[(q, [8, 4]), (down, [8, 1])]).unwrap_err();
+        assert!(wide.what().contains("has 3 inputs, the model's 4") && wide.exit_code() == 2, "{wide}");
+        let none = importance.check(&[(down, [8, 1])]).unwrap_err();
+        assert_eq!(none.what(), "the file says nothing of any matrix of the model");
+        let zeros = Importance { of: [(q, Squares { sums: vec![0.0; 3], tokens: 2 })].into(), ..Importance::default() };
+        assert!(zeros.of_inputs(&q, 3).is_none() && zeros.check(&[(q, [8, 3])]).is_err(), "nothing ever came in");
+        assert!(zeros.check(&[]).is_ok());
 
         write_gguf(&path, &[("general.type".into(), Value::String("model".into()))], &[], |_| Ok(Vec::new())).unwrap();
         assert!(Importance::read(&path).unwrap_err().what().contains("no importance matrix"));

@@ -109,7 +109,7 @@ pub(super) fn commit(
     let json = answer.json().unwrap_or_default();
     let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
     let commit = text("commitOid").ok_or_else(|| uploader.refused().nonsense())?;
-    Ok(Committed { commit, pull_request: text("pullRequestUrl") })
+    Ok(Committed { commit, pull_request: text("pullRequestUrl").map(|url| uploader.settings.without_secrets(&url)) })
 }
 
 /// Whether a repository has come to hold what was to be committed.

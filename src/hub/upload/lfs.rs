@@ -90,7 +90,8 @@ fn transfer(uploader: &Uploader, file: &Outgoing, objects: &[Value]) -> Result<T
     if let Some(error) = object.get("error") {
         let status = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
         let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
-        let failure = Failure::of_answer(status.unwrap_or_default(), "", message, true);
+        let message = uploader.settings.heard(message);
+        let failure = Failure::of_answer(status.unwrap_or_default(), "", &message, true);
         return Err(uploader.refused().error(failure, &format!("`{}`: {message}", file.name)));
     }
     let Some(actions) = object.get("actions").filter(|actions| !actions.is_null()) else {

@@ -32,7 +32,7 @@ impl Refused<'_> {
     pub fn error(&self, failure: Failure, detail: &str) -> Error {
         let Repository { id, revision, .. } = self.repository;
         let page = self.repository.page(self.settings);
-        let tokens = format!("{}/settings/tokens", self.settings.endpoint);
+        let tokens = format!("{}/settings/tokens", self.settings.shown_endpoint());
         let owner = id.split_once('/').map_or(id.as_str(), |(owner, _)| owner);
         let (what, hint) = match failure {
             Failure::NoToken => (

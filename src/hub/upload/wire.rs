@@ -169,7 +169,8 @@ impl<'a> Wire<'a> {
                     Trouble::Refused(refusal) => format!("answered {}", refusal.status),
                     _ => "is not to be reached".to_owned(),
                 };
-                self.progress.note(&format!("{} {what}: next try in {} s", origin(call.url), wait.as_secs()));
+                let host = self.settings.without_secrets(origin(call.url));
+                self.progress.note(&format!("{host} {what}: next try in {} s", wait.as_secs()));
             }
             std::thread::sleep(wait);
             pause = (2 * pause).min(MAX_PAUSE);
@@ -207,7 +208,7 @@ impl<'a> Wire<'a> {
         let mut answer = answer.map_err(|error| broken(&error))?;
         if !answer.status().is_success() {
             let asked = retry_after(&answer);
-            return Err((Trouble::Refused(self.without_secrets(Refusal::read(&mut answer))), asked));
+            return Err((Trouble::Refused(Refusal::read(&mut answer, self.settings)), asked));
         }
         let etag = answer.headers().get("etag").and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         let body = answer.body_mut().with_config().limit(ANSWER_LIMIT_BYTES).read_to_vec();
@@ -253,13 +254,6 @@ impl<'a> Wire<'a> {
             Some(rest) => format!("{}{rest}", self.settings.endpoint),
             None => url.to_owned(),
         }
-    }
-
-    fn without_secrets(&self, mut refusal: Refusal) -> Refusal {
-        if let Some(token) = &self.settings.token {
-            refusal.message = refusal.message.replace(token.as_str(), "(the token)");
-        }
-        refusal
     }
 }
 

@@ -3,10 +3,12 @@
 mod answers;
 mod questions;
 mod report;
+mod targets;
 
 pub use self::answers::{Answer, Asking, Latency};
 pub use self::questions::Questions;
 pub use self::report::{Evaluation, MetricReport, Report, Worst, row_lines};
+use self::targets::Target;
 
 use crate::adapter::peft::{self, PeftAdapter};
 use crate::atomic;
@@ -27,6 +29,7 @@ use crate::report::ProgressBar;
 use crate::weights::{Compression, Holding};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What is asked.
 #[derive(Debug)]
@@ -112,6 +115,8 @@ impl Contestant {
 struct Measured {
     contestant: Contestant,
     losses: Option<RowLosses>,
+    /// What the losses are of, row by row.
+    targets: Option<Arc<[Target]>>,
     answers: Option<(Vec<Answer>, Latency)>,
     loglikelihoods: Option<Vec<Vec<f64>>>,
 }
@@ -142,7 +147,9 @@ pub fn evaluate(asked: &Asked, screen: &ProgressBar) -> Result<Report> {
             None => name_bases(error),
         })?);
     }
-    report::report(asked, &all, &origins)
+    let report = report::report(asked, &all, &origins)?;
+    report.warnings.iter().for_each(|warning| screen.note(&format!("Warning: {warning}")));
+    Ok(report)
 }
 
 /// One model, and the adapters beside it.
@@ -186,6 +193,7 @@ fn measure(
     if let Some((_, dataset)) = data {
         origins.agree(&base, dataset, model)?;
     }
+    let targets = data.map(|(_, dataset)| targets::of(dataset, base.encoder.tokenizer())).transpose()?;
     let loaded = base.load_for_media(on_towers, &holding, &compute.device, screen)?;
     let sides: Vec<_> = tensors.iter().map(|tensors| peft::to_device(tensors, loaded.as_ref())).collect();
     for (folder, side) in folders.iter().zip(&sides) {
@@ -211,7 +219,7 @@ fn measure(
         let questions = asked.questions.as_ref();
         let asking = |questions| questions::loglikelihoods(&base, model, side, questions, screen);
         let loglikelihoods = questions.map(asking).transpose()?;
-        all.push(Measured { contestant, losses, answers, loglikelihoods });
+        all.push(Measured { contestant, losses, targets: targets.clone(), answers, loglikelihoods });
     }
     Ok(all)
 }

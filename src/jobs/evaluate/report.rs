@@ -1,5 +1,6 @@
 //! What was measured, with how sure it is.
 
+use super::targets::{Target, are_the_same};
 use super::{Asked, Contestant, Latency, Measured, Origins, shown};
 use crate::error::Result;
 use crate::eval::intervals::{Difference, Interval, difference, interval};
@@ -15,6 +16,10 @@ pub struct Report {
     pub losses: Option<Evaluation>,
     /// Who was measured; all are compared with the first.
     pub contestants: Vec<Contestant>,
+    /// Supervised tokens of each contestant, where there are rows with losses.
+    pub supervised_tokens: Vec<u64>,
+    /// What keeps numbers from being compared.
+    pub warnings: Vec<String>,
     /// The metrics.
     pub metrics: Vec<MetricReport>,
     /// How long answers took, per contestant.
@@ -54,7 +59,7 @@ pub struct MetricReport {
     pub rows: usize,
     /// Its value of each contestant.
     pub values: Vec<Interval>,
-    /// What each contestant has more than the first; of the first nothing.
+    /// What each contestant has more than the first; nothing of the first, and of those whose numbers are not of the same.
     pub differences: Vec<Option<Difference>>,
 }
 
@@ -79,13 +84,27 @@ pub fn row_lines(report: &Report) -> impl Iterator<Item = String> {
 /// # Errors
 /// None so far.
 pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Result<Report> {
-    let mut metrics = Vec::new();
+    let (mut metrics, mut warnings) = (Vec::new(), Vec::new());
     let losses: Vec<&[Counts]> = all.iter().filter_map(|one| Some(one.losses.as_ref()?.rows.as_slice())).collect();
     if !losses.is_empty() {
         let columns: Vec<Vec<Option<Counts>>> =
             losses.iter().map(|rows| rows.iter().map(supervised).collect()).collect();
-        metrics.push(column("loss", "nats per supervised token", false, &columns, ratio));
-        metrics.push(column("perplexity", "exp of the loss", false, &columns, |counts| ratio(counts).exp()));
+        let mut of_tokens = [
+            column("loss", "nats per supervised token", false, &columns, ratio),
+            column("perplexity", "exp of the loss", false, &columns, |counts| ratio(counts).exp()),
+        ];
+        let others = of_other_tokens(all);
+        for metric in &mut of_tokens {
+            // A loss per token of other tokens is a loss of something else.
+            others.iter().for_each(|&at| metric.differences[at] = None);
+        }
+        metrics.extend(of_tokens);
+        if !others.is_empty() {
+            let by_bytes = column("bits_per_byte", "loss in bits per byte of the text", false, &per_byte(all), ratio);
+            let left_out = columns.first().map_or(0, Vec::len).saturating_sub(by_bytes.rows);
+            warnings.push(other_tokens(&others, all, left_out));
+            metrics.push(by_bytes);
+        }
     }
     for metric in &asked.metrics {
         let of = |one: &Measured| {
@@ -129,11 +148,46 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
     Ok(Report {
         losses: evaluation(all),
         contestants: all.iter().map(|one| one.contestant.clone()).collect(),
+        supervised_tokens: all.iter().filter_map(|one| Some(one.losses.as_ref()?.tokens)).collect(),
+        warnings,
         metrics,
         latency: all.iter().map(|one| one.answers.as_ref().map(|(_, latency)| *latency)).collect(),
         worst: worst(all, origins),
         rows,
     })
+}
+
+/// The contestants that are asked for other tokens than the first.
+fn of_other_tokens(all: &[Measured]) -> Vec<usize> {
+    let first = all.first().and_then(|one| one.targets.as_deref()).unwrap_or_default();
+    let is_other = |one: &Measured| one.targets.as_deref().is_some_and(|targets| !are_the_same(first, targets));
+    (0..all.len()).filter(|&at| is_other(&all[at])).collect()
+}
+
+/// Of each contestant and row the loss in bits and the bytes of the text; nothing of a row that is not one text for all.
+fn per_byte(all: &[Measured]) -> Vec<Vec<Option<Counts>>> {
+    let first = all.first().and_then(|one| one.targets.as_deref()).unwrap_or_default();
+    let of_row = |one: &Measured, row: usize, said: &Target| -> Option<Counts> {
+        let own = one.targets.as_ref()?.get(row)?;
+        let counts = supervised(one.losses.as_ref()?.rows.get(row)?)?;
+        own.says(said).then(|| vec![counts[0] / std::f64::consts::LN_2, said.bytes as f64])
+    };
+    let of = |one: &Measured| first.iter().enumerate().map(|(row, said)| of_row(one, row, said)).collect();
+    all.iter().map(of).collect()
+}
+
+/// What is said of contestants that are asked for other tokens than the first.
+fn other_tokens(others: &[usize], all: &[Measured], left_out: usize) -> String {
+    let names: Vec<String> = others.iter().map(|&at| format!("`{}`", all[at].contestant.name())).collect();
+    let first = all.first().map(|one| one.contestant.name()).unwrap_or_default();
+    let rows = match left_out {
+        0 => String::new(),
+        left_out => format!(", without the {left_out} whose text is not the same for all"),
+    };
+    format!(
+        "{} cut the rows into other tokens than `{first}`, so that losses per token are not compared: see bits_per_byte{rows}",
+        names.join(", ")
+    )
 }
 
 /// The counts of a row that is measured at all.
@@ -200,7 +254,11 @@ fn worst(all: &[Measured], origins: &Origins) -> Vec<Worst> {
 
 fn loss_rows(all: &[Measured], origins: &Origins) -> Vec<Value> {
     let row = |(row, place): (usize, &String)| {
-        let tokens = all.first()?.losses.as_ref()?.rows.get(row)?.get(1).copied();
+        let count = |one: &Measured| one.losses.as_ref()?.rows.get(row)?.get(1).copied();
+        let counts = all.iter().map(count).collect::<Option<Vec<f64>>>()?;
+        // One number where all have the same tokens.
+        let is_one = counts.iter().all(|count| Some(count) == counts.first());
+        let tokens = if is_one { json!(counts.first()) } else { json!(counts) };
         Some(json!({"place": place, "tokens": tokens, "losses": means(all, row)}))
     };
     origins.places.iter().enumerate().filter_map(row).collect()

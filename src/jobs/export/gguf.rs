@@ -83,7 +83,9 @@ impl Measured {
                 .hint("name the texts it was made of, or others: rows of JSON, or a .txt file"));
         }
         if is_matrix {
-            return Ok(Measured { importance: Some(Importance::read(path)?), types: None, file });
+            let measured = Measured { importance: Some(Importance::read(path)?), types: None, file };
+            measured.check(opened, file_type, path, progress)?;
+            return Ok(measured);
         }
         let compute = PeftModel::device("auto", progress)?;
         let adapter = opened.folder.as_deref().zip(opened.adapter.as_ref().map(|adapter| &adapter.tensors));
@@ -95,12 +97,33 @@ impl Measured {
         }
         let mut measured = Measured { importance: Some(importance), types: None, file };
         if let (Some(budget), Some(importance)) = (rounding.budget, &measured.importance) {
-            let metadata = opened.metadata(Path::new("model.gguf"), &measured, &Silent)?;
-            let (demands, adapter) = (opened.base.config.gguf_demands(), opened.adapter_of_text());
-            let export = opened.export(file_type, &measured, adapter.as_ref(), &demands, &metadata);
-            measured.types = Some(measured::types(&export, &model, &texts, importance, budget, progress)?);
+            let types = opened.planned(file_type, &measured, |export| {
+                measured::types(export, &model, &texts, importance, budget, progress)
+            })?;
+            measured.types = Some(types);
         }
         Ok(measured)
+    }
+
+    /// Makes sure that a matrix that was read is of the model, and says what it does not know.
+    fn check(&self, opened: &Opened, file_type: FileType, path: &Path, progress: &dyn Progress) -> Result<()> {
+        /// Matrices that are named.
+        const NAMED: usize = 3;
+        let Some(importance) = &self.importance else { return Ok(()) };
+        let matrices = opened.planned(file_type, self, |export| export.matrices())?.of;
+        let unknown = importance.check(&matrices).map_err(|error| error.at_path(path))?;
+        if matrices.is_empty() {
+            progress.note("No matrix of the file is rounded to blocks, so that `--imatrix` decides nothing.");
+        } else if !unknown.is_empty() {
+            let mut names: Vec<String> = unknown.iter().take(NAMED).map(|id| format!("`{}`", id.gguf())).collect();
+            if unknown.len() > NAMED {
+                names.push("..".into());
+            }
+            let (of, names) = (matrices.len(), names.join(", "));
+            let what = format!("`{}` says nothing of {} of {of} matrices ({names})", self.file, unknown.len());
+            progress.note(&format!("{what}: all their inputs count alike."));
+        }
+        Ok(())
     }
 }
 
@@ -233,6 +256,18 @@ impl Opened {
     fn adapter_of_text(&self) -> Option<AdapterTensors> {
         let has_file_of_towers = self.base.config.to_mmproj().is_ok();
         self.adapter(|id| id.is_of_text() || !has_file_of_towers)
+    }
+
+    /// What `ask` makes of the file as it is planned, before it has a name.
+    fn planned<T>(
+        &self,
+        file_type: FileType,
+        measured: &Measured,
+        ask: impl FnOnce(&GgufExport) -> Result<T>,
+    ) -> Result<T> {
+        let metadata = self.metadata(Path::new("model.gguf"), measured, &Silent)?;
+        let (demands, adapter) = (self.base.config.gguf_demands(), self.adapter_of_text());
+        ask(&self.export(file_type, measured, adapter.as_ref(), &demands, &metadata))
     }
 
     fn metadata(&self, output: &Path, measured: &Measured, progress: &dyn Progress) -> Result<Vec<(String, Value)>> {

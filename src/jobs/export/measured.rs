@@ -47,23 +47,32 @@ pub fn types(
     progress: &dyn Progress,
 ) -> Result<Types> {
     let Matrices { of: matrices, beside } = export.matrices()?;
+    if matrices.is_empty() && matches!(budget, Budget::Bits(_)) {
+        let what = "no matrix of the model fills blocks, so that no bits can be chosen";
+        let hint = format!("the file has {} as it is", text::bytes(beside));
+        return Err(Error::new(Kind::Recipe, what).at(Place::Named("--bits".into())).hint(hint));
+    }
     let numbers: u64 = matrices.iter().map(|(_, [rows, columns])| (rows * columns) as u64).sum();
+    // What is no such matrix takes its part of a file, and may be more than all of it.
     let bytes = match budget {
-        Budget::File(bytes) => bytes.saturating_sub(beside),
-        Budget::Bits(bits) => (bits / 8.0 * numbers as f64) as u64,
+        Budget::File(bytes) => bytes.checked_sub(beside),
+        Budget::Bits(bits) => Some((bits / 8.0 * numbers as f64) as u64),
     };
     let least: u64 = matrices.iter().map(|(_, dims)| smallest(*dims)).sum();
-    if least > bytes {
+    let Some(bytes) = bytes.filter(|bytes| least <= *bytes) else {
         let (said, key) = match budget {
             Budget::File(wanted) => (format!("{} are too few", text::bytes(wanted)), "--target-size"),
             Budget::Bits(bits) => (format!("{bits} bits are too few"), "--bits"),
         };
-        let hint = format!(
-            "the smallest file has {}, {:.2} bits for each number",
-            text::bytes(least + beside),
-            8.0 * least as f64 / numbers as f64
-        );
+        let mut hint = format!("the smallest file has {}", text::bytes(least + beside));
+        if numbers > 0 {
+            hint += &format!(", {:.2} bits for each number", 8.0 * least as f64 / numbers as f64);
+        }
         return Err(Error::new(Kind::Recipe, said).at(Place::Named(key.into())).hint(hint));
+    };
+    if matrices.is_empty() {
+        progress.note("No matrix of the model fills blocks: the file is as small as it gets, and nothing is measured.");
+        return Ok(Types::new());
     }
     let probe = Probe::new(model, texts);
     progress.start("Measuring", Some(matrices.len() as u64), "matrices");

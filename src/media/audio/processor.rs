@@ -81,7 +81,7 @@ impl AudioProcessor {
     }
 
     /// The clips that one becomes, each at most as long as is heard at once, at the processor's rate. Where one is split and too
-    /// little for a frame is left (33 ms), that is left out.
+    /// little for a frame is left (33 ms), silence makes it one.
     ///
     /// # Errors
     /// If it is too short for a frame, or too long and `on_long` does not say what to do.
@@ -104,8 +104,11 @@ impl AudioProcessor {
                 Ok(vec![samples])
             }
             OnLong::Split => {
-                let pieces = samples.chunks(self.max_length).map(<[f32]>::to_vec);
-                Ok(pieces.filter(|piece| self.frames(piece.len()) > 0).collect())
+                let mut pieces: Vec<Vec<f32>> = samples.chunks(self.max_length).map(<[f32]>::to_vec).collect();
+                if let Some(last) = pieces.last_mut().filter(|last| self.frames(last.len()) == 0) {
+                    last.resize(self.frame_length + 1, 0.0);
+                }
+                Ok(pieces)
             }
         }
     }

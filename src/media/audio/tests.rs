@@ -181,7 +181,11 @@ fn thirty_seconds_are_heard_at_once() {
     assert_eq!(lengths(480_000, OnLong::Error), [480_000]);
     assert_eq!(lengths(500_000, OnLong::Truncate), [480_000]);
     assert_eq!(lengths(1_000_000, OnLong::Split), [480_000, 480_000, 40_000]);
-    assert_eq!(lengths(480_100, OnLong::Split), [480_000]); // what is left is too short for a frame
+    // What is left is too short for a frame, and is heard all the same.
+    assert_eq!(lengths(480_500, OnLong::Split), [480_000, 513]);
+    let pieces = processor.clips(clip(480_500), OnLong::Split).unwrap();
+    assert!(pieces[1][..500].iter().all(|x| *x == 0.1) && pieces[1][500..].iter().all(|x| *x == 0.0));
+    assert_eq!(processor.frames(513), 1);
     let long = processor.clips(clip(480_001), OnLong::Error).unwrap_err();
     assert_eq!(long.what(), "the sound lasts 30.0 s, a model hears 30 s at once");
     let short = processor.clips(clip(400), OnLong::Error).unwrap_err();
