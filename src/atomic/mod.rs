@@ -4,16 +4,18 @@
 //! a device, a pipe or a socket is written into, as a shell's `>` would.
 
 mod building;
+mod check;
 mod claim;
 mod live;
 mod made;
 mod target;
 
 pub(crate) use building::Building;
+pub use check::check_target;
 pub use claim::{Claim, may_read, nothing_was_refused, will_read};
 pub use live::abandon;
 pub(crate) use made::{Made, create_folders};
-pub use target::{check_target, is_file};
+pub use target::is_file;
 pub(crate) use target::{file_at, folder_of};
 
 use crate::error::{Error, Result};

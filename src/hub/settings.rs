@@ -44,7 +44,7 @@ impl HubSettings {
         let scheme = |name: &str| self.endpoint.get(..name.len()).filter(|start| start.eq_ignore_ascii_case(name));
         let rest = scheme("http://").or_else(|| scheme("https://")).map(|scheme| &self.endpoint[scheme.len()..]);
         if !rest.is_some_and(is_address) {
-            let what = format!("`{}` is no address of a Hub", self.endpoint);
+            let what = format!("`{}` is no address of a Hub", self.shown_endpoint());
             return wrong(what, "HF_ENDPOINT", "write it like `https://huggingface.co`, or unset the variable");
         }
         if self.token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {

@@ -327,7 +327,8 @@ fn no_network_is_said_quickly() {
     let url = format!("http://{}", silent.local_addr().unwrap());
     let waiting = HubSettings { timeout: Duration::from_millis(50), ..settings(&url, home.path()) };
     assert!(of(&waiting).ends_with("it did not answer in time"));
-    of(&settings("not an address", home.path()));
+    let wrong = find("google/tiny", &settings("not an address", home.path())).unwrap_err();
+    assert_eq!((Failure::of(&wrong), wrong.exit_code()), (None, 2), "a mistake here, and no trouble of the network");
 }
 
 #[test]

@@ -296,6 +296,7 @@ fn no_space() {
     insta::assert_snapshot!(full.problem(), @r"
     error: writing the checkpoint failed: File too large (os error 27)
       --> out/checkpoints/step-2
+      hint: no larger file may be written here: see `ulimit -f`, or choose a folder on another disk
     ");
     assert!(!bench.path("out/adapter").exists());
     assert_eq!(bench.files("out/checkpoints"), Vec::<String>::new());

@@ -412,6 +412,7 @@ fn a_matrix_of_another_model_is_refused_and_what_it_lacks_is_said() {
 fn a_size_that_no_choice_can_meet_is_refused() {
     // No row of this model fills a block.
     let bench = Bench::new();
+    bench.set("m/config.json", "query_pre_attn_scalar", json!(16));
     let export = |more: &str| bench.run(&format!("export gguf --model m --imatrix rows.jsonl {more} --output x.gguf"));
     let small = export("--target-size 1kB");
     assert!(small.code == Some(2) && small.problem().contains("the smallest file has"), "{}", small.stderr);
