@@ -120,7 +120,6 @@ pub(super) fn is_same(one: &Path, other: &Path) -> bool {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::atomic::check_target;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -148,31 +147,5 @@ mod tests {
         let socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         assert_eq!(leads("socket"), Target::Stream(at("socket")));
         drop(socket);
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_found_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        fs::create_dir(at("model")).unwrap();
-        fs::write(at("model/weights"), "w").unwrap();
-        fs::write(at("rows"), "r").unwrap();
-        symlink("rows", at("link")).unwrap();
-        fs::hard_link(at("model/weights"), at("hard")).unwrap();
-        let check = |name: &str| check_target("--output", &at(name), &[&at("rows"), &at("model"), &at("none")]);
-        let refused = |name: &str| {
-            let error = check(name).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
-            error.what().replace(&format!("{}/", dir.path().display()), "")
-        };
-        drop(check("new").unwrap());
-        assert_eq!(refused("rows"), "`--output` is a file that is read: `rows`");
-        assert_eq!(refused("link"), "`--output` is a file that is read: `rows`");
-        assert_eq!(refused("hard"), "`--output` is a file that is read: `model/weights`");
-        assert_eq!(refused("model"), "`--output` names a folder");
-        assert_eq!(refused("none/new"), "`--output` names a file in `none`, which does not exist");
-        assert_eq!(refused("rows/new"), "`--output` needs a folder, and `rows` is a file");
-        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left.len(), 4, "nothing is left by looking: {left:?}");
     }
 }

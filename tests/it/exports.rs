@@ -410,7 +410,6 @@ fn a_matrix_of_another_model_is_refused_and_what_it_lacks_is_said() {
 
 #[test]
 fn a_size_that_no_choice_can_meet_is_refused() {
-    // No row of this model fills a block.
     let bench = Bench::new();
     bench.set("m/config.json", "query_pre_attn_scalar", json!(16));
     let export = |more: &str| bench.run(&format!("export gguf --model m --imatrix rows.jsonl {more} --output x.gguf"));
@@ -418,11 +417,8 @@ fn a_size_that_no_choice_can_meet_is_refused() {
     assert!(small.code == Some(2) && small.problem().contains("the smallest file has"), "{}", small.stderr);
     assert!(!small.stderr.contains("inf") && !small.stderr.contains("NaN"), "{}", small.stderr);
     let bits = export("--bits 4");
-    assert!(bits.code == Some(2) && bits.problem().contains("no bits can be chosen"), "{}", bits.stderr);
+    assert!(bits.code == Some(2) && bits.problem().contains("4 bits are too few"), "{}", bits.stderr);
     assert!(!bench.path("x.gguf").exists());
-    let enough = export("--target-size 1GB");
-    assert!(enough.stderr.contains("nothing is measured") && !enough.stderr.contains("nats"), "{}", enough.stderr);
-    enough.ok();
 }
 
 #[test]
