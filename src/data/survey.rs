@@ -1,6 +1,6 @@
 //! How each file is read, found out before its rows are: from what the spec says, and from the file's first rows.
 
-use super::formats::{Guess, guesses, listed, may_mean, shows_media};
+use super::formats::{Guess, guesses, listed, may_mean, shown};
 use super::layout::{Asked, Layout};
 use super::misread;
 use super::object::Object;
@@ -10,6 +10,7 @@ use super::spec::{DataSpec, SourceSpec};
 use super::unnamed::UnnamedColumns;
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use crate::progress::{Progress, Silent};
+use crate::text::MediaKind;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -194,7 +195,7 @@ impl Head {
 
     /// Whether some row shows a picture or a sound.
     fn shows_media(&self, renamed: &BTreeMap<String, String>) -> bool {
-        self.rows.iter().any(|(_, row)| shows_media(row, renamed))
+        self.rows.iter().any(|(_, row)| shown(row, renamed).is_some())
     }
 
     /// What all rows are that are anything.
@@ -295,11 +296,13 @@ impl Head {
 
     /// The error for media and what is said of them, where nothing is asked.
     fn unasked(&self, renamed: &BTreeMap<String, String>) -> Option<Error> {
-        let (_, row) = self.rows.iter().find(|(_, row)| shows_media(row, renamed))?;
+        let (row, kind) = self.rows.iter().find_map(|(_, row)| Some((row, shown(row, renamed)?)))?;
         let answers: Vec<String> = guesses(row, renamed, Some("")).iter().flat_map(Guess::columns).collect();
         let answer = answers.first()?;
-        let hears = ["audio", "audios"].iter().any(|name| row.get(*name).is_some_and(|value| !value.is_null()));
-        let example = if hears { "Transcribe this recording." } else { "Describe this picture." };
+        let example = match kind {
+            MediaKind::Image => "Describe this picture.",
+            MediaKind::Audio => "Transcribe this recording.",
+        };
         let hint = format!(
             "{}; `data.prompt` is asked of each row, for example `data.prompt: {example}`, or name the column of the prompt \
              with `data.columns: {{prompt: ..}}`",

@@ -81,6 +81,14 @@ impl MediaKind {
         }
     }
 
+    /// What columns of rows that hold some are called.
+    pub fn columns(self) -> [&'static str; 2] {
+        match self {
+            MediaKind::Image => ["images", "image"],
+            MediaKind::Audio => ["audio", "audios"],
+        }
+    }
+
     /// What a file is whose name ends so; `None` where that says something else or nothing.
     pub fn of_file_name(name: &str) -> Option<Self> {
         let (_, ending) = name.rsplit_once('.')?;

@@ -17,8 +17,6 @@ const ANSWERS: [&str; 4] = ["completion", "answer", "response", "output"];
 /// The same, and what it may be called beside a picture or sound where what is asked about all of them is known.
 const DESCRIPTIONS: [&str; 9] =
     ["completion", "answer", "response", "output", "transcription", "transcript", "sentence", "caption", "text"];
-/// Columns that hold pictures and sounds.
-const MEDIA: [&str; 4] = ["image", "images", "audio", "audios"];
 /// Columns that have a meaning under other names than a format gives them.
 const OTHERS: [&str; 5] = ["context", "system_prompt", "chosen", "rejected", "label"];
 
@@ -74,9 +72,9 @@ pub(in crate::data) fn guesses(row: &Object, renamed: &BTreeMap<String, String>,
     Names { prompt, ..Names::of(row, renamed) }.guesses()
 }
 
-/// Whether a row shows a picture or a sound beside its words.
-pub(in crate::data) fn shows_media(row: &Object, renamed: &BTreeMap<String, String>) -> bool {
-    Names::of(row, renamed).has_media()
+/// What a row shows beside its words.
+pub(in crate::data) fn shown(row: &Object, renamed: &BTreeMap<String, String>) -> Option<MediaKind> {
+    Names::of(row, renamed).medium()
 }
 
 fn plain(name: &str) -> String {
@@ -174,7 +172,7 @@ impl<'a> Names<'a> {
                 }
                 if prompts.is_empty() && self.prompt.is_some() {
                     let described = self.meaning("completion", &DESCRIPTIONS);
-                    for answer in if self.has_media() { &described } else { &answers } {
+                    for answer in if self.medium().is_some() { &described } else { &answers } {
                         rows(RowFormat::PromptCompletion, &[("completion", answer)]);
                     }
                 }
@@ -213,7 +211,7 @@ impl<'a> Names<'a> {
     fn layout(&self, format: RowFormat, named: &[(&str, &str)]) -> Layout {
         let mut layout = Layout::new(format, true);
         if format == RowFormat::PromptCompletion {
-            let asked = |text: &str| Asked { text: text.to_owned(), of_media: self.has_media() };
+            let asked = |text: &str| Asked { text: text.to_owned(), of_media: self.medium().is_some() };
             layout.prompt = self.prompt.map(asked);
         }
         let mut name = |own: &str, column: &str| {
@@ -234,16 +232,17 @@ impl<'a> Names<'a> {
         layout
     }
 
-    /// Whether the row shows a picture or a sound beside its words.
-    fn has_media(&self) -> bool {
-        let names_one = |name: &str| MediaKind::of_file_name(name.trim()).is_some();
-        MEDIA.into_iter().any(|name| self.find(name).is_some())
-            || self.value("file_name").and_then(Value::as_str).is_some_and(names_one)
+    /// What the row shows beside its words.
+    fn medium(&self) -> Option<MediaKind> {
+        let of_column = |kind: &MediaKind| kind.columns().iter().any(|name| self.find(name).is_some());
+        let of_file = || MediaKind::of_file_name(self.value("file_name")?.as_str()?.trim());
+        MediaKind::ALL.into_iter().find(of_column).or_else(of_file)
     }
 
     /// Whether it has a column for them that holds none.
     fn has_null_media(&self) -> bool {
-        self.row.iter().any(|(name, value)| value.is_null() && MEDIA.contains(&plain(name).as_str()))
+        let holds_some = |name: &str| MediaKind::ALL.into_iter().any(|kind| kind.columns().contains(&name));
+        self.row.iter().any(|(name, value)| value.is_null() && holds_some(&plain(name)))
     }
 
     fn first_turn_has(&self, name: &str, key: &str) -> bool {

@@ -72,12 +72,8 @@ pub(super) fn attach(mut parsed: Row, row: &Columns) -> Result<Row> {
 
 /// What the columns of this kind hold.
 fn of_columns(kind: MediaKind, row: &Columns) -> Result<Vec<Medium>> {
-    let names: [&str; 2] = match kind {
-        MediaKind::Image => ["images", "image"],
-        MediaKind::Audio => ["audio", "audios"],
-    };
     let mut found = Vec::new();
-    for name in names {
+    for name in kind.columns() {
         let Some(value) = row.list(name) else { continue };
         let column = row.column(name);
         let one = |value: &Value, path: &str| -> Result<Option<Medium>> {

@@ -13,7 +13,7 @@ mod tokens;
 mod tools;
 
 pub(super) use columns::{Columns, listed};
-pub(super) use detect::{Guess, guesses, may_mean, shows_media};
+pub(super) use detect::{Guess, guesses, may_mean, shown};
 
 use super::layout::Layout;
 use super::object::Object;
