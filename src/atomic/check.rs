@@ -2,11 +2,11 @@
 
 use super::claim::{Claim, will_read};
 use super::live::clear_abandoned;
-use super::target::{Target, file_at, folder_of};
+use super::target::{Target, folder_of};
 use crate::error::{Error, Kind, Result};
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Checks that a file can be written under the name that the user gave for `option`, before any work is done for it and
 /// before anything is read: while what is returned lives, nothing that would be overwritten can be opened for reading.
@@ -16,16 +16,16 @@ use std::path::Path;
 /// [`Kind::Recipe`] for a folder, a name in a folder that is missing or not writable, a file that may not be written,
 /// the file of another option, and for one of the inputs by whatever name.
 pub fn check_target(option: &str, path: &Path, inputs: &[&Path]) -> Result<Claim> {
-    check_writable(option, path)?;
-    let claim = Claim::file(option, path)?;
+    let file = check_writable(option, path)?;
+    let claim = Claim::file(option, path, file.clone())?;
     inputs.iter().try_for_each(|input| will_read(input))?;
     // Only now is anything made: a file of the input's is not even touched.
-    try_writing(option, path)?;
+    file.map_or(Ok(()), |file| try_writing(option, path, &file))?;
     Ok(claim)
 }
 
-/// Checks that a name leads to a place for a file.
-fn check_writable(option: &str, path: &Path) -> Result<()> {
+/// Checks that a name leads to a place for a file, and says to which; to none where it leads to a device or a pipe.
+fn check_writable(option: &str, path: &Path) -> Result<Option<PathBuf>> {
     let wrong = |what: String, hint: &str| Err(Error::new(Kind::Recipe, what).at_path(path).hint(hint));
     let file = match Target::of(path) {
         Ok(Target::File(file)) => file,
@@ -37,7 +37,7 @@ fn check_writable(option: &str, path: &Path) -> Result<()> {
                 false => Ok(()), // a device may do something when it is opened, and a pipe waits
             };
             return match fs::metadata(&stream).and_then(open) {
-                Ok(()) => Ok(()),
+                Ok(()) => Ok(None),
                 Err(error) => wrong(format!("`{option}` cannot be written: {error}"), "name another file"),
             };
         }
@@ -62,15 +62,14 @@ fn check_writable(option: &str, path: &Path) -> Result<()> {
         }
         Err(error) => return wrong(format!("`{option}` cannot be written: {error}"), "name another file"),
     }
-    Ok(())
+    Ok(Some(file))
 }
 
 /// Checks that a file that is there takes writing, and its folder a file beside it, which becomes the new one.
-fn try_writing(option: &str, path: &Path) -> Result<()> {
-    let Some(file) = file_at(path)? else { return Ok(()) };
-    let folder = folder_of(&file);
+fn try_writing(option: &str, path: &Path, file: &Path) -> Result<()> {
+    let folder = folder_of(file);
     clear_abandoned(folder);
-    let existing = if file.exists() { File::options().write(true).open(&file).map(drop) } else { Ok(()) };
+    let existing = if file.exists() { File::options().write(true).open(file).map(drop) } else { Ok(()) };
     existing.and_then(|()| tempfile::tempfile_in(folder).map(drop)).map_err(|error| {
         Error::new(Kind::Recipe, format!("`{option}` cannot be written: {error}"))
             .at_path(path)

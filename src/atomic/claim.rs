@@ -4,7 +4,7 @@
 //! opened through [`crate::input`], which asks here; so the refusal comes from the opening itself, whether a model, a blob of
 //! a store, a recipe or a picture that a row names. Who swallows that error loses the right to write: [`allow`] asks again.
 
-use super::target::{Target, is_same};
+use super::target::is_same;
 use crate::error::{Error, Kind, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,15 +38,11 @@ fn claimed() -> MutexGuard<'static, Vec<Claimed>> {
 }
 
 impl Claim {
-    /// Claims the file that `named` leads to, for `option`.
+    /// Claims `named` for `option`; `leads_to` is the file that it leads to, where it leads to one.
     ///
     /// # Errors
     /// [`Kind::Recipe`] where another option is to write the same: the second would replace the first.
-    pub(super) fn file(option: &str, named: &Path) -> Result<Self> {
-        let leads_to = match Target::of(named) {
-            Ok(Target::File(file)) => Some(file),
-            _ => None,
-        };
+    pub(super) fn file(option: &str, named: &Path, leads_to: Option<PathBuf>) -> Result<Self> {
         let place = |path: &Path| Some((fs::canonicalize(super::folder_of(path)).ok()?, path.file_name()?.to_owned()));
         let mut all = claimed();
         let is_same_place = |other: &&Claimed| {
