@@ -45,18 +45,13 @@ impl SparseMlp {
     pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
         let Some(cutoff) = self.cutoff else { return self.mlp.forward(x, side) };
         let gate = ops::top_of_row(self.mlp.gate_proj.forward(x.clone(), side), cutoff); // [n, f]
-        let Mlp { up_proj: up, down_proj: down, .. } = &self.mlp;
-        match Passing::of(&gate) {
+        let Mlp { mut up_proj, mut down_proj, .. } = self.mlp.clone();
+        if let Some(passing) = Passing::of(&gate) {
             // What the gate multiplies by zero is not computed.
-            Some(passing) => {
-                let up = up.with_outputs(&passing).forward(x, side); // [n, f]
-                down.with_inputs(&passing).forward_gated(gate, up, side)
-            }
-            None => {
-                let up = up.forward(x, side);
-                down.forward_gated(gate, up, side)
-            }
+            (up_proj, down_proj) = (up_proj.with_outputs(&passing), down_proj.with_inputs(&passing));
         }
+        let up = up_proj.forward(x, side); // [n, f]
+        down_proj.forward_gated(gate, up, side)
     }
 }
 

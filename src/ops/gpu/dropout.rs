@@ -17,19 +17,15 @@ pub fn dropout(x: &Tensor<2>, mask: &Mask) -> Option<Tensor<2>> {
 }
 
 fn masked(x: &CubeTensor, mask: &Mask) -> CubeTensor {
-    let out = empty(x, x.meta.shape().clone());
     let len = x.meta.num_elements();
-    let Some(last_dropped) = mask.last_dropped() else { return x.clone() };
-    if len == 0 {
-        return out;
-    }
-    let key: Vec<u8> = mask.key().to_vec();
+    let (Some(last_dropped), 1..) = (mask.last_dropped(), len) else { return x.clone() };
+    let out = empty(x, x.meta.shape().clone());
     dropout_kernel::launch(
         &x.client,
         cubecl::calculate_cube_count_elemwise(&x.client, len.div_ceil(WORDS), CubeDim::new_1d(UNITS)),
         CubeDim::new_1d(UNITS),
         buffer(x),
-        Numbers::upload(&key, x).buffer(),
+        Numbers::upload(mask.key(), x).buffer(),
         buffer(&out),
         last_dropped,
         mask.kept(),
