@@ -36,6 +36,15 @@ def shapes(config):
     return shapes_of_3n(config) if config["model_type"] == "gemma3n_text" else shapes_of_3(config)
 
 
+def feed_forward(d, f):
+    return {"mlp.gate_proj": [f, d], "mlp.up_proj": [f, d], "mlp.down_proj": [d, f]}
+
+
+def norms(d):
+    names = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+    return {name: [d] for name in names}
+
+
 def shapes_of_3(config):
     d, f, e = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     h, g = config["num_attention_heads"], config["num_key_value_heads"]
@@ -49,13 +58,8 @@ def shapes_of_3(config):
             "self_attn.o_proj": [d, h * e],
             "self_attn.q_norm": [e],
             "self_attn.k_norm": [e],
-            "mlp.gate_proj": [f, d],
-            "mlp.up_proj": [f, d],
-            "mlp.down_proj": [d, f],
-            "input_layernorm": [d],
-            "post_attention_layernorm": [d],
-            "pre_feedforward_layernorm": [d],
-            "post_feedforward_layernorm": [d],
+            **feed_forward(d, f),
+            **norms(d),
         }.items():
             yield f"{at}.{name}.weight", shape
     yield "model.norm.weight", [d]
@@ -89,16 +93,11 @@ def shapes_of_3n(config):
             **({"self_attn.k_proj": [kv, d], "self_attn.v_proj": [kv, d], "self_attn.k_norm": [e]} if makes_keys else {}),
             "self_attn.o_proj": [d, q],
             "self_attn.q_norm": [e],
-            "mlp.gate_proj": [f, d],
-            "mlp.up_proj": [f, d],
-            "mlp.down_proj": [d, f],
+            **feed_forward(d, f),
             "per_layer_input_gate": [p, d],
             "per_layer_projection": [d, p],
             "post_per_layer_input_norm": [d],
-            "input_layernorm": [d],
-            "post_attention_layernorm": [d],
-            "pre_feedforward_layernorm": [d],
-            "post_feedforward_layernorm": [d],
+            **norms(d),
         }.items():
             yield f"{at}.{name}.weight", shape
     yield "model.norm.weight", [d]
