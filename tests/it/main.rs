@@ -19,6 +19,7 @@ mod gemma3n_vision;
 mod guarded;
 #[cfg(feature = "hub")]
 mod hub;
+mod media_rows;
 mod mmproj;
 mod multimodal;
 mod numbers;
