@@ -157,6 +157,11 @@ impl Diagnosis {
         self.problems.len() + self.left_out
     }
 
+    /// Whether there is no problem so far.
+    pub fn is_sound(&self) -> bool {
+        self.count() == 0 && self.unknown.is_empty()
+    }
+
     /// Whether `key` has its default in `section`, which is called `name`.
     pub fn is_default(&self, section: &impl Serialize, name: &str, key: &str) -> bool {
         let known = self.known.iter().find(|k| k.section == name && k.key == key);
