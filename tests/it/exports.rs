@@ -309,6 +309,11 @@ fn a_folder_for_ollama_has_the_model_and_how_to_talk_to_it() {
     let refused = bench.run("export ollama --model w --output w");
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("has no `Modelfile`"), "{}", refused.stderr);
+    // A Modelfile has no way to say this, which is known before anything is read.
+    let mut command = bench.command("export ollama --model nowhere --output p --system");
+    let refused = bench.said(command.arg("Say\n\"\"\"\noften."));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.problem().contains("line 2 of the text ends with `\"\"\"`"), "{}", refused.stderr);
 }
 
 #[test]
