@@ -52,19 +52,16 @@ impl Input {
     /// A row `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or `{"messages": [..]}`.
     ///
     /// # Errors
-    /// When it is none of them.
+    /// When it is none of them, or two at once.
     pub fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
-        let format = ["input_ids", "text", "messages"].into_iter().find(|key| row.contains_key(*key));
-        let row = match format {
+        let at = |error: Error| error.or_at(place.clone());
+        let row = match data::one_column(&row, &["input_ids", "text", "messages"], "scored").map_err(at)? {
             Some("input_ids") => RowFormat::Tokens.parse(&row),
-            Some("text") => match data::media_column(&row) {
-                None => RowFormat::Text.parse(&row),
-                Some(column) => Err(data::refused_media(column)),
-            },
+            Some("text") => RowFormat::Text.parse(&row),
             Some(_) => generate::conversation(&row).map(Row::Conversation),
             None => Err(Error::new(Kind::Data, "the row has none of `input_ids`, `text`, `messages`")),
         };
-        Ok(Input { row: row.map_err(|e| e.or_at(place.clone()))?, place })
+        Ok(Input { row: row.map_err(at)?, place })
     }
 }
 
