@@ -423,6 +423,11 @@ fn a_size_that_no_choice_can_meet_is_refused() {
     assert!(!small.stderr.contains("inf") && !small.stderr.contains("NaN"), "{}", small.stderr);
     let bits = export("--bits 4");
     assert!(bits.code == Some(2) && bits.problem().contains("4 bits are too few"), "{}", bits.stderr);
+    // Headers tell, so that nothing is loaded or read for it.
+    for said in [small, bits] {
+        let is_begun = ["Loading the model", "Calibrating"].iter().any(|work| said.stderr.contains(work));
+        assert!(!is_begun, "{}", said.stderr);
+    }
     assert!(!bench.path("x.gguf").exists());
 }
 
