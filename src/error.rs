@@ -251,9 +251,9 @@ impl Error {
         self
     }
 
-    /// Says every hint in other words.
+    /// Says every hint in other words; one of which nothing is left is none.
     pub fn reword(mut self, words: &impl Fn(&str) -> String) -> Self {
-        self.0.hint = self.0.hint.map(|hint| words(&hint));
+        self.0.hint = self.0.hint.map(|hint| words(&hint)).filter(|hint| !hint.is_empty());
         self.0.others = self.0.others.into_iter().map(|other| other.reword(words)).collect();
         self
     }
