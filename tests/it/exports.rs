@@ -423,8 +423,17 @@ fn a_size_that_no_choice_can_meet_is_refused() {
     assert!(!small.stderr.contains("inf") && !small.stderr.contains("NaN"), "{}", small.stderr);
     let bits = export("--bits 4");
     assert!(bits.code == Some(2) && bits.problem().contains("4 bits are too few"), "{}", bits.stderr);
+    // A model whose rows fill no blocks.
+    copy(&golden("export/text"), &bench.path("tiny"));
+    bench.write("few.jsonl", "{\"input_ids\": [2, 3, 4, 5]}\n");
+    let tiny = |more: &str| bench.run(&format!("export gguf --model tiny --imatrix few.jsonl {more} --output t.gguf"));
+    let none = tiny("--bits 4.5");
+    assert!(none.code == Some(2) && none.problem().contains("so that no bits can be chosen"), "{}", none.stderr);
+    let whole = tiny("--target-size 1MB");
+    assert!(whole.stderr.contains("the file is as small as it gets, and nothing is measured"), "{}", whole.stderr);
+    whole.ok();
     // Headers tell, so that nothing is loaded or read for it.
-    for said in [small, bits] {
+    for said in [small, bits, none] {
         let is_begun = ["Loading the model", "Calibrating"].iter().any(|work| said.stderr.contains(work));
         assert!(!is_begun, "{}", said.stderr);
     }

@@ -113,9 +113,9 @@ fn programs_read_what_is_wrong() {
     let list: Vec<Value> = serde_json::from_str(&gone.stdout).expect("a JSON list");
     assert_eq!((list.len(), &list[0]["file"]), (1, &json!("nowhere.yaml")));
     // What is only warned of is in the list, too.
-    std::fs::create_dir_all(bench.path("models/gemma")).expect("a folder");
-    bench.write("models/gemma/config.json", "{}");
-    let warned = problems(&right.replace("base: m", "base: models/gema"), "--set data.train=chats", 2);
+    copy(&bench.path("m"), &bench.path("models/gemma-tiny"));
+    let near = right.replace("base: m", "base: models/gemma-tny");
+    let warned = problems(&near, "--set data.train=chats.jsonl", 2);
     let severities: Vec<&Value> = warned.iter().map(|problem| &problem["severity"]).collect();
     assert_eq!(severities, ["error", "warning"], "{warned:?}");
 }
