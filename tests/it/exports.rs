@@ -424,7 +424,7 @@ fn a_size_that_no_choice_can_meet_is_refused() {
     let bits = export("--bits 4");
     assert!(bits.code == Some(2) && bits.problem().contains("4 bits are too few"), "{}", bits.stderr);
     // A model whose rows fill no blocks.
-    copy(&golden("export/text"), &bench.path("tiny"));
+    crate::bench::copy(&crate::bench::golden("export/text"), &bench.path("tiny"));
     bench.write("few.jsonl", "{\"input_ids\": [2, 3, 4, 5]}\n");
     let tiny = |more: &str| bench.run(&format!("export gguf --model tiny --imatrix few.jsonl {more} --output t.gguf"));
     let none = tiny("--bits 4.5");
