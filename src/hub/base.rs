@@ -73,7 +73,7 @@ fn folder(path: PathBuf) -> Result<Base> {
     let names = entries(&path);
     let ggufs: Vec<&String> = names.iter().filter(|n| is_gguf(Path::new(n))).collect();
     let hint = if names.iter().any(|n| n == "adapter_config.json") {
-        "this is an adapter's folder: name its base model here, and the adapter under `adapter.init_from` or `--adapter`".into()
+        "this is an adapter's folder: name its base model here, and the adapter under `adapter.init_from`".into()
     } else if let Some(gguf) = ggufs.first() {
         format!("for the GGUF in it, name the file: `{}`", path.join(gguf).display())
     } else if path.join("snapshots").is_dir() {

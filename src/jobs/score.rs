@@ -37,12 +37,22 @@ impl Input {
         Input { row: Row::Text(text), place }
     }
 
+    /// Whether it holds pictures or sounds.
+    pub fn has_media(&self) -> bool {
+        !self.row.clone().media_mut().is_empty()
+    }
+
+    /// Where it is from.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// The tokens of a row of text.
     ///
     /// # Errors
     /// When it cannot be encoded, or holds pictures or sounds.
     pub fn tokens(&self, encoder: &Encoder) -> Result<Vec<u32>> {
-        if !self.row.clone().media_mut().is_empty() {
+        if self.has_media() {
             return Err(Error::new(Kind::Data, "the row holds pictures or sounds, and text is read here")
                 .at(self.place.clone()));
         }
@@ -52,19 +62,16 @@ impl Input {
     /// A row `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or `{"messages": [..]}`.
     ///
     /// # Errors
-    /// When it is none of them.
+    /// When it is none of them, or two at once.
     pub fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
-        let format = ["input_ids", "text", "messages"].into_iter().find(|key| row.contains_key(*key));
-        let row = match format {
+        let at = |error: Error| error.or_at(place.clone());
+        let row = match data::one_column(&row, &["input_ids", "text", "messages"], "scored").map_err(at)? {
             Some("input_ids") => RowFormat::Tokens.parse(&row),
-            Some("text") => match data::media_column(&row) {
-                None => RowFormat::Text.parse(&row),
-                Some(column) => Err(data::refused_media(column)),
-            },
+            Some("text") => RowFormat::Text.parse(&row),
             Some(_) => generate::conversation(&row).map(Row::Conversation),
             None => Err(Error::new(Kind::Data, "the row has none of `input_ids`, `text`, `messages`")),
         };
-        Ok(Input { row: row.map_err(|e| e.or_at(place.clone()))?, place })
+        Ok(Input { row: row.map_err(at)?, place })
     }
 }
 

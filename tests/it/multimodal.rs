@@ -168,6 +168,8 @@ fn broken_media_are_named_by_row_before_anything_runs() {
     bench.write("pictures/empty.png", b"");
     bench.write("pictures/cut.png", &bench.read("pictures/red.png")[..60]);
     bench.write("pictures/page.png", b"<html>not found</html>");
+    let mut two_columns = with("image", json!("pictures/red.png"));
+    two_columns["images"] = json!(["pictures/red.png"]);
     let cases: Vec<(Value, &str)> = vec![
         (row(part(json!("pictures/missing.png"))), "there is no file `pictures/missing.png`"),
         (row(part(json!("pictures/rad.png"))), "did you mean `pictures/red.png`?"),
@@ -185,6 +187,8 @@ fn broken_media_are_named_by_row_before_anything_runs() {
         (with("images", json!(["pictures/red.png", null])), "`images[1]` holds no image"),
         (with("file_name", json!("pictures/rad.png")), "did you mean `pictures/red.png`?"),
         (row(json!([{"type": "audio", "audio": "a.wav"}])), "the model does not hear"),
+        (two_columns, "both `images` and `image` hold pictures"),
+        (row(json!([{"type": "image", "image": "pictures/red.png", "path": "a.png"}])), "has both `image` and `path`"),
     ];
     for (row, said) in &cases {
         bench.write("seen.jsonl", lines(std::slice::from_ref(row)));
@@ -199,7 +203,7 @@ fn broken_media_are_named_by_row_before_anything_runs() {
     bench.write("seen.jsonl", lines(&rows));
     let stats = bench.run("data stats v.yaml --json --set data.on_bad_row=skip").json();
     assert_eq!(stats["rows"], 1);
-    assert_eq!(stats["skipped"], json!({"wrong_layout": 7, "broken_media": 9}), "{stats}");
+    assert_eq!(stats["skipped"], json!({"wrong_layout": 9, "broken_media": 9}), "{stats}");
 }
 
 #[test]
@@ -220,6 +224,8 @@ fn columns_words_and_bytes_stand_for_pictures_as_parts_do() {
         json!({"messages": turns(json!(format!("<image>{user}"))), "file_name": "pictures/red.png"}),
         json!({"messages": turns(json!(user)), "images": ["pictures/red.png"], "file_name": "pictures/blue.png"}),
         json!({"instruction": user, "output": model, "images": "pictures/red.png"}),
+        json!({"messages": turns(json!(user)), "images": [], "image": "pictures/red.png"}),
+        json!({"messages": turns(json!([{"type": "image", "path": "red.png", "bytes": list}, {"type": "text", "text": user}]))}),
         json!({"conversations": [{"from": "human", "value": format!("<image>\n{user}")}, {"from": "gpt", "value": model}], "images": ["pictures/red.png"]}),
     ];
     for (i, row) in rows.iter().enumerate() {
