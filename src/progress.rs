@@ -19,10 +19,10 @@ pub fn counted(count: usize, noun: &str) -> String {
 
 /// What so many of a thing are called.
 pub fn plural(count: u64, noun: &str) -> String {
-    match (count, noun.strip_suffix("ss")) {
-        (1, _) => noun.to_owned(),
-        (_, Some(_)) => format!("{noun}es"),
-        (_, None) => format!("{noun}s"),
+    match noun.ends_with("ss") || noun.ends_with("ch") {
+        _ if count == 1 => noun.to_owned(),
+        true => format!("{noun}es"),
+        false => format!("{noun}s"),
     }
 }
 
