@@ -5,7 +5,7 @@ use crate::nn::SidePath;
 use crate::ops::plain::add_low_rank;
 use crate::ops::{Weight, geglu};
 use crate::weights::names::ModelPart;
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 
 /// The adapter of one projection.
 ///
@@ -39,6 +39,18 @@ impl LoraModule {
 
     fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Tensor<2>> {
         [&mut self.a, &mut self.b].into_iter().chain(&mut self.magnitude)
+    }
+
+    /// The same on a device; nothing is copied where it is there.
+    pub fn to_device(&self, device: &Device) -> Self {
+        let moved = |tensor: &Tensor<2>| tensor.clone().to_device(device);
+        LoraModule {
+            a: moved(&self.a),
+            b: moved(&self.b),
+            magnitude: self.magnitude.as_ref().map(moved),
+            subtracted: self.subtracted.as_ref().map(|(a, b)| (moved(a), moved(b))),
+            ..self.clone()
+        }
     }
 
     /// The projection's output with this adapter. `dropped` is `x` after dropout, where there is any.
@@ -126,6 +138,17 @@ impl Adapter {
     /// The same adapter with these tensors in the place of the model's.
     pub fn with_whole(self, whole: Vec<TrainedTensor>) -> Self {
         Adapter { whole, ..self }
+    }
+
+    /// The same on a device; nothing is copied where it is there.
+    pub fn to_device(&self, device: &Device) -> Self {
+        let whole =
+            |whole: &TrainedTensor| TrainedTensor { value: whole.value.clone().to_device(device), ..whole.clone() };
+        Adapter {
+            modules: self.modules.iter().map(|module| module.to_device(device)).collect(),
+            whole: self.whole.iter().map(whole).collect(),
+            by_site: self.by_site.clone(),
+        }
     }
 
     /// The tensors that it has in the place of the model's.

@@ -13,7 +13,8 @@ pub struct Args {
     /// As JSON
     #[arg(long)]
     json: bool,
-    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
+    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]; several share out the micro-batches of each
+    /// step: cuda:0,1, or cpu,cpu for two replicas on the CPU
     #[arg(long, default_value = "auto")]
     device: String,
     /// State the memory alone, and time nothing

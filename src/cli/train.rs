@@ -38,7 +38,8 @@ pub struct Args {
     /// Print what a dry run found as JSON
     #[arg(long, requires = "dry_run")]
     json: bool,
-    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
+    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]; several share out the micro-batches of each
+    /// step: cuda:0,1, or cpu,cpu for two replicas on the CPU
     #[arg(long, default_value = "auto")]
     device: String,
 }

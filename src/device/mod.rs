@@ -4,6 +4,8 @@
 pub mod found;
 pub mod host;
 pub mod open;
+pub mod several;
 
 pub use found::{Backend, Found, Memory, all, memory};
 pub use open::{Capacity, Compute, attempt, open};
+pub use several::Devices;

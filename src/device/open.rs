@@ -99,34 +99,70 @@ pub struct Capacity {
 ///
 /// # Errors
 /// [`Kind::Device`] for a device that this build or this machine does not have; [`Kind::Recipe`] for a name that is
-/// none.
+/// none, or for several.
 pub fn open(name: &str) -> Result<Compute> {
-    let place = || Place::Named(format!("--device {name}"));
-    let unknown = || {
-        let error = Error::new(Kind::Recipe, format!("`{name}` is not a device")).at(place());
-        error.hint("devices are auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i], wgpu[:i]")
-    };
-    if name == "auto" {
-        let best = found::all().into_iter().find(|found| found.backend == Backend::Cpu || !found.is_software());
-        return Compute::new(&best.ok_or_else(unknown)?);
+    if name.contains(',') {
+        let error = Error::new(Kind::Recipe, format!("`{name}` is several devices, and one computes here"));
+        return Err(error.at(place(name)).hint("`train` and `estimate` take several; name one of them"));
     }
+    if name == AUTO {
+        let best = found::all().into_iter().find(|found| found.backend == Backend::Cpu || !found.is_software());
+        return Compute::new(&best.ok_or_else(|| unknown(name))?);
+    }
+    let (backend, index) = named(name).map_err(|error| error.at(place(name)))?;
+    Compute::new(&find(backend, index).map_err(|error| error.at(place(name)))?).map_err(|error| error.at(place(name)))
+}
+
+/// The best device that there is.
+pub(super) const AUTO: &str = "auto";
+
+/// Where the user named a device.
+pub(super) fn place(name: &str) -> Place {
+    Place::Named(format!("--device {name}"))
+}
+
+/// The backend and the number of a device that has this name, whether it is there or not.
+///
+/// # Errors
+/// [`Kind::Recipe`] for a name that is none.
+pub(super) fn named(name: &str) -> Result<(Backend, usize)> {
     let (kind, index) = match name.split_once(':') {
-        Some((kind, index)) if kind != Backend::Cpu.name() => (kind, index.parse().map_err(|_| unknown())?),
+        Some((kind, index)) if kind != Backend::Cpu.name() => (kind, index.parse().map_err(|_| unknown(name))?),
         _ => (name, 0),
     };
-    let backend = Backend::ALL.into_iter().find(|backend| backend.name() == kind).ok_or_else(unknown)?;
+    let backend = Backend::ALL.into_iter().find(|backend| backend.name() == kind);
+    backend.map(|backend| (backend, index)).ok_or_else(|| unknown(name))
+}
+
+/// A device of this machine.
+///
+/// # Errors
+/// [`Kind::Device`] for one that this build or this machine does not have.
+pub(super) fn find(backend: Backend, index: usize) -> Result<Found> {
+    let kind = backend.name();
     if !backend.is_compiled_in() {
-        let error = Error::new(Kind::Device, format!("this build has no `{kind}`")).at(place());
+        let error = Error::new(Kind::Device, format!("this build has no `{kind}`"));
         return Err(error.hint(format!("build with `--features {kind}`, or use `--device cpu`")));
     }
-    let devices = backend.devices();
     let missing = || {
         let here: Vec<String> = found::all().iter().map(Found::name).collect();
-        let error = Error::new(Kind::Device, format!("this machine has no `{name}`")).at(place());
+        let error = Error::new(Kind::Device, format!("this machine has no `{kind}:{index}`"));
         error.hint(format!("devices here: {}", here.join(", ")))
     };
-    let device = devices.into_iter().nth(index).ok_or_else(missing)?;
-    Compute::new(&Found { backend, index, device }).map_err(|error| error.at(place()))
+    let device = backend.devices().into_iter().nth(index).ok_or_else(missing)?;
+    Ok(Found { backend, index, device })
+}
+
+fn unknown(name: &str) -> Error {
+    let error = Error::new(Kind::Recipe, format!("`{name}` is not a device"));
+    match name.split_once(':') {
+        Some((kind, _)) if kind == Backend::Cpu.name() => {
+            error.hint("the CPU has no number: `cpu` is all of it, and `cpu,cpu` are two replicas on it")
+        }
+        _ => error.hint(
+            "devices are auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i], wgpu[:i]; several: cuda:0,1 or cpu,cpu",
+        ),
+    }
 }
 
 /// Runs what may panic inside a device's driver.

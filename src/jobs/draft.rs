@@ -81,6 +81,7 @@ pub fn suited(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
             beside: Beside::of(&adapter, recipe, &config),
             optimizer_slots: settings.rule.slots() as u64,
             tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.binning, batch_size, max_length),
+            devices: 1,
             capacity: settings.open_device("auto")?.capacity(),
         };
         Ok(suited::hold(&chosen, &sizes))

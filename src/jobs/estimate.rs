@@ -10,6 +10,7 @@ use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::forecast::pace::{Pace, TimedRun};
 use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::jobs::run::replicas;
 use crate::jobs::run::settings::RunSettings;
 use crate::progress::Progress;
 use crate::recipe::{AutoBool, Recipe};
@@ -22,8 +23,10 @@ use std::fmt;
 pub struct Forecast {
     /// The base, as the recipe names it.
     pub model: String,
-    /// The device that would compute.
+    /// The device that would compute, or those that would share out each step, as `--device` takes them.
     pub device: String,
+    /// Each of them.
+    pub devices: Vec<String>,
     /// Where its sizes come from.
     pub sizes_from: SizesFrom,
     /// Values that are trained.
@@ -36,7 +39,7 @@ pub struct Forecast {
     pub tokens: u64,
     /// Whether layers are recomputed on the way back.
     pub activation_checkpointing: bool,
-    /// The estimated peak of memory.
+    /// The estimated peak of memory: of all replicas on the CPU together, of several GPUs that of the one with the optimiser.
     pub memory_bytes: u64,
     /// What it is made of.
     pub memory: Estimate,
@@ -44,7 +47,7 @@ pub struct Forecast {
     pub memory_bytes_recomputing: u64,
     /// The peak with everything kept.
     pub memory_bytes_keeping: u64,
-    /// Memory that is free, where that can be asked.
+    /// Memory that is free, where that can be asked; of several GPUs on the one that has the least.
     pub available_bytes: Option<u64>,
     /// Memory of the machine, or of the GPU that computes, where that can be asked.
     pub machine_bytes: Option<u64>,
@@ -60,7 +63,7 @@ pub struct Forecast {
 /// How an estimate was asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct EstimateOptions<'a> {
-    /// The device, as the user named it.
+    /// The devices, as the user named them.
     pub device: &'a str,
     /// Measure the time of a step.
     pub probe: bool,
@@ -77,7 +80,7 @@ pub fn estimate(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progr
 
 fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress) -> Result<Forecast> {
     let settings = RunSettings::of(recipe);
-    let compute = settings.open_device(options.device)?;
+    let devices = settings.open_devices(options.device)?;
     let outline = Outline::find(&recipe.model.base, progress)?;
     let frozen = Frozen { config: &outline.config, source: outline.source.as_ref() };
     frozen.check(&settings.holding)?;
@@ -89,7 +92,8 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
         beside: Beside::of(&adapter, recipe, &outline.config),
         optimizer_slots: settings.rule.slots() as u64,
         tokens: &tokens,
-        capacity: compute.capacity(),
+        devices: devices.count(),
+        capacity: devices.capacity(),
     };
     if recipe.auto.contains("data.max_length") {
         let most = text::count(recipe.data.max_length as u64);
@@ -104,6 +108,7 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
         ));
     }
     let asked = FitSettings::of(recipe);
+    replicas::remarks(&devices, asked.accumulation).iter().for_each(|remark| progress.note(remark));
     let need = sizes.need(&asked);
     let total =
         |activation_checkpointing| sizes.need(&FitSettings { activation_checkpointing, ..asked }).memory.total_bytes();
@@ -111,7 +116,8 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
     let run = TimedRun::of(recipe, settings, &sizes, &adapter, need.activation_checkpointing);
     Ok(Forecast {
         model: recipe.model.base.clone(),
-        device: compute.name.clone(),
+        device: devices.name(),
+        devices: devices.names(),
         sizes_from: outline.sizes_from,
         trainable_parameters: sizes.trainable,
         batch_size: asked.batch_size as u64,
@@ -127,10 +133,17 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
         fits,
         suggestions: if fits { Vec::new() } else { sizes.suggestions(&asked) },
         pace: match options.probe {
-            true => Pace::measure(&run, &compute, progress),
+            true => Pace::measure(&run, &devices.first, progress),
             false => Pace::unmeasured(&run, "not asked for"),
         },
     })
+}
+
+impl Forecast {
+    /// Whether several GPUs would share out each step.
+    fn is_on_gpus(&self) -> bool {
+        self.devices.len() > 1 && self.devices.iter().any(|device| device != "cpu")
+    }
 }
 
 impl fmt::Display for Forecast {
@@ -145,7 +158,8 @@ impl fmt::Display for Forecast {
         writeln!(f, "Adapter: {} trainable parameters", count(self.trainable_parameters))?;
         let how = if self.activation_checkpointing { "recomputing activations" } else { "keeping activations" };
         writeln!(f, "Micro-batch: up to {} x {} tokens, {how}", count(self.batch_size), count(self.max_length))?;
-        writeln!(f, "Memory: about {} ({})", bytes(self.memory_bytes), self.memory)?;
+        let each = if self.is_on_gpus() { " on each GPU" } else { "" };
+        writeln!(f, "Memory: about {}{each} ({})", bytes(self.memory_bytes), self.memory)?;
         let (kept, recomputed) = (bytes(self.memory_bytes_keeping), bytes(self.memory_bytes_recomputing));
         write!(f, "Total: {kept} with all activations kept, {recomputed} with layers recomputed")?;
         write!(f, "\nTime on {}: {}", self.device, self.pace)?;

@@ -26,7 +26,7 @@ use crate::train::run::Ending;
 /// How a run was asked for.
 #[derive(Clone)]
 pub struct TrainOptions<'a> {
-    /// The device, as the user named it.
+    /// The devices, as the user named them.
     pub device: &'a str,
     /// Continue the newest good checkpoint.
     pub resume: bool,
@@ -58,7 +58,7 @@ pub fn train(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop
 
 fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Interrupt) -> Result<Outcome> {
     let settings = RunSettings::of(recipe);
-    let compute = settings.open_device(options.device)?;
+    let devices = settings.open_devices(options.device)?;
     if options.resume {
         resuming::find(&recipe.output.dir)?;
     }
@@ -79,7 +79,7 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
     }
 
     let pushing = Pushing::check(recipe, options.consent, screen)?;
-    let mut planned = Planned::new(recipe, settings, compute, begun.is_some(), options.dry_run, screen)?;
+    let mut planned = Planned::new(recipe, settings, devices, begun.is_some(), options.dry_run, screen)?;
     if options.is_made {
         screen.note(
             &planned.recipe.to_brief_yaml(&["The recipe that was made; all of it is in the run's `recipe.yaml`."]),
@@ -92,12 +92,15 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
     planned.encode_media(screen)?;
     let rows = samples::rows(&planned.data, &planned.base)?;
     let prompts = Prompts::of(&planned.data, planned.recipe.evaluation.samples, &planned.base)?;
-    let next = planned.base.tokenizer().is_ok().then(|| verdict::next(recipe, &folder.path("adapter"), options.device));
+    // What comes next runs on one device.
+    let several = planned.devices.count() > 1;
+    let device = if several { &planned.devices.first.name } else { options.device };
+    let next = planned.base.tokenizer().is_ok().then(|| verdict::next(recipe, &folder.path("adapter"), device));
     planned.base.release_encoder();
 
-    if !planned.compute.is_cpu() {
-        self_check::compare(&planned.compute)?;
-        screen.note(&format!("{} computes what the CPU computes.", planned.compute.describe()));
+    for compute in planned.devices.all().filter(|compute| !compute.is_cpu()) {
+        self_check::compare(compute)?;
+        screen.note(&format!("{} computes what the CPU computes.", compute.describe()));
     }
     let mut session = Session::begin(&planned, &folder, screen)?;
     if session.is_new() {

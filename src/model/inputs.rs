@@ -1,7 +1,7 @@
 //! What a forward pass begins with.
 
 use crate::nn::Segments;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -56,6 +56,15 @@ impl SoftTokens {
     pub fn moved(self, by: usize) -> Self {
         SoftTokens { rows: self.rows.start + by..self.rows.end + by, ..self }
     }
+
+    /// The same on a device; nothing is copied where it is there.
+    fn to_device(&self, device: &Device) -> Self {
+        let features = match self.features.clone() {
+            Features::Encoded(rows) => Features::Encoded(rows.to_device(device)),
+            Features::Prepared { values, valid } => Features::Prepared { values: values.to_device(device), valid },
+        };
+        SoftTokens { features, rows: self.rows.clone(), modality: self.modality }
+    }
 }
 
 impl Inputs {
@@ -68,6 +77,12 @@ impl Inputs {
     /// Text alone.
     pub fn text(input_ids: Vec<u32>, segments: Segments) -> Self {
         Inputs { input_ids, segments, soft_tokens: Vec::new() }
+    }
+
+    /// The same with what is a tensor on a device; no tensor is copied where it is there.
+    pub fn to_device(&self, device: &Device) -> Self {
+        let soft_tokens = self.soft_tokens.iter().map(|soft| soft.to_device(device)).collect();
+        Inputs { input_ids: self.input_ids.clone(), segments: self.segments.clone(), soft_tokens }
     }
 
     /// Keeps the first `most` tokens, or those before the soft tokens that this would cut through. Returns how many are

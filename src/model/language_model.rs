@@ -14,8 +14,8 @@ use std::fmt;
 /// A decoder with frozen weights. Whoever trains, asks or scores one knows nothing else of it.
 ///
 /// A forward pass is [`LanguageModel::embed`], every [`LanguageModel::layer`], [`LanguageModel::last_hidden`], the norm
-/// and the head.
-pub trait LanguageModel: fmt::Debug {
+/// and the head. Several threads may run one at once.
+pub trait LanguageModel: fmt::Debug + Send + Sync {
     /// Its configuration.
     fn config(&self) -> &dyn DecoderConfig;
 

@@ -121,7 +121,7 @@ pub struct Summary {
     pub tokens_per_second: Option<f64>,
     /// The process's largest resident memory, where the system tells ([`peak_rss_bytes`]).
     pub peak_rss_bytes: Option<u64>,
-    /// The memory that was taken of a GPU; `None` on a CPU.
+    /// The memory that was taken of a GPU, of several of the one that gave the most; `None` on a CPU.
     pub peak_device_bytes: Option<u64>,
     /// Loss of the frozen model on the first training rows, measured before the first step.
     pub base_loss: Option<f64>,
@@ -135,11 +135,14 @@ pub struct Summary {
     pub total_parameters: u64,
     /// The seed of all randomness.
     pub seed: u64,
-    /// What computed: `"cpu"`, `"cuda:0"`.
+    /// What computed, as `--device` takes it: `"cpu"`, `"cuda:0"`, `"cuda:0,cuda:1"`.
     pub device: String,
+    /// Each of the devices that shared out the steps; the CPU for each replica on it.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// What factors of products with frozen weights were rounded to: `"f32"` on a CPU.
     pub compute_dtype: String,
-    /// Threads that computed.
+    /// Threads that computed, those of all replicas together.
     pub threads: usize,
     /// The vector instructions that the CPU computed with, each where it followed another: `["AVX2"]`.
     #[serde(default)]
@@ -176,6 +179,7 @@ impl Summary {
             total_parameters: 0,
             seed: 0,
             device: String::new(),
+            devices: Vec::new(),
             compute_dtype: String::new(),
             threads: 0,
             instruction_sets: Vec::new(),
@@ -287,6 +291,7 @@ mod tests {
             total_parameters: 7,
             seed: 42,
             device: "cpu".into(),
+            devices: vec!["cpu".into()],
             compute_dtype: "f32".into(),
             threads: 2,
             instruction_sets: vec!["AVX2".into()],
@@ -323,6 +328,9 @@ mod tests {
           "total_parameters": 7,
           "seed": 42,
           "device": "cpu",
+          "devices": [
+            "cpu"
+          ],
           "compute_dtype": "f32",
           "threads": 2,
           "instruction_sets": [

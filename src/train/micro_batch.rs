@@ -3,6 +3,7 @@
 use crate::model::Inputs;
 use crate::nn::Segments;
 use crate::text::IGNORE_INDEX;
+use burn::tensor::Device;
 
 /// The tokens of one micro-batch and which of them have a loss.
 #[derive(Debug, Clone)]
@@ -36,6 +37,11 @@ impl MicroBatch {
             }
         }
         MicroBatch { inputs, rows, targets }
+    }
+
+    /// The same for a model on another device.
+    pub fn to_device(&self, device: &Device) -> Self {
+        MicroBatch { inputs: self.inputs.to_device(device), rows: self.rows.clone(), targets: self.targets.clone() }
     }
 
     /// Its first `tokens` tokens.

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod event;
 pub mod micro_batch;
 pub mod optimizer;
+pub mod replicas;
 pub mod resume;
 pub mod run;
 pub mod schedule;

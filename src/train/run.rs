@@ -2,12 +2,11 @@
 
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
-use crate::model::LanguageModel;
 use crate::train::event::{EvalEvent, Event, MicroBatchEvent, PartEvent, Sample, SampleEvent, Sink, StepEvent};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
-use crate::train::step::{self, Passed, StepResult, StepSettings, Watch};
+use crate::train::step::{self, Passed, StepResult, StepSettings, Watch, WindowGradients};
 use crate::train::tensors::Tensors;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -154,14 +153,15 @@ pub enum Ending {
     Interrupted,
 }
 
-/// Trains until the plan is done, `stop` is set, or the evaluation loss no longer improves. A step or an evaluation that
-/// is under way when `stop` is set is dropped, and done again from its beginning by the run that resumes.
+/// Trains on what `compute` makes of each window until the plan is done, `stop` is set, or the evaluation loss no longer
+/// improves. A step or an evaluation that is under way when `stop` is set is dropped, and done again from its beginning
+/// by the run that resumes.
 ///
 /// # Errors
 /// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite, or at the end
 /// of a run of nothing else; errors of the data and of the outputs.
 pub fn run(
-    model: &dyn LanguageModel,
+    compute: &dyn WindowGradients,
     state: &mut State,
     plan: &StepPlan,
     data: &mut dyn Windows,
@@ -196,7 +196,7 @@ pub fn run(
         if interrupted {
             return Ok(Ending::Interrupted);
         }
-        one_step(model, state, plan, data, outputs, stop)?;
+        one_step(compute, state, plan, data, outputs, stop)?;
     };
     if state.position.skipped > 0 && state.optimizer.updates() == 0 {
         let what =
@@ -232,7 +232,7 @@ fn is_out_of_patience(position: &Position, plan: &StepPlan) -> bool {
 
 /// Takes a step, unless `stop` is set before it is done.
 fn one_step(
-    model: &dyn LanguageModel,
+    compute: &dyn WindowGradients,
     state: &mut State,
     plan: &StepPlan,
     data: &mut dyn Windows,
@@ -261,10 +261,11 @@ fn one_step(
         told = outputs.event(&event);
     };
     let watch = Watch { stop, on_progress: &mut on_progress };
-    let result =
-        step::step(model, adapter, optimizer, &window.batches, position.step, learning_rate, &plan.step, watch);
+    let gradients = compute.gradients(adapter, &window.batches, position.step, &plan.step, watch);
     told?;
-    let Some(StepResult { loss, grad_norm, grad_norms, skipped }) = result else { return Ok(()) };
+    let Some(gradients) = gradients else { return Ok(()) };
+    let StepResult { loss, grad_norm, grad_norms, skipped } =
+        step::update(adapter, optimizer, gradients, learning_rate, plan.step.max_grad_norm);
     let supervised_tokens: u64 = window.batches.iter().map(|b| b.supervised() as u64).sum();
     let seconds = started.elapsed().as_secs_f64();
     let windows = data.len(position.epoch)?;

@@ -8,7 +8,7 @@ use crate::train::backprop::{self, BackpropSettings};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use crate::weights::names::ModelPart;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -65,23 +65,147 @@ pub enum Passed {
     },
 }
 
-/// Runs one window of micro-batches and updates the adapter; `None` if `watch` stopped it before the update.
-///
-/// The loss is normalised by the supervised tokens of the whole window, so that 8 micro-batches of 1 equal 1 of 8. If
-/// the loss or a gradient is not finite the adapter and the optimiser stay as they are. `step` counts from 0.
-#[expect(clippy::too_many_arguments, reason = "what a step changes, reads, and is watched by")]
-pub fn step(
-    model: &dyn LanguageModel,
-    adapter: &mut Adapter,
-    optimizer: &mut Optimizer,
-    window: &[MicroBatch],
-    step: u64,
-    learning_rate: f64,
-    settings: &StepSettings,
-    watch: Watch,
-) -> Option<StepResult> {
-    let gradients = watched_gradients(model, adapter, window, step, settings, watch)?;
-    Some(update(adapter, optimizer, gradients, learning_rate, settings.max_grad_norm))
+/// Where the gradients of a window are computed and summed: on one device ([`OneDevice`]), or on several of a machine
+/// ([`crate::train::replicas::Replicas`]). Several machines would be one more: the loop around it knows no other way.
+pub trait WindowGradients {
+    /// The mean loss of a window and its gradients, where the adapter is and in the order of [`Adapter::parameters`];
+    /// `None` if `watch` stopped it.
+    ///
+    /// The loss is normalised by the supervised tokens of the whole window, so that 8 micro-batches of 1 equal 1 of 8. The
+    /// gradients of each micro-batch are added to the sum of those before it, whoever computes them and whenever, so that
+    /// any number of devices of a kind gives the same bits. `step` counts from 0.
+    fn gradients(
+        &self,
+        adapter: &Adapter,
+        window: &[MicroBatch],
+        step: u64,
+        settings: &StepSettings,
+        watch: Watch,
+    ) -> Option<(f64, Vec<Tensor<2>>)>;
+}
+
+/// A model that computes every micro-batch itself, on the thread that asks.
+#[derive(Debug, Clone, Copy)]
+pub struct OneDevice<'a>(pub &'a dyn LanguageModel);
+
+impl WindowGradients for OneDevice<'_> {
+    fn gradients(
+        &self,
+        adapter: &Adapter,
+        window: &[MicroBatch],
+        step: u64,
+        settings: &StepSettings,
+        watch: Watch,
+    ) -> Option<(f64, Vec<Tensor<2>>)> {
+        let mut sum = Sum::new(adapter, window);
+        let pass = Pass { step, scale: sum.scale(), settings };
+        for (micro, batch) in window.iter().enumerate() {
+            let mut go_on = |part| {
+                (watch.on_progress)(Passed::Part { micro_batch: micro + 1, part });
+                !watch.stop.load(Ordering::Relaxed)
+            };
+            // A parameter gets one gradient of a micro-batch, so that this is the sum that `Sum::add` makes, without
+            // holding all of them beside it.
+            let loss = pass.accumulate(&mut go_on, self.0, adapter, (micro, batch), &mut sum.gradients)?;
+            (watch.on_progress)(sum.count(loss));
+        }
+        Some(sum.finish(adapter))
+    }
+}
+
+/// What the passes of all micro-batches of a window have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass<'a> {
+    /// The step, from 0.
+    pub step: u64,
+    /// What gradients are multiplied by.
+    pub scale: f64,
+    /// What every step has in common.
+    pub settings: &'a StepSettings,
+}
+
+impl Pass<'_> {
+    /// The summed loss of a micro-batch, the `micro`th of its window from 0; adds its gradients to `gradients`. Left as
+    /// [`backprop::accumulate_while`] is.
+    pub fn accumulate(
+        &self,
+        go_on: &mut dyn FnMut(f64) -> bool,
+        model: &dyn LanguageModel,
+        adapter: &Adapter,
+        (micro, batch): (usize, &MicroBatch),
+        gradients: &mut [Option<Tensor<2>>],
+    ) -> Option<f64> {
+        let &StepSettings { lora_dropout: p, rng, activation_checkpointing, .. } = self.settings;
+        let masks = Masks { rng, step: self.step, micro: micro as u64, p };
+        let dropout = (p > 0.0).then_some(&masks as &dyn Dropout);
+        let settings = BackpropSettings { activation_checkpointing, dropout };
+        backprop::accumulate_while(go_on, model, adapter, batch, self.scale, settings, gradients)
+    }
+}
+
+/// Losses and gradients of a window's micro-batches, added up in their order.
+#[derive(Debug)]
+pub struct Sum<'a> {
+    window: &'a [MicroBatch],
+    /// Micro-batches that are in it.
+    done: usize,
+    loss: f64,
+    supervised: usize,
+    /// Where the adapter is; `None` of one that has nothing to train.
+    device: Option<Device>,
+    gradients: Vec<Option<Tensor<2>>>,
+}
+
+impl<'a> Sum<'a> {
+    /// The sum before the first micro-batch.
+    pub fn new(adapter: &Adapter, window: &'a [MicroBatch]) -> Self {
+        let parameters = adapter.parameters();
+        let device = parameters.first().map(Tensor::device);
+        Sum { window, done: 0, loss: 0.0, supervised: 0, device, gradients: vec![None; parameters.len()] }
+    }
+
+    /// What each gradient is multiplied by, so that the sum is the mean over the supervised tokens of the window.
+    pub fn scale(&self) -> f64 {
+        let supervised: usize = self.window.iter().map(MicroBatch::supervised).sum();
+        1.0 / supervised.max(1) as f64
+    }
+
+    /// Micro-batches that are in it.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// Whether all of them are.
+    pub fn is_whole(&self) -> bool {
+        self.done >= self.window.len()
+    }
+
+    /// Adds the next micro-batch: its summed loss, and its gradients from whichever device they are on.
+    pub fn add(&mut self, loss: f64, gradients: Vec<Option<Tensor<2>>>) -> Passed {
+        for (sum, gradient) in self.gradients.iter_mut().zip(gradients) {
+            let gradient = gradient.zip(self.device.as_ref()).map(|(gradient, device)| gradient.to_device(device));
+            *sum = match (sum.take(), gradient) {
+                (Some(sum), Some(gradient)) => Some(sum + gradient),
+                (sum, gradient) => sum.or(gradient),
+            };
+        }
+        self.count(loss)
+    }
+
+    /// Counts the next micro-batch, whose gradients are in the sum.
+    fn count(&mut self, loss: f64) -> Passed {
+        self.loss += loss;
+        self.supervised += self.window.get(self.done).map_or(0, MicroBatch::supervised);
+        self.done += 1;
+        Passed::Batches { done: self.done, loss: self.loss / self.supervised.max(1) as f64 }
+    }
+
+    /// The mean loss and the gradients, zero where there are none.
+    pub fn finish(self, adapter: &Adapter) -> (f64, Vec<Tensor<2>>) {
+        let loss = self.loss * self.scale();
+        let all = self.gradients.into_iter().zip(adapter.parameters());
+        (loss, all.map(|(gradient, parameter)| gradient.unwrap_or_else(|| parameter.zeros_like())).collect())
+    }
 }
 
 /// Updates the adapter with a window's mean loss and gradients, clipped to a norm of `max_grad_norm` (0: not at all),
@@ -108,7 +232,7 @@ pub fn update(
     StepResult { loss, grad_norm, grad_norms, skipped }
 }
 
-/// The mean loss of a window and its gradients, in the order of [`Adapter::parameters`].
+/// The mean loss of a window and its gradients on one device, in the order of [`Adapter::parameters`].
 pub fn gradients(
     model: &dyn LanguageModel,
     adapter: &Adapter,
@@ -117,37 +241,7 @@ pub fn gradients(
     settings: &StepSettings,
 ) -> (f64, Vec<Tensor<2>>) {
     let watch = Watch { stop: &backprop::NEVER, on_progress: &mut |_| {} };
-    watched_gradients(model, adapter, window, step, settings, watch).unwrap_or((f64::NAN, Vec::new()))
-}
-
-fn watched_gradients(
-    model: &dyn LanguageModel,
-    adapter: &Adapter,
-    window: &[MicroBatch],
-    step: u64,
-    settings: &StepSettings,
-    watch: Watch,
-) -> Option<(f64, Vec<Tensor<2>>)> {
-    let supervised: usize = window.iter().map(MicroBatch::supervised).sum();
-    let scale = 1.0 / supervised.max(1) as f64;
-    let parameters = adapter.parameters();
-    let mut gradients = vec![None; parameters.len()];
-    let (mut loss, mut seen) = (0.0, 0);
-    for (micro, batch) in (0..).zip(window) {
-        let dropout = Masks { rng: settings.rng, step, micro, p: settings.lora_dropout };
-        let dropout = (settings.lora_dropout > 0.0).then_some(&dropout as &dyn Dropout);
-        let settings = BackpropSettings { activation_checkpointing: settings.activation_checkpointing, dropout };
-        let micro_batch = micro as usize + 1;
-        let mut go_on = |part| {
-            (watch.on_progress)(Passed::Part { micro_batch, part });
-            !watch.stop.load(Ordering::Relaxed)
-        };
-        loss += backprop::accumulate_while(&mut go_on, model, adapter, batch, scale, settings, &mut gradients)?;
-        seen += batch.supervised();
-        (watch.on_progress)(Passed::Batches { done: micro_batch, loss: loss / seen.max(1) as f64 });
-    }
-    let gradients = gradients.into_iter().zip(parameters).map(|(g, p)| g.unwrap_or_else(|| p.zeros_like())).collect();
-    Some((loss * scale, gradients))
+    OneDevice(model).gradients(adapter, window, step, settings, watch).unwrap_or((f64::NAN, Vec::new()))
 }
 
 /// L2 norm over all tensors, the sum over tensors in f64.

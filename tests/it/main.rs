@@ -30,6 +30,7 @@ mod own_data;
 mod push;
 mod quantised;
 mod recipe_check;
+mod replicas;
 mod resume;
 mod rows;
 mod runs;

@@ -11,7 +11,7 @@ use gemma_tune::train::micro_batch::MicroBatch;
 use gemma_tune::train::optimizer::{Optimizer, Rule};
 use gemma_tune::train::run::{self, Ending, Outputs, State, StepPlan, Window, Windows};
 use gemma_tune::train::schedule::{Kind, Schedule};
-use gemma_tune::train::step::StepSettings;
+use gemma_tune::train::step::{OneDevice, StepSettings};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -89,7 +89,8 @@ fn twenty_steps_follow_peft() {
     let start: Vec<f32> = adapter.parameters().iter().flat_map(floats).collect();
     let (mut state, mut steps) = (State::new(adapter, Optimizer::new(rule)), Steps::default());
     let stop = AtomicBool::new(false);
-    let ending = run::run(&*model, &mut state, &plan, &mut Rows::new(&golden), None, &mut steps, &stop).unwrap();
+    let ending =
+        run::run(&OneDevice(&*model), &mut state, &plan, &mut Rows::new(&golden), None, &mut steps, &stop).unwrap();
     assert_eq!((ending, steps.0.len()), (Ending::Done, STEPS as usize));
 
     for (at, step) in steps.0.iter().enumerate() {

@@ -123,7 +123,9 @@ pub struct Sizes<'a> {
     pub optimizer_slots: u64,
     /// Tokens in the largest micro-batch of so many sequences of at most so many tokens.
     pub tokens: &'a dyn Fn(usize, usize) -> u64,
-    /// Where it will compute.
+    /// Devices that share out the micro-batches of a step.
+    pub devices: usize,
+    /// Where it will compute; of several GPUs, each.
     pub capacity: Capacity,
 }
 
@@ -138,6 +140,7 @@ impl Sizes<'_> {
             tokens: (self.tokens)(settings.batch_size, settings.max_length),
             activation_checkpointing: false,
             accumulates: settings.accumulation > 1,
+            replicas: self.devices.min(settings.accumulation) as u64,
             beside: self.beside,
             sampled: settings.samples.min(samples::BATCH) as u64,
             sampled_tokens: settings.max_length.saturating_add(samples::ANSWER_TOKENS) as u64,

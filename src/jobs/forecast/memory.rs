@@ -32,6 +32,8 @@ pub struct Workload {
     pub activation_checkpointing: bool,
     /// Whether a step has several passes, so that gradients stay while the next one runs.
     pub accumulates: bool,
+    /// Micro-batches that are computed at once: in the memory of the CPU all of them, on GPUs one on each.
+    pub replicas: u64,
     /// What the adapter takes beside the frozen model.
     pub beside: Beside,
     /// Sequences that are generated at once between steps.
@@ -112,7 +114,8 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Estimates the peak memory of training `config` with this workload: the program's on a CPU, the device's on a GPU.
+/// Estimates the peak memory of training `config` with this workload: the program's on a CPU, the device's on a GPU, of
+/// several GPUs that of the first, which has the optimiser.
 ///
 /// Counted from what each operation keeps (see `ops`); only the size of the program itself is measured.
 pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
@@ -121,6 +124,9 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
         (as_u64(config.hidden_size()), as_u64(config.intermediate_size()), as_u64(config.num_attention_heads()));
     let (layers, e) = (as_u64(config.num_hidden_layers()), as_u64(config.head_dim()));
     let (q, kv) = (h * e, as_u64(config.num_key_value_heads()) * e);
+    // Replicas on the CPU share weights and adapter, and what lives for the sake of one micro-batch is there for each.
+    let at_once = if work.gpu.is_some() { 1 } else { work.replicas.max(1) };
+    let of_each = |bytes: u64| bytes.saturating_mul(at_once);
     // Batch sizes come from the user and may be absurd.
     let floats = |count: u64| count.saturating_mul(F32_BYTES);
     let per_token = |count: u64| floats(work.tokens.saturating_mul(count));
@@ -137,11 +143,11 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
         true => (1, work.beside.per_token_in_a_layer),
         false => (layers, work.beside.per_token),
     };
-    let activation_bytes = per_token(layers * input + as_u64(beyond.shared) + kept_layers * kept + beside);
+    let activation_bytes = of_each(per_token(layers * input + as_u64(beyond.shared) + kept_layers * kept + beside));
 
     let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
     let loss_bytes = match work.gpu {
-        None => floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size())) + 2 * d)),
+        None => of_each(floats(rows * (as_u64(LOSS_TILE_WORDS.min(config.vocab_size())) + 2 * d))),
         Some(gpu) => {
             // Logits, and the two as factors; the running gradient, its next value and what is added to it.
             let as_size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
@@ -159,11 +165,13 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     let trained = floats(work.trainable);
     let replaced = floats(work.trainable * (1 + work.optimizer_slots));
     let towers = work.beside.towers;
-    let tower_bytes = towers.weight_bytes.saturating_add(floats(towers.kept(work.tokens)));
-    let transient = per_token(transient).max(floats(towers.transient));
+    let tower_bytes = towers.weight_bytes.saturating_add(of_each(floats(towers.kept(work.tokens))));
+    let transient = of_each(per_token(transient).max(floats(towers.transient)));
     // Activations go while gradients come, unless those of an earlier pass are there already.
     let last_layer = per_token(input + kept + work.beside.per_token_in_a_layer);
     let gradient_bytes = match work.gpu {
+        // The sum, and those of the micro-batch that each replica computes.
+        _ if work.replicas > 1 => trained.saturating_mul(1 + at_once),
         None if !work.accumulates => {
             trained.min(trained.saturating_add(last_layer).saturating_sub(activation_bytes.saturating_add(loss_bytes)))
         }

@@ -2,7 +2,7 @@
 
 use crate::adapter::target::KindCount;
 use crate::data::{LeftOut, Preview, SourceStats};
-use crate::device::Compute;
+use crate::device::Devices;
 use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::data::Data;
@@ -44,9 +44,11 @@ pub struct Overview {
     pub learning_rate: f64,
     /// What was chosen because the recipe says `auto`: keys and values, as `--set` takes them.
     pub chosen: Vec<String>,
-    /// The device.
+    /// The device, or those that share out each step, as `--device` takes them.
     pub device: String,
-    /// CPU threads.
+    /// Each of them.
+    pub devices: Vec<String>,
+    /// CPU threads, those of all replicas together.
     pub threads: usize,
     /// Whether layers are recomputed on the way back.
     pub activation_checkpointing: bool,
@@ -73,7 +75,7 @@ impl Overview {
         data: &Data,
         plan: &StepPlan,
         memory: Estimate,
-        compute: &Compute,
+        devices: &Devices,
     ) -> Self {
         let keys = &recipe.training;
         // The steps have been counted before, so that this cannot fail.
@@ -97,8 +99,9 @@ impl Overview {
             tokens_per_step: pass.step_tokens,
             learning_rate: keys.learning_rate,
             chosen: recipe.chosen(),
-            device: compute.name.clone(),
-            threads: compute.threads,
+            device: devices.name(),
+            devices: devices.names(),
+            threads: devices.threads(),
             activation_checkpointing: plan.step.activation_checkpointing,
             memory_bytes: memory.total_bytes(),
             memory,

@@ -28,7 +28,7 @@ fn keys(recipe: &Recipe) -> Result<BTreeMap<String, Value>> {
     Ok(keys.map(|(section, (key, value))| (format!("{section}.{key}"), value.clone())).collect())
 }
 
-/// What a run may not change when it is resumed.
+/// What a run may not change when it is resumed. How many devices share out its steps is no part of it.
 ///
 /// # Errors
 /// When the recipe cannot be written.

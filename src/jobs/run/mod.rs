@@ -12,6 +12,7 @@ pub mod outputs;
 pub mod probe;
 pub mod publish;
 pub mod pushing;
+pub mod replicas;
 pub mod resuming;
 pub mod samples;
 pub mod settings;

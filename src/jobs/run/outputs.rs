@@ -1,5 +1,6 @@
 //! Where a run leaves what it makes while it goes on.
 
+use crate::device::Devices;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::run::folder::RunFolder;
 use crate::ops::instruction_set;
@@ -25,6 +26,9 @@ pub struct Kept {
     /// of a program that knew none wider than AVX2.
     #[serde(default)]
     pub instruction_sets: Vec<String>,
+    /// The devices that computed last, as `--device` takes them; none in checkpoints of a program that knew one alone.
+    #[serde(default)]
+    pub devices: Option<String>,
 }
 
 impl Kept {
@@ -49,6 +53,12 @@ impl Kept {
         let then = format!("this run was computed with {before} instructions so far, and goes on with {now}");
         Some(format!("{then}: its last bits will differ from those of a run that was not interrupted"))
     }
+
+    /// What to say where a run goes on with other devices than it was computed on last.
+    pub fn other_devices(&self, now: &str) -> Option<String> {
+        let before = self.devices.as_ref().filter(|before| *before != now)?;
+        Some(format!("This run was computed on {before} so far, and goes on with {now}."))
+    }
 }
 
 /// The open outputs of a run.
@@ -56,6 +66,7 @@ pub struct Outputs {
     sinks: Sinks,
     totals: Rc<RefCell<Totals>>,
     instruction_sets: Vec<String>,
+    devices: String,
     metrics: Option<Rc<RefCell<JsonLines>>>,
     checkpoints: PathBuf,
     save_total_limit: usize,
@@ -75,6 +86,7 @@ impl Outputs {
         step: u64,
         kept: Kept,
         run: Fingerprint,
+        devices: &Devices,
         screen: &ProgressBar,
     ) -> Result<Self> {
         folder.keep();
@@ -102,7 +114,19 @@ impl Outputs {
         let checkpoints = folder.path("checkpoints");
         let save_total_limit = recipe.output.save_total_limit;
         let (screen, warnings) = (screen.clone(), Vec::new());
-        Ok(Outputs { sinks, totals, instruction_sets, metrics, checkpoints, save_total_limit, run, screen, warnings })
+        let devices = devices.name();
+        Ok(Outputs {
+            sinks,
+            totals,
+            instruction_sets,
+            devices,
+            metrics,
+            checkpoints,
+            save_total_limit,
+            run,
+            screen,
+            warnings,
+        })
     }
 
     /// The vector instructions that the CPU computed with, each where it followed another.
@@ -130,8 +154,8 @@ impl run::Outputs for Outputs {
     fn save(&mut self, state: &State) -> Result<PathBuf> {
         self.sinks.flush()?;
         let metrics_bytes = self.metrics.as_ref().map_or(0, |file| file.borrow().position());
-        let instruction_sets = self.instruction_sets.clone();
-        let kept = serde_json::to_value(Kept { metrics_bytes, totals: self.totals(), instruction_sets })
+        let (instruction_sets, devices) = (self.instruction_sets.clone(), Some(self.devices.clone()));
+        let kept = serde_json::to_value(Kept { metrics_bytes, totals: self.totals(), instruction_sets, devices })
             .map_err(|e| Error::new(Kind::Run, format!("the totals cannot be written: {e}")).caused_by(e))?;
         let path = resume::save(&self.checkpoints, state, kept, &self.run)?;
         // The run does not need them gone: what is wrong with one is said once.
@@ -166,5 +190,10 @@ mod tests {
         let old = Kept::read(json!({"metrics_bytes": 0, "totals": Totals::default()})).unwrap();
         assert_eq!(old.other_instructions("AVX2"), None);
         assert!(old.other_instructions("AVX-512").unwrap().contains("narrower"));
+        assert_eq!(old.other_devices("cpu,cpu"), None);
+        let two = Kept { devices: Some("cpu,cpu".into()), ..Kept::default() };
+        assert_eq!(two.other_devices("cpu,cpu"), None);
+        let what = two.other_devices("cpu").unwrap();
+        assert_eq!(what, "This run was computed on cpu,cpu so far, and goes on with cpu.");
     }
 }

@@ -1,12 +1,12 @@
 //! The largest micro-batch, tried once before a long run.
 
 use crate::adapter::Adapter;
-use crate::model::LanguageModel;
 use crate::progress::Progress;
 use crate::report::{summary, text};
+use crate::train::backprop::NEVER;
 use crate::train::micro_batch::MicroBatch;
 use crate::train::run::StepPlan;
-use crate::train::step;
+use crate::train::step::{Watch, WindowGradients};
 use std::time::Instant;
 
 /// Runs of fewer steps are not worth a probe: their longest rows come soon enough.
@@ -18,17 +18,19 @@ pub fn is_worthwhile(plan: &StepPlan, packing: bool) -> bool {
     !packing && plan.total_steps > LONG_RUN_STEPS
 }
 
-/// Runs `largest` forwards and backwards and drops the gradients: where memory is too short, a run dies now, not in
-/// hours. Nothing of the run changes, so that steps, order and random numbers stay the same.
+/// Runs `largest` forwards and backwards on each of the `replicas` at once and drops the gradients: where memory is too
+/// short, a run dies now, not in hours. Nothing of the run changes, so that steps, order and random numbers stay the same.
 pub fn run(
-    model: &dyn LanguageModel,
+    compute: &dyn WindowGradients,
+    replicas: usize,
     adapter: &Adapter,
     largest: MicroBatch,
     plan: &StepPlan,
     progress: &dyn Progress,
 ) {
     let (started, tokens) = (Instant::now(), largest.tokens() as u64);
-    drop(step::gradients(model, adapter, &[largest], 0, &plan.step));
+    let watch = Watch { stop: &NEVER, on_progress: &mut |_| {} };
+    drop(compute.gradients(adapter, &vec![largest; replicas], 0, &plan.step, watch));
     let peak = summary::peak_rss_bytes().map_or("unknown".into(), text::bytes);
     let (tokens, took) = (text::counted(tokens, "token"), text::duration(started.elapsed()));
     progress.note(&format!("Tried the longest micro-batch: {tokens} in {took}; peak memory so far {peak}"));

@@ -1,6 +1,6 @@
 //! What a recipe says of a run, in the words of the rooms that obey it.
 
-use crate::device::{self, Compute};
+use crate::device::{self, Compute, Devices};
 use crate::error::Result;
 use crate::model::load::float_dtype;
 use crate::recipe::{self, EmbeddingQuantization, Quantization, Recipe};
@@ -28,8 +28,22 @@ impl RunSettings {
     /// When there is none of that name, or it does not compute in what the recipe asks for.
     pub fn open_device(&self, name: &str) -> Result<Compute> {
         let compute = device::open(name)?;
-        compute.check(self.holding.compute_dtype.map(float_dtype))?;
+        self.check(&compute)?;
         Ok(compute)
+    }
+
+    /// Opens the devices that the user named, one or several.
+    ///
+    /// # Errors
+    /// As [`RunSettings::open_device`], and when they do not go together.
+    pub fn open_devices(&self, list: &str) -> Result<Devices> {
+        let devices = Devices::open(list)?;
+        devices.all().try_for_each(|compute| self.check(compute))?;
+        Ok(devices)
+    }
+
+    fn check(&self, compute: &Compute) -> Result<()> {
+        compute.check(self.holding.compute_dtype.map(float_dtype))
     }
 }
 

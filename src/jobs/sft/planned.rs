@@ -1,6 +1,6 @@
 //! A run before its weights are read.
 
-use crate::device::Compute;
+use crate::device::Devices;
 use crate::error::{Place, Result};
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::beside::Beside;
@@ -11,6 +11,7 @@ use crate::jobs::forecast::overview::{DryRun, Overview};
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::batches::largest_tokens;
 use crate::jobs::run::data::Data;
+use crate::jobs::run::replicas;
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::steps;
 use crate::jobs::run::suited;
@@ -28,7 +29,7 @@ pub struct Planned {
     /// What the recipe says of weights and optimiser.
     pub settings: RunSettings,
     /// Where it computes.
-    pub compute: Compute,
+    pub devices: Devices,
     /// The model, not yet loaded.
     pub base: Base,
     /// What is trained.
@@ -49,7 +50,7 @@ impl Planned {
     pub fn new(
         recipe: &Recipe,
         settings: RunSettings,
-        compute: Compute,
+        devices: Devices,
         is_begun: bool,
         dry_run: bool,
         screen: &ProgressBar,
@@ -77,14 +78,17 @@ impl Planned {
             beside: Beside::of(&adapter, recipe, &base.config),
             optimizer_slots: settings.rule.slots() as u64,
             tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.binning, batch_size, max_length),
-            capacity: compute.capacity(),
+            devices: devices.count(),
+            capacity: devices.capacity(),
         };
         let held = suited::hold(recipe, &sizes);
         let (recipe, settings) = (&held, RunSettings::of(&held));
         let recipe = fit::settle(recipe, &sizes, is_begun, dry_run, screen)?;
+        let micro_batches = recipe.training.gradient_accumulation_steps;
+        replicas::remarks(&devices, micro_batches).iter().for_each(|remark| screen.note(remark));
         let need = sizes.need(&FitSettings::of(&recipe));
         let steps = steps::plan(&recipe, &data, need.activation_checkpointing)?;
-        Ok(Planned { recipe, settings, compute, base, adapter, data, steps, memory: need.memory })
+        Ok(Planned { recipe, settings, devices, base, adapter, data, steps, memory: need.memory })
     }
 
     /// Asks the towers about the pictures and sounds of the rows.
@@ -99,15 +103,15 @@ impl Planned {
         }
         if self.adapter.trains_towers() && self.data.has_media() {
             screen.note("Towers are trained: they look and listen in every step.");
-            self.data.leave_media(&self.compute);
+            self.data.leave_media(&self.devices.first);
             return Ok(());
         }
-        self.data.encode_media(&self.base, &self.settings.holding, &self.compute, screen)
+        self.data.encode_media(&self.base, &self.settings.holding, &self.devices.first, screen)
     }
 
     /// What the run will do, for the user.
     pub fn overview(&self) -> Overview {
-        Overview::new(&self.recipe, &self.adapter, &self.data, &self.steps, self.memory, &self.compute)
+        Overview::new(&self.recipe, &self.adapter, &self.data, &self.steps, self.memory, &self.devices)
     }
 
     /// The same with the first rows.

@@ -8,10 +8,10 @@ use crate::jobs::media::blank;
 use crate::jobs::run::batches::Batches;
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
+use crate::jobs::run::replicas::Models;
 use crate::jobs::run::samples::Prompts;
 use crate::jobs::run::steady::Steady;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
-use crate::model::LanguageModel;
 use crate::nn::BaseOnly;
 use crate::ops::instruction_set;
 use crate::report::{ProgressBar, Summary, text};
@@ -28,7 +28,7 @@ pub struct Session<'a> {
     planned: &'a Planned,
     folder: &'a RunFolder,
     screen: &'a ProgressBar,
-    model: Box<dyn LanguageModel>,
+    models: Models,
     state: State,
     outputs: Outputs,
     /// [`Adapter::fingerprint`] before the first step.
@@ -41,15 +41,16 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When the weights or the checkpoint cannot be read, or the checkpoint is of another run.
     pub fn begin(planned: &'a Planned, folder: &'a RunFolder, screen: &'a ProgressBar) -> Result<Self> {
-        let Planned { recipe, settings, compute, base, data, .. } = planned;
-        let model = match data.features.is_some() || planned.adapter.is_beside_text() {
-            true => {
-                let in_graph = planned.adapter.trains_towers();
-                base.load_for_media(in_graph, &settings.holding, &compute.device, screen)?
-            }
-            false => base.load(&settings.holding, &compute.device, screen)?,
-        };
-        let adapter = planned.adapter.create(model.as_ref(), planned.steps.step.rng);
+        let Planned { recipe, settings, devices, base, data, .. } = planned;
+        let compute = &devices.first;
+        let for_media = data.features.is_some() || planned.adapter.is_beside_text();
+        let in_graph = planned.adapter.trains_towers();
+        let models = Models::load(devices, &|compute| match for_media {
+            true => base.load_for_media(in_graph, &settings.holding, &compute.device, screen),
+            false => base.load(&settings.holding, &compute.device, screen),
+        })?;
+        let model = models.first();
+        let adapter = planned.adapter.create(model, planned.steps.step.rng);
         let untrained = adapter.fingerprint();
         let run = identity::fingerprint(recipe, base, data, compute)?;
         let (mut state, kept) = match folder.latest(&run, screen)? {
@@ -58,6 +59,7 @@ impl<'a> Session<'a> {
                 let kept = Kept::read(kept)?;
                 let other = if compute.is_cpu() { kept.other_instructions(instruction_set()) } else { None };
                 other.into_iter().for_each(|what| screen.note(&format!("warning: {what}")));
+                kept.other_devices(&devices.name()).iter().for_each(|what| screen.note(what));
                 (state, kept)
             }
             None => (State::new(adapter, Optimizer::new(settings.rule)), Kept::default()),
@@ -65,23 +67,23 @@ impl<'a> Session<'a> {
         let is_measured = state.position.base_loss.is_some();
         let base_loss = match state.position.base_loss {
             Some(loss) => loss,
-            None => evaluation::first_loss(model.as_ref(), &BaseOnly, data)?,
+            None => evaluation::first_loss(model, &BaseOnly, data)?,
         };
         state.position.base_loss = Some(base_loss);
         let words = base.config.vocab_size();
         let mut suspicions = Vec::from_iter(evaluation::suspicion(base_loss, words)?);
         if recipe.adapter.init_from.is_some() && !is_measured {
-            let continued = evaluation::first_loss(model.as_ref(), &state.adapter, data)?;
+            let continued = evaluation::first_loss(model, &state.adapter, data)?;
             suspicions.extend(evaluation::suspicion_of_adapter(continued, base_loss, words));
         }
         suspicions.iter().for_each(|suspicion| screen.note(suspicion));
         if let Some(features) = data.features.as_ref().filter(|_| state.position.step == 0) {
-            let counts = blank::prove(model.as_ref(), &state.adapter, &data.train, features)?;
+            let counts = blank::prove(model, &state.adapter, &data.train, features)?;
             counts.iter().for_each(|counts| screen.note(&counts.describe()));
         }
         screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
-        let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, screen)?;
-        Ok(Session { planned, folder, screen, model, state, outputs, untrained })
+        let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, devices, screen)?;
+        Ok(Session { planned, folder, screen, models, state, outputs, untrained })
     }
 
     /// Whether no step is done yet.
@@ -102,9 +104,11 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When a row cannot be read.
     pub fn probe(&self) -> Result<()> {
-        let Planned { recipe, steps, .. } = self.planned;
+        let Planned { recipe, steps, devices, .. } = self.planned;
         if probe::is_worthwhile(steps, recipe.data.packing) {
-            probe::run(self.model.as_ref(), &self.state.adapter, self.batches().longest()?, steps, self.screen);
+            let compute = self.models.computing(devices)?;
+            let longest = self.batches().longest()?;
+            probe::run(compute.as_ref(), devices.count(), &self.state.adapter, longest, steps, self.screen);
         }
         Ok(())
     }
@@ -114,15 +118,24 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`run::run`].
     pub fn train(&mut self, prompts: Option<&Prompts>, stop: &AtomicBool) -> Result<Ending> {
-        let (model, data) = (self.model.as_ref(), &self.planned.data);
+        let (model, data) = (self.models.first(), &self.planned.data);
         let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts, stop);
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
-        let Planned { base, settings, .. } = self.planned;
+        let Planned { base, settings, devices, .. } = self.planned;
         let stays_in_file = Frozen::of(base).mapped_bytes(&settings.holding) > 0;
         let is_as_stored = settings.holding.projections == Compression::AsStored || base.source.is_packed();
         let is_in_use = stays_in_file || is_as_stored;
         let mut batches = Steady::new(self.batches(), &base.source, &base.fingerprint, is_in_use);
-        run::run(model, &mut self.state, &self.planned.steps, &mut batches, evaluate, &mut self.outputs, stop)
+        let compute = self.models.computing(devices)?;
+        run::run(
+            compute.as_ref(),
+            &mut self.state,
+            &self.planned.steps,
+            &mut batches,
+            evaluate,
+            &mut self.outputs,
+            stop,
+        )
     }
 
     /// Writes `adapter/`, of the best evaluation where that was kept, and `summary.json`, and says how the run went and
@@ -131,7 +144,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`publish::adapter`]; training that changed nothing.
     pub fn publish(mut self, ending: Ending, next: Option<&str>) -> Result<()> {
-        let Planned { recipe, compute, base, adapter: plan, .. } = self.planned;
+        let Planned { recipe, devices, base, adapter: plan, .. } = self.planned;
         // A run may stop early before the warm-up has let it learn anything: then the base is what was best.
         if ending != Ending::StoppedEarly && self.state.adapter.fingerprint() == self.untrained {
             let what = format!(
@@ -144,7 +157,7 @@ impl<'a> Session<'a> {
         }
         let mut adapter_step = self.state.position.step;
         if let Some(best) = self.state.best_adapter.take() {
-            self.state.adapter.set_parameters(best.to_device(&compute.device));
+            self.state.adapter.set_parameters(best.to_device(&devices.first.device));
             adapter_step = self.state.position.best.map_or(adapter_step, |best| best.step);
         }
         let mut summary = self.summary();
@@ -167,18 +180,19 @@ impl<'a> Session<'a> {
 
     /// The run in numbers.
     fn summary(&self) -> Summary {
-        let Planned { recipe, compute, base, data, memory, .. } = self.planned;
-        let (model, state) = (&self.model, &self.state);
+        let Planned { recipe, devices, base, data, memory, .. } = self.planned;
+        let (model, state) = (self.models.first(), &self.state);
         let mut summary = Summary::new(&self.outputs.totals());
         summary.base_loss = state.position.base_loss;
-        summary.peak_device_bytes = compute.memory().map(|memory| memory.reserved_bytes);
+        summary.peak_device_bytes = devices.all().filter_map(|compute| Some(compute.memory()?.reserved_bytes)).max();
         summary.set_estimate(memory.total_bytes());
         summary.trainable_parameters = state.adapter.trainable();
         summary.total_parameters = model.parameters() + state.adapter.trainable();
         summary.seed = recipe.training.seed;
-        summary.device.clone_from(&compute.name);
+        summary.device = devices.name();
+        summary.devices = devices.names();
         summary.compute_dtype = DType::from(model.compute_dtype()).name().into();
-        summary.threads = compute.threads;
+        summary.threads = devices.threads();
         summary.instruction_sets = self.outputs.instruction_sets().to_vec();
         summary.data_hashes = data.hashes();
         summary.left_out = data.left_out();

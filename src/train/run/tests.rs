@@ -2,12 +2,13 @@ use super::*;
 use crate::adapter::Init;
 use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::peft::testing::golden;
-use crate::model::{self, ModelConfig};
+use crate::model::{self, LanguageModel, ModelConfig};
 use crate::nn::Segments;
 use crate::progress::Silent;
 use crate::random::Rng;
 use crate::train::optimizer::Rule;
 use crate::train::schedule::Kind as Decay;
+use crate::train::step::OneDevice;
 use crate::weights::{Holding, Source};
 use burn::tensor::Device;
 use std::cell::RefCell;
@@ -130,7 +131,7 @@ fn run_on(state: &mut State, plan: &StepPlan, stop_at: Option<u64>) -> (Ending, 
         *done += 1;
         Ok(Evaluation { loss: LOSSES[*done - 1], tokens: 5, samples: Vec::new() })
     };
-    let ending = run(&*model, state, plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+    let ending = run(&OneDevice(&*model), state, plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
     (ending, log)
 }
 
@@ -178,7 +179,8 @@ fn the_best_adapter_is_kept_and_the_last_one_is_another() {
         };
         let mut state = state(&*model);
         let plan = StepPlan { keep_best, early_stopping_patience: patience, ..plan() };
-        run(&*model, &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &stop).unwrap();
+        run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &stop)
+            .unwrap();
         let seen = seen.into_inner();
         assert_eq!(state.position.best, Some(Best { step: 4, eval_loss: 0.0 }));
         assert_eq!(state.best_adapter.as_ref(), keep_best.then(|| &seen[4]));
@@ -198,7 +200,7 @@ fn each_update_has_its_own_learning_rate() {
         Ok(Evaluation { loss: 1.0, tokens: 5, samples: Vec::new() })
     };
     let (mut state, mut log) = (state(&*model), Log::default());
-    run(&*model, &mut state, &plan(), &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+    run(&OneDevice(&*model), &mut state, &plan(), &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
     let steps = log.0.iter().filter_map(|event| if let Event::Step(step) = event { Some(step) } else { None });
     // Up in two steps, down in eight.
     let rates = [0.0, 0.05, 0.1, 0.0875, 0.075, 0.0625, 0.05, 0.0375, 0.025, 0.0125];
@@ -218,7 +220,7 @@ fn a_step_that_is_stopped_changes_nothing_and_is_taken_again() {
     let plan = StepPlan { eval_steps: None, eval_on_start: false, total_steps: 3, ..plan() };
     let mut whole = state(&*model);
     let never = AtomicBool::new(false);
-    run(&*model, &mut whole, &plan, &mut Three, None, &mut Log::default(), &never).unwrap();
+    run(&OneDevice(&*model), &mut whole, &plan, &mut Three, None, &mut Log::default(), &never).unwrap();
 
     let first: Is = |event| matches!(event, Event::MicroBatch(e) if e.step == 1 && e.done == 1);
     let third: Is = |event| matches!(event, Event::MicroBatch(e) if e.step == 3 && e.done == 2);
@@ -226,14 +228,17 @@ fn a_step_that_is_stopped_changes_nothing_and_is_taken_again() {
     for (press, steps, saved) in [(first, 0, None), (third, 2, Some("step-2"))] {
         let stop = AtomicBool::new(false);
         let mut log = Press(Log::default(), &stop, press);
-        let ending = run(&*model, &mut stopped, &plan, &mut Three, None, &mut log, &stop).unwrap();
+        let ending = run(&OneDevice(&*model), &mut stopped, &plan, &mut Three, None, &mut log, &stop).unwrap();
         assert_eq!((ending, stopped.position.step), (Ending::Interrupted, steps));
         let path =
             log.0.0.iter().find_map(|event| if let Event::Saved { path, .. } = event { path.to_str() } else { None });
         assert_eq!(path, saved, "nothing is saved before the first step");
     }
     let mut log = Log::default();
-    assert_eq!(run(&*model, &mut stopped, &plan, &mut Three, None, &mut log, &never).unwrap(), Ending::Done);
+    assert_eq!(
+        run(&OneDevice(&*model), &mut stopped, &plan, &mut Three, None, &mut log, &never).unwrap(),
+        Ending::Done
+    );
     let parameters = |state: &State| Tensors::from_device(&state.adapter.parameters());
     assert_eq!(parameters(&stopped), parameters(&whole));
     let parts = log
@@ -253,7 +258,8 @@ fn an_evaluation_that_is_stopped_is_not_in_the_books() {
     let mut stopped = state(&*model);
     let plan = StepPlan { eval_on_start: false, eval_steps: Some(10), total_steps: 1, ..plan() };
     let mut log = Log::default();
-    let ending = run(&*model, &mut stopped, &plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+    let ending =
+        run(&OneDevice(&*model), &mut stopped, &plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
     assert_eq!((ending, stopped.position.evaluated), (Ending::Interrupted, None), "the last step is not the end yet");
     assert!(log.0.iter().any(|event| matches!(event, Event::Saved { step: 1, .. })));
     let (ending, log) = run_on(&mut stopped, &plan, None);
@@ -293,11 +299,11 @@ fn a_last_checkpoint_that_cannot_be_saved_costs_no_adapter() {
     let model = model();
     let plan = StepPlan { total_steps: 2, save_steps: 5, ..plan() };
     let (mut state, mut full) = (state(&*model), Full(Log::default()));
-    let ending = run(&*model, &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
+    let ending = run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
     assert_eq!(ending.unwrap(), Ending::Done);
     let why = "no space left while saving".to_owned();
     assert!(full.0.0.contains(&Event::NotSaved { step: 2, why }));
     let plan = StepPlan { total_steps: 9, ..plan };
-    let during = run(&*model, &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
+    let during = run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, None, &mut full, &AtomicBool::new(false));
     assert_eq!(during.unwrap_err().kind(), Kind::NoSpace, "there is more to lose");
 }

@@ -38,6 +38,7 @@ fn with_capacity<T>(capacity: Capacity, look: impl FnOnce(&Sizes) -> T) -> T {
         beside: Beside { per_token: 26 * KEPT_BESIDE, per_token_in_a_layer: KEPT_BESIDE, ..Beside::default() },
         optimizer_slots: 2,
         tokens: &tokens,
+        devices: 1,
         capacity,
     })
 }
@@ -191,4 +192,26 @@ fn a_gpu_needs_room_for_the_weights_that_it_unpacks() {
     let (cpu, gpu) = (need(None), need(Some(bf16)));
     assert_eq!((gpu.base_bytes, gpu.activation_bytes), (cpu.base_bytes, cpu.activation_bytes));
     assert!(gpu.loss_bytes > cpu.loss_bytes, "larger tiles of logits");
+}
+
+#[test]
+fn replicas_share_what_is_frozen_and_keep_what_is_of_a_micro_batch() {
+    let need = |devices: usize, gpu: Option<HostDtype>, settings: &FitSettings| {
+        let capacity = Capacity { gpu: gpu.map(float_dtype), ..Capacity::default() };
+        with_capacity(capacity, |sizes| Sizes { devices, ..*sizes }.need(settings).memory)
+    };
+    let trained = 4 * 13_045_760;
+    let (one, two) = (need(1, None, &asked()), need(2, None, &asked()));
+    assert_eq!((two.base_bytes, two.optimizer_bytes), (one.base_bytes, one.optimizer_bytes));
+    assert_eq!((two.activation_bytes, two.loss_bytes), (2 * one.activation_bytes, 2 * one.loss_bytes));
+    assert_eq!(two.adapter_bytes, one.adapter_bytes + 2 * trained);
+    assert_eq!(need(3, None, &asked()), need(8, None, &asked()), "a step has three micro-batches");
+    let alone = FitSettings { accumulation: 1, ..asked() };
+    assert_eq!(need(2, None, &alone), need(1, None, &alone));
+
+    // Each GPU has its own; the first one the sum beside.
+    let gpu = Some(HostDtype::BF16);
+    let (one, two) = (need(1, gpu, &asked()), need(2, gpu, &asked()));
+    assert_eq!(two.total_bytes(), one.total_bytes() + trained);
+    assert_eq!(two.adapter_bytes, one.adapter_bytes + trained);
 }

@@ -80,7 +80,7 @@ impl Costs {
 
     /// Seconds of a step.
     pub fn step(&self, run: &TimedRun) -> f64 {
-        self.micro_batch(run.frozen.config) * run.accumulation as f64 + self.update
+        self.micro_batch(run.frozen.config) * run.passes() + self.update
     }
 }
 

@@ -11,6 +11,7 @@ use crate::progress::Silent;
 use crate::recipe;
 use crate::train::optimizer::Rule;
 use crate::weights::{Compression, Holding};
+use burn::tensor::FloatDType;
 use std::collections::BTreeSet;
 
 /// A model of the kind and pattern of the 270M, with narrow layers and a small vocabulary.
@@ -57,6 +58,7 @@ fn with_run<T>(config: &ModelConfig, look: impl FnOnce(TimedRun) -> T) -> T {
         activation_checkpointing: true,
         max_steps: Some(10),
         at_most: false,
+        devices: 1,
         capacity: Capacity { available_bytes: None, total_bytes: None, gpu: None },
     })
 }
@@ -114,6 +116,20 @@ fn every_kind_of_run_is_timed() {
             assert!(pace.seconds_per_step.is_some_and(f64::is_normal), "{pace:?}");
         });
     }
+}
+
+#[test]
+fn replicas_wait_for_the_last_of_them_and_share_the_threads_of_a_cpu() {
+    let config = narrow();
+    with_run(&config, |mut run| {
+        let mut passes = |devices: usize, gpu| {
+            (run.devices, run.capacity.gpu) = (devices, gpu);
+            run.passes()
+        };
+        assert_eq!([1, 2, 3, 4].map(|devices| passes(devices, None)), [3.0, 4.0, 3.0, 4.0]);
+        let gpu = Some(FloatDType::BF16);
+        assert_eq!([1, 2, 3, 4].map(|devices| passes(devices, gpu)), [3.0, 2.0, 1.0, 1.0]);
+    });
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub struct TimedRun<'a> {
     pub max_steps: Option<u64>,
     /// Whether micro-batches may be shorter, or not all of their tokens have a loss.
     pub at_most: bool,
+    /// Devices that share out the passes.
+    pub devices: usize,
     /// Memory of the device.
     pub capacity: Capacity,
 }
@@ -65,8 +67,18 @@ impl<'a> TimedRun<'a> {
             activation_checkpointing,
             max_steps: training.max_steps,
             at_most: !data.packing || !all_have_a_loss,
+            devices: sizes.devices,
             capacity: sizes.capacity,
         }
+    }
+
+    /// Passes of a step that follow one another, as one device with all threads takes them: replicas on the CPU share its
+    /// threads out, and some of them may wait for the last.
+    pub(super) fn passes(&self) -> f64 {
+        let devices = self.devices.max(1);
+        let rounds = self.accumulation.div_ceil(devices);
+        let slower = if self.capacity.gpu.is_some() { 1 } else { devices };
+        rounds as f64 * slower as f64
     }
 
     /// Tokens of a micro-batch.
