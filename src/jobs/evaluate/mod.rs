@@ -147,7 +147,10 @@ pub fn evaluate(asked: &Asked, screen: &ProgressBar) -> Result<Report> {
     asked.rows.iter().try_for_each(Rows::check)?;
     let placed = |model: &str, error: Error| {
         let error = provenance::name_bases(error, model);
-        asked.rows.as_ref().map_or_else(|| error, |rows| rows.recipe.places.locate(error))
+        match &asked.rows {
+            Some(rows) => rows.recipe.places.locate(error),
+            None => error,
+        }
     };
     // What is wrong with the last of them is known before the first is measured.
     let open = |(number, model): (usize, &String)| {
