@@ -4,6 +4,7 @@ mod answers;
 mod questions;
 mod report;
 mod targets;
+mod trained;
 
 pub use self::answers::{Answer, Asking, Latency};
 pub use self::questions::Questions;
@@ -88,7 +89,8 @@ impl Rows {
     fn dataset<'d>(&self, data: &'d Data) -> Result<&'d Dataset> {
         let rows = if self.is_own { data.eval.as_ref() } else { Some(&data.train) };
         rows.ok_or_else(|| {
-            let hint = "set `data.eval` or `data.eval_fraction`";
+            let hint = "name rows that the adapter was not trained on, as in `--set data.eval=other.jsonl`; `data.eval_fraction` \
+                        holds back what the adapter's run held back only where it is the same there";
             Error::new(Kind::Recipe, "the recipe has no evaluation data").hint(hint)
         })
     }
@@ -126,6 +128,8 @@ struct Measured {
 struct Origins {
     places: Vec<String>,
     texts: Vec<String>,
+    /// Of which adapters they are known.
+    known: Vec<String>,
 }
 
 /// Measures all of them on the same rows and questions, one model in memory at a time.
@@ -192,6 +196,7 @@ fn measure(
     };
     if let Some((_, dataset)) = data {
         origins.agree(&base, dataset, model)?;
+        origins.known.extend(folders.iter().filter_map(|folder| trained::warning(folder, dataset, &base, screen)));
     }
     let targets = data.map(|(_, dataset)| targets::of(dataset, base.encoder.tokenizer())).transpose()?;
     let loaded = base.load_for_media(on_towers, &holding, &compute.device, screen)?;
