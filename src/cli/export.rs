@@ -127,7 +127,8 @@ enum Verb {
 /// What decides about the rounding of numbers beside the kind of file.
 #[derive(clap::Args)]
 struct Measuring {
-    /// Texts that show which numbers count (rows as `score` takes them, or a .txt file), or llama.cpp's imatrix as .gguf
+    /// Texts that show which numbers count: rows as `score` takes them (JSON, CSV, Parquet), a .txt or .md file; or llama.cpp's
+    /// imatrix as .gguf
     #[arg(long, value_name = "FILE", value_parser = path())]
     imatrix: Option<PathBuf>,
     /// Write what was measured on them as llama.cpp's imatrix

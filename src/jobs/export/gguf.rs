@@ -80,7 +80,7 @@ impl Measured {
         if is_matrix && let Some(unused) = rounding.needs_text() {
             return Err(Error::new(Kind::Recipe, format!("`{unused}` measures on text, and this is a matrix"))
                 .at(Place::Named("--imatrix".into()))
-                .hint("name the texts it was made of, or others: rows of JSON, or a .txt file"));
+                .hint("name the texts it was made of, or others: rows as `score` takes them, or a .txt file"));
         }
         if is_matrix {
             let measured = Measured { importance: Some(Importance::read(path)?), types: None, file };
@@ -90,7 +90,7 @@ impl Measured {
         let compute = PeftModel::device("auto", progress)?;
         let adapter = opened.folder.as_deref().zip(opened.adapter.as_ref().map(|adapter| &adapter.tensors));
         let model = PeftModel::load(opened.base.clone(), adapter, Holding::dense(None), compute, progress)?;
-        let texts = Texts::read(path, &model)?;
+        let texts = Texts::read(path, &model, progress)?;
         let importance = texts.importance(&model, progress);
         if let Some(save) = rounding.save_imatrix {
             importance.write(save)?;

@@ -94,7 +94,7 @@ impl Rows {
         base.tokenizer().map_err(|e| e.hint("name rows of token ids with `--input`"))?;
         let talk: Vec<_> = TALK.iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
         let rows = [json!({"text": TEXT}), json!({"messages": talk})].into_iter().filter_map(|row| match row {
-            serde_json::Value::Object(row) => Some(Input::new(row, Place::Named("the built-in text".into()))),
+            serde_json::Value::Object(row) => Some(Input::new(&row, Place::Named("the built-in text".into()))),
             _ => None,
         });
         let of = Of::Inputs(rows.collect::<Result<_>>()?);
