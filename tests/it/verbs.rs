@@ -328,6 +328,34 @@ fn a_model_is_called_pre_trained_or_instruction_tuned() {
     assert!(told.contains("pre-trained or instruction-tuned: neither its name nor its files tell"), "{told}");
 }
 
+#[test]
+fn conversations_with_a_model_that_was_never_taught_any_are_warned_of() {
+    let bench = Bench::new().with_text();
+    crate::bench::copy(&bench.path("t"), &bench.path("gemma-3-tiny-pt"));
+    crate::bench::copy(&bench.path("t"), &bench.path("plain"));
+    bench.set("plain/tokenizer_config.json", "chat_template", Value::Null);
+    bench.run("train r.yaml --set model.base=gemma-3-tiny-pt --set training.max_steps=1").ok();
+    let said = |args: &str| {
+        let said = bench.run(args);
+        assert_eq!(said.code, Some(0), "{args}: {}", said.stderr);
+        said.stderr
+    };
+    bench.write("prompts.jsonl", "{\"prompt\": \"Hi\"}\n{\"prompt\": \"Hi\"}\n");
+    for (model, words) in [
+        ("gemma-3-tiny-pt", "warning: `gemma-3-tiny-pt` is pre-trained (its name says so): "),
+        ("plain", "warning: `plain` has no chat template, "),
+    ] {
+        let generate = format!("generate --model {model} --input prompts.jsonl --max-tokens 1");
+        for args in [&generate, &format!("chat --model {model}")] {
+            assert_eq!(said(args).matches(words).count(), 1, "{args}");
+        }
+        assert!(!said(&format!("{generate} --raw")).contains("warning: "), "{model}: plain text is what it knows");
+    }
+    let chat = "generate --prompt Hi --max-tokens 1";
+    assert!(!said(&format!("{chat} --model t")).contains("warning: "), "it has a template");
+    assert!(!said(&format!("{chat} --model gemma-3-tiny-pt --adapter out")).contains("warning: "), "it was taught");
+}
+
 /// The folder of `owner/tiny` in the cache of the Hub.
 const SNAPSHOT: &str = "hf/hub/models--owner--tiny/snapshots/0123456789abcdef0123456789abcdef01234567";
 
