@@ -106,7 +106,7 @@ error: the folder holds no model: there is no `config.json`
   --> wrong.yaml:1:15
   1 | model: {base: old}
     |               ^^^
-  hint: this is an adapter's folder: name its base model here, and the adapter under `adapter.init_from` or `--adapter`
+  hint: this is an adapter's folder: name its base model here, and `old` with `--adapter`, or in a recipe as `adapter.init_from`
 
 error: no such folder
   --> wrong.yaml:2:22
