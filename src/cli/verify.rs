@@ -13,10 +13,10 @@ use std::path::PathBuf;
 /// Arguments of `verify`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The base model: a Hub id[@revision], a folder, or a .gguf file
+    /// The base model: a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
     #[arg(long, value_parser = expanded)]
     model: String,
-    /// The adapter folder
+    /// The adapter folder, or the output.dir of a run
     #[arg(long, value_parser = path())]
     adapter: PathBuf,
     /// A folder that `merge` wrote; repeatable

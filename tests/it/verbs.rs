@@ -514,3 +514,23 @@ fn doctor_refuses_a_device_that_is_not_there() {
     assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{}", said.stderr);
     assert!(said.problem().contains("`tpu` is not a device"), "{}", said.stderr);
 }
+
+#[test]
+fn wherever_a_model_is_named_the_help_says_by_what_names() {
+    fn look(command: &clap::Command, verbs: &str, seen: &mut usize) {
+        let verbs = format!("{verbs} {}", command.get_name());
+        for argument in command.get_arguments().filter(|argument| argument.get_id() == "model") {
+            let help = argument.get_help().expect("a help").to_string();
+            // Towers and slices are read from folders alone.
+            assert!(
+                help.contains("llama:") || help.contains("of Ollama") || help.ends_with("or a folder"),
+                "{verbs}: {help}"
+            );
+            *seen += 1;
+        }
+        command.get_subcommands().for_each(|inner| look(inner, &verbs, seen));
+    }
+    let mut seen = 0;
+    look(&gemma_tune::cli::command(), "", &mut seen);
+    assert!(seen > 10, "{seen}");
+}
