@@ -131,6 +131,7 @@ struct Inner {
     kind: Kind,
     what: String,
     place: Option<Place>,
+    key: Option<String>,
     excerpt: Option<String>,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -146,8 +147,8 @@ fn is_named_wrongly(kind: std::io::ErrorKind) -> bool {
 impl Error {
     /// An error of `kind` that says `what` went wrong (one sentence, no full stop).
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        let what = what.into();
-        Error(Box::new(Inner { kind, what, place: None, excerpt: None, hint: None, source: None, others: Vec::new() }))
+        let (place, key, excerpt, hint, source) = Default::default();
+        Error(Box::new(Inner { kind, what: what.into(), place, key, excerpt, hint, source, others: Vec::new() }))
     }
 
     /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input; an error
@@ -221,10 +222,19 @@ impl Error {
             _ => None,
         };
         if let Some((place, excerpt)) = found {
+            self = self.about();
             self.0.place = Some(place);
             self.0.excerpt = self.0.excerpt.or(excerpt);
         }
         self.0.others = self.0.others.into_iter().map(|other| other.locate(find)).collect();
+        self
+    }
+
+    /// Keeps the key that is the place, for programs, where a line is to be the place instead.
+    pub fn about(mut self) -> Self {
+        if let Some(Place::Key(key)) = &self.0.place {
+            self.0.key = Some(key.clone());
+        }
         self
     }
 
@@ -251,9 +261,9 @@ impl Error {
         self
     }
 
-    /// Says every hint in other words.
+    /// Says every hint in other words; one of which nothing is left is none.
     pub fn reword(mut self, words: &impl Fn(&str) -> String) -> Self {
-        self.0.hint = self.0.hint.map(|hint| words(&hint));
+        self.0.hint = self.0.hint.map(|hint| words(&hint)).filter(|hint| !hint.is_empty());
         self.0.others = self.0.others.into_iter().map(|other| other.reword(words)).collect();
         self
     }
@@ -362,17 +372,26 @@ impl Error {
         groups
     }
 
-    /// The problems as JSON objects `{"what", "place", "hint"}`, for `--json`.
+    /// The problems as JSON objects, for `--json`: `severity`, the `file` with a `line` and `column` or a `row`, the `key` of the
+    /// recipe, the `place` as it is shown, `what` and `hint`; null where there is none.
     pub fn to_json(&self) -> serde_json::Value {
-        self.iter()
-            .map(|e| {
-                serde_json::json!({
-                    "what": e.0.what,
-                    "place": e.0.place.as_ref().map(ToString::to_string),
-                    "hint": e.0.hint,
-                })
+        let problem = |error: &Error| {
+            let Inner { what, place, key, hint, .. } = &*error.0;
+            let (mut file, mut key, mut line, mut column, mut row) = (None, key.as_ref(), None, None, None);
+            match place {
+                Some(Place::Path(path) | Place::Byte { path, .. }) => file = Some(path),
+                Some(Place::Text { path, line: l, column: c }) => (file, line, column) = (Some(path), Some(l), Some(c)),
+                Some(Place::Row { path, row: number }) => (file, row) = (Some(path), Some(number)),
+                Some(Place::Key(name)) => key = Some(name),
+                Some(Place::Named(_)) | None => {}
+            }
+            let file = file.map(|path| path.display().to_string());
+            serde_json::json!({
+                "severity": "error", "file": file, "line": line, "column": column, "row": row, "key": key,
+                "place": place.as_ref().map(ToString::to_string), "what": what, "hint": hint,
             })
-            .collect()
+        };
+        self.iter().map(problem).collect()
     }
 }
 

@@ -17,13 +17,31 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {}", plural(count as u64, noun))
 }
 
+/// Nouns whose plural no rule tells.
+const IRREGULAR: [(&str, &str); 2] = [("index", "indices"), ("matrix", "matrices")];
+
+/// How nouns end, and their plurals: the first that fits.
+const ENDINGS: [(&str, &str); 5] = [("ss", "sses"), ("ch", "ches"), ("sh", "shes"), ("ry", "ries"), ("", "s")];
+
 /// What so many of a thing are called.
 pub fn plural(count: u64, noun: &str) -> String {
-    match (count, noun.strip_suffix("ss")) {
-        (1, _) => noun.to_owned(),
-        (_, Some(_)) => format!("{noun}es"),
-        (_, None) => format!("{noun}s"),
+    if count == 1 {
+        return noun.to_owned();
     }
+    if let Some((_, several)) = IRREGULAR.iter().find(|(one, _)| *one == noun) {
+        return (*several).to_owned();
+    }
+    let several = |(one, several): &(&str, &str)| Some(noun.strip_suffix(one)?.to_owned() + several);
+    ENDINGS.iter().find_map(several).unwrap_or_else(|| noun.to_owned())
+}
+
+/// What one of several things is called: a row of `rows`.
+pub fn singular(nouns: &str) -> String {
+    if let Some((one, _)) = IRREGULAR.iter().find(|(_, several)| *several == nouns) {
+        return (*one).to_owned();
+    }
+    let one = |(one, several): &(&str, &str)| Some(nouns.strip_suffix(several)?.to_owned() + one);
+    ENDINGS.iter().find_map(one).unwrap_or_else(|| nouns.to_owned())
 }
 
 /// Reports to nobody.
@@ -43,5 +61,14 @@ mod tests {
     fn one_thing_is_not_called_as_several_are() {
         assert_eq!([0, 1, 2].map(|n| counted(n, "row")), ["0 rows", "1 row", "2 rows"]);
         assert_eq!(counted(3, "pass"), "3 passes");
+        assert_eq!([1, 127].map(|n| counted(n, "matrix")), ["1 matrix", "127 matrices"]);
+    }
+
+    #[test]
+    fn one_of_several_is_what_they_are_the_plural_of() {
+        for noun in ["row", "byte", "file", "layer", "pass", "batch", "entry", "matrix", "index", "question"] {
+            assert_eq!(singular(&plural(2, noun)), noun);
+        }
+        assert_eq!(singular("data"), "data", "what is no plural");
     }
 }

@@ -5,6 +5,7 @@ use super::generate::SamplingArgs;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::chat::input::{Entry, Input};
 use crate::jobs::chat::{Chat, ChatOptions, HELP, Next};
+use crate::recipe::without_keys;
 use crate::report::ProgressBar;
 use crate::terminal::printable;
 use rustyline::error::ReadlineError;
@@ -78,7 +79,7 @@ fn talk(chat: &mut Chat, screen: &ProgressBar) -> Result<()> {
             Ok(Next::Note(text)) => screen.note(&printable(&text)),
             Ok(Next::Entry) => {}
             Err(error) if error.kind() == Kind::Io && !std::io::stdout().is_terminal() => return Err(error),
-            Err(error) => screen.note(&error.to_string()),
+            Err(error) => screen.note(&in_words(error).to_string()),
         }
     }
 }
@@ -95,7 +96,7 @@ fn listen(chat: &mut Chat, screen: &ProgressBar) -> Result<()> {
         };
         // What was wrong with one line is said, and the next one is answered, as it would be in a terminal.
         let next = match entry.map_or(Ok(Next::Entry), |entry: Entry| chat.take(entry, &never, &mut say)) {
-            Err(error) if error.exit_code() == 2 => Next::Note(error.to_string()),
+            Err(error) if error.exit_code() == 2 => Next::Note(in_words(error).to_string()),
             next => next?,
         };
         match next {
@@ -107,6 +108,11 @@ fn listen(chat: &mut Chat, screen: &ProgressBar) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// What is wrong with a line, for who has no recipe.
+fn in_words(error: Error) -> Error {
+    error.reword(&|hint| without_keys(hint, super::OF_A_MODEL))
 }
 
 /// A line without its end; `None` at the end of the input. Bytes that are no text are replaced, and lines that are too

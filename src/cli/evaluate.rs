@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::eval::choice::Task;
 use crate::eval::metric::{METRICS, Metric};
 use crate::jobs::evaluate::{self, Asked, Asking, Contestant, MetricReport, Questions, Report, Rows, row_lines};
-use crate::recipe;
+use crate::recipe::{self, as_options};
 use crate::report::{ProgressBar, text};
 use crate::terminal::printable;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -77,8 +77,22 @@ fn metrics() -> impl TypedValueParser<Value = &'static Metric> {
 }
 
 impl Args {
+    /// Whether keys of a recipe say how rows are read.
+    pub fn has_keys(&self) -> bool {
+        self.recipe.is_some() || self.input.is_some()
+    }
+
     /// Prints what was measured of models and adapters on the same rows.
     pub fn run(self) -> Result<()> {
+        // Who has no recipe has no keys to change in it, and options for them.
+        let is_made = self.recipe.is_none() && self.input.is_some();
+        self.measure().map_err(|error| match is_made {
+            true => error.reword(&|hint| as_options(hint, "--output")),
+            false => error,
+        })
+    }
+
+    fn measure(self) -> Result<()> {
         let screen = ProgressBar::stderr();
         let worst = self.worst;
         // The recipe's own files, and those that rows name, are met when they are opened.

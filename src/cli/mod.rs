@@ -22,6 +22,7 @@ mod train;
 mod verify;
 
 use crate::error::{Error, Kind, Result};
+use crate::recipe::without_keys;
 use crate::report::problem;
 use crate::terminal::printable;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -142,9 +143,40 @@ fn threads() -> usize {
     }
 }
 
+/// What keys of a recipe are called where a model and an adapter are options.
+const OF_A_MODEL: &[(&str, &str)] =
+    &[("model.base", "--model"), ("adapter.init_from", "--adapter"), ("output.dir", "--output")];
+
 impl Verb {
     /// Runs to the end and returns the exit code.
     fn run(self) -> Result<u8> {
+        let options = self.options();
+        let ended = self.end();
+        ended.map_err(|error| match options {
+            Some(options) => error.reword(&|hint| without_keys(hint, options)),
+            None => error,
+        })
+    }
+
+    /// The options that stand for keys of a recipe, of a verb that has none.
+    fn options(&self) -> Option<&'static [(&'static str, &'static str)]> {
+        match self {
+            Verb::Train(_) | Verb::Init(_) | Verb::Recipe(_) | Verb::Estimate(_) | Verb::Data(_) => None,
+            Verb::Evaluate(args) if args.has_keys() => None,
+            Verb::Push(_) => Some(&[("output.hub_base_model", "--base-model")]),
+            Verb::Inspect(_) | Verb::Doctor(_) | Verb::Completions { .. } => Some(&[]),
+            Verb::Generate(_)
+            | Verb::Chat(_)
+            | Verb::Score(_)
+            | Verb::Evaluate(_)
+            | Verb::Merge(_)
+            | Verb::Export(_)
+            | Verb::Verify(_) => Some(OF_A_MODEL),
+        }
+    }
+
+    /// Does what is asked, and returns the exit code.
+    fn end(self) -> Result<u8> {
         let done = match self {
             Verb::Train(args) => return args.run(),
             Verb::Init(args) => args.run(),

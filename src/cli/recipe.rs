@@ -1,12 +1,13 @@
 //! `gemma-tune recipe`
 
 use super::args::RecipeArgs;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::jobs::check_recipe::{self, Looked};
 use crate::jobs::draft;
 use crate::recipe::{self, Recipe};
 use crate::report::{ProgressBar, text};
 use crate::terminal::shell_word;
+use serde_json::Value;
 use std::path::Path;
 
 /// Arguments of `recipe`.
@@ -25,6 +26,9 @@ enum Verb {
         /// Leave out what is on this disk: model, adapter and data files, the output folder
         #[arg(long)]
         no_files: bool,
+        /// The problems as a JSON list, each with its severity, file, line, column, key, what is wrong, and a hint
+        #[arg(long)]
+        json: bool,
     },
     /// Print the fully resolved recipe, with what its files say beside the keys and why `auto` means what it means
     Show {
@@ -46,9 +50,13 @@ impl Args {
     /// Checks a recipe, or prints it or its schema.
     pub fn run(self) -> Result<()> {
         match self.verb {
-            Verb::Check { recipe: RecipeArgs { recipe, set }, no_files } => {
+            Verb::Check { recipe: RecipeArgs { recipe, set }, no_files, json } => {
                 let screen = ProgressBar::stderr();
-                let looked = check_recipe::check(&recipe, &set, !no_files, &screen)?;
+                let checked = check_recipe::check(&recipe, &set, !no_files, &screen);
+                if json {
+                    super::print_json(&problems(checked.as_ref().err(), &screen.warnings()))?;
+                }
+                let looked = checked?;
                 screen.note(&format!("{}: no problems", recipe.display()));
                 if !no_files {
                     screen.note(&seen(&looked, &recipe));
@@ -63,6 +71,18 @@ impl Args {
             Verb::Schema { preset: false } => super::print_json(&recipe::schema()),
         }
     }
+}
+
+/// What is wrong, and what was warned of, for programs.
+fn problems(error: Option<&Error>, warnings: &[String]) -> Value {
+    let warning = |text: &String| {
+        let what = text.split_once(": ").map_or(text.as_str(), |(_, what)| what);
+        let mut list = Error::new(Kind::Recipe, what).to_json();
+        list[0]["severity"] = "warning".into();
+        list
+    };
+    let lists = error.map(Error::to_json).into_iter().chain(warnings.iter().map(warning));
+    lists.flat_map(|list| list.as_array().cloned().unwrap_or_default()).collect()
 }
 
 /// What was looked at, and what was not.

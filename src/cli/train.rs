@@ -60,7 +60,8 @@ impl Args {
         let recipe = self.recipe(screen)?;
         let consent = |question: &str| {
             let hint = "name an empty repository, set `output.hub_overwrite: true` where these files may be replaced, or leave \
-                        `output.push_to_hub` out and push the adapter later: `gemma-tune push` asks, or takes `--yes`";
+                        `output.push_to_hub` and the `hub_` keys beside it out and push the adapter later: `gemma-tune push` \
+                        asks, or takes `--yes`";
             match self.dry_run {
                 true => {
                     screen.note(&format!("Warning: {question}"));

@@ -181,7 +181,8 @@ impl RowEncoder<'_> {
 /// Whether the model is to say nothing in one of its turns.
 fn says_nothing(row: &Row) -> bool {
     let blank = |message: &Message| {
-        let text = |part: &Part| part.text().is_none_or(|text| !text.trim().is_empty());
+        // Pictures and sounds are shown to a model; it says none.
+        let text = |part: &Part| part.text().is_some_and(|text| !text.trim().is_empty());
         message.role == Role::Assistant && message.tool_calls.is_empty() && !message.content.iter().any(text)
     };
     match row {

@@ -4,7 +4,7 @@
 use super::formats::{self, Columns, Guess, guesses, listed};
 use super::layout::Layout;
 use super::media;
-use super::object::Object;
+use super::object::{Object, one_column};
 use super::options::{OnBadRow, RowFormat};
 use super::prepare::laid_out;
 use super::row::Row;
@@ -33,26 +33,27 @@ pub fn read_few(path: &Path, progress: &dyn Progress) -> Result<Vec<(usize, Row)
     read_rows(path)?.into_iter().map(|row| (row.number, row.object)).map(row).collect()
 }
 
-/// What a row by itself says: it is of the one format that its columns fit, or else of that of the first of `input_ids`,
-/// `text` and `messages` that it has.
+/// What a row by itself says: it is of the one format that its columns fit, or else of that of the one of `input_ids`, `text`
+/// and `messages` that it has.
 ///
 /// # Errors
-/// When it is of none.
+/// When it is of none, and when it has two of these.
 pub fn understand(row: &Object) -> Result<Row> {
     parse(row, None, &layout(row)?)
 }
 
 fn layout(row: &Object) -> Result<Layout> {
+    let named = one_column(row, &["input_ids", "text", "messages"], "scored")?;
     let mut seen = guesses(row, &BTreeMap::new(), None);
     if let [Guess::Rows(_)] = seen[..]
         && let Some(Guess::Rows(layout)) = seen.pop()
     {
         return Ok(layout);
     }
-    let named = [RowFormat::Tokens, RowFormat::Text, RowFormat::Messages];
-    let has = |format: &RowFormat| row.contains_key(format.columns()[0]);
-    match named.into_iter().find(has) {
-        Some(format) => Ok(Layout::new(format, true)),
+    match named {
+        Some("input_ids") => Ok(Layout::new(RowFormat::Tokens, true)),
+        Some("text") => Ok(Layout::new(RowFormat::Text, true)),
+        Some(_) => Ok(Layout::new(RowFormat::Messages, true)),
         None => Err(of_no_format(row, &seen)),
     }
 }
@@ -69,16 +70,19 @@ fn of_no_format(row: &Object, seen: &[Guess]) -> Error {
 }
 
 fn parse(row: &Object, of_file: Option<&[String]>, layout: &Layout) -> Result<Row> {
-    if layout.format == RowFormat::Text {
-        media::refuse(row, of_file, layout)?;
-    }
-    formats::parse(&Columns::new(row, of_file, layout)).map_err(|error| error.reword(&without_keys))
+    media::refuse(row, of_file, layout)?;
+    formats::parse(&Columns::new(row, of_file, layout)).map_err(|error| error.reword(&with_names))
 }
 
-/// A hint without the keys of a recipe, since there is none that could say what columns hold.
-fn without_keys(hint: &str) -> String {
-    let kept: Vec<&str> = hint.split("; ").filter(|piece| !piece.contains("`data.")).collect();
-    if kept.len() == hint.split("; ").count() { hint.to_owned() } else { [&kept[..], &[NAMES]].concat().join("; ") }
+/// A hint without the keys of a recipe that say what columns hold: there is none, and names are what helps.
+fn with_names(hint: &str) -> String {
+    let says_what =
+        |piece: &&str| ["`data.columns", "`data.format", "`data.prompt"].iter().any(|key| piece.contains(key));
+    let pieces: Vec<&str> = hint.split("; ").collect();
+    match pieces.iter().any(says_what) {
+        true => pieces.into_iter().filter(|piece| !says_what(piece)).chain([NAMES]).collect::<Vec<_>>().join("; "),
+        false => hint.to_owned(),
+    }
 }
 
 fn of_table(path: &Path, progress: &dyn Progress) -> Result<Vec<(usize, Row)>> {
@@ -91,7 +95,7 @@ fn of_table(path: &Path, progress: &dyn Progress) -> Result<Vec<(usize, Row)>> {
         max_row_bytes: MAX_ROW_BYTES,
         media: media::MediaRules::default(),
     };
-    let (files, layouts) = laid_out(&spec, &local_only, progress).map_err(|error| error.reword(&without_keys))?;
+    let (files, layouts) = laid_out(&spec, &local_only, progress).map_err(|error| error.reword(&with_names))?;
     let mut rows = Vec::new();
     for (file, layout) in files.iter().zip(&layouts) {
         read_into(&mut rows, file, layout)?;
@@ -158,7 +162,7 @@ mod tests {
             assert_eq!(roles(&understood(row.clone()).unwrap()), [Role::User, Role::Assistant], "{row}");
         }
         assert_eq!(understood(json!({"text": "a", "id": 1})).unwrap(), Row::Text("a".into()));
-        assert!(matches!(understood(json!({"input_ids": [2, 5], "text": "a"})).unwrap(), Row::Tokens { .. }));
+        assert!(matches!(understood(json!({"input_ids": [2, 5], "text": ""})).unwrap(), Row::Tokens { .. }));
         // More than one reading: what the verb was always told by.
         let row = json!({"messages": turns, "chosen": "b", "rejected": "c"});
         assert_eq!(roles(&understood(row).unwrap()), [Role::User]);

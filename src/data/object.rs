@@ -38,6 +38,34 @@ pub(super) fn kind_name(value: &Value) -> &'static str {
     }
 }
 
+/// Whether a value holds something: no null, no blank text, no list or object of nothing but null.
+pub(super) fn holds(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(items) => items.iter().any(|item| !item.is_null()),
+        Value::Object(fields) => fields.values().any(|field| !field.is_null()),
+    }
+}
+
+/// Which of the columns `names` a row has, of which it may have one alone: it is what is `done`. One that holds nothing
+/// counts where no other is there.
+///
+/// # Errors
+/// Two that hold something.
+pub fn one_column<'n>(row: &Object, names: &[&'n str], done: &str) -> Result<Option<&'n str>> {
+    let holding: Vec<&str> = names.iter().copied().filter(|name| row.get(*name).is_some_and(holds)).collect();
+    match holding[..] {
+        [first, second, ..] => {
+            let what = format!("the row has both `{first}` and `{second}`, of which one is {done}");
+            Err(Error::new(Kind::Data, what).hint("keep the one that is meant"))
+        }
+        [only] => Ok(Some(only)),
+        [] => Ok(names.iter().copied().find(|name| row.contains_key(*name))),
+    }
+}
+
 /// Stands for a number that JSON does not have: of no kind that a format wants, so that it is named where it is used.
 pub(super) fn not_a_number() -> Object {
     Object::from_iter([(MARK.to_owned(), Value::from("number"))])
@@ -105,5 +133,28 @@ pub(super) fn check_is_json(value: &Value, path: &str) -> Result<()> {
             object.iter().try_for_each(|(key, value)| check_is_json(value, &format!("{path}.{key}")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn one_column_holds_what_is_meant() {
+        let one = |row: Value| {
+            let found = one_column(row.as_object().unwrap(), &["input_ids", "text"], "scored");
+            found.map(|name| name.map(str::to_owned)).map_err(|error| error.what().to_owned())
+        };
+        assert_eq!(one(json!({"text": "a", "id": 7})), Ok(Some("text".to_owned())));
+        for nothing in [json!(null), json!([]), json!([null]), json!(" ")] {
+            assert_eq!(one(json!({"text": "a", "input_ids": nothing})), Ok(Some("text".to_owned())));
+            assert_eq!(one(json!({"input_ids": nothing})), Ok(Some("input_ids".to_owned())));
+        }
+        assert_eq!(one(json!({"messages": []})), Ok(None));
+        let both = "the row has both `input_ids` and `text`, of which one is scored";
+        assert_eq!(one(json!({"text": "a", "input_ids": [1]})), Err(both.to_owned()));
+        assert_eq!(one(json!({"text": "a", "input_ids": long_list("[1]")})), Err(both.to_owned()));
     }
 }

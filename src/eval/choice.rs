@@ -77,29 +77,44 @@ impl Task {
     /// The question of a row.
     ///
     /// # Errors
-    /// Columns that are missing or hold something else; an answer that is none of the choices.
+    /// Columns that are missing or hold something else; nothing that is asked; choices that cannot be told apart; an answer that
+    /// is none of them.
     pub fn question(self, row: &Map<String, Value>) -> Result<Question> {
         let text = |key: &str| {
             let text = row.get(key).and_then(Value::as_str);
             text.ok_or_else(|| wrong(format!("`{key}` must be a text")))
+        };
+        let asked = |key: &str| match text(key)? {
+            asked if asked.trim().is_empty() => Err(nothing_asked(&format!("`{key}` is"))),
+            asked => Ok(asked),
         };
         let (context, choices, right) = match self {
             Task::Arc => {
                 let choices = row.get("choices").and_then(Value::as_object);
                 let list = |key: &str| texts(choices.and_then(|choices| choices.get(key)), &format!("choices.{key}"));
                 let (choices, labels) = (list("text")?, list("label")?);
+                if labels.len() != choices.len() {
+                    let what = format!("`choices.text` has {} items, `choices.label` {}", choices.len(), labels.len());
+                    return Err(wrong(what));
+                }
+                differ(&labels, "labels")?;
                 let key = text("answerKey")?;
                 let right = labels.iter().position(|label| label == key);
-                (format!("Question: {}\nAnswer:", text("question")?), choices, right)
+                (format!("Question: {}\nAnswer:", asked("question")?), told_apart(choices)?, right)
             }
             Task::HellaSwag => {
-                let context =
-                    format!("{}: {} {}", text("activity_label")?, text("ctx_a")?, capitalized(text("ctx_b")?));
+                let [activity, first, second] = ["activity_label", "ctx_a", "ctx_b"].map(text);
+                let (activity, first, second) = (activity?, first?, second?);
+                if [first, second].iter().all(|part| part.trim().is_empty()) {
+                    return Err(nothing_asked("`ctx_a` and `ctx_b` are"));
+                }
+                let context = format!("{activity}: {first} {}", capitalized(second));
                 let endings = texts(row.get("endings"), "endings")?;
-                (tidied(&context), endings.iter().map(|ending| tidied(ending)).collect(), number(row, "label")?)
+                let endings = endings.iter().map(|ending| tidied(ending)).collect();
+                (tidied(&context), told_apart(endings)?, number(row, "label")?)
             }
             Task::Mmlu => {
-                let choices = texts(row.get("choices"), "choices")?;
+                let choices = told_apart(texts(row.get("choices"), "choices")?)?;
                 let letters: Vec<String> = ('A'..='Z').take(choices.len()).map(String::from).collect();
                 let listed: String =
                     letters.iter().zip(&choices).map(|(letter, choice)| format!("{letter}. {choice}\n")).collect();
@@ -110,16 +125,13 @@ impl Task {
                     ),
                     None => String::new(),
                 };
-                (format!("{about}{}\n{listed}Answer:", text("question")?.trim()), letters, number(row, "answer")?)
+                (format!("{about}{}\n{listed}Answer:", asked("question")?.trim()), letters, number(row, "answer")?)
             }
             Task::Piqa => {
-                let choices = vec![text("sol1")?.to_owned(), text("sol2")?.to_owned()];
-                (format!("Question: {}\nAnswer:", text("goal")?), choices, number(row, "label")?)
+                let choices = told_apart(vec![text("sol1")?.to_owned(), text("sol2")?.to_owned()])?;
+                (format!("Question: {}\nAnswer:", asked("goal")?), choices, number(row, "label")?)
             }
         };
-        if choices.len() < 2 || choices.iter().any(String::is_empty) {
-            return Err(wrong("a question needs at least two choices, none of them empty".into()));
-        }
         match right.filter(|right| *right < choices.len()) {
             Some(right) => Ok(Question { context, choices, right }),
             None => {
@@ -150,6 +162,30 @@ fn first_best(values: impl Iterator<Item = f64>) -> Option<usize> {
 
 fn wrong(what: String) -> Error {
     Error::new(Kind::Data, what)
+}
+
+fn nothing_asked(columns: &str) -> Error {
+    wrong(format!("{columns} empty, so nothing is asked"))
+}
+
+/// Choices of which one can be the right one.
+fn told_apart(choices: Vec<String>) -> Result<Vec<String>> {
+    if choices.len() < 2 || choices.iter().any(|choice| choice.trim().is_empty()) {
+        return Err(wrong("a question needs at least two choices, none of them empty".into()));
+    }
+    differ(&choices, "choices")?;
+    Ok(choices)
+}
+
+/// Refuses two texts that say the same: which of them is meant, nothing tells.
+fn differ(texts: &[String], called: &str) -> Result<()> {
+    let before = |(at, text): (usize, &String)| {
+        Some((texts[..at].iter().position(|other| other.trim() == text.trim())? + 1, at + 1))
+    };
+    match texts.iter().enumerate().find_map(before) {
+        Some((one, other)) => Err(wrong(format!("{called} {one} and {other} are equal"))),
+        None => Ok(()),
+    }
 }
 
 fn texts(value: Option<&Value>, name: &str) -> Result<Vec<String>> {
@@ -242,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_without_an_answer_are_refused() {
+    fn questions_that_nothing_answers_are_refused() {
         for (row, said) in [
             (json!({"goal": "g", "sol1": "a", "sol2": "b", "label": -1}), "none of the choices"),
             (json!({"goal": "g", "sol1": "a", "sol2": "", "label": 0}), "none of them empty"),
@@ -252,6 +288,34 @@ mod tests {
                 "none of",
             ),
             (json!({"question": "q", "choices": ["a", 1], "answer": 0}), "`choices` must be a list of texts"),
+            (json!({"goal": " ", "sol1": "a", "sol2": "b", "label": 0}), "`goal` is empty, so nothing is asked"),
+            (json!({"question": "\n", "choices": ["a", "b"], "answer": 0}), "`question` is empty"),
+            (
+                json!({"question": "", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"}),
+                "`question` is empty",
+            ),
+            (
+                json!({"activity_label": "x", "ctx_a": "", "ctx_b": " ", "endings": ["a", "b"], "label": 0}),
+                "`ctx_a` and `ctx_b` are empty",
+            ),
+            (json!({"goal": "g", "sol1": "a", "sol2": "a ", "label": 0}), "choices 1 and 2 are equal"),
+            (json!({"question": "q", "choices": ["a", "b", "c", "b"], "answer": 0}), "choices 2 and 4 are equal"),
+            (
+                json!({"question": "q", "choices": {"text": ["a", "a"], "label": ["A", "B"]}, "answerKey": "A"}),
+                "choices 1 and 2 are equal",
+            ),
+            (
+                json!({"activity_label": "x", "ctx_a": "y", "ctx_b": "", "endings": ["a [x]", "a"], "label": 0}),
+                "choices 1 and 2 are equal",
+            ),
+            (
+                json!({"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "A"]}, "answerKey": "A"}),
+                "labels 1 and 2 are equal",
+            ),
+            (
+                json!({"question": "q", "choices": {"text": ["a", "b"], "label": ["A"]}, "answerKey": "A"}),
+                "`choices.text` has 2 items, `choices.label` 1",
+            ),
         ] {
             assert!(question(row.clone()).unwrap_err().what().contains(said), "{row}");
         }

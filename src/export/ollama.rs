@@ -1,6 +1,10 @@
 //! Ollama's Modelfile for a Gemma model.
 
+mod value;
+
+use crate::error::Result;
 use std::fmt::Write;
+use value::{bare, quoted};
 
 /// The name of the file in the folder, by which a folder of ours is known.
 pub const MODELFILE: &str = "Modelfile";
@@ -53,23 +57,25 @@ pub enum From<'a> {
     Adapted(&'a str),
 }
 
-/// The text of a Modelfile, with a system message if there is one.
-pub fn modelfile(from: From, system: Option<&str>) -> String {
+/// The text of a Modelfile, with a system message if there is one, which the option `--system` gave.
+///
+/// # Errors
+/// A system message or the name of a model that Ollama would read as something else.
+pub fn modelfile(from: From, system: Option<&str>) -> Result<String> {
     // Writing to a String cannot fail, so the results are dropped.
     let mut text = match from {
         From::Model => format!("FROM ./{MODEL}\n"),
-        From::Adapted(base) => format!("FROM {base}\nADAPTER ./{ADAPTER}\n"),
+        From::Adapted(base) => format!("FROM {}\nADAPTER ./{ADAPTER}\n", bare(base, "--model")?),
     };
     let _ = writeln!(text, "TEMPLATE \"\"\"{TEMPLATE}\"\"\"");
     if let Some(system) = system {
-        // Three quotes would end the text.
-        let _ = writeln!(text, "SYSTEM \"\"\"{}\"\"\"", system.replace("\"\"\"", "\"\" \""));
+        let _ = writeln!(text, "SYSTEM {}", quoted(system, "--system")?);
     }
     let _ = writeln!(text, "PARAMETER stop {STOP}");
     for (name, value) in SAMPLING {
         let _ = writeln!(text, "PARAMETER {name} {value}");
     }
-    text
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -78,16 +84,21 @@ mod tests {
 
     #[test]
     fn a_whole_modelfile() {
-        let text = modelfile(From::Model, Some("Be \"\"\"brief\"\"\"."));
+        let text = modelfile(From::Model, Some("Be \"\"\"brief\"\"\".")).unwrap();
         assert!(text.starts_with("FROM ./model.gguf\nTEMPLATE \"\"\"{{- define \"trimmed\" }}\n"));
         let rest = text.split("{{- end }}\"\"\"\n").nth(1).unwrap();
         assert_eq!(
             rest,
-            "SYSTEM \"\"\"Be \"\" \"brief\"\" \".\"\"\"\nPARAMETER stop <end_of_turn>\nPARAMETER temperature 1.0\n\
+            "SYSTEM \"\"\"Be \"\"\"brief\"\"\".\"\"\"\nPARAMETER stop <end_of_turn>\nPARAMETER temperature 1.0\n\
              PARAMETER top_k 64\nPARAMETER top_p 0.95\n"
         );
-        assert!(!modelfile(From::Model, None).contains("SYSTEM"));
-        let adapted = modelfile(From::Adapted("gemma3:270m"), None);
+        assert!(!modelfile(From::Model, None).unwrap().contains("SYSTEM"));
+        let adapted = modelfile(From::Adapted("gemma3:270m"), None).unwrap();
         assert!(adapted.starts_with("FROM gemma3:270m\nADAPTER ./adapter.gguf\nTEMPLATE \"\"\"{{- define"));
+    }
+
+    #[test]
+    fn the_template_is_read_as_it_is() {
+        assert!(quoted(TEMPLATE, "").is_ok());
     }
 }

@@ -122,9 +122,7 @@ fn adapter_for_base(folder: &Path) -> Option<String> {
     let base = config.as_ref().and_then(|config| config.get("base_model_name_or_path")?.as_str());
     let base = base.filter(|base| !base.is_empty()).map_or(String::new(), |base| format!(", `{base}`"));
     let folder = folder.display();
-    Some(format!(
-        "this is {what}: name its base model here{base}, and `{folder}` with `--adapter`, or in a recipe as `adapter.init_from`"
-    ))
+    Some(format!("this is {what}: name its base model here{base}, and `{folder}` under `adapter.init_from`"))
 }
 
 fn is_gguf(path: &Path) -> bool {
@@ -224,7 +222,7 @@ mod tests {
         fs::create_dir(&adapter).unwrap();
         fs::write(adapter.join("adapter_config.json"), "{}").unwrap();
         let named = |folder: &Path, base: &str| {
-            let base = format!("name its base model here{base}, and `{}` with `--adapter`", folder.display());
+            let base = format!("name its base model here{base}, and `{}` under `adapter.init_from`", folder.display());
             assert!(hint(folder).contains(&base), "{}", hint(folder));
         };
         named(&adapter, "");

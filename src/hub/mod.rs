@@ -4,6 +4,7 @@
 //! Downloads go to the cache that all Hugging Face tools share, uploads into one commit. What the Hub refuses is told
 //! apart by [`Failure`].
 
+mod address;
 mod base;
 #[cfg(feature = "hub")]
 mod client;

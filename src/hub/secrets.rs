@@ -3,6 +3,7 @@
 //! Every error leaves the room through [`HubSettings::discreet`], and what a server says enters it through
 //! [`HubSettings::heard`]: a server may say back what it was asked with.
 
+use super::address::{decoded, login};
 use super::settings::HubSettings;
 use crate::error::{Error, Result};
 use base64::Engine;
@@ -55,33 +56,6 @@ impl HubSettings {
     pub(super) fn discreet<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error: Error| error.rewrite(&|text| self.without_secrets(text)))
     }
-}
-
-/// `user:password` of an address, as it is written.
-fn login(url: &str) -> Option<&str> {
-    let rest = url.find("://").map_or(url, |at| &url[at + 3..]);
-    let host = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
-    host.rfind('@').map(|at| &host[..at]).filter(|login| !login.is_empty())
-}
-
-/// A part of an address, read as addresses write what they have no letter for (`%40`).
-fn decoded(part: &str) -> String {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(all(test, feature = "hub"))]

@@ -1,5 +1,6 @@
 //! Where the Hub is, where its files are kept, and who is asking: the environment variables of the ecosystem.
 
+use super::address::has_host;
 use crate::error::{Error, Kind, Place, Result};
 use crate::{input, paths};
 use std::fmt;
@@ -41,9 +42,9 @@ impl HubSettings {
         let wrong = |what: String, variable: &str, hint: &str| {
             Err(Error::new(Kind::Recipe, what).at(Place::Named(variable.to_owned())).hint(hint))
         };
-        let scheme = |name: &str| self.endpoint.get(..name.len()).filter(|start| start.eq_ignore_ascii_case(name));
-        let rest = scheme("http://").or_else(|| scheme("https://")).map(|scheme| &self.endpoint[scheme.len()..]);
-        if !rest.is_some_and(is_address) {
+        let is_of =
+            |scheme: &&str| self.endpoint.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+        if !["http://", "https://"].iter().any(is_of) || !has_host(&self.endpoint) {
             let what = format!("`{}` is no address of a Hub", self.shown_endpoint());
             return wrong(what, "HF_ENDPOINT", "write it like `https://huggingface.co`, or unset the variable");
         }
@@ -109,19 +110,6 @@ impl fmt::Debug for HubSettings {
             .field("offline", &self.offline)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether this is what follows the scheme of an address: a host, perhaps with a port, and perhaps a path.
-fn is_address(rest: &str) -> bool {
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
-    let (host, port) = match host_and_port.rsplit_once(':') {
-        // The colons of `[::1]` are the host's own.
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (host_and_port, None),
-    };
-    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    !host.is_empty() && port.is_none_or(is_port) && rest.bytes().all(|b| b.is_ascii_graphic())
 }
 
 #[cfg(test)]

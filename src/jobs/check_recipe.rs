@@ -1,6 +1,7 @@
 //! Finding everything that is wrong with a recipe at once, the files that it names included.
 
 use crate::adapter::peft::{AdapterConfig, TENSORS_FILE};
+use crate::adapter::target::TargetModules;
 use crate::data;
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub::{self, Failure, HubSettings};
@@ -33,13 +34,15 @@ pub fn check(path: &Path, overrides: &[String], with_files: bool, progress: &dyn
     let mut reading = Reading::open(path, overrides)?;
     let recipe = reading.recipe().filter(|_| with_files);
     let mut looked = Looked::default();
-    let missing = recipe.map(|recipe| missing(recipe, &mut looked, progress)).unwrap_or_default();
+    let is_sound = reading.is_sound();
+    let missing = recipe.map(|recipe| missing(recipe, is_sound, &mut looked, progress)).unwrap_or_default();
     missing.into_iter().for_each(|problem| reading.report(problem));
     reading.finish().map(|_| looked)
 }
 
-/// A problem for each key that names something which is not there. What is empty has been reported.
-fn missing(recipe: &Recipe, looked: &mut Looked, progress: &dyn Progress) -> Vec<Error> {
+/// A problem for each key that names something which is not there. What is empty has been reported, and so have the names of
+/// targets that no model has where the recipe is not sound by itself.
+fn missing(recipe: &Recipe, is_sound: bool, looked: &mut Looked, progress: &dyn Progress) -> Vec<Error> {
     let Recipe { model, adapter, data, output, .. } = recipe;
     let (mut looked_at, mut in_rows, mut headers) = (Vec::new(), Vec::new(), None);
     if !model.base.is_empty() {
@@ -49,6 +52,15 @@ fn missing(recipe: &Recipe, looked: &mut Looked, progress: &dyn Progress) -> Vec
     if let Some(folder) = &adapter.init_from {
         let named = |error| provenance::name_bases(error, &model.base);
         looked_at.push(("adapter.init_from".into(), check_adapter(folder, adapter, headers.as_ref()).map_err(named)));
+    } else if let Some(Headers { config, .. }) = &headers {
+        let beside_text = || recipe::Adapter {
+            target_modules: TargetModules::AllLinear,
+            exclude_modules: Vec::new(),
+            ..adapter.clone()
+        };
+        let planned =
+            if is_sound { AdapterPlan::new(adapter, config) } else { AdapterPlan::new(&beside_text(), config) };
+        looked_at.push(("adapter".into(), planned.map(drop)));
     }
     for (key, sources) in [("data.train", &data.train), ("data.eval", &data.eval)] {
         for (i, source) in sources.iter().enumerate().filter(|(_, source)| !source.path.is_empty()) {

@@ -82,7 +82,7 @@ impl Prompt {
     /// The rows of a file, `{"messages": [..]}` or `{"prompt": ".."}`.
     ///
     /// # Errors
-    /// When the file cannot be read, and the first row that is neither.
+    /// When the file cannot be read, and the first row that is neither, or both.
     pub fn read(path: &Path) -> Result<Vec<Self>> {
         data::read_rows(path)?.into_iter().map(|row| Prompt::from_row(row, path)).collect()
     }
@@ -90,10 +90,13 @@ impl Prompt {
     fn from_row(row: JsonRow, path: &Path) -> Result<Self> {
         let JsonRow { number, object: row, text } = row;
         let place = Place::Row { path: path.into(), row: number };
-        let conversation = match row.get("prompt") {
-            Some(Value::String(text)) => asked(&row, text).map_err(|e| e.or_at(place.clone()))?,
-            Some(_) => return Err(Error::new(Kind::Data, "`prompt` must be a text").at(place)),
-            None => conversation(&row).map_err(|e| e.or_at(place.clone()))?,
+        let at = |error: Error| error.or_at(place.clone());
+        let conversation = match data::one_column(&row, &["prompt", "messages"], "answered").map_err(at)? {
+            Some("prompt") => match row.get("prompt") {
+                Some(Value::String(text)) => asked(&row, text).map_err(at)?,
+                _ => return Err(at(Error::new(Kind::Data, "`prompt` must be a text"))),
+            },
+            _ => conversation(&row).map_err(at)?,
         };
         Ok(Prompt { row, text, conversation, place })
     }

@@ -111,6 +111,10 @@ pub fn push(folder: &Path, options: PushOptions, consent: Consent, progress: &dy
         Some(remote) => remote,
         None => uploader.create()?,
     };
+    // Somebody else may have made it just now.
+    if private && !remote.is_private {
+        return Err(overwriting::is_public(uploader.id()));
+    }
     let is_there = |file: &crate::hub::upload::Outgoing| match remote.files.get(&file.name) {
         Some(stored) => file.is(stored, progress),
         None => Ok(false),

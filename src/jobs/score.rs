@@ -36,12 +36,22 @@ impl Input {
         Input { row: Row::Text(text), place }
     }
 
+    /// Whether it holds pictures or sounds.
+    pub fn has_media(&self) -> bool {
+        !self.row.clone().media_mut().is_empty()
+    }
+
+    /// Where it is from.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// The tokens of a row of text.
     ///
     /// # Errors
     /// When it cannot be encoded, or holds pictures or sounds.
     pub fn tokens(&self, encoder: &Encoder) -> Result<Vec<u32>> {
-        if !self.row.clone().media_mut().is_empty() {
+        if self.has_media() {
             return Err(Error::new(Kind::Data, "the row holds pictures or sounds, and text is read here")
                 .at(self.place.clone()));
         }

@@ -64,7 +64,10 @@ impl ModelConfig {
             }
             Some(other) if other != "gemma3" => {
                 let what = format!("`general.architecture` is `{other}`; supported: `gemma3`, `gemma3n`");
-                let hint = "this program tunes the language models of Gemma 3 and Gemma 3n";
+                let hint = match other {
+                    "clip" => "this is what looks at pictures (mmproj): name the file of the language model",
+                    _ => "this program tunes the language models of Gemma 3 and Gemma 3n",
+                };
                 Err(Error::new(Kind::Config, what).at_path(path).hint(hint))
             }
             _ => TextConfig::from_gguf(metadata, path).map(read),

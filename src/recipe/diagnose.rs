@@ -49,11 +49,19 @@ impl Diagnosis {
 
     /// Notes a problem at `mark`.
     pub fn report(&mut self, mark: &Mark, what: impl Into<String>, hint: Option<String>) {
+        self.report_of(None, mark, what, hint);
+    }
+
+    /// Notes a problem at `mark`, of the key `path` if it is one of a key.
+    fn report_of(&mut self, path: Option<&str>, mark: &Mark, what: impl Into<String>, hint: Option<String>) {
         if self.is_full() {
             self.left_out += 1;
             return;
         }
         let mut error = Error::new(Kind::Recipe, what);
+        if let Some(path) = path {
+            error = error.at(Place::Key(path.to_owned())).about();
+        }
         if let Some(origin) = self.origins.get(mark.origin) {
             error = error.at(origin.place(mark));
             if let Some(excerpt) = origin.excerpt(mark) {
@@ -110,7 +118,7 @@ impl Diagnosis {
     /// Notes that what stands at the key `path` is wrong.
     pub fn wrong(&mut self, path: &str, mark: &Mark, what: impl Into<String>, hint: Option<String>) {
         self.wrong.insert(path.to_owned());
-        self.report(mark, what, hint);
+        self.report_of(Some(path), mark, what, hint);
     }
 
     /// Notes that the key `path` is missing; `mark` is its section, if that is there.
@@ -120,7 +128,7 @@ impl Diagnosis {
             return self.wrong(path, &mark, what, Some(hint));
         }
         self.wrong.insert(path.to_owned());
-        let mut error = Error::new(Kind::Recipe, what).hint(hint);
+        let mut error = Error::new(Kind::Recipe, what).hint(hint).at(Place::Key(path.to_owned())).about();
         if let Some(Origin::File { path, .. }) = self.origins.first() {
             error = error.at_path(path);
         }
@@ -157,6 +165,11 @@ impl Diagnosis {
         self.problems.len() + self.left_out
     }
 
+    /// Whether there is no problem so far.
+    pub fn is_sound(&self) -> bool {
+        self.count() == 0 && self.unknown.is_empty()
+    }
+
     /// Whether `key` has its default in `section`, which is called `name`.
     pub fn is_default(&self, section: &impl Serialize, name: &str, key: &str) -> bool {
         let known = self.known.iter().find(|k| k.section == name && k.key == key);
@@ -178,7 +191,8 @@ impl Diagnosis {
                 section => format!("unknown key `{}` in `{section}`", brief(&key)),
             };
             let hint = hint.or_else(|| suggest::for_unknown_key(&self.known, &section, &key));
-            self.report(&mark, what, hint);
+            let path = if section.is_empty() { key } else { format!("{section}.{key}") };
+            self.report_of(Some(&path), &mark, what, hint);
         }
         // Problems without a place (missing keys) come last; the sort is stable.
         self.problems.sort_by_key(|(mark, _)| (mark.is_none(), *mark));

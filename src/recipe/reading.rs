@@ -53,6 +53,11 @@ impl Reading {
         self.recipe.as_mut()
     }
 
+    /// Whether no problem was found so far.
+    pub fn is_sound(&self) -> bool {
+        self.diagnosis.is_sound()
+    }
+
     /// Adds a problem that was found elsewhere; one at a [`crate::error::Place::Key`] is shown at the key's line.
     pub fn report(&mut self, problem: Error) {
         let beside = self.recipe.as_ref().map(|recipe| places::beside(&self.path, recipe)).unwrap_or_default();

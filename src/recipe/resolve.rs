@@ -32,6 +32,7 @@ impl Recipe {
         settings_of_the_other_optimizer(&recipe, diagnosis);
         a_rate_for_adamw(&recipe, diagnosis);
         decay_that_leaves_something(&recipe, diagnosis);
+        a_push_for_its_settings(&recipe, diagnosis);
         recipe
     }
 }
@@ -154,5 +155,21 @@ fn decay_that_leaves_something(recipe: &Recipe, diagnosis: &mut Diagnosis) {
         let what =
             format!("`{path}` times `training.learning_rate` is 1 or more: each step would wipe out every weight");
         diagnosis.wrong(path, &mark, what, Some("usual decays are 0 to 0.1".into()));
+    }
+}
+
+/// What says how to push does nothing where nothing is pushed.
+fn a_push_for_its_settings(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let output = &recipe.output;
+    if output.push_to_hub.is_some() || diagnosis.is_wrong("output.push_to_hub") {
+        return;
+    }
+    for key in ["hub_private_repo", "hub_overwrite", "hub_base_model"] {
+        let path = format!("output.{key}");
+        let Some(mark) = diagnosis.given(&path).filter(|_| !diagnosis.is_default(output, "output", key)) else {
+            continue;
+        };
+        let hint = "for example `output.push_to_hub: my-name/my-model`; else leave it out";
+        diagnosis.wrong(&path, &mark, format!("`{path}` needs `output.push_to_hub`"), Some(hint.into()));
     }
 }

@@ -1,7 +1,7 @@
 //! What the user watches: a bar on a terminal, a line now and then in a log. On stderr.
 
 use crate::error::Result;
-use crate::progress::Progress;
+use crate::progress::{Progress, singular};
 use crate::report::style;
 use crate::report::{problem, text};
 use crate::terminal::printable;
@@ -339,7 +339,7 @@ impl Work {
     fn show(&self, amount: u64) -> String {
         match self.unit {
             "bytes" => text::bytes(amount),
-            units => text::counted(amount, units.trim_end_matches('s')),
+            units => text::counted(amount, &singular(units)),
         }
     }
 }
@@ -406,6 +406,18 @@ mod tests {
         fn lines(&self) -> Vec<String> {
             let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
             text.lines().map(|line| line.split(" in ").next().unwrap().trim_end_matches(" left").to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn one_of_many_things_is_called_by_its_own_name() {
+        for (units, one) in [("matrices", "1 matrix"), ("rows", "1 row"), ("questions", "1 question")] {
+            let log = Log::default();
+            let bar = ProgressBar::lines(log.clone(), Duration::ZERO);
+            bar.start("Measuring", Some(127), units);
+            bar.advance(1);
+            Progress::finish(&bar);
+            assert_eq!(log.lines(), [format!("Measuring: {one} of 127 {units}"), format!("Measuring: {one}")]);
         }
     }
 

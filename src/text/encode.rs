@@ -4,7 +4,7 @@ mod tokens;
 
 use super::controls::ControlWords;
 use super::conversation::{Conversation, IGNORE_INDEX, Message, Part, Prefix, Role, Tokenized};
-use super::marks::{Marks, Piece};
+use super::marks::{Marks, Shown};
 use super::media_range::{MediaRange, MediaTokens, Medium};
 use super::options::TrainOn;
 use super::render::{END_OF_TURN, START_OF_TURN};
@@ -13,13 +13,12 @@ use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Kind, Result};
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Counts changes of this room that change ids or labels, so that caches made before them are not used.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Begins a tool's answer in FunctionGemma's format.
 const RESPONSE: &str = "<start_function_response>";
@@ -166,7 +165,7 @@ impl Encoder {
     /// As [`Encoder::encode_conversation`].
     pub fn conversation(&self, conversation: &Conversation, most: usize) -> Result<Prefix> {
         let conversation = self.prepared(conversation);
-        let (Rendered { text, spans, said }, pieces) = self.render(&conversation, false)?;
+        let (Rendered { text, spans, said }, shown) = self.render(&conversation, false)?;
         if spans.is_empty() && self.train_on != TrainOn::All {
             return Err(Error::new(
                 Kind::Data,
@@ -184,7 +183,7 @@ impl Encoder {
             TrainOn::LastAssistant => learnt(&answers[answers.len().saturating_sub(1)..], true),
             TrainOn::All => between(&learnt(&answers, false), text.len()),
         };
-        self.label(&text, &spans, &self.typed(&text, &said), pieces, most)
+        self.label(&text, &spans, &self.typed(&text, &said), shown, most)
     }
 
     /// The ids of a conversation up to where the model begins to speak, for generation. Control words in messages are
@@ -208,9 +207,9 @@ impl Encoder {
             ));
         }
         let conversation = self.prepared(conversation);
-        let (Rendered { text, said, .. }, pieces) = self.render(&conversation, true)?;
+        let (Rendered { text, said, .. }, shown) = self.render(&conversation, true)?;
         let Tokenized { input_ids, media, .. } =
-            self.label(&text, &[], &self.typed(&text, &said), pieces, usize::MAX)?.tokens;
+            self.label(&text, &[], &self.typed(&text, &said), shown, usize::MAX)?.tokens;
         Ok((input_ids, media))
     }
 
@@ -227,7 +226,7 @@ impl Encoder {
 
     /// Renders a conversation, with what a processor makes of its pictures and sounds, and makes sure that what begins and
     /// ends turns are tokens.
-    fn render(&self, conversation: &Conversation, prompt: bool) -> Result<(Rendered, VecDeque<Piece>)> {
+    fn render(&self, conversation: &Conversation, prompt: bool) -> Result<(Rendered, Shown)> {
         self.need_tokenizer()?;
         let media: Vec<&Medium> = conversation.media().collect();
         media.iter().try_for_each(|medium| self.marks.written(medium.kind).map(drop))?;
@@ -480,16 +479,18 @@ impl Encoder {
     /// The first `most` tokens of `text`; those that cover a byte of a span have a loss. `spans` are in order and do not
     /// overlap. The words at `typed` are no control tokens.
     ///
-    /// The soft tokens in it are those of `pieces`, in order; with their delimiters they never have a loss.
+    /// The soft tokens in it are those of what is `shown`, in order. They never have a loss, nor has what stands around them:
+    /// their delimiters, and the blank lines that no model says.
     fn label(
         &self,
         text: &str,
         spans: &[Range<usize>],
         typed: &[Range<usize>],
-        mut pieces: VecDeque<Piece>,
+        Shown { mut pieces, blocks }: Shown,
         most: usize,
     ) -> Result<Prefix> {
         let mut prefix = Prefix::of_at_most(most);
+        let spans = without(spans, &blocks);
         let mut spans = spans.iter().peekable();
         let has_media = !pieces.is_empty();
         self.encode_typed(text, typed, &mut |id, token| {
@@ -537,6 +538,17 @@ fn between(spans: &[Range<usize>], length: usize) -> Vec<Range<usize>> {
     let starts = [0].into_iter().chain(spans.iter().map(|span| span.end));
     let ends = spans.iter().map(|span| span.start).chain([length]);
     starts.zip(ends).map(|(start, end)| start..end).filter(|span| !span.is_empty()).collect()
+}
+
+/// The bytes of `spans` that are in none of `blocks`; both are in order and do not overlap among themselves.
+fn without(spans: &[Range<usize>], blocks: &[Range<usize>]) -> Vec<Range<usize>> {
+    let rest = spans.iter().flat_map(|span| {
+        let inside = blocks.iter().filter(|block| block.start < span.end && span.start < block.end);
+        let starts = [span.start].into_iter().chain(inside.clone().map(|block| block.end));
+        let ends = inside.map(|block| block.start).chain([span.end]);
+        starts.zip(ends).map(|(start, end)| start..end)
+    });
+    rest.filter(|span| !span.is_empty()).collect()
 }
 
 /// The label of a token with a loss.

@@ -36,6 +36,15 @@ struct Words {
 /// A piece that is waiting for its soft token.
 pub(super) type Piece = (MediaTokens, [u8; 32]);
 
+/// The media in a text.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// Their pieces, in the order of their soft tokens.
+    pub pieces: VecDeque<Piece>,
+    /// The bytes of what stands for each, in order: all of it is a processor's, and nobody's words.
+    pub blocks: Vec<Range<usize>>,
+}
+
 impl Marks {
     /// The words for these tokens, as `tokenizer` spells them. Of a template's source it is seen which of them it writes.
     pub fn new(tokens: &[MediaTokens], tokenizer: Option<&Tokenizer>, template: &str) -> Self {
@@ -94,10 +103,10 @@ impl Marks {
     ///
     /// # Errors
     /// A text that does not show each of `media` once, and as [`Marks::written`].
-    pub fn expand(&self, rendered: Rendered, media: &[&Medium]) -> Result<(Rendered, VecDeque<Piece>)> {
-        let mut pieces = VecDeque::new();
+    pub fn expand(&self, rendered: Rendered, media: &[&Medium]) -> Result<(Rendered, Shown)> {
+        let mut shown = Shown::default();
         if media.is_empty() {
-            return Ok((rendered, pieces));
+            return Ok((rendered, shown));
         }
         let mut found: Vec<(Range<usize>, MediaKind)> = Vec::new();
         let mut kinds: Vec<MediaKind> = media.iter().map(|medium| medium.kind).collect();
@@ -123,14 +132,16 @@ impl Marks {
         for ((at, _), medium) in found.iter().zip(media) {
             let (tokens, words) = self.words(medium.kind)?;
             text.push_str(&rendered.text[done..at.start]);
+            let block = text.len();
             text.push_str(&expanded(medium, &words.block));
-            pieces.extend(medium.pieces.iter().map(|piece| (tokens, *piece)));
+            shown.blocks.push(block..text.len());
+            shown.pieces.extend(medium.pieces.iter().map(|piece| (tokens, *piece)));
             done = at.end;
             moved.0.push((at.end, text.len()));
         }
         text.push_str(&rendered.text[done..]);
         let [spans, said] = [&rendered.spans, &rendered.said].map(|ranges| moved.all(ranges));
-        Ok((Rendered { text, spans, said }, pieces))
+        Ok((Rendered { text, spans, said }, shown))
     }
 }
 

@@ -99,13 +99,20 @@ impl MediaKind {
         }
     }
 
+    /// Several of them, for people.
+    pub fn plural(self) -> &'static str {
+        match self {
+            MediaKind::Image => "pictures",
+            MediaKind::Audio => "sounds",
+        }
+    }
+
     /// So many of them, for people.
     pub fn counted(self, n: usize) -> String {
         match (self, n) {
             (MediaKind::Image, 1) => "1 picture".into(),
-            (MediaKind::Image, n) => format!("{n} pictures"),
             (MediaKind::Audio, 1) => "1 sound".into(),
-            (MediaKind::Audio, n) => format!("{n} sounds"),
+            (kind, n) => format!("{n} {}", kind.plural()),
         }
     }
 }

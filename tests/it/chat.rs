@@ -1,6 +1,7 @@
 //! `chat`, by what stands on stdout and stderr after a conversation.
 
-use crate::bench::{Bench, Said};
+use crate::bench::{Bench, Said, lines};
+use serde_json::json;
 use std::io::Write;
 use std::process::Stdio;
 
@@ -106,4 +107,40 @@ error: the row is not valid JSON: trailing comma (column 16)
 error: `prompt` must be a text
   --> in.jsonl, row 2
 "##);
+    insta::assert_snapshot!(problem("generate", &FIRST.replacen('{', "{\"prompt\": \"a\", ", 1)), @r##"
+error: the row has both `prompt` and `messages`, of which one is answered
+  --> in.jsonl, row 1
+  hint: keep the one that is meant
+"##);
+    insta::assert_snapshot!(problem("score", &format!("{FIRST}\n{{\"text\": \"a\", \"input_ids\": [2]}}")), @r##"
+error: the row has both `input_ids` and `text`, of which one is scored
+  --> in.jsonl, row 2
+  hint: keep the one that is meant
+"##);
+    // Who has no recipe is told of no keys.
+    let shown = |part: &str| format!("{{\"messages\": [{{\"role\": \"user\", \"content\": [{part}]}}]}}\n");
+    for verb in ["generate", "score"] {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(problem(verb, &shown("{\"type\": \"video\", \"video\": \"a.mp4\"}")), @r##"
+error: `messages[0].content[0]` is a video, which no Gemma that is known here sees
+  --> in.jsonl, row 1
+  hint: leave such rows out, or give its frames as pictures
+"##);
+            insta::assert_snapshot!(problem(verb, &shown("{\"type\": \"image\", \"image\": \"a.png\"}")), @r##"
+error: the row holds a picture, and the model does not see
+  --> in.jsonl, row 1
+  hint: set `--model` to one that does, or leave such rows out
+"##);
+        }
+    }
+    // A column that holds nothing is none, and one of media is read or refused.
+    bench.write("in.jsonl", lines(&[json!({"text": "a", "input_ids": null, "messages": []})]));
+    bench.run("score --model t --input in.jsonl").ok();
+    for row in [
+        json!({"text": "a", "Image": "b.png"}),
+        json!({"messages": [{"role": "user", "content": "a"}], "video": "b.mp4"}),
+    ] {
+        let said = problem("score", &lines(&[row]));
+        assert!(said.contains("rows of this form read no media"), "{said}");
+    }
 }

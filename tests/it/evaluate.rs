@@ -82,6 +82,27 @@ fn any_two_are_compared() {
 }
 
 #[test]
+fn what_is_wrong_with_the_second_model_is_known_before_the_first_is_measured() {
+    let bench = tuned();
+    crate::bench::copy(&bench.path("t"), &bench.path("mute"));
+    std::fs::remove_file(bench.path("mute/tokenizer.json")).expect("a tokenizer");
+    bench.write("broken.gguf", "GGUF");
+    let question = json!({"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"});
+    bench.write("arc.jsonl", lines(&[question]));
+    for (args, said) in [
+        ("--model nowhere/model.gguf --input chats.jsonl", "nowhere/model.gguf"),
+        ("--model broken.gguf --input chats.jsonl", "broken.gguf"),
+        ("--model out/adapter --input chats.jsonl", "out/adapter"),
+        ("--model mute --choices arc.jsonl", "this model has no tokenizer"),
+    ] {
+        let refused = bench.run(&format!("evaluate --model t {args}"));
+        assert_eq!(refused.code, Some(2), "{args}: {}", refused.stderr);
+        assert!(refused.problem().contains(said), "{args}: {}", refused.stderr);
+        assert!(!refused.stderr.contains("Losses of") && !refused.stderr.contains("Asking"), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn models_that_cut_texts_otherwise_are_compared_by_bytes() {
     let bench = tuned();
     crate::bench::copy(&bench.path("t"), &bench.path("other"));

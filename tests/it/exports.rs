@@ -309,6 +309,11 @@ fn a_folder_for_ollama_has_the_model_and_how_to_talk_to_it() {
     let refused = bench.run("export ollama --model w --output w");
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("has no `Modelfile`"), "{}", refused.stderr);
+    // A Modelfile has no way to say this, which is known before anything is read.
+    let mut command = bench.command("export ollama --model nowhere --output p --system");
+    let refused = bench.said(command.arg("Say\n\"\"\"\noften."));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.problem().contains("line 2 of the text ends with `\"\"\"`"), "{}", refused.stderr);
 }
 
 #[test]
@@ -418,6 +423,20 @@ fn a_size_that_no_choice_can_meet_is_refused() {
     assert!(!small.stderr.contains("inf") && !small.stderr.contains("NaN"), "{}", small.stderr);
     let bits = export("--bits 4");
     assert!(bits.code == Some(2) && bits.problem().contains("4 bits are too few"), "{}", bits.stderr);
+    // A model whose rows fill no blocks.
+    crate::bench::copy(&crate::bench::golden("export/text"), &bench.path("tiny"));
+    bench.write("few.jsonl", "{\"input_ids\": [2, 3, 4, 5]}\n");
+    let tiny = |more: &str| bench.run(&format!("export gguf --model tiny --imatrix few.jsonl {more} --output t.gguf"));
+    let none = tiny("--bits 4.5");
+    assert!(none.code == Some(2) && none.problem().contains("so that no bits can be chosen"), "{}", none.stderr);
+    let whole = tiny("--target-size 1MB");
+    assert!(whole.stderr.contains("the file is as small as it gets, and nothing is measured"), "{}", whole.stderr);
+    whole.ok();
+    // Headers tell, so that nothing is loaded or read for it.
+    for said in [small, bits, none] {
+        let is_begun = ["Loading the model", "Calibrating"].iter().any(|work| said.stderr.contains(work));
+        assert!(!is_begun, "{}", said.stderr);
+    }
     assert!(!bench.path("x.gguf").exists());
 }
 

@@ -179,3 +179,26 @@ fn the_recipes_run_on_the_small_models_that_a_script_makes() {
         run.ok();
     }
 }
+
+#[test]
+fn a_picture_in_an_answer_is_shown_and_not_learnt() {
+    let bench = bench();
+    let row = |answer: Value| json!({"messages": [{"role": "user", "content": "Draw."}, {"role": "assistant", "content": answer}]});
+    let picture = || json!({"type": "image", "image": "pictures/red.png"});
+    let labels = |answer: Value| -> Vec<i64> {
+        bench.write("seen.jsonl", lines(&[row(answer), row(json!("Red it is."))]));
+        let said = bench.run("data preview v.yaml --json").ok();
+        let row: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+        row["labels"].as_array().unwrap().iter().filter_map(Value::as_i64).filter(|&label| label >= 0).collect()
+    };
+    let (end, words) = (labels(json!([picture()])), labels(json!("Red it is.")));
+    // The end of the turn and its newline, as of every turn.
+    assert!(words.ends_with(&end) && end.len() == 2, "{end:?} of {words:?}");
+    assert_eq!(labels(json!([picture(), {"type": "text", "text": "Red it is."}])), words);
+    bench.write("seen.jsonl", lines(&[row(json!([picture()])), row(json!("Red it is."))]));
+    let stats = bench.run("data stats v.yaml").ok();
+    assert!(stats.contains("empty answers"), "{stats}");
+    bench.write("seen.jsonl", lines(&[row(json!([picture()]))]));
+    let refused = bench.run("data stats v.yaml");
+    assert!(refused.problem().contains("the tuned model would say nothing"), "{}", refused.stderr);
+}

@@ -168,6 +168,8 @@ fn broken_media_are_named_by_row_before_anything_runs() {
     bench.write("pictures/empty.png", b"");
     bench.write("pictures/cut.png", &bench.read("pictures/red.png")[..60]);
     bench.write("pictures/page.png", b"<html>not found</html>");
+    let mut two_columns = with("image", json!("pictures/red.png"));
+    two_columns["images"] = json!(["pictures/red.png"]);
     let cases: Vec<(Value, &str)> = vec![
         (row(part(json!("pictures/missing.png"))), "there is no file `pictures/missing.png`"),
         (row(part(json!("pictures/rad.png"))), "did you mean `pictures/red.png`?"),
@@ -185,6 +187,8 @@ fn broken_media_are_named_by_row_before_anything_runs() {
         (with("images", json!(["pictures/red.png", null])), "`images[1]` holds no image"),
         (with("file_name", json!("pictures/rad.png")), "did you mean `pictures/red.png`?"),
         (row(json!([{"type": "audio", "audio": "a.wav"}])), "the model does not hear"),
+        (two_columns, "both `images` and `image` hold pictures"),
+        (row(json!([{"type": "image", "image": "pictures/red.png", "path": "a.png"}])), "has both `image` and `path`"),
     ];
     for (row, said) in &cases {
         bench.write("seen.jsonl", lines(std::slice::from_ref(row)));
@@ -199,7 +203,7 @@ fn broken_media_are_named_by_row_before_anything_runs() {
     bench.write("seen.jsonl", lines(&rows));
     let stats = bench.run("data stats v.yaml --json --set data.on_bad_row=skip").json();
     assert_eq!(stats["rows"], 1);
-    assert_eq!(stats["skipped"], json!({"wrong_layout": 7, "broken_media": 9}), "{stats}");
+    assert_eq!(stats["skipped"], json!({"wrong_layout": 9, "broken_media": 9}), "{stats}");
 }
 
 #[test]
@@ -220,6 +224,8 @@ fn columns_words_and_bytes_stand_for_pictures_as_parts_do() {
         json!({"messages": turns(json!(format!("<image>{user}"))), "file_name": "pictures/red.png"}),
         json!({"messages": turns(json!(user)), "images": ["pictures/red.png"], "file_name": "pictures/blue.png"}),
         json!({"instruction": user, "output": model, "images": "pictures/red.png"}),
+        json!({"messages": turns(json!(user)), "images": [], "image": "pictures/red.png"}),
+        json!({"messages": turns(json!([{"type": "image", "path": "red.png", "bytes": list}, {"type": "text", "text": user}]))}),
         json!({"conversations": [{"from": "human", "value": format!("<image>\n{user}")}, {"from": "gpt", "value": model}], "images": ["pictures/red.png"]}),
     ];
     for (i, row) in rows.iter().enumerate() {
@@ -492,16 +498,18 @@ fn what_towers_said_is_kept_where_it_can_be_and_made_again_where_it_is_damaged()
     }
     bench.run(score).ok();
     assert_eq!(bench.text("scores.jsonl"), scores);
-    // Another number in one of them is noticed once.
+    // Another number in each of them is noticed before anything is done with it.
     for file in &kept {
         let path = bench.path(file);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[40] ^= 1;
         std::fs::write(&path, bytes).unwrap();
     }
-    let damaged = bench.run(score);
-    assert!(damaged.problem().contains("is damaged"), "{}", damaged.stderr);
-    assert!(damaged.stderr.contains("it was removed"), "{}", damaged.stderr);
+    let mended = bench.run(score);
+    assert_eq!(mended.code, Some(0), "{}", mended.stderr);
+    assert!(mended.stderr.contains(&format!("made again: {} files of", kept.len())), "{}", mended.stderr);
+    assert_eq!(bench.text("scores.jsonl"), scores);
+    assert!(!bench.run(score).stderr.contains("damaged"));
 }
 
 #[test]
@@ -509,6 +517,17 @@ fn towers_without_media_and_keys_against_the_adapter_are_said() {
     let bench = bench();
     let train = |options: &str| bench.run(&format!("train v.yaml {options}"));
     bench.write("text.jsonl", lines(&[json!({"prompt": "1 + 1", "completion": "2"})]));
+    // A model without ears has none to train, which its configuration shows before anything is read.
+    let deaf = "--set adapter.audio_target_modules=[q_proj]";
+    for verb in ["recipe check", "train"] {
+        let refused = bench.run(&format!("{verb} v.yaml {deaf}"));
+        assert_eq!(refused.code, Some(2), "{verb}: {}", refused.stderr);
+        let told = "`audio_target_modules` entry `q_proj` matches no module of the tower";
+        assert_eq!(refused.problem().matches(told).count(), 1, "{verb}: {}", refused.stderr);
+    }
+    let both = bench.run(&format!("recipe check v.yaml {deaf} --set adapter.target_modules=[q_prj]"));
+    let problem = both.problem();
+    assert!(problem.contains("`audio_target_modules` entry") && problem.matches("q_prj").count() >= 1, "{problem}");
     let mut command = bench.command("train v.yaml --set adapter.train_projector=true --set output.dir=text");
     let said = bench.said(command.args(["--set", "data.train=[{path: text.jsonl}]"]));
     assert!(said.stderr.contains("no row has a picture or sound"), "{}", said.stderr);

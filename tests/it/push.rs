@@ -276,6 +276,53 @@ fn a_busy_hub_and_broken_connections_are_given_time() {
 }
 
 #[test]
+fn a_commit_that_was_made_is_neither_made_again_nor_a_conflict() {
+    for answer in [
+        // A gateway that lost patience, and the next try that meets its own work.
+        Answer::error(412, "", "A commit has happened since."),
+        Answer::error(504, "", "Gateway Timeout"),
+        Answer::error(408, "", "Request Timeout"),
+        Answer::new(200).body("<html>"),
+    ] {
+        let (hub, bench) = (Hub::start(PART_BYTES), Bench::new().with_two_files());
+        hub.fail("/commit/", 0, 1, Fault::Obeyed(answer.clone()));
+        let said = bench.push(&hub, "push files --repo ann/tiny --json").json();
+        assert!(said["commit"].is_string(), "{}: {said}", answer.status);
+        assert_eq!(hub.count("POST /api/models/ann/tiny/commit"), 1, "{}", answer.status);
+        assert_eq!(hub.world().repositories["ann/tiny"].commits.len(), 2, "{}", answer.status);
+        assert!(hub.files("ann/tiny", "main")["b.gguf"] == bench.read("files/b.gguf"));
+    }
+}
+
+#[test]
+fn a_storage_that_has_put_a_file_together_is_not_sent_it_again() {
+    let (hub, bench) = (Hub::start(PART_BYTES), Bench::new().with_two_files());
+    // What is put together is no longer an upload, as in S3.
+    hub.fail("/complete/", 0, 1, Fault::Unanswered);
+    hub.fail("/complete/", 0, 1, Fault::Answer(Answer::new(404)));
+    bench.push(&hub, "push files --repo ann/tiny").ok();
+    assert_eq!(hub.count("PUT /storage/part"), 2 * 70_000usize.div_ceil(PART_BYTES), "each part once");
+    assert!(hub.files("ann/tiny", "main")["a.gguf"] == bench.read("files/a.gguf"));
+}
+
+#[test]
+fn a_hub_that_asks_for_hours_is_not_waited_for_and_says_so() {
+    let (hub, bench) = (Hub::start(PART_BYTES), Bench::new().with_two_files());
+    for status in [429, 503] {
+        let busy = Answer::error(status, "", "Slow down").header("Retry-After", "7200");
+        hub.fail("/preupload/", 0, 1, Fault::Answer(busy));
+        let said = bench.push(&hub, "push files --repo ann/tiny");
+        let told = "Slow down; it asks to be given 7200 s, and 600 s are waited at most";
+        assert!(said.code == Some(1) && said.problem().contains(told), "{}", said.stderr);
+    }
+    // No time at all is no reason to ask eight times at once.
+    hub.fail("/preupload/", 0, 2, Fault::Answer(Answer::error(429, "", "Slow down").header("Retry-After", "0")));
+    let begun = Instant::now();
+    bench.push(&hub, "push files --repo ann/tiny").ok();
+    assert!(begun.elapsed() > Duration::from_millis(1_400), "pauses of our own");
+}
+
+#[test]
 fn a_storage_that_falls_silent_is_asked_again() {
     let (hub, bench) = (Hub::start(PART_BYTES), Bench::new().with_two_files());
     hub.fail("/storage/part/", 2, 1, Fault::HangAfter(4_000));
@@ -451,6 +498,30 @@ fn a_recipe_may_say_that_what_is_there_is_replaced() {
     hub.fail("/commit/", 0, 1, Fault::Answer(Answer::error(403, "", "No more.")));
     let failed = bench.push(&hub, &over.replace("seed=11", "seed=12"));
     assert!(failed.code == Some(1) && failed.problem().trim_end().ends_with("--yes"), "{}", failed.stderr);
+}
+
+#[test]
+fn what_somebody_else_commits_during_a_run_is_not_replaced() {
+    // Before the run looks again at what is there, and after that.
+    for (hanging, skip, told) in [
+        ("GET /api/whoami-v2", 1, "it changed since the run began"),
+        ("POST /api/models/ann/tiny/preupload", 0, "changed while files"),
+    ] {
+        let (hub, bench) = (Hub::start(PART_BYTES), Bench::new());
+        hub.with_repository("ann/tiny", &[("config.json", "{}")]);
+        hub.fail(hanging, skip, 1, Fault::HangAfter(0));
+        let mut run = bench.pushing(&hub, &format!("{TRAIN} --set output.hub_overwrite=true"));
+        run.env("HF_HUB_ETAG_TIMEOUT", "1").stderr(std::process::Stdio::piped());
+        let child = run.spawn().expect("the program");
+        hub.wait_for_hanging(hanging);
+        hub.with_repository("ann/tiny", &[("README.md", "somebody's")]);
+        let output = child.wait_with_output().expect("the program ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(told), "{hanging}: {said}");
+        assert!(said.contains("gemma-tune push out/adapter --repo ann/tiny") && !said.contains("--yes"), "{said}");
+        assert_eq!(text(&hub, "README.md"), "somebody's", "{hanging}");
+        assert!(bench.path(&format!("out/adapter/{WEIGHTS}")).exists());
+    }
 }
 
 #[test]

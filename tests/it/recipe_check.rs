@@ -1,6 +1,7 @@
 //! `recipe check`: every mistake at once, of keys and of files.
 
 use crate::bench::{Bench, copy, golden};
+use serde_json::{Value, json};
 
 /// What is said of a recipe, which must be wrong.
 fn problem(bench: &Bench, command: &str) -> String {
@@ -76,6 +77,50 @@ error: `training.learning_rate` must be below 1 with `optimizer: adamw`, which m
 }
 
 #[test]
+fn programs_read_what_is_wrong() {
+    let bench = Bench::new();
+    let problems = |text: &str, more: &str, code: i32| {
+        bench.write("c.yaml", text);
+        let said = bench.run(&format!("recipe check c.yaml --json {more}"));
+        assert_eq!(said.code, Some(code), "{}", said.stderr);
+        let list: Vec<Value> = serde_json::from_str(&said.stdout).expect("a JSON list");
+        list
+    };
+    let wrong = "model: {base: m}\ndata:\n  train: gone.jsonl\n  colour: red\noutput: {dir: out}\n";
+    let found = problems(wrong, "--set training.seed=-1", 2);
+    let place = |problem: &Value| {
+        ["file", "line", "column", "key"].map(|field| problem[field].to_string()).join(" ").replace('"', "")
+    };
+    let places: Vec<String> = found.iter().map(place).collect();
+    assert_eq!(
+        places,
+        ["c.yaml 3 10 data.train[0].path", "c.yaml 4 3 data.colour", "null null null training.seed"],
+        "{found:?}"
+    );
+    assert_eq!((&found[0]["severity"], &found[0]["row"]), (&json!("error"), &json!(null)));
+    assert_eq!(found[0]["what"], "data file `gone.jsonl` does not exist");
+    assert!(found[0]["hint"].as_str().is_some_and(|hint| hint.starts_with("relative paths")), "{found:?}");
+    assert_eq!((&found[1]["place"], &found[2]["place"]), (&json!("c.yaml:4:3"), &json!("--set training.seed=-1")));
+
+    let right = "model: {base: m}\ndata: {train: rows.jsonl, format: tokens}\noutput: {dir: out}\n";
+    assert_eq!(problems(right, "", 0), Vec::<Value>::new());
+    bench.write("rows.jsonl", "{\"input_ids\": []}\n");
+    let rows = problems(right, "", 2);
+    assert_eq!((&rows[0]["file"], &rows[0]["row"]), (&json!("rows.jsonl"), &json!(1)), "{rows:?}");
+    assert_eq!(problems(right, "--no-files", 0), Vec::<Value>::new());
+    let gone = bench.run("recipe check nowhere.yaml --json");
+    assert_eq!(gone.code, Some(2), "{}", gone.stderr);
+    let list: Vec<Value> = serde_json::from_str(&gone.stdout).expect("a JSON list");
+    assert_eq!((list.len(), &list[0]["file"]), (1, &json!("nowhere.yaml")));
+    // What is only warned of is in the list, too.
+    copy(&bench.path("m"), &bench.path("models/gemma-tiny"));
+    let near = right.replace("base: m", "base: models/gemma-tny");
+    let warned = problems(&near, "--set data.train=chats.jsonl", 2);
+    let severities: Vec<&Value> = warned.iter().map(|problem| &problem["severity"]).collect();
+    assert_eq!(severities, ["error", "warning"], "{warned:?}");
+}
+
+#[test]
 fn every_file_that_a_recipe_names_is_looked_for() {
     let bench = Bench::new();
     copy(&golden("model/lora/adapter"), &bench.path("old"));
@@ -106,7 +151,7 @@ error: the folder holds no model: there is no `config.json`
   --> wrong.yaml:1:15
   1 | model: {base: old}
     |               ^^^
-  hint: this is an adapter's folder: name its base model here, and `old` with `--adapter`, or in a recipe as `adapter.init_from`
+  hint: this is an adapter's folder: name its base model here, and `old` under `adapter.init_from`
 
 error: no such folder
   --> wrong.yaml:2:22

@@ -200,7 +200,7 @@ fn a_row_above_the_limit_is_named_or_skipped() {
         let limited = |more: &str| bench.run(&format!("data stats d.yaml --set data.max_row_bytes=1000 {more}"));
         let said = limited("");
         assert_eq!(said.code, Some(2), "{name}: {}", said.stderr);
-        assert!(said.problem().contains("and `data.max_row_bytes` is 1000"), "{name}: {}", said.stderr);
+        assert!(said.problem().contains("and at most 1000 "), "{name}: {}", said.stderr);
         assert!(said.problem().contains(&format!("{name}, row {row}")), "{name}: {}", said.stderr);
         let stats = limited("--set data.on_bad_row=skip --json").json();
         assert_eq!((&stats["rows"], &stats["skipped"]), (&json!(2), &json!({"unreadable": 1})), "{name}");

@@ -153,7 +153,18 @@ fn wrong_names_are_refused_before_the_model_is_loaded() {
         let found = bench.run(&format!("verify --model w --adapter out {args}"));
         assert_eq!(found.code, Some(2), "{args}: {}", found.stderr);
         assert!(found.stderr.contains(said), "{args}: {}", found.stderr);
+        assert!(!found.stderr.contains("Reading the rows"), "{args}: {}", found.stderr);
     }
+}
+
+#[test]
+fn a_file_of_towers_is_known_before_the_base_is_opened() {
+    let bench = exported();
+    copy(&golden("multimodal/model"), &bench.path("see"));
+    bench.run("export gguf-mmproj --model see --output see.gguf").ok();
+    let said = bench.run("verify --model nowhere --adapter out --gguf f32.gguf --gguf see.gguf");
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    assert!(said.problem().contains("this is what looks at pictures (mmproj)"), "{}", said.stderr);
 }
 
 #[test]

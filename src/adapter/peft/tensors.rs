@@ -1,6 +1,7 @@
 //! The tensors of an adapter, by the linear layer that they adapt.
 
 use crate::error::{Error, Kind, Result};
+use crate::progress::counted;
 use crate::weights::HostTensor;
 use crate::weights::names::{LORA_A, LORA_B, LORA_MAGNITUDE, TensorId, peft_key, peft_whole_key};
 use crate::weights::safetensors_file::{FORMAT_PT, TensorSpec, write_streamed};
@@ -100,20 +101,25 @@ impl AdapterTensors {
     /// Writes `adapter_model.safetensors` into `dir` with PEFT's names; `multimodal` chooses the spelling.
     ///
     /// # Errors
-    /// Every tensor that holds a number that is not finite or far too large; a full disk.
+    /// Tensors that hold a number that is not finite or far too large, counted and the first of them named; a full disk.
     pub fn write(&self, dir: &Path, multimodal: bool) -> Result<()> {
         let mut named: BTreeMap<String, &HostTensor> = BTreeMap::new();
         for (weight, module) in &self.modules {
             named.extend(module.parts().map(|(part, t)| (peft_key(multimodal, weight, part), t)));
         }
         named.extend(self.whole.iter().map(|(id, tensor)| (peft_whole_key(id), tensor)));
-        let diverged = named.iter().filter_map(|(name, tensor)| unusable(name, tensor)).map(|what| {
-            Error::new(Kind::NonFinite, what)
+        let diverged: Vec<String> = named.iter().filter_map(|(name, tensor)| unusable(name, tensor)).collect();
+        if let Some(first) = diverged.first() {
+            // One cause is one problem, however many tensors show it.
+            let what = match diverged.len() {
+                1 => first.clone(),
+                many => {
+                    format!("{many} of {} hold numbers that are no weights; {first}", counted(named.len(), "tensor"))
+                }
+            };
+            return Err(Error::new(Kind::NonFinite, what)
                 .at_path(dir)
-                .hint("training diverged; continue from an older checkpoint with a lower `learning_rate`")
-        });
-        if let Some(error) = Error::many(diverged.collect()) {
-            return Err(error);
+                .hint("training diverged; continue from an older checkpoint with a lower `learning_rate`"));
         }
         let specs: Vec<TensorSpec> = named.iter().map(|(name, tensor)| TensorSpec::of(name, tensor)).collect();
         write_streamed(&dir.join(TENSORS_FILE), &specs, FORMAT_PT, |spec| match named.get(&spec.name) {

@@ -7,7 +7,7 @@
 //! the files of Hugging Face's `imagefolder`.
 
 use super::columns::{Columns, as_list, wrong_kind};
-use crate::data::object::{Object, as_bytes};
+use crate::data::object::{Object, as_bytes, holds};
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Result};
 use crate::text::{MediaKind, MediaSource, Medium, Message, Part, Role};
@@ -30,13 +30,20 @@ pub(super) fn part(object: &Object, path: &str) -> Option<Result<Part>> {
         }
         _ => return None,
     };
-    let Some((key, value)) = keys.iter().find_map(|key| Some((key, object.get(*key).filter(|v| !v.is_null())?))) else {
+    let held = || keys.iter().filter_map(move |key| Some((*key, object.get(*key).filter(|value| holds(value))?)));
+    let Some((key, value)) = held().next() else {
         return Some(Ok(Part::Media(Medium::new(kind, MediaSource::Listed))));
     };
-    let source = match *key {
+    // Beside bytes a path is only their name, as in Hugging Face's columns.
+    let is_named = |other: &str| key == "path" && other == "bytes";
+    if let Some((other, _)) = held().find(|(other, held)| *held != value && !is_named(other)) {
+        let what = format!("`{path}` has both `{key}` and `{other}`, of which one is shown");
+        return Some(Err(Error::new(Kind::Data, what).hint("keep the one that is meant")));
+    }
+    let source = match key {
         // Base64 without the words of a URI.
         "base64" | "data" => encoded_text(value, &format!("{path}.{key}")),
-        "bytes" if object.contains_key("bytes") => source(&Value::Object(object.clone()), path),
+        "path" | "bytes" if object.get("bytes").is_some_and(holds) => source(&Value::Object(object.clone()), path),
         _ => source(value, &format!("{path}.{key}")),
     };
     let source = source.map(|source| source.unwrap_or(MediaSource::Listed));
@@ -81,12 +88,12 @@ fn place(row: &mut Row, given: Vec<Medium>) -> Result<()> {
     }
 }
 
-/// What the columns of this kind hold.
+/// What the columns of this kind hold, of which a row has one.
 fn of_columns(kind: MediaKind, row: &Columns) -> Result<Vec<Medium>> {
-    let mut found = Vec::new();
+    let (mut found, mut held_by) = (Vec::new(), None);
     for name in kind.columns() {
         let Some(value) = row.list(name) else { continue };
-        let column = row.column(name);
+        let (column, before) = (row.column(name), found.len());
         let one = |value: &Value, path: &str| -> Result<Option<Medium>> {
             Ok(source(value, path)?.map(|source| Medium::new(kind, source)))
         };
@@ -105,6 +112,12 @@ fn of_columns(kind: MediaKind, row: &Columns) -> Result<Vec<Medium>> {
                 }
                 found.extend(all.into_iter().flatten());
             }
+        }
+        if found.len() > before
+            && let Some(other) = held_by.replace(column)
+        {
+            return Err(Error::new(Kind::Data, format!("both `{other}` and `{column}` hold {}", kind.plural()))
+                .hint(format!("keep one of the two: all {} of a row are a list in one column", kind.plural())));
         }
     }
     Ok(found)

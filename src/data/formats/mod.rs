@@ -18,6 +18,7 @@ pub(super) use detect::{Guess, guesses, may_mean, shown};
 pub(super) use unread::unread_media;
 
 use super::layout::Layout;
+use super::media as media_of_rows;
 use super::object::Object;
 use super::options::RowFormat;
 use super::row::Row;
@@ -29,9 +30,12 @@ impl RowFormat {
     /// Reads one row of this format, such as a line of a jsonl file.
     ///
     /// # Errors
-    /// When a column is missing or holds something else than the format says.
+    /// When a column is missing or holds something else than the format says, and when pictures or sounds are in one that it
+    /// does not read.
     pub fn parse(self, row: &serde_json::Map<String, serde_json::Value>) -> Result<Row> {
-        parse(&Columns::new(row, None, &Layout::new(self, true)))
+        let layout = Layout::new(self, true);
+        media_of_rows::refuse(row, None, &layout)?;
+        parse(&Columns::new(row, None, &layout))
     }
 }
 

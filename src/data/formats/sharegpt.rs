@@ -5,6 +5,7 @@ use super::columns::{Columns, as_list, as_object, as_text};
 use super::messages::{self, said};
 use super::tools;
 use crate::data::exact;
+use crate::data::object::holds;
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Result, did_you_mean};
@@ -12,7 +13,13 @@ use crate::text::{Conversation, Message, Role};
 use serde_json::Value;
 
 pub(super) fn parse(row: &Columns) -> Result<Row> {
-    let name = if row.get("conversations").is_none() && row.get("conversation").is_some() {
+    let [is_there, is_there_too] = ["conversations", "conversation"].map(|name| row.get(name).is_some_and(holds));
+    if is_there && is_there_too {
+        let [one, other] = ["conversations", "conversation"].map(|name| row.column(name).to_owned());
+        let what = format!("the row has both `{one}` and `{other}`, of which one is trained on");
+        return Err(Error::new(Kind::Data, what).hint("keep the one that is meant"));
+    }
+    let name = if is_there_too || (row.get("conversations").is_none() && row.get("conversation").is_some()) {
         "conversation"
     } else {
         "conversations"
@@ -91,6 +98,20 @@ mod tests {
     use super::*;
     use crate::text::ToolCall;
     use serde_json::json;
+
+    #[test]
+    fn one_column_of_turns_is_read() {
+        let turns = json!([{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]);
+        for nothing in [json!(null), json!([]), json!("")] {
+            let row = json!({"conversations": nothing, "conversation": turns});
+            assert!(parse_json(RowFormat::Sharegpt, row).is_ok(), "{nothing}");
+        }
+        assert_eq!(
+            problem(RowFormat::Sharegpt, json!({"conversations": turns, "conversation": turns})),
+            "the row has both `conversations` and `conversation`, of which one is trained on [keep the one that is meant]"
+        );
+        assert_eq!(problem(RowFormat::Sharegpt, json!({"conversation": []})), "`conversation` is empty");
+    }
 
     #[test]
     fn speakers_become_roles_and_function_calls_become_tool_calls() {

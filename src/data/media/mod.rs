@@ -11,7 +11,7 @@ pub(super) use table::MediaOrigin;
 pub use table::MediaTable;
 
 use super::layout::Layout;
-use super::object::Object;
+use super::object::{self, Object};
 use crate::error::{Error, Kind, Result};
 use serde_json::Value;
 
@@ -20,12 +20,7 @@ const NAMES: [&str; 6] = ["image", "images", "audio", "audios", "video", "videos
 
 /// The column of a row that holds media, if one does.
 pub fn media_column(row: &Object) -> Option<&str> {
-    let holds = |value: &Value| match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-        Value::String(text) => !text.trim().is_empty(),
-        Value::Array(items) => items.iter().any(|item| !item.is_null()),
-        Value::Object(fields) => fields.values().any(|field| !field.is_null()),
-    };
+    let holds = |value: &Value| !value.is_boolean() && !value.is_number() && object::holds(value);
     row.iter().find(|(name, value)| is_of_media(name) && holds(value)).map(|(name, _)| name.as_str())
 }
 
@@ -41,7 +36,7 @@ pub(super) fn refuse(row: &Object, of_file: Option<&[String]>, layout: &Layout) 
 }
 
 /// The error for a row whose `column` holds media.
-pub fn refused(column: &str) -> Error {
+fn refused(column: &str) -> Error {
     Error::new(Kind::Data, format!("the row has `{column}`, and rows of this form read no media")).hint(format!(
         "write it as `messages`, or as `prompt` and `completion`; `data.prompt` asks the same of every row; remove `{column}` \
          where text is meant alone"

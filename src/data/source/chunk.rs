@@ -277,7 +277,7 @@ impl<'a> Sink<'a> {
 /// The row is larger than a row may be; `bytes` where they were counted to its end.
 pub(super) fn too_large(bytes: Option<usize>, max: usize) -> Error {
     let has = bytes.map_or_else(|| format!("more than {max} bytes"), |bytes| format!("{bytes} bytes"));
-    Error::new(Kind::Data, format!("the row has {has}, and `data.max_row_bytes` is {max}"))
+    Error::new(Kind::Data, format!("the row has {has}, and at most {max} are read"))
         .hint("one row is one conversation or text: split it, or raise `data.max_row_bytes`")
 }
 

@@ -87,7 +87,7 @@ fn largest_value(
                 let allowed = max_row_bytes.saturating_mul(page.values.max(1)).saturating_add(PAGE_OVERHEAD_BYTES);
                 if page.bytes > allowed.min(MAX_PAGE_BYTES.max(max_row_bytes + PAGE_OVERHEAD_BYTES)) {
                     let what = format!(
-                        "column `{}` unpacks to {} bytes for {} values, and `data.max_row_bytes` is {max_row_bytes}",
+                        "column `{}` unpacks to {} bytes for {} values, and at most {max_row_bytes} for each are read",
                         name(),
                         page.bytes,
                         page.values

@@ -85,7 +85,7 @@ fn a_huge_line_is_one_broken_row() {
         rows_of("a.jsonl", &content),
         [
             row(1, r#"{"a":1}"#),
-            row(2, "the row has 16777224 bytes, and `data.max_row_bytes` is 16777216"),
+            row(2, "the row has 16777224 bytes, and at most 16777216 are read"),
             row(3, r#"{"a":3}"#)
         ]
     );
@@ -98,7 +98,7 @@ fn a_huge_line_is_one_broken_row() {
         rows_of("a.json", &content),
         [
             row(1, r#"{"a":1}"#),
-            row(2, "the row has 16777224 bytes, and `data.max_row_bytes` is 16777216"),
+            row(2, "the row has 16777224 bytes, and at most 16777216 are read"),
             row(3, r#"{"a":3}"#)
         ]
     );
@@ -195,7 +195,7 @@ fn csv_records_with_quotes_and_wrong_ones() {
     let never = "the quote that opens a cell in line 2 is never closed: all that follows would be one cell";
     assert_eq!(problem_of("a.csv", unclosed), format!("{never} --> /a.csv, row 2"));
     let large = format!("a\n\"{}\"\nb\n", "x\n".repeat(MAX_ROW_BYTES / 2));
-    let too_large = "the row has 16777218 bytes, and `data.max_row_bytes` is 16777216";
+    let too_large = "the row has 16777218 bytes, and at most 16777216 are read";
     assert_eq!(rows_of("a.csv", large), [row(2, too_large), row(3, r#"{"a":"b"}"#)]);
 }
 

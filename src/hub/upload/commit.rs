@@ -2,7 +2,7 @@
 
 use super::outgoing::Outgoing;
 use super::remote::{Remote, Stored};
-use super::wire::{Call, Trouble};
+use super::wire::{Answer, Call, Trouble};
 use super::{Committed, Uploader};
 use crate::error::{Error, Kind, Result};
 use crate::hub::failure::Failure;
@@ -77,39 +77,59 @@ pub(super) fn commit(
     let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let url = uploader.api("commit");
     // Sent twice it would be two commits, should the answer to the first one be lost.
-    let call = || Call::post(&url, body.as_bytes()).of_type("application/x-ndjson").patient().once();
-    let mut answer = uploader.wire.send(&call());
-    let mut pause = uploader.settings.retry_pause;
-    for _ in 1..COMMIT_ATTEMPTS {
-        let is_unknown = match &answer {
-            Err(Trouble::Broken(..)) => true,
-            Err(Trouble::Refused(refusal)) => refusal.status >= 500,
-            _ => false,
+    let call = Call::post(&url, body.as_bytes()).of_type("application/x-ndjson").patient().once();
+    let (mut pause, mut attempt) = (uploader.settings.retry_pause, 0);
+    loop {
+        attempt += 1;
+        let trouble = match made(uploader, uploader.wire.send(&call)) {
+            Ok(committed) => return Ok(committed),
+            Err(trouble) => trouble,
         };
-        if !is_unknown {
-            break;
+        let is_unknown = is_unknown(&trouble);
+        if uploader.create_pr && is_unknown {
+            return Err(unknown(uploader, trouble));
         }
-        if uploader.create_pr {
-            return Err(unknown(uploader, answer.err()));
+        let is_conflict = matches!(&trouble, Trouble::Refused(refusal) if matches!(refusal.status, 409 | 412));
+        if !is_unknown && (!is_conflict || uploader.create_pr) {
+            return Err(uploader.refused().of(trouble));
         }
-        std::thread::sleep(pause);
-        pause *= 2;
+        if is_unknown {
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
+        // What stands in its way may be the commit itself, of which the Hub was not done when it was asked again.
         let now = uploader.describe(&uploader.repository)?;
         if now.commit != remote.commit && holds(&now, files, removed, uploader)? {
             return Ok(Committed { commit: now.commit, pull_request: None });
         }
-        answer = uploader.wire.send(&call());
-    }
-    let answer = answer.map_err(|trouble| match trouble {
-        Trouble::Refused(refusal) if matches!(refusal.status, 409 | 412) => {
-            uploader.refused().error(Failure::Conflict, &refusal.message)
+        match trouble {
+            Trouble::Refused(refusal) if is_conflict => {
+                return Err(uploader.refused().error(Failure::Conflict, &refusal.message));
+            }
+            trouble if attempt == COMMIT_ATTEMPTS => return Err(uploader.refused().of(trouble)),
+            _ => {}
         }
-        trouble => uploader.refused().of(trouble),
-    })?;
-    let json = answer.json().unwrap_or_default();
+    }
+}
+
+/// What a success says; one that names no commit is as good as no answer.
+fn made(uploader: &Uploader, answer: Result<Answer, Trouble>) -> Result<Committed, Trouble> {
+    let json = answer?.json().unwrap_or_default();
     let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
-    let commit = text("commitOid").ok_or_else(|| uploader.refused().nonsense())?;
+    let Some(commit) = text("commitOid") else {
+        let host = uploader.settings.shown_endpoint().to_string();
+        return Err(Trouble::Broken(host, "its answer to the commit could not be understood".into()));
+    };
     Ok(Committed { commit, pull_request: text("pullRequestUrl").map(|url| uploader.settings.without_secrets(&url)) })
+}
+
+/// Whether nobody knows if a request was obeyed.
+fn is_unknown(trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Broken(..) => true,
+        Trouble::Refused(refusal) => refusal.status == 408 || refusal.status >= 500,
+        Trouble::Local(_) => false,
+    }
 }
 
 /// Whether a repository has come to hold what was to be committed.
@@ -124,11 +144,8 @@ fn holds(remote: &Remote, files: &[Outgoing], removed: &[String], uploader: &Upl
 }
 
 /// A pull request of which nobody knows whether it was opened.
-fn unknown(uploader: &Uploader, trouble: Option<Trouble>) -> Error {
+fn unknown(uploader: &Uploader, trouble: Trouble) -> Error {
     let page = uploader.repository.page(uploader.settings);
     let hint = format!("see {page}/discussions whether it is there, before you try again");
-    match trouble {
-        Some(trouble) => uploader.refused().of(trouble).hint(hint),
-        None => uploader.refused().nonsense().hint(hint),
-    }
+    uploader.refused().of(trouble).hint(hint)
 }

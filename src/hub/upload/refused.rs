@@ -64,7 +64,8 @@ impl Refused<'_> {
             ),
             Failure::TooManyRequests => (
                 "the Hub asks to slow down (429)".into(),
-                "wait some minutes; the same command goes on: files that have arrived are not sent again".into(),
+                "wait some minutes, or as long as it asks; the same command goes on: files that have arrived are not sent again"
+                    .into(),
             ),
             Failure::Hub(status @ 500..) => (
                 format!("the Hub failed with status {status}"),

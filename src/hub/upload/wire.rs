@@ -43,6 +43,17 @@ pub enum Trouble {
     Local(Error),
 }
 
+impl Trouble {
+    /// The same, which says that it asks for more time than is waited.
+    fn asks_for(self, wait: Duration) -> Self {
+        let Trouble::Refused(refusal) = self else { return self };
+        let (wait, most) = (wait.as_secs(), MAX_WAIT.as_secs());
+        let asks = format!("it asks to be given {wait} s, and {most} s are waited at most");
+        let message = if refusal.message.is_empty() { asks } else { format!("{}; {asks}", refusal.message) };
+        Trouble::Refused(Refusal { message, ..refusal })
+    }
+}
+
 /// A request.
 pub struct Call<'c> {
     method: Method,
@@ -160,8 +171,12 @@ impl<'a> Wire<'a> {
                 Trouble::Broken(..) => call.is_repeatable,
                 Trouble::Local(_) => false,
             };
-            let wait = asked.unwrap_or(pause);
-            if !may_pass || attempt >= call.attempts || wait > MAX_WAIT {
+            // A server that asks for no time at all is busy all the same.
+            let wait = asked.map_or(pause, |asked| asked.max(pause));
+            if may_pass && wait > MAX_WAIT {
+                return Err(trouble.asks_for(wait));
+            }
+            if !may_pass || attempt >= call.attempts {
                 return Err(trouble);
             }
             if wait >= WORTH_SAYING {

@@ -48,7 +48,7 @@ impl Headers {
             if !source.is_packed() {
                 warnings.push(format!(
                     "Warning: `{QUANTIZATION}` asks for weights that are quantised while they are loaded, but they are stored \
-                     as plain floats and used as such; `model.quantization: nf4` quantises them"
+                     as plain floats and used as such; in a recipe `model.quantization: nf4` quantises them"
                 ));
             }
         }

@@ -43,11 +43,11 @@ impl PeftModel {
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        Self::named("--model", model, adapter, Holding::dense(held), device, progress)
+        Unloaded::open("--model", model, adapter, Holding::dense(held), device, progress)?.load(progress)
     }
 
-    /// As [`PeftModel::open`], of a model that the option `named` names; its weights as they are stored, and products in f32
-    /// on every device, so that two models can be compared by what they say.
+    /// Opens, and does not load yet, a model that the option `named` names and an adapter: its weights as they are stored, and
+    /// products in f32 on every device, so that two models can be compared by what they say.
     ///
     /// # Errors
     /// As [`PeftModel::open`].
@@ -57,38 +57,9 @@ impl PeftModel {
         adapter: Option<&Path>,
         device: &str,
         progress: &dyn Progress,
-    ) -> Result<Self> {
+    ) -> Result<Unloaded> {
         let holding = Holding { compute_dtype: Some(HostDtype::F32), ..Holding::default() };
-        Self::named(named, model, adapter, holding, device, progress)
-    }
-
-    fn named(
-        option: &str,
-        model: &str,
-        adapter: Option<&Path>,
-        holding: Holding,
-        device: &str,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
-        let compute = Self::device(device, progress)?;
-        let adapter = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
-        let adapter = adapter.as_deref();
-        let base = Base::open(model, Place::Named(format!("{option} {model}")), progress, &|config| match adapter {
-            Some(folder) => peft::check(folder, config).map_err(|error| provenance::name_bases(error, model)),
-            None => Ok(()),
-        })?;
-        // What is wrong with an adapter is known before the model is loaded, which takes long.
-        let read = adapter.map(|folder| peft::PeftAdapter::read(folder, &base.config.places())).transpose();
-        let read = read.map_err(|error| provenance::name_bases(error, model))?;
-        if let Some(folder) = adapter {
-            provenance::warn_of_another_base(folder, &base, progress);
-        }
-        let tensors = read.map(|read| read.tensors);
-        let model = Self::load(Arc::new(base), adapter.zip(tensors.as_ref()), holding, compute, progress)?;
-        if let (Some(folder), Some(adapter)) = (&model.adapter_folder, &model.adapter) {
-            provenance::warn_of_no_effect(folder, adapter.is_zero(), progress);
-        }
-        Ok(model)
+        Unloaded::open(named, model, adapter, holding, device, progress)
     }
 
     /// Loads a base that is open, and the adapter of a folder that was read for it.
@@ -152,5 +123,54 @@ impl PeftModel {
             Some(adapter) => adapter,
             None => &BaseOnly,
         }
+    }
+}
+
+/// A model and an adapter whose small files are read: what is wrong with them is known before weights are loaded, which takes
+/// long.
+pub struct Unloaded {
+    /// The model's small files.
+    pub base: Arc<Base>,
+    /// The adapter's folder and its tensors, if one was named.
+    pub adapter: Option<(PathBuf, AdapterTensors)>,
+    holding: Holding,
+    compute: Compute,
+}
+
+impl Unloaded {
+    fn open(
+        option: &str,
+        model: &str,
+        adapter: Option<&Path>,
+        holding: Holding,
+        device: &str,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let compute = PeftModel::device(device, progress)?;
+        let folder = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
+        let name_bases = |error| provenance::name_bases(error, model);
+        let base = Base::open(model, Place::Named(format!("{option} {model}")), progress, &|config| {
+            folder.as_deref().map_or(Ok(()), |folder| peft::check(folder, config).map_err(name_bases))
+        })?;
+        let adapter = folder.map(|folder| {
+            let read = peft::PeftAdapter::read(&folder, &base.config.places()).map_err(name_bases)?;
+            provenance::warn_of_another_base(&folder, &base, progress);
+            Result::Ok((folder, read.tensors))
+        });
+        Ok(Unloaded { adapter: adapter.transpose()?, base: Arc::new(base), holding, compute })
+    }
+
+    /// Loads them.
+    ///
+    /// # Errors
+    /// When the weights cannot be loaded.
+    pub fn load(self, progress: &dyn Progress) -> Result<PeftModel> {
+        let Unloaded { base, adapter, holding, compute } = self;
+        let adapter = adapter.as_ref().map(|(folder, tensors)| (folder.as_path(), tensors));
+        let model = PeftModel::load(base, adapter, holding, compute, progress)?;
+        if let (Some(folder), Some(adapter)) = (&model.adapter_folder, &model.adapter) {
+            provenance::warn_of_no_effect(folder, adapter.is_zero(), progress);
+        }
+        Ok(model)
     }
 }

@@ -11,7 +11,7 @@ pub use self::questions::Questions;
 pub use self::report::{Evaluation, MetricReport, Report, Worst, row_lines};
 use self::targets::Target;
 
-use crate::adapter::peft::{self, PeftAdapter};
+use crate::adapter::peft::{self, AdapterTensors, PeftAdapter};
 use crate::atomic;
 use crate::data::Dataset;
 use crate::device::{self, Compute};
@@ -85,15 +85,24 @@ impl Rows {
         &self.recipe.model.base
     }
 
+    /// Refuses a recipe that names none.
+    fn check(&self) -> Result<()> {
+        let data = &self.recipe.data;
+        let has_some = !self.is_own || !data.eval.is_empty() || data.eval_fraction.holds_back();
+        if has_some { Ok(()) } else { Err(no_rows()) }
+    }
+
     /// The rows that are measured on.
     fn dataset<'d>(&self, data: &'d Data) -> Result<&'d Dataset> {
         let rows = if self.is_own { data.eval.as_ref() } else { Some(&data.train) };
-        rows.ok_or_else(|| {
-            let hint = "name rows that the adapter was not trained on, as in `--set data.eval=other.jsonl`; `data.eval_fraction` \
-                        holds back what the adapter's run held back only where it is the same there";
-            Error::new(Kind::Recipe, "the recipe has no evaluation data").hint(hint)
-        })
+        rows.ok_or_else(no_rows)
     }
+}
+
+fn no_rows() -> Error {
+    let hint = "name rows that the adapter was not trained on, as in `--set data.eval=other.jsonl`; `data.eval_fraction` holds \
+                back what the adapter's run held back only where it is the same there";
+    Error::new(Kind::Recipe, "the recipe has no evaluation data").hint(hint)
 }
 
 /// A model, or a model with an adapter.
@@ -140,93 +149,125 @@ pub fn evaluate(asked: &Asked, screen: &ProgressBar) -> Result<Report> {
     // Models are opened one after the other: that the last one's files are to be written is known before the first.
     let settings = HubSettings::from_env()?;
     asked.models.iter().filter_map(|m| hub::on_this_machine(m, &settings)).try_for_each(|m| atomic::will_read(&m))?;
+    asked.rows.iter().try_for_each(Rows::check)?;
+    let placed = |model: &str, error: Error| {
+        let error = provenance::name_bases(error, model);
+        match &asked.rows {
+            Some(rows) => rows.recipe.places.locate(error),
+            None => error,
+        }
+    };
+    // What is wrong with the last of them is known before the first is measured.
+    let open = |(number, model): (usize, &String)| {
+        let adapters = if number == 0 { asked.adapters.as_slice() } else { &[] };
+        Opened::open(asked, model, adapters, screen).map_err(|error| placed(model, error))
+    };
+    let opened: Vec<Opened> = asked.models.iter().enumerate().map(open).collect::<Result<_>>()?;
     let mut all = Vec::new();
     let mut origins = Origins::default();
-    for (number, model) in asked.models.iter().enumerate() {
-        let adapters = if number == 0 { asked.adapters.as_slice() } else { &[] };
-        let measured = measure(asked, model, adapters, &mut origins, screen);
-        let name_bases = |error| provenance::name_bases(error, model);
-        all.extend(measured.map_err(|error| match &asked.rows {
-            Some(rows) => rows.recipe.places.locate(name_bases(error)),
-            None => name_bases(error),
-        })?);
+    for opened in opened {
+        let model = opened.model.clone();
+        all.extend(opened.measure(asked, &mut origins, screen).map_err(|error| placed(&model, error))?);
     }
     let report = report::report(asked, &all, &origins)?;
     report.warnings.iter().for_each(|warning| screen.note(&format!("Warning: {warning}")));
     Ok(report)
 }
 
-/// One model, and the adapters beside it.
-fn measure(
-    asked: &Asked,
-    model: &str,
-    adapters: &[PathBuf],
-    origins: &mut Origins,
-    screen: &ProgressBar,
-) -> Result<Vec<Measured>> {
-    let rows = asked.rows.as_ref();
-    // The recipe says how its own base is held.
-    let own = rows.filter(|rows| rows.is_own && rows.base() == model);
-    let settings = own.map(|rows| RunSettings::of(&rows.recipe));
-    let compute = match &settings {
-        Some(settings) => settings.open_device(&asked.device)?,
-        None => device::open(&asked.device)?,
-    };
-    let folders: Vec<PathBuf> =
-        adapters.iter().map(|named| adapter_folder::find(named, screen)).collect::<Result<_>>()?;
-    let named = if own.is_some() { Place::Key("model.base".into()) } else { Place::Named(format!("--model {model}")) };
-    let base =
-        Base::open(model, named, screen, &|config| folders.iter().try_for_each(|folder| peft::check(folder, config)))?;
-    let tensors = folders.iter().map(|folder| Ok(PeftAdapter::read(folder, &base.config.places())?.tensors));
-    let tensors: Vec<_> = tensors.collect::<Result<_>>()?;
-    let holding = match &settings {
-        Some(settings) => {
-            Frozen::of(&base).check(&settings.holding)?;
-            settings.holding
+/// One model, and the adapters beside it, whose small files are read.
+struct Opened {
+    /// The model, as the user named it.
+    model: String,
+    base: Base,
+    /// The adapters' folders.
+    folders: Vec<PathBuf>,
+    /// Their tensors.
+    tensors: Vec<AdapterTensors>,
+    holding: Holding,
+    compute: Compute,
+}
+
+impl Opened {
+    /// Opens them; weights are not loaded yet.
+    fn open(asked: &Asked, model: &str, adapters: &[PathBuf], screen: &ProgressBar) -> Result<Self> {
+        let rows = asked.rows.as_ref();
+        // The recipe says how its own base is held.
+        let own = rows.filter(|rows| rows.is_own && rows.base() == model);
+        let settings = own.map(|rows| RunSettings::of(&rows.recipe));
+        let compute = match &settings {
+            Some(settings) => settings.open_device(&asked.device)?,
+            None => device::open(&asked.device)?,
+        };
+        let folders: Vec<PathBuf> =
+            adapters.iter().map(|named| adapter_folder::find(named, screen)).collect::<Result<_>>()?;
+        let named =
+            if own.is_some() { Place::Key("model.base".into()) } else { Place::Named(format!("--model {model}")) };
+        let base = Base::open(model, named, screen, &|config| {
+            folders.iter().try_for_each(|folder| peft::check(folder, config))
+        })?;
+        if asked.questions.is_some() || !asked.metrics.is_empty() {
+            base.tokenizer()?;
         }
-        None if base.source.gguf().is_some() => Holding { projections: Compression::AsStored, ..Holding::default() },
-        None => Holding::default(),
-    };
-    folders.iter().for_each(|folder| provenance::warn_of_another_base(folder, &base, screen));
-    let on_towers = tensors.iter().any(|tensors| tensors.are_on_towers());
-    let data = rows.map(|rows| prepare(rows, &base, on_towers, &holding, &compute, screen)).transpose()?;
-    let data = match (rows, &data) {
-        (Some(rows), Some(data)) => Some((data, rows.dataset(data)?)),
-        _ => None,
-    };
-    if let Some((_, dataset)) = data {
-        origins.agree(&base, dataset, model)?;
-        origins.known.extend(folders.iter().filter_map(|folder| trained::warning(folder, dataset, &base, screen)));
+        let tensors = folders.iter().map(|folder| Ok(PeftAdapter::read(folder, &base.config.places())?.tensors));
+        let tensors = tensors.collect::<Result<_>>()?;
+        let holding = match &settings {
+            Some(settings) => {
+                Frozen::of(&base).check(&settings.holding)?;
+                settings.holding
+            }
+            None if base.source.gguf().is_some() => {
+                Holding { projections: Compression::AsStored, ..Holding::default() }
+            }
+            None => Holding::default(),
+        };
+        folders.iter().for_each(|folder| provenance::warn_of_another_base(folder, &base, screen));
+        Ok(Opened { model: model.to_owned(), base, folders, tensors, holding, compute })
     }
-    let targets = data.map(|(_, dataset)| targets::of(dataset, base.encoder.tokenizer())).transpose()?;
-    let loaded = base.load_for_media(on_towers, &holding, &compute.device, screen)?;
-    let sides: Vec<_> = tensors.iter().map(|tensors| peft::to_device(tensors, loaded.as_ref())).collect();
-    for (folder, side) in folders.iter().zip(&sides) {
-        provenance::warn_of_no_effect(folder, side.is_zero(), screen);
+
+    /// Measures the model alone, and with each adapter.
+    fn measure(self, asked: &Asked, origins: &mut Origins, screen: &ProgressBar) -> Result<Vec<Measured>> {
+        let Opened { model, base, folders, tensors, holding, compute } = self;
+        let rows = asked.rows.as_ref();
+        let on_towers = tensors.iter().any(|tensors| tensors.are_on_towers());
+        let data = rows.map(|rows| prepare(rows, &base, on_towers, &holding, &compute, screen)).transpose()?;
+        let data = match (rows, &data) {
+            (Some(rows), Some(data)) => Some((data, rows.dataset(data)?)),
+            _ => None,
+        };
+        if let Some((_, dataset)) = data {
+            origins.agree(&base, dataset, &model)?;
+            origins.known.extend(folders.iter().filter_map(|folder| trained::warning(folder, dataset, &base, screen)));
+        }
+        let targets = data.map(|(_, dataset)| targets::of(dataset, base.encoder.tokenizer())).transpose()?;
+        let loaded = base.load_for_media(on_towers, &holding, &compute.device, screen)?;
+        let sides: Vec<_> = tensors.iter().map(|tensors| peft::to_device(tensors, loaded.as_ref())).collect();
+        for (folder, side) in folders.iter().zip(&sides) {
+            provenance::warn_of_no_effect(folder, side.is_zero(), screen);
+        }
+        let alone = std::iter::once((None, &BaseOnly as &dyn SidePath));
+        let beside = folders.iter().zip(&sides).map(|(folder, side)| (Some(folder.clone()), side as &dyn SidePath));
+        let mut all = Vec::new();
+        for (adapter, side) in alone.chain(beside) {
+            let contestant = Contestant { model: model.clone(), adapter };
+            let name = contestant.name();
+            let model = loaded.as_ref();
+            let losses = data.map(|(data, dataset)| {
+                screen.start(&format!("Losses of {name}"), Some(dataset.len() as u64), "rows");
+                let losses = row_losses(model, side, dataset, data, screen)?;
+                screen.finish();
+                finite(losses.loss, &name).map(|()| losses)
+            });
+            let losses = losses.transpose()?;
+            let answers = data.filter(|_| !asked.metrics.is_empty());
+            let answers =
+                answers.map(|data| answers::answer(&base, model, side, data, asked.asking, screen)).transpose()?;
+            let questions = asked.questions.as_ref();
+            let asking = |questions| questions::loglikelihoods(&base, model, side, questions, screen);
+            let loglikelihoods = questions.map(asking).transpose()?;
+            all.push(Measured { contestant, losses, targets: targets.clone(), answers, loglikelihoods });
+        }
+        Ok(all)
     }
-    let alone = std::iter::once((None, &BaseOnly as &dyn SidePath));
-    let beside = folders.iter().zip(&sides).map(|(folder, side)| (Some(folder.clone()), side as &dyn SidePath));
-    let mut all = Vec::new();
-    for (adapter, side) in alone.chain(beside) {
-        let contestant = Contestant { model: model.to_owned(), adapter };
-        let name = contestant.name();
-        let model = loaded.as_ref();
-        let losses = data.map(|(data, dataset)| {
-            screen.start(&format!("Losses of {name}"), Some(dataset.len() as u64), "rows");
-            let losses = row_losses(model, side, dataset, data, screen)?;
-            screen.finish();
-            finite(losses.loss, &name).map(|()| losses)
-        });
-        let losses = losses.transpose()?;
-        let answers = data.filter(|_| !asked.metrics.is_empty());
-        let answers =
-            answers.map(|data| answers::answer(&base, model, side, data, asked.asking, screen)).transpose()?;
-        let questions = asked.questions.as_ref();
-        let asking = |questions| questions::loglikelihoods(&base, model, side, questions, screen);
-        let loglikelihoods = questions.map(asking).transpose()?;
-        all.push(Measured { contestant, losses, targets: targets.clone(), answers, loglikelihoods });
-    }
-    Ok(all)
 }
 
 /// The rows as a model reads them.

@@ -8,6 +8,7 @@ use crate::jobs::score::Input;
 use crate::model::{Inputs, LanguageModel};
 use crate::nn::InputSquares;
 use crate::progress::{Progress, counted};
+use crate::text::Encoder;
 use crate::weights::names::TensorId;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,8 +29,7 @@ impl Texts {
     ///
     /// # Errors
     /// When the file cannot be read, a row is none, or there is too little text.
-    pub fn read(path: &Path, model: &PeftModel, progress: &dyn Progress) -> Result<Self> {
-        let encoder = &model.base.encoder;
+    pub fn read(path: &Path, encoder: &Encoder, progress: &dyn Progress) -> Result<Self> {
         let is_text = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt") || e.eq_ignore_ascii_case("md"));
         let rows = match is_text {
             true => {
@@ -45,6 +45,12 @@ impl Texts {
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Texts { stretches, name })
+    }
+
+    /// What is known of the importance that they show before a model has read them.
+    pub fn unread(&self) -> Importance {
+        let chunks = [self.stretches.len() as u64, STRETCH as u64];
+        Importance { dataset: self.name.clone(), chunks, ..Importance::default() }
     }
 
     /// Their tokens.
@@ -81,7 +87,7 @@ impl Texts {
             .collect();
         of.insert(head_of(decoder), of_head);
         progress.note(&format!("What counts was measured on {} of `{}`.", counted(self.tokens(), "token"), self.name));
-        Importance { of, dataset: self.name.clone(), chunks: [self.stretches.len() as u64, STRETCH as u64] }
+        Importance { of, ..self.unread() }
     }
 }
 

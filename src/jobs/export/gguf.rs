@@ -2,7 +2,7 @@
 
 use super::calibration::Texts;
 use super::described;
-use super::measured::{self, Budget};
+use super::measured::{self, Budget, Room};
 use crate::adapter::peft::{self, AdapterTensors, PeftAdapter};
 use crate::atomic::{Claim, check_target};
 use crate::error::{Error, Kind, Place, Result};
@@ -76,29 +76,27 @@ impl Measured {
     pub fn of(opened: &Opened, rounding: &Rounding, file_type: FileType, progress: &dyn Progress) -> Result<Self> {
         let Some(path) = rounding.imatrix else { return Ok(Measured::default()) };
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_matrix = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
-        if is_matrix && let Some(unused) = rounding.needs_text() {
-            return Err(Error::new(Kind::Recipe, format!("`{unused}` measures on text, and this is a matrix"))
-                .at(Place::Named("--imatrix".into()))
-                .hint("name the texts it was made of, or others: rows as `score` takes them, or a .txt file"));
-        }
-        if is_matrix {
+        if rounding.is_matrix() {
             let measured = Measured { importance: Some(Importance::read(path)?), types: None, file };
             measured.check(opened, file_type, path, progress)?;
             return Ok(measured);
         }
+        let texts = Texts::read(path, &opened.base.encoder, progress)?;
+        // What the file says of the texts takes as much room before they are read by the model.
+        let unread = Measured { importance: Some(texts.unread()), types: None, file: file.clone() };
+        let room = |budget| opened.planned(file_type, &unread, |export| Room::of(export, budget));
+        let room = rounding.budget.map(room).transpose()?;
         let compute = PeftModel::device("auto", progress)?;
         let adapter = opened.folder.as_deref().zip(opened.adapter.as_ref().map(|adapter| &adapter.tensors));
         let model = PeftModel::load(opened.base.clone(), adapter, Holding::dense(None), compute, progress)?;
-        let texts = Texts::read(path, &model, progress)?;
         let importance = texts.importance(&model, progress);
         if let Some(save) = rounding.save_imatrix {
             importance.write(save)?;
         }
         let mut measured = Measured { importance: Some(importance), types: None, file };
-        if let (Some(budget), Some(importance)) = (rounding.budget, &measured.importance) {
+        if let (Some(room), Some(importance)) = (&room, &measured.importance) {
             let types = opened.planned(file_type, &measured, |export| {
-                measured::types(export, &model, &texts, importance, budget, progress)
+                measured::types(export, &model, &texts, importance, room, progress)
             })?;
             measured.types = Some(types);
         }
@@ -128,10 +126,11 @@ impl Measured {
 }
 
 impl Rounding<'_> {
-    /// Checks and claims the file that what is measured is written to, and checks that what it is measured on is there.
+    /// Checks and claims the file that what is measured is written to, and checks that what it is measured on is there and can
+    /// be measured on.
     ///
     /// # Errors
-    /// As [`check_target`], and a missing file.
+    /// As [`check_target`], a missing file, and a matrix where text is needed.
     pub fn claim_imatrix(&self, inputs: &[&Path]) -> Result<Option<Claim>> {
         if let Some(path) = self.imatrix
             && let Err(error) = std::fs::metadata(path)
@@ -142,7 +141,18 @@ impl Rounding<'_> {
                 None => error.hint("`--imatrix` names texts, rows as `score` takes them, or llama.cpp's imatrix"),
             });
         }
+        if let Some(unused) = self.needs_text().filter(|_| self.is_matrix()) {
+            return Err(Error::new(Kind::Recipe, format!("`{unused}` measures on text, and this is a matrix"))
+                .at(Place::Named("--imatrix".into()))
+                .hint("name the texts it was made of, or others: rows as `score` takes them, or a .txt file"));
+        }
         self.save_imatrix.map(|save| check_target("--save-imatrix", save, inputs)).transpose()
+    }
+
+    /// Whether what it names is a matrix that was measured before.
+    fn is_matrix(&self) -> bool {
+        let ending = self.imatrix.and_then(Path::extension);
+        ending.is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
     }
 
     /// The key that needs text to measure on.

@@ -31,35 +31,35 @@ pub enum Budget {
     Bits(f64),
 }
 
-/// The types of the matrices of a file within `budget` that change the model's answers to `texts` least.
-///
-/// Each matrix is rounded alone, to a type of about four bits, and the divergence from the distributions of the unrounded
-/// model is measured; what other types would do follows from their squared errors, weighed by what comes into the matrix.
-///
-/// # Errors
-/// A budget below the smallest file, and weights that cannot be read.
-pub fn types(
-    export: &GgufExport,
-    model: &PeftModel,
-    texts: &Texts,
-    importance: &Importance,
-    budget: Budget,
-    progress: &dyn Progress,
-) -> Result<Types> {
-    let Matrices { of: matrices, beside } = export.matrices()?;
-    if matrices.is_empty() && matches!(budget, Budget::Bits(_)) {
-        let what = "no matrix of the model fills blocks, so that no bits can be chosen";
-        let hint = format!("the file has {} as it is", text::bytes(beside));
-        return Err(Error::new(Kind::Recipe, what).at(Place::Named("--bits".into())).hint(hint));
-    }
-    let numbers: u64 = matrices.iter().map(|(_, [rows, columns])| (rows * columns) as u64).sum();
-    // What is no such matrix takes its part of a file, and may be more than all of it.
-    let bytes = match budget {
-        Budget::File(bytes) => bytes.checked_sub(beside),
-        Budget::Bits(bits) => Some((bits / 8.0 * numbers as f64) as u64),
-    };
-    let least: u64 = matrices.iter().map(|(_, dims)| smallest(*dims)).sum();
-    let Some(bytes) = bytes.filter(|bytes| least <= *bytes) else {
+/// The matrices of a file whose types are chosen, and the bytes that they may have together.
+#[derive(Debug)]
+pub struct Room {
+    matrices: Vec<(TensorId, [usize; 2])>,
+    bytes: u64,
+}
+
+impl Room {
+    /// What `budget` leaves for the matrices of the file.
+    ///
+    /// # Errors
+    /// A budget below the smallest file, and bits for a model without a matrix to choose for.
+    pub fn of(export: &GgufExport, budget: Budget) -> Result<Self> {
+        let Matrices { of: matrices, beside } = export.matrices()?;
+        if matrices.is_empty() && matches!(budget, Budget::Bits(_)) {
+            let what = "no matrix of the model fills blocks, so that no bits can be chosen";
+            let hint = format!("the file has {} as it is", text::bytes(beside));
+            return Err(Error::new(Kind::Recipe, what).at(Place::Named("--bits".into())).hint(hint));
+        }
+        let numbers: u64 = matrices.iter().map(|(_, [rows, columns])| (rows * columns) as u64).sum();
+        // What is no such matrix takes its part of a file, and may be more than all of it.
+        let bytes = match budget {
+            Budget::File(bytes) => bytes.checked_sub(beside),
+            Budget::Bits(bits) => Some((bits / 8.0 * numbers as f64) as u64),
+        };
+        let least: u64 = matrices.iter().map(|(_, dims)| smallest(*dims)).sum();
+        if let Some(bytes) = bytes.filter(|bytes| least <= *bytes) {
+            return Ok(Room { matrices, bytes });
+        }
         let (said, key) = match budget {
             Budget::File(wanted) => (format!("{} are too few", text::bytes(wanted)), "--target-size"),
             Budget::Bits(bits) => (format!("{bits} bits are too few"), "--bits"),
@@ -68,8 +68,26 @@ pub fn types(
         if numbers > 0 {
             hint += &format!(", {:.2} bits for each number", 8.0 * least as f64 / numbers as f64);
         }
-        return Err(Error::new(Kind::Recipe, said).at(Place::Named(key.into())).hint(hint));
-    };
+        Err(Error::new(Kind::Recipe, said).at(Place::Named(key.into())).hint(hint))
+    }
+}
+
+/// The types of the matrices of a file within `room` that change the model's answers to `texts` least.
+///
+/// Each matrix is rounded alone, to a type of about four bits, and the divergence from the distributions of the unrounded
+/// model is measured; what other types would do follows from their squared errors, weighed by what comes into the matrix.
+///
+/// # Errors
+/// Weights that cannot be read.
+pub fn types(
+    export: &GgufExport,
+    model: &PeftModel,
+    texts: &Texts,
+    importance: &Importance,
+    room: &Room,
+    progress: &dyn Progress,
+) -> Result<Types> {
+    let Room { matrices, bytes } = room;
     if matrices.is_empty() {
         progress.note("No matrix of the model fills blocks: the file is as small as it gets, and nothing is measured.");
         return Ok(Types::new());
@@ -77,14 +95,14 @@ pub fn types(
     let probe = Probe::new(model, texts);
     progress.start("Measuring", Some(matrices.len() as u64), "matrices");
     let mut offers = Vec::with_capacity(matrices.len());
-    for (id, [rows, columns]) in &matrices {
+    for (id, [rows, columns]) in matrices {
         let weight = export.weight(id, &[*rows, *columns])?;
         let of_inputs = importance.of_inputs(id, *columns);
         offers.push(probe.offers(*id, &weight, [*rows, *columns], of_inputs.as_deref())?);
         progress.advance(1);
     }
     progress.finish();
-    let chosen = choose(&offers, bytes).ok_or_else(|| Error::new(Kind::Run, "no mixture fits the size"))?;
+    let chosen = choose(&offers, *bytes).ok_or_else(|| Error::new(Kind::Run, "no mixture fits the size"))?;
     let harm: f64 = chosen.iter().map(|offer| offer.harm).sum();
     progress.note(&format!("The mixture is expected to be {harm:.4} nats a token from the unrounded model."));
     Ok(matrices.iter().zip(chosen).map(|((id, _), offer)| (*id, offer.of)).collect())
@@ -227,4 +245,43 @@ impl SidePath for Replaced<'_> {
 fn next_words(head: &Head, normed: &Tensor<2>) -> Vec<NextWord> {
     let logits: Vec<f32> = head.logits(normed.clone()).into_data().iter::<f32>().collect();
     NextWord::rows(&logits, head.weight.dims()[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::peft::testing::golden;
+    use crate::export::gguf::mixture::{FileType, Traits};
+    use crate::weights::Source;
+    use crate::weights::gguf::{Demands, Value};
+
+    #[test]
+    fn a_model_without_a_matrix_to_choose_for_has_a_size_and_no_bits() {
+        let source = Source::open_folder(&golden("text")).unwrap();
+        let metadata = [("general.architecture".to_owned(), Value::String("gemma3".into()))];
+        let demands = Demands::default();
+        let export = GgufExport {
+            source: &source,
+            adapter: None,
+            traits: Traits { layers: 2, heads_per_group: 2, tied: true, has_importance: true },
+            file_type: FileType::Q4_K_M,
+            types: None,
+            importance: None,
+            demands: &demands,
+            metadata: &metadata,
+        };
+        let whole = export.matrices().unwrap();
+        assert!(whole.of.is_empty(), "{whole:?}");
+        let refused = |budget| Room::of(&export, budget).unwrap_err();
+        let bits = refused(Budget::Bits(4.5));
+        assert_eq!(bits.what(), "no matrix of the model fills blocks, so that no bits can be chosen");
+        assert_eq!((bits.exit_code(), bits.place()), (2, Some(&Place::Named("--bits".into()))));
+        let hint = format!("the file has {} as it is", text::bytes(whole.beside));
+        assert_eq!(bits.hint_text(), Some(hint.as_str()));
+        // A size is a question all the same.
+        assert!(Room::of(&export, Budget::File(whole.beside)).unwrap().matrices.is_empty());
+        let small = refused(Budget::File(whole.beside - 1));
+        let hint = format!("the smallest file has {}", text::bytes(whole.beside));
+        assert_eq!((small.exit_code(), small.hint_text()), (2, Some(hint.as_str())));
+    }
 }

@@ -18,7 +18,8 @@ use std::path::Path;
 /// Writes a model, with an adapter folded in if one is named, into the folder `output` for `ollama create`.
 ///
 /// # Errors
-/// As [`super::gguf::export`], and a folder that is there and is not one of these.
+/// As [`super::gguf::export`], a system message that a Modelfile cannot hold, and a folder that is there and is not one of
+/// these.
 pub fn export(
     model: &str,
     adapter: Option<&Path>,
@@ -28,6 +29,7 @@ pub fn export(
     progress: &dyn Progress,
 ) -> Result<Exported> {
     let file_type = described::file_type(rounding.quant)?;
+    let modelfile = modelfile(From::Model, system)?;
     may_write(output, Existing::ReplaceIfHas(MODELFILE))?;
     let _claim = Claim::folder("--output", output);
     let _claim_of_imatrix = rounding.claim_imatrix(&[])?;
@@ -45,7 +47,7 @@ pub fn export(
     write_folder(output, Existing::ReplaceIfHas(MODELFILE), |folder| {
         exported = Some(opened.write(file_type, &measured, &folder.join(MODEL), output, progress)?);
         opened.folder.iter().try_for_each(|adapter| provenance::carry(adapter, folder))?;
-        atomic::write(&folder.join(MODELFILE), modelfile(From::Model, system).as_bytes())
+        atomic::write(&folder.join(MODELFILE), modelfile.as_bytes())
     })?;
     exported.ok_or_else(|| Error::new(Kind::Run, "nothing was exported"))
 }
@@ -54,7 +56,8 @@ pub fn export(
 /// (`ollama:gemma3:270m`) or a `.gguf` file, which stays as it is.
 ///
 /// # Errors
-/// As [`lora::export`], a model of another kind, and a folder that is there and is not one of these.
+/// As [`lora::export`], a model of another kind, a name or a system message that a Modelfile cannot hold, and a folder that
+/// is there and is not one of these.
 pub fn export_adapter(
     model: &str,
     adapter: &Path,
@@ -75,10 +78,11 @@ pub fn export_adapter(
             ));
         }
     };
+    let modelfile = modelfile(From::Adapted(&from), system)?;
     let mut exported = None;
     write_folder(output, Existing::ReplaceIfHas(MODELFILE), |folder| {
         exported = Some(lora::export(Some(model), adapter, &folder.join(ADAPTER), progress)?);
-        atomic::write(&folder.join(MODELFILE), modelfile(From::Adapted(&from), system).as_bytes())
+        atomic::write(&folder.join(MODELFILE), modelfile.as_bytes())
     })?;
     exported.ok_or_else(|| Error::new(Kind::Run, "nothing was exported"))
 }

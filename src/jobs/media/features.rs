@@ -9,13 +9,13 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::base::Base;
 use crate::jobs::run::cache::Cache;
 use crate::model::{self, Features as Rows, Inputs, SoftTokens, Towers};
-use crate::progress::Progress;
+use crate::progress::{Progress, counted};
 use crate::text::{MediaKind, MediaRange};
 use crate::weights::Holding;
 use burn::tensor::{Device, Tensor, TensorData};
-use std::collections::BTreeMap;
+use rayon::prelude::*;
 use std::collections::btree_map::Entry;
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -100,9 +100,11 @@ impl Making<'_> {
             blanks: contents.collect(),
             cache: None,
         };
-        let has = |(_, pieces): &&Medium| pieces.iter().all(|piece| features.has(piece));
+        let pieces = all.iter().flat_map(|(_, pieces)| pieces).chain(features.blanks.values());
+        let whole = features.check(pieces.copied().collect(), progress);
+        let has = |(_, pieces): &&Medium| pieces.iter().all(|piece| whole.contains(piece));
         let missing: Vec<&Medium> = all.iter().filter(|medium| !has(medium)).collect();
-        let no_blank = features.blanks.values().any(|blank| !features.has(blank));
+        let no_blank = features.blanks.values().any(|blank| !whole.contains(blank));
         if missing.is_empty() && !no_blank {
             progress.note(&format!(
                 "All {} pictures and sounds were seen before: what the towers say of them is kept.",
@@ -114,12 +116,12 @@ impl Making<'_> {
         if no_blank {
             for (kind, blank) in blanks {
                 let content = content_of(kind, &blank);
-                if !features.has(&content) {
+                if !whole.contains(&content) {
                     features.keep(&content, &rows(towers.as_ref(), kind, blank, &features.device)?)?;
                 }
             }
         }
-        self.make_missing(&features, &missing, towers.as_ref(), progress)?;
+        self.make_missing(&features, &missing, whole, towers.as_ref(), progress)?;
         Ok(Features::Kept(features))
     }
 
@@ -145,11 +147,12 @@ impl Making<'_> {
         Ok(blanks)
     }
 
-    /// Prepares the next ones on a thread of its own while the towers look at those before.
+    /// Prepares the next ones on a thread of its own while the towers look at those before. What is `whole` is kept already.
     fn make_missing(
         &self,
         features: &Kept,
         missing: &[&Medium],
+        mut whole: BTreeSet<[u8; 32]>,
         towers: &dyn Towers,
         progress: &dyn Progress,
     ) -> Result<()> {
@@ -171,7 +174,7 @@ impl Making<'_> {
             for (kind, pieces, prepared) in receiver {
                 let kind = kind?;
                 for (content, prepared) in pieces.iter().zip(prepared?) {
-                    if !features.has(content) {
+                    if whole.insert(*content) {
                         features.keep(content, &rows(towers, kind, prepared, &features.device)?)?;
                     }
                 }
@@ -280,19 +283,30 @@ impl Kept {
         self.folder.join(&hex[..2]).join(&hex[2..])
     }
 
-    /// Whether it was made. A file is written whole or not at all, but what a machine did not write before its power went is
-    /// made again.
-    fn has(&self, content: &[u8; 32]) -> bool {
-        let length = || {
-            let mut file = std::fs::File::open(self.path(content)).ok()?;
-            let mut head = [0; MAGIC.len() + 2 * 8];
-            file.read_exact(&mut head).ok()?;
-            let (counts, _) = head.strip_prefix(&MAGIC)?.as_chunks::<8>();
-            let numbers = counts.iter().try_fold(1u64, |all, n| all.checked_mul(u64::from_le_bytes(*n)))?;
-            let whole = numbers.checked_mul(4)?.checked_add(head.len() as u64 + 32)?;
-            Some(file.metadata().ok()?.len() == whole)
+    /// Those of `contents` that were made and can be read, each read whole: a run does not begin on what it cannot finish
+    /// with. What is damaged is made again, and that is said.
+    fn check(&self, contents: BTreeSet<[u8; 32]>, progress: &dyn Progress) -> BTreeSet<[u8; 32]> {
+        let made: Vec<[u8; 32]> = contents.into_iter().filter(|content| self.path(content).exists()).collect();
+        if made.is_empty() {
+            return BTreeSet::new();
+        }
+        progress.start("Checking what is kept of pictures and sounds", Some(made.len() as u64), "files");
+        let is_whole = |content: &[u8; 32]| {
+            let bytes = std::fs::read(self.path(content)).ok();
+            progress.advance(1);
+            bytes.is_some_and(|bytes| values(&bytes).is_some())
         };
-        length().unwrap_or(false)
+        let whole: BTreeSet<[u8; 32]> = made.par_iter().copied().filter(is_whole).collect();
+        progress.finish();
+        match made.len() - whole.len() {
+            0 => {}
+            damaged => progress.note(&format!(
+                "warning: damaged, and made again: {} of what is kept of pictures and sounds, in `{}`",
+                counted(damaged, "file"),
+                self.folder.display()
+            )),
+        }
+        whole
     }
 
     fn keep(&self, content: &[u8; 32], rows: &Tensor<2>) -> Result<()> {
@@ -310,25 +324,24 @@ impl Kept {
     fn read(&self, content: &[u8; 32]) -> Result<Tensor<2>> {
         let path = self.path(content);
         let bytes = std::fs::read(&path).map_err(|e| Error::io("reading", &path, e))?;
-        let rows = (|| {
-            let (bytes, hash) = bytes.split_last_chunk::<32>()?;
-            let sound = blake3::hash(bytes).as_bytes() == hash;
-            let (count, values) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<8>()?;
-            let (width, values) = values.split_first_chunk::<8>()?;
-            let [count, width] = [count, width].map(|n| usize::try_from(u64::from_le_bytes(*n)).unwrap_or(usize::MAX));
-            let values: Vec<f32> = values.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
-            let fits = sound && count.checked_mul(width)? == values.len();
-            fits.then(|| Tensor::from_data(TensorData::new(values, [count, width]), &self.device))
-        })();
-        rows.ok_or_else(|| {
-            // The next run looks at it again.
-            let hint = match std::fs::remove_file(&path) {
-                Ok(()) => "it was removed: the same command makes it anew",
-                Err(_) => "remove the file, and it is made anew",
-            };
-            Error::new(Kind::Data, "what was kept of a picture or sound is damaged").at_path(&path).hint(hint)
-        })
+        let Some((values, dims)) = values(&bytes) else {
+            return Err(Error::new(Kind::Data, "what was kept of a picture or sound was damaged since this began")
+                .at_path(&path)
+                .hint("the same command makes it anew"));
+        };
+        let values: Vec<f32> = values.iter().map(|four| f32::from_le_bytes(*four)).collect();
+        Ok(Tensor::from_data(TensorData::new(values, dims), &self.device))
     }
+}
+
+/// The values of a file and their shape, unless it is damaged.
+fn values(bytes: &[u8]) -> Option<(&[[u8; 4]], [usize; 2])> {
+    let (bytes, hash) = bytes.split_last_chunk::<32>()?;
+    let sound = blake3::hash(bytes).as_bytes() == hash;
+    let (dims, values) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<16>()?;
+    let (dims, values) = (dims.as_chunks::<8>().0, values.as_chunks::<4>().0);
+    let [count, width] = [0, 1].map(|i| usize::try_from(u64::from_le_bytes(dims[i])).unwrap_or(usize::MAX));
+    (sound && count.checked_mul(width)? == values.len()).then_some((values, [count, width]))
 }
 
 /// What a blank is kept as: by its size, so that it is the same whatever was looked at before.

@@ -1,6 +1,7 @@
 //! What a run publishes when it is over.
 
 use crate::error::{Error, Kind, Place, Result};
+use crate::hub::Failure;
 use crate::jobs::push::{self, Consent, PushOptions, Pushed};
 use crate::progress::Progress;
 use crate::recipe::Recipe;
@@ -70,7 +71,8 @@ impl Pushing {
             let what = format!("the run is done, and its adapter was not pushed: {}", error.what());
             let why = error.hint_text().map(|hint| format!("{hint}\n  then: ")).unwrap_or_default();
             let place = error.place().cloned().unwrap_or_else(|| Place::Path(adapter.into()));
-            let command = if is_other.get() { self.asking_command(adapter) } else { self.command(adapter) };
+            let is_other = is_other.get() || Failure::of(&error) == Some(Failure::Conflict);
+            let command = if is_other { self.asking_command(adapter) } else { self.command(adapter) };
             Error::new(Kind::Hub, what).at(place).hint(format!("{why}{command}")).caused_by(error)
         })
     }

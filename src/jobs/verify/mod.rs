@@ -10,12 +10,15 @@ use crate::adapter::peft;
 use crate::error::{Error, Kind, Place, Result};
 use crate::eval::divergence::{Divergence, NextWord};
 use crate::export::gguf::mixture::FileType;
+use crate::hub::{self, HubSettings};
 use crate::infer::score as infer;
+use crate::jobs::base::headers::Headers;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::media::{self, Features};
 use crate::jobs::score::Input;
+use crate::model::ModelConfig;
 use crate::nn::{BaseOnly, SidePath};
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::report::ProgressBar;
 use crate::weights::Source;
 use crate::weights::names::{Projection, TensorId};
@@ -95,13 +98,22 @@ pub fn verify(exports: Exports, screen: &ProgressBar) -> Result<Report> {
     must_exist("--merged", &merged, Path::is_dir)?;
     must_exist("--gguf", &whole, Path::is_file)?;
     must_exist("--gguf-lora", &gguf_lora, Path::is_file)?;
-
-    let tuned = PeftModel::open_exact("--model", &model, Some(&adapter), &device, screen)?;
-    let folder = tuned.adapter_folder.as_deref().unwrap_or(&adapter);
     let input = input.as_ref().map(|(path, rows)| (path.as_path(), rows.clone()));
+    if let Some((_, rows)) = input.as_ref().filter(|_| !whole.is_empty()) {
+        rows::without_media(rows)?;
+    }
+    // What is wrong with an export is known before anything is loaded.
+    let shapes = Shapes::of(merged.iter().chain(&whole))?;
+    let tuned = PeftModel::open_exact("--model", &model, Some(&adapter), &device, screen)?;
+    shapes.check(&tuned.base.config)?;
+    let places = tuned.base.config.places();
+    let loras: Vec<GgufAdapter> =
+        gguf_lora.iter().map(|path| gguf::read(path, &places.sites)).collect::<Result<_>>()?;
+    let folder = tuned.adapter.as_ref().map_or(adapter.as_path(), |(folder, _)| folder);
     let mut rows = Rows::find(input, folder, &tuned.base, screen)?;
+
+    let tuned = tuned.load(screen)?;
     let (compared, features) = rows.compared(&tuned, tokens.max(1), !whole.is_empty(), screen)?;
-    let words = tuned.base.config.vocab_size();
     let read = |model: &PeftModel, side: &dyn SidePath, features: Option<&Features>, what: &str| {
         let mut all = Vec::new();
         next_words(&Asked { model, side, features, rows: &compared, what }, screen, &mut |tile| all.extend(tile))?;
@@ -123,9 +135,8 @@ pub fn verify(exports: Exports, screen: &ProgressBar) -> Result<Report> {
     let mut of_base = Divergence::default();
     of_base.add(&reference, &base, &base);
     let mut lines = vec![Line { effect: None, ..line("base", model.clone(), None, None, &of_base) }];
-    for path in &gguf_lora {
+    for (path, GgufAdapter { tensors, stored }) in gguf_lora.iter().zip(loras) {
         let name = path.display().to_string();
-        let GgufAdapter { tensors, stored } = gguf::read(path, &tuned.base.config.places().sites)?;
         let side = peft::to_device(&tensors, tuned.model.as_ref());
         let divergence = compare(&tuned, &side, features.as_ref(), &name)?;
         lines.push(line("gguf-lora", name, Some(stored), None, &divergence));
@@ -136,12 +147,7 @@ pub fn verify(exports: Exports, screen: &ProgressBar) -> Result<Report> {
     let whole = whole.iter().map(|path| ("gguf", "--gguf", path));
     for (what, option, path) in merged.chain(whole) {
         let name = path.display().to_string();
-        let other = PeftModel::open_exact(option, &name, None, &device, screen)?;
-        if other.base.config.vocab_size() != words {
-            let found = other.base.config.vocab_size();
-            let what = format!("this model has {found} words, and base and adapter have {words}");
-            return Err(Error::new(Kind::Weights, what).at_path(path).hint("it was made of another model"));
-        }
+        let other = PeftModel::open_exact(option, &name, None, &device, screen)?.load(screen)?;
         let stored = stored(&other.base.source);
         let (features, same_tokens) = rows.under(&other, &compared, screen)?;
         let divergence = compare(&other, &BaseOnly, features.as_ref(), &name)?;
@@ -149,6 +155,35 @@ pub fn verify(exports: Exports, screen: &ProgressBar) -> Result<Report> {
     }
     let problems = problems(&lines);
     Ok(Report { rows_from: rows.from, rows: compared.len(), tokens: reference.len(), compared: lines, problems })
+}
+
+/// The shapes of exports, by their headers.
+struct Shapes(Vec<(PathBuf, ModelConfig)>);
+
+impl Shapes {
+    /// Reads the headers of models on this machine.
+    fn of<'p>(paths: impl Iterator<Item = &'p PathBuf>) -> Result<Self> {
+        let settings = HubSettings { offline: true, ..HubSettings::from_env()? };
+        let shape = |path: &PathBuf| {
+            let files = hub::find_model(&path.display().to_string(), &settings, &Silent, &|_| Ok(()));
+            let files = files.map_err(|error| error.or_at(Place::Path(path.clone())))?;
+            Result::Ok((path.clone(), Headers::open(&files)?.config))
+        };
+        Ok(Shapes(paths.map(shape).collect::<Result<_>>()?))
+    }
+
+    /// Refuses what cannot have been made of a model of this shape.
+    fn check(&self, base: &ModelConfig) -> Result<()> {
+        let wrong = self.0.iter().filter_map(|(path, config)| {
+            let sizes =
+                |config: &ModelConfig| [("words", config.vocab_size()), ("numbers a word", config.hidden_size())];
+            let pairs = sizes(config).into_iter().zip(sizes(base));
+            let ((what, found), (_, wanted)) = pairs.into_iter().find(|((_, found), (_, wanted))| found != wanted)?;
+            let what = format!("this model has {found} {what}, and base and adapter have {wanted}");
+            Some(Error::new(Kind::Weights, what).at_path(path).hint("it was made of another model"))
+        });
+        Error::many(wrong.collect()).map_or(Ok(()), Err)
+    }
 }
 
 /// Refuses names of nothing: they would be looked for on the Hub.

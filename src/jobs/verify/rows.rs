@@ -102,7 +102,7 @@ impl Rows {
     }
 
     /// The first rows, until they have `most` tokens: the last of them is cut. Without towers, rows of pictures or sounds are
-    /// left out where the run has them, and said, and refused where the user gave them.
+    /// left out where the run has them, and said; see [`without_media`] of those that the user gave.
     ///
     /// # Errors
     /// A row that cannot be encoded; none that is left.
@@ -140,10 +140,6 @@ impl Rows {
             }
         };
         let has_media = all.iter().any(|row| !row.media.is_empty());
-        if has_media && without_towers {
-            return Err(Error::new(Kind::Data, "the rows show pictures or sounds, and a GGUF file has no towers")
-                .hint("leave `--gguf` out, or name rows of text with `--input`"));
-        }
         let features = match &self.of {
             Of::Run(_) if has_media => self.features(model, screen)?,
             _ => features,
@@ -208,6 +204,17 @@ impl Rows {
         }
         Ok(data.features.take())
     }
+}
+
+/// Refuses rows with pictures or sounds, where something that has no towers is to read them.
+///
+/// # Errors
+/// The first of them.
+pub fn without_media(rows: &[Input]) -> Result<()> {
+    let Some(row) = rows.iter().find(|row| row.has_media()) else { return Ok(()) };
+    Err(Error::new(Kind::Data, "the rows show pictures or sounds, and a GGUF file has no towers")
+        .at(row.place().clone())
+        .hint("leave `--gguf` out, or name rows of text with `--input`"))
 }
 
 fn nothing() -> Error {

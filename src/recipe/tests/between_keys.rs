@@ -152,6 +152,41 @@ error: `adapter.init_lora_weights` contradicts `adapter.init_from`: an adapter t
 }
 
 #[test]
+fn how_to_push_what_is_not_pushed() {
+    let recipe = |output: &str| format!("model: {{base: m}}\ndata: {{train: a}}\noutput:\n  dir: o\n{output}");
+    assert_snapshot!(wrong(&recipe("  hub_private_repo: true\n  hub_overwrite: true\n  hub_base_model: a/b\n")), @r##"
+error: `output.hub_private_repo` needs `output.push_to_hub`
+  --> recipe.yaml:5:21
+  5 |   hub_private_repo: true
+    |                     ^^^^
+  hint: for example `output.push_to_hub: my-name/my-model`; else leave it out
+
+error: `output.hub_overwrite` needs `output.push_to_hub`
+  --> recipe.yaml:6:18
+  6 |   hub_overwrite: true
+    |                  ^^^^
+  hint: for example `output.push_to_hub: my-name/my-model`; else leave it out
+
+error: `output.hub_base_model` needs `output.push_to_hub`
+  --> recipe.yaml:7:19
+  7 |   hub_base_model: a/b
+    |                   ^^^
+  hint: for example `output.push_to_hub: my-name/my-model`; else leave it out
+
+3 problems
+"##);
+    // What says nothing is what `recipe show` writes, and what is pushed has a use for all three.
+    for right in [
+        "  push_to_hub: null\n  hub_private_repo: false\n  hub_overwrite: false\n  hub_base_model: null\n",
+        "  push_to_hub: ann/tiny\n  hub_private_repo: true\n  hub_overwrite: true\n  hub_base_model: a/b\n",
+    ] {
+        read(&recipe(right), &[]).unwrap();
+    }
+    // The name of the repository is what is wrong here.
+    assert!(!wrong(&recipe("  push_to_hub: tiny\n  hub_overwrite: true\n")).contains("needs"));
+}
+
+#[test]
 fn one_mistake_is_not_reported_twice() {
     let message = wrong(
         "model: {base: m}\noutput: {dir: o}\ndata: {train: a, eval: [7]}\nevaluation: {eval_steps: x, \

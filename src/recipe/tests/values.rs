@@ -396,7 +396,8 @@ error: `output.hub_base_model` must be the id of a model on the Hub, found `mode
     let right_set = |text: &str| read(MINIMAL, &[text]).unwrap();
     let output = right_set("output.push_to_hub=ann/tiny").output;
     assert_eq!((output.push_to_hub.as_deref(), output.hub_private_repo), (Some("ann/tiny"), false));
-    assert_eq!(right_set("output.hub_base_model=a/b@v1").output.hub_base_model.as_deref(), Some("a/b@v1"));
+    let pushed = read(MINIMAL, &["output.push_to_hub=ann/tiny", "output.hub_base_model=a/b@v1"]).unwrap();
+    assert_eq!(pushed.output.hub_base_model.as_deref(), Some("a/b@v1"));
 }
 
 #[test]

@@ -99,12 +99,14 @@ pub fn serve(stream: TcpStream, world: &(Mutex<World>, Condvar), url: &str) -> O
             return stream.shutdown(Shutdown::Both).ok();
         }
         request.body = body(&mut reader, &request.headers)?;
-        let answer = match fault {
+        let mut answer = match fault {
             Some(Fault::Answer(ref answer)) => answer.clone(),
             _ => api::answer(&request, &mut *world.0.lock().ok()?, url),
         };
-        if let Some(Fault::Unanswered) = fault {
-            return stream.shutdown(Shutdown::Both).ok();
+        match fault {
+            Some(Fault::Unanswered) => return stream.shutdown(Shutdown::Both).ok(),
+            Some(Fault::Obeyed(instead)) => answer = instead,
+            _ => {}
         }
         let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
         answer.headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));

@@ -29,6 +29,8 @@ pub enum Fault {
     CutAfter(usize),
     /// They are obeyed, and the connection ends without an answer.
     Unanswered,
+    /// They are obeyed, and answered with this all the same.
+    Obeyed(Answer),
     /// Nothing happens any more after so many bytes of their body.
     HangAfter(usize),
 }

@@ -238,6 +238,17 @@ fn a_diverged_adapter_is_not_written() {
     let error = tensors.write(dir.path(), false).unwrap_err();
     assert_eq!((error.kind(), error.exit_code()), (Kind::NonFinite, 1));
     assert!(error.what().contains("layers.0.self_attn.v_proj.lora_B.weight"), "{error}");
+    // However many tensors show it, it is one problem.
+    for module in tensors.modules.values_mut() {
+        let HostData::F32(values) = &mut module.b.data else { unreachable!() };
+        values[0] = f32::NAN;
+    }
+    let error = tensors.write(dir.path(), false).unwrap_err();
+    let modules = tensors.modules.len();
+    let what = format!("{modules} of {} tensors hold numbers that are no weights; tensor `base_model.", 2 * modules);
+    assert!(error.what().starts_with(&what) && modules > 1, "{error}");
+    assert!(error.what().ends_with("holds a number that is not finite, at position 0"), "{error}");
+    assert_eq!(error.iter().count(), 1);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
