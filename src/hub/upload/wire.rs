@@ -46,11 +46,11 @@ pub enum Trouble {
 impl Trouble {
     /// The same, which says that it asks for more time than is waited.
     fn asks_for(self, wait: Duration) -> Self {
-        let Trouble::Refused(refusal) = self else { return self };
+        let Trouble::Refused(mut refusal) = self else { return self };
         let (wait, most) = (wait.as_secs(), MAX_WAIT.as_secs());
         let asks = format!("it asks to be given {wait} s, and {most} s are waited at most");
-        let message = if refusal.message.is_empty() { asks } else { format!("{}; {asks}", refusal.message) };
-        Trouble::Refused(Refusal { message, ..refusal })
+        refusal.message = if refusal.message.is_empty() { asks } else { format!("{}; {asks}", refusal.message) };
+        Trouble::Refused(refusal)
     }
 }
 
