@@ -31,10 +31,10 @@ impl RecipeArgs {
 /// A model, an adapter, and how they are run.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// The base model: a Hub id[@revision], a folder, or a .gguf file
+    /// The base model: a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
     #[arg(long, value_parser = expanded)]
     pub model: String,
-    /// An adapter folder in PEFT's layout
+    /// An adapter folder in PEFT's layout, or the output.dir of a run
     #[arg(long, value_parser = path())]
     pub adapter: Option<PathBuf>,
     /// How weights are held

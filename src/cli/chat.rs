@@ -40,6 +40,7 @@ impl Args {
             ChatOptions { system: self.system, max_tokens: self.max_tokens, sampling, seed: self.sampling.seed };
         let screen = ProgressBar::stderr();
         let model = self.model.open(&screen)?;
+        model.warn_of_no_chat(&screen);
         let mut chat = Chat::new(&model, options)?;
         screen.note(HELP);
         if std::io::stdin().is_terminal() { talk(&mut chat, &screen) } else { listen(&mut chat, &screen) }

@@ -21,11 +21,11 @@ pub struct Args {
     /// Change a key of the recipe, as in `--set data.eval=rows.jsonl`; repeatable
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
-    /// A model: a Hub id[@revision], a folder, or a .gguf file; without it the recipe's base. A second one is compared with the
-    /// first, and so on
+    /// A model: a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]; without it the recipe's base. A second
+    /// one is compared with the first, and so on
     #[arg(long, value_parser = expanded)]
     model: Vec<String>,
-    /// An adapter folder, beside the first model; repeatable
+    /// An adapter folder, or the output.dir of a run, beside the first model; repeatable
     #[arg(long, value_parser = path())]
     adapter: Vec<PathBuf>,
     /// Rows to measure on instead of a recipe's: any file that can be trained on

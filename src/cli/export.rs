@@ -24,10 +24,10 @@ pub struct Args {
 enum Verb {
     /// Write a model, with an adapter folded in, as a GGUF file for llama.cpp
     Gguf {
-        /// The model: a Hub id[@revision], a folder, or a .gguf file
+        /// The model: a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
         #[arg(long, value_parser = expanded)]
         model: String,
-        /// The adapter folder
+        /// The adapter folder, or the output.dir of a run
         #[arg(long, value_parser = path())]
         adapter: Option<PathBuf>,
         /// The kind of file, as llama.cpp names it
@@ -46,10 +46,10 @@ enum Verb {
     },
     /// Write a model, with an adapter folded in, as a folder for `ollama create NAME -f OUTPUT/Modelfile`
     Ollama {
-        /// The model: a Hub id[@revision], a folder, or a .gguf file
+        /// The model: a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
         #[arg(long, value_parser = expanded)]
         model: String,
-        /// The adapter folder
+        /// The adapter folder, or the output.dir of a run
         #[arg(long, value_parser = path())]
         adapter: Option<PathBuf>,
         /// The kind of GGUF file, as llama.cpp names it
@@ -89,12 +89,12 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Write what looks at pictures, with an adapter folded in, as the GGUF file that llama.cpp takes as `--mmproj`
+    /// Write what looks at pictures in a Gemma 3, with an adapter folded in, as the GGUF file that llama.cpp takes as `--mmproj`
     GgufMmproj {
         /// The model: a Hub id[@revision] or a folder
         #[arg(long, value_parser = expanded)]
         model: String,
-        /// The adapter folder
+        /// The adapter folder, or the output.dir of a run
         #[arg(long, value_parser = path())]
         adapter: Option<PathBuf>,
         /// The kind of file
@@ -109,10 +109,10 @@ enum Verb {
     },
     /// Write an adapter as a GGUF file that llama.cpp applies beside its base
     GgufLora {
-        /// The adapter folder
+        /// The adapter folder, or the output.dir of a run
         #[arg(long, value_parser = path())]
         adapter: PathBuf,
-        /// The base to hold it against, such as the .gguf file it is for; else the one that it was trained on
+        /// The base to hold it against, such as the .gguf file or model of Ollama it is for; else the one that it was trained on
         #[arg(long, value_parser = expanded)]
         model: Option<String>,
         /// The new file
@@ -127,7 +127,8 @@ enum Verb {
 /// What decides about the rounding of numbers beside the kind of file.
 #[derive(clap::Args)]
 struct Measuring {
-    /// Texts that show which numbers count (rows as `score` takes them, or a .txt file), or llama.cpp's imatrix as .gguf
+    /// Texts that show which numbers count: rows as `score` takes them (JSON, CSV, Parquet), a .txt or .md file; or llama.cpp's
+    /// imatrix as .gguf
     #[arg(long, value_name = "FILE", value_parser = path())]
     imatrix: Option<PathBuf>,
     /// Write what was measured on them as llama.cpp's imatrix

@@ -113,6 +113,9 @@ impl Args {
             None => None,
         };
         let model = self.model.open(&screen)?;
+        if !self.raw {
+            model.warn_of_no_chat(&screen);
+        }
         let options = GenerateOptions {
             max_tokens: self.max_tokens,
             sampling,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `init`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The base model: a Hub id[@revision], a folder, or a .gguf file
+    /// The base model: a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
     #[arg(long)]
     model: Option<String>,
     /// Rows to train on: a file, a glob, a folder, or an hf:// data set; repeatable
@@ -42,7 +42,7 @@ impl Args {
             None if asks => ask(
                 &mut std::io::stdin().lock(),
                 &screen,
-                "Model (a Hub id, a folder, or a .gguf file)",
+                "Model (a Hub id, a folder, a .gguf file, or ollama:NAME)",
                 init::MODEL,
                 |model| init::check_model(model, &screen),
             )?,

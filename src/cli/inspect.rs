@@ -7,7 +7,7 @@ use crate::report::{ProgressBar, text};
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A Hub id[@revision], a folder, or a .gguf file
+    /// A Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
     #[arg(value_parser = super::args::expanded)]
     model: String,
     /// List every tensor

@@ -11,10 +11,10 @@ use std::path::PathBuf;
 /// Arguments of `merge`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The base model: a Hub id[@revision], a folder, or a .gguf file
+    /// The base model: a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
     #[arg(long, value_parser = expanded)]
     model: String,
-    /// The adapter folder
+    /// The adapter folder, or the output.dir of a run
     #[arg(long, value_parser = path())]
     adapter: PathBuf,
     /// The new folder

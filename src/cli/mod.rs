@@ -29,7 +29,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// LoRA fine-tuning of Gemma 3 in one binary.
+/// LoRA fine-tuning of Gemma 3 and 3n in one binary.
 ///
 /// stdout is data, stderr is talk. Exit codes: 0 done, 1 the run failed, 2 the input or the recipe is wrong, 3
 /// interrupted but resumable.
@@ -62,7 +62,7 @@ enum Verb {
     Evaluate(evaluate::Args),
     /// Write base and adapter as one Hugging Face folder
     Merge(merge::Args),
-    /// Write files for llama.cpp
+    /// Write files for llama.cpp and Ollama, or the smaller model inside a Gemma 3n
     Export(export::Args),
     /// Publish an adapter, a model or GGUF files on the Hub
     Push(push::Args),

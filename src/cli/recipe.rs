@@ -30,7 +30,7 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Print the fully resolved recipe
+    /// Print the fully resolved recipe, with what its files say beside the keys and why `auto` means what it means
     Show {
         #[command(flatten)]
         recipe: RecipeArgs,
@@ -64,7 +64,9 @@ impl Args {
                 Ok(())
             }
             Verb::Show { recipe, json: true } => super::print_json(&shown(&recipe.load()?).to_json()),
-            Verb::Show { recipe, json: false } => super::print(shown(&recipe.load()?).to_yaml().trim_end()),
+            Verb::Show { recipe, json: false } => {
+                super::print(shown(&recipe.load()?).with_comments().to_yaml().trim_end())
+            }
             Verb::Schema { preset: true } => super::print_json(&recipe::preset_schema()),
             Verb::Schema { preset: false } => super::print_json(&recipe::schema()),
         }

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// A jsonl file of {"input_ids": [..]}, {"text": ".."} or {"messages": [..]}
+    /// Rows of {"input_ids": [..]}, {"text": ".."}, {"messages": [..]}, {"prompt": "..", "completion": ".."} or any other format
+    /// that can be trained on: JSON lines, JSON, CSV, Parquet, Arrow
     #[arg(long, value_parser = path())]
     input: PathBuf,
     /// Where rows {"input_ids", "logprobs", "nll", "supervised_nll"} go; stdout without it
@@ -35,8 +36,8 @@ impl Args {
         let outputs = outputs.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)));
         let _claims: Vec<Claim> =
             outputs.map(|(option, path)| check_target(option, path, &read)).collect::<Result<_>>()?;
-        let rows = Input::read(&self.input)?;
         let screen = ProgressBar::stderr();
+        let rows = Input::read(&self.input, &screen)?;
         interrupt::end_on_signal(&screen)?;
         let model = self.model.open(&screen)?;
         let scores = score::score(&model, &rows, self.logits.as_deref(), &screen)?;

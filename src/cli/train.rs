@@ -17,7 +17,7 @@ pub struct Args {
     /// The recipe, a YAML file; or name a model and data, and what suits them is chosen
     #[arg(value_parser = path())]
     recipe: Option<PathBuf>,
-    /// Without a recipe: the base model, a Hub id[@revision], a folder, or a .gguf file
+    /// Without a recipe: the base model, a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
     #[arg(long)]
     model: Option<String>,
     /// Without a recipe: rows to train on, a file, a glob, a folder, or an hf:// data set; repeatable

@@ -13,10 +13,10 @@ use std::path::PathBuf;
 /// Arguments of `verify`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The base model: a Hub id[@revision], a folder, or a .gguf file
+    /// The base model: a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
     #[arg(long, value_parser = expanded)]
     model: String,
-    /// The adapter folder
+    /// The adapter folder, or the output.dir of a run
     #[arg(long, value_parser = path())]
     adapter: PathBuf,
     /// A folder that `merge` wrote; repeatable
@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "F.gguf", value_parser = path())]
     gguf_lora: Vec<PathBuf>,
     /// Rows to compare on, as `score` takes them; without it the evaluation rows of the adapter's run, else a built-in text
-    #[arg(long, value_name = "F.jsonl", value_parser = path())]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     input: Option<PathBuf>,
     /// The most tokens to compare; of Gemma's 262,144 words each takes 2 MiB of memory
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
@@ -53,7 +53,7 @@ impl Args {
         if self.target.is_some() {
             return self.served(&screen);
         }
-        let input = self.input.map(|path| Input::read(&path).map(|rows| (path, rows))).transpose()?;
+        let input = self.input.map(|path| Input::read(&path, &screen).map(|rows| (path, rows))).transpose()?;
         let Args { model, adapter, merged, gguf, gguf_lora, tokens, device, .. } = self;
         let exports = Exports { model, adapter, merged, gguf, gguf_lora, input, tokens, device };
         let report = verify::verify(exports, &screen)?;

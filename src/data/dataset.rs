@@ -10,6 +10,7 @@ use super::stats::{FileStats, LeftOut, Lengths, SkippedStats, SourceStats, Stats
 use crate::error::{Error, Kind, Result};
 use crate::text::{MediaKind, Tokenized};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -250,6 +251,28 @@ impl Dataset {
         Ok((self.part(side(false), self.weights.clone(), self.counts_skipped), self.part(side(true), once, false)))
     }
 
+    /// Which of its rows are seen in `other` too: the same row of the same file, whatever became of it, or the same tokens from
+    /// anywhere.
+    pub fn shared_with(&self, other: &Dataset) -> Vec<bool> {
+        let (mut by_content, mut by_place) = (HashMap::<_, Vec<usize>>::new(), HashMap::<_, Vec<usize>>::new());
+        for row in 0..self.len() {
+            by_content.entry(self.meta(row).hash).or_default().push(row);
+            by_place.entry(self.place(row)).or_default().push(row);
+        }
+        let mut shared = vec![false; self.len()];
+        for row in (0..other.len()).filter(|&row| other.weight(row) > 0.0) {
+            let same = [by_content.remove(&other.meta(row).hash), by_place.remove(&other.place(row))];
+            same.into_iter().flatten().flatten().for_each(|row| shared[row] = true);
+        }
+        shared
+    }
+
+    /// The content of its file, the row in it, and which part of that `row` is.
+    fn place(&self, row: usize) -> (&str, u32, (usize, usize)) {
+        let meta = self.meta(row);
+        (&self.files[meta.file_index()].blake3, meta.row, self.part_of_row(row))
+    }
+
     /// Whether there are two rows that differ, as [`Dataset::split`] needs.
     pub fn has_two_rows(&self) -> bool {
         let hash = |row: &u32| self.store.rows()[*row as usize].hash;
@@ -446,6 +469,37 @@ mod tests {
         let first = (0..all.len()).find(|&row| all.get(row).unwrap() == eval.get(0).unwrap()).unwrap();
         assert_eq!(eval.origin(0).unwrap(), all.origin(first).unwrap());
         assert_eq!(eval.stats().rows, eval.len() as u64);
+    }
+
+    #[test]
+    fn rows_are_known_again_by_their_place_and_by_their_tokens() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepared = |name: &str, lines: &str, max_length: usize, weight: f64| {
+            let path = write(dir.path(), name, lines);
+            let mut spec = spec(&path, RowFormat::Text);
+            (spec.max_length, spec.sources[0].weight) = (max_length, weight);
+            prepare(&spec, &Bytes, &dir.path().join("cache"), &local_only, &Silent).unwrap()
+        };
+        let lines =
+            |texts: &[&str]| -> String { texts.iter().map(|text| format!("{{\"text\": \"{text}\"}}\n")).collect() };
+        let few = lines(&["one", "two", "two", "three"]);
+        let trained = prepared("a.jsonl", &few, 64, 1.0);
+        let shared = |asked: &super::Dataset| asked.shared_with(&trained);
+        assert_eq!(shared(&prepared("b.jsonl", &lines(&["two", "four", "two"]), 64, 1.0)), [true, false, true]);
+        // Cut to fewer tokens they are other tokens, of the same rows.
+        assert_eq!(shared(&prepared("c.jsonl", &few, 3, 1.0)), [true; 4]);
+        assert_eq!(shared(&prepared("d.jsonl", &lines(&["one more"]), 3, 1.0)), [false]);
+        // Rows of weight 0 are never seen.
+        assert_eq!(trained.shared_with(&prepared("a.jsonl", &few, 64, 0.0)), [false; 4]);
+        let (train, eval) = trained.split(0.4, 1).unwrap();
+        assert!(!eval.shared_with(&train).contains(&true));
+        // Each part of a long text is a row of its own.
+        let mut long = spec(&write(dir.path(), "e.jsonl", lines(&["abcdefghijklmnopqrstuvwxyz"])), RowFormat::Text);
+        (long.max_length, long.on_long) = (5, None);
+        let long = prepare(&long, &Bytes, &dir.path().join("cache"), &local_only, &Silent).unwrap();
+        let (train, eval) = long.split(0.5, 3).unwrap();
+        assert!(long.len() > 3 && !eval.shared_with(&train).contains(&true));
+        assert_eq!(long.shared_with(&train).iter().filter(|shared| **shared).count(), train.len());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How each file is read, found out before its rows are: from what the spec says, and from the file's first rows.
 
-use super::formats::{Guess, guesses, listed, may_mean, shown};
+use super::formats::{Guess, guesses, listed, may_mean, shown, unread_media};
 use super::layout::{Asked, Layout};
 use super::misread;
 use super::object::Object;
@@ -96,8 +96,12 @@ fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layo
     if let Some(problem) = head.misread(source, file) {
         return Err(problem);
     }
+    // A model that sees would be trained without what it is to see.
+    let is_blind = |layout: &Layout| spec.media.is_of_media() && !head.shows_media(&layout.columns);
+    let unread = |layout: &Layout| head.unread_media(&|name| layout.reads(name)).filter(|_| is_blind(layout));
     if is_told {
-        return Ok((plain, None));
+        let said = unread(&plain);
+        return Ok((plain, said));
     }
     for (own, column) in &source.columns {
         // Names for all sources need not have a meaning in each.
@@ -109,13 +113,14 @@ fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layo
     if source.format != RowFormat::Auto {
         let asked = |text: &String| Asked { text: text.clone(), of_media: head.shows_media(&plain.columns) };
         let prompt = source.prompt.as_ref().filter(|_| head.lacks_prompt(&plain)).map(asked);
-        return Ok((Layout { prompt, ..plain }, None));
+        let said = unread(&plain);
+        return Ok((Layout { prompt, ..plain }, said));
     }
     let mut layout = Layout { template: source.template, ..head.layout(&source.columns, source.prompt.as_deref())? };
     let of_media = head.shows_media(&source.columns);
     let asked = layout.prompt.take().filter(|_| head.lacks_prompt(&layout));
     layout.prompt = asked.map(|asked| Asked { of_media, ..asked });
-    let said = head.describe(&layout);
+    let said = [Some(head.describe(&layout)), unread(&layout)].into_iter().flatten().collect::<Vec<_>>().join("; ");
     Ok((layout, Some(said)))
 }
 
@@ -196,6 +201,11 @@ impl Head {
     /// Whether some row shows a picture or a sound.
     fn shows_media(&self, renamed: &BTreeMap<String, String>) -> bool {
         self.rows.iter().any(|(_, row)| shown(row, renamed).is_some())
+    }
+
+    /// What to do about media in a column that is not read.
+    fn unread_media(&self, reads: &dyn Fn(&str) -> bool) -> Option<String> {
+        self.rows.iter().find_map(|(_, row)| unread_media(row, self.of_file.as_deref(), reads))
     }
 
     /// What all rows are that are anything.
@@ -314,9 +324,11 @@ impl Head {
     fn unknown(&self) -> Error {
         let names = self.columns();
         let known: Vec<&String> = names.iter().filter(|name| may_mean(name)).collect();
-        let hint = match &names[..] {
-            [one] => format!("`data.columns: {{text: {one}}}` reads it as text"),
-            [one, other] if known.is_empty() => {
+        let unread = self.unread_media(&|name| known.iter().any(|known| *known == name));
+        let hint = match (unread, &names[..]) {
+            (Some(hint), _) => hint,
+            (None, [one]) => format!("`data.columns: {{text: {one}}}` reads it as text"),
+            (None, [one, other]) if known.is_empty() => {
                 format!("`data.columns: {{prompt: {one}, completion: {other}}}` reads them as question and answer")
             }
             _ => "name them, for example `data.columns: {prompt: .., completion: ..}`, or set `data.format`".into(),

@@ -3,8 +3,13 @@
 use super::ollama::Named;
 use super::repository::{Holds, Repository, is_id};
 use crate::error::{Error, Kind, Place, Result};
+use crate::input;
 use crate::paths::{self, entries, missing_from};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+/// What the recipes of the repository name, which is in no clone of it.
+const QUICKSTART: &str = "gemma-3-270m-q4_k_m.gguf";
 
 /// A name, understood. Local paths exist.
 #[derive(Debug, PartialEq)]
@@ -47,6 +52,9 @@ pub(super) fn understand(base: &str) -> Result<Base> {
         None if revision.is_some() && Path::new(id).is_dir() => {
             error.hint("a local folder has no revisions: leave out what follows the `@`")
         }
+        None if path.ends_with(QUICKSTART) => error.hint(
+            "this is the file of the quickstart: `python3 scripts/fetch_gemma_270m.py` fetches it into `models/` of the repository",
+        ),
         None if base.contains('/') => error.hint(format!(
             "nothing is at that path{}; a Hub id is `owner/name[@revision]`",
             missing_from(&path).map(|dir| format!(": `{}` does not exist", dir.display())).unwrap_or_default()
@@ -72,8 +80,8 @@ fn folder(path: PathBuf) -> Result<Base> {
     let error = Error::new(Kind::Recipe, "the folder holds no model: there is no `config.json`").at_path(&path);
     let names = entries(&path);
     let ggufs: Vec<&String> = names.iter().filter(|n| is_gguf(Path::new(n))).collect();
-    let hint = if names.iter().any(|n| n == "adapter_config.json") {
-        "this is an adapter's folder: name its base model here, and the adapter under `adapter.init_from`".into()
+    let hint = if let Some(hint) = adapter_for_base(&path) {
+        hint
     } else if let Some(gguf) = ggufs.first() {
         format!("for the GGUF in it, name the file: `{}`", path.join(gguf).display())
     } else if path.join("snapshots").is_dir() {
@@ -93,12 +101,28 @@ fn file(path: PathBuf) -> Result<Base> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let hint = if parent.join("config.json").is_file() {
         format!("name the folder: `{}`", parent.display())
+    } else if let Some(hint) = adapter_for_base(parent) {
+        hint
     } else {
         "a model is a folder with `config.json`, or a `.gguf` file".into()
     };
     Err(Error::new(Kind::Recipe, "this file is not a model that can be named by itself")
         .at(Place::Path(path))
         .hint(hint))
+}
+
+/// What to do where the folder of an adapter, or of the run that trained one, stands in the place of its base.
+fn adapter_for_base(folder: &Path) -> Option<String> {
+    let config = |folder: &Path| input::read(&folder.join("adapter_config.json")).ok();
+    let (what, config) = match config(folder) {
+        Some(config) => ("an adapter's folder", config),
+        None => ("a run's folder, with its adapter in it", config(&folder.join("adapter"))?),
+    };
+    let config: Option<Value> = serde_json::from_slice(&config).ok();
+    let base = config.as_ref().and_then(|config| config.get("base_model_name_or_path")?.as_str());
+    let base = base.filter(|base| !base.is_empty()).map_or(String::new(), |base| format!(", `{base}`"));
+    let folder = folder.display();
+    Some(format!("this is {what}: name its base model here{base}, and `{folder}` under `adapter.init_from`"))
 }
 
 fn is_gguf(path: &Path) -> bool {
@@ -176,6 +200,7 @@ mod tests {
             hint("xyz/abc")
         );
         assert!(hint("models/gemma-3-270m@main").contains("did you mean"));
+        assert!(hint("elsewhere/gemma-3-270m-q4_k_m.gguf").contains("scripts/fetch_gemma_270m.py"));
         let error = understand("no_such_model_at_all").unwrap_err();
         assert_eq!(error.what(), "there is no model at `no_such_model_at_all`");
         assert_eq!(error.exit_code(), 2);
@@ -196,7 +221,19 @@ mod tests {
         let adapter = dir.path().join("adapter");
         fs::create_dir(&adapter).unwrap();
         fs::write(adapter.join("adapter_config.json"), "{}").unwrap();
-        assert!(hint(&adapter).contains("adapter"));
+        let named = |folder: &Path, base: &str| {
+            let base = format!("name its base model here{base}, and `{}` under `adapter.init_from`", folder.display());
+            assert!(hint(folder).contains(&base), "{}", hint(folder));
+        };
+        named(&adapter, "");
+        fs::write(adapter.join("adapter_config.json"), "{\"base_model_name_or_path\": \"models/a.gguf\"}").unwrap();
+        named(&adapter, ", `models/a.gguf`");
+        fs::write(adapter.join("adapter_model.safetensors"), "").unwrap();
+        assert_eq!(hint(&adapter.join("adapter_model.safetensors")), hint(&adapter));
+        let run = tempfile::tempdir().unwrap();
+        fs::rename(&adapter, run.path().join("adapter")).unwrap();
+        named(run.path(), ", `models/a.gguf`");
+        assert!(hint(run.path()).starts_with("this is a run's folder"), "{}", hint(run.path()));
         let gguf = dir.path().join("gguf");
         fs::create_dir(&gguf).unwrap();
         fs::write(gguf.join("x.gguf"), "").unwrap();

@@ -1,10 +1,9 @@
 //! What a model thinks of given rows.
 
-use crate::data::{self, Encode, Row, RowFormat};
+use crate::data::{self, Encode, Row};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::score as infer;
 use crate::jobs::base::peft_model::PeftModel;
-use crate::jobs::generate;
 use crate::jobs::media::{self, Features};
 use crate::model::Inputs;
 use crate::progress::Progress;
@@ -22,14 +21,14 @@ pub struct Input {
 }
 
 impl Input {
-    /// The rows of a file of JSON lines, `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or
-    /// `{"messages": [..]}`.
+    /// The rows of a file, as data is read: rows of JSON or a table, in any format that can be trained on, and conversations
+    /// without an answer.
     ///
     /// # Errors
-    /// When the file cannot be read, and the first row that is none of them.
-    pub fn read(path: &Path) -> Result<Vec<Self>> {
-        let rows = data::read_rows(path)?.into_iter();
-        rows.map(|row| Input::new(row.object, Place::Row { path: path.into(), row: row.number })).collect()
+    /// When the file cannot be read, and the first row that is of no format.
+    pub fn read(path: &Path, progress: &dyn Progress) -> Result<Vec<Self>> {
+        let at = |number| Place::Row { path: path.into(), row: number };
+        Ok(data::read_few(path, progress)?.into_iter().map(|(row, of)| Input { row: of, place: at(row) }).collect())
     }
 
     /// A plain text at this place.
@@ -59,19 +58,12 @@ impl Input {
         Ok(encode(encoder, &self.row).map_err(|e| e.or_at(self.place.clone()))?.input_ids)
     }
 
-    /// A row `{"input_ids": [..], "labels": [..]?}`, `{"text": ".."}` or `{"messages": [..]}`.
+    /// A row of any format.
     ///
     /// # Errors
-    /// When it is none of them, or two at once.
-    pub fn new(row: Map<String, Value>, place: Place) -> Result<Self> {
-        let at = |error: Error| error.or_at(place.clone());
-        let row = match data::one_column(&row, &["input_ids", "text", "messages"], "scored").map_err(at)? {
-            Some("input_ids") => RowFormat::Tokens.parse(&row),
-            Some("text") => RowFormat::Text.parse(&row),
-            Some(_) => generate::conversation(&row).map(Row::Conversation),
-            None => Err(Error::new(Kind::Data, "the row has none of `input_ids`, `text`, `messages`")),
-        };
-        Ok(Input { row: row.map_err(at)?, place })
+    /// When it is of none.
+    pub fn new(row: &Map<String, Value>, place: Place) -> Result<Self> {
+        Ok(Input { row: data::understand(row).map_err(|e| e.or_at(place.clone()))?, place })
     }
 }
 

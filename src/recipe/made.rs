@@ -11,7 +11,7 @@ const TEXT: &str = include_str!("made.yaml");
 
 /// What is said of keys, so that a recipe explains itself to who changes it.
 const REMARKS: [(&str, &str); 14] = [
-    ("model.base", "a Hub id[@revision], a local folder, or a .gguf file"),
+    ("model.base", "a Hub id[@revision], a folder, a .gguf file, or ollama:NAME"),
     ("adapter.r", "more rank learns more and costs more; 8 to 64 is usual"),
     ("adapter.lora_alpha", "the adapter's output is scaled by lora_alpha / r"),
     ("adapter.target_modules", "all seven projections of each layer"),

@@ -119,6 +119,16 @@ impl Recipe {
         self.remarks.add(path, remark);
     }
 
+    /// Says of its keys what their files say beside them, where nothing newer is to be said.
+    pub fn with_comments(mut self) -> Self {
+        for (path, comment) in self.places.comments() {
+            if self.remarks.get(&path).is_none() {
+                self.remark(&path, comment);
+            }
+        }
+        self
+    }
+
     /// The keys whose values were chosen, with these: `training.learning_rate=0.0006`.
     pub fn chosen(&self) -> Vec<String> {
         let recipe = self.to_json();

@@ -26,6 +26,22 @@ impl Places {
         self.beside = beside(path, recipe);
     }
 
+    /// What stands beside keys in the files that they were written in, by the keys' paths: the comments at the ends of lines
+    /// that are one key's alone.
+    pub fn comments(&self) -> Vec<(String, String)> {
+        let mut of_lines: BTreeMap<(usize, usize), Vec<(&String, &Mark)>> = BTreeMap::new();
+        // What has keys below it is no line's own, and neither is an item of a list.
+        let holds_keys =
+            |path: &str| self.given.keys().any(|key| key.strip_prefix(path).is_some_and(|k| k.starts_with('.')));
+        let keys = self.given.iter().filter(|(path, _)| !path.contains('[') && !holds_keys(path));
+        keys.for_each(|(path, mark)| of_lines.entry((mark.origin, mark.line)).or_default().push((path, mark)));
+        let comment = |keys: Vec<(&String, &Mark)>| match keys[..] {
+            [(path, mark)] => Some((path.clone(), self.origins.get(mark.origin)?.comment(mark)?)),
+            _ => None,
+        };
+        of_lines.into_values().filter_map(comment).collect()
+    }
+
     /// Shows the line of each problem that names a key as its place ([`crate::error::Place::Key`]).
     ///
     /// What was not written by itself is where the key around it was: `data.train[0].path` may be all of `data.train`.

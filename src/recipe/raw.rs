@@ -93,6 +93,28 @@ impl Origin {
         }
     }
 
+    /// The comment at the end of the line at `mark`, where a value is.
+    pub fn comment(&self, mark: &Mark) -> Option<String> {
+        let Origin::File { text, .. } = self else { return None };
+        let line: Vec<char> = text.lines().nth(mark.line.checked_sub(1)?)?.chars().collect();
+        let (mut quote, mut before) = (None, ' ');
+        for (at, &c) in line.iter().enumerate().skip(mark.column.saturating_sub(1)) {
+            match quote {
+                Some('"') if before == '\\' => {}
+                Some(open) if c == open => quote = None,
+                Some(_) => {}
+                None if c == '#' && before.is_whitespace() => {
+                    let comment: String = line[at + 1..].iter().filter(|c| !c.is_control()).collect();
+                    return Some(comment.trim().to_owned()).filter(|comment| !comment.is_empty());
+                }
+                None if matches!(c, '"' | '\'') && !before.is_alphanumeric() => quote = Some(c),
+                None => {}
+            }
+            before = c;
+        }
+        None
+    }
+
     /// The line at `mark` with carets below; `None` where the place itself already shows the text.
     pub fn excerpt(&self, mark: &Mark) -> Option<String> {
         let Origin::File { text, .. } = self else { return None };

@@ -116,7 +116,8 @@ fn models_that_cut_texts_otherwise_are_compared_by_bytes() {
     let said = bench.run(&format!("{all} --json --output rows.out"));
     assert!(said.stderr.contains("Warning: `other` cut the rows into other tokens than `t`"), "{}", said.stderr);
     let report = said.json();
-    assert_eq!(report["warnings"].as_array().map(Vec::len), Some(1));
+    // The other is that the rows were trained on.
+    assert_eq!(report["warnings"].as_array().map(Vec::len), Some(2));
     let tokens = |at: usize| report["supervised_tokens"][at].as_u64().expect("tokens");
     assert!(tokens(0) == tokens(1) && tokens(0) < tokens(2), "{report}");
     for name in ["loss", "perplexity"] {
@@ -135,7 +136,8 @@ fn models_that_cut_texts_otherwise_are_compared_by_bytes() {
     assert!(shown.contains(&format!("{} / {} supervised tokens", tokens(0), tokens(2))), "{shown}");
     // Adapters on one model are compared by tokens, as ever.
     let report = bench.run("evaluate --model t --adapter out --input chats.jsonl --json").json();
-    assert!(report["warnings"] == json!([]) && report["metrics"].as_array().map(Vec::len) == Some(2), "{report}");
+    assert!(!report["warnings"].to_string().contains("other tokens"), "{report}");
+    assert_eq!(report["metrics"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]
@@ -250,4 +252,69 @@ fn what_cannot_be_measured_is_refused() {
         assert_eq!(refused.code, Some(2), "{args}: {}", refused.stderr);
         assert!(refused.stderr.contains(said), "{args}: {}", refused.stderr);
     }
+}
+
+#[test]
+fn rows_that_an_adapter_was_trained_on_are_named() {
+    let bench = Bench::new().trained();
+    let known = |args: &str| {
+        let said = bench.run(&format!("evaluate {args} --adapter out --json"));
+        let shown = said.stderr.contains("Warning: of ") && said.stderr.contains("are answered");
+        let report = said.json();
+        let warnings = report["warnings"].as_array().expect("warnings").clone();
+        assert_eq!(!warnings.is_empty(), shown, "{warnings:?}");
+        let words = warnings.first().map_or("", |warning| warning.as_str().expect("a text"));
+        assert!(words.is_empty() || words.contains("among those that `out/adapter` "), "{words}");
+        let words = words.split_once(" among").map_or("", |(rows, _)| rows).to_owned();
+        (words, metric(&report, "loss")["rows"].as_u64().expect("rows"))
+    };
+    // What was held back was never seen, by whatever file of the recipe it is asked for.
+    for recipe in ["r.yaml", "out/recipe.yaml"] {
+        assert_eq!(known(recipe), (String::new(), 4), "{recipe}");
+    }
+    bench.write("new.jsonl", lines(&[json!({"input_ids": [2, 5, 6, 7]})]));
+    assert_eq!(known("--model m --input new.jsonl"), (String::new(), 1));
+    // Other rows are held back by another share, another seed or another list, and all of the file.
+    let (words, rows) = known("out/recipe.yaml --set data.eval_fraction=0.5");
+    assert_eq!(words, format!("of {rows} rows that are measured, {} are", rows - 4));
+    assert!(known("out/recipe.yaml --set training.seed=8").0.starts_with("of "));
+    let all = ("of 40 rows that are measured, 36 are".to_owned(), 40);
+    assert_eq!(known("out/recipe.yaml --set data.eval=rows.jsonl --set data.eval_fraction=0"), all);
+    assert_eq!(known("--model m --input rows.jsonl"), all);
+    // Other tokens are made of the same rows, and the same rows stand in another file.
+    assert_eq!(
+        known("out/recipe.yaml --set data.eval=rows.jsonl --set data.eval_fraction=0 --set data.max_length=4"),
+        all
+    );
+    bench.write("copy.jsonl", lines(&crate::bench::rows(40)[20..]));
+    let (words, rows) = known("--model m --input copy.jsonl");
+    assert!(words.starts_with("of 20 rows that are measured, ") && rows == 20, "{words}");
+    // A run that went on with another's adapter.
+    bench.write("other.jsonl", lines(&[json!({"input_ids": [2, 5, 6, 7]}), json!({"input_ids": [2, 7, 6, 5]})]));
+    let adapter = "{r: 4, lora_alpha: 8, lora_dropout: 0.1, target_modules: all-linear}";
+    bench.write("next.yaml", bench.text("r.yaml").replace(adapter, "{init_from: out/adapter}"));
+    let sets = "--set data.train=other.jsonl --set data.eval_fraction=0 --set evaluation.eval_steps=null \
+                --set training.max_steps=1 --set output.dir=next";
+    bench.run(&format!("train next.yaml {sets}")).ok();
+    let report = bench.run("evaluate --model m --input rows.jsonl --adapter next --json").json();
+    let warning = report["warnings"][0].as_str().expect("a warning");
+    assert!(warning.starts_with(&all.0) && warning.contains("`next/adapter`"), "{warning}");
+    // Files that have changed since, and files that are gone.
+    bench.write("rows.jsonl", lines(&crate::bench::rows(60)));
+    let said = bench.run("evaluate --model m --input rows.jsonl --adapter out --json");
+    assert!(said.stderr.contains("whose files have changed since"), "{}", said.stderr);
+    std::fs::remove_file(bench.path("rows.jsonl")).expect("a file");
+    let said = bench.run("evaluate --model m --input new.jsonl --adapter out --json");
+    assert!(said.stderr.contains("Whether rows were trained on is not known"), "{}", said.stderr);
+    said.ok();
+}
+
+#[test]
+fn evaluation_rows_that_are_trained_on_are_named_before_training() {
+    let bench = Bench::new();
+    let plan = |sets: &str| bench.run(&format!("train r.yaml --dry-run {sets}"));
+    let said = plan("");
+    assert!(said.code == Some(0) && !said.stderr.contains("trained on too"), "{}", said.stderr);
+    let said = plan("--set data.eval=rows.jsonl --set data.eval_fraction=0");
+    assert!(said.stderr.contains("warning: 40 of 40 evaluation rows are trained on too: "), "{}", said.stderr);
 }

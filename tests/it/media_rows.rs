@@ -138,6 +138,49 @@ fn answers_to_sounds_are_measured_by_their_error_rates() {
 }
 
 #[test]
+fn media_in_a_column_of_another_name_are_told_how_to_be_read() {
+    let bench = bench();
+    bench.write("a.csv", "picture,prompt,completion\npictures/red.png,What?,Red.\n");
+    bench.write("b.csv", "picture,caption\npictures/red.png,Red.\n");
+    let parts = json!([{"type": "image"}, {"type": "text", "text": "What?"}]);
+    let turns = json!([{"role": "user", "content": parts}, {"role": "assistant", "content": "Red."}]);
+    bench.write("c.jsonl", lines(&[json!({"messages": turns, "picture": "pictures/red.png"})]));
+    let preview = |sets: &str| bench.run(&format!("data preview v.yaml --json {sets}"));
+    let hint = "`picture` seems to hold pictures: `data.columns: {image: picture}` reads them";
+    for (file, code, told) in [
+        ("a.csv", 0, "unused: picture; "),
+        ("b.csv", 2, "the columns fit no format that is known"),
+        ("c.jsonl", 2, "1 placeholder without a picture"),
+    ] {
+        let said = preview(&format!("--set data.train={file}"));
+        assert_eq!(said.code, Some(code), "{file}: {}", said.stderr);
+        assert!(said.stderr.contains(told) && said.stderr.contains(hint), "{file}: {}", said.stderr);
+        // What is told is what helps.
+        let asked = if file == "b.csv" { "--set data.prompt=What?" } else { "" };
+        let said = preview(&format!("--set data.train={file} --set data.columns={{\"image\":\"picture\"}} {asked}"));
+        assert!(!said.stderr.contains("seems to hold"), "{file}: {}", said.stderr);
+        let placeholders = ids_of(&said.json()).into_iter().filter(|id| *id == 512).count();
+        assert_eq!(placeholders, 4, "{file}");
+    }
+}
+
+#[test]
+fn the_recipes_run_on_the_small_models_that_a_script_makes() {
+    // As `scripts/make_small_media_model.py` does: those of the tests, with places for sounds of 30 seconds.
+    let bench = hearing_bench();
+    bench.set("n/config.json", "audio_soft_tokens_per_image", json!(188));
+    bench.set("n/processor_config.json", "audio_seq_length", json!(188));
+    for (recipe, model, said) in [("vision_sft", "v", "Pictures count: "), ("audio_sft", "n", "Sounds count: ")] {
+        let [base, out] = [model, recipe].map(|name| bench.path(name).display().to_string());
+        let sets = format!("--set model.base={base} --set output.dir={out} --set training.max_steps=1");
+        let mut command = bench.command(&format!("train recipes/{recipe}.yaml {sets}"));
+        let run = bench.said(command.current_dir(env!("CARGO_MANIFEST_DIR")));
+        assert!(run.stderr.contains(said), "{recipe}: {}", run.stderr);
+        run.ok();
+    }
+}
+
+#[test]
 fn a_picture_in_an_answer_is_shown_and_not_learnt() {
     let bench = bench();
     let row = |answer: Value| json!({"messages": [{"role": "user", "content": "Draw."}, {"role": "assistant", "content": answer}]});

@@ -151,7 +151,7 @@ error: the folder holds no model: there is no `config.json`
   --> wrong.yaml:1:15
   1 | model: {base: old}
     |               ^^^
-  hint: this is an adapter's folder: name its base model here, and the adapter under `adapter.init_from`
+  hint: this is an adapter's folder: name its base model here, and `old` under `adapter.init_from`
 
 error: no such folder
   --> wrong.yaml:2:22

@@ -328,6 +328,34 @@ fn a_model_is_called_pre_trained_or_instruction_tuned() {
     assert!(told.contains("pre-trained or instruction-tuned: neither its name nor its files tell"), "{told}");
 }
 
+#[test]
+fn conversations_with_a_model_that_was_never_taught_any_are_warned_of() {
+    let bench = Bench::new().with_text();
+    crate::bench::copy(&bench.path("t"), &bench.path("gemma-3-tiny-pt"));
+    crate::bench::copy(&bench.path("t"), &bench.path("plain"));
+    bench.set("plain/tokenizer_config.json", "chat_template", Value::Null);
+    bench.run("train r.yaml --set model.base=gemma-3-tiny-pt --set training.max_steps=1").ok();
+    let said = |args: &str| {
+        let said = bench.run(args);
+        assert_eq!(said.code, Some(0), "{args}: {}", said.stderr);
+        said.stderr
+    };
+    bench.write("prompts.jsonl", "{\"prompt\": \"Hi\"}\n{\"prompt\": \"Hi\"}\n");
+    for (model, words) in [
+        ("gemma-3-tiny-pt", "warning: `gemma-3-tiny-pt` is pre-trained (its name says so): "),
+        ("plain", "warning: `plain` has no chat template, "),
+    ] {
+        let generate = format!("generate --model {model} --input prompts.jsonl --max-tokens 1");
+        for args in [&generate, &format!("chat --model {model}")] {
+            assert_eq!(said(args).matches(words).count(), 1, "{args}");
+        }
+        assert!(!said(&format!("{generate} --raw")).contains("warning: "), "{model}: plain text is what it knows");
+    }
+    let chat = "generate --prompt Hi --max-tokens 1";
+    assert!(!said(&format!("{chat} --model t")).contains("warning: "), "it has a template");
+    assert!(!said(&format!("{chat} --model gemma-3-tiny-pt --adapter out")).contains("warning: "), "it was taught");
+}
+
 /// The folder of `owner/tiny` in the cache of the Hub.
 const SNAPSHOT: &str = "hf/hub/models--owner--tiny/snapshots/0123456789abcdef0123456789abcdef01234567";
 
@@ -485,4 +513,24 @@ fn doctor_refuses_a_device_that_is_not_there() {
     let said = Bench::new().run("doctor --device tpu");
     assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{}", said.stderr);
     assert!(said.problem().contains("`tpu` is not a device"), "{}", said.stderr);
+}
+
+#[test]
+fn wherever_a_model_is_named_the_help_says_by_what_names() {
+    fn look(command: &clap::Command, verbs: &str, seen: &mut usize) {
+        let verbs = format!("{verbs} {}", command.get_name());
+        for argument in command.get_arguments().filter(|argument| argument.get_id() == "model") {
+            let help = argument.get_help().expect("a help").to_string();
+            // Towers and slices are read from folders alone.
+            assert!(
+                help.contains("llama:") || help.contains("of Ollama") || help.ends_with("or a folder"),
+                "{verbs}: {help}"
+            );
+            *seen += 1;
+        }
+        command.get_subcommands().for_each(|inner| look(inner, &verbs, seen));
+    }
+    let mut seen = 0;
+    look(&gemma_tune::cli::command(), "", &mut seen);
+    assert!(seen > 10, "{seen}");
 }

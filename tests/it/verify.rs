@@ -224,3 +224,43 @@ fn pictures_are_compared_where_something_sees_and_refused_where_nothing_does() {
     assert_eq!(said.code, Some(2), "{}", said.stderr);
     assert!(said.problem().contains("a GGUF file has no towers"), "{}", said.stderr);
 }
+
+#[test]
+fn whoever_takes_rows_reads_them_as_training_does() {
+    let bench = exported();
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let turns = json!([turn("user", "Two and two?"), turn("assistant", "Four.")]);
+    let shared = json!([{"from": "human", "value": "Two and two?"}, {"from": "gpt", "value": "Four."}]);
+    bench.write("messages.jsonl", lines(&[json!({"messages": turns})]));
+    bench.write("answers.jsonl", lines(&[json!({"prompt": "Two and two?", "completion": "Four.", "id": 7})]));
+    bench.write("alpaca.json", json!([{"instruction": "Two and two?", "input": "", "output": "Four."}]).to_string());
+    bench.write("shared.jsonl", lines(&[json!({"conversations": shared})]));
+    bench.write("answers.csv", "Question,Answer\nTwo and two?,Four.\n");
+    let scored = |file: &str| bench.run(&format!("score --model w --input {file}")).json();
+    let expected = scored("messages.jsonl");
+    assert!(expected["supervised_nll"].is_number(), "{expected}");
+    for file in ["answers.jsonl", "alpaca.json", "shared.jsonl", "answers.csv"] {
+        assert_eq!(scored(file), expected, "{file}");
+        let report = bench.run(&format!("verify --model w --adapter out --input {file} --json")).json();
+        assert_eq!(report["tokens"].as_u64(), expected["input_ids"].as_array().map(|ids| ids.len() as u64), "{file}");
+    }
+    for file in ["answers.jsonl", "answers.csv"] {
+        bench.run(&format!("export gguf --model w --quant q4_0 --imatrix {file} --output {file}.gguf")).ok();
+    }
+    let end = |file: &str| bench.read(file).split_off(bench.read(file).len() - (64 << 10));
+    assert_eq!(end("answers.jsonl.gguf"), end("answers.csv.gguf"), "the last matrices");
+    // What no column says is told with a name that works.
+    bench.write("other.csv", "frage,antwort\nZwei und zwei,Vier\n");
+    for verb in [
+        "score --model w",
+        "verify --model w --adapter out",
+        "export gguf --model w --quant q4_0 --output x.gguf --imatrix",
+    ] {
+        let input = if verb.ends_with("--imatrix") { "" } else { "--input " };
+        let refused = bench.run(&format!("{verb} {input}other.csv"));
+        assert_eq!(refused.code, Some(2), "{verb}: {}", refused.stderr);
+        let problem = refused.problem();
+        assert!(problem.contains("call the columns `prompt` and `completion`"), "{verb}: {problem}");
+        assert!(!problem.contains("data.columns"), "{verb}: {problem}");
+    }
+}

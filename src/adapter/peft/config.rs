@@ -85,9 +85,11 @@ impl AdapterConfig {
             }
             let what =
                 if dir.is_dir() { format!("no `{CONFIG_FILE}` in this folder") } else { "no such folder".into() };
-            Error::new(Kind::Adapter, what)
-                .at_path(dir)
-                .hint(format!("an adapter is a folder with `{CONFIG_FILE}` and `adapter_model.safetensors`"))
+            let is = format!("an adapter is a folder with `{CONFIG_FILE}` and `adapter_model.safetensors`");
+            Error::new(Kind::Adapter, what).at_path(dir).hint(match dir.join("config.json").is_file() {
+                true => format!("this is a model's folder, which is named as the base or by itself; {is}"),
+                false => is,
+            })
         })?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let offset = error.valid_up_to() as u64;

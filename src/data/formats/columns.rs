@@ -2,6 +2,7 @@
 
 use super::detect::{Guess, guesses};
 use super::python;
+use super::unread::unread_media;
 use crate::data::exact;
 use crate::data::layout::{Asked, Layout};
 use crate::data::object::{Object, as_long_list, kind_name};
@@ -42,6 +43,11 @@ impl<'a> Columns<'a> {
     /// Whether prompts and completions that are texts become turns of a conversation.
     pub fn template(&self) -> bool {
         self.layout.template
+    }
+
+    /// What to do about pictures or sounds in a column that is not read.
+    pub fn unread_media(&self) -> Option<String> {
+        unread_media(self.row, self.of_file, &|name| self.layout.reads(name))
     }
 
     /// What is asked in rows without a prompt.

@@ -62,19 +62,30 @@ pub(super) fn attach(mut parsed: Row, row: &Columns) -> Result<Row> {
     if given.is_empty() && !parsed.media_mut().iter().any(|medium| medium.source != MediaSource::Listed) {
         given.extend(of_file_name(row)?);
     }
-    match &mut parsed {
-        Row::Conversation(conversation) => fill(&mut conversation.messages.iter_mut().collect::<Vec<_>>(), given)?,
+    place(&mut parsed, given).map_err(|error| match row.unread_media() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })?;
+    Ok(parsed)
+}
+
+/// Puts what the columns hold into the row.
+fn place(row: &mut Row, given: Vec<Medium>) -> Result<()> {
+    match row {
+        Row::Conversation(conversation) => fill(&mut conversation.messages.iter_mut().collect::<Vec<_>>(), given),
         Row::Completion { prompt, completion } => {
-            fill(&mut prompt.messages.iter_mut().chain(completion).collect::<Vec<_>>(), given)?;
+            fill(&mut prompt.messages.iter_mut().chain(completion).collect::<Vec<_>>(), given)
         }
-        Row::Tokens { media, .. } => *media = given,
-        Row::PromptCompletion { .. } | Row::Text(_) if given.is_empty() => {}
+        Row::Tokens { media, .. } => {
+            *media = given;
+            Ok(())
+        }
+        Row::PromptCompletion { .. } | Row::Text(_) if given.is_empty() => Ok(()),
         Row::PromptCompletion { .. } | Row::Text(_) => {
-            return Err(Error::new(Kind::Data, "the row holds pictures or sounds beside plain text")
-                .hint("they stand in turns: give the row `messages`, or leave `template` on"));
+            Err(Error::new(Kind::Data, "the row holds pictures or sounds beside plain text")
+                .hint("they stand in turns: give the row `messages`, or leave `template` on"))
         }
     }
-    Ok(parsed)
 }
 
 /// What the columns of this kind hold, of which a row has one.

@@ -11,9 +11,11 @@ mod sharegpt;
 mod text;
 mod tokens;
 mod tools;
+mod unread;
 
 pub(super) use columns::{Columns, listed};
 pub(super) use detect::{Guess, guesses, may_mean, shown};
+pub(super) use unread::unread_media;
 
 use super::layout::Layout;
 use super::media as media_of_rows;

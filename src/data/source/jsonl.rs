@@ -30,18 +30,14 @@ pub struct JsonRow {
 /// # Errors
 /// When the file cannot be read or has no rows, and the first row that is no object.
 pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
-    let (kind, compression) = match kind_of(path) {
-        Ok((FileKind::Text, _)) | Err(_) => (FileKind::Lines, compression_of(path)),
-        Ok(known) => known,
-    };
-    let contents = match input::is_stdin(path) {
-        true => Contents { kind: FileKind::Lines, compression, encoding: Encoding::Utf8 },
-        false => look(path, kind, compression)?.contents,
-    };
-    if !matches!(contents.kind, FileKind::Lines | FileKind::Json) {
+    let contents = contents(path)?;
+    if !holds_json(contents) {
         return Err(Error::new(Kind::Data, "this is a table, where a JSON object in each line is expected")
             .at_path(path)
-            .hint("such as `{\"prompt\": \"..\"}` or `{\"messages\": [..]}`"));
+            .hint(
+                "such as `{\"prompt\": \"..\"}` or `{\"messages\": [..]}`; `evaluate --input .. --generate` answers the prompts of a \
+                 table that has answers to compare with",
+            ));
     }
     let file =
         SourceFile { path: path.into(), contents, columns: None, renamed: [].into(), source: 0, notes: Vec::new() };
@@ -74,6 +70,30 @@ pub fn read_rows(path: &Path) -> Result<Vec<JsonRow>> {
         None if rows.is_empty() => Err(Error::new(Kind::Data, "the file has no rows").at_path(path)),
         None => Ok(rows),
     }
+}
+
+/// Whether the file at `path` has columns, and no rows of JSON.
+///
+/// # Errors
+/// When it cannot be read.
+pub(in crate::data) fn is_table(path: &Path) -> Result<bool> {
+    contents(path).map(|contents| !holds_json(contents))
+}
+
+fn holds_json(contents: Contents) -> bool {
+    matches!(contents.kind, FileKind::Lines | FileKind::Json)
+}
+
+/// What a file is read as where rows of JSON are expected: what its name does not say is a file of lines.
+fn contents(path: &Path) -> Result<Contents> {
+    let (kind, compression) = match kind_of(path) {
+        Ok((FileKind::Text, _)) | Err(_) => (FileKind::Lines, compression_of(path)),
+        Ok(known) => known,
+    };
+    Ok(match input::is_stdin(path) {
+        true => Contents { kind: FileKind::Lines, compression, encoding: Encoding::Utf8 },
+        false => look(path, kind, compression)?.contents,
+    })
 }
 
 /// What to do where a row begins as rows in another form do.

@@ -22,6 +22,7 @@ mod saved;
 pub use any::read_any;
 pub(super) use chunk::{Chunk, Sink};
 pub(super) use contents::{FileKind, SourceFile};
+pub(super) use jsonl::is_table;
 pub use jsonl::{JsonRow, read_rows};
 pub(super) use resolve::resolve;
 pub use resolve::{FindHub, check_source, local_only};

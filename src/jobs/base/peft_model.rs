@@ -5,6 +5,7 @@ use crate::adapter::Adapter;
 use crate::adapter::peft::{self, AdapterTensors};
 use crate::device::{self, Compute};
 use crate::error::{Place, Result};
+use crate::hub::Variant;
 use crate::model::LanguageModel;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
@@ -93,6 +94,27 @@ impl PeftModel {
             progress.note(&format!("Computing on {}", compute.describe()));
         }
         Ok(compute)
+    }
+
+    /// Warns of conversations with a model that was never taught to hold any, as far as its name and files tell. What an
+    /// adapter was taught is not known.
+    pub fn warn_of_no_chat(&self, progress: &dyn Progress) {
+        let name = &self.base.name;
+        let (variant, clue) = self.base.variant();
+        let what = match variant {
+            _ if self.adapter.is_some() => return,
+            Variant::Pretrained => {
+                format!("`{name}` is {variant} ({clue}): it goes on with texts, and was never taught to answer")
+            }
+            Variant::Unknown if self.base.encoder.template().is_built_in() => {
+                format!(
+                    "`{name}` has no chat template, and may never have been taught to answer: it is asked in Gemma 3's form"
+                )
+            }
+            Variant::Unknown | Variant::Instruct => return,
+        };
+        progress
+            .note(&format!("warning: {what}; an instruction-tuned model (`-it`) answers, or an adapter (`--adapter`)"));
     }
 
     /// What runs beside the frozen weights.

@@ -4,6 +4,7 @@ mod answers;
 mod questions;
 mod report;
 mod targets;
+mod trained;
 
 pub use self::answers::{Answer, Asking, Latency};
 pub use self::questions::Questions;
@@ -99,7 +100,9 @@ impl Rows {
 }
 
 fn no_rows() -> Error {
-    Error::new(Kind::Recipe, "the recipe has no evaluation data").hint("set `data.eval` or `data.eval_fraction`")
+    let hint = "name rows that the adapter was not trained on, as in `--set data.eval=other.jsonl`; `data.eval_fraction` holds \
+                back what the adapter's run held back only where it is the same there";
+    Error::new(Kind::Recipe, "the recipe has no evaluation data").hint(hint)
 }
 
 /// A model, or a model with an adapter.
@@ -134,6 +137,8 @@ struct Measured {
 struct Origins {
     places: Vec<String>,
     texts: Vec<String>,
+    /// Of which adapters they are known.
+    known: Vec<String>,
 }
 
 /// Measures all of them on the same rows and questions, one model in memory at a time.
@@ -231,6 +236,7 @@ impl Opened {
         };
         if let Some((_, dataset)) = data {
             origins.agree(&base, dataset, &model)?;
+            origins.known.extend(folders.iter().filter_map(|folder| trained::warning(folder, dataset, &base, screen)));
         }
         let targets = data.map(|(_, dataset)| targets::of(dataset, base.encoder.tokenizer())).transpose()?;
         let loaded = base.load_for_media(on_towers, &holding, &compute.device, screen)?;

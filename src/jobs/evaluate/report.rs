@@ -18,7 +18,7 @@ pub struct Report {
     pub contestants: Vec<Contestant>,
     /// Supervised tokens of each contestant, where there are rows with losses.
     pub supervised_tokens: Vec<u64>,
-    /// What keeps numbers from being compared.
+    /// What keeps numbers from being compared, or from saying what they seem to say.
     pub warnings: Vec<String>,
     /// The metrics.
     pub metrics: Vec<MetricReport>,
@@ -84,7 +84,7 @@ pub fn row_lines(report: &Report) -> impl Iterator<Item = String> {
 /// # Errors
 /// None so far.
 pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Result<Report> {
-    let (mut metrics, mut warnings) = (Vec::new(), Vec::new());
+    let (mut metrics, mut warnings) = (Vec::new(), origins.known.clone());
     let losses: Vec<&[Counts]> = all.iter().filter_map(|one| Some(one.losses.as_ref()?.rows.as_slice())).collect();
     if !losses.is_empty() {
         let columns: Vec<Vec<Option<Counts>>> =

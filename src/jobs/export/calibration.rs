@@ -29,14 +29,14 @@ impl Texts {
     ///
     /// # Errors
     /// When the file cannot be read, a row is none, or there is too little text.
-    pub fn read(path: &Path, encoder: &Encoder) -> Result<Self> {
+    pub fn read(path: &Path, encoder: &Encoder, progress: &dyn Progress) -> Result<Self> {
         let is_text = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt") || e.eq_ignore_ascii_case("md"));
         let rows = match is_text {
             true => {
                 let text = crate::input::read_to_string(path).map_err(|e| Error::io("reading", path, e))?;
                 vec![Input::of_text(text, Place::Path(path.into())).tokens(encoder)?]
             }
-            false => Input::read(path)?.iter().map(|input| input.tokens(encoder)).collect::<Result<_>>()?,
+            false => Input::read(path, progress)?.iter().map(|input| input.tokens(encoder)).collect::<Result<_>>()?,
         };
         let stretches: Vec<Vec<u32>> = rows.iter().flat_map(|row| row.chunks(STRETCH)).map(<[u32]>::to_vec).collect();
         let stretches: Vec<Vec<u32>> = stretches.into_iter().filter(|stretch| stretch.len() > 1).collect();

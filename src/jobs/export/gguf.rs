@@ -81,7 +81,7 @@ impl Measured {
             measured.check(opened, file_type, path, progress)?;
             return Ok(measured);
         }
-        let texts = Texts::read(path, &opened.base.encoder)?;
+        let texts = Texts::read(path, &opened.base.encoder, progress)?;
         // What the file says of the texts takes as much room before they are read by the model.
         let unread = Measured { importance: Some(texts.unread()), types: None, file: file.clone() };
         let room = |budget| opened.planned(file_type, &unread, |export| Room::of(export, budget));
@@ -144,7 +144,7 @@ impl Rounding<'_> {
         if let Some(unused) = self.needs_text().filter(|_| self.is_matrix()) {
             return Err(Error::new(Kind::Recipe, format!("`{unused}` measures on text, and this is a matrix"))
                 .at(Place::Named("--imatrix".into()))
-                .hint("name the texts it was made of, or others: rows of JSON, or a .txt file"));
+                .hint("name the texts it was made of, or others: rows as `score` takes them, or a .txt file"));
         }
         self.save_imatrix.map(|save| check_target("--save-imatrix", save, inputs)).transpose()
     }

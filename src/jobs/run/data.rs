@@ -9,7 +9,7 @@ use crate::jobs::media::Features;
 use crate::jobs::media::features::{Live, Making, make_room};
 use crate::jobs::run::cache::Cache;
 use crate::media::Processors;
-use crate::progress::Progress;
+use crate::progress::{Progress, counted};
 use crate::recipe::{self, EvalFraction, Recipe};
 use crate::report::ProgressBar;
 use crate::text::Encoder;
@@ -188,6 +188,19 @@ impl Data {
     pub fn say_left_out(&self, screen: &ProgressBar) {
         let all = std::iter::once(&self.train).chain(&self.eval).flat_map(|rows| rows.stats().left_out);
         all.for_each(|left_out| screen.note(&format!("Of the rows: {left_out}")));
+    }
+
+    /// Warns of evaluation rows that are trained on too.
+    pub fn warn_of_known_rows(&self, screen: &ProgressBar) {
+        let Some(eval) = &self.eval else { return };
+        let known = eval.shared_with(&self.train).into_iter().filter(|known| *known).count();
+        if known > 0 {
+            let (rows, are) = (counted(eval.len(), "evaluation row"), if known == 1 { "is" } else { "are" });
+            screen.note(&format!(
+                "warning: {known} of {rows} {are} trained on too: the loss on them says how well they are known, not how well \
+                 others are answered"
+            ));
+        }
     }
 
     /// The training rows that are not trained as they stand, for the record.

@@ -25,6 +25,12 @@ pub fn recipe_path(dir: &Path) -> PathBuf {
     dir.join("recipe.yaml")
 }
 
+/// The recipe of the run whose adapter lies in `adapter`, if it lies in the folder of one.
+pub fn recipe_beside(adapter: &Path) -> Option<PathBuf> {
+    let recipe = recipe_path(std::path::absolute(adapter).ok()?.parent()?);
+    recipe.is_file().then_some(recipe)
+}
+
 /// The command that goes on with the run in `dir` as it was started.
 pub fn resume_command(dir: &Path) -> String {
     format!("gemma-tune train {} --resume", shell_word(&recipe_path(dir).display().to_string()))

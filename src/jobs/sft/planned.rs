@@ -70,6 +70,7 @@ impl Planned {
         let suited = suited::choose(recipe, &mut data, &base.config, &prepare)?;
         let recipe = &suited;
         suited::few_steps(recipe, &data)?.into_iter().for_each(|warning| screen.note(&warning));
+        data.warn_of_known_rows(screen);
         let longest = data.train.stats().lengths.max as usize;
         base.warn_of_context([(longest, "the longest row of the data".to_owned())].into_iter(), screen);
         let sizes = Sizes {

@@ -13,7 +13,7 @@ use crate::report::ProgressBar;
 use crate::text::Tokenized;
 use crate::weights::{Holding, HostDtype};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is read where nobody names rows, and the run has none of its own.
 const TEXT: &str = "The harbour master wrote down every ship that came in: its name, its home port, what it carried and who \
@@ -75,7 +75,7 @@ impl Rows {
         if let Some((path, rows)) = given {
             return Ok(Rows { from: format!("`{}`", path.display()), of: Of::Inputs(rows), stop_ids: base.stop_ids() });
         }
-        match run_of(adapter).map(|recipe| evaluation_rows(&recipe, base, screen)) {
+        match folder::recipe_beside(adapter).map(|recipe| evaluation_rows(&recipe, base, screen)) {
             Some(Ok(Some(data))) => {
                 let from = "the evaluation rows of the adapter's run".to_owned();
                 return Ok(Rows { from, of: Of::Run(Box::new(data)), stop_ids: base.stop_ids() });
@@ -94,7 +94,7 @@ impl Rows {
         base.tokenizer().map_err(|e| e.hint("name rows of token ids with `--input`"))?;
         let talk: Vec<_> = TALK.iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
         let rows = [json!({"text": TEXT}), json!({"messages": talk})].into_iter().filter_map(|row| match row {
-            serde_json::Value::Object(row) => Some(Input::new(row, Place::Named("the built-in text".into()))),
+            serde_json::Value::Object(row) => Some(Input::new(&row, Place::Named("the built-in text".into()))),
             _ => None,
         });
         let of = Of::Inputs(rows.collect::<Result<_>>()?);
@@ -219,12 +219,6 @@ pub fn without_media(rows: &[Input]) -> Result<()> {
 
 fn nothing() -> Error {
     Error::new(Kind::Data, "there is no row to compare models on").hint("name rows with `--input`")
-}
-
-/// The recipe of the run that an adapter's folder is in.
-fn run_of(adapter: &Path) -> Option<PathBuf> {
-    let recipe = folder::recipe_path(std::path::absolute(adapter).ok()?.parent()?);
-    recipe.is_file().then_some(recipe)
 }
 
 /// The evaluation rows of a run; `None` if it has none.

@@ -43,6 +43,41 @@ fn what_was_chosen_is_a_number_with_a_remark() {
 }
 
 #[test]
+fn what_a_file_says_beside_its_keys_is_said_again() {
+    let text = "\
+model:
+  base: \"a # b\"
+data: {train: rows.jsonl}
+output: {dir: out} # where it goes
+training:
+  learning_rate: 1.0e-4 # for 268 million parameters
+  seed: 7 #
+  # a line of its own
+  max_steps: 5   # it's \"few\" #2
+adapter: {r: 4, lora_alpha: 8} # of which?
+";
+    let show = |sets: &[&str]| read(text, sets).unwrap().with_comments().to_yaml();
+    let shown = show(&[]);
+    let said = |shown: &str, key: &str| {
+        let line = shown.lines().find(|line| line.trim_start().starts_with(&format!("{key}: "))).unwrap().to_owned();
+        line.split_once(" # ").filter(|_| key != "base").map(|(_, comment)| comment.to_owned())
+    };
+    assert_eq!(said(&shown, "learning_rate").as_deref(), Some("for 268 million parameters"));
+    assert_eq!(said(&shown, "max_steps").as_deref(), Some("it's \"few\" #2"));
+    assert_eq!(said(&shown, "dir").as_deref(), Some("where it goes"));
+    for key in ["seed", "r", "lora_alpha"] {
+        assert_eq!(said(&shown, key), None, "{key}");
+    }
+    assert_eq!(shown.matches(" # ").count(), 3 + 1, "and the one in quotes: {shown}");
+    assert_eq!(read(&shown, &[]).unwrap().with_comments().to_yaml(), shown);
+    // What is said of another value, or was found out since, is another thing.
+    assert_eq!(said(&show(&["training.max_steps=9"]), "max_steps"), None);
+    let mut recipe = read(text, &[]).unwrap();
+    recipe.remark("training.learning_rate", "chosen");
+    assert_eq!(said(&recipe.with_comments().to_yaml(), "learning_rate").as_deref(), Some("chosen"));
+}
+
+#[test]
 fn auto_is_for_these_keys_alone_and_spelt_so() {
     assert_snapshot!(wrong_after("adapter: {r: auto}\ntraining: {learning_rate: Auto, num_train_epochs: autp}"), @r"
 error: `adapter.r` must be a whole number, found `auto`

@@ -156,4 +156,9 @@ fn what_is_no_adapter_config_says_so() {
     assert!(parse(&"[".repeat(100_000)).is_err());
     let missing = AdapterConfig::read(Path::new("no/such/folder")).unwrap_err();
     assert_eq!((missing.what(), missing.exit_code()), ("no such folder", 2));
+    let model = tempfile::tempdir().unwrap();
+    let hint = || AdapterConfig::read(model.path()).unwrap_err().hint_text().unwrap().to_owned();
+    assert!(hint().starts_with("an adapter is a folder with "), "{}", hint());
+    std::fs::write(model.path().join("config.json"), "{}").unwrap();
+    assert!(hint().starts_with("this is a model's folder, "), "{}", hint());
 }
