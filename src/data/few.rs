@@ -43,8 +43,13 @@ pub fn understand(row: &Object) -> Result<Row> {
 }
 
 fn layout(row: &Object) -> Result<Layout> {
-    let named = one_column(row, &["input_ids", "text", "messages"], "scored")?;
-    let mut seen = guesses(row, &BTreeMap::new(), None);
+    const NAMED: [&str; 3] = ["input_ids", "text", "messages"];
+    let named = one_column(row, &NAMED, "scored")?;
+    // Beside the one that holds something, the others say nothing of the row.
+    let is_blank = |name: &String| NAMED.contains(&name.as_str()) && named != Some(name.as_str());
+    let told: Object =
+        row.iter().filter(|(name, _)| !is_blank(name)).map(|(n, value)| (n.clone(), value.clone())).collect();
+    let mut seen = guesses(&told, &BTreeMap::new(), None);
     if let [Guess::Rows(_)] = seen[..]
         && let Some(Guess::Rows(layout)) = seen.pop()
     {
@@ -163,6 +168,11 @@ mod tests {
         }
         assert_eq!(understood(json!({"text": "a", "id": 1})).unwrap(), Row::Text("a".into()));
         assert!(matches!(understood(json!({"input_ids": [2, 5], "text": ""})).unwrap(), Row::Tokens { .. }));
+        assert_eq!(
+            understood(json!({"text": "a", "messages": [], "input_ids": null})).unwrap(),
+            Row::Text("a".into()),
+            "what holds nothing is no reading"
+        );
         // More than one reading: what the verb was always told by.
         let row = json!({"messages": turns, "chosen": "b", "rejected": "c"});
         assert_eq!(roles(&understood(row).unwrap()), [Role::User]);
