@@ -158,8 +158,8 @@ impl fmt::Display for Forecast {
         writeln!(f, "Adapter: {} trainable parameters", count(self.trainable_parameters))?;
         let how = if self.activation_checkpointing { "recomputing activations" } else { "keeping activations" };
         writeln!(f, "Micro-batch: up to {} x {} tokens, {how}", count(self.batch_size), count(self.max_length))?;
-        let each = if self.is_on_gpus() { " on each GPU" } else { "" };
-        writeln!(f, "Memory: about {}{each} ({})", bytes(self.memory_bytes), self.memory)?;
+        let first = if self.is_on_gpus() { " on the first GPU, less on the others" } else { "" };
+        writeln!(f, "Memory: about {}{first} ({})", bytes(self.memory_bytes), self.memory)?;
         let (kept, recomputed) = (bytes(self.memory_bytes_keeping), bytes(self.memory_bytes_recomputing));
         write!(f, "Total: {kept} with all activations kept, {recomputed} with layers recomputed")?;
         write!(f, "\nTime on {}: {}", self.device, self.pace)?;

@@ -18,19 +18,19 @@ pub fn is_worthwhile(plan: &StepPlan, packing: bool) -> bool {
     !packing && plan.total_steps > LONG_RUN_STEPS
 }
 
-/// Runs `largest` forwards and backwards on each of the `replicas` at once and drops the gradients: where memory is too
-/// short, a run dies now, not in hours. Nothing of the run changes, so that steps, order and random numbers stay the same.
+/// Runs the largest micro-batch, or as many of it as replicas compute at once, forwards and backwards and drops the
+/// gradients: where memory is too short, a run dies now, not in hours. Nothing of the run changes, so that steps, order
+/// and random numbers stay the same.
 pub fn run(
     compute: &dyn WindowGradients,
-    replicas: usize,
     adapter: &Adapter,
-    largest: MicroBatch,
+    largest: &[MicroBatch],
     plan: &StepPlan,
     progress: &dyn Progress,
 ) {
-    let (started, tokens) = (Instant::now(), largest.tokens() as u64);
+    let (started, tokens) = (Instant::now(), largest.first().map_or(0, MicroBatch::tokens) as u64);
     let watch = Watch { stop: &NEVER, on_progress: &mut |_| {} };
-    drop(compute.gradients(adapter, &vec![largest; replicas], 0, &plan.step, watch));
+    drop(compute.gradients(adapter, largest, 0, &plan.step, watch));
     let peak = summary::peak_rss_bytes().map_or("unknown".into(), text::bytes);
     let (tokens, took) = (text::counted(tokens, "token"), text::duration(started.elapsed()));
     progress.note(&format!("Tried the longest micro-batch: {tokens} in {took}; peak memory so far {peak}"));

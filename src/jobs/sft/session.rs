@@ -107,8 +107,9 @@ impl<'a> Session<'a> {
         let Planned { recipe, steps, devices, .. } = self.planned;
         if probe::is_worthwhile(steps, recipe.data.packing) {
             let compute = self.models.computing(devices)?;
-            let longest = self.batches().longest()?;
-            probe::run(compute.as_ref(), devices.count(), &self.state.adapter, longest, steps, self.screen);
+            let at_once = devices.count().min(recipe.training.gradient_accumulation_steps);
+            let largest = vec![self.batches().longest()?; at_once];
+            probe::run(compute.as_ref(), &self.state.adapter, &largest, steps, self.screen);
         }
         Ok(())
     }
