@@ -6,4 +6,4 @@ pub mod host;
 pub mod open;
 
 pub use found::{Backend, Found, Memory, all, memory};
-pub use open::{Capacity, Compute, attempt, open};
+pub use open::{Capacity, Compute, open};
