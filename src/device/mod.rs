@@ -5,5 +5,5 @@ pub mod found;
 pub mod host;
 pub mod open;
 
-pub use found::{Backend, Found, Memory, all, memory};
+pub use found::{Backend, Found, Memory, all, memory, release};
 pub use open::{Capacity, Compute, open};

@@ -192,3 +192,23 @@ fn a_gpu_needs_room_for_the_weights_that_it_unpacks() {
     assert_eq!((gpu.base_bytes, gpu.activation_bytes), (cpu.base_bytes, cpu.activation_bytes));
     assert!(gpu.loss_bytes > cpu.loss_bytes, "larger tiles of logits");
 }
+
+#[test]
+fn where_memory_ends_all_the_same_micro_batches_shrink_and_then_layers_are_recomputed() {
+    let (mut now, mut steps) = (recipe("auto"), Vec::new());
+    while let Some((smaller, changes)) = next_smaller(&now, now.training.activation_checkpointing == AutoBool::True) {
+        let of = |recipe: &Recipe| FitSettings::of(recipe).batch_size * FitSettings::of(recipe).accumulation;
+        assert_eq!(of(&smaller), of(&now), "as many sequences in a step");
+        steps.push(changes.join(" "));
+        now = smaller;
+    }
+    assert_eq!(
+        steps,
+        [
+            "training.per_device_train_batch_size=3 training.gradient_accumulation_steps=4",
+            "training.per_device_train_batch_size=2 training.gradient_accumulation_steps=6",
+            "training.per_device_train_batch_size=1 training.gradient_accumulation_steps=12",
+            "training.activation_checkpointing=true",
+        ]
+    );
+}
