@@ -55,6 +55,8 @@ impl Backend {
     /// Its devices on this machine, in the order of their numbers. None where the build or the driver is missing; no
     /// device is opened.
     pub fn devices(self) -> Vec<Device> {
+        #[cfg(feature = "kernel-cache")]
+        super::kernels::keep();
         match self {
             Backend::Cpu => vec![Device::flex()],
             #[cfg(feature = "cuda")]

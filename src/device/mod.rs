@@ -3,6 +3,8 @@
 
 pub mod found;
 pub mod host;
+#[cfg(any(test, feature = "kernel-cache"))]
+mod kernels;
 pub mod open;
 
 pub use found::{Backend, Found, Memory, all, memory, release};
