@@ -2,6 +2,7 @@
 # Compiles the kernels of a build with `cuda-nvrtc` for NVIDIA GPUs where there is none: a driver that computes nothing (cuda_stub.c)
 # takes the place of the real one, so that NVRTC compiles what a GPU would run. Says nothing about results or speed.
 # usage: check_cuda_kernels.sh BINARY [CAPABILITY ...]    compute capabilities as 75 (T4), 89 (4090), 90 (H100)
+# With TESTS=TEST_BINARY (cargo test --release --lib --no-run --features cuda-nvrtc) also that products of any sizes can be set up.
 # Needs a C compiler, and CUDA_PATH: a folder with include/ and lib/libnvrtc.so, of a CUDA toolkit or of NVIDIA's pip packages
 # nvidia-cuda-nvrtc, -runtime, -crt and -cccl unpacked over one another.
 set -euo pipefail
@@ -45,6 +46,10 @@ for capability in "$@"; do
             failed=1
         fi
     done
+    if [ -n "${TESTS:-}" ] && ! said=$("$TESTS" no_number_of_tokens_and_no_rank_ends_a_run 2>&1); then
+        printf '%s: products of any sizes:\n%s\n' "$capability" "$said"
+        failed=1
+    fi
     printf '%s: %d kernels compiled, %d of them for matrix units\n' "$capability" \
         "$(find "$work/modules" -name '*.ptx' | wc -l)" "$(grep -lE 'wmma|mma\.sync' "$work"/modules/*.ptx | wc -l)"
 done

@@ -16,5 +16,5 @@ driver=$(find /usr/share/vulkan/icd.d /etc/vulkan/icd.d -name 'lvp_icd*.json' 2>
 # Only that adapter, also where there is a real GPU.
 export VK_DRIVER_FILES=$driver VK_ICD_FILENAMES=$driver
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/software-gpu}
-cargo test --features wgpu --lib -- --nocapture device::open jobs::self_check ops::tests
+cargo test --features wgpu --lib -- --nocapture device::open jobs::self_check ops::gpu ops::roundoff ops::tests
 cargo test --features wgpu --test it -- fidelity

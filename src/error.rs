@@ -45,6 +45,10 @@ pub enum Kind {
     Io,
     /// No space left where a file was to be written.
     NoSpace,
+    /// A device has no memory left for what it is to compute.
+    OutOfMemory,
+    /// A device failed while it computed.
+    Computing,
     /// Training produced non-finite numbers repeatedly.
     NonFinite,
     /// The user stopped the run; it can be resumed.
@@ -65,7 +69,13 @@ impl Kind {
             | Kind::Adapter
             | Kind::Device
             | Kind::Checkpoint => 2,
-            Kind::Hub | Kind::Io | Kind::NoSpace | Kind::NonFinite | Kind::Run => 1,
+            Kind::Hub
+            | Kind::Io
+            | Kind::NoSpace
+            | Kind::OutOfMemory
+            | Kind::Computing
+            | Kind::NonFinite
+            | Kind::Run => 1,
             Kind::Interrupted => 3,
         }
     }

@@ -3,7 +3,7 @@
 use crate::model::{Site, Stage, WholeTensor};
 use crate::nn::SidePath;
 use crate::ops::plain::add_low_rank;
-use crate::ops::{Weight, geglu};
+use crate::ops::{Weight, geglu, product};
 use crate::weights::names::ModelPart;
 use burn::tensor::{Device, Gradients, Tensor};
 
@@ -101,7 +101,7 @@ impl LoraModule {
     /// `|W + s B A|` per output feature, `[1, out]`, a constant for the gradient.
     pub fn row_norms(&self, base: &Weight) -> Tensor<2> {
         let [out, _] = base.dims();
-        let delta = self.b.clone().inner().matmul(self.a.clone().inner()).mul_scalar(self.scaling);
+        let delta = product(self.b.clone().inner(), self.a.clone().inner()).mul_scalar(self.scaling);
         (base.to_f32() + delta).square().sum_dim(1).sqrt().reshape([1, out])
     }
 }

@@ -1,5 +1,6 @@
 //! Principal singular vectors of a weight, for PiSSA.
 
+use crate::ops::product;
 use crate::random::Stream;
 use burn::tensor::{Tensor, TensorData};
 
@@ -26,11 +27,11 @@ pub fn principal(weight: &Tensor<2>, r: usize, scaling: f64, random: &mut Stream
     let start = TensorData::new(random.normal_f32(input * width), [input, width]);
     let mut right = orthonormal(Tensor::from_data(start, &weight.device())); // [in, w]
     for _ in 0..ITERATIONS {
-        let left = orthonormal(weight.clone().matmul(right));
-        right = orthonormal(weight.clone().transpose().matmul(left));
+        let left = orthonormal(product(weight.clone(), right));
+        right = orthonormal(product(weight.clone().transpose(), left));
     }
-    let image = weight.clone().matmul(right.clone()); // [out, w] = U S Z^T
-    let gram = to_f64(&image.clone().transpose().matmul(image.clone())); // Z S^2 Z^T
+    let image = product(weight.clone(), right.clone()); // [out, w] = U S Z^T
+    let gram = to_f64(&product(image.clone().transpose(), image.clone())); // Z S^2 Z^T
     let (squares, z) = eigen(gram, width);
     let mut order: Vec<usize> = (0..width).collect();
     order.sort_by(|&i, &j| squares[j].total_cmp(&squares[i]));
@@ -47,14 +48,14 @@ pub fn principal(weight: &Tensor<2>, r: usize, scaling: f64, random: &mut Stream
         }
     }
     let tensor = |values| Tensor::<2>::from_data(TensorData::new(values, [width, r]), &weight.device());
-    (right.matmul(tensor(for_a)).transpose(), image.matmul(tensor(for_b)))
+    (product(right, tensor(for_a)).transpose(), product(image, tensor(for_b)))
 }
 
 /// Columns made orthonormal through the eigenvectors of their Gram matrix, twice for accuracy.
 fn orthonormal(mut columns: Tensor<2>) -> Tensor<2> {
     let [_, width] = columns.dims();
     for _ in 0..2 {
-        let (squares, vectors) = eigen(to_f64(&columns.clone().transpose().matmul(columns.clone())), width);
+        let (squares, vectors) = eigen(to_f64(&product(columns.clone().transpose(), columns.clone())), width);
         let floor = squares.iter().copied().fold(0.0, f64::max) * 1e-12;
         let scaled: Vec<f32> = (0..width * width)
             .map(|i| {
@@ -63,7 +64,7 @@ fn orthonormal(mut columns: Tensor<2>) -> Tensor<2> {
             })
             .collect();
         let device = columns.device();
-        columns = columns.matmul(Tensor::from_data(TensorData::new(scaled, [width, width]), &device));
+        columns = product(columns, Tensor::from_data(TensorData::new(scaled, [width, width]), &device));
     }
     columns
 }

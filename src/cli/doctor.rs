@@ -20,14 +20,17 @@ impl Args {
     /// Prints what this machine has; a device that computes other numbers than the CPU is an error.
     pub fn run(self) -> Result<()> {
         let report = doctor::examine(&self.device)?;
-        let bad = report.devices.iter().find_map(|device| device.problem.clone());
+        let bad = report.devices.iter().find_map(|device| Some((device.problem.clone()?, device.hint.clone())));
         if self.json {
             super::print_json(&report)?;
         } else {
             show(report)?;
         }
         match bad {
-            Some(problem) => Err(Error::new(Kind::Device, problem).hint("leave that device alone: use `--device cpu`")),
+            Some((problem, hint)) => {
+                let alone = "leave that device alone: use `--device cpu`".to_owned();
+                Err(Error::new(Kind::Device, problem).hint(hint.unwrap_or(alone)))
+            }
             None => Ok(()),
         }
     }
@@ -53,6 +56,12 @@ fn verdict(device: &Checked) -> String {
     let differences = device.differences.iter().map(Difference::to_string);
     match &device.problem {
         Some(_) => "BAD".into(),
-        None => format!("differs from the CPU by {}: good", differences.collect::<Vec<_>>().join(", ")),
+        None => {
+            let unusable = device.unusable.iter().map(|what| format!("; left out: {what}"));
+            let f32_products = device.f32_products.filter(|rounded| *rounded != "f32");
+            let rounded = f32_products.map(|rounded| format!("; products in f32 are made of {rounded} factors"));
+            let differences = differences.collect::<Vec<_>>().join(", ");
+            format!("differs from the CPU by {differences}: good{}", unusable.chain(rounded).collect::<String>())
+        }
     }
 }

@@ -55,6 +55,8 @@ impl Backend {
     /// Its devices on this machine, in the order of their numbers. None where the build or the driver is missing; no
     /// device is opened.
     pub fn devices(self) -> Vec<Device> {
+        #[cfg(feature = "kernel-cache")]
+        super::kernels::keep();
         match self {
             Backend::Cpu => vec![Device::flex()],
             #[cfg(feature = "cuda")]
@@ -136,6 +138,16 @@ pub fn memory(device: &Device) -> Option<Memory> {
         });
     }
     None
+}
+
+/// Gives back what a device holds of memory that nothing uses any more, where it can.
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+pub fn release(device: &Device) {
+    #[cfg(feature = "gpu")]
+    if let Ok(tensor) = Tensor::<1>::zeros([1], &device.clone().inner()).try_into_primitive::<Cube>() {
+        // What it refuses to give back it uses again.
+        let _ = tensor.client.memory_cleanup();
+    }
 }
 
 /// Every device that this build can use here, best first; the CPU is always one of them.

@@ -20,6 +20,37 @@ pub fn machine_bytes() -> Option<u64> {
     meminfo("MemTotal:").into_iter().chain(limits.iter().map(|limit| limit.bytes)).min()
 }
 
+/// What compiles kernels on this machine, as far as it can be seen without opening it: NVIDIA's and AMD's drivers, and the
+/// libraries of CUDA's compiler.
+pub fn compilers() -> Vec<String> {
+    let drivers = ["/proc/driver/nvidia/version", "/sys/module/amdgpu/version"].into_iter();
+    let drivers = drivers.filter_map(|file| std::fs::read_to_string(file).ok());
+    let toolkits = ["CUDA_PATH", "CUDA_HOME"].into_iter().filter_map(|name| std::env::var_os(name).map(PathBuf::from));
+    let libraries = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let folders = toolkits
+        .chain([PathBuf::from("/usr/local/cuda")])
+        .flat_map(|toolkit| ["lib64", "lib"].map(|name| toolkit.join(name)))
+        .chain(std::env::split_paths(&libraries));
+    drivers.chain(folders.flat_map(|folder| nvrtc_in(&folder))).collect()
+}
+
+/// The libraries of CUDA's compiler in a folder, each with where it is and what tells it from another.
+fn nvrtc_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_nvrtc = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libnvrtc"));
+    let mut found: Vec<String> = entries
+        .map(|entry| entry.path())
+        .filter(is_nvrtc)
+        .filter_map(|path| {
+            let (real, data) = (path.canonicalize().ok()?, std::fs::metadata(&path).ok()?);
+            Some(format!("{} {} {:?}", real.display(), data.len(), data.modified().ok()))
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// An entry of `/proc/meminfo`, in bytes.
 fn meminfo(entry: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -128,6 +159,18 @@ mod tests {
             ("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 400\n"),
         ]);
         assert_eq!(limits(root.path()), [Limit { bytes: 9000, used: 600 }]);
+    }
+
+    #[test]
+    fn another_compiler_is_told_from_the_one_before() {
+        let toolkit = system(&[("lib64/libnvrtc.so.12.4", "one"), ("lib64/libcudart.so.12", "no compiler")]);
+        let folder = toolkit.path().join("lib64");
+        let before = nvrtc_in(&folder);
+        assert!(before.len() == 1 && before[0].contains("libnvrtc.so.12.4 3 "), "{before:?}");
+        assert_eq!(before, nvrtc_in(&folder));
+        std::fs::write(folder.join("libnvrtc.so.12.4"), "another").unwrap();
+        assert_ne!(before, nvrtc_in(&folder));
+        assert!(nvrtc_in(Path::new("/nowhere")).is_empty());
     }
 
     #[cfg(target_os = "linux")]

@@ -3,9 +3,11 @@
 
 pub mod found;
 pub mod host;
+#[cfg(any(test, feature = "kernel-cache"))]
+mod kernels;
 pub mod open;
 pub mod several;
 
-pub use found::{Backend, Found, Memory, all, memory};
-pub use open::{Capacity, Compute, attempt, open};
+pub use found::{Backend, Found, Memory, all, memory, release};
+pub use open::{Capacity, Compute, open};
 pub use several::Devices;

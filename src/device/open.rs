@@ -3,10 +3,9 @@
 use super::found::{self, Backend, Found};
 use super::host;
 use crate::error::{Error, Kind, Place, Result};
+use crate::guard::caught;
 use crate::ops::fastest_factors;
 use burn::tensor::{DType, Device, FloatDType};
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A device and the name that a run records.
 #[derive(Debug, Clone)]
@@ -28,7 +27,7 @@ impl Compute {
     /// [`Kind::Device`] when its driver fails.
     pub fn new(found: &Found) -> Result<Self> {
         let name = found.name();
-        let hardware = attempt(|| found.hardware()).map_err(|why| {
+        let hardware = caught(|| found.hardware()).map_err(|why| {
             let error = Error::new(Kind::Device, format!("`{name}` cannot be opened: {why}"));
             error.hint("check the driver, or use `--device cpu`")
         })?;
@@ -165,22 +164,6 @@ fn unknown(name: &str) -> Error {
     }
 }
 
-/// Runs what may panic inside a device's driver.
-///
-/// # Errors
-/// With what the panic said.
-pub fn attempt<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| said(panic.as_ref()))
-}
-
-fn said(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).into(),
-        (None, Some(text)) => text.clone(),
-        (None, None) => "the driver gave up".into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,12 +233,5 @@ mod tests {
             assert!(compute.capacity().gpu.is_some());
             drop(held);
         }
-    }
-
-    #[test]
-    fn a_panic_in_a_driver_is_an_error() {
-        assert_eq!(attempt(|| 3), Ok(3));
-        assert_eq!(attempt::<()>(|| panic!("no such library")), Err("no such library".into()));
-        assert_eq!(attempt::<()>(|| panic!("code {}", 7)), Err("code 7".into()));
     }
 }

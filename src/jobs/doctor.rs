@@ -2,7 +2,7 @@
 
 use crate::device::{self, Backend, Compute, Found, host};
 use crate::error::{Error, Kind, Result};
-use crate::jobs::self_check::{self, Difference};
+use crate::jobs::self_check::{self, Agreement, Difference};
 use crate::nn::RmsNorm;
 use crate::nn::cross_entropy::{Head, linear_cross_entropy};
 use crate::ops::{Weight, geglu, instruction_set};
@@ -43,16 +43,32 @@ pub struct Checked {
     pub name: String,
     /// How far it is from the CPU, for each form of weights that it can hold.
     pub differences: Vec<Difference>,
+    /// What it makes of the factors of products in f32: f32, or tf32 where they lose bits; `None` where it failed.
+    pub f32_products: Option<&'static str>,
+    /// Kernels for large products that fail there or give wrong numbers, and are not used.
+    pub unusable: Vec<String>,
     /// Why it must not be used; `None` where it is good.
     pub problem: Option<String>,
+    /// What to do about that.
+    pub hint: Option<String>,
 }
 
 impl Checked {
     fn new(compute: Result<Compute>, name: String) -> Self {
         let name = compute.as_ref().map_or(name, Compute::describe);
         match compute.and_then(|compute| self_check::compare(&compute)) {
-            Ok(differences) => Checked { name, differences, problem: None },
-            Err(error) => Checked { name, differences: Vec::new(), problem: Some(error.what().into()) },
+            Ok(Agreement { differences, f32_products, unusable }) => Checked {
+                name,
+                differences,
+                f32_products: Some(f32_products.name()),
+                unusable,
+                problem: None,
+                hint: None,
+            },
+            Err(error) => {
+                let (problem, hint) = (Some(error.what().into()), error.hint_text().map(Into::into));
+                Checked { name, differences: Vec::new(), f32_products: None, unusable: Vec::new(), problem, hint }
+            }
         }
     }
 }

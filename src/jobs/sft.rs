@@ -2,9 +2,11 @@
 
 mod planned;
 mod session;
+mod spare;
 
 use self::planned::Planned;
 use self::session::Session;
+use crate::device;
 use crate::error::Result;
 use crate::jobs::base::provenance;
 use crate::jobs::forecast::fit;
@@ -21,6 +23,7 @@ use crate::jobs::run::verdict;
 use crate::jobs::self_check;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
+use crate::train::fence::fenced;
 use crate::train::run::Ending;
 
 /// How a run was asked for.
@@ -89,34 +92,65 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
         return Ok(Outcome::Planned(Box::new(planned.dry_run()?)));
     }
     screen.note(&planned.overview().to_string());
-    planned.encode_media(screen)?;
+    let ending = loop {
+        let error = match attempt(&mut planned, &folder, options, screen, stop) {
+            Ok(ending) => break ending,
+            Err(error) => error,
+        };
+        let what = error.what().to_owned();
+        let (smaller, changes) = spare::smaller(error, &planned, &folder)?;
+        screen.note(&format!("warning: {what}; going on with `{changes}`"));
+        planned.devices.all().for_each(|compute| device::release(&compute.device));
+        let settings = RunSettings::of(&smaller);
+        planned = Planned::new(&smaller, settings, planned.devices.clone(), true, false, screen)?;
+    };
+    if let Some(pushing) = pushing.filter(|_| ending != Ending::Interrupted) {
+        let adapter = folder.path("adapter");
+        stop.pushes(pushing.command(&adapter));
+        return Ok(Outcome::Ended(ending, Some(Box::new(pushing.push(&adapter, screen)?))));
+    }
+    Ok(Outcome::Ended(ending, None))
+}
+
+/// Takes the steps that are left, and writes the adapter after the last.
+///
+/// # Errors
+/// When a part of the run cannot be read or written; when its device fails.
+fn attempt(
+    planned: &mut Planned,
+    folder: &RunFolder,
+    options: &TrainOptions,
+    screen: &ProgressBar,
+    stop: &Interrupt,
+) -> Result<Ending> {
+    fenced("the towers", || planned.encode_media(screen))??;
     let rows = samples::rows(&planned.data, &planned.base)?;
     let prompts = Prompts::of(&planned.data, planned.recipe.evaluation.samples, &planned.base)?;
     // What comes next runs on one device.
     let several = planned.devices.count() > 1;
     let device = if several { &planned.devices.first.name } else { options.device };
-    let next = planned.base.tokenizer().is_ok().then(|| verdict::next(recipe, &folder.path("adapter"), device));
+    let adapter = folder.path("adapter");
+    let next = planned.base.tokenizer().is_ok().then(|| verdict::next(&planned.recipe, &adapter, device));
     planned.base.release_encoder();
 
     for compute in planned.devices.all().filter(|compute| !compute.is_cpu()) {
-        self_check::compare(compute)?;
+        let agreement = self_check::compare(compute)?;
+        agreement.warnings().iter().for_each(|what| screen.note(&format!("warning: {what}")));
         screen.note(&format!("{} computes what the CPU computes.", compute.describe()));
     }
-    let mut session = Session::begin(&planned, &folder, screen)?;
+    let mut session = fenced("loading the model", || Session::begin(planned, folder, screen))??;
     if session.is_new() {
         session.show(rows)?;
-        session.probe()?;
+        fenced("the longest micro-batch", || session.probe())??;
     }
     stop.enter(Stage::Training);
     let ending = session.train(prompts.as_ref(), stop.flag())?;
     if ending != Ending::Interrupted {
         stop.enter(Stage::Publishing);
-        session.publish(ending, next.as_deref())?;
-        if let Some(pushing) = pushing {
-            let adapter = folder.path("adapter");
-            stop.pushes(pushing.command(&adapter));
-            return Ok(Outcome::Ended(ending, Some(Box::new(pushing.push(&adapter, screen)?))));
-        }
+        fenced("writing the adapter", || session.publish(ending, next.as_deref()))??;
     }
-    Ok(Outcome::Ended(ending, None))
+    Ok(ending)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Cross-entropy over the vocabulary, without ever holding the full logits.
 
-use crate::ops::{self, Weight};
+use crate::ops::{self, Weight, product};
 use burn::tensor::Tensor;
 
 /// Logits held at once, in bytes, on devices without a kernel of ours.
@@ -101,7 +101,7 @@ fn chunk_loss(x: Tensor<2>, head: Head, targets: &[u32], scale: Option<f64>) -> 
     let [words, _] = head.dims();
     let tiles = || (0..words).step_by(TILE_WORDS).map(|start| start..(start + TILE_WORDS).min(words));
     let bent = |logits: Tensor<2>| if let Some(cap) = softcap { softcapped(logits, cap) } else { logits };
-    let logits: Vec<Tensor<2>> = tiles().map(|tile| bent(x.clone().matmul(head.rows(tile).transpose()))).collect();
+    let logits: Vec<Tensor<2>> = tiles().map(|tile| bent(product(x.clone(), head.rows(tile).transpose()))).collect();
     // The slope of the soft cap at every logit, where the gradient is to pass through it.
     let cap = softcap.filter(|_| scale.is_some());
     let slopes: Vec<Option<Tensor<2>>> = logits.iter().map(|tile| Some(slope(tile.clone(), cap?))).collect();
@@ -128,7 +128,7 @@ fn chunk_loss(x: Tensor<2>, head: Head, targets: &[u32], scale: Option<f64>) -> 
             Some(slope) => exponentials * slope,
             None => exponentials,
         });
-        let products = tiles().zip(passing).map(|(tile, passing)| passing.matmul(head.rows(tile)));
+        let products = tiles().zip(passing).map(|(tile, passing)| product(passing, head.rows(tile)));
         let weighted = products.fold(target_rows.zeros_like(), |sum, product| sum + product); // [m, d]
         (weighted / sum - target_rows).mul_scalar(scale)
     });

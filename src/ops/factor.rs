@@ -2,6 +2,7 @@
 
 #[cfg(feature = "gpu")]
 use super::gpu;
+use super::product::product;
 use burn::tensor::{FloatDType, Tensor};
 
 /// Rows that are multiplied with frozen weights, or in attention: rounded once to a dtype, then used for every tile of
@@ -35,6 +36,25 @@ impl<const D: usize> Factor<D> {
         Factor::as_is(x.clone())
     }
 
+    /// `x` as a left factor, and its transpose as another, read from where `x` lies: bf16 is rounded once for both, and
+    /// f16 takes a power of two of each row, and of each column.
+    ///
+    /// # Shapes
+    /// - `x`: as in [`Factor::new`]
+    #[cfg(feature = "gpu")]
+    pub fn both_ways(x: &Tensor<D>, dtype: FloatDType) -> [Self; 2] {
+        let turned = |x: &Tensor<D>| x.clone().swap_dims(D - 2, D - 1);
+        let rows = Factor::new(x, dtype);
+        let columns = match &rows.scales {
+            None => Factor::as_is(turned(&rows.values)),
+            Some(_) => match gpu::round_columns(x) {
+                Some((values, scales)) => Factor { values: turned(&values), scales: Some(scales) },
+                None => Factor::new(&turned(x), dtype),
+            },
+        };
+        [rows, columns]
+    }
+
     /// Values that are rounded already.
     pub fn as_is(values: Tensor<D>) -> Self {
         Factor { values, scales: None }
@@ -61,7 +81,7 @@ impl<const D: usize> Factor<D> {
         {
             return self.scale_back(product);
         }
-        self.scale_back(to_f32(self.values.clone()).matmul(to_f32(w)))
+        self.scale_back(product(to_f32(self.values.clone()), to_f32(w)))
     }
 
     fn scale_back(&self, product: Tensor<D>) -> Tensor<D> {

@@ -15,7 +15,8 @@ pub trait Storage: Backend {
     fn contiguous(values: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// A tensor of backend `B`: f32, contiguous, and its place in a gradient graph if it has one.
+/// A tensor of backend `B`: f32, contiguous unless it was taken as it lies, and its place in a gradient graph if it has
+/// one.
 pub struct Node<B: Backend> {
     values: FloatTensor<B>,
     guard: Option<NodeGuard>,
@@ -25,8 +26,14 @@ impl<B: Storage> Node<B>
 where
     DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
 {
-    /// The tensor's storage; `None` on any other backend.
+    /// The tensor's storage, row after row; `None` on any other backend.
     pub fn new<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        let Node { values, guard } = Node::as_it_lies(tensor)?;
+        Some(Node { values: B::contiguous(values), guard })
+    }
+
+    /// The tensor's storage, which may be a view with other strides; `None` on any other backend.
+    pub fn as_it_lies<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
         let (values, guard) = match tensor.clone().try_into_primitive::<B>() {
             Ok(values) => (values, None),
             Err(_) => {
@@ -35,8 +42,7 @@ where
                 (values, Some(guard))
             }
         };
-        let plain = values.dtype() == DType::F32;
-        plain.then(|| Node { values: B::contiguous(values), guard })
+        (values.dtype() == DType::F32).then_some(Node { values, guard })
     }
 
     /// Its storage.

@@ -7,6 +7,7 @@ use super::gpu;
 use super::node::{Cpu, Kept, finish, tensor};
 use super::passing::Sparse;
 use super::plain;
+use super::product::product;
 use super::weight::Weight;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
@@ -24,7 +25,7 @@ impl Weight {
         }
         if self.is_on_cpu() {
             let w = self.to_f32().to_device(&x.device().inner());
-            return x.matmul(w.transpose());
+            return product(x, w.transpose());
         }
         #[cfg(feature = "gpu")]
         if let Some(y) = gpu::linear(&x, self) {

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "kernels: products, vector instructions, and buffers of a device")]
 
+mod adamw;
 pub mod attention;
 mod backward;
 mod conv;
@@ -19,11 +20,15 @@ mod node;
 mod norm;
 mod passing;
 pub mod plain;
+mod product;
+mod roundoff;
 pub mod sizes;
 mod squares;
 mod top_of_row;
 mod weight;
 
+pub use adamw::adamw;
+pub use adamw::rates::AdamW;
 pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
 pub use backward::backward_from;
 pub use conv::{depthwise_conv, patches};
@@ -34,6 +39,8 @@ pub use dropout::dropout;
 pub use geglu::geglu;
 pub use norm::{rms_norm, rotated_rms_norm};
 pub use passing::Passing;
+pub use product::{product, unusable_ways};
+pub use roundoff::{F32_TOLERANCE, Roundoff};
 pub use squares::square_sums;
 pub use top_of_row::top_of_row;
 pub use weight::Weight;

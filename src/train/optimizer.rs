@@ -1,5 +1,6 @@
 //! Optimisers over a flat list of tensors.
 
+use crate::ops::{AdamW, adamw};
 use burn::tensor::Tensor;
 
 /// Which rule updates the adapter.
@@ -101,13 +102,13 @@ fn update(
 ) -> Tensor<2> {
     match (rule, state) {
         (Rule::AdamW { beta1, beta2, epsilon, weight_decay }, [first, second]) => {
-            let parameter = decay(parameter, learning_rate * weight_decay);
-            *first = first.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
-            *second = second.clone().mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
-            let correction1 = 1.0 - beta1.powi(updates.min(i32::MAX as u64) as i32);
-            let correction2 = 1.0 - beta2.powi(updates.min(i32::MAX as u64) as i32);
-            let denominator = second.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(epsilon);
-            parameter - first.clone().mul_scalar(learning_rate / correction1) / denominator
+            let correction = |beta: f64| 1.0 - beta.powi(updates.min(i32::MAX as u64) as i32);
+            let (step_size, root_correction) = (learning_rate / correction(beta1), correction(beta2).sqrt());
+            let keep = 1.0 - learning_rate * weight_decay;
+            let by = AdamW { beta1, beta2, epsilon, step_size, root_correction, keep };
+            let [parameter, new_first, new_second] = adamw(parameter, gradient, first, second, &by);
+            (*first, *second) = (new_first, new_second);
+            parameter
         }
         (Rule::Sgd { momentum, weight_decay }, state) => {
             let gradient =
@@ -123,8 +124,4 @@ fn update(
         }
         (Rule::AdamW { .. }, _) => unreachable!("Optimizer::step gives AdamW two state tensors per parameter"),
     }
-}
-
-fn decay(parameter: Tensor<2>, amount: f64) -> Tensor<2> {
-    if amount == 0.0 { parameter } else { parameter.mul_scalar(1.0 - amount) }
 }

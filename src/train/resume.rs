@@ -2,7 +2,7 @@
 
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
-use crate::train::checkpoint::{Fingerprint, Loaded, Writer};
+use crate::train::checkpoint::{self, Fingerprint, Loaded, Writer};
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::run::{Position, State};
 use crate::train::tensors::{Tensors, write_from_device};
@@ -44,6 +44,30 @@ pub fn save(checkpoints: &Path, state: &State, outputs: serde_json::Value, run: 
     writer.finish(run, &meta)
 }
 
+/// Makes the newest good checkpoint of the run `from`, if there is one, one of the run `to`: the same run, which goes on
+/// with settings that compute the same in another way.
+///
+/// # Errors
+/// When it cannot be read or written, or belongs to another run.
+pub fn hand_over(checkpoints: &Path, from: &Fingerprint, to: &Fingerprint) -> Result<()> {
+    let Some(checkpoint) = checkpoint::latest_good(checkpoints)?.checkpoint else { return Ok(()) };
+    checkpoint.check_run(from)?;
+    let meta = meta(&checkpoint)?;
+    let mut writer = Writer::new(checkpoints, checkpoint.step)?;
+    let best = meta.has_best_adapter.then_some(BEST_ADAPTER);
+    for name in [ADAPTER, OPTIMIZER].into_iter().chain(best) {
+        writer.part(name, &checkpoint.read(name)?)?;
+    }
+    writer.finish(to, &checkpoint.meta).map(|_| ())
+}
+
+fn meta(checkpoint: &Loaded) -> Result<Meta> {
+    serde_json::from_value(checkpoint.meta.clone()).map_err(|e| {
+        let what = format!("the checkpoint's position cannot be read: {e}");
+        Error::new(Kind::Checkpoint, what).at_path(checkpoint.path()).caused_by(e)
+    })
+}
+
 /// Puts a checkpoint's tensors into `adapter` (whose layout it must have) and returns the state, and what the run's
 /// outputs need to continue.
 ///
@@ -51,8 +75,7 @@ pub fn save(checkpoints: &Path, state: &State, outputs: serde_json::Value, run: 
 /// [`Kind::Checkpoint`] when the checkpoint does not fit the adapter.
 pub fn load(checkpoint: &Loaded, mut adapter: Adapter, rule: Rule) -> Result<(State, serde_json::Value)> {
     let damaged = |what: String| Error::new(Kind::Checkpoint, what).at_path(checkpoint.path());
-    let meta: Meta = serde_json::from_value(checkpoint.meta.clone())
-        .map_err(|e| damaged(format!("the checkpoint's position cannot be read: {e}")).caused_by(e))?;
+    let meta = meta(checkpoint)?;
     let parameters = adapter.parameters();
     let device = parameters.first().map(|p| p.device());
     let device = device.ok_or_else(|| damaged("the adapter has no parameters".into()))?;

@@ -3,6 +3,7 @@
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
 use crate::train::event::{EvalEvent, Event, MicroBatchEvent, PartEvent, Sample, SampleEvent, Sink, StepEvent};
+use crate::train::fence::fenced;
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
@@ -65,6 +66,11 @@ impl State {
     /// The state before the first step.
     pub fn new(adapter: Adapter, optimizer: Optimizer) -> Self {
         State { adapter, optimizer, position: Position::default(), best_adapter: None }
+    }
+
+    /// Whether it is the state after a whole number of steps: an update that failed may have changed some tensors only.
+    pub fn is_whole(&self) -> bool {
+        self.optimizer.updates() + self.position.skipped == self.position.step
     }
 }
 
@@ -159,7 +165,8 @@ pub enum Ending {
 ///
 /// # Errors
 /// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite, or at the end
-/// of a run of nothing else; errors of the data and of the outputs.
+/// of a run of nothing else; [`Kind::OutOfMemory`] and [`Kind::Computing`] where the device fails, after what was done before
+/// is saved; errors of the data and of the outputs.
 pub fn run(
     compute: &dyn WindowGradients,
     state: &mut State,
@@ -170,6 +177,34 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Ending> {
     let mut saved = Some(state.position.step).filter(|&step| step > 0);
+    let ending = steps(model, state, plan, data, evaluate, outputs, stop, &mut saved);
+    if let Err(error) = &ending
+        && [Kind::OutOfMemory, Kind::Computing].contains(&error.kind())
+    {
+        let step = state.position.step;
+        // What the device still has is the more precious, and what it lost cannot be read.
+        if step > 0
+            && saved != Some(step)
+            && state.is_whole()
+            && let Err(error) = save(state, outputs)
+        {
+            outputs.event(&Event::NotSaved { step, why: error.what().to_owned() })?;
+        }
+    }
+    ending
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of `run`, and how far it is saved")]
+fn steps(
+    model: &dyn LanguageModel,
+    state: &mut State,
+    plan: &StepPlan,
+    data: &mut dyn Windows,
+    evaluate: Option<&Evaluate>,
+    outputs: &mut dyn Outputs,
+    stop: &AtomicBool,
+    saved: &mut Option<u64>,
+) -> Result<Ending> {
     outputs.event(&Event::Started { step: state.position.step, total_steps: plan.total_steps })?;
     let ending = loop {
         let step = state.position.step;
@@ -189,9 +224,9 @@ pub fn run(
         }
         let interrupted = stop.load(Ordering::SeqCst);
         let save_is_due = plan.save_steps > 0 && step.is_multiple_of(plan.save_steps);
-        if step > 0 && saved != Some(step) && (save_is_due || interrupted) {
+        if step > 0 && *saved != Some(step) && (save_is_due || interrupted) {
             save(state, outputs)?;
-            saved = Some(step);
+            *saved = Some(step);
         }
         if interrupted {
             return Ok(Ending::Interrupted);
@@ -207,7 +242,7 @@ pub fn run(
     }
     let step = state.position.step;
     if plan.save_steps > 0
-        && saved != Some(step)
+        && *saved != Some(step)
         && let Err(error) = save(state, outputs)
     {
         // The adapter is still to be written, and worth more than the way back to it.
@@ -218,8 +253,9 @@ pub fn run(
 }
 
 fn save(state: &State, outputs: &mut dyn Outputs) -> Result<()> {
-    let path = outputs.save(state)?;
-    outputs.event(&Event::Saved { step: state.position.step, path })
+    let step = state.position.step;
+    let path = fenced(&format!("saving step {step}"), || outputs.save(state))??;
+    outputs.event(&Event::Saved { step, path })
 }
 
 /// Whether the evaluation at this step was one too many without improvement.
@@ -261,11 +297,12 @@ fn one_step(
         told = outputs.event(&event);
     };
     let watch = Watch { stop, on_progress: &mut on_progress };
-    let gradients = compute.gradients(adapter, &window.batches, position.step, &plan.step, watch);
+    let result = fenced(&format!("step {step}"), || {
+        let gradients = compute.gradients(adapter, &window.batches, position.step, &plan.step, watch)?;
+        Some(step::update(adapter, optimizer, gradients, learning_rate, plan.step.max_grad_norm))
+    });
     told?;
-    let Some(gradients) = gradients else { return Ok(()) };
-    let StepResult { loss, grad_norm, grad_norms, skipped } =
-        step::update(adapter, optimizer, gradients, learning_rate, plan.step.max_grad_norm);
+    let Some(StepResult { loss, grad_norm, grad_norms, skipped }) = result? else { return Ok(()) };
     let supervised_tokens: u64 = window.batches.iter().map(|b| b.supervised() as u64).sum();
     let seconds = started.elapsed().as_secs_f64();
     let windows = data.len(position.epoch)?;
@@ -323,7 +360,8 @@ fn evaluation(
     evaluate: &Evaluate,
     outputs: &mut dyn Outputs,
 ) -> Result<()> {
-    let Evaluation { loss: eval_loss, tokens: eval_tokens, samples } = evaluate(&state.adapter)?;
+    let doing = format!("the evaluation after step {}", state.position.step);
+    let Evaluation { loss: eval_loss, tokens: eval_tokens, samples } = fenced(&doing, || evaluate(&state.adapter))??;
     let windows = data.len(state.position.epoch)?;
     let position = &mut state.position;
     let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;

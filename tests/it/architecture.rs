@@ -205,6 +205,24 @@ fn files_are_opened_where_it_is_known_what_is_to_be_written() {
     }
 }
 
+/// Files that multiply matrices past `ops::product`, whose products are f32 everywhere and which no size ends.
+const MULTIPLIED_PAST_PRODUCT: &[(&str, &str)] = &[
+    ("src/ops/product.rs", "the door itself"),
+    ("src/ops/gpu/product/trial.rs", "on the CPU, to compare with"),
+    ("src/jobs/doctor.rs", "the speed of the CPU"),
+];
+
+#[test]
+fn matrices_are_multiplied_by_kernels_that_are_chosen() {
+    let multiplies = |source: &Source| source.code.contains(".matmul(");
+    let found: Vec<String> = sources().into_iter().filter(multiplies).map(|source| source.path).collect();
+    assert_eq!(found, {
+        let mut listed: Vec<&str> = MULTIPLIED_PAST_PRODUCT.iter().map(|(path, _)| *path).collect();
+        listed.sort_unstable();
+        listed
+    });
+}
+
 #[test]
 fn the_table_has_no_circle() {
     // Every arrow leads to a room whose own arrows never lead back.

@@ -281,6 +281,16 @@ pub fn settle(recipe: &Recipe, sizes: &Sizes, keep: bool, dry_run: bool, progres
     Ok(recipe.clone())
 }
 
+/// The next smaller settings than those of a recipe that train the same, where the memory of its device has ended all the
+/// same: the recipe with them, and what they change, as `--set` takes it. `None` where one sequence at once is recomputed
+/// already.
+pub fn next_smaller(recipe: &Recipe, is_recomputed: bool) -> Option<(Recipe, Vec<String>)> {
+    let now = FitSettings::of(recipe);
+    let recomputed = || FitSettings { activation_checkpointing: AutoBool::True, ..now };
+    let smaller = now.smaller_batches().nth(1).or_else(|| (!is_recomputed).then(recomputed))?;
+    Some((smaller.written_into(recipe), smaller.changes(&now)))
+}
+
 /// The recipe with the settings that `fit: auto` chose when the run began whose recipe was saved at `path`; `None` if
 /// there is no such run, or the recipe has other ideas about them by now.
 ///

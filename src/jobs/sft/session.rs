@@ -13,14 +13,13 @@ use crate::jobs::run::samples::Prompts;
 use crate::jobs::run::steady::Steady;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
 use crate::nn::BaseOnly;
-use crate::ops::instruction_set;
+use crate::ops::{Roundoff, instruction_set};
 use crate::report::{ProgressBar, Summary, text};
 use crate::train::event::{Event, RowEvent, Sink};
 use crate::train::optimizer::Optimizer;
 use crate::train::resume;
 use crate::train::run::{self, Ending, Evaluate, State};
 use crate::weights::Compression;
-use burn::tensor::DType;
 use std::sync::atomic::AtomicBool;
 
 /// What training changes and what it leaves behind, beside what was planned.
@@ -192,7 +191,7 @@ impl<'a> Session<'a> {
         summary.seed = recipe.training.seed;
         summary.device = devices.name();
         summary.devices = devices.names();
-        summary.compute_dtype = DType::from(model.compute_dtype()).name().into();
+        summary.compute_dtype = Roundoff::of(&devices.first.device, model.compute_dtype()).name().into();
         summary.threads = devices.threads();
         summary.instruction_sets = self.outputs.instruction_sets().to_vec();
         summary.data_hashes = data.hashes();

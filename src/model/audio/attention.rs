@@ -3,6 +3,7 @@
 use crate::model::audio::feed_forward::clipped;
 use crate::model::audio::position::{RelativePositions, shifted};
 use crate::nn::{Linear, RmsNorm, SidePath};
+use crate::ops::product;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
@@ -81,12 +82,12 @@ impl AudioAttention {
         let v = around(self.v_proj.forward(x, side));
 
         let near = self.relative_position_embedding.keys(h, side); // [h, e, distances]
-        let distances = q.clone().reshape([h, chunks * chunk, e]).matmul(near);
+        let distances = product(q.clone().reshape([h, chunks * chunk, e]), near);
         let distances = shifted(distances.reshape([h as i32, chunks as i32, chunk as i32, -1]), context);
-        let scores = q.matmul(k.swap_dims(2, 3)) + distances; // [h, chunks, chunk, context]
+        let scores = product(q, k.swap_dims(2, 3)) + distances; // [h, chunks, chunk, context]
         let scores = scores.div_scalar(self.softcap).tanh().mul_scalar(self.softcap);
         let weights = softmax(scores.mask_fill(mask.unseen.clone(), f32::MIN), 3);
-        let attended = weights.matmul(v).permute([1, 2, 0, 3]); // [chunks, chunk, h, e]
+        let attended = product(weights, v).permute([1, 2, 0, 3]); // [chunks, chunk, h, e]
         attended.reshape([chunks * chunk, w]).narrow(0, 0, t)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::model::audio::config::PADDED_BINS;
 use crate::nn::{Linear, SidePath};
+use crate::ops::product;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor};
 
@@ -84,7 +85,7 @@ impl ConvBlock {
             });
             let patches = Tensor::cat(patches.collect(), 2); // [count, places, frames bins in]
             let [count, places, width] = patches.dims();
-            patches.reshape([count * places, width]).matmul(self.kernel.clone())
+            product(patches.reshape([count * places, width]), self.kernel.clone())
         };
         let pieces = (0..steps).step_by(STEPS_AT_ONCE).map(piece).collect();
         Tensor::cat(pieces, 0).reshape([steps, places, out])

@@ -2,6 +2,7 @@
 
 use super::{CubeTensor, Gpu, geglu, low_rank, primitive, tensor};
 use crate::ops::graph::finish;
+use crate::ops::product::product;
 use crate::ops::weight::Weight;
 use burn::tensor::Tensor;
 
@@ -63,7 +64,7 @@ struct Lora {
 impl Lora {
     fn forward(x: &Tensor<2>, w: &Weight, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
         let (a, b) = (a.keep(), b.keep());
-        let narrow = primitive(x.clone().matmul(tensor(&a).transpose()).mul_scalar(scaling));
+        let narrow = primitive(product(x.clone(), tensor(&a).transpose()).mul_scalar(scaling));
         let y = primitive(w.times_tiles(x));
         low_rank::add(&y, &narrow, &b);
         (Lora { w: w.clone(), a, b, narrow, scaling }, y)
@@ -71,7 +72,7 @@ impl Lora {
 
     /// `s dy B`, `[n, r]`.
     fn d_narrow(&self, dy: &Tensor<2>) -> Tensor<2> {
-        dy.clone().matmul(tensor(&self.b)).mul_scalar(self.scaling)
+        product(dy.clone(), tensor(&self.b)).mul_scalar(self.scaling)
     }
 
     /// `dy W + s (dy B) A`.
@@ -83,11 +84,11 @@ impl Lora {
 
     /// `s (dy B)^T x`.
     fn da(&self, x: Tensor<2>, d_narrow: &Tensor<2>) -> CubeTensor {
-        primitive(d_narrow.clone().transpose().matmul(x))
+        primitive(product(d_narrow.clone().transpose(), x))
     }
 
     /// `dy^T (s x A^T)`.
     fn db(&self, dy: &Tensor<2>) -> CubeTensor {
-        primitive(dy.clone().transpose().matmul(tensor(&self.narrow)))
+        primitive(product(dy.clone().transpose(), tensor(&self.narrow)))
     }
 }

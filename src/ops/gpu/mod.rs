@@ -4,6 +4,7 @@
 //! same inputs give the same bytes. They keep to what WebGPU promises everywhere: cubes of 256 units, 16 KiB of shared
 //! memory; neither infinities nor NaN.
 
+mod adamw;
 mod attention;
 mod cross_entropy;
 mod dropout;
@@ -13,9 +14,11 @@ mod low_rank;
 mod matmul;
 mod norm;
 mod packed;
+mod product;
 mod reduce;
 mod squares;
 
+pub use adamw::adamw;
 #[cfg(test)]
 pub use attention::by_products;
 pub use attention::{Reach, attention};
@@ -23,9 +26,10 @@ pub use cross_entropy::linear_cross_entropy;
 pub use dropout::dropout;
 pub use geglu::geglu;
 pub use linear::{geglu_lora_linear, linear, lora_linear};
-pub use matmul::{fastest_factors, product_in_f32, round_rows};
+pub use matmul::{fastest_factors, product_in_f32, round_columns, round_rows};
 pub use norm::{rms_norm, rotated_rms_norm};
 pub use packed::Packed;
+pub use product::{product, unusable_ways};
 pub use squares::square_sums;
 
 use super::graph::{self, Node, Storage};
@@ -40,13 +44,18 @@ use cubecl::server::Handle;
 /// Whether devices with kernels here use them; the plain compositions run otherwise.
 const ENABLED: bool = true;
 
-/// A tensor on a GPU: f32, contiguous, and its place in a gradient graph if it has one.
+/// A tensor on a GPU: f32, contiguous unless it was opened as it lies, and its place in a gradient graph if it has one.
 type Gpu = Node<Cube>;
 
 impl Gpu {
     /// The tensor's storage; `None` on any other device, and where the kernels are switched off.
     fn open<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
         if ENABLED { Gpu::new(tensor) } else { None }
+    }
+
+    /// The same, which may be a view: for kernels that read rows and columns alike.
+    fn open_as_it_lies<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        if ENABLED { Gpu::as_it_lies(tensor) } else { None }
     }
 
     /// What a backward pass may keep of it.

@@ -2,6 +2,7 @@
 
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::attention::visibility::{Group, Visibility};
+use crate::ops::product::product;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
@@ -53,7 +54,7 @@ fn mix(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, shape: &AttentionShape, mask: O
     let q = q.mul_scalar(scaling).reshape([s, g, fold, e]).permute([1, 2, 0, 3]).reshape([g, fold * s, e]);
     let k = k.permute([1, 2, 0]); // [g, e, t]
     let v = v.swap_dims(0, 1); // [g, t, e]
-    let mut scores = q.matmul(k).reshape([h, s, t]);
+    let mut scores = product(q, k).reshape([h, s, t]);
     if let Some(cap) = softcap {
         scores = scores.div_scalar(cap).tanh().mul_scalar(cap);
     }
@@ -61,7 +62,7 @@ fn mix(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, shape: &AttentionShape, mask: O
         scores = scores + mask;
     }
     let weights = softmax(scores, 2).reshape([g, fold * s, t]);
-    let mixed = weights.matmul(v).reshape([g, fold, s, e]);
+    let mixed = product(weights, v).reshape([g, fold, s, e]);
     mixed.permute([2, 0, 1, 3]).reshape([s, h * e])
 }
 

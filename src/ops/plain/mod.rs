@@ -3,6 +3,8 @@
 pub mod attention;
 pub mod conv;
 
+use crate::ops::adamw::rates::AdamW;
+use crate::ops::product::product;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, sigmoid};
 
@@ -59,6 +61,22 @@ pub fn top_of_row(x: Tensor<2>, cutoff: f32) -> Tensor<2> {
 /// - `y`, output: `[n, out]`
 /// - `a`: `[r, in]`, `b`: `[out, r]`
 pub fn add_low_rank(y: Tensor<2>, x: &Tensor<2>, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Tensor<2> {
-    let narrow = x.clone().matmul(a.clone().transpose()); // [n, r]
-    y + narrow.mul_scalar(scaling).matmul(b.clone().transpose())
+    let narrow = product(x.clone(), a.clone().transpose()); // [n, r]
+    y + product(narrow.mul_scalar(scaling), b.clone().transpose())
+}
+
+/// See [`super::adamw()`].
+pub fn adamw(
+    parameter: Tensor<2>,
+    gradient: Tensor<2>,
+    first: &Tensor<2>,
+    second: &Tensor<2>,
+    by: &AdamW,
+) -> [Tensor<2>; 3] {
+    let parameter = if by.keep == 1.0 { parameter } else { parameter.mul_scalar(by.keep) };
+    let first = first.clone().mul_scalar(by.beta1) + gradient.clone().mul_scalar(1.0 - by.beta1);
+    let second = second.clone().mul_scalar(by.beta2) + gradient.square().mul_scalar(1.0 - by.beta2);
+    let denominator = second.clone().sqrt().div_scalar(by.root_correction).add_scalar(by.epsilon);
+    let parameter = parameter - first.clone().mul_scalar(by.step_size) / denominator;
+    [parameter, first, second]
 }

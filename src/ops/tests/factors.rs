@@ -3,10 +3,11 @@
 use super::*;
 use crate::quant::QuantizedMatrix;
 
-/// The dtypes that a device can round to, and their unit roundoff.
-fn dtypes(device: &Device) -> impl Iterator<Item = (FloatDType, f32)> {
-    let all = [(FloatDType::F32, 0.0), (FloatDType::BF16, 2f32.powi(-8)), (FloatDType::F16, 2f32.powi(-11))];
-    all.into_iter().filter(|(dtype, _)| device.supports_dtype(*dtype))
+/// The dtypes that a device can round to, and what becomes of factors there.
+fn dtypes(device: &Device) -> impl Iterator<Item = (FloatDType, Roundoff)> {
+    let all = [FloatDType::F32, FloatDType::BF16, FloatDType::F16];
+    let supported = all.into_iter().filter(|dtype| device.supports_dtype(*dtype));
+    supported.map(|dtype| (dtype, Roundoff::of(device, dtype))).collect::<Vec<_>>().into_iter()
 }
 
 /// Whole numbers of at most seven bits.
@@ -56,7 +57,7 @@ fn rows_of_any_size_are_rounded_relative_to_themselves() {
             let got = weight.project(x.clone().to_device(&found.device)).into_data();
             for ((got, want), bound) in got.iter::<f32>().zip(&want).zip(&bound) {
                 // Values far below the largest of their row lose some bits more; their share of a sum is as small.
-                let allowed = bound * (2.0 * roundoff + roundoff * roundoff + 1e-5);
+                let allowed = bound * roundoff.tolerance(1.0) as f32;
                 assert!((got - want).abs() <= allowed, "{} {dtype:?}: {got} {want}", found.name());
             }
         }
@@ -80,7 +81,8 @@ fn losses_of_rounded_factors_are_near_and_never_below_zero() {
                     cross_entropy::linear_cross_entropy(&x, cross_entropy::Head::plain(&head), &targets, Some(1.0));
                 let name = found.name();
                 let gap = (got.sum - exact.losses.iter().sum::<f64>()).abs() / m as f64;
-                let allowed = f64::from(8.0 * roundoff + 1e-5);
+                // The gradient is a product of exponentials of products, whose errors they magnify.
+                let allowed = roundoff.tolerance(4.0);
                 assert!(gap <= allowed, "{name} {dtype:?}: loss off by {gap}");
                 assert!(got.sum >= -1e-5, "{name} {dtype:?}: {}", got.sum);
                 let gradient = distance(got.gradient.unwrap(), exact.gradient.clone().unwrap());
@@ -115,7 +117,7 @@ fn attention_of_rounded_factors_is_near() {
             for (compute_dtype, roundoff) in dtypes(&found.device) {
                 let shape = AttentionShape { compute_dtype, ..shape };
                 let (got, gradients) = run(&found.device, &|[q, k, v]| attention(q, k, v, &shape, &mask));
-                let (name, allowed) = (found.name(), f64::from(4.0 * roundoff + 1e-5));
+                let (name, allowed) = (found.name(), roundoff.tolerance(2.0));
                 let gap = distance(got, want.clone());
                 assert!(gap < allowed, "{name} {compute_dtype:?}: output {gap}");
                 for (i, (got, want)) in gradients.into_iter().zip(&want_gradients).enumerate() {

@@ -67,8 +67,15 @@ fn linear_and_lora_agree_for_every_form() {
             let held = |x: &Tensor<2>| Weight::quantized(matrix.clone(), &x.device().inner());
             let project = |x: &Tensor<2>| x.clone().div_scalar(size).matmul(weight.clone().transpose());
             let inputs = [values.tensor([n, input]), values.tensor([r, input]), values.tensor([out, r])];
-            agree(&inputs[..1], |t| held(&t[0]).project(t[0].clone().div_scalar(size)), |t| project(&t[0]));
-            agree(
+            let fastest = rounding_of(FloatDType::BF16);
+            agree_as(
+                (&fastest, 1.0),
+                &inputs[..1],
+                |t| held(&t[0]).project(t[0].clone().div_scalar(size)),
+                |t| project(&t[0]),
+            );
+            agree_as(
+                (&fastest, 1.0),
                 &inputs,
                 |t| {
                     let x = t[0].clone().div_scalar(size);
@@ -91,6 +98,7 @@ fn what_does_not_pass_is_skipped_in_every_form() {
         }
         let of = |name: &str| if name == "up" { &up } else { &down };
         let dense = |name: &str| Weight::quantized(of(name).clone(), &Device::flex()).to_f32();
-        check_passing(&|name, device| Weight::quantized(of(name).clone(), device), &dense, [n, d, f]);
+        let fastest = rounding_of(FloatDType::BF16);
+        check_passing((&fastest, 4.0), &|name, device| Weight::quantized(of(name).clone(), device), &dense, [n, d, f]);
     }
 }

@@ -215,3 +215,23 @@ fn replicas_share_what_is_frozen_and_keep_what_is_of_a_micro_batch() {
     assert_eq!(two.total_bytes(), one.total_bytes() + trained);
     assert_eq!(two.adapter_bytes, one.adapter_bytes + trained);
 }
+
+#[test]
+fn where_memory_ends_all_the_same_micro_batches_shrink_and_then_layers_are_recomputed() {
+    let (mut now, mut steps) = (recipe("auto"), Vec::new());
+    while let Some((smaller, changes)) = next_smaller(&now, now.training.activation_checkpointing == AutoBool::True) {
+        let of = |recipe: &Recipe| FitSettings::of(recipe).batch_size * FitSettings::of(recipe).accumulation;
+        assert_eq!(of(&smaller), of(&now), "as many sequences in a step");
+        steps.push(changes.join(" "));
+        now = smaller;
+    }
+    assert_eq!(
+        steps,
+        [
+            "training.per_device_train_batch_size=3 training.gradient_accumulation_steps=4",
+            "training.per_device_train_batch_size=2 training.gradient_accumulation_steps=6",
+            "training.per_device_train_batch_size=1 training.gradient_accumulation_steps=12",
+            "training.activation_checkpointing=true",
+        ]
+    );
+}

@@ -5,6 +5,7 @@ use crate::model::parts::{Gain, NormShape, Parts};
 use crate::model::site::{Stage, WholeTensor};
 use crate::model::vision::siglip::config::VisionConfig;
 use crate::nn::{RmsNorm, SidePath};
+use crate::ops::product;
 use crate::weights::names::{PROJECTOR, TensorId, VisionTensor};
 use burn::tensor::Tensor;
 
@@ -97,6 +98,6 @@ impl MultiModalProjector {
             None => self.mm_soft_emb_norm.forward(pooled),
             Some(weight) => self.mm_soft_emb_norm.forward_with(pooled, weight.add_scalar(1.0)),
         };
-        normed.matmul(side.whole(PROJECTION).unwrap_or_else(|| self.mm_input_projection_weight.clone()))
+        product(normed, side.whole(PROJECTION).unwrap_or_else(|| self.mm_input_projection_weight.clone()))
     }
 }

@@ -159,10 +159,13 @@ impl<'a> Inputs<'a> {
         if tile.keys.is_empty() {
             return Tensor::zeros([len, heads, head_dim], &self.q.device());
         }
-        let q = self.queries(tile);
+        // Laid out once for all that reads them.
+        let laid_out = |rows: Tensor<3>| -> Tensor<3> { tensor(&primitive(rows)) };
+        let q = laid_out(self.queries(tile));
         let scores = primitive(self.scores(&q, tile));
-        let dout = self.fold(dout.clone().narrow(0, tile.queries.start, len));
-        let d_weights = Factor::new(&dout, compute_dtype).times(self.keys(&self.v, tile).swap_dims(1, 2));
+        let dout = laid_out(self.fold(dout.clone().narrow(0, tile.queries.start, len)));
+        let [dout, dout_turned] = Factor::both_ways(&dout, compute_dtype);
+        let d_weights = dout.times(self.keys(&self.v, tile).swap_dims(1, 2));
         let d_scores = primitive(d_weights);
         let weights = empty_of(&scores, scores.meta.shape().clone(), compute_dtype.into());
         scores_gradient_kernel::launch(
@@ -182,12 +185,12 @@ impl<'a> Inputs<'a> {
             UNITS,
             dtype_to_storage_type(weights.dtype),
         );
-        let (weights, d_scores) = (tensor::<3>(&weights), tensor::<3>(&d_scores));
-        let d_keys = Factor::new(&d_scores.clone().swap_dims(1, 2), compute_dtype).times(q.cast(compute_dtype));
+        let [d_scores, d_scores_turned] = Factor::both_ways(&tensor::<3>(&d_scores), compute_dtype);
+        let d_keys = d_scores_turned.times(q.cast(compute_dtype));
         add_to_keys(&primitive(d_keys), dk, tile, false);
-        let d_values = Factor::new(&dout.swap_dims(1, 2), compute_dtype).times(weights);
+        let d_values = dout_turned.times(tensor(&weights));
         add_to_keys(&primitive(d_values), dv, tile, true);
-        let dq = Factor::new(&d_scores, compute_dtype).times(self.keys(&self.k, tile)).mul_scalar(scaling);
+        let dq = d_scores.times(self.keys(&self.k, tile)).mul_scalar(scaling);
         self.unfold(dq).reshape([len, heads, head_dim])
     }
 
