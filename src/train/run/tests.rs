@@ -317,7 +317,7 @@ fn a_device_that_fails_costs_the_step_and_no_other() {
     let plan = StepPlan { eval_steps: Some(2), eval_on_start: false, ..plan() };
     let evaluate = |_: &Adapter| Ok(Evaluation { loss: 1.0, tokens: 5, samples: Vec::new() });
     let mut whole = state(&*model);
-    run(&*model, &mut whole, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &never).unwrap();
+    run(&OneDevice(&*model), &mut whole, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &never).unwrap();
     for (doing, said, kind, steps) in [
         ("step 1", "out of device memory allocating 5 bytes", Kind::OutOfMemory, 0),
         ("step 4", "out of device memory allocating 5 bytes", Kind::OutOfMemory, 3),
@@ -326,14 +326,15 @@ fn a_device_that_fails_costs_the_step_and_no_other() {
     ] {
         let (mut failing, mut log) = (state(&*model), Log::default());
         injected::next(doing, said);
-        let failed = run(&*model, &mut failing, &plan, &mut OneWindow, Some(&evaluate), &mut log, &never).unwrap_err();
+        let failed = run(&OneDevice(&*model), &mut failing, &plan, &mut OneWindow, Some(&evaluate), &mut log, &never)
+            .unwrap_err();
         assert_eq!((failed.kind(), failed.exit_code()), (kind, 1), "{doing}");
         assert!(failed.what().starts_with(&format!("{doing}: the device ")), "{failed}");
         assert_eq!(failing.position.step, steps, "{doing}");
         let saved = log.0.iter().filter(|event| matches!(event, Event::Saved { step, .. } if *step == steps)).count();
         assert_eq!(saved, usize::from(steps > 0), "{doing}: {:?}", log.0);
         let mut log = Log::default();
-        run(&*model, &mut failing, &plan, &mut OneWindow, Some(&evaluate), &mut log, &never).unwrap();
+        run(&OneDevice(&*model), &mut failing, &plan, &mut OneWindow, Some(&evaluate), &mut log, &never).unwrap();
         let parameters = |state: &State| Tensors::from_device(&state.adapter.parameters());
         assert_eq!(parameters(&failing), parameters(&whole), "{doing}");
     }
@@ -345,7 +346,7 @@ fn what_a_failed_update_left_is_not_saved() {
     let plan = StepPlan { eval_steps: None, eval_on_start: false, ..plan() };
     let (mut state, mut log) = (state(&*model), Log::default());
     injected::next("step 3", "an illegal address");
-    run(&*model, &mut state, &plan, &mut OneWindow, None, &mut log, &never).unwrap_err();
+    run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, None, &mut log, &never).unwrap_err();
     assert!(state.is_whole() && log.0.iter().any(|event| matches!(event, Event::Saved { step: 2, .. })));
     // An update that began and is in no step.
     let parameters = state.adapter.parameters();
@@ -353,7 +354,7 @@ fn what_a_failed_update_left_is_not_saved() {
     assert!(!state.is_whole());
     let mut log = Log::default();
     injected::next("step 4", "an illegal address");
-    run(&*model, &mut state, &plan, &mut OneWindow, None, &mut log, &never).unwrap_err();
+    run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, None, &mut log, &never).unwrap_err();
     assert_eq!(state.position.step, 3);
     assert!(!log.0.iter().any(|event| matches!(event, Event::Saved { .. })), "{:?}", log.0);
 }
