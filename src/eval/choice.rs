@@ -31,6 +31,8 @@ pub struct Question {
     pub choices: Vec<String>,
     /// Which of them is right.
     pub right: usize,
+    /// Two choices that say the same, by their numbers from 1: published sets have some.
+    pub equal: Option<(usize, usize)>,
 }
 
 impl Task {
@@ -77,8 +79,8 @@ impl Task {
     /// The question of a row.
     ///
     /// # Errors
-    /// Columns that are missing or hold something else; nothing that is asked; choices that cannot be told apart; an answer that
-    /// is none of them.
+    /// Columns that are missing or hold something else; nothing that is asked; an answer that is none of the choices, or labels
+    /// that do not tell them apart.
     pub fn question(self, row: &Map<String, Value>) -> Result<Question> {
         let text = |key: &str| {
             let text = row.get(key).and_then(Value::as_str);
@@ -87,6 +89,11 @@ impl Task {
         let asked = |key: &str| match text(key)? {
             asked if asked.trim().is_empty() => Err(nothing_asked(&format!("`{key}` is"))),
             asked => Ok(asked),
+        };
+        let mut same = None;
+        let mut checked = |choices: Vec<String>| {
+            same = equal(&choices);
+            whole(choices)
         };
         let (context, choices, right) = match self {
             Task::Arc => {
@@ -97,10 +104,12 @@ impl Task {
                     let what = format!("`choices.text` has {} items, `choices.label` {}", choices.len(), labels.len());
                     return Err(wrong(what));
                 }
-                differ(&labels, "labels")?;
+                if let Some((one, other)) = equal(&labels) {
+                    return Err(wrong(format!("labels {one} and {other} are equal")));
+                }
                 let key = text("answerKey")?;
                 let right = labels.iter().position(|label| label == key);
-                (format!("Question: {}\nAnswer:", asked("question")?), told_apart(choices)?, right)
+                (format!("Question: {}\nAnswer:", asked("question")?), checked(choices)?, right)
             }
             Task::HellaSwag => {
                 let [activity, first, second] = ["activity_label", "ctx_a", "ctx_b"].map(text);
@@ -111,10 +120,10 @@ impl Task {
                 let context = format!("{activity}: {first} {}", capitalized(second));
                 let endings = texts(row.get("endings"), "endings")?;
                 let endings = endings.iter().map(|ending| tidied(ending)).collect();
-                (tidied(&context), told_apart(endings)?, number(row, "label")?)
+                (tidied(&context), checked(endings)?, number(row, "label")?)
             }
             Task::Mmlu => {
-                let choices = told_apart(texts(row.get("choices"), "choices")?)?;
+                let choices = checked(texts(row.get("choices"), "choices")?)?;
                 let letters: Vec<String> = ('A'..='Z').take(choices.len()).map(String::from).collect();
                 let listed: String =
                     letters.iter().zip(&choices).map(|(letter, choice)| format!("{letter}. {choice}\n")).collect();
@@ -128,12 +137,12 @@ impl Task {
                 (format!("{about}{}\n{listed}Answer:", asked("question")?.trim()), letters, number(row, "answer")?)
             }
             Task::Piqa => {
-                let choices = told_apart(vec![text("sol1")?.to_owned(), text("sol2")?.to_owned()])?;
+                let choices = checked(vec![text("sol1")?.to_owned(), text("sol2")?.to_owned()])?;
                 (format!("Question: {}\nAnswer:", asked("goal")?), choices, number(row, "label")?)
             }
         };
         match right.filter(|right| *right < choices.len()) {
-            Some(right) => Ok(Question { context, choices, right }),
+            Some(right) => Ok(Question { context, choices, right, equal: same }),
             None => {
                 Err(wrong("the answer is none of the choices".into()).hint("test sets without answers tell nothing"))
             }
@@ -169,23 +178,19 @@ fn nothing_asked(columns: &str) -> Error {
 }
 
 /// Choices of which one can be the right one.
-fn told_apart(choices: Vec<String>) -> Result<Vec<String>> {
-    if choices.len() < 2 || choices.iter().any(|choice| choice.trim().is_empty()) {
-        return Err(wrong("a question needs at least two choices, none of them empty".into()));
+fn whole(choices: Vec<String>) -> Result<Vec<String>> {
+    match choices.len() < 2 || choices.iter().any(|choice| choice.trim().is_empty()) {
+        true => Err(wrong("a question needs at least two choices, none of them empty".into())),
+        false => Ok(choices),
     }
-    differ(&choices, "choices")?;
-    Ok(choices)
 }
 
-/// Refuses two texts that say the same: which of them is meant, nothing tells.
-fn differ(texts: &[String], called: &str) -> Result<()> {
+/// The first two texts that say the same, by their numbers from 1.
+fn equal(texts: &[String]) -> Option<(usize, usize)> {
     let before = |(at, text): (usize, &String)| {
         Some((texts[..at].iter().position(|other| other.trim() == text.trim())? + 1, at + 1))
     };
-    match texts.iter().enumerate().find_map(before) {
-        Some((one, other)) => Err(wrong(format!("{called} {one} and {other} are equal"))),
-        None => Ok(()),
-    }
+    texts.iter().enumerate().find_map(before)
 }
 
 fn texts(value: Option<&Value>, name: &str) -> Result<Vec<String>> {
@@ -259,7 +264,7 @@ mod tests {
         let golden: Value =
             serde_json::from_slice(&std::fs::read(folder("eval").join("choices.json")).unwrap()).unwrap();
         for case in golden["cases"].as_array().unwrap() {
-            let Question { context, choices, right } = question(case["row"].clone()).unwrap();
+            let Question { context, choices, right, .. } = question(case["row"].clone()).unwrap();
             assert_eq!(
                 json!({"context": context, "choices": choices, "right": right}),
                 case["asked"],
@@ -271,10 +276,30 @@ mod tests {
 
     #[test]
     fn longer_choices_are_weighed_by_their_characters() {
-        let asked = Question { context: String::new(), choices: vec!["é".into(), "long one".into()], right: 1 };
+        let asked =
+            Question { context: String::new(), choices: vec!["é".into(), "long one".into()], right: 1, equal: None };
         assert_eq!(asked.verdict(&[-2.0, -4.0]), [false, true]);
         assert_eq!(asked.verdict(&[-4.0, -4.0]), [false, true], "the first of equals");
         assert_eq!(asked.verdict(&[-40.0, -4.0]), [true, true]);
+    }
+
+    #[test]
+    fn choices_that_say_the_same_are_known() {
+        for (row, pair) in [
+            (json!({"goal": "g", "sol1": "a", "sol2": "a ", "label": 0}), Some((1, 2))),
+            (json!({"goal": "g", "sol1": "a", "sol2": "b", "label": 0}), None),
+            (json!({"question": "q", "choices": ["a", "b", "c", "b"], "answer": 0}), Some((2, 4))),
+            (
+                json!({"question": "q", "choices": {"text": ["a", "a"], "label": ["A", "B"]}, "answerKey": "A"}),
+                Some((1, 2)),
+            ),
+            (
+                json!({"activity_label": "x", "ctx_a": "y", "ctx_b": "", "endings": ["a [x]", "a"], "label": 0}),
+                Some((1, 2)),
+            ),
+        ] {
+            assert_eq!(question(row.clone()).unwrap().equal, pair, "{row}");
+        }
     }
 
     #[test]
@@ -297,16 +322,6 @@ mod tests {
             (
                 json!({"activity_label": "x", "ctx_a": "", "ctx_b": " ", "endings": ["a", "b"], "label": 0}),
                 "`ctx_a` and `ctx_b` are empty",
-            ),
-            (json!({"goal": "g", "sol1": "a", "sol2": "a ", "label": 0}), "choices 1 and 2 are equal"),
-            (json!({"question": "q", "choices": ["a", "b", "c", "b"], "answer": 0}), "choices 2 and 4 are equal"),
-            (
-                json!({"question": "q", "choices": {"text": ["a", "a"], "label": ["A", "B"]}, "answerKey": "A"}),
-                "choices 1 and 2 are equal",
-            ),
-            (
-                json!({"activity_label": "x", "ctx_a": "y", "ctx_b": "", "endings": ["a [x]", "a"], "label": 0}),
-                "choices 1 and 2 are equal",
             ),
             (
                 json!({"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "A"]}, "answerKey": "A"}),

@@ -177,7 +177,7 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Ending> {
     let mut saved = Some(state.position.step).filter(|&step| step > 0);
-    let ending = steps(model, state, plan, data, evaluate, outputs, stop, &mut saved);
+    let ending = steps(compute, state, plan, data, evaluate, outputs, stop, &mut saved);
     if let Err(error) = &ending
         && [Kind::OutOfMemory, Kind::Computing].contains(&error.kind())
     {
@@ -196,7 +196,7 @@ pub fn run(
 
 #[expect(clippy::too_many_arguments, reason = "those of `run`, and how far it is saved")]
 fn steps(
-    model: &dyn LanguageModel,
+    compute: &dyn WindowGradients,
     state: &mut State,
     plan: &StepPlan,
     data: &mut dyn Windows,

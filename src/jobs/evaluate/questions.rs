@@ -7,7 +7,7 @@ use crate::jobs::base::Base;
 use crate::model::{Inputs, LanguageModel};
 use crate::nn::cross_entropy::token_nll;
 use crate::nn::{Segments, SidePath};
-use crate::progress::Progress;
+use crate::progress::{Progress, counted};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::path::{Path, PathBuf};
 
@@ -53,6 +53,19 @@ impl Questions {
             (None, Some(task)) => Ok(Questions { path: path.into(), task, rows }),
             (None, None) => Err(Error::new(Kind::Data, "the file has no rows").at_path(path)),
         }
+    }
+}
+
+impl Questions {
+    /// What to say of questions of which two choices say the same: published sets have some, and count like the others.
+    pub(super) fn warning(&self) -> Option<String> {
+        let same = || self.rows.iter().filter_map(|(row, question)| Some((row, question.equal?)));
+        let (row, (one, other)) = same().next()?;
+        let (all, count) = (counted(self.rows.len(), "question"), same().count());
+        Some(format!(
+            "of {all}, {count} with two choices that say the same, the first in row {row} ({one} and {other}): which of the two \
+             is preferred says nothing"
+        ))
     }
 }
 

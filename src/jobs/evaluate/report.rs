@@ -1,5 +1,6 @@
 //! What was measured, with how sure it is.
 
+use super::questions::Questions;
 use super::targets::{Target, are_the_same};
 use super::{Asked, Contestant, Latency, Measured, Origins, shown};
 use crate::error::Result;
@@ -85,6 +86,7 @@ pub fn row_lines(report: &Report) -> impl Iterator<Item = String> {
 /// None so far.
 pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Result<Report> {
     let (mut metrics, mut warnings) = (Vec::new(), origins.known.clone());
+    warnings.extend(asked.questions.as_ref().and_then(Questions::warning));
     let losses: Vec<&[Counts]> = all.iter().filter_map(|one| Some(one.losses.as_ref()?.rows.as_slice())).collect();
     if !losses.is_empty() {
         let columns: Vec<Vec<Option<Counts>>> =
