@@ -92,21 +92,20 @@ mod tests {
 
     #[test]
     fn what_a_library_says_becomes_a_line() {
-        let error = fenced("step 12", || -> () { panic!("{UNWRITTEN}") }).unwrap_err();
+        let error = fenced::<()>("step 12", || panic!("{UNWRITTEN}")).unwrap_err();
         assert_eq!((error.kind(), error.exit_code()), (Kind::OutOfMemory, 1));
         assert_eq!(
             error.what(),
             "step 12, before kernel `SoftmaxKernel`: the device has no memory left: out of device memory allocating 1234 bytes"
         );
-        let error = fenced("step 3", || -> () {
-            panic!("A launch error happened\nCaused by:\n  A compilation error happened during launch\nCaused by:\n  no such type\nBacktrace:\n0: x")
-        })
-        .unwrap_err();
+        const REFUSED: &str = "A launch error happened\nCaused by:\n  A compilation error happened during launch\nCaused by:\n  \
+            no such type\nBacktrace:\n0: x";
+        let error = fenced::<()>("step 3", || panic!("{REFUSED}")).unwrap_err();
         assert_eq!((error.kind(), error.exit_code()), (Kind::Computing, 1));
         assert_eq!(error.what(), "step 3: the device failed: no such type");
         for said in ["CUDA_ERROR_OUT_OF_MEMORY: out of memory", "can't allocate buffer of size: 5", "wgpu: OutOfMemory"]
         {
-            assert_eq!(fenced("step 1", || -> () { panic!("{said}") }).unwrap_err().kind(), Kind::OutOfMemory);
+            assert_eq!(fenced::<()>("step 1", || panic!("{said}")).unwrap_err().kind(), Kind::OutOfMemory);
         }
         assert_eq!(fenced("step 1", || 5).unwrap(), 5);
     }

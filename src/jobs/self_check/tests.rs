@@ -152,8 +152,8 @@ fn a_wrong_answer_is_refused() {
 #[test]
 fn a_compiler_that_does_not_go_with_the_driver_is_named() {
     let hint = |what: &str| refused("cuda:0", format!("fails: {what}")).hint_text().unwrap().to_owned();
-    let ptx = "DriverError(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, \"the provided PTX was compiled with an unsupported toolchain.\")";
-    assert!(hint(ptx).contains("is newer than the driver"));
+    let too_new = "DriverError(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, \"the provided PTX was compiled with an unsupported toolchain.\")";
+    assert!(hint(too_new).contains("is newer than the driver"));
     assert!(hint("nvrtc: error: invalid value for --gpu-architecture (-arch)").contains("is older than this GPU"));
     assert!(hint("no such type").contains("--device cpu"));
 }
