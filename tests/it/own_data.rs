@@ -160,7 +160,7 @@ fn a_model_and_data_are_enough() {
     let quick = "--set training.max_steps=31 --set adapter.r=4";
     let said = bench.run(&format!("train --model t --data facts.jsonl {quick}"));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    for line in ["base: t", "learning_rate: 0.0006", "dir: out/t-facts", "# a Hub id[@revision], a local folder"] {
+    for line in ["base: t", "learning_rate: 0.0006", "dir: out/t-facts", "# a Hub id[@revision], a folder"] {
         assert!(said.stderr.contains(line), "{line} is not in {}", said.stderr);
     }
     assert!(bench.path("out/t-facts/adapter/adapter_model.safetensors").exists());
