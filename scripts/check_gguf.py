@@ -6,8 +6,8 @@
     python3 scripts/check_gguf.py MODEL_FOLDER --text measured.txt --work DIR
     python3 scripts/check_gguf.py MODEL_FOLDER --text measured.txt --calibrate other.txt --types Q4_K_M --mixture --work DIR
 
-MODEL_FOLDER is a Hugging Face folder in f32. Its matrices get Gaussian noise of `--noise` of each row's root mean square first, so
-that a model which was once a quantised file does not favour the grid it was on. Then for each type:
+MODEL_FOLDER is a Hugging Face folder in f32; of a model which was once a quantised file, one that `make_noisy_model.py` makes of it, so that
+the grid it was on favours nobody. For each type:
 
 - `kl`: the mean divergence from the f32 model in nats a token, over the first `--tokens` tokens of the text, both files read by
   `gemma-tune score` with products in f32;
@@ -25,7 +25,6 @@ import ctypes
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -45,25 +44,6 @@ PROMPTS = [
     "A good night's sleep", "The price of bread rose because", "Shakespeare wrote", "When the rain stopped, the children",
 ]
 CONTINUED = 32  # tokens
-
-
-def noisy(folder, out, share):
-    """A copy of the model whose matrices have noise of `share` of each row's root mean square."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    if (out / "model.safetensors").exists():
-        return out
-    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
-    generator = torch.Generator().manual_seed(0)
-    tensors = load_file(folder / "model.safetensors")
-    for name, tensor in tensors.items():
-        if tensor.dim() == 2 and share > 0:
-            tensor = tensor.float()
-            size = tensor.pow(2).mean(1, keepdim=True).sqrt() * share
-            tensors[name] = tensor + size * torch.randn(tensor.shape, generator=generator)
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    return out
 
 
 class Tool:
@@ -218,13 +198,12 @@ def main():
     parser.add_argument("--work", type=Path, required=True, help="a folder for the files, a few GB")
     parser.add_argument("--types", default=",".join(kind for kind in TYPES if kind != "F32"))
     parser.add_argument("--mixture", action="store_true", help="also ours of the size of llama.cpp's Q4_K_M, by measurement")
-    parser.add_argument("--noise", type=float, default=0.05)
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--prompts", type=int, default=0, help="greedy answers that are compared, up to 20")
     parser.add_argument("--tool", default="target/release/gemma-tune")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    model = noisy(given.model, given.work / "noisy", given.noise)
+    model = given.model
     tool = Tool(given.tool, model, given.text, given.tokens, given.work)
     whole = given.work / "whole.gguf"
     tool.run("export", "gguf", "--model", model, "--quant", "F32", "--output", whole)
