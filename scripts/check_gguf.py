@@ -153,6 +153,15 @@ def imatrix(path):
 held_arrays = []  # what llama.cpp has pointers to
 
 
+def silence():
+    """Keeps llama.cpp from telling of every tensor."""
+    import llama_cpp
+
+    nothing = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    held_arrays.append(nothing)
+    llama_cpp.llama_log_set(nothing, ctypes.c_void_p())
+
+
 def continued(file, prompts):
     """What llama.cpp says after each prompt, greedily."""
     import llama_cpp
@@ -203,6 +212,7 @@ def main():
     parser.add_argument("--tool", default="target/release/gemma-tune")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
+    silence()
     model = given.model
     tool = Tool(given.tool, model, given.text, given.tokens, given.work)
     whole = given.work / "whole.gguf"

@@ -138,7 +138,7 @@ mod tests {
     use super::super::testing::write;
     use super::*;
     use crate::text::Role;
-    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
     use parquet::arrow::ArrowWriter;
     use serde_json::{Value, json};
     use std::sync::Arc;

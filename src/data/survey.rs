@@ -369,7 +369,7 @@ mod tests {
     use super::super::{RowFormat, local_only, prepare};
     use super::*;
     use ::parquet::arrow::ArrowWriter;
-    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
     use std::sync::{Arc, Mutex};
 
     /// Keeps what is said.

@@ -6,10 +6,10 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::guard::guarded;
 use crate::input;
 use crate::progress::Progress;
-use ::arrow::array::RecordBatch;
-use ::arrow::datatypes::SchemaRef;
-use ::arrow::error::ArrowError;
-use ::arrow::ipc::reader::{FileReader, StreamReader};
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_schema::ArrowError;
+use arrow_schema::SchemaRef;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 

@@ -6,7 +6,7 @@ use crate::data::object::{Object, kind_name};
 use crate::data::raw_object::with_long_lists;
 use crate::error::{Error, Kind, Result};
 use crate::progress::counted;
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::ops::ControlFlow;

@@ -3,11 +3,11 @@
 use crate::data::object::not_text;
 use crate::error::{Error, Kind, Result};
 use crate::guard::guarded;
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, FieldRef};
-use arrow::error::ArrowError;
-use arrow::json::writer::{LineDelimited, NullableEncoder};
-use arrow::json::{Encoder, EncoderFactory, EncoderOptions, WriterBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch};
+use arrow_json::writer::{LineDelimited, NullableEncoder};
+use arrow_json::{Encoder, EncoderFactory, EncoderOptions, WriterBuilder};
+use arrow_schema::{ArrowError, DataType, FieldRef};
 use serde_json::Value;
 use std::sync::Arc;
 

@@ -5,12 +5,12 @@ use crate::data::spec::SourceSpec;
 use crate::data::testing::write;
 use crate::error::Error;
 use crate::progress::Silent;
-use ::arrow::array::{
+use ::parquet::arrow::ArrowWriter;
+use arrow_array::{
     Array as _, ArrayRef, BinaryArray, Int64Array, LargeStringArray, ListArray, RecordBatch, StringArray, StructArray,
 };
-use ::arrow::buffer::OffsetBuffer;
-use ::arrow::datatypes::{DataType, Field};
-use ::parquet::arrow::ArrowWriter;
+use arrow_buffer::OffsetBuffer;
+use arrow_schema::{DataType, Field};
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -314,7 +314,7 @@ fn texts_typed_as_bytes_are_texts_and_other_bytes_are_no_digits() {
 }
 
 fn arrow_stream(batches: &[RecordBatch]) -> Vec<u8> {
-    let mut writer = ::arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &batches[0].schema()).unwrap();
+    let mut writer = arrow_ipc::writer::StreamWriter::try_new(Vec::new(), &batches[0].schema()).unwrap();
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
     writer.into_inner().unwrap()
 }
@@ -361,7 +361,7 @@ fn saved_folders_are_read_file_by_file() {
         content[at] ^= 0x81;
         let _ = read_all(&write(dir.path(), "flipped.arrow", content));
     }
-    let mut file = ::arrow::ipc::writer::FileWriter::try_new(Vec::new(), &texts(&["a"]).schema()).unwrap();
+    let mut file = arrow_ipc::writer::FileWriter::try_new(Vec::new(), &texts(&["a"]).schema()).unwrap();
     file.write(&texts(&["a"])).unwrap();
     assert_eq!(rows_of("named.jsonl", file.into_inner().unwrap()), [row(1, r#"{"text":"a"}"#)]);
 }

@@ -150,9 +150,9 @@ impl Compact<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::arrow::array::{ArrayRef, RecordBatch, StringArray};
     use ::parquet::arrow::ArrowWriter;
     use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
     use std::sync::Arc;
 
     #[test]
