@@ -87,7 +87,7 @@ impl Args {
         // Who has no recipe has no keys to change in it, and options for them.
         let is_made = self.recipe.is_none() && self.input.is_some();
         self.measure().map_err(|error| match is_made {
-            true => error.reword(&|hint| as_options(hint, "--output")),
+            true => error.reword(&|hint| as_options(hint, super::OF_A_MODEL)),
             false => error,
         })
     }

@@ -150,7 +150,8 @@ fn ask_columns(answers: &mut impl BufRead, screen: &ProgressBar, columns: &[Stri
 
 /// What is wrong, for who has no recipe to change.
 fn in_words(error: Error) -> Error {
-    error.reword(&|hint| as_options(hint, "--set output.dir=.."))
+    let options = [("model.base", "--model"), ("data.train", "--data"), ("output.dir", "--set output.dir=..")];
+    error.reword(&|hint| as_options(hint, &options))
 }
 
 #[cfg(test)]

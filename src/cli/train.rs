@@ -44,6 +44,9 @@ pub struct Args {
     device: String,
 }
 
+/// What keys of a recipe are called where a model and data are options.
+const OF_A_RUN: &[(&str, &str)] = &[("model.base", "--model"), ("data.train", "--data"), ("output.dir", "--output")];
+
 impl Args {
     /// Trains, and returns the exit code.
     pub fn run(self) -> Result<u8> {
@@ -52,7 +55,7 @@ impl Args {
         // Who has no recipe has no keys to change in it.
         let is_made = self.recipe.is_none();
         self.train(is_made, &screen, &stop).map_err(|error| match is_made {
-            true => error.reword(&|hint| as_options(hint, "--output")),
+            true => error.reword(&|hint| as_options(hint, OF_A_RUN)),
             false => error,
         })
     }

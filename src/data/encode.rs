@@ -118,7 +118,7 @@ impl RowEncoder<'_> {
         drop(object);
         let (mut cut_sound_ms, mut split_sound_ms) = (0, 0);
         for medium in row.media_mut() {
-            let seen = self.media.look(medium, self.folder, (self.file, number));
+            let seen = self.media.look(medium, Some(self.folder), (self.file, number));
             let seen = seen.map_err(refuse(SkipReason::BrokenMedia))?;
             cut_sound_ms += seen.cut_ms;
             split_sound_ms += seen.split_ms;

@@ -1,15 +1,16 @@
 //! Files of few rows that are read at once, understood as those of a data set are: rows to score, to compare models on, to
 //! measure with.
 
-use super::formats::{self, Columns, Guess, guesses, listed};
+use super::formats::{self, Columns, Guess, guesses, listed, unread_media};
 use super::layout::Layout;
 use super::media;
-use super::object::{Object, one_column};
+use super::object::{Object, holds, one_column};
 use super::options::{OnBadRow, RowFormat};
 use super::prepare::laid_out;
 use super::row::Row;
 use super::source::{self, Chunk, MAX_ROW_BYTES, Sink, SourceFile, is_table, local_only, read_rows};
 use super::spec::{DataSpec, SourceSpec};
+use super::survey::unread_in;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::{Progress, Silent};
 use std::collections::BTreeMap;
@@ -18,18 +19,45 @@ use std::path::Path;
 
 /// What columns are to be called where no recipe says what they hold.
 const NAMES: &str = "call the columns `prompt` and `completion`, `messages`, `text` or `input_ids`";
+/// The same where some of them are called so.
+const FORMATS: &str = "a row has `prompt` and `completion`, or one of `messages`, `text` and `input_ids`";
+/// What is to be done where columns can be read in several ways.
+const ONE: &str = "keep the columns of the one that is meant";
 
-/// The rows of a file, each with its number: a table (CSV, Parquet, Arrow), whose columns are seen from its first rows, or
-/// rows of JSON, each of which is what it says.
+/// A row of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FewRow {
+    /// Its number in the file.
+    pub number: usize,
+    /// What it says.
+    pub row: Row,
+    /// What to do about a column that seems to hold pictures or sounds and is not read, in a row that shows none.
+    pub unread: Option<String>,
+}
+
+impl FewRow {
+    fn new(number: usize, row: Row, unread: impl FnOnce() -> Option<String>) -> Self {
+        let is_blind = row.clone().media_mut().is_empty();
+        let unread = if is_blind { unread().map(|hint| with_names(&hint)) } else { None };
+        FewRow { number, row, unread }
+    }
+}
+
+/// The rows of a file: a table (CSV, Parquet, Arrow), whose columns are seen from its first rows, or rows of JSON, each of
+/// which is what it says.
 ///
 /// # Errors
-/// When the file cannot be read or has no rows, and the first row that is of no format.
-pub fn read_few(path: &Path, progress: &dyn Progress) -> Result<Vec<(usize, Row)>> {
+/// When the file cannot be read or has no rows, and the first row that is of no format, or of more than one.
+pub fn read_few(path: &Path, progress: &dyn Progress) -> Result<Vec<FewRow>> {
     if is_table(path)? {
         return of_table(path, progress);
     }
     let at = |number| Place::Row { path: path.into(), row: number };
-    let row = |(number, object): (usize, Object)| Ok((number, understand(&object).map_err(|e| e.or_at(at(number)))?));
+    let row = |(number, object): (usize, Object)| {
+        let layout = layout(&object).map_err(|e| e.or_at(at(number)))?;
+        let row = parse(&object, None, &layout).map_err(|e| e.or_at(at(number)))?;
+        Ok(FewRow::new(number, row, || unread_media(&object, None, &|name| layout.reads(name))))
+    };
     read_rows(path)?.into_iter().map(|row| (row.number, row.object)).map(row).collect()
 }
 
@@ -37,41 +65,62 @@ pub fn read_few(path: &Path, progress: &dyn Progress) -> Result<Vec<(usize, Row)
 /// and `messages` that it has.
 ///
 /// # Errors
-/// When it is of none, and when it has two of these.
+/// When it is of none, and when it is of two.
 pub fn understand(row: &Object) -> Result<Row> {
     parse(row, None, &layout(row)?)
+}
+
+/// What to do about a column of a row with `prompt` or `messages` that seems to hold pictures or sounds and is not read.
+pub fn unread_beside_prompt(row: &Object) -> Option<String> {
+    let layout = Layout::new(RowFormat::Messages, true);
+    unread_media(row, None, &|name| name == "prompt" || layout.reads(name)).map(|hint| with_names(&hint))
 }
 
 fn layout(row: &Object) -> Result<Layout> {
     const NAMED: [&str; 3] = ["input_ids", "text", "messages"];
     let named = one_column(row, &NAMED, "scored")?;
-    // Beside the one that holds something, the others say nothing of the row.
-    let is_blank = |name: &String| NAMED.contains(&name.as_str()) && named != Some(name.as_str());
+    let is_of_rows = |guess: &Guess| matches!(guess, Guess::Rows(_));
+    // What holds nothing says nothing of the row, unless that is all there is.
     let told: Object =
-        row.iter().filter(|(name, _)| !is_blank(name)).map(|(n, value)| (n.clone(), value.clone())).collect();
+        row.iter().filter(|(_, value)| holds(value)).map(|(name, value)| (name.clone(), value.clone())).collect();
     let mut seen = guesses(&told, &BTreeMap::new(), None);
-    if let [Guess::Rows(_)] = seen[..]
-        && let Some(Guess::Rows(layout)) = seen.pop()
-    {
-        return Ok(layout);
+    if !seen.iter().any(is_of_rows) {
+        seen = guesses(row, &BTreeMap::new(), None);
     }
-    match named {
-        Some("input_ids") => Ok(Layout::new(RowFormat::Tokens, true)),
-        Some("text") => Ok(Layout::new(RowFormat::Text, true)),
-        Some(_) => Ok(Layout::new(RowFormat::Messages, true)),
-        None => Err(of_no_format(row, &seen)),
+    let is_meant = |guess: &Guess| seen.len() == 1 || named.is_some_and(|named| guess.columns() == [named]);
+    let of_rows = |guess: &Guess| match guess {
+        Guess::Rows(layout) => Some((is_meant(guess), layout.clone())),
+        Guess::OtherTask(..) => None,
+    };
+    match (&seen.iter().filter_map(of_rows).collect::<Vec<_>>()[..], named) {
+        ([(true, layout)], _) => Ok(layout.clone()),
+        ([], Some("input_ids")) => Ok(Layout::new(RowFormat::Tokens, true)),
+        ([], Some("text")) => Ok(Layout::new(RowFormat::Text, true)),
+        ([], Some(_)) => Ok(Layout::new(RowFormat::Messages, true)),
+        _ => Err(of_no_format(row, &seen)),
     }
 }
 
 fn of_no_format(row: &Object, seen: &[Guess]) -> Error {
+    let readings = || seen.iter().map(Guess::reading).collect::<Vec<_>>().join(", or ");
     let what = match seen {
         [] => "the row's columns fit no format that is known".to_owned(),
         [one] if one.name() == "prompt_only" => "the row has a prompt, and no answer to it".to_owned(),
         [one] => format!("the row is one of `{}`, which is not read here", one.name()),
-        _ => "the row's columns fit more than one format".to_owned(),
+        _ => format!("the row's columns fit more than one format: {}", readings()),
     };
-    let names: Vec<&str> = row.keys().map(String::as_str).collect();
-    Error::new(Kind::Data, what).hint(format!("{}; {NAMES}", listed(&names)))
+    let found = listed(&row.keys().map(String::as_str).collect::<Vec<_>>());
+    let names = if seen.len() > 1 { ONE } else { names_beside(&found) };
+    Error::new(Kind::Data, what).hint(format!("{found}; {names}"))
+}
+
+/// What columns are to be called beside those `found`.
+fn names_beside(found: &str) -> &'static str {
+    let is_named = |name: &str| found.starts_with("columns found: ") && found.contains(name);
+    match ["`prompt`", "`completion`", "`messages`", "`text`", "`input_ids`"].into_iter().any(is_named) {
+        true => FORMATS,
+        false => NAMES,
+    }
 }
 
 fn parse(row: &Object, of_file: Option<&[String]>, layout: &Layout) -> Result<Row> {
@@ -81,16 +130,27 @@ fn parse(row: &Object, of_file: Option<&[String]>, layout: &Layout) -> Result<Ro
 
 /// A hint without the keys of a recipe that say what columns hold: there is none, and names are what helps.
 fn with_names(hint: &str) -> String {
-    let says_what =
-        |piece: &&str| ["`data.columns", "`data.format", "`data.prompt"].iter().any(|key| piece.contains(key));
-    let pieces: Vec<&str> = hint.split("; ").collect();
-    match pieces.iter().any(says_what) {
-        true => pieces.into_iter().filter(|piece| !says_what(piece)).chain([NAMES]).collect::<Vec<_>>().join("; "),
-        false => hint.to_owned(),
+    let names_key =
+        |piece: &str| ["`data.columns", "`data.format", "`data.prompt"].iter().any(|key| piece.contains(key));
+    // What one column is to be called: `` `picture` seems to hold pictures: `data.columns: {image: picture}` reads them ``.
+    let called = |piece: &str| {
+        let (said, key) = piece.split_once(": `data.columns: {")?;
+        let (own, _) = key.split_once(": ").filter(|_| said.contains(" seems to hold "))?;
+        Some(format!("{said}: call it `{own}`"))
+    };
+    let (mut pieces, mut names) = (Vec::new(), None);
+    for piece in hint.split("; ") {
+        match called(piece) {
+            Some(called) => pieces.push(called),
+            None if !names_key(piece) => pieces.push(piece.to_owned()),
+            None if piece.starts_with("say which") => names = Some(ONE),
+            None => names = names.or(Some(names_beside(hint.split("; ").next().unwrap_or_default()))),
+        }
     }
+    pieces.into_iter().chain(names.map(str::to_owned)).collect::<Vec<_>>().join("; ")
 }
 
-fn of_table(path: &Path, progress: &dyn Progress) -> Result<Vec<(usize, Row)>> {
+fn of_table(path: &Path, progress: &dyn Progress) -> Result<Vec<FewRow>> {
     let spec = DataSpec {
         key: "--input",
         sources: vec![SourceSpec::new(path.display().to_string(), RowFormat::Auto)],
@@ -111,7 +171,8 @@ fn of_table(path: &Path, progress: &dyn Progress) -> Result<Vec<(usize, Row)>> {
     }
 }
 
-fn read_into(rows: &mut Vec<(usize, Row)>, file: &SourceFile, layout: &Layout) -> Result<()> {
+fn read_into(rows: &mut Vec<FewRow>, file: &SourceFile, layout: &Layout) -> Result<()> {
+    let unread = unread_in(file, layout, MAX_ROW_BYTES)?;
     let (mut undecoded, mut wrong) = (Ok(()), None);
     let mut emit = |chunk: Chunk| {
         let columns = chunk.columns.clone();
@@ -120,7 +181,7 @@ fn read_into(rows: &mut Vec<(usize, Row)>, file: &SourceFile, layout: &Layout) -
                 return;
             }
             match object.and_then(|object| parse(&object, columns.as_deref(), layout)) {
-                Ok(row) => rows.push((number as usize, row)),
+                Ok(row) => rows.push(FewRow::new(number as usize, row, || unread.clone())),
                 Err(error) => {
                     wrong = Some(error.or_at(Place::Row { path: file.path.to_path_buf(), row: number as usize }));
                 }
@@ -173,9 +234,64 @@ mod tests {
             Row::Text("a".into()),
             "what holds nothing is no reading"
         );
-        // More than one reading: what the verb was always told by.
+        // Of rows of another task: what the verb was always told by.
         let row = json!({"messages": turns, "chosen": "b", "rejected": "c"});
         assert_eq!(roles(&understood(row).unwrap()), [Role::User]);
+        let row = json!({"text": "a", "chosen": "b", "rejected": "c"});
+        assert_eq!(understood(row).unwrap(), Row::Text("a".into()));
+        for row in [
+            json!({"instruction": "a", "output": "b", "completion": ""}),
+            json!({"prompt": "a", "completion": "b", "messages": [], "conversations": null}),
+            json!({"prompt": "a", "completion": ""}),
+        ] {
+            assert_eq!(roles(&understood(row.clone()).unwrap()), [Role::User, Role::Assistant], "{row}");
+        }
+        let row = json!({"text": "a", "prompt": "", "completion": " "});
+        assert_eq!(understood(row).unwrap(), Row::Text("a".into()));
+    }
+
+    #[test]
+    fn a_row_that_can_be_read_in_two_ways_is_refused_as_in_training() {
+        let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+        let shared = json!([{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]);
+        for (row, readings) in [
+            (
+                json!({"messages": turns, "conversations": shared}),
+                "`messages` (`messages`), or `sharegpt` (`conversations`)",
+            ),
+            (
+                json!({"messages": turns, "prompt": "c", "completion": "d"}),
+                "`messages` (`messages`), or `prompt_completion` (`prompt`, `completion`)",
+            ),
+            (
+                json!({"input_ids": [2, 5], "instruction": "c", "output": "d"}),
+                "`tokens` (`input_ids`), or `alpaca` (`instruction`, `output`)",
+            ),
+        ] {
+            let error = understood(row.clone()).unwrap_err();
+            assert_eq!(error.what(), format!("the row's columns fit more than one format: {readings}"), "{row}");
+            assert!(error.hint_text().unwrap().ends_with(&format!("; {ONE}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_seems_to_hold_media_is_told_what_to_be_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let unread = |name: &str, text: &str| {
+            let rows = read_few(&write(dir.path(), name, text), &Silent).unwrap();
+            rows.into_iter().next_back().unwrap().unread
+        };
+        let told = "`picture` seems to hold pictures: call it `image`; the names that are known are `image`, `images`, `audio`, \
+                    `audios` and `file_name`";
+        let row = json!({"prompt": "a", "completion": "b", "picture": "a.png"}).to_string();
+        assert_eq!(unread("a.jsonl", &row).as_deref(), Some(told));
+        assert_eq!(unread("b.csv", "prompt,completion,picture\na,b,a.png\n").as_deref(), Some(told));
+        let row = json!({"prompt": "a", "completion": "b", "image": "a.png", "picture": "b.png"}).to_string();
+        assert_eq!(unread("c.jsonl", &row), None, "it shows one");
+        assert_eq!(unread("d.csv", "prompt,completion,note\na,b,c\n"), None);
+        let beside = |row: Value| unread_beside_prompt(row.as_object().unwrap());
+        assert_eq!(beside(json!({"prompt": "a.png", "picture": "b.png"})).as_deref(), Some(told));
+        assert_eq!(beside(json!({"prompt": "a.png", "id": "b"})), None);
     }
 
     #[test]
@@ -190,11 +306,15 @@ mod tests {
         );
         assert_eq!(
             problem(json!({"prompt": "a"})),
-            format!("the row has a prompt, and no answer to it [columns found: `prompt`; {NAMES}]")
+            format!("the row has a prompt, and no answer to it [columns found: `prompt`; {FORMATS}]")
         );
-        for row in [json!({"prompt": "a", "question": "b", "answer": "c"}), json!({"chosen": "a", "rejected": "b"})] {
+        for (row, told) in [
+            (json!({"prompt": "a", "question": "b", "answer": "c"}), ONE),
+            (json!({"chosen": "a", "rejected": "b"}), NAMES),
+            (json!({"completion": "a", "id": 7}), FORMATS),
+        ] {
             let problem = problem(row);
-            assert!(problem.ends_with(&format!("; {NAMES}]")) && !problem.contains("`data."), "{problem}");
+            assert!(problem.ends_with(&format!("; {told}]")) && !problem.contains("`data."), "{problem}");
         }
         assert_eq!(problem(json!({"text": null})), "`text` is null [columns found: `text`]");
         let seen = understood(json!({"text": "a", "image": "a.png"})).unwrap_err();
@@ -210,24 +330,27 @@ mod tests {
             ("b.tsv", "prompt\tcompletion\na\tb\nc\td\n"),
             // A table under the name of another.
             ("c.csv", "prompt;completion\na;b\nc;d\n"),
+            // Cells that hold nothing are no other answer.
+            ("d.csv", "instruction,output,completion\na,b,\nc,d,\n"),
         ] {
             let rows = read(name, text).unwrap();
-            assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), [2, 3], "{name}");
-            assert_eq!(roles(&rows[1].1), [Role::User, Role::Assistant], "{name}");
+            assert_eq!(rows.iter().map(|row| row.number).collect::<Vec<_>>(), [2, 3], "{name}");
+            assert_eq!(roles(&rows[1].row), [Role::User, Role::Assistant], "{name}");
         }
         let rows = read("ids.csv", "input_ids\n\"[2, 5, 6]\"\n").unwrap();
-        assert!(matches!(&rows[0].1, Row::Tokens { input_ids, .. } if *input_ids == [2, 5, 6]), "{rows:?}");
+        assert!(matches!(&rows[0].row, Row::Tokens { input_ids, .. } if *input_ids == [2, 5, 6]), "{rows:?}");
         let rows = read("texts.csv", "text,label\na,1\n").unwrap();
-        assert_eq!(rows, [(2, Row::Text("a".into()))]);
-        for (text, what) in [
-            ("frage,antwort\na,b\n", "the columns fit no format that is known"),
-            ("What is it?,A cat.\nAnd this?,A dog.\n", "the table seems to have no header"),
-            ("prompt\na\n", "the rows are prompt_only rows"),
+        assert_eq!(rows, [FewRow { number: 2, row: Row::Text("a".into()), unread: None }]);
+        for (text, what, told) in [
+            ("frage,antwort\na,b\n", "the columns fit no format that is known", NAMES),
+            ("What is it?,A cat.\nAnd this?,A dog.\n", "the table seems to have no header", NAMES),
+            ("prompt\na\n", "the rows are prompt_only rows", FORMATS),
+            ("question,answer,prompt\na,b,c\n", "the columns fit more than one format", ONE),
         ] {
             let error = read("wrong.csv", text).unwrap_err();
             let hint = error.hint_text().unwrap_or_default().to_owned();
             assert!(error.what().contains(what), "{error}");
-            assert!(hint.ends_with(NAMES) && !hint.contains("`data."), "{hint}");
+            assert!(hint.ends_with(told) && !hint.contains("`data."), "{hint}");
         }
         let texts = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
         let batch = RecordBatch::try_from_iter([("Question", texts("a")), ("id", texts("7")), ("answer", texts("b"))]);
@@ -236,7 +359,7 @@ mod tests {
         writer.write(&batch).unwrap();
         let path = write(dir.path(), "rows.parquet", writer.into_inner().unwrap());
         let rows = read_few(&path, &Silent).unwrap();
-        assert_eq!((rows.len(), rows[0].0, roles(&rows[0].1)), (1, 1, vec![Role::User, Role::Assistant]));
+        assert_eq!((rows.len(), rows[0].number, roles(&rows[0].row)), (1, 1, vec![Role::User, Role::Assistant]));
         assert_eq!(read("none.csv", "prompt,completion\n").unwrap_err().what(), "the file has no rows");
     }
 }

@@ -132,6 +132,13 @@ fn no_column(own: &str, column: &str, head: &Head, file: &SourceFile) -> Error {
     Error::new(Kind::Data, what).hint(format!("{}{}", listed(&names), close.unwrap_or_default()))
 }
 
+/// What to do about media in a column of `file` that its layout does not read, where its first rows show none that are.
+pub(super) fn unread_in(file: &SourceFile, layout: &Layout, max_row_bytes: usize) -> Result<Option<String>> {
+    let head = Head::read(&SourceFile { columns: None, ..file.clone() }, max_row_bytes)?;
+    let is_blind = !head.shows_media(&layout.columns);
+    Ok(head.unread_media(&|name| layout.reads(name)).filter(|_| is_blind))
+}
+
 /// The first rows of a file that can be read.
 struct Head {
     rows: Vec<(u32, Object)>,
@@ -249,7 +256,7 @@ impl Head {
     }
 
     fn ambiguous(&self, guesses: &[Guess]) -> Error {
-        let readings: Vec<_> = guesses.iter().map(reading).collect();
+        let readings: Vec<_> = guesses.iter().map(Guess::reading).collect();
         let what = format!("the columns fit more than one format: {}", readings.join(", or "));
         let hint = match guesses {
             [Guess::Rows(one), Guess::Rows(other), ..] if one.format == other.format => {
@@ -263,8 +270,10 @@ impl Head {
             _ => {
                 let (mut formats, mut others) = (Vec::new(), String::new());
                 for guess in guesses {
+                    let format = format!("`data.format: {}`", guess.name());
                     match guess {
-                        Guess::Rows(_) => formats.push(format!("`data.format: {}`", guess.name())),
+                        Guess::Rows(_) if formats.contains(&format) => {}
+                        Guess::Rows(_) => formats.push(format),
                         Guess::OtherTask(name, _) => others = format!("; `sft` does not train {name} rows"),
                     }
                 }
@@ -352,14 +361,8 @@ impl Head {
     }
 }
 
-/// `prompt_completion` (`question`, `answer`).
-fn reading(guess: &Guess) -> String {
-    let columns: Vec<_> = guess.columns().iter().map(|column| format!("`{column}`")).collect();
-    format!("`{}` ({})", guess.name(), columns.join(", "))
-}
-
 fn disagreement((first, one): (u32, &Guess), (second, other): (u32, &Guess)) -> Error {
-    let what = format!("row {first} is {}, row {second} is {}", reading(one), reading(other));
+    let what = format!("row {first} is {}, row {second} is {}", one.reading(), other.reading());
     Error::new(Kind::Data, what).hint("give each kind of rows a file of its own, or say what they are in `data.format`")
 }
 

@@ -243,6 +243,9 @@ fn encode_all(
     let mut rows: Vec<Row> = prompts.iter().map(|prompt| Row::Conversation(prompt.conversation.clone())).collect();
     let placed = rows.iter_mut().zip(prompts.iter().map(|prompt| &prompt.place));
     let features = media::rows::features(placed, model, progress)?;
+    let unread: Vec<_> = prompts.iter().map(|prompt| data::unread_beside_prompt(&prompt.row)).collect();
+    let unread = prompts.iter().map(|prompt| &prompt.place).zip(unread.iter().map(Option::as_deref));
+    media::rows::say_unread(unread, features.as_ref(), &model.base, progress);
     let encode = |(prompt, row): (&Prompt, &Row)| match row {
         Row::Conversation(conversation) => encode(&model.base, prompt, conversation, options.raw),
         _ => Err(Error::new(Kind::Run, "a prompt is no conversation")),

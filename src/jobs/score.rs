@@ -1,6 +1,6 @@
 //! What a model thinks of given rows.
 
-use crate::data::{self, Encode, Row};
+use crate::data::{self, Encode, FewRow, Row};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::score as infer;
 use crate::jobs::base::peft_model::PeftModel;
@@ -18,6 +18,8 @@ use std::path::Path;
 pub struct Input {
     row: Row,
     place: Place,
+    /// What to do about a column that seems to hold pictures or sounds and is not read.
+    unread: Option<String>,
 }
 
 impl Input {
@@ -27,13 +29,17 @@ impl Input {
     /// # Errors
     /// When the file cannot be read, and the first row that is of no format.
     pub fn read(path: &Path, progress: &dyn Progress) -> Result<Vec<Self>> {
-        let at = |number| Place::Row { path: path.into(), row: number };
-        Ok(data::read_few(path, progress)?.into_iter().map(|(row, of)| Input { row: of, place: at(row) }).collect())
+        let input = |FewRow { number, row, unread }| Input {
+            row,
+            place: Place::Row { path: path.into(), row: number },
+            unread,
+        };
+        Ok(data::read_few(path, progress)?.into_iter().map(input).collect())
     }
 
     /// A plain text at this place.
     pub fn of_text(text: String, place: Place) -> Self {
-        Input { row: Row::Text(text), place }
+        Input { row: Row::Text(text), place, unread: None }
     }
 
     /// Whether it holds pictures or sounds.
@@ -63,7 +69,7 @@ impl Input {
     /// # Errors
     /// When it is of none.
     pub fn new(row: &Map<String, Value>, place: Place) -> Result<Self> {
-        Ok(Input { row: data::understand(row).map_err(|e| e.or_at(place.clone()))?, place })
+        Ok(Input { row: data::understand(row).map_err(|e| e.or_at(place.clone()))?, place, unread: None })
     }
 }
 
@@ -116,6 +122,8 @@ pub fn encode_all(
 ) -> Result<(Vec<Tokenized>, Option<Features>)> {
     let mut seen: Vec<Row> = rows.iter().map(|input| input.row.clone()).collect();
     let features = media::rows::features(seen.iter_mut().zip(rows.iter().map(|input| &input.place)), model, progress)?;
+    let unread = rows.iter().map(|input| (&input.place, input.unread.as_deref()));
+    media::rows::say_unread(unread, features.as_ref(), &model.base, progress);
     let encode = |(input, row): (&Input, &Row)| {
         let encoded = encode(&model.base.encoder, row).map_err(|e| e.or_at(input.place.clone()))?;
         if encoded.input_ids.is_empty() {

@@ -4,15 +4,15 @@ use super::Recipe;
 use super::diagnose::Diagnosis;
 use std::sync::LazyLock;
 
-/// A hint about keys of a recipe, for who has none: `` set `data.format: text` `` is `` add `--set data.format=text` ``.
-/// The key of the folder is the option `output`.
-pub fn as_options(hint: &str, output: &str) -> String {
+/// A hint about keys of a recipe, for who has none: `` set `data.format: text` `` is `` add `--set data.format=text` ``. Some
+/// keys have `options` that stand for them.
+pub fn as_options(hint: &str, options: &[(&str, &str)]) -> String {
     let mut parts = hint.split('`');
     let mut text = parts.next().unwrap_or_default().to_owned();
     let mut is_code = true;
     for part in parts {
-        let option = if is_code { option(part, &text, output) } else { None };
-        if option.is_some()
+        let option = if is_code { option(part, &text, options) } else { None };
+        if option.as_ref().is_some_and(|option| option.starts_with("--set "))
             && let Some(before) = text.strip_suffix("set ")
         {
             text = format!("{before}add ");
@@ -28,14 +28,16 @@ pub fn as_options(hint: &str, output: &str) -> String {
 }
 
 /// What a key with or without a value is on the command line; `before` is the text that leads to it.
-fn option(code: &str, before: &str, output: &str) -> Option<String> {
+fn option(code: &str, before: &str, options: &[(&str, &str)]) -> Option<String> {
     let Named { key, name, value } = named(code)?;
-    if key == "output.dir" {
-        return Some(value.map_or(output.to_owned(), |value| format!("{output} {value}")));
+    if let Some((_, option)) = options.iter().find(|(of, _)| *of == key) {
+        return Some(value.map_or((*option).to_owned(), |value| format!("{option} {value}")));
     }
-    let is_told = ["set ", "with ", "set it with "].iter().any(|verb| before.ends_with(verb));
+    let is_told = ["set ", "with ", "set it with ", "under "].iter().any(|verb| before.ends_with(verb));
+    let is_first = before.is_empty() || ["; ", ", ", ", or "].iter().any(|end| before.ends_with(end));
     match value {
-        None if !is_told => None,
+        None if before.ends_with("raise ") => Some(format!("{key}` with `--set {key}=..")),
+        None if !is_told && !is_first => None,
         None if name == "columns" => Some(format!("--set '{key}={{..}}'")),
         None => Some(format!("--set {key}=..")),
         Some(value) if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) => {
@@ -166,9 +168,18 @@ mod tests {
             ("choose another `output.dir`", "choose another `--output`"),
             ("check `data.format`; columns found: `a.b`, `x`", "check `data.format`; columns found: `a.b`, `x`"),
             ("no `code", "no `code`"),
+            ("raise `data.max_length`, or wait", "raise `data.max_length` with `--set data.max_length=..`, or wait"),
+            ("`data.prompt` asks the same of every row", "`--set data.prompt=..` asks the same of every row"),
+            ("set `model.base` to one that does", "set `--model` to one that does"),
+            (
+                "name its base model here, and the adapter under `adapter.init_from`",
+                "name its base model here, and the adapter under `--set adapter.init_from=..`",
+            ),
         ] {
-            assert_eq!(as_options(hint, "--output"), expected);
+            assert_eq!(as_options(hint, &[("model.base", "--model"), ("output.dir", "--output")]), expected);
         }
+        let adapter = as_options("the adapter under `adapter.init_from`", &[("adapter.init_from", "--adapter")]);
+        assert_eq!(adapter, "the adapter under `--adapter`");
     }
 
     #[test]

@@ -26,18 +26,20 @@ impl Places {
         self.beside = beside(path, recipe);
     }
 
-    /// What stands beside keys in the files that they were written in, by the keys' paths: the comments at the ends of lines
-    /// that are one key's alone.
+    /// What stands beside keys and entries of lists in the files that they were written in, by their paths: the comments at
+    /// the ends of the lines that are theirs alone.
     pub fn comments(&self) -> Vec<(String, String)> {
-        let mut of_lines: BTreeMap<(usize, usize), Vec<(&String, &Mark)>> = BTreeMap::new();
-        // What has keys below it is no line's own, and neither is an item of a list.
-        let holds_keys =
-            |path: &str| self.given.keys().any(|key| key.strip_prefix(path).is_some_and(|k| k.starts_with('.')));
-        let keys = self.given.iter().filter(|(path, _)| !path.contains('[') && !holds_keys(path));
-        keys.for_each(|(path, mark)| of_lines.entry((mark.origin, mark.line)).or_default().push((path, mark)));
-        let comment = |keys: Vec<(&String, &Mark)>| match keys[..] {
-            [(path, mark)] => Some((path.clone(), self.origins.get(mark.origin)?.comment(mark)?)),
-            _ => None,
+        let mut of_lines: BTreeMap<(usize, usize), Vec<(&String, Mark)>> = BTreeMap::new();
+        for (path, mark) in &self.given {
+            if let Some(beside) = self.origins.get(mark.origin).and_then(|origin| origin.beside(path, mark)) {
+                of_lines.entry((beside.origin, beside.line)).or_default().push((path, beside));
+            }
+        }
+        let comment = |named: Vec<(&String, Mark)>| {
+            // A line that names several is that one's which holds the others.
+            let holds_all = |outer: &str| named.iter().all(|(path, _)| is_within(path, outer));
+            let (path, beside) = named.iter().find(|(path, _)| holds_all(path))?;
+            Some((path.to_string(), self.origins.get(beside.origin)?.comment(beside)?))
         };
         of_lines.into_values().filter_map(comment).collect()
     }
@@ -52,6 +54,11 @@ impl Places {
             Some((origin.place(mark), origin.excerpt(mark)))
         })
     }
+}
+
+/// Whether `path` is `outer`, or a key or an entry inside it.
+fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// For each key of `recipe` whose relative path leads nowhere, and would from the folder of the recipe at `path`: what to

@@ -93,7 +93,32 @@ impl Origin {
         }
     }
 
-    /// The comment at the end of the line at `mark`, where a value is.
+    /// The place after the name of `path`, whose value is at `mark`: on the same line, or on a line above where the value has
+    /// lines of its own, as lists have, and texts in which a `#` begins no comment. An entry of a list is at its own mark.
+    pub fn beside(&self, path: &str, mark: &Mark) -> Option<Mark> {
+        let Origin::File { text, .. } = self else { return None };
+        let lines: Vec<&str> = text.lines().take(mark.line).collect();
+        let (line, above) = lines.split_last()?;
+        let start = line.char_indices().nth(mark.column.checked_sub(1)?).map_or(line.len(), |(start, _)| start);
+        let (before, value) = (line[..start].trim(), &line[start..]);
+        if path.ends_with(']') {
+            let is_entry = before.ends_with(['-', '[', ',']) || value.starts_with('{');
+            return is_entry.then_some(*mark);
+        }
+        let key = path.rsplit('.').next()?;
+        let names = |text: &str| text.trim_end().trim_end_matches(['"', '\'']).ends_with(key);
+        // What has no value is where its key is.
+        let is_key = value.split_once(':').is_some_and(|(name, _)| name.trim().trim_matches(['"', '\'']) == key);
+        if is_key || before.strip_suffix(':').is_some_and(names) {
+            return Some(*mark);
+        }
+        let is_said = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+        let (number, line) = above.iter().enumerate().rfind(|(_, line)| is_said(line)).filter(|_| before.is_empty())?;
+        let (name, _) = line.split_once(':').filter(|(name, _)| names(name))?;
+        Some(Mark { line: number + 1, column: name.chars().count() + 2, ..*mark })
+    }
+
+    /// The comment at the end of the line at `mark`, which is [`beside`](Self::beside) a name.
     pub fn comment(&self, mark: &Mark) -> Option<String> {
         let Origin::File { text, .. } = self else { return None };
         let line: Vec<char> = text.lines().nth(mark.line.checked_sub(1)?)?.chars().collect();

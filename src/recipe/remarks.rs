@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// What is to be said of keys where the recipe is written: comments at the ends of their lines, by the keys' paths.
+/// What is to be said of keys where the recipe is written: comments at the ends of their lines, by the paths of the
+/// keys, and of the entries of lists that have lines of their own (`data.train[0]`).
 #[derive(Debug, Clone, Default)]
 pub struct Remarks(BTreeMap<String, String>);
 

@@ -175,7 +175,8 @@ fn control_character(text: &str, origin: usize) -> Option<Mark> {
 /// The column of remarks, where a line leaves room for that.
 const REMARKS_AT: usize = 35;
 
-/// Writes `value` as a YAML document that [`parse`] reads back as the same values, with `remarks` on its keys.
+/// Writes `value` as a YAML document that [`parse`] reads back as the same values, with `remarks` on its keys and
+/// the entries of its lists.
 pub(super) fn write(value: &Value, remarks: &Remarks) -> String {
     let mut text = String::new();
     block(value, "", remarks, &mut text);
@@ -199,28 +200,34 @@ fn block(value: &Value, path: &str, remarks: &Remarks, text: &mut String) {
         let _ = write!(text, "{:indent$}{key}:", "");
         match value {
             Value::Object(inner) if !inner.is_empty() => {
-                text.push('\n');
+                end_line(start, remarks.get(&path), text);
                 block(value, &path, remarks, text);
-                continue;
             }
             Value::Array(items) if items.iter().any(Value::is_object) => {
-                for item in items {
-                    let _ = write!(text, "\n{:indent$}  - ", "");
+                end_line(start, remarks.get(&path), text);
+                for (i, item) in items.iter().enumerate() {
+                    let start = text.len();
+                    let _ = write!(text, "{:indent$}  - ", "");
                     flow(item, text);
+                    end_line(start, remarks.get(&format!("{path}[{i}]")), text);
                 }
             }
             _ => {
                 text.push(' ');
                 flow(value, text);
+                end_line(start, remarks.get(&path), text);
             }
         }
-        if let Some(remark) = remarks.get(&path) {
-            let written = text[start..].lines().last().unwrap_or_default().chars().count();
-            let _ =
-                write!(text, "{:pad$} # {}", "", remark.replace('\n', " "), pad = REMARKS_AT.saturating_sub(written));
-        }
-        text.push('\n');
     }
+}
+
+/// Ends the line that begins at `start`, with the remark on what it says.
+fn end_line(start: usize, remark: Option<&str>, text: &mut String) {
+    if let Some(remark) = remark {
+        let pad = REMARKS_AT.saturating_sub(text[start..].chars().count());
+        let _ = write!(text, "{:pad$} # {}", "", remark.replace('\n', " "));
+    }
+    text.push('\n');
 }
 
 /// Writes a value on one line.

@@ -26,6 +26,13 @@ pub enum MediaSource {
     Listed,
 }
 
+impl MediaSource {
+    /// Whether what is to name a file is an address on the web, of which nothing is fetched.
+    pub fn is_on_web(name: &str) -> bool {
+        ["http://", "https://"].iter().any(|scheme| name.starts_with(scheme))
+    }
+}
+
 /// The soft tokens of one picture or sound: a run of placeholders in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaRange {

@@ -162,6 +162,14 @@ fn media_in_a_column_of_another_name_are_told_how_to_be_read() {
         let placeholders = ids_of(&said.json()).into_iter().filter(|id| *id == 512).count();
         assert_eq!(placeholders, 4, "{file}");
     }
+    // Verbs without a recipe say the same, with a name in the place of a key.
+    bench.write("d.jsonl", lines(&[json!({"prompt": "What?", "completion": "Red.", "picture": "pictures/red.png"})]));
+    for (verb, file) in [("score", "d.jsonl"), ("score", "a.csv"), ("generate --max-tokens 1", "d.jsonl")] {
+        let said = bench.run(&format!("{verb} --model v --input {file}"));
+        let told = format!("{file}: `picture` seems to hold pictures: call it `image`; ");
+        assert!(said.stderr.contains(&told), "{verb} {file}: {}", said.stderr);
+        said.ok();
+    }
 }
 
 #[test]

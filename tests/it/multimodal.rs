@@ -510,6 +510,15 @@ fn what_towers_said_is_kept_where_it_can_be_and_made_again_where_it_is_damaged()
     assert!(mended.stderr.contains(&format!("made again: {} files of", kept.len())), "{}", mended.stderr);
     assert_eq!(bench.text("scores.jsonl"), scores);
     assert!(!bench.run(score).stderr.contains("damaged"));
+    // A folder of somebody's in the place of one is left, and the run goes on.
+    let path = bench.path(&kept[0]);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir_all(path.join("theirs")).unwrap();
+    let beside = bench.run(score);
+    assert_eq!(beside.code, Some(0), "{}", beside.stderr);
+    assert!(beside.stderr.contains("made again: 1 file of"), "{}", beside.stderr);
+    assert!(beside.stderr.contains("kept for this run alone"), "{}", beside.stderr);
+    assert_eq!(bench.text("scores.jsonl"), scores);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! what the user says; others of the same meaning then do not count.
 
 use crate::data::layout::{Asked, Layout};
-use crate::data::object::Object;
+use crate::data::object::{Object, holds};
 use crate::data::options::RowFormat;
 use crate::text::MediaKind;
 use serde_json::Value;
@@ -57,6 +57,17 @@ impl Guess {
             Guess::OtherTask(_, columns) => columns.clone(),
         }
     }
+
+    /// The way in words: `` `prompt_completion` (`question`, `answer`) ``.
+    pub fn reading(&self) -> String {
+        let columns: Vec<_> = self.columns().iter().map(|column| format!("`{column}`")).collect();
+        format!("`{}` ({})", self.name(), columns.join(", "))
+    }
+
+    /// Whether each of the columns that show it holds something in `row`.
+    fn is_held_by(&self, row: &Object) -> bool {
+        self.columns().iter().all(|column| row.get(column).is_some_and(holds))
+    }
 }
 
 /// Whether a column of this name can mean something.
@@ -67,9 +78,13 @@ pub(in crate::data) fn may_mean(name: &str) -> bool {
 }
 
 /// Every way to read `row`, where `renamed` are the columns that the user named, and `prompt` is what is asked of rows that
-/// do not say it; the more telling ones first.
+/// do not say it; the more telling ones first. Of several, one by columns that hold nothing is none.
 pub(in crate::data) fn guesses(row: &Object, renamed: &BTreeMap<String, String>, prompt: Option<&str>) -> Vec<Guess> {
-    Names { prompt, ..Names::of(row, renamed) }.guesses()
+    let mut guesses = Names { prompt, ..Names::of(row, renamed) }.guesses();
+    if guesses.iter().any(|guess| guess.is_held_by(row)) {
+        guesses.retain(|guess| guess.is_held_by(row));
+    }
+    guesses
 }
 
 /// What a row shows beside its words.
@@ -307,6 +322,24 @@ mod tests {
         assert_eq!(seen(row, &[]), ["messages: messages", "sharegpt: conversations"]);
         let row = json!({"prompt": "a", "completion": "b", "label": false});
         assert_eq!(seen(row, &[]), ["prompt_completion: prompt, completion", "unpaired: prompt, completion, label"]);
+    }
+
+    #[test]
+    fn what_holds_nothing_is_no_other_reading() {
+        for (row, expected) in [
+            (json!({"instruction": "a", "output": "b", "completion": ""}), &["alpaca: instruction, output"][..]),
+            (json!({"prompt": "a", "question": " ", "answer": "b"}), &["prompt_completion: prompt, answer"]),
+            (json!({"messages": [], "prompt": "a", "completion": "b"}), &["prompt_completion: prompt, completion"]),
+            (json!({"text": "", "messages": "", "conversation": [null], "input_ids": [2]}), &["tokens: input_ids"]),
+            // The only reading is one, and so are two of which none holds anything.
+            (json!({"prompt": "a", "completion": "", "text": "b"}), &["prompt_completion: prompt, completion"]),
+            (
+                json!({"instruction": "a", "output": "", "completion": null, "answer": " "}),
+                &["alpaca: instruction, answer", "alpaca: instruction, output"],
+            ),
+        ] {
+            assert_eq!(seen(row.clone(), &[]), expected, "{row}");
+        }
     }
 
     #[test]

@@ -181,7 +181,7 @@ fn of_text(text: &str, path: &str) -> Result<Option<MediaSource>> {
         };
         return encoded(data, path).map(Some);
     }
-    if ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) {
+    if MediaSource::is_on_web(text) {
         return Err(Error::new(
             Kind::Data,
             format!("`{path}` is an address on the web, and nothing is fetched from there"),

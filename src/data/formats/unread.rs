@@ -1,7 +1,7 @@
 //! Columns that seem to hold pictures or sounds, under names that no format knows.
 
 use crate::data::object::Object;
-use crate::text::MediaKind;
+use crate::text::{MediaKind, MediaSource};
 use serde_json::Value;
 
 /// What columns of pictures are called elsewhere: of a table only columns that mean something are read, and the others have no
@@ -21,28 +21,44 @@ pub(in crate::data) fn unread_media(
 ) -> Option<String> {
     let in_row = row.iter().map(|(name, value)| (name.as_str(), of_value(value)));
     let without_value = of_file.into_iter().flatten().filter(|name| !row.contains_key(*name));
-    let in_file = without_value.map(|name| (name.as_str(), of_name(name)));
-    let found = in_row.chain(in_file).find_map(|(name, kind)| Some((name, kind?)).filter(|(name, _)| !reads(name)));
-    let (column, kind) = found?;
-    let (several, own) = match kind {
+    let in_file = without_value.map(|name| (name.as_str(), of_name(name).map(|kind| Held { kind, is_on_web: false })));
+    let found = in_row.chain(in_file).find_map(|(name, held)| Some((name, held?)).filter(|(name, _)| !reads(name)));
+    let (column, held) = found?;
+    let (several, own) = match held.kind {
         MediaKind::Image => ("pictures", "image"),
         MediaKind::Audio => ("sounds", "audio"),
     };
-    Some(format!(
-        "`{column}` seems to hold {several}: `data.columns: {{{own}: {column}}}` reads them; the names that are known are `image`, \
-         `images`, `audio`, `audios` and `file_name`"
-    ))
+    Some(match held.is_on_web {
+        true => format!(
+            "`{column}` seems to hold addresses of {several} on the web, and nothing is fetched from there: download the files, and \
+             name them by their paths in a column `{own}`"
+        ),
+        false => format!(
+            "`{column}` seems to hold {several}: `data.columns: {{{own}: {column}}}` reads them; the names that are known are \
+             `image`, `images`, `audio`, `audios` and `file_name`"
+        ),
+    })
 }
 
 /// What a value seems to be.
-fn of_value(value: &Value) -> Option<MediaKind> {
+struct Held {
+    kind: MediaKind,
+    /// Whether only an address on the web is there.
+    is_on_web: bool,
+}
+
+fn of_value(value: &Value) -> Option<Held> {
     match value {
         Value::String(text) => {
             let text = text.trim();
+            let is_on_web = MediaSource::is_on_web(text);
             let of_uri = |start: &str, kind| text.starts_with(start).then_some(kind);
-            of_uri("data:image/", MediaKind::Image)
+            let kind = of_uri("data:image/", MediaKind::Image)
                 .or_else(|| of_uri("data:audio/", MediaKind::Audio))
                 .or_else(|| MediaKind::of_file_name(text).filter(|_| !text.contains('\n')))
+                // What asks for a size or a version of a file on the web.
+                .or_else(|| MediaKind::of_file_name(text.split(['?', '#']).next()?).filter(|_| is_on_web))?;
+            Some(Held { kind, is_on_web })
         }
         Value::Array(items) => of_value(items.first()?),
         Value::Object(object) => ["path", "url", "file_name"].into_iter().find_map(|key| of_value(object.get(key)?)),
@@ -78,7 +94,17 @@ mod tests {
             assert!(hint.contains("`image`, `images`, `audio`, `audios` and `file_name`"), "{hint}");
             assert_eq!(told(json!({"image": value}), None), None, "it is read");
         }
-        for value in [json!("a text."), json!(7), json!(null), json!([]), json!({"a": 1}), json!("of\na.png")] {
+        for value in [
+            json!("https://example.org/1.png"),
+            json!(["http://example.org/1.jpeg?size=2"]),
+            json!({"url": "https://example.org/1.webp"}),
+        ] {
+            let hint = told(json!({"prompt": "a", "shown": value}), None).unwrap();
+            assert!(hint.contains("nothing is fetched from there") && !hint.contains("data.columns"), "{hint}");
+        }
+        for value in
+            [json!("a text."), json!(7), json!(null), json!([]), json!({"a": 1}), json!("of\na.png"), json!("a.png?")]
+        {
             assert_eq!(told(json!({"picture": value}), None), None, "{value}");
         }
         // Of a column without values its name tells.

@@ -25,7 +25,7 @@ pub fn look_at(rows: &mut [(&mut Row, &Place)], rules: &MediaRules, cache: &Path
             Place::Row { path, .. } => path.parent(),
             _ => None,
         };
-        let (folder, by) = (folder.unwrap_or(Path::new("")), (0, u32::try_from(number).unwrap_or(u32::MAX)));
+        let by = (0, u32::try_from(number).unwrap_or(u32::MAX));
         let mut media = row.media_mut().into_iter();
         media
             .try_for_each(|medium| reader.look(medium, folder, by).map(drop))
@@ -40,8 +40,7 @@ pub fn look_at(rows: &mut [(&mut Row, &Place)], rules: &MediaRules, cache: &Path
 /// # Errors
 /// When it cannot.
 pub fn check_medium(medium: &Medium, rules: &MediaRules) -> Result<()> {
-    let here = Path::new("");
-    MediaReader::new(rules, here).look(&mut medium.clone(), here, (0, 0)).map(drop)
+    MediaReader::new(rules, Path::new("")).look(&mut medium.clone(), None, (0, 0)).map(drop)
 }
 
 /// The largest file that is taken for a picture or sound.
@@ -62,16 +61,16 @@ impl<'a> MediaReader<'a> {
     }
 
     /// Looks at a medium of the row `by` in a file of `folder`, against which paths are relative, and notes its pieces; says
-    /// what becomes of it.
+    /// what becomes of it. Where no file names it, paths are relative to the current folder.
     ///
     /// # Errors
     /// A file that is missing, that cannot be read, or that is no picture or sound which the model takes.
-    pub fn look(&self, medium: &mut Medium, folder: &Path, by: ShownBy) -> Result<Outcome> {
+    pub fn look(&self, medium: &mut Medium, folder: Option<&Path>, by: ShownBy) -> Result<Outcome> {
         self.rules.takes(medium.kind)?;
         let (path, bytes) = match &medium.source {
             MediaSource::Bytes(bytes) => (None, bytes.clone()),
             MediaSource::Path(named) => {
-                let path = folder.join(paths::expand(named)?);
+                let path = folder.unwrap_or(Path::new("")).join(paths::expand(named)?);
                 let bytes = read(&path).map_err(|e| missing(named, &path, folder, e))?;
                 (Some(path), bytes.into())
             }
@@ -152,7 +151,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The error for a file that cannot be read; where another file of that name lies, or its own folder, it says so.
-fn missing(named: &str, path: &Path, folder: &Path, error: io::Error) -> Error {
+fn missing(named: &str, path: &Path, folder: Option<&Path>, error: io::Error) -> Error {
     let error = match error.downcast::<Error>() {
         Ok(refused) => return refused,
         Err(error) => error,
@@ -170,19 +169,26 @@ fn missing(named: &str, path: &Path, folder: &Path, error: io::Error) -> Error {
     if Path::new(named).is_absolute() {
         return error;
     }
-    let names = path.parent().and_then(|parent| std::fs::read_dir(parent).ok()).into_iter().flatten().flatten();
+    let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let names = parent.and_then(|parent| std::fs::read_dir(parent).ok()).into_iter().flatten().flatten();
     let names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     let own = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let near = crate::error::did_you_mean(own, names.iter().map(String::as_str));
     let here = Path::new(named).exists();
-    error.hint(match (near, here) {
+    error.hint(match (near, folder) {
         (Some(near), _) => format!("did you mean `{}`?", Path::new(named).with_file_name(near).display()),
-        (None, true) => format!(
+        (None, None) => {
+            let here = std::env::current_dir().map(|here| format!(", `{}`", here.display())).unwrap_or_default();
+            format!("names are relative to the folder in which the program runs{here}")
+        }
+        (None, Some(folder)) if here => format!(
             "it lies in the folder of this command, but names are relative to the file that has them: to `{}`",
             folder.display()
         ),
-        (None, false) if folder.as_os_str().is_empty() => "names are relative to the folder of the data file".into(),
-        (None, false) => format!("names are relative to the folder of the data file, `{}`", folder.display()),
+        (None, Some(folder)) if folder.as_os_str().is_empty() => {
+            "names are relative to the folder of the data file".into()
+        }
+        (None, Some(folder)) => format!("names are relative to the folder of the data file, `{}`", folder.display()),
     })
 }
 
@@ -193,5 +199,26 @@ fn named(path: &Option<PathBuf>, source: &MediaSource, error: Error) -> Error {
     match error.hint_text() {
         Some(hint) => Error::new(Kind::Data, what).hint(hint.to_owned()),
         None => Error::new(Kind::Data, what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_missing_file_was_looked_for_is_said() {
+        let hint = |folder: Option<&Path>| {
+            let path = folder.unwrap_or(Path::new("")).join("pictures of nobody/1.png");
+            let error = missing("pictures of nobody/1.png", &path, folder, io::ErrorKind::NotFound.into());
+            error.hint_text().unwrap().to_owned()
+        };
+        assert!(
+            hint(None).starts_with("names are relative to the folder in which the program runs, `/"),
+            "{}",
+            hint(None)
+        );
+        assert_eq!(hint(Some(Path::new(""))), "names are relative to the folder of the data file");
+        assert_eq!(hint(Some(Path::new("rows"))), "names are relative to the folder of the data file, `rows`");
     }
 }

@@ -1,27 +1,23 @@
 //! What the towers of a model say of the pictures and sounds of rows: made once for each, before the language model is
 //! loaded, and kept on disk by what decides it.
 
+use super::kept::Store;
 use super::processors::modality;
-use crate::atomic;
 use crate::data::{MediaRules, MediaTable, Prepared};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::base::Base;
 use crate::jobs::run::cache::Cache;
 use crate::model::{self, Features as Rows, Inputs, SoftTokens, Towers};
-use crate::progress::{Progress, counted};
+use crate::progress::Progress;
 use crate::text::{MediaKind, MediaRange};
 use crate::weights::Holding;
 use burn::tensor::{Device, Tensor, TensorData};
-use rayon::prelude::*;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-
-/// Begins each file; its last byte is the format's version.
-const MAGIC: [u8; 8] = *b"gtsoft\0\x01";
 
 /// Pictures and sounds that are prepared ahead of the towers.
 const AHEAD: usize = 4;
@@ -38,7 +34,7 @@ pub enum Features {
 /// What towers gave, in a folder.
 #[derive(Debug)]
 pub struct Kept {
-    folder: PathBuf,
+    store: Store,
     device: Device,
     /// What an empty picture and silence are kept as.
     blanks: BTreeMap<MediaKind, [u8; 32]>,
@@ -94,14 +90,14 @@ impl Making<'_> {
         let all: Vec<Medium> = all.collect();
         let blanks = self.blanks(&all)?;
         let contents = blanks.iter().map(|(&kind, blank)| (kind, content_of(kind, blank)));
-        let features = Kept {
-            folder: self.cache.join(FOLDER).join(key),
+        let mut features = Kept {
+            store: Store::new(self.cache.join(FOLDER).join(key)),
             device: self.compute.device.clone(),
             blanks: contents.collect(),
             cache: None,
         };
         let pieces = all.iter().flat_map(|(_, pieces)| pieces).chain(features.blanks.values());
-        let whole = features.check(pieces.copied().collect(), progress);
+        let whole = features.store.whole(pieces.copied().collect(), progress);
         let has = |(_, pieces): &&Medium| pieces.iter().all(|piece| whole.contains(piece));
         let missing: Vec<&Medium> = all.iter().filter(|medium| !has(medium)).collect();
         let no_blank = features.blanks.values().any(|blank| !whole.contains(blank));
@@ -117,11 +113,12 @@ impl Making<'_> {
             for (kind, blank) in blanks {
                 let content = content_of(kind, &blank);
                 if !whole.contains(&content) {
-                    features.keep(&content, &rows(towers.as_ref(), kind, blank, &features.device)?)?;
+                    let rows = rows(towers.as_ref(), kind, blank, &features.device)?;
+                    features.store.keep(&content, &rows, progress)?;
                 }
             }
         }
-        self.make_missing(&features, &missing, whole, towers.as_ref(), progress)?;
+        self.make_missing(&mut features, &missing, whole, towers.as_ref(), progress)?;
         Ok(Features::Kept(features))
     }
 
@@ -150,7 +147,7 @@ impl Making<'_> {
     /// Prepares the next ones on a thread of its own while the towers look at those before. What is `whole` is kept already.
     fn make_missing(
         &self,
-        features: &Kept,
+        features: &mut Kept,
         missing: &[&Medium],
         mut whole: BTreeSet<[u8; 32]>,
         towers: &dyn Towers,
@@ -175,7 +172,8 @@ impl Making<'_> {
                 let kind = kind?;
                 for (content, prepared) in pieces.iter().zip(prepared?) {
                     if whole.insert(*content) {
-                        features.keep(content, &rows(towers, kind, prepared, &features.device)?)?;
+                        let rows = rows(towers, kind, prepared, &features.device)?;
+                        features.store.keep(content, &rows, progress)?;
                     }
                 }
                 progress.advance(1);
@@ -264,7 +262,7 @@ impl Live {
 
 impl Kept {
     fn soft_token(&self, medium: &MediaRange, content: &[u8; 32]) -> Result<SoftTokens> {
-        let rows = self.read(content)?;
+        let rows = self.store.read(content, &self.device)?;
         // Of a sound that is short there are fewer: the model knows what to put in the place of the others.
         let [count, places] = [rows.dims()[0], medium.tokens.len()];
         if count > places {
@@ -277,71 +275,6 @@ impl Kept {
         }
         Ok(SoftTokens { rows: medium.tokens.clone(), modality: modality(medium.kind), features: Rows::Encoded(rows) })
     }
-
-    fn path(&self, content: &[u8; 32]) -> PathBuf {
-        let hex = blake3::Hash::from_bytes(*content).to_hex();
-        self.folder.join(&hex[..2]).join(&hex[2..])
-    }
-
-    /// Those of `contents` that were made and can be read, each read whole: a run does not begin on what it cannot finish
-    /// with. What is damaged is made again, and that is said.
-    fn check(&self, contents: BTreeSet<[u8; 32]>, progress: &dyn Progress) -> BTreeSet<[u8; 32]> {
-        let made: Vec<[u8; 32]> = contents.into_iter().filter(|content| self.path(content).exists()).collect();
-        if made.is_empty() {
-            return BTreeSet::new();
-        }
-        progress.start("Checking what is kept of pictures and sounds", Some(made.len() as u64), "files");
-        let is_whole = |content: &[u8; 32]| {
-            let bytes = std::fs::read(self.path(content)).ok();
-            progress.advance(1);
-            bytes.is_some_and(|bytes| values(&bytes).is_some())
-        };
-        let whole: BTreeSet<[u8; 32]> = made.par_iter().copied().filter(is_whole).collect();
-        progress.finish();
-        match made.len() - whole.len() {
-            0 => {}
-            damaged => progress.note(&format!(
-                "warning: damaged, and made again: {} of what is kept of pictures and sounds, in `{}`",
-                counted(damaged, "file"),
-                self.folder.display()
-            )),
-        }
-        whole
-    }
-
-    fn keep(&self, content: &[u8; 32], rows: &Tensor<2>) -> Result<()> {
-        let path = self.path(content);
-        let folder = path.parent().unwrap_or(&self.folder);
-        std::fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, e))?;
-        let [count, width] = rows.dims();
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend([count, width].iter().flat_map(|&n| (n as u64).to_le_bytes()));
-        bytes.extend(rows.to_data().iter::<f32>().flat_map(f32::to_le_bytes));
-        bytes.extend(blake3::hash(&bytes).as_bytes());
-        atomic::write(&path, &bytes)
-    }
-
-    fn read(&self, content: &[u8; 32]) -> Result<Tensor<2>> {
-        let path = self.path(content);
-        let bytes = std::fs::read(&path).map_err(|e| Error::io("reading", &path, e))?;
-        let Some((values, dims)) = values(&bytes) else {
-            return Err(Error::new(Kind::Data, "what was kept of a picture or sound was damaged since this began")
-                .at_path(&path)
-                .hint("the same command makes it anew"));
-        };
-        let values: Vec<f32> = values.iter().map(|four| f32::from_le_bytes(*four)).collect();
-        Ok(Tensor::from_data(TensorData::new(values, dims), &self.device))
-    }
-}
-
-/// The values of a file and their shape, unless it is damaged.
-fn values(bytes: &[u8]) -> Option<(&[[u8; 4]], [usize; 2])> {
-    let (bytes, hash) = bytes.split_last_chunk::<32>()?;
-    let sound = blake3::hash(bytes).as_bytes() == hash;
-    let (dims, values) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<16>()?;
-    let (dims, values) = (dims.as_chunks::<8>().0, values.as_chunks::<4>().0);
-    let [count, width] = [0, 1].map(|i| usize::try_from(u64::from_le_bytes(dims[i])).unwrap_or(usize::MAX));
-    (sound && count.checked_mul(width)? == values.len()).then_some((values, [count, width]))
 }
 
 /// What a blank is kept as: by its size, so that it is the same whatever was looked at before.

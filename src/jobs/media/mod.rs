@@ -3,6 +3,7 @@
 
 pub mod blank;
 pub mod features;
+mod kept;
 pub mod processors;
 pub mod rows;
 

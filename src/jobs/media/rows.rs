@@ -3,6 +3,7 @@
 use super::features::{Features, Live, Making, make_room};
 use crate::data::{MediaRules, Row, look_at};
 use crate::error::{Place, Result};
+use crate::jobs::base::Base;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::run::cache::Cache;
 use crate::progress::Progress;
@@ -52,4 +53,24 @@ pub fn features<'r>(
         kept.cache = Some(cache);
     }
     Ok(Some(features))
+}
+
+/// Says of rows that show nothing to a model which takes pictures or sounds what column of theirs seems to hold some, as is said
+/// of rows to train on. Each row comes with its place and what to do about it; `features` is of what they show.
+pub fn say_unread<'r>(
+    rows: impl IntoIterator<Item = (&'r Place, Option<&'r str>)>,
+    features: Option<&Features>,
+    base: &Base,
+    progress: &dyn Progress,
+) {
+    let rules = MediaRules { processors: base.processors.clone(), ..MediaRules::default() };
+    if features.is_some() || !rules.is_of_media() {
+        return;
+    }
+    if let Some((place, hint)) = rows.into_iter().find_map(|(place, hint)| Some((place, hint?))) {
+        match place {
+            Place::Row { path, .. } => progress.note(&format!("{}: {hint}", path.display())),
+            other => progress.note(&format!("{other}: {hint}")),
+        }
+    }
 }

@@ -78,6 +78,58 @@ adapter: {r: 4, lora_alpha: 8} # of which?
 }
 
 #[test]
+fn comments_stay_with_the_entries_and_texts_that_they_stand_beside() {
+    let text = "\
+model: {base: a}
+data:
+  train: # what is learnt
+
+    # first of all
+    - path: a.jsonl # the first
+      weight: 2 # twice
+    - {path: b.jsonl, weight: 3} # the second: \"b\"
+    - c # 3.jsonl
+  eval: [{path: d.jsonl}] # the only one
+  columns: {text: words} # renamed
+  system: | # how to be
+    Ticket #5: be kind # or not
+training: {
+  seed: 7, # lucky
+  \"max_steps\": 5 # few
+  }
+output:
+  dir: >-
+    # o # 1
+";
+    let recipe = read(text, &[]).unwrap().with_comments();
+    let shown = recipe.to_yaml();
+    let comments: Vec<(String, &str)> = shown
+        .lines()
+        .filter_map(|line| line.rsplit_once(" # "))
+        .map(|(line, comment)| (line.split([':', ',']).take(2).collect::<String>().trim().to_owned(), comment))
+        .collect();
+    let expected = [
+        ("train", "what is learnt"),
+        ("- {path a.jsonl", "the first"),
+        ("- {path b.jsonl", "the second: \"b\""),
+        ("- {path c", "3.jsonl"),
+        ("eval", "the only one"),
+        ("columns", "renamed"),
+        ("system \"Ticket #5", "how to be"),
+        ("max_steps 5", "few"),
+        ("seed 7", "lucky"),
+        ("dir \"# o", "1\""),
+    ];
+    let found: Vec<(&str, &str)> = comments.iter().map(|(line, comment)| (line.trim_end(), *comment)).collect();
+    assert_eq!(found, expected, "{shown}");
+    assert_eq!(recipe.data.system.as_deref(), Some("Ticket #5: be kind # or not\n"));
+    assert_eq!(recipe.output.dir, Path::new("# o # 1"));
+    let again = read(&shown, &[]).unwrap();
+    assert_eq!(again, recipe);
+    assert_eq!(again.with_comments().to_yaml(), shown);
+}
+
+#[test]
 fn auto_is_for_these_keys_alone_and_spelt_so() {
     assert_snapshot!(wrong_after("adapter: {r: auto}\ntraining: {learning_rate: Auto, num_train_epochs: autp}"), @r"
 error: `adapter.r` must be a whole number, found `auto`

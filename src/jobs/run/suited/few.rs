@@ -37,20 +37,22 @@ pub fn few_steps(recipe: &Recipe, data: &Data) -> Result<Option<String>> {
             change(&mut recipe);
             steps::total(&recipe, data)
         };
-        let accumulation = keys.gradient_accumulation_steps;
-        let with = |fewer: usize| steps(&|recipe| recipe.training.gradient_accumulation_steps = fewer);
-        // The most passes of a step that leave enough steps; else one, which makes the most of them.
-        let mut fewer = accumulation / 2;
-        while fewer > 1 && with(fewer)? < FEW {
-            fewer /= 2;
-        }
-        if fewer > 0 && with(fewer)? > all {
-            ways.push(format!("`training.gradient_accumulation_steps={fewer}` makes {}", text::count(with(fewer)?)));
+        let of_accumulation = |fewer: usize| steps(&|recipe| recipe.training.gradient_accumulation_steps = fewer);
+        let of_batch = |fewer: usize| steps(&|recipe| recipe.training.per_device_train_batch_size = fewer);
+        // Passes that make a step first; where that is one, what a pass takes at once.
+        let fewer = match keys.gradient_accumulation_steps {
+            0 | 1 => ("per_device_train_batch_size", fewest(keys.per_device_train_batch_size, &of_batch)?),
+            passes => ("gradient_accumulation_steps", fewest(passes, &of_accumulation)?),
+        };
+        if let (key, Some((fewer, more))) = fewer
+            && more > all
+        {
+            ways.push(format!("`training.{key}={fewer}` makes {}", text::counted(more, "step")));
         }
         let epochs = (keys.num_train_epochs * FEW as f64 / all.max(1) as f64).ceil();
         let more = steps(&|recipe| recipe.training.num_train_epochs = epochs)?;
         if more > all {
-            ways.push(format!("`training.num_train_epochs={epochs}` makes {}", text::count(more)));
+            ways.push(format!("`training.num_train_epochs={epochs}` makes {}", text::counted(more, "step")));
         }
     }
     let steps = text::counted(total, "step");
@@ -61,4 +63,28 @@ pub fn few_steps(recipe: &Recipe, data: &Data) -> Result<Option<String>> {
         false => "`auto` for these keys suits them to the data",
     };
     Ok(Some(format!("warning: this run has {steps}, and fewer than about {FEW} teach little{ways}; {advice}")))
+}
+
+/// The largest half, quarter and so on of `size` that leaves enough steps, else 1, with its steps; `None` where there is no
+/// smaller one.
+fn fewest(size: usize, steps: &dyn Fn(usize) -> Result<u64>) -> Result<Option<(usize, u64)>> {
+    let mut fewer = size / 2;
+    while fewer > 1 && steps(fewer)? < FEW {
+        fewer /= 2;
+    }
+    if fewer == 0 { Ok(None) } else { Ok(Some((fewer, steps(fewer)?))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_less_is_asked_of_a_step_than_gives_enough_of_them() {
+        let of = |size: usize, rows: usize| fewest(size, &|fewer| Ok(rows.div_ceil(fewer) as u64)).unwrap();
+        assert_eq!(of(16, 130), Some((4, 33)));
+        assert_eq!(of(8, 8), Some((1, 8)));
+        assert_eq!(of(1, 8), None);
+        assert_eq!(of(0, 8), None);
+    }
 }
