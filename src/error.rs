@@ -49,6 +49,8 @@ pub enum Kind {
     OutOfMemory,
     /// A device failed while it computed.
     Computing,
+    /// This program is wrong.
+    Bug,
     /// Training produced non-finite numbers repeatedly.
     NonFinite,
     /// The user stopped the run; it can be resumed.
@@ -74,6 +76,7 @@ impl Kind {
             | Kind::NoSpace
             | Kind::OutOfMemory
             | Kind::Computing
+            | Kind::Bug
             | Kind::NonFinite
             | Kind::Run => 1,
             Kind::Interrupted => 3,

@@ -9,7 +9,7 @@
 //!          +---> infer --------------------------+
 //!          +---> export ---------------------------> weights
 //!          +---> eval
-//!          +---> hub                     everything -> error, atomic, guard, input, paths, progress, random, terminal
+//!          +---> hub                     everything -> error, atomic, fence, guard, input, paths, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
 //!
@@ -30,6 +30,7 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod export;
+pub mod fence;
 pub mod guard;
 pub mod hub;
 pub mod infer;

@@ -1,6 +1,7 @@
 //! Paths as people write them: `~`, `$NAME` and `${NAME}`, expanded alike in recipes, arguments and variables.
 
-use crate::error::{Error, Kind, Result, did_you_mean};
+use crate::error::{Error, Kind, Place, Result, did_you_mean};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Entries of a folder that are looked at: in larger ones nothing is suggested but what comes first.
@@ -72,6 +73,33 @@ pub fn expand_with(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Resul
                 .hint("set `HOME`, or write the path out")),
         },
     }
+}
+
+/// The variable that names the folder of what is kept for later runs.
+pub const CACHE_VARIABLE: &str = "GEMMA_TUNE_CACHE";
+
+/// The folder of what is kept for later runs: `GEMMA_TUNE_CACHE`, else `gemma-tune` among the user's caches. `None` where the
+/// user has neither.
+///
+/// # Errors
+/// A variable in the name that is not set.
+pub fn cache() -> Result<Option<PathBuf>> {
+    cache_with(&|name| std::env::var_os(name))
+}
+
+/// As [`cache`], in an environment that is a function.
+///
+/// # Errors
+/// As [`cache`].
+pub fn cache_with(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<PathBuf>> {
+    let text = |name: &str| lookup(name)?.into_string().ok();
+    if let Some(named) = text(CACHE_VARIABLE).filter(|named| !named.is_empty()) {
+        let folder = expand_with(&named, &text).map_err(|error| error.at(Place::Named(CACHE_VARIABLE.into())))?;
+        return Ok(Some(folder.into()));
+    }
+    let path = |name: &str| lookup(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache"))).or_else(|| path("LOCALAPPDATA"));
+    Ok(caches.map(|caches| caches.join("gemma-tune")))
 }
 
 /// What [`expand`] reads as `path`.
@@ -152,6 +180,22 @@ mod tests {
     fn lookup(name: &str) -> Option<String> {
         let pairs = [("HOME", "/home/me"), ("DATA", "/data"), ("T", "~/tilde"), ("EMPTY", "")];
         pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string())
+    }
+
+    #[test]
+    fn what_is_kept_is_where_the_user_says_or_among_the_caches() {
+        let of = |variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+            cache_with(&find).map(|folder| folder.map(|folder| folder.display().to_string()))
+        };
+        let (home, caches) = (("HOME", "/h"), ("XDG_CACHE_HOME", "/x"));
+        let folder = |variables: &[(&str, &str)]| of(variables).unwrap().unwrap_or_default();
+        assert_eq!(folder(&[home, caches, (CACHE_VARIABLE, "~/kept")]), "/h/kept");
+        assert_eq!(folder(&[home, caches, (CACHE_VARIABLE, "")]), "/x/gemma-tune");
+        assert_eq!(folder(&[home, ("XDG_CACHE_HOME", "")]), "/h/.cache/gemma-tune");
+        assert_eq!(folder(&[]), "");
+        let unknown = of(&[home, (CACHE_VARIABLE, "$SCRATCH/kept")]).unwrap_err();
+        assert_eq!(unknown.place(), Some(&Place::Named(CACHE_VARIABLE.into())), "{unknown}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Arguments that several verbs share.
 
+use super::relief::Relief;
 use crate::error::Result;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::paths;
@@ -88,6 +89,12 @@ impl ModelArgs {
     /// The files that are read: the model's, where it is a file or folder here, and the adapter's.
     pub fn files(&self) -> Vec<&Path> {
         std::iter::once(Path::new(&self.model)).chain(self.adapter.as_deref()).collect()
+    }
+
+    /// What helps where the device fails at what is done with the model.
+    pub fn relief(&self, doing: &'static str) -> Relief {
+        let relief = Relief::on(doing, &self.device);
+        if self.dtype == Some(HostDtype::F32) { relief.with("`--dtype bf16`") } else { relief }
     }
 
     /// Opens and loads the model.

@@ -2,6 +2,7 @@
 
 use super::args::ModelArgs;
 use super::generate::SamplingArgs;
+use super::relief::Relief;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::chat::input::{Entry, Input};
 use crate::jobs::chat::{Chat, ChatOptions, HELP, Next};
@@ -33,6 +34,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// What helps where its device fails.
+    pub fn relief(&self) -> Relief {
+        self.model.relief("chatting").with("a smaller `--max-tokens`")
+    }
+
     /// Talks until the input ends.
     pub fn run(self) -> Result<()> {
         let sampling = self.sampling.sampling()?;

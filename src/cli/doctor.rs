@@ -1,5 +1,6 @@
 //! `gemma-tune doctor`
 
+use super::relief::Relief;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::doctor::{self, Checked};
 use crate::jobs::self_check::Difference;
@@ -17,6 +18,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// What helps where its device fails.
+    pub fn relief(&self) -> Relief {
+        Relief::on("examining", &self.device)
+    }
+
     /// Prints what this machine has; a device that computes other numbers than the CPU is an error.
     pub fn run(self) -> Result<()> {
         let report = doctor::examine(&self.device)?;

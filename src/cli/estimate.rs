@@ -1,6 +1,7 @@
 //! `gemma-tune estimate`
 
 use super::args::RecipeArgs;
+use super::relief::Relief;
 use crate::error::Result;
 use crate::jobs::estimate::{self, EstimateOptions};
 use crate::report::ProgressBar;
@@ -23,6 +24,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// What helps where its device fails.
+    pub fn relief(&self) -> Relief {
+        Relief::on("estimating", &self.device).with("`--no-probe`")
+    }
+
     /// Prints the memory and time that the recipe's run takes.
     pub fn run(self) -> Result<()> {
         let options = EstimateOptions { device: &self.device, probe: !self.no_probe };

@@ -1,6 +1,7 @@
 //! `gemma-tune evaluate`
 
 use super::args::{expanded, path};
+use super::relief::Relief;
 use crate::atomic::check_target;
 use crate::error::{Error, Kind, Place, Result};
 use crate::eval::choice::Task;
@@ -77,6 +78,16 @@ fn metrics() -> impl TypedValueParser<Value = &'static Metric> {
 }
 
 impl Args {
+    /// What helps where its device fails.
+    pub fn relief(&self) -> Relief {
+        let relief = Relief::on("evaluating", &self.device);
+        match self.generate || !self.metrics.is_empty() {
+            true => relief.with_fewer_at_once(self.batch_size).with("a smaller `--max-tokens`"),
+            false if self.has_keys() => relief.with("a smaller `--set data.max_length=..`"),
+            false => relief,
+        }
+    }
+
     /// Whether keys of a recipe say how rows are read.
     pub fn has_keys(&self) -> bool {
         self.recipe.is_some() || self.input.is_some()

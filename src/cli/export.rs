@@ -2,6 +2,7 @@
 
 use super::args::{expanded, path, verify_command};
 use super::interrupt;
+use super::relief::Relief;
 use crate::error::Result;
 use crate::jobs::base::{adapter_folder, provenance};
 use crate::jobs::export::gguf::Rounding;
@@ -140,6 +141,9 @@ struct Measuring {
     /// The same, for so many bits a number on average: 4.5
     #[arg(long, value_name = "BITS", value_parser = bits, requires = "imatrix")]
     bits: Option<f64>,
+    /// Where texts are read: auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
+    #[arg(long, default_value = "auto", requires = "imatrix")]
+    device: String,
 }
 
 impl Measuring {
@@ -149,6 +153,7 @@ impl Measuring {
             imatrix: self.imatrix.as_deref(),
             save_imatrix: self.save_imatrix.as_deref(),
             budget: self.target_size.map(Budget::File).or(self.bits.map(Budget::Bits)),
+            device: &self.device,
         }
     }
 }
@@ -195,6 +200,16 @@ fn kinds() -> impl TypedValueParser<Value = String> {
 }
 
 impl Args {
+    /// What helps where its device fails.
+    pub fn relief(&self) -> Relief {
+        match &self.verb {
+            Verb::Gguf { measuring, .. } | Verb::Ollama { measuring, .. } => {
+                Relief::on("exporting", &measuring.device).with("shorter texts for `--imatrix`")
+            }
+            Verb::Slice { .. } | Verb::GgufMmproj { .. } | Verb::GgufLora { .. } => Relief::nowhere("exporting"),
+        }
+    }
+
     /// Exports.
     pub fn run(self) -> Result<()> {
         let screen = ProgressBar::stderr();

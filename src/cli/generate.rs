@@ -2,6 +2,7 @@
 
 use super::args::{ModelArgs, path};
 use super::interrupt::Stop;
+use super::relief::Relief;
 use crate::atomic::{Claim, check_target, is_file};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::Sampling;
@@ -89,6 +90,12 @@ impl SamplingArgs {
 }
 
 impl Args {
+    /// What helps where its device fails.
+    pub fn relief(&self) -> Relief {
+        let relief = self.model.relief("generating").with_fewer_at_once(self.batch_size as usize);
+        relief.with("a smaller `--max-tokens`")
+    }
+
     /// Answers the prompts, and returns the exit code.
     pub fn run(self) -> Result<u8> {
         let sampling = self.sampling.sampling()?;

@@ -16,14 +16,17 @@ mod interrupt;
 mod merge;
 mod push;
 mod recipe;
+mod relief;
 mod score;
 mod tips;
 mod train;
 mod verify;
 
+use self::relief::Relief;
 use crate::error::{Error, Kind, Result};
+use crate::fence::fenced;
 use crate::recipe::without_keys;
-use crate::report::problem;
+use crate::report::{logged, problem};
 use crate::terminal::printable;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         }
     };
     interrupt::outlive_full_files();
+    logged::tell_warnings();
     match on_a_worker(|| cli.verb.run()) {
         Ok(result) => exit(result),
         Err(error) => exit(Err(error)),
@@ -150,12 +154,35 @@ const OF_A_MODEL: &[(&str, &str)] =
 impl Verb {
     /// Runs to the end and returns the exit code.
     fn run(self) -> Result<u8> {
-        let options = self.options();
-        let ended = self.end();
-        ended.map_err(|error| match options {
+        let (options, relief) = (self.options(), self.relief());
+        let ended = fenced(relief.doing, || self.end()).flatten();
+        let reworded = ended.map_err(|error| match options {
             Some(options) => error.reword(&|hint| without_keys(hint, options)),
             None => error,
-        })
+        });
+        reworded.map_err(|error| relief.add(error))
+    }
+
+    /// What it does, and what to do about it where a device fails at that.
+    fn relief(&self) -> Relief {
+        match self {
+            Verb::Train(args) => args.relief(),
+            Verb::Estimate(args) => args.relief(),
+            Verb::Generate(args) => args.relief(),
+            Verb::Chat(args) => args.relief(),
+            Verb::Score(args) => args.relief(),
+            Verb::Evaluate(args) => args.relief(),
+            Verb::Merge(_) => Relief::nowhere("merging"),
+            Verb::Export(args) => args.relief(),
+            Verb::Verify(args) => args.relief(),
+            Verb::Doctor(args) => args.relief(),
+            Verb::Init(_) => Relief::nowhere("writing a recipe"),
+            Verb::Recipe(_) => Relief::nowhere("reading the recipe"),
+            Verb::Data(_) => Relief::nowhere("looking at the data"),
+            Verb::Push(_) => Relief::nowhere("pushing"),
+            Verb::Inspect(_) => Relief::nowhere("inspecting"),
+            Verb::Completions { .. } => Relief::nowhere("writing completions"),
+        }
     }
 
     /// The options that stand for keys of a recipe, of a verb that has none.
@@ -238,4 +265,56 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::new(Kind::Run, format!("the result cannot be written as JSON: {e}")).caused_by(e))?;
     print(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fence::injected;
+
+    /// How a command ends whose device says this while it works.
+    fn failed(command: &str, doing: &str, said: &str) -> Error {
+        let words = command.split(' ').chain(["--model", "m"].into_iter().filter(|_| !command.contains("r.yaml")));
+        let Cli { verb } = Cli::try_parse_from(std::iter::once("gemma-tune").chain(words)).unwrap();
+        injected::next(doing, said);
+        verb.run().unwrap_err()
+    }
+
+    #[test]
+    fn every_verb_that_computes_ends_a_failure_of_its_device_with_what_to_change() {
+        for (command, doing, change) in [
+            ("train r.yaml", "training", "`--device cpu`"),
+            ("estimate r.yaml", "estimating", "less with `--no-probe`"),
+            ("generate --prompt Hi", "generating", "less with `--batch-size 4` or a smaller `--max-tokens`"),
+            ("chat", "chatting", "less with a smaller `--max-tokens`"),
+            ("score --input f.jsonl --dtype f32", "scoring", "less with `--dtype bf16`"),
+            ("evaluate r.yaml --generate --batch-size 6", "evaluating", "`--batch-size 3` or a smaller `--max-tokens`"),
+            ("evaluate r.yaml", "evaluating", "less with a smaller `--set data.max_length=..`"),
+            ("verify --adapter a", "verifying", "less with a smaller `--tokens`"),
+            (
+                "export gguf --imatrix t.txt --quant Q4_K_M --output o",
+                "exporting",
+                "less with shorter texts for `--imatrix`",
+            ),
+        ] {
+            let error = failed(command, doing, "out of device memory allocating 5 bytes");
+            assert_eq!((error.kind(), error.exit_code()), (Kind::OutOfMemory, 1), "{command}");
+            let what = format!("{doing}: the device has no memory left: out of device memory allocating 5 bytes");
+            assert_eq!(error.what(), what, "{command}");
+            let hint = error.hint_text().unwrap_or_default();
+            assert!(hint.contains(change) && hint.contains("`--device cpu`"), "{command}: {hint}");
+
+            let error = failed(&format!("{command} --device wgpu:1"), doing, "an illegal address was read");
+            assert_eq!((error.kind(), error.exit_code()), (Kind::Computing, 1), "{command}");
+            assert!(
+                error.hint_text().is_some_and(|hint| hint.contains("doctor --device wgpu:1")),
+                "{command}: {error}"
+            );
+        }
+        let error = failed("merge --adapter a --output o", "merging", "an illegal address was read");
+        assert_eq!(
+            (error.kind(), error.what()),
+            (Kind::Computing, "merging: the device failed: an illegal address was read")
+        );
+    }
 }

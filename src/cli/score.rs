@@ -2,6 +2,7 @@
 
 use super::args::{ModelArgs, path};
 use super::interrupt;
+use super::relief::Relief;
 use crate::atomic::{Claim, check_target};
 use crate::error::Result;
 use crate::jobs::score::{self, Input};
@@ -29,6 +30,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// What helps where its device fails.
+    pub fn relief(&self) -> Relief {
+        self.model.relief("scoring")
+    }
+
     /// Scores the rows.
     pub fn run(self) -> Result<()> {
         let read = [&[self.input.as_path()], self.model.files().as_slice()].concat();

@@ -1,6 +1,7 @@
 //! `gemma-tune train`
 
 use super::args::path;
+use super::relief::Relief;
 use super::{data, interrupt, push};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::draft::Draft;
@@ -48,6 +49,11 @@ pub struct Args {
 const OF_A_RUN: &[(&str, &str)] = &[("model.base", "--model"), ("data.train", "--data"), ("output.dir", "--output")];
 
 impl Args {
+    /// What helps where its device fails before a run has begun; then it knows better.
+    pub fn relief(&self) -> Relief {
+        Relief::on("training", &self.device)
+    }
+
     /// Trains, and returns the exit code.
     pub fn run(self) -> Result<u8> {
         let screen = ProgressBar::stderr();

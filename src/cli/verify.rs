@@ -2,6 +2,7 @@
 
 use super::args::{expanded, path};
 use super::interrupt;
+use super::relief::Relief;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::score::Input;
 use crate::jobs::verify::{self, Exports, Line, Report, served};
@@ -46,6 +47,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// What helps where its device fails.
+    pub fn relief(&self) -> Relief {
+        Relief::on("verifying", &self.device).with("a smaller `--tokens`")
+    }
+
     /// Compares.
     pub fn run(self) -> Result<()> {
         let screen = ProgressBar::stderr();

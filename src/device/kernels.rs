@@ -2,6 +2,7 @@
 
 #[cfg(feature = "kernel-cache")]
 use super::host;
+use crate::paths;
 #[cfg(feature = "kernel-cache")]
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
 use std::ffi::OsString;
@@ -28,13 +29,12 @@ pub fn keep() {
 }
 
 /// Where kernels of these `compilers` are kept: what one driver takes another may refuse, and cubecl's own keys hold the
-/// kernel, the program and the architecture. `None` where there is no home.
+/// kernel, the program and the architecture. `None` where there is no home, and where the variable that names a folder names
+/// none: who opens the folder of prepared data says so.
 fn folder(variable: &dyn Fn(&str) -> Option<OsString>, compilers: &[String]) -> Option<PathBuf> {
-    let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let of_user = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
-    let caches = of_user.or_else(|| path("LOCALAPPDATA"))?;
+    let cache = paths::cache_with(variable).ok()??;
     let key = blake3::hash(compilers.join("\n").as_bytes()).to_hex();
-    Some(caches.join("gemma-tune").join("kernels").join(&key[..16]))
+    Some(cache.join("kernels").join(&key[..16]))
 }
 
 #[cfg(test)]
@@ -57,5 +57,8 @@ mod tests {
         assert!(of(&[home, ("XDG_CACHE_HOME", "/x")], &[]).unwrap().starts_with("/x/gemma-tune/kernels"));
         assert!(of(&[("LOCALAPPDATA", "/l"), ("HOME", "")], &[]).unwrap().starts_with("/l/gemma-tune/kernels"));
         assert_eq!(of(&[("XDG_CACHE_HOME", "")], &[]), None);
+        let named = |folder| of(&[home, ("XDG_CACHE_HOME", "/x"), ("GEMMA_TUNE_CACHE", folder)], &[]);
+        assert!(named("/g").unwrap().starts_with("/g/kernels") && named("~/c").unwrap().starts_with("/h/c/kernels"));
+        assert_eq!(named("$NOWHERE"), None);
     }
 }

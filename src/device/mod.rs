@@ -9,5 +9,5 @@ pub mod open;
 pub mod several;
 
 pub use found::{Backend, Found, Memory, all, memory, release};
-pub use open::{Capacity, Compute, open};
+pub use open::{AUTO, Capacity, Compute, open};
 pub use several::Devices;

@@ -112,8 +112,8 @@ pub fn open(name: &str) -> Result<Compute> {
     Compute::new(&find(backend, index).map_err(|error| error.at(place(name)))?).map_err(|error| error.at(place(name)))
 }
 
-/// The best device that there is.
-pub(super) const AUTO: &str = "auto";
+/// The name of the best device that there is.
+pub const AUTO: &str = "auto";
 
 /// Where the user named a device.
 pub(super) fn place(name: &str) -> Place {

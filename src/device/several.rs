@@ -55,6 +55,11 @@ impl Devices {
         self.first.is_cpu()
     }
 
+    /// What they all are: `cpu`, `cuda`, ...
+    pub fn kind(&self) -> &str {
+        self.first.name.split(':').next().unwrap_or_default()
+    }
+
     /// CPU threads of each replica: an equal part of all, but one at least.
     pub fn threads_each(&self) -> usize {
         (host::threads() / self.count()).max(1)
@@ -147,6 +152,17 @@ mod tests {
         assert_eq!(four.threads_each(), (host::threads() / 4).max(1));
         assert_eq!(four.threads(), 4 * four.threads_each());
         assert!(four.are_cpu() && four.capacity().total_bytes == one.capacity().total_bytes);
+    }
+
+    #[test]
+    fn the_devices_of_a_run_are_of_one_kind_whatever_their_numbers() {
+        let named = |name: &str| Compute { name: name.into(), ..open("cpu").unwrap() };
+        let kind = |first: &str, others: &[&str]| {
+            let devices = Devices { first: named(first), others: others.iter().map(|name| named(name)).collect() };
+            devices.kind().to_owned()
+        };
+        assert_eq!([kind("cpu", &[]), kind("cpu", &["cpu"])], ["cpu"; 2]);
+        assert_eq!([kind("cuda:0", &[]), kind("cuda:1", &[]), kind("cuda:1", &["cuda:0"])], ["cuda"; 3]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::adapter::peft;
 use crate::atomic;
 use crate::data::{self, JsonRow, Row, RowFormat};
 use crate::error::{Error, Kind, Place, Result};
+use crate::fence::fenced;
 use crate::infer::{self, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::base::peft_model::PeftModel;
@@ -305,11 +306,14 @@ fn run(
             .iter()
             .map(|(ids, media)| media::inputs(ids.clone(), media, asked.features))
             .collect::<Result<Vec<_>>>()?;
-        let generated = infer::generate(model.model.as_ref(), model.side(), &inputs, &generation, count);
+        let places = asked.prompts[generation.first_prompt..].iter().map(|prompt| &prompt.place);
+        let first = places.clone().next().map(|place| format!(" {place}")).unwrap_or_default();
+        let generated = fenced(&format!("answering{first}"), || {
+            infer::generate(model.model.as_ref(), model.side(), &inputs, &generation, count)
+        })?;
         if stopped() {
             break;
         }
-        let places = asked.prompts[generation.first_prompt..].iter().map(|prompt| &prompt.place);
         generation.first_prompt += batch.len();
         let answer = |(generated, place): (infer::Generated, &Place)| {
             let generated = generated.checked().map_err(|e| e.at(place.clone()))?;

@@ -3,7 +3,7 @@
 use crate::adapter::{Adapter, Dropout, LoraModule};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Result};
-use crate::guard::caught;
+use crate::guard::watched;
 use crate::model::{self, LanguageModel, ModelConfig, RandomModel, Site};
 use crate::nn::Segments;
 use crate::ops::{F32_TOLERANCE, Roundoff, unusable_ways};
@@ -102,7 +102,7 @@ pub fn name<S: serde::Serializer>(rounded: &Roundoff, serializer: S) -> std::res
 /// # Errors
 /// [`Kind::Device`] when the device fails, or when it differs by more than the [`tolerance`].
 pub fn compare(compute: &Compute) -> Result<Agreement> {
-    let agreement = caught(|| {
+    let agreement = watched(|| {
         let unusable = unusable_ways(&compute.device);
         let f32_products = Roundoff::of(&compute.device, FloatDType::F32);
         let mut differences = Vec::new();

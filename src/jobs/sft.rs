@@ -8,6 +8,7 @@ use self::planned::Planned;
 use self::session::Session;
 use crate::device;
 use crate::error::Result;
+use crate::fence::fenced;
 use crate::jobs::base::provenance;
 use crate::jobs::forecast::fit;
 use crate::jobs::forecast::overview::DryRun;
@@ -23,7 +24,6 @@ use crate::jobs::run::verdict;
 use crate::jobs::self_check;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
-use crate::train::fence::fenced;
 use crate::train::run::Ending;
 
 /// How a run was asked for.
@@ -98,7 +98,7 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
             Err(error) => error,
         };
         let what = error.what().to_owned();
-        let (smaller, changes) = spare::smaller(error, &planned, &folder)?;
+        let (smaller, changes) = spare::smaller(error, &planned, &folder, options.device)?;
         screen.note(&format!("warning: {what}; going on with `{changes}`"));
         planned.devices.all().for_each(|compute| device::release(&compute.device));
         let settings = RunSettings::of(&smaller);
@@ -123,7 +123,7 @@ fn attempt(
     screen: &ProgressBar,
     stop: &Interrupt,
 ) -> Result<Ending> {
-    fenced("the towers", || planned.encode_media(screen))??;
+    planned.encode_media(screen)?;
     let rows = samples::rows(&planned.data, &planned.base)?;
     let prompts = Prompts::of(&planned.data, planned.recipe.evaluation.samples, &planned.base)?;
     // What comes next runs on one device.

@@ -5,6 +5,7 @@
 
 pub mod every;
 pub mod jsonl;
+pub mod logged;
 pub mod problem;
 pub mod progress_bar;
 pub mod style;

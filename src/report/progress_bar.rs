@@ -8,7 +8,7 @@ use crate::terminal::printable;
 use crate::train::event::{Event, MicroBatchEvent, PartEvent, SampleEvent, Sink, StepEvent};
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How much of the smoothed loss a step leaves as it was.
@@ -23,6 +23,9 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// Shows loading and preparing (as [`Progress`]) and training (as [`Sink`]). Clones show the same.
 #[derive(Clone)]
 pub struct ProgressBar(Arc<Mutex<State>>);
+
+/// What the last one for stderr shows, for who has none at hand.
+static ON_STDERR: Mutex<Weak<Mutex<State>>> = Mutex::new(Weak::new());
 
 struct State {
     screen: Screen,
@@ -75,10 +78,18 @@ impl ProgressBar {
     /// A bar if stderr is a terminal, else lines.
     pub fn stderr() -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if std::io::stderr().is_terminal() && !dumb {
-            return Self::new(Screen::Terminal(None), Duration::ZERO);
-        }
-        Self::lines(std::io::stderr(), LINE_INTERVAL)
+        let bar = match std::io::stderr().is_terminal() && !dumb {
+            true => Self::new(Screen::Terminal(None), Duration::ZERO),
+            false => Self::lines(std::io::stderr(), LINE_INTERVAL),
+        };
+        *ON_STDERR.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&bar.0);
+        bar
+    }
+
+    /// The one that shows something on stderr now, or else a new one.
+    pub fn on_stderr() -> Self {
+        let shown = ON_STDERR.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        shown.map_or_else(Self::stderr, ProgressBar)
     }
 
     /// Lines to `out`, one in `interval` at most, besides news.

@@ -3,7 +3,6 @@
 pub mod backprop;
 pub mod checkpoint;
 pub mod event;
-pub mod fence;
 pub mod micro_batch;
 pub mod optimizer;
 pub mod replicas;

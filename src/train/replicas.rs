@@ -6,14 +6,13 @@
 
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
-use crate::guard::caught;
+use crate::guard::{Panic, watched};
 use crate::model::LanguageModel;
 use crate::train::micro_batch::MicroBatch;
 use crate::train::step::{Pass, Passed, StepSettings, Sum, Watch, WindowGradients};
 use burn::tensor::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -66,8 +65,8 @@ impl WindowGradients for Replicas<'_> {
         let shared = Shared { adapter, window, pass, stop: watch.stop, next, added };
         let (tell, told) = channel();
         let work = |replica: &Replica| {
-            if let Err(said) = caught(|| shared.work(replica.model, &tell)) {
-                let _ = tell.send(Said::Failed(said)); // nobody listens where the window was left already
+            if let Err(panic) = watched(|| shared.work(replica.model, &tell)) {
+                let _ = tell.send(Said::Failed(panic)); // nobody listens where the window was left already
             }
         };
         let replicas = self.0.get(..window.len()).unwrap_or(&self.0);
@@ -79,7 +78,7 @@ impl WindowGradients for Replicas<'_> {
             End::Whole => Some(sum.finish(adapter)),
             End::Stopped => None,
             // As if it had been computed here: whoever runs the loop knows what to do about it.
-            End::Failed(said) => resume_unwind(Box::new(said)),
+            End::Failed(panic) => panic.resume(),
         }
     }
 }
@@ -118,7 +117,7 @@ enum Said {
     /// The window is left, as the user wished.
     Stopped,
     /// The replica failed, with this to say.
-    Failed(String),
+    Failed(Panic),
 }
 
 impl Shared<'_> {
@@ -156,7 +155,7 @@ impl Shared<'_> {
 enum End {
     Whole,
     Stopped,
-    Failed(String),
+    Failed(Panic),
 }
 
 /// Adds up what replicas say, in the order of micro-batches.
@@ -179,7 +178,7 @@ fn add_up(told: &Receiver<Said>, sum: &mut Sum, added: &Added, on_progress: &mut
                     on_progress(passed);
                 }
             }
-            Ok(Said::Failed(said)) => return End::Failed(said),
+            Ok(Said::Failed(panic)) => return End::Failed(panic),
             Ok(Said::Stopped) | Err(_) => return End::Stopped,
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
+use crate::fence::fenced;
 use crate::train::event::{EvalEvent, Event, MicroBatchEvent, PartEvent, Sample, SampleEvent, Sink, StepEvent};
-use crate::train::fence::fenced;
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;

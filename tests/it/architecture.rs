@@ -42,6 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // For tests.
     ("testkit", &["text", "weights"]),
     // What everyone may use.
+    ("fence", &["error", "guard"]),
     ("guard", &[]),
     ("progress", &[]),
     ("random", &[]),
@@ -54,7 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Rooms that everyone may use.
 const COMMON: &[&str] =
-    &["error", "atomic", "guard", "input", "paths", "progress", "random", "terminal", "Error", "Result"];
+    &["error", "atomic", "fence", "guard", "input", "paths", "progress", "random", "terminal", "Error", "Result"];
 
 /// A file passes this and is two rooms.
 const MAX_LINES: usize = 600;

@@ -5,6 +5,7 @@ use super::described;
 use super::measured::{self, Budget, Room};
 use crate::adapter::peft::{self, AdapterTensors, PeftAdapter};
 use crate::atomic::{Claim, check_target};
+use crate::device::AUTO;
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::gguf::importance::Importance;
 use crate::export::gguf::mixture::{FileType, Traits};
@@ -30,12 +31,14 @@ pub struct Rounding<'a> {
     pub save_imatrix: Option<&'a Path>,
     /// The size that decides about types, in the place of the mixture of that kind.
     pub budget: Option<Budget>,
+    /// Where texts are read, as the user named it.
+    pub device: &'a str,
 }
 
 impl<'a> Rounding<'a> {
     /// By the kind of file alone.
     pub fn of(quant: &'a str) -> Self {
-        Rounding { quant, imatrix: None, save_imatrix: None, budget: None }
+        Rounding { quant, imatrix: None, save_imatrix: None, budget: None, device: AUTO }
     }
 }
 
@@ -86,7 +89,7 @@ impl Measured {
         let unread = Measured { importance: Some(texts.unread()), types: None, file: file.clone() };
         let room = |budget| opened.planned(file_type, &unread, |export| Room::of(export, budget));
         let room = rounding.budget.map(room).transpose()?;
-        let compute = PeftModel::device("auto", progress)?;
+        let compute = PeftModel::device(rounding.device, progress)?;
         let adapter = opened.folder.as_deref().zip(opened.adapter.as_ref().map(|adapter| &adapter.tensors));
         let model = PeftModel::load(opened.base.clone(), adapter, Holding::dense(None), compute, progress)?;
         let importance = texts.importance(&model, progress);

@@ -10,8 +10,8 @@ pub use timed_run::TimedRun;
 use self::costs::Costs;
 use self::stand_in::StandIn;
 use crate::device::Compute;
-use crate::error::{Error, Kind, Result};
-use crate::guard::caught;
+use crate::error::Result;
+use crate::fence::fenced;
 use crate::progress::Progress;
 use crate::report::text;
 use serde::Serialize;
@@ -91,10 +91,9 @@ impl fmt::Display for Pace {
 fn seconds_per_step(run: &TimedRun, compute: &Compute, progress: &dyn Progress) -> Result<f64> {
     let most = StandIn::affordable_tokens(run)?;
     progress.start("Timing a layer", None, "runs");
-    let costs = caught(|| Costs::measure(run, compute, most, progress));
+    let costs = fenced("timing a layer", || Costs::measure(run, compute, most, progress));
     progress.finish();
-    let failed = |why: String| Error::new(Kind::Device, format!("`{}` fails: {why}", compute.describe()));
-    costs.map_err(failed)?.map(|costs| costs.step(run))
+    costs?.map(|costs| costs.step(run))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::processors::modality;
 use crate::data::{MediaRules, MediaTable, Prepared};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Result};
+use crate::fence::fenced;
 use crate::jobs::base::Base;
 use crate::jobs::run::cache::Cache;
 use crate::model::{self, Features as Rows, Inputs, SoftTokens, Towers};
@@ -76,8 +77,13 @@ impl Making<'_> {
     /// Makes those of `tables` that were not made before.
     ///
     /// # Errors
-    /// When a picture or sound has changed since it was looked at, the towers cannot be loaded, or the folder cannot be written.
+    /// When a picture or sound has changed since it was looked at, the towers cannot be loaded, their device fails, or the folder
+    /// cannot be written.
     pub fn make(&self, tables: &[&MediaTable], progress: &dyn Progress) -> Result<Features> {
+        fenced("the towers", || self.made(tables, progress))?
+    }
+
+    fn made(&self, tables: &[&MediaTable], progress: &dyn Progress) -> Result<Features> {
         let facts = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "rules": self.rules.fingerprint(),

@@ -1,13 +1,10 @@
 //! Where prepared data is kept, and what happens where it cannot be kept.
 
 use crate::error::{Error, Kind, Place, Result};
-use crate::paths;
+use crate::paths::{self, CACHE_VARIABLE};
 use crate::progress::Progress;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-
-/// The variable that names the folder.
-const VARIABLE: &str = "GEMMA_TUNE_CACHE";
 
 /// The folder of prepared data; without one that can be written, a private one for this process alone.
 #[derive(Debug)]
@@ -19,18 +16,12 @@ pub enum Cache {
 }
 
 impl Cache {
-    /// `GEMMA_TUNE_CACHE`, else the user's cache folder.
+    /// In the folder of [`paths::cache`].
     ///
     /// # Errors
     /// When the user has neither and there is no temporary folder; a variable in the name that is not set.
     pub fn open(progress: &dyn Progress) -> Result<Self> {
-        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let own = std::env::var(VARIABLE).ok().filter(|value| !value.is_empty());
-        let own = own.map(|path| paths::expand(&path).map_err(|e| e.at(Place::Named(VARIABLE.into()))));
-        let folder = (own.transpose()?.map(PathBuf::from))
-            .or_else(|| from("XDG_CACHE_HOME").map(|dir| dir.join("gemma-tune")))
-            .or_else(|| from("HOME").map(|dir| dir.join(".cache/gemma-tune")));
-        match folder {
+        match paths::cache()? {
             Some(folder) => Ok(Cache::Kept(folder.join("data"))),
             None => Cache::private("`HOME` is not set", progress),
         }
@@ -43,10 +34,10 @@ impl Cache {
     fn private(why: &str, progress: &dyn Progress) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("gemma-tune-").tempdir().map_err(|e| {
             let what = format!("there is no folder to prepare data in: {why}, and the temporary folder refuses: {e}");
-            Error::new(Kind::Io, what).at_path(std::env::temp_dir()).hint(format!("`{VARIABLE}` names a folder"))
+            Error::new(Kind::Io, what).at_path(std::env::temp_dir()).hint(format!("`{CACHE_VARIABLE}` names a folder"))
         })?;
         progress.note(&format!(
-            "Prepared data is not kept for later runs: {why}. `{VARIABLE}` names a folder that can be written."
+            "Prepared data is not kept for later runs: {why}. `{CACHE_VARIABLE}` names a folder that can be written."
         ));
         Ok(Cache::Private(folder))
     }
@@ -70,7 +61,7 @@ impl Cache {
         };
         *self = Cache::private(&format!("{} (`{}`)", failed.what(), self.path().display()), progress)?;
         prepare(self.path()).map_err(|error| match error.kind() {
-            Kind::NoSpace => error.hint(format!("free some space, or name a folder with more in `{VARIABLE}`")),
+            Kind::NoSpace => error.hint(format!("free some space, or name a folder with more in `{CACHE_VARIABLE}`")),
             _ => error,
         })
     }

@@ -1,5 +1,6 @@
 //! The folder of a run, `output.dir`.
 
+use crate::device::AUTO;
 use crate::error::{Error, Kind, Place, Result};
 use crate::report::{ProgressBar, Summary, text};
 use crate::terminal::shell_word;
@@ -34,6 +35,12 @@ pub fn recipe_beside(adapter: &Path) -> Option<PathBuf> {
 /// The command that goes on with the run in `dir` as it was started.
 pub fn resume_command(dir: &Path) -> String {
     format!("gemma-tune train {} --resume", shell_word(&recipe_path(dir).display().to_string()))
+}
+
+/// The same on the device that the user named.
+pub fn resume_command_on(dir: &Path, device: &str) -> String {
+    let option = if device == AUTO { String::new() } else { format!(" --device {}", shell_word(device)) };
+    resume_command(dir) + &option
 }
 
 /// `output.dir`, locked while the run goes on.

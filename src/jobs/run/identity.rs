@@ -1,6 +1,6 @@
 //! What makes a run the same run when it is resumed.
 
-use crate::device::Compute;
+use crate::device::Devices;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::base::Base;
 use crate::jobs::run::data::Data;
@@ -28,11 +28,11 @@ fn keys(recipe: &Recipe) -> Result<BTreeMap<String, Value>> {
     Ok(keys.map(|(section, (key, value))| (format!("{section}.{key}"), value.clone())).collect())
 }
 
-/// What a run may not change when it is resumed. How many devices share out its steps is no part of it.
+/// What a run may not change when it is resumed. Which devices of a kind share out its steps is no part of it.
 ///
 /// # Errors
 /// When the recipe cannot be written.
-pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute) -> Result<Fingerprint> {
+pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, devices: &Devices) -> Result<Fingerprint> {
     // One part a key, so that a refusal can name it.
     let hashed = |value: Value| blake3::hash(value.to_string().as_bytes()).to_hex().to_string();
     let keys = keys(recipe)?.into_iter();
@@ -40,8 +40,8 @@ pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, compute: &Compute)
         .fold(Fingerprint::new(), |run, (key, value)| run.with(key, hashed(value)))
         .with("base model", &base.fingerprint)
         .with("training data", data.train.content_hash())
-        .with("device", &compute.name)
-        .with("threads", compute.threads.to_string());
+        .with("device", devices.kind())
+        .with("threads", devices.first.threads.to_string());
     Ok(match &data.eval {
         Some(eval) => run.with("evaluation data", eval.content_hash()),
         None => run,

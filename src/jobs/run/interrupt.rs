@@ -1,7 +1,7 @@
 //! Ctrl-C: what it does to a run at each of its stages, and what is true when it has done it.
 
-use crate::jobs::run::folder::{recipe_path, resume_command};
-use crate::terminal::shell_word;
+use crate::device::AUTO;
+use crate::jobs::run::folder::{recipe_path, resume_command_on};
 use crate::train::checkpoint;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,7 +64,7 @@ impl Interrupt {
     pub fn works_in(&self, dir: &Path, device: &str) {
         let mut state = self.state();
         state.dir = Some(dir.into());
-        state.device = Some(device.to_owned()).filter(|device| device != "auto");
+        state.device = Some(device.to_owned());
     }
 
     /// The run has come to `stage`.
@@ -102,8 +102,7 @@ impl Interrupt {
             return Standing { is_resumable: false, text: "Interrupted; nothing was saved.".into() };
         };
         let step = checkpoint::steps(&dir.join("checkpoints")).ok().and_then(|steps| steps.last().copied());
-        let device = state.device.as_ref().map(|device| format!(" --device {}", shell_word(device)));
-        let resume = resume_command(dir) + &device.unwrap_or_default();
+        let resume = resume_command_on(dir, state.device.as_deref().unwrap_or(AUTO));
         let text = match step {
             Some(step) => format!("Interrupted; step {step} is saved. To go on:\n  {resume}"),
             None if recipe_path(dir).exists() => {

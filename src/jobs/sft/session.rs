@@ -51,7 +51,7 @@ impl<'a> Session<'a> {
         let model = models.first();
         let adapter = planned.adapter.create(model, planned.steps.step.rng);
         let untrained = adapter.fingerprint();
-        let run = identity::fingerprint(recipe, base, data, compute)?;
+        let run = identity::fingerprint(recipe, base, data, devices)?;
         let (mut state, kept) = match folder.latest(&run, screen)? {
             Some(checkpoint) => {
                 let (state, kept) = resume::load(&checkpoint, adapter, settings.rule)?;

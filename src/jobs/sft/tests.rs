@@ -1,9 +1,9 @@
 use super::*;
 use crate::error::{Error, Kind};
+use crate::fence::injected;
 use crate::recipe::{self, Recipe};
 use crate::testkit::golden::folder;
 use crate::train::checkpoint;
-use crate::train::fence::injected;
 use std::path::Path;
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ fn without_it_the_run_is_saved_and_the_key_is_named() {
     assert_eq!((error.kind(), error.exit_code()), (Kind::OutOfMemory, 1));
     assert_eq!(error.what(), format!("step 4: the device has no memory left: {NO_MEMORY}"));
     let hint = error.hint_text().unwrap();
-    assert!(hint.contains("--resume --set training.fit=auto"), "{hint}");
+    assert!(hint.contains("--resume --device cpu --set training.fit=auto"), "{hint}");
     assert!(hint.contains("training.per_device_train_batch_size=1 training.gradient_accumulation_steps=4"), "{hint}");
     assert_eq!(saved(&bench.out()), [3]);
 
@@ -117,7 +117,7 @@ fn a_device_that_fails_otherwise_ends_the_run_and_what_was_done_is_saved() {
     injected::next("step 3", "an illegal address was read");
     let error = bench.train(false).unwrap_err();
     assert_eq!((error.kind(), error.exit_code()), (Kind::Computing, 1));
-    assert!(error.hint_text().unwrap().contains("--resume` goes on"), "{error}");
+    assert!(error.hint_text().unwrap().contains("--resume --device cpu` goes on"), "{error}");
     assert_eq!(saved(&bench.out()), [2]);
     assert!(matches!(bench.train(true).unwrap(), Outcome::Ended(Ending::Done, None)));
     assert_eq!((bench.batch_size(), bench.steps_in_the_books()), (2, vec![1, 2, 3, 4, 5, 6]));

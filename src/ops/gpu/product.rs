@@ -12,7 +12,7 @@ pub use way::has_units_for;
 
 use self::way::{Kinds, Matrices, Way};
 use super::{CubeTensor, Gpu, empty, tensor};
-use crate::guard::caught;
+use crate::guard::{Panic, caught};
 use crate::ops::graph::finish;
 use burn::backend::Cube;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -88,7 +88,7 @@ pub fn multiply(x: &CubeTensor, w: &CubeTensor) -> CubeTensor {
     }
     // Operations return tensors, not errors; who runs a step catches this.
     let what = format!("no kernel for a product of {sizes:?}: {}", refusals.join("; "));
-    std::panic::resume_unwind(Box::new(what))
+    Panic::of_device(what).resume()
 }
 
 /// Sets up and launches one of cubek's kernels.
@@ -103,7 +103,7 @@ fn launch(way: Way, x: &CubeTensor, w: &CubeTensor, product: &CubeTensor) -> Res
     let set_up = || launch_ref(&way.strategy(), &x.client, left, right, out, &mut dtypes);
     match caught(set_up) {
         Ok(outcome) => outcome.map_err(|error| format!("{error:?}")),
-        Err(panic) => Err(panic),
+        Err(panic) => Err(panic.to_string()),
     }
 }
 

@@ -2,12 +2,12 @@ use super::*;
 use crate::adapter::Init;
 use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::peft::testing::golden;
+use crate::fence::fenced;
 use crate::model::{self, ModelConfig};
 use crate::nn::Segments;
 use crate::progress::Silent;
 use crate::random::Rng;
 use crate::train::backprop::NEVER;
-use crate::train::fence::fenced;
 use crate::train::step::OneDevice;
 use crate::weights::{Holding, Source};
 use burn::tensor::Device;
@@ -123,8 +123,8 @@ fn a_replica_that_fails_ends_the_window_as_a_failure_here_does() {
         let mut window = window(4);
         window[failing].inputs.input_ids[1] = u32::MAX; // no word
         let failed = fenced("step 1", || bits(&replicas, &adapter, &window)).unwrap_err();
-        assert_eq!(failed.kind(), Kind::Computing, "{failing}");
-        assert!(failed.what().starts_with("step 1: the device failed: "), "{failing}: {failed}");
+        assert_eq!(failed.kind(), Kind::Bug, "{failing}: not of the device");
+        assert!(failed.what().starts_with("step 1: a mistake in gemma-tune"), "{failing}: {failed}");
     }
     assert!(bits(&replicas, &adapter, &window(2)) == bits(&OneDevice(model.as_ref()), &adapter, &window(2)));
 }

@@ -69,7 +69,7 @@ impl Trial {
             return Some(why);
         }
         match caught(|| tensor::<2>(&product).into_data().iter::<f32>().collect::<Vec<f32>>()) {
-            Err(why) => Some(why),
+            Err(panic) => Some(panic.to_string()),
             Ok(got) => {
                 let wrong = got.iter().zip(&self.product).filter(|(got, want)| got != want).count();
                 (wrong > 0 || got.len() != N * M).then(|| format!("{wrong} of {} numbers are wrong", N * M))

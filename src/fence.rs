@@ -1,38 +1,35 @@
-//! A fence around what devices compute: kernels are queued, and one that fails is found out where a result is read, by a
-//! panic of the library.
+//! A fence around what devices compute: a failure there is an error like any other.
+//!
+//! Kernels are queued, and one that fails is found out where a result is read, by a panic of the library. Each verb runs
+//! inside of a fence; a run of training has more within, which say at what it was, so that what was done can be saved.
 
 use crate::error::{Error, Kind, Result};
-use crate::guard::caught;
+use crate::guard::{Panic, watched};
 
 /// Runs what may fail on a device. What `work` worked on must not be used after an error.
 ///
 /// # Errors
 /// [`Kind::OutOfMemory`] where the device has no memory left, else [`Kind::Computing`], with what was done (`doing`, as in
-/// "step 12"), and with the kernel, where the device knows it.
+/// "step 12"), and with the kernel, where the device knows it. [`Kind::Bug`] where no device failed.
 pub fn fenced<T>(doing: &str, work: impl FnOnce() -> T) -> Result<T> {
     let work = || {
         #[cfg(test)]
         injected::fail(doing);
         work()
     };
-    caught(work).map_err(|said| failure(doing, &said))
+    watched(work).map_err(|panic| failure(doing, &panic))
 }
 
-/// What is said where memory ended, by burn's libraries and by drivers.
-const OUT_OF_MEMORY: [&str; 7] = [
-    "out of device memory",
-    "out-of-memory",
-    "out of memory",
-    "OUT_OF_MEMORY",
-    "OutOfMemory",
-    "can't allocate buffer",
-    "every page size the memory tracks still holds live allocations",
-];
-
-fn failure(doing: &str, said: &str) -> Error {
-    let why = root(said);
-    let kernel = kernel(said).map(|kernel| format!(", before kernel `{kernel}`")).unwrap_or_default();
-    match OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
+fn failure(doing: &str, panic: &Panic) -> Error {
+    if !panic.is_of_device {
+        let place = panic.place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
+        let what = format!("{doing}: a mistake in gemma-tune: {}{place}", in_a_line(&panic.said));
+        return Error::new(Kind::Bug, what)
+            .hint("report it, with the command; `RUST_BACKTRACE=1` adds where it comes from");
+    }
+    let why = root(&panic.said);
+    let kernel = kernel(&panic.said).map(|kernel| format!(", before kernel `{kernel}`")).unwrap_or_default();
+    match panic.is_out_of_memory() {
         true => Error::new(Kind::OutOfMemory, format!("{doing}{kernel}: the device has no memory left: {why}")),
         false => Error::new(Kind::Computing, format!("{doing}{kernel}: the device failed: {why}")),
     }
@@ -44,12 +41,16 @@ fn kernel(said: &str) -> Option<&str> {
     after.split_once('`').map(|(kernel, _)| kernel)
 }
 
-/// What it began with, in a line: what the last cause says, without where the library was.
+/// What it began with, in a line: what the last cause says.
 fn root(said: &str) -> String {
+    in_a_line(said.rsplit_once("Caused by:").map_or(said, |(_, cause)| cause))
+}
+
+/// What a library of devices says, in a line of bearable length, without where the library was.
+pub fn in_a_line(said: &str) -> String {
     const MOST_CHARACTERS: usize = 300;
-    let cause = said.rsplit_once("Caused by:").map_or(said, |(_, cause)| cause);
     let is_trace = |line: &str| ["Backtrace", "No backtrace", "Asked at"].iter().any(|start| line.starts_with(start));
-    let lines = cause.lines().map(str::trim).take_while(|line| !is_trace(line)).filter(|line| !line.is_empty());
+    let lines = said.lines().map(str::trim).take_while(|line| !is_trace(line)).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join(" ").chars().take(MOST_CHARACTERS).collect()
 }
 
@@ -73,7 +74,7 @@ pub mod injected {
             Some(failures.remove(at).1)
         });
         if let Some(said) = said {
-            std::panic::resume_unwind(Box::new(said));
+            super::Panic::of_device(said).resume();
         }
     }
 }
@@ -100,7 +101,7 @@ mod tests {
         );
         const REFUSED: &str = "A launch error happened\nCaused by:\n  A compilation error happened during launch\nCaused by:\n  \
             no such type\nBacktrace:\n0: x";
-        let error = fenced::<()>("step 3", || panic!("{REFUSED}")).unwrap_err();
+        let error = fenced::<()>("step 3", || Panic::of_device(REFUSED).resume()).unwrap_err();
         assert_eq!((error.kind(), error.exit_code()), (Kind::Computing, 1));
         assert_eq!(error.what(), "step 3: the device failed: no such type");
         for said in ["CUDA_ERROR_OUT_OF_MEMORY: out of memory", "can't allocate buffer of size: 5", "wgpu: OutOfMemory"]
@@ -108,6 +109,22 @@ mod tests {
             assert_eq!(fenced::<()>("step 1", || panic!("{said}")).unwrap_err().kind(), Kind::OutOfMemory);
         }
         assert_eq!(fenced("step 1", || 5).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_mistake_of_ours_is_no_failure_of_a_device() {
+        let bits = vec![0_u8; 48_617]; // a length of its own, which no other test panics with
+        let error = fenced("answering", || bits[bits.len()]).unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (Kind::Bug, 1));
+        let what = "answering: a mistake in gemma-tune: index out of bounds";
+        assert!(error.what().starts_with(what) && error.what().contains(" (src/fence.rs:"), "{error}");
+        assert!(error.hint_text().unwrap().starts_with("report it"), "{error}");
+    }
+
+    #[test]
+    fn what_fails_inside_is_told_there() {
+        let error = fenced("generate", || fenced::<()>("loading the model", || Panic::of_device("lost").resume()));
+        assert_eq!(error.flatten().unwrap_err().what(), "loading the model: the device failed: lost");
     }
 
     #[test]
