@@ -28,7 +28,7 @@ pub use decoder_config::{Beyond, DecoderConfig};
 pub use gemma3n::Gemma3n;
 pub use inputs::{Features, Inputs, Modality, SoftTokens};
 pub use language_model::LanguageModel;
-pub use layout::{Layout, Rotations};
+pub use layout::{Layout, Rotary, Rotations};
 pub use load::{assemble, load, load_towers};
 pub use media_shape::{MediaShape, TowerWork};
 pub use parts::{Gain, NormShape, Parts};

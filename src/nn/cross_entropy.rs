@@ -1,6 +1,6 @@
 //! Cross-entropy over the vocabulary, without ever holding the full logits.
 
-use crate::ops::{self, Weight, product};
+use crate::ops::{self, Weight, product, read_back};
 use burn::tensor::Tensor;
 
 /// Logits held at once, in bytes, on devices without a kernel of ours.
@@ -120,7 +120,7 @@ fn chunk_loss(x: Tensor<2>, head: Head, targets: &[u32], scale: Option<f64>) -> 
         None => target_rows,
     };
     let log_sum = sum.clone().log() + maximum;
-    let losses = (log_sum - target_logits).into_data();
+    let losses = read_back(log_sum - target_logits);
     let losses = losses.iter::<f32>().map(f64::from).collect();
 
     let gradient = scale.map(|scale| {

@@ -1,5 +1,6 @@
 //! Rotary position embedding, half rotation.
 
+use crate::ops::upload;
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// The frequencies of one kind of layer.
@@ -36,7 +37,7 @@ impl Rope {
                 sin.push(s);
             }
         }
-        let tensor = |values| Tensor::from_data(TensorData::new(values, [positions.len(), 1, half]), device);
+        let tensor = |values| upload(TensorData::new(values, [positions.len(), 1, half]), device);
         RopeTable { cos: tensor(cos), sin: tensor(sin) }
     }
 }

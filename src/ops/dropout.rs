@@ -2,6 +2,7 @@
 
 #[cfg(feature = "gpu")]
 use super::gpu;
+use super::traffic::upload;
 use crate::random::Mask;
 use burn::tensor::{Tensor, TensorData};
 
@@ -19,5 +20,5 @@ pub fn dropout(x: &Tensor<2>, mask: &Mask) -> Tensor<2> {
     }
     let [n, input] = x.dims();
     let factors = TensorData::new(mask.draw(n * input), [n, input]);
-    x.clone() * Tensor::from_data(factors, &x.device().inner())
+    x.clone() * upload(factors, &x.device().inner())
 }

@@ -25,6 +25,7 @@ mod roundoff;
 pub mod sizes;
 mod squares;
 mod top_of_row;
+mod traffic;
 mod weight;
 
 pub use adamw::adamw;
@@ -43,6 +44,7 @@ pub use product::{product, unusable_ways};
 pub use roundoff::{F32_TOLERANCE, Roundoff};
 pub use squares::square_sums;
 pub use top_of_row::top_of_row;
+pub use traffic::{Traffic, read_back, upload};
 pub use weight::Weight;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "gpu")]
 use super::gpu;
+use super::traffic::read_back;
 use burn::tensor::Tensor;
 
 /// The sum of the squares of each of these tensors, which are on one device, in an order of its own that never changes;
@@ -14,5 +15,6 @@ pub fn square_sums(tensors: &[Tensor<2>]) -> Vec<f64> {
     if let Some(sums) = gpu::square_sums(tensors) {
         return sums;
     }
-    tensors.iter().map(|t| f64::from(t.clone().square().sum().into_scalar::<f32>())).collect()
+    let sum = |t: &Tensor<2>| read_back(t.clone().square().sum()).iter::<f32>().sum::<f32>();
+    tensors.iter().map(|t| f64::from(sum(t))).collect()
 }

@@ -372,11 +372,11 @@ fn squares_are_summed_in_one_order() {
 #[test]
 fn an_update_agrees() {
     let shapes = [[1, 1], [3, 33], [16, 640]];
-    for (shape, keep) in shapes.into_iter().zip([1.0, 0.999, 0.5]) {
+    for ((shape, keep), scale) in shapes.into_iter().zip([1.0, 0.999, 0.5]).zip([1.0, 0.3, 1e-3]) {
         let mut values = Values::new(26);
         let [parameter, gradient, first] = [(); 3].map(|()| values.tensor::<2>(shape));
         let second = values.tensor(shape).square();
-        let by = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step_size: 2e-3, root_correction: 0.05, keep };
+        let by = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step_size: 2e-3, root_correction: 0.05, keep, scale };
         let want = plain::adamw(parameter.clone(), gradient.clone(), &first, &second, &by);
         for found in device::all() {
             let [p, g, m, v] = [&parameter, &gradient, &first, &second].map(|t| t.clone().to_device(&found.device));

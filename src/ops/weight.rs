@@ -9,6 +9,7 @@ use super::factor::{to_dtype, to_f32};
 use super::gpu;
 use super::node::is_cpu;
 use super::passing::{Passing, Sparse};
+use super::traffic::upload;
 use crate::quant::QuantizedMatrix;
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -157,13 +158,12 @@ impl Weight {
     /// - output: `[indices.len(), in]`
     pub fn select(&self, indices: &[u32]) -> Tensor<2> {
         let len = indices.len();
-        let here =
-            |device: &Device| Tensor::from_data(TensorData::new(self.selected(indices), [len, self.dims[1]]), device);
+        let here = |device: &Device| upload(TensorData::new(self.selected(indices), [len, self.dims[1]]), device);
         match &*self.held {
             Held::CpuFloats(_) | Held::CpuCompressed(_) => here(&Device::flex()),
             Held::DeviceFloats(floats) => {
                 let indices: Vec<i64> = indices.iter().map(|&i| i64::from(i)).collect();
-                let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [len]), &floats.device());
+                let indices: Tensor<1, Int> = upload(TensorData::new(indices, [len]), &floats.device());
                 to_f32(floats.clone().select(0, indices))
             }
             #[cfg(feature = "gpu")]

@@ -4,7 +4,7 @@ use crate::adapter::{Adapter, Dropout, TrainedStage};
 use crate::model::{Carry, LanguageModel, Layout, Stage};
 use crate::nn::SidePath;
 use crate::nn::cross_entropy::{Loss, linear_cross_entropy, token_nll};
-use crate::ops::backward_from;
+use crate::ops::{backward_from, upload};
 use crate::train::micro_batch::MicroBatch;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -231,7 +231,7 @@ fn head(
 
 fn indices(rows: &[u32], model: &dyn LanguageModel) -> Tensor<1, Int> {
     let values: Vec<i64> = rows.iter().map(|&row| i64::from(row)).collect();
-    Tensor::from_data(TensorData::new(values, [rows.len()]), model.device())
+    upload(TensorData::new(values, [rows.len()]), model.device())
 }
 
 /// Adds gradients, each with its index.

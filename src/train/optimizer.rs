@@ -82,20 +82,40 @@ impl Optimizer {
         parameters: Vec<Tensor<2>>,
         gradients: Vec<Tensor<2>>,
     ) -> Vec<Tensor<2>> {
+        self.step_scaled(learning_rate, parameters, gradients, 1.0)
+    }
+
+    /// As [`Optimizer::step`], with all gradients times `scale`.
+    pub fn step_scaled(
+        &mut self,
+        learning_rate: f64,
+        parameters: Vec<Tensor<2>>,
+        gradients: Vec<Tensor<2>>,
+        scale: f64,
+    ) -> Vec<Tensor<2>> {
         self.updates += 1;
         if self.state.is_empty() {
             let slots = self.rule.slots();
             self.state = parameters.iter().map(|p| vec![p.zeros_like(); slots]).collect();
         }
         let inputs = parameters.into_iter().zip(gradients).zip(&mut self.state);
-        inputs.map(|((p, g), state)| update(self.rule, self.updates, learning_rate, p, g, state)).collect()
+        let rates = Rates { updates: self.updates, learning_rate, scale };
+        inputs.map(|((p, g), state)| update(self.rule, &rates, p, g, state)).collect()
     }
+}
+
+/// What all parameters have in common in an update.
+struct Rates {
+    /// Updates, this one included.
+    updates: u64,
+    learning_rate: f64,
+    /// What gradients are multiplied by.
+    scale: f64,
 }
 
 fn update(
     rule: Rule,
-    updates: u64,
-    learning_rate: f64,
+    &Rates { updates, learning_rate, scale }: &Rates,
     parameter: Tensor<2>,
     gradient: Tensor<2>,
     state: &mut [Tensor<2>],
@@ -105,12 +125,13 @@ fn update(
             let correction = |beta: f64| 1.0 - beta.powi(updates.min(i32::MAX as u64) as i32);
             let (step_size, root_correction) = (learning_rate / correction(beta1), correction(beta2).sqrt());
             let keep = 1.0 - learning_rate * weight_decay;
-            let by = AdamW { beta1, beta2, epsilon, step_size, root_correction, keep };
+            let by = AdamW { beta1, beta2, epsilon, step_size, root_correction, keep, scale };
             let [parameter, new_first, new_second] = adamw(parameter, gradient, first, second, &by);
             (*first, *second) = (new_first, new_second);
             parameter
         }
         (Rule::Sgd { momentum, weight_decay }, state) => {
+            let gradient = if scale == 1.0 { gradient } else { gradient.mul_scalar(scale) };
             let gradient =
                 if weight_decay == 0.0 { gradient } else { gradient + parameter.clone().mul_scalar(weight_decay) };
             let direction = match state {

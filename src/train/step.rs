@@ -225,8 +225,8 @@ pub fn update(
         (true, true) => None,
     };
     if skipped.is_none() {
-        let gradients = clip(gradients, grad_norm, max_grad_norm);
-        let updated = optimizer.step(learning_rate, adapter.parameters(), gradients);
+        let scale = clip_factor(grad_norm, max_grad_norm);
+        let updated = optimizer.step_scaled(learning_rate, adapter.parameters(), gradients, scale);
         adapter.set_parameters(updated);
     }
     StepResult { loss, grad_norm, grad_norms, skipped }
@@ -264,14 +264,11 @@ fn norms(adapter: &Adapter, squares: &[f64]) -> BTreeMap<ModelPart, f64> {
     of_parts.into_iter().filter(|_| are_several).map(|(part, squares)| (part, root_of_sum(&squares))).collect()
 }
 
-/// Scales all gradients by one factor so that their norm is at most `max`, as PyTorch's `clip_grad_norm_` does.
-fn clip(gradients: Vec<Tensor<2>>, norm: f64, max: f64) -> Vec<Tensor<2>> {
+/// What all gradients are multiplied by so that their norm is at most `max`, as PyTorch's `clip_grad_norm_` does it.
+fn clip_factor(norm: f64, max: f64) -> f64 {
     const TORCH_EPSILON: f64 = 1e-6;
     let factor = max / (norm + TORCH_EPSILON);
-    if max <= 0.0 || factor >= 1.0 {
-        return gradients;
-    }
-    gradients.into_iter().map(|g| g.mul_scalar(factor)).collect()
+    if max <= 0.0 { 1.0 } else { factor.min(1.0) }
 }
 
 /// Dropout masks of one micro-batch, a pure function of the seed and of where they are used.

@@ -28,7 +28,7 @@ impl Bench {
         Bench { dir, screen: ProgressBar::lines(std::io::sink(), Duration::ZERO), fit }
     }
 
-    fn recipe(&self) -> Recipe {
+    fn recipe(&self, overrides: &[String]) -> Recipe {
         let text = format!(
             "model: {{base: {}, dtype: f32}}\n\
              adapter: {{r: 2, lora_alpha: 4}}\n\
@@ -41,7 +41,7 @@ impl Bench {
             if self.fit == "off" { "\"off\"" } else { self.fit },
             self.out().display(),
         );
-        recipe::parse(&self.dir.path().join("r.yaml"), text.into_bytes(), &[]).unwrap()
+        recipe::parse(&self.dir.path().join("r.yaml"), text.into_bytes(), overrides).unwrap()
     }
 
     fn out(&self) -> std::path::PathBuf {
@@ -51,7 +51,7 @@ impl Bench {
     fn train(&self, resume: bool) -> Result<Outcome, Error> {
         let consent = |_: &str| Ok(());
         let options = TrainOptions { device: "cpu", resume, dry_run: false, is_made: false, consent: &consent };
-        train(&self.recipe(), &options, &self.screen, &Interrupt::default())
+        train(&self.recipe(&[]), &options, &self.screen, &Interrupt::default())
     }
 
     /// The batch size that the run's own recipe has by now.
@@ -131,4 +131,38 @@ fn where_nothing_is_smaller_that_is_said() {
     assert_eq!((error.kind(), error.what().starts_with("step 4: ")), (Kind::OutOfMemory, true), "{error}");
     assert!(error.hint_text().unwrap().contains("`data.max_length`"), "{error}");
     assert_eq!(saved(&bench.out()).last(), Some(&3));
+}
+
+/// The same run twice, and once more on two replicas where a device may be named twice: the same bytes, with dropout,
+/// clipping, a NormalFloat base and several micro-batches a step, in f32 and in f16 where the device has it.
+#[test]
+fn a_device_writes_the_same_adapter_again_and_so_do_two_replicas() {
+    for found in device::all() {
+        let (one, two) = (found.name(), format!("{0},{0}", found.name()));
+        let narrow =
+            found.backend != device::Backend::Cpu && found.device.supports_dtype(burn::tensor::FloatDType::F16);
+        for compute_dtype in ["f32", "f16"].into_iter().take(1 + usize::from(narrow)) {
+            let adapter = |device: &str| {
+                let bench = Bench::new("off");
+                let overrides = [
+                    "model.quantization=nf4_double".to_owned(),
+                    format!("model.compute_dtype={compute_dtype}"),
+                    "adapter.lora_dropout=0.1".into(),
+                    "training.max_grad_norm=0.05".into(),
+                    "training.gradient_accumulation_steps=3".into(),
+                    "training.max_steps=3".into(),
+                ];
+                let consent = |_: &str| Ok(());
+                let options = TrainOptions { device, resume: false, dry_run: false, is_made: false, consent: &consent };
+                let outcome = train(&bench.recipe(&overrides), &options, &bench.screen, &Interrupt::default()).unwrap();
+                assert!(matches!(outcome, Outcome::Ended(Ending::Done, None)), "{device}: {outcome:?}");
+                std::fs::read(bench.out().join("adapter/adapter_model.safetensors")).unwrap()
+            };
+            let first = adapter(&one);
+            assert!(adapter(&one) == first, "{one} {compute_dtype}: another adapter the second time");
+            if found.is_software() {
+                assert!(adapter(&two) == first, "{two} {compute_dtype}: another adapter than on one");
+            }
+        }
+    }
 }

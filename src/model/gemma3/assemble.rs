@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::model::gemma3::{Gemma3, TextConfig, Vision};
 use crate::model::vision::siglip::{MultiModalProjector, VisionTower};
-use crate::model::{DecoderConfig, DecoderLayer, Gain, NormShape, Parts};
+use crate::model::{DecoderConfig, DecoderLayer, Gain, NormShape, Parts, Rotary};
 use crate::nn::{Attention, Linear, Mlp};
 use crate::weights::names::{LayerNorm, Projection, TensorId};
 use burn::tensor::Device;
@@ -28,7 +28,8 @@ impl Gemma3 {
             .map(|index| layer(&config, index, &numbers, parts).inspect(|_| parts.layer_done()))
             .collect::<Result<_>>()?;
         let vision = Vision::assemble(&config, parts)?;
-        Ok(Gemma3 { config, embed_tokens, layers, norm, lm_head, vision, device: device.clone() })
+        let rotary = Rotary::new([config.rope_local, config.rope_global], config.head_dim, device);
+        Ok(Gemma3 { config, embed_tokens, layers, norm, lm_head, vision, rotary, device: device.clone() })
     }
 }
 

@@ -3,8 +3,7 @@
 use crate::model::gemma3::TextConfig;
 use crate::model::vision::siglip::{MultiModalProjector, VisionEncoderLayer, VisionTower};
 use crate::model::{
-    Carry, DecoderConfig, DecoderLayer, Features, Inputs, LanguageModel, Layout, Modality, Rotations, SoftTokens,
-    Towers,
+    Carry, DecoderConfig, DecoderLayer, Features, Inputs, LanguageModel, Layout, Modality, Rotary, SoftTokens, Towers,
 };
 use crate::nn::{AttentionPlan, BaseOnly, KvCache, LayerCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
@@ -25,6 +24,8 @@ pub struct Gemma3 {
     pub lm_head: Weight,
     /// What looks at pictures, where it was loaded.
     pub vision: Option<Vision>,
+    /// What makes its rotations.
+    pub rotary: Rotary,
     /// Where it computes.
     pub device: Device,
 }
@@ -56,11 +57,6 @@ impl Towers for Vision {
 }
 
 impl Gemma3 {
-    fn rotations(&self, positions: &[usize]) -> Rotations {
-        let TextConfig { rope_local, rope_global, head_dim, .. } = &self.config;
-        Rotations::new([rope_local, rope_global], positions, *head_dim, &self.device)
-    }
-
     /// Rows of the table times `sqrt(d)`; of soft tokens what is made of their features, as it is.
     fn embedded(&self, inputs: &Inputs, side: &dyn SidePath) -> Tensor<2> {
         let scale = (self.config.hidden_size as f64).sqrt() as f32;
@@ -128,7 +124,7 @@ impl LanguageModel for Gemma3 {
 
     fn layout(&self, inputs: &Inputs) -> Layout {
         Layout {
-            rotations: self.rotations(&inputs.segments.positions()),
+            rotations: self.rotary.at(&inputs.segments.positions()),
             plan: AttentionPlan::new(&inputs.segments, &inputs.images(), self.config.sliding_window),
         }
     }
@@ -162,7 +158,7 @@ impl LanguageModel for Gemma3 {
     }
 
     fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
-        let rotations = self.rotations(&cache.next_positions(lengths));
+        let rotations = self.rotary.at(&cache.next_positions(lengths));
         let mut x = self.embedded(inputs, side);
         let spans = inputs.images();
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {

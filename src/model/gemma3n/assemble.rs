@@ -7,7 +7,7 @@ use crate::model::gemma3n::gate::SparseMlp;
 use crate::model::gemma3n::layer::{Laurel, Layer, PerLayer};
 use crate::model::gemma3n::vision::Vision;
 use crate::model::gemma3n::{Gemma3n, TextConfig};
-use crate::model::{DecoderConfig, Gain, NormShape, Parts, Site};
+use crate::model::{DecoderConfig, Gain, NormShape, Parts, Rotary, Site};
 use crate::nn::{KeysValues, Linear, Mlp, Queries, RmsNorm};
 use crate::weights::names::{LayerNorm, Projection, TensorId};
 use burn::tensor::{Device, Tensor};
@@ -58,6 +58,7 @@ impl Gemma3n {
             lm_head,
             vision,
             audio,
+            rotary: Rotary::new([config.rope_local, config.rope_global], config.head_dim, device),
             device: device.clone(),
             config,
         })

@@ -6,7 +6,7 @@ use crate::model::gemma3n::audio::Audio;
 use crate::model::gemma3n::layer::Layer;
 use crate::model::gemma3n::vision::Vision;
 use crate::model::inputs::{Piece, with_pieces};
-use crate::model::{Carry, DecoderConfig, Features, Inputs, LanguageModel, Layout, Modality, Rotations, SoftTokens};
+use crate::model::{Carry, DecoderConfig, Features, Inputs, LanguageModel, Layout, Modality, Rotary, SoftTokens};
 use crate::nn::{AttentionPlan, BaseOnly, Kv, KvCache, LayerCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
@@ -42,16 +42,13 @@ pub struct Gemma3n {
     pub vision: Option<Vision>,
     /// What listens to sounds, where it was loaded.
     pub audio: Option<Audio>,
+    /// What makes its rotations.
+    pub rotary: Rotary,
     /// Where it computes.
     pub device: Device,
 }
 
 impl Gemma3n {
-    fn rotations(&self, positions: &[usize]) -> Rotations {
-        let TextConfig { rope_local, rope_global, head_dim, .. } = &self.config;
-        Rotations::new([rope_local, rope_global], positions, *head_dim, &self.device)
-    }
-
     /// Rows of the table times `sqrt(d)`; soft tokens, and the words around them, as their embedders make them.
     fn embedded(&self, inputs: &Inputs, side: &dyn SidePath) -> Tensor<2> {
         let scale = (self.config.hidden_size as f64).sqrt() as f32;
@@ -145,7 +142,7 @@ impl LanguageModel for Gemma3n {
 
     fn layout(&self, inputs: &Inputs) -> Layout {
         Layout {
-            rotations: self.rotations(&inputs.segments.positions()),
+            rotations: self.rotary.at(&inputs.segments.positions()),
             // Its pictures are read in order, as its sounds are.
             plan: AttentionPlan::new(&inputs.segments, &[], self.config.sliding_window),
         }
@@ -201,7 +198,7 @@ impl LanguageModel for Gemma3n {
     }
 
     fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
-        let rotations = self.rotations(&cache.next_positions(lengths));
+        let rotations = self.rotary.at(&cache.next_positions(lengths));
         let Carry { hidden, beside, shared } = self.embed(inputs, side);
         let mut streams: Vec<Tensor<2>> = std::iter::once(hidden).chain(beside).collect();
         // What each layer that makes keys and values lets its tokens look at, for those that read them after it.

@@ -15,4 +15,6 @@ pub struct AdamW {
     pub root_correction: f64,
     /// What the parameter is multiplied by beforehand: 1 less decay.
     pub keep: f64,
+    /// What the gradient is multiplied by beforehand, where it is clipped: 1 leaves it as it is.
+    pub scale: f64,
 }

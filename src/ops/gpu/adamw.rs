@@ -31,6 +31,7 @@ pub fn adamw(inputs: [&Tensor<2>; 4], by: &AdamW) -> Option<[Tensor<2>; 3]> {
             by.step_size as f32,
             by.root_correction as f32,
             by.keep as f32,
+            by.scale as f32,
         );
     }
     Some(updated.each_ref().map(tensor))
@@ -54,10 +55,11 @@ fn adamw_kernel(
     step_size: f32,
     root_correction: f32,
     keep: f32,
+    scale: f32,
 ) {
     let i = ABSOLUTE_POS;
     if i < parameter.len() {
-        let g = gradient[i];
+        let g = gradient[i] * scale;
         let mean = first[i] * beta1 + g * rest1;
         let square = second[i] * beta2 + g * g * rest2;
         new_first[i] = mean;

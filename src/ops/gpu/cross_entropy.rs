@@ -3,6 +3,7 @@
 use super::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, empty, primitive, reduce, tensor};
 use crate::ops::factor::{Factor, round};
 use crate::ops::sizes::{LOSS_CHUNK_ROWS as CHUNK_ROWS, loss_gpu_tile};
+use crate::ops::traffic::read_back;
 use crate::ops::weight::Weight;
 use burn::tensor::Tensor;
 use cubecl::prelude::*;
@@ -31,7 +32,7 @@ pub fn linear_cross_entropy(
     // One wait for the device, whatever the number of rows.
     let losses = match losses.is_empty() {
         true => Vec::new(),
-        false => Tensor::cat(losses, 0).into_data().iter::<f32>().map(f64::from).collect(),
+        false => read_back(Tensor::cat(losses, 0)).iter::<f32>().map(f64::from).collect(),
     };
     let gradient = (!gradients.is_empty()).then(|| Tensor::cat(gradients, 0));
     Some((losses, gradient))

@@ -33,6 +33,7 @@ pub use product::{product, unusable_ways};
 pub use squares::square_sums;
 
 use super::graph::{self, Node, Storage};
+use super::traffic::uploaded;
 use burn::backend::Cube;
 use burn::tensor::{DType, Device, Shape, Tensor};
 use burn_cubecl::kernel::into_contiguous;
@@ -123,6 +124,7 @@ impl Numbers {
     /// Uploads bytes, and zeros until they are whole numbers and at least one, since a buffer is never empty.
     fn upload(bytes: &[u8], beside: &CubeTensor) -> Self {
         let len = bytes.len().div_ceil(4).max(1);
+        uploaded(4 * len);
         let handle = if bytes.len() == 4 * len {
             beside.client.create_from_slice(bytes)
         } else {

@@ -1,6 +1,7 @@
 //! Sums of squares of many tensors, in a fixed order and fetched at once.
 
 use super::{Gpu, UNITS, buffer, empty, reduce, tensor};
+use crate::ops::traffic::read_back;
 use burn::tensor::Tensor;
 use cubecl::prelude::*;
 
@@ -24,7 +25,7 @@ pub fn square_sums(tensors: &[Tensor<2>]) -> Option<Vec<f64>> {
             UNITS,
         );
     }
-    let parts: Vec<f32> = tensor::<2>(&parts).into_data().iter().collect();
+    let parts: Vec<f32> = read_back(tensor::<2>(&parts)).iter().collect();
     Some(parts.chunks_exact(PARTS as usize).map(|parts| parts.iter().map(|sum| f64::from(*sum)).sum()).collect())
 }
 

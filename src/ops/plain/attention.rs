@@ -3,6 +3,7 @@
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::attention::visibility::{Group, Visibility};
 use crate::ops::product::product;
+use crate::ops::traffic::upload;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
@@ -136,7 +137,7 @@ fn mask(
     if values.iter().all(|&value| value == 0.0) {
         return None;
     }
-    Some(Tensor::from_data(TensorData::new(values, [1, queries.len(), keys.len()]), device))
+    Some(upload(TensorData::new(values, [1, queries.len(), keys.len()]), device))
 }
 
 #[cfg(test)]

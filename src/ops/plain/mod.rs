@@ -74,6 +74,7 @@ pub fn adamw(
     by: &AdamW,
 ) -> [Tensor<2>; 3] {
     let parameter = if by.keep == 1.0 { parameter } else { parameter.mul_scalar(by.keep) };
+    let gradient = if by.scale == 1.0 { gradient } else { gradient.mul_scalar(by.scale) };
     let first = first.clone().mul_scalar(by.beta1) + gradient.clone().mul_scalar(1.0 - by.beta1);
     let second = second.clone().mul_scalar(by.beta2) + gradient.square().mul_scalar(1.0 - by.beta2);
     let denominator = second.clone().sqrt().div_scalar(by.root_correction).add_scalar(by.epsilon);

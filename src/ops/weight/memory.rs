@@ -1,6 +1,7 @@
 //! A weight's rows as slices of f32, for the kernels of the CPU.
 
 use super::{Held, Weight};
+use crate::ops::traffic::{read_back, upload};
 use crate::quant::QuantType;
 use crate::quant::simd::dot;
 use burn::backend::flex::FlexTensor;
@@ -56,7 +57,7 @@ impl Weight {
         let shape = [range.len(), self.dims[1]];
         let mut values = vec![0.0; shape[0] * shape[1]];
         self.unpack(range, &mut values);
-        Tensor::from_data(TensorData::new(values, shape), device)
+        upload(TensorData::new(values, shape), device)
     }
 
     /// Rows `range` as f32 into `out`, on all threads.
@@ -115,7 +116,7 @@ impl Weight {
 
     /// Rows `range` of what is on another device.
     fn downloaded(&self, range: Range<usize>) -> Vec<f32> {
-        self.rows(range).into_data().iter().collect()
+        read_back(self.rows(range)).iter().collect()
     }
 }
 
