@@ -18,7 +18,7 @@ pub mod segments;
 pub mod squares;
 
 pub use attention::{Attention, AttentionConfig};
-pub use cache::{KvCache, LayerCache};
+pub use cache::{KvCache, LayerCache, Past};
 pub use kv_attention::{KeysValues, Kv, Queries};
 pub use layer_norm::LayerNorm;
 pub use linear::{BaseOnly, BiasedLinear, Linear, SidePath};
