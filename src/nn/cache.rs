@@ -5,7 +5,7 @@
 //! sequence shares its room with the original until either of them goes on.
 
 use crate::ops::{AttentionMask, Group, Visibility};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, FloatDType, Tensor};
 use std::ops::Range;
 
 /// Tokens that a sliding layer has room for beyond its window: it moves its window to a new room once in so many.
@@ -103,6 +103,7 @@ impl Sequence {
 pub struct LayerCache {
     reach: usize,
     width: usize,
+    held: FloatDType,
     sequences: Vec<Sequence>,
 }
 
@@ -110,7 +111,8 @@ impl LayerCache {
     /// An empty cache for `sequences` sequences of a layer whose tokens see `reach` tokens back, themselves included, and
     /// whose keys are `width` numbers: `g e`.
     pub fn new(reach: usize, width: usize, sequences: usize) -> Self {
-        LayerCache { reach, width, sequences: vec![Sequence::of(None, usize::MAX); sequences] }
+        let sequences = vec![Sequence::of(None, usize::MAX); sequences];
+        LayerCache { reach, width, held: FloatDType::F32, sequences }
     }
 
     /// Rows of which room is made where `kept` tokens stay and `new` ones come, and there was room for `had`.
@@ -126,10 +128,18 @@ impl LayerCache {
         (self.reach - 1).saturating_add(piece.max(SLACK)).min(tokens)
     }
 
+    fn as_held(&self, tensor: Tensor<3>) -> Tensor<3> {
+        match self.held {
+            FloatDType::F32 => tensor,
+            narrow => tensor.cast(narrow),
+        }
+    }
+
     /// Adds the keys and values `[new, g, e]` of a sequence's next tokens and returns what those tokens may look at. Of
     /// each of the `spans`, counted from the first of the new tokens, these see each other forwards too.
     pub fn extend(&mut self, sequence: usize, k: Tensor<3>, v: Tensor<3>, spans: &[Range<usize>]) -> Seen {
         let [new, _, _] = k.dims();
+        let [k, v] = [k, v].map(|tensor| self.as_held(tensor));
         let Sequence { rows, most, one_by_one } = &mut self.sequences[sequence];
         let (rows, most, one_by_one) = (rows.take(), *most, *one_by_one);
         // A later token at distance `reach` no longer sees a key, so one key less than the window is kept.
@@ -151,6 +161,10 @@ impl LayerCache {
         let spans = spans.iter().map(|span| kept + span.start..kept + span.end).collect();
         let mask = AttentionMask::new(Visibility { groups, window: self.reach, spans });
         let (keys, values) = rows.view(rows.filled - t..rows.filled);
+        let [keys, values] = [keys, values].map(|tensor| match self.held {
+            FloatDType::F32 => tensor,
+            _ => tensor.cast(FloatDType::F32),
+        });
         self.sequences[sequence].rows = Some(rows);
         Seen { keys, values, mask }
     }
@@ -209,6 +223,15 @@ pub struct KvCache {
 }
 
 impl KvCache {
+    /// The same cache, empty, that holds its numbers in this dtype.
+    ///
+    /// # Numerics
+    /// Keys and values are rounded once, when they come; tokens look at them as f32.
+    pub fn held_in(mut self, held: FloatDType) -> Self {
+        self.layers.iter_mut().for_each(|layer| layer.held = held);
+        self
+    }
+
     /// The positions of the next tokens, of which `lengths` says how many are each sequence's.
     pub fn next_positions(&self, lengths: &[usize]) -> Vec<usize> {
         self.lengths.iter().zip(lengths).flat_map(|(&seen, &new)| seen..seen + new).collect()
@@ -271,21 +294,13 @@ impl KvCache {
         self.layers.iter_mut().for_each(|layer| layer.sequences[at].one_by_one = one_by_one);
     }
 
-    /// Keeps only the sequences for which `keep` holds, in order.
-    pub fn retain(&mut self, keep: &[bool]) {
-        for layer in &mut self.layers {
-            let mut keep = keep.iter();
-            layer.sequences.retain(|_| keep.next().copied().unwrap_or(false));
-        }
-        let mut keep = keep.iter();
-        self.lengths.retain(|_| keep.next().copied().unwrap_or(false));
-    }
-
-    /// The most bytes that a sequence of `tokens` tokens takes in f32, where no more than `piece` of them come at once; while
-    /// the room of a layer grows, that layer's twice.
+    /// The most bytes that a sequence of `tokens` tokens takes, where no more than `piece` of them come at once; while the room
+    /// of a layer grows, that layer's twice.
     pub fn bytes_of(&self, tokens: usize, piece: usize) -> u64 {
-        let of =
-            |layer: &LayerCache| (layer.most_rows(tokens, piece) as u64).saturating_mul(layer.width as u64 * 2 * 4);
+        let of = |layer: &LayerCache| {
+            let row = 2 * layer.width * DType::from(layer.held).size();
+            (layer.most_rows(tokens, piece) as u64).saturating_mul(row as u64)
+        };
         self.layers.iter().map(of).fold(0, u64::saturating_add)
     }
 

@@ -46,6 +46,21 @@ fn tokens_see_their_window_however_they_come() {
 }
 
 #[test]
+fn half_the_bytes_hold_as_many_tokens() {
+    let mut cache = cache(&[6, usize::MAX], 1).held_in(FloatDType::F16);
+    let whole = self::cache(&[6, usize::MAX], 1).bytes_of(500, 40);
+    for new in [40, 1, 20, 1, 1] {
+        let start = cache.lengths[0];
+        // Whole numbers up to 2048 are not rounded.
+        assert_eq!(give(&mut cache, 0, new)[1], (0..start + new).collect::<Vec<_>>());
+    }
+    let seen = cache.layers[0].extend(0, keys(9..10).mul_scalar(1.0 / 3.0), keys(9..10), &[]);
+    assert_eq!(seen.keys.dtype(), DType::F32);
+    assert_eq!(cache.bytes_of(500, 40) * 2, whole);
+    assert!(cache.bytes_at(0) <= cache.bytes_of(500, 40));
+}
+
+#[test]
 fn room_is_as_large_as_was_said() {
     for (reach, most, pieces) in [
         (usize::MAX, 1000, &[40, 20][..]),
