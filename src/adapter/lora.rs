@@ -98,6 +98,23 @@ impl LoraModule {
         base.project_gated(gate, up, &self.a, &self.b, self.scaling)
     }
 
+    /// As [`LoraModule::project`], given the `frozen` `x W^T`.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, in]`
+    /// - `frozen`, output: `[n, out]`
+    pub fn beside(&self, x: &Tensor<2>, frozen: Tensor<2>, base: &Weight) -> Tensor<2> {
+        let y = match &self.subtracted {
+            Some((a, b)) => add_low_rank(frozen, x, a, b, -self.scaling),
+            None => frozen,
+        };
+        let y = add_low_rank(y, x, &self.a, &self.b, self.scaling);
+        match &self.magnitude {
+            Some(magnitude) => y * (magnitude.clone() / self.row_norms(base)),
+            None => y,
+        }
+    }
+
     /// `|W + s B A|` per output feature, `[1, out]`, a constant for the gradient.
     pub fn row_norms(&self, base: &Weight) -> Tensor<2> {
         let [out, _] = base.dims();
@@ -268,6 +285,13 @@ impl SidePath for Adapter {
         match self.at(site) {
             Some(module) => module.project_gated(gate, up, base),
             None => base.project(geglu(gate, up)),
+        }
+    }
+
+    fn beside(&self, site: usize, x: Tensor<2>, frozen: Tensor<2>, base: &Weight) -> Tensor<2> {
+        match self.at(site) {
+            Some(module) => module.beside(&x, frozen, base),
+            None => frozen,
         }
     }
 

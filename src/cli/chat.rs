@@ -42,8 +42,13 @@ impl Args {
     /// Talks until the input ends.
     pub fn run(self) -> Result<()> {
         let sampling = self.sampling.sampling()?;
-        let options =
-            ChatOptions { system: self.system, max_tokens: self.max_tokens, sampling, seed: self.sampling.seed };
+        let options = ChatOptions {
+            system: self.system,
+            max_tokens: self.max_tokens,
+            sampling,
+            seed: self.sampling.seed,
+            drafts: self.sampling.drafts as usize,
+        };
         let screen = ProgressBar::stderr();
         let model = self.model.open(&screen)?;
         model.warn_of_no_chat(&screen);

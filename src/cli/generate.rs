@@ -60,6 +60,10 @@ pub struct SamplingArgs {
     /// Decides what is sampled
     #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
     pub seed: u64,
+    /// Guess up to so many tokens at once where text repeats itself, of one prompt at a time without an adapter on the CPU; no
+    /// answer depends on it
+    #[arg(long, default_value_t = 0)]
+    pub drafts: u32,
 }
 
 fn number(text: &str) -> Result<f64, String> {
@@ -129,6 +133,7 @@ impl Args {
             seed: self.sampling.seed,
             raw: self.raw,
             batch_size: self.batch_size as usize,
+            drafts: self.sampling.drafts as usize,
         };
         match (output, &stop) {
             (Some(output), Some(stop)) => {

@@ -1,26 +1,24 @@
 //! Answering in turns: what was read in earlier turns is not read again.
 
-use crate::infer::generate::{FinishReason, Generated, GenerationSettings, generate_cached};
+use crate::infer::engine::{Engine, EngineOptions, Memory};
+use crate::infer::generate::GenerationSettings;
+use crate::infer::request::{Event, Generated, Prompt};
 use crate::model::{Inputs, LanguageModel};
-use crate::nn::{KvCache, SidePath};
+use crate::nn::SidePath;
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One speaker, a model with what runs beside it, and what it remembers of the conversation so far.
 pub struct Dialogue<'a> {
-    model: &'a dyn LanguageModel,
     side: &'a dyn SidePath,
-    /// The tokens whose keys and values are in `cache`.
-    ids: Vec<u32>,
-    /// What the soft tokens among them show.
-    contents: Vec<[u8; 32]>,
-    cache: KvCache,
+    engine: Engine<'a>,
 }
 
 impl<'a> Dialogue<'a> {
     /// A speaker that remembers nothing yet.
     pub fn new(model: &'a dyn LanguageModel, side: &'a dyn SidePath) -> Self {
-        Dialogue { model, side, ids: Vec::new(), contents: Vec::new(), cache: model.cache(1) }
+        let options = EngineOptions { memory: Memory::Conversation, ..EngineOptions::default() };
+        Dialogue { side, engine: Engine::new(model, options) }
     }
 
     /// Answers `prompt`, the whole conversation so far, of text. Where it begins with all that is remembered, only the rest is
@@ -44,26 +42,29 @@ impl<'a> Dialogue<'a> {
         settings: &GenerationSettings,
         mut on_token: impl FnMut(u32) -> ControlFlow<()>,
     ) -> Generated {
-        let tokens = prompt.input_ids.len();
-        let goes_on = prompt.input_ids.starts_with(&self.ids) && contents.starts_with(&self.contents);
-        let new = match goes_on && self.ids.len() < tokens {
-            true => prompt.slice(self.ids.len()..tokens),
-            false => {
-                self.cache = self.model.cache(1);
-                prompt.clone()
-            }
+        let mut answer = Generated::nothing();
+        let prompt = Prompt { inputs: prompt.clone(), contents: contents.to_vec() };
+        let Ok(request) = self.engine.submit(settings.request(prompt, 0)) else {
+            self.engine.forget(None);
+            return answer;
         };
-        let answers =
-            generate_cached(self.model, self.side, &[new], &mut self.cache, settings, stop, &mut |_, token| {
-                on_token(token)
-            });
-        let nothing = Generated { tokens: Vec::new(), finish_reason: FinishReason::Length };
-        let answer = answers.into_iter().next().unwrap_or(nothing);
-        // The last token of an answer that was cut off has been said, but not read.
-        self.ids = [&prompt.input_ids, answer.tokens.as_slice()].concat();
-        self.ids.truncate(self.cache.lengths[0]);
-        let read = prompt.soft_tokens.iter().take_while(|soft| soft.rows.end <= self.ids.len()).count();
-        self.contents = contents.iter().take(read).copied().collect();
+        while !self.engine.is_idle() {
+            if stop.load(Ordering::Relaxed) {
+                self.engine.cancel(request);
+            }
+            for event in self.engine.step(&[self.side]) {
+                match event {
+                    Event::Token(_, token) => {
+                        answer.tokens.push(token);
+                        if on_token(token).is_break() {
+                            self.engine.cancel(request);
+                            return answer;
+                        }
+                    }
+                    Event::Done(_, reason) => answer.finish_reason = reason,
+                }
+            }
+        }
         answer
     }
 }
@@ -71,7 +72,7 @@ impl<'a> Dialogue<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::infer::{Sampling, generate};
+    use crate::infer::{FinishReason, Sampling, generate};
     use crate::model::{self, ModelConfig};
     use crate::nn::BaseOnly;
     use crate::ops::Weight;
@@ -102,7 +103,14 @@ mod tests {
     }
 
     fn settings(max_new_tokens: usize, stop: &[u32]) -> GenerationSettings {
-        GenerationSettings { max_new_tokens, sampling: Sampling::GREEDY, stop: stop.to_vec(), seed: 1, first_prompt: 0 }
+        GenerationSettings {
+            max_new_tokens,
+            sampling: Sampling::GREEDY,
+            stop: stop.to_vec(),
+            seed: 1,
+            first_prompt: 0,
+            drafts: 0,
+        }
     }
 
     fn go_on(_: u32) -> ControlFlow<()> {
@@ -206,6 +214,9 @@ mod tests {
             left -= 1;
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        assert_eq!((answer.tokens.len(), dialogue.ids.len(), read.0.get()), (3, 5, 5));
+        assert_eq!((answer.tokens.len(), read.0.replace(0)), (3, 5), "the last one has not been read");
+        let next = [&[2, 5, 8], answer.tokens.as_slice(), &[9]].concat();
+        dialogue.answer(&next, &settings(1, &[]), go_on);
+        assert_eq!(read.0.get(), 2);
     }
 }

@@ -1,10 +1,16 @@
-//! Generation: sampling, batched decoding, dialogues; scoring.
+//! Generation: the engine that admits, steps and cancels requests, and its small drivers; sampling; scoring.
 
 pub mod dialogue;
+mod draft;
+pub mod engine;
 pub mod generate;
+mod prefixes;
+pub mod request;
 pub mod sample;
 pub mod score;
 
 pub use dialogue::Dialogue;
-pub use generate::{FinishReason, Generated, GenerationSettings, generate};
+pub use engine::{Engine, EngineOptions, Figures, Memory, Pace};
+pub use generate::{GenerationSettings, generate};
+pub use request::{AnswerId, Choose, Event, FinishReason, Generated, Prompt, Refusal, Request, Sampler};
 pub use sample::Sampling;

@@ -33,6 +33,8 @@ pub struct ChatOptions {
     pub sampling: Sampling,
     /// Decides what is sampled.
     pub seed: u64,
+    /// The most tokens that are guessed at once; no answer depends on it.
+    pub drafts: usize,
 }
 
 /// A chat with a model, whose adapter can be switched off and on between the turns.
@@ -106,6 +108,7 @@ impl<'a> Chat<'a> {
             stop: self.model.base.stop_ids(),
             seed: self.options.seed.wrapping_add(turn),
             first_prompt: 0,
+            drafts: self.options.drafts,
         };
         let mut stream = TokenStream::new(self.tokenizer.clone());
         let mut shown = Ok(());

@@ -38,6 +38,8 @@ pub struct GenerateOptions {
     pub raw: bool,
     /// Prompts that run at once.
     pub batch_size: usize,
+    /// The most tokens that are guessed at once, where one prompt runs at a time; no answer depends on it.
+    pub drafts: usize,
 }
 
 /// Something to answer.
@@ -294,6 +296,7 @@ fn run(
         stop: model.base.stop_ids(),
         seed: options.seed,
         first_prompt: asked.done,
+        drafts: options.drafts,
     };
     progress.start("Generating", None, "tokens");
     let stopped = || stop.load(Ordering::SeqCst);
@@ -347,7 +350,8 @@ fn identity(
             rows.update(&medium.content);
         }
     }
-    let GenerateOptions { max_tokens, sampling, seed, raw, batch_size } = options;
+    // Guesses change no answer.
+    let GenerateOptions { max_tokens, sampling, seed, raw, batch_size, drafts: _ } = options;
     Ok(Fingerprint::new()
         .with("--input", rows.finalize().to_hex().to_string())
         .with("--model", &model.base.fingerprint)

@@ -31,6 +31,22 @@ impl Carry {
         Carry { hidden, beside: self.beside.into_iter().map(change).collect(), shared: Vec::new() }
     }
 
+    /// Carries with the same streams, of which there is at least one, one after the other.
+    pub fn joined(mut parts: Vec<Carry>) -> Self {
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        let stream =
+            |of: &dyn Fn(&Carry) -> &Tensor<2>| Tensor::cat(parts.iter().map(|part| of(part).clone()).collect(), 0);
+        let first = parts.first();
+        let (beside, shared) = first.map_or((0, 0), |part| (part.beside.len(), part.shared.len()));
+        Carry {
+            hidden: stream(&|part| &part.hidden),
+            beside: (0..beside).map(|at| stream(&|part| &part.beside[at])).collect(),
+            shared: (0..shared).map(|at| stream(&|part| &part.shared[at])).collect(),
+        }
+    }
+
     /// Some rows of the streams.
     pub fn select(self, rows: &Tensor<1, Int>) -> Self {
         self.map_streams(|stream| stream.select(0, rows.clone()))

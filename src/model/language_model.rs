@@ -10,6 +10,7 @@ use crate::nn::{KvCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
 use std::fmt;
+use std::ops::Range;
 
 /// A decoder with frozen weights. Whoever trains, asks or scores one knows nothing else of it.
 ///
@@ -55,12 +56,28 @@ pub trait LanguageModel: fmt::Debug + Send + Sync {
     /// An empty cache for this many sequences.
     fn cache(&self, sequences: usize) -> KvCache;
 
+    /// Runs the next tokens of cached sequences from what [`LanguageModel::embed`] made of them: `lengths[i]` of the rows
+    /// belong to sequence `i`; those of each of the `images` show one picture. The output is not yet normalised.
+    ///
+    /// # Shapes
+    /// - output: `[n, d]`
+    fn next_hidden(
+        &self,
+        carry: Carry,
+        images: &[Range<usize>],
+        lengths: &[usize],
+        cache: &mut KvCache,
+        side: &dyn SidePath,
+    ) -> Tensor<2>;
+
     /// Runs the next tokens of cached sequences: `lengths[i]` of the rows belong to sequence `i`, whatever the inputs'
     /// own segments say. Soft tokens are not cut: all of a picture's are new together. The output is not yet normalised.
     ///
     /// # Shapes
     /// - output: `[n, d]`
-    fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2>;
+    fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
+        self.next_hidden(self.embed(inputs, side), &inputs.images(), lengths, cache, side)
+    }
 
     /// Values in all frozen weights and norms.
     fn parameters(&self) -> u64;

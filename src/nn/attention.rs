@@ -32,6 +32,11 @@ impl AttentionConfig {
         }
     }
 
+    /// An empty cache of the layer for this many sequences.
+    pub fn cache(&self, sequences: usize) -> LayerCache {
+        LayerCache::new(self.reach(), self.num_key_value_heads * self.head_dim, sequences)
+    }
+
     /// `softmax(scaling * q k^T + mask) v`, the heads side by side, with the mask of whole sequences.
     ///
     /// # Shapes

@@ -24,6 +24,21 @@ pub trait SidePath {
         self.project(site, geglu(gate, up), base)
     }
 
+    /// As [`SidePath::project`], given the `frozen` `x W^T`, so that several share it.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, in]`
+    /// - `frozen`, output: `[n, out]`
+    fn beside(&self, site: usize, x: Tensor<2>, frozen: Tensor<2>, base: &Weight) -> Tensor<2> {
+        let _ = frozen;
+        self.project(site, x, base)
+    }
+
+    /// Whether nothing runs beside the model.
+    fn is_nothing(&self) -> bool {
+        false
+    }
+
     /// What stands in the place of the model's tensor of this number, where one does that is trained as it is.
     ///
     /// # Shapes
@@ -41,6 +56,14 @@ pub struct BaseOnly;
 impl SidePath for BaseOnly {
     fn project(&self, _: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
         base.project(x)
+    }
+
+    fn beside(&self, _: usize, _: Tensor<2>, frozen: Tensor<2>, _: &Weight) -> Tensor<2> {
+        frozen
+    }
+
+    fn is_nothing(&self) -> bool {
+        true
     }
 }
 

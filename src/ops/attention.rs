@@ -59,7 +59,8 @@ impl AttentionMask {
 /// # Source
 /// Dao 2023 (FlashAttention-2), algorithms 1 and 2.
 pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, shape: &AttentionShape, mask: &AttentionMask) -> Tensor<2> {
-    match (Cpu::new(&q), Cpu::new(&k), Cpu::new(&v)) {
+    // Keys and values that are cached lie in a larger room.
+    match (Cpu::in_place(&q), Cpu::in_place(&k), Cpu::in_place(&v)) {
         (Some(q), Some(k), Some(v)) => cpu_attention(q, k, v, *shape, mask.visibility.clone()),
         _ => {
             #[cfg(feature = "gpu")]

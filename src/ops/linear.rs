@@ -241,19 +241,30 @@ fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
     y
 }
 
-/// `x W^T` for the few tokens of a decoding step, a handful of outputs per task.
+/// `x W^T` for the few tokens of a decoding step, a handful of outputs per task, whose part of the weight is read once for all
+/// tokens. Each token's numbers are those that it has alone.
 fn project_few(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
     const OUTPUTS: usize = 32;
     let [out, input] = w.dims();
-    let mut y = vec![0.0; n * out];
-    if y.is_empty() || input == 0 {
-        return y;
+    let mut tasks = vec![0.0; n * out]; // of each task [n, outputs]
+    if tasks.is_empty() || input == 0 {
+        return tasks;
     }
-    for (x, y) in x.chunks_exact(input).zip(y.chunks_exact_mut(out)) {
-        y.par_chunks_mut(OUTPUTS).enumerate().for_each(|(task, y)| {
-            let first = task * OUTPUTS;
-            w.dot_rows(first..first + y.len(), x, y);
-        });
+    tasks.par_chunks_mut(n * OUTPUTS).enumerate().for_each(|(task, y)| {
+        let (first, outputs) = (task * OUTPUTS, y.len() / n);
+        for (x, y) in x.chunks_exact(input).zip(y.chunks_exact_mut(outputs)) {
+            w.dot_rows(first..first + outputs, x, y);
+        }
+    });
+    if n == 1 {
+        return tasks;
+    }
+    let mut y = vec![0.0; n * out];
+    for (task, part) in tasks.chunks(n * OUTPUTS).enumerate() {
+        let outputs = part.len() / n;
+        for (y, part) in y.chunks_exact_mut(out).zip(part.chunks_exact(outputs)) {
+            y[task * OUTPUTS..][..outputs].copy_from_slice(part);
+        }
     }
     y
 }

@@ -22,6 +22,13 @@ impl Storage for Flex {
 pub type Cpu = Node<Flex>;
 
 impl Cpu {
+    /// As [`Node::new`], but rows that lie together in a larger buffer are read there. A backward pass that kept them would
+    /// keep the buffer.
+    pub fn in_place<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        let node = Cpu::as_it_lies(tensor)?;
+        if node.primitive().is_contiguous() { Some(node) } else { Cpu::new(tensor) }
+    }
+
     /// Its elements, row after row.
     pub fn values(&self) -> &[f32] {
         values(self.primitive())

@@ -85,6 +85,7 @@ pub fn answer(
         stop: base.stop_ids(),
         seed: 0,
         first_prompt: 0,
+        drafts: 0,
     };
     progress.start("Answering", Some(asked.len() as u64), "prompts");
     let (mut answers, mut waited, mut tokens, mut secs) = (Vec::new(), Vec::new(), 0, 0.0);

@@ -71,6 +71,7 @@ impl Prompts {
             stop: self.stop_ids.clone(),
             seed: 0,
             first_prompt: 0,
+            drafts: 0,
         };
         let stopped = || stop.load(Ordering::Relaxed);
         let mut answers = Vec::with_capacity(self.rows.len());

@@ -5,9 +5,10 @@ use crate::model::vision::siglip::{MultiModalProjector, VisionEncoderLayer, Visi
 use crate::model::{
     Carry, DecoderConfig, DecoderLayer, Features, Inputs, LanguageModel, Layout, Modality, Rotary, SoftTokens, Towers,
 };
-use crate::nn::{AttentionPlan, BaseOnly, KvCache, LayerCache, Linear, RmsNorm, SidePath};
+use crate::nn::{AttentionPlan, BaseOnly, KvCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
+use std::ops::Range;
 
 /// A Gemma 3 text model with frozen weights.
 #[derive(Debug, Clone)]
@@ -151,19 +152,23 @@ impl LanguageModel for Gemma3 {
     }
 
     fn cache(&self, sequences: usize) -> KvCache {
-        KvCache {
-            layers: self.layers.iter().map(|l| LayerCache::new(l.self_attn.config.reach(), sequences)).collect(),
-            lengths: vec![0; sequences],
-        }
+        let caches = self.layers.iter().map(|layer| layer.self_attn.config.cache(sequences));
+        KvCache { layers: caches.collect(), lengths: vec![0; sequences] }
     }
 
-    fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
+    fn next_hidden(
+        &self,
+        carry: Carry,
+        images: &[Range<usize>],
+        lengths: &[usize],
+        cache: &mut KvCache,
+        side: &dyn SidePath,
+    ) -> Tensor<2> {
         let rotations = self.rotary.at(&cache.next_positions(lengths));
-        let mut x = self.embedded(inputs, side);
-        let spans = inputs.images();
+        let mut x = carry.hidden;
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
             let rope = rotations.of(layer.self_attn.config.kind);
-            x = layer.forward_cached(x, rope, lengths, &spans, cache, side);
+            x = layer.forward_cached(x, rope, lengths, images, cache, side);
         }
         cache.advance(lengths);
         x

@@ -7,10 +7,11 @@ use crate::model::gemma3n::layer::Layer;
 use crate::model::gemma3n::vision::Vision;
 use crate::model::inputs::{Piece, with_pieces};
 use crate::model::{Carry, DecoderConfig, Features, Inputs, LanguageModel, Layout, Modality, Rotary, SoftTokens};
-use crate::nn::{AttentionPlan, BaseOnly, Kv, KvCache, LayerCache, Linear, RmsNorm, SidePath};
+use crate::nn::{AttentionPlan, BaseOnly, Kv, KvCache, Linear, RmsNorm, SidePath};
 use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// A Gemma 3n with frozen weights.
 ///
@@ -193,13 +194,21 @@ impl LanguageModel for Gemma3n {
 
     fn cache(&self, sequences: usize) -> KvCache {
         let makers = self.layers.iter().filter(|layer| layer.keys_values.is_some());
-        let caches = makers.map(|layer| LayerCache::new(layer.queries.config.reach(), sequences));
+        let caches = makers.map(|layer| layer.queries.config.cache(sequences));
         KvCache { layers: caches.collect(), lengths: vec![0; sequences] }
     }
 
-    fn hidden_cached(&self, inputs: &Inputs, lengths: &[usize], cache: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
+    /// Pictures are read in order, as sounds are.
+    fn next_hidden(
+        &self,
+        carry: Carry,
+        _images: &[Range<usize>],
+        lengths: &[usize],
+        cache: &mut KvCache,
+        side: &dyn SidePath,
+    ) -> Tensor<2> {
         let rotations = self.rotary.at(&cache.next_positions(lengths));
-        let Carry { hidden, beside, shared } = self.embed(inputs, side);
+        let Carry { hidden, beside, shared } = carry;
         let mut streams: Vec<Tensor<2>> = std::iter::once(hidden).chain(beside).collect();
         // What each layer that makes keys and values lets its tokens look at, for those that read them after it.
         let mut seen = BTreeMap::new();

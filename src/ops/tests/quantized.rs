@@ -102,3 +102,19 @@ fn what_does_not_pass_is_skipped_in_every_form() {
         check_passing((&fastest, 4.0), &|name, device| Weight::quantized(of(name).clone(), device), &dense, [n, d, f]);
     }
 }
+
+#[test]
+fn a_few_rows_are_multiplied_as_each_alone() {
+    let mut values = Values::new(11);
+    let device = Device::flex();
+    let dims = [70, 256];
+    let dense = Weight::new(values.tensor(dims));
+    let forms = forms(&mut values, dims).into_iter().map(|matrix| Weight::quantized(matrix, &device));
+    for weight in forms.chain([dense]) {
+        for rows in [2, 3] {
+            let x: Tensor<2> = values.tensor([rows, 256]);
+            let alone = (0..rows).flat_map(|row| bits(weight.project(x.clone().narrow(0, row, 1))));
+            assert_eq!(bits(weight.project(x.clone())), alone.collect::<Vec<_>>());
+        }
+    }
+}

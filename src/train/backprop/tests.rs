@@ -10,6 +10,7 @@ use crate::random::{Label, Rng};
 use crate::train::step::Masks;
 use crate::weights::names::{Projection, TensorId};
 use burn::tensor::{Device, FloatDType};
+use std::ops::Range;
 
 const WORDS: usize = 23;
 const WIDTH: usize = 6;
@@ -137,8 +138,15 @@ impl LanguageModel for Toy {
         KvCache { layers: Vec::new(), lengths: vec![0; sequences] }
     }
 
-    fn hidden_cached(&self, inputs: &Inputs, _: &[usize], _: &mut KvCache, side: &dyn SidePath) -> Tensor<2> {
-        self.hidden(inputs, side)
+    fn next_hidden(
+        &self,
+        carry: Carry,
+        _: &[Range<usize>],
+        _: &[usize],
+        _: &mut KvCache,
+        _: &dyn SidePath,
+    ) -> Tensor<2> {
+        carry.hidden
     }
 
     fn parameters(&self) -> u64 {
