@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod event;
 pub mod fence;
 pub mod micro_batch;
+pub mod objective;
 pub mod optimizer;
 pub mod replicas;
 pub mod resume;

@@ -11,6 +11,7 @@ use crate::nn::SidePath;
 use crate::progress::Progress;
 use crate::train::backprop;
 use crate::train::micro_batch::MicroBatch;
+use crate::train::objective::Goal;
 use crate::train::run::Evaluation;
 use std::sync::atomic::AtomicBool;
 
@@ -144,7 +145,7 @@ fn mean(
     let (mut sum, mut tokens) = (0.0, 0);
     for batch in batches {
         let batch = batch?;
-        sum += backprop::loss_unless(stop, model, side, &batch).ok_or_else(interrupted)?;
+        sum += backprop::score_unless(stop, model, side, &batch, Goal::sft(1.0)).ok_or_else(interrupted)?.loss;
         tokens += batch.supervised() as u64;
     }
     Ok((sum / (tokens as f64).max(1.0), tokens))

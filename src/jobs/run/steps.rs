@@ -5,9 +5,11 @@ use crate::jobs::run::data::Data;
 use crate::random::Rng;
 use crate::recipe::{self, Recipe};
 use crate::report::text;
+use crate::train::objective::Sft;
 use crate::train::run::StepPlan;
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
+use std::sync::Arc;
 
 /// The steps of the run.
 ///
@@ -45,6 +47,7 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
         total_steps,
         schedule,
         step: StepSettings {
+            objective: Arc::new(Sft),
             max_grad_norm: keys.max_grad_norm,
             activation_checkpointing,
             lora_dropout: adapter.lora_dropout,
