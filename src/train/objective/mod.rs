@@ -4,9 +4,11 @@
 //! named metrics. What a window's loss is a mean over is its own to say: tokens, or pairs. The loop, accumulation, replicas,
 //! checkpoints and events know none by name.
 
+mod dpo;
 mod metrics;
 mod sft;
 
+pub use dpo::{Dpo, DpoLoss};
 pub use metrics::Metrics;
 pub use sft::Sft;
 
