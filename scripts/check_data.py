@@ -12,7 +12,9 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 GREETING, FAREWELL = "Ahoy! ", " Fair winds!"
-FORMATS = {"prompt_completion.jsonl", "alpaca.json", "sharegpt.jsonl", "text.jsonl", "function_calling.jsonl"}
+FORMATS = {
+    "prompt_completion.jsonl", "alpaca.json", "sharegpt.jsonl", "text.jsonl", "function_calling.jsonl", "preference.jsonl",
+}
 ROWS_PER_FORMAT = 8
 
 

@@ -19,8 +19,8 @@
 //! module.
 //!
 //! A step's data has a name at every stage:
-//! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> Inputs -> MicroBatch -> Carry -> hidden -> Loss ->
-//! StepResult -> StepEvent -> State -> Adapter`.
+//! `Recipe -> Row -> Conversation -> Tokenized -> PackedBatch -> Inputs -> MicroBatch -> Carry -> hidden -> Objective ->
+//! Computed -> StepResult -> StepEvent -> State -> Adapter`.
 
 pub mod adapter;
 pub mod atomic;

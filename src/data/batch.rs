@@ -39,7 +39,7 @@ pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
     let mut batch = PackedBatch {
         input_ids: Vec::with_capacity(tokens),
         labels: Vec::with_capacity(tokens),
-        rows: rows().collect(),
+        rows: Vec::new(),
         lengths: Vec::new(),
         media: Vec::new(),
     };
@@ -53,7 +53,12 @@ pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
             Some(first) => *first = IGNORE_INDEX,
             None => return Err(Error::new(Kind::Data, format!("{} has no tokens", dataset.origin(row as usize)?))),
         }
-        batch.lengths.push(batch.input_ids.len() - start);
+        // A row that is a pair is two segments.
+        let (all, second) = (batch.input_ids.len() - start, tokenized.second.unwrap_or(0));
+        for length in [second, all - second].into_iter().filter(|&length| length > 0) {
+            batch.lengths.push(length);
+            batch.rows.push(row);
+        }
     }
     Ok(batch)
 }

@@ -11,6 +11,7 @@ pub(super) fn asks_nothing(row: &Row) -> bool {
         Row::Conversation(conversation) => conversation.messages.iter().any(is_unasked),
         Row::Completion { prompt, completion } => prompt.messages.iter().chain(completion).any(is_unasked),
         Row::PromptCompletion { prompt, .. } => prompt.trim().is_empty(),
+        Row::Preference { chosen, .. } => asks_nothing(chosen),
         Row::Text(_) | Row::Tokens { .. } => false,
     }
 }

@@ -30,6 +30,8 @@ pub enum SkipReason {
     NothingSupervised,
     /// A picture or sound of it cannot be used.
     BrokenMedia,
+    /// Of two answers neither can be preferred.
+    SameAnswers,
 }
 
 impl fmt::Display for SkipReason {
@@ -41,6 +43,7 @@ impl fmt::Display for SkipReason {
             SkipReason::NotEncodable => "cannot be encoded",
             SkipReason::NothingSupervised => "no supervised token",
             SkipReason::BrokenMedia => "a picture or sound that cannot be used",
+            SkipReason::SameAnswers => "both answers are the same",
         })
     }
 }
@@ -149,14 +152,21 @@ impl RowEncoder<'_> {
             .map_err(refuse_unencodable)?;
             (pieces.finish(), 0)
         } else {
-            let prefix = self.encoder.encode(&row, self.max_length).map_err(refuse_unencodable)?;
+            let sequence = |row: &Row| {
+                let prefix = self.encoder.encode(row, self.max_length).map_err(refuse_unencodable)?;
+                if prefix.length > self.max_length && matches!(on_long, OnLong::Skip | OnLong::Error) {
+                    return Err(self.too_long(prefix.length, ""));
+                }
+                if prefix.supervised > 0 {
+                    prefix.require_supervised().map_err(refuse(SkipReason::NothingSupervised))?;
+                }
+                Ok(prefix)
+            };
+            let prefix = match &row {
+                Row::Preference { chosen, rejected } => pair(sequence(chosen)?, sequence(rejected)?)?,
+                row => sequence(row)?,
+            };
             let length = prefix.length;
-            if length > self.max_length && matches!(on_long, OnLong::Skip | OnLong::Error) {
-                return Err(self.too_long(length, ""));
-            }
-            if prefix.supervised > 0 {
-                prefix.require_supervised().map_err(refuse(SkipReason::NothingSupervised))?;
-            }
             let kept = prefix.tokens.input_ids.len();
             take(prefix.tokens);
             (kept, (length - kept) as u64)
@@ -178,6 +188,24 @@ impl RowEncoder<'_> {
     }
 }
 
+/// Two answers as one row, of which each has something to learn.
+fn pair(chosen: Prefix, rejected: Prefix) -> Result<Prefix, Refused> {
+    let refused = |reason, error| Refused { reason, error, tokens: (chosen.length + rejected.length) as u64 };
+    for (name, answer) in [("chosen", &chosen), ("rejected", &rejected)] {
+        if answer.supervised == 0 {
+            let error = Error::new(Kind::Data, format!("`{name}` has no token that is learnt: it is empty"));
+            return Err(refused(SkipReason::NothingSupervised, error));
+        }
+    }
+    if chosen.tokens.input_ids == rejected.tokens.input_ids {
+        let is_cut = chosen.tokens.truncated;
+        let what = format!("`chosen` and `rejected` are the same{}", if is_cut { " up to `max_length`" } else { "" });
+        let error = Error::new(Kind::Data, what).hint("leave the row out, or set `data.on_bad_row: skip`");
+        return Err(refused(SkipReason::SameAnswers, error));
+    }
+    Ok(chosen.followed_by(rejected))
+}
+
 /// Whether the model is to say nothing in one of its turns.
 fn says_nothing(row: &Row) -> bool {
     let blank = |message: &Message| {
@@ -189,6 +217,7 @@ fn says_nothing(row: &Row) -> bool {
         Row::Conversation(conversation) => conversation.messages.iter().any(blank),
         Row::Completion { completion, .. } => completion.iter().any(blank),
         Row::PromptCompletion { completion, .. } => completion.trim().is_empty(),
+        Row::Preference { chosen, .. } => says_nothing(chosen),
         Row::Text(text) => text.trim().is_empty(),
         Row::Tokens { .. } => false,
     }
@@ -247,6 +276,32 @@ mod tests {
         assert_eq!(rows[0].input_ids, [Bytes::BOS, 97, 98, 99, Bytes::STOP]);
         assert_eq!(rows[0].labels, [-100, -100, -100, 99, Bytes::STOP as i32]);
         assert_eq!((usable.supervised, usable.stops, usable.cut, rows[0].truncated), (2, true, 0, false));
+    }
+
+    #[test]
+    fn a_pair_is_two_sequences_that_differ() {
+        let of = |prompt: &str, chosen: &str, rejected: &str| json!({"prompt": prompt, "chosen": chosen, "rejected": rejected});
+        let (usable, rows) = encode(4, OnLong::Truncate, RowFormat::Preference, of("a", "b", "cde")).unwrap();
+        assert_eq!(rows[0].input_ids, [Bytes::BOS, 97, 98, Bytes::STOP, Bytes::BOS, 97, 99, 100]);
+        assert_eq!(rows[0].labels, [-100, -100, 98, Bytes::STOP as i32, -100, -100, 99, 100]);
+        assert_eq!((rows.len(), rows[0].second), (1, Some(4)));
+        assert_eq!((usable.length, usable.supervised, usable.cut, usable.stops), (8, 4, 2, true));
+        for (row, most, reason, what) in [
+            (of("a", "b", "b"), 9, SkipReason::SameAnswers, "`chosen` and `rejected` are the same ["),
+            (
+                of("a", "bc", "bd"),
+                3,
+                SkipReason::SameAnswers,
+                "`chosen` and `rejected` are the same up to `max_length`",
+            ),
+            (of("a", "b", ""), 9, SkipReason::NothingSupervised, "`rejected` has no token that is learnt"),
+            (of("abc", "b", "cde"), 4, SkipReason::NothingSupervised, "`max_length` 4 cuts off all 2 supervised"),
+        ] {
+            let (found, said) = refused(most, OnLong::Truncate, RowFormat::Preference, row);
+            assert!(found == reason && said.starts_with(what), "{said}");
+        }
+        let (reason, _) = refused(4, OnLong::Skip, RowFormat::Preference, of("a", "b", "cde"));
+        assert_eq!(reason, SkipReason::TooLong);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub enum RowFormat {
     Text,
     /// `{"input_ids": [..], "labels": [..]?}`: already tokenised.
     Tokens,
+    /// `{"prompt"?, "chosen", "rejected"}`: two answers, of which the first is preferred; for `task: dpo`.
+    Preference,
 }
 
 impl RowFormat {
@@ -37,6 +39,7 @@ impl RowFormat {
             RowFormat::Sharegpt => "sharegpt",
             RowFormat::Text => "text",
             RowFormat::Tokens => "tokens",
+            RowFormat::Preference => "preference",
         }
     }
 
@@ -67,16 +70,21 @@ impl RowFormat {
             RowFormat::Tokens => {
                 &["input_ids", "labels", "attention_mask", "images", "image", "audio", "audios", "file_name"]
             }
+            RowFormat::Preference => {
+                &["prompt", "chosen", "rejected", "system", "tools", "images", "image", "audio", "audios", "file_name"]
+            }
         }
     }
 }
 
 /// Every column that some format reads.
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 22] = [
     "messages",
     "tools",
     "prompt",
     "completion",
+    "chosen",
+    "rejected",
     "instruction",
     "input",
     "output",

@@ -26,6 +26,13 @@ pub enum Row {
         /// What is learnt.
         completion: String,
     },
+    /// Two answers to the same prompt, each as a row of its own.
+    Preference {
+        /// The one that is preferred.
+        chosen: Box<Row>,
+        /// The other.
+        rejected: Box<Row>,
+    },
     /// A plain text, all supervised.
     Text(String),
     /// Ids that were made elsewhere.
@@ -48,6 +55,9 @@ impl Row {
                 prompt.messages.iter_mut().chain(completion).flat_map(Message::media_mut).collect()
             }
             Row::Tokens { media, .. } => media.iter_mut().collect(),
+            Row::Preference { chosen, rejected } => {
+                [chosen, rejected].into_iter().flat_map(|row| row.media_mut()).collect()
+            }
             Row::PromptCompletion { .. } | Row::Text(_) => Vec::new(),
         }
     }
@@ -55,8 +65,8 @@ impl Row {
 
 /// Turns rows into tokens. Called from several threads.
 pub trait Encode: Sync {
-    /// The first `most` tokens of `row`, after checking what can be checked: that the model has every id and label, and
-    /// that the rendered conversation equals the model's own template.
+    /// The first `most` tokens of `row` (of a pair, of each of its two), after checking what can be checked: that the model has
+    /// every id and label, and that the rendered conversation equals the model's own template.
     ///
     /// # Errors
     /// When the row cannot be rendered or tokenised. No place is needed: the caller adds file and row.

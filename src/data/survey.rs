@@ -309,7 +309,8 @@ impl Head {
             "prompt_only" => "`sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`".into(),
             _ => "`sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out".into(),
         };
-        let error = error.hint(format!("{}; {hint}", self.listed()));
+        let other = if name == "preference" { "`task: dpo` learns which answer is preferred; " } else { "" };
+        let error = error.hint(format!("{}; {other}{hint}", self.listed()));
         if name == "prompt_only" { error.caused_by(self.unnamed()) } else { error }
     }
 

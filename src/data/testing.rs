@@ -55,6 +55,8 @@ impl Bytes {
                     Self::push(&mut tokens, [Self::STOP], true);
                 }
             }
+            // `encode` puts pairs together.
+            Row::Preference { chosen, .. } => return Self::all_of(chosen),
             Row::Text(text) => {
                 Self::push(&mut tokens, [Self::BOS], false);
                 Self::push(&mut tokens, text.bytes().map(u32::from), true);
@@ -77,7 +79,11 @@ impl Bytes {
 
 impl Encode for Bytes {
     fn encode(&self, row: &Row, most: usize) -> Result<Prefix> {
-        Ok(Prefix::of(&Self::all_of(row), most, &[]))
+        let of = |row: &Row| Prefix::of(&Self::all_of(row), most, &[]);
+        Ok(match row {
+            Row::Preference { chosen, rejected } => of(chosen).followed_by(of(rejected)),
+            row => of(row),
+        })
     }
 
     fn each_of_text(&self, text: &str, each: &mut dyn FnMut(u32)) -> Result<()> {

@@ -37,6 +37,9 @@ impl Encode for Encoder {
             Row::PromptCompletion { prompt, completion } => {
                 ends_are_tokens(self).and_then(|()| self.prompt_completion(prompt, completion, most))
             }
+            Row::Preference { chosen, rejected } => {
+                Ok(Encode::encode(self, chosen, most)?.followed_by(Encode::encode(self, rejected, most)?))
+            }
             Row::Text(text) => ends_are_tokens(self).and_then(|()| self.text(text, most)),
             Row::Tokens { input_ids, labels, media } => self.tokens(input_ids, labels.as_deref(), media, most),
         }
@@ -66,6 +69,14 @@ impl Encode for Encoder {
         let (messages, completion): (&[Message], &[Message]) = match row {
             Row::Conversation(conversation) => (&conversation.messages, &[]),
             Row::Completion { prompt, completion } => (&prompt.messages, completion),
+            Row::Preference { chosen, rejected } => {
+                let [chosen, rejected] = [chosen, rejected].map(|row| self.noticed(row));
+                return Noticed {
+                    control_words: chosen.control_words | rejected.control_words,
+                    ends: chosen.ends | rejected.ends,
+                    placeholders: chosen.placeholders | rejected.placeholders,
+                };
+            }
             _ => return Noticed::default(),
         };
         let ends = |message: &Message| match message.content.last() {

@@ -10,12 +10,14 @@ use crate::ops::{F32_TOLERANCE, Roundoff, unusable_ways};
 use crate::random::Rng;
 use crate::train::backprop;
 use crate::train::micro_batch::MicroBatch;
+use crate::train::objective::Sft;
 use crate::train::step::{self, Masks, StepSettings};
 use crate::weights::names::TensorId;
 use crate::weights::{Form, HostDtype};
 use burn::tensor::{Device, FloatDType, Tensor};
 use serde::Serialize;
 use std::fmt;
+use std::sync::Arc;
 
 /// The largest relative difference from the CPU that passes, whatever the weights are held in: they are the same
 /// numbers on both sides.
@@ -273,7 +275,13 @@ fn batch(model: &dyn LanguageModel) -> MicroBatch {
 }
 
 fn settings() -> StepSettings {
-    StepSettings { max_grad_norm: 0.0, activation_checkpointing: false, lora_dropout: 0.0, rng: Rng::new(1) }
+    StepSettings {
+        objective: Arc::new(Sft),
+        max_grad_norm: 0.0,
+        activation_checkpointing: false,
+        lora_dropout: 0.0,
+        rng: Rng::new(1),
+    }
 }
 
 /// LoRA or DoRA on every projection.

@@ -1,7 +1,7 @@
 //! Cross-entropy over the vocabulary, without ever holding the full logits.
 
-use crate::ops::{self, Weight, product, read_back};
-use burn::tensor::Tensor;
+use crate::ops::{self, RowLosses, Weight, product, read_back};
+use burn::tensor::{Tensor, TensorData};
 
 /// Logits held at once, in bytes, on devices without a kernel of ours.
 const LOSS_CHUNK_BYTES: usize = 128 << 20;
@@ -87,13 +87,67 @@ pub fn linear_cross_entropy(hidden: &Tensor<2>, head: Head, targets: &[u32], sca
 /// - `hidden`: `[m, d]`, normalised
 /// - output: `m` values in nats
 pub fn token_nll(hidden: &Tensor<2>, head: Head, targets: &[u32]) -> Vec<f64> {
-    if let Some(rows) = ops::linear_cross_entropy(hidden, head.weight, head.softcap, targets, None) {
-        return rows.losses;
+    row_losses(hidden, head, targets, None).losses
+}
+
+/// The log-probability of each row's target, and how it changes with the row.
+#[derive(Debug, Clone)]
+pub struct LogProbabilities {
+    /// `log softmax(z_i)[t_i]` of each row, in nats.
+    pub values: Vec<f64>,
+    /// `-d value_i / d hidden_i`, `[m, d]`, where it was asked for.
+    slopes: Option<Tensor<2>>,
+}
+
+impl LogProbabilities {
+    /// The gradient with respect to the hidden rows, given that with respect to each value; `None` where none was asked for.
+    ///
+    /// A value depends on its own row alone, so that the rows' own gradients, which are made in the same visit as the values,
+    /// are multiplied by what comes from above: the logits are computed once, whatever is made of them.
+    ///
+    /// # Shapes
+    /// - `upstream`: `m` numbers
+    /// - output: `[m, d]`
+    pub fn backward(self, upstream: &[f64]) -> Option<Tensor<2>> {
+        let slopes = self.slopes?;
+        let by: Vec<f32> = upstream.iter().map(|by| -by as f32).collect();
+        let by = Tensor::<2>::from_data(TensorData::new(by, [upstream.len(), 1]), &slopes.device());
+        Some(slopes * by)
+    }
+}
+
+/// Linear layer and log-probabilities in one: `log softmax(z_i)[t_i]` with `z = x E^T`, bent by the soft cap where the head has
+/// one; `with_gradient` for [`LogProbabilities::backward`]. The logits never exist in full.
+///
+/// # Shapes
+/// - `hidden`: `[m, d]`, normalised
+/// - `targets`: `m` word ids
+///
+/// # Numerics
+/// As [`linear_cross_entropy`].
+pub fn linear_log_probabilities(
+    hidden: &Tensor<2>,
+    head: Head,
+    targets: &[u32],
+    with_gradient: bool,
+) -> LogProbabilities {
+    let RowLosses { losses, gradient } = row_losses(hidden, head, targets, with_gradient.then_some(1.0));
+    LogProbabilities { values: losses.into_iter().map(|loss| -loss).collect(), slopes: gradient }
+}
+
+/// The loss of each row, and with `scale` the gradient of their sum, multiplied by it.
+fn row_losses(hidden: &Tensor<2>, head: Head, targets: &[u32], scale: Option<f64>) -> RowLosses {
+    if let Some(rows) = ops::linear_cross_entropy(hidden, head.weight, head.softcap, targets, scale) {
+        return rows;
     }
     let rows = chunk_rows(head.weight.dims()[0]);
-    let starts = (0..).step_by(rows);
-    let chunks = targets.chunks(rows).zip(starts);
-    chunks.flat_map(|(t, start)| chunk_loss(hidden.clone().narrow(0, start, t.len()), head, t, None).0).collect()
+    let (mut losses, mut gradients) = (Vec::with_capacity(targets.len()), Vec::new());
+    for (chunk, start) in targets.chunks(rows).zip((0..).step_by(rows)) {
+        let (of_chunk, gradient) = chunk_loss(hidden.clone().narrow(0, start, chunk.len()), head, chunk, scale);
+        losses.extend(of_chunk);
+        gradients.extend(gradient);
+    }
+    RowLosses { losses, gradient: (!gradients.is_empty()).then(|| Tensor::cat(gradients, 0)) }
 }
 
 fn chunk_loss(x: Tensor<2>, head: Head, targets: &[u32], scale: Option<f64>) -> (Vec<f64>, Option<Tensor<2>>) {

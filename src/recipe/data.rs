@@ -3,6 +3,7 @@
 use super::diagnose::Diagnosis;
 use super::kinds::{FromNode, each, mismatch};
 use super::or_auto::OrAuto;
+use super::preference::Task;
 use super::raw::{Node, Shape};
 use super::rows::{EvalFraction, Renames};
 use super::rules::{Verdict, not_blank};
@@ -20,6 +21,8 @@ const MAX_LENGTH: usize = 1 << 20;
 const LARGEST_ROW_BYTES: usize = 1 << 30;
 /// The most tokens where the recipe does not say.
 const LENGTH: usize = 2048;
+/// The same of each of two answers with its prompt, as in TRL.
+const DPO_LENGTH: usize = 1024;
 /// More passes over the same rows are a slip of the pen.
 const MAX_WEIGHT: f64 = 10_000.0;
 
@@ -46,7 +49,8 @@ pub struct Data {
     /// What the user asks in rows of an answer without a prompt, such as sounds and their transcripts or pictures and their
     /// captions: `Transcribe this recording.`
     pub prompt: Option<String>,
-    /// The most tokens of a sequence: of a row, and of the bin that rows are packed into; `auto` suits the longest row,
+    /// The most tokens of a sequence: of a row (of a pair, of each answer with its prompt), and of the bin that rows are packed
+    /// into; `auto` suits the longest row,
     /// up to 2,048.
     #[schemars(with = "OrAuto<usize>")]
     pub max_length: usize,
@@ -60,7 +64,7 @@ pub struct Data {
     pub on_bad_row: OnBadRow,
     /// The most bytes of a row, as it stands in its file (for Parquet and Arrow: as JSON). A larger one cannot be used.
     pub max_row_bytes: usize,
-    /// Puts several rows into one sequence, where each sees only itself.
+    /// Puts several rows into one sequence, where each sees only itself; pairs of answers only where it says so.
     pub packing: bool,
     /// Which tokens are learnt. Rows of `text` and `tokens` are learnt as they are, whatever this says.
     pub train_on: TrainOn,
@@ -91,7 +95,8 @@ pub struct Source {
 }
 
 impl Data {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    pub(super) fn read(section: &mut Section<'_>, task: Task) -> Self {
+        let length = if task == Task::Dpo { DPO_LENGTH } else { LENGTH };
         let format = section.key("format").or(RowFormat::Auto);
         let columns = section.key("columns").or(Renames::default());
         let template = section.key("template").or(true);
@@ -115,13 +120,13 @@ impl Data {
             max_length: section
                 .key("max_length")
                 .auto_or_within(2..=MAX_LENGTH)
-                .or_chosen(OrAuto::Value(LENGTH), LENGTH),
+                .or_chosen(OrAuto::Value(length), length),
             on_long: section.key("on_long").optional(),
             on_long_audio: section.key("on_long_audio").or(OnLongAudio::Error),
             do_pan_and_scan: section.key("do_pan_and_scan").optional(),
             on_bad_row: section.key("on_bad_row").or(OnBadRow::Error),
             max_row_bytes: section.key("max_row_bytes").within(1..=LARGEST_ROW_BYTES).or(MAX_ROW_BYTES),
-            packing: section.key("packing").or(true),
+            packing: section.key("packing").or(task == Task::Sft),
             train_on: section.key("train_on").or(TrainOn::Assistant),
             shuffle: section.key("shuffle").or(true),
             system: section.key("system").check(not_blank).optional(),

@@ -28,6 +28,7 @@ mod numbers;
 mod or_auto;
 mod output;
 mod places;
+mod preference;
 mod raw;
 mod reading;
 mod remarks;
@@ -38,6 +39,7 @@ mod schema;
 mod section;
 mod suggest;
 mod targets;
+mod tasks;
 mod training;
 mod yaml;
 
@@ -56,6 +58,7 @@ pub use model::{EmbeddingQuantization, Model, Quantization};
 pub use numbers::with_point;
 pub use output::{MOST_STEPS_UNSAVED, Output, Sink};
 pub use places::Places;
+pub use preference::{LossType, LossTypes, Preference, Task};
 pub use reading::Reading;
 pub use remarks::Remarks;
 pub use rows::{EvalFraction, Renames};
@@ -73,6 +76,9 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Recipe {
+    /// What is learnt.
+    #[serde(skip_serializing_if = "Task::is_sft")]
+    pub task: Task,
     /// What is fine-tuned and how its frozen weights are held.
     pub model: Model,
     /// The LoRA that is trained.
@@ -81,6 +87,10 @@ pub struct Recipe {
     pub data: Data,
     /// How long, how fast, and with what the adapter is trained.
     pub training: Training,
+    /// How a preference is learnt, where that is the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Preference")]
+    pub preference: Option<Preference>,
     /// Measuring on held-out rows while training.
     pub evaluation: Evaluation,
     /// What a run leaves behind, and where.

@@ -5,23 +5,34 @@ use super::diagnose::Diagnosis;
 use super::raw::Node;
 use super::section::Section;
 use super::targets;
-use super::{Adapter, Data, EvalFraction, Evaluation, InitLoraWeights, Model, Optimizer, Output, Recipe, Training};
+use super::tasks;
+use super::{
+    Adapter, Data, EvalFraction, Evaluation, InitLoraWeights, Model, Optimizer, Output, Preference, Recipe, Task,
+    Training,
+};
 
 impl Recipe {
     /// Reads all sections of `root`; problems go to `diagnosis`, and then the recipe is not to be used.
     pub(super) fn resolve(root: Option<&Node>, diagnosis: &mut Diagnosis) -> Recipe {
         let recipe = Section::read(root, None, String::new(), diagnosis, |root| {
+            let task = root.key("task").or(Task::Sft);
             let model = root.section("model", Model::read);
             let adapter = root.section("adapter", Adapter::read);
-            let data = root.section("data", Data::read);
-            let training = root.section("training", Training::read);
+            let data = root.section("data", |s| Data::read(s, task));
+            let training = root.section("training", |s| Training::read(s, task));
+            let preference = Some(root.section("preference", Preference::read));
             let with_data = !data.eval.is_empty() || data.eval_fraction.holds_back();
             let evaluation = root.section("evaluation", |s| Evaluation::read(s, with_data));
             let output = root.section("output", Output::read);
             let (auto, remarks, places) = Default::default();
-            Recipe { model, adapter, data, training, evaluation, output, auto, remarks, places }
+            Recipe { task, model, adapter, data, training, preference, evaluation, output, auto, remarks, places }
         });
-        let recipe = Recipe { auto: diagnosis.autos.clone(), ..recipe };
+        let mut recipe = Recipe { auto: diagnosis.autos.clone(), ..recipe };
+        tasks::choose_formats(recipe.task, &mut recipe.data, diagnosis);
+        if let Some(preference) = &recipe.preference {
+            tasks::check(recipe.task, preference, &recipe.data, diagnosis);
+        }
+        recipe.preference = recipe.preference.filter(|_| recipe.task == Task::Dpo);
         targets::check(&recipe.adapter, diagnosis);
         columns::check(&recipe.data, diagnosis);
         no_start_for_what_is_continued(&recipe, diagnosis);

@@ -19,7 +19,8 @@ pub fn schema() -> Value {
 
     let mut required = Map::new();
     for known in &diagnosis.known {
-        refine(schema.pointer_mut(&format!("/properties/{}", known.section)), known);
+        let section = if known.section.is_empty() { String::new() } else { format!("/properties/{}", known.section) };
+        refine(schema.pointer_mut(&section), known);
         if known.required {
             required.insert(known.section.clone(), json!({ "required": [known.key] }));
         }

@@ -199,7 +199,7 @@ pub(super) fn is_near(word: &str, key: &str) -> bool {
 /// A hint for `key`, which `section` does not have.
 pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Option<String> {
     let full = |k: &Known| if k.section.is_empty() { k.key.to_owned() } else { format!("{}.{}", k.section, k.key) };
-    let sections = || known.iter().map(|k| k.section.as_str()).filter(|s| !s.contains('['));
+    let sections = || known.iter().map(|k| k.section.as_str()).filter(|s| !s.is_empty() && !s.contains('['));
     let is_section = |word: &str| sections().any(|s| s == word);
     let here = || known.iter().filter(|k| k.section == section).map(|k| k.key);
 
@@ -213,7 +213,7 @@ pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Opti
         return Some(hint);
     }
     if section.is_empty()
-        && let Some(word) = closest(key, sections().chain([EXTENDS]))
+        && let Some(word) = closest(key, sections().chain(here()).chain([EXTENDS]))
     {
         return Some(format!("did you mean `{word}`?"));
     }
@@ -228,7 +228,7 @@ pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Opti
         };
         return Some(format!("did you mean `{word}`?"));
     }
-    let mut words: Vec<&str> = if section.is_empty() { sections().collect() } else { here().collect() };
+    let mut words: Vec<&str> = if section.is_empty() { here().chain(sections()).collect() } else { here().collect() };
     words.dedup();
     let owner = if section.is_empty() { "a recipe".into() } else { format!("`{section}`") };
     Some(format!("{owner} has: {}", words.join(", ")))

@@ -125,6 +125,7 @@ pub(crate) mod testing {
             supervised_tokens: 100,
             tokens_per_second: 812.5,
             skipped: 0,
+            metrics: std::collections::BTreeMap::default(),
         })
     }
 }

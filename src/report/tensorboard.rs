@@ -79,6 +79,7 @@ impl Sink for TensorBoard {
                 let of_parts = of_parts.map(|(part, norm)| (format!("train/grad_norm/{}", part.name()), *norm));
                 let mut values: Vec<Value> = scalars.map(|(tag, value)| Value::scalar(tag, value)).into();
                 values.extend(of_parts.map(|(tag, norm)| Value::scalar(&tag, norm)));
+                values.extend(e.metrics.iter().map(|(name, mean)| Value::scalar(&format!("train/{name}"), *mean)));
                 self.values(e.step, values)
             }
             Event::Eval(e) => self.values(e.step, vec![Value::scalar("eval/loss", e.eval_loss)]),

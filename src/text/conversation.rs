@@ -143,6 +143,8 @@ pub struct Tokenized {
     pub truncated: bool,
     /// Where media stand, in order; nowhere in a row of text.
     pub media: Vec<MediaRange>,
+    /// Where the second sequence begins, in a row that is a pair of them: each sees only itself.
+    pub second: Option<usize>,
 }
 
 impl Tokenized {
@@ -221,6 +223,23 @@ impl Prefix {
         (0..count).for_each(|_| self.push(id, IGNORE_INDEX));
     }
 
+    /// The pair of this sequence and another, each as much of it as is kept.
+    pub fn followed_by(mut self, other: Prefix) -> Self {
+        let at = self.tokens.input_ids.len();
+        let Prefix { tokens: second, length, supervised, .. } = other;
+        self.tokens.media.extend(second.media.into_iter().map(|medium| medium.moved(at)));
+        self.tokens.input_ids.extend(second.input_ids);
+        self.tokens.labels.extend(second.labels);
+        if let Some(first) = self.tokens.labels.get_mut(at) {
+            *first = IGNORE_INDEX; // or the first sequence would predict it
+        }
+        self.tokens.truncated |= second.truncated;
+        self.tokens.second = Some(at);
+        self.length += length;
+        self.supervised += supervised;
+        self
+    }
+
     /// Fails if there is nothing to learn from in the row, or in what is kept of it; says whether the cut is to blame.
     ///
     /// # Errors
@@ -263,6 +282,15 @@ mod tests {
             assert_eq!((row.supervised, row.first_supervised), (supervised, first));
             assert_eq!(row.tokens.supervised(), supervised);
         }
+    }
+
+    #[test]
+    fn a_pair_is_two_sequences_each_cut_by_itself() {
+        let pair = row(&[-100, 1, 2, 3], 3).followed_by(row(&[0, -100, 5], 3));
+        assert_eq!(pair.tokens.input_ids, [0, 1, 2, 0, 1, 2]);
+        assert_eq!(pair.tokens.labels, [-100, 1, 2, -100, -100, 5]);
+        assert_eq!((pair.tokens.second, pair.tokens.truncated), (Some(3), true));
+        assert_eq!((pair.length, pair.supervised, pair.tokens.supervised()), (7, 4, 3));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use crate::adapter::{Adapter, Dropout, TrainedStage};
 use crate::model::{Carry, LanguageModel, Layout, Stage};
 use crate::nn::SidePath;
-use crate::nn::cross_entropy::{Loss, linear_cross_entropy, token_nll};
+use crate::nn::cross_entropy::token_nll;
 use crate::ops::{backward_from, upload};
 use crate::train::micro_batch::MicroBatch;
+use crate::train::objective::{Goal, Score, Scored};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,16 +24,18 @@ pub struct BackpropSettings<'a> {
 
 /// The summed loss of a micro-batch under `side`, in nats, without gradients.
 pub fn loss(model: &dyn LanguageModel, side: &dyn SidePath, batch: &MicroBatch) -> f64 {
-    loss_unless(&NEVER, model, side, batch).unwrap_or(f64::NAN)
+    score_unless(&NEVER, model, side, batch, Goal::sft(1.0)).map_or(f64::NAN, |score| score.loss)
 }
 
-/// [`loss`], left between two layers once `stop` is set: `None` then.
-pub fn loss_unless(
+/// What an objective says of a micro-batch under `side`, without gradients; left between two layers once `stop` is set:
+/// `None` then.
+pub fn score_unless(
     stop: &AtomicBool,
     model: &dyn LanguageModel,
     side: &dyn SidePath,
     batch: &MicroBatch,
-) -> Option<f64> {
+    goal: Goal,
+) -> Option<Score> {
     let layout = model.layout(&batch.inputs);
     let mut carry = model.embed(&batch.inputs, side);
     for layer in 0..model.num_layers() {
@@ -43,7 +46,8 @@ pub fn loss_unless(
     }
     let hidden = model.last_hidden(carry.select(&indices(&batch.rows, model)), side);
     let hidden = model.norm().forward(hidden);
-    (!stop.load(Ordering::Relaxed)).then(|| linear_cross_entropy(&hidden, model.head(), &batch.targets, None).sum)
+    let score = || goal.objective.score(&hidden, model.head(), batch, goal.scales, false).score;
+    (!stop.load(Ordering::Relaxed)).then(score)
 }
 
 /// The loss of each of a micro-batch's supervised tokens under `side`, in nats; their sum is [`loss`].
@@ -57,12 +61,8 @@ pub fn losses(model: &dyn LanguageModel, side: &dyn SidePath, batch: &MicroBatch
     token_nll(&hidden, model.head(), &batch.targets)
 }
 
-/// The summed loss of a micro-batch, in nats; adds `scale` times its gradient to `gradients`, which are in the order of
-/// [`Adapter::parameters`].
-///
-/// Every stage is its own small gradient graph. The graphs are walked from the last to the first, each with the
-/// gradient of what it handed on; `activation_checkpointing` only decides whether a layer's graph is kept or built again.
-/// What is shared gets the gradients of all layers that read it, and gives them to the stage that made it.
+/// The summed loss of a micro-batch's supervised tokens, in nats; adds `scale` times its gradient to `gradients`, which are
+/// in the order of [`Adapter::parameters`].
 pub fn accumulate(
     model: &dyn LanguageModel,
     adapter: &Adapter,
@@ -71,20 +71,26 @@ pub fn accumulate(
     settings: BackpropSettings,
     gradients: &mut [Option<Tensor<2>>],
 ) -> f64 {
-    accumulate_while(&mut |_| true, model, adapter, batch, scale, settings, gradients).unwrap_or(f64::NAN)
+    let score = accumulate_while(&mut |_| true, model, adapter, batch, Goal::sft(scale), settings, gradients);
+    score.map_or(f64::NAN, |score| score.loss)
 }
 
-/// [`accumulate`], left between two layers once `go_on`, which is told the part that is done, from 0 to 1, says no:
-/// `None` then, and `gradients` are those of no batch.
+/// What an objective says of a micro-batch; adds the gradient of its share of the window's loss to `gradients`, which are in
+/// the order of [`Adapter::parameters`]. Left between two layers once `go_on`, which is told the part that is done, from 0 to
+/// 1, says no: `None` then, and `gradients` are those of no batch.
+///
+/// Every stage is its own small gradient graph. The graphs are walked from the last to the first, each with the
+/// gradient of what it handed on; `activation_checkpointing` only decides whether a layer's graph is kept or built again.
+/// What is shared gets the gradients of all layers that read it, and gives them to the stage that made it.
 pub fn accumulate_while(
     go_on: &mut dyn FnMut(f64) -> bool,
     model: &dyn LanguageModel,
     adapter: &Adapter,
     batch: &MicroBatch,
-    scale: f64,
+    goal: Goal,
     settings: BackpropSettings,
     gradients: &mut [Option<Tensor<2>>],
-) -> Option<f64> {
+) -> Option<Score> {
     let BackpropSettings { activation_checkpointing, dropout } = settings;
     let layout = model.layout(&batch.inputs);
     let embedded = Embedded::new(model, adapter, batch, dropout);
@@ -113,7 +119,7 @@ pub fn accumulate_while(
         }
     }
 
-    let (loss, mut upstream) = head(model, adapter, &carry, batch, scale, dropout, gradients);
+    let (score, mut upstream) = head(model, adapter, &carry, batch, goal, dropout, gradients);
     drop(carry);
     for layer in (0..layers).rev() {
         if !go_on(part(passed)) {
@@ -127,13 +133,13 @@ pub fn accumulate_while(
         inputs.truncate(layer);
         upstream = run.backward(upstream, gradients);
         if upstream.is_nothing() {
-            return Some(loss);
+            return Some(score);
         }
     }
     if let Some(run) = embedded.run {
         run.backward(upstream, gradients);
     }
-    Some(loss)
+    Some(score)
 }
 
 /// Runs what is outside the layers forwards and backwards, as [`accumulate`] does with a model that has none. Returns the
@@ -141,7 +147,7 @@ pub fn accumulate_while(
 pub fn without_layers(model: &dyn LanguageModel, batch: &MicroBatch, scale: f64) -> f64 {
     let adapter = Adapter::new(Vec::new());
     let carry = model.embed(&batch.inputs, &adapter);
-    head(model, &adapter, &carry, batch, scale, None, &mut []).0
+    head(model, &adapter, &carry, batch, Goal::sft(scale), None, &mut []).0.loss
 }
 
 /// Runs one layer alone forwards and backwards, as [`accumulate`] does with a layer that has others below it; `upstream`
@@ -199,22 +205,22 @@ pub fn layer_gradients(
     (gradients, streams)
 }
 
-/// The loss, and its gradient with respect to the last layer's streams.
+/// What the objective says, and the gradient of its loss with respect to the last layer's streams.
 fn head(
     model: &dyn LanguageModel,
     adapter: &Adapter,
     carry: &Carry,
     batch: &MicroBatch,
-    scale: f64,
+    goal: Goal,
     dropout: Option<&dyn Dropout>,
     gradients: &mut [Option<Tensor<2>>],
-) -> (f64, Upstream) {
+) -> (Score, Upstream) {
     let rows = indices(&batch.rows, model);
     let input = leaves(&carry.clone().select(&rows), true); // [m, d] each
     let side = adapter.track(Stage::LastHidden, dropout);
     let normed = model.norm().forward(model.last_hidden(input.clone(), &side));
-    let Loss { sum, gradient } =
-        linear_cross_entropy(&normed.clone().inner(), model.head(), &batch.targets, Some(scale));
+    let Scored { score, gradient } =
+        goal.objective.score(&normed.clone().inner(), model.head(), batch, goal.scales, true);
     let mut upstream: Vec<Tensor<2>> = carry.streams().map(Tensor::zeros_like).collect();
     if let Some(gradient) = gradient {
         let mut tape = backward_from(normed, gradient).backward();
@@ -226,7 +232,7 @@ fn head(
         }
     }
     let streams = upstream.into_iter().map(Some).collect();
-    (sum, Upstream { streams, shared: vec![None; carry.shared.len()] })
+    (score, Upstream { streams, shared: vec![None; carry.shared.len()] })
 }
 
 fn indices(rows: &[u32], model: &dyn LanguageModel) -> Tensor<1, Int> {

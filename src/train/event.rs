@@ -14,7 +14,8 @@ pub struct StepEvent {
     pub step: u64,
     /// Passes over the data done, as a fraction.
     pub epoch: f64,
-    /// Mean negative log-likelihood over the step's supervised tokens, before the update, in nats.
+    /// Mean loss of the step, before the update: of supervised fine-tuning the negative log-likelihood of its supervised
+    /// tokens, in nats.
     pub loss: f64,
     /// L2 norm over all adapter gradients before clipping.
     pub grad_norm: f64,
@@ -32,6 +33,9 @@ pub struct StepEvent {
     pub tokens_per_second: f64,
     /// Updates skipped so far because a loss or gradient was not finite.
     pub skipped: u64,
+    /// What else the objective says of the step: `rewards/margins`.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// Part of an optimiser step: micro-batches that are done, with more to come.

@@ -4,6 +4,7 @@ use crate::model::Inputs;
 use crate::nn::Segments;
 use crate::text::IGNORE_INDEX;
 use burn::tensor::Device;
+use std::ops::Range;
 
 /// The tokens of one micro-batch and which of them have a loss.
 #[derive(Debug, Clone)]
@@ -14,6 +15,9 @@ pub struct MicroBatch {
     pub rows: Vec<u32>,
     /// The next token of each of those rows.
     pub targets: Vec<u32>,
+    /// The log-probability of each sequence's supervised tokens under the policy that the run starts from, where an objective
+    /// asks for it.
+    pub reference: Vec<f64>,
 }
 
 impl MicroBatch {
@@ -36,12 +40,18 @@ impl MicroBatch {
                 }
             }
         }
-        MicroBatch { inputs, rows, targets }
+        MicroBatch { inputs, rows, targets, reference: Vec::new() }
     }
 
     /// The same for a model on another device.
     pub fn to_device(&self, device: &Device) -> Self {
-        MicroBatch { inputs: self.inputs.to_device(device), rows: self.rows.clone(), targets: self.targets.clone() }
+        MicroBatch { inputs: self.inputs.to_device(device), ..self.clone() }
+    }
+
+    /// Which of the supervised tokens are those of each sequence.
+    pub fn sequences(&self) -> Vec<Range<usize>> {
+        let until = |token: usize| self.rows.partition_point(|&row| (row as usize) < token);
+        self.inputs.segments.ranges().iter().map(|range| until(range.start)..until(range.end)).collect()
     }
 
     /// Its first `tokens` tokens.
@@ -74,6 +84,14 @@ impl MicroBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sequences_know_their_supervised_tokens() {
+        let labels = [-100, 1, 2, -100, -100, -100, -100, 3];
+        let batch = MicroBatch::new(vec![0; 8], &labels, Segments::from_lengths([3, 2, 3]));
+        assert_eq!(batch.sequences(), [0..2, 2..2, 2..3]);
+        assert_eq!(batch.targets, [1, 2, 3]);
+    }
 
     #[test]
     fn a_beginning_reaches_the_first_answers_whatever_stands_before_them() {

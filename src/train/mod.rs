@@ -4,6 +4,7 @@ pub mod backprop;
 pub mod checkpoint;
 pub mod event;
 pub mod micro_batch;
+pub mod objective;
 pub mod optimizer;
 pub mod replicas;
 pub mod resume;

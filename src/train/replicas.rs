@@ -9,7 +9,8 @@ use crate::error::{Error, Kind, Result};
 use crate::guard::{Panic, watched};
 use crate::model::LanguageModel;
 use crate::train::micro_batch::MicroBatch;
-use crate::train::step::{Pass, Passed, StepSettings, Sum, Watch, WindowGradients};
+use crate::train::objective::Score;
+use crate::train::step::{Computed, Pass, Passed, StepSettings, Sum, Watch, WindowGradients};
 use burn::tensor::Tensor;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
@@ -58,9 +59,9 @@ impl WindowGradients for Replicas<'_> {
         step: u64,
         settings: &StepSettings,
         watch: Watch,
-    ) -> Option<(f64, Vec<Tensor<2>>)> {
-        let mut sum = Sum::new(adapter, window);
-        let pass = Pass { step, scale: sum.scale(), settings };
+    ) -> Option<Computed> {
+        let mut sum = Sum::new(adapter, window, settings);
+        let pass = Pass { step, goal: sum.goal(), settings };
         let (next, added) = (AtomicUsize::new(0), Added::default());
         let shared = Shared { adapter, window, pass, stop: watch.stop, next, added };
         let (tell, told) = channel();
@@ -112,8 +113,8 @@ struct Shared<'w> {
 enum Said {
     /// Part of a micro-batch is done, from 0 to 1.
     Part { micro: usize, part: f64 },
-    /// A micro-batch is done: its summed loss, and its gradients where the replica computes.
-    Done { micro: usize, loss: f64, gradients: Vec<Option<Tensor<2>>> },
+    /// A micro-batch is done: what the objective says of it, and its gradients where the replica computes.
+    Done { micro: usize, score: Score, gradients: Vec<Option<Tensor<2>>> },
     /// The window is left, as the user wished.
     Stopped,
     /// The replica failed, with this to say.
@@ -137,15 +138,15 @@ impl Shared<'_> {
                 let _ = tell.send(Said::Part { micro, part });
                 !self.stop.load(Ordering::Relaxed) && !self.added.is_given_up()
             };
-            let loss = self.pass.accumulate(&mut go_on, model, &adapter, (micro, &batch), &mut gradients);
-            let Some(loss) = loss else {
+            let score = self.pass.accumulate(&mut go_on, model, &adapter, (micro, &batch), &mut gradients);
+            let Some(score) = score else {
                 let _ = tell.send(Said::Stopped);
                 return;
             };
             if !self.added.wait_for(last) {
                 return;
             }
-            let _ = tell.send(Said::Done { micro, loss, gradients });
+            let _ = tell.send(Said::Done { micro, score, gradients });
             last = micro + 1;
         }
     }
@@ -168,12 +169,12 @@ fn add_up(told: &Receiver<Said>, sum: &mut Sum, added: &Added, on_progress: &mut
                 parts.insert(micro, part);
                 on_progress(passed(sum.done(), &parts));
             }
-            Ok(Said::Done { micro, loss, gradients }) => {
+            Ok(Said::Done { micro, score, gradients }) => {
                 parts.insert(micro, 1.0);
-                waiting.insert(micro, (loss, gradients));
-                while let Some((loss, gradients)) = waiting.remove(&sum.done()) {
+                waiting.insert(micro, (score, gradients));
+                while let Some((score, gradients)) = waiting.remove(&sum.done()) {
                     parts.remove(&sum.done());
-                    let passed = sum.add(loss, gradients);
+                    let passed = sum.add(&score, gradients);
                     added.set(sum.done());
                     on_progress(passed);
                 }

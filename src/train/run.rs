@@ -7,7 +7,7 @@ use crate::train::event::{EvalEvent, Event, MicroBatchEvent, PartEvent, Sample, 
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
-use crate::train::step::{self, Passed, StepResult, StepSettings, Watch, WindowGradients};
+use crate::train::step::{self, Computed, Passed, StepResult, StepSettings, Watch, WindowGradients};
 use crate::train::tensors::Tensors;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -298,11 +298,14 @@ fn one_step(
     };
     let watch = Watch { stop, on_progress: &mut on_progress };
     let result = fenced(&format!("step {step}"), || {
-        let gradients = compute.gradients(adapter, &window.batches, position.step, &plan.step, watch)?;
-        Some(step::update(adapter, optimizer, gradients, learning_rate, plan.step.max_grad_norm))
+        let computed = compute.gradients(adapter, &window.batches, position.step, &plan.step, watch)?;
+        let Computed { loss, metrics, gradients } = computed;
+        let max_grad_norm = plan.step.max_grad_norm;
+        Some((step::update(adapter, optimizer, (loss, gradients), learning_rate, max_grad_norm), metrics))
     });
     told?;
-    let Some(StepResult { loss, grad_norm, grad_norms, skipped }) = result? else { return Ok(()) };
+    let Some((result, metrics)) = result? else { return Ok(()) };
+    let StepResult { loss, grad_norm, grad_norms, skipped } = result;
     let supervised_tokens: u64 = window.batches.iter().map(|b| b.supervised() as u64).sum();
     let seconds = started.elapsed().as_secs_f64();
     let windows = data.len(position.epoch)?;
@@ -338,6 +341,7 @@ fn one_step(
         supervised_tokens,
         tokens_per_second: tokens as f64 / seconds.max(1e-9),
         skipped: position.skipped,
+        metrics,
     }))
 }
 

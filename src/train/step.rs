@@ -6,15 +6,19 @@ use crate::ops::{dropout, square_sums};
 use crate::random::{Label, Rng};
 use crate::train::backprop::{self, BackpropSettings};
 use crate::train::micro_batch::MicroBatch;
+use crate::train::objective::{Counts, Goal, Metrics, Objective, Score};
 use crate::train::optimizer::Optimizer;
 use crate::weights::names::ModelPart;
 use burn::tensor::{Device, Tensor};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What every step of a run has in common.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StepSettings {
+    /// What is learnt.
+    pub objective: Arc<dyn Objective>,
     /// Gradients are scaled down to this L2 norm over all of them; 0 leaves them alone.
     pub max_grad_norm: f64,
     /// Recompute layers on the way back instead of keeping their inside.
@@ -28,7 +32,7 @@ pub struct StepSettings {
 /// What a step did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepResult {
-    /// Mean negative log-likelihood over the window's supervised tokens before the update, in nats.
+    /// Mean loss of the window before the update.
     pub loss: f64,
     /// L2 norm over all gradients before clipping.
     pub grad_norm: f64,
@@ -36,6 +40,17 @@ pub struct StepResult {
     pub grad_norms: BTreeMap<ModelPart, f64>,
     /// Which number was not finite, so that the update was left out.
     pub skipped: Option<&'static str>,
+}
+
+/// What is computed of a window.
+#[derive(Debug, Clone)]
+pub struct Computed {
+    /// Its mean loss.
+    pub loss: f64,
+    /// What else its objective says of it, by name.
+    pub metrics: BTreeMap<String, f64>,
+    /// The gradients of the loss, in the order of [`Adapter::parameters`].
+    pub gradients: Vec<Tensor<2>>,
 }
 
 /// Who waits for a step.
@@ -68,11 +83,10 @@ pub enum Passed {
 /// Where the gradients of a window are computed and summed: on one device ([`OneDevice`]), or on several of a machine
 /// ([`crate::train::replicas::Replicas`]). Several machines would be one more: the loop around it knows no other way.
 pub trait WindowGradients {
-    /// The mean loss of a window and its gradients, where the adapter is and in the order of [`Adapter::parameters`];
-    /// `None` if `watch` stopped it.
+    /// The mean loss of a window and its gradients, where the adapter is; `None` if `watch` stopped it.
     ///
-    /// The loss is normalised by the supervised tokens of the whole window, so that 8 micro-batches of 1 equal 1 of 8. The
-    /// gradients of each micro-batch are added to the sum of those before it, whoever computes them and whenever, so that
+    /// The loss is normalised over the whole window, by its supervised tokens or by what else the objective takes means
+    /// over, so that 8 micro-batches of 1 equal 1 of 8. The gradients of each micro-batch are added to the sum of those before it, whoever computes them and whenever, so that
     /// any number of devices of a kind gives the same bits. `step` counts from 0.
     fn gradients(
         &self,
@@ -81,7 +95,7 @@ pub trait WindowGradients {
         step: u64,
         settings: &StepSettings,
         watch: Watch,
-    ) -> Option<(f64, Vec<Tensor<2>>)>;
+    ) -> Option<Computed>;
 }
 
 /// A model that computes every micro-batch itself, on the thread that asks.
@@ -96,9 +110,9 @@ impl WindowGradients for OneDevice<'_> {
         step: u64,
         settings: &StepSettings,
         watch: Watch,
-    ) -> Option<(f64, Vec<Tensor<2>>)> {
-        let mut sum = Sum::new(adapter, window);
-        let pass = Pass { step, scale: sum.scale(), settings };
+    ) -> Option<Computed> {
+        let mut sum = Sum::new(adapter, window, settings);
+        let pass = Pass { step, goal: sum.goal(), settings };
         for (micro, batch) in window.iter().enumerate() {
             let mut go_on = |part| {
                 (watch.on_progress)(Passed::Part { micro_batch: micro + 1, part });
@@ -106,8 +120,8 @@ impl WindowGradients for OneDevice<'_> {
             };
             // A parameter gets one gradient of a micro-batch, so that this is the sum that `Sum::add` makes, without
             // holding all of them beside it.
-            let loss = pass.accumulate(&mut go_on, self.0, adapter, (micro, batch), &mut sum.gradients)?;
-            (watch.on_progress)(sum.count(loss));
+            let score = pass.accumulate(&mut go_on, self.0, adapter, (micro, batch), &mut sum.gradients)?;
+            (watch.on_progress)(sum.count(&score));
         }
         Some(sum.finish(adapter))
     }
@@ -118,15 +132,15 @@ impl WindowGradients for OneDevice<'_> {
 pub struct Pass<'a> {
     /// The step, from 0.
     pub step: u64,
-    /// What gradients are multiplied by.
-    pub scale: f64,
+    /// What is learnt of the whole window.
+    pub goal: Goal<'a>,
     /// What every step has in common.
     pub settings: &'a StepSettings,
 }
 
 impl Pass<'_> {
-    /// The summed loss of a micro-batch, the `micro`th of its window from 0; adds its gradients to `gradients`. Left as
-    /// [`backprop::accumulate_while`] is.
+    /// What the objective says of a micro-batch, the `micro`th of its window from 0; adds its gradients to `gradients`. Left
+    /// as [`backprop::accumulate_while`] is.
     pub fn accumulate(
         &self,
         go_on: &mut dyn FnMut(f64) -> bool,
@@ -134,12 +148,12 @@ impl Pass<'_> {
         adapter: &Adapter,
         (micro, batch): (usize, &MicroBatch),
         gradients: &mut [Option<Tensor<2>>],
-    ) -> Option<f64> {
+    ) -> Option<Score> {
         let &StepSettings { lora_dropout: p, rng, activation_checkpointing, .. } = self.settings;
         let masks = Masks { rng, step: self.step, micro: micro as u64, p };
         let dropout = (p > 0.0).then_some(&masks as &dyn Dropout);
         let settings = BackpropSettings { activation_checkpointing, dropout };
-        backprop::accumulate_while(go_on, model, adapter, batch, self.scale, settings, gradients)
+        backprop::accumulate_while(go_on, model, adapter, batch, self.goal, settings, gradients)
     }
 }
 
@@ -147,10 +161,12 @@ impl Pass<'_> {
 #[derive(Debug)]
 pub struct Sum<'a> {
     window: &'a [MicroBatch],
+    goal: Goal<'a>,
     /// Micro-batches that are in it.
     done: usize,
     loss: f64,
-    supervised: usize,
+    metrics: Metrics,
+    counts: Counts,
     /// Where the adapter is; `None` of one that has nothing to train.
     device: Option<Device>,
     gradients: Vec<Option<Tensor<2>>>,
@@ -158,16 +174,24 @@ pub struct Sum<'a> {
 
 impl<'a> Sum<'a> {
     /// The sum before the first micro-batch.
-    pub fn new(adapter: &Adapter, window: &'a [MicroBatch]) -> Self {
+    pub fn new(adapter: &Adapter, window: &'a [MicroBatch], settings: &'a StepSettings) -> Self {
         let parameters = adapter.parameters();
         let device = parameters.first().map(Tensor::device);
-        Sum { window, done: 0, loss: 0.0, supervised: 0, device, gradients: vec![None; parameters.len()] }
+        Sum {
+            window,
+            goal: Goal::of(settings.objective.as_ref(), window),
+            done: 0,
+            loss: 0.0,
+            metrics: Metrics::default(),
+            counts: Counts::default(),
+            device,
+            gradients: vec![None; parameters.len()],
+        }
     }
 
-    /// What each gradient is multiplied by, so that the sum is the mean over the supervised tokens of the window.
-    pub fn scale(&self) -> f64 {
-        let supervised: usize = self.window.iter().map(MicroBatch::supervised).sum();
-        1.0 / supervised.max(1) as f64
+    /// What each micro-batch is to be computed for, so that the sum is the mean of the window.
+    pub fn goal(&self) -> Goal<'a> {
+        self.goal
     }
 
     /// Micro-batches that are in it.
@@ -180,8 +204,8 @@ impl<'a> Sum<'a> {
         self.done >= self.window.len()
     }
 
-    /// Adds the next micro-batch: its summed loss, and its gradients from whichever device they are on.
-    pub fn add(&mut self, loss: f64, gradients: Vec<Option<Tensor<2>>>) -> Passed {
+    /// Adds the next micro-batch: its score, and its gradients from whichever device they are on.
+    pub fn add(&mut self, score: &Score, gradients: Vec<Option<Tensor<2>>>) -> Passed {
         for (sum, gradient) in self.gradients.iter_mut().zip(gradients) {
             let gradient = gradient.zip(self.device.as_ref()).map(|(gradient, device)| gradient.to_device(device));
             *sum = match (sum.take(), gradient) {
@@ -189,22 +213,24 @@ impl<'a> Sum<'a> {
                 (sum, gradient) => sum.or(gradient),
             };
         }
-        self.count(loss)
+        self.count(score)
     }
 
     /// Counts the next micro-batch, whose gradients are in the sum.
-    fn count(&mut self, loss: f64) -> Passed {
-        self.loss += loss;
-        self.supervised += self.window.get(self.done).map_or(0, MicroBatch::supervised);
+    fn count(&mut self, score: &Score) -> Passed {
+        self.loss += score.loss;
+        self.metrics.add(&score.metrics);
+        let counts = self.window.get(self.done).map(|batch| self.goal.objective.counts(batch));
+        self.counts = self.counts + counts.unwrap_or_default();
         self.done += 1;
-        Passed::Batches { done: self.done, loss: self.loss / self.supervised.max(1) as f64 }
+        Passed::Batches { done: self.done, loss: self.loss / self.counts.units.max(1) as f64 }
     }
 
-    /// The mean loss and the gradients, zero where there are none.
-    pub fn finish(self, adapter: &Adapter) -> (f64, Vec<Tensor<2>>) {
-        let loss = self.loss * self.scale();
+    /// The means, and the gradients, zero where there are none.
+    pub fn finish(self, adapter: &Adapter) -> Computed {
         let all = self.gradients.into_iter().zip(adapter.parameters());
-        (loss, all.map(|(gradient, parameter)| gradient.unwrap_or_else(|| parameter.zeros_like())).collect())
+        let gradients = all.map(|(gradient, parameter)| gradient.unwrap_or_else(|| parameter.zeros_like())).collect();
+        Computed { loss: self.loss * self.goal.scales.units, metrics: self.metrics.means(), gradients }
     }
 }
 
@@ -241,7 +267,8 @@ pub fn gradients(
     settings: &StepSettings,
 ) -> (f64, Vec<Tensor<2>>) {
     let watch = Watch { stop: &backprop::NEVER, on_progress: &mut |_| {} };
-    OneDevice(model).gradients(adapter, window, step, settings, watch).unwrap_or((f64::NAN, Vec::new()))
+    let computed = OneDevice(model).gradients(adapter, window, step, settings, watch);
+    computed.map_or((f64::NAN, Vec::new()), |computed| (computed.loss, computed.gradients))
 }
 
 /// L2 norm over all tensors, the sum over tensors in f64.

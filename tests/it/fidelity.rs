@@ -11,8 +11,10 @@ use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative, max_relative};
 use gemma_tune::train::backprop;
 use gemma_tune::train::micro_batch::MicroBatch;
+use gemma_tune::train::objective::Sft;
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::{Holding, Source};
+use std::sync::Arc;
 
 /// A tiny model with an adapter, and what the reference computes on them.
 pub struct Case {
@@ -89,7 +91,13 @@ fn unpadded(case: &Case, name: &str) -> Vec<f64> {
 }
 
 fn settings(activation_checkpointing: bool) -> StepSettings {
-    StepSettings { max_grad_norm: 0.0, activation_checkpointing, lora_dropout: 0.0, rng: Rng::new(0) }
+    StepSettings {
+        objective: Arc::new(Sft),
+        max_grad_norm: 0.0,
+        activation_checkpointing,
+        lora_dropout: 0.0,
+        rng: Rng::new(0),
+    }
 }
 
 #[test]

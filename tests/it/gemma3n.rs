@@ -13,6 +13,7 @@ use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative, max_relative};
 use gemma_tune::train::backprop;
 use gemma_tune::train::micro_batch::MicroBatch;
+use gemma_tune::train::objective::Sft;
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::names::{LayerNorm, Projection, Spelling, TensorId};
 use gemma_tune::weights::{Compression, Holding, HostDtype, Source};
@@ -20,6 +21,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A part of a layer may be this far from transformers, relative to its largest number.
 const PARTS: f64 = 1e-4;
@@ -68,7 +70,13 @@ fn batch(rows: &[(Vec<u32>, Vec<i32>)]) -> MicroBatch {
 }
 
 fn settings(activation_checkpointing: bool) -> StepSettings {
-    StepSettings { max_grad_norm: 0.0, activation_checkpointing, lora_dropout: 0.0, rng: Rng::new(0) }
+    StepSettings {
+        objective: Arc::new(Sft),
+        max_grad_norm: 0.0,
+        activation_checkpointing,
+        lora_dropout: 0.0,
+        rng: Rng::new(0),
+    }
 }
 
 fn floats<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {

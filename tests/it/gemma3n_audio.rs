@@ -13,6 +13,7 @@ use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative, max_relative};
 use gemma_tune::train::backprop;
 use gemma_tune::train::micro_batch::MicroBatch;
+use gemma_tune::train::objective::Sft;
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::names::{Spelling, TensorId};
 use gemma_tune::weights::{Holding, HostDtype, Source};
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A part of the tower may be this far from transformers, relative to its largest number.
 const PARTS: f64 = 1e-5;
@@ -155,7 +157,13 @@ fn tensor<const D: usize>(values: &[f64], shape: [usize; D], device: &Device) ->
 }
 
 fn settings(activation_checkpointing: bool) -> StepSettings {
-    StepSettings { max_grad_norm: 0.0, activation_checkpointing, lora_dropout: 0.0, rng: Rng::new(0) }
+    StepSettings {
+        objective: Arc::new(Sft),
+        max_grad_norm: 0.0,
+        activation_checkpointing,
+        lora_dropout: 0.0,
+        rng: Rng::new(0),
+    }
 }
 
 /// The rows of the committed golden.

@@ -27,6 +27,7 @@ mod optimizer;
 mod outputs;
 mod own_data;
 #[cfg(feature = "hub")]
+mod preference;
 mod push;
 mod quantised;
 mod recipe_check;

@@ -12,6 +12,7 @@ use gemma_tune::progress::Silent;
 use gemma_tune::random::{Label, Rng};
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::micro_batch::MicroBatch;
+use gemma_tune::train::objective::Sft;
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::names::TensorId;
 use gemma_tune::weights::{Compression, Holding, HostDtype, Source, TensorInfo};
@@ -20,6 +21,7 @@ use crate::bench::{Bench, lines, tensors};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The tiny models, each with a holding that quantises it.
 fn cases() -> Vec<(&'static str, Holding)> {
@@ -95,8 +97,13 @@ fn gradients(model: &Gemma3, adapter: &Adapter) -> (f64, Vec<Vec<f32>>) {
     let ids: Vec<u32> = (0..34).map(|i| 2 + (i * 7) % 60).collect();
     let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     let batch = MicroBatch::new(ids, &labels, Segments::from_lengths([20, 14]));
-    let settings =
-        StepSettings { max_grad_norm: 0.0, activation_checkpointing: true, lora_dropout: 0.0, rng: Rng::new(0) };
+    let settings = StepSettings {
+        objective: Arc::new(Sft),
+        max_grad_norm: 0.0,
+        activation_checkpointing: true,
+        lora_dropout: 0.0,
+        rng: Rng::new(0),
+    };
     let (loss, gradients) = step::gradients(model, adapter, &[batch], 0, &settings);
     (loss, gradients.into_iter().map(|g| g.into_data().iter::<f32>().collect()).collect())
 }

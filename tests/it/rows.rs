@@ -200,7 +200,7 @@ error: row 1 is `text` (`text`), row 2 is `prompt_completion` (`prompt`, `comple
     insta::assert_snapshot!(problem(&[json!({"prompt": "1", "chosen": "2", "rejected": "3"})]), @r#"
 error: the rows are preference rows (`chosen`, `rejected`), which `sft` does not train
   --> rows.jsonl
-  hint: columns found: `prompt`, `chosen`, `rejected`; to train on the chosen answers, set `data.columns: {completion: chosen}` and `data.format: prompt_completion`
+  hint: columns found: `prompt`, `chosen`, `rejected`; `task: dpo` learns which answer is preferred; to train on the chosen answers, set `data.columns: {completion: chosen}` and `data.format: prompt_completion`
 "#);
     insta::assert_snapshot!(problem(&[json!({"prompt": "1", "completion": "2", "label": true})]), @r#"
 error: the columns fit more than one format: `prompt_completion` (`prompt`, `completion`), or `unpaired` (`prompt`, `completion`, `label`)

@@ -8,11 +8,13 @@ use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::event::{Event, Sink, StepEvent};
 use gemma_tune::train::micro_batch::MicroBatch;
+use gemma_tune::train::objective::Sft;
 use gemma_tune::train::optimizer::{Optimizer, Rule};
 use gemma_tune::train::run::{self, Ending, Outputs, State, StepPlan, Window, Windows};
 use gemma_tune::train::schedule::{Kind, Schedule};
 use gemma_tune::train::step::{OneDevice, StepSettings};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 const STEPS: u64 = 20;
@@ -78,7 +80,13 @@ fn twenty_steps_follow_peft() {
     let plan = StepPlan {
         total_steps: STEPS,
         schedule: Schedule::new(Kind::Cosine, 5e-3, 3, STEPS),
-        step: StepSettings { max_grad_norm: 1.0, activation_checkpointing: true, lora_dropout: 0.0, rng: Rng::new(0) },
+        step: StepSettings {
+            objective: Arc::new(Sft),
+            max_grad_norm: 1.0,
+            activation_checkpointing: true,
+            lora_dropout: 0.0,
+            rng: Rng::new(0),
+        },
         eval_steps: None,
         eval_on_start: false,
         early_stopping_patience: None,

@@ -12,11 +12,13 @@ use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative, max_relative};
 use gemma_tune::train::backprop;
 use gemma_tune::train::micro_batch::MicroBatch;
+use gemma_tune::train::objective::Sft;
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::{Holding, Source};
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 const LOGITS: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;
@@ -156,7 +158,13 @@ fn floats<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
 }
 
 fn settings(activation_checkpointing: bool) -> StepSettings {
-    StepSettings { max_grad_norm: 0.0, activation_checkpointing, lora_dropout: 0.0, rng: Rng::new(0) }
+    StepSettings {
+        objective: Arc::new(Sft),
+        max_grad_norm: 0.0,
+        activation_checkpointing,
+        lora_dropout: 0.0,
+        rng: Rng::new(0),
+    }
 }
 
 /// The committed case on every device, each with a name.

@@ -1,4 +1,4 @@
-//! A row's tokens as bytes: flags, ids, labels. Little-endian.
+//! A row's tokens as bytes: flags, of a pair where its second sequence begins, ids, labels. Little-endian.
 //!
 //! Labels are mostly the ids themselves or -100, so a bit per token says which; only where a label is something else
 //! are all of them written out. Media come last, and only where there are any.
@@ -8,6 +8,7 @@ use crate::text::{IGNORE_INDEX, MediaKind, MediaRange, Tokenized};
 const TRUNCATED: u8 = 1;
 const FULL_LABELS: u8 = 2;
 const MEDIA: u8 = 4;
+const PAIR: u8 = 8;
 
 /// Start and number of the tokens of a medium (4 bytes each), what it is, the hash of what it shows.
 const MEDIUM_BYTES: usize = 4 + 4 + 1 + 32;
@@ -25,7 +26,10 @@ pub(crate) fn encode(tokens: &Tokenized, bytes: &mut Vec<u8>) -> Record {
     let plain =
         tokens.input_ids.iter().zip(&tokens.labels).all(|(&id, &l)| l == IGNORE_INDEX || i64::from(l) == i64::from(id));
     let has_media = !tokens.media.is_empty();
-    bytes.push(u8::from(tokens.truncated) * TRUNCATED + u8::from(!plain) * FULL_LABELS + u8::from(has_media) * MEDIA);
+    let flags =
+        [(tokens.truncated, TRUNCATED), (!plain, FULL_LABELS), (has_media, MEDIA), (tokens.second.is_some(), PAIR)];
+    bytes.push(flags.into_iter().map(|(is_set, flag)| u8::from(is_set) * flag).sum());
+    bytes.extend(tokens.second.iter().flat_map(|&at| u32::try_from(at).unwrap_or(u32::MAX).to_le_bytes()));
     bytes.extend(tokens.input_ids.iter().flat_map(|id| id.to_le_bytes()));
     if plain {
         let bits = |labels: &[i32]| labels.iter().rev().fold(0, |byte, &l| byte << 1 | u8::from(l != IGNORE_INDEX));
@@ -51,6 +55,12 @@ pub(crate) fn decode(bytes: &[u8], length: u32, expected_hash: u64) -> Option<To
         return None;
     }
     let (&flags, rest) = bytes.split_first()?;
+    let (second, rest) = if flags & PAIR == 0 {
+        (None, rest)
+    } else {
+        let (at, rest) = rest.split_first_chunk::<4>()?;
+        (Some(u32::from_le_bytes(*at)).filter(|&at| at < length).map(|at| at as usize), rest)
+    };
     let (rest, media) = if flags & MEDIA == 0 { (rest, Vec::new()) } else { media(rest, length)? };
     let (ids, labels) = rest.split_at_checked((length as usize).checked_mul(4)?)?;
     let words = |bytes: &[u8]| -> Vec<u32> {
@@ -69,7 +79,7 @@ pub(crate) fn decode(bytes: &[u8], length: u32, expected_hash: u64) -> Option<To
     } else {
         return None;
     };
-    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0, media })
+    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0, media, second })
 }
 
 /// The media at the end of a record of `length` tokens, and what is before them.

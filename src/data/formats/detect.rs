@@ -50,6 +50,7 @@ impl Guess {
                     RowFormat::Sharegpt => &["conversations"],
                     RowFormat::Text => &["text"],
                     RowFormat::Tokens => &["input_ids"],
+                    RowFormat::Preference => &["chosen", "rejected"],
                     RowFormat::Auto => &[],
                 };
                 needed.iter().map(|name| layout.column(name).to_owned()).collect()

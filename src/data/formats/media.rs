@@ -80,6 +80,10 @@ fn place(row: &mut Row, given: Vec<Medium>) -> Result<()> {
             *media = given;
             Ok(())
         }
+        Row::Preference { chosen, rejected } => {
+            place(chosen, given.clone())?;
+            place(rejected, given)
+        }
         Row::PromptCompletion { .. } | Row::Text(_) if given.is_empty() => Ok(()),
         Row::PromptCompletion { .. } | Row::Text(_) => {
             Err(Error::new(Kind::Data, "the row holds pictures or sounds beside plain text")

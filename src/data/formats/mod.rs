@@ -5,6 +5,7 @@ mod columns;
 mod detect;
 mod media;
 mod messages;
+mod preference;
 mod prompt_completion;
 mod python;
 mod sharegpt;
@@ -56,6 +57,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         RowFormat::Sharegpt => sharegpt::parse(row),
         RowFormat::Text => return text::parse(row),
         RowFormat::Tokens => tokens::parse(row),
+        RowFormat::Preference => preference::parse(row),
     };
     let mut parsed = media::attach(parsed?, row)?;
     if row.asked().is_some_and(|asked| asked.of_media) && row.get("prompt").is_none() && parsed.media_mut().is_empty() {
@@ -71,7 +73,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
 /// Keys of the turns of a conversation that mean nothing here, as `messages[].name`, each once.
 pub(super) fn unused_in_turns(row: &Object, layout: &Layout) -> BTreeSet<String> {
     let mut unused = BTreeSet::new();
-    for name in ["messages", "conversations", "conversation", "prompt", "completion"] {
+    for name in ["messages", "conversations", "conversation", "prompt", "completion", "chosen", "rejected"] {
         let column = layout.column(name);
         let Some(Value::Array(turns)) = row.get(column).filter(|_| layout.reads(column)) else { continue };
         for turn in turns.iter().filter_map(Value::as_object) {

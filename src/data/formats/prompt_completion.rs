@@ -20,6 +20,15 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         _ => row.require("prompt", format)?,
     };
     let completion = row.require("completion", format)?;
+    answered(row, ("prompt", prompt), ("completion", completion))
+}
+
+/// A prompt and an answer to it, each with its name: two texts or two lists of messages.
+pub(super) fn answered(
+    row: &Columns,
+    (asks, prompt): (&str, &Value),
+    (says, completion): (&str, &Value),
+) -> Result<Row> {
     match (prompt, completion) {
         (Value::String(prompt), Value::String(completion)) if row.template() => {
             let system = row.text("system")?.filter(|text| !text.is_empty()).map(|text| said(Role::System, text));
@@ -31,8 +40,8 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
             Ok(Row::PromptCompletion { prompt: prompt.clone(), completion: completion.clone() })
         }
         (Value::Array(_), Value::Array(_)) => {
-            let mut messages = messages::message_list(prompt, "prompt")?;
-            let completion = messages::message_list(completion, "completion")?;
+            let mut messages = messages::message_list(prompt, asks)?;
+            let completion = messages::message_list(completion, says)?;
             let tools = tools::definitions(row)?;
             // Without an assistant turn in the prompt, `train_on` alone keeps the prompt out of the loss.
             if messages.iter().any(|message| message.role == Role::Assistant) {
@@ -41,13 +50,12 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
             messages.extend(completion);
             Ok(Row::Conversation(Conversation { messages, tools }))
         }
-        (Value::String(_) | Value::Array(_), Value::String(_) | Value::Array(_)) => {
-            Err(Error::new(Kind::Data, "`prompt` and `completion` must both be texts or both be lists of messages"))
-        }
-        (Value::String(_) | Value::Array(_), other) => {
-            Err(wrong_kind("completion", "a text or a list of messages", other))
-        }
-        (other, _) => Err(wrong_kind("prompt", "a text or a list of messages", other)),
+        (Value::String(_) | Value::Array(_), Value::String(_) | Value::Array(_)) => Err(Error::new(
+            Kind::Data,
+            format!("`{asks}` and `{says}` must both be texts or both be lists of messages"),
+        )),
+        (Value::String(_) | Value::Array(_), other) => Err(wrong_kind(says, "a text or a list of messages", other)),
+        (other, _) => Err(wrong_kind(asks, "a text or a list of messages", other)),
     }
 }
 

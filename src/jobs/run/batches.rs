@@ -4,6 +4,7 @@ use crate::data::{self, Binning, Dataset, Epoch};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::media::Features;
 use crate::jobs::run::data::Data;
+use crate::jobs::run::reference::Reference;
 use crate::model::{Inputs, SoftTokens};
 use crate::nn::Segments;
 use crate::recipe;
@@ -17,6 +18,8 @@ use std::ops::Range;
 pub struct Batches<'a> {
     dataset: &'a Dataset,
     features: Option<&'a Features>,
+    /// What the policy that the run starts from says of the rows, where that is needed.
+    reference: Option<&'a Reference>,
     binning: Binning,
     batch_size: usize,
     accumulation: usize,
@@ -34,7 +37,12 @@ impl<'a> Batches<'a> {
     /// Windows of `accumulation` micro-batches of `batch_size` bins.
     fn new(dataset: &'a Dataset, binning: Binning, batch_size: usize, accumulation: usize) -> Self {
         let (batch_size, accumulation) = (batch_size.max(1), accumulation.max(1));
-        Batches { dataset, features: None, binning, batch_size, accumulation, epoch: None }
+        Batches { dataset, features: None, reference: None, binning, batch_size, accumulation, epoch: None }
+    }
+
+    /// The same, with what the policy that the run starts from says of the rows.
+    pub fn measured_against(self, reference: Option<&'a Reference>) -> Self {
+        Batches { reference, ..self }
     }
 
     /// The longest rows together: no micro-batch without packing has more tokens.
@@ -46,7 +54,8 @@ impl<'a> Batches<'a> {
         rows.sort_by_key(|&row| Reverse(self.dataset.lengths()[row as usize]));
         rows.truncate(self.batch_size);
         let bins: Vec<&[u32]> = rows.chunks(1).collect();
-        Ok(collated(self.dataset, self.features, &bins)?.0)
+        let (batch, rows) = collated(self.dataset, self.features, &bins)?;
+        Ok(with_reference(batch, &rows, self.reference))
     }
 
     fn epoch(&mut self, number: u64) -> Result<&Epoch> {
@@ -65,7 +74,7 @@ impl Windows for Batches<'_> {
     }
 
     fn window(&mut self, epoch: u64, index: u64) -> Result<Window> {
-        let (dataset, features) = (self.dataset, self.features);
+        let (dataset, features, reference) = (self.dataset, self.features, self.reference);
         let (batch_size, accumulation) = (self.batch_size, self.accumulation);
         let epoch = self.epoch(epoch)?;
         let bins = batch_size * accumulation;
@@ -74,8 +83,11 @@ impl Windows for Batches<'_> {
         for start in (first..epoch.len().min(first.saturating_add(bins))).step_by(batch_size) {
             let bins = start..epoch.len().min(start + batch_size).min(first + bins);
             let (batch, rows) = micro_batch(dataset, features, epoch, bins)?;
-            window.batches.push(batch);
+            window.batches.push(with_reference(batch, &rows, reference));
             window.rows.extend(rows);
+        }
+        if reference.is_some() {
+            window.rows.dedup(); // a pair is two sequences of one row
         }
         Ok(window)
     }
@@ -85,7 +97,15 @@ impl Windows for Batches<'_> {
     }
 }
 
-/// The micro-batch of some bins, and the rows in it.
+/// A micro-batch with what the policy that the run starts from says of the row of each of its sequences.
+pub fn with_reference(batch: MicroBatch, rows: &[u32], reference: Option<&Reference>) -> MicroBatch {
+    match reference {
+        Some(reference) => MicroBatch { reference: reference.of_rows(rows), ..batch },
+        None => batch,
+    }
+}
+
+/// The micro-batch of some bins, and the row of each of its sequences.
 fn micro_batch(
     dataset: &Dataset,
     features: Option<&Features>,
@@ -112,6 +132,14 @@ fn collated(dataset: &Dataset, features: Option<&Features>, bins: &[&[u32]]) -> 
 pub fn row_batch(row: &Tokenized, soft_tokens: Vec<SoftTokens>) -> MicroBatch {
     let inputs = Inputs { soft_tokens, ..Inputs::of(row.input_ids.clone()) };
     MicroBatch::of(inputs, &row.labels)
+}
+
+/// Every row of a data set in a micro-batch of its own, in their order.
+pub fn each_row<'d>(
+    dataset: &'d Dataset,
+    features: Option<&'d Features>,
+) -> impl Iterator<Item = Result<MicroBatch>> + 'd {
+    (0..dataset.len() as u32).map(move |row| Ok(collated(dataset, features, &[&[row]])?.0))
 }
 
 /// All rows of an evaluation set, once, in micro-batches of one bin.

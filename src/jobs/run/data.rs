@@ -15,6 +15,7 @@ use crate::report::ProgressBar;
 use crate::text::Encoder;
 use crate::weights::Holding;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// With fewer rows every one is needed for training, and a twentieth of them would say little.
@@ -130,8 +131,15 @@ impl Data {
             screen
                 .note("The model has no chat template of its own: Gemma 3's is used, as `chat` and `generate` use it.");
         }
-        let binning = Binning { packing: keys.packing, max_length: keys.max_length, shuffle: keys.shuffle, seed };
+        // `max_length` is of a sequence, and a pair has two.
+        let max_length = keys.max_length * sequences(recipe);
+        let binning = Binning { packing: keys.packing, max_length, shuffle: keys.shuffle, seed };
         Ok(Data { train, eval, binning, media, features: None, cache })
+    }
+
+    /// The folder in which it is kept.
+    pub fn cache(&self) -> &Path {
+        self.cache.path()
     }
 
     /// Asks the towers of `base` about the pictures and sounds of the rows, unless that was done before.
@@ -213,6 +221,11 @@ impl Data {
         let eval = self.eval.as_ref().map(|eval| ("eval".to_owned(), eval.content_hash()));
         [("train".to_owned(), self.train.content_hash())].into_iter().chain(eval).collect()
     }
+}
+
+/// How many sequences a row is.
+pub fn sequences(recipe: &Recipe) -> usize {
+    if recipe.preference.is_some() { 2 } else { 1 }
 }
 
 /// How the pictures and sounds of a recipe's rows are read.

@@ -3,14 +3,16 @@
 use crate::adapter::Adapter;
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
-use crate::jobs::run::batches::{evaluation_batches, evaluation_rows};
+use crate::jobs::run::batches::{evaluation_batches, evaluation_rows, with_reference};
 use crate::jobs::run::data::Data;
+use crate::jobs::run::reference::Reference;
 use crate::jobs::run::samples::Prompts;
 use crate::model::LanguageModel;
 use crate::nn::SidePath;
 use crate::progress::Progress;
 use crate::train::backprop;
 use crate::train::micro_batch::MicroBatch;
+use crate::train::objective::{Counts, Goal, Objective, Sft};
 use crate::train::run::Evaluation;
 use std::sync::atomic::AtomicBool;
 
@@ -64,10 +66,12 @@ pub fn first_loss(model: &dyn LanguageModel, side: &dyn SidePath, data: &Data) -
     const TOKENS: usize = 256;
     const SUPERVISED: usize = 16;
     let first = evaluation_batches(&data.train, data.features.as_ref(), data.binning)?.take(1);
-    Ok(mean(model, side, first.map(|batch| Ok(batch?.beginning(TOKENS, SUPERVISED))), &backprop::NEVER)?.0)
+    let first = first.map(|batch| Ok(batch?.beginning(TOKENS, SUPERVISED)));
+    Ok(mean(&Sft, model, side, first, &backprop::NEVER)?.0)
 }
 
-/// An adapter on the evaluation data, with its answers to `prompts`; without such data it has no loss.
+/// An adapter on the evaluation data, measured by the run's objective and what the policy that it starts from says of these
+/// rows, with its answers to `prompts`; without such data it has no loss.
 ///
 /// # Errors
 /// When a row cannot be read; [`Kind::Interrupted`] once `stop` is set.
@@ -75,11 +79,16 @@ pub fn evaluate(
     model: &dyn LanguageModel,
     adapter: &Adapter,
     data: &Data,
+    (objective, reference): (&dyn Objective, Option<&Reference>),
     prompts: Option<&Prompts>,
     stop: &AtomicBool,
 ) -> Result<Evaluation> {
     let (loss, tokens) = match &data.eval {
-        Some(eval) => mean(model, adapter, evaluation_batches(eval, data.features.as_ref(), data.binning)?, stop)?,
+        Some(eval) => {
+            let batches = evaluation_rows(eval, data.features.as_ref(), data.binning)?;
+            let batches = batches.map(|batch| batch.map(|(batch, rows)| with_reference(batch, &rows, reference)));
+            mean(objective, model, adapter, batches, stop)?
+        }
         None => (f64::NAN, 0),
     };
     let samples = match prompts {
@@ -136,18 +145,21 @@ fn interrupted() -> Error {
 }
 
 fn mean(
+    objective: &dyn Objective,
     model: &dyn LanguageModel,
     side: &dyn SidePath,
     batches: impl Iterator<Item = Result<MicroBatch>>,
     stop: &AtomicBool,
 ) -> Result<(f64, u64)> {
-    let (mut sum, mut tokens) = (0.0, 0);
+    let (mut sum, mut counts, mut tokens) = (0.0, Counts::default(), 0);
     for batch in batches {
         let batch = batch?;
-        sum += backprop::loss_unless(stop, model, side, &batch).ok_or_else(interrupted)?;
+        let goal = Goal::of(objective, std::slice::from_ref(&batch));
+        sum += backprop::score_unless(stop, model, side, &batch, goal).ok_or_else(interrupted)?.loss;
+        counts = counts + objective.counts(&batch);
         tokens += batch.supervised() as u64;
     }
-    Ok((sum / (tokens as f64).max(1.0), tokens))
+    Ok((sum / (counts.units as f64).max(1.0), tokens))
 }
 
 #[cfg(test)]

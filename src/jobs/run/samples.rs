@@ -107,7 +107,8 @@ impl Prompts {
 /// A row as all before its last answer, the pictures and sounds in that, and the answer; `None` of a row without a prompt.
 pub fn cut(row: Tokenized) -> Option<(Vec<u32>, Vec<MediaRange>, Vec<u32>)> {
     let learnt = |at: usize| row.labels[at] != IGNORE_INDEX;
-    let end = (0..row.labels.len()).rfind(|&at| learnt(at))? + 1;
+    // Of a pair the answer that is preferred.
+    let end = (0..row.second.unwrap_or(row.labels.len())).rfind(|&at| learnt(at))? + 1;
     let start = (0..end).rfind(|&at| !learnt(at))? + 1;
     let media = row.media.into_iter().filter(|medium| medium.tokens.end <= start).collect();
     Some((row.input_ids[..start].to_vec(), media, row.input_ids[start..end].to_vec()))

@@ -5,9 +5,11 @@ use crate::jobs::run::data::Data;
 use crate::random::Rng;
 use crate::recipe::{self, Recipe};
 use crate::report::text;
+use crate::train::objective::{Dpo, DpoLoss, Objective, Sft};
 use crate::train::run::StepPlan;
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
+use std::sync::Arc;
 
 /// The steps of the run.
 ///
@@ -45,6 +47,7 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
         total_steps,
         schedule,
         step: StepSettings {
+            objective: objective(recipe),
             max_grad_norm: keys.max_grad_norm,
             activation_checkpointing,
             lora_dropout: adapter.lora_dropout,
@@ -56,6 +59,35 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
         keep_best: evaluation.load_best_model_at_end,
         save_steps: output.save_steps,
     })
+}
+
+/// What a recipe's task learns.
+fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
+    match &recipe.preference {
+        None => Arc::new(Sft),
+        Some(keys) => Arc::new(Dpo {
+            beta: keys.beta,
+            label_smoothing: keys.label_smoothing,
+            losses: keys.losses().map(|(loss, weight)| (dpo_loss(loss), weight)).collect(),
+        }),
+    }
+}
+
+fn dpo_loss(loss: recipe::LossType) -> DpoLoss {
+    match loss {
+        recipe::LossType::Sigmoid => DpoLoss::Sigmoid,
+        recipe::LossType::SigmoidNorm => DpoLoss::SigmoidNorm,
+        recipe::LossType::Hinge => DpoLoss::Hinge,
+        recipe::LossType::Ipo => DpoLoss::Ipo,
+        recipe::LossType::ExoPair => DpoLoss::ExoPair,
+        recipe::LossType::NcaPair => DpoLoss::NcaPair,
+        recipe::LossType::Robust => DpoLoss::Robust,
+        recipe::LossType::BcoPair => DpoLoss::BcoPair,
+        recipe::LossType::SppoHard => DpoLoss::SppoHard,
+        recipe::LossType::ApoZero => DpoLoss::ApoZero,
+        recipe::LossType::ApoDown => DpoLoss::ApoDown,
+        recipe::LossType::Sft => DpoLoss::Sft,
+    }
 }
 
 /// A pass over the data, in steps.

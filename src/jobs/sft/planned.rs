@@ -10,7 +10,7 @@ use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::forecast::overview::{DryRun, Overview};
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::batches::largest_tokens;
-use crate::jobs::run::data::Data;
+use crate::jobs::run::data::{self, Data};
 use crate::jobs::run::replicas;
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::steps;
@@ -78,7 +78,9 @@ impl Planned {
             trainable: adapter.trainable(),
             beside: Beside::of(&adapter, recipe, &base.config),
             optimizer_slots: settings.rule.slots() as u64,
-            tokens: &|batch_size, max_length| largest_tokens(&data.train, &data.binning, batch_size, max_length),
+            tokens: &|batch_size, max_length| {
+                largest_tokens(&data.train, &data.binning, batch_size, max_length * data::sequences(recipe))
+            },
             devices: devices.count(),
             capacity: devices.capacity(),
         };

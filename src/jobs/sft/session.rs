@@ -2,18 +2,23 @@
 
 use super::planned::Planned;
 use crate::adapter::Adapter;
+use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::media::blank;
 use crate::jobs::run::batches::Batches;
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
+use crate::jobs::run::policy::Policy;
+use crate::jobs::run::reference::Reference;
 use crate::jobs::run::replicas::Models;
 use crate::jobs::run::samples::Prompts;
 use crate::jobs::run::steady::Steady;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
-use crate::nn::BaseOnly;
+use crate::model::LanguageModel;
+use crate::nn::{BaseOnly, SidePath};
 use crate::ops::{Roundoff, instruction_set};
+use crate::recipe::InitLoraWeights;
 use crate::report::{ProgressBar, Summary, text};
 use crate::train::event::{Event, RowEvent, Sink};
 use crate::train::optimizer::Optimizer;
@@ -30,8 +35,15 @@ pub struct Session<'a> {
     models: Models,
     state: State,
     outputs: Outputs,
+    /// What the policy that the run starts from says of its rows, and of those it is evaluated on, where that is needed.
+    references: Option<References>,
     /// [`Adapter::fingerprint`] before the first step.
     untrained: blake3::Hash,
+}
+
+struct References {
+    train: Reference,
+    eval: Option<Reference>,
 }
 
 impl<'a> Session<'a> {
@@ -51,6 +63,7 @@ impl<'a> Session<'a> {
         let model = models.first();
         let adapter = planned.adapter.create(model, planned.steps.step.rng);
         let untrained = adapter.fingerprint();
+        let references = references(planned, model, &adapter, screen)?;
         let run = identity::fingerprint(recipe, base, data, devices)?;
         let (mut state, kept) = match folder.latest(&run, screen)? {
             Some(checkpoint) => {
@@ -82,7 +95,7 @@ impl<'a> Session<'a> {
         }
         screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, devices, screen)?;
-        Ok(Session { planned, folder, screen, models, state, outputs, untrained })
+        Ok(Session { planned, folder, screen, models, state, outputs, references, untrained })
     }
 
     /// Whether no step is done yet.
@@ -107,7 +120,7 @@ impl<'a> Session<'a> {
         if probe::is_worthwhile(steps, recipe.data.packing) {
             let compute = self.models.computing(devices)?;
             let at_once = devices.count().min(recipe.training.gradient_accumulation_steps);
-            let largest = vec![self.batches().longest()?; at_once];
+            let largest = vec![batches(self.planned, self.references.as_ref()).longest()?; at_once];
             probe::run(compute.as_ref(), &self.state.adapter, &largest, steps, self.screen);
         }
         Ok(())
@@ -119,13 +132,17 @@ impl<'a> Session<'a> {
     /// As [`run::run`].
     pub fn train(&mut self, prompts: Option<&Prompts>, stop: &AtomicBool) -> Result<Ending> {
         let (model, data) = (self.models.first(), &self.planned.data);
-        let evaluate = |adapter: &Adapter| evaluation::evaluate(model, adapter, data, prompts, stop);
+        let objective = self.planned.steps.step.objective.as_ref();
+        let reference = self.references.as_ref().and_then(|references| references.eval.as_ref());
+        let evaluate =
+            |adapter: &Adapter| evaluation::evaluate(model, adapter, data, (objective, reference), prompts, stop);
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
         let Planned { base, settings, devices, .. } = self.planned;
         let stays_in_file = Frozen::of(base).mapped_bytes(&settings.holding) > 0;
         let is_as_stored = settings.holding.projections == Compression::AsStored || base.source.is_packed();
         let is_in_use = stays_in_file || is_as_stored;
-        let mut batches = Steady::new(self.batches(), &base.source, &base.fingerprint, is_in_use);
+        let mut batches =
+            Steady::new(batches(self.planned, self.references.as_ref()), &base.source, &base.fingerprint, is_in_use);
         let compute = self.models.computing(devices)?;
         run::run(
             compute.as_ref(),
@@ -174,10 +191,6 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn batches(&self) -> Batches<'a> {
-        Batches::of(&self.planned.data, &self.planned.recipe.training)
-    }
-
     /// The run in numbers.
     fn summary(&self) -> Summary {
         let Planned { recipe, devices, base, data, memory, .. } = self.planned;
@@ -207,4 +220,35 @@ impl<'a> Session<'a> {
         summary.base_fingerprint.clone_from(&base.fingerprint);
         summary
     }
+}
+
+/// The training data in batches, with what the policy that the run starts from says of them.
+fn batches<'s>(planned: &'s Planned, references: Option<&'s References>) -> Batches<'s> {
+    let reference = references.map(|references| &references.train);
+    Batches::of(&planned.data, &planned.recipe.training).measured_against(reference)
+}
+
+/// What the policy that a run starts from says of its rows, where its objective asks for that. It is the base where the adapter
+/// starts as nothing, and else the base with the adapter that is continued, without dropout.
+fn references(
+    planned: &Planned,
+    model: &dyn LanguageModel,
+    adapter: &Adapter,
+    screen: &ProgressBar,
+) -> Result<Option<References>> {
+    let Planned { recipe, settings, devices, base, data, steps, .. } = planned;
+    if !steps.step.objective.needs().reference {
+        return Ok(None);
+    }
+    let keys = &recipe.adapter;
+    let is_base = keys.init_from.is_none() && keys.init_lora_weights != InitLoraWeights::Pissa;
+    let (side, of_adapter) = match is_base {
+        true => (&BaseOnly as &dyn SidePath, "base".to_owned()),
+        false => (adapter as &dyn SidePath, adapter.fingerprint().to_hex().to_string()),
+    };
+    let compute = &devices.first;
+    let how = (&compute.name, compute.threads, instruction_set(), settings.holding);
+    let policy = Policy { model, side, fingerprint: format!("{}\n{of_adapter}\n{how:?}", base.fingerprint) };
+    let of = |dataset: &Dataset| policy.of(dataset, data.features.as_ref(), data.cache(), screen);
+    Ok(Some(References { train: of(&data.train)?, eval: data.eval.as_ref().map(of).transpose()? }))
 }

@@ -84,3 +84,29 @@ fn soft_caps_bend_losses_and_gradients_on_every_path() {
         check("by tensors", (losses, gradient.unwrap()));
     }
 }
+
+/// Each row's gradient is its own, times what comes from above: also where that is negative or nothing.
+#[test]
+fn log_probabilities_pass_on_what_comes_from_above_row_by_row() {
+    let (x, head) = (random("x", ROWS, 2.0), random("head", WORDS, 1.5));
+    let upstream: Vec<f64> = (0..ROWS).map(|row| [0.5, -2.0, 0.0, 0.125][row % 4]).collect();
+    for softcap in [None, Some(4.0_f32)] {
+        let (losses, gradient) = expected(&x, &head, softcap.map(f64::from), 1.0);
+        let wanted: Vec<f64> = losses.iter().map(|loss| -loss).collect();
+        let rows = gradient.chunks(WIDTH).zip(&upstream);
+        let gradient: Vec<f64> = rows.flat_map(|(row, by)| row.iter().map(move |g| -by * g)).collect();
+        for found in device::all() {
+            let tensor = |values: &[f32], rows| {
+                Tensor::<2>::from_data(TensorData::new(values.to_vec(), [rows, WIDTH]), &found.device)
+            };
+            let (x, weight) = (tensor(&x, ROWS), Weight::new(tensor(&head, WORDS)));
+            let head = Head { weight: &weight, softcap };
+            let got = linear_log_probabilities(&x, head, &targets(), true);
+            assert!(distance(&got.values, &wanted) < 2e-5, "{}, cap {softcap:?}", found.name());
+            let of_gradient = distance(&floats(got.backward(&upstream).unwrap()), &gradient);
+            assert!(of_gradient < 2e-5, "{}, cap {softcap:?}: {of_gradient:e}", found.name());
+            let alone = linear_log_probabilities(&x, head, &targets(), false);
+            assert!(distance(&alone.values, &wanted) < 2e-5 && alone.backward(&upstream).is_none());
+        }
+    }
+}

@@ -207,3 +207,40 @@ error: `evaluation.eval_steps` must be a whole number, found `x`
 2 problems
 "##);
 }
+
+#[test]
+fn a_task_has_its_rows_and_its_keys() {
+    let recipe =
+        right_after("task: dpo\npreference: {beta: 0.2, loss_type: [sigmoid, sft], loss_weights: [1.0, 0.5]}\n");
+    assert_eq!(recipe.data.train[0].format, RowFormat::Preference);
+    assert!(!recipe.data.packing);
+    assert_eq!((recipe.data.max_length, recipe.training.learning_rate), (1024, 1.0e-6));
+    let preference = recipe.preference.clone().unwrap();
+    assert_eq!(preference.losses().collect::<Vec<_>>(), [(LossType::Sigmoid, 1.0), (LossType::Sft, 0.5)]);
+    assert_eq!((preference.beta, preference.label_smoothing), (0.2, 0.0));
+    let again = read(&recipe.to_yaml(), &[]).unwrap();
+    assert_eq!((again.task, again.preference, again.data), (recipe.task, recipe.preference, recipe.data));
+    // The usual task has neither.
+    let usual = right_after("task: sft\n");
+    assert!(usual.preference.is_none() && usual.data.packing && !usual.to_yaml().contains("preference"));
+
+    for (lines, what) in [
+        ("preference: {beta: 0.2}\n", "`preference.beta` needs `task: dpo`"),
+        ("task: dpo\npreference: {loss_type: exo_pair}\n", "`loss_type: exo_pair` needs `preference.label_smoothing`"),
+        ("task: dpo\npreference: {label_smoothing: 0.1}\n", "`preference.label_smoothing` does nothing with this"),
+        ("task: dpo\npreference: {loss_type: robust, label_smoothing: 0.5}\n", "must be at least 0 and below 0.5"),
+        ("task: dpo\npreference: {loss_type: sft}\n", "`loss_type: sft` alone learns no preference"),
+        ("task: dpo\npreference: {loss_type: []}\n", "`preference.loss_type` must be at least one loss"),
+        ("task: dpo\npreference: {loss_weights: [1.0, 2.0]}\n", "`preference.loss_weights` has 2 weights for 1 losses"),
+        ("task: ppo\n", "`task` must be one of `sft`, `dpo`, found `ppo`"),
+    ] {
+        let said = wrong_after(lines);
+        assert!(said.contains(what), "{said}");
+    }
+    let with_data = |task: &str, data: &str| {
+        wrong(&format!("task: {task}\nmodel: {{base: m}}\ndata: {{train: rows.jsonl, {data}}}\noutput: {{dir: out}}\n"))
+    };
+    assert!(with_data("sft", "format: preference").contains("`task: sft` does not train rows of `preference`"));
+    assert!(with_data("dpo", "format: messages").contains("`task: dpo` does not train rows of `messages`"));
+    assert!(with_data("dpo", "train_on: all").contains("`data.train_on: all` would prefer prompts too"));
+}

@@ -4,6 +4,7 @@
 use super::*;
 use crate::adapter::LoraModule;
 use crate::model::{DecoderConfig, Inputs, ModelConfig, Rotations, Site};
+use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
 use crate::nn::{AttentionPlan, KvCache, Linear, RmsNorm, Rope, Segments};
 use crate::ops::Weight;
 use crate::random::{Label, Rng};
@@ -291,16 +292,20 @@ fn the_loss_alone_is_that_of_training() {
 fn a_run_is_left_between_two_layers() {
     let model = Toy::new();
     let (adapter, stop) = (adapter(&model, |_| true), AtomicBool::new(true));
-    assert!(loss_unless(&stop, &model, &adapter, &batch()).is_none());
+    assert!(score_unless(&stop, &model, &adapter, &batch(), Goal::sft(1.0)).is_none());
     let settings = BackpropSettings { activation_checkpointing: true, dropout: None };
     let mut gradients = vec![None; adapter.parameters().len()];
     let mut never = |_| false;
-    assert!(accumulate_while(&mut never, &model, &adapter, &batch(), 1.0, settings, &mut gradients).is_none());
+    assert!(
+        accumulate_while(&mut never, &model, &adapter, &batch(), Goal::sft(1.0), settings, &mut gradients).is_none()
+    );
     let mut parts = Vec::new();
     let mut always = |part| {
         parts.push(part);
         true
     };
-    assert!(accumulate_while(&mut always, &model, &adapter, &batch(), 1.0, settings, &mut gradients).is_some());
+    assert!(
+        accumulate_while(&mut always, &model, &adapter, &batch(), Goal::sft(1.0), settings, &mut gradients).is_some()
+    );
     assert!(parts[0] == 0.0 && parts.is_sorted() && parts.iter().all(|part| *part < 1.0), "{parts:?}");
 }

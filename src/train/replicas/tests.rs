@@ -8,9 +8,11 @@ use crate::nn::Segments;
 use crate::progress::Silent;
 use crate::random::Rng;
 use crate::train::backprop::NEVER;
+use crate::train::objective::Sft;
 use crate::train::step::OneDevice;
 use crate::weights::{Holding, Source};
 use burn::tensor::Device;
+use std::sync::Arc;
 
 fn model() -> Box<dyn LanguageModel> {
     let source = Source::open_folder(&golden("text")).unwrap();
@@ -41,13 +43,19 @@ fn window(micro_batches: usize) -> Vec<MicroBatch> {
 }
 
 fn settings() -> StepSettings {
-    StepSettings { max_grad_norm: 1.0, activation_checkpointing: false, lora_dropout: 0.2, rng: Rng::new(3) }
+    StepSettings {
+        objective: Arc::new(Sft),
+        max_grad_norm: 1.0,
+        activation_checkpointing: false,
+        lora_dropout: 0.2,
+        rng: Rng::new(3),
+    }
 }
 
 /// The loss and the gradients of a window, to the bit.
 fn bits(compute: &dyn WindowGradients, adapter: &Adapter, window: &[MicroBatch]) -> (u64, Vec<Vec<u32>>) {
     let watch = Watch { stop: &NEVER, on_progress: &mut |_| {} };
-    let (loss, gradients) = compute.gradients(adapter, window, 5, &settings(), watch).unwrap();
+    let Computed { loss, gradients, .. } = compute.gradients(adapter, window, 5, &settings(), watch).unwrap();
     let bits = |tensor: Tensor<2>| tensor.into_data().iter::<f32>().map(f32::to_bits).collect();
     (loss.to_bits(), gradients.into_iter().map(bits).collect())
 }

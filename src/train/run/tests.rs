@@ -7,12 +7,14 @@ use crate::model::{self, LanguageModel, ModelConfig};
 use crate::nn::Segments;
 use crate::progress::Silent;
 use crate::random::Rng;
+use crate::train::objective::Sft;
 use crate::train::optimizer::Rule;
 use crate::train::schedule::Kind as Decay;
 use crate::train::step::OneDevice;
 use crate::weights::{Holding, Source};
 use burn::tensor::Device;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 fn model() -> Box<dyn LanguageModel> {
     let source = Source::open_folder(&golden("text")).unwrap();
@@ -33,7 +35,13 @@ fn plan() -> StepPlan {
     StepPlan {
         total_steps: STEPS,
         schedule: Schedule::new(Decay::Linear, 0.1, 2, STEPS),
-        step: StepSettings { max_grad_norm: 0.0, activation_checkpointing: false, lora_dropout: 0.0, rng: Rng::new(1) },
+        step: StepSettings {
+            objective: Arc::new(Sft),
+            max_grad_norm: 0.0,
+            activation_checkpointing: false,
+            lora_dropout: 0.0,
+            rng: Rng::new(1),
+        },
         eval_steps: Some(1),
         eval_on_start: true,
         early_stopping_patience: None,

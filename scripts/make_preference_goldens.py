@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Makes tests/goldens/train/preference.safetensors: one step of each of TRL's DPO losses, on the tiny model and adapter of
+goldens/model/lora.
+
+usage: make_preference_goldens.py [GOLDENS]    (made with torch 2.15.0, transformers 5.23.0, peft 0.21.2, trl 1.16.0)
+
+ids, lengths, prompts   the sequences one after the other, chosen and rejected of each pair in turn; their lengths; how many
+                        tokens of each are the prompt, which has no loss
+reference               the summed log-probability of each sequence's answer under the model without its adapter
+KIND.loss               of `sigmoid`, `ipo`, .. and of `mix`, which is sigmoid and 0.3 times sft: TRL's loss of all pairs
+KIND.gradient           its gradient: of every parameter of the adapter in turn (PEFT's names, sorted), every STRIDEth value
+KIND.norm               the norm of all of it
+metrics                 what TRL logs, in the order of the header's `metrics`; the same for each loss
+
+TRL's own code computes losses and metrics: `DPOTrainer._compute_loss`, on a trainer that has only what it asks for, and on
+log-probabilities in f64 (but for what transformers itself does in f32).
+"""
+import collections
+import json
+import sys
+import types
+import peft
+import torch
+import transformers
+import trl
+from safetensors.torch import save_file
+from transformers import Gemma3ForCausalLM
+from trl import DPOTrainer
+
+torch.set_num_threads(1)
+GOLDENS = sys.argv[1] if len(sys.argv) > 1 else "tests/goldens"
+PAIRS, VOCABULARY, BETA, SMOOTHING, STRIDE = 3, 320, 0.4, 0.1, 11
+KINDS = ["sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
+         "sigmoid_norm"]
+METRICS = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"]
+
+g = torch.Generator().manual_seed(15)
+base = Gemma3ForCausalLM.from_pretrained(f"{GOLDENS}/model/lora/model", attn_implementation="eager").double()
+model = peft.PeftModel.from_pretrained(base, f"{GOLDENS}/model/lora/adapter", is_trainable=True).double().train()
+trained = dict(sorted((name, p) for name, p in model.named_parameters() if p.requires_grad))
+
+
+def words(low, high):
+    return torch.randint(3, VOCABULARY, (int(torch.randint(low, high, (1,), generator=g)),), generator=g)
+
+
+sequences, prompts = [], []
+for _ in range(PAIRS):
+    prompt = words(3, 7)
+    for _ in range(2):
+        sequences.append(torch.cat([prompt, words(2, 9)]))
+        prompts.append(len(prompt))
+# TRL's order: all that are chosen, then all that are rejected.
+order = list(range(0, 2 * PAIRS, 2)) + list(range(1, 2 * PAIRS, 2))
+longest = max(len(s) for s in sequences)
+ids = torch.stack([torch.nn.functional.pad(sequences[i], (0, longest - len(sequences[i]))) for i in order])
+at = torch.arange(longest)
+attention_mask = torch.stack([(at < len(sequences[i])).long() for i in order])
+completion_mask = torch.stack([((at >= prompts[i]) & (at < len(sequences[i]))).long() for i in order])
+
+
+class Policy(torch.nn.Module):
+    """The model with the outputs of TRL's fused head."""
+
+    def forward(self, input_ids, attention_mask, labels, **_):
+        logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1].double()
+        logps, next_ids, learnt = logits.log_softmax(-1), input_ids[:, 1:], labels[:, 1:] != -100
+        of_targets = logps.gather(-1, next_ids[..., None])[..., 0]
+        return types.SimpleNamespace(
+            log_probs=torch.where(learnt, of_targets, torch.zeros_like(of_targets)), entropy=-(logps.exp() * logps).sum(-1),
+            mean_logits=logits.mean(-1), is_top1=logits.argmax(-1) == next_ids)
+
+
+policy = Policy()
+labels = ids.masked_fill(completion_mask == 0, -100)
+with torch.no_grad(), model.disable_adapter():
+    reference = policy(ids, attention_mask, labels).log_probs.sum(1)
+accelerator = types.SimpleNamespace(device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x)
+inputs = dict(input_ids=ids, attention_mask=attention_mask, completion_mask=completion_mask,
+              ref_chosen_logps=reference[:PAIRS], ref_rejected_logps=reference[PAIRS:])
+
+out = {"ids": torch.cat(sequences), "lengths": torch.tensor([len(s) for s in sequences]), "prompts": torch.tensor(prompts)}
+of_sequence = torch.empty(2 * PAIRS, dtype=torch.float64)
+of_sequence[order] = reference
+out["reference"] = of_sequence
+for kind in KINDS + ["mix"]:
+    types_, weights = (["sigmoid", "sft"], [1.0, 0.3]) if kind == "mix" else ([kind], [1.0])
+    trainer = types.SimpleNamespace(
+        model=types.SimpleNamespace(training=True), accelerator=accelerator, aux_loss_enabled=False, ld_alpha=None,
+        precompute_ref_logps=True, f_divergence_type="reverse_kl", loss_types=types_, loss_weights=weights, beta=BETA,
+        label_smoothing=SMOOTHING, use_weighting=False, _metrics=collections.defaultdict(lambda: collections.defaultdict(list)),
+        _total_train_tokens=0, _tp_size=1)
+    model.zero_grad()
+    loss = DPOTrainer._compute_loss(trainer, policy, inputs, False)
+    loss.backward()
+    gradient = torch.cat([p.grad.flatten() for p in trained.values()])
+    out[f"{kind}.loss"] = loss.detach().double().reshape(1)
+    out[f"{kind}.gradient"] = gradient[::STRIDE].float()
+    out[f"{kind}.norm"] = gradient.norm().reshape(1)
+    out["metrics"] = torch.tensor([trainer._metrics["train"][name][0] for name in METRICS], dtype=torch.float64)
+    print(kind, loss.item(), gradient.norm().item())
+print(dict(zip(METRICS, out["metrics"].tolist())), len(gradient))
+versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__, "trl": trl.__version__}
+header = versions | {"metrics": json.dumps(METRICS), "settings": json.dumps({"beta": BETA, "label_smoothing": SMOOTHING, "stride": STRIDE})}
+save_file({k: v.contiguous() for k, v in out.items()}, f"{GOLDENS}/train/preference.safetensors", metadata=header)

@@ -1,0 +1,122 @@
+//! What stands between the last hidden state and the gradient. One file for each objective.
+//!
+//! An objective gets the normalised hidden rows that have a loss, and gives a loss, its gradient with respect to these rows, and
+//! named metrics. What a window's loss is a mean over is its own to say: tokens, or pairs. The loop, accumulation, replicas,
+//! checkpoints and events know none by name.
+
+mod dpo;
+mod metrics;
+mod sft;
+
+pub use dpo::{Dpo, DpoLoss};
+pub use metrics::Metrics;
+pub use sft::Sft;
+
+use crate::nn::cross_entropy::Head;
+use crate::train::micro_batch::MicroBatch;
+use burn::tensor::Tensor;
+use std::fmt::Debug;
+use std::iter::Sum;
+use std::ops::Add;
+
+/// What an objective must find in a micro-batch beside tokens and targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Sequences stand in pairs: one that is preferred, then the other.
+    pub pairs: bool,
+    /// The log-probability of each sequence under the policy that the run starts from.
+    pub reference: bool,
+}
+
+/// How much there is to take means over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// What a window's loss is the mean over: supervised tokens, or pairs.
+    pub units: usize,
+    /// Tokens that have a loss of their own.
+    pub tokens: usize,
+}
+
+impl Add for Counts {
+    type Output = Counts;
+
+    fn add(self, other: Counts) -> Counts {
+        Counts { units: self.units + other.units, tokens: self.tokens + other.tokens }
+    }
+}
+
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Counts>>(all: I) -> Counts {
+        all.fold(Counts::default(), Add::add)
+    }
+}
+
+/// What sums over a window are multiplied by to be its means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scales {
+    /// Of sums over units.
+    pub units: f64,
+    /// Of sums over tokens.
+    pub tokens: f64,
+}
+
+impl From<Counts> for Scales {
+    fn from(counts: Counts) -> Self {
+        let [units, tokens] = [counts.units, counts.tokens].map(|count| 1.0 / count.max(1) as f64);
+        Scales { units, tokens }
+    }
+}
+
+/// What an objective says of a micro-batch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Score {
+    /// Its loss, summed over its units: the scale of units makes it its share of the window's loss.
+    pub loss: f64,
+    /// What else there is to know.
+    pub metrics: Metrics,
+}
+
+/// A [`Score`], and how it changes with the hidden rows.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// The score.
+    pub score: Score,
+    /// The gradient of the micro-batch's share of the window's loss, `[m, d]`, where it was asked for.
+    pub gradient: Option<Tensor<2>>,
+}
+
+/// What is made of hidden rows.
+pub trait Objective: Debug + Send + Sync {
+    /// What it must find in a micro-batch.
+    fn needs(&self) -> Needs;
+
+    /// How much of what it takes means over there is in a micro-batch.
+    fn counts(&self, batch: &MicroBatch) -> Counts;
+
+    /// The score of a micro-batch in a window of these `scales`, with the gradient where `with_gradient` says so.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[m, d]`, normalised, a row for each target of `batch`
+    fn score(&self, hidden: &Tensor<2>, head: Head, batch: &MicroBatch, scales: Scales, with_gradient: bool) -> Scored;
+}
+
+/// An objective, and the means of the window that is being summed up.
+#[derive(Debug, Clone, Copy)]
+pub struct Goal<'a> {
+    /// The objective.
+    pub objective: &'a dyn Objective,
+    /// What makes sums the means of the window.
+    pub scales: Scales,
+}
+
+impl<'a> Goal<'a> {
+    /// Of a whole window.
+    pub fn of(objective: &'a dyn Objective, window: &[MicroBatch]) -> Self {
+        Goal { objective, scales: window.iter().map(|batch| objective.counts(batch)).sum::<Counts>().into() }
+    }
+
+    /// Supervised fine-tuning, with gradients that are multiplied by `scale`.
+    pub fn sft(scale: f64) -> Self {
+        Goal { objective: &Sft, scales: Scales { units: scale, tokens: scale } }
+    }
+}
