@@ -166,7 +166,14 @@ mod tests {
         sink.event(&step(1, f64::NAN)).unwrap();
         sink.event(&Event::SkippedStep { step: 2, why: "loss is NaN".into(), rows: vec!["a.jsonl, row 3".into()] })
             .unwrap();
-        sink.event(&Event::Eval(EvalEvent { step: 2, epoch: 0.5, eval_loss: f64::INFINITY, eval_tokens: 7 })).unwrap();
+        sink.event(&Event::Eval(EvalEvent {
+            step: 2,
+            epoch: 0.5,
+            eval_loss: f64::INFINITY,
+            eval_tokens: 7,
+            metrics: Default::default(),
+        }))
+        .unwrap();
         sink.flush().unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(

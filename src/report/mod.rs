@@ -98,7 +98,15 @@ mod tests {
         for step in 1..=7 {
             sinks.event(&testing::step(step, 1.0)).unwrap();
         }
-        sinks.event(&Event::Eval(EvalEvent { step: 7, epoch: 1.0, eval_loss: 1.0, eval_tokens: 1 })).unwrap();
+        sinks
+            .event(&Event::Eval(EvalEvent {
+                step: 7,
+                epoch: 1.0,
+                eval_loss: 1.0,
+                eval_tokens: 1,
+                metrics: Default::default(),
+            }))
+            .unwrap();
         sinks.flush().unwrap();
         assert_eq!(all.borrow().steps, [1, 2, 3, 4, 5, 6, 7, 107]);
         assert_eq!(third.borrow().steps, [1, 3, 6, 107]);

@@ -438,7 +438,14 @@ mod tests {
         let mut bar = ProgressBar::lines(log.clone(), Duration::from_secs(3_600));
         bar.event(&Event::Started { step: 0, total_steps: 4 }).unwrap();
         (1..=4).for_each(|n| bar.event(&step(n, 1.5)).unwrap());
-        bar.event(&Event::Eval(EvalEvent { step: 4, epoch: 1.0, eval_loss: 1.25, eval_tokens: 9 })).unwrap();
+        bar.event(&Event::Eval(EvalEvent {
+            step: 4,
+            epoch: 1.0,
+            eval_loss: 1.25,
+            eval_tokens: 9,
+            metrics: Default::default(),
+        }))
+        .unwrap();
         bar.event(&Event::SkippedStep { step: 5, why: "loss is NaN".into(), rows: vec!["a.jsonl, row 3".into()] })
             .unwrap();
         let sample = Sample { prompt: "Hi".into(), completion: " \x1b[31mHo\n".into(), reference: "Hey".into() };

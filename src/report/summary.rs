@@ -237,7 +237,7 @@ mod tests {
     use crate::train::event::EvalEvent;
 
     fn eval(step: u64, eval_loss: f64) -> Event {
-        Event::Eval(EvalEvent { step, epoch: 0.0, eval_loss, eval_tokens: 1 })
+        Event::Eval(EvalEvent { step, epoch: 0.0, eval_loss, eval_tokens: 1, metrics: Default::default() })
     }
 
     fn feed(totals: &mut Totals, events: &[Event]) {

@@ -82,7 +82,11 @@ impl Sink for TensorBoard {
                 values.extend(e.metrics.iter().map(|(name, mean)| Value::scalar(&format!("train/{name}"), *mean)));
                 self.values(e.step, values)
             }
-            Event::Eval(e) => self.values(e.step, vec![Value::scalar("eval/loss", e.eval_loss)]),
+            Event::Eval(e) => {
+                let tag = |name: &str| format!("eval/{}", name.trim_start_matches("eval_"));
+                let others = e.metrics.iter().map(|(name, mean)| Value::scalar(&tag(name), *mean));
+                self.values(e.step, [Value::scalar("eval/loss", e.eval_loss)].into_iter().chain(others).collect())
+            }
             Event::Row(row) => self.text(0, "data/sample", row.number, &of_row(row)),
             Event::Sample(e) => self.text(e.step, "eval/sample", e.number, &of_sample(&e.sample)),
             Event::Started { .. }

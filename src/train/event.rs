@@ -75,10 +75,14 @@ pub struct EvalEvent {
     pub step: u64,
     /// Passes over the training data done, as a fraction.
     pub epoch: f64,
-    /// Mean negative log-likelihood over the evaluation data's supervised tokens, in nats.
+    /// Mean loss over the evaluation data: of supervised fine-tuning the negative log-likelihood of its supervised tokens, in
+    /// nats.
     pub eval_loss: f64,
     /// Supervised tokens it was measured on.
     pub eval_tokens: u64,
+    /// What else the objective says of it: `eval_rewards/margins`.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// A training row as the model sees it, for the eye.

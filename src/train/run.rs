@@ -10,6 +10,7 @@ use crate::train::schedule::Schedule;
 use crate::train::step::{self, Computed, Passed, StepResult, StepSettings, Watch, WindowGradients};
 use crate::train::tensors::Tensors;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -137,10 +138,12 @@ pub trait Outputs: Sink {
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// The mean loss over the evaluation data, in nats.
+    /// The mean loss over the evaluation data, by the run's objective.
     pub loss: f64,
     /// Supervised tokens it was measured on.
     pub tokens: u64,
+    /// What else the objective says of it, by name.
+    pub metrics: BTreeMap<String, f64>,
     /// Answers to prompts of the evaluation data.
     pub samples: Vec<Sample>,
 }
@@ -365,7 +368,8 @@ fn evaluation(
     outputs: &mut dyn Outputs,
 ) -> Result<()> {
     let doing = format!("the evaluation after step {}", state.position.step);
-    let Evaluation { loss: eval_loss, tokens: eval_tokens, samples } = fenced(&doing, || evaluate(&state.adapter))??;
+    let Evaluation { loss: eval_loss, tokens: eval_tokens, metrics, samples } =
+        fenced(&doing, || evaluate(&state.adapter))??;
     let windows = data.len(state.position.epoch)?;
     let position = &mut state.position;
     let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;
@@ -381,7 +385,8 @@ fn evaluation(
     }
     position.evaluated = Some(position.step);
     let step = position.step;
-    outputs.event(&Event::Eval(EvalEvent { step, epoch, eval_loss, eval_tokens }))?;
+    let metrics = metrics.into_iter().map(|(name, mean)| (format!("eval_{name}"), mean)).collect();
+    outputs.event(&Event::Eval(EvalEvent { step, epoch, eval_loss, eval_tokens, metrics }))?;
     for (number, sample) in (1..).zip(samples) {
         outputs.event(&Event::Sample(SampleEvent { step, number, sample }))?;
     }

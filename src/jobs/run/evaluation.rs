@@ -12,8 +12,9 @@ use crate::nn::SidePath;
 use crate::progress::Progress;
 use crate::train::backprop;
 use crate::train::micro_batch::MicroBatch;
-use crate::train::objective::{Counts, Goal, Objective, Sft};
+use crate::train::objective::{Counts, Goal, Metrics, Objective, Sft};
 use crate::train::run::Evaluation;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 /// Times the loss of guessing: a model whose loss is higher is not one that was trained, whatever the text.
@@ -67,7 +68,7 @@ pub fn first_loss(model: &dyn LanguageModel, side: &dyn SidePath, data: &Data) -
     const SUPERVISED: usize = 16;
     let first = evaluation_batches(&data.train, data.features.as_ref(), data.binning)?.take(1);
     let first = first.map(|batch| Ok(batch?.beginning(TOKENS, SUPERVISED)));
-    Ok(mean(&Sft, model, side, first, &backprop::NEVER)?.0)
+    Ok(mean(&Sft, model, side, first, &backprop::NEVER)?.loss)
 }
 
 /// An adapter on the evaluation data, measured by the run's objective and what the policy that it starts from says of these
@@ -83,19 +84,18 @@ pub fn evaluate(
     prompts: Option<&Prompts>,
     stop: &AtomicBool,
 ) -> Result<Evaluation> {
-    let (loss, tokens) = match &data.eval {
+    let mut evaluation = match &data.eval {
         Some(eval) => {
             let batches = evaluation_rows(eval, data.features.as_ref(), data.binning)?;
             let batches = batches.map(|batch| batch.map(|(batch, rows)| with_reference(batch, &rows, reference)));
             mean(objective, model, adapter, batches, stop)?
         }
-        None => (f64::NAN, 0),
+        None => Evaluation { loss: f64::NAN, tokens: 0, metrics: BTreeMap::new(), samples: Vec::new() },
     };
-    let samples = match prompts {
-        Some(prompts) => prompts.answer(model, adapter, stop).ok_or_else(interrupted)?,
-        None => Vec::new(),
-    };
-    Ok(Evaluation { loss, tokens, samples })
+    if let Some(prompts) = prompts {
+        evaluation.samples = prompts.answer(model, adapter, stop).ok_or_else(interrupted)?;
+    }
+    Ok(evaluation)
 }
 
 /// What a model makes of each row of a data set.
@@ -150,16 +150,19 @@ fn mean(
     side: &dyn SidePath,
     batches: impl Iterator<Item = Result<MicroBatch>>,
     stop: &AtomicBool,
-) -> Result<(f64, u64)> {
-    let (mut sum, mut counts, mut tokens) = (0.0, Counts::default(), 0);
+) -> Result<Evaluation> {
+    let (mut sum, mut metrics, mut counts, mut tokens) = (0.0, Metrics::default(), Counts::default(), 0);
     for batch in batches {
         let batch = batch?;
         let goal = Goal::of(objective, std::slice::from_ref(&batch));
-        sum += backprop::score_unless(stop, model, side, &batch, goal).ok_or_else(interrupted)?.loss;
+        let score = backprop::score_unless(stop, model, side, &batch, goal).ok_or_else(interrupted)?;
+        sum += score.loss;
+        metrics.add(&score.metrics);
         counts = counts + objective.counts(&batch);
         tokens += batch.supervised() as u64;
     }
-    Ok((sum / (counts.units as f64).max(1.0), tokens))
+    let loss = sum / (counts.units as f64).max(1.0);
+    Ok(Evaluation { loss, tokens, metrics: metrics.means(), samples: Vec::new() })
 }
 
 #[cfg(test)]

@@ -56,7 +56,14 @@ fn steps_and_evaluations_become_scalars() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = TensorBoard::open(dir.path(), 0).unwrap();
     sink.event(&step(1, 2.5)).unwrap();
-    sink.event(&Event::Eval(EvalEvent { step: 1, epoch: 0.5, eval_loss: 2.25, eval_tokens: 7 })).unwrap();
+    sink.event(&Event::Eval(EvalEvent {
+        step: 1,
+        epoch: 0.5,
+        eval_loss: 2.25,
+        eval_tokens: 7,
+        metrics: Default::default(),
+    }))
+    .unwrap();
     sink.event(&Event::Finished { step: 1 }).unwrap();
     let events = read(&sink.path);
     assert_eq!(events.len(), 4);

@@ -138,7 +138,7 @@ fn run_on(state: &mut State, plan: &StepPlan, stop_at: Option<u64>) -> (Ending, 
         let mut done = done.borrow_mut();
         stop.store(stop_at == Some(*done as u64), Ordering::SeqCst);
         *done += 1;
-        Ok(Evaluation { loss: LOSSES[*done - 1], tokens: 5, samples: Vec::new() })
+        Ok(Evaluation { loss: LOSSES[*done - 1], tokens: 5, metrics: Default::default(), samples: Vec::new() })
     };
     let ending = run(&OneDevice(&*model), state, plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
     (ending, log)
@@ -184,7 +184,12 @@ fn the_best_adapter_is_kept_and_the_last_one_is_another() {
             let mut seen = seen.borrow_mut();
             seen.push(Tensors::from_device(&adapter.parameters()));
             // The best evaluation is that after four steps.
-            Ok(Evaluation { loss: (seen.len() as f64 - 5.0).abs(), tokens: 5, samples: Vec::new() })
+            Ok(Evaluation {
+                loss: (seen.len() as f64 - 5.0).abs(),
+                tokens: 5,
+                metrics: Default::default(),
+                samples: Vec::new(),
+            })
         };
         let mut state = state(&*model);
         let plan = StepPlan { keep_best, early_stopping_patience: patience, ..plan() };
@@ -206,7 +211,7 @@ fn each_update_has_its_own_learning_rate() {
     let seen = RefCell::new(Vec::new());
     let evaluate = |adapter: &Adapter| {
         seen.borrow_mut().push(adapter.parameters());
-        Ok(Evaluation { loss: 1.0, tokens: 5, samples: Vec::new() })
+        Ok(Evaluation { loss: 1.0, tokens: 5, metrics: Default::default(), samples: Vec::new() })
     };
     let (mut state, mut log) = (state(&*model), Log::default());
     run(&OneDevice(&*model), &mut state, &plan(), &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
@@ -323,7 +328,8 @@ fn a_device_that_fails_costs_the_step_and_no_other() {
     let model = model();
     let never = AtomicBool::new(false);
     let plan = StepPlan { eval_steps: Some(2), eval_on_start: false, ..plan() };
-    let evaluate = |_: &Adapter| Ok(Evaluation { loss: 1.0, tokens: 5, samples: Vec::new() });
+    let evaluate =
+        |_: &Adapter| Ok(Evaluation { loss: 1.0, tokens: 5, metrics: Default::default(), samples: Vec::new() });
     let mut whole = state(&*model);
     run(&OneDevice(&*model), &mut whole, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &never).unwrap();
     for (doing, said, kind, steps) in [
