@@ -26,8 +26,8 @@ mod numbers;
 mod optimizer;
 mod outputs;
 mod own_data;
-#[cfg(feature = "hub")]
 mod preference;
+#[cfg(feature = "hub")]
 mod push;
 mod quantised;
 mod recipe_check;
