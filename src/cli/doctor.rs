@@ -49,6 +49,7 @@ fn show(report: doctor::Report) -> Result<()> {
         ("device", report.device),
         ("threads", report.threads.to_string()),
         ("instructions", report.instruction_set.to_owned()),
+        ("bf16 products", report.bf16_products.to_owned()),
         ("free memory", memory),
         ("speed", format!("{:.0} GFLOP/s in f32 products on the CPU", report.gemm_gflops)),
         ("compiled in", report.compiled_in.join(", ")),

@@ -48,9 +48,12 @@ impl Compute {
     /// [`Kind::Recipe`] at `model.compute_dtype`.
     pub fn check(&self, compute_dtype: Option<FloatDType>) -> Result<()> {
         let Some(dtype) = compute_dtype.filter(|&dtype| dtype != FloatDType::F32) else { return Ok(()) };
-        let here = !self.is_cpu() && self.device.supports_dtype(dtype);
+        let here = match self.is_cpu() {
+            true => dtype == FloatDType::BF16,
+            false => self.device.supports_dtype(dtype),
+        };
         let what = || match self.is_cpu() {
-            true => "the CPU computes in f32".to_owned(),
+            true => "the CPU multiplies in f32 and bf16".to_owned(),
             false => format!("`{}` has no {}", self.describe(), DType::from(dtype).name()),
         };
         let refusal = || Error::new(Kind::Recipe, what()).at(Place::Key("model.compute_dtype".into()));
@@ -207,11 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_refuses_to_compute_in_less_than_f32() {
+    fn the_cpu_refuses_products_of_f16() {
         let cpu = open("cpu").unwrap();
-        assert!(cpu.check(None).is_ok() && cpu.check(Some(FloatDType::F32)).is_ok());
-        let error = cpu.check(Some(FloatDType::BF16)).unwrap_err();
-        assert_eq!((error.exit_code(), error.what()), (2, "the CPU computes in f32"));
+        for dtype in [None, Some(FloatDType::F32), Some(FloatDType::BF16)] {
+            assert!(cpu.check(dtype).is_ok(), "{dtype:?}");
+        }
+        let error = cpu.check(Some(FloatDType::F16)).unwrap_err();
+        assert_eq!((error.exit_code(), error.what()), (2, "the CPU multiplies in f32 and bf16"));
         assert!(cpu.capacity().total_bytes.is_some_and(|total| total > 1 << 20));
     }
 

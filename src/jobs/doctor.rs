@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::self_check::{self, Agreement, Difference};
 use crate::nn::RmsNorm;
 use crate::nn::cross_entropy::{Head, linear_cross_entropy};
-use crate::ops::{Weight, geglu, instruction_set};
+use crate::ops::{Weight, cpu_bf16_products, geglu, instruction_set};
 use crate::random::{Label, Rng};
 use crate::report::summary;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -26,6 +26,8 @@ pub struct Report {
     pub threads: usize,
     /// The vector instructions that the CPU computes with ([`instruction_set`]).
     pub instruction_set: &'static str,
+    /// What it makes products of bf16 numbers of ([`cpu_bf16_products`]).
+    pub bf16_products: &'static str,
     /// Memory that can still be had.
     pub available_bytes: Option<u64>,
     /// Billions of f32 operations that the CPU does in a second of a large matrix product: what training is made of.
@@ -95,6 +97,7 @@ pub fn examine(name: &str) -> Result<Report> {
         devices,
         threads: compute.threads,
         instruction_set: instruction_set(),
+        bf16_products: cpu_bf16_products(),
         available_bytes: host::available_bytes(),
         gemm_gflops: gemm_gflops(),
         compiled_in: backends.chain(hub).collect(),

@@ -12,6 +12,7 @@ use crate::jobs::forecast::pace::{Pace, TimedRun};
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::replicas;
 use crate::jobs::run::settings::RunSettings;
+use crate::jobs::run::suited;
 use crate::progress::Progress;
 use crate::recipe::{AutoBool, Recipe};
 use crate::report::text;
@@ -84,6 +85,8 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
     let outline = Outline::find(&recipe.model.base, progress)?;
     let frozen = Frozen { config: &outline.config, source: outline.source.as_ref() };
     frozen.check(&settings.holding)?;
+    let recipe = &suited::multiply(recipe, &frozen, &devices);
+    let settings = RunSettings::of(recipe);
     let adapter = AdapterPlan::new(&recipe.adapter, &outline.config)?;
     let tokens = |batch_size: usize, max_length: usize| (batch_size as u64).saturating_mul(max_length as u64);
     let sizes = Sizes {

@@ -1,5 +1,6 @@
 //! The frozen head and cross-entropy in one, with its gradient in the same visit.
 
+use super::cpu::bf16::{Left, times, times_transposed};
 use super::cpu::cross_entropy::{Running, finish_gradient, take_bent_tile, take_tile};
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
 #[cfg(feature = "gpu")]
@@ -10,6 +11,7 @@ use super::weight::Weight;
 use crate::quant::simd::dot;
 use burn::backend::Flex;
 use burn::tensor::Tensor;
+use half::bf16;
 
 /// The loss of each row, and the gradient of the rows' sum.
 #[derive(Debug, Clone)]
@@ -73,22 +75,39 @@ fn cpu_linear_cross_entropy(
         let x = Mat::new(values, [m, width]);
         let weighted = if scale.is_some() { &mut gradient[at] } else { &mut [] };
         let mut running = vec![Running::EMPTY; m];
-        head.tiles_of(TILE_WORDS, |words, tile| {
-            let tile = Mat::new(tile, [words.len(), width]);
-            let logits = &mut logits[..m * words.len()];
-            matmul(MatMut::new(logits, [m, words.len()]), Into::Replace, 1.0, x, tile.t());
-            match softcap {
-                None => take_tile(logits, words.len(), &mut running, weighted),
-                Some(cap) => take_bent_tile(cap, logits, words.len(), &mut running, weighted),
-            }
-            if !weighted.is_empty() {
-                matmul(MatMut::new(weighted, [m, width]), Into::Add, 1.0, Mat::new(logits, [m, words.len()]), tile);
-            }
-        });
+        let take = |logits: &mut [f32], words: usize, running: &mut [Running], weighted: &mut [f32]| match softcap {
+            None => take_tile(logits, words, running, weighted),
+            Some(cap) => take_bent_tile(cap, logits, words, running, weighted),
+        };
+        if head.rounds() {
+            let x = Left::new(values, [m, width]);
+            head.rounded_tiles(TILE_WORDS, |words, tile| {
+                let words = words.len();
+                let logits = &mut logits[..m * words];
+                times_transposed(&x, tile, Into::Replace, logits, words);
+                take(logits, words, &mut running, weighted);
+                if !weighted.is_empty() {
+                    times(&Left::new(logits, [m, words]), 0..words, tile, Into::Add, weighted, width);
+                }
+            });
+        } else {
+            head.tiles_of(TILE_WORDS, |words, tile| {
+                let tile = Mat::new(tile, [words.len(), width]);
+                let logits = &mut logits[..m * words.len()];
+                matmul(MatMut::new(logits, [m, words.len()]), Into::Replace, 1.0, x, tile.t());
+                take(logits, words.len(), &mut running, weighted);
+                if !weighted.is_empty() {
+                    matmul(MatMut::new(weighted, [m, width]), Into::Add, 1.0, Mat::new(logits, [m, words.len()]), tile);
+                }
+            });
+        }
         let mut target_rows = head.selected(targets);
         let rows = values.chunks_exact(width).zip(target_rows.chunks_exact_mut(width));
         losses.extend(running.iter().zip(rows).map(|(running, (x, e))| {
-            let mut logit = dot(x, e);
+            let mut logit = match head.rounds() {
+                true => dot(&rounded(x), &rounded(e)),
+                false => dot(x, e),
+            };
             if let Some(cap) = softcap {
                 let bent = (logit / cap).tanh();
                 logit = cap * bent;
@@ -102,4 +121,9 @@ fn cpu_linear_cross_entropy(
     }
     let gradient = scale.map(|_| Tensor::from_primitive::<Flex>(tensor(gradient, shape)));
     RowLosses { losses, gradient }
+}
+
+/// As factors of the other logits are rounded.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|x| bf16::from_f32(*x).to_f32()).collect()
 }

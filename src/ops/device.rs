@@ -1,5 +1,6 @@
 //! What a device can hold, and what it multiplies fastest.
 
+use super::cpu::bf16::Kernel;
 #[cfg(feature = "gpu")]
 use super::gpu;
 use burn::tensor::{Device, FloatDType};
@@ -23,4 +24,15 @@ pub fn fastest_factors(device: &Device) -> FloatDType {
         return dtype;
     }
     FloatDType::F32
+}
+
+/// Whether this processor has an instruction for products of bf16 numbers with sums in f32. Without it they are made of
+/// products in f32: no faster than those, and with the same bits.
+pub fn cpu_multiplies_bf16() -> bool {
+    Kernel::best().is_native()
+}
+
+/// What the CPU makes products of bf16 numbers of, for reports: `AVX-512 BF16`, `made of f32 products with AVX2`.
+pub fn cpu_bf16_products() -> &'static str {
+    Kernel::best().name()
 }

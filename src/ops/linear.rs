@@ -1,5 +1,6 @@
 //! Frozen linear layers, with and without a low-rank adapter beside them.
 
+use super::cpu::bf16::{Left, run_of, times, times_transposed};
 use super::cpu::geglu;
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
 #[cfg(feature = "gpu")]
@@ -233,6 +234,13 @@ fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
     }
     let [out, input] = w.dims();
     let mut y = vec![0.0; n * out];
+    if w.rounds() {
+        // Rows of the weight that a tile of the product has as columns, of whichever kernel.
+        const COLUMNS: usize = 32;
+        let x = Left::new(x, [n, input]);
+        w.rounded_runs(COLUMNS, |rows, tile| times_transposed(&x, tile, Into::Replace, &mut y[rows.start..], out));
+        return y;
+    }
     w.tiles(|rows, tile| {
         let tile = Mat::new(tile, [rows.len(), input]).t();
         let y = MatMut::new(&mut y, [n, out]).columns(rows);
@@ -278,6 +286,11 @@ fn project_back(dy: &[f32], n: usize, w: &Weight) -> Vec<f32> {
     }
     let [out, input] = w.dims();
     let mut dx = vec![0.0; n * input];
+    if w.rounds() {
+        let dy = Left::new(dy, [n, out]);
+        w.rounded_runs(run_of(out), |rows, tile| times(&dy, rows, tile, Into::Add, &mut dx, input));
+        return dx;
+    }
     w.tiles(|rows, tile| {
         let dy = Mat::new(dy, [n, out]).columns(rows.clone());
         let tile = Mat::new(tile, [rows.len(), input]);

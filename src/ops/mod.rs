@@ -35,7 +35,7 @@ pub use backward::backward_from;
 pub use conv::{depthwise_conv, patches};
 pub use cpu::instructions::instruction_set;
 pub use cross_entropy::{RowLosses, linear_cross_entropy};
-pub use device::{can_hold, fastest_factors};
+pub use device::{can_hold, cpu_bf16_products, cpu_multiplies_bf16, fastest_factors};
 pub use dropout::dropout;
 pub use geglu::geglu;
 pub use norm::{rms_norm, rotated_rms_norm};

@@ -20,11 +20,11 @@ pub enum Roundoff {
 
 impl Roundoff {
     /// What products that ask for a dtype are made of on a device. For f32 the device is asked by products; the CPU
-    /// rounds nothing.
+    /// rounds nothing then, and has no f16.
     pub fn of(device: &Device, compute_dtype: FloatDType) -> Self {
         match compute_dtype {
-            _ if is_cpu(device) => Roundoff::F32,
             FloatDType::BF16 => Roundoff::Bf16,
+            _ if is_cpu(device) => Roundoff::F32,
             FloatDType::F16 => Roundoff::F16,
             _ => measured(device),
         }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn the_cpu_multiplies_f32() {
         assert_eq!(Roundoff::of(&Device::flex(), FloatDType::F32), Roundoff::F32);
-        assert_eq!(Roundoff::of(&Device::flex(), FloatDType::BF16), Roundoff::F32);
+        assert_eq!(Roundoff::of(&Device::flex(), FloatDType::BF16), Roundoff::Bf16);
         assert_eq!(measured(&Device::flex()), Roundoff::F32);
     }
 }

@@ -73,10 +73,14 @@ impl Weight {
         Weight { held: Arc::new(held), dims, bytes, compute_dtype, sparse: None }
     }
 
-    /// The same weight, whose products round their factors to this dtype where it is on a device other than the CPU,
-    /// which computes in f32. Without it they are what that device multiplies fastest; those of f32 weights are f32.
+    /// The same weight, whose products round their factors to this dtype. Without it the CPU rounds nothing, and another
+    /// device takes what it multiplies fastest; those of f32 weights are f32. The CPU has no products of f16.
     pub fn computed_in(self, compute_dtype: FloatDType) -> Self {
-        if self.is_on_cpu() { self } else { Weight { compute_dtype, ..self } }
+        match compute_dtype {
+            FloatDType::F32 | FloatDType::BF16 => Weight { compute_dtype, ..self },
+            _ if self.is_on_cpu() => self,
+            _ => Weight { compute_dtype, ..self },
+        }
     }
 
     /// The same weight `[f, in]` for products whose outputs are read where something passes only. The others of

@@ -467,6 +467,7 @@ fn doctor_says_what_the_machine_is_and_that_its_gradients_are_right() {
         "devices",
         "threads",
         "instruction_set",
+        "bf16_products",
         "available_bytes",
         "gemm_gflops",
         "compiled_in",
@@ -504,6 +505,7 @@ fn doctor_says_what_the_machine_is_and_that_its_gradients_are_right() {
     assert_eq!(line("version"), format!("burn 0.22.1, gemma-tune {}", env!("CARGO_PKG_VERSION")));
     assert_eq!((line("device"), line("threads")), ("cpu", threads.to_string().as_str()));
     assert_eq!(line("instructions"), gemma_tune::ops::instruction_set());
+    assert_eq!(line("bf16 products"), gemma_tune::ops::cpu_bf16_products());
     assert!(number_before(line("speed"), " GFLOP/s in f32 products on the CPU") < 100_000.0);
     assert!(number_before(line("self-check"), ": good") < 1e-3, "{text}");
 }

@@ -47,6 +47,11 @@ impl<'a> Frozen<'a> {
         self.config.beyond().mapped.and_then(bytes).unwrap_or(0)
     }
 
+    /// Whether a projection is held in f32, as it is or by what is asked for.
+    pub fn has_f32(&self, holding: &Holding) -> bool {
+        self.projections().any(|(id, _)| self.form(&id, holding) == Some(Form::Dense(HostDtype::F32)))
+    }
+
     /// What products take on a GPU that multiplies numbers of this type fastest, when weights are held so.
     pub fn gpu_products(&self, holding: &Holding, fastest: FloatDType) -> GpuProducts {
         let fastest = match fastest {

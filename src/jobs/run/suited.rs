@@ -6,10 +6,12 @@
 mod begun;
 mod few;
 mod memory;
+mod products;
 
 pub use begun::begun;
 pub use few::few_steps;
 pub use memory::hold;
+pub use products::multiply;
 
 use crate::data::options::{OnLong, RowFormat};
 use crate::error::Result;

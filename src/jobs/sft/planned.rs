@@ -84,7 +84,7 @@ impl Planned {
             devices: devices.count(),
             capacity: devices.capacity(),
         };
-        let held = suited::hold(recipe, &sizes);
+        let held = suited::multiply(&suited::hold(recipe, &sizes), &sizes.frozen, &devices);
         let (recipe, settings) = (&held, RunSettings::of(&held));
         let recipe = fit::settle(recipe, &sizes, is_begun, dry_run, screen)?;
         let micro_batches = recipe.training.gradient_accumulation_steps;

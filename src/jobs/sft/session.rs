@@ -17,7 +17,7 @@ use crate::jobs::run::steady::Steady;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
 use crate::model::LanguageModel;
 use crate::nn::{BaseOnly, SidePath};
-use crate::ops::{Roundoff, instruction_set};
+use crate::ops::{Roundoff, cpu_bf16_products, cpu_multiplies_bf16, instruction_set};
 use crate::recipe::InitLoraWeights;
 use crate::report::{ProgressBar, Summary, text};
 use crate::train::event::{Event, RowEvent, Sink};
@@ -25,6 +25,7 @@ use crate::train::optimizer::Optimizer;
 use crate::train::resume;
 use crate::train::run::{self, Ending, Evaluate, State};
 use crate::weights::Compression;
+use burn::tensor::FloatDType;
 use std::sync::atomic::AtomicBool;
 
 /// What training changes and what it leaves behind, beside what was planned.
@@ -61,6 +62,12 @@ impl<'a> Session<'a> {
             false => base.load(&settings.holding, &compute.device, screen),
         })?;
         let model = models.first();
+        if compute.is_cpu() && model.compute_dtype() == FloatDType::BF16 && !cpu_multiplies_bf16() {
+            let how = cpu_bf16_products();
+            screen.note(&format!(
+                "warning: this processor has no products of bf16 numbers: they are {how}, as exact and no faster than those"
+            ));
+        }
         let adapter = planned.adapter.create(model, planned.steps.step.rng);
         let untrained = adapter.fingerprint();
         let references = references(planned, model, &adapter, screen)?;

@@ -4,6 +4,7 @@
 //! thread in a fixed order, so results do not depend on the number of threads.
 
 pub mod attention;
+pub mod bf16;
 pub mod conv;
 pub mod cross_entropy;
 pub mod geglu;

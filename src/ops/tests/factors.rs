@@ -1,4 +1,4 @@
-//! Products whose factors are rounded, on every device that has such numbers. The CPU rounds nothing.
+//! Products whose factors are rounded, on every device that has such numbers.
 
 use super::*;
 use crate::quant::QuantizedMatrix;
@@ -126,5 +126,34 @@ fn attention_of_rounded_factors_is_near() {
                 }
             }
         }
+    }
+}
+
+/// bf16 numbers, whatever they are held in, have the same products on the CPU: of many rows and few, cut into tiles and
+/// not.
+#[test]
+fn the_cpu_rounds_the_same_whatever_a_weight_is_held_in() {
+    let device = Device::flex();
+    let mut values = Values::new(14);
+    for [n, input, out] in [[5, 70, 1100], [13, 1030, 40]] {
+        let w = values.tensor([out, input]).cast(FloatDType::BF16);
+        let (x, dy) = (values.tensor([n, input]), values.tensor([n, out]));
+        let products = |weight: Weight| {
+            let weight = weight.computed_in(FloatDType::BF16);
+            let leaf = x.clone().autodiff().require_grad();
+            let y = weight.project(leaf.clone());
+            let mut tape = (y.clone() * dy.clone()).sum().backward();
+            let losses = linear_cross_entropy(&x, &weight, Some(9.0), &vec![3; n], Some(0.5)).unwrap();
+            let dx = leaf.grad_remove(&mut tape).unwrap();
+            [y.inner(), dx, losses.gradient.unwrap()].map(|tensor| tensor.into_data())
+        };
+        let bytes: Vec<u8> = w.to_data().bytes().to_vec();
+        let blocks = QuantizedMatrix::blocks([out, input], crate::quant::QuantType::BF16, bytes.into()).unwrap();
+        let want = products(Weight::new(w.clone()));
+        assert_eq!(products(Weight::new(w.clone().cast(FloatDType::F32))), want);
+        assert_eq!(products(Weight::quantized(blocks, &device)), want);
+        let exact = x.clone().matmul(w.cast(FloatDType::F32).transpose());
+        let gap = distance(Tensor::<2>::from_data(want[0].clone(), &device), exact);
+        assert!(gap > 1e-4 && gap < Roundoff::Bf16.tolerance(1.0), "{gap}: nothing was rounded, or too much");
     }
 }

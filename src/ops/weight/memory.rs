@@ -1,11 +1,12 @@
 //! A weight's rows as slices of f32, for the kernels of the CPU.
 
 use super::{Held, Weight};
+use crate::ops::cpu::bf16::{self as rounding, Right};
 use crate::ops::traffic::{read_back, upload};
 use crate::quant::QuantType;
 use crate::quant::simd::dot;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -50,6 +51,70 @@ impl Weight {
             visit(range, &tile);
         }
         TILE.set(tile);
+    }
+
+    /// Whether its products round their factors to bf16 on the CPU.
+    pub(in crate::ops) fn rounds(&self) -> bool {
+        self.is_on_cpu() && self.compute_dtype == FloatDType::BF16
+    }
+
+    /// Calls `visit` with runs of rows in bf16, in order, each of `rows` rows or a multiple of them that is small enough;
+    /// of all rows at once where they are held so.
+    pub(in crate::ops) fn rounded_runs(&self, rows: usize, visit: impl FnMut(Range<usize>, Right)) {
+        let [out, input] = self.dims;
+        let at_once = match self.as_bf16() {
+            Some(_) => out,
+            None => (TILE_BYTES / (rows * input).max(1)).max(1) * rows,
+        };
+        self.rounded_tiles(at_once, visit);
+    }
+
+    /// As [`Weight::rounded_runs`], with runs of `rows` rows.
+    pub(in crate::ops) fn rounded_tiles(&self, rows: usize, mut visit: impl FnMut(Range<usize>, Right)) {
+        thread_local! {
+            static TILE: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
+        }
+        let [out, input] = self.dims;
+        let ranges = (0..out).step_by(rows.max(1)).map(|start| start..(start + rows.max(1)).min(out));
+        if let Some(values) = self.as_bf16() {
+            for range in ranges {
+                let values = &values[range.start * input..range.end * input];
+                visit(range.clone(), Right { values, rows: range.len(), width: input });
+            }
+            return;
+        }
+        let mut tile = TILE.take();
+        for range in ranges {
+            tile.resize(range.len() * input, 0);
+            self.unpack_rounded(range.clone(), &mut tile);
+            visit(range.clone(), Right { values: &tile, rows: range.len(), width: input });
+        }
+        TILE.set(tile);
+    }
+
+    /// Its rows as bf16 without rounding, where they are held so in main memory.
+    fn as_bf16(&self) -> Option<&[u16]> {
+        match &*self.held {
+            Held::CpuFloats(floats) => floats.as_slice::<bf16>().map(bytemuck::cast_slice),
+            _ => None,
+        }
+    }
+
+    /// Rows `range` rounded to bf16 into `out`, on all threads.
+    fn unpack_rounded(&self, range: Range<usize>, out: &mut [u16]) {
+        const ROWS: usize = 16;
+        thread_local! {
+            static ROWS_OF_F32: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        }
+        let [_, input] = self.dims;
+        out.par_chunks_mut((ROWS * input).max(1)).enumerate().for_each(|(chunk, out)| {
+            ROWS_OF_F32.with_borrow_mut(|rows| {
+                rows.resize(out.len(), 0.0);
+                let first = range.start + chunk * ROWS;
+                self.unpack_here(first..first + out.len() / input, rows);
+                rounding::round(rows, 0.0, out);
+            });
+        });
     }
 
     /// Rows `range` as an f32 tensor on a device, unpacked in main memory.

@@ -1,7 +1,7 @@
 //! What was chosen when a run began.
 
 use crate::error::Result;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, AutoDtype, Recipe};
 use std::path::Path;
 
 /// The recipe with the values that were chosen when the run began whose recipe was saved at `path`; as it is if there is
@@ -11,6 +11,10 @@ use std::path::Path;
 /// When the recipe of that run cannot be read.
 pub fn begun(recipe: &Recipe, path: &Path) -> Result<Recipe> {
     let mut recipe = recipe.clone();
+    if recipe.model.compute_dtype == AutoDtype::AUTO && path.exists() {
+        // A recipe that cannot be read is spoken of where it must be.
+        recipe.model.compute_dtype = recipe::load(path, &[]).map_or(AutoDtype::AUTO, |begun| begun.model.compute_dtype);
+    }
     if recipe.auto.iter().next().is_none() || !path.exists() {
         return Ok(recipe);
     }

@@ -1,0 +1,223 @@
+//! Products of packed factors, on all threads.
+
+use super::avx2::Avx2;
+use super::avx512::Avx512;
+use super::kernel::Kernel;
+use super::pack;
+use super::plain::Plain;
+use super::runs::{run_of, runs};
+use super::tile::{Pair, Tile};
+use crate::ops::cpu::matmul::Into;
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// The left factor of products, `[rows, width]`: rounded and packed once.
+#[derive(Debug)]
+pub struct Left {
+    kernel: Kernel,
+    rows: usize,
+    width: usize,
+    /// Run after run of the width, and in each tile after tile of rows.
+    packed: Vec<u32>,
+    /// What each row was multiplied by ([`pack::scale`]).
+    scales: Vec<f32>,
+}
+
+/// The right one: a matrix `[rows, width]` in bf16.
+#[derive(Debug, Clone, Copy)]
+pub struct Right<'a> {
+    /// Row after row.
+    pub values: &'a [u16],
+    /// How many.
+    pub rows: usize,
+    /// Numbers of a row.
+    pub width: usize,
+}
+
+/// Runs a generic function by a kernel.
+macro_rules! by {
+    ($kernel:expr, $function:ident($($arg:expr),*)) => {
+        match $kernel {
+            Kernel::Avx512 => $function::<Avx512>($($arg),*),
+            Kernel::Avx2 => $function::<Avx2>($($arg),*),
+            Kernel::Plain => $function::<Plain>($($arg),*),
+        }
+    };
+}
+
+thread_local! {
+    /// What a thread packs a panel in, kept from call to call.
+    static PANEL: RefCell<[Vec<Pair>; 2]> = RefCell::default();
+}
+
+impl Left {
+    /// Rounds and packs a matrix `[rows, width]` for the fastest kernel.
+    pub fn new(x: &[f32], dims: [usize; 2]) -> Self {
+        Self::packed_for(Kernel::best(), x, dims)
+    }
+
+    /// As [`Left::new`], for this kernel.
+    pub fn packed_for(kernel: Kernel, x: &[f32], [rows, width]: [usize; 2]) -> Self {
+        assert!(x.len() >= rows * width, "{rows} x {width} values, not {}", x.len());
+        let mut scales = vec![1.0; rows];
+        if width > 0 {
+            let lines = x.par_chunks_exact(width).with_min_len(16);
+            scales.par_iter_mut().with_min_len(16).zip(lines).for_each(|(to, row)| *to = pack::scale(row));
+        }
+        let packed = by!(kernel, pack_left(x, width, &scales));
+        Left { kernel, rows, width, packed, scales }
+    }
+}
+
+fn pack_left<T: Tile>(x: &[f32], width: usize, scales: &[f32]) -> Vec<u32> {
+    let rows = scales.len();
+    let tiles = rows.div_ceil(T::ROWS);
+    let mut packed = vec![0; tiles * T::ROWS * T::WORDS * width.next_multiple_of(2) / 2];
+    let mut rest = packed.as_mut_slice();
+    for run in runs(width) {
+        let tile = run.len().div_ceil(2) * T::ROWS * T::WORDS;
+        let (own, others) = rest.split_at_mut(tiles * tile);
+        rest = others;
+        own.par_chunks_exact_mut(tile.max(1)).enumerate().for_each(|(at, out)| {
+            let first = at * T::ROWS;
+            PANEL.with_borrow_mut(|[scratch, _]| {
+                let scales = &scales[first..(first + T::ROWS).min(rows)];
+                pack::rows::<T>(&x[first * width + run.start..], width, scales, run.len(), scratch, out);
+            });
+        });
+    }
+    packed
+}
+
+/// `out = x w^T` or `out += x w^T`, in columns of rows of `stride` numbers.
+///
+/// # Shapes
+/// - `x`: `[n, width]`, `w`: `[columns, width]`
+/// - `out`: `n` rows, of which the first `columns` numbers are written
+///
+/// # Panics
+/// When the widths differ, or `out` is too short.
+pub fn times_transposed(x: &Left, w: Right, into: Into, out: &mut [f32], stride: usize) {
+    assert!(x.width == w.width, "[{}, {}] x [{}, {}]^T", x.rows, x.width, w.rows, w.width);
+    let job = Job { x, terms: 0..x.width, w, transposed: true, columns: w.rows, into };
+    by!(x.kernel, run(&job, out, stride));
+}
+
+/// As [`times_transposed`], `x w` where `w` is rows `terms` of the right factor, whole runs of it (see [`Left::runs`]).
+///
+/// # Shapes
+/// - `x`: `[n, k]`, `w`: `[terms.len(), columns]`
+pub fn times(x: &Left, terms: Range<usize>, w: Right, into: Into, out: &mut [f32], stride: usize) {
+    let whole = terms.start % run_of(x.width) == 0 && (terms.end % run_of(x.width) == 0 || terms.end == x.width);
+    assert!(whole && terms.end <= x.width && terms.len() == w.rows, "{terms:?} of {} x {}", x.width, w.rows);
+    let job = Job { x, terms, w, transposed: false, columns: w.width, into };
+    by!(x.kernel, run(&job, out, stride));
+}
+
+/// A product.
+struct Job<'a> {
+    x: &'a Left,
+    /// What of the left factor's width is multiplied.
+    terms: Range<usize>,
+    w: Right<'a>,
+    transposed: bool,
+    columns: usize,
+    into: Into,
+}
+
+fn run<T: Tile>(job: &Job, out: &mut [f32], stride: usize) {
+    let (rows, columns) = (job.x.rows, job.columns);
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!(columns <= stride && out.len() >= (rows - 1) * stride + columns, "{rows} x {columns} of {}", out.len());
+    assert!(job.w.values.len() >= job.w.rows * job.w.width);
+    let (tiles, panels) = (rows.div_ceil(T::ROWS), columns.div_ceil(T::COLUMNS));
+    // Enough tasks for all threads; of each the panel is packed, so no more than that.
+    let parts = (2 * rayon::current_num_threads()).div_ceil(panels).min(tiles);
+    let tall = tiles.div_ceil(parts);
+    let out = Out { first: out.as_mut_ptr(), stride };
+    (0..panels * parts).into_par_iter().for_each(|task| {
+        let (panel, part) = (task % panels, task / panels);
+        let columns = panel * T::COLUMNS..((panel + 1) * T::COLUMNS).min(columns);
+        let tiles = part * tall..((part + 1) * tall).min(tiles);
+        PANEL.with_borrow_mut(|[scratch, packed]| multiply::<T>(job, tiles, columns, scratch, packed, &out));
+    });
+}
+
+/// Some tiles of rows times one panel of columns.
+fn multiply<T: Tile>(
+    job: &Job,
+    tiles: Range<usize>,
+    columns: Range<usize>,
+    scratch: &mut Vec<Pair>,
+    panel: &mut Vec<Pair>,
+    out: &Out,
+) {
+    let (x, w) = (job.x, job.w);
+    let all_tiles = x.rows.div_ceil(T::ROWS);
+    let mut sums = Sums([0.0; MOST]);
+    let sums = &mut sums.0[..T::ROWS * T::COLUMNS];
+    let mut into = job.into;
+    for run in runs(x.width).filter(|run| job.terms.start <= run.start && run.end <= job.terms.end) {
+        let pairs = run.len().div_ceil(2);
+        panel.resize(pairs * T::COLUMNS, 0);
+        let len = columns.len();
+        if job.transposed {
+            let w = &w.values[columns.start * w.width + run.start..];
+            pack::rows_as_columns::<T>(w, job.w.width, len, run.len(), scratch, panel);
+        } else {
+            let w = &w.values[(run.start - job.terms.start) * w.width + columns.start..];
+            pack::columns::<T>(w, job.w.width, len, run.len(), panel);
+        }
+        let of_run = &x.packed[run.start / 2 * all_tiles * T::ROWS * T::WORDS..];
+        let tile_words = pairs * T::ROWS * T::WORDS;
+        for tile in tiles.clone() {
+            T::multiply(pairs, &of_run[tile * tile_words..][..tile_words], panel, sums);
+            let rows = tile * T::ROWS..((tile + 1) * T::ROWS).min(x.rows);
+            for (row, sums) in rows.zip(sums.chunks_exact(T::COLUMNS)) {
+                // SAFETY: the row and its columns are inside of `out` (checked by `run`), and no other task has both.
+                let out = unsafe { out.row(row, columns.clone()) };
+                store(into, &sums[..len], 1.0 / x.scales[row], out);
+            }
+        }
+        into = Into::Add;
+    }
+}
+
+/// Puts or adds sums where they belong, times a power of two.
+fn store(into: Into, sums: &[f32], by: f32, out: &mut [f32]) {
+    match into {
+        Into::Replace => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * by),
+        Into::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum * by),
+    }
+}
+
+/// Sums of the largest tile.
+const MOST: usize = 12 * 32;
+
+/// Where a tile's sums are put, each register's at once.
+#[repr(align(64))]
+struct Sums([f32; MOST]);
+
+/// The result, of which each task writes columns of its own.
+struct Out {
+    first: *mut f32,
+    stride: usize,
+}
+
+// SAFETY: tasks write to different elements.
+unsafe impl Sync for Out {}
+
+impl Out {
+    /// Columns of a row.
+    ///
+    /// # Safety
+    /// They are inside of the result, and nobody else reads or writes them.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn row(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
+        // SAFETY: what the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride + columns.start), columns.len()) }
+    }
+}
