@@ -109,7 +109,8 @@ pub fn times_transposed(x: &Left, w: Right, into: Into, out: &mut [f32], stride:
 /// # Shapes
 /// - `x`: `[n, k]`, `w`: `[terms.len(), columns]`
 pub fn times(x: &Left, terms: Range<usize>, w: Right, into: Into, out: &mut [f32], stride: usize) {
-    let whole = terms.start % run_of(x.width) == 0 && (terms.end % run_of(x.width) == 0 || terms.end == x.width);
+    let of = run_of(x.width);
+    let whole = terms.start.is_multiple_of(of) && (terms.end.is_multiple_of(of) || terms.end == x.width);
     assert!(whole && terms.end <= x.width && terms.len() == w.rows, "{terms:?} of {} x {}", x.width, w.rows);
     let job = Job { x, terms, w, transposed: false, columns: w.width, into };
     by!(x.kernel, run(&job, out, stride));

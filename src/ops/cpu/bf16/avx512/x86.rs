@@ -28,7 +28,8 @@ pub unsafe fn multiply(rows: &[u32], columns: &[u32], sums: &mut [f32]) {
             let pair = _mm512_set1_epi32(rows[row].cast_signed());
             for half in 0..2 {
                 // SAFETY: a register of pairs is one of 32 bf16 numbers.
-                let (x, w): (__m512bh, __m512bh) = unsafe { (transmute(pair), transmute(columns[half])) };
+                let (x, w): (__m512bh, __m512bh) =
+                    unsafe { (transmute::<__m512i, __m512bh>(pair), transmute::<__m512i, __m512bh>(columns[half])) };
                 registers[row][half] = _mm512_dpbf16_ps(registers[row][half], w, x);
             }
         }
