@@ -167,6 +167,6 @@ fn a_run_learns_what_is_preferred() {
     let evaluations: Vec<f64> = metrics.iter().filter_map(|line| line["eval_loss"].as_f64()).collect();
     let [before, .., after] = evaluations[..] else { panic!("{metrics:?}") };
     assert!((before - ln2).abs() < 1e-4 && after < before, "{evaluations:?}");
-    let measured = metrics.iter().filter(|line| !line["eval_loss"].is_null()).next_back().expect("an evaluation");
+    let measured = metrics.iter().rfind(|line| !line["eval_loss"].is_null()).expect("an evaluation");
     assert!(number(measured, "eval_rewards/margins") > 0.0, "{measured}");
 }
