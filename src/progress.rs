@@ -53,6 +53,33 @@ impl Progress for Silent {
     fn finish(&self) {}
 }
 
+/// Listeners for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Progress;
+    use std::sync::Mutex;
+
+    /// Keeps what is said.
+    #[derive(Default)]
+    pub(crate) struct Notes(pub Mutex<Vec<String>>);
+
+    impl Progress for Notes {
+        fn start(&self, _: &str, _: Option<u64>, _: &'static str) {}
+        fn advance(&self, _: u64) {}
+        fn finish(&self) {}
+        fn note(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    impl Notes {
+        /// What was said since the last time.
+        pub(crate) fn take(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -372,22 +372,10 @@ mod tests {
     use super::super::testing::{Bytes, spec, write};
     use super::super::{RowFormat, local_only, prepare};
     use super::*;
+    use crate::progress::testing::Notes;
     use ::parquet::arrow::ArrowWriter;
     use arrow_array::{ArrayRef, RecordBatch, StringArray};
-    use std::sync::{Arc, Mutex};
-
-    /// Keeps what is said.
-    #[derive(Default)]
-    struct Notes(Mutex<Vec<String>>);
-
-    impl Progress for Notes {
-        fn start(&self, _: &str, _: Option<u64>, _: &'static str) {}
-        fn advance(&self, _: u64) {}
-        fn finish(&self) {}
-        fn note(&self, text: &str) {
-            self.0.lock().unwrap().push(text.to_owned());
-        }
-    }
+    use std::sync::Arc;
 
     fn parquet(columns: &[(&str, &str)]) -> Vec<u8> {
         let texts = |text: &str| Arc::new(StringArray::from(vec![text; 3])) as ArrayRef;

@@ -72,35 +72,10 @@ impl<'a> Dialogue<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::infer::testing::{Count, model};
     use crate::infer::{FinishReason, Sampling, generate};
-    use crate::model::{self, ModelConfig};
     use crate::nn::BaseOnly;
-    use crate::ops::Weight;
-    use crate::progress::Silent;
-    use crate::testkit::golden;
-    use crate::weights::{Holding, Source};
-    use burn::tensor::{Device, Tensor};
     use std::cell::Cell;
-
-    /// No adapter; counts the tokens that go through the model.
-    struct Count(Cell<usize>);
-
-    impl SidePath for Count {
-        fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
-            if site == 0 {
-                self.0.set(self.0.get() + x.dims()[0]);
-            }
-            base.project(x)
-        }
-    }
-
-    /// A model of 7 layers, six of them with a window of 8 tokens.
-    fn model() -> Box<dyn LanguageModel> {
-        let folder = golden::folder("model/lora/model");
-        let (config, _) = ModelConfig::from_folder(&folder).unwrap();
-        model::load(config, &Source::open_folder(&folder).unwrap(), &Holding::default(), &Device::flex(), &Silent)
-            .unwrap()
-    }
 
     fn settings(max_new_tokens: usize, stop: &[u32]) -> GenerationSettings {
         GenerationSettings {

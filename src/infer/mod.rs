@@ -8,6 +8,8 @@ mod prefixes;
 pub mod request;
 pub mod sample;
 pub mod score;
+#[cfg(test)]
+mod testing;
 
 pub use dialogue::Dialogue;
 pub use engine::{Engine, EngineOptions, Figures, Memory, Pace};

@@ -1,24 +1,15 @@
 use super::*;
 use crate::adapter::{Adapter, LoraModule};
+use crate::infer::testing::{Count, model};
 use crate::infer::{Choose, GenerationSettings, Sampler, Sampling, generate};
-use crate::model::{self, ModelConfig, Site};
+use crate::model::Site;
 use crate::nn::{BaseOnly, Segments};
-use crate::ops::Weight;
-use crate::progress::Silent;
 use crate::random::{Label, Rng};
-use crate::testkit::golden;
-use crate::weights::{Holding, Source};
+use burn::tensor::Device;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
-
-/// A model of 7 layers, six of them with a window of 8 tokens.
-fn model() -> Box<dyn LanguageModel> {
-    let folder = golden::folder("model/lora/model");
-    let (config, _) = ModelConfig::from_folder(&folder).unwrap();
-    model::load(config, &Source::open_folder(&folder).unwrap(), &Holding::default(), &Device::flex(), &Silent).unwrap()
-}
 
 /// An adapter that matters, on every projection.
 fn adapter(model: &dyn LanguageModel, seed: u64) -> Adapter {
@@ -34,18 +25,6 @@ fn adapter(model: &dyn LanguageModel, seed: u64) -> Adapter {
         LoraModule { site, a, b, magnitude: None, scaling: 1.0, subtracted: None }
     };
     Adapter::new(model.sites().into_iter().map(module).collect())
-}
-
-/// No adapter; counts the tokens that go through the model.
-struct Count(Cell<usize>);
-
-impl SidePath for Count {
-    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
-        if site == 0 {
-            self.0.set(self.0.get() + x.dims()[0]);
-        }
-        base.project(x)
-    }
 }
 
 const WARM: Sampling = Sampling { temperature: 1.5, top_k: 0, top_p: 1.0 };

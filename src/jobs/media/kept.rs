@@ -178,27 +178,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
     use crate::progress::Silent;
+    use crate::progress::testing::Notes;
     use std::fs;
-    use std::sync::Mutex;
-
-    /// Keeps what is said.
-    #[derive(Default)]
-    struct Notes(Mutex<Vec<String>>);
-
-    impl Progress for Notes {
-        fn start(&self, _: &str, _: Option<u64>, _: &'static str) {}
-        fn advance(&self, _: u64) {}
-        fn finish(&self) {}
-        fn note(&self, text: &str) {
-            self.0.lock().unwrap().push(text.to_owned());
-        }
-    }
-
-    impl Notes {
-        fn take(&self) -> Vec<String> {
-            std::mem::take(&mut self.0.lock().unwrap())
-        }
-    }
 
     const A: [u8; 32] = [1; 32];
     const B: [u8; 32] = [2; 32];
