@@ -1,6 +1,7 @@
 //! What can be asked of a verb instead, where its device fails.
 
 use crate::error::{Error, Kind};
+use crate::jobs::run::folder::device_option;
 
 /// What a verb does, where it computes, and which of its options make it need less memory.
 #[derive(Debug)]
@@ -61,8 +62,7 @@ impl Relief {
 
     fn of_failing(&self) -> Option<String> {
         let device = self.other()?;
-        let named = if device == "auto" { String::new() } else { format!(" --device {device}") };
-        let reason = format!("`gemma-tune doctor{named}` looks for the reason");
+        let reason = format!("`gemma-tune doctor{}` looks for the reason", device_option(device));
         Some(format!("`--device cpu` does without that device; {reason}"))
     }
 }

@@ -17,7 +17,7 @@ use crate::infer::request::{AnswerId, Event, Prompt, Refusal, Request};
 use crate::model::{Carry, Inputs, LanguageModel};
 use crate::nn::{ByRows, KvCache, Past, SidePath};
 use answering::{Answering, Asked, Waiting};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -132,7 +132,7 @@ impl<'a> Engine<'a> {
     pub fn figures(&self) -> Figures {
         Figures {
             waiting: self.waiting.len(),
-            running: self.running.iter().map(|running| 1 + running.others.len()).sum(),
+            running: self.answers(),
             reserved_bytes: self.reserved_bytes(),
             kept: self.prefixes.len(),
             kept_bytes: self.prefixes.bytes(),
@@ -163,19 +163,23 @@ impl<'a> Engine<'a> {
     }
 
     fn reserved_bytes(&self) -> u64 {
-        let of = |running: &Answering| running.each_bytes.saturating_mul(1 + running.others.len() as u64);
+        let of = |running: &Answering| running.each_bytes.saturating_mul(running.answers() as u64);
         self.running.iter().map(of).fold(0, u64::saturating_add)
+    }
+
+    /// Answers that are given, or whose prompts are being read.
+    fn answers(&self) -> usize {
+        self.running.iter().map(Answering::answers).sum()
     }
 
     /// Admits requests in their order, while there is room for all of the next one's answers.
     fn admit(&mut self) {
         while let Some(Waiting { request, choosers, .. }) = self.waiting.first() {
             let answers = choosers.len();
-            let running: usize = self.running.iter().map(|running| 1 + running.others.len()).sum();
             let free_bytes = self.options.cache_bytes.saturating_sub(self.reserved_bytes());
             let each_bytes = self.bytes_of(&request.prompt, request.max_new_tokens);
             let fits = |each_bytes: u64| each_bytes.saturating_mul(answers as u64) <= free_bytes;
-            if running + answers > self.options.most_running || !fits(each_bytes) {
+            if self.answers() + answers > self.options.most_running || !fits(each_bytes) {
                 return;
             }
             let next = self.waiting.remove(0);
@@ -288,7 +292,7 @@ impl<'a> Engine<'a> {
     /// adapter.
     fn guess(&mut self, reading: &[usize], answering: &[usize], sides: &[&dyn SidePath]) {
         let mut free = ROWS_ALONE.saturating_sub(answering.len());
-        if !reading.is_empty() || self.model.device().clone().inner() != Device::flex() {
+        if !reading.is_empty() || !self.model.is_on_cpu() {
             free = 0;
         }
         for &at in answering {
@@ -353,12 +357,13 @@ impl<'a> Engine<'a> {
 
     /// Keeps the first tokens of a running answer, all that have been read, for others.
     fn keep(&mut self, at: usize, tokens: usize, is_answer: bool) {
+        if self.options.memory == Memory::Nothing || tokens == 0 {
+            return;
+        }
         let Answering { request, said, .. } = &self.running[at];
         let ids = request.prompt.inputs.input_ids.iter().chain(said).take(tokens).copied().collect();
         let contents = request.prompt.contents_of(tokens);
-        if self.options.memory != Memory::Nothing && tokens > 0 {
-            self.prefixes.keep(Known { side: request.side, ids, contents, past: self.cache.past(at), is_answer });
-        }
+        self.prefixes.keep(Known { side: request.side, ids, contents, past: self.cache.past(at), is_answer });
     }
 
     /// Chooses the next tokens of all answers that wait for one.

@@ -7,7 +7,7 @@ use crate::model::layout::Layout;
 use crate::model::site::Site;
 use crate::nn::cross_entropy::Head;
 use crate::nn::{KvCache, Linear, RmsNorm, SidePath};
-use crate::ops::Weight;
+use crate::ops::{Weight, is_cpu};
 use burn::tensor::{Device, FloatDType, Tensor};
 use std::fmt;
 use std::ops::Range;
@@ -22,6 +22,11 @@ pub trait LanguageModel: fmt::Debug + Send + Sync {
 
     /// Where it computes.
     fn device(&self) -> &Device;
+
+    /// Whether it computes on the CPU.
+    fn is_on_cpu(&self) -> bool {
+        is_cpu(self.device())
+    }
 
     /// Prepares rotations and masks for whole sequences.
     fn layout(&self, inputs: &Inputs) -> Layout;

@@ -1,7 +1,7 @@
 //! How the sequences of a batch lie, as all layers need to know it.
 
 use crate::nn::{AttentionKind, AttentionPlan, Rope, RopeTable};
-use crate::ops::upload;
+use crate::ops::{is_cpu, upload};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,7 +55,7 @@ impl Rotary {
 
     /// The rotations of tokens at `positions`.
     pub fn at(&self, positions: &[usize]) -> Rotations {
-        if self.device.clone().inner() == Device::flex() {
+        if is_cpu(&self.device) {
             return self.tables(positions);
         }
         let Rotations { local, global } = self.up_to(positions.iter().max().map_or(1, |last| last + 1));

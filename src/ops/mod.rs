@@ -38,6 +38,7 @@ pub use cross_entropy::{RowLosses, linear_cross_entropy};
 pub use device::{can_hold, cpu_bf16_products, cpu_multiplies_bf16, fastest_factors};
 pub use dropout::dropout;
 pub use geglu::geglu;
+pub use node::is_cpu;
 pub use norm::{rms_norm, rotated_rms_norm};
 pub use passing::Passing;
 pub use product::{product, unusable_ways};

@@ -181,7 +181,6 @@ const OPENED_PAST_INPUT: &[(&str, &str)] = &[
     ("src/testkit/", "goldens"),
     ("src/data/cache/", "our own cache, and notes in it"),
     ("src/data/media/", "asks for itself, with words of its own for what is missing"),
-    ("src/jobs/run/reference.rs", "our own cache"),
     ("src/jobs/chat/history.rs", "a file of rows that one more is added to"),
     ("src/hub/repository.rs", "references of the Hub's cache"),
     ("src/export/folder.rs", "makes what was written durable"),

@@ -49,6 +49,11 @@ impl Asked {
 }
 
 impl Answering {
+    /// How many answers it stands for: itself, and those that begin when its prompt has been read.
+    pub fn answers(&self) -> usize {
+        1 + self.others.len()
+    }
+
     /// Its next `rows` rows, of which there is one for each guess beside the last token; of its prompt `read` have been read.
     pub fn next_inputs(&self, read: usize, rows: usize) -> Inputs {
         match self.said.last() {

@@ -37,10 +37,14 @@ pub fn resume_command(dir: &Path) -> String {
     format!("gemma-tune train {} --resume", shell_word(&recipe_path(dir).display().to_string()))
 }
 
-/// The same on the device that the user named.
+/// How a device that the user named is named again in a command: `` --device cuda:1 ``, after a space; nothing for [`AUTO`].
+pub fn device_option(name: &str) -> String {
+    if name == AUTO { String::new() } else { format!(" --device {}", shell_word(name)) }
+}
+
+/// [`resume_command`] on the device that the user named.
 pub fn resume_command_on(dir: &Path, device: &str) -> String {
-    let option = if device == AUTO { String::new() } else { format!(" --device {}", shell_word(device)) };
-    resume_command(dir) + &option
+    resume_command(dir) + &device_option(device)
 }
 
 /// `output.dir`, locked while the run goes on.

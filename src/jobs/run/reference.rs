@@ -2,6 +2,7 @@
 
 use crate::atomic;
 use crate::error::Result;
+use crate::input;
 use std::io::Write;
 use std::path::Path;
 
@@ -21,7 +22,7 @@ impl Reference {
 
     /// What a file keeps of so many rows; `None` where it does not.
     pub fn kept(path: &Path, rows: usize) -> Option<Self> {
-        let bytes = std::fs::read(path).ok()?;
+        let bytes = input::read(path).ok()?;
         Self::decoded(&bytes).filter(|kept| kept.0.len() == rows)
     }
 
