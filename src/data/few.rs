@@ -36,8 +36,8 @@ pub struct FewRow {
 }
 
 impl FewRow {
-    fn new(number: usize, row: Row, unread: impl FnOnce() -> Option<String>) -> Self {
-        let is_blind = row.clone().media_mut().is_empty();
+    fn new(number: usize, mut row: Row, unread: impl FnOnce() -> Option<String>) -> Self {
+        let is_blind = row.media_mut().is_empty();
         let unread = if is_blind { unread().map(|hint| with_names(&hint)) } else { None };
         FewRow { number, row, unread }
     }

@@ -76,11 +76,8 @@ impl Weight {
     /// The same weight, whose products round their factors to this dtype. Without it the CPU rounds nothing, and another
     /// device takes what it multiplies fastest; those of f32 weights are f32. The CPU has no products of f16.
     pub fn computed_in(self, compute_dtype: FloatDType) -> Self {
-        match compute_dtype {
-            FloatDType::F32 | FloatDType::BF16 => Weight { compute_dtype, ..self },
-            _ if self.is_on_cpu() => self,
-            _ => Weight { compute_dtype, ..self },
-        }
+        let is_multiplied = !self.is_on_cpu() || matches!(compute_dtype, FloatDType::F32 | FloatDType::BF16);
+        if is_multiplied { Weight { compute_dtype, ..self } } else { self }
     }
 
     /// The same weight `[f, in]` for products whose outputs are read where something passes only. The others of

@@ -86,8 +86,9 @@ pub trait WindowGradients {
     /// The mean loss of a window and its gradients, where the adapter is; `None` if `watch` stopped it.
     ///
     /// The loss is normalised over the whole window, by its supervised tokens or by what else the objective takes means
-    /// over, so that 8 micro-batches of 1 equal 1 of 8. The gradients of each micro-batch are added to the sum of those before it, whoever computes them and whenever, so that
-    /// any number of devices of a kind gives the same bits. `step` counts from 0.
+    /// over, so that 8 micro-batches of 1 equal 1 of 8. The gradients of each micro-batch are added to the sum of those
+    /// before it, whoever computes them and whenever, so that any number of devices of a kind gives the same bits.
+    /// `step` counts from 0.
     fn gradients(
         &self,
         adapter: &Adapter,

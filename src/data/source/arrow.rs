@@ -8,8 +8,7 @@ use crate::input;
 use crate::progress::Progress;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::{FileReader, StreamReader};
-use arrow_schema::ArrowError;
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 

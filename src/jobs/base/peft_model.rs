@@ -79,13 +79,12 @@ impl PeftModel {
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..holding };
         let on_towers = adapter.is_some_and(|(_, tensors)| tensors.are_on_towers());
-        let (model, adapter_on_device) = fenced("loading the model", || {
+        let adapter_folder = adapter.map(|(folder, _)| folder.to_path_buf());
+        let (model, adapter) = fenced("loading the model", || {
             let model = base.load_for_media(on_towers, &holding, &compute.device, progress)?;
             let adapter = adapter.map(|(_, tensors)| peft::to_device(tensors, model.as_ref()));
             Result::Ok((model, adapter))
         })??;
-        let adapter_folder = adapter.map(|(folder, _)| folder.to_path_buf());
-        let adapter = adapter_on_device;
         Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, held, compute })
     }
 

@@ -32,7 +32,7 @@ pub struct Dpo {
 
 impl Objective for Dpo {
     fn needs(&self) -> Needs {
-        Needs { pairs: true, reference: true }
+        Needs { reference: true }
     }
 
     fn counts(&self, batch: &MicroBatch) -> Counts {

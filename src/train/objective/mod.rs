@@ -22,8 +22,6 @@ use std::ops::Add;
 /// What an objective must find in a micro-batch beside tokens and targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// Sequences stand in pairs: one that is preferred, then the other.
-    pub pairs: bool,
     /// The log-probability of each sequence under the policy that the run starts from.
     pub reference: bool,
 }

@@ -11,14 +11,18 @@ use std::path::Path;
 /// When the recipe of that run cannot be read.
 pub fn begun(recipe: &Recipe, path: &Path) -> Result<Recipe> {
     let mut recipe = recipe.clone();
-    if recipe.model.compute_dtype == AutoDtype::AUTO && path.exists() {
-        // A recipe that cannot be read is spoken of where it must be.
-        recipe.model.compute_dtype = recipe::load(path, &[]).map_or(AutoDtype::AUTO, |begun| begun.model.compute_dtype);
-    }
-    if recipe.auto.iter().next().is_none() || !path.exists() {
+    let (asks_dtype, has_auto) = (recipe.model.compute_dtype == AutoDtype::AUTO, recipe.auto.iter().next().is_some());
+    if !(asks_dtype || has_auto) || !path.exists() {
         return Ok(recipe);
     }
-    let begun = recipe::load(path, &[])?;
+    let begun = match recipe::load(path, &[]) {
+        // One that cannot be read is spoken of where it must be.
+        Err(_) if !has_auto => return Ok(recipe),
+        begun => begun?,
+    };
+    if asks_dtype {
+        recipe.model.compute_dtype = begun.model.compute_dtype;
+    }
     let keys: Vec<String> = recipe.auto.iter().filter(|key| !begun.auto.contains(key)).map(str::to_owned).collect();
     for key in keys {
         match key.as_str() {

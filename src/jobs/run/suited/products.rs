@@ -11,9 +11,9 @@ use crate::weights::HostDtype;
 /// until it has run on a processor that has the instruction, it is for those who ask for it.
 const UNASKED: bool = false;
 
-/// The recipe with bf16 as `model.compute_dtype` where that says `auto`, the processor alone computes, has an
-/// instruction for such products and one that has been tried, and the base is not held in f32. Written down, it is part of the run: elsewhere the run
-/// goes on with the same products, made of f32 ones.
+/// The recipe with bf16 as `model.compute_dtype` where that says `auto`, the processor alone computes, it has an instruction for
+/// such products that has been tried, and the base is not held in f32. Written down, it is part of the run: elsewhere
+/// the run goes on with the same products, made of f32 ones.
 ///
 /// Other devices take what each multiplies fastest.
 pub fn multiply(recipe: &Recipe, frozen: &Frozen, devices: &Devices) -> Recipe {

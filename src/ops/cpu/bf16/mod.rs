@@ -6,10 +6,10 @@
 //! right one, a frozen weight, panel by panel beside its use, where it stays in a core's cache.
 //!
 //! # Numerics
-//! A factor is rounded to 8 bits, to nearest even, and what is smaller than [`pack::LEAST_LEFT`] or [`pack::LEAST_RIGHT`] becomes 0,
-//! so that nothing in a product is ever subnormal, which the instruction of a processor would lose; a row of the left
-//! factor whose largest number is far from 1 is brought near it by a power of two, and its products are multiplied back. The dimension that is
-//! summed is cut into runs whose length depends on it alone; each is summed from 0 on, in the order that [`tile::Tile`]
+//! A factor is rounded to 8 bits, to nearest even, and what is smaller than [`pack::LEAST_LEFT`] or [`pack::LEAST_RIGHT`]
+//! becomes 0, so that nothing in a product is ever subnormal, which the instruction of a processor would lose; a row of
+//! the left factor whose largest number is far from 1 is brought near it by a power of two, and its products are
+//! multiplied back. The dimension that is summed is cut into runs whose length depends on it alone; each is summed from 0 on, in the order that [`tile::Tile`]
 //! names, and the sums of the runs are added up in their order. So results are the same bits for any number of threads,
 //! and on every processor, with the instruction or without.
 

@@ -104,7 +104,7 @@ pub fn times_transposed(x: &Left, w: Right, into: Into, out: &mut [f32], stride:
     by!(x.kernel, run(&job, out, stride));
 }
 
-/// As [`times_transposed`], `x w` where `w` is rows `terms` of the right factor, whole runs of it (see [`Left::runs`]).
+/// As [`times_transposed`], `x w` where `w` is rows `terms` of the right factor, whole runs of it (see [`run_of`]).
 ///
 /// # Shapes
 /// - `x`: `[n, k]`, `w`: `[terms.len(), columns]`
