@@ -24,6 +24,19 @@ pub const LARGEST_IN_BLOCKS: f32 = 65_504.0;
 /// What a column counts at least, where the mean column counts 1: a block in which nothing counts has no best scale.
 const LEAST_IMPORTANCE: f32 = 1e-4;
 
+/// [`blocks`] by a function that is called directly: passed by its name it would be called through a shim of the standard
+/// library, and all that is inlined there is compiled for the least of processors.
+macro_rules! blocks {
+    ($values:expr, $weights:expr, $out:expr, $($function:tt)+) => {
+        blocks(
+            $values,
+            $weights,
+            $out,
+            #[inline(always)]
+            |x, weights| $($function)+(x, weights),
+        )
+    };
+}
 impl QuantType {
     /// Quantises whole rows, on the calling thread, so that `sum importance (x - unpacked)^2` is small; all columns are
     /// alike without `importance`. As many blocks are written as both sides have.
@@ -68,18 +81,18 @@ impl QuantType {
             QuantType::F32 => floats(values, out, f32::to_le_bytes),
             QuantType::F16 => floats(values, out, |value| f16::from_f32(value).to_le_bytes()),
             QuantType::BF16 => floats(values, out, |value| bf16::from_f32(value).to_le_bytes()),
-            QuantType::Q4_0 => blocks(values, weights, out, legacy::q4_0),
-            QuantType::Q4_1 => blocks(values, weights, out, legacy::q4_1),
-            QuantType::Q5_0 => blocks(values, weights, out, legacy::q5_0),
-            QuantType::Q5_1 => blocks(values, weights, out, legacy::q5_1),
-            QuantType::Q8_0 => blocks(values, weights, out, legacy::q8_0),
-            QuantType::Q2K => blocks(values, weights, out, minima::q2),
-            QuantType::Q3K => blocks(values, weights, out, scales::q3),
-            QuantType::Q4K => blocks(values, weights, out, minima::q4),
-            QuantType::Q5K => blocks(values, weights, out, minima::q5),
-            QuantType::Q6K => blocks(values, weights, out, scales::q6),
-            QuantType::IQ4NL => blocks(values, weights, out, legacy::iq4_nl),
-            QuantType::IQ4XS => blocks(values, weights, out, scales::iq4_xs),
+            QuantType::Q4_0 => blocks!(values, weights, out, legacy::q4_0),
+            QuantType::Q4_1 => blocks!(values, weights, out, legacy::q4_1),
+            QuantType::Q5_0 => blocks!(values, weights, out, legacy::q5_0),
+            QuantType::Q5_1 => blocks!(values, weights, out, legacy::q5_1),
+            QuantType::Q8_0 => blocks!(values, weights, out, legacy::q8_0),
+            QuantType::Q2K => blocks!(values, weights, out, minima::q2),
+            QuantType::Q3K => blocks!(values, weights, out, scales::q3),
+            QuantType::Q4K => blocks!(values, weights, out, minima::q4),
+            QuantType::Q5K => blocks!(values, weights, out, minima::q5),
+            QuantType::Q6K => blocks!(values, weights, out, scales::q6),
+            QuantType::IQ4NL => blocks!(values, weights, out, legacy::iq4_nl),
+            QuantType::IQ4XS => blocks!(values, weights, out, scales::iq4_xs),
         }
     }
 }
