@@ -44,24 +44,24 @@ impl Stored<'_> {
         let data = match held.unwrap_or(HostDtype::of_stored(self.of)) {
             HostDtype::F32 => {
                 let mut out = vec![0f32; elements];
-                self.fill(&mut out, |bytes, out| self.widen(bytes, out))?;
+                self.fill(0, &mut out, |bytes, out| self.widen(bytes, out))?;
                 HostData::F32(out)
             }
             HostDtype::BF16 => {
                 let mut out = vec![0u16; elements].reinterpret_into::<bf16>();
                 if self.of == QuantType::BF16 && !self.minus_one {
-                    self.fill(&mut out, copy)?;
+                    self.fill(0, &mut out, copy)?;
                 } else {
-                    self.fill(&mut out, |bytes, out| self.narrow(bytes, out, narrow_bf16))?;
+                    self.fill(0, &mut out, |bytes, out| self.narrow(bytes, out, narrow_bf16))?;
                 }
                 HostData::BF16(out)
             }
             HostDtype::F16 => {
                 let mut out = vec![0u16; elements].reinterpret_into::<f16>();
                 if self.of == QuantType::F16 && !self.minus_one {
-                    self.fill(&mut out, copy)?;
+                    self.fill(0, &mut out, copy)?;
                 } else {
-                    self.fill(&mut out, |bytes, out| self.narrow(bytes, out, narrow_f16))?;
+                    self.fill(0, &mut out, |bytes, out| self.narrow(bytes, out, narrow_f16))?;
                 }
                 HostData::F16(out)
             }
@@ -69,12 +69,26 @@ impl Stored<'_> {
         Ok(HostTensor { shape: self.shape.to_vec(), data })
     }
 
+    /// Widens the elements from `first` on, as many as `out` has; both are at the bounds of blocks.
+    ///
+    /// # Errors
+    /// As [`Stored::read`].
+    pub(super) fn read_from(&self, first: usize, out: &mut [f32]) -> Result<()> {
+        self.fill(first, out, |bytes, out| self.widen(bytes, out))
+    }
+
     /// Fills `out` slab by slab, each on all threads, giving back the file's pages behind it.
-    fn fill<T: Send>(&self, out: &mut [T], convert: impl Fn(&[u8], &mut [T]) -> Result<()> + Sync) -> Result<()> {
+    fn fill<T: Send>(
+        &self,
+        first: usize,
+        out: &mut [T],
+        convert: impl Fn(&[u8], &mut [T]) -> Result<()> + Sync,
+    ) -> Result<()> {
         let bytes_of = |elements| self.bytes_of(elements);
-        let stored = self.stored();
+        let run = bytes_of(first)..bytes_of(first + out.len());
+        let mut at = self.bytes.start + run.start;
+        let stored = self.stored().get(run).unwrap_or_default();
         let slabs = stored.chunks(bytes_of(SLAB)).zip(out.chunks_mut(SLAB));
-        let mut at = self.bytes.start;
         for (stored, out) in slabs {
             let before = self.elements_of(at - self.bytes.start);
             stored

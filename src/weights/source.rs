@@ -73,6 +73,28 @@ impl Source {
         }
     }
 
+    /// Reads rows of the matrix `[rows, columns]` from the row `first` on, as many as `out` has, in f32 and otherwise as
+    /// [`Source::read`] does.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn read_rows(&self, id: &TensorId, dims: [usize; 2], first: usize, out: &mut [f32]) -> Result<()> {
+        self.check_whole()?;
+        let start = first * dims[1];
+        match &self.0 {
+            Inner::Folder(folder) => match folder.read_packed(id, &dims)? {
+                Some(matrix) => {
+                    matrix.dequantize_rows_parallel(first..first + out.len() / dims[1].max(1), out);
+                    Ok(())
+                }
+                None => folder.stored(id, &dims)?.read_from(start, out),
+            },
+            Inner::Gguf(gguf) => {
+                gguf.stored(id, &dims).and_then(|stored| stored.read_from(start, out)).map_err(|e| gguf.locate(e))
+            }
+        }
+    }
+
     /// Reads a matrix in the compressed form that `holding` gives it, on all threads; `None` where it is held as plain
     /// floats, which [`Source::read`] reads. What is to be quantised is read in slabs: beside the result at most 32 MB
     /// of the file are in memory. What stays as it is stored is not read at all.

@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::quant::{QuantType, Unusable};
 use crate::weights::gguf::{Demands, GgufTensor, Value, gguf_length, norms_hold_one_plus, write_gguf};
 use crate::weights::names::TensorId;
-use crate::weights::{Holding, HostDtype, Source};
+use crate::weights::{HostDtype, Source};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -201,35 +201,40 @@ impl GgufExport<'_> {
                 .first_unusable(bytes)
                 .map_or_else(|| Ok(bytes.to_vec()), |bad| Err(too_large(tensor, bad)));
         }
-        if let (TensorId::EmbedTokensPerLayer, &[rows, columns]) = (id, tensor.shape.as_slice()) {
-            return self.table(id, tensor, [rows, columns]);
+        let inputs = tensor.shape.last().copied().unwrap_or(0);
+        let importance = self.importance.and_then(|importance| importance.of_inputs(id, inputs));
+        let add_one = id.is_norm() && self.norms_hold_one_plus();
+        if let (None, false, &[rows, columns]) = (module, add_one, tensor.shape.as_slice()) {
+            return self.by_rows(id, tensor, [rows, columns], importance.as_deref());
         }
         let mut weight = self.weight(id, &tensor.shape)?;
-        if id.is_norm() && self.norms_hold_one_plus() {
+        if add_one {
             // Readers of the format multiply by what it holds; the model multiplies by `1 + w`.
             weight.par_iter_mut().for_each(|w| *w += 1.0);
         }
-        let inputs = tensor.shape.last().copied().unwrap_or(0);
-        let importance = self.importance.and_then(|importance| importance.of_inputs(id, inputs));
         quantized(tensor, &weight, importance.as_deref(), 0)
     }
 
-    /// The bytes of a table that may be larger than memory in f32: some rows at a time from the mapped file.
-    fn table(&self, id: &TensorId, tensor: &GgufTensor, dims: [usize; 2]) -> Result<Vec<u8>> {
+    /// The bytes of a matrix that may be larger than memory in f32: some rows at a time from the mapped file.
+    fn by_rows(
+        &self,
+        id: &TensorId,
+        tensor: &GgufTensor,
+        dims: [usize; 2],
+        importance: Option<&[f32]>,
+    ) -> Result<Vec<u8>> {
         /// Numbers that are in memory at a time, about.
-        const SLAB: usize = 1 << 24;
+        const SLAB: usize = 1 << 23;
         let [rows, columns] = dims;
-        let matrix = self.source.read_compressed(id, dims, &Holding::default())?;
-        let matrix = matrix.ok_or_else(|| Error::new(Kind::Run, format!("`{id}` is not held as it is stored")))?;
         let mut bytes = Vec::with_capacity(tensor.bytes()?);
-        let slab = (SLAB / columns.max(1)).max(1);
-        let mut values = vec![0.0; slab.min(rows) * columns];
+        let slab = (SLAB / columns.max(1)).clamp(1, rows.max(1));
+        let mut values = vec![0.0; slab * columns];
         for start in (0..rows).step_by(slab) {
             let end = rows.min(start + slab);
             let values = &mut values[..(end - start) * columns];
-            matrix.dequantize_rows_parallel(start..end, values);
+            self.source.read_rows(id, dims, start, values)?;
             let part = GgufTensor { shape: vec![end - start, columns], ..tensor.clone() };
-            bytes.extend(quantized(&part, values, None, start * columns)?);
+            bytes.extend(quantized(&part, values, importance, start * columns)?);
         }
         Ok(bytes)
     }
