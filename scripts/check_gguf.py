@@ -14,7 +14,9 @@ the grid it was on favours nobody. For each type:
 - `rmse`: root mean square errors of the quantised matrices, averaged;
 - `same`: of `--prompts` prompts, those that llama.cpp continues by the 32 tokens that transformers does, greedily, and the tokens
   up to the first that differs (`tokens`);
-- `bytes` and `seconds` of making the file.
+- `bytes`, and the `seconds` of making the file, the median of `--runs`.
+
+With `--tokens 0` no divergence is measured: the rest takes a minute.
 
 `--calibrate` gives both quantisers the importance matrix of another text; `--mixture` adds ours of the size of llama.cpp's Q4_K_M. One line
 of JSON a type comes out. Made with llama-cpp-python 0.3.36 and transformers 5.23.0.
@@ -25,6 +27,7 @@ import ctypes
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -52,11 +55,11 @@ class Tool:
     def __init__(self, tool, model, text, tokens, work):
         self.tool, self.model, self.work = tool, model, work
         self.rows = work / "rows.jsonl"
-        ids = self.tokenised(text, tokens)
+        ids = self.tokenised(text, tokens) if tokens else []
         with open(self.rows, "w") as rows:
             for at in range(0, len(ids), 250):
                 rows.write(json.dumps({"input_ids": [2, *ids[at:at + 250]]}) + "\n")
-        self.reference = self.logits(model)
+        self.reference = self.logits(model) if ids else None
 
     def tokenised(self, text, tokens):
         from transformers import AutoTokenizer
@@ -80,7 +83,9 @@ class Tool:
         return safe_open(path, "numpy")
 
     def divergence(self, file):
-        """The mean of `KL(f32 || file)` over all tokens."""
+        """The mean of `KL(f32 || file)` over all tokens; nothing without a text."""
+        if self.reference is None:
+            return None
         other, total, tokens = self.logits(file), 0.0, 0
         for name in self.reference.keys():
             p, q = (log_softmax(logits.get_tensor(name)) for logits in (self.reference, other))
@@ -202,15 +207,18 @@ def agreement(said, expected):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--text", required=True, help="what is measured on, a text file")
+    parser.add_argument("--text", help="what is measured on, a text file")
     parser.add_argument("--calibrate", help="a text for the importance matrix that both quantisers get")
     parser.add_argument("--work", type=Path, required=True, help="a folder for the files, a few GB")
     parser.add_argument("--types", default=",".join(kind for kind in TYPES if kind != "F32"))
     parser.add_argument("--mixture", action="store_true", help="also ours of the size of llama.cpp's Q4_K_M, by measurement")
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--prompts", type=int, default=0, help="greedy answers that are compared, up to 20")
+    parser.add_argument("--runs", type=int, default=1, help="how often each file is made, in turns")
     parser.add_argument("--tool", default="target/release/gemma-tune")
     given = parser.parse_args()
+    if given.text is None and (given.tokens or given.mixture):
+        parser.error("--text is needed, or --tokens 0")
     given.work.mkdir(parents=True, exist_ok=True)
     silence()
     model = given.model
@@ -219,7 +227,8 @@ def main():
     tool.run("export", "gguf", "--model", model, "--quant", "F32", "--output", whole)
     importance, weighed = None, []
     if given.calibrate:
-        print(json.dumps(dict(shared_sequences_of_8_words=shared(given.text, given.calibrate))), flush=True)
+        if given.text:
+            print(json.dumps(dict(shared_sequences_of_8_words=shared(given.text, given.calibrate))), flush=True)
         importance = given.work / "imatrix.gguf"
         tool.run("export", "gguf", "--model", model, "--quant", "Q4_K_M", "--imatrix", given.calibrate, "--save-imatrix", importance,
                  "--output", given.work / "first.gguf")
@@ -235,15 +244,21 @@ def main():
         (theirs, their_errors), (ours, our_errors) = facts(theirs, seconds_of_theirs), facts(ours, seconds)
         worse = [our_errors[name] / error for name, error in their_errors.items() if error > 0]
         rounded = any(worse)
-        line = dict(type=name, llama_cpp=theirs, gemma_tune=ours, kl_ratio=round(ours["kl"] / theirs["kl"], 3))
+        line = dict(type=name, llama_cpp=theirs, gemma_tune=ours)
+        if tool.reference is not None:
+            line |= dict(kl_ratio=round(ours["kl"] / theirs["kl"], 3))
         if rounded:
             line |= dict(rmse_ratio=round(float(np.mean(worse)), 4), largest_rmse_ratio=round(max(worse), 4))
         print(json.dumps(line), flush=True)
 
     for kind in given.types.split(","):
         theirs, ours = given.work / f"llama-{kind}.gguf", given.work / f"ours-{kind}.gguf"
-        took = quantised(whole, theirs, kind, importance, os.cpu_count())
-        report(kind, theirs, took, ours, tool.run("export", "gguf", "--model", whole, "--quant", kind, *weighed, "--output", ours))
+        took = [], []
+        for _ in range(given.runs):
+            ours.unlink(missing_ok=True)
+            took[0].append(quantised(whole, theirs, kind, importance, os.cpu_count()))
+            took[1].append(tool.run("export", "gguf", "--model", whole, "--quant", kind, *weighed, "--output", ours))
+        report(kind, theirs, statistics.median(took[0]), ours, statistics.median(took[1]))
     if given.mixture:
         theirs, ours = given.work / "llama-Q4_K_M.gguf", given.work / "mixture.gguf"
         took = quantised(whole, theirs, "Q4_K_M", importance, os.cpu_count())
