@@ -99,7 +99,7 @@ mod tests {
         let of_queries = visibility.runs();
         assert_eq!((of_queries[39].clone(), of_queries[40].clone(), of_queries[61].clone()), (32..40, 40..41, 54..80));
         assert_eq!(query_tiles(&of_queries), [0..32, 25..80, 57..96, 89..100]);
-        assert_eq!(key_tiles(&of_queries), [0..39, 32..80, 60..100, 96..100]);
+        assert_eq!(key_tiles(&of_queries), [0..39, 32..71, 60..100, 96..100]);
         assert!(key_tiles(&[]).is_empty());
         assert_eq!(query_tiles(&[3..3, 5..7]).first(), Some(&(5..7)));
     }
