@@ -2,7 +2,7 @@
 
 use super::relief::Relief;
 use crate::error::Result;
-use crate::jobs::base::peft_model::PeftModel;
+use crate::jobs::base::peft_model::{Computing, PeftModel};
 use crate::paths;
 use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
@@ -41,6 +41,9 @@ pub struct ModelArgs {
     /// How weights are held
     #[arg(long, default_value = "auto", value_parser = dtypes())]
     pub dtype: std::option::Option<HostDtype>, // spelt out, so that it is no argument to leave out
+    /// What factors of products are rounded to
+    #[arg(long, default_value = "auto", value_parser = computing())]
+    pub compute_dtype: std::option::Option<Computing>, // as above
     /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -79,6 +82,25 @@ pub fn dtypes() -> impl TypedValueParser<Value = Option<HostDtype>> {
     })
 }
 
+/// The words for what products are rounded to; `auto` is `None`.
+fn computing() -> impl TypedValueParser<Value = Option<Computing>> {
+    let words = [
+        ("auto", "f32 on the CPU, and what another device multiplies fastest"),
+        ("f32", "Rounds nothing"),
+        ("bf16", "Sums stay f32"),
+        ("f16", "Sums stay f32; not on the CPU"),
+        ("int8", "Inputs of a .gguf file's blocks become signed bytes, as in llama.cpp: fast on the CPU"),
+    ];
+    let values = words.map(|(word, help)| PossibleValue::new(word).help(help));
+    PossibleValuesParser::new(values).map(|word| match word.as_str() {
+        "f32" => Some(Computing::In(HostDtype::F32)),
+        "bf16" => Some(Computing::In(HostDtype::BF16)),
+        "f16" => Some(Computing::In(HostDtype::F16)),
+        "int8" => Some(Computing::Int8),
+        _ => None,
+    })
+}
+
 /// The command that shows whether what an adapter was written to, `option`, says what base and adapter say.
 pub fn verify_command(model: &str, adapter: &Path, option: &str, output: &Path) -> String {
     let [model, adapter, output] = [Path::new(model), adapter, output].map(|path| shell_word(&path.to_string_lossy()));
@@ -99,6 +121,7 @@ impl ModelArgs {
 
     /// Opens and loads the model.
     pub fn open(&self, screen: &ProgressBar) -> Result<PeftModel> {
-        PeftModel::open(&self.model, self.adapter.as_deref(), self.dtype, &self.device, screen)
+        let held = (self.dtype, self.compute_dtype);
+        PeftModel::open(&self.model, self.adapter.as_deref(), held, &self.device, screen)
     }
 }

@@ -98,7 +98,9 @@ impl Parts for Loader<'_> {
             Some(matrix) => Weight::quantized(matrix, self.device),
             None => dense(self.source.read(&id, &dims, self.holding.dtype)?, dims, self.device)?,
         };
-        Ok(computed_in(weight, self.holding.compute_dtype))
+        let weight = computed_in(weight, self.holding.compute_dtype);
+        let rounding = if self.holding.int8_inputs { weight.clone().with_rounded_inputs() } else { None };
+        Ok(rounding.unwrap_or(weight))
     }
 
     fn norm(&mut self, id: TensorId, shape: NormShape) -> Result<RmsNorm> {

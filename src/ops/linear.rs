@@ -10,9 +10,11 @@ use super::passing::Sparse;
 use super::plain;
 use super::product::product;
 use super::weight::Weight;
+use crate::quant::RoundedRows;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
+use std::ops::Range;
 
 impl Weight {
     /// `y = x W^T`. Keeps nothing but the weight for its gradient `dx = dy W`.
@@ -227,6 +229,10 @@ fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
         Some(Sparse::Outputs(passing)) => return passing.project_here(x, w),
         None => {}
     }
+    if let Some(matrix) = w.rounding_inputs() {
+        let x = RoundedRows::new(x, w.dims()[1]);
+        return by_outputs(n, w.dims()[0], |rows, y| matrix.times_rounded(rows, &x, y));
+    }
     // A product with so few rows waits for the weight to arrive, so every thread reads its own part of it.
     const FEW: usize = 3;
     if n <= FEW {
@@ -252,17 +258,27 @@ fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
 /// `x W^T` for the few tokens of a decoding step, a handful of outputs per task, whose part of the weight is read once for all
 /// tokens. Each token's numbers are those that it has alone.
 fn project_few(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
-    const OUTPUTS: usize = 32;
     let [out, input] = w.dims();
-    let mut tasks = vec![0.0; n * out]; // of each task [n, outputs]
-    if tasks.is_empty() || input == 0 {
+    if input == 0 {
+        return vec![0.0; n * out];
+    }
+    by_outputs(n, out, |rows, y| {
+        for (x, y) in x.chunks_exact(input).zip(y.chunks_exact_mut(rows.len())) {
+            w.dot_rows(rows.clone(), x, y);
+        }
+    })
+}
+
+/// `[n, out]`, made by a handful of outputs per task: `of` gets their range, and `[n, outputs]` to fill.
+fn by_outputs(n: usize, out: usize, of: impl Fn(Range<usize>, &mut [f32]) + Sync) -> Vec<f32> {
+    const OUTPUTS: usize = 32;
+    let mut tasks = vec![0.0; n * out];
+    if tasks.is_empty() {
         return tasks;
     }
     tasks.par_chunks_mut(n * OUTPUTS).enumerate().for_each(|(task, y)| {
-        let (first, outputs) = (task * OUTPUTS, y.len() / n);
-        for (x, y) in x.chunks_exact(input).zip(y.chunks_exact_mut(outputs)) {
-            w.dot_rows(first..first + outputs, x, y);
-        }
+        let first = task * OUTPUTS;
+        of(first..first + y.len() / n, y);
     });
     if n == 1 {
         return tasks;

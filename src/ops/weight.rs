@@ -25,6 +25,8 @@ pub struct Weight {
     dims: [usize; 2],
     bytes: u64,
     compute_dtype: FloatDType,
+    /// Whether the inputs of its products are rounded to signed bytes.
+    rounds_inputs: bool,
     /// What of its products is asked for, where that is little.
     sparse: Option<Sparse>,
 }
@@ -60,7 +62,7 @@ impl Weight {
                 (Held::DeviceFloats(stored), fastest)
             }
         };
-        Weight { held: Arc::new(held), dims, bytes, compute_dtype, sparse: None }
+        Weight { held: Arc::new(held), dims, bytes, compute_dtype, rounds_inputs: false, sparse: None }
     }
 
     /// Holds a compressed matrix `[out, in]` whose rows are used on `device`, and moves its packed form there.
@@ -70,7 +72,7 @@ impl Weight {
             true => (Held::CpuCompressed(matrix), FloatDType::F32),
             false => (Held::on_device(matrix, device), fastest_factors(device)),
         };
-        Weight { held: Arc::new(held), dims, bytes, compute_dtype, sparse: None }
+        Weight { held: Arc::new(held), dims, bytes, compute_dtype, rounds_inputs: false, sparse: None }
     }
 
     /// The same weight, whose products round their factors to this dtype. Without it the CPU rounds nothing, and another
@@ -78,6 +80,16 @@ impl Weight {
     pub fn computed_in(self, compute_dtype: FloatDType) -> Self {
         let is_multiplied = !self.is_on_cpu() || matches!(compute_dtype, FloatDType::F32 | FloatDType::BF16);
         if is_multiplied { Weight { compute_dtype, ..self } } else { self }
+    }
+
+    /// The same weight, whose products `x W^T` round `x` to signed bytes in runs of 32 and sum whole numbers, which is fast
+    /// where few tokens pass; `None` unless it is held in the CPU's memory in a form of signed bytes with scales. Nothing
+    /// else rounds: not its gradient, and not what has [`Weight::with_outputs`] or [`Weight::with_inputs`].
+    pub fn with_rounded_inputs(self) -> Option<Self> {
+        match &*self.held {
+            Held::CpuCompressed(matrix) if matrix.has_codes() => Some(Weight { rounds_inputs: true, ..self }),
+            _ => None,
+        }
     }
 
     /// The same weight `[f, in]` for products whose outputs are read where something passes only. The others of

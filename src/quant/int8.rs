@@ -5,15 +5,15 @@
 /// The largest magnitude of a code.
 const LARGEST: f32 = 127.0;
 
-/// Quantises one row into `codes` and returns its scale; `None` if a value is not finite.
+/// Quantises numbers that share a scale into `codes` and returns its scale; `None` if a value is not finite.
 ///
 /// # Numerics
-/// `q = round(w * (127 / absmax))`, ties to even. A row of zeros has scale 0.
+/// `q = round(w * (127 / absmax))`, ties to even. Zeros have scale 0.
 ///
 /// # Source
 /// Dettmers et al. 2022 (LLM.int8()), section 2.1; the codes are those of bitsandbytes' `int8_vectorwise_quant`.
 #[inline(always)]
-pub(super) fn quantize_row(values: &[f32], codes: &mut [i8]) -> Option<f32> {
+pub(super) fn quantize_run(values: &[f32], codes: &mut [i8]) -> Option<f32> {
     let absmax = super::absmax::of(values)?;
     if absmax == 0.0 {
         codes.fill(0);
@@ -34,7 +34,7 @@ pub fn quantize(values: &[f32], row_len: usize, codes: &mut [i8], scales: &mut [
         || {
             let rows = values.chunks_exact(row_len.max(1)).zip(codes.chunks_exact_mut(row_len.max(1))).zip(scales);
             for ((values, codes), scale) in rows {
-                *scale = quantize_row(values, codes)?;
+                *scale = quantize_run(values, codes)?;
             }
             Some(())
         },

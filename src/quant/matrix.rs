@@ -1,9 +1,11 @@
 //! A frozen matrix in a compressed form, unpacked row by row where it is used.
 
 use super::absmax::{self, Absmax, DoubleQuantized};
+use super::rounded::{self, CodeRow, RoundedRows};
 use super::{QuantType, SharedBytes, int8, nf4, simd};
 use crate::error::{Error, Kind, Result};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -159,6 +161,69 @@ impl QuantizedMatrix {
                 let rows = rows.map(|row| row * self.cols);
                 out.iter_mut().zip(rows).for_each(|(out, start)| *out = nf4::dot(codes, absmax, start, x));
             }
+        }
+    }
+
+    /// Whether its rows are signed bytes with scales, so that [`QuantizedMatrix::times_rounded`] can multiply them.
+    pub fn has_codes(&self) -> bool {
+        match &self.storage {
+            Storage::Blocks(of, _) => !of.is_float(),
+            Storage::Int8(..) => true,
+            Storage::Nf4(..) => false,
+        }
+    }
+
+    /// The products of rows with rounded inputs, on this thread, each row taken apart once for all inputs; nothing is done
+    /// unless the matrix [`QuantizedMatrix::has_codes`].
+    ///
+    /// # Shapes
+    /// - `x`: `[n, cols]`
+    /// - `out`: `[n, rows.len()]`; what has no place is left out
+    pub fn times_rounded(&self, rows: Range<usize>, x: &RoundedRows, out: &mut [f32]) {
+        thread_local! {
+            static ROWS: RefCell<Vec<CodeRow>> = const { RefCell::new(Vec::new()) };
+        }
+        let outputs = rows.len();
+        let rows = rows.start.min(self.rows)..rows.end.min(self.rows);
+        if !self.has_codes() || rows.is_empty() {
+            return;
+        }
+        // What is used again soon stays in a core's nearest cache: a row for a few inputs, an input for many rows.
+        const FEW: usize = 8;
+        let at_once = if x.len() <= FEW { 1 } else { rows.len() };
+        ROWS.with_borrow_mut(|parts| {
+            parts.resize_with(at_once, CodeRow::default);
+            for start in (0..rows.len()).step_by(at_once) {
+                (rows.start + start..rows.end).zip(&mut *parts).for_each(|(row, to)| self.take_apart(row, to));
+                for (input, out) in out.chunks_exact_mut(outputs).enumerate().take(x.len()) {
+                    out[start..].iter_mut().zip(&*parts).for_each(|(out, row)| *out = row.times(x, input));
+                }
+            }
+        });
+    }
+
+    /// Takes a row's codes apart from their scales.
+    fn take_apart(&self, row: usize, to: &mut CodeRow) {
+        let chunks = self.cols.div_ceil(rounded::CHUNK);
+        to.codes.resize(chunks, [0; rounded::CHUNK]);
+        let codes = &mut to.codes.as_flattened_mut()[..self.cols];
+        match &self.storage {
+            Storage::Blocks(of, bytes) => {
+                let row_bytes = self.cols / of.block_size() * of.block_bytes();
+                let runs = self.cols / of.run().unwrap_or(1);
+                to.scales.resize(runs, 0.0);
+                to.offsets.resize(if of.has_offsets() { runs } else { 0 }, 0.0);
+                let stored = bytes.get(row * row_bytes..(row + 1) * row_bytes).unwrap_or_default();
+                of.take_apart(stored, codes, &mut to.scales, &mut to.offsets);
+            }
+            Storage::Int8(stored, scales) => {
+                codes.copy_from_slice(&stored[row * self.cols..(row + 1) * self.cols]);
+                to.codes.as_flattened_mut()[self.cols..].fill(0);
+                to.scales.clear();
+                to.scales.resize(chunks, scales[row]);
+                to.offsets.clear();
+            }
+            Storage::Nf4(..) => {}
         }
     }
 

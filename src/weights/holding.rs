@@ -17,6 +17,8 @@ pub struct Holding {
     pub embedding_int8: bool,
     /// What the factors of their products are rounded to on a GPU; `None` is what it multiplies fastest.
     pub compute_dtype: Option<HostDtype>,
+    /// Whether the inputs of products with blocks are rounded to signed bytes, on the CPU: for inference alone.
+    pub int8_inputs: bool,
 }
 
 /// A compression of frozen matrices.

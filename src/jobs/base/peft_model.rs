@@ -4,15 +4,27 @@ use super::{Base, adapter_folder, provenance};
 use crate::adapter::Adapter;
 use crate::adapter::peft::{self, AdapterTensors};
 use crate::device::{self, Compute};
-use crate::error::{Place, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::fence::fenced;
 use crate::hub::Variant;
 use crate::model::LanguageModel;
+use crate::model::load::float_dtype;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
+use crate::quant::QuantType;
+use crate::weights::gguf::Entry;
 use crate::weights::{Compression, Holding, HostDtype};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// What the factors of products are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Computing {
+    /// Floats of this type.
+    In(HostDtype),
+    /// Signed bytes in runs with a scale each, where the weights are such; the others are not rounded.
+    Int8,
+}
 
 /// A loaded model, ready to speak, and the adapter beside it.
 pub struct PeftModel {
@@ -40,11 +52,17 @@ impl PeftModel {
     pub fn open(
         model: &str,
         adapter: Option<&Path>,
-        held: Option<HostDtype>,
+        (held, computing): (Option<HostDtype>, Option<Computing>),
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        Unloaded::open("--model", model, adapter, Holding::dense(held), device, progress)?.load(progress)
+        let mut holding = Holding::dense(held);
+        match computing {
+            None => {}
+            Some(Computing::In(dtype)) => holding.compute_dtype = Some(dtype),
+            Some(Computing::Int8) => holding.int8_inputs = true,
+        }
+        Unloaded::open("--model", model, adapter, holding, device, progress)?.load(progress)
     }
 
     /// Opens, and does not load yet, a model that the option `named` names and an adapter: its weights as they are stored, and
@@ -151,11 +169,16 @@ impl Unloaded {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let compute = PeftModel::device(device, progress)?;
+        let rounds = compute.check(holding.compute_dtype.map(float_dtype));
+        rounds.map_err(|e| e.at(named()).hint("without the option it is what the device multiplies best"))?;
         let folder = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
         let name_bases = |error| provenance::name_bases(error, model);
         let base = Base::open(model, Place::Named(format!("{option} {model}")), progress, &|config| {
             folder.as_deref().map_or(Ok(()), |folder| peft::check(folder, config).map_err(name_bases))
         })?;
+        if holding.int8_inputs {
+            check_int8(&base, &holding, &compute)?;
+        }
         let adapter = folder.map(|folder| {
             let read = peft::PeftAdapter::read(&folder, &base.config.places()).map_err(name_bases)?;
             provenance::warn_of_another_base(&folder, &base, progress);
@@ -177,4 +200,31 @@ impl Unloaded {
         }
         Ok(model)
     }
+}
+
+/// Where it is named what products are rounded to.
+fn named() -> Place {
+    Place::Named("--compute-dtype".into())
+}
+
+/// Refuses inputs in signed bytes where no product could use them.
+fn check_int8(base: &Base, holding: &Holding, compute: &Compute) -> Result<()> {
+    let wrong = |what: String| Error::new(Kind::Recipe, what).at(named());
+    if !compute.is_cpu() {
+        return Err(
+            wrong(format!("int8 is for the CPU, and this is {}", compute.describe())).hint("use `--device cpu`")
+        );
+    }
+    if let Some(dtype) = holding.dtype {
+        return Err(wrong(format!(
+            "int8 multiplies weights in blocks as they are stored, and `--dtype` holds them as {dtype}"
+        ))
+        .hint("leave `--dtype` out"));
+    }
+    let is_blocks = |entry: &Entry| QuantType::from_ggml(entry.ggml_type).is_some_and(|of| !of.is_float());
+    if base.source.gguf().is_some_and(|gguf| gguf.entries().iter().any(is_blocks)) {
+        return Ok(());
+    }
+    Err(wrong(format!("int8 multiplies weights in blocks of small numbers, and `{}` has none", base.name))
+        .hint("use a .gguf file; `gemma-tune export gguf --quant Q8_0` makes one of this model"))
 }

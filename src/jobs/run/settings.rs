@@ -59,6 +59,7 @@ fn holding(keys: &recipe::Model) -> Holding {
         },
         embedding_int8: keys.embedding_quantization == EmbeddingQuantization::Int8,
         compute_dtype: keys.compute_dtype.0,
+        int8_inputs: false,
     }
 }
 

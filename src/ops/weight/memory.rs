@@ -3,8 +3,8 @@
 use super::{Held, Weight};
 use crate::ops::cpu::bf16::{self as rounding, Right};
 use crate::ops::traffic::{read_back, upload};
-use crate::quant::QuantType;
 use crate::quant::simd::dot;
+use crate::quant::{QuantType, QuantizedMatrix};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use half::{bf16, f16};
@@ -163,6 +163,14 @@ impl Weight {
                 let values = self.downloaded(range);
                 out.iter_mut().zip(values.chunks_exact(input)).for_each(|(out, row)| *out = dot(row, x));
             }
+        }
+    }
+
+    /// Its matrix of signed bytes, where the inputs of products are rounded.
+    pub(in crate::ops) fn rounding_inputs(&self) -> Option<&QuantizedMatrix> {
+        match &*self.held {
+            Held::CpuCompressed(matrix) if self.rounds_inputs => Some(matrix),
+            _ => None,
         }
     }
 

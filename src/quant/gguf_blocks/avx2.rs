@@ -1,6 +1,6 @@
 //! The same work on blocks with AVX2, to the same bits.
 
-use super::runs::{Dot, Half, Run, Unpack, Work};
+use super::runs::{Codes, Dot, Half, Run, Unpack, Work, take_apart};
 use crate::quant::simd::LANES;
 use std::arch::x86_64::*;
 
@@ -26,6 +26,15 @@ impl Half for F16c {
         // SAFETY: blocks are read with this only inside of `Avx2`, which exists only where the processor has the
         // instruction.
         unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(u16::from_le_bytes(bytes))))) }
+    }
+
+    #[inline(always)]
+    fn chosen(numbers: u64, values: &[i8; 16]) -> u64 {
+        // SAFETY: as above; the table has sixteen bytes.
+        unsafe {
+            let values = _mm_loadu_si128(values.as_ptr().cast());
+            _mm_cvtsi128_si64(_mm_shuffle_epi8(values, _mm_cvtsi64_si128(numbers.cast_signed()))).cast_unsigned()
+        }
     }
 }
 
@@ -58,6 +67,27 @@ fn unpack<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
                 unsafe { _mm256_storeu_ps(out.as_mut_ptr(), values) };
             }
         }
+    }
+}
+
+impl Work for Avx2<Codes<'_>> {
+    type Output = ();
+    type Half = F16c;
+
+    #[inline(always)]
+    fn run<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
+        self,
+        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
+    ) {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn wide<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
+            work: Codes,
+            read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
+        ) {
+            take_apart::<BYTES, WORDS, RUNS>(work, read);
+        }
+        // SAFETY: the processor has the instruction sets, or there would be no `self`.
+        unsafe { wide::<BYTES, WORDS, RUNS>(self.0, read) }
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1
 #[inline(always)]
 pub(super) fn nl<H: Half>(block: &[u8; NL_BYTES], _: usize) -> Run<4> {
     let [d0, d1, nibbles @ ..] = block;
-    Run { codes: words(|at| values(nibbles, at)), scale: H::widen([*d0, *d1]), offset: NONE }
+    Run { codes: words(|at| values::<H>(nibbles, at)), scale: H::widen([*d0, *d1]), offset: NONE }
 }
 
 #[inline(always)]
@@ -26,12 +26,11 @@ pub(super) fn xs<H: Half>(block: &[u8; XS_BYTES], sub: usize) -> Run<4> {
     let low = (low[sub / 2] >> (4 * (sub % 2))) & 15;
     let high = (u16::from_le_bytes([*h0, *h1]) >> (2 * sub)) & 3;
     let scale = H::widen([*d0, *d1]) * (f32::from(u16::from(low) | (high << 4)) - 32.0);
-    Run { codes: words(|at| values(&nibbles[16 * sub..], at)), scale, offset: NONE }
+    Run { codes: words(|at| values::<H>(&nibbles[16 * sub..], at)), scale, offset: NONE }
 }
 
 /// The word of values `at..at + 8`: low nibbles are elements 0..16, high nibbles elements 16..32.
 #[inline(always)]
-fn values(nibbles: &[u8], at: usize) -> u64 {
-    let codes = word(nibbles, at % 16) >> (4 * (at / 16)) & every(15);
-    u64::from_le_bytes(codes.to_le_bytes().map(|code| VALUES[usize::from(code & 15)].cast_unsigned()))
+fn values<H: Half>(nibbles: &[u8], at: usize) -> u64 {
+    H::chosen(word(nibbles, at % 16) >> (4 * (at / 16)) & every(15), &VALUES)
 }

@@ -20,7 +20,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 use self::avx2::Avx2;
 pub use self::quantize::LARGEST_IN_BLOCKS;
-use self::runs::{Dot, Unpack, Work};
+use self::runs::{Codes, Dot, Unpack, Work};
 use super::simd;
 use crate::error::{Error, Kind, Result};
 use bytemuck::AnyBitPattern;
@@ -220,6 +220,25 @@ impl QuantType {
             }
             _ => self.on_this_processor(Dot { bytes, x }),
         }
+    }
+
+    /// Elements that share a scale, in 16s or 32s; `None` of plain floats.
+    pub(crate) fn run(self) -> Option<usize> {
+        match self {
+            QuantType::F32 | QuantType::F16 | QuantType::BF16 => None,
+            QuantType::Q2K | QuantType::Q3K | QuantType::Q6K => Some(16),
+            _ => Some(32),
+        }
+    }
+
+    /// Whether a run has an offset beside its scale.
+    pub(crate) fn has_offsets(self) -> bool {
+        matches!(self, QuantType::Q4_1 | QuantType::Q5_1 | QuantType::Q2K | QuantType::Q4K | QuantType::Q5K)
+    }
+
+    /// Takes the codes of whole blocks apart from the scale and offset of each [`QuantType::run`], as many as have room.
+    pub(crate) fn take_apart(self, bytes: &[u8], codes: &mut [i8], scales: &mut [f32], offsets: &mut [f32]) {
+        self.on_this_processor(Codes { bytes, codes, scales, offsets });
     }
 
     /// Does `work` on blocks of this type with the widest instructions that the processor has; nothing if it has no

@@ -41,10 +41,13 @@ pub(super) fn words<const WORDS: usize>(word: impl Fn(usize) -> u64) -> [u64; WO
     words
 }
 
-/// How a processor widens the f16 scales of blocks.
+/// What processors have instructions of their own for.
 pub(super) trait Half {
     /// A little-endian f16 as f32.
     fn widen(bytes: [u8; 2]) -> f32;
+
+    /// For each of eight numbers below sixteen the value in its place of the table.
+    fn chosen(numbers: u64, values: &[i8; 16]) -> u64;
 }
 
 /// In whole numbers, as any processor can.
@@ -54,6 +57,11 @@ impl Half for Portable {
     #[inline(always)]
     fn widen(bytes: [u8; 2]) -> f32 {
         super::widen_f16(bytes)
+    }
+
+    #[inline(always)]
+    fn chosen(numbers: u64, values: &[i8; 16]) -> u64 {
+        u64::from_le_bytes(numbers.to_le_bytes().map(|number| values[usize::from(number & 15)].cast_unsigned()))
     }
 }
 
@@ -95,6 +103,50 @@ impl Work for Unpack<'_> {
                     *out = word.to_le_bytes().map(|code| scale * f32::from(code.cast_signed()) + offset);
                 }
             }
+        }
+    }
+}
+
+/// Takes the codes apart from their scales and offsets.
+pub(super) struct Codes<'a> {
+    pub bytes: &'a [u8],
+    pub codes: &'a mut [i8],
+    /// Of each run.
+    pub scales: &'a mut [f32],
+    /// Of each run; may be empty where none is wanted.
+    pub offsets: &'a mut [f32],
+}
+
+impl Work for Codes<'_> {
+    type Output = ();
+    type Half = Portable;
+
+    #[inline(always)]
+    fn run<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
+        self,
+        read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
+    ) {
+        take_apart::<BYTES, WORDS, RUNS>(self, read);
+    }
+}
+
+#[inline(always)]
+pub(super) fn take_apart<const BYTES: usize, const WORDS: usize, const RUNS: usize>(
+    Codes { bytes, codes, scales, offsets }: Codes,
+    read: impl Fn(&[u8; BYTES], usize) -> Run<WORDS>,
+) {
+    let codes = codes.chunks_exact_mut(8 * WORDS * RUNS);
+    let blocks = bytes.as_chunks::<BYTES>().0.iter().zip(codes).zip(scales.as_chunks_mut::<RUNS>().0);
+    let mut offsets = offsets.as_chunks_mut::<RUNS>().0.iter_mut();
+    for ((block, codes), scales) in blocks {
+        let mut none = [NONE; RUNS];
+        let offsets = offsets.next().unwrap_or(&mut none);
+        for (run, to) in codes.chunks_exact_mut(8 * WORDS).enumerate() {
+            let Run { codes, scale, offset } = read(block, run);
+            for (to, word) in to.as_chunks_mut::<8>().0.iter_mut().zip(codes) {
+                *to = word.to_le_bytes().map(u8::cast_signed);
+            }
+            (scales[run], offsets[run]) = (scale, offset);
         }
     }
 }
