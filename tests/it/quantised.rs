@@ -277,6 +277,35 @@ fn contradictions_are_refused_before_anything_is_loaded() {
     assert!(text.contains("leave `quantization` out"), "{text}");
 }
 
+#[test]
+fn rounded_inputs_say_nearly_the_same_and_are_refused_where_nothing_rounds() {
+    let bench = Bench::new().with_text();
+    std::fs::copy(folder("gguf/tiny-gemma3.gguf"), bench.path("g.gguf")).unwrap();
+    bench.write(
+        "rows.jsonl",
+        lines(&[json!({"input_ids": [2, 10, 11, 12, 13, 14]}), json!({"input_ids": [2, 20, 21]})]),
+    );
+    let logits = |options: &str| {
+        bench.run(&format!("score --input rows.jsonl --logits l.safetensors --output s.jsonl {options}")).ok();
+        tensors(&bench.read("l.safetensors"))
+    };
+    let (exact, rounded) = (logits("--model g.gguf"), logits("--model g.gguf --compute-dtype int8"));
+    for ((name, _, exact), (_, _, rounded)) in exact.iter().zip(&rounded) {
+        let exact: Vec<f64> = exact.iter().copied().map(f64::from).collect();
+        let gap = l2_relative(rounded, &exact);
+        assert!(gap > 1e-5 && gap < 3e-2, "{name}: {gap}");
+    }
+    for (options, what) in [
+        ("--model t --compute-dtype int8", "has none"),
+        ("--model g.gguf --compute-dtype int8 --dtype f32", "leave `--dtype` out"),
+        ("--model t --compute-dtype f16", "the CPU multiplies in f32 and bf16"),
+    ] {
+        let said = bench.run(&format!("score --input rows.jsonl {options}"));
+        assert_eq!(said.code, Some(2), "{options}: {}", said.stderr);
+        assert!(said.problem().contains(what) && said.problem().contains("--compute-dtype"), "{}", said.stderr);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_base_that_is_written_to_while_it_is_trained_on_ends_the_run() {

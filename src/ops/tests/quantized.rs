@@ -118,3 +118,19 @@ fn a_few_rows_are_multiplied_as_each_alone() {
         }
     }
 }
+
+#[test]
+fn any_number_of_rounded_rows_is_multiplied_as_each_alone() {
+    let mut values = Values::new(12);
+    let device = Device::flex();
+    let dims = [70, 256];
+    let forms = forms(&mut values, dims).into_iter().map(|matrix| Weight::quantized(matrix, &device));
+    let rounding: Vec<Weight> = forms.filter_map(Weight::with_rounded_inputs).collect();
+    assert_eq!(rounding.len(), 13, "signed bytes, and every type of blocks");
+    for weight in rounding {
+        let x: Tensor<2> = values.tensor([21, 256]);
+        let alone = (0..21).flat_map(|row| bits(weight.project(x.clone().narrow(0, row, 1))));
+        assert_eq!(bits(weight.project(x.clone())), alone.collect::<Vec<_>>());
+    }
+    assert!(Weight::new(values.tensor(dims)).with_rounded_inputs().is_none(), "plain floats have no codes");
+}
