@@ -55,6 +55,12 @@ impl<const D: usize> Factor<D> {
         [rows, columns]
     }
 
+    /// Values that are rounded already, and what the products of each row are multiplied by.
+    #[cfg(feature = "gpu")]
+    pub fn of(values: Tensor<D>, scales: Option<Tensor<D>>) -> Self {
+        Factor { values, scales }
+    }
+
     /// Values that are rounded already.
     pub fn as_is(values: Tensor<D>) -> Self {
         Factor { values, scales: None }
@@ -75,13 +81,33 @@ impl<const D: usize> Factor<D> {
     /// - `w`: `[.., k, out]`, of the dtype that the rows were rounded to
     /// - output: `[.., n, out]`
     pub fn times(&self, w: Tensor<D>) -> Tensor<D> {
+        self.scale_back(self.times_unscaled(w))
+    }
+
+    /// The same before its rows are multiplied by [`Factor::scales`].
+    pub fn times_unscaled(&self, w: Tensor<D>) -> Tensor<D> {
         #[cfg(feature = "gpu")]
         if self.values.dtype() != FloatDType::F32.into()
             && let Some(product) = gpu::product_in_f32(&self.values, &w)
         {
-            return self.scale_back(product);
+            return product;
         }
-        self.scale_back(product(to_f32(self.values.clone()), to_f32(w)))
+        product(to_f32(self.values.clone()), to_f32(w))
+    }
+
+    /// What the products of each row are to be multiplied by, where it is anything.
+    ///
+    /// # Shapes
+    /// - output: `[.., n, 1]`
+    #[cfg(feature = "gpu")]
+    pub fn scales(&self) -> Option<Tensor<D>> {
+        self.scales.clone()
+    }
+
+    /// The rows as they are multiplied, before their scales.
+    #[cfg(feature = "gpu")]
+    pub fn values(&self) -> Tensor<D> {
+        self.values.clone()
     }
 
     fn scale_back(&self, product: Tensor<D>) -> Tensor<D> {

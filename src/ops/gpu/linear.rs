@@ -1,6 +1,7 @@
 //! Frozen linear layers, with and without a low-rank adapter beside them.
 
-use super::{CubeTensor, Gpu, geglu, low_rank, primitive, tensor};
+use super::low_rank::Added;
+use super::{CubeTensor, Gpu, geglu, primitive, tall, tensor};
 use crate::ops::graph::finish;
 use crate::ops::product::product;
 use crate::ops::weight::Weight;
@@ -18,10 +19,10 @@ pub fn lora_linear(x: &Tensor<2>, w: &Weight, a: &Tensor<2>, b: &Tensor<2>, scal
     let (x, a, b) = (Gpu::open(x)?, Gpu::open(a)?, Gpu::open(b)?);
     let kept = x.keep();
     let (lora, y) = Lora::forward(&tensor(&kept), w, &a, &b, scaling);
-    Some(finish([x, a, b], y, (kept, lora), |(x, lora), dy, [dx, da, db]| {
-        let dy = tensor(&dy);
+    Some(finish([x, a, b], y, (kept, lora), |(x, lora), upstream, [dx, da, db]| {
+        let dy = tensor(&upstream);
         let d_narrow = lora.d_narrow(&dy);
-        [dx.then(|| lora.dx(&dy, &d_narrow)), da.then(|| lora.da(tensor(&x), &d_narrow)), db.then(|| lora.db(&dy))]
+        [dx.then(|| lora.dx(&dy, &d_narrow)), da.then(|| lora.da(&x, &d_narrow)), db.then(|| lora.db(&upstream))]
     }))
 }
 
@@ -37,11 +38,11 @@ pub fn geglu_lora_linear(
     let (gate, up, a, b) = (Gpu::open(gate)?, Gpu::open(up)?, Gpu::open(a)?, Gpu::open(b)?);
     let kept = (gate.keep(), up.keep());
     let (lora, y) = Lora::forward(&tensor(&geglu::forward(&kept.0, &kept.1)), w, &a, &b, scaling);
-    Some(finish([gate, up, a, b], y, (kept, lora), |((gate, up), lora), dy, [d_gate, d_up, da, db]| {
-        let dy = tensor(&dy);
+    Some(finish([gate, up, a, b], y, (kept, lora), |((gate, up), lora), upstream, [d_gate, d_up, da, db]| {
+        let dy = tensor(&upstream);
         let d_narrow = lora.d_narrow(&dy);
-        let da = da.then(|| lora.da(tensor(&geglu::forward(&gate, &up)), &d_narrow));
-        let db = db.then(|| lora.db(&dy));
+        let da = da.then(|| lora.da(&geglu::forward(&gate, &up), &d_narrow));
+        let db = db.then(|| lora.db(&upstream));
         if !d_gate && !d_up {
             return [None, None, da, db];
         }
@@ -56,7 +57,7 @@ struct Lora {
     w: Weight,
     a: CubeTensor,
     b: CubeTensor,
-    /// `s x A^T`, `[n, r]`.
+    /// `x A^T`, `[n, r]`.
     narrow: CubeTensor,
     scaling: f64,
 }
@@ -64,31 +65,35 @@ struct Lora {
 impl Lora {
     fn forward(x: &Tensor<2>, w: &Weight, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
         let (a, b) = (a.keep(), b.keep());
-        let narrow = primitive(product(x.clone(), tensor(&a).transpose()).mul_scalar(scaling));
-        let y = primitive(w.times_tiles(x));
-        low_rank::add(&y, &narrow, &b);
+        let narrow = primitive(product(x.clone(), tensor(&a).transpose()));
+        let (y, scales) = w.times_tiles_unscaled(x);
+        let y = primitive(y);
+        let added = Added { left: &narrow, right: &b, is_transposed: false, scale: scaling };
+        added.to(&y, scales.map(primitive).as_ref());
         (Lora { w: w.clone(), a, b, narrow, scaling }, y)
     }
 
-    /// `s dy B`, `[n, r]`.
-    fn d_narrow(&self, dy: &Tensor<2>) -> Tensor<2> {
-        product(dy.clone(), tensor(&self.b)).mul_scalar(self.scaling)
+    /// `dy B`, `[n, r]`.
+    fn d_narrow(&self, dy: &Tensor<2>) -> CubeTensor {
+        primitive(product(dy.clone(), tensor(&self.b)))
     }
 
     /// `dy W + s (dy B) A`.
-    fn dx(&self, dy: &Tensor<2>, d_narrow: &Tensor<2>) -> CubeTensor {
-        let dx = primitive(self.w.times_tiles_back(dy));
-        low_rank::add_transposed(&dx, &primitive(d_narrow.clone()), &self.a);
+    fn dx(&self, dy: &Tensor<2>, d_narrow: &CubeTensor) -> CubeTensor {
+        let (dx, scales) = self.w.times_tiles_back_unscaled(dy);
+        let dx = primitive(dx);
+        let added = Added { left: d_narrow, right: &self.a, is_transposed: true, scale: self.scaling };
+        added.to(&dx, scales.map(primitive).as_ref());
         dx
     }
 
     /// `s (dy B)^T x`.
-    fn da(&self, x: Tensor<2>, d_narrow: &Tensor<2>) -> CubeTensor {
-        primitive(product(d_narrow.clone().transpose(), x))
+    fn da(&self, x: &CubeTensor, d_narrow: &CubeTensor) -> CubeTensor {
+        tall::product(d_narrow, x, self.scaling, false)
     }
 
-    /// `dy^T (s x A^T)`.
-    fn db(&self, dy: &Tensor<2>) -> CubeTensor {
-        primitive(product(dy.clone().transpose(), tensor(&self.narrow)))
+    /// `s dy^T (x A^T)`.
+    fn db(&self, dy: &CubeTensor) -> CubeTensor {
+        tall::product(&self.narrow, dy, self.scaling, true)
     }
 }

@@ -12,44 +12,65 @@ const SIDE: usize = 64;
 const RANK: usize = 16;
 const PITCH: usize = RANK + 1;
 
-/// Adds `left right^T` to `y`, in its place.
-///
-/// # Shapes
-/// - `y`: `[n, m]`, which nothing else holds
-/// - `left`: `[n, r]`
-/// - `right`: `[m, r]`
-pub fn add(y: &CubeTensor, left: &CubeTensor, right: &CubeTensor) {
-    launch(y, left, right, false);
+/// What becomes of a wide product: its rows are multiplied by `scales` where its factor was scaled, and `scale left right^T`
+/// is added to it, in its place.
+#[derive(Debug, Clone, Copy)]
+pub struct Added<'a> {
+    /// `[n, r]`.
+    pub left: &'a CubeTensor,
+    /// `[m, r]`, or transposed, `[r, m]`.
+    pub right: &'a CubeTensor,
+    /// Whether `right` is transposed.
+    pub is_transposed: bool,
+    /// What its product with `left` is multiplied by.
+    pub scale: f64,
 }
 
-/// As [`add`], with `right` transposed: `[r, m]`.
-pub fn add_transposed(y: &CubeTensor, left: &CubeTensor, right: &CubeTensor) {
-    launch(y, left, right, true);
-}
-
-fn launch(y: &CubeTensor, left: &CubeTensor, right: &CubeTensor, is_transposed: bool) {
-    let [n, m] = y.meta.shape().dims();
-    let [_, rank] = left.meta.shape().dims();
-    if n * m * rank == 0 {
-        return;
+impl Added<'_> {
+    /// Adds it to `y`.
+    ///
+    /// # Shapes
+    /// - `y`: `[n, m]`, which nothing else holds
+    /// - `scales`: `[n, 1]`
+    pub fn to(&self, y: &CubeTensor, scales: Option<&CubeTensor>) {
+        let [n, m] = y.meta.shape().dims();
+        let [_, rank] = self.left.meta.shape().dims();
+        if n * m == 0 {
+            return;
+        }
+        add_kernel::launch(
+            &y.client,
+            CubeCount::new_2d(m.div_ceil(SIDE) as u32, n.div_ceil(SIDE) as u32),
+            CubeDim::new_2d(ACROSS as u32, DOWN as u32),
+            buffer(self.left),
+            buffer(self.right),
+            buffer(scales.unwrap_or(self.left)),
+            buffer(y),
+            n as u32,
+            m as u32,
+            rank as u32,
+            self.scale as f32,
+            self.is_transposed,
+            scales.is_some(),
+        );
     }
-    add_kernel::launch(
-        &y.client,
-        CubeCount::new_2d(m.div_ceil(SIDE) as u32, n.div_ceil(SIDE) as u32),
-        CubeDim::new_2d(ACROSS as u32, DOWN as u32),
-        buffer(left),
-        buffer(right),
-        buffer(y),
-        n as u32,
-        m as u32,
-        rank as u32,
-        is_transposed,
-    );
 }
 
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
-fn add_kernel(left: &[f32], right: &[f32], y: &mut [f32], n: u32, m: u32, rank: u32, #[comptime] is_transposed: bool) {
+fn add_kernel(
+    left: &[f32],
+    right: &[f32],
+    scales: &[f32],
+    y: &mut [f32],
+    n: u32,
+    m: u32,
+    rank: u32,
+    scale: f32,
+    #[comptime] is_transposed: bool,
+    // Otherwise `scales` is not read.
+    #[comptime] is_scaled: bool,
+) {
     let (n, m, rank) = (n as usize, m as usize, rank as usize);
     let first_row = CUBE_POS_Y as usize * SIDE;
     let first_column = CUBE_POS_X as usize * SIDE;
@@ -96,7 +117,11 @@ fn add_kernel(left: &[f32], right: &[f32], y: &mut [f32], n: u32, m: u32, rank: 
             let row = first_row + UNIT_POS_Y as usize + i * DOWN;
             let column = first_column + UNIT_POS_X as usize + j * ACROSS;
             if row < n && column < m {
-                y[row * m + column] += sums[i * comptime!(SIDE / ACROSS) + j];
+                let mut wide = y[row * m + column];
+                if is_scaled {
+                    wide *= scales[row];
+                }
+                y[row * m + column] = wide + sums[i * comptime!(SIDE / ACROSS) + j] * scale;
             }
         }
     }

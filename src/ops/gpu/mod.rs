@@ -17,6 +17,7 @@ mod packed;
 mod product;
 mod reduce;
 mod squares;
+mod tall;
 
 pub use adamw::adamw;
 #[cfg(test)]

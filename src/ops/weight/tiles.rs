@@ -18,8 +18,15 @@ impl Weight {
     /// `x W^T`, a tile of outputs at a time.
     pub(in crate::ops) fn times_tiles(&self, x: &Tensor<2>) -> Tensor<2> {
         let x = Factor::new(x, self.compute_dtype);
-        let mut parts: Vec<_> = self.runs().map(|run| x.times(self.tile(run).transpose())).collect();
-        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
+        joined(self.runs().map(|run| x.times(self.tile(run).transpose())).collect())
+    }
+
+    /// The same before its rows are multiplied by their scales, where the factor was scaled.
+    #[cfg(feature = "gpu")]
+    pub(in crate::ops) fn times_tiles_unscaled(&self, x: &Tensor<2>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let x = Factor::new(x, self.compute_dtype);
+        let y = joined(self.runs().map(|run| x.times_unscaled(self.tile(run).transpose())).collect());
+        (y, x.scales())
     }
 
     /// `dy W`, summed over tiles of outputs in their order.
@@ -34,6 +41,18 @@ impl Weight {
         sum.unwrap_or_else(|| Tensor::zeros([n, self.dims[1]], &dy.device()))
     }
 
+    /// The same before its rows are multiplied by their scales, where there are any: each tile has scales of its own, so that
+    /// there are none of several.
+    #[cfg(feature = "gpu")]
+    pub(in crate::ops) fn times_tiles_back_unscaled(&self, dy: &Tensor<2>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let [_, out] = dy.dims();
+        if self.runs().next().is_none_or(|run| run.len() < out) {
+            return (self.times_tiles_back(dy), None);
+        }
+        let dy = Factor::new(dy, self.compute_dtype);
+        (dy.times_unscaled(self.tile(0..out)), dy.scales())
+    }
+
     /// Runs of outputs whose rows are converted at once: all of them where they are held as they are multiplied.
     fn runs(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let [out, input] = self.dims;
@@ -45,4 +64,9 @@ impl Weight {
         let rows = rows.max(1);
         (0..out).step_by(rows).map(move |start| start..(start + rows).min(out))
     }
+}
+
+/// Tiles of outputs side by side.
+fn joined(mut tiles: Vec<Tensor<2>>) -> Tensor<2> {
+    if tiles.len() == 1 { tiles.remove(0) } else { Tensor::cat(tiles, 1) }
 }
