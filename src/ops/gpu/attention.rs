@@ -13,6 +13,7 @@ mod backward;
 mod forward;
 mod products;
 mod reach;
+mod rows;
 mod tile;
 
 pub use reach::Reach;

@@ -105,7 +105,7 @@ const DOWN: usize = 8;
 
 /// The power of two that brings a largest value to `[2^14, 2^15)`, which is exact, and its inverse.
 #[cube]
-fn power_for(largest: f32) -> (f32, f32) {
+pub fn power_for(largest: f32) -> (f32, f32) {
     // Biased exponents: f32's bias is 127. Below 2^-112 the inverse would be no normal number.
     let exponent = max(u32::reinterpret(largest) >> 23, 15u32);
     (f32::reinterpret((268 - exponent) << 23), f32::reinterpret((exponent - 14) << 23))

@@ -9,15 +9,15 @@
 
 use super::reach::hull;
 use super::tile::{HIDDEN, soft_cap};
-use super::{Reach, delta};
+use super::{Reach, delta, rows};
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::factor::Factor;
 use crate::ops::gpu::reduce::{max_of_units, sum_of_units};
-use crate::ops::gpu::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, cubes_for, empty, empty_of, primitive, tensor};
+use crate::ops::gpu::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, empty, empty_of, primitive, tensor};
 use crate::ops::graph::finish;
 use crate::ops::sizes::{GPU_QUERIES as MOST_QUERIES, GPU_SCORE_BYTES as SCORE_BYTES};
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 use std::ops::Range;
@@ -60,8 +60,9 @@ pub fn attention([q, k, v]: [Gpu; 3], shape: &AttentionShape, reach: Reach) -> T
     let [n, t] = [&q, &k].map(|rows| rows.primitive().meta.shape()[0]);
     let inputs = Inputs::new(shape, &reach, [&q, &k, &v].map(Gpu::keep));
     let tiles = tiles(&reach.runs()[..n], t, shape.heads);
-    let (parts, lse) = tiles.iter().map(|tile| inputs.forward(tile)).unzip::<_, _, Vec<_>, Vec<_>>();
-    let out = primitive(Tensor::cat(parts, 0));
+    let out = inputs.beside_queries(&tiles);
+    let lse = tiles.iter().map(|tile| inputs.forward(tile, &out)).collect();
+    let out = primitive(tensor::<3>(&out).reshape([n, shape.heads * shape.head_dim]));
     let state = State { shape: *shape, reach, tiles, lse, inputs: [&q, &k, &v].map(Gpu::keep), out: out.clone() };
     finish([q, k, v], out, state, State::backward)
 }
@@ -84,22 +85,23 @@ impl State {
         let delta = delta(&dout, &out, &shape);
         let [dk, dv] =
             [&k, &v].map(|like| primitive(Tensor::<3>::zeros(tensor::<3>(like).dims(), &tensor::<3>(like).device())));
-        let dout = tensor::<2>(&dout).reshape(tensor::<3>(&q).dims());
+        let dout = primitive(tensor::<2>(&dout).reshape(tensor::<3>(&q).dims()));
         let inputs = Inputs::new(&shape, &reach, [q, k, v]);
-        let parts = tiles.iter().zip(&lse).map(|(tile, lse)| inputs.backward(tile, lse, &delta, &dout, [&dk, &dv]));
-        let dq = primitive(Tensor::cat(parts.collect(), 0));
+        let dq = inputs.beside_queries(&tiles);
+        for (tile, lse) in tiles.iter().zip(&lse) {
+            inputs.backward(tile, lse, &delta, &dout, [&dq, &dk, &dv]);
+        }
         let mut wanted = wanted.into_iter();
         [dq, dk, dv].map(|gradient| wanted.next()?.then_some(gradient))
     }
 }
 
-/// What tiles are taken from. Heads are folded: the query heads that share a key head lie one after the other, so that
-/// keys are never repeated.
+/// What tiles are taken from.
 struct Inputs<'a> {
     shape: &'a AttentionShape,
     reach: &'a Reach,
-    /// `scaling q`, f32, `[n, h, e]`.
-    q: Tensor<3>,
+    /// f32, `[n, h, e]`.
+    q: CubeTensor,
     /// Rounded, `[g, t, e]`.
     k: Tensor<3>,
     v: Tensor<3>,
@@ -107,21 +109,29 @@ struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     fn new(shape: &'a AttentionShape, reach: &'a Reach, [q, k, v]: [CubeTensor; 3]) -> Self {
-        let rounded = |rows: CubeTensor| {
-            let heads_first = tensor::<3>(&rows).cast(shape.compute_dtype).swap_dims(0, 1);
-            tensor(&primitive(heads_first))
+        let rounded = |of: CubeTensor| {
+            let [t, g, _] = of.meta.shape().dims();
+            rows::cast(&of, &(0..t), g, shape.compute_dtype)
         };
-        Inputs { shape, reach, q: tensor::<3>(&q).mul_scalar(shape.scaling), k: rounded(k), v: rounded(v) }
+        Inputs { shape, reach, q, k: rounded(k), v: rounded(v) }
     }
 
-    /// The rows of the output, `[queries, h e]`, and the logarithms of the sums.
-    fn forward(&self, tile: &Tile) -> (Tensor<2>, CubeTensor) {
-        let (rows, len) = (self.shape.heads * tile.queries.len(), tile.queries.len());
-        if tile.keys.is_empty() {
-            let nothing = Tensor::zeros([len, self.shape.heads * self.shape.head_dim], &self.q.device());
-            return (nothing, primitive(Tensor::<1>::zeros([rows], &self.q.device())));
+    /// Room for a row beside each query, `[n, h, e]`; zeros where a tile sees nothing and writes nothing.
+    fn beside_queries(&self, tiles: &[Tile]) -> CubeTensor {
+        let dims = self.q.meta.shape().dims::<3>();
+        match tiles.iter().all(|tile| !tile.keys.is_empty()) {
+            true => empty(&self.q, dims),
+            false => primitive(Tensor::<3>::zeros(dims, &tensor::<3>(&self.q).device())),
         }
-        let scores = primitive(self.scores(&self.queries(tile), tile));
+    }
+
+    /// Writes the rows of the output; returns the logarithms of the sums.
+    fn forward(&self, tile: &Tile, out: &CubeTensor) -> CubeTensor {
+        let rows = self.shape.heads * tile.queries.len();
+        if tile.keys.is_empty() {
+            return primitive(Tensor::<1>::zeros([rows], &tensor::<3>(&self.q).device()));
+        }
+        let (scores, scales) = self.scores(&self.queries(tile), tile);
         let weights = empty_of(&scores, scores.meta.shape().clone(), self.shape.compute_dtype.into());
         let [lse, inverse] = [(); 2].map(|()| empty(&scores, [rows]));
         softmax_kernel::launch(
@@ -129,74 +139,91 @@ impl<'a> Inputs<'a> {
             cube_per_row(&scores, rows),
             CubeDim::new_1d(UNITS),
             buffer(&scores),
+            buffer(scales.as_ref().unwrap_or(&scores)),
             self.reach.of_queries(),
             buffer(&weights),
             buffer(&lse),
             buffer(&inverse),
             Place::of(tile),
+            self.shape.scaling,
             self.shape.softcap.unwrap_or(1.0),
+            scales.is_some(),
             self.shape.softcap.is_some(),
             UNITS,
             dtype_to_storage_type(weights.dtype),
         );
-        let mixed = Factor::as_is(tensor(&weights)).times(self.keys(&self.v, tile));
-        let [g, folded, _] = mixed.dims();
-        let mixed = mixed * tensor::<1>(&inverse).reshape([g, folded, 1]);
-        (self.unfold(mixed), lse)
+        let mixed = Factor::as_is(tensor(&weights)).times_unscaled(self.keys(&self.v, tile));
+        rows::place(&primitive(mixed), Some(&inverse), out, &tile.queries, self.shape.heads);
+        lse
     }
 
-    /// The rows of `dq`, `[queries, h, e]`; adds to `dk` and `dv`.
+    /// Writes the rows of `dq`; adds to `dk` and `dv`.
     fn backward(
         &self,
         tile: &Tile,
         lse: &CubeTensor,
         delta: &CubeTensor,
-        dout: &Tensor<3>,
-        [dk, dv]: [&CubeTensor; 2],
-    ) -> Tensor<3> {
-        let &AttentionShape { heads, head_dim, scaling, compute_dtype, .. } = self.shape;
-        let len = tile.queries.len();
+        dout: &CubeTensor,
+        [dq, dk, dv]: [&CubeTensor; 3],
+    ) {
+        let &AttentionShape { heads, kv_heads, compute_dtype, .. } = self.shape;
         if tile.keys.is_empty() {
-            return Tensor::zeros([len, heads, head_dim], &self.q.device());
+            return;
         }
-        // Laid out once for all that reads them.
-        let laid_out = |rows: Tensor<3>| -> Tensor<3> { tensor(&primitive(rows)) };
-        let q = laid_out(self.queries(tile));
-        let scores = primitive(self.scores(&q, tile));
-        let dout = laid_out(self.fold(dout.clone().narrow(0, tile.queries.start, len)));
-        let [dout, dout_turned] = Factor::both_ways(&dout, compute_dtype);
-        let d_weights = dout.times(self.keys(&self.v, tile).swap_dims(1, 2));
-        let d_scores = primitive(d_weights);
+        let q = self.queries(tile);
+        let (scores, scales) = self.scores(&q, tile);
+        let [dout, dout_turned] = self.both_ways(dout, tile);
+        let d_weights = primitive(dout.times_unscaled(self.keys(&self.v, tile).swap_dims(1, 2)));
+        let d_scales = dout.scales().map(primitive);
         let weights = empty_of(&scores, scores.meta.shape().clone(), compute_dtype.into());
         scores_gradient_kernel::launch(
             &scores.client,
-            cube_per_row(&scores, heads * len),
+            cube_per_row(&scores, heads * tile.queries.len()),
             CubeDim::new_1d(UNITS),
             buffer(&scores),
+            buffer(scales.as_ref().unwrap_or(&scores)),
             self.reach.of_queries(),
             buffer(lse),
             buffer(delta),
+            buffer(d_scales.as_ref().unwrap_or(&scores)),
             buffer(&weights),
-            buffer(&d_scores),
+            buffer(&d_weights),
             Place::of(tile),
             heads as u32,
+            self.shape.scaling,
             self.shape.softcap.unwrap_or(1.0),
+            scales.is_some(),
             self.shape.softcap.is_some(),
             UNITS,
             dtype_to_storage_type(weights.dtype),
         );
-        let [d_scores, d_scores_turned] = Factor::both_ways(&tensor::<3>(&d_scores), compute_dtype);
-        let d_keys = d_scores_turned.times(q.cast(compute_dtype));
-        add_to_keys(&primitive(d_keys), dk, tile, false);
-        let d_values = dout_turned.times(tensor(&weights));
-        add_to_keys(&primitive(d_values), dv, tile, true);
-        let dq = d_scores.times(self.keys(&self.k, tile)).mul_scalar(scaling);
-        self.unfold(dq).reshape([len, heads, head_dim])
+        // What were gradients of weights are gradients of `q k` now.
+        let [d_scores, d_scores_turned] = Factor::both_ways(&tensor::<3>(&d_weights), compute_dtype);
+        let q = if scales.is_some() { rows::cast(&self.q, &tile.queries, kv_heads, compute_dtype) } else { q.values() };
+        let add = |factor: Factor<3>, to_right: Tensor<3>, to: &CubeTensor, turned: bool| {
+            let part = primitive(factor.times_unscaled(to_right));
+            rows::add_to_keys(&part, factor.scales().map(primitive).as_ref(), to, &tile.keys, turned);
+        };
+        add(d_scores_turned, q, dk, false);
+        add(dout_turned, tensor(&weights), dv, true);
+        let part = primitive(d_scores.times_unscaled(self.keys(&self.k, tile)));
+        rows::place(&part, d_scores.scales().map(primitive).as_ref(), dq, &tile.queries, heads);
     }
 
-    /// The tile's queries, `[g, h/g queries, e]`.
-    fn queries(&self, tile: &Tile) -> Tensor<3> {
-        self.fold(self.q.clone().narrow(0, tile.queries.start, tile.queries.len()))
+    /// The tile's queries as a left factor.
+    fn queries(&self, tile: &Tile) -> Factor<3> {
+        rows::factor(&self.q, &tile.queries, self.shape.kv_heads, self.shape.compute_dtype)
+    }
+
+    /// The tile's rows of what lies as queries do, as a left factor, and its transpose as another.
+    fn both_ways(&self, from: &CubeTensor, tile: &Tile) -> [Factor<3>; 2] {
+        let &AttentionShape { kv_heads, compute_dtype, .. } = self.shape;
+        if compute_dtype == FloatDType::F16 {
+            let rows = rows::cast(from, &tile.queries, kv_heads, FloatDType::F32);
+            return Factor::both_ways(&rows, compute_dtype);
+        }
+        let rows = rows::cast(from, &tile.queries, kv_heads, compute_dtype);
+        [Factor::as_is(rows.clone()), Factor::as_is(rows.swap_dims(1, 2))]
     }
 
     /// The tile's rows of keys or values, `[g, keys, e]`.
@@ -204,44 +231,11 @@ impl<'a> Inputs<'a> {
         rows.clone().narrow(1, tile.keys.start, tile.keys.len())
     }
 
-    /// `[g, h/g queries, keys]`.
-    fn scores(&self, queries: &Tensor<3>, tile: &Tile) -> Tensor<3> {
-        Factor::new(queries, self.shape.compute_dtype).times(self.keys(&self.k, tile).swap_dims(1, 2))
+    /// `q k`, `[g, h/g queries, keys]`, and what its rows are yet to be multiplied by.
+    fn scores(&self, queries: &Factor<3>, tile: &Tile) -> (CubeTensor, Option<CubeTensor>) {
+        let scores = queries.times_unscaled(self.keys(&self.k, tile).swap_dims(1, 2));
+        (primitive(scores), queries.scales().map(primitive))
     }
-
-    /// `[queries, h, e]` as `[g, h/g queries, e]`.
-    fn fold(&self, rows: Tensor<3>) -> Tensor<3> {
-        let &AttentionShape { heads, kv_heads: g, head_dim: e, .. } = self.shape;
-        let [len, _, _] = rows.dims();
-        let fold = heads / g;
-        rows.reshape([len, g, fold, e]).permute([1, 2, 0, 3]).reshape([g, fold * len, e])
-    }
-
-    /// `[g, h/g queries, e]` as `[queries, h e]`.
-    fn unfold(&self, rows: Tensor<3>) -> Tensor<2> {
-        let &AttentionShape { heads, kv_heads: g, head_dim: e, .. } = self.shape;
-        let [_, folded, _] = rows.dims();
-        let fold = heads / g;
-        let len = folded / fold;
-        rows.reshape([g, fold, len, e]).permute([2, 0, 1, 3]).reshape([len, heads * e])
-    }
-}
-
-/// Adds `part`, `[g, keys, e]` or transposed `[g, e, keys]`, to the tile's keys in `[t, g, e]`.
-fn add_to_keys(part: &CubeTensor, to: &CubeTensor, tile: &Tile, is_transposed: bool) {
-    let [_, g, e] = to.meta.shape().dims();
-    add_to_keys_kernel::launch(
-        &to.client,
-        cubes_for(part),
-        CubeDim::new_1d(UNITS),
-        buffer(part),
-        buffer(to),
-        tile.keys.start as u32,
-        tile.keys.len() as u32,
-        g as u32,
-        e as u32,
-        is_transposed,
-    );
 }
 
 /// Where a tile of scores, `[h, queries, keys]`, lies among all.
@@ -284,18 +278,32 @@ fn bent(score: f32, cap: f32, #[comptime] is_capped: bool) -> f32 {
     if is_capped { soft_cap(score, cap) } else { score }
 }
 
+/// What a row's products are multiplied by to be its scores.
+#[cube]
+fn factor_of(scales: &[f32], scaling: f32, #[comptime] is_scaled: bool) -> f32 {
+    let mut factor = scaling;
+    if is_scaled {
+        factor *= scales[CUBE_POS];
+    }
+    factor
+}
+
 /// The exponentials of each row's scores less their maximum, the inverse of their sum, and what their logarithms are
 /// less: a cube per row.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
 fn softmax_kernel<F: Float>(
     scores: &[f32],
+    scales: &[f32],
     of_queries: &[u32],
     weights: &mut [F],
     lse: &mut [f32],
     inverse: &mut [f32],
     place: Place,
+    scaling: f32,
     cap: f32,
+    // Otherwise `scales` is not read.
+    #[comptime] is_scaled: bool,
     #[comptime] is_capped: bool,
     #[comptime] units: u32,
     #[define(F)] _dtype: ElemType,
@@ -304,16 +312,17 @@ fn softmax_kernel<F: Float>(
     let start = CUBE_POS * keys;
     if start < scores.len() {
         let (first, end) = seen_by(query_of(&place), of_queries, &place);
+        let factor = factor_of(scales, scaling, is_scaled);
         let mut maximum = HIDDEN.runtime();
         for key in range_stepped(first + UNIT_POS as usize, end, units as usize) {
-            maximum = max(maximum, bent(scores[start + key], cap, is_capped));
+            maximum = max(maximum, bent(scores[start + key] * factor, cap, is_capped));
         }
         let maximum = max_of_units(maximum, units);
         let mut sum = 0.0f32;
         for key in range_stepped(UNIT_POS as usize, keys, units as usize) {
             let mut weight = 0.0f32;
             if key >= first && key < end {
-                weight = (bent(scores[start + key], cap, is_capped) - maximum).exp();
+                weight = (bent(scores[start + key] * factor, cap, is_capped) - maximum).exp();
             }
             sum += weight;
             weights[start + key] = F::cast_from(weight);
@@ -322,31 +331,36 @@ fn softmax_kernel<F: Float>(
         if UNIT_POS == 0 {
             // A query that sees nothing gets 0.
             let mut logarithm = 0.0f32;
-            let mut factor = 0.0f32;
+            let mut one_over = 0.0f32;
             if sum > 0.0 {
                 logarithm = maximum + sum.ln();
-                factor = 1.0 / sum;
+                one_over = 1.0 / sum;
             }
             lse[CUBE_POS] = logarithm;
-            inverse[CUBE_POS] = factor;
+            inverse[CUBE_POS] = one_over;
         }
     }
 }
 
-/// The probabilities `p = exp(s - lse)`, and from their gradient that of the scores, `p (dp - delta)`, in its place: a
-/// cube per row.
+/// The probabilities `p = exp(s - lse)`, and from their gradient that of the products `q k`, `scaling p (dp - delta)`, in
+/// its place: a cube per row.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
 fn scores_gradient_kernel<F: Float>(
     scores: &[f32],
+    scales: &[f32],
     of_queries: &[u32],
     lse: &[f32],
     delta: &[f32],
+    d_scales: &[f32],
     weights: &mut [F],
     gradient: &mut [f32],
     place: Place,
     heads: u32,
+    scaling: f32,
     cap: f32,
+    // Otherwise `scales` and `d_scales` are not read.
+    #[comptime] is_scaled: bool,
     #[comptime] is_capped: bool,
     #[comptime] units: u32,
     #[define(F)] _dtype: ElemType,
@@ -358,13 +372,15 @@ fn scores_gradient_kernel<F: Float>(
         let (first, end) = seen_by(query, of_queries, &place);
         let head = CUBE_POS / place.queries as usize;
         let along = delta[query * heads as usize + head];
+        let factor = factor_of(scales, scaling, is_scaled);
+        let d_factor = factor_of(d_scales, 1.0f32, is_scaled);
         for key in range_stepped(UNIT_POS as usize, keys, units as usize) {
             let mut p = 0.0f32;
             let mut ds = 0.0f32;
             if key >= first && key < end {
-                let score = bent(scores[start + key], cap, is_capped);
+                let score = bent(scores[start + key] * factor, cap, is_capped);
                 p = (score - lse[CUBE_POS]).exp();
-                ds = p * (gradient[start + key] - along);
+                ds = scaling * p * (gradient[start + key] * d_factor - along);
                 if is_capped {
                     // The derivative of `c tanh(s / c)` is `1 - tanh²`.
                     ds *= 1.0 - (score / cap) * (score / cap);
@@ -373,30 +389,6 @@ fn scores_gradient_kernel<F: Float>(
             weights[start + key] = F::cast_from(p);
             gradient[start + key] = ds;
         }
-    }
-}
-
-#[cube(launch)]
-#[allow(clippy::too_many_arguments)]
-fn add_to_keys_kernel(
-    part: &[f32],
-    to: &mut [f32],
-    first_key: u32,
-    keys: u32,
-    groups: u32,
-    head_dim: u32,
-    #[comptime] is_transposed: bool,
-) {
-    if ABSOLUTE_POS < part.len() {
-        let (keys, groups, head_dim) = (keys as usize, groups as usize, head_dim as usize);
-        let column = ABSOLUTE_POS % head_dim;
-        let key = ABSOLUTE_POS / head_dim % keys;
-        let group = ABSOLUTE_POS / (head_dim * keys);
-        let mut from = ABSOLUTE_POS;
-        if is_transposed {
-            from = (group * head_dim + column) * keys + key;
-        }
-        to[((first_key as usize + key) * groups + group) * head_dim + column] += part[from];
     }
 }
 
