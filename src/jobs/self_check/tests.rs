@@ -166,46 +166,5 @@ fn a_wrong_or_missing_number_is_seen() {
     assert!(largest([0.0, f64::NAN, 1.0]).is_nan());
 }
 
-/// Counts the kernels that this thread launches.
 #[cfg(feature = "gpu")]
-struct Launches {
-    thread: std::thread::ThreadId,
-    of_kernels: std::sync::Mutex<std::collections::BTreeMap<&'static str, usize>>,
-}
-
-#[cfg(feature = "gpu")]
-impl cubecl::logging::LaunchObserver for Launches {
-    fn launched(&self, kernel: &'static str) {
-        if std::thread::current().id() == self.thread {
-            *self.of_kernels.lock().unwrap().entry(kernel).or_default() += 1;
-        }
-    }
-}
-
-/// A launch costs some microseconds, and small ones add up: what a step launches is printed, and must not creep back to what
-/// a reading of the code counted before sums, dropout and the start of the way back were kernels of their own.
-#[cfg(feature = "gpu")]
-#[test]
-fn a_step_launches_few_kernels() {
-    const OF_A_LAYER: usize = 480;
-    const BESIDE: usize = 300; // embedding, last norm, loss
-    for found in others() {
-        let form_of = |_: &TensorId| Form::Nf4 { double: true };
-        let mut maker = RandomModel::new(&form_of, &found.device);
-        let model = model::assemble(ModelConfig::small(), &mut maker, &found.device).unwrap();
-        let model = model.as_ref();
-        let adapter = adapter(model, &mut maker, false);
-        let batch = batch(model);
-        let launches = std::sync::Arc::new(Launches {
-            thread: std::thread::current().id(),
-            of_kernels: std::sync::Mutex::default(),
-        });
-        let watching = cubecl::logging::LaunchObservation::new(launches.clone());
-        drop(step::gradients(model, &adapter, std::slice::from_ref(&batch), 0, &settings()));
-        drop(watching);
-        let of_kernels = launches.of_kernels.lock().unwrap();
-        let all: usize = of_kernels.values().sum();
-        println!("{}: {all} launches in {} layers: {of_kernels:?}", found.name(), model.num_layers());
-        assert!(all > 0 && all <= OF_A_LAYER * model.num_layers() + BESIDE, "{}: {all} launches", found.name());
-    }
-}
+mod steps;
