@@ -53,6 +53,7 @@ fn share(x: &[f32], #[comptime] parts: u32, #[comptime] units: u32) -> f32 {
 
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
+#[allow(unused_assignments, reason = "a kernel's variable begins with a value")]
 fn square_sums_kernel(
     x0: &[f32],
     x1: &[f32],
