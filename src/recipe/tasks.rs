@@ -203,7 +203,10 @@ fn batches(preference: &Preference, data: &Data, training: &Training, diagnosis:
         let hint = format!("choose a batch that fits, and `training.activation_checkpointing: true`; {others}");
         diagnosis.wrong("training.fit", &mark, what, Some(hint));
     }
-    let sources = data.train.iter().enumerate().map(|(i, source)| (format!("data.train[{i}].weight"), source));
+    let lists = [("data.train", &data.train), ("data.eval", &data.eval)];
+    let sources = lists.into_iter().flat_map(|(list, sources)| {
+        sources.iter().enumerate().map(move |(i, source)| (format!("{list}[{i}].weight"), source))
+    });
     for (path, Source { weight, .. }) in sources {
         if let Some(mark) = diagnosis.given(&path).filter(|_| *weight != 1.0) {
             let what = format!("`{path}` must be 1 with `task: kto`: which rows share a batch is settled once");
