@@ -53,7 +53,7 @@ pub struct DataSpec {
     pub max_row_bytes: usize,
     /// How pictures and sounds are read.
     pub media: MediaRules,
-    /// Whether `<eos>` follows each answer of a pair, where it does not already and where there is room: as TRL has it where pairs
+    /// Whether the tokenizer's `eos_token` follows each answer of a pair, where it does not already and where there is room: as TRL has it where pairs
     /// are learnt without a reference.
     pub with_eos: bool,
 }
