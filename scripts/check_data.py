@@ -14,6 +14,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 GREETING, FAREWELL = "Ahoy! ", " Fair winds!"
 FORMATS = {
     "prompt_completion.jsonl", "alpaca.json", "sharegpt.jsonl", "text.jsonl", "function_calling.jsonl", "preference.jsonl",
+    "unpaired.jsonl",
 }
 ROWS_PER_FORMAT = 8
 

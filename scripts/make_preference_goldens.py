@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/goldens/train/preference.safetensors: one step of each of TRL's DPO losses, on the tiny model and adapter of
-goldens/model/lora.
+"""Makes tests/goldens/train/preference.safetensors: one step of each of TRL's losses of pairs and of single answers, on the tiny
+model and adapter of goldens/model/lora.
 
 usage: make_preference_goldens.py [GOLDENS]    (made with torch 2.15.0, transformers 5.23.0, peft 0.21.2, trl 1.16.0)
 
@@ -10,10 +10,14 @@ reference               the summed log-probability of each sequence's answer und
 KIND.loss               of `sigmoid`, `ipo`, .. and of `mix`, which is sigmoid and 0.3 times sft: TRL's loss of all pairs
 KIND.gradient           its gradient: of every parameter of the adapter in turn (PEFT's names, sorted), every STRIDEth value
 KIND.norm               the norm of all of it
-metrics                 what TRL logs, in the order of the header's `metrics`; the same for each loss
+metrics                 what TRL logs, in the order of the header's `metrics`; the same for each loss of DPO
+KIND.metrics            of the other kinds, in the order of the header's `KIND.metrics`: `orpo`, `orpo_answer` (whose likelihood is
+                        that of the answer alone), `cpo`, `simpo`, `kto`, `apo_zero_unpaired`. Of the last two each sequence is a
+                        row, in turn a good and a bad one, and each is read with the answer of the row before it, too
+mismatched              the reference of those, moved so that there is a divergence
 
-TRL's own code computes losses and metrics: `DPOTrainer._compute_loss`, on a trainer that has only what it asks for, and on
-log-probabilities in f64 (but for what transformers itself does in f32).
+TRL's own code computes losses and metrics: `DPOTrainer._compute_loss` and its like, on a trainer that has only what it asks for,
+and on log-probabilities in f64 (but for what transformers, and ORPO, do in f32).
 """
 import collections
 import json
@@ -25,11 +29,14 @@ import transformers
 import trl
 from safetensors.torch import save_file
 from transformers import Gemma3ForCausalLM
-from trl import DPOTrainer
+from trl import DPOTrainer, KTOTrainer
+from trl.experimental.cpo import CPOTrainer
+from trl.experimental.orpo import ORPOTrainer
 
 torch.set_num_threads(1)
 GOLDENS = sys.argv[1] if len(sys.argv) > 1 else "tests/goldens"
 PAIRS, VOCABULARY, BETA, SMOOTHING, STRIDE = 3, 320, 0.4, 0.1, 11
+CPO_ALPHA, SIMPO_GAMMA, DESIRABLE, UNDESIRABLE = 0.3, 0.5, 1.5, 0.7
 KINDS = ["sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
          "sigmoid_norm"]
 METRICS = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"]
@@ -100,6 +107,94 @@ for kind in KINDS + ["mix"]:
     out["metrics"] = torch.tensor([trainer._metrics["train"][name][0] for name in METRICS], dtype=torch.float64)
     print(kind, loss.item(), gradient.norm().item())
 print(dict(zip(METRICS, out["metrics"].tolist())), len(gradient))
+
+
+def save(kind, loss, metrics):
+    gradient = torch.cat([p.grad.flatten() for p in trained.values()])
+    out[f"{kind}.loss"] = loss.detach().double().reshape(1)
+    out[f"{kind}.gradient"] = gradient[::STRIDE].float()
+    out[f"{kind}.norm"] = gradient.norm().reshape(1)
+    out[f"{kind}.metrics"] = torch.tensor([float(torch.as_tensor(value).detach()) for value in metrics.values()], dtype=torch.float64)
+    header[f"{kind}.metrics"] = json.dumps(list(metrics))
+    print(kind, loss.item(), gradient.norm().item(), metrics)
+
+
+class Unfused(torch.nn.Module):
+    """The model with logits in f64."""
+
+    def forward(self, input_ids, attention_mask, **_):
+        logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+        return types.SimpleNamespace(logits=logits.double())
+
+
+def trainer_of(cls, **settings):
+    trainer = object.__new__(cls)
+    for name, value in dict(is_encoder_decoder=False, padding_value=0, pad_token_id=0, accelerator=accelerator,
+                            aux_loss_enabled=False, beta=BETA, **settings).items():
+        setattr(trainer, name, value)
+    return trainer
+
+
+# Without TRL's padding of sequences apart, which its collator makes: these are of one length already.
+pairs = {}
+for name, part in (("chosen", slice(0, PAIRS)), ("rejected", slice(PAIRS, None))):
+    pairs |= {f"{name}_input_ids": ids[part], f"{name}_attention_mask": attention_mask[part], f"{name}_labels": labels[part]}
+header = {}
+of_pairs = {
+    "orpo": trainer_of(ORPOTrainer),
+    "cpo": trainer_of(CPOTrainer, label_smoothing=SMOOTHING, loss_type="sigmoid", cpo_alpha=CPO_ALPHA, alpha=0.0),
+    "simpo": trainer_of(CPOTrainer, label_smoothing=SMOOTHING, loss_type="simpo", cpo_alpha=CPO_ALPHA, alpha=0.0,
+                        simpo_gamma=SIMPO_GAMMA),
+}
+for kind, trainer in of_pairs.items():
+    model.zero_grad()
+    loss, metrics = trainer.get_batch_loss_metrics(Unfused(), pairs)
+    loss.backward()
+    save(kind, loss, {name: value for name, value in metrics.items() if not name.startswith("logits/")})
+# The likelihood of the answer alone: no code of TRL's, but what its code would do with other labels.
+model.zero_grad()
+logps = Unfused()(ids, attention_mask).logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+learnt = completion_mask[:, 1:].bool()
+per_token = (logps * learnt).sum(1) / learnt.sum(1)
+losses, *_ = of_pairs["orpo"].odds_ratio_loss(per_token[:PAIRS], per_token[PAIRS:])
+nll = -logps[:PAIRS][learnt[:PAIRS]].mean()
+loss = nll - losses.mean()
+loss.backward()
+save("orpo_answer", loss, {"nll_loss": nll.detach()})
+
+
+def padded(rows, prompts_of):
+    longest = max(len(row) for row in rows)
+    at = torch.arange(longest)
+    return [torch.stack(made) for made in zip(*[
+        (torch.nn.functional.pad(row, (0, longest - len(row))), (at < len(row)).long(),
+         ((at >= prompt) & (at < len(row))).long())
+        for row, prompt in zip(rows, prompts_of)])]
+
+
+answers = [row[prompt:] for row, prompt in zip(sequences, prompts)]
+others = [torch.cat([row[:prompt], answer]) for row, prompt, answer in zip(sequences, prompts, answers[-1:] + answers[:-1])]
+rows = dict(zip(("input_ids", "attention_mask", "completion_mask"), padded(sequences, prompts)))
+rows |= dict(zip(("KL_input_ids", "KL_attention_mask", "KL_completion_mask"), padded(others, prompts)))
+rows |= dict(label=torch.tensor([True, False] * PAIRS), ref_logps=of_sequence)
+with torch.no_grad(), model.disable_adapter():
+    of_others = rows["KL_input_ids"].masked_fill(rows["KL_completion_mask"] == 0, -100)
+    # Of a random adapter the divergence would be below 0, and not count: as if the reference said less of these.
+    rows["ref_KL_logps"] = policy(rows["KL_input_ids"], rows["KL_attention_mask"], of_others).log_probs.sum(1) - 3
+out["mismatched"] = rows["ref_KL_logps"]
+for kind in ("kto", "apo_zero_unpaired"):
+    trainer = trainer_of(KTOTrainer, calculate_KL=kind == "kto", loss_type=kind, precompute_ref_logps=True,
+                         desirable_weight=DESIRABLE, undesirable_weight=UNDESIRABLE, _total_train_tokens=0, _tp_size=1)
+    trainer.model = types.SimpleNamespace(training=True)
+    trainer._metrics = collections.defaultdict(lambda: collections.defaultdict(list))
+    model.zero_grad()
+    loss = trainer._compute_loss(policy, rows, False)
+    loss.backward()
+    names = ["kl", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected"]
+    save(kind, loss, {name: trainer._metrics["train"][name][0] for name in names})
+
 versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__, "trl": trl.__version__}
-header = versions | {"metrics": json.dumps(METRICS), "settings": json.dumps({"beta": BETA, "label_smoothing": SMOOTHING, "stride": STRIDE})}
+settings = {"beta": BETA, "label_smoothing": SMOOTHING, "stride": STRIDE, "cpo_alpha": CPO_ALPHA, "simpo_gamma": SIMPO_GAMMA,
+            "desirable_weight": DESIRABLE, "undesirable_weight": UNDESIRABLE}
+header |= versions | {"metrics": json.dumps(METRICS), "settings": json.dumps(settings)}
 save_file({k: v.contiguous() for k, v in out.items()}, f"{GOLDENS}/train/preference.safetensors", metadata=header)

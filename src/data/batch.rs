@@ -3,6 +3,7 @@
 use super::dataset::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::text::{IGNORE_INDEX, MediaRange};
+use std::ops::Range;
 
 /// The rows of one or several bins, one after the other, without padding. Each row is a segment: it has positions of
 /// its own and sees only itself.
@@ -19,12 +20,57 @@ pub struct PackedBatch {
     pub lengths: Vec<usize>,
     /// Where media stand among the tokens of all rows, in order.
     pub media: Vec<MediaRange>,
+    /// Whether the answer of each segment is a good one, where rows say so.
+    pub desirable: Vec<bool>,
 }
 
 impl PackedBatch {
     /// Number of positions with a loss.
     pub fn supervised(&self) -> usize {
         self.labels.iter().filter(|&&label| label != IGNORE_INDEX).count()
+    }
+
+    /// The prompt of each segment with the answer of the one before it, that of the first with the answer of the last, of each at
+    /// most `max_length` tokens. A prompt is all before the first token with a loss.
+    pub fn mismatched(&self, max_length: usize) -> PackedBatch {
+        let ranges: Vec<Range<usize>> = self
+            .lengths
+            .iter()
+            .scan(0, |end, length| {
+                *end += length;
+                Some(*end - length..*end)
+            })
+            .collect();
+        let answer =
+            |range: &Range<usize>| range.clone().find(|&at| self.labels[at] != IGNORE_INDEX).unwrap_or(range.end);
+        let mut batch = PackedBatch { rows: self.rows.clone(), ..PackedBatch::default() };
+        let before = ranges.last().into_iter().chain(&ranges);
+        for (own, other) in ranges.iter().zip(before) {
+            let (start, prompt, said) = (batch.input_ids.len(), own.start..answer(own), answer(other)..other.end);
+            let most = start + max_length;
+            let media_in = |range: &Range<usize>, to: usize| {
+                let within =
+                    |medium: &&MediaRange| range.start <= medium.tokens.start && medium.tokens.end <= range.end;
+                let moved = |medium: &MediaRange| MediaRange {
+                    tokens: medium.tokens.start - range.start + to..medium.tokens.end - range.start + to,
+                    ..medium.clone()
+                };
+                self.media.iter().filter(within).map(moved).collect::<Vec<_>>()
+            };
+            let media = [media_in(&prompt, start), media_in(&said, start + prompt.len())].concat();
+            // What does not fit ends the sequence before it.
+            let cut = media
+                .iter()
+                .find(|medium| medium.tokens.end > most)
+                .map_or(most, |medium| medium.tokens.start.min(most));
+            batch.input_ids.extend(prompt.clone().chain(said.clone()).map(|at| self.input_ids[at]));
+            batch.labels.extend(std::iter::repeat_n(IGNORE_INDEX, prompt.len()).chain(said.map(|at| self.labels[at])));
+            batch.input_ids.truncate(cut);
+            batch.labels.truncate(cut);
+            batch.media.extend(media.into_iter().filter(|medium| medium.tokens.end <= cut));
+            batch.lengths.push(batch.input_ids.len() - start);
+        }
+        batch
     }
 }
 
@@ -39,9 +85,7 @@ pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
     let mut batch = PackedBatch {
         input_ids: Vec::with_capacity(tokens),
         labels: Vec::with_capacity(tokens),
-        rows: Vec::new(),
-        lengths: Vec::new(),
-        media: Vec::new(),
+        ..PackedBatch::default()
     };
     for row in rows() {
         let tokenized = dataset.get(row as usize)?;
@@ -58,6 +102,7 @@ pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
         for length in [second, all - second].into_iter().filter(|&length| length > 0) {
             batch.lengths.push(length);
             batch.rows.push(row);
+            batch.desirable.extend(tokenized.desirable);
         }
     }
     Ok(batch)
@@ -86,10 +131,52 @@ mod tests {
                 rows: vec![2, 0, 1],
                 lengths: vec![2, 3, 2],
                 media: vec![],
+                desirable: vec![],
             }
         );
         assert_eq!(batch.supervised(), 4);
         assert!(collate(&dataset, &[&[3]]).is_err());
+    }
+
+    #[test]
+    fn prompts_meet_the_answers_of_their_neighbours() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = "{\"prompt\": \"ab\", \"completion\": \"x\", \"label\": true}\n\
+                     {\"prompt\": \"c\", \"completion\": \"yyy\", \"label\": false}\n\
+                     {\"prompt\": \"d\", \"completion\": \"z\", \"label\": true}\n";
+        let path = write(dir.path(), "a.jsonl", lines);
+        let dataset = prepare(&spec(&path, RowFormat::Unpaired), &Bytes, dir.path(), &local_only, &Silent).unwrap();
+        let batch = collate(&dataset, &[&[0], &[1], &[2]]).unwrap();
+        assert_eq!(batch.desirable, [true, false, true]);
+        let (bos, stop) = (Bytes::BOS, Bytes::STOP);
+        let others = batch.mismatched(64);
+        let [a, b, c, d, x, y, z] = b"abcdxyz".map(u32::from);
+        let ids = [vec![bos, a, b, z, stop], vec![bos, c, x, stop], vec![bos, d, y, y, y, stop]];
+        assert_eq!(others.input_ids, ids.concat());
+        assert_eq!((others.lengths.as_slice(), others.rows.as_slice()), (&[5, 4, 6][..], &[0, 1, 2][..]));
+        assert_eq!(others.labels[..5], [-100, -100, -100, z as i32, stop as i32]);
+        let cut = batch.mismatched(5);
+        assert_eq!((cut.lengths.as_slice(), cut.input_ids.len(), cut.labels.len()), (&[5, 4, 5][..], 14, 14));
+        // One row alone has nobody else's answer.
+        let alone = collate(&dataset, &[&[1]]).unwrap();
+        assert_eq!(alone.mismatched(64).input_ids, alone.input_ids);
+        assert_eq!((dataset.judged(), dataset.longest_sequence()), ([2, 1], 6));
+    }
+
+    #[test]
+    fn media_of_a_prompt_go_with_it() {
+        let medium = |tokens| MediaRange { tokens, kind: crate::text::MediaKind::Image, content: [1; 32] };
+        let batch = PackedBatch {
+            input_ids: vec![2, 9, 9, 5, 6, 2, 9, 9, 9, 7],
+            labels: vec![-100, -100, -100, 5, 6, -100, -100, -100, -100, 7],
+            rows: vec![0, 1],
+            lengths: vec![5, 5],
+            media: vec![medium(1..3), medium(6..9)],
+            desirable: vec![true, false],
+        };
+        let others = batch.mismatched(9);
+        assert_eq!(others.input_ids, [2, 9, 9, 7, 2, 9, 9, 9, 5, 6]);
+        assert_eq!(others.media.iter().map(|medium| medium.tokens.clone()).collect::<Vec<_>>(), [1..3, 5..8]);
     }
 
     #[test]

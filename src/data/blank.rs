@@ -12,6 +12,7 @@ pub(super) fn asks_nothing(row: &Row) -> bool {
         Row::Completion { prompt, completion } => prompt.messages.iter().chain(completion).any(is_unasked),
         Row::PromptCompletion { prompt, .. } => prompt.trim().is_empty(),
         Row::Preference { chosen, .. } => asks_nothing(chosen),
+        Row::Unpaired { row, .. } => asks_nothing(row),
         Row::Text(_) | Row::Tokens { .. } => false,
     }
 }

@@ -1,9 +1,10 @@
 //! Prepared rows, or a part of them.
 
-use super::cache::{RowMeta, Store};
+use super::cache::{RowMeta, Sequences, Store};
 use super::layout::Layout;
 use super::losses::{Losses, Marked};
 use super::media::MediaTable;
+use super::pairs::PairLengths;
 use super::row::RowId;
 use super::spec::SourceSpec;
 use super::stats::{FileStats, LeftOut, Lengths, SkippedStats, SourceStats, Stats};
@@ -136,7 +137,28 @@ impl Dataset {
         &self.supervised
     }
 
-    /// The most tokens that a row was allowed.
+    /// Tokens of the longest sequence, of which a pair has two; of a part of a data set that of the whole.
+    pub fn longest_sequence(&self) -> u32 {
+        self.store.meta.sequences.longest
+    }
+
+    /// Whether its rows are pairs of answers.
+    pub fn has_pairs(&self) -> bool {
+        *self.pair_lengths() != PairLengths::default()
+    }
+
+    /// How long the answers of its pairs are; of a part of a data set those of the whole.
+    pub fn pair_lengths(&self) -> &PairLengths {
+        &self.store.meta.sequences.pairs
+    }
+
+    /// How many of its answers are good and how many bad, of those that are judged; of a part of a data set those of the whole.
+    pub fn judged(&self) -> [u64; 2] {
+        let Sequences { desirable, undesirable, .. } = self.store.meta.sequences;
+        [desirable, undesirable]
+    }
+
+    /// The most tokens that a sequence of a row was allowed.
     pub fn max_length(&self) -> usize {
         self.max_length
     }

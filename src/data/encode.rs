@@ -88,6 +88,8 @@ pub(super) struct RowEncoder<'a> {
     pub max_length: usize,
     /// `None`: what is usual for the row's format.
     pub on_long: Option<OnLong>,
+    /// What follows each answer of a pair, where it does not already.
+    pub eos: Option<u32>,
     /// Looks at pictures and sounds.
     pub media: &'a MediaReader<'a>,
     /// The folder of the rows' file.
@@ -162,8 +164,14 @@ impl RowEncoder<'_> {
                 }
                 Ok(prefix)
             };
+            let answer = |row: &Row| Ok(self.ended(sequence(row)?));
             let prefix = match &row {
-                Row::Preference { chosen, rejected } => pair(sequence(chosen)?, sequence(rejected)?)?,
+                Row::Preference { chosen, rejected } => pair(answer(chosen)?, answer(rejected)?)?,
+                Row::Unpaired { row, desirable } => {
+                    let mut prefix = sequence(row)?;
+                    prefix.tokens.desirable = Some(*desirable);
+                    prefix
+                }
                 row => sequence(row)?,
             };
             let length = prefix.length;
@@ -177,6 +185,16 @@ impl RowEncoder<'_> {
         }
         let supervised = u32::try_from(supervised).unwrap_or(u32::MAX);
         Ok(Usable { length, supervised, stops, cut, is_empty, is_unasked, noticed, cut_sound_ms, split_sound_ms })
+    }
+
+    /// An answer of a pair with what follows it.
+    fn ended(&self, mut prefix: Prefix) -> Prefix {
+        if let Some(eos) = self.eos.filter(|eos| prefix.tokens.input_ids.last() != Some(eos))
+            && prefix.length < self.max_length
+        {
+            prefix.push(eos, eos.cast_signed());
+        }
+        prefix
     }
 
     /// The problem of a row of so many tokens, and of what else.
@@ -218,6 +236,7 @@ fn says_nothing(row: &Row) -> bool {
         Row::Completion { completion, .. } => completion.iter().any(blank),
         Row::PromptCompletion { completion, .. } => completion.trim().is_empty(),
         Row::Preference { chosen, .. } => says_nothing(chosen),
+        Row::Unpaired { row, desirable } => *desirable && says_nothing(row),
         Row::Text(text) => text.trim().is_empty(),
         Row::Tokens { .. } => false,
     }
@@ -233,6 +252,7 @@ fn explain(row: &Row, error: Error) -> Error {
             error.hint("the completion has no assistant turn")
         }
         Row::PromptCompletion { completion, .. } if completion.is_empty() => error.hint("`completion` is empty"),
+        Row::Unpaired { row, .. } => explain(row, error),
         Row::Tokens { labels: Some(_), .. } => error.hint("all `labels` from the second on are -100"),
         _ => error,
     }
@@ -256,7 +276,8 @@ mod tests {
         let rules = MediaRules::default();
         let media = &MediaReader::new(&rules, Path::new(""));
         let (stop_tokens, on_long, folder) = (&[Bytes::STOP], Some(on_long), Path::new(""));
-        let encoder = RowEncoder { encoder: &Bytes, stop_tokens, max_length, on_long, media, folder, file: 0 };
+        let eos = on_long.is_some_and(|on_long| on_long == OnLong::Error).then_some(Bytes::EOS);
+        let encoder = RowEncoder { encoder: &Bytes, stop_tokens, max_length, on_long, eos, media, folder, file: 0 };
         let mut rows = Vec::new();
         let mut each = |row| rows.push(row);
         let row = Ok(row.as_object().unwrap().clone());
@@ -302,6 +323,32 @@ mod tests {
         }
         let (reason, _) = refused(4, OnLong::Skip, RowFormat::Preference, of("a", "b", "cde"));
         assert_eq!(reason, SkipReason::TooLong);
+    }
+
+    #[test]
+    fn answers_of_pairs_may_end_in_eos_where_there_is_room() {
+        let row = || json!({"prompt": "a", "chosen": "b", "rejected": "cd"});
+        let stop = Bytes::STOP;
+        let (usable, rows) = encode(5, OnLong::Error, RowFormat::Preference, row()).unwrap();
+        assert_eq!(rows[0].input_ids, [Bytes::BOS, 97, 98, stop, Bytes::EOS, Bytes::BOS, 97, 99, 100, stop]);
+        assert_eq!((rows[0].labels[4], rows[0].second, usable.supervised), (Bytes::EOS as i32, Some(5), 6));
+        assert!(!rows[0].truncated);
+        // Other rows have no such end.
+        let (_, rows) =
+            encode(9, OnLong::Error, RowFormat::PromptCompletion, json!({"prompt": "a", "completion": "b"})).unwrap();
+        assert_eq!(rows[0].input_ids.last(), Some(&stop));
+    }
+
+    #[test]
+    fn a_judged_answer_keeps_its_judgement() {
+        let of = |label: Value| json!({"prompt": "a", "completion": "b", "label": label});
+        for (label, desirable) in [(json!(true), true), (json!("False"), false), (json!(1), true)] {
+            let (usable, rows) = encode(9, OnLong::Truncate, RowFormat::Unpaired, of(label)).unwrap();
+            assert_eq!(rows[0].input_ids, [Bytes::BOS, 97, 98, Bytes::STOP]);
+            assert_eq!((rows[0].desirable, usable.supervised, rows[0].second), (Some(desirable), 2, None));
+        }
+        let (reason, said) = refused(9, OnLong::Truncate, RowFormat::Unpaired, of(json!("good")));
+        assert!(reason == SkipReason::WrongLayout && said.starts_with("`label` must be true or false"), "{said}");
     }
 
     #[test]
@@ -370,8 +417,16 @@ mod tests {
         let rules = MediaRules::default();
         let media = &MediaReader::new(&rules, Path::new(""));
         let folder = Path::new("");
-        let rows =
-            RowEncoder { encoder: &encoder, stop_tokens: &[], max_length: 9, on_long: None, media, folder, file: 0 };
+        let rows = RowEncoder {
+            encoder: &encoder,
+            stop_tokens: &[],
+            max_length: 9,
+            on_long: None,
+            eos: None,
+            media,
+            folder,
+            file: 0,
+        };
         let of = |ids: Value, labels: Value| {
             let row = json!({"input_ids": ids, "labels": labels});
             let row = (1, Ok(row.as_object().unwrap().clone()));

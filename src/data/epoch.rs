@@ -17,6 +17,9 @@ pub struct Binning {
     pub shuffle: bool,
     /// Decides that order.
     pub seed: u64,
+    /// Rows that stay together in every epoch, where there are more than one: so many that follow one another, after they were
+    /// shuffled once and for all. Such rows are not packed, and their sources' weights are 1.
+    pub together: usize,
 }
 
 impl Binning {
@@ -28,7 +31,7 @@ impl Binning {
     /// # Errors
     /// When a row is longer than `max_length`, or an epoch has more rows than 32 bits count.
     pub fn epoch(&self, dataset: &Dataset, number: u64) -> Result<Epoch> {
-        let &Binning { packing, max_length, shuffle, seed } = self;
+        let &Binning { packing, max_length, shuffle, seed, together } = self;
         let capacity = u32::try_from(max_length).unwrap_or(u32::MAX);
         if let Some(row) = dataset.lengths().iter().position(|&length| length > capacity) {
             let what =
@@ -37,7 +40,9 @@ impl Binning {
         }
         let mut rows = chosen_rows(dataset, seed, number)?;
         let tokens = rows.iter().map(|&row| u64::from(dataset.lengths()[row as usize])).sum();
-        if shuffle {
+        if shuffle && together > 1 {
+            rows = grouped(rows, together, seed, number);
+        } else if shuffle {
             stream(seed, number, "order of rows").shuffle(&mut rows);
         }
         if !packing {
@@ -174,6 +179,15 @@ fn chosen_rows(dataset: &Dataset, seed: u64, epoch: u64) -> Result<Vec<u32>> {
     }
     let repeated = times.iter().zip(0_u32..).flat_map(|(&n, row)| std::iter::repeat_n(row, n as usize));
     Ok(repeated.collect())
+}
+
+/// Rows in groups of `size` that are the same in every epoch, in the order of epoch `number`. What is left of them comes last.
+fn grouped(mut rows: Vec<u32>, size: usize, seed: u64, number: u64) -> Vec<u32> {
+    Rng::new(seed).stream(&[Label::Purpose("rows that stay together")]).shuffle(&mut rows);
+    let (groups, rest) = rows.split_at(rows.len() / size * size);
+    let mut order: Vec<&[u32]> = groups.chunks(size).collect();
+    stream(seed, number, "order of groups").shuffle(&mut order);
+    [order.concat(), rest.to_vec()].concat()
 }
 
 /// Sorts `rows` by their group, keeping their order within it, and says where each group ends.

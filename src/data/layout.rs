@@ -43,7 +43,7 @@ impl Layout {
         match (self.format, self.template) {
             (RowFormat::PromptCompletion, true) => format!("prompt_completion{asked}, through the chat template"),
             (RowFormat::PromptCompletion, false) => format!("prompt_completion{asked}, as plain text"),
-            (RowFormat::Preference, false) => "preference, strings as plain text".into(),
+            (RowFormat::Preference | RowFormat::Unpaired, false) => format!("{}, strings as plain text", self.format),
             (format, _) => format.to_string(),
         }
     }
@@ -52,7 +52,7 @@ impl Layout {
     pub fn has_turns(&self) -> bool {
         match self.format {
             RowFormat::Text | RowFormat::Tokens => false,
-            RowFormat::PromptCompletion | RowFormat::Preference => self.template,
+            RowFormat::PromptCompletion | RowFormat::Preference | RowFormat::Unpaired => self.template,
             RowFormat::Auto | RowFormat::Messages | RowFormat::Alpaca | RowFormat::Sharegpt => true,
         }
     }

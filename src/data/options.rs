@@ -24,8 +24,10 @@ pub enum RowFormat {
     Text,
     /// `{"input_ids": [..], "labels": [..]?}`: already tokenised.
     Tokens,
-    /// `{"prompt"?, "chosen", "rejected"}`: two answers, of which the first is preferred; for `task: dpo`.
+    /// `{"prompt"?, "chosen", "rejected"}`: two answers, of which the first is preferred; for `task: dpo` and `orpo`.
     Preference,
+    /// `{"prompt", "completion", "label"}`: an answer, and whether it is a good one; for `task: kto`.
+    Unpaired,
 }
 
 impl RowFormat {
@@ -40,6 +42,7 @@ impl RowFormat {
             RowFormat::Text => "text",
             RowFormat::Tokens => "tokens",
             RowFormat::Preference => "preference",
+            RowFormat::Unpaired => "unpaired",
         }
     }
 
@@ -73,18 +76,22 @@ impl RowFormat {
             RowFormat::Preference => {
                 &["prompt", "chosen", "rejected", "system", "tools", "images", "image", "audio", "audios", "file_name"]
             }
+            RowFormat::Unpaired => {
+                &["prompt", "completion", "label", "system", "tools", "images", "image", "audio", "audios", "file_name"]
+            }
         }
     }
 }
 
 /// Every column that some format reads.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "messages",
     "tools",
     "prompt",
     "completion",
     "chosen",
     "rejected",
+    "label",
     "instruction",
     "input",
     "output",

@@ -1,6 +1,6 @@
 //! From sources to a [`Dataset`]: one thread reads, all cores encode, one file is written, in the order of the rows.
 
-use super::cache::{self, Folder, HashedFile, Meta, RowMeta, Store, Writer};
+use super::cache::{self, Folder, HashedFile, Meta, RowMeta, Sequences, Store, Writer};
 use super::dataset::{DataFile, Dataset};
 use super::encode::{Refused, RowEncoder};
 use super::formats;
@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 7;
+const PREPARATION_VERSION: u32 = 8;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -142,6 +142,9 @@ fn key(
         "files": files,
         "options": (spec.max_length, spec.on_long, spec.on_bad_row, spec.max_row_bytes),
     });
+    if spec.with_eos {
+        facts["eos"] = encoder.eos().into();
+    }
     if spec.media.is_of_media() {
         // Paths in rows are relative to their file.
         let folder = |file: &HashedFile| format!("{:?}", file.path.parent().map(std::path::absolute));
@@ -172,6 +175,7 @@ struct Encoded {
     records: Vec<u8>,
     rows: Vec<RowMeta>,
     rows_with_stop: u64,
+    sequences: Sequences,
     losses: Losses,
     refused: Vec<(u32, Refused)>,
 }
@@ -197,6 +201,7 @@ impl Job<'_> {
         let failed = |e| Error::io("writing prepared data", path, e);
         let mut writer = Writer::new(writer).map_err(failed)?;
         let mut tally = Tally::new(self.spec, self.files, self.layouts);
+        let mut sequences = Sequences::default();
         let total = self.hashed.iter().map(HashedFile::size_bytes).sum();
         self.progress.start("preparing data", Some(total), "bytes");
         let encoded = self.each_encoded(|mut encoded| {
@@ -204,6 +209,7 @@ impl Job<'_> {
                 tally.refuse(encoded.file, row, refused);
             }
             tally.accept(encoded.file, encoded.rows.len(), encoded.rows_with_stop, &encoded.losses);
+            sequences.extend(&encoded.sequences);
             writer.push(&encoded.records, &encoded.rows).map_err(failed)?;
             Ok(if tally.hopeless() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
@@ -221,7 +227,7 @@ impl Job<'_> {
         let files = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
         let media = self.media.into_origins();
         let remarks = std::mem::take(&mut *self.remarks.lock().unwrap_or_else(PoisonError::into_inner));
-        writer.finish(&Meta { key: key.to_owned(), files, media, remarks, ..facts }).map_err(failed)
+        writer.finish(&Meta { key: key.to_owned(), files, media, remarks, sequences, ..facts }).map_err(failed)
     }
 
     /// Calls `each` with every encoded chunk, in order, while the next ones are read.
@@ -277,6 +283,7 @@ impl Job<'_> {
             stop_tokens: &self.stop_tokens,
             max_length: spec.max_length,
             on_long: spec.on_long,
+            eos: self.encoder.eos().filter(|_| spec.with_eos),
             media: &self.media,
             folder: self.files[chunk.file].path.parent().unwrap_or(Path::new("")),
             file: u32::try_from(chunk.file).unwrap_or(u32::MAX),
@@ -290,7 +297,9 @@ impl Job<'_> {
                 unused(object, columns.as_deref(), layout, &mut encoded.losses);
             }
             let (records_before, rows_before) = (encoded.records.len(), encoded.rows.len());
+            let mut sequences = Sequences::default();
             let mut keep = |tokens: Tokenized| {
+                sequences.add(&tokens);
                 let offset = encoded.records.len() as u64;
                 let record = cache::encode(&tokens, &mut encoded.records);
                 encoded.rows.push(RowMeta {
@@ -305,6 +314,7 @@ impl Job<'_> {
             match rows.encode(layout, (row, object), columns.as_deref(), &mut keep) {
                 Ok(usable) => {
                     encoded.rows_with_stop += u64::from(usable.stops);
+                    encoded.sequences.extend(&sequences);
                     if usable.is_empty {
                         encoded.losses.empty.add(file_index, row, u64::from(usable.supervised));
                     }

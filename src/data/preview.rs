@@ -101,11 +101,17 @@ pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String
             }
         }
     }
+    let format = bin.first().map(|&row| dataset.layout(row as usize).describe()).unwrap_or_default();
+    let judged = match batch.desirable.first() {
+        Some(true) => ": a good answer",
+        Some(false) => ": a bad answer",
+        None => "",
+    };
     let [images, audio] = MediaKind::ALL.map(|kind| of_kind(kind).map(shown).collect());
     Ok(Preview {
         row: bin.first().copied().unwrap_or(0),
         origins: bin.iter().map(|&row| origin(dataset, row as usize)).collect::<Result<_>>()?,
-        format: bin.first().map(|&row| dataset.layout(row as usize).describe()).unwrap_or_default(),
+        format: format!("{format}{judged}"),
         segments,
         input_ids: batch.input_ids,
         labels: batch.labels,

@@ -33,6 +33,13 @@ pub enum Row {
         /// The other.
         rejected: Box<Row>,
     },
+    /// An answer that somebody judged.
+    Unpaired {
+        /// The answer, as a row of its own.
+        row: Box<Row>,
+        /// Whether it is a good one.
+        desirable: bool,
+    },
     /// A plain text, all supervised.
     Text(String),
     /// Ids that were made elsewhere.
@@ -58,6 +65,7 @@ impl Row {
             Row::Preference { chosen, rejected } => {
                 [chosen, rejected].into_iter().flat_map(|row| row.media_mut()).collect()
             }
+            Row::Unpaired { row, .. } => row.media_mut(),
             Row::PromptCompletion { .. } | Row::Text(_) => Vec::new(),
         }
     }
@@ -86,6 +94,11 @@ pub trait Encode: Sync {
 
     /// The token that begins each text, if there is one.
     fn bos(&self) -> Option<u32>;
+
+    /// The token that ends each text, if there is one.
+    fn eos(&self) -> Option<u32> {
+        None
+    }
 
     /// Whether the model sees pictures or hears: a row with them is then another row without them.
     fn is_of_media(&self) -> bool {

@@ -53,6 +53,9 @@ pub struct DataSpec {
     pub max_row_bytes: usize,
     /// How pictures and sounds are read.
     pub media: MediaRules,
+    /// Whether the tokenizer's `eos_token` follows each answer of a pair, where it does not already and where there is room: as TRL has it where pairs
+    /// are learnt without a reference.
+    pub with_eos: bool,
 }
 
 impl DataSpec {
@@ -115,6 +118,7 @@ mod tests {
             on_bad_row: OnBadRow::Skip,
             max_row_bytes: 1 << 20,
             media: MediaRules::default(),
+            with_eos: false,
         };
         let error = spec.check().unwrap_err();
         let whats: Vec<_> = error.iter().map(Error::what).collect();

@@ -274,6 +274,9 @@ impl Head {
                     match guess {
                         Guess::Rows(_) if formats.contains(&format) => {}
                         Guess::Rows(_) => formats.push(format),
+                        Guess::OtherTask("unpaired", _) => {
+                            others = "; `sft` does not train unpaired rows, `task: kto` does".into();
+                        }
                         Guess::OtherTask(name, _) => others = format!("; `sft` does not train {name} rows"),
                     }
                 }
@@ -309,7 +312,11 @@ impl Head {
             "prompt_only" => "`sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`".into(),
             _ => "`sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out".into(),
         };
-        let other = if name == "preference" { "`task: dpo` learns which answer is preferred; " } else { "" };
+        let other = match name {
+            "preference" => "`task: dpo` learns which answer is preferred; ",
+            "unpaired" => "`task: kto` learns from good and bad answers; ",
+            _ => "",
+        };
         let error = error.hint(format!("{}; {other}{hint}", self.listed()));
         if name == "prompt_only" { error.caused_by(self.unnamed()) } else { error }
     }

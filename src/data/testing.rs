@@ -14,6 +14,7 @@ pub(super) struct Bytes;
 impl Bytes {
     pub const BOS: u32 = 256;
     pub const STOP: u32 = 257;
+    pub const EOS: u32 = 259;
     /// Each run of it is a picture.
     pub const PICTURE: u32 = 258;
 
@@ -57,6 +58,7 @@ impl Bytes {
             }
             // `encode` puts pairs together.
             Row::Preference { chosen, .. } => return Self::all_of(chosen),
+            Row::Unpaired { row, .. } => return Self::all_of(row),
             Row::Text(text) => {
                 Self::push(&mut tokens, [Self::BOS], false);
                 Self::push(&mut tokens, text.bytes().map(u32::from), true);
@@ -102,6 +104,10 @@ impl Encode for Bytes {
     fn bos(&self) -> Option<u32> {
         Some(Self::BOS)
     }
+
+    fn eos(&self) -> Option<u32> {
+        Some(Self::EOS)
+    }
 }
 
 /// Writes `content` as `name` in `dir`.
@@ -121,5 +127,6 @@ pub(super) fn spec(path: &Path, format: RowFormat) -> DataSpec {
         on_bad_row: OnBadRow::Error,
         max_row_bytes: crate::data::MAX_ROW_BYTES,
         media: MediaRules::default(),
+        with_eos: false,
     }
 }

@@ -40,6 +40,7 @@ impl Encode for Encoder {
             Row::Preference { chosen, rejected } => {
                 Ok(Encode::encode(self, chosen, most)?.followed_by(Encode::encode(self, rejected, most)?))
             }
+            Row::Unpaired { row, .. } => Encode::encode(self, row, most),
             Row::Text(text) => ends_are_tokens(self).and_then(|()| self.text(text, most)),
             Row::Tokens { input_ids, labels, media } => self.tokens(input_ids, labels.as_deref(), media, most),
         }
@@ -61,6 +62,10 @@ impl Encode for Encoder {
         self.tokenizer().and_then(Tokenizer::bos)
     }
 
+    fn eos(&self) -> Option<u32> {
+        self.tokenizer().and_then(Tokenizer::eos)
+    }
+
     fn is_of_media(&self) -> bool {
         Encoder::is_of_media(self)
     }
@@ -77,6 +82,7 @@ impl Encode for Encoder {
                     placeholders: chosen.placeholders | rejected.placeholders,
                 };
             }
+            Row::Unpaired { row, .. } => return self.noticed(row),
             _ => return Noticed::default(),
         };
         let ends = |message: &Message| match message.content.last() {

@@ -10,6 +10,7 @@ use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::forecast::pace::{Pace, TimedRun};
 use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::jobs::run::data::sequences;
 use crate::jobs::run::replicas;
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::suited;
@@ -88,7 +89,11 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
     let recipe = &suited::multiply(recipe, &frozen, &devices);
     let settings = RunSettings::of(recipe);
     let adapter = AdapterPlan::new(&recipe.adapter, &outline.config)?;
-    let tokens = |batch_size: usize, max_length: usize| (batch_size as u64).saturating_mul(max_length as u64);
+    // Of a pair each answer with its prompt is a sequence.
+    let sequences = sequences(recipe);
+    let tokens = |batch_size: usize, max_length: usize| {
+        (batch_size as u64).saturating_mul(sequences as u64).saturating_mul(max_length as u64)
+    };
     let sizes = Sizes {
         frozen,
         trainable: adapter.trainable(),
@@ -123,7 +128,7 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
         devices: devices.names(),
         sizes_from: outline.sizes_from,
         trainable_parameters: sizes.trainable,
-        batch_size: asked.batch_size as u64,
+        batch_size: asked.batch_size.saturating_mul(sequences) as u64,
         max_length: asked.max_length as u64,
         tokens: need.tokens,
         activation_checkpointing: need.activation_checkpointing,

@@ -21,8 +21,8 @@ const MAX_LENGTH: usize = 1 << 20;
 const LARGEST_ROW_BYTES: usize = 1 << 30;
 /// The most tokens where the recipe does not say.
 const LENGTH: usize = 2048;
-/// The same of each of two answers with its prompt, as in TRL.
-const DPO_LENGTH: usize = 1024;
+/// The same of an answer with its prompt where preferences are learnt, as in TRL.
+const PREFERENCE_LENGTH: usize = 1024;
 /// More passes over the same rows are a slip of the pen.
 const MAX_WEIGHT: f64 = 10_000.0;
 
@@ -96,7 +96,7 @@ pub struct Source {
 
 impl Data {
     pub(super) fn read(section: &mut Section<'_>, task: Task) -> Self {
-        let length = if task == Task::Dpo { DPO_LENGTH } else { LENGTH };
+        let length = if task == Task::Sft { LENGTH } else { PREFERENCE_LENGTH };
         let format = section.key("format").or(RowFormat::Auto);
         let columns = section.key("columns").or(Renames::default());
         let template = section.key("template").or(true);

@@ -18,30 +18,74 @@ pub enum Task {
     Sft,
     /// Which of two answers is preferred, from rows of the format `preference`: direct preference optimisation.
     Dpo,
+    /// The same and the preferred answer itself, without a reference: odds ratio preference optimisation.
+    Orpo,
+    /// Good answers and not bad ones, from rows of the format `unpaired`: Kahneman-Tversky optimisation.
+    Kto,
 }
 
 impl Task {
+    /// The word for it in a recipe.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::Sft => "sft",
+            Task::Dpo => "dpo",
+            Task::Orpo => "orpo",
+            Task::Kto => "kto",
+        }
+    }
+
     pub(super) fn is_sft(&self) -> bool {
         *self == Task::Sft
     }
+
+    /// Whether its rows are pairs of answers.
+    pub fn has_pairs(self) -> bool {
+        matches!(self, Task::Dpo | Task::Orpo)
+    }
 }
 
-/// How a preference is learnt; for `task: dpo`. The words and the defaults are TRL's.
+/// How a preference is learnt; for `task: dpo`, `orpo` and `kto`. The words and the defaults are TRL's.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Preference {
     /// How much it counts that an answer becomes more or less likely than the policy says that the run starts from: with less,
-    /// the run may go further from it.
+    /// the run may go further from it. Of `orpo` how much the odds count beside the likelihood.
     pub beta: f64,
-    /// The loss, or several that are added up.
+    /// The loss, or several that are added up; of `dpo` and `kto`.
+    #[serde(skip_serializing_if = "LossTypes::is_empty")]
     pub loss_type: LossTypes,
-    /// The share of preferences that are taken to be the wrong way round, for `robust` and `exo_pair`.
-    pub label_smoothing: f64,
-    /// How much each of several losses counts; without it they count the same.
-    pub loss_weights: Option<Vec<f64>>,
+    /// The share of preferences that are taken to be the wrong way round, for `robust`, `exo_pair`, `cpo` and `simpo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    pub label_smoothing: Option<f64>,
+    /// How much each of several losses counts; without it they count the same. Of `dpo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<f64>>")]
+    pub loss_weights: Option<Option<Vec<f64>>>,
+    /// How much the likelihood of the chosen answers counts beside the preference, for `cpo` and `simpo`; SimPO's own is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    pub cpo_alpha: Option<f64>,
+    /// How far apart the rewards of a pair are to be, for `simpo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    pub simpo_gamma: Option<f64>,
+    /// Of `orpo`: whether the likelihood is that of the prompt and the chosen answer, as in TRL, or of the answer alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub nll_on_prompt: Option<bool>,
+    /// How much good answers count, of `kto`: where there are fewer of them, more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    pub desirable_weight: Option<f64>,
+    /// How much bad answers count, of `kto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    pub undesirable_weight: Option<f64>,
 }
 
-/// A loss of pairs.
+/// A loss of pairs, or of single answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossType {
@@ -69,6 +113,29 @@ pub enum LossType {
     ApoDown,
     /// The negative log-likelihood of the chosen answers, to be added to another.
     Sft,
+    /// CPO's, without a reference: `cpo_alpha` is how much the likelihood of the chosen answers counts beside it.
+    Cpo,
+    /// SimPO's, without a reference, of log-probabilities per token: the same, and `simpo_gamma`.
+    Simpo,
+    /// KTO's own, of single answers.
+    Kto,
+    /// APO's for good answers that are better than the model's own, of single answers.
+    ApoZeroUnpaired,
+}
+
+impl LossType {
+    /// The task that it is of.
+    pub fn task(self) -> Task {
+        match self {
+            LossType::Kto | LossType::ApoZeroUnpaired => Task::Kto,
+            _ => Task::Dpo,
+        }
+    }
+
+    /// Whether nothing is measured against a reference: such a loss stands alone.
+    pub fn is_reference_free(self) -> bool {
+        matches!(self, LossType::Cpo | LossType::Simpo)
+    }
 }
 
 choices!(Task, LossType);
@@ -76,6 +143,17 @@ choices!(Task, LossType);
 /// One or several losses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LossTypes(pub Vec<LossType>);
+
+impl LossTypes {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of them is this.
+    pub fn has(&self, loss: LossType) -> bool {
+        self.0.contains(&loss)
+    }
+}
 
 impl FromNode for LossTypes {
     fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
@@ -108,18 +186,49 @@ impl JsonSchema for LossTypes {
 }
 
 impl Preference {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
-        Preference {
+    pub(super) fn read(section: &mut Section<'_>, task: Task) -> Self {
+        let usual = if task == Task::Kto { LossType::Kto } else { LossType::Sigmoid };
+        let all = Preference {
             beta: section.key("beta").within((Excluded(0.0), Unbounded)).or(0.1),
-            loss_type: section.key("loss_type").or(LossTypes(vec![LossType::Sigmoid])),
-            label_smoothing: section.key("label_smoothing").within((Included(0.0), Excluded(0.5))).or(0.0),
-            loss_weights: section.key("loss_weights").optional(),
+            loss_type: section.key("loss_type").or(LossTypes(vec![usual])),
+            label_smoothing: Some(section.key("label_smoothing").within((Included(0.0), Excluded(0.5))).or(0.0)),
+            loss_weights: Some(section.key("loss_weights").optional()),
+            cpo_alpha: Some(section.key("cpo_alpha").within(0.0..).or(1.0)),
+            simpo_gamma: Some(section.key("simpo_gamma").within(0.0..).or(0.5)),
+            nll_on_prompt: Some(section.key("nll_on_prompt").or(true)),
+            desirable_weight: Some(section.key("desirable_weight").within((Excluded(0.0), Unbounded)).or(1.0)),
+            undesirable_weight: Some(section.key("undesirable_weight").within((Excluded(0.0), Unbounded)).or(1.0)),
+        };
+        all.of(task)
+    }
+
+    /// The same with the keys of a task, and of its loss, alone.
+    fn of(self, task: Task) -> Self {
+        let is_free = self.loss_type.0.iter().any(|loss| loss.is_reference_free());
+        let is_simpo = self.loss_type.has(LossType::Simpo);
+        let (is_dpo, is_orpo, is_kto) = (task == Task::Dpo, task == Task::Orpo, task == Task::Kto);
+        Preference {
+            beta: self.beta,
+            loss_type: if is_orpo { LossTypes(Vec::new()) } else { self.loss_type },
+            label_smoothing: self.label_smoothing.filter(|_| is_dpo),
+            loss_weights: self.loss_weights.filter(|_| is_dpo && !is_free),
+            cpo_alpha: self.cpo_alpha.filter(|_| is_dpo && is_free),
+            simpo_gamma: self.simpo_gamma.filter(|_| is_dpo && is_simpo),
+            nll_on_prompt: self.nll_on_prompt.filter(|_| is_orpo),
+            desirable_weight: self.desirable_weight.filter(|_| is_kto),
+            undesirable_weight: self.undesirable_weight.filter(|_| is_kto),
         }
     }
 
     /// The losses, each with its weight.
     pub fn losses(&self) -> impl Iterator<Item = (LossType, f64)> + '_ {
-        let weight = |at: usize| self.loss_weights.as_ref().and_then(|weights| weights.get(at)).copied().unwrap_or(1.0);
+        let weights = self.loss_weights.as_ref().and_then(Option::as_ref);
+        let weight = move |at: usize| weights.and_then(|weights| weights.get(at)).copied().unwrap_or(1.0);
         self.loss_type.0.iter().enumerate().map(move |(at, loss)| (*loss, weight(at)))
+    }
+
+    /// Whether single answers are judged by how far the policy has gone on other ones of their micro-batch.
+    pub fn estimates_divergence(&self) -> bool {
+        self.loss_type.has(LossType::Kto)
     }
 }

@@ -20,7 +20,7 @@ impl Recipe {
             let adapter = root.section("adapter", Adapter::read);
             let data = root.section("data", |s| Data::read(s, task));
             let training = root.section("training", |s| Training::read(s, task));
-            let preference = Some(root.section("preference", Preference::read));
+            let preference = Some(root.section("preference", |s| Preference::read(s, task)));
             let with_data = !data.eval.is_empty() || data.eval_fraction.holds_back();
             let evaluation = root.section("evaluation", |s| Evaluation::read(s, with_data));
             let output = root.section("output", Output::read);
@@ -30,9 +30,9 @@ impl Recipe {
         let mut recipe = Recipe { auto: diagnosis.autos.clone(), ..recipe };
         tasks::choose_formats(recipe.task, &mut recipe.data, diagnosis);
         if let Some(preference) = &recipe.preference {
-            tasks::check(recipe.task, preference, &recipe.data, diagnosis);
+            tasks::check(recipe.task, preference, (&recipe.data, &recipe.training), diagnosis);
         }
-        recipe.preference = recipe.preference.filter(|_| recipe.task == Task::Dpo);
+        recipe.preference = recipe.preference.filter(|_| recipe.task != Task::Sft);
         targets::check(&recipe.adapter, diagnosis);
         columns::check(&recipe.data, diagnosis);
         no_start_for_what_is_continued(&recipe, diagnosis);

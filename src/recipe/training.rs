@@ -18,7 +18,9 @@ const WARMUP_RATIO: f64 = 0.03;
 /// The learning rate where the recipe gives none.
 const LEARNING_RATE: f64 = 2.0e-4;
 /// The same of preferences, as in TRL.
-const DPO_LEARNING_RATE: f64 = 1.0e-6;
+pub const PREFERENCE_LEARNING_RATE: f64 = 1.0e-6;
+/// Answers at once where each is judged by the others, as in TRL; otherwise one, and so many passes in a step.
+const KTO_BATCH: usize = 8;
 /// More epochs than this are a slip of the pen; steps can then be counted without overflow.
 const MAX_EPOCHS: f64 = 1e6;
 /// The most steps; a number that floats still count one by one.
@@ -28,7 +30,8 @@ const MAX_STEPS: u64 = 1 << 40;
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Training {
-    /// Sequences (packed bins) that go through the model at once.
+    /// Sequences (packed bins; of `task: dpo` and `orpo` pairs) that go through the model at once. Of `task: kto` 8 where nothing is
+    /// said, and then one pass in a step; at least 2, because each is judged by the others.
     pub per_device_train_batch_size: usize,
     /// Passes whose gradients make one optimiser step; `auto` gives the run enough steps for its data.
     #[schemars(with = "OrAuto<usize>")]
@@ -41,8 +44,8 @@ pub struct Training {
     pub max_steps: Option<u64>,
     /// What turns gradients into updates.
     pub optimizer: Optimizer,
-    /// The highest learning rate, reached after the warm-up; `auto` suits the size of the model. Of `task: dpo` 1.0e-6 where
-    /// nothing is said, as in TRL.
+    /// The highest learning rate, reached after the warm-up; `auto` suits the size of the model. Where preferences are
+    /// learnt 1.0e-6 where nothing is said, and for `auto`, as in TRL.
     #[schemars(with = "OrAuto<f64>")]
     pub learning_rate: f64,
     /// How long AdamW remembers gradients.
@@ -120,16 +123,17 @@ choices!(Optimizer, Scheduler);
 
 impl Training {
     pub(super) fn read(section: &mut Section<'_>, task: Task) -> Self {
-        let rate = if task == Task::Dpo { DPO_LEARNING_RATE } else { LEARNING_RATE };
+        let rate = if task == Task::Sft { LEARNING_RATE } else { PREFERENCE_LEARNING_RATE };
+        let (batch, accumulation) = if task == Task::Kto { (KTO_BATCH, 1) } else { (1, 8) };
         let warmup_steps = section.key("warmup_steps").within(..=MAX_STEPS).optional();
         // With steps given, the ratio is not in force, and the resolved recipe says so.
         let warmup_ratio = if warmup_steps.is_some() { 0.0 } else { WARMUP_RATIO };
         Training {
-            per_device_train_batch_size: section.key("per_device_train_batch_size").within(1..=MAX_BATCH).or(1),
+            per_device_train_batch_size: section.key("per_device_train_batch_size").within(1..=MAX_BATCH).or(batch),
             gradient_accumulation_steps: section
                 .key("gradient_accumulation_steps")
                 .auto_or_within(1..=MAX_BATCH)
-                .or_chosen(OrAuto::Value(8), 1),
+                .or_chosen(OrAuto::Value(accumulation), 1),
             num_train_epochs: section
                 .key("num_train_epochs")
                 .auto_or_within((Excluded(0.0), Included(MAX_EPOCHS)))

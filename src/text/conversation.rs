@@ -145,12 +145,24 @@ pub struct Tokenized {
     pub media: Vec<MediaRange>,
     /// Where the second sequence begins, in a row that is a pair of them: each sees only itself.
     pub second: Option<usize>,
+    /// Whether its answer is a good one, of a row that says so.
+    pub desirable: Option<bool>,
 }
 
 impl Tokenized {
     /// Positions with a loss. The first token is predicted from nothing, so it never has one.
     pub fn supervised(&self) -> usize {
         self.labels.iter().skip(1).filter(|&&l| l != IGNORE_INDEX).count()
+    }
+
+    /// Of a pair the first sequence alone; another row as it is.
+    pub fn first_sequence(mut self) -> Self {
+        if let Some(at) = self.second.take() {
+            self.input_ids.truncate(at);
+            self.labels.truncate(at);
+            self.media.retain(|medium| medium.tokens.end <= at);
+        }
+        self
     }
 }
 
@@ -291,6 +303,8 @@ mod tests {
         assert_eq!(pair.tokens.labels, [-100, 1, 2, -100, -100, 5]);
         assert_eq!((pair.tokens.second, pair.tokens.truncated), (Some(3), true));
         assert_eq!((pair.length, pair.supervised, pair.tokens.supervised()), (7, 4, 3));
+        let first = pair.tokens.first_sequence();
+        assert_eq!((first.input_ids, first.labels, first.second), (vec![0, 1, 2], vec![-100, 1, 2], None));
     }
 
     #[test]

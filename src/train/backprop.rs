@@ -6,7 +6,7 @@ use crate::nn::SidePath;
 use crate::nn::cross_entropy::token_nll;
 use crate::ops::{backward_from, upload};
 use crate::train::micro_batch::MicroBatch;
-use crate::train::objective::{Goal, Score, Scored};
+use crate::train::objective::{Goal, Score, Scored, Seen};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,29 +36,53 @@ pub fn score_unless(
     batch: &MicroBatch,
     goal: Goal,
 ) -> Option<Score> {
-    let layout = model.layout(&batch.inputs);
-    let mut carry = model.embed(&batch.inputs, side);
-    for layer in 0..model.num_layers() {
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        carry = model.layer(layer, carry, &layout, side);
-    }
-    let hidden = model.last_hidden(carry.select(&indices(&batch.rows, model)), side);
-    let hidden = model.norm().forward(hidden);
-    let score = || goal.objective.score(&hidden, model.head(), batch, goal.scales, false).score;
-    (!stop.load(Ordering::Relaxed)).then(score)
+    let mut go_on = || !stop.load(Ordering::Relaxed);
+    let mismatched = mismatched(&mut go_on, model, side, batch, goal)?;
+    let hidden = hidden(&mut go_on, model, side, batch)?;
+    let seen = Seen { hidden: &hidden, head: model.head(), mismatched: &mismatched };
+    go_on().then(|| goal.objective.score(seen, batch, goal.scales, false).score)
 }
 
 /// The loss of each of a micro-batch's supervised tokens under `side`, in nats; their sum is [`loss`].
 pub fn losses(model: &dyn LanguageModel, side: &dyn SidePath, batch: &MicroBatch) -> Vec<f64> {
+    let hidden = hidden(&mut || true, model, side, batch);
+    hidden.map_or_else(Vec::new, |hidden| token_nll(&hidden, model.head(), &batch.targets))
+}
+
+/// The normalised hidden rows of a micro-batch's targets under `side`, without a graph; `None` once `go_on` says no.
+fn hidden(
+    go_on: &mut dyn FnMut() -> bool,
+    model: &dyn LanguageModel,
+    side: &dyn SidePath,
+    batch: &MicroBatch,
+) -> Option<Tensor<2>> {
     let layout = model.layout(&batch.inputs);
-    let layers = 0..model.num_layers();
-    let carry = layers
-        .fold(model.embed(&batch.inputs, side), |carry, layer| model.layer(layer, carry, &layout, side))
-        .select(&indices(&batch.rows, model));
-    let hidden = model.norm().forward(model.last_hidden(carry, side));
-    token_nll(&hidden, model.head(), &batch.targets)
+    let mut carry = model.embed(&batch.inputs, side);
+    for layer in 0..model.num_layers() {
+        if !go_on() {
+            return None;
+        }
+        carry = model.layer(layer, carry, &layout, side);
+    }
+    Some(model.norm().forward(model.last_hidden(carry.select(&indices(&batch.rows, model)), side)))
+}
+
+/// The log-probability under `side` of each of the sequences that a micro-batch has beside its own, where the objective needs them;
+/// `None` once `go_on` says no.
+fn mismatched(
+    go_on: &mut dyn FnMut() -> bool,
+    model: &dyn LanguageModel,
+    side: &dyn SidePath,
+    batch: &MicroBatch,
+    goal: Goal,
+) -> Option<Vec<f64>> {
+    match batch.mismatched.as_deref().filter(|_| goal.objective.needs().mismatched) {
+        None => Some(Vec::new()),
+        Some(others) => {
+            let hidden = hidden(go_on, model, side, others)?;
+            Some(others.log_probabilities(&token_nll(&hidden, model.head(), &others.targets)))
+        }
+    }
 }
 
 /// The summed loss of a micro-batch's supervised tokens, in nats; adds `scale` times its gradient to `gradients`, which are
@@ -92,6 +116,7 @@ pub fn accumulate_while(
     gradients: &mut [Option<Tensor<2>>],
 ) -> Option<Score> {
     let BackpropSettings { activation_checkpointing, dropout } = settings;
+    let mismatched = mismatched(&mut || go_on(0.0), model, adapter, batch, goal)?;
     let layout = model.layout(&batch.inputs);
     let embedded = Embedded::new(model, adapter, batch, dropout);
     let run = |layer: usize, input: &Carry| {
@@ -119,7 +144,7 @@ pub fn accumulate_while(
         }
     }
 
-    let (score, mut upstream) = head(model, adapter, &carry, batch, goal, dropout, gradients);
+    let (score, mut upstream) = head(model, adapter, &carry, (batch, &mismatched), goal, dropout, gradients);
     drop(carry);
     for layer in (0..layers).rev() {
         if !go_on(part(passed)) {
@@ -147,7 +172,7 @@ pub fn accumulate_while(
 pub fn without_layers(model: &dyn LanguageModel, batch: &MicroBatch, scale: f64) -> f64 {
     let adapter = Adapter::new(Vec::new());
     let carry = model.embed(&batch.inputs, &adapter);
-    head(model, &adapter, &carry, batch, Goal::sft(scale), None, &mut []).0.loss
+    head(model, &adapter, &carry, (batch, &[]), Goal::sft(scale), None, &mut []).0.loss
 }
 
 /// Runs one layer alone forwards and backwards, as [`accumulate`] does with a layer that has others below it; `upstream`
@@ -205,12 +230,13 @@ pub fn layer_gradients(
     (gradients, streams)
 }
 
-/// What the objective says, and the gradient of its loss with respect to the last layer's streams.
+/// What the objective says of a micro-batch and of the sequences beside it, and the gradient of its loss with respect to the last
+/// layer's streams.
 fn head(
     model: &dyn LanguageModel,
     adapter: &Adapter,
     carry: &Carry,
-    batch: &MicroBatch,
+    (batch, mismatched): (&MicroBatch, &[f64]),
     goal: Goal,
     dropout: Option<&dyn Dropout>,
     gradients: &mut [Option<Tensor<2>>],
@@ -219,8 +245,8 @@ fn head(
     let input = leaves(&carry.clone().select(&rows), true); // [m, d] each
     let side = adapter.track(Stage::LastHidden, dropout);
     let normed = model.norm().forward(model.last_hidden(input.clone(), &side));
-    let Scored { score, gradient } =
-        goal.objective.score(&normed.clone().inner(), model.head(), batch, goal.scales, true);
+    let seen = Seen { hidden: &normed.clone().inner(), head: model.head(), mismatched };
+    let Scored { score, gradient } = goal.objective.score(seen, batch, goal.scales, true);
     let mut upstream: Vec<Tensor<2>> = carry.streams().map(Tensor::zeros_like).collect();
     if let Some(gradient) = gradient {
         let mut tape = backward_from(normed, gradient).backward();

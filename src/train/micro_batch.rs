@@ -15,9 +15,15 @@ pub struct MicroBatch {
     pub rows: Vec<u32>,
     /// The next token of each of those rows.
     pub targets: Vec<u32>,
+    /// Which of the targets are of no answer, but of what stands beside it, where an objective asks for these; empty: none.
+    pub besides: Vec<bool>,
     /// The log-probability of each sequence's supervised tokens under the policy that the run starts from, where an objective
     /// asks for it.
     pub reference: Vec<f64>,
+    /// Whether each sequence ends in a good answer, of rows that say so.
+    pub desirable: Vec<bool>,
+    /// The prompt of each sequence with the answer of another one, where an objective asks for it: is read, and not learnt.
+    pub mismatched: Option<Box<MicroBatch>>,
 }
 
 impl MicroBatch {
@@ -40,12 +46,45 @@ impl MicroBatch {
                 }
             }
         }
-        MicroBatch { inputs, rows, targets, reference: Vec::new() }
+        let (besides, reference, desirable, mismatched) = Default::default();
+        MicroBatch { inputs, rows, targets, besides, reference, desirable, mismatched }
+    }
+
+    /// The same with the other tokens of the first sequence of each pair as targets too: those of its prompt. The placeholders of
+    /// pictures and sounds are none.
+    pub fn with_prompts(mut self) -> Self {
+        let old = std::mem::take(&mut self.rows).into_iter().zip(std::mem::take(&mut self.targets));
+        let mut old = old.peekable();
+        let Inputs { input_ids, segments, soft_tokens, .. } = &self.inputs;
+        for (at, range) in segments.ranges().iter().enumerate() {
+            for row in range.start..range.end.saturating_sub(1) {
+                let answer = old.next_if(|(answer, _)| *answer as usize == row);
+                let is_beside = at % 2 == 0 && !soft_tokens.iter().any(|medium| medium.rows.contains(&(row + 1)));
+                let Some(target) = answer.map(|(_, target)| target).or(is_beside.then(|| input_ids[row + 1])) else {
+                    continue;
+                };
+                self.rows.push(row as u32);
+                self.targets.push(target);
+                self.besides.push(answer.is_none());
+            }
+        }
+        self
     }
 
     /// The same for a model on another device.
     pub fn to_device(&self, device: &Device) -> Self {
-        MicroBatch { inputs: self.inputs.to_device(device), ..self.clone() }
+        let mismatched = self.mismatched.as_deref().map(|others| Box::new(others.to_device(device)));
+        MicroBatch { inputs: self.inputs.to_device(device), mismatched, ..self.clone() }
+    }
+
+    /// Those of a sequence's targets that are of its answer.
+    pub fn answer(&self, sequence: &Range<usize>) -> Vec<usize> {
+        sequence.clone().filter(|&at| self.besides.get(at) != Some(&true)).collect()
+    }
+
+    /// The log-probability of each sequence's targets, given the loss of each target.
+    pub fn log_probabilities(&self, losses: &[f64]) -> Vec<f64> {
+        self.sequences().into_iter().map(|targets| -losses[targets].iter().sum::<f64>()).collect()
     }
 
     /// Which of the supervised tokens are those of each sequence.
@@ -59,6 +98,7 @@ impl MicroBatch {
         let tokens = self.inputs.truncate(tokens);
         self.rows.retain(|&row| (row as usize) < tokens);
         self.targets.truncate(self.rows.len());
+        self.besides.truncate(self.rows.len());
         self
     }
 
@@ -91,6 +131,25 @@ mod tests {
         let batch = MicroBatch::new(vec![0; 8], &labels, Segments::from_lengths([3, 2, 3]));
         assert_eq!(batch.sequences(), [0..2, 2..2, 2..3]);
         assert_eq!(batch.targets, [1, 2, 3]);
+    }
+
+    #[test]
+    fn prompts_of_first_sequences_may_be_targets_too() {
+        let labels = [-100, -100, 12, 13, -100, -100, -100, 22, -100, -100, 31];
+        let ids = vec![10, 11, 12, 13, 14, 20, 21, 22, 30, 30, 31];
+        let batch = MicroBatch::new(ids, &labels, Segments::from_lengths([5, 3, 3]));
+        let answers = batch.sequences();
+        assert!(answers.iter().all(|sequence| batch.answer(sequence) == sequence.clone().collect::<Vec<_>>()));
+        assert_eq!(batch.log_probabilities(&[1.0, 2.0, 3.0, 4.0]), [-3.0, -3.0, -4.0]);
+        let batch = batch.with_prompts();
+        assert_eq!(batch.targets, [11, 12, 13, 14, 22, 30, 31]);
+        assert_eq!(batch.rows, [0, 1, 2, 3, 6, 8, 9]);
+        assert_eq!(batch.sequences(), [0..4, 4..5, 5..7]);
+        assert_eq!(
+            batch.sequences().iter().map(|of| batch.answer(of)).collect::<Vec<_>>(),
+            [vec![1, 2], vec![4], vec![6]]
+        );
+        assert_eq!(batch.truncated(7).targets, [11, 12, 13, 14, 22]);
     }
 
     #[test]

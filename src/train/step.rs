@@ -166,6 +166,7 @@ pub struct Sum<'a> {
     /// Micro-batches that are in it.
     done: usize,
     loss: f64,
+    token_loss: f64,
     metrics: Metrics,
     counts: Counts,
     /// Where the adapter is; `None` of one that has nothing to train.
@@ -183,6 +184,7 @@ impl<'a> Sum<'a> {
             goal: Goal::of(settings.objective.as_ref(), window),
             done: 0,
             loss: 0.0,
+            token_loss: 0.0,
             metrics: Metrics::default(),
             counts: Counts::default(),
             device,
@@ -220,18 +222,21 @@ impl<'a> Sum<'a> {
     /// Counts the next micro-batch, whose gradients are in the sum.
     fn count(&mut self, score: &Score) -> Passed {
         self.loss += score.loss;
+        self.token_loss += score.token_loss;
         self.metrics.add(&score.metrics);
         let counts = self.window.get(self.done).map(|batch| self.goal.objective.counts(batch));
         self.counts = self.counts + counts.unwrap_or_default();
         self.done += 1;
-        Passed::Batches { done: self.done, loss: self.loss / self.counts.units.max(1) as f64 }
+        let [of_units, of_tokens] = [self.counts.units, self.counts.tokens].map(|count| count.max(1) as f64);
+        Passed::Batches { done: self.done, loss: self.loss / of_units + self.token_loss / of_tokens }
     }
 
     /// The means, and the gradients, zero where there are none.
     pub fn finish(self, adapter: &Adapter) -> Computed {
         let all = self.gradients.into_iter().zip(adapter.parameters());
         let gradients = all.map(|(gradient, parameter)| gradient.unwrap_or_else(|| parameter.zeros_like())).collect();
-        Computed { loss: self.loss * self.goal.scales.units, metrics: self.metrics.means(), gradients }
+        let loss = self.loss * self.goal.scales.units + self.token_loss * self.goal.scales.tokens;
+        Computed { loss, metrics: self.metrics.means(), gradients }
     }
 }
 

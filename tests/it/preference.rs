@@ -1,4 +1,4 @@
-//! Losses of pairs against TRL (goldens by `scripts/make_preference_goldens.py`).
+//! Losses of pairs and of judged answers against TRL (goldens by `scripts/make_preference_goldens.py`).
 
 use crate::bench::{Bench, lines};
 use crate::fidelity::{Case, case};
@@ -10,7 +10,7 @@ use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::backprop;
 use gemma_tune::train::micro_batch::MicroBatch;
-use gemma_tune::train::objective::{Dpo, DpoLoss};
+use gemma_tune::train::objective::{Cpo, Dpo, DpoLoss, Kto, KtoLoss, Objective, Orpo};
 use gemma_tune::train::step::{Computed, OneDevice, StepSettings, Watch, WindowGradients};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ fn micro_batch(model: &dyn LanguageModel, sequences: &[(Vec<u32>, Vec<i32>)]) ->
     let segments = Segments::from_lengths(sequences.iter().map(|(ids, _)| ids.len()));
     let mut batch = MicroBatch::new(ids, &labels, segments);
     let losses = backprop::losses(model, &BaseOnly, &batch);
-    batch.reference = batch.sequences().into_iter().map(|tokens| -losses[tokens].iter().sum::<f64>()).collect();
+    batch.reference = batch.log_probabilities(&losses);
     batch
 }
 
@@ -51,10 +51,10 @@ fn computed(
     model: &dyn LanguageModel,
     adapter: &Adapter,
     window: &[MicroBatch],
-    losses: &[(DpoLoss, f64)],
+    objective: Arc<dyn Objective>,
 ) -> Computed {
     let settings = StepSettings {
-        objective: Arc::new(Dpo { beta: BETA, label_smoothing: SMOOTHING, losses: losses.to_vec() }),
+        objective,
         max_grad_norm: 0.0,
         activation_checkpointing: false,
         lora_dropout: 0.0,
@@ -104,28 +104,118 @@ fn losses_of_pairs_and_their_gradients_are_those_of_trl() {
     ] {
         for window in &windows {
             let parts = window.len();
-            let Computed { loss, metrics, gradients } = computed(model.as_ref(), &adapter, window, losses);
-            let expected = golden.values(&format!("{name}.loss"))[0];
-            assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "{name} in {parts}: {loss}, expected {expected}");
-            let gap = l2_relative(&sampled(&adapter, &gradients), golden.values(&format!("{name}.gradient")));
-            assert!(gap <= 1e-4, "{name} in {parts}: the gradient is {gap:e} off");
-            for (metric, expected) in METRICS.iter().zip(golden.values("metrics")) {
-                let got = metrics[*metric];
-                assert!(
-                    (got - expected).abs() <= 1e-5 * expected.abs().max(1.0),
-                    "{metric} in {parts}: {got} {expected}"
-                );
-            }
+            let objective = Dpo { beta: BETA, label_smoothing: SMOOTHING, losses: losses.to_vec() };
+            let computed = computed(model.as_ref(), &adapter, window, Arc::new(objective));
+            check(&golden, &format!("{name} in {parts}"), name, &adapter, &computed, ("metrics", &METRICS));
         }
     }
 }
 
-const RECIPE: &str = "\
-task: dpo
-model: {base: t}
-adapter: {r: 4}
-data: {train: pairs.jsonl, eval: pairs.jsonl}
-preference: {beta: 0.5}
+/// Holds what was computed of a window against the golden called `name`, whose metrics `kept` these are.
+fn check(
+    golden: &Golden,
+    what: &str,
+    name: &str,
+    adapter: &Adapter,
+    Computed { loss, metrics, gradients }: &Computed,
+    (kept, names): (&str, &[&str]),
+) {
+    let expected = golden.values(&format!("{name}.loss"))[0];
+    assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "{what}: {loss}, expected {expected}");
+    let gap = l2_relative(&sampled(adapter, gradients), golden.values(&format!("{name}.gradient")));
+    assert!(gap <= 1e-4, "{what}: the gradient is {gap:e} off");
+    for (metric, expected) in names.iter().zip(golden.values(kept)) {
+        let got = metrics[*metric];
+        assert!((got - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{metric} of {what}: {got} {expected}");
+    }
+}
+
+#[test]
+fn losses_without_a_reference_are_those_of_trl() {
+    let golden = Golden::read(&folder("train").join("preference.safetensors"));
+    let Case { model, adapter, .. } = case("lora", &Device::flex());
+    let sequences = sequences(&golden);
+    let cpo = |simpo_gamma| Cpo { beta: BETA, label_smoothing: SMOOTHING, cpo_alpha: 0.3, simpo_gamma };
+    let of_pair = [
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/accuracies",
+        "rewards/margins",
+        "logps/rejected",
+        "logps/chosen",
+        "nll_loss",
+    ];
+    let of_odds = [of_pair.as_slice(), &["log_odds_ratio", "log_odds_chosen"]].concat();
+    let kinds: [(&str, Arc<dyn Objective>, &[&str]); 4] = [
+        ("orpo", Arc::new(Orpo { beta: BETA, nll_on_prompt: true }), &of_odds),
+        ("orpo_answer", Arc::new(Orpo { beta: BETA, nll_on_prompt: false }), &["nll_loss"]),
+        ("cpo", Arc::new(cpo(None)), &of_pair),
+        ("simpo", Arc::new(cpo(Some(0.5))), &of_pair),
+    ];
+    for (name, objective, metrics) in kinds {
+        let batch = |sequences: &[(Vec<u32>, Vec<i32>)]| {
+            let batch = micro_batch(model.as_ref(), sequences);
+            if objective.needs().prompts { batch.with_prompts() } else { batch }
+        };
+        // However a window is divided, its loss is the mean of all its pairs, and that of its tokens.
+        for window in [vec![batch(&sequences)], sequences.chunks(2).map(batch).collect()] {
+            let computed = computed(model.as_ref(), &adapter, &window, objective.clone());
+            let what = format!("{name} in {}", window.len());
+            check(&golden, &what, name, &adapter, &computed, (&format!("{name}.metrics"), metrics));
+        }
+    }
+}
+
+#[test]
+fn losses_of_judged_answers_are_those_of_trl() {
+    let golden = Golden::read(&folder("train").join("preference.safetensors"));
+    let Case { model, adapter, .. } = case("lora", &Device::flex());
+    let sequences = sequences(&golden);
+    // Each prompt with the answer to the one before it.
+    let others: Vec<(Vec<u32>, Vec<i32>)> = (0..sequences.len())
+        .map(|at| {
+            let (own, other) = (&sequences[at], &sequences[(at + sequences.len() - 1) % sequences.len()]);
+            let start = |row: &(Vec<u32>, Vec<i32>)| row.1.iter().position(|&label| label != -100).expect("an answer");
+            let ids = [&own.0[..start(own)], &other.0[start(other)..]].concat();
+            let labels = [&own.1[..start(own)], &other.1[start(other)..]].concat();
+            (ids, labels)
+        })
+        .collect();
+    let batch = |range: std::ops::Range<usize>| {
+        let mut batch = micro_batch(model.as_ref(), &sequences[range.clone()]);
+        batch.desirable = range.clone().map(|at| at % 2 == 0).collect();
+        let mut mismatched = micro_batch(model.as_ref(), &others[range.clone()]);
+        mismatched.reference = golden.values("mismatched")[range].to_vec();
+        batch.mismatched = Some(Box::new(mismatched));
+        batch
+    };
+    let kto = |loss| Kto { beta: BETA, loss, desirable_weight: 1.5, undesirable_weight: 0.7 };
+    let metrics = ["kl", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected"];
+    let whole = vec![batch(0..6)];
+    let parts = vec![batch(0..2), batch(2..5), batch(5..6)];
+    // What is estimated of a batch is its own; without that, windows may be divided.
+    for (name, loss, windows) in
+        [("kto", KtoLoss::Kto, vec![&whole]), ("apo_zero_unpaired", KtoLoss::ApoZeroUnpaired, vec![&whole, &parts])]
+    {
+        for window in windows {
+            let computed = computed(model.as_ref(), &adapter, window, Arc::new(kto(loss)));
+            let what = format!("{name} in {}", window.len());
+            check(&golden, &what, name, &adapter, &computed, (&format!("{name}.metrics"), &metrics));
+        }
+    }
+    // What nobody judged, or asked the reference about, makes no loss that looks like one.
+    let of = |change: &dyn Fn(&mut MicroBatch)| {
+        let mut batch = whole[0].clone();
+        change(&mut batch);
+        computed(model.as_ref(), &adapter, &[batch], Arc::new(kto(KtoLoss::Kto))).loss
+    };
+    assert!(of(&|_| {}).is_finite());
+    assert!(of(&|batch| batch.desirable.truncate(5)).is_nan());
+    assert!(of(&|batch| batch.reference.clear()).is_nan());
+    assert!(of(&|batch| batch.mismatched = None).is_nan());
+}
+
+const TRAINING: &str = "\
 training:
   max_steps: 6
   per_device_train_batch_size: 2
@@ -133,29 +223,57 @@ training:
   learning_rate: 1.0e-2
   lr_scheduler_type: constant
   warmup_steps: 0
-output: {dir: out, report_to: [jsonl]}
 ";
+
+/// A run of a task, with what stands in its `preference`.
+fn recipe(task: &str, rows: &str, preference: &str, out: &str) -> String {
+    format!(
+        "task: {task}\nmodel: {{base: t}}\nadapter: {{r: 4}}\ndata: {{train: {rows}, eval: {rows}}}\n\
+         preference: {{{preference}}}\n{TRAINING}output: {{dir: {out}, report_to: [jsonl]}}\n"
+    )
+}
+
+fn number(line: &Value, name: &str) -> f64 {
+    line[name].as_f64().unwrap_or_else(|| panic!("no {name} in {line}"))
+}
+
+/// The steps of a run, and its evaluations.
+fn steps(bench: &Bench, out: &str) -> (Vec<Value>, Vec<Value>) {
+    let metrics = bench.text(&format!("{out}/metrics.jsonl"));
+    let metrics = metrics.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    metrics.partition(|line| !line["loss"].is_null())
+}
+
+fn said(role: &str, text: String) -> Value {
+    json!([{"role": role, "content": text}])
+}
+
+/// A question, an answer that is wanted, and one that is not.
+fn pair(i: usize) -> [Value; 3] {
+    let (good, bad) = (said("assistant", format!("It is {i}.")), said("assistant", "No idea at all.".into()));
+    [said("user", format!("What is {i}?")), good, bad]
+}
 
 #[test]
 fn a_run_learns_what_is_preferred() {
     let bench = Bench::new().with_text();
-    let said = |role: &str, text: String| json!([{"role": role, "content": text}]);
-    let pair = |i: usize| {
-        let (chosen, rejected) =
-            (said("assistant", format!("It is {i}.")), said("assistant", "No idea at all.".into()));
-        json!({"prompt": said("user", format!("What is {i}?")), "chosen": chosen, "rejected": rejected})
+    let row = |i: usize| {
+        let [prompt, chosen, rejected] = pair(i);
+        json!({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     };
-    bench.write("pairs.jsonl", lines(&(0..6).map(pair).collect::<Vec<_>>()));
-    bench.write("dpo.yaml", RECIPE);
+    bench.write("pairs.jsonl", lines(&(0..10).map(row).collect::<Vec<_>>()));
+    bench.write("dpo.yaml", recipe("dpo", "pairs.jsonl", "beta: 0.5", "out"));
     let preview = bench.run("data preview dpo.yaml --rows 1 --json").json();
     assert_eq!(preview["segments"].as_array().map(Vec::len), Some(2), "{preview}");
 
-    bench.run("train dpo.yaml").ok();
-    let metrics = bench.text("out/metrics.jsonl");
-    let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let number = |line: &Value, name: &str| line[name].as_f64().unwrap_or_else(|| panic!("no {name} in {line}"));
-    let steps: Vec<&Value> = metrics.iter().filter(|line| !line["loss"].is_null()).collect();
-    let [first, .., last] = steps[..] else { panic!("{metrics:?}") };
+    // What is chosen where preferences are learnt is TRL's.
+    let plan = bench.run("train dpo.yaml --dry-run --json --set training.learning_rate=auto").json()["plan"].clone();
+    assert!(plan["chosen"].to_string().contains("training.learning_rate=1.0e-6"), "{plan}");
+    let said = bench.run("train dpo.yaml");
+    assert!(said.stderr.contains("the chosen one is the longer in 0 % of 10 pairs"), "{}", said.stderr);
+    said.ok();
+    let (of_steps, evaluations) = steps(&bench, "out");
+    let [first, .., last] = &of_steps[..] else { panic!("{of_steps:?}") };
     // The policy begins where its reference stays.
     let ln2 = 2.0_f64.ln();
     assert!((number(first, "loss") - ln2).abs() < 1e-4, "{first}");
@@ -164,9 +282,83 @@ fn a_run_learns_what_is_preferred() {
     }
     assert!(number(first, "rewards/margins").abs() < 1e-3 && number(first, "logps/chosen") < -1.0, "{first}");
     assert!(number(last, "loss") < ln2 && number(last, "rewards/margins") > 0.0, "{last}");
-    let evaluations: Vec<f64> = metrics.iter().filter_map(|line| line["eval_loss"].as_f64()).collect();
-    let [before, .., after] = evaluations[..] else { panic!("{metrics:?}") };
-    assert!((before - ln2).abs() < 1e-4 && after < before, "{evaluations:?}");
-    let measured = metrics.iter().rfind(|line| !line["eval_loss"].is_null()).expect("an evaluation");
-    assert!(number(measured, "eval_rewards/margins") > 0.0, "{measured}");
+    let [before, .., after] = &evaluations[..] else { panic!("{evaluations:?}") };
+    let [loss_before, loss_after] = [before, after].map(|line| number(line, "eval_loss"));
+    assert!((loss_before - ln2).abs() < 1e-4 && loss_after < loss_before, "{evaluations:?}");
+    assert!(number(after, "eval_rewards/margins") > 0.0, "{after}");
+
+    // What is measured of pairs is said, and is of the preferred answers.
+    let report = bench.run("evaluate dpo.yaml --adapter out --json").json();
+    let metric = |name: &str| {
+        let metrics = report["metrics"].as_array().expect("metrics");
+        metrics
+            .iter()
+            .find(|metric| metric["metric"] == name)
+            .unwrap_or_else(|| panic!("no {name} in {report}"))
+            .clone()
+    };
+    assert_eq!(metric("loss")["about"], "nats per supervised token of the preferred answers");
+    assert_eq!((metric("accuracy")["rows"].clone(), metric("margin")["rows"].clone()), (json!(10), json!(10)));
+    // Beyond the base by what the rewards say, divided by beta.
+    let margin = metric("margin");
+    let more = number(&margin["values"][1], "value") - number(&margin["values"][0], "value");
+    let rewards = number(after, "eval_rewards/margins") / 0.5;
+    assert!((more - rewards).abs() < 1e-3 * rewards, "{more} {rewards}");
+    let verified = bench.run("verify --model t --adapter out --json").json();
+    assert_eq!(verified["rows_from"], "the evaluation rows of the adapter's run, of each pair the preferred answer");
+
+    // The same rows without a reference; `auto` looks at one answer with its prompt.
+    let previews = bench.run("data preview dpo.yaml --rows 10 --json").ok();
+    let previews = previews.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let lengths = previews.flat_map(|row| {
+        let segments = row["segments"].as_array().expect("segments").clone();
+        segments.into_iter().map(|segment| segment[1].as_u64().unwrap() - segment[0].as_u64().unwrap())
+    });
+    let longest = lengths.max().expect("rows");
+    for (task, keys, out) in
+        [("orpo", "beta: 0.5", "orpo"), ("dpo", "loss_type: simpo, beta: 2.0, cpo_alpha: 0.5", "simpo")]
+    {
+        bench.write("free.yaml", recipe(task, "pairs.jsonl", keys, out));
+        bench.run("train free.yaml --set data.max_length=auto").ok();
+        let (of_steps, evaluations) = steps(&bench, out);
+        let [first, .., last] = &of_steps[..] else { panic!("{of_steps:?}") };
+        assert!(number(last, "loss") < number(first, "loss"), "{task}: {first} {last}");
+        assert!(number(last, "nll_loss") < number(first, "nll_loss"), "{task}: {first} {last}");
+        assert!(number(last, "rewards/margins") > number(first, "rewards/margins"), "{task}: {first} {last}");
+        assert!(evaluations.iter().all(|line| number(line, "eval_nll_loss").is_finite()));
+        // Where `<eos>` follows each answer there is one token more.
+        let chosen = bench.text(&format!("{out}/recipe.yaml"));
+        let remark = format!("the longest answer with its prompt has {}", longest + 1);
+        assert!(chosen.contains(&remark), "{remark}: {chosen}");
+    }
+}
+
+#[test]
+fn a_run_learns_from_judged_answers() {
+    let bench = Bench::new().with_text();
+    let rows = (0..6).flat_map(|i| {
+        let [prompt, good, bad] = pair(i);
+        [(good, true), (bad, false)]
+            .map(|(completion, label)| json!({"prompt": prompt, "completion": completion, "label": label}))
+    });
+    bench.write("judged.jsonl", lines(&rows.collect::<Vec<_>>()));
+    bench.write("kto.yaml", recipe("kto", "judged.jsonl", "beta: 0.5", "out"));
+    let preview = bench.run("data preview kto.yaml --rows 2 --json").ok();
+    assert!(preview.contains("unpaired: a good answer") && preview.contains("unpaired: a bad answer"), "{preview}");
+    let said = bench.run("train kto.yaml");
+    assert!(said.stderr.contains("How far the model has gone is estimated of each 2 rows"), "{}", said.stderr);
+    let (of_steps, evaluations) = steps(&bench, "out");
+    let [first, .., last] = &of_steps[..] else { panic!("{of_steps:?}") };
+    // Nothing has moved at first: neither the answers nor those to other prompts.
+    assert!((number(first, "loss") - 0.5).abs() < 1e-4 && number(first, "kl").abs() < 1e-3, "{first}");
+    assert!(number(last, "loss") < 0.5 && number(last, "rewards/margins") > 0.0, "{last}");
+    let [before, .., after] = &evaluations[..] else { panic!("{evaluations:?}") };
+    assert!((number(before, "eval_loss") - 0.5).abs() < 1e-4 && number(after, "eval_rewards/margins") > 0.0, "{after}");
+    // The same run again ends in the same bytes.
+    bench.run("train kto.yaml --set output.dir=again").ok();
+    let adapter = |out: &str| bench.read(&format!("{out}/adapter/adapter_model.safetensors"));
+    assert!(adapter("out") == adapter("again"));
+    let report = bench.run("evaluate kto.yaml --adapter out --json").json();
+    assert_eq!(report["metrics"][0]["about"], "nats per supervised token of the good answers");
+    assert_eq!(report["metrics"][0]["rows"], 6);
 }

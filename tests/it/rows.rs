@@ -205,12 +205,12 @@ error: the rows are preference rows (`chosen`, `rejected`), which `sft` does not
     insta::assert_snapshot!(problem(&[json!({"prompt": "1", "completion": "2", "label": true})]), @r#"
 error: the columns fit more than one format: `prompt_completion` (`prompt`, `completion`), or `unpaired` (`prompt`, `completion`, `label`)
   --> rows.jsonl
-  hint: columns found: `prompt`, `completion`, `label`; say which: `data.format: prompt_completion`; `sft` does not train unpaired rows
+  hint: columns found: `prompt`, `completion`, `label`; say which: `data.format: prompt_completion`; `sft` does not train unpaired rows, `task: kto` does
 "#);
     insta::assert_snapshot!(problem(&[json!({"prompt": "1", "label": false})]), @r#"
 error: the rows are unpaired rows (`prompt`, `label`), which `sft` does not train
   --> rows.jsonl
-  hint: columns found: `prompt`, `label`; `sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out
+  hint: columns found: `prompt`, `label`; `task: kto` learns from good and bad answers; `sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out
 "#);
     insta::assert_snapshot!(problem(&[json!({"prompt": "1"})]), @r#"
 error: the rows are prompt_only rows (`prompt`), which `sft` does not train

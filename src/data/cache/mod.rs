@@ -11,7 +11,7 @@ mod store;
 pub(super) use folder::{Folder, keep_media, kept_media};
 pub(super) use hash::{HashedFile, Stamp, hash_files};
 pub(super) use record::encode;
-pub(super) use store::{Meta, RowMeta, SkippedRow, Store, Writer};
+pub(super) use store::{Meta, RowMeta, Sequences, SkippedRow, Store, Writer};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! A row's tokens as bytes: flags, of a pair where its second sequence begins, ids, labels. Little-endian.
+//! A row's tokens as bytes: flags (which also say whether an answer was judged), of a pair where its second sequence begins, ids,
+//! labels. Little-endian.
 //!
 //! Labels are mostly the ids themselves or -100, so a bit per token says which; only where a label is something else
 //! are all of them written out. Media come last, and only where there are any.
@@ -9,6 +10,8 @@ const TRUNCATED: u8 = 1;
 const FULL_LABELS: u8 = 2;
 const MEDIA: u8 = 4;
 const PAIR: u8 = 8;
+const JUDGED: u8 = 16;
+const DESIRABLE: u8 = 32;
 
 /// Start and number of the tokens of a medium (4 bytes each), what it is, the hash of what it shows.
 const MEDIUM_BYTES: usize = 4 + 4 + 1 + 32;
@@ -26,8 +29,14 @@ pub(crate) fn encode(tokens: &Tokenized, bytes: &mut Vec<u8>) -> Record {
     let plain =
         tokens.input_ids.iter().zip(&tokens.labels).all(|(&id, &l)| l == IGNORE_INDEX || i64::from(l) == i64::from(id));
     let has_media = !tokens.media.is_empty();
-    let flags =
-        [(tokens.truncated, TRUNCATED), (!plain, FULL_LABELS), (has_media, MEDIA), (tokens.second.is_some(), PAIR)];
+    let flags = [
+        (tokens.truncated, TRUNCATED),
+        (!plain, FULL_LABELS),
+        (has_media, MEDIA),
+        (tokens.second.is_some(), PAIR),
+        (tokens.desirable.is_some(), JUDGED),
+        (tokens.desirable == Some(true), DESIRABLE),
+    ];
     bytes.push(flags.into_iter().map(|(is_set, flag)| u8::from(is_set) * flag).sum());
     bytes.extend(tokens.second.iter().flat_map(|&at| u32::try_from(at).unwrap_or(u32::MAX).to_le_bytes()));
     bytes.extend(tokens.input_ids.iter().flat_map(|id| id.to_le_bytes()));
@@ -79,7 +88,8 @@ pub(crate) fn decode(bytes: &[u8], length: u32, expected_hash: u64) -> Option<To
     } else {
         return None;
     };
-    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0, media, second })
+    let desirable = (flags & JUDGED != 0).then_some(flags & DESIRABLE != 0);
+    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0, media, second, desirable })
 }
 
 /// The media at the end of a record of `length` tokens, and what is before them.

@@ -9,9 +9,10 @@ use super::record;
 use crate::data::encode::SkipReason;
 use crate::data::losses::Losses;
 use crate::data::media::MediaOrigin;
+use crate::data::pairs::PairLengths;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
-use crate::text::Tokenized;
+use crate::text::{IGNORE_INDEX, Tokenized};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -93,6 +94,42 @@ pub(crate) struct SkippedRow {
     pub why: String,
 }
 
+/// What the sequences of rows are: of a pair there are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Sequences {
+    /// Tokens of the longest.
+    pub longest: u32,
+    /// Good answers, of those that are judged.
+    pub desirable: u64,
+    /// Bad answers.
+    pub undesirable: u64,
+    /// The answers of pairs.
+    pub pairs: PairLengths,
+}
+
+impl Sequences {
+    /// Takes a row.
+    pub fn add(&mut self, row: &Tokenized) {
+        let learnt = |labels: &[i32]| labels.iter().skip(1).filter(|&&label| label != IGNORE_INDEX).count();
+        let (first, second) = row.labels.split_at(row.second.unwrap_or(row.labels.len()).min(row.labels.len()));
+        let longest = u32::try_from(first.len().max(second.len())).unwrap_or(u32::MAX);
+        self.longest = self.longest.max(longest);
+        self.desirable += u64::from(row.desirable == Some(true));
+        self.undesirable += u64::from(row.desirable == Some(false));
+        if row.second.is_some() {
+            self.pairs.add(learnt(first), learnt(second));
+        }
+    }
+
+    /// Takes those of other rows.
+    pub fn extend(&mut self, other: &Sequences) {
+        self.longest = self.longest.max(other.longest);
+        self.desirable += other.desirable;
+        self.undesirable += other.undesirable;
+        self.pairs.extend(&other.pairs);
+    }
+}
+
 /// Facts about all rows of a cache file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Meta {
@@ -111,6 +148,9 @@ pub(crate) struct Meta {
     /// Their pictures and sounds.
     #[serde(default)]
     pub media: Vec<MediaOrigin>,
+    /// What its sequences are.
+    #[serde(default)]
+    pub sequences: Sequences,
 }
 
 /// Writes a cache file from start to end.

@@ -21,7 +21,7 @@ fn dataset_of(sources: &[(&[u32], f64)]) -> Dataset {
 }
 
 fn binning(packing: bool, max_length: usize, shuffle: bool, seed: u64) -> Binning {
-    Binning { packing, max_length, shuffle, seed }
+    Binning { packing, max_length, shuffle, seed, together: 1 }
 }
 
 fn bins(epoch: &Epoch) -> Vec<Vec<u32>> {
@@ -131,4 +131,26 @@ fn a_row_that_fits_no_bin_is_an_error() {
     let dataset = dataset_of(&[(&[2, 9], 1.0)]);
     let error = binning(true, 8, true, 0).epoch(&dataset, 0).unwrap_err();
     assert!(error.what().ends_with("0.jsonl, row 2 has 9 tokens, more than 8"), "{error}");
+}
+
+#[test]
+fn rows_that_stay_together_do_so_in_every_epoch() {
+    let dataset = dataset_of(&[(&[2; 11], 1.0)]);
+    let of = |shuffle, number| {
+        let epoch = Binning { together: 3, ..binning(false, 64, shuffle, 5) }.epoch(&dataset, number).unwrap();
+        bins(&epoch).concat()
+    };
+    let groups = |rows: &[u32]| rows.chunks(3).map(<[u32]>::to_vec).collect::<Vec<_>>();
+    let (first, second) = (of(true, 0), of(true, 1));
+    assert_eq!(first.iter().copied().collect::<std::collections::BTreeSet<u32>>(), (0..11).collect());
+    assert_ne!(first, second);
+    assert_ne!(first, (0..11).collect::<Vec<u32>>());
+    let sorted = |rows: &[u32]| {
+        let mut groups = groups(rows);
+        groups.sort();
+        groups
+    };
+    assert_eq!(sorted(&first), sorted(&second));
+    assert_eq!(first[9..], second[9..], "what is left stays last, or it would shift the others");
+    assert_eq!((of(true, 1), of(false, 4)), (second, (0..11).collect()));
 }

@@ -99,6 +99,8 @@ impl<'a> Columns<'a> {
             None
         } else if column != name {
             Some(format!("; `data.columns` says that `{name}` is called so"))
+        } else if matches!(format, RowFormat::Preference | RowFormat::Unpaired) {
+            self.of_another_task(name, format)
         } else if let Some(guess) = self.guess().filter(|&guess| guess != format.name()) {
             Some(format!("; looks like {guess}: set `data.format: {guess}`"))
         } else {
@@ -152,6 +154,32 @@ impl<'a> Columns<'a> {
         guesses.into_iter().find_map(|guess| match &guess {
             Guess::Rows(layout) if layout.columns.is_empty() => Some(guess.name()),
             _ => None,
+        })
+    }
+
+    /// What a row is that was to be a preference, and who would train it.
+    fn of_another_task(&self, name: &str, format: RowFormat) -> Option<String> {
+        let guesses = guesses(&self.all(), &self.layout.columns, self.asked_text());
+        let is = |name: &str| guesses.iter().any(|guess| guess.name() == name);
+        let answered = guesses.iter().find_map(|guess| match guess {
+            Guess::Rows(layout) if layout.format == RowFormat::PromptCompletion => Some(layout),
+            _ => None,
+        });
+        Some(match (format, answered) {
+            (RowFormat::Unpaired, _) if is("preference") => {
+                "; these are preference rows: `task: dpo` and `task: orpo` train them".into()
+            }
+            (RowFormat::Preference, _) if is("unpaired") => "; these are unpaired rows: `task: kto` trains them".into(),
+            (RowFormat::Unpaired, Some(_)) if name == "label" => {
+                "; `label` is true of a good answer and false of a bad one; `task: sft` trains rows without".into()
+            }
+            (RowFormat::Unpaired, Some(layout)) => {
+                let called = ["prompt", "completion"].into_iter().filter(|own| layout.column(own) != *own);
+                let named: Vec<String> = called.map(|own| format!("{own}: {}", layout.column(own))).collect();
+                format!("; set `data.columns: {{{}}}`", named.join(", "))
+            }
+            (_, Some(_)) => "; `task: sft` trains rows of one answer".into(),
+            _ => return None,
         })
     }
 
@@ -232,6 +260,32 @@ mod tests {
     use super::super::testing::problem;
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn rows_that_are_no_preferences_are_named_with_the_task_that_trains_them() {
+        for (format, row, said) in [
+            (
+                RowFormat::Unpaired,
+                json!({"prompt": "a", "chosen": "b", "rejected": "c"}),
+                "`task: dpo` and `task: orpo` train them",
+            ),
+            (
+                RowFormat::Preference,
+                json!({"prompt": "a", "completion": "b", "label": true}),
+                "`task: kto` trains them",
+            ),
+            (RowFormat::Preference, json!({"prompt": "a", "completion": "b"}), "`task: sft` trains rows of one answer"),
+            (RowFormat::Unpaired, json!({"prompt": "a", "completion": "b"}), "`task: sft` trains rows without"),
+            (
+                RowFormat::Unpaired,
+                json!({"question": "a", "answer": "b", "label": true}),
+                "set `data.columns: {prompt: question, completion: answer}`",
+            ),
+        ] {
+            let problem = problem(format, row);
+            assert!(problem.ends_with(&format!("{said}]")), "{problem}");
+        }
+    }
 
     #[test]
     fn a_missing_column_lists_those_found_and_guesses_the_format() {

@@ -51,6 +51,7 @@ impl Guess {
                     RowFormat::Text => &["text"],
                     RowFormat::Tokens => &["input_ids"],
                     RowFormat::Preference => &["chosen", "rejected"],
+                    RowFormat::Unpaired => &["prompt", "completion", "label"],
                     RowFormat::Auto => &[],
                 };
                 needed.iter().map(|name| layout.column(name).to_owned()).collect()

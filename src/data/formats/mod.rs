@@ -12,6 +12,7 @@ mod sharegpt;
 mod text;
 mod tokens;
 mod tools;
+mod unpaired;
 mod unread;
 
 pub(super) use columns::{Columns, listed};
@@ -58,6 +59,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         RowFormat::Text => return text::parse(row),
         RowFormat::Tokens => tokens::parse(row),
         RowFormat::Preference => preference::parse(row),
+        RowFormat::Unpaired => unpaired::parse(row),
     };
     let mut parsed = media::attach(parsed?, row)?;
     if row.asked().is_some_and(|asked| asked.of_media) && row.get("prompt").is_none() && parsed.media_mut().is_empty() {

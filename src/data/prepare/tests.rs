@@ -342,7 +342,7 @@ fn prepare_two_gigabytes() {
             megabytes as f64 / seconds
         );
         let start = std::time::Instant::now();
-        let binning = Binning { packing: true, max_length: 2048, shuffle: true, seed: 1 };
+        let binning = Binning { packing: true, max_length: 2048, shuffle: true, seed: 1, together: 1 };
         let epoch = binning.epoch(&dataset, 0).unwrap();
         println!(
             "packed into {} bins, fill {:.4}, {:.1} s",

@@ -25,7 +25,7 @@ use crate::jobs::run::evaluation::{RowLosses, row_losses};
 use crate::jobs::run::settings::RunSettings;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
-use crate::recipe::{Given, Reading, Recipe};
+use crate::recipe::{Given, Reading, Recipe, Task};
 use crate::report::ProgressBar;
 use crate::weights::{Compression, Holding};
 use serde::Serialize;
@@ -78,6 +78,15 @@ impl Rows {
         // All of them are measured on.
         let set: Vec<String> = set.iter().cloned().chain(["data.eval_fraction=0".to_owned()]).collect();
         Ok(Rows { recipe: Reading::made(&given, &set).finish()?, is_own: false })
+    }
+
+    /// What losses of them are of, where that is not all that is learnt.
+    fn of(&self) -> &'static str {
+        match self.recipe.task {
+            Task::Sft => "",
+            Task::Dpo | Task::Orpo => " of the preferred answers",
+            Task::Kto => " of the good answers",
+        }
     }
 
     /// The base that the recipe names.
@@ -305,7 +314,9 @@ impl Origins {
             return Err(Error::new(Kind::Data, what).hint("`data stats` says which rows a model leaves out, and why"));
         }
         for row in 0..dataset.len() {
-            let ids = dataset.get(row)?.input_ids;
+            let row = dataset.get(row)?;
+            // Of a pair the answer that is preferred.
+            let ids = &row.input_ids[..row.second.unwrap_or(row.input_ids.len())];
             self.texts.push(base.encoder.decode(&ids[ids.len().saturating_sub(SHOWN)..]));
         }
         self.places = places;

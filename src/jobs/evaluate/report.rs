@@ -2,7 +2,7 @@
 
 use super::questions::Questions;
 use super::targets::{Target, are_the_same};
-use super::{Asked, Contestant, Latency, Measured, Origins, shown};
+use super::{Asked, Contestant, Latency, Measured, Origins, Rows, shown};
 use crate::error::Result;
 use crate::eval::intervals::{Difference, Interval, difference, interval};
 use crate::eval::metric::{Counts, ratio};
@@ -91,16 +91,21 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
     if !losses.is_empty() {
         let columns: Vec<Vec<Option<Counts>>> =
             losses.iter().map(|rows| rows.iter().map(supervised).collect()).collect();
+        let others = of_other_tokens(all);
+        let has_pairs = all.iter().any(|one| one.losses.as_ref().is_some_and(|losses| !losses.margins.is_empty()));
+        let of = asked.rows.as_ref().map(Rows::of).unwrap_or_default();
         let mut of_tokens = [
-            column("loss", "nats per supervised token", false, &columns, ratio),
+            column("loss", &format!("nats per supervised token{of}"), false, &columns, ratio),
             column("perplexity", "exp of the loss", false, &columns, |counts| ratio(counts).exp()),
         ];
-        let others = of_other_tokens(all);
         for metric in &mut of_tokens {
             // A loss per token of other tokens is a loss of something else.
             others.iter().for_each(|&at| metric.differences[at] = None);
         }
         metrics.extend(of_tokens);
+        if has_pairs {
+            metrics.extend(of_pairs(all));
+        }
         if !others.is_empty() {
             let by_bytes = column("bits_per_byte", "loss in bits per byte of the text", false, &per_byte(all), ratio);
             let left_out = columns.first().map_or(0, Vec::len).saturating_sub(by_bytes.rows);
@@ -157,6 +162,20 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
         worst: worst(all, origins),
         rows,
     })
+}
+
+/// Which answer of each pair is the more likely, and by how much: what a contestant has more than the first is what it has learnt of
+/// the preference.
+fn of_pairs(all: &[Measured]) -> [MetricReport; 2] {
+    let of = |count: fn(f64) -> f64| -> Vec<Vec<Option<Counts>>> {
+        let margins = |one: &Measured| one.losses.as_ref().map(|losses| losses.margins.clone()).unwrap_or_default();
+        all.iter().map(|one| margins(one).into_iter().map(|margin| Some(vec![count(margin), 1.0])).collect()).collect()
+    };
+    let is_right = |margin: f64| f64::from(u8::from(margin > 0.0));
+    [
+        column("accuracy", "pairs whose preferred answer is the more likely", true, &of(is_right), ratio),
+        column("margin", "nats that it is more likely by", true, &of(|margin| margin), ratio),
+    ]
 }
 
 /// The contestants that are asked for other tokens than the first.

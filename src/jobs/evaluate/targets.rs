@@ -38,7 +38,9 @@ impl Target {
 pub(super) fn of(dataset: &Dataset, tokenizer: Option<&Tokenizer>) -> Result<Arc<[Target]>> {
     let target = |row| {
         let row = dataset.get(row)?;
-        let labels = row.labels.iter().filter_map(|label| u32::try_from(*label).ok());
+        // Of a pair those of the answer that is preferred, as losses are.
+        let labels = row.labels.iter().take(row.second.unwrap_or(row.labels.len()));
+        let labels = labels.filter_map(|label| u32::try_from(*label).ok());
         Ok(Target::new(&labels.collect::<Vec<_>>(), tokenizer))
     };
     (0..dataset.len()).map(target).collect()

@@ -8,7 +8,7 @@ use crate::jobs::forecast::memory::{self, Estimate, Workload};
 use crate::jobs::run::samples;
 use crate::jobs::run::settings::RunSettings;
 use crate::progress::Progress;
-use crate::recipe::{self, AutoBool, Fit, Recipe};
+use crate::recipe::{self, AutoBool, Fit, Preference, Recipe};
 use crate::report::text;
 use crate::weights::{Compression, Holding};
 use serde::Serialize;
@@ -32,6 +32,8 @@ pub struct FitSettings {
     pub activation_checkpointing: AutoBool,
     /// Evaluation prompts that are answered between steps.
     pub samples: usize,
+    /// Whether another number of sequences at once would learn something else.
+    pub is_one_batch: bool,
 }
 
 impl FitSettings {
@@ -44,6 +46,7 @@ impl FitSettings {
             max_length: recipe.data.max_length,
             activation_checkpointing: recipe.training.activation_checkpointing,
             samples: recipe.evaluation.samples,
+            is_one_batch: recipe.preference.as_ref().is_some_and(Preference::estimates_divergence),
         }
     }
 
@@ -59,7 +62,8 @@ impl FitSettings {
     /// Smaller and smaller micro-batches, this one first, with as many sequences in a step.
     fn smaller_batches(&self) -> impl Iterator<Item = FitSettings> {
         let (this, in_a_step) = (*self, self.batch_size.saturating_mul(self.accumulation));
-        let sizes = (1..=this.batch_size).rev().filter(move |&size| in_a_step.is_multiple_of(size));
+        let least = if this.is_one_batch { this.batch_size } else { 1 };
+        let sizes = (least..=this.batch_size).rev().filter(move |&size| in_a_step.is_multiple_of(size));
         sizes
             .map(move |batch_size| FitSettings { batch_size, accumulation: in_a_step / batch_size, ..this })
             .filter(|settings| settings.accumulation <= recipe::MAX_BATCH)

@@ -1,6 +1,6 @@
 //! Data sets in batches: windows of micro-batches for the training loop, and single ones for evaluation.
 
-use crate::data::{self, Binning, Dataset, Epoch};
+use crate::data::{self, Binning, Dataset, Epoch, PackedBatch};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::media::Features;
 use crate::jobs::run::data::Data;
@@ -10,16 +10,25 @@ use crate::nn::Segments;
 use crate::recipe;
 use crate::text::Tokenized;
 use crate::train::micro_batch::MicroBatch;
+use crate::train::objective::Needs;
 use crate::train::run::{Window, Windows};
 use std::cmp::Reverse;
 use std::ops::Range;
+
+/// What an objective wants of micro-batches beside the tokens of their rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// What it says itself.
+    pub needs: Needs,
+    /// What the policy that the run starts from says of the rows, where that is needed.
+    pub reference: Option<&'a Reference>,
+}
 
 /// The batches of a training set, in the windows that a step takes.
 pub struct Batches<'a> {
     dataset: &'a Dataset,
     features: Option<&'a Features>,
-    /// What the policy that the run starts from says of the rows, where that is needed.
-    reference: Option<&'a Reference>,
+    wanted: Wanted<'a>,
     binning: Binning,
     batch_size: usize,
     accumulation: usize,
@@ -37,12 +46,13 @@ impl<'a> Batches<'a> {
     /// Windows of `accumulation` micro-batches of `batch_size` bins.
     fn new(dataset: &'a Dataset, binning: Binning, batch_size: usize, accumulation: usize) -> Self {
         let (batch_size, accumulation) = (batch_size.max(1), accumulation.max(1));
-        Batches { dataset, features: None, reference: None, binning, batch_size, accumulation, epoch: None }
+        let (features, wanted, epoch) = Default::default();
+        Batches { dataset, features, wanted, binning, batch_size, accumulation, epoch }
     }
 
-    /// The same, with what the policy that the run starts from says of the rows.
-    pub fn measured_against(self, reference: Option<&'a Reference>) -> Self {
-        Batches { reference, ..self }
+    /// The same, with what an objective wants.
+    pub fn with(self, wanted: Wanted<'a>) -> Self {
+        Batches { wanted, ..self }
     }
 
     /// The longest rows together: no micro-batch without packing has more tokens.
@@ -54,8 +64,7 @@ impl<'a> Batches<'a> {
         rows.sort_by_key(|&row| Reverse(self.dataset.lengths()[row as usize]));
         rows.truncate(self.batch_size);
         let bins: Vec<&[u32]> = rows.chunks(1).collect();
-        let (batch, rows) = collated(self.dataset, self.features, &bins)?;
-        Ok(with_reference(batch, &rows, self.reference))
+        Ok(collated(self.dataset, self.features, &bins, self.wanted)?.0)
     }
 
     fn epoch(&mut self, number: u64) -> Result<&Epoch> {
@@ -74,7 +83,7 @@ impl Windows for Batches<'_> {
     }
 
     fn window(&mut self, epoch: u64, index: u64) -> Result<Window> {
-        let (dataset, features, reference) = (self.dataset, self.features, self.reference);
+        let (dataset, features, wanted) = (self.dataset, self.features, self.wanted);
         let (batch_size, accumulation) = (self.batch_size, self.accumulation);
         let epoch = self.epoch(epoch)?;
         let bins = batch_size * accumulation;
@@ -82,26 +91,16 @@ impl Windows for Batches<'_> {
         let mut window = Window { batches: Vec::new(), rows: Vec::new() };
         for start in (first..epoch.len().min(first.saturating_add(bins))).step_by(batch_size) {
             let bins = start..epoch.len().min(start + batch_size).min(first + bins);
-            let (batch, rows) = micro_batch(dataset, features, epoch, bins)?;
-            window.batches.push(with_reference(batch, &rows, reference));
+            let (batch, rows) = micro_batch(dataset, features, epoch, bins, wanted)?;
+            window.batches.push(batch);
             window.rows.extend(rows);
         }
-        if reference.is_some() {
-            window.rows.dedup(); // a pair is two sequences of one row
-        }
+        window.rows.dedup(); // a pair is two sequences of one row
         Ok(window)
     }
 
     fn origins(&self, rows: &[u32]) -> Result<Vec<String>> {
         rows.iter().map(|&row| Ok(self.dataset.origin(row as usize)?.to_string())).collect()
-    }
-}
-
-/// A micro-batch with what the policy that the run starts from says of the row of each of its sequences.
-pub fn with_reference(batch: MicroBatch, rows: &[u32], reference: Option<&Reference>) -> MicroBatch {
-    match reference {
-        Some(reference) => MicroBatch { reference: reference.of_rows(rows), ..batch },
-        None => batch,
     }
 }
 
@@ -111,21 +110,49 @@ fn micro_batch(
     features: Option<&Features>,
     epoch: &Epoch,
     bins: Range<usize>,
+    wanted: Wanted,
 ) -> Result<(MicroBatch, Vec<u32>)> {
     let bins: Vec<&[u32]> = bins.map(|bin| epoch.bin(bin)).collect();
-    collated(dataset, features, &bins)
+    collated(dataset, features, &bins, wanted)
 }
 
-/// Bins put together as a micro-batch, and the rows in it.
-fn collated(dataset: &Dataset, features: Option<&Features>, bins: &[&[u32]]) -> Result<(MicroBatch, Vec<u32>)> {
-    let batch = data::collate(dataset, bins)?;
+/// Bins put together as a micro-batch with what is wanted of it, and the row of each of its sequences.
+fn collated(
+    dataset: &Dataset,
+    features: Option<&Features>,
+    bins: &[&[u32]],
+    Wanted { needs, reference }: Wanted,
+) -> Result<(MicroBatch, Vec<u32>)> {
+    let packed = data::collate(dataset, bins)?;
+    let mismatched = needs.mismatched.then(|| packed.mismatched(dataset.max_length()));
+    let mismatched = mismatched.map(|others| sequences(others, features)).transpose()?;
+    let rows = packed.rows.clone();
+    let mut batch = sequences(packed, features)?;
+    if needs.prompts {
+        batch = batch.with_prompts();
+    }
+    if let Some(reference) = reference {
+        batch.reference = match batch.desirable.is_empty() {
+            true => reference.of_pairs(&rows),
+            false => reference.of_answers(&rows),
+        };
+    }
+    batch.mismatched = mismatched.map(|mut others| {
+        others.reference = reference.map(|reference| reference.of_mismatched(&rows)).unwrap_or_default();
+        Box::new(others)
+    });
+    Ok((batch, rows))
+}
+
+/// Rows that were put together, as a model reads them.
+fn sequences(batch: PackedBatch, features: Option<&Features>) -> Result<MicroBatch> {
     let soft_tokens = match features {
         _ if batch.media.is_empty() => Vec::new(),
         Some(features) => features.soft_tokens(&batch.media)?,
         None => return Err(Error::new(Kind::Run, "rows hold media, and nothing here makes features of them")),
     };
     let inputs = Inputs { input_ids: batch.input_ids, segments: Segments::from_lengths(batch.lengths), soft_tokens };
-    Ok((MicroBatch::of(inputs, &batch.labels), batch.rows))
+    Ok(MicroBatch { desirable: batch.desirable, ..MicroBatch::of(inputs, &batch.labels) })
 }
 
 /// One row by itself, with these soft tokens.
@@ -139,10 +166,27 @@ pub fn each_row<'d>(
     dataset: &'d Dataset,
     features: Option<&'d Features>,
 ) -> impl Iterator<Item = Result<MicroBatch>> + 'd {
-    (0..dataset.len() as u32).map(move |row| Ok(collated(dataset, features, &[&[row]])?.0))
+    (0..dataset.len() as u32).map(move |row| Ok(collated(dataset, features, &[&[row]], Wanted::default())?.0))
 }
 
-/// All rows of an evaluation set, once, in micro-batches of one bin.
+/// The rows of a data set in micro-batches of those that stay together, in the order of its first epoch, each with the rows in it.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn groups<'d>(
+    dataset: &'d Dataset,
+    features: Option<&'d Features>,
+    binning: Binning,
+    wanted: Wanted<'d>,
+) -> Result<impl Iterator<Item = Result<(MicroBatch, Vec<u32>)>> + 'd> {
+    let (epoch, size) = (binning.epoch(dataset, 0)?, binning.together.max(1));
+    Ok((0..epoch.len()).step_by(size).map(move |first| {
+        let bins = first..epoch.len().min(first + size);
+        micro_batch(dataset, features, &epoch, bins, wanted)
+    }))
+}
+
+/// All rows of an evaluation set, once, in micro-batches of one bin, or of those that stay together.
 ///
 /// # Errors
 /// When a row cannot be read.
@@ -151,7 +195,7 @@ pub fn evaluation_batches<'d>(
     features: Option<&'d Features>,
     binning: Binning,
 ) -> Result<impl Iterator<Item = Result<MicroBatch>> + 'd> {
-    Ok(evaluation_rows(dataset, features, binning)?.map(|batch| Ok(batch?.0)))
+    Ok(evaluation_rows(dataset, features, binning, Wanted::default())?.map(|batch| Ok(batch?.0)))
 }
 
 /// As [`evaluation_batches`], each with the rows in it, in the order of its segments.
@@ -162,9 +206,14 @@ pub fn evaluation_rows<'d>(
     dataset: &'d Dataset,
     features: Option<&'d Features>,
     binning: Binning,
+    wanted: Wanted<'d>,
 ) -> Result<impl Iterator<Item = Result<(MicroBatch, Vec<u32>)>> + 'd> {
-    let epoch = Binning { shuffle: false, ..binning }.epoch(dataset, 0)?;
-    Ok((0..epoch.len()).map(move |bin| micro_batch(dataset, features, &epoch, bin..bin + 1)))
+    groups(dataset, features, in_order(binning), wanted)
+}
+
+/// The same bins for rows that are evaluated on: in the order of their files.
+pub fn in_order(binning: Binning) -> Binning {
+    Binning { shuffle: false, ..binning }
 }
 
 /// Tokens in the largest micro-batch of such bins, if rows were cut at `max_length`.

@@ -10,7 +10,7 @@ use crate::jobs::media::features::{Live, Making, make_room};
 use crate::jobs::run::cache::Cache;
 use crate::media::Processors;
 use crate::progress::{Progress, counted};
-use crate::recipe::{self, EvalFraction, Recipe};
+use crate::recipe::{self, EvalFraction, Recipe, Task};
 use crate::report::ProgressBar;
 use crate::text::Encoder;
 use crate::weights::Holding;
@@ -26,7 +26,13 @@ const SHARE_HELD_BACK: f64 = 0.05;
 const MOST_HELD_BACK: f64 = 500.0;
 
 /// The `sources` that are named by `key`, with the settings of all data.
-fn spec(keys: &recipe::Data, key: &'static str, sources: &[recipe::Source], media: &MediaRules) -> DataSpec {
+fn spec(
+    keys: &recipe::Data,
+    key: &'static str,
+    sources: &[recipe::Source],
+    media: &MediaRules,
+    with_eos: bool,
+) -> DataSpec {
     DataSpec {
         key,
         sources: sources.iter().map(source_spec).collect(),
@@ -35,6 +41,7 @@ fn spec(keys: &recipe::Data, key: &'static str, sources: &[recipe::Source], medi
         on_bad_row: keys.on_bad_row,
         max_row_bytes: keys.max_row_bytes,
         media: media.clone(),
+        with_eos,
     }
 }
 
@@ -46,7 +53,7 @@ pub fn check_files(keys: &recipe::Data, screen: &ProgressBar) -> Result<()> {
     let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
     for (key, sources) in [("data.train", &keys.train), ("data.eval", &keys.eval)] {
         if !sources.is_empty() {
-            data::check_files(&spec(keys, key, sources, &MediaRules::default()), &find_hub, screen)?;
+            data::check_files(&spec(keys, key, sources, &MediaRules::default(), false), &find_hub, screen)?;
         }
     }
     Ok(())
@@ -66,7 +73,7 @@ pub fn check_rows(
     /// A second of reading.
     const MOST_BYTES: usize = 64 << 20;
     data::check_rows(
-        &spec(keys, key, std::slice::from_ref(source), &MediaRules::default()),
+        &spec(keys, key, std::slice::from_ref(source), &MediaRules::default(), false),
         &data::local_only,
         MOST_BYTES,
         screen,
@@ -115,7 +122,7 @@ impl Data {
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
         let mut cache = Cache::open(screen)?;
         let mut prepare = |key: &'static str, sources: &[recipe::Source]| {
-            let spec = spec(keys, key, sources, &media);
+            let spec = spec(keys, key, sources, &media, ends_in_eos(recipe));
             cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };
         let seed = recipe.training.seed;
@@ -132,8 +139,8 @@ impl Data {
                 .note("The model has no chat template of its own: Gemma 3's is used, as `chat` and `generate` use it.");
         }
         // `max_length` is of a sequence, and a pair has two.
-        let max_length = keys.max_length * sequences(recipe);
-        let binning = Binning { packing: keys.packing, max_length, shuffle: keys.shuffle, seed };
+        let (max_length, together) = (keys.max_length * sequences(recipe), together(recipe));
+        let binning = Binning { packing: keys.packing, max_length, shuffle: keys.shuffle, seed, together };
         Ok(Data { train, eval, binning, media, features: None, cache })
     }
 
@@ -211,6 +218,23 @@ impl Data {
         }
     }
 
+    /// Says what of preferences would be learnt beside them: what length alone tells, or what there is more of.
+    pub fn warn_of_preferences(&self, recipe: &Recipe, screen: &ProgressBar) {
+        self.train.pair_lengths().warning().into_iter().for_each(|warning| screen.note(&warning));
+        let Some(keys) = recipe.preference.as_ref().filter(|_| recipe.task == Task::Kto) else { return };
+        let weights = [keys.desirable_weight, keys.undesirable_weight].map(|weight| weight.unwrap_or(1.0));
+        balance(self.train.judged(), weights).into_iter().for_each(|warning| screen.note(&warning));
+        let passes = recipe.training.gradient_accumulation_steps;
+        if keys.estimates_divergence() && passes > 1 {
+            let batch = recipe.training.per_device_train_batch_size;
+            screen.note(&format!(
+                "How far the model has gone is estimated of each {batch} rows that go through it at once: {passes} passes of them \
+                 are not the same as one of {}.",
+                batch.saturating_mul(passes)
+            ));
+        }
+    }
+
     /// The training rows that are not trained as they stand, for the record.
     pub fn left_out(&self) -> Vec<serde_json::Value> {
         self.train.stats().left_out.iter().filter_map(|rows| serde_json::to_value(rows).ok()).collect()
@@ -225,7 +249,49 @@ impl Data {
 
 /// How many sequences a row is.
 pub fn sequences(recipe: &Recipe) -> usize {
-    if recipe.preference.is_some() { 2 } else { 1 }
+    if recipe.task.has_pairs() { 2 } else { 1 }
+}
+
+/// Whether `<eos>` follows each answer, as in TRL where pairs are learnt without a reference.
+fn ends_in_eos(recipe: &Recipe) -> bool {
+    let is_free = |keys: &recipe::Preference| keys.loss_type.0.iter().any(|loss| loss.is_reference_free());
+    recipe.task == Task::Orpo || recipe.preference.as_ref().is_some_and(is_free)
+}
+
+/// Rows that stay together: those of a batch, where answers are judged by each other.
+fn together(recipe: &Recipe) -> usize {
+    match recipe.preference.as_ref().is_some_and(recipe::Preference::estimates_divergence) {
+        true => recipe.training.per_device_train_batch_size,
+        false => 1,
+    }
+}
+
+/// What to say of so many good and bad answers with these weights: together they should count about the same, good ones up to a third
+/// more.
+///
+/// # Source
+/// Ethayarajh et al. 2024, equation 9.
+fn balance([good, bad]: [u64; 2], [of_good, of_bad]: [f64; 2]) -> Option<String> {
+    const MOST: f64 = 4.0 / 3.0;
+    if good == 0 || bad == 0 {
+        let (which, other) = if good == 0 { ("bad", "good") } else { ("good", "bad") };
+        return Some(format!(
+            "warning: all answers are {which}: without {other} ones little is learnt of the difference"
+        ));
+    }
+    let ratio = good as f64 * of_good / (bad as f64 * of_bad);
+    // Weights as they are rounded for people are right, too.
+    if (0.99..=MOST * 1.01).contains(&ratio) {
+        return None;
+    }
+    let (key, [low, high]) = match ratio < 1.0 {
+        true => ("desirable_weight", [of_good / ratio, of_good * MOST / ratio]),
+        false => ("undesirable_weight", [of_bad * ratio / MOST, of_bad * ratio]),
+    };
+    Some(format!(
+        "warning: {good} answers are good and {bad} bad, and with these weights the good ones count {ratio:.2} times as much: \
+         `preference.{key}` from {low:.2} to {high:.2} would balance them"
+    ))
 }
 
 /// How the pictures and sounds of a recipe's rows are read.
@@ -262,4 +328,24 @@ fn hold_back(train: Dataset, seed: u64, screen: &ProgressBar) -> Result<(Dataset
     let (train, eval) = train.split(share, seed)?;
     screen.note(&format!("{} of {rows} rows are held back for evaluation.", eval.len()));
     Ok((train, Some(eval)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::balance;
+
+    #[test]
+    fn weights_that_balance_are_named_where_these_do_not() {
+        for (judged, weights) in
+            [([8, 8], [1.0, 1.0]), ([4, 3], [1.0, 1.0]), ([2, 8], [4.0, 1.0]), ([8, 2], [1.0, 3.0])]
+        {
+            assert_eq!(balance(judged, weights), None, "{judged:?} {weights:?}");
+        }
+        let said = balance([2, 8], [1.0, 1.0]).unwrap();
+        assert!(said.contains("2 answers are good and 8 bad") && said.contains("count 0.25 times as much"), "{said}");
+        assert!(said.ends_with("`preference.desirable_weight` from 4.00 to 5.33 would balance them"), "{said}");
+        let said = balance([8, 2], [1.0, 1.0]).unwrap();
+        assert!(said.ends_with("`preference.undesirable_weight` from 3.00 to 4.00 would balance them"), "{said}");
+        assert!(balance([0, 2], [1.0, 1.0]).unwrap().contains("all answers are bad"));
+    }
 }

@@ -3,7 +3,7 @@
 use crate::adapter::Adapter;
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
-use crate::jobs::run::batches::{evaluation_batches, evaluation_rows, with_reference};
+use crate::jobs::run::batches::{Wanted, evaluation_batches, evaluation_rows};
 use crate::jobs::run::data::Data;
 use crate::jobs::run::reference::Reference;
 use crate::jobs::run::samples::Prompts;
@@ -86,9 +86,9 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let mut evaluation = match &data.eval {
         Some(eval) => {
-            let batches = evaluation_rows(eval, data.features.as_ref(), data.binning)?;
-            let batches = batches.map(|batch| batch.map(|(batch, rows)| with_reference(batch, &rows, reference)));
-            mean(objective, model, adapter, batches, stop)?
+            let wanted = Wanted { needs: objective.needs(), reference };
+            let batches = evaluation_rows(eval, data.features.as_ref(), data.binning, wanted)?;
+            mean(objective, model, adapter, batches.map(|batch| Ok(batch?.0)), stop)?
         }
         None => Evaluation { loss: f64::NAN, tokens: 0, metrics: BTreeMap::new(), samples: Vec::new() },
     };
@@ -107,9 +107,12 @@ pub struct RowLosses {
     pub tokens: u64,
     /// Of each row the summed loss and the supervised tokens.
     pub rows: Vec<Vec<f64>>,
+    /// Of each pair how much more likely its preferred answer is than the other, in nats; of other rows nothing.
+    pub margins: Vec<f64>,
 }
 
-/// The losses of each row of a data set of a run's data; `progress` is told of each.
+/// The losses of each row of a data set of a run's data; `progress` is told of each. Of pairs they are those of the preferred answers,
+/// and of judged answers those of the good ones.
 ///
 /// # Errors
 /// When a row cannot be read.
@@ -121,23 +124,39 @@ pub fn row_losses(
     progress: &dyn Progress,
 ) -> Result<RowLosses> {
     let (mut sum, mut tokens) = (0.0, 0);
+    let has_pairs = dataset.has_pairs();
     let mut rows = vec![vec![0.0, 0.0]; dataset.len()];
-    for batch in evaluation_rows(dataset, data.features.as_ref(), data.binning)? {
+    let mut margins = vec![0.0; if has_pairs { dataset.len() } else { 0 }];
+    for batch in evaluation_rows(dataset, data.features.as_ref(), data.binning, Wanted::default())? {
         let (batch, numbers) = batch?;
         let losses = backprop::losses(model, side, &batch);
-        sum += losses.iter().sum::<f64>();
-        tokens += losses.len() as u64;
+        let is_counted = |segment: usize| match has_pairs {
+            true => segment.is_multiple_of(2),
+            false => batch.desirable.get(segment) != Some(&false),
+        };
+        if has_pairs {
+            for (row, pair) in numbers.iter().step_by(2).zip(batch.log_probabilities(&losses).chunks_exact(2)) {
+                margins.get_mut(*row as usize).into_iter().for_each(|margin| *margin = pair[0] - pair[1]);
+            }
+        }
         let ranges = batch.inputs.segments.ranges();
+        let mut of_batch = 0.0;
         for (at, loss) in batch.rows.iter().zip(losses) {
             let segment = ranges.partition_point(|range| range.end <= *at as usize);
+            if !is_counted(segment) {
+                continue;
+            }
+            of_batch += loss;
+            tokens += 1;
             if let Some(row) = numbers.get(segment).and_then(|row| rows.get_mut(*row as usize)) {
                 row[0] += loss;
                 row[1] += 1.0;
             }
         }
-        progress.advance(numbers.len() as u64);
+        sum += of_batch;
+        progress.advance(if has_pairs { numbers.len() / 2 } else { numbers.len() } as u64);
     }
-    Ok(RowLosses { loss: sum / (tokens as f64).max(1.0), tokens, rows })
+    Ok(RowLosses { loss: sum / (tokens as f64).max(1.0), tokens, rows, margins })
 }
 
 fn interrupted() -> Error {
@@ -151,17 +170,19 @@ fn mean(
     batches: impl Iterator<Item = Result<MicroBatch>>,
     stop: &AtomicBool,
 ) -> Result<Evaluation> {
-    let (mut sum, mut metrics, mut counts, mut tokens) = (0.0, Metrics::default(), Counts::default(), 0);
+    let (mut sum, mut token_sum, mut metrics) = (0.0, 0.0, Metrics::default());
+    let (mut counts, mut tokens) = (Counts::default(), 0);
     for batch in batches {
         let batch = batch?;
         let goal = Goal::of(objective, std::slice::from_ref(&batch));
         let score = backprop::score_unless(stop, model, side, &batch, goal).ok_or_else(interrupted)?;
         sum += score.loss;
+        token_sum += score.token_loss;
         metrics.add(&score.metrics);
         counts = counts + objective.counts(&batch);
         tokens += batch.supervised() as u64;
     }
-    let loss = sum / (counts.units as f64).max(1.0);
+    let loss = sum / (counts.units as f64).max(1.0) + token_sum / (counts.tokens as f64).max(1.0);
     Ok(Evaluation { loss, tokens, metrics: metrics.means(), samples: Vec::new() })
 }
 

@@ -1,4 +1,4 @@
-//! What the policy that a run starts from says of the pairs it is trained or evaluated on, and its file.
+//! What the policy that a run starts from says of the answers it is trained or evaluated on, and its file.
 
 use crate::atomic;
 use crate::error::Result;
@@ -9,8 +9,8 @@ use std::path::Path;
 /// Bytes of the hash before the numbers.
 const HASH_BYTES: usize = blake3::OUT_LEN;
 
-/// The log-probabilities of the answers of a data set's pairs, summed over their tokens: of each row the one that is preferred,
-/// then the other.
+/// Log-probabilities of the answers of a data set's rows, summed over their tokens. Of each pair the answer that is preferred, then
+/// the other; of each single answer its own, then that of the other answer that its prompt is mismatched with.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reference(Vec<[f64; 2]>);
 
@@ -35,9 +35,22 @@ impl Reference {
     }
 
     /// What it says of sequences, given the row of each: two of each row, one after the other.
-    pub fn of_rows(&self, rows: &[u32]) -> Vec<f64> {
-        let of_row = |row: &u32| self.0.get(*row as usize).copied().unwrap_or([f64::NAN; 2]);
-        rows.iter().step_by(2).flat_map(of_row).collect()
+    pub fn of_pairs(&self, rows: &[u32]) -> Vec<f64> {
+        rows.iter().step_by(2).flat_map(|row| self.of_row(*row)).collect()
+    }
+
+    /// What it says of sequences that are a row each.
+    pub fn of_answers(&self, rows: &[u32]) -> Vec<f64> {
+        rows.iter().map(|row| self.of_row(*row)[0]).collect()
+    }
+
+    /// What it says of the prompts of such rows with answers to others.
+    pub fn of_mismatched(&self, rows: &[u32]) -> Vec<f64> {
+        rows.iter().map(|row| self.of_row(*row)[1]).collect()
+    }
+
+    fn of_row(&self, row: u32) -> [f64; 2] {
+        self.0.get(row as usize).copied().unwrap_or([f64::NAN; 2])
     }
 
     fn encoded(&self) -> Vec<u8> {
@@ -76,7 +89,9 @@ mod tests {
             assert_eq!(Reference::decoded(&damaged), None, "{at}");
         }
         assert_eq!(Reference::decoded(&[]), None);
-        assert_eq!(reference.of_rows(&[1, 1, 0, 0]), [f64::MIN_POSITIVE, -12345.678, -1.5, -0.1]);
-        assert!(reference.of_rows(&[7, 7]).iter().all(|sum| sum.is_nan()));
+        assert_eq!(reference.of_pairs(&[1, 1, 0, 0]), [f64::MIN_POSITIVE, -12345.678, -1.5, -0.1]);
+        assert_eq!(reference.of_answers(&[1, 0]), [f64::MIN_POSITIVE, -1.5]);
+        assert_eq!(reference.of_mismatched(&[1, 0]), [-12345.678, -0.1]);
+        assert!(reference.of_pairs(&[7, 7]).iter().all(|sum| sum.is_nan()));
     }
 }

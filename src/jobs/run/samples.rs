@@ -104,8 +104,12 @@ impl Prompts {
     }
 }
 
-/// A row as all before its last answer, the pictures and sounds in that, and the answer; `None` of a row without a prompt.
+/// A row as all before its last answer, the pictures and sounds in that, and the answer; `None` of a row without a prompt, and of an
+/// answer that is not wanted.
 pub fn cut(row: Tokenized) -> Option<(Vec<u32>, Vec<MediaRange>, Vec<u32>)> {
+    if row.desirable == Some(false) {
+        return None;
+    }
     let learnt = |at: usize| row.labels[at] != IGNORE_INDEX;
     // Of a pair the answer that is preferred.
     let end = (0..row.second.unwrap_or(row.labels.len())).rfind(|&at| learnt(at))? + 1;
@@ -128,6 +132,7 @@ mod tests {
         assert_eq!(cut(row(&[-100, 11, -100, 13, 14])), Some((vec![10, 11, 12], vec![], vec![13, 14])));
         assert_eq!(cut(row(&[-100, -100, 12, -100])), Some((vec![10, 11], vec![], vec![12])));
         assert_eq!(cut(row(&[10, 11])), None, "no prompt");
+        assert_eq!(cut(Tokenized { desirable: Some(false), ..row(&[-100, 11]) }), None, "a bad answer");
         assert_eq!(cut(row(&[-100, -100])), None, "no answer");
     }
 }

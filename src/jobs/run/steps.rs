@@ -3,9 +3,9 @@
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::run::data::Data;
 use crate::random::Rng;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, Task};
 use crate::report::text;
-use crate::train::objective::{Dpo, DpoLoss, Objective, Sft};
+use crate::train::objective::{Cpo, Dpo, DpoLoss, Kto, KtoLoss, Objective, Orpo, Sft};
 use crate::train::run::StepPlan;
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
@@ -63,18 +63,33 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
 
 /// What a recipe's task learns.
 fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
-    match &recipe.preference {
-        None => Arc::new(Sft),
-        Some(keys) => Arc::new(Dpo {
-            beta: keys.beta,
-            label_smoothing: keys.label_smoothing,
-            losses: keys.losses().map(|(loss, weight)| (dpo_loss(loss), weight)).collect(),
+    let Some(keys) = &recipe.preference else { return Arc::new(Sft) };
+    let (beta, label_smoothing) = (keys.beta, keys.label_smoothing.unwrap_or(0.0));
+    match recipe.task {
+        Task::Sft => Arc::new(Sft),
+        Task::Dpo if keys.cpo_alpha.is_some() => Arc::new(Cpo {
+            beta,
+            label_smoothing,
+            cpo_alpha: keys.cpo_alpha.unwrap_or(1.0),
+            simpo_gamma: keys.simpo_gamma,
+        }),
+        Task::Dpo => {
+            let losses = keys.losses().filter_map(|(loss, weight)| Some((dpo_loss(loss)?, weight))).collect();
+            Arc::new(Dpo { beta, label_smoothing, losses })
+        }
+        Task::Orpo => Arc::new(Orpo { beta, nll_on_prompt: keys.nll_on_prompt.unwrap_or(true) }),
+        Task::Kto => Arc::new(Kto {
+            beta,
+            loss: if keys.estimates_divergence() { KtoLoss::Kto } else { KtoLoss::ApoZeroUnpaired },
+            desirable_weight: keys.desirable_weight.unwrap_or(1.0),
+            undesirable_weight: keys.undesirable_weight.unwrap_or(1.0),
         }),
     }
 }
 
-fn dpo_loss(loss: recipe::LossType) -> DpoLoss {
-    match loss {
+/// A loss that is measured against the reference; `None` of the others.
+fn dpo_loss(loss: recipe::LossType) -> Option<DpoLoss> {
+    Some(match loss {
         recipe::LossType::Sigmoid => DpoLoss::Sigmoid,
         recipe::LossType::SigmoidNorm => DpoLoss::SigmoidNorm,
         recipe::LossType::Hinge => DpoLoss::Hinge,
@@ -87,7 +102,10 @@ fn dpo_loss(loss: recipe::LossType) -> DpoLoss {
         recipe::LossType::ApoZero => DpoLoss::ApoZero,
         recipe::LossType::ApoDown => DpoLoss::ApoDown,
         recipe::LossType::Sft => DpoLoss::Sft,
-    }
+        recipe::LossType::Cpo | recipe::LossType::Simpo | recipe::LossType::Kto | recipe::LossType::ApoZeroUnpaired => {
+            return None;
+        }
+    })
 }
 
 /// A pass over the data, in steps.

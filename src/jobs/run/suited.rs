@@ -13,12 +13,13 @@ pub use few::few_steps;
 pub use memory::hold;
 pub use products::multiply;
 
+use crate::data::Dataset;
 use crate::data::options::{OnLong, RowFormat};
 use crate::error::Result;
-use crate::jobs::run::data::Data;
+use crate::jobs::run::data::{Data, sequences};
 use crate::jobs::run::steps;
 use crate::model::ModelConfig;
-use crate::recipe::{MOST_STEPS_UNSAVED, Recipe};
+use crate::recipe::{MOST_STEPS_UNSAVED, PREFERENCE_LEARNING_RATE, Recipe, Task};
 use crate::report::text;
 
 /// Tokens of a step with little data.
@@ -56,7 +57,7 @@ pub type Prepare<'a> = dyn Fn(&Recipe) -> Result<Data> + 'a;
 struct Facts {
     /// Tokens of a pass.
     tokens: u64,
-    /// Tokens of the longest row, evaluation rows too.
+    /// Tokens of the longest sequence, evaluation rows too.
     longest: u64,
     /// Whether every token is learnt, as of plain text, and not answers alone.
     all_learnt: bool,
@@ -105,18 +106,22 @@ const FROM_ROWS: [&str; 4] =
 fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &ModelConfig, again: &Prepare) -> Result<()> {
     let epoch = data.binning.epoch(&data.train, 0)?;
     let stats = data.train.stats();
-    let eval = data.eval.iter().flat_map(|eval| eval.lengths());
+    let eval = data.eval.iter().map(Dataset::longest_sequence);
     let facts = Facts {
         tokens: epoch.tokens(),
-        longest: u64::from(data.train.lengths().iter().chain(eval).copied().max().unwrap_or(0)),
+        // Of a pair each answer with its prompt is a sequence.
+        longest: u64::from(eval.fold(data.train.longest_sequence(), u32::max)),
         // All but what no token predicts: the first one of each row.
         all_learnt: stats.supervised_tokens + 2 * stats.rows >= stats.tokens,
         parameters: parameters(model),
     };
     if chosen.auto.choose("training.learning_rate") {
-        let rate = facts.rate();
+        let (rate, why) = match chosen.task {
+            Task::Sft => (facts.rate(), format!("for {} million parameters", facts.parameters / 1_000_000)),
+            Task::Dpo | Task::Orpo | Task::Kto => (PREFERENCE_LEARNING_RATE, "TRL's for preferences".to_owned()),
+        };
         chosen.training.learning_rate = rate;
-        chosen.remark("training.learning_rate", format!("for {} million parameters", facts.parameters / 1_000_000));
+        chosen.remark("training.learning_rate", why);
     }
     let epochs = chosen.auto.choose("training.num_train_epochs");
     if epochs {
@@ -131,8 +136,9 @@ fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &ModelConfig, agai
         if longest < facts.longest {
             *data = again(chosen)?;
         }
-        chosen.remark("data.max_length", format!("the longest row has {}", facts.longest));
-        data.binning.max_length = chosen.data.max_length;
+        let what = if chosen.task.has_pairs() { "answer with its prompt" } else { "row" };
+        chosen.remark("data.max_length", format!("the longest {what} has {}", facts.longest));
+        data.binning.max_length = chosen.data.max_length * sequences(chosen);
     }
     if chosen.auto.choose("training.gradient_accumulation_steps") {
         let bins = data.binning.epoch(&data.train, 0)?.len().max(1) as u64;

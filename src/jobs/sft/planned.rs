@@ -71,7 +71,8 @@ impl Planned {
         let recipe = &suited;
         suited::few_steps(recipe, &data)?.into_iter().for_each(|warning| screen.note(&warning));
         data.warn_of_known_rows(screen);
-        let longest = data.train.stats().lengths.max as usize;
+        data.warn_of_preferences(recipe, screen);
+        let longest = data.train.longest_sequence() as usize;
         base.warn_of_context([(longest, "the longest row of the data".to_owned())].into_iter(), screen);
         let sizes = Sizes {
             frozen: Frozen::of(&base),

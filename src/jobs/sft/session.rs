@@ -6,7 +6,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::media::blank;
-use crate::jobs::run::batches::Batches;
+use crate::jobs::run::batches::{Batches, Wanted, in_order};
 use crate::jobs::run::folder::RunFolder;
 use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::policy::Policy;
@@ -232,7 +232,8 @@ impl<'a> Session<'a> {
 /// The training data in batches, with what the policy that the run starts from says of them.
 fn batches<'s>(planned: &'s Planned, references: Option<&'s References>) -> Batches<'s> {
     let reference = references.map(|references| &references.train);
-    Batches::of(&planned.data, &planned.recipe.training).measured_against(reference)
+    let needs = planned.steps.step.objective.needs();
+    Batches::of(&planned.data, &planned.recipe.training).with(Wanted { needs, reference })
 }
 
 /// What the policy that a run starts from says of its rows, where its objective asks for that. It is the base where the adapter
@@ -244,7 +245,8 @@ fn references(
     screen: &ProgressBar,
 ) -> Result<Option<References>> {
     let Planned { recipe, settings, devices, base, data, steps, .. } = planned;
-    if !steps.step.objective.needs().reference {
+    let needs = steps.step.objective.needs();
+    if !needs.reference {
         return Ok(None);
     }
     let keys = &recipe.adapter;
@@ -256,6 +258,8 @@ fn references(
     let compute = &devices.first;
     let how = (&compute.name, compute.threads, instruction_set(), settings.holding);
     let policy = Policy { model, side, fingerprint: format!("{}\n{of_adapter}\n{how:?}", base.fingerprint) };
-    let of = |dataset: &Dataset| policy.of(dataset, data.features.as_ref(), data.cache(), screen);
-    Ok(Some(References { train: of(&data.train)?, eval: data.eval.as_ref().map(of).transpose()? }))
+    let of =
+        |dataset: &Dataset, binning| policy.of((dataset, binning), needs, data.features.as_ref(), data.cache(), screen);
+    let eval = data.eval.as_ref().map(|eval| of(eval, in_order(data.binning)));
+    Ok(Some(References { train: of(&data.train, data.binning)?, eval: eval.transpose()? }))
 }

@@ -1,5 +1,6 @@
 //! The rows that models are compared on.
 
+use crate::data::Dataset;
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::base::Base;
 use crate::jobs::base::peft_model::PeftModel;
@@ -77,7 +78,11 @@ impl Rows {
         }
         match folder::recipe_beside(adapter).map(|recipe| evaluation_rows(&recipe, base, screen)) {
             Some(Ok(Some(data))) => {
-                let from = "the evaluation rows of the adapter's run".to_owned();
+                let answers = match data.eval.as_ref().is_some_and(Dataset::has_pairs) {
+                    true => ", of each pair the preferred answer",
+                    false => "",
+                };
+                let from = format!("the evaluation rows of the adapter's run{answers}");
                 return Ok(Rows { from, of: Of::Run(Box::new(data)), stop_ids: base.stop_ids() });
             }
             Some(Ok(None)) => screen.note("The adapter's run has no evaluation rows: a built-in text is read."),
@@ -121,7 +126,7 @@ impl Rows {
                 let mut left_out = 0;
                 let mut tokens = 0;
                 for row in 0..eval.len() {
-                    let row = eval.get(row)?;
+                    let row = eval.get(row)?.first_sequence();
                     if without_towers && !row.media.is_empty() {
                         left_out += 1;
                         continue;

@@ -217,7 +217,7 @@ fn a_task_has_its_rows_and_its_keys() {
     assert_eq!((recipe.data.max_length, recipe.training.learning_rate), (1024, 1.0e-6));
     let preference = recipe.preference.clone().unwrap();
     assert_eq!(preference.losses().collect::<Vec<_>>(), [(LossType::Sigmoid, 1.0), (LossType::Sft, 0.5)]);
-    assert_eq!((preference.beta, preference.label_smoothing), (0.2, 0.0));
+    assert_eq!((preference.beta, preference.label_smoothing), (0.2, Some(0.0)));
     let again = read(&recipe.to_yaml(), &[]).unwrap();
     assert_eq!((again.task, again.preference, again.data), (recipe.task, recipe.preference, recipe.data));
     // The usual task has neither.
@@ -225,14 +225,14 @@ fn a_task_has_its_rows_and_its_keys() {
     assert!(usual.preference.is_none() && usual.data.packing && !usual.to_yaml().contains("preference"));
 
     for (lines, what) in [
-        ("preference: {beta: 0.2}\n", "`preference.beta` needs `task: dpo`"),
+        ("preference: {beta: 0.2}\n", "`preference.beta` needs `task: dpo` or `task: orpo` or `task: kto`"),
         ("task: dpo\npreference: {loss_type: exo_pair}\n", "`loss_type: exo_pair` needs `preference.label_smoothing`"),
         ("task: dpo\npreference: {label_smoothing: 0.1}\n", "`preference.label_smoothing` does nothing with this"),
         ("task: dpo\npreference: {loss_type: robust, label_smoothing: 0.5}\n", "must be at least 0 and below 0.5"),
         ("task: dpo\npreference: {loss_type: sft}\n", "`loss_type: sft` alone learns no preference"),
         ("task: dpo\npreference: {loss_type: []}\n", "`preference.loss_type` must be at least one loss"),
         ("task: dpo\npreference: {loss_weights: [1.0, 2.0]}\n", "`preference.loss_weights` has 2 weights for 1 losses"),
-        ("task: ppo\n", "`task` must be one of `sft`, `dpo`, found `ppo`"),
+        ("task: ppo\n", "`task` must be one of `sft`, `dpo`, `orpo`, `kto`, found `ppo`"),
     ] {
         let said = wrong_after(lines);
         assert!(said.contains(what), "{said}");
@@ -243,4 +243,68 @@ fn a_task_has_its_rows_and_its_keys() {
     assert!(with_data("sft", "format: preference").contains("`task: sft` does not train rows of `preference`"));
     assert!(with_data("dpo", "format: messages").contains("`task: dpo` does not train rows of `messages`"));
     assert!(with_data("dpo", "train_on: all").contains("`data.train_on: all` would prefer prompts too"));
+}
+
+#[test]
+fn tasks_without_pairs_or_reference_have_theirs() {
+    let orpo = right_after("task: orpo\npreference: {beta: 0.2}\n");
+    assert_eq!((orpo.data.train[0].format, orpo.data.packing), (RowFormat::Preference, false));
+    let keys = orpo.to_json()["preference"].clone();
+    assert_eq!(keys, serde_json::json!({"beta": 0.2, "nll_on_prompt": true}));
+
+    let kto = right_after("task: kto\npreference: {undesirable_weight: 0.5}\n");
+    assert_eq!((kto.data.train[0].format, kto.data.max_length), (RowFormat::Unpaired, 1024));
+    let Training { per_device_train_batch_size, gradient_accumulation_steps, learning_rate, .. } = kto.training;
+    assert_eq!((per_device_train_batch_size, gradient_accumulation_steps, learning_rate), (8, 1, 1.0e-6));
+    let keys = kto.to_json()["preference"].clone();
+    let expected =
+        serde_json::json!({"beta": 0.1, "loss_type": "kto", "desirable_weight": 1.0, "undesirable_weight": 0.5});
+    assert_eq!(keys, expected);
+
+    let simpo = right_after("task: dpo\npreference: {loss_type: simpo, beta: 2.0, cpo_alpha: 0}\n");
+    let keys = simpo.to_json()["preference"].clone();
+    let expected = serde_json::json!(
+        {"beta": 2.0, "loss_type": "simpo", "label_smoothing": 0.0, "cpo_alpha": 0.0, "simpo_gamma": 0.5}
+    );
+    assert_eq!(keys, expected);
+    for recipe in [orpo, kto, simpo] {
+        let again = read(&recipe.to_yaml(), &[]).unwrap();
+        assert_eq!((again.task, again.preference, again.training), (recipe.task, recipe.preference, recipe.training));
+    }
+
+    for (lines, what) in [
+        ("task: orpo\npreference: {loss_type: sigmoid}\n", "`preference.loss_type` needs `task: dpo` or `task: kto`"),
+        ("task: dpo\npreference: {nll_on_prompt: false}\n", "`preference.nll_on_prompt` needs `task: orpo`"),
+        ("task: dpo\npreference: {desirable_weight: 2.0}\n", "`preference.desirable_weight` needs `task: kto`"),
+        ("task: dpo\npreference: {loss_type: kto}\n", "`loss_type: kto` needs `task: kto`"),
+        ("task: dpo\npreference: {loss_type: [sigmoid, simpo]}\n", "`loss_type: simpo` stands alone"),
+        ("task: dpo\npreference: {cpo_alpha: 0.5}\n", "`preference.cpo_alpha` does nothing with this `loss_type`"),
+        ("task: dpo\npreference: {loss_type: cpo, simpo_gamma: 1}\n", "`preference.simpo_gamma` does nothing"),
+        ("task: dpo\npreference: {loss_type: cpo, loss_weights: [2]}\n", "`preference.loss_weights` does nothing"),
+        ("task: kto\npreference: {loss_type: sigmoid}\n", "`loss_type: sigmoid` needs `task: dpo`"),
+        ("task: kto\npreference: {loss_type: [kto, apo_zero_unpaired]}\n", "`task: kto` has one loss"),
+        ("task: kto\npreference: {desirable_weight: 0}\n", "`preference.desirable_weight` must be above 0"),
+        ("task: kto\ntraining: {per_device_train_batch_size: 1}\n", "must be at least 2 with `task: kto`"),
+        ("task: kto\ntraining: {fit: auto}\n", "`training.fit: auto` does not go with `task: kto`"),
+    ] {
+        let said = wrong_after(lines);
+        assert!(said.contains(what) && !said.contains("problems"), "{said}");
+    }
+    right_after(
+        "task: kto\npreference: {loss_type: apo_zero_unpaired}\ntraining: {per_device_train_batch_size: 1, fit: auto}\n",
+    );
+    let with_data = |task: &str, data: &str| {
+        wrong(&format!("task: {task}\nmodel: {{base: m}}\ndata: {{{data}}}\noutput: {{dir: out}}\n"))
+    };
+    for (task, data, what) in [
+        ("kto", "train: a, format: preference", "`task: kto` does not train rows of `preference`"),
+        ("orpo", "train: a, format: unpaired", "`task: orpo` does not train rows of `unpaired`"),
+        ("sft", "train: a, format: unpaired", "`task: kto` trains good and bad answers"),
+        ("kto", "train: a, packing: true", "`data.packing: true` does not go with `task: kto`"),
+        ("kto", "train: a, train_on: all", "`data.train_on: all` would judge prompts too"),
+        ("kto", "train: [{path: a, weight: 2}]", "`data.train[0].weight` must be 1 with `task: kto`"),
+    ] {
+        let said = with_data(task, data);
+        assert!(said.contains(what), "{said}");
+    }
 }

@@ -12,10 +12,9 @@ mod loss;
 
 pub use loss::DpoLoss;
 
-use super::{Counts, Metrics, Needs, Objective, Scales, Score, Scored};
-use crate::nn::cross_entropy::{Head, LogProbabilities, linear_log_probabilities};
+use super::{Counts, Needs, Objective, Scales, Score, Scored, Seen};
+use crate::nn::cross_entropy::{LogProbabilities, linear_log_probabilities};
 use crate::train::micro_batch::MicroBatch;
-use burn::tensor::Tensor;
 use loss::Pair;
 use std::ops::Range;
 
@@ -32,7 +31,7 @@ pub struct Dpo {
 
 impl Objective for Dpo {
     fn needs(&self) -> Needs {
-        Needs { reference: true }
+        Needs { reference: true, ..Needs::default() }
     }
 
     fn counts(&self, batch: &MicroBatch) -> Counts {
@@ -40,8 +39,8 @@ impl Objective for Dpo {
         Counts { units: sequences.len() / 2, tokens: sequences.iter().step_by(2).map(Range::len).sum() }
     }
 
-    fn score(&self, hidden: &Tensor<2>, head: Head, batch: &MicroBatch, scales: Scales, with_gradient: bool) -> Scored {
-        let logps = linear_log_probabilities(hidden, head, &batch.targets, with_gradient);
+    fn score(&self, seen: Seen, batch: &MicroBatch, scales: Scales, with_gradient: bool) -> Scored {
+        let logps = linear_log_probabilities(seen.hidden, seen.head, &batch.targets, with_gradient);
         let (score, upstream) = self.judge(&logps, batch, scales);
         Scored { score, gradient: logps.backward(&upstream) }
     }
@@ -75,23 +74,9 @@ impl Dpo {
                     upstream[sequence.clone()].iter_mut().for_each(|sum| *sum += weight * slope * scales.units);
                 }
             }
-            self.take_metrics(&mut score.metrics, &measured, [of_chosen, of_rejected]);
+            let by = [measured.chosen, measured.rejected];
+            score.metrics.take_pair(self.beta, by, [of_chosen, of_rejected]);
         }
         (score, upstream)
-    }
-
-    /// What TRL logs, by its names.
-    fn take_metrics(&self, metrics: &mut Metrics, pair: &Pair, logps: [f64; 2]) {
-        let [chosen, rejected] = [pair.chosen, pair.rejected].map(|by| self.beta * by);
-        for (name, value) in [
-            ("rewards/chosen", chosen),
-            ("rewards/rejected", rejected),
-            ("rewards/accuracies", f64::from(u8::from(chosen > rejected))),
-            ("rewards/margins", chosen - rejected),
-            ("logps/chosen", logps[0]),
-            ("logps/rejected", logps[1]),
-        ] {
-            metrics.take(name, [value]);
-        }
     }
 }

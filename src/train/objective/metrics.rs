@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 /// Means by name, as sums that can still be added up.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics(BTreeMap<&'static str, Mean>);
+pub struct Metrics {
+    means: BTreeMap<&'static str, Mean>,
+    /// Differences of two means, by name.
+    differences: BTreeMap<&'static str, [&'static str; 2]>,
+}
 
 /// A mean that is not yet divided.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -16,25 +20,50 @@ struct Mean {
 impl Metrics {
     /// Takes values into the mean called `name`.
     pub fn take(&mut self, name: &'static str, values: impl IntoIterator<Item = f64>) {
-        let mean = self.0.entry(name).or_default();
+        let mean = self.means.entry(name).or_default();
         for value in values {
             mean.sum += value;
             mean.count += 1;
         }
     }
 
-    /// Adds those of another part of the window.
-    pub fn add(&mut self, other: &Metrics) {
-        for (name, Mean { sum, count }) in &other.0 {
-            let mean = self.0.entry(name).or_default();
-            mean.sum += sum;
-            mean.count += count;
+    /// Makes `name` what the mean called `more` has more than the one called `less`, where there are both.
+    pub fn difference(&mut self, name: &'static str, [more, less]: [&'static str; 2]) {
+        self.differences.insert(name, [more, less]);
+    }
+
+    /// What TRL logs of a pair, by its names: what `beta` makes of the two answers, and their log-probabilities.
+    pub(super) fn take_pair(&mut self, beta: f64, by: [f64; 2], logps: [f64; 2]) {
+        let [chosen, rejected] = by.map(|by| beta * by);
+        for (name, value) in [
+            ("rewards/chosen", chosen),
+            ("rewards/rejected", rejected),
+            ("rewards/accuracies", f64::from(u8::from(chosen > rejected))),
+            ("rewards/margins", chosen - rejected),
+            ("logps/chosen", logps[0]),
+            ("logps/rejected", logps[1]),
+        ] {
+            self.take(name, [value]);
         }
     }
 
-    /// The means.
+    /// Adds those of another part of the window.
+    pub fn add(&mut self, other: &Metrics) {
+        for (name, Mean { sum, count }) in &other.means {
+            let mean = self.means.entry(name).or_default();
+            mean.sum += sum;
+            mean.count += count;
+        }
+        self.differences.extend(&other.differences);
+    }
+
+    /// The means, and differences of them.
     pub fn means(&self) -> BTreeMap<String, f64> {
-        self.0.iter().map(|(name, mean)| ((*name).to_owned(), mean.sum / mean.count.max(1) as f64)).collect()
+        let mean = |mean: &Mean| mean.sum / mean.count.max(1) as f64;
+        let difference = |[more, less]: &[&str; 2]| Some(mean(self.means.get(more)?) - mean(self.means.get(less)?));
+        let differences = self.differences.iter().filter_map(|(name, of)| Some((*name, difference(of)?)));
+        let means = self.means.iter().map(|(name, of)| (*name, mean(of)));
+        means.chain(differences).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
@@ -56,5 +85,23 @@ mod tests {
         assert_eq!(of(&[&[1.0], &[2.0, 6.0]]), of(&[&[1.0, 2.0, 6.0]]));
         assert_eq!(of(&[&[1.0], &[2.0, 6.0]])["rewards/margins"], 3.0);
         assert!(of(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_difference_is_of_the_means_of_the_whole_where_there_are_both() {
+        let part = |chosen: &[f64], rejected: &[f64]| {
+            let mut part = Metrics::default();
+            for (name, values) in [("rewards/chosen", chosen), ("rewards/rejected", rejected)] {
+                if !values.is_empty() {
+                    part.take(name, values.iter().copied());
+                }
+            }
+            part.difference("rewards/margins", ["rewards/chosen", "rewards/rejected"]);
+            part
+        };
+        let mut all = part(&[1.0, 2.0, 6.0], &[]);
+        assert!(!all.means().contains_key("rewards/margins"));
+        all.add(&part(&[], &[1.0, 0.0]));
+        assert_eq!(all.means()["rewards/margins"], 2.5);
     }
 }

@@ -4,12 +4,19 @@
 //! named metrics. What a window's loss is a mean over is its own to say: tokens, or pairs. The loop, accumulation, replicas,
 //! checkpoints and events know none by name.
 
+mod cpo;
 mod dpo;
+mod kto;
 mod metrics;
+mod orpo;
 mod sft;
+mod smooth;
 
+pub use cpo::Cpo;
 pub use dpo::{Dpo, DpoLoss};
+pub use kto::{Kto, KtoLoss};
 pub use metrics::Metrics;
+pub use orpo::Orpo;
 pub use sft::Sft;
 
 use crate::nn::cross_entropy::Head;
@@ -24,12 +31,16 @@ use std::ops::Add;
 pub struct Needs {
     /// The log-probability of each sequence under the policy that the run starts from.
     pub reference: bool,
+    /// The other tokens of the first sequence of each pair as targets, beside those of its answer: its prompt's.
+    pub prompts: bool,
+    /// Prompts with answers to others, which are read and not learnt: [`MicroBatch::mismatched`].
+    pub mismatched: bool,
 }
 
 /// How much there is to take means over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// What a window's loss is the mean over: supervised tokens, or pairs.
+    /// What a window's loss is the mean over: supervised tokens, pairs, or answers.
     pub units: usize,
     /// Tokens that have a loss of their own.
     pub tokens: usize,
@@ -70,8 +81,21 @@ impl From<Counts> for Scales {
 pub struct Score {
     /// Its loss, summed over its units: the scale of units makes it its share of the window's loss.
     pub loss: f64,
+    /// What is added to that as a mean over tokens, as their sum: the scale of tokens makes it its share.
+    pub token_loss: f64,
     /// What else there is to know.
     pub metrics: Metrics,
+}
+
+/// What a model makes of a micro-batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The normalised hidden rows, `[m, d]`, one for each target of the micro-batch.
+    pub hidden: &'a Tensor<2>,
+    /// The model's head.
+    pub head: Head<'a>,
+    /// The log-probability of each sequence of [`MicroBatch::mismatched`], where the objective needs them.
+    pub mismatched: &'a [f64],
 }
 
 /// A [`Score`], and how it changes with the hidden rows.
@@ -92,10 +116,7 @@ pub trait Objective: Debug + Send + Sync {
     fn counts(&self, batch: &MicroBatch) -> Counts;
 
     /// The score of a micro-batch in a window of these `scales`, with the gradient where `with_gradient` says so.
-    ///
-    /// # Shapes
-    /// - `hidden`: `[m, d]`, normalised, a row for each target of `batch`
-    fn score(&self, hidden: &Tensor<2>, head: Head, batch: &MicroBatch, scales: Scales, with_gradient: bool) -> Scored;
+    fn score(&self, seen: Seen, batch: &MicroBatch, scales: Scales, with_gradient: bool) -> Scored;
 }
 
 /// An objective, and the means of the window that is being summed up.

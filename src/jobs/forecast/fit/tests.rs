@@ -19,6 +19,7 @@ fn asked() -> FitSettings {
         max_length: 1024,
         activation_checkpointing: AutoBool::False,
         samples: 0,
+        is_one_batch: false,
     }
 }
 
@@ -51,6 +52,11 @@ fn a_run_is_made_to_fit_by_smaller_micro_batches_before_recomputing() {
     let fitting = with_sizes(need - 1, |sizes| sizes.fitting(&asked())).unwrap();
     assert_eq!((fitting.batch_size, fitting.accumulation), (3, 4), "12 sequences in a step, as asked");
     assert_eq!(fitting.activation_checkpointing, AutoBool::False);
+
+    // Where a batch is judged as a whole, recomputing is all that there is.
+    let whole = FitSettings { is_one_batch: true, ..asked() };
+    let fitting = with_sizes(need - 1, |sizes| sizes.fitting(&whole)).unwrap();
+    assert_eq!((fitting.batch_size, fitting.activation_checkpointing), (4, AutoBool::True));
 
     let one = FitSettings { batch_size: 1, accumulation: 12, ..asked() };
     let need = with_sizes(GB, |sizes| sizes.need(&one).memory.total_bytes());

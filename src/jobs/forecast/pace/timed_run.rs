@@ -6,6 +6,7 @@ use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::Sizes;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::jobs::run::data::sequences;
 use crate::jobs::run::settings::RunSettings;
 use crate::nn::{AttentionKind, Segments};
 use crate::recipe::{self, Recipe};
@@ -61,7 +62,7 @@ impl<'a> TimedRun<'a> {
             adapter,
             beside: sizes.beside,
             rule: settings.rule,
-            batch_size: training.per_device_train_batch_size,
+            batch_size: training.per_device_train_batch_size.saturating_mul(sequences(recipe)),
             max_length: data.max_length,
             accumulation: training.gradient_accumulation_steps,
             activation_checkpointing,

@@ -1,5 +1,7 @@
 //! What is made of the two answers of a pair.
 
+use crate::train::objective::smooth::{bump, sigmoid, softplus};
+
 /// How much more likely the answers of a pair are than under the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
@@ -91,21 +93,6 @@ impl DpoLoss {
             DpoLoss::Sft => return None,
         })
     }
-}
-
-/// `1 / (1 + exp(-x))`.
-fn sigmoid(x: f64) -> f64 {
-    if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
-}
-
-/// `log(1 + exp(x))`, which is `-log sigmoid(-x)`.
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
-}
-
-/// The slope of [`sigmoid`].
-fn bump(x: f64) -> f64 {
-    sigmoid(x) * sigmoid(-x)
 }
 
 #[cfg(test)]
