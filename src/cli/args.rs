@@ -89,7 +89,7 @@ fn computing() -> impl TypedValueParser<Value = Option<Computing>> {
         ("f32", "Rounds nothing"),
         ("bf16", "Sums stay f32"),
         ("f16", "Sums stay f32; not on the CPU"),
-        ("int8", "Inputs of a .gguf file's blocks become signed bytes, as in llama.cpp: fast on the CPU"),
+        ("int8", "Inputs of a .gguf file's blocks become signed bytes, as in llama.cpp; on the CPU, to compare with"),
     ];
     let values = words.map(|(word, help)| PossibleValue::new(word).help(help));
     PossibleValuesParser::new(values).map(|word| match word.as_str() {

@@ -82,8 +82,7 @@ impl Weight {
         if is_multiplied { Weight { compute_dtype, ..self } } else { self }
     }
 
-    /// The same weight, whose products `x W^T` round `x` to signed bytes in runs of 32 and sum whole numbers, which is fast
-    /// where few tokens pass; `None` unless it is held in the CPU's memory in a form of signed bytes with scales. Nothing
+    /// The same weight, whose products `x W^T` round `x` to signed bytes in runs of 32 and sum whole numbers; `None` unless it is held in the CPU's memory in a form of signed bytes with scales. Nothing
     /// else rounds: not its gradient, and not what has [`Weight::with_outputs`] or [`Weight::with_inputs`].
     pub fn with_rounded_inputs(self) -> Option<Self> {
         match &*self.held {

@@ -11,8 +11,7 @@ use crate::model::LanguageModel;
 use crate::model::load::float_dtype;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
-use crate::quant::QuantType;
-use crate::weights::gguf::Entry;
+use crate::weights::gguf::Gguf;
 use crate::weights::{Compression, Holding, HostDtype};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +23,16 @@ pub enum Computing {
     In(HostDtype),
     /// Signed bytes in runs with a scale each, where the weights are such; the others are not rounded.
     Int8,
+}
+
+impl Computing {
+    /// Its word on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Computing::In(dtype) => dtype.name(),
+            Computing::Int8 => "int8",
+        }
+    }
 }
 
 /// A loaded model, ready to speak, and the adapter beside it.
@@ -40,6 +49,8 @@ pub struct PeftModel {
     pub on_towers: bool,
     /// What the weights were asked to be held as.
     pub held: Option<HostDtype>,
+    /// What the factors of products were asked to be rounded to.
+    pub computing: Option<Computing>,
     /// Where it computes.
     pub compute: Compute,
 }
@@ -93,6 +104,8 @@ impl PeftModel {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let held = holding.dtype;
+        let computing =
+            if holding.int8_inputs { Some(Computing::Int8) } else { holding.compute_dtype.map(Computing::In) };
         let as_stored = held.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
         let holding = Holding { projections, ..holding };
@@ -103,7 +116,7 @@ impl PeftModel {
             let adapter = adapter.map(|(_, tensors)| peft::to_device(tensors, model.as_ref()));
             Result::Ok((model, adapter))
         })??;
-        Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, held, compute })
+        Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, held, computing, compute })
     }
 
     /// The device of this name; says which one it is, unless it is the CPU.
@@ -221,8 +234,7 @@ fn check_int8(base: &Base, holding: &Holding, compute: &Compute) -> Result<()> {
         ))
         .hint("leave `--dtype` out"));
     }
-    let is_blocks = |entry: &Entry| QuantType::from_ggml(entry.ggml_type).is_some_and(|of| !of.is_float());
-    if base.source.gguf().is_some_and(|gguf| gguf.entries().iter().any(is_blocks)) {
+    if base.source.gguf().is_some_and(Gguf::has_blocks) {
         return Ok(());
     }
     Err(wrong(format!("int8 multiplies weights in blocks of small numbers, and `{}` has none", base.name))

@@ -98,6 +98,12 @@ impl Gguf {
         self.by_name.get(name).and_then(|&i| self.entries.get(i))
     }
 
+    /// Whether a tensor is in blocks that can be read, and not in plain floats.
+    pub fn has_blocks(&self) -> bool {
+        let is_blocks = |entry: &Entry| QuantType::from_ggml(entry.ggml_type).is_some_and(|of| !of.is_float());
+        self.entries.iter().any(is_blocks)
+    }
+
     /// The stored bytes of a tensor of this file, for code that unpacks blocks itself.
     pub fn bytes(&self, entry: &Entry) -> &[u8] {
         self.file.bytes().get(entry.bytes.clone()).unwrap_or_default()
