@@ -227,8 +227,7 @@ impl<'a> Sum<'a> {
         let counts = self.window.get(self.done).map(|batch| self.goal.objective.counts(batch));
         self.counts = self.counts + counts.unwrap_or_default();
         self.done += 1;
-        let [of_units, of_tokens] = [self.counts.units, self.counts.tokens].map(|count| count.max(1) as f64);
-        Passed::Batches { done: self.done, loss: self.loss / of_units + self.token_loss / of_tokens }
+        Passed::Batches { done: self.done, loss: self.counts.mean(self.loss, self.token_loss) }
     }
 
     /// The means, and the gradients, zero where there are none.

@@ -182,8 +182,7 @@ fn mean(
         counts = counts + objective.counts(&batch);
         tokens += batch.supervised() as u64;
     }
-    let loss = sum / (counts.units as f64).max(1.0) + token_sum / (counts.tokens as f64).max(1.0);
-    Ok(Evaluation { loss, tokens, metrics: metrics.means(), samples: Vec::new() })
+    Ok(Evaluation { loss: counts.mean(sum, token_sum), tokens, metrics: metrics.means(), samples: Vec::new() })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 
 use super::smooth::{bump, mean, sigmoid};
 use super::{Counts, Needs, Objective, Scales, Score, Scored, Seen};
-use crate::nn::cross_entropy::linear_log_probabilities;
+use crate::nn::cross_entropy::LogProbabilities;
 use crate::train::micro_batch::MicroBatch;
 
 /// A loss of single answers, by TRL's name for it.
@@ -48,8 +48,14 @@ impl Objective for Kto {
     }
 
     fn score(&self, seen: Seen, batch: &MicroBatch, scales: Scales, with_gradient: bool) -> Scored {
-        let logps = linear_log_probabilities(seen.hidden, seen.head, &batch.targets, with_gradient);
         let kl = self.kl(seen.mismatched, batch);
+        seen.judged(batch, with_gradient, |logps| self.judge(logps, kl, batch, scales))
+    }
+}
+
+impl Kto {
+    /// The score of log-probabilities, and the gradient of its share of the window's loss with respect to each.
+    fn judge(&self, logps: &LogProbabilities, kl: f64, batch: &MicroBatch, scales: Scales) -> (Score, Vec<f64>) {
         let (mut score, mut upstream) = (Score::default(), vec![0.0; logps.values.len()]);
         for (at, sequence) in batch.sequences().into_iter().enumerate() {
             let sum = logps.values[sequence.clone()].iter().sum::<f64>();
@@ -71,11 +77,9 @@ impl Objective for Kto {
         }
         score.metrics.difference("rewards/margins", ["rewards/chosen", "rewards/rejected"]);
         score.metrics.take("kl", [kl]);
-        Scored { score, gradient: logps.backward(&upstream) }
+        (score, upstream)
     }
-}
 
-impl Kto {
     /// How far the policy has gone, as answers to other prompts show it.
     fn kl(&self, mismatched: &[f64], batch: &MicroBatch) -> f64 {
         if !self.needs().mismatched {

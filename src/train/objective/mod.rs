@@ -19,12 +19,12 @@ pub use metrics::Metrics;
 pub use orpo::Orpo;
 pub use sft::Sft;
 
-use crate::nn::cross_entropy::Head;
+use crate::nn::cross_entropy::{Head, LogProbabilities, linear_log_probabilities};
 use crate::train::micro_batch::MicroBatch;
 use burn::tensor::Tensor;
 use std::fmt::Debug;
 use std::iter::Sum;
-use std::ops::Add;
+use std::ops::{Add, Range};
 
 /// What an objective must find in a micro-batch beside tokens and targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +44,20 @@ pub struct Counts {
     pub units: usize,
     /// Tokens that have a loss of their own.
     pub tokens: usize,
+}
+
+impl Counts {
+    /// Of pairs: how many there are, and the tokens of their first sequences.
+    fn of_pairs(batch: &MicroBatch) -> Self {
+        let sequences = batch.sequences();
+        Counts { units: sequences.len() / 2, tokens: sequences.iter().step_by(2).map(Range::len).sum() }
+    }
+
+    /// The loss of so much, of which the sums over units and over tokens are these.
+    pub fn mean(self, loss: f64, token_loss: f64) -> f64 {
+        let [units, tokens] = [self.units, self.tokens].map(|count| count.max(1) as f64);
+        loss / units + token_loss / tokens
+    }
 }
 
 impl Add for Counts {
@@ -96,6 +110,21 @@ pub struct Seen<'a> {
     pub head: Head<'a>,
     /// The log-probability of each sequence of [`MicroBatch::mismatched`], where the objective needs them.
     pub mismatched: &'a [f64],
+}
+
+impl Seen<'_> {
+    /// What `judge` says of the log-probabilities of a micro-batch's targets: a score, and the gradient of its share of the
+    /// window's loss with respect to each of them.
+    fn judged(
+        self,
+        batch: &MicroBatch,
+        with_gradient: bool,
+        judge: impl FnOnce(&LogProbabilities) -> (Score, Vec<f64>),
+    ) -> Scored {
+        let logps = linear_log_probabilities(self.hidden, self.head, &batch.targets, with_gradient);
+        let (score, upstream) = judge(&logps);
+        Scored { score, gradient: logps.backward(&upstream) }
+    }
 }
 
 /// A [`Score`], and how it changes with the hidden rows.

@@ -11,9 +11,8 @@
 
 use super::smooth::{log_odds, mean, sigmoid, softplus};
 use super::{Counts, Needs, Objective, Scales, Score, Scored, Seen};
-use crate::nn::cross_entropy::{LogProbabilities, linear_log_probabilities};
+use crate::nn::cross_entropy::LogProbabilities;
 use crate::train::micro_batch::MicroBatch;
-use std::ops::Range;
 
 /// Learns which of two answers is preferred, and to give it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,14 +29,11 @@ impl Objective for Orpo {
     }
 
     fn counts(&self, batch: &MicroBatch) -> Counts {
-        let sequences = batch.sequences();
-        Counts { units: sequences.len() / 2, tokens: sequences.iter().step_by(2).map(Range::len).sum() }
+        Counts::of_pairs(batch)
     }
 
     fn score(&self, seen: Seen, batch: &MicroBatch, scales: Scales, with_gradient: bool) -> Scored {
-        let logps = linear_log_probabilities(seen.hidden, seen.head, &batch.targets, with_gradient);
-        let (score, upstream) = self.judge(&logps, batch, scales);
-        Scored { score, gradient: logps.backward(&upstream) }
+        seen.judged(batch, with_gradient, |logps| self.judge(logps, batch, scales))
     }
 }
 
