@@ -1,5 +1,6 @@
 //! A model's tensors, from a folder or from a GGUF file, one at a time.
 
+use super::convert::Stored;
 use super::gguf::Gguf;
 use super::holding::{Compression, Form, Holding};
 use super::mapped::Mapped;
@@ -73,26 +74,20 @@ impl Source {
         }
     }
 
-    /// Reads rows of the matrix `[rows, columns]` from the row `first` on, as many as `out` has, in f32 and otherwise as
-    /// [`Source::read`] does.
+    /// Opens the matrix `[rows, columns]` to read some of its rows at a time.
     ///
     /// # Errors
     /// As [`Source::read`].
-    pub fn read_rows(&self, id: &TensorId, dims: [usize; 2], first: usize, out: &mut [f32]) -> Result<()> {
+    pub fn rows(&self, id: &TensorId, dims: [usize; 2]) -> Result<Rows<'_>> {
         self.check_whole()?;
-        let start = first * dims[1];
-        match &self.0 {
+        let held = match &self.0 {
             Inner::Folder(folder) => match folder.read_packed(id, &dims)? {
-                Some(matrix) => {
-                    matrix.dequantize_rows_parallel(first..first + out.len() / dims[1].max(1), out);
-                    Ok(())
-                }
-                None => folder.stored(id, &dims)?.read_from(start, out),
+                Some(matrix) => HeldRows::Packed(matrix),
+                None => HeldRows::Stored(folder.stored(id, &dims)?),
             },
-            Inner::Gguf(gguf) => {
-                gguf.stored(id, &dims).and_then(|stored| stored.read_from(start, out)).map_err(|e| gguf.locate(e))
-            }
-        }
+            Inner::Gguf(gguf) => HeldRows::Stored(gguf.stored(id, &dims).map_err(|e| gguf.locate(e))?),
+        };
+        Ok(Rows { source: self, columns: dims[1], held })
     }
 
     /// Reads a matrix in the compressed form that `holding` gives it, on all threads; `None` where it is held as plain
@@ -336,5 +331,40 @@ impl Source {
             Inner::Gguf(gguf) => gguf.fingerprint(&mut hasher),
         }
         hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// The rows of a matrix in files.
+pub struct Rows<'a> {
+    source: &'a Source,
+    columns: usize,
+    held: HeldRows<'a>,
+}
+
+/// The form that rows are read from.
+enum HeldRows<'a> {
+    Packed(QuantizedMatrix),
+    Stored(Stored<'a>),
+}
+
+impl Rows<'_> {
+    /// Reads the rows from `first` on, as many as `out` has, in f32 and otherwise as [`Source::read`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(&self, first: usize, out: &mut [f32]) -> Result<()> {
+        self.source.check_whole()?;
+        match &self.held {
+            HeldRows::Packed(matrix) => {
+                matrix.dequantize_rows_parallel(first..first + out.len() / self.columns.max(1), out);
+                Ok(())
+            }
+            HeldRows::Stored(stored) => {
+                stored.read_from(first * self.columns, out).map_err(|e| match self.source.gguf() {
+                    Some(gguf) => gguf.locate(e),
+                    None => e,
+                })
+            }
+        }
     }
 }

@@ -226,13 +226,14 @@ impl GgufExport<'_> {
         /// Numbers that are in memory at a time, about.
         const SLAB: usize = 1 << 23;
         let [rows, columns] = dims;
+        let source = self.source.rows(id, dims)?;
         let mut bytes = Vec::with_capacity(tensor.bytes()?);
         let slab = (SLAB / columns.max(1)).clamp(1, rows.max(1));
         let mut values = vec![0.0; slab * columns];
         for start in (0..rows).step_by(slab) {
             let end = rows.min(start + slab);
             let values = &mut values[..(end - start) * columns];
-            self.source.read_rows(id, dims, start, values)?;
+            source.read(start, values)?;
             let part = GgufTensor { shape: vec![end - start, columns], ..tensor.clone() };
             bytes.extend(quantized(&part, values, importance, start * columns)?);
         }
