@@ -2,12 +2,12 @@
 
 use super::relief::Relief;
 use crate::error::Result;
-use crate::jobs::base::peft_model::{Computing, PeftModel};
+use crate::jobs::base::peft_model::PeftModel;
 use crate::paths;
 use crate::recipe::{self, Recipe};
 use crate::report::ProgressBar;
 use crate::terminal::shell_word;
-use crate::weights::HostDtype;
+use crate::weights::{Holding, HostDtype};
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::path::{Path, PathBuf};
 
@@ -82,6 +82,15 @@ pub fn dtypes() -> impl TypedValueParser<Value = Option<HostDtype>> {
     })
 }
 
+/// What the factors of products are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Computing {
+    /// Floats of this type.
+    In(HostDtype),
+    /// Signed bytes in runs with a scale each, where the weights are such; the others are not rounded.
+    Int8,
+}
+
 /// The words for what products are rounded to; `auto` is `None`.
 fn computing() -> impl TypedValueParser<Value = Option<Computing>> {
     let words = [
@@ -121,7 +130,11 @@ impl ModelArgs {
 
     /// Opens and loads the model.
     pub fn open(&self, screen: &ProgressBar) -> Result<PeftModel> {
-        let held = (self.dtype, self.compute_dtype);
-        PeftModel::open(&self.model, self.adapter.as_deref(), held, &self.device, screen)
+        let holding = match self.compute_dtype {
+            None => Holding::dense(self.dtype),
+            Some(Computing::In(dtype)) => Holding { compute_dtype: Some(dtype), ..Holding::dense(self.dtype) },
+            Some(Computing::Int8) => Holding { int8_inputs: true, ..Holding::dense(self.dtype) },
+        };
+        PeftModel::open(&self.model, self.adapter.as_deref(), holding, &self.device, screen)
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::fence::fenced;
 use crate::infer::{self, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
-use crate::jobs::base::peft_model::{Computing, PeftModel};
+use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::media::{self, Features};
 use crate::progress::{Progress, counted};
 use crate::text::{Conversation, MediaRange, Message, Role};
@@ -356,8 +356,8 @@ fn identity(
         .with("--input", rows.finalize().to_hex().to_string())
         .with("--model", &model.base.fingerprint)
         .with("--adapter", model.adapter_folder.as_deref().map_or(Ok(String::new()), adapter_hash)?)
-        .with("--dtype", model.held.map_or("auto", HostDtype::name))
-        .with("--compute-dtype", model.computing.map_or("auto", Computing::name))
+        .with("--dtype", model.holding.dtype.map_or("auto", HostDtype::name))
+        .with("--compute-dtype", model.holding.computes_in())
         .with("--device", &model.compute.name)
         .with("--max-tokens", max_tokens.to_string())
         .with("--temperature", sampling.temperature.to_string())

@@ -99,8 +99,7 @@ impl Parts for Loader<'_> {
             None => dense(self.source.read(&id, &dims, self.holding.dtype)?, dims, self.device)?,
         };
         let weight = computed_in(weight, self.holding.compute_dtype);
-        let rounding = if self.holding.int8_inputs { weight.clone().with_rounded_inputs() } else { None };
-        Ok(rounding.unwrap_or(weight))
+        Ok(if self.holding.int8_inputs { weight.with_rounded_inputs() } else { weight })
     }
 
     fn norm(&mut self, id: TensorId, shape: NormShape) -> Result<RmsNorm> {

@@ -25,7 +25,7 @@ pub struct Weight {
     dims: [usize; 2],
     bytes: u64,
     compute_dtype: FloatDType,
-    /// Whether the inputs of its products are rounded to signed bytes.
+    /// Whether the inputs of its products are rounded to signed bytes, where its form allows it.
     rounds_inputs: bool,
     /// What of its products is asked for, where that is little.
     sparse: Option<Sparse>,
@@ -82,13 +82,11 @@ impl Weight {
         if is_multiplied { Weight { compute_dtype, ..self } } else { self }
     }
 
-    /// The same weight, whose products `x W^T` round `x` to signed bytes in runs of 32 and sum whole numbers; `None` unless it is held in the CPU's memory in a form of signed bytes with scales. Nothing
-    /// else rounds: not its gradient, and not what has [`Weight::with_outputs`] or [`Weight::with_inputs`].
-    pub fn with_rounded_inputs(self) -> Option<Self> {
-        match &*self.held {
-            Held::CpuCompressed(matrix) if matrix.has_codes() => Some(Weight { rounds_inputs: true, ..self }),
-            _ => None,
-        }
+    /// The same weight, whose products `x W^T` round `x` to signed bytes in runs of 32 and sum whole numbers, where it is held
+    /// in the CPU's memory in a form of signed bytes with scales. Nothing else rounds: not its gradient, and not what has
+    /// [`Weight::with_outputs`] or [`Weight::with_inputs`].
+    pub fn with_rounded_inputs(self) -> Self {
+        Weight { rounds_inputs: true, ..self }
     }
 
     /// The same weight `[f, in]` for products whose outputs are read where something passes only. The others of

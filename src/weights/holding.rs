@@ -43,6 +43,15 @@ impl Holding {
         Holding { dtype, ..Holding::default() }
     }
 
+    /// The word for what the factors of products are asked to be rounded to.
+    pub fn computes_in(&self) -> &'static str {
+        match self.compute_dtype {
+            _ if self.int8_inputs => "int8",
+            Some(dtype) => dtype.name(),
+            None => "auto",
+        }
+    }
+
     /// Refuses what plain floats cannot be held as.
     ///
     /// # Errors

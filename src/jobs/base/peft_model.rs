@@ -16,25 +16,6 @@ use crate::weights::{Compression, Holding, HostDtype};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the factors of products are rounded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Computing {
-    /// Floats of this type.
-    In(HostDtype),
-    /// Signed bytes in runs with a scale each, where the weights are such; the others are not rounded.
-    Int8,
-}
-
-impl Computing {
-    /// Its word on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Computing::In(dtype) => dtype.name(),
-            Computing::Int8 => "int8",
-        }
-    }
-}
-
 /// A loaded model, ready to speak, and the adapter beside it.
 pub struct PeftModel {
     /// Its small files.
@@ -47,10 +28,8 @@ pub struct PeftModel {
     pub adapter_folder: Option<PathBuf>,
     /// Whether the adapter is on towers too: then these look and listen in the graph.
     pub on_towers: bool,
-    /// What the weights were asked to be held as.
-    pub held: Option<HostDtype>,
-    /// What the factors of products were asked to be rounded to.
-    pub computing: Option<Computing>,
+    /// What was asked of how weights are held, and multiplied.
+    pub holding: Holding,
     /// Where it computes.
     pub compute: Compute,
 }
@@ -63,16 +42,10 @@ impl PeftModel {
     pub fn open(
         model: &str,
         adapter: Option<&Path>,
-        (held, computing): (Option<HostDtype>, Option<Computing>),
+        holding: Holding,
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let mut holding = Holding::dense(held);
-        match computing {
-            None => {}
-            Some(Computing::In(dtype)) => holding.compute_dtype = Some(dtype),
-            Some(Computing::Int8) => holding.int8_inputs = true,
-        }
         Unloaded::open("--model", model, adapter, holding, device, progress)?.load(progress)
     }
 
@@ -103,20 +76,17 @@ impl PeftModel {
         compute: Compute,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let held = holding.dtype;
-        let computing =
-            if holding.int8_inputs { Some(Computing::Int8) } else { holding.compute_dtype.map(Computing::In) };
-        let as_stored = held.is_none() && base.source.gguf().is_some();
+        let as_stored = holding.dtype.is_none() && base.source.gguf().is_some();
         let projections = if as_stored { Compression::AsStored } else { Compression::None };
-        let holding = Holding { projections, ..holding };
+        let held = Holding { projections, ..holding };
         let on_towers = adapter.is_some_and(|(_, tensors)| tensors.are_on_towers());
         let adapter_folder = adapter.map(|(folder, _)| folder.to_path_buf());
         let (model, adapter) = fenced("loading the model", || {
-            let model = base.load_for_media(on_towers, &holding, &compute.device, progress)?;
+            let model = base.load_for_media(on_towers, &held, &compute.device, progress)?;
             let adapter = adapter.map(|(_, tensors)| peft::to_device(tensors, model.as_ref()));
             Result::Ok((model, adapter))
         })??;
-        Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, held, computing, compute })
+        Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, holding, compute })
     }
 
     /// The device of this name; says which one it is, unless it is the CPU.

@@ -20,7 +20,7 @@ pub fn features<'r>(
     model: &PeftModel,
     progress: &dyn Progress,
 ) -> Result<Option<Features>> {
-    let PeftModel { base, held, compute, .. } = model;
+    let PeftModel { base, holding, compute, .. } = model;
     let mut rows: Vec<(&mut Row, &Place)> = rows
         .filter_map(|(row, place)| {
             let has_media = !row.media_mut().is_empty();
@@ -47,7 +47,7 @@ pub fn features<'r>(
             cache: Some(cache),
         }))));
     }
-    let making = Making { base, rules: &rules, holding: &Holding::dense(*held), compute, cache: cache.path() };
+    let making = Making { base, rules: &rules, holding: &Holding::dense(holding.dtype), compute, cache: cache.path() };
     let mut features = making.make(&[&table], progress)?;
     if let Features::Kept(kept) = &mut features {
         kept.cache = Some(cache);

@@ -203,7 +203,7 @@ impl Rows {
         match model.on_towers {
             true => data.leave_media(&model.compute),
             false => {
-                let holding = Holding { compute_dtype: Some(HostDtype::F32), ..Holding::dense(model.held) };
+                let holding = Holding { compute_dtype: Some(HostDtype::F32), ..Holding::dense(model.holding.dtype) };
                 data.encode_media(&model.base, &holding, &model.compute, screen)?;
             }
         }

@@ -125,12 +125,14 @@ fn any_number_of_rounded_rows_is_multiplied_as_each_alone() {
     let device = Device::flex();
     let dims = [70, 256];
     let forms = forms(&mut values, dims).into_iter().map(|matrix| Weight::quantized(matrix, &device));
-    let rounding: Vec<Weight> = forms.filter_map(Weight::with_rounded_inputs).collect();
+    let rounding: Vec<Weight> =
+        forms.map(Weight::with_rounded_inputs).filter(|weight| weight.rounding_inputs().is_some()).collect();
     assert_eq!(rounding.len(), 13, "signed bytes, and every type of blocks");
     for weight in rounding {
         let x: Tensor<2> = values.tensor([21, 256]);
         let alone = (0..21).flat_map(|row| bits(weight.project(x.clone().narrow(0, row, 1))));
         assert_eq!(bits(weight.project(x.clone())), alone.collect::<Vec<_>>());
     }
-    assert!(Weight::new(values.tensor(dims)).with_rounded_inputs().is_none(), "plain floats have no codes");
+    let floats = Weight::new(values.tensor(dims)).with_rounded_inputs();
+    assert!(floats.rounding_inputs().is_none(), "plain floats have no codes");
 }

@@ -169,7 +169,7 @@ impl Weight {
     /// Its matrix of signed bytes, where the inputs of products are rounded.
     pub(in crate::ops) fn rounding_inputs(&self) -> Option<&QuantizedMatrix> {
         match &*self.held {
-            Held::CpuCompressed(matrix) if self.rounds_inputs => Some(matrix),
+            Held::CpuCompressed(matrix) if self.rounds_inputs && matrix.has_codes() => Some(matrix),
             _ => None,
         }
     }
