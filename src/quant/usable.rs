@@ -72,7 +72,7 @@ impl QuantType {
     }
 
     /// Where a block's half-precision scales and minima are.
-    fn scales(self) -> &'static [usize] {
+    pub(super) fn scales(self) -> &'static [usize] {
         match self {
             QuantType::F32 | QuantType::F16 | QuantType::BF16 => &[],
             QuantType::Q4_0 | QuantType::Q5_0 | QuantType::Q8_0 | QuantType::IQ4NL | QuantType::IQ4XS => &[0],

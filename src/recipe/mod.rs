@@ -124,6 +124,11 @@ pub fn parse(path: &Path, bytes: Vec<u8>, overrides: &[String]) -> Result<Recipe
 }
 
 impl Recipe {
+    /// Whether answers are judged by others of their micro-batch: see [`Preference::estimates_divergence`].
+    pub fn estimates_divergence(&self) -> bool {
+        self.preference.as_ref().is_some_and(Preference::estimates_divergence)
+    }
+
     /// Says something of the key at `path` where the recipe is written.
     pub fn remark(&mut self, path: &str, remark: impl Into<String>) {
         self.remarks.add(path, remark);

@@ -155,6 +155,11 @@ impl Tokenized {
         self.labels.iter().skip(1).filter(|&&l| l != IGNORE_INDEX).count()
     }
 
+    /// Tokens of the first sequence of a pair: of its answer that is preferred, and the prompt. Of another row all.
+    pub fn first_tokens(&self) -> usize {
+        self.second.unwrap_or(self.input_ids.len())
+    }
+
     /// Of a pair the first sequence alone; another row as it is.
     pub fn first_sequence(mut self) -> Self {
         if let Some(at) = self.second.take() {

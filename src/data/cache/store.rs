@@ -111,7 +111,7 @@ impl Sequences {
     /// Takes a row.
     pub fn add(&mut self, row: &Tokenized) {
         let learnt = |labels: &[i32]| labels.iter().skip(1).filter(|&&label| label != IGNORE_INDEX).count();
-        let (first, second) = row.labels.split_at(row.second.unwrap_or(row.labels.len()).min(row.labels.len()));
+        let (first, second) = row.labels.split_at(row.first_tokens().min(row.labels.len()));
         let longest = u32::try_from(first.len().max(second.len())).unwrap_or(u32::MAX);
         self.longest = self.longest.max(longest);
         self.desirable += u64::from(row.desirable == Some(true));

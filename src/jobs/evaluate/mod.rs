@@ -316,7 +316,7 @@ impl Origins {
         for row in 0..dataset.len() {
             let row = dataset.get(row)?;
             // Of a pair the answer that is preferred.
-            let ids = &row.input_ids[..row.second.unwrap_or(row.input_ids.len())];
+            let ids = &row.input_ids[..row.first_tokens()];
             self.texts.push(base.encoder.decode(&ids[ids.len().saturating_sub(SHOWN)..]));
         }
         self.places = places;

@@ -39,7 +39,7 @@ pub(super) fn of(dataset: &Dataset, tokenizer: Option<&Tokenizer>) -> Result<Arc
     let target = |row| {
         let row = dataset.get(row)?;
         // Of a pair those of the answer that is preferred, as losses are.
-        let labels = row.labels.iter().take(row.second.unwrap_or(row.labels.len()));
+        let labels = row.labels.iter().take(row.first_tokens());
         let labels = labels.filter_map(|label| u32::try_from(*label).ok());
         Ok(Target::new(&labels.collect::<Vec<_>>(), tokenizer))
     };

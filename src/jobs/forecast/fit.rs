@@ -8,7 +8,7 @@ use crate::jobs::forecast::memory::{self, Estimate, Workload};
 use crate::jobs::run::samples;
 use crate::jobs::run::settings::RunSettings;
 use crate::progress::Progress;
-use crate::recipe::{self, AutoBool, Fit, Preference, Recipe};
+use crate::recipe::{self, AutoBool, Fit, Recipe};
 use crate::report::text;
 use crate::weights::{Compression, Holding};
 use serde::Serialize;
@@ -46,7 +46,7 @@ impl FitSettings {
             max_length: recipe.data.max_length,
             activation_checkpointing: recipe.training.activation_checkpointing,
             samples: recipe.evaluation.samples,
-            is_one_batch: recipe.preference.as_ref().is_some_and(Preference::estimates_divergence),
+            is_one_batch: recipe.estimates_divergence(),
         }
     }
 

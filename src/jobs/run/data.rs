@@ -260,7 +260,7 @@ fn ends_in_eos(recipe: &Recipe) -> bool {
 
 /// Rows that stay together: those of a batch, where answers are judged by each other.
 fn together(recipe: &Recipe) -> usize {
-    match recipe.preference.as_ref().is_some_and(recipe::Preference::estimates_divergence) {
+    match recipe.estimates_divergence() {
         true => recipe.training.per_device_train_batch_size,
         false => 1,
     }

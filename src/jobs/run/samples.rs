@@ -112,7 +112,7 @@ pub fn cut(row: Tokenized) -> Option<(Vec<u32>, Vec<MediaRange>, Vec<u32>)> {
     }
     let learnt = |at: usize| row.labels[at] != IGNORE_INDEX;
     // Of a pair the answer that is preferred.
-    let end = (0..row.second.unwrap_or(row.labels.len())).rfind(|&at| learnt(at))? + 1;
+    let end = (0..row.first_tokens()).rfind(|&at| learnt(at))? + 1;
     let start = (0..end).rfind(|&at| !learnt(at))? + 1;
     let media = row.media.into_iter().filter(|medium| medium.tokens.end <= start).collect();
     Some((row.input_ids[..start].to_vec(), media, row.input_ids[start..end].to_vec()))

@@ -233,7 +233,7 @@ impl QuantType {
 
     /// Whether a run has an offset beside its scale.
     pub(crate) fn has_offsets(self) -> bool {
-        matches!(self, QuantType::Q4_1 | QuantType::Q5_1 | QuantType::Q2K | QuantType::Q4K | QuantType::Q5K)
+        self.scales().len() > 1
     }
 
     /// Takes the codes of whole blocks apart from the scale and offset of each [`QuantType::run`], as many as have room.

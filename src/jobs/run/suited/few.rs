@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::steps;
-use crate::recipe::{Preference, Recipe};
+use crate::recipe::Recipe;
 use crate::report::text;
 
 /// Fewer steps teach little, whatever the rate.
@@ -41,7 +41,7 @@ pub fn few_steps(recipe: &Recipe, data: &Data) -> Result<Option<String>> {
         let of_batch = |fewer: usize| steps(&|recipe| recipe.training.per_device_train_batch_size = fewer);
         // Passes that make a step first; where that is one, what a pass takes at once.
         // A batch that is judged as a whole stays what it is.
-        let is_one_batch = recipe.preference.as_ref().is_some_and(Preference::estimates_divergence);
+        let is_one_batch = recipe.estimates_divergence();
         let fewer = match keys.gradient_accumulation_steps {
             0 | 1 if is_one_batch => ("", None),
             0 | 1 => ("per_device_train_batch_size", fewest(keys.per_device_train_batch_size, &of_batch)?),
