@@ -53,6 +53,8 @@ pub enum Kind {
     Bug,
     /// Training produced non-finite numbers repeatedly.
     NonFinite,
+    /// An answer could not be judged: a reward's program failed, or said something else than a number.
+    Reward,
     /// The user stopped the run; it can be resumed.
     Interrupted,
     /// Anything else that failed while running.
@@ -78,6 +80,7 @@ impl Kind {
             | Kind::Computing
             | Kind::Bug
             | Kind::NonFinite
+            | Kind::Reward
             | Kind::Run => 1,
             Kind::Interrupted => 3,
         }

@@ -13,6 +13,7 @@ pub(super) fn asks_nothing(row: &Row) -> bool {
         Row::PromptCompletion { prompt, .. } => prompt.trim().is_empty(),
         Row::Preference { chosen, .. } => asks_nothing(chosen),
         Row::Unpaired { row, .. } => asks_nothing(row),
+        Row::Prompt { row, .. } => matches!(&**row, Row::Text(text) if text.trim().is_empty()) || asks_nothing(row),
         Row::Text(_) | Row::Tokens { .. } => false,
     }
 }

@@ -172,6 +172,15 @@ impl RowEncoder<'_> {
                     prefix.tokens.desirable = Some(*desirable);
                     prefix
                 }
+                Row::Prompt { columns, .. } => {
+                    // Of a prompt that is cut, another question would be answered.
+                    let mut prefix = self.encoder.encode(&row, self.max_length).map_err(refuse_unencodable)?;
+                    if prefix.length > self.max_length {
+                        return Err(self.long_prompt(prefix.length));
+                    }
+                    prefix.tokens.columns = Some(columns.clone());
+                    prefix
+                }
                 row => sequence(row)?,
             };
             let length = prefix.length;
@@ -179,7 +188,7 @@ impl RowEncoder<'_> {
             take(prefix.tokens);
             (kept, (length - kept) as u64)
         };
-        if supervised == 0 {
+        if supervised == 0 && !matches!(row, Row::Prompt { .. }) {
             let nothing = Prefix::default().require_supervised();
             nothing.map_err(|e| explain(&row, e)).map_err(refuse(SkipReason::NothingSupervised))?;
         }
@@ -195,6 +204,15 @@ impl RowEncoder<'_> {
             prefix.push(eos, eos.cast_signed());
         }
         prefix
+    }
+
+    /// The problem of a prompt of so many tokens.
+    fn long_prompt(&self, length: usize) -> Refused {
+        let what = format!("the prompt has {length} tokens, and there is room for {}", self.max_length);
+        let hint = "`data.max_length` holds a prompt and `grpo.max_completion_length` tokens of its answer: raise it, or set \
+                    `data.on_long: skip`";
+        let error = Error::new(Kind::Data, what).hint(hint);
+        Refused { reason: SkipReason::TooLong, error, tokens: length as u64 }
     }
 
     /// The problem of a row of so many tokens, and of what else.
@@ -238,7 +256,7 @@ fn says_nothing(row: &Row) -> bool {
         Row::Preference { chosen, .. } => says_nothing(chosen),
         Row::Unpaired { row, desirable } => *desirable && says_nothing(row),
         Row::Text(text) => text.trim().is_empty(),
-        Row::Tokens { .. } => false,
+        Row::Prompt { .. } | Row::Tokens { .. } => false,
     }
 }
 

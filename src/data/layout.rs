@@ -43,7 +43,9 @@ impl Layout {
         match (self.format, self.template) {
             (RowFormat::PromptCompletion, true) => format!("prompt_completion{asked}, through the chat template"),
             (RowFormat::PromptCompletion, false) => format!("prompt_completion{asked}, as plain text"),
-            (RowFormat::Preference | RowFormat::Unpaired, false) => format!("{}, strings as plain text", self.format),
+            (RowFormat::Preference | RowFormat::Unpaired | RowFormat::PromptOnly, false) => {
+                format!("{}, strings as plain text", self.format)
+            }
             (format, _) => format.to_string(),
         }
     }
@@ -52,21 +54,27 @@ impl Layout {
     pub fn has_turns(&self) -> bool {
         match self.format {
             RowFormat::Text | RowFormat::Tokens => false,
-            RowFormat::PromptCompletion | RowFormat::Preference | RowFormat::Unpaired => self.template,
+            RowFormat::PromptCompletion | RowFormat::Preference | RowFormat::Unpaired | RowFormat::PromptOnly => {
+                self.template
+            }
             RowFormat::Auto | RowFormat::Messages | RowFormat::Alpaca | RowFormat::Sharegpt => true,
         }
     }
 
     /// Whether `column`, by its name in the file, is read.
     pub fn reads(&self, column: &str) -> bool {
+        if self.format == RowFormat::PromptOnly {
+            return true; // rewards may read any of them
+        }
         let names = self.format.columns().iter();
         names
             .filter(|name| self.template || self.format != RowFormat::PromptCompletion || **name != "system")
             .any(|name| self.column(name) == column)
     }
 
-    /// The columns that are read, by their names in the file.
-    pub fn read_columns(&self) -> Vec<String> {
-        self.format.columns().iter().map(|name| self.column(name).to_owned()).collect()
+    /// The columns that are read, by their names in the file; `None` where any may be.
+    pub fn read_columns(&self) -> Option<Vec<String>> {
+        let may_be_any = matches!(self.format, RowFormat::Auto | RowFormat::PromptOnly);
+        (!may_be_any).then(|| self.format.columns().iter().map(|name| self.column(name).to_owned()).collect())
     }
 }

@@ -28,6 +28,8 @@ pub enum RowFormat {
     Preference,
     /// `{"prompt", "completion", "label"}`: an answer, and whether it is a good one; for `task: kto`.
     Unpaired,
+    /// `{"prompt", ..}`: what the model answers itself, and columns that rewards read; for `task: grpo` and `rloo`.
+    PromptOnly,
 }
 
 impl RowFormat {
@@ -43,6 +45,7 @@ impl RowFormat {
             RowFormat::Tokens => "tokens",
             RowFormat::Preference => "preference",
             RowFormat::Unpaired => "unpaired",
+            RowFormat::PromptOnly => "prompt_only",
         }
     }
 
@@ -79,6 +82,7 @@ impl RowFormat {
             RowFormat::Unpaired => {
                 &["prompt", "completion", "label", "system", "tools", "images", "image", "audio", "audios", "file_name"]
             }
+            RowFormat::PromptOnly => &["prompt", "system", "tools", "images", "image", "audio", "audios", "file_name"],
         }
     }
 }

@@ -117,7 +117,7 @@ pub(super) fn laid_out(
     let layouts = survey(spec, &files, progress)?;
     spec.check_on_long(&layouts)?;
     for (file, layout) in files.iter_mut().zip(&layouts) {
-        file.columns = (layout.format != RowFormat::Auto).then(|| layout.read_columns().into());
+        file.columns = layout.read_columns().map(Into::into);
     }
     Ok((files, layouts))
 }

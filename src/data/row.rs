@@ -40,6 +40,13 @@ pub enum Row {
         /// Whether it is a good one.
         desirable: bool,
     },
+    /// What is to be answered, and nothing to learn.
+    Prompt {
+        /// A conversation that the model is to go on with, or a text.
+        row: Box<Row>,
+        /// The row's columns as JSON, pictures and sounds left out: what rewards read.
+        columns: String,
+    },
     /// A plain text, all supervised.
     Text(String),
     /// Ids that were made elsewhere.
@@ -65,7 +72,7 @@ impl Row {
             Row::Preference { chosen, rejected } => {
                 [chosen, rejected].into_iter().flat_map(|row| row.media_mut()).collect()
             }
-            Row::Unpaired { row, .. } => row.media_mut(),
+            Row::Unpaired { row, .. } | Row::Prompt { row, .. } => row.media_mut(),
             Row::PromptCompletion { .. } | Row::Text(_) => Vec::new(),
         }
     }

@@ -315,6 +315,7 @@ impl Head {
         let other = match name {
             "preference" => "`task: dpo` learns which answer is preferred; ",
             "unpaired" => "`task: kto` learns from good and bad answers; ",
+            "prompt_only" => "`task: grpo` learns from its own answers to prompts; ",
             _ => "",
         };
         let error = error.hint(format!("{}; {other}{hint}", self.listed()));

@@ -104,7 +104,10 @@ impl<'a> Tally<'a> {
             return Err(error.hint("check `data.format` and `data.columns`: which column holds the answers?"));
         }
         // Plain text and ready-made tokens may be meant to go on without an end.
-        let ends = self.layouts.iter().any(|layout| !matches!(layout.format, RowFormat::Text | RowFormat::Tokens));
+        let ends = self
+            .layouts
+            .iter()
+            .any(|layout| !matches!(layout.format, RowFormat::Text | RowFormat::Tokens | RowFormat::PromptOnly));
         if ends && self.rows_with_stop == 0 {
             let error = Error::new(
                 Kind::Data,

@@ -59,6 +59,10 @@ impl Bytes {
             // `encode` puts pairs together.
             Row::Preference { chosen, .. } => return Self::all_of(chosen),
             Row::Unpaired { row, .. } => return Self::all_of(row),
+            Row::Prompt { row, .. } => {
+                tokens = Self::all_of(row);
+                tokens.labels.fill(crate::text::IGNORE_INDEX);
+            }
             Row::Text(text) => {
                 Self::push(&mut tokens, [Self::BOS], false);
                 Self::push(&mut tokens, text.bytes().map(u32::from), true);

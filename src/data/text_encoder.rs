@@ -2,7 +2,7 @@
 
 use super::row::{Encode, Noticed, Row, supervise_after};
 use crate::error::{Error, Kind, Result};
-use crate::text::{Encoder, MediaKind, Message, Part, Prefix, Role, Tokenizer, TrainOn};
+use crate::text::{Encoder, IGNORE_INDEX, MediaKind, Message, Part, Prefix, Role, Tokenized, Tokenizer, TrainOn};
 
 /// Makes sure that a plain text can begin and end as the model knows it: else the model would learn to begin anywhere, and
 /// never to stop.
@@ -41,6 +41,7 @@ impl Encode for Encoder {
                 Ok(Encode::encode(self, chosen, most)?.followed_by(Encode::encode(self, rejected, most)?))
             }
             Row::Unpaired { row, .. } => Encode::encode(self, row, most),
+            Row::Prompt { row, .. } => unanswered(self, row, most),
             Row::Text(text) => ends_are_tokens(self).and_then(|()| self.text(text, most)),
             Row::Tokens { input_ids, labels, media } => self.tokens(input_ids, labels.as_deref(), media, most),
         }
@@ -82,7 +83,7 @@ impl Encode for Encoder {
                     placeholders: chosen.placeholders | rejected.placeholders,
                 };
             }
-            Row::Unpaired { row, .. } => return self.noticed(row),
+            Row::Unpaired { row, .. } | Row::Prompt { row, .. } => return self.noticed(row),
             _ => return Noticed::default(),
         };
         let ends = |message: &Message| match message.content.last() {
@@ -103,4 +104,22 @@ impl Encode for Encoder {
         });
         noticed
     }
+}
+
+/// The first `most` tokens of a prompt, up to where the model begins to speak: none of them is learnt.
+fn unanswered(encoder: &Encoder, row: &Row, most: usize) -> Result<Prefix> {
+    let (input_ids, media) = match row {
+        Row::Conversation(conversation) => encoder.prompt(conversation)?,
+        Row::Text(text) => {
+            ends_are_tokens(encoder)?;
+            let whole = encoder.prompt_completion(text, "", usize::MAX)?.tokens;
+            // What ends the text is not the prompt's.
+            let prompt = whole.labels.iter().take_while(|label| **label == IGNORE_INDEX).count();
+            (whole.input_ids[..prompt].to_vec(), Vec::new())
+        }
+        _ => return Err(Error::new(Kind::Data, "the prompt is neither a text nor a list of messages")),
+    };
+    let labels = vec![IGNORE_INDEX; input_ids.len()];
+    let all = Tokenized { input_ids, labels, media, ..Tokenized::default() };
+    Ok(Prefix::of(&all, most, &encoder.media_begins()))
 }

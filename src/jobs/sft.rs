@@ -131,7 +131,9 @@ fn attempt(
     let device = if several { &planned.devices.first.name } else { options.device };
     let adapter = folder.path("adapter");
     let next = planned.base.tokenizer().is_ok().then(|| verdict::next(&planned.recipe, &adapter, device));
-    planned.base.release_encoder();
+    if planned.recipe.grpo.is_none() {
+        planned.base.release_encoder();
+    }
 
     for compute in planned.devices.all().filter(|compute| !compute.is_cpu()) {
         let agreement = self_check::compare(compute)?;

@@ -38,6 +38,12 @@ impl<'a> Head<'a> {
         Head { weight, softcap: None }
     }
 
+    /// The head of logits that are divided by `temperature`, for hidden rows that are divided by it.
+    pub fn cooled(self, temperature: f64) -> Self {
+        // `c tanh(z / c) / t` is `(c / t) tanh((z / t) / (c / t))`.
+        Head { softcap: self.softcap.map(|cap| (f64::from(cap) / temperature) as f32), ..self }
+    }
+
     /// The logits of some rows.
     ///
     /// # Shapes

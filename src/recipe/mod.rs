@@ -10,6 +10,7 @@
 //! suggestions and the schema follow from them.
 
 mod adapter;
+mod answers;
 mod auto;
 mod called;
 mod columns;
@@ -18,6 +19,7 @@ mod diagnose;
 mod dtype;
 mod evaluation;
 mod given;
+mod grpo;
 mod hints;
 mod kinds;
 mod known;
@@ -33,6 +35,7 @@ mod raw;
 mod reading;
 mod remarks;
 mod resolve;
+mod rewards;
 mod rows;
 mod rules;
 mod schema;
@@ -53,6 +56,7 @@ pub use data::{Data, Source};
 pub use dtype::AutoDtype;
 pub use evaluation::Evaluation;
 pub use given::Given;
+pub use grpo::{Grpo, GrpoLoss, ScaleRewards};
 pub use hints::{as_options, without_keys};
 pub use model::{EmbeddingQuantization, Model, Quantization};
 pub use numbers::with_point;
@@ -61,6 +65,7 @@ pub use places::Places;
 pub use preference::{LossType, LossTypes, Preference, Task};
 pub use reading::Reading;
 pub use remarks::Remarks;
+pub use rewards::{LengthUnit, Reward, RewardKind};
 pub use rows::{EvalFraction, Renames};
 pub use schema::{preset_schema, schema};
 pub use training::{AutoBool, Fit, MAX_BATCH, Optimizer, PREFERENCE_LEARNING_RATE, Scheduler, Training};
@@ -91,6 +96,13 @@ pub struct Recipe {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Preference")]
     pub preference: Option<Preference>,
+    /// How the model learns from its own answers, where that is the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Grpo")]
+    pub grpo: Option<Grpo>,
+    /// How these are judged: the sum of what all of these say, each with its weight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rewards: Vec<Reward>,
     /// Measuring on held-out rows while training.
     pub evaluation: Evaluation,
     /// What a run leaves behind, and where.

@@ -22,6 +22,11 @@ pub enum Task {
     Orpo,
     /// Good answers and not bad ones, from rows of the format `unpaired`: Kahneman-Tversky optimisation.
     Kto,
+    /// The better of several answers that the model gives itself, from rows of the format `prompt_only` and `rewards`: group relative
+    /// policy optimisation.
+    Grpo,
+    /// The same, each answer measured against the others: REINFORCE leave-one-out.
+    Rloo,
 }
 
 impl Task {
@@ -32,11 +37,23 @@ impl Task {
             Task::Dpo => "dpo",
             Task::Orpo => "orpo",
             Task::Kto => "kto",
+            Task::Grpo => "grpo",
+            Task::Rloo => "rloo",
         }
     }
 
     pub(super) fn is_sft(&self) -> bool {
         *self == Task::Sft
+    }
+
+    /// Whether a preference is learnt from answers that stand in rows.
+    pub fn has_preference(self) -> bool {
+        matches!(self, Task::Dpo | Task::Orpo | Task::Kto)
+    }
+
+    /// Whether the model learns from answers of its own.
+    pub fn answers(self) -> bool {
+        matches!(self, Task::Grpo | Task::Rloo)
     }
 
     /// Whether its rows are pairs of answers.

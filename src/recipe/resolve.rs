@@ -1,13 +1,15 @@
 //! Nodes to a whole recipe, and the rules between keys.
 
+use super::answers;
 use super::columns;
 use super::diagnose::Diagnosis;
 use super::raw::Node;
+use super::rewards::Rewards;
 use super::section::Section;
 use super::targets;
 use super::tasks;
 use super::{
-    Adapter, Data, EvalFraction, Evaluation, InitLoraWeights, Model, Optimizer, Output, Preference, Recipe, Task,
+    Adapter, Data, EvalFraction, Evaluation, Grpo, InitLoraWeights, Model, Optimizer, Output, Preference, Recipe, Task,
     Training,
 };
 
@@ -21,18 +23,36 @@ impl Recipe {
             let data = root.section("data", |s| Data::read(s, task));
             let training = root.section("training", |s| Training::read(s, task));
             let preference = Some(root.section("preference", |s| Preference::read(s, task)));
+            let grpo = Some(root.section("grpo", |s| Grpo::read(s, task)));
+            let Rewards(rewards) = root.key("rewards").or(Rewards::default());
             let with_data = !data.eval.is_empty() || data.eval_fraction.holds_back();
             let evaluation = root.section("evaluation", |s| Evaluation::read(s, with_data));
             let output = root.section("output", Output::read);
             let (auto, remarks, places) = Default::default();
-            Recipe { task, model, adapter, data, training, preference, evaluation, output, auto, remarks, places }
+            Recipe {
+                task,
+                model,
+                adapter,
+                data,
+                training,
+                preference,
+                grpo,
+                rewards,
+                evaluation,
+                output,
+                auto,
+                remarks,
+                places,
+            }
         });
         let mut recipe = Recipe { auto: diagnosis.autos.clone(), ..recipe };
         tasks::choose_formats(recipe.task, &mut recipe.data, diagnosis);
         if let Some(preference) = &recipe.preference {
             tasks::check(recipe.task, preference, (&recipe.data, &recipe.training), diagnosis);
         }
-        recipe.preference = recipe.preference.filter(|_| recipe.task != Task::Sft);
+        recipe.preference = recipe.preference.filter(|_| recipe.task.has_preference());
+        answers::check(&recipe, diagnosis);
+        recipe.grpo = recipe.grpo.filter(|_| recipe.task.answers());
         targets::check(&recipe.adapter, diagnosis);
         columns::check(&recipe.data, diagnosis);
         no_start_for_what_is_continued(&recipe, diagnosis);

@@ -26,6 +26,7 @@ fn rows(task: Task) -> Option<RowFormat> {
         Task::Sft => None,
         Task::Dpo | Task::Orpo => Some(RowFormat::Preference),
         Task::Kto => Some(RowFormat::Unpaired),
+        Task::Grpo | Task::Rloo => Some(RowFormat::PromptOnly),
     }
 }
 
@@ -38,7 +39,7 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
             }
             let is_trained = match rows(task) {
                 Some(format) => source.format == format,
-                None => !matches!(source.format, RowFormat::Preference | RowFormat::Unpaired),
+                None => !matches!(source.format, RowFormat::Preference | RowFormat::Unpaired | RowFormat::PromptOnly),
             };
             if is_trained {
                 continue;
@@ -53,12 +54,16 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
             let others = match source.format {
                 RowFormat::Preference => "`task: dpo` and `task: orpo` train preferences",
                 RowFormat::Unpaired => "`task: kto` trains good and bad answers",
+                RowFormat::PromptOnly => "`task: grpo` trains the model's own answers to prompts",
                 _ => "`task: sft` trains others",
             };
             let hint = match rows(task) {
                 None => others.to_owned(),
                 Some(RowFormat::Unpaired) => {
                     format!("its rows are `unpaired`: `{{\"prompt\", \"completion\", \"label\"}}`; {others}")
+                }
+                Some(RowFormat::PromptOnly) => {
+                    format!("its rows are `prompt_only`: `{{\"prompt\", ..}}`; {others}")
                 }
                 Some(_) => {
                     format!("its rows are `preference`: `{{\"prompt\", \"chosen\", \"rejected\"}}`; {others}")
@@ -84,7 +89,7 @@ pub(super) fn check(
             diagnosis.wrong(&path, &mark, what, Some("else leave it out".into()));
         }
     }
-    if task == Task::Sft {
+    if !task.has_preference() {
         return;
     }
     if let Some(mark) = diagnosis.given("data.train_on").filter(|_| data.train_on == TrainOn::All) {

@@ -147,6 +147,8 @@ pub struct Tokenized {
     pub second: Option<usize>,
     /// Whether its answer is a good one, of a row that says so.
     pub desirable: Option<bool>,
+    /// The columns of a row that is a prompt, as JSON.
+    pub columns: Option<String>,
 }
 
 impl Tokenized {

@@ -49,6 +49,23 @@ pub fn losses(model: &dyn LanguageModel, side: &dyn SidePath, batch: &MicroBatch
     hidden.map_or_else(Vec::new, |hidden| token_nll(&hidden, model.head(), &batch.targets))
 }
 
+/// The log-probability of each of a micro-batch's targets under `side`, of logits that are divided by `temperature`; `None` once
+/// `stop` is set.
+pub fn log_probabilities(
+    stop: &AtomicBool,
+    model: &dyn LanguageModel,
+    side: &dyn SidePath,
+    batch: &MicroBatch,
+    temperature: f64,
+) -> Option<Vec<f64>> {
+    let hidden = hidden(&mut || !stop.load(Ordering::Relaxed), model, side, batch)?;
+    let losses = match temperature {
+        1.0 => token_nll(&hidden, model.head(), &batch.targets),
+        _ => token_nll(&hidden.div_scalar(temperature), model.head().cooled(temperature), &batch.targets),
+    };
+    Some(losses.into_iter().map(|loss| -loss).collect())
+}
+
 /// The normalised hidden rows of a micro-batch's targets under `side`, without a graph; `None` once `go_on` says no.
 fn hidden(
     go_on: &mut dyn FnMut() -> bool,

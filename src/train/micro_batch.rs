@@ -22,8 +22,23 @@ pub struct MicroBatch {
     pub reference: Vec<f64>,
     /// Whether each sequence ends in a good answer, of rows that say so.
     pub desirable: Vec<bool>,
+    /// What is known of answers that the policy gave itself, where an objective learns from those.
+    pub rollout: Option<Box<Rollout>>,
     /// The prompt of each sequence with the answer of another one, where an objective asks for it: is read, and not learnt.
     pub mismatched: Option<Box<MicroBatch>>,
+}
+
+/// What is known of answers that the policy gave itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rollout {
+    /// How much better each answer is than was to be expected of its prompt.
+    pub advantages: Vec<f64>,
+    /// Whether each is learnt from: one that was cut off may not be.
+    pub is_learnt: Vec<bool>,
+    /// The log-probability of each target under the policy that gave the answers; empty: under that which is asked now.
+    pub old: Vec<f64>,
+    /// The same under the policy that the run starts from, where an objective asks for it.
+    pub reference: Vec<f64>,
 }
 
 impl MicroBatch {
@@ -46,8 +61,8 @@ impl MicroBatch {
                 }
             }
         }
-        let (besides, reference, desirable, mismatched) = Default::default();
-        MicroBatch { inputs, rows, targets, besides, reference, desirable, mismatched }
+        let (besides, reference, desirable, rollout, mismatched) = Default::default();
+        MicroBatch { inputs, rows, targets, besides, reference, desirable, rollout, mismatched }
     }
 
     /// The same with the other tokens of the first sequence of each pair as targets too: those of its prompt. The placeholders of

@@ -97,12 +97,16 @@ pub struct StepPlan {
 }
 
 /// The micro-batches of one optimiser step.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Window {
     /// Its micro-batches.
     pub batches: Vec<MicroBatch>,
     /// The rows in it, by their numbers in the data.
     pub rows: Vec<u32>,
+    /// What else there is to know of it, by name.
+    pub metrics: BTreeMap<String, f64>,
+    /// Answers in it that are to be shown.
+    pub samples: Vec<Sample>,
 }
 
 /// Where windows come from.
@@ -118,6 +122,15 @@ pub trait Windows {
     /// # Errors
     /// When the data cannot be read.
     fn window(&mut self, epoch: u64, index: u64) -> Result<Window>;
+
+    /// The window of the step that comes next, of which the adapter is what the steps before have made of it; `None` where `stop`
+    /// was set before there was one.
+    ///
+    /// # Errors
+    /// As [`Windows::window`], and what goes wrong where answers of the model itself are learnt from.
+    fn next(&mut self, position: &Position, _adapter: &Adapter, _stop: &AtomicBool) -> Result<Option<Window>> {
+        self.window(position.epoch, position.window).map(Some)
+    }
 
     /// Where rows came from, as `file, row`.
     ///
@@ -168,8 +181,8 @@ pub enum Ending {
 ///
 /// # Errors
 /// [`Kind::NonFinite`] after [`MAX_SKIPPED_IN_A_ROW`] steps in a row with a loss or gradient that is not finite, or at the end
-/// of a run of nothing else; [`Kind::OutOfMemory`] and [`Kind::Computing`] where the device fails, after what was done before
-/// is saved; errors of the data and of the outputs.
+/// of a run of nothing else; [`Kind::OutOfMemory`] and [`Kind::Computing`] where the device fails and [`Kind::Reward`] where answers
+/// cannot be judged, after what was done before is saved; errors of the data and of the outputs.
 pub fn run(
     compute: &dyn WindowGradients,
     state: &mut State,
@@ -182,7 +195,7 @@ pub fn run(
     let mut saved = Some(state.position.step).filter(|&step| step > 0);
     let ending = steps(compute, state, plan, data, evaluate, outputs, stop, &mut saved);
     if let Err(error) = &ending
-        && [Kind::OutOfMemory, Kind::Computing].contains(&error.kind())
+        && [Kind::OutOfMemory, Kind::Computing, Kind::Reward].contains(&error.kind())
     {
         let step = state.position.step;
         // What the device still has is the more precious, and what it lost cannot be read.
@@ -280,7 +293,7 @@ fn one_step(
 ) -> Result<()> {
     let started = Instant::now();
     let State { adapter, optimizer, position, .. } = state;
-    let window = data.window(position.epoch, position.window)?;
+    let Some(window) = data.next(position, adapter, stop)? else { return Ok(()) };
     let tokens_in = |batches: &[MicroBatch]| batches.iter().map(|b| b.tokens() as u64).sum::<u64>();
     let tokens = tokens_in(&window.batches);
     let learning_rate = plan.schedule.at(position.step);
@@ -307,7 +320,8 @@ fn one_step(
         Some((step::update(adapter, optimizer, (loss, gradients), learning_rate, max_grad_norm), metrics))
     });
     told?;
-    let Some((result, metrics)) = result? else { return Ok(()) };
+    let Some((result, mut metrics)) = result? else { return Ok(()) };
+    metrics.extend(window.metrics);
     let StepResult { loss, grad_norm, grad_norms, skipped } = result;
     let supervised_tokens: u64 = window.batches.iter().map(|b| b.supervised() as u64).sum();
     let seconds = started.elapsed().as_secs_f64();
@@ -345,7 +359,10 @@ fn one_step(
         tokens_per_second: tokens as f64 / seconds.max(1e-9),
         skipped: position.skipped,
         metrics,
-    }))
+    }))?;
+    let step = position.step;
+    let mut samples = (1..).zip(window.samples);
+    samples.try_for_each(|(number, sample)| outputs.event(&Event::Sample(SampleEvent { step, number, sample })))
 }
 
 fn evaluation_is_due(position: &Position, plan: &StepPlan) -> bool {

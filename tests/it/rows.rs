@@ -215,7 +215,7 @@ error: the rows are unpaired rows (`prompt`, `label`), which `sft` does not trai
     insta::assert_snapshot!(problem(&[json!({"prompt": "1"})]), @r#"
 error: the rows are prompt_only rows (`prompt`), which `sft` does not train
   --> rows.jsonl
-  hint: columns found: `prompt`; `sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`
+  hint: columns found: `prompt`; `task: grpo` learns from its own answers to prompts; `sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`
 "#);
 }
 

@@ -34,7 +34,11 @@ impl Rows {
             let labels: Vec<i32> = rows.iter().flat_map(|row| row.iter().enumerate().map(label)).collect();
             MicroBatch::new(rows.concat(), &labels, Segments::from_lengths(rows.iter().map(Vec::len)))
         };
-        let window = |rows: &[Vec<u32>]| Window { batches: rows.chunks(2).map(batch).collect(), rows: vec![0] };
+        let window = |rows: &[Vec<u32>]| Window {
+            batches: rows.chunks(2).map(batch).collect(),
+            rows: vec![0],
+            ..Window::default()
+        };
         Rows(rows.chunks(ROWS).map(window).collect())
     }
 }

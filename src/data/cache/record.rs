@@ -2,7 +2,7 @@
 //! labels. Little-endian.
 //!
 //! Labels are mostly the ids themselves or -100, so a bit per token says which; only where a label is something else
-//! are all of them written out. Media come last, and only where there are any.
+//! are all of them written out. Media come after them, and the columns of a prompt last, each only where there are any.
 
 use crate::text::{IGNORE_INDEX, MediaKind, MediaRange, Tokenized};
 
@@ -12,6 +12,7 @@ const MEDIA: u8 = 4;
 const PAIR: u8 = 8;
 const JUDGED: u8 = 16;
 const DESIRABLE: u8 = 32;
+const COLUMNS: u8 = 64;
 
 /// Start and number of the tokens of a medium (4 bytes each), what it is, the hash of what it shows.
 const MEDIUM_BYTES: usize = 4 + 4 + 1 + 32;
@@ -36,6 +37,7 @@ pub(crate) fn encode(tokens: &Tokenized, bytes: &mut Vec<u8>) -> Record {
         (tokens.second.is_some(), PAIR),
         (tokens.desirable.is_some(), JUDGED),
         (tokens.desirable == Some(true), DESIRABLE),
+        (tokens.columns.is_some(), COLUMNS),
     ];
     bytes.push(flags.into_iter().map(|(is_set, flag)| u8::from(is_set) * flag).sum());
     bytes.extend(tokens.second.iter().flat_map(|&at| u32::try_from(at).unwrap_or(u32::MAX).to_le_bytes()));
@@ -55,6 +57,10 @@ pub(crate) fn encode(tokens: &Tokenized, bytes: &mut Vec<u8>) -> Record {
         }
         bytes.extend(u32::try_from(tokens.media.len()).unwrap_or(u32::MAX).to_le_bytes());
     }
+    if let Some(columns) = &tokens.columns {
+        bytes.extend(columns.as_bytes());
+        bytes.extend(u32::try_from(columns.len()).unwrap_or(u32::MAX).to_le_bytes());
+    }
     Record { length: u32::try_from(tokens.input_ids.len()).unwrap_or(u32::MAX), hash: hash(&bytes[start..]) }
 }
 
@@ -70,6 +76,7 @@ pub(crate) fn decode(bytes: &[u8], length: u32, expected_hash: u64) -> Option<To
         let (at, rest) = rest.split_first_chunk::<4>()?;
         (Some(u32::from_le_bytes(*at)).filter(|&at| at < length).map(|at| at as usize), rest)
     };
+    let (rest, columns) = if flags & COLUMNS == 0 { (rest, None) } else { columns(rest)? };
     let (rest, media) = if flags & MEDIA == 0 { (rest, Vec::new()) } else { media(rest, length)? };
     let (ids, labels) = rest.split_at_checked((length as usize).checked_mul(4)?)?;
     let words = |bytes: &[u8]| -> Vec<u32> {
@@ -89,7 +96,14 @@ pub(crate) fn decode(bytes: &[u8], length: u32, expected_hash: u64) -> Option<To
         return None;
     };
     let desirable = (flags & JUDGED != 0).then_some(flags & DESIRABLE != 0);
-    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0, media, second, desirable })
+    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0, media, second, desirable, columns })
+}
+
+/// The columns at the end of a record, and what is before them.
+fn columns(bytes: &[u8]) -> Option<(&[u8], Option<String>)> {
+    let (bytes, size) = bytes.split_last_chunk::<4>()?;
+    let (bytes, columns) = bytes.split_at_checked(bytes.len().checked_sub(u32::from_le_bytes(*size) as usize)?)?;
+    Some((bytes, Some(String::from_utf8(columns.to_vec()).ok()?)))
 }
 
 /// The media at the end of a record of `length` tokens, and what is before them.

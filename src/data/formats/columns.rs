@@ -45,6 +45,11 @@ impl<'a> Columns<'a> {
         self.layout.template
     }
 
+    /// The columns that the row itself has, by their names in the file.
+    pub fn all_given(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        self.row.iter()
+    }
+
     /// What to do about pictures or sounds in a column that is not read.
     pub fn unread_media(&self) -> Option<String> {
         unread_media(self.row, self.of_file, &|name| self.layout.reads(name))
@@ -99,7 +104,7 @@ impl<'a> Columns<'a> {
             None
         } else if column != name {
             Some(format!("; `data.columns` says that `{name}` is called so"))
-        } else if matches!(format, RowFormat::Preference | RowFormat::Unpaired) {
+        } else if matches!(format, RowFormat::Preference | RowFormat::Unpaired | RowFormat::PromptOnly) {
             self.of_another_task(name, format)
         } else if let Some(guess) = self.guess().filter(|&guess| guess != format.name()) {
             Some(format!("; looks like {guess}: set `data.format: {guess}`"))
@@ -166,6 +171,12 @@ impl<'a> Columns<'a> {
             _ => None,
         });
         Some(match (format, answered) {
+            (RowFormat::PromptOnly, Some(layout)) if layout.column("prompt") != "prompt" => {
+                format!("; set `data.columns: {{prompt: {}}}`", layout.column("prompt"))
+            }
+            (RowFormat::PromptOnly, _) => {
+                "; these rows have no prompt that stands alone: name its column with `data.columns`".into()
+            }
             (RowFormat::Unpaired, _) if is("preference") => {
                 "; these are preference rows: `task: dpo` and `task: orpo` train them".into()
             }

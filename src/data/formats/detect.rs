@@ -52,6 +52,7 @@ impl Guess {
                     RowFormat::Tokens => &["input_ids"],
                     RowFormat::Preference => &["chosen", "rejected"],
                     RowFormat::Unpaired => &["prompt", "completion", "label"],
+                    RowFormat::PromptOnly => &["prompt"],
                     RowFormat::Auto => &[],
                 };
                 needed.iter().map(|name| layout.column(name).to_owned()).collect()

@@ -84,7 +84,7 @@ fn place(row: &mut Row, given: Vec<Medium>) -> Result<()> {
             place(chosen, given.clone())?;
             place(rejected, given)
         }
-        Row::Unpaired { row, .. } => place(row, given),
+        Row::Unpaired { row, .. } | Row::Prompt { row, .. } => place(row, given),
         Row::PromptCompletion { .. } | Row::Text(_) if given.is_empty() => Ok(()),
         Row::PromptCompletion { .. } | Row::Text(_) => {
             Err(Error::new(Kind::Data, "the row holds pictures or sounds beside plain text")

@@ -7,6 +7,7 @@ mod media;
 mod messages;
 mod preference;
 mod prompt_completion;
+mod prompt_only;
 mod python;
 mod sharegpt;
 mod text;
@@ -60,6 +61,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         RowFormat::Tokens => tokens::parse(row),
         RowFormat::Preference => preference::parse(row),
         RowFormat::Unpaired => unpaired::parse(row),
+        RowFormat::PromptOnly => prompt_only::parse(row),
     };
     let mut parsed = media::attach(parsed?, row)?;
     if row.asked().is_some_and(|asked| asked.of_media) && row.get("prompt").is_none() && parsed.media_mut().is_empty() {

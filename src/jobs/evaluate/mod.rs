@@ -86,6 +86,7 @@ impl Rows {
             Task::Sft => "",
             Task::Dpo | Task::Orpo => " of the preferred answers",
             Task::Kto => " of the good answers",
+            Task::Grpo | Task::Rloo => " of nothing", // its rows have no answers, and are refused before
         }
     }
 

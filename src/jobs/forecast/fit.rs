@@ -5,8 +5,8 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::{self, Estimate, Workload};
-use crate::jobs::run::samples;
 use crate::jobs::run::settings::RunSettings;
+use crate::jobs::run::{rollouts, samples};
 use crate::progress::Progress;
 use crate::recipe::{self, AutoBool, Fit, Recipe};
 use crate::report::text;
@@ -32,6 +32,8 @@ pub struct FitSettings {
     pub activation_checkpointing: AutoBool,
     /// Evaluation prompts that are answered between steps.
     pub samples: usize,
+    /// Answers at once that are drawn for each step, and the most tokens of each with its prompt.
+    pub drawn: Option<[usize; 2]>,
     /// Whether another number of sequences at once would learn something else.
     pub is_one_batch: bool,
 }
@@ -46,6 +48,7 @@ impl FitSettings {
             max_length: recipe.data.max_length,
             activation_checkpointing: recipe.training.activation_checkpointing,
             samples: recipe.evaluation.samples,
+            drawn: recipe.grpo.as_ref().map(|keys| [rollouts::at_once(keys, &recipe.training), recipe.data.max_length]),
             is_one_batch: recipe.estimates_divergence(),
         }
     }
@@ -146,8 +149,11 @@ impl Sizes<'_> {
             accumulates: settings.accumulation > 1,
             replicas: self.devices.min(settings.accumulation) as u64,
             beside: self.beside,
-            sampled: settings.samples.min(samples::BATCH) as u64,
-            sampled_tokens: settings.max_length.saturating_add(samples::ANSWER_TOKENS) as u64,
+            sampled: settings.drawn.map_or(settings.samples.min(samples::BATCH), |[answers, _]| answers) as u64,
+            sampled_tokens: settings
+                .drawn
+                .map_or(settings.max_length.saturating_add(samples::ANSWER_TOKENS), |[_, tokens]| tokens)
+                as u64,
             gpu: self.capacity.gpu.map(|fastest| self.frozen.gpu_products(&settings.holding, fastest)),
         };
         work.activation_checkpointing = match settings.activation_checkpointing {

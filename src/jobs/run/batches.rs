@@ -88,7 +88,7 @@ impl Windows for Batches<'_> {
         let epoch = self.epoch(epoch)?;
         let bins = batch_size * accumulation;
         let first = (index as usize).saturating_mul(bins);
-        let mut window = Window { batches: Vec::new(), rows: Vec::new() };
+        let mut window = Window::default();
         for start in (first..epoch.len().min(first.saturating_add(bins))).step_by(batch_size) {
             let bins = start..epoch.len().min(start + batch_size).min(first + bins);
             let (batch, rows) = micro_batch(dataset, features, epoch, bins, wanted)?;

@@ -122,7 +122,7 @@ impl Data {
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
         let mut cache = Cache::open(screen)?;
         let mut prepare = |key: &'static str, sources: &[recipe::Source]| {
-            let spec = spec(keys, key, sources, &media, ends_in_eos(recipe));
+            let spec = DataSpec { max_length: room(recipe), ..spec(keys, key, sources, &media, ends_in_eos(recipe)) };
             cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };
         let seed = recipe.training.seed;
@@ -139,7 +139,7 @@ impl Data {
                 .note("The model has no chat template of its own: Gemma 3's is used, as `chat` and `generate` use it.");
         }
         // `max_length` is of a sequence, and a pair has two.
-        let (max_length, together) = (keys.max_length * sequences(recipe), together(recipe));
+        let (max_length, together) = (room(recipe) * sequences(recipe), together(recipe));
         let binning = Binning { packing: keys.packing, max_length, shuffle: keys.shuffle, seed, together };
         Ok(Data { train, eval, binning, media, features: None, cache })
     }
@@ -250,6 +250,12 @@ impl Data {
 /// How many sequences a row is.
 pub fn sequences(recipe: &Recipe) -> usize {
     if recipe.task.has_pairs() { 2 } else { 1 }
+}
+
+/// The most tokens of a row's sequence: what is to be answered leaves room for that.
+pub fn room(recipe: &Recipe) -> usize {
+    let answers = recipe.grpo.as_ref().map_or(0, |keys| keys.max_completion_length);
+    recipe.data.max_length.saturating_sub(answers).max(2)
 }
 
 /// Whether `<eos>` follows each answer, as in TRL where pairs are learnt without a reference.

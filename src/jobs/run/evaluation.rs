@@ -67,7 +67,9 @@ pub fn first_loss(model: &dyn LanguageModel, side: &dyn SidePath, data: &Data) -
     const TOKENS: usize = 256;
     const SUPERVISED: usize = 16;
     let first = evaluation_batches(&data.train, data.features.as_ref(), data.binning)?.take(1);
-    let first = first.map(|batch| Ok(batch?.beginning(TOKENS, SUPERVISED)));
+    // Of rows that are prompts alone, how well these are known.
+    let all = |batch: MicroBatch| if batch.supervised() == 0 { batch.with_prompts() } else { batch };
+    let first = first.map(|batch| Ok(all(batch?).beginning(TOKENS, SUPERVISED)));
     Ok(mean(&Sft, model, side, first, &backprop::NEVER)?.loss)
 }
 

@@ -19,13 +19,22 @@ const LONGEST_VALUE: usize = 100;
 fn keys(recipe: &Recipe) -> Result<BTreeMap<String, Value>> {
     // Where results go and how often they are shown decides nothing about them; evaluation may stop a run early. What
     // `fit` chose stands in other keys.
-    let decides_nothing = [("evaluation", "samples"), ("training", "fit")];
+    let decides_nothing = [
+        ("evaluation", "samples"),
+        ("training", "fit"),
+        ("grpo", "log_completions"),
+        ("grpo", "num_completions_to_print"),
+    ];
     let sections = recipe.to_json();
-    let sections = sections.as_object().into_iter().flatten().filter(|(section, _)| *section != "output");
+    let Some(sections) = sections.as_object() else { return Ok(BTreeMap::new()) };
     let keys = sections
+        .iter()
+        .filter(|(section, _)| *section != "output")
         .flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)))
         .filter(|(section, (key, _))| !decides_nothing.contains(&(section.as_str(), key.as_str())));
-    Ok(keys.map(|(section, (key, value))| (format!("{section}.{key}"), value.clone())).collect())
+    let keys = keys.map(|(section, (key, value))| (format!("{section}.{key}"), value.clone()));
+    let lists = sections.iter().filter(|(_, list)| list.is_array()).map(|(name, list)| (name.clone(), list.clone()));
+    Ok(keys.chain(lists).collect())
 }
 
 /// What a run may not change when it is resumed. Which devices of a kind share out its steps is no part of it.

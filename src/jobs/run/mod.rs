@@ -16,6 +16,8 @@ pub mod pushing;
 pub mod reference;
 pub mod replicas;
 pub mod resuming;
+pub mod rewards;
+pub mod rollouts;
 pub mod samples;
 pub mod settings;
 pub mod steady;

@@ -1,24 +1,26 @@
 //! A base that stays what it is while a run reads it from its file.
 
+use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
-use crate::train::run::{Window, Windows};
+use crate::train::run::{Position, Window, Windows};
 use crate::weights::Source;
+use std::sync::atomic::AtomicBool;
 
 /// Windows that are only given as long as the base is what it was when the run began.
 ///
 /// Weights that are held as they are stored stay in their file: who writes into it changes the model under the adapter. Who
 /// cuts it short ends the process with a bus error where a step is reading just then; between two steps it is noticed here.
-pub struct Steady<'a, W> {
-    inner: W,
+pub struct Steady<'a> {
+    inner: Box<dyn Windows + 'a>,
     source: &'a Source,
     fingerprint: &'a str,
     /// Whether anything is read from the file.
     is_in_use: bool,
 }
 
-impl<'a, W> Steady<'a, W> {
+impl<'a> Steady<'a> {
     /// The windows of `inner`, for a base with this fingerprint.
-    pub fn new(inner: W, source: &'a Source, fingerprint: &'a str, is_in_use: bool) -> Self {
+    pub fn new(inner: Box<dyn Windows + 'a>, source: &'a Source, fingerprint: &'a str, is_in_use: bool) -> Self {
         Steady { inner, source, fingerprint, is_in_use }
     }
 
@@ -36,7 +38,7 @@ impl<'a, W> Steady<'a, W> {
     }
 }
 
-impl<W: Windows> Windows for Steady<'_, W> {
+impl Windows for Steady<'_> {
     fn len(&mut self, epoch: u64) -> Result<u64> {
         self.inner.len(epoch)
     }
@@ -44,6 +46,11 @@ impl<W: Windows> Windows for Steady<'_, W> {
     fn window(&mut self, epoch: u64, index: u64) -> Result<Window> {
         self.check()?;
         self.inner.window(epoch, index)
+    }
+
+    fn next(&mut self, position: &Position, adapter: &Adapter, stop: &AtomicBool) -> Result<Option<Window>> {
+        self.check()?;
+        self.inner.next(position, adapter, stop)
     }
 
     fn origins(&self, rows: &[u32]) -> Result<Vec<String>> {

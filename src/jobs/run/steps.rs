@@ -5,7 +5,7 @@ use crate::jobs::run::data::Data;
 use crate::random::Rng;
 use crate::recipe::{self, Recipe, Task};
 use crate::report::text;
-use crate::train::objective::{Cpo, Dpo, DpoLoss, Kto, KtoLoss, Objective, Orpo, Sft};
+use crate::train::objective::{Cpo, Dpo, DpoLoss, Grpo, GrpoLoss, Kto, KtoLoss, Objective, Orpo, Rloo, Sft};
 use crate::train::run::StepPlan;
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
@@ -63,10 +63,13 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
 
 /// What a recipe's task learns.
 fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
+    if let Some(keys) = &recipe.grpo {
+        return of_own_answers(keys);
+    }
     let Some(keys) = &recipe.preference else { return Arc::new(Sft) };
     let (beta, label_smoothing) = (keys.beta, keys.label_smoothing.unwrap_or(0.0));
     match recipe.task {
-        Task::Sft => Arc::new(Sft),
+        Task::Sft | Task::Grpo | Task::Rloo => Arc::new(Sft),
         Task::Dpo if keys.cpo_alpha.is_some() => Arc::new(Cpo {
             beta,
             label_smoothing,
@@ -85,6 +88,21 @@ fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
             undesirable_weight: keys.undesirable_weight.unwrap_or(1.0),
         }),
     }
+}
+
+/// What is learnt of a model's own answers.
+fn of_own_answers(keys: &recipe::Grpo) -> Arc<dyn Objective> {
+    let (epsilon, epsilon_high, temperature) = (keys.epsilon, keys.upper_epsilon(), keys.temperature);
+    let loss = match keys.loss_type {
+        None => return Arc::new(Rloo { epsilon, epsilon_high, temperature }),
+        Some(recipe::GrpoLoss::Dapo) => GrpoLoss::Dapo,
+        Some(recipe::GrpoLoss::Grpo) => GrpoLoss::Grpo,
+        Some(recipe::GrpoLoss::Bnpo) => GrpoLoss::Bnpo,
+        Some(recipe::GrpoLoss::DrGrpo) => GrpoLoss::DrGrpo,
+        Some(recipe::GrpoLoss::Cispo) => GrpoLoss::Cispo,
+    };
+    let max_completion_length = keys.max_completion_length;
+    Arc::new(Grpo { loss, epsilon, epsilon_high, beta: keys.beta, max_completion_length, temperature })
 }
 
 /// A loss that is measured against the reference; `None` of the others.
@@ -122,10 +140,20 @@ pub struct Pass {
 /// # Errors
 /// When a row does not fit into a bin.
 pub fn passes(recipe: &Recipe, data: &Data) -> Result<Pass> {
-    let keys = &recipe.training;
+    let (batch, accumulation, updates) = drawn(recipe);
     let epoch = data.binning.epoch(&data.train, 0)?;
-    let steps = epoch.steps(keys.per_device_train_batch_size, keys.gradient_accumulation_steps) as u64;
-    Ok(Pass { steps_per_pass: steps, step_tokens: epoch.tokens() / steps.max(1) })
+    let steps = epoch.steps(batch, accumulation) as u64;
+    let answered = recipe.grpo.as_ref().map_or(1, |keys| keys.num_generations as u64);
+    Ok(Pass { steps_per_pass: steps * updates, step_tokens: epoch.tokens() * answered / steps.max(1) })
+}
+
+/// Rows of a micro-batch, and micro-batches that are drawn for an update; how many updates follow.
+fn drawn(recipe: &Recipe) -> (usize, usize, u64) {
+    let keys = &recipe.training;
+    match &recipe.grpo {
+        Some(grpo) => (1, grpo.prompts_in_a_step(keys), grpo.num_iterations as u64),
+        None => (keys.per_device_train_batch_size, keys.gradient_accumulation_steps, 1),
+    }
 }
 
 /// Optimiser steps in `num_train_epochs` passes; a fraction of a pass counts up.
@@ -134,13 +162,13 @@ pub fn passes(recipe: &Recipe, data: &Data) -> Result<Pass> {
 /// When the steps of the passes cannot be counted.
 pub fn total(recipe: &Recipe, data: &Data) -> Result<u64> {
     let keys = &recipe.training;
-    let (batch, accumulation) = (keys.per_device_train_batch_size, keys.gradient_accumulation_steps);
+    let (batch, accumulation, updates) = drawn(recipe);
     let whole = keys.num_train_epochs.floor();
-    let steps = data.binning.steps(&data.train, whole as u64, batch, accumulation)?;
+    let steps = data.binning.steps(&data.train, whole as u64, batch, accumulation)?.saturating_mul(updates);
     let fraction = keys.num_train_epochs - whole;
     if fraction == 0.0 {
         return Ok(steps);
     }
-    let last = data.binning.epoch(&data.train, whole as u64)?.steps(batch, accumulation);
+    let last = data.binning.epoch(&data.train, whole as u64)?.steps(batch, accumulation) as u64 * updates;
     Ok(steps + (fraction * last as f64).ceil() as u64)
 }

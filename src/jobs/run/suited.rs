@@ -119,6 +119,7 @@ fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &ModelConfig, agai
         let (rate, why) = match chosen.task {
             Task::Sft => (facts.rate(), format!("for {} million parameters", facts.parameters / 1_000_000)),
             Task::Dpo | Task::Orpo | Task::Kto => (PREFERENCE_LEARNING_RATE, "TRL's for preferences".to_owned()),
+            Task::Grpo | Task::Rloo => (PREFERENCE_LEARNING_RATE, "TRL's for a model's own answers".to_owned()),
         };
         chosen.training.learning_rate = rate;
         chosen.remark("training.learning_rate", why);

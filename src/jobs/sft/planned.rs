@@ -80,7 +80,13 @@ impl Planned {
             beside: Beside::of(&adapter, recipe, &base.config),
             optimizer_slots: settings.rule.slots() as u64,
             tokens: &|batch_size, max_length| {
-                largest_tokens(&data.train, &data.binning, batch_size, max_length * data::sequences(recipe))
+                let answer = recipe.grpo.as_ref().map_or(0, |keys| keys.max_completion_length);
+                let prompt = max_length.saturating_sub(answer);
+                let tokens = largest_tokens(&data.train, &data.binning, 1, prompt * data::sequences(recipe));
+                match answer {
+                    0 => largest_tokens(&data.train, &data.binning, batch_size, max_length * data::sequences(recipe)),
+                    _ => (tokens + answer as u64).saturating_mul(batch_size as u64),
+                }
             },
             devices: devices.count(),
             capacity: devices.capacity(),

@@ -12,20 +12,22 @@ use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::policy::Policy;
 use crate::jobs::run::reference::Reference;
 use crate::jobs::run::replicas::Models;
+use crate::jobs::run::rollouts::{Policies, Rollouts};
 use crate::jobs::run::samples::Prompts;
 use crate::jobs::run::steady::Steady;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
 use crate::model::LanguageModel;
 use crate::nn::{BaseOnly, SidePath};
 use crate::ops::{Roundoff, cpu_bf16_products, cpu_multiplies_bf16, instruction_set};
-use crate::recipe::InitLoraWeights;
+use crate::recipe::{InitLoraWeights, Recipe};
 use crate::report::{ProgressBar, Summary, text};
 use crate::train::event::{Event, RowEvent, Sink};
 use crate::train::optimizer::Optimizer;
 use crate::train::resume;
-use crate::train::run::{self, Ending, Evaluate, State};
+use crate::train::run::{self, Ending, Evaluate, State, Windows};
 use crate::weights::Compression;
 use burn::tensor::FloatDType;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// What training changes and what it leaves behind, beside what was planned.
@@ -38,6 +40,8 @@ pub struct Session<'a> {
     outputs: Outputs,
     /// What the policy that the run starts from says of its rows, and of those it is evaluated on, where that is needed.
     references: Option<References>,
+    /// The adapter that the run starts from, where answers are measured against it.
+    start: Option<Adapter>,
     /// [`Adapter::fingerprint`] before the first step.
     untrained: blake3::Hash,
 }
@@ -71,6 +75,8 @@ impl<'a> Session<'a> {
         let adapter = planned.adapter.create(model, planned.steps.step.rng);
         let untrained = adapter.fingerprint();
         let references = references(planned, model, &adapter, screen)?;
+        let is_measured_against = recipe.grpo.as_ref().is_some_and(|keys| keys.beta > 0.0) && !starts_as_base(recipe);
+        let start = is_measured_against.then(|| adapter.clone());
         let run = identity::fingerprint(recipe, base, data, devices)?;
         let (mut state, kept) = match folder.latest(&run, screen)? {
             Some(checkpoint) => {
@@ -102,7 +108,7 @@ impl<'a> Session<'a> {
         }
         screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, devices, screen)?;
-        Ok(Session { planned, folder, screen, models, state, outputs, references, untrained })
+        Ok(Session { planned, folder, screen, models, state, outputs, references, start, untrained })
     }
 
     /// Whether no step is done yet.
@@ -124,7 +130,8 @@ impl<'a> Session<'a> {
     /// When a row cannot be read.
     pub fn probe(&self) -> Result<()> {
         let Planned { recipe, steps, devices, .. } = self.planned;
-        if probe::is_worthwhile(steps, recipe.data.packing) {
+        // How long answers are is not known before.
+        if recipe.grpo.is_none() && probe::is_worthwhile(steps, recipe.data.packing) {
             let compute = self.models.computing(devices)?;
             let at_once = devices.count().min(recipe.training.gradient_accumulation_steps);
             let largest = vec![batches(self.planned, self.references.as_ref()).longest()?; at_once];
@@ -144,12 +151,23 @@ impl<'a> Session<'a> {
         let evaluate =
             |adapter: &Adapter| evaluation::evaluate(model, adapter, data, (objective, reference), prompts, stop);
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
-        let Planned { base, settings, devices, .. } = self.planned;
+        let Planned { base, settings, devices, recipe, .. } = self.planned;
         let stays_in_file = Frozen::of(base).mapped_bytes(&settings.holding) > 0;
         let is_as_stored = settings.holding.projections == Compression::AsStored || base.source.is_packed();
         let is_in_use = stays_in_file || is_as_stored;
-        let mut batches =
-            Steady::new(batches(self.planned, self.references.as_ref()), &base.source, &base.fingerprint, is_in_use);
+        let policies = Policies {
+            model,
+            start: self.start.as_ref().map_or(&BaseOnly as &dyn SidePath, |start| start),
+            encoder: Arc::new(base.encoder.clone()),
+            stop_ids: base.stop_ids(),
+        };
+        let journal = self.folder.path("rewards.jsonl");
+        let rollouts = Rollouts::of(recipe, data, policies, &journal, &self.state.position)?;
+        let windows: Box<dyn Windows + '_> = match rollouts {
+            Some(rollouts) => Box::new(rollouts),
+            None => Box::new(batches(self.planned, self.references.as_ref())),
+        };
+        let mut batches = Steady::new(windows, &base.source, &base.fingerprint, is_in_use);
         let compute = self.models.computing(devices)?;
         run::run(
             compute.as_ref(),
@@ -236,6 +254,12 @@ fn batches<'s>(planned: &'s Planned, references: Option<&'s References>) -> Batc
     Batches::of(&planned.data, &planned.recipe.training).with(Wanted { needs, reference })
 }
 
+/// Whether a run's adapter starts as nothing.
+fn starts_as_base(recipe: &Recipe) -> bool {
+    let keys = &recipe.adapter;
+    keys.init_from.is_none() && keys.init_lora_weights != InitLoraWeights::Pissa
+}
+
 /// What the policy that a run starts from says of its rows, where its objective asks for that. It is the base where the adapter
 /// starts as nothing, and else the base with the adapter that is continued, without dropout.
 fn references(
@@ -249,9 +273,7 @@ fn references(
     if !needs.reference {
         return Ok(None);
     }
-    let keys = &recipe.adapter;
-    let is_base = keys.init_from.is_none() && keys.init_lora_weights != InitLoraWeights::Pissa;
-    let (side, of_adapter) = match is_base {
+    let (side, of_adapter) = match starts_as_base(recipe) {
         true => (&BaseOnly as &dyn SidePath, "base".to_owned()),
         false => (adapter as &dyn SidePath, adapter.fingerprint().to_hex().to_string()),
     };

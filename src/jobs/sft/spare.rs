@@ -39,6 +39,12 @@ pub fn smaller(error: Error, planned: &Planned, folder: &RunFolder, device: &str
             let resume = resume_command_on(&recipe.output.dir, device);
             Err(error.hint(format!("what was done is saved, and `{resume}` goes on; report it, with the recipe")))
         }
+        (Kind::Reward, _) => {
+            let resume = resume_command_on(&recipe.output.dir, device);
+            let again = format!("what was done is saved, and `{resume}` goes on");
+            let hint = error.hint_text().map_or_else(|| again.clone(), |hint| format!("{hint}; {again}"));
+            Err(error.hint(hint))
+        }
         (Kind::Computing, _) => {
             let resume = resume_command_on(&recipe.output.dir, device);
             let again = format!("what was done is saved, and `{resume}` goes on");

@@ -4,19 +4,25 @@
 //! named metrics. What a window's loss is a mean over is its own to say: tokens, or pairs. The loop, accumulation, replicas,
 //! checkpoints and events know none by name.
 
+mod advantages;
 mod cpo;
 mod dpo;
+mod grpo;
 mod kto;
 mod metrics;
 mod orpo;
+mod rloo;
 mod sft;
 mod smooth;
 
+pub use advantages::{Spread, deviation, leave_one_out, mean_of, relative_to_group};
 pub use cpo::Cpo;
 pub use dpo::{Dpo, DpoLoss};
+pub use grpo::{Grpo, GrpoLoss};
 pub use kto::{Kto, KtoLoss};
 pub use metrics::Metrics;
 pub use orpo::Orpo;
+pub use rloo::Rloo;
 pub use sft::Sft;
 
 use crate::nn::cross_entropy::{Head, LogProbabilities, linear_log_probabilities};
@@ -121,6 +127,23 @@ impl Seen<'_> {
         with_gradient: bool,
         judge: impl FnOnce(&LogProbabilities) -> (Score, Vec<f64>),
     ) -> Scored {
+        self.judged_at(1.0, batch, with_gradient, judge)
+    }
+
+    /// The same of logits that are divided by `temperature`, as they are where answers are drawn.
+    fn judged_at(
+        self,
+        temperature: f64,
+        batch: &MicroBatch,
+        with_gradient: bool,
+        judge: impl FnOnce(&LogProbabilities) -> (Score, Vec<f64>),
+    ) -> Scored {
+        if temperature != 1.0 {
+            let cooled = self.hidden.clone().div_scalar(temperature);
+            let seen = Seen { hidden: &cooled, head: self.head.cooled(temperature), ..self };
+            let Scored { score, gradient } = seen.judged(batch, with_gradient, judge);
+            return Scored { score, gradient: gradient.map(|gradient| gradient.div_scalar(temperature)) };
+        }
         let logps = linear_log_probabilities(self.hidden, self.head, &batch.targets, with_gradient);
         let (score, upstream) = judge(&logps);
         Scored { score, gradient: logps.backward(&upstream) }

@@ -62,7 +62,7 @@ impl Windows for OneWindow {
         let ids = vec![2u32, 7, 4, 9, 4, 11];
         let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
         let batch = MicroBatch::new(ids, &labels, Segments::from_lengths([6]));
-        Ok(Window { batches: vec![batch], rows: vec![0] })
+        Ok(Window { batches: vec![batch], rows: vec![0], ..Window::default() })
     }
 
     fn origins(&self, _: &[u32]) -> Result<Vec<String>> {

@@ -1,0 +1,77 @@
+//! `{"prompt", "system"?, ..}`: a text, or a list of messages that the model is to go on with. Texts become the user's turn unless
+//! `template` is off. All other columns are for rewards.
+
+use super::columns::{Columns, wrong_kind};
+use super::messages::{message_list, said};
+use super::tools;
+use crate::data::object::Object;
+use crate::data::options::RowFormat;
+use crate::data::row::Row;
+use crate::error::{Error, Kind, Result};
+use crate::text::{Conversation, MediaKind, Role};
+use serde_json::Value;
+
+pub(super) fn parse(row: &Columns) -> Result<Row> {
+    let prompt = row.require("prompt", RowFormat::PromptOnly)?;
+    let asked = match prompt {
+        Value::String(prompt) if row.template() => {
+            let system = row.text("system")?.filter(|text| !text.is_empty()).map(|text| said(Role::System, text));
+            let messages = system.into_iter().chain([said(Role::User, prompt)]).collect();
+            Row::Conversation(Conversation { messages, tools: tools::definitions(row)? })
+        }
+        Value::String(prompt) => Row::Text(prompt.clone()),
+        Value::Array(_) => {
+            let messages = message_list(prompt, row.column("prompt"))?;
+            if messages.last().is_some_and(|last| last.role == Role::Assistant) {
+                return Err(Error::new(Kind::Data, "the prompt ends with an answer: there is nothing to say to it")
+                    .hint("leave its last turn out, or keep it in another column, for a reward to read"));
+            }
+            Row::Conversation(Conversation { messages, tools: tools::definitions(row)? })
+        }
+        other => return Err(wrong_kind(row.column("prompt"), "a text or a list of messages", other)),
+    };
+    Ok(Row::Prompt { row: asked.into(), columns: columns(row, prompt) })
+}
+
+/// What a reward is told of the row: the prompt, and the other columns by their names in the file.
+fn columns(row: &Columns, prompt: &Value) -> String {
+    let is_medium = |name: &str| MediaKind::ALL.into_iter().any(|kind| kind.columns().contains(&name));
+    let others = row.all_given().filter(|(name, _)| *name != row.column("prompt") && !is_medium(name));
+    let others = others.map(|(name, value)| (name.clone(), value.clone()));
+    let all: Object = std::iter::once(("prompt".to_owned(), prompt.clone())).chain(others).collect();
+    Value::Object(all).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{parse_json, problem};
+    use super::*;
+    use serde_json::json;
+
+    const FORMAT: RowFormat = RowFormat::PromptOnly;
+
+    #[test]
+    fn a_prompt_is_a_turn_or_turns_and_the_other_columns_go_along() {
+        let row = json!({"answer": 4, "prompt": "2 + 2?", "image": null, "why": {"a": "é"}});
+        let Row::Prompt { row, columns } = parse_json(FORMAT, row).unwrap() else { panic!("a prompt") };
+        assert!(matches!(*row, Row::Conversation(conversation) if conversation.messages.len() == 1));
+        assert_eq!(columns, r#"{"prompt":"2 + 2?","answer":4,"why":{"a":"é"}}"#);
+        let turns = json!([{"role": "user", "content": "a"}]);
+        let Row::Prompt { columns, .. } = parse_json(FORMAT, json!({"prompt": turns})).unwrap() else {
+            panic!("turns")
+        };
+        assert_eq!(columns, r#"{"prompt":[{"role":"user","content":"a"}]}"#);
+    }
+
+    #[test]
+    fn what_is_no_prompt_is_named() {
+        let answered = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+        assert!(problem(FORMAT, json!({"prompt": answered})).starts_with("the prompt ends with an answer"));
+        assert_eq!(
+            problem(FORMAT, json!({"prompt": 3})),
+            "`prompt` must be a text or a list of messages, found a number"
+        );
+        let other = problem(FORMAT, json!({"question": "a", "answer": "b"}));
+        assert!(other.contains("has no `prompt`") && other.contains("`data.columns: {prompt: question}`"), "{other}");
+    }
+}

@@ -1,0 +1,143 @@
+//! How good answers are, as the rewards of a recipe say.
+
+mod program;
+mod texts;
+
+use crate::data::Dataset;
+use crate::error::{Error, Kind, Place, Result};
+use crate::recipe;
+use program::Program;
+use serde_json::{Map, Value};
+use std::sync::atomic::AtomicBool;
+use texts::Text;
+
+/// An answer that is to be judged.
+#[derive(Debug, Clone)]
+pub struct Answered<'a> {
+    /// What the model said.
+    pub completion: &'a str,
+    /// Its tokens, the one that ends it too.
+    pub tokens: usize,
+    /// The columns of the row that it answers, `prompt` among them.
+    pub columns: &'a Map<String, Value>,
+    /// Where that row is from, as `file, row`.
+    pub origin: &'a str,
+}
+
+/// The rewards of a recipe, in its order.
+#[derive(Debug)]
+pub struct Rewards(Vec<Reward>);
+
+#[derive(Debug)]
+struct Reward {
+    name: String,
+    weight: f64,
+    how: How,
+}
+
+/// Who judges. A model would be one more.
+#[derive(Debug)]
+enum How {
+    /// The words of the answer.
+    Text(Text),
+    /// A program of the user's.
+    Program(Program),
+}
+
+impl Rewards {
+    /// Those of a recipe.
+    ///
+    /// # Errors
+    /// When one of its patterns is none.
+    pub fn of(keys: &[recipe::Reward]) -> Result<Self> {
+        let reward = |keys: &recipe::Reward| {
+            let how = match keys.kind {
+                recipe::RewardKind::Program => How::Program(Program::of(keys)),
+                _ => How::Text(Text::of(keys)?),
+            };
+            Ok(Reward { name: keys.name.clone(), weight: keys.weight, how })
+        };
+        Ok(Rewards(keys.iter().map(reward).collect::<Result<_>>()?))
+    }
+
+    /// What they are called.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|reward| reward.name.as_str())
+    }
+
+    /// The sum of what they say of an answer, each with its weight.
+    pub fn sum(&self, said: &[f64]) -> f64 {
+        self.0.iter().zip(said).map(|(reward, said)| reward.weight * said).sum()
+    }
+
+    /// Looks for the columns that they read in every row.
+    ///
+    /// # Errors
+    /// When a row does not have one, or holds something else there.
+    pub fn check(&self, dataset: &Dataset) -> Result<()> {
+        let readers: Vec<(&str, &Text)> = self.0.iter().filter_map(Reward::reader).collect();
+        if readers.is_empty() {
+            return Ok(());
+        }
+        for row in 0..dataset.len() {
+            let columns = columns(dataset.get(row)?.columns.as_deref())?;
+            for (name, text) in &readers {
+                if let Err(why) = text.expected(&columns) {
+                    let at = dataset.origin(row)?;
+                    let place = Place::Row { path: at.file.to_path_buf(), row: at.row as usize };
+                    let what = format!("reward `{name}` cannot judge answers to the row: {why}");
+                    let hint = "name the column with the reward's `column`, or leave the row out";
+                    return Err(Error::new(Kind::Data, what).at(place).hint(hint));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What each of them says of each answer: a number for each reward, of each answer in turn. `None` where `stop` was set first.
+    ///
+    /// # Errors
+    /// [`Kind::Reward`] where an answer cannot be judged.
+    pub fn judge(&self, answers: &[Answered], stop: &AtomicBool) -> Result<Option<Vec<Vec<f64>>>> {
+        let mut said = vec![Vec::with_capacity(self.0.len()); answers.len()];
+        for reward in &self.0 {
+            let Some(numbers) = reward.judge(answers, stop)? else { return Ok(None) };
+            said.iter_mut().zip(numbers).for_each(|(said, number)| said.push(number));
+        }
+        Ok(Some(said))
+    }
+}
+
+impl Reward {
+    /// What reads a column, with its name.
+    fn reader(&self) -> Option<(&str, &Text)> {
+        match &self.how {
+            How::Text(text) if text.column().is_some() => Some((&self.name, text)),
+            _ => None,
+        }
+    }
+
+    fn judge(&self, answers: &[Answered], stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
+        match &self.how {
+            How::Program(program) => program.judge(&self.name, answers, stop),
+            How::Text(text) => {
+                let number = |answer: &Answered| {
+                    text.judge(answer).map_err(|why| {
+                        let what = format!("reward `{}` cannot judge an answer: {why}", self.name);
+                        Error::new(Kind::Reward, what).at(Place::Named(answer.origin.to_owned()))
+                    })
+                };
+                answers.iter().map(number).collect::<Result<_>>().map(Some)
+            }
+        }
+    }
+}
+
+/// The columns of a row that is a prompt.
+///
+/// # Errors
+/// Of a row that is none.
+pub fn columns(json: Option<&str>) -> Result<Map<String, Value>> {
+    let columns = json.and_then(|json| serde_json::from_str(json).ok());
+    columns.ok_or_else(|| Error::new(Kind::Run, "a prepared row has no columns, and rewards read them"))
+}

@@ -1,0 +1,144 @@
+//! The answers of a run with what rewards said of them: `rewards.jsonl`, a line for each answer.
+//!
+//! The answers of a step are there before it changes the adapter, so that a run that was killed need not judge them again when it
+//! goes on, and does what it would have done, whatever a program would say now.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// The step that it was drawn for, from 1.
+    pub step: u64,
+    /// Where the prompt is from, as `file, row`.
+    pub prompt: String,
+    /// What the model said.
+    pub completion: String,
+    /// What each reward said of it, by name.
+    pub rewards: Map<String, Value>,
+    /// The sum of these, each with its weight.
+    pub reward: f64,
+    /// Whether it was cut off.
+    pub is_cut: bool,
+    /// Its tokens, the one that ends it too.
+    pub tokens: Vec<u32>,
+    /// The log-probability of each when it was said, where later steps ask for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub old: Vec<f64>,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    /// Answers of steps that are still to be taken, by their step, with where they begin.
+    kept: BTreeMap<u64, (u64, Vec<Line>)>,
+}
+
+impl Journal {
+    /// Opens the file of a run whose next draw is for `step`; what a crash left of a line is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn open(path: &Path, step: u64) -> Result<Self> {
+        let failed = |e| Error::io("opening", path, e);
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let (mut kept, mut end) = (BTreeMap::<u64, (u64, Vec<Line>)>::new(), 0);
+        for bytes in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let line = serde_json::from_slice::<Line>(bytes).ok().filter(|_| bytes.ends_with(b"\n"));
+            let Some(line) = line else { break };
+            if line.step >= step {
+                kept.entry(line.step).or_insert_with(|| (end, Vec::new())).1.push(line);
+            }
+            end += bytes.len() as u64;
+        }
+        let mut journal = Journal { path: path.to_owned(), file, kept };
+        if end < bytes.len() as u64 {
+            journal.cut(end)?;
+        }
+        journal.file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(journal)
+    }
+
+    /// What is known of the answers that were drawn for a step.
+    pub fn of(&self, step: u64) -> Option<&[Line]> {
+        self.kept.get(&step).map(|(_, lines)| lines.as_slice())
+    }
+
+    /// Keeps the answers of a step, durably, in the place of what is known of it and of later ones.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn keep(&mut self, step: u64, lines: &[Line]) -> Result<()> {
+        if let Some((&first, &(start, _))) = self.kept.range(step..).next() {
+            self.cut(start)?;
+            self.kept.retain(|step, _| *step < first);
+        }
+        let mut bytes = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut bytes, line).map_err(|e| Error::io("writing", &self.path, e.into()))?;
+            bytes.push(b'\n');
+        }
+        let written = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
+        written.map_err(|e| Error::io("writing", &self.path, e))
+    }
+
+    /// Forgets the steps before this one, which are taken; their lines stay in the file.
+    pub fn forget(&mut self, step: u64) {
+        self.kept = self.kept.split_off(&step);
+    }
+
+    fn cut(&mut self, end: u64) -> Result<()> {
+        let cut = self.file.set_len(end).and_then(|()| self.file.seek(SeekFrom::Start(end)));
+        cut.map(drop).map_err(|e| Error::io("writing", &self.path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn line(step: u64, token: u32) -> Line {
+        Line {
+            step,
+            prompt: "a.jsonl, row 1".into(),
+            completion: "é".into(),
+            rewards: Map::new(),
+            reward: 0.1 + 0.2,
+            is_cut: false,
+            tokens: vec![token, 1],
+            old: vec![-1.0 / 3.0],
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_read_back_to_the_bit_and_what_is_torn_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rewards.jsonl");
+        let mut journal = Journal::open(&path, 1).unwrap();
+        for step in 1..=3 {
+            journal.keep(step, &[line(step, 7), line(step, 8)]).unwrap();
+        }
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], b"{\"step\": 4, \"pro"].concat()).unwrap();
+        let mut journal = Journal::open(&path, 2).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        assert_eq!(journal.of(1), None);
+        assert_eq!(journal.of(2), Some(&[line(2, 7), line(2, 8)][..]));
+        // What differs takes the place of all that came after it.
+        journal.keep(2, &[line(2, 9)]).unwrap();
+        let again = Journal::open(&path, 1).unwrap();
+        assert_eq!((again.of(1).unwrap().len(), again.of(2), again.of(3)), (2, Some(&[line(2, 9)][..]), None));
+    }
+}
