@@ -14,7 +14,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 GREETING, FAREWELL = "Ahoy! ", " Fair winds!"
 FORMATS = {
     "prompt_completion.jsonl", "alpaca.json", "sharegpt.jsonl", "text.jsonl", "function_calling.jsonl", "preference.jsonl",
-    "unpaired.jsonl",
+    "unpaired.jsonl", "prompt_only.jsonl",
 }
 ROWS_PER_FORMAT = 8
 

@@ -115,6 +115,10 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
             "The per-layer embedding ({mapped}) stays in its file and is not counted: the system takes its pages back"
         ));
     }
+    if recipe.grpo.is_some() {
+        progress
+            .note("Each step first draws its answers and has them judged: that is in the memory, and not in the time.");
+    }
     let asked = FitSettings::of(recipe);
     replicas::remarks(&devices, asked.accumulation).iter().for_each(|remark| progress.note(remark));
     let need = sizes.need(&asked);

@@ -33,6 +33,7 @@ mod quantised;
 mod recipe_check;
 mod replicas;
 mod resume;
+mod rollouts;
 mod rows;
 mod runs;
 mod session;

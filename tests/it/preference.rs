@@ -47,7 +47,7 @@ fn micro_batch(model: &dyn LanguageModel, sequences: &[(Vec<u32>, Vec<i32>)]) ->
     batch
 }
 
-fn computed(
+pub fn computed(
     model: &dyn LanguageModel,
     adapter: &Adapter,
     window: &[MicroBatch],
@@ -65,7 +65,7 @@ fn computed(
 }
 
 /// What the golden has of gradients: every [`STRIDE`]th value of all of them, in the order of PEFT's names.
-fn sampled(adapter: &Adapter, gradients: &[Tensor<2>]) -> Vec<f32> {
+pub fn sampled(adapter: &Adapter, gradients: &[Tensor<2>]) -> Vec<f32> {
     let names = adapter.modules().iter().flat_map(|module| {
         let path = module.site.module_path(false);
         ["A", "B"].map(|part| format!("{path}.lora_{part}.weight"))

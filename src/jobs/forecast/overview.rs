@@ -114,13 +114,11 @@ impl fmt::Display for Overview {
         let modules: Vec<String> = self.modules.iter().map(|k| format!("{} x {}", k.kind, k.matched)).collect();
         let (count, counted) = (text::count, text::counted);
         writeln!(f, "Adapter: {}; {} trainable parameters", modules.join(", "), count(self.trainable_parameters))?;
-        writeln!(
-            f,
-            "Data: {}, {}, {} of them supervised",
-            counted(self.rows, "row"),
-            counted(self.tokens, "token"),
-            count(self.supervised_tokens)
-        )?;
+        let (rows, tokens) = (counted(self.rows, "row"), counted(self.tokens, "token"));
+        match self.supervised_tokens {
+            0 => writeln!(f, "Data: {rows}, {tokens} of prompts")?,
+            supervised => writeln!(f, "Data: {rows}, {tokens}, {} of them supervised", count(supervised))?,
+        }
         for SourceStats { path, format, rows, .. } in &self.sources {
             writeln!(f, "  {path}: {}, {format}", counted(*rows, "row"))?;
         }

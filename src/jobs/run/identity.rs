@@ -33,8 +33,19 @@ fn keys(recipe: &Recipe) -> Result<BTreeMap<String, Value>> {
         .flat_map(|(section, keys)| keys.as_object().into_iter().flatten().map(move |key| (section, key)))
         .filter(|(section, (key, _))| !decides_nothing.contains(&(section.as_str(), key.as_str())));
     let keys = keys.map(|(section, (key, value))| (format!("{section}.{key}"), value.clone()));
-    let lists = sections.iter().filter(|(_, list)| list.is_array()).map(|(name, list)| (name.clone(), list.clone()));
+    let lists = sections.iter().filter(|(_, list)| list.is_array()).map(|(name, list)| (name.clone(), decisive(list)));
     Ok(keys.chain(lists).collect())
+}
+
+/// A list of rewards without how a program is started and how long it has: what it says may change as well.
+fn decisive(list: &Value) -> Value {
+    let mut list = list.clone();
+    for item in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        for key in ["command", "timeout"] {
+            item.remove(key);
+        }
+    }
+    list
 }
 
 /// What a run may not change when it is resumed. Which devices of a kind share out its steps is no part of it.

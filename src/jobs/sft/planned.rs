@@ -12,6 +12,7 @@ use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::batches::largest_tokens;
 use crate::jobs::run::data::{self, Data};
 use crate::jobs::run::replicas;
+use crate::jobs::run::rewards::Rewards;
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::steps;
 use crate::jobs::run::suited;
@@ -72,6 +73,7 @@ impl Planned {
         suited::few_steps(recipe, &data)?.into_iter().for_each(|warning| screen.note(&warning));
         data.warn_of_known_rows(screen);
         data.warn_of_preferences(recipe, screen);
+        Rewards::of(&recipe.rewards)?.check(&data.train)?;
         let longest = data.train.longest_sequence() as usize;
         base.warn_of_context([(longest, "the longest row of the data".to_owned())].into_iter(), screen);
         let sizes = Sizes {

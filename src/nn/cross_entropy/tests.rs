@@ -110,3 +110,19 @@ fn log_probabilities_pass_on_what_comes_from_above_row_by_row() {
         }
     }
 }
+
+#[test]
+fn logits_are_cooled_as_their_rows_are_also_where_they_are_bent() {
+    let (x, weight) = (random("x", ROWS, 2.0), random("head", WORDS, 1.5));
+    let device = Device::flex();
+    let tensor =
+        |values: &[f32], rows: usize| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [rows, WIDTH]), &device);
+    let weight = Weight::new(tensor(&weight, WORDS));
+    for (softcap, temperature) in [(None, 0.5), (Some(4.0), 0.7), (Some(30.0), 2.0)] {
+        let head = Head { weight: &weight, softcap };
+        let hidden = tensor(&x, ROWS);
+        let expected = floats(head.logits(hidden.clone()).div_scalar(temperature));
+        let got = floats(head.cooled(temperature).logits(hidden.div_scalar(temperature)));
+        assert!(distance(&got, &expected) < 1e-5, "cap {softcap:?} at {temperature}");
+    }
+}

@@ -232,7 +232,7 @@ fn a_task_has_its_rows_and_its_keys() {
         ("task: dpo\npreference: {loss_type: sft}\n", "`loss_type: sft` alone learns no preference"),
         ("task: dpo\npreference: {loss_type: []}\n", "`preference.loss_type` must be at least one loss"),
         ("task: dpo\npreference: {loss_weights: [1.0, 2.0]}\n", "`preference.loss_weights` has 2 weights for 1 losses"),
-        ("task: ppo\n", "`task` must be one of `sft`, `dpo`, `orpo`, `kto`, found `ppo`"),
+        ("task: ppo\n", "`task` must be one of `sft`, `dpo`, `orpo`, `kto`, `grpo`, `rloo`, found `ppo`"),
     ] {
         let said = wrong_after(lines);
         assert!(said.contains(what), "{said}");

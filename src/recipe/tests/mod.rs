@@ -8,6 +8,7 @@ use insta::assert_snapshot;
 use std::fs;
 use std::path::PathBuf;
 
+mod answers;
 mod any;
 mod auto;
 mod between_keys;

@@ -19,6 +19,7 @@ fn asked() -> FitSettings {
         max_length: 1024,
         activation_checkpointing: AutoBool::False,
         samples: 0,
+        drawn: None,
         is_one_batch: false,
     }
 }

@@ -43,6 +43,8 @@ pub fn few_steps(recipe: &Recipe, data: &Data) -> Result<Option<String>> {
         // A batch that is judged as a whole stays what it is.
         let is_one_batch = recipe.estimates_divergence();
         let fewer = match keys.gradient_accumulation_steps {
+            // Whole groups of answers are drawn.
+            _ if recipe.grpo.is_some() => ("", None),
             0 | 1 if is_one_batch => ("", None),
             0 | 1 => ("per_device_train_batch_size", fewest(keys.per_device_train_batch_size, &of_batch)?),
             passes => ("gradient_accumulation_steps", fewest(passes, &of_accumulation)?),
@@ -63,6 +65,7 @@ pub fn few_steps(recipe: &Recipe, data: &Data) -> Result<Option<String>> {
     let is_chosen = |key: &str| recipe.remarks.get(key).is_some();
     let advice = match is_chosen("training.gradient_accumulation_steps") && is_chosen("training.num_train_epochs") {
         true => "more rows would teach more",
+        false if recipe.grpo.is_some() => "more prompts would teach more",
         false => "`auto` for these keys suits them to the data",
     };
     Ok(Some(format!("warning: this run has {steps}, and fewer than about {FEW} teach little{ways}; {advice}")))

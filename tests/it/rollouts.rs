@@ -1,0 +1,231 @@
+//! Learning from a model's own answers: losses against TRL (goldens by `scripts/make_rollout_goldens.py`), and runs.
+
+use crate::bench::{Bench, lines, wait_until};
+use crate::fidelity::{Case, case};
+use crate::preference::{computed, sampled};
+use burn::tensor::Device;
+use gemma_tune::nn::Segments;
+use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
+use gemma_tune::train::micro_batch::{MicroBatch, Rollout};
+use gemma_tune::train::objective::{Grpo, GrpoLoss, Objective, Rloo, Spread, leave_one_out, relative_to_group};
+use serde_json::{Map, Value, json};
+use std::ops::Range;
+use std::process::Stdio;
+use std::sync::Arc;
+
+/// As in the script.
+const EPSILON: f64 = 0.2;
+const EPSILON_HIGH: f64 = 0.3;
+const CISPO_HIGH: f64 = 1.1;
+const BETA: f64 = 0.3;
+const TEMPERATURE: f64 = 0.7;
+const LONGEST: usize = 12;
+const GROUP: usize = 3;
+const TOKEN_METRICS: [&str; 4] = ["kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"];
+
+/// The golden's answers of these numbers in one micro-batch.
+fn micro_batch(golden: &Golden, answers: Range<usize>, objective_has_reference: bool) -> MicroBatch {
+    let numbers = |name: &str| golden.values(name).iter().map(|&n| n as usize).collect::<Vec<_>>();
+    let (lengths, prompts) = (numbers("lengths"), numbers("prompts"));
+    let before = |sizes: &[usize], answer: usize| sizes[..answer].iter().sum::<usize>();
+    let said: Vec<usize> = lengths.iter().zip(&prompts).map(|(length, prompt)| length - prompt).collect();
+    let part = |name: &str, sizes: &[usize]| {
+        golden.values(name)[before(sizes, answers.start)..before(sizes, answers.end)].to_vec()
+    };
+    let ids: Vec<u32> = part("ids", &lengths).iter().map(|&id| id as u32).collect();
+    let is_prompt = answers.clone().flat_map(|at| (0..lengths[at]).map(move |token| (at, token)));
+    let is_prompt = is_prompt.map(|(at, token)| token < prompts[at]);
+    let labels: Vec<i32> = ids.iter().zip(is_prompt).map(|(&id, is)| if is { -100 } else { id as i32 }).collect();
+    let mut batch = MicroBatch::new(ids, &labels, Segments::from_lengths(lengths[answers.clone()].iter().copied()));
+    batch.rollout = Some(Box::new(Rollout {
+        advantages: golden.values("advantages")[answers.clone()].to_vec(),
+        is_learnt: golden.values("learnt")[answers.clone()].iter().map(|&learnt| learnt == 1.0).collect(),
+        old: part("old", &said),
+        reference: if objective_has_reference { part("reference", &said) } else { Vec::new() },
+    }));
+    batch
+}
+
+#[test]
+fn losses_of_own_answers_and_their_gradients_are_those_of_trl() {
+    let golden = Golden::read(&folder("train").join("rollouts.safetensors"));
+    let Case { model, adapter, .. } = case("lora", &Device::flex());
+    let grpo = |loss, epsilon_high| -> Arc<dyn Objective> {
+        let (beta, max_completion_length, temperature) = (BETA, LONGEST, TEMPERATURE);
+        Arc::new(Grpo { loss, epsilon: EPSILON, epsilon_high, beta, max_completion_length, temperature })
+    };
+    let rloo: Arc<dyn Objective> =
+        Arc::new(Rloo { epsilon: EPSILON, epsilon_high: EPSILON_HIGH, temperature: TEMPERATURE });
+    let answers = golden.values("lengths").len();
+    for (name, objective, metrics) in [
+        ("dapo", grpo(GrpoLoss::Dapo, EPSILON_HIGH), &TOKEN_METRICS[..]),
+        ("grpo", grpo(GrpoLoss::Grpo, EPSILON_HIGH), &TOKEN_METRICS),
+        ("bnpo", grpo(GrpoLoss::Bnpo, EPSILON_HIGH), &TOKEN_METRICS),
+        ("dr_grpo", grpo(GrpoLoss::DrGrpo, EPSILON_HIGH), &TOKEN_METRICS),
+        ("cispo", grpo(GrpoLoss::Cispo, CISPO_HIGH), &["kl", "cispo_clip_ratio"]),
+        ("rloo", rloo, &[]),
+    ] {
+        // However a window is divided: but of `bnpo`, whose micro-batches are averaged over one by one.
+        let sizes = if name == "bnpo" { &[6][..] } else { &[6, 1, 4] };
+        for &size in sizes {
+            let starts = (0..answers).step_by(size);
+            let window: Vec<MicroBatch> =
+                starts.map(|at| micro_batch(&golden, at..answers.min(at + size), name != "rloo")).collect();
+            let computed = computed(model.as_ref(), &adapter, &window, objective.clone());
+            let what = format!("{name} in batches of {size}");
+            let expected = golden.values(&format!("{name}.loss"))[0];
+            let loss = computed.loss;
+            assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "{what}: {loss}, expected {expected}");
+            let gap = l2_relative(&sampled(&adapter, &computed.gradients), golden.values(&format!("{name}.gradient")));
+            assert!(gap <= 1e-4, "{what}: the gradient is {gap:e} off");
+            for (at, metric) in metrics.iter().enumerate() {
+                let (got, expected) = (computed.metrics[*metric], golden.values(&format!("{name}.metrics"))[at]);
+                assert!((got - expected).abs() <= 1e-5, "{metric} of {what}: {got} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn advantages_are_those_of_trl() {
+    let golden = Golden::read(&folder("train").join("rollouts.safetensors"));
+    let rewards = golden.values("rewards");
+    for (name, got) in [
+        ("group", relative_to_group(rewards, GROUP, Spread::Group)),
+        ("batch", relative_to_group(rewards, GROUP, Spread::Batch)),
+        ("none", relative_to_group(rewards, GROUP, Spread::None)),
+        ("rloo", leave_one_out(rewards, GROUP, false)),
+        ("normalized", leave_one_out(rewards, GROUP, true)),
+    ] {
+        let expected = golden.values(&format!("advantages.{name}"));
+        let apart = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(apart <= 1e-12 && got.len() == expected.len(), "{name}: {got:?}, expected {expected:?}");
+    }
+}
+
+const ADAPTER: &str = "out/adapter/adapter_model.safetensors";
+
+/// A recipe whose reward is a program: how many of an answer's characters are letters.
+fn recipe(keys: &str) -> String {
+    format!(
+        "task: grpo
+model: {{base: t}}
+adapter: {{r: 4, lora_alpha: 8}}
+data: {{train: prompts.jsonl, max_length: 64}}
+grpo: {{num_generations: 4, max_completion_length: 8{keys}}}
+rewards:
+  - {{kind: program, name: letters, command: [sh, judge.sh]}}
+  - {{kind: length, max: 4, unit: characters, weight: 0.5}}
+training: {{per_device_train_batch_size: 2, gradient_accumulation_steps: 4, max_steps: 6, learning_rate: 1.0e-2, seed: 7}}
+output: {{dir: out, save_steps: 2}}
+"
+    )
+}
+
+/// A text model with prompts, and a program that tells apart what it is given by its length; its starts are counted.
+fn answering(keys: &str) -> Bench {
+    let bench = Bench::new().with_text();
+    let rows: Vec<Value> = (0..5).map(|i| json!({"prompt": format!("Say {i}"), "answer": i})).collect();
+    bench.write("prompts.jsonl", lines(&rows));
+    bench.write("judge.sh", "echo x >> starts\nwhile read -r line; do echo $(( ${#line} * 7 % 10 )); done\n");
+    bench.write("grpo.yaml", recipe(keys));
+    bench
+}
+
+/// The lines of `metrics.jsonl` without what the clock decides.
+fn metrics(bench: &Bench) -> Vec<Map<String, Value>> {
+    let line = |line: &str| {
+        let mut object: Map<String, Value> = serde_json::from_str(line).expect("a whole line");
+        object.remove("tokens_per_second");
+        object
+    };
+    bench.text("out/metrics.jsonl").lines().map(line).collect()
+}
+
+fn starts(bench: &Bench) -> usize {
+    bench.text("starts").lines().count()
+}
+
+#[test]
+#[cfg(unix)]
+fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
+    // Two updates by the same answers, so that a run may be killed between them; measured against its start.
+    let keys = ", num_iterations: 2, beta: 0.1, log_completions: true, num_completions_to_print: 1";
+    let reference = answering(keys);
+    let said = reference.run("train grpo.yaml");
+    assert!(said.stderr.contains("[reward ") && said.stderr.contains("letters"), "{}", said.stderr);
+    said.ok();
+    let steps = metrics(&reference);
+    assert_eq!(steps.len(), 6);
+    for step in &steps {
+        let number = |name: &str| step[name].as_f64().unwrap_or_else(|| panic!("no {name} in {step:?}"));
+        let [letters, length] = ["letters", "length"].map(|name| number(&format!("rewards/{name}/mean")));
+        assert!((number("reward") - letters - 0.5 * length).abs() < 1e-9, "{step:?}");
+        assert!((1.0..=9.0).contains(&number("completions/mean_length")) && number("kl") >= 0.0, "{step:?}");
+        assert!((0.0..=1.0).contains(&number("completions/clipped_ratio")), "{step:?}");
+        assert!(
+            number("reward_std") >= 0.0 && number("frac_reward_zero_std") <= 1.0 && number("grad_norm").is_finite()
+        );
+    }
+    assert!(steps[0]["kl"].as_f64().unwrap().abs() < 1e-6 && steps[5]["kl"].as_f64().unwrap() > 0.0, "{steps:?}");
+    assert_eq!((starts(&reference), reference.text("out/rewards.jsonl").lines().count()), (3, 24));
+
+    // Killed once the answers of the third draw are judged: they are neither lost nor judged again.
+    let killed = answering(keys);
+    let mut child = killed.command("train grpo.yaml").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let judged =
+        || std::fs::read(killed.path("out/rewards.jsonl")).map_or(0, |all| all.iter().filter(|b| **b == b'\n').count());
+    wait_until(&mut child, || judged() >= 24);
+    let _ = child.kill();
+    child.wait().unwrap();
+    // A line that was being written.
+    killed.edit("out/rewards.jsonl", |bytes| bytes.truncate(bytes.len() - 5));
+    killed.write("judge.sh", "echo x >> starts\nwhile read -r line; do echo $(( ${#line} * 7 % 10 )); done; true\n");
+    killed.run("train out/recipe.yaml --resume").ok();
+    for file in [ADAPTER, "out/rewards.jsonl"] {
+        assert!(killed.read(file) == reference.read(file), "{file} differs");
+    }
+    assert_eq!(metrics(&killed), steps);
+
+    // What a program cannot judge ends the run with all that was done, which then goes on.
+    let broken = answering(keys);
+    broken.write("judge.sh", "echo x >> starts\ntest $(wc -l < starts) -lt 2 && while read -r line; do echo $(( ${#line} * 7 % 10 )); done\n");
+    let said = broken.run("train grpo.yaml");
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    for part in ["reward `letters`: `sh judge.sh` failed", "an answer to", "prompts.jsonl, row", "--resume"] {
+        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+    }
+    assert!(broken.path("out/checkpoints/step-2").is_dir());
+    broken.write("judge.sh", "while read -r line; do echo $(( ${#line} * 7 % 10 )); done\n");
+    broken.run("train out/recipe.yaml --resume").ok();
+    assert!(broken.read(ADAPTER) == reference.read(ADAPTER), "the adapters differ");
+}
+
+#[test]
+#[cfg(unix)]
+fn rloo_takes_what_the_policy_has_moved_from_rewards() {
+    let bench = answering("");
+    bench.write("grpo.yaml", recipe("").replace("task: grpo", "task: rloo").replace("max_steps: 6", "max_steps: 2"));
+    bench.run("train grpo.yaml").ok();
+    let steps = metrics(&bench);
+    let number = |step: usize, name: &str| steps[step][name].as_f64().unwrap_or_else(|| panic!("no {name}: {steps:?}"));
+    assert!(number(0, "kl").abs() < 1e-3 && number(1, "kl").is_finite(), "{steps:?}");
+    assert!((number(0, "clip_ratio/region_mean"), number(1, "clip_ratio/region_mean")) == (0.0, 0.0));
+    assert!(bench.text("out/recipe.yaml").contains("beta: 0.05"));
+}
+
+#[test]
+fn rows_that_a_reward_cannot_read_are_named_before_weights_are_loaded() {
+    let bench = answering("");
+    let keys = recipe("")
+        .replace("{kind: program, name: letters, command: [sh, judge.sh]}", "{kind: exact_match, column: solution}");
+    bench.write("grpo.yaml", keys);
+    let said = bench.run("train grpo.yaml");
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("reward `exact_match` cannot judge answers to the row: it has no column `solution`"),
+        "{}",
+        said.stderr
+    );
+    bench.run("train grpo.yaml --set data.max_length=12").problem();
+}
