@@ -344,6 +344,17 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_has_nothing_to_learn_and_is_never_cut() {
+        let row = || json!({"prompt": "ab", "answer": 4});
+        let (usable, rows) = encode(3, OnLong::Truncate, RowFormat::PromptOnly, row()).unwrap();
+        assert_eq!((&rows[0].input_ids[..], &rows[0].labels[..]), (&[Bytes::BOS, 97, 98][..], &[-100; 3][..]));
+        assert_eq!(rows[0].columns.as_deref(), Some(r#"{"prompt":"ab","answer":4}"#));
+        assert_eq!((usable.length, usable.supervised, usable.cut, usable.is_empty), (3, 0, 0, false));
+        let (reason, said) = refused(2, OnLong::Truncate, RowFormat::PromptOnly, row());
+        assert!(reason == SkipReason::TooLong && said.starts_with("the prompt has 3 tokens"), "{said}");
+    }
+
+    #[test]
     fn answers_of_pairs_may_end_in_eos_where_there_is_room() {
         let row = || json!({"prompt": "a", "chosen": "b", "rejected": "cd"});
         let stop = Bytes::STOP;

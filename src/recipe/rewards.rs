@@ -134,7 +134,7 @@ const KEYS: [(&str, &str); 10] = [
 ];
 
 impl Reward {
-    fn read(section: &mut Section<'_>) -> Self {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
         let kind: RewardKind = section.key("kind").required("kind: regex");
         let given = Reward {
             kind,

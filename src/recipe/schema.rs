@@ -1,10 +1,10 @@
 //! The JSON Schema of recipes, for editors.
 
-use super::Recipe;
 use super::data::Draft;
 use super::diagnose::Diagnosis;
 use super::known::{EXTENDS, Known};
 use super::section::Section;
+use super::{Recipe, Reward};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -37,6 +37,13 @@ pub fn schema() -> Value {
                 source["required"] = json!(["path"]);
             }
         }
+    }
+
+    let mut diagnosis = Diagnosis::default();
+    Section::read(None, None, "rewards[]".into(), &mut diagnosis, Reward::read);
+    if let Some(reward) = schema.pointer_mut("/properties/rewards/items") {
+        diagnosis.known.iter().for_each(|known| refine(Some(&mut *reward), known));
+        reward["required"] = json!(["kind"]);
     }
 
     // Only a recipe that builds on nothing must have everything itself.

@@ -183,7 +183,7 @@ error: data file `gone.csv` does not exist
     |              ^^^^^^^^
   hint: relative paths start at the folder in which the program runs: it would be `gone.csv`
 
-error: `data.train[3].format` must be one of `auto`, `messages`, `prompt_completion`, `alpaca`, `sharegpt`, `text`, `tokens`, `preference`, `unpaired`, found `alpca`
+error: `data.train[3].format` must be one of `auto`, `messages`, `prompt_completion`, `alpaca`, `sharegpt`, `text`, `tokens`, `preference`, `unpaired`, `prompt_only`, found `alpca`
   --> wrong.yaml:8:32
   8 |     - {path: gone.csv, format: alpca}
     |                                ^^^^^

@@ -185,7 +185,7 @@ error: unknown section or key `kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk
   --> recipe.yaml:4:1
   4 | kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk
     | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  hint: a recipe has: task, model, adapter, data, training, preference, evaluation, output
+  hint: a recipe has: task, rewards, model, adapter, data, training, preference, grpo, evaluation, output
 "##);
     let many: String = (0..3000).map(|n| format!("key{n}: 1\n")).collect();
     let message = wrong(&format!("{MINIMAL}{many}"));

@@ -306,7 +306,7 @@ fn sources() {
         "model: {base: m}\noutput: {dir: o}\ndata:\n  train:\n    - {format: sharegtp, path: a}\n    - {weight: 0}\n    \
          - [b]\n    - 7\n  eval: \"\"\n"
     ), @r##"
-error: `data.train[0].format` must be one of `auto`, `messages`, `prompt_completion`, `alpaca`, `sharegpt`, `text`, `tokens`, `preference`, `unpaired`, found `sharegtp`
+error: `data.train[0].format` must be one of `auto`, `messages`, `prompt_completion`, `alpaca`, `sharegpt`, `text`, `tokens`, `preference`, `unpaired`, `prompt_only`, found `sharegtp`
   --> recipe.yaml:5:16
   5 |     - {format: sharegtp, path: a}
     |                ^^^^^^^^

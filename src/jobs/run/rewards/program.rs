@@ -252,7 +252,7 @@ mod tests {
             ("echo 1; echo good; echo 2", 30.0, "wrote `good` as line 2", "row 2"),
             ("echo 1; echo 2", 30.0, "wrote 2 lines for 3 answers", "row 3"),
             ("true", 30.0, "wrote 0 lines for 3 answers", "row 1"),
-            ("printf '1\n2\n3\n4\n'", 30.0, "wrote 4 lines for 3 answers", "row 3"),
+            ("printf '1\\n2\\n3\\n4\\n'", 30.0, "wrote 4 lines for 3 answers", "row 3"),
             ("exec sleep 60", 0.2, "has not judged 3 answers in", "row 1"),
         ] {
             let said = problem(script, timeout);
