@@ -2,7 +2,6 @@
 
 use super::Answered;
 use crate::error::{Error, Kind, Result};
-use crate::eval::calls;
 use crate::recipe::{self, LengthUnit, RewardKind};
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
@@ -112,7 +111,7 @@ impl Text {
                 let said = part(of.as_ref(), text).and_then(|text| last_number(number, text));
                 said.zip(expected.number).is_some_and(|(said, expected)| (said - expected).abs() <= *tolerance)
             }
-            Text::Json(keys) => calls::json(text).is_some_and(|value| {
+            Text::Json(keys) => serde_json::from_str::<Value>(text.trim()).is_ok_and(|value| {
                 keys.is_empty()
                     || value.as_object().is_some_and(|object| keys.iter().all(|key| object.contains_key(key)))
             }),
@@ -185,8 +184,11 @@ mod tests {
 
     fn judged(text: &Text, row: Value, answers: &[&str]) -> Vec<f64> {
         let columns = row.as_object().unwrap();
-        let of = |answer: &&str| Answered { completion: answer, tokens: 3, columns, origin: "a.jsonl, row 1" };
-        answers.iter().map(|answer| text.judge(&of(answer)).unwrap()).collect()
+        let judge = |completion: &str| {
+            let answered = Answered { completion, tokens: 3, columns, origin: "a.jsonl, row 1" };
+            text.judge(&answered).unwrap()
+        };
+        answers.iter().map(|answer| judge(answer)).collect()
     }
 
     #[test]
