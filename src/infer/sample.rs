@@ -48,6 +48,34 @@ impl Sampling {
     }
 }
 
+impl Sampling {
+    /// As [`Sampling::choose`] with the same probabilities, but where every token may be chosen without putting them in order, which
+    /// takes longer than all else: the same random number means another token then.
+    ///
+    /// # Numerics
+    /// As [`Sampling::choose`].
+    pub fn draw(&self, logits: &[f32], random: &mut Stream) -> u32 {
+        if self.temperature <= 0.0 || self.top_k > 0 || self.top_p < 1.0 {
+            return self.choose(logits, random);
+        }
+        let best = argmax(logits);
+        let highest = f64::from(logits[best]);
+        let weight = |logit: &f32| match logit.is_nan() {
+            true => 0.0,
+            false => ((f64::from(*logit) - highest) / self.temperature).exp(),
+        };
+        let weights: Vec<f64> = logits.iter().map(weight).collect();
+        let mut left = random.unit() * weights.iter().sum::<f64>();
+        for (token, weight) in weights.iter().enumerate() {
+            left -= weight;
+            if left < 0.0 {
+                return token as u32;
+            }
+        }
+        best as u32
+    }
+}
+
 /// How many of the sorted weights are needed for a share of `top_p` of their sum; at least one.
 fn nucleus(weights: &[f64], top_p: f64) -> usize {
     let needed = top_p * weights.iter().sum::<f64>();
@@ -95,6 +123,14 @@ mod tests {
         }
         let two = counts(Sampling { temperature: 1.0, top_k: 2, top_p: 1.0 }, &logits);
         assert_eq!(two[0], 0);
+        let mut random = Rng::new(7).stream(&[Label::Purpose("drawn")]);
+        let mut drawn = [0; 3];
+        let any = Sampling { temperature: 2.0, top_k: 0, top_p: 1.0 };
+        (0..4000).for_each(|_| drawn[any.draw(&logits, &mut random) as usize] += 1);
+        // Square roots of 1, 3 and 4.
+        for (count, expected) in drawn.iter().zip([843.0, 1461.0, 1687.0]) {
+            assert!((f64::from(*count) - expected).abs() < 120.0, "{drawn:?}");
+        }
         let nucleus = counts(Sampling { temperature: 1.0, top_k: 0, top_p: 0.49 }, &logits);
         assert_eq!(nucleus, [0, 0, 4000]);
     }

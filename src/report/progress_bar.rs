@@ -292,7 +292,8 @@ impl State {
         let Some(run) = &mut self.run else { return };
         run.smoothed.add(event.loss);
         let left = run.time_left(event.step, run.since.elapsed());
-        let status = run.status(event.loss, event.tokens_per_second, left);
+        let reward = event.metrics.get("reward").map_or(String::new(), |reward| format!("reward {reward:.4} · "));
+        let status = reward + &run.status(event.loss, event.tokens_per_second, left);
         let edge = event.step == run.first_step + 1 || event.step == run.total_steps;
         let line = format!("step {}/{} · {status}", event.step, run.total_steps);
         run.status.clone_from(&status);

@@ -76,7 +76,8 @@ impl Choose for Taking {
         if let Some(ends) = self.ends.as_ref().filter(|ends| ends.are_in(said)) {
             return ends.token;
         }
-        let token = self.sampler.choose(logits, said);
+        let Sampler { sampling, random } = &mut self.sampler;
+        let token = sampling.draw(logits, random);
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).push(token);
         token
     }
