@@ -49,8 +49,8 @@ pub struct Data {
     /// What the user asks in rows of an answer without a prompt, such as sounds and their transcripts or pictures and their
     /// captions: `Transcribe this recording.`
     pub prompt: Option<String>,
-    /// The most tokens of a sequence: of a row (of a pair, of each answer with its prompt), and of the bin that rows are packed
-    /// into; `auto` suits the longest row,
+    /// The most tokens of a sequence: of a row (of a pair, of each answer with its prompt; of a prompt that the model answers itself, with
+    /// that answer), and of the bin that rows are packed into; `auto` suits the longest row,
     /// up to 2,048.
     #[schemars(with = "OrAuto<usize>")]
     pub max_length: usize,

@@ -31,7 +31,8 @@ const MAX_STEPS: u64 = 1 << 40;
 #[schemars(deny_unknown_fields)]
 pub struct Training {
     /// Sequences (packed bins; of `task: dpo` and `orpo` pairs) that go through the model at once. Of `task: kto` 8 where nothing is
-    /// said, and then one pass in a step; at least 2, because each is judged by the others.
+    /// said, and then one pass in a step; at least 2, because each is judged by the others. Of `task: grpo` and `rloo` the model's own
+    /// answers, of which a step has a multiple of `grpo.num_generations`.
     pub per_device_train_batch_size: usize,
     /// Passes whose gradients make one optimiser step; `auto` gives the run enough steps for its data.
     #[schemars(with = "OrAuto<usize>")]
