@@ -36,8 +36,9 @@ const ALL: [&str; 16] = [
 pub(super) fn check(recipe: &Recipe, diagnosis: &mut Diagnosis) {
     let Some(grpo) = &recipe.grpo else { return };
     if !recipe.task.answers() {
-        let keys = ALL.map(|key| format!("grpo.{key}")).into_iter().chain(["rewards".to_owned()]);
-        for path in keys {
+        // Of a section that is all for nothing one key is enough.
+        let of_section = ALL.map(|key| format!("grpo.{key}")).into_iter().find(|path| diagnosis.given(path).is_some());
+        for path in of_section.into_iter().chain(["rewards".to_owned()]) {
             let Some(mark) = diagnosis.given(&path) else { continue };
             let what = format!("`{path}` needs `task: grpo` or `task: rloo`");
             diagnosis.wrong(&path, &mark, what, Some("else leave it out".into()));

@@ -179,9 +179,13 @@ impl Fault<'_> {
         if !status.success() {
             let written = counted(lines.len(), "number");
             let what = format!("failed ({status}) after {written} for {}", self.all());
-            return Err(
-                with_complaints(self.error(&what, lines.len())).hint("what it wrote to its standard error is above")
-            );
+            let hint = match last.is_empty() {
+                true => {
+                    "it wrote nothing to its standard error; give it a line of JSON with `prompt` and `completion` by hand"
+                }
+                false => "what it wrote to its standard error is above",
+            };
+            return Err(with_complaints(self.error(&what, lines.len())).hint(hint));
         }
         let mut numbers = Vec::with_capacity(lines.len());
         for (at, line) in lines.iter().enumerate().take(self.answers.len()) {
