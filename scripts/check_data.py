@@ -28,6 +28,10 @@ def main():
         for number, row in enumerate(found, 1):
             check(row["messages"], f"data/{name}:{number}", seen, is_prompt=name == "prompts.jsonl")
         print(f"data/{name}: {len(found)} rows")
+    asked = [row["prompt"] for row in rows(DATA / "questions.jsonl")]
+    if len(set(asked)) != len(asked):
+        raise ValueError("data/questions.jsonl asks the same twice")
+    print(f"data/questions.jsonl: {len(asked)} rows")
     for name in sorted(FORMATS):
         found = rows(DATA / "formats" / name)
         if len(found) != ROWS_PER_FORMAT:

@@ -141,6 +141,7 @@ def check_keys():
     if sorted(table) != sorted(schema):
         say(README, f"sections are {sorted(schema)}, the table has {sorted(table)}")
     for name, known in schema.items():
+        known = known.get("items", known)  # of a list what its items have
         keys, named = set(known.get("properties", {})), set(table.get(name, ()))
         if name != "extends" and keys != named:
             say(README, f"`{name}` lacks {sorted(keys - named)}, and has {sorted(named - keys)}, which are no keys")
