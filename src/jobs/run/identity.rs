@@ -126,6 +126,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn how_a_program_is_started_is_no_part_of_what_it_says() {
+        let rewards = json!([{"kind": "program", "command": ["a"], "timeout": 1.0, "weight": 2.0}, {"kind": "json"}]);
+        assert_eq!(decisive(&rewards), json!([{"kind": "program", "weight": 2.0}, {"kind": "json"}]));
+        assert_eq!(decisive(&json!("sft")), json!("sft"));
+    }
+
+    #[test]
     fn differences_have_both_values_and_leave_out_what_is_open() {
         let keys =
             |pairs: &[(&str, Value)]| pairs.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
