@@ -23,9 +23,6 @@ use std::sync::Arc;
 
 pub use options::{EngineOptions, Figures, Memory, Pace};
 
-/// Rows of a pass that the CPU multiplies with the model one by one, so that their numbers are those of passes of one row.
-const ROWS_ALONE: usize = 3;
-
 /// Tokens less than this are not worth being kept for others.
 const SHORTEST_PREFIX: usize = 16;
 
@@ -39,6 +36,8 @@ pub struct Engine<'a> {
     running: Vec<Answering>,
     cache: KvCache,
     prefixes: Prefixes,
+    /// [`LanguageModel::rows_alone`] of the model.
+    rows_alone: usize,
     submitted: u64,
     figures: Figures,
 }
@@ -54,6 +53,7 @@ impl<'a> Engine<'a> {
             running: Vec::new(),
             cache,
             prefixes: Prefixes::default(),
+            rows_alone: model.rows_alone(),
             submitted: 0,
             figures: Figures::default(),
         }
@@ -291,10 +291,7 @@ impl<'a> Engine<'a> {
     /// Guesses what is said next, where checking that costs no bit of the answers: on the CPU, in a pass of few rows, without an
     /// adapter.
     fn guess(&mut self, reading: &[usize], answering: &[usize], sides: &[&dyn SidePath]) {
-        let mut free = ROWS_ALONE.saturating_sub(answering.len());
-        if !reading.is_empty() || !self.model.is_on_cpu() {
-            free = 0;
-        }
+        let mut free = if reading.is_empty() { self.rows_alone.saturating_sub(answering.len()) } else { 0 };
         for &at in answering {
             let Answering { request, said, drafts, .. } = &mut self.running[at];
             let exact = if sides[request.side].is_nothing() { free } else { 0 };

@@ -233,7 +233,7 @@ fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
         let x = RoundedRows::new(x, w.dims()[1]);
         return by_outputs(n, w.dims()[0], |rows, y| matrix.times_rounded(rows, &x, y));
     }
-    if n <= w.few() {
+    if n <= w.rows_alone().max(3) {
         return project_few(x, n, w);
     }
     let [out, input] = w.dims();

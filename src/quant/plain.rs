@@ -60,7 +60,7 @@ impl Inputs for PlainRows<'_> {
     }
 
     #[inline(always)]
-    fn add<V: Vector>(x: &[f32; UNIT], codes: [V::Floats; 4], scales: &[f32], sums: &mut [V::Floats; 2]) {
+    fn add<V: Vector>(x: &[f32; UNIT], codes: [V::Floats; 4], scales: &[f32], sum: &mut V::Floats) {
         let x = x.as_chunks::<8>().0;
         let mut products = V::multiply(codes[0], V::read(&x[0]));
         for four in 1..4 {
@@ -71,7 +71,7 @@ impl Inputs for PlainRows<'_> {
             [scale] => V::all(scale),
             _ => return,
         };
-        *sums = [sums[1], V::multiply_add(scale, products, sums[0])];
+        *sum = V::multiply_add(scale, products, *sum);
     }
 
     #[inline(always)]

@@ -5,9 +5,8 @@
 
 use super::gguf_blocks::{Inputs, UNIT, Vector};
 use super::int8::quantize_run;
-
-/// Elements that share a scale of the input.
-pub const CHUNK: usize = UNIT;
+use super::simd;
+use rayon::prelude::*;
 
 /// Inputs `[n, width]`, rounded.
 #[derive(Debug, Clone)]
@@ -21,8 +20,15 @@ pub struct RoundedRows {
 /// Numbers that share a scale.
 #[derive(Debug, Clone)]
 pub struct RoundedUnit {
-    codes: [i8; CHUNK],
+    codes: [i8; UNIT],
     scale: f32,
+}
+
+impl RoundedUnit {
+    #[inline(always)]
+    fn round(&mut self, run: &[f32]) {
+        self.scale = quantize_run(run, &mut self.codes[..run.len()]).unwrap_or(f32::NAN);
+    }
 }
 
 impl RoundedRows {
@@ -35,25 +41,49 @@ impl RoundedRows {
     /// # Numerics
     /// To nearest, ties to even.
     pub fn new(x: &[f32], width: usize) -> Self {
-        let (width, chunks) = (width.max(1), width.div_ceil(CHUNK));
+        let (width, chunks) = (width.max(1), width.div_ceil(UNIT));
         let rows = x.len() / width;
-        let mut to = RoundedRows {
-            chunks,
-            units: vec![RoundedUnit { codes: [0; CHUNK], scale: 0.0 }; rows * chunks],
-            sums: [vec![0.0; 2 * rows * chunks], vec![0.0; rows * chunks]],
-        };
-        let runs = x.chunks_exact(width).flat_map(|row| row.chunks(CHUNK));
-        for (at, run) in runs.enumerate() {
-            let RoundedUnit { codes, scale } = &mut to.units[at];
-            *scale = quantize_run(run, &mut codes[..run.len()]).unwrap_or(f32::NAN);
-            let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>() as f32;
-            let (low, high) = codes.split_at(CHUNK / 2);
-            let halves = [sum(low), sum(high)];
-            to.sums[0][2 * at..2 * at + 2].copy_from_slice(&halves.map(|sum| sum * *scale));
-            to.sums[1][at] = (halves[0] + halves[1]) * *scale;
+        let mut units = vec![RoundedUnit { codes: [0; UNIT], scale: 0.0 }; rows * chunks];
+        let mut sums = [vec![0.0; 2 * rows * chunks], vec![0.0; rows * chunks]];
+        let [of_halves, of_whole] = &mut sums;
+        let (of_halves, of_whole) = (of_halves.chunks_mut(2 * chunks), of_whole.chunks_mut(chunks));
+        let of_rows = x.chunks_exact(width).zip(units.chunks_mut(chunks).zip(of_halves.zip(of_whole)));
+        // A few rows are done before another thread has heard of them.
+        const FEW: usize = 8;
+        if rows <= FEW {
+            of_rows.for_each(|(x, (units, (of_halves, of_whole)))| round(x, units, of_halves, of_whole));
+        } else {
+            of_rows.par_bridge().for_each(|(x, (units, (of_halves, of_whole)))| round(x, units, of_halves, of_whole));
         }
-        to
+        RoundedRows { chunks, units, sums }
     }
+}
+
+/// Rounds a row, and sums the codes of each half and whole unit.
+fn round(x: &[f32], units: &mut [RoundedUnit], of_halves: &mut [f32], of_whole: &mut [f32]) {
+    let (whole, last) = x.as_chunks::<UNIT>();
+    simd::widest(
+        #[inline(always)]
+        || {
+            // Not by `for_each`, which becomes a function of its own, compiled for none of the instructions.
+            for (run, unit) in whole.iter().zip(&mut *units) {
+                unit.round(run);
+            }
+            if let [.., unit] = units
+                && !last.is_empty()
+            {
+                unit.round(last);
+            }
+            let sums = of_halves.as_chunks_mut().0.iter_mut().zip(of_whole);
+            for (unit, (halves, whole)) in units.iter().zip(sums) {
+                let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>() as f32;
+                let (low, high) = unit.codes.split_at(UNIT / 2);
+                let (low, high) = (sum(low), sum(high));
+                *halves = [low * unit.scale, high * unit.scale];
+                *whole = (low + high) * unit.scale;
+            }
+        },
+    );
 }
 
 impl Inputs for RoundedRows {
@@ -84,13 +114,13 @@ impl Inputs for RoundedRows {
     /// # Numerics
     /// Four products each are summed in whole numbers, so every processor gives the same bits.
     #[inline(always)]
-    fn add<V: Vector>(x: &RoundedUnit, codes: V::Bytes, scales: &[f32], sums: &mut [V::Floats; 2]) {
+    fn add<V: Vector>(x: &RoundedUnit, codes: V::Bytes, scales: &[f32], sum: &mut V::Floats) {
         let scale = match *scales {
             [low, high] => V::halves(low * x.scale, high * x.scale),
             [scale] => V::all(scale * x.scale),
             _ => return,
         };
-        *sums = [sums[1], V::multiply_add(V::sums_of_four(codes, &x.codes), scale, sums[0])];
+        *sum = V::multiply_add(V::sums_of_four(codes, &x.codes), scale, *sum);
     }
 
     #[inline(always)]

@@ -145,12 +145,14 @@ impl Weight {
         out
     }
 
-    /// Inputs so few that a product waits for the weight to arrive, and [`Weight::dot_rows`] takes less than unpacking it: in
-    /// blocks, whose codes are taken out once for four inputs, more than in other forms.
-    pub(in crate::ops) fn few(&self) -> usize {
+    /// How many rows of inputs, and fewer, are multiplied as each would be alone, bit for bit: so few that a product waits for the
+    /// weight to arrive, and takes less than unpacking it. They are more in blocks, whose codes are taken out once for eight.
+    pub fn rows_alone(&self) -> usize {
         match &*self.held {
+            _ if self.rounding_inputs().is_some() => usize::MAX,
             Held::CpuCompressed(matrix) if matches!(matrix.storage(), Storage::Blocks(of, _) if !of.is_float()) => 8,
-            _ => 3,
+            Held::CpuCompressed(_) | Held::CpuFloats(_) => 3,
+            _ => 0,
         }
     }
 

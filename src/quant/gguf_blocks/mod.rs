@@ -217,7 +217,7 @@ impl QuantType {
     /// - `x`: `[n, in]`
     /// - `out`: `[n, outputs]`
     pub(in crate::quant) fn dots<I: Inputs>(self, rows: &[u8], x: &I, out: &mut [f32]) {
-        in_fours(Some(self), rows, x, out);
+        at_once(Some(self), rows, x, out);
     }
 
     /// The sum of the products of a row of plain floats with those of `x`, in a fixed order; nothing of blocks.
@@ -240,24 +240,28 @@ impl QuantType {
 
 /// The products of rows of signed bytes with inputs: [`QuantType::dots`] of a type without scales.
 pub(super) fn dots_of_bytes<I: Inputs>(rows: &[[u8; UNIT]], x: &I, out: &mut [f32]) {
-    in_fours(None, rows.as_flattened(), x, out);
+    at_once(None, rows.as_flattened(), x, out);
 }
 
 /// Multiplies rows with as many inputs at a time as the registers of a processor have sums for.
-fn in_fours<I: Inputs>(of: Option<QuantType>, rows: &[u8], x: &I, out: &mut [f32]) {
+fn at_once<I: Inputs>(of: Option<QuantType>, rows: &[u8], x: &I, out: &mut [f32]) {
     let outputs = out.len() / x.len().max(1);
     if outputs == 0 {
         return;
     }
-    let mut fours = out.chunks_exact_mut(4 * outputs);
     let mut first = 0;
-    for four in &mut fours {
-        on_this_processor(of, Dots::<I, 4> { rows, x, first, outputs, out: four });
-        first += 4;
-    }
-    for one in fours.into_remainder().chunks_exact_mut(outputs) {
-        on_this_processor(of, Dots::<I, 1> { rows, x, first, outputs, out: one });
-        first += 1;
+    while first < x.len() {
+        let out = &mut out[first * outputs..];
+        match x.len() - first {
+            8.. => on_this_processor(of, Dots::<I, 8> { rows, x, first, outputs, out }),
+            4..8 => on_this_processor(of, Dots::<I, 4> { rows, x, first, outputs, out }),
+            _ => on_this_processor(of, Dots::<I, 1> { rows, x, first, outputs, out }),
+        }
+        first += match x.len() - first {
+            8.. => 8,
+            4..8 => 4,
+            _ => 1,
+        };
     }
 }
 

@@ -60,8 +60,8 @@ pub(in crate::quant) trait Inputs {
     /// Makes codes ready, once for all inputs.
     fn ready<V: Vector>(codes: V::Bytes) -> Self::Ready<V>;
 
-    /// Adds to `sums` what a unit of codes, which have one scale or one for each half, makes with a unit of an input.
-    fn add<V: Vector>(unit: &Self::Unit, codes: Self::Ready<V>, scales: &[f32], sums: &mut [V::Floats; 2]);
+    /// Adds to `sum` what a unit of codes, which have one scale or one for each half, makes with a unit of an input.
+    fn add<V: Vector>(unit: &Self::Unit, codes: Self::Ready<V>, scales: &[f32], sum: &mut V::Floats);
 
     /// The sums of runs of an input: of 16, or of 32.
     fn sums(&self, input: usize, are_whole: bool) -> &[f32];
@@ -90,7 +90,7 @@ impl<I: Inputs, const N: usize> Work for Dots<'_, I, N> {
         let in_row = (self.x.units() / units).max(1);
         let inputs: [_; N] = from_fn(|n| self.x.input(self.first + n));
         for (row, blocks) in self.rows.as_chunks::<BYTES>().0.chunks_exact(in_row).enumerate() {
-            let (mut sums, mut rest) = ([[V::all(0.0); 2]; N], [0f32; N]);
+            let (mut sums, mut rest) = ([V::all(0.0); N], [0f32; N]);
             for (block, bytes) in blocks.iter().enumerate() {
                 let Scales { scales, offsets } = F::scales::<V>(bytes);
                 let mut scales = scales;
@@ -99,9 +99,9 @@ impl<I: Inputs, const N: usize> Work for Dots<'_, I, N> {
                 for unit in 0..units {
                     let codes = I::ready::<V>(F::codes::<V>(bytes, unit));
                     let scales = &scales[unit * in_unit..(unit + 1) * in_unit];
-                    for (input, sums) in inputs.into_iter().zip(&mut sums) {
+                    for (input, sum) in inputs.into_iter().zip(&mut sums) {
                         if let Some(input) = input.get(unit) {
-                            I::add::<V>(input, codes, scales, sums);
+                            I::add::<V>(input, codes, scales, sum);
                         }
                     }
                 }
@@ -114,9 +114,9 @@ impl<I: Inputs, const N: usize> Work for Dots<'_, I, N> {
                     }
                 }
             }
-            for (n, (sums, rest)) in sums.into_iter().zip(rest).enumerate() {
+            for (n, (sum, rest)) in sums.into_iter().zip(rest).enumerate() {
                 if let Some(out) = self.out.get_mut(n * self.outputs + row) {
-                    *out = V::sum(V::add(sums[0], sums[1])) + rest;
+                    *out = V::sum(sum) + rest;
                 }
             }
         }
