@@ -21,7 +21,7 @@ use burn::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use options::{EngineOptions, Figures, Memory, Pace};
+pub use options::{CacheDtype, EngineOptions, Figures, Memory, Pace};
 
 /// Tokens less than this are not worth being kept for others.
 const SHORTEST_PREFIX: usize = 16;
@@ -45,7 +45,7 @@ pub struct Engine<'a> {
 impl<'a> Engine<'a> {
     /// An engine that has nothing to do.
     pub fn new(model: &'a dyn LanguageModel, options: EngineOptions) -> Self {
-        let cache = model.cache(0).held_in(options.cache_dtype);
+        let cache = model.cache(0).held_in(options.cache_dtype.of_tensors());
         Engine {
             model,
             options,
