@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// The rows of one or several bins, one after the other, without padding. Each row is a segment: it has positions of
 /// its own and sees only itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PackedBatch {
     /// Token ids of all rows.
     pub input_ids: Vec<u32>,
@@ -22,6 +22,8 @@ pub struct PackedBatch {
     pub media: Vec<MediaRange>,
     /// Whether the answer of each segment is a good one, where rows say so.
     pub desirable: Vec<bool>,
+    /// By how much the first answer of each pair is better; 0 where its row does not say so.
+    pub margins: Vec<f64>,
 }
 
 impl PackedBatch {
@@ -104,6 +106,7 @@ pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
             batch.rows.push(row);
             batch.desirable.extend(tokenized.desirable);
         }
+        batch.margins.extend(tokenized.second.map(|_| f64::from(tokenized.margin.unwrap_or(0.0))));
     }
     Ok(batch)
 }
@@ -132,6 +135,7 @@ mod tests {
                 lengths: vec![2, 3, 2],
                 media: vec![],
                 desirable: vec![],
+                margins: vec![],
             }
         );
         assert_eq!(batch.supervised(), 4);
@@ -173,6 +177,7 @@ mod tests {
             lengths: vec![5, 5],
             media: vec![medium(1..3), medium(6..9)],
             desirable: vec![true, false],
+            margins: vec![],
         };
         let others = batch.mismatched(9);
         assert_eq!(others.input_ids, [2, 9, 9, 7, 2, 9, 9, 9, 5, 6]);

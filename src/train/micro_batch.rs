@@ -22,6 +22,8 @@ pub struct MicroBatch {
     pub reference: Vec<f64>,
     /// Whether each sequence ends in a good answer, of rows that say so.
     pub desirable: Vec<bool>,
+    /// By how much the first sequence of each pair is better; empty: nobody said.
+    pub margins: Vec<f64>,
     /// The prompt of each sequence with the answer of another one, where an objective asks for it: is read, and not learnt.
     pub mismatched: Option<Box<MicroBatch>>,
 }
@@ -46,8 +48,8 @@ impl MicroBatch {
                 }
             }
         }
-        let (besides, reference, desirable, mismatched) = Default::default();
-        MicroBatch { inputs, rows, targets, besides, reference, desirable, mismatched }
+        let (besides, reference, desirable, margins, mismatched) = Default::default();
+        MicroBatch { inputs, rows, targets, besides, reference, desirable, margins, mismatched }
     }
 
     /// The same with the other tokens of the first sequence of each pair as targets too: those of its prompt. The placeholders of
@@ -68,6 +70,15 @@ impl MicroBatch {
                 self.besides.push(answer.is_none());
             }
         }
+        self
+    }
+
+    /// The same with the last token of each sequence as its only row, where the whole of it has been read: what it is judged by.
+    pub fn at_ends(mut self) -> Self {
+        let ends = self.inputs.segments.ranges().iter().filter_map(|range| range.clone().last());
+        self.rows = ends.map(|row| row as u32).collect();
+        self.targets = self.rows.iter().map(|&row| self.inputs.input_ids[row as usize]).collect();
+        self.besides.clear();
         self
     }
 
@@ -150,6 +161,14 @@ mod tests {
             [vec![1, 2], vec![4], vec![6]]
         );
         assert_eq!(batch.truncated(7).targets, [11, 12, 13, 14, 22]);
+    }
+
+    #[test]
+    fn sequences_are_judged_by_their_last_tokens() {
+        let labels = [-100, 11, 12, -100, 21];
+        let batch = MicroBatch::new(vec![10, 11, 12, 20, 21], &labels, Segments::from_lengths([3, 2])).at_ends();
+        assert_eq!((batch.rows.as_slice(), batch.targets.as_slice()), (&[2, 4][..], &[12, 21][..]));
+        assert_eq!(batch.sequences(), [0..1, 1..2]);
     }
 
     #[test]

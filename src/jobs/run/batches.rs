@@ -131,6 +131,9 @@ fn collated(
     if needs.prompts {
         batch = batch.with_prompts();
     }
+    if needs.scores {
+        batch = batch.at_ends();
+    }
     if let Some(reference) = reference {
         batch.reference = match batch.desirable.is_empty() {
             true => reference.of_pairs(&rows),
@@ -151,8 +154,9 @@ fn sequences(batch: PackedBatch, features: Option<&Features>) -> Result<MicroBat
         Some(features) => features.soft_tokens(&batch.media)?,
         None => return Err(Error::new(Kind::Run, "rows hold media, and nothing here makes features of them")),
     };
-    let inputs = Inputs { input_ids: batch.input_ids, segments: Segments::from_lengths(batch.lengths), soft_tokens };
-    Ok(MicroBatch { desirable: batch.desirable, ..MicroBatch::of(inputs, &batch.labels) })
+    let PackedBatch { input_ids, labels, lengths, desirable, margins, .. } = batch;
+    let inputs = Inputs { input_ids, segments: Segments::from_lengths(lengths), soft_tokens };
+    Ok(MicroBatch { desirable, margins, ..MicroBatch::of(inputs, &labels) })
 }
 
 /// One row by itself, with these soft tokens.
