@@ -12,7 +12,7 @@ use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::backprop;
 use gemma_tune::train::micro_batch::MicroBatch;
 use gemma_tune::train::objective::{Cpo, Dpo, DpoLoss, Kto, KtoLoss, Objective, Orpo, Reward};
-use gemma_tune::train::step::{Computed, OneDevice, StepSettings, Watch, WindowGradients};
+use gemma_tune::train::step::{self, Computed, OneDevice, StepSettings, Watch, WindowGradients};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +43,25 @@ fn micro_batch(model: &dyn LanguageModel, sequences: &[(Vec<u32>, Vec<i32>)]) ->
     let labels: Vec<i32> = sequences.iter().flat_map(|(_, labels)| labels.clone()).collect();
     let segments = Segments::from_lengths(sequences.iter().map(|(ids, _)| ids.len()));
     let mut batch = MicroBatch::new(ids, &labels, segments);
+    let losses = backprop::losses(model, &BaseOnly, &batch);
+    batch.reference = batch.log_probabilities(&losses);
+    batch
+}
+
+/// The same, with what both sequences of a pair begin with once.
+fn sharing(model: &dyn LanguageModel, sequences: &[(Vec<u32>, Vec<i32>)]) -> MicroBatch {
+    let (mut ids, mut labels, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in sequences.chunks(2) {
+        let [chosen, rejected] = pair else { panic!("a pair") };
+        let prompt = chosen.1.iter().zip(&rejected.1).take_while(|both| *both == (&-100, &-100)).count();
+        assert!(prompt > 1 && chosen.0[..prompt] == rejected.0[..prompt]);
+        for ((own, of_own), shared) in [(chosen, 0), (rejected, prompt)] {
+            ids.extend_from_slice(&own[shared..]);
+            labels.extend_from_slice(&of_own[shared..]);
+            lengths.push((own.len() - shared, shared));
+        }
+    }
+    let mut batch = MicroBatch::new(ids, &labels, Segments::sharing(lengths));
     let losses = backprop::losses(model, &BaseOnly, &batch);
     batch.reference = batch.log_probabilities(&losses);
     batch
@@ -89,6 +108,30 @@ fn losses_of_pairs_and_their_gradients_are_those_of_trl() {
     // However a window is divided, its loss is the mean of all its pairs, and that of their answers' tokens.
     let windows =
         [at_once.to_vec(), sequences.chunks(2).map(batch).collect(), sequences.chunks(4).map(batch).collect()];
+    // Nor does it matter whether a prompt is computed once or twice.
+    let shared = sharing(model.as_ref(), &sequences);
+    let prompts: f64 = golden.values("prompts").iter().step_by(2).sum();
+    assert_eq!(shared.tokens() + prompts as usize, at_once[0].tokens());
+    for activation_checkpointing in [false, true] {
+        let objective = Dpo { beta: BETA, label_smoothing: 0.0, losses: vec![(DpoLoss::Sigmoid, 1.0)] };
+        let settings = StepSettings {
+            objective: Arc::new(objective),
+            max_grad_norm: 0.0,
+            activation_checkpointing,
+            lora_dropout: 0.0,
+            rng: Rng::new(0),
+        };
+        let of = |batch: &MicroBatch| {
+            let (loss, gradients) =
+                step::gradients(model.as_ref(), &adapter, std::slice::from_ref(batch), 0, &settings);
+            (loss, sampled(&adapter, &gradients))
+        };
+        let ((loss, gradient), (expected, twice)) = (of(&shared), of(&at_once[0]));
+        let twice: Vec<f64> = twice.into_iter().map(f64::from).collect();
+        let gap = l2_relative(&gradient, &twice);
+        assert!(gap <= 1e-5 && (loss - expected).abs() <= 1e-6 * expected, "{gap:e}: {loss} {expected}");
+    }
+    let windows = [windows.to_vec(), vec![vec![shared]]].concat();
     for (name, losses) in [
         ("sigmoid", &[(DpoLoss::Sigmoid, 1.0)][..]),
         ("hinge", &[(DpoLoss::Hinge, 1.0)]),
@@ -159,7 +202,9 @@ fn losses_without_a_reference_are_those_of_trl() {
             if objective.needs().prompts { batch.with_prompts() } else { batch }
         };
         // However a window is divided, its loss is the mean of all its pairs, and that of its tokens.
-        for window in [vec![batch(&sequences)], sequences.chunks(2).map(batch).collect()] {
+        let shared = sharing(model.as_ref(), &sequences);
+        let shared = if objective.needs().prompts { shared.with_prompts() } else { shared };
+        for window in [vec![batch(&sequences)], sequences.chunks(2).map(batch).collect(), vec![shared]] {
             let computed = computed(model.as_ref(), &adapter, &window, objective.clone());
             let what = format!("{name} in {}", window.len());
             check(&golden, &what, name, &adapter, &computed, (&format!("{name}.metrics"), metrics));
@@ -236,7 +281,8 @@ fn rewards_of_pairs_and_their_gradients_are_those_of_trl() {
             MicroBatch { margins, ..batch }
         };
         let parts = sequences.chunks(2).enumerate().map(|(pair, sequences)| batch(pair, sequences)).collect();
-        for window in [vec![batch(0, &sequences)], parts] {
+        let shared = MicroBatch { margins: margins.clone(), ..sharing(model.as_ref(), &sequences).at_ends() };
+        for window in [vec![batch(0, &sequences)], parts, vec![shared]] {
             let computed = computed(model.as_ref(), &adapter, &window, Arc::new(Reward { center_rewards_coefficient }));
             let what = format!("{name} in {}", window.len());
             check(&golden, &what, name, &adapter, &computed, (&format!("{name}.metrics"), &metrics));

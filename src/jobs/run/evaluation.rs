@@ -87,7 +87,7 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let mut evaluation = match &data.eval {
         Some(eval) => {
-            let wanted = Wanted { needs: objective.needs(), reference };
+            let wanted = Wanted { needs: objective.needs(), reference, shares: true };
             let batches = evaluation_rows(eval, data.features.as_ref(), data.binning, wanted)?;
             mean(objective, model, adapter, batches.map(|batch| Ok(batch?.0)), stop)?
         }
