@@ -463,7 +463,7 @@ fn a_reward_model_is_trained_asked_and_merged() {
     let saved = recipe("reward", "pairs.jsonl", keys, "out").replace("output: {", "output: {save_steps: 3, ");
     bench.write("reward.yaml", saved);
     let plan = bench.run("train reward.yaml --dry-run --json --set training.learning_rate=auto").json()["plan"].clone();
-    assert!(plan["chosen"].to_string().contains("training.learning_rate=1.0e-4"), "{plan}");
+    assert!(plan["chosen"].to_string().contains("training.learning_rate=0.0001"), "{plan}");
     let said = bench.run("train reward.yaml");
     assert!(said.stderr.contains("next: gemma-tune score --model t --adapter out/adapter"), "{}", said.stderr);
     said.ok();
