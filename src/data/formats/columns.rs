@@ -167,7 +167,7 @@ impl<'a> Columns<'a> {
         });
         Some(match (format, answered) {
             (RowFormat::Unpaired, _) if is("preference") => {
-                "; these are preference rows: `task: dpo` and `task: orpo` train them".into()
+                "; these are preference rows: `task: dpo`, `orpo` and `reward` train them".into()
             }
             (RowFormat::Preference, _) if is("unpaired") => "; these are unpaired rows: `task: kto` trains them".into(),
             (RowFormat::Unpaired, Some(_)) if name == "label" => {
@@ -267,7 +267,7 @@ mod tests {
             (
                 RowFormat::Unpaired,
                 json!({"prompt": "a", "chosen": "b", "rejected": "c"}),
-                "`task: dpo` and `task: orpo` train them",
+                "`task: dpo`, `orpo` and `reward` train them",
             ),
             (
                 RowFormat::Preference,

@@ -233,7 +233,7 @@ impl<'a> Session<'a> {
 fn batches<'s>(planned: &'s Planned, references: Option<&'s References>) -> Batches<'s> {
     let reference = references.map(|references| &references.train);
     let needs = planned.steps.step.objective.needs();
-    Batches::of(&planned.data, &planned.recipe.training).with(Wanted { needs, reference })
+    Batches::of(&planned.data, &planned.recipe.training).with(Wanted { needs, reference, shares: true })
 }
 
 /// What the policy that a run starts from says of its rows, where its objective asks for that. It is the base where the adapter
