@@ -2,7 +2,7 @@
 """Writes a copy of a model whose matrices have Gaussian noise added: no file of it lies on the grid of a quantised type, as a model does
 that was once read from such a file.
 
-    python3 scripts/make_noisy_model.py models/gemma-3-270m FOLDER [--noise 0.05]
+    python3 scripts/make_noisy_model.py models/gemma-3-270m FOLDER [--noise 0.05] [--seed 0]
 
 The noise is a share of each row's root mean square. The model is a folder of safetensors in BF16 or F32; everything else in it is copied.
 Needs Python 3 alone; about four minutes for the 270M.
@@ -72,13 +72,14 @@ def main():
     parser.add_argument("model", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--noise", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if sys.byteorder == "big":
         sys.exit("error: the numbers of this machine are big-endian, those of safetensors little-endian")
     files = sorted(arguments.model.glob("*.safetensors"))
     if not files:
         sys.exit(f"error: there is no .safetensors file in {arguments.model}")
-    draw = random.Random(0)
+    draw = random.Random(arguments.seed)
     noise = [draw.gauss(0, 1) for _ in range(BLOCK)]
     arguments.folder.mkdir(parents=True)
     for path in sorted(arguments.model.iterdir()):

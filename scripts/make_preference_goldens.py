@@ -15,6 +15,9 @@ KIND.metrics            of the other kinds, in the order of the header's `KIND.m
                         that of the answer alone), `cpo`, `simpo`, `kto`, `apo_zero_unpaired`. Of the last two each sequence is a
                         row, in turn a good and a bad one, and each is read with the answer of the row before it, too
 mismatched              the reference of those, moved so that there is a divergence
+head                    a head of one row over the normalised hidden rows, which judges each sequence by its last token
+KIND.head_gradient      its gradient with `reward`, and with `reward_centred`, which has margins and a penalty beside
+margins                 by how much each pair's chosen answer is better
 
 TRL's own code computes losses and metrics: `DPOTrainer._compute_loss` and its like, on a trainer that has only what it asks for,
 and on log-probabilities in f64 (but for what transformers, and ORPO, do in f32).
@@ -29,14 +32,14 @@ import transformers
 import trl
 from safetensors.torch import save_file
 from transformers import Gemma3ForCausalLM
-from trl import DPOTrainer, KTOTrainer
+from trl import DPOTrainer, KTOTrainer, RewardTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
 torch.set_num_threads(1)
 GOLDENS = sys.argv[1] if len(sys.argv) > 1 else "tests/goldens"
 PAIRS, VOCABULARY, BETA, SMOOTHING, STRIDE = 3, 320, 0.4, 0.1, 11
-CPO_ALPHA, SIMPO_GAMMA, DESIRABLE, UNDESIRABLE = 0.3, 0.5, 1.5, 0.7
+CPO_ALPHA, SIMPO_GAMMA, DESIRABLE, UNDESIRABLE, CENTRE = 0.3, 0.5, 1.5, 0.7, 0.25
 KINDS = ["sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
          "sigmoid_norm"]
 METRICS = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"]
@@ -193,8 +196,36 @@ for kind in ("kto", "apo_zero_unpaired"):
     names = ["kl", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected"]
     save(kind, loss, {name: trainer._metrics["train"][name][0] for name in names})
 
+
+class Judge(torch.nn.Module):
+    """The model with a head of one row, as transformers reads it: at the last token that is no padding."""
+
+    def forward(self, input_ids, attention_mask, **_):
+        hidden = model.get_base_model().model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)[0]
+        ends = attention_mask.sum(1) - 1
+        return types.SimpleNamespace(logits=hidden[torch.arange(len(ends)), ends] @ head.T)
+
+
+head = torch.nn.Parameter(torch.randn(1, base.config.hidden_size, generator=torch.Generator().manual_seed(7)).double() * 0.05)
+out["head"], out["margins"] = head.detach().float(), torch.tensor([0.5, 0.0, -0.25])
+head.data = out["head"].double()
+for kind, centre in (("reward", None), ("reward_centred", CENTRE)):
+    trainer = object.__new__(RewardTrainer)
+    trainer.model = types.SimpleNamespace(training=True)
+    trainer.args = types.SimpleNamespace(center_rewards_coefficient=centre)
+    trainer.accelerator, trainer._total_train_tokens, trainer._tp_size = accelerator, 0, 1
+    trainer._metrics = collections.defaultdict(lambda: collections.defaultdict(list))
+    model.zero_grad()
+    head.grad = None
+    judged = dict(input_ids=ids, attention_mask=attention_mask)
+    loss = trainer.compute_loss(Judge(), judged | ({} if centre is None else {"margin": out["margins"].double()}))
+    loss.backward()
+    out[f"{kind}.head_gradient"] = head.grad.float()
+    names = ["accuracy", "margin", "mean_reward", "min_reward", "max_reward"]
+    save(kind, loss, {name: trainer._metrics["train"][name][0] for name in names})
+
 versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__, "trl": trl.__version__}
 settings = {"beta": BETA, "label_smoothing": SMOOTHING, "stride": STRIDE, "cpo_alpha": CPO_ALPHA, "simpo_gamma": SIMPO_GAMMA,
-            "desirable_weight": DESIRABLE, "undesirable_weight": UNDESIRABLE}
+            "desirable_weight": DESIRABLE, "undesirable_weight": UNDESIRABLE, "center_rewards_coefficient": CENTRE}
 header |= versions | {"metrics": json.dumps(METRICS), "settings": json.dumps(settings)}
 save_file({k: v.contiguous() for k, v in out.items()}, f"{GOLDENS}/train/preference.safetensors", metadata=header)

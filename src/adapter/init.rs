@@ -3,6 +3,7 @@
 use crate::adapter::{Adapter, LoraModule, TrainedTensor, pissa};
 use crate::model::{LanguageModel, Site, WholeTensor};
 use crate::random::{Label, Rng};
+use crate::weights::names::TensorId;
 use burn::tensor::{Tensor, TensorData};
 
 /// How A and B are filled.
@@ -47,10 +48,24 @@ pub fn create(model: &dyn LanguageModel, sites: &[Site], options: LoraOptions, r
     Adapter::new(sites.iter().map(|&site| module(model, site, options, rng)).collect())
 }
 
-/// The tensors of the model that are trained as they are, as it has them.
-pub fn whole(model: &dyn LanguageModel, tensors: &[WholeTensor]) -> Vec<TrainedTensor> {
-    let trained = |&tensor: &WholeTensor| Some(TrainedTensor { tensor, value: model.whole(tensor.index)? });
+/// How far the numbers of a new head are from 0: `initializer_range`, which transformers draws all weights by.
+const INITIALIZER_RANGE: f32 = 0.02;
+
+/// The tensors of the model that are trained as they are, as it has them; a head that judges, which it has not, of random numbers
+/// as transformers draws them: normal, of standard deviation 0.02.
+pub fn whole(model: &dyn LanguageModel, tensors: &[WholeTensor], rng: Rng) -> Vec<TrainedTensor> {
+    let trained = |&tensor: &WholeTensor| {
+        let value =
+            if tensor.id == TensorId::Score { head(model, tensor.dims, rng) } else { model.whole(tensor.index)? };
+        Some(TrainedTensor { tensor, value })
+    };
     tensors.iter().filter_map(trained).collect()
+}
+
+fn head(model: &dyn LanguageModel, dims: [usize; 2], rng: Rng) -> Tensor<2> {
+    let mut random = rng.stream(&[Label::Purpose("score")]);
+    let values: Vec<f32> = random.normal_f32(dims[0] * dims[1]).into_iter().map(|x| x * INITIALIZER_RANGE).collect();
+    Tensor::from_data(TensorData::new(values, dims), model.device())
 }
 
 fn module(model: &dyn LanguageModel, site: Site, options: LoraOptions, rng: Rng) -> LoraModule {

@@ -130,11 +130,19 @@ impl ModelArgs {
 
     /// Opens and loads the model.
     pub fn open(&self, screen: &ProgressBar) -> Result<PeftModel> {
-        let holding = match self.compute_dtype {
+        PeftModel::open(&self.model, self.adapter.as_deref(), self.holding(), &self.device, screen)
+    }
+
+    /// The same of an adapter that may be a reward model.
+    pub fn open_judge(&self, screen: &ProgressBar) -> Result<PeftModel> {
+        PeftModel::open_judge(&self.model, self.adapter.as_deref(), self.holding(), &self.device, screen)
+    }
+
+    fn holding(&self) -> Holding {
+        match self.compute_dtype {
             None => Holding::dense(self.dtype),
             Some(Computing::In(dtype)) => Holding { compute_dtype: Some(dtype), ..Holding::dense(self.dtype) },
             Some(Computing::Int8) => Holding { int8_inputs: true, ..Holding::dense(self.dtype) },
-        };
-        PeftModel::open(&self.model, self.adapter.as_deref(), holding, &self.device, screen)
+        }
     }
 }

@@ -48,6 +48,7 @@ impl Args {
             sampling,
             seed: self.sampling.seed,
             drafts: self.sampling.drafts as usize,
+            cache_dtype: self.sampling.cache_dtype,
         };
         let screen = ProgressBar::stderr();
         let model = self.model.open(&screen)?;

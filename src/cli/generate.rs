@@ -5,11 +5,12 @@ use super::interrupt::Stop;
 use super::relief::Relief;
 use crate::atomic::{Claim, check_target, is_file};
 use crate::error::{Error, Kind, Place, Result};
-use crate::infer::Sampling;
+use crate::infer::{CacheDtype, Sampling};
 use crate::jobs::generate::{self, Answer, Ending, GenerateOptions, Prompt};
 use crate::progress::counted;
 use crate::recipe::with_point;
 use crate::report::ProgressBar;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `generate`.
@@ -45,7 +46,7 @@ pub struct Args {
     json: bool,
 }
 
-/// How tokens are chosen.
+/// How tokens are chosen, and held.
 #[derive(clap::Args)]
 pub struct SamplingArgs {
     /// 0 always takes the most likely token
@@ -64,6 +65,14 @@ pub struct SamplingArgs {
     /// answer depends on it
     #[arg(long, default_value_t = 0)]
     pub drafts: u32,
+    /// What keys and values of tokens that were read are held in: f16 rounds them, and takes half the memory
+    #[arg(long, default_value = "f32", value_parser = cache_dtypes())]
+    pub cache_dtype: CacheDtype,
+}
+
+fn cache_dtypes() -> impl TypedValueParser<Value = CacheDtype> {
+    let words = [CacheDtype::F32, CacheDtype::F16].map(CacheDtype::name);
+    PossibleValuesParser::new(words).map(|word| if word == "f16" { CacheDtype::F16 } else { CacheDtype::F32 })
 }
 
 fn number(text: &str) -> Result<f64, String> {
@@ -134,6 +143,7 @@ impl Args {
             raw: self.raw,
             batch_size: self.batch_size as usize,
             drafts: self.sampling.drafts as usize,
+            cache_dtype: self.sampling.cache_dtype,
         };
         match (output, &stop) {
             (Some(output), Some(stop)) => {

@@ -54,7 +54,9 @@ impl Args {
             merged.modules,
             100.0 * merged.changed
         ));
-        screen.note(&verify_command(&self.model, &self.adapter, "--merged", &self.output));
+        if !merged.judges {
+            screen.note(&verify_command(&self.model, &self.adapter, "--merged", &self.output));
+        }
         Ok(())
     }
 }

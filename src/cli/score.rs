@@ -18,7 +18,8 @@ pub struct Args {
     /// that can be trained on: JSON lines, JSON, CSV, Parquet, Arrow
     #[arg(long, value_parser = path())]
     input: PathBuf,
-    /// Where rows {"input_ids", "logprobs", "nll", "supervised_nll"} go; stdout without it
+    /// Where rows {"input_ids", "logprobs", "nll", "supervised_nll"} go, with a reward model as adapter {"input_ids", "reward"};
+    /// stdout without it
     #[arg(long, value_parser = path())]
     output: Option<PathBuf>,
     /// Save the logits too, as f32 tensors `logits.<row>` [tokens, vocabulary]
@@ -45,7 +46,7 @@ impl Args {
         let screen = ProgressBar::stderr();
         let rows = Input::read(&self.input, &screen)?;
         interrupt::end_on_signal(&screen)?;
-        let model = self.model.open(&screen)?;
+        let model = self.model.open_judge(&screen)?;
         let scores = score::score(&model, &rows, self.logits.as_deref(), &screen)?;
         let lines: Vec<String> = scores.iter().map(|score| score.to_string()).collect();
         match &self.output {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// The rows of one or several bins, one after the other, without padding. Each row is a segment: it has positions of
 /// its own and sees only itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PackedBatch {
     /// Token ids of all rows.
     pub input_ids: Vec<u32>,
@@ -16,18 +16,77 @@ pub struct PackedBatch {
     pub labels: Vec<i32>,
     /// Which row of the data set each segment is.
     pub rows: Vec<u32>,
-    /// Tokens of each segment.
+    /// Tokens of each segment, without those that it shares with the one before it.
     pub lengths: Vec<usize>,
+    /// How many tokens each segment begins with that are those of the one before it; empty: none does.
+    pub shared: Vec<usize>,
     /// Where media stand among the tokens of all rows, in order.
     pub media: Vec<MediaRange>,
     /// Whether the answer of each segment is a good one, where rows say so.
     pub desirable: Vec<bool>,
+    /// By how much the first answer of each pair is better; 0 where its row does not say so.
+    pub margins: Vec<f64>,
 }
 
 impl PackedBatch {
     /// Number of positions with a loss.
     pub fn supervised(&self) -> usize {
         self.labels.iter().filter(|&&label| label != IGNORE_INDEX).count()
+    }
+
+    /// The same with what both segments of each pair begin with once: their prompt. Nothing of what they show is cut through, and
+    /// each keeps a token of its own.
+    pub fn sharing(self) -> PackedBatch {
+        let (mut ids, mut labels, mut media) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut lengths, mut shared) = (Vec::new(), Vec::new());
+        let mut start = 0;
+        for pair in self.lengths.chunks(2) {
+            let ranges: Vec<Range<usize>> = pair
+                .iter()
+                .map(|length| {
+                    start += length;
+                    start - length..start
+                })
+                .collect();
+            let same = if let [first, second] = &ranges[..] { self.same(first, second) } else { 0 };
+            for (range, same) in ranges.into_iter().zip([0, same]) {
+                let own = range.start + same..range.end;
+                let (from, to) = (own.start, ids.len());
+                let within = self.media.iter().filter(|medium| own.contains(&medium.tokens.start));
+                media.extend(within.map(|medium| MediaRange {
+                    tokens: medium.tokens.start - from + to..medium.tokens.end - from + to,
+                    ..medium.clone()
+                }));
+                ids.extend_from_slice(&self.input_ids[own.clone()]);
+                labels.extend_from_slice(&self.labels[own.clone()]);
+                lengths.push(own.len());
+                shared.push(same);
+            }
+        }
+        PackedBatch { input_ids: ids, labels, media, lengths, shared, ..self }
+    }
+
+    /// How many tokens two segments begin with that are the same and learnt alike, as far as both show the same.
+    fn same(&self, first: &Range<usize>, second: &Range<usize>) -> usize {
+        let most = first.len().min(second.len()).saturating_sub(1);
+        let is_same = |at: &usize| {
+            let [one, other] = [first.start + at, second.start + at];
+            self.input_ids[one] == self.input_ids[other] && self.labels[one] == self.labels[other]
+        };
+        let same = (0..most).take_while(is_same).count();
+        let shown = |range: &Range<usize>| {
+            let start = range.start;
+            let within = self.media.iter().filter(|medium| range.contains(&medium.tokens.start));
+            let relative = |medium: &MediaRange| {
+                (medium.tokens.start - start, medium.tokens.end - start, medium.kind, medium.content)
+            };
+            within.map(relative).collect::<Vec<_>>()
+        };
+        let [one, other] = [shown(first), shown(second)];
+        let alike = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
+        let next = one.get(alike).into_iter().chain(other.get(alike)).map(|medium| medium.0);
+        let cut = one[..alike].iter().filter(|medium| medium.0 < same && same < medium.1).map(|medium| medium.0);
+        next.chain(cut).fold(same, usize::min)
     }
 
     /// The prompt of each segment with the answer of the one before it, that of the first with the answer of the last, of each at
@@ -104,6 +163,7 @@ pub fn collate(dataset: &Dataset, bins: &[&[u32]]) -> Result<PackedBatch> {
             batch.rows.push(row);
             batch.desirable.extend(tokenized.desirable);
         }
+        batch.margins.extend(tokenized.second.map(|_| f64::from(tokenized.margin.unwrap_or(0.0))));
     }
     Ok(batch)
 }
@@ -130,8 +190,10 @@ mod tests {
                 labels: vec![-100, 7, -100, 2, 3, -100, 5],
                 rows: vec![2, 0, 1],
                 lengths: vec![2, 3, 2],
+                shared: vec![],
                 media: vec![],
                 desirable: vec![],
+                margins: vec![],
             }
         );
         assert_eq!(batch.supervised(), 4);
@@ -164,6 +226,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_pair_begins_with_is_there_once() {
+        let medium =
+            |tokens, content| MediaRange { tokens, kind: crate::text::MediaKind::Image, content: [content; 32] };
+        let batch = PackedBatch {
+            input_ids: vec![2, 9, 9, 5, 6, 7, 2, 9, 9, 5, 8, 3, 4, 3, 4, 4],
+            labels: vec![-100, -100, -100, -100, 6, 7, -100, -100, -100, -100, 8, -100, 4, -100, 4, 4],
+            rows: vec![0, 0, 1, 1],
+            lengths: vec![6, 5, 2, 3],
+            media: vec![medium(1..3, 1), medium(7..9, 1)],
+            ..PackedBatch::default()
+        };
+        let sharing = batch.clone().sharing();
+        assert_eq!(sharing.input_ids, [2, 9, 9, 5, 6, 7, 8, 3, 4, 4, 4]);
+        assert_eq!(sharing.labels, [-100, -100, -100, -100, 6, 7, 8, -100, 4, 4, 4]);
+        assert_eq!((sharing.lengths.as_slice(), sharing.shared.as_slice()), (&[6, 1, 2, 2][..], &[0, 4, 0, 1][..]));
+        assert_eq!((sharing.media, sharing.rows), (vec![medium(1..3, 1)], vec![0, 0, 1, 1]));
+        // Another picture in the same place is not the same.
+        let other = PackedBatch { media: vec![medium(1..3, 1), medium(7..9, 2)], ..batch.clone() }.sharing();
+        assert_eq!((other.shared, other.media[1].tokens.clone()), (vec![0, 1, 0, 1], 6..8));
+        // What is learnt of one alone is no common beginning.
+        let mut labels = batch.labels.clone();
+        labels[3] = 5;
+        assert_eq!(PackedBatch { labels, ..batch }.sharing().shared, [0, 3, 0, 1]);
+    }
+
+    #[test]
     fn media_of_a_prompt_go_with_it() {
         let medium = |tokens| MediaRange { tokens, kind: crate::text::MediaKind::Image, content: [1; 32] };
         let batch = PackedBatch {
@@ -171,8 +259,10 @@ mod tests {
             labels: vec![-100, -100, -100, 5, 6, -100, -100, -100, -100, 7],
             rows: vec![0, 1],
             lengths: vec![5, 5],
+            shared: vec![],
             media: vec![medium(1..3), medium(6..9)],
             desirable: vec![true, false],
+            margins: vec![],
         };
         let others = batch.mismatched(9);
         assert_eq!(others.input_ids, [2, 9, 9, 7, 2, 9, 9, 9, 5, 6]);

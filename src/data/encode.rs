@@ -166,7 +166,11 @@ impl RowEncoder<'_> {
             };
             let answer = |row: &Row| Ok(self.ended(sequence(row)?));
             let prefix = match &row {
-                Row::Preference { chosen, rejected } => pair(answer(chosen)?, answer(rejected)?)?,
+                Row::Preference { chosen, rejected, margin } => {
+                    let mut prefix = pair(answer(chosen)?, answer(rejected)?)?;
+                    prefix.tokens.margin = *margin;
+                    prefix
+                }
                 Row::Unpaired { row, desirable } => {
                     let mut prefix = sequence(row)?;
                     prefix.tokens.desirable = Some(*desirable);
@@ -320,7 +324,10 @@ mod tests {
     #[test]
     fn a_pair_is_two_sequences_that_differ() {
         let of = |prompt: &str, chosen: &str, rejected: &str| json!({"prompt": prompt, "chosen": chosen, "rejected": rejected});
-        let (usable, rows) = encode(4, OnLong::Truncate, RowFormat::Preference, of("a", "b", "cde")).unwrap();
+        let mut row = of("a", "b", "cde");
+        row["margin"] = json!(0.5);
+        let (usable, rows) = encode(4, OnLong::Truncate, RowFormat::Preference, row).unwrap();
+        assert_eq!(rows[0].margin, Some(0.5));
         assert_eq!(rows[0].input_ids, [Bytes::BOS, 97, 98, Bytes::STOP, Bytes::BOS, 97, 99, 100]);
         assert_eq!(rows[0].labels, [-100, -100, 98, Bytes::STOP as i32, -100, -100, 99, 100]);
         assert_eq!((rows.len(), rows[0].second), (1, Some(4)));

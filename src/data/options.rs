@@ -24,7 +24,8 @@ pub enum RowFormat {
     Text,
     /// `{"input_ids": [..], "labels": [..]?}`: already tokenised.
     Tokens,
-    /// `{"prompt"?, "chosen", "rejected"}`: two answers, of which the first is preferred; for `task: dpo` and `orpo`.
+    /// `{"prompt"?, "chosen", "rejected", "margin"?}`: two answers, of which the first is preferred; for `task: dpo`, `orpo` and
+    /// `reward`.
     Preference,
     /// `{"prompt", "completion", "label"}`: an answer, and whether it is a good one; for `task: kto`.
     Unpaired,
@@ -76,9 +77,19 @@ impl RowFormat {
             RowFormat::Tokens => {
                 &["input_ids", "labels", "attention_mask", "images", "image", "audio", "audios", "file_name"]
             }
-            RowFormat::Preference => {
-                &["prompt", "chosen", "rejected", "system", "tools", "images", "image", "audio", "audios", "file_name"]
-            }
+            RowFormat::Preference => &[
+                "prompt",
+                "chosen",
+                "rejected",
+                "margin",
+                "system",
+                "tools",
+                "images",
+                "image",
+                "audio",
+                "audios",
+                "file_name",
+            ],
             RowFormat::Unpaired => {
                 &["prompt", "completion", "label", "system", "tools", "images", "image", "audio", "audios", "file_name"]
             }
@@ -88,13 +99,14 @@ impl RowFormat {
 }
 
 /// Every column that some format reads.
-const COLUMNS: [&str; 23] = [
+const COLUMNS: [&str; 24] = [
     "messages",
     "tools",
     "prompt",
     "completion",
     "chosen",
     "rejected",
+    "margin",
     "label",
     "instruction",
     "input",

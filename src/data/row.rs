@@ -32,6 +32,8 @@ pub enum Row {
         chosen: Box<Row>,
         /// The other.
         rejected: Box<Row>,
+        /// By how much it is better, where the row says so.
+        margin: Option<f32>,
     },
     /// An answer that somebody judged.
     Unpaired {
@@ -69,7 +71,7 @@ impl Row {
                 prompt.messages.iter_mut().chain(completion).flat_map(Message::media_mut).collect()
             }
             Row::Tokens { media, .. } => media.iter_mut().collect(),
-            Row::Preference { chosen, rejected } => {
+            Row::Preference { chosen, rejected, .. } => {
                 [chosen, rejected].into_iter().flat_map(|row| row.media_mut()).collect()
             }
             Row::Unpaired { row, .. } | Row::Prompt { row, .. } => row.media_mut(),

@@ -87,7 +87,7 @@ impl Encode for Bytes {
     fn encode(&self, row: &Row, most: usize) -> Result<Prefix> {
         let of = |row: &Row| Prefix::of(&Self::all_of(row), most, &[]);
         Ok(match row {
-            Row::Preference { chosen, rejected } => of(chosen).followed_by(of(rejected)),
+            Row::Preference { chosen, rejected, .. } => of(chosen).followed_by(of(rejected)),
             row => of(row),
         })
     }

@@ -37,7 +37,7 @@ impl Encode for Encoder {
             Row::PromptCompletion { prompt, completion } => {
                 ends_are_tokens(self).and_then(|()| self.prompt_completion(prompt, completion, most))
             }
-            Row::Preference { chosen, rejected } => {
+            Row::Preference { chosen, rejected, .. } => {
                 Ok(Encode::encode(self, chosen, most)?.followed_by(Encode::encode(self, rejected, most)?))
             }
             Row::Unpaired { row, .. } => Encode::encode(self, row, most),
@@ -75,7 +75,7 @@ impl Encode for Encoder {
         let (messages, completion): (&[Message], &[Message]) = match row {
             Row::Conversation(conversation) => (&conversation.messages, &[]),
             Row::Completion { prompt, completion } => (&prompt.messages, completion),
-            Row::Preference { chosen, rejected } => {
+            Row::Preference { chosen, rejected, .. } => {
                 let [chosen, rejected] = [chosen, rejected].map(|row| self.noticed(row));
                 return Noticed {
                     control_words: chosen.control_words | rejected.control_words,

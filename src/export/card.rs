@@ -111,7 +111,7 @@ impl Card {
             let _ = write!(card, "\n![Loss by step]({})\n", plot::FILE);
         }
         match subject {
-            Subject::Adapter(_) => self.usage(&mut card),
+            Subject::Adapter(config) => self.usage(&mut card, config.judges()),
             Subject::Model => self.usage_of_model(&mut card),
             Subject::Gguf(files) => self.usage_of_gguf(&mut card, files),
         }
@@ -168,7 +168,9 @@ impl Card {
         if let Some(library) = library {
             let _ = writeln!(text, "library_name: {library}");
         }
-        text.push_str("license: gemma\npipeline_tag: text-generation\ntags:\n");
+        let judges = matches!(subject, Subject::Adapter(config) if config.judges());
+        let pipeline = if judges { "text-classification" } else { "text-generation" };
+        let _ = writeln!(text, "license: gemma\npipeline_tag: {pipeline}\ntags:");
         if self.base_is_hub_id {
             let _ = writeln!(text, "- {}", quoted(&format!("base_model:{relation}:{}", self.base_model)));
         }
@@ -204,7 +206,7 @@ impl Card {
         card.push_str("```\n");
     }
 
-    fn usage(&self, card: &mut String) {
+    fn usage(&self, card: &mut String, judges: bool) {
         let revision = self.base_revision.as_deref().filter(|_| self.base_is_hub_id);
         let (base, at) = match revision {
             Some(revision) => (self.base_model.clone(), format!("@{revision}")),
@@ -239,21 +241,29 @@ impl Card {
             Some((parent, file)) => format!("{}, gguf_file={}", quoted(parent), quoted(file)),
             None => quoted(&base),
         };
+        let (class, labels, command) = match judges {
+            true => (
+                "AutoModelForSequenceClassification",
+                ", num_labels=1",
+                format!("score --input rows.jsonl --model {shell}"),
+            ),
+            false => ("AutoModelForCausalLM", "", format!("chat --model {shell}")),
+        };
         let with_path = if private { " (with the path of the base)" } else { "" };
         let revision = revision.map(|revision| format!(", revision={}", quoted(revision))).unwrap_or_default();
         let _ = write!(
             card,
             "\n## Use\n\nWith PEFT:\n\n```python\n\
              {imports}\
-             from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+             from transformers import {class}, AutoTokenizer\n\n\
              folder = {folder}  # {place}\n\
              {found}\
              tokenizer = AutoTokenizer.from_pretrained(folder)\n\
-             model = AutoModelForCausalLM.from_pretrained({base}{revision})\n\
+             model = {class}.from_pretrained({base}{revision}{labels})\n\
              model = PeftModel.from_pretrained(model, folder)\n```\n\n\
              With gemma-tune{with_path}:\n\n```sh\n\
              {download}\
-             gemma-tune chat --model {shell} --adapter {adapter}\n\
+             gemma-tune {command} --adapter {adapter}\n\
              gemma-tune merge --model {shell} --adapter {adapter} --output merged\n```\n"
         );
     }

@@ -43,6 +43,8 @@ pub struct Merged {
     /// The share of those weights' numbers that differ from the base in the type they are written in. Near 0 means that
     /// rounding swallowed the adapter.
     pub changed: f64,
+    /// Whether it judges texts and writes none.
+    pub judges: bool,
 }
 
 impl<'a> Merge<'a> {
@@ -88,6 +90,7 @@ impl<'a> Merge<'a> {
             modules: self.adapter.modules.len() + self.adapter.whole.len(),
             bytes,
             changed,
+            judges: self.adapter.changes(&TensorId::Score),
         })
     }
 
@@ -113,9 +116,17 @@ impl<'a> Merge<'a> {
                 None if is_gguf => continue,
                 None => (info.name.clone(), stored_dtype(&info.name, &info.dtype)?),
             };
-            plan.push((id, TensorSpec { name, dtype, shape: info.shape }));
+            // A head that makes logits is none of a model with one that judges.
+            if !(id == Some(TensorId::LmHead) && self.adapter.changes(&TensorId::Score)) {
+                plan.push((id, TensorSpec { name, dtype, shape: info.shape }));
+            }
         }
-        self.adapter.changes_only(|id| self.source.contains(id))?;
+        let score = TensorId::Score;
+        if let Some(head) = self.adapter.whole.get(&score).filter(|_| !self.source.contains(&score)) {
+            let spec = TensorSpec { name: spelling.name(&score), dtype: self.dtype, shape: head.shape.clone() };
+            plan.push((Some(score), spec));
+        }
+        self.adapter.changes_only(|id| self.source.contains(id) || *id == score)?;
         Ok(plan)
     }
 
@@ -148,6 +159,9 @@ impl<'a> Merge<'a> {
     /// Reads one tensor, with the adapter folded in where it has one.
     fn produce(&self, spec: &TensorSpec, id: Option<&TensorId>, tally: &mut Tally) -> Result<HostTensor> {
         let Some(id) = id else { return self.source.read_unused(&spec.name) };
+        if let Some(head) = self.adapter.whole.get(id).filter(|_| !self.source.contains(id)) {
+            return Ok(HostTensor { shape: spec.shape.clone(), data: rounded(head.to_f32(), spec.dtype) });
+        }
         if let Some(trained) = self.adapter.whole.get(id) {
             let base = self.source.read(id, &spec.shape, Some(spec.dtype))?;
             if trained.shape != spec.shape {

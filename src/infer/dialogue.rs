@@ -1,6 +1,6 @@
 //! Answering in turns: what was read in earlier turns is not read again.
 
-use crate::infer::engine::{Engine, EngineOptions, Memory};
+use crate::infer::engine::{CacheDtype, Engine, EngineOptions, Memory};
 use crate::infer::generate::GenerationSettings;
 use crate::infer::request::{Event, Generated, Prompt};
 use crate::model::{Inputs, LanguageModel};
@@ -15,9 +15,9 @@ pub struct Dialogue<'a> {
 }
 
 impl<'a> Dialogue<'a> {
-    /// A speaker that remembers nothing yet.
-    pub fn new(model: &'a dyn LanguageModel, side: &'a dyn SidePath) -> Self {
-        let options = EngineOptions { memory: Memory::Conversation, ..EngineOptions::default() };
+    /// A speaker that remembers nothing yet, and holds what it will in this dtype.
+    pub fn new(model: &'a dyn LanguageModel, side: &'a dyn SidePath, cache_dtype: CacheDtype) -> Self {
+        let options = EngineOptions { memory: Memory::Conversation, cache_dtype, ..EngineOptions::default() };
         Dialogue { side, engine: Engine::new(model, options) }
     }
 
@@ -85,6 +85,7 @@ mod tests {
             seed: 1,
             first_prompt: 0,
             drafts: 0,
+            cache_dtype: CacheDtype::F32,
         }
     }
 
@@ -96,7 +97,7 @@ mod tests {
     fn a_turn_reads_only_what_is_new_and_says_the_same() {
         let model = model();
         let read = Count(Cell::new(0));
-        let mut dialogue = Dialogue::new(&*model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let mut turn =
             |prompt: &[u32], settings: &GenerationSettings| {
                 let answer = dialogue.answer(prompt, settings, go_on);
@@ -128,9 +129,9 @@ mod tests {
             sampling: Sampling { temperature: 3.0, top_k: 0, top_p: 1.0 },
             ..settings(4, stop)
         };
-        let free = Dialogue::new(&*model, &BaseOnly).answer(&prompt, &sampled(&[]), go_on).tokens;
+        let free = Dialogue::new(&*model, &BaseOnly, CacheDtype::F32).answer(&prompt, &sampled(&[]), go_on).tokens;
         assert!(!free[..2].contains(&free[2]), "{free:?}");
-        let mut dialogue = Dialogue::new(&*model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let answer = dialogue.answer(&prompt, &sampled(&[free[2]]), go_on);
         assert_eq!((answer.tokens.as_slice(), answer.finish_reason), (&free[..2], FinishReason::Stop));
         assert_eq!(read.0.replace(0), 3 + 2);
@@ -142,7 +143,7 @@ mod tests {
     fn another_past_is_read_from_its_beginning() {
         let model = model();
         let read = Count(Cell::new(0));
-        let mut dialogue = Dialogue::new(&*model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let one = settings(1, &[]);
         let prompt: Vec<u32> = (2..22).collect();
         dialogue.answer(&prompt, &one, go_on);
@@ -168,7 +169,7 @@ mod tests {
     fn a_question_that_is_stopped_is_remembered_as_far_as_it_was_read() {
         let model = model();
         let read = Count(Cell::new(0));
-        let mut dialogue = Dialogue::new(&*model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let prompt: Vec<u32> = (0..600).map(|i| 2 + i % 300).collect();
         let stopped =
             dialogue.answer_unless(&AtomicBool::new(true), &Inputs::of(prompt.clone()), &[], &settings(4, &[]), go_on);
@@ -183,7 +184,7 @@ mod tests {
     fn an_interrupted_answer_is_remembered_as_far_as_it_was_read() {
         let model = model();
         let read = Count(Cell::new(0));
-        let mut dialogue = Dialogue::new(&*model, &read);
+        let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let mut left = 3;
         let answer = dialogue.answer(&[2, 5, 8], &settings(9, &[]), |_| {
             left -= 1;

@@ -21,10 +21,7 @@ use burn::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use options::{EngineOptions, Figures, Memory, Pace};
-
-/// Rows of a pass that the CPU multiplies with the model one by one, so that their numbers are those of passes of one row.
-const ROWS_ALONE: usize = 3;
+pub use options::{CacheDtype, EngineOptions, Figures, Memory, Pace};
 
 /// Tokens less than this are not worth being kept for others.
 const SHORTEST_PREFIX: usize = 16;
@@ -39,6 +36,8 @@ pub struct Engine<'a> {
     running: Vec<Answering>,
     cache: KvCache,
     prefixes: Prefixes,
+    /// [`LanguageModel::rows_alone`] of the model.
+    rows_alone: usize,
     submitted: u64,
     figures: Figures,
 }
@@ -46,7 +45,7 @@ pub struct Engine<'a> {
 impl<'a> Engine<'a> {
     /// An engine that has nothing to do.
     pub fn new(model: &'a dyn LanguageModel, options: EngineOptions) -> Self {
-        let cache = model.cache(0).held_in(options.cache_dtype);
+        let cache = model.cache(0).held_in(options.cache_dtype.of_tensors());
         Engine {
             model,
             options,
@@ -54,6 +53,7 @@ impl<'a> Engine<'a> {
             running: Vec::new(),
             cache,
             prefixes: Prefixes::default(),
+            rows_alone: model.rows_alone(),
             submitted: 0,
             figures: Figures::default(),
         }
@@ -291,10 +291,7 @@ impl<'a> Engine<'a> {
     /// Guesses what is said next, where checking that costs no bit of the answers: on the CPU, in a pass of few rows, without an
     /// adapter.
     fn guess(&mut self, reading: &[usize], answering: &[usize], sides: &[&dyn SidePath]) {
-        let mut free = ROWS_ALONE.saturating_sub(answering.len());
-        if !reading.is_empty() || !self.model.is_on_cpu() {
-            free = 0;
-        }
+        let mut free = if reading.is_empty() { self.rows_alone.saturating_sub(answering.len()) } else { 0 };
         for &at in answering {
             let Answering { request, said, drafts, .. } = &mut self.running[at];
             let exact = if sides[request.side].is_nothing() { free } else { 0 };

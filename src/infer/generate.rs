@@ -1,7 +1,7 @@
 //! Answers to a fixed batch of prompts.
 
 use crate::infer::Sampling;
-use crate::infer::engine::{Engine, EngineOptions, Pace};
+use crate::infer::engine::{CacheDtype, Engine, EngineOptions, Pace};
 use crate::infer::request::{Event, Generated, Prompt, Refusal, Request, Sampler};
 use crate::model::{Inputs, LanguageModel};
 use crate::nn::SidePath;
@@ -23,6 +23,8 @@ pub struct GenerationSettings {
     pub first_prompt: usize,
     /// See [`Request::drafts`]; a batch of several prompts guesses nothing.
     pub drafts: usize,
+    /// See [`EngineOptions::cache_dtype`].
+    pub cache_dtype: CacheDtype,
 }
 
 impl GenerationSettings {
@@ -53,7 +55,8 @@ pub fn generate(
     mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
 ) -> Vec<Generated> {
     let pace = if prompts.len() > 1 { Pace::Together } else { Pace::Mixed };
-    let options = EngineOptions { most_running: prompts.len(), pace, ..EngineOptions::default() };
+    let most_running = prompts.len();
+    let options = EngineOptions { most_running, pace, cache_dtype: settings.cache_dtype, ..EngineOptions::default() };
     let mut engine = Engine::new(model, options);
     let mut answers = vec![Generated::nothing(); prompts.len()];
     // A prompt to which there is nothing to say has said it.

@@ -12,7 +12,7 @@ pub mod score;
 mod testing;
 
 pub use dialogue::Dialogue;
-pub use engine::{Engine, EngineOptions, Figures, Memory, Pace};
+pub use engine::{CacheDtype, Engine, EngineOptions, Figures, Memory, Pace};
 pub use generate::{GenerationSettings, generate};
 pub use request::{AnswerId, Choose, Event, FinishReason, Generated, Prompt, Refusal, Request, Sampler};
 pub use sample::Sampling;

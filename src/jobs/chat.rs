@@ -9,7 +9,7 @@ use self::history::{End, Heard, History};
 use self::input::Entry;
 use crate::data::{MediaRules, Row};
 use crate::error::{Error, Kind, Place, Result};
-use crate::infer::{Dialogue, FinishReason, GenerationSettings, Sampling};
+use crate::infer::{CacheDtype, Dialogue, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::media;
 use crate::nn::BaseOnly;
@@ -35,6 +35,8 @@ pub struct ChatOptions {
     pub seed: u64,
     /// The most tokens that are guessed at once; no answer depends on it.
     pub drafts: usize,
+    /// What keys and values are held in.
+    pub cache_dtype: CacheDtype,
 }
 
 /// A chat with a model, whose adapter can be switched off and on between the turns.
@@ -58,9 +60,9 @@ impl<'a> Chat<'a> {
             model,
             tokenizer: model.base.tokenizer()?,
             history: History::new(options.system.clone(), options.sampling.temperature, model.adapter.is_some(), rules),
+            tuned_speaker: Dialogue::new(model.model.as_ref(), model.side(), options.cache_dtype),
+            base_speaker: Dialogue::new(model.model.as_ref(), &BaseOnly, options.cache_dtype),
             options,
-            tuned_speaker: Dialogue::new(model.model.as_ref(), model.side()),
-            base_speaker: Dialogue::new(model.model.as_ref(), &BaseOnly),
         })
     }
 
@@ -109,6 +111,7 @@ impl<'a> Chat<'a> {
             seed: self.options.seed.wrapping_add(turn),
             first_prompt: 0,
             drafts: self.options.drafts,
+            cache_dtype: self.options.cache_dtype,
         };
         let mut stream = TokenStream::new(self.tokenizer.clone());
         let mut shown = Ok(());

@@ -11,7 +11,7 @@ use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::data::{check_rows, source_spec};
 use crate::jobs::run::folder::RunFolder;
 use crate::progress::{Progress, Silent};
-use crate::recipe::{self, Reading, Recipe};
+use crate::recipe::{self, Reading, Recipe, Task};
 use crate::weights::safetensors_file::SafetensorsFile;
 use std::path::Path;
 
@@ -43,7 +43,7 @@ pub fn check(path: &Path, overrides: &[String], with_files: bool, progress: &dyn
 /// A problem for each key that names something which is not there. What is empty has been reported, and so have the names of
 /// targets that no model has where the recipe is not sound by itself.
 fn missing(recipe: &Recipe, is_sound: bool, looked: &mut Looked, progress: &dyn Progress) -> Vec<Error> {
-    let Recipe { model, adapter, data, output, .. } = recipe;
+    let &Recipe { task, ref model, ref adapter, ref data, ref output, .. } = recipe;
     let (mut looked_at, mut in_rows, mut headers) = (Vec::new(), Vec::new(), None);
     if !model.base.is_empty() {
         let found = check_model(&model.base, progress).map(|found| headers = found);
@@ -51,15 +51,21 @@ fn missing(recipe: &Recipe, is_sound: bool, looked: &mut Looked, progress: &dyn 
     }
     if let Some(folder) = &adapter.init_from {
         let named = |error| provenance::name_bases(error, &model.base);
-        looked_at.push(("adapter.init_from".into(), check_adapter(folder, adapter, headers.as_ref()).map_err(named)));
+        looked_at.push((
+            "adapter.init_from".into(),
+            check_adapter(folder, (task, adapter), headers.as_ref()).map_err(named),
+        ));
     } else if let Some(Headers { config, .. }) = &headers {
         let beside_text = || recipe::Adapter {
             target_modules: TargetModules::AllLinear,
             exclude_modules: Vec::new(),
             ..adapter.clone()
         };
-        let planned =
-            if is_sound { AdapterPlan::new(adapter, config) } else { AdapterPlan::new(&beside_text(), config) };
+        let planned = if is_sound {
+            AdapterPlan::of(task, adapter, config)
+        } else {
+            AdapterPlan::of(task, &beside_text(), config)
+        };
         looked_at.push(("adapter".into(), planned.map(drop)));
     }
     for (key, sources) in [("data.train", &data.train), ("data.eval", &data.eval)] {
@@ -120,9 +126,9 @@ fn check_model(base: &str, progress: &dyn Progress) -> Result<Option<Headers>> {
 }
 
 /// Whether an adapter to continue is whole, fits the model where that is here, and agrees with the recipe.
-fn check_adapter(folder: &Path, keys: &recipe::Adapter, model: Option<&Headers>) -> Result<()> {
+fn check_adapter(folder: &Path, (task, keys): (Task, &recipe::Adapter), model: Option<&Headers>) -> Result<()> {
     if let Some(headers) = model {
-        return AdapterPlan::new(keys, &headers.config).map(|_| ());
+        return AdapterPlan::of(task, keys, &headers.config).map(|_| ());
     }
     let folder = adapter_folder::locate(folder)?;
     AdapterConfig::read(&folder)?;

@@ -74,7 +74,7 @@ pub fn suited(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
         let chosen = suited::choose(recipe, &mut data, &config, &prepare)?;
         data.say_left_out(screen);
         let settings = RunSettings::of(&chosen);
-        let adapter = AdapterPlan::new(&recipe.adapter, &config)?;
+        let adapter = AdapterPlan::of(recipe.task, &recipe.adapter, &config)?;
         let sizes = Sizes {
             frozen: Frozen { config: &config, source: source.as_ref() },
             trainable: adapter.trainable(),

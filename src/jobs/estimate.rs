@@ -88,7 +88,7 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
     frozen.check(&settings.holding)?;
     let recipe = &suited::multiply(recipe, &frozen, &devices);
     let settings = RunSettings::of(recipe);
-    let adapter = AdapterPlan::new(&recipe.adapter, &outline.config)?;
+    let adapter = AdapterPlan::of(recipe.task, &recipe.adapter, &outline.config)?;
     // Of a pair each answer with its prompt is a sequence.
     let sequences = sequences(recipe);
     let tokens = |batch_size: usize, max_length: usize| {

@@ -8,7 +8,7 @@ use crate::atomic;
 use crate::data::{self, JsonRow, Row, RowFormat};
 use crate::error::{Error, Kind, Place, Result};
 use crate::fence::fenced;
-use crate::infer::{self, FinishReason, GenerationSettings, Sampling};
+use crate::infer::{self, CacheDtype, FinishReason, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::media::{self, Features};
@@ -40,6 +40,8 @@ pub struct GenerateOptions {
     pub batch_size: usize,
     /// The most tokens that are guessed at once, where one prompt runs at a time; no answer depends on it.
     pub drafts: usize,
+    /// What keys and values are held in.
+    pub cache_dtype: CacheDtype,
 }
 
 /// Something to answer.
@@ -297,6 +299,7 @@ fn run(
         seed: options.seed,
         first_prompt: asked.done,
         drafts: options.drafts,
+        cache_dtype: options.cache_dtype,
     };
     progress.start("Generating", None, "tokens");
     let stopped = || stop.load(Ordering::SeqCst);
@@ -351,13 +354,14 @@ fn identity(
         }
     }
     // Guesses change no answer.
-    let GenerateOptions { max_tokens, sampling, seed, raw, batch_size, drafts: _ } = options;
+    let GenerateOptions { max_tokens, sampling, seed, raw, batch_size, drafts: _, cache_dtype } = options;
     Ok(Fingerprint::new()
         .with("--input", rows.finalize().to_hex().to_string())
         .with("--model", &model.base.fingerprint)
         .with("--adapter", model.adapter_folder.as_deref().map_or(Ok(String::new()), adapter_hash)?)
         .with("--dtype", model.holding.dtype.map_or("auto", HostDtype::name))
         .with("--compute-dtype", model.holding.computes_in())
+        .with("--cache-dtype", cache_dtype.name())
         .with("--device", &model.compute.name)
         .with("--max-tokens", max_tokens.to_string())
         .with("--temperature", sampling.temperature.to_string())

@@ -8,7 +8,7 @@ use crate::hub::ModelFiles;
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::progress::Progress;
 use crate::weights::HostDtype;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// Merges an adapter into a model and writes the result to `output`.
@@ -20,9 +20,11 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
     let adapter = &adapter_folder::find(adapter, progress)?;
     let named = Place::Named(format!("--model {model}"));
     let name_bases = |error| provenance::name_bases(error, model);
-    let base = Base::open(model, named, progress, &|config| peft::check(adapter, config).map_err(name_bases))?;
+    let base = Base::open(model, named, progress, &|config| {
+        peft::check(adapter, &config.places_of_judge()).map_err(name_bases)
+    })?;
     let folder = adapter;
-    let adapter = PeftAdapter::read(folder, &base.config.places()).map_err(name_bases)?;
+    let adapter = PeftAdapter::read(folder, &base.config.places_of_judge()).map_err(name_bases)?;
     provenance::warn_of_another_base(folder, &base, progress);
     provenance::warn_of_no_effect(folder, adapter.tensors.is_zero(), progress);
     let config_json = match &base.files {
@@ -35,6 +37,10 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
             let name = if dtype == HostDtype::F32 { "float32" } else { "bfloat16" };
             format!("{:#}\n", base.config.to_hf_json(name))
         }
+    };
+    let config_json = match adapter.config.judges() {
+        true => of_judge(&config_json, base.config.multimodal(), &base.path())?,
+        false => config_json,
     };
     let small_files = |into: &Path| {
         match &base.files {
@@ -50,6 +56,20 @@ pub fn merge(model: &str, adapter: &Path, output: &Path, dtype: HostDtype, progr
         provenance::carry(folder, into)
     };
     Merge::new(&base.source, &adapter.tensors, &config_json, dtype).write(output, small_files, progress)
+}
+
+/// The text of a `config.json` with which transformers reads a model whose head gives one number for a text.
+fn of_judge(text: &str, multimodal: bool, path: &Path) -> Result<String> {
+    let wrong = |e| Error::new(Kind::Config, format!("not valid JSON: {e}")).at_path(path);
+    let mut config: Value = serde_json::from_str(text).map_err(wrong)?;
+    let class = if multimodal { "Gemma3ForSequenceClassification" } else { "Gemma3TextForSequenceClassification" };
+    if let Some(top) = config.as_object_mut() {
+        top.insert("architectures".into(), json!([class]));
+        // Which is how transformers says `num_labels: 1`.
+        top.insert("id2label".into(), json!({"0": "LABEL_0"}));
+        top.insert("label2id".into(), json!({"LABEL_0": 0}));
+    }
+    Ok(format!("{config:#}\n"))
 }
 
 /// The text of a `config.json` whose head is its own, as the weights have it: readers that believe the key alone would

@@ -80,6 +80,17 @@ impl Input {
 /// # Errors
 /// When a row cannot be encoded, a log-probability is not finite, or the logits cannot be written.
 pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Value>> {
+    if model.judges() {
+        if logits.is_some() {
+            return Err(Error::new(
+                Kind::Adapter,
+                "the adapter is a reward model, which has no logits: a number for a text",
+            )
+            .at(Place::Named("--logits".into()))
+            .hint("leave the option out"));
+        }
+        return rewards(model, rows, progress);
+    }
     let places = rows.iter().map(|input| &input.place);
     let (rows, features) = encode_all(model, rows, progress)?;
     let features = features.as_ref();
@@ -108,6 +119,38 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
     if let Some(path) = logits {
         save_logits(model, &rows, features, path)?;
     }
+    Ok(scores)
+}
+
+/// What a reward model makes of rows: objects `{"input_ids", "reward"}`, and of pairs `{"chosen", "rejected", "margin"}`, the first two
+/// such objects.
+fn rewards(model: &PeftModel, rows: &[Input], progress: &dyn Progress) -> Result<Vec<Value>> {
+    let places = rows.iter().map(|input| &input.place);
+    let (rows, features) = encode_all(model, rows, progress)?;
+    let lengths = rows.iter().zip(places.clone()).map(|(row, place)| (row.first_tokens(), place.to_string()));
+    model.base.warn_of_context(lengths, progress);
+    progress.start("Scoring", Some(rows.len() as u64), "rows");
+    let mut scores = Vec::with_capacity(rows.len());
+    for (row, place) in rows.into_iter().zip(places) {
+        let of = |sequence: Tokenized| {
+            let inputs = inputs(&sequence, features.as_ref())?;
+            let said = infer::rewards(model.model.as_ref(), model.side(), &inputs).unwrap_or_default();
+            match said.first().filter(|reward| reward.is_finite()) {
+                Some(&reward) => Ok((reward, json!({"input_ids": sequence.input_ids, "reward": reward}))),
+                None => Err(Error::new(Kind::NonFinite, "the reward is not finite")
+                    .at(place.clone())
+                    .hint("the model or its adapter is damaged, or had diverged in training")),
+            }
+        };
+        let second = row.second_sequence();
+        let (first, said) = of(row.first_sequence())?;
+        scores.push(match second.map(of).transpose()? {
+            None => said,
+            Some((other, rejected)) => json!({"chosen": said, "rejected": rejected, "margin": first - other}),
+        });
+        progress.advance(1);
+    }
+    progress.finish();
     Ok(scores)
 }
 

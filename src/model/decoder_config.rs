@@ -121,6 +121,13 @@ pub trait DecoderConfig: fmt::Debug {
         Places { sites: self.all_sites(), whole: self.whole_tensors() }
     }
 
+    /// The same with the head that makes a reward model of it.
+    fn places_of_judge(&self) -> Places {
+        let mut places = self.places();
+        places.whole.push(WholeTensor::score(self.hidden_size()));
+        places
+    }
+
     /// The pictures and sounds that it takes beside text.
     fn media(&self) -> Vec<MediaShape> {
         Vec::new()

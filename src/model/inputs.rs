@@ -91,9 +91,7 @@ impl Inputs {
         let cut = self.soft_tokens.iter().find(|soft| soft.rows.start < most && most < soft.rows.end);
         let tokens = cut.map_or(most, |soft| soft.rows.start).min(self.input_ids.len());
         self.input_ids.truncate(tokens);
-        let ranges = self.segments.ranges();
-        let lengths = ranges.iter().map(|range| range.end.min(tokens).saturating_sub(range.start));
-        self.segments = Segments::from_lengths(lengths);
+        self.segments = self.segments.truncated(tokens);
         self.soft_tokens.retain(|soft| soft.rows.end <= tokens);
         tokens
     }

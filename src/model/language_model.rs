@@ -7,7 +7,7 @@ use crate::model::layout::Layout;
 use crate::model::site::Site;
 use crate::nn::cross_entropy::Head;
 use crate::nn::{KvCache, Linear, RmsNorm, SidePath};
-use crate::ops::{Weight, is_cpu};
+use crate::ops::Weight;
 use burn::tensor::{Device, FloatDType, Tensor};
 use std::fmt;
 use std::ops::Range;
@@ -23,9 +23,15 @@ pub trait LanguageModel: fmt::Debug + Send + Sync {
     /// Where it computes.
     fn device(&self) -> &Device;
 
-    /// Whether it computes on the CPU.
-    fn is_on_cpu(&self) -> bool {
-        is_cpu(self.device())
+    /// How many rows, and fewer, go through it as each would alone, bit for bit; an adapter is none of it.
+    fn rows_alone(&self) -> usize {
+        let weights = self.linears().into_iter().map(|linear| &linear.weight).chain([self.lm_head()]);
+        weights.map(Weight::rows_alone).min().unwrap_or_default().min(self.most_rows_alone())
+    }
+
+    /// As [`LanguageModel::rows_alone`], of what is not multiplied with these weights.
+    fn most_rows_alone(&self) -> usize {
+        usize::MAX
     }
 
     /// Prepares rotations and masks for whole sequences.

@@ -33,5 +33,5 @@ pub use load::{assemble, load, load_towers};
 pub use media_shape::{MediaShape, TowerWork};
 pub use parts::{Gain, NormShape, Parts};
 pub use random::RandomModel;
-pub use site::{Places, Site, Stage, WholeTensor};
+pub use site::{Places, SCORE, SCORE_MODULE, Site, Stage, WholeTensor};
 pub use towers::Towers;

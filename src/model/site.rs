@@ -43,6 +43,28 @@ pub struct WholeTensor {
     pub module: &'static str,
 }
 
+/// The number of [`WholeTensor::score`], which no model counts among its own.
+pub const SCORE: usize = usize::MAX;
+
+/// The module of a reward model's head, by which PEFT saves it.
+pub const SCORE_MODULE: &str = "score";
+
+impl WholeTensor {
+    /// The head of a reward model of this width, which gives one number for a text.
+    pub fn score(hidden_size: usize) -> Self {
+        let (stage, dims) = (Stage::LastHidden, [1, hidden_size]);
+        WholeTensor { index: SCORE, id: TensorId::Score, stage, dims, module: SCORE_MODULE }
+    }
+
+    /// Its shape in files: that of a norm is a vector's.
+    pub fn shape(&self) -> Vec<usize> {
+        match self.dims {
+            [1, width] if self.id != TensorId::Score => vec![width],
+            dims => dims.to_vec(),
+        }
+    }
+}
+
 /// All places of a model where something can be trained.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Places {

@@ -51,6 +51,7 @@ impl AttentionConfig {
         plan: &AttentionPlan,
         compute_dtype: FloatDType,
     ) -> Tensor<2> {
+        let (k, v) = (plan.looked_at(k), plan.looked_at(v));
         ops::attention(q, k, v, &self.shape(compute_dtype), plan.mask(self.kind))
     }
 

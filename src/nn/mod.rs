@@ -1,5 +1,5 @@
-//! Building blocks of a decoder: linear, norm, rope, mask, attention and its cache, mlp, cross-entropy; what comes into each linear,
-//! and what runs beside it.
+//! Building blocks of a decoder: linear, norm, rope, mask, attention and its cache, mlp, cross-entropy, a head that judges; what comes into
+//! each linear, and what runs beside it.
 //!
 //! Nothing here knows which model uses it. Hidden states are `[n, d]`: the tokens of all sequences of a batch one after
 //! the other, without padding; [`Segments`] says which rows form a sequence. Frozen weights keep the dtype they are
@@ -16,6 +16,7 @@ pub mod mask;
 pub mod mlp;
 pub mod norm;
 pub mod rope;
+pub mod score;
 pub mod segments;
 pub mod squares;
 
@@ -29,5 +30,6 @@ pub use mask::{AttentionKind, AttentionPlan};
 pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, RopeTable};
+pub use score::scores;
 pub use segments::Segments;
 pub use squares::InputSquares;

@@ -10,7 +10,7 @@ use super::passing::Sparse;
 use super::plain;
 use super::product::product;
 use super::weight::Weight;
-use crate::quant::RoundedRows;
+use crate::quant::{PlainRows, RoundedRows};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -233,9 +233,7 @@ fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
         let x = RoundedRows::new(x, w.dims()[1]);
         return by_outputs(n, w.dims()[0], |rows, y| matrix.times_rounded(rows, &x, y));
     }
-    // A product with so few rows waits for the weight to arrive, so every thread reads its own part of it.
-    const FEW: usize = 3;
-    if n <= FEW {
+    if n <= w.rows_alone().max(3) {
         return project_few(x, n, w);
     }
     let [out, input] = w.dims();
@@ -262,11 +260,8 @@ fn project_few(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
     if input == 0 {
         return vec![0.0; n * out];
     }
-    by_outputs(n, out, |rows, y| {
-        for (x, y) in x.chunks_exact(input).zip(y.chunks_exact_mut(rows.len())) {
-            w.dot_rows(rows.clone(), x, y);
-        }
-    })
+    let x = PlainRows::new(x, input);
+    by_outputs(n, out, |rows, y| w.dot_rows(rows, &x, y))
 }
 
 /// `[n, out]`, made by a handful of outputs per task: `of` gets their range, and `[n, outputs]` to fill.

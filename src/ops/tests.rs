@@ -422,11 +422,15 @@ fn heads(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
 #[test]
 fn attention_agrees() {
     let whole = |rows: std::ops::Range<usize>| Group { queries: rows.clone(), keys: rows };
+    let beginning = |queries, keys| Group { queries, keys };
     let cases = [
         (vec![whole(0..1)], usize::MAX, vec![]),
         (vec![whole(0..7), whole(7..8), whole(8..40)], 5, vec![]),
         (vec![whole(0..300)], 64, vec![]),
         (vec![whole(0..30), whole(30..60)], 8, vec![4..13, 40..52]),
+        // Sequences that begin with keys of others.
+        (vec![whole(0..20), beginning(20..27, 20..39), beginning(27..40, 39..52)], usize::MAX, vec![4..13]),
+        (vec![whole(0..20), beginning(20..27, 20..39), beginning(27..40, 39..52)], 6, vec![]),
     ];
     for (groups, window, spans) in cases {
         let visibility = Visibility { groups, window, spans };

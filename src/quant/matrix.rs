@@ -1,8 +1,8 @@
 //! A frozen matrix in a compressed form, unpacked row by row where it is used.
 
 use super::absmax::{self, Absmax, DoubleQuantized};
-use super::rounded::{self, CodeRow, RoundedRows};
-use super::{QuantType, SharedBytes, int8, nf4, simd};
+use super::gguf_blocks::{self, UNIT};
+use super::{PlainRows, QuantType, RoundedRows, SharedBytes, int8, nf4, simd};
 use crate::error::{Error, Kind, Result};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -139,29 +139,45 @@ impl QuantizedMatrix {
         }
     }
 
-    /// The products of rows with `x`, on this thread, of what [`QuantizedMatrix::dequantize_rows`] would unpack.
+    /// The products of rows with inputs, on this thread, of what [`QuantizedMatrix::dequantize_rows`] would unpack. Those of an
+    /// input do not depend on what is beside it.
     ///
     /// # Shapes
-    /// - `x`: `[cols]`
-    /// - `out`: `[rows.len()]`; as there, what has no place is left out
-    pub fn dot_rows(&self, rows: Range<usize>, x: &[f32], out: &mut [f32]) {
+    /// - `x`: `[n, cols]`
+    /// - `out`: `[n, rows.len()]`; as there, what has no place is left out
+    pub fn dot_rows(&self, rows: Range<usize>, x: &PlainRows, out: &mut [f32]) {
+        let outputs = rows.len();
         let rows = rows.start.min(self.rows)..rows.end.min(self.rows);
-        let x = &x[..x.len().min(self.cols)];
-        match &self.storage {
-            Storage::Blocks(of, bytes) => {
-                let row_bytes = self.cols / of.block_size() * of.block_bytes();
-                let rows = rows.map(|row| &bytes[row * row_bytes..(row + 1) * row_bytes]);
-                out.iter_mut().zip(rows).for_each(|(out, row)| *out = of.dot(row, x));
-            }
-            Storage::Int8(codes, scales) => {
-                let rows = rows.map(|row| (scales[row], &codes[row * self.cols..(row + 1) * self.cols]));
-                out.iter_mut().zip(rows).for_each(|(out, (scale, codes))| *out = scale * simd::dot_i8(codes, x));
-            }
-            Storage::Nf4(codes, absmax) => {
-                let rows = rows.map(|row| row * self.cols);
-                out.iter_mut().zip(rows).for_each(|(out, start)| *out = nf4::dot(codes, absmax, start, x));
+        if outputs == 0 {
+            return;
+        }
+        if let Storage::Blocks(of, bytes) = &self.storage
+            && !of.is_float()
+        {
+            return of.dots(self.stored(*of, bytes, &rows), x, out);
+        }
+        for (x, out) in x.rows().zip(out.chunks_exact_mut(outputs)) {
+            match &self.storage {
+                Storage::Blocks(of, bytes) => {
+                    let stored = self.stored(*of, bytes, &rows).chunks_exact((self.cols * of.block_bytes()).max(1));
+                    out.iter_mut().zip(stored).for_each(|(out, row)| *out = of.dot(row, x));
+                }
+                Storage::Int8(codes, scales) => {
+                    let rows = rows.clone().map(|row| (scales[row], &codes[row * self.cols..(row + 1) * self.cols]));
+                    out.iter_mut().zip(rows).for_each(|(out, (scale, codes))| *out = scale * simd::dot_i8(codes, x));
+                }
+                Storage::Nf4(codes, absmax) => {
+                    let starts = rows.clone().map(|row| row * self.cols);
+                    out.iter_mut().zip(starts).for_each(|(out, start)| *out = nf4::dot(codes, absmax, start, x));
+                }
             }
         }
+    }
+
+    /// The bytes of rows.
+    fn stored<'a>(&self, of: QuantType, bytes: &'a [u8], rows: &Range<usize>) -> &'a [u8] {
+        let row_bytes = self.cols / of.block_size() * of.block_bytes();
+        bytes.get(rows.start * row_bytes..rows.end * row_bytes).unwrap_or_default()
     }
 
     /// Whether its rows are signed bytes with scales, so that [`QuantizedMatrix::times_rounded`] can multiply them.
@@ -173,57 +189,36 @@ impl QuantizedMatrix {
         }
     }
 
-    /// The products of rows with rounded inputs, on this thread, each row taken apart once for all inputs; nothing is done
-    /// unless the matrix [`QuantizedMatrix::has_codes`].
+    /// As [`QuantizedMatrix::dot_rows`], of rounded inputs; nothing is done unless the matrix [`QuantizedMatrix::has_codes`].
     ///
     /// # Shapes
     /// - `x`: `[n, cols]`
     /// - `out`: `[n, rows.len()]`; what has no place is left out
     pub fn times_rounded(&self, rows: Range<usize>, x: &RoundedRows, out: &mut [f32]) {
         thread_local! {
-            static ROWS: RefCell<Vec<CodeRow>> = const { RefCell::new(Vec::new()) };
+            static ROWS: RefCell<Vec<[u8; UNIT]>> = const { RefCell::new(Vec::new()) };
         }
         let outputs = rows.len();
         let rows = rows.start.min(self.rows)..rows.end.min(self.rows);
-        if !self.has_codes() || rows.is_empty() {
-            return;
-        }
-        // What is used again soon stays in a core's nearest cache: a row for a few inputs, an input for many rows.
-        const FEW: usize = 8;
-        let at_once = if x.len() <= FEW { 1 } else { rows.len() };
-        ROWS.with_borrow_mut(|parts| {
-            parts.resize_with(at_once, CodeRow::default);
-            for start in (0..rows.len()).step_by(at_once) {
-                (rows.start + start..rows.end).zip(&mut *parts).for_each(|(row, to)| self.take_apart(row, to));
-                for (input, out) in out.chunks_exact_mut(outputs).enumerate().take(x.len()) {
-                    out[start..].iter_mut().zip(&*parts).for_each(|(out, row)| *out = row.times(x, input));
+        match &self.storage {
+            Storage::Blocks(of, bytes) if !of.is_float() => of.dots(self.stored(*of, bytes, &rows), x, out),
+            Storage::Int8(codes, scales) if outputs > 0 => {
+                let units = self.cols.div_ceil(UNIT);
+                // Rows that are no whole units get zeros behind them.
+                ROWS.with_borrow_mut(|filled| {
+                    filled.clear();
+                    filled.resize(rows.len() * units, [0; UNIT]);
+                    for (filled, row) in filled.chunks_exact_mut(units.max(1)).zip(rows.clone()) {
+                        let codes: &[u8] = bytemuck::cast_slice(&codes[row * self.cols..(row + 1) * self.cols]);
+                        filled.as_flattened_mut()[..self.cols].copy_from_slice(codes);
+                    }
+                    gguf_blocks::dots_of_bytes(filled, x, out);
+                });
+                for out in out.chunks_exact_mut(outputs) {
+                    out.iter_mut().zip(&scales[rows.clone()]).for_each(|(out, scale)| *out *= scale);
                 }
             }
-        });
-    }
-
-    /// Takes a row's codes apart from their scales.
-    fn take_apart(&self, row: usize, to: &mut CodeRow) {
-        let chunks = self.cols.div_ceil(rounded::CHUNK);
-        to.codes.resize(chunks, [0; rounded::CHUNK]);
-        let codes = &mut to.codes.as_flattened_mut()[..self.cols];
-        match &self.storage {
-            Storage::Blocks(of, bytes) => {
-                let row_bytes = self.cols / of.block_size() * of.block_bytes();
-                let runs = self.cols / of.run().unwrap_or(1);
-                to.scales.resize(runs, 0.0);
-                to.offsets.resize(if of.has_offsets() { runs } else { 0 }, 0.0);
-                let stored = bytes.get(row * row_bytes..(row + 1) * row_bytes).unwrap_or_default();
-                of.take_apart(stored, codes, &mut to.scales, &mut to.offsets);
-            }
-            Storage::Int8(stored, scales) => {
-                codes.copy_from_slice(&stored[row * self.cols..(row + 1) * self.cols]);
-                to.codes.as_flattened_mut()[self.cols..].fill(0);
-                to.scales.clear();
-                to.scales.resize(chunks, scales[row]);
-                to.offsets.clear();
-            }
-            Storage::Nf4(..) => {}
+            Storage::Blocks(..) | Storage::Int8(..) | Storage::Nf4(..) => {}
         }
     }
 

@@ -68,7 +68,9 @@ pub use remarks::Remarks;
 pub use rewards::{LengthUnit, Reward, RewardKind};
 pub use rows::{EvalFraction, Renames};
 pub use schema::{preset_schema, schema};
-pub use training::{AutoBool, Fit, MAX_BATCH, Optimizer, PREFERENCE_LEARNING_RATE, Scheduler, Training};
+pub use training::{
+    AutoBool, Fit, MAX_BATCH, Optimizer, PREFERENCE_LEARNING_RATE, REWARD_LEARNING_RATE, Scheduler, Training,
+};
 
 use crate::error::Result;
 use crate::paths;

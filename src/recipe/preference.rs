@@ -22,6 +22,8 @@ pub enum Task {
     Orpo,
     /// Good answers and not bad ones, from rows of the format `unpaired`: Kahneman-Tversky optimisation.
     Kto,
+    /// To tell which of two answers is preferred, by a number for each: a reward model, from rows of the format `preference`.
+    Reward,
     /// The better of several answers that the model gives itself, from rows of the format `prompt_only` and `rewards`: group relative
     /// policy optimisation.
     Grpo,
@@ -37,6 +39,7 @@ impl Task {
             Task::Dpo => "dpo",
             Task::Orpo => "orpo",
             Task::Kto => "kto",
+            Task::Reward => "reward",
             Task::Grpo => "grpo",
             Task::Rloo => "rloo",
         }
@@ -48,7 +51,7 @@ impl Task {
 
     /// Whether a preference is learnt from answers that stand in rows.
     pub fn has_preference(self) -> bool {
-        matches!(self, Task::Dpo | Task::Orpo | Task::Kto)
+        matches!(self, Task::Dpo | Task::Orpo | Task::Kto | Task::Reward)
     }
 
     /// Whether the model learns from answers of its own.
@@ -58,17 +61,19 @@ impl Task {
 
     /// Whether its rows are pairs of answers.
     pub fn has_pairs(self) -> bool {
-        matches!(self, Task::Dpo | Task::Orpo)
+        matches!(self, Task::Dpo | Task::Orpo | Task::Reward)
     }
 }
 
-/// How a preference is learnt; for `task: dpo`, `orpo` and `kto`. The words and the defaults are TRL's.
+/// How a preference is learnt; for `task: dpo`, `orpo`, `kto` and `reward`. The words and the defaults are TRL's.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Preference {
     /// How much it counts that an answer becomes more or less likely than the policy says that the run starts from: with less,
     /// the run may go further from it. Of `orpo` how much the odds count beside the likelihood.
-    pub beta: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    pub beta: Option<f64>,
     /// The loss, or several that are added up; of `dpo` and `kto`.
     #[serde(skip_serializing_if = "LossTypes::is_empty")]
     pub loss_type: LossTypes,
@@ -100,6 +105,10 @@ pub struct Preference {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub undesirable_weight: Option<f64>,
+    /// How much it counts that rewards are far from 0, of `reward`; TRL suggests 0.01. Without it they may be anywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>")]
+    pub center_rewards_coefficient: Option<Option<f64>>,
 }
 
 /// A loss of pairs, or of single answers.
@@ -206,7 +215,7 @@ impl Preference {
     pub(super) fn read(section: &mut Section<'_>, task: Task) -> Self {
         let usual = if task == Task::Kto { LossType::Kto } else { LossType::Sigmoid };
         let all = Preference {
-            beta: section.key("beta").within((Excluded(0.0), Unbounded)).or(0.1),
+            beta: Some(section.key("beta").within((Excluded(0.0), Unbounded)).or(0.1)),
             loss_type: section.key("loss_type").or(LossTypes(vec![usual])),
             label_smoothing: Some(section.key("label_smoothing").within((Included(0.0), Excluded(0.5))).or(0.0)),
             loss_weights: Some(section.key("loss_weights").optional()),
@@ -215,6 +224,7 @@ impl Preference {
             nll_on_prompt: Some(section.key("nll_on_prompt").or(true)),
             desirable_weight: Some(section.key("desirable_weight").within((Excluded(0.0), Unbounded)).or(1.0)),
             undesirable_weight: Some(section.key("undesirable_weight").within((Excluded(0.0), Unbounded)).or(1.0)),
+            center_rewards_coefficient: Some(section.key("center_rewards_coefficient").within(0.0..).optional()),
         };
         all.of(task)
     }
@@ -223,10 +233,11 @@ impl Preference {
     fn of(self, task: Task) -> Self {
         let is_free = self.loss_type.0.iter().any(|loss| loss.is_reference_free());
         let is_simpo = self.loss_type.has(LossType::Simpo);
-        let (is_dpo, is_orpo, is_kto) = (task == Task::Dpo, task == Task::Orpo, task == Task::Kto);
+        let [is_dpo, is_orpo, is_kto, is_reward] =
+            [Task::Dpo, Task::Orpo, Task::Kto, Task::Reward].map(|of| task == of);
         Preference {
-            beta: self.beta,
-            loss_type: if is_orpo { LossTypes(Vec::new()) } else { self.loss_type },
+            beta: self.beta.filter(|_| !is_reward),
+            loss_type: if is_orpo || is_reward { LossTypes(Vec::new()) } else { self.loss_type },
             label_smoothing: self.label_smoothing.filter(|_| is_dpo),
             loss_weights: self.loss_weights.filter(|_| is_dpo && !is_free),
             cpo_alpha: self.cpo_alpha.filter(|_| is_dpo && is_free),
@@ -234,6 +245,7 @@ impl Preference {
             nll_on_prompt: self.nll_on_prompt.filter(|_| is_orpo),
             desirable_weight: self.desirable_weight.filter(|_| is_kto),
             undesirable_weight: self.undesirable_weight.filter(|_| is_kto),
+            center_rewards_coefficient: self.center_rewards_coefficient.filter(|_| is_reward),
         }
     }
 

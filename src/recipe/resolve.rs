@@ -64,6 +64,7 @@ impl Recipe {
         a_rate_for_adamw(&recipe, diagnosis);
         decay_that_leaves_something(&recipe, diagnosis);
         a_push_for_its_settings(&recipe, diagnosis);
+        no_answers_of_a_judge(&recipe, diagnosis);
         recipe
     }
 }
@@ -157,6 +158,15 @@ fn settings_of_the_other_optimizer(recipe: &Recipe, diagnosis: &mut Diagnosis) {
         };
         let what = format!("`{path}` does nothing with `optimizer: {name}`");
         diagnosis.wrong(&path, &mark, what, Some("leave it out".into()));
+    }
+}
+
+/// A reward model judges texts, and writes none.
+fn no_answers_of_a_judge(recipe: &Recipe, diagnosis: &mut Diagnosis) {
+    let path = "evaluation.samples";
+    if let Some(mark) = diagnosis.given(path).filter(|_| recipe.task == Task::Reward && recipe.evaluation.samples > 0) {
+        let what = format!("`{path}` does not go with `task: reward`: a reward model judges answers and writes none");
+        diagnosis.wrong(path, &mark, what, Some("leave it out".into()));
     }
 }
 

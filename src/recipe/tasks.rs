@@ -8,7 +8,7 @@ use crate::data::options::RowFormat;
 use crate::text::TrainOn;
 
 /// The keys of `preference`, with the tasks that they are of.
-const KEYS: [(&str, &[Task]); 9] = [
+const KEYS: [(&str, &[Task]); 10] = [
     ("beta", &[Task::Dpo, Task::Orpo, Task::Kto]),
     ("loss_type", &[Task::Dpo, Task::Kto]),
     ("label_smoothing", &[Task::Dpo]),
@@ -18,13 +18,14 @@ const KEYS: [(&str, &[Task]); 9] = [
     ("nll_on_prompt", &[Task::Orpo]),
     ("desirable_weight", &[Task::Kto]),
     ("undesirable_weight", &[Task::Kto]),
+    ("center_rewards_coefficient", &[Task::Reward]),
 ];
 
 /// The rows of a task whose rows are all of one format.
 fn rows(task: Task) -> Option<RowFormat> {
     match task {
         Task::Sft => None,
-        Task::Dpo | Task::Orpo => Some(RowFormat::Preference),
+        Task::Dpo | Task::Orpo | Task::Reward => Some(RowFormat::Preference),
         Task::Kto => Some(RowFormat::Unpaired),
         Task::Grpo | Task::Rloo => Some(RowFormat::PromptOnly),
     }
@@ -52,7 +53,7 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
             };
             let what = format!("`{path}`: `task: {}` does not train rows of `{}`", task.name(), source.format);
             let others = match source.format {
-                RowFormat::Preference => "`task: dpo` and `task: orpo` train preferences",
+                RowFormat::Preference => "`task: dpo`, `orpo` and `reward` train preferences",
                 RowFormat::Unpaired => "`task: kto` trains good and bad answers",
                 RowFormat::PromptOnly => "`task: grpo` trains the model's own answers to prompts",
                 _ => "`task: sft` trains others",
@@ -94,6 +95,7 @@ pub(super) fn check(
     }
     if let Some(mark) = diagnosis.given("data.train_on").filter(|_| data.train_on == TrainOn::All) {
         let what = match task.has_pairs() {
+            _ if task == Task::Reward => "`data.train_on` does nothing with `task: reward`, which judges whole texts",
             true => "`data.train_on: all` would prefer prompts too, which both answers share",
             false => "`data.train_on: all` would judge prompts too",
         };
@@ -113,7 +115,7 @@ fn losses(task: Task, preference: &Preference, diagnosis: &mut Diagnosis) {
     let has = |loss| losses.contains(&loss);
     let mark_of_type = diagnosis.given("preference.loss_type");
     if let Some(mark) = &mark_of_type {
-        let other = losses.iter().find(|loss| loss.task() != task).filter(|_| task != Task::Orpo);
+        let other = losses.iter().find(|loss| loss.task() != task).filter(|_| matches!(task, Task::Dpo | Task::Kto));
         let of_several = (losses.len() > 1).then_some(());
         let free = losses.iter().find(|loss| loss.is_reference_free());
         let wrong = match (other, of_several, free) {

@@ -19,6 +19,8 @@ const WARMUP_RATIO: f64 = 0.03;
 const LEARNING_RATE: f64 = 2.0e-4;
 /// The same of preferences, as in TRL.
 pub const PREFERENCE_LEARNING_RATE: f64 = 1.0e-6;
+/// The same of reward models, as in TRL.
+pub const REWARD_LEARNING_RATE: f64 = 1.0e-4;
 /// Answers at once where each is judged by the others, as in TRL; otherwise one, and so many passes in a step.
 const KTO_BATCH: usize = 8;
 /// More epochs than this are a slip of the pen; steps can then be counted without overflow.
@@ -30,7 +32,7 @@ const MAX_STEPS: u64 = 1 << 40;
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Training {
-    /// Sequences (packed bins; of `task: dpo` and `orpo` pairs) that go through the model at once. Of `task: kto` 8 where nothing is
+    /// Sequences (packed bins; of `task: dpo`, `orpo` and `reward` pairs) that go through the model at once. Of `task: kto` 8 where nothing is
     /// said, and then one pass in a step; at least 2, because each is judged by the others. Of `task: grpo` and `rloo` the model's own
     /// answers, of which a step has a multiple of `grpo.num_generations`.
     pub per_device_train_batch_size: usize,
@@ -46,7 +48,7 @@ pub struct Training {
     /// What turns gradients into updates.
     pub optimizer: Optimizer,
     /// The highest learning rate, reached after the warm-up; `auto` suits the size of the model. Where preferences are
-    /// learnt 1.0e-6 where nothing is said, and for `auto`, as in TRL.
+    /// learnt 1.0e-6 where nothing is said, and for `auto`, as in TRL; of `task: reward` 1.0e-4.
     #[schemars(with = "OrAuto<f64>")]
     pub learning_rate: f64,
     /// How long AdamW remembers gradients.
@@ -124,7 +126,11 @@ choices!(Optimizer, Scheduler);
 
 impl Training {
     pub(super) fn read(section: &mut Section<'_>, task: Task) -> Self {
-        let rate = if task == Task::Sft { LEARNING_RATE } else { PREFERENCE_LEARNING_RATE };
+        let rate = match task {
+            Task::Sft => LEARNING_RATE,
+            Task::Dpo | Task::Orpo | Task::Kto | Task::Grpo | Task::Rloo => PREFERENCE_LEARNING_RATE,
+            Task::Reward => REWARD_LEARNING_RATE,
+        };
         let (batch, accumulation) = if task == Task::Kto { (KTO_BATCH, 1) } else { (1, 8) };
         let warmup_steps = section.key("warmup_steps").within(..=MAX_STEPS).optional();
         // With steps given, the ratio is not in force, and the resolved recipe says so.

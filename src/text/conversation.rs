@@ -133,7 +133,7 @@ impl Conversation {
 }
 
 /// Token ids with a label each.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tokenized {
     /// Token ids, with exactly one BOS where the model has one.
     pub input_ids: Vec<u32>,
@@ -147,6 +147,8 @@ pub struct Tokenized {
     pub second: Option<usize>,
     /// Whether its answer is a good one, of a row that says so.
     pub desirable: Option<bool>,
+    /// By how much the first answer of a pair is better, of a row that says so.
+    pub margin: Option<f32>,
     /// The columns of a row that is a prompt, as JSON.
     pub columns: Option<String>,
 }
@@ -162,6 +164,23 @@ impl Tokenized {
         self.second.unwrap_or(self.input_ids.len())
     }
 
+    /// Of a pair the second sequence alone; nothing of another row.
+    pub fn second_sequence(&self) -> Option<Self> {
+        let at = self.second?;
+        let media = self.media.iter().filter(|medium| medium.tokens.start >= at);
+        let moved = |medium: &MediaRange| MediaRange {
+            tokens: medium.tokens.start - at..medium.tokens.end - at,
+            ..medium.clone()
+        };
+        Some(Tokenized {
+            input_ids: self.input_ids.get(at..)?.to_vec(),
+            labels: self.labels.get(at..)?.to_vec(),
+            media: media.map(moved).collect(),
+            truncated: self.truncated,
+            ..Tokenized::default()
+        })
+    }
+
     /// Of a pair the first sequence alone; another row as it is.
     pub fn first_sequence(mut self) -> Self {
         if let Some(at) = self.second.take() {
@@ -174,7 +193,7 @@ impl Tokenized {
 }
 
 /// The first tokens of a row, and how many there are in all: the rest of a row that is to be cut is never held.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prefix {
     /// As many of the first tokens as were asked for.
     pub tokens: Tokenized,

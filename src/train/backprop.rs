@@ -1,9 +1,9 @@
 //! Loss and adapter gradients of one micro-batch, stage by stage.
 
 use crate::adapter::{Adapter, Dropout, TrainedStage};
-use crate::model::{Carry, LanguageModel, Layout, Stage};
-use crate::nn::SidePath;
+use crate::model::{Carry, LanguageModel, Layout, SCORE, Stage};
 use crate::nn::cross_entropy::token_nll;
+use crate::nn::{SidePath, scores};
 use crate::ops::{backward_from, upload};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::objective::{Goal, Score, Scored, Seen};
@@ -38,7 +38,7 @@ pub fn score_unless(
 ) -> Option<Score> {
     let mut go_on = || !stop.load(Ordering::Relaxed);
     let mismatched = mismatched(&mut go_on, model, side, batch, goal)?;
-    let hidden = hidden(&mut go_on, model, side, batch)?;
+    let hidden = looked_at(hidden(&mut go_on, model, side, batch)?, side, goal);
     let seen = Seen { hidden: &hidden, head: model.head(), mismatched: &mismatched };
     go_on().then(|| goal.objective.score(seen, batch, goal.scales, false).score)
 }
@@ -82,6 +82,22 @@ fn hidden(
         carry = model.layer(layer, carry, &layout, side);
     }
     Some(model.norm().forward(model.last_hidden(carry.select(&indices(&batch.rows, model)), side)))
+}
+
+/// What an objective sees of normalised rows: they themselves, or what the head on the `side` makes of them where it asks for scores.
+///
+/// # Shapes
+/// - `rows`: `[m, d]`
+/// - output: the same, or `[m, 1]`
+fn looked_at(rows: Tensor<2>, side: &dyn SidePath, goal: Goal) -> Tensor<2> {
+    if !goal.objective.needs().scores {
+        return rows;
+    }
+    match side.whole(SCORE) {
+        Some(head) => scores(rows, head),
+        // Without a head there are no numbers, and a run stops at that.
+        None => rows.narrow(1, 0, 1).mul_scalar(f64::NAN),
+    }
 }
 
 /// The log-probability under `side` of each of the sequences that a micro-batch has beside its own, where the objective needs them;
@@ -258,19 +274,19 @@ fn head(
     dropout: Option<&dyn Dropout>,
     gradients: &mut [Option<Tensor<2>>],
 ) -> (Score, Upstream) {
-    let rows = indices(&batch.rows, model);
-    let input = leaves(&carry.clone().select(&rows), true); // [m, d] each
+    let at = indices(&batch.rows, model);
+    let input = leaves(&carry.clone().select(&at), true); // [m, d] each
     let side = adapter.track(Stage::LastHidden, dropout);
-    let normed = model.norm().forward(model.last_hidden(input.clone(), &side));
-    let seen = Seen { hidden: &normed.clone().inner(), head: model.head(), mismatched };
+    let rows = looked_at(model.norm().forward(model.last_hidden(input.clone(), &side)), &side, goal);
+    let seen = Seen { hidden: &rows.clone().inner(), head: model.head(), mismatched };
     let Scored { score, gradient } = goal.objective.score(seen, batch, goal.scales, true);
     let mut upstream: Vec<Tensor<2>> = carry.streams().map(Tensor::zeros_like).collect();
     if let Some(gradient) = gradient {
-        let mut tape = backward_from(normed, gradient).backward();
+        let mut tape = backward_from(rows, gradient).backward();
         add(side.take_gradients(&mut tape), gradients);
         for (upstream, leaf) in upstream.iter_mut().zip(input.streams()) {
             if let Some(gradient) = leaf.grad_remove(&mut tape) {
-                *upstream = upstream.clone().select_assign(0, rows.clone(), gradient, IndexingUpdateOp::Add);
+                *upstream = upstream.clone().select_assign(0, at.clone(), gradient, IndexingUpdateOp::Add);
             }
         }
     }

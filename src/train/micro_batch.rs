@@ -11,7 +11,7 @@ use std::ops::Range;
 pub struct MicroBatch {
     /// What the model reads.
     pub inputs: Inputs,
-    /// Rows whose next token is supervised.
+    /// Rows whose next token is supervised, sequence after sequence: what several share is the row of each.
     pub rows: Vec<u32>,
     /// The next token of each of those rows.
     pub targets: Vec<u32>,
@@ -22,10 +22,14 @@ pub struct MicroBatch {
     pub reference: Vec<f64>,
     /// Whether each sequence ends in a good answer, of rows that say so.
     pub desirable: Vec<bool>,
+    /// By how much the first sequence of each pair is better; empty: nobody said.
+    pub margins: Vec<f64>,
     /// What is known of answers that the policy gave itself, where an objective learns from those.
     pub rollout: Option<Box<Rollout>>,
     /// The prompt of each sequence with the answer of another one, where an objective asks for it: is read, and not learnt.
     pub mismatched: Option<Box<MicroBatch>>,
+    /// Which of the targets are those of each sequence.
+    pub of_sequences: Vec<Range<usize>>,
 }
 
 /// What is known of answers that the policy gave itself.
@@ -50,19 +54,19 @@ impl MicroBatch {
 
     /// As [`MicroBatch::new`], of inputs that may hold soft tokens.
     pub fn of(inputs: Inputs, labels: &[i32]) -> Self {
-        let mut rows = Vec::new();
-        let mut targets = Vec::new();
-        for range in inputs.segments.ranges() {
-            let next = range.start + 1..range.end;
-            for (row, &label) in range.clone().zip(&labels[next]) {
-                if label != IGNORE_INDEX {
+        let (mut rows, mut targets, mut of_sequences) = (Vec::new(), Vec::new(), Vec::new());
+        for sequence in 0..inputs.segments.ranges().len() {
+            let first = rows.len();
+            for (row, next) in steps(&inputs.segments, sequence) {
+                if labels[next] != IGNORE_INDEX {
                     rows.push(row as u32);
-                    targets.push(label.cast_unsigned());
+                    targets.push(labels[next].cast_unsigned());
                 }
             }
+            of_sequences.push(first..rows.len());
         }
-        let (besides, reference, desirable, rollout, mismatched) = Default::default();
-        MicroBatch { inputs, rows, targets, besides, reference, desirable, rollout, mismatched }
+        let (besides, reference, desirable, margins, rollout, mismatched) = Default::default();
+        MicroBatch { inputs, rows, targets, besides, reference, desirable, margins, rollout, mismatched, of_sequences }
     }
 
     /// The same with the other tokens of the first sequence of each pair as targets too: those of its prompt. The placeholders of
@@ -71,18 +75,31 @@ impl MicroBatch {
         let old = std::mem::take(&mut self.rows).into_iter().zip(std::mem::take(&mut self.targets));
         let mut old = old.peekable();
         let Inputs { input_ids, segments, soft_tokens, .. } = &self.inputs;
-        for (at, range) in segments.ranges().iter().enumerate() {
-            for row in range.start..range.end.saturating_sub(1) {
-                let answer = old.next_if(|(answer, _)| *answer as usize == row);
-                let is_beside = at % 2 == 0 && !soft_tokens.iter().any(|medium| medium.rows.contains(&(row + 1)));
-                let Some(target) = answer.map(|(_, target)| target).or(is_beside.then(|| input_ids[row + 1])) else {
+        for (at, sequence) in self.of_sequences.iter_mut().enumerate() {
+            let (first, mut answers) = (self.rows.len(), sequence.len());
+            for (row, next) in steps(segments, at) {
+                let answer = old.next_if(|(answer, _)| answers > 0 && *answer as usize == row);
+                answers -= usize::from(answer.is_some());
+                let is_beside = at % 2 == 0 && !soft_tokens.iter().any(|medium| medium.rows.contains(&next));
+                let Some(target) = answer.map(|(_, target)| target).or(is_beside.then(|| input_ids[next])) else {
                     continue;
                 };
                 self.rows.push(row as u32);
                 self.targets.push(target);
                 self.besides.push(answer.is_none());
             }
+            *sequence = first..self.rows.len();
         }
+        self
+    }
+
+    /// The same with the last token of each sequence as its only row, where the whole of it has been read: what it is judged by.
+    pub fn at_ends(mut self) -> Self {
+        let ends = self.inputs.segments.ranges().iter().filter_map(|range| range.clone().last());
+        self.rows = ends.map(|row| row as u32).collect();
+        self.targets = self.rows.iter().map(|&row| self.inputs.input_ids[row as usize]).collect();
+        self.besides.clear();
+        self.of_sequences = (0..self.rows.len()).map(|at| at..at + 1).collect();
         self
     }
 
@@ -104,16 +121,24 @@ impl MicroBatch {
 
     /// Which of the supervised tokens are those of each sequence.
     pub fn sequences(&self) -> Vec<Range<usize>> {
-        let until = |token: usize| self.rows.partition_point(|&row| (row as usize) < token);
-        self.inputs.segments.ranges().iter().map(|range| until(range.start)..until(range.end)).collect()
+        self.of_sequences.clone()
     }
 
     /// Its first `tokens` tokens.
     pub fn truncated(mut self, tokens: usize) -> Self {
         let tokens = self.inputs.truncate(tokens);
-        self.rows.retain(|&row| (row as usize) < tokens);
-        self.targets.truncate(self.rows.len());
-        self.besides.truncate(self.rows.len());
+        let sequences = self.inputs.segments.ranges().len();
+        self.of_sequences.truncate(sequences);
+        let (mut kept, mut of_sequences) = (Vec::with_capacity(self.rows.len()), Vec::with_capacity(sequences));
+        for sequence in &self.of_sequences {
+            let first = kept.len();
+            kept.extend(sequence.clone().filter(|&at| (self.rows[at] as usize) < tokens));
+            of_sequences.push(first..kept.len());
+        }
+        self.rows = kept.iter().map(|&at| self.rows[at]).collect();
+        self.targets = kept.iter().map(|&at| self.targets[at]).collect();
+        self.besides = kept.iter().filter_map(|&at| self.besides.get(at).copied()).collect();
+        self.of_sequences = of_sequences;
         self
     }
 
@@ -134,6 +159,11 @@ impl MicroBatch {
     pub fn supervised(&self) -> usize {
         self.targets.len()
     }
+}
+
+/// Each row of a sequence with the row of its next token.
+fn steps(segments: &Segments, sequence: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+    segments.rows(sequence).zip(segments.rows(sequence).skip(1))
 }
 
 #[cfg(test)]
@@ -165,6 +195,31 @@ mod tests {
             [vec![1, 2], vec![4], vec![6]]
         );
         assert_eq!(batch.truncated(7).targets, [11, 12, 13, 14, 22]);
+    }
+
+    #[test]
+    fn what_a_pair_begins_with_is_a_row_of_each() {
+        // [1 2 3 | 4 5] and [1 2 3 | 6 7], then a pair that shares one token, and of which a part of the answers is shared.
+        let segments = Segments::sharing([(5, 0), (2, 3), (3, 0), (1, 2)]);
+        let labels = [-100, -100, -100, 4, 5, 6, 7, -100, 12, 13, 14];
+        let batch = MicroBatch::new(vec![1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 14], &labels, segments);
+        assert_eq!(batch.rows, [2, 3, 2, 5, 7, 8, 7, 8]);
+        assert_eq!(batch.targets, [4, 5, 6, 7, 12, 13, 12, 14]);
+        assert_eq!(batch.sequences(), [0..2, 2..4, 4..6, 6..8]);
+        let with = batch.clone().with_prompts();
+        assert_eq!(with.targets, [2, 3, 4, 5, 6, 7, 12, 13, 12, 14]);
+        assert_eq!((with.answer(&with.sequences()[0]), with.sequences()[1].clone()), (vec![2, 3], 4..6));
+        assert_eq!(batch.clone().at_ends().rows, [4, 6, 9, 10]);
+        let cut = batch.truncated(6);
+        assert_eq!((cut.rows.as_slice(), cut.sequences()), (&[2, 3, 2, 5][..], vec![0..2, 2..4]));
+    }
+
+    #[test]
+    fn sequences_are_judged_by_their_last_tokens() {
+        let labels = [-100, 11, 12, -100, 21];
+        let batch = MicroBatch::new(vec![10, 11, 12, 20, 21], &labels, Segments::from_lengths([3, 2])).at_ends();
+        assert_eq!((batch.rows.as_slice(), batch.targets.as_slice()), (&[2, 4][..], &[12, 21][..]));
+        assert_eq!(batch.sequences(), [0..1, 1..2]);
     }
 
     #[test]

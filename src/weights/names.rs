@@ -225,6 +225,8 @@ pub enum TensorId {
     Norm,
     /// The head, `[v, d]`, where it is not tied to the embedding.
     LmHead,
+    /// What judges texts: the head of a reward model, `[1, d]`, in the place of the one that makes logits.
+    Score,
     /// What makes soft tokens of pictures in Gemma 3.
     Vision(VisionTensor),
     /// Gemma 3n: what looks at pictures.
@@ -246,10 +248,11 @@ pub enum TensorId {
 }
 
 /// Tensors outside the layers: Hugging Face name, GGUF name.
-const SINGLE: [(TensorId, &str, &str); 6] = [
+const SINGLE: [(TensorId, &str, &str); 7] = [
     (TensorId::EmbedTokens, "model.embed_tokens.weight", "token_embd.weight"),
     (TensorId::Norm, "model.norm.weight", "output_norm.weight"),
     (TensorId::LmHead, "lm_head.weight", "output.weight"),
+    (TensorId::Score, "score.weight", "cls.output.weight"),
     (TensorId::EmbedTokensPerLayer, "model.embed_tokens_per_layer.weight", "per_layer_token_embd.weight"),
     (TensorId::PerLayerModelProjection, "model.per_layer_model_projection.weight", "per_layer_model_proj.weight"),
     (TensorId::PerLayerProjectionNorm, "model.per_layer_projection_norm.weight", "per_layer_proj_norm.weight"),
@@ -433,7 +436,7 @@ impl Spelling {
         let text = id.hf();
         match self {
             Spelling::LanguageModelInside if !id.is_of_text() => format!("model.{text}"),
-            _ if !id.is_of_text() => text,
+            _ if !id.is_of_text() || *id == TensorId::Score => text,
             Spelling::Text => text,
             Spelling::LanguageModelOutside => format!("language_model.{text}"),
             Spelling::LanguageModelInside => match text.strip_prefix("model.") {
@@ -463,7 +466,8 @@ impl Spelling {
         path
     }
 
-    /// Reads a name in any spelling. The head's name is common to two of them and counts as [`Spelling::Text`]; those of
+    /// Reads a name in any spelling. The head's name is common to two of them and counts as [`Spelling::Text`], as that of
+    /// a reward model's head, which is common to all; those of
     /// a saved tower are common to two as well, and count as [`Spelling::LanguageModelOutside`].
     pub fn parse(name: &str) -> Option<(Spelling, TensorId)> {
         if let Some((of_modules, id)) = TensorId::parse_beside(name) {
@@ -482,7 +486,7 @@ impl Spelling {
 
     /// The spelling of a checkpoint with these tensor names, if any of them is of the language model.
     pub fn detect<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Spelling> {
-        let telling = |id: &TensorId| id.is_of_text() && *id != TensorId::LmHead;
+        let telling = |id: &TensorId| id.is_of_text() && !matches!(id, TensorId::LmHead | TensorId::Score);
         names.into_iter().filter_map(Spelling::parse).find(|(_, id)| telling(id)).map(|found| found.0)
     }
 }
@@ -503,7 +507,7 @@ pub fn peft_whole_key(id: &TensorId) -> String {
 /// Reads such a key in any spelling of the model.
 pub fn parse_peft_whole_key(key: &str) -> Option<TensorId> {
     let name = key.strip_prefix(PEFT_PREFIX)?;
-    Spelling::parse(name).map(|(_, id)| id).filter(|id| id.part() == ModelPart::Projector)
+    Spelling::parse(name).map(|(_, id)| id).filter(|id| id.part() == ModelPart::Projector || *id == TensorId::Score)
 }
 
 /// Reads an adapter's key in any spelling of the model, with or without an adapter's name (`lora_A.default.weight`).

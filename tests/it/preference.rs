@@ -2,16 +2,17 @@
 
 use crate::bench::{Bench, lines};
 use crate::fidelity::{Case, case};
-use burn::tensor::{Device, Tensor};
-use gemma_tune::adapter::Adapter;
-use gemma_tune::model::LanguageModel;
+use burn::tensor::{Device, Tensor, TensorData};
+use gemma_tune::adapter::{Adapter, TrainedTensor};
+use gemma_tune::infer::score;
+use gemma_tune::model::{LanguageModel, WholeTensor};
 use gemma_tune::nn::{BaseOnly, Segments};
 use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::backprop;
 use gemma_tune::train::micro_batch::MicroBatch;
-use gemma_tune::train::objective::{Cpo, Dpo, DpoLoss, Kto, KtoLoss, Objective, Orpo};
-use gemma_tune::train::step::{Computed, OneDevice, StepSettings, Watch, WindowGradients};
+use gemma_tune::train::objective::{Cpo, Dpo, DpoLoss, Kto, KtoLoss, Objective, Orpo, Reward};
+use gemma_tune::train::step::{self, Computed, OneDevice, StepSettings, Watch, WindowGradients};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,6 +43,25 @@ fn micro_batch(model: &dyn LanguageModel, sequences: &[(Vec<u32>, Vec<i32>)]) ->
     let labels: Vec<i32> = sequences.iter().flat_map(|(_, labels)| labels.clone()).collect();
     let segments = Segments::from_lengths(sequences.iter().map(|(ids, _)| ids.len()));
     let mut batch = MicroBatch::new(ids, &labels, segments);
+    let losses = backprop::losses(model, &BaseOnly, &batch);
+    batch.reference = batch.log_probabilities(&losses);
+    batch
+}
+
+/// The same, with what both sequences of a pair begin with once.
+fn sharing(model: &dyn LanguageModel, sequences: &[(Vec<u32>, Vec<i32>)]) -> MicroBatch {
+    let (mut ids, mut labels, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in sequences.chunks(2) {
+        let [chosen, rejected] = pair else { panic!("a pair") };
+        let prompt = chosen.1.iter().zip(&rejected.1).take_while(|both| *both == (&-100, &-100)).count();
+        assert!(prompt > 1 && chosen.0[..prompt] == rejected.0[..prompt]);
+        for ((own, of_own), shared) in [(chosen, 0), (rejected, prompt)] {
+            ids.extend_from_slice(&own[shared..]);
+            labels.extend_from_slice(&of_own[shared..]);
+            lengths.push((own.len() - shared, shared));
+        }
+    }
+    let mut batch = MicroBatch::new(ids, &labels, Segments::sharing(lengths));
     let losses = backprop::losses(model, &BaseOnly, &batch);
     batch.reference = batch.log_probabilities(&losses);
     batch
@@ -88,6 +108,30 @@ fn losses_of_pairs_and_their_gradients_are_those_of_trl() {
     // However a window is divided, its loss is the mean of all its pairs, and that of their answers' tokens.
     let windows =
         [at_once.to_vec(), sequences.chunks(2).map(batch).collect(), sequences.chunks(4).map(batch).collect()];
+    // Nor does it matter whether a prompt is computed once or twice.
+    let shared = sharing(model.as_ref(), &sequences);
+    let prompts: f64 = golden.values("prompts").iter().step_by(2).sum();
+    assert_eq!(shared.tokens() + prompts as usize, at_once[0].tokens());
+    for activation_checkpointing in [false, true] {
+        let objective = Dpo { beta: BETA, label_smoothing: 0.0, losses: vec![(DpoLoss::Sigmoid, 1.0)] };
+        let settings = StepSettings {
+            objective: Arc::new(objective),
+            max_grad_norm: 0.0,
+            activation_checkpointing,
+            lora_dropout: 0.0,
+            rng: Rng::new(0),
+        };
+        let of = |batch: &MicroBatch| {
+            let (loss, gradients) =
+                step::gradients(model.as_ref(), &adapter, std::slice::from_ref(batch), 0, &settings);
+            (loss, sampled(&adapter, &gradients))
+        };
+        let ((loss, gradient), (expected, twice)) = (of(&shared), of(&at_once[0]));
+        let twice: Vec<f64> = twice.into_iter().map(f64::from).collect();
+        let gap = l2_relative(&gradient, &twice);
+        assert!(gap <= 1e-5 && (loss - expected).abs() <= 1e-6 * expected, "{gap:e}: {loss} {expected}");
+    }
+    let windows = [windows.to_vec(), vec![vec![shared]]].concat();
     for (name, losses) in [
         ("sigmoid", &[(DpoLoss::Sigmoid, 1.0)][..]),
         ("hinge", &[(DpoLoss::Hinge, 1.0)]),
@@ -158,7 +202,9 @@ fn losses_without_a_reference_are_those_of_trl() {
             if objective.needs().prompts { batch.with_prompts() } else { batch }
         };
         // However a window is divided, its loss is the mean of all its pairs, and that of its tokens.
-        for window in [vec![batch(&sequences)], sequences.chunks(2).map(batch).collect()] {
+        let shared = sharing(model.as_ref(), &sequences);
+        let shared = if objective.needs().prompts { shared.with_prompts() } else { shared };
+        for window in [vec![batch(&sequences)], sequences.chunks(2).map(batch).collect(), vec![shared]] {
             let computed = computed(model.as_ref(), &adapter, &window, objective.clone());
             let what = format!("{name} in {}", window.len());
             check(&golden, &what, name, &adapter, &computed, (&format!("{name}.metrics"), metrics));
@@ -213,6 +259,48 @@ fn losses_of_judged_answers_are_those_of_trl() {
     assert!(of(&|batch| batch.desirable.truncate(5)).is_nan());
     assert!(of(&|batch| batch.reference.clear()).is_nan());
     assert!(of(&|batch| batch.mismatched = None).is_nan());
+}
+
+#[test]
+fn rewards_of_pairs_and_their_gradients_are_those_of_trl() {
+    let golden = Golden::read(&folder("train").join("preference.safetensors"));
+    let Case { model, adapter, .. } = case("lora", &Device::flex());
+    let sequences = sequences(&golden);
+    let values: Vec<f32> = golden.values("head").iter().map(|&x| x as f32).collect();
+    let tensor = WholeTensor::score(values.len());
+    let head = Tensor::from_data(TensorData::new(values, tensor.dims), &Device::flex());
+    let without = adapter.clone();
+    let adapter = adapter.with_whole(vec![TrainedTensor { tensor, value: head }]);
+    let metrics = ["accuracy", "margin", "mean_reward", "min_reward", "max_reward"];
+    for (name, center_rewards_coefficient, margins) in
+        [("reward", 0.0, Vec::new()), ("reward_centred", 0.25, golden.values("margins").to_vec())]
+    {
+        let batch = |first: usize, sequences: &[(Vec<u32>, Vec<i32>)]| {
+            let batch = micro_batch(model.as_ref(), sequences).at_ends();
+            let margins = margins.iter().skip(first).take(sequences.len() / 2).copied().collect();
+            MicroBatch { margins, ..batch }
+        };
+        let parts = sequences.chunks(2).enumerate().map(|(pair, sequences)| batch(pair, sequences)).collect();
+        let shared = MicroBatch { margins: margins.clone(), ..sharing(model.as_ref(), &sequences).at_ends() };
+        for window in [vec![batch(0, &sequences)], parts, vec![shared]] {
+            let computed = computed(model.as_ref(), &adapter, &window, Arc::new(Reward { center_rewards_coefficient }));
+            let what = format!("{name} in {}", window.len());
+            check(&golden, &what, name, &adapter, &computed, (&format!("{name}.metrics"), &metrics));
+            let of_head = computed.gradients.last().unwrap().to_data().try_to_vec::<f32>().unwrap();
+            let gap = l2_relative(&of_head, golden.values(&format!("{name}.head_gradient")));
+            assert!(gap <= 1e-4, "{what}: the gradient of the head is {gap:e} off");
+        }
+    }
+    // What is asked of the same sequences by themselves.
+    let inputs = micro_batch(model.as_ref(), &sequences).inputs;
+    let rewards = score::rewards(model.as_ref(), &adapter, &inputs).unwrap();
+    let least = rewards.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!((least - golden.values("reward.metrics")[3]).abs() < 1e-5, "{rewards:?}");
+    // Without a head there is no reward, and no loss that looks like one.
+    assert_eq!(score::rewards(model.as_ref(), &without, &inputs), None);
+    let window = [micro_batch(model.as_ref(), &sequences).at_ends()];
+    let reward = Arc::new(Reward { center_rewards_coefficient: 0.0 });
+    assert!(computed(model.as_ref(), &without, &window, reward).loss.is_nan());
 }
 
 const TRAINING: &str = "\
@@ -361,4 +449,92 @@ fn a_run_learns_from_judged_answers() {
     let report = bench.run("evaluate kto.yaml --adapter out --json").json();
     assert_eq!(report["metrics"][0]["about"], "nats per supervised token of the good answers");
     assert_eq!(report["metrics"][0]["rows"], 6);
+}
+
+#[test]
+fn a_reward_model_is_trained_asked_and_merged() {
+    let bench = Bench::new().with_text();
+    let row = |i: usize| {
+        let [prompt, chosen, rejected] = pair(i);
+        json!({"prompt": prompt, "chosen": chosen, "rejected": rejected, "margin": 0.25})
+    };
+    bench.write("pairs.jsonl", lines(&(0..6).map(row).collect::<Vec<_>>()));
+    let keys = "center_rewards_coefficient: 0.01";
+    let saved = recipe("reward", "pairs.jsonl", keys, "out").replace("output: {", "output: {save_steps: 3, ");
+    bench.write("reward.yaml", saved);
+    let plan = bench.run("train reward.yaml --dry-run --json --set training.learning_rate=auto").json()["plan"].clone();
+    assert!(plan["chosen"].to_string().contains("training.learning_rate=0.0001"), "{plan}");
+    let said = bench.run("train reward.yaml");
+    assert!(said.stderr.contains("next: gemma-tune score --model t --adapter out/adapter"), "{}", said.stderr);
+    said.ok();
+    let (of_steps, evaluations) = steps(&bench, "out");
+    let [first, .., last] = &of_steps[..] else { panic!("{of_steps:?}") };
+    assert!(number(last, "loss") < number(first, "loss") && number(last, "margin") > 0.25, "{first} {last}");
+    assert!(number(last, "min_reward") <= number(last, "mean_reward"), "{last}");
+    assert!(number(last, "mean_reward") <= number(last, "max_reward"), "{last}");
+    let after = evaluations.last().expect("an evaluation");
+    assert_eq!(number(after, "eval_accuracy"), 1.0, "{after}");
+
+    // What is left is PEFT's, and killed after its third step the run ends in the same bytes.
+    const ADAPTER: &str = "out/adapter/adapter_model.safetensors";
+    let adapter = bench.read(ADAPTER);
+    let config: Value = serde_json::from_slice(&bench.read("out/adapter/adapter_config.json")).unwrap();
+    assert_eq!((&config["task_type"], &config["modules_to_save"]), (&json!("SEQ_CLS"), &json!(["score"])));
+    let head = Golden::read(&bench.path(ADAPTER));
+    assert_eq!(head.shape("base_model.model.score.weight"), [1, 48]);
+    for gone in ["out/adapter", "out/checkpoints/step-6"] {
+        std::fs::remove_dir_all(bench.path(gone)).expect(gone);
+    }
+    std::fs::remove_file(bench.path("out/summary.json")).expect("a summary");
+    bench.run("train reward.yaml --resume").ok();
+    assert!(bench.read(ADAPTER) == adapter);
+
+    // Rows are judged as the evaluation judged them.
+    let judged = bench.run("score --model t --adapter out --input pairs.jsonl").ok();
+    let judged: Vec<Value> = judged.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let margin = judged.iter().map(|row| number(row, "margin")).sum::<f64>() / 6.0;
+    assert!((margin - number(after, "eval_margin")).abs() < 1e-5, "{margin} {after}");
+    let differs = number(&judged[0]["chosen"], "reward") - number(&judged[0]["rejected"], "reward");
+    assert!((differs - number(&judged[0], "margin")).abs() < 1e-9, "{}", judged[0]);
+    let report = bench.run("evaluate reward.yaml --adapter out --json").json();
+    let metric =
+        |at: usize| (report["metrics"][at]["metric"].clone(), number(&report["metrics"][at]["values"][0], "value"));
+    assert_eq!(metric(0), (json!("accuracy"), 1.0));
+    assert!(metric(1).0 == json!("margin") && (metric(1).1 - margin).abs() < 1e-5, "{report}");
+
+    // As a whole it is a classifier for transformers.
+    bench.run("merge --model t --adapter out --output whole --dtype f32").ok();
+    let config: Value = serde_json::from_slice(&bench.read("whole/config.json")).unwrap();
+    assert_eq!(config["architectures"], json!(["Gemma3TextForSequenceClassification"]));
+    assert_eq!(config["id2label"].as_object().map(|labels| labels.len()), Some(1));
+    let whole = Golden::read(&bench.path("whole/model.safetensors"));
+    assert_eq!(whole.values("score.weight"), head.values("base_model.model.score.weight"));
+
+    // It goes on as what it is, and is no writer for anybody.
+    bench.run("train reward.yaml --set adapter.init_from=out --set output.dir=more --set training.max_steps=1").ok();
+    let (more, _) = steps(&bench, "more");
+    assert!(number(&more[0], "margin") > number(first, "margin"), "{more:?}");
+    bench.write("dpo.yaml", recipe("dpo", "pairs.jsonl", "beta: 0.5", "dpo"));
+    for refused in [
+        "train dpo.yaml --set adapter.init_from=out",
+        "generate --model t --adapter out --prompt a",
+        "verify --model t --adapter out",
+        "export gguf --model t --adapter out --quant F32 --output a.gguf",
+        "export gguf-lora --model t --adapter out --output a.gguf",
+        "export ollama --model t --adapter out --output ollama",
+    ] {
+        let said = bench.run(refused);
+        assert_eq!(said.code, Some(2), "{refused}: {}", said.stderr);
+        assert!(said.problem().contains("the adapter is a reward model"), "{refused}: {}", said.stderr);
+    }
+    let said = bench.run("evaluate reward.yaml --adapter out --generate");
+    assert!(said.code == Some(2) && said.problem().contains("it judges"), "{}", said.stderr);
+    let said = bench.run("score --model t --adapter out --input pairs.jsonl --logits l.safetensors");
+    assert!(said.code == Some(2) && said.problem().contains("no logits"), "{}", said.stderr);
+    let said = bench.run("train reward.yaml --dry-run --set evaluation.samples=2 --set output.dir=new");
+    assert!(
+        said.code == Some(2) && said.problem().contains("`evaluation.samples` does not go with"),
+        "{}",
+        said.stderr
+    );
 }

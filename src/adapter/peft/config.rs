@@ -8,6 +8,7 @@ use self::refusals::{ignored_keys, unsupported_keys};
 use crate::adapter::TargetLayers;
 use crate::adapter::target::{self, ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind, Place, Result};
+use crate::model::SCORE_MODULE;
 use regex::Regex;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -44,7 +45,7 @@ pub struct AdapterConfig {
     pub base_model_name_or_path: Option<String>,
     /// The revision of that hub id.
     pub revision: Option<String>,
-    /// Modules that are trained whole: in Gemma 3 `multi_modal_projector`.
+    /// Modules that are trained whole: in Gemma 3 `multi_modal_projector`, of a reward model `score`.
     pub modules_to_save: Vec<String>,
     /// Ranks that differ from `r`: an expression over the end of a module path, and the rank; the first match counts.
     pub rank_pattern: Vec<(String, usize)>,
@@ -71,6 +72,11 @@ impl AdapterConfig {
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
         }
+    }
+
+    /// Whether it is a reward model, with a head that judges texts in the place of the one that writes them.
+    pub fn judges(&self) -> bool {
+        self.modules_to_save.iter().any(|name| keys::is_module(name, SCORE_MODULE))
     }
 
     /// Reads `adapter_config.json` of an adapter folder; also returns the keys that were ignored.
@@ -184,7 +190,7 @@ impl AdapterConfig {
             "revision": self.revision,
             "target_modules": self.target_modules,
             "target_parameters": null,
-            "task_type": "CAUSAL_LM",
+            "task_type": if self.judges() { "SEQ_CLS" } else { "CAUSAL_LM" },
             "trainable_token_indices": null,
             "use_bdlora": null,
             "use_dora": self.use_dora,

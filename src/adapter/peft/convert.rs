@@ -3,7 +3,7 @@
 use super::{AdapterConfig, AdapterTensors, ModuleTensors, PeftAdapter};
 use crate::adapter::{Adapter, LoraModule, TrainedTensor};
 use crate::error::Result;
-use crate::model::{LanguageModel, ModelConfig};
+use crate::model::{LanguageModel, Places};
 use crate::weights::{HostData, HostTensor};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::Path;
@@ -17,12 +17,12 @@ pub fn read(folder: &Path, model: &dyn LanguageModel) -> Result<Adapter> {
     Ok(to_device(&read.tensors, model))
 }
 
-/// Whether an adapter folder can be read and fits a model that is not loaded yet.
+/// Whether an adapter folder can be read and fits a model that is not loaded yet, and has these places.
 ///
 /// # Errors
 /// As [`read`].
-pub fn check(folder: &Path, model: &ModelConfig) -> Result<()> {
-    PeftAdapter::read(folder, &model.places()).map(|_| ())
+pub fn check(folder: &Path, places: &Places) -> Result<()> {
+    PeftAdapter::read(folder, places).map(|_| ())
 }
 
 /// An adapter's tensors where the model computes.
@@ -38,7 +38,7 @@ pub fn to_device(tensors: &AdapterTensors, model: &dyn LanguageModel) -> Adapter
             subtracted: None,
         })
     });
-    let whole = model.config().whole_tensors().into_iter().filter_map(|tensor| {
+    let whole = model.config().places_of_judge().whole.into_iter().filter_map(|tensor| {
         let value = matrix(tensors.whole.get(&tensor.id)?, model.device());
         Some(TrainedTensor { tensor, value })
     });
@@ -79,8 +79,7 @@ pub fn from_adapter(adapter: &Adapter, config: &AdapterConfig) -> (AdapterTensor
         tensors.modules.insert(module.site.weight, entry);
     }
     for TrainedTensor { tensor, value } in adapter.whole() {
-        let value = host(value.clone());
-        tensors.whole.insert(tensor.id, if tensor.dims[0] == 1 { flat(value) } else { value });
+        tensors.whole.insert(tensor.id, HostTensor { shape: tensor.shape(), ..host(value.clone()) });
     }
     let mut config = config.clone();
     if adapter.modules().iter().any(|m| m.subtracted.is_some()) {

@@ -38,6 +38,9 @@ impl PeftAdapter {
     /// of the wrong shape, not finite or far too large; and as [`AdapterConfig::read`].
     pub fn read(dir: &Path, model: &Places) -> Result<Self> {
         let (config, mut ignored) = AdapterConfig::read(dir)?;
+        if config.judges() && !model.whole.iter().any(|tensor| tensor.id == TensorId::Score) {
+            return Err(no_writer(dir));
+        }
         let path = dir.join(TENSORS_FILE);
         let file = open(dir, &path)?;
         let at = |error: Error| error.or_at(Place::Path(path.clone()));
@@ -82,6 +85,16 @@ impl PeftAdapter {
             None => Ok(PeftAdapter { config, tensors, ignored }),
         }
     }
+}
+
+/// The problem of an adapter that judges texts, where it is to write some, or to become a file of what does.
+fn no_writer(dir: &Path) -> Error {
+    Error::new(
+        Kind::Adapter,
+        "the adapter is a reward model: it has a `score` head, which judges texts and writes none",
+    )
+    .at_path(dir)
+    .hint("`gemma-tune score` and `evaluate` say what it thinks of rows, and `merge` writes a folder with its head")
 }
 
 /// Why a tensor may hold numbers that no training means.
@@ -216,8 +229,7 @@ impl Contents {
         let mut tensors = BTreeMap::new();
         for tensor in saved {
             let Some(name) = self.whole.get(&tensor.id) else { continue };
-            let shape = if tensor.dims[0] == 1 { &tensor.dims[1..] } else { &tensor.dims[..] };
-            match usable(file, name, shape) {
+            match usable(file, name, &tensor.shape()) {
                 Ok(read) => _ = tensors.insert(tensor.id, read),
                 Err(error) => problems.push(error),
             }

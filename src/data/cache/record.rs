@@ -1,5 +1,5 @@
-//! A row's tokens as bytes: flags (which also say whether an answer was judged), of a pair where its second sequence begins, ids,
-//! labels. Little-endian.
+//! A row's tokens as bytes: flags (which also say whether an answer was judged), of a pair where its second sequence begins and by
+//! how much the first is better, ids, labels. Little-endian.
 //!
 //! Labels are mostly the ids themselves or -100, so a bit per token says which; only where a label is something else
 //! are all of them written out. Media come after them, and the columns of a prompt last, each only where there are any.
@@ -12,7 +12,8 @@ const MEDIA: u8 = 4;
 const PAIR: u8 = 8;
 const JUDGED: u8 = 16;
 const DESIRABLE: u8 = 32;
-const COLUMNS: u8 = 64;
+const MARGIN: u8 = 64;
+const COLUMNS: u8 = 128;
 
 /// Start and number of the tokens of a medium (4 bytes each), what it is, the hash of what it shows.
 const MEDIUM_BYTES: usize = 4 + 4 + 1 + 32;
@@ -38,9 +39,11 @@ pub(crate) fn encode(tokens: &Tokenized, bytes: &mut Vec<u8>) -> Record {
         (tokens.desirable.is_some(), JUDGED),
         (tokens.desirable == Some(true), DESIRABLE),
         (tokens.columns.is_some(), COLUMNS),
+        (tokens.margin.is_some(), MARGIN),
     ];
     bytes.push(flags.into_iter().map(|(is_set, flag)| u8::from(is_set) * flag).sum());
     bytes.extend(tokens.second.iter().flat_map(|&at| u32::try_from(at).unwrap_or(u32::MAX).to_le_bytes()));
+    bytes.extend(tokens.margin.iter().flat_map(|margin| margin.to_le_bytes()));
     bytes.extend(tokens.input_ids.iter().flat_map(|id| id.to_le_bytes()));
     if plain {
         let bits = |labels: &[i32]| labels.iter().rev().fold(0, |byte, &l| byte << 1 | u8::from(l != IGNORE_INDEX));
@@ -77,6 +80,12 @@ pub(crate) fn decode(bytes: &[u8], length: u32, expected_hash: u64) -> Option<To
         (Some(u32::from_le_bytes(*at)).filter(|&at| at < length).map(|at| at as usize), rest)
     };
     let (rest, columns) = if flags & COLUMNS == 0 { (rest, None) } else { columns(rest)? };
+    let (margin, rest) = if flags & MARGIN == 0 {
+        (None, rest)
+    } else {
+        let (margin, rest) = rest.split_first_chunk::<4>()?;
+        (Some(f32::from_le_bytes(*margin)), rest)
+    };
     let (rest, media) = if flags & MEDIA == 0 { (rest, Vec::new()) } else { media(rest, length)? };
     let (ids, labels) = rest.split_at_checked((length as usize).checked_mul(4)?)?;
     let words = |bytes: &[u8]| -> Vec<u32> {
@@ -96,7 +105,7 @@ pub(crate) fn decode(bytes: &[u8], length: u32, expected_hash: u64) -> Option<To
         return None;
     };
     let desirable = (flags & JUDGED != 0).then_some(flags & DESIRABLE != 0);
-    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0, media, second, desirable, columns })
+    Some(Tokenized { input_ids, labels, truncated: flags & TRUNCATED != 0, media, second, desirable, margin, columns })
 }
 
 /// The columns at the end of a record, and what is before them.

@@ -16,7 +16,7 @@ proptest! {
             MediaRange { tokens: start..(start + count).min(ids.len()), kind, content }
         };
         let media = media.into_iter().map(medium).collect();
-        let tokens = Tokenized { input_ids: ids.iter().map(|&(id, _)| id).collect(), labels: ids.iter().map(label).collect(), truncated, media, second: (ids.len() > 1).then_some(ids.len() / 2), desirable: [None, Some(false), Some(true)][ids.len() % 3], columns: (ids.len() % 2 == 1).then(|| "{\"a\": \"é\"}".to_owned()) };
+        let tokens = Tokenized { input_ids: ids.iter().map(|&(id, _)| id).collect(), labels: ids.iter().map(label).collect(), truncated, media, second: (ids.len() > 1).then_some(ids.len() / 2), desirable: [None, Some(false), Some(true)][ids.len() % 3], margin: (ids.len() % 2 == 0).then_some(0.25), columns: (ids.len() % 2 == 1).then(|| "{\"a\": \"é\"}".to_owned()) };
         let mut bytes = vec![7];
         let record = encode(&tokens, &mut bytes);
         prop_assert_eq!(record::decode(&bytes[1..], record.length, record.hash), Some(tokens));

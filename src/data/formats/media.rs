@@ -80,7 +80,7 @@ fn place(row: &mut Row, given: Vec<Medium>) -> Result<()> {
             *media = given;
             Ok(())
         }
-        Row::Preference { chosen, rejected } => {
+        Row::Preference { chosen, rejected, .. } => {
             place(chosen, given.clone())?;
             place(rejected, given)
         }

@@ -1,4 +1,5 @@
-//! `{"prompt"?, "chosen", "rejected", "system"?}`: two answers to a prompt, of which the first is preferred (as in TRL). Each is
+//! `{"prompt"?, "chosen", "rejected", "margin"?, "system"?}`: two answers to a prompt, of which the first is preferred, and by how
+//! much (as in TRL). Each is
 //! read as a row of `prompt_completion`: texts become turns unless `template` is off, and of lists of messages the answer alone
 //! is learnt. Without a prompt, what both begin with is the prompt: of lists the messages that are the same, of texts the
 //! characters that are, which then stay plain text.
@@ -15,7 +16,9 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     let answer = |name: &str| row.require(name, RowFormat::Preference).and_then(|value| unfolded(value, name));
     let (chosen, rejected) = (answer("chosen")?, answer("rejected")?);
     let prompt = row.get("prompt").map(|value| unfolded(value, "prompt")).transpose()?;
-    let pair = |chosen: Row, rejected: Row| Row::Preference { chosen: chosen.into(), rejected: rejected.into() };
+    let margin = row.get("margin").map(|value| number(value, row.column("margin"))).transpose()?;
+    let pair =
+        |chosen: Row, rejected: Row| Row::Preference { chosen: chosen.into(), rejected: rejected.into(), margin };
     match (prompt.as_deref(), &*chosen, &*rejected) {
         // A text beside whole conversations says again what they begin with.
         (None | Some(Value::String(_)), Value::Array(chosen), Value::Array(rejected)) => {
@@ -54,6 +57,18 @@ fn unfolded<'v>(value: &'v Value, path: &str) -> Result<Cow<'v, Value>> {
     })
 }
 
+/// A number, also as the text that stands in a table.
+fn number(value: &Value, column: &str) -> Result<f32> {
+    let number = match value {
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_f64(),
+    };
+    number
+        .map(|number| number as f32)
+        .filter(|number| number.is_finite())
+        .ok_or_else(|| wrong_kind(column, "a number", value))
+}
+
 fn no_prompt(why: &str) -> Error {
     Error::new(Kind::Data, format!("the row has no `prompt`, and {why}"))
         .hint("give the prompt a column of its own, or let both begin with it")
@@ -88,7 +103,7 @@ mod tests {
 
     /// The turns of both answers, each with its prompt.
     fn turns(row: Value) -> [Vec<Role>; 2] {
-        let Row::Preference { chosen, rejected } = parse_json(FORMAT, row).unwrap() else { panic!("a pair") };
+        let Row::Preference { chosen, rejected, .. } = parse_json(FORMAT, row).unwrap() else { panic!("a pair") };
         [chosen, rejected].map(|row| match *row {
             Row::Conversation(conversation) => conversation.messages.iter().map(|m| m.role).collect(),
             Row::Completion { prompt, completion } => {
@@ -117,7 +132,7 @@ mod tests {
     fn texts_stay_texts_where_nothing_makes_turns_of_them() {
         let pair = |prompt: &str, chosen: &str, rejected: &str| {
             let of = |completion: &str| Row::PromptCompletion { prompt: prompt.into(), completion: completion.into() };
-            Row::Preference { chosen: of(chosen).into(), rejected: of(rejected).into() }
+            Row::Preference { chosen: of(chosen).into(), rejected: of(rejected).into(), margin: None }
         };
         let plain = Layout::new(FORMAT, false);
         let row = json!({"prompt": "a", "chosen": "b", "rejected": "c"});
@@ -127,6 +142,21 @@ mod tests {
             |chosen: &str, rejected: &str| parse_json(FORMAT, json!({"chosen": chosen, "rejected": rejected}));
         assert_eq!(implicit("Sky: blue", "Sky: green").unwrap(), pair("Sky:", " blue", " green"));
         assert_eq!(implicit("né", "nè").unwrap(), pair("n", "é", "è"));
+    }
+
+    #[test]
+    fn a_margin_is_a_number_or_its_text() {
+        for (margin, expected) in
+            [(json!(0.5), Some(0.5)), (json!(-2), Some(-2.0)), (json!(" 1.25 "), Some(1.25)), (json!(null), None)]
+        {
+            let row = json!({"prompt": "a", "chosen": "b", "rejected": "c", "margin": margin});
+            let Row::Preference { margin, .. } = parse_json(FORMAT, row).unwrap() else { panic!("a pair") };
+            assert_eq!(margin, expected);
+        }
+        for wrong in [json!("large"), json!(true), json!(1e300), json!("inf")] {
+            let row = json!({"prompt": "a", "chosen": "b", "rejected": "c", "margin": wrong});
+            assert!(problem(FORMAT, row).starts_with("`margin` must be a number, found "), "{wrong}");
+        }
     }
 
     #[test]

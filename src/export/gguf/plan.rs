@@ -60,8 +60,9 @@ impl Plan {
     ) -> Result<Self> {
         let mut found: BTreeMap<TensorId, Part> = BTreeMap::new();
         for info in source.tensors() {
-            // Towers lie in a file of their own; a head that is the embedding is not written twice.
-            let id = source.id(&info.name).filter(|id| !(traits.tied && *id == TensorId::LmHead));
+            // Towers lie in a file of their own; a head that is the embedding is not written twice, one that judges not at all.
+            let id =
+                source.id(&info.name).filter(|id| !(traits.tied && *id == TensorId::LmHead || *id == TensorId::Score));
             if let Some(id) = id {
                 found.insert(id, Part::Stored(id, info.shape));
             }

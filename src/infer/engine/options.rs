@@ -2,6 +2,34 @@
 
 use burn::tensor::FloatDType;
 
+/// What keys and values of tokens that were read are held in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheDtype {
+    /// As they are computed.
+    #[default]
+    F32,
+    /// Rounded, for twice as many tokens, and converted at each look.
+    F16,
+}
+
+impl CacheDtype {
+    /// Its word on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheDtype::F32 => "f32",
+            CacheDtype::F16 => "f16",
+        }
+    }
+
+    /// The dtype of tensors.
+    pub(in crate::infer) fn of_tensors(self) -> FloatDType {
+        match self {
+            CacheDtype::F32 => FloatDType::F32,
+            CacheDtype::F16 => FloatDType::F16,
+        }
+    }
+}
+
 /// How prompts and answers share passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pace {
@@ -37,8 +65,8 @@ pub struct EngineOptions {
     pub most_waiting: usize,
     /// Bytes for keys and values, of what runs and of what is kept.
     pub cache_bytes: u64,
-    /// What these are held in: f32, or f16 for twice as many tokens, rounded, and converted at each look.
-    pub cache_dtype: FloatDType,
+    /// What these are held in.
+    pub cache_dtype: CacheDtype,
     /// How prompts and answers share passes.
     pub pace: Pace,
     /// What is kept.
@@ -52,7 +80,7 @@ impl Default for EngineOptions {
             most_running: 16,
             most_waiting: usize::MAX,
             cache_bytes: u64::MAX,
-            cache_dtype: FloatDType::F32,
+            cache_dtype: CacheDtype::F32,
             pace: Pace::Mixed,
             memory: Memory::Nothing,
         }

@@ -30,7 +30,15 @@ fn adapter(model: &dyn LanguageModel, seed: u64) -> Adapter {
 const WARM: Sampling = Sampling { temperature: 1.5, top_k: 0, top_p: 1.0 };
 
 fn settings(max_new_tokens: usize, sampling: Sampling) -> GenerationSettings {
-    GenerationSettings { max_new_tokens, sampling, stop: vec![], seed: 3, first_prompt: 0, drafts: 0 }
+    GenerationSettings {
+        max_new_tokens,
+        sampling,
+        stop: vec![],
+        seed: 3,
+        first_prompt: 0,
+        drafts: 0,
+        cache_dtype: CacheDtype::F32,
+    }
 }
 
 fn ids(from: u32, tokens: u32) -> Vec<u32> {
@@ -387,4 +395,25 @@ fn guesses_change_no_bit() {
             assert!(if side.is_nothing() { !greedy || guessed_right > 0 } else { tokens_guessed == 0 }, "{figures:?}");
         }
     }
+}
+
+#[test]
+fn a_cache_of_half_the_bytes_moves_logits_a_little() {
+    let model = model();
+    let logits = |cache_dtype: CacheDtype| {
+        let logits = Arc::default();
+        let mut asked = request(&ids(5, 40), 6);
+        let random = Rng::new(5).stream(&[Label::Purpose("sample")]);
+        let sampler = Sampler { sampling: Sampling::GREEDY, random };
+        asked.choosers = vec![Box::new(Recorder(sampler, Arc::clone(&logits)))];
+        let mut engine = Engine::new(&*model, EngineOptions { cache_dtype, ..EngineOptions::default() });
+        engine.submit(asked).unwrap();
+        run(&mut engine, &[&BaseOnly]);
+        let first: Vec<u32> = logits.lock().unwrap().first().cloned().unwrap();
+        first.into_iter().map(f32::from_bits).collect::<Vec<f32>>()
+    };
+    let (whole, half) = (logits(CacheDtype::F32), logits(CacheDtype::F16));
+    let size = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
+    let off = size(&mut whole.iter().zip(&half).map(|(a, b)| a - b)) / size(&mut whole.iter().copied());
+    assert!(off > 0.0 && off < 1e-3, "{off}");
 }

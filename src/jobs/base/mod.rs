@@ -3,6 +3,7 @@
 pub mod adapter_folder;
 pub mod encoder;
 pub mod headers;
+pub mod judge;
 pub mod outline;
 pub mod peft_model;
 pub mod provenance;

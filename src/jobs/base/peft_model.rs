@@ -7,8 +7,8 @@ use crate::device::{self, Compute};
 use crate::error::{Error, Kind, Place, Result};
 use crate::fence::fenced;
 use crate::hub::Variant;
-use crate::model::LanguageModel;
 use crate::model::load::float_dtype;
+use crate::model::{LanguageModel, ModelConfig, Places, SCORE};
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::weights::gguf::Gguf;
@@ -46,7 +46,22 @@ impl PeftModel {
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        Unloaded::open("--model", model, adapter, holding, device, progress)?.load(progress)
+        Unloaded::open("--model", model, adapter, holding, device, &|config| config.places(), progress)?.load(progress)
+    }
+
+    /// As [`PeftModel::open`], of an adapter that may be a reward model, which judges texts and writes none.
+    ///
+    /// # Errors
+    /// As [`PeftModel::open`].
+    pub fn open_judge(
+        model: &str,
+        adapter: Option<&Path>,
+        holding: Holding,
+        device: &str,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let places = |config: &ModelConfig| config.places_of_judge();
+        Unloaded::open("--model", model, adapter, holding, device, &places, progress)?.load(progress)
     }
 
     /// Opens, and does not load yet, a model that the option `named` names and an adapter: its weights as they are stored, and
@@ -62,7 +77,7 @@ impl PeftModel {
         progress: &dyn Progress,
     ) -> Result<Unloaded> {
         let holding = Holding { compute_dtype: Some(HostDtype::F32), ..Holding::default() };
-        Unloaded::open(named, model, adapter, holding, device, progress)
+        Unloaded::open(named, model, adapter, holding, device, &|config| config.places(), progress)
     }
 
     /// Loads a base that is open, and the adapter of a folder that was read for it.
@@ -122,6 +137,11 @@ impl PeftModel {
             .note(&format!("warning: {what}; an instruction-tuned model (`-it`) answers, or an adapter (`--adapter`)"));
     }
 
+    /// Whether the adapter has a head that judges texts.
+    pub fn judges(&self) -> bool {
+        self.side().whole(SCORE).is_some()
+    }
+
     /// What runs beside the frozen weights.
     pub fn side(&self) -> &dyn SidePath {
         match &self.adapter {
@@ -149,6 +169,7 @@ impl Unloaded {
         adapter: Option<&Path>,
         holding: Holding,
         device: &str,
+        places: &dyn Fn(&ModelConfig) -> Places,
         progress: &dyn Progress,
     ) -> Result<Self> {
         let compute = PeftModel::device(device, progress)?;
@@ -157,13 +178,13 @@ impl Unloaded {
         let folder = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
         let name_bases = |error| provenance::name_bases(error, model);
         let base = Base::open(model, Place::Named(format!("{option} {model}")), progress, &|config| {
-            folder.as_deref().map_or(Ok(()), |folder| peft::check(folder, config).map_err(name_bases))
+            folder.as_deref().map_or(Ok(()), |folder| peft::check(folder, &places(config)).map_err(name_bases))
         })?;
         if holding.int8_inputs {
             check_int8(&base, &holding, &compute)?;
         }
         let adapter = folder.map(|folder| {
-            let read = peft::PeftAdapter::read(&folder, &base.config.places()).map_err(name_bases)?;
+            let read = peft::PeftAdapter::read(&folder, &places(&base.config)).map_err(name_bases)?;
             provenance::warn_of_another_base(&folder, &base, progress);
             Result::Ok((folder, read.tensors))
         });

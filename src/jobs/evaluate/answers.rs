@@ -2,7 +2,7 @@
 
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
-use crate::infer::{self, GenerationSettings, Sampling};
+use crate::infer::{self, CacheDtype, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::media;
 use crate::jobs::run::data::Data;
@@ -86,6 +86,7 @@ pub fn answer(
         seed: 0,
         first_prompt: 0,
         drafts: 0,
+        cache_dtype: CacheDtype::F32,
     };
     progress.start("Answering", Some(asked.len() as u64), "prompts");
     let (mut answers, mut waited, mut tokens, mut secs) = (Vec::new(), Vec::new(), 0, 0.0);

@@ -21,8 +21,9 @@ use crate::hub::{self, HubSettings};
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::data::Data;
-use crate::jobs::run::evaluation::{RowLosses, row_losses};
+use crate::jobs::run::evaluation::{RowLosses, pair_rewards, row_losses};
 use crate::jobs::run::settings::RunSettings;
+use crate::model::SCORE;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::recipe::{Given, Reading, Recipe, Task};
@@ -84,7 +85,7 @@ impl Rows {
     fn of(&self) -> &'static str {
         match self.recipe.task {
             Task::Sft => "",
-            Task::Dpo | Task::Orpo => " of the preferred answers",
+            Task::Dpo | Task::Orpo | Task::Reward => " of the preferred answers",
             Task::Kto => " of the good answers",
             Task::Grpo | Task::Rloo => " of nothing", // its rows have no answers, and are refused before
         }
@@ -136,6 +137,8 @@ impl Contestant {
 struct Measured {
     contestant: Contestant,
     losses: Option<RowLosses>,
+    /// What a reward model gives the two answers of each pair.
+    rewards: Option<Vec<[f64; 2]>>,
     /// What the losses are of, row by row.
     targets: Option<Arc<[Target]>>,
     answers: Option<(Vec<Answer>, Latency)>,
@@ -213,13 +216,16 @@ impl Opened {
         let named =
             if own.is_some() { Place::Key("model.base".into()) } else { Place::Named(format!("--model {model}")) };
         let base = Base::open(model, named, screen, &|config| {
-            folders.iter().try_for_each(|folder| peft::check(folder, config))
+            folders.iter().try_for_each(|folder| peft::check(folder, &config.places_of_judge()))
         })?;
         if asked.questions.is_some() || !asked.metrics.is_empty() {
             base.tokenizer()?;
         }
-        let tensors = folders.iter().map(|folder| Ok(PeftAdapter::read(folder, &base.config.places())?.tensors));
-        let tensors = tensors.collect::<Result<_>>()?;
+        let places = base.config.places_of_judge();
+        let read: Vec<PeftAdapter> =
+            folders.iter().map(|folder| PeftAdapter::read(folder, &places)).collect::<Result<_>>()?;
+        check_judges(asked, &read)?;
+        let tensors = read.into_iter().map(|read| read.tensors).collect();
         let holding = match &settings {
             Some(settings) => {
                 Frozen::of(&base).check(&settings.holding)?;
@@ -254,27 +260,36 @@ impl Opened {
         for (folder, side) in folders.iter().zip(&sides) {
             provenance::warn_of_no_effect(folder, side.is_zero(), screen);
         }
-        let alone = std::iter::once((None, &BaseOnly as &dyn SidePath));
+        // A base by itself has no head to judge by.
+        let judges = sides.iter().any(|side| SidePath::whole(side, SCORE).is_some());
+        let alone = (!judges).then_some((None, &BaseOnly as &dyn SidePath)).into_iter();
         let beside = folders.iter().zip(&sides).map(|(folder, side)| (Some(folder.clone()), side as &dyn SidePath));
         let mut all = Vec::new();
         for (adapter, side) in alone.chain(beside) {
             let contestant = Contestant { model: model.clone(), adapter };
             let name = contestant.name();
             let model = loaded.as_ref();
-            let losses = data.map(|(data, dataset)| {
+            let losses = data.filter(|_| !judges).map(|(data, dataset)| {
                 screen.start(&format!("Losses of {name}"), Some(dataset.len() as u64), "rows");
                 let losses = row_losses(model, side, dataset, data, screen)?;
                 screen.finish();
                 finite(losses.loss, &name).map(|()| losses)
             });
             let losses = losses.transpose()?;
+            let rewards = data.filter(|_| judges).map(|(data, dataset)| {
+                screen.start(&format!("Rewards of {name}"), Some(dataset.len() as u64), "rows");
+                let rewards = pair_rewards(model, side, dataset, data, screen)?;
+                screen.finish();
+                finite(rewards.iter().flatten().sum(), &name).map(|()| rewards)
+            });
+            let rewards = rewards.transpose()?;
             let answers = data.filter(|_| !asked.metrics.is_empty());
             let answers =
                 answers.map(|data| answers::answer(&base, model, side, data, asked.asking, screen)).transpose()?;
             let questions = asked.questions.as_ref();
             let asking = |questions| questions::loglikelihoods(&base, model, side, questions, screen);
             let loglikelihoods = questions.map(asking).transpose()?;
-            all.push(Measured { contestant, losses, targets: targets.clone(), answers, loglikelihoods });
+            all.push(Measured { contestant, losses, rewards, targets: targets.clone(), answers, loglikelihoods });
         }
         Ok(all)
     }
@@ -322,6 +337,32 @@ impl Origins {
         }
         self.places = places;
         Ok(())
+    }
+}
+
+/// Refuses reward models beside others, and what they do not do: a number for a text, and no loss or answer.
+fn check_judges(asked: &Asked, adapters: &[PeftAdapter]) -> Result<()> {
+    let judges = adapters.iter().filter(|adapter| adapter.config.judges()).count();
+    if judges == 0 {
+        return Ok(());
+    }
+    let wrong =
+        |what: &str, hint: &str| Err(Error::new(Kind::Adapter, what).at(Place::Named("--adapter".into())).hint(hint));
+    if judges < adapters.len() || asked.models.len() > 1 {
+        return wrong("a reward model is compared with other reward models on its base", "name such adapters alone");
+    }
+    if asked.questions.is_some() || !asked.metrics.is_empty() {
+        return wrong(
+            "a reward model answers nothing: it judges",
+            "leave `--choices`, `--generate` and `--metrics` out",
+        );
+    }
+    match &asked.rows {
+        Some(rows) if rows.recipe.task.has_pairs() => Ok(()),
+        _ => wrong(
+            "a reward model is measured on pairs of answers",
+            "name its recipe, or add `--set task=reward`; `gemma-tune score` gives rewards of other rows",
+        ),
     }
 }
 

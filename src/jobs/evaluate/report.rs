@@ -113,6 +113,7 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
             metrics.push(by_bytes);
         }
     }
+    metrics.extend(of_rewards(all));
     for metric in &asked.metrics {
         let of = |one: &Measured| {
             let answers = one.answers.as_ref().map(|(answers, _)| answers.as_slice()).unwrap_or_default();
@@ -121,7 +122,8 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
         let columns: Vec<Vec<Option<Counts>>> = all.iter().map(of).collect();
         metrics.push(column(metric.name, metric.about, metric.more_is_better, &columns, metric.score));
     }
-    let mut rows = loss_rows(all, origins);
+    let mut rows =
+        if all.iter().any(|one| one.rewards.is_some()) { reward_rows(all, origins) } else { loss_rows(all, origins) };
     answer_rows(all, &mut rows);
     if let Some(questions) = &asked.questions {
         let verdicts = |one: &Measured| {
@@ -176,6 +178,35 @@ fn of_pairs(all: &[Measured]) -> [MetricReport; 2] {
         column("accuracy", "pairs whose preferred answer is the more likely", true, &of(is_right), ratio),
         column("margin", "nats that it is more likely by", true, &of(|margin| margin), ratio),
     ]
+}
+
+/// Which answer of each pair has the larger reward, by how much, and what rewards are in the mean; nothing where none are given.
+fn of_rewards(all: &[Measured]) -> Vec<MetricReport> {
+    if all.iter().all(|one| one.rewards.is_none()) {
+        return Vec::new();
+    }
+    let of = |count: fn(&[f64; 2]) -> Counts| -> Vec<Vec<Option<Counts>>> {
+        let rewards = |one: &Measured| one.rewards.clone().unwrap_or_default();
+        all.iter().map(|one| rewards(one).iter().map(|pair| Some(count(pair))).collect()).collect()
+    };
+    let is_right = |[chosen, rejected]: &[f64; 2]| vec![f64::from(u8::from(chosen > rejected)), 1.0];
+    vec![
+        column("accuracy", "pairs whose preferred answer has the larger reward", true, &of(is_right), ratio),
+        column(
+            "margin",
+            "by how much it is larger",
+            true,
+            &of(|[chosen, rejected]| vec![chosen - rejected, 1.0]),
+            ratio,
+        ),
+        column("mean_reward", "the mean reward of an answer", true, &of(|[a, b]| vec![a + b, 2.0]), ratio),
+    ]
+}
+
+/// Each row with the rewards of its two answers.
+fn reward_rows(all: &[Measured], origins: &Origins) -> Vec<Value> {
+    let rewards = |row: usize| all.iter().filter_map(|one| one.rewards.as_ref()?.get(row)).collect::<Vec<_>>();
+    origins.places.iter().enumerate().map(|(row, place)| json!({"place": place, "rewards": rewards(row)})).collect()
 }
 
 /// The contestants that are asked for other tokens than the first.

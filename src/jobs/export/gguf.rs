@@ -202,7 +202,7 @@ impl Opened {
         let name_bases = |error| provenance::name_bases(error, model);
         let base = Base::open(model, named, progress, &|config| {
             accept(config)?;
-            folder.as_deref().map_or(Ok(()), |folder| peft::check(folder, config).map_err(name_bases))
+            folder.as_deref().map_or(Ok(()), |folder| peft::check(folder, &config.places()).map_err(name_bases))
         })?;
         let adapter = folder.as_deref().map(|folder| {
             let adapter = PeftAdapter::read(folder, &base.config.places()).map_err(name_bases)?;

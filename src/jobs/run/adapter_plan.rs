@@ -7,11 +7,12 @@ use crate::adapter::init::{self, LoraOptions};
 use crate::adapter::peft::{self, AdapterConfig, AdapterTensors};
 use crate::adapter::target::{self, ExcludeModules, Selection};
 use crate::adapter::{Adapter, Init};
-use crate::error::Result;
+use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::base::adapter_folder;
 use crate::model::{LanguageModel, ModelConfig, Site, WholeTensor};
 use crate::random::Rng;
-use crate::recipe;
+use crate::recipe::{self, Task};
+use crate::weights::names::TensorId;
 use std::collections::BTreeSet;
 
 /// What a run trains: its settings in PEFT's words, and the projections that it adapts.
@@ -37,10 +38,31 @@ impl AdapterPlan {
     /// # Errors
     /// Targets that match nothing; an adapter to continue that cannot be read, does not fit, or contradicts the recipe.
     pub fn new(keys: &recipe::Adapter, model: &ModelConfig) -> Result<Self> {
+        Self::with_heads(keys, model, &[])
+    }
+
+    /// As [`AdapterPlan::new`], with the head that the task of a recipe trains beside the adapter.
+    ///
+    /// # Errors
+    /// As [`AdapterPlan::new`]; a model that has no such head.
+    pub fn of(task: Task, keys: &recipe::Adapter, model: &ModelConfig) -> Result<Self> {
+        if task != Task::Reward {
+            return Self::new(keys, model);
+        }
+        if matches!(model, ModelConfig::Gemma3n(_)) {
+            let what = format!("`task: reward` trains a head that no {} has", model.architecture());
+            let hint = "transformers judges with Gemma 3 alone: name such a model";
+            return Err(Error::new(Kind::Recipe, what).at(Place::Key("task".into())).hint(hint));
+        }
+        Self::with_heads(keys, model, &[WholeTensor::score(model.hidden_size())])
+    }
+
+    /// As [`AdapterPlan::new`], with these heads beside the adapter.
+    fn with_heads(keys: &recipe::Adapter, model: &ModelConfig, heads: &[WholeTensor]) -> Result<Self> {
         let of_towers = towers::chosen(keys, model, &model.tower_sites())?;
         let whole = if keys.train_projector { model.whole_tensors() } else { Vec::new() };
         if let Some(folder) = &keys.init_from {
-            return continued::plan(keys, &adapter_folder::locate(folder)?, model, &of_towers, &whole);
+            return continued::plan(keys, &adapter_folder::locate(folder)?, model, &of_towers, (&whole, heads));
         }
         let all = if of_towers.is_empty() { model.sites() } else { model.all_sites() };
         let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal())).collect();
@@ -62,6 +84,7 @@ impl AdapterPlan {
             config.target_modules = target::exact_targets(&paths, &selection);
             config.exclude_modules = ExcludeModules::default();
         }
+        let whole = [&whole, heads].concat();
         config.modules_to_save = modules_of(&whole);
         let sites = selection.indices.iter().map(|&index| all[index]).collect();
         Ok(AdapterPlan { config, sites, whole, selection, init, continued: None })
@@ -74,21 +97,24 @@ impl AdapterPlan {
 
     /// Whether something beside the language model is trained: a tower, or what makes rows of what one gives.
     pub fn is_beside_text(&self) -> bool {
-        !self.whole.is_empty() || self.sites.iter().any(|site| !site.weight.is_of_text())
+        let is_beside = |id: &TensorId| !id.is_of_text();
+        self.whole.iter().map(|tensor| &tensor.id).chain(self.sites.iter().map(|site| &site.weight)).any(is_beside)
     }
 
     /// Trainable values.
     pub fn trainable(&self) -> u64 {
+        let values = |tensor: &WholeTensor| tensor.dims.iter().product::<usize>() as u64;
         if let Some(tensors) = &self.continued {
-            return tensors.parameters();
+            let is_new = |tensor: &&WholeTensor| !tensors.whole.contains_key(&tensor.id);
+            return tensors.parameters() + self.whole.iter().filter(is_new).map(values).sum::<u64>();
         }
+        let whole: u64 = self.whole.iter().map(values).sum();
         let r = self.config.r as u64;
         let magnitude = |out: u64| if self.config.use_dora { out } else { 0 };
         let values = |site: &Site| {
             let (input, out) = (site.in_features as u64, site.out_features as u64);
             r * (input + out) + magnitude(out)
         };
-        let whole: u64 = self.whole.iter().map(|tensor| tensor.dims.iter().product::<usize>() as u64).sum();
         self.sites.iter().map(values).sum::<u64>() + whole
     }
 
@@ -104,7 +130,11 @@ impl AdapterPlan {
     /// Creates the adapter, or takes the one that is continued.
     pub fn create(&self, model: &dyn LanguageModel, rng: Rng) -> Adapter {
         if let Some(tensors) = &self.continued {
-            return peft::to_device(tensors, model);
+            let adapter = peft::to_device(tensors, model);
+            let is_new = |tensor: &&WholeTensor| !tensors.whole.contains_key(&tensor.id);
+            let new: Vec<WholeTensor> = self.whole.iter().filter(is_new).copied().collect();
+            let whole = [adapter.whole(), &init::whole(model, &new, rng)].concat();
+            return adapter.with_whole(whole);
         }
         let options = LoraOptions {
             r: self.config.r,
@@ -113,7 +143,7 @@ impl AdapterPlan {
             use_dora: self.config.use_dora,
             init: self.init,
         };
-        init::create(model, &self.sites, options, rng).with_whole(init::whole(model, &self.whole))
+        init::create(model, &self.sites, options, rng).with_whole(init::whole(model, &self.whole, rng))
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Wanted<'a> {
     pub needs: Needs,
     /// What the policy that the run starts from says of the rows, where that is needed.
     pub reference: Option<&'a Reference>,
+    /// Whether what both answers of a pair begin with is computed once.
+    pub shares: bool,
 }
 
 /// The batches of a training set, in the windows that a step takes.
@@ -121,15 +123,19 @@ fn collated(
     dataset: &Dataset,
     features: Option<&Features>,
     bins: &[&[u32]],
-    Wanted { needs, reference }: Wanted,
+    Wanted { needs, reference, shares }: Wanted,
 ) -> Result<(MicroBatch, Vec<u32>)> {
     let packed = data::collate(dataset, bins)?;
     let mismatched = needs.mismatched.then(|| packed.mismatched(dataset.max_length()));
     let mismatched = mismatched.map(|others| sequences(others, features)).transpose()?;
+    let packed = if shares && dataset.has_pairs() { packed.sharing() } else { packed };
     let rows = packed.rows.clone();
     let mut batch = sequences(packed, features)?;
     if needs.prompts {
         batch = batch.with_prompts();
+    }
+    if needs.scores {
+        batch = batch.at_ends();
     }
     if let Some(reference) = reference {
         batch.reference = match batch.desirable.is_empty() {
@@ -151,8 +157,10 @@ fn sequences(batch: PackedBatch, features: Option<&Features>) -> Result<MicroBat
         Some(features) => features.soft_tokens(&batch.media)?,
         None => return Err(Error::new(Kind::Run, "rows hold media, and nothing here makes features of them")),
     };
-    let inputs = Inputs { input_ids: batch.input_ids, segments: Segments::from_lengths(batch.lengths), soft_tokens };
-    Ok(MicroBatch { desirable: batch.desirable, ..MicroBatch::of(inputs, &batch.labels) })
+    let PackedBatch { input_ids, labels, lengths, shared, desirable, margins, .. } = batch;
+    let lengths = lengths.into_iter().zip(shared.into_iter().chain(std::iter::repeat(0)));
+    let inputs = Inputs { input_ids, segments: Segments::sharing(lengths), soft_tokens };
+    Ok(MicroBatch { desirable, margins, ..MicroBatch::of(inputs, &labels) })
 }
 
 /// One row by itself, with these soft tokens.
@@ -166,7 +174,8 @@ pub fn each_row<'d>(
     dataset: &'d Dataset,
     features: Option<&'d Features>,
 ) -> impl Iterator<Item = Result<MicroBatch>> + 'd {
-    (0..dataset.len() as u32).map(move |row| Ok(collated(dataset, features, &[&[row]], Wanted::default())?.0))
+    (0..dataset.len() as u32)
+        .map(move |row| Ok(collated(dataset, features, &[&[row]], Wanted { shares: true, ..Wanted::default() })?.0))
 }
 
 /// The rows of a data set in micro-batches of those that stay together, in the order of its first epoch, each with the rows in it.

@@ -1,5 +1,6 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
+use crate::data::options::OnLong;
 use crate::data::{self, Binning, Checked, DataSpec, Dataset, MediaRules, MediaTable, Preview, SourceSpec};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Place, Result};
@@ -122,7 +123,12 @@ impl Data {
         let find_hub = |id: &str, split: Option<&str>| hub::find_data(id, split, screen);
         let mut cache = Cache::open(screen)?;
         let mut prepare = |key: &'static str, sources: &[recipe::Source]| {
-            let spec = DataSpec { max_length: room(recipe), ..spec(keys, key, sources, &media, ends_in_eos(recipe)) };
+            let spec = spec(keys, key, sources, &media, ends_in_eos(recipe));
+            let mut spec = DataSpec { max_length: room(recipe), ..spec };
+            if recipe.task == Task::Reward {
+                // An answer that is cut off is judged by what stands in its middle; TRL leaves it out.
+                spec.on_long = spec.on_long.or(Some(OnLong::Skip));
+            }
             cache.prepare(|folder| data::prepare(&spec, &encoder, folder, &find_hub, screen), screen)
         };
         let seed = recipe.training.seed;

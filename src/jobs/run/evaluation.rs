@@ -3,6 +3,7 @@
 use crate::adapter::Adapter;
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
+use crate::infer::score;
 use crate::jobs::run::batches::{Wanted, evaluation_batches, evaluation_rows};
 use crate::jobs::run::data::Data;
 use crate::jobs::run::reference::Reference;
@@ -88,7 +89,7 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let mut evaluation = match &data.eval {
         Some(eval) => {
-            let wanted = Wanted { needs: objective.needs(), reference };
+            let wanted = Wanted { needs: objective.needs(), reference, shares: true };
             let batches = evaluation_rows(eval, data.features.as_ref(), data.binning, wanted)?;
             mean(objective, model, adapter, batches.map(|batch| Ok(batch?.0)), stop)?
         }
@@ -159,6 +160,29 @@ pub fn row_losses(
         progress.advance(if has_pairs { numbers.len() / 2 } else { numbers.len() } as u64);
     }
     Ok(RowLosses { loss: sum / (tokens as f64).max(1.0), tokens, rows, margins })
+}
+
+/// What a reward model gives the two answers of each row of a data set of a run's data; `progress` is told of each.
+///
+/// # Errors
+/// When a row cannot be read.
+pub fn pair_rewards(
+    model: &dyn LanguageModel,
+    side: &dyn SidePath,
+    dataset: &Dataset,
+    data: &Data,
+    progress: &dyn Progress,
+) -> Result<Vec<[f64; 2]>> {
+    let mut rewards = vec![[f64::NAN; 2]; dataset.len()];
+    for batch in evaluation_rows(dataset, data.features.as_ref(), data.binning, Wanted::default())? {
+        let (batch, numbers) = batch?;
+        let said = score::rewards(model, side, &batch.inputs).unwrap_or_default();
+        for (row, pair) in numbers.iter().step_by(2).zip(said.chunks_exact(2)) {
+            rewards.get_mut(*row as usize).into_iter().for_each(|reward| *reward = [pair[0], pair[1]]);
+        }
+        progress.advance(numbers.len() as u64 / 2);
+    }
+    Ok(rewards)
 }
 
 fn interrupted() -> Error {

@@ -82,7 +82,7 @@ impl Policy<'_> {
         progress: &dyn Progress,
     ) -> Result<Reference> {
         let mut answers = vec![[f64::NAN; 2]; dataset.len()];
-        for batch in groups(dataset, features, binning, Wanted { needs, reference: None })? {
+        for batch in groups(dataset, features, binning, Wanted { needs, ..Wanted::default() })? {
             let (batch, rows) = batch?;
             let own = self.log_probabilities(&batch);
             let others = batch.mismatched.as_deref().map(|others| self.log_probabilities(others)).unwrap_or_default();

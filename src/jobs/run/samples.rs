@@ -2,7 +2,7 @@
 
 use crate::data::Preview;
 use crate::error::Result;
-use crate::infer::{self, GenerationSettings, Sampling};
+use crate::infer::{self, CacheDtype, GenerationSettings, Sampling};
 use crate::jobs::base::Base;
 use crate::jobs::media::{inputs, processors::kind};
 use crate::jobs::run::data::Data;
@@ -72,6 +72,7 @@ impl Prompts {
             seed: 0,
             first_prompt: 0,
             drafts: 0,
+            cache_dtype: CacheDtype::F32,
         };
         let stopped = || stop.load(Ordering::Relaxed);
         let mut answers = Vec::with_capacity(self.rows.len());

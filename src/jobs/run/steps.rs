@@ -5,7 +5,7 @@ use crate::jobs::run::data::Data;
 use crate::random::Rng;
 use crate::recipe::{self, Recipe, Task};
 use crate::report::text;
-use crate::train::objective::{Cpo, Dpo, DpoLoss, Grpo, GrpoLoss, Kto, KtoLoss, Objective, Orpo, Rloo, Sft};
+use crate::train::objective::{Cpo, Dpo, DpoLoss, Grpo, GrpoLoss, Kto, KtoLoss, Objective, Orpo, Reward, Rloo, Sft};
 use crate::train::run::StepPlan;
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
@@ -67,7 +67,7 @@ fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
         return of_own_answers(keys);
     }
     let Some(keys) = &recipe.preference else { return Arc::new(Sft) };
-    let (beta, label_smoothing) = (keys.beta, keys.label_smoothing.unwrap_or(0.0));
+    let (beta, label_smoothing) = (keys.beta.unwrap_or_default(), keys.label_smoothing.unwrap_or(0.0));
     match recipe.task {
         Task::Sft | Task::Grpo | Task::Rloo => Arc::new(Sft),
         Task::Dpo if keys.cpo_alpha.is_some() => Arc::new(Cpo {
@@ -87,6 +87,9 @@ fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
             desirable_weight: keys.desirable_weight.unwrap_or(1.0),
             undesirable_weight: keys.undesirable_weight.unwrap_or(1.0),
         }),
+        Task::Reward => {
+            Arc::new(Reward { center_rewards_coefficient: keys.center_rewards_coefficient.flatten().unwrap_or(0.0) })
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a run ended, in words: why it stopped, which step was best, and what to do next.
 
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Task};
 use crate::report::{StopReason, Summary, text};
 use crate::terminal::shell_word;
 use crate::train::run::Ending;
@@ -56,5 +56,10 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
 pub fn next(recipe: &Recipe, adapter: &Path, device: &str) -> String {
     let device = if device == "auto" { String::new() } else { format!(" --device {}", shell_word(device)) };
     let (model, adapter) = (shell_word(&recipe.model.base), shell_word(&adapter.display().to_string()));
-    format!("next: gemma-tune chat --model {model} --adapter {adapter}{device}")
+    match recipe.task {
+        Task::Reward => {
+            format!("next: gemma-tune score --model {model} --adapter {adapter}{device} --input ROWS.jsonl")
+        }
+        _ => format!("next: gemma-tune chat --model {model} --adapter {adapter}{device}"),
+    }
 }

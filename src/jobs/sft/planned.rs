@@ -58,11 +58,11 @@ impl Planned {
     ) -> Result<Self> {
         let named = Place::Key("model.base".into());
         let base = Base::open(&recipe.model.base, named, screen, &|config| {
-            AdapterPlan::new(&recipe.adapter, config).map(|_| ())
+            AdapterPlan::of(recipe.task, &recipe.adapter, config).map(|_| ())
         })?;
         screen.note(&base.describe());
         Frozen::of(&base).check(&settings.holding)?;
-        let adapter = AdapterPlan::new(&recipe.adapter, &base.config)?;
+        let adapter = AdapterPlan::of(recipe.task, &recipe.adapter, &base.config)?;
         if let Some(folder) = &recipe.adapter.init_from {
             provenance::warn_of_another_base(&adapter_folder::find(folder, screen)?, &base, screen);
         }

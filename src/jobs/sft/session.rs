@@ -251,7 +251,7 @@ impl<'a> Session<'a> {
 fn batches<'s>(planned: &'s Planned, references: Option<&'s References>) -> Batches<'s> {
     let reference = references.map(|references| &references.train);
     let needs = planned.steps.step.objective.needs();
-    Batches::of(&planned.data, &planned.recipe.training).with(Wanted { needs, reference })
+    Batches::of(&planned.data, &planned.recipe.training).with(Wanted { needs, reference, shares: true })
 }
 
 /// Whether a run's adapter starts as nothing.

@@ -106,6 +106,11 @@ impl LanguageModel for Gemma3n {
         &self.device
     }
 
+    /// The streams are mixed by products of small matrices, which have another kernel from four rows on.
+    fn most_rows_alone(&self) -> usize {
+        3
+    }
+
     fn linears(&self) -> Vec<&Linear> {
         let before = [&self.per_layer_model_projection].into_iter().chain(&self.altup_projections);
         let layers = self.layers.iter().flat_map(Layer::linears);

@@ -4,7 +4,7 @@ use super::{Held, Weight};
 use crate::ops::cpu::bf16::{self as rounding, Right};
 use crate::ops::traffic::{read_back, upload};
 use crate::quant::simd::dot;
-use crate::quant::{QuantType, QuantizedMatrix};
+use crate::quant::{PlainRows, QuantType, QuantizedMatrix, Storage};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use half::{bf16, f16};
@@ -145,23 +145,41 @@ impl Weight {
         out
     }
 
-    /// The products of rows `range` with `x`, on this thread, without unpacking them.
+    /// How many rows of inputs, and fewer, are multiplied as each would be alone, bit for bit: so few that a product waits for the
+    /// weight to arrive, and takes less than unpacking it. They are more in blocks, whose codes are taken out once for eight.
+    pub fn rows_alone(&self) -> usize {
+        match &*self.held {
+            _ if self.rounding_inputs().is_some() => usize::MAX,
+            Held::CpuCompressed(matrix) if matches!(matrix.storage(), Storage::Blocks(of, _) if !of.is_float()) => 8,
+            Held::CpuCompressed(_) | Held::CpuFloats(_) => 3,
+            _ => 0,
+        }
+    }
+
+    /// The products of rows `range` with inputs, on this thread, without unpacking them.
     ///
     /// # Shapes
-    /// - `x`: `[in]`
-    /// - `out`: `[range.len()]`
-    pub(in crate::ops) fn dot_rows(&self, range: Range<usize>, x: &[f32], out: &mut [f32]) {
+    /// - `x`: `[n, in]`
+    /// - `out`: `[n, range.len()]`
+    pub(in crate::ops) fn dot_rows(&self, range: Range<usize>, x: &PlainRows, out: &mut [f32]) {
         let [_, input] = self.dims;
+        let outputs = range.len().max(1);
+        let each = |out: &mut [f32], dot: &dyn Fn(&[f32], usize) -> f32| {
+            for (x, out) in x.rows().zip(out.chunks_exact_mut(outputs)) {
+                out.iter_mut().enumerate().for_each(|(row, out)| *out = dot(x, row));
+            }
+        };
         match &*self.held {
             Held::CpuCompressed(matrix) | Held::Away(matrix, _) => matrix.dot_rows(range, x, out),
             Held::CpuFloats(floats) => {
                 let (of, bytes) = stored(floats);
-                let rows = bytes[of.block_bytes() * input * range.start..].chunks_exact(of.block_bytes() * input);
-                out.iter_mut().zip(rows).for_each(|(out, row)| *out = of.dot(row, x));
+                let row_bytes = of.block_bytes() * input;
+                let bytes = &bytes[row_bytes * range.start..];
+                each(out, &|x, row| of.dot(&bytes[row_bytes * row..row_bytes * (row + 1)], x));
             }
             _ => {
                 let values = self.downloaded(range);
-                out.iter_mut().zip(values.chunks_exact(input)).for_each(|(out, row)| *out = dot(row, x));
+                each(out, &|x, row| dot(&values[input * row..input * (row + 1)], x));
             }
         }
     }

@@ -1,9 +1,11 @@
 //! The non-linear types: four bits choose one of sixteen values, which lie closer together near zero.
 
-use super::runs::{Half, NONE, Run, every, word, words};
+use super::runs::{Format, Scales, UNIT};
+use super::vector::Vector;
+use std::array::from_fn;
 
 /// Elements that share a scale.
-pub(super) const SIZE: usize = 32;
+pub(super) const SIZE: usize = UNIT;
 /// Elements per block of the type that quantises its scales.
 pub(super) const SUPER_SIZE: usize = 256;
 
@@ -13,24 +15,37 @@ pub(super) const XS_BYTES: usize = 2 + 2 + 4 + 128; // d, upper bits of scales, 
 /// What the four bits mean.
 pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-#[inline(always)]
-pub(super) fn nl<H: Half>(block: &[u8; NL_BYTES], _: usize) -> Run<4> {
-    let [d0, d1, nibbles @ ..] = block;
-    Run { codes: words(|at| values::<H>(nibbles, at)), scale: H::widen([*d0, *d1]), offset: NONE }
+pub(super) struct NonLinear;
+pub(super) struct NonLinearOf256;
+
+impl Format<NL_BYTES, 1> for NonLinear {
+    const HAS_OFFSETS: bool = false;
+
+    #[inline(always)]
+    fn scales<V: Vector>([d0, d1, ..]: &[u8; NL_BYTES]) -> Scales<1> {
+        Scales::alone([V::half([*d0, *d1])])
+    }
+
+    #[inline(always)]
+    fn codes<V: Vector>([_, _, nibbles @ ..]: &[u8; NL_BYTES], _: usize) -> V::Bytes {
+        V::chosen(V::nibbles(nibbles), &VALUES)
+    }
 }
 
-#[inline(always)]
-pub(super) fn xs<H: Half>(block: &[u8; XS_BYTES], sub: usize) -> Run<4> {
-    let [d0, d1, h0, h1, rest @ ..] = block;
-    let (low, nibbles) = rest.split_at(4);
-    let low = (low[sub / 2] >> (4 * (sub % 2))) & 15;
-    let high = (u16::from_le_bytes([*h0, *h1]) >> (2 * sub)) & 3;
-    let scale = H::widen([*d0, *d1]) * (f32::from(u16::from(low) | (high << 4)) - 32.0);
-    Run { codes: words(|at| values::<H>(&nibbles[16 * sub..], at)), scale, offset: NONE }
-}
+impl Format<XS_BYTES, 8> for NonLinearOf256 {
+    const HAS_OFFSETS: bool = false;
 
-/// The word of values `at..at + 8`: low nibbles are elements 0..16, high nibbles elements 16..32.
-#[inline(always)]
-fn values<H: Half>(nibbles: &[u8], at: usize) -> u64 {
-    H::chosen(word(nibbles, at % 16) >> (4 * (at / 16)) & every(15), &VALUES)
+    #[inline(always)]
+    fn scales<V: Vector>(block: &[u8; XS_BYTES]) -> Scales<8> {
+        let [d0, d1, h0, h1, low @ ..] = block;
+        let (d, high) = (V::half([*d0, *d1]), u16::from_le_bytes([*h0, *h1]));
+        let of = |run: usize| u16::from(low[run / 2] >> (4 * (run % 2)) & 15) | (high >> (2 * run) & 3) << 4;
+        Scales::alone(from_fn::<_, 8, _>(of).map(|scale| d * (f32::from(scale) - 32.0)))
+    }
+
+    #[inline(always)]
+    fn codes<V: Vector>(block: &[u8; XS_BYTES], unit: usize) -> V::Bytes {
+        let nibbles = block[8 + 16 * unit..].first_chunk().unwrap_or(&[0; SIZE / 2]);
+        V::chosen(V::nibbles(nibbles), &VALUES)
+    }
 }

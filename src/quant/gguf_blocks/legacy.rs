@@ -1,9 +1,10 @@
 //! The older block types: 32 elements that share one scale, and one minimum in the `_1` types.
 
-use super::runs::{Half, NONE, Run, every, word, words};
+use super::runs::{Format, Scales, UNIT};
+use super::vector::Vector;
 
 /// Elements per block.
-pub(super) const SIZE: usize = 32;
+pub(super) const SIZE: usize = UNIT;
 
 pub(super) const Q4_0_BYTES: usize = 2 + 16; // d, nibbles
 pub(super) const Q4_1_BYTES: usize = 2 + 2 + 16; // d, m, nibbles
@@ -11,75 +12,84 @@ pub(super) const Q5_0_BYTES: usize = 2 + 4 + 16; // d, fifth bits, nibbles
 pub(super) const Q5_1_BYTES: usize = 2 + 2 + 4 + 16; // d, m, fifth bits, nibbles
 pub(super) const Q8_0_BYTES: usize = 2 + 32; // d, signed bytes
 
-#[inline(always)]
-pub(super) fn q4_0<H: Half>(block: &[u8; Q4_0_BYTES], _: usize) -> Run<4> {
-    let [d0, d1, nibbles @ ..] = block;
-    // `q - 8` is `q` with its highest bit turned over, as a signed number of four bits.
-    let signed = |codes: u64| codes | ((codes & every(8)) * (2 * 15));
-    Run { codes: words(|at| signed(low_bits(nibbles, at) ^ every(8))), scale: H::widen([*d0, *d1]), offset: NONE }
-}
+pub(super) struct Q4_0;
+pub(super) struct Q4_1;
+pub(super) struct Q5_0;
+pub(super) struct Q5_1;
+pub(super) struct Q8_0;
 
-#[inline(always)]
-pub(super) fn q4_1<H: Half>(block: &[u8; Q4_1_BYTES], _: usize) -> Run<4> {
-    let [d0, d1, m0, m1, nibbles @ ..] = block;
-    Run { codes: words(|at| low_bits(nibbles, at)), scale: H::widen([*d0, *d1]), offset: H::widen([*m0, *m1]) }
-}
+impl Format<Q4_0_BYTES, 1> for Q4_0 {
+    const HAS_OFFSETS: bool = false;
 
-#[inline(always)]
-pub(super) fn q5_0<H: Half>(block: &[u8; Q5_0_BYTES], _: usize) -> Run<4> {
-    let [d0, d1, h0, h1, h2, h3, nibbles @ ..] = block;
-    // `q - 16` is `q` with its fifth bit turned over, as a signed number of five bits.
-    let fifths = [h0, h1, h2, h3];
-    Run {
-        codes: words(|at| low_bits(nibbles, at) | SIGNS[usize::from(*fifths[at / 8])]),
-        scale: H::widen([*d0, *d1]),
-        offset: NONE,
+    #[inline(always)]
+    fn scales<V: Vector>([d0, d1, ..]: &[u8; Q4_0_BYTES]) -> Scales<1> {
+        Scales::alone([V::half([*d0, *d1])])
+    }
+
+    #[inline(always)]
+    fn codes<V: Vector>([_, _, nibbles @ ..]: &[u8; Q4_0_BYTES], _: usize) -> V::Bytes {
+        V::minus(V::nibbles(nibbles), 8)
     }
 }
 
-#[inline(always)]
-pub(super) fn q5_1<H: Half>(block: &[u8; Q5_1_BYTES], _: usize) -> Run<4> {
-    let [d0, d1, m0, m1, h0, h1, h2, h3, nibbles @ ..] = block;
-    let fifths = [h0, h1, h2, h3];
-    Run {
-        codes: words(|at| low_bits(nibbles, at) | FIFTH_BITS[usize::from(*fifths[at / 8])]),
-        scale: H::widen([*d0, *d1]),
-        offset: H::widen([*m0, *m1]),
+impl Format<Q4_1_BYTES, 1> for Q4_1 {
+    const HAS_OFFSETS: bool = true;
+
+    #[inline(always)]
+    fn scales<V: Vector>([d0, d1, m0, m1, ..]: &[u8; Q4_1_BYTES]) -> Scales<1> {
+        Scales { scales: [V::half([*d0, *d1])], offsets: [V::half([*m0, *m1])] }
+    }
+
+    #[inline(always)]
+    fn codes<V: Vector>([_, _, _, _, nibbles @ ..]: &[u8; Q4_1_BYTES], _: usize) -> V::Bytes {
+        V::nibbles(nibbles)
     }
 }
 
-#[inline(always)]
-pub(super) fn q8_0<H: Half>(block: &[u8; Q8_0_BYTES], _: usize) -> Run<4> {
-    let [d0, d1, codes @ ..] = block;
-    Run { codes: words(|at| word(codes, at)), scale: H::widen([*d0, *d1]), offset: NONE }
-}
+impl Format<Q5_0_BYTES, 1> for Q5_0 {
+    const HAS_OFFSETS: bool = false;
 
-/// The word of elements `at..at + 8`: low nibbles are elements 0..16, high nibbles elements 16..32.
-#[inline(always)]
-fn low_bits(nibbles: &[u8; SIZE / 2], at: usize) -> u64 {
-    word(nibbles, at % 16) >> (4 * (at / 16)) & every(15)
-}
-
-/// Words that have 16 in byte `i` where bit `i` of their number is set.
-static FIFTH_BITS: [u64; 256] = spread(0, 16);
-
-/// Words that have -16 in byte `i` where bit `i` of their number is not set: the codes are signed numbers of five bits.
-static SIGNS: [u64; 256] = spread(0xff, 0xf0);
-
-/// For every number, the word that has `byte` in byte `i` where bit `i` of the number, of which `flipped` are turned
-/// over, is set.
-const fn spread(flipped: u8, byte: u8) -> [u64; 256] {
-    let mut words = [0; 256];
-    let mut number = 0;
-    while number < words.len() {
-        let mut i = 0;
-        while i < 8 {
-            if ((number as u8 ^ flipped) >> i) & 1 == 1 {
-                words[number] |= (byte as u64) << (8 * i);
-            }
-            i += 1;
-        }
-        number += 1;
+    #[inline(always)]
+    fn scales<V: Vector>([d0, d1, ..]: &[u8; Q5_0_BYTES]) -> Scales<1> {
+        Scales::alone([V::half([*d0, *d1])])
     }
-    words
+
+    #[inline(always)]
+    fn codes<V: Vector>([_, _, h0, h1, h2, h3, nibbles @ ..]: &[u8; Q5_0_BYTES], _: usize) -> V::Bytes {
+        V::minus(five_bits::<V>([*h0, *h1, *h2, *h3], nibbles), 16)
+    }
+}
+
+impl Format<Q5_1_BYTES, 1> for Q5_1 {
+    const HAS_OFFSETS: bool = true;
+
+    #[inline(always)]
+    fn scales<V: Vector>([d0, d1, m0, m1, ..]: &[u8; Q5_1_BYTES]) -> Scales<1> {
+        Scales { scales: [V::half([*d0, *d1])], offsets: [V::half([*m0, *m1])] }
+    }
+
+    #[inline(always)]
+    fn codes<V: Vector>([_, _, _, _, h0, h1, h2, h3, nibbles @ ..]: &[u8; Q5_1_BYTES], _: usize) -> V::Bytes {
+        five_bits::<V>([*h0, *h1, *h2, *h3], nibbles)
+    }
+}
+
+impl Format<Q8_0_BYTES, 1> for Q8_0 {
+    const HAS_OFFSETS: bool = false;
+
+    #[inline(always)]
+    fn scales<V: Vector>([d0, d1, ..]: &[u8; Q8_0_BYTES]) -> Scales<1> {
+        Scales::alone([V::half([*d0, *d1])])
+    }
+
+    #[inline(always)]
+    fn codes<V: Vector>([_, _, codes @ ..]: &[u8; Q8_0_BYTES], _: usize) -> V::Bytes {
+        V::load(codes)
+    }
+}
+
+/// Nibbles, and a fifth bit for each.
+#[inline(always)]
+fn five_bits<V: Vector>(fifths: [u8; SIZE / 8], nibbles: &[u8; SIZE / 2]) -> V::Bytes {
+    V::or(V::nibbles(nibbles), V::and(V::spread(fifths), 16))
 }

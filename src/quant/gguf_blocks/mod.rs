@@ -16,11 +16,16 @@ mod quantize;
 mod runs;
 #[cfg(test)]
 mod tests;
+mod vector;
+mod work;
 
-#[cfg(target_arch = "x86_64")]
-use self::avx2::Avx2;
 pub use self::quantize::LARGEST_IN_BLOCKS;
-use self::runs::{Codes, Dot, Unpack, Work};
+use self::runs::SignedBytes;
+pub(super) use self::runs::UNIT;
+use self::vector::Portable;
+pub(super) use self::vector::{FROM_TOP, Vector};
+pub(super) use self::work::Inputs;
+use self::work::{Dots, Unpack, Work};
 use super::simd;
 use crate::error::{Error, Kind, Result};
 use bytemuck::AnyBitPattern;
@@ -193,7 +198,7 @@ impl QuantType {
     /// Unpacks as many blocks as both sides have; callers check the lengths once for many chunks.
     pub(crate) fn unpack(self, bytes: &[u8], out: &mut [f32]) {
         if !self.is_float() {
-            return self.on_this_processor(Unpack { bytes, out });
+            return on_this_processor(Some(self), Unpack { bytes, out });
         }
         simd::widest(
             #[inline(always)]
@@ -205,10 +210,20 @@ impl QuantType {
         );
     }
 
-    /// The sum of the products of a row's elements with those of `x`, in a fixed order, without unpacking the row.
+    /// The products of whole rows with inputs, on the calling thread, without unpacking the rows.
+    ///
+    /// # Shapes
+    /// - `rows`: as many rows as there are outputs
+    /// - `x`: `[n, in]`
+    /// - `out`: `[n, outputs]`
+    pub(in crate::quant) fn dots<I: Inputs>(self, rows: &[u8], x: &I, out: &mut [f32]) {
+        at_once(Some(self), rows, x, out);
+    }
+
+    /// The sum of the products of a row of plain floats with those of `x`, in a fixed order; nothing of blocks.
     ///
     /// # Numerics
-    /// f32, multiply-adds fused.
+    /// f32.
     pub(crate) fn dot(self, bytes: &[u8], x: &[f32]) -> f32 {
         match self {
             QuantType::F32 => {
@@ -218,65 +233,64 @@ impl QuantType {
             QuantType::BF16 => {
                 numbers(bytes).map_or_else(|| dot_floats(bytes, x, widen_bf16), |w| simd::dot_bf16(w, x))
             }
-            _ => self.on_this_processor(Dot { bytes, x }),
+            _ => 0.0,
         }
     }
+}
 
-    /// Elements that share a scale, in 16s or 32s; `None` of plain floats.
-    pub(crate) fn run(self) -> Option<usize> {
-        match self {
-            QuantType::F32 | QuantType::F16 | QuantType::BF16 => None,
-            QuantType::Q2K | QuantType::Q3K | QuantType::Q6K => Some(16),
-            _ => Some(32),
+/// The products of rows of signed bytes with inputs: [`QuantType::dots`] of a type without scales.
+pub(super) fn dots_of_bytes<I: Inputs>(rows: &[[u8; UNIT]], x: &I, out: &mut [f32]) {
+    at_once(None, rows.as_flattened(), x, out);
+}
+
+/// Multiplies rows with as many inputs at a time as the registers of a processor have sums for.
+fn at_once<I: Inputs>(of: Option<QuantType>, rows: &[u8], x: &I, out: &mut [f32]) {
+    let outputs = out.len() / x.len().max(1);
+    if outputs == 0 {
+        return;
+    }
+    let mut first = 0;
+    while first < x.len() {
+        let out = &mut out[first * outputs..];
+        match x.len() - first {
+            8.. => on_this_processor(of, Dots::<I, 8> { rows, x, first, outputs, out }),
+            4..8 => on_this_processor(of, Dots::<I, 4> { rows, x, first, outputs, out }),
+            _ => on_this_processor(of, Dots::<I, 1> { rows, x, first, outputs, out }),
         }
+        first += match x.len() - first {
+            8.. => 8,
+            4..8 => 4,
+            _ => 1,
+        };
     }
+}
 
-    /// Whether a run has an offset beside its scale.
-    pub(crate) fn has_offsets(self) -> bool {
-        self.scales().len() > 1
-    }
-
-    /// Takes the codes of whole blocks apart from the scale and offset of each [`QuantType::run`], as many as have room.
-    pub(crate) fn take_apart(self, bytes: &[u8], codes: &mut [i8], scales: &mut [f32], offsets: &mut [f32]) {
-        self.on_this_processor(Codes { bytes, codes, scales, offsets });
-    }
-
-    /// Does `work` on blocks of this type with the widest instructions that the processor has; nothing if it has no
-    /// blocks.
+/// Does `work` on blocks of a type, or on signed bytes alone, with the widest instructions that the processor has; nothing if
+/// it has no blocks.
+fn on_this_processor<W: Work>(of: Option<QuantType>, work: W) {
     #[cfg(target_arch = "x86_64")]
-    fn on_this_processor<W: Work<Output: Default>>(self, work: W) -> W::Output
-    where
-        Avx2<W>: Work<Output = W::Output>,
-    {
-        match Avx2::new(work) {
-            Ok(work) => self.blocks(work).unwrap_or_default(),
-            Err(work) => self.blocks(work).unwrap_or_default(),
-        }
-    }
+    let Err(work) = avx2::widest(of, work) else { return };
+    on_blocks::<Portable, W>(of, work);
+}
 
-    #[cfg(not(target_arch = "x86_64"))]
-    fn on_this_processor<W: Work<Output: Default>>(self, work: W) -> W::Output {
-        self.blocks(work).unwrap_or_default()
-    }
-
-    /// Does `work` on blocks of this type; `None` if it has none.
-    #[inline(always)]
-    fn blocks<W: Work>(self, work: W) -> Option<W::Output> {
-        Some(match self {
-            QuantType::F32 | QuantType::F16 | QuantType::BF16 => return None,
-            QuantType::Q4_0 => work.run::<_, _, 1>(legacy::q4_0::<W::Half>),
-            QuantType::Q4_1 => work.run::<_, _, 1>(legacy::q4_1::<W::Half>),
-            QuantType::Q5_0 => work.run::<_, _, 1>(legacy::q5_0::<W::Half>),
-            QuantType::Q5_1 => work.run::<_, _, 1>(legacy::q5_1::<W::Half>),
-            QuantType::Q8_0 => work.run::<_, _, 1>(legacy::q8_0::<W::Half>),
-            QuantType::Q2K => work.run::<_, _, 16>(k::q2::<W::Half>),
-            QuantType::Q3K => work.run::<_, _, 16>(k::q3::<W::Half>),
-            QuantType::Q4K => work.run::<_, _, 8>(k::q4::<W::Half>),
-            QuantType::Q5K => work.run::<_, _, 8>(k::q5::<W::Half>),
-            QuantType::Q6K => work.run::<_, _, 16>(k::q6::<W::Half>),
-            QuantType::IQ4NL => work.run::<_, _, 1>(iq4::nl::<W::Half>),
-            QuantType::IQ4XS => work.run::<_, _, 8>(iq4::xs::<W::Half>),
-        })
+/// Does `work` with the instructions `V`.
+#[inline(always)]
+fn on_blocks<V: Vector, W: Work>(of: Option<QuantType>, work: W) {
+    match of {
+        None => work.run::<V, SignedBytes, _, _>(),
+        Some(QuantType::F32 | QuantType::F16 | QuantType::BF16) => {}
+        Some(QuantType::Q4_0) => work.run::<V, legacy::Q4_0, _, _>(),
+        Some(QuantType::Q4_1) => work.run::<V, legacy::Q4_1, _, _>(),
+        Some(QuantType::Q5_0) => work.run::<V, legacy::Q5_0, _, _>(),
+        Some(QuantType::Q5_1) => work.run::<V, legacy::Q5_1, _, _>(),
+        Some(QuantType::Q8_0) => work.run::<V, legacy::Q8_0, _, _>(),
+        Some(QuantType::Q2K) => work.run::<V, k::Q2, _, _>(),
+        Some(QuantType::Q3K) => work.run::<V, k::Q3, _, _>(),
+        Some(QuantType::Q4K) => work.run::<V, k::Q4, _, _>(),
+        Some(QuantType::Q5K) => work.run::<V, k::Q5, _, _>(),
+        Some(QuantType::Q6K) => work.run::<V, k::Q6, _, _>(),
+        Some(QuantType::IQ4NL) => work.run::<V, iq4::NonLinear, _, _>(),
+        Some(QuantType::IQ4XS) => work.run::<V, iq4::NonLinearOf256, _, _>(),
     }
 }
 

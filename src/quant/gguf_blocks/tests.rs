@@ -1,5 +1,5 @@
 use super::*;
-use crate::quant::QuantizedMatrix;
+use crate::quant::{PlainRows, QuantizedMatrix, RoundedRows};
 use safetensors::SafeTensors;
 
 const BLOCKS: &[u8] = include_bytes!("../../../tests/goldens/gguf/blocks.safetensors");
@@ -78,6 +78,13 @@ fn wave(len: usize) -> Vec<f32> {
     (0..len).map(|i| (i as f32 * 0.37).sin() + 0.2).collect()
 }
 
+/// The products of one row with inputs `[n, in]`.
+fn dots(of: QuantType, row: &[u8], x: &[f32], n: usize) -> Vec<f32> {
+    let mut out = vec![f32::NAN; n];
+    of.dots(row, &PlainRows::new(x, x.len() / n), &mut out);
+    out
+}
+
 #[test]
 fn a_dot_product_is_that_of_the_unpacked_row() {
     for of in QuantType::ALL {
@@ -90,10 +97,22 @@ fn a_dot_product_is_that_of_the_unpacked_row() {
             let products = || values.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x));
             let (expected, scale) = (products().sum::<f64>(), products().map(f64::abs).sum::<f64>());
             if scale < 1e30 {
-                let found = f64::from(of.dot(bytes, &x));
-                assert!((found - expected).abs() <= 1e-6 * scale, "{of}: {found} {expected}");
+                let found = if of.is_float() { of.dot(bytes, &x) } else { dots(of, bytes, &x, 1)[0] };
+                let off = (f64::from(found) - expected).abs();
+                assert!(off <= 1e-6 * scale, "{of}: {found} {expected}");
             }
         }
+    }
+}
+
+#[test]
+fn an_input_s_products_do_not_depend_on_what_is_beside_it() {
+    for of in QuantType::ALL.into_iter().filter(|of| !of.is_float()) {
+        let (bytes, _, row_len) = golden(of);
+        let row = &bytes[..of.bytes_of(row_len).unwrap()];
+        let x = wave(7 * row_len);
+        let alone: Vec<f32> = x.chunks_exact(row_len).map(|x| dots(of, row, x, 1)[0]).collect();
+        assert_eq!(bits(&dots(of, row, &x, 7)), bits(&alone), "{of}");
     }
 }
 
@@ -113,12 +132,21 @@ fn every_processor_computes_the_same_bits() {
     for of in QuantType::ALL.into_iter().filter(|of| !of.is_float()) {
         let (bytes, values, _) = golden(of);
         let mut plain = vec![0.0; values.len()];
-        of.blocks(Unpack { bytes: &bytes, out: &mut plain }).unwrap();
+        on_blocks::<Portable, _>(Some(of), Unpack { bytes: &bytes, out: &mut plain });
         assert_eq!(bits(&plain), bits(&values), "{of}");
         let x = wave(of.block_size());
-        for bytes in bytes.chunks_exact(of.block_bytes()) {
-            let plain = of.blocks(Dot { bytes, x: &x }).unwrap();
-            assert_eq!(of.dot(bytes, &x).to_bits(), plain.to_bits(), "{of}");
-        }
+        let (exact, rounded) = (PlainRows::new(&x, x.len()), RoundedRows::new(&x, x.len()));
+        let rows = bytes.len() / of.block_bytes();
+        let (mut plain, mut found) = (vec![0.0; rows], vec![0.0; rows]);
+        of.dots(&bytes, &exact, &mut found);
+        on_blocks::<Portable, _>(Some(of), every_row(&bytes, &exact, &mut plain));
+        assert_eq!(bits(&found), bits(&plain), "{of}");
+        of.dots(&bytes, &rounded, &mut found);
+        on_blocks::<Portable, _>(Some(of), every_row(&bytes, &rounded, &mut plain));
+        assert_eq!(bits(&found), bits(&plain), "{of} with rounded inputs");
     }
+}
+
+fn every_row<'a, I: Inputs>(rows: &'a [u8], x: &'a I, out: &'a mut [f32]) -> Dots<'a, I, 1> {
+    Dots { rows, x, first: 0, outputs: out.len(), out }
 }

@@ -180,7 +180,7 @@ fn a_dot_product_is_that_of_the_unpacked_row() {
     ];
     for matrix in forms {
         let mut found = [f32::NAN; 3];
-        matrix.dot_rows(1..4, &x, &mut found);
+        matrix.dot_rows(1..4, &PlainRows::new(&x, dims[1]), &mut found);
         let unpacked = unpacked(&matrix);
         for (found, row) in found.iter().zip(unpacked.chunks_exact(dims[1]).skip(1)) {
             let products = || row.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x));

@@ -23,8 +23,7 @@ fn every_form(values: &[f32], dims: [usize; 2]) -> Vec<QuantizedMatrix> {
 
 /// What the codes of `x` stand for.
 fn back(x: &RoundedRows) -> Vec<f32> {
-    let runs = x.codes.iter().zip(&x.scales);
-    runs.flat_map(|(codes, scale)| codes.map(|code| scale * f32::from(code))).collect()
+    x.units.iter().flat_map(|unit| unit.codes.map(|code| unit.scale * f32::from(code))).collect()
 }
 
 #[test]
@@ -62,26 +61,6 @@ fn widths_that_are_no_whole_chunks_are_filled_up() {
     for (found, w) in found.iter().zip(values.chunks_exact(width)) {
         let expected: f32 = w.iter().zip(&input).map(|(w, x)| w * x).sum();
         assert!((found - expected).abs() < 0.05, "{found} for {expected}");
-    }
-}
-
-#[test]
-fn a_processor_s_own_instructions_give_the_same_bits() {
-    let codes = |seed| numbers(32 * 41, seed).iter().map(|x| (x * 127.9) as i8).collect::<Vec<_>>();
-    let (w, x) = (codes(5), codes(6));
-    let (mut w, x) = (w.as_chunks::<CHUNK>().0.to_vec(), x.as_chunks::<CHUNK>().0.to_vec());
-    w[0] = [-128; CHUNK];
-    let (scales, x_scales) = (numbers(2 * w.len(), 7), numbers(w.len(), 8));
-    #[cfg(target_arch = "x86_64")]
-    {
-        let bits = |sums: [f32; SUMS]| sums.map(f32::to_bits);
-        if let Some(found) = x86::whole_sums(&w, scales.as_chunks::<2>().0, &x, &x_scales) {
-            assert_eq!(bits(found), bits(portable(&w, scales.as_chunks::<2>().0, &x, &x_scales)));
-        }
-        let (scales, _) = scales[..w.len()].as_chunks::<1>();
-        if let Some(found) = x86::whole_sums(&w, scales, &x, &x_scales) {
-            assert_eq!(bits(found), bits(portable(&w, scales, &x, &x_scales)));
-        }
     }
 }
 

@@ -217,7 +217,7 @@ fn a_task_has_its_rows_and_its_keys() {
     assert_eq!((recipe.data.max_length, recipe.training.learning_rate), (1024, 1.0e-6));
     let preference = recipe.preference.clone().unwrap();
     assert_eq!(preference.losses().collect::<Vec<_>>(), [(LossType::Sigmoid, 1.0), (LossType::Sft, 0.5)]);
-    assert_eq!((preference.beta, preference.label_smoothing), (0.2, Some(0.0)));
+    assert_eq!((preference.beta, preference.label_smoothing), (Some(0.2), Some(0.0)));
     let again = read(&recipe.to_yaml(), &[]).unwrap();
     assert_eq!((again.task, again.preference, again.data), (recipe.task, recipe.preference, recipe.data));
     // The usual task has neither.
@@ -232,7 +232,7 @@ fn a_task_has_its_rows_and_its_keys() {
         ("task: dpo\npreference: {loss_type: sft}\n", "`loss_type: sft` alone learns no preference"),
         ("task: dpo\npreference: {loss_type: []}\n", "`preference.loss_type` must be at least one loss"),
         ("task: dpo\npreference: {loss_weights: [1.0, 2.0]}\n", "`preference.loss_weights` has 2 weights for 1 losses"),
-        ("task: ppo\n", "`task` must be one of `sft`, `dpo`, `orpo`, `kto`, `grpo`, `rloo`, found `ppo`"),
+        ("task: ppo\n", "`task` must be one of `sft`, `dpo`, `orpo`, `kto`, `reward`, `grpo`, `rloo`, found `ppo`"),
     ] {
         let said = wrong_after(lines);
         assert!(said.contains(what), "{said}");
@@ -273,6 +273,19 @@ fn tasks_without_pairs_or_reference_have_theirs() {
     }
 
     for (lines, what) in [
+        (
+            "task: reward\npreference: {beta: 0.2}\n",
+            "`preference.beta` needs `task: dpo` or `task: orpo` or `task: kto`",
+        ),
+        ("task: reward\npreference: {loss_type: sigmoid}\n", "`preference.loss_type` needs `task: dpo` or `task: kto`"),
+        (
+            "task: dpo\npreference: {center_rewards_coefficient: 0.01}\n",
+            "`preference.center_rewards_coefficient` needs `task: reward`",
+        ),
+        (
+            "task: reward\npreference: {center_rewards_coefficient: -1}\n",
+            "`preference.center_rewards_coefficient` must be at least 0",
+        ),
         ("task: orpo\npreference: {loss_type: sigmoid}\n", "`preference.loss_type` needs `task: dpo` or `task: kto`"),
         ("task: dpo\npreference: {nll_on_prompt: false}\n", "`preference.nll_on_prompt` needs `task: orpo`"),
         ("task: dpo\npreference: {desirable_weight: 2.0}\n", "`preference.desirable_weight` needs `task: kto`"),

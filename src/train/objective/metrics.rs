@@ -8,6 +8,25 @@ pub struct Metrics {
     means: BTreeMap<&'static str, Mean>,
     /// Differences of two means, by name.
     differences: BTreeMap<&'static str, [&'static str; 2]>,
+    /// The smallest and the largest numbers that there were, by name.
+    extremes: BTreeMap<&'static str, Extreme>,
+}
+
+/// One end of what there was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Extreme {
+    Least(f64),
+    Most(f64),
+}
+
+impl Extreme {
+    fn with(self, other: Extreme) -> Self {
+        let (Extreme::Least(next) | Extreme::Most(next)) = other;
+        match self {
+            Extreme::Least(least) => Extreme::Least(least.min(next)),
+            Extreme::Most(most) => Extreme::Most(most.max(next)),
+        }
+    }
 }
 
 /// A mean that is not yet divided.
@@ -30,6 +49,20 @@ impl Metrics {
     /// Makes `name` what the mean called `more` has more than the one called `less`, where there are both.
     pub fn difference(&mut self, name: &'static str, [more, less]: [&'static str; 2]) {
         self.differences.insert(name, [more, less]);
+    }
+
+    /// Makes `name` the least of what it is told.
+    pub fn least(&mut self, name: &'static str, value: f64) {
+        self.reach(name, Extreme::Least(value));
+    }
+
+    /// Makes `name` the most of what it is told.
+    pub fn most(&mut self, name: &'static str, value: f64) {
+        self.reach(name, Extreme::Most(value));
+    }
+
+    fn reach(&mut self, name: &'static str, value: Extreme) {
+        self.extremes.entry(name).and_modify(|extreme| *extreme = extreme.with(value)).or_insert(value);
     }
 
     /// What TRL logs of a pair, by its names: what `beta` makes of the two answers, and their log-probabilities.
@@ -55,15 +88,17 @@ impl Metrics {
             mean.count += count;
         }
         self.differences.extend(&other.differences);
+        other.extremes.iter().for_each(|(name, extreme)| self.reach(name, *extreme));
     }
 
-    /// The means, and differences of them.
+    /// The means, differences of them, and extremes.
     pub fn means(&self) -> BTreeMap<String, f64> {
         let mean = |mean: &Mean| mean.sum / mean.count.max(1) as f64;
         let difference = |[more, less]: &[&str; 2]| Some(mean(self.means.get(more)?) - mean(self.means.get(less)?));
         let differences = self.differences.iter().filter_map(|(name, of)| Some((*name, difference(of)?)));
         let means = self.means.iter().map(|(name, of)| (*name, mean(of)));
-        means.chain(differences).map(|(name, value)| (name.to_owned(), value)).collect()
+        let extremes = self.extremes.iter().map(|(name, Extreme::Least(value) | Extreme::Most(value))| (*name, *value));
+        means.chain(differences).chain(extremes).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 

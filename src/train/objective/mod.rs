@@ -11,6 +11,7 @@ mod grpo;
 mod kto;
 mod metrics;
 mod orpo;
+mod reward;
 mod rloo;
 mod sft;
 mod smooth;
@@ -22,6 +23,7 @@ pub use grpo::{Grpo, GrpoLoss};
 pub use kto::{Kto, KtoLoss};
 pub use metrics::Metrics;
 pub use orpo::Orpo;
+pub use reward::Reward;
 pub use rloo::Rloo;
 pub use sft::Sft;
 
@@ -41,6 +43,8 @@ pub struct Needs {
     pub prompts: bool,
     /// Prompts with answers to others, which are read and not learnt: [`MicroBatch::mismatched`].
     pub mismatched: bool,
+    /// What a head beside the model makes of the last token of each sequence, in the place of hidden rows: [`MicroBatch::at_ends`].
+    pub scores: bool,
 }
 
 /// How much there is to take means over.
@@ -110,7 +114,8 @@ pub struct Score {
 /// What a model makes of a micro-batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// The normalised hidden rows, `[m, d]`, one for each target of the micro-batch.
+    /// The normalised hidden rows, `[m, d]`, one for each target of the micro-batch; `[m, 1]` where the objective needs scores of
+    /// them.
     pub hidden: &'a Tensor<2>,
     /// The model's head.
     pub head: Head<'a>,
@@ -155,7 +160,8 @@ impl Seen<'_> {
 pub struct Scored {
     /// The score.
     pub score: Score,
-    /// The gradient of the micro-batch's share of the window's loss, `[m, d]`, where it was asked for.
+    /// The gradient of the micro-batch's share of the window's loss with respect to what was seen, `[m, d]` or `[m, 1]`, where it was
+    /// asked for.
     pub gradient: Option<Tensor<2>>,
 }
 

@@ -20,7 +20,7 @@ fn names_and_ids_are_in_bijection() {
         for spelling in Spelling::ALL {
             let (found, back) = Spelling::parse(&spelling.name(id)).unwrap();
             assert_eq!(back, *id);
-            assert!(found == spelling || *id == TensorId::LmHead);
+            assert!(found == spelling || matches!(id, TensorId::LmHead | TensorId::Score));
         }
     }
     assert_eq!(ids.iter().map(TensorId::hf).collect::<HashSet<_>>().len(), ids.len());
@@ -49,6 +49,9 @@ fn names_are_those_of_the_published_files() {
     );
     assert_eq!(Spelling::LanguageModelOutside.name(&TensorId::LmHead), "language_model.lm_head.weight");
     assert_eq!(Spelling::LanguageModelInside.name(&TensorId::LmHead), "lm_head.weight");
+    assert!(Spelling::ALL.iter().all(|spelling| spelling.name(&TensorId::Score) == "score.weight"));
+    assert_eq!(parse_peft_whole_key(&peft_whole_key(&TensorId::Score)), Some(TensorId::Score));
+    assert_eq!(peft_whole_key(&TensorId::Score), "base_model.model.score.weight");
     let scale = TensorId::LayerNorm(7, LayerNorm::CorrectScale);
     let scale = (Spelling::LanguageModelInside.name(&scale), scale.gguf());
     assert_eq!(scale.0, "model.language_model.layers.7.altup.correct_output_scale");

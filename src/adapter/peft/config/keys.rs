@@ -4,6 +4,7 @@ use super::AdapterConfig;
 use crate::adapter::TargetLayers;
 use crate::adapter::target::{ExcludeModules, TargetModules, tail_match};
 use crate::error::{Error, Kind};
+use crate::model::SCORE_MODULE;
 use crate::weights::names::PROJECTOR;
 use serde_json::{Map, Value};
 
@@ -78,17 +79,21 @@ impl Reader<'_> {
 
     /// The modules that are trained whole; one of another name is a problem.
     fn modules_to_save(&mut self) -> Vec<String> {
-        let names = match self.keys.get("modules_to_save").unwrap_or(&Value::Null) {
+        let mut names = match self.keys.get("modules_to_save").unwrap_or(&Value::Null) {
             Value::Null => return Vec::new(),
             value => match strings(value) {
                 Some(names) => names,
                 None => return self.wrong("modules_to_save", "a list of names", Vec::new()),
             },
         };
+        // PEFT names both words for a classifier's head, whichever the model has.
+        if names.iter().any(|name| is_module(name, SCORE_MODULE)) {
+            names.retain(|name| name != "classifier");
+        }
         for name in names.iter().filter(|name| !is_whole_module(name)) {
             let what = format!(
-                "`modules_to_save` entry `{name}` cannot be used: a module trained whole, of which only `{PROJECTOR}` is \
-                 supported"
+                "`modules_to_save` entry `{name}` cannot be used: a module trained whole, of which only `{PROJECTOR}` and \
+                 `{SCORE_MODULE}` are supported"
             );
             self.problems.push(Error::new(Kind::Adapter, what));
         }
@@ -183,7 +188,12 @@ fn as_alpha(value: &Value) -> Option<f64> {
 
 /// Whether this names the module that can be trained whole, by the end of its path.
 fn is_whole_module(name: &str) -> bool {
-    name.strip_suffix(PROJECTOR).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    is_module(name, PROJECTOR) || is_module(name, SCORE_MODULE)
+}
+
+/// Whether this names that module by the end of its path.
+pub(super) fn is_module(name: &str, module: &str) -> bool {
+    name.strip_suffix(module).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 fn as_rank(value: &Value) -> Option<usize> {

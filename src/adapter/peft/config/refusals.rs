@@ -1,7 +1,8 @@
 //! Which keys of a PEFT `adapter_config.json` change numbers in ways that this program does not compute.
 
-use super::keys::short;
+use super::keys::{is_module, short};
 use crate::error::{Error, Kind};
+use crate::model::SCORE_MODULE;
 use serde_json::{Map, Value};
 
 /// Keys that are read.
@@ -76,11 +77,25 @@ pub(super) fn unsupported_keys(keys: &Map<String, Value>) -> Vec<Error> {
     if let Some(value) = keys.get("bias").filter(|value| !value.is_null() && value.as_str() != Some("none")) {
         errors.push(refusal("bias", value, "trained biases are not supported, and Gemma 3 has none".into()));
     }
-    if let Some(value) = keys.get("task_type").filter(|value| !value.is_null() && value.as_str() != Some("CAUSAL_LM")) {
-        errors.push(refusal("task_type", value, "only `CAUSAL_LM` adapters can be used".into()));
+    if let Some(value) = keys.get("task_type").filter(|value| !value.is_null()) {
+        match value.as_str() {
+            Some("CAUSAL_LM") => {}
+            Some("SEQ_CLS") if keys.get("modules_to_save").is_some_and(has_head) => {}
+            Some("SEQ_CLS") => {
+                let why = format!("it has no `{SCORE_MODULE}` in `modules_to_save`, and nothing to judge by");
+                errors.push(refusal("task_type", value, why));
+            }
+            _ => errors.push(refusal("task_type", value, "only `CAUSAL_LM` and `SEQ_CLS` adapters can be used".into())),
+        }
     }
     errors.extend(init_refusal(keys.get("init_lora_weights")));
     errors
+}
+
+/// Whether a list of modules has the head of a reward model.
+fn has_head(modules: &Value) -> bool {
+    let mut names = modules.as_array().into_iter().flatten().filter_map(Value::as_str);
+    names.any(|name| is_module(name, SCORE_MODULE))
 }
 
 /// Keys that were set and not used, in the file's order.

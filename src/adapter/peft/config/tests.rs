@@ -162,3 +162,19 @@ fn what_is_no_adapter_config_says_so() {
     std::fs::write(model.path().join("config.json"), "{}").unwrap();
     assert!(hint().starts_with("this is a model's folder, "), "{}", hint());
 }
+
+#[test]
+fn a_head_that_judges_has_its_own_task() {
+    // PEFT names both words for a classifier's head, whichever the model has.
+    for modules in [json!(["classifier", "score"]), json!(["score"]), json!(["base.score"])] {
+        let (config, ignored) = parse(&changed(json!({"modules_to_save": modules, "task_type": "SEQ_CLS"}))).unwrap();
+        assert!(config.judges() && ignored.is_empty() && config.modules_to_save.len() == 1, "{modules}");
+        let written: Value = serde_json::from_str(&config.to_json()).unwrap();
+        assert_eq!(written["task_type"], "SEQ_CLS");
+        assert_eq!(parse(&config.to_json()).unwrap().0, config);
+    }
+    assert!(!parse(LORA).unwrap().0.judges() && !parse(&changed(json!({"modules_to_save": null}))).unwrap().0.judges());
+    assert!(problems(json!({"task_type": "SEQ_CLS"}))[0].contains("it has no `score` in `modules_to_save`"));
+    assert!(problems(json!({"task_type": "TOKEN_CLS"}))[0].contains("only `CAUSAL_LM` and `SEQ_CLS` adapters"));
+    assert!(problems(json!({"modules_to_save": ["classifier"]}))[0].contains("`classifier` cannot be used"));
+}

@@ -1,6 +1,6 @@
 //! Going on with an adapter that exists: every one that can be used can be continued.
 
-use super::{AdapterPlan, from_recipe};
+use super::{AdapterPlan, from_recipe, modules_of};
 use crate::adapter::peft::{AdapterConfig, AdapterTensors, CONFIG_FILE, PeftAdapter};
 use crate::adapter::target::{self, ExcludeModules, Selection, TargetModules};
 use crate::adapter::{Init, TargetLayers};
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Plans to go on with the adapter in `folder`, which has something on each of the sites `of_towers` and in the place of each
-/// tensor of `whole` that the recipe names.
+/// tensor of `whole` that the recipe names; of `heads` those that it has not are new.
 ///
 /// # Errors
 /// As [`PeftAdapter::read`]; keys of the recipe that contradict the adapter.
@@ -21,9 +21,11 @@ pub(super) fn plan(
     folder: &Path,
     model: &ModelConfig,
     of_towers: &[Site],
-    whole: &[WholeTensor],
+    (whole, heads): (&[WholeTensor], &[WholeTensor]),
 ) -> Result<AdapterPlan> {
-    let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &model.places())?;
+    let mut places = model.places();
+    places.whole.extend(heads);
+    let PeftAdapter { config, tensors, .. } = PeftAdapter::read(folder, &places)?;
     let is_beside_text = tensors.modules.keys().any(|weight| !weight.is_of_text());
     let all = if is_beside_text { model.all_sites() } else { model.sites() };
     let paths: Vec<String> = all.iter().map(|site| site.module_path(model.multimodal())).collect();
@@ -48,9 +50,11 @@ pub(super) fn plan(
     if let Some(error) = Error::many(problems) {
         return Err(error);
     }
-    let whole = model.whole_tensors().into_iter().filter(|tensor| tensors.whole.contains_key(&tensor.id)).collect();
+    let stays = |tensor: &WholeTensor| tensors.whole.contains_key(&tensor.id) || heads.contains(tensor);
+    let whole: Vec<WholeTensor> = places.whole.into_iter().filter(stays).collect();
     let sites: Vec<Site> = all.into_iter().filter(has).collect();
     let mut config = AdapterConfig { lora_dropout: keys.lora_dropout, ..config };
+    config.modules_to_save = modules_of(&whole);
     // Its own words may be for Python only, for another spelling of the model, or reach into a vision tower.
     let own = chooses(paths, &selection, &config.target_modules, &config.exclude_modules);
     if model.multimodal() || !config.layers.is_all() || !own.unwrap_or(false) {

@@ -148,6 +148,45 @@ fn every_adapter_that_can_be_used_can_be_continued() {
 }
 
 #[test]
+fn a_head_that_judges_stands_beside_an_adapter_and_goes_on_with_it() {
+    let device = Device::flex();
+    for (base, name) in [("text", "text-lora"), ("multimodal", "multimodal-lora")] {
+        let source = Source::open_folder(&golden(base)).unwrap();
+        let model = model::load(tiny(base), &source, &Holding::default(), &device, &Silent).unwrap();
+        let places = model.config().places_of_judge();
+        let head = |adapter: &Adapter| adapter.whole()[0].value.to_data().try_to_vec::<f32>().unwrap();
+        // New beside a new adapter, and beside one that goes on and had none.
+        for keys in [keys(names(&["q_proj"])), continuing(&golden(name))] {
+            let plan = AdapterPlan::of(Task::Reward, &keys, &tiny(base)).unwrap();
+            let adapter = plan.create(&*model, Rng::new(7));
+            assert_eq!((plan.trainable(), plan.is_beside_text()), (adapter.trainable(), false));
+            assert_eq!(head(&adapter), head(&plan.create(&*model, Rng::new(7))));
+            assert_ne!(head(&adapter), head(&plan.create(&*model, Rng::new(8))));
+            let deviation = head(&adapter).iter().map(|x| x * x).sum::<f32>() / head(&adapter).len() as f32;
+            assert!((0.01..0.03).contains(&deviation.sqrt()), "{deviation}");
+
+            let saved = tempfile::tempdir().unwrap();
+            let (tensors, config) = peft::from_adapter(&adapter, &plan.config);
+            tensors.write(saved.path(), model.config().multimodal()).unwrap();
+            std::fs::write(saved.path().join(CONFIG_FILE), config.to_json()).unwrap();
+            let again = PeftAdapter::read(saved.path(), &places).unwrap();
+            assert!(again.config.judges() && again.tensors == tensors && again.ignored.is_empty());
+            let going_on = AdapterPlan::of(Task::Reward, &continuing(saved.path()), &tiny(base)).unwrap();
+            assert_eq!(head(&going_on.create(&*model, Rng::new(9))), head(&adapter));
+            // Nobody else can do anything with it.
+            let error = AdapterPlan::new(&continuing(saved.path()), &tiny(base)).unwrap_err();
+            assert!(error.what().starts_with("the adapter is a reward model"), "{error}");
+        }
+    }
+    let nested = ModelConfig::published("google/gemma-3n-E2B-it").unwrap().unwrap();
+    let error = AdapterPlan::of(Task::Reward, &keys(names(&["q_proj"])), &nested).unwrap_err();
+    assert_eq!(
+        (error.what(), error.place()),
+        ("`task: reward` trains a head that no Gemma 3n has", Some(&Place::Key("task".into())))
+    );
+}
+
+#[test]
 fn patterns_that_would_mean_other_modules_once_saved_are_refused() {
     let folder = saying(
         "text-patterns",

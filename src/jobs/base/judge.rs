@@ -1,0 +1,64 @@
+//! A reward model, opened to judge texts.
+
+use super::peft_model::PeftModel;
+use super::{adapter_folder, provenance};
+use crate::adapter::peft::AdapterConfig;
+use crate::error::{Error, Kind, Result};
+use crate::infer::score;
+use crate::model::Inputs;
+use crate::nn::Segments;
+use crate::progress::Progress;
+use crate::weights::Holding;
+use std::path::Path;
+
+/// A base with an adapter whose head gives texts a number.
+pub struct Judge(PeftModel);
+
+impl Judge {
+    /// Opens and loads the reward model that the folder `adapter` holds, on the base that it was trained on, or on `base`.
+    ///
+    /// # Errors
+    /// When either cannot be read, they do not fit, or the adapter has no such head.
+    pub fn open(
+        base: Option<&str>,
+        adapter: &Path,
+        holding: Holding,
+        device: &str,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let folder = adapter_folder::find(adapter, progress)?;
+        let (config, _) = AdapterConfig::read(&folder)?;
+        if !config.judges() {
+            return Err(Error::new(Kind::Adapter, "the adapter is no reward model: it has no `score` head")
+                .at_path(&folder)
+                .hint("`task: reward` trains one"));
+        }
+        let recorded = || provenance::base_of(&folder).or(config.base_model_name_or_path);
+        let Some(base) = base.map(str::to_owned).or_else(recorded) else {
+            return Err(Error::new(Kind::Adapter, "the reward model does not say which base it was trained on")
+                .at_path(&folder)
+                .hint("name the base"));
+        };
+        PeftModel::open_judge(&base, Some(&folder), holding, device, progress).map(Judge)
+    }
+
+    /// The model, with its tokenizer.
+    pub fn model(&self) -> &PeftModel {
+        &self.0
+    }
+
+    /// The reward of each of these sequences of tokens.
+    ///
+    /// # Errors
+    /// A reward that is not finite.
+    pub fn rewards(&self, sequences: &[Vec<u32>]) -> Result<Vec<f64>> {
+        let lengths = sequences.iter().map(Vec::len);
+        let inputs = Inputs::text(sequences.concat(), Segments::from_lengths(lengths));
+        let rewards = score::rewards(self.0.model.as_ref(), self.0.side(), &inputs).unwrap_or_default();
+        if rewards.len() == sequences.len() && rewards.iter().all(|reward| reward.is_finite()) {
+            return Ok(rewards);
+        }
+        Err(Error::new(Kind::NonFinite, "a reward is not finite, or a sequence is empty")
+            .hint("the reward model is damaged, or had diverged in training"))
+    }
+}

@@ -1,0 +1,137 @@
+//! What is done with blocks, whatever their type, and whatever the processor.
+
+use super::runs::{Format, Scales, UNIT, units};
+use super::vector::Vector;
+use std::array::from_fn;
+
+/// Something that is done with blocks.
+pub(super) trait Work: Sized {
+    /// Whether it sums products of bytes, for which some processors have instructions of their own.
+    const SUMS_BYTES: bool = false;
+
+    /// Does it with the instructions `V` to blocks of the type `F`.
+    fn run<V: Vector, F: Format<BYTES, RUNS>, const BYTES: usize, const RUNS: usize>(self);
+}
+
+/// Writes the elements as f32.
+pub(super) struct Unpack<'a> {
+    pub bytes: &'a [u8],
+    pub out: &'a mut [f32],
+}
+
+impl Work for Unpack<'_> {
+    #[inline(always)]
+    fn run<V: Vector, F: Format<BYTES, RUNS>, const BYTES: usize, const RUNS: usize>(self) {
+        let (blocks, outs) = (self.bytes.as_chunks::<BYTES>().0, self.out.chunks_exact_mut(UNIT * units(RUNS)));
+        for (block, out) in blocks.iter().zip(outs) {
+            let Scales { scales, offsets } = F::scales::<V>(block);
+            for (unit, out) in out.as_chunks_mut::<UNIT>().0.iter_mut().enumerate() {
+                let codes = V::widened(F::codes::<V>(block, unit));
+                for (part, (out, codes)) in out.as_chunks_mut::<8>().0.iter_mut().zip(codes).enumerate() {
+                    let run = unit * RUNS / units(RUNS) + part * (RUNS / units(RUNS)) / 4;
+                    let product = V::multiply(V::all(scales[run]), codes);
+                    V::write(if F::HAS_OFFSETS { V::add(product, V::all(offsets[run])) } else { product }, out);
+                }
+            }
+        }
+    }
+}
+
+/// Rows `[n, in]` that blocks are multiplied with.
+pub(in crate::quant) trait Inputs {
+    /// Whether products of bytes are summed, for which some processors have instructions of their own.
+    const SUMS_BYTES: bool;
+    /// How many times too large codes are that were made ready.
+    const TOO_LARGE: f32;
+    /// A unit of codes as it is multiplied.
+    type Ready<V: Vector>: Copy;
+    /// What a unit of codes is multiplied with.
+    type Unit;
+
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Units in each.
+    fn units(&self) -> usize;
+
+    /// All units of an input.
+    fn input(&self, number: usize) -> &[Self::Unit];
+
+    /// Makes codes ready, once for all inputs.
+    fn ready<V: Vector>(codes: V::Bytes) -> Self::Ready<V>;
+
+    /// Adds to `sum` what a unit of codes, which have one scale or one for each half, makes with a unit of an input.
+    fn add<V: Vector>(unit: &Self::Unit, codes: Self::Ready<V>, scales: &[f32], sum: &mut V::Floats);
+
+    /// The sums of runs of an input: of 16, or of 32.
+    fn sums(&self, input: usize, are_whole: bool) -> &[f32];
+}
+
+/// The products of rows with `N` inputs.
+pub(super) struct Dots<'a, I, const N: usize> {
+    /// Whole blocks.
+    pub rows: &'a [u8],
+    pub x: &'a I,
+    /// The first of the inputs.
+    pub first: usize,
+    pub outputs: usize,
+    /// `[N, outputs]`.
+    pub out: &'a mut [f32],
+}
+
+impl<I: Inputs, const N: usize> Work for Dots<'_, I, N> {
+    const SUMS_BYTES: bool = I::SUMS_BYTES;
+
+    /// # Numerics
+    /// `sum_run scale (sum code x) + sum_run offset (sum x)`, each sum in a fixed order that does not depend on `N`.
+    #[inline(always)]
+    fn run<V: Vector, F: Format<BYTES, RUNS>, const BYTES: usize, const RUNS: usize>(self) {
+        let (units, in_unit) = (units(RUNS), RUNS / units(RUNS));
+        let in_row = (self.x.units() / units).max(1);
+        let inputs: [_; N] = from_fn(|n| self.x.input(self.first + n));
+        for (row, blocks) in self.rows.as_chunks::<BYTES>().0.chunks_exact(in_row).enumerate() {
+            let (mut sums, mut rest) = ([V::all(0.0); N], [0f32; N]);
+            for (block, bytes) in blocks.iter().enumerate() {
+                let Scales { scales, offsets } = F::scales::<V>(bytes);
+                let mut scales = scales;
+                scales.iter_mut().for_each(|scale| *scale *= 1.0 / I::TOO_LARGE);
+                let inputs = inputs.map(|input| input.get(block * units..(block + 1) * units).unwrap_or_default());
+                for unit in 0..units {
+                    let codes = I::ready::<V>(F::codes::<V>(bytes, unit));
+                    let scales = &scales[unit * in_unit..(unit + 1) * in_unit];
+                    for (input, sum) in inputs.into_iter().zip(&mut sums) {
+                        if let Some(input) = input.get(unit) {
+                            I::add::<V>(input, codes, scales, sum);
+                        }
+                    }
+                }
+                if F::HAS_OFFSETS {
+                    for (n, rest) in rest.iter_mut().enumerate() {
+                        let of_x = self.x.sums(self.first + n, in_unit == 1);
+                        if let Some(of_x) = of_x[block * RUNS..].first_chunk() {
+                            *rest += products::<V, RUNS>(&offsets, of_x);
+                        }
+                    }
+                }
+            }
+            for (n, (sum, rest)) in sums.into_iter().zip(rest).enumerate() {
+                if let Some(out) = self.out.get_mut(n * self.outputs + row) {
+                    *out = V::sum(sum) + rest;
+                }
+            }
+        }
+    }
+}
+
+/// The sum of the products of one number, eight or sixteen.
+#[inline(always)]
+fn products<V: Vector, const RUNS: usize>(a: &[f32; RUNS], b: &[f32; RUNS]) -> f32 {
+    let (a_eights, b_eights) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    match (a_eights, b_eights) {
+        ([a], [b]) => V::sum(V::multiply(V::read(a), V::read(b))),
+        ([a, a_last], [b, b_last]) => {
+            V::sum(V::multiply_add(V::read(a_last), V::read(b_last), V::multiply(V::read(a), V::read(b))))
+        }
+        _ => a[0] * b[0],
+    }
+}

@@ -1,0 +1,82 @@
+//! Inputs of products with blocks as they are.
+
+use super::gguf_blocks::{FROM_TOP, Inputs, UNIT, Vector};
+
+/// Inputs `[n, width]`, and the sums of their runs, which offsets of blocks are multiplied with.
+#[derive(Debug, Clone)]
+pub struct PlainRows<'a> {
+    x: &'a [f32],
+    width: usize,
+    /// The whole units of each, its numbers in the order of [`Vector::fours`].
+    units: Vec<[f32; UNIT]>,
+    /// Of each 16, and of each 32; of whole ones.
+    sums: [Vec<f32>; 2],
+}
+
+impl<'a> PlainRows<'a> {
+    /// Of the rows of `x`.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, width]`
+    pub fn new(x: &'a [f32], width: usize) -> Self {
+        let width = width.max(1);
+        let halves = x.chunks_exact(width).flat_map(|row| row.chunks_exact(UNIT / 2));
+        let halves: Vec<f32> = halves.map(|run| run.iter().sum()).collect();
+        let whole = halves.as_chunks::<2>().0.iter().map(|[a, b]| a + b).collect();
+        let units = x.chunks_exact(width).flat_map(|row| row.as_chunks().0);
+        let in_fours = |unit: &[f32; UNIT]| std::array::from_fn(|i| unit[i / 8 * 4 + i % 4 + i % 8 / 4 * (UNIT / 2)]);
+        PlainRows { x, width, units: units.map(in_fours).collect(), sums: [halves, whole] }
+    }
+
+    /// The rows, one after the other.
+    pub fn rows(&self) -> impl Iterator<Item = &'a [f32]> {
+        self.x.chunks_exact(self.width)
+    }
+}
+
+impl Inputs for PlainRows<'_> {
+    const SUMS_BYTES: bool = false;
+    const TOO_LARGE: f32 = FROM_TOP;
+    type Ready<V: Vector> = [V::Floats; 4];
+    type Unit = [f32; UNIT];
+
+    fn len(&self) -> usize {
+        self.x.len() / self.width
+    }
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.width / UNIT
+    }
+
+    #[inline(always)]
+    fn input(&self, number: usize) -> &[[f32; UNIT]] {
+        &self.units[number * self.units()..(number + 1) * self.units()]
+    }
+
+    #[inline(always)]
+    fn ready<V: Vector>(codes: V::Bytes) -> [V::Floats; 4] {
+        V::fours(codes)
+    }
+
+    #[inline(always)]
+    fn add<V: Vector>(x: &[f32; UNIT], codes: [V::Floats; 4], scales: &[f32], sum: &mut V::Floats) {
+        let x = x.as_chunks::<8>().0;
+        let mut products = V::multiply(codes[0], V::read(&x[0]));
+        for four in 1..4 {
+            products = V::multiply_add(codes[four], V::read(&x[four]), products);
+        }
+        let scale = match *scales {
+            [low, high] => V::halves(low, high),
+            [scale] => V::all(scale),
+            _ => return,
+        };
+        *sum = V::multiply_add(scale, products, *sum);
+    }
+
+    #[inline(always)]
+    fn sums(&self, input: usize, are_whole: bool) -> &[f32] {
+        let per_row = self.units() * if are_whole { 1 } else { 2 };
+        &self.sums[usize::from(are_whole)][input * per_row..(input + 1) * per_row]
+    }
+}
