@@ -51,6 +51,12 @@ pub struct Reward {
     /// What is counted; of `length`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<LengthUnit>,
+    /// The adapter of a reward model, or the `output.dir` of the run that trained it; of `model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+    /// The base that it stands on, where that is another than the one it names; of `model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// A program and its arguments; of `program`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
@@ -76,6 +82,8 @@ pub enum RewardKind {
     Number,
     /// 1 where it is from `min` to `max` long, and less the further it is from there.
     Length,
+    /// What a reward model says of prompt and answer.
+    Model,
     /// What a program says, which reads a line of JSON for each answer and writes a line with a number.
     Program,
 }
@@ -102,6 +110,7 @@ impl RewardKind {
             RewardKind::Json => "json",
             RewardKind::Number => "number",
             RewardKind::Length => "length",
+            RewardKind::Model => "model",
             RewardKind::Program => "program",
         }
     }
@@ -114,13 +123,14 @@ impl RewardKind {
             RewardKind::Json => &["keys"],
             RewardKind::Number => &["column", "pattern", "tolerance"],
             RewardKind::Length => &["min", "max", "unit"],
+            RewardKind::Model => &["adapter!", "base"],
             RewardKind::Program => &["command!", "timeout"],
         }
     }
 }
 
 /// The keys that some kind has, each with an example.
-const KEYS: [(&str, &str); 10] = [
+const KEYS: [(&str, &str); 12] = [
     ("column", "column: answer"),
     ("pattern", "pattern: '<answer>.+</answer>'"),
     ("ignore_case", "ignore_case: true"),
@@ -129,6 +139,8 @@ const KEYS: [(&str, &str); 10] = [
     ("min", "min: 10"),
     ("max", "max: 100"),
     ("unit", "unit: tokens"),
+    ("adapter", "adapter: out/reward"),
+    ("base", "base: google/gemma-3-270m-it"),
     ("command", "command: [python3, judge.py]"),
     ("timeout", "timeout: 60"),
 ];
@@ -148,6 +160,8 @@ impl Reward {
             min: section.key("min").within(1..).optional(),
             max: section.key("max").within(1..).optional(),
             unit: section.key("unit").optional(),
+            adapter: section.key("adapter").check(not_blank).optional(),
+            base: section.key("base").check(not_blank).optional(),
             command: section.key("command").check(good_command).optional(),
             timeout: section.key("timeout").within((Excluded(0.0), Included(LONGEST_TIMEOUT_SECS))).optional(),
         };

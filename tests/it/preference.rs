@@ -502,6 +502,33 @@ fn a_reward_model_is_trained_asked_and_merged() {
     assert_eq!(metric(0), (json!("accuracy"), 1.0));
     assert!(metric(1).0 == json!("margin") && (metric(1).1 - margin).abs() < 1e-5, "{report}");
 
+    // It judges what another model says of its own accord, as it judges rows.
+    let prompts: Vec<Value> = (0..2).map(|i| json!({"prompt": pair(i)[0]})).collect();
+    bench.write("prompts.jsonl", lines(&prompts));
+    let own = "task: grpo\nmodel: {base: t}\ndata: {train: prompts.jsonl, max_length: 64}\n\
+               grpo: {num_generations: 4, max_completion_length: 6}\ntraining: {max_steps: 1, gradient_accumulation_steps: 8}\n\
+               rewards: [{kind: model, adapter: out, weight: 2.0}]\noutput: {dir: own}\n";
+    bench.write("own.yaml", own);
+    bench.run("train own.yaml").ok();
+    let answers = String::from_utf8(bench.read("own/rewards.jsonl")).unwrap();
+    let answers: Vec<Value> = answers.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(answers.len(), 8);
+    let of_row = |answer: &Value| {
+        let at = usize::from(answer["prompt"].as_str().is_some_and(|origin| origin.contains("row 2")));
+        json!({"prompt": prompts[at]["prompt"], "completion": answer["completion"]})
+    };
+    bench.write("answers.jsonl", lines(&answers.iter().map(of_row).collect::<Vec<_>>()));
+    let scored = bench.run("score --model t --adapter out --input answers.jsonl").ok();
+    for (answer, scored) in answers.iter().zip(scored.lines()) {
+        let scored: Value = serde_json::from_str(scored).expect("JSON");
+        let reward = number(&scored, "reward");
+        assert!((number(&answer["rewards"], "model") - reward).abs() < 1e-5, "{answer} {scored}");
+        assert!((number(answer, "reward") - 2.0 * reward).abs() < 1e-5, "{answer} {scored}");
+    }
+    bench.write("own.yaml", own.replace("adapter: out", "adapter: own"));
+    let said = bench.run("train own.yaml --set output.dir=other");
+    assert!(said.code == Some(2) && said.problem().contains("the adapter is no reward model"), "{}", said.stderr);
+
     // As a whole it is a classifier for transformers.
     bench.run("merge --model t --adapter out --output whole --dtype f32").ok();
     let config: Value = serde_json::from_slice(&bench.read("whole/config.json")).unwrap();

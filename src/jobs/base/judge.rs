@@ -3,13 +3,14 @@
 use super::peft_model::PeftModel;
 use super::{adapter_folder, provenance};
 use crate::adapter::peft::AdapterConfig;
+use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::infer::score;
 use crate::model::Inputs;
 use crate::nn::Segments;
 use crate::progress::Progress;
 use crate::weights::Holding;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A base with an adapter whose head gives texts a number.
 pub struct Judge(PeftModel);
@@ -26,13 +27,7 @@ impl Judge {
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let folder = adapter_folder::find(adapter, progress)?;
-        let (config, _) = AdapterConfig::read(&folder)?;
-        if !config.judges() {
-            return Err(Error::new(Kind::Adapter, "the adapter is no reward model: it has no `score` head")
-                .at_path(&folder)
-                .hint("`task: reward` trains one"));
-        }
+        let (folder, config) = Judge::find(adapter)?;
         let recorded = || provenance::base_of(&folder).or(config.base_model_name_or_path);
         let Some(base) = base.map(str::to_owned).or_else(recorded) else {
             return Err(Error::new(Kind::Adapter, "the reward model does not say which base it was trained on")
@@ -40,6 +35,22 @@ impl Judge {
                 .hint("name the base"));
         };
         PeftModel::open_judge(&base, Some(&folder), holding, device, progress).map(Judge)
+    }
+
+    /// The folder of the reward model that `adapter` means, and what it says of itself.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has no such head.
+    pub fn find(adapter: &Path) -> Result<(PathBuf, AdapterConfig)> {
+        let folder = adapter_folder::locate(adapter)?;
+        atomic::will_read(&folder)?;
+        let (config, _) = AdapterConfig::read(&folder)?;
+        match config.judges() {
+            true => Ok((folder, config)),
+            false => Err(Error::new(Kind::Adapter, "the adapter is no reward model: it has no `score` head")
+                .at_path(&folder)
+                .hint("`task: reward` trains one")),
+        }
     }
 
     /// The model, with its tokenizer.

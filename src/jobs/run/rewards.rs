@@ -1,11 +1,14 @@
 //! How good answers are, as the rewards of a recipe say.
 
+mod model;
 mod program;
 mod texts;
 
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Place, Result};
+use crate::progress::Progress;
 use crate::recipe;
+use model::Model;
 use program::Program;
 use serde_json::{Map, Value};
 use std::sync::atomic::AtomicBool;
@@ -35,11 +38,13 @@ struct Reward {
     how: How,
 }
 
-/// Who judges. A model would be one more.
+/// Who judges.
 #[derive(Debug)]
 enum How {
     /// The words of the answer.
     Text(Text),
+    /// A reward model.
+    Model(Model),
     /// A program of the user's.
     Program(Program),
 }
@@ -48,16 +53,30 @@ impl Rewards {
     /// Those of a recipe.
     ///
     /// # Errors
-    /// When one of its patterns is none.
+    /// When one of its patterns is none, or a folder holds no reward model.
     pub fn of(keys: &[recipe::Reward]) -> Result<Self> {
         let reward = |keys: &recipe::Reward| {
             let how = match keys.kind {
+                recipe::RewardKind::Model => How::Model(Model::of(keys)?),
                 recipe::RewardKind::Program => How::Program(Program::of(keys)),
                 _ => How::Text(Text::of(keys)?),
             };
             Ok(Reward { name: keys.name.clone(), weight: keys.weight, how })
         };
         Ok(Rewards(keys.iter().map(reward).collect::<Result<_>>()?))
+    }
+
+    /// Opens and loads the reward models among them on a device.
+    ///
+    /// # Errors
+    /// When one cannot be.
+    pub fn open(&mut self, device: &str, progress: &dyn Progress) -> Result<()> {
+        for reward in &mut self.0 {
+            if let How::Model(model) = &mut reward.how {
+                model.open(device, progress)?;
+            }
+        }
+        Ok(())
     }
 
     /// What they are called.
@@ -119,6 +138,7 @@ impl Reward {
 
     fn judge(&self, answers: &[Answered], stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
         match &self.how {
+            How::Model(model) => model.judge(&self.name, answers, stop),
             How::Program(program) => program.judge(&self.name, answers, stop),
             How::Text(text) => {
                 let number = |answer: &Answered| {

@@ -14,6 +14,7 @@ use crate::jobs::run::data::Data;
 use crate::jobs::run::rewards::{Answered, Rewards, columns};
 use crate::model::{Inputs, LanguageModel};
 use crate::nn::SidePath;
+use crate::progress::Progress;
 use crate::random::Rng;
 use crate::recipe::{Grpo, Recipe, ScaleRewards};
 use crate::text::{Encoder, IGNORE_INDEX};
@@ -40,6 +41,8 @@ pub struct Policies<'a> {
     pub encoder: Arc<Encoder>,
     /// Tokens that end an answer.
     pub stop_ids: Vec<u32>,
+    /// The device that reward models are loaded on, and who hears of that.
+    pub judges_on: (&'a str, &'a dyn Progress),
 }
 
 /// The windows of a run that answers prompts.
@@ -84,7 +87,8 @@ impl<'a> Rollouts<'a> {
         position: &Position,
     ) -> Result<Option<Self>> {
         let Some(keys) = &recipe.grpo else { return Ok(None) };
-        let rewards = Rewards::of(&recipe.rewards)?;
+        let mut rewards = Rewards::of(&recipe.rewards)?;
+        rewards.open(policies.judges_on.0, policies.judges_on.1)?;
         let drawn_for = position.step - position.window % keys.num_iterations as u64;
         let journal = Journal::open(journal, drawn_for + 1)?;
         let (epoch, drawn) = (None, None);

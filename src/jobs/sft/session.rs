@@ -160,6 +160,7 @@ impl<'a> Session<'a> {
             start: self.start.as_ref().map_or(&BaseOnly as &dyn SidePath, |start| start),
             encoder: Arc::new(base.encoder.clone()),
             stop_ids: base.stop_ids(),
+            judges_on: (&devices.first.name, self.screen),
         };
         let journal = self.folder.path("rewards.jsonl");
         let rollouts = Rollouts::of(recipe, data, policies, &journal, &self.state.position)?;

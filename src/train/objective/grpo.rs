@@ -9,7 +9,7 @@
 //!
 //! # Source
 //! Shao et al. 2024, equation 3; TRL 1.16, `GRPOTrainer._compute_loss`, with the papers that it names; goldens by
-//! `scripts/make_preference_goldens.py`.
+//! `scripts/make_rollout_goldens.py`.
 
 use super::{Counts, Needs, Objective, Scales, Score, Scored, Seen};
 use crate::nn::cross_entropy::LogProbabilities;

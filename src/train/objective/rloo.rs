@@ -6,7 +6,7 @@
 //! starts is part of the reward. All of that is in f64.
 //!
 //! # Source
-//! Ahmadian et al. 2024, equation 8; TRL 1.16, `RLOOTrainer._compute_loss`; goldens by `scripts/make_preference_goldens.py`.
+//! Ahmadian et al. 2024, equation 8; TRL 1.16, `RLOOTrainer._compute_loss`; goldens by `scripts/make_rollout_goldens.py`.
 
 use super::grpo::clipped;
 use super::{Counts, Needs, Objective, Scales, Score, Scored, Seen};

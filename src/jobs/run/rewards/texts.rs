@@ -58,7 +58,9 @@ impl Text {
                 max: keys.max.unwrap_or(usize::MAX),
                 unit: keys.unit.unwrap_or(LengthUnit::Tokens),
             },
-            RewardKind::Program => return Err(Error::new(Kind::Run, "a program looks at answers itself")),
+            RewardKind::Model | RewardKind::Program => {
+                return Err(Error::new(Kind::Run, "a model or a program looks at answers itself"));
+            }
         })
     }
 
@@ -176,6 +178,8 @@ mod tests {
             min: number("min"),
             max: number("max"),
             unit: Some(LengthUnit::Characters),
+            adapter: None,
+            base: None,
             command: None,
             timeout: None,
         })
