@@ -44,7 +44,7 @@ impl Args {
         let _claims: Vec<Claim> =
             outputs.map(|(option, path)| check_target(option, path, &read)).collect::<Result<_>>()?;
         let screen = ProgressBar::stderr();
-        let rows = Input::read(&self.input, &screen)?;
+        let rows = Input::read_with_pairs(&self.input, &screen)?;
         interrupt::end_on_signal(&screen)?;
         let model = self.model.open_judge(&screen)?;
         let scores = score::score(&model, &rows, self.logits.as_deref(), &screen)?;

@@ -49,6 +49,22 @@ impl FewRow {
 /// # Errors
 /// When the file cannot be read or has no rows, and the first row that is of no format, or of more than one.
 pub fn read_few(path: &Path, progress: &dyn Progress) -> Result<Vec<FewRow>> {
+    read_with(path, &layout, progress)
+}
+
+/// As [`read_few`], of rows that may be pairs of answers too; those of tables may not.
+///
+/// # Errors
+/// As [`read_few`].
+pub fn read_few_or_pairs(path: &Path, progress: &dyn Progress) -> Result<Vec<FewRow>> {
+    let of_row = |row: &Object| match &guesses(row, &BTreeMap::new(), None)[..] {
+        [Guess::OtherTask("preference", _)] => Ok(Layout::new(RowFormat::Preference, true)),
+        _ => layout(row),
+    };
+    read_with(path, &of_row, progress)
+}
+
+fn read_with(path: &Path, layout: &dyn Fn(&Object) -> Result<Layout>, progress: &dyn Progress) -> Result<Vec<FewRow>> {
     if is_table(path)? {
         return of_table(path, progress);
     }

@@ -44,7 +44,7 @@ pub use check::{Checked, check_rows};
 pub use dataset::{DataFile, Dataset, Totals};
 pub use encode::SkipReason;
 pub use epoch::{Binning, Epoch};
-pub use few::{FewRow, read_few, understand, unread_beside_prompt};
+pub use few::{FewRow, read_few, read_few_or_pairs, understand, unread_beside_prompt};
 pub use layout::Layout;
 pub use media::{MediaRules, MediaTable, Prepared, check_medium, look_at, media_column};
 pub use object::one_column;

@@ -29,12 +29,24 @@ impl Input {
     /// # Errors
     /// When the file cannot be read, and the first row that is of no format.
     pub fn read(path: &Path, progress: &dyn Progress) -> Result<Vec<Self>> {
+        Ok(Input::of(path, data::read_few(path, progress)?))
+    }
+
+    /// As [`Input::read`], of rows that may be pairs of answers too, which a reward model judges.
+    ///
+    /// # Errors
+    /// As [`Input::read`].
+    pub fn read_with_pairs(path: &Path, progress: &dyn Progress) -> Result<Vec<Self>> {
+        Ok(Input::of(path, data::read_few_or_pairs(path, progress)?))
+    }
+
+    fn of(path: &Path, rows: Vec<FewRow>) -> Vec<Self> {
         let input = |FewRow { number, row, unread }| Input {
             row,
             place: Place::Row { path: path.into(), row: number },
             unread,
         };
-        Ok(data::read_few(path, progress)?.into_iter().map(input).collect())
+        rows.into_iter().map(input).collect()
     }
 
     /// A plain text at this place.
@@ -90,6 +102,11 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
             .hint("leave the option out"));
         }
         return rewards(model, rows, progress);
+    }
+    if let Some(pair) = rows.iter().find(|input| matches!(input.row, Row::Preference { .. })) {
+        return Err(Error::new(Kind::Data, "the row is a pair of answers, which a reward model judges")
+            .at(pair.place.clone())
+            .hint("name one as `--adapter`, or give each answer a row of `prompt` and `completion`"));
     }
     let places = rows.iter().map(|input| &input.place);
     let (rows, features) = encode_all(model, rows, progress)?;
