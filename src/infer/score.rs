@@ -2,9 +2,9 @@
 
 use crate::model::{Inputs, LanguageModel, SCORE};
 use crate::nn::cross_entropy::token_nll;
+use crate::nn::score::ends;
 use crate::nn::{SidePath, scores};
-use crate::ops::upload;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 /// The hidden states of one sequence, normalised and ready for the head, `[s, d]`.
 pub fn hidden(model: &dyn LanguageModel, side: &dyn SidePath, inputs: &Inputs) -> Tensor<2> {
@@ -34,10 +34,6 @@ pub fn logits(model: &dyn LanguageModel, hidden: &Tensor<2>, start: usize, len: 
 /// What the head of a reward model on the `side` makes of each of the sequences, read at its last token; `None` without a head.
 pub fn rewards(model: &dyn LanguageModel, side: &dyn SidePath, inputs: &Inputs) -> Option<Vec<f64>> {
     let head = side.whole(SCORE)?;
-    let ends = inputs.segments.ranges().iter().map(|range| range.end.saturating_sub(1) as i64);
-    let ends: Vec<i64> = ends.collect();
-    let count = ends.len();
-    let at: Tensor<1, Int> = upload(TensorData::new(ends, [count]), model.device());
-    let rows = model.norm().forward(model.hidden(inputs, side).select(0, at)); // [m, d]
+    let rows = model.norm().forward(ends(model.hidden(inputs, side), &inputs.segments)); // [m, d]
     Some(scores(rows, head).into_data().iter::<f32>().map(f64::from).collect())
 }

@@ -124,8 +124,13 @@ pub trait DecoderConfig: fmt::Debug {
     /// The same with the head that makes a reward model of it.
     fn places_of_judge(&self) -> Places {
         let mut places = self.places();
-        places.whole.push(WholeTensor::score(self.hidden_size()));
+        places.whole.extend(self.score());
         places
+    }
+
+    /// The head that makes a reward model of it, where transformers has such a class.
+    fn score(&self) -> Option<WholeTensor> {
+        Some(WholeTensor::score(self.hidden_size()))
     }
 
     /// The pictures and sounds that it takes beside text.

@@ -515,7 +515,7 @@ fn a_reward_model_is_trained_asked_and_merged() {
     assert_eq!(answers.len(), 8);
     let of_row = |answer: &Value| {
         let at = usize::from(answer["prompt"].as_str().is_some_and(|origin| origin.contains("row 2")));
-        json!({"prompt": prompts[at]["prompt"], "completion": answer["completion"]})
+        json!({"prompt": prompts[at]["prompt"], "completion": [{"role": "assistant", "content": answer["completion"]}]})
     };
     bench.write("answers.jsonl", lines(&answers.iter().map(of_row).collect::<Vec<_>>()));
     let scored = bench.run("score --model t --adapter out --input answers.jsonl").ok();

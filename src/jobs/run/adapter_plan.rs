@@ -49,12 +49,12 @@ impl AdapterPlan {
         if task != Task::Reward {
             return Self::new(keys, model);
         }
-        if matches!(model, ModelConfig::Gemma3n(_)) {
+        let Some(head) = model.score() else {
             let what = format!("`task: reward` trains a head that no {} has", model.architecture());
             let hint = "transformers judges with Gemma 3 alone: name such a model";
             return Err(Error::new(Kind::Recipe, what).at(Place::Key("task".into())).hint(hint));
-        }
-        Self::with_heads(keys, model, &[WholeTensor::score(model.hidden_size())])
+        };
+        Self::with_heads(keys, model, &[head])
     }
 
     /// As [`AdapterPlan::new`], with these heads beside the adapter.

@@ -6,7 +6,7 @@ use crate::model::gemma3n::TextConfig;
 use crate::model::gemma3n::config::SoundConfig;
 use crate::model::inputs::Modality;
 use crate::model::media_shape::{MediaShape, TowerWork};
-use crate::model::site::Site;
+use crate::model::site::{Site, WholeTensor};
 use crate::nn::AttentionKind;
 use crate::weights::gguf;
 use crate::weights::names::{AudioModule, AudioProjection, AudioTensor, TensorId};
@@ -40,6 +40,10 @@ impl DecoderConfig for TextConfig {
 
     fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    fn score(&self) -> Option<WholeTensor> {
+        None // transformers has no such class
     }
 
     fn hidden_size(&self) -> usize {

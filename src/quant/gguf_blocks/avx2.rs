@@ -1,7 +1,6 @@
 //! The instructions of AVX2, and those that sum products of bytes where a processor has them.
 
-use super::runs::UNIT;
-use super::vector::Vector;
+use super::vector::{UNIT, Vector};
 use super::work::Work;
 use super::{QuantType, on_blocks};
 use std::arch::x86_64::*;

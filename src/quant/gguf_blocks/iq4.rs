@@ -1,7 +1,7 @@
 //! The non-linear types: four bits choose one of sixteen values, which lie closer together near zero.
 
-use super::runs::{Format, Scales, UNIT};
-use super::vector::Vector;
+use super::runs::{Format, Scales};
+use super::vector::{UNIT, Vector};
 use std::array::from_fn;
 
 /// Elements that share a scale.

@@ -1,7 +1,7 @@
 //! The K types: 256 elements in sub-blocks of 16 or 32, whose scales are themselves quantised.
 
-use super::runs::{Format, Scales, UNIT};
-use super::vector::Vector;
+use super::runs::{Format, Scales};
+use super::vector::{UNIT, Vector};
 use std::array::from_fn;
 
 /// Elements per block.

@@ -1,7 +1,7 @@
 //! The older block types: 32 elements that share one scale, and one minimum in the `_1` types.
 
-use super::runs::{Format, Scales, UNIT};
-use super::vector::Vector;
+use super::runs::{Format, Scales};
+use super::vector::{UNIT, Vector};
 
 /// Elements per block.
 pub(super) const SIZE: usize = UNIT;

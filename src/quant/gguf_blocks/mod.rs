@@ -21,9 +21,8 @@ mod work;
 
 pub use self::quantize::LARGEST_IN_BLOCKS;
 use self::runs::SignedBytes;
-pub(super) use self::runs::UNIT;
 use self::vector::Portable;
-pub(super) use self::vector::{FROM_TOP, Vector};
+pub(super) use self::vector::{FROM_TOP, UNIT, Vector};
 pub(super) use self::work::Inputs;
 use self::work::{Dots, Unpack, Work};
 use super::simd;

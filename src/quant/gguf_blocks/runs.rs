@@ -1,9 +1,6 @@
 //! What all block types have in common: runs of small integers, each run with a scale and an offset.
 
-use super::vector::Vector;
-
-/// Codes that are taken out of a block at a time.
-pub(in crate::quant) const UNIT: usize = 32;
+use super::vector::{UNIT, Vector};
 
 /// A block type: blocks of `BYTES` bytes that hold `RUNS` runs. A run is 32 codes where a block has up to eight, else 16.
 pub(super) trait Format<const BYTES: usize, const RUNS: usize> {

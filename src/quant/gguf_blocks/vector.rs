@@ -1,6 +1,7 @@
 //! What codes are worked on with: 32 bytes, and eight floats, side by side.
 
-use super::runs::UNIT;
+/// Codes that are taken out of a block at a time.
+pub(in crate::quant) const UNIT: usize = 32;
 
 /// What a byte is worth at the top of 32 bits.
 pub(in crate::quant) const FROM_TOP: f32 = 16_777_216.0;

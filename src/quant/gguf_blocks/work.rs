@@ -1,7 +1,7 @@
 //! What is done with blocks, whatever their type, and whatever the processor.
 
-use super::runs::{Format, Scales, UNIT, units};
-use super::vector::Vector;
+use super::runs::{Format, Scales, units};
+use super::vector::{UNIT, Vector};
 use std::array::from_fn;
 
 /// Something that is done with blocks.
