@@ -120,7 +120,8 @@ impl Axis {
             return None;
         }
         // A single value stands in the middle.
-        let (low, high) = if high - low > f64::EPSILON * high.abs() { (low, high) } else { (low - 0.5, high + 0.5) };
+        let room = 0.5f64.max(1e-3 * high.abs());
+        let (low, high) = if high - low > f64::EPSILON * high.abs() { (low, high) } else { (low - room, high + room) };
         let rough = (high - low) / TICKS;
         let power = 10f64.powf(rough.log10().floor());
         let step = power * [1.0, 2.0, 5.0, 10.0].into_iter().find(|round| round * power >= rough).unwrap_or(10.0);
@@ -139,7 +140,7 @@ impl Axis {
 
     /// A tick's number, with as many decimals as the steps need.
     fn label(&self, value: f64) -> String {
-        let decimals = (-self.step.log10().floor()).max(0.0) as usize;
+        let decimals = (-self.step.log10().floor()).clamp(0.0, 12.0) as usize;
         format!("{value:.decimals$}")
     }
 }

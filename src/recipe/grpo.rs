@@ -98,7 +98,7 @@ impl Grpo {
             temperature: section.key("temperature").within(above_0()).or(1.0),
             top_p: section.key("top_p").within((Excluded(0.0), Included(1.0))).or(1.0),
             top_k: section.key("top_k").or(0),
-            stop: section.key("stop").check(no_blank).or(Vec::new()),
+            stop: section.key("stop").check(|stop: &Vec<String>| no_blank(stop)).or(Vec::new()),
             num_iterations: section.key("num_iterations").within(1..=MOST).or(1),
             epsilon: section.key("epsilon").within((Excluded(0.0), Included(1.0))).or(0.2),
             epsilon_high: section.key("epsilon_high").within(above_0()).optional(),
@@ -130,6 +130,6 @@ impl Grpo {
     }
 }
 
-fn no_blank(stop: &Vec<String>) -> super::rules::Verdict {
+fn no_blank(stop: &[String]) -> super::rules::Verdict {
     stop.iter().any(String::is_empty).then(|| ("must hold no empty text".into(), None))
 }

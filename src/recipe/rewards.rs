@@ -150,10 +150,10 @@ impl Reward {
         let kind: RewardKind = section.key("kind").required("kind: regex");
         let given = Reward {
             kind,
-            name: section.key("name").check(good_name).or_derived(kind.name().to_owned()),
+            name: section.key("name").check(|name: &String| good_name(name)).or_derived(kind.name().to_owned()),
             weight: section.key("weight").or(1.0),
             column: section.key("column").check(not_blank).optional(),
-            pattern: section.key("pattern").check(good_pattern).optional(),
+            pattern: section.key("pattern").check(|pattern: &String| good_pattern(pattern)).optional(),
             ignore_case: section.key("ignore_case").optional(),
             tolerance: section.key("tolerance").within(0.0..).optional(),
             keys: section.key("keys").optional(),
@@ -162,7 +162,7 @@ impl Reward {
             unit: section.key("unit").optional(),
             adapter: section.key("adapter").check(not_blank).optional(),
             base: section.key("base").check(not_blank).optional(),
-            command: section.key("command").check(good_command).optional(),
+            command: section.key("command").check(|command: &Vec<String>| good_command(command)).optional(),
             timeout: section.key("timeout").within((Excluded(0.0), Included(LONGEST_TIMEOUT_SECS))).optional(),
         };
         given.with_defaults()
@@ -249,13 +249,13 @@ fn keys_of_its_kind(reward: &Reward, path: &str, node: &Node, diagnosis: &mut Di
 }
 
 /// Names are parts of the names of metrics.
-fn good_name(name: &String) -> Verdict {
+fn good_name(name: &str) -> Verdict {
     let is_good = |c: char| c.is_alphanumeric() || "_-.".contains(c);
     let wrong = name.is_empty() || !name.chars().all(is_good);
     wrong.then(|| ("must be of letters, digits, `_`, `-` and `.`".into(), None))
 }
 
-fn good_pattern(pattern: &String) -> Verdict {
+fn good_pattern(pattern: &str) -> Verdict {
     match regex::Regex::new(pattern) {
         Ok(_) => None,
         Err(error) => {
@@ -266,7 +266,7 @@ fn good_pattern(pattern: &String) -> Verdict {
     }
 }
 
-fn good_command(command: &Vec<String>) -> Verdict {
+fn good_command(command: &[String]) -> Verdict {
     let is_empty = command.first().is_none_or(|program| program.trim().is_empty());
     is_empty.then(|| ("must name a program".into(), Some("for example `[python3, judge.py]`".into())))
 }

@@ -36,7 +36,9 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
 /// What a reward is told of the row: the prompt, and the other columns by their names in the file.
 fn columns(row: &Columns, prompt: &Value) -> String {
     let is_medium = |name: &str| MediaKind::ALL.into_iter().any(|kind| kind.columns().contains(&name));
-    let others = row.all_given().filter(|(name, _)| *name != row.column("prompt") && !is_medium(name));
+    // Where the prompt stands in another column, one of that name is not read.
+    let is_prompt = |name: &str| name == row.column("prompt") || name == "prompt";
+    let others = row.all_given().filter(|(name, _)| !is_prompt(name) && !is_medium(name));
     let others = others.map(|(name, value)| (name.clone(), value.clone()));
     let all: Object = std::iter::once(("prompt".to_owned(), prompt.clone())).chain(others).collect();
     Value::Object(all).to_string()

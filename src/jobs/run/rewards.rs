@@ -44,7 +44,7 @@ enum How {
     /// The words of the answer.
     Text(Text),
     /// A reward model.
-    Model(Model),
+    Model(Box<Model>),
     /// A program of the user's.
     Program(Program),
 }
@@ -57,7 +57,7 @@ impl Rewards {
     pub fn of(keys: &[recipe::Reward]) -> Result<Self> {
         let reward = |keys: &recipe::Reward| {
             let how = match keys.kind {
-                recipe::RewardKind::Model => How::Model(Model::of(keys)?),
+                recipe::RewardKind::Model => How::Model(Box::new(Model::of(keys)?)),
                 recipe::RewardKind::Program => How::Program(Program::of(keys)),
                 _ => How::Text(Text::of(keys)?),
             };

@@ -206,7 +206,7 @@ impl<'a> Rollouts<'a> {
             && known.iter().enumerate().all(|(at, line)| {
                 line.tokens == answers[at].tokens
                     && line.prompt == asked[at / group].origin
-                    && self.rewards.names().all(|name| line.rewards.get(name).is_some_and(Value::is_number))
+                    && self.is_whole(line, self.asks_old())
             })
         {
             return Ok(Some(known.to_vec()));
@@ -236,7 +236,7 @@ impl<'a> Rollouts<'a> {
                 old: Vec::new(),
             });
         }
-        if self.keys.num_iterations > 1 || (self.keys.loss_type.is_none() && self.keys.beta > 0.0) {
+        if self.asks_old() {
             let Some(old) = self.log_probabilities(step, asked, &lines, adapter, stop)? else { return Ok(None) };
             lines.iter_mut().zip(old).for_each(|(line, old)| line.old = old);
         }
@@ -244,10 +244,27 @@ impl<'a> Rollouts<'a> {
         Ok(Some(lines))
     }
 
+    /// Whether it counts how likely an answer was when it was given.
+    fn asks_old(&self) -> bool {
+        self.keys.num_iterations > 1 || (self.keys.loss_type.is_none() && self.keys.beta > 0.0)
+    }
+
+    /// Whether a line of the journal is an answer that this run can have given: somebody may have edited it.
+    fn is_whole(&self, line: &Line, has_old: bool) -> bool {
+        let words = self.policies.model.config().vocab_size();
+        let said: Option<Vec<f64>> =
+            self.rewards.names().map(|name| line.rewards.get(name).and_then(Value::as_f64)).collect();
+        (1..=self.keys.max_completion_length).contains(&line.tokens.len())
+            && line.tokens.iter().all(|&token| (token as usize) < words)
+            && line.old.len() == if has_old { line.tokens.len() } else { 0 }
+            && said.is_some_and(|said| self.rewards.sum(&said).to_bits() == line.reward.to_bits())
+    }
+
     /// The answers of a step that was taken once already, for another update by them.
     fn known(&self, step: u64, asked: &[Asked]) -> Result<Vec<Line>> {
         let (group, known) = (self.keys.num_generations, self.journal.of(step + 1).unwrap_or_default());
-        let is_right = |(at, line): (usize, &Line)| asked[at / group].origin == line.prompt && !line.old.is_empty();
+        let is_right =
+            |(at, line): (usize, &Line)| asked[at / group].origin == line.prompt && self.is_whole(line, true);
         if known.len() != asked.len() * group || !known.iter().enumerate().all(is_right) {
             let what = format!(
                 "`rewards.jsonl` does not have the answers of step {}, from which this run learns on",

@@ -3,7 +3,7 @@
 //! The answers of a step are there before it changes the adapter, so that a run that was killed need not judge them again when it
 //! goes on, and does what it would have done, whatever a program would say now.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Place, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl Journal {
     /// Opens the file of a run whose next draw is for `step`; what a crash left of a line is dropped.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// When it cannot be read or written, and when a whole line is no answer: nothing is cut off that a crash did not leave.
     pub fn open(path: &Path, step: u64) -> Result<Self> {
         let failed = |e| Error::io("opening", path, e);
         let mut file =
@@ -54,9 +54,15 @@ impl Journal {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let (mut kept, mut end) = (BTreeMap::<u64, (u64, Vec<Line>)>::new(), 0);
-        for bytes in bytes.split_inclusive(|&byte| byte == b'\n') {
-            let line = serde_json::from_slice::<Line>(bytes).ok().filter(|_| bytes.ends_with(b"\n"));
-            let Some(line) = line else { break };
+        for (number, bytes) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            if !bytes.ends_with(b"\n") {
+                break;
+            }
+            let line: Line = serde_json::from_slice(bytes).map_err(|error| {
+                Error::new(Kind::Checkpoint, format!("a line is no answer of this run: {error}"))
+                    .at(Place::Row { path: path.to_path_buf(), row: number + 1 })
+                    .hint("put the file back as it was; without it the run goes on all the same, but asks its rewards again")
+            })?;
             if line.step >= step {
                 kept.entry(line.step).or_insert_with(|| (end, Vec::new())).1.push(line);
             }
@@ -136,6 +142,15 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), whole);
         assert_eq!(journal.of(1), None);
         assert_eq!(journal.of(2), Some(&[line(2, 7), line(2, 8)][..]));
+        let spoilt = String::from_utf8(whole.clone()).unwrap().replacen("\"step\":2", "\"stp\":2", 1);
+        fs::write(&path, &spoilt).unwrap();
+        let error = Journal::open(&path, 1).unwrap_err();
+        assert!(
+            error.to_string().contains("a line is no answer of this run") && error.to_string().contains("row 3"),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), spoilt);
+        fs::write(&path, &whole).unwrap();
         // What differs takes the place of all that came after it.
         journal.keep(2, &[line(2, 9)]).unwrap();
         let again = Journal::open(&path, 1).unwrap();
