@@ -152,7 +152,7 @@ impl<'a> Rollouts<'a> {
         let rewards = self.rewards_of(lines, &reference);
         let advantages = self.advantages(&rewards);
         let mut metrics = self.metrics(lines, &rewards);
-        if self.keys.loss_type.is_none() && self.keys.beta > 0.0 {
+        if self.going_away_costs_reward() {
             let apart = lines.iter().zip(&reference).flat_map(|(line, reference)| {
                 line.old.iter().zip(reference).map(|(old, reference)| old - reference).collect::<Vec<_>>()
             });
@@ -246,7 +246,12 @@ impl<'a> Rollouts<'a> {
 
     /// Whether it counts how likely an answer was when it was given.
     fn asks_old(&self) -> bool {
-        self.keys.num_iterations > 1 || (self.keys.loss_type.is_none() && self.keys.beta > 0.0)
+        self.keys.num_iterations > 1 || self.going_away_costs_reward()
+    }
+
+    /// Whether how far the policy has gone from where the run starts is part of the reward, as of `rloo`, and not of the loss.
+    fn going_away_costs_reward(&self) -> bool {
+        self.keys.loss_type.is_none() && self.keys.beta > 0.0
     }
 
     /// Whether a line of the journal is an answer that this run can have given: somebody may have edited it.
@@ -326,7 +331,7 @@ impl<'a> Rollouts<'a> {
 
     /// What each answer is worth: of `rloo` less the further the policy has gone with it from where the run starts.
     fn rewards_of(&self, lines: &[Line], reference: &[Vec<f64>]) -> Vec<f64> {
-        let is_part = self.keys.loss_type.is_none() && self.keys.beta > 0.0;
+        let is_part = self.going_away_costs_reward();
         let of = |(line, reference): (&Line, &Vec<f64>)| {
             let is_out = self.keys.mask_truncated_completions && line.is_cut;
             let apart: f64 = match is_part && !is_out {

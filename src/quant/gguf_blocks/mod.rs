@@ -251,15 +251,19 @@ fn at_once<I: Inputs>(of: Option<QuantType>, rows: &[u8], x: &I, out: &mut [f32]
     let mut first = 0;
     while first < x.len() {
         let out = &mut out[first * outputs..];
-        match x.len() - first {
-            8.. => on_this_processor(of, Dots::<I, 8> { rows, x, first, outputs, out }),
-            4..8 => on_this_processor(of, Dots::<I, 4> { rows, x, first, outputs, out }),
-            _ => on_this_processor(of, Dots::<I, 1> { rows, x, first, outputs, out }),
-        }
         first += match x.len() - first {
-            8.. => 8,
-            4..8 => 4,
-            _ => 1,
+            8.. => {
+                on_this_processor(of, Dots::<I, 8> { rows, x, first, outputs, out });
+                8
+            }
+            4..8 => {
+                on_this_processor(of, Dots::<I, 4> { rows, x, first, outputs, out });
+                4
+            }
+            _ => {
+                on_this_processor(of, Dots::<I, 1> { rows, x, first, outputs, out });
+                1
+            }
         };
     }
 }
