@@ -92,9 +92,13 @@ pub fn serve(stream: TcpStream, world: &(Mutex<World>, Condvar), url: &str) -> O
         if let Some(Fault::CutAfter(bytes) | Fault::HangAfter(bytes)) = fault {
             reader.by_ref().take(bytes as u64).read_to_end(&mut request.body).ok()?;
             if let Some(Fault::HangAfter(_)) = fault {
-                world.0.lock().ok()?.log.push(format!("hanging: {line}"));
+                let mut known = world.0.lock().ok()?;
+                known.log.push(format!("hanging: {line}"));
+                known.open -= 1; // it brings nothing any more
+                drop(known);
                 world.1.notify_all();
                 std::thread::sleep(Duration::from_secs(120));
+                world.0.lock().ok()?.open += 1;
             }
             return stream.shutdown(Shutdown::Both).ok();
         }

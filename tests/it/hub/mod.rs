@@ -11,7 +11,8 @@ pub use self::repository::{Entry, Repository};
 
 use self::storage::Storage;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct World {
     storage: Storage,
     faults: Vec<Planned>,
     log: Vec<String>,
+    /// Connections that may still bring requests: all but those that hang.
+    open: usize,
     /// Files up to this size are sent whole, larger ones in parts of it.
     part_bytes: usize,
 }
@@ -69,7 +72,12 @@ impl Hub {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (world, url) = (shared.clone(), own.clone());
-                std::thread::spawn(move || http::serve(stream, &world, &url));
+                world.0.lock().expect("a world").open += 1;
+                std::thread::spawn(move || {
+                    http::serve(stream, &world, &url);
+                    world.0.lock().expect("a world").open -= 1;
+                    world.1.notify_all();
+                });
             }
         });
         Hub { url, world }
@@ -84,9 +92,22 @@ impl Hub {
         self.world().faults.push(Planned { on: on.into(), skip, times, fault });
     }
 
-    /// The requests since the last call, as `METHOD /path`; of those to the storage only what they are.
+    /// The requests since the last call, as `METHOD /path`; of those to the storage only what they are. Every program that asked must
+    /// have ended: what one that was killed had sent may still be on its way, and is waited for.
     pub fn take_log(&self) -> Vec<String> {
-        std::mem::take(&mut self.world().log)
+        // Connections are taken up in their order, so that all earlier ones are known when this one has an answer.
+        let mut last = TcpStream::connect(&self.url["http://".len()..]).expect("the Hub");
+        last.write_all(b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n").expect("a request");
+        last.read_exact(&mut [0]).expect("an answer");
+        drop(last);
+        let (lock, news) = &*self.world;
+        let world = lock.lock().expect("a world");
+        let is_waiting = |world: &mut World| world.open > 0;
+        let (mut world, waited) = news.wait_timeout_while(world, Duration::from_secs(60), is_waiting).expect("a world");
+        assert!(!waited.timed_out(), "{:?}", world.log);
+        let mut log = std::mem::take(&mut world.log);
+        log.retain(|line| line != "GET /last");
+        log
     }
 
     /// How many requests so far begin like this.
