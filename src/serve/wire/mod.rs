@@ -1,0 +1,9 @@
+//! The forms of OpenAI's API.
+
+mod asked;
+mod fields;
+mod reply;
+
+pub use self::asked::{Asked, Texts};
+pub use self::fields::object;
+pub use self::reply::{Form, Kind};
