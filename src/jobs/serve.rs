@@ -95,6 +95,14 @@ impl Host for Served {
         &self.stop
     }
 
+    fn hidden_size(&self) -> usize {
+        self.model.base.config.hidden_size()
+    }
+
+    fn is_special(&self, id: u32) -> bool {
+        self.tokenizer.is_special(id)
+    }
+
     fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.token(id)
     }

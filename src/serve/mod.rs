@@ -50,6 +50,12 @@ pub trait Host: Send + Sync {
     /// Tokens that end an answer.
     fn stop(&self) -> &[u32];
 
+    /// Numbers in a hidden state.
+    fn hidden_size(&self) -> usize;
+
+    /// Whether a token is no part of any text.
+    fn is_special(&self, id: u32) -> bool;
+
     /// The spelling of a token, as it is in the vocabulary.
     fn token(&self, id: u32) -> Option<String>;
 

@@ -1,6 +1,7 @@
 //! What each path means.
 
 mod answers;
+mod embeddings;
 
 use super::Shared;
 use super::body::Body;
@@ -29,6 +30,7 @@ enum Route {
     Model,
     Chat,
     Texts,
+    Embeddings,
     Unknown,
 }
 
@@ -42,6 +44,7 @@ impl Route {
             "/v1/models" => Route::Models,
             "/v1/chat/completions" => Route::Chat,
             "/v1/completions" => Route::Texts,
+            "/v1/embeddings" => Route::Embeddings,
             _ => match path.strip_prefix("/v1/models/") {
                 Some(name) if !name.is_empty() => return (Route::Model, name),
                 _ => Route::Unknown,
@@ -60,13 +63,14 @@ impl Route {
             Route::Model => "/v1/models/{model}",
             Route::Chat => "/v1/chat/completions",
             Route::Texts => "/v1/completions",
+            Route::Embeddings => "/v1/embeddings",
             Route::Unknown => "other",
         }
     }
 
     fn method(self) -> Method {
         match self {
-            Route::Chat | Route::Texts => Method::POST,
+            Route::Chat | Route::Texts | Route::Embeddings => Method::POST,
             _ => Method::GET,
         }
     }
@@ -118,6 +122,7 @@ async fn respond(request: Request<Incoming>, route: Route, rest: &str, shared: &
         }
         Route::Chat => answers::chat(&read(request, shared).await?, shared).await,
         Route::Texts => answers::texts(&read(request, shared).await?, shared).await,
+        Route::Embeddings => embeddings::embeddings(&read(request, shared).await?, shared).await,
         Route::Unknown => {
             let what = format!("there is nothing at {}", request.uri().path());
             Err(Refusal::new(StatusCode::NOT_FOUND, what).code("unknown_url"))

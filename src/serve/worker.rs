@@ -7,17 +7,22 @@ use super::scored::{Scored, Scoring};
 use crate::error::{Error, Kind, Result};
 use crate::fence::fenced;
 use crate::infer::{
-    Adjusted, AnswerId, Choose, Engine, EngineOptions, Event, FinishReason, Prompt, Refusal, Request, Sampler, Sampling,
+    Adjusted, AnswerId, Choose, Engine, EngineOptions, Event, FinishReason, Prompt, Refusal, Request, Sampler,
+    Sampling, score,
 };
+use crate::model::Inputs;
 use crate::random::{Label, Rng};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 /// What the threads of HTTP ask for.
 pub enum Command {
     /// Answers.
     Ask(Box<Ask>),
+    /// A place in the space of texts.
+    Embed(Box<Embed>),
     /// Nothing more.
     End,
 }
@@ -50,6 +55,18 @@ pub struct Ask {
     pub first: usize,
     /// Who waits. What an answer has said is held here until it is sent, and it is never longer than `max_tokens`.
     pub reply: UnboundedSender<Said>,
+}
+
+/// A text that is to be placed.
+pub struct Embed {
+    /// Its tokens.
+    pub inputs: Inputs,
+    /// Those of them that count.
+    pub of: Vec<usize>,
+    /// Which of the host's sides runs beside the model.
+    pub side: usize,
+    /// Who waits: for `None` where there are no finite numbers.
+    pub reply: oneshot::Sender<Option<Vec<f32>>>,
 }
 
 /// What comes of it.
@@ -110,6 +127,17 @@ pub fn work(host: &dyn Host, commands: &Receiver<Command>, options: EngineOption
             Some(Command::Ask(ask)) => {
                 take(host, &mut engine, &mut live, *ask);
                 continue; // the others that came meanwhile
+            }
+            // One at a time, so that no answer waits for many.
+            Some(Command::Embed(embed)) => {
+                let Embed { inputs, of, side, reply } = *embed;
+                if !reply.is_closed() {
+                    let placed = fenced("embedding", || score::embedding(host.model(), sides[side], &inputs, &of))?;
+                    let _ = reply.send(placed);
+                }
+                if engine.is_idle() {
+                    continue;
+                }
             }
             Some(Command::End) => return Ok(()),
             None if engine.is_idle() => return Ok(()),

@@ -235,6 +235,23 @@ fn answers_are_those_of_generate_whole_and_in_pieces() {
     assert_eq!(logprobs.len(), 4);
     assert_eq!(text(json!([[2, 5, 6]]))["usage"]["prompt_tokens"], 3);
 
+    // Where texts are: `score` has no hidden states to compare with, and the script asks transformers.
+    let embed = |input: Value, format: &str| {
+        let body = json!({"model": "tuned", "input": input, "encoding_format": format});
+        served.post("/v1/embeddings", &body).ok()["data"].clone()
+    };
+    let places = embed(json!(["a cat", "a cat", "four"]), "float");
+    let place = |at: usize| -> Vec<f64> {
+        places[at]["embedding"].as_array().expect("numbers").iter().map(|x| x.as_f64().expect("a number")).collect()
+    };
+    let product = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).map(|(a, b)| a * b).sum::<f64>();
+    assert!((product(place(0), place(0)) - 1.0).abs() < 1e-5 && place(0) == place(1));
+    assert!(product(place(0), place(2)) < 0.999, "another text is elsewhere");
+    assert!(
+        embed(json!("a cat"), "base64")[0]["embedding"].as_str().is_some_and(|text| text.len() > 4 * place(0).len())
+    );
+    assert_eq!(served.post("/v1/embeddings", &json!({"model": "t", "input": ""})).status, 400);
+
     assert!(served.figure("gemma_tune_requests_total{path=\"/v1/chat/completions\",status=\"200\"}") >= 8);
     assert_eq!(served.figure("gemma_tune_running_answers"), 0);
     assert_eq!(served.end(), Some(0));

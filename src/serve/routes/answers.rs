@@ -39,7 +39,16 @@ pub async fn chat(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
 pub async fn texts(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
     let side = side(shared, &asked.model)?;
-    let prompts = match texts {
+    let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
+    reply(asked, Kind::Text, side, prompts, shared).await
+}
+
+/// The prompts that texts or tokens are.
+///
+/// # Errors
+/// What cannot be spelt, and tokens that the model does not have.
+pub async fn prompts(texts: Texts, shared: &Arc<Shared>) -> Result<Vec<Prompt>> {
+    match texts {
         Texts::Texts(texts) => {
             read(shared, move |host| texts.iter().map(|text| host.text(text)).collect::<crate::Result<Vec<_>>>()).await
         }
@@ -50,8 +59,7 @@ pub async fn texts(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> 
                 None => Ok(lists.into_iter().map(|ids| Prompt::of(Inputs::of(ids))).collect()),
             }
         }
-    };
-    reply(asked, Kind::Text, side, prompts.map_err(|refusal| refusal.of("prompt"))?, shared).await
+    }
 }
 
 /// Reads a prompt on a thread of its own: templates and pictures take their time.
@@ -121,7 +129,8 @@ fn unique() -> (u64, u64) {
     (Rng::new(u64::from(std::process::id())).stream(&labels).next_u64(), now.as_secs())
 }
 
-fn ending() -> Refusal {
+/// Nobody answers any more.
+pub fn ending() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending").code("ending").retry_after(5)
 }
 

@@ -126,7 +126,7 @@ impl Asked {
             return Err(Refusal::param("best_of", "all answers are given, and none is left out: `best_of` is `n`"));
         }
         let prompts = fields.get("prompt").ok_or_else(|| Refusal::param("prompt", "`prompt` is missing"))?;
-        Ok((asked, Texts::of(prompts)?))
+        Ok((asked, Texts::of(prompts, "prompt")?))
     }
 
     fn of(fields: &Fields<'_>, logprobs: Option<usize>, options: &ServeOptions) -> Result<Self> {
@@ -211,11 +211,22 @@ impl Asked {
     }
 }
 
+impl Default for Texts {
+    fn default() -> Self {
+        Texts::Texts(Vec::new())
+    }
+}
+
 impl Texts {
-    /// Texts, or tokens, in the four forms that a `prompt` may have.
-    fn of(prompt: &Value) -> Result<Self> {
-        let wrong =
-            || Refusal::param("prompt", "`prompt` is a text, a list of texts, or one or several lists of tokens");
+    /// Texts, or tokens, in the four forms that the field `name` may have.
+    ///
+    /// # Errors
+    /// What has none of these.
+    pub fn of(prompt: &Value, name: &str) -> Result<Self> {
+        let wrong = || {
+            let what = format!("`{name}` is a text, a list of texts, or one or several lists of tokens");
+            Refusal::param(name, what)
+        };
         let tokens = |list: &Value| -> Option<Vec<u32>> {
             list.as_array()?.iter().map(|id| u32::try_from(id.as_u64()?).ok()).collect()
         };
@@ -316,7 +327,7 @@ mod tests {
 
     #[test]
     fn prompts_are_texts_or_tokens() {
-        let of = |prompt: Value| Texts::of(&prompt).ok();
+        let of = |prompt: Value| Texts::of(&prompt, "prompt").ok();
         let text = |texts: &[&str]| Some(Texts::Texts(texts.iter().map(|text| (*text).to_owned()).collect()));
         assert_eq!(of(json!("a")), text(&["a"]));
         assert_eq!(of(json!(["a", "b"])), text(&["a", "b"]));
