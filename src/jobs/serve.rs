@@ -33,6 +33,8 @@ pub struct Served {
     names: Vec<String>,
     stop: Vec<u32>,
     context_tokens: usize,
+    /// Whether calls of tools have control words, as FunctionGemma's.
+    calls_otherwise: bool,
 }
 
 impl Served {
@@ -65,7 +67,9 @@ impl Served {
             names.push(name.clone());
         }
         let (stop, context_tokens) = (model.base.stop_ids(), model.base.config.max_position_embeddings());
-        Ok(Served { model, tokenizer, adapters: loaded, names, stop, context_tokens })
+        let words = model.base.encoder.template().control_words();
+        let calls_otherwise = words.iter().any(|word| word.contains("function_call"));
+        Ok(Served { calls_otherwise, model, tokenizer, adapters: loaded, names, stop, context_tokens })
     }
 }
 
@@ -112,6 +116,10 @@ impl Host for Served {
     }
 
     fn conversation(&self, row: &Map<String, Value>) -> Result<Prompt> {
+        if row.contains_key("tools") && self.calls_otherwise {
+            let what = "the model's template has a form of its own for calls of tools, which is not read here";
+            return Err(Error::new(Kind::Data, what).hint("`tool_choice: \"none\"` answers without them"));
+        }
         let mut parsed = RowFormat::Messages.parse(row)?;
         // A request names no file of this machine, and no address that this machine would ask.
         if let Some(medium) = parsed.media_mut().iter().find(|medium| !matches!(medium.source, MediaSource::Bytes(_))) {

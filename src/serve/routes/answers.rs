@@ -10,6 +10,7 @@ use crate::serve::scored::Scored;
 use crate::serve::wire::{Asked, Form, Kind, Texts, object};
 use crate::serve::worker::{Command, Said, checked};
 use crate::serve::{Host, Shared};
+use crate::text::called::calls;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use std::collections::VecDeque;
@@ -19,6 +20,9 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+/// Why an answer ended that calls tools.
+const CALLS: &str = "tool_calls";
+
 /// Answers a conversation.
 ///
 /// # Errors
@@ -27,7 +31,8 @@ pub async fn chat(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
     let mut row = object(body)?;
     let asked = Asked::chat(&row, &shared.options)?;
     let side = side(shared, &asked.model)?;
-    row.retain(|name, _| name == "messages");
+    let has_tools = !asked.tools.is_empty();
+    row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
     let prompt = read(shared, move |host| host.conversation(&row)).await.map_err(|refusal| refusal.of("messages"))?;
     reply(asked, Kind::Chat, side, vec![prompt], shared).await
 }
@@ -113,7 +118,8 @@ async fn reply(
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
     let id = format!("{prefix}-{number:016x}");
     let form = Form { kind, id, created, model: asked.model, with_logprobs: asked.logprobs.is_some() };
-    let given = Given { early, hears, host, shared: shared.clone(), form, began, prompt_tokens, answers };
+    let tools = asked.tools;
+    let given = Given { early, hears, host, shared: shared.clone(), form, tools, began, prompt_tokens, answers };
     match asked.stream {
         true => Ok(Body::events(Stream::new(given, asked.include_usage))),
         false => given.whole().await,
@@ -142,6 +148,8 @@ struct Given {
     host: Arc<dyn Host>,
     shared: Arc<Shared>,
     form: Form,
+    /// Names of tools; where there are any, an answer is known when it has ended.
+    tools: Vec<String>,
     began: Instant,
     prompt_tokens: usize,
     /// Those that have not ended.
@@ -184,7 +192,9 @@ impl Given {
         self.shared.counts.all_answers(self.began.elapsed());
         let spelling = |token| self.host.token(token);
         let choice = |(index, whole): (usize, &Whole)| {
-            self.form.choice(index, &whole.text, whole.reason, &whole.scored, &spelling)
+            let called = calls(&whole.text, &self.tools);
+            let reason = if called.is_some() { CALLS } else { whole.reason };
+            self.form.choice(index, &whole.text, called.as_ref(), reason, &whole.scored, &spelling)
         };
         let choices = wholes.iter().enumerate().map(choice).collect();
         Ok(Body::json(StatusCode::OK, &self.form.whole(choices, self.prompt_tokens, answer_tokens)))
@@ -197,6 +207,8 @@ struct Stream {
     include_usage: bool,
     /// Events that have not been sent.
     ready: String,
+    /// What answers that may be calls of tools have said.
+    held: Vec<(String, Vec<Scored>)>,
     answer_tokens: usize,
     has_begun: bool,
     is_over: bool,
@@ -206,21 +218,35 @@ impl Stream {
     fn new(given: Given, include_usage: bool) -> Self {
         let begins = (0..given.answers).filter_map(|index| given.form.begin(index));
         let ready = begins.map(|value| event(&value)).collect();
-        Stream { given, include_usage, ready, answer_tokens: 0, has_begun: false, is_over: false }
+        let held = given.tools.first().map_or(Vec::new(), |_| vec![Default::default(); given.answers]);
+        Stream { given, include_usage, ready, held, answer_tokens: 0, has_begun: false, is_over: false }
     }
 
     fn take(&mut self, said: Said) {
-        let Given { form, host, shared, began, .. } = &self.given;
+        let Given { form, host, shared, tools, began, .. } = &self.given;
         if !std::mem::replace(&mut self.has_begun, true) {
             shared.counts.first_token(began.elapsed());
         }
         match said {
-            Said::Piece { answer, text, scored } => {
-                self.ready += &event(&form.piece(answer, &text, &scored, &|token| host.token(token)));
-            }
+            Said::Piece { answer, text, scored } => match self.held.get_mut(answer) {
+                Some((held, scores)) => {
+                    *held += &text;
+                    scores.extend(scored);
+                }
+                None => self.ready += &event(&form.piece(answer, &text, &scored, &|token| host.token(token))),
+            },
             Said::Done { answer, reason, tokens } => {
                 self.answer_tokens += tokens;
-                match checked(reason) {
+                let mut is_call = false;
+                if let Some((text, scored)) = self.held.get(answer) {
+                    let called = calls(text, tools);
+                    is_call = called.is_some();
+                    self.ready += &event(&match called {
+                        Some(called) => form.calls(answer, &called),
+                        None => form.piece(answer, text, scored, &|token| host.token(token)),
+                    });
+                }
+                match checked(reason).map(|reason| if is_call { CALLS } else { reason }) {
                     Ok(reason) => self.ready += &event(&form.end(answer, reason)),
                     Err(error) => return self.fail(&Refusal::of_error(&error)),
                 }

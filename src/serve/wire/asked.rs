@@ -52,6 +52,8 @@ pub struct Asked {
     pub include_usage: bool,
     /// As of [`Ask`].
     pub logprobs: Option<usize>,
+    /// The names of tools that may be called.
+    pub tools: Vec<String>,
     max_tokens: Option<usize>,
     sampling: Sampling,
     seed: Option<u64>,
@@ -85,13 +87,7 @@ impl Asked {
         if format.is_some_and(|format| format != Some("text")) {
             return Err(Refusal::param("response_format", "answers are texts: no other form is enforced here"));
         }
-        let has_tools = fields.get("tools").is_some_and(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty()));
-        if has_tools && fields.get("tool_choice").and_then(Value::as_str) != Some("none") {
-            return Err(Refusal::param(
-                "tools",
-                "no tools are called here; `tool_choice: \"none\"` answers without them",
-            ));
-        }
+        let tools = tools(&fields)?;
         let top = fields.count("top_logprobs", 0..=20)?;
         let logprobs = fields.flag("logprobs")?;
         if top.is_some() && !logprobs {
@@ -103,7 +99,7 @@ impl Asked {
             (Some(newer), Some(older)) if newer != older => {
                 Err(Refusal::param("max_tokens", "`max_tokens` and `max_completion_tokens` differ"))
             }
-            _ => Ok(Asked { max_tokens: newer.or(asked.max_tokens), ..asked }),
+            _ => Ok(Asked { max_tokens: newer.or(asked.max_tokens), tools, ..asked }),
         }
     }
 
@@ -160,6 +156,7 @@ impl Asked {
             stream,
             include_usage,
             logprobs,
+            tools: Vec::new(),
             max_tokens: fields.count("max_tokens", 1..=u64::MAX)?,
             sampling,
             seed: seed(fields)?,
@@ -245,6 +242,24 @@ impl Texts {
     }
 }
 
+/// The names of the tools that a request lets the model call.
+fn tools(fields: &Fields<'_>) -> Result<Vec<String>> {
+    match fields.get("tool_choice") {
+        None => {}
+        Some(Value::String(choice)) if choice == "auto" => {}
+        Some(Value::String(choice)) if choice == "none" => return Ok(Vec::new()),
+        Some(_) => {
+            let what = "`tool_choice` is `auto` or `none`: whether a tool is called is the model's choice";
+            return Err(Refusal::param("tool_choice", what));
+        }
+    }
+    let Some(tools) = fields.get("tools") else { return Ok(Vec::new()) };
+    let wrong =
+        || Refusal::param("tools", "`tools` is a list of `{\"type\": \"function\", \"function\": {\"name\": ..}}`");
+    let name = |tool: &Value| tool.get("function").unwrap_or(tool).get("name")?.as_str().map(str::to_owned);
+    tools.as_array().ok_or_else(wrong)?.iter().map(|tool| name(tool).ok_or_else(wrong)).collect()
+}
+
 fn seed(fields: &Fields<'_>) -> Result<Option<u64>> {
     let Some(value) = fields.get("seed") else { return Ok(None) };
     let number = value.as_u64().or_else(|| value.as_i64().map(|number| number as u64));
@@ -306,7 +321,8 @@ mod tests {
             (json!({"logit_bias": {"1": 101}}), "logit_bias", "-100 to 100"),
             (json!({"seed": 1.5}), "seed", "a whole number"),
             (json!({"response_format": {"type": "json_object"}}), "response_format", "texts"),
-            (json!({"tools": [{"type": "function"}]}), "tools", "no tools are called"),
+            (json!({"tools": [{"type": "function"}]}), "tools", "a list of"),
+            (json!({"tool_choice": "required"}), "tool_choice", "the model's choice"),
             (json!({"model": null}), "model", "missing"),
             (json!({"messages": null}), "messages", "missing"),
         ] {
@@ -320,6 +336,7 @@ mod tests {
         let object = json!({"model": "m", "messages": [], "tools": [], "user": "u", "seed": -1, "temperature": 0,
             "logit_bias": {"7": -100}, "stop": "x", "max_completion_tokens": 5, "top_p": null});
         let asked = Asked::chat(object.as_object().unwrap(), &options()).unwrap();
+        assert_eq!(asked.tools, Vec::<String>::new());
         assert_eq!(asked.sampling, Sampling { temperature: 0.0, top_k: 64, top_p: 0.95 });
         assert_eq!((asked.seed, asked.max_tokens, asked.answers), (Some(u64::MAX), Some(5), 1));
         assert_eq!((asked.bias, asked.stops, asked.logprobs), (vec![(7, -100.0)], vec!["x".to_owned()], None));

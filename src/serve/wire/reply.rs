@@ -1,6 +1,8 @@
 //! What goes back, in OpenAI's forms.
 
 use crate::serve::scored::Scored;
+use crate::text::ToolCall;
+use crate::text::called::Called;
 use serde_json::{Value, json};
 
 /// What was asked for.
@@ -39,13 +41,24 @@ impl Form {
         reply
     }
 
-    /// One answer of a whole reply.
-    pub fn choice(&self, index: usize, text: &str, reason: &str, scored: &[Scored], spelling: Spelling<'_>) -> Value {
+    /// One answer of a whole reply: a text, or calls of tools.
+    pub fn choice(
+        &self,
+        index: usize,
+        text: &str,
+        called: Option<&Called>,
+        reason: &str,
+        scored: &[Scored],
+        spelling: Spelling<'_>,
+    ) -> Value {
         let logprobs = self.logprobs(scored, spelling);
         match self.kind {
             Kind::Chat => json!({
                 "index": index,
-                "message": {"role": "assistant", "content": text, "refusal": null},
+                "message": called.map_or_else(
+                    || json!({"role": "assistant", "content": text, "refusal": null}),
+                    |called| self.message(index, called),
+                ),
                 "logprobs": logprobs,
                 "finish_reason": reason,
             }),
@@ -69,6 +82,24 @@ impl Form {
             }
             Kind::Text => json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": null}),
         })
+    }
+
+    /// An answer that calls tools, in one piece.
+    pub fn calls(&self, index: usize, called: &Called) -> Value {
+        let delta = self.message(index, called);
+        self.piece_of(json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null}))
+    }
+
+    /// A message that calls tools.
+    fn message(&self, index: usize, Called { words, calls }: &Called) -> Value {
+        let call = |(at, call): (usize, &ToolCall)| {
+            let id = format!("call-{}-{index}-{at}", self.id);
+            let function = json!({"name": call.name, "arguments": call.arguments.to_string()});
+            json!({"index": at, "id": id, "type": "function", "function": function})
+        };
+        let content = if words.is_empty() { Value::Null } else { json!(words) };
+        let calls: Vec<Value> = calls.iter().enumerate().map(call).collect();
+        json!({"role": "assistant", "content": content, "tool_calls": calls})
     }
 
     /// The end of an answer.
@@ -184,8 +215,13 @@ mod tests {
         );
         assert_eq!(entry["top_logprobs"][1], json!({"token": " 2", "logprob": -1.0, "bytes": [32, 50]}));
         assert_eq!(form.begin(1).unwrap()["choices"][0]["delta"]["role"], "assistant");
-        let whole = form.whole(vec![form.choice(0, "x", "stop", &[], &spelling)], 3, 2);
+        let whole = form.whole(vec![form.choice(0, "x", None, "stop", &[], &spelling)], 3, 2);
         assert_eq!((&whole["object"], &whole["usage"]["total_tokens"]), (&json!("chat.completion"), &json!(5)));
+        let called =
+            Called { words: String::new(), calls: vec![ToolCall { name: "add".into(), arguments: json!({"a": 1}) }] };
+        let piece = &form.calls(0, &called)["choices"][0]["delta"];
+        assert_eq!(piece["tool_calls"][0]["function"], json!({"name": "add", "arguments": "{\"a\":1}"}));
+        assert_eq!(form.choice(0, "x", Some(&called), "tool_calls", &[], &spelling)["message"]["content"], Value::Null);
         let text = Form { kind: Kind::Text, with_logprobs: false, ..form };
         assert_eq!(text.begin(0), None);
         assert_eq!(text.piece(0, "x", &scored, &spelling)["choices"][0]["logprobs"], Value::Null);
