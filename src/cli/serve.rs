@@ -132,10 +132,11 @@ impl Args {
         if is_open && !server.is_local() {
             screen.note("warning: everybody who reaches this machine may ask: `--api-key-file` asks who they are");
         }
-        let names: Vec<&str> = served.names().iter().map(String::as_str).collect();
-        screen.note(&format!("Serving {} at {url}/v1; Ctrl-C ends.", names.join(", ")));
+        let told = format!("Serving {} at {url}/v1; Ctrl-C ends.", served.names().join(", "));
+        server.host(Arc::new(served))?;
+        screen.note(&told);
         super::print(&url)?;
-        server.run(Arc::new(served), engine)
+        server.run(engine)
     }
 }
 

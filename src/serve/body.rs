@@ -1,6 +1,5 @@
 //! What goes back: a whole text, or events while they come.
 
-use super::refusal::Refusal;
 use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -50,11 +49,6 @@ impl Body {
 /// A value as one event.
 pub fn event(value: &Value) -> String {
     format!("data: {value}\n\n")
-}
-
-/// An event that says why nothing more comes.
-pub fn failed(refusal: &Refusal) -> String {
-    event(&refusal.json())
 }
 
 impl hyper::body::Body for Body {

@@ -168,16 +168,22 @@ impl Server {
         self.shared.is_local
     }
 
+    /// Takes what it serves: from now on requests are taken, and wait for [`Server::run`].
+    ///
+    /// # Errors
+    /// A second one.
+    pub fn host(&self, host: Arc<dyn Host>) -> Result<()> {
+        self.shared.host.set(host).map_err(|_| Error::new(Kind::Bug, "a server has one host"))
+    }
+
     /// Answers requests until it is [asked to end](Stop::ask), on this thread, with an engine that gives no more answers at once than
     /// requests may ask for.
     ///
     /// # Errors
-    /// When the device fails.
-    pub fn run(self, host: Arc<dyn Host>, engine: EngineOptions) -> Result<()> {
+    /// When it has no host, and when the device fails.
+    pub fn run(self, engine: EngineOptions) -> Result<()> {
         let Server { shared, work, http, stop, .. } = self;
-        if shared.host.set(host.clone()).is_err() {
-            return Err(Error::new(Kind::Bug, "a server has one host"));
-        }
+        let host = shared.host().ok_or_else(|| Error::new(Kind::Bug, "a server has a host"))?;
         let worked = worker::work(host.as_ref(), &work, engine, &shared.counts);
         stop.send_replace(true);
         let ended = http.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the thread of HTTP ended early")));

@@ -4,7 +4,7 @@ use super::{Result, not_ready, side};
 use crate::infer::Prompt;
 use crate::model::Inputs;
 use crate::random::{Label, Rng};
-use crate::serve::body::{Body, Events, event, failed};
+use crate::serve::body::{Body, Events, event};
 use crate::serve::refusal::Refusal;
 use crate::serve::scored::Scored;
 use crate::serve::wire::{Asked, Form, Kind, Texts, object};
@@ -270,7 +270,7 @@ impl Stream {
     }
 
     fn fail(&mut self, refusal: &Refusal) {
-        self.ready += &failed(refusal);
+        self.ready += &event(&refusal.json());
         self.is_over = true;
     }
 }
