@@ -6,7 +6,7 @@
 //! ```text
 //! cli -> jobs -> recipe -> data -> {text, media} -> weights -> quant
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
-//!          +---> infer --------------------------+
+//!          +---> serve -> infer -----------------+
 //!          +---> export ---------------------------> weights
 //!          +---> eval
 //!          +---> hub                     everything -> error, atomic, fence, guard, input, paths, progress, random, terminal
@@ -46,6 +46,8 @@ pub mod quant;
 pub mod random;
 pub mod recipe;
 pub mod report;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod terminal;
 pub mod testkit;
 pub mod text;

@@ -65,6 +65,19 @@ pub fn expanded(text: &str) -> Result<String, String> {
     })
 }
 
+/// `200MB`, `1.5 GB`, `700MiB`, or bytes.
+pub fn size(text: &str) -> std::result::Result<u64, String> {
+    const UNITS: [(&str, f64); 7] =
+        [("kib", 1024.0), ("mib", 1048576.0), ("gib", 1073741824.0), ("kb", 1e3), ("mb", 1e6), ("gb", 1e9), ("b", 1.0)];
+    let lower = text.trim().to_lowercase();
+    let unit = UNITS.into_iter().find_map(|(name, unit)| Some((lower.strip_suffix(name)?, unit)));
+    let (number, unit) = unit.unwrap_or((&lower, 1.0));
+    match number.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number * unit < 1e15 => Ok((number * unit) as u64),
+        _ => Err("write a size such as 200MB or 1.5GiB".into()),
+    }
+}
+
 /// The words for a dtype; `auto` is `None`.
 pub fn dtypes() -> impl TypedValueParser<Value = Option<HostDtype>> {
     let words = [
@@ -92,7 +105,7 @@ pub enum Computing {
 }
 
 /// The words for what products are rounded to; `auto` is `None`.
-fn computing() -> impl TypedValueParser<Value = Option<Computing>> {
+pub fn computing() -> impl TypedValueParser<Value = Option<Computing>> {
     let words = [
         ("auto", "f32 on the CPU, and what another device multiplies fastest"),
         ("f32", "Rounds nothing"),

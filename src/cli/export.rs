@@ -136,7 +136,7 @@ struct Measuring {
     #[arg(long, value_name = "FILE.gguf", value_parser = path(), requires = "imatrix")]
     save_imatrix: Option<PathBuf>,
     /// Choose each matrix's type by what it does to the answers, for a file of at most this size: 200MB
-    #[arg(long, value_name = "SIZE", value_parser = size, requires = "imatrix", conflicts_with = "bits")]
+    #[arg(long, value_name = "SIZE", value_parser = super::args::size, requires = "imatrix", conflicts_with = "bits")]
     target_size: Option<u64>,
     /// The same, for so many bits a number on average: 4.5
     #[arg(long, value_name = "BITS", value_parser = bits, requires = "imatrix")]
@@ -155,19 +155,6 @@ impl Measuring {
             budget: self.target_size.map(Budget::File).or(self.bits.map(Budget::Bits)),
             device: &self.device,
         }
-    }
-}
-
-/// `200MB`, `1.5 GB`, `700MiB`, or bytes.
-fn size(text: &str) -> std::result::Result<u64, String> {
-    const UNITS: [(&str, f64); 7] =
-        [("kib", 1024.0), ("mib", 1048576.0), ("gib", 1073741824.0), ("kb", 1e3), ("mb", 1e6), ("gb", 1e9), ("b", 1.0)];
-    let lower = text.trim().to_lowercase();
-    let unit = UNITS.into_iter().find_map(|(name, unit)| Some((lower.strip_suffix(name)?, unit)));
-    let (number, unit) = unit.unwrap_or((&lower, 1.0));
-    match number.trim().parse::<f64>() {
-        Ok(number) if number > 0.0 && number * unit < 1e15 => Ok((number * unit) as u64),
-        _ => Err("write a size such as 200MB or 1.5GiB".into()),
     }
 }
 

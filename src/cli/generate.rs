@@ -70,7 +70,8 @@ pub struct SamplingArgs {
     pub cache_dtype: CacheDtype,
 }
 
-fn cache_dtypes() -> impl TypedValueParser<Value = CacheDtype> {
+/// The words for what keys and values are held in.
+pub fn cache_dtypes() -> impl TypedValueParser<Value = CacheDtype> {
     let words = [CacheDtype::F32, CacheDtype::F16].map(CacheDtype::name);
     PossibleValuesParser::new(words).map(|word| if word == "f16" { CacheDtype::F16 } else { CacheDtype::F32 })
 }

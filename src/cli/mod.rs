@@ -18,6 +18,8 @@ mod push;
 mod recipe;
 mod relief;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod tips;
 mod train;
 mod verify;
@@ -59,6 +61,9 @@ enum Verb {
     Generate(generate::Args),
     /// Talk to a model in the terminal
     Chat(chat::Args),
+    /// Answer over HTTP as OpenAI's API does
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     /// Log-probabilities of given text
     Score(score::Args),
     /// Models and adapters side by side: losses, answers and choices on the same rows
@@ -170,6 +175,8 @@ impl Verb {
             Verb::Estimate(args) => args.relief(),
             Verb::Generate(args) => args.relief(),
             Verb::Chat(args) => args.relief(),
+            #[cfg(feature = "serve")]
+            Verb::Serve(args) => args.relief(),
             Verb::Score(args) => args.relief(),
             Verb::Evaluate(args) => args.relief(),
             Verb::Merge(_) => Relief::nowhere("merging"),
@@ -192,6 +199,8 @@ impl Verb {
             Verb::Evaluate(args) if args.has_keys() => None,
             Verb::Push(_) => Some(&[("output.hub_base_model", "--base-model")]),
             Verb::Inspect(_) | Verb::Doctor(_) | Verb::Completions { .. } => Some(&[]),
+            #[cfg(feature = "serve")]
+            Verb::Serve(_) => Some(OF_A_MODEL),
             Verb::Generate(_)
             | Verb::Chat(_)
             | Verb::Score(_)
@@ -212,6 +221,8 @@ impl Verb {
             Verb::Data(args) => args.run(),
             Verb::Generate(args) => return args.run(),
             Verb::Chat(args) => args.run(),
+            #[cfg(feature = "serve")]
+            Verb::Serve(args) => args.run(),
             Verb::Score(args) => args.run(),
             Verb::Evaluate(args) => args.run(),
             Verb::Merge(args) => args.run(),

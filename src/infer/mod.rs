@@ -1,5 +1,6 @@
 //! Generation: the engine that admits, steps and cancels requests, and its small drivers; sampling; scoring.
 
+mod adjusted;
 pub mod dialogue;
 mod draft;
 pub mod engine;
@@ -11,6 +12,7 @@ pub mod score;
 #[cfg(test)]
 mod testing;
 
+pub use adjusted::Adjusted;
 pub use dialogue::Dialogue;
 pub use engine::{CacheDtype, Engine, EngineOptions, Figures, Memory, Pace};
 pub use generate::{GenerationSettings, generate};

@@ -397,12 +397,6 @@ fn encode(base: &Base, prompt: &Prompt, conversation: &Conversation, raw: bool) 
     let Some(Value::String(text)) = prompt.row.get("prompt") else {
         return Err(Error::new(Kind::Data, "`--raw` takes rows with `prompt` only").at(prompt.place.clone()));
     };
-    let tokenizer = base.tokenizer()?;
-    let ids: Vec<u32> = tokenizer.bos().into_iter().chain(tokenizer.encode(text)?).collect();
-    let words = base.config.vocab_size();
-    if let Some(id) = ids.iter().find(|id| **id as usize >= words) {
-        let what = format!("token {id} of the prompt is not in the model's vocabulary of {words}");
-        return Err(Error::new(Kind::Data, what).at(prompt.place.clone()));
-    }
+    let ids = base.plain_prompt(text).map_err(|e| e.or_at(prompt.place.clone()))?;
     Ok((ids, Vec::new()))
 }

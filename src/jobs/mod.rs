@@ -19,5 +19,7 @@ pub mod push;
 pub mod run;
 pub mod score;
 pub mod self_check;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod sft;
 pub mod verify;

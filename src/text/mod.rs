@@ -4,6 +4,7 @@
 //! from its structure ([`render`]), checked against the model's own template ([`template`]), and tokenised in one go
 //! ([`encode`]), so that supervised spans are known to the byte and there is exactly one `<bos>`.
 
+pub mod called;
 mod controls;
 pub mod conversation;
 pub mod encode;

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 /// What everyone may use is in [`COMMON`]; tests may use what they like.
 const ARROWS: &[(&str, &[&str])] = &[
     // The user's side. The wiring of all the other rooms happens in `jobs`, which alone knows most of them.
-    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights", "eval"]),
+    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights", "eval", "serve"]),
     (
         "jobs",
         &[
             "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "ops",
-            "weights", "device", "media", "eval",
+            "weights", "device", "media", "eval", "serve",
         ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.
@@ -23,6 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Gradients and dropout are a device's; checkpoints hold safetensors.
     ("train", &["adapter", "model", "nn", "ops", "text", "weights"]),
     ("infer", &["model", "nn"]),
+    // HTTP, over whatever makes prompts of requests.
+    ("serve", &["infer", "model", "nn", "text"]),
     ("export", &["adapter", "weights", "quant"]),
     // Numbers about models, without models.
     ("eval", &[]),

@@ -36,6 +36,8 @@ mod resume;
 mod rollouts;
 mod rows;
 mod runs;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod sources;
 mod templates;

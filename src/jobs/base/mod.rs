@@ -208,6 +208,23 @@ impl Base {
         }
     }
 
+    /// The ids of a prompt that is plain text, without a template.
+    ///
+    /// # Errors
+    /// When the model has no tokenizer, or cannot spell the text, or has no embedding of one of its tokens.
+    pub fn plain_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let tokenizer = self.tokenizer()?;
+        let ids: Vec<u32> = tokenizer.bos().into_iter().chain(tokenizer.encode(text)?).collect();
+        let words = self.config.vocab_size();
+        match ids.iter().find(|id| **id as usize >= words) {
+            Some(id) => {
+                let what = format!("token {id} of the prompt is not in the model's vocabulary of {words}");
+                Err(Error::new(Kind::Data, what))
+            }
+            None => Ok(ids),
+        }
+    }
+
     /// Tokens that end an answer.
     pub fn stop_ids(&self) -> Vec<u32> {
         let mut stop = self.config.eos_token_ids().to_vec();

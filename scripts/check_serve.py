@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Asks `gemma-tune serve` with OpenAI's own client, and compares with `gemma-tune generate`.
+
+    pip install openai
+    python3 scripts/check_serve.py MODEL [--adapter FOLDER] [--tool target/release/gemma-tune] [--clients 1,4,16] [--llama LLAMA_SERVER]
+
+Answers of `temperature: 0` have to be those of `generate`; streams, several answers, log-probabilities, errors and models as the
+client's types want them. Then how fast so many clients at once are answered, prompts and answers of about 128 tokens; with --llama
+the same of llama.cpp's server on the same file, in turns.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+PROMPTS = ["What is the capital of France?", "Name three colours.", "Why is the sky blue?", "Write a line about the sea."]
+WORDS = "the keeper of the lighthouse writes down what the weather was and who came by the road along the cliffs".split()
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("model")
+parser.add_argument("--adapter")
+parser.add_argument("--tool", default="target/release/gemma-tune")
+parser.add_argument("--clients", default="1,4,16")
+parser.add_argument("--llama", help="llama.cpp's llama-server")
+parser.add_argument("--compute-dtype", default="auto")
+parser.add_argument("--runs", type=int, default=3)
+
+
+class Server:
+    """A server that runs while it is used."""
+
+    def __init__(self, command, address=None):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.address = address or self.process.stdout.readline().strip()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.code = self.process.wait(timeout=180)
+
+
+def ours(args):
+    command = [args.tool, "serve", "--model", args.model, "--name", "base", "--port", "0", "--compute-dtype", args.compute_dtype]
+    return Server(command + (["--adapter", f"tuned={args.adapter}"] if args.adapter else []))
+
+
+def llama(args):
+    port = 18080
+    command = [args.llama, "-m", args.model, "--port", str(port), "-np", "16", "-c", str(16 * 512), "-t", "2"]
+    server = Server(command, f"http://127.0.0.1:{port}")
+    import urllib.request
+
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"{server.address}/health").read()
+            return server
+        except OSError:
+            time.sleep(0.1)
+    sys.exit("llama-server does not answer")
+
+
+def client_of(server):
+    from openai import OpenAI
+
+    return OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0, timeout=600)
+
+
+def generated(args, adapter):
+    """What `generate` says to the prompts."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "prompts.jsonl")
+        path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS), encoding="utf-8")
+        command = [args.tool, "generate", "--model", args.model, "--input", str(path), "--json", "--max-tokens", "32"]
+        command += ["--batch-size", "1", "--compute-dtype", args.compute_dtype]
+        done = subprocess.run(command + (["--adapter", adapter] if adapter else []), capture_output=True, text=True, check=True)
+        return [json.loads(line)["completion"] for line in done.stdout.splitlines()]
+
+
+def check(args):
+    import openai
+
+    with ours(args) as server:
+        client = client_of(server)
+        names = [model.id for model in client.models.list()]
+        assert names == ["base"] + (["tuned"] if args.adapter else []), names
+        for name, adapter in [("base", None), ("tuned", args.adapter)][: len(names)]:
+            expected, asked = generated(args, adapter), {}
+
+            def ask(prompt):
+                stream = client.chat.completions.create(
+                    model=name, messages=[{"role": "user", "content": prompt}], temperature=0, max_tokens=32, stream=True
+                )
+                asked[prompt] = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+
+            threads = [threading.Thread(target=ask, args=(prompt,)) for prompt in PROMPTS]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+            same = sum(asked[prompt] == answer for prompt, answer in zip(PROMPTS, expected))
+            print(f"{name}: {same} of {len(PROMPTS)} answers, asked at once and streamed, are those of `generate`")
+        whole = client.chat.completions.create(
+            model="base", messages=[{"role": "user", "content": PROMPTS[0]}], temperature=0, max_tokens=8, logprobs=True, top_logprobs=3, n=2
+        )
+        content = whole.choices[1].logprobs.content
+        assert len(content) == whole.usage.completion_tokens // 2 and all(len(token.top_logprobs) == 3 for token in content)
+        assert whole.choices[0].message.content == whole.choices[1].message.content
+        text = client.completions.create(model="base", prompt="The lighthouse", temperature=0, max_tokens=8, logprobs=2)
+        assert len(text.choices[0].logprobs.token_logprobs) == text.usage.completion_tokens == 8
+        for wrong, kind in [({"model": "none"}, openai.NotFoundError), ({"temperature": 9}, openai.BadRequestError)]:
+            try:
+                client.chat.completions.create(**{"model": "base", "messages": [{"role": "user", "content": "x"}], **wrong})
+            except kind as error:
+                print(f"refused: {error}")
+            else:
+                sys.exit(f"{wrong} was taken")
+        print("models, several answers, log-probabilities, texts and errors are as the client has them")
+    assert server.code == 0, server.code
+
+
+def load(server, name, clients):
+    """Tokens a second, and times to the first token, of so many clients at once."""
+    client, firsts, tokens = client_of(server), [], []
+
+    def ask(number):
+        words = [WORDS[(at * (number + 3) + number) % len(WORDS)] for at in range(110)]
+        message = {"role": "user", "content": f"{number} {time.time()}: go on with this: " + " ".join(words)}
+        began, said, first = time.perf_counter(), 0, None
+        stream = client.chat.completions.create(
+            model=name, messages=[message], temperature=0, max_tokens=128, stream=True, stream_options={"include_usage": True}
+        )
+        for chunk in stream:
+            if chunk.choices and chunk.choices[0].delta.content and first is None:
+                first = time.perf_counter() - began
+            if chunk.usage:
+                said = chunk.usage.completion_tokens
+        firsts.append(first if first is not None else time.perf_counter() - began)
+        tokens.append(said)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
+    began = time.perf_counter()
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    took = time.perf_counter() - began
+    return sum(tokens) / took, sorted(firsts)[int(0.95 * (len(firsts) - 1))]
+
+
+def measure(args):
+    for clients in map(int, args.clients.split(",")):
+        results = {"gemma-tune": [], "llama.cpp": []}
+        for _ in range(args.runs):
+            with ours(args) as server:
+                results["gemma-tune"].append(load(server, "base", clients))
+            if args.llama:
+                with llama(args) as server:
+                    results["llama.cpp"].append(load(server, "base", clients))
+        for who, runs in results.items():
+            if runs:
+                rate, first = (statistics.median(column) for column in zip(*runs))
+                print(f"{clients:3} clients, {who:10}: {rate:6.1f} tokens/s, first token (p95) after {first:5.2f} s")
+
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    check(args)
+    if args.clients:
+        measure(args)

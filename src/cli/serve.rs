@@ -1,0 +1,164 @@
+//! `gemma-tune serve`
+
+use super::args::{self, Computing, ModelArgs, path};
+use super::generate::cache_dtypes;
+use super::interrupt;
+use super::relief::Relief;
+use crate::error::{Kind, Result};
+use crate::infer::{CacheDtype, EngineOptions, Memory, Sampling};
+use crate::jobs::serve::{Named, Served};
+use crate::report::ProgressBar;
+use crate::serve::{Host, Keys, ServeOptions, Server};
+use crate::weights::HostDtype;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How many beginnings of prompts are kept for others.
+const KEPT_PREFIXES: usize = 64;
+/// Bytes of keys and values, where the machine does not say what it has.
+const USUAL_CACHE_BYTES: u64 = 2 << 30;
+
+/// Arguments of `serve`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The model: a Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
+    #[arg(long, value_parser = args::expanded)]
+    model: String,
+    /// An adapter and the name that requests ask for it by; also several
+    #[arg(long = "adapter", value_name = "NAME=FOLDER", value_parser = named())]
+    adapters: Vec<Named>,
+    /// The name that requests ask for the model by; without it the last part of `--model`
+    #[arg(long)]
+    name: Option<String>,
+    /// The address to listen at: 0.0.0.0 for all that reach this machine
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// The port to listen at; 0 takes one that is free
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// A file of API keys, one in each line, or their hashes (`sha256:..`); without it nobody needs one
+    #[arg(long, value_parser = path())]
+    api_key_file: Option<PathBuf>,
+    /// Bytes of a request's body, at most
+    #[arg(long, default_value_t = 32 << 20, value_parser = args::size)]
+    max_body_bytes: u64,
+    /// New tokens of an answer whose request does not say how many
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// Answers that are given at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    parallel: u32,
+    /// Requests that may wait; others are told to come again
+    #[arg(long, default_value_t = 128)]
+    queue: u32,
+    /// Bytes for keys and values; without it a quarter of the memory that is free
+    #[arg(long, value_parser = args::size)]
+    cache_bytes: Option<u64>,
+    /// What keys and values are held in: f16 rounds them, and takes half the memory
+    #[arg(long, default_value = "f32", value_parser = cache_dtypes())]
+    cache_dtype: CacheDtype,
+    /// How weights are held
+    #[arg(long, default_value = "auto", value_parser = args::dtypes())]
+    dtype: std::option::Option<HostDtype>, // spelt out, so that it is no argument to leave out
+    /// What factors of products are rounded to
+    #[arg(long, default_value = "auto", value_parser = args::computing())]
+    compute_dtype: std::option::Option<Computing>, // as above
+    /// auto, cpu, cuda[:i], rocm[:i], metal[:i], vulkan[:i] or wgpu[:i]
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+/// Reads `NAME=FOLDER`.
+fn named() -> impl TypedValueParser<Value = Named> {
+    OsStringValueParser::new().try_map(|given| {
+        let text = given.to_str().ok_or("a name and a folder, `NAME=FOLDER`, as text")?;
+        match text.split_once('=') {
+            Some((name, folder)) if !name.is_empty() && !folder.is_empty() => {
+                Ok(Named { name: name.to_owned(), folder: args::expanded(folder)?.into() })
+            }
+            _ => Err("write `NAME=FOLDER`: requests ask for the adapter by its name".to_owned()),
+        }
+    })
+}
+
+impl Args {
+    /// What helps where its device fails.
+    pub fn relief(&self) -> Relief {
+        Relief::on("serving", &self.device).with_fewer_at_once(self.parallel as usize)
+    }
+
+    /// Serves until it is asked to end.
+    pub fn run(self) -> Result<()> {
+        let screen = ProgressBar::stderr();
+        let keys = self.api_key_file.as_deref().map_or(Ok(Keys::default()), Keys::read)?;
+        let mut engine = EngineOptions {
+            most_running: self.parallel as usize,
+            most_waiting: self.queue as usize,
+            cache_dtype: self.cache_dtype,
+            memory: Memory::Prefixes(KEPT_PREFIXES),
+            ..EngineOptions::default()
+        };
+        // As Gemma's makers recommend, and as `export ollama` writes it.
+        let sampling = Sampling { temperature: 1.0, top_k: 64, top_p: 0.95 };
+        let max_body_bytes = usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX);
+        let (is_open, max_tokens) = (keys.is_open(), self.max_tokens as usize);
+        let options = ServeOptions { keys, max_body_bytes, max_tokens, sampling, most_answers: self.parallel as usize };
+        let server = Server::listen(&self.host, self.port, options)?;
+        let stop = server.stop();
+        let screen_of_stop = screen.clone();
+        interrupt::on_signal(move || {
+            if stop.ask() {
+                std::process::exit(i32::from(Kind::Run.exit_code()));
+            }
+            screen_of_stop.note("Ending: answers that have begun are finished; again ends at once.");
+        })?;
+        let url = server.url();
+        let name = self.name.clone().unwrap_or_else(|| short_name(&self.model));
+        let model = ModelArgs {
+            model: self.model,
+            adapter: None,
+            dtype: self.dtype,
+            compute_dtype: self.compute_dtype,
+            device: self.device,
+        };
+        let model = model.open(&screen)?;
+        if self.adapters.is_empty() {
+            model.warn_of_no_chat(&screen);
+        }
+        let free = model.compute.capacity().available_bytes.map_or(USUAL_CACHE_BYTES, |free| free / 4);
+        engine.cache_bytes = self.cache_bytes.unwrap_or(free);
+        let served = Served::open(model, name, &self.adapters, &screen)?;
+        if is_open && !server.is_local() {
+            screen.note("warning: everybody who reaches this machine may ask: `--api-key-file` asks who they are");
+        }
+        let told = format!("Serving {} at {url}/v1; Ctrl-C ends.", served.names().join(", "));
+        server.host(Arc::new(served))?;
+        screen.note(&told);
+        super::print(&url)?;
+        server.run(engine)
+    }
+}
+
+/// The last part of a model's name, without what says which file it is.
+fn short_name(model: &str) -> String {
+    let name = model.trim_end_matches('/').rsplit('/').next().unwrap_or(model);
+    name.strip_suffix(".gguf").unwrap_or(name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_by_the_last_part_of_their_name() {
+        for (model, name) in [
+            ("google/gemma-3-1b-it", "gemma-3-1b-it"),
+            ("models/tiny/", "tiny"),
+            ("a/b.Q4_K_M.gguf", "b.Q4_K_M"),
+            ("ollama:gemma3:1b", "ollama:gemma3:1b"),
+        ] {
+            assert_eq!(short_name(model), name);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A model and its adapters, served.
+
+use crate::adapter::Adapter;
+use crate::adapter::peft::{self, PeftAdapter};
+use crate::data::{Row, RowFormat};
+use crate::error::{Error, Kind, Place, Result};
+use crate::infer::Prompt;
+use crate::jobs::base::peft_model::PeftModel;
+use crate::jobs::base::{adapter_folder, provenance};
+use crate::jobs::media;
+use crate::model::{Inputs, LanguageModel};
+use crate::nn::{BaseOnly, SidePath};
+use crate::progress::{Progress, Silent};
+use crate::serve::Host;
+use crate::text::{MediaSource, TokenStream, Tokenizer};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+
+/// An adapter and the name that requests ask for it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+/// A model with adapters, each of which a request can ask for.
+pub struct Served {
+    model: PeftModel,
+    tokenizer: Tokenizer,
+    adapters: Vec<Adapter>,
+    names: Vec<String>,
+    stop: Vec<u32>,
+    context_tokens: usize,
+    /// Whether calls of tools have control words, as FunctionGemma's.
+    calls_otherwise: bool,
+}
+
+impl Served {
+    /// A model that is loaded, which requests call `name`, and its adapters.
+    ///
+    /// # Errors
+    /// A model without a tokenizer, adapters that cannot be read, that do not fit, or that no text is written with.
+    pub fn open(model: PeftModel, name: String, adapters: &[Named], progress: &dyn Progress) -> Result<Self> {
+        let tokenizer = model.base.tokenizer()?.clone();
+        let places = model.base.config.places();
+        let mut names = vec![name];
+        let mut loaded = Vec::new();
+        for Named { name, folder } in adapters {
+            let named = || Place::Named(format!("--adapter {name}={}", folder.display()));
+            if names.contains(name) {
+                let error = Error::new(Kind::Recipe, format!("two models are called `{name}`")).at(named());
+                return Err(error.hint("`--name` calls the base otherwise"));
+            }
+            let folder = adapter_folder::find(folder, progress)?;
+            let read =
+                PeftAdapter::read(&folder, &places).map_err(|error| provenance::name_bases(error, &model.base.name))?;
+            if read.tensors.are_on_towers() {
+                let what = "an adapter on towers is served by itself: pictures would be seen with it by everybody";
+                return Err(Error::new(Kind::Adapter, what).at(named()).hint("`merge` it, and serve what that wrote"));
+            }
+            provenance::warn_of_another_base(&folder, &model.base, progress);
+            let adapter = peft::to_device(&read.tensors, model.model.as_ref());
+            provenance::warn_of_no_effect(&folder, adapter.is_zero(), progress);
+            loaded.push(adapter);
+            names.push(name.clone());
+        }
+        let (stop, context_tokens) = (model.base.stop_ids(), model.base.config.max_position_embeddings());
+        let words = model.base.encoder.template().control_words();
+        let calls_otherwise = words.iter().any(|word| word.contains("function_call"));
+        Ok(Served { calls_otherwise, model, tokenizer, adapters: loaded, names, stop, context_tokens })
+    }
+}
+
+impl Host for Served {
+    fn model(&self) -> &dyn LanguageModel {
+        self.model.model.as_ref()
+    }
+
+    fn sides(&self) -> Vec<&dyn SidePath> {
+        let adapters = self.adapters.iter().map(|adapter| adapter as &dyn SidePath);
+        std::iter::once(&BaseOnly as &dyn SidePath).chain(adapters).collect()
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn context_tokens(&self) -> usize {
+        self.context_tokens
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.model.base.config.vocab_size()
+    }
+
+    fn stop(&self) -> &[u32] {
+        &self.stop
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.model.base.config.hidden_size()
+    }
+
+    fn is_special(&self, id: u32) -> bool {
+        self.tokenizer.is_special(id)
+    }
+
+    fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.token(id)
+    }
+
+    fn stream(&self) -> TokenStream {
+        TokenStream::new(self.tokenizer.clone())
+    }
+
+    fn conversation(&self, row: &Map<String, Value>) -> Result<Prompt> {
+        if row.contains_key("tools") && self.calls_otherwise {
+            let what = "the model's template has a form of its own for calls of tools, which is not read here";
+            return Err(Error::new(Kind::Data, what).hint("`tool_choice: \"none\"` answers without them"));
+        }
+        let mut parsed = RowFormat::Messages.parse(row)?;
+        // A request names no file of this machine, and no address that this machine would ask.
+        if let Some(medium) = parsed.media_mut().iter().find(|medium| !matches!(medium.source, MediaSource::Bytes(_))) {
+            let what = format!("{} come in the request itself, as `data:` addresses", medium.kind.plural());
+            return Err(Error::new(Kind::Data, what));
+        }
+        let place = Place::Named("messages".into());
+        let features = media::rows::features([(&mut parsed, &place)].into_iter(), &self.model, &Silent)?;
+        let Row::Conversation(seen) = &parsed else {
+            return Err(Error::new(Kind::Data, "`messages` are no conversation"));
+        };
+        let (ids, media) = self.model.base.encoder.prompt(seen)?;
+        let contents = media.iter().map(|medium| medium.content).collect();
+        Ok(Prompt { inputs: media::inputs(ids, &media, features.as_ref())?, contents })
+    }
+
+    fn text(&self, text: &str) -> Result<Prompt> {
+        let ids = self.model.base.plain_prompt(text)?;
+        Ok(Prompt::of(Inputs::of(ids)))
+    }
+}

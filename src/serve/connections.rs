@@ -1,0 +1,80 @@
+//! Connections: taken up, and ended in time.
+
+use super::worker::Command;
+use super::{Shared, routes};
+use crate::error::{Error, Kind, Result};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use std::convert::Infallible;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+
+/// Connections at once; others wait to be taken up.
+const MOST_CONNECTIONS: usize = 512;
+/// How long a client may take to say what it wants, also after an answer.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+/// How long answers that have begun are waited for when the server ends.
+const GRACE_TIME: Duration = Duration::from_secs(120);
+
+/// Speaks HTTP until it is to end, and tells the engine's thread so.
+///
+/// # Errors
+/// When the system gives no means to.
+pub fn serve(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) -> Result<()> {
+    let failed = |e: std::io::Error| Error::new(Kind::Run, format!("HTTP cannot be spoken: {e}")).caused_by(e);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed);
+    let served = runtime.and_then(|runtime| {
+        let served = runtime.block_on(accept(listener, &shared, stopping)).map_err(failed);
+        runtime.shutdown_background(); // what is being read for nobody
+        served
+    });
+    // Where the other thread has ended, it needs no word.
+    let _ = shared.work.send(Command::End);
+    served
+}
+
+async fn accept(
+    listener: TcpListener,
+    shared: &Arc<Shared>,
+    mut stopping: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+    loop {
+        let accepted = async {
+            let place = places.clone().acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            accepted = accepted => accepted,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Too many files are open, or the client has gone: others may do better.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let shared = shared.clone();
+        let service = service_fn(move |request| {
+            let shared = shared.clone();
+            async move { Ok::<_, Infallible>(routes::answer(request, shared).await) }
+        });
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // A connection that breaks is its client's affair.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(GRACE_TIME, graceful.shutdown()).await;
+    Ok(())
+}

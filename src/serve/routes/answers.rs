@@ -1,0 +1,295 @@
+//! Answers to chats and texts: whole, or while they come.
+
+use super::{Result, not_ready, side};
+use crate::infer::Prompt;
+use crate::model::Inputs;
+use crate::random::{Label, Rng};
+use crate::serve::body::{Body, Events, event};
+use crate::serve::refusal::Refusal;
+use crate::serve::scored::Scored;
+use crate::serve::wire::{Asked, Form, Kind, Texts, object};
+use crate::serve::worker::{Command, Said, checked};
+use crate::serve::{Host, Shared};
+use crate::text::called::calls;
+use hyper::body::Bytes;
+use hyper::{Response, StatusCode};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// Why an answer ended that calls tools.
+const CALLS: &str = "tool_calls";
+
+/// Answers a conversation.
+///
+/// # Errors
+/// A request that is wrong, or that cannot be answered.
+pub async fn chat(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
+    let mut row = object(body)?;
+    let asked = Asked::chat(&row, &shared.options)?;
+    let side = side(shared, &asked.model)?;
+    let has_tools = !asked.tools.is_empty();
+    row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
+    let prompt = read(shared, move |host| host.conversation(&row)).await.map_err(|refusal| refusal.of("messages"))?;
+    reply(asked, Kind::Chat, side, vec![prompt], shared).await
+}
+
+/// Goes on with texts.
+///
+/// # Errors
+/// As [`chat`].
+pub async fn texts(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
+    let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
+    let side = side(shared, &asked.model)?;
+    let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
+    reply(asked, Kind::Text, side, prompts, shared).await
+}
+
+/// The prompts that texts or tokens are.
+///
+/// # Errors
+/// What cannot be spelt, and tokens that the model does not have.
+pub async fn prompts(texts: Texts, shared: &Arc<Shared>) -> Result<Vec<Prompt>> {
+    match texts {
+        Texts::Texts(texts) => {
+            read(shared, move |host| texts.iter().map(|text| host.text(text)).collect::<crate::Result<Vec<_>>>()).await
+        }
+        Texts::Tokens(lists) => {
+            let words = shared.host().map_or(0, |host| host.vocab_size());
+            match lists.iter().flatten().find(|id| **id as usize >= words) {
+                Some(id) => Err(Refusal::bad(format!("token {id} is not among the model's {words}"))),
+                None => Ok(lists.into_iter().map(|ids| Prompt::of(Inputs::of(ids))).collect()),
+            }
+        }
+    }
+}
+
+/// Reads a prompt on a thread of its own: templates and pictures take their time.
+async fn read<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    act: impl FnOnce(&dyn Host) -> crate::Result<T> + Send + 'static,
+) -> Result<T> {
+    let host = shared.host().ok_or_else(not_ready)?.clone();
+    let read = tokio::task::spawn_blocking(move || act(host.as_ref())).await;
+    let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the prompt could not be read");
+    read.map_err(broken)?.map_err(|error| Refusal::of_error(&error))
+}
+
+/// Asks for the answers to all prompts, and gives them.
+async fn reply(
+    asked: Asked,
+    kind: Kind,
+    side: usize,
+    prompts: Vec<Prompt>,
+    shared: &Arc<Shared>,
+) -> Result<Response<Body>> {
+    let host = shared.host().ok_or_else(not_ready)?.clone();
+    let began = Instant::now();
+    let (says, mut hears) = unbounded_channel();
+    let (requests, mut prompt_tokens) = (prompts.len(), 0);
+    let room = (host.context_tokens(), shared.options.max_tokens);
+    let (number, created) = unique();
+    let asks: Vec<_> = prompts
+        .into_iter()
+        .enumerate()
+        .map(|(at, prompt)| {
+            prompt_tokens += prompt.tokens();
+            asked.ask(prompt, side, at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
+        })
+        .collect::<Result<_>>()?;
+    drop(says);
+    for ask in asks {
+        shared.work.send(Command::Ask(Box::new(ask))).map_err(|_| ending())?;
+    }
+    // Whether each is taken, before anything is said.
+    let mut early = VecDeque::new();
+    let mut taken = 0;
+    while taken < requests {
+        match hears.recv().await.ok_or_else(ending)? {
+            Said::Taken => taken += 1,
+            Said::Refused(refusal) => return Err(Refusal::of_engine(refusal)),
+            said => early.push_back(said),
+        }
+    }
+    let answers = requests * asked.answers;
+    let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+    let id = format!("{prefix}-{number:016x}");
+    let form = Form { kind, id, created, model: asked.model, with_logprobs: asked.logprobs.is_some() };
+    let tools = asked.tools;
+    let given = Given { early, hears, host, shared: shared.clone(), form, tools, began, prompt_tokens, answers };
+    match asked.stream {
+        true => Ok(Body::events(Stream::new(given, asked.include_usage))),
+        false => given.whole().await,
+    }
+}
+
+/// A number that no other request has, also of another start of the server, and the seconds since 1970.
+fn unique() -> (u64, u64) {
+    static REQUESTS: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let request = REQUESTS.fetch_add(1, Ordering::Relaxed);
+    let labels = [Label::Purpose("request"), Label::Step(now.as_nanos() as u64), Label::Micro(request)];
+    (Rng::new(u64::from(std::process::id())).stream(&labels).next_u64(), now.as_secs())
+}
+
+/// Nobody answers any more.
+pub fn ending() -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending").code("ending").retry_after(5)
+}
+
+/// Answers that are being given.
+struct Given {
+    /// What came before all requests were taken.
+    early: VecDeque<Said>,
+    hears: UnboundedReceiver<Said>,
+    host: Arc<dyn Host>,
+    shared: Arc<Shared>,
+    form: Form,
+    /// Names of tools; where there are any, an answer is known when it has ended.
+    tools: Vec<String>,
+    began: Instant,
+    prompt_tokens: usize,
+    /// Those that have not ended.
+    answers: usize,
+}
+
+/// An answer of a whole reply.
+#[derive(Default)]
+struct Whole {
+    text: String,
+    scored: Vec<Scored>,
+    reason: &'static str,
+}
+
+impl Given {
+    async fn whole(mut self) -> Result<Response<Body>> {
+        let mut wholes: Vec<Whole> = (0..self.answers).map(|_| Whole::default()).collect();
+        let (mut left, mut answer_tokens, mut has_begun) = (self.answers, 0, false);
+        while left > 0 {
+            let said = match self.early.pop_front() {
+                Some(said) => said,
+                None => self.hears.recv().await.ok_or_else(ending)?,
+            };
+            if !std::mem::replace(&mut has_begun, true) {
+                self.shared.counts.first_token(self.began.elapsed());
+            }
+            match said {
+                Said::Piece { answer, text, scored } => {
+                    wholes[answer].text += &text;
+                    wholes[answer].scored.extend(scored);
+                }
+                Said::Done { answer, reason, tokens } => {
+                    wholes[answer].reason = checked(reason).map_err(|error| Refusal::of_error(&error))?;
+                    answer_tokens += tokens;
+                    left -= 1;
+                }
+                Said::Taken | Said::Refused(_) => {}
+            }
+        }
+        self.shared.counts.all_answers(self.began.elapsed());
+        let spelling = |token| self.host.token(token);
+        let choice = |(index, whole): (usize, &Whole)| {
+            let called = calls(&whole.text, &self.tools);
+            let reason = if called.is_some() { CALLS } else { whole.reason };
+            self.form.choice(index, &whole.text, called.as_ref(), reason, &whole.scored, &spelling)
+        };
+        let choices = wholes.iter().enumerate().map(choice).collect();
+        Ok(Body::json(StatusCode::OK, &self.form.whole(choices, self.prompt_tokens, answer_tokens)))
+    }
+}
+
+/// Answers as events.
+struct Stream {
+    given: Given,
+    include_usage: bool,
+    /// Events that have not been sent.
+    ready: String,
+    /// What answers that may be calls of tools have said.
+    held: Vec<(String, Vec<Scored>)>,
+    answer_tokens: usize,
+    has_begun: bool,
+    is_over: bool,
+}
+
+impl Stream {
+    fn new(given: Given, include_usage: bool) -> Self {
+        let begins = (0..given.answers).filter_map(|index| given.form.begin(index));
+        let ready = begins.map(|value| event(&value)).collect();
+        let held = given.tools.first().map_or(Vec::new(), |_| vec![Default::default(); given.answers]);
+        Stream { given, include_usage, ready, held, answer_tokens: 0, has_begun: false, is_over: false }
+    }
+
+    fn take(&mut self, said: Said) {
+        let Given { form, host, shared, tools, began, .. } = &self.given;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            shared.counts.first_token(began.elapsed());
+        }
+        match said {
+            Said::Piece { answer, text, scored } => match self.held.get_mut(answer) {
+                Some((held, scores)) => {
+                    *held += &text;
+                    scores.extend(scored);
+                }
+                None => self.ready += &event(&form.piece(answer, &text, &scored, &|token| host.token(token))),
+            },
+            Said::Done { answer, reason, tokens } => {
+                self.answer_tokens += tokens;
+                let mut is_call = false;
+                if let Some((text, scored)) = self.held.get(answer) {
+                    let called = calls(text, tools);
+                    is_call = called.is_some();
+                    self.ready += &event(&match called {
+                        Some(called) => form.calls(answer, &called),
+                        None => form.piece(answer, text, scored, &|token| host.token(token)),
+                    });
+                }
+                match checked(reason).map(|reason| if is_call { CALLS } else { reason }) {
+                    Ok(reason) => self.ready += &event(&form.end(answer, reason)),
+                    Err(error) => return self.fail(&Refusal::of_error(&error)),
+                }
+                self.given.answers -= 1;
+                if self.given.answers == 0 {
+                    self.end();
+                }
+            }
+            Said::Taken | Said::Refused(_) => {}
+        }
+    }
+
+    fn end(&mut self) {
+        let Given { form, shared, began, prompt_tokens, .. } = &self.given;
+        shared.counts.all_answers(began.elapsed());
+        if self.include_usage {
+            self.ready += &event(&form.used(*prompt_tokens, self.answer_tokens));
+        }
+        self.ready += "data: [DONE]\n\n";
+        self.is_over = true;
+    }
+
+    fn fail(&mut self, refusal: &Refusal) {
+        self.ready += &event(&refusal.json());
+        self.is_over = true;
+    }
+}
+
+impl Events for Stream {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while !self.is_over {
+            let said = match self.given.early.pop_front() {
+                Some(said) => Poll::Ready(Some(said)),
+                None => self.given.hears.poll_recv(context),
+            };
+            match said {
+                Poll::Ready(Some(said)) => self.take(said),
+                Poll::Ready(None) => self.fail(&ending()),
+                Poll::Pending if self.ready.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        let ready = std::mem::take(&mut self.ready);
+        Poll::Ready((!ready.is_empty()).then(|| ready.into()))
+    }
+}

@@ -1,0 +1,358 @@
+//! What a request for answers asks for.
+
+use super::fields::Fields;
+use crate::infer::{Prompt, Sampling};
+use crate::serve::ServeOptions;
+use crate::serve::refusal::Refusal;
+use crate::serve::worker::{Ask, Said};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc::UnboundedSender;
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// Fields of both kinds of requests.
+const KNOWN: [&str; 14] = [
+    "model",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "n",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "logprobs",
+    "logit_bias",
+    "presence_penalty",
+    "frequency_penalty",
+];
+/// Fields of a chat.
+const OF_CHATS: [&str; 6] =
+    ["messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice", "response_format"];
+/// Fields of texts to go on with.
+const OF_TEXTS: [&str; 4] = ["prompt", "echo", "best_of", "suffix"];
+/// Fields on which no answer depends.
+const WITHOUT_EFFECT: [&str; 6] =
+    ["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"];
+
+/// The most texts that may end an answer.
+const MOST_STOPS: usize = 16;
+
+/// How answers are asked for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The model's name.
+    pub model: String,
+    /// Answers to each prompt.
+    pub answers: usize,
+    /// Whether they are wanted while they come.
+    pub stream: bool,
+    /// Whether a stream ends with how many tokens there were.
+    pub include_usage: bool,
+    /// As of [`Ask`].
+    pub logprobs: Option<usize>,
+    /// The names of tools that may be called.
+    pub tools: Vec<String>,
+    max_tokens: Option<usize>,
+    sampling: Sampling,
+    seed: Option<u64>,
+    bias: Vec<(u32, f32)>,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    stops: Vec<String>,
+}
+
+/// Prompts as a request has them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Texts {
+    /// Texts.
+    Texts(Vec<String>),
+    /// Tokens.
+    Tokens(Vec<Vec<u32>>),
+}
+
+impl Asked {
+    /// What a request for an answer in a chat asks for.
+    ///
+    /// # Errors
+    /// Fields that are wrong, unknown, or ask for what is not done here.
+    pub fn chat(object: &Map<String, Value>, options: &ServeOptions) -> Result<Self> {
+        let fields = Fields(object);
+        fields.check(&[&KNOWN[..], &OF_CHATS].concat(), &WITHOUT_EFFECT)?;
+        if fields.get("messages").is_none() {
+            return Err(Refusal::param("messages", "`messages` is missing"));
+        }
+        let format = fields.get("response_format").map(|format| format.get("type").and_then(Value::as_str));
+        if format.is_some_and(|format| format != Some("text")) {
+            return Err(Refusal::param("response_format", "answers are texts: no other form is enforced here"));
+        }
+        let tools = tools(&fields)?;
+        let top = fields.count("top_logprobs", 0..=20)?;
+        let logprobs = fields.flag("logprobs")?;
+        if top.is_some() && !logprobs {
+            return Err(Refusal::param("top_logprobs", "`top_logprobs` needs `logprobs: true`"));
+        }
+        let asked = Asked::of(&fields, logprobs.then(|| top.unwrap_or(0)), options)?;
+        let newer = fields.count("max_completion_tokens", 1..=u64::MAX)?;
+        match (newer, asked.max_tokens) {
+            (Some(newer), Some(older)) if newer != older => {
+                Err(Refusal::param("max_tokens", "`max_tokens` and `max_completion_tokens` differ"))
+            }
+            _ => Ok(Asked { max_tokens: newer.or(asked.max_tokens), tools, ..asked }),
+        }
+    }
+
+    /// What a request to go on with texts asks for, and these.
+    ///
+    /// # Errors
+    /// As [`Asked::chat`].
+    pub fn texts(object: &Map<String, Value>, options: &ServeOptions) -> Result<(Self, Texts)> {
+        let fields = Fields(object);
+        fields.check(&[&KNOWN[..], &OF_TEXTS].concat(), &WITHOUT_EFFECT)?;
+        if fields.flag("echo")? {
+            return Err(Refusal::param("echo", "prompts are not said back"));
+        }
+        if fields.get("suffix").is_some_and(|suffix| suffix != "") {
+            return Err(Refusal::param("suffix", "texts are gone on with, and no gaps are filled"));
+        }
+        let logprobs = fields.count("logprobs", 0..=20)?;
+        let asked = Asked::of(&fields, logprobs, options)?;
+        if fields.count("best_of", 1..=u64::MAX)?.is_some_and(|best| best != asked.answers) {
+            return Err(Refusal::param("best_of", "all answers are given, and none is left out: `best_of` is `n`"));
+        }
+        let prompts = fields.get("prompt").ok_or_else(|| Refusal::param("prompt", "`prompt` is missing"))?;
+        Ok((asked, Texts::of(prompts, "prompt")?))
+    }
+
+    fn of(fields: &Fields<'_>, logprobs: Option<usize>, options: &ServeOptions) -> Result<Self> {
+        let model = fields.text("model")?.ok_or_else(|| Refusal::param("model", "`model` is missing"))?;
+        let usual = options.sampling;
+        let sampling = Sampling {
+            temperature: fields.number("temperature", 0.0..=2.0)?.unwrap_or(usual.temperature),
+            top_p: fields.number("top_p", 0.0..=1.0)?.unwrap_or(usual.top_p),
+            top_k: fields.count("top_k", 0..=u64::MAX)?.unwrap_or(usual.top_k),
+        };
+        let stops = fields.texts("stop")?;
+        if stops.len() > MOST_STOPS || stops.iter().any(String::is_empty) {
+            return Err(Refusal::param("stop", format!("`stop` is at most {MOST_STOPS} texts, none of them empty")));
+        }
+        let stream = fields.flag("stream")?;
+        let include_usage = match fields.get("stream_options") {
+            None => false,
+            Some(_) if !stream => {
+                return Err(Refusal::param("stream_options", "`stream_options` needs `stream: true`"));
+            }
+            Some(Value::Object(options)) => {
+                let options = Fields(options);
+                options.check(&["include_usage"], &["include_obfuscation"])?;
+                options.flag("include_usage")?
+            }
+            Some(_) => return Err(Refusal::param("stream_options", "`stream_options` is an object")),
+        };
+        Ok(Asked {
+            model: model.to_owned(),
+            answers: fields.count("n", 1..=options.most_answers as u64)?.unwrap_or(1),
+            stream,
+            include_usage,
+            logprobs,
+            tools: Vec::new(),
+            max_tokens: fields.count("max_tokens", 1..=u64::MAX)?,
+            sampling,
+            seed: seed(fields)?,
+            bias: bias(fields)?,
+            presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0) as f32,
+            frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(0.0) as f32,
+            stops,
+        })
+    }
+
+    /// The same for the worker: of a prompt, whose first answer has the number `first`. `usual_seed` is that of a request without one,
+    /// and a model takes `context` tokens.
+    ///
+    /// # Errors
+    /// A prompt that leaves no room for its answer.
+    pub fn ask(
+        &self,
+        prompt: Prompt,
+        side: usize,
+        first: usize,
+        usual_seed: u64,
+        (context, usual_tokens): (usize, usize),
+        reply: UnboundedSender<Said>,
+    ) -> Result<Ask> {
+        let room = context.saturating_sub(prompt.tokens());
+        let wanted = self.max_tokens.unwrap_or(usual_tokens.min(room));
+        if room == 0 || wanted > room {
+            let what = format!(
+                "the prompt has {} tokens, which leaves room for {room} of the {wanted} that may be answered: the model takes {context}",
+                prompt.tokens()
+            );
+            return Err(Refusal::bad(what).of("messages").code("context_length_exceeded"));
+        }
+        Ok(Ask {
+            prompt,
+            side,
+            answers: self.answers,
+            max_tokens: wanted,
+            sampling: self.sampling,
+            seed: self.seed.unwrap_or(usual_seed),
+            bias: self.bias.clone(),
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            stops: self.stops.clone(),
+            logprobs: self.logprobs,
+            first,
+            reply,
+        })
+    }
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Texts::Texts(Vec::new())
+    }
+}
+
+impl Texts {
+    /// Texts, or tokens, in the four forms that the field `name` may have.
+    ///
+    /// # Errors
+    /// What has none of these.
+    pub fn of(prompt: &Value, name: &str) -> Result<Self> {
+        let wrong = || {
+            let what = format!("`{name}` is a text, a list of texts, or one or several lists of tokens");
+            Refusal::param(name, what)
+        };
+        let tokens = |list: &Value| -> Option<Vec<u32>> {
+            list.as_array()?.iter().map(|id| u32::try_from(id.as_u64()?).ok()).collect()
+        };
+        match prompt {
+            Value::String(text) => Ok(Texts::Texts(vec![text.clone()])),
+            Value::Array(list) if list.is_empty() => Err(wrong()),
+            Value::Array(list) if list[0].is_string() => {
+                let texts = list.iter().map(|text| text.as_str().map(str::to_owned));
+                texts.collect::<Option<_>>().map(Texts::Texts).ok_or_else(wrong)
+            }
+            Value::Array(list) if list[0].is_array() => {
+                list.iter().map(tokens).collect::<Option<_>>().map(Texts::Tokens).ok_or_else(wrong)
+            }
+            list => tokens(list).map(|ids| Texts::Tokens(vec![ids])).ok_or_else(wrong),
+        }
+    }
+}
+
+/// The names of the tools that a request lets the model call.
+fn tools(fields: &Fields<'_>) -> Result<Vec<String>> {
+    match fields.get("tool_choice") {
+        None => {}
+        Some(Value::String(choice)) if choice == "auto" => {}
+        Some(Value::String(choice)) if choice == "none" => return Ok(Vec::new()),
+        Some(_) => {
+            let what = "`tool_choice` is `auto` or `none`: whether a tool is called is the model's choice";
+            return Err(Refusal::param("tool_choice", what));
+        }
+    }
+    let Some(tools) = fields.get("tools") else { return Ok(Vec::new()) };
+    let wrong =
+        || Refusal::param("tools", "`tools` is a list of `{\"type\": \"function\", \"function\": {\"name\": ..}}`");
+    let name = |tool: &Value| tool.get("function").unwrap_or(tool).get("name")?.as_str().map(str::to_owned);
+    tools.as_array().ok_or_else(wrong)?.iter().map(|tool| name(tool).ok_or_else(wrong)).collect()
+}
+
+fn seed(fields: &Fields<'_>) -> Result<Option<u64>> {
+    let Some(value) = fields.get("seed") else { return Ok(None) };
+    let number = value.as_u64().or_else(|| value.as_i64().map(|number| number as u64));
+    number.map(Some).ok_or_else(|| Refusal::param("seed", "`seed` is a whole number"))
+}
+
+fn bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>> {
+    let wrong = || Refusal::param("logit_bias", "`logit_bias` is an object of numbers from -100 to 100 by token ids");
+    match fields.get("logit_bias") {
+        None => Ok(Vec::new()),
+        Some(Value::Object(biases)) => biases
+            .iter()
+            .map(|(id, bias)| {
+                let bias = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias)).ok_or_else(wrong)?;
+                Ok((id.parse().map_err(|_| wrong())?, bias as f32))
+            })
+            .collect(),
+        Some(_) => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::Keys;
+    use serde_json::json;
+
+    fn options() -> ServeOptions {
+        let sampling = Sampling { temperature: 1.0, top_k: 64, top_p: 0.95 };
+        ServeOptions { keys: Keys::default(), max_body_bytes: 1 << 20, max_tokens: 100, sampling, most_answers: 16 }
+    }
+
+    /// What is wrong with a chat that has these fields too: the field, and the message.
+    fn problem(more: Value) -> (String, String) {
+        let mut object = json!({"model": "m", "messages": []});
+        let map = object.as_object_mut().unwrap();
+        map.extend(more.as_object().unwrap().clone());
+        let error = Asked::chat(map, &options()).unwrap_err().json();
+        let of = |name: &str| error["error"][name].as_str().unwrap_or_default().to_owned();
+        (of("param"), of("message"))
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        for (more, field, part) in [
+            (json!({"temprature": 1}), "temprature", "did you mean `temperature`?"),
+            (json!({"temperature": 3}), "temperature", "from 0 to 2, not 3"),
+            (json!({"temperature": "hot"}), "temperature", "not \"hot\""),
+            (json!({"n": 0}), "n", "1 to 16, not 0"),
+            (json!({"max_tokens": -1}), "max_tokens", "1 or more, not -1"),
+            (json!({"max_tokens": 5, "max_completion_tokens": 6}), "max_tokens", "differ"),
+            (json!({"stop": ["a", ""]}), "stop", "none of them empty"),
+            (json!({"stop": [1]}), "stop", "a list of them, not 1"),
+            (json!({"stream": "yes"}), "stream", "true or false"),
+            (json!({"stream_options": {"include_usage": true}}), "stream_options", "needs `stream: true`"),
+            (json!({"top_logprobs": 3}), "top_logprobs", "needs `logprobs: true`"),
+            (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs", "0 to 20"),
+            (json!({"logit_bias": {"a": 1}}), "logit_bias", "by token ids"),
+            (json!({"logit_bias": {"1": 101}}), "logit_bias", "-100 to 100"),
+            (json!({"seed": 1.5}), "seed", "a whole number"),
+            (json!({"response_format": {"type": "json_object"}}), "response_format", "texts"),
+            (json!({"tools": [{"type": "function"}]}), "tools", "a list of"),
+            (json!({"tool_choice": "required"}), "tool_choice", "the model's choice"),
+            (json!({"model": null}), "model", "missing"),
+            (json!({"messages": null}), "messages", "missing"),
+        ] {
+            let (param, message) = problem(more.clone());
+            assert!(param == field && message.contains(part), "{more}: {param}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_servers() {
+        let object = json!({"model": "m", "messages": [], "tools": [], "user": "u", "seed": -1, "temperature": 0,
+            "logit_bias": {"7": -100}, "stop": "x", "max_completion_tokens": 5, "top_p": null});
+        let asked = Asked::chat(object.as_object().unwrap(), &options()).unwrap();
+        assert_eq!(asked.tools, Vec::<String>::new());
+        assert_eq!(asked.sampling, Sampling { temperature: 0.0, top_k: 64, top_p: 0.95 });
+        assert_eq!((asked.seed, asked.max_tokens, asked.answers), (Some(u64::MAX), Some(5), 1));
+        assert_eq!((asked.bias, asked.stops, asked.logprobs), (vec![(7, -100.0)], vec!["x".to_owned()], None));
+    }
+
+    #[test]
+    fn prompts_are_texts_or_tokens() {
+        let of = |prompt: Value| Texts::of(&prompt, "prompt").ok();
+        let text = |texts: &[&str]| Some(Texts::Texts(texts.iter().map(|text| (*text).to_owned()).collect()));
+        assert_eq!(of(json!("a")), text(&["a"]));
+        assert_eq!(of(json!(["a", "b"])), text(&["a", "b"]));
+        assert_eq!(of(json!([1, 2])), Some(Texts::Tokens(vec![vec![1, 2]])));
+        assert_eq!(of(json!([[1], [2, 3]])), Some(Texts::Tokens(vec![vec![1], vec![2, 3]])));
+        for wrong in [json!([]), json!(1), json!(["a", 1]), json!([1, "a"]), json!([[1], 2]), json!([-1]), json!([1.5])]
+        {
+            assert_eq!(of(wrong.clone()), None, "{wrong}");
+        }
+    }
+}

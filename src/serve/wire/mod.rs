@@ -1,0 +1,11 @@
+//! The forms of OpenAI's API.
+
+mod asked;
+mod embeddings;
+mod fields;
+mod reply;
+
+pub use self::asked::{Asked, Texts};
+pub use self::embeddings::Embeddings;
+pub use self::fields::object;
+pub use self::reply::{Form, Kind};

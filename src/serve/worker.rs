@@ -1,0 +1,248 @@
+//! Who runs the engine: takes what is asked, and says what comes of it, until there will be nothing more.
+
+use super::Host;
+use super::answer::{AnswerText, Brought};
+use super::figures::Counts;
+use super::scored::{Scored, Scoring};
+use crate::error::{Error, Kind, Result};
+use crate::fence::fenced;
+use crate::infer::{
+    Adjusted, AnswerId, Choose, Engine, EngineOptions, Event, FinishReason, Prompt, Refusal, Request, Sampler,
+    Sampling, score,
+};
+use crate::model::Inputs;
+use crate::random::{Label, Rng};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Receiver};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+/// What the threads of HTTP ask for.
+pub enum Command {
+    /// Answers.
+    Ask(Box<Ask>),
+    /// A place in the space of texts.
+    Embed(Box<Embed>),
+    /// Nothing more.
+    End,
+}
+
+/// A prompt, and how it is to be answered.
+pub struct Ask {
+    /// What is read.
+    pub prompt: Prompt,
+    /// Which of the host's sides runs beside the model.
+    pub side: usize,
+    /// How many answers are wanted.
+    pub answers: usize,
+    /// New tokens of each, at most.
+    pub max_tokens: usize,
+    /// How they are chosen.
+    pub sampling: Sampling,
+    /// Decides what is drawn.
+    pub seed: u64,
+    /// As of [`Adjusted`].
+    pub bias: Vec<(u32, f32)>,
+    /// As of [`Adjusted`].
+    pub presence_penalty: f32,
+    /// As of [`Adjusted`].
+    pub frequency_penalty: f32,
+    /// Texts that end an answer, and are no part of it.
+    pub stops: Vec<String>,
+    /// With how many of the most likely tokens beside each; `None` where nobody asks how likely they were.
+    pub logprobs: Option<usize>,
+    /// The number of the first of them among all that the reply is for.
+    pub first: usize,
+    /// Who waits. What an answer has said is held here until it is sent, and it is never longer than `max_tokens`.
+    pub reply: UnboundedSender<Said>,
+}
+
+/// A text that is to be placed.
+pub struct Embed {
+    /// Its tokens.
+    pub inputs: Inputs,
+    /// Those of them that count.
+    pub of: Vec<usize>,
+    /// Which of the host's sides runs beside the model.
+    pub side: usize,
+    /// Who waits: for `None` where there are no finite numbers.
+    pub reply: oneshot::Sender<Option<Vec<f32>>>,
+}
+
+/// What comes of it.
+#[derive(Debug)]
+pub enum Said {
+    /// It will be answered.
+    Taken,
+    /// It will not.
+    Refused(Refusal),
+    /// More of an answer.
+    Piece {
+        /// Which answer.
+        answer: usize,
+        /// Text that goes on with it.
+        text: String,
+        /// The tokens that were chosen since the last piece, where somebody asked how likely they were.
+        scored: Vec<Scored>,
+    },
+    /// An answer has ended.
+    Done {
+        /// Which answer.
+        answer: usize,
+        /// Why.
+        reason: FinishReason,
+        /// How many tokens the model has said.
+        tokens: usize,
+    },
+}
+
+/// A request whose answers are being given.
+struct Live {
+    reply: UnboundedSender<Said>,
+    /// Those that have not ended.
+    answers: BTreeMap<usize, Answer>,
+}
+
+struct Answer {
+    /// The number of its request's first answer.
+    first: usize,
+    text: AnswerText,
+    scores: Option<Receiver<Scored>>,
+    /// Chosen, and part of no text that was said.
+    scored: Vec<Scored>,
+    tokens: usize,
+}
+
+/// Answers until [`Command::End`].
+///
+/// # Errors
+/// When the device fails.
+pub fn work(host: &dyn Host, commands: &Receiver<Command>, options: EngineOptions, counts: &Counts) -> Result<()> {
+    let mut engine = Engine::new(host.model(), options);
+    let mut live: BTreeMap<u64, Live> = BTreeMap::new();
+    let sides = host.sides();
+    loop {
+        let next = if engine.is_idle() { commands.recv().ok() } else { commands.try_recv().ok() };
+        match next {
+            Some(Command::Ask(ask)) => {
+                take(host, &mut engine, &mut live, *ask);
+                continue; // the others that came meanwhile
+            }
+            // One at a time, so that no answer waits for many.
+            Some(Command::Embed(embed)) => {
+                let Embed { inputs, of, side, reply } = *embed;
+                if !reply.is_closed() {
+                    let placed = fenced("embedding", || score::embedding(host.model(), sides[side], &inputs, &of))?;
+                    let _ = reply.send(placed);
+                }
+                if engine.is_idle() {
+                    continue;
+                }
+            }
+            Some(Command::End) => return Ok(()),
+            None if engine.is_idle() => return Ok(()),
+            None => {}
+        }
+        let gone: Vec<u64> = live.iter().filter(|(_, live)| live.reply.is_closed()).map(|(id, _)| *id).collect();
+        for id in gone {
+            engine.cancel(id);
+            live.remove(&id);
+        }
+        let events = fenced("answering", || engine.step(&sides))?;
+        for event in events {
+            said(&mut engine, &mut live, event);
+        }
+        counts.set_engine(engine.figures());
+    }
+}
+
+/// Hands a request to the engine.
+fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>, ask: Ask) {
+    let Ask { prompt, side, max_tokens, stops, reply, first, .. } = ask;
+    let (mut answers, mut choosers): (_, Vec<Box<dyn Choose>>) = (BTreeMap::new(), Vec::new());
+    for number in 0..ask.answers {
+        let random = Rng::new(ask.seed).stream(&[Label::Purpose("serve"), Label::Micro(number as u64)]);
+        let adjusted = Adjusted {
+            sampler: Sampler { sampling: ask.sampling, random },
+            bias: ask.bias.clone(),
+            presence_penalty: ask.presence_penalty,
+            frequency_penalty: ask.frequency_penalty,
+        };
+        let mut scores = None;
+        choosers.push(match ask.logprobs {
+            Some(top) => {
+                let (says, hears) = mpsc::channel();
+                scores = Some(hears);
+                Box::new(Scoring { adjusted, top, says })
+            }
+            None => Box::new(adjusted),
+        });
+        let text = AnswerText::new(host.stream(), stops.clone());
+        answers.insert(number, Answer { first, text, scores, scored: Vec::new(), tokens: 0 });
+    }
+    let stop = host.stop().to_vec();
+    let request = Request { prompt, side, choosers, stop, max_new_tokens: max_tokens, priority: 0, drafts: 0 };
+    match engine.submit(request) {
+        Ok(number) => {
+            let _ = reply.send(Said::Taken);
+            live.insert(number, Live { reply, answers });
+        }
+        Err(refusal) => drop(reply.send(Said::Refused(refusal))),
+    }
+}
+
+/// Passes on what the engine says.
+fn said(engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>, event: Event) {
+    let (Event::Token(id, _) | Event::Done(id, _)) = event;
+    let Some(Live { reply, answers }) = live.get_mut(&id.request) else { return };
+    let Some(answer) = answers.get_mut(&id.answer) else { return };
+    let ended = match event {
+        Event::Token(_, token) => answer.push(id, token, reply).then(|| {
+            engine.cancel_answer(id);
+            FinishReason::Stop
+        }),
+        Event::Done(_, reason) => {
+            let Brought { text, is_end } = answer.text.finish();
+            answer.say(id, text, true, reply);
+            Some(if is_end { FinishReason::Stop } else { reason })
+        }
+    };
+    if let Some(reason) = ended {
+        let (tokens, first) = (answer.tokens, answer.first);
+        answers.remove(&id.answer);
+        let _ = reply.send(Said::Done { answer: first + id.answer, reason, tokens });
+        if answers.is_empty() {
+            live.remove(&id.request);
+        }
+    }
+}
+
+impl Answer {
+    /// Takes a token; says whether a text has come that ends the answer.
+    fn push(&mut self, id: AnswerId, token: u32, reply: &UnboundedSender<Said>) -> bool {
+        self.tokens += 1;
+        // What a stop token was chosen with comes without a token, and after all others.
+        self.scored.extend(self.scores.as_ref().and_then(|scores| scores.try_recv().ok()));
+        let Brought { text, is_end } = self.text.push(token);
+        self.say(id, text, is_end, reply);
+        is_end
+    }
+
+    /// Says a text, with the tokens since the last one; some have no text, and are said with the next one or in the end.
+    fn say(&mut self, id: AnswerId, text: String, is_last: bool, reply: &UnboundedSender<Said>) {
+        if !text.is_empty() || (is_last && !self.scored.is_empty()) {
+            let scored = std::mem::take(&mut self.scored);
+            let _ = reply.send(Said::Piece { answer: self.first + id.answer, text, scored });
+        }
+    }
+}
+
+/// Why an answer ended, where it is no answer.
+pub fn checked(reason: FinishReason) -> Result<&'static str> {
+    match reason {
+        FinishReason::Stop => Ok("stop"),
+        FinishReason::Length => Ok("length"),
+        FinishReason::NotFinite => Err(Error::new(Kind::NonFinite, "the model computed numbers that are not finite")
+            .hint("the model or its adapter is damaged")),
+    }
+}
