@@ -4,7 +4,7 @@ use crate::bench::{Bench, lines, wait_until};
 use crate::fidelity::{Case, case};
 use crate::preference::{computed, sampled};
 use burn::tensor::Device;
-use gemma_tune::nn::Segments;
+use gemma_tune::model::Inputs;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::micro_batch::{MicroBatch, Rollout};
 use gemma_tune::train::objective::{Grpo, GrpoLoss, Objective, Rloo, Spread, leave_one_out, relative_to_group};
@@ -23,8 +23,9 @@ const LONGEST: usize = 12;
 const GROUP: usize = 3;
 const TOKEN_METRICS: [&str; 4] = ["kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"];
 
-/// The golden's answers of these numbers in one micro-batch.
-fn micro_batch(golden: &Golden, answers: Range<usize>, objective_has_reference: bool) -> MicroBatch {
+/// The golden's answers of these numbers in one micro-batch, in which each prompt stands before the answers of its group, or before
+/// each answer.
+fn micro_batch(golden: &Golden, answers: Range<usize>, objective_has_reference: bool, shares: bool) -> MicroBatch {
     let numbers = |name: &str| golden.values(name).iter().map(|&n| n as usize).collect::<Vec<_>>();
     let (lengths, prompts) = (numbers("lengths"), numbers("prompts"));
     let before = |sizes: &[usize], answer: usize| sizes[..answer].iter().sum::<usize>();
@@ -32,11 +33,18 @@ fn micro_batch(golden: &Golden, answers: Range<usize>, objective_has_reference: 
     let part = |name: &str, sizes: &[usize]| {
         golden.values(name)[before(sizes, answers.start)..before(sizes, answers.end)].to_vec()
     };
-    let ids: Vec<u32> = part("ids", &lengths).iter().map(|&id| id as u32).collect();
-    let is_prompt = answers.clone().flat_map(|at| (0..lengths[at]).map(move |token| (at, token)));
-    let is_prompt = is_prompt.map(|(at, token)| token < prompts[at]);
-    let labels: Vec<i32> = ids.iter().zip(is_prompt).map(|(&id, is)| if is { -100 } else { id as i32 }).collect();
-    let mut batch = MicroBatch::new(ids, &labels, Segments::from_lengths(lengths[answers.clone()].iter().copied()));
+    let ids: Vec<u32> = golden.values("ids").iter().map(|&id| id as u32).collect();
+    let sequence = |at: usize| ids[before(&lengths, at)..before(&lengths, at + 1)].split_at(prompts[at]);
+    let (all, together) = (answers.clone().collect::<Vec<_>>(), if shares { GROUP } else { 1 });
+    let mut labels = Vec::new();
+    let groups = all.chunk_by(|one, next| one / together == next / together).map(|answers| {
+        let (prompt, said) = (sequence(answers[0]).0, answers.iter().map(|&at| sequence(at).1));
+        assert!(answers.iter().all(|&at| sequence(at).0 == prompt));
+        labels.extend(vec![-100; prompt.len()]);
+        labels.extend(said.clone().flatten().map(|&id| id as i32));
+        Inputs::of(prompt.to_vec()).answered(said)
+    });
+    let mut batch = MicroBatch::of(Inputs::joined(groups.collect::<Vec<_>>()), &labels);
     batch.rollout = Some(Box::new(Rollout {
         advantages: golden.values("advantages")[answers.clone()].to_vec(),
         is_learnt: golden.values("learnt")[answers.clone()].iter().map(|&learnt| learnt == 1.0).collect(),
@@ -68,11 +76,23 @@ fn losses_of_own_answers_and_their_gradients_are_those_of_trl() {
         // However a window is divided: but of `bnpo`, whose micro-batches are averaged over one by one.
         let sizes = if name == "bnpo" { &[6][..] } else { &[6, 1, 4] };
         for &size in sizes {
-            let starts = (0..answers).step_by(size);
-            let window: Vec<MicroBatch> =
-                starts.map(|at| micro_batch(&golden, at..answers.min(at + size), name != "rloo")).collect();
-            let computed = computed(model.as_ref(), &adapter, &window, objective.clone());
+            // A group's prompt is computed once or before each answer: what is learnt is the same.
+            let [window, shared] = [false, true].map(|shares| -> Vec<MicroBatch> {
+                let starts = (0..answers).step_by(size);
+                starts.map(|at| micro_batch(&golden, at..answers.min(at + size), name != "rloo", shares)).collect()
+            });
+            let tokens = |window: &[MicroBatch]| window.iter().map(MicroBatch::tokens).sum::<usize>();
+            let prompts = golden.values("prompts");
+            let again = (0..answers).filter(|at| at % size > 0 && at % GROUP > 0);
+            let again: usize = again.map(|at| prompts[at] as usize).sum();
+            assert_eq!(tokens(&shared) + again, tokens(&window), "{size}");
+            let of = |window: &[MicroBatch]| computed(model.as_ref(), &adapter, window, objective.clone());
+            let (computed, once) = (of(&window), of(&shared));
             let what = format!("{name} in batches of {size}");
+            let twice: Vec<f64> = sampled(&adapter, &computed.gradients).into_iter().map(f64::from).collect();
+            let gap = l2_relative(&sampled(&adapter, &once.gradients), &twice);
+            assert!(gap <= 1e-5, "{what}: with its prompt once the gradient is {gap:e} off");
+            assert!((once.loss - computed.loss).abs() <= 1e-5 * computed.loss.abs(), "{what}: {}", once.loss);
             let expected = golden.values(&format!("{name}.loss"))[0];
             let loss = computed.loss;
             assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "{what}: {loss}, expected {expected}");
@@ -246,4 +266,24 @@ fn rows_that_a_reward_cannot_read_are_named_before_weights_are_loaded() {
     );
     let said = bench.run("train grpo.yaml --set data.max_length=12");
     assert!(said.stderr.contains("the prompt has") && said.stderr.contains("there is room for 4"), "{}", said.stderr);
+}
+
+#[test]
+fn the_estimate_counts_a_prompt_once_for_the_answers_that_share_it() {
+    let bench = answering("");
+    let of = |batch: usize, accumulation: usize| {
+        let sets =
+            format!("per_device_train_batch_size={batch} --set training.gradient_accumulation_steps={accumulation}");
+        let said = bench.run(&format!("estimate grpo.yaml --no-probe --json --set training.{sets}")).json();
+        (
+            said["tokens"].as_u64().unwrap(),
+            said["tokens_per_step"].as_u64().unwrap(),
+            said["memory_bytes"].as_u64().unwrap(),
+        )
+    };
+    // 56 tokens of a prompt and 8 of each answer, in groups of 4.
+    let [one, two, group, all] = [of(1, 8), of(2, 4), of(4, 2), of(8, 1)];
+    assert_eq!([one.0, two.0, group.0, all.0], [64, 72, 88, 176]);
+    assert_eq!([one.1, two.1, group.1, all.1], [512, 288, 176, 176]);
+    assert!(one.2 < two.2 && two.2 < group.2 && group.2 < all.2, "{one:?} {two:?} {group:?} {all:?}");
 }

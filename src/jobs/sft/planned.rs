@@ -9,8 +9,8 @@ use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::forecast::overview::{DryRun, Overview};
 use crate::jobs::run::adapter_plan::AdapterPlan;
-use crate::jobs::run::batches::largest_tokens;
-use crate::jobs::run::data::{self, Data};
+use crate::jobs::run::batches::{Largest, largest_tokens};
+use crate::jobs::run::data::Data;
 use crate::jobs::run::replicas;
 use crate::jobs::run::rewards::Rewards;
 use crate::jobs::run::settings::RunSettings;
@@ -81,14 +81,10 @@ impl Planned {
             trainable: adapter.trainable(),
             beside: Beside::of(&adapter, recipe, &base.config),
             optimizer_slots: settings.rule.slots() as u64,
-            tokens: &|batch_size, max_length| {
-                let answer = recipe.grpo.as_ref().map_or(0, |keys| keys.max_completion_length);
-                let prompt = max_length.saturating_sub(answer);
-                let tokens = largest_tokens(&data.train, &data.binning, 1, prompt * data::sequences(recipe));
-                match answer {
-                    0 => largest_tokens(&data.train, &data.binning, batch_size, max_length * data::sequences(recipe)),
-                    _ => (tokens + answer as u64).saturating_mul(batch_size as u64),
-                }
+            largest: &|batch_size, max_length| {
+                Largest::of_recipe(recipe, batch_size, max_length, |rows, most| {
+                    largest_tokens(&data.train, &data.binning, rows, most)
+                })
             },
             devices: devices.count(),
             capacity: devices.capacity(),

@@ -25,6 +25,8 @@ fn tasks_with_own_answers_have_the_defaults_of_trl() {
     );
     assert_eq!((keys.loss_type, keys.scale_rewards), (Some(GrpoLoss::Dapo), Some(ScaleRewards::Group)));
     assert_eq!((keys.normalize_advantages, keys.prompts_in_a_step(&grpo.training)), (None, 1));
+    // Groups of 8: 3 answers from the 7th on, or 12 from the 5th on, are of two prompts and of two.
+    assert_eq!([1, 2, 3, 4, 8, 12, 16, 20].map(|answers| keys.prompts_of(answers)), [1, 1, 2, 1, 1, 2, 2, 3]);
     assert!(grpo.preference.is_none() && grpo.training.learning_rate == 1.0e-6);
     let reward = &grpo.rewards[0];
     assert_eq!(
