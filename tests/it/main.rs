@@ -43,3 +43,4 @@ mod training;
 mod verbs;
 mod verify;
 mod vision;
+mod vision_preference;
