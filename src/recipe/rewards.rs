@@ -51,7 +51,7 @@ pub struct Reward {
     /// What is counted; of `length`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<LengthUnit>,
-    /// The adapter of a reward model, or the `output.dir` of the run that trained it; of `model`.
+    /// The adapter of a reward model, or the `output.dir` of the run that trained it; of `model`. Without it `base` is one as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
     /// The base that it stands on, where that is another than the one it names; of `model`.
@@ -123,7 +123,7 @@ impl RewardKind {
             RewardKind::Json => &["keys"],
             RewardKind::Number => &["column", "pattern", "tolerance"],
             RewardKind::Length => &["min", "max", "unit"],
-            RewardKind::Model => &["adapter!", "base"],
+            RewardKind::Model => &["adapter", "base"],
             RewardKind::Program => &["command!", "timeout"],
         }
     }
@@ -231,6 +231,11 @@ fn keys_of_its_kind(reward: &Reward, path: &str, node: &Node, diagnosis: &mut Di
             (None, Some(needed)) if needed.ends_with('!') => diagnosis.missing(&own, Some(node.mark), example),
             _ => {}
         }
+    }
+    if reward.kind == RewardKind::Model
+        && ["adapter", "base"].iter().all(|key| diagnosis.given(&format!("{path}.{key}")).is_none())
+    {
+        diagnosis.missing(&format!("{path}.adapter"), Some(node.mark), "adapter: out/reward");
     }
     if reward.kind != RewardKind::Length {
         return;

@@ -536,6 +536,46 @@ fn a_reward_model_is_trained_asked_and_merged() {
     assert_eq!(config["id2label"].as_object().map(|labels| labels.len()), Some(1));
     let whole = Golden::read(&bench.path("whole/model.safetensors"));
     assert_eq!(whole.values("score.weight"), head.values("base_model.model.score.weight"));
+    // And for us: it judges as base and adapter did, in every place where these judge.
+    let scored = bench.run("score --model whole --input pairs.jsonl").ok();
+    for (whole, parts) in scored.lines().zip(&judged) {
+        let whole: Value = serde_json::from_str(whole).expect("JSON");
+        assert!((number(&whole, "margin") - number(parts, "margin")).abs() < 1e-4, "{whole} {parts}");
+    }
+    let report = bench.run("evaluate reward.yaml --model whole --json").json();
+    let value = |at: usize| number(&report["metrics"][at]["values"][0], "value");
+    assert!(value(0) == 1.0 && (value(1) - margin).abs() < 1e-4, "{report}");
+    let inspected = bench.run("inspect whole").ok();
+    assert!(inspected.contains("it is a reward model, whose `score` head judges texts"), "{inspected}");
+    bench.write("own.yaml", own.replace("adapter: out", "base: whole"));
+    bench.run("train own.yaml --set output.dir=by_whole").ok();
+    let by_whole = bench.text("by_whole/rewards.jsonl");
+    for (line, parts) in by_whole.lines().zip(&answers) {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert!((number(&line, "reward") - number(parts, "reward")).abs() < 1e-4, "{line} {parts}");
+    }
+    bench.write("own.yaml", own.replace("adapter: out", "base: t"));
+    let said = bench.run("train own.yaml --set output.dir=other");
+    assert!(said.code == Some(2) && said.problem().contains("`t` is no reward model"), "{}", said.stderr);
+    bench.write("whole.yaml", recipe("dpo", "pairs.jsonl", "beta: 0.5", "other").replace("base: t", "base: whole"));
+    for refused in [
+        "train whole.yaml",
+        "estimate whole.yaml",
+        "generate --model whole --prompt a",
+        "verify --model whole --adapter out",
+        "merge --model whole --adapter out --output other",
+        "export gguf --model whole --quant F32 --output a.gguf",
+    ] {
+        let said = bench.run(refused);
+        assert_eq!(said.code, Some(2), "{refused}: {}", said.stderr);
+        assert!(said.problem().contains("the model is a reward model"), "{refused}: {}", said.stderr);
+    }
+    for refused in
+        ["score --model whole --adapter out --input pairs.jsonl", "evaluate reward.yaml --model whole --adapter out"]
+    {
+        let said = bench.run(refused);
+        assert!(said.code == Some(2) && said.problem().contains("no adapter goes on it"), "{refused}: {}", said.stderr);
+    }
 
     // It goes on as what it is, and is no writer for anybody.
     bench.run("train reward.yaml --set adapter.init_from=out --set output.dir=more --set training.max_steps=1").ok();

@@ -9,9 +9,13 @@ use crate::model::ModelConfig;
 use crate::text::Encoder;
 use crate::weights::Source;
 use crate::weights::gguf::Gguf;
+use std::path::Path;
 
 /// The key of `config.json` that says how weights are quantised; what they are, the tensors tell.
 const QUANTIZATION: &str = "quantization_config";
+
+/// Reads the configuration of a folder, and which of its keys have no effect.
+pub type ReadConfig = fn(&Path) -> Result<(ModelConfig, Vec<String>)>;
 
 /// The shape of a model and the headers of its weights.
 pub struct Headers {
@@ -31,9 +35,17 @@ impl Headers {
     /// # Errors
     /// When one of them is missing or wrong, or they do not belong together.
     pub fn open(files: &ModelFiles) -> Result<Self> {
+        Headers::read(files, ModelConfig::from_folder)
+    }
+
+    /// As [`Headers::open`], with what reads the configuration of a folder.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(files: &ModelFiles, configuration: ReadConfig) -> Result<Self> {
         let (mut config, mut ignored_keys, source) = match files {
             ModelFiles::Folder { dir, .. } => {
-                let (config, ignored_keys) = ModelConfig::from_folder(dir)?;
+                let (config, ignored_keys) = configuration(dir)?;
                 (config, ignored_keys, Source::open_folder(dir)?)
             }
             ModelFiles::Gguf { path } => {

@@ -6,7 +6,7 @@ use crate::adapter::peft::AdapterConfig;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::infer::score;
-use crate::model::Inputs;
+use crate::model::{Inputs, ModelConfig};
 use crate::nn::Segments;
 use crate::progress::Progress;
 use crate::weights::Holding;
@@ -53,6 +53,28 @@ impl Judge {
         }
     }
 
+    /// Opens and loads a model that is a reward model as a whole, as `merge` writes one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is none.
+    pub fn whole(base: &str, holding: Holding, device: &str, progress: &dyn Progress) -> Result<Self> {
+        Judge::find_whole(base)?;
+        let model = PeftModel::open_judge(base, None, holding, device, progress)?;
+        if model.judges() { Ok(Judge(model)) } else { Err(no_judge(base)) }
+    }
+
+    /// Looks whether a folder of this name holds a reward model as a whole; of a model that is elsewhere nothing is known yet.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds another model.
+    pub fn find_whole(base: &str) -> Result<()> {
+        let folder = Path::new(base);
+        if folder.is_dir() && !ModelConfig::from_folder_of_any(folder)?.0.judges() {
+            return Err(no_judge(base));
+        }
+        Ok(())
+    }
+
     /// The model, with its tokenizer.
     pub fn model(&self) -> &PeftModel {
         &self.0
@@ -72,4 +94,9 @@ impl Judge {
         Err(Error::new(Kind::NonFinite, "a reward is not finite, or a sequence is empty")
             .hint("the reward model is damaged, or had diverged in training"))
     }
+}
+
+fn no_judge(base: &str) -> Error {
+    Error::new(Kind::Config, format!("`{base}` is no reward model: it has no `score` head"))
+        .hint("name the `adapter` of a reward model beside it, or a model that `merge` made of both")
 }

@@ -17,7 +17,8 @@ const AT_ONCE: usize = 8;
 
 /// A reward model, named and perhaps opened.
 pub struct Model {
-    adapter: PathBuf,
+    /// Its adapter; `None` where its base is a reward model as a whole.
+    adapter: Option<PathBuf>,
     base: Option<String>,
     judge: Option<Judge>,
 }
@@ -34,8 +35,11 @@ impl Model {
     /// # Errors
     /// When its folder is none of a reward model.
     pub fn of(keys: &recipe::Reward) -> Result<Self> {
-        let adapter = PathBuf::from(keys.adapter.as_deref().unwrap_or_default());
-        Judge::find(&adapter)?;
+        let adapter = keys.adapter.as_deref().map(PathBuf::from);
+        match &adapter {
+            Some(adapter) => Judge::find(adapter).map(drop)?,
+            None => Judge::find_whole(keys.base.as_deref().unwrap_or_default())?,
+        }
         Ok(Model { adapter, base: keys.base.clone(), judge: None })
     }
 
@@ -44,7 +48,11 @@ impl Model {
     /// # Errors
     /// As [`Judge::open`].
     pub fn open(&mut self, device: &str, progress: &dyn Progress) -> Result<()> {
-        let judge = Judge::open(self.base.as_deref(), &self.adapter, Holding::default(), device, progress)?;
+        let (base, holding) = (self.base.as_deref(), Holding::default());
+        let judge = match &self.adapter {
+            Some(adapter) => Judge::open(base, adapter, holding, device, progress)?,
+            None => Judge::whole(base.unwrap_or_default(), holding, device, progress)?,
+        };
         self.judge = Some(judge);
         Ok(())
     }
