@@ -145,6 +145,9 @@ fn key(
     if spec.with_eos {
         facts["eos"] = encoder.eos().into();
     }
+    if spec.unpair {
+        facts["unpair"] = true.into();
+    }
     if spec.media.is_of_media() {
         // Paths in rows are relative to their file.
         let folder = |file: &HashedFile| format!("{:?}", file.path.parent().map(std::path::absolute));
@@ -284,6 +287,7 @@ impl Job<'_> {
             max_length: spec.max_length,
             on_long: spec.on_long,
             eos: self.encoder.eos().filter(|_| spec.with_eos),
+            unpair: spec.unpair,
             media: &self.media,
             folder: self.files[chunk.file].path.parent().unwrap_or(Path::new("")),
             file: u32::try_from(chunk.file).unwrap_or(u32::MAX),

@@ -8,13 +8,14 @@ use crate::data::options::RowFormat;
 use crate::text::TrainOn;
 
 /// The keys of `preference`, with the tasks that they are of.
-const KEYS: [(&str, &[Task]); 10] = [
+const KEYS: [(&str, &[Task]); 11] = [
     ("beta", &[Task::Dpo, Task::Orpo, Task::Kto]),
     ("loss_type", &[Task::Dpo, Task::Kto]),
     ("label_smoothing", &[Task::Dpo]),
     ("loss_weights", &[Task::Dpo]),
     ("cpo_alpha", &[Task::Dpo]),
     ("simpo_gamma", &[Task::Dpo]),
+    ("alpha", &[Task::Dpo]),
     ("nll_on_prompt", &[Task::Orpo]),
     ("desirable_weight", &[Task::Kto]),
     ("undesirable_weight", &[Task::Kto]),
@@ -39,6 +40,8 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
                 source.format = rows(task).unwrap_or(RowFormat::Auto);
             }
             let is_trained = match rows(task) {
+                // Pairs are taken apart, as in TRL.
+                Some(RowFormat::Unpaired) => matches!(source.format, RowFormat::Unpaired | RowFormat::Preference),
                 Some(format) => source.format == format,
                 None => !matches!(source.format, RowFormat::Preference | RowFormat::Unpaired | RowFormat::PromptOnly),
             };
@@ -61,7 +64,9 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
             let hint = match rows(task) {
                 None => others.to_owned(),
                 Some(RowFormat::Unpaired) => {
-                    format!("its rows are `unpaired`: `{{\"prompt\", \"completion\", \"label\"}}`; {others}")
+                    format!(
+                        "its rows are `unpaired`, `{{\"prompt\", \"completion\", \"label\"}}`, or `preference`; {others}"
+                    )
                 }
                 Some(RowFormat::PromptOnly) => {
                     format!("its rows are `prompt_only`: `{{\"prompt\", ..}}`; {others}")
@@ -155,8 +160,9 @@ fn losses(task: Task, preference: &Preference, diagnosis: &mut Diagnosis) {
             losses.iter().any(|loss| smooth.contains(loss)),
             "it is for `robust`, `exo_pair`, `cpo` and `simpo`; leave it out",
         ),
-        ("cpo_alpha", true, is_free, "it is for `cpo` and `simpo`; leave it out"),
+        ("cpo_alpha", true, is_free, "it is for `cpo`, `cpo_hinge`, `cpo_ipo` and `simpo`; leave it out"),
         ("simpo_gamma", true, has(LossType::Simpo), "it is for `simpo`; leave it out"),
+        ("alpha", true, has(LossType::Simpo), "it is for `simpo`; leave it out"),
         ("loss_weights", true, !is_free, "`cpo_alpha` weighs the likelihood of the chosen answers; leave it out"),
     ] {
         let path = format!("preference.{key}");
