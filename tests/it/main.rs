@@ -44,3 +44,4 @@ mod verbs;
 mod verify;
 mod vision;
 mod vision_preference;
+mod wrong_preferences;
