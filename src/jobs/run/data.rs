@@ -1,6 +1,6 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
-use crate::data::options::{OnLong, RowFormat};
+use crate::data::options::OnLong;
 use crate::data::{self, Binning, Checked, DataSpec, Dataset, MediaRules, MediaTable, Preview, SourceSpec};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Place, Result};
@@ -230,7 +230,8 @@ impl Data {
         self.train.pair_lengths().warning().into_iter().for_each(|warning| screen.note(&warning));
         let Some(keys) = recipe.preference.as_ref().filter(|_| recipe.task == Task::Kto) else { return };
         let weights = [keys.desirable_weight, keys.undesirable_weight].map(|weight| weight.unwrap_or(1.0));
-        if recipe.data.train.iter().chain(&recipe.data.eval).any(|source| source.format == RowFormat::Preference) {
+        if recipe.data.train.iter().chain(&recipe.data.eval).any(|source| source.format == data::RowFormat::Preference)
+        {
             screen.note(
                 "Pairs are taken apart, as in TRL: what is chosen is a good answer, and what is rejected a bad one.",
             );
