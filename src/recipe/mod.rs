@@ -65,7 +65,7 @@ pub use places::Places;
 pub use preference::{LossType, LossTypes, Preference, Task};
 pub use reading::Reading;
 pub use remarks::Remarks;
-pub use rewards::{LengthUnit, Reward, RewardKind};
+pub use rewards::{LengthUnit, Reward, RewardKind, in_words};
 pub use rows::{EvalFraction, Renames};
 pub use schema::{preset_schema, schema};
 pub use training::{

@@ -5,6 +5,7 @@ use super::kinds::{FromNode, choices, mismatch};
 use super::raw::{Node, Shape};
 use super::rules::{Verdict, not_blank};
 use super::section::Section;
+use super::yaml;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::{Excluded, Included};
@@ -162,7 +163,7 @@ impl Reward {
             unit: section.key("unit").optional(),
             adapter: section.key("adapter").check(not_blank).optional(),
             base: section.key("base").check(not_blank).optional(),
-            command: section.key("command").check(|command: &Vec<String>| good_command(command)).optional(),
+            command: section.key("command").check(good_command).optional().map(|Command(words)| words),
             timeout: section.key("timeout").within((Excluded(0.0), Included(LONGEST_TIMEOUT_SECS))).optional(),
         };
         given.with_defaults()
@@ -180,6 +181,27 @@ impl Reward {
         self.timeout = self.timeout.or(is_program.then_some(TIMEOUT_SECS));
         self
     }
+}
+
+/// A program and its arguments, each an item of its own: no shell looks at them.
+#[derive(Debug, Serialize)]
+struct Command(Vec<String>);
+
+impl FromNode for Command {
+    fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
+        if let Shape::Scalar { text, .. } = &node.shape {
+            let hint = (!text.trim().is_empty()).then(|| format!("write `{}`", in_words(text)));
+            return mismatch(node, path, "a list: a program and its arguments", hint, diagnosis);
+        }
+        Vec::from_node(node, path, diagnosis).map(Command)
+    }
+}
+
+/// How a command is written as a list: its words, or as a shell's where it has what only a shell understands.
+pub fn in_words(command: &str) -> String {
+    let is_shells = command.contains(|c: char| "|&;<>()$`\\\"'*?~#{}\n".contains(c));
+    let words = if is_shells { vec!["sh", "-c", command.trim()] } else { command.split_whitespace().collect() };
+    yaml::inline(&words.into())
 }
 
 /// The rewards of a recipe, as they may be written.
@@ -228,7 +250,9 @@ fn keys_of_its_kind(reward: &Reward, path: &str, node: &Node, diagnosis: &mut Di
                 let hint = format!("it has {}; leave this one out", known.collect::<Vec<_>>().join(", "));
                 diagnosis.wrong(&own, &mark, what, Some(hint));
             }
-            (None, Some(needed)) if needed.ends_with('!') => diagnosis.missing(&own, Some(node.mark), example),
+            (None, Some(needed)) if needed.ends_with('!') && !diagnosis.is_wrong(&own) => {
+                diagnosis.missing(&own, Some(node.mark), example);
+            }
             _ => {}
         }
     }
@@ -266,7 +290,7 @@ fn good_pattern(pattern: &str) -> Verdict {
     }
 }
 
-fn good_command(command: &[String]) -> Verdict {
+fn good_command(Command(command): &Command) -> Verdict {
     let is_empty = command.first().is_none_or(|program| program.trim().is_empty());
     is_empty.then(|| ("must name a program".into(), Some("for example `[python3, judge.py]`".into())))
 }

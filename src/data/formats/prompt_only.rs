@@ -4,7 +4,7 @@
 use super::columns::{Columns, wrong_kind};
 use super::messages::{message_list, said};
 use super::tools;
-use crate::data::object::Object;
+use crate::data::object::{Object, to_json};
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Result};
@@ -41,13 +41,14 @@ fn columns(row: &Columns, prompt: &Value) -> String {
     let others = row.all_given().filter(|(name, _)| !is_prompt(name) && !is_medium(name));
     let others = others.map(|(name, value)| (name.clone(), value.clone()));
     let all: Object = std::iter::once(("prompt".to_owned(), prompt.clone())).chain(others).collect();
-    Value::Object(all).to_string()
+    to_json(&Value::Object(all))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{parse_json, problem};
     use super::*;
+    use crate::data::exact;
     use serde_json::json;
 
     const FORMAT: RowFormat = RowFormat::PromptOnly;
@@ -63,6 +64,15 @@ mod tests {
             panic!("turns")
         };
         assert_eq!(columns, r#"{"prompt":[{"role":"user","content":"a"}]}"#);
+    }
+
+    #[test]
+    fn a_number_that_no_type_holds_goes_along_as_it_was_written() {
+        let written = r#"{"prompt":"a","answer":123456789012345678901234567890,"far":[-1e400]}"#;
+        let Row::Prompt { columns, .. } = parse_json(FORMAT, exact::from_str(written).unwrap()).unwrap() else {
+            panic!("a prompt")
+        };
+        assert_eq!(columns, written);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 mod model;
 mod program;
+pub mod programs;
 mod texts;
 
-use crate::data::Dataset;
+use crate::data::{self, Dataset, RowId};
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::recipe;
@@ -53,17 +54,17 @@ impl Rewards {
     /// Those of a recipe.
     ///
     /// # Errors
-    /// When one of its patterns is none, or a folder holds no reward model.
+    /// When one of its patterns is none.
     pub fn of(keys: &[recipe::Reward]) -> Result<Self> {
-        let reward = |keys: &recipe::Reward| {
+        let reward = |(at, keys): (usize, &recipe::Reward)| {
             let how = match keys.kind {
-                recipe::RewardKind::Model => How::Model(Box::new(Model::of(keys)?)),
+                recipe::RewardKind::Model => How::Model(Box::new(Model::of(keys, at))),
                 recipe::RewardKind::Program => How::Program(Program::of(keys)),
                 _ => How::Text(Text::of(keys)?),
             };
             Ok(Reward { name: keys.name.clone(), weight: keys.weight, how })
         };
-        Ok(Rewards(keys.iter().map(reward).collect::<Result<_>>()?))
+        Ok(Rewards(keys.iter().enumerate().map(reward).collect::<Result<_>>()?))
     }
 
     /// Opens and loads the reward models among them on a device.
@@ -94,23 +95,49 @@ impl Rewards {
     /// # Errors
     /// When a row does not have one, or holds something else there.
     pub fn check(&self, dataset: &Dataset) -> Result<()> {
-        let readers: Vec<(&str, &Text)> = self.0.iter().filter_map(Reward::reader).collect();
-        if readers.is_empty() {
+        if self.0.iter().all(|reward| reward.reader().is_none()) {
             return Ok(());
         }
-        for row in 0..dataset.len() {
-            let columns = columns(dataset.get(row)?.columns.as_deref())?;
-            for (name, text) in &readers {
-                if let Err(why) = text.expected(&columns) {
-                    let at = dataset.origin(row)?;
-                    let place = Place::Row { path: at.file.to_path_buf(), row: at.row as usize };
-                    let what = format!("reward `{name}` cannot judge answers to the row: {why}");
-                    let hint = "name the column with the reward's `column`, or leave the row out";
-                    return Err(Error::new(Kind::Data, what).at(place).hint(hint));
-                }
+        (0..dataset.len())
+            .try_for_each(|row| self.check_row(dataset.get(row)?.columns.as_deref(), &dataset.origin(row)?))
+    }
+
+    /// As [`Rewards::check`], of a row whose columns are these.
+    ///
+    /// # Errors
+    /// As [`Rewards::check`].
+    pub fn check_row(&self, json: Option<&str>, origin: &RowId) -> Result<()> {
+        let columns = columns(json)?;
+        for (name, text) in self.0.iter().filter_map(Reward::reader) {
+            if let Err(why) = text.expected(&columns) {
+                let place = Place::Row { path: origin.file.to_path_buf(), row: origin.row as usize };
+                let what = format!("reward `{name}` cannot judge answers to the row: {why}");
+                let hint = "name the column with the reward's `column`, or leave the row out";
+                return Err(Error::new(Kind::Data, what).at(place).hint(hint));
             }
         }
         Ok(())
+    }
+
+    /// Those that read columns of rows, where there are any: they alone need nothing but the recipe.
+    pub fn that_read(keys: &[recipe::Reward]) -> Option<Self> {
+        let keys: Vec<recipe::Reward> = keys.iter().filter(|keys| keys.column.is_some()).cloned().collect();
+        Rewards::of(&keys).ok().filter(|rewards| !rewards.0.is_empty())
+    }
+
+    /// A problem for each key that names something which is not there: a reward model's folder or base, a program.
+    pub fn missing(keys: &[recipe::Reward], progress: &dyn Progress) -> Vec<Error> {
+        let mut missing = Vec::new();
+        for (at, keys) in keys.iter().enumerate() {
+            let found = match keys.kind {
+                recipe::RewardKind::Model => model::find(keys, at, progress),
+                recipe::RewardKind::Program => programs::find(keys.command.as_deref().unwrap_or_default())
+                    .map_err(|error| error.at(Place::Key(format!("rewards[{at}].command")))),
+                _ => Ok(()),
+            };
+            missing.extend(found.err());
+        }
+        missing
     }
 
     /// What each of them says of each answer: a number for each reward, of each answer in turn. `None` where `stop` was set first.
@@ -158,6 +185,7 @@ impl Reward {
 /// # Errors
 /// Of a row that is none.
 pub fn columns(json: Option<&str>) -> Result<Map<String, Value>> {
-    let columns = json.and_then(|json| serde_json::from_str(json).ok());
+    let columns = json.and_then(|json| data::exact::from_str(json).ok());
+    let columns = columns.and_then(|columns| if let Value::Object(columns) = columns { Some(columns) } else { None });
     columns.ok_or_else(|| Error::new(Kind::Run, "a prepared row has no columns, and rewards read them"))
 }

@@ -3,6 +3,7 @@
 use super::Answered;
 use crate::error::{Error, Kind, Place, Result};
 use crate::fence::fenced;
+use crate::jobs::base::headers::Headers;
 use crate::jobs::base::judge::Judge;
 use crate::jobs::score::Input;
 use crate::progress::Progress;
@@ -19,6 +20,8 @@ const AT_ONCE: usize = 8;
 pub struct Model {
     adapter: PathBuf,
     base: Option<String>,
+    /// Which of the recipe's rewards it is, from 0.
+    at: usize,
     judge: Option<Judge>,
 }
 
@@ -29,14 +32,9 @@ impl std::fmt::Debug for Model {
 }
 
 impl Model {
-    /// That of a recipe, which is not opened.
-    ///
-    /// # Errors
-    /// When its folder is none of a reward model.
-    pub fn of(keys: &recipe::Reward) -> Result<Self> {
-        let adapter = PathBuf::from(keys.adapter.as_deref().unwrap_or_default());
-        Judge::find(&adapter)?;
-        Ok(Model { adapter, base: keys.base.clone(), judge: None })
+    /// That of reward number `at` of a recipe, which is not opened.
+    pub fn of(keys: &recipe::Reward, at: usize) -> Self {
+        Model { adapter: adapter(keys), base: keys.base.clone(), at, judge: None }
     }
 
     /// Opens and loads it on a device.
@@ -44,7 +42,13 @@ impl Model {
     /// # Errors
     /// As [`Judge::open`].
     pub fn open(&mut self, device: &str, progress: &dyn Progress) -> Result<()> {
-        let judge = Judge::open(self.base.as_deref(), &self.adapter, Holding::default(), device, progress)?;
+        let key = key_of_base(self.base.is_some(), self.at);
+        let judge = Judge::open(self.base.as_deref(), &self.adapter, Holding::default(), device, progress);
+        // Of an option that nobody gave, the recipe's key is the place.
+        let judge = judge.map_err(|error| match error.place() {
+            Some(Place::Named(_)) | None => error.at(key),
+            _ => error,
+        })?;
         self.judge = Some(judge);
         Ok(())
     }
@@ -69,6 +73,31 @@ impl Model {
         }
         Ok(Some(said))
     }
+}
+
+/// The folder that a reward names.
+fn adapter(keys: &recipe::Reward) -> PathBuf {
+    PathBuf::from(keys.adapter.as_deref().unwrap_or_default())
+}
+
+/// The key that says what a reward model stands on: the adapter itself where no other does.
+fn key_of_base(is_given: bool, at: usize) -> Place {
+    Place::Key(format!("rewards[{at}].{}", if is_given { "base" } else { "adapter" }))
+}
+
+/// Looks whether the folder of a reward is one of a reward model, and whether its base is there where this machine can tell.
+///
+/// # Errors
+/// When they are not, at the key that names them.
+pub fn find(keys: &recipe::Reward, at: usize, progress: &dyn Progress) -> Result<()> {
+    let folder = adapter(keys);
+    if folder.as_os_str().is_empty() {
+        return Ok(()); // which is reported as such
+    }
+    let found = Judge::base(keys.base.as_deref(), &folder);
+    let base = found.map_err(|error| error.at(Place::Key(format!("rewards[{at}].adapter"))))?;
+    let key = key_of_base(keys.base.is_some(), at);
+    Headers::here(&base, &key.to_string(), progress).map(drop).map_err(|error| error.at(key))
 }
 
 /// Prompt and answer as the reward model's own rows are read.

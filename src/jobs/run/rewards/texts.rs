@@ -1,6 +1,7 @@
 //! Rewards that look at the words of an answer.
 
 use super::Answered;
+use crate::data;
 use crate::error::{Error, Kind, Result};
 use crate::recipe::{self, LengthUnit, RewardKind};
 use regex::{Regex, RegexBuilder};
@@ -82,6 +83,7 @@ impl Text {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Number(number)) => number.to_string(),
             Some(Value::Bool(flag)) => flag.to_string(),
+            Some(long) if data::digits(long).is_some() => data::digits(long).unwrap_or_default().to_owned(),
             Some(Value::Null) => return Err(format!("`{column}` is null")),
             None => return Err(format!("it has no column `{column}`")),
             Some(_) => return Err(format!("`{column}` is neither a text nor a number")),
