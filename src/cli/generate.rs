@@ -63,7 +63,7 @@ pub struct SamplingArgs {
     pub seed: u64,
     /// Guess up to so many tokens at once where text repeats itself, of one prompt at a time without an adapter on the CPU; no
     /// answer depends on it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = drafts)]
     pub drafts: u32,
     /// What keys and values of tokens that were read are held in: f16 rounds them, and takes half the memory
     #[arg(long, default_value = "f32", value_parser = cache_dtypes())]
@@ -80,6 +80,10 @@ fn number(text: &str) -> Result<f64, String> {
         Some(meant) => format!("write `{meant}`"),
         None => "it must be a number, such as `0.7`".to_owned(),
     })
+}
+
+fn drafts(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("drafts must be a whole number from 0 to {}", u32::MAX))
 }
 
 fn top_k(text: &str) -> Result<usize, String> {

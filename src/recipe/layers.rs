@@ -281,7 +281,8 @@ fn set(text: &str, diagnosis: &mut Diagnosis) -> Option<(Vec<Step>, Node)> {
     let numbered = steps.iter().position(|step| matches!(step, Step::Key(key) if key.parse::<usize>().is_ok()));
     if let Some(at) = numbered.filter(|at| *at > 0) {
         let what = "what stands before the `=` does not name a key";
-        let hint = format!("an item of a list is written with brackets: `--set {}=..`", with_brackets(path, at));
+        let hint =
+            format!("an item of a list has a number: write it with brackets: `--set {}=..`", with_brackets(path, at));
         diagnosis.report(&mark, what, Some(hint));
         return None;
     }

@@ -244,6 +244,28 @@ fn rows_that_a_reward_cannot_read_are_named_before_weights_are_loaded() {
         "{}",
         said.stderr
     );
+    let checked = bench.run("recipe check grpo.yaml");
+    assert!(checked.stderr.contains("it has no column `solution`"), "{}", checked.stderr);
+    assert!(checked.stderr.contains("prompts.jsonl, row 1"), "{}", checked.stderr);
+    // What they name beside the rows is looked for as well, and named by its key and line.
+    let rewards = "{kind: program, command: [no-such-judge, a]}\n  - {kind: model, name: a, adapter: nowhere}\n  \
+                   - {kind: program, name: b, command: [./judge.sh]}\n  - {kind: program, name: c, command: ['sh judge.sh']}";
+    let rewards = recipe("").replace("{kind: program, name: letters, command: [sh, judge.sh]}", rewards);
+    bench.write("missing.yaml", rewards);
+    for asked in ["recipe check missing.yaml", "train missing.yaml"] {
+        let said = bench.run(asked);
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        for part in [
+            "there is no program `no-such-judge` in the PATH",
+            "missing.yaml:7:",
+            "missing.yaml:8:",
+            "`./judge.sh` is a file that may not be run",
+            "there is no program `sh judge.sh` in the PATH",
+            "`[sh, judge.sh]`",
+        ] {
+            assert!(said.stderr.contains(part), "{asked}: {part}: {}", said.stderr);
+        }
+    }
     let said = bench.run("train grpo.yaml --set data.max_length=12");
     assert!(said.stderr.contains("the prompt has") && said.stderr.contains("there is room for 4"), "{}", said.stderr);
 }

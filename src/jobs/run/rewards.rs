@@ -119,6 +119,26 @@ impl Rewards {
         Ok(())
     }
 
+    /// Says that a column of the rows is not what rewards see under its name, where that is so.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn remark(dataset: &Dataset) -> Result<Option<String>> {
+        for row in 0..dataset.len() {
+            let json = dataset.get(row)?.columns;
+            // A look at the text is enough for nearly all rows.
+            let says = json.as_deref().is_some_and(|json| json.contains("\"completion\":"));
+            if says && columns(json.as_deref())?.contains_key("completion") {
+                return Ok(Some(format!(
+                    "The rows have a column `completion` ({} is the first), which rewards do not see: to them it is what the \
+                     model says. Under another name they would.",
+                    dataset.origin(row)?
+                )));
+            }
+        }
+        Ok(None)
+    }
+
     /// Those that read columns of rows, where there are any: they alone need nothing but the recipe.
     pub fn that_read(keys: &[recipe::Reward]) -> Option<Self> {
         let keys: Vec<recipe::Reward> = keys.iter().filter(|keys| keys.column.is_some()).cloned().collect();

@@ -77,6 +77,9 @@ impl Planned {
         data.warn_of_known_rows(screen);
         data.warn_of_preferences(recipe, screen);
         Rewards::of(&recipe.rewards)?.check(&data.train)?;
+        if recipe.task.answers() {
+            Rewards::remark(&data.train)?.into_iter().for_each(|remark| screen.note(&remark));
+        }
         let longest = data.train.longest_sequence() as usize;
         base.warn_of_context([(longest, "the longest row of the data".to_owned())].into_iter(), screen);
         let sizes = Sizes {

@@ -126,3 +126,29 @@ fn what_goes_with_no_own_answers_is_named() {
     let prompts = wrong("model: {base: m}\ndata: {train: a, format: prompt_only}\noutput: {dir: out}\n");
     assert!(prompts.contains("`task: grpo` trains the model's own answers to prompts"), "{prompts}");
 }
+
+#[test]
+fn a_task_that_nobody_knows_brings_no_problems_of_other_keys() {
+    let keys = "preference: {beta: 0.1}\ngrpo: {beta: 0.1, num_generations: 6}\n";
+    for (task, hint) in
+        [("GRPO", "did you mean `grpo`?"), ("groo", "did you mean `grpo`?"), ("DPO", "did you mean `dpo`?")]
+    {
+        let rows = "model: {base: m}\ndata: {train: a, format: preference, packing: true}\noutput: {dir: out}\n";
+        let said = wrong(&format!("task: {task}\n{rows}{REWARD}{keys}"));
+        assert!(said.contains("`task` must be one of") && said.contains(hint), "{said}");
+        assert_eq!(said.matches("error: ").count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_command_is_a_list_and_the_hint_says_how() {
+    for (command, list) in [
+        ("python3 judge.py", "[python3, judge.py]"),
+        ("'./judge --fast  2'", "[./judge, \"--fast\", \"2\"]"),
+        ("python3 judge.py | tail", "[sh, \"-c\", \"python3 judge.py | tail\"]"),
+    ] {
+        let said = wrong_after(&format!("task: grpo\nrewards: [{{kind: program, command: {command}}}]\n"));
+        assert!(said.contains("`rewards[0].command` must be a list: a program and its arguments"), "{said}");
+        assert!(said.contains(&format!("write `{list}`")) && said.matches("error: ").count() == 1, "{said}");
+    }
+}

@@ -107,7 +107,10 @@ fn tokens(judge: &Judge, answer: &Answered) -> Result<Vec<u32>> {
         Value::Array(_) => json!([{"role": "assistant", "content": answer.completion}]),
         _ => Value::from(answer.completion),
     };
+    // Beside a prompt that is a text, the model saw the row's system message too.
+    let system = answer.columns.get("system").filter(|_| prompt.is_string()).cloned();
+    let system = system.map(|system| ("system".to_owned(), system));
     let row: Map<String, Value> =
-        [("prompt".to_owned(), prompt), ("completion".to_owned(), completion)].into_iter().collect();
+        [("prompt".to_owned(), prompt), ("completion".to_owned(), completion)].into_iter().chain(system).collect();
     Input::new(&row, Place::Named(answer.origin.to_owned()))?.tokens(&judge.model().base.encoder)
 }

@@ -7,8 +7,8 @@ use crate::recipe::{self, LengthUnit, RewardKind};
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
-/// A number in a text: with a sign, with commas between thousands, with an exponent.
-const NUMBER: &str = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?";
+/// A number in a text: with a sign (also the one of typographers, U+2212), with commas between thousands, with an exponent.
+const NUMBER: &str = r"[-+\u{2212}]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?";
 
 /// A reward of words.
 #[derive(Debug)]
@@ -146,9 +146,13 @@ fn part<'t>(pattern: Option<&Regex>, text: &'t str) -> Option<&'t str> {
     found.get(1).or_else(|| found.get(0)).map(|part| part.as_str())
 }
 
+/// The last number of a text. What stands right after a digit or a letter is no sign: `3-5`, `B-2`.
 fn last_number(number: &Regex, text: &str) -> Option<f64> {
-    let said = number.find_iter(text).last()?.as_str();
-    said.replace(',', "").parse().ok().filter(|number: &f64| number.is_finite())
+    let found = number.find_iter(text).last()?;
+    let follows = text[..found.start()].chars().next_back().is_some_and(char::is_alphanumeric);
+    let said = found.as_str();
+    let said = if follows { said.trim_start_matches(['-', '+', '\u{2212}']) } else { said };
+    said.replace(',', "").replace('\u{2212}', "-").parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// 1 within the bounds; below them the share of `min` that is there, above them less by as large a share as it is too long.
@@ -211,6 +215,14 @@ mod tests {
         assert_eq!(judged(&whole, row(), &["<t>a\nb</t>\n", "so <t></t>", "ok", "ok?"]), [1.0, 0.0, 1.0, 0.0]);
         let number = reward(RewardKind::Number, json!({"column": "n", "tolerance": 0.5}));
         assert_eq!(judged(&number, row(), &["3 and 1234", "1,235.1", "none", "1.2345e3"]), [1.0, 0.0, 0.0, 1.0]);
+        let number = |expected: f64, answers: &[&str]| {
+            let number = reward(RewardKind::Number, json!({"column": "n"}));
+            assert_eq!(judged(&number, json!({"n": expected}), answers), vec![1.0; answers.len()], "{expected}");
+        };
+        number(5.0, &["3-5", "B-5", "3\u{2212}5", "pages 3 - 5", "+5", "é-5", "5.0", "1+5"]);
+        number(-5.0, &["x=-5", "$-5", "\u{2212}5", "(-5)", "3 -5", "-5", ": -5."]);
+        number(1e-5, &["1e-5", "x=1E-05", ".00001"]);
+        number(1234.5, &["1,234.5", "$1,234.50", "2-1,234.5"]);
         let json = reward(RewardKind::Json, json!({"keys": ["a"]}));
         assert_eq!(judged(&json, row(), &["{\"a\": 1}", "{\"b\": 1}", "[1]", "{"]), [1.0, 0.0, 0.0, 0.0]);
         let any = reward(RewardKind::Json, json!({}));
