@@ -1,6 +1,7 @@
 //! `rewards`: how answers are judged.
 
 use super::diagnose::Diagnosis;
+use super::http::{Headers, good_url};
 use super::kinds::{FromNode, choices, mismatch};
 use super::raw::{Node, Shape};
 use super::rules::{Verdict, not_blank};
@@ -12,9 +13,9 @@ use std::ops::Bound::{Excluded, Included};
 
 /// The column that answers are compared with where none is named.
 const COLUMN: &str = "answer";
-/// Seconds that a program has for the answers of a step where nothing is said.
+/// Seconds that a program or a server has for the answers of a step where nothing is said.
 const TIMEOUT_SECS: f64 = 60.0;
-/// A program that takes longer is waited for in vain.
+/// Who takes longer is waited for in vain.
 const LONGEST_TIMEOUT_SECS: f64 = 86_400.0;
 
 /// One way of judging answers: a number for each, the more the better.
@@ -61,7 +62,13 @@ pub struct Reward {
     /// A program and its arguments; of `program`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
-    /// The seconds that it has for the answers of a step; of `program`.
+    /// The address of a server; of `http`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// What it is told beside the answers: `$NAME` is a variable of the environment; of `http`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Headers>,
+    /// The seconds that it has for the answers of a step; of `program` and `http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<f64>,
 }
@@ -87,6 +94,8 @@ pub enum RewardKind {
     Model,
     /// What a program says, which reads a line of JSON for each answer and writes a line with a number.
     Program,
+    /// What a server says, which is sent a line of JSON for each answer and answers with a list of numbers.
+    Http,
 }
 
 /// What a length counts.
@@ -113,6 +122,7 @@ impl RewardKind {
             RewardKind::Length => "length",
             RewardKind::Model => "model",
             RewardKind::Program => "program",
+            RewardKind::Http => "http",
         }
     }
 
@@ -126,12 +136,13 @@ impl RewardKind {
             RewardKind::Length => &["min", "max", "unit"],
             RewardKind::Model => &["adapter!", "base"],
             RewardKind::Program => &["command!", "timeout"],
+            RewardKind::Http => &["url!", "headers", "timeout"],
         }
     }
 }
 
 /// The keys that some kind has, each with an example.
-const KEYS: [(&str, &str); 12] = [
+const KEYS: [(&str, &str); 14] = [
     ("column", "column: answer"),
     ("pattern", "pattern: '<answer>.+</answer>'"),
     ("ignore_case", "ignore_case: true"),
@@ -143,6 +154,8 @@ const KEYS: [(&str, &str); 12] = [
     ("adapter", "adapter: out/reward"),
     ("base", "base: google/gemma-3-270m-it"),
     ("command", "command: [python3, judge.py]"),
+    ("url", "url: 'http://127.0.0.1:8000/judge'"),
+    ("headers", "headers: {Authorization: 'Bearer $JUDGE_TOKEN'}"),
     ("timeout", "timeout: 60"),
 ];
 
@@ -164,6 +177,8 @@ impl Reward {
             adapter: section.key("adapter").check(not_blank).optional(),
             base: section.key("base").check(not_blank).optional(),
             command: section.key("command").check(good_command).optional().map(|Command(words)| words),
+            url: section.key("url").check(|url: &String| good_url(url)).optional(),
+            headers: section.key("headers").optional(),
             timeout: section.key("timeout").within((Excluded(0.0), Included(LONGEST_TIMEOUT_SECS))).optional(),
         };
         given.with_defaults()
@@ -172,13 +187,14 @@ impl Reward {
     fn with_defaults(mut self) -> Self {
         let is = |kind| self.kind == kind;
         let compares = is(RewardKind::ExactMatch) || is(RewardKind::Number);
-        let (is_exact, is_number, is_length, is_program) =
-            (is(RewardKind::ExactMatch), is(RewardKind::Number), is(RewardKind::Length), is(RewardKind::Program));
+        let (is_exact, is_number, is_length) =
+            (is(RewardKind::ExactMatch), is(RewardKind::Number), is(RewardKind::Length));
+        let is_waited_for = is(RewardKind::Program) || is(RewardKind::Http);
         self.column = self.column.or(compares.then(|| COLUMN.to_owned()));
         self.ignore_case = self.ignore_case.or(is_exact.then_some(false));
         self.tolerance = self.tolerance.or(is_number.then_some(0.0));
         self.unit = self.unit.or(is_length.then_some(LengthUnit::Tokens));
-        self.timeout = self.timeout.or(is_program.then_some(TIMEOUT_SECS));
+        self.timeout = self.timeout.or(is_waited_for.then_some(TIMEOUT_SECS));
         self
     }
 }

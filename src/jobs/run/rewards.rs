@@ -1,5 +1,6 @@
 //! How good answers are, as the rewards of a recipe say.
 
+mod http;
 mod model;
 mod program;
 pub mod programs;
@@ -9,6 +10,7 @@ use crate::data::{self, Dataset, RowId};
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::recipe;
+use http::Http;
 use model::Model;
 use program::Program;
 use serde_json::{Map, Value};
@@ -48,18 +50,21 @@ enum How {
     Model(Box<Model>),
     /// A program of the user's.
     Program(Program),
+    /// A server.
+    Http(Http),
 }
 
 impl Rewards {
     /// Those of a recipe.
     ///
     /// # Errors
-    /// When one of its patterns is none.
+    /// When one of its patterns is none, or the environment lacks what a server is to be told.
     pub fn of(keys: &[recipe::Reward]) -> Result<Self> {
         let reward = |(at, keys): (usize, &recipe::Reward)| {
             let how = match keys.kind {
                 recipe::RewardKind::Model => How::Model(Box::new(Model::of(keys, at))),
                 recipe::RewardKind::Program => How::Program(Program::of(keys)),
+                recipe::RewardKind::Http => How::Http(Http::of(keys, at)?),
                 _ => How::Text(Text::of(keys)?),
             };
             Ok(Reward { name: keys.name.clone(), weight: keys.weight, how })
@@ -153,6 +158,7 @@ impl Rewards {
                 recipe::RewardKind::Model => model::find(keys, at, progress),
                 recipe::RewardKind::Program => programs::find(keys.command.as_deref().unwrap_or_default())
                     .map_err(|error| error.at(Place::Key(format!("rewards[{at}].command")))),
+                recipe::RewardKind::Http => Http::of(keys, at).map(drop),
                 _ => Ok(()),
             };
             missing.extend(found.err());
@@ -187,6 +193,7 @@ impl Reward {
         match &self.how {
             How::Model(model) => model.judge(&self.name, answers, stop),
             How::Program(program) => program.judge(&self.name, answers, stop),
+            How::Http(http) => http.judge(&self.name, answers, stop),
             How::Text(text) => {
                 let number = |answer: &Answered| {
                     text.judge(answer).map_err(|why| {
@@ -198,6 +205,19 @@ impl Reward {
             }
         }
     }
+}
+
+/// What those read that are no part of this program: a line of JSON for each answer, with the columns of its row, `prompt` among them,
+/// and `completion`.
+fn lines(answers: &[Answered]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for answer in answers {
+        let mut line = answer.columns.clone();
+        line.insert("completion".into(), Value::from(answer.completion));
+        lines.extend(data::to_json(&Value::Object(line)).into_bytes());
+        lines.push(b'\n');
+    }
+    lines
 }
 
 /// The columns of a row that is a prompt.

@@ -39,7 +39,10 @@ fn tasks_with_own_answers_have_the_defaults_of_trl() {
     let rewards = "rewards:\n  - {kind: program, command: [python3, judge.py, -x], weight: 2}\n  - {kind: number, tolerance: 0.5}\n";
     let two = right_after(&format!("task: grpo\n{rewards}"));
     assert_eq!((two.rewards[0].timeout, two.rewards[1].column.as_deref()), (Some(60.0), Some("answer")));
-    for recipe in [grpo, rloo, two] {
+    let served = "{kind: http, url: 'http://[::1]:8000/a?b=$C', headers: {X-Who: me, Authorization: 'Bearer $T'}}";
+    let served = right_after(&format!("task: grpo\nrewards: [{served}]\n"));
+    assert_eq!((served.rewards[0].timeout, served.rewards[0].name.as_str()), (Some(60.0), "http"));
+    for recipe in [grpo, rloo, two, served] {
         let again = read(&recipe.to_yaml(), &[]).unwrap_or_else(|error| panic!("{error}\n{}", recipe.to_yaml()));
         assert_eq!((again.task, &again.grpo, &again.rewards), (recipe.task, &recipe.grpo, &recipe.rewards));
         assert_eq!(again.to_yaml(), recipe.to_yaml());
@@ -98,6 +101,20 @@ fn what_goes_with_no_own_answers_is_named() {
         (
             "task: grpo\nrewards: [{kind: program, command: [a], timeout: 0}]\n".into(),
             "`rewards[0].timeout` must be above 0",
+        ),
+        ("task: grpo\nrewards: [{kind: http}]\n".into(), "`rewards[0].url` is missing"),
+        ("task: grpo\nrewards: [{kind: http, url: a.b}]\n".into(), "`rewards[0].url` must begin with `http://`"),
+        (
+            "task: grpo\nrewards: [{kind: http, url: 'https://me:it@a.b/c'}]\n".into(),
+            "`rewards[0].url` must hold no login",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: http, url: 'http://a', headers: {Authorization: Bearer abc}}]\n".into(),
+            "`rewards[0].headers.Authorization` must not hold its secret itself",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: http, url: 'http://a', headers: {Host: b}}]\n".into(),
+            "`rewards[0].headers.Host` is said by the request itself",
         ),
         ("task: grpo\nrewards: [{kind: length}]\n".into(), "`kind: length` needs `min` or `max`"),
         ("task: grpo\nrewards: [{kind: length, min: 3, max: 2}]\n".into(), "`rewards[0].min` is 3, and `max` is 2"),

@@ -1,14 +1,12 @@
 //! Rewards that a program of the user's gives: it is started for the answers of a step, reads a line of JSON for each of them, and
 //! writes a line with a number for each.
 
-use super::Answered;
 use super::programs::{Ended, MOST_BYTES, Running};
-use crate::data;
+use super::{Answered, lines};
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::counted;
 use crate::recipe;
 use crate::report::text;
-use serde_json::Value;
 use std::process::ExitStatus;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -83,18 +81,6 @@ fn last_lines(complaints: &str) -> String {
     last.iter().map(|line| text::excerpt(line, LONGEST_COMPLAINT)).collect::<Vec<_>>().join("\n")
 }
 
-/// A line of JSON for each answer: the columns of its row, `prompt` among them, and `completion`.
-fn lines(answers: &[Answered]) -> Vec<u8> {
-    let mut lines = Vec::new();
-    for answer in answers {
-        let mut line = answer.columns.clone();
-        line.insert("completion".into(), Value::from(answer.completion));
-        lines.extend(data::to_json(&Value::Object(line)).into_bytes());
-        lines.push(b'\n');
-    }
-    lines
-}
-
 /// What is needed to say what is wrong with a program.
 struct Fault<'a> {
     program: &'a Program,
@@ -163,6 +149,7 @@ impl Fault<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data;
     use std::time::Instant;
 
     /// What a shell's script says of three answers.

@@ -59,8 +59,8 @@ impl Text {
                 max: keys.max.unwrap_or(usize::MAX),
                 unit: keys.unit.unwrap_or(LengthUnit::Tokens),
             },
-            RewardKind::Model | RewardKind::Program => {
-                return Err(Error::new(Kind::Run, "a model or a program looks at answers itself"));
+            RewardKind::Model | RewardKind::Program | RewardKind::Http => {
+                return Err(Error::new(Kind::Run, "who is no part of this program looks at answers itself"));
             }
         })
     }
@@ -187,6 +187,8 @@ mod tests {
             adapter: None,
             base: None,
             command: None,
+            url: None,
+            headers: None,
             timeout: None,
         })
         .unwrap()
