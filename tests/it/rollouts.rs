@@ -260,7 +260,7 @@ fn rloo_takes_what_the_policy_has_moved_from_rewards() {
     );
     let rloo = recipe("").replace("task: grpo", "task: rloo").replace("max_steps: 6", "max_steps: 2");
     bench.write("grpo.yaml", rloo.replace("rewards:", &served));
-    let said = bench.run("train grpo.yaml");
+    let said = bench.run("train grpo.yaml --set output.dir=other");
     assert!(said.code == Some(2) && said.stderr.contains("the variable `JUDGE_TOKEN` of"), "{}", said.stderr);
     let said = bench.said(bench.command("train grpo.yaml").env("JUDGE_TOKEN", "very-secret"));
     assert!(!said.stderr.contains("very-secret"), "{}", said.stderr);
@@ -281,6 +281,37 @@ fn rloo_takes_what_the_policy_has_moved_from_rewards() {
     assert!(number(0, "kl").abs() < 1e-3 && number(1, "kl").is_finite(), "{steps:?}");
     assert!((number(0, "clip_ratio/region_mean"), number(1, "clip_ratio/region_mean")) == (0.0, 0.0));
     assert!(bench.text("out/recipe.yaml").contains("beta: 0.05"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_ends_with_a_run_that_is_asked_to_end() {
+    // Once: the run stops by itself; twice at once: it ends whatever it does.
+    for signals in [&["-TERM"][..], &["-INT", "-TERM"]] {
+        let bench = answering("");
+        bench.write("judge.sh", "sleep 300 & echo $! > child; echo $$ > judge; wait\n");
+        let mut run = bench.command("train grpo.yaml").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let noted = |name: &str| std::fs::read_to_string(bench.path(name)).unwrap_or_default().trim().to_owned();
+        let ended = wait_until(&mut run, || !noted("judge").is_empty());
+        assert!(ended.is_none(), "{ended:?}");
+        for signal in signals {
+            let sent = std::process::Command::new("kill").args([*signal, &run.id().to_string()]).status();
+            // A run that has heard the first may be gone before the second.
+            assert!(sent.unwrap().success() || *signal == "-TERM");
+        }
+        let code = run.wait().unwrap().code();
+        assert!([Some(1), Some(3)].contains(&code), "{code:?}");
+        for name in ["judge", "child"] {
+            let stat = format!("/proc/{}/stat", noted(name));
+            // What nobody has waited for yet is a zombie.
+            let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+            let asked = std::time::Instant::now();
+            while runs() && asked.elapsed().as_secs() < 20 {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            assert!(!runs(), "{name} runs on after {signals:?}");
+        }
+    }
 }
 
 #[test]

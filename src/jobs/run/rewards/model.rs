@@ -97,7 +97,14 @@ pub fn find(keys: &recipe::Reward, at: usize, progress: &dyn Progress) -> Result
     let found = Judge::base(keys.base.as_deref(), &folder);
     let base = found.map_err(|error| error.at(Place::Key(format!("rewards[{at}].adapter"))))?;
     let key = key_of_base(keys.base.is_some(), at);
-    Headers::here(&base, &key.to_string(), progress).map(drop).map_err(|error| error.at(key))
+    let looked = Headers::here(&base, &key.to_string(), progress).map(drop);
+    looked.map_err(|error| {
+        let error = error.at(key);
+        match keys.base {
+            Some(_) => error,
+            None => error.hint(format!("the adapter says that it stands on `{base}`: `base` names where that is")),
+        }
+    })
 }
 
 /// Prompt and answer as the reward model's own rows are read.
