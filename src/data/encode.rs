@@ -186,13 +186,13 @@ impl RowEncoder<'_> {
                     prefix
                 }
                 Row::Unpaired { row, desirable } => judged(row, *desirable)?,
-                Row::Prompt { columns, .. } => {
+                Row::Prompt { row: asked, columns } => {
                     // Of a prompt that is cut, another question would be answered.
                     let mut prefix = self.encoder.encode(&row, self.max_length).map_err(refuse_unencodable)?;
                     if prefix.length > self.max_length {
                         return Err(self.long_prompt(prefix.length));
                     }
-                    prefix.tokens.columns = Some(columns.clone());
+                    prefix.tokens.columns = Some(formats::with_system(columns, asked, self.encoder.system()));
                     prefix
                 }
                 row => sequence(row)?,

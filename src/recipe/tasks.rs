@@ -106,6 +106,12 @@ pub(super) fn check(
         };
         diagnosis.wrong("data.train_on", &mark, what, Some("leave it out".into()));
     }
+    if let Some(mark) = diagnosis.given("data.packing").filter(|_| data.packing) {
+        let counted = if task.has_pairs() { "pairs" } else { "rows" };
+        let what =
+            format!("`data.packing: true` does not go with `task: {}`, whose batches count {counted}", task.name());
+        diagnosis.wrong("data.packing", &mark, what, Some("leave it out".into()));
+    }
     if !diagnosis.is_wrong("preference.loss_type") {
         losses(task, preference, diagnosis);
     }
@@ -195,10 +201,6 @@ fn name(loss: LossType) -> String {
 
 /// Reports batches in which answers cannot be judged by each other.
 fn batches(preference: &Preference, data: &Data, training: &Training, diagnosis: &mut Diagnosis) {
-    if let Some(mark) = diagnosis.given("data.packing").filter(|_| data.packing) {
-        let what = "`data.packing: true` does not go with `task: kto`, whose batches count rows";
-        diagnosis.wrong("data.packing", &mark, what, Some("leave it out".into()));
-    }
     if !preference.estimates_divergence() || diagnosis.is_wrong("preference.loss_type") {
         return;
     }

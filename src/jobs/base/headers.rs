@@ -2,10 +2,11 @@
 
 use super::encoder;
 use crate::error::{Error, Kind, Result};
-use crate::hub::ModelFiles;
+use crate::hub::{self, Failure, HubSettings, ModelFiles};
 use crate::jobs::media::processors;
 use crate::media::Processors;
 use crate::model::ModelConfig;
+use crate::progress::{Progress, Silent};
 use crate::text::Encoder;
 use crate::weights::Source;
 use crate::weights::gguf::Gguf;
@@ -65,6 +66,28 @@ impl Headers {
             }
         }
         Ok(Headers { config, ignored_keys, source, warnings })
+    }
+
+    /// Those of the model that `key` names, where its files are on this machine; `None` where only the Hub can know, which is not asked.
+    ///
+    /// # Errors
+    /// When the name means nothing, and as [`Headers::open`].
+    pub fn here(base: &str, key: &str, progress: &dyn Progress) -> Result<Option<Self>> {
+        let offline = HubSettings { offline: true, ..HubSettings::from_env()? };
+        match hub::find_model(base, &offline, &Silent, &|_| Ok(())) {
+            Ok(files) => Headers::open(&files).map(Some),
+            Err(error) if Failure::of(&error).is_some() => {
+                if let Some(near) = hub::near_folder(base) {
+                    let near = near.display();
+                    progress.note(&format!(
+                        "warning: `{key}`: `{base}` is neither here nor in the cache, and would be asked of the Hub; did \
+                         you mean the local `{near}`?"
+                    ));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The tokenizer and chat template beside them, and how pictures and sounds are prepared.

@@ -27,14 +27,23 @@ impl Judge {
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
+        let (folder, _) = Judge::find(adapter)?;
+        let base = Judge::base(base, adapter)?;
+        PeftModel::open_judge(&base, Some(&folder), holding, device, progress).map(Judge)
+    }
+
+    /// What the reward model that `adapter` means stands on: `base`, or what it was trained on.
+    ///
+    /// # Errors
+    /// As [`Judge::find`], and when nothing says what that was.
+    pub fn base(base: Option<&str>, adapter: &Path) -> Result<String> {
         let (folder, config) = Judge::find(adapter)?;
         let recorded = || provenance::base_of(&folder).or(config.base_model_name_or_path);
-        let Some(base) = base.map(str::to_owned).or_else(recorded) else {
-            return Err(Error::new(Kind::Adapter, "the reward model does not say which base it was trained on")
+        base.map(str::to_owned).or_else(recorded).ok_or_else(|| {
+            Error::new(Kind::Adapter, "the reward model does not say which base it was trained on")
                 .at_path(&folder)
-                .hint("name the base"));
-        };
-        PeftModel::open_judge(&base, Some(&folder), holding, device, progress).map(Judge)
+                .hint("name the base")
+        })
     }
 
     /// The folder of the reward model that `adapter` means, and what it says of itself.

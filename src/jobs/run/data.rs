@@ -1,7 +1,7 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
 use crate::data::options::OnLong;
-use crate::data::{self, Binning, Checked, DataSpec, Dataset, MediaRules, MediaTable, Preview, SourceSpec};
+use crate::data::{self, Binning, Checked, DataSpec, Dataset, MediaRules, MediaTable, Preview, Row, RowId, SourceSpec};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
@@ -62,7 +62,7 @@ pub fn check_files(keys: &recipe::Data, screen: &ProgressBar) -> Result<()> {
 }
 
 /// Looks at the rows of the `sources` that `key` names, as far as that is quick and needs no model; what is on the Hub is
-/// left out.
+/// left out. Each row that is understood goes to `each`.
 ///
 /// # Errors
 /// What is wrong with files and rows. A source is named as the first of its list.
@@ -70,6 +70,7 @@ pub fn check_rows(
     keys: &recipe::Data,
     key: &'static str,
     source: &recipe::Source,
+    each: &mut dyn FnMut(&Row, RowId),
     screen: &dyn Progress,
 ) -> Result<Checked> {
     /// A second of reading.
@@ -78,6 +79,7 @@ pub fn check_rows(
         &spec(keys, key, std::slice::from_ref(source), &MediaRules::default(), false),
         &data::local_only,
         MOST_BYTES,
+        each,
         screen,
     )
 }

@@ -1,7 +1,7 @@
 //! A run before its weights are read.
 
 use crate::device::Devices;
-use crate::error::{Place, Result};
+use crate::error::{Error, Place, Result};
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::{self, FitSettings, Sizes};
@@ -56,6 +56,9 @@ impl Planned {
         dry_run: bool,
         screen: &ProgressBar,
     ) -> Result<Self> {
+        if let Some(missing) = Error::many(Rewards::missing(&recipe.rewards, screen)) {
+            return Err(missing);
+        }
         let named = Place::Key("model.base".into());
         let base = Base::open(&recipe.model.base, named, screen, &|config| {
             AdapterPlan::of(recipe.task, &recipe.adapter, config).map(|_| ())
@@ -74,6 +77,9 @@ impl Planned {
         data.warn_of_known_rows(screen);
         data.warn_of_preferences(recipe, screen);
         Rewards::of(&recipe.rewards)?.check(&data.train)?;
+        if recipe.task.answers() {
+            Rewards::remark(&data.train)?.into_iter().for_each(|remark| screen.note(&remark));
+        }
         let longest = data.train.longest_sequence() as usize;
         base.warn_of_context([(longest, "the longest row of the data".to_owned())].into_iter(), screen);
         let sizes = Sizes {

@@ -321,7 +321,14 @@ fn tasks_without_pairs_or_reference_have_theirs() {
         ("kto", "train: a, format: messages", "`task: kto` does not train rows of `messages`"),
         ("orpo", "train: a, format: unpaired", "`task: orpo` does not train rows of `unpaired`"),
         ("sft", "train: a, format: unpaired", "`task: kto` trains good and bad answers"),
-        ("kto", "train: a, packing: true", "`data.packing: true` does not go with `task: kto`"),
+        (
+            "kto",
+            "train: a, packing: true",
+            "`data.packing: true` does not go with `task: kto`, whose batches count rows",
+        ),
+        ("dpo", "train: a, packing: true", "does not go with `task: dpo`, whose batches count pairs"),
+        ("orpo", "train: a, packing: true", "does not go with `task: orpo`, whose batches count pairs"),
+        ("reward", "train: a, packing: true", "does not go with `task: reward`, whose batches count pairs"),
         ("kto", "train: a, train_on: all", "`data.train_on: all` would judge prompts too"),
         ("kto", "train: [{path: a, weight: 2}]", "`data.train[0].weight` must be 1 with `task: kto`"),
     ] {
