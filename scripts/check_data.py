@@ -37,7 +37,8 @@ def main():
         if len(found) != ROWS_PER_FORMAT:
             raise ValueError(f"data/formats/{name} has {len(found)} rows, {ROWS_PER_FORMAT} are expected")
         print(f"data/formats/{name}: {len(found)} rows")
-    check_media(DATA / "charts", [("charts.jsonl", 28), ("charts_eval.jsonl", 8)])
+    of_pairs = [("charts_preference.jsonl", 28), ("charts_preference_eval.jsonl", 8)]
+    check_media(DATA / "charts", [("charts.jsonl", 28), ("charts_eval.jsonl", 8), *of_pairs])
     check_media(DATA / "speech", [("speech.jsonl", 24), ("speech_eval.jsonl", 8)])
 
 
@@ -49,7 +50,9 @@ def check_media(folder, files):
         if len(found) < least:
             raise ValueError(f"{folder.name}/{name} has {len(found)} rows, at least {least} are expected")
         for row in found:
-            parts = row["messages"][0]["content"]
+            if row.get("chosen") is not None and row["chosen"] == row["rejected"]:
+                raise ValueError(f"{folder.name}/{name}: both answers are {row['chosen']}")
+            parts = row.get("messages", row.get("prompt"))[0]["content"]
             used.update(part.get("image") or part.get("audio") for part in parts if part["type"] != "text")
         print(f"data/{folder.name}/{name}: {len(found)} rows")
     there = {str(path.relative_to(folder)) for path in folder.glob("*/*")}

@@ -6,6 +6,7 @@ usage: make_charts.py [FOLDER]      (default: data/charts; made with pillow 12.2
   pictures/*.png     what was drawn, 224 pixels wide
   charts.jsonl       rows to learn from, in the `messages` format
   charts_eval.jsonl  rows to evaluate on, about pictures that are not among those
+  charts_preference.jsonl, charts_preference_eval.jsonl    the same as pairs: what is rejected is right of another picture
 """
 import json
 import random
@@ -57,6 +58,18 @@ def receipt(rng, path):
     return [("What is the total?", money(sum(cents))), ("What was bought?", ", ".join(goods))]
 
 
+def pairs(rows):
+    """Each row beside an answer to the same question about the next picture of which that is another one."""
+    question = lambda row: row["messages"][0]["content"][1]["text"]
+    made = []
+    for at, row in enumerate(rows):
+        asked, chosen = row["messages"]
+        others = [other["messages"][1] for other in rows[at + 1 :] + rows[:at] if question(other) == question(row)]
+        rejected = next(other for other in others if other != chosen)
+        made.append({"prompt": [asked], "chosen": [chosen], "rejected": [rejected]})
+    return made
+
+
 def main():
     (OUT / "pictures").mkdir(parents=True, exist_ok=True)
     rng = random.Random(11)
@@ -68,7 +81,8 @@ def main():
                 for question, answer in draw(rng, OUT / "pictures" / file):
                     parts = [{"type": "image", "image": f"pictures/{file}"}, {"type": "text", "text": question}]
                     rows.append({"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]})
-        (OUT / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for file, made in [(name, rows), (name.replace("charts", "charts_preference"), pairs(rows))]:
+            (OUT / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
 
 
 main()

@@ -12,7 +12,7 @@ KIND.gradient           its gradient: of every parameter of the adapter in turn 
 KIND.norm               the norm of all of it
 metrics                 what TRL logs, in the order of the header's `metrics`; the same for each loss of DPO
 KIND.metrics            of the other kinds, in the order of the header's `KIND.metrics`: `orpo`, `orpo_answer` (whose likelihood is
-                        that of the answer alone), `cpo`, `simpo`, `kto`, `apo_zero_unpaired`. Of the last two each sequence is a
+                        that of the answer alone), `cpo`, `cpo_hinge`, `cpo_ipo`, `simpo`, `alphapo`, `kto`, `apo_zero_unpaired`. Of the last two each sequence is a
                         row, in turn a good and a bad one, and each is read with the answer of the row before it, too
 mismatched              the reference of those, moved so that there is a divergence
 head                    a head of one row over the normalised hidden rows, which judges each sequence by its last token
@@ -39,7 +39,7 @@ from trl.experimental.orpo import ORPOTrainer
 torch.set_num_threads(1)
 GOLDENS = sys.argv[1] if len(sys.argv) > 1 else "tests/goldens"
 PAIRS, VOCABULARY, BETA, SMOOTHING, STRIDE = 3, 320, 0.4, 0.1, 11
-CPO_ALPHA, SIMPO_GAMMA, DESIRABLE, UNDESIRABLE, CENTRE = 0.3, 0.5, 1.5, 0.7, 0.25
+CPO_ALPHA, SIMPO_GAMMA, ALPHA, DESIRABLE, UNDESIRABLE, CENTRE = 0.3, 0.5, 0.25, 1.5, 0.7, 0.25
 KINDS = ["sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "apo_zero", "apo_down",
          "sigmoid_norm"]
 METRICS = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"]
@@ -148,6 +148,10 @@ of_pairs = {
     "cpo": trainer_of(CPOTrainer, label_smoothing=SMOOTHING, loss_type="sigmoid", cpo_alpha=CPO_ALPHA, alpha=0.0),
     "simpo": trainer_of(CPOTrainer, label_smoothing=SMOOTHING, loss_type="simpo", cpo_alpha=CPO_ALPHA, alpha=0.0,
                         simpo_gamma=SIMPO_GAMMA),
+    "cpo_hinge": trainer_of(CPOTrainer, label_smoothing=0.0, loss_type="hinge", cpo_alpha=CPO_ALPHA, alpha=0.0),
+    "cpo_ipo": trainer_of(CPOTrainer, label_smoothing=0.0, loss_type="ipo", cpo_alpha=CPO_ALPHA, alpha=0.0),
+    "alphapo": trainer_of(CPOTrainer, label_smoothing=SMOOTHING, loss_type="simpo", cpo_alpha=CPO_ALPHA, alpha=ALPHA,
+                          simpo_gamma=SIMPO_GAMMA),
 }
 for kind, trainer in of_pairs.items():
     model.zero_grad()
@@ -225,7 +229,7 @@ for kind, centre in (("reward", None), ("reward_centred", CENTRE)):
     save(kind, loss, {name: trainer._metrics["train"][name][0] for name in names})
 
 versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__, "trl": trl.__version__}
-settings = {"beta": BETA, "label_smoothing": SMOOTHING, "stride": STRIDE, "cpo_alpha": CPO_ALPHA, "simpo_gamma": SIMPO_GAMMA,
+settings = {"beta": BETA, "label_smoothing": SMOOTHING, "stride": STRIDE, "cpo_alpha": CPO_ALPHA, "simpo_gamma": SIMPO_GAMMA, "alpha": ALPHA,
             "desirable_weight": DESIRABLE, "undesirable_weight": UNDESIRABLE, "center_rewards_coefficient": CENTRE}
 header |= versions | {"metrics": json.dumps(METRICS), "settings": json.dumps(settings)}
 save_file({k: v.contiguous() for k, v in out.items()}, f"{GOLDENS}/train/preference.safetensors", metadata=header)

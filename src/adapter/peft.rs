@@ -16,7 +16,7 @@ mod tensors;
 pub(crate) mod testing;
 
 pub use config::{AdapterConfig, CONFIG_FILE, Patterns};
-pub use convert::{check, from_adapter, read, to_device};
+pub use convert::{check, from_adapter, of_tensor, read, to_device};
 pub use own_places::own_places;
 pub use reader::{AnotherBase, PeftAdapter};
 pub use tensors::{AdapterTensors, ModuleTensors, TENSORS_FILE};

@@ -57,6 +57,13 @@ pub fn path() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
+/// A whole number from `LEAST`; options that take one also take numbers below 0, so that it says what it must be.
+pub fn whole<const LEAST: u64, T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let number: Option<u64> = text.parse().ok().filter(|number| *number >= LEAST);
+    let number = number.ok_or_else(|| format!("it must be a whole number, {LEAST} or more"))?;
+    T::try_from(number).map_err(|_| "it is too large".to_owned())
+}
+
 /// As [`path`], for what may be a path or an id of the Hub.
 pub fn expanded(text: &str) -> Result<String, String> {
     paths::expand(text).map_err(|error| match error.hint_text() {

@@ -1,6 +1,6 @@
 //! `gemma-tune chat`
 
-use super::args::ModelArgs;
+use super::args::{ModelArgs, whole};
 use super::generate::SamplingArgs;
 use super::relief::Relief;
 use crate::error::{Error, Kind, Result};
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long)]
     system: Option<String>,
     /// At most this many new tokens per answer
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, allow_negative_numbers = true, value_parser = whole::<0, usize>)]
     max_tokens: usize,
     #[command(flatten)]
     sampling: SamplingArgs,

@@ -1,6 +1,6 @@
 //! `gemma-tune data`
 
-use super::args::{RecipeArgs, path};
+use super::args::{RecipeArgs, path, whole};
 use crate::atomic::check_target;
 use crate::error::Result;
 use crate::jobs::preview::{self, Preview};
@@ -24,7 +24,7 @@ enum Verb {
         #[command(flatten)]
         recipe: RecipeArgs,
         /// How many rows
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<0, usize>)]
         rows: usize,
         /// One JSON object per row
         #[arg(long)]

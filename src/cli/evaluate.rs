@@ -1,6 +1,6 @@
 //! `gemma-tune evaluate`
 
-use super::args::{expanded, path};
+use super::args::{expanded, path, whole};
 use super::relief::Relief;
 use crate::atomic::check_target;
 use crate::error::{Error, Kind, Place, Result};
@@ -45,16 +45,16 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_parser = metrics(), hide_possible_values = true)]
     metrics: Vec<&'static Metric>,
     /// The most new tokens of an answer
-    #[arg(long, default_value_t = 128, value_name = "N")]
+    #[arg(long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = whole::<0, usize>)]
     max_tokens: usize,
     /// Prompts that are answered at once; latencies are those of one at a time only with 1
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = whole::<0, usize>)]
     batch_size: usize,
     /// Ask only the first N questions and answer only the first N prompts
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<1, u32>)]
     limit: Option<u32>,
     /// Rows to show of which the last model or adapter makes least
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N", allow_negative_numbers = true, value_parser = whole::<0, usize>)]
     worst: usize,
     /// Write each row with what was measured of it to this file of JSON lines
     #[arg(long, value_name = "F.jsonl", value_parser = path())]

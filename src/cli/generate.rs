@@ -1,6 +1,6 @@
 //! `gemma-tune generate`
 
-use super::args::{ModelArgs, path};
+use super::args::{ModelArgs, path, whole};
 use super::interrupt::Stop;
 use super::relief::Relief;
 use crate::atomic::{Claim, check_target, is_file};
@@ -34,12 +34,12 @@ pub struct Args {
     #[arg(long)]
     raw: bool,
     /// At most this many new tokens per answer
-    #[arg(long, default_value_t = 256, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 256, allow_negative_numbers = true, value_parser = whole::<0, usize>)]
     max_tokens: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Prompts that run at once
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 8, allow_negative_numbers = true, value_parser = whole::<1, u32>)]
     batch_size: u32,
     /// Print rows as JSON
     #[arg(long)]
@@ -59,11 +59,11 @@ pub struct SamplingArgs {
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
     top_p: f64,
     /// Decides what is sampled
-    #[arg(long, default_value_t = 42, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 42, allow_negative_numbers = true, value_parser = whole::<0, u64>)]
     pub seed: u64,
     /// Guess up to so many tokens at once where text repeats itself, of one prompt at a time without an adapter on the CPU; no
     /// answer depends on it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = whole::<0, u32>)]
     pub drafts: u32,
     /// What keys and values of tokens that were read are held in: f16 rounds them, and takes half the memory
     #[arg(long, default_value = "f32", value_parser = cache_dtypes())]

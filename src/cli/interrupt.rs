@@ -3,6 +3,7 @@
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::run::interrupt::{Asked, Interrupt, Standing};
+use crate::jobs::run::rewards::programs;
 use crate::report::ProgressBar;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +91,7 @@ pub fn stop_on_ctrl_c(screen: &ProgressBar) -> Result<Arc<Interrupt>> {
     on_signal(move || match asked.ask() {
         Asked::Soon(what) => screen.note(what),
         Asked::Now(standing) => {
+            programs::end_all();
             atomic::abandon();
             screen.note(&standing.text);
             std::process::exit(i32::from(exit_code(&standing)));

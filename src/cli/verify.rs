@@ -1,13 +1,12 @@
 //! `gemma-tune verify`
 
-use super::args::{expanded, path};
+use super::args::{expanded, path, whole};
 use super::interrupt;
 use super::relief::Relief;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::score::Input;
 use crate::jobs::verify::{self, Exports, Line, Report, served};
 use crate::report::{ProgressBar, text};
-use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -33,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_parser = path())]
     input: Option<PathBuf>,
     /// The most tokens to compare; of Gemma's 262,144 words each takes 2 MiB of memory
-    #[arg(long, default_value_t = 512, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = 512, value_name = "N", allow_negative_numbers = true, value_parser = whole::<1, usize>)]
     tokens: usize,
     /// Say what another program would refuse or ignore of the adapter, and the options it needs, instead of comparing
     #[arg(long, value_parser = ["vllm"], conflicts_with_all = ["merged", "gguf", "gguf_lora", "input"])]

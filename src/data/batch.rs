@@ -16,9 +16,9 @@ pub struct PackedBatch {
     pub labels: Vec<i32>,
     /// Which row of the data set each segment is.
     pub rows: Vec<u32>,
-    /// Tokens of each segment, without those that it shares with the one before it.
+    /// Tokens of each segment, without those that it shares.
     pub lengths: Vec<usize>,
-    /// How many tokens each segment begins with that are those of the one before it; empty: none does.
+    /// How many tokens each segment begins with that are those of the last one before it that shares none; empty: none does.
     pub shared: Vec<usize>,
     /// Where media stand among the tokens of all rows, in order.
     pub media: Vec<MediaRange>,

@@ -40,5 +40,17 @@ mod tests {
         let pair = |prompt: &str| Row::PromptCompletion { prompt: prompt.into(), completion: "b".into() };
         assert!(asks_nothing(&pair("\t")) && !asks_nothing(&pair("a")));
         assert!(!asks_nothing(&Row::Text(String::new())));
+        let prompt = |row: Row| Row::Prompt { row: row.into(), columns: String::new() };
+        for (blank, asked) in [
+            (said(&[(Role::System, "s"), (Role::User, "")]), said(&[(Role::User, "a")])),
+            (Row::Text(" ".into()), Row::Text("a".into())),
+        ] {
+            assert!(asks_nothing(&prompt(blank)) && !asks_nothing(&prompt(asked)));
+        }
+        let both =
+            |prompt: &str| Row::Preference { chosen: pair(prompt).into(), rejected: pair(prompt).into(), margin: None };
+        let judged = |prompt: &str| Row::Unpaired { row: pair(prompt).into(), desirable: false };
+        assert!(asks_nothing(&both("")) && asks_nothing(&judged("\n")));
+        assert!(!asks_nothing(&both("a")) && !asks_nothing(&judged("a")));
     }
 }

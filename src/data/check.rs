@@ -4,6 +4,7 @@ use super::encode::{Refused, SkipReason};
 use super::formats::{self, Columns};
 use super::losses::Losses;
 use super::prepare::laid_out;
+use super::row::{Row, RowId};
 use super::source::{self, Chunk, FindHub, Sink};
 use super::spec::DataSpec;
 use super::tally::Tally;
@@ -21,12 +22,18 @@ pub struct Checked {
     pub cut: Vec<PathBuf>,
 }
 
-/// Reads the first `most_bytes` of the rows of `spec`, and understands them by their formats.
+/// Reads the first `most_bytes` of the rows of `spec`, and understands them by their formats; each goes to `each`.
 ///
 /// # Errors
 /// What [`prepare`](super::prepare) would say of the files and of these rows, but for their lengths in tokens, the
 /// model's vocabulary and its template.
-pub fn check_rows(spec: &DataSpec, find_hub: &FindHub, most_bytes: usize, progress: &dyn Progress) -> Result<Checked> {
+pub fn check_rows(
+    spec: &DataSpec,
+    find_hub: &FindHub,
+    most_bytes: usize,
+    each: &mut dyn FnMut(&Row, RowId),
+    progress: &dyn Progress,
+) -> Result<Checked> {
     let (files, layouts) = laid_out(spec, find_hub, progress)?;
     let mut tally = Tally::new(spec, &files, &layouts);
     let mut checked = Checked::default();
@@ -47,7 +54,8 @@ pub fn check_rows(spec: &DataSpec, find_hub: &FindHub, most_bytes: usize, progre
                     row.map_err(refuse(SkipReason::WrongLayout))
                 });
                 match understood {
-                    Ok(_) => {
+                    Ok(understood) => {
+                        each(&understood, RowId { file: file.path.clone(), row });
                         checked.rows += 1;
                         // Whether an answer is cut off before its end, only tokens tell.
                         tally.accept(index, 1, 1, &Losses::default());
@@ -85,7 +93,7 @@ mod tests {
         let good = "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
         let check = |text: &str, most_bytes| {
             let path = write(dir.path(), "rows.jsonl", text);
-            check_rows(&spec(&path, RowFormat::PromptCompletion), &local_only, most_bytes, &Silent)
+            check_rows(&spec(&path, RowFormat::PromptCompletion), &local_only, most_bytes, &mut |_, _| (), &Silent)
         };
         assert_eq!(check(&good.repeat(5), 1 << 20).unwrap(), Checked { rows: 5, cut: Vec::new() });
         let late = good.repeat(20_000) + "{\"prompt\": \"a\"}\n";

@@ -90,6 +90,8 @@ pub(super) struct RowEncoder<'a> {
     pub on_long: Option<OnLong>,
     /// What follows each answer of a pair, where it does not already.
     pub eos: Option<u32>,
+    /// Whether the answers of a pair are rows of their own, a good one and a bad one.
+    pub unpair: bool,
     /// Looks at pictures and sounds.
     pub media: &'a MediaReader<'a>,
     /// The folder of the rows' file.
@@ -165,31 +167,42 @@ impl RowEncoder<'_> {
                 Ok(prefix)
             };
             let answer = |row: &Row| Ok(self.ended(sequence(row)?));
+            let judged = |row: &Row, desirable| {
+                let mut prefix = sequence(row)?;
+                prefix.tokens.desirable = Some(desirable);
+                Ok(prefix)
+            };
+            let mut other = None;
             let prefix = match &row {
+                Row::Preference { chosen, rejected, .. } if self.unpair => {
+                    let [good, bad] = [judged(chosen, true)?, judged(rejected, false)?];
+                    differ(&good, &bad)?;
+                    other = Some(bad);
+                    good
+                }
                 Row::Preference { chosen, rejected, margin } => {
                     let mut prefix = pair(answer(chosen)?, answer(rejected)?)?;
                     prefix.tokens.margin = *margin;
                     prefix
                 }
-                Row::Unpaired { row, desirable } => {
-                    let mut prefix = sequence(row)?;
-                    prefix.tokens.desirable = Some(*desirable);
-                    prefix
-                }
-                Row::Prompt { columns, .. } => {
+                Row::Unpaired { row, desirable } => judged(row, *desirable)?,
+                Row::Prompt { row: asked, columns } => {
                     // Of a prompt that is cut, another question would be answered.
                     let mut prefix = self.encoder.encode(&row, self.max_length).map_err(refuse_unencodable)?;
                     if prefix.length > self.max_length {
                         return Err(self.long_prompt(prefix.length));
                     }
-                    prefix.tokens.columns = Some(columns.clone());
+                    prefix.tokens.columns = Some(formats::with_system(columns, asked, self.encoder.system()));
                     prefix
                 }
                 row => sequence(row)?,
             };
-            let length = prefix.length;
-            let kept = prefix.tokens.input_ids.len();
-            take(prefix.tokens);
+            let (mut length, mut kept) = (0, 0);
+            for prefix in std::iter::once(prefix).chain(other) {
+                length += prefix.length;
+                kept += prefix.tokens.input_ids.len();
+                take(prefix.tokens);
+            }
             (kept, (length - kept) as u64)
         };
         if supervised == 0 && !matches!(row, Row::Prompt { .. }) {
@@ -230,8 +243,14 @@ impl RowEncoder<'_> {
 
 /// Two answers as one row, of which each has something to learn.
 fn pair(chosen: Prefix, rejected: Prefix) -> Result<Prefix, Refused> {
+    differ(&chosen, &rejected)?;
+    Ok(chosen.followed_by(rejected))
+}
+
+/// Refuses two answers to a prompt of which one has nothing to learn, or that are the same.
+fn differ(chosen: &Prefix, rejected: &Prefix) -> Result<(), Refused> {
     let refused = |reason, error| Refused { reason, error, tokens: (chosen.length + rejected.length) as u64 };
-    for (name, answer) in [("chosen", &chosen), ("rejected", &rejected)] {
+    for (name, answer) in [("chosen", chosen), ("rejected", rejected)] {
         if answer.supervised == 0 {
             let error = Error::new(Kind::Data, format!("`{name}` has no token that is learnt: it is empty"));
             return Err(refused(SkipReason::NothingSupervised, error));
@@ -243,7 +262,7 @@ fn pair(chosen: Prefix, rejected: Prefix) -> Result<Prefix, Refused> {
         let error = Error::new(Kind::Data, what).hint("leave the row out, or set `data.on_bad_row: skip`");
         return Err(refused(SkipReason::SameAnswers, error));
     }
-    Ok(chosen.followed_by(rejected))
+    Ok(())
 }
 
 /// Whether the model is to say nothing in one of its turns.
@@ -295,11 +314,22 @@ mod tests {
         format: RowFormat,
         row: Value,
     ) -> Result<(Usable, Vec<Tokenized>), Refused> {
+        encode_with(false, max_length, on_long, format, row)
+    }
+
+    fn encode_with(
+        unpair: bool,
+        max_length: usize,
+        on_long: OnLong,
+        format: RowFormat,
+        row: Value,
+    ) -> Result<(Usable, Vec<Tokenized>), Refused> {
         let rules = MediaRules::default();
         let media = &MediaReader::new(&rules, Path::new(""));
         let (stop_tokens, on_long, folder) = (&[Bytes::STOP], Some(on_long), Path::new(""));
         let eos = on_long.is_some_and(|on_long| on_long == OnLong::Error).then_some(Bytes::EOS);
-        let encoder = RowEncoder { encoder: &Bytes, stop_tokens, max_length, on_long, eos, media, folder, file: 0 };
+        let (encoder, file) = (&Bytes, 0);
+        let encoder = RowEncoder { encoder, stop_tokens, max_length, on_long, eos, unpair, media, folder, file };
         let mut rows = Vec::new();
         let mut each = |row| rows.push(row);
         let row = Ok(row.as_object().unwrap().clone());
@@ -388,6 +418,23 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_may_be_a_good_and_a_bad_answer() {
+        let of = |chosen: &str, rejected: &str| json!({"prompt": "a", "chosen": chosen, "rejected": rejected});
+        let apart = |row| encode_with(true, 4, OnLong::Truncate, RowFormat::Preference, row);
+        let (usable, rows) = apart(of("b", "cde")).unwrap();
+        let [good, bad] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!(
+            (&good.input_ids[..], &bad.input_ids[..]),
+            (&[Bytes::BOS, 97, 98, Bytes::STOP][..], &[Bytes::BOS, 97, 99, 100][..])
+        );
+        assert_eq!([good.desirable, bad.desirable], [Some(true), Some(false)]);
+        assert_eq!((good.second, bad.margin, usable.length, usable.supervised, usable.cut), (None, None, 8, 4, 2));
+        for (row, reason) in [(of("b", "b"), SkipReason::SameAnswers), (of("b", ""), SkipReason::NothingSupervised)] {
+            assert_eq!(apart(row).unwrap_err().reason, reason);
+        }
+    }
+
+    #[test]
     fn truncation_is_marked_and_may_cut_the_stop() {
         let row = json!({"prompt": "ab", "completion": "c"});
         let (usable, rows) = encode(4, OnLong::Truncate, RowFormat::PromptCompletion, row).unwrap();
@@ -459,6 +506,7 @@ mod tests {
             max_length: 9,
             on_long: None,
             eos: None,
+            unpair: false,
             media,
             folder,
             file: 0,

@@ -10,7 +10,7 @@ use serde_json::Value;
 ///
 /// # Errors
 /// When the text is no JSON.
-pub(super) fn from_str(text: &str) -> serde_json::Result<Value> {
+pub fn from_str(text: &str) -> serde_json::Result<Value> {
     let parsed = serde_json::from_str(text);
     let is_in_doubt = match &parsed {
         Ok(value) => has_huge(value),
@@ -47,8 +47,8 @@ fn mark(number: &str) -> Option<String> {
     let digits = number.strip_prefix('-').unwrap_or(number);
     let is_whole = digits.bytes().all(|b| b.is_ascii_digit());
     let mark = match is_whole {
-        true if number.parse::<i64>().is_err() && number.parse::<u64>().is_err() => too_long_integer(),
-        false if number.parse::<f64>().is_ok_and(f64::is_infinite) => too_large_number(),
+        true if number.parse::<i64>().is_err() && number.parse::<u64>().is_err() => too_long_integer(number),
+        false if number.parse::<f64>().is_ok_and(f64::is_infinite) => too_large_number(number),
         _ => return None,
     };
     Some(Value::Object(mark).to_string())

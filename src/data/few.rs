@@ -176,6 +176,7 @@ fn of_table(path: &Path, progress: &dyn Progress) -> Result<Vec<FewRow>> {
         max_row_bytes: MAX_ROW_BYTES,
         media: media::MediaRules::default(),
         with_eos: false,
+        unpair: false,
     };
     let (files, layouts) = laid_out(&spec, &local_only, progress).map_err(|error| error.reword(&with_names))?;
     let mut rows = Vec::new();

@@ -18,6 +18,8 @@ const RANGE: &str = "a number beyond 1.8e308, the largest that there is";
 const LIST: &str = "list";
 /// The key under which bytes are, in base64.
 const BASE64: &str = "base64";
+/// The key under which a number is as it was written.
+const DIGITS: &str = "digits";
 
 /// What a value is called in messages.
 pub(super) fn kind_name(value: &Value) -> &'static str {
@@ -71,14 +73,62 @@ pub(super) fn not_a_number() -> Object {
     Object::from_iter([(MARK.to_owned(), Value::from("number"))])
 }
 
-/// Stands for an integer that 64 bits do not hold.
-pub(super) fn too_long_integer() -> Object {
-    Object::from_iter([(MARK.to_owned(), Value::from("integer"))])
+/// Stands for an integer that 64 bits do not hold, and keeps its digits.
+pub(super) fn too_long_integer(digits: &str) -> Object {
+    as_written("integer", digits)
 }
 
-/// Stands for a number that a float does not hold.
-pub(super) fn too_large_number() -> Object {
-    Object::from_iter([(MARK.to_owned(), Value::from("range"))])
+/// Stands for a number that a float does not hold, and keeps its digits.
+pub(super) fn too_large_number(digits: &str) -> Object {
+    as_written("range", digits)
+}
+
+fn as_written(mark: &str, digits: &str) -> Object {
+    Object::from_iter([(MARK.to_owned(), Value::from(mark)), (DIGITS.to_owned(), Value::from(digits))])
+}
+
+/// The digits of a number that no type holds, as they were written.
+pub fn digits(value: &Value) -> Option<&str> {
+    let object = value.as_object().filter(|object| object.contains_key(MARK))?;
+    object.get(DIGITS)?.as_str()
+}
+
+/// A value as JSON, with what has no form of its own there as near to what was written as JSON comes: numbers that no type holds with
+/// all their digits, long lists as they were, bytes in base64, and what is no number (`NaN`) as null.
+pub fn to_json(value: &Value) -> String {
+    fn write(value: &Value, out: &mut String) {
+        match value {
+            Value::Array(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    out.push(if i == 0 { '[' } else { ',' });
+                    write(item, out);
+                }
+                out.push_str(if items.is_empty() { "[]" } else { "]" });
+            }
+            Value::Object(object) if object.contains_key(MARK) => {
+                let (written, base64) = (digits(value).or(as_long_list(value)), object.get(BASE64));
+                out.push_str(&written.map_or_else(|| base64.unwrap_or(&Value::Null).to_string(), one_line));
+            }
+            Value::Object(object) => {
+                for (i, (key, value)) in object.iter().enumerate() {
+                    out.push(if i == 0 { '{' } else { ',' });
+                    out.push_str(&Value::from(key.as_str()).to_string());
+                    out.push(':');
+                    write(value, out);
+                }
+                out.push_str(if object.is_empty() { "{}" } else { "}" });
+            }
+            other => out.push_str(&other.to_string()),
+        }
+    }
+    let mut out = String::new();
+    write(value, &mut out);
+    out
+}
+
+/// JSON that was written over several lines; inside of a text no line ends.
+pub(super) fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
 }
 
 /// Stands for bytes that are no text.
@@ -140,6 +190,21 @@ pub(super) fn check_is_json(value: &Value, path: &str) -> Result<()> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_has_no_form_in_json_is_written_as_near_to_it_as_json_comes() {
+        let plain = json!({"a\"\n": [1, "é\\", {}, [], {"b": null}], "c": 1.5e300, "d": u64::MAX});
+        assert_eq!(to_json(&plain), plain.to_string());
+        let long = "-12345678901234567890123";
+        let marked = json!({
+            "i": too_long_integer(long),
+            "l": [too_large_number("1e400"), not_a_number()],
+            "b": not_text(b"\xff"),
+            "n": long_list("[1,\n2]"),
+        });
+        assert_eq!(to_json(&marked), format!(r#"{{"i":{long},"l":[1e400,null],"b":"/w==","n":[1, 2]}}"#));
+        assert_eq!((digits(&marked["i"]), digits(&marked["n"]), digits(&plain["d"])), (Some(long), None, None));
+    }
 
     #[test]
     fn one_column_holds_what_is_meant() {

@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 9;
+const PREPARATION_VERSION: u32 = 10;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -144,6 +144,9 @@ fn key(
     });
     if spec.with_eos {
         facts["eos"] = encoder.eos().into();
+    }
+    if spec.unpair {
+        facts["unpair"] = true.into();
     }
     if spec.media.is_of_media() {
         // Paths in rows are relative to their file.
@@ -284,6 +287,7 @@ impl Job<'_> {
             max_length: spec.max_length,
             on_long: spec.on_long,
             eos: self.encoder.eos().filter(|_| spec.with_eos),
+            unpair: spec.unpair,
             media: &self.media,
             folder: self.files[chunk.file].path.parent().unwrap_or(Path::new("")),
             file: u32::try_from(chunk.file).unwrap_or(u32::MAX),

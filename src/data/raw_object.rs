@@ -1,7 +1,8 @@
 //! The text of a JSON object, of which most is passed on as it was written: numbers that no type holds, the order of
 //! keys, escapes.
 
-use super::object::{Object, long_list};
+use super::exact;
+use super::object::{Object, long_list, one_line};
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -57,7 +58,7 @@ pub(super) fn with_long_lists(text: &str) -> Option<Object> {
     let read = |(key, value): (&str, &str)| {
         let value = match is_long_list(value) {
             true => serde_json::from_str::<Numbers>(value).ok().map(|_| long_list(value))?,
-            false => serde_json::from_str(value).ok()?,
+            false => exact::from_str(value).ok()?,
         };
         Some((serde_json::from_str(key).ok()?, value))
     };
@@ -129,11 +130,6 @@ fn value_end(text: &str, end: u8) -> usize {
         }
     }
     text.len()
-}
-
-/// A value that was written over several lines; inside of a text no line ends.
-fn one_line(value: &str) -> String {
-    value.replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

@@ -114,6 +114,11 @@ pub trait Encode: Sync {
         false
     }
 
+    /// The system message that it gives conversations without one.
+    fn system(&self) -> Option<&str> {
+        None
+    }
+
     /// What [`Encode::encode`] takes otherwise than it is written.
     fn noticed(&self, _row: &Row) -> Noticed {
         Noticed::default()

@@ -56,6 +56,8 @@ pub struct DataSpec {
     /// Whether the tokenizer's `eos_token` follows each answer of a pair, where it does not already and where there is room: as TRL has it where pairs
     /// are learnt without a reference.
     pub with_eos: bool,
+    /// Whether pairs are taken apart: the preferred answer is a good one, the other a bad one, each a row of its own.
+    pub unpair: bool,
 }
 
 impl DataSpec {
@@ -119,6 +121,7 @@ mod tests {
             max_row_bytes: 1 << 20,
             media: MediaRules::default(),
             with_eos: false,
+            unpair: false,
         };
         let error = spec.check().unwrap_err();
         let whats: Vec<_> = error.iter().map(Error::what).collect();

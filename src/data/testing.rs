@@ -132,5 +132,6 @@ pub(super) fn spec(path: &Path, format: RowFormat) -> DataSpec {
         max_row_bytes: crate::data::MAX_ROW_BYTES,
         media: MediaRules::default(),
         with_eos: false,
+        unpair: false,
     }
 }

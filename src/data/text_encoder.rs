@@ -71,6 +71,10 @@ impl Encode for Encoder {
         Encoder::is_of_media(self)
     }
 
+    fn system(&self) -> Option<&str> {
+        Encoder::system(self)
+    }
+
     fn noticed(&self, row: &Row) -> Noticed {
         let (messages, completion): (&[Message], &[Message]) = match row {
             Row::Conversation(conversation) => (&conversation.messages, &[]),

@@ -19,6 +19,8 @@ pub enum Subject<'a> {
     Adapter(&'a AdapterConfig),
     /// A whole Hugging Face model.
     Model,
+    /// The same, with a head that judges texts in the place of the one that writes.
+    Judge,
     /// GGUF files of these names.
     Gguf(&'a [String]),
 }
@@ -82,6 +84,12 @@ impl Card {
             Subject::Adapter(config) => writeln!(card, "A {} adapter for {base}{trained}.", method(config)),
             Subject::Model if trained.is_empty() => writeln!(card, "A model made from {base}."),
             Subject::Model => writeln!(card, "{base} with a LoRA adapter folded in{trained}."),
+            Subject::Judge => {
+                writeln!(
+                    card,
+                    "A reward model, which gives each text a number: {base} with a LoRA adapter folded in{trained}."
+                )
+            }
             Subject::Gguf(_) => writeln!(card, "GGUF files of a model made from {base}{trained}."),
         };
         if !self.data.is_empty() {
@@ -92,7 +100,7 @@ impl Card {
         }
         let own = match subject {
             Subject::Adapter(config) => own_settings(config),
-            Subject::Model | Subject::Gguf(_) => Vec::new(),
+            Subject::Model | Subject::Judge | Subject::Gguf(_) => Vec::new(),
         };
         let settings: Vec<_> = own.into_iter().chain(self.settings.iter().cloned()).collect();
         if !settings.is_empty() {
@@ -112,7 +120,8 @@ impl Card {
         }
         match subject {
             Subject::Adapter(config) => self.usage(&mut card, config.judges()),
-            Subject::Model => self.usage_of_model(&mut card),
+            Subject::Model => self.usage_of_model(&mut card, false),
+            Subject::Judge => self.usage_of_model(&mut card, true),
             Subject::Gguf(files) => self.usage_of_gguf(&mut card, files),
         }
         if !self.notes.is_empty() {
@@ -127,7 +136,7 @@ impl Card {
         }
         let what = match subject {
             Subject::Adapter(_) => "An adapter for Gemma",
-            Subject::Model | Subject::Gguf(_) => "What is made from Gemma",
+            Subject::Model | Subject::Judge | Subject::Gguf(_) => "What is made from Gemma",
         };
         let _ = write!(
             card,
@@ -146,7 +155,7 @@ impl Card {
                 tags.extend(config.use_rslora.then_some("rslora"));
                 (Some("peft"), "adapter")
             }
-            Subject::Model => (Some("transformers"), "finetune"),
+            Subject::Model | Subject::Judge => (Some("transformers"), "finetune"),
             Subject::Gguf(_) => {
                 tags.push("gguf");
                 (None, "quantized")
@@ -168,7 +177,11 @@ impl Card {
         if let Some(library) = library {
             let _ = writeln!(text, "library_name: {library}");
         }
-        let judges = matches!(subject, Subject::Adapter(config) if config.judges());
+        let judges = match subject {
+            Subject::Adapter(config) => config.judges(),
+            Subject::Judge => true,
+            Subject::Model | Subject::Gguf(_) => false,
+        };
         let pipeline = if judges { "text-classification" } else { "text-generation" };
         let _ = writeln!(text, "license: gemma\npipeline_tag: {pipeline}\ntags:");
         if self.base_is_hub_id {
@@ -181,16 +194,20 @@ impl Card {
         text
     }
 
-    fn usage_of_model(&self, card: &mut String) {
+    fn usage_of_model(&self, card: &mut String, judges: bool) {
         let model = self.repository.as_deref().unwrap_or(".");
         let (python, shell) = (quoted(model), shell_word(model));
+        let (class, command) = match judges {
+            true => ("AutoModelForSequenceClassification", "score --input rows.jsonl"),
+            false => ("AutoModelForCausalLM", "chat"),
+        };
         let _ = write!(
             card,
             "\n## Use\n\nWith transformers:\n\n```python\n\
-             from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+             from transformers import {class}, AutoTokenizer\n\n\
              tokenizer = AutoTokenizer.from_pretrained({python})\n\
-             model = AutoModelForCausalLM.from_pretrained({python})\n```\n\n\
-             With gemma-tune:\n\n```sh\ngemma-tune chat --model {shell}\n```\n"
+             model = {class}.from_pretrained({python})\n```\n\n\
+             With gemma-tune:\n\n```sh\ngemma-tune {command} --model {shell}\n```\n"
         );
     }
 
@@ -385,6 +402,16 @@ mod tests {
     fn models_and_gguf_files_have_cards_too() {
         let card = Card { repository: Some("ann/support".into()), ..card() };
         insta::assert_snapshot!("card_of_a_model", card.render_of(Subject::Model));
+        let judge = card.render_of(Subject::Judge);
+        for said in [
+            "pipeline_tag: text-classification\n",
+            "A reward model, which gives each text a number: ",
+            "model = AutoModelForSequenceClassification.from_pretrained(\"ann/support\")\n",
+            "gemma-tune score --input rows.jsonl --model ann/support\n",
+        ] {
+            assert!(judge.contains(said), "{said}: {judge}");
+        }
+        assert!(!judge.contains("CausalLM"), "{judge}");
         let bare = Card { name: "x".into(), ..Card::default() };
         insta::assert_snapshot!("card_of_gguf_files", bare.render_of(Subject::Gguf(&["x q4.gguf".into()])));
     }

@@ -2,15 +2,16 @@
 
 use crate::adapter::peft::{AdapterConfig, TENSORS_FILE};
 use crate::adapter::target::TargetModules;
-use crate::data;
+use crate::data::{self, Row, RowId};
 use crate::error::{Error, Kind, Place, Result};
-use crate::hub::{self, Failure, HubSettings};
+use crate::hub;
 use crate::jobs::base::headers::Headers;
 use crate::jobs::base::{adapter_folder, provenance};
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::data::{check_rows, source_spec};
 use crate::jobs::run::folder::RunFolder;
-use crate::progress::{Progress, Silent};
+use crate::jobs::run::rewards::Rewards;
+use crate::progress::Progress;
 use crate::recipe::{self, Reading, Recipe, Task};
 use crate::weights::safetensors_file::SafetensorsFile;
 use std::path::Path;
@@ -35,18 +36,26 @@ pub fn check(path: &Path, overrides: &[String], with_files: bool, progress: &dyn
     let recipe = reading.recipe().filter(|_| with_files);
     let mut looked = Looked::default();
     let is_sound = reading.is_sound();
-    let missing = recipe.map(|recipe| missing(recipe, is_sound, &mut looked, progress)).unwrap_or_default();
+    // Of a task that nobody knows, nobody knows what its rows are.
+    let is_known = !reading.is_wrong("task");
+    let missing = recipe.map(|recipe| missing(recipe, is_sound, is_known, &mut looked, progress)).unwrap_or_default();
     missing.into_iter().for_each(|problem| reading.report(problem));
     reading.finish().map(|_| looked)
 }
 
 /// A problem for each key that names something which is not there. What is empty has been reported, and so have the names of
 /// targets that no model has where the recipe is not sound by itself.
-fn missing(recipe: &Recipe, is_sound: bool, looked: &mut Looked, progress: &dyn Progress) -> Vec<Error> {
+fn missing(
+    recipe: &Recipe,
+    is_sound: bool,
+    is_known: bool,
+    looked: &mut Looked,
+    progress: &dyn Progress,
+) -> Vec<Error> {
     let &Recipe { task, ref model, ref adapter, ref data, ref output, .. } = recipe;
     let (mut looked_at, mut in_rows, mut headers) = (Vec::new(), Vec::new(), None);
     if !model.base.is_empty() {
-        let found = check_model(&model.base, progress).map(|found| headers = found);
+        let found = Headers::here(&model.base, "model.base", progress).map(|found| headers = found);
         looked_at.push(("model.base".to_owned(), found));
     }
     if let Some(folder) = &adapter.init_from {
@@ -68,12 +77,17 @@ fn missing(recipe: &Recipe, is_sound: bool, looked: &mut Looked, progress: &dyn 
         };
         looked_at.push(("adapter".into(), planned.map(drop)));
     }
+    // A reward that is wrong by itself reads no rows.
+    let judged = recipe.grpo.as_ref().and_then(|_| Rewards::that_read(&recipe.rewards));
     for (key, sources) in [("data.train", &data.train), ("data.eval", &data.eval)] {
         for (i, source) in sources.iter().enumerate().filter(|(_, source)| !source.path.is_empty()) {
             let found = check_source(source);
             let is_here = found.is_ok() && !source.path.starts_with("hf://");
             looked_at.push((format!("{key}[{i}].path"), found));
-            if is_here && let Err(problem) = look_at_rows(data, key, source, looked, progress) {
+            if is_here
+                && is_known
+                && let Err(problem) = look_at_rows(data, key, source, judged.as_ref(), looked, progress)
+            {
                 // It was looked at by itself.
                 in_rows.push(
                     problem.rename_keys(&|named| named.replacen(&format!("{key}[0]"), &format!("{key}[{i}]"), 1)),
@@ -87,8 +101,9 @@ fn missing(recipe: &Recipe, is_sound: bool, looked: &mut Looked, progress: &dyn 
     // As a dry run of a resumed run looks at it: a run that is there already is no mistake.
     let (resume, dry_run) = (true, true);
     looked_at.push(("output.dir".into(), RunFolder::open(&output.dir, resume, dry_run).map(|_| ())));
+    let beside = Rewards::missing(&recipe.rewards, progress);
     let missing = looked_at.into_iter().filter_map(|(key, found)| Some(place(found.err()?, key)));
-    missing.chain(in_rows).collect()
+    missing.chain(beside).chain(in_rows).collect()
 }
 
 /// Reads the rows of a source, and notes what was seen of them.
@@ -96,33 +111,21 @@ fn look_at_rows(
     data: &recipe::Data,
     key: &'static str,
     source: &recipe::Source,
+    rewards: Option<&Rewards>,
     looked: &mut Looked,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let checked = check_rows(data, key, source, progress)?;
+    let mut unread = Ok(());
+    let mut read = |row: &Row, origin: RowId| {
+        if let (Ok(()), Some(rewards), Row::Prompt { columns, .. }) = (&unread, rewards, row) {
+            unread = rewards.check_row(Some(columns), &origin);
+        }
+    };
+    let checked = check_rows(data, key, source, &mut read, progress)?;
+    unread?;
     looked.rows += checked.rows;
     looked.not.extend(checked.cut.iter().map(|path| format!("the rest of `{}`, which is large", path.display())));
     Ok(())
-}
-
-/// Whether a model's name means something, and where its files are on this machine, what their headers say.
-fn check_model(base: &str, progress: &dyn Progress) -> Result<Option<Headers>> {
-    let offline = HubSettings { offline: true, ..HubSettings::from_env()? };
-    match hub::find_model(base, &offline, &Silent, &|_| Ok(())) {
-        Ok(files) => Headers::open(&files).map(Some),
-        // On the Hub, which is not asked.
-        Err(error) if Failure::of(&error).is_some() => {
-            if let Some(near) = hub::near_folder(base) {
-                let near = near.display();
-                progress.note(&format!(
-                    "warning: `model.base`: `{base}` is neither here nor in the cache, and would be asked of the Hub; \
-                     did you mean the local `{near}`?"
-                ));
-            }
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Whether an adapter to continue is whole, fits the model where that is here, and agrees with the recipe.

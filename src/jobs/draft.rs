@@ -7,8 +7,8 @@ use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::Sizes;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::adapter_plan::AdapterPlan;
-use crate::jobs::run::batches::largest_tokens;
-use crate::jobs::run::data::{Data, sequences};
+use crate::jobs::run::batches::{Largest, largest_tokens};
+use crate::jobs::run::data::Data;
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::suited;
 use crate::recipe::{Given, Reading, Recipe};
@@ -80,8 +80,10 @@ pub fn suited(recipe: &Recipe, screen: &ProgressBar) -> Result<Recipe> {
             trainable: adapter.trainable(),
             beside: Beside::of(&adapter, recipe, &config),
             optimizer_slots: settings.rule.slots() as u64,
-            tokens: &|batch_size, max_length| {
-                largest_tokens(&data.train, &data.binning, batch_size, max_length * sequences(recipe))
+            largest: &|batch_size, max_length| {
+                Largest::of_recipe(recipe, batch_size, max_length, |rows, most| {
+                    largest_tokens(&data.train, &data.binning, rows, most)
+                })
             },
             devices: 1,
             capacity: settings.open_device("auto")?.capacity(),

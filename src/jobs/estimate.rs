@@ -10,6 +10,7 @@ use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::forecast::pace::{Pace, TimedRun};
 use crate::jobs::run::adapter_plan::AdapterPlan;
+use crate::jobs::run::batches::Largest;
 use crate::jobs::run::data::sequences;
 use crate::jobs::run::replicas;
 use crate::jobs::run::settings::RunSettings;
@@ -91,15 +92,15 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
     let adapter = AdapterPlan::of(recipe.task, &recipe.adapter, &outline.config)?;
     // Of a pair each answer with its prompt is a sequence.
     let sequences = sequences(recipe);
-    let tokens = |batch_size: usize, max_length: usize| {
-        (batch_size as u64).saturating_mul(sequences as u64).saturating_mul(max_length as u64)
+    let largest = |batch_size: usize, max_length: usize| {
+        Largest::of_recipe(recipe, batch_size, max_length, |rows, most| (rows as u64).saturating_mul(most as u64))
     };
     let sizes = Sizes {
         frozen,
         trainable: adapter.trainable(),
         beside: Beside::of(&adapter, recipe, &outline.config),
         optimizer_slots: settings.rule.slots() as u64,
-        tokens: &tokens,
+        largest: &largest,
         devices: devices.count(),
         capacity: devices.capacity(),
     };

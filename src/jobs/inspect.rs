@@ -75,6 +75,9 @@ pub struct Tensor {
 
 /// What keeps `chat` and `generate` from asking the model anything.
 fn chat_problem(base: &Base) -> Option<String> {
+    if base.config.judges() {
+        return Some("it is a reward model, whose `score` head judges texts and writes none".into());
+    }
     let question = Conversation { messages: vec![Message::new(Role::User, "Hi")], tools: Vec::new() };
     let asked = base.tokenizer().and_then(|_| base.encoder.encode_prompt(&question));
     asked.err().map(|error| error.what().to_owned())
@@ -85,7 +88,7 @@ fn chat_problem(base: &Base) -> Option<String> {
 /// # Errors
 /// When the model cannot be found or a small file is wrong.
 pub fn inspect(model: &str, progress: &dyn Progress) -> Result<Inspection> {
-    let base = Base::open(model, Place::Named(model.into()), progress, &|_| Ok(()))?;
+    let base = Base::open_any(model, Place::Named(model.into()), progress, &|_| Ok(()))?;
     let config = &base.config;
     let (variant, variant_clue) = base.variant();
     let infos = base.source.tensors();

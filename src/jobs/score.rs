@@ -96,7 +96,7 @@ pub fn score(model: &PeftModel, rows: &[Input], logits: Option<&Path>, progress:
         if logits.is_some() {
             return Err(Error::new(
                 Kind::Adapter,
-                "the adapter is a reward model, which has no logits: a number for a text",
+                "this is a reward model, which has no logits: it gives a number for a text",
             )
             .at(Place::Named("--logits".into()))
             .hint("leave the option out"));

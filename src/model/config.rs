@@ -26,8 +26,23 @@ impl ModelConfig {
     ///
     /// # Errors
     /// [`crate::error::Kind::Config`] with every problem at once: not JSON, an architecture that is not supported, a key with
-    /// an unsupported or impossible value, a key that this program does not act on.
+    /// an unsupported or impossible value, a key that this program does not act on; a reward model, which writes nothing.
     pub fn from_folder(dir: &Path) -> Result<(Self, Vec<String>)> {
+        let (config, ignored) = ModelConfig::from_folder_of_any(dir)?;
+        if config.judges() {
+            let what = "the model is a reward model: its `score` head judges texts and writes none";
+            return Err(Error::new(Kind::Config, what).at_path(dir).hint(
+                "`score --model` and `evaluate --model` ask it, and a reward of `kind: model` takes it as its `base`",
+            ));
+        }
+        Ok((config, ignored))
+    }
+
+    /// As [`ModelConfig::from_folder`], of a model that may be a reward model.
+    ///
+    /// # Errors
+    /// As there, but of reward models.
+    pub fn from_folder_of_any(dir: &Path) -> Result<(Self, Vec<String>)> {
         let (path, text) = config_text(dir)?;
         let (mut config, ignored) = ModelConfig::from_hf_json(&text, &path)?;
         if let Some(ids) = GenerationConfig::from_folder(dir)?.and_then(|g| g.eos_token_ids) {

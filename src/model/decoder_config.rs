@@ -96,6 +96,11 @@ pub trait DecoderConfig: fmt::Debug {
     /// Whether the checkpoint is multimodal, and this its language model.
     fn multimodal(&self) -> bool;
 
+    /// Whether a head that judges texts stands in the place of the one that writes them: a whole reward model.
+    fn judges(&self) -> bool {
+        false
+    }
+
     /// The linear layers that an adapter can go on, in order of their number.
     fn sites(&self) -> Vec<Site>;
 

@@ -96,16 +96,29 @@ impl Inputs {
         tokens
     }
 
+    /// This sequence followed by each of `answers` in turn, as so many sequences: what they begin with is there once, with all that
+    /// it shows.
+    pub fn answered<'a>(&self, answers: impl IntoIterator<Item = &'a [u32]>) -> Self {
+        let prompt = self.input_ids.len();
+        let mut inputs = self.clone();
+        let lengths = answers.into_iter().enumerate().map(|(at, answer)| {
+            inputs.input_ids.extend_from_slice(answer);
+            if at == 0 { (prompt + answer.len(), 0) } else { (answer.len(), prompt) }
+        });
+        let segments = Segments::sharing(lengths);
+        Inputs { segments, ..inputs }
+    }
+
     /// Sequences one after the other, each of the parts a sequence or several.
     pub fn joined(parts: impl IntoIterator<Item = Inputs>) -> Self {
         let (mut input_ids, mut lengths, mut soft_tokens) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             let start = input_ids.len();
             soft_tokens.extend(part.soft_tokens.into_iter().map(|soft| soft.moved(start)));
-            lengths.extend(part.segments.ranges().iter().map(Range::len));
+            lengths.extend(part.segments.lengths());
             input_ids.extend(part.input_ids);
         }
-        Inputs { input_ids, segments: Segments::from_lengths(lengths), soft_tokens }
+        Inputs { input_ids, segments: Segments::sharing(lengths), soft_tokens }
     }
 
     /// Where a piece of about `most` rows from `start` on ends: it cuts through no soft tokens.
@@ -225,5 +238,20 @@ mod tests {
         assert_eq!(joined.images(), [5..9, 12..16], "of a picture that is cut nothing is left");
         assert_eq!(joined.segments.ranges(), [0..3, 3..11, 11..17, 17..22]);
         assert_eq!(joined.input_ids[11..17], [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init)] // a list of pictures
+    fn answers_to_a_prompt_have_it_and_its_pictures_once() {
+        let prompt = inputs(&[5], &[1..4]);
+        let group = prompt.answered([&[7, 8][..], &[9], &[7, 7, 7]]);
+        assert_eq!(group.input_ids, [0, 1, 2, 3, 4, 7, 8, 9, 7, 7, 7]);
+        assert_eq!(group.segments, Segments::sharing([(7, 0), (1, 5), (3, 5)]));
+        assert_eq!(group.images(), [1..4]);
+        // What is joined shares what its parts share.
+        let joined = Inputs::joined([inputs(&[2], &[]), group.clone(), prompt.answered([&[6][..]]), group]);
+        let lengths = [(2, 0), (7, 0), (1, 5), (3, 5), (6, 0), (7, 0), (1, 5), (3, 5)];
+        assert_eq!(joined.segments, Segments::sharing(lengths));
+        assert_eq!(joined.images(), [3..6, 14..17, 20..23]);
     }
 }

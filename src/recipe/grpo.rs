@@ -124,6 +124,16 @@ impl Grpo {
         (answers / self.num_generations).max(1)
     }
 
+    /// The most prompts that `answers` of a step, one after the other from a multiple of their number on, are given to.
+    pub fn prompts_of(&self, answers: usize) -> usize {
+        let group = self.num_generations.max(1);
+        let (mut step, mut rest) = (answers, group); // their greatest common divisor: where such answers may begin within a group
+        while rest > 0 {
+            (step, rest) = (rest, step % rest);
+        }
+        answers.saturating_add(group - step.min(group)).div_ceil(group)
+    }
+
     /// How much more likely than when it was said a token may become.
     pub fn upper_epsilon(&self) -> f64 {
         self.epsilon_high.unwrap_or(self.epsilon)

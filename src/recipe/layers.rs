@@ -30,9 +30,14 @@ pub(super) fn stack(
     let root = files.layer(path, bytes);
     let given: Vec<Node> = given.iter().map(|(origin, given)| option(origin.clone(), given, diagnosis)).collect();
     // Not lazily: problems of all options are wanted.
-    let sets: Vec<Option<Node>> = overrides.iter().map(|text| set(text, diagnosis)).collect();
-    let sets: Option<Vec<Node>> = sets.into_iter().collect();
-    Some(given.into_iter().chain(sets?).fold(root?, over))
+    let sets: Vec<Option<(Vec<Step>, Node)>> = overrides.iter().map(|text| set(text, diagnosis)).collect();
+    let sets: Option<Vec<(Vec<Step>, Node)>> = sets.into_iter().collect();
+    let (root, sets) = (root, sets?);
+    let mut root = given.into_iter().fold(root?, over);
+    for (steps, value) in sets {
+        root = laid_at(root, &steps, value, "", diagnosis);
+    }
+    Some(root)
 }
 
 /// Reads a whole recipe file.
@@ -228,8 +233,34 @@ fn identity(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.into())
 }
 
-/// A `--set section.key=value` option as a mapping.
-fn set(text: &str, diagnosis: &mut Diagnosis) -> Option<Node> {
+/// A step on the way to a value.
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    /// The value of a key.
+    Key(String),
+    /// An item of a list, from 0.
+    Item(usize),
+}
+
+/// The steps of `rewards[0].timeout`; `None` where it is no such path.
+fn steps(path: &str) -> Option<Vec<Step>> {
+    let mut steps = Vec::new();
+    for part in path.split('.').map(str::trim) {
+        let (key, items) = part.split_once('[').map_or((part, None), |(key, items)| (key.trim_end(), Some(items)));
+        if key.is_empty() {
+            return None;
+        }
+        steps.push(Step::Key(key.to_owned()));
+        if let Some(items) = items {
+            let items = items.strip_suffix(']')?.split("][");
+            steps.extend(items.map(|item| item.trim().parse().ok().map(Step::Item)).collect::<Option<Vec<_>>>()?);
+        }
+    }
+    Some(steps)
+}
+
+/// A `--set section.key=value` option: where the value goes, and the value.
+fn set(text: &str, diagnosis: &mut Diagnosis) -> Option<(Vec<Step>, Node)> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let origin = diagnosis.add_origin(Origin::Set(text.clone()));
     let mark = Mark { origin, line: 1, column: 1, width: text.chars().count().max(1) };
@@ -237,13 +268,25 @@ fn set(text: &str, diagnosis: &mut Diagnosis) -> Option<Node> {
         diagnosis.report(&mark, "there is no `=`", Some("write `--set section.key=value`".into()));
         return None;
     };
-    let keys: Vec<&str> = path.split('.').map(str::trim).collect();
-    if keys.iter().any(|key| key.is_empty()) || keys.len() > 3 {
+    let steps = steps(path).filter(|steps| steps.iter().filter(|step| matches!(step, Step::Key(_))).count() <= 3);
+    let Some(steps) = steps else {
         let what = "what stands before the `=` does not name a key";
-        diagnosis.report(&mark, what, Some("write `--set section.key=value`".into()));
+        let hint = match path.contains('[') {
+            true => "an item of a list has its number, from 0: `--set rewards[0].weight=2`",
+            false => "write `--set section.key=value`",
+        };
+        diagnosis.report(&mark, what, Some(hint.into()));
+        return None;
+    };
+    let numbered = steps.iter().position(|step| matches!(step, Step::Key(key) if key.parse::<usize>().is_ok()));
+    if let Some(at) = numbered.filter(|at| *at > 0) {
+        let what = "what stands before the `=` does not name a key";
+        let hint =
+            format!("an item of a list has a number: write it with brackets: `--set {}=..`", with_brackets(path, at));
+        diagnosis.report(&mark, what, Some(hint));
         return None;
     }
-    if keys == [EXTENDS] {
+    if steps == [Step::Key(EXTENDS.to_owned())] {
         diagnosis.report(&mark, format!("`{EXTENDS}` cannot be set, only written into a recipe"), None);
         return None;
     }
@@ -255,7 +298,79 @@ fn set(text: &str, diagnosis: &mut Diagnosis) -> Option<Node> {
         None => return None,
     };
     value.mark = mark;
-    Some(at_keys(&keys, value))
+    Some((steps, value))
+}
+
+/// A path whose part number `at` is the number of an item: `rewards.0.weight` as `rewards[0].weight`.
+fn with_brackets(path: &str, at: usize) -> String {
+    let mut text = String::new();
+    for (i, part) in path.split('.').map(str::trim).enumerate() {
+        match i {
+            _ if i == at => text += &format!("[{part}]"),
+            0 => text += part,
+            _ => text += &format!(".{part}"),
+        }
+    }
+    text
+}
+
+/// `root` with `value` laid over what stands at the end of these steps; `path` is how far they were gone, for messages.
+fn laid_at(root: Node, steps: &[Step], value: Node, path: &str, diagnosis: &mut Diagnosis) -> Node {
+    let (mark, mut root) = (root.mark, root);
+    match (steps.split_first(), &mut root.shape) {
+        (None, _) => over(root, value),
+        (Some((Step::Key(key), rest)), shape) => {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            if let (Shape::Map(entries), true) = (shape, rest.iter().any(|step| matches!(step, Step::Item(_)))) {
+                let Some(at) = entries.iter().position(|entry| entry.key == *key) else {
+                    no_list(&path, "the recipe does not have it", &value.mark, diagnosis);
+                    return root;
+                };
+                let Entry { key, mark: own, value: lower } = entries.remove(at);
+                let value = laid_at(lower, rest, value, &path, diagnosis);
+                entries.insert(at, Entry { key, mark: own, value });
+                return root;
+            }
+            let keys: Vec<&str> = steps
+                .iter()
+                .filter_map(|step| match step {
+                    Step::Key(key) => Some(key.as_str()),
+                    Step::Item(_) => None,
+                })
+                .collect();
+            over(root, at_keys(&keys, value))
+        }
+        (Some((Step::Item(at), rest)), Shape::List(items)) => {
+            if *at >= items.len() {
+                let there = match items.len() {
+                    0 => "it is empty".to_owned(),
+                    1 => "it has one item, `[0]`".to_owned(),
+                    count => format!("it has {count} items, `[0]` to `[{}]`", count - 1),
+                };
+                no_list(&format!("{path}[{at}]"), &there, &value.mark, diagnosis);
+                return root;
+            }
+            let item = items.remove(*at);
+            items.insert(*at, laid_at(item, rest, value, &format!("{path}[{at}]"), diagnosis));
+            root
+        }
+        // A single source may be written without being in a list.
+        (Some((Step::Item(0), rest)), Shape::Map(_)) if path.starts_with("data.") => {
+            laid_at(root, rest, value, path, diagnosis)
+        }
+        (Some((Step::Item(_), _)), _) => {
+            let found = Node { mark, shape: root.shape.clone() }.describe();
+            no_list(path, &format!("it is no list, but {found}"), &value.mark, diagnosis);
+            root
+        }
+    }
+}
+
+/// Reports an item that cannot be set.
+fn no_list(path: &str, why: &str, mark: &Mark, diagnosis: &mut Diagnosis) {
+    let list = path.split('[').next().unwrap_or(path);
+    let hint = format!("write all of it: `--set '{list}=[..]'`");
+    diagnosis.report(mark, format!("`{path}` cannot be set: {why}"), Some(hint));
 }
 
 /// What an option gives as a mapping: the user's words are the values, whatever they would mean in YAML.

@@ -85,7 +85,7 @@ pub struct Preference {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<f64>>")]
     pub loss_weights: Option<Option<Vec<f64>>>,
-    /// How much the likelihood of the chosen answers counts beside the preference, for `cpo` and `simpo`; SimPO's own is 0.
+    /// How much the likelihood of the chosen answers counts beside the preference, for the losses without a reference; SimPO's own is 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub cpo_alpha: Option<f64>,
@@ -93,6 +93,10 @@ pub struct Preference {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub simpo_gamma: Option<f64>,
+    /// How rewards bend, for `simpo`: AlphaPO's, whose `cpo_alpha` is 0; 0 is SimPO.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    pub alpha: Option<f64>,
     /// Of `orpo`: whether the likelihood is that of the prompt and the chosen answer, as in TRL, or of the answer alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
@@ -141,6 +145,10 @@ pub enum LossType {
     Sft,
     /// CPO's, without a reference: `cpo_alpha` is how much the likelihood of the chosen answers counts beside it.
     Cpo,
+    /// SLiC's, without a reference: CPO's with a hinge.
+    CpoHinge,
+    /// IPO's, without a reference, of log-probabilities per token.
+    CpoIpo,
     /// SimPO's, without a reference, of log-probabilities per token: the same, and `simpo_gamma`.
     Simpo,
     /// KTO's own, of single answers.
@@ -160,7 +168,7 @@ impl LossType {
 
     /// Whether nothing is measured against a reference: such a loss stands alone.
     pub fn is_reference_free(self) -> bool {
-        matches!(self, LossType::Cpo | LossType::Simpo)
+        matches!(self, LossType::Cpo | LossType::CpoHinge | LossType::CpoIpo | LossType::Simpo)
     }
 }
 
@@ -221,6 +229,7 @@ impl Preference {
             loss_weights: Some(section.key("loss_weights").optional()),
             cpo_alpha: Some(section.key("cpo_alpha").within(0.0..).or(1.0)),
             simpo_gamma: Some(section.key("simpo_gamma").within(0.0..).or(0.5)),
+            alpha: Some(section.key("alpha").or(0.0)),
             nll_on_prompt: Some(section.key("nll_on_prompt").or(true)),
             desirable_weight: Some(section.key("desirable_weight").within((Excluded(0.0), Unbounded)).or(1.0)),
             undesirable_weight: Some(section.key("undesirable_weight").within((Excluded(0.0), Unbounded)).or(1.0)),
@@ -242,6 +251,7 @@ impl Preference {
             loss_weights: self.loss_weights.filter(|_| is_dpo && !is_free),
             cpo_alpha: self.cpo_alpha.filter(|_| is_dpo && is_free),
             simpo_gamma: self.simpo_gamma.filter(|_| is_dpo && is_simpo),
+            alpha: self.alpha.filter(|_| is_dpo && is_simpo),
             nll_on_prompt: self.nll_on_prompt.filter(|_| is_orpo),
             desirable_weight: self.desirable_weight.filter(|_| is_kto),
             undesirable_weight: self.undesirable_weight.filter(|_| is_kto),

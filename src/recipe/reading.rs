@@ -58,6 +58,11 @@ impl Reading {
         self.diagnosis.is_sound()
     }
 
+    /// Whether the key `path` has been reported.
+    pub fn is_wrong(&self, path: &str) -> bool {
+        self.diagnosis.is_wrong(path)
+    }
+
     /// Adds a problem that was found elsewhere; one at a [`crate::error::Place::Key`] is shown at the key's line.
     pub fn report(&mut self, problem: Error) {
         let beside = self.recipe.as_ref().map(|recipe| places::beside(&self.path, recipe)).unwrap_or_default();

@@ -46,12 +46,18 @@ impl Recipe {
             }
         });
         let mut recipe = Recipe { auto: diagnosis.autos.clone(), ..recipe };
-        tasks::choose_formats(recipe.task, &mut recipe.data, diagnosis);
-        if let Some(preference) = &recipe.preference {
+        // What goes with a task that nobody knows, nobody knows either.
+        let is_known = !diagnosis.is_wrong("task");
+        if is_known {
+            tasks::choose_formats(recipe.task, &mut recipe.data, diagnosis);
+        }
+        if let Some(preference) = recipe.preference.as_ref().filter(|_| is_known) {
             tasks::check(recipe.task, preference, (&recipe.data, &recipe.training), diagnosis);
         }
         recipe.preference = recipe.preference.filter(|_| recipe.task.has_preference());
-        answers::check(&recipe, diagnosis);
+        if is_known {
+            answers::check(&recipe, diagnosis);
+        }
         recipe.grpo = recipe.grpo.filter(|_| recipe.task.answers());
         targets::check(&recipe.adapter, diagnosis);
         columns::check(&recipe.data, diagnosis);

@@ -8,13 +8,14 @@ use crate::data::options::RowFormat;
 use crate::text::TrainOn;
 
 /// The keys of `preference`, with the tasks that they are of.
-const KEYS: [(&str, &[Task]); 10] = [
+const KEYS: [(&str, &[Task]); 11] = [
     ("beta", &[Task::Dpo, Task::Orpo, Task::Kto]),
     ("loss_type", &[Task::Dpo, Task::Kto]),
     ("label_smoothing", &[Task::Dpo]),
     ("loss_weights", &[Task::Dpo]),
     ("cpo_alpha", &[Task::Dpo]),
     ("simpo_gamma", &[Task::Dpo]),
+    ("alpha", &[Task::Dpo]),
     ("nll_on_prompt", &[Task::Orpo]),
     ("desirable_weight", &[Task::Kto]),
     ("undesirable_weight", &[Task::Kto]),
@@ -39,6 +40,8 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
                 source.format = rows(task).unwrap_or(RowFormat::Auto);
             }
             let is_trained = match rows(task) {
+                // Pairs are taken apart, as in TRL.
+                Some(RowFormat::Unpaired) => matches!(source.format, RowFormat::Unpaired | RowFormat::Preference),
                 Some(format) => source.format == format,
                 None => !matches!(source.format, RowFormat::Preference | RowFormat::Unpaired | RowFormat::PromptOnly),
             };
@@ -61,7 +64,9 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
             let hint = match rows(task) {
                 None => others.to_owned(),
                 Some(RowFormat::Unpaired) => {
-                    format!("its rows are `unpaired`: `{{\"prompt\", \"completion\", \"label\"}}`; {others}")
+                    format!(
+                        "its rows are `unpaired`, `{{\"prompt\", \"completion\", \"label\"}}`, or `preference`; {others}"
+                    )
                 }
                 Some(RowFormat::PromptOnly) => {
                     format!("its rows are `prompt_only`: `{{\"prompt\", ..}}`; {others}")
@@ -100,6 +105,12 @@ pub(super) fn check(
             false => "`data.train_on: all` would judge prompts too",
         };
         diagnosis.wrong("data.train_on", &mark, what, Some("leave it out".into()));
+    }
+    if let Some(mark) = diagnosis.given("data.packing").filter(|_| data.packing) {
+        let counted = if task.has_pairs() { "pairs" } else { "rows" };
+        let what =
+            format!("`data.packing: true` does not go with `task: {}`, whose batches count {counted}", task.name());
+        diagnosis.wrong("data.packing", &mark, what, Some("leave it out".into()));
     }
     if !diagnosis.is_wrong("preference.loss_type") {
         losses(task, preference, diagnosis);
@@ -155,8 +166,9 @@ fn losses(task: Task, preference: &Preference, diagnosis: &mut Diagnosis) {
             losses.iter().any(|loss| smooth.contains(loss)),
             "it is for `robust`, `exo_pair`, `cpo` and `simpo`; leave it out",
         ),
-        ("cpo_alpha", true, is_free, "it is for `cpo` and `simpo`; leave it out"),
+        ("cpo_alpha", true, is_free, "it is for `cpo`, `cpo_hinge`, `cpo_ipo` and `simpo`; leave it out"),
         ("simpo_gamma", true, has(LossType::Simpo), "it is for `simpo`; leave it out"),
+        ("alpha", true, has(LossType::Simpo), "it is for `simpo`; leave it out"),
         ("loss_weights", true, !is_free, "`cpo_alpha` weighs the likelihood of the chosen answers; leave it out"),
     ] {
         let path = format!("preference.{key}");
@@ -189,10 +201,6 @@ fn name(loss: LossType) -> String {
 
 /// Reports batches in which answers cannot be judged by each other.
 fn batches(preference: &Preference, data: &Data, training: &Training, diagnosis: &mut Diagnosis) {
-    if let Some(mark) = diagnosis.given("data.packing").filter(|_| data.packing) {
-        let what = "`data.packing: true` does not go with `task: kto`, whose batches count rows";
-        diagnosis.wrong("data.packing", &mark, what, Some("leave it out".into()));
-    }
     if !preference.estimates_divergence() || diagnosis.is_wrong("preference.loss_type") {
         return;
     }

@@ -238,7 +238,8 @@ fn flow(value: &Value, text: &mut String) {
             for (i, (key, item)) in items.enumerate() {
                 text.push_str(if i > 0 { ", " } else { "" });
                 if let Some(key) = key {
-                    let _ = write!(text, "{key}: ");
+                    scalar(key, text);
+                    text.push_str(": ");
                 }
                 flow(item, text);
             }

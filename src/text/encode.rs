@@ -99,6 +99,11 @@ impl Encoder {
         self
     }
 
+    /// The system message that conversations without one are given.
+    pub fn system(&self) -> Option<&str> {
+        self.system.as_deref()
+    }
+
     /// Refuses ids from `vocab_size` on: the model has no embedding for them.
     pub fn with_vocab_size(mut self, vocab_size: usize) -> Self {
         self.vocab_size = Some(vocab_size);

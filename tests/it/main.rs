@@ -45,3 +45,5 @@ mod training;
 mod verbs;
 mod verify;
 mod vision;
+mod vision_preference;
+mod wrong_preferences;

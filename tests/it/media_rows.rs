@@ -178,7 +178,11 @@ fn the_recipes_run_on_the_small_models_that_a_script_makes() {
     let bench = hearing_bench();
     bench.set("n/config.json", "audio_soft_tokens_per_image", json!(188));
     bench.set("n/processor_config.json", "audio_seq_length", json!(188));
-    for (recipe, model, said) in [("vision_sft", "v", "Pictures count: "), ("audio_sft", "n", "Sounds count: ")] {
+    for (recipe, model, said) in [
+        ("vision_sft", "v", "Pictures count: "),
+        ("vision_dpo", "v", "Pictures count: "),
+        ("audio_sft", "n", "Sounds count: "),
+    ] {
         let [base, out] = [model, recipe].map(|name| bench.path(name).display().to_string());
         let sets = format!("--set model.base={base} --set output.dir={out} --set training.max_steps=1");
         let mut command = bench.command(&format!("train recipes/{recipe}.yaml {sets}"));

@@ -268,7 +268,12 @@ fn wrong_options_and_inputs_are_refused_before_the_model_is_read() {
         ("--top-p -0.5", "top-p must be above 0 and at most 1"),
         ("--top-p 1.5", "top-p must be above 0 and at most 1"),
         ("--top-k -1", "top-k must be a whole number, 0 or more"),
-        ("--max-tokens -1", "--max-tokens"),
+        ("--drafts -1", "it must be a whole number, 0 or more"),
+        ("--drafts 4294967296", "it is too large"),
+        ("--seed -1", "it must be a whole number, 0 or more"),
+        ("--batch-size 0", "it must be a whole number, 1 or more"),
+        ("--batch-size -1", "it must be a whole number, 1 or more"),
+        ("--max-tokens -1", "it must be a whole number, 0 or more"),
         ("--resume", "--output"),
     ] {
         let said = bench.run(&format!("generate --model t --input prompts.jsonl {options}"));

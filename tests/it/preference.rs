@@ -11,7 +11,7 @@ use gemma_tune::random::Rng;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::backprop;
 use gemma_tune::train::micro_batch::MicroBatch;
-use gemma_tune::train::objective::{Cpo, Dpo, DpoLoss, Kto, KtoLoss, Objective, Orpo, Reward};
+use gemma_tune::train::objective::{Cpo, CpoLoss, Dpo, DpoLoss, Kto, KtoLoss, Objective, Orpo, Reward};
 use gemma_tune::train::step::{self, Computed, OneDevice, StepSettings, Watch, WindowGradients};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -179,7 +179,10 @@ fn losses_without_a_reference_are_those_of_trl() {
     let golden = Golden::read(&folder("train").join("preference.safetensors"));
     let Case { model, adapter, .. } = case("lora", &Device::flex());
     let sequences = sequences(&golden);
-    let cpo = |simpo_gamma| Cpo { beta: BETA, label_smoothing: SMOOTHING, cpo_alpha: 0.3, simpo_gamma };
+    let cpo = |loss, label_smoothing| -> Arc<dyn Objective> {
+        Arc::new(Cpo { beta: BETA, label_smoothing, cpo_alpha: 0.3, loss })
+    };
+    let simpo = |alpha| CpoLoss::Simpo { gamma: 0.5, alpha };
     let of_pair = [
         "rewards/chosen",
         "rewards/rejected",
@@ -190,11 +193,14 @@ fn losses_without_a_reference_are_those_of_trl() {
         "nll_loss",
     ];
     let of_odds = [of_pair.as_slice(), &["log_odds_ratio", "log_odds_chosen"]].concat();
-    let kinds: [(&str, Arc<dyn Objective>, &[&str]); 4] = [
+    let kinds: [(&str, Arc<dyn Objective>, &[&str]); 7] = [
         ("orpo", Arc::new(Orpo { beta: BETA, nll_on_prompt: true }), &of_odds),
         ("orpo_answer", Arc::new(Orpo { beta: BETA, nll_on_prompt: false }), &["nll_loss"]),
-        ("cpo", Arc::new(cpo(None)), &of_pair),
-        ("simpo", Arc::new(cpo(Some(0.5))), &of_pair),
+        ("cpo", cpo(CpoLoss::Sigmoid, SMOOTHING), &of_pair),
+        ("cpo_hinge", cpo(CpoLoss::Hinge, 0.0), &of_pair),
+        ("cpo_ipo", cpo(CpoLoss::Ipo, 0.0), &of_pair),
+        ("simpo", cpo(simpo(0.0), SMOOTHING), &of_pair),
+        ("alphapo", cpo(simpo(0.25), SMOOTHING), &of_pair),
     ];
     for (name, objective, metrics) in kinds {
         let batch = |sequences: &[(Vec<u32>, Vec<i32>)]| {
@@ -446,6 +452,17 @@ fn a_run_learns_from_judged_answers() {
     bench.run("train kto.yaml --set output.dir=again").ok();
     let adapter = |out: &str| bench.read(&format!("{out}/adapter/adapter_model.safetensors"));
     assert!(adapter("out") == adapter("again"));
+    // Pairs are the same rows.
+    let row = |i: usize| {
+        let [prompt, chosen, rejected] = pair(i);
+        json!({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    };
+    bench.write("pairs.jsonl", lines(&(0..6).map(row).collect::<Vec<_>>()));
+    let of_pairs = recipe("kto", "pairs.jsonl", "beta: 0.5", "pairs").replace("data: {", "data: {format: preference, ");
+    bench.write("pairs.yaml", of_pairs);
+    let said = bench.run("train pairs.yaml");
+    assert!(said.stderr.contains("Pairs are taken apart, as in TRL"), "{}", said.stderr);
+    assert!(adapter("out") == adapter("pairs"));
     let report = bench.run("evaluate kto.yaml --adapter out --json").json();
     assert_eq!(report["metrics"][0]["about"], "nats per supervised token of the good answers");
     assert_eq!(report["metrics"][0]["rows"], 6);
@@ -536,6 +553,46 @@ fn a_reward_model_is_trained_asked_and_merged() {
     assert_eq!(config["id2label"].as_object().map(|labels| labels.len()), Some(1));
     let whole = Golden::read(&bench.path("whole/model.safetensors"));
     assert_eq!(whole.values("score.weight"), head.values("base_model.model.score.weight"));
+    // And for us: it judges as base and adapter did, in every place where these judge.
+    let scored = bench.run("score --model whole --input pairs.jsonl").ok();
+    for (whole, parts) in scored.lines().zip(&judged) {
+        let whole: Value = serde_json::from_str(whole).expect("JSON");
+        assert!((number(&whole, "margin") - number(parts, "margin")).abs() < 1e-4, "{whole} {parts}");
+    }
+    let report = bench.run("evaluate reward.yaml --model whole --json").json();
+    let value = |at: usize| number(&report["metrics"][at]["values"][0], "value");
+    assert!(value(0) == 1.0 && (value(1) - margin).abs() < 1e-4, "{report}");
+    let inspected = bench.run("inspect whole").ok();
+    assert!(inspected.contains("it is a reward model, whose `score` head judges texts"), "{inspected}");
+    bench.write("own.yaml", own.replace("adapter: out", "base: whole"));
+    bench.run("train own.yaml --set output.dir=by_whole").ok();
+    let by_whole = bench.text("by_whole/rewards.jsonl");
+    for (line, parts) in by_whole.lines().zip(&answers) {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert!((number(&line, "reward") - number(parts, "reward")).abs() < 1e-4, "{line} {parts}");
+    }
+    bench.write("own.yaml", own.replace("adapter: out", "base: t"));
+    let said = bench.run("train own.yaml --set output.dir=other");
+    assert!(said.code == Some(2) && said.problem().contains("`t` is no reward model"), "{}", said.stderr);
+    bench.write("whole.yaml", recipe("dpo", "pairs.jsonl", "beta: 0.5", "other").replace("base: t", "base: whole"));
+    for refused in [
+        "train whole.yaml",
+        "estimate whole.yaml",
+        "generate --model whole --prompt a",
+        "verify --model whole --adapter out",
+        "merge --model whole --adapter out --output other",
+        "export gguf --model whole --quant F32 --output a.gguf",
+    ] {
+        let said = bench.run(refused);
+        assert_eq!(said.code, Some(2), "{refused}: {}", said.stderr);
+        assert!(said.problem().contains("the model is a reward model"), "{refused}: {}", said.stderr);
+    }
+    for refused in
+        ["score --model whole --adapter out --input pairs.jsonl", "evaluate reward.yaml --model whole --adapter out"]
+    {
+        let said = bench.run(refused);
+        assert!(said.code == Some(2) && said.problem().contains("no adapter goes on it"), "{refused}: {}", said.stderr);
+    }
 
     // It goes on as what it is, and is no writer for anybody.
     bench.run("train reward.yaml --set adapter.init_from=out --set output.dir=more --set training.max_steps=1").ok();

@@ -158,6 +158,12 @@ fn a_merged_model_and_gguf_files_are_pushed_too() {
     {
         assert!(card.contains(part), "{part}: {card}");
     }
+    // What judges texts is published as what it is.
+    bench.set("merged/config.json", "architectures", json!(["Gemma3TextForSequenceClassification"]));
+    bench.set("merged/config.json", "id2label", json!({"0": "LABEL_0"}));
+    bench.push(&hub, "push merged --repo judge --base-model google/gemma-3-1b-it").ok();
+    let card = String::from_utf8_lossy(&hub.files("ann/judge", "main")["README.md"]).into_owned();
+    assert!(card.contains("text-classification") && card.contains("AutoModelForSequenceClassification"), "{card}");
     bench.write("files/c.gguf", "version https://git-lfs.github.com/spec/v1\n");
     assert!(bench.push(&hub, "push files --repo gguf").problem().contains("`c.gguf` does not begin as a GGUF file"));
     std::fs::remove_file(bench.path("files/c.gguf")).expect("a file");

@@ -1,7 +1,7 @@
 //! A run that is stopped and resumed ends in the same bytes as one that is not.
 
 use crate::bench::{Bench, wait_until};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -108,6 +108,47 @@ fn a_killed_run_resumes_to_the_same_bytes() {
         assert_eq!(left, Vec::<String>::new());
     }
     assert!(killed >= 4, "only {killed} runs were killed");
+}
+
+#[test]
+fn killed_runs_of_preferences_resume_to_the_same_bytes() {
+    let said = |role: &str, text: String| json!([{"role": role, "content": text}]);
+    let row = |i: usize| {
+        let (chosen, rejected) = (said("assistant", format!("It is {i}.")), said("assistant", "No idea.".into()));
+        json!({"prompt": said("user", format!("What is {i}?")), "chosen": chosen, "rejected": rejected})
+    };
+    let bench = |task: &str| {
+        let bench = Bench::new().with_text();
+        bench.write("pairs.jsonl", crate::bench::lines(&(0..8).map(row).collect::<Vec<_>>()));
+        let recipe = format!(
+            "task: {task}\nmodel: {{base: t}}\nadapter: {{r: 4, lora_dropout: 0.1}}\n\
+             data: {{train: pairs.jsonl, eval: pairs.jsonl, format: preference}}\n\
+             training: {{max_steps: 12, per_device_train_batch_size: 2, gradient_accumulation_steps: 2, learning_rate: 1.0e-2, seed: 7}}\n\
+             evaluation: {{eval_steps: 3}}\noutput: {{dir: out, save_steps: 1, logging_steps: 1, report_to: [jsonl]}}\n"
+        );
+        bench.write("r.yaml", recipe);
+        bench
+    };
+    // Before the first step, while the reference may be asked, and some moments after a step.
+    for (task, past, pause) in [("dpo", 0, 0), ("dpo", 6, 700), ("kto", 3, 1500)] {
+        let (reference, killed) = (bench(task), bench(task));
+        let begun = Instant::now();
+        reference.run("train r.yaml").ok();
+        let pause = begun.elapsed() * pause / 12_000;
+        let mut child = start(&killed, "train r.yaml");
+        let ended =
+            wait_until(&mut child, || killed.path("out").exists() && lines_now(&killed) >= past).or_else(|| {
+                let until = Instant::now() + pause;
+                wait_until(&mut child, || Instant::now() >= until)
+            });
+        // On a busy machine it may be at its end already.
+        if ended.is_none() {
+            child.kill().expect("SIGKILL");
+            child.wait().expect("the process ends");
+        }
+        killed.run("train r.yaml --resume").ok();
+        same_end(&killed, &reference);
+    }
 }
 
 /// Trains until a few steps are done, then presses Ctrl-C.

@@ -4,11 +4,13 @@ use crate::bench::{Bench, lines, wait_until};
 use crate::fidelity::{Case, case};
 use crate::preference::{computed, sampled};
 use burn::tensor::Device;
-use gemma_tune::nn::Segments;
+use gemma_tune::model::Inputs;
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::micro_batch::{MicroBatch, Rollout};
 use gemma_tune::train::objective::{Grpo, GrpoLoss, Objective, Rloo, Spread, leave_one_out, relative_to_group};
 use serde_json::{Map, Value, json};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::ops::Range;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -23,8 +25,9 @@ const LONGEST: usize = 12;
 const GROUP: usize = 3;
 const TOKEN_METRICS: [&str; 4] = ["kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"];
 
-/// The golden's answers of these numbers in one micro-batch.
-fn micro_batch(golden: &Golden, answers: Range<usize>, objective_has_reference: bool) -> MicroBatch {
+/// The golden's answers of these numbers in one micro-batch, in which each prompt stands before the answers of its group, or before
+/// each answer.
+fn micro_batch(golden: &Golden, answers: Range<usize>, objective_has_reference: bool, shares: bool) -> MicroBatch {
     let numbers = |name: &str| golden.values(name).iter().map(|&n| n as usize).collect::<Vec<_>>();
     let (lengths, prompts) = (numbers("lengths"), numbers("prompts"));
     let before = |sizes: &[usize], answer: usize| sizes[..answer].iter().sum::<usize>();
@@ -32,11 +35,18 @@ fn micro_batch(golden: &Golden, answers: Range<usize>, objective_has_reference: 
     let part = |name: &str, sizes: &[usize]| {
         golden.values(name)[before(sizes, answers.start)..before(sizes, answers.end)].to_vec()
     };
-    let ids: Vec<u32> = part("ids", &lengths).iter().map(|&id| id as u32).collect();
-    let is_prompt = answers.clone().flat_map(|at| (0..lengths[at]).map(move |token| (at, token)));
-    let is_prompt = is_prompt.map(|(at, token)| token < prompts[at]);
-    let labels: Vec<i32> = ids.iter().zip(is_prompt).map(|(&id, is)| if is { -100 } else { id as i32 }).collect();
-    let mut batch = MicroBatch::new(ids, &labels, Segments::from_lengths(lengths[answers.clone()].iter().copied()));
+    let ids: Vec<u32> = golden.values("ids").iter().map(|&id| id as u32).collect();
+    let sequence = |at: usize| ids[before(&lengths, at)..before(&lengths, at + 1)].split_at(prompts[at]);
+    let (all, together) = (answers.clone().collect::<Vec<_>>(), if shares { GROUP } else { 1 });
+    let mut labels = Vec::new();
+    let groups = all.chunk_by(|one, next| one / together == next / together).map(|answers| {
+        let (prompt, said) = (sequence(answers[0]).0, answers.iter().map(|&at| sequence(at).1));
+        assert!(answers.iter().all(|&at| sequence(at).0 == prompt));
+        labels.extend(vec![-100; prompt.len()]);
+        labels.extend(said.clone().flatten().map(|&id| id as i32));
+        Inputs::of(prompt.to_vec()).answered(said)
+    });
+    let mut batch = MicroBatch::of(Inputs::joined(groups.collect::<Vec<_>>()), &labels);
     batch.rollout = Some(Box::new(Rollout {
         advantages: golden.values("advantages")[answers.clone()].to_vec(),
         is_learnt: golden.values("learnt")[answers.clone()].iter().map(|&learnt| learnt == 1.0).collect(),
@@ -68,11 +78,23 @@ fn losses_of_own_answers_and_their_gradients_are_those_of_trl() {
         // However a window is divided: but of `bnpo`, whose micro-batches are averaged over one by one.
         let sizes = if name == "bnpo" { &[6][..] } else { &[6, 1, 4] };
         for &size in sizes {
-            let starts = (0..answers).step_by(size);
-            let window: Vec<MicroBatch> =
-                starts.map(|at| micro_batch(&golden, at..answers.min(at + size), name != "rloo")).collect();
-            let computed = computed(model.as_ref(), &adapter, &window, objective.clone());
+            // A group's prompt is computed once or before each answer: what is learnt is the same.
+            let [window, shared] = [false, true].map(|shares| -> Vec<MicroBatch> {
+                let starts = (0..answers).step_by(size);
+                starts.map(|at| micro_batch(&golden, at..answers.min(at + size), name != "rloo", shares)).collect()
+            });
+            let tokens = |window: &[MicroBatch]| window.iter().map(MicroBatch::tokens).sum::<usize>();
+            let prompts = golden.values("prompts");
+            let again = (0..answers).filter(|at| at % size > 0 && at % GROUP > 0);
+            let again: usize = again.map(|at| prompts[at] as usize).sum();
+            assert_eq!(tokens(&shared) + again, tokens(&window), "{size}");
+            let of = |window: &[MicroBatch]| computed(model.as_ref(), &adapter, window, objective.clone());
+            let (computed, once) = (of(&window), of(&shared));
             let what = format!("{name} in batches of {size}");
+            let twice: Vec<f64> = sampled(&adapter, &computed.gradients).into_iter().map(f64::from).collect();
+            let gap = l2_relative(&sampled(&adapter, &once.gradients), &twice);
+            assert!(gap <= 1e-5, "{what}: with its prompt once the gradient is {gap:e} off");
+            assert!((once.loss - computed.loss).abs() <= 1e-5 * computed.loss.abs(), "{what}: {}", once.loss);
             let expected = golden.values(&format!("{name}.loss"))[0];
             let loss = computed.loss;
             assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "{what}: {loss}, expected {expected}");
@@ -218,17 +240,98 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
     assert!(broken.read(ADAPTER) == reference.read(ADAPTER), "the adapters differ");
 }
 
+/// Two steps' worth of numbers for eight answers.
+const TWO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n[1, 2, 3, 4, 5, 0, 1, 2.0]";
+
+/// A server that gives these answers, one after the other, each on a connection of its own; where it is, and what it was sent.
+fn server(replies: &'static [&'static str]) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/judge", listener.local_addr().unwrap());
+    let served = std::thread::spawn(move || {
+        let serve = |reply: &&str| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut bytes, mut buffer) = (Vec::new(), [0; 65536]);
+            loop {
+                let count = stream.read(&mut buffer).unwrap();
+                bytes.extend_from_slice(&buffer[..count]);
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let length = head
+                    .lines()
+                    .find_map(|line| line.to_lowercase().strip_prefix("content-length:").map(str::to_owned));
+                if count == 0 || body.len() >= length.unwrap().trim().parse().unwrap() {
+                    stream.write_all(reply.as_bytes()).unwrap();
+                    return text;
+                }
+            }
+        };
+        replies.iter().map(serve).collect()
+    });
+    (url, served)
+}
+
 #[test]
 #[cfg(unix)]
 fn rloo_takes_what_the_policy_has_moved_from_rewards() {
     let bench = answering("");
-    bench.write("grpo.yaml", recipe("").replace("task: grpo", "task: rloo").replace("max_steps: 6", "max_steps: 2"));
-    bench.run("train grpo.yaml").ok();
+    let (url, requests) = server(&["HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n", TWO, TWO]);
+    let served = format!(
+        "rewards:\n  - {{kind: http, name: served, url: '{url}?a=$JUDGE_TOKEN', headers: {{Authorization: 'Bearer $JUDGE_TOKEN'}}}}"
+    );
+    let rloo = recipe("").replace("task: grpo", "task: rloo").replace("max_steps: 6", "max_steps: 2");
+    bench.write("grpo.yaml", rloo.replace("rewards:", &served));
+    let said = bench.run("train grpo.yaml --set output.dir=other");
+    assert!(said.code == Some(2) && said.stderr.contains("the variable `JUDGE_TOKEN` of"), "{}", said.stderr);
+    let said = bench.said(bench.command("train grpo.yaml").env("JUDGE_TOKEN", "very-secret"));
+    assert!(!said.stderr.contains("very-secret"), "{}", said.stderr);
+    said.ok();
+    // A server says the numbers of all answers of a step, once it has time; who asks, nobody hears of beside it.
+    let requests = requests.join().unwrap();
+    assert_eq!(requests.len(), 3);
+    for request in &requests {
+        assert!(request.to_lowercase().contains("authorization: bearer very-secret"), "{request}");
+        assert_eq!(request.matches("\"completion\":").count(), 8, "{request}");
+    }
+    for file in ["out/rewards.jsonl", "out/recipe.yaml", "out/summary.json", "out/metrics.jsonl"] {
+        assert!(!bench.text(file).contains("very-secret"), "{file}");
+    }
     let steps = metrics(&bench);
     let number = |step: usize, name: &str| steps[step][name].as_f64().unwrap_or_else(|| panic!("no {name}: {steps:?}"));
+    assert_eq!((number(0, "rewards/served/mean"), number(1, "rewards/served/mean")), (2.25, 2.25));
     assert!(number(0, "kl").abs() < 1e-3 && number(1, "kl").is_finite(), "{steps:?}");
     assert!((number(0, "clip_ratio/region_mean"), number(1, "clip_ratio/region_mean")) == (0.0, 0.0));
     assert!(bench.text("out/recipe.yaml").contains("beta: 0.05"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_ends_with_a_run_that_is_asked_to_end() {
+    // Once: the run stops by itself; twice at once: it ends whatever it does.
+    for signals in [&["-TERM"][..], &["-INT", "-TERM"]] {
+        let bench = answering("");
+        bench.write("judge.sh", "sleep 300 & echo $! > child; echo $$ > judge; wait\n");
+        let mut run = bench.command("train grpo.yaml").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let noted = |name: &str| std::fs::read_to_string(bench.path(name)).unwrap_or_default().trim().to_owned();
+        let ended = wait_until(&mut run, || !noted("judge").is_empty());
+        assert!(ended.is_none(), "{ended:?}");
+        for signal in signals {
+            let sent = std::process::Command::new("kill").args([*signal, &run.id().to_string()]).status();
+            // A run that has heard the first may be gone before the second.
+            assert!(sent.unwrap().success() || *signal == "-TERM");
+        }
+        let code = run.wait().unwrap().code();
+        assert!([Some(1), Some(3)].contains(&code), "{code:?}");
+        for name in ["judge", "child"] {
+            let stat = format!("/proc/{}/stat", noted(name));
+            // What nobody has waited for yet is a zombie.
+            let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+            let asked = std::time::Instant::now();
+            while runs() && asked.elapsed().as_secs() < 20 {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            assert!(!runs(), "{name} runs on after {signals:?}");
+        }
+    }
 }
 
 #[test]
@@ -244,6 +347,52 @@ fn rows_that_a_reward_cannot_read_are_named_before_weights_are_loaded() {
         "{}",
         said.stderr
     );
+    let checked = bench.run("recipe check grpo.yaml");
+    assert!(checked.stderr.contains("it has no column `solution`"), "{}", checked.stderr);
+    assert!(checked.stderr.contains("prompts.jsonl, row 1"), "{}", checked.stderr);
+    // What they name beside the rows is looked for as well, and named by its key and line.
+    let rewards = "{kind: program, command: [no-such-judge, a]}\n  - {kind: model, name: a, adapter: nowhere}\n  \
+                   - {kind: json_schema, schema_file: s.json}\n  \
+                   - {kind: program, name: b, command: [./judge.sh]}\n  - {kind: program, name: c, command: ['sh judge.sh']}";
+    let rewards = recipe("").replace("{kind: program, name: letters, command: [sh, judge.sh]}", rewards);
+    bench.write("missing.yaml", rewards);
+    bench.write("s.json", r#"{"properties": {"a": {"type": "strin"}}}"#);
+    for asked in ["recipe check missing.yaml", "train missing.yaml"] {
+        let said = bench.run(asked);
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        for part in [
+            "there is no program `no-such-judge` in the PATH",
+            "missing.yaml:7:",
+            "missing.yaml:8:",
+            "missing.yaml:9:",
+            "`s.json`, at `/properties/a/type`",
+            "`./judge.sh` is a file that may not be run",
+            "there is no program `sh judge.sh` in the PATH",
+            "`[sh, judge.sh]`",
+        ] {
+            assert!(said.stderr.contains(part), "{asked}: {part}: {}", said.stderr);
+        }
+    }
     let said = bench.run("train grpo.yaml --set data.max_length=12");
     assert!(said.stderr.contains("the prompt has") && said.stderr.contains("there is room for 4"), "{}", said.stderr);
+}
+
+#[test]
+fn the_estimate_counts_a_prompt_once_for_the_answers_that_share_it() {
+    let bench = answering("");
+    let of = |batch: usize, accumulation: usize| {
+        let sets =
+            format!("per_device_train_batch_size={batch} --set training.gradient_accumulation_steps={accumulation}");
+        let said = bench.run(&format!("estimate grpo.yaml --no-probe --json --set training.{sets}")).json();
+        (
+            said["tokens"].as_u64().unwrap(),
+            said["tokens_per_step"].as_u64().unwrap(),
+            said["memory_bytes"].as_u64().unwrap(),
+        )
+    };
+    // 56 tokens of a prompt and 8 of each answer, in groups of 4.
+    let [one, two, group, all] = [of(1, 8), of(2, 4), of(4, 2), of(8, 1)];
+    assert_eq!([one.0, two.0, group.0, all.0], [64, 72, 88, 176]);
+    assert_eq!([one.1, two.1, group.1, all.1], [512, 288, 176, 176]);
+    assert!(one.2 < two.2 && two.2 < group.2, "{one:?} {two:?} {group:?}");
 }

@@ -3,7 +3,7 @@
 use super::{AdapterConfig, AdapterTensors, ModuleTensors, PeftAdapter};
 use crate::adapter::{Adapter, LoraModule, TrainedTensor};
 use crate::error::Result;
-use crate::model::{LanguageModel, Places};
+use crate::model::{LanguageModel, Places, WholeTensor};
 use crate::weights::{HostData, HostTensor};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::Path;
@@ -43,6 +43,12 @@ pub fn to_device(tensors: &AdapterTensors, model: &dyn LanguageModel) -> Adapter
         Some(TrainedTensor { tensor, value })
     });
     Adapter::new(modules.collect()).with_whole(whole.collect())
+}
+
+/// What has this tensor of a model beside the others, and nothing else.
+pub fn of_tensor(tensor: WholeTensor, stored: &HostTensor, model: &dyn LanguageModel) -> Adapter {
+    let value = matrix(stored, model.device());
+    Adapter::new(Vec::new()).with_whole(vec![TrainedTensor { tensor, value }])
 }
 
 fn matrix(tensor: &HostTensor, device: &Device) -> Tensor<2> {

@@ -178,7 +178,7 @@ impl<'a> Columns<'a> {
                 "; these rows have no prompt that stands alone: name its column with `data.columns`".into()
             }
             (RowFormat::Unpaired, _) if is("preference") => {
-                "; these are preference rows: `task: dpo`, `orpo` and `reward` train them".into()
+                "; these are preference rows: `data.format: preference` takes them apart, and `task: dpo`, `orpo` and `reward` train them".into()
             }
             (RowFormat::Preference, _) if is("unpaired") => "; these are unpaired rows: `task: kto` trains them".into(),
             (RowFormat::Unpaired, Some(_)) if name == "label" => {

@@ -18,6 +18,7 @@ mod unread;
 
 pub(super) use columns::{Columns, listed};
 pub(super) use detect::{Guess, guesses, may_mean, shown};
+pub(super) use prompt_only::with_system;
 pub(super) use unread::unread_media;
 
 use super::layout::Layout;

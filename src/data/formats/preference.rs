@@ -24,7 +24,14 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         (None | Some(Value::String(_)), Value::Array(chosen), Value::Array(rejected)) => {
             let shared = shared(chosen, rejected);
             if shared == 0 {
-                return Err(no_prompt("`chosen` and `rejected` begin with different messages"));
+                return Err(match &prompt {
+                    None => no_prompt("`chosen` and `rejected` begin with different messages"),
+                    Some(_) => Error::new(
+                        Kind::Data,
+                        "`prompt` is a text, and `chosen` and `rejected` are lists of messages that begin differently",
+                    )
+                    .hint("write the prompt as a list of messages, too, or begin both with it"),
+                });
             }
             let prompt = Value::Array(chosen[..shared].to_vec());
             let of = |name: &str, all: &[Value]| {

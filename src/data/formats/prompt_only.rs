@@ -4,12 +4,13 @@
 use super::columns::{Columns, wrong_kind};
 use super::messages::{message_list, said};
 use super::tools;
-use crate::data::object::Object;
+use crate::data::exact;
+use crate::data::object::{Object, to_json};
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
 use crate::error::{Error, Kind, Result};
 use crate::text::{Conversation, MediaKind, Role};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(super) fn parse(row: &Columns) -> Result<Row> {
     let prompt = row.require("prompt", RowFormat::PromptOnly)?;
@@ -41,14 +42,29 @@ fn columns(row: &Columns, prompt: &Value) -> String {
     let others = row.all_given().filter(|(name, _)| !is_prompt(name) && !is_medium(name));
     let others = others.map(|(name, value)| (name.clone(), value.clone()));
     let all: Object = std::iter::once(("prompt".to_owned(), prompt.clone())).chain(others).collect();
-    Value::Object(all).to_string()
+    to_json(&Value::Object(all))
+}
+
+/// What a reward is told of a row whose conversation was given a system message that it does not have: the first of its messages, or
+/// the column `system` beside a prompt that is a text.
+pub fn with_system(columns: &str, asked: &Row, system: Option<&str>) -> String {
+    let lacks = match asked {
+        Row::Conversation(conversation) => conversation.messages.first().is_some_and(|m| m.role != Role::System),
+        _ => false,
+    };
+    let Some(system) = system.filter(|_| lacks) else { return columns.to_owned() };
+    let Ok(Value::Object(mut row)) = exact::from_str(columns) else { return columns.to_owned() };
+    match row.get_mut("prompt") {
+        Some(Value::Array(messages)) => messages.insert(0, json!({"role": "system", "content": system})),
+        _ => drop(row.insert("system".into(), system.into())),
+    }
+    to_json(&Value::Object(row))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{parse_json, problem};
     use super::*;
-    use serde_json::json;
 
     const FORMAT: RowFormat = RowFormat::PromptOnly;
 
@@ -63,6 +79,33 @@ mod tests {
             panic!("turns")
         };
         assert_eq!(columns, r#"{"prompt":[{"role":"user","content":"a"}]}"#);
+    }
+
+    #[test]
+    fn a_system_message_that_the_model_sees_is_part_of_the_prompt() {
+        let seen = |row: Value| {
+            let Row::Prompt { row, columns } = parse_json(FORMAT, row).unwrap() else { panic!("a prompt") };
+            with_system(&columns, &row, Some("Be brief."))
+        };
+        assert_eq!(seen(json!({"prompt": "a", "n": 1})), r#"{"prompt":"a","n":1,"system":"Be brief."}"#);
+        let own = r#"{"prompt":"a","system":"Be kind."}"#;
+        assert_eq!(seen(serde_json::from_str(own).unwrap()), own);
+        let turns = |turns: &str| format!(r#"{{"prompt":[{turns}]}}"#);
+        let (user, system) = (r#"{"role":"user","content":"a"}"#, r#"{"role":"system","content":"Be brief."}"#);
+        assert_eq!(seen(serde_json::from_str(&turns(user)).unwrap()), turns(&format!("{system},{user}")));
+        let said = turns(&format!("{system},{user}"));
+        assert_eq!(seen(serde_json::from_str(&said).unwrap()), said);
+        // A text that stays one has no turns.
+        assert_eq!(with_system(r#"{"prompt":"a"}"#, &Row::Text("a".into()), Some("Be brief.")), r#"{"prompt":"a"}"#);
+    }
+
+    #[test]
+    fn a_number_that_no_type_holds_goes_along_as_it_was_written() {
+        let written = r#"{"prompt":"a","answer":123456789012345678901234567890,"far":[-1e400]}"#;
+        let Row::Prompt { columns, .. } = parse_json(FORMAT, exact::from_str(written).unwrap()).unwrap() else {
+            panic!("a prompt")
+        };
+        assert_eq!(columns, written);
     }
 
     #[test]

@@ -2,16 +2,21 @@
 
 use super::encoder;
 use crate::error::{Error, Kind, Result};
-use crate::hub::ModelFiles;
+use crate::hub::{self, Failure, HubSettings, ModelFiles};
 use crate::jobs::media::processors;
 use crate::media::Processors;
 use crate::model::ModelConfig;
+use crate::progress::{Progress, Silent};
 use crate::text::Encoder;
 use crate::weights::Source;
 use crate::weights::gguf::Gguf;
+use std::path::Path;
 
 /// The key of `config.json` that says how weights are quantised; what they are, the tensors tell.
 const QUANTIZATION: &str = "quantization_config";
+
+/// Reads the configuration of a folder, and which of its keys have no effect.
+pub type ReadConfig = fn(&Path) -> Result<(ModelConfig, Vec<String>)>;
 
 /// The shape of a model and the headers of its weights.
 pub struct Headers {
@@ -31,9 +36,17 @@ impl Headers {
     /// # Errors
     /// When one of them is missing or wrong, or they do not belong together.
     pub fn open(files: &ModelFiles) -> Result<Self> {
+        Headers::read(files, ModelConfig::from_folder)
+    }
+
+    /// As [`Headers::open`], with what reads the configuration of a folder.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(files: &ModelFiles, configuration: ReadConfig) -> Result<Self> {
         let (mut config, mut ignored_keys, source) = match files {
             ModelFiles::Folder { dir, .. } => {
-                let (config, ignored_keys) = ModelConfig::from_folder(dir)?;
+                let (config, ignored_keys) = configuration(dir)?;
                 (config, ignored_keys, Source::open_folder(dir)?)
             }
             ModelFiles::Gguf { path } => {
@@ -53,6 +66,28 @@ impl Headers {
             }
         }
         Ok(Headers { config, ignored_keys, source, warnings })
+    }
+
+    /// Those of the model that `key` names, where its files are on this machine; `None` where only the Hub can know, which is not asked.
+    ///
+    /// # Errors
+    /// When the name means nothing, and as [`Headers::open`].
+    pub fn here(base: &str, key: &str, progress: &dyn Progress) -> Result<Option<Self>> {
+        let offline = HubSettings { offline: true, ..HubSettings::from_env()? };
+        match hub::find_model(base, &offline, &Silent, &|_| Ok(())) {
+            Ok(files) => Headers::open(&files).map(Some),
+            Err(error) if Failure::of(&error).is_some() => {
+                if let Some(near) = hub::near_folder(base) {
+                    let near = near.display();
+                    progress.note(&format!(
+                        "warning: `{key}`: `{base}` is neither here nor in the cache, and would be asked of the Hub; did \
+                         you mean the local `{near}`?"
+                    ));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The tokenizer and chat template beside them, and how pictures and sounds are prepared.

@@ -8,7 +8,8 @@ pub mod outline;
 pub mod peft_model;
 pub mod provenance;
 
-use self::headers::Headers;
+use self::headers::{Headers, ReadConfig};
+use crate::adapter::{Adapter, peft};
 use crate::atomic;
 use crate::error::{Error, Kind, Place, Result};
 use crate::export::companions;
@@ -57,9 +58,32 @@ impl Base {
         progress: &dyn Progress,
         accept: &dyn Fn(&ModelConfig) -> Result<()>,
     ) -> Result<Self> {
+        Base::find(name, named, ModelConfig::from_folder, progress, accept)
+    }
+
+    /// As [`Base::open`], of a model that may be a whole reward model, which writes nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_any(
+        name: &str,
+        named: Place,
+        progress: &dyn Progress,
+        accept: &dyn Fn(&ModelConfig) -> Result<()>,
+    ) -> Result<Self> {
+        Base::find(name, named, ModelConfig::from_folder_of_any, progress, accept)
+    }
+
+    fn find(
+        name: &str,
+        named: Place,
+        configuration: ReadConfig,
+        progress: &dyn Progress,
+        accept: &dyn Fn(&ModelConfig) -> Result<()>,
+    ) -> Result<Self> {
         let read_before = RefCell::new(None);
         let files = hub::find_model(name, &HubSettings::from_env()?, progress, &|dir| {
-            let (config, _) = ModelConfig::from_folder(dir)?;
+            let (config, _) = configuration(dir)?;
             let readers = (encoder::of_folder(dir, &config)?, processors::of_folder(dir, &config)?);
             accept(&config)?;
             read_before.replace(Some(readers));
@@ -67,7 +91,7 @@ impl Base {
         });
         let files = files.map_err(|e| e.or_at(named))?;
         atomic::will_read(files.path())?;
-        let headers = Headers::open(&files)?;
+        let headers = Headers::read(&files, configuration)?;
         let (encoder, processors) = match read_before.take() {
             Some(readers) => readers,
             None => headers.readers(&files)?,
@@ -198,6 +222,16 @@ impl Base {
             false => self.config.clone().without_towers(),
         };
         model::load(config, &self.source, holding, device, progress)
+    }
+
+    /// The head of a whole reward model, as what runs beside its weights; `None` of a model that writes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn head(&self, model: &dyn LanguageModel) -> Result<Option<Adapter>> {
+        let Some(tensor) = self.config.score().filter(|_| self.config.judges()) else { return Ok(None) };
+        let stored = self.source.read(&tensor.id, &tensor.shape(), None)?;
+        Ok(Some(peft::of_tensor(tensor, &stored, model)))
     }
 
     /// The file or folder that holds the model.

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::fence::fenced;
 use crate::hub::Variant;
 use crate::model::load::float_dtype;
-use crate::model::{LanguageModel, ModelConfig, Places, SCORE};
+use crate::model::{LanguageModel, ModelConfig, SCORE};
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::weights::gguf::Gguf;
@@ -22,7 +22,7 @@ pub struct PeftModel {
     pub base: Arc<Base>,
     /// Its weights.
     pub model: Box<dyn LanguageModel>,
-    /// The adapter, if one was named.
+    /// The adapter, if one was named; of a whole reward model its head.
     pub adapter: Option<Adapter>,
     /// The adapter's folder.
     pub adapter_folder: Option<PathBuf>,
@@ -46,10 +46,10 @@ impl PeftModel {
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        Unloaded::open("--model", model, adapter, holding, device, &|config| config.places(), progress)?.load(progress)
+        Unloaded::open("--model", model, adapter, holding, device, false, progress)?.load(progress)
     }
 
-    /// As [`PeftModel::open`], of an adapter that may be a reward model, which judges texts and writes none.
+    /// As [`PeftModel::open`], of an adapter, or a model without one, that may be a reward model, which judges texts and writes none.
     ///
     /// # Errors
     /// As [`PeftModel::open`].
@@ -60,8 +60,7 @@ impl PeftModel {
         device: &str,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let places = |config: &ModelConfig| config.places_of_judge();
-        Unloaded::open("--model", model, adapter, holding, device, &places, progress)?.load(progress)
+        Unloaded::open("--model", model, adapter, holding, device, true, progress)?.load(progress)
     }
 
     /// Opens, and does not load yet, a model that the option `named` names and an adapter: its weights as they are stored, and
@@ -77,7 +76,7 @@ impl PeftModel {
         progress: &dyn Progress,
     ) -> Result<Unloaded> {
         let holding = Holding { compute_dtype: Some(HostDtype::F32), ..Holding::default() };
-        Unloaded::open(named, model, adapter, holding, device, &|config| config.places(), progress)
+        Unloaded::open(named, model, adapter, holding, device, false, progress)
     }
 
     /// Loads a base that is open, and the adapter of a folder that was read for it.
@@ -98,7 +97,10 @@ impl PeftModel {
         let adapter_folder = adapter.map(|(folder, _)| folder.to_path_buf());
         let (model, adapter) = fenced("loading the model", || {
             let model = base.load_for_media(on_towers, &held, &compute.device, progress)?;
-            let adapter = adapter.map(|(_, tensors)| peft::to_device(tensors, model.as_ref()));
+            let adapter = match adapter {
+                Some((_, tensors)) => Some(peft::to_device(tensors, model.as_ref())),
+                None => base.head(model.as_ref())?,
+            };
             Result::Ok((model, adapter))
         })??;
         Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, holding, compute })
@@ -137,7 +139,7 @@ impl PeftModel {
             .note(&format!("warning: {what}; an instruction-tuned model (`-it`) answers, or an adapter (`--adapter`)"));
     }
 
-    /// Whether the adapter has a head that judges texts.
+    /// Whether there is a head that judges texts.
     pub fn judges(&self) -> bool {
         self.side().whole(SCORE).is_some()
     }
@@ -169,21 +171,26 @@ impl Unloaded {
         adapter: Option<&Path>,
         holding: Holding,
         device: &str,
-        places: &dyn Fn(&ModelConfig) -> Places,
+        may_judge: bool,
         progress: &dyn Progress,
     ) -> Result<Self> {
+        let places = |config: &ModelConfig| if may_judge { config.places_of_judge() } else { config.places() };
+        let open = if may_judge { Base::open_any } else { Base::open };
         let compute = PeftModel::device(device, progress)?;
         let rounds = compute.check(holding.compute_dtype.map(float_dtype));
         rounds.map_err(|e| e.at(named()).hint("without the option it is what the device multiplies best"))?;
         let folder = adapter.map(|named| adapter_folder::find(named, progress)).transpose()?;
         let name_bases = |error| provenance::name_bases(error, model);
-        let base = Base::open(model, Place::Named(format!("{option} {model}")), progress, &|config| {
-            folder.as_deref().map_or(Ok(()), |folder| peft::check(folder, &places(config)).map_err(name_bases))
+        let base = open(model, Place::Named(format!("{option} {model}")), progress, &|config| {
+            let Some(folder) = &folder else { return Ok(()) };
+            alone(config)?;
+            peft::check(folder, &places(config)).map_err(name_bases)
         })?;
         if holding.int8_inputs {
             check_int8(&base, &holding, &compute)?;
         }
         let adapter = folder.map(|folder| {
+            alone(&base.config)?;
             let read = peft::PeftAdapter::read(&folder, &places(&base.config)).map_err(name_bases)?;
             provenance::warn_of_another_base(&folder, &base, progress);
             Result::Ok((folder, read.tensors))
@@ -203,6 +210,19 @@ impl Unloaded {
             provenance::warn_of_no_effect(folder, adapter.is_zero(), progress);
         }
         Ok(model)
+    }
+}
+
+/// Refuses adapters beside a whole reward model.
+///
+/// # Errors
+/// When it is one.
+pub fn alone(config: &ModelConfig) -> Result<()> {
+    match config.judges() {
+        false => Ok(()),
+        true => Err(Error::new(Kind::Adapter, "the model is a reward model as a whole, and no adapter goes on it")
+            .at(Place::Named("--adapter".into()))
+            .hint("leave the adapter out, or name the base that it was trained on")),
     }
 }
 

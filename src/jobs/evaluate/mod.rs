@@ -18,6 +18,7 @@ use crate::device::{self, Compute};
 use crate::error::{Error, Kind, Place, Result};
 use crate::eval::metric::Metric;
 use crate::hub::{self, HubSettings};
+use crate::jobs::base::peft_model::alone;
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::data::Data;
@@ -215,16 +216,20 @@ impl Opened {
             adapters.iter().map(|named| adapter_folder::find(named, screen)).collect::<Result<_>>()?;
         let named =
             if own.is_some() { Place::Key("model.base".into()) } else { Place::Named(format!("--model {model}")) };
-        let base = Base::open(model, named, screen, &|config| {
-            folders.iter().try_for_each(|folder| peft::check(folder, &config.places_of_judge()))
+        let base = Base::open_any(model, named, screen, &|config| {
+            let check = |folder: &PathBuf| alone(config).and_then(|()| peft::check(folder, &config.places_of_judge()));
+            folders.iter().try_for_each(check)
         })?;
+        if !folders.is_empty() {
+            alone(&base.config)?;
+        }
         if asked.questions.is_some() || !asked.metrics.is_empty() {
             base.tokenizer()?;
         }
         let places = base.config.places_of_judge();
         let read: Vec<PeftAdapter> =
             folders.iter().map(|folder| PeftAdapter::read(folder, &places)).collect::<Result<_>>()?;
-        check_judges(asked, &read)?;
+        check_judges(asked, &read, base.config.judges())?;
         let tensors = read.into_iter().map(|read| read.tensors).collect();
         let holding = match &settings {
             Some(settings) => {
@@ -260,9 +265,11 @@ impl Opened {
         for (folder, side) in folders.iter().zip(&sides) {
             provenance::warn_of_no_effect(folder, side.is_zero(), screen);
         }
-        // A base by itself has no head to judge by.
-        let judges = sides.iter().any(|side| SidePath::whole(side, SCORE).is_some());
-        let alone = (!judges).then_some((None, &BaseOnly as &dyn SidePath)).into_iter();
+        let head = base.head(loaded.as_ref())?;
+        let own = head.as_ref().map_or(&BaseOnly as &dyn SidePath, |head| head);
+        let judges = head.is_some() || sides.iter().any(|side| SidePath::whole(side, SCORE).is_some());
+        // A base by itself has no head to judge by, but where it is a whole reward model.
+        let alone = (!judges || head.is_some()).then_some((None, own)).into_iter();
         let beside = folders.iter().zip(&sides).map(|(folder, side)| (Some(folder.clone()), side as &dyn SidePath));
         let mut all = Vec::new();
         for (adapter, side) in alone.chain(beside) {
@@ -341,13 +348,14 @@ impl Origins {
 }
 
 /// Refuses reward models beside others, and what they do not do: a number for a text, and no loss or answer.
-fn check_judges(asked: &Asked, adapters: &[PeftAdapter]) -> Result<()> {
+fn check_judges(asked: &Asked, adapters: &[PeftAdapter], is_whole: bool) -> Result<()> {
     let judges = adapters.iter().filter(|adapter| adapter.config.judges()).count();
-    if judges == 0 {
+    if judges == 0 && !is_whole {
         return Ok(());
     }
+    let option = if is_whole { "--model" } else { "--adapter" };
     let wrong =
-        |what: &str, hint: &str| Err(Error::new(Kind::Adapter, what).at(Place::Named("--adapter".into())).hint(hint));
+        |what: &str, hint: &str| Err(Error::new(Kind::Adapter, what).at(Place::Named(option.into())).hint(hint));
     if judges < adapters.len() || asked.models.len() > 1 {
         return wrong("a reward model is compared with other reward models on its base", "name such adapters alone");
     }

@@ -5,6 +5,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::{self, Estimate, Workload};
+use crate::jobs::run::batches::Largest;
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::{rollouts, samples};
 use crate::progress::Progress;
@@ -128,8 +129,8 @@ pub struct Sizes<'a> {
     pub beside: Beside,
     /// State tensors of the optimiser per trained value.
     pub optimizer_slots: u64,
-    /// Tokens in the largest micro-batch of so many sequences of at most so many tokens.
-    pub tokens: &'a dyn Fn(usize, usize) -> u64,
+    /// The largest micro-batch of so many sequences of at most so many tokens.
+    pub largest: &'a dyn Fn(usize, usize) -> Largest,
     /// Devices that share out the micro-batches of a step.
     pub devices: usize,
     /// Where it will compute; of several GPUs, each.
@@ -140,11 +141,13 @@ impl Sizes<'_> {
     /// What a run needs with these settings.
     pub fn need(&self, settings: &FitSettings) -> Need {
         let config = self.frozen.config;
+        let Largest { tokens, looked_at } = (self.largest)(settings.batch_size, settings.max_length);
         let mut work = Workload {
             base_bytes: self.frozen.bytes(&settings.holding),
             trainable: self.trainable,
             optimizer_slots: self.optimizer_slots,
-            tokens: (self.tokens)(settings.batch_size, settings.max_length),
+            tokens,
+            looked_at,
             activation_checkpointing: false,
             accumulates: settings.accumulation > 1,
             replicas: self.devices.min(settings.accumulation) as u64,

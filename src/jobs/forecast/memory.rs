@@ -28,6 +28,8 @@ pub struct Workload {
     pub optimizer_slots: u64,
     /// Tokens in the largest micro-batch.
     pub tokens: u64,
+    /// Tokens whose keys and values attention reads: more where sequences share what they begin with.
+    pub looked_at: u64,
     /// Whether layers are recomputed on the way back.
     pub activation_checkpointing: bool,
     /// Whether a step has several passes, so that gradients stay while the next one runs.
@@ -136,6 +138,8 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     let beyond = config.beyond();
     let without_kernels = if work.gpu.is_some() { beyond.without_kernels } else { 0 };
     let kept = 4 * d + 3 * q + 3 * kv + 2 * f + h + as_u64(beyond.in_a_layer + without_kernels);
+    // What several sequences begin with has its keys and values once more for each.
+    let looked_at = floats(work.looked_at.saturating_sub(work.tokens).saturating_mul(2 * kv));
     // On the way back through the feed-forward block: the product and three gradients of its width.
     let transient = 4 * f + 2 * d + as_u64(beyond.transient);
     let input = d + as_u64(beyond.per_input);
@@ -143,7 +147,8 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
         true => (1, work.beside.per_token_in_a_layer),
         false => (layers, work.beside.per_token),
     };
-    let activation_bytes = of_each(per_token(layers * input + as_u64(beyond.shared) + kept_layers * kept + beside));
+    let activations = per_token(layers * input + as_u64(beyond.shared) + kept_layers * kept + beside);
+    let activation_bytes = of_each(activations.saturating_add(looked_at.saturating_mul(kept_layers)));
 
     let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
     let loss_bytes = match work.gpu {

@@ -11,6 +11,7 @@ use crate::export::plot;
 use crate::hub::HubSettings;
 use crate::hub::upload::Outgoing;
 use crate::jobs::base::{adapter_folder, provenance};
+use crate::model::ModelConfig;
 use crate::paths;
 use crate::progress::Progress;
 use std::path::{Path, PathBuf};
@@ -94,6 +95,7 @@ impl Prepared {
         card.has_plot &= self.files.iter().any(|(name, _)| name == plot::FILE);
         Ok(Some(match self.sort {
             Sort::Adapter => card.render(&AdapterConfig::read(&self.folder)?.0),
+            Sort::Model if judges(&self.folder) => card.render_of(Subject::Judge),
             Sort::Model => card.render_of(Subject::Model),
             Sort::Gguf => {
                 let names = self.files.iter().map(|(name, _)| name.clone());
@@ -132,6 +134,11 @@ impl Prepared {
             None => file,
         })
     }
+}
+
+/// Whether a folder holds a whole reward model.
+fn judges(folder: &Path) -> bool {
+    ModelConfig::from_folder_of_any(folder).is_ok_and(|(config, _)| config.judges())
 }
 
 /// The base of an adapter, which others have to find.

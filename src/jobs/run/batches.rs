@@ -3,11 +3,11 @@
 use crate::data::{self, Binning, Dataset, Epoch, PackedBatch};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::media::Features;
-use crate::jobs::run::data::Data;
+use crate::jobs::run::data::{Data, sequences as sequences_in};
 use crate::jobs::run::reference::Reference;
 use crate::model::{Inputs, SoftTokens};
 use crate::nn::Segments;
-use crate::recipe;
+use crate::recipe::{self, Recipe};
 use crate::text::Tokenized;
 use crate::train::micro_batch::MicroBatch;
 use crate::train::objective::Needs;
@@ -223,6 +223,42 @@ pub fn evaluation_rows<'d>(
 /// The same bins for rows that are evaluated on: in the order of their files.
 pub fn in_order(binning: Binning) -> Binning {
     Binning { shuffle: false, ..binning }
+}
+
+/// The largest micro-batch of a run, as far as memory depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Largest {
+    /// Tokens that are computed.
+    pub tokens: u64,
+    /// Tokens whose keys and values are looked at: what several sequences begin with stands before each of them.
+    pub looked_at: u64,
+}
+
+impl Largest {
+    /// One that shares nothing.
+    pub fn of(tokens: u64) -> Self {
+        Largest { tokens, looked_at: tokens }
+    }
+
+    /// That of a recipe with so many rows, or answers, at once, and sequences of at most `max_length` tokens. `tokens` says how
+    /// many so many rows of at most so many tokens have together.
+    pub fn of_recipe(
+        recipe: &Recipe,
+        batch_size: usize,
+        max_length: usize,
+        tokens: impl Fn(usize, usize) -> u64,
+    ) -> Self {
+        let Some(keys) = &recipe.grpo else {
+            return Largest::of(tokens(batch_size, max_length.saturating_mul(sequences_in(recipe))));
+        };
+        let prompt = max_length.saturating_sub(keys.max_completion_length);
+        let each = |tokens: u64| tokens.saturating_mul(batch_size as u64);
+        let answers = each(keys.max_completion_length as u64);
+        Largest {
+            tokens: tokens(keys.prompts_of(batch_size), prompt).saturating_add(answers),
+            looked_at: each(tokens(1, prompt)).saturating_add(answers),
+        }
+    }
 }
 
 /// Tokens in the largest micro-batch of such bins, if rows were cut at `max_length`.

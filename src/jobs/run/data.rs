@@ -1,7 +1,7 @@
 //! The data of a run: what is trained on, and what it is evaluated on.
 
 use crate::data::options::OnLong;
-use crate::data::{self, Binning, Checked, DataSpec, Dataset, MediaRules, MediaTable, Preview, SourceSpec};
+use crate::data::{self, Binning, Checked, DataSpec, Dataset, MediaRules, MediaTable, Preview, Row, RowId, SourceSpec};
 use crate::device::Compute;
 use crate::error::{Error, Kind, Place, Result};
 use crate::hub;
@@ -43,6 +43,7 @@ fn spec(
         max_row_bytes: keys.max_row_bytes,
         media: media.clone(),
         with_eos,
+        unpair: false,
     }
 }
 
@@ -61,7 +62,7 @@ pub fn check_files(keys: &recipe::Data, screen: &ProgressBar) -> Result<()> {
 }
 
 /// Looks at the rows of the `sources` that `key` names, as far as that is quick and needs no model; what is on the Hub is
-/// left out.
+/// left out. Each row that is understood goes to `each`.
 ///
 /// # Errors
 /// What is wrong with files and rows. A source is named as the first of its list.
@@ -69,6 +70,7 @@ pub fn check_rows(
     keys: &recipe::Data,
     key: &'static str,
     source: &recipe::Source,
+    each: &mut dyn FnMut(&Row, RowId),
     screen: &dyn Progress,
 ) -> Result<Checked> {
     /// A second of reading.
@@ -77,6 +79,7 @@ pub fn check_rows(
         &spec(keys, key, std::slice::from_ref(source), &MediaRules::default(), false),
         &data::local_only,
         MOST_BYTES,
+        each,
         screen,
     )
 }
@@ -124,7 +127,7 @@ impl Data {
         let mut cache = Cache::open(screen)?;
         let mut prepare = |key: &'static str, sources: &[recipe::Source]| {
             let spec = spec(keys, key, sources, &media, ends_in_eos(recipe));
-            let mut spec = DataSpec { max_length: room(recipe), ..spec };
+            let mut spec = DataSpec { max_length: room(recipe), unpair: recipe.task == Task::Kto, ..spec };
             if recipe.task == Task::Reward {
                 // An answer that is cut off is judged by what stands in its middle; TRL leaves it out.
                 spec.on_long = spec.on_long.or(Some(OnLong::Skip));
@@ -229,6 +232,12 @@ impl Data {
         self.train.pair_lengths().warning().into_iter().for_each(|warning| screen.note(&warning));
         let Some(keys) = recipe.preference.as_ref().filter(|_| recipe.task == Task::Kto) else { return };
         let weights = [keys.desirable_weight, keys.undesirable_weight].map(|weight| weight.unwrap_or(1.0));
+        if recipe.data.train.iter().chain(&recipe.data.eval).any(|source| source.format == data::RowFormat::Preference)
+        {
+            screen.note(
+                "Pairs are taken apart, as in TRL: what is chosen is a good answer, and what is rejected a bad one.",
+            );
+        }
         balance(self.train.judged(), weights).into_iter().for_each(|warning| screen.note(&warning));
         let passes = recipe.training.gradient_accumulation_steps;
         if keys.estimates_divergence() && passes > 1 {

@@ -1,13 +1,16 @@
 //! How good answers are, as the rewards of a recipe say.
 
+mod http;
 mod model;
 mod program;
+pub mod programs;
 mod texts;
 
-use crate::data::Dataset;
+use crate::data::{self, Dataset, RowId};
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use crate::recipe;
+use http::Http;
 use model::Model;
 use program::Program;
 use serde_json::{Map, Value};
@@ -47,23 +50,26 @@ enum How {
     Model(Box<Model>),
     /// A program of the user's.
     Program(Program),
+    /// A server.
+    Http(Http),
 }
 
 impl Rewards {
     /// Those of a recipe.
     ///
     /// # Errors
-    /// When one of its patterns is none, or a folder holds no reward model.
+    /// When one of its patterns is none, or the environment lacks what a server is to be told.
     pub fn of(keys: &[recipe::Reward]) -> Result<Self> {
-        let reward = |keys: &recipe::Reward| {
+        let reward = |(at, keys): (usize, &recipe::Reward)| {
             let how = match keys.kind {
-                recipe::RewardKind::Model => How::Model(Box::new(Model::of(keys)?)),
+                recipe::RewardKind::Model => How::Model(Box::new(Model::of(keys, at))),
                 recipe::RewardKind::Program => How::Program(Program::of(keys)),
+                recipe::RewardKind::Http => How::Http(Http::of(keys, at)?),
                 _ => How::Text(Text::of(keys)?),
             };
             Ok(Reward { name: keys.name.clone(), weight: keys.weight, how })
         };
-        Ok(Rewards(keys.iter().map(reward).collect::<Result<_>>()?))
+        Ok(Rewards(keys.iter().enumerate().map(reward).collect::<Result<_>>()?))
     }
 
     /// Opens and loads the reward models among them on a device.
@@ -94,23 +100,74 @@ impl Rewards {
     /// # Errors
     /// When a row does not have one, or holds something else there.
     pub fn check(&self, dataset: &Dataset) -> Result<()> {
-        let readers: Vec<(&str, &Text)> = self.0.iter().filter_map(Reward::reader).collect();
-        if readers.is_empty() {
+        if self.0.iter().all(|reward| reward.reader().is_none()) {
             return Ok(());
         }
-        for row in 0..dataset.len() {
-            let columns = columns(dataset.get(row)?.columns.as_deref())?;
-            for (name, text) in &readers {
-                if let Err(why) = text.expected(&columns) {
-                    let at = dataset.origin(row)?;
-                    let place = Place::Row { path: at.file.to_path_buf(), row: at.row as usize };
-                    let what = format!("reward `{name}` cannot judge answers to the row: {why}");
-                    let hint = "name the column with the reward's `column`, or leave the row out";
-                    return Err(Error::new(Kind::Data, what).at(place).hint(hint));
-                }
+        (0..dataset.len())
+            .try_for_each(|row| self.check_row(dataset.get(row)?.columns.as_deref(), &dataset.origin(row)?))
+    }
+
+    /// As [`Rewards::check`], of a row whose columns are these.
+    ///
+    /// # Errors
+    /// As [`Rewards::check`].
+    pub fn check_row(&self, json: Option<&str>, origin: &RowId) -> Result<()> {
+        let columns = columns(json)?;
+        for (name, text) in self.0.iter().filter_map(Reward::reader) {
+            if let Err(why) = text.expected(&columns) {
+                let place = Place::Row { path: origin.file.to_path_buf(), row: origin.row as usize };
+                let what = format!("reward `{name}` cannot judge answers to the row: {why}");
+                let hint = "name the column with the reward's `column`, or leave the row out";
+                return Err(Error::new(Kind::Data, what).at(place).hint(hint));
             }
         }
         Ok(())
+    }
+
+    /// Says that a column of the rows is not what rewards see under its name, where that is so.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn remark(dataset: &Dataset) -> Result<Option<String>> {
+        for row in 0..dataset.len() {
+            let json = dataset.get(row)?.columns;
+            // A look at the text is enough for nearly all rows.
+            let says = json.as_deref().is_some_and(|json| json.contains("\"completion\":"));
+            if says && columns(json.as_deref())?.contains_key("completion") {
+                return Ok(Some(format!(
+                    "The rows have a column `completion` ({} is the first), which rewards do not see: to them it is what the \
+                     model says. Under another name they would.",
+                    dataset.origin(row)?
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Those that read columns of rows, where there are any: they alone need nothing but the recipe.
+    pub fn that_read(keys: &[recipe::Reward]) -> Option<Self> {
+        let keys: Vec<recipe::Reward> = keys.iter().filter(|keys| keys.column.is_some()).cloned().collect();
+        Rewards::of(&keys).ok().filter(|rewards| !rewards.0.is_empty())
+    }
+
+    /// A problem for each key that names something which is not there, or is wrong: a reward model's folder or base, a program, the file
+    /// of a schema, a variable.
+    pub fn missing(keys: &[recipe::Reward], progress: &dyn Progress) -> Vec<Error> {
+        let mut missing = Vec::new();
+        for (at, keys) in keys.iter().enumerate() {
+            let found = match keys.kind {
+                recipe::RewardKind::Model => model::find(keys, at, progress),
+                recipe::RewardKind::Program => programs::find(keys.command.as_deref().unwrap_or_default())
+                    .map_err(|error| error.at(Place::Key(format!("rewards[{at}].command")))),
+                recipe::RewardKind::Http => Http::of(keys, at).map(drop),
+                recipe::RewardKind::JsonSchema => {
+                    Text::of(keys).map(drop).map_err(|error| error.at(Place::Key(format!("rewards[{at}].schema_file"))))
+                }
+                _ => Ok(()),
+            };
+            missing.extend(found.err());
+        }
+        missing
     }
 
     /// What each of them says of each answer: a number for each reward, of each answer in turn. `None` where `stop` was set first.
@@ -140,6 +197,7 @@ impl Reward {
         match &self.how {
             How::Model(model) => model.judge(&self.name, answers, stop),
             How::Program(program) => program.judge(&self.name, answers, stop),
+            How::Http(http) => http.judge(&self.name, answers, stop),
             How::Text(text) => {
                 let number = |answer: &Answered| {
                     text.judge(answer).map_err(|why| {
@@ -153,11 +211,25 @@ impl Reward {
     }
 }
 
+/// What those read that are no part of this program: a line of JSON for each answer, with the columns of its row, `prompt` among them,
+/// and `completion`.
+fn lines(answers: &[Answered]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for answer in answers {
+        let mut line = answer.columns.clone();
+        line.insert("completion".into(), Value::from(answer.completion));
+        lines.extend(data::to_json(&Value::Object(line)).into_bytes());
+        lines.push(b'\n');
+    }
+    lines
+}
+
 /// The columns of a row that is a prompt.
 ///
 /// # Errors
 /// Of a row that is none.
 pub fn columns(json: Option<&str>) -> Result<Map<String, Value>> {
-    let columns = json.and_then(|json| serde_json::from_str(json).ok());
+    let columns = json.and_then(|json| data::exact::from_str(json).ok());
+    let columns = columns.and_then(|columns| if let Value::Object(columns) = columns { Some(columns) } else { None });
     columns.ok_or_else(|| Error::new(Kind::Run, "a prepared row has no columns, and rewards read them"))
 }

@@ -316,17 +316,18 @@ impl<'a> Rollouts<'a> {
         }
     }
 
-    /// The answers of these numbers, each after its prompt.
+    /// The answers of these numbers, those to the same prompt after it.
     fn batch(&self, asked: &[Asked], lines: &[Line], answers: &[usize]) -> MicroBatch {
+        let group = self.keys.num_generations;
         let mut labels = Vec::new();
-        let sequences = answers.iter().map(|&at| {
-            let mut inputs = asked[at / self.keys.num_generations].inputs.clone();
-            labels.extend(std::iter::repeat_n(IGNORE_INDEX, inputs.input_ids.len()));
-            labels.extend(lines[at].tokens.iter().map(|id| id.cast_signed()));
-            inputs.input_ids.extend(&lines[at].tokens);
-            Inputs { soft_tokens: inputs.soft_tokens, ..Inputs::of(inputs.input_ids) }
+        let of_prompts = answers.chunk_by(|one, next| one / group == next / group).map(|answers| {
+            let prompt = &asked[answers[0] / group].inputs;
+            let said = answers.iter().map(|&at| lines[at].tokens.as_slice());
+            labels.extend(std::iter::repeat_n(IGNORE_INDEX, prompt.input_ids.len()));
+            labels.extend(said.clone().flatten().map(|id| id.cast_signed()));
+            prompt.answered(said)
         });
-        MicroBatch::of(Inputs::joined(sequences.collect::<Vec<_>>()), &labels)
+        MicroBatch::of(Inputs::joined(of_prompts.collect::<Vec<_>>()), &labels)
     }
 
     /// What each answer is worth: of `rloo` less the further the policy has gone with it from where the run starts.

@@ -5,7 +5,9 @@ use crate::jobs::run::data::Data;
 use crate::random::Rng;
 use crate::recipe::{self, Recipe, Task};
 use crate::report::text;
-use crate::train::objective::{Cpo, Dpo, DpoLoss, Grpo, GrpoLoss, Kto, KtoLoss, Objective, Orpo, Reward, Rloo, Sft};
+use crate::train::objective::{
+    Cpo, CpoLoss, Dpo, DpoLoss, Grpo, GrpoLoss, Kto, KtoLoss, Objective, Orpo, Reward, Rloo, Sft,
+};
 use crate::train::run::StepPlan;
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
@@ -70,12 +72,9 @@ fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
     let (beta, label_smoothing) = (keys.beta.unwrap_or_default(), keys.label_smoothing.unwrap_or(0.0));
     match recipe.task {
         Task::Sft | Task::Grpo | Task::Rloo => Arc::new(Sft),
-        Task::Dpo if keys.cpo_alpha.is_some() => Arc::new(Cpo {
-            beta,
-            label_smoothing,
-            cpo_alpha: keys.cpo_alpha.unwrap_or(1.0),
-            simpo_gamma: keys.simpo_gamma,
-        }),
+        Task::Dpo if keys.cpo_alpha.is_some() => {
+            Arc::new(Cpo { beta, label_smoothing, cpo_alpha: keys.cpo_alpha.unwrap_or(1.0), loss: cpo_loss(keys) })
+        }
         Task::Dpo => {
             let losses = keys.losses().filter_map(|(loss, weight)| Some((dpo_loss(loss)?, weight))).collect();
             Arc::new(Dpo { beta, label_smoothing, losses })
@@ -90,6 +89,17 @@ fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
         Task::Reward => {
             Arc::new(Reward { center_rewards_coefficient: keys.center_rewards_coefficient.flatten().unwrap_or(0.0) })
         }
+    }
+}
+
+/// A loss that is measured against nothing.
+fn cpo_loss(keys: &recipe::Preference) -> CpoLoss {
+    let has = |loss| keys.loss_type.has(loss);
+    match keys.simpo_gamma {
+        Some(gamma) => CpoLoss::Simpo { gamma, alpha: keys.alpha.unwrap_or(0.0) },
+        None if has(recipe::LossType::CpoHinge) => CpoLoss::Hinge,
+        None if has(recipe::LossType::CpoIpo) => CpoLoss::Ipo,
+        None => CpoLoss::Sigmoid,
     }
 }
 
@@ -123,9 +133,10 @@ fn dpo_loss(loss: recipe::LossType) -> Option<DpoLoss> {
         recipe::LossType::ApoZero => DpoLoss::ApoZero,
         recipe::LossType::ApoDown => DpoLoss::ApoDown,
         recipe::LossType::Sft => DpoLoss::Sft,
-        recipe::LossType::Cpo | recipe::LossType::Simpo | recipe::LossType::Kto | recipe::LossType::ApoZeroUnpaired => {
+        recipe::LossType::Cpo | recipe::LossType::CpoHinge | recipe::LossType::CpoIpo | recipe::LossType::Simpo => {
             return None;
         }
+        recipe::LossType::Kto | recipe::LossType::ApoZeroUnpaired => return None,
     })
 }
 

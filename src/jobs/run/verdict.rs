@@ -4,6 +4,7 @@ use crate::recipe::{Recipe, Task};
 use crate::report::{StopReason, Summary, text};
 use crate::terminal::shell_word;
 use crate::train::run::Ending;
+use serde_json::Value;
 use std::path::Path;
 
 /// Why a run that is over ended.
@@ -52,6 +53,36 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
     lines
 }
 
+/// What to do about a run that left its adapter as it was, by what its metrics say.
+pub fn why_unchanged(recipe: &Recipe, metrics: &Path) -> String {
+    let usual = "its gradients or its rate are 0: look at `lora_alpha`, `learning_rate` and `grad_norm` in the metrics";
+    let text = crate::input::read(metrics).unwrap_or_default();
+    let steps: Vec<Value> = text.split(|byte| *byte == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect();
+    // Whether it is 1 in all steps that say it.
+    let is_all = |name: &str| {
+        let mut said = steps.iter().filter_map(|step| step.get(name)?.as_f64()).peekable();
+        said.peek().is_some() && said.all(|share| share == 1.0)
+    };
+    let is_cut = is_all("completions/clipped_ratio");
+    let masked = recipe.grpo.as_ref().is_some_and(|keys| keys.mask_truncated_completions);
+    match is_all("frac_reward_zero_std") {
+        _ if is_cut && masked => {
+            "all answers were cut off (`completions/clipped_ratio` is 1), and `grpo.mask_truncated_completions` leaves such \
+             out: raise `grpo.max_completion_length`"
+                .into()
+        }
+        true => {
+            let cut = "; and none came to its end (`completions/clipped_ratio` is 1): raise `grpo.max_completion_length`";
+            format!(
+                "all answers to each prompt were equally good (`frac_reward_zero_std` is 1), of which nothing is learnt: look at \
+                 them in `rewards.jsonl`, and let `rewards` tell them apart, or draw more of them{}",
+                if is_cut { cut } else { "" }
+            )
+        }
+        false => usual.into(),
+    }
+}
+
 /// The command to try the adapter with.
 pub fn next(recipe: &Recipe, adapter: &Path, device: &str) -> String {
     let device = if device == "auto" { String::new() } else { format!(" --device {}", shell_word(device)) };
@@ -61,5 +92,34 @@ pub fn next(recipe: &Recipe, adapter: &Path, device: &str) -> String {
             format!("next: gemma-tune score --model {model} --adapter {adapter}{device} --input ROWS.jsonl")
         }
         _ => format!("next: gemma-tune chat --model {model} --adapter {adapter}{device}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_own_answers_that_changed_nothing_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, keys) = (dir.path().join("metrics.jsonl"), |grpo: &str| {
+            let text = format!(
+                "task: grpo\nmodel: {{base: m}}\ndata: {{train: a}}\noutput: {{dir: o}}\n{grpo}rewards: [{{kind: json}}]\n"
+            );
+            crate::recipe::parse(Path::new("r.yaml"), text.into(), &[]).unwrap()
+        });
+        let why = |zero: [f64; 2], cut: f64, grpo: &str| {
+            let line =
+                |zero: f64| format!("{{\"frac_reward_zero_std\": {zero}, \"completions/clipped_ratio\": {cut}}}\n");
+            std::fs::write(&path, zero.map(line).concat()).unwrap();
+            why_unchanged(&keys(grpo), &path)
+        };
+        assert!(why([1.0, 1.0], 0.5, "").contains("`frac_reward_zero_std` is 1"));
+        assert!(!why([1.0, 1.0], 0.5, "").contains("clipped_ratio"));
+        assert!(why([1.0, 1.0], 1.0, "").contains("`completions/clipped_ratio` is 1"));
+        assert!(why([1.0, 0.5], 0.5, "").contains("`learning_rate`"));
+        let masked = why([0.5, 0.5], 1.0, "grpo: {mask_truncated_completions: true}\n");
+        assert!(masked.contains("leaves such out"), "{masked}");
+        assert!(why_unchanged(&keys(""), Path::new("nowhere")).contains("`lora_alpha`"));
     }
 }

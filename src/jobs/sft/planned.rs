@@ -1,7 +1,7 @@
 //! A run before its weights are read.
 
 use crate::device::Devices;
-use crate::error::{Place, Result};
+use crate::error::{Error, Place, Result};
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::{self, FitSettings, Sizes};
@@ -9,8 +9,8 @@ use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::forecast::memory::Estimate;
 use crate::jobs::forecast::overview::{DryRun, Overview};
 use crate::jobs::run::adapter_plan::AdapterPlan;
-use crate::jobs::run::batches::largest_tokens;
-use crate::jobs::run::data::{self, Data};
+use crate::jobs::run::batches::{Largest, largest_tokens};
+use crate::jobs::run::data::Data;
 use crate::jobs::run::replicas;
 use crate::jobs::run::rewards::Rewards;
 use crate::jobs::run::settings::RunSettings;
@@ -56,6 +56,9 @@ impl Planned {
         dry_run: bool,
         screen: &ProgressBar,
     ) -> Result<Self> {
+        if let Some(missing) = Error::many(Rewards::missing(&recipe.rewards, screen)) {
+            return Err(missing);
+        }
         let named = Place::Key("model.base".into());
         let base = Base::open(&recipe.model.base, named, screen, &|config| {
             AdapterPlan::of(recipe.task, &recipe.adapter, config).map(|_| ())
@@ -74,6 +77,9 @@ impl Planned {
         data.warn_of_known_rows(screen);
         data.warn_of_preferences(recipe, screen);
         Rewards::of(&recipe.rewards)?.check(&data.train)?;
+        if recipe.task.answers() {
+            Rewards::remark(&data.train)?.into_iter().for_each(|remark| screen.note(&remark));
+        }
         let longest = data.train.longest_sequence() as usize;
         base.warn_of_context([(longest, "the longest row of the data".to_owned())].into_iter(), screen);
         let sizes = Sizes {
@@ -81,14 +87,10 @@ impl Planned {
             trainable: adapter.trainable(),
             beside: Beside::of(&adapter, recipe, &base.config),
             optimizer_slots: settings.rule.slots() as u64,
-            tokens: &|batch_size, max_length| {
-                let answer = recipe.grpo.as_ref().map_or(0, |keys| keys.max_completion_length);
-                let prompt = max_length.saturating_sub(answer);
-                let tokens = largest_tokens(&data.train, &data.binning, 1, prompt * data::sequences(recipe));
-                match answer {
-                    0 => largest_tokens(&data.train, &data.binning, batch_size, max_length * data::sequences(recipe)),
-                    _ => (tokens + answer as u64).saturating_mul(batch_size as u64),
-                }
+            largest: &|batch_size, max_length| {
+                Largest::of_recipe(recipe, batch_size, max_length, |rows, most| {
+                    largest_tokens(&data.train, &data.binning, rows, most)
+                })
             },
             devices: devices.count(),
             capacity: devices.capacity(),

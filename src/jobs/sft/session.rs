@@ -194,9 +194,8 @@ impl<'a> Session<'a> {
                 "{} changed nothing: the adapter is what it was before the first",
                 text::counted(self.state.position.step, "step")
             );
-            return Err(Error::new(Kind::Run, what).at_path(&recipe.output.dir).hint(
-                "its gradients or its rate are 0: look at `lora_alpha`, `learning_rate` and `grad_norm` in the metrics",
-            ));
+            let hint = verdict::why_unchanged(recipe, &self.folder.path("metrics.jsonl"));
+            return Err(Error::new(Kind::Run, what).at_path(&recipe.output.dir).hint(hint));
         }
         let mut adapter_step = self.state.position.step;
         if let Some(best) = self.state.best_adapter.take() {

@@ -89,7 +89,8 @@ impl TextConfig {
             let width = if matches!(norm, LayerNorm::QNorm | LayerNorm::KNorm) { e } else { d };
             (TensorId::LayerNorm(layer, norm), vec![width])
         });
-        single.into_iter().chain(projections).chain(norms).collect()
+        let head = self.judges.then_some((TensorId::Score, vec![1, d]));
+        single.into_iter().chain(projections).chain(norms).chain(head).collect()
     }
 }
 

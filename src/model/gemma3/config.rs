@@ -66,6 +66,8 @@ pub struct TextConfig {
     pub multimodal: bool,
     /// What a multimodal checkpoint makes soft tokens of pictures with.
     pub images: Option<ImageConfig>,
+    /// Whether a head that gives one number for a text stands in the place of the one that writes: a reward model.
+    pub judges: bool,
 }
 
 impl TextConfig {

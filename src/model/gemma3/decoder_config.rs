@@ -34,6 +34,7 @@ impl TextConfig {
             pad_token_id: None,
             multimodal: false,
             images: None,
+            judges: false,
         }
     }
 
@@ -116,6 +117,10 @@ impl DecoderConfig for TextConfig {
 
     fn multimodal(&self) -> bool {
         self.multimodal
+    }
+
+    fn judges(&self) -> bool {
+        self.judges
     }
 
     fn sites(&self) -> Vec<Site> {

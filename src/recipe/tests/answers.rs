@@ -25,6 +25,8 @@ fn tasks_with_own_answers_have_the_defaults_of_trl() {
     );
     assert_eq!((keys.loss_type, keys.scale_rewards), (Some(GrpoLoss::Dapo), Some(ScaleRewards::Group)));
     assert_eq!((keys.normalize_advantages, keys.prompts_in_a_step(&grpo.training)), (None, 1));
+    // Groups of 8: 3 answers from the 7th on, or 12 from the 5th on, are of two prompts and of two.
+    assert_eq!([1, 2, 3, 4, 8, 12, 16, 20].map(|answers| keys.prompts_of(answers)), [1, 1, 2, 1, 1, 2, 2, 3]);
     assert!(grpo.preference.is_none() && grpo.training.learning_rate == 1.0e-6);
     let reward = &grpo.rewards[0];
     assert_eq!(
@@ -39,7 +41,14 @@ fn tasks_with_own_answers_have_the_defaults_of_trl() {
     let rewards = "rewards:\n  - {kind: program, command: [python3, judge.py, -x], weight: 2}\n  - {kind: number, tolerance: 0.5}\n";
     let two = right_after(&format!("task: grpo\n{rewards}"));
     assert_eq!((two.rewards[0].timeout, two.rewards[1].column.as_deref()), (Some(60.0), Some("answer")));
-    for recipe in [grpo, rloo, two] {
+    let served = "{kind: http, url: 'http://[::1]:8000/a?b=$C', headers: {X-Who: me, Authorization: 'Bearer $T'}}";
+    let served = right_after(&format!("task: grpo\nrewards: [{served}]\n"));
+    assert_eq!((served.rewards[0].timeout, served.rewards[0].name.as_str()), (Some(60.0), "http"));
+    let valid = "{type: [object, 'null'], properties: {'a b': {enum: [1, 1.5, 'no', yes, null]}}, $defs: {}}";
+    let valid = right_after(&format!("task: grpo\nrewards: [{{kind: json_schema, schema: {valid}}}]\n"));
+    let schema = serde_json::to_value(valid.rewards[0].schema.clone()).unwrap();
+    assert_eq!(schema["properties"]["a b"]["enum"], serde_json::json!([1, 1.5, "no", "yes", null]));
+    for recipe in [grpo, rloo, two, served, valid] {
         let again = read(&recipe.to_yaml(), &[]).unwrap_or_else(|error| panic!("{error}\n{}", recipe.to_yaml()));
         assert_eq!((again.task, &again.grpo, &again.rewards), (recipe.task, &recipe.grpo, &recipe.rewards));
         assert_eq!(again.to_yaml(), recipe.to_yaml());
@@ -99,6 +108,41 @@ fn what_goes_with_no_own_answers_is_named() {
             "task: grpo\nrewards: [{kind: program, command: [a], timeout: 0}]\n".into(),
             "`rewards[0].timeout` must be above 0",
         ),
+        (
+            "task: grpo\nrewards: [{kind: json_schema}]\n".into(),
+            "`rewards[0]`: `kind: json_schema` needs `schema` or `schema_file`",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: json_schema, schema: {type: object}, schema_file: a.json}]\n".into(),
+            "both say what is valid",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: json_schema, schema: a.json}]\n".into(),
+            "the schema of a file is `schema_file: a.json`",
+        ),
+        (
+            "task: grpo\nrewards:\n  - kind: json_schema\n    schema:\n      properties:\n        a: {type: strin}\n"
+                .into(),
+            "recipe.yaml:9:19",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: json_schema, schema: {$ref: 'https://a.b/c'}}]\n".into(),
+            "`rewards[0].schema` is no JSON Schema: `$ref: https://a.b/c` leads out of it",
+        ),
+        ("task: grpo\nrewards: [{kind: http}]\n".into(), "`rewards[0].url` is missing"),
+        ("task: grpo\nrewards: [{kind: http, url: a.b}]\n".into(), "`rewards[0].url` must begin with `http://`"),
+        (
+            "task: grpo\nrewards: [{kind: http, url: 'https://me:it@a.b/c'}]\n".into(),
+            "`rewards[0].url` must hold no login",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: http, url: 'http://a', headers: {Authorization: Bearer abc}}]\n".into(),
+            "`rewards[0].headers.Authorization` must not hold its secret itself",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: http, url: 'http://a', headers: {Host: b}}]\n".into(),
+            "`rewards[0].headers.Host` is said by the request itself",
+        ),
         ("task: grpo\nrewards: [{kind: length}]\n".into(), "`kind: length` needs `min` or `max`"),
         ("task: grpo\nrewards: [{kind: length, min: 3, max: 2}]\n".into(), "`rewards[0].min` is 3, and `max` is 2"),
         ("task: grpo\nrewards: [{kind: json}, {kind: json}]\n".into(), "are both called `json` in logs"),
@@ -125,4 +169,30 @@ fn what_goes_with_no_own_answers_is_named() {
     }
     let prompts = wrong("model: {base: m}\ndata: {train: a, format: prompt_only}\noutput: {dir: out}\n");
     assert!(prompts.contains("`task: grpo` trains the model's own answers to prompts"), "{prompts}");
+}
+
+#[test]
+fn a_task_that_nobody_knows_brings_no_problems_of_other_keys() {
+    let keys = "preference: {beta: 0.1}\ngrpo: {beta: 0.1, num_generations: 6}\n";
+    for (task, hint) in
+        [("GRPO", "did you mean `grpo`?"), ("groo", "did you mean `grpo`?"), ("DPO", "did you mean `dpo`?")]
+    {
+        let rows = "model: {base: m}\ndata: {train: a, format: preference, packing: true}\noutput: {dir: out}\n";
+        let said = wrong(&format!("task: {task}\n{rows}{REWARD}{keys}"));
+        assert!(said.contains("`task` must be one of") && said.contains(hint), "{said}");
+        assert_eq!(said.matches("error: ").count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_command_is_a_list_and_the_hint_says_how() {
+    for (command, list) in [
+        ("python3 judge.py", "[python3, judge.py]"),
+        ("'./judge --fast  2'", "[./judge, \"--fast\", \"2\"]"),
+        ("python3 judge.py | tail", "[sh, \"-c\", \"python3 judge.py | tail\"]"),
+    ] {
+        let said = wrong_after(&format!("task: grpo\nrewards: [{{kind: program, command: {command}}}]\n"));
+        assert!(said.contains("`rewards[0].command` must be a list: a program and its arguments"), "{said}");
+        assert!(said.contains(&format!("write `{list}`")) && said.matches("error: ").count() == 1, "{said}");
+    }
 }

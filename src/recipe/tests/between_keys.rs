@@ -264,7 +264,7 @@ fn tasks_without_pairs_or_reference_have_theirs() {
     let simpo = right_after("task: dpo\npreference: {loss_type: simpo, beta: 2.0, cpo_alpha: 0}\n");
     let keys = simpo.to_json()["preference"].clone();
     let expected = serde_json::json!(
-        {"beta": 2.0, "loss_type": "simpo", "label_smoothing": 0.0, "cpo_alpha": 0.0, "simpo_gamma": 0.5}
+        {"beta": 2.0, "loss_type": "simpo", "label_smoothing": 0.0, "cpo_alpha": 0.0, "simpo_gamma": 0.5, "alpha": 0.0}
     );
     assert_eq!(keys, expected);
     for recipe in [orpo, kto, simpo] {
@@ -293,6 +293,12 @@ fn tasks_without_pairs_or_reference_have_theirs() {
         ("task: dpo\npreference: {loss_type: [sigmoid, simpo]}\n", "`loss_type: simpo` stands alone"),
         ("task: dpo\npreference: {cpo_alpha: 0.5}\n", "`preference.cpo_alpha` does nothing with this `loss_type`"),
         ("task: dpo\npreference: {loss_type: cpo, simpo_gamma: 1}\n", "`preference.simpo_gamma` does nothing"),
+        ("task: dpo\npreference: {loss_type: cpo_hinge, alpha: 0.2}\n", "`preference.alpha` does nothing"),
+        (
+            "task: dpo\npreference: {loss_type: cpo_ipo, label_smoothing: 0.1}\n",
+            "`preference.label_smoothing` does nothing",
+        ),
+        ("task: dpo\npreference: {loss_type: [cpo_ipo, sft]}\n", "`loss_type: cpo_ipo` stands alone"),
         ("task: dpo\npreference: {loss_type: cpo, loss_weights: [2]}\n", "`preference.loss_weights` does nothing"),
         ("task: kto\npreference: {loss_type: sigmoid}\n", "`loss_type: sigmoid` needs `task: dpo`"),
         ("task: kto\npreference: {loss_type: [kto, apo_zero_unpaired]}\n", "`task: kto` has one loss"),
@@ -303,6 +309,8 @@ fn tasks_without_pairs_or_reference_have_theirs() {
         let said = wrong_after(lines);
         assert!(said.contains(what) && !said.contains("problems"), "{said}");
     }
+    let pairs = "task: kto\nmodel: {base: m}\ndata: {train: a, format: preference}\noutput: {dir: out}\n";
+    assert_eq!(read(pairs, &[]).unwrap().data.train[0].format, RowFormat::Preference);
     right_after(
         "task: kto\npreference: {loss_type: apo_zero_unpaired}\ntraining: {per_device_train_batch_size: 1, fit: auto}\n",
     );
@@ -310,10 +318,17 @@ fn tasks_without_pairs_or_reference_have_theirs() {
         wrong(&format!("task: {task}\nmodel: {{base: m}}\ndata: {{{data}}}\noutput: {{dir: out}}\n"))
     };
     for (task, data, what) in [
-        ("kto", "train: a, format: preference", "`task: kto` does not train rows of `preference`"),
+        ("kto", "train: a, format: messages", "`task: kto` does not train rows of `messages`"),
         ("orpo", "train: a, format: unpaired", "`task: orpo` does not train rows of `unpaired`"),
         ("sft", "train: a, format: unpaired", "`task: kto` trains good and bad answers"),
-        ("kto", "train: a, packing: true", "`data.packing: true` does not go with `task: kto`"),
+        (
+            "kto",
+            "train: a, packing: true",
+            "`data.packing: true` does not go with `task: kto`, whose batches count rows",
+        ),
+        ("dpo", "train: a, packing: true", "does not go with `task: dpo`, whose batches count pairs"),
+        ("orpo", "train: a, packing: true", "does not go with `task: orpo`, whose batches count pairs"),
+        ("reward", "train: a, packing: true", "does not go with `task: reward`, whose batches count pairs"),
         ("kto", "train: a, train_on: all", "`data.train_on: all` would judge prompts too"),
         ("kto", "train: [{path: a, weight: 2}]", "`data.train[0].weight` must be 1 with `task: kto`"),
     ] {

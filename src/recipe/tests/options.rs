@@ -54,6 +54,38 @@ error: `extends` cannot be set, only written into a recipe
 }
 
 #[test]
+fn items_of_lists_have_numbers() {
+    let lists = format!(
+        "task: grpo\n{}rewards:\n  - {{kind: program, command: [a]}}\n  - {{kind: json}}\n",
+        MINIMAL.replace("rows.jsonl", "[a, {path: b, weight: 2}]")
+    );
+    let set = |overrides: &[&str]| read(&lists, overrides);
+    let recipe =
+        set(&["rewards[0].timeout=5", "rewards[1].weight=2", "data.train[1].path=c", "data.train[1].weight=3"]);
+    let recipe = recipe.unwrap();
+    assert_eq!((recipe.rewards[0].timeout, recipe.rewards[1].weight), (Some(5.0), 2.0));
+    assert_eq!((recipe.data.train[0].path.as_str(), recipe.data.train[1].weight), ("a", 3.0));
+    let recipe =
+        set(&["adapter.target_modules=[q_proj, v_proj]", "adapter.target_modules[1]=k_proj", "data.train[0]=d"]);
+    let recipe = recipe.unwrap();
+    assert_eq!(recipe.adapter.target_modules, TargetModules::Names(vec!["q_proj".into(), "k_proj".into()]));
+    assert_eq!(recipe.data.train[0].path, "d");
+    for (option, what) in [
+        ("rewards[2].weight=2", "`rewards[2]` cannot be set: it has 2 items, `[0]` to `[1]`"),
+        ("rewards[0].tiemout=2", "unknown key `tiemout` in `rewards[]`"),
+        ("rewards[0].timeout=0", "`rewards[0].timeout` must be above 0"),
+        ("rewards.0.timeout=2", "write it with brackets: `--set rewards[0].timeout=..`"),
+        ("rewards[a].timeout=2", "what stands before the `=` does not name a key"),
+        ("data.eval[0].path=a", "`data.eval` cannot be set: the recipe does not have it"),
+        ("adapter.r[0]=2", "`adapter` cannot be set: the recipe does not have it"),
+        ("task[0]=2", "`task` cannot be set: it is no list, but `grpo`"),
+    ] {
+        let said = set(&[option]).unwrap_err().to_string();
+        assert!(said.contains(what), "{option}: {said}");
+    }
+}
+
+#[test]
 fn replace_what_the_file_says() {
     let recipe = read(
         MINIMAL,

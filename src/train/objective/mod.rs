@@ -17,7 +17,7 @@ mod sft;
 mod smooth;
 
 pub use advantages::{Spread, deviation, leave_one_out, mean_of, relative_to_group};
-pub use cpo::Cpo;
+pub use cpo::{Cpo, CpoLoss};
 pub use dpo::{Dpo, DpoLoss};
 pub use grpo::{Grpo, GrpoLoss};
 pub use kto::{Kto, KtoLoss};

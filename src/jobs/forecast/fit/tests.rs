@@ -33,13 +33,13 @@ fn with_sizes<T>(available_bytes: u64, look: impl FnOnce(&Sizes) -> T) -> T {
 /// The same where there is this capacity.
 fn with_capacity<T>(capacity: Capacity, look: impl FnOnce(&Sizes) -> T) -> T {
     let config = ModelConfig::published("google/gemma-3-1b-it").unwrap().unwrap();
-    let tokens = |batch_size: usize, max_length: usize| (batch_size * max_length) as u64;
+    let largest = |batch_size: usize, max_length: usize| Largest::of((batch_size * max_length) as u64);
     look(&Sizes {
         frozen: Frozen { config: &config, source: None },
         trainable: 13_045_760,
         beside: Beside { per_token: 26 * KEPT_BESIDE, per_token_in_a_layer: KEPT_BESIDE, ..Beside::default() },
         optimizer_slots: 2,
-        tokens: &tokens,
+        largest: &largest,
         devices: 1,
         capacity,
     })

@@ -78,6 +78,7 @@ impl<'a> StandIn<'a> {
                 trainable: run.adapter.trainable() / run.frozen.config.num_hidden_layers().max(1) as u64,
                 optimizer_slots: run.rule.slots() as u64,
                 tokens: tokens as u64,
+                looked_at: run.looked_at(tokens) as u64,
                 replicas: 1,
                 activation_checkpointing: run.activation_checkpointing,
                 accumulates: false,

@@ -6,7 +6,7 @@ use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::model::{ModelConfig, gemma3};
-use crate::nn::AttentionKind;
+use crate::nn::{AttentionKind, Segments};
 use crate::progress::Silent;
 use crate::recipe;
 use crate::train::optimizer::Rule;
@@ -54,6 +54,7 @@ fn with_run<T>(config: &ModelConfig, look: impl FnOnce(TimedRun) -> T) -> T {
         rule: Rule::Sgd { momentum: 0.9, weight_decay: 0.0 },
         batch_size: 2,
         max_length: 40,
+        alike: [1, 0],
         accumulation: 3,
         activation_checkpointing: true,
         max_steps: Some(10),
@@ -85,7 +86,19 @@ fn pairs_are_counted_as_the_masks_have_them() {
             assert_eq!(run.segments(tokens).ranges().iter().map(|range| range.len()).collect::<Vec<_>>(), lengths);
             assert_eq!(run.pairs(AttentionKind::Sliding, tokens), sees(5, &lengths) as f64, "{lengths:?}");
             assert_eq!(run.pairs(AttentionKind::Full, tokens), sees(usize::MAX, &lengths) as f64, "{lengths:?}");
+            assert_eq!(run.looked_at(tokens), tokens);
         }
+    });
+    // Seven answers of 10 tokens, three of them at most to the same prompt of 30.
+    with_run(&config, |run| {
+        let run = TimedRun { batch_size: 7, alike: [3, 30], ..run };
+        assert_eq!((run.tokens(), run.looked_at(run.tokens())), (160, 280));
+        let lengths = [(40, 0), (10, 30), (10, 30), (40, 0), (10, 30), (10, 30), (40, 0)];
+        assert_eq!(run.segments(160), Segments::sharing(lengths));
+        let own = |shared: usize| (shared..40).map(|at| at + 1).sum::<usize>();
+        assert_eq!(run.pairs(AttentionKind::Full, 160), (3 * own(0) + 4 * own(30)) as f64);
+        assert_eq!(run.pairs(AttentionKind::Sliding, 160), (3 * (sees(5, &[40])) + 4 * 50) as f64);
+        assert_eq!((run.segments(45).tokens(), run.looked_at(45)), (45, 75));
     });
 }
 

@@ -30,6 +30,8 @@ pub struct TimedRun<'a> {
     pub batch_size: usize,
     /// Tokens in a sequence.
     pub max_length: usize,
+    /// Sequences that begin alike, and how many tokens: these are computed once.
+    pub alike: [usize; 2],
     /// Passes in a step.
     pub accumulation: usize,
     /// Whether layers are recomputed on the way back.
@@ -64,6 +66,9 @@ impl<'a> TimedRun<'a> {
             rule: settings.rule,
             batch_size: training.per_device_train_batch_size.saturating_mul(sequences(recipe)),
             max_length: data.max_length,
+            alike: recipe.grpo.as_ref().map_or([1, 0], |keys| {
+                [keys.num_generations, data.max_length.saturating_sub(keys.max_completion_length)]
+            }),
             accumulation: training.gradient_accumulation_steps,
             activation_checkpointing,
             max_steps: training.max_steps,
@@ -84,13 +89,31 @@ impl<'a> TimedRun<'a> {
 
     /// Tokens of a micro-batch.
     pub(super) fn tokens(&self) -> usize {
-        self.batch_size.saturating_mul(self.max_length).max(1)
+        let [alike, shared] = self.alike;
+        let again = self.batch_size - self.batch_size.div_ceil(alike.max(1));
+        self.batch_size.saturating_mul(self.max_length).saturating_sub(again.saturating_mul(shared)).max(1)
     }
 
     /// The sequences of the first `tokens` tokens of a micro-batch.
     pub(super) fn segments(&self, tokens: usize) -> Segments {
-        let (whole, rest) = (tokens / self.max_length.max(1), tokens % self.max_length.max(1));
-        Segments::from_lengths(std::iter::repeat_n(self.max_length, whole).chain([rest]))
+        Segments::sharing(self.lengths(tokens))
+    }
+
+    /// Of each sequence among the first `tokens` tokens of a micro-batch, how many of them are its own, and how many it shares.
+    fn lengths(&self, tokens: usize) -> impl Iterator<Item = (usize, usize)> {
+        let ([alike, shared], length) = (self.alike, self.max_length.max(1));
+        let mut left = tokens;
+        (0..).map_while(move |at: usize| {
+            let shared = if at.is_multiple_of(alike.max(1)) { 0 } else { shared.min(length - 1) };
+            let own = (length - shared).min(left);
+            left -= own;
+            (own > 0).then_some((own, shared))
+        })
+    }
+
+    /// Tokens whose keys and values are looked at, of the first `tokens` tokens of a micro-batch.
+    pub(super) fn looked_at(&self, tokens: usize) -> usize {
+        self.lengths(tokens).map(|(own, shared)| own + shared).sum()
     }
 
     /// Pairs of tokens of which one sees the other, among the first `tokens` tokens of a micro-batch.
@@ -103,7 +126,6 @@ impl<'a> TimedRun<'a> {
             let (length, near) = (length as f64, (length as f64).min(window));
             near * (near + 1.0) / 2.0 + (length - near) * near
         };
-        let (whole, rest) = (tokens / self.max_length.max(1), tokens % self.max_length.max(1));
-        whole as f64 * within(self.max_length) + within(rest)
+        self.lengths(tokens).map(|(own, shared)| within(shared + own) - within(shared)).sum()
     }
 }

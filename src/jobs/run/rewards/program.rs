@@ -1,49 +1,31 @@
 //! Rewards that a program of the user's gives: it is started for the answers of a step, reads a line of JSON for each of them, and
 //! writes a line with a number for each.
 
-use super::Answered;
+use super::programs::{Ended, MOST_BYTES, Running};
+use super::{Answered, lines};
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::counted;
 use crate::recipe;
 use crate::report::text;
-use serde_json::Value;
-use std::io::{Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::ExitStatus;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-/// What a program may write.
-const MOST_BYTES: u64 = 16 << 20;
-/// How often is looked whether it is done.
-const LOOK: Duration = Duration::from_millis(5);
 /// The last lines of what it complains of that are shown.
 const LINES: usize = 12;
 /// Characters of a line of it that a message shows.
 const LONGEST_LINE: usize = 80;
+/// Characters of a line that it complains with.
+const LONGEST_COMPLAINT: usize = 300;
+/// What a program is to write.
+const NUMBERS_ALONE: &str =
+    "it writes one number a line, and nothing else; what is for people goes to its standard error";
 
 /// A program that judges answers.
 #[derive(Debug, Clone)]
 pub struct Program {
     command: Vec<String>,
     timeout: Duration,
-}
-
-/// What a program left when it was done.
-struct Done {
-    status: ExitStatus,
-    said: Vec<u8>,
-    complaints: Vec<u8>,
-}
-
-/// How it ended.
-enum Ended {
-    Done(Done),
-    /// It took too long.
-    Late,
-    /// Nobody waits for it any more.
-    Stopped,
 }
 
 impl Program {
@@ -53,58 +35,37 @@ impl Program {
         Program { command: keys.command.clone().unwrap_or_default(), timeout }
     }
 
-    /// What it says of each answer; `None` where `stop` was set first.
+    /// What it says of each answer; `None` where `stop` was set first. However this ends, nothing that it started in its group runs on.
     ///
     /// # Errors
     /// Where it cannot be started, fails, takes too long, or does not write a number for each answer: the answer that has none is named.
     pub fn judge(&self, name: &str, answers: &[Answered], stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
-        let fault = Fault { program: self, name, answers };
-        let mut child = self.start(name)?;
-        match self.wait(&mut child, lines(answers), stop) {
-            Ok(Ended::Done(done)) => fault.numbers(&done).map(Some),
+        let mut running = Running::start(&self.command, lines(answers)).map_err(|error| {
+            let what = format!("reward `{name}`: `{}` cannot be started: {error}", self.shown());
+            Error::new(Kind::Reward, what).hint(
+                "`command` is a list: a program, which is in the PATH or named with its folder, and each of its arguments, \
+                 `[python3, judge.py]`",
+            )
+        })?;
+        let ended = running.wait(self.timeout, stop);
+        let fault = Fault { program: self, name, answers, complaints: last_lines(&running.complaints()) };
+        match ended {
+            Ok(Ended::Done(status, is_held)) => fault.numbers(status, is_held, &running.said()).map(Some),
             Ok(Ended::Stopped) => Ok(None),
             Ok(Ended::Late) => {
                 let what = format!("has not judged {} in {}", fault.all(), text::duration(self.timeout));
                 Err(fault.error(&what, 0).hint("raise the reward's `timeout`, in seconds, or mend the program"))
             }
-            Err(error) => Err(fault.error(&format!("cannot be read from: {error}"), 0)),
-        }
-    }
-
-    fn start(&self, name: &str) -> Result<Child> {
-        let (program, arguments) = self.command.split_first().map_or(("", &[][..]), |(program, rest)| (program, rest));
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A Ctrl-C is the run's, which then ends it.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        command.spawn().map_err(|error| {
-            let what = format!("reward `{name}`: `{}` cannot be started: {error}", self.shown());
-            Error::new(Kind::Reward, what)
-                .hint("is it the name of a program, and are its arguments items of their own?")
-        })
-    }
-
-    /// Gives a program its lines and waits until it is done.
-    fn wait(&self, child: &mut Child, lines: Vec<u8>, stop: &AtomicBool) -> std::io::Result<Ended> {
-        let started = Instant::now();
-        let mut given = child.stdin.take();
-        // One that does not want to read it all is judged by what it writes.
-        thread::spawn(move || given.as_mut().map(|given| given.write_all(&lines)));
-        let (said, complaints) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
-        let status = loop {
-            match child.try_wait()? {
-                Some(status) => break status,
-                None if stop.load(Ordering::SeqCst) => return end(child, Ended::Stopped),
-                None if started.elapsed() > self.timeout => return end(child, Ended::Late),
-                None => thread::sleep(LOOK),
+            Ok(Ended::Long) => {
+                let what = format!(
+                    "wrote more than {} MiB to its standard output for {}, which is the most that is read",
+                    MOST_BYTES >> 20,
+                    fault.all()
+                );
+                Err(fault.error(&what, 0).hint(NUMBERS_ALONE))
             }
-        };
-        // What it has started itself may still hold its ends open.
-        let left = self.timeout.saturating_sub(started.elapsed()).max(LOOK);
-        let Ok(said) = said.recv_timeout(left) else { return Ok(Ended::Late) };
-        let complaints = complaints.recv_timeout(LOOK.max(Duration::from_millis(200))).unwrap_or_default();
-        Ok(Ended::Done(Done { status, said, complaints }))
+            Err(error) => Err(fault.error(&format!("cannot be waited for: {error}"), 0)),
+        }
     }
 
     /// The command as it is written.
@@ -113,36 +74,11 @@ impl Program {
     }
 }
 
-fn end(child: &mut Child, how: Ended) -> std::io::Result<Ended> {
-    child.kill()?;
-    child.wait()?;
-    Ok(how)
-}
-
-/// All that comes of a pipe, when it is closed.
-fn all_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(pipe) = pipe {
-            // Of one that fails in the middle, what came is judged.
-            let _ = pipe.take(MOST_BYTES).read_to_end(&mut bytes);
-        }
-        sender.send(bytes)
-    });
-    receiver
-}
-
-/// A line of JSON for each answer: the columns of its row, `prompt` among them, and `completion`.
-fn lines(answers: &[Answered]) -> Vec<u8> {
-    let mut lines = Vec::new();
-    for answer in answers {
-        let mut line = answer.columns.clone();
-        line.insert("completion".into(), Value::from(answer.completion));
-        lines.extend(Value::Object(line).to_string().into_bytes());
-        lines.push(b'\n');
-    }
-    lines
+/// The last lines of what a program complains of.
+fn last_lines(complaints: &str) -> String {
+    let lines: Vec<&str> = complaints.trim_end().lines().collect();
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    last.iter().map(|line| text::excerpt(line, LONGEST_COMPLAINT)).collect::<Vec<_>>().join("\n")
 }
 
 /// What is needed to say what is wrong with a program.
@@ -150,6 +86,7 @@ struct Fault<'a> {
     program: &'a Program,
     name: &'a str,
     answers: &'a [Answered<'a>],
+    complaints: String,
 }
 
 impl Fault<'_> {
@@ -157,35 +94,31 @@ impl Fault<'_> {
         counted(self.answers.len(), "answer")
     }
 
-    /// What it did, and the first answer that has no number for it.
+    /// What it did, the first answer that has no number for it, and what it complained of.
     fn error(&self, what: &str, answer: usize) -> Error {
         let what = format!("reward `{}`: `{}` {what}", self.name, self.program.shown());
         let error = Error::new(Kind::Reward, what);
+        let error = if self.complaints.is_empty() { error } else { error.excerpt(self.complaints.clone()) };
         match self.answers.get(answer) {
             Some(answered) => error.at(Place::Named(format!("an answer to {}", answered.origin))),
             None => error,
         }
     }
 
-    /// The number of each answer.
-    fn numbers(&self, Done { status, said, complaints }: &Done) -> Result<Vec<f64>> {
-        let said = String::from_utf8_lossy(said);
+    /// The number of each answer; `is_held` where something that it started went on when it was done.
+    fn numbers(&self, status: ExitStatus, is_held: bool, said: &str) -> Result<Vec<f64>> {
         let lines: Vec<&str> = said.trim_end().lines().map(str::trim).collect();
         let lines = if lines == [""] { Vec::new() } else { lines };
-        let complaints = String::from_utf8_lossy(complaints);
-        let last: Vec<&str> = complaints.trim_end().lines().rev().take(LINES).collect();
-        let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
-        let with_complaints = |error: Error| if last.is_empty() { error } else { error.excerpt(last.clone()) };
         if !status.success() {
             let written = counted(lines.len(), "number");
             let what = format!("failed ({status}) after {written} for {}", self.all());
-            let hint = match last.is_empty() {
+            let hint = match self.complaints.is_empty() {
                 true => {
                     "it wrote nothing to its standard error; give it a line of JSON with `prompt` and `completion` by hand"
                 }
                 false => "what it wrote to its standard error is above",
             };
-            return Err(with_complaints(self.error(&what, lines.len())).hint(hint));
+            return Err(self.error(&what, lines.len()).hint(hint));
         }
         let mut numbers = Vec::with_capacity(lines.len());
         for (at, line) in lines.iter().enumerate().take(self.answers.len()) {
@@ -194,16 +127,19 @@ impl Fault<'_> {
                 _ => {
                     let shown = text::excerpt(line, LONGEST_LINE);
                     let what = format!("wrote `{shown}` as line {} of its output, which is no finite number", at + 1);
-                    let hint =
-                        "it writes one number a line, and nothing else; what is for people goes to its standard error";
-                    return Err(with_complaints(self.error(&what, at)).hint(hint));
+                    return Err(self.error(&what, at).hint(NUMBERS_ALONE));
                 }
             }
         }
         if lines.len() != self.answers.len() {
             let what = format!("wrote {} for {}", counted(lines.len(), "line"), self.all());
-            let hint = "it writes one number for each line that it reads, in their order";
-            return Err(with_complaints(self.error(&what, lines.len().min(self.answers.len() - 1))).hint(hint));
+            let hint = match is_held {
+                true => {
+                    "it ended before something that it had started, whose output is not waited for: let it wait for that"
+                }
+                false => "it writes one number for each line that it reads, in their order",
+            };
+            return Err(self.error(&what, lines.len().min(self.answers.len().saturating_sub(1))).hint(hint));
         }
         Ok(numbers)
     }
@@ -213,7 +149,8 @@ impl Fault<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::data;
+    use std::time::Instant;
 
     /// What a shell's script says of three answers.
     fn judged(script: &str, timeout: f64) -> Result<Option<Vec<f64>>> {
@@ -221,7 +158,8 @@ mod tests {
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             timeout: Duration::from_secs_f64(timeout),
         };
-        let row = json!({"prompt": "a\nb", "answer": 4});
+        let row = r#"{"prompt": "a\nb", "answer": 123456789012345678901234567890}"#;
+        let row = data::exact::from_str(row).unwrap();
         let origins = ["a.jsonl, row 1", "a.jsonl, row 2", "a.jsonl, row 3"];
         let answers: Vec<Answered> = origins
             .iter()
@@ -238,7 +176,7 @@ mod tests {
 
     #[test]
     fn each_line_of_answers_gets_the_number_of_its_line() {
-        let script = r#"while read -r line; do test "$line" = '{"prompt":"a\nb","answer":4,"completion":"c\"\n"}' && echo 1.5 || echo -1e-3; done"#;
+        let script = r#"while read -r line; do test "$line" = '{"prompt":"a\nb","answer":123456789012345678901234567890,"completion":"c\"\n"}' && echo 1.5 || echo -1e-3; done"#;
         assert_eq!(judged(script, 30.0).unwrap(), Some(vec![1.5; 3]));
         assert_eq!(judged("printf '1\n 2 \n.5'", 30.0).unwrap(), Some(vec![1.0, 2.0, 0.5]));
     }
@@ -265,9 +203,56 @@ mod tests {
             assert!(said.contains(&format!("an answer to a.jsonl, {row}")), "{said}");
         }
         assert!(problem("echo oh no >&2; exit 3", 30.0).contains("oh no"));
+        assert!(problem("echo stuck >&2; exec sleep 60", 0.5).contains("stuck"));
         let none = Program { command: vec!["/nowhere/judge".into()], timeout: Duration::from_secs(1) };
         let error = none.judge("mine", &[], &AtomicBool::new(false)).unwrap_err();
         assert!(error.what().starts_with("reward `mine`: `/nowhere/judge` cannot be started"), "{error}");
+    }
+
+    /// Whether a process that a script noted the number of is there, after a moment in which it may end.
+    fn runs_on(noted: &std::path::Path) -> bool {
+        let id: i32 = std::fs::read_to_string(noted).unwrap().trim().parse().unwrap();
+        let is_there = || {
+            let state = std::fs::read_to_string(format!("/proc/{id}/stat")).ok();
+            // What nobody has waited for yet is a zombie.
+            state.is_some_and(|state| !state.contains(") Z "))
+                || (!std::path::Path::new("/proc/self").exists()
+                    && nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), None).is_ok())
+        };
+        let asked = Instant::now();
+        while is_there() && asked.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        is_there()
+    }
+
+    #[test]
+    fn what_it_has_started_ends_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let noted = dir.path().join("child");
+        let starts = format!("sleep 60 & echo $! > '{}'", noted.display());
+        // One that hangs together with its child, and one that is done before its child, which holds its output open.
+        problem(&format!("{starts}; wait"), 1.0);
+        assert!(!runs_on(&noted));
+        let started = Instant::now();
+        assert_eq!(judged(&format!("{starts}; printf '1\\n2\\n3\\n'"), 60.0).unwrap(), Some(vec![1.0, 2.0, 3.0]));
+        assert!(started.elapsed() < Duration::from_secs(30) && !runs_on(&noted));
+        let said = problem(&format!("{starts}; echo 1"), 60.0);
+        assert!(
+            said.contains("wrote 1 line for 3 answers") && said.contains("something that it had started"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn who_writes_much_is_heard_to_the_end_or_told_the_limit() {
+        let complains = "head -c 3000000 /dev/zero | tr '\\0' 'x' >&2; echo >&2; echo the last line >&2";
+        assert!(judged(&format!("{complains}; printf '1\\n2\\n3\\n'"), 60.0).unwrap().is_some());
+        assert!(problem(&format!("{complains}; exit 1"), 60.0).contains("the last line"));
+        for forever in ["yes 1", "head -c 17000000 /dev/zero"] {
+            let said = problem(forever, 60.0);
+            assert!(said.contains("wrote more than 16 MiB to its standard output for 3 answers"), "{said}");
+        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Rewards that look at the words of an answer.
 
 use super::Answered;
+use crate::data;
 use crate::error::{Error, Kind, Result};
+use crate::input;
 use crate::recipe::{self, LengthUnit, RewardKind};
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
+use std::path::Path;
 
-/// A number in a text: with a sign, with commas between thousands, with an exponent.
-const NUMBER: &str = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?";
+/// A number in a text: with a sign (also the one of typographers, U+2212), with commas between thousands, with an exponent.
+const NUMBER: &str = r"[-+\u{2212}]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?";
 
 /// A reward of words.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub enum Text {
     Found(Regex),
     /// JSON with these keys.
     Json(Vec<String>),
+    /// JSON that is valid under a schema.
+    Schema { of: Option<Regex>, schema: Box<jsonschema::Validator> },
     /// The number of a column.
     Number { column: String, of: Option<Regex>, number: Regex, tolerance: f64 },
     /// A length from `min` to `max`.
@@ -53,13 +58,16 @@ impl Text {
             RewardKind::Regex => Text::Found(regex(pattern.unwrap_or_default())?),
             RewardKind::Format => Text::Found(regex(&format!(r"\A\s*(?:{})\s*\z", pattern.unwrap_or_default()))?),
             RewardKind::Json => Text::Json(keys.keys.clone().unwrap_or_default()),
+            RewardKind::JsonSchema => {
+                Text::Schema { of: pattern.map(regex).transpose()?, schema: Box::new(schema(keys)?) }
+            }
             RewardKind::Length => Text::Length {
                 min: keys.min.unwrap_or(0),
                 max: keys.max.unwrap_or(usize::MAX),
                 unit: keys.unit.unwrap_or(LengthUnit::Tokens),
             },
-            RewardKind::Model | RewardKind::Program => {
-                return Err(Error::new(Kind::Run, "a model or a program looks at answers itself"));
+            RewardKind::Model | RewardKind::Program | RewardKind::Http => {
+                return Err(Error::new(Kind::Run, "who is no part of this program looks at answers itself"));
             }
         })
     }
@@ -82,6 +90,7 @@ impl Text {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Number(number)) => number.to_string(),
             Some(Value::Bool(flag)) => flag.to_string(),
+            Some(long) if data::digits(long).is_some() => data::digits(long).unwrap_or_default().to_owned(),
             Some(Value::Null) => return Err(format!("`{column}` is null")),
             None => return Err(format!("it has no column `{column}`")),
             Some(_) => return Err(format!("`{column}` is neither a text nor a number")),
@@ -113,6 +122,9 @@ impl Text {
                 let said = part(of.as_ref(), text).and_then(|text| last_number(number, text));
                 said.zip(expected.number).is_some_and(|(said, expected)| (said - expected).abs() <= *tolerance)
             }
+            Text::Schema { of, schema } => part(of.as_ref(), text)
+                .and_then(|text| serde_json::from_str(text.trim()).ok())
+                .is_some_and(|value: Value| schema.is_valid(&value)),
             Text::Json(keys) => serde_json::from_str::<Value>(text.trim()).is_ok_and(|value| {
                 keys.is_empty()
                     || value.as_object().is_some_and(|object| keys.iter().all(|key| object.contains_key(key)))
@@ -127,6 +139,30 @@ impl Text {
         };
         Ok(f64::from(u8::from(is_right)))
     }
+}
+
+/// The schema of a reward: its own, or that of its file.
+fn schema(keys: &recipe::Reward) -> Result<jsonschema::Validator> {
+    let wrong = |what: String| Error::new(Kind::Recipe, what);
+    let schema = match (&keys.schema, &keys.schema_file) {
+        (Some(schema), _) => schema.validator(),
+        (None, None) => return Err(wrong(format!("reward `{}` has no schema", keys.name))),
+        (None, Some(file)) => {
+            let path = Path::new(file);
+            let bytes = input::read(path).map_err(|e| Error::input(Kind::Recipe, "reading the schema", path, e))?;
+            let schema = serde_json::from_slice(&bytes)
+                .map_err(|error| wrong(format!("`{file}` is not valid JSON: {error}")).at_path(path))?;
+            recipe::validator(&schema).map_err(|broken| recipe::Broken {
+                what: format!(
+                    "`{file}`, at `{}`: {}",
+                    if broken.at.is_empty() { "/" } else { &broken.at },
+                    broken.what
+                ),
+                ..broken
+            })
+        }
+    };
+    schema.map_err(|broken| wrong(format!("reward `{}` has no JSON Schema: {}", keys.name, broken.what)))
 }
 
 /// What an answer is compared with.
@@ -144,9 +180,13 @@ fn part<'t>(pattern: Option<&Regex>, text: &'t str) -> Option<&'t str> {
     found.get(1).or_else(|| found.get(0)).map(|part| part.as_str())
 }
 
+/// The last number of a text. What stands right after a digit or a letter is no sign: `3-5`, `B-2`.
 fn last_number(number: &Regex, text: &str) -> Option<f64> {
-    let said = number.find_iter(text).last()?.as_str();
-    said.replace(',', "").parse().ok().filter(|number: &f64| number.is_finite())
+    let found = number.find_iter(text).last()?;
+    let follows = text[..found.start()].chars().next_back().is_some_and(char::is_alphanumeric);
+    let said = found.as_str();
+    let said = if follows { said.trim_start_matches(['-', '+', '\u{2212}']) } else { said };
+    said.replace(',', "").replace('\u{2212}', "-").parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// 1 within the bounds; below them the share of `min` that is there, above them less by as large a share as it is too long.
@@ -175,12 +215,16 @@ mod tests {
             ignore_case: json.get("ignore_case").and_then(Value::as_bool),
             tolerance: json.get("tolerance").and_then(Value::as_f64),
             keys: json.get("keys").map(|keys| serde_json::from_value(keys.clone()).unwrap()),
+            schema: json.get("schema").map(|schema| recipe::InlineSchema(schema.as_object().unwrap().clone())),
+            schema_file: text("schema_file"),
             min: number("min"),
             max: number("max"),
             unit: Some(LengthUnit::Characters),
             adapter: None,
             base: None,
             command: None,
+            url: None,
+            headers: None,
             timeout: None,
         })
         .unwrap()
@@ -209,10 +253,27 @@ mod tests {
         assert_eq!(judged(&whole, row(), &["<t>a\nb</t>\n", "so <t></t>", "ok", "ok?"]), [1.0, 0.0, 1.0, 0.0]);
         let number = reward(RewardKind::Number, json!({"column": "n", "tolerance": 0.5}));
         assert_eq!(judged(&number, row(), &["3 and 1234", "1,235.1", "none", "1.2345e3"]), [1.0, 0.0, 0.0, 1.0]);
+        let number = |expected: f64, answers: &[&str]| {
+            let number = reward(RewardKind::Number, json!({"column": "n"}));
+            assert_eq!(judged(&number, json!({"n": expected}), answers), vec![1.0; answers.len()], "{expected}");
+        };
+        number(5.0, &["3-5", "B-5", "3\u{2212}5", "pages 3 - 5", "+5", "é-5", "5.0", "1+5"]);
+        number(-5.0, &["x=-5", "$-5", "\u{2212}5", "(-5)", "3 -5", "-5", ": -5."]);
+        number(1e-5, &["1e-5", "x=1E-05", ".00001"]);
+        number(1234.5, &["1,234.5", "$1,234.50", "2-1,234.5"]);
         let json = reward(RewardKind::Json, json!({"keys": ["a"]}));
         assert_eq!(judged(&json, row(), &["{\"a\": 1}", "{\"b\": 1}", "[1]", "{"]), [1.0, 0.0, 0.0, 0.0]);
         let any = reward(RewardKind::Json, json!({}));
         assert_eq!(judged(&any, row(), &["[1]", "[1"]), [1.0, 0.0]);
+        let valid = json!({"schema": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}});
+        let valid = reward(RewardKind::JsonSchema, valid);
+        assert_eq!(
+            judged(&valid, row(), &[" {\"a\": 1}\n", "{\"a\": \"1\"}", "{}", "so {\"a\": 1}"]),
+            [1.0, 0.0, 0.0, 0.0]
+        );
+        let within = json!({"schema": {"minItems": 2}, "pattern": "```json(.*?)```"});
+        let within = reward(RewardKind::JsonSchema, within);
+        assert_eq!(judged(&within, row(), &["```json [1] ``` no: ```json\n[1, 2]\n```", "[1, 2]"]), [1.0, 0.0]);
         let length = reward(RewardKind::Length, json!({"min": 2, "max": 4}));
         assert_eq!(judged(&length, row(), &["a", "ab", "abcd", "abcdef", "abcdefghij"]), [0.5, 1.0, 1.0, 0.5, 0.0]);
     }

@@ -83,5 +83,6 @@ fn build(keys: &mut Keys) -> TextConfig {
         pad_token_id: keys.token("padding").or(Some(0)),
         multimodal: false,
         images: None,
+        judges: false,
     }
 }

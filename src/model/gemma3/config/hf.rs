@@ -18,6 +18,7 @@ use table::Table;
 pub(super) fn read(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)> {
     let top = &object(text, path)?;
     keys::check_architecture(top, text, path)?;
+    let judges = keys::judges(top, text, path)?;
     let empty = Map::new();
     let text_config = match top.get("text_config") {
         Some(Value::Object(inner)) => Some(inner),
@@ -34,6 +35,14 @@ pub(super) fn read(text: &str, path: &Path) -> Result<(TextConfig, Vec<String>)>
     let mut outer = outer.map(|t| Table::new(t, "", text, path));
     let mut inner = Table::new(inner, if multimodal { "text_config." } else { "" }, text, path);
     let mut config = build(&mut inner, outer.as_mut());
+    if judges {
+        // No head writes, so none can be missing.
+        (config.judges, config.tie_word_embeddings) = (true, true);
+        let said = outer.as_mut().unwrap_or(&mut inner);
+        for key in keys::LABELS {
+            said.take(key);
+        }
+    }
 
     let mut ignored = Vec::new();
     let mut problems = Vec::new();
@@ -116,6 +125,7 @@ fn build(t: &mut Table, outer: Option<&mut Table>) -> TextConfig {
         pad_token_id: tokens.pad,
         multimodal: t.is_nested(),
         images: None,
+        judges: false,
     }
 }
 

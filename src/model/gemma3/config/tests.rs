@@ -247,7 +247,11 @@ fn another_model_is_named() {
         (json!([1]), "expected a JSON object"),
         (
             tiny(json!({"architectures": ["Gemma3ForSequenceClassification"]})),
-            "`architectures` names `Gemma3ForSequenceClassification`; supported: `Gemma3ForCausalLM`, `Gemma3ForConditionalGeneration`",
+            "`architectures` names `Gemma3ForSequenceClassification` with 2 labels; supported: one, the reward of a text",
+        ),
+        (
+            tiny(json!({"architectures": ["Gemma3ForTokenClassification"]})),
+            "`architectures` names `Gemma3ForTokenClassification`; supported: `Gemma3ForCausalLM`, `Gemma3ForConditionalGeneration`",
         ),
     ];
     for (value, expected) in cases {
@@ -255,6 +259,21 @@ fn another_model_is_named() {
     }
     let broken = TextConfig::from_hf_json("{\n  \"a\": ", Path::new(FILE)).unwrap_err();
     assert_eq!(broken.place().unwrap().to_string(), "models/a/config.json:2:7");
+}
+
+#[test]
+fn a_model_of_one_label_judges() {
+    let class = "Gemma3TextForSequenceClassification";
+    for labels in [json!({"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}), json!({"num_labels": 1})] {
+        let mut value = tiny(labels);
+        value["architectures"] = json!([class]);
+        value["tie_word_embeddings"] = json!(false);
+        let (config, ignored) = read(&value).unwrap();
+        assert!(config.judges && config.tie_word_embeddings && ignored.is_empty(), "{ignored:?}");
+    }
+    let several = tiny(json!({"architectures": [class], "id2label": {"0": "a", "1": "b", "2": "c"}}));
+    assert!(problems(&several)[0].contains("with 3 labels"));
+    assert!(!read(&tiny(json!({}))).unwrap().0.judges);
 }
 
 #[test]

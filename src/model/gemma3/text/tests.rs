@@ -78,6 +78,26 @@ fn pictures_see_themselves_forwards_and_sounds_do_not() {
 }
 
 #[test]
+fn answers_to_one_prompt_with_pictures_are_those_of_whole_sequences() {
+    let model = model();
+    // Its last picture begins where the windows of the answers still reach.
+    let prompt = inputs().slice(0..18);
+    let answers = [&[30, 31, 32][..], &[5], &[30, 8, 9, 10, 11, 12, 13, 14, 15]];
+    let group = model.hidden(&prompt.answered(answers), &BaseOnly);
+    let mut first = 18;
+    for answer in answers {
+        let ids = [&prompt.input_ids, answer].concat();
+        let whole = Inputs { soft_tokens: prompt.soft_tokens.clone(), ..Inputs::of(ids) };
+        let whole = rows(&model.hidden(&whole, &BaseOnly), 0..18 + answer.len());
+        let got = [rows(&group, 0..18), rows(&group, first..first + answer.len())].concat();
+        let largest = whole.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+        assert!(got.iter().zip(&whole).all(|(a, b)| (a - b).abs() <= 1e-5 * largest) && got.len() == whole.len());
+        first += answer.len();
+    }
+    assert_eq!(group.dims()[0], first);
+}
+
+#[test]
 fn what_is_cached_is_what_is_read_at_once() {
     let (model, inputs) = (model(), inputs());
     let whole = model.hidden(&inputs, &BaseOnly);

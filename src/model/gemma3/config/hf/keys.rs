@@ -104,7 +104,7 @@ pub(super) fn check_architecture(top: &Map<String, Value>, text: &str, path: &Pa
     }
     let architectures = top.get("architectures").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let known = ["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma3TextModel", "Gemma3Model"];
-    match architectures.iter().filter_map(Value::as_str).find(|a| !known.contains(a)) {
+    match architectures.iter().filter_map(Value::as_str).find(|a| !known.contains(a) && !JUDGES.contains(a)) {
         None => Ok(()),
         Some(other) => {
             let what = format!(
@@ -113,6 +113,32 @@ pub(super) fn check_architecture(top: &Map<String, Value>, text: &str, path: &Pa
             refuse("architectures", what, "a classifier or embedding model has no language-model head to tune")
         }
     }
+}
+
+/// The classes of transformers whose head gives numbers for a text.
+const JUDGES: [&str; 2] = ["Gemma3TextForSequenceClassification", "Gemma3ForSequenceClassification"];
+
+/// The keys that say what those numbers are of.
+pub const LABELS: [&str; 4] = ["id2label", "label2id", "num_labels", "problem_type"];
+
+/// Whether a model gives one number for a text, as a reward model does, in the place of the next word.
+///
+/// # Errors
+/// When it gives several: a classifier.
+pub fn judges(top: &Map<String, Value>, text: &str, path: &Path) -> Result<bool> {
+    let architectures = top.get("architectures").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let Some(class) = architectures.iter().filter_map(Value::as_str).find(|class| JUDGES.contains(class)) else {
+        return Ok(false);
+    };
+    let named = top.get("id2label").and_then(Value::as_object).map(|labels| labels.len() as u64);
+    // As transformers has it, two where nothing is said.
+    let labels = named.or(top.get("num_labels").and_then(Value::as_u64)).unwrap_or(2);
+    if labels == 1 {
+        return Ok(true);
+    }
+    let what = format!("`architectures` names `{class}` with {labels} labels; supported: one, the reward of a text");
+    let hint = "a classifier of several labels neither writes nor rewards; of a reward model `id2label` has one entry";
+    Err(Error::new(Kind::Config, what).at(locate(text, path, "architectures")).hint(hint))
 }
 
 /// Sorts the keys of the language model that nothing has read into ignored ones and problems.
