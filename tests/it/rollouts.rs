@@ -9,8 +9,6 @@ use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::micro_batch::{MicroBatch, Rollout};
 use gemma_tune::train::objective::{Grpo, GrpoLoss, Objective, Rloo, Spread, leave_one_out, relative_to_group};
 use serde_json::{Map, Value, json};
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::ops::Range;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -241,11 +239,14 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
 }
 
 /// Two steps' worth of numbers for eight answers.
+#[cfg(feature = "hub")]
 const TWO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n[1, 2, 3, 4, 5, 0, 1, 2.0]";
 
 /// A server that gives these answers, one after the other, each on a connection of its own; where it is, and what it was sent.
+#[cfg(feature = "hub")]
 fn server(replies: &'static [&'static str]) -> (String, std::thread::JoinHandle<Vec<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/judge", listener.local_addr().unwrap());
     let served = std::thread::spawn(move || {
         let serve = |reply: &&str| {
@@ -271,7 +272,7 @@ fn server(replies: &'static [&'static str]) -> (String, std::thread::JoinHandle<
 }
 
 #[test]
-#[cfg(unix)]
+#[cfg(all(unix, feature = "hub"))]
 fn rloo_takes_what_the_policy_has_moved_from_rewards() {
     let bench = answering("");
     let (url, requests) = server(&["HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n", TWO, TWO]);

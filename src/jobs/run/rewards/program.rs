@@ -203,7 +203,7 @@ mod tests {
             assert!(said.contains(&format!("an answer to a.jsonl, {row}")), "{said}");
         }
         assert!(problem("echo oh no >&2; exit 3", 30.0).contains("oh no"));
-        assert!(problem("echo stuck >&2; exec sleep 60", 0.5).contains("stuck"));
+        assert!(problem("echo stuck >&2; exec sleep 60", 1.5).contains("stuck"));
         let none = Program { command: vec!["/nowhere/judge".into()], timeout: Duration::from_secs(1) };
         let error = none.judge("mine", &[], &AtomicBool::new(false)).unwrap_err();
         assert!(error.what().starts_with("reward `mine`: `/nowhere/judge` cannot be started"), "{error}");
@@ -232,7 +232,7 @@ mod tests {
         let noted = dir.path().join("child");
         let starts = format!("sleep 60 & echo $! > '{}'", noted.display());
         // One that hangs together with its child, and one that is done before its child, which holds its output open.
-        problem(&format!("{starts}; wait"), 1.0);
+        problem(&format!("{starts}; wait"), 1.5);
         assert!(!runs_on(&noted));
         let started = Instant::now();
         assert_eq!(judged(&format!("{starts}; printf '1\\n2\\n3\\n'"), 60.0).unwrap(), Some(vec![1.0, 2.0, 3.0]));

@@ -161,7 +161,8 @@ impl Running {
         let is_held = !self.said.closes_within(GRACE);
         end_group(self.child.id());
         if is_held {
-            self.said.closes_within(GRACE);
+            // What was in its group is gone; what has left it is not waited for long.
+            self.said.closes_within(4 * GRACE);
         }
         self.complaints.closes_within(GRACE);
         Ok(if self.said.kept().is_cut { Ended::Long } else { Ended::Done(status, is_held) })
