@@ -2,6 +2,7 @@
 
 use super::diagnose::Diagnosis;
 use super::http::{Headers, good_url};
+use super::json_schema::InlineSchema;
 use super::kinds::{FromNode, choices, mismatch};
 use super::raw::{Node, Shape};
 use super::rules::{Verdict, not_blank};
@@ -32,7 +33,8 @@ pub struct Reward {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
     /// A regular expression: of `regex` what is to be found in the answer, of `format` what the whole answer is to be, of
-    /// `exact_match` and `number` what of the answer is compared (its first group, where it has one; its last occurrence).
+    /// `exact_match`, `number` and `json_schema` what of the answer is looked at (its first group, where it has one; its last
+    /// occurrence).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
     /// Whether capital letters are small ones; of `exact_match`.
@@ -44,6 +46,12 @@ pub struct Reward {
     /// The keys that the object must have; of `json`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<String>>,
+    /// A JSON Schema; of `json_schema`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<InlineSchema>,
+    /// The file of a JSON Schema; of `json_schema`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_file: Option<String>,
     /// The least that gets the whole reward; of `length`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min: Option<usize>,
@@ -86,6 +94,8 @@ pub enum RewardKind {
     Format,
     /// 1 where it is JSON, and an object with `keys` where these are given, else 0.
     Json,
+    /// 1 where it is JSON that is valid under a schema, else 0.
+    JsonSchema,
     /// 1 where its last number is that of a column, within `tolerance`, else 0.
     Number,
     /// 1 where it is from `min` to `max` long, and less the further it is from there.
@@ -118,6 +128,7 @@ impl RewardKind {
             RewardKind::Regex => "regex",
             RewardKind::Format => "format",
             RewardKind::Json => "json",
+            RewardKind::JsonSchema => "json_schema",
             RewardKind::Number => "number",
             RewardKind::Length => "length",
             RewardKind::Model => "model",
@@ -132,6 +143,7 @@ impl RewardKind {
             RewardKind::ExactMatch => &["column", "pattern", "ignore_case"],
             RewardKind::Regex | RewardKind::Format => &["pattern!"],
             RewardKind::Json => &["keys"],
+            RewardKind::JsonSchema => &["schema", "schema_file", "pattern"],
             RewardKind::Number => &["column", "pattern", "tolerance"],
             RewardKind::Length => &["min", "max", "unit"],
             RewardKind::Model => &["adapter!", "base"],
@@ -142,12 +154,14 @@ impl RewardKind {
 }
 
 /// The keys that some kind has, each with an example.
-const KEYS: [(&str, &str); 14] = [
+const KEYS: [(&str, &str); 16] = [
     ("column", "column: answer"),
     ("pattern", "pattern: '<answer>.+</answer>'"),
     ("ignore_case", "ignore_case: true"),
     ("tolerance", "tolerance: 0.01"),
     ("keys", "keys: [name]"),
+    ("schema", "schema: {type: object, required: [name]}"),
+    ("schema_file", "schema_file: answer.schema.json"),
     ("min", "min: 10"),
     ("max", "max: 100"),
     ("unit", "unit: tokens"),
@@ -171,6 +185,8 @@ impl Reward {
             ignore_case: section.key("ignore_case").optional(),
             tolerance: section.key("tolerance").within(0.0..).optional(),
             keys: section.key("keys").optional(),
+            schema: section.key("schema").optional(),
+            schema_file: section.key("schema_file").check(not_blank).expanded().optional(),
             min: section.key("min").within(1..).optional(),
             max: section.key("max").within(1..).optional(),
             unit: section.key("unit").optional(),
@@ -270,6 +286,17 @@ fn keys_of_its_kind(reward: &Reward, path: &str, node: &Node, diagnosis: &mut Di
                 diagnosis.missing(&own, Some(node.mark), example);
             }
             _ => {}
+        }
+    }
+    if reward.kind == RewardKind::JsonSchema {
+        let (schema, file) = (format!("{path}.schema"), format!("{path}.schema_file"));
+        if reward.schema.is_some() && reward.schema_file.is_some() {
+            let what = format!("`{schema}` and `{file}` both say what is valid");
+            diagnosis.wrong(path, &node.mark, what, Some("keep one of them".into()));
+        } else if reward.schema.is_none() && reward.schema_file.is_none() && !diagnosis.is_wrong(path) {
+            let what = format!("`{path}`: `kind: json_schema` needs `schema` or `schema_file`");
+            let hint = "for example `schema: {type: object, required: [name]}`";
+            diagnosis.wrong(path, &node.mark, what, Some(hint.into()));
         }
     }
     if reward.kind != RewardKind::Length {

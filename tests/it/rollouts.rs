@@ -333,9 +333,11 @@ fn rows_that_a_reward_cannot_read_are_named_before_weights_are_loaded() {
     assert!(checked.stderr.contains("prompts.jsonl, row 1"), "{}", checked.stderr);
     // What they name beside the rows is looked for as well, and named by its key and line.
     let rewards = "{kind: program, command: [no-such-judge, a]}\n  - {kind: model, name: a, adapter: nowhere}\n  \
+                   - {kind: json_schema, schema_file: s.json}\n  \
                    - {kind: program, name: b, command: [./judge.sh]}\n  - {kind: program, name: c, command: ['sh judge.sh']}";
     let rewards = recipe("").replace("{kind: program, name: letters, command: [sh, judge.sh]}", rewards);
     bench.write("missing.yaml", rewards);
+    bench.write("s.json", r#"{"properties": {"a": {"type": "strin"}}}"#);
     for asked in ["recipe check missing.yaml", "train missing.yaml"] {
         let said = bench.run(asked);
         assert_eq!(said.code, Some(2), "{}", said.stderr);
@@ -343,6 +345,8 @@ fn rows_that_a_reward_cannot_read_are_named_before_weights_are_loaded() {
             "there is no program `no-such-judge` in the PATH",
             "missing.yaml:7:",
             "missing.yaml:8:",
+            "missing.yaml:9:",
+            "`s.json`, at `/properties/a/type`",
             "`./judge.sh` is a file that may not be run",
             "there is no program `sh judge.sh` in the PATH",
             "`[sh, judge.sh]`",

@@ -150,7 +150,8 @@ impl Rewards {
         Rewards::of(&keys).ok().filter(|rewards| !rewards.0.is_empty())
     }
 
-    /// A problem for each key that names something which is not there: a reward model's folder or base, a program.
+    /// A problem for each key that names something which is not there, or is wrong: a reward model's folder or base, a program, the file
+    /// of a schema, a variable.
     pub fn missing(keys: &[recipe::Reward], progress: &dyn Progress) -> Vec<Error> {
         let mut missing = Vec::new();
         for (at, keys) in keys.iter().enumerate() {
@@ -159,6 +160,9 @@ impl Rewards {
                 recipe::RewardKind::Program => programs::find(keys.command.as_deref().unwrap_or_default())
                     .map_err(|error| error.at(Place::Key(format!("rewards[{at}].command")))),
                 recipe::RewardKind::Http => Http::of(keys, at).map(drop),
+                recipe::RewardKind::JsonSchema => {
+                    Text::of(keys).map(drop).map_err(|error| error.at(Place::Key(format!("rewards[{at}].schema_file"))))
+                }
                 _ => Ok(()),
             };
             missing.extend(found.err());

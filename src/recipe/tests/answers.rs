@@ -42,7 +42,11 @@ fn tasks_with_own_answers_have_the_defaults_of_trl() {
     let served = "{kind: http, url: 'http://[::1]:8000/a?b=$C', headers: {X-Who: me, Authorization: 'Bearer $T'}}";
     let served = right_after(&format!("task: grpo\nrewards: [{served}]\n"));
     assert_eq!((served.rewards[0].timeout, served.rewards[0].name.as_str()), (Some(60.0), "http"));
-    for recipe in [grpo, rloo, two, served] {
+    let valid = "{type: [object, 'null'], properties: {'a b': {enum: [1, 1.5, 'no', yes, null]}}, $defs: {}}";
+    let valid = right_after(&format!("task: grpo\nrewards: [{{kind: json_schema, schema: {valid}}}]\n"));
+    let schema = serde_json::to_value(valid.rewards[0].schema.clone()).unwrap();
+    assert_eq!(schema["properties"]["a b"]["enum"], serde_json::json!([1, 1.5, "no", "yes", null]));
+    for recipe in [grpo, rloo, two, served, valid] {
         let again = read(&recipe.to_yaml(), &[]).unwrap_or_else(|error| panic!("{error}\n{}", recipe.to_yaml()));
         assert_eq!((again.task, &again.grpo, &again.rewards), (recipe.task, &recipe.grpo, &recipe.rewards));
         assert_eq!(again.to_yaml(), recipe.to_yaml());
@@ -101,6 +105,27 @@ fn what_goes_with_no_own_answers_is_named() {
         (
             "task: grpo\nrewards: [{kind: program, command: [a], timeout: 0}]\n".into(),
             "`rewards[0].timeout` must be above 0",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: json_schema}]\n".into(),
+            "`rewards[0]`: `kind: json_schema` needs `schema` or `schema_file`",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: json_schema, schema: {type: object}, schema_file: a.json}]\n".into(),
+            "both say what is valid",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: json_schema, schema: a.json}]\n".into(),
+            "the schema of a file is `schema_file: a.json`",
+        ),
+        (
+            "task: grpo\nrewards:\n  - kind: json_schema\n    schema:\n      properties:\n        a: {type: strin}\n"
+                .into(),
+            "recipe.yaml:9:19",
+        ),
+        (
+            "task: grpo\nrewards: [{kind: json_schema, schema: {$ref: 'https://a.b/c'}}]\n".into(),
+            "`rewards[0].schema` is no JSON Schema: `$ref: https://a.b/c` leads out of it",
         ),
         ("task: grpo\nrewards: [{kind: http}]\n".into(), "`rewards[0].url` is missing"),
         ("task: grpo\nrewards: [{kind: http, url: a.b}]\n".into(), "`rewards[0].url` must begin with `http://`"),

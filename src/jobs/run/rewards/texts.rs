@@ -3,9 +3,11 @@
 use super::Answered;
 use crate::data;
 use crate::error::{Error, Kind, Result};
+use crate::input;
 use crate::recipe::{self, LengthUnit, RewardKind};
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
+use std::path::Path;
 
 /// A number in a text: with a sign (also the one of typographers, U+2212), with commas between thousands, with an exponent.
 const NUMBER: &str = r"[-+\u{2212}]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?";
@@ -19,6 +21,8 @@ pub enum Text {
     Found(Regex),
     /// JSON with these keys.
     Json(Vec<String>),
+    /// JSON that is valid under a schema.
+    Schema { of: Option<Regex>, schema: Box<jsonschema::Validator> },
     /// The number of a column.
     Number { column: String, of: Option<Regex>, number: Regex, tolerance: f64 },
     /// A length from `min` to `max`.
@@ -54,6 +58,9 @@ impl Text {
             RewardKind::Regex => Text::Found(regex(pattern.unwrap_or_default())?),
             RewardKind::Format => Text::Found(regex(&format!(r"\A\s*(?:{})\s*\z", pattern.unwrap_or_default()))?),
             RewardKind::Json => Text::Json(keys.keys.clone().unwrap_or_default()),
+            RewardKind::JsonSchema => {
+                Text::Schema { of: pattern.map(regex).transpose()?, schema: Box::new(schema(keys)?) }
+            }
             RewardKind::Length => Text::Length {
                 min: keys.min.unwrap_or(0),
                 max: keys.max.unwrap_or(usize::MAX),
@@ -115,6 +122,9 @@ impl Text {
                 let said = part(of.as_ref(), text).and_then(|text| last_number(number, text));
                 said.zip(expected.number).is_some_and(|(said, expected)| (said - expected).abs() <= *tolerance)
             }
+            Text::Schema { of, schema } => part(of.as_ref(), text)
+                .and_then(|text| serde_json::from_str(text.trim()).ok())
+                .is_some_and(|value: Value| schema.is_valid(&value)),
             Text::Json(keys) => serde_json::from_str::<Value>(text.trim()).is_ok_and(|value| {
                 keys.is_empty()
                     || value.as_object().is_some_and(|object| keys.iter().all(|key| object.contains_key(key)))
@@ -129,6 +139,30 @@ impl Text {
         };
         Ok(f64::from(u8::from(is_right)))
     }
+}
+
+/// The schema of a reward: its own, or that of its file.
+fn schema(keys: &recipe::Reward) -> Result<jsonschema::Validator> {
+    let wrong = |what: String| Error::new(Kind::Recipe, what);
+    let schema = match (&keys.schema, &keys.schema_file) {
+        (Some(schema), _) => schema.validator(),
+        (None, None) => return Err(wrong(format!("reward `{}` has no schema", keys.name))),
+        (None, Some(file)) => {
+            let path = Path::new(file);
+            let bytes = input::read(path).map_err(|e| Error::input(Kind::Recipe, "reading the schema", path, e))?;
+            let schema = serde_json::from_slice(&bytes)
+                .map_err(|error| wrong(format!("`{file}` is not valid JSON: {error}")).at_path(path))?;
+            recipe::validator(&schema).map_err(|broken| recipe::Broken {
+                what: format!(
+                    "`{file}`, at `{}`: {}",
+                    if broken.at.is_empty() { "/" } else { &broken.at },
+                    broken.what
+                ),
+                ..broken
+            })
+        }
+    };
+    schema.map_err(|broken| wrong(format!("reward `{}` has no JSON Schema: {}", keys.name, broken.what)))
 }
 
 /// What an answer is compared with.
@@ -181,6 +215,8 @@ mod tests {
             ignore_case: json.get("ignore_case").and_then(Value::as_bool),
             tolerance: json.get("tolerance").and_then(Value::as_f64),
             keys: json.get("keys").map(|keys| serde_json::from_value(keys.clone()).unwrap()),
+            schema: json.get("schema").map(|schema| recipe::InlineSchema(schema.as_object().unwrap().clone())),
+            schema_file: text("schema_file"),
             min: number("min"),
             max: number("max"),
             unit: Some(LengthUnit::Characters),
@@ -229,6 +265,15 @@ mod tests {
         assert_eq!(judged(&json, row(), &["{\"a\": 1}", "{\"b\": 1}", "[1]", "{"]), [1.0, 0.0, 0.0, 0.0]);
         let any = reward(RewardKind::Json, json!({}));
         assert_eq!(judged(&any, row(), &["[1]", "[1"]), [1.0, 0.0]);
+        let valid = json!({"schema": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}});
+        let valid = reward(RewardKind::JsonSchema, valid);
+        assert_eq!(
+            judged(&valid, row(), &[" {\"a\": 1}\n", "{\"a\": \"1\"}", "{}", "so {\"a\": 1}"]),
+            [1.0, 0.0, 0.0, 0.0]
+        );
+        let within = json!({"schema": {"minItems": 2}, "pattern": "```json(.*?)```"});
+        let within = reward(RewardKind::JsonSchema, within);
+        assert_eq!(judged(&within, row(), &["```json [1] ``` no: ```json\n[1, 2]\n```", "[1, 2]"]), [1.0, 0.0]);
         let length = reward(RewardKind::Length, json!({"min": 2, "max": 4}));
         assert_eq!(judged(&length, row(), &["a", "ab", "abcd", "abcdef", "abcdefghij"]), [0.5, 1.0, 1.0, 0.5, 0.0]);
     }
