@@ -23,8 +23,8 @@ impl Adjusted {
 
     /// The logits to draw from; `None` where they are those of the model.
     fn adjusted(&self, logits: &[f32], said: &[u32]) -> Option<Vec<f32>> {
-        let penalises = self.presence_penalty != 0.0 || self.frequency_penalty != 0.0;
-        if self.bias.is_empty() && !(penalises && !said.is_empty()) {
+        let penalises = (self.presence_penalty != 0.0 || self.frequency_penalty != 0.0) && !said.is_empty();
+        if self.bias.is_empty() && !penalises {
             return None;
         }
         let mut logits = logits.to_vec();

@@ -330,12 +330,16 @@ impl Fault<'_> {
     }
 }
 
-#[cfg(all(test, feature = "hub"))]
+#[cfg(feature = "hub")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+
+    /// The head and the body of each request.
+    type Requests = Vec<(String, String)>;
 
     /// Reads a request to its end; its head and its body.
     fn request(stream: &mut TcpStream) -> (String, String) {
@@ -356,7 +360,7 @@ mod tests {
     }
 
     /// What a server gets that gives these answers, one after the other (an empty one breaks the connection), and what is made of them.
-    fn asked(replies: &[&'static str], timeout: f64) -> (Vec<(String, String)>, Result<Option<Vec<f64>>>) {
+    fn asked(replies: &[&'static str], timeout: f64) -> (Requests, Result<Option<Vec<f64>>>) {
         let replies = replies.to_vec();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/judge?key=hidden", listener.local_addr().unwrap());
