@@ -315,7 +315,7 @@ fn what_is_wrong_is_said_and_what_is_forbidden_is_not_done() {
     // The usual number of tokens is the server's, and as many as there is room for.
     let answer = chat(json!({"max_tokens": null})).ok();
     assert!(answer["usage"]["completion_tokens"].as_u64().is_some_and(|tokens| tokens <= 5), "{answer}");
-    let rebound = format!("GET /health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    let rebound = "GET /health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
     assert_eq!(served.raw(rebound.as_bytes()).status, 403, "a name that somebody made to mean this machine");
     for broken in ["\r\n\r\n", "GET / HTTP/9\r\n\r\n", "POST /v1/completions HTTP/1.1\r\nContent-Length: x\r\n\r\n"] {
         let mut stream = served.connect();
