@@ -134,7 +134,7 @@ fn value_end(text: &str, end: u8) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::object::{as_long_list, kind_name};
+    use super::super::object::{as_long_list, kind_name, too_large_number};
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
@@ -149,13 +149,14 @@ mod tests {
         for other in [
             format!("{{\"a\": [\"{list}\"]}}"),
             format!("{{\"a\": {list}"),
-            format!("{{\"a\": {list}, \"b\": 1e400}}"),
             format!("{{\"a\": {list}]}}"),
             format!("{{\"a\": [{list}]}}"),
             format!("{{\"a\": {}}}", list.replacen("12", "1e400", 1)),
         ] {
             assert_eq!(with_long_lists(&other), None);
         }
+        let beside = with_long_lists(&format!("{{\"a\": {list}, \"b\": 1e400}}")).unwrap();
+        assert_eq!(beside["b"], Value::Object(too_large_number("1e400")), "as in a row without such a list");
     }
 
     #[test]

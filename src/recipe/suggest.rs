@@ -206,11 +206,12 @@ pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Opti
     if is_section(key) {
         return Some(format!("`{key}` is a section of its own: write it at the left margin"));
     }
-    if let Some(elsewhere) = known.iter().find(|k| k.key == key && k.section != section && !k.section.contains('[')) {
-        return Some(format!("it belongs in `{}`: `{}`", elsewhere.section, full(elsewhere)));
-    }
+    // Before keys of that name elsewhere: `alpha` is LoRA's where it stands in no section that has one.
     if let Some(hint) = for_other_word(key) {
         return Some(hint);
+    }
+    if let Some(elsewhere) = known.iter().find(|k| k.key == key && k.section != section && !k.section.contains('[')) {
+        return Some(format!("it belongs in `{}`: `{}`", elsewhere.section, full(elsewhere)));
     }
     if section.is_empty()
         && let Some(word) = closest(key, sections().chain(here()).chain([EXTENDS]))

@@ -452,6 +452,7 @@ fn the_base_is_opened_once_for_measuring_and_for_writing() {
 #[test]
 fn a_size_gets_the_mixture_that_does_the_least_harm() {
     let bench = Bench::new().with_wide();
+    bench.write("rows.jsonl", lines(&rows(12))); // each is read once for every kind of every matrix
     let small = bench.run("export gguf --model w --quant q2_k --output q2.gguf --json").json();
     let large = bench.run("export gguf --model w --quant q6_k --output q6.gguf --json").json();
     let [small, large] = [small, large].map(|said| said["bytes"].as_u64().unwrap());

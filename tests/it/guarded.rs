@@ -27,8 +27,19 @@ const FOLDERS: &[(&str, &str)] =
     &[("export ollama", "output"), ("export slice", "output"), ("merge", "output"), ("train", "output")];
 
 /// Options and arguments that name what is read, whatever the verb.
-const READ: &[&str] =
-    &["recipe", "adapter", "choices", "imatrix", "input", "folder", "merged", "gguf", "gguf_lora", "gguf-lora"];
+const READ: &[&str] = &[
+    "recipe",
+    "adapter",
+    "choices",
+    "imatrix",
+    "input",
+    "folder",
+    "merged",
+    "gguf",
+    "gguf_lora",
+    "gguf-lora",
+    "api-key-file",
+];
 
 /// Every option and argument whose value is a path, with its verb.
 fn paths(command: &clap::Command, verb: &str, found: &mut Vec<(String, String)>) {

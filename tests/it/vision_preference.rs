@@ -27,9 +27,9 @@ fn number(line: &Value, name: &str) -> f64 {
 fn preferences_about_pictures_are_learnt_as_trl_learns_them() {
     const BETA: f64 = 0.4;
     let bench = bench();
-    copy(&golden("train/vision_preference"), &bench.path("trl"));
-    std::fs::copy(bench.path("trl/rows.jsonl"), bench.path("pairs.jsonl")).unwrap();
+    std::fs::copy(golden("train/vision_preference/rows.jsonl"), bench.path("pairs.jsonl")).unwrap();
     for seed in [1, 2] {
+        copy(&golden(&format!("train/vision_preference/seed-{seed}")), &bench.path(&format!("trl/seed-{seed}")));
         let recipe = format!(
             "task: dpo\nmodel: {{base: v, dtype: f32}}\nadapter: {{init_from: trl/seed-{seed}}}\n\
              data: {{train: pairs.jsonl, max_length: 256, shuffle: false}}\npreference: {{beta: {BETA}}}\n\
