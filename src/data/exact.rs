@@ -6,7 +6,7 @@ use super::outside_texts::replaced;
 use serde_json::Value;
 
 /// The value of a JSON text. A number that no type holds is a mark in its place, which
-/// [`kind_name`](super::object::kind_name) knows: where it is used it is named, and elsewhere it does no harm.
+/// `kind_name` of objects knows: where it is used it is named, and elsewhere it does no harm.
 ///
 /// # Errors
 /// When the text is no JSON.
