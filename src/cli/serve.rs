@@ -13,6 +13,7 @@ use crate::weights::HostDtype;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many beginnings of prompts are kept for others.
 const KEPT_PREFIXES: usize = 64;
@@ -105,9 +106,12 @@ impl Args {
         let (is_open, max_tokens) = (keys.is_open(), self.max_tokens as usize);
         let options = ServeOptions { keys, max_body_bytes, max_tokens, sampling, most_answers: self.parallel as usize };
         let server = Server::listen(&self.host, self.port, options)?;
-        let stop = server.stop();
-        let screen_of_stop = screen.clone();
+        let (stop, is_ready) = (server.stop(), Arc::new(AtomicBool::new(false)));
+        let (screen_of_stop, was_ready) = (screen.clone(), is_ready.clone());
         interrupt::on_signal(move || {
+            if !was_ready.load(Ordering::SeqCst) {
+                std::process::exit(0); // nobody has been answered
+            }
             if stop.ask() {
                 std::process::exit(i32::from(Kind::Run.exit_code()));
             }
@@ -134,6 +138,7 @@ impl Args {
         }
         let told = format!("Serving {} at {url}/v1; Ctrl-C ends.", served.names().join(", "));
         server.host(Arc::new(served))?;
+        is_ready.store(true, Ordering::SeqCst);
         screen.note(&told);
         super::print(&url)?;
         server.run(engine)
