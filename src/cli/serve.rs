@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long = "adapter", value_name = "NAME=FOLDER", value_parser = named())]
     adapters: Vec<Named>,
     /// The name that requests ask for the model by; without it the last part of `--model`
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: Option<String>,
     /// The address to listen at: 0.0.0.0 for all that reach this machine
     #[arg(long, default_value = "127.0.0.1")]
@@ -95,7 +95,6 @@ impl Args {
         let keys = self.api_key_file.as_deref().map_or(Ok(Keys::default()), Keys::read)?;
         let mut engine = EngineOptions {
             most_running: self.parallel as usize,
-            most_waiting: self.queue as usize,
             cache_dtype: self.cache_dtype,
             memory: Memory::Prefixes(KEPT_PREFIXES),
             ..EngineOptions::default()
@@ -104,7 +103,14 @@ impl Args {
         let sampling = Sampling { temperature: 1.0, top_k: 64, top_p: 0.95 };
         let max_body_bytes = usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX);
         let (is_open, max_tokens) = (keys.is_open(), self.max_tokens as usize);
-        let options = ServeOptions { keys, max_body_bytes, max_tokens, sampling, most_answers: self.parallel as usize };
+        let options = ServeOptions {
+            keys,
+            max_body_bytes,
+            max_tokens,
+            sampling,
+            most_answers: self.parallel as usize,
+            most_waiting: self.queue as usize,
+        };
         let server = Server::listen(&self.host, self.port, options)?;
         let (stop, is_ready) = (server.stop(), Arc::new(AtomicBool::new(false)));
         let (screen_of_stop, was_ready) = (screen.clone(), is_ready.clone());

@@ -20,15 +20,18 @@ impl Keys {
     /// A file that cannot be read, that has no key, or a line that is none.
     pub fn read(path: &Path) -> Result<Self> {
         let text = input::read_to_string(path).map_err(|e| input::wrong_name(e, path, Kind::Recipe))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
         let keys = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).map(|(line, key)| {
             let wrong = |what: &str| {
                 let place = Place::Text { path: path.into(), line, column: 1 };
                 Err(Error::new(Kind::Recipe, what).at(place).hint("`printf %s KEY | sha256sum` gives a key's hash"))
             };
-            match key.strip_prefix("sha256:") {
-                Some(hex) => of_hex(hex).map_or_else(|| wrong("a hash has 64 hexadecimal digits"), Ok),
+            let hex = key.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("sha256"));
+            match hex {
+                Some((_, hex)) => of_hex(hex).map_or_else(|| wrong("a hash has 64 hexadecimal digits"), Ok),
                 None if key.contains(char::is_whitespace) => wrong("a key has no spaces"),
+                None if !key.is_ascii() => wrong("a key has ASCII characters alone, as a header of HTTP has"),
                 None => Ok(hash(key)),
             }
         });
@@ -80,7 +83,8 @@ mod tests {
     fn keys_are_known_by_what_they_are_or_by_their_hash() {
         // printf %s second | sha256sum
         let hashed = "sha256:16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4";
-        let keys = read(&format!("# ours\nfirst\n\n{hashed}\n")).unwrap();
+        let keys = read(&format!("\u{feff}# ours\nfirst\n\n{hashed}\n")).unwrap();
+        assert!(read(&hashed.replace("sha", "SHA")).unwrap().know("second"));
         assert!(keys.know("first") && keys.know("second") && !keys.is_open());
         assert!(!["", "First", "third", hashed].iter().any(|key| keys.know(key)));
         assert!(Keys::default().is_open());
@@ -88,8 +92,11 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_named_by_its_line() {
-        for (text, what, line) in [("a\nb c\n", "a key has no spaces", 2), ("sha256:12\n", "64 hexadecimal digits", 1)]
-        {
+        for (text, what, line) in [
+            ("schlüssel", "ASCII", 1),
+            ("a\nb c\n", "a key has no spaces", 2),
+            ("sha256:12\n", "64 hexadecimal digits", 1),
+        ] {
             let error = read(text).unwrap_err();
             assert!(error.what().contains(what) && error.to_string().contains(&format!(":{line}:1")), "{error}");
         }

@@ -17,18 +17,22 @@ mod worker;
 pub use self::keys::Keys;
 
 use self::figures::Counts;
-use self::worker::Command;
+use self::worker::{Command, Room};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{EngineOptions, Prompt, Sampling};
 use crate::model::LanguageModel;
 use crate::nn::SidePath;
 use serde_json::{Map, Value};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+
+/// Prompts that are read at once.
+const READERS: usize = 2;
 
 /// What is served.
 pub trait Host: Send + Sync {
@@ -88,13 +92,21 @@ pub struct ServeOptions {
     pub sampling: Sampling,
     /// Answers that are given at once.
     pub most_answers: usize,
+    /// Requests that may wait beside these; as many may wait to be read.
+    pub most_waiting: usize,
 }
 
 /// What all connections know.
 struct Shared {
     options: ServeOptions,
-    /// Names that this server may be called by, where it only listens to its own machine.
-    is_local: bool,
+    /// Where it listens.
+    address: SocketAddr,
+    /// Prompts are read by so many at once: a picture takes half a gigabyte while it is.
+    reading: Arc<Semaphore>,
+    /// Requests that wait for that.
+    waiting_to_be_read: AtomicUsize,
+    /// Whether it has been asked to end.
+    stopping: watch::Receiver<bool>,
     host: OnceLock<Arc<dyn Host>>,
     work: Sender<Command>,
     counts: Counts,
@@ -144,8 +156,17 @@ impl Server {
         let (work, commands) = mpsc::channel();
         let (stop, stopping) = watch::channel(false);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let is_local = address.ip().is_loopback();
-        let shared = Shared { options, is_local, host: OnceLock::new(), work, counts: Counts::default(), started };
+        let shared = Shared {
+            options,
+            address,
+            reading: Arc::new(Semaphore::new(READERS)),
+            waiting_to_be_read: AtomicUsize::new(0),
+            stopping: stopping.clone(),
+            host: OnceLock::new(),
+            work,
+            counts: Counts::default(),
+            started,
+        };
         let shared = Arc::new(shared);
         let known = shared.clone();
         let http = std::thread::Builder::new().name("http".into());
@@ -165,7 +186,7 @@ impl Server {
 
     /// Whether only its own machine reaches it.
     pub fn is_local(&self) -> bool {
-        self.shared.is_local
+        self.shared.is_local()
     }
 
     /// Takes what it serves: from now on requests are taken, and wait for [`Server::run`].
@@ -184,7 +205,8 @@ impl Server {
     pub fn run(self, engine: EngineOptions) -> Result<()> {
         let Server { shared, work, http, stop, .. } = self;
         let host = shared.host().ok_or_else(|| Error::new(Kind::Bug, "a server has a host"))?;
-        let worked = worker::work(host.as_ref(), &work, engine, &shared.counts);
+        let room = Room { answers: shared.options.most_answers, waiting: shared.options.most_waiting };
+        let worked = worker::work(host.as_ref(), &work, engine, room, &shared.counts);
         stop.send_replace(true);
         let ended = http.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the thread of HTTP ended early")));
         worked.and(ended)
@@ -195,5 +217,10 @@ impl Shared {
     /// The host, once there is one.
     fn host(&self) -> Option<&Arc<dyn Host>> {
         self.host.get()
+    }
+
+    /// Whether only its own machine reaches it.
+    fn is_local(&self) -> bool {
+        self.address.ip().to_canonical().is_loopback()
     }
 }

@@ -7,11 +7,13 @@ use super::Shared;
 use super::body::Body;
 use super::refusal::Refusal;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,10 @@ type Result<T> = std::result::Result<T, Refusal>;
 
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(60);
+/// Bytes of a body that is not read are taken all the same, up to this,
+const MOST_DROPPED: usize = 64 << 20;
+/// and for so long.
+const DROP_TIME: Duration = Duration::from_secs(2);
 
 /// What a path asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,22 +91,34 @@ impl Route {
 pub async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let (route, rest) = Route::of(&path);
-    let response = respond(request, route, rest, &shared).await;
+    let (head, mut body) = request.into_parts();
+    let response = respond(&head, &mut body, route, rest, &shared).await;
     let response = response.unwrap_or_else(|refusal| refusal.response());
+    // Many clients read an answer only when all that they had to say was taken.
+    if !body.is_end_stream() {
+        let rest = Limited::new(&mut body, MOST_DROPPED).collect();
+        let _ = tokio::time::timeout(DROP_TIME, rest).await;
+    }
     shared.counts.answered(route.name(), response.status().as_u16());
     response
 }
 
-async fn respond(request: Request<Incoming>, route: Route, rest: &str, shared: &Arc<Shared>) -> Result<Response<Body>> {
-    no_other_page(request.headers(), shared.is_local)?;
-    let method = request.method();
+async fn respond(
+    head: &Parts,
+    body: &mut Incoming,
+    route: Route,
+    rest: &str,
+    shared: &Arc<Shared>,
+) -> Result<Response<Body>> {
+    no_other_page(&head.headers, shared.is_local().then(|| shared.address.ip()))?;
+    let method = &head.method;
     let allowed = route.method();
     if route != Route::Unknown && *method != allowed && !(*method == Method::HEAD && allowed == Method::GET) {
         let what = format!("{} takes {allowed}, not {method}", route.name());
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, what));
     }
     if !route.is_open() {
-        authorise(request.headers(), shared)?;
+        authorise(&head.headers, shared)?;
     }
     match route {
         Route::Health => Ok(Body::json(StatusCode::OK, &json!({"status": "ok"}))),
@@ -120,11 +138,11 @@ async fn respond(request: Request<Incoming>, route: Route, rest: &str, shared: &
             side(shared, &name)?;
             Ok(Body::json(StatusCode::OK, &model(&name, shared)))
         }
-        Route::Chat => answers::chat(&read(request, shared).await?, shared).await,
-        Route::Texts => answers::texts(&read(request, shared).await?, shared).await,
-        Route::Embeddings => embeddings::embeddings(&read(request, shared).await?, shared).await,
+        Route::Chat => answers::chat(&read(head, body, shared).await?, shared).await,
+        Route::Texts => answers::texts(&read(head, body, shared).await?, shared).await,
+        Route::Embeddings => embeddings::embeddings(&read(head, body, shared).await?, shared).await,
         Route::Unknown => {
-            let what = format!("there is nothing at {}", request.uri().path());
+            let what = format!("there is nothing at {}", head.uri.path());
             Err(Refusal::new(StatusCode::NOT_FOUND, what).code("unknown_url"))
         }
     }
@@ -132,7 +150,7 @@ async fn respond(request: Request<Incoming>, route: Route, rest: &str, shared: &
 
 /// Refuses what a page of somebody else asks in a person's browser: from another origin, or from a name that was made to mean
 /// this machine.
-fn no_other_page(headers: &HeaderMap, is_local: bool) -> Result<()> {
+fn no_other_page(headers: &HeaderMap, local: Option<IpAddr>) -> Result<()> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(HOST);
     let forbidden = |what: &str| Err(Refusal::new(StatusCode::FORBIDDEN, what));
@@ -144,7 +162,13 @@ fn no_other_page(headers: &HeaderMap, is_local: bool) -> Result<()> {
     }
     let name =
         host.map(|host| host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name));
-    if is_local && name.is_some_and(|name| !["127.0.0.1", "localhost", "[::1]"].contains(&name)) {
+    let is_own = |name: &str, local: IpAddr| {
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse();
+        ["127.0.0.1", "localhost", "[::1]"].contains(&name) || address == Ok(local)
+    };
+    if let Some((name, local)) = name.zip(local)
+        && !is_own(name, local)
+    {
         return forbidden("this server is for its own machine, and is asked by another name");
     }
     Ok(())
@@ -169,17 +193,24 @@ fn authorise(headers: &HeaderMap, shared: &Shared) -> Result<()> {
 }
 
 /// The body of a request.
-async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Bytes> {
+async fn read(head: &Parts, body: &mut Incoming, shared: &Shared) -> Result<Bytes> {
     let most = shared.options.max_body_bytes;
     let too_large = || {
         let what = format!("the body is larger than {most} bytes");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, what).code("body_too_large")
     };
-    let said = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let said = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if said.is_some_and(|bytes| bytes > most as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(request.into_body(), most).collect()).await {
+    let mut stopping = shared.stopping.clone();
+    let come = tokio::time::timeout(BODY_TIME, Limited::new(body, most).collect());
+    let come = tokio::select! {
+        come = come => come,
+        // Nothing begins any more.
+        _ = stopping.wait_for(|stop| *stop) => return Err(answers::ending()),
+    };
+    match come {
         Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Refusal::bad(format!("the body did not come: {error}"))),
@@ -222,8 +253,9 @@ mod tests {
 
     #[test]
     fn pages_of_others_are_refused() {
-        let is_taken =
-            |given: &[(&'static str, &'static str)], is_local| no_other_page(&headers(given), is_local).is_ok();
+        let is_taken = |given: &[(&'static str, &'static str)], is_local: bool| {
+            no_other_page(&headers(given), is_local.then_some(IpAddr::from([127, 0, 0, 1]))).is_ok()
+        };
         for host in ["127.0.0.1:8080", "localhost", "[::1]:80", "localhost:1", "[::1]"] {
             assert!(is_taken(&[("host", host)], true), "{host}");
         }

@@ -73,9 +73,38 @@ async fn read<T: Send + 'static>(
     act: impl FnOnce(&dyn Host) -> crate::Result<T> + Send + 'static,
 ) -> Result<T> {
     let host = shared.host().ok_or_else(not_ready)?.clone();
-    let read = tokio::task::spawn_blocking(move || act(host.as_ref())).await;
+    let waiting = Waiting::of(shared)?;
+    // Whoever goes away while he waits is not read.
+    let place = shared.reading.clone().acquire_owned().await.map_err(|_| ending())?;
+    drop(waiting);
+    let read = tokio::task::spawn_blocking(move || {
+        let read = act(host.as_ref());
+        drop(place);
+        read
+    });
+    let read = read.await;
     let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the prompt could not be read");
     read.map_err(broken)?.map_err(|error| Refusal::of_error(&error))
+}
+
+/// One that waits to be read, while this exists.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn of(shared: &'a Shared) -> Result<Self> {
+        let waiting = shared.waiting_to_be_read.fetch_add(1, Ordering::SeqCst);
+        let own = Waiting(shared);
+        match waiting < shared.options.most_waiting.max(1) {
+            true => Ok(own),
+            false => Err(Refusal::of_engine(crate::infer::Refusal::QueueFull)),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting_to_be_read.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Asks for the answers to all prompts, and gives them.
@@ -87,6 +116,12 @@ async fn reply(
     shared: &Arc<Shared>,
 ) -> Result<Response<Body>> {
     let host = shared.host().ok_or_else(not_ready)?.clone();
+    asked.check_words(host.vocab_size())?;
+    let most = shared.options.most_answers / asked.answers + shared.options.most_waiting;
+    if prompts.len() > most {
+        let what = format!("{} prompts at once, of which {most} are taken", prompts.len());
+        return Err(Refusal::param("prompt", what));
+    }
     let began = Instant::now();
     let (says, mut hears) = unbounded_channel();
     let (requests, mut prompt_tokens) = (prompts.len(), 0);
@@ -97,7 +132,9 @@ async fn reply(
         .enumerate()
         .map(|(at, prompt)| {
             prompt_tokens += prompt.tokens();
-            asked.ask(prompt, side, at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
+            asked
+                .ask(prompt, side, at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
+                .map_err(|refusal| refusal.of(if kind == Kind::Chat { "messages" } else { "prompt" }))
         })
         .collect::<Result<_>>()?;
     drop(says);

@@ -167,6 +167,17 @@ impl Asked {
         })
     }
 
+    /// Refuses biases of tokens that a model of so many words does not have.
+    ///
+    /// # Errors
+    /// The first of these.
+    pub fn check_words(&self, words: usize) -> Result<()> {
+        match self.bias.iter().find(|(id, _)| *id as usize >= words) {
+            Some((id, _)) => Err(Refusal::param("logit_bias", format!("token {id} is not among the model's {words}"))),
+            None => Ok(()),
+        }
+    }
+
     /// The same for the worker: of a prompt, whose first answer has the number `first`. `usual_seed` is that of a request without one,
     /// and a model takes `context` tokens.
     ///
@@ -184,11 +195,13 @@ impl Asked {
         let room = context.saturating_sub(prompt.tokens());
         let wanted = self.max_tokens.unwrap_or(usual_tokens.min(room));
         if room == 0 || wanted > room {
+            let wanted =
+                self.max_tokens.map(|wanted| format!(" of the {wanted} that are asked for")).unwrap_or_default();
             let what = format!(
-                "the prompt has {} tokens, which leaves room for {room} of the {wanted} that may be answered: the model takes {context}",
+                "the prompt has {} tokens, which leaves room for {room}{wanted}: the model takes {context}",
                 prompt.tokens()
             );
-            return Err(Refusal::bad(what).of("messages").code("context_length_exceeded"));
+            return Err(Refusal::bad(what).code("context_length_exceeded"));
         }
         Ok(Ask {
             prompt,
@@ -289,7 +302,14 @@ mod tests {
 
     fn options() -> ServeOptions {
         let sampling = Sampling { temperature: 1.0, top_k: 64, top_p: 0.95 };
-        ServeOptions { keys: Keys::default(), max_body_bytes: 1 << 20, max_tokens: 100, sampling, most_answers: 16 }
+        ServeOptions {
+            keys: Keys::default(),
+            max_body_bytes: 1 << 20,
+            max_tokens: 100,
+            sampling,
+            most_answers: 16,
+            most_waiting: 8,
+        }
     }
 
     /// What is wrong with a chat that has these fields too: the field, and the message.
