@@ -33,8 +33,8 @@ const OF_CHATS: [&str; 6] =
 /// Fields of texts to go on with.
 const OF_TEXTS: [&str; 4] = ["prompt", "echo", "best_of", "suffix"];
 /// Fields on which no answer depends.
-const WITHOUT_EFFECT: [&str; 6] =
-    ["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"];
+const WITHOUT_EFFECT: [&str; 7] =
+    ["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"];
 
 /// The most texts that may end an answer.
 const MOST_STOPS: usize = 16;
