@@ -178,10 +178,12 @@ pub fn work(
         }
         forget_those_gone(&mut engine, &mut live);
         let events = fenced("answering", || engine.step(&sides))?;
+        // Before anybody hears of it: whoever has his answer and looks finds it ended.
+        counts.set_engine(engine.figures());
         for event in events {
             said(&mut engine, &mut live, event);
         }
-        counts.set_engine(engine.figures());
+        counts.set_engine(engine.figures()); // without those that a text has ended
     }
 }
 
