@@ -102,9 +102,9 @@ mod tests {
             .event(&Event::Eval(EvalEvent {
                 step: 7,
                 epoch: 1.0,
-                eval_loss: 1.0,
+                eval_loss: Some(1.0),
                 eval_tokens: 1,
-                metrics: Default::default(),
+                ..EvalEvent::default()
             }))
             .unwrap();
         sinks.flush().unwrap();

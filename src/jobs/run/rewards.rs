@@ -72,17 +72,18 @@ impl Rewards {
         Ok(Rewards(keys.iter().enumerate().map(reward).collect::<Result<_>>()?))
     }
 
-    /// Opens and loads the reward models among them on a device.
+    /// The same, with the reward models among them opened and loaded on a device.
     ///
     /// # Errors
-    /// When one cannot be.
-    pub fn open(&mut self, device: &str, progress: &dyn Progress) -> Result<()> {
-        for reward in &mut self.0 {
+    /// As [`Rewards::of`], and when a model cannot be loaded.
+    pub fn open(keys: &[recipe::Reward], device: &str, progress: &dyn Progress) -> Result<Self> {
+        let mut rewards = Rewards::of(keys)?;
+        for reward in &mut rewards.0 {
             if let How::Model(model) = &mut reward.how {
                 model.open(device, progress)?;
             }
         }
-        Ok(())
+        Ok(rewards)
     }
 
     /// What they are called.

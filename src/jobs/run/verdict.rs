@@ -20,12 +20,16 @@ pub fn stop_reason(ending: Ending, recipe: &Recipe) -> Option<StopReason> {
 /// Whether the run stopped early, and how its evaluations went; nothing without evaluations.
 pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<String> {
     let (totals, mut lines) = (&summary.totals, Vec::new());
-    let (Some(best), Some(last)) = (totals.best_eval, totals.last_eval) else { return lines };
+    let (Some(best), Some(last)) = (&totals.best_eval, &totals.last_eval) else { return lines };
+    let (metric, greater_is_better) = recipe.best_by();
+    let (Some(best_value), Some(last_value)) = (best.get(&metric), last.get(&metric)) else { return lines };
+    let is_loss = metric == "eval_loss";
+    let name = if is_loss { "the evaluation loss".to_owned() } else { format!("`{metric}`") };
     if summary.stop_reason == Some(StopReason::EarlyStopping) {
         let patience = recipe.evaluation.early_stopping_patience.unwrap_or_default();
         let evaluations = text::counted(patience, "evaluation");
         lines.push(format!(
-            "Stopped early, after step {} of {total_steps}: the evaluation loss has not improved in {evaluations} \
+            "Stopped early, after step {} of {total_steps}: {name} has not improved in {evaluations} \
              (`evaluation.early_stopping_patience`)",
             totals.steps
         ));
@@ -33,8 +37,8 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
     if best.step == last.step {
         return lines;
     }
-    let (at, loss, last_loss) = (best.step, best.eval_loss, last.eval_loss);
-    let mut line = format!("Best evaluation: {loss:.4} at step {at}; the last: {last_loss:.4}");
+    let (at, of) = (best.step, if is_loss { String::new() } else { format!("{name} ") });
+    let mut line = format!("Best evaluation: {of}{best_value:.4} at step {at}; the last: {last_value:.4}");
     match summary.adapter_step {
         Some(kept) if kept == at => line += &format!(". The adapter is that of step {at}"),
         _ => line += ". The adapter is that of the last step; `evaluation.load_best_model_at_end: true` keeps the best",
@@ -45,8 +49,9 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
             Some(_) => "the adapter that the run started from",
             None => "the base model itself",
         };
+        let better = if greater_is_better { "higher" } else { "lower" };
         lines.push(format!(
-            "warning: {start} was best: no step of this run made the evaluation loss lower than it was before. Lower \
+            "warning: {start} was best: no step of this run made {name} {better} than it was before. Lower \
              `training.learning_rate`, or see whether evaluation and training rows are of one kind (`data preview`)"
         ));
     }

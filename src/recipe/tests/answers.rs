@@ -71,6 +71,10 @@ fn what_goes_with_no_own_answers_is_named() {
         ),
         (of_task("rloo", "grpo: {loss_type: dapo}\n"), "`grpo.loss_type` needs `task: grpo`"),
         (of_task("grpo", "grpo: {normalize_advantages: true}\n"), "`grpo.normalize_advantages` needs `task: rloo`"),
+        (
+            of_task("grpo", "grpo: {num_generations_eval: 1}\n"),
+            "`grpo.num_generations_eval` has no rows to evaluate on",
+        ),
         (of_task("grpo", "grpo: {num_generations: 1}\n"), "`grpo.num_generations` must be at least 2"),
         (of_task("grpo", "grpo: {temperature: 0}\n"), "`grpo.temperature` must be above 0"),
         (of_task("grpo", "grpo: {top_p: 0}\n"), "`grpo.top_p` must be above 0"),
@@ -161,8 +165,7 @@ fn what_goes_with_no_own_answers_is_named() {
         ("train: a, train_on: all", "`data.train_on` does nothing with `task: grpo`"),
         ("train: a, on_long: truncate", "a prompt that is cut asks something else"),
         ("train: a, max_length: auto", "`data.max_length: auto` does not go with `task: grpo`"),
-        ("train: a, eval: b", "`data.eval` does not go with `task: grpo`"),
-        ("train: a, eval_fraction: 0.1", "`data.eval_fraction` does not go with `task: grpo`"),
+        ("train: a, eval: {path: b, format: preference}", "`task: grpo` does not train rows of `preference`"),
     ] {
         let said = with_data(data);
         assert!(said.contains(what), "{data}: {said}");

@@ -113,6 +113,8 @@ evaluation:
   eval_on_start: false
   early_stopping_patience: null
   load_best_model_at_end: false
+  metric_for_best_model: null
+  greater_is_better: null
   samples: 0
 output:
   dir: out

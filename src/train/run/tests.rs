@@ -44,6 +44,7 @@ fn plan() -> StepPlan {
         },
         eval_steps: Some(1),
         eval_on_start: true,
+        best_by: BestBy::default(),
         early_stopping_patience: None,
         keep_best: false,
         save_steps: 0,
@@ -138,7 +139,7 @@ fn run_on(state: &mut State, plan: &StepPlan, stop_at: Option<u64>) -> (Ending, 
         let mut done = done.borrow_mut();
         stop.store(stop_at == Some(*done as u64), Ordering::SeqCst);
         *done += 1;
-        Ok(Evaluation { loss: LOSSES[*done - 1], tokens: 5, metrics: Default::default(), samples: Vec::new() })
+        Ok(Evaluation { loss: Some(LOSSES[*done - 1]), tokens: 5, metrics: Default::default(), samples: Vec::new() })
     };
     let ending = run(&OneDevice(&*model), state, plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
     (ending, log)
@@ -185,7 +186,7 @@ fn the_best_adapter_is_kept_and_the_last_one_is_another() {
             seen.push(Tensors::from_device(&adapter.parameters()));
             // The best evaluation is that after four steps.
             Ok(Evaluation {
-                loss: (seen.len() as f64 - 5.0).abs(),
+                loss: Some((seen.len() as f64 - 5.0).abs()),
                 tokens: 5,
                 metrics: Default::default(),
                 samples: Vec::new(),
@@ -196,7 +197,7 @@ fn the_best_adapter_is_kept_and_the_last_one_is_another() {
         run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &stop)
             .unwrap();
         let seen = seen.into_inner();
-        assert_eq!(state.position.best, Some(Best { step: 4, eval_loss: 0.0 }));
+        assert_eq!(state.position.best, Some(Best { step: 4, value: 0.0 }));
         assert_eq!(state.best_adapter.as_ref(), keep_best.then(|| &seen[4]));
         let last = Tensors::from_device(&state.adapter.parameters());
         assert_eq!(last, seen[if patience.is_some() { 6 } else { 10 }]);
@@ -211,7 +212,7 @@ fn each_update_has_its_own_learning_rate() {
     let seen = RefCell::new(Vec::new());
     let evaluate = |adapter: &Adapter| {
         seen.borrow_mut().push(adapter.parameters());
-        Ok(Evaluation { loss: 1.0, tokens: 5, metrics: Default::default(), samples: Vec::new() })
+        Ok(Evaluation { loss: Some(1.0), tokens: 5, metrics: Default::default(), samples: Vec::new() })
     };
     let (mut state, mut log) = (state(&*model), Log::default());
     run(&OneDevice(&*model), &mut state, &plan(), &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
