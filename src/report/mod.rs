@@ -16,7 +16,7 @@ pub mod text;
 pub use every::EveryNth;
 pub use jsonl::JsonLines;
 pub use progress_bar::ProgressBar;
-pub use summary::{StopReason, Summary, Totals};
+pub use summary::{Evaluated, StopReason, Summary, Totals};
 pub use tensorboard::TensorBoard;
 
 use crate::error::Result;

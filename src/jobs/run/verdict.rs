@@ -103,6 +103,7 @@ pub fn next(recipe: &Recipe, adapter: &Path, device: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{Evaluated, Totals};
 
     #[test]
     fn a_run_of_own_answers_that_changed_nothing_says_why() {
@@ -126,5 +127,42 @@ mod tests {
         let masked = why([0.5, 0.5], 1.0, "grpo: {mask_truncated_completions: true}\n");
         assert!(masked.contains("leaves such out"), "{masked}");
         assert!(why_unchanged(&keys(""), Path::new("nowhere")).contains("`lora_alpha`"));
+    }
+
+    #[test]
+    fn the_best_is_said_by_what_tells_it() {
+        let recipe = |task: &str, keys: &str| {
+            let text = format!(
+                "task: {task}\nmodel: {{base: m}}\ndata: {{train: a, eval: b}}\noutput: {{dir: o}}\n\
+                 evaluation: {{eval_steps: 2, early_stopping_patience: 1{keys}}}\n"
+            );
+            crate::recipe::parse(Path::new("r.yaml"), text.into(), &[]).unwrap()
+        };
+        let evaluated = |step, loss, margin| Evaluated {
+            step,
+            eval_loss: Some(loss),
+            metrics: [("eval_rewards/margins".to_owned(), margin)].into(),
+        };
+        let said = |recipe: &Recipe, best, last| {
+            let mut totals = Totals::default();
+            (totals.steps, totals.best_eval, totals.last_eval) = (4, Some(best), Some(last));
+            let stop_reason = Some(StopReason::EarlyStopping);
+            let summary = Summary { stop_reason, adapter_step: Some(4), ..Summary::new(&totals) };
+            verdict(&summary, recipe, 9)
+        };
+        let of_loss = said(&recipe("sft", ""), evaluated(2, 0.5, 0.0), evaluated(4, 0.75, 0.0));
+        assert!(
+            of_loss[0].contains("after step 4 of 9: the evaluation loss has not improved in 1 evaluation ("),
+            "{of_loss:?}"
+        );
+        assert!(
+            of_loss[1].starts_with("Best evaluation: 0.5000 at step 2; the last: 0.7500. The adapter"),
+            "{of_loss:?}"
+        );
+        let keys = ", metric_for_best_model: rewards/margins";
+        let of_margins = said(&recipe("dpo", keys), evaluated(0, 0.75, 0.5), evaluated(4, 0.5, 0.25));
+        assert!(of_margins[0].contains(": `eval_rewards/margins` has not improved in 1 evaluation"), "{of_margins:?}");
+        assert!(of_margins[1].contains("`eval_rewards/margins` 0.5000 at step 0; the last: 0.2500"), "{of_margins:?}");
+        assert!(of_margins[2].contains("no step of this run made `eval_rewards/margins` higher"), "{of_margins:?}");
     }
 }

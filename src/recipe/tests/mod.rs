@@ -11,6 +11,7 @@ use std::path::PathBuf;
 mod answers;
 mod any;
 mod auto;
+mod best;
 mod between_keys;
 mod files;
 mod keys;

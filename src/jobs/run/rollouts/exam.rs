@@ -31,7 +31,17 @@ pub struct Exam<'a> {
 impl<'a> Exam<'a> {
     /// That of a recipe's evaluation prompts; `None` where it has none, or its task is another.
     pub fn of(recipe: &'a Recipe, data: &'a Data, policies: &'a Policies<'a>, rewards: &'a Rewards) -> Option<Self> {
-        let (keys, prompts) = (recipe.grpo.as_ref()?, data.eval.as_ref()?);
+        Exam::on(recipe, (data, data.eval.as_ref()?), policies, rewards)
+    }
+
+    /// The same of prompts among a run's data.
+    pub fn on(
+        recipe: &'a Recipe,
+        (data, prompts): (&'a Data, &'a Dataset),
+        policies: &'a Policies<'a>,
+        rewards: &'a Rewards,
+    ) -> Option<Self> {
+        let keys = recipe.grpo.as_ref()?;
         let group = keys.generations_of_evaluation();
         let training = &recipe.training;
         let answers = training.per_device_train_batch_size.saturating_mul(training.gradient_accumulation_steps);
