@@ -187,6 +187,8 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
     let reference = examined(keys);
     let said = reference.run("train grpo.yaml");
     assert!(said.stderr.contains("[reward ") && said.stderr.contains("letters"), "{}", said.stderr);
+    assert!(said.stderr.contains(" of 8 answers of at most 8 tokens after about "), "{}", said.stderr);
+    assert!(!said.stderr.contains("Loss of the base model"), "{}", said.stderr);
     said.ok();
     let all = metrics(&reference);
     let (evaluations, steps): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|line| line.contains_key("eval_tokens"));

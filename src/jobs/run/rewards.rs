@@ -1,5 +1,6 @@
 //! How good answers are, as the rewards of a recipe say.
 
+mod fault;
 mod http;
 mod model;
 mod program;
@@ -16,6 +17,9 @@ use program::Program;
 use serde_json::{Map, Value};
 use std::sync::atomic::AtomicBool;
 use texts::Text;
+
+/// What is farther from 0 is no reward: squares of such numbers are none.
+const LARGEST: f64 = 1e30;
 
 /// An answer that is to be judged.
 #[derive(Debug, Clone)]
@@ -161,7 +165,8 @@ impl Rewards {
                 recipe::RewardKind::Program => programs::find(keys.command.as_deref().unwrap_or_default())
                     .map_err(|error| error.at(Place::Key(format!("rewards[{at}].command")))),
                 recipe::RewardKind::Http => Http::of(keys, at).map(drop),
-                recipe::RewardKind::JsonSchema => {
+                // One that stands in the recipe was looked at there.
+                recipe::RewardKind::JsonSchema if keys.schema_file.is_some() => {
                     Text::of(keys).map(drop).map_err(|error| error.at(Place::Key(format!("rewards[{at}].schema_file"))))
                 }
                 _ => Ok(()),
@@ -179,6 +184,7 @@ impl Rewards {
         let mut said = vec![Vec::with_capacity(self.0.len()); answers.len()];
         for reward in &self.0 {
             let Some(numbers) = reward.judge(answers, stop)? else { return Ok(None) };
+            reward.check(&numbers, answers)?;
             said.iter_mut().zip(numbers).for_each(|(said, number)| said.push(number));
         }
         Ok(Some(said))
@@ -192,6 +198,21 @@ impl Reward {
             How::Text(text) if text.column().is_some() => Some((&self.name, text)),
             _ => None,
         }
+    }
+
+    /// Refuses numbers whose means and spreads are none.
+    fn check(&self, numbers: &[f64], answers: &[Answered]) -> Result<()> {
+        let is_large = |number: &f64| number.abs().max((self.weight * number).abs()) > LARGEST;
+        let Some(at) = numbers.iter().position(is_large) else { return Ok(()) };
+        let by = if self.weight == 1.0 { String::new() } else { format!(" with a `weight` of {}", self.weight) };
+        let what = format!(
+            "reward `{}` gave {:e}{by}, and rewards are from -{LARGEST:e} to {LARGEST:e}",
+            self.name, numbers[at]
+        );
+        let origin = answers.get(at).map_or("", |answered| answered.origin);
+        Err(Error::new(Kind::Reward, what)
+            .at(Place::Named(format!("an answer to {origin}")))
+            .hint("means and spreads of larger numbers are none: divide them by something"))
     }
 
     fn judge(&self, answers: &[Answered], stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
@@ -233,4 +254,27 @@ pub fn columns(json: Option<&str>) -> Result<Map<String, Value>> {
     let columns = json.and_then(|json| data::exact::from_str(json).ok());
     let columns = columns.and_then(|columns| if let Value::Object(columns) = columns { Some(columns) } else { None });
     columns.ok_or_else(|| Error::new(Kind::Run, "a prepared row has no columns, and rewards read them"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_to_be_a_reward_is_named_with_its_row() {
+        let columns = Map::new();
+        let answered = |origin| Answered { completion: "", tokens: 1, columns: &columns, origin };
+        let answers = ["a.jsonl, row 1", "a.jsonl, row 2"].map(answered);
+        let reward = |weight| Reward { name: "mine".into(), weight, how: How::Text(Text::Json(Vec::new())) };
+        assert!(reward(1.0).check(&[-1e30, 1e30], &answers).is_ok());
+        for (weight, number, what) in
+            [(1.0, 1e308, "gave 1e308, and"), (1e20, -1e15, "gave -1e15 with a `weight` of 1")]
+        {
+            let error = reward(weight).check(&[0.5, number], &answers).unwrap_err();
+            let said = error.to_string();
+            assert_eq!(error.exit_code(), 1);
+            assert!(said.contains(&format!("reward `mine` {what}")) && said.contains("a.jsonl, row 2"), "{said}");
+            assert!(said.contains("rewards are from -1e30 to 1e30"), "{said}");
+        }
+    }
 }
