@@ -48,7 +48,8 @@ impl FitSettings {
             accumulation: recipe.training.gradient_accumulation_steps,
             max_length: recipe.data.max_length,
             activation_checkpointing: recipe.training.activation_checkpointing,
-            samples: recipe.evaluation.samples,
+            // Of answers that are judged anyway some are shown.
+            samples: if recipe.task.answers() { 0 } else { recipe.evaluation.samples },
             drawn: recipe.grpo.as_ref().map(|keys| {
                 let at_once = rollouts::at_once(keys, &recipe.training);
                 let has_rows = !recipe.data.eval.is_empty() || recipe.data.eval_fraction.holds_back();

@@ -161,10 +161,14 @@ impl Rewards {
         let mut missing = Vec::new();
         for (at, keys) in keys.iter().enumerate() {
             let found = match keys.kind {
+                recipe::RewardKind::Model if keys.adapter.is_none() && keys.base.is_none() => Ok(()), // which is reported as such
                 recipe::RewardKind::Model => model::find(keys, at, progress),
                 recipe::RewardKind::Program => programs::find(keys.command.as_deref().unwrap_or_default())
                     .map_err(|error| error.at(Place::Key(format!("rewards[{at}].command")))),
-                recipe::RewardKind::Http => Http::of(keys, at).map(drop),
+                recipe::RewardKind::Http => {
+                    missing.extend(Http::missing(keys, at));
+                    Ok(())
+                }
                 // One that stands in the recipe was looked at there.
                 recipe::RewardKind::JsonSchema if keys.schema_file.is_some() => {
                     Text::of(keys).map(drop).map_err(|error| error.at(Place::Key(format!("rewards[{at}].schema_file"))))
@@ -259,6 +263,42 @@ pub fn columns(json: Option<&str>) -> Result<Map<String, Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Silent;
+    use crate::recipe::Reading;
+    use std::path::Path;
+
+    /// A recipe with these rewards, as far as it can be read.
+    fn reading(rewards: &str) -> Reading {
+        let text =
+            format!("task: grpo\nmodel: {{base: m}}\ndata: {{train: a}}\noutput: {{dir: o}}\nrewards:\n{rewards}");
+        Reading::of(Path::new("r.yaml"), text.into(), &[])
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_reward_is_said_once_and_what_it_names_is_looked_for() {
+        for wrong in ["kind: json_schema, schema: {type: strin}", "kind: model", "kind: http, url: a", "kind: program"]
+        {
+            let reading = reading(&format!("  - {{{wrong}}}\n"));
+            let found = Rewards::missing(&reading.recipe().unwrap().rewards, &Silent);
+            assert!(!reading.is_sound() && found.is_empty(), "{wrong}: {found:?}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let schema = dir.path().join("s.json");
+        std::fs::write(&schema, b"\xef\xbb\xbf{\"type\": \"object\"}").unwrap();
+        let of_file = format!("  - {{kind: json_schema, schema_file: '{}'}}\n", schema.display());
+        assert!(Rewards::missing(&reading(&of_file).recipe().unwrap().rewards, &Silent).is_empty());
+    }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn all_variables_that_are_not_set_are_named_at_once() {
+        let served = "  - {kind: http, url: 'http://a/$GEMMA_TUNE_A', headers: {X-A: '$GEMMA_TUNE_B $GEMMA_TUNE_C'}}\n";
+        let found = Rewards::missing(&reading(served).recipe().unwrap().rewards, &Silent);
+        let of =
+            |(name, key): (&str, &str)| format!("the variable `GEMMA_TUNE_{name}` of `rewards[0].{key}` is not set");
+        let expected = [("A", "url"), ("B", "headers.X-A"), ("C", "headers.X-A")].map(of);
+        assert_eq!(found.iter().map(Error::what).collect::<Vec<_>>(), expected);
+    }
 
     #[test]
     fn what_is_too_large_to_be_a_reward_is_named_with_its_row() {

@@ -65,14 +65,18 @@ impl Http {
     /// That of reward number `at` of a recipe.
     ///
     /// # Errors
-    /// When a variable of a header is not set, or this program cannot speak HTTP.
+    /// As [`Http::missing`].
     pub fn of(keys: &recipe::Reward, at: usize) -> Result<Self> {
-        if cfg!(not(feature = "hub")) {
-            let what = "`kind: http` needs the feature `hub`, which this program was built without";
-            return Err(Error::new(Kind::Recipe, what)
-                .at(Place::Key(format!("rewards[{at}].kind")))
-                .hint("build it with `--features hub`, which is in the default"));
-        }
+        let (http, problems) = Http::read(keys, at);
+        Error::many(problems).map_or(Ok(http), Err)
+    }
+
+    /// A problem for each variable of its address and headers that is not set, or one where this program cannot speak HTTP.
+    pub fn missing(keys: &recipe::Reward, at: usize) -> Vec<Error> {
+        Http::read(keys, at).1
+    }
+
+    fn read(keys: &recipe::Reward, at: usize) -> (Self, Vec<Error>) {
         let url = keys.url.as_deref().unwrap_or_default();
         let shown = url.split(['?', '#']).next().unwrap_or_default().to_owned();
         let mut texts = Texts::default();
@@ -82,15 +86,17 @@ impl Http {
             let key = format!("rewards[{at}].headers.{name}");
             headers.push((name.clone(), texts.filled(key, value, &|name| std::env::var(name).ok())));
         }
-        let Texts { mut secrets, problems } = texts;
-        if let Some(problem) = Error::many(problems) {
-            return Err(problem);
+        let Texts { mut secrets, mut problems } = texts;
+        if cfg!(not(feature = "hub")) {
+            let what = "`kind: http` needs the feature `hub`, which this program was built without";
+            let error = Error::new(Kind::Recipe, what).at(Place::Key(format!("rewards[{at}].kind")));
+            problems = vec![error.hint("build it with `--features hub`, which is in the default")];
         }
         secrets.retain(|secret| secret.len() >= SECRET_BYTES);
         // The longest first: one may be part of another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let timeout = Duration::from_secs_f64(keys.timeout.unwrap_or(60.0));
-        Ok(Http { url, shown, timeout, headers, secrets })
+        (Http { url, shown, timeout, headers, secrets }, problems)
     }
 
     /// What it says of each answer; `None` where `stop` was set first.
