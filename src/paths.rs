@@ -25,41 +25,24 @@ pub fn expand(text: &str) -> Result<String> {
 /// As [`expand`].
 pub fn expand_with(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String> {
     let wrong = |what: String| Error::new(Kind::Recipe, what);
-    let mut path = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        path.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        let (name, length) = if let Some(inside) = after.strip_prefix('{') {
-            let name = inside.split('}').next().unwrap_or_default();
-            if !is_name(name) || inside.len() == name.len() {
-                return Err(wrong(format!(
-                    "`${{` in the path `{}` is not followed by a variable's name and `}}`",
-                    brief(text)
-                ))
-                .hint("write `${NAME}` or `$NAME`; `$$` is a dollar"));
-            }
-            (name, name.len() + 2)
-        } else {
-            let name = &after[..after.bytes().take_while(|&b| is_letter(b) || b.is_ascii_digit()).count()];
-            (name, name.len())
-        };
-        if let Some(escaped) = after.strip_prefix('$') {
-            path.push('$');
-            rest = escaped;
-        } else if is_name(name) {
-            let value = lookup(name).filter(|value| !value.is_empty());
-            path.push_str(&value.ok_or_else(|| {
-                wrong(format!("the variable `{name}` of the path `{}` is not set", brief(text)))
-                    .hint(format!("set `{name}` in the environment, or write the path out; `$$` is a dollar"))
-            })?);
-            rest = &after[length..];
-        } else {
-            path.push('$');
-            rest = after;
-        }
+    let mut unset = None;
+    let path = with_variables(text, &mut |name| {
+        lookup(name).filter(|value| !value.is_empty()).unwrap_or_else(|| {
+            unset.get_or_insert_with(|| name.to_owned());
+            String::new()
+        })
+    });
+    if let Some(name) = unset {
+        return Err(wrong(format!("the variable `{name}` of the path `{}` is not set", brief(text)))
+            .hint(format!("set `{name}` in the environment, or write the path out; `$$` is a dollar")));
     }
-    path.push_str(rest);
+    let Some(path) = path else {
+        return Err(wrong(format!(
+            "`${{` in the path `{}` is not followed by a variable's name and `}}`",
+            brief(text)
+        ))
+        .hint("write `${NAME}` or `$NAME`; `$$` is a dollar"));
+    };
     let Some(below) = path.strip_prefix('~') else { return Ok(path) };
     match below.split_once('/') {
         Some((user, _)) if !user.is_empty() => {
@@ -73,6 +56,30 @@ pub fn expand_with(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Resul
                 .hint("set `HOME`, or write the path out")),
         },
     }
+}
+
+/// A text with what `find` makes of them in the place of `$NAME` and `${NAME}`; `$$` is a dollar, and so is one without a name. `None`
+/// where `${` is not followed by a name and `}`.
+pub fn with_variables(text: &str, find: &mut dyn FnMut(&str) -> String) -> Option<String> {
+    let (mut filled, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once('$') {
+        filled.push_str(before);
+        let (name, behind) = match after.strip_prefix('{') {
+            Some(inside) => inside.split_once('}').filter(|(name, _)| is_name(name))?,
+            None => after.split_at(after.bytes().take_while(|&b| is_letter(b) || b.is_ascii_digit()).count()),
+        };
+        if let Some(behind) = after.strip_prefix('$') {
+            filled.push('$');
+            rest = behind;
+        } else if is_name(name) {
+            filled += &find(name);
+            rest = behind;
+        } else {
+            filled.push('$');
+            rest = after;
+        }
+    }
+    Some(filled + rest)
 }
 
 /// The variable that names the folder of what is kept for later runs.

@@ -217,12 +217,13 @@ fn line(metric: &MetricReport, at: usize, name: &str, width: usize) -> String {
         None => own,
         Some(difference) => {
             let by = &difference.interval;
-            let better = (by.value > 0.0) == metric.more_is_better;
+            let better = metric.more_is_better.map(|more| (by.value > 0.0) == more);
             let verdict = match (difference.p < 0.05, better) {
                 (false, _) if by.value == 0.0 => "the same",
                 (false, _) => "no difference that is sure",
-                (true, true) => "better",
-                (true, false) => "WORSE",
+                (true, Some(true)) => "better",
+                (true, Some(false)) => "WORSE",
+                (true, None) => "different",
             };
             format!("{own}  {:>+9.4}  [{:+.4}, {:+.4}]  p {:.4}  {verdict}", by.value, by.low, by.high, difference.p)
         }

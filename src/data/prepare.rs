@@ -346,7 +346,8 @@ impl Job<'_> {
                         encoded.losses.truncated.add(file_index, row, usable.cut);
                     }
                     let pieces = encoded.rows.len() - rows_before;
-                    if pieces > 1 {
+                    // The answers of a pair that are rows of their own are whole.
+                    if pieces > 1 && !spec.unpair {
                         encoded.losses.split.add(file_index, row, usable.length as u64);
                         encoded.losses.pieces += pieces as u64;
                     }

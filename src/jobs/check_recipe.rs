@@ -56,6 +56,9 @@ fn missing(
     let (mut looked_at, mut in_rows, mut headers) = (Vec::new(), Vec::new(), None);
     if !model.base.is_empty() {
         let found = Headers::here(&model.base, "model.base", progress).map(|found| headers = found);
+        if found.is_ok() && headers.is_none() {
+            looked.not.push(format!("the model `{}`, which is not on this machine", model.base));
+        }
         looked_at.push(("model.base".to_owned(), found));
     }
     if let Some(folder) = &adapter.init_from {

@@ -30,7 +30,7 @@ pub fn load(
 ) -> Result<Box<dyn LanguageModel>> {
     source.check(holding)?;
     config.check_towers(source)?;
-    progress.start("Loading the model", Some(config.num_hidden_layers() as u64 + 1), "layers");
+    progress.start("Loading the model", Some(config.num_hidden_layers() as u64 + 1), "parts");
     let model = assemble(config, &mut Loader { source, holding, device, progress }, device)?;
     progress.finish();
     Ok(model)

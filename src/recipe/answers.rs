@@ -13,8 +13,9 @@ const KEYS: [(&str, Task); 3] =
     [("loss_type", Task::Grpo), ("scale_rewards", Task::Grpo), ("normalize_advantages", Task::Rloo)];
 
 /// Every key of `grpo`, where the task is another.
-const ALL: [&str; 16] = [
+const ALL: [&str; 17] = [
     "num_generations",
+    "num_generations_eval",
     "max_completion_length",
     "temperature",
     "top_p",
@@ -56,7 +57,7 @@ pub(super) fn check(recipe: &Recipe, diagnosis: &mut Diagnosis) {
     bounds(grpo, diagnosis);
     batches(recipe, grpo, diagnosis);
     rows(recipe, grpo, diagnosis);
-    evaluation(recipe, diagnosis);
+    evaluation(recipe, grpo, diagnosis);
 }
 
 fn rewards(recipe: &Recipe, diagnosis: &mut Diagnosis) {
@@ -186,15 +187,14 @@ fn rows(recipe: &Recipe, grpo: &Grpo, diagnosis: &mut Diagnosis) {
     }
 }
 
-/// Reports evaluation rows: how good answers are, the rewards of each step say.
-fn evaluation(recipe: &Recipe, diagnosis: &mut Diagnosis) {
-    for (path, is_asked) in
-        [("data.eval", !recipe.data.eval.is_empty()), ("data.eval_fraction", recipe.data.eval_fraction.holds_back())]
-    {
-        if let Some(mark) = diagnosis.given(path).filter(|_| is_asked) {
-            let what = format!("`{path}` does not go with `task: {}`: it has no loss on rows", recipe.task.name());
-            let hint = "`reward` in the metrics says how good answers are; `gemma-tune generate` answers other prompts afterwards";
-            diagnosis.wrong(path, &mark, what, Some(hint.into()));
-        }
+/// Reports a number of answers to prompts that there are none of.
+fn evaluation(recipe: &Recipe, grpo: &Grpo, diagnosis: &mut Diagnosis) {
+    let path = "grpo.num_generations_eval";
+    let has_rows = !recipe.data.eval.is_empty()
+        || recipe.data.eval_fraction.holds_back()
+        || ["data.eval", "data.eval_fraction"].iter().any(|key| diagnosis.is_wrong(key));
+    if let Some(mark) = diagnosis.given(path).filter(|_| grpo.num_generations_eval.is_some() && !has_rows) {
+        let hint = "give `data.eval`, or hold rows back with `data.eval_fraction: 0.05`";
+        diagnosis.wrong(path, &mark, format!("`{path}` has no rows to evaluate on"), Some(hint.into()));
     }
 }

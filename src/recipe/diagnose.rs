@@ -11,8 +11,11 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-/// More problems than this help nobody.
-const MAX_PROBLEMS: usize = 20;
+/// More problems than this help nobody, and no program either.
+const MAX_PROBLEMS: usize = 10_000;
+
+/// As many have hints that take long to find out.
+const MAX_HINTS: usize = 200;
 
 /// All that is found out while a recipe is read.
 #[derive(Debug, Default)]
@@ -99,13 +102,13 @@ impl Diagnosis {
     }
 
     /// Whether further problems are only counted.
-    pub fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.problems.len() >= MAX_PROBLEMS
     }
 
-    /// Counts a problem that is not shown.
-    pub fn leave_out(&mut self) {
-        self.left_out += 1;
+    /// Whether there are so many that what was meant is no longer looked for.
+    pub fn is_long(&self) -> bool {
+        self.problems.len() >= MAX_HINTS
     }
 
     /// Learns that there is a key.
@@ -190,7 +193,8 @@ impl Diagnosis {
                 "" => format!("unknown section or key `{}`", brief(&key)),
                 section => format!("unknown key `{}` in `{section}`", brief(&key)),
             };
-            let hint = hint.or_else(|| suggest::for_unknown_key(&self.known, &section, &key));
+            let found = || suggest::for_unknown_key(&self.known, &section, &key);
+            let hint = if self.is_long() { hint } else { hint.or_else(found) };
             let path = if section.is_empty() { key } else { format!("{section}.{key}") };
             self.report_of(Some(&path), &mark, what, hint);
         }

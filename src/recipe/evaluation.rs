@@ -1,6 +1,7 @@
 //! `evaluation`: measuring on held-out rows while training.
 
 use super::or_auto::OrAuto;
+use super::rules::not_blank;
 use super::section::Section;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,10 +16,15 @@ pub struct Evaluation {
     pub eval_steps: Option<u64>,
     /// Evaluates before the first step, which shows the base model's loss; `true` where there are rows to evaluate on.
     pub eval_on_start: bool,
-    /// Stops after so many evaluations in a row without a new lowest loss.
+    /// Stops after so many evaluations in a row of which none is the best so far.
     pub early_stopping_patience: Option<u64>,
-    /// Ends with the adapter of the lowest evaluation loss instead of the last one.
+    /// Ends with the adapter of the best evaluation instead of the last one.
     pub load_best_model_at_end: bool,
+    /// What tells the best evaluation: a metric that it gives, with or without `eval_`; without it the loss, where answers of the model
+    /// itself are judged the reward.
+    pub metric_for_best_model: Option<String>,
+    /// Whether more of that is better; without it as is usual for the metric.
+    pub greater_is_better: Option<bool>,
     /// Answers the prompts of so many evaluation rows at each evaluation, for reading: on screen and in TensorBoard.
     pub samples: usize,
 }
@@ -31,6 +37,8 @@ impl Evaluation {
             eval_on_start: section.key("eval_on_start").or_derived(with_data),
             early_stopping_patience: section.key("early_stopping_patience").within(1..).optional(),
             load_best_model_at_end: section.key("load_best_model_at_end").or(false),
+            metric_for_best_model: section.key("metric_for_best_model").check(not_blank).optional(),
+            greater_is_better: section.key("greater_is_better").optional(),
             samples: section.key("samples").or(0),
         }
     }

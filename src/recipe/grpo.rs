@@ -19,6 +19,8 @@ const LONGEST: usize = 1 << 20;
 pub struct Grpo {
     /// Answers to each prompt that is drawn, which are judged against each other; of `rloo` 2 where nothing is said.
     pub num_generations: usize,
+    /// Answers to each evaluation prompt; as many where nothing is said.
+    pub num_generations_eval: Option<usize>,
     /// The most tokens of an answer.
     pub max_completion_length: usize,
     /// Logits are divided by this where answers are drawn, and where they are learnt.
@@ -94,6 +96,7 @@ impl Grpo {
         let above_0 = || (Excluded(0.0), Unbounded);
         let all = Grpo {
             num_generations: section.key("num_generations").within(2..=MOST).or(generations),
+            num_generations_eval: section.key("num_generations_eval").within(1..=MOST).optional(),
             max_completion_length: section.key("max_completion_length").within(1..=LONGEST).or(512),
             temperature: section.key("temperature").within(above_0()).or(1.0),
             top_p: section.key("top_p").within((Excluded(0.0), Included(1.0))).or(1.0),
@@ -132,6 +135,11 @@ impl Grpo {
             (step, rest) = (rest, step % rest);
         }
         answers.saturating_add(group - step.min(group)).div_ceil(group)
+    }
+
+    /// Answers to each evaluation prompt.
+    pub fn generations_of_evaluation(&self) -> usize {
+        self.num_generations_eval.unwrap_or(self.num_generations)
     }
 
     /// How much more likely than when it was said a token may become.

@@ -86,6 +86,35 @@ pub(super) fn good_url(url: &str) -> Verdict {
     if server.is_empty() || url.contains(|c: char| c.is_control() || c.is_whitespace()) {
         return Some(("must be the address of a server".into(), None));
     }
-    let hint = "`headers: {Authorization: 'Bearer $JUDGE_TOKEN'}` says who asks";
-    server.contains('@').then(|| ("must hold no login".into(), Some(hint.into())))
+    if server.contains('@') {
+        let hint = "`headers: {Authorization: 'Bearer $JUDGE_TOKEN'}` says who asks";
+        return Some(("must hold no login".into(), Some(hint.into())));
+    }
+    if server.contains('$') { None } else { impossible(server) }
+}
+
+/// What is wrong with the name and port of a server that cannot be one.
+fn impossible(server: &str) -> Verdict {
+    let wrong = |what: &str, hint: &str| Some((what.to_owned(), Some(hint.to_owned())));
+    let (name, port) = match server.strip_prefix('[') {
+        Some(inside) => {
+            let Some((address, behind)) = inside.split_once(']') else {
+                return wrong("has a `[` without its `]`", "for example `http://[::1]:8000/judge`");
+            };
+            if address.parse::<std::net::Ipv6Addr>().is_err() || !(behind.is_empty() || behind.starts_with(':')) {
+                return wrong("must have an IPv6 address within `[` and `]`", "for example `http://[::1]:8000/judge`");
+            }
+            (address, behind.strip_prefix(':'))
+        }
+        None => server.split_once(':').map_or((server, None), |(name, port)| (name, Some(port))),
+    };
+    // As browsers have it, a `:` may stand without a port.
+    let is_port =
+        |port: &str| port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0) && !port.starts_with('+');
+    if let Some(port) = port.filter(|port| !is_port(port)) {
+        return wrong(&format!("has `{port}` as its port"), "ports are from 1 to 65535");
+    }
+    let is_of_name = |c: char| c.is_alphanumeric() || "-._~%:".contains(c);
+    let is_name = !name.is_empty() && name.chars().all(is_of_name);
+    if is_name { None } else { wrong("must be the address of a server", "for example `http://127.0.0.1:8000/judge`") }
 }

@@ -12,6 +12,7 @@
 mod adapter;
 mod answers;
 mod auto;
+mod best;
 mod called;
 mod columns;
 mod data;

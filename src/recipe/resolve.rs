@@ -1,6 +1,7 @@
 //! Nodes to a whole recipe, and the rules between keys.
 
 use super::answers;
+use super::best;
 use super::columns;
 use super::diagnose::Diagnosis;
 use super::raw::Node;
@@ -59,6 +60,9 @@ impl Recipe {
             answers::check(&recipe, diagnosis);
         }
         recipe.grpo = recipe.grpo.filter(|_| recipe.task.answers());
+        if is_known {
+            best::check(&recipe, diagnosis);
+        }
         targets::check(&recipe.adapter, diagnosis);
         columns::check(&recipe.data, diagnosis);
         no_start_for_what_is_continued(&recipe, diagnosis);
@@ -125,6 +129,8 @@ fn evaluation_needs_rows_and_steps(recipe: &Recipe, diagnosis: &mut Diagnosis) {
         ("samples", evaluation.samples > 0, false),
         ("early_stopping_patience", evaluation.early_stopping_patience.is_some(), true),
         ("load_best_model_at_end", evaluation.load_best_model_at_end, true),
+        ("metric_for_best_model", evaluation.metric_for_best_model.is_some(), false),
+        ("greater_is_better", evaluation.greater_is_better.is_some(), false),
     ] {
         let path = format!("evaluation.{key}");
         let Some(mark) = diagnosis.given(&path).filter(|_| asked) else { continue };

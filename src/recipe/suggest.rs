@@ -102,6 +102,18 @@ pub(super) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
     (word.chars().count() <= MAX_CHARS).then(|| did_you_mean(word, candidates)).flatten()
 }
 
+/// What other tools have as a value of this key and we have otherwise: the word, one that the key has here, and how it is written.
+const OTHERWISE: &[(&str, &str, &str)] = &[
+    ("cpo", "dpo", "write `task: dpo` with `preference: {loss_type: cpo}`"),
+    ("simpo", "dpo", "write `task: dpo` with `preference: {loss_type: simpo}`"),
+    ("ipo", "orpo", "write `task: dpo` with `preference: {loss_type: ipo}`"),
+    ("bco", "orpo", "write `task: dpo` with `preference: {loss_type: bco_pair}`"),
+    ("alphapo", "simpo", "write `loss_type: simpo` with `alpha`, and `cpo_alpha: 0`: that is AlphaPO"),
+    ("true", "group", "write `group`, which is what TRL's `true` is"),
+    ("false", "batch", "write `none`, which is what TRL's `false` is"),
+    ("ppo", "rloo", "`grpo` and `rloo` learn from rewards without a model that values answers"),
+];
+
 /// Other tools' words for values of our keys.
 const OTHER_VALUES: &[(&str, &str)] = &[
     ("off", "none"),
@@ -173,6 +185,10 @@ pub(super) fn for_unknown_value(text: &str, words: &[&str]) -> Option<String> {
         && FILES.contains(&lower.as_str())
     {
         return Some("write `auto`: this is how rows are laid out, which is seen from their columns; what a file is, from its name".into());
+    }
+    let otherwise = OTHERWISE.iter().find(|(word, beside, _)| *word == lower && words.contains(beside));
+    if let Some((.., how)) = otherwise.filter(|(word, ..)| !words.contains(word)) {
+        return Some((*how).to_owned());
     }
     let other = OTHER_VALUES.iter().find(|(word, ours)| *word == lower && words.contains(ours));
     if let Some((_, ours)) = other {

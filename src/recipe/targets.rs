@@ -5,7 +5,7 @@
 use super::adapter::Adapter;
 use super::diagnose::Diagnosis;
 use crate::adapter::target::{self, ExcludeModules, TargetModules};
-use crate::error::{Error, Place};
+use crate::error::{Error, Kind, Place};
 use crate::weights::names::{Spelling, TensorId};
 use std::collections::BTreeSet;
 
@@ -54,10 +54,12 @@ fn each(names: &[String], key: &str, problems: Problems, diagnosis: &mut Diagnos
     for (position, name) in names.iter().enumerate() {
         let spoken = paths(numbers(name));
         let known = if spoken.is_empty() { &unspoken } else { &spoken };
-        if diagnosis.is_full() {
-            // What a name was meant to be takes long to find out, and would not be shown.
+        if diagnosis.is_long() {
+            // What a name was meant to be takes long to find out.
             if key == "target_modules" && !target::is_known(known, name) {
-                diagnosis.leave_out();
+                let what = format!("`{key}` entry `{name}` matches no module");
+                let place = Place::Key(format!("adapter.{key}[{position}]"));
+                diagnosis.report_at_key(Error::new(Kind::Adapter, what).at(place));
             }
             continue;
         }

@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: one JSON object per line and optimiser step.
 //!
-//! Lines with `loss` are steps, with `eval_loss` evaluations, with `skipped_why` updates that were left out. A number
+//! Lines with `loss` are steps, with `eval_tokens` evaluations, with `skipped_why` updates that were left out. A number
 //! that is not finite is `null`, as JSON knows no other.
 
 use crate::error::{Error, Result};
@@ -169,11 +169,14 @@ mod tests {
         sink.event(&Event::Eval(EvalEvent {
             step: 2,
             epoch: 0.5,
-            eval_loss: f64::INFINITY,
+            eval_loss: Some(f64::INFINITY),
             eval_tokens: 7,
-            metrics: Default::default(),
+            ..EvalEvent::default()
         }))
         .unwrap();
+        let metrics = [("eval_reward".to_owned(), 0.5)].into();
+        let judged = EvalEvent { step: 2, epoch: 1.0, eval_tokens: 9, metrics, is_best: true, ..EvalEvent::default() };
+        sink.event(&Event::Eval(judged)).unwrap();
         sink.flush().unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(
@@ -181,7 +184,8 @@ mod tests {
             "{\"step\":1,\"epoch\":0.25,\"loss\":null,\"grad_norm\":0.5,\"learning_rate\":0.0002,\"tokens\":512,\
              \"supervised_tokens\":100,\"tokens_per_second\":812.5,\"skipped\":0}\n\
              {\"step\":2,\"skipped_why\":\"loss is NaN\",\"rows\":[\"a.jsonl, row 3\"]}\n\
-             {\"step\":2,\"epoch\":0.5,\"eval_loss\":null,\"eval_tokens\":7}\n"
+             {\"step\":2,\"epoch\":0.5,\"eval_loss\":null,\"eval_tokens\":7}\n\
+             {\"step\":2,\"epoch\":1.0,\"eval_tokens\":9,\"eval_reward\":0.5}\n"
         );
         assert_eq!(sink.position(), text.len() as u64);
     }

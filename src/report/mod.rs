@@ -16,7 +16,7 @@ pub mod text;
 pub use every::EveryNth;
 pub use jsonl::JsonLines;
 pub use progress_bar::ProgressBar;
-pub use summary::{StopReason, Summary, Totals};
+pub use summary::{Evaluated, StopReason, Summary, Totals};
 pub use tensorboard::TensorBoard;
 
 use crate::error::Result;
@@ -102,9 +102,9 @@ mod tests {
             .event(&Event::Eval(EvalEvent {
                 step: 7,
                 epoch: 1.0,
-                eval_loss: 1.0,
+                eval_loss: Some(1.0),
                 eval_tokens: 1,
-                metrics: Default::default(),
+                ..EvalEvent::default()
             }))
             .unwrap();
         sinks.flush().unwrap();

@@ -179,7 +179,7 @@ impl Sink for ProgressBar {
                 if let Some(run) = state.run.as_mut().filter(|run| run.first_step == e.step) {
                     run.since = Instant::now();
                 }
-                state.say(&format!("step {}: eval loss {:.4}", e.step, e.eval_loss));
+                state.say(&printable(&text::evaluation(e)));
             }
             Event::Sample(SampleEvent { step, sample, .. }) => {
                 let (prompt, completion) = (sample.prompt.trim(), sample.completion.trim());
@@ -442,9 +442,9 @@ mod tests {
         bar.event(&Event::Eval(EvalEvent {
             step: 4,
             epoch: 1.0,
-            eval_loss: 1.25,
+            eval_loss: Some(1.25),
             eval_tokens: 9,
-            metrics: Default::default(),
+            ..EvalEvent::default()
         }))
         .unwrap();
         bar.event(&Event::SkippedStep { step: 5, why: "loss is NaN".into(), rows: vec!["a.jsonl, row 3".into()] })

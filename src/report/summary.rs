@@ -1,7 +1,7 @@
 //! `summary.json`: what a run did, in one object.
 
 use crate::error::Result;
-use crate::train::event::{Event, Sink};
+use crate::train::event::{EvalEvent, Event, Sink};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,12 +11,31 @@ use std::time::Instant;
 const BURN_VERSION: &str = "0.22.1";
 
 /// An evaluation's result.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
     /// Optimiser steps done when it ran.
     pub step: u64,
-    /// Mean negative log-likelihood in nats.
-    pub eval_loss: f64,
+    /// Its mean loss; none where answers of the model itself were judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_loss: Option<f64>,
+    /// What else was measured.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Evaluated {
+    /// What was measured under this name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        if name == "eval_loss" { self.eval_loss } else { self.metrics.get(name).copied() }
+    }
+}
+
+impl From<&EvalEvent> for Evaluated {
+    fn from(event: &EvalEvent) -> Self {
+        let metrics = event.metrics.iter().filter(|(_, value)| value.is_finite());
+        let metrics = metrics.map(|(name, value)| (name.clone(), *value)).collect();
+        Evaluated { step: event.step, eval_loss: event.eval_loss.and_then(finite), metrics }
+    }
 }
 
 /// What a run's events add up to, over all its sessions.
@@ -42,7 +61,7 @@ pub struct Totals {
     pub first_loss: Option<f64>,
     /// The last step's loss.
     pub last_loss: Option<f64>,
-    /// The evaluation with the lowest loss.
+    /// The best evaluation, by what `evaluation.metric_for_best_model` says.
     pub best_eval: Option<Evaluated>,
     /// The last evaluation.
     pub last_eval: Option<Evaluated>,
@@ -75,10 +94,10 @@ impl Sink for Totals {
                 self.first_loss = self.first_loss.or(self.last_loss);
             }
             Event::Eval(e) => {
-                let evaluated = finite(e.eval_loss).map(|eval_loss| Evaluated { step: e.step, eval_loss });
-                self.last_eval = evaluated;
-                let better = |new: &Evaluated| self.best_eval.is_none_or(|best| new.eval_loss < best.eval_loss);
-                self.best_eval = evaluated.filter(better).or(self.best_eval);
+                self.last_eval = e.eval_loss.is_none_or(f64::is_finite).then(|| e.into());
+                if e.is_best {
+                    self.best_eval = Some(e.into());
+                }
             }
             Event::Finished { .. } => *self = self.snapshot(),
             Event::Row(_)
@@ -101,7 +120,7 @@ pub enum StopReason {
     Epochs,
     /// So many steps were asked for (`max_steps`).
     MaxSteps,
-    /// The evaluation loss no longer improved (`early_stopping_patience`).
+    /// Evaluations no longer improved (`early_stopping_patience`).
     EarlyStopping,
 }
 
@@ -234,10 +253,10 @@ fn finite(number: f64) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::report::testing::step;
-    use crate::train::event::EvalEvent;
 
-    fn eval(step: u64, eval_loss: f64) -> Event {
-        Event::Eval(EvalEvent { step, epoch: 0.0, eval_loss, eval_tokens: 1, metrics: Default::default() })
+    fn eval(step: u64, eval_loss: f64, is_best: bool) -> Event {
+        let metrics = [("eval_a/b".to_owned(), eval_loss + 1.0), ("eval_c".to_owned(), f64::NAN)].into();
+        Event::Eval(EvalEvent { step, eval_loss: Some(eval_loss), metrics, is_best, ..EvalEvent::default() })
     }
 
     fn feed(totals: &mut Totals, events: &[Event]) {
@@ -246,13 +265,19 @@ mod tests {
 
     #[test]
     fn totals_go_on_after_a_resume() {
-        let events = [eval(0, 3.0), step(1, 2.5), step(2, f64::NAN), eval(2, 1.5), step(3, 1.25), eval(3, 1.75)];
+        let evaluations = [eval(0, 3.0, true), eval(2, 1.5, true), eval(3, 1.75, false)];
+        let [first, second, third] = evaluations;
+        let events = [first, step(1, 2.5), step(2, f64::NAN), second, step(3, 1.25), third];
         let mut whole = Totals::default();
         feed(&mut whole, &events);
         assert_eq!((whole.steps, whole.tokens, whole.supervised_tokens), (3, 3 * 512, 300));
         assert_eq!((whole.first_loss, whole.last_loss), (Some(2.5), Some(1.25)));
-        assert_eq!(whole.best_eval, Some(Evaluated { step: 2, eval_loss: 1.5 }));
-        assert_eq!(whole.last_eval, Some(Evaluated { step: 3, eval_loss: 1.75 }));
+        let evaluated = |step, eval_loss| {
+            let metrics = [("eval_a/b".to_owned(), eval_loss + 1.0)].into();
+            Some(Evaluated { step, eval_loss: Some(eval_loss), metrics })
+        };
+        assert_eq!(whole.best_eval, evaluated(2, 1.5));
+        assert_eq!(whole.last_eval, evaluated(3, 1.75));
         assert!((whole.step_seconds - 3.0 * 512.0 / 812.5).abs() < 1e-12);
 
         for cut in 0..events.len() {

@@ -85,7 +85,8 @@ impl Sink for TensorBoard {
             Event::Eval(e) => {
                 let tag = |name: &str| format!("eval/{}", name.trim_start_matches("eval_"));
                 let others = e.metrics.iter().map(|(name, mean)| Value::scalar(&tag(name), *mean));
-                self.values(e.step, [Value::scalar("eval/loss", e.eval_loss)].into_iter().chain(others).collect())
+                let loss = e.eval_loss.map(|loss| Value::scalar("eval/loss", loss));
+                self.values(e.step, loss.into_iter().chain(others).collect())
             }
             Event::Row(row) => self.text(0, "data/sample", row.number, &of_row(row)),
             Event::Sample(e) => self.text(e.step, "eval/sample", e.number, &of_sample(&e.sample)),

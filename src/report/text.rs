@@ -1,6 +1,7 @@
 //! Numbers as people read them: sizes, counts, durations.
 
 use crate::progress::plural;
+use crate::train::event::EvalEvent;
 use std::time::Duration;
 
 /// A size in decimal units, three digits: `"253 MB"`, `"1.93 GB"`, `"640 B"`.
@@ -73,6 +74,15 @@ fn scaled(value: u64, units: &[&str]) -> String {
         _ => 0,
     };
     format!("{scaled:.digits$} {}", units[unit])
+}
+
+/// An evaluation in a line: its loss, and what tells the best one where that is something else.
+pub fn evaluation(e: &EvalEvent) -> String {
+    let loss = e.eval_loss.map(|loss| format!("eval loss {loss:.4}"));
+    let best_by = e.get(&e.best_by).filter(|_| e.best_by != "eval_loss");
+    let best_by = best_by.map(|value| format!("{} {value:.4}", e.best_by));
+    let said: Vec<String> = loss.into_iter().chain(best_by).collect();
+    format!("step {}: {}", e.step, said.join(", "))
 }
 
 #[cfg(test)]

@@ -69,20 +69,34 @@ pub struct PartEvent {
 }
 
 /// One evaluation. One line of `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvalEvent {
     /// Optimiser steps done when it ran (0: before training).
     pub step: u64,
     /// Passes over the training data done, as a fraction.
     pub epoch: f64,
     /// Mean loss over the evaluation data: of supervised fine-tuning the negative log-likelihood of its supervised tokens, in
-    /// nats.
-    pub eval_loss: f64,
-    /// Supervised tokens it was measured on.
+    /// nats. There is none where answers of the model itself are judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_loss: Option<f64>,
+    /// Supervised tokens it was measured on, or those of the answers.
     pub eval_tokens: u64,
     /// What else the objective says of it: `eval_rewards/margins`.
     #[serde(flatten)]
     pub metrics: BTreeMap<String, f64>,
+    /// Which of these tells the best evaluation: `eval_loss`.
+    #[serde(skip)]
+    pub best_by: String,
+    /// Whether it is the best so far.
+    #[serde(skip)]
+    pub is_best: bool,
+}
+
+impl EvalEvent {
+    /// What was measured under this name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        if name == "eval_loss" { self.eval_loss } else { self.metrics.get(name).copied() }
+    }
 }
 
 /// A training row as the model sees it, for the eye.

@@ -1,7 +1,7 @@
 //! The training loop.
 
 use crate::adapter::Adapter;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::fence::fenced;
 use crate::train::event::{EvalEvent, Event, MicroBatchEvent, PartEvent, Sample, SampleEvent, Sink, StepEvent};
 use crate::train::micro_batch::MicroBatch;
@@ -46,8 +46,32 @@ pub struct Position {
 pub struct Best {
     /// Optimiser steps done.
     pub step: u64,
-    /// Its loss.
-    pub eval_loss: f64,
+    /// What it is the best by.
+    #[serde(alias = "eval_loss")]
+    pub value: f64,
+}
+
+/// What tells which evaluation is the best.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BestBy {
+    /// What is compared, by the name that evaluations have it under: `eval_loss`.
+    pub metric: String,
+    /// Whether more of it is better.
+    pub greater_is_better: bool,
+}
+
+impl Default for BestBy {
+    fn default() -> Self {
+        BestBy { metric: "eval_loss".into(), greater_is_better: false }
+    }
+}
+
+impl BestBy {
+    /// Whether an evaluation is better than the best one so far.
+    fn is_better(&self, value: f64, best: Option<Best>) -> bool {
+        let is_better = |best: Best| if self.greater_is_better { value > best.value } else { value < best.value };
+        value.is_finite() && best.is_none_or(is_better)
+    }
 }
 
 /// Everything that changes while training.
@@ -88,6 +112,8 @@ pub struct StepPlan {
     pub eval_steps: Option<u64>,
     /// Evaluate before the first step too.
     pub eval_on_start: bool,
+    /// What tells which evaluation is the best.
+    pub best_by: BestBy,
     /// Stop after this many evaluations without improvement.
     pub early_stopping_patience: Option<u64>,
     /// Keep the adapter of the best evaluation.
@@ -151,9 +177,9 @@ pub trait Outputs: Sink {
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// The mean loss over the evaluation data, by the run's objective.
-    pub loss: f64,
-    /// Supervised tokens it was measured on.
+    /// The mean loss over the evaluation data, by the run's objective; none where answers of the model itself are judged.
+    pub loss: Option<f64>,
+    /// Supervised tokens it was measured on, or those of the answers.
     pub tokens: u64,
     /// What else the objective says of it, by name.
     pub metrics: BTreeMap<String, f64>,
@@ -169,14 +195,14 @@ pub type Evaluate<'a> = dyn Fn(&Adapter) -> Result<Evaluation> + 'a;
 pub enum Ending {
     /// All steps are done.
     Done,
-    /// The evaluation loss stopped improving.
+    /// Evaluations stopped improving.
     StoppedEarly,
     /// The user asked to stop; a checkpoint was saved, if a step was done.
     Interrupted,
 }
 
-/// Trains on what `compute` makes of each window until the plan is done, `stop` is set, or the evaluation loss no longer
-/// improves. A step or an evaluation that is under way when `stop` is set is dropped, and done again from its beginning
+/// Trains on what `compute` makes of each window until the plan is done, `stop` is set, or evaluations no longer
+/// improve. A step or an evaluation that is under way when `stop` is set is dropped, and done again from its beginning
 /// by the run that resumes.
 ///
 /// # Errors
@@ -253,7 +279,7 @@ fn steps(
         let what =
             format!("no step of {} was taken: the loss or a gradient was not finite in each", state.position.step);
         return Err(Error::new(Kind::NonFinite, what)
-            .at(crate::error::Place::Named(format!("step {}", state.position.step)))
+            .at(Place::Named(format!("step {}", state.position.step)))
             .hint("lower `training.learning_rate`, or look at the rows of these steps with `data preview`"));
     }
     let step = state.position.step;
@@ -341,7 +367,7 @@ fn one_step(
         if position.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
             let what = format!("{what} was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a row");
             return Err(Error::new(Kind::NonFinite, what)
-                .at(crate::error::Place::Named(format!("step {}: {}", position.step, rows.join("; "))))
+                .at(Place::Named(format!("step {}: {}", position.step, rows.join("; "))))
                 .hint("lower `training.learning_rate`, or look at the rows of these steps with `data preview`"));
         }
     } else {
@@ -390,9 +416,14 @@ fn evaluation(
     let windows = data.len(state.position.epoch)?;
     let position = &mut state.position;
     let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;
-    let improved = eval_loss.is_finite() && position.best.is_none_or(|best| eval_loss < best.eval_loss);
-    if improved {
-        position.best = Some(Best { step: position.step, eval_loss });
+    let step = position.step;
+    let metrics = metrics.into_iter().map(|(name, mean)| (format!("eval_{name}"), mean)).collect();
+    let best_by = plan.best_by.metric.clone();
+    let mut event = EvalEvent { step, epoch, eval_loss, eval_tokens, metrics, best_by, is_best: false };
+    let value = event.get(&plan.best_by.metric).ok_or_else(|| not_measured(&event))?;
+    event.is_best = plan.best_by.is_better(value, position.best);
+    if event.is_best {
+        position.best = Some(Best { step, value });
         position.evaluations_since_best = 0;
         if plan.keep_best {
             state.best_adapter = Some(Tensors::from_device(&state.adapter.parameters()));
@@ -400,14 +431,21 @@ fn evaluation(
     } else {
         position.evaluations_since_best += 1;
     }
-    position.evaluated = Some(position.step);
-    let step = position.step;
-    let metrics = metrics.into_iter().map(|(name, mean)| (format!("eval_{name}"), mean)).collect();
-    outputs.event(&Event::Eval(EvalEvent { step, epoch, eval_loss, eval_tokens, metrics }))?;
+    position.evaluated = Some(step);
+    outputs.event(&Event::Eval(event))?;
     for (number, sample) in (1..).zip(samples) {
         outputs.event(&Event::Sample(SampleEvent { step, number, sample }))?;
     }
     Ok(())
+}
+
+/// Says that an evaluation does not have what the best is to be known by: rows of one kind may give less than others.
+fn not_measured(event: &EvalEvent) -> Error {
+    let given = event.eval_loss.map(|_| "eval_loss").into_iter().chain(event.metrics.keys().map(String::as_str));
+    let given: Vec<String> = given.map(|name| format!("`{name}`")).collect();
+    Error::new(Kind::Recipe, format!("the evaluation rows give no `{}`", event.best_by))
+        .at(Place::Key("evaluation.metric_for_best_model".into()))
+        .hint(format!("they give {}", given.join(", ")))
 }
 
 #[cfg(test)]

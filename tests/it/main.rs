@@ -27,6 +27,7 @@ mod optimizer;
 mod outputs;
 mod own_data;
 mod preference;
+mod preference_runs;
 #[cfg(feature = "hub")]
 mod push;
 mod quantised;

@@ -242,7 +242,11 @@ fn what_is_there_or_may_be_on_the_hub_is_no_problem() {
                 "Looked at: its keys, the files that it names, 40 rows of data. Not looked at: whether rows fit the model",
             ],
             _ if sets.contains("--no-files") => Vec::new(),
-            _ if sets.contains("hf://") => vec!["0 rows of data", "`hf://datasets/owner/name`, which is on the Hub"],
+            _ if sets.contains("hf://") => vec![
+                "0 rows of data",
+                "`hf://datasets/owner/name`, which is on the Hub",
+                "the model `google/gemma-3-1b-it@main`, which is not on this machine",
+            ],
             _ => vec!["1 row of data"],
         };
         assert_eq!(lines.len(), 1 + usize::from(!looked.is_empty()), "{sets}: {}", said.stderr);

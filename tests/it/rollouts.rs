@@ -152,6 +152,19 @@ fn answering(keys: &str) -> Bench {
     bench
 }
 
+/// The same, evaluated by two other prompts before the first step and after every second one; the best adapter is kept.
+fn examined(keys: &str) -> Bench {
+    let bench = answering(keys);
+    bench.write(
+        "eval.jsonl",
+        lines(&[json!({"prompt": "Tell 7", "answer": 7}), json!({"prompt": "Ask 88", "answer": 8})]),
+    );
+    let evaluation = "evaluation: {eval_steps: 2, load_best_model_at_end: true, metric_for_best_model: eval_rewards/letters/mean, samples: 1}\n";
+    let with_rows = recipe(keys).replace("train: prompts.jsonl,", "train: prompts.jsonl, eval: eval.jsonl,");
+    bench.write("grpo.yaml", with_rows + evaluation);
+    bench
+}
+
 /// The lines of `metrics.jsonl` without what the clock decides.
 fn metrics(bench: &Bench) -> Vec<Map<String, Value>> {
     let line = |line: &str| {
@@ -171,12 +184,15 @@ fn starts(bench: &Bench) -> usize {
 fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
     // Two updates by the same answers, so that a run may be killed between them; measured against its start.
     let keys = ", num_iterations: 2, beta: 0.1, log_completions: true, num_completions_to_print: 1";
-    let reference = answering(keys);
+    let reference = examined(keys);
     let said = reference.run("train grpo.yaml");
     assert!(said.stderr.contains("[reward ") && said.stderr.contains("letters"), "{}", said.stderr);
+    assert!(said.stderr.contains(" of 8 answers of at most 8 tokens after about "), "{}", said.stderr);
+    assert!(!said.stderr.contains("Loss of the base model"), "{}", said.stderr);
     said.ok();
-    let steps = metrics(&reference);
-    assert_eq!(steps.len(), 6);
+    let all = metrics(&reference);
+    let (evaluations, steps): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|line| line.contains_key("eval_tokens"));
+    assert_eq!((steps.len(), evaluations.len()), (6, 4));
     for step in &steps {
         let number = |name: &str| step[name].as_f64().unwrap_or_else(|| panic!("no {name} in {step:?}"));
         let [letters, length] = ["letters", "length"].map(|name| number(&format!("rewards/{name}/mean")));
@@ -188,10 +204,37 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
         );
     }
     assert!(steps[0]["kl"].as_f64().unwrap().abs() < 1e-6 && steps[5]["kl"].as_f64().unwrap() > 0.0, "{steps:?}");
-    assert_eq!((starts(&reference), reference.text("out/rewards.jsonl").lines().count()), (3, 20));
+    // A program is asked once for the answers of a draw, and once for those of an evaluation, which the file does not have.
+    assert_eq!((starts(&reference), reference.text("out/rewards.jsonl").lines().count()), (3 + 4, 20));
+    let number =
+        |line: &Map<String, Value>, name: &str| line[name].as_f64().unwrap_or_else(|| panic!("no {name} in {line:?}"));
+    let mut best = &evaluations[0];
+    for (line, step) in evaluations.iter().zip([0, 2, 4, 6]) {
+        assert!(line["step"] == step && !line.contains_key("eval_loss"), "{line:?}");
+        let [letters, length] = ["letters", "length"].map(|name| number(line, &format!("eval_rewards/{name}/mean")));
+        assert!((number(line, "eval_reward") - letters - 0.5 * length).abs() < 1e-9, "{line:?}");
+        assert!(number(line, "eval_kl").is_finite() && number(line, "eval_completions/mean_length") >= 1.0, "{line:?}");
+        if letters > number(best, "eval_rewards/letters/mean") {
+            best = line;
+        }
+    }
+    assert!(number(&evaluations[0], "eval_kl").abs() < 1e-6 && number(&evaluations[3], "eval_kl") > 0.0);
+    let summary: Value = serde_json::from_slice(&reference.read("out/summary.json")).unwrap();
+    assert_eq!((&summary["best_eval"]["step"], &summary["adapter_step"]), (&best["step"], &best["step"]));
+    assert_eq!(summary["best_eval"]["eval_reward"], best["eval_reward"]);
+    assert!(summary["base_loss"].is_null(), "{summary}");
+    // The same answers are drawn of the base, and of the adapter that was kept.
+    let report = reference.run("evaluate grpo.yaml --adapter out --output rows.jsonl --json").json();
+    let reward = report["metrics"].as_array().unwrap().iter().find(|metric| metric["metric"] == "reward").unwrap();
+    for (value, line) in reward["values"].as_array().unwrap().iter().zip([&evaluations[0], best]) {
+        assert!((value["value"].as_f64().unwrap() - number(line, "eval_reward")).abs() < 1e-6, "{report}");
+    }
+    let rows = reference.text("rows.jsonl");
+    let row: Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
+    assert_eq!((rows.lines().count(), row["rewards"][1].as_array().unwrap().len()), (2, 4), "{rows}");
 
     // Killed once two draws are judged; what a line was being written of is dropped.
-    let killed = answering(keys);
+    let killed = examined(keys);
     let mut child = killed.command("train grpo.yaml").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let judged = || {
         let all = std::fs::read(killed.path("out/rewards.jsonl")).unwrap_or_default();
@@ -208,10 +251,10 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
         for file in [ADAPTER, "out/rewards.jsonl"] {
             assert!(bench.read(file) == reference.read(file), "{file} differs");
         }
-        assert_eq!(metrics(bench), steps);
+        assert_eq!(metrics(bench), all);
     };
     same(&killed);
-    // Between the two updates by the same answers: these are in the journal, and no draw is judged again.
+    // Between the two updates by the same answers: these are in the journal, and no draw is judged again, but two evaluations are.
     for step in 4..=6 {
         std::fs::remove_dir_all(killed.path(&format!("out/checkpoints/step-{step}"))).unwrap();
     }
@@ -222,11 +265,11 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
     assert!(said.stderr.contains("Resuming after step 3"), "{}", said.stderr);
     said.ok();
     same(&killed);
-    assert_eq!(starts(&killed), before);
+    assert_eq!(starts(&killed), before + 2);
 
     // What a program cannot judge ends the run with all that was done, which then goes on.
-    let broken = answering(keys);
-    broken.write("judge.sh", "echo x >> starts\ntest $(wc -l < starts) -lt 2 && while read -r line; do echo $(( ${#line} * 7 % 10 )); done\n");
+    let broken = examined(keys);
+    broken.write("judge.sh", "echo x >> starts\ntest $(wc -l < starts) -lt 4 && while read -r line; do echo $(( ${#line} * 7 % 10 )); done\n");
     let said = broken.run("train grpo.yaml");
     assert_eq!(said.code, Some(1), "{}", said.stderr);
     for part in ["reward `letters`: `sh judge.sh` failed", "an answer to", "prompts.jsonl, row", "--resume"] {

@@ -10,7 +10,7 @@ use gemma_tune::train::event::{Event, Sink, StepEvent};
 use gemma_tune::train::micro_batch::MicroBatch;
 use gemma_tune::train::objective::Sft;
 use gemma_tune::train::optimizer::{Optimizer, Rule};
-use gemma_tune::train::run::{self, Ending, Outputs, State, StepPlan, Window, Windows};
+use gemma_tune::train::run::{self, BestBy, Ending, Outputs, State, StepPlan, Window, Windows};
 use gemma_tune::train::schedule::{Kind, Schedule};
 use gemma_tune::train::step::{OneDevice, StepSettings};
 use std::path::PathBuf;
@@ -93,6 +93,7 @@ fn twenty_steps_follow_peft() {
         },
         eval_steps: None,
         eval_on_start: false,
+        best_by: BestBy::default(),
         early_stopping_patience: None,
         keep_best: false,
         save_steps: 0,

@@ -23,12 +23,15 @@ use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::evaluation::{RowLosses, pair_rewards, row_losses};
+use crate::jobs::run::rewards::Rewards;
+use crate::jobs::run::rollouts::{Exam, Line, Policies};
 use crate::jobs::run::settings::RunSettings;
 use crate::model::SCORE;
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::recipe::{Given, Reading, Recipe, Task};
 use crate::report::ProgressBar;
+use crate::train::backprop;
 use crate::weights::{Compression, Holding};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -88,7 +91,7 @@ impl Rows {
             Task::Sft => "",
             Task::Dpo | Task::Orpo | Task::Reward => " of the preferred answers",
             Task::Kto => " of the good answers",
-            Task::Grpo | Task::Rloo => " of nothing", // its rows have no answers, and are refused before
+            Task::Grpo | Task::Rloo => " of nothing", // its rows have no answers: the model's own are judged
         }
     }
 
@@ -97,11 +100,14 @@ impl Rows {
         &self.recipe.model.base
     }
 
-    /// Refuses a recipe that names none.
-    fn check(&self) -> Result<()> {
+    /// Refuses a recipe that names none, and one whose answers nobody can judge.
+    fn check(&self, progress: &dyn Progress) -> Result<()> {
         let data = &self.recipe.data;
         let has_some = !self.is_own || !data.eval.is_empty() || data.eval_fraction.holds_back();
-        if has_some { Ok(()) } else { Err(no_rows()) }
+        if !has_some {
+            return Err(no_rows());
+        }
+        Error::many(Rewards::missing(&self.recipe.rewards, progress)).map_or(Ok(()), Err)
     }
 
     /// The rows that are measured on.
@@ -140,6 +146,8 @@ struct Measured {
     losses: Option<RowLosses>,
     /// What a reward model gives the two answers of each pair.
     rewards: Option<Vec<[f64; 2]>>,
+    /// Its answers to each prompt, as the recipe's rewards judge them.
+    judged: Option<Vec<Vec<Line>>>,
     /// What the losses are of, row by row.
     targets: Option<Arc<[Target]>>,
     answers: Option<(Vec<Answer>, Latency)>,
@@ -163,7 +171,13 @@ pub fn evaluate(asked: &Asked, screen: &ProgressBar) -> Result<Report> {
     // Models are opened one after the other: that the last one's files are to be written is known before the first.
     let settings = HubSettings::from_env()?;
     asked.models.iter().filter_map(|m| hub::on_this_machine(m, &settings)).try_for_each(|m| atomic::will_read(&m))?;
-    asked.rows.iter().try_for_each(Rows::check)?;
+    let located = |rows: &Rows| rows.check(screen).map_err(|error| rows.recipe.places.locate(error));
+    asked.rows.iter().try_for_each(located)?;
+    if !asked.metrics.is_empty() && asked.rows.as_ref().is_some_and(|rows| rows.recipe.task.answers()) {
+        return Err(Error::new(Kind::Recipe, "the rows have no answers to compare others with: rewards judge them")
+            .at(Place::Named("--generate".into()))
+            .hint("leave `--generate` and `--metrics` out: the model's own answers are given and judged anyway"));
+    }
     let placed = |model: &str, error: Error| {
         let error = provenance::name_bases(error, model);
         match &asked.rows {
@@ -259,12 +273,20 @@ impl Opened {
             origins.agree(&base, dataset, &model)?;
             origins.known.extend(folders.iter().filter_map(|folder| trained::warning(folder, dataset, &base, screen)));
         }
-        let targets = data.map(|(_, dataset)| targets::of(dataset, base.encoder.tokenizer())).transpose()?;
+        let answers = rows.filter(|rows| rows.recipe.task.answers());
+        let targets = data.filter(|_| answers.is_none());
+        let targets = targets.map(|(_, dataset)| targets::of(dataset, base.encoder.tokenizer())).transpose()?;
         let loaded = base.load_for_media(on_towers, &holding, &compute.device, screen)?;
         let sides: Vec<_> = tensors.iter().map(|tensors| peft::to_device(tensors, loaded.as_ref())).collect();
         for (folder, side) in folders.iter().zip(&sides) {
             provenance::warn_of_no_effect(folder, side.is_zero(), screen);
         }
+        let judging = answers.map(|rows| {
+            let rewards = Rewards::open(&rows.recipe.rewards, &compute.name, screen)?;
+            data.map_or(Ok(()), |(_, dataset)| rewards.check(dataset))?;
+            Ok::<_, Error>((rows, rewards))
+        });
+        let judging = judging.transpose()?;
         let head = base.head(loaded.as_ref())?;
         let own = head.as_ref().map_or(&BaseOnly as &dyn SidePath, |head| head);
         let judges = head.is_some() || sides.iter().any(|side| SidePath::whole(side, SCORE).is_some());
@@ -276,7 +298,7 @@ impl Opened {
             let contestant = Contestant { model: model.clone(), adapter };
             let name = contestant.name();
             let model = loaded.as_ref();
-            let losses = data.filter(|_| !judges).map(|(data, dataset)| {
+            let losses = data.filter(|_| !judges && judging.is_none()).map(|(data, dataset)| {
                 screen.start(&format!("Losses of {name}"), Some(dataset.len() as u64), "rows");
                 let losses = row_losses(model, side, dataset, data, screen)?;
                 screen.finish();
@@ -296,7 +318,24 @@ impl Opened {
             let questions = asked.questions.as_ref();
             let asking = |questions| questions::loglikelihoods(&base, model, side, questions, screen);
             let loglikelihoods = questions.map(asking).transpose()?;
-            all.push(Measured { contestant, losses, rewards, targets: targets.clone(), answers, loglikelihoods });
+            let judged = judging.as_ref().zip(data);
+            let judged = judged.map(|((rows, rewards), (data, dataset))| {
+                screen.start(&format!("Answers of {name}"), Some(dataset.len() as u64), "prompts");
+                let policies = Policies {
+                    model,
+                    start: &BaseOnly,
+                    encoder: Arc::new(base.encoder.clone()),
+                    stop_ids: base.stop_ids(),
+                };
+                let exam = Exam::on(&rows.recipe, (data, dataset), &policies, rewards);
+                let told = |prompts| screen.advance(prompts as u64);
+                let judged = exam.map(|exam| exam.answers(side, &told, &backprop::NEVER)).transpose()?;
+                screen.finish();
+                Ok::<_, Error>(judged.flatten().unwrap_or_default())
+            });
+            let judged = judged.transpose()?;
+            let targets = targets.clone();
+            all.push(Measured { contestant, losses, rewards, judged, targets, answers, loglikelihoods });
         }
         Ok(all)
     }

@@ -6,6 +6,7 @@ use super::{Asked, Contestant, Latency, Measured, Origins, Rows, shown};
 use crate::error::Result;
 use crate::eval::intervals::{Difference, Interval, difference, interval};
 use crate::eval::metric::{Counts, ratio};
+use crate::jobs::run::rollouts::Line;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -54,8 +55,8 @@ pub struct MetricReport {
     pub metric: String,
     /// What it says, for people.
     pub about: String,
-    /// Whether more is better.
-    pub more_is_better: bool,
+    /// Whether more is better, where it is better or worse at all.
+    pub more_is_better: Option<bool>,
     /// Rows that it applies to.
     pub rows: usize,
     /// Its value of each contestant.
@@ -114,6 +115,7 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
         }
     }
     metrics.extend(of_rewards(all));
+    metrics.extend(of_answers(all));
     for metric in &asked.metrics {
         let of = |one: &Measured| {
             let answers = one.answers.as_ref().map(|(answers, _)| answers.as_slice()).unwrap_or_default();
@@ -122,8 +124,11 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
         let columns: Vec<Vec<Option<Counts>>> = all.iter().map(of).collect();
         metrics.push(column(metric.name, metric.about, metric.more_is_better, &columns, metric.score));
     }
-    let mut rows =
-        if all.iter().any(|one| one.rewards.is_some()) { reward_rows(all, origins) } else { loss_rows(all, origins) };
+    let mut rows = match () {
+        () if all.iter().any(|one| one.judged.is_some()) => judged_rows(all, origins),
+        () if all.iter().any(|one| one.rewards.is_some()) => reward_rows(all, origins),
+        () => loss_rows(all, origins),
+    };
     answer_rows(all, &mut rows);
     if let Some(questions) = &asked.questions {
         let verdicts = |one: &Measured| {
@@ -203,6 +208,37 @@ fn of_rewards(all: &[Measured]) -> Vec<MetricReport> {
     ]
 }
 
+/// How good the answers to each prompt are in the mean, by all rewards together and by each, and how long; nothing where none are judged.
+fn of_answers(all: &[Measured]) -> Vec<MetricReport> {
+    let of = |number: &dyn Fn(&Line) -> f64| -> Vec<Vec<Option<Counts>>> {
+        let mean = |lines: &Vec<Line>| Some(vec![lines.iter().map(number).sum::<f64>(), lines.len() as f64]);
+        all.iter().map(|one| one.judged.iter().flatten().map(mean).collect()).collect()
+    };
+    let Some(first) = all.iter().find_map(|one| one.judged.as_ref()?.first()?.first()) else { return Vec::new() };
+    let about = "the sum of what rewards say of an answer, each with its weight";
+    let mut metrics = vec![column("reward", about, true, &of(&|line| line.reward), ratio)];
+    for name in first.rewards.keys() {
+        let said = |line: &Line| line.rewards.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        metrics.push(column(&format!("rewards/{name}"), "what it says of an answer", true, &of(&said), ratio));
+    }
+    let lengths = of(&|line| line.tokens.len() as f64);
+    let lengths = column("completions/mean_length", "tokens of an answer", true, &lengths, ratio);
+    metrics.push(MetricReport { more_is_better: None, ..lengths });
+    metrics
+}
+
+/// Each prompt with its answers and what was said of them.
+fn judged_rows(all: &[Measured], origins: &Origins) -> Vec<Value> {
+    let lines = |row: usize| all.iter().filter_map(move |one| one.judged.as_ref()?.get(row));
+    let row = |(row, place): (usize, &String)| {
+        let rewards: Vec<Vec<f64>> = lines(row).map(|lines| lines.iter().map(|line| line.reward).collect()).collect();
+        let answers: Vec<Vec<&str>> =
+            lines(row).map(|lines| lines.iter().map(|line| line.completion.as_str()).collect()).collect();
+        json!({"place": place, "rewards": rewards, "answers": answers})
+    };
+    origins.places.iter().enumerate().map(row).collect()
+}
+
 /// Each row with the rewards of its two answers.
 fn reward_rows(all: &[Measured], origins: &Origins) -> Vec<Value> {
     let rewards = |row: usize| all.iter().filter_map(|one| one.rewards.as_ref()?.get(row)).collect::<Vec<_>>();
@@ -266,7 +302,7 @@ fn column(
     MetricReport {
         metric: metric.to_owned(),
         about: about.to_owned(),
-        more_is_better,
+        more_is_better: Some(more_is_better),
         rows: applies.len(),
         values: columns.iter().map(|column| interval(column, score)).collect(),
         differences: (0..columns.len()).map(beside).collect(),

@@ -48,8 +48,14 @@ impl FitSettings {
             accumulation: recipe.training.gradient_accumulation_steps,
             max_length: recipe.data.max_length,
             activation_checkpointing: recipe.training.activation_checkpointing,
-            samples: recipe.evaluation.samples,
-            drawn: recipe.grpo.as_ref().map(|keys| [rollouts::at_once(keys, &recipe.training), recipe.data.max_length]),
+            // Of answers that are judged anyway some are shown.
+            samples: if recipe.task.answers() { 0 } else { recipe.evaluation.samples },
+            drawn: recipe.grpo.as_ref().map(|keys| {
+                let at_once = rollouts::at_once(keys, &recipe.training);
+                let has_rows = !recipe.data.eval.is_empty() || recipe.data.eval_fraction.holds_back();
+                let of_evaluation = if has_rows { keys.generations_of_evaluation() } else { 0 };
+                [at_once.max(of_evaluation), recipe.data.max_length]
+            }),
             is_one_batch: recipe.estimates_divergence(),
         }
     }

@@ -38,8 +38,14 @@ pub struct Overview {
     pub num_train_epochs: Option<f64>,
     /// Optimiser steps of a pass.
     pub steps_per_epoch: u64,
-    /// Tokens of a step, on average.
+    /// Tokens of a step, on average; of prompts alone where the model answers them itself.
     pub tokens_per_step: u64,
+    /// Answers that are drawn for a step, where the model gives them itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers_per_step: Option<u64>,
+    /// The most tokens of such an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_completion_length: Option<u64>,
     /// The highest learning rate.
     pub learning_rate: f64,
     /// What was chosen because the recipe says `auto`: keys and values, as `--set` takes them.
@@ -97,6 +103,11 @@ impl Overview {
             num_train_epochs: keys.max_steps.is_none().then_some(keys.num_train_epochs),
             steps_per_epoch: pass.steps_per_pass,
             tokens_per_step: pass.step_tokens,
+            answers_per_step: recipe
+                .grpo
+                .as_ref()
+                .map(|grpo| (grpo.prompts_in_a_step(keys) * grpo.num_generations) as u64),
+            max_completion_length: recipe.grpo.as_ref().map(|grpo| grpo.max_completion_length as u64),
             learning_rate: keys.learning_rate,
             chosen: recipe.chosen(),
             device: devices.name(),
@@ -135,7 +146,14 @@ impl fmt::Display for Overview {
             steps = format!("{passes} x {} = {steps}", counted(self.steps_per_epoch, "step"));
         }
         let (tokens, threads) = (counted(self.tokens_per_step, "token"), counted(self.threads as u64, "thread"));
-        writeln!(f, "Plan: {steps} of about {tokens} on {} with {threads}{recomputing}", self.device)?;
+        let of = match (self.answers_per_step, self.max_completion_length) {
+            (Some(answers), Some(longest)) => {
+                let (answers, longest) = (counted(answers, "answer"), counted(longest, "token"));
+                format!("{answers} of at most {longest} after about {tokens} of prompts")
+            }
+            _ => format!("about {tokens}"),
+        };
+        writeln!(f, "Plan: {steps} of {of} on {} with {threads}{recomputing}", self.device)?;
         if !self.chosen.is_empty() {
             writeln!(f, "Chosen for this data and machine: {}", self.chosen.join(", "))?;
         }

@@ -221,8 +221,8 @@ impl Data {
         if known > 0 {
             let (rows, are) = (counted(eval.len(), "evaluation row"), if known == 1 { "is" } else { "are" });
             screen.note(&format!(
-                "warning: {known} of {rows} {are} trained on too: the loss on them says how well they are known, not how well \
-                 others are answered"
+                "warning: {known} of {rows} {are} trained on too: what is measured on them says how well they are known, not how \
+                 well others are answered"
             ));
         }
     }

@@ -71,7 +71,7 @@ pub fn first_loss(model: &dyn LanguageModel, side: &dyn SidePath, data: &Data) -
     // Of rows that are prompts alone, how well these are known.
     let all = |batch: MicroBatch| if batch.supervised() == 0 { batch.with_prompts() } else { batch };
     let first = first.map(|batch| Ok(all(batch?).beginning(TOKENS, SUPERVISED)));
-    Ok(mean(&Sft, model, side, first, &backprop::NEVER)?.loss)
+    Ok(mean(&Sft, model, side, first, &backprop::NEVER)?.loss.unwrap_or(f64::NAN))
 }
 
 /// An adapter on the evaluation data, measured by the run's objective and what the policy that it starts from says of these
@@ -93,7 +93,7 @@ pub fn evaluate(
             let batches = evaluation_rows(eval, data.features.as_ref(), data.binning, wanted)?;
             mean(objective, model, adapter, batches.map(|batch| Ok(batch?.0)), stop)?
         }
-        None => Evaluation { loss: f64::NAN, tokens: 0, metrics: BTreeMap::new(), samples: Vec::new() },
+        None => Evaluation { loss: None, tokens: 0, metrics: BTreeMap::new(), samples: Vec::new() },
     };
     if let Some(prompts) = prompts {
         evaluation.samples = prompts.answer(model, adapter, stop).ok_or_else(interrupted)?;
@@ -185,7 +185,8 @@ pub fn pair_rewards(
     Ok(rewards)
 }
 
-fn interrupted() -> Error {
+/// What an evaluation fails with where the run is to stop first.
+pub fn interrupted() -> Error {
     Error::new(Kind::Interrupted, "the evaluation was interrupted")
 }
 
@@ -208,7 +209,8 @@ fn mean(
         counts = counts + objective.counts(&batch);
         tokens += batch.supervised() as u64;
     }
-    Ok(Evaluation { loss: counts.mean(sum, token_sum), tokens, metrics: metrics.means(), samples: Vec::new() })
+    let loss = Some(counts.mean(sum, token_sum));
+    Ok(Evaluation { loss, tokens, metrics: metrics.means(), samples: Vec::new() })
 }
 
 #[cfg(test)]

@@ -33,8 +33,10 @@ pub enum Asked {
 /// What an interrupted run leaves.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether there is a checkpoint to go on from.
+    /// Whether `--resume` goes on with the run, be it from step 1.
     pub is_resumable: bool,
+    /// Whether there is a checkpoint to go on from.
+    pub is_saved: bool,
     /// What is saved, and the command that goes on.
     pub text: String,
 }
@@ -84,7 +86,7 @@ impl Interrupt {
         let standing = self.standing();
         match self.state().stage {
             Stage::Training if !again => Asked::Soon("Stopping; Ctrl-C again ends at once."),
-            Stage::Publishing if !again && !standing.is_resumable => {
+            Stage::Publishing if !again && !standing.is_saved => {
                 Asked::Soon("The steps are done, and the adapter is being written; Ctrl-C again ends at once.")
             }
             _ => Asked::Now(standing),
@@ -96,21 +98,23 @@ impl Interrupt {
         let state = self.state();
         if let Some(push) = &state.push {
             let text = format!("Interrupted; the run is done, and its adapter is not pushed. To push it:\n  {push}");
-            return Standing { is_resumable: false, text };
+            return Standing { is_resumable: false, is_saved: false, text };
         }
         let Some(dir) = &state.dir else {
-            return Standing { is_resumable: false, text: "Interrupted; nothing was saved.".into() };
+            let text = "Interrupted; nothing was saved.".into();
+            return Standing { is_resumable: false, is_saved: false, text };
         };
         let step = checkpoint::steps(&dir.join("checkpoints")).ok().and_then(|steps| steps.last().copied());
         let resume = resume_command_on(dir, state.device.as_deref().unwrap_or(AUTO));
+        let is_begun = recipe_path(dir).exists();
         let text = match step {
             Some(step) => format!("Interrupted; step {step} is saved. To go on:\n  {resume}"),
-            None if recipe_path(dir).exists() => {
-                format!("Interrupted; nothing was saved yet. To start again from step 1:\n  {resume}")
+            None if is_begun => {
+                format!("Interrupted; no step was saved yet. To go on, from step 1:\n  {resume}")
             }
             None => "Interrupted; nothing was saved. The same command starts again.".into(),
         };
-        Standing { is_resumable: step.is_some(), text }
+        Standing { is_resumable: step.is_some() || is_begun, is_saved: step.is_some(), text }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -135,11 +139,13 @@ mod tests {
         fs::write(out.join("recipe.yaml"), "").unwrap();
         let command = format!("gemma-tune train '{}/recipe.yaml' --resume --device cuda:1", out.display());
         let standing = interrupt.standing();
-        assert!(!standing.is_resumable && standing.text.contains("nothing was saved yet"), "{}", standing.text);
+        assert!(standing.is_resumable && !standing.is_saved, "{}", standing.text);
+        assert!(standing.text.contains("no step was saved yet"), "{}", standing.text);
         assert!(standing.text.ends_with(&command), "{}", standing.text);
         fs::create_dir_all(out.join("checkpoints/step-12")).unwrap();
         let standing = interrupt.standing();
-        assert!(standing.is_resumable && standing.text.contains("step 12 is saved"), "{}", standing.text);
+        assert!(standing.is_saved && standing.text.contains("step 12 is saved"), "{}", standing.text);
+        assert!(standing.is_resumable);
         assert!(standing.text.ends_with(&command), "{}", standing.text);
     }
 

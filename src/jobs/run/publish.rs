@@ -131,7 +131,9 @@ fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &AdapterConfig)
     let setting = |name: &str, value: String| (name.to_owned(), value);
     let totals = &summary.totals;
     let loss = |name: &str, value: Option<f64>| value.map(|loss| (name.to_owned(), format!("{loss:.4}")));
-    let evaluated = totals.best_eval.map(|best| best.eval_loss);
+    let (metric, _) = recipe.best_by();
+    let evaluated = totals.best_eval.as_ref().and_then(|best| best.get(&metric));
+    let best = if metric == "eval_loss" { "best evaluation loss".into() } else { format!("best `{metric}`") };
     let name = recipe.output.dir.file_name().map_or("adapter".into(), |name| name.to_string_lossy().into_owned());
     let is_hub_id = matches!(&base.files, ModelFiles::Folder { dir, name, .. } if Path::new(name) != dir);
     Card {
@@ -161,7 +163,7 @@ fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &AdapterConfig)
             loss("loss of the base model on the first training rows", summary.base_loss),
             loss("loss of the first step", totals.first_loss),
             loss("loss of the last step", totals.last_loss),
-            loss("best evaluation loss", evaluated),
+            loss(&best, evaluated),
         ]
         .into_iter()
         .flatten()

@@ -1,5 +1,6 @@
 //! How good answers are, as the rewards of a recipe say.
 
+mod fault;
 mod http;
 mod model;
 mod program;
@@ -16,6 +17,9 @@ use program::Program;
 use serde_json::{Map, Value};
 use std::sync::atomic::AtomicBool;
 use texts::Text;
+
+/// What is farther from 0 is no reward: squares of such numbers are none.
+const LARGEST: f64 = 1e30;
 
 /// An answer that is to be judged.
 #[derive(Debug, Clone)]
@@ -72,17 +76,18 @@ impl Rewards {
         Ok(Rewards(keys.iter().enumerate().map(reward).collect::<Result<_>>()?))
     }
 
-    /// Opens and loads the reward models among them on a device.
+    /// The same, with the reward models among them opened and loaded on a device.
     ///
     /// # Errors
-    /// When one cannot be.
-    pub fn open(&mut self, device: &str, progress: &dyn Progress) -> Result<()> {
-        for reward in &mut self.0 {
+    /// As [`Rewards::of`], and when a model cannot be loaded.
+    pub fn open(keys: &[recipe::Reward], device: &str, progress: &dyn Progress) -> Result<Self> {
+        let mut rewards = Rewards::of(keys)?;
+        for reward in &mut rewards.0 {
             if let How::Model(model) = &mut reward.how {
                 model.open(device, progress)?;
             }
         }
-        Ok(())
+        Ok(rewards)
     }
 
     /// What they are called.
@@ -156,11 +161,16 @@ impl Rewards {
         let mut missing = Vec::new();
         for (at, keys) in keys.iter().enumerate() {
             let found = match keys.kind {
+                recipe::RewardKind::Model if keys.adapter.is_none() && keys.base.is_none() => Ok(()), // which is reported as such
                 recipe::RewardKind::Model => model::find(keys, at, progress),
                 recipe::RewardKind::Program => programs::find(keys.command.as_deref().unwrap_or_default())
                     .map_err(|error| error.at(Place::Key(format!("rewards[{at}].command")))),
-                recipe::RewardKind::Http => Http::of(keys, at).map(drop),
-                recipe::RewardKind::JsonSchema => {
+                recipe::RewardKind::Http => {
+                    missing.extend(Http::missing(keys, at));
+                    Ok(())
+                }
+                // One that stands in the recipe was looked at there.
+                recipe::RewardKind::JsonSchema if keys.schema_file.is_some() => {
                     Text::of(keys).map(drop).map_err(|error| error.at(Place::Key(format!("rewards[{at}].schema_file"))))
                 }
                 _ => Ok(()),
@@ -178,6 +188,7 @@ impl Rewards {
         let mut said = vec![Vec::with_capacity(self.0.len()); answers.len()];
         for reward in &self.0 {
             let Some(numbers) = reward.judge(answers, stop)? else { return Ok(None) };
+            reward.check(&numbers, answers)?;
             said.iter_mut().zip(numbers).for_each(|(said, number)| said.push(number));
         }
         Ok(Some(said))
@@ -191,6 +202,21 @@ impl Reward {
             How::Text(text) if text.column().is_some() => Some((&self.name, text)),
             _ => None,
         }
+    }
+
+    /// Refuses numbers whose means and spreads are none.
+    fn check(&self, numbers: &[f64], answers: &[Answered]) -> Result<()> {
+        let is_large = |number: &f64| number.abs().max((self.weight * number).abs()) > LARGEST;
+        let Some(at) = numbers.iter().position(is_large) else { return Ok(()) };
+        let by = if self.weight == 1.0 { String::new() } else { format!(" with a `weight` of {}", self.weight) };
+        let what = format!(
+            "reward `{}` gave {:e}{by}, and rewards are from -{LARGEST:e} to {LARGEST:e}",
+            self.name, numbers[at]
+        );
+        let origin = answers.get(at).map_or("", |answered| answered.origin);
+        Err(Error::new(Kind::Reward, what)
+            .at(Place::Named(format!("an answer to {origin}")))
+            .hint("means and spreads of larger numbers are none: divide them by something"))
     }
 
     fn judge(&self, answers: &[Answered], stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
@@ -232,4 +258,63 @@ pub fn columns(json: Option<&str>) -> Result<Map<String, Value>> {
     let columns = json.and_then(|json| data::exact::from_str(json).ok());
     let columns = columns.and_then(|columns| if let Value::Object(columns) = columns { Some(columns) } else { None });
     columns.ok_or_else(|| Error::new(Kind::Run, "a prepared row has no columns, and rewards read them"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+    use crate::recipe::Reading;
+    use std::path::Path;
+
+    /// A recipe with these rewards, as far as it can be read.
+    fn reading(rewards: &str) -> Reading {
+        let text =
+            format!("task: grpo\nmodel: {{base: m}}\ndata: {{train: a}}\noutput: {{dir: o}}\nrewards:\n{rewards}");
+        Reading::of(Path::new("r.yaml"), text.into(), &[])
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_reward_is_said_once_and_what_it_names_is_looked_for() {
+        for wrong in ["kind: json_schema, schema: {type: strin}", "kind: model", "kind: http, url: a", "kind: program"]
+        {
+            let reading = reading(&format!("  - {{{wrong}}}\n"));
+            let found = Rewards::missing(&reading.recipe().unwrap().rewards, &Silent);
+            assert!(!reading.is_sound() && found.is_empty(), "{wrong}: {found:?}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let schema = dir.path().join("s.json");
+        std::fs::write(&schema, b"\xef\xbb\xbf{\"type\": \"object\"}").unwrap();
+        let of_file = format!("  - {{kind: json_schema, schema_file: '{}'}}\n", schema.display());
+        assert!(Rewards::missing(&reading(&of_file).recipe().unwrap().rewards, &Silent).is_empty());
+    }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn all_variables_that_are_not_set_are_named_at_once() {
+        let served = "  - {kind: http, url: 'http://a/$GEMMA_TUNE_A', headers: {X-A: '$GEMMA_TUNE_B $GEMMA_TUNE_C'}}\n";
+        let found = Rewards::missing(&reading(served).recipe().unwrap().rewards, &Silent);
+        let of =
+            |(name, key): (&str, &str)| format!("the variable `GEMMA_TUNE_{name}` of `rewards[0].{key}` is not set");
+        let expected = [("A", "url"), ("B", "headers.X-A"), ("C", "headers.X-A")].map(of);
+        assert_eq!(found.iter().map(Error::what).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_a_reward_is_named_with_its_row() {
+        let columns = Map::new();
+        let answered = |origin| Answered { completion: "", tokens: 1, columns: &columns, origin };
+        let answers = ["a.jsonl, row 1", "a.jsonl, row 2"].map(answered);
+        let reward = |weight| Reward { name: "mine".into(), weight, how: How::Text(Text::Json(Vec::new())) };
+        assert!(reward(1.0).check(&[-1e30, 1e30], &answers).is_ok());
+        for (weight, number, what) in
+            [(1.0, 1e308, "gave 1e308, and"), (1e20, -1e15, "gave -1e15 with a `weight` of 1")]
+        {
+            let error = reward(weight).check(&[0.5, number], &answers).unwrap_err();
+            let said = error.to_string();
+            assert_eq!(error.exit_code(), 1);
+            assert!(said.contains(&format!("reward `mine` {what}")) && said.contains("a.jsonl, row 2"), "{said}");
+            assert!(said.contains("rewards are from -1e30 to 1e30"), "{said}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::report::text;
 use crate::train::objective::{
     Cpo, CpoLoss, Dpo, DpoLoss, Grpo, GrpoLoss, Kto, KtoLoss, Objective, Orpo, Reward, Rloo, Sft,
 };
-use crate::train::run::StepPlan;
+use crate::train::run::{BestBy, StepPlan};
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
             ))
             .hint("take more steps, or a shorter warm-up"));
     }
+    let (metric, greater_is_better) = recipe.best_by();
     Ok(StepPlan {
         total_steps,
         schedule,
@@ -57,6 +58,7 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
         },
         eval_steps: evaluation.eval_steps,
         eval_on_start: evaluation.eval_on_start,
+        best_by: BestBy { metric, greater_is_better },
         early_stopping_patience: evaluation.early_stopping_patience,
         keep_best: evaluation.load_best_model_at_end,
         save_steps: output.save_steps,

@@ -20,12 +20,16 @@ pub fn stop_reason(ending: Ending, recipe: &Recipe) -> Option<StopReason> {
 /// Whether the run stopped early, and how its evaluations went; nothing without evaluations.
 pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<String> {
     let (totals, mut lines) = (&summary.totals, Vec::new());
-    let (Some(best), Some(last)) = (totals.best_eval, totals.last_eval) else { return lines };
+    let (Some(best), Some(last)) = (&totals.best_eval, &totals.last_eval) else { return lines };
+    let (metric, greater_is_better) = recipe.best_by();
+    let (Some(best_value), Some(last_value)) = (best.get(&metric), last.get(&metric)) else { return lines };
+    let is_loss = metric == "eval_loss";
+    let name = if is_loss { "the evaluation loss".to_owned() } else { format!("`{metric}`") };
     if summary.stop_reason == Some(StopReason::EarlyStopping) {
         let patience = recipe.evaluation.early_stopping_patience.unwrap_or_default();
         let evaluations = text::counted(patience, "evaluation");
         lines.push(format!(
-            "Stopped early, after step {} of {total_steps}: the evaluation loss has not improved in {evaluations} \
+            "Stopped early, after step {} of {total_steps}: {name} has not improved in {evaluations} \
              (`evaluation.early_stopping_patience`)",
             totals.steps
         ));
@@ -33,8 +37,8 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
     if best.step == last.step {
         return lines;
     }
-    let (at, loss, last_loss) = (best.step, best.eval_loss, last.eval_loss);
-    let mut line = format!("Best evaluation: {loss:.4} at step {at}; the last: {last_loss:.4}");
+    let (at, of) = (best.step, if is_loss { String::new() } else { format!("{name} ") });
+    let mut line = format!("Best evaluation: {of}{best_value:.4} at step {at}; the last: {last_value:.4}");
     match summary.adapter_step {
         Some(kept) if kept == at => line += &format!(". The adapter is that of step {at}"),
         _ => line += ". The adapter is that of the last step; `evaluation.load_best_model_at_end: true` keeps the best",
@@ -45,8 +49,9 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
             Some(_) => "the adapter that the run started from",
             None => "the base model itself",
         };
+        let better = if greater_is_better { "higher" } else { "lower" };
         lines.push(format!(
-            "warning: {start} was best: no step of this run made the evaluation loss lower than it was before. Lower \
+            "warning: {start} was best: no step of this run made {name} {better} than it was before. Lower \
              `training.learning_rate`, or see whether evaluation and training rows are of one kind (`data preview`)"
         ));
     }
@@ -98,6 +103,7 @@ pub fn next(recipe: &Recipe, adapter: &Path, device: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{Evaluated, Totals};
 
     #[test]
     fn a_run_of_own_answers_that_changed_nothing_says_why() {
@@ -121,5 +127,42 @@ mod tests {
         let masked = why([0.5, 0.5], 1.0, "grpo: {mask_truncated_completions: true}\n");
         assert!(masked.contains("leaves such out"), "{masked}");
         assert!(why_unchanged(&keys(""), Path::new("nowhere")).contains("`lora_alpha`"));
+    }
+
+    #[test]
+    fn the_best_is_said_by_what_tells_it() {
+        let recipe = |task: &str, keys: &str| {
+            let text = format!(
+                "task: {task}\nmodel: {{base: m}}\ndata: {{train: a, eval: b}}\noutput: {{dir: o}}\n\
+                 evaluation: {{eval_steps: 2, early_stopping_patience: 1{keys}}}\n"
+            );
+            crate::recipe::parse(Path::new("r.yaml"), text.into(), &[]).unwrap()
+        };
+        let evaluated = |step, loss, margin| Evaluated {
+            step,
+            eval_loss: Some(loss),
+            metrics: [("eval_rewards/margins".to_owned(), margin)].into(),
+        };
+        let said = |recipe: &Recipe, best, last| {
+            let mut totals = Totals::default();
+            (totals.steps, totals.best_eval, totals.last_eval) = (4, Some(best), Some(last));
+            let stop_reason = Some(StopReason::EarlyStopping);
+            let summary = Summary { stop_reason, adapter_step: Some(4), ..Summary::new(&totals) };
+            verdict(&summary, recipe, 9)
+        };
+        let of_loss = said(&recipe("sft", ""), evaluated(2, 0.5, 0.0), evaluated(4, 0.75, 0.0));
+        assert!(
+            of_loss[0].contains("after step 4 of 9: the evaluation loss has not improved in 1 evaluation ("),
+            "{of_loss:?}"
+        );
+        assert!(
+            of_loss[1].starts_with("Best evaluation: 0.5000 at step 2; the last: 0.7500. The adapter"),
+            "{of_loss:?}"
+        );
+        let keys = ", metric_for_best_model: rewards/margins";
+        let of_margins = said(&recipe("dpo", keys), evaluated(0, 0.75, 0.5), evaluated(4, 0.5, 0.25));
+        assert!(of_margins[0].contains(": `eval_rewards/margins` has not improved in 1 evaluation"), "{of_margins:?}");
+        assert!(of_margins[1].contains("`eval_rewards/margins` 0.5000 at step 0; the last: 0.2500"), "{of_margins:?}");
+        assert!(of_margins[2].contains("no step of this run made `eval_rewards/margins` higher"), "{of_margins:?}");
     }
 }

@@ -76,7 +76,8 @@ impl Planned {
         suited::few_steps(recipe, &data)?.into_iter().for_each(|warning| screen.note(&warning));
         data.warn_of_known_rows(screen);
         data.warn_of_preferences(recipe, screen);
-        Rewards::of(&recipe.rewards)?.check(&data.train)?;
+        let rewards = Rewards::of(&recipe.rewards)?;
+        std::iter::once(&data.train).chain(&data.eval).try_for_each(|rows| rewards.check(rows))?;
         if recipe.task.answers() {
             Rewards::remark(&data.train)?.into_iter().for_each(|remark| screen.note(&remark));
         }

@@ -12,7 +12,8 @@ use crate::jobs::run::outputs::{Kept, Outputs};
 use crate::jobs::run::policy::Policy;
 use crate::jobs::run::reference::Reference;
 use crate::jobs::run::replicas::Models;
-use crate::jobs::run::rollouts::{Policies, Rollouts};
+use crate::jobs::run::rewards::Rewards;
+use crate::jobs::run::rollouts::{Exam, Policies, Rollouts};
 use crate::jobs::run::samples::Prompts;
 use crate::jobs::run::steady::Steady;
 use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
@@ -106,7 +107,10 @@ impl<'a> Session<'a> {
             let counts = blank::prove(model, &state.adapter, &data.train, features)?;
             counts.iter().for_each(|counts| screen.note(&counts.describe()));
         }
-        screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
+        // How well prompts are known says nothing of answers to them.
+        if !recipe.task.answers() {
+            screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
+        }
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, devices, screen)?;
         Ok(Session { planned, folder, screen, models, state, outputs, references, start, untrained })
     }
@@ -148,9 +152,6 @@ impl<'a> Session<'a> {
         let (model, data) = (self.models.first(), &self.planned.data);
         let objective = self.planned.steps.step.objective.as_ref();
         let reference = self.references.as_ref().and_then(|references| references.eval.as_ref());
-        let evaluate =
-            |adapter: &Adapter| evaluation::evaluate(model, adapter, data, (objective, reference), prompts, stop);
-        let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
         let Planned { base, settings, devices, recipe, .. } = self.planned;
         let stays_in_file = Frozen::of(base).mapped_bytes(&settings.holding) > 0;
         let is_as_stored = settings.holding.projections == Compression::AsStored || base.source.is_packed();
@@ -160,10 +161,16 @@ impl<'a> Session<'a> {
             start: self.start.as_ref().map_or(&BaseOnly as &dyn SidePath, |start| start),
             encoder: Arc::new(base.encoder.clone()),
             stop_ids: base.stop_ids(),
-            judges_on: (&devices.first.name, self.screen),
         };
+        let rewards = Rewards::open(&recipe.rewards, &devices.first.name, self.screen)?;
+        let exam = Exam::of(recipe, data, &policies, &rewards);
+        let evaluate = |adapter: &Adapter| match &exam {
+            Some(exam) => exam.evaluate(adapter, stop),
+            None => evaluation::evaluate(model, adapter, data, (objective, reference), prompts, stop),
+        };
+        let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
         let journal = self.folder.path("rewards.jsonl");
-        let rollouts = Rollouts::of(recipe, data, policies, &journal, &self.state.position)?;
+        let rollouts = Rollouts::of(recipe, data, (&policies, &rewards), &journal, &self.state.position)?;
         let windows: Box<dyn Windows + '_> = match rollouts {
             Some(rollouts) => Box::new(rollouts),
             None => Box::new(batches(self.planned, self.references.as_ref())),
@@ -221,7 +228,7 @@ impl<'a> Session<'a> {
         let Planned { recipe, devices, base, data, memory, .. } = self.planned;
         let (model, state) = (self.models.first(), &self.state);
         let mut summary = Summary::new(&self.outputs.totals());
-        summary.base_loss = state.position.base_loss;
+        summary.base_loss = state.position.base_loss.filter(|_| !recipe.task.answers());
         summary.peak_device_bytes = devices.all().filter_map(|compute| Some(compute.memory()?.reserved_bytes)).max();
         summary.set_estimate(memory.total_bytes());
         summary.trainable_parameters = state.adapter.trainable();
@@ -234,7 +241,7 @@ impl<'a> Session<'a> {
         summary.instruction_sets = self.outputs.instruction_sets().to_vec();
         summary.data_hashes = data.hashes();
         summary.left_out = data.left_out();
-        if let Some(base_loss) = summary.base_loss {
+        if let Some(base_loss) = state.position.base_loss {
             let words = base.config.vocab_size();
             // What was refused before the first step does not come here.
             summary.warnings.extend(evaluation::suspicion(base_loss, words).ok().flatten());

@@ -78,8 +78,10 @@ impl Rows {
         }
         match folder::recipe_beside(adapter).map(|recipe| evaluation_rows(&recipe, base, screen)) {
             Some(Ok(Some(data))) => {
+                let is_prompts = data.eval.as_ref().is_some_and(|eval| eval.stats().supervised_tokens == 0);
                 let answers = match data.eval.as_ref().is_some_and(Dataset::has_pairs) {
                     true => ", of each pair the preferred answer",
+                    false if is_prompts => ", which are prompts",
                     false => "",
                 };
                 let from = format!("the evaluation rows of the adapter's run{answers}");

@@ -71,6 +71,10 @@ fn what_goes_with_no_own_answers_is_named() {
         ),
         (of_task("rloo", "grpo: {loss_type: dapo}\n"), "`grpo.loss_type` needs `task: grpo`"),
         (of_task("grpo", "grpo: {normalize_advantages: true}\n"), "`grpo.normalize_advantages` needs `task: rloo`"),
+        (
+            of_task("grpo", "grpo: {num_generations_eval: 1}\n"),
+            "`grpo.num_generations_eval` has no rows to evaluate on",
+        ),
         (of_task("grpo", "grpo: {num_generations: 1}\n"), "`grpo.num_generations` must be at least 2"),
         (of_task("grpo", "grpo: {temperature: 0}\n"), "`grpo.temperature` must be above 0"),
         (of_task("grpo", "grpo: {top_p: 0}\n"), "`grpo.top_p` must be above 0"),
@@ -130,6 +134,19 @@ fn what_goes_with_no_own_answers_is_named() {
             "`rewards[0].schema` is no JSON Schema: `$ref: https://a.b/c` leads out of it",
         ),
         ("task: grpo\nrewards: [{kind: http}]\n".into(), "`rewards[0].url` is missing"),
+        (
+            "task: grpo\nrewards: [{kind: http, url: 'http://127.0.0.1:99999/'}]\n".into(),
+            "`rewards[0].url` has `99999` as its port",
+        ),
+        ("task: grpo\nrewards: [{kind: http, url: 'http://a:b:80/'}]\n".into(), "has `b:80` as its port"),
+        ("task: grpo\nrewards: [{kind: http, url: 'http://a:0/'}]\n".into(), "ports are from 1 to 65535"),
+        ("task: grpo\nrewards: [{kind: http, url: 'http://[::1'}]\n".into(), "has a `[` without its `]`"),
+        ("task: grpo\nrewards: [{kind: http, url: 'http://[::g]/'}]\n".into(), "must have an IPv6 address"),
+        ("task: grpo\nrewards: [{kind: http, url: 'http://:80/'}]\n".into(), "must be the address of a server"),
+        (of_task("grpo", "grpo: {scale_rewards: true}\n"), "write `group`, which is what TRL's `true` is"),
+        (of_task("grpo", "grpo: {scale_rewards: false}\n"), "write `none`, which is what TRL's `false` is"),
+        ("task: cpo\n".into(), "write `task: dpo` with `preference: {loss_type: cpo}`"),
+        ("task: dpo\npreference: {loss_type: alphapo}\n".into(), "write `loss_type: simpo` with `alpha`"),
         ("task: grpo\nrewards: [{kind: http, url: a.b}]\n".into(), "`rewards[0].url` must begin with `http://`"),
         (
             "task: grpo\nrewards: [{kind: http, url: 'https://me:it@a.b/c'}]\n".into(),
@@ -161,8 +178,7 @@ fn what_goes_with_no_own_answers_is_named() {
         ("train: a, train_on: all", "`data.train_on` does nothing with `task: grpo`"),
         ("train: a, on_long: truncate", "a prompt that is cut asks something else"),
         ("train: a, max_length: auto", "`data.max_length: auto` does not go with `task: grpo`"),
-        ("train: a, eval: b", "`data.eval` does not go with `task: grpo`"),
-        ("train: a, eval_fraction: 0.1", "`data.eval_fraction` does not go with `task: grpo`"),
+        ("train: a, eval: {path: b, format: preference}", "`task: grpo` does not train rows of `preference`"),
     ] {
         let said = with_data(data);
         assert!(said.contains(what), "{data}: {said}");

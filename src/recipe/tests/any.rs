@@ -101,6 +101,8 @@ prop_compose! {
                 eval_on_start: on_start,
                 early_stopping_patience: patience,
                 load_best_model_at_end: best,
+                metric_for_best_model: best.then(|| "eval_loss".to_owned()),
+                greater_is_better: on_start.then_some(false),
                 samples: 2,
             };
         }

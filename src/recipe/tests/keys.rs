@@ -94,7 +94,7 @@ error: unknown key `colour` in `evaluation`
   --> recipe.yaml:5:3
   5 |   colour: red
     |   ^^^^^^
-  hint: `evaluation` has: eval_steps, eval_on_start, early_stopping_patience, load_best_model_at_end, samples
+  hint: `evaluation` has: eval_steps, eval_on_start, early_stopping_patience, load_best_model_at_end, metric_for_best_model, greater_is_better, samples
 "##);
 }
 

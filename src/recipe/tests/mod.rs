@@ -11,6 +11,7 @@ use std::path::PathBuf;
 mod answers;
 mod any;
 mod auto;
+mod best;
 mod between_keys;
 mod files;
 mod keys;
@@ -113,6 +114,8 @@ evaluation:
   eval_on_start: false
   early_stopping_patience: null
   load_best_model_at_end: false
+  metric_for_best_model: null
+  greater_is_better: null
   samples: 0
 output:
   dir: out

@@ -189,7 +189,11 @@ error: unknown section or key `kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk
 "##);
     let many: String = (0..3000).map(|n| format!("key{n}: 1\n")).collect();
     let message = wrong(&format!("{MINIMAL}{many}"));
-    assert!(message.ends_with("error: 2980 more problems are not shown\n\n21 problems"));
+    assert!(message.contains("... and 2976 more") && message.ends_with("3000 problems"));
+    // A program hears of all of them.
+    let all = read(&format!("{MINIMAL}{many}"), &[]).unwrap_err().to_json();
+    let all = all.as_array().unwrap();
+    assert_eq!((all.len(), &all[2999]["key"], &all[2999]["line"]), (3000, &"key2999".into(), &3003.into()));
 }
 
 /// Where the first problem is, and its hint.

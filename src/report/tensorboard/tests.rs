@@ -59,9 +59,9 @@ fn steps_and_evaluations_become_scalars() {
     sink.event(&Event::Eval(EvalEvent {
         step: 1,
         epoch: 0.5,
-        eval_loss: 2.25,
+        eval_loss: Some(2.25),
         eval_tokens: 7,
-        metrics: Default::default(),
+        ..EvalEvent::default()
     }))
     .unwrap();
     sink.event(&Event::Finished { step: 1 }).unwrap();

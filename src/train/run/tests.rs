@@ -44,6 +44,7 @@ fn plan() -> StepPlan {
         },
         eval_steps: Some(1),
         eval_on_start: true,
+        best_by: BestBy::default(),
         early_stopping_patience: None,
         keep_best: false,
         save_steps: 0,
@@ -138,7 +139,7 @@ fn run_on(state: &mut State, plan: &StepPlan, stop_at: Option<u64>) -> (Ending, 
         let mut done = done.borrow_mut();
         stop.store(stop_at == Some(*done as u64), Ordering::SeqCst);
         *done += 1;
-        Ok(Evaluation { loss: LOSSES[*done - 1], tokens: 5, metrics: Default::default(), samples: Vec::new() })
+        Ok(Evaluation { loss: Some(LOSSES[*done - 1]), tokens: 5, metrics: Default::default(), samples: Vec::new() })
     };
     let ending = run(&OneDevice(&*model), state, plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
     (ending, log)
@@ -164,6 +165,54 @@ fn a_run_stops_after_as_many_evaluations_without_improvement_as_it_has_patience(
 }
 
 #[test]
+fn any_metric_of_an_evaluation_tells_the_best_one() {
+    let (model, stop) = (model(), AtomicBool::new(false));
+    let best_by = |metric: &str, greater_is_better| BestBy { metric: metric.into(), greater_is_better };
+    // The loss is the least after 4 steps, and the reward the greatest after 7; there is no number for it before the third.
+    for (loss, best_by, step) in [
+        (Some(()), best_by("eval_loss", false), 4),
+        (Some(()), best_by("eval_loss", true), 10),
+        (Some(()), best_by("eval_reward", true), 7),
+        (None, best_by("eval_reward", true), 7),
+        (None, best_by("eval_reward", false), 2),
+    ] {
+        let done = RefCell::new(0u64);
+        let evaluate = |_: &Adapter| {
+            let step = done.replace_with(|done| *done + 1);
+            let [loss_of, reward] = [step.abs_diff(4) as f64, 10.0 - step.abs_diff(7) as f64];
+            let reward = if step < 2 { f64::NAN } else { reward };
+            let metrics = [("reward".to_owned(), reward)].into();
+            Ok(Evaluation { loss: loss.map(|()| loss_of), tokens: 5, metrics, samples: Vec::new() })
+        };
+        let (mut state, mut log) = (state(&*model), Log::default());
+        let plan = StepPlan { best_by: best_by.clone(), ..plan() };
+        run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
+        assert_eq!(state.position.best.map(|best| best.step), Some(step), "{best_by:?}");
+        let best = log.0.iter().filter_map(|event| match event {
+            Event::Eval(event) if event.is_best => Some(event),
+            _ => None,
+        });
+        let last = best.last().unwrap();
+        assert_eq!((last.step, last.get(&best_by.metric)), (step, state.position.best.map(|best| best.value)));
+    }
+    // Rows of one kind may give less than others.
+    let evaluate = |_: &Adapter| {
+        let metrics = [("reward".to_owned(), 1.0)].into();
+        Ok(Evaluation { loss: Some(1.0), tokens: 5, metrics, samples: Vec::new() })
+    };
+    let plan = StepPlan { best_by: best_by("eval_rewards/margins", true), ..plan() };
+    let mut state = state(&*model);
+    let ended =
+        run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &stop);
+    let error = ended.unwrap_err();
+    assert_eq!(error.what(), "the evaluation rows give no `eval_rewards/margins`");
+    assert_eq!((error.exit_code(), error.hint_text()), (2, Some("they give `eval_loss`, `eval_reward`")));
+    // As a run before wrote it.
+    let best: Best = serde_json::from_str(r#"{"step": 4, "eval_loss": 0.5}"#).unwrap();
+    assert_eq!(best, Best { step: 4, value: 0.5 });
+}
+
+#[test]
 fn patience_outlives_an_interruption() {
     let mut state = state(&*model());
     let plan = StepPlan { early_stopping_patience: Some(3), ..plan() };
@@ -185,7 +234,7 @@ fn the_best_adapter_is_kept_and_the_last_one_is_another() {
             seen.push(Tensors::from_device(&adapter.parameters()));
             // The best evaluation is that after four steps.
             Ok(Evaluation {
-                loss: (seen.len() as f64 - 5.0).abs(),
+                loss: Some((seen.len() as f64 - 5.0).abs()),
                 tokens: 5,
                 metrics: Default::default(),
                 samples: Vec::new(),
@@ -196,7 +245,7 @@ fn the_best_adapter_is_kept_and_the_last_one_is_another() {
         run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &stop)
             .unwrap();
         let seen = seen.into_inner();
-        assert_eq!(state.position.best, Some(Best { step: 4, eval_loss: 0.0 }));
+        assert_eq!(state.position.best, Some(Best { step: 4, value: 0.0 }));
         assert_eq!(state.best_adapter.as_ref(), keep_best.then(|| &seen[4]));
         let last = Tensors::from_device(&state.adapter.parameters());
         assert_eq!(last, seen[if patience.is_some() { 6 } else { 10 }]);
@@ -211,7 +260,7 @@ fn each_update_has_its_own_learning_rate() {
     let seen = RefCell::new(Vec::new());
     let evaluate = |adapter: &Adapter| {
         seen.borrow_mut().push(adapter.parameters());
-        Ok(Evaluation { loss: 1.0, tokens: 5, metrics: Default::default(), samples: Vec::new() })
+        Ok(Evaluation { loss: Some(1.0), tokens: 5, metrics: Default::default(), samples: Vec::new() })
     };
     let (mut state, mut log) = (state(&*model), Log::default());
     run(&OneDevice(&*model), &mut state, &plan(), &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
@@ -329,7 +378,7 @@ fn a_device_that_fails_costs_the_step_and_no_other() {
     let never = AtomicBool::new(false);
     let plan = StepPlan { eval_steps: Some(2), eval_on_start: false, ..plan() };
     let evaluate =
-        |_: &Adapter| Ok(Evaluation { loss: 1.0, tokens: 5, metrics: Default::default(), samples: Vec::new() });
+        |_: &Adapter| Ok(Evaluation { loss: Some(1.0), tokens: 5, metrics: Default::default(), samples: Vec::new() });
     let mut whole = state(&*model);
     run(&OneDevice(&*model), &mut whole, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &never).unwrap();
     for (doing, said, kind, steps) in [

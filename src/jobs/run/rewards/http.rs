@@ -1,7 +1,9 @@
 //! Rewards that a server gives: it is sent what a program reads, a line of JSON for each answer, and answers with as many numbers.
 
+use super::fault::Fault;
 use super::{Answered, lines};
 use crate::error::{Error, Kind, Place, Result};
+use crate::paths;
 use crate::progress::counted;
 use crate::recipe;
 use crate::report::text;
@@ -63,33 +65,38 @@ impl Http {
     /// That of reward number `at` of a recipe.
     ///
     /// # Errors
-    /// When a variable of a header is not set, or this program cannot speak HTTP.
+    /// As [`Http::missing`].
     pub fn of(keys: &recipe::Reward, at: usize) -> Result<Self> {
-        if cfg!(not(feature = "hub")) {
-            let what = "`kind: http` needs the feature `hub`, which this program was built without";
-            return Err(Error::new(Kind::Recipe, what)
-                .at(Place::Key(format!("rewards[{at}].kind")))
-                .hint("build it with `--features hub`, which is in the default"));
-        }
-        let (mut headers, mut secrets) = (Vec::new(), Vec::new());
-        let mut filled = |key: String, value: &str| {
-            with_variables(value, &mut secrets, &|name| std::env::var(name).ok()).map_err(|variable| {
-                Error::new(Kind::Recipe, format!("the variable `{variable}` of `{key}` is not set"))
-                    .at(Place::Key(key))
-                    .hint(format!("set `{variable}` in the environment; `$$` is a dollar"))
-            })
-        };
+        let (http, problems) = Http::read(keys, at);
+        Error::many(problems).map_or(Ok(http), Err)
+    }
+
+    /// A problem for each variable of its address and headers that is not set, or one where this program cannot speak HTTP.
+    pub fn missing(keys: &recipe::Reward, at: usize) -> Vec<Error> {
+        Http::read(keys, at).1
+    }
+
+    fn read(keys: &recipe::Reward, at: usize) -> (Self, Vec<Error>) {
         let url = keys.url.as_deref().unwrap_or_default();
         let shown = url.split(['?', '#']).next().unwrap_or_default().to_owned();
-        let url = filled(format!("rewards[{at}].url"), url)?;
+        let mut texts = Texts::default();
+        let url = texts.filled(format!("rewards[{at}].url"), url, &|name| std::env::var(name).ok());
+        let mut headers = Vec::new();
         for (name, value) in keys.headers.iter().flat_map(|recipe::Headers(headers)| headers) {
-            headers.push((name.clone(), filled(format!("rewards[{at}].headers.{name}"), value)?));
+            let key = format!("rewards[{at}].headers.{name}");
+            headers.push((name.clone(), texts.filled(key, value, &|name| std::env::var(name).ok())));
+        }
+        let Texts { mut secrets, mut problems } = texts;
+        if cfg!(not(feature = "hub")) {
+            let what = "`kind: http` needs the feature `hub`, which this program was built without";
+            let error = Error::new(Kind::Recipe, what).at(Place::Key(format!("rewards[{at}].kind")));
+            problems = vec![error.hint("build it with `--features hub`, which is in the default")];
         }
         secrets.retain(|secret| secret.len() >= SECRET_BYTES);
         // The longest first: one may be part of another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let timeout = Duration::from_secs_f64(keys.timeout.unwrap_or(60.0));
-        Ok(Http { url, shown, timeout, headers, secrets })
+        (Http { url, shown, timeout, headers, secrets }, problems)
     }
 
     /// What it says of each answer; `None` where `stop` was set first.
@@ -97,14 +104,14 @@ impl Http {
     /// # Errors
     /// Where it cannot be asked in time, says no, or does not give a number for each answer: the answer that has none is named.
     pub fn judge(&self, name: &str, answers: &[Answered], stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
-        let fault = Fault { http: self, name, answers };
+        let fault = Fault { name, who: &self.shown, answers, complaints: String::new() };
         let (body, started): (Arc<[u8]>, _) = (lines(answers).into(), Instant::now());
         let mut pause = PAUSE;
         for tries in 1.. {
             let left = self.timeout.saturating_sub(started.elapsed());
             let Some(heard) = self.ask(&body, left, stop) else { return Ok(None) };
             let (what, hint, wait) = match heard {
-                Heard::Said(said) => return fault.numbers(&said).map(Some),
+                Heard::Said(said) => return numbers(self, &fault, &said).map(Some),
                 Heard::Late => {
                     let what = format!("has not judged {} in {}", fault.all(), text::duration(self.timeout));
                     return Err(fault
@@ -229,6 +236,44 @@ impl Http {
     }
 }
 
+/// Texts of a recipe with variables, as they are filled in.
+#[derive(Debug, Default)]
+struct Texts {
+    /// What stood in the place of variables.
+    secrets: Vec<String>,
+    /// Those that could not be filled in.
+    problems: Vec<Error>,
+}
+
+impl Texts {
+    /// The text of a key with variables in the place of `$NAME` and `${NAME}`.
+    fn filled(&mut self, key: String, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
+        let (mut missing, mut secrets) = (Vec::new(), Vec::new());
+        let mut find = |name: &str| match lookup(name).filter(|value| !value.is_empty()) {
+            Some(value) => {
+                secrets.push(value.clone());
+                value
+            }
+            None => {
+                missing.push(name.to_owned());
+                String::new()
+            }
+        };
+        let filled = paths::with_variables(text, &mut find);
+        self.secrets.extend(secrets);
+        let wrong = |what: String, hint: String| Error::new(Kind::Recipe, what).at(Place::Key(key.clone())).hint(hint);
+        self.problems.extend(missing.into_iter().map(|name| {
+            let what = format!("the variable `{name}` of `{key}` is not set");
+            wrong(what, format!("set `{name}` in the environment; `$$` is a dollar"))
+        }));
+        filled.unwrap_or_else(|| {
+            let what = format!("`${{` in `{key}` is not followed by a variable's name and `}}`");
+            self.problems.push(wrong(what, "write `${NAME}` or `$NAME`; `$$` is a dollar".into()));
+            String::new()
+        })
+    }
+}
+
 /// What a server is to answer.
 const NUMBERS_ALONE: &str =
     "it answers with a JSON list of numbers, or with one number a line: one for each line that it is sent";
@@ -245,89 +290,24 @@ fn slept(time: Duration, stop: &AtomicBool) -> bool {
     true
 }
 
-/// A header's value with variables in the place of `$NAME` and `${NAME}`, which are kept as secrets; `$$` is a dollar.
-///
-/// # Errors
-/// The name of one that is not set.
-fn with_variables(
-    value: &str,
-    secrets: &mut Vec<String>,
-    lookup: &dyn Fn(&str) -> Option<String>,
-) -> Result<String, String> {
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let (mut filled, mut rest) = (String::new(), value);
-    while let Some((before, after)) = rest.split_once('$') {
-        filled.push_str(before);
-        let (name, behind) = match after.strip_prefix('{').and_then(|inside| inside.split_once('}')) {
-            Some(braced) => braced,
-            None => after.split_at(after.find(|c| !is_of_name(c)).unwrap_or(after.len())),
-        };
-        if let Some(behind) = after.strip_prefix('$') {
-            (rest, filled) = (behind, filled + "$");
-        } else if name.is_empty() {
-            (rest, filled) = (after, filled + "$");
-        } else {
-            let found = lookup(name).filter(|value| !value.is_empty()).ok_or(name)?;
-            filled.push_str(&found);
-            secrets.push(found);
-            rest = behind;
-        }
-    }
-    Ok(filled + rest)
-}
-
-/// What is needed to say what is wrong with a server.
-struct Fault<'a> {
-    http: &'a Http,
-    name: &'a str,
-    answers: &'a [Answered<'a>],
-}
-
-impl Fault<'_> {
-    fn all(&self) -> String {
-        counted(self.answers.len(), "answer")
-    }
-
-    /// What it did, and the first answer that has no number for it.
-    fn error(&self, what: &str, answer: usize) -> Error {
-        let error = Error::new(Kind::Reward, format!("reward `{}`: `{}` {what}", self.name, self.http.shown));
-        match self.answers.get(answer) {
-            Some(answered) => error.at(Place::Named(format!("an answer to {}", answered.origin))),
-            None => error,
-        }
-    }
-
-    /// The number of each answer.
-    fn numbers(&self, said: &str) -> Result<Vec<f64>> {
-        let said = said.trim();
-        let items: Vec<String> = match said.starts_with('[') {
-            false => said.lines().map(|line| line.trim().to_owned()).collect(),
-            true => match serde_json::from_str::<Vec<Value>>(said) {
-                Ok(items) => items.iter().map(Value::to_string).collect(),
-                Err(error) => {
-                    let what = format!("answered what is no JSON list ({error}){}", self.http.saying(said));
-                    return Err(self.error(&what, 0).hint(NUMBERS_ALONE));
-                }
-            },
-        };
-        let mut numbers = Vec::with_capacity(items.len());
-        for (at, item) in items.iter().enumerate().take(self.answers.len()) {
-            match item.parse::<f64>() {
-                Ok(number) if number.is_finite() => numbers.push(number),
-                _ => {
-                    let shown = self.http.saying(item);
-                    let what = format!("gave what is no finite number as number {} of its answer{shown}", at + 1);
-                    return Err(self.error(&what, at).hint(NUMBERS_ALONE));
-                }
+/// The number of each answer, of what a server said of them: a JSON list, or lines.
+fn numbers(http: &Http, fault: &Fault, said: &str) -> Result<Vec<f64>> {
+    let said = said.trim();
+    let items: Vec<String> = match said.starts_with('[') {
+        false => said.lines().map(|line| line.trim().to_owned()).collect(),
+        true => match serde_json::from_str::<Vec<Value>>(said) {
+            Ok(items) => items.iter().map(Value::to_string).collect(),
+            Err(error) => {
+                let what = format!("answered what is no JSON list ({error}){}", http.saying(said));
+                return Err(fault.error(&what, 0).hint(NUMBERS_ALONE));
             }
-        }
-        if items.len() != self.answers.len() {
-            let what = format!("gave {} for {}", counted(items.len(), "number"), self.all());
-            let first = items.len().min(self.answers.len().saturating_sub(1));
-            return Err(self.error(&what, first).hint(NUMBERS_ALONE));
-        }
-        Ok(numbers)
-    }
+        },
+    };
+    let not_finite = |number: usize, item: &str| {
+        format!("gave what is no finite number as number {number} of its answer{}", http.saying(item))
+    };
+    let miscounted = format!("gave {} for {}", counted(items.len(), "number"), fault.all());
+    fault.numbers(&items, (&not_finite, NUMBERS_ALONE), (miscounted, NUMBERS_ALONE))
 }
 
 #[cfg(feature = "hub")]
@@ -478,11 +458,18 @@ mod tests {
     #[test]
     fn headers_have_variables() {
         let lookup = |name: &str| (name == "TOKEN").then(|| "abcd".to_owned());
-        let mut secrets = Vec::new();
-        let mut filled = |value: &str| with_variables(value, &mut secrets, &lookup);
-        assert_eq!(filled("Bearer $TOKEN").as_deref(), Ok("Bearer abcd"));
-        assert_eq!(filled("${TOKEN}x$$1 $").as_deref(), Ok("abcdx$1 $"));
-        assert_eq!(filled("a $OTHER").unwrap_err(), "OTHER");
-        assert_eq!(secrets, ["abcd", "abcd"]);
+        let mut texts = Texts::default();
+        let mut filled = |value: &str| texts.filled("rewards[0].url".into(), value, &lookup);
+        assert_eq!(filled("Bearer $TOKEN"), "Bearer abcd");
+        assert_eq!(filled("${TOKEN}x$$1 $"), "abcdx$1 $");
+        assert_eq!(filled("$5"), "$5");
+        // All of those that are not set, not the first alone.
+        filled("a $OTHER ${THIRD}");
+        filled("${TOKEN");
+        let said: Vec<&str> = texts.problems.iter().map(Error::what).collect();
+        let unset = |name| format!("the variable `{name}` of `rewards[0].url` is not set");
+        assert_eq!(said[..2], [unset("OTHER"), unset("THIRD")]);
+        assert!(said[2].starts_with("`${` in `rewards[0].url`") && said.len() == 3, "{said:?}");
+        assert_eq!(texts.secrets, ["abcd", "abcd"]);
     }
 }

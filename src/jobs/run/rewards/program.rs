@@ -1,14 +1,16 @@
 //! Rewards that a program of the user's gives: it is started for the answers of a step, reads a line of JSON for each of them, and
 //! writes a line with a number for each.
 
+use super::fault::Fault;
 use super::programs::{Ended, MOST_BYTES, Running};
 use super::{Answered, lines};
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::{Error, Kind, Result};
 use crate::progress::counted;
 use crate::recipe;
-use crate::report::text;
+use crate::report::{ProgressBar, style, text};
 use std::process::ExitStatus;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The last lines of what it complains of that are shown.
@@ -26,13 +28,15 @@ const NUMBERS_ALONE: &str =
 pub struct Program {
     command: Vec<String>,
     timeout: Duration,
+    /// Whether what it says to people was shown.
+    is_told: Arc<AtomicBool>,
 }
 
 impl Program {
     /// That of a recipe.
     pub fn of(keys: &recipe::Reward) -> Self {
         let timeout = Duration::from_secs_f64(keys.timeout.unwrap_or(60.0));
-        Program { command: keys.command.clone().unwrap_or_default(), timeout }
+        Program { command: keys.command.clone().unwrap_or_default(), timeout, is_told: Arc::default() }
     }
 
     /// What it says of each answer; `None` where `stop` was set first. However this ends, nothing that it started in its group runs on.
@@ -48,9 +52,14 @@ impl Program {
             )
         })?;
         let ended = running.wait(self.timeout, stop);
-        let fault = Fault { program: self, name, answers, complaints: last_lines(&running.complaints()) };
+        let shown = self.shown();
+        let fault = Fault { name, who: &shown, answers, complaints: last_lines(&running.complaints()) };
         match ended {
-            Ok(Ended::Done(status, is_held)) => fault.numbers(status, is_held, &running.said()).map(Some),
+            Ok(Ended::Done(status, is_held)) => {
+                let numbers = numbers(&fault, status, is_held, &running.said())?;
+                self.tell(&fault);
+                Ok(Some(numbers))
+            }
             Ok(Ended::Stopped) => Ok(None),
             Ok(Ended::Late) => {
                 let what = format!("has not judged {} in {}", fault.all(), text::duration(self.timeout));
@@ -68,6 +77,15 @@ impl Program {
         }
     }
 
+    /// Shows once what it says to people beside its numbers: the same every step would hide everything else.
+    fn tell(&self, fault: &Fault) {
+        if !fault.complaints.is_empty() && !self.is_told.swap(true, Ordering::SeqCst) {
+            let said =
+                format!("Reward `{}` says beside its numbers, which is shown once:\n{}", fault.name, fault.complaints);
+            ProgressBar::on_stderr().note(&style::aside(&said));
+        }
+    }
+
     /// The command as it is written.
     fn shown(&self) -> String {
         self.command.join(" ")
@@ -81,68 +99,31 @@ fn last_lines(complaints: &str) -> String {
     last.iter().map(|line| text::excerpt(line, LONGEST_COMPLAINT)).collect::<Vec<_>>().join("\n")
 }
 
-/// What is needed to say what is wrong with a program.
-struct Fault<'a> {
-    program: &'a Program,
-    name: &'a str,
-    answers: &'a [Answered<'a>],
-    complaints: String,
-}
-
-impl Fault<'_> {
-    fn all(&self) -> String {
-        counted(self.answers.len(), "answer")
-    }
-
-    /// What it did, the first answer that has no number for it, and what it complained of.
-    fn error(&self, what: &str, answer: usize) -> Error {
-        let what = format!("reward `{}`: `{}` {what}", self.name, self.program.shown());
-        let error = Error::new(Kind::Reward, what);
-        let error = if self.complaints.is_empty() { error } else { error.excerpt(self.complaints.clone()) };
-        match self.answers.get(answer) {
-            Some(answered) => error.at(Place::Named(format!("an answer to {}", answered.origin))),
-            None => error,
-        }
-    }
-
-    /// The number of each answer; `is_held` where something that it started went on when it was done.
-    fn numbers(&self, status: ExitStatus, is_held: bool, said: &str) -> Result<Vec<f64>> {
-        let lines: Vec<&str> = said.trim_end().lines().map(str::trim).collect();
-        let lines = if lines == [""] { Vec::new() } else { lines };
-        if !status.success() {
-            let written = counted(lines.len(), "number");
-            let what = format!("failed ({status}) after {written} for {}", self.all());
-            let hint = match self.complaints.is_empty() {
-                true => {
-                    "it wrote nothing to its standard error; give it a line of JSON with `prompt` and `completion` by hand"
-                }
-                false => "what it wrote to its standard error is above",
-            };
-            return Err(self.error(&what, lines.len()).hint(hint));
-        }
-        let mut numbers = Vec::with_capacity(lines.len());
-        for (at, line) in lines.iter().enumerate().take(self.answers.len()) {
-            match line.parse::<f64>() {
-                Ok(number) if number.is_finite() => numbers.push(number),
-                _ => {
-                    let shown = text::excerpt(line, LONGEST_LINE);
-                    let what = format!("wrote `{shown}` as line {} of its output, which is no finite number", at + 1);
-                    return Err(self.error(&what, at).hint(NUMBERS_ALONE));
-                }
+/// The number of each answer, of what a program wrote for them; `is_held` where something that it started went on when it was done.
+fn numbers(fault: &Fault, status: ExitStatus, is_held: bool, said: &str) -> Result<Vec<f64>> {
+    let lines: Vec<&str> = said.trim_end().lines().map(str::trim).collect();
+    let lines = if lines == [""] { Vec::new() } else { lines };
+    if !status.success() {
+        let written = counted(lines.len(), "number");
+        let what = format!("failed ({status}) after {written} for {}", fault.all());
+        let hint = match fault.complaints.is_empty() {
+            true => {
+                "it wrote nothing to its standard error; give it a line of JSON with `prompt` and `completion` by hand"
             }
-        }
-        if lines.len() != self.answers.len() {
-            let what = format!("wrote {} for {}", counted(lines.len(), "line"), self.all());
-            let hint = match is_held {
-                true => {
-                    "it ended before something that it had started, whose output is not waited for: let it wait for that"
-                }
-                false => "it writes one number for each line that it reads, in their order",
-            };
-            return Err(self.error(&what, lines.len().min(self.answers.len().saturating_sub(1))).hint(hint));
-        }
-        Ok(numbers)
+            false => "what it wrote to its standard error is above",
+        };
+        return Err(fault.error(&what, lines.len()).hint(hint));
     }
+    let not_finite = |number: usize, line: &str| {
+        let shown = text::excerpt(line, LONGEST_LINE);
+        format!("wrote `{shown}` as line {number} of its output, which is no finite number")
+    };
+    let hint = match is_held {
+        true => "it ended before something that it had started, whose output is not waited for: let it wait for that",
+        false => "it writes one number for each line that it reads, in their order",
+    };
+    let miscounted = format!("wrote {} for {}", counted(lines.len(), "line"), fault.all());
+    fault.numbers(&lines, (&not_finite, NUMBERS_ALONE), (miscounted, hint))
 }
 
 #[cfg(unix)]
@@ -157,6 +138,7 @@ mod tests {
         let program = Program {
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             timeout: Duration::from_secs_f64(timeout),
+            is_told: Arc::default(),
         };
         let row = r#"{"prompt": "a\nb", "answer": 123456789012345678901234567890}"#;
         let row = data::exact::from_str(row).unwrap();
@@ -204,7 +186,11 @@ mod tests {
         }
         assert!(problem("echo oh no >&2; exit 3", 30.0).contains("oh no"));
         assert!(problem("echo stuck >&2; exec sleep 60", 1.5).contains("stuck"));
-        let none = Program { command: vec!["/nowhere/judge".into()], timeout: Duration::from_secs(1) };
+        let none = Program {
+            command: vec!["/nowhere/judge".into()],
+            timeout: Duration::from_secs(1),
+            is_told: Arc::default(),
+        };
         let error = none.judge("mine", &[], &AtomicBool::new(false)).unwrap_err();
         assert!(error.what().starts_with("reward `mine`: `/nowhere/judge` cannot be started"), "{error}");
     }
@@ -257,8 +243,8 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_it_once_the_run_is_to_stop() {
-        let program =
-            Program { command: ["sleep", "60"].map(str::to_owned).to_vec(), timeout: Duration::from_secs(60) };
+        let command = ["sleep", "60"].map(str::to_owned).to_vec();
+        let program = Program { command, timeout: Duration::from_secs(60), is_told: Arc::default() };
         let started = Instant::now();
         assert!(program.judge("mine", &[], &AtomicBool::new(true)).unwrap().is_none());
         assert!(started.elapsed() < Duration::from_secs(30));

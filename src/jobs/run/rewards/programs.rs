@@ -1,6 +1,7 @@
 //! Programs that judge, while they run: fed, listened to, and ended with all that they have started themselves.
 
 use crate::error::{Error, Kind, Result};
+use crate::paths;
 use crate::recipe;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read, Write};
@@ -55,7 +56,7 @@ pub fn find(command: &[String]) -> Result<()> {
     if is_path {
         let path = Path::new(program);
         if is_program(path) {
-            return Ok(());
+            return script(command);
         }
         let there = format!("relative paths start at the folder in which the program runs (`{}`)", here().display());
         return match path.is_file() {
@@ -68,15 +69,42 @@ pub fn find(command: &[String]) -> Result<()> {
         };
     }
     // Without a PATH the system has its own folders.
-    let Some(folders) = std::env::var_os("PATH") else { return Ok(()) };
+    let Some(folders) = std::env::var_os("PATH") else { return script(command) };
     if std::env::split_paths(&folders).any(|folder| is_program(&folder.join(program))) {
-        return Ok(());
+        return script(command);
     }
     let hint = match here().join(program).is_file() {
         true => format!("a file of this folder is named with it: `./{program}`"),
         false => in_words().unwrap_or_else(|| "install it, or name it with its folder".into()),
     };
     wrong(format!("there is no program `{program}` in the PATH"), hint)
+}
+
+/// Endings of files that another program runs.
+const SCRIPTS: [&str; 12] = ["py", "sh", "bash", "js", "mjs", "ts", "rb", "pl", "php", "lua", "jl", "r"];
+
+/// Looks for the script that a program is to run: its first argument that is no option, where that has the form of one.
+///
+/// # Errors
+/// When there is none.
+fn script(command: &[String]) -> Result<()> {
+    let is_option = |word: &&String| word.starts_with('-');
+    // What comes after these is no file: `-c CODE`, `-m MODULE`.
+    let is_other = |word: &&String| ["-c", "-m", "-e", "--eval"].contains(&word.as_str());
+    let arguments = command.get(1..).unwrap_or_default();
+    let Some(named) = arguments.iter().find(|word| is_other(word) || !is_option(word)) else { return Ok(()) };
+    let path = Path::new(named);
+    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+    let is_script = ending.is_some_and(|ending| SCRIPTS.contains(&ending.as_str()));
+    if is_other(&named) || !is_script || named.contains(char::is_whitespace) || path.exists() {
+        return Ok(());
+    }
+    let program = command.first().map_or("", String::as_str);
+    let error = Error::new(Kind::Recipe, format!("there is no file `{named}`, which `{program}` is to run"));
+    Err(match paths::absent(path, &|near| near.is_file()) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })
 }
 
 fn here() -> PathBuf {
@@ -278,5 +306,37 @@ impl Kept {
                 }
             }
         }
+    }
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_that_is_not_there_is_named_before_it_is_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let judge = dir.path().join("judge.py").display().to_string();
+        let missing = dir.path().join("jugde.py").display().to_string();
+        std::fs::write(&judge, "").unwrap();
+        let found = |words: &[&str]| find(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        for words in [
+            &["sh", judge.as_str()][..],
+            &["sh", "-x", &judge, "nowhere.py"],
+            &["sh", "-c", "python3 nowhere.py"],
+            &["sh", "-c", "nowhere.sh"],
+            &["sh", "nowhere"],
+            &["sh", "out/nowhere.jsonl"],
+            &["sh"],
+        ] {
+            assert!(found(words).is_ok(), "{words:?}");
+        }
+        for words in [&["sh", missing.as_str()][..], &["sh", "-x", &missing, &judge], &["/bin/sh", &missing]] {
+            let error = found(words).unwrap_err();
+            assert_eq!(error.what(), format!("there is no file `{missing}`, which `{}` is to run", words[0]));
+            assert_eq!(error.hint_text(), Some(format!("did you mean `{judge}`?").as_str()));
+        }
+        assert!(found(&["sh", "nowhere.py"]).unwrap_err().hint_text().unwrap().contains("relative paths start at"));
     }
 }

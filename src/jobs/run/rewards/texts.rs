@@ -2,7 +2,7 @@
 
 use super::Answered;
 use crate::data;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, did_you_mean};
 use crate::input;
 use crate::recipe::{self, LengthUnit, RewardKind};
 use regex::{Regex, RegexBuilder};
@@ -92,7 +92,7 @@ impl Text {
             Some(Value::Bool(flag)) => flag.to_string(),
             Some(long) if data::digits(long).is_some() => data::digits(long).unwrap_or_default().to_owned(),
             Some(Value::Null) => return Err(format!("`{column}` is null")),
-            None => return Err(format!("it has no column `{column}`")),
+            None => return Err(format!("it has no column `{column}`{}", meant(column, columns))),
             Some(_) => return Err(format!("`{column}` is neither a text nor a number")),
         };
         let number = match self {
@@ -150,7 +150,7 @@ fn schema(keys: &recipe::Reward) -> Result<jsonschema::Validator> {
         (None, Some(file)) => {
             let path = Path::new(file);
             let bytes = input::read(path).map_err(|e| Error::input(Kind::Recipe, "reading the schema", path, e))?;
-            let schema = serde_json::from_slice(&bytes)
+            let schema = serde_json::from_slice(without_mark(&bytes))
                 .map_err(|error| wrong(format!("`{file}` is not valid JSON: {error}")).at_path(path))?;
             recipe::validator(&schema).map_err(|broken| recipe::Broken {
                 what: format!(
@@ -163,6 +163,20 @@ fn schema(keys: &recipe::Reward) -> Result<jsonschema::Validator> {
         }
     };
     schema.map_err(|broken| wrong(format!("reward `{}` has no JSON Schema: {}", keys.name, broken.what)))
+}
+
+/// What a column that is not there was meant to be, or those that are.
+fn meant(column: &str, columns: &Map<String, Value>) -> String {
+    let names = || columns.keys().map(String::as_str);
+    match did_you_mean(column, names()) {
+        Some(close) => format!("; did you mean `{close}`?"),
+        None => format!("; it has {}", names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// A text without the mark of its encoding, which some editors write before it.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 /// What an answer is compared with.
@@ -282,7 +296,8 @@ mod tests {
     fn what_cannot_be_compared_with_is_named() {
         let why = |text: &Text, row: Value| text.expected(row.as_object().unwrap()).unwrap_err();
         let exact = reward(RewardKind::ExactMatch, json!({"column": "answer"}));
-        assert_eq!(why(&exact, json!({"a": 1})), "it has no column `answer`");
+        assert_eq!(why(&exact, json!({"a": 1, "b": 2})), "it has no column `answer`; it has `a`, `b`");
+        assert_eq!(why(&exact, json!({"a": 1, "anwser": 2})), "it has no column `answer`; did you mean `anwser`?");
         assert_eq!(why(&exact, json!({"answer": null})), "`answer` is null");
         assert_eq!(why(&exact, json!({"answer": [1]})), "`answer` is neither a text nor a number");
         let number = reward(RewardKind::Number, json!({"column": "answer"}));

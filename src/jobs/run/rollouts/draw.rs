@@ -28,6 +28,8 @@ pub struct Answer {
 pub struct Drawing<'a> {
     /// What the recipe says of them.
     pub keys: &'a Grpo,
+    /// Answers to a prompt.
+    pub group: usize,
     /// Answers that are given at once.
     pub at_once: usize,
     /// Tokens that end an answer.
@@ -84,8 +86,8 @@ impl Choose for Taking {
 }
 
 impl Drawing<'_> {
-    /// The answers of a step to each of its prompts, one prompt after the other; `None` where `stop` was set first. `step` counts
-    /// from 0.
+    /// Answers to each of these prompts, one prompt after the other; `None` where `stop` was set first. They are drawn by the numbers of
+    /// a purpose, a step, counted from 0, and their own from `first` on.
     ///
     /// # Errors
     /// When the model computes numbers that are not finite.
@@ -94,15 +96,19 @@ impl Drawing<'_> {
         model: &dyn LanguageModel,
         side: &dyn SidePath,
         prompts: &[Inputs],
-        step: u64,
+        (purpose, step, first): (&str, u64, usize),
         stop: &AtomicBool,
     ) -> Result<Option<Vec<Answer>>> {
-        let group = self.keys.num_generations;
+        let group = self.group;
         let taken: Vec<Arc<Mutex<Vec<u32>>>> = (0..prompts.len() * group).map(|_| Arc::default()).collect();
         let options = EngineOptions { most_running: self.at_once.max(group), ..EngineOptions::default() };
         let mut engine = Engine::new(model, options);
         for (at, prompt) in prompts.iter().enumerate() {
-            let choosers = (at * group..(at + 1) * group).map(|answer| self.chooser(step, answer, &taken[answer]));
+            let choosers = (at * group..(at + 1) * group).map(|answer| {
+                let number = (first + answer) as u64;
+                let labels = [Label::Purpose(purpose), Label::Step(step), Label::Micro(number)];
+                self.chooser(&labels, &taken[answer])
+            });
             let request = Request {
                 prompt: Prompt::of(prompt.clone()),
                 side: 0,
@@ -129,10 +135,9 @@ impl Drawing<'_> {
         taken.zip(reasons).map(|(tokens, reason)| self.answer(tokens, reason)).collect::<Result<_>>().map(Some)
     }
 
-    fn chooser(&self, step: u64, answer: usize, taken: &Arc<Mutex<Vec<u32>>>) -> Box<dyn Choose> {
+    fn chooser(&self, labels: &[Label], taken: &Arc<Mutex<Vec<u32>>>) -> Box<dyn Choose> {
         let Grpo { temperature, top_p, top_k, .. } = *self.keys;
-        let labels = [Label::Purpose("answer"), Label::Step(step), Label::Micro(answer as u64)];
-        let sampler = Sampler { sampling: Sampling { temperature, top_k, top_p }, random: self.rng.stream(&labels) };
+        let sampler = Sampler { sampling: Sampling { temperature, top_k, top_p }, random: self.rng.stream(labels) };
         Box::new(Taking { sampler, taken: taken.clone(), ends: self.ends() })
     }
 

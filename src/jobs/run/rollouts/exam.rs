@@ -1,0 +1,128 @@
+//! How good a model's answers to evaluation prompts are.
+
+use super::answering::{Answering, Asked, Draw, Policies};
+use super::journal::Line;
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::jobs::run::data::Data;
+use crate::jobs::run::evaluation::interrupted;
+use crate::jobs::run::rewards::Rewards;
+use crate::nn::SidePath;
+use crate::recipe::Recipe;
+use crate::train::event::Sample;
+use crate::train::objective::mean_of;
+use crate::train::run::Evaluation;
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+/// What is being done, as messages call it.
+const DOING: &str = "the answers to the evaluation prompts";
+
+/// Prompts that are answered again and again, by the same random numbers each time: what two models say differs by the models alone.
+pub struct Exam<'a> {
+    answering: Answering<'a>,
+    prompts: &'a Dataset,
+    /// Prompts that are answered at once.
+    at_once: usize,
+    /// Answers that are shown.
+    samples: usize,
+}
+
+impl<'a> Exam<'a> {
+    /// That of a recipe's evaluation prompts; `None` where it has none, or its task is another.
+    pub fn of(recipe: &'a Recipe, data: &'a Data, policies: &'a Policies<'a>, rewards: &'a Rewards) -> Option<Self> {
+        Exam::on(recipe, (data, data.eval.as_ref()?), policies, rewards)
+    }
+
+    /// The same of prompts among a run's data.
+    pub fn on(
+        recipe: &'a Recipe,
+        (data, prompts): (&'a Data, &'a Dataset),
+        policies: &'a Policies<'a>,
+        rewards: &'a Rewards,
+    ) -> Option<Self> {
+        let keys = recipe.grpo.as_ref()?;
+        let group = keys.generations_of_evaluation();
+        let training = &recipe.training;
+        let answers = training.per_device_train_batch_size.saturating_mul(training.gradient_accumulation_steps);
+        Some(Exam {
+            answering: Answering::of(recipe, (keys, group), data, policies, rewards),
+            prompts,
+            at_once: (answers / group).max(1),
+            samples: recipe.evaluation.samples,
+        })
+    }
+
+    /// The prompts in parts, each of about as many answers as a step has: a program's time limit is for so many.
+    fn parts(&self) -> impl Iterator<Item = Range<usize>> {
+        let (all, at_once) = (self.prompts.len(), self.at_once);
+        (0..all).step_by(at_once).map(move |first| first..all.min(first + at_once))
+    }
+
+    /// Some prompts with the answers to them, as rewards judge these; `None` where `stop` was set first.
+    fn part(
+        &self,
+        side: &dyn SidePath,
+        rows: Range<usize>,
+        stop: &AtomicBool,
+    ) -> Result<Option<(Vec<Asked>, Vec<Line>)>> {
+        let draw = Draw { purpose: "evaluation answer", step: 0, first: rows.start * self.answering.group };
+        let asked = self.answering.asked(self.prompts, rows)?;
+        let Some(answers) = self.answering.answers(DOING, side, &asked, draw, stop)? else { return Ok(None) };
+        let lines = self.answering.judged(0, &asked, &answers, stop)?;
+        Ok(lines.map(|lines| (asked, lines)))
+    }
+
+    /// The answers to each prompt, as rewards judge them; `told` hears of how many prompts were answered.
+    ///
+    /// # Errors
+    /// When a row cannot be read, an answer cannot be judged, or the model computes numbers that are not finite.
+    pub fn answers(
+        &self,
+        side: &dyn SidePath,
+        told: &dyn Fn(usize),
+        stop: &AtomicBool,
+    ) -> Result<Option<Vec<Vec<Line>>>> {
+        let mut all = Vec::with_capacity(self.prompts.len());
+        for rows in self.parts() {
+            let Some((asked, lines)) = self.part(side, rows, stop)? else { return Ok(None) };
+            all.extend(lines.chunks(self.answering.group).map(<[Line]>::to_vec));
+            told(asked.len());
+        }
+        Ok(Some(all))
+    }
+
+    /// How good the answers are, by the names that a step has for it.
+    ///
+    /// # Errors
+    /// As [`Exam::answers`]; [`Kind::Interrupted`](crate::error::Kind::Interrupted) once `stop` is set.
+    pub fn evaluate(&self, side: &dyn SidePath, stop: &AtomicBool) -> Result<Evaluation> {
+        let Answering { keys, group, policies, .. } = &self.answering;
+        let (mut all, mut rewards, mut apart) = (Vec::new(), Vec::new(), Vec::new());
+        let mut samples: Vec<Sample> = Vec::new();
+        for rows in self.parts() {
+            let (asked, mut lines) = self.part(side, rows, stop)?.ok_or_else(interrupted)?;
+            let mut reference = vec![Vec::new(); lines.len()];
+            if keys.beta > 0.0 {
+                let of = |side: &dyn SidePath| {
+                    self.answering.log_probabilities(DOING, &asked, &lines, side, stop)?.ok_or_else(interrupted)
+                };
+                let (own, start) = (of(side)?, of(policies.start)?);
+                let tokens = own.iter().flatten().zip(start.iter().flatten());
+                apart.extend(tokens.map(|(own, start)| self.answering.divergence(*own, *start)));
+                lines.iter_mut().zip(own).for_each(|(line, own)| line.old = own);
+                reference = start;
+            }
+            rewards.extend(self.answering.rewards_of(&lines, &reference));
+            let shown = asked.iter().zip(lines.chunks(*group)).take(self.samples - samples.len());
+            samples.extend(shown.map(|(asked, lines)| self.answering.sample(asked, &lines[0])));
+            all.extend(lines);
+        }
+        let mut metrics = self.answering.metrics(&all, &rewards);
+        if keys.beta > 0.0 {
+            metrics.insert("kl".into(), mean_of(&apart));
+        }
+        let tokens = all.iter().map(|line| line.tokens.len() as u64).sum();
+        Ok(Evaluation { loss: None, tokens, metrics, samples })
+    }
+}
