@@ -95,6 +95,7 @@ impl Args {
         let keys = self.api_key_file.as_deref().map_or(Ok(Keys::default()), Keys::read)?;
         let mut engine = EngineOptions {
             most_running: self.parallel as usize,
+            most_waiting: self.queue as usize,
             cache_dtype: self.cache_dtype,
             memory: Memory::Prefixes(KEPT_PREFIXES),
             ..EngineOptions::default()

@@ -17,7 +17,7 @@ mod worker;
 pub use self::keys::Keys;
 
 use self::figures::Counts;
-use self::worker::{Command, Room};
+use self::worker::Command;
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{EngineOptions, Prompt, Sampling};
 use crate::model::LanguageModel;
@@ -205,8 +205,7 @@ impl Server {
     pub fn run(self, engine: EngineOptions) -> Result<()> {
         let Server { shared, work, http, stop, .. } = self;
         let host = shared.host().ok_or_else(|| Error::new(Kind::Bug, "a server has a host"))?;
-        let room = Room { answers: shared.options.most_answers, waiting: shared.options.most_waiting };
-        let worked = worker::work(host.as_ref(), &work, engine, room, &shared.counts);
+        let worked = worker::work(host.as_ref(), &work, engine, &shared.counts);
         stop.send_replace(true);
         let ended = http.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the thread of HTTP ended early")));
         worked.and(ended)

@@ -113,40 +113,11 @@ struct Answer {
     tokens: usize,
 }
 
-/// How much is done at once.
-#[derive(Debug, Clone, Copy)]
-pub struct Room {
-    /// Answers that are given.
-    pub answers: usize,
-    /// Requests that wait beside these.
-    pub waiting: usize,
-}
-
-impl Room {
-    /// Whether there is some for a request of so many answers, beside those that have so many, in their order.
-    fn has_some(self, answers: usize, others: impl Iterator<Item = usize>) -> bool {
-        let (mut given, mut waiting) = (0, 0);
-        for other in others {
-            match waiting == 0 && given + other <= self.answers {
-                true => given += other,
-                false => waiting += 1,
-            }
-        }
-        (waiting == 0 && given + answers <= self.answers) || waiting < self.waiting
-    }
-}
-
 /// Answers until [`Command::End`].
 ///
 /// # Errors
 /// When the device fails.
-pub fn work(
-    host: &dyn Host,
-    commands: &Receiver<Command>,
-    options: EngineOptions,
-    room: Room,
-    counts: &Counts,
-) -> Result<()> {
+pub fn work(host: &dyn Host, commands: &Receiver<Command>, options: EngineOptions, counts: &Counts) -> Result<()> {
     let mut engine = Engine::new(host.model(), options);
     let mut live: BTreeMap<u64, Live> = BTreeMap::new();
     let sides = host.sides();
@@ -155,10 +126,7 @@ pub fn work(
         match next {
             Some(Command::Ask(ask)) => {
                 forget_those_gone(&mut engine, &mut live);
-                match room.has_some(ask.answers, live.values().map(|live| live.answers.len())) {
-                    true => take(host, &mut engine, &mut live, *ask),
-                    false => drop(ask.reply.send(Said::Refused(Refusal::QueueFull))),
-                }
+                take(host, &mut engine, &mut live, *ask);
                 continue; // the others that came meanwhile
             }
             // One at a time, so that no answer waits for many.
@@ -286,21 +254,5 @@ pub fn checked(reason: FinishReason) -> Result<&'static str> {
         FinishReason::Length => Ok("length"),
         FinishReason::NotFinite => Err(Error::new(Kind::NonFinite, "the model computed numbers that are not finite")
             .hint("the model or its adapter is damaged")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_could_be_answered_at_once_waits_for_nobody() {
-        let has_some =
-            |answers, waiting, new, others: &[usize]| Room { answers, waiting }.has_some(new, others.iter().copied());
-        assert!(has_some(4, 0, 1, &[]) && has_some(4, 0, 1, &[1, 1, 1]) && has_some(4, 0, 3, &[1]));
-        assert!(!has_some(4, 0, 1, &[1, 1, 1, 1]) && !has_some(4, 0, 4, &[1]));
-        assert!(has_some(4, 1, 1, &[1, 1, 1, 1]) && !has_some(4, 1, 1, &[1, 1, 1, 1, 1]));
-        // One that fits does not overtake another that waits.
-        assert!(!has_some(4, 1, 1, &[3, 2]) && has_some(4, 2, 1, &[3, 2]));
     }
 }
