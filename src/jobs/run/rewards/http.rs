@@ -5,6 +5,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::progress::counted;
 use crate::recipe;
 use crate::report::text;
+use crate::terminal::excerpt;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -218,7 +219,7 @@ impl Http {
         match line.trim() {
             "" => String::new(),
             // Only then is it cut: a secret in two no longer looks like one.
-            line => format!(": {}", text::excerpt(&self.discreet(line), SHOWN_CHARS)),
+            line => format!(": {}", excerpt(&self.discreet(line), SHOWN_CHARS)),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::progress::counted;
 use crate::recipe;
 use crate::report::text;
+use crate::terminal::excerpt;
 use std::process::ExitStatus;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -78,7 +79,7 @@ impl Program {
 fn last_lines(complaints: &str) -> String {
     let lines: Vec<&str> = complaints.trim_end().lines().collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
-    last.iter().map(|line| text::excerpt(line, LONGEST_COMPLAINT)).collect::<Vec<_>>().join("\n")
+    last.iter().map(|line| excerpt(line, LONGEST_COMPLAINT)).collect::<Vec<_>>().join("\n")
 }
 
 /// What is needed to say what is wrong with a program.
@@ -125,7 +126,7 @@ impl Fault<'_> {
             match line.parse::<f64>() {
                 Ok(number) if number.is_finite() => numbers.push(number),
                 _ => {
-                    let shown = text::excerpt(line, LONGEST_LINE);
+                    let shown = excerpt(line, LONGEST_LINE);
                     let what = format!("wrote `{shown}` as line {} of its output, which is no finite number", at + 1);
                     return Err(self.error(&what, at).hint(NUMBERS_ALONE));
                 }
