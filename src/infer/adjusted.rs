@@ -17,7 +17,7 @@ pub struct Adjusted {
 
 impl Adjusted {
     /// The logits to draw from; `None` where they are those of the model.
-    fn adjusted(&self, logits: &[f32], said: &[u32]) -> Option<Vec<f32>> {
+    pub fn adjusted(&self, logits: &[f32], said: &[u32]) -> Option<Vec<f32>> {
         let penalises = (self.presence_penalty != 0.0 || self.frequency_penalty != 0.0) && !said.is_empty();
         if self.bias.is_empty() && !penalises {
             return None;

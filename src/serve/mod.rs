@@ -7,6 +7,7 @@ mod answer;
 mod body;
 mod connections;
 mod figures;
+mod grammar;
 mod keys;
 mod refusal;
 mod routes;
@@ -17,11 +18,13 @@ mod worker;
 pub use self::keys::Keys;
 
 use self::figures::Counts;
+use self::grammar::Grammars;
 use self::worker::Command;
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{EngineOptions, Prompt, Sampling};
 use crate::model::LanguageModel;
 use crate::nn::SidePath;
+use crate::text::called::CallForm;
 use serde_json::{Map, Value};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
@@ -62,6 +65,9 @@ pub trait Host: Send + Sync {
 
     /// The spelling of a token, as it is in the vocabulary.
     fn token(&self, id: u32) -> Option<String>;
+
+    /// How it calls tools.
+    fn call_form(&self) -> CallForm;
 
     /// What makes texts of tokens while they come.
     fn stream(&self) -> crate::text::TokenStream;
@@ -110,6 +116,7 @@ struct Shared {
     host: OnceLock<Arc<dyn Host>>,
     work: Sender<Command>,
     counts: Counts,
+    grammars: Grammars,
     /// Seconds since 1970.
     started: u64,
 }
@@ -165,6 +172,7 @@ impl Server {
             host: OnceLock::new(),
             work,
             counts: Counts::default(),
+            grammars: Grammars::default(),
             started,
         };
         let shared = Arc::new(shared);

@@ -3,6 +3,7 @@
 use super::Host;
 use super::answer::{AnswerText, Brought};
 use super::figures::Counts;
+use super::grammar::{Broken, Grammar, Held};
 use super::scored::{Scored, Scoring};
 use crate::error::{Error, Kind, Result};
 use crate::fence::fenced;
@@ -47,6 +48,8 @@ pub struct Ask {
     pub presence_penalty: f32,
     /// As of [`Adjusted`].
     pub frequency_penalty: f32,
+    /// What answers have to be; texts, where there is none.
+    pub grammar: Option<Grammar>,
     /// Texts that end an answer, and are no part of it.
     pub stops: Vec<String>,
     /// With how many of the most likely tokens beside each; `None` where nobody asks how likely they were.
@@ -76,6 +79,8 @@ pub enum Said {
     Taken,
     /// It will not.
     Refused(Refusal),
+    /// An answer cannot be held to what it has to be any longer.
+    Failed(String),
     /// More of an answer.
     Piece {
         /// Which answer.
@@ -108,6 +113,7 @@ struct Answer {
     first: usize,
     text: AnswerText,
     scores: Option<Receiver<Scored>>,
+    broken: Broken,
     /// Chosen, and part of no text that was said.
     scored: Vec<Scored>,
     tokens: usize,
@@ -178,17 +184,21 @@ fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>
             presence_penalty: ask.presence_penalty,
             frequency_penalty: ask.frequency_penalty,
         };
-        let mut scores = None;
+        let (mut scores, broken) = (None, Broken::default());
+        let chooser: Box<dyn Choose> = match ask.grammar.clone() {
+            Some(grammar) => Box::new(Held { adjusted, grammar, broken: broken.clone() }),
+            None => Box::new(adjusted),
+        };
         choosers.push(match ask.logprobs {
             Some(top) => {
                 let (says, hears) = mpsc::channel();
                 scores = Some(hears);
-                Box::new(Scoring { adjusted, top, says })
+                Box::new(Scoring { chooser, top, says })
             }
-            None => Box::new(adjusted),
+            None => chooser,
         });
         let text = AnswerText::new(host.stream(), stops.clone());
-        answers.insert(number, Answer { first, text, scores, scored: Vec::new(), tokens: 0 });
+        answers.insert(number, Answer { first, text, scores, broken, scored: Vec::new(), tokens: 0 });
     }
     let stop = host.stop().to_vec();
     let request = Request { prompt, side, choosers, stop, max_new_tokens: max_tokens, priority: 0, drafts: 0 };
@@ -206,6 +216,10 @@ fn said(engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>, event: Event) {
     let (Event::Token(id, _) | Event::Done(id, _)) = event;
     let Some(Live { reply, answers }) = live.get_mut(&id.request) else { return };
     let Some(answer) = answers.get_mut(&id.answer) else { return };
+    if let (Event::Done(..), Some(what)) = (event, answer.broken.get()) {
+        let _ = reply.send(Said::Failed(what.clone())); // whoever hears it goes, and the others end with him
+        return;
+    }
     let ended = match event {
         Event::Token(_, token) => answer.push(id, token, reply).then(|| {
             engine.cancel_answer(id);

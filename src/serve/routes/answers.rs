@@ -5,12 +5,13 @@ use crate::infer::Prompt;
 use crate::model::Inputs;
 use crate::random::{Label, Rng};
 use crate::serve::body::{Body, Events, event};
+use crate::serve::grammar::{Grammar, Shape};
 use crate::serve::refusal::Refusal;
 use crate::serve::scored::Scored;
 use crate::serve::wire::{Asked, Form, Kind, Texts, object};
-use crate::serve::worker::{Command, Said, checked};
+use crate::serve::worker::{Ask, Command, Said, checked};
 use crate::serve::{Host, Shared};
-use crate::text::called::calls;
+use crate::text::called::{CallForm, calls};
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use std::collections::VecDeque;
@@ -29,12 +30,13 @@ const CALLS: &str = "tool_calls";
 /// A request that is wrong, or that cannot be answered.
 pub async fn chat(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
     let mut row = object(body)?;
-    let asked = Asked::chat(&row, &shared.options)?;
+    let mut asked = Asked::chat(&row, &shared.options)?;
     let side = side(shared, &asked.model)?;
+    let grammar = grammar(asked.shape.take(), shared).await?;
     let has_tools = !asked.tools.is_empty();
     row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
     let prompt = read(shared, move |host| host.conversation(&row)).await.map_err(|refusal| refusal.of("messages"))?;
-    reply(asked, Kind::Chat, side, vec![prompt], shared).await
+    reply(asked, Kind::Chat, side, vec![prompt], grammar, shared).await
 }
 
 /// Goes on with texts.
@@ -45,7 +47,20 @@ pub async fn texts(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> 
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
     let side = side(shared, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
-    reply(asked, Kind::Text, side, prompts, shared).await
+    reply(asked, Kind::Text, side, prompts, None, shared).await
+}
+
+/// The grammar of what answers have to be.
+async fn grammar(shape: Option<Shape>, shared: &Arc<Shared>) -> Result<Option<Grammar>> {
+    let Some(shape) = shape else { return Ok(None) };
+    let host = shared.host().ok_or_else(not_ready)?;
+    if host.call_form() == CallForm::Words && !shape.calls.is_empty() {
+        let what = "this model calls tools in words of its own, which no grammar has: `tool_choice` is `auto` or `none`, and where tools \
+                    may be called `response_format` is `text`";
+        return Err(Refusal::param("tool_choice", what));
+    }
+    let known = shared.clone();
+    read(shared, move |host| Ok(known.grammars.of(&shape, host))).await?.map(Some)
 }
 
 /// The prompts that texts or tokens are.
@@ -113,6 +128,7 @@ async fn reply(
     kind: Kind,
     side: usize,
     prompts: Vec<Prompt>,
+    grammar: Option<Grammar>,
     shared: &Arc<Shared>,
 ) -> Result<Response<Body>> {
     let host = shared.host().ok_or_else(not_ready)?.clone();
@@ -134,6 +150,7 @@ async fn reply(
             prompt_tokens += prompt.tokens();
             asked
                 .ask(prompt, side, at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
+                .map(|ask| Ask { grammar: grammar.clone(), ..ask })
                 .map_err(|refusal| refusal.of(if kind == Kind::Chat { "messages" } else { "prompt" }))
         })
         .collect::<Result<_>>()?;
@@ -175,6 +192,12 @@ fn unique() -> (u64, u64) {
 /// Nobody answers any more.
 pub fn ending() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending").code("ending").retry_after(5)
+}
+
+/// An answer could not be held to its form.
+fn failed(what: &str) -> Refusal {
+    let what = format!("the answer could not be held to its form any longer: {what}");
+    Refusal::param("response_format", what).code("invalid_schema")
 }
 
 /// Answers that are being given.
@@ -223,13 +246,14 @@ impl Given {
                     answer_tokens += tokens;
                     left -= 1;
                 }
+                Said::Failed(what) => return Err(failed(&what)),
                 Said::Taken | Said::Refused(_) => {}
             }
         }
         self.shared.counts.all_answers(self.began.elapsed());
         let spelling = |token| self.host.token(token);
         let choice = |(index, whole): (usize, &Whole)| {
-            let called = calls(&whole.text, &self.tools);
+            let called = calls(&whole.text, &self.tools, self.host.call_form());
             let reason = if called.is_some() { CALLS } else { whole.reason };
             self.form.choice(index, &whole.text, called.as_ref(), reason, &whole.scored, &spelling)
         };
@@ -276,7 +300,7 @@ impl Stream {
                 self.answer_tokens += tokens;
                 let mut is_call = false;
                 if let Some((text, scored)) = self.held.get(answer) {
-                    let called = calls(text, tools);
+                    let called = calls(text, tools, host.call_form());
                     is_call = called.is_some();
                     self.ready += &event(&match called {
                         Some(called) => form.calls(answer, &called),
@@ -292,6 +316,7 @@ impl Stream {
                     self.end();
                 }
             }
+            Said::Failed(what) => self.fail(&failed(&what)),
             Said::Taken | Said::Refused(_) => {}
         }
     }
