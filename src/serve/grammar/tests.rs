@@ -2,6 +2,7 @@ use super::*;
 use crate::infer::{Adjusted, Choose, Sampler, Sampling};
 use crate::random::{Label, Rng, Stream};
 use crate::testkit::tokenizer::tiny_tokenizer;
+use crate::text::called::{CallForm, calls};
 use crate::text::{TokenStream, Tokenizer};
 use std::sync::OnceLock as Once;
 
@@ -140,17 +141,17 @@ fn calls_of_tools_are_what_is_parsed_as_calls() {
         parameters: parameters.clone(),
         place: "tools[0].function.parameters".into(),
     };
-    let calls = vec![call("weather", &parameters), call("now", &empty)];
+    let tools = vec![call("weather", &parameters), call("now", &empty)];
     let known = ["weather".to_owned(), "now".to_owned()];
     let validator = jsonschema::validator_for(&parameters).unwrap();
     for several in [false, true] {
-        let shape = Shape { answer: None, calls: calls.clone(), several };
+        let shape = Shape { answer: None, calls: tools.clone(), several };
         let grammar = words().grammar(&shape).unwrap();
         let mut ended = 0;
         for number in 0..4 {
             let (text, is_whole) = said(grammar.clone(), number, ANY, 400);
             if is_whole {
-                let called = crate::text::called::calls(&text, &known).unwrap_or_else(|| panic!("{text}"));
+                let called = calls(&text, &known, CallForm::Json).unwrap_or_else(|| panic!("{text}"));
                 assert!(called.words.is_empty() && (several || called.calls.len() == 1), "{text}");
                 let right = |call: &crate::text::ToolCall| match call.name.as_str() {
                     "weather" => validator.is_valid(&call.arguments),
