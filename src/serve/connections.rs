@@ -1,5 +1,6 @@
 //! Connections: taken up, and ended in time.
 
+use super::timed::Timed;
 use super::worker::Command;
 use super::{Shared, routes};
 use crate::error::{Error, Kind, Result};
@@ -17,6 +18,8 @@ use tokio::sync::{Semaphore, watch};
 const MOST_CONNECTIONS: usize = 512;
 /// How long a client may take to say what it wants, also after an answer.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+/// How long a client may take to read anything of what is written to it.
+const WRITE_TIME: Duration = Duration::from_secs(60);
 /// How long answers that have begun are waited for when the server ends.
 const GRACE_TIME: Duration = Duration::from_secs(120);
 
@@ -67,7 +70,7 @@ async fn accept(
             let shared = shared.clone();
             async move { Ok::<_, Infallible>(routes::answer(request, shared).await) }
         });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(Timed::new(stream, WRITE_TIME)), service));
         tokio::spawn(async move {
             // A connection that breaks is its client's affair.
             let _ = connection.await;

@@ -9,9 +9,11 @@ mod connections;
 mod figures;
 mod grammar;
 mod keys;
+mod limits;
 mod refusal;
 mod routes;
 mod scored;
+mod timed;
 mod wire;
 mod worker;
 
@@ -19,6 +21,7 @@ pub use self::keys::Keys;
 
 use self::figures::Counts;
 use self::grammar::Grammars;
+use self::limits::Limits;
 use self::worker::Command;
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{EngineOptions, Prompt, Sampling};
@@ -31,7 +34,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
 
 /// Prompts that are read at once.
@@ -100,6 +103,12 @@ pub struct ServeOptions {
     pub most_answers: usize,
     /// Requests that may wait beside these; as many may wait to be read.
     pub most_waiting: usize,
+    /// How long all answers of a request may take.
+    pub request_time: Duration,
+    /// Requests of each key in a minute.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens of each key in a minute, of prompts and answers.
+    pub tokens_per_minute: Option<u64>,
 }
 
 /// What all connections know.
@@ -117,6 +126,7 @@ struct Shared {
     work: Sender<Command>,
     counts: Counts,
     grammars: Grammars,
+    limits: Arc<Limits>,
     /// Seconds since 1970.
     started: u64,
 }
@@ -163,6 +173,7 @@ impl Server {
         let (work, commands) = mpsc::channel();
         let (stop, stopping) = watch::channel(false);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let limits = Limits::new(options.requests_per_minute, options.tokens_per_minute, options.keys.count());
         let shared = Shared {
             options,
             address,
@@ -173,6 +184,7 @@ impl Server {
             work,
             counts: Counts::default(),
             grammars: Grammars::default(),
+            limits: Arc::new(limits),
             started,
         };
         let shared = Arc::new(shared);

@@ -52,6 +52,8 @@ pub struct Ask {
     pub grammar: Option<Grammar>,
     /// Texts that end an answer, and are no part of it.
     pub stops: Vec<String>,
+    /// Those of a higher one are begun first.
+    pub priority: i32,
     /// With how many of the most likely tokens beside each; `None` where nobody asks how likely they were.
     pub logprobs: Option<usize>,
     /// The number of the first of them among all that the reply is for.
@@ -174,7 +176,7 @@ fn forget_those_gone(engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>) {
 
 /// Hands a request to the engine.
 fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>, ask: Ask) {
-    let Ask { prompt, side, max_tokens, stops, reply, first, .. } = ask;
+    let Ask { prompt, side, max_tokens, stops, priority, reply, first, .. } = ask;
     let (mut answers, mut choosers): (_, Vec<Box<dyn Choose>>) = (BTreeMap::new(), Vec::new());
     for number in 0..ask.answers {
         let random = Rng::new(ask.seed).stream(&[Label::Purpose("serve"), Label::Micro(number as u64)]);
@@ -201,7 +203,7 @@ fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>
         answers.insert(number, Answer { first, text, scores, broken, scored: Vec::new(), tokens: 0 });
     }
     let stop = host.stop().to_vec();
-    let request = Request { prompt, side, choosers, stop, max_new_tokens: max_tokens, priority: 0, drafts: 0 };
+    let request = Request { prompt, side, choosers, stop, max_new_tokens: max_tokens, priority, drafts: 0 };
     match engine.submit(request) {
         Ok(number) => {
             let _ = reply.send(Said::Taken);

@@ -6,6 +6,7 @@ use crate::model::Inputs;
 use crate::random::{Label, Rng};
 use crate::serve::body::{Body, Events, event};
 use crate::serve::grammar::{Grammar, Shape};
+use crate::serve::limits::Charge;
 use crate::serve::refusal::Refusal;
 use crate::serve::scored::Scored;
 use crate::serve::wire::{Asked, Form, Kind, Texts, object};
@@ -15,11 +16,13 @@ use crate::text::called::{CallForm, calls};
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::Sleep;
 
 /// Why an answer ended that calls tools.
 const CALLS: &str = "tool_calls";
@@ -28,7 +31,7 @@ const CALLS: &str = "tool_calls";
 ///
 /// # Errors
 /// A request that is wrong, or that cannot be answered.
-pub async fn chat(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn chat(body: &[u8], key: usize, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let mut row = object(body)?;
     let mut asked = Asked::chat(&row, &shared.options)?;
     let side = side(shared, &asked.model)?;
@@ -36,18 +39,18 @@ pub async fn chat(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
     let has_tools = !asked.tools.is_empty();
     row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
     let prompt = read(shared, move |host| host.conversation(&row)).await.map_err(|refusal| refusal.of("messages"))?;
-    reply(asked, Kind::Chat, side, vec![prompt], grammar, shared).await
+    reply(asked, Kind::Chat, (side, key), vec![prompt], grammar, shared).await
 }
 
 /// Goes on with texts.
 ///
 /// # Errors
 /// As [`chat`].
-pub async fn texts(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn texts(body: &[u8], key: usize, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
     let side = side(shared, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
-    reply(asked, Kind::Text, side, prompts, None, shared).await
+    reply(asked, Kind::Text, (side, key), prompts, None, shared).await
 }
 
 /// The grammar of what answers have to be.
@@ -122,11 +125,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Asks for the answers to all prompts, and gives them.
+/// Asks for the answers to all prompts with this side, for this key, and gives them.
 async fn reply(
     asked: Asked,
     kind: Kind,
-    side: usize,
+    (side, key): (usize, usize),
     prompts: Vec<Prompt>,
     grammar: Option<Grammar>,
     shared: &Arc<Shared>,
@@ -155,6 +158,8 @@ async fn reply(
         })
         .collect::<Result<_>>()?;
     drop(says);
+    let wanted: usize = asks.iter().map(|ask: &Ask| ask.answers * ask.max_tokens).sum();
+    let mut charge = shared.limits.tokens(key, prompt_tokens + wanted)?;
     for ask in asks {
         shared.work.send(Command::Ask(Box::new(ask))).map_err(|_| ending())?;
     }
@@ -168,12 +173,14 @@ async fn reply(
             said => early.push_back(said),
         }
     }
+    charge.begin();
     let answers = requests * asked.answers;
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
     let id = format!("{prefix}-{number:016x}");
     let form = Form { kind, id, created, model: asked.model, with_logprobs: asked.logprobs.is_some() };
     let tools = asked.tools;
-    let given = Given { early, hears, host, shared: shared.clone(), form, tools, began, prompt_tokens, answers };
+    let given =
+        Given { early, hears, host, shared: shared.clone(), form, tools, began, charge, prompt_tokens, answers };
     match asked.stream {
         true => Ok(Body::events(Stream::new(given, asked.include_usage))),
         false => given.whole().await,
@@ -194,6 +201,12 @@ pub fn ending() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending").code("ending").retry_after(5)
 }
 
+/// The answer has not come in time.
+fn late(shared: &Shared) -> Refusal {
+    let what = format!("the answer took longer than the {} s that it may take", shared.options.request_time.as_secs());
+    Refusal::new(StatusCode::GATEWAY_TIMEOUT, what).code("timeout")
+}
+
 /// An answer could not be held to its form.
 fn failed(what: &str) -> Refusal {
     let what = format!("the answer could not be held to its form any longer: {what}");
@@ -211,6 +224,7 @@ struct Given {
     /// Names of tools; where there are any, an answer is known when it has ended.
     tools: Vec<String>,
     began: Instant,
+    charge: Charge,
     prompt_tokens: usize,
     /// Those that have not ended.
     answers: usize,
@@ -225,13 +239,21 @@ struct Whole {
 }
 
 impl Given {
+    /// How long it may still take.
+    fn left(&self) -> Duration {
+        self.shared.options.request_time.saturating_sub(self.began.elapsed())
+    }
+
     async fn whole(mut self) -> Result<Response<Body>> {
         let mut wholes: Vec<Whole> = (0..self.answers).map(|_| Whole::default()).collect();
         let (mut left, mut answer_tokens, mut has_begun) = (self.answers, 0, false);
         while left > 0 {
             let said = match self.early.pop_front() {
                 Some(said) => said,
-                None => self.hears.recv().await.ok_or_else(ending)?,
+                None => {
+                    let said = tokio::time::timeout(self.left(), self.hears.recv()).await;
+                    said.map_err(|_| late(&self.shared))?.ok_or_else(ending)?
+                }
             };
             if !std::mem::replace(&mut has_begun, true) {
                 self.shared.counts.first_token(self.began.elapsed());
@@ -251,6 +273,7 @@ impl Given {
             }
         }
         self.shared.counts.all_answers(self.began.elapsed());
+        self.charge.settle(self.prompt_tokens + answer_tokens);
         let spelling = |token| self.host.token(token);
         let choice = |(index, whole): (usize, &Whole)| {
             let called = calls(&whole.text, &self.tools, self.host.call_form());
@@ -273,6 +296,8 @@ struct Stream {
     answer_tokens: usize,
     has_begun: bool,
     is_over: bool,
+    /// When it has taken too long.
+    late: Pin<Box<Sleep>>,
 }
 
 impl Stream {
@@ -280,7 +305,8 @@ impl Stream {
         let begins = (0..given.answers).filter_map(|index| given.form.begin(index));
         let ready = begins.map(|value| event(&value)).collect();
         let held = given.tools.first().map_or(Vec::new(), |_| vec![Default::default(); given.answers]);
-        Stream { given, include_usage, ready, held, answer_tokens: 0, has_begun: false, is_over: false }
+        let late = Box::pin(tokio::time::sleep(given.left()));
+        Stream { given, include_usage, ready, held, answer_tokens: 0, has_begun: false, is_over: false, late }
     }
 
     fn take(&mut self, said: Said) {
@@ -324,10 +350,12 @@ impl Stream {
     fn end(&mut self) {
         let Given { form, shared, began, prompt_tokens, .. } = &self.given;
         shared.counts.all_answers(began.elapsed());
+        let used = prompt_tokens + self.answer_tokens;
         if self.include_usage {
             self.ready += &event(&form.used(*prompt_tokens, self.answer_tokens));
         }
         self.ready += "data: [DONE]\n\n";
+        self.given.charge.settle(used);
         self.is_over = true;
     }
 
@@ -347,6 +375,7 @@ impl Events for Stream {
             match said {
                 Poll::Ready(Some(said)) => self.take(said),
                 Poll::Ready(None) => self.fail(&ending()),
+                Poll::Pending if self.late.as_mut().poll(context).is_ready() => self.fail(&late(&self.given.shared)),
                 Poll::Pending if self.ready.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
             }

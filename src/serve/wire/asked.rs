@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 type Result<T> = std::result::Result<T, Refusal>;
 
 /// Fields of both kinds of requests.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "model",
     "max_tokens",
     "temperature",
@@ -28,6 +28,7 @@ const KNOWN: [&str; 14] = [
     "logit_bias",
     "presence_penalty",
     "frequency_penalty",
+    "priority",
 ];
 /// Fields of a chat.
 const OF_CHATS: [&str; 7] = [
@@ -72,6 +73,7 @@ pub struct Asked {
     presence_penalty: f32,
     frequency_penalty: f32,
     stops: Vec<String>,
+    priority: i32,
 }
 
 /// Prompts as a request has them.
@@ -172,7 +174,20 @@ impl Asked {
             presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0) as f32,
             frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(0.0) as f32,
             stops,
+            priority: priority(fields)?,
         })
+    }
+
+    /// The fields that a request for an answer in a chat may have.
+    #[cfg(test)]
+    pub fn fields_of_chats() -> Vec<&'static str> {
+        [&KNOWN[..], &OF_CHATS, &WITHOUT_EFFECT].concat()
+    }
+
+    /// The fields that a request to go on with texts may have.
+    #[cfg(test)]
+    pub fn fields_of_texts() -> Vec<&'static str> {
+        [&KNOWN[..], &OF_TEXTS, &WITHOUT_EFFECT].concat()
     }
 
     /// Refuses biases of tokens that a model of so many words does not have.
@@ -223,6 +238,7 @@ impl Asked {
             frequency_penalty: self.frequency_penalty,
             grammar: None,
             stops: self.stops.clone(),
+            priority: self.priority,
             logprobs: self.logprobs,
             first,
             reply,
@@ -270,6 +286,17 @@ fn seed(fields: &Fields<'_>) -> Result<Option<u64>> {
     number.map(Some).ok_or_else(|| Refusal::param("seed", "`seed` is a whole number"))
 }
 
+fn priority(fields: &Fields<'_>) -> Result<i32> {
+    let Some(value) = fields.get("priority") else { return Ok(0) };
+    let number = value.as_i64().filter(|number| (-100..=100).contains(number));
+    number.map(|number| number as i32).ok_or_else(|| {
+        Refusal::param(
+            "priority",
+            "`priority` is a whole number from -100 to 100: those of a higher one are answered first",
+        )
+    })
+}
+
 fn bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>> {
     let wrong = || Refusal::param("logit_bias", "`logit_bias` is an object of numbers from -100 to 100 by token ids");
     match fields.get("logit_bias") {
@@ -300,6 +327,9 @@ mod tests {
             sampling,
             most_answers: 16,
             most_waiting: 8,
+            request_time: std::time::Duration::from_secs(1),
+            requests_per_minute: None,
+            tokens_per_minute: None,
         }
     }
 
@@ -331,6 +361,7 @@ mod tests {
             (json!({"logit_bias": {"a": 1}}), "logit_bias", "by token ids"),
             (json!({"logit_bias": {"1": 101}}), "logit_bias", "-100 to 100"),
             (json!({"seed": 1.5}), "seed", "a whole number"),
+            (json!({"priority": 101}), "priority", "-100 to 100"),
             (json!({"tools": [{"type": "function"}]}), "tools", "a list of"),
             (json!({"model": null}), "model", "missing"),
             (json!({"messages": null}), "messages", "missing"),
