@@ -2,6 +2,7 @@
 
 mod held;
 mod schema;
+mod words;
 
 pub use self::held::{Broken, Held};
 pub use self::schema::{Call, Shape};
@@ -9,6 +10,7 @@ pub use self::schema::{Call, Shape};
 use super::Host;
 use super::refusal::Refusal;
 use crate::guard::caught;
+use crate::text::called::{CallForm, is_word};
 use crate::text::stream::bytes;
 use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
@@ -42,7 +44,7 @@ impl Grammars {
             Words::of(spellings, host.stop())
         });
         let broken = |what: &String| Refusal::bad(format!("answers of a form cannot be given: {what}"));
-        words.as_ref().map_err(broken)?.grammar(shape)
+        words.as_ref().map_err(broken)?.grammar(shape, host.call_form())
     }
 }
 
@@ -59,8 +61,10 @@ impl Words {
         let words: Vec<Vec<u8>> = spellings
             .map(|(spelling, is_special)| match (spelling, is_special) {
                 (None, _) => Vec::new(),
-                (Some(spelling), true) => [&[TokTrie::SPECIAL_TOKEN_MARKER], spelling.as_bytes()].concat(),
-                (Some(spelling), false) => bytes(&spelling),
+                (Some(spelling), true) if !is_word(&spelling) => {
+                    [&[TokTrie::SPECIAL_TOKEN_MARKER], spelling.as_bytes()].concat()
+                }
+                (Some(spelling), _) => bytes(&spelling),
             })
             .collect();
         let stop: Vec<u32> = stop.iter().copied().filter(|id| (*id as usize) < words.len()).collect();
@@ -84,20 +88,36 @@ impl Words {
         Ok(Words { factory, end })
     }
 
-    fn grammar(&self, shape: &Shape) -> Result<Grammar, Refusal> {
-        stacker::maybe_grow(STACK_BYTES, STACK_BYTES, || {
+    /// The grammar of a form, of a model that calls tools so.
+    fn grammar(&self, shape: &Shape, calls: CallForm) -> Result<Grammar, Refusal> {
+        let matcher = stacker::maybe_grow(STACK_BYTES, STACK_BYTES, || {
             shape.check()?;
-            let matcher =
-                self.compile(shape.schema()).map_err(|what| shape.wrong(&what, &|part| self.compile(part).err()))?;
-            Ok(Grammar { matcher, end: self.end })
-        })
+            let fails = |part: Value| self.of_schema(part).err();
+            match (calls, &shape.answer) {
+                (CallForm::Words, None) => {
+                    let grammar = TopLevelGrammar::from_lark(words::lark(&shape.calls, shape.several)?);
+                    self.compile(grammar)
+                        .map_err(|what| Refusal::param("tools", format!("calls cannot be required: {what}")))
+                }
+                (CallForm::Words, Some(_)) if !shape.calls.is_empty() => {
+                    let what = "this model calls tools in words of its own, which are no JSON: `tool_choice: \"none\"` has answers of a form";
+                    Err(Refusal::param("response_format", what))
+                }
+                _ => self.of_schema(shape.schema()).map_err(|what| shape.wrong(&what, &fails)),
+            }
+        })?;
+        Ok(Grammar { matcher, end: self.end })
     }
 
-    fn compile(&self, mut schema: Value) -> Result<Matcher, String> {
+    fn of_schema(&self, mut schema: Value) -> Result<Matcher, String> {
         if let Some(schema) = schema.as_object_mut() {
             schema.insert("x-guidance".into(), json!({"whitespace_pattern": WHITESPACE}));
         }
-        let compiled = caught(|| Matcher::new(self.factory.create_parser(TopLevelGrammar::from_json_schema(schema))));
+        self.compile(TopLevelGrammar::from_json_schema(schema))
+    }
+
+    fn compile(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
+        let compiled = caught(|| Matcher::new(self.factory.create_parser(grammar)));
         let matcher = compiled.map_err(|panic| panic.said)?;
         match matcher.get_error() {
             None => Ok(matcher),

@@ -44,7 +44,7 @@ const OF_LISTS: [&str; 5] = ["anyOf", "allOf", "oneOf", "prefixItems", "items"];
 /// Keywords that hold schemas by name.
 const OF_NAMES: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
 /// Keywords on which the values of a schema do not depend.
-const NOTES: [&str; 14] = [
+pub(super) const NOTES: [&str; 14] = [
     "$anchor",
     "$comment",
     "$id",
@@ -170,7 +170,7 @@ impl Shape {
     }
 }
 
-fn refused(place: &str, at: &str, what: &str) -> Refusal {
+pub(super) fn refused(place: &str, at: &str, what: &str) -> Refusal {
     let field = place.split(['.', '[']).next().unwrap_or(place);
     let at = if at.is_empty() { "its top" } else { at };
     let what: String = what.chars().take(300).collect();

@@ -21,7 +21,7 @@ fn words() -> &'static Words {
 }
 
 fn grammar(schema: Value) -> Grammar {
-    words().grammar(&Shape { answer: Some(schema), ..Shape::default() }).unwrap()
+    words().grammar(&Shape { answer: Some(schema), ..Shape::default() }, CallForm::Json).unwrap()
 }
 
 fn random(number: u64) -> Stream {
@@ -33,7 +33,7 @@ fn random(number: u64) -> Stream {
 fn said(grammar: Grammar, number: u64, sampling: Sampling, tokens: usize) -> (String, bool) {
     let tokenizer = tokenizer();
     let end = tokenizer.id("<end_of_turn>").unwrap();
-    let likely: Vec<u32> = ["\"", "}", "]"].iter().filter_map(|word| tokenizer.id(word)).chain([end]).collect();
+    let likely: Vec<u32> = ["\"", "}", "]", "<"].iter().filter_map(|word| tokenizer.id(word)).chain([end]).collect();
     let sampler = Sampler { sampling, random: random(number) };
     let bias = likely.iter().map(|id| (*id, 3.0)).collect();
     let adjusted = Adjusted { sampler, bias, presence_penalty: 0.0, frequency_penalty: 0.0 };
@@ -146,7 +146,7 @@ fn calls_of_tools_are_what_is_parsed_as_calls() {
     let validator = jsonschema::validator_for(&parameters).unwrap();
     for several in [false, true] {
         let shape = Shape { answer: None, calls: tools.clone(), several };
-        let grammar = words().grammar(&shape).unwrap();
+        let grammar = words().grammar(&shape, CallForm::Json).unwrap();
         let mut ended = 0;
         for number in 0..4 {
             let (text, is_whole) = said(grammar.clone(), number, ANY, 400);
@@ -172,11 +172,8 @@ fn what_is_not_enforced_is_named_by_its_place() {
         .map(|at| (format!("d{at}"), json!({"$ref": format!("#/$defs/d{}", (at + 1).min(899))})))
         .chain([("d899".to_owned(), json!({"type": "null"}))])
         .collect();
-    assert!(
-        words()
-            .grammar(&Shape { answer: Some(json!({"$ref": "#/$defs/d0", "$defs": chain})), ..Shape::default() })
-            .is_ok()
-    );
+    let shape = Shape { answer: Some(json!({"$ref": "#/$defs/d0", "$defs": chain})), ..Shape::default() };
+    assert!(words().grammar(&shape, CallForm::Json).is_ok(), "as deep as schemas may be");
     let property = |schema: Value| json!({"type": "object", "properties": {"a/b": schema}, "required": ["a/b"]});
     for (schema, at, part) in [
         (property(json!({"not": {}})), "/properties/a~1b/not", "not enforced"),
@@ -194,7 +191,7 @@ fn what_is_not_enforced_is_named_by_its_place() {
         (json!({"x-guidance": {}}), "/x-guidance", "no keyword"),
     ] {
         let shape = Shape { answer: Some(schema.clone()), ..Shape::default() };
-        let error = words().grammar(&shape).err().unwrap_or_else(|| panic!("{schema}")).json();
+        let error = words().grammar(&shape, CallForm::Json).err().unwrap_or_else(|| panic!("{schema}")).json();
         let message = error["error"]["message"].as_str().unwrap();
         let begins = format!("`response_format.json_schema.schema`, at {at}");
         assert!(message.starts_with(&begins) && message.contains(part), "{schema}: {message}");
@@ -210,7 +207,7 @@ fn what_is_not_enforced_is_named_by_its_place() {
         place: "tools[3].function.parameters".into(),
     };
     let shape = Shape { calls: vec![call], ..Shape::default() };
-    let error = words().grammar(&shape).err().unwrap().json();
+    let error = words().grammar(&shape, CallForm::Json).err().unwrap().json();
     assert_eq!(error["error"]["param"], "tools");
     assert!(
         error["error"]["message"]
@@ -225,4 +222,60 @@ fn a_model_whose_answers_end_with_nothing_has_no_forms() {
     let spelt = || ["a", "b"].into_iter().map(|word| (Some(word.to_owned()), false));
     assert!(Words::of(spelt(), &[]).is_err() && Words::of(spelt(), &[7]).is_err());
     assert!(Words::of(spelt(), &[1]).is_ok());
+}
+
+#[test]
+fn calls_in_words_are_what_is_parsed_as_such() {
+    let stop = json!({"type": "object", "properties": {"at": {"type": "number"}}, "required": ["at"]});
+    let plan = json!({
+        "type": "object",
+        "properties": {
+            "days": {"type": "integer", "description": "how long"},
+            "dry": {"type": ["boolean", "null"]},
+            "note": {"type": "string"},
+            "sky": {"enum": ["clear", "grau 👋", 3]},
+            "stops": {"type": "array", "items": stop},
+        },
+        "required": ["sky", "days"],
+        "additionalProperties": false,
+    });
+    let call =
+        |name: &str, parameters: Value| Call { name: name.into(), parameters, place: "tools[0].parameters".into() };
+    let now = json!({"type": "object", "properties": {}, "additionalProperties": false});
+    let tools = vec![call("plan", plan.clone()), call("now", now), call("any", json!({"type": "object"}))];
+    let known: Vec<String> = tools.iter().map(|call| call.name.clone()).collect();
+    let validator = jsonschema::validator_for(&plan).unwrap();
+    let mut planned = 0;
+    for number in 0..12 {
+        let shape = Shape { answer: None, calls: tools.clone(), several: number % 2 == 0 };
+        let (text, is_whole) = said(words().grammar(&shape, CallForm::Words).unwrap(), number, ANY, 400);
+        if is_whole {
+            let called = calls(&text, &known, CallForm::Words).unwrap_or_else(|| panic!("{text}"));
+            assert!(called.words.is_empty() && (shape.several || called.calls.len() == 1), "{text}");
+            for call in called.calls.iter().filter(|call| call.name == "plan") {
+                assert!(validator.is_valid(&call.arguments), "{text}");
+                planned += 1;
+            }
+        }
+    }
+    assert!(planned > 0);
+
+    let refused = |parameters: Value| {
+        let shape = Shape { calls: vec![call("f", parameters)], ..Shape::default() };
+        let error = words().grammar(&shape, CallForm::Words).err().unwrap().json();
+        error["error"]["message"].as_str().unwrap().to_owned()
+    };
+    for (schema, at) in [
+        (json!({"type": "integer", "minimum": 3}), "/properties/x/minimum"),
+        (json!({"enum": ["a<b"]}), "/properties/x/enum"),
+        (json!({"type": "array", "items": {"pattern": "a"}}), "/properties/x/items/pattern"),
+        (json!({"type": "object", "additionalProperties": {}}), "/properties/x/additionalProperties"),
+    ] {
+        let message = refused(json!({"type": "object", "properties": {"x": schema}}));
+        assert!(message.starts_with(&format!("`tools[0].parameters`, at {at}")), "{message}");
+    }
+    let shape = Shape { answer: Some(json!({"type": "object"})), calls: tools, several: false };
+    assert!(words().grammar(&shape, CallForm::Words).is_err());
+    let shape = Shape { calls: Vec::new(), ..shape };
+    assert!(words().grammar(&shape, CallForm::Words).is_ok(), "JSON is for every model");
 }
