@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod client;
 mod connections;
 mod figures;
 mod grammar;

@@ -5,12 +5,13 @@ mod embeddings;
 
 use super::Shared;
 use super::body::Body;
+use super::client::Client;
 use super::refusal::Refusal;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -167,11 +168,35 @@ async fn answered(
 ) -> Result<Response<Body>> {
     shared.limits.request(key)?;
     let body = read(head, body, shared).await?;
-    match route {
-        Route::Chat => answers::chat(&body, key, shared).await,
-        Route::Texts => answers::texts(&body, key, shared).await,
-        _ => embeddings::embeddings(&body, key, shared).await,
+    let client = head.extensions.get::<Client>().cloned();
+    let asker = Asker { key, client: client.clone() };
+    let answer = async {
+        match route {
+            Route::Chat => answers::chat(&body, asker, shared).await,
+            Route::Texts => answers::texts(&body, asker, shared).await,
+            _ => embeddings::embeddings(&body, key, shared).await,
+        }
+    };
+    // Before HTTP/1.1 nothing can be said before an answer.
+    let is_gone = async {
+        match client.filter(|_| head.version == Version::HTTP_11) {
+            Some(client) => client.gone(true).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = is_gone => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the client is gone")),
     }
+}
+
+/// Who asks.
+struct Asker {
+    /// The number of its key.
+    key: usize,
+    /// Its end of the connection.
+    client: Option<Client>,
 }
 
 /// Refuses what a page of somebody else asks in a person's browser: from another origin, or from a name that was made to mean

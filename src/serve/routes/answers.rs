@@ -1,10 +1,11 @@
 //! Answers to chats and texts: whole, or while they come.
 
-use super::{Result, not_ready, side};
+use super::{Asker, Result, not_ready, side};
 use crate::infer::Prompt;
 use crate::model::Inputs;
 use crate::random::{Label, Rng};
 use crate::serve::body::{Body, Events, event};
+use crate::serve::client::Client;
 use crate::serve::grammar::{Grammar, Shape};
 use crate::serve::limits::Charge;
 use crate::serve::refusal::Refusal;
@@ -12,7 +13,7 @@ use crate::serve::scored::Scored;
 use crate::serve::wire::{Asked, Form, Kind, Texts, object};
 use crate::serve::worker::{Ask, Command, Said, checked};
 use crate::serve::{Host, Shared};
-use crate::text::called::{CallForm, calls};
+use crate::text::called::calls;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use std::collections::VecDeque;
@@ -31,7 +32,7 @@ const CALLS: &str = "tool_calls";
 ///
 /// # Errors
 /// A request that is wrong, or that cannot be answered.
-pub async fn chat(body: &[u8], key: usize, shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn chat(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let mut row = object(body)?;
     let mut asked = Asked::chat(&row, &shared.options)?;
     let side = side(shared, &asked.model)?;
@@ -39,29 +40,23 @@ pub async fn chat(body: &[u8], key: usize, shared: &Arc<Shared>) -> Result<Respo
     let has_tools = !asked.tools.is_empty();
     row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
     let prompt = read(shared, move |host| host.conversation(&row)).await.map_err(|refusal| refusal.of("messages"))?;
-    reply(asked, Kind::Chat, (side, key), vec![prompt], grammar, shared).await
+    reply(asked, Kind::Chat, (side, asker), vec![prompt], grammar, shared).await
 }
 
 /// Goes on with texts.
 ///
 /// # Errors
 /// As [`chat`].
-pub async fn texts(body: &[u8], key: usize, shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn texts(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
     let side = side(shared, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
-    reply(asked, Kind::Text, (side, key), prompts, None, shared).await
+    reply(asked, Kind::Text, (side, asker), prompts, None, shared).await
 }
 
 /// The grammar of what answers have to be.
 async fn grammar(shape: Option<Shape>, shared: &Arc<Shared>) -> Result<Option<Grammar>> {
     let Some(shape) = shape else { return Ok(None) };
-    let host = shared.host().ok_or_else(not_ready)?;
-    if host.call_form() == CallForm::Words && !shape.calls.is_empty() {
-        let what = "this model calls tools in words of its own, which no grammar has: `tool_choice` is `auto` or `none`, and where tools \
-                    may be called `response_format` is `text`";
-        return Err(Refusal::param("tool_choice", what));
-    }
     let known = shared.clone();
     read(shared, move |host| Ok(known.grammars.of(&shape, host))).await?.map(Some)
 }
@@ -125,11 +120,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Asks for the answers to all prompts with this side, for this key, and gives them.
+/// Asks for the answers to all prompts with this side, for who asks, and gives them.
 async fn reply(
     asked: Asked,
     kind: Kind,
-    (side, key): (usize, usize),
+    (side, Asker { key, client }): (usize, Asker),
     prompts: Vec<Prompt>,
     grammar: Option<Grammar>,
     shared: &Arc<Shared>,
@@ -182,7 +177,7 @@ async fn reply(
     let given =
         Given { early, hears, host, shared: shared.clone(), form, tools, began, charge, prompt_tokens, answers };
     match asked.stream {
-        true => Ok(Body::events(Stream::new(given, asked.include_usage))),
+        true => Ok(Body::events(Stream::new(given, asked.include_usage, client))),
         false => given.whole().await,
     }
 }
@@ -298,15 +293,24 @@ struct Stream {
     is_over: bool,
     /// When it has taken too long.
     late: Pin<Box<Sleep>>,
+    /// When nobody listens any more.
+    gone: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Stream {
-    fn new(given: Given, include_usage: bool) -> Self {
+    fn new(given: Given, include_usage: bool, client: Option<Client>) -> Self {
         let begins = (0..given.answers).filter_map(|index| given.form.begin(index));
         let ready = begins.map(|value| event(&value)).collect();
         let held = given.tools.first().map_or(Vec::new(), |_| vec![Default::default(); given.answers]);
         let late = Box::pin(tokio::time::sleep(given.left()));
-        Stream { given, include_usage, ready, held, answer_tokens: 0, has_begun: false, is_over: false, late }
+        // The head of the answer is written before this is asked.
+        let gone = Box::pin(async move {
+            match client {
+                Some(client) => client.gone(false).await,
+                None => std::future::pending().await,
+            }
+        });
+        Stream { given, include_usage, ready, held, answer_tokens: 0, has_begun: false, is_over: false, late, gone }
     }
 
     fn take(&mut self, said: Said) {
@@ -376,6 +380,7 @@ impl Events for Stream {
                 Poll::Ready(Some(said)) => self.take(said),
                 Poll::Ready(None) => self.fail(&ending()),
                 Poll::Pending if self.late.as_mut().poll(context).is_ready() => self.fail(&late(&self.given.shared)),
+                Poll::Pending if self.gone.as_mut().poll(context).is_ready() => self.is_over = true,
                 Poll::Pending if self.ready.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
             }
