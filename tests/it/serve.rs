@@ -479,6 +479,58 @@ fn who_goes_away_is_not_answered_and_what_has_begun_is_finished() {
     assert!(TcpStream::connect(&address).is_err());
 }
 
+/// A template that speaks of tools as FunctionGemma's does.
+const IN_WORDS: &str = r#"{{ bos_token }}{%- set ns = namespace(rest=messages) -%}
+{%- if tools or messages[0].role in ("system", "developer") -%}
+{{- "<start_of_turn>developer\n" -}}
+{%- if messages[0].role in ("system", "developer") -%}{{- messages[0].content | trim -}}{%- set ns.rest = messages[1:] -%}{%- endif -%}
+{%- for tool in tools or [] -%}{{- "<start_function_declaration>declaration:" + tool.function.name + "<end_function_declaration>" -}}{%- endfor -%}
+{{- "<end_of_turn>\n" -}}
+{%- endif -%}
+{%- for m in ns.rest -%}
+{%- if m.role == "tool" -%}{{- "<start_function_response>response:" + m.name + "{value:<escape>" + m.content + "<escape>}<end_function_response>" -}}
+{%- else -%}
+{{- "<start_of_turn>" + ("model" if m.role == "assistant" else m.role) + "\n" -}}
+{%- if m.content -%}{{- m.content | trim -}}{%- endif -%}
+{%- for c in m.tool_calls or [] -%}{{- "<start_function_call>call:" + c.function.name + "{}<end_function_call>" -}}{%- endfor -%}
+{%- if not m.tool_calls -%}{{- "<end_of_turn>\n" -}}{%- endif -%}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- "<start_of_turn>model\n" -}}{%- endif -%}
+"#;
+
+#[test]
+fn calls_in_functiongemmas_words_become_calls() {
+    let bench = Bench::new().with_text();
+    bench.set("t/config.json", "max_position_embeddings", json!(1024));
+    bench.write("t/chat_template.jinja", IN_WORDS);
+    let served = Served::start(&bench, "--model t");
+    let parameters = json!({"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]});
+    let tools = json!([{"type": "function", "function": {"name": "pack", "parameters": parameters}}]);
+    let question = json!({"role": "user", "content": "Pack?"});
+    let ask = |messages: Value, more: Value| {
+        let mut body = asking("t", "", json!({"messages": messages, "tools": tools, "max_tokens": 150}));
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        served.post(CHAT, &body)
+    };
+    let said = ask(
+        json!([{"role": "developer", "content": "Be brief."}, question]),
+        json!({"tool_choice": "required", "parallel_tool_calls": false}),
+    );
+    let choice = said.ok()["choices"][0].clone();
+    let calls = choice["message"]["tool_calls"].clone();
+    let arguments = calls[0]["function"]["arguments"].as_str().expect("JSON");
+    let arguments: Value = serde_json::from_str(arguments).expect("JSON");
+    assert!(arguments["days"].is_i64() && calls[0]["function"]["name"] == "pack", "{choice}");
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    // What the tool answered goes back with the number of the call alone; the template shows its name.
+    let answer = json!({"role": "tool", "tool_call_id": calls[0]["id"], "content": "done"});
+    let more = json!({"max_tokens": 2});
+    ask(json!([question, {"role": "assistant", "content": null, "tool_calls": calls}, answer]), more).ok();
+    let format = json!({"response_format": {"type": "json_object"}});
+    assert_eq!(ask(json!([question]), format).problem().2, "response_format");
+}
+
 const TUNED: &str = "\
 model: {base: t}
 data: {train: chats.jsonl, max_length: 64}
