@@ -274,6 +274,7 @@ fn calls_in_words_are_what_is_parsed_as_such() {
         let message = refused(json!({"type": "object", "properties": {"x": schema}}));
         assert!(message.starts_with(&format!("`tools[0].parameters`, at {at}")), "{message}");
     }
+    assert!(refused(json!({"type": "object", "minProperties": 1})).contains("at /minProperties"));
     let shape = Shape { answer: Some(json!({"type": "object"})), calls: tools, several: false };
     assert!(words().grammar(&shape, CallForm::Words).is_err());
     let shape = Shape { calls: Vec::new(), ..shape };

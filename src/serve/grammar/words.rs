@@ -10,7 +10,8 @@ use std::fmt::Write;
 /// The most calls in an answer.
 const MOST_CALLS: usize = 16;
 /// Keywords that are enforced.
-const KNOWN: [&str; 7] = ["type", "enum", "const", "properties", "required", "items", "additionalProperties"];
+const KNOWN: [&str; 8] =
+    ["$schema", "type", "enum", "const", "properties", "required", "items", "additionalProperties"];
 /// Values of any kind. A text ends where its quote does, so that it has no `<`.
 const ANY: &str = r#"value: text | NUMBER | "true" | "false" | "null" | list | object
 list: "[" (value ("," value)*)? "]"
@@ -18,7 +19,7 @@ object: "{" (pair ("," pair)*)? "}"
 pair: KEY ":" value
 KEY: /[A-Za-z0-9_\-]{1,64}/
 TEXT: /[^<]*/
-INTEGER: /-?(0|[1-9][0-9]{0,15})/
+INTEGER: /0|-?[1-9][0-9]{0,15}/
 NUMBER: /-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,15})?/
 "#;
 
@@ -34,7 +35,7 @@ pub fn lark(calls: &[Call], several: bool) -> Result<String, Refusal> {
     let mut forms = Vec::new();
     for Call { name, parameters, place } in calls {
         let wrong = |(at, what): Wrong| refused(place, &at, &what);
-        let arguments = rules.object(parameters, "").map_err(wrong)?;
+        let arguments = check(parameters, "").and_then(|()| rules.object(parameters, "")).map_err(wrong)?;
         forms.push(format!("{} {arguments}", quoted(name)));
     }
     let (begin, end) = (quoted(&format!("{BEGIN}call:")), quoted(END));
@@ -67,10 +68,7 @@ impl Rules {
     /// What a value of a schema looks like.
     fn value(&mut self, schema: &Value, at: &str) -> Result<String, Wrong> {
         let Some(entries) = schema.as_object() else { return Ok("value".to_owned()) };
-        if let Some(other) = entries.keys().find(|key| ![&KNOWN[..], &NOTES].concat().contains(&key.as_str())) {
-            let what = format!("`{other}` is not enforced for a model that calls tools in words of its own");
-            return Err((format!("{at}/{other}"), what));
-        }
+        check(schema, at)?;
         if let Some(given) = entries.get("const") {
             return literal(given).ok_or_else(|| nested(at, "const"));
         }
@@ -136,6 +134,18 @@ impl Rules {
             };
         }
         Ok(format!("\"{{\" {first} \"}}\""))
+    }
+}
+
+/// Refuses a schema of which only a part would be enforced.
+fn check(schema: &Value, at: &str) -> Result<(), Wrong> {
+    let is_known = |keyword: &str| KNOWN.contains(&keyword) || NOTES.contains(&keyword);
+    match schema.as_object().and_then(|entries| entries.keys().find(|keyword| !is_known(keyword.as_str()))) {
+        None => Ok(()),
+        Some(other) => {
+            let what = format!("`{other}` is not enforced for a model that calls tools in words of its own");
+            Err((format!("{at}/{other}"), what))
+        }
     }
 }
 
