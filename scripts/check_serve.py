@@ -4,8 +4,8 @@
     pip install openai
     python3 scripts/check_serve.py MODEL [--adapter FOLDER] [--tool target/release/gemma-tune] [--clients 1,4,16] [--llama LLAMA_SERVER]
 
-Answers of `temperature: 0` have to be those of `generate`; streams, several answers, log-probabilities, errors and models as the
-client's types want them. Then how fast so many clients at once are answered, prompts and answers of about 128 tokens; with --llama
+Answers of `temperature: 0` have to be those of `generate`; streams, several answers, log-probabilities, answers of a schema, calls of tools, errors and
+models as the client's types want them. Then how fast so many clients at once are answered, prompts and answers of about 128 tokens; with --llama
 the same of llama.cpp's server on the same file, in turns.
 """
 
@@ -113,6 +113,7 @@ def check(args):
         assert whole.choices[0].message.content == whole.choices[1].message.content
         text = client.completions.create(model="base", prompt="The lighthouse", temperature=0, max_tokens=8, logprobs=2)
         assert len(text.choices[0].logprobs.token_logprobs) == text.usage.completion_tokens == 8
+        check_forms(client)
         for wrong, kind in [({"model": "none"}, openai.NotFoundError), ({"temperature": 9}, openai.BadRequestError)]:
             try:
                 client.chat.completions.create(**{"model": "base", "messages": [{"role": "user", "content": "x"}], **wrong})
@@ -122,6 +123,45 @@ def check(args):
                 sys.exit(f"{wrong} was taken")
         print("models, several answers, log-probabilities, texts and errors are as the client has them")
     assert server.code == 0, server.code
+
+
+def check_forms(client):
+    """Answers that have to be JSON, and calls of tools."""
+    from pydantic import BaseModel
+
+    class Town(BaseModel):
+        name: str
+        inhabitants: int
+        is_capital: bool
+
+    ask = [{"role": "user", "content": "Describe Paris as JSON: its name in a word, its inhabitants, and whether it is a capital."}]
+    asked = {"model": "base", "messages": ask, "max_tokens": 200}
+    parsed = client.chat.completions.parse(**asked, response_format=Town).choices[0]
+    assert parsed.finish_reason == "length" or isinstance(parsed.message.parsed, Town), parsed
+    stream = client.chat.completions.create(**asked, response_format={"type": "json_object"}, stream=True)
+    chunks = [chunk.choices[0] for chunk in stream if chunk.choices]
+    text = "".join(chunk.delta.content or "" for chunk in chunks)
+    assert chunks[-1].finish_reason == "length" or isinstance(json.loads(text), dict), text
+    schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 30}}, "required": ["city"], "additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "weather", "description": "The weather of a city", "parameters": schema}}
+    for choice in ["required", {"type": "function", "function": {"name": "weather"}}]:
+        answer = client.chat.completions.create(
+            model="base", messages=[{"role": "user", "content": "How is the weather in Bern?"}], max_tokens=200, tools=[tool], tool_choice=choice,
+            parallel_tool_calls=False,
+        ).choices[0]
+        (call,) = answer.message.tool_calls
+        assert answer.finish_reason == "tool_calls" and call.function.name == "weather", answer
+        assert list(json.loads(call.function.arguments)) == ["city"], call
+    try:
+        client.chat.completions.create(
+            **asked, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "not": {}}}}
+        )
+    except Exception as error:
+        assert "/not" in str(error), error
+        print(f"refused: {error}")
+    else:
+        sys.exit("a schema that cannot be enforced was taken")
+    print(f"answers of a form: {parsed.message.content} and {call.function.arguments}")
 
 
 def load(server, name, clients):

@@ -17,6 +17,19 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {}", plural(count as u64, noun))
 }
 
+/// A count with all its digits, in groups of three: `"1,234,567"`.
+pub fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Nouns whose plural no rule tells.
 const IRREGULAR: [(&str, &str); 2] = [("index", "indices"), ("matrix", "matrices")];
 

@@ -1,5 +1,6 @@
 //! What comes from files, without power over the terminal it is shown on.
 
+use crate::progress::count;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -31,6 +32,14 @@ pub fn shell_word(text: &str) -> String {
     if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
+/// The first `most` characters of `text`, with what is left out counted.
+pub fn excerpt(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}… ({} characters more)", &text[..end], count(text[end..].chars().count() as u64)),
+    }
+}
+
 /// Whether a terminal would obey `c` instead of showing it.
 fn is_commanding(c: char) -> bool {
     let reorders = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -41,6 +50,12 @@ fn is_commanding(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_excerpt_counts_what_it_leaves_out() {
+        assert_eq!(excerpt("añb", 3), "añb");
+        assert_eq!(excerpt("añbcd", 2), "añ… (3 characters more)");
+    }
 
     #[test]
     fn a_text_cannot_control_the_terminal() {

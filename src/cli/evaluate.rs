@@ -9,7 +9,7 @@ use crate::eval::metric::{METRICS, Metric};
 use crate::jobs::evaluate::{self, Asked, Asking, Contestant, MetricReport, Questions, Report, Rows, row_lines};
 use crate::recipe::{self, as_options};
 use crate::report::{ProgressBar, text};
-use crate::terminal::printable;
+use crate::terminal::{excerpt, printable};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::path::{Path, PathBuf};
 
@@ -186,7 +186,7 @@ fn show(report: &Report) -> Result<()> {
             super::print_text("rows with the highest loss")?;
         }
         let losses: Vec<String> = worst.losses.iter().map(|loss| format!("{loss:.3}")).collect();
-        let text = text::excerpt(&printable(&worst.text).replace('\n', " "), 100);
+        let text = excerpt(&printable(&worst.text).replace('\n', " "), 100);
         super::print_text(&format!("  {}: {}  ..{text}", worst.place, losses.join(" -> ")))?;
     }
     Ok(())

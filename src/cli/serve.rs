@@ -14,6 +14,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// How many beginnings of prompts are kept for others.
 const KEPT_PREFIXES: usize = 64;
@@ -41,19 +42,28 @@ pub struct Args {
     /// A file of API keys, one in each line, or their hashes (`sha256:..`); without it nobody needs one
     #[arg(long, value_parser = path())]
     api_key_file: Option<PathBuf>,
-    /// Bytes of a request's body, at most
+    /// The largest body of a request, as 32MB
     #[arg(long, default_value_t = 32 << 20, value_parser = args::size)]
     max_body_bytes: u64,
     /// New tokens of an answer whose request does not say how many
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
-    /// Answers that are given at once
+    /// Answers that are given at once, and the most that a request may ask for (`n`)
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     parallel: u32,
     /// Requests that may wait; others are told to come again
     #[arg(long, default_value_t = 128)]
     queue: u32,
-    /// Bytes for keys and values; without it a quarter of the memory that is free
+    /// Requests of each API key in a minute, or of everybody together where there are no keys; without it any number
+    #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u64).range(1..))]
+    requests_per_minute: Option<u64>,
+    /// Tokens of prompts and answers in a minute, as for requests
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    tokens_per_minute: Option<u64>,
+    /// Seconds that the answer to a request may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    request_timeout: u64,
+    /// Memory for keys and values, as 4GB or 700MiB; without it a quarter of what is free
     #[arg(long, value_parser = args::size)]
     cache_bytes: Option<u64>,
     /// What keys and values are held in: f16 rounds them, and takes half the memory
@@ -95,6 +105,7 @@ impl Args {
         let keys = self.api_key_file.as_deref().map_or(Ok(Keys::default()), Keys::read)?;
         let mut engine = EngineOptions {
             most_running: self.parallel as usize,
+            most_waiting: self.queue as usize,
             cache_dtype: self.cache_dtype,
             memory: Memory::Prefixes(KEPT_PREFIXES),
             ..EngineOptions::default()
@@ -110,6 +121,9 @@ impl Args {
             sampling,
             most_answers: self.parallel as usize,
             most_waiting: self.queue as usize,
+            request_time: Duration::from_secs(self.request_timeout),
+            requests_per_minute: self.requests_per_minute,
+            tokens_per_minute: self.tokens_per_minute,
         };
         let server = Server::listen(&self.host, self.port, options)?;
         let (stop, is_ready) = (server.stop(), Arc::new(AtomicBool::new(false)));

@@ -16,13 +16,8 @@ pub struct Adjusted {
 }
 
 impl Adjusted {
-    /// Draws from logits as they are.
-    pub fn nothing(sampler: Sampler) -> Self {
-        Adjusted { sampler, bias: Vec::new(), presence_penalty: 0.0, frequency_penalty: 0.0 }
-    }
-
     /// The logits to draw from; `None` where they are those of the model.
-    fn adjusted(&self, logits: &[f32], said: &[u32]) -> Option<Vec<f32>> {
+    pub fn adjusted(&self, logits: &[f32], said: &[u32]) -> Option<Vec<f32>> {
         let penalises = (self.presence_penalty != 0.0 || self.frequency_penalty != 0.0) && !said.is_empty();
         if self.bias.is_empty() && !penalises {
             return None;
@@ -64,7 +59,8 @@ mod tests {
     #[test]
     fn what_is_added_and_taken_away_decides() {
         let random = Rng::new(1).stream(&[Label::Purpose("test")]);
-        let plain = Adjusted::nothing(Sampler { sampling: Sampling::GREEDY, random });
+        let sampler = Sampler { sampling: Sampling::GREEDY, random };
+        let plain = Adjusted { sampler, bias: Vec::new(), presence_penalty: 0.0, frequency_penalty: 0.0 };
         let logits = [1.0, 3.0, 2.0];
         assert_eq!(plain.clone().choose(&logits, &[1, 1]), 1);
         let mut biased = Adjusted { bias: vec![(0, 5.0), (9, 1.0)], ..plain.clone() };

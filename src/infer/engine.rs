@@ -76,16 +76,38 @@ impl<'a> Engine<'a> {
         if needed_bytes > budget_bytes {
             return Err(Refusal::NeedsMemory { needed_bytes, budget_bytes });
         }
-        if self.waiting.len() >= self.options.most_waiting {
+        let at = self.waiting.partition_point(|other| other.request.priority >= request.priority);
+        if !self.has_room(at, answers, needed_bytes) {
             return Err(Refusal::QueueFull);
         }
         let number = self.submitted;
         self.submitted += 1;
         let Request { prompt, side, choosers, stop, max_new_tokens, priority, drafts } = request;
         let request = Arc::new(Asked { prompt, side, stop, max_new_tokens, priority, drafts });
-        let at = self.waiting.partition_point(|other| other.request.priority >= priority);
         self.waiting.insert(at, Waiting { number, request, choosers: choosers.into_iter().enumerate().collect() });
         Ok(number)
+    }
+
+    /// Whether one more may come, as the one at this place among those that wait: where the next step begins it, it waits for
+    /// nobody, and neither do those before it that are begun then.
+    fn has_room(&self, place: usize, answers: usize, bytes: u64) -> bool {
+        if self.waiting.len() < self.options.most_waiting {
+            return true;
+        }
+        let answers_left = self.options.most_running.saturating_sub(self.answers());
+        let mut left = (answers_left, self.options.cache_bytes.saturating_sub(self.reserved_bytes()));
+        let mut begins = |answers: usize, bytes: u64| {
+            let rest = left.0.checked_sub(answers).zip(left.1.checked_sub(bytes));
+            left = rest.unwrap_or((0, 0)); // nobody overtakes
+            rest.is_some()
+        };
+        let of = |waiting: &Waiting| {
+            let (request, answers) = (&waiting.request, waiting.choosers.len());
+            (answers, self.bytes_of(&request.prompt, request.max_new_tokens).saturating_mul(answers as u64))
+        };
+        let begun =
+            self.waiting[..place].iter().map(of).take_while(|(answers, bytes)| begins(*answers, *bytes)).count();
+        (begun == place && begins(answers, bytes)) || self.waiting.len() - begun < self.options.most_waiting
     }
 
     /// The bytes of keys and values that are set aside for one answer of at most `max_new_tokens`.

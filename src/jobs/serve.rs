@@ -1,5 +1,7 @@
 //! A model and its adapters, served.
 
+mod request;
+
 use crate::adapter::Adapter;
 use crate::adapter::peft::{self, PeftAdapter};
 use crate::data::{Row, RowFormat};
@@ -12,6 +14,7 @@ use crate::model::{Inputs, LanguageModel};
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::{Progress, Silent};
 use crate::serve::Host;
+use crate::text::called::{self, CallForm};
 use crate::text::{MediaSource, TokenStream, Tokenizer};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -33,8 +36,7 @@ pub struct Served {
     names: Vec<String>,
     stop: Vec<u32>,
     context_tokens: usize,
-    /// Whether calls of tools have control words, as FunctionGemma's.
-    calls_otherwise: bool,
+    call_form: CallForm,
 }
 
 impl Served {
@@ -51,7 +53,11 @@ impl Served {
             let named = || Place::Named(format!("--adapter {name}={}", folder.display()));
             if names.contains(name) {
                 let error = Error::new(Kind::Recipe, format!("two models are called `{name}`")).at(named());
-                return Err(error.hint("`--name` calls the base otherwise"));
+                let is_of_base = names.first() == Some(name);
+                return Err(error.hint(match is_of_base {
+                    true => "`--name` calls the base otherwise",
+                    false => "each `--adapter` has a name of its own",
+                }));
             }
             let folder = adapter_folder::find(folder, progress)?;
             let read =
@@ -66,10 +72,13 @@ impl Served {
             loaded.push(adapter);
             names.push(name.clone());
         }
-        let (stop, context_tokens) = (model.base.stop_ids(), model.base.config.max_position_embeddings());
+        let (mut stop, context_tokens) = (model.base.stop_ids(), model.base.config.max_position_embeddings());
         let words = model.base.encoder.template().control_words();
-        let calls_otherwise = words.iter().any(|word| word.contains("function_call"));
-        Ok(Served { calls_otherwise, model, tokenizer, adapters: loaded, names, stop, context_tokens })
+        let call_form = if words.iter().any(|word| word == called::BEGIN) { CallForm::Words } else { CallForm::Json };
+        if call_form == CallForm::Words {
+            stop.extend(tokenizer.id(called::ANSWER)); // what a tool says, and not the model
+        }
+        Ok(Served { call_form, model, tokenizer, adapters: loaded, names, stop, context_tokens })
     }
 }
 
@@ -111,27 +120,31 @@ impl Host for Served {
         self.tokenizer.token(id)
     }
 
+    fn call_form(&self) -> CallForm {
+        self.call_form
+    }
+
     fn stream(&self) -> TokenStream {
-        TokenStream::new(self.tokenizer.clone())
+        let stream = TokenStream::new(self.tokenizer.clone());
+        if self.call_form == CallForm::Words { stream.with_calls() } else { stream }
     }
 
     fn conversation(&self, row: &Map<String, Value>) -> Result<Prompt> {
-        if row.contains_key("tools") && self.calls_otherwise {
-            let what = "the model's template has a form of its own for calls of tools, which is not read here";
-            return Err(Error::new(Kind::Data, what).hint("`tool_choice: \"none\"` answers without them"));
-        }
-        let mut parsed = RowFormat::Messages.parse(row)?;
+        request::no_addresses(row)?;
+        let row = request::with_names_of_tools(row);
+        let mut parsed = RowFormat::Messages.parse(&row).map_err(request::without_recipes)?;
         // A request names no file of this machine, and no address that this machine would ask.
         if let Some(medium) = parsed.media_mut().iter().find(|medium| !matches!(medium.source, MediaSource::Bytes(_))) {
             let what = format!("{} come in the request itself, as `data:` addresses", medium.kind.plural());
             return Err(Error::new(Kind::Data, what));
         }
         let place = Place::Named("messages".into());
-        let features = media::rows::features([(&mut parsed, &place)].into_iter(), &self.model, &Silent)?;
+        let features = media::rows::features([(&mut parsed, &place)].into_iter(), &self.model, &Silent);
+        let features = features.map_err(request::without_recipes)?;
         let Row::Conversation(seen) = &parsed else {
             return Err(Error::new(Kind::Data, "`messages` are no conversation"));
         };
-        let (ids, media) = self.model.base.encoder.prompt(seen)?;
+        let (ids, media) = self.model.base.encoder.prompt(seen).map_err(request::without_recipes)?;
         let contents = media.iter().map(|medium| medium.content).collect();
         Ok(Prompt { inputs: media::inputs(ids, &media, features.as_ref())?, contents })
     }

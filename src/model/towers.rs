@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use std::fmt;
 
 /// Frozen towers and projectors.
-pub trait Towers: fmt::Debug {
+pub trait Towers: fmt::Debug + Send + Sync {
     /// What the tower of this modality gives for one piece, as [`crate::model::Features::Encoded`] holds it; `None` without
     /// such a tower.
     ///

@@ -1,5 +1,7 @@
 //! Numbers as people read them: sizes, counts, durations.
 
+pub use crate::progress::count;
+
 use crate::progress::plural;
 use crate::train::event::EvalEvent;
 use std::time::Duration;
@@ -7,19 +9,6 @@ use std::time::Duration;
 /// A size in decimal units, three digits: `"253 MB"`, `"1.93 GB"`, `"640 B"`.
 pub fn bytes(bytes: u64) -> String {
     scaled(bytes, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
-}
-
-/// A count with all its digits, in groups of three: `"1,234,567"`.
-pub fn count(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A count of things: `"1 row"`, `"1,234 rows"`.
@@ -47,14 +36,6 @@ pub fn duration(duration: Duration) -> String {
         60..3_600 => format!("{} min {:02} s", secs / 60, secs % 60),
         3_600..86_400 => format!("{} h {:02} min", secs / 3_600, secs / 60 % 60),
         _ => format!("{} d {:02} h", secs / 86_400, secs / 3_600 % 24),
-    }
-}
-
-/// The first `most` characters of `text`, with what is left out counted.
-pub fn excerpt(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}… ({} characters more)", &text[..end], count(text[end..].chars().count() as u64)),
     }
 }
 
@@ -117,12 +98,6 @@ mod tests {
         );
         assert_eq!(rate(f64::INFINITY), "-");
         assert_eq!(rate(f64::NAN), "-");
-    }
-
-    #[test]
-    fn an_excerpt_counts_what_it_leaves_out() {
-        assert_eq!(excerpt("añb", 3), "añb");
-        assert_eq!(excerpt("añbcd", 2), "añ… (3 characters more)");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Connections: taken up, and ended in time.
 
+use super::client::Client;
+use super::timed::Timed;
 use super::worker::Command;
 use super::{Shared, routes};
 use crate::error::{Error, Kind, Result};
@@ -17,6 +19,8 @@ use tokio::sync::{Semaphore, watch};
 const MOST_CONNECTIONS: usize = 512;
 /// How long a client may take to say what it wants, also after an answer.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+/// How long a client may take to read anything of what is written to it.
+const WRITE_TIME: Duration = Duration::from_secs(60);
 /// How long answers that have begun are waited for when the server ends.
 const GRACE_TIME: Duration = Duration::from_secs(120);
 
@@ -46,7 +50,7 @@ async fn accept(
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).half_close(true);
     loop {
         let accepted = async {
             let place = places.clone().acquire_owned().await;
@@ -62,12 +66,14 @@ async fn accept(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let shared = shared.clone();
-        let service = service_fn(move |request| {
+        let (shared, client) = (shared.clone(), Client::new(stream));
+        let known = client.clone();
+        let service = service_fn(move |mut request| {
             let shared = shared.clone();
+            request.extensions_mut().insert(known.clone());
             async move { Ok::<_, Infallible>(routes::answer(request, shared).await) }
         });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(Timed::new(client, WRITE_TIME)), service));
         tokio::spawn(async move {
             // A connection that breaks is its client's affair.
             let _ = connection.await;

@@ -48,11 +48,17 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// Whether this is one of them. Takes as long for any other.
-    pub fn know(&self, key: &str) -> bool {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Which of them this is, if it is one. Takes as long for any other.
+    pub fn find(&self, key: &str) -> Option<usize> {
         let asked = hash(key);
         let differs = |known: &Hash| known.iter().zip(&asked).fold(0, |all, (a, b)| all | (a ^ b));
-        self.0.iter().fold(false, |found, known| found | (differs(known) == 0))
+        let numbered = self.0.iter().enumerate();
+        numbered.fold(None, |found, (number, known)| if differs(known) == 0 { Some(number) } else { found })
     }
 }
 
@@ -84,9 +90,9 @@ mod tests {
         // printf %s second | sha256sum
         let hashed = "sha256:16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4";
         let keys = read(&format!("\u{feff}# ours\nfirst\n\n{hashed}\n")).unwrap();
-        assert!(read(&hashed.replace("sha", "SHA")).unwrap().know("second"));
-        assert!(keys.know("first") && keys.know("second") && !keys.is_open());
-        assert!(!["", "First", "third", hashed].iter().any(|key| keys.know(key)));
+        assert!(read(&hashed.replace("sha", "SHA")).unwrap().find("second").is_some());
+        assert_eq!((keys.find("first"), keys.find("second"), keys.count()), (Some(0), Some(1), 2));
+        assert!(!["", "First", "third", hashed].iter().any(|key| keys.find(key).is_some()) && !keys.is_open());
         assert!(Keys::default().is_open());
     }
 

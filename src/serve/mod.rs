@@ -5,30 +5,37 @@
 
 mod answer;
 mod body;
+mod client;
 mod connections;
 mod figures;
+mod grammar;
 mod keys;
+mod limits;
 mod refusal;
 mod routes;
 mod scored;
+mod timed;
 mod wire;
 mod worker;
 
 pub use self::keys::Keys;
 
 use self::figures::Counts;
-use self::worker::{Command, Room};
+use self::grammar::Grammars;
+use self::limits::Limits;
+use self::worker::Command;
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{EngineOptions, Prompt, Sampling};
 use crate::model::LanguageModel;
 use crate::nn::SidePath;
+use crate::text::called::CallForm;
 use serde_json::{Map, Value};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
 
 /// Prompts that are read at once.
@@ -63,6 +70,9 @@ pub trait Host: Send + Sync {
     /// The spelling of a token, as it is in the vocabulary.
     fn token(&self, id: u32) -> Option<String>;
 
+    /// How it calls tools.
+    fn call_form(&self) -> CallForm;
+
     /// What makes texts of tokens while they come.
     fn stream(&self) -> crate::text::TokenStream;
 
@@ -94,6 +104,12 @@ pub struct ServeOptions {
     pub most_answers: usize,
     /// Requests that may wait beside these; as many may wait to be read.
     pub most_waiting: usize,
+    /// How long all answers of a request may take.
+    pub request_time: Duration,
+    /// Requests of each key in a minute.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens of each key in a minute, of prompts and answers.
+    pub tokens_per_minute: Option<u64>,
 }
 
 /// What all connections know.
@@ -110,6 +126,8 @@ struct Shared {
     host: OnceLock<Arc<dyn Host>>,
     work: Sender<Command>,
     counts: Counts,
+    grammars: Grammars,
+    limits: Arc<Limits>,
     /// Seconds since 1970.
     started: u64,
 }
@@ -156,6 +174,7 @@ impl Server {
         let (work, commands) = mpsc::channel();
         let (stop, stopping) = watch::channel(false);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let limits = Limits::new(options.requests_per_minute, options.tokens_per_minute, options.keys.count());
         let shared = Shared {
             options,
             address,
@@ -165,6 +184,8 @@ impl Server {
             host: OnceLock::new(),
             work,
             counts: Counts::default(),
+            grammars: Grammars::default(),
+            limits: Arc::new(limits),
             started,
         };
         let shared = Arc::new(shared);
@@ -205,8 +226,7 @@ impl Server {
     pub fn run(self, engine: EngineOptions) -> Result<()> {
         let Server { shared, work, http, stop, .. } = self;
         let host = shared.host().ok_or_else(|| Error::new(Kind::Bug, "a server has a host"))?;
-        let room = Room { answers: shared.options.most_answers, waiting: shared.options.most_waiting };
-        let worked = worker::work(host.as_ref(), &work, engine, room, &shared.counts);
+        let worked = worker::work(host.as_ref(), &work, engine, &shared.counts);
         stop.send_replace(true);
         let ended = http.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the thread of HTTP ended early")));
         worked.and(ended)

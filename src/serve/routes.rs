@@ -5,12 +5,13 @@ mod embeddings;
 
 use super::Shared;
 use super::body::Body;
+use super::client::Client;
 use super::refusal::Refusal;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
+/// What is served, as OpenAPI describes it.
+const OPENAPI: &str = include_str!("openapi.json");
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(60);
 /// Bytes of a body that is not read are taken all the same, up to this,
@@ -32,6 +35,7 @@ enum Route {
     Health,
     Ready,
     Metrics,
+    OpenApi,
     Models,
     Model,
     Chat,
@@ -47,6 +51,7 @@ impl Route {
             "/health" => Route::Health,
             "/ready" => Route::Ready,
             "/metrics" => Route::Metrics,
+            "/openapi.json" => Route::OpenApi,
             "/v1/models" => Route::Models,
             "/v1/chat/completions" => Route::Chat,
             "/v1/completions" => Route::Texts,
@@ -65,6 +70,7 @@ impl Route {
             Route::Health => "/health",
             Route::Ready => "/ready",
             Route::Metrics => "/metrics",
+            Route::OpenApi => "/openapi.json",
             Route::Models => "/v1/models",
             Route::Model => "/v1/models/{model}",
             Route::Chat => "/v1/chat/completions",
@@ -75,10 +81,12 @@ impl Route {
     }
 
     fn method(self) -> Method {
-        match self {
-            Route::Chat | Route::Texts | Route::Embeddings => Method::POST,
-            _ => Method::GET,
-        }
+        if self.costs() { Method::POST } else { Method::GET }
+    }
+
+    /// Whether it counts among what a key may ask for in a minute.
+    fn costs(self) -> bool {
+        matches!(self, Route::Chat | Route::Texts | Route::Embeddings)
     }
 
     /// Whether everybody may ask.
@@ -117,8 +125,12 @@ async fn respond(
         let what = format!("{} takes {allowed}, not {method}", route.name());
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, what));
     }
-    if !route.is_open() {
-        authorise(&head.headers, shared)?;
+    let key = if route.is_open() { 0 } else { authorise(&head.headers, shared)? };
+    if route.costs() {
+        let answered = answered(head, body, route, key, shared).await;
+        let mut response = answered.unwrap_or_else(|refusal| refusal.response());
+        shared.limits.say(key, response.headers_mut());
+        return Ok(response);
     }
     match route {
         Route::Health => Ok(Body::json(StatusCode::OK, &json!({"status": "ok"}))),
@@ -129,6 +141,7 @@ async fn respond(
         Route::Metrics => {
             Ok(Body::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.counts.text()))
         }
+        Route::OpenApi => Ok(Body::text(StatusCode::OK, "application/json", OPENAPI.to_owned())),
         Route::Models => {
             let models = names(shared)?.iter().map(|name| model(name, shared)).collect::<Vec<_>>();
             Ok(Body::json(StatusCode::OK, &json!({"object": "list", "data": models})))
@@ -138,19 +151,60 @@ async fn respond(
             side(shared, &name)?;
             Ok(Body::json(StatusCode::OK, &model(&name, shared)))
         }
-        Route::Chat => answers::chat(&read(head, body, shared).await?, shared).await,
-        Route::Texts => answers::texts(&read(head, body, shared).await?, shared).await,
-        Route::Embeddings => embeddings::embeddings(&read(head, body, shared).await?, shared).await,
-        Route::Unknown => {
+        Route::Chat | Route::Texts | Route::Embeddings | Route::Unknown => {
             let what = format!("there is nothing at {}", head.uri.path());
             Err(Refusal::new(StatusCode::NOT_FOUND, what).code("unknown_url"))
         }
     }
 }
 
+/// Answers what the model is asked by the key with this number.
+async fn answered(
+    head: &Parts,
+    body: &mut Incoming,
+    route: Route,
+    key: usize,
+    shared: &Arc<Shared>,
+) -> Result<Response<Body>> {
+    shared.limits.request(key)?;
+    let body = read(head, body, shared).await?;
+    let client = head.extensions.get::<Client>().cloned();
+    let asker = Asker { key, client: client.clone() };
+    let answer = async {
+        match route {
+            Route::Chat => answers::chat(&body, asker, shared).await,
+            Route::Texts => answers::texts(&body, asker, shared).await,
+            _ => embeddings::embeddings(&body, key, shared).await,
+        }
+    };
+    // Before HTTP/1.1 nothing can be said before an answer.
+    let is_gone = async {
+        match client.filter(|_| head.version == Version::HTTP_11) {
+            Some(client) => client.gone(true).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = is_gone => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the client is gone")),
+    }
+}
+
+/// Who asks.
+struct Asker {
+    /// The number of its key.
+    key: usize,
+    /// Its end of the connection.
+    client: Option<Client>,
+}
+
 /// Refuses what a page of somebody else asks in a person's browser: from another origin, or from a name that was made to mean
 /// this machine.
 fn no_other_page(headers: &HeaderMap, local: Option<IpAddr>) -> Result<()> {
+    if headers.get_all(HOST).iter().count() > 1 {
+        return Err(Refusal::bad("a request has one `Host`, and this one has several"));
+    }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(HOST);
     let forbidden = |what: &str| Err(Refusal::new(StatusCode::FORBIDDEN, what));
@@ -174,17 +228,19 @@ fn no_other_page(headers: &HeaderMap, local: Option<IpAddr>) -> Result<()> {
     Ok(())
 }
 
-fn authorise(headers: &HeaderMap, shared: &Shared) -> Result<()> {
+/// The number of the key that is shown; where there are none, that of everybody.
+fn authorise(headers: &HeaderMap, shared: &Shared) -> Result<usize> {
     let keys = &shared.options.keys;
     if keys.is_open() {
-        return Ok(());
+        return Ok(0);
     }
     let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let key =
         given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim());
     match key {
-        Some(key) if keys.know(key) => Ok(()),
-        Some(_) => Err(Refusal::new(StatusCode::UNAUTHORIZED, "the API key is not known").code("invalid_api_key")),
+        Some(key) => keys
+            .find(key)
+            .ok_or_else(|| Refusal::new(StatusCode::UNAUTHORIZED, "the API key is not known").code("invalid_api_key")),
         None => {
             let what = "an API key is needed: the header `Authorization: Bearer KEY`";
             Err(Refusal::new(StatusCode::UNAUTHORIZED, what).code("invalid_api_key"))
@@ -243,6 +299,7 @@ fn model(name: &str, shared: &Shared) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::wire::Asked;
 
     fn headers(given: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -278,5 +335,51 @@ mod tests {
         }
         assert_eq!(Route::of("/v1/chat/completions").0.method(), Method::POST);
         assert!(Route::Ready.is_open() && !Route::Metrics.is_open());
+        let twice = headers(&[("host", "localhost"), ("x", "y")]);
+        assert!(no_other_page(&twice, None).is_ok());
+        let mut twice = twice;
+        twice.append(HOST, hyper::header::HeaderValue::from_static("localhost"));
+        assert_eq!(no_other_page(&twice, None).unwrap_err().response().status(), StatusCode::BAD_REQUEST);
     }
+
+    #[test]
+    fn what_is_served_is_described_and_nothing_else() {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let described = paths.iter().flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(move |method| (path.as_str(), method.to_uppercase()))
+        });
+        let described: std::collections::BTreeSet<(&str, String)> = described.collect();
+        let served = ROUTES.iter().map(|route| (route.name(), route.method().to_string()));
+        assert_eq!(described, served.collect());
+        for route in ROUTES {
+            assert_eq!(Route::of(&route.name().replace("{model}", "m")).0, route);
+            let item = &document["paths"][route.name()][route.method().as_str().to_lowercase()];
+            assert_eq!(item["security"] == json!([]), route.is_open(), "{}", route.name());
+            assert_eq!(item["responses"]["429"].is_object(), route.costs(), "{}", route.name());
+        }
+        let parts = &document["components"]["schemas"];
+        for (name, known) in [("Chat", Asked::fields_of_chats()), ("Text", Asked::fields_of_texts())] {
+            let fields: std::collections::BTreeSet<&str> =
+                parts[name]["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(fields, known.into_iter().collect(), "{name}");
+        }
+        // What a part refers to is there.
+        for (at, _) in OPENAPI.match_indices("\"$ref\": \"#") {
+            let to = OPENAPI[at..].split('"').nth(3).unwrap();
+            assert!(document.pointer(&to[1..]).is_some(), "{to}");
+        }
+    }
+
+    const ROUTES: [Route; 9] = [
+        Route::Health,
+        Route::Ready,
+        Route::Metrics,
+        Route::OpenApi,
+        Route::Models,
+        Route::Model,
+        Route::Chat,
+        Route::Texts,
+        Route::Embeddings,
+    ];
 }

@@ -1,6 +1,6 @@
 //! How likely the tokens of an answer were.
 
-use crate::infer::{Adjusted, Choose};
+use crate::infer::Choose;
 use std::sync::mpsc::Sender;
 
 /// A token with its log-probability, and those that were the most likely in its place.
@@ -14,10 +14,10 @@ pub struct Scored {
     pub top: Vec<(u32, f64)>,
 }
 
-/// Chooses as [`Adjusted`], and says how likely what it chose was.
+/// Says how likely what another chose was.
 pub struct Scoring {
     /// Chooses.
-    pub adjusted: Adjusted,
+    pub chooser: Box<dyn Choose>,
     /// How many of the most likely are said.
     pub top: usize,
     /// Where that goes.
@@ -26,7 +26,7 @@ pub struct Scoring {
 
 impl Choose for Scoring {
     fn choose(&mut self, logits: &[f32], said: &[u32]) -> u32 {
-        let token = self.adjusted.choose(logits, said);
+        let token = self.chooser.choose(logits, said);
         // Nobody listens any more where the client is gone.
         let _ = self.says.send(score(logits, token, self.top));
         token

@@ -3,6 +3,7 @@
 use super::Host;
 use super::answer::{AnswerText, Brought};
 use super::figures::Counts;
+use super::grammar::{Broken, Grammar, Held};
 use super::scored::{Scored, Scoring};
 use crate::error::{Error, Kind, Result};
 use crate::fence::fenced;
@@ -47,8 +48,12 @@ pub struct Ask {
     pub presence_penalty: f32,
     /// As of [`Adjusted`].
     pub frequency_penalty: f32,
+    /// What answers have to be; texts, where there is none.
+    pub grammar: Option<Grammar>,
     /// Texts that end an answer, and are no part of it.
     pub stops: Vec<String>,
+    /// Those of a higher one are begun first.
+    pub priority: i32,
     /// With how many of the most likely tokens beside each; `None` where nobody asks how likely they were.
     pub logprobs: Option<usize>,
     /// The number of the first of them among all that the reply is for.
@@ -76,6 +81,8 @@ pub enum Said {
     Taken,
     /// It will not.
     Refused(Refusal),
+    /// An answer cannot be held to what it has to be any longer.
+    Failed(String),
     /// More of an answer.
     Piece {
         /// Which answer.
@@ -108,45 +115,17 @@ struct Answer {
     first: usize,
     text: AnswerText,
     scores: Option<Receiver<Scored>>,
+    broken: Broken,
     /// Chosen, and part of no text that was said.
     scored: Vec<Scored>,
     tokens: usize,
-}
-
-/// How much is done at once.
-#[derive(Debug, Clone, Copy)]
-pub struct Room {
-    /// Answers that are given.
-    pub answers: usize,
-    /// Requests that wait beside these.
-    pub waiting: usize,
-}
-
-impl Room {
-    /// Whether there is some for a request of so many answers, beside those that have so many, in their order.
-    fn has_some(self, answers: usize, others: impl Iterator<Item = usize>) -> bool {
-        let (mut given, mut waiting) = (0, 0);
-        for other in others {
-            match waiting == 0 && given + other <= self.answers {
-                true => given += other,
-                false => waiting += 1,
-            }
-        }
-        (waiting == 0 && given + answers <= self.answers) || waiting < self.waiting
-    }
 }
 
 /// Answers until [`Command::End`].
 ///
 /// # Errors
 /// When the device fails.
-pub fn work(
-    host: &dyn Host,
-    commands: &Receiver<Command>,
-    options: EngineOptions,
-    room: Room,
-    counts: &Counts,
-) -> Result<()> {
+pub fn work(host: &dyn Host, commands: &Receiver<Command>, options: EngineOptions, counts: &Counts) -> Result<()> {
     let mut engine = Engine::new(host.model(), options);
     let mut live: BTreeMap<u64, Live> = BTreeMap::new();
     let sides = host.sides();
@@ -155,10 +134,7 @@ pub fn work(
         match next {
             Some(Command::Ask(ask)) => {
                 forget_those_gone(&mut engine, &mut live);
-                match room.has_some(ask.answers, live.values().map(|live| live.answers.len())) {
-                    true => take(host, &mut engine, &mut live, *ask),
-                    false => drop(ask.reply.send(Said::Refused(Refusal::QueueFull))),
-                }
+                take(host, &mut engine, &mut live, *ask);
                 continue; // the others that came meanwhile
             }
             // One at a time, so that no answer waits for many.
@@ -200,7 +176,7 @@ fn forget_those_gone(engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>) {
 
 /// Hands a request to the engine.
 fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>, ask: Ask) {
-    let Ask { prompt, side, max_tokens, stops, reply, first, .. } = ask;
+    let Ask { prompt, side, max_tokens, stops, priority, reply, first, .. } = ask;
     let (mut answers, mut choosers): (_, Vec<Box<dyn Choose>>) = (BTreeMap::new(), Vec::new());
     for number in 0..ask.answers {
         let random = Rng::new(ask.seed).stream(&[Label::Purpose("serve"), Label::Micro(number as u64)]);
@@ -210,20 +186,24 @@ fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>
             presence_penalty: ask.presence_penalty,
             frequency_penalty: ask.frequency_penalty,
         };
-        let mut scores = None;
+        let (mut scores, broken) = (None, Broken::default());
+        let chooser: Box<dyn Choose> = match ask.grammar.clone() {
+            Some(grammar) => Box::new(Held { adjusted, grammar, broken: broken.clone() }),
+            None => Box::new(adjusted),
+        };
         choosers.push(match ask.logprobs {
             Some(top) => {
                 let (says, hears) = mpsc::channel();
                 scores = Some(hears);
-                Box::new(Scoring { adjusted, top, says })
+                Box::new(Scoring { chooser, top, says })
             }
-            None => Box::new(adjusted),
+            None => chooser,
         });
         let text = AnswerText::new(host.stream(), stops.clone());
-        answers.insert(number, Answer { first, text, scores, scored: Vec::new(), tokens: 0 });
+        answers.insert(number, Answer { first, text, scores, broken, scored: Vec::new(), tokens: 0 });
     }
     let stop = host.stop().to_vec();
-    let request = Request { prompt, side, choosers, stop, max_new_tokens: max_tokens, priority: 0, drafts: 0 };
+    let request = Request { prompt, side, choosers, stop, max_new_tokens: max_tokens, priority, drafts: 0 };
     match engine.submit(request) {
         Ok(number) => {
             let _ = reply.send(Said::Taken);
@@ -238,6 +218,10 @@ fn said(engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>, event: Event) {
     let (Event::Token(id, _) | Event::Done(id, _)) = event;
     let Some(Live { reply, answers }) = live.get_mut(&id.request) else { return };
     let Some(answer) = answers.get_mut(&id.answer) else { return };
+    if let (Event::Done(..), Some(what)) = (event, answer.broken.get()) {
+        let _ = reply.send(Said::Failed(what.clone())); // whoever hears it goes, and the others end with him
+        return;
+    }
     let ended = match event {
         Event::Token(_, token) => answer.push(id, token, reply).then(|| {
             engine.cancel_answer(id);
@@ -286,21 +270,5 @@ pub fn checked(reason: FinishReason) -> Result<&'static str> {
         FinishReason::Length => Ok("length"),
         FinishReason::NotFinite => Err(Error::new(Kind::NonFinite, "the model computed numbers that are not finite")
             .hint("the model or its adapter is damaged")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_could_be_answered_at_once_waits_for_nobody() {
-        let has_some =
-            |answers, waiting, new, others: &[usize]| Room { answers, waiting }.has_some(new, others.iter().copied());
-        assert!(has_some(4, 0, 1, &[]) && has_some(4, 0, 1, &[1, 1, 1]) && has_some(4, 0, 3, &[1]));
-        assert!(!has_some(4, 0, 1, &[1, 1, 1, 1]) && !has_some(4, 0, 4, &[1]));
-        assert!(has_some(4, 1, 1, &[1, 1, 1, 1]) && !has_some(4, 1, 1, &[1, 1, 1, 1, 1]));
-        // One that fits does not overtake another that waits.
-        assert!(!has_some(4, 1, 1, &[3, 2]) && has_some(4, 2, 1, &[3, 2]));
     }
 }

@@ -1,5 +1,6 @@
 //! Ids to text while they arrive, without ever showing half a character.
 
+use super::called::is_word;
 use super::tokenizer::Tokenizer;
 
 /// Turns ids into text one at a time; the pieces together are the decoded text. Characters that are spelt byte by byte
@@ -7,6 +8,8 @@ use super::tokenizer::Tokenizer;
 #[derive(Debug, Clone)]
 pub struct TokenStream {
     tokenizer: Tokenizer,
+    /// Whether words of calls are shown, which a vocabulary may have as special.
+    shows_calls: bool,
     /// Bytes in a row.
     pending: Vec<u8>,
 }
@@ -14,15 +17,18 @@ pub struct TokenStream {
 impl TokenStream {
     /// A stream that nothing has come from yet.
     pub fn new(tokenizer: Tokenizer) -> Self {
-        TokenStream { tokenizer, pending: Vec::new() }
+        TokenStream { tokenizer, shows_calls: false, pending: Vec::new() }
+    }
+
+    /// The same, with FunctionGemma's words of calls as they are written.
+    pub fn with_calls(self) -> Self {
+        TokenStream { shows_calls: true, ..self }
     }
 
     /// The text that `id` completes; `None` for a special token, an unknown id, or a byte.
     pub fn push(&mut self, id: u32) -> Option<String> {
-        if self.tokenizer.is_special(id) {
-            return None;
-        }
-        let token = self.tokenizer.token(id)?;
+        let is_call = |token: &String| self.shows_calls && is_word(token);
+        let token = self.tokenizer.token(id).filter(|token| !self.tokenizer.is_special(id) || is_call(token))?;
         if let Some(byte) = byte(&token) {
             self.pending.push(byte);
             return None;
@@ -37,6 +43,11 @@ impl TokenStream {
         let spoilt = "\u{fffd}".repeat(bytes.len());
         (!bytes.is_empty()).then(|| String::from_utf8(bytes).unwrap_or(spoilt))
     }
+}
+
+/// The bytes that a token stands for by its spelling in the vocabulary: a byte is `<0x0A>`, and a space `▁`.
+pub fn bytes(spelling: &str) -> Vec<u8> {
+    byte(spelling).map_or_else(|| spelling.replace('▁', " ").into_bytes(), |byte| vec![byte])
 }
 
 /// The byte that a token like `<0xE2>` stands for.

@@ -151,6 +151,7 @@ fn generated(bench: &Bench, more: &str, text: &str) -> String {
 #[test]
 fn answers_are_those_of_generate_whole_and_in_pieces() {
     let bench = Bench::new().with_text();
+    bench.set("t/config.json", "max_position_embeddings", json!(2048)); // room for what models are told of tools
     bench.write("s.yaml", TUNED);
     bench.run("train s.yaml").ok();
     let served = Served::start(&bench, "--model t --adapter tuned=out --parallel 4");
@@ -205,6 +206,63 @@ fn answers_are_those_of_generate_whole_and_in_pieces() {
             "{token}"
         );
         assert!(token["logprob"].as_f64().is_some_and(|p| p <= 0.0), "{token}");
+    }
+
+    // Held to a form, what a model of random numbers says is what was asked for. New lines are forbidden: it would say them at length.
+    let lines = (10..=15).chain([35]).map(|id: u32| (id.to_string(), json!(-100)));
+    let lines: Value = lines.collect::<serde_json::Map<_, _>>().into();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "sky": {"enum": ["clear", "grey"]},
+            "days": {"type": "integer", "minimum": 0, "maximum": 99},
+            "dry": {"type": "boolean"},
+        },
+        "required": ["sky", "days", "dry"],
+        "additionalProperties": false,
+    });
+    let of_schema = json!({"type": "json_schema", "json_schema": {"name": "day", "strict": true, "schema": schema}});
+    let held = |more: Value| {
+        let mut body = asking("tuned", "Hi", json!({"max_tokens": 120, "logit_bias": lines}));
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        served.post(CHAT, &body)
+    };
+    let is_day = |text: &str| {
+        let value: Value = serde_json::from_str(text).expect("JSON");
+        let days = value["days"].as_u64().is_some_and(|days| days < 100);
+        value.as_object().is_some_and(|day| day.len() == 3)
+            && days
+            && value["dry"].is_boolean()
+            && value["sky"].is_string()
+    };
+    let day = held(json!({"response_format": of_schema, "logprobs": true})).ok();
+    assert!(is_day(said(&day["choices"][0])) && day["choices"][0]["finish_reason"] == "stop", "{day}");
+    let (events, is_whole) = held(json!({"response_format": of_schema, "stream": true})).events();
+    assert_eq!((events.iter().map(delta).collect::<String>().as_str(), is_whole), (said(&day["choices"][0]), true));
+    let cut = held(json!({"response_format": of_schema, "max_tokens": 3})).ok();
+    assert_eq!(cut["choices"][0]["finish_reason"], "length");
+    let mut closing = lines.clone();
+    closing["447"] = json!(100); // `}`
+    let object = held(json!({"response_format": {"type": "json_object"}, "logit_bias": closing, "model": "t"})).ok();
+    assert_eq!((said(&object["choices"][0]).trim(), &object["choices"][0]["finish_reason"]), ("{}", &json!("stop")));
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": schema}});
+    let tools = json!([tool("plan"), tool("pack")]);
+    let one = json!({"type": "function", "function": {"name": "pack"}});
+    for (choice, stream) in [(json!("required"), false), (one, true)] {
+        let more = json!({"tools": tools, "tool_choice": choice, "parallel_tool_calls": false, "stream": stream});
+        let answer = held(more);
+        let (message, reason) = match stream {
+            false => (answer.ok()["choices"][0]["message"].clone(), answer.ok()["choices"][0]["finish_reason"].clone()),
+            true => {
+                let (events, _) = answer.events();
+                let called = events.iter().find(|event| event["choices"][0]["delta"]["tool_calls"].is_array());
+                let ended = &events[events.len() - 1];
+                (called.expect("a call")["choices"][0]["delta"].clone(), ended["choices"][0]["finish_reason"].clone())
+            }
+        };
+        let call = &message["tool_calls"][0]["function"];
+        assert!(is_day(call["arguments"].as_str().expect("JSON")) && reason == "tool_calls", "{message}");
+        assert!(call["name"] == "pack" || (!stream && call["name"] == "plan"), "{call}");
     }
 
     // Several answers, with a seed that decides them; a text that ends them.
@@ -262,7 +320,10 @@ fn what_is_wrong_is_said_and_what_is_forbidden_is_not_done() {
     let bench = Bench::new().with_text();
     bench.write("keys", "secret-one\n");
     bench.write("inside.png", "a file of this machine");
-    let served = Served::start(&bench, "--model t --name base --api-key-file keys --max-body-bytes 4kB --max-tokens 5");
+    let served = Served::start(
+        &bench,
+        "--model t --name base --api-key-file keys --max-body-bytes 4kB --max-tokens 5 --requests-per-minute 200 --tokens-per-minute 100000",
+    );
     for path in ["/health", "/ready"] {
         assert_eq!(served.get(path).status, 200, "{path}");
     }
@@ -276,7 +337,13 @@ fn what_is_wrong_is_said_and_what_is_forbidden_is_not_done() {
     let key = "Authorization: Bearer secret-one\r\n";
     let post = |body: &str| served.ask("POST", CHAT, key, body);
     let chat = |more: Value| post(&asking("base", "Hi", more).to_string());
-    assert_eq!(chat(json!({})).status, 200);
+    let first = chat(json!({}));
+    assert_eq!(first.status, 200);
+    for said in
+        ["x-ratelimit-limit-requests: 200", "x-ratelimit-remaining-requests: 199", "x-ratelimit-limit-tokens: 100000"]
+    {
+        assert!(first.head.contains(said), "{said}: {}", first.head);
+    }
     let image = |url: &str| {
         let part = json!({"type": "image_url", "image_url": {"url": url}});
         json!({"messages": [{"role": "user", "content": [part]}]})
@@ -295,9 +362,16 @@ fn what_is_wrong_is_said_and_what_is_forbidden_is_not_done() {
         (chat(json!({"n": 17})), (400, "", "n", "1 to 16")),
         (chat(image(&file)), (400, "", "messages", "in the request itself")),
         (chat(image(&path)), (400, "", "messages", "in the request itself")),
-        (chat(image("http://169.254.169.254/latest")), (400, "", "messages", "")),
-        (chat(image("http://127.0.0.1:1/x.png")), (400, "", "messages", "")),
+        (chat(image("http://169.254.169.254/latest")), (400, "", "messages", "`http://169.254.169.254/latest`")),
+        (chat(image("http://127.0.0.1:1/x.png")), (400, "", "messages", "no address asked")),
         (chat(listed), (400, "", "messages", "")),
+        (
+            chat(
+                json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}}),
+            ),
+            (400, "invalid_schema", "response_format", "at /not"),
+        ),
+        (chat(json!({"tool_choice": "required"})), (400, "", "tool_choice", "needs `tools`")),
         (chat(json!({"user": "x".repeat(5_000)})), (413, "body_too_large", "", "4000 bytes")),
         (served.ask("GET", CHAT, key, ""), (405, "", "", "takes POST")),
         (served.ask("GET", "/v1/models/none", key, ""), (404, "model_not_found", "model", "`none`")),
@@ -315,6 +389,10 @@ fn what_is_wrong_is_said_and_what_is_forbidden_is_not_done() {
     // The usual number of tokens is the server's, and as many as there is room for.
     let answer = chat(json!({"max_tokens": null})).ok();
     assert!(answer["usage"]["completion_tokens"].as_u64().is_some_and(|tokens| tokens <= 5), "{answer}");
+    let described: Value = served.ask("GET", "/openapi.json", key, "").ok();
+    assert!(described["paths"]["/v1/chat/completions"]["post"].is_object());
+    let twice = format!("GET /health HTTP/1.1\r\nHost: {0}\r\nHost: {0}\r\nConnection: close\r\n\r\n", served.address);
+    assert_eq!(served.raw(twice.as_bytes()).status, 400);
     let rebound = "GET /health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
     assert_eq!(served.raw(rebound.as_bytes()).status, 403, "a name that somebody made to mean this machine");
     for broken in ["\r\n\r\n", "GET / HTTP/9\r\n\r\n", "POST /v1/completions HTTP/1.1\r\nContent-Length: x\r\n\r\n"] {
@@ -328,7 +406,7 @@ fn what_is_wrong_is_said_and_what_is_forbidden_is_not_done() {
 
     for (args, part) in [
         ("--adapter x", "write `NAME=FOLDER`"),
-        ("--adapter t=missing", "two models are called `t`"),
+        ("--adapter t=missing", "`--name` calls the base otherwise"),
         ("--adapter a=missing", "missing"),
         ("--api-key-file missing", "there is no such file"),
         ("--host 203.0.113.1", "nobody can listen"),
@@ -357,7 +435,7 @@ fn who_goes_away_is_not_answered_and_what_has_begun_is_finished() {
         stream
     };
     for gone in 0..20 {
-        let mut stream = begin(&long(json!({})));
+        let mut stream = begin(&long(json!({"stream": gone % 4 != 3})));
         if gone % 2 == 0 {
             let _ = stream.read(&mut [0; 64]);
         }
@@ -368,7 +446,21 @@ fn who_goes_away_is_not_answered_and_what_has_begun_is_finished() {
         std::thread::sleep(Duration::from_millis(50));
         false
     }));
-    assert_eq!((served.figure("gemma_tune_waiting_requests"), served.figure("gemma_tune_running_answers")), (0, 0));
+    let is_idle =
+        || served.figure("gemma_tune_waiting_requests") == 0 && served.figure("gemma_tune_running_answers") == 0;
+    assert!((0..100).any(|_| is_idle() || {
+        std::thread::sleep(Duration::from_millis(50));
+        false
+    }));
+
+    // Who has said all that he wants to say is answered, whole or in pieces.
+    for more in [json!({"stream": false}), json!({"max_tokens": 5})] {
+        let mut stream = begin(&long(more));
+        stream.shutdown(std::net::Shutdown::Write).expect("half of it");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        assert!(text.contains("HTTP/1.1 200 OK") && text.contains("\"length\""), "{text}");
+    }
 
     // Asked to end in the middle of a stream: it is finished, and nobody else is taken.
     let mut stream = begin(&long(json!({})));
@@ -385,6 +477,58 @@ fn who_goes_away_is_not_answered_and_what_has_begun_is_finished() {
     assert_eq!(ending.join().expect("an end"), Some(0));
     drop(idle);
     assert!(TcpStream::connect(&address).is_err());
+}
+
+/// A template that speaks of tools as FunctionGemma's does.
+const IN_WORDS: &str = r#"{{ bos_token }}{%- set ns = namespace(rest=messages) -%}
+{%- if tools or messages[0].role in ("system", "developer") -%}
+{{- "<start_of_turn>developer\n" -}}
+{%- if messages[0].role in ("system", "developer") -%}{{- messages[0].content | trim -}}{%- set ns.rest = messages[1:] -%}{%- endif -%}
+{%- for tool in tools or [] -%}{{- "<start_function_declaration>declaration:" + tool.function.name + "<end_function_declaration>" -}}{%- endfor -%}
+{{- "<end_of_turn>\n" -}}
+{%- endif -%}
+{%- for m in ns.rest -%}
+{%- if m.role == "tool" -%}{{- "<start_function_response>response:" + m.name + "{value:<escape>" + m.content + "<escape>}<end_function_response>" -}}
+{%- else -%}
+{{- "<start_of_turn>" + ("model" if m.role == "assistant" else m.role) + "\n" -}}
+{%- if m.content -%}{{- m.content | trim -}}{%- endif -%}
+{%- for c in m.tool_calls or [] -%}{{- "<start_function_call>call:" + c.function.name + "{}<end_function_call>" -}}{%- endfor -%}
+{%- if not m.tool_calls -%}{{- "<end_of_turn>\n" -}}{%- endif -%}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- "<start_of_turn>model\n" -}}{%- endif -%}
+"#;
+
+#[test]
+fn calls_in_functiongemmas_words_become_calls() {
+    let bench = Bench::new().with_text();
+    bench.set("t/config.json", "max_position_embeddings", json!(1024));
+    bench.write("t/chat_template.jinja", IN_WORDS);
+    let served = Served::start(&bench, "--model t");
+    let parameters = json!({"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]});
+    let tools = json!([{"type": "function", "function": {"name": "pack", "parameters": parameters}}]);
+    let question = json!({"role": "user", "content": "Pack?"});
+    let ask = |messages: Value, more: Value| {
+        let mut body = asking("t", "", json!({"messages": messages, "tools": tools, "max_tokens": 150}));
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        served.post(CHAT, &body)
+    };
+    let said = ask(
+        json!([{"role": "developer", "content": "Be brief."}, question]),
+        json!({"tool_choice": "required", "parallel_tool_calls": false}),
+    );
+    let choice = said.ok()["choices"][0].clone();
+    let calls = choice["message"]["tool_calls"].clone();
+    let arguments = calls[0]["function"]["arguments"].as_str().expect("JSON");
+    let arguments: Value = serde_json::from_str(arguments).expect("JSON");
+    assert!(arguments["days"].is_i64() && calls[0]["function"]["name"] == "pack", "{choice}");
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    // What the tool answered goes back with the number of the call alone; the template shows its name.
+    let answer = json!({"role": "tool", "tool_call_id": calls[0]["id"], "content": "done"});
+    let more = json!({"max_tokens": 2});
+    ask(json!([question, {"role": "assistant", "content": null, "tool_calls": calls}, answer]), more).ok();
+    let format = json!({"response_format": {"type": "json_object"}});
+    assert_eq!(ask(json!([question]), format).problem().2, "response_format");
 }
 
 const TUNED: &str = "\

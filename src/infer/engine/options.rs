@@ -61,7 +61,7 @@ pub struct EngineOptions {
     pub step_tokens: usize,
     /// Answers that are given at once.
     pub most_running: usize,
-    /// Requests that may wait.
+    /// Requests that may wait, beside those that the next step begins.
     pub most_waiting: usize,
     /// Bytes for keys and values, of what runs and of what is kept.
     pub cache_bytes: u64,

@@ -200,7 +200,7 @@ fn what_does_not_fit_waits_and_what_never_will_is_refused() {
     let numbers = 50 * config.num_hidden_layers() * 2 * config.num_key_value_heads() * config.head_dim();
     assert_eq!(bytes, 4 * numbers as u64);
 
-    let budget = EngineOptions { cache_bytes: bytes + bytes / 2, most_waiting: 2, ..EngineOptions::default() };
+    let budget = EngineOptions { cache_bytes: bytes + bytes / 2, most_waiting: 1, ..EngineOptions::default() };
     let mut engine = Engine::new(&*model, budget);
     let [one, two] = [&prompt, &other].map(|ids| engine.submit(request(ids, 10)).unwrap());
     assert_eq!(engine.submit(request(&other, 10)), Err(Refusal::QueueFull));
@@ -222,6 +222,45 @@ fn what_does_not_fit_waits_and_what_never_will_is_refused() {
         assert_eq!(engine.submit(nothing), Err(Refusal::Nothing));
     }
     assert!(engine.is_idle());
+}
+
+#[test]
+fn who_could_be_answered_at_once_waits_for_nobody() {
+    let model = model();
+    let has_room = |most_running: usize, most_waiting: usize, new: usize, others: &[usize]| {
+        let mut engine = Engine::new(&*model, EngineOptions { most_running, ..EngineOptions::default() });
+        let mut ask = |answers: usize, most_waiting: usize| {
+            engine.options.most_waiting = most_waiting;
+            let mut several = request(&[2, 5], 4);
+            several.choosers.extend((1..answers).flat_map(|_| request(&[2], 1).choosers));
+            engine.submit(several)
+        };
+        for answers in others {
+            ask(*answers, usize::MAX).unwrap();
+        }
+        let taken = ask(new, most_waiting);
+        assert!(taken.is_ok() || taken == Err(Refusal::QueueFull));
+        taken.is_ok()
+    };
+    assert!(has_room(4, 0, 1, &[]) && has_room(4, 0, 1, &[1, 1, 1]) && has_room(4, 0, 3, &[1]));
+    assert!(!has_room(4, 0, 1, &[1, 1, 1, 1]) && !has_room(4, 0, 4, &[1]));
+    assert!(has_room(4, 1, 1, &[1, 1, 1, 1]) && !has_room(4, 1, 1, &[1, 1, 1, 1, 1]));
+    // One that fits does not overtake another that waits.
+    assert!(!has_room(4, 1, 1, &[3, 2]) && has_room(4, 2, 1, &[3, 2]));
+
+    // The same when those that could begin have begun; and of the more urgent ones those before them alone count.
+    let options = EngineOptions { most_running: 2, most_waiting: 1, ..EngineOptions::default() };
+    let mut engine = Engine::new(&*model, options);
+    let ids = [2, 5];
+    engine.submit(request(&ids, 4)).unwrap();
+    engine.step(&[&BaseOnly]);
+    let mut wide = request(&ids, 4);
+    wide.choosers.extend(request(&ids, 4).choosers);
+    engine.submit(wide).unwrap(); // waits for the first to end
+    assert_eq!(engine.submit(request(&ids, 4)), Err(Refusal::QueueFull));
+    let urgent = Request { priority: 1, ..request(&ids, 4) };
+    assert_eq!(engine.submit(urgent), Ok(2));
+    assert_eq!(engine.submit(Request { priority: 1, ..request(&ids, 4) }), Err(Refusal::QueueFull));
 }
 
 #[test]

@@ -8,13 +8,13 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::fence::fenced;
 use crate::hub::Variant;
 use crate::model::load::float_dtype;
-use crate::model::{LanguageModel, ModelConfig, SCORE};
+use crate::model::{LanguageModel, ModelConfig, SCORE, Towers};
 use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::weights::gguf::Gguf;
 use crate::weights::{Compression, Holding, HostDtype};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A loaded model, ready to speak, and the adapter beside it.
 pub struct PeftModel {
@@ -32,6 +32,27 @@ pub struct PeftModel {
     pub holding: Holding,
     /// Where it computes.
     pub compute: Compute,
+    /// What sees and hears for it.
+    pub towers: LoadedTowers,
+}
+
+/// Towers that are loaded when there is something to see or hear first, and stay.
+#[derive(Debug, Default)]
+pub struct LoadedTowers(Mutex<Option<Arc<dyn Towers>>>);
+
+impl LoadedTowers {
+    /// They, loaded by `load` where nobody did so before.
+    ///
+    /// # Errors
+    /// Those of `load`.
+    pub fn get(&self, load: impl FnOnce() -> Result<Box<dyn Towers>>) -> Result<Arc<dyn Towers>> {
+        // Nothing is half done where a thread that held them has ended.
+        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*loaded {
+            Some(towers) => Ok(towers.clone()),
+            None => Ok(loaded.insert(load()?.into()).clone()),
+        }
+    }
 }
 
 impl PeftModel {
@@ -103,7 +124,8 @@ impl PeftModel {
             };
             Result::Ok((model, adapter))
         })??;
-        Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, holding, compute })
+        let towers = LoadedTowers::default();
+        Ok(PeftModel { base, model, adapter, adapter_folder, on_towers, holding, compute, towers })
     }
 
     /// The device of this name; says which one it is, unless it is the CPU.

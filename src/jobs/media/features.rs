@@ -8,6 +8,7 @@ use crate::device::Compute;
 use crate::error::{Error, Kind, Result};
 use crate::fence::fenced;
 use crate::jobs::base::Base;
+use crate::jobs::base::peft_model::LoadedTowers;
 use crate::jobs::run::cache::Cache;
 use crate::model::{self, Features as Rows, Inputs, SoftTokens, Towers};
 use crate::progress::Progress;
@@ -71,6 +72,8 @@ pub struct Making<'a> {
     pub compute: &'a Compute,
     /// The folder in which what they say is kept.
     pub cache: &'a Path,
+    /// Where the towers stay loaded; without it they go when all is made.
+    pub loaded: Option<&'a LoadedTowers>,
 }
 
 impl Making<'_> {
@@ -128,7 +131,14 @@ impl Making<'_> {
         Ok(Features::Kept(features))
     }
 
-    fn towers(&self, progress: &dyn Progress) -> Result<Box<dyn Towers>> {
+    fn towers(&self, progress: &dyn Progress) -> Result<Arc<dyn Towers>> {
+        match self.loaded {
+            Some(loaded) => loaded.get(|| self.load_towers(progress)),
+            None => Ok(self.load_towers(progress)?.into()),
+        }
+    }
+
+    fn load_towers(&self, progress: &dyn Progress) -> Result<Box<dyn Towers>> {
         let Base { config, source, .. } = self.base;
         let towers =
             model::load_towers(config, source, &Holding::dense(self.holding.dtype), &self.compute.device, progress)?;

@@ -20,7 +20,7 @@ pub fn features<'r>(
     model: &PeftModel,
     progress: &dyn Progress,
 ) -> Result<Option<Features>> {
-    let PeftModel { base, holding, compute, .. } = model;
+    let PeftModel { base, holding, compute, towers, .. } = model;
     let mut rows: Vec<(&mut Row, &Place)> = rows
         .filter_map(|(row, place)| {
             let has_media = !row.media_mut().is_empty();
@@ -47,7 +47,8 @@ pub fn features<'r>(
             cache: Some(cache),
         }))));
     }
-    let making = Making { base, rules: &rules, holding: &Holding::dense(holding.dtype), compute, cache: cache.path() };
+    let (holding, cache_path, loaded) = (&Holding::dense(holding.dtype), cache.path(), Some(towers));
+    let making = Making { base, rules: &rules, holding, compute, cache: cache_path, loaded };
     let mut features = making.make(&[&table], progress)?;
     if let Features::Kept(kept) = &mut features {
         kept.cache = Some(cache);

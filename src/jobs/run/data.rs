@@ -172,7 +172,7 @@ impl Data {
         let tables = self.tables();
         if !tables.is_empty() {
             make_room(&mut self.cache, progress)?;
-            let making = Making { base, rules: &self.media, holding, compute, cache: self.cache.path() };
+            let making = Making { base, rules: &self.media, holding, compute, cache: self.cache.path(), loaded: None };
             let tables: Vec<&MediaTable> = tables.iter().map(AsRef::as_ref).collect();
             self.features = Some(making.make(&tables, progress)?);
         }

@@ -7,7 +7,7 @@ use crate::jobs::run::data::Data;
 use crate::jobs::run::folder::{RunFolder, resume_command};
 use crate::progress::Progress;
 use crate::recipe::{self, Recipe};
-use crate::report::text;
+use crate::terminal::excerpt;
 use crate::train::checkpoint::Fingerprint;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,8 +111,7 @@ pub fn check_recipe(recipe: &Recipe, folder: &RunFolder, progress: &dyn Progress
 /// The keys that are not the same `now` as `then`, with both values.
 fn differences(now: &BTreeMap<String, Value>, then: &BTreeMap<String, Value>) -> Vec<(String, String, String)> {
     let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
-    let shown =
-        |value: Option<&Value>| value.map_or("none".into(), |value| text::excerpt(&value.to_string(), LONGEST_VALUE));
+    let shown = |value: Option<&Value>| value.map_or("none".into(), |value| excerpt(&value.to_string(), LONGEST_VALUE));
     names
         .into_iter()
         .filter(|&name| now.get(name) != then.get(name) && now.get(name) != Some(&Value::from("auto")))

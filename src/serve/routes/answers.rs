@@ -1,24 +1,29 @@
 //! Answers to chats and texts: whole, or while they come.
 
-use super::{Result, not_ready, side};
+use super::{Asker, Result, not_ready, side};
 use crate::infer::Prompt;
 use crate::model::Inputs;
 use crate::random::{Label, Rng};
 use crate::serve::body::{Body, Events, event};
+use crate::serve::client::Client;
+use crate::serve::grammar::{Grammar, Shape};
+use crate::serve::limits::Charge;
 use crate::serve::refusal::Refusal;
 use crate::serve::scored::Scored;
 use crate::serve::wire::{Asked, Form, Kind, Texts, object};
-use crate::serve::worker::{Command, Said, checked};
+use crate::serve::worker::{Ask, Command, Said, checked};
 use crate::serve::{Host, Shared};
 use crate::text::called::calls;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::Sleep;
 
 /// Why an answer ended that calls tools.
 const CALLS: &str = "tool_calls";
@@ -27,25 +32,33 @@ const CALLS: &str = "tool_calls";
 ///
 /// # Errors
 /// A request that is wrong, or that cannot be answered.
-pub async fn chat(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn chat(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let mut row = object(body)?;
-    let asked = Asked::chat(&row, &shared.options)?;
+    let mut asked = Asked::chat(&row, &shared.options)?;
     let side = side(shared, &asked.model)?;
+    let grammar = grammar(asked.shape.take(), shared).await?;
     let has_tools = !asked.tools.is_empty();
     row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
     let prompt = read(shared, move |host| host.conversation(&row)).await.map_err(|refusal| refusal.of("messages"))?;
-    reply(asked, Kind::Chat, side, vec![prompt], shared).await
+    reply(asked, Kind::Chat, (side, asker), vec![prompt], grammar, shared).await
 }
 
 /// Goes on with texts.
 ///
 /// # Errors
 /// As [`chat`].
-pub async fn texts(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn texts(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
     let side = side(shared, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
-    reply(asked, Kind::Text, side, prompts, shared).await
+    reply(asked, Kind::Text, (side, asker), prompts, None, shared).await
+}
+
+/// The grammar of what answers have to be.
+async fn grammar(shape: Option<Shape>, shared: &Arc<Shared>) -> Result<Option<Grammar>> {
+    let Some(shape) = shape else { return Ok(None) };
+    let known = shared.clone();
+    read(shared, move |host| Ok(known.grammars.of(&shape, host))).await?.map(Some)
 }
 
 /// The prompts that texts or tokens are.
@@ -107,12 +120,13 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Asks for the answers to all prompts, and gives them.
+/// Asks for the answers to all prompts with this side, for who asks, and gives them.
 async fn reply(
     asked: Asked,
     kind: Kind,
-    side: usize,
+    (side, Asker { key, client }): (usize, Asker),
     prompts: Vec<Prompt>,
+    grammar: Option<Grammar>,
     shared: &Arc<Shared>,
 ) -> Result<Response<Body>> {
     let host = shared.host().ok_or_else(not_ready)?.clone();
@@ -134,10 +148,13 @@ async fn reply(
             prompt_tokens += prompt.tokens();
             asked
                 .ask(prompt, side, at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
+                .map(|ask| Ask { grammar: grammar.clone(), ..ask })
                 .map_err(|refusal| refusal.of(if kind == Kind::Chat { "messages" } else { "prompt" }))
         })
         .collect::<Result<_>>()?;
     drop(says);
+    let wanted: usize = asks.iter().map(|ask: &Ask| ask.answers * ask.max_tokens).sum();
+    let mut charge = shared.limits.tokens(key, prompt_tokens + wanted)?;
     for ask in asks {
         shared.work.send(Command::Ask(Box::new(ask))).map_err(|_| ending())?;
     }
@@ -151,14 +168,16 @@ async fn reply(
             said => early.push_back(said),
         }
     }
+    charge.begin();
     let answers = requests * asked.answers;
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
     let id = format!("{prefix}-{number:016x}");
     let form = Form { kind, id, created, model: asked.model, with_logprobs: asked.logprobs.is_some() };
     let tools = asked.tools;
-    let given = Given { early, hears, host, shared: shared.clone(), form, tools, began, prompt_tokens, answers };
+    let given =
+        Given { early, hears, host, shared: shared.clone(), form, tools, began, charge, prompt_tokens, answers };
     match asked.stream {
-        true => Ok(Body::events(Stream::new(given, asked.include_usage))),
+        true => Ok(Body::events(Stream::new(given, asked.include_usage, client))),
         false => given.whole().await,
     }
 }
@@ -177,6 +196,18 @@ pub fn ending() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending").code("ending").retry_after(5)
 }
 
+/// The answer has not come in time.
+fn late(shared: &Shared) -> Refusal {
+    let what = format!("the answer took longer than the {} s that it may take", shared.options.request_time.as_secs());
+    Refusal::new(StatusCode::GATEWAY_TIMEOUT, what).code("timeout")
+}
+
+/// An answer could not be held to its form.
+fn failed(what: &str) -> Refusal {
+    let what = format!("the answer could not be held to its form any longer: {what}");
+    Refusal::param("response_format", what).code("invalid_schema")
+}
+
 /// Answers that are being given.
 struct Given {
     /// What came before all requests were taken.
@@ -188,6 +219,7 @@ struct Given {
     /// Names of tools; where there are any, an answer is known when it has ended.
     tools: Vec<String>,
     began: Instant,
+    charge: Charge,
     prompt_tokens: usize,
     /// Those that have not ended.
     answers: usize,
@@ -202,13 +234,21 @@ struct Whole {
 }
 
 impl Given {
+    /// How long it may still take.
+    fn left(&self) -> Duration {
+        self.shared.options.request_time.saturating_sub(self.began.elapsed())
+    }
+
     async fn whole(mut self) -> Result<Response<Body>> {
         let mut wholes: Vec<Whole> = (0..self.answers).map(|_| Whole::default()).collect();
         let (mut left, mut answer_tokens, mut has_begun) = (self.answers, 0, false);
         while left > 0 {
             let said = match self.early.pop_front() {
                 Some(said) => said,
-                None => self.hears.recv().await.ok_or_else(ending)?,
+                None => {
+                    let said = tokio::time::timeout(self.left(), self.hears.recv()).await;
+                    said.map_err(|_| late(&self.shared))?.ok_or_else(ending)?
+                }
             };
             if !std::mem::replace(&mut has_begun, true) {
                 self.shared.counts.first_token(self.began.elapsed());
@@ -223,13 +263,15 @@ impl Given {
                     answer_tokens += tokens;
                     left -= 1;
                 }
+                Said::Failed(what) => return Err(failed(&what)),
                 Said::Taken | Said::Refused(_) => {}
             }
         }
         self.shared.counts.all_answers(self.began.elapsed());
+        self.charge.settle(self.prompt_tokens + answer_tokens);
         let spelling = |token| self.host.token(token);
         let choice = |(index, whole): (usize, &Whole)| {
-            let called = calls(&whole.text, &self.tools);
+            let called = calls(&whole.text, &self.tools, self.host.call_form());
             let reason = if called.is_some() { CALLS } else { whole.reason };
             self.form.choice(index, &whole.text, called.as_ref(), reason, &whole.scored, &spelling)
         };
@@ -249,14 +291,26 @@ struct Stream {
     answer_tokens: usize,
     has_begun: bool,
     is_over: bool,
+    /// When it has taken too long.
+    late: Pin<Box<Sleep>>,
+    /// When nobody listens any more.
+    gone: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Stream {
-    fn new(given: Given, include_usage: bool) -> Self {
+    fn new(given: Given, include_usage: bool, client: Option<Client>) -> Self {
         let begins = (0..given.answers).filter_map(|index| given.form.begin(index));
         let ready = begins.map(|value| event(&value)).collect();
         let held = given.tools.first().map_or(Vec::new(), |_| vec![Default::default(); given.answers]);
-        Stream { given, include_usage, ready, held, answer_tokens: 0, has_begun: false, is_over: false }
+        let late = Box::pin(tokio::time::sleep(given.left()));
+        // The head of the answer is written before this is asked.
+        let gone = Box::pin(async move {
+            match client {
+                Some(client) => client.gone(false).await,
+                None => std::future::pending().await,
+            }
+        });
+        Stream { given, include_usage, ready, held, answer_tokens: 0, has_begun: false, is_over: false, late, gone }
     }
 
     fn take(&mut self, said: Said) {
@@ -276,7 +330,7 @@ impl Stream {
                 self.answer_tokens += tokens;
                 let mut is_call = false;
                 if let Some((text, scored)) = self.held.get(answer) {
-                    let called = calls(text, tools);
+                    let called = calls(text, tools, host.call_form());
                     is_call = called.is_some();
                     self.ready += &event(&match called {
                         Some(called) => form.calls(answer, &called),
@@ -292,6 +346,7 @@ impl Stream {
                     self.end();
                 }
             }
+            Said::Failed(what) => self.fail(&failed(&what)),
             Said::Taken | Said::Refused(_) => {}
         }
     }
@@ -299,10 +354,12 @@ impl Stream {
     fn end(&mut self) {
         let Given { form, shared, began, prompt_tokens, .. } = &self.given;
         shared.counts.all_answers(began.elapsed());
+        let used = prompt_tokens + self.answer_tokens;
         if self.include_usage {
             self.ready += &event(&form.used(*prompt_tokens, self.answer_tokens));
         }
         self.ready += "data: [DONE]\n\n";
+        self.given.charge.settle(used);
         self.is_over = true;
     }
 
@@ -322,6 +379,8 @@ impl Events for Stream {
             match said {
                 Poll::Ready(Some(said)) => self.take(said),
                 Poll::Ready(None) => self.fail(&ending()),
+                Poll::Pending if self.late.as_mut().poll(context).is_ready() => self.fail(&late(&self.given.shared)),
+                Poll::Pending if self.gone.as_mut().poll(context).is_ready() => self.is_over = true,
                 Poll::Pending if self.ready.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
             }

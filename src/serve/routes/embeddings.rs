@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 ///
 /// # Errors
 /// A request that is wrong, and texts without such tokens or with too many.
-pub async fn embeddings(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn embeddings(body: &[u8], key: usize, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let host = shared.host().ok_or_else(not_ready)?.clone();
     let mut asked = Embeddings::of(&object(body)?, host.hidden_size())?;
     let side = side(shared, &asked.model)?;
@@ -36,6 +36,8 @@ pub async fn embeddings(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Bo
         let (reply, waiting) = oneshot::channel();
         waits.push((Embed { inputs: prompt.inputs.clone(), of, side, reply }, waiting));
     }
+    let mut charge = shared.limits.tokens(key, tokens)?;
+    charge.begin();
     let mut places = Vec::new();
     for (embed, waiting) in waits {
         shared.work.send(Command::Embed(Box::new(embed))).map_err(|_| ending())?;

@@ -1,8 +1,10 @@
 //! What a request for answers asks for.
 
 use super::fields::Fields;
+use super::wanted::Wanted;
 use crate::infer::{Prompt, Sampling};
 use crate::serve::ServeOptions;
+use crate::serve::grammar::Shape;
 use crate::serve::refusal::Refusal;
 use crate::serve::worker::{Ask, Said};
 use serde_json::{Map, Value};
@@ -11,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 type Result<T> = std::result::Result<T, Refusal>;
 
 /// Fields of both kinds of requests.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "model",
     "max_tokens",
     "temperature",
@@ -26,15 +28,23 @@ const KNOWN: [&str; 14] = [
     "logit_bias",
     "presence_penalty",
     "frequency_penalty",
+    "priority",
 ];
 /// Fields of a chat.
-const OF_CHATS: [&str; 6] =
-    ["messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice", "response_format"];
+const OF_CHATS: [&str; 7] = [
+    "messages",
+    "max_completion_tokens",
+    "top_logprobs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+];
 /// Fields of texts to go on with.
 const OF_TEXTS: [&str; 4] = ["prompt", "echo", "best_of", "suffix"];
 /// Fields on which no answer depends.
-const WITHOUT_EFFECT: [&str; 7] =
-    ["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"];
+const WITHOUT_EFFECT: [&str; 6] =
+    ["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"];
 
 /// The most texts that may end an answer.
 const MOST_STOPS: usize = 16;
@@ -54,6 +64,8 @@ pub struct Asked {
     pub logprobs: Option<usize>,
     /// The names of tools that may be called.
     pub tools: Vec<String>,
+    /// What answers have to be, where that is not any text.
+    pub shape: Option<Shape>,
     max_tokens: Option<usize>,
     sampling: Sampling,
     seed: Option<u64>,
@@ -61,6 +73,7 @@ pub struct Asked {
     presence_penalty: f32,
     frequency_penalty: f32,
     stops: Vec<String>,
+    priority: i32,
 }
 
 /// Prompts as a request has them.
@@ -83,11 +96,7 @@ impl Asked {
         if fields.get("messages").is_none() {
             return Err(Refusal::param("messages", "`messages` is missing"));
         }
-        let format = fields.get("response_format").map(|format| format.get("type").and_then(Value::as_str));
-        if format.is_some_and(|format| format != Some("text")) {
-            return Err(Refusal::param("response_format", "answers are texts: no other form is enforced here"));
-        }
-        let tools = tools(&fields)?;
+        let Wanted { tools, shape } = Wanted::of(&fields)?;
         let top = fields.count("top_logprobs", 0..=20)?;
         let logprobs = fields.flag("logprobs")?;
         if top.is_some() && !logprobs {
@@ -99,7 +108,7 @@ impl Asked {
             (Some(newer), Some(older)) if newer != older => {
                 Err(Refusal::param("max_tokens", "`max_tokens` and `max_completion_tokens` differ"))
             }
-            _ => Ok(Asked { max_tokens: newer.or(asked.max_tokens), tools, ..asked }),
+            _ => Ok(Asked { max_tokens: newer.or(asked.max_tokens), tools, shape, ..asked }),
         }
     }
 
@@ -157,6 +166,7 @@ impl Asked {
             include_usage,
             logprobs,
             tools: Vec::new(),
+            shape: None,
             max_tokens: fields.count("max_tokens", 1..=u64::MAX)?,
             sampling,
             seed: seed(fields)?,
@@ -164,7 +174,20 @@ impl Asked {
             presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0) as f32,
             frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(0.0) as f32,
             stops,
+            priority: priority(fields)?,
         })
+    }
+
+    /// The fields that a request for an answer in a chat may have.
+    #[cfg(test)]
+    pub fn fields_of_chats() -> Vec<&'static str> {
+        [&KNOWN[..], &OF_CHATS, &WITHOUT_EFFECT].concat()
+    }
+
+    /// The fields that a request to go on with texts may have.
+    #[cfg(test)]
+    pub fn fields_of_texts() -> Vec<&'static str> {
+        [&KNOWN[..], &OF_TEXTS, &WITHOUT_EFFECT].concat()
     }
 
     /// Refuses biases of tokens that a model of so many words does not have.
@@ -213,7 +236,9 @@ impl Asked {
             bias: self.bias.clone(),
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
+            grammar: None,
             stops: self.stops.clone(),
+            priority: self.priority,
             logprobs: self.logprobs,
             first,
             reply,
@@ -255,28 +280,21 @@ impl Texts {
     }
 }
 
-/// The names of the tools that a request lets the model call.
-fn tools(fields: &Fields<'_>) -> Result<Vec<String>> {
-    match fields.get("tool_choice") {
-        None => {}
-        Some(Value::String(choice)) if choice == "auto" => {}
-        Some(Value::String(choice)) if choice == "none" => return Ok(Vec::new()),
-        Some(_) => {
-            let what = "`tool_choice` is `auto` or `none`: whether a tool is called is the model's choice";
-            return Err(Refusal::param("tool_choice", what));
-        }
-    }
-    let Some(tools) = fields.get("tools") else { return Ok(Vec::new()) };
-    let wrong =
-        || Refusal::param("tools", "`tools` is a list of `{\"type\": \"function\", \"function\": {\"name\": ..}}`");
-    let name = |tool: &Value| tool.get("function").unwrap_or(tool).get("name")?.as_str().map(str::to_owned);
-    tools.as_array().ok_or_else(wrong)?.iter().map(|tool| name(tool).ok_or_else(wrong)).collect()
-}
-
 fn seed(fields: &Fields<'_>) -> Result<Option<u64>> {
     let Some(value) = fields.get("seed") else { return Ok(None) };
     let number = value.as_u64().or_else(|| value.as_i64().map(|number| number as u64));
     number.map(Some).ok_or_else(|| Refusal::param("seed", "`seed` is a whole number"))
+}
+
+fn priority(fields: &Fields<'_>) -> Result<i32> {
+    let Some(value) = fields.get("priority") else { return Ok(0) };
+    let number = value.as_i64().filter(|number| (-100..=100).contains(number));
+    number.map(|number| number as i32).ok_or_else(|| {
+        Refusal::param(
+            "priority",
+            "`priority` is a whole number from -100 to 100: those of a higher one are answered first",
+        )
+    })
 }
 
 fn bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>> {
@@ -309,6 +327,9 @@ mod tests {
             sampling,
             most_answers: 16,
             most_waiting: 8,
+            request_time: std::time::Duration::from_secs(1),
+            requests_per_minute: None,
+            tokens_per_minute: None,
         }
     }
 
@@ -340,9 +361,8 @@ mod tests {
             (json!({"logit_bias": {"a": 1}}), "logit_bias", "by token ids"),
             (json!({"logit_bias": {"1": 101}}), "logit_bias", "-100 to 100"),
             (json!({"seed": 1.5}), "seed", "a whole number"),
-            (json!({"response_format": {"type": "json_object"}}), "response_format", "texts"),
+            (json!({"priority": 101}), "priority", "-100 to 100"),
             (json!({"tools": [{"type": "function"}]}), "tools", "a list of"),
-            (json!({"tool_choice": "required"}), "tool_choice", "the model's choice"),
             (json!({"model": null}), "model", "missing"),
             (json!({"messages": null}), "messages", "missing"),
         ] {

@@ -2,6 +2,7 @@
 
 use crate::error::did_you_mean;
 use crate::serve::refusal::Refusal;
+use crate::terminal::excerpt;
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
@@ -100,10 +101,5 @@ impl<'a> Fields<'a> {
 
 /// A value in a few words.
 fn shown(value: &Value) -> String {
-    const MOST_CHARACTERS: usize = 40;
-    let text = value.to_string();
-    match text.chars().count() > MOST_CHARACTERS {
-        true => text.chars().take(MOST_CHARACTERS).chain("..".chars()).collect(),
-        false => text,
-    }
+    excerpt(&value.to_string(), 40)
 }

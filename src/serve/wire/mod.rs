@@ -4,6 +4,7 @@ mod asked;
 mod embeddings;
 mod fields;
 mod reply;
+mod wanted;
 
 pub use self::asked::{Asked, Texts};
 pub use self::embeddings::Embeddings;

@@ -3,7 +3,8 @@
 use crate::serve::scored::Scored;
 use crate::text::ToolCall;
 use crate::text::called::Called;
-use serde_json::{Value, json};
+use crate::text::stream::bytes;
+use serde_json::{Map, Value, json};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,11 +152,15 @@ impl Form {
             }
             Kind::Text => {
                 let top = scored.iter().map(|scored| {
-                    let top = scored.top.iter().map(|(token, logprob)| (spelt(*token).text, json!(logprob)));
-                    Value::Object(top.collect())
+                    let mut top = Map::new();
+                    for (token, logprob) in &scored.top {
+                        // Of those that are spelt alike the most likely one.
+                        top.entry(spelt(*token).word()).or_insert(json!(logprob));
+                    }
+                    Value::Object(top)
                 });
                 json!({
-                    "tokens": scored.iter().map(|scored| spelt(scored.token).text).collect::<Vec<_>>(),
+                    "tokens": scored.iter().map(|scored| spelt(scored.token).word()).collect::<Vec<_>>(),
                     "token_logprobs": scored.iter().map(|scored| scored.logprob).collect::<Vec<_>>(),
                     "top_logprobs": top.collect::<Vec<_>>(),
                 })
@@ -176,11 +181,16 @@ struct Spelt {
 }
 
 impl Spelt {
-    /// Of its spelling in the vocabulary: a byte is `<0x0A>`, and a space `▁`.
+    /// Of its spelling in the vocabulary.
     fn of(spelling: &str) -> Self {
-        let byte = spelling.strip_prefix("<0x").and_then(|rest| u8::from_str_radix(rest.strip_suffix('>')?, 16).ok());
-        let bytes = byte.map_or_else(|| spelling.replace('▁', " ").into_bytes(), |byte| vec![byte]);
+        let bytes = bytes(spelling);
         Spelt { text: String::from_utf8_lossy(&bytes).into_owned(), bytes }
+    }
+
+    /// As text where that is all there is: bytes that are no text are `bytes:` and `\xE2`, as OpenAI spells them.
+    fn word(self) -> String {
+        let spelt = || self.bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+        if std::str::from_utf8(&self.bytes).is_ok() { self.text } else { format!("bytes:{}", spelt()) }
     }
 }
 
@@ -228,5 +238,12 @@ mod tests {
         let text = Form { with_logprobs: true, ..text };
         let logprobs = text.piece(0, "x", &scored, &spelling)["choices"][0]["logprobs"].clone();
         assert_eq!((&logprobs["tokens"], &logprobs["top_logprobs"][0][" 2"]), (&json!([" 1"]), &json!(-1.0)));
+        // Bytes that are no text keep their places, and of a letter and its byte the likelier one is said.
+        let top = vec![(0, -0.5), (1, -1.0), (2, -2.0), (3, -3.0)];
+        let spelling = |token: u32| Some(["<0xE2>", "<0xE3>", "A", "<0x41>"][token as usize].to_owned());
+        let logprobs = text.piece(0, "", &[Scored { token: 0, logprob: -0.5, top }], &spelling);
+        let logprobs = &logprobs["choices"][0]["logprobs"];
+        assert_eq!(logprobs["tokens"], json!(["bytes:\\xe2"]));
+        assert_eq!(logprobs["top_logprobs"][0], json!({"bytes:\\xe2": -0.5, "bytes:\\xe3": -1.0, "A": -2.0}));
     }
 }

@@ -7,6 +7,7 @@ use crate::paths;
 use crate::progress::counted;
 use crate::recipe;
 use crate::report::text;
+use crate::terminal::excerpt;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -225,7 +226,7 @@ impl Http {
         match line.trim() {
             "" => String::new(),
             // Only then is it cut: a secret in two no longer looks like one.
-            line => format!(": {}", text::excerpt(&self.discreet(line), SHOWN_CHARS)),
+            line => format!(": {}", excerpt(&self.discreet(line), SHOWN_CHARS)),
         }
     }
 

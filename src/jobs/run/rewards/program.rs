@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::progress::counted;
 use crate::recipe;
 use crate::report::{ProgressBar, style, text};
+use crate::terminal::excerpt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,7 +97,7 @@ impl Program {
 fn last_lines(complaints: &str) -> String {
     let lines: Vec<&str> = complaints.trim_end().lines().collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
-    last.iter().map(|line| text::excerpt(line, LONGEST_COMPLAINT)).collect::<Vec<_>>().join("\n")
+    last.iter().map(|line| excerpt(line, LONGEST_COMPLAINT)).collect::<Vec<_>>().join("\n")
 }
 
 /// The number of each answer, of what a program wrote for them; `is_held` where something that it started went on when it was done.
@@ -115,7 +116,7 @@ fn numbers(fault: &Fault, status: ExitStatus, is_held: bool, said: &str) -> Resu
         return Err(fault.error(&what, lines.len()).hint(hint));
     }
     let not_finite = |number: usize, line: &str| {
-        let shown = text::excerpt(line, LONGEST_LINE);
+        let shown = excerpt(line, LONGEST_LINE);
         format!("wrote `{shown}` as line {number} of its output, which is no finite number")
     };
     let hint = match is_held {
