@@ -6,14 +6,15 @@ use super::interrupt;
 use super::relief::Relief;
 use crate::error::{Kind, Result};
 use crate::infer::{CacheDtype, EngineOptions, Memory, Sampling};
+use crate::jobs::serve::adapter_dir::AdapterDir;
 use crate::jobs::serve::{Named, Served};
 use crate::report::ProgressBar;
 use crate::serve::{Host, Keys, ServeOptions, Server};
 use crate::weights::HostDtype;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How many beginnings of prompts are kept for others.
 const KEPT_PREFIXES: usize = 64;
@@ -29,6 +30,9 @@ pub struct Args {
     /// An adapter and the name that requests ask for it by; also several
     #[arg(long = "adapter", value_name = "NAME=FOLDER", value_parser = named())]
     adapters: Vec<Named>,
+    /// A folder of adapters, each served under its folder's name; SIGHUP looks at it again
+    #[arg(long, value_parser = path())]
+    adapter_dir: Option<PathBuf>,
     /// The name that requests ask for the model by; without it the last part of `--model`
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: Option<String>,
@@ -114,7 +118,7 @@ impl Args {
         let server = Server::listen(&self.host, self.port, options)?;
         let (stop, is_ready) = (server.stop(), Arc::new(AtomicBool::new(false)));
         let (screen_of_stop, was_ready) = (screen.clone(), is_ready.clone());
-        interrupt::on_signal(move || {
+        let end = move || {
             if !was_ready.load(Ordering::SeqCst) {
                 std::process::exit(0); // nobody has been answered
             }
@@ -122,7 +126,18 @@ impl Args {
                 std::process::exit(i32::from(Kind::Run.exit_code()));
             }
             screen_of_stop.note("Ending: answers that have begun are finished; again ends at once.");
-        })?;
+        };
+        let dir = self.adapter_dir.as_deref().map(AdapterDir::new).transpose()?.map(Arc::new);
+        let serving: Arc<OnceLock<Arc<Served>>> = Arc::default();
+        match dir.clone() {
+            None => interrupt::on_signal(end)?,
+            Some(dir) => {
+                let (serving, screen) = (serving.clone(), screen.clone());
+                // Whoever looks before there is a model finds what is there then anyhow.
+                let look = move || serving.get().into_iter().for_each(|served| dir.read(served, &screen));
+                interrupt::on_signal_or_hangup(end, look)?;
+            }
+        }
         let url = server.url();
         let name = self.name.clone().unwrap_or_else(|| short_name(&self.model));
         let model = ModelArgs {
@@ -133,17 +148,20 @@ impl Args {
             device: self.device,
         };
         let model = model.open(&screen)?;
-        if self.adapters.is_empty() {
+        if self.adapters.is_empty() && dir.is_none() {
             model.warn_of_no_chat(&screen);
         }
         let free = model.compute.capacity().available_bytes.map_or(USUAL_CACHE_BYTES, |free| free / 4);
         engine.cache_bytes = self.cache_bytes.unwrap_or(free);
-        let served = Served::open(model, name, &self.adapters, &screen)?;
+        let served = Arc::new(Served::open(model, name, &self.adapters, &screen)?);
+        dir.iter().for_each(|dir| dir.read(&served, &screen));
+        let _ = serving.set(served.clone());
         if is_open && !server.is_local() {
             screen.note("warning: everybody who reaches this machine may ask: `--api-key-file` asks who they are");
         }
-        let told = format!("Serving {} at {url}/v1; Ctrl-C ends.", served.names().join(", "));
-        server.host(Arc::new(served))?;
+        let names: Vec<String> = served.models().of_owner("").into_iter().map(|named| named.name).collect();
+        let told = format!("Serving {} at {url}/v1; Ctrl-C ends.", names.join(", "));
+        server.host(served)?;
         is_ready.store(true, Ordering::SeqCst);
         screen.note(&told);
         super::print(&url)?;

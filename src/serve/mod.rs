@@ -8,6 +8,7 @@ mod body;
 mod connections;
 mod figures;
 mod keys;
+mod models;
 mod refusal;
 mod routes;
 mod scored;
@@ -15,13 +16,13 @@ mod wire;
 mod worker;
 
 pub use self::keys::Keys;
+pub use self::models::{Models, Named, Side};
 
 use self::figures::Counts;
 use self::worker::{Command, Room};
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{EngineOptions, Prompt, Sampling};
 use crate::model::LanguageModel;
-use crate::nn::SidePath;
 use serde_json::{Map, Value};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
@@ -39,11 +40,8 @@ pub trait Host: Send + Sync {
     /// The model.
     fn model(&self) -> &dyn LanguageModel;
 
-    /// What runs beside it, in the order of [`Host::names`]; the first is the model by itself.
-    fn sides(&self) -> Vec<&dyn SidePath>;
-
-    /// By which names requests ask for these.
-    fn names(&self) -> &[String];
+    /// By which names requests ask for it and for the adapters beside it.
+    fn models(&self) -> &Models;
 
     /// The most tokens of a prompt and its answer.
     fn context_tokens(&self) -> usize;
@@ -110,8 +108,6 @@ struct Shared {
     host: OnceLock<Arc<dyn Host>>,
     work: Sender<Command>,
     counts: Counts,
-    /// Seconds since 1970.
-    started: u64,
 }
 
 /// A server that listens.
@@ -155,7 +151,6 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let (work, commands) = mpsc::channel();
         let (stop, stopping) = watch::channel(false);
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let shared = Shared {
             options,
             address,
@@ -165,7 +160,6 @@ impl Server {
             host: OnceLock::new(),
             work,
             counts: Counts::default(),
-            started,
         };
         let shared = Arc::new(shared);
         let known = shared.clone();
@@ -194,6 +188,9 @@ impl Server {
     /// # Errors
     /// A second one.
     pub fn host(&self, host: Arc<dyn Host>) -> Result<()> {
+        let work = self.shared.work.clone();
+        // Where the engine has ended, it needs no word.
+        host.models().when_gone(move || drop(work.send(Command::Tidy)));
         self.shared.host.set(host).map_err(|_| Error::new(Kind::Bug, "a server has one host"))
     }
 
@@ -223,4 +220,9 @@ impl Shared {
     fn is_local(&self) -> bool {
         self.address.ip().to_canonical().is_loopback()
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

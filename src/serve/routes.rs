@@ -3,9 +3,11 @@
 mod answers;
 mod embeddings;
 
-use super::Shared;
 use super::body::Body;
+use super::keys;
+use super::models::{Named, Side};
 use super::refusal::Refusal;
+use super::{Host, Shared};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
@@ -120,6 +122,7 @@ async fn respond(
     if !route.is_open() {
         authorise(&head.headers, shared)?;
     }
+    let owner = owner(&head.headers, shared);
     match route {
         Route::Health => Ok(Body::json(StatusCode::OK, &json!({"status": "ok"}))),
         Route::Ready => match shared.host() {
@@ -130,17 +133,17 @@ async fn respond(
             Ok(Body::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.counts.text()))
         }
         Route::Models => {
-            let models = names(shared)?.iter().map(|name| model(name, shared)).collect::<Vec<_>>();
+            let models = host(shared)?.models().of_owner(&owner);
+            let models = models.iter().map(model).collect::<Vec<_>>();
             Ok(Body::json(StatusCode::OK, &json!({"object": "list", "data": models})))
         }
         Route::Model => {
             let name = percent_decode_str(rest).decode_utf8_lossy();
-            side(shared, &name)?;
-            Ok(Body::json(StatusCode::OK, &model(&name, shared)))
+            Ok(Body::json(StatusCode::OK, &model(&named(shared, &owner, &name)?)))
         }
-        Route::Chat => answers::chat(&read(head, body, shared).await?, shared).await,
-        Route::Texts => answers::texts(&read(head, body, shared).await?, shared).await,
-        Route::Embeddings => embeddings::embeddings(&read(head, body, shared).await?, shared).await,
+        Route::Chat => answers::chat(&read(head, body, shared).await?, &owner, shared).await,
+        Route::Texts => answers::texts(&read(head, body, shared).await?, &owner, shared).await,
+        Route::Embeddings => embeddings::embeddings(&read(head, body, shared).await?, &owner, shared).await,
         Route::Unknown => {
             let what = format!("there is nothing at {}", head.uri.path());
             Err(Refusal::new(StatusCode::NOT_FOUND, what).code("unknown_url"))
@@ -174,15 +177,23 @@ fn no_other_page(headers: &HeaderMap, local: Option<IpAddr>) -> Result<()> {
     Ok(())
 }
 
+/// The key that somebody gives.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim())
+}
+
+/// Who asks; everybody is the same where nobody needs a key.
+fn owner(headers: &HeaderMap, shared: &Shared) -> String {
+    key(headers).filter(|_| !shared.options.keys.is_open()).map(keys::owner).unwrap_or_default()
+}
+
 fn authorise(headers: &HeaderMap, shared: &Shared) -> Result<()> {
     let keys = &shared.options.keys;
     if keys.is_open() {
         return Ok(());
     }
-    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let key =
-        given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim());
-    match key {
+    match key(headers) {
         Some(key) if keys.know(key) => Ok(()),
         Some(_) => Err(Refusal::new(StatusCode::UNAUTHORIZED, "the API key is not known").code("invalid_api_key")),
         None => {
@@ -222,22 +233,27 @@ fn not_ready() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the model is being loaded").code("not_ready").retry_after(5)
 }
 
-fn names(shared: &Shared) -> Result<&[String]> {
-    shared.host().map(|host| host.names()).ok_or_else(not_ready)
+fn host(shared: &Shared) -> Result<&Arc<dyn Host>> {
+    shared.host().ok_or_else(not_ready)
 }
 
-/// The number of the side that a request names.
-fn side(shared: &Shared, name: &str) -> Result<usize> {
-    let names = names(shared)?;
-    names.iter().position(|known| known == name).ok_or_else(|| {
-        let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let what = format!("there is no model `{name}` here, but {known}");
+/// What the name of a model means to whoever asks.
+fn named(shared: &Shared, owner: &str, name: &str) -> Result<Named> {
+    let models = host(shared)?.models();
+    models.find(name, owner).ok_or_else(|| {
+        let known = models.of_owner(owner).iter().map(|named| format!("`{}`", named.name)).collect::<Vec<_>>();
+        let what = format!("there is no model `{name}` here, but {}", known.join(", "));
         Refusal::new(StatusCode::NOT_FOUND, what).of("model").code("model_not_found")
     })
 }
 
-fn model(name: &str, shared: &Shared) -> Value {
-    json!({"id": name, "object": "model", "created": shared.started, "owned_by": "gemma-tune"})
+/// What runs beside the model that a request names.
+fn side(shared: &Shared, owner: &str, name: &str) -> Result<Arc<Side>> {
+    named(shared, owner, name).map(|named| named.side)
+}
+
+fn model(named: &Named) -> Value {
+    json!({"id": named.name, "object": "model", "created": named.created, "owned_by": "gemma-tune"})
 }
 
 #[cfg(test)]

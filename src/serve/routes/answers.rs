@@ -9,7 +9,7 @@ use crate::serve::refusal::Refusal;
 use crate::serve::scored::Scored;
 use crate::serve::wire::{Asked, Form, Kind, Texts, object};
 use crate::serve::worker::{Command, Said, checked};
-use crate::serve::{Host, Shared};
+use crate::serve::{Host, Shared, Side};
 use crate::text::called::calls;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
@@ -27,10 +27,10 @@ const CALLS: &str = "tool_calls";
 ///
 /// # Errors
 /// A request that is wrong, or that cannot be answered.
-pub async fn chat(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn chat(body: &[u8], owner: &str, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let mut row = object(body)?;
     let asked = Asked::chat(&row, &shared.options)?;
-    let side = side(shared, &asked.model)?;
+    let side = side(shared, owner, &asked.model)?;
     let has_tools = !asked.tools.is_empty();
     row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
     let prompt = read(shared, move |host| host.conversation(&row)).await.map_err(|refusal| refusal.of("messages"))?;
@@ -41,9 +41,9 @@ pub async fn chat(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
 ///
 /// # Errors
 /// As [`chat`].
-pub async fn texts(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn texts(body: &[u8], owner: &str, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
-    let side = side(shared, &asked.model)?;
+    let side = side(shared, owner, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
     reply(asked, Kind::Text, side, prompts, shared).await
 }
@@ -111,7 +111,7 @@ impl Drop for Waiting<'_> {
 async fn reply(
     asked: Asked,
     kind: Kind,
-    side: usize,
+    side: Arc<Side>,
     prompts: Vec<Prompt>,
     shared: &Arc<Shared>,
 ) -> Result<Response<Body>> {
@@ -133,7 +133,7 @@ async fn reply(
         .map(|(at, prompt)| {
             prompt_tokens += prompt.tokens();
             asked
-                .ask(prompt, side, at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
+                .ask(prompt, side.clone(), at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
                 .map_err(|refusal| refusal.of(if kind == Kind::Chat { "messages" } else { "prompt" }))
         })
         .collect::<Result<_>>()?;

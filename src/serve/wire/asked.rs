@@ -2,10 +2,11 @@
 
 use super::fields::Fields;
 use crate::infer::{Prompt, Sampling};
-use crate::serve::ServeOptions;
 use crate::serve::refusal::Refusal;
 use crate::serve::worker::{Ask, Said};
+use crate::serve::{ServeOptions, Side};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -186,7 +187,7 @@ impl Asked {
     pub fn ask(
         &self,
         prompt: Prompt,
-        side: usize,
+        side: Arc<Side>,
         first: usize,
         usual_seed: u64,
         (context, usual_tokens): (usize, usize),
