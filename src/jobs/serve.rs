@@ -1,6 +1,8 @@
 //! A model and its adapters, served.
 
 pub mod adapter_dir;
+pub mod orders;
+pub mod tuned;
 
 use crate::adapter::peft::{self, PeftAdapter};
 use crate::data::{Row, RowFormat};

@@ -12,11 +12,13 @@ mod models;
 mod refusal;
 mod routes;
 mod scored;
+mod tuning;
 mod wire;
 mod worker;
 
 pub use self::keys::Keys;
 pub use self::models::{Models, Named, Side};
+pub use self::tuning::{Chosen, Method, Orders, Rows, TRAIN, Tuning, VALIDATION, Wanted};
 
 use self::figures::Counts;
 use self::worker::{Command, Room};

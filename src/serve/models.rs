@@ -198,7 +198,9 @@ mod tests {
         };
         let (models, told) = (Models::of("base".into()), Arc::new(AtomicUsize::new(0)));
         let tells = told.clone();
-        models.when_gone(move || drop(tells.fetch_add(1, Ordering::SeqCst)));
+        models.when_gone(move || {
+            tells.fetch_add(1, Ordering::SeqCst);
+        });
         models.put("a", counted(), None);
         let mut sides = Sides::default();
         let (base, first) = (models.find("base", "").unwrap().side, models.find("a", "").unwrap().side);
