@@ -11,6 +11,9 @@ use tempfile::NamedTempFile;
 /// The end of the name of a file's rows.
 pub(super) const ROWS: &str = ".rows";
 
+/// The beginning of the name of a file that is being written.
+pub(super) const UNFINISHED: &str = ".tmp-";
+
 /// A file that somebody left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -60,7 +63,7 @@ impl Queue {
     /// Where none can be made.
     pub fn blank(&self) -> Result<NamedTempFile> {
         let folder = self.dir.join("files");
-        let made = tempfile::Builder::new().prefix(".tmp-").tempfile_in(&folder);
+        let made = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&folder);
         made.map_err(|e| Error::io("writing", &folder, e))
     }
 

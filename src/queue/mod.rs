@@ -15,18 +15,22 @@
 //! A run is a child process of this very program, which outlives neither a wish to stop nor, as soon as somebody looks, whoever
 //! started it. This room knows neither HTTP nor models; what a run's numbers mean is that of `metrics.jsonl`.
 
+mod checkpoints;
 mod database;
 mod events;
 mod files;
 mod metrics;
 mod order;
+mod page;
 mod process;
 mod runner;
 mod runs;
 
+pub use self::checkpoints::Checkpoint;
 pub use self::events::{Event, Level};
 pub use self::files::{Left, Stored};
-pub use self::order::{Order, Page, Paged};
+pub use self::order::Order;
+pub use self::page::{Page, Paged};
 pub use self::runner::{Hooks, Runner, RunnerOptions};
 pub use self::runs::{Failure, Run, Status};
 
@@ -35,7 +39,7 @@ use crate::random::{Label, Rng};
 use rusqlite::Connection;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -50,6 +54,11 @@ pub struct Limits {
     pub waiting: u64,
 }
 
+/// The folders in it, and the tables that say what is in them.
+const FOLDERS: [&str; 2] = ["files", "runs"];
+/// The file of the tables.
+const DATABASE: &str = "queue.sqlite";
+
 /// The queue of a folder.
 pub struct Queue {
     dir: PathBuf,
@@ -58,6 +67,9 @@ pub struct Queue {
     /// Whether there may be something new for who runs.
     called: Mutex<bool>,
     calls: Condvar,
+    is_stopping: AtomicBool,
+    /// The process that trains now, 0 where none does.
+    process: AtomicU32,
     // Held as long as the process lives, however it ends.
     _lock: File,
 }
@@ -69,14 +81,29 @@ impl Queue {
     /// A folder that another process uses, or that cannot be written.
     pub fn open(dir: &Path, limits: Limits) -> Result<Self> {
         let dir = std::path::absolute(dir).map_err(|e| Error::io("finding", dir, e))?;
-        for folder in ["files", "runs"] {
+        let is_new = !dir.join(DATABASE).exists();
+        for folder in FOLDERS {
             let folder = dir.join(folder);
+            let holds_something = || fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+            if is_new && holds_something() {
+                let error = Error::new(Kind::Recipe, "this folder holds something else, and no queue").at_path(&folder);
+                return Err(error.hint("name an empty folder, or one that is not there"));
+            }
             fs::create_dir_all(&folder).map_err(|e| Error::io("creating the folder", &folder, e))?;
         }
         let lock = lock(&dir)?;
-        let database = database::open(&dir.join("queue.sqlite"))?;
+        let database = database::open(&dir.join(DATABASE))?;
         let database = Mutex::new(database);
-        let queue = Queue { dir, limits, database, called: Mutex::new(true), calls: Condvar::new(), _lock: lock };
+        let queue = Queue {
+            dir,
+            limits,
+            database,
+            called: Mutex::new(true),
+            calls: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
+            process: AtomicU32::new(0),
+            _lock: lock,
+        };
         queue.tidy()?;
         Ok(queue)
     }
@@ -91,6 +118,20 @@ impl Queue {
         self.folder(run).join(RUN).join("adapter")
     }
 
+    /// Lets the run that runs save what it has and end, and begins no other: it goes on with the next start of the program.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.call();
+    }
+
+    /// Asks the process that trains now to save what it has and to end, for a program that does not wait for it.
+    pub fn let_go(&self) {
+        match self.process.load(Ordering::SeqCst) {
+            0 => {}
+            process => process::ask_to_end(process),
+        }
+    }
+
     /// Removes what killed writers have left: nobody else is here.
     fn tidy(&self) -> Result<()> {
         let is_known = |table: &str, id: &str| {
@@ -99,12 +140,15 @@ impl Queue {
                     .query_row(&format!("SELECT count(*) FROM {table} WHERE id = ?1"), [id], |row| row.get(0))?;
             rusqlite::Result::Ok(count > 0)
         };
-        for table in ["files", "runs"] {
+        for table in FOLDERS {
             let folder = self.dir.join(table);
             let entries = fs::read_dir(&folder).map_err(|e| Error::io("listing the folder", &folder, e))?;
             for entry in entries {
                 let entry = entry.map_err(|e| Error::io("listing the folder", &folder, e))?;
                 let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+                if !is_ours(&name) {
+                    continue;
+                }
                 if !is_known(table, name.trim_end_matches(files::ROWS)).map_err(database::failed)? {
                     let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                     removed.map_err(|e| Error::io("removing what a killed process left", &path, e))?;
@@ -159,14 +203,24 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// A name that nothing has: 24 letters and digits.
+/// Whether something is called as this program calls what it writes.
+fn is_ours(name: &str) -> bool {
+    let id = name.trim_end_matches(files::ROWS);
+    name.starts_with(files::UNFINISHED) || (id.len() == ID_LENGTH && id.bytes().all(|byte| DIGITS.contains(&byte)))
+}
+
+/// Letters and digits of a name; none that looks like another.
+const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+/// How many a name has.
+const ID_LENGTH: usize = 24;
+
+/// A name that nothing has.
 fn new_id() -> String {
-    const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
     let labels = [Label::Purpose("queue"), Label::Step(nanos), Label::Micro(NUMBER.fetch_add(1, Ordering::Relaxed))];
     let mut random = Rng::new(u64::from(std::process::id())).stream(&labels);
-    (0..24).map(|_| char::from(DIGITS[random.below(DIGITS.len() as u64) as usize])).collect()
+    (0..ID_LENGTH).map(|_| char::from(DIGITS[random.below(DIGITS.len() as u64) as usize])).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -41,7 +41,6 @@ pub trait Hooks: Send + Sync {
 /// A thread that runs what waits.
 pub struct Runner {
     queue: Arc<Queue>,
-    is_stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -51,19 +50,18 @@ impl Runner {
     /// # Errors
     /// When the system starts no thread.
     pub fn start(queue: Arc<Queue>, options: RunnerOptions, hooks: Arc<dyn Hooks>) -> Result<Self> {
-        let is_stopping = Arc::<AtomicBool>::default();
-        let working = Working { queue: queue.clone(), options, hooks, is_stopping: is_stopping.clone() };
+        let working = Working { queue: queue.clone(), options, hooks };
         let thread = std::thread::Builder::new().name("runs".into()).spawn(move || working.work());
         let thread =
             thread.map_err(|e| Error::new(Kind::Run, format!("no thread can be started: {e}")).caused_by(e))?;
-        Ok(Runner { queue, is_stopping, thread })
+        Ok(Runner { queue, thread })
     }
 
-    /// Lets the run that runs save what it has, and ends; it goes on with the next start.
+    /// [Stops](Queue::stop) the queue, and waits for that.
     pub fn stop(self) {
-        self.is_stopping.store(true, Ordering::SeqCst);
-        self.queue.call();
+        self.queue.stop();
         let _ = self.thread.join();
+        self.queue.is_stopping.store(false, Ordering::SeqCst);
     }
 }
 
@@ -71,7 +69,6 @@ struct Working {
     queue: Arc<Queue>,
     options: RunnerOptions,
     hooks: Arc<dyn Hooks>,
-    is_stopping: Arc<AtomicBool>,
 }
 
 /// A process of ours, which does not outlive who looks after it.
@@ -101,7 +98,7 @@ impl Working {
     }
 
     fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::SeqCst)
+        self.queue.is_stopping.load(Ordering::SeqCst)
     }
 
     /// Runs the one whose turn it is; whether there was one.
@@ -124,7 +121,10 @@ impl Working {
             return Ok(true); // somebody has stopped it just now
         }
         let mut metrics = Metrics::of(&folder.join(RUN));
-        let ended = self.watch(&run, &mut ours.0, &mut metrics)?;
+        self.queue.process.store(ours.0.id(), Ordering::SeqCst);
+        let ended = self.watch(&run, &mut ours.0, &mut metrics);
+        self.queue.process.store(0, Ordering::SeqCst);
+        let ended = ended?;
         self.queue.keep_metrics(&run.id, &metrics.new_lines())?;
         if let Some(status) = ended {
             self.ended(&run, &folder, status)?;

@@ -74,13 +74,27 @@ fn a_folder_has_one_queue_and_what_killed_writers_left_is_gone() {
     assert!(error.what().contains("another process") && error.exit_code() == 2);
     let (file, run) = (leave(&queue, "one", "bytes").unwrap(), order(&queue, ""));
     fs::write(dir.path().join("files/.tmp-x"), "").unwrap();
-    fs::create_dir(dir.path().join("runs/half")).unwrap();
+    let half = dir.path().join("runs").join(new_id());
+    fs::create_dir(&half).unwrap();
+    fs::write(dir.path().join("runs/notes.txt"), "somebody's own").unwrap();
     drop(queue);
     let queue = Queue::open(dir.path(), LIMITS).unwrap();
-    assert!(!dir.path().join("files/.tmp-x").exists() && !dir.path().join("runs/half").exists());
+    assert!(!dir.path().join("files/.tmp-x").exists() && !half.exists() && dir.path().join("runs/notes.txt").exists());
     assert!(queue.bytes_of(&file.id).exists() && queue.rows_of(&file.id).exists());
     assert_eq!(queue.run("one", &run.id).unwrap().unwrap(), run);
     assert_eq!(run.details, json!({"seed": 7}));
+}
+
+#[test]
+fn what_is_somebody_elses_folder_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("files/mine")).unwrap();
+    let error = Queue::open(dir.path(), LIMITS).err().unwrap();
+    assert!(error.exit_code() == 2 && error.what().contains("holds something else"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was written");
+    assert!(
+        is_ours(&new_id()) && is_ours(&format!("{}.rows", new_id())) && !is_ours("mine") && !is_ours("readme.rows")
+    );
 }
 
 #[test]

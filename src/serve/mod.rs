@@ -9,6 +9,7 @@ mod connections;
 mod figures;
 mod keys;
 mod models;
+mod multipart;
 mod refusal;
 mod routes;
 mod scored;
@@ -36,6 +37,8 @@ use tokio::sync::{Semaphore, watch};
 
 /// Prompts that are read at once.
 const READERS: usize = 2;
+/// Files that come at once.
+const UPLOADS: usize = 8;
 
 /// What is served.
 pub trait Host: Send + Sync {
@@ -94,6 +97,8 @@ pub struct ServeOptions {
     pub most_answers: usize,
     /// Requests that may wait beside these; as many may wait to be read.
     pub most_waiting: usize,
+    /// What fine-tuning needs, where it is offered.
+    pub tuning: Option<Tuning>,
 }
 
 /// What all connections know.
@@ -105,6 +110,8 @@ struct Shared {
     reading: Arc<Semaphore>,
     /// Requests that wait for that.
     waiting_to_be_read: AtomicUsize,
+    /// Files that come at once: each is written to a disk.
+    uploading: Semaphore,
     /// Whether it has been asked to end.
     stopping: watch::Receiver<bool>,
     host: OnceLock<Arc<dyn Host>>,
@@ -158,6 +165,7 @@ impl Server {
             address,
             reading: Arc::new(Semaphore::new(READERS)),
             waiting_to_be_read: AtomicUsize::new(0),
+            uploading: Semaphore::new(UPLOADS),
             stopping: stopping.clone(),
             host: OnceLock::new(),
             work,

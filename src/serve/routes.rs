@@ -2,6 +2,9 @@
 
 mod answers;
 mod embeddings;
+mod files;
+mod tuned;
+mod tuning;
 
 use super::body::Body;
 use super::keys;
@@ -39,6 +42,7 @@ enum Route {
     Chat,
     Texts,
     Embeddings,
+    Tuning(tuning::Route),
     Unknown,
 }
 
@@ -55,7 +59,10 @@ impl Route {
             "/v1/embeddings" => Route::Embeddings,
             _ => match path.strip_prefix("/v1/models/") {
                 Some(name) if !name.is_empty() => return (Route::Model, name),
-                _ => Route::Unknown,
+                _ => match tuning::Route::of(path) {
+                    Some((route, id)) => return (Route::Tuning(route), id),
+                    None => Route::Unknown,
+                },
             },
         };
         (route, "")
@@ -72,14 +79,17 @@ impl Route {
             Route::Chat => "/v1/chat/completions",
             Route::Texts => "/v1/completions",
             Route::Embeddings => "/v1/embeddings",
+            Route::Tuning(route) => route.name(),
             Route::Unknown => "other",
         }
     }
 
-    fn method(self) -> Method {
+    fn methods(self) -> &'static [&'static str] {
         match self {
-            Route::Chat | Route::Texts | Route::Embeddings => Method::POST,
-            _ => Method::GET,
+            Route::Chat | Route::Texts | Route::Embeddings => &["POST"],
+            Route::Model => &["GET", "DELETE"],
+            Route::Tuning(route) => route.methods(),
+            _ => &["GET"],
         }
     }
 
@@ -114,9 +124,10 @@ async fn respond(
 ) -> Result<Response<Body>> {
     no_other_page(&head.headers, shared.is_local().then(|| shared.address.ip()))?;
     let method = &head.method;
-    let allowed = route.method();
-    if route != Route::Unknown && *method != allowed && !(*method == Method::HEAD && allowed == Method::GET) {
-        let what = format!("{} takes {allowed}, not {method}", route.name());
+    let allowed = route.methods();
+    let asked = if *method == Method::HEAD { "GET" } else { method.as_str() };
+    if route != Route::Unknown && !allowed.contains(&asked) {
+        let what = format!("{} takes {}, not {method}", route.name(), allowed.join(" and "));
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, what));
     }
     if !route.is_open() {
@@ -137,6 +148,10 @@ async fn respond(
             let models = models.iter().map(model).collect::<Vec<_>>();
             Ok(Body::json(StatusCode::OK, &json!({"object": "list", "data": models})))
         }
+        Route::Model if *method == Method::DELETE => {
+            let name = percent_decode_str(rest).decode_utf8_lossy().into_owned();
+            tuning::delete_model(name, &owner, shared).await
+        }
         Route::Model => {
             let name = percent_decode_str(rest).decode_utf8_lossy();
             Ok(Body::json(StatusCode::OK, &model(&named(shared, &owner, &name)?)))
@@ -144,6 +159,7 @@ async fn respond(
         Route::Chat => answers::chat(&read(head, body, shared).await?, &owner, shared).await,
         Route::Texts => answers::texts(&read(head, body, shared).await?, &owner, shared).await,
         Route::Embeddings => embeddings::embeddings(&read(head, body, shared).await?, &owner, shared).await,
+        Route::Tuning(route) => tuning::answer(route, rest, head, body, &owner, shared).await,
         Route::Unknown => {
             let what = format!("there is nothing at {}", head.uri.path());
             Err(Refusal::new(StatusCode::NOT_FOUND, what).code("unknown_url"))
@@ -292,7 +308,7 @@ mod tests {
         for path in ["/", "/v1", "/v1/models/", "/v1/chat", "/../etc/passwd", "//health"] {
             assert_eq!(Route::of(path).0, Route::Unknown, "{path}");
         }
-        assert_eq!(Route::of("/v1/chat/completions").0.method(), Method::POST);
+        assert_eq!(Route::of("/v1/chat/completions").0.methods(), ["POST"]);
         assert!(Route::Ready.is_open() && !Route::Metrics.is_open());
     }
 }

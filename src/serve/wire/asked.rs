@@ -310,6 +310,7 @@ mod tests {
             sampling,
             most_answers: 16,
             most_waiting: 8,
+            tuning: None,
         }
     }
 

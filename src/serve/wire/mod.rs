@@ -4,8 +4,9 @@ mod asked;
 mod embeddings;
 mod fields;
 mod reply;
+pub mod tuning;
 
 pub use self::asked::{Asked, Texts};
 pub use self::embeddings::Embeddings;
-pub use self::fields::object;
+pub use self::fields::{Fields, object};
 pub use self::reply::{Form, Kind};
