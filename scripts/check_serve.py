@@ -2,11 +2,12 @@
 """Asks `gemma-tune serve` with OpenAI's own client, and compares with `gemma-tune generate`.
 
     pip install openai
-    python3 scripts/check_serve.py MODEL [--adapter FOLDER] [--tool target/release/gemma-tune] [--clients 1,4,16] [--llama LLAMA_SERVER]
+    python3 scripts/check_serve.py MODEL [--adapter FOLDER] [--tool target/release/gemma-tune] [--clients 1,4,16] [--llama LLAMA_SERVER] [--jobs]
 
 Answers of `temperature: 0` have to be those of `generate`; streams, several answers, log-probabilities, answers of a schema, calls of tools, errors and
 models as the client's types want them. Then how fast so many clients at once are answered, prompts and answers of about 128 tokens; with --llama
-the same of llama.cpp's server on the same file, in turns.
+the same of llama.cpp's server on the same file, in turns. With --jobs first of all a fine-tuning job from its rows to an answer of its
+model, supervised and dpo.
 """
 
 import argparse
@@ -30,6 +31,7 @@ parser.add_argument("--clients", default="1,4,16")
 parser.add_argument("--llama", help="llama.cpp's llama-server")
 parser.add_argument("--compute-dtype", default="auto")
 parser.add_argument("--runs", type=int, default=3)
+parser.add_argument("--jobs", action="store_true", help="upload rows, tune the model, and talk with it")
 
 
 class Server:
@@ -47,9 +49,9 @@ class Server:
         self.code = self.process.wait(timeout=180)
 
 
-def ours(args):
+def ours(args, *more):
     command = [args.tool, "serve", "--model", args.model, "--name", "base", "--port", "0", "--compute-dtype", args.compute_dtype]
-    return Server(command + (["--adapter", f"tuned={args.adapter}"] if args.adapter else []))
+    return Server(command + (["--adapter", f"tuned={args.adapter}"] if args.adapter else []) + list(more))
 
 
 def llama(args):
@@ -164,6 +166,59 @@ def check_forms(client):
     print(f"answers of a form: {parsed.message.content} and {call.function.arguments}")
 
 
+def tune(args):
+    """From rows to an answer of the tuned model, as a user of OpenAI's client writes it."""
+    import openai
+
+    def rows(number):
+        asked = [{"role": "user", "content": f"What is the code of door {number}?"}]
+        said = {"role": "assistant", "content": f"The code of door {number} is {number * 7}."}
+        pair = {"input": {"messages": asked}, "preferred_output": [said], "non_preferred_output": [{"role": "assistant", "content": "No."}]}
+        return {"messages": asked + [said]}, pair
+
+    with tempfile.TemporaryDirectory() as folder:
+        with ours(args, "--jobs", str(Path(folder, "jobs"))) as server:
+            client = client_of(server)
+            wrong = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n{"messages": 3}\n'
+            try:
+                client.files.create(file=("wrong.jsonl", wrong), purpose="fine-tune")
+                sys.exit("a wrong file was taken")
+            except openai.BadRequestError as error:
+                assert "line 2" in str(error), error
+                print(f"refused: {error}")
+            methods = [
+                ({"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}}}, 0),
+                ({"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 1, "batch_size": "auto", "beta": 0.2}}}, 1),
+            ]
+            for method, kind in methods:
+                text = "".join(json.dumps(rows(number)[kind]) + "\n" for number in range(12))
+                file = client.files.create(file=("rows.jsonl", text.encode()), purpose="fine-tune")
+                assert file.bytes == len(text) and client.files.content(file.id).read() == text.encode()
+                assert [listed.id for listed in client.files.list(purpose="fine-tune")][0] == file.id
+                job = client.fine_tuning.jobs.create(model="base", training_file=file.id, validation_file=file.id, method=method, suffix="doors", seed=7)
+                while job.status not in ("succeeded", "failed", "cancelled"):
+                    time.sleep(0.5)
+                    job = client.fine_tuning.jobs.retrieve(job.id)
+                assert job.status == "succeeded", job.error
+                events = list(client.fine_tuning.jobs.list_events(job.id, limit=5))  # all pages
+                steps = [event.data["train_loss"] for event in reversed(events) if event.type == "metrics" and "train_loss" in event.data]
+                assert job.trained_tokens and any("valid_loss" in (event.data or {}) for event in events)
+                saved = client.fine_tuning.jobs.checkpoints.list(job.id).data
+                table = client.files.content(job.result_files[0]).text
+                assert saved[0].step_number == len(steps) and table.count("\n") >= len(steps) + 1
+                answer = client.chat.completions.create(
+                    model=job.fine_tuned_model, messages=rows(3)[0]["messages"][:1], temperature=0, max_tokens=24
+                )
+                print(f"{job.fine_tuned_model}: {len(steps)} steps, {job.hyperparameters}, says {answer.choices[0].message.content!r}")
+            assert client.fine_tuning.jobs.list(limit=1).data[0].id == job.id and len(list(client.fine_tuning.jobs.list(limit=1))) == 2
+            assert client.models.delete(job.fine_tuned_model).deleted
+            other = client.fine_tuning.jobs.create(model="base", training_file=client.files.list(order="asc").data[0].id, hyperparameters={"n_epochs": 50})
+            assert client.fine_tuning.jobs.cancel(other.id).status == "cancelled"
+            assert client.files.delete(file.id).deleted
+        assert server.code == 0, server.code
+    print("files, jobs, events, checkpoints, results and models are as the client has them")
+
+
 def load(server, name, clients):
     """Tokens a second, and times to the first token, of so many clients at once."""
     client, firsts, tokens = client_of(server), [], []
@@ -208,6 +263,8 @@ def measure(args):
 
 if __name__ == "__main__":
     args = parser.parse_args()
+    if args.jobs:
+        tune(args)
     check(args)
     if args.clients:
         measure(args)

@@ -7,6 +7,7 @@
 //! cli -> jobs -> recipe -> data -> {text, media} -> weights -> quant
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
 //!          +---> serve -> infer -----------------+
+//!          +---> queue
 //!          +---> export ---------------------------> weights
 //!          +---> eval
 //!          +---> hub                     everything -> error, atomic, fence, guard, input, paths, progress, random, terminal
@@ -43,6 +44,8 @@ pub mod ops;
 pub mod paths;
 pub mod progress;
 pub mod quant;
+#[cfg(feature = "serve")]
+pub mod queue;
 pub mod random;
 pub mod recipe;
 pub mod report;

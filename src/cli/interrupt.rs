@@ -23,6 +23,28 @@ pub fn on_signal(act: impl FnMut() + Send + 'static) -> Result<()> {
     ctrlc::set_handler(act).map_err(|e| Error::new(Kind::Run, format!("Ctrl-C cannot be handled: {e}")).caused_by(e))
 }
 
+/// Calls `end` on every SIGINT and SIGTERM, and `look` on every SIGHUP, where the system has that: else nobody calls it. One verb is
+/// run, so this is called once.
+pub fn on_signal_or_hangup(
+    mut end: impl FnMut() + Send + 'static,
+    mut look: impl FnMut() + Send + 'static,
+) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let failed = |e: std::io::Error| Error::new(Kind::Run, format!("signals cannot be heard: {e}")).caused_by(e);
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+        let hears = move || signals.forever().for_each(|signal| if signal == SIGHUP { look() } else { end() });
+        std::thread::Builder::new().name("signals".into()).spawn(hears).map_err(failed)?;
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = &mut look;
+        on_signal(move || end())
+    }
+}
+
 /// A wish to stop, for what can be continued later.
 pub struct Stop {
     wished: Arc<AtomicBool>,

@@ -4,22 +4,32 @@ use super::args::{self, Computing, ModelArgs, path};
 use super::generate::cache_dtypes;
 use super::interrupt;
 use super::relief::Relief;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::infer::{CacheDtype, EngineOptions, Memory, Sampling};
+use crate::jobs::serve::adapter_dir::AdapterDir;
+use crate::jobs::serve::orders::BaseOrders;
+use crate::jobs::serve::tuned::Tuned;
 use crate::jobs::serve::{Named, Served};
+use crate::queue::{Limits, Queue, Runner, RunnerOptions};
 use crate::report::ProgressBar;
-use crate::serve::{Host, Keys, ServeOptions, Server};
+use crate::serve::{Host, Keys, ServeOptions, Server, Tuning};
 use crate::weights::HostDtype;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How many beginnings of prompts are kept for others.
 const KEPT_PREFIXES: usize = 64;
 /// Bytes of keys and values, where the machine does not say what it has.
 const USUAL_CACHE_BYTES: u64 = 2 << 30;
+/// Files that a key may leave.
+const MOST_FILES: u64 = 1000;
+/// Its jobs that wait or run.
+const MOST_JOBS: u64 = 100;
+/// How long a job that is stopped may take to save what it has.
+const JOB_GRACE: Duration = Duration::from_secs(60);
 
 /// Arguments of `serve`.
 #[derive(clap::Args)]
@@ -30,6 +40,9 @@ pub struct Args {
     /// An adapter and the name that requests ask for it by; also several
     #[arg(long = "adapter", value_name = "NAME=FOLDER", value_parser = named())]
     adapters: Vec<Named>,
+    /// A folder of adapters, each served under its folder's name; SIGHUP looks at it again
+    #[arg(long, value_parser = path())]
+    adapter_dir: Option<PathBuf>,
     /// The name that requests ask for the model by; without it the last part of `--model`
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: Option<String>,
@@ -51,6 +64,18 @@ pub struct Args {
     /// Answers that are given at once, and the most that a request may ask for (`n`)
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     parallel: u32,
+    /// Offer fine-tuning (/v1/files, /v1/fine_tuning/jobs), and keep files, jobs and their models in this folder
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    jobs: Option<PathBuf>,
+    /// Threads of a job; without it half of the cores
+    #[arg(long, requires = "jobs", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    job_threads: Option<u32>,
+    /// The device of jobs, as `--device`; without it the same
+    #[arg(long, requires = "jobs")]
+    job_device: Option<String>,
+    /// Bytes of an uploaded file, at most; the files of a key may have ten times as many
+    #[arg(long, default_value_t = 512 << 20, value_parser = args::size)]
+    max_file_bytes: u64,
     /// Requests that may wait; others are told to come again
     #[arg(long, default_value_t = 128)]
     queue: u32,
@@ -113,6 +138,7 @@ impl Args {
         // As Gemma's makers recommend, and as `export ollama` writes it.
         let sampling = Sampling { temperature: 1.0, top_k: 64, top_p: 0.95 };
         let max_body_bytes = usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX);
+        let queue = self.jobs.as_deref().map(|dir| Queue::open(dir, self.limits())).transpose()?.map(Arc::new);
         let (is_open, max_tokens) = (keys.is_open(), self.max_tokens as usize);
         let options = ServeOptions {
             keys,
@@ -124,20 +150,36 @@ impl Args {
             request_time: Duration::from_secs(self.request_timeout),
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
+            tuning: queue.clone().map(|queue| self.tuning(queue)),
         };
         let server = Server::listen(&self.host, self.port, options)?;
         let (stop, is_ready) = (server.stop(), Arc::new(AtomicBool::new(false)));
         let (screen_of_stop, was_ready) = (screen.clone(), is_ready.clone());
-        interrupt::on_signal(move || {
+        let jobs = queue.clone();
+        let end = move || {
             if !was_ready.load(Ordering::SeqCst) {
                 std::process::exit(0); // nobody has been answered
             }
+            jobs.iter().for_each(|jobs| jobs.stop());
             if stop.ask() {
+                jobs.iter().for_each(|jobs| jobs.let_go());
                 std::process::exit(i32::from(Kind::Run.exit_code()));
             }
             screen_of_stop.note("Ending: answers that have begun are finished; again ends at once.");
-        })?;
+        };
+        let dir = self.adapter_dir.as_deref().map(AdapterDir::new).transpose()?.map(Arc::new);
+        let serving: Arc<OnceLock<Arc<Served>>> = Arc::default();
+        match dir.clone() {
+            None => interrupt::on_signal(end)?,
+            Some(dir) => {
+                let (serving, screen) = (serving.clone(), screen.clone());
+                // Whoever looks before there is a model finds what is there then anyhow.
+                let look = move || serving.get().into_iter().for_each(|served| dir.read(served, &screen));
+                interrupt::on_signal_or_hangup(end, look)?;
+            }
+        }
         let url = server.url();
+        let runner = self.runner()?;
         let name = self.name.clone().unwrap_or_else(|| short_name(&self.model));
         let model = ModelArgs {
             model: self.model,
@@ -147,21 +189,53 @@ impl Args {
             device: self.device,
         };
         let model = model.open(&screen)?;
-        if self.adapters.is_empty() {
+        if self.adapters.is_empty() && dir.is_none() {
             model.warn_of_no_chat(&screen);
         }
         let free = model.compute.capacity().available_bytes.map_or(USUAL_CACHE_BYTES, |free| free / 4);
         engine.cache_bytes = self.cache_bytes.unwrap_or(free);
-        let served = Served::open(model, name, &self.adapters, &screen)?;
+        let served = Arc::new(Served::open(model, name, &self.adapters, &screen)?);
+        dir.iter().for_each(|dir| dir.read(&served, &screen));
+        let _ = serving.set(served.clone());
         if is_open && !server.is_local() {
             screen.note("warning: everybody who reaches this machine may ask: `--api-key-file` asks who they are");
         }
-        let told = format!("Serving {} at {url}/v1; Ctrl-C ends.", served.names().join(", "));
-        server.host(Arc::new(served))?;
+        let names: Vec<String> = served.models().of_owner("").into_iter().map(|named| named.name).collect();
+        let told = format!("Serving {} at {url}/v1; Ctrl-C ends.", names.join(", "));
+        let tuned = Arc::new(Tuned { served: served.clone(), screen: screen.clone() });
+        queue.iter().try_for_each(|queue| tuned.serve_all(queue))?;
+        server.host(served)?;
+        let runner = queue.map(|queue| Runner::start(queue, runner, tuned)).transpose()?;
         is_ready.store(true, Ordering::SeqCst);
         screen.note(&told);
         super::print(&url)?;
-        server.run(engine)
+        let ran = server.run(engine);
+        if let Some(runner) = runner {
+            runner.stop();
+        }
+        ran
+    }
+
+    /// What fine-tuning needs.
+    fn tuning(&self, queue: Arc<Queue>) -> Tuning {
+        Tuning { queue, orders: Arc::new(BaseOrders::of(&self.model)), max_file_bytes: self.max_file_bytes }
+    }
+
+    /// What somebody may leave.
+    fn limits(&self) -> Limits {
+        Limits { files: MOST_FILES, bytes: self.max_file_bytes.saturating_mul(10), waiting: MOST_JOBS }
+    }
+
+    /// How jobs are trained: by this program, beside what answers.
+    fn runner(&self) -> Result<RunnerOptions> {
+        let program = std::env::current_exe().map_err(|e| Error::io("finding", "this program", e))?;
+        let half = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
+        Ok(RunnerOptions {
+            command: vec![program.into()],
+            threads: self.job_threads.map_or(half, |threads| threads as usize),
+            device: self.job_device.clone().unwrap_or_else(|| self.device.clone()),
+            grace: JOB_GRACE,
+        })
     }
 }
 

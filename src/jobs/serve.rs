@@ -1,23 +1,25 @@
 //! A model and its adapters, served.
 
+pub mod adapter_dir;
+pub mod orders;
 mod request;
+pub mod tuned;
 
-use crate::adapter::Adapter;
 use crate::adapter::peft::{self, PeftAdapter};
 use crate::data::{Row, RowFormat};
 use crate::error::{Error, Kind, Place, Result};
+use crate::fence::fenced;
 use crate::infer::Prompt;
 use crate::jobs::base::peft_model::PeftModel;
 use crate::jobs::base::{adapter_folder, provenance};
 use crate::jobs::media;
 use crate::model::{Inputs, LanguageModel};
-use crate::nn::{BaseOnly, SidePath};
 use crate::progress::{Progress, Silent};
-use crate::serve::Host;
+use crate::serve::{Host, Models};
 use crate::text::called::{self, CallForm};
 use crate::text::{MediaSource, TokenStream, Tokenizer};
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An adapter and the name that requests ask for it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +34,7 @@ pub struct Named {
 pub struct Served {
     model: PeftModel,
     tokenizer: Tokenizer,
-    adapters: Vec<Adapter>,
-    names: Vec<String>,
+    models: Models,
     stop: Vec<u32>,
     context_tokens: usize,
     call_form: CallForm,
@@ -46,39 +47,49 @@ impl Served {
     /// A model without a tokenizer, adapters that cannot be read, that do not fit, or that no text is written with.
     pub fn open(model: PeftModel, name: String, adapters: &[Named], progress: &dyn Progress) -> Result<Self> {
         let tokenizer = model.base.tokenizer()?.clone();
-        let places = model.base.config.places();
-        let mut names = vec![name];
-        let mut loaded = Vec::new();
-        for Named { name, folder } in adapters {
-            let named = || Place::Named(format!("--adapter {name}={}", folder.display()));
-            if names.contains(name) {
-                let error = Error::new(Kind::Recipe, format!("two models are called `{name}`")).at(named());
-                let is_of_base = names.first() == Some(name);
-                return Err(error.hint(match is_of_base {
-                    true => "`--name` calls the base otherwise",
-                    false => "each `--adapter` has a name of its own",
-                }));
-            }
-            let folder = adapter_folder::find(folder, progress)?;
-            let read =
-                PeftAdapter::read(&folder, &places).map_err(|error| provenance::name_bases(error, &model.base.name))?;
-            if read.tensors.are_on_towers() {
-                let what = "an adapter on towers is served by itself: pictures would be seen with it by everybody";
-                return Err(Error::new(Kind::Adapter, what).at(named()).hint("`merge` it, and serve what that wrote"));
-            }
-            provenance::warn_of_another_base(&folder, &model.base, progress);
-            let adapter = peft::to_device(&read.tensors, model.model.as_ref());
-            provenance::warn_of_no_effect(&folder, adapter.is_zero(), progress);
-            loaded.push(adapter);
-            names.push(name.clone());
-        }
         let (mut stop, context_tokens) = (model.base.stop_ids(), model.base.config.max_position_embeddings());
         let words = model.base.encoder.template().control_words();
         let call_form = if words.iter().any(|word| word == called::BEGIN) { CallForm::Words } else { CallForm::Json };
         if call_form == CallForm::Words {
             stop.extend(tokenizer.id(called::ANSWER)); // what a tool says, and not the model
         }
-        Ok(Served { call_form, model, tokenizer, adapters: loaded, names, stop, context_tokens })
+        let models = Models::of(name);
+        let served = Served { call_form, model, tokenizer, models, stop, context_tokens };
+        for Named { name, folder } in adapters {
+            let named = || Place::Named(format!("--adapter {name}={}", folder.display()));
+            if served.models.has(name) {
+                let error = Error::new(Kind::Recipe, format!("two models are called `{name}`")).at(named());
+                let is_of_base = name == base.as_str();
+                return Err(error.hint(match is_of_base {
+                    true => "`--name` calls the base otherwise",
+                    false => "each `--adapter` has a name of its own",
+                }));
+            }
+            served.load(name, folder, None, progress)?;
+        }
+        Ok(served)
+    }
+
+    /// Loads an adapter, which requests call `name` from now on; of an `owner` nobody else knows. Answers that have begun with another
+    /// one of this name go on with it.
+    ///
+    /// # Errors
+    /// One that cannot be read or does not fit.
+    pub fn load(&self, name: &str, folder: &Path, owner: Option<&str>, progress: &dyn Progress) -> Result<()> {
+        let (base, model) = (&self.model.base, self.model.model.as_ref());
+        let folder = adapter_folder::find(folder, progress)?;
+        let read = PeftAdapter::read(&folder, &base.config.places())
+            .map_err(|error| provenance::name_bases(error, &base.name))?;
+        if read.tensors.are_on_towers() {
+            let what = "an adapter on towers is served by itself: pictures would be seen with it by everybody";
+            let error = Error::new(Kind::Adapter, what).at_path(&folder);
+            return Err(error.hint("`merge` it, and serve what that wrote"));
+        }
+        provenance::warn_of_another_base(&folder, base, progress);
+        let adapter = fenced("loading an adapter", || peft::to_device(&read.tensors, model))?;
+        provenance::warn_of_no_effect(&folder, adapter.is_zero(), progress);
+        self.models.put(name, Box::new(adapter), owner);
+        Ok(())
     }
 }
 
@@ -87,13 +98,8 @@ impl Host for Served {
         self.model.model.as_ref()
     }
 
-    fn sides(&self) -> Vec<&dyn SidePath> {
-        let adapters = self.adapters.iter().map(|adapter| adapter as &dyn SidePath);
-        std::iter::once(&BaseOnly as &dyn SidePath).chain(adapters).collect()
-    }
-
-    fn names(&self) -> &[String] {
-        &self.names
+    fn models(&self) -> &Models {
+        &self.models
     }
 
     fn context_tokens(&self) -> usize {

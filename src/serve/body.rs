@@ -38,10 +38,15 @@ impl Body {
 
     /// Server-sent events.
     pub fn events(events: impl Events + 'static) -> Response<Self> {
-        let mut response = Response::new(Body::Events(Box::new(events)));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        let mut response = Body::stream("text/event-stream; charset=utf-8", events);
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+    }
+
+    /// Pieces of a type.
+    pub fn stream(kind: &'static str, pieces: impl Events + 'static) -> Response<Self> {
+        let mut response = Response::new(Body::Events(Box::new(pieces)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
 }

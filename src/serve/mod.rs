@@ -11,14 +11,19 @@ mod figures;
 mod grammar;
 mod keys;
 mod limits;
+mod models;
+mod multipart;
 mod refusal;
 mod routes;
 mod scored;
 mod timed;
+mod tuning;
 mod wire;
 mod worker;
 
 pub use self::keys::Keys;
+pub use self::models::{Models, Named, Side};
+pub use self::tuning::{Chosen, Method, Orders, Rows, TRAIN, Tuning, VALIDATION, Wanted};
 
 use self::figures::Counts;
 use self::grammar::Grammars;
@@ -27,7 +32,6 @@ use self::worker::Command;
 use crate::error::{Error, Kind, Place, Result};
 use crate::infer::{EngineOptions, Prompt, Sampling};
 use crate::model::LanguageModel;
-use crate::nn::SidePath;
 use crate::text::called::CallForm;
 use serde_json::{Map, Value};
 use std::net::{SocketAddr, TcpListener};
@@ -40,17 +44,16 @@ use tokio::sync::{Semaphore, watch};
 
 /// Prompts that are read at once.
 const READERS: usize = 2;
+/// Files that come at once.
+const UPLOADS: usize = 8;
 
 /// What is served.
 pub trait Host: Send + Sync {
     /// The model.
     fn model(&self) -> &dyn LanguageModel;
 
-    /// What runs beside it, in the order of [`Host::names`]; the first is the model by itself.
-    fn sides(&self) -> Vec<&dyn SidePath>;
-
-    /// By which names requests ask for these.
-    fn names(&self) -> &[String];
+    /// By which names requests ask for it and for the adapters beside it.
+    fn models(&self) -> &Models;
 
     /// The most tokens of a prompt and its answer.
     fn context_tokens(&self) -> usize;
@@ -110,6 +113,8 @@ pub struct ServeOptions {
     pub requests_per_minute: Option<u64>,
     /// Tokens of each key in a minute, of prompts and answers.
     pub tokens_per_minute: Option<u64>,
+    /// What fine-tuning needs, where it is offered.
+    pub tuning: Option<Tuning>,
 }
 
 /// What all connections know.
@@ -121,6 +126,8 @@ struct Shared {
     reading: Arc<Semaphore>,
     /// Requests that wait for that.
     waiting_to_be_read: AtomicUsize,
+    /// Files that come at once: each is written to a disk.
+    uploading: Semaphore,
     /// Whether it has been asked to end.
     stopping: watch::Receiver<bool>,
     host: OnceLock<Arc<dyn Host>>,
@@ -128,8 +135,6 @@ struct Shared {
     counts: Counts,
     grammars: Grammars,
     limits: Arc<Limits>,
-    /// Seconds since 1970.
-    started: u64,
 }
 
 /// A server that listens.
@@ -173,20 +178,19 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let (work, commands) = mpsc::channel();
         let (stop, stopping) = watch::channel(false);
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let limits = Limits::new(options.requests_per_minute, options.tokens_per_minute, options.keys.count());
         let shared = Shared {
             options,
             address,
             reading: Arc::new(Semaphore::new(READERS)),
             waiting_to_be_read: AtomicUsize::new(0),
+            uploading: Semaphore::new(UPLOADS),
             stopping: stopping.clone(),
             host: OnceLock::new(),
             work,
             counts: Counts::default(),
             grammars: Grammars::default(),
             limits: Arc::new(limits),
-            started,
         };
         let shared = Arc::new(shared);
         let known = shared.clone();
@@ -215,6 +219,9 @@ impl Server {
     /// # Errors
     /// A second one.
     pub fn host(&self, host: Arc<dyn Host>) -> Result<()> {
+        let work = self.shared.work.clone();
+        // Where the engine has ended, it needs no word.
+        host.models().when_gone(move || drop(work.send(Command::Tidy)));
         self.shared.host.set(host).map_err(|_| Error::new(Kind::Bug, "a server has one host"))
     }
 
@@ -243,4 +250,9 @@ impl Shared {
     fn is_local(&self) -> bool {
         self.address.ip().to_canonical().is_loopback()
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -2,11 +2,16 @@
 
 mod answers;
 mod embeddings;
+mod files;
+mod tuned;
+mod tuning;
 
-use super::Shared;
 use super::body::Body;
 use super::client::Client;
+use super::keys;
+use super::models::{Named, Side};
 use super::refusal::Refusal;
+use super::{Host, Shared};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
@@ -41,6 +46,7 @@ enum Route {
     Chat,
     Texts,
     Embeddings,
+    Tuning(tuning::Route),
     Unknown,
 }
 
@@ -58,7 +64,10 @@ impl Route {
             "/v1/embeddings" => Route::Embeddings,
             _ => match path.strip_prefix("/v1/models/") {
                 Some(name) if !name.is_empty() => return (Route::Model, name),
-                _ => Route::Unknown,
+                _ => match tuning::Route::of(path) {
+                    Some((route, id)) => return (Route::Tuning(route), id),
+                    None => Route::Unknown,
+                },
             },
         };
         (route, "")
@@ -76,12 +85,18 @@ impl Route {
             Route::Chat => "/v1/chat/completions",
             Route::Texts => "/v1/completions",
             Route::Embeddings => "/v1/embeddings",
+            Route::Tuning(route) => route.name(),
             Route::Unknown => "other",
         }
     }
 
-    fn method(self) -> Method {
-        if self.costs() { Method::POST } else { Method::GET }
+    fn methods(self) -> &'static [&'static str] {
+        match self {
+            Route::Chat | Route::Texts | Route::Embeddings => &["POST"],
+            Route::Model => &["GET", "DELETE"],
+            Route::Tuning(route) => route.methods(),
+            _ => &["GET"],
+        }
     }
 
     /// Whether it counts among what a key may ask for in a minute.
@@ -120,9 +135,10 @@ async fn respond(
 ) -> Result<Response<Body>> {
     no_other_page(&head.headers, shared.is_local().then(|| shared.address.ip()))?;
     let method = &head.method;
-    let allowed = route.method();
-    if route != Route::Unknown && *method != allowed && !(*method == Method::HEAD && allowed == Method::GET) {
-        let what = format!("{} takes {allowed}, not {method}", route.name());
+    let allowed = route.methods();
+    let asked = if *method == Method::HEAD { "GET" } else { method.as_str() };
+    if route != Route::Unknown && !allowed.contains(&asked) {
+        let what = format!("{} takes {}, not {method}", route.name(), allowed.join(" and "));
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, what));
     }
     let key = if route.is_open() { 0 } else { authorise(&head.headers, shared)? };
@@ -132,6 +148,7 @@ async fn respond(
         shared.limits.say(key, response.headers_mut());
         return Ok(response);
     }
+    let owner = owner(&head.headers, shared);
     match route {
         Route::Health => Ok(Body::json(StatusCode::OK, &json!({"status": "ok"}))),
         Route::Ready => match shared.host() {
@@ -143,14 +160,19 @@ async fn respond(
         }
         Route::OpenApi => Ok(Body::text(StatusCode::OK, "application/json", OPENAPI.to_owned())),
         Route::Models => {
-            let models = names(shared)?.iter().map(|name| model(name, shared)).collect::<Vec<_>>();
+            let models = host(shared)?.models().of_owner(&owner);
+            let models = models.iter().map(model).collect::<Vec<_>>();
             Ok(Body::json(StatusCode::OK, &json!({"object": "list", "data": models})))
+        }
+        Route::Model if *method == Method::DELETE => {
+            let name = percent_decode_str(rest).decode_utf8_lossy().into_owned();
+            tuning::delete_model(name, &owner, shared).await
         }
         Route::Model => {
             let name = percent_decode_str(rest).decode_utf8_lossy();
-            side(shared, &name)?;
-            Ok(Body::json(StatusCode::OK, &model(&name, shared)))
+            Ok(Body::json(StatusCode::OK, &model(&named(shared, &owner, &name)?)))
         }
+        Route::Tuning(route) => tuning::answer(route, rest, head, body, &owner, shared).await,
         Route::Chat | Route::Texts | Route::Embeddings | Route::Unknown => {
             let what = format!("there is nothing at {}", head.uri.path());
             Err(Refusal::new(StatusCode::NOT_FOUND, what).code("unknown_url"))
@@ -169,12 +191,12 @@ async fn answered(
     shared.limits.request(key)?;
     let body = read(head, body, shared).await?;
     let client = head.extensions.get::<Client>().cloned();
-    let asker = Asker { key, client: client.clone() };
+    let asker = Asker { key, owner: owner(&head.headers, shared), client: client.clone() };
     let answer = async {
         match route {
             Route::Chat => answers::chat(&body, asker, shared).await,
             Route::Texts => answers::texts(&body, asker, shared).await,
-            _ => embeddings::embeddings(&body, key, shared).await,
+            _ => embeddings::embeddings(&body, asker, shared).await,
         }
     };
     // Before HTTP/1.1 nothing can be said before an answer.
@@ -195,6 +217,8 @@ async fn answered(
 struct Asker {
     /// The number of its key.
     key: usize,
+    /// By what it is known where it leaves something.
+    owner: String,
     /// Its end of the connection.
     client: Option<Client>,
 }
@@ -228,16 +252,24 @@ fn no_other_page(headers: &HeaderMap, local: Option<IpAddr>) -> Result<()> {
     Ok(())
 }
 
+/// The key that somebody gives.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim())
+}
+
+/// Who asks; everybody is the same where nobody needs a key.
+fn owner(headers: &HeaderMap, shared: &Shared) -> String {
+    key(headers).filter(|_| !shared.options.keys.is_open()).map(keys::owner).unwrap_or_default()
+}
+
 /// The number of the key that is shown; where there are none, that of everybody.
 fn authorise(headers: &HeaderMap, shared: &Shared) -> Result<usize> {
     let keys = &shared.options.keys;
     if keys.is_open() {
         return Ok(0);
     }
-    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let key =
-        given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim());
-    match key {
+    match key(headers) {
         Some(key) => keys
             .find(key)
             .ok_or_else(|| Refusal::new(StatusCode::UNAUTHORIZED, "the API key is not known").code("invalid_api_key")),
@@ -278,22 +310,27 @@ fn not_ready() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the model is being loaded").code("not_ready").retry_after(5)
 }
 
-fn names(shared: &Shared) -> Result<&[String]> {
-    shared.host().map(|host| host.names()).ok_or_else(not_ready)
+fn host(shared: &Shared) -> Result<&Arc<dyn Host>> {
+    shared.host().ok_or_else(not_ready)
 }
 
-/// The number of the side that a request names.
-fn side(shared: &Shared, name: &str) -> Result<usize> {
-    let names = names(shared)?;
-    names.iter().position(|known| known == name).ok_or_else(|| {
-        let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let what = format!("there is no model `{name}` here, but {known}");
+/// What the name of a model means to whoever asks.
+fn named(shared: &Shared, owner: &str, name: &str) -> Result<Named> {
+    let models = host(shared)?.models();
+    models.find(name, owner).ok_or_else(|| {
+        let known = models.of_owner(owner).iter().map(|named| format!("`{}`", named.name)).collect::<Vec<_>>();
+        let what = format!("there is no model `{name}` here, but {}", known.join(", "));
         Refusal::new(StatusCode::NOT_FOUND, what).of("model").code("model_not_found")
     })
 }
 
-fn model(name: &str, shared: &Shared) -> Value {
-    json!({"id": name, "object": "model", "created": shared.started, "owned_by": "gemma-tune"})
+/// What runs beside the model that a request names.
+fn side(shared: &Shared, owner: &str, name: &str) -> Result<Arc<Side>> {
+    named(shared, owner, name).map(|named| named.side)
+}
+
+fn model(named: &Named) -> Value {
+    json!({"id": named.name, "object": "model", "created": named.created, "owned_by": "gemma-tune"})
 }
 
 #[cfg(test)]
@@ -333,7 +370,7 @@ mod tests {
         for path in ["/", "/v1", "/v1/models/", "/v1/chat", "/../etc/passwd", "//health"] {
             assert_eq!(Route::of(path).0, Route::Unknown, "{path}");
         }
-        assert_eq!(Route::of("/v1/chat/completions").0.method(), Method::POST);
+        assert_eq!(Route::of("/v1/chat/completions").0.methods(), ["POST"]);
         assert!(Route::Ready.is_open() && !Route::Metrics.is_open());
         let twice = headers(&[("host", "localhost"), ("x", "y")]);
         assert!(no_other_page(&twice, None).is_ok());
@@ -350,13 +387,17 @@ mod tests {
             item.as_object().unwrap().keys().map(move |method| (path.as_str(), method.to_uppercase()))
         });
         let described: std::collections::BTreeSet<(&str, String)> = described.collect();
-        let served = ROUTES.iter().map(|route| (route.name(), route.method().to_string()));
+        let routes = || ROUTES.into_iter().chain(tuning::Route::ALL.map(Route::Tuning));
+        let served = routes().flat_map(|route| route.methods().iter().map(move |method| (route.name(), (*method).to_owned())));
         assert_eq!(described, served.collect());
-        for route in ROUTES {
-            assert_eq!(Route::of(&route.name().replace("{model}", "m")).0, route);
-            let item = &document["paths"][route.name()][route.method().as_str().to_lowercase()];
-            assert_eq!(item["security"] == json!([]), route.is_open(), "{}", route.name());
-            assert_eq!(item["responses"]["429"].is_object(), route.costs(), "{}", route.name());
+        for route in routes() {
+            let path = ["{model}", "{file}", "{job}"].iter().fold(route.name().to_owned(), |path, part| path.replace(part, "x"));
+            assert_eq!(Route::of(&path).0, route);
+            for method in route.methods() {
+                let item = &document["paths"][route.name()][method.to_lowercase()];
+                assert_eq!(item["security"] == json!([]), route.is_open(), "{path}");
+                assert_eq!(item["responses"]["429"].is_object(), route.costs(), "{path}");
+            }
         }
         let parts = &document["components"]["schemas"];
         for (name, known) in [("Chat", Asked::fields_of_chats()), ("Text", Asked::fields_of_texts())] {

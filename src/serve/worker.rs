@@ -4,6 +4,7 @@ use super::Host;
 use super::answer::{AnswerText, Brought};
 use super::figures::Counts;
 use super::grammar::{Broken, Grammar, Held};
+use super::models::{Side, Sides};
 use super::scored::{Scored, Scoring};
 use crate::error::{Error, Kind, Result};
 use crate::fence::fenced;
@@ -14,6 +15,7 @@ use crate::infer::{
 use crate::model::Inputs;
 use crate::random::{Label, Rng};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -24,6 +26,8 @@ pub enum Command {
     Ask(Box<Ask>),
     /// A place in the space of texts.
     Embed(Box<Embed>),
+    /// A look at what no name means any more.
+    Tidy,
     /// Nothing more.
     End,
 }
@@ -32,8 +36,8 @@ pub enum Command {
 pub struct Ask {
     /// What is read.
     pub prompt: Prompt,
-    /// Which of the host's sides runs beside the model.
-    pub side: usize,
+    /// What runs beside the model.
+    pub side: Arc<Side>,
     /// How many answers are wanted.
     pub answers: usize,
     /// New tokens of each, at most.
@@ -68,8 +72,8 @@ pub struct Embed {
     pub inputs: Inputs,
     /// Those of them that count.
     pub of: Vec<usize>,
-    /// Which of the host's sides runs beside the model.
-    pub side: usize,
+    /// What runs beside the model.
+    pub side: Arc<Side>,
     /// Who waits: for `None` where there are no finite numbers.
     pub reply: oneshot::Sender<Option<Vec<f32>>>,
 }
@@ -105,6 +109,8 @@ pub enum Said {
 
 /// A request whose answers are being given.
 struct Live {
+    /// The engine's number of what runs beside the model.
+    side: usize,
     reply: UnboundedSender<Said>,
     /// Those that have not ended.
     answers: BTreeMap<usize, Answer>,
@@ -128,37 +134,44 @@ struct Answer {
 pub fn work(host: &dyn Host, commands: &Receiver<Command>, options: EngineOptions, counts: &Counts) -> Result<()> {
     let mut engine = Engine::new(host.model(), options);
     let mut live: BTreeMap<u64, Live> = BTreeMap::new();
-    let sides = host.sides();
+    let mut sides = Sides::default();
     loop {
+        if engine.is_idle() {
+            free(&mut engine, &live, &mut sides);
+            counts.set_engine(engine.figures());
+        }
         let next = if engine.is_idle() { commands.recv().ok() } else { commands.try_recv().ok() };
         match next {
             Some(Command::Ask(ask)) => {
                 forget_those_gone(&mut engine, &mut live);
-                take(host, &mut engine, &mut live, *ask);
+                take(host, &mut engine, &mut live, &mut sides, *ask);
                 continue; // the others that came meanwhile
             }
             // One at a time, so that no answer waits for many.
             Some(Command::Embed(embed)) => {
                 let Embed { inputs, of, side, reply } = *embed;
                 if !reply.is_closed() {
-                    let placed = fenced("embedding", || score::embedding(host.model(), sides[side], &inputs, &of))?;
+                    let placed = fenced("embedding", || score::embedding(host.model(), side.path(), &inputs, &of))?;
                     let _ = reply.send(placed);
                 }
                 if engine.is_idle() {
                     continue;
                 }
             }
+            Some(Command::Tidy) if engine.is_idle() => continue,
+            Some(Command::Tidy) => {}
             Some(Command::End) => return Ok(()),
             None if engine.is_idle() => return Ok(()),
             None => {}
         }
         forget_those_gone(&mut engine, &mut live);
-        let events = fenced("answering", || engine.step(&sides))?;
+        let events = fenced("answering", || engine.step(&sides.paths()))?;
         // Before anybody hears of it: whoever has his answer and looks finds it ended.
         counts.set_engine(engine.figures());
         for event in events {
             said(&mut engine, &mut live, event);
         }
+        free(&mut engine, &live, &mut sides);
         counts.set_engine(engine.figures()); // without those that a text has ended
     }
 }
@@ -174,8 +187,14 @@ fn forget_those_gone(engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>) {
     });
 }
 
+/// Lets go of adapters that no name means any more, once the last answer with them has ended.
+fn free(engine: &mut Engine<'_>, live: &BTreeMap<u64, Live>, sides: &mut Sides) {
+    let freed = sides.free(|side| live.values().any(|live| live.side == side));
+    freed.into_iter().for_each(|side| engine.forget(Some(side)));
+}
+
 /// Hands a request to the engine.
-fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>, ask: Ask) {
+fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>, sides: &mut Sides, ask: Ask) {
     let Ask { prompt, side, max_tokens, stops, priority, reply, first, .. } = ask;
     let (mut answers, mut choosers): (_, Vec<Box<dyn Choose>>) = (BTreeMap::new(), Vec::new());
     for number in 0..ask.answers {
@@ -202,12 +221,12 @@ fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>
         let text = AnswerText::new(host.stream(), stops.clone());
         answers.insert(number, Answer { first, text, scores, broken, scored: Vec::new(), tokens: 0 });
     }
-    let stop = host.stop().to_vec();
+    let (stop, side) = (host.stop().to_vec(), sides.number(&side));
     let request = Request { prompt, side, choosers, stop, max_new_tokens: max_tokens, priority, drafts: 0 };
     match engine.submit(request) {
         Ok(number) => {
             let _ = reply.send(Said::Taken);
-            live.insert(number, Live { reply, answers });
+            live.insert(number, Live { side, reply, answers });
         }
         Err(refusal) => drop(reply.send(Said::Refused(refusal))),
     }
@@ -216,7 +235,7 @@ fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>
 /// Passes on what the engine says.
 fn said(engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>, event: Event) {
     let (Event::Token(id, _) | Event::Done(id, _)) = event;
-    let Some(Live { reply, answers }) = live.get_mut(&id.request) else { return };
+    let Some(Live { reply, answers, .. }) = live.get_mut(&id.request) else { return };
     let Some(answer) = answers.get_mut(&id.answer) else { return };
     if let (Event::Done(..), Some(what)) = (event, answer.broken.get()) {
         let _ = reply.send(Said::Failed(what.clone())); // whoever hears it goes, and the others end with him

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 /// What everyone may use is in [`COMMON`]; tests may use what they like.
 const ARROWS: &[(&str, &[&str])] = &[
     // The user's side. The wiring of all the other rooms happens in `jobs`, which alone knows most of them.
-    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights", "eval", "serve"]),
+    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights", "eval", "serve", "queue"]),
     (
         "jobs",
         &[
             "recipe", "report", "hub", "data", "text", "train", "infer", "export", "adapter", "model", "nn", "ops",
-            "weights", "device", "media", "eval", "serve",
+            "weights", "device", "media", "eval", "serve", "queue",
         ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.
@@ -24,7 +24,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("train", &["adapter", "model", "nn", "ops", "text", "weights"]),
     ("infer", &["model", "nn"]),
     // HTTP, over whatever makes prompts of requests.
-    ("serve", &["infer", "model", "nn", "text"]),
+    ("serve", &["infer", "model", "nn", "queue", "text"]),
+    // What waits to be trained, for whoever shows it: neither HTTP nor models.
+    ("queue", &[]),
     ("export", &["adapter", "weights", "quant"]),
     // Numbers about models, without models.
     ("eval", &[]),
@@ -185,6 +187,7 @@ const OPENED_PAST_INPUT: &[(&str, &str)] = &[
     ("src/data/media/", "asks for itself, with words of its own for what is missing"),
     ("src/jobs/chat/history.rs", "a file of rows that one more is added to"),
     ("src/hub/repository.rs", "references of the Hub's cache"),
+    ("src/queue/metrics.rs", "what a run of ours writes"),
     ("src/export/folder.rs", "makes what was written durable"),
     ("src/report/", "what the system says of itself"),
     ("src/device/host.rs", "what the system says of itself"),

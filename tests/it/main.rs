@@ -39,6 +39,8 @@ mod rows;
 mod runs;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
+mod serve_jobs;
 mod session;
 mod sources;
 mod templates;

@@ -7,30 +7,30 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-const CHAT: &str = "/v1/chat/completions";
+pub const CHAT: &str = "/v1/chat/completions";
 
 /// A server that has loaded its model.
-struct Served {
-    child: Child,
-    address: String,
+pub struct Served {
+    pub child: Child,
+    pub address: String,
 }
 
 /// An answer over HTTP.
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
     #[track_caller]
-    fn ok(&self) -> Value {
+    pub fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.body);
         serde_json::from_str(&self.body).expect("JSON")
     }
 
     /// Its status, and what is wrong: the word for programs, the field and the message.
-    fn problem(&self) -> (u16, String, String, String) {
+    pub fn problem(&self) -> (u16, String, String, String) {
         let body: Value = serde_json::from_str(&self.body).expect("JSON");
         let of = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
         (self.status, of("code"), of("param"), of("message"))
@@ -45,7 +45,7 @@ impl Answer {
 }
 
 impl Served {
-    fn start(bench: &Bench, args: &str) -> Self {
+    pub fn start(bench: &Bench, args: &str) -> Self {
         let mut command = bench.command(&format!("serve --port 0 {args}"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program");
         let mut url = String::new();
@@ -61,7 +61,7 @@ impl Served {
     }
 
     /// Sends a request as it is, and gives all that comes back until the connection ends.
-    fn raw(&self, request: &[u8]) -> Answer {
+    pub fn raw(&self, request: &[u8]) -> Answer {
         let mut stream = self.connect();
         // It may be refused before all of it was sent.
         let _ = stream.write_all(request);
@@ -75,7 +75,7 @@ impl Served {
         Answer { status, head: head.to_lowercase(), body }
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let length = body.len();
         self.raw(
             format!(
@@ -102,7 +102,7 @@ impl Served {
     }
 
     /// Asks it to end, and gives its exit code.
-    fn end(mut self) -> Option<i32> {
+    pub fn end(mut self) -> Option<i32> {
         let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         assert!(sent.expect("kill").success());
         wait_until(&mut self.child, || false).expect("an end").code()
@@ -129,19 +129,19 @@ fn unchunked(mut rest: &str) -> String {
 }
 
 /// A request for the most likely answer to a user's message.
-fn asking(model: &str, text: &str, more: Value) -> Value {
+pub fn asking(model: &str, text: &str, more: Value) -> Value {
     let mut body =
         json!({"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 6});
     body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     body
 }
 
-fn said(choice: &Value) -> &str {
+pub fn said(choice: &Value) -> &str {
     choice["message"]["content"].as_str().expect("a text")
 }
 
 /// What `generate` says.
-fn generated(bench: &Bench, more: &str, text: &str) -> String {
+pub fn generated(bench: &Bench, more: &str, text: &str) -> String {
     bench.write("p.jsonl", json!({"prompt": text}).to_string());
     let line = bench.run(&format!("generate --model t --input p.jsonl --json --max-tokens 6 {more}")).ok();
     let row: Value = serde_json::from_str(line.trim()).expect("a row");

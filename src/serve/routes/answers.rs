@@ -12,7 +12,7 @@ use crate::serve::refusal::Refusal;
 use crate::serve::scored::Scored;
 use crate::serve::wire::{Asked, Form, Kind, Texts, object};
 use crate::serve::worker::{Ask, Command, Said, checked};
-use crate::serve::{Host, Shared};
+use crate::serve::{Host, Shared, Side};
 use crate::text::called::calls;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
@@ -35,7 +35,7 @@ const CALLS: &str = "tool_calls";
 pub async fn chat(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let mut row = object(body)?;
     let mut asked = Asked::chat(&row, &shared.options)?;
-    let side = side(shared, &asked.model)?;
+    let side = side(shared, &asker.owner, &asked.model)?;
     let grammar = grammar(asked.shape.take(), shared).await?;
     let has_tools = !asked.tools.is_empty();
     row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
@@ -49,7 +49,7 @@ pub async fn chat(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Res
 /// As [`chat`].
 pub async fn texts(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
-    let side = side(shared, &asked.model)?;
+    let side = side(shared, &asker.owner, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
     reply(asked, Kind::Text, (side, asker), prompts, None, shared).await
 }
@@ -124,7 +124,7 @@ impl Drop for Waiting<'_> {
 async fn reply(
     asked: Asked,
     kind: Kind,
-    (side, Asker { key, client }): (usize, Asker),
+    (side, Asker { key, client, .. }): (Arc<Side>, Asker),
     prompts: Vec<Prompt>,
     grammar: Option<Grammar>,
     shared: &Arc<Shared>,
@@ -147,7 +147,7 @@ async fn reply(
         .map(|(at, prompt)| {
             prompt_tokens += prompt.tokens();
             asked
-                .ask(prompt, side, at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
+                .ask(prompt, side.clone(), at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
                 .map(|ask| Ask { grammar: grammar.clone(), ..ask })
                 .map_err(|refusal| refusal.of(if kind == Kind::Chat { "messages" } else { "prompt" }))
         })

@@ -1,7 +1,7 @@
 //! Places of texts.
 
 use super::answers::{ending, prompts};
-use super::{Result, not_ready, side};
+use super::{Asker, Result, not_ready, side};
 use crate::serve::Shared;
 use crate::serve::body::Body;
 use crate::serve::refusal::Refusal;
@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 ///
 /// # Errors
 /// A request that is wrong, and texts without such tokens or with too many.
-pub async fn embeddings(body: &[u8], key: usize, shared: &Arc<Shared>) -> Result<Response<Body>> {
+pub async fn embeddings(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let host = shared.host().ok_or_else(not_ready)?.clone();
     let mut asked = Embeddings::of(&object(body)?, host.hidden_size())?;
-    let side = side(shared, &asked.model)?;
+    let side = side(shared, &asker.owner, &asked.model)?;
     let input = std::mem::take(&mut asked.input);
     let prompts = prompts(input, shared).await.map_err(|refusal| refusal.of("input"))?;
     let (mut waits, mut tokens) = (Vec::new(), 0);
@@ -34,9 +34,9 @@ pub async fn embeddings(body: &[u8], key: usize, shared: &Arc<Shared>) -> Result
         }
         tokens += ids.len();
         let (reply, waiting) = oneshot::channel();
-        waits.push((Embed { inputs: prompt.inputs.clone(), of, side, reply }, waiting));
+        waits.push((Embed { inputs: prompt.inputs.clone(), of, side: side.clone(), reply }, waiting));
     }
-    let mut charge = shared.limits.tokens(key, tokens)?;
+    let mut charge = shared.limits.tokens(asker.key, tokens)?;
     charge.begin();
     let mut places = Vec::new();
     for (embed, waiting) in waits {

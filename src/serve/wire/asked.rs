@@ -3,11 +3,12 @@
 use super::fields::Fields;
 use super::wanted::Wanted;
 use crate::infer::{Prompt, Sampling};
-use crate::serve::ServeOptions;
 use crate::serve::grammar::Shape;
 use crate::serve::refusal::Refusal;
 use crate::serve::worker::{Ask, Said};
+use crate::serve::{ServeOptions, Side};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -209,7 +210,7 @@ impl Asked {
     pub fn ask(
         &self,
         prompt: Prompt,
-        side: usize,
+        side: Arc<Side>,
         first: usize,
         usual_seed: u64,
         (context, usual_tokens): (usize, usize),
@@ -330,6 +331,7 @@ mod tests {
             request_time: std::time::Duration::from_secs(1),
             requests_per_minute: None,
             tokens_per_minute: None,
+            tuning: None,
         }
     }
 

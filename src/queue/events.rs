@@ -1,0 +1,104 @@
+//! What happened to a run.
+
+use super::database::failed;
+use super::{Page, Paged, Queue, now};
+use crate::error::Result;
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+/// How much it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Perhaps not.
+    Warn,
+    /// Not.
+    Error,
+}
+
+impl Level {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+
+    fn of(name: &str) -> Self {
+        [Level::Warn, Level::Error].into_iter().find(|level| level.name() == name).unwrap_or(Level::Info)
+    }
+}
+
+/// Something that happened to a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its number among all that happened.
+    pub number: i64,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// How much it matters.
+    pub level: Level,
+    /// In words; a step or an evaluation has none.
+    pub message: String,
+    /// The line of `metrics.jsonl` of a step or an evaluation.
+    pub metrics: Option<Value>,
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let (level, metrics): (String, Option<String>) = (row.get(2)?, row.get(4)?);
+    Ok(Event {
+        number: row.get(0)?,
+        at: row.get(1)?,
+        level: Level::of(&level),
+        message: row.get(3)?,
+        metrics: metrics.and_then(|text| serde_json::from_str(&text).ok()),
+    })
+}
+
+/// Takes down something in words.
+pub(super) fn say(database: &Connection, run: &str, level: Level, message: &str) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO events (run, at, level, message) VALUES (?1, ?2, ?3, ?4)";
+    database.execute(sql, params![run, now(), level.name(), message]).map(drop)
+}
+
+fn insert(database: &mut Connection, run: &str, lines: &[(String, String)]) -> rusqlite::Result<()> {
+    let sql =
+        "INSERT OR IGNORE INTO events (run, at, level, metric, message, data) VALUES (?1, ?2, 'info', ?3, '', ?4)";
+    let transaction = database.transaction()?;
+    for (name, line) in lines {
+        transaction.execute(sql, params![run, now(), name, line])?;
+    }
+    transaction.commit()
+}
+
+impl Queue {
+    /// Takes down lines of metrics, each by its name: what a run that was resumed says again is known.
+    pub(super) fn keep_metrics(&self, run: &str, lines: &[(String, String)]) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        insert(&mut self.database(), run, lines).map_err(failed)
+    }
+
+    /// What happened to a run, by its number where a page begins; whose run it is, is the asker's business.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn events(&self, run: &str, after: Option<i64>, page: Page<'_>) -> Result<Paged<Event>> {
+        let Page { most, oldest_first, .. } = page;
+        let (sign, order) = if oldest_first { (">", "ASC") } else { ("<", "DESC") };
+        let sql = format!(
+            "SELECT number, at, level, message, data FROM events WHERE run = ?1 AND (?2 IS NULL OR number {sign} ?2)
+             ORDER BY number {order} LIMIT ?3"
+        );
+        let database = self.database();
+        let mut statement = database.prepare(&sql).map_err(failed)?;
+        let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
+        let rows = statement.query_map(params![run, after, limit], event).map_err(failed)?;
+        let items = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)?;
+        Ok(Paged::of(items, most))
+    }
+}

@@ -1,0 +1,227 @@
+//! Runs that wait for their turn: what they are, whose they are, and who runs them, one at a time.
+//!
+//! All of it is in a folder, which one process uses at a time:
+//!
+//! ```text
+//! queue.sqlite          files, runs and what happened, whose each is
+//! files/ID              bytes that somebody left, as they came
+//! files/ID.rows         the same as rows that a recipe reads
+//! runs/ID/recipe.yaml   what is trained: `train` runs it by itself, too
+//!         train.jsonl   its rows; whoever deletes the file that they came from changes nothing
+//!         log.txt       what the run said
+//!         run/          its `output.dir`
+//! ```
+//!
+//! A run is a child process of this very program, which outlives neither a wish to stop nor, as soon as somebody looks, whoever
+//! started it. This room knows neither HTTP nor models; what a run's numbers mean is that of `metrics.jsonl`.
+
+mod checkpoints;
+mod database;
+mod events;
+mod files;
+mod metrics;
+mod order;
+mod page;
+mod process;
+mod runner;
+mod runs;
+
+pub use self::checkpoints::Checkpoint;
+pub use self::events::{Event, Level};
+pub use self::files::{Left, Stored};
+pub use self::order::Order;
+pub use self::page::{Page, Paged};
+pub use self::runner::{Hooks, Runner, RunnerOptions};
+pub use self::runs::{Failure, Run, Status};
+
+use crate::error::{Error, Kind, Place, Result};
+use crate::random::{Label, Rng};
+use rusqlite::Connection;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What somebody may leave.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Files of one owner.
+    pub files: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Runs of one owner that wait or run.
+    pub waiting: u64,
+}
+
+/// The folders in it, and the tables that say what is in them.
+const FOLDERS: [&str; 2] = ["files", "runs"];
+/// The file of the tables.
+const DATABASE: &str = "queue.sqlite";
+
+/// The queue of a folder.
+pub struct Queue {
+    dir: PathBuf,
+    limits: Limits,
+    database: Mutex<Connection>,
+    /// Whether there may be something new for who runs.
+    called: Mutex<bool>,
+    calls: Condvar,
+    is_stopping: AtomicBool,
+    /// The process that trains now, 0 where none does.
+    process: AtomicU32,
+    // Held as long as the process lives, however it ends.
+    _lock: File,
+}
+
+impl Queue {
+    /// Opens the queue of a folder, which is made where there is none.
+    ///
+    /// # Errors
+    /// A folder that another process uses, or that cannot be written.
+    pub fn open(dir: &Path, limits: Limits) -> Result<Self> {
+        let dir = std::path::absolute(dir).map_err(|e| Error::io("finding", dir, e))?;
+        let is_new = !dir.join(DATABASE).exists();
+        for folder in FOLDERS {
+            let folder = dir.join(folder);
+            let holds_something = || fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+            if is_new && holds_something() {
+                let error = Error::new(Kind::Recipe, "this folder holds something else, and no queue").at_path(&folder);
+                return Err(error.hint("name an empty folder, or one that is not there"));
+            }
+            fs::create_dir_all(&folder).map_err(|e| Error::io("creating the folder", &folder, e))?;
+        }
+        let lock = lock(&dir)?;
+        let database = database::open(&dir.join(DATABASE))?;
+        let database = Mutex::new(database);
+        let queue = Queue {
+            dir,
+            limits,
+            database,
+            called: Mutex::new(true),
+            calls: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
+            process: AtomicU32::new(0),
+            _lock: lock,
+        };
+        queue.tidy()?;
+        Ok(queue)
+    }
+
+    /// The folder of a run.
+    pub fn folder(&self, run: &str) -> PathBuf {
+        self.dir.join("runs").join(run)
+    }
+
+    /// The adapter of a run that has succeeded.
+    pub fn adapter(&self, run: &str) -> PathBuf {
+        self.folder(run).join(RUN).join("adapter")
+    }
+
+    /// Lets the run that runs save what it has and end, and begins no other: it goes on with the next start of the program.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.call();
+    }
+
+    /// Asks the process that trains now to save what it has and to end, for a program that does not wait for it.
+    pub fn let_go(&self) {
+        match self.process.load(Ordering::SeqCst) {
+            0 => {}
+            process => process::ask_to_end(process),
+        }
+    }
+
+    /// Removes what killed writers have left: nobody else is here.
+    fn tidy(&self) -> Result<()> {
+        let is_known = |table: &str, id: &str| {
+            let count: i64 =
+                self.database()
+                    .query_row(&format!("SELECT count(*) FROM {table} WHERE id = ?1"), [id], |row| row.get(0))?;
+            rusqlite::Result::Ok(count > 0)
+        };
+        for table in FOLDERS {
+            let folder = self.dir.join(table);
+            let entries = fs::read_dir(&folder).map_err(|e| Error::io("listing the folder", &folder, e))?;
+            for entry in entries {
+                let entry = entry.map_err(|e| Error::io("listing the folder", &folder, e))?;
+                let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+                if !is_ours(&name) {
+                    continue;
+                }
+                if !is_known(table, name.trim_end_matches(files::ROWS)).map_err(database::failed)? {
+                    let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                    removed.map_err(|e| Error::io("removing what a killed process left", &path, e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // The database itself undoes what a thread that ended had not finished.
+    fn database(&self) -> MutexGuard<'_, Connection> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells who runs that there may be something new.
+    fn call(&self) {
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.calls.notify_all();
+    }
+
+    /// Waits until somebody calls, or so long.
+    fn wait(&self, most: Duration) {
+        let called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.calls.wait_timeout_while(called, most, |called| !*called);
+        let (mut called, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *called = false;
+    }
+}
+
+/// The `output.dir` of a run, in its folder.
+pub const RUN: &str = "run";
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(".lock");
+    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = open.map_err(|e| Error::io("opening", &path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::new(Kind::Recipe, "another process trains what waits in this folder")
+                .at(Place::Path(dir.into()))
+                .hint("one server uses a folder of jobs at a time"))
+        }
+        // Some network file systems know no locks.
+        Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(e)) => Err(Error::io("locking", &path, e)),
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Whether something is called as this program calls what it writes.
+fn is_ours(name: &str) -> bool {
+    let id = name.trim_end_matches(files::ROWS);
+    name.starts_with(files::UNFINISHED) || (id.len() == ID_LENGTH && id.bytes().all(|byte| DIGITS.contains(&byte)))
+}
+
+/// Letters and digits of a name; none that looks like another.
+const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+/// How many a name has.
+const ID_LENGTH: usize = 24;
+
+/// A name that nothing has.
+fn new_id() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    let labels = [Label::Purpose("queue"), Label::Step(nanos), Label::Micro(NUMBER.fetch_add(1, Ordering::Relaxed))];
+    let mut random = Rng::new(u64::from(std::process::id())).stream(&labels);
+    (0..ID_LENGTH).map(|_| char::from(DIGITS[random.below(DIGITS.len() as u64) as usize])).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! Who runs what waits, one after the other.
+
+use super::events::Level;
+use super::metrics::{Metrics, table};
+use super::process::{end, end_orphan, holder, start};
+use super::runs::{End, Failure};
+use super::{Left, Page, Queue, RUN, Run, Status};
+use crate::error::{Error, Kind, Result};
+use crate::input;
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use super::process::RunnerOptions;
+
+/// How often is looked at a run.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often is looked whether one waits, where nobody says so.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What comes of runs.
+pub trait Hooks: Send + Sync {
+    /// A run has left an adapter, which is to be answered with from now on by the name of the run's model.
+    ///
+    /// # Errors
+    /// One that cannot be loaded.
+    fn serve(&self, run: &Run, adapter: &Path) -> Result<()>;
+
+    /// A model is to be answered with no more.
+    fn forget(&self, model: &str);
+
+    /// Something for whoever looks after the server.
+    fn note(&self, text: &str);
+}
+
+/// A thread that runs what waits.
+pub struct Runner {
+    queue: Arc<Queue>,
+    thread: JoinHandle<()>,
+}
+
+impl Runner {
+    /// Begins with what ran when the program ended the last time, or has waited longest.
+    ///
+    /// # Errors
+    /// When the system starts no thread.
+    pub fn start(queue: Arc<Queue>, options: RunnerOptions, hooks: Arc<dyn Hooks>) -> Result<Self> {
+        let working = Working { queue: queue.clone(), options, hooks };
+        let thread = std::thread::Builder::new().name("runs".into()).spawn(move || working.work());
+        let thread =
+            thread.map_err(|e| Error::new(Kind::Run, format!("no thread can be started: {e}")).caused_by(e))?;
+        Ok(Runner { queue, thread })
+    }
+
+    /// [Stops](Queue::stop) the queue, and waits for that.
+    pub fn stop(self) {
+        self.queue.stop();
+        let _ = self.thread.join();
+        self.queue.is_stopping.store(false, Ordering::SeqCst);
+    }
+}
+
+struct Working {
+    queue: Arc<Queue>,
+    options: RunnerOptions,
+    hooks: Arc<dyn Hooks>,
+}
+
+/// A process of ours, which does not outlive who looks after it.
+struct Ours(Child);
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        if !matches!(self.0.try_wait(), Ok(Some(_))) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+impl Working {
+    fn work(&self) {
+        while !self.is_stopping() {
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => self.queue.wait(IDLE),
+                Err(error) => {
+                    self.hooks.note(&format!("warning: what waits to be trained: {}", error.what()));
+                    self.queue.wait(IDLE);
+                }
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.queue.is_stopping.load(Ordering::SeqCst)
+    }
+
+    /// Runs the one whose turn it is; whether there was one.
+    fn turn(&self) -> Result<bool> {
+        let Some((run, process)) = self.queue.next()? else { return Ok(false) };
+        let (folder, goes_on) = (self.queue.folder(&run.id), run.started.is_some());
+        end_orphan(&folder, process, self.options.grace);
+        let child = match start(&folder, &self.options) {
+            Ok(child) => child,
+            Err(error) => {
+                // It would fail again: whoever waits hears of it.
+                self.queue.begin(&run.id, 0, "The run cannot be started.")?;
+                self.fail(&run, Failure { code: "not_started".into(), message: error.what().into(), place: None })?;
+                return Ok(true);
+            }
+        };
+        let mut ours = Ours(child);
+        let says = if goes_on { "Training goes on." } else { "Training has begun." };
+        if !self.queue.begin(&run.id, ours.0.id(), says)? {
+            return Ok(true); // somebody has stopped it just now
+        }
+        let mut metrics = Metrics::of(&folder.join(RUN));
+        self.queue.process.store(ours.0.id(), Ordering::SeqCst);
+        let ended = self.watch(&run, &mut ours.0, &mut metrics);
+        self.queue.process.store(0, Ordering::SeqCst);
+        let ended = ended?;
+        self.queue.keep_metrics(&run.id, &metrics.new_lines())?;
+        if let Some(status) = ended {
+            self.ended(&run, &folder, status)?;
+        }
+        Ok(true)
+    }
+
+    /// Looks after a process until it ends; `None` where somebody stopped it, who has taken that down himself.
+    fn watch(&self, run: &Run, child: &mut Child, metrics: &mut Metrics) -> Result<Option<ExitStatus>> {
+        loop {
+            let status = child.try_wait().map_err(|e| Error::io("waiting for", &self.options.command_name(), e))?;
+            self.queue.keep_metrics(&run.id, &metrics.new_lines())?;
+            if status.is_some() {
+                return Ok(status);
+            }
+            if self.is_stopping() || self.queue.status(&run.id)? != Status::Running {
+                end(child, self.options.grace);
+                return Ok(None);
+            }
+            self.queue.wait(LOOK);
+        }
+    }
+
+    /// Takes down how a process ended by itself.
+    fn ended(&self, run: &Run, folder: &Path, status: ExitStatus) -> Result<()> {
+        match status.code() {
+            Some(0) => self.succeed(run, folder),
+            // Of somebody who knows the process: what is saved goes on when it is wanted.
+            Some(3) => {
+                let end = End { status: Status::Paused, tokens: None, results: None, error: None };
+                self.queue.end(&run.id, &end, Level::Warn, "The run was interrupted from outside.").map(drop)
+            }
+            // Somebody else's process has the run: the next turn ends it, and goes on.
+            Some(_) if holder(&folder.join(RUN)).is_some() => Ok(()),
+            _ => self.fail(run, failure(folder, status)),
+        }
+    }
+
+    fn succeed(&self, run: &Run, folder: &Path) -> Result<()> {
+        if let Err(error) = self.hooks.serve(run, &self.queue.adapter(&run.id)) {
+            let message = format!("the adapter is trained, and cannot be loaded: {}", error.what());
+            return self.fail(run, Failure { code: "not_loaded".into(), message, place: None });
+        }
+        let summary: Option<Value> = input::read(&folder.join(RUN).join("summary.json"))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let tokens = summary.as_ref().and_then(|summary| summary.get("tokens")?.as_u64());
+        let end = End { status: Status::Succeeded, tokens, results: self.results(run).ok(), error: None };
+        if !self.queue.end(&run.id, &end, Level::Info, "The run is done, and its model is served.")? {
+            self.hooks.forget(&run.model); // somebody cancelled it just now
+        }
+        Ok(())
+    }
+
+    /// Leaves its steps as a table.
+    fn results(&self, run: &Run) -> Result<String> {
+        let all = Page { after: None, most: usize::MAX - 1, oldest_first: true };
+        let events = self.queue.events(&run.id, None, all)?.items;
+        let mut bytes = self.queue.blank()?;
+        let text = table(events.into_iter().filter_map(|event| event.metrics));
+        bytes.write_all(text.as_bytes()).map_err(|e| Error::io("writing", bytes.path(), e))?;
+        let left = Left { name: "step_metrics.csv".into(), kind: "fine-tune-results".into(), bytes, rows: None };
+        self.queue.keep(&run.owner, left).map(|stored| stored.id)
+    }
+
+    fn fail(&self, run: &Run, failure: Failure) -> Result<()> {
+        let says = failure.message.clone();
+        let end = End { status: Status::Failed, tokens: None, results: None, error: Some(failure) };
+        self.queue.end(&run.id, &end, Level::Error, &says).map(drop)
+    }
+}
+
+/// Why a process ended early, in the words of its log.
+fn failure(folder: &Path, status: ExitStatus) -> Failure {
+    let bytes = input::read(&folder.join("log.txt")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    // Whose folder it is, is nobody's business.
+    let text = text.replace(&format!("{}{}", folder.display(), std::path::MAIN_SEPARATOR), "");
+    let (mut messages, mut place) = (Vec::new(), None);
+    for line in text.lines() {
+        if line.starts_with(super::process::BEGUN) {
+            (messages, place) = (Vec::new(), None);
+        } else if let Some(message) = line.strip_prefix("error: ") {
+            messages.push(message.to_owned());
+        } else if let Some(at) = line.strip_prefix("  --> ").filter(|_| !messages.is_empty()) {
+            place.get_or_insert_with(|| at.to_owned());
+        } else if let Some((hint, message)) = line.strip_prefix("  hint: ").zip(messages.last_mut()) {
+            *message += &format!(" ({hint})");
+        }
+    }
+    let (code, usual) = match status.code() {
+        Some(2) => ("invalid_input", "the run was refused".to_owned()),
+        Some(code) => ("run_failed", format!("the run ended with exit code {code}")),
+        None => ("killed", "the run was killed: memory may have been short".to_owned()),
+    };
+    let message = if messages.is_empty() { usual } else { messages.join("; ") };
+    Failure { code: code.into(), message, place }
+}

@@ -1,0 +1,346 @@
+//! Runs, from their being asked for to their end.
+
+use super::database::failed;
+use super::events::{Level, say};
+use super::{Order, Page, Paged, Queue, new_id, now};
+use crate::atomic;
+use crate::error::{Error, Kind, Result};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It waits for its turn.
+    Queued,
+    /// It runs, or did when the program ended, and goes on when that runs again.
+    Running,
+    /// Somebody stopped it, and may let it go on.
+    Paused,
+    /// Its model is there.
+    Succeeded,
+    /// It ended early.
+    Failed,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+impl Status {
+    const ALL: [Status; 6] =
+        [Status::Queued, Status::Running, Status::Paused, Status::Succeeded, Status::Failed, Status::Cancelled];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Queued => "queued",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Succeeded => "succeeded",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+        }
+    }
+
+    fn of(name: &str) -> Self {
+        Status::ALL.into_iter().find(|status| status.name() == name).unwrap_or(Status::Failed)
+    }
+
+    /// Whether nothing comes after it.
+    pub fn is_over(self) -> bool {
+        matches!(self, Status::Succeeded | Status::Failed | Status::Cancelled)
+    }
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A word for programs.
+    pub code: String,
+    /// What the run said.
+    pub message: String,
+    /// Where, as a file of the run's folder, where it said so.
+    pub place: Option<String>,
+}
+
+/// A run that somebody wants, or wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Its name here.
+    pub id: String,
+    /// Whose it is.
+    pub owner: String,
+    /// How it stands.
+    pub status: Status,
+    /// What its model is called.
+    pub model: String,
+    /// Whether that model was deleted.
+    pub is_dropped: bool,
+    /// When it was asked for, in seconds since 1970.
+    pub created: u64,
+    /// When it began.
+    pub started: Option<u64>,
+    /// When it ended.
+    pub finished: Option<u64>,
+    /// Tokens that it was trained on, when it is over.
+    pub tokens: Option<u64>,
+    /// The file of its steps, when it is over.
+    pub results: Option<String>,
+    /// Why it failed.
+    pub error: Option<Failure>,
+    /// What whoever asked for it wants to find again.
+    pub details: Value,
+}
+
+const COLUMNS: &str =
+    "id, owner, status, model, is_dropped, created, started, finished, tokens, results, error, details";
+
+fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
+    let (status, error, details): (String, Option<String>, String) = (row.get(2)?, row.get(10)?, row.get(11)?);
+    Ok(Run {
+        id: row.get(0)?,
+        owner: row.get(1)?,
+        status: Status::of(&status),
+        model: row.get(3)?,
+        is_dropped: row.get(4)?,
+        created: row.get(5)?,
+        started: row.get(6)?,
+        finished: row.get(7)?,
+        tokens: row.get(8)?,
+        results: row.get(9)?,
+        error: error.and_then(|text| serde_json::from_str(&text).ok()),
+        details: serde_json::from_str(&details).unwrap_or_default(),
+    })
+}
+
+fn find(database: &Connection, condition: &str, values: impl rusqlite::Params) -> rusqlite::Result<Option<Run>> {
+    database.query_row(&format!("SELECT {COLUMNS} FROM runs WHERE {condition}"), values, run).optional()
+}
+
+impl Queue {
+    /// Takes a run, to be trained when those before it are done.
+    ///
+    /// # Errors
+    /// One too many, a recipe that is wrong, and what cannot be written.
+    pub fn order(&self, order: &Order<'_>) -> Result<Run> {
+        let Order { owner, model, files, recipe, details } = order;
+        let id = new_id();
+        let folder = self.folder(&id);
+        let model = model(&id);
+        let taken = self.fill(&folder, files, *recipe).and_then(|()| self.enter(&id, owner, &model, details));
+        if taken.is_err() {
+            let _ = fs::remove_dir_all(&folder); // else at the next start
+        }
+        let taken = taken?;
+        self.call();
+        Ok(taken)
+    }
+
+    /// Writes what a run reads.
+    fn fill(
+        &self,
+        folder: &Path,
+        files: &[(&str, &super::Stored)],
+        recipe: &dyn Fn(&Path) -> Result<String>,
+    ) -> Result<()> {
+        fs::create_dir_all(folder).map_err(|e| Error::io("creating the folder", folder, e))?;
+        for (name, file) in files {
+            let (from, to) = (self.rows_of(&file.id), folder.join(name));
+            // A name of its own for the same bytes, which stay when the other goes.
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).map_err(|e| Error::io("writing", &to, e))?;
+            }
+        }
+        atomic::write(&folder.join("recipe.yaml"), recipe(folder)?.as_bytes())
+    }
+
+    fn enter(&self, id: &str, owner: &str, model: &str, details: &Value) -> Result<Run> {
+        let mut database = self.database();
+        let waiting: u64 = database
+            .query_row(
+                "SELECT count(*) FROM runs WHERE owner = ?1 AND status IN ('queued', 'running', 'paused')",
+                [owner],
+                |row| row.get(0),
+            )
+            .map_err(failed)?;
+        if waiting >= self.limits.waiting {
+            let what = format!("{waiting} runs wait already, and no more are taken");
+            return Err(Error::new(Kind::Recipe, what).hint("wait until one is done, or cancel one"));
+        }
+        let enter = |database: &mut Connection| -> rusqlite::Result<()> {
+            let transaction = database.transaction()?;
+            transaction.execute(
+                "INSERT INTO runs (id, owner, status, model, created, details) VALUES (?1, ?2, 'queued', ?3, ?4, ?5)",
+                params![id, owner, model, now(), details.to_string()],
+            )?;
+            say(&transaction, id, Level::Info, "Taken; it waits for its turn.")?;
+            transaction.commit()
+        };
+        enter(&mut database).map_err(failed)?;
+        let entered = find(&database, "id = ?1", [id]).map_err(failed)?;
+        entered.ok_or_else(|| Error::new(Kind::Bug, "a run that was entered is not there"))
+    }
+
+    /// A run of somebody.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn run(&self, owner: &str, id: &str) -> Result<Option<Run>> {
+        find(&self.database(), "owner = ?1 AND id = ?2", [owner, id]).map_err(failed)
+    }
+
+    /// Runs of somebody; `None` where the page begins behind one that is not there.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn runs(&self, owner: &str, page: Page<'_>) -> Result<Option<Paged<Run>>> {
+        let Page { after, most, oldest_first } = page;
+        let database = self.database();
+        let behind = match after {
+            None => None,
+            Some(id) => {
+                let sql = "SELECT number FROM runs WHERE owner = ?1 AND id = ?2";
+                match database.query_row(sql, [owner, id], |row| row.get::<_, i64>(0)).optional().map_err(failed)? {
+                    None => return Ok(None),
+                    found => found,
+                }
+            }
+        };
+        let (sign, order) = if oldest_first { (">", "ASC") } else { ("<", "DESC") };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM runs WHERE owner = ?1 AND (?2 IS NULL OR number {sign} ?2) ORDER BY number {order} LIMIT ?3"
+        );
+        let mut statement = database.prepare(&sql).map_err(failed)?;
+        let rows = statement.query_map(params![owner, behind, most as i64 + 1], run).map_err(failed)?;
+        let items = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)?;
+        Ok(Some(Paged::of(items, most)))
+    }
+
+    /// The runs of everybody whose models are there, the oldest first.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn succeeded(&self) -> Result<Vec<Run>> {
+        let database = self.database();
+        let sql = format!("SELECT {COLUMNS} FROM runs WHERE status = 'succeeded' AND is_dropped = 0 ORDER BY number");
+        let mut statement = database.prepare(&sql).map_err(failed)?;
+        let rows = statement.query_map([], run).map_err(failed)?;
+        rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)
+    }
+
+    /// Ends a run of somebody for good, one that runs as soon as its checkpoint is written. `None` where it is not there, and the run
+    /// as it is, and not `true`, where it is over already.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn cancel(&self, owner: &str, id: &str) -> Result<Option<(Run, bool)>> {
+        self.turn(owner, id, &["queued", "running", "paused"], Status::Cancelled, "Cancelled.")
+    }
+
+    /// Stops a run of somebody until it is [resumed](Queue::resume); as [`Queue::cancel`].
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn pause(&self, owner: &str, id: &str) -> Result<Option<(Run, bool)>> {
+        self.turn(owner, id, &["queued", "running"], Status::Paused, "Paused.")
+    }
+
+    /// Lets a run of somebody go on when it is its turn; as [`Queue::cancel`].
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn resume(&self, owner: &str, id: &str) -> Result<Option<(Run, bool)>> {
+        self.turn(owner, id, &["paused"], Status::Queued, "Resumed; it waits for its turn.")
+    }
+
+    fn turn(&self, owner: &str, id: &str, from: &[&str], to: Status, says: &str) -> Result<Option<(Run, bool)>> {
+        let from = from.iter().map(|status| format!("'{status}'")).collect::<Vec<_>>().join(", ");
+        let sql = format!(
+            "UPDATE runs SET status = ?3, finished = CASE WHEN ?4 THEN ?5 END WHERE owner = ?1 AND id = ?2 AND status IN ({from})"
+        );
+        let mut database = self.database();
+        let turn = |database: &mut Connection| -> rusqlite::Result<bool> {
+            let transaction = database.transaction()?;
+            let turned = transaction.execute(&sql, params![owner, id, to.name(), to.is_over(), now()])? > 0;
+            if turned {
+                say(&transaction, id, Level::Info, says)?;
+            }
+            transaction.commit()?;
+            Ok(turned)
+        };
+        let turned = turn(&mut database).map_err(failed)?;
+        let found = find(&database, "owner = ?1 AND id = ?2", [owner, id]).map_err(failed)?;
+        drop(database);
+        self.call();
+        Ok(found.map(|found| (found, turned)))
+    }
+
+    /// Forgets the model of a run of somebody, by its name, and all that the run has left but for what is said of it; whether there was
+    /// one.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn drop_model(&self, owner: &str, model: &str) -> Result<bool> {
+        let condition = "owner = ?1 AND model = ?2 AND status = 'succeeded' AND is_dropped = 0";
+        let database = self.database();
+        let Some(found) = find(&database, condition, [owner, model]).map_err(failed)? else { return Ok(false) };
+        database.execute("UPDATE runs SET is_dropped = 1 WHERE id = ?1", [&found.id]).map_err(failed)?;
+        drop(database);
+        let _ = fs::remove_dir_all(self.folder(&found.id));
+        Ok(true)
+    }
+
+    /// The run whose turn it is: one that ran when the program ended, else the one that has waited longest.
+    pub(super) fn next(&self) -> Result<Option<(Run, Option<u32>)>> {
+        let sql = format!(
+            "SELECT {COLUMNS}, process FROM runs WHERE status IN ('running', 'queued') ORDER BY status = 'queued', number LIMIT 1"
+        );
+        let with_process = |row: &Row<'_>| Ok((run(row)?, row.get(12)?));
+        self.database().query_row(&sql, [], with_process).optional().map_err(failed)
+    }
+
+    /// How a run stands.
+    pub(super) fn status(&self, id: &str) -> Result<Status> {
+        let sql = "SELECT status FROM runs WHERE id = ?1";
+        let name: String = self.database().query_row(sql, [id], |row| row.get(0)).map_err(failed)?;
+        Ok(Status::of(&name))
+    }
+
+    /// Takes down that a run is being trained by a process; not where somebody has stopped it meanwhile.
+    pub(super) fn begin(&self, id: &str, process: u32, says: &str) -> Result<bool> {
+        let database = self.database();
+        let sql = "UPDATE runs SET status = 'running', process = ?2, started = coalesce(started, ?3)
+                   WHERE id = ?1 AND status IN ('queued', 'running')";
+        let begun = database.execute(sql, params![id, process, now()]).map_err(failed)? > 0;
+        if begun {
+            say(&database, id, Level::Info, says).map_err(failed)?;
+        }
+        Ok(begun)
+    }
+
+    /// Takes down how a run ended; not where somebody has stopped it meanwhile.
+    pub(super) fn end(&self, id: &str, end: &End, level: Level, says: &str) -> Result<bool> {
+        let database = self.database();
+        let error = end.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
+        let finished = end.status.is_over().then(now);
+        let sql = "UPDATE runs SET status = ?2, finished = ?3, tokens = ?4, results = ?5, error = ?6, process = NULL
+                   WHERE id = ?1 AND status = 'running'";
+        let values = params![id, end.status.name(), finished, end.tokens, end.results, error];
+        let ended = database.execute(sql, values).map_err(failed)? > 0;
+        if ended {
+            say(&database, id, level, says).map_err(failed)?;
+        }
+        Ok(ended)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) struct End {
+    pub status: Status,
+    pub tokens: Option<u64>,
+    pub results: Option<String>,
+    pub error: Option<Failure>,
+}
