@@ -1,6 +1,6 @@
 //! Problems in colour, where a terminal shows colours.
 
-use super::style::{HINT, PLACE, PROBLEM, WARNING};
+use super::style::{CONTEXT, HINT, PLACE, PROBLEM, WARNING};
 use crate::error::Error;
 use anstyle::Style;
 
@@ -10,8 +10,19 @@ pub fn problem(error: &Error) -> String {
     lines.join("\n")
 }
 
-/// A line of talk; a warning stands out.
+/// What stands before each line of somebody else's words.
+const QUOTED: &str = "  | ";
+
+/// Words of somebody else, to be shown among the program's own.
+pub fn quoted(words: &str) -> String {
+    words.lines().map(|line| format!("{QUOTED}{line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A line of talk; a warning stands out, and somebody else's words stand back.
 pub fn remark(text: &str) -> String {
+    if text.starts_with(QUOTED) {
+        return format!("{CONTEXT}{text}{CONTEXT:#}");
+    }
     begun(text, "warning:", WARNING).or_else(|| begun(text, "Warning:", WARNING)).unwrap_or_else(|| text.to_owned())
 }
 
@@ -40,5 +51,8 @@ mod tests {
         assert_eq!(anstream::adapter::strip_str(&shown).to_string(), error.to_string());
         assert_eq!(anstream::adapter::strip_str(&remark("warning: x")).to_string(), "warning: x");
         assert_eq!(remark("a warning: x"), "a warning: x");
+        let words = quoted("warning: a\nb");
+        assert_eq!(words, "  | warning: a\n  | b");
+        assert_eq!(remark(words.lines().next().unwrap()), "\u{1b}[2m  | warning: a\u{1b}[0m");
     }
 }

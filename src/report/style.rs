@@ -32,16 +32,6 @@ pub fn stdout() -> anstream::AutoStream<std::io::Stdout> {
     anstream::stdout()
 }
 
-/// Words of somebody else, which matter less than what stands around them; on stderr.
-pub fn aside(text: &str) -> String {
-    let has_colours = stderr_has_colours();
-    let line = |line| match has_colours {
-        true => paint(CONTEXT, printable(line)).to_string(),
-        false => printable(line).into_owned(),
-    };
-    text.lines().map(line).collect::<Vec<_>>().join("\n")
-}
-
 /// `text` in `style`.
 fn paint(style: Style, text: impl fmt::Display) -> impl fmt::Display {
     fmt::from_fn(move |f| write!(f, "{style}{text}{style:#}"))

@@ -147,7 +147,8 @@ fn answering(keys: &str) -> Bench {
     let bench = Bench::new().with_text();
     let rows: Vec<Value> = (0..5).map(|i| json!({"prompt": format!("Say {i}"), "answer": i})).collect();
     bench.write("prompts.jsonl", lines(&rows));
-    bench.write("judge.sh", "echo x >> starts\nwhile read -r line; do echo $(( ${#line} * 7 % 10 )); done\n");
+    let judge = "echo x >> starts\necho by length >&2\nwhile read -r line; do echo $(( ${#line} * 7 % 10 )); done\n";
+    bench.write("judge.sh", judge);
     bench.write("grpo.yaml", recipe(keys));
     bench
 }
@@ -189,6 +190,13 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
     assert!(said.stderr.contains("[reward ") && said.stderr.contains("letters"), "{}", said.stderr);
     assert!(said.stderr.contains(" of 8 answers of at most 8 tokens after about "), "{}", said.stderr);
     assert!(!said.stderr.contains("Loss of the base model"), "{}", said.stderr);
+    // What it says to people, once.
+    assert!(
+        said.stderr.contains("Reward `letters` says beside its numbers, which is shown once:\n  | by length\n"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(said.stderr.matches("by length").count(), 1, "{}", said.stderr);
     said.ok();
     let all = metrics(&reference);
     let (evaluations, steps): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|line| line.contains_key("eval_tokens"));

@@ -188,11 +188,11 @@ fn any_metric_of_an_evaluation_tells_the_best_one() {
         let plan = StepPlan { best_by: best_by.clone(), ..plan() };
         run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, Some(&evaluate), &mut log, &stop).unwrap();
         assert_eq!(state.position.best.map(|best| best.step), Some(step), "{best_by:?}");
-        let best = log.0.iter().filter_map(|event| match event {
+        let mut best = log.0.iter().filter_map(|event| match event {
             Event::Eval(event) if event.is_best => Some(event),
             _ => None,
         });
-        let last = best.last().unwrap();
+        let last = best.next_back().unwrap();
         assert_eq!((last.step, last.get(&best_by.metric)), (step, state.position.best.map(|best| best.value)));
     }
     // Rows of one kind may give less than others.

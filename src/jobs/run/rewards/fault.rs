@@ -4,6 +4,9 @@ use super::Answered;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::counted;
 
+/// What is said of an item, by its number from 1, that is no finite number.
+pub type Said<'s> = &'s dyn Fn(usize, &str) -> String;
+
 /// What is needed to say what is wrong with who judges.
 pub struct Fault<'a> {
     /// What the reward is called.
@@ -32,15 +35,15 @@ impl Fault<'_> {
         }
     }
 
-    /// The number of each answer, of what was given for them in their order. `not_finite` says of an item, counted from 1, that it is no
-    /// finite number, and `hint` what is to be given; of another count than there are answers `miscounted` says so, with a hint of its own.
+    /// The number of each answer, of what was given for them in their order. `not_finite` says what is wrong with an
+    /// item, and `hint` what is to be given; of another count than there are answers `miscounted` says so, with a hint of its own.
     ///
     /// # Errors
     /// Where there is no number for each answer, and no more.
     pub fn numbers(
         &self,
         items: &[impl AsRef<str>],
-        (not_finite, hint): (&dyn Fn(usize, &str) -> String, &'static str),
+        (not_finite, hint): (Said, &'static str),
         (miscounted, hint_of_count): (String, &'static str),
     ) -> Result<Vec<f64>> {
         let number = |(at, item): (usize, &str)| match item.parse::<f64>() {

@@ -7,7 +7,8 @@ use super::{Answered, lines};
 use crate::error::{Error, Kind, Result};
 use crate::progress::counted;
 use crate::recipe;
-use crate::report::{ProgressBar, style, text};
+use crate::report::problem::quoted;
+use crate::report::{ProgressBar, text};
 use crate::terminal::excerpt;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -81,9 +82,9 @@ impl Program {
     /// Shows once what it says to people beside its numbers: the same every step would hide everything else.
     fn tell(&self, fault: &Fault) {
         if !fault.complaints.is_empty() && !self.is_told.swap(true, Ordering::SeqCst) {
-            let said =
-                format!("Reward `{}` says beside its numbers, which is shown once:\n{}", fault.name, fault.complaints);
-            ProgressBar::on_stderr().note(&style::aside(&said));
+            let (name, words) = (fault.name, quoted(&fault.complaints));
+            let said = format!("Reward `{name}` says beside its numbers, which is shown once:\n{words}");
+            ProgressBar::on_stderr().note(&said);
         }
     }
 
