@@ -337,6 +337,7 @@ fn model(named: &Named) -> Value {
 mod tests {
     use super::*;
     use crate::serve::wire::Asked;
+    use crate::serve::wire::tuning::CREATE_FIELDS;
 
     fn headers(given: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -400,7 +401,8 @@ mod tests {
             }
         }
         let parts = &document["components"]["schemas"];
-        for (name, known) in [("Chat", Asked::fields_of_chats()), ("Text", Asked::fields_of_texts())] {
+        let of_jobs = CREATE_FIELDS.to_vec();
+        for (name, known) in [("Chat", Asked::fields_of_chats()), ("Text", Asked::fields_of_texts()), ("Create", of_jobs)] {
             let fields: std::collections::BTreeSet<&str> =
                 parts[name]["properties"].as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(fields, known.into_iter().collect(), "{name}");

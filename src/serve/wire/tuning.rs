@@ -13,7 +13,8 @@ pub const PURPOSE: &str = "fine-tune";
 /// What a file is for that a job has left.
 pub const RESULTS: &str = "fine-tune-results";
 
-const KNOWN: [&str; 9] = [
+/// The fields of a request for a job.
+pub const CREATE_FIELDS: [&str; 9] = [
     "training_file",
     "validation_file",
     "model",
@@ -53,7 +54,7 @@ impl Create {
     /// Fields that are wrong, unknown, or ask for what is not done here.
     pub fn of(object: &Map<String, Value>, usual_seed: u64) -> Result<Self> {
         let fields = Fields(object);
-        fields.check(&KNOWN, &[])?;
+        fields.check(&CREATE_FIELDS, &[])?;
         let required =
             |name: &str| fields.text(name)?.ok_or_else(|| Refusal::param(name, format!("`{name}` is missing")));
         let (model, training_file) = (required("model")?, required("training_file")?);
