@@ -90,7 +90,9 @@ pub fn examine(name: &str) -> Result<Report> {
     let found = device::all().into_iter().filter(|found| found.backend != Backend::Cpu && chosen(found));
     let devices = found.map(|found| Checked::new(Compute::new(&found), found.name())).collect();
     let backends = Backend::ALL.into_iter().filter(|backend| backend.is_compiled_in()).map(Backend::name);
-    let hub = cfg!(feature = "hub").then_some("hub");
+    let features =
+        [(cfg!(feature = "hub"), "hub"), (cfg!(feature = "serve"), "serve"), (cfg!(feature = "studio"), "studio")];
+    let features = features.into_iter().filter(|(is_in, _)| *is_in).map(|(_, name)| name);
     Ok(Report {
         versions: summary::versions(),
         device: compute.describe(),
@@ -100,7 +102,7 @@ pub fn examine(name: &str) -> Result<Report> {
         bf16_products: cpu_bf16_products(),
         available_bytes: host::available_bytes(),
         gemm_gflops: gemm_gflops(),
-        compiled_in: backends.chain(hub).collect(),
+        compiled_in: backends.chain(features).collect(),
         gradient_error,
     })
 }

@@ -14,7 +14,10 @@ mod scored;
 mod wire;
 mod worker;
 
+pub use self::body::{Body, Events};
 pub use self::keys::Keys;
+pub use self::refusal::Refusal;
+pub use self::routes::no_other_page;
 
 use self::figures::Counts;
 use self::worker::{Command, Room};

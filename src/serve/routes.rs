@@ -150,7 +150,10 @@ async fn respond(
 
 /// Refuses what a page of somebody else asks in a person's browser: from another origin, or from a name that was made to mean
 /// this machine.
-fn no_other_page(headers: &HeaderMap, local: Option<IpAddr>) -> Result<()> {
+///
+/// # Errors
+/// The refusal.
+pub fn no_other_page(headers: &HeaderMap, local: Option<IpAddr>) -> Result<()> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(HOST);
     let forbidden = |what: &str| Err(Refusal::new(StatusCode::FORBIDDEN, what));

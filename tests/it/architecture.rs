@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// What everyone may use is in [`COMMON`]; tests may use what they like.
 const ARROWS: &[(&str, &[&str])] = &[
     // The user's side. The wiring of all the other rooms happens in `jobs`, which alone knows most of them.
-    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights", "eval", "serve"]),
+    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights", "eval", "serve", "studio"]),
     (
         "jobs",
         &[
@@ -25,6 +25,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("infer", &["model", "nn"]),
     // HTTP, over whatever makes prompts of requests.
     ("serve", &["infer", "model", "nn", "text"]),
+    // A page over the verbs of this program, each of which is a process of its own.
+    ("studio", &["recipe", "serve"]),
     ("export", &["adapter", "weights", "quant"]),
     // Numbers about models, without models.
     ("eval", &[]),

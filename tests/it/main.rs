@@ -40,6 +40,8 @@ mod runs;
 mod serve;
 mod session;
 mod sources;
+#[cfg(feature = "studio")]
+mod studio;
 mod templates;
 mod training;
 mod verbs;
