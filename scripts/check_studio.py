@@ -64,7 +64,9 @@ def tiny_model(folder):
     text += b" " * (-len(text) % 8)
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(bytes_ for _, bytes_ in tensors.values()))
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 512}))
+    # As a GGUF file can say it.
+    more = {"vocab_size": 512, "query_pre_attn_scalar": config["head_dim"]}
+    (folder / "config.json").write_text(json.dumps(config | more))
 
 
 class Socket:
@@ -340,6 +342,7 @@ def walk(browser, url, place, args):
     browser.tab_to("#try")
     browser.key("Enter")
     browser.until("a loaded model", "document.querySelector('.say')?.hidden === false", 300)
+    browser.js("document.querySelector('#likeliest').click()")
     browser.js("document.querySelector('#say').focus()")
     browser.type(ROWS[0][0])
     browser.key("Enter")

@@ -62,7 +62,7 @@ function plot(title, lines, { unit = shown, level = null, wide = false, zero = f
   svg.setAttribute("aria-label", `${title}. ${told.join("; ")}.`);
   const hair = h("line", { class: "at", y1: top, y2: height - bottom, visibility: "hidden" });
   svg.append(hair);
-  const readout = h("small", { class: "num" }, told.length === 1 ? `now ${unit(lines.filter((line) => !line.raw).at(-1).points.at(-1)[1])}` : "");
+  const readout = h("small", { class: "num" }, told.length === 1 ? `now ${unit(lines[0].points.at(-1)[1])}` : "");
   const still = readout.textContent;
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();

@@ -12,6 +12,7 @@ pages.talk = (() => {
     const p = parts = { key: null };
     p.who = h("select", { id: "who" });
     p.load = h("button", { type: "button", class: "main", id: "load", onclick: load }, "Load");
+    p.likeliest = h("input", { type: "checkbox", id: "likeliest" });
     p.state = h("div", { class: "block" });
     p.turns = h("div", { class: "turns" });
     p.rated = h("div", {});
@@ -26,7 +27,7 @@ pages.talk = (() => {
     p.form = h("form", { onsubmit: (event) => { event.preventDefault(); if (ending) ending.abort(); else send(); } }, p.input, h("span", { class: "button attach", title: "Add pictures or sounds; they can be dropped here too" }, "+ picture, sound", p.file), p.send);
     p.say = h("div", { class: "say" }, p.with, p.form);
     p.say.addEventListener("drop", (event) => attach([...event.dataTransfer.files]));
-    p.body = h("div", { class: "talk" }, h("div", { class: "who" }, field("Talk to", p.who), p.load), p.state, p.turns, p.rated, p.say);
+    p.body = h("div", { class: "talk" }, h("div", { class: "who" }, field("Talk to", p.who), p.load), h("label", { class: "check block", for: "likeliest" }, p.likeliest, "Always the likeliest words, the same each time"), p.state, p.turns, p.rated, p.say);
     put(main, h("h1", {}, "Try it"), h("p", { class: "lead" }, "The same question to the model as it was and as it is now. Rate the answers, and learn from the ratings."), p.body);
     draw();
   }
@@ -129,7 +130,7 @@ pages.talk = (() => {
   async function stream(name, turn) {
     const answer = turn.answers[name];
     try {
-      const response = await ask("/api/talk/chat", { model: name, messages: told(name, turns.length), stream: true, max_tokens: 512, seed: 1 }, { signal: ending.signal });
+      const response = await ask("/api/talk/chat", { model: name, messages: told(name, turns.length), stream: true, seed: turns.length, ...(parts.likeliest.checked ? { temperature: 0 } : {}) }, { signal: ending.signal });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
       for (;;) {
@@ -182,7 +183,7 @@ pages.talk = (() => {
       await keep({ prompt: prompt(name, number), completion: said(answer.text), label }, "unpaired");
       rated[label ? "up" : "down"] += 1;
       draw();
-    } }, label ? "👍 good" : "👎 bad");
+    } }, label ? "↑ good" : "↓ bad");
   }
   function better(turn, number, name) {
     const other = Object.keys(turn.answers).find((one) => one !== name);
