@@ -14,6 +14,8 @@
 //!          +---> device ----------------------------> ops
 //! ```
 //!
+//! `studio` stands beside `jobs`: it starts this program's verbs and uses `serve` and `recipe` alone.
+//!
 //! `jobs` wires the rooms together and alone knows most of them: `base/` opens a model, `run/` holds the parts of a run,
 //! `forecast/` says what one will need. `adapter` and `model` read `weights`; data knows no model, and no model code
 //! knows adapters. `recipe` has the option enums of the rooms that obey them, and asks `adapter` which names mean a
@@ -51,6 +53,8 @@ pub mod recipe;
 pub mod report;
 #[cfg(feature = "serve")]
 pub mod serve;
+#[cfg(feature = "studio")]
+pub mod studio;
 pub mod terminal;
 pub mod testkit;
 pub mod text;

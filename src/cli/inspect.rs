@@ -7,9 +7,9 @@ use crate::report::{ProgressBar, text};
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]
+    /// A Hub id[@revision], a folder, a .gguf file, or ollama:NAME[:TAG]; without it, which models are on this machine
     #[arg(value_parser = super::args::expanded)]
-    model: String,
+    model: Option<String>,
     /// List every tensor
     #[arg(long)]
     tensors: bool,
@@ -21,7 +21,8 @@ pub struct Args {
 impl Args {
     /// Inspects.
     pub fn run(self) -> Result<()> {
-        let model = inspect::inspect(&self.model, &ProgressBar::stderr())?;
+        let Some(model) = &self.model else { return list(self.json) };
+        let model = inspect::inspect(model, &ProgressBar::stderr())?;
         if self.json {
             return super::print_json(&model);
         }
@@ -72,4 +73,18 @@ impl Args {
         }
         Ok(())
     }
+}
+
+/// Says which models are on this machine.
+fn list(json: bool) -> Result<()> {
+    let models = inspect::here()?;
+    if json {
+        return super::print_json(&models);
+    }
+    if models.is_empty() {
+        ProgressBar::stderr().note(
+            "There is no model in this folder, in the Hub's cache or in Ollama's store; `--model google/gemma-3-1b-it` downloads one",
+        );
+    }
+    models.iter().try_for_each(|model| super::print_text(&format!("{:>9}  {}", text::bytes(model.bytes), model.name)))
 }

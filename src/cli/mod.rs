@@ -20,6 +20,8 @@ mod relief;
 mod score;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "studio")]
+mod studio;
 mod tips;
 mod train;
 mod verify;
@@ -64,6 +66,9 @@ enum Verb {
     /// Answer over HTTP as OpenAI's API does
     #[cfg(feature = "serve")]
     Serve(serve::Args),
+    /// A page in the browser: data in, training, chat, export
+    #[cfg(feature = "studio")]
+    Studio(studio::Args),
     /// Log-probabilities of given text
     Score(score::Args),
     /// Models and adapters side by side: losses, answers and choices on the same rows
@@ -177,6 +182,8 @@ impl Verb {
             Verb::Chat(args) => args.relief(),
             #[cfg(feature = "serve")]
             Verb::Serve(args) => args.relief(),
+            #[cfg(feature = "studio")]
+            Verb::Studio(_) => Relief::nowhere("the studio"),
             Verb::Score(args) => args.relief(),
             Verb::Evaluate(args) => args.relief(),
             Verb::Merge(_) => Relief::nowhere("merging"),
@@ -201,6 +208,8 @@ impl Verb {
             Verb::Inspect(_) | Verb::Doctor(_) | Verb::Completions { .. } => Some(&[]),
             #[cfg(feature = "serve")]
             Verb::Serve(_) => Some(OF_A_MODEL),
+            #[cfg(feature = "studio")]
+            Verb::Studio(_) => Some(&[]),
             Verb::Generate(_)
             | Verb::Chat(_)
             | Verb::Score(_)
@@ -223,6 +232,8 @@ impl Verb {
             Verb::Chat(args) => args.run(),
             #[cfg(feature = "serve")]
             Verb::Serve(args) => args.run(),
+            #[cfg(feature = "studio")]
+            Verb::Studio(args) => args.run(),
             Verb::Score(args) => args.run(),
             Verb::Evaluate(args) => args.run(),
             Verb::Merge(args) => args.run(),

@@ -37,6 +37,9 @@ enum Verb {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// What differs from the defaults alone; `auto` stays, and no data is read
+        #[arg(long)]
+        brief: bool,
     },
     /// Print the JSON Schema for editors
     Schema {
@@ -63,8 +66,12 @@ impl Args {
                 }
                 Ok(())
             }
-            Verb::Show { recipe, json: true } => super::print_json(&shown(&recipe.load()?).to_json()),
-            Verb::Show { recipe, json: false } => {
+            Verb::Show { recipe, json: true, brief: true } => super::print_json(&recipe.load()?.to_brief_json()),
+            Verb::Show { recipe, json: false, brief: true } => {
+                super::print(recipe.load()?.with_comments().to_brief_yaml(&[]).trim_end())
+            }
+            Verb::Show { recipe, json: true, .. } => super::print_json(&shown(&recipe.load()?).to_json()),
+            Verb::Show { recipe, json: false, .. } => {
                 super::print(shown(&recipe.load()?).with_comments().to_yaml().trim_end())
             }
             Verb::Schema { preset: true } => super::print_json(&recipe::preset_schema()),

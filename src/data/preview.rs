@@ -49,7 +49,6 @@ pub struct Preview {
     /// Its sounds.
     pub audio: Vec<Shown>,
     /// The text, in supervised and other stretches, for showing.
-    #[serde(skip)]
     pub pieces: Vec<Piece>,
 }
 

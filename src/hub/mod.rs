@@ -11,6 +11,7 @@ mod client;
 mod dataset;
 mod digest;
 mod failure;
+mod here;
 #[cfg(feature = "hub")]
 mod http;
 mod listing;
@@ -28,6 +29,7 @@ mod variant;
 
 pub use digest::sha256;
 pub use failure::Failure;
+pub use here::{Here, Source, models_here};
 pub use settings::HubSettings;
 pub use variant::{Clues, Variant, base_or_instruct};
 

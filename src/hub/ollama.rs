@@ -154,17 +154,8 @@ impl Named {
     }
 
     fn unknown(&self, manifests: &Path, hosts: &[String]) -> Error {
-        let mut known = Vec::new();
-        for host in hosts {
-            for owner in entries(&manifests.join(host)) {
-                for name in entries(&manifests.join(host).join(&owner)) {
-                    for tag in entries(&manifests.join(host).join(&owner).join(&name)) {
-                        let host = self.host.clone();
-                        known.push(Named { host, owner: owner.clone(), name: name.clone(), tag }.to_string());
-                    }
-                }
-            }
-        }
+        let named = |model: Named| Named { host: self.host.clone(), ..model }.to_string();
+        let mut known: Vec<String> = all(manifests, hosts).into_iter().map(named).collect();
         known.sort();
         known.dedup();
         let error = Error::new(Kind::Recipe, format!("Ollama has no model `{self}`")).at_path(manifests);
@@ -189,6 +180,38 @@ impl std::fmt::Display for Named {
         }
         write!(f, "{}:{}", self.name, self.tag)
     }
+}
+
+/// All that a store has of these hosts.
+fn all(manifests: &Path, hosts: &[String]) -> Vec<Named> {
+    let mut known = Vec::new();
+    for host in hosts {
+        for owner in entries(&manifests.join(host)) {
+            for name in entries(&manifests.join(host).join(&owner)) {
+                for tag in entries(&manifests.join(host).join(&owner).join(&name)) {
+                    known.push(Named { host: Some(host.clone()), owner: owner.clone(), name: name.clone(), tag });
+                }
+            }
+        }
+    }
+    known
+}
+
+/// What Ollama has on this machine: names as [`Named::parse`] takes them, and their GGUF files.
+pub(super) fn names() -> Vec<(String, PathBuf)> {
+    let stores = stores().unwrap_or_default();
+    let Some(store) = stores.iter().find(|store| store.join("manifests").is_dir()) else { return Vec::new() };
+    let manifests = store.join("manifests");
+    let mut names: Vec<(String, PathBuf)> = all(&manifests, &entries(&manifests))
+        .into_iter()
+        .filter_map(|model| {
+            let model = Named { host: None, ..model };
+            Some((model.to_string(), model.find_in(store, &crate::progress::Silent).ok()?))
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Where a store may be, the likeliest first.

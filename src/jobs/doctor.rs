@@ -90,8 +90,9 @@ pub fn examine(name: &str) -> Result<Report> {
     let found = device::all().into_iter().filter(|found| found.backend != Backend::Cpu && chosen(found));
     let devices = found.map(|found| Checked::new(Compute::new(&found), found.name())).collect();
     let backends = Backend::ALL.into_iter().filter(|backend| backend.is_compiled_in()).map(Backend::name);
-    let features = [("hub", cfg!(feature = "hub")), ("serve", cfg!(feature = "serve"))];
-    let features = features.into_iter().filter_map(|(name, is_in)| is_in.then_some(name));
+    let features =
+        [(cfg!(feature = "hub"), "hub"), (cfg!(feature = "serve"), "serve"), (cfg!(feature = "studio"), "studio")];
+    let features = features.into_iter().filter(|(is_in, _)| *is_in).map(|(_, name)| name);
     Ok(Report {
         versions: summary::versions(),
         device: compute.describe(),

@@ -1,7 +1,7 @@
 //! What a model is.
 
 use crate::error::{Place, Result};
-use crate::hub::Variant;
+use crate::hub::{self, Here, HubSettings, Variant};
 use crate::jobs::base::Base;
 use crate::nn::AttentionKind;
 use crate::progress::Progress;
@@ -10,6 +10,7 @@ use crate::weights::TensorInfo;
 use crate::weights::names::TensorId;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// What can be said of a model without loading it.
 #[derive(Debug, Clone, Serialize)]
@@ -81,6 +82,14 @@ fn chat_problem(base: &Base) -> Option<String> {
     let question = Conversation { messages: vec![Message::new(Role::User, "Hi")], tools: Vec::new() };
     let asked = base.tokenizer().and_then(|_| base.encoder.encode_prompt(&question));
     asked.err().map(|error| error.what().to_owned())
+}
+
+/// The models that are on this machine: near the folder that the program was started in, in the Hub's cache, in Ollama's store.
+///
+/// # Errors
+/// When the environment names a folder that cannot be.
+pub fn here() -> Result<Vec<Here>> {
+    Ok(hub::models_here(Path::new("."), &HubSettings::from_env()?))
 }
 
 /// Reads everything but the weights.

@@ -2,7 +2,6 @@
 
 use super::given::Given;
 use super::raw::Origin;
-use super::remarks::Remarks;
 use super::{Reading, Recipe, yaml};
 use serde_json::{Map, Value};
 
@@ -42,15 +41,19 @@ impl Reading {
 
 /// A recipe's YAML with the keys that are remarked upon or are not what they are by default.
 pub(super) fn brief(recipe: &Recipe, heading: &[&str]) -> String {
+    let heading: String = heading.iter().map(|line| format!("# {line}").trim_end().to_owned() + "\n").collect();
+    heading + &yaml::write(&unusual(recipe), &recipe.remarks)
+}
+
+/// The keys of a recipe that are remarked upon or are not what they are by default.
+pub(super) fn unusual(recipe: &Recipe) -> Value {
     let usual = Recipe::resolve(None, &mut Default::default()).to_json();
     let mut all = recipe.to_json();
-    let mut remarks = Remarks::default();
-    recipe.remarks.iter().for_each(|(path, remark)| remarks.add(path, remark));
     for (name, section) in all.as_object_mut().into_iter().flatten() {
         let Value::Object(keys) = section else { continue };
         keys.retain(|key, value| {
             let path = format!("{name}.{key}");
-            let is_said = remarks.get(&path).is_some() && !value.is_null();
+            let is_said = recipe.remarks.get(&path).is_some() && !value.is_null();
             // What follows from there being rows to evaluate on.
             if key == "eval_on_start" && *value == true {
                 return is_said;
@@ -61,11 +64,11 @@ pub(super) fn brief(recipe: &Recipe, heading: &[&str]) -> String {
             keys.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().for_each(shorten);
         }
     }
+    recipe.leave_to_folder(&mut all);
     if let Value::Object(sections) = &mut all {
         sections.retain(|_, keys| keys.as_object().is_none_or(|keys| !keys.is_empty()));
     }
-    let heading: String = heading.iter().map(|line| format!("# {line}").trim_end().to_owned() + "\n").collect();
-    heading + &yaml::write(&all, &remarks)
+    all
 }
 
 /// Leaves out what a source is without being told.

@@ -46,6 +46,7 @@ mod section;
 mod suggest;
 mod targets;
 mod tasks;
+mod texts;
 mod training;
 mod yaml;
 
@@ -73,6 +74,7 @@ pub use remarks::Remarks;
 pub use rewards::{LengthUnit, Reward, RewardKind, in_words};
 pub use rows::{EvalFraction, Renames};
 pub use schema::{preset_schema, schema};
+pub use texts::texts;
 pub use training::{
     AutoBool, Fit, MAX_BATCH, Optimizer, PREFERENCE_LEARNING_RATE, REWARD_LEARNING_RATE, Scheduler, Training,
 };
@@ -184,17 +186,29 @@ impl Recipe {
         made::brief(self, heading)
     }
 
+    /// The same keys as JSON, `auto` where it says so.
+    pub fn to_brief_json(&self) -> Value {
+        made::unusual(self)
+    }
+
     /// The recipe as YAML with every key spelt out, which [`parse`] reads back as an equal recipe.
     ///
     /// With `adapter.init_from`, `adapter` has only the keys that the user gave: the others come from that folder.
     pub fn to_yaml(&self) -> String {
         let mut value = self.to_json();
+        self.leave_to_folder(&mut value);
+        yaml::write(&with_written_paths(value), &self.remarks)
+    }
+}
+
+impl Recipe {
+    /// Takes out of its JSON what the adapter says itself that it goes on from.
+    fn leave_to_folder(&self, value: &mut Value) {
         if self.adapter.init_from.is_some()
             && let Some(Value::Object(adapter)) = value.get_mut("adapter")
         {
             adapter.retain(|key, _| key == "init_from" || self.adapter.given.contains(key));
         }
-        yaml::write(&with_written_paths(value), &self.remarks)
     }
 }
 

@@ -43,6 +43,11 @@ impl Keys {
         Ok(Keys(keys))
     }
 
+    /// One key.
+    pub fn one(key: &str) -> Self {
+        Keys(vec![hash(key)])
+    }
+
     /// Whether nobody needs one.
     pub fn is_open(&self) -> bool {
         self.0.is_empty()

@@ -21,8 +21,11 @@ mod tuning;
 mod wire;
 mod worker;
 
+pub use self::body::{Body, Events};
 pub use self::keys::Keys;
 pub use self::models::{Models, Named, Side};
+pub use self::refusal::Refusal;
+pub use self::routes::no_other_page;
 pub use self::tuning::{Chosen, Method, Orders, Rows, TRAIN, Tuning, VALIDATION, Wanted};
 
 use self::figures::Counts;

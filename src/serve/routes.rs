@@ -225,7 +225,10 @@ struct Asker {
 
 /// Refuses what a page of somebody else asks in a person's browser: from another origin, or from a name that was made to mean
 /// this machine.
-fn no_other_page(headers: &HeaderMap, local: Option<IpAddr>) -> Result<()> {
+///
+/// # Errors
+/// The refusal.
+pub fn no_other_page(headers: &HeaderMap, local: Option<IpAddr>) -> Result<()> {
     if headers.get_all(HOST).iter().count() > 1 {
         return Err(Refusal::bad("a request has one `Host`, and this one has several"));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// What everyone may use is in [`COMMON`]; tests may use what they like.
 const ARROWS: &[(&str, &[&str])] = &[
     // The user's side. The wiring of all the other rooms happens in `jobs`, which alone knows most of them.
-    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights", "eval", "serve", "queue"]),
+    ("cli", &["jobs", "recipe", "report", "infer", "train", "weights", "eval", "serve", "studio", "queue"]),
     (
         "jobs",
         &[
@@ -27,6 +27,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve", &["infer", "model", "nn", "queue", "text"]),
     // What waits to be trained, for whoever shows it: neither HTTP nor models.
     ("queue", &[]),
+    // A page over the verbs of this program, each of which is a process of its own.
+    ("studio", &["recipe", "serve"]),
     ("export", &["adapter", "weights", "quant"]),
     // Numbers about models, without models.
     ("eval", &[]),

@@ -23,8 +23,14 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Options that name a folder to be written; what is there already stays, or the whole of it is ours.
-const FOLDERS: &[(&str, &str)] =
-    &[("export ollama", "output"), ("export slice", "output"), ("merge", "output"), ("train", "output")];
+const FOLDERS: &[(&str, &str)] = &[
+    ("export ollama", "output"),
+    ("export slice", "output"),
+    ("merge", "output"),
+    #[cfg(feature = "studio")]
+    ("studio", "dir"),
+    ("train", "output"),
+];
 
 /// Options and arguments that name what is read, whatever the verb.
 const READ: &[&str] = &[

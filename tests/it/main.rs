@@ -43,6 +43,8 @@ mod serve;
 mod serve_jobs;
 mod session;
 mod sources;
+#[cfg(feature = "studio")]
+mod studio;
 mod templates;
 mod training;
 mod verbs;

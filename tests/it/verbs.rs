@@ -482,6 +482,8 @@ fn doctor_says_what_the_machine_is_and_that_its_gradients_are_right() {
     assert_eq!(found["instruction_set"], gemma_tune::ops::instruction_set());
     let mut compiled_in = vec!["cpu"];
     compiled_in.extend(cfg!(feature = "hub").then_some("hub"));
+    compiled_in.extend(cfg!(feature = "serve").then_some("serve"));
+    compiled_in.extend(cfg!(feature = "studio").then_some("studio"));
     let backends = found["compiled_in"].as_array().expect("a list");
     assert!(compiled_in.iter().all(|name| backends.contains(&json!(name))), "{backends:?}");
     // No machine is outside of this, whatever else it does at the time.

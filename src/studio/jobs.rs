@@ -1,0 +1,397 @@
+//! What is done and takes its time: runs and exports, each a few verbs in turn, their words in files that outlive the studio.
+//!
+//! One run at a time and one export at a time; others wait. What goes on when the studio ends is saved and can be resumed; what
+//! goes on although the studio was killed is found again.
+
+use super::folder::Folder;
+use super::now;
+use super::process::Process;
+use super::verbs::{Program, line};
+use crate::error::{Error, Kind, Result};
+use crate::{atomic, input};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long processes may take to save when the studio ends.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// A run.
+    Train,
+    /// A folder with base and adapter in one.
+    Merge,
+    /// The same as a GGUF file.
+    Gguf,
+    /// The adapter as a GGUF file.
+    Lora,
+    /// A folder for Ollama.
+    Ollama,
+    /// An upload to the Hub.
+    Push,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Another one goes on.
+    Waiting,
+    /// It goes on.
+    Running,
+    /// It is done.
+    Done,
+    /// It could not be done.
+    Failed,
+    /// It was stopped.
+    Stopped,
+}
+
+/// A job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// Its number.
+    pub id: u64,
+    /// What it does.
+    pub task: Task,
+    /// The run that it is or is made of.
+    pub run: String,
+    /// The base model of the run.
+    pub model: String,
+    /// The command lines, without the program's name.
+    pub steps: Vec<Vec<String>>,
+    /// Which of them is next, or goes on.
+    pub at: usize,
+    /// What comes of it.
+    pub output: PathBuf,
+    /// How it stands.
+    pub state: State,
+    /// The last exit code.
+    pub code: Option<i32>,
+    /// The process that goes on.
+    pub process: Option<Process>,
+    /// When it was asked for, in seconds since 1970,
+    pub created: u64,
+    /// began
+    pub started: Option<u64>,
+    /// and ended.
+    pub ended: Option<u64>,
+    /// The memory that it was said to take.
+    #[serde(default)]
+    pub estimated_bytes: Option<u64>,
+    /// Whether its adapter is to be talked to when it is done.
+    #[serde(default)]
+    pub then_talk: bool,
+    /// Whether somebody has asked it to stop.
+    #[serde(default)]
+    pub stopping: bool,
+    /// Variables of its processes, which no file keeps.
+    #[serde(skip)]
+    pub secrets: Vec<(&'static str, String)>,
+}
+
+impl Job {
+    /// A new one, whose number it is given when it is [added](Jobs::add).
+    pub fn new(task: Task, run: &str, model: &str, steps: Vec<Vec<String>>, output: PathBuf) -> Self {
+        Job {
+            id: 0,
+            task,
+            run: run.to_owned(),
+            model: model.to_owned(),
+            steps,
+            at: 0,
+            output,
+            state: State::Waiting,
+            code: None,
+            process: None,
+            created: now(),
+            started: None,
+            ended: None,
+            estimated_bytes: None,
+            then_talk: false,
+            stopping: false,
+            secrets: Vec::new(),
+        }
+    }
+
+    fn is_run(&self) -> bool {
+        self.task == Task::Train
+    }
+
+    /// It for the page.
+    fn shown(&self) -> Value {
+        let mut shown = serde_json::to_value(self).unwrap_or_default();
+        shown["commands"] = self.steps.iter().map(|words| line(words)).collect();
+        shown["memory_bytes"] = json!(self.process.and_then(Process::memory_bytes));
+        shown["has_adapter"] = self.output.join("adapter").join("adapter_config.json").is_file().into();
+        shown
+    }
+
+    /// Takes what became of a step.
+    fn ended_with(&mut self, code: Option<i32>) {
+        (self.code, self.process) = (code, None);
+        self.state = match code {
+            Some(0) if self.at + 1 < self.steps.len() => {
+                self.at += 1;
+                State::Waiting
+            }
+            Some(0) => State::Done,
+            Some(3) | None => State::Stopped,
+            Some(_) if self.stopping => State::Stopped,
+            Some(_) => State::Failed,
+        };
+        if self.state != State::Waiting {
+            self.ended = Some(now());
+            self.stopping = false;
+        }
+    }
+}
+
+/// All jobs of a studio.
+pub struct Jobs {
+    folder: PathBuf,
+    program: Program,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    jobs: BTreeMap<u64, Job>,
+    /// Those that this studio has started.
+    children: HashMap<u64, Child>,
+}
+
+impl Jobs {
+    /// Those that a folder knows of.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn open(folder: &Folder, program: Program) -> Result<Self> {
+        let mut jobs = BTreeMap::new();
+        let all = folder.dir().join("jobs");
+        let read = |path: &Path| -> Result<Job> {
+            let text = input::read_to_string(path).map_err(|e| Error::io("reading", path, e))?;
+            serde_json::from_str(&text).map_err(|e| {
+                Error::new(Kind::Data, format!("the job is damaged: {e}")).at_path(path).hint("remove its folder")
+            })
+        };
+        for name in crate::paths::entries(&all) {
+            let path = all.join(name).join("job.json");
+            if path.is_file() {
+                let job = read(&path)?;
+                jobs.insert(job.id, job);
+            }
+        }
+        let inner = Mutex::new(Inner { jobs, children: HashMap::new() });
+        Ok(Jobs { folder: all, program, inner })
+    }
+
+    /// All of them, for the page.
+    pub fn shown(&self) -> Vec<Value> {
+        self.locked().jobs.values().map(Job::shown).collect()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: u64) -> Option<Job> {
+        self.locked().jobs.get(&id).cloned()
+    }
+
+    /// The run of that name.
+    pub fn run(&self, name: &str) -> Option<Job> {
+        self.locked().jobs.values().find(|job| job.is_run() && job.run == name).cloned()
+    }
+
+    /// Takes a job, which `make` makes for a folder of its own, and gives its number.
+    ///
+    /// # Errors
+    /// Those of `make`, and when it cannot be written.
+    pub fn add(&self, make: impl FnOnce(&Path) -> Result<Job>) -> Result<u64> {
+        let mut inner = self.locked();
+        let id = inner.jobs.keys().next_back().map_or(1, |last| last + 1);
+        let folder = self.folder.join(id.to_string());
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io("making the folder", &folder, e))?;
+        let job = Job { id, ..make(&folder)? };
+        self.save(&job)?;
+        inner.jobs.insert(id, job);
+        Ok(id)
+    }
+
+    /// Asks a job to stop: a run saves first. Says whether there is one to stop.
+    pub fn stop(&self, id: u64) -> bool {
+        let mut inner = self.locked();
+        let Some(job) = inner.jobs.get_mut(&id) else { return false };
+        match (job.state, job.process) {
+            (State::Waiting, _) => {
+                (job.state, job.ended) = (State::Stopped, Some(now()));
+            }
+            (State::Running, Some(process)) => {
+                job.stopping = true;
+                process.interrupt();
+                #[cfg(not(unix))]
+                if let Some(child) = inner.children.get_mut(&id) {
+                    let _ = child.kill();
+                }
+            }
+            _ => return false,
+        }
+        // A stop that no file knows of is a stop.
+        let _ = inner.jobs.get(&id).map(|job| self.save(job));
+        true
+    }
+
+    /// Goes on with a job that has stopped or failed, as it was; a run from where it was saved.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn resume(&self, id: u64) -> Result<bool> {
+        let mut inner = self.locked();
+        let Some(job) = inner.jobs.get_mut(&id).filter(|job| matches!(job.state, State::Stopped | State::Failed))
+        else {
+            return Ok(false);
+        };
+        let was_saved = !crate::paths::entries(&job.output.join("checkpoints")).is_empty();
+        if job.is_run()
+            && let Some(words) = job.steps.first_mut()
+        {
+            words.retain(|word| word != "--resume");
+            words.extend(was_saved.then(|| "--resume".to_owned()));
+            if !was_saved && job.output.exists() {
+                // What it left before its first checkpoint is in its way.
+                std::fs::remove_dir_all(&job.output).map_err(|e| Error::io("removing", &job.output, e))?;
+            }
+        }
+        (job.state, job.code, job.ended, job.stopping) = (State::Waiting, None, None, false);
+        self.save(job)?;
+        Ok(true)
+    }
+
+    /// Forgets a job that does not go on, with its words, and of a run all that it left. Says whether there was one.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove(&self, id: u64) -> Result<bool> {
+        let mut inner = self.locked();
+        let Some(job) = inner.jobs.get(&id).filter(|job| job.state != State::Running) else { return Ok(false) };
+        let mut gone = vec![self.folder.join(id.to_string())];
+        gone.extend(job.is_run().then(|| job.output.clone()));
+        for folder in gone.into_iter().rev().filter(|folder| folder.exists()) {
+            std::fs::remove_dir_all(&folder).map_err(|e| Error::io("removing", &folder, e))?;
+        }
+        inner.jobs.remove(&id);
+        Ok(true)
+    }
+
+    /// Looks what became of those that go on, and starts those whose turn it is. Gives those that are done now.
+    pub fn look(&self) -> Vec<Job> {
+        let mut inner = self.locked();
+        let Inner { jobs, children } = &mut *inner;
+        let mut done = Vec::new();
+        for job in jobs.values_mut().filter(|job| job.state == State::Running) {
+            let code = match children.get_mut(&job.id) {
+                Some(child) => match child.try_wait() {
+                    Ok(Some(status)) => status.code(),
+                    Ok(None) => continue,
+                    Err(_) => None,
+                },
+                None if job.process.is_some_and(Process::is_alive) => continue,
+                // Of a studio that was killed. What it wrote last says whether it came to its end.
+                None => (job.is_run() && job.output.join("summary.json").is_file() && !job.stopping).then_some(0),
+            };
+            children.remove(&job.id);
+            job.ended_with(code);
+            let _ = self.save(job);
+            done.extend((job.state == State::Done).then(|| job.clone()));
+        }
+        for is_run in [true, false] {
+            let of_kind = |job: &&mut Job| job.is_run() == is_run;
+            if jobs.values_mut().filter(of_kind).any(|job| job.state == State::Running) {
+                continue;
+            }
+            // One that has begun goes first.
+            let waiting = jobs.values_mut().filter(of_kind).filter(|job| job.state == State::Waiting);
+            if let Some(job) = waiting.min_by_key(|job| (job.at == 0, job.id)) {
+                match self.start(job) {
+                    Ok(child) => drop(children.insert(job.id, child)),
+                    Err(error) => {
+                        job.ended_with(Some(i32::from(error.exit_code())));
+                        let path = self.folder.join(job.id.to_string()).join("log.txt");
+                        let _ = atomic::write(&path, error.to_string().as_bytes());
+                    }
+                }
+                let _ = self.save(job);
+            }
+        }
+        done
+    }
+
+    fn start(&self, job: &mut Job) -> Result<Child> {
+        let folder = self.folder.join(job.id.to_string());
+        let open = |name: String| {
+            let path = folder.join(name);
+            File::options().create(true).append(true).open(&path).map_err(|e| Error::io("opening", &path, e))
+        };
+        let no_words = Vec::new();
+        let words = job.steps.get(job.at).unwrap_or(&no_words);
+        let mut command = self.program.command(words);
+        command.envs(job.secrets.iter().map(|(name, value)| (name, value)));
+        command.stdout(
+            File::create(folder.join(format!("out-{}.json", job.at))).map_err(|e| Error::io("writing", &folder, e))?,
+        );
+        command.stderr(open("log.txt".into())?);
+        let child = command
+            .spawn()
+            .map_err(|e| Error::new(Kind::Run, format!("a process cannot be started: {e}")).caused_by(e))?;
+        job.process = Some(Process::of(child.id()));
+        job.state = State::Running;
+        job.started = job.started.or(Some(now()));
+        Ok(child)
+    }
+
+    /// Stops all that go on, and waits until they have saved.
+    pub fn end_all(&self) {
+        let running = |jobs: &BTreeMap<u64, Job>| -> Vec<u64> {
+            jobs.values().filter(|job| job.state == State::Running).map(|job| job.id).collect()
+        };
+        let ids = running(&self.locked().jobs);
+        for id in ids {
+            self.stop(id);
+        }
+        let until = Instant::now() + GRACE;
+        while Instant::now() < until {
+            let mut inner = self.locked();
+            let Inner { jobs, children } = &mut *inner;
+            for job in jobs.values_mut().filter(|job| job.state == State::Running) {
+                let ended = match children.get_mut(&job.id) {
+                    Some(child) => child.try_wait().ok().flatten().map(|status| status.code()),
+                    None => (!job.process.is_some_and(Process::is_alive)).then_some(None),
+                };
+                if let Some(code) = ended {
+                    job.ended_with(code);
+                    let _ = self.save(job);
+                }
+            }
+            if running(jobs).is_empty() {
+                return;
+            }
+            drop(inner);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn save(&self, job: &Job) -> Result<()> {
+        let text = serde_json::to_vec_pretty(job).unwrap_or_default();
+        atomic::write(&self.folder.join(job.id.to_string()).join("job.json"), &text)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,317 @@
+//! What each path means.
+
+mod looking;
+mod uploads;
+
+use super::Shared;
+use super::allowed::{self, run_of};
+use super::folder::is_name;
+use super::jobs::{Job, Task};
+use super::ratings::Rated;
+use super::shipping::Wish;
+use super::upstream;
+use crate::atomic;
+use crate::error::{Error, Kind};
+use crate::input;
+use crate::serve::{Body, Refusal};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, SET_COOKIE};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// Bytes of what the page asks, pictures and sounds of a conversation among them.
+const MOST_BYTES: usize = 64 << 20;
+/// How long a body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(120);
+/// Bytes of a file that are given at once.
+const PIECE: u64 = 1 << 20;
+
+/// Answers a request, whatever it is.
+pub async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Body> {
+    let (head, mut body) = request.into_parts();
+    let response = respond(&head, &mut body, &shared).await;
+    let mut response = response.unwrap_or_else(|refusal| refusal.response());
+    if !body.is_end_stream() {
+        let rest = Limited::new(&mut body, MOST_BYTES).collect();
+        let _ = tokio::time::timeout(Duration::from_secs(2), rest).await;
+    }
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
+    response
+}
+
+async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Result<Response<Body>> {
+    shared.door.admit(&head.headers, head.uri.query(), shared.address.ip())?;
+    let path: Vec<&str> = head.uri.path().strip_prefix('/').unwrap_or_default().split('/').collect();
+    let from = || query(head, "from").and_then(|from| from.parse().ok()).unwrap_or(0);
+    match (&head.method, &path[..]) {
+        (&Method::GET, [""]) => Ok(page(shared)),
+        (&Method::GET, ["api", "state"]) => Ok(ok(&state(shared))),
+        (&Method::GET, ["api", "schema"]) => looking::say(shared, &["recipe", "schema"]).await,
+        (&Method::GET, ["api", "models"]) => looking::say(shared, &["inspect", "--json"]).await,
+        (&Method::GET, ["api", "jobs", id, "log"]) => lines(&job_folder(shared, id)?.join("log.txt"), from()),
+        (&Method::GET, ["api", "jobs", id, "recipe"]) => whole(&job_folder(shared, id)?.join("recipe.yaml")),
+        (&Method::GET, ["api", "jobs", id, "out", step]) => {
+            let step: usize = step.parse().map_err(|_| nothing(head))?;
+            whole(&job_folder(shared, id)?.join(format!("out-{step}.json")))
+        }
+        (&Method::GET, ["api", "runs", name, "metrics"]) => {
+            lines(&run_folder(shared, name)?.join("metrics.jsonl"), from())
+        }
+        (&Method::GET, ["api", "runs", name, "summary"]) => whole(&run_folder(shared, name)?.join("summary.json")),
+        (&Method::POST, ["api", "files"]) => uploads::take(head, body, shared).await,
+        (&Method::POST, ["api", "files", "remove"]) => {
+            let Named { name } = read(body).await?;
+            let is_gone = shared.folder.remove(&name).map_err(|e| Refusal::of_error(&e))?;
+            if is_gone { Ok(ok(&json!({}))) } else { Err(nothing(head)) }
+        }
+        (&Method::POST, ["api", "draft"]) => looking::draft(&read(body).await?, shared).await,
+        (&Method::POST, ["api", "recipe", what]) => looking::look(what, &read(body).await?, shared).await,
+        (&Method::POST, ["api", "train"]) => train(&read(body).await?, shared),
+        (&Method::POST, ["api", "ship"]) => {
+            let wish: Wish = read(body).await?;
+            let run = known_run(shared, &wish.run)?;
+            let job = wish.job(&run.model, &shared.folder).map_err(|e| Refusal::of_error(&e))?;
+            let id = shared.jobs.add(|_| Ok(job)).map_err(|e| Refusal::of_error(&e))?;
+            Ok(ok(&json!({"id": id})))
+        }
+        (&Method::POST, ["api", "jobs", id, what @ ("stop" | "resume" | "remove")]) => {
+            let id: u64 = id.parse().map_err(|_| nothing(head))?;
+            let is_done = match *what {
+                "stop" => Ok(shared.jobs.stop(id)),
+                "resume" => shared.jobs.resume(id),
+                _ => shared.jobs.remove(id),
+            };
+            match is_done.map_err(|e| Refusal::of_error(&e))? {
+                true => Ok(ok(&json!({}))),
+                false => Err(Refusal::new(StatusCode::CONFLICT, "it is not in a state for that")),
+            }
+        }
+        (&Method::POST, ["api", "talk"]) => {
+            let Talked { model, run, device } = read(body).await?;
+            let run = run.map(|run| known_run(shared, &run)).transpose()?;
+            let model = run.as_ref().map(|run| run.model.clone()).or(model);
+            let Some(model) = model.filter(|model| !model.trim().is_empty()) else {
+                return Err(Refusal::param("model", "choose a model or a run"));
+            };
+            let device = device_of(device.as_deref())?;
+            let run = run.as_ref().map(|run| run.run.as_str());
+            shared.talk.open(&shared.folder, &model, run, device).map_err(|e| Refusal::of_error(&e))?;
+            Ok(ok(&shared.talk.shown()))
+        }
+        (&Method::POST, ["api", "talk", "end"]) => {
+            shared.talk.end();
+            Ok(ok(&Value::Null))
+        }
+        (&Method::POST, ["api", "talk", "chat"]) => {
+            let body = bytes(body).await?;
+            let Some(reached) = shared.talk.reached() else {
+                return Err(Refusal::new(StatusCode::CONFLICT, "no model is loaded"));
+            };
+            upstream::chat(&reached, &body).await
+        }
+        (&Method::POST, ["api", "ratings"]) => {
+            let rated: Rated = read(body).await?;
+            let file = rated.keep(&shared.folder).map_err(|e| Refusal::of_error(&e))?;
+            Ok(ok(&json!({"file": file})))
+        }
+        _ => Err(nothing(head)),
+    }
+}
+
+/// A name alone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: String,
+}
+
+/// Whom to talk to.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Talked {
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    run: Option<String>,
+    #[serde(default)]
+    device: Option<String>,
+}
+
+/// A run that is to begin.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    recipe: String,
+    #[serde(default)]
+    device: Option<String>,
+    #[serde(default)]
+    estimated_bytes: Option<u64>,
+    #[serde(default)]
+    then_talk: bool,
+}
+
+fn train(begun: &Begun, shared: &Shared) -> Result<Response<Body>> {
+    let wrong = |error: Error| Refusal::of_error(&error);
+    allowed::check(&begun.recipe, &shared.folder).map_err(wrong)?;
+    let device = device_of(begun.device.as_deref())?;
+    let value = |key: &str| {
+        let missing = || Refusal::param(key, format!("the recipe does not say `{key}`"));
+        allowed::value_of(&begun.recipe, key).ok_or_else(missing)
+    };
+    let (dir, model) = (value("output.dir")?, value("model.base")?);
+    let name = run_of(&dir, &shared.folder).unwrap_or_default();
+    if shared.folder.run(name).exists() || shared.jobs.run(name).is_some() {
+        return Err(Refusal::param(
+            "output.dir",
+            format!("there is a run `{name}` already: give this one another name"),
+        ));
+    }
+    let make = |folder: &Path| {
+        let recipe = folder.join("recipe.yaml");
+        atomic::write(&recipe, begun.recipe.as_bytes())?;
+        let mut words = vec!["train".to_owned(), recipe.display().to_string()];
+        words.extend((device != "auto").then(|| format!("--device={device}")));
+        let job = Job::new(Task::Train, name, &model, vec![words], shared.folder.run(name));
+        Ok(Job { estimated_bytes: begun.estimated_bytes, then_talk: begun.then_talk, ..job })
+    };
+    let id = shared.jobs.add(make).map_err(wrong)?;
+    Ok(ok(&json!({"id": id})))
+}
+
+fn page(shared: &Shared) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(Some(shared.page.html.clone())));
+    let headers = response.headers_mut();
+    headers.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    for (name, value) in [(CONTENT_SECURITY_POLICY, shared.page.policy.clone()), (SET_COOKIE, shared.door.set_cookie())]
+    {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+/// All that changes while the page is open, but for what files hold.
+fn state(shared: &Shared) -> Value {
+    let path = |name: &str| shared.folder.data(name).display().to_string();
+    let files = shared.folder.files().into_iter().map(|file| {
+        let mut shown = json!({"path": path(&file.file)});
+        if let (Value::Object(shown), Ok(Value::Object(file))) = (&mut shown, serde_json::to_value(&file)) {
+            shown.extend(file);
+        }
+        shown
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "dir": shared.folder.dir().display().to_string(),
+        "runs_dir": shared.folder.run("").display().to_string(),
+        "max_upload_bytes": shared.max_upload_bytes,
+        "files": files.collect::<Vec<_>>(),
+        "jobs": shared.jobs.shown(),
+        "talk": shared.talk.shown(),
+    })
+}
+
+fn ok(value: &Value) -> Response<Body> {
+    Body::json(StatusCode::OK, value)
+}
+
+fn nothing(head: &Parts) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {} {}", head.method, head.uri.path()))
+}
+
+/// What a request says of a name in its query, decoded.
+fn query(head: &Parts, name: &str) -> Option<String> {
+    let pair = |part: &str| part.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+    let value = head.uri.query()?.split('&').find_map(pair)?;
+    Some(percent_encoding::percent_decode_str(&value).decode_utf8_lossy().into_owned())
+}
+
+fn job_folder(shared: &Shared, id: &str) -> Result<std::path::PathBuf> {
+    let job = id.parse().ok().and_then(|id| shared.jobs.get(id));
+    let job = job.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("there is no job {id}")))?;
+    Ok(shared.folder.job(job.id))
+}
+
+fn run_folder(shared: &Shared, name: &str) -> Result<std::path::PathBuf> {
+    known_run(shared, name).map(|run| shared.folder.run(&run.run))
+}
+
+/// A run of this studio.
+fn known_run(shared: &Shared, name: &str) -> Result<Job> {
+    let run = Some(name).filter(|name| is_name(name)).and_then(|name| shared.jobs.run(name));
+    run.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("there is no run `{name}`")))
+}
+
+/// A device as verbs take it.
+fn device_of(named: Option<&str>) -> Result<&str> {
+    let device = named.unwrap_or("auto");
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ":,".contains(c);
+    if !device.is_empty() && device.chars().all(fits) {
+        return Ok(device);
+    }
+    Err(Refusal::param("device", format!("`{device}` is no device")))
+}
+
+/// A file of ours that is small; nothing where it is not there yet.
+fn whole(path: &Path) -> Result<Response<Body>> {
+    held(path, 0).map(plain)
+}
+
+/// The whole lines that a file of ours holds from a byte on, as many as are given at once.
+fn lines(path: &Path, from: u64) -> Result<Response<Body>> {
+    let mut bytes = held(path, from)?;
+    bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1));
+    Ok(plain(bytes))
+}
+
+fn held(path: &Path, from: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if path.is_file() {
+        let read = input::open(path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(from))?;
+            file.take(PIECE).read_to_end(&mut bytes)
+        });
+        read.map_err(|e| Refusal::of_error(&Error::io("reading", path, e)))?;
+    }
+    Ok(bytes)
+}
+
+fn plain(bytes: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(Some(bytes.into())));
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// The body of a request.
+async fn bytes(body: &mut Incoming) -> Result<Bytes> {
+    match tokio::time::timeout(BODY_TIME, Limited::new(body, MOST_BYTES).collect()).await {
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {MOST_BYTES} bytes")))
+        }
+        Ok(Err(error)) => Err(Refusal::bad(format!("the body did not come: {error}"))),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+    }
+}
+
+/// The same, as what it is to be.
+async fn read<T: DeserializeOwned>(body: &mut Incoming) -> Result<T> {
+    let bytes = bytes(body).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Refusal::of_error(&Error::new(Kind::Recipe, format!("the request is wrong: {e}"))))
+}

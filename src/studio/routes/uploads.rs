@@ -1,0 +1,70 @@
+//! Files that are dropped into the page.
+
+use super::super::Shared;
+use super::super::folder::Uploaded;
+use super::super::now;
+use super::{Result, ok, query};
+use crate::error::Error;
+use crate::serve::{Body, Refusal};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use serde_json::json;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the next piece of a file may take to come.
+const PIECE_TIME: Duration = Duration::from_secs(60);
+/// The longest name that is remembered.
+const NAME_CHARS: usize = 200;
+
+/// A file that is gone unless it is whole.
+struct Half(Option<PathBuf>);
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Takes the body as a file, under a name of ours.
+pub async fn take(head: &Parts, body: &mut Incoming, shared: &Shared) -> Result<Response<Body>> {
+    let name: String = query(head, "name").unwrap_or_default().chars().take(NAME_CHARS).collect();
+    let most = shared.max_upload_bytes;
+    let too_large = || {
+        Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the file is larger than {most} bytes; `--max-upload-bytes` takes more"),
+        )
+    };
+    let path = shared.folder.work(&format!("upload-{}", super::super::door::secret()));
+    let failed = |e: std::io::Error| Refusal::of_error(&Error::io("writing", &path, e));
+    let mut out = File::create_new(&path).map_err(failed)?;
+    let mut half = Half(Some(path.clone()));
+    let mut bytes = 0;
+    loop {
+        let frame = tokio::time::timeout(PIECE_TIME, body.frame()).await;
+        let frame = frame.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the file did not come in time"))?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|e| Refusal::bad(format!("the file did not come: {e}")))?;
+        let Some(data) = frame.data_ref() else { continue };
+        bytes += data.len() as u64;
+        if bytes > most {
+            return Err(too_large());
+        }
+        out.write_all(data).map_err(failed)?;
+    }
+    out.sync_all().map_err(failed)?;
+    let file = shared.folder.name_for(&name);
+    let kept = shared.folder.data(&file);
+    std::fs::rename(&path, &kept).map_err(failed)?;
+    half.0 = None;
+    let added = Uploaded { file: file.clone(), name, bytes, added: now() };
+    shared.folder.add(added).map_err(|e| Refusal::of_error(&e))?;
+    Ok(ok(&json!({"file": file, "path": kept.display().to_string(), "bytes": bytes})))
+}
