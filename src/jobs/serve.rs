@@ -59,8 +59,7 @@ impl Served {
             let named = || Place::Named(format!("--adapter {name}={}", folder.display()));
             if served.models.has(name) {
                 let error = Error::new(Kind::Recipe, format!("two models are called `{name}`")).at(named());
-                let is_of_base = name == base.as_str();
-                return Err(error.hint(match is_of_base {
+                return Err(error.hint(match *name == served.models.base() {
                     true => "`--name` calls the base otherwise",
                     false => "each `--adapter` has a name of its own",
                 }));

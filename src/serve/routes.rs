@@ -92,7 +92,7 @@ impl Route {
 
     fn methods(self) -> &'static [&'static str] {
         match self {
-            Route::Chat | Route::Texts | Route::Embeddings => &["POST"],
+            route if route.costs() => &["POST"],
             Route::Model => &["GET", "DELETE"],
             Route::Tuning(route) => route.methods(),
             _ => &["GET"],
@@ -142,13 +142,13 @@ async fn respond(
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, what));
     }
     let key = if route.is_open() { 0 } else { authorise(&head.headers, shared)? };
+    let owner = owner(&head.headers, shared);
     if route.costs() {
-        let answered = answered(head, body, route, key, shared).await;
+        let answered = answered(head, body, route, (key, owner), shared).await;
         let mut response = answered.unwrap_or_else(|refusal| refusal.response());
         shared.limits.say(key, response.headers_mut());
         return Ok(response);
     }
-    let owner = owner(&head.headers, shared);
     match route {
         Route::Health => Ok(Body::json(StatusCode::OK, &json!({"status": "ok"}))),
         Route::Ready => match shared.host() {
@@ -185,13 +185,13 @@ async fn answered(
     head: &Parts,
     body: &mut Incoming,
     route: Route,
-    key: usize,
+    (key, owner): (usize, String),
     shared: &Arc<Shared>,
 ) -> Result<Response<Body>> {
     shared.limits.request(key)?;
     let body = read(head, body, shared).await?;
     let client = head.extensions.get::<Client>().cloned();
-    let asker = Asker { key, owner: owner(&head.headers, shared), client: client.clone() };
+    let asker = Asker { key, owner, client: client.clone() };
     let answer = async {
         match route {
             Route::Chat => answers::chat(&body, asker, shared).await,
@@ -340,7 +340,6 @@ fn model(named: &Named) -> Value {
 mod tests {
     use super::*;
     use crate::serve::wire::Asked;
-    use crate::serve::wire::tuning::CREATE_FIELDS;
 
     fn headers(given: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -391,21 +390,27 @@ mod tests {
             item.as_object().unwrap().keys().map(move |method| (path.as_str(), method.to_uppercase()))
         });
         let described: std::collections::BTreeSet<(&str, String)> = described.collect();
-        let routes = || ROUTES.into_iter().chain(tuning::Route::ALL.map(Route::Tuning));
-        let served = routes().flat_map(|route| route.methods().iter().map(move |method| (route.name(), (*method).to_owned())));
-        assert_eq!(described, served.collect());
-        for route in routes() {
-            let path = ["{model}", "{file}", "{job}"].iter().fold(route.name().to_owned(), |path, part| path.replace(part, "x"));
+        let routes: Vec<Route> = ROUTES.into_iter().chain(tuning::Route::ALL.map(Route::Tuning)).collect();
+        let of = |route: &Route| {
+            route.methods().iter().map(|method| (route.name(), (*method).to_owned())).collect::<Vec<_>>()
+        };
+        assert_eq!(described, routes.iter().flat_map(of).collect());
+        for route in routes {
+            let path = ["model", "file", "job"]
+                .iter()
+                .fold(route.name().to_owned(), |path, name| path.replace(&format!("{{{name}}}"), "m"));
             assert_eq!(Route::of(&path).0, route);
             for method in route.methods() {
                 let item = &document["paths"][route.name()][method.to_lowercase()];
-                assert_eq!(item["security"] == json!([]), route.is_open(), "{path}");
-                assert_eq!(item["responses"]["429"].is_object(), route.costs(), "{path}");
+                assert_eq!(item["security"] == json!([]), route.is_open(), "{}", route.name());
+                assert_eq!(item["responses"]["429"].is_object(), route.costs(), "{}", route.name());
             }
         }
         let parts = &document["components"]["schemas"];
-        let of_jobs = CREATE_FIELDS.to_vec();
-        for (name, known) in [("Chat", Asked::fields_of_chats()), ("Text", Asked::fields_of_texts()), ("Create", of_jobs)] {
+        let jobs = crate::serve::wire::tuning::Create::fields();
+        for (name, known) in
+            [("Chat", Asked::fields_of_chats()), ("Text", Asked::fields_of_texts()), ("CreateJob", jobs)]
+        {
             let fields: std::collections::BTreeSet<&str> =
                 parts[name]["properties"].as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(fields, known.into_iter().collect(), "{name}");

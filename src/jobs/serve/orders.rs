@@ -1,5 +1,6 @@
 //! What OpenAI's clients want to be trained, as recipes and rows of ours.
 
+use super::request::{with_names_of_tools, without_recipes};
 use crate::data::{MAX_ROW_BYTES, RowFormat, exact};
 use crate::error::{Error, Kind, Result, did_you_mean};
 use crate::paths;
@@ -181,11 +182,12 @@ fn row(text: &str) -> Result<(Method, String)> {
         true => (Method::Dpo, RowFormat::Preference, pair(row)?, false),
         false => {
             known(&row, &OF_CHATS, "")?;
-            let is_same = !row.contains_key("functions");
-            (Method::Supervised, RowFormat::Messages, chat(row)?, is_same)
+            let made = chat(row.clone())?;
+            let is_same = made == row;
+            (Method::Supervised, RowFormat::Messages, made, is_same)
         }
     };
-    let mut parsed = format.parse(&row)?;
+    let mut parsed = format.parse(&row).map_err(without_recipes)?;
     if method == Method::Supervised && !teaches(&row) {
         return Err(wrong("there is nothing to learn: no message of the assistant has `weight` 1".into()));
     }
@@ -212,7 +214,8 @@ fn chat(mut row: Map<String, Value>) -> Result<Map<String, Value>> {
         let tools = functions.into_iter().map(|function| json!({"type": "function", "function": function}));
         row.insert("tools".into(), tools.collect());
     }
-    Ok(row)
+    // As of a conversation that is to be answered.
+    Ok(with_names_of_tools(&row))
 }
 
 /// Whether some answer of a chat is learnt.
@@ -234,6 +237,8 @@ fn pair(mut row: Map<String, Value>) -> Result<Map<String, Value>> {
     };
     known(&input, &OF_INPUT, "input.")?;
     let prompt = input.remove("messages").ok_or_else(|| Error::new(Kind::Data, "`input.messages` is missing"))?;
+    let mut named = with_names_of_tools(&Map::from_iter([("messages".to_owned(), prompt)]));
+    let prompt = named.remove("messages").unwrap_or_default();
     for (name, answer) in [("preferred_output", &chosen), ("non_preferred_output", &rejected)] {
         let is_answer = |message: &Value| message.get("role").and_then(Value::as_str) == Some("assistant");
         if !answer.as_array().is_some_and(|messages| messages.first().is_some_and(is_answer)) {

@@ -35,7 +35,7 @@ pub enum Route {
 impl Route {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Route; 10] = [
         Route::Files,
         Route::File,
         Route::Content,

@@ -13,8 +13,7 @@ pub const PURPOSE: &str = "fine-tune";
 /// What a file is for that a job has left.
 pub const RESULTS: &str = "fine-tune-results";
 
-/// The fields of a request for a job.
-pub const CREATE_FIELDS: [&str; 9] = [
+const KNOWN: [&str; 9] = [
     "training_file",
     "validation_file",
     "model",
@@ -48,13 +47,19 @@ pub struct Create {
 }
 
 impl Create {
+    /// The fields that such a request may have.
+    #[cfg(test)]
+    pub fn fields() -> Vec<&'static str> {
+        KNOWN.to_vec()
+    }
+
     /// What a request asks for; `usual_seed` is that of one without.
     ///
     /// # Errors
     /// Fields that are wrong, unknown, or ask for what is not done here.
     pub fn of(object: &Map<String, Value>, usual_seed: u64) -> Result<Self> {
         let fields = Fields(object);
-        fields.check(&CREATE_FIELDS, &[])?;
+        fields.check(&KNOWN, &[])?;
         let required =
             |name: &str| fields.text(name)?.ok_or_else(|| Refusal::param(name, format!("`{name}` is missing")));
         let (model, training_file) = (required("model")?, required("training_file")?);
