@@ -93,8 +93,9 @@ fn text(from: Option<impl Read>) -> String {
 pub fn line(words: &[String]) -> String {
     let words = words.iter().map(|word| match word.split_once('=') {
         // `--model=x` keeps a name that begins with a dash from being an option; for the eye it is two words.
-        Some((option, value)) if option.starts_with("--") && !value.starts_with('-') => {
-            format!("{option} {}", shell_word(value))
+        Some((option, value)) if option.starts_with("--") => {
+            let between = if value.starts_with('-') { "=" } else { " " };
+            format!("{option}{between}{}", shell_word(value))
         }
         _ => shell_word(word),
     });

@@ -112,7 +112,7 @@ fn recipe(path: &str, name: &str, steps: usize) -> String {
         "model: {{base: t}}\ndata: {{train: {path}, max_length: 64}}\nadapter: {{r: 4}}\n\
          training: {{max_steps: {steps}, learning_rate: 0.01, gradient_accumulation_steps: 1}}\n\
          output: {{dir: s/runs/{name}, save_steps: {}, report_to: [jsonl]}}\n",
-        steps.min(50)
+        steps.min(10)
     )
 }
 
@@ -217,7 +217,8 @@ fn rows_are_dropped_in_and_learnt_and_all_is_there_after_a_restart() {
     assert_eq!(metrics.lines().count(), 2, "{metrics}");
     let rest = studio.get(&format!("/api/runs/short/metrics?from={}", metrics.find('\n').expect("a line") + 1)).body;
     assert_eq!(rest.lines().next(), metrics.lines().nth(1));
-    studio.until(&long, |_| bench.path("s/runs/long/checkpoints/step-50/manifest.json").is_file());
+    let is_saved = || bench.files("s/runs/long/checkpoints").iter().any(|file| file.ends_with("/manifest.json"));
+    studio.until(&long, |_| is_saved());
     studio.post(&format!("/api/jobs/{long}/stop"), &json!({})).ok();
     assert_eq!(studio.until(&long, |job| job["state"] != "running")["state"], "stopped");
     studio.post(&format!("/api/jobs/{long}/resume"), &json!({})).ok();
