@@ -172,6 +172,12 @@ mod tests {
                 "segments": [[0, 4], [4, 9]],
                 "images": [],
                 "audio": [],
+                "pieces": [
+                    {"text": "<bos>d", "supervised": false},
+                    {"text": "e<stop>", "supervised": true},
+                    {"text": "<bos>ab", "supervised": false},
+                    {"text": "c<stop>", "supervised": true},
+                ],
             })
         );
     }

@@ -186,7 +186,13 @@ impl FromNode for Typed {
         match &node.shape {
             // A wrong source leaves a gap without a path, so that the others are looked at under their own positions.
             Shape::List(items) => Some(Typed(each(items, path, diagnosis).map(Option::unwrap_or_default).collect())),
-            _ => Draft::from_node(node, path, diagnosis).map(|source| Typed(vec![source])),
+            // By the name that it would have among others: so its keys are looked for afterwards.
+            Shape::Map(_) => {
+                let path = format!("{path}[0]");
+                diagnosis.give(&path, node.mark);
+                Draft::from_node(node, &path, diagnosis).map(|source| Typed(vec![source]))
+            }
+            Shape::Scalar { .. } => Draft::from_node(node, path, diagnosis).map(|source| Typed(vec![source])),
         }
     }
 }

@@ -27,6 +27,8 @@ const FOLDERS: &[(&str, &str)] = &[
     ("export ollama", "output"),
     ("export slice", "output"),
     ("merge", "output"),
+    #[cfg(feature = "serve")]
+    ("serve", "jobs"),
     #[cfg(feature = "studio")]
     ("studio", "dir"),
     ("train", "output"),
@@ -36,6 +38,7 @@ const FOLDERS: &[(&str, &str)] = &[
 const READ: &[&str] = &[
     "recipe",
     "adapter",
+    "adapter-dir",
     "choices",
     "imatrix",
     "input",
