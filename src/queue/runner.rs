@@ -135,7 +135,7 @@ impl Working {
     /// Looks after a process until it ends; `None` where somebody stopped it, who has taken that down himself.
     fn watch(&self, run: &Run, child: &mut Child, metrics: &mut Metrics) -> Result<Option<ExitStatus>> {
         loop {
-            let status = child.try_wait().map_err(|e| Error::io("waiting for", &self.options.command_name(), e))?;
+            let status = child.try_wait().map_err(|e| Error::io("waiting for", self.options.command_name(), e))?;
             self.queue.keep_metrics(&run.id, &metrics.new_lines())?;
             if status.is_some() {
                 return Ok(status);

@@ -254,7 +254,7 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         let results = bench.queue.file("one", &done.results.unwrap()).unwrap().unwrap();
         let table = fs::read_to_string(bench.queue.bytes_of(&results.id)).unwrap();
         assert!(table.starts_with("step,train_loss,valid_loss,learning_rate\n1,1.5,,\n"), "{table}");
-        assert_eq!(*bench.seen.0.lock().unwrap(), [run.model.clone()]);
+        assert_eq!(*bench.seen.0.lock().unwrap(), std::slice::from_ref(&run.model));
 
         assert!(!bench.queue.drop_model("two", &run.model).unwrap());
         assert_eq!(bench.queue.succeeded().unwrap().len(), 1);
