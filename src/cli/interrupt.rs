@@ -25,6 +25,7 @@ pub fn on_signal(act: impl FnMut() + Send + 'static) -> Result<()> {
 
 /// Calls `end` on every SIGINT and SIGTERM, and `look` on every SIGHUP, where the system has that: else nobody calls it. One verb is
 /// run, so this is called once.
+#[cfg(feature = "serve")]
 pub fn on_signal_or_hangup(
     mut end: impl FnMut() + Send + 'static,
     mut look: impl FnMut() + Send + 'static,
