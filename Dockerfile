@@ -13,15 +13,15 @@ RUN --mount=type=cache,target=/build/target --mount=type=cache,target=/usr/local
 FROM debian:bookworm-slim
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --create-home gemma && install -d -m 1777 /models /work
+    && useradd --uid 10001 --create-home gemma && install -d -m 1777 /models /workspace
 COPY --from=build /gemma-tune /usr/local/bin/gemma-tune
 COPY LICENSE /usr/local/share/gemma-tune/LICENSE
 # By number, so that Kubernetes sees that it is not root.
 USER 10001
-# Models of the Hub are kept in /models; recipes, data and runs are mounted at /work.
+# Models of the Hub are kept in /models; recipes, data and runs are mounted at /workspace.
 ENV HF_HOME=/models
-VOLUME ["/models", "/work"]
-WORKDIR /work
+VOLUME ["/models", "/workspace"]
+WORKDIR /workspace
 EXPOSE 8080
 # SIGTERM finishes answers, and saves what is trained.
 STOPSIGNAL SIGTERM

@@ -18,13 +18,13 @@ RUN --mount=type=cache,target=/build/target --mount=type=cache,target=/usr/local
 FROM nvidia/cuda:${CUDA}-devel-ubuntu24.04
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --create-home gemma && install -d -m 1777 /models /work /cache
+    && useradd --uid 10001 --create-home gemma && install -d -m 1777 /models /workspace /cache
 COPY --from=build /gemma-tune /usr/local/bin/gemma-tune
 COPY LICENSE /usr/local/share/gemma-tune/LICENSE
 USER 10001
 ENV HF_HOME=/models XDG_CACHE_HOME=/cache CUDA_PATH=/usr/local/cuda
-VOLUME ["/models", "/work", "/cache"]
-WORKDIR /work
+VOLUME ["/models", "/workspace", "/cache"]
+WORKDIR /workspace
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["gemma-tune"]
