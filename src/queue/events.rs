@@ -88,17 +88,7 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn events(&self, run: &str, after: Option<i64>, page: Page<'_>) -> Result<Paged<Event>> {
-        let Page { most, oldest_first, .. } = page;
-        let (sign, order) = if oldest_first { (">", "ASC") } else { ("<", "DESC") };
-        let sql = format!(
-            "SELECT number, at, level, message, data FROM events WHERE run = ?1 AND (?2 IS NULL OR number {sign} ?2)
-             ORDER BY number {order} LIMIT ?3"
-        );
-        let database = self.database();
-        let mut statement = database.prepare(&sql).map_err(failed)?;
-        let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
-        let rows = statement.query_map(params![run, after, limit], event).map_err(failed)?;
-        let items = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)?;
-        Ok(Paged::of(items, most))
+        let chosen = "SELECT number, at, level, message, data FROM events WHERE run = ?1";
+        page.of(&self.database(), chosen, run, after, event)
     }
 }

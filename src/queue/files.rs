@@ -127,29 +127,12 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn files(&self, owner: &str, kinds: &[&str], page: Page<'_>) -> Result<Option<Paged<Stored>>> {
-        let Page { after, most, oldest_first } = page;
         let database = self.database();
-        let behind = match after {
-            None => None,
-            Some(id) => {
-                let sql = "SELECT number FROM files WHERE owner = ?1 AND id = ?2";
-                match database.query_row(sql, [owner, id], |row| row.get::<_, i64>(0)).optional().map_err(failed)? {
-                    None => return Ok(None),
-                    found => found,
-                }
-            }
-        };
-        let (sign, order) = if oldest_first { (">", "ASC") } else { ("<", "DESC") };
+        let Some(behind) = page.behind(&database, "files", owner)? else { return Ok(None) };
         let listed = kinds.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
-        let of_kind = if kinds.is_empty() { String::new() } else { format!("AND kind IN ({listed})") };
-        let sql = format!(
-            "SELECT {COLUMNS} FROM files WHERE owner = ?1 AND (?2 IS NULL OR number {sign} ?2) {of_kind}
-             ORDER BY number {order} LIMIT ?3"
-        );
-        let mut statement = database.prepare(&sql).map_err(failed)?;
-        let rows = statement.query_map(params![owner, behind, most as i64 + 1], stored).map_err(failed)?;
-        let items = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)?;
-        Ok(Some(Paged::of(items, most)))
+        let of_kind = if kinds.is_empty() { String::new() } else { format!(" AND kind IN ({listed})") };
+        let chosen = format!("SELECT {COLUMNS} FROM files WHERE owner = ?1{of_kind}");
+        page.of(&database, &chosen, owner, behind, stored).map(Some)
     }
 
     /// Where the bytes of a file are.

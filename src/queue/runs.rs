@@ -196,26 +196,10 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn runs(&self, owner: &str, page: Page<'_>) -> Result<Option<Paged<Run>>> {
-        let Page { after, most, oldest_first } = page;
         let database = self.database();
-        let behind = match after {
-            None => None,
-            Some(id) => {
-                let sql = "SELECT number FROM runs WHERE owner = ?1 AND id = ?2";
-                match database.query_row(sql, [owner, id], |row| row.get::<_, i64>(0)).optional().map_err(failed)? {
-                    None => return Ok(None),
-                    found => found,
-                }
-            }
-        };
-        let (sign, order) = if oldest_first { (">", "ASC") } else { ("<", "DESC") };
-        let sql = format!(
-            "SELECT {COLUMNS} FROM runs WHERE owner = ?1 AND (?2 IS NULL OR number {sign} ?2) ORDER BY number {order} LIMIT ?3"
-        );
-        let mut statement = database.prepare(&sql).map_err(failed)?;
-        let rows = statement.query_map(params![owner, behind, most as i64 + 1], run).map_err(failed)?;
-        let items = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)?;
-        Ok(Some(Paged::of(items, most)))
+        let Some(behind) = page.behind(&database, "runs", owner)? else { return Ok(None) };
+        let chosen = format!("SELECT {COLUMNS} FROM runs WHERE owner = ?1");
+        page.of(&database, &chosen, owner, behind, run).map(Some)
     }
 
     /// The runs of everybody whose models are there, the oldest first.
