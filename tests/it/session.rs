@@ -88,6 +88,20 @@ fn a_mistyped_folder_is_no_run_to_resume() {
 }
 
 #[test]
+fn a_run_that_was_killed_before_its_first_file_is_resumed() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("out")).expect("a folder");
+    let resumed = bench.run("train r.yaml --resume");
+    assert!(
+        resumed.stderr.contains("no checkpoint was saved in `out`: training starts from step 1"),
+        "{}",
+        resumed.stderr
+    );
+    resumed.ok();
+    assert!(bench.path(ADAPTER).exists());
+}
+
+#[test]
 fn an_adapter_that_is_gone_is_written_again() {
     let bench = Bench::new().trained();
     let adapter = bench.read(ADAPTER);

@@ -16,9 +16,9 @@ pub fn holds_run(dir: &Path) -> bool {
     TRACES.iter().any(|name| dir.join(name).exists())
 }
 
-/// Whether a run took possession of `dir`, whatever it left.
+/// Whether a run took possession of `dir`, whatever it left: one that was killed before its first file leaves the folder empty.
 pub fn was_entered(dir: &Path) -> bool {
-    dir.join(LOCK).exists()
+    dir.join(LOCK).exists() || std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The recipe of the run in `dir`, as it was resolved.
