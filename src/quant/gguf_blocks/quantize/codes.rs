@@ -6,6 +6,18 @@ use half::f16;
 /// Candidates that are tried side by side.
 pub(super) const TRIES: usize = 16;
 
+/// `for $i in 0..$n`, of an innermost loop: in a build for tests each step of a range is a call, which then takes most of the time.
+macro_rules! below {
+    ($i:ident, $n:expr, $body:block) => {{
+        let mut $i = 0;
+        while $i < $n {
+            $body
+            $i += 1;
+        }
+    }};
+}
+pub(super) use below;
+
 /// A number of each candidate.
 pub(super) type Lanes = [f32; TRIES];
 
@@ -51,10 +63,10 @@ impl Codes for Chosen {
     #[inline(always)]
     fn nearest(x: f32) -> f32 {
         let mut nearest = Self::LOW;
-        for pair in 0..15 {
+        below!(pair, 15, {
             let (value, next) = (f32::from(VALUES[pair]), f32::from(VALUES[pair + 1]));
             nearest = if x > (value + next) * 0.5 { next } else { nearest };
-        }
+        });
         nearest
     }
 

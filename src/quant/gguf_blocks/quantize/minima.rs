@@ -1,6 +1,6 @@
 //! Types of 256 elements whose sub-blocks have a scale and a minimum each: `d * scale * code - dmin * minimum`.
 
-use super::codes::{Codes, TRIES, Whole, inverse, least, outward, within};
+use super::codes::{Codes, TRIES, Whole, below, inverse, least, outward, within};
 use super::pack::{bit, crumbs, joined, k_nibbles, scales_and_minima};
 use super::search::{Line, line};
 use half::f16;
@@ -70,11 +70,11 @@ fn choose<C: Codes, const N: usize, const SUBS: usize>(
         let inverses = scales.map(inverse);
         let mut errors = [0f32; TRIES];
         for i in 0..N {
-            for lane in 0..TRIES {
+            below!(lane, TRIES, {
                 let above = x[sub][i] + minima[lane];
                 let off = above - scales[lane] * C::nearest(above * inverses[lane]);
                 errors[lane] += weights[sub][i] * (off * off);
-            }
+            });
         }
         let best = least(&errors);
         (block.scales[sub], block.minima[sub]) = tried[best];

@@ -1,6 +1,6 @@
 //! Types of 256 elements whose sub-blocks have a signed scale each: `d * scale * code`.
 
-use super::codes::{Chosen, Codes, Lanes, TRIES, Whole, inverse, least, outward, within};
+use super::codes::{Chosen, Codes, Lanes, TRIES, Whole, below, inverse, least, outward, within};
 use super::pack::{bit, crumbs, joined, nibbles, six_bit_scales};
 use super::search::both_signs;
 use half::f16;
@@ -61,10 +61,10 @@ fn choose<C: Codes, const N: usize, const SUBS: usize>(
         let inverses = scales.map(inverse);
         let mut errors = [0f32; TRIES];
         for i in 0..N {
-            for lane in 0..TRIES {
+            below!(lane, TRIES, {
                 let off = x[sub][i] - scales[lane] * C::nearest(x[sub][i] * inverses[lane]);
                 errors[lane] += weights[sub][i] * (off * off);
-            }
+            });
         }
         let best = least(&errors);
         block.scales[sub] = tried[best];

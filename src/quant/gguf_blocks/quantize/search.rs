@@ -1,6 +1,6 @@
 //! The scale, and the offset, that fit a run of elements best.
 
-use super::codes::{Codes, Lanes, TRIES, inverse, least, within};
+use super::codes::{Codes, Lanes, TRIES, below, inverse, least, within};
 
 /// Below this a run is zero: no f16 is that small.
 const NOTHING: f32 = 1e-12;
@@ -24,12 +24,12 @@ fn fit<C: Codes, const N: usize>(x: &[f32; N], weights: &[f32; N], scales: &Lane
     let inverses = scales.map(inverse);
     let (mut products, mut squares) = ([0f32; TRIES], [0f32; TRIES]);
     for i in 0..N {
-        for lane in 0..TRIES {
+        below!(lane, TRIES, {
             let code = C::nearest(x[i] * inverses[lane]);
             let weighted = weights[i] * code;
             products[lane] += weighted * x[i];
             squares[lane] += weighted * code;
-        }
+        });
     }
     std::array::from_fn(|lane| {
         let scale = products[lane] * inverse(squares[lane]);
@@ -131,17 +131,17 @@ fn refit<C: Codes, const N: usize>(
     let offsets = lines.map(|line| line.offset);
     let (mut sums, mut squares, mut products) = ([0f32; TRIES], [0f32; TRIES], [0f32; TRIES]);
     for i in 0..N {
-        for lane in 0..TRIES {
+        below!(lane, TRIES, {
             let code = C::nearest((x[i] - offsets[lane]) * inverses[lane]);
             let weighted = weights[i] * code;
             sums[lane] += weighted;
             squares[lane] += weighted * code;
             products[lane] += weighted * x[i];
-        }
+        });
     }
     let (mut found, mut errors) = ([0f32; TRIES], [0f32; TRIES]);
     let mut scales = [0f32; TRIES];
-    for lane in 0..TRIES {
+    below!(lane, TRIES, {
         let (q, qq, xq) = (sums[lane], squares[lane], products[lane]);
         let determinant = inverse(sum_w * qq - q * q);
         let (mut scale, mut offset) = ((sum_w * xq - sum_x * q) * determinant, (qq * sum_x - q * xq) * determinant);
@@ -154,7 +154,7 @@ fn refit<C: Codes, const N: usize>(
             scale * (scale * qq - 2.0 * xq) + offset * (offset * sum_w - 2.0 * sum_x) + 2.0 * scale * offset * q;
         // A scale that is none comes of codes that are all the same.
         errors[lane] = if scale > 0.0 { error } else { f32::INFINITY };
-    }
+    });
     let best = least(&errors);
     (Line { scale: scales[best], offset: found[best] }, errors[best])
 }
