@@ -3,11 +3,12 @@
 
     pip install openai
     python3 scripts/check_serve.py MODEL [--adapter FOLDER] [--tool target/release/gemma-tune] [--clients 1,4,16] [--llama LLAMA_SERVER] [--jobs]
+        [--transformers]
 
 Answers of `temperature: 0` have to be those of `generate`; streams, several answers, log-probabilities, answers of a schema, calls of tools, errors and
 models as the client's types want them. Then how fast so many clients at once are answered, prompts and answers of about 128 tokens; with --llama
 the same of llama.cpp's server on the same file, in turns. With --jobs first of all a fine-tuning job from its rows to an answer of its
-model, supervised and dpo.
+model, supervised and dpo. With --transformers (pip install torch transformers) embeddings are compared with theirs.
 """
 
 import argparse
@@ -32,6 +33,7 @@ parser.add_argument("--llama", help="llama.cpp's llama-server")
 parser.add_argument("--compute-dtype", default="auto")
 parser.add_argument("--runs", type=int, default=3)
 parser.add_argument("--jobs", action="store_true", help="upload rows, tune the model, and talk with it")
+parser.add_argument("--transformers", action="store_true", help="compare embeddings with those of transformers (a folder, in f32)")
 
 
 class Server:
@@ -125,6 +127,30 @@ def check(args):
                 sys.exit(f"{wrong} was taken")
         print("models, several answers, log-probabilities, texts and errors are as the client has them")
     assert server.code == 0, server.code
+
+
+def check_embeddings(args):
+    """The mean of the last hidden states over the tokens of each text without special ones, of length 1, here and in transformers."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    model = AutoModel.from_pretrained(args.model, dtype=torch.float32).eval()
+    texts = PROMPTS + ["a", "  spaces  and\nlines\n", "Größe, 身長, 🙂", "The lighthouse keeper counted ships. " * 40]
+    with ours(args) as server:
+        got = client_of(server).embeddings.create(model="base", input=texts, encoding_format="float")
+    worst, tokens = 0.0, 0
+    for text, found in zip(texts, got.data, strict=True):
+        ids = tokenizer(text)["input_ids"]
+        tokens += len(ids)
+        with torch.no_grad():
+            states = model(torch.tensor([ids])).last_hidden_state[0]
+        kept = torch.tensor([id not in tokenizer.all_special_ids for id in ids])
+        place = torch.nn.functional.normalize(states[kept].double().mean(0), dim=0)
+        worst = max(worst, (place - torch.tensor(found.embedding).double()).abs().max().item())
+    assert got.usage.prompt_tokens == tokens, (got.usage.prompt_tokens, tokens)
+    print(f"embeddings of {len(texts)} texts are within {worst:.1e} of those of transformers")
+    assert worst <= 1e-5, worst
 
 
 def check_forms(client):
@@ -270,5 +296,7 @@ if __name__ == "__main__":
     if args.jobs:
         tune(args)
     check(args)
+    if args.transformers:
+        check_embeddings(args)
     if args.clients:
         measure(args)
