@@ -4,6 +4,7 @@
 //! request becomes a prompt, is the business of a [`Host`].
 
 mod answer;
+pub mod bodies;
 mod body;
 mod client;
 mod connections;

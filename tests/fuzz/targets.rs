@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every reader, by the name of its fuzz target and of its folder of seeds.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: &[(&str, Target)] = &[
     ("safetensors_header", safetensors_header),
     ("safetensors_index", safetensors_index),
     ("gguf", gguf),
@@ -30,6 +30,10 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("chat_input", chat_input),
     ("chat_template", chat_template),
     ("messages", messages),
+    #[cfg(feature = "serve")]
+    ("request", request),
+    #[cfg(feature = "serve")]
+    ("upload", upload),
 ];
 
 /// The rows of a data file with these bytes; `None` when the file or one of its rows is refused.
@@ -186,5 +190,20 @@ pub fn messages(bytes: &[u8]) -> bool {
     assert_eq!(count("<start_of_turn>"), count("<end_of_turn>"));
     assert!(count("<start_of_turn>") <= conversation.messages.len());
     assert_eq!(tokenized.labels.len(), tokenized.input_ids.len());
+    true
+}
+
+/// The body of a request to a server.
+#[cfg(feature = "serve")]
+pub fn request(bytes: &[u8]) -> bool {
+    gemma_tune::serve::bodies::is_request(bytes)
+}
+
+/// A form with a file, after the header that names its boundary; its parts lie in it, one behind the other.
+#[cfg(feature = "serve")]
+pub fn upload(bytes: &[u8]) -> bool {
+    let Some(parts) = gemma_tune::serve::bodies::parts_of_upload(bytes) else { return false };
+    let ends = parts.iter().flat_map(|part| [part.start, part.end]);
+    assert!(ends.clone().is_sorted() && ends.max().is_none_or(|end| end <= bytes.len() as u64), "{parts:?}");
     true
 }

@@ -145,13 +145,13 @@ fn run_for(time: Duration, name: &str, target: Target) -> u64 {
 
 #[test]
 fn no_reader_panics_whatever_the_bytes() {
-    for (name, target) in TARGETS {
+    for &(name, target) in TARGETS {
         let (seeds, changes) = run(name, target);
         assert!(seeds > 0 && changes > 0, "{name}: accepted {seeds} seeds and {changes} changes of them");
     }
     let Ok(longer) = std::env::var(LONGER) else { return };
     let (name, seconds) = longer.split_once(':').expect("a target and seconds: csv_rows:600");
-    let (_, target) = TARGETS.into_iter().find(|target| target.0 == name).expect("one of TARGETS");
-    let cases = run_for(Duration::from_secs(seconds.parse().unwrap()), name, target);
+    let (_, target) = TARGETS.iter().find(|target| target.0 == name).expect("one of TARGETS");
+    let cases = run_for(Duration::from_secs(seconds.parse().unwrap()), name, *target);
     println!("{name}: {cases} more cases in {seconds} s");
 }
