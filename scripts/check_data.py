@@ -32,6 +32,17 @@ def main():
     if len(set(asked)) != len(asked):
         raise ValueError("data/questions.jsonl asks the same twice")
     print(f"data/questions.jsonl: {len(asked)} rows")
+    routed = set()
+    for name, least in (("routing.jsonl", 48), ("routing_eval.jsonl", 16)):
+        found = rows(DATA / name)
+        labels = [row["label"] for row in found]
+        if len(found) < least or labels.count("local") != labels.count("remote") or set(labels) != {"local", "remote"}:
+            raise ValueError(f"data/{name} has {len(found)} rows, at least {least} are expected, half of them for each side")
+        for row in found:
+            if row["prompt"] in routed:
+                raise ValueError(f"data/{name} asks the same twice: {row['prompt']}")
+            routed.add(row["prompt"])
+        print(f"data/{name}: {len(found)} rows")
     for name in sorted(FORMATS):
         found = rows(DATA / "formats" / name)
         if len(found) != ROWS_PER_FORMAT:

@@ -153,6 +153,12 @@ impl ModelArgs {
         PeftModel::open(&self.model, self.adapter.as_deref(), self.holding(), &self.device, screen)
     }
 
+    /// Opens the model, and does not load it yet; of an adapter it knows nothing.
+    #[cfg(feature = "serve")]
+    pub fn read(&self, screen: &ProgressBar) -> Result<crate::jobs::base::peft_model::Unloaded> {
+        PeftModel::read(&self.model, self.holding(), &self.device, screen)
+    }
+
     /// The same of an adapter that may be a reward model.
     pub fn open_judge(&self, screen: &ProgressBar) -> Result<PeftModel> {
         PeftModel::open_judge(&self.model, self.adapter.as_deref(), self.holding(), &self.device, screen)

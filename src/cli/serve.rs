@@ -8,9 +8,11 @@ use crate::error::{Error, Kind, Result};
 use crate::infer::{CacheDtype, EngineOptions, Memory, Sampling};
 use crate::jobs::serve::adapter_dir::AdapterDir;
 use crate::jobs::serve::orders::BaseOrders;
+use crate::jobs::serve::routed::{Classifier, routing};
 use crate::jobs::serve::tuned::Tuned;
 use crate::jobs::serve::{Named, Served};
 use crate::queue::{Limits, Queue, Runner, RunnerOptions};
+use crate::recipe::{self, Chooser};
 use crate::report::ProgressBar;
 use crate::serve::{Host, Keys, ServeOptions, Server, Tuning};
 use crate::weights::HostDtype;
@@ -76,6 +78,10 @@ pub struct Args {
     /// Bytes of an uploaded file, at most; the files of a key may have ten times as many
     #[arg(long, default_value_t = 512 << 20, value_parser = args::size)]
     max_file_bytes: u64,
+    /// A file of rules by which chats are answered here, or by another server of OpenAI's API: by a classifier, or where the answer
+    /// given here was not likely enough
+    #[arg(long, value_name = "RULES", value_parser = path())]
+    route: Option<PathBuf>,
     /// Requests that may wait; others are told to come again
     #[arg(long, default_value_t = 128)]
     queue: u32,
@@ -127,6 +133,12 @@ impl Args {
     /// Serves until it is asked to end.
     pub fn run(self) -> Result<()> {
         let screen = ProgressBar::stderr();
+        let rules = self.route.as_deref().map(recipe::route_rules).transpose()?;
+        let classifier = rules.as_ref().and_then(|rules| match &rules.chooser {
+            Chooser::Classifier { adapter, .. } => Some(adapter.clone()),
+            Chooser::Confidence { .. } => None,
+        });
+        classifier.as_deref().map_or(Ok(()), Classifier::find)?;
         let keys = self.api_key_file.as_deref().map_or(Ok(Keys::default()), Keys::read)?;
         let mut engine = EngineOptions {
             most_running: self.parallel as usize,
@@ -151,6 +163,10 @@ impl Args {
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
             tuning: queue.clone().map(|queue| self.tuning(queue)),
+            routing: rules.as_ref().map(|rules| {
+                let screen = screen.clone();
+                routing(rules, move |line| screen.note(line))
+            }),
         };
         let server = Server::listen(&self.host, self.port, options)?;
         let (stop, is_ready) = (server.stop(), Arc::new(AtomicBool::new(false)));
@@ -188,19 +204,25 @@ impl Args {
             compute_dtype: self.compute_dtype,
             device: self.device,
         };
-        let model = model.open(&screen)?;
+        let model = model.read(&screen)?;
+        let classifier = classifier.map(|folder| Classifier::read(&folder, &model.base, &screen)).transpose()?;
+        let model = model.load(&screen)?;
         if self.adapters.is_empty() && dir.is_none() {
             model.warn_of_no_chat(&screen);
         }
         let free = model.compute.capacity().available_bytes.map_or(USUAL_CACHE_BYTES, |free| free / 4);
         engine.cache_bytes = self.cache_bytes.unwrap_or(free);
-        let served = Arc::new(Served::open(model, name, &self.adapters, &screen)?);
+        let served = Served::open(model, name, &self.adapters, &screen)?.with_classifier(classifier)?;
+        let served = Arc::new(served);
         dir.iter().for_each(|dir| dir.read(&served, &screen));
         let _ = serving.set(served.clone());
         if is_open && !server.is_local() {
             screen.note("warning: everybody who reaches this machine may ask: `--api-key-file` asks who they are");
         }
         let names: Vec<String> = served.models().of_owner("").into_iter().map(|named| named.name).collect();
+        let unknown = rules.iter().flat_map(|rules| &rules.models).filter(|name| !names.contains(name));
+        unknown
+            .for_each(|name| screen.note(&format!("warning: `models` of the rules has `{name}`, which is not served")));
         let told = format!("Serving {} at {url}/v1; Ctrl-C ends.", names.join(", "));
         let tuned = Arc::new(Tuned { served: served.clone(), screen: screen.clone() });
         queue.iter().try_for_each(|queue| tuned.serve_all(queue))?;

@@ -133,8 +133,9 @@ impl RowEncoder<'_> {
         let (is_empty, is_unasked, noticed) =
             (says_nothing(&row), blank::asks_nothing(&row), self.encoder.noticed(&row));
         let refuse_unencodable = refuse(SkipReason::NotEncodable);
+        let is_of_prompt = matches!(&row, Row::Unpaired { row, .. } if matches!(**row, Row::Prompt { .. }));
         let is_stop = |&label: &i32| u32::try_from(label).is_ok_and(|id| self.stop_tokens.contains(&id));
-        let (mut supervised, mut stops) = (0, false);
+        let (mut supervised, mut stops) = (0, is_of_prompt); // which has no answer that could be without an end
         let mut take = |tokens: Tokenized| {
             supervised += tokens.supervised();
             stops |= tokens.labels.iter().skip(1).any(is_stop);
@@ -185,7 +186,12 @@ impl RowEncoder<'_> {
                     prefix.tokens.margin = *margin;
                     prefix
                 }
-                Row::Unpaired { row, desirable } => judged(row, *desirable)?,
+                Row::Unpaired { .. } if self.unpair && is_of_prompt => {
+                    let what = "the row judges a prompt, and has no `completion` that is good or bad";
+                    let error = Error::new(Kind::Data, what).hint("`task: reward` learns who is to answer a prompt");
+                    return Err(refuse(SkipReason::WrongLayout)(error));
+                }
+                Row::Unpaired { desirable, .. } => judged(&row, *desirable)?,
                 Row::Prompt { row: asked, columns } => {
                     // Of a prompt that is cut, another question would be answered.
                     let mut prefix = self.encoder.encode(&row, self.max_length).map_err(refuse_unencodable)?;
@@ -415,6 +421,18 @@ mod tests {
         }
         let (reason, said) = refused(9, OnLong::Truncate, RowFormat::Unpaired, of(json!("good")));
         assert!(reason == SkipReason::WrongLayout && said.starts_with("`label` must be true or false"), "{said}");
+    }
+
+    #[test]
+    fn a_judged_prompt_counts_at_its_last_token() {
+        let row = || json!({"prompt": "ab", "label": "remote"});
+        let (usable, rows) = encode(3, OnLong::Skip, RowFormat::Unpaired, row()).unwrap();
+        assert_eq!((&rows[0].input_ids[..], rows[0].labels[2]), (&[Bytes::BOS, 97, 98][..], 98));
+        assert_eq!((rows[0].desirable, usable.supervised, usable.stops), (Some(false), 1, true));
+        // One that is cut would be judged in its middle, and an answer that is not there cannot be good.
+        assert_eq!(refused(2, OnLong::Truncate, RowFormat::Unpaired, row()).0, SkipReason::NothingSupervised);
+        let apart = encode_with(true, 9, OnLong::Truncate, RowFormat::Unpaired, row());
+        assert!(apart.is_err_and(|refused| refused.error.what().contains("has no `completion`")));
     }
 
     #[test]

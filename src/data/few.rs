@@ -52,13 +52,15 @@ pub fn read_few(path: &Path, progress: &dyn Progress) -> Result<Vec<FewRow>> {
     read_with(path, &layout, progress)
 }
 
-/// As [`read_few`], of rows that may be pairs of answers too; those of tables may not.
+/// As [`read_few`], of rows that may be pairs of answers too, or prompts and who is to answer them; those of tables may not.
 ///
 /// # Errors
 /// As [`read_few`].
 pub fn read_few_or_pairs(path: &Path, progress: &dyn Progress) -> Result<Vec<FewRow>> {
     let of_row = |row: &Object| match &guesses(row, &BTreeMap::new(), None)[..] {
         [Guess::OtherTask("preference", _)] => Ok(Layout::new(RowFormat::Preference, true)),
+        // A prompt, and who is to answer it.
+        [Guess::OtherTask("unpaired", columns)] if columns.len() == 2 => Ok(Layout::new(RowFormat::Unpaired, true)),
         _ => layout(row),
     };
     read_with(path, &of_row, progress)

@@ -27,7 +27,8 @@ pub enum RowFormat {
     /// `{"prompt"?, "chosen", "rejected", "margin"?}`: two answers, of which the first is preferred; for `task: dpo`, `orpo` and
     /// `reward`.
     Preference,
-    /// `{"prompt", "completion", "label"}`: an answer, and whether it is a good one; for `task: kto`.
+    /// `{"prompt", "completion", "label"}`: an answer, and whether it is a good one; for `task: kto` and `reward`. Of `reward` also
+    /// `{"prompt", "label"}`: a prompt, and whether it is to be answered `local` or `remote`.
     Unpaired,
     /// `{"prompt", ..}`: what the model answers itself, and columns that rewards read; for `task: grpo` and `rloo`.
     PromptOnly,

@@ -72,6 +72,8 @@ impl Preview {
 /// When a row cannot be read.
 pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String) -> Result<Preview> {
     let batch = collate(dataset, &[bin])?;
+    // Of a prompt alone the last token counts; an answer has its end beside its words.
+    let is_prompt = batch.supervised() == 1 && batch.labels.last().is_some_and(|label| *label != IGNORE_INDEX);
     let supervised = |at: usize| batch.labels[at] != IGNORE_INDEX;
     let of_kind = |kind| batch.media.iter().filter(move |medium| medium.kind == kind);
     let shown = |medium: &MediaRange| Shown {
@@ -101,10 +103,12 @@ pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String
         }
     }
     let format = bin.first().map(|&row| dataset.layout(row as usize).describe()).unwrap_or_default();
-    let judged = match batch.desirable.first() {
-        Some(true) => ": a good answer",
-        Some(false) => ": a bad answer",
-        None => "",
+    let judged = match (batch.desirable.first(), is_prompt) {
+        (Some(true), false) => ": a good answer",
+        (Some(false), false) => ": a bad answer",
+        (Some(true), true) => ": a prompt for here",
+        (Some(false), true) => ": a prompt for elsewhere",
+        (None, _) => "",
     };
     let [images, audio] = MediaKind::ALL.map(|kind| of_kind(kind).map(shown).collect());
     Ok(Preview {

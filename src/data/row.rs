@@ -35,11 +35,11 @@ pub enum Row {
         /// By how much it is better, where the row says so.
         margin: Option<f32>,
     },
-    /// An answer that somebody judged.
+    /// An answer that somebody judged, or a prompt.
     Unpaired {
-        /// The answer, as a row of its own.
+        /// The answer, as a row of its own, or a [`Row::Prompt`].
         row: Box<Row>,
-        /// Whether it is a good one.
+        /// Whether it is a good one; of a prompt, whether it is one for this model.
         desirable: bool,
     },
     /// What is to be answered, and nothing to learn.

@@ -58,7 +58,14 @@ impl Bytes {
             }
             // `encode` puts pairs together.
             Row::Preference { chosen, .. } => return Self::all_of(chosen),
-            Row::Unpaired { row, .. } => return Self::all_of(row),
+            Row::Unpaired { row, .. } => {
+                tokens = Self::all_of(row);
+                if let (Row::Prompt { .. }, Some(label), Some(id)) =
+                    (&**row, tokens.labels.last_mut(), tokens.input_ids.last())
+                {
+                    *label = *id as i32;
+                }
+            }
             Row::Prompt { row, .. } => {
                 tokens = Self::all_of(row);
                 tokens.labels.fill(crate::text::IGNORE_INDEX);

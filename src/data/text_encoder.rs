@@ -40,8 +40,12 @@ impl Encode for Encoder {
             Row::Preference { chosen, rejected, .. } => {
                 Ok(Encode::encode(self, chosen, most)?.followed_by(Encode::encode(self, rejected, most)?))
             }
-            Row::Unpaired { row, .. } => Encode::encode(self, row, most),
-            Row::Prompt { row, .. } => unanswered(self, row, most),
+            Row::Unpaired { row, .. } => match &**row {
+                // It is judged at its last token, which is what counts of it.
+                Row::Prompt { row, .. } => unanswered(self, row, most, true),
+                row => Encode::encode(self, row, most),
+            },
+            Row::Prompt { row, .. } => unanswered(self, row, most, false),
             Row::Text(text) => ends_are_tokens(self).and_then(|()| self.text(text, most)),
             Row::Tokens { input_ids, labels, media } => self.tokens(input_ids, labels.as_deref(), media, most),
         }
@@ -110,8 +114,8 @@ impl Encode for Encoder {
     }
 }
 
-/// The first `most` tokens of a prompt, up to where the model begins to speak: none of them is learnt.
-fn unanswered(encoder: &Encoder, row: &Row, most: usize) -> Result<Prefix> {
+/// The first `most` tokens of a prompt, up to where the model begins to speak: none of them is learnt, or the last alone.
+fn unanswered(encoder: &Encoder, row: &Row, most: usize, with_last: bool) -> Result<Prefix> {
     let (input_ids, media) = match row {
         Row::Conversation(conversation) => encoder.prompt(conversation)?,
         Row::Text(text) => {
@@ -123,7 +127,10 @@ fn unanswered(encoder: &Encoder, row: &Row, most: usize) -> Result<Prefix> {
         }
         _ => return Err(Error::new(Kind::Data, "the prompt is neither a text nor a list of messages")),
     };
-    let labels = vec![IGNORE_INDEX; input_ids.len()];
+    let mut labels = vec![IGNORE_INDEX; input_ids.len()];
+    if let (Some(label), Some(id), true) = (labels.last_mut(), input_ids.last(), with_last) {
+        *label = id.cast_signed();
+    }
     let all = Tokenized { input_ids, labels, media, ..Tokenized::default() };
     Ok(Prefix::of(&all, most, &encoder.media_begins()))
 }

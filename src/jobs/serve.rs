@@ -3,6 +3,7 @@
 pub mod adapter_dir;
 pub mod orders;
 mod request;
+pub mod routed;
 pub mod tuned;
 
 use crate::adapter::peft::{self, PeftAdapter};
@@ -15,11 +16,12 @@ use crate::jobs::base::{adapter_folder, provenance};
 use crate::jobs::media;
 use crate::model::{Inputs, LanguageModel};
 use crate::progress::{Progress, Silent};
-use crate::serve::{Host, Models};
+use crate::serve::{Host, Models, Side};
 use crate::text::called::{self, CallForm};
 use crate::text::{MediaSource, TokenStream, Tokenizer};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An adapter and the name that requests ask for it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub struct Served {
     stop: Vec<u32>,
     context_tokens: usize,
     call_form: CallForm,
+    classifier: Option<Arc<Side>>,
 }
 
 impl Served {
@@ -54,7 +57,7 @@ impl Served {
             stop.extend(tokenizer.id(called::ANSWER)); // what a tool says, and not the model
         }
         let models = Models::of(name);
-        let served = Served { call_form, model, tokenizer, models, stop, context_tokens };
+        let served = Served { call_form, model, tokenizer, models, stop, context_tokens, classifier: None };
         for Named { name, folder } in adapters {
             let named = || Place::Named(format!("--adapter {name}={}", folder.display()));
             if served.models.has(name) {
@@ -67,6 +70,16 @@ impl Served {
             served.load(name, folder, None, progress)?;
         }
         Ok(served)
+    }
+
+    /// The same with what tells which prompts are for here.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn with_classifier(self, classifier: Option<routed::Classifier>) -> Result<Self> {
+        let model = self.model.model.as_ref();
+        let classifier = classifier.map(|classifier| classifier.load(model)).transpose()?;
+        Ok(Served { classifier, ..self })
     }
 
     /// Loads an adapter, which requests call `name` from now on; of an `owner` nobody else knows. Answers that have begun with another
@@ -127,6 +140,10 @@ impl Host for Served {
 
     fn call_form(&self) -> CallForm {
         self.call_form
+    }
+
+    fn classifier(&self) -> Option<&Arc<Side>> {
+        self.classifier.as_ref()
     }
 
     fn stream(&self) -> TokenStream {

@@ -74,6 +74,13 @@ fn metrics(recipe: &Recipe) -> Vec<Metric> {
     let mut known: Vec<(&str, Option<bool>)> = match recipe.task {
         Task::Sft => vec![("loss", less)],
         Task::Dpo | Task::Orpo | Task::Kto => pairs.into(),
+        Task::Reward if !recipe.has_pairs() => vec![
+            ("loss", less),
+            ("accuracy", more),
+            ("mean_reward", unknown),
+            ("min_reward", unknown),
+            ("max_reward", unknown),
+        ],
         Task::Reward => vec![
             ("loss", less),
             ("accuracy", more),

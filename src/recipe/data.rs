@@ -95,6 +95,11 @@ pub struct Source {
 }
 
 impl Data {
+    /// Whether some of its rows are judged one by one.
+    pub fn has_judged(&self) -> bool {
+        self.train.iter().chain(&self.eval).any(|source| source.format == RowFormat::Unpaired)
+    }
+
     pub(super) fn read(section: &mut Section<'_>, task: Task) -> Self {
         let length = if task == Task::Sft { LENGTH } else { PREFERENCE_LENGTH };
         let format = section.key("format").or(RowFormat::Auto);

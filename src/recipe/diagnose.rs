@@ -20,6 +20,8 @@ const MAX_HINTS: usize = 200;
 /// All that is found out while a recipe is read.
 #[derive(Debug, Default)]
 pub(super) struct Diagnosis {
+    /// What has the keys, where that is no recipe.
+    owner: Option<&'static str>,
     origins: Vec<Origin>,
     problems: Vec<(Option<Mark>, Error)>,
     left_out: usize,
@@ -44,6 +46,11 @@ struct Unknown {
 }
 
 impl Diagnosis {
+    /// Of what is no recipe: what messages call it.
+    pub fn of(owner: &'static str) -> Self {
+        Diagnosis { owner: Some(owner), ..Diagnosis::default() }
+    }
+
     /// Registers a text and returns its number for marks.
     pub fn add_origin(&mut self, origin: Origin) -> usize {
         self.origins.push(origin);
@@ -193,7 +200,10 @@ impl Diagnosis {
                 "" => format!("unknown section or key `{}`", brief(&key)),
                 section => format!("unknown key `{}` in `{section}`", brief(&key)),
             };
-            let found = || suggest::for_unknown_key(&self.known, &section, &key);
+            let found = || match self.owner {
+                None => suggest::for_unknown_key(&self.known, &section, &key),
+                Some(owner) => Some(suggest::among(&self.known, &section, &key, owner)),
+            };
             let hint = if self.is_long() { hint } else { hint.or_else(found) };
             let path = if section.is_empty() { key } else { format!("{section}.{key}") };
             self.report_of(Some(&path), &mark, what, hint);

@@ -39,6 +39,7 @@ mod reading;
 mod remarks;
 mod resolve;
 mod rewards;
+mod route;
 mod rows;
 mod rules;
 mod schema;
@@ -72,6 +73,7 @@ pub use preference::{LossType, LossTypes, Preference, Task};
 pub use reading::Reading;
 pub use remarks::Remarks;
 pub use rewards::{LengthUnit, Reward, RewardKind, in_words};
+pub use route::{ApiKey, Chooser, RouteRules, UpstreamRules, route_rules};
 pub use rows::{EvalFraction, Renames};
 pub use schema::{preset_schema, schema};
 pub use texts::texts;
@@ -148,6 +150,11 @@ impl Recipe {
     /// Whether answers are judged by others of their micro-batch: see [`Preference::estimates_divergence`].
     pub fn estimates_divergence(&self) -> bool {
         self.preference.as_ref().is_some_and(Preference::estimates_divergence)
+    }
+
+    /// Whether its rows are pairs of answers.
+    pub fn has_pairs(&self) -> bool {
+        self.task.has_pairs() && !self.data.has_judged()
     }
 
     /// Says something of the key at `path` where the recipe is written.

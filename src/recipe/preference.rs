@@ -22,7 +22,8 @@ pub enum Task {
     Orpo,
     /// Good answers and not bad ones, from rows of the format `unpaired`: Kahneman-Tversky optimisation.
     Kto,
-    /// To tell which of two answers is preferred, by a number for each: a reward model, from rows of the format `preference`.
+    /// To tell which of two answers is preferred, by a number for each: a reward model, from rows of the format `preference`. From rows
+    /// of the format `unpaired` to tell good answers from bad ones, or prompts for this model from others.
     Reward,
     /// The better of several answers that the model gives itself, from rows of the format `prompt_only` and `rewards`: group relative
     /// policy optimisation.
@@ -59,8 +60,8 @@ impl Task {
         matches!(self, Task::Grpo | Task::Rloo)
     }
 
-    /// Whether its rows are pairs of answers.
-    pub fn has_pairs(self) -> bool {
+    /// Whether its rows are pairs of answers; of `reward` they may be others: see [`super::Recipe::has_pairs`].
+    pub(super) fn has_pairs(self) -> bool {
         matches!(self, Task::Dpo | Task::Orpo | Task::Reward)
     }
 }

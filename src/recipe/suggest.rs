@@ -250,3 +250,16 @@ pub(super) fn for_unknown_key(known: &[Known], section: &str, key: &str) -> Opti
     let owner = if section.is_empty() { "a recipe".into() } else { format!("`{section}`") };
     Some(format!("{owner} has: {}", words.join(", ")))
 }
+
+/// The same of what is no recipe, and has no other words: the key of that name, or all there are.
+pub(super) fn among(known: &[Known], section: &str, key: &str, owner: &str) -> String {
+    let here = || known.iter().filter(|k| k.section == section).map(|k| k.key);
+    let sections = || known.iter().map(|k| k.section.as_str()).filter(|name| section.is_empty() && !name.is_empty());
+    if let Some(word) = closest(key, sections().chain(here())) {
+        return format!("did you mean `{word}`?");
+    }
+    let mut words: Vec<&str> = here().chain(sections()).collect();
+    words.dedup();
+    let owner = if section.is_empty() { owner.to_owned() } else { format!("`{section}`") };
+    format!("{owner} has: {}", words.join(", "))
+}

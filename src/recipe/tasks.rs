@@ -40,6 +40,8 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
                 source.format = rows(task).unwrap_or(RowFormat::Auto);
             }
             let is_trained = match rows(task) {
+                // Each by itself, or against another.
+                _ if task == Task::Reward => matches!(source.format, RowFormat::Preference | RowFormat::Unpaired),
                 // Pairs are taken apart, as in TRL.
                 Some(RowFormat::Unpaired) => matches!(source.format, RowFormat::Unpaired | RowFormat::Preference),
                 Some(format) => source.format == format,
@@ -57,7 +59,7 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
             let what = format!("`{path}`: `task: {}` does not train rows of `{}`", task.name(), source.format);
             let others = match source.format {
                 RowFormat::Preference => "`task: dpo`, `orpo` and `reward` train preferences",
-                RowFormat::Unpaired => "`task: kto` trains good and bad answers",
+                RowFormat::Unpaired => "`task: kto` trains good and bad answers, and `task: reward` tells them apart",
                 RowFormat::PromptOnly => "`task: grpo` trains the model's own answers to prompts",
                 _ => "`task: sft` trains others",
             };
@@ -71,11 +73,35 @@ pub(super) fn choose_formats(task: Task, data: &mut Data, diagnosis: &mut Diagno
                 Some(RowFormat::PromptOnly) => {
                     format!("its rows are `prompt_only`: `{{\"prompt\", ..}}`; {others}")
                 }
+                Some(_) if task == Task::Reward => {
+                    format!(
+                        "its rows are `preference`, or `unpaired`: `{{\"prompt\", \"completion\", \"label\"}}`; {others}"
+                    )
+                }
                 Some(_) => {
                     format!("its rows are `preference`: `{{\"prompt\", \"chosen\", \"rejected\"}}`; {others}")
                 }
             };
             diagnosis.wrong(path, &mark, what, Some(hint));
+        }
+    }
+}
+
+/// Reports sources of `task: reward` that are not of one kind: what is measured of pairs is not what is measured of single texts.
+fn one_kind(data: &Data, diagnosis: &mut Diagnosis) {
+    let Some(first) = data.train.first().map(|source| source.format) else { return };
+    for (list, sources) in [("data.train", &data.train), ("data.eval", &data.eval)] {
+        let Some(at) = sources.iter().position(|source| source.format != first) else { continue };
+        let own = format!("{list}[{at}].format");
+        let found = [own.as_str(), list, "data.train[0].format", "data.train"]
+            .into_iter()
+            .find_map(|path| Some((path, diagnosis.given(path)?)));
+        if let Some((path, mark)) = found {
+            let what = format!(
+                "`task: reward` learns from pairs or from single texts, and `{list}[{at}]` is `{}` beside `{first}`",
+                sources[at].format
+            );
+            diagnosis.wrong(path, &mark, what, Some("let all rows be of one format".into()));
         }
     }
 }
@@ -98,8 +124,18 @@ pub(super) fn check(
     if !task.has_preference() {
         return;
     }
+    let has_pairs = task.has_pairs() && !data.has_judged();
+    if task == Task::Reward {
+        one_kind(data, diagnosis);
+    }
+    let path = "preference.center_rewards_coefficient";
+    if let Some(mark) = diagnosis.given(path).filter(|_| !has_pairs && preference.center_rewards_coefficient.is_some())
+    {
+        let what = format!("`{path}` does nothing with rows of `unpaired`, whose labels say where 0 is");
+        diagnosis.wrong(path, &mark, what, Some("leave it out".into()));
+    }
     if let Some(mark) = diagnosis.given("data.train_on").filter(|_| data.train_on == TrainOn::All) {
-        let what = match task.has_pairs() {
+        let what = match has_pairs {
             _ if task == Task::Reward => "`data.train_on` does nothing with `task: reward`, which judges whole texts",
             true => "`data.train_on: all` would prefer prompts too, which both answers share",
             false => "`data.train_on: all` would judge prompts too",
@@ -107,7 +143,7 @@ pub(super) fn check(
         diagnosis.wrong("data.train_on", &mark, what, Some("leave it out".into()));
     }
     if let Some(mark) = diagnosis.given("data.packing").filter(|_| data.packing) {
-        let counted = if task.has_pairs() { "pairs" } else { "rows" };
+        let counted = if has_pairs { "pairs" } else { "rows" };
         let what =
             format!("`data.packing: true` does not go with `task: {}`, whose batches count {counted}", task.name());
         diagnosis.wrong("data.packing", &mark, what, Some("leave it out".into()));

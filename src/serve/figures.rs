@@ -1,5 +1,6 @@
 //! What has been asked and answered, as Prometheus reads it.
 
+use super::routing::Choice;
 use crate::infer::Figures;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,6 +18,10 @@ pub struct Counts(Mutex<State>);
 struct State {
     /// By path and status.
     requests: BTreeMap<(&'static str, u16), u64>,
+    /// Chats that were answered here and elsewhere, where that was chosen.
+    routed: [u64; 2],
+    /// Those that were to be answered elsewhere, and were not.
+    not_routed: u64,
     first_tokens: Histogram,
     answers: Histogram,
     engine: Figures,
@@ -52,6 +57,16 @@ impl Counts {
     /// A request had an answer with this status.
     pub fn answered(&self, path: &'static str, status: u16) {
         self.with(|state| *state.requests.entry((path, status)).or_default() += 1);
+    }
+
+    /// A chat was answered by whom the rules chose.
+    pub fn routed(&self, to: Choice) {
+        self.with(|state| state.routed[usize::from(to == Choice::Remote)] += 1);
+    }
+
+    /// One that was to be answered elsewhere was not.
+    pub fn not_routed(&self) {
+        self.with(|state| state.not_routed += 1);
     }
 
     /// The first token of an answer came after so long.
@@ -90,6 +105,11 @@ impl State {
         for ((path, status), count) in &self.requests {
             writeln!(into, "{name}{{path=\"{path}\",status=\"{status}\"}} {count}")?;
         }
+        let name = "gemma_tune_routed_total";
+        writeln!(into, "# HELP {name} Chats by who answered them, where rules choose\n# TYPE {name} counter")?;
+        for (to, count) in [Choice::Local, Choice::Remote].into_iter().zip(self.routed) {
+            writeln!(into, "{name}{{to=\"{}\"}} {count}", to.name())?;
+        }
         let Figures { waiting, running, reserved_bytes, kept, kept_bytes, .. } = self.engine;
         let Figures { tokens_read, tokens_known, tokens_said, .. } = self.engine;
         let gauges = [
@@ -106,6 +126,7 @@ impl State {
             )?;
         }
         let counters = [
+            ("route_failures_total", "Chats that the upstream did not answer, and this model did", self.not_routed),
             ("prompt_tokens_total", "Tokens of prompts that were read", tokens_read),
             ("prompt_tokens_known_total", "Tokens of prompts that were known", tokens_known),
             ("answer_tokens_total", "Tokens of answers", tokens_said),
@@ -130,12 +151,16 @@ mod tests {
         let counts = Counts::default();
         counts.answered("/v1/models", 200);
         counts.answered("/v1/models", 200);
+        counts.routed(Choice::Remote);
         [0.02, 0.3, 99.0].iter().for_each(|secs| counts.first_token(Duration::from_secs_f64(*secs)));
         counts.set_engine(Figures { running: 3, tokens_said: 7, ..Figures::default() });
         let text = counts.text();
         for line in [
             "gemma_tune_requests_total{path=\"/v1/models\",status=\"200\"} 2",
             "gemma_tune_running_answers 3",
+            "gemma_tune_routed_total{to=\"local\"} 0",
+            "gemma_tune_routed_total{to=\"remote\"} 1",
+            "gemma_tune_route_failures_total 0",
             "gemma_tune_answer_tokens_total 7",
             "gemma_tune_first_token_seconds_bucket{le=\"0.01\"} 0",
             "gemma_tune_first_token_seconds_bucket{le=\"0.025\"} 1",

@@ -16,9 +16,11 @@ mod models;
 mod multipart;
 mod refusal;
 mod routes;
+mod routing;
 mod scored;
 mod timed;
 mod tuning;
+mod upstream;
 mod wire;
 mod worker;
 
@@ -27,7 +29,9 @@ pub use self::keys::Keys;
 pub use self::models::{Models, Named, Side};
 pub use self::refusal::Refusal;
 pub use self::routes::no_other_page;
+pub use self::routing::{By, Choice, Routing};
 pub use self::tuning::{Chosen, Method, Orders, Rows, TRAIN, Tuning, VALIDATION, Wanted};
+pub use self::upstream::Upstream;
 
 use self::figures::Counts;
 use self::grammar::Grammars;
@@ -80,6 +84,11 @@ pub trait Host: Send + Sync {
     /// How it calls tools.
     fn call_form(&self) -> CallForm;
 
+    /// What judges prompts, where it is to be told by that who answers.
+    fn classifier(&self) -> Option<&Arc<Side>> {
+        None
+    }
+
     /// What makes texts of tokens while they come.
     fn stream(&self) -> crate::text::TokenStream;
 
@@ -119,6 +128,8 @@ pub struct ServeOptions {
     pub tokens_per_minute: Option<u64>,
     /// What fine-tuning needs, where it is offered.
     pub tuning: Option<Tuning>,
+    /// Who answers chats, where that is not always this model.
+    pub routing: Option<Routing>,
 }
 
 /// What all connections know.

@@ -12,7 +12,8 @@ pub struct Side {
 }
 
 impl Side {
-    fn new(path: Box<dyn SidePath + Send + Sync>) -> Arc<Self> {
+    /// One that is there.
+    pub fn new(path: Box<dyn SidePath + Send + Sync>) -> Arc<Self> {
         Arc::new(Side { path, is_gone: AtomicBool::new(false) })
     }
 

@@ -1,6 +1,7 @@
 //! What each path means.
 
 mod answers;
+mod chats;
 mod embeddings;
 mod files;
 mod tuned;
@@ -194,7 +195,7 @@ async fn answered(
     let asker = Asker { key, owner, client: client.clone() };
     let answer = async {
         match route {
-            Route::Chat => answers::chat(&body, asker, shared).await,
+            Route::Chat => chats::chat(&body, asker, shared).await,
             Route::Texts => answers::texts(&body, asker, shared).await,
             _ => embeddings::embeddings(&body, asker, shared).await,
         }

@@ -26,6 +26,8 @@ pub enum Command {
     Ask(Box<Ask>),
     /// A place in the space of texts.
     Embed(Box<Embed>),
+    /// What a head makes of a prompt.
+    Judge(Box<Judge>),
     /// A look at what no name means any more.
     Tidy,
     /// Nothing more.
@@ -76,6 +78,16 @@ pub struct Embed {
     pub side: Arc<Side>,
     /// Who waits: for `None` where there are no finite numbers.
     pub reply: oneshot::Sender<Option<Vec<f32>>>,
+}
+
+/// A prompt that is to be judged.
+pub struct Judge {
+    /// Its tokens.
+    pub inputs: Inputs,
+    /// The head, and what runs beside the model with it.
+    pub side: Arc<Side>,
+    /// Who waits: for `None` where there is no finite number.
+    pub reply: oneshot::Sender<Option<f64>>,
 }
 
 /// What comes of it.
@@ -153,6 +165,17 @@ pub fn work(host: &dyn Host, commands: &Receiver<Command>, options: EngineOption
                 if !reply.is_closed() {
                     let placed = fenced("embedding", || score::embedding(host.model(), side.path(), &inputs, &of))?;
                     let _ = reply.send(placed);
+                }
+                if engine.is_idle() {
+                    continue;
+                }
+            }
+            Some(Command::Judge(judge)) => {
+                let Judge { inputs, side, reply } = *judge;
+                if !reply.is_closed() {
+                    let rewards = fenced("judging", || score::rewards(host.model(), side.path(), &inputs))?;
+                    let reward = rewards.and_then(|rewards| rewards.first().copied());
+                    let _ = reply.send(reward.filter(|reward| reward.is_finite()));
                 }
                 if engine.is_idle() {
                     continue;

@@ -41,6 +41,8 @@ mod runs;
 mod serve;
 #[cfg(feature = "serve")]
 mod serve_jobs;
+#[cfg(feature = "serve")]
+mod serve_routed;
 mod session;
 mod sources;
 #[cfg(feature = "studio")]

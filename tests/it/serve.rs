@@ -18,7 +18,7 @@ pub struct Served {
 /// An answer over HTTP.
 pub struct Answer {
     pub status: u16,
-    head: String,
+    pub head: String,
     pub body: String,
 }
 
@@ -37,7 +37,7 @@ impl Answer {
     }
 
     /// The events of a stream, and whether it was whole.
-    fn events(&self) -> (Vec<Value>, bool) {
+    pub fn events(&self) -> (Vec<Value>, bool) {
         let mut data: Vec<&str> = self.body.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
         let is_whole = data.pop_if(|last| *last == "[DONE]").is_some();
         (data.iter().map(|text| serde_json::from_str(text).expect("JSON")).collect(), is_whole)
@@ -46,8 +46,15 @@ impl Answer {
 
 impl Served {
     pub fn start(bench: &Bench, args: &str) -> Self {
+        Served::start_with(bench, args, |_| {})
+    }
+
+    /// The same of a command that something else is done to first.
+    pub fn start_with(bench: &Bench, args: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = bench.command(&format!("serve --port 0 {args}"));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program");
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        prepare(&mut command);
+        let mut child = command.spawn().expect("the program");
         let mut url = String::new();
         BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut url).expect("its address");
         let address = url.trim().strip_prefix("http://").expect("an address").to_owned();
@@ -95,7 +102,7 @@ impl Served {
     }
 
     /// The value of a figure.
-    fn figure(&self, name: &str) -> u64 {
+    pub fn figure(&self, name: &str) -> u64 {
         let text = self.get("/metrics").body;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name}: {text}"))

@@ -216,8 +216,11 @@ impl<'a> Names<'a> {
             Value::String(word) => matches!(plain(word).as_str(), "true" | "false"),
             _ => false,
         });
+        // Who is to answer is said of a prompt alone.
+        let is_word = |word: &str| matches!(plain(word).as_str(), "local" | "remote");
+        let routed = no_answer && self.value("label").and_then(Value::as_str).is_some_and(is_word);
         let unpaired = if judged && !no_answer { of("unpaired", &["prompt", "completion", "label"]) } else { None };
-        let unpaired = unpaired.or_else(|| if judged { of("unpaired", &["prompt", "label"]) } else { None });
+        let unpaired = unpaired.or_else(|| if judged || routed { of("unpaired", &["prompt", "label"]) } else { None });
         let alone = no_answer && self.find("text").is_none() && self.find("messages").is_none();
         let preference = of("preference", &["chosen", "rejected"]);
         let prompt_only =
@@ -306,6 +309,8 @@ mod tests {
             (json!({"prompt": "a", "prompt_id": "x", "messages": turns}), "messages: messages"),
             (json!({"prompt": "a", "chosen": "b", "rejected": "c"}), "preference: chosen, rejected"),
             (json!({"prompt": "a", "label": true}), "unpaired: prompt, label"),
+            (json!({"prompt": "a", "label": "Remote"}), "unpaired: prompt, label"),
+            (json!({"prompt": "a", "label": "far"}), "prompt_only: prompt"),
             (json!({"prompt": "a"}), "prompt_only: prompt"),
         ] {
             assert_eq!(seen(row.clone(), &[]), [expected], "{row}");

@@ -14,7 +14,12 @@ use serde_json::{Value, json};
 
 pub(super) fn parse(row: &Columns) -> Result<Row> {
     let prompt = row.require("prompt", RowFormat::PromptOnly)?;
-    let asked = match prompt {
+    Ok(Row::Prompt { row: asked(row, prompt)?.into(), columns: columns(row, prompt) })
+}
+
+/// What is to be answered: a conversation, or a text where `template` is off.
+pub(super) fn asked(row: &Columns, prompt: &Value) -> Result<Row> {
+    Ok(match prompt {
         Value::String(prompt) if row.template() => {
             let system = row.text("system")?.filter(|text| !text.is_empty()).map(|text| said(Role::System, text));
             let messages = system.into_iter().chain([said(Role::User, prompt)]).collect();
@@ -30,8 +35,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
             Row::Conversation(Conversation { messages, tools: tools::definitions(row)? })
         }
         other => return Err(wrong_kind(row.column("prompt"), "a text or a list of messages", other)),
-    };
-    Ok(Row::Prompt { row: asked.into(), columns: columns(row, prompt) })
+    })
 }
 
 /// What a reward is told of the row: the prompt, and the other columns by their names in the file.

@@ -1,14 +1,23 @@
 //! `{"prompt", "completion", "label", "system"?}`: an answer, and whether it is a good one (as in TRL): a thumb up or down. Prompt and
 //! answer are read as a row of `prompt_completion`.
+//!
+//! `{"prompt", "label", "system"?}` with the label `local` or `remote`: a prompt, and who is to answer it, this model or a larger one.
+//! The prompt is read as a row of `prompt_only`: up to where an answer would begin.
 
 use super::columns::{Columns, wrong_kind};
 use super::prompt_completion::answered;
+use super::prompt_only;
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
 use crate::error::Result;
 use serde_json::Value;
 
 pub(super) fn parse(row: &Columns) -> Result<Row> {
+    if let Some(desirable) = row.get("label").and_then(is_for_here).filter(|_| row.get("completion").is_none()) {
+        let asked = prompt_only::asked(row, row.require("prompt", RowFormat::Unpaired)?)?;
+        let asked = Row::Prompt { row: asked.into(), columns: String::new() };
+        return Ok(Row::Unpaired { row: asked.into(), desirable });
+    }
     let of = |name: &str| row.require(name, RowFormat::Unpaired);
     let (prompt, completion, label) = (of("prompt")?, of("completion")?, of("label")?);
     let Some(desirable) = judged(label) else {
@@ -16,6 +25,15 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     };
     let row = answered(row, ("prompt", prompt), ("completion", completion))?;
     Ok(Row::Unpaired { row: row.into(), desirable })
+}
+
+/// Whether a prompt is to be answered by this model; `None` where the label says something else.
+fn is_for_here(label: &Value) -> Option<bool> {
+    match label.as_str()?.trim().to_lowercase().as_str() {
+        "local" => Some(true),
+        "remote" => Some(false),
+        _ => None,
+    }
 }
 
 /// What a label says: also as a number, or as the word for it that stands in a table.
@@ -59,6 +77,23 @@ mod tests {
             assert_eq!(desirable, expected, "{label}");
             assert!(matches!(*row, Row::Conversation(conversation) if conversation.messages.len() == 2));
         }
+    }
+
+    #[test]
+    fn a_prompt_alone_is_for_here_or_for_elsewhere() {
+        let turns = json!([{"role": "user", "content": "a"}]);
+        for (prompt, label, expected) in [(json!("a"), "local", true), (turns, " Remote ", false)] {
+            let row = parse_json(FORMAT, json!({"prompt": prompt, "label": label, "system": "s"})).unwrap();
+            let Row::Unpaired { row, desirable } = row else { panic!("{row:?}") };
+            assert_eq!(desirable, expected, "{label}");
+            assert!(matches!(*row, Row::Prompt { .. }), "{row:?}");
+        }
+        let answered = problem(FORMAT, json!({"prompt": "a", "completion": "b", "label": "local"}));
+        assert_eq!(answered, "`label` must be true or false, found a text");
+        let ended = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+        assert!(
+            problem(FORMAT, json!({"prompt": ended, "label": "local"})).starts_with("the prompt ends with an answer")
+        );
     }
 
     #[test]

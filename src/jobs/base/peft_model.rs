@@ -70,6 +70,14 @@ impl PeftModel {
         Unloaded::open("--model", model, adapter, holding, device, false, progress)?.load(progress)
     }
 
+    /// Opens, and does not load yet, a model.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(model: &str, holding: Holding, device: &str, progress: &dyn Progress) -> Result<Unloaded> {
+        Unloaded::open("--model", model, None, holding, device, false, progress)
+    }
+
     /// As [`PeftModel::open`], of an adapter, or a model without one, that may be a reward model, which judges texts and writes none.
     ///
     /// # Errors

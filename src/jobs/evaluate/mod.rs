@@ -405,7 +405,11 @@ fn check_judges(asked: &Asked, adapters: &[PeftAdapter], is_whole: bool) -> Resu
         );
     }
     match &asked.rows {
-        Some(rows) if rows.recipe.task.has_pairs() => Ok(()),
+        Some(rows) if rows.recipe.has_pairs() => Ok(()),
+        Some(rows) if rows.recipe.task == Task::Reward => wrong(
+            "a reward model is measured on pairs of answers here, and these rows are judged one by one",
+            "the run measures them: `data.eval` and `evaluation.eval_steps`",
+        ),
         _ => wrong(
             "a reward model is measured on pairs of answers",
             "name its recipe, or add `--set task=reward`; `gemma-tune score` gives rewards of other rows",

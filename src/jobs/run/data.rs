@@ -230,6 +230,9 @@ impl Data {
     /// Says what of preferences would be learnt beside them: what length alone tells, or what there is more of.
     pub fn warn_of_preferences(&self, recipe: &Recipe, screen: &ProgressBar) {
         self.train.pair_lengths().warning().into_iter().for_each(|warning| screen.note(&warning));
+        if recipe.task == Task::Reward {
+            one_sided(self.train.judged()).into_iter().for_each(|warning| screen.note(&warning));
+        }
         let Some(keys) = recipe.preference.as_ref().filter(|_| recipe.task == Task::Kto) else { return };
         let weights = [keys.desirable_weight, keys.undesirable_weight].map(|weight| weight.unwrap_or(1.0));
         if recipe.data.train.iter().chain(&recipe.data.eval).any(|source| source.format == data::RowFormat::Preference)
@@ -264,7 +267,7 @@ impl Data {
 
 /// How many sequences a row is.
 pub fn sequences(recipe: &Recipe) -> usize {
-    if recipe.task.has_pairs() { 2 } else { 1 }
+    if recipe.has_pairs() { 2 } else { 1 }
 }
 
 /// The most tokens of a row's sequence: what is to be answered leaves room for that.
@@ -295,10 +298,7 @@ fn together(recipe: &Recipe) -> usize {
 fn balance([good, bad]: [u64; 2], [of_good, of_bad]: [f64; 2]) -> Option<String> {
     const MOST: f64 = 4.0 / 3.0;
     if good == 0 || bad == 0 {
-        let (which, other) = if good == 0 { ("bad", "good") } else { ("good", "bad") };
-        return Some(format!(
-            "warning: all answers are {which}: without {other} ones little is learnt of the difference"
-        ));
+        return one_sided([good, bad]);
     }
     let ratio = good as f64 * of_good / (bad as f64 * of_bad);
     // Weights as they are rounded for people are right, too.
@@ -313,6 +313,16 @@ fn balance([good, bad]: [u64; 2], [of_good, of_bad]: [f64; 2]) -> Option<String>
         "warning: {good} answers are good and {bad} bad, and with these weights the good ones count {ratio:.2} times as much: \
          `preference.{key}` from {low:.2} to {high:.2} would balance them"
     ))
+}
+
+/// What to say where all of so many good and bad answers are of one kind; nothing where none is judged.
+fn one_sided(judged: [u64; 2]) -> Option<String> {
+    let (which, other) = match judged.map(|count| count > 0) {
+        [false, true] => ("bad", "good"),
+        [true, false] => ("good", "bad"),
+        _ => return None,
+    };
+    Some(format!("warning: all answers are {which}: without {other} ones little is learnt of the difference"))
 }
 
 /// How the pictures and sounds of a recipe's rows are read.
@@ -353,7 +363,7 @@ fn hold_back(train: Dataset, seed: u64, screen: &ProgressBar) -> Result<(Dataset
 
 #[cfg(test)]
 mod tests {
-    use super::balance;
+    use super::{balance, one_sided};
 
     #[test]
     fn weights_that_balance_are_named_where_these_do_not() {
@@ -368,5 +378,6 @@ mod tests {
         let said = balance([8, 2], [1.0, 1.0]).unwrap();
         assert!(said.ends_with("`preference.undesirable_weight` from 3.00 to 4.00 would balance them"), "{said}");
         assert!(balance([0, 2], [1.0, 1.0]).unwrap().contains("all answers are bad"));
+        assert_eq!((one_sided([0, 0]), one_sided([1, 9])), (None, None));
     }
 }

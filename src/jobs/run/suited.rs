@@ -138,7 +138,7 @@ fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &ModelConfig, agai
         if longest < facts.longest {
             *data = again(chosen)?;
         }
-        let what = if chosen.task.has_pairs() { "answer with its prompt" } else { "row" };
+        let what = if chosen.has_pairs() { "answer with its prompt" } else { "row" };
         chosen.remark("data.max_length", format!("the longest {what} has {}", facts.longest));
         data.binning.max_length = chosen.data.max_length * sequences(chosen);
     }

@@ -309,6 +309,14 @@ fn tasks_without_pairs_or_reference_have_theirs() {
         let said = wrong_after(lines);
         assert!(said.contains(what) && !said.contains("problems"), "{said}");
     }
+    let judged = "task: reward\nmodel: {base: m}\ndata: {train: a, format: unpaired}\noutput: {dir: out}\n";
+    let recipe = read(judged, &[]).unwrap();
+    assert!(!recipe.has_pairs() && !recipe.data.packing && right_after("task: reward\n").has_pairs());
+    let centred = wrong(&format!("{judged}preference: {{center_rewards_coefficient: 0.01}}\n"));
+    assert!(
+        centred.contains("`preference.center_rewards_coefficient` does nothing with rows of `unpaired`"),
+        "{centred}"
+    );
     let pairs = "task: kto\nmodel: {base: m}\ndata: {train: a, format: preference}\noutput: {dir: out}\n";
     assert_eq!(read(pairs, &[]).unwrap().data.train[0].format, RowFormat::Preference);
     right_after(
@@ -329,6 +337,13 @@ fn tasks_without_pairs_or_reference_have_theirs() {
         ("dpo", "train: a, packing: true", "does not go with `task: dpo`, whose batches count pairs"),
         ("orpo", "train: a, packing: true", "does not go with `task: orpo`, whose batches count pairs"),
         ("reward", "train: a, packing: true", "does not go with `task: reward`, whose batches count pairs"),
+        ("reward", "train: a, format: unpaired, packing: true", "with `task: reward`, whose batches count rows"),
+        ("reward", "train: a, format: messages", "its rows are `preference`, or `unpaired`"),
+        (
+            "reward",
+            "train: [a, {path: b, format: unpaired}]",
+            "learns from pairs or from single texts, and `data.train[1]` is `unpaired` beside `preference`",
+        ),
         ("kto", "train: a, train_on: all", "`data.train_on: all` would judge prompts too"),
         ("kto", "train: [{path: a, weight: 2}]", "`data.train[0].weight` must be 1 with `task: kto`"),
     ] {

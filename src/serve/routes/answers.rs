@@ -28,34 +28,39 @@ use tokio::time::Sleep;
 /// Why an answer ended that calls tools.
 const CALLS: &str = "tool_calls";
 
-/// Answers a conversation.
-///
-/// # Errors
-/// A request that is wrong, or that cannot be answered.
-pub async fn chat(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Response<Body>> {
-    let mut row = object(body)?;
-    let mut asked = Asked::chat(&row, &shared.options)?;
-    let side = side(shared, &asker.owner, &asked.model)?;
-    let grammar = grammar(asked.shape.take(), shared).await?;
-    let has_tools = !asked.tools.is_empty();
-    row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
-    let prompt = read(shared, move |host| host.conversation(&row)).await.map_err(|refusal| refusal.of("messages"))?;
-    reply(asked, Kind::Chat, (side, asker), vec![prompt], grammar, shared).await
-}
-
 /// Goes on with texts.
 ///
 /// # Errors
-/// As [`chat`].
+/// A request that is wrong, or that cannot be answered.
 pub async fn texts(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Response<Body>> {
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
     let side = side(shared, &asker.owner, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
-    reply(asked, Kind::Text, (side, asker), prompts, None, shared).await
+    let asking = Asking { asked, kind: Kind::Text, side, asker, prompts, grammar: None };
+    begin(asking, false, shared).await?.give().await
+}
+
+/// What a request asks for, as it is read.
+pub struct Asking {
+    /// How it is to be answered.
+    pub asked: Asked,
+    /// What it is.
+    pub kind: Kind,
+    /// What runs beside the model.
+    pub side: Arc<Side>,
+    /// Who asks.
+    pub asker: Asker,
+    /// What is read; of a chat it is one.
+    pub prompts: Vec<Prompt>,
+    /// What answers have to be, where that is not any text.
+    pub grammar: Option<Grammar>,
 }
 
 /// The grammar of what answers have to be.
-async fn grammar(shape: Option<Shape>, shared: &Arc<Shared>) -> Result<Option<Grammar>> {
+///
+/// # Errors
+/// A shape that no grammar is made of.
+pub async fn grammar(shape: Option<Shape>, shared: &Arc<Shared>) -> Result<Option<Grammar>> {
     let Some(shape) = shape else { return Ok(None) };
     let known = shared.clone();
     read(shared, move |host| Ok(known.grammars.of(&shape, host))).await?.map(Some)
@@ -81,7 +86,10 @@ pub async fn prompts(texts: Texts, shared: &Arc<Shared>) -> Result<Vec<Prompt>> 
 }
 
 /// Reads a prompt on a thread of its own: templates and pictures take their time.
-async fn read<T: Send + 'static>(
+///
+/// # Errors
+/// Where it cannot be read, or too many wait for that.
+pub async fn read<T: Send + 'static>(
     shared: &Arc<Shared>,
     act: impl FnOnce(&dyn Host) -> crate::Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -120,15 +128,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Asks for the answers to all prompts with this side, for who asks, and gives them.
-async fn reply(
-    asked: Asked,
-    kind: Kind,
-    (side, Asker { key, client, .. }): (Arc<Side>, Asker),
-    prompts: Vec<Prompt>,
-    grammar: Option<Grammar>,
-    shared: &Arc<Shared>,
-) -> Result<Response<Body>> {
+/// Asks for the answers to all prompts; those that are to be `weighed` with how likely their tokens are.
+///
+/// # Errors
+/// A request that cannot be answered.
+pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Result<Given> {
+    let Asking { asked, kind, side, asker: Asker { key, client, .. }, prompts, grammar } = asking;
     let host = shared.host().ok_or_else(not_ready)?.clone();
     asked.check_words(host.vocab_size())?;
     let most = shared.options.most_answers / asked.answers + shared.options.most_waiting;
@@ -148,7 +153,7 @@ async fn reply(
             prompt_tokens += prompt.tokens();
             asked
                 .ask(prompt, side.clone(), at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
-                .map(|ask| Ask { grammar: grammar.clone(), ..ask })
+                .map(|ask| Ask { grammar: grammar.clone(), logprobs: ask.logprobs.or(weighed.then_some(0)), ..ask })
                 .map_err(|refusal| refusal.of(if kind == Kind::Chat { "messages" } else { "prompt" }))
         })
         .collect::<Result<_>>()?;
@@ -173,13 +178,9 @@ async fn reply(
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
     let id = format!("{prefix}-{number:016x}");
     let form = Form { kind, id, created, model: asked.model, with_logprobs: asked.logprobs.is_some() };
-    let tools = asked.tools;
-    let given =
-        Given { early, hears, host, shared: shared.clone(), form, tools, began, charge, prompt_tokens, answers };
-    match asked.stream {
-        true => Ok(Body::events(Stream::new(given, asked.include_usage, client))),
-        false => given.whole().await,
-    }
+    let Asked { tools, stream, include_usage, .. } = asked;
+    let (shared, streamed) = (shared.clone(), stream.then_some(include_usage));
+    Ok(Given { early, hears, host, shared, form, tools, began, charge, prompt_tokens, answers, streamed, client })
 }
 
 /// A number that no other request has, also of another start of the server, and the seconds since 1970.
@@ -209,7 +210,7 @@ fn failed(what: &str) -> Refusal {
 }
 
 /// Answers that are being given.
-struct Given {
+pub struct Given {
     /// What came before all requests were taken.
     early: VecDeque<Said>,
     hears: UnboundedReceiver<Said>,
@@ -223,6 +224,10 @@ struct Given {
     prompt_tokens: usize,
     /// Those that have not ended.
     answers: usize,
+    /// Whether they are wanted while they come: and whether with how many tokens there were in the end.
+    streamed: Option<bool>,
+    /// Who waits for them.
+    client: Option<Client>,
 }
 
 /// An answer of a whole reply.
@@ -239,17 +244,67 @@ impl Given {
         self.shared.options.request_time.saturating_sub(self.began.elapsed())
     }
 
+    /// What is said next.
+    async fn next(&mut self) -> Result<Said> {
+        match self.early.pop_front() {
+            Some(said) => Ok(said),
+            None => {
+                let said = tokio::time::timeout(self.left(), self.hears.recv()).await;
+                said.map_err(|_| late(&self.shared))?.ok_or_else(ending)
+            }
+        }
+    }
+
+    /// Waits until all is said, and tells the mean log-probability of its tokens; `None` where there are none, or nothing that can be
+    /// given.
+    ///
+    /// # Errors
+    /// Where it takes too long.
+    pub async fn hold(&mut self) -> Result<Option<f64>> {
+        let (mut kept, mut left, mut is_good) = (VecDeque::new(), self.answers, true);
+        let (mut sum, mut count) = (0.0, 0u64);
+        while left > 0 {
+            let mut said = self.next().await?;
+            match &mut said {
+                Said::Piece { text, scored, .. } => {
+                    sum += scored.iter().map(|scored| scored.logprob).sum::<f64>();
+                    count += scored.len() as u64;
+                    if !self.form.with_logprobs {
+                        scored.clear();
+                    }
+                    if text.is_empty() && scored.is_empty() {
+                        continue; // which nobody would have heard
+                    }
+                }
+                Said::Done { reason, .. } => {
+                    is_good &= checked(*reason).is_ok();
+                    left -= 1;
+                }
+                Said::Failed(_) => (is_good, left) = (false, 0),
+                Said::Taken | Said::Refused(_) => {}
+            }
+            kept.push_back(said);
+        }
+        self.early = kept;
+        Ok((is_good && count > 0).then(|| sum / count as f64))
+    }
+
+    /// Gives them, whole or while they come.
+    ///
+    /// # Errors
+    /// Where they cannot be given whole.
+    pub async fn give(self) -> Result<Response<Body>> {
+        match self.streamed {
+            Some(_) => Ok(Body::events(Stream::new(self))),
+            None => self.whole().await,
+        }
+    }
+
     async fn whole(mut self) -> Result<Response<Body>> {
         let mut wholes: Vec<Whole> = (0..self.answers).map(|_| Whole::default()).collect();
         let (mut left, mut answer_tokens, mut has_begun) = (self.answers, 0, false);
         while left > 0 {
-            let said = match self.early.pop_front() {
-                Some(said) => said,
-                None => {
-                    let said = tokio::time::timeout(self.left(), self.hears.recv()).await;
-                    said.map_err(|_| late(&self.shared))?.ok_or_else(ending)?
-                }
-            };
+            let said = self.next().await?;
             if !std::mem::replace(&mut has_begun, true) {
                 self.shared.counts.first_token(self.began.elapsed());
             }
@@ -298,7 +353,8 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(given: Given, include_usage: bool, client: Option<Client>) -> Self {
+    fn new(mut given: Given) -> Self {
+        let (include_usage, client) = (given.streamed.unwrap_or_default(), given.client.take());
         let begins = (0..given.answers).filter_map(|index| given.form.begin(index));
         let ready = begins.map(|value| event(&value)).collect();
         let held = given.tools.first().map_or(Vec::new(), |_| vec![Default::default(); given.answers]);

@@ -202,6 +202,11 @@ impl Asked {
         }
     }
 
+    /// New tokens of all its answers together, at most; `usual` is how many one has where it does not say.
+    pub fn most_tokens(&self, usual: usize) -> usize {
+        self.max_tokens.unwrap_or(usual).saturating_mul(self.answers)
+    }
+
     /// The same for the worker: of a prompt, whose first answer has the number `first`. `usual_seed` is that of a request without one,
     /// and a model takes `context` tokens.
     ///
@@ -332,6 +337,7 @@ mod tests {
             requests_per_minute: None,
             tokens_per_minute: None,
             tuning: None,
+            routing: None,
         }
     }
 

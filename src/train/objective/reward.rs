@@ -1,19 +1,22 @@
-//! Reward models: a head gives each text a number, and learns that the number of a preferred answer is the larger (Bradley and Terry).
+//! Reward models: a head gives each text a number, and learns that the number of a preferred answer is the larger (Bradley and Terry),
+//! or, of texts that somebody judged one by one, that it is above 0 for the good ones and below for the bad ones.
 //!
 //! With `c` and `r` what it gives the chosen and the rejected answer of a pair, and `m` by how much the one is better where a row says
 //! so, the loss of a pair is `-log sigmoid(c - r - m)`, and `k (c + r)^2` beside it where rewards are to have their mean at 0. All of
-//! that is in f64; a reward is read at the last token of its sequence.
+//! that is in f64; a reward is read at the last token of its sequence. Of a text that is judged by itself the reward `x` is the logit
+//! that it is good: the loss is the binary cross-entropy, `-log sigmoid(x)` of a good one and `-log sigmoid(-x)` of a bad one.
 //!
 //! # Source
 //! TRL 1.16, `RewardTrainer.compute_loss`; Eisenstein et al. 2023, equation 2 (the centre); goldens by
-//! `scripts/make_preference_goldens.py`.
+//! `scripts/make_preference_goldens.py`. PyTorch's `binary_cross_entropy_with_logits`, as transformers' classifiers of one label have
+//! it.
 
 use super::smooth::{sigmoid, softplus};
 use super::{Counts, Needs, Objective, Scales, Score, Scored, Seen};
 use crate::train::micro_batch::MicroBatch;
 use burn::tensor::{Tensor, TensorData};
 
-/// Learns to tell which of two answers is preferred.
+/// Learns to tell which of two answers is preferred, or whether a text is good.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reward {
     /// `k`: how much it counts that rewards are far from 0.
@@ -26,7 +29,10 @@ impl Objective for Reward {
     }
 
     fn counts(&self, batch: &MicroBatch) -> Counts {
-        Counts::of_pairs(batch)
+        match batch.desirable.is_empty() {
+            true => Counts::of_pairs(batch),
+            false => Counts { units: batch.sequences().len(), tokens: batch.supervised() },
+        }
     }
 
     fn score(&self, seen: Seen, batch: &MicroBatch, scales: Scales, with_gradient: bool) -> Scored {
@@ -44,6 +50,9 @@ impl Objective for Reward {
 impl Reward {
     /// The score of the rewards of a micro-batch's sequences, and how its loss changes with each.
     fn judge(&self, rewards: &[f64], batch: &MicroBatch) -> (Score, Vec<f64>) {
+        if !batch.desirable.is_empty() {
+            return judge_each(rewards, &batch.desirable);
+        }
         let (mut score, mut slopes) = (Score::default(), Vec::with_capacity(rewards.len()));
         if rewards.len() != batch.inputs.segments.ranges().len() {
             score.loss = f64::NAN; // rewards of anything else than whole sequences, which a run stops at
@@ -65,6 +74,27 @@ impl Reward {
         slopes.resize(rewards.len(), 0.0);
         (score, slopes)
     }
+}
+
+/// The same of texts of which each is good or not.
+fn judge_each(rewards: &[f64], desirable: &[bool]) -> (Score, Vec<f64>) {
+    let mut score = Score::default();
+    if rewards.len() != desirable.len() {
+        score.loss = f64::NAN; // as above
+    }
+    let slope_of = |(reward, is_good): (f64, bool)| {
+        let sign = if is_good { 1.0 } else { -1.0 };
+        score.loss += softplus(-sign * reward);
+        let metrics = &mut score.metrics;
+        metrics.take("accuracy", [f64::from(u8::from(sign * reward > 0.0))]);
+        metrics.take("mean_reward", [reward]);
+        metrics.least("min_reward", reward);
+        metrics.most("max_reward", reward);
+        -sign * sigmoid(-sign * reward)
+    };
+    let mut slopes: Vec<f64> = rewards.iter().copied().zip(desirable.iter().copied()).map(slope_of).collect();
+    slopes.resize(rewards.len(), 0.0);
+    (score, slopes)
 }
 
 #[cfg(test)]
@@ -96,6 +126,34 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_judged_by_itself_has_the_loss_of_a_classifier() {
+        let reward = Reward { center_rewards_coefficient: 0.0 };
+        let batch = |desirable: &[bool]| {
+            let lengths = vec![2; desirable.len()];
+            let inputs = Inputs::text(vec![0; 2 * lengths.len()], Segments::from_lengths(lengths));
+            let all = MicroBatch::of(inputs, &vec![0; 2 * desirable.len()]).at_ends();
+            MicroBatch { desirable: desirable.to_vec(), ..all }
+        };
+        let three = batch(&[true, false, false]);
+        assert_eq!(reward.counts(&three), Counts { units: 3, tokens: 3 });
+        let rewards = [0.0, 3f64.ln(), -3f64.ln()];
+        let (score, slopes) = reward.judge(&rewards, &three);
+        // -ln(1/2) - ln(1/4) - ln(3/4), of which the slopes are sigmoid(x) less 1 where it is good.
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert!(near(score.loss, 2f64.ln() + 4f64.ln() + (4f64 / 3.0).ln()), "{}", score.loss);
+        assert!(slopes.iter().zip([-0.5, 0.75, 0.25]).all(|(slope, right)| near(*slope, right)), "{slopes:?}");
+        let means = score.metrics.means();
+        let got = ["accuracy", "min_reward", "max_reward"].map(|name| means[name]);
+        assert!(got == [1.0 / 3.0, -3f64.ln(), 3f64.ln()] && !means.contains_key("margin"), "{means:?}");
+        // One after the other they are what they are at once, and none is more than there is.
+        let apart = |at: usize| reward.judge(&rewards[at..=at], &batch(&[at == 0])).0.loss;
+        assert!(near(score.loss, apart(0) + apart(1) + apart(2)));
+        let far = reward.judge(&[-1e4, 1e4], &batch(&[true, true]));
+        assert_eq!((far.0.loss, far.1), (1e4, vec![-1.0, 0.0]));
+        assert!(reward.judge(&[1.0], &three).0.loss.is_nan());
     }
 
     #[test]

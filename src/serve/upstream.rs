@@ -1,0 +1,320 @@
+//! A server of OpenAI's API that is asked in the place of this model.
+//!
+//! It is asked on a thread of its own: what speaks to it waits, and nobody else is to. Where nobody waits for its answer any more the
+//! connection is cut, and it can stop.
+
+use super::body::{Body, Events, event};
+use super::client::Client;
+use super::refusal::Refusal;
+use hyper::body::Bytes;
+use hyper::{Response, StatusCode};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::io::Read;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
+use ureq::Agent;
+
+/// Bytes of an answer that does not come in pieces, at most.
+const MOST_BYTES: usize = 64 << 20;
+/// Pieces that wait for a client that reads slowly.
+const PIECES: usize = 64;
+/// Bytes of a piece, at most.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// Who is asked, and how.
+pub struct Upstream {
+    url: String,
+    key: Option<String>,
+    model: String,
+    timeout: Duration,
+}
+
+impl Upstream {
+    /// A server whose addresses begin with `url`, asked for this `model` with this `key`; it may be silent for as long as `timeout`.
+    pub fn new(url: String, key: Option<String>, model: String, timeout: Duration) -> Self {
+        Upstream { url, key, model, timeout }
+    }
+
+    /// Its answer to a chat: what a client of ours sent, with another model, and nothing of who the client is. All of it may take as long
+    /// as `within`. A stream goes on as it comes.
+    ///
+    /// # Errors
+    /// Why there is no answer, in words without any of the chat.
+    pub async fn chat(
+        &self,
+        mut chat: Map<String, Value>,
+        within: Duration,
+        client: Option<Client>,
+    ) -> Result<Response<Body>, String> {
+        let wants_stream = chat.get("stream") == Some(&Value::Bool(true));
+        chat.insert("model".into(), self.model.as_str().into());
+        let agent = self.agent(within);
+        // Whoever goes away from here takes this along.
+        let connection = Connection(Some(agent.clone()));
+        let (says_head, head) = oneshot::channel();
+        let (says, mut hears) = channel(PIECES);
+        let (url, key) = (format!("{}/chat/completions", self.url), self.key.clone());
+        let body = Value::Object(chat).to_string();
+        tokio::task::spawn_blocking(move || ask(&agent, &url, key.as_deref(), body.as_bytes(), says_head, &says));
+        let Head { status, is_stream } = head.await.map_err(|_| "it was not asked".to_owned())??;
+        if !(200..300).contains(&status) {
+            return Err(format!("it answered {status}"));
+        }
+        if wants_stream != is_stream {
+            let [wanted, found] = [wants_stream, is_stream].map(|is| if is { "a stream" } else { "a whole answer" });
+            return Err(format!("{wanted} was asked for, and it gave {found}"));
+        }
+        if is_stream {
+            let gone = Box::pin(async move {
+                match client {
+                    Some(client) => client.gone(false).await,
+                    None => std::future::pending().await,
+                }
+            });
+            return Ok(Body::events(Handed { hears, gone, is_over: false, _connection: connection }));
+        }
+        let mut whole = Vec::new();
+        while let Some(piece) = hears.recv().await {
+            let piece = piece?;
+            if whole.len() + piece.len() > MOST_BYTES {
+                return Err(format!("its answer is longer than {} MiB", MOST_BYTES >> 20));
+            }
+            whole.extend_from_slice(&piece);
+        }
+        match serde_json::from_slice::<IgnoredAny>(&whole).is_ok().then(|| String::from_utf8(whole)) {
+            Some(Ok(text)) => Ok(Body::text(StatusCode::OK, "application/json", text)),
+            _ => Err("its answer is no JSON".into()),
+        }
+    }
+
+    fn agent(&self, within: Duration) -> Agent {
+        let silent = Some(self.timeout.min(within));
+        Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0) // the key is for this address alone
+            .timeout_global(Some(within))
+            .timeout_connect(silent)
+            .timeout_recv_response(silent)
+            .timeout_per_read(silent)
+            .timeout_per_write(silent)
+            .user_agent(concat!("gemma-tune/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent()
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Upstream { url, model, timeout, .. } = self;
+        f.debug_struct("Upstream")
+            .field("url", url)
+            .field("model", model)
+            .field("timeout", timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is spoken through; it is cut when this goes.
+struct Connection(Option<Agent>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Agent::shutdown);
+    }
+}
+
+/// How an answer begins.
+struct Head {
+    status: u16,
+    is_stream: bool,
+}
+
+/// Asks, and says what comes of it; on a thread that may wait.
+fn ask(
+    agent: &Agent,
+    url: &str,
+    key: Option<&str>,
+    body: &[u8],
+    says_head: oneshot::Sender<Result<Head, String>>,
+    says: &Sender<Result<Bytes, String>>,
+) {
+    let mut request = agent.post(url).header("content-type", "application/json");
+    // Packed pieces would wait for each other.
+    request = request.header("accept-encoding", "identity");
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let answer = match request.send(body) {
+        Ok(answer) => answer,
+        Err(error) => {
+            let _ = says_head.send(Err(why(&error))); // where nobody waits, nobody needs to know
+            return;
+        }
+    };
+    let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_stream = kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream");
+    let status = answer.status().as_u16();
+    if says_head.send(Ok(Head { status, is_stream })).is_err() || !answer.status().is_success() {
+        return;
+    }
+    let (mut reader, mut buffer) = (answer.into_body().into_reader(), vec![0; PIECE_BYTES]);
+    loop {
+        let piece = match reader.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => Ok(Bytes::copy_from_slice(&buffer[..count])),
+            Err(error) => Err(format!("its answer broke off: {error}")),
+        };
+        let is_last = piece.is_err();
+        if says.blocking_send(piece).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Why nothing was heard.
+fn why(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(_) => "it did not answer in time".into(),
+        ureq::Error::HostNotFound => "its name could not be resolved".into(),
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "the connection was refused".into()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A stream that is handed on.
+struct Handed {
+    hears: Receiver<Result<Bytes, String>>,
+    /// When nobody listens any more.
+    gone: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_over: bool,
+    _connection: Connection,
+}
+
+impl Events for Handed {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        match self.hears.poll_recv(context) {
+            Poll::Ready(Some(Ok(piece))) => return Poll::Ready(Some(piece)),
+            Poll::Ready(Some(Err(what))) => {
+                self.is_over = true;
+                let refusal = Refusal::new(StatusCode::BAD_GATEWAY, format!("who was asked instead: {what}"));
+                return Poll::Ready(Some(event(&refusal.json()).into()));
+            }
+            Poll::Ready(None) => self.is_over = true,
+            Poll::Pending if self.gone.as_mut().poll(context).is_ready() => self.is_over = true,
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    /// Reads a request: its head, in small letters, and its body.
+    fn request(stream: &TcpStream) -> (String, String) {
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        while reader.read_line(&mut head).unwrap() > 2 {}
+        let head = head.to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        reader.read_exact(&mut body).unwrap();
+        (head, String::from_utf8(body).unwrap())
+    }
+
+    fn chat(stream: bool) -> Map<String, Value> {
+        let body = serde_json::json!({"model": "t", "messages": [], "stream": stream, "x": 1.0});
+        body.as_object().unwrap().clone()
+    }
+
+    /// What is made of an answer, and what was asked.
+    fn answered(reply: &'static str, stream: bool) -> (Result<String, String>, (String, String)) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let asked = request(&stream);
+            stream.write_all(reply.as_bytes()).unwrap();
+            asked
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let said = runtime.block_on(async {
+            let upstream = Upstream::new(url, Some("s3cret".into()), "large".into(), Duration::from_secs(10));
+            let answer = upstream.chat(chat(stream), Duration::from_secs(20), None).await?;
+            let mut said = Vec::new();
+            match answer.into_body() {
+                Body::Whole(bytes) => said.extend_from_slice(&bytes.unwrap_or_default()),
+                Body::Events(mut events) => {
+                    while let Some(piece) = std::future::poll_fn(|context| events.poll(context)).await {
+                        said.extend_from_slice(&piece);
+                    }
+                }
+            }
+            Ok(String::from_utf8(said).unwrap())
+        });
+        (said, server.join().unwrap())
+    }
+
+    const JSON: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{\"a\": 1 }";
+    const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\n";
+
+    #[test]
+    fn what_it_says_is_handed_on_and_it_hears_what_was_asked_alone() {
+        let (said, (head, body)) = answered(JSON, false);
+        assert_eq!(said.unwrap(), "{\"a\": 1 }");
+        assert!(head.starts_with("post /v1/chat/completions http/1.1\r\n"), "{head}");
+        assert!(head.contains("authorization: bearer s3cret\r\n"), "{head}");
+        assert_eq!(body, r#"{"model":"large","messages":[],"stream":false,"x":1.0}"#);
+        assert_eq!(answered(STREAM, true).0.unwrap(), "data: 1\n\n");
+        let cut = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: 1\n\n";
+        let said = answered(cut, true).0.unwrap();
+        assert!(said.starts_with("data: 1\n\ndata: {\"error\":") && said.contains("broke off"), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_none() {
+        for (reply, stream, part) in [
+            ("HTTP/1.1 429 Slow\r\nContent-Length: 4\r\nConnection: close\r\n\r\nHi !", false, "it answered 429"),
+            ("HTTP/1.1 307 There\r\nLocation: http://a.example\r\nContent-Length: 0\r\n\r\n", false, "it answered 307"),
+            (JSON, true, "a stream was asked for, and it gave a whole answer"),
+            (STREAM, false, "a whole answer was asked for"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>", false, "no JSON"),
+        ] {
+            let error = answered(reply, stream).0.unwrap_err();
+            assert!(error.contains(part) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_goes_away_cuts_the_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            request(&stream);
+            // It thinks about it until nobody listens.
+            stream.read(&mut [0]).is_ok_and(|count| count == 0)
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let upstream = Upstream::new(url, None, "large".into(), Duration::from_secs(60));
+            let asking = upstream.chat(chat(false), Duration::from_secs(60), None);
+            assert!(tokio::time::timeout(Duration::from_millis(300), asking).await.is_err());
+        });
+        assert!(server.join().unwrap());
+    }
+}

@@ -1,0 +1,179 @@
+//! `serve --route`: chats that another server answers, a stand-in on loopback.
+
+use crate::bench::{Bench, lines};
+use crate::serve::{Answer, CHAT, Served, asking, generated, said};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+/// What was asked of it: heads, in small letters, and bodies.
+type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+const KEY: &str = "s3cret-of-the-upstream";
+const FAILS: &str = "fail";
+
+/// A server that answers chats with `{"from": "upstream"}`, and none that says [`FAILS`]; its address.
+fn upstream(asked: Asked) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            answer(stream.expect("a connection"), &asked);
+        }
+    });
+    url
+}
+
+fn answer(mut stream: TcpStream, asked: &Asked) {
+    let (mut head, mut reader) = (String::new(), BufReader::new(stream.try_clone().expect("a connection")));
+    while reader.read_line(&mut head).expect("a head") > 2 {}
+    let head = head.to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; length.expect("a length")];
+    reader.read_exact(&mut body).expect("a body");
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    let (fails, streams) = (body["messages"][0]["content"] == FAILS, body["stream"] == true);
+    asked.lock().expect("a list").push((head, body));
+    let (status, kind, said) = match (fails, streams) {
+        (true, _) => ("500 No", "application/json", "{}"),
+        (false, true) => ("200 OK", "text/event-stream", "data: {\"from\": \"upstream\"}\n\ndata: [DONE]\n\n"),
+        (false, false) => ("200 OK", "application/json", "{\"from\": \"upstream\"}"),
+    };
+    let reply = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n{said}");
+    stream.write_all(reply.as_bytes()).expect("a client");
+}
+
+/// A server with rules, whose talk is in the file `log`.
+fn start(bench: &Bench, log: &str) -> Served {
+    let talk = File::create(bench.path(log)).expect("a file");
+    let prepare = |command: &mut Command| {
+        command.env("UPSTREAM_API_KEY", KEY).stderr(talk);
+    };
+    Served::start_with(bench, "--model t --route rules.yaml", prepare)
+}
+
+fn chat(served: &Served, text: &str, more: Value) -> Answer {
+    let body = asking("t", text, more).to_string();
+    served.ask("POST", CHAT, "Content-Type: application/json\r\nAuthorization: Bearer clients-own\r\n", &body)
+}
+
+/// Who gave an answer.
+fn from(answer: &Answer) -> Option<&str> {
+    answer.head.lines().find_map(|line| line.strip_prefix("x-gemma-tune-route: "))
+}
+
+const RECIPE: &str = "\
+task: reward
+model: {base: t}
+adapter: {r: 4}
+data: {train: routing.jsonl, eval: routing.jsonl, format: unpaired}
+training:
+  max_steps: 12
+  per_device_train_batch_size: 4
+  gradient_accumulation_steps: 2
+  learning_rate: 1.0e-2
+  lr_scheduler_type: constant
+  warmup_steps: 0
+output: {dir: router, report_to: [jsonl]}
+";
+
+#[test]
+fn chats_are_answered_here_or_elsewhere() {
+    let bench = Bench::new().with_text();
+    let row = |i: usize| match i % 2 {
+        0 => json!({"prompt": "Hi", "label": "local"}),
+        _ => {
+            json!({"prompt": [{"role": "user", "content": format!("What is {i} to the power of {i}?")}], "label": "remote"})
+        }
+    };
+    bench.write("routing.jsonl", lines(&(0..8).map(row).collect::<Vec<_>>()));
+    bench.write("router.yaml", RECIPE);
+    let preview = bench.run("data preview router.yaml --rows 1 --json").json();
+    assert!(
+        preview["format"].as_str().is_some_and(|format| format.contains("unpaired: a prompt for here")),
+        "{preview}"
+    );
+    bench.run("train router.yaml").ok();
+    let metrics = bench.text("router/metrics.jsonl");
+    let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let losses: Vec<f64> = metrics.iter().filter_map(|line| line["loss"].as_f64()).collect();
+    let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(losses.len() == 12 && least < losses[0], "{losses:?}");
+    let evaluated = metrics.iter().rfind(|line| line["eval_loss"].is_number()).expect("an evaluation");
+    assert!(evaluated["eval_accuracy"].is_number() && evaluated["eval_margin"].is_null(), "{evaluated}");
+
+    // Whoever nothing is good enough for asks elsewhere.
+    let asked = Asked::default();
+    let to = format!("upstream: {{url: '{}', api_key_env: UPSTREAM_API_KEY, model: large}}\n", upstream(asked.clone()));
+    bench.write("rules.yaml", format!("{to}classifier: {{adapter: router, threshold: 1}}\n"));
+    let unset = bench.run("serve --port 0 --model t --route rules.yaml");
+    assert_eq!(unset.code, Some(2), "{}", unset.stderr);
+    assert!(unset.stderr.contains("`upstream.api_key_env` must name a variable that is set"), "{}", unset.stderr);
+    let served = start(&bench, "log");
+    let whole = chat(&served, "A secret question", json!({"seed": 7}));
+    assert_eq!((from(&whole), whole.ok()), (Some("remote"), json!({"from": "upstream"})));
+    let streamed = chat(&served, "A secret question", json!({"stream": true}));
+    assert_eq!(from(&streamed), Some("remote"));
+    assert!(streamed.head.contains("content-type: text/event-stream"), "{}", streamed.head);
+    assert_eq!(streamed.body, "data: {\"from\": \"upstream\"}\n\ndata: [DONE]\n\n");
+    let here = chat(&served, FAILS, json!({}));
+    assert_eq!(from(&here), Some("local"));
+    assert_eq!(said(&here.ok()["choices"][0]), generated(&bench, "", FAILS));
+    let text = json!({"model": "t", "prompt": "Hi", "max_tokens": 2}).to_string();
+    assert_eq!(from(&served.ask("POST", "/v1/completions", "", &text)), None, "texts are gone on with here");
+    {
+        let asked = asked.lock().expect("a list");
+        let (head, body) = &asked[0];
+        assert!(head.contains(&format!("authorization: bearer {KEY}\r\n")) && !head.contains("clients-own"), "{head}");
+        assert!(!head.contains("gemma-tune-route") && !head.contains("cookie"), "{head}");
+        let mut sent = asking("t", "A secret question", json!({"seed": 7}));
+        sent["model"] = json!("large");
+        assert_eq!((body, asked.len()), (&sent, 3));
+    }
+    for (name, count) in [
+        ("gemma_tune_routed_total{to=\"local\"}", 1),
+        ("gemma_tune_routed_total{to=\"remote\"}", 2),
+        ("gemma_tune_route_failures_total", 1),
+    ] {
+        assert_eq!(served.figure(name), count, "{name}");
+    }
+    assert_eq!(served.end(), Some(0));
+    let log = bench.text("log");
+    assert_eq!(log.matches("routed: `t` to remote: score ").count(), 3, "{log}");
+    assert!(log.contains("routed: `t` to local: the upstream gave no answer: it answered 500"), "{log}");
+    assert!(!log.contains("secret") && !log.contains(KEY), "{log}");
+    // As `score` judges it, of which this is the sigmoid.
+    bench.write("ask.jsonl", lines(&[json!({"prompt": "A secret question", "label": "local"})]));
+    let scored = bench.run("score --model t --adapter router --input ask.jsonl").ok();
+    let reward = serde_json::from_str::<Value>(scored.trim()).expect("JSON")["reward"].as_f64().expect("a reward");
+    let told = log.split("to remote: score ").nth(1).and_then(|rest| rest.split(',').next()?.parse::<f64>().ok());
+    let told = told.expect("a score");
+    assert!((told - 1.0 / (1.0 + (-reward).exp())).abs() < 1e-3, "{told} {reward}");
+
+    // Whoever everything is good enough for asks nobody, and reads what was learnt from.
+    bench.write("rules.yaml", format!("{to}classifier: {{adapter: router/adapter, threshold: 0}}\n"));
+    let served = start(&bench, "log");
+    let here = chat(&served, "Hi", json!({}));
+    assert_eq!((from(&here), asked.lock().expect("a list").len()), (Some("local"), 3));
+    let read = preview["input_ids"].as_array().map(Vec::len);
+    assert_eq!(here.ok()["usage"]["prompt_tokens"].as_u64().map(|count| count as usize), read);
+    drop(served);
+
+    // What was not said with certainty is not heard, unless nobody else says anything.
+    bench.write("rules.yaml", format!("{to}confidence: {{min_mean_logprob: 0}}\nmodels: [t]\n"));
+    let served = start(&bench, "log");
+    assert_eq!(chat(&served, "Hi", json!({})).ok(), json!({"from": "upstream"}));
+    let (held, text) = (chat(&served, FAILS, json!({"stream": true})), generated(&bench, "", FAILS));
+    assert_eq!(from(&held), Some("local"));
+    let (events, is_whole) = held.events();
+    let pieces: String = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!((pieces, is_whole), (text, true));
+    assert!(events.iter().all(|event| event["choices"][0]["logprobs"].is_null()), "{events:?}");
+    let scored = chat(&served, FAILS, json!({"logprobs": true})).ok();
+    assert!(scored["choices"][0]["logprobs"]["content"].as_array().is_some_and(|all| !all.is_empty()), "{scored}");
+    drop(served);
+    assert!(bench.text("log").contains("routed: `t` to remote: mean log-probability -"), "{}", bench.text("log"));
+}
