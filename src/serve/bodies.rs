@@ -24,6 +24,7 @@ pub fn is_request(body: &[u8]) -> bool {
         requests_per_minute: None,
         tokens_per_minute: None,
         tuning: None,
+        routing: None,
     };
     let answered = |asked: &Asked| asked.shape.as_ref().is_none_or(|shape| shape.check().is_ok());
     let read = [
