@@ -10,7 +10,7 @@
 //!          +---> queue
 //!          +---> export ---------------------------> weights
 //!          +---> eval
-//!          +---> hub                     everything -> error, atomic, fence, guard, input, paths, progress, random, terminal
+//!          +---> hub                     everything -> error, atomic, fence, guard, input, paths, process, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
 //!
@@ -44,6 +44,7 @@ pub mod model;
 pub mod nn;
 pub mod ops;
 pub mod paths;
+pub mod process;
 pub mod progress;
 pub mod quant;
 #[cfg(feature = "serve")]

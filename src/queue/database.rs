@@ -5,7 +5,8 @@ use rusqlite::{Connection, ErrorCode};
 use std::path::Path;
 
 /// Changes of the tables, in their order; `user_version` says how many of them a database has.
-const CHANGES: [&str; 1] = ["
+const CHANGES: [&str; 2] = [
+    "
 CREATE TABLE files (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, name TEXT NOT NULL,
     kind TEXT NOT NULL, rows INTEGER, bytes INTEGER NOT NULL, created INTEGER NOT NULL
@@ -23,7 +24,9 @@ CREATE TABLE events (
     metric TEXT, message TEXT NOT NULL, data TEXT, UNIQUE (run, metric)
 ) STRICT;
 CREATE INDEX events_of ON events (run, number);
-"];
+",
+    "ALTER TABLE runs ADD COLUMN born INTEGER",
+];
 
 /// Opens a database, and brings its tables to this version's.
 ///

@@ -35,6 +35,7 @@ pub use self::runner::{Hooks, Runner, RunnerOptions};
 pub use self::runs::{Failure, Run, Status};
 
 use crate::error::{Error, Kind, Place, Result};
+use crate::process::Process;
 use crate::random::{Label, Rng};
 use rusqlite::Connection;
 use std::fs::{self, File, TryLockError};
@@ -128,7 +129,7 @@ impl Queue {
     pub fn let_go(&self) {
         match self.process.load(Ordering::SeqCst) {
             0 => {}
-            process => process::ask_to_end(process),
+            process => Process::of(process).ask_to_end(),
         }
     }
 

@@ -1,12 +1,13 @@
-//! The process that trains: started apart from this one, asked to end, and found again by whoever comes after.
+//! The process that trains: started apart from this one, and found again by whoever comes after.
 
 use super::{RUN, now};
 use crate::error::{Error, Result};
+use crate::process::{Process, set_apart};
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -61,9 +62,7 @@ pub fn start(folder: &Path, options: &RunnerOptions) -> Result<Child> {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env("RAYON_NUM_THREADS", options.threads.to_string());
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
-        // A Ctrl-C is for whoever serves, which then ends this.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        set_apart(&mut command);
         command.spawn()
     };
     // Whoever is answered comes first: the program that lowers a priority becomes the one that it starts.
@@ -72,45 +71,7 @@ pub fn start(folder: &Path, options: &RunnerOptions) -> Result<Child> {
     started.map_err(|e| Error::io("starting", options.command_name(), e))
 }
 
-/// Asks a process to save what it has and to end.
-#[cfg(unix)]
-pub fn ask_to_end(process: u32) {
-    use nix::sys::signal::{Signal, kill};
-    if let Ok(id) = i32::try_from(process) {
-        let _ = kill(nix::unistd::Pid::from_raw(id), Signal::SIGINT);
-    }
-}
-
-/// As above, where nobody can be asked.
-#[cfg(not(unix))]
-pub fn ask_to_end(_: u32) {}
-
-#[cfg(unix)]
-fn end_now(process: u32) {
-    use nix::sys::signal::{Signal, kill};
-    if let Ok(id) = i32::try_from(process) {
-        let _ = kill(nix::unistd::Pid::from_raw(id), Signal::SIGKILL);
-    }
-}
-
-#[cfg(not(unix))]
-fn end_now(_: u32) {}
-
-/// Ends one of ours: asks it, and where it takes longer than the `grace`, does not ask.
-pub fn end(child: &mut Child, grace: Duration) -> Option<ExitStatus> {
-    ask_to_end(child.id());
-    let since = Instant::now();
-    while since.elapsed() < grace && cfg!(unix) {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
-        }
-        sleep(LOOK);
-    }
-    let _ = child.kill();
-    child.wait().ok()
-}
-
-/// The process that holds the `output.dir` of a run, of whoever started it.
+/// The process that holds the `output.dir` of a run, of whoever started it: its number, where it is to be read.
 pub fn holder(run: &Path) -> Option<Option<u32>> {
     let mut file = File::options().read(true).write(true).open(run.join(".lock")).ok()?;
     match file.try_lock() {
@@ -123,39 +84,26 @@ pub fn holder(run: &Path) -> Option<Option<u32>> {
     }
 }
 
-/// Ends what an earlier process of ours has started to train a run, and which runs on: there is one writer. `known` is its id, as it was
-/// taken down. Says whether there was one.
-pub fn end_orphan(folder: &Path, known: Option<u32>, grace: Duration) -> bool {
-    let run = folder.join(RUN);
-    let since = Instant::now();
-    let mut asked = None;
-    let mut was_there = false;
+/// Ends what an earlier process of ours has started to train a run, and which runs on: there is one writer. `known` is it, as it was
+/// taken down; where the system does not say when processes began, the lock of the run alone tells.
+pub fn end_orphan(run: &Path, known: Option<Process>, grace: Duration) {
+    let (since, mut asked) = (Instant::now(), None);
     loop {
-        let found = match (holder(&run), known.filter(|known| trains(*known, folder))) {
-            (None, None) => return was_there,
-            (Some(holder), known) => holder.or(known),
-            (None, known) => known,
+        let found = match (holder(run), known.filter(|known| known.is_alive())) {
+            (None, None) => return,
+            (held, known) => held.flatten().map(Process::of).or(known),
         };
-        was_there = true;
         if let Some(process) = found {
             if asked != Some(process) {
-                ask_to_end(process);
+                process.ask_to_end();
                 asked = Some(process);
             }
             if since.elapsed() > grace {
-                end_now(process);
+                process.kill();
             }
         } else if since.elapsed() > grace * 2 {
-            return true; // nobody can be asked; the run itself says that somebody is there
+            return; // nobody can be asked; the run itself says that somebody is there
         }
         sleep(LOOK);
     }
-}
-
-/// Whether a process is one that trains the run of this folder, and not another that has got its number. Where the system does not say
-/// what a process does, the lock of the run alone tells.
-fn trains(process: u32, folder: &Path) -> bool {
-    let Ok(words) = crate::input::read(Path::new(&format!("/proc/{process}/cmdline"))) else { return false };
-    let recipe = folder.join("recipe.yaml");
-    words.split(|byte| *byte == 0).any(|word| word == recipe.as_os_str().as_encoded_bytes())
 }

@@ -2,11 +2,12 @@
 
 use super::events::Level;
 use super::metrics::{Metrics, table};
-use super::process::{end, end_orphan, holder, start};
+use super::process::{end_orphan, holder, start};
 use super::runs::{End, Failure};
 use super::{Left, Page, Queue, RUN, Run, Status};
 use crate::error::{Error, Kind, Result};
 use crate::input;
+use crate::process::{self, Process};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -105,19 +106,19 @@ impl Working {
     fn turn(&self) -> Result<bool> {
         let Some((run, process)) = self.queue.next()? else { return Ok(false) };
         let (folder, goes_on) = (self.queue.folder(&run.id), run.started.is_some());
-        end_orphan(&folder, process, self.options.grace);
+        end_orphan(&folder.join(RUN), process, self.options.grace);
         let child = match start(&folder, &self.options) {
             Ok(child) => child,
             Err(error) => {
                 // It would fail again: whoever waits hears of it.
-                self.queue.begin(&run.id, 0, "The run cannot be started.")?;
+                self.queue.begin(&run.id, None, "The run cannot be started.")?;
                 self.fail(&run, Failure { code: "not_started".into(), message: error.what().into(), place: None })?;
                 return Ok(true);
             }
         };
         let mut ours = Ours(child);
         let says = if goes_on { "Training goes on." } else { "Training has begun." };
-        if !self.queue.begin(&run.id, ours.0.id(), says)? {
+        if !self.queue.begin(&run.id, Some(Process::of(ours.0.id())), says)? {
             return Ok(true); // somebody has stopped it just now
         }
         let mut metrics = Metrics::of(&folder.join(RUN));
@@ -141,7 +142,7 @@ impl Working {
                 return Ok(status);
             }
             if self.is_stopping() || self.queue.status(&run.id)? != Status::Running {
-                end(child, self.options.grace);
+                process::end(child, self.options.grace);
                 return Ok(None);
             }
             self.queue.wait(LOOK);

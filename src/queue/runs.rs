@@ -5,6 +5,7 @@ use super::events::{Level, say};
 use super::{Order, Page, Paged, Queue, new_id, now};
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
+use crate::process::Process;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -277,11 +278,14 @@ impl Queue {
     }
 
     /// The run whose turn it is: one that ran when the program ended, else the one that has waited longest.
-    pub(super) fn next(&self) -> Result<Option<(Run, Option<u32>)>> {
+    pub(super) fn next(&self) -> Result<Option<(Run, Option<Process>)>> {
         let sql = format!(
-            "SELECT {COLUMNS}, process FROM runs WHERE status IN ('running', 'queued') ORDER BY status = 'queued', number LIMIT 1"
+            "SELECT {COLUMNS}, process, born FROM runs WHERE status IN ('running', 'queued') ORDER BY status = 'queued', number LIMIT 1"
         );
-        let with_process = |row: &Row<'_>| Ok((run(row)?, row.get(12)?));
+        let with_process = |row: &Row<'_>| {
+            let (pid, born): (Option<u32>, Option<u64>) = (row.get(12)?, row.get(13)?);
+            Ok((run(row)?, pid.map(|pid| Process { pid, born })))
+        };
         self.database().query_row(&sql, [], with_process).optional().map_err(failed)
     }
 
@@ -293,11 +297,17 @@ impl Queue {
     }
 
     /// Takes down that a run is being trained by a process; not where somebody has stopped it meanwhile.
-    pub(super) fn begin(&self, id: &str, process: u32, says: &str) -> Result<bool> {
+    pub(super) fn begin(&self, id: &str, process: Option<Process>, says: &str) -> Result<bool> {
         let database = self.database();
-        let sql = "UPDATE runs SET status = 'running', process = ?2, started = coalesce(started, ?3)
+        let sql = "UPDATE runs SET status = 'running', process = ?2, born = ?3, started = coalesce(started, ?4)
                    WHERE id = ?1 AND status IN ('queued', 'running')";
-        let begun = database.execute(sql, params![id, process, now()]).map_err(failed)? > 0;
+        let begun = database
+            .execute(
+                sql,
+                params![id, process.map(|process| process.pid), process.and_then(|process| process.born), now()],
+            )
+            .map_err(failed)?
+            > 0;
         if begun {
             say(&database, id, Level::Info, says).map_err(failed)?;
         }

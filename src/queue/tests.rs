@@ -114,12 +114,12 @@ fn runs_are_their_owners_and_are_stopped_and_resumed() {
 
     let next = || queue.next().unwrap().map(|(run, _)| run.id);
     assert_eq!(next().as_ref(), Some(&runs[0].id));
-    assert!(queue.begin(&runs[1].id, 1, "").unwrap());
+    assert!(queue.begin(&runs[1].id, None, "").unwrap());
     assert_eq!(next().as_ref(), Some(&runs[1].id), "what ran goes on first");
     let stands =
         |turned: Result<Option<(Run, bool)>>| turned.unwrap().map(|(run, turned)| (run.status, turned)).unwrap();
     assert_eq!(stands(queue.pause("one", &runs[1].id)), (Status::Paused, true));
-    assert!(!queue.begin(&runs[1].id, 1, "").unwrap());
+    assert!(!queue.begin(&runs[1].id, None, "").unwrap());
     assert_eq!(stands(queue.cancel("one", &runs[0].id)), (Status::Cancelled, true));
     assert_eq!(stands(queue.cancel("one", &runs[0].id)), (Status::Cancelled, false));
     assert_eq!(stands(queue.resume("one", &runs[0].id)), (Status::Cancelled, false));
@@ -156,7 +156,7 @@ mod running {
     const PROGRAM: &str = "run=$(dirname \"$2\")/run; mkdir -p $run; . \"$2\"";
     /// Takes steps until it is told to end, and goes on behind them.
     const STEPS: &str = "
-trap 'exit 3' INT
+trap 'exit 3' TERM
 n=$(cat $run/metrics.jsonl 2>/dev/null | wc -l)
 while [ ! -e $run/enough ]; do
     n=$((n + 1)); echo \"{\\\"step\\\":$n,\\\"loss\\\":1.5}\" >> $run/metrics.jsonl; sleep 0.02
@@ -273,7 +273,7 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         let run = order(&bench.queue, STEPS);
         let folder = bench.queue.folder(&run.id);
         let mut orphan = process::start(&folder, &bench.options()).unwrap();
-        assert!(bench.queue.begin(&run.id, orphan.id(), "").unwrap());
+        assert!(bench.queue.begin(&run.id, Some(Process::of(orphan.id())), "").unwrap());
         let reaper = std::thread::spawn(move || orphan.wait().unwrap().code());
         while !folder.join("run/metrics.jsonl").exists() {
             std::thread::sleep(Duration::from_millis(5));

@@ -5,9 +5,9 @@
 
 use super::folder::Folder;
 use super::now;
-use super::process::Process;
 use super::verbs::{Program, line};
 use crate::error::{Error, Kind, Result};
+use crate::process::Process;
 use crate::{atomic, input};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -234,7 +234,7 @@ impl Jobs {
             }
             (State::Running, Some(process)) => {
                 job.stopping = true;
-                process.interrupt();
+                process.ask_to_end();
                 #[cfg(not(unix))]
                 if let Some(child) = inner.children.get_mut(&id) {
                     let _ = child.kill();

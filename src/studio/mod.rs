@@ -9,7 +9,6 @@ mod door;
 mod folder;
 mod jobs;
 mod page;
-mod process;
 mod ratings;
 mod routes;
 mod shipping;

@@ -56,12 +56,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("atomic", &["error"]),
     ("input", &["atomic", "error"]),
     ("paths", &["error"]),
+    ("process", &["input"]),
     ("error", &["terminal"]),
 ];
 
 /// Rooms that everyone may use.
-const COMMON: &[&str] =
-    &["error", "atomic", "fence", "guard", "input", "paths", "progress", "random", "terminal", "Error", "Result"];
+const COMMON: &[&str] = &[
+    "error", "atomic", "fence", "guard", "input", "paths", "process", "progress", "random", "terminal", "Error",
+    "Result",
+];
 
 /// A file passes this and is two rooms.
 const MAX_LINES: usize = 600;
