@@ -22,6 +22,7 @@ mod wire;
 mod worker;
 
 pub use self::body::{Body, Events};
+pub use self::connections::{Manner, speak};
 pub use self::keys::Keys;
 pub use self::models::{Models, Named, Side};
 pub use self::refusal::Refusal;
@@ -49,6 +50,8 @@ use tokio::sync::{Semaphore, watch};
 const READERS: usize = 2;
 /// Files that come at once.
 const UPLOADS: usize = 8;
+/// How long answers that have begun are waited for when the server ends.
+const GRACE_TIME: Duration = Duration::from_secs(120);
 
 /// What is served.
 pub trait Host: Send + Sync {
@@ -198,7 +201,7 @@ impl Server {
         let shared = Arc::new(shared);
         let known = shared.clone();
         let http = std::thread::Builder::new().name("http".into());
-        let http = http.spawn(move || connections::serve(listener, known, stopping)).map_err(failed)?;
+        let http = http.spawn(move || serve(listener, known, stopping)).map_err(failed)?;
         Ok(Server { address, shared, work: commands, http, stop })
     }
 
@@ -241,6 +244,16 @@ impl Server {
         let ended = http.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the thread of HTTP ended early")));
         worked.and(ended)
     }
+}
+
+/// Speaks HTTP until it is to end, and tells the engine's thread so.
+fn serve(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) -> Result<()> {
+    let work = shared.work.clone();
+    let manner = Manner { half_close: true, grace: GRACE_TIME };
+    let spoken = speak(listener, manner, stopping, move |request| routes::answer(request, shared.clone()));
+    // Where the other thread has ended, it needs no word.
+    let _ = work.send(Command::End);
+    spoken
 }
 
 impl Shared {

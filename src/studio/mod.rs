@@ -23,20 +23,15 @@ use self::page::Page;
 use self::talk::Talk;
 use self::verbs::Program;
 use crate::error::{Error, Kind, Place, Result};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
+use crate::serve::{Manner, speak};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-/// Connections at once; others wait to be taken up.
-const MOST_CONNECTIONS: usize = 64;
-/// How long a browser may take to say what it wants.
-const HEADER_TIME: Duration = Duration::from_secs(60);
+/// How long answers that have begun are waited for when the studio ends.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// How often is looked what became of the processes.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -126,13 +121,13 @@ impl Studio {
     /// When the system gives no means to speak HTTP.
     pub fn run(self) -> Result<()> {
         let Studio { listener, shared, stop } = self;
-        let failed = |e: std::io::Error| Error::new(Kind::Run, format!("HTTP cannot be spoken: {e}")).caused_by(e);
+        let failed = |e: std::io::Error| Error::new(Kind::Run, format!("no thread can be started: {e}")).caused_by(e);
         let (keeper, until) = (shared.clone(), stop.subscribe());
         let keeping = std::thread::Builder::new().name("jobs".into()).spawn(move || keep(&keeper, &until));
         let keeping = keeping.map_err(failed)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let served = runtime.block_on(accept(listener, &shared, stop.subscribe())).map_err(failed);
-        runtime.shutdown_background();
+        // A browser that goes away takes what it has asked for with it.
+        let manner = Manner { half_close: false, grace: ANSWER_GRACE };
+        let served = speak(listener, manner, stop.subscribe(), move |request| routes::answer(request, shared.clone()));
         stop.send_replace(true);
         // Which has nothing to say but that it is done.
         let _ = keeping.join();
@@ -154,43 +149,6 @@ fn keep(shared: &Shared, until: &watch::Receiver<bool>) {
     }
     shared.talk.end();
     shared.jobs.end_all();
-}
-
-async fn accept(
-    listener: TcpListener,
-    shared: &Arc<Shared>,
-    mut stopping: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
-    loop {
-        let accepted = async {
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            accepted = accepted => accepted,
-            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let shared = shared.clone();
-        let service = service_fn(move |request| {
-            let shared = shared.clone();
-            async move { Ok::<_, Infallible>(routes::answer(request, shared).await) }
-        });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async move {
-            // A connection that breaks is its browser's affair.
-            let _ = connection.await;
-            drop(place);
-        });
-    }
 }
 
 /// Seconds since 1970.
