@@ -14,7 +14,7 @@
 //!          +---> device ----------------------------> ops
 //! ```
 //!
-//! `studio` stands beside `jobs`: it starts this program's verbs and uses `serve` and `recipe` alone.
+//! `studio` stands beside `jobs`: it starts this program's verbs and uses `serve`, `queue` and `recipe` alone.
 //!
 //! `jobs` wires the rooms together and alone knows most of them: `base/` opens a model, `run/` holds the parts of a run,
 //! `forecast/` says what one will need. `adapter` and `model` read `weights`; data knows no model, and no model code

@@ -2,7 +2,6 @@
 
 use crate::input;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -46,7 +45,7 @@ impl Process {
     #[cfg(unix)]
     fn signal(self, signal: nix::sys::signal::Signal) {
         // Where the system does not say, it is a child of ours, or the holder of a lock.
-        let is_it = self.is_alive() || !Path::new("/proc/self/stat").exists();
+        let is_it = self.is_alive() || !std::path::Path::new("/proc/self/stat").exists();
         if let Some(pid) = i32::try_from(self.pid).ok().filter(|_| is_it) {
             // One that has ended needs no word.
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
@@ -96,16 +95,19 @@ pub fn set_apart(command: &mut Command) {
 
 /// Ends a child: asks it, and where it takes longer than the `grace`, does not ask.
 pub fn end(child: &mut Child, grace: Duration) -> Option<ExitStatus> {
-    let (since, mut is_asked) = (Instant::now(), false);
-    while cfg!(unix) {
+    if let Ok(Some(status)) = child.try_wait() {
+        return Some(status);
+    }
+    Process::of(child.id()).ask_to_end();
+    await_end(child, grace)
+}
+
+/// Waits for the end of a child that was asked to, and ends it where it takes longer than the `grace`.
+pub fn await_end(child: &mut Child, grace: Duration) -> Option<ExitStatus> {
+    let since = Instant::now();
+    while since.elapsed() < grace && cfg!(unix) {
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);
-        }
-        if !is_asked {
-            Process::of(child.id()).ask_to_end();
-            is_asked = true;
-        } else if since.elapsed() >= grace {
-            break;
         }
         sleep(LOOK);
     }

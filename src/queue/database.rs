@@ -5,7 +5,7 @@ use rusqlite::{Connection, ErrorCode};
 use std::path::Path;
 
 /// Changes of the tables, in their order; `user_version` says how many of them a database has.
-const CHANGES: [&str; 2] = [
+const CHANGES: [&str; 3] = [
     "
 CREATE TABLE files (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, name TEXT NOT NULL,
@@ -26,6 +26,7 @@ CREATE TABLE events (
 CREATE INDEX events_of ON events (run, number);
 ",
     "ALTER TABLE runs ADD COLUMN born INTEGER",
+    "ALTER TABLE runs ADD COLUMN output TEXT; ALTER TABLE runs ADD COLUMN device TEXT",
 ];
 
 /// Opens a database, and brings its tables to this version's.

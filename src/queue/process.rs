@@ -1,6 +1,6 @@
 //! The process that trains: started apart from this one, and found again by whoever comes after.
 
-use super::{RUN, now};
+use super::now;
 use crate::error::{Error, Result};
 use crate::process::{Process, set_apart};
 use std::ffi::OsString;
@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// What a process that trains holds in its `output.dir`.
+const LOCK: &str = ".lock";
 /// How often is looked whether one has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -19,10 +21,10 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct RunnerOptions {
     /// The program, and words before those that a run adds.
     pub command: Vec<OsString>,
-    /// Its threads.
-    pub threads: usize,
-    /// The device, as `--device` takes it.
-    pub device: String,
+    /// Its threads at a low priority, where it runs beside what answers; without them it has all that there are.
+    pub threads: Option<usize>,
+    /// The device of runs that name none, as `--device` takes it.
+    pub device: Option<String>,
     /// How long one that is asked to end may take to save what it has.
     pub grace: Duration,
 }
@@ -37,11 +39,16 @@ impl RunnerOptions {
 /// How the line in a log begins that says when a process was started.
 pub const BEGUN: &str = "== begun ";
 
-/// Starts the training of a run, or goes on with it.
+/// Whether a run has been in its `output.dir`: where none has, `--resume` is a mistake.
+pub fn was_in(output: &Path) -> bool {
+    [LOCK, "recipe.yaml"].iter().any(|name| output.join(name).exists())
+}
+
+/// Starts this program for the run in a folder.
 ///
 /// # Errors
 /// When the system starts no process.
-pub fn start(folder: &Path, options: &RunnerOptions) -> Result<Child> {
+pub fn start(folder: &Path, words: &[OsString], options: &RunnerOptions) -> Result<Child> {
     let log = folder.join("log.txt");
     let open = || File::options().create(true).append(true).open(&log);
     let begin = || {
@@ -50,30 +57,25 @@ pub fn start(folder: &Path, options: &RunnerOptions) -> Result<Child> {
         std::io::Result::Ok((out, open()?))
     };
     let (out, err) = begin().map_err(|e| Error::io("writing", &log, e))?;
-    let mut words = options.command.clone();
-    words.extend(["train".into(), folder.join("recipe.yaml").into()]);
-    let run = folder.join(RUN);
-    // Where there is nothing, `--resume` is a mistake.
-    if std::fs::read_dir(&run).is_ok_and(|mut entries| entries.next().is_some()) {
-        words.push("--resume".into());
-    }
-    words.extend(["--device".into(), OsString::from(&options.device)]);
+    let words = [options.command.as_slice(), words].concat();
     let spawn = |words: &[OsString]| {
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env("RAYON_NUM_THREADS", options.threads.to_string());
+        command.args(&words[1..]);
+        command.envs(options.threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string())));
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
         set_apart(&mut command);
         command.spawn()
     };
     // Whoever is answered comes first: the program that lowers a priority becomes the one that it starts.
     let lowered = [["nice", "-n", "10"].map(OsString::from).to_vec(), words.clone()].concat();
-    let started = if cfg!(unix) { spawn(&lowered).or_else(|_| spawn(&words)) } else { spawn(&words) };
+    let is_lowered = cfg!(unix) && options.threads.is_some();
+    let started = if is_lowered { spawn(&lowered).or_else(|_| spawn(&words)) } else { spawn(&words) };
     started.map_err(|e| Error::io("starting", options.command_name(), e))
 }
 
 /// The process that holds the `output.dir` of a run, of whoever started it: its number, where it is to be read.
 pub fn holder(run: &Path) -> Option<Option<u32>> {
-    let mut file = File::options().read(true).write(true).open(run.join(".lock")).ok()?;
+    let mut file = File::options().read(true).write(true).open(run.join(LOCK)).ok()?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();

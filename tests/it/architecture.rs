@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What waits to be trained, for whoever shows it: neither HTTP nor models.
     ("queue", &[]),
     // A page over the verbs of this program, each of which is a process of its own.
-    ("studio", &["recipe", "serve"]),
+    ("studio", &["queue", "recipe", "serve"]),
     ("export", &["adapter", "weights", "quant"]),
     // Numbers about models, without models.
     ("eval", &[]),

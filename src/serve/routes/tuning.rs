@@ -175,7 +175,8 @@ fn create(asked: &Map<String, Value>, owner: &str, shared: &Arc<Shared>) -> Resu
     named.extend(validation.iter().map(|file| (VALIDATION, file)));
     let called = |id: &str| format!("ft:{base}:{suffix}:{}", id.get(..8).unwrap_or(id));
     let recipe = |folder: &std::path::Path| orders.recipe(&wanted, folder);
-    let run = queue.order(&Order { owner, model: &called, files: &named, recipe: &recipe, details }).map_err(own)?;
+    let order = Order { owner, model: &called, files: &named, recipe: &recipe, output: None, device: None, details };
+    let run = queue.order(&order).map_err(own)?;
     Ok(Body::json(StatusCode::OK, &shown(&run, shared)))
 }
 
@@ -234,7 +235,7 @@ fn checkpoints(query: &Query, run: &Run, queue: &Queue) -> Result<Response<Body>
     // Those of a run whose model was deleted are gone with it.
     let saved = match run.is_dropped || run.status == Status::Queued {
         true => Paged { items: Vec::new(), has_more: false },
-        false => queue.checkpoints(&run.id, after, page).map_err(own)?,
+        false => queue.checkpoints(run, after, page).map_err(own)?,
     };
     Ok(Body::json(StatusCode::OK, &list(&saved, |saved| checkpoint(run, saved))))
 }

@@ -5,7 +5,7 @@ use super::super::allowed;
 use super::super::door::secret;
 use super::super::folder::is_name;
 use super::super::verbs::Said;
-use super::{Result, device_of, ok};
+use super::{Result, device_of, known_run, ok};
 use crate::atomic;
 use crate::error::Error;
 use crate::input;
@@ -105,8 +105,10 @@ pub async fn look(what: &str, looked: &Looked, shared: &Shared) -> Result<Respon
 /// A recipe that suits a model and data, as `init` writes it, and its keys for the form.
 pub async fn draft(drafted: &Drafted, shared: &Shared) -> Result<Response<Body>> {
     let Drafted { model, data, name, task, from, columns } = drafted;
-    let is_known = |run: &String| is_name(run) && shared.jobs.run(run).is_some();
-    if !is_name(name) || from.as_ref().is_some_and(|from| !is_known(from)) {
+    if let Some(from) = from {
+        known_run(shared, from)?;
+    }
+    if !is_name(name) {
         return Err(Refusal::param("name", "a run's name is letters, digits, `-`, `_` and `.`"));
     }
     if !shared.folder.has_data(data) && !data.starts_with("hf://") {
