@@ -10,7 +10,7 @@
 //!          +---> queue
 //!          +---> export ---------------------------> weights
 //!          +---> eval
-//!          +---> hub                     everything -> error, atomic, fence, guard, input, paths, process, progress, random, terminal
+//!          +---> hub                     everything -> error, atomic, clock, fence, guard, input, paths, process, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
 //!
@@ -28,6 +28,7 @@
 pub mod adapter;
 pub mod atomic;
 pub mod cli;
+pub mod clock;
 pub mod data;
 pub mod device;
 pub mod error;

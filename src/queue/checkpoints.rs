@@ -2,11 +2,11 @@
 
 use super::database::failed;
 use super::{Page, Paged, Queue, Run};
+use crate::clock::since_1970;
 use crate::error::Result;
 use rusqlite::OptionalExtension;
 use serde_json::Value;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 /// A checkpoint of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +52,7 @@ fn saved(folder: &Path) -> Vec<(u64, u64)> {
         let step = entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;
         // Written last.
         let manifest = entry.path().join("manifest.json").metadata().ok()?;
-        let at = manifest.modified().ok()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let at = since_1970(manifest.modified().ok()?).as_secs();
         Some((step, at))
     };
     entries.filter_map(step).collect()

@@ -34,6 +34,7 @@ pub use self::page::{Page, Paged};
 pub use self::runner::{Hooks, Runner, RunnerOptions};
 pub use self::runs::{Failure, Run, Status};
 
+use crate::clock::since_1970;
 use crate::error::{Error, Kind, Place, Result};
 use crate::process::Process;
 use crate::random::{Label, Rng};
@@ -43,7 +44,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// What somebody may leave.
 #[derive(Debug, Clone, Copy)]
@@ -251,11 +252,6 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// Whether something is called as this program calls what it writes.
 fn is_ours(name: &str) -> bool {
     let id = name.trim_end_matches(files::ROWS);
@@ -270,7 +266,7 @@ const ID_LENGTH: usize = 24;
 /// A name that nothing has.
 fn new_id() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    let nanos = since_1970(SystemTime::now()).as_nanos() as u64;
     let labels = [Label::Purpose("queue"), Label::Step(nanos), Label::Micro(NUMBER.fetch_add(1, Ordering::Relaxed))];
     let mut random = Rng::new(u64::from(std::process::id())).stream(&labels);
     (0..ID_LENGTH).map(|_| char::from(DIGITS[random.below(DIGITS.len() as u64) as usize])).collect()

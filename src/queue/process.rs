@@ -1,6 +1,6 @@
 //! The process that trains: started apart from this one, and found again by whoever comes after.
 
-use super::now;
+use crate::clock::now;
 use crate::error::{Error, Result};
 use crate::process::{Process, set_apart};
 use std::ffi::OsString;

@@ -3,8 +3,9 @@
 use super::database::failed;
 use super::events::{Level, say};
 use super::process::holder;
-use super::{Order, Page, Paged, Queue, Turn, new_id, now};
+use super::{Order, Page, Paged, Queue, Turn, new_id};
 use crate::atomic;
+use crate::clock::now;
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
 use rusqlite::{Connection, OptionalExtension, Row, params};

@@ -3,8 +3,8 @@
 //! One at a time; others wait. What goes on although the studio was killed is found again.
 
 use super::folder::Folder;
-use super::now;
 use super::verbs::{Program, line};
+use crate::clock::now;
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
 use crate::{atomic, input};

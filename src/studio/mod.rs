@@ -30,7 +30,7 @@ use crate::serve::{Manner, speak};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long answers that have begun are waited for when the studio ends.
@@ -103,7 +103,7 @@ impl Studio {
         let program = Program::new(options.program);
         let shared = Shared {
             address,
-            door: Door::new(address.port()),
+            door: Door::new(address.port())?,
             runs: Runs::open(&folder)?,
             jobs: Jobs::open(&folder, program.clone())?,
             talk: Talk::new(&folder, program.clone()),
@@ -182,9 +182,4 @@ impl<F: Fn(&str) + Send + Sync> Hooks for Finished<F> {
     fn note(&self, text: &str) {
         (self.note)(text);
     }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -85,7 +85,7 @@ impl Talk {
             words.push(format!("--device={device}"));
         }
         let shown = line(&words);
-        let key = secret();
+        let key = secret()?;
         atomic::write(&self.key, key.as_bytes())?;
         #[cfg(unix)]
         {

@@ -48,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // For tests.
     ("testkit", &["text", "weights"]),
     // What everyone may use.
+    ("clock", &[]),
     ("fence", &["error", "guard"]),
     ("guard", &[]),
     ("progress", &[]),
@@ -62,8 +63,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Rooms that everyone may use.
 const COMMON: &[&str] = &[
-    "error", "atomic", "fence", "guard", "input", "paths", "process", "progress", "random", "terminal", "Error",
-    "Result",
+    "error", "atomic", "clock", "fence", "guard", "input", "paths", "process", "progress", "random", "terminal",
+    "Error", "Result",
 ];
 
 /// A file passes this and is two rooms.

@@ -3,14 +3,15 @@
 use super::files;
 use super::tuned::{Query, blocking, no_such, own, tuning};
 use super::{Result, host, read};
+use crate::clock::now;
 use crate::queue::{Order, Page, Paged, Queue, Run, Status, Stored};
 use crate::random::{Label, Rng};
+use crate::serve::Shared;
 use crate::serve::body::Body;
 use crate::serve::refusal::Refusal;
 use crate::serve::tuning::{Method, TRAIN, Tuning, VALIDATION};
 use crate::serve::wire::object;
 use crate::serve::wire::tuning::{Create, checkpoint, checkpoint_id, event, job, list};
-use crate::serve::{Shared, now};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
