@@ -67,3 +67,28 @@ pub fn failed(error: rusqlite::Error) -> Error {
     };
     Error::new(kind, format!("the database of what waits to be trained: {error}")).caused_by(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_an_older_program_is_brought_to_this_one_and_a_newer_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.sqlite");
+        let mut older = Connection::open(&path).unwrap();
+        change_to(&mut older, CHANGES[0], 1).unwrap();
+        let sql =
+            "INSERT INTO runs (id, owner, status, model, created, details) VALUES ('a', '', 'queued', 'm', 1, '{}')";
+        older.execute(sql, []).unwrap();
+        drop(older);
+        let database = open(&path).unwrap();
+        let kept = database.query_row("SELECT id, born, output, device FROM runs", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<u64>>(1)?, row.get(2)?, row.get(3)?))
+        });
+        assert_eq!(kept.unwrap(), ("a".to_owned(), None, None::<String>, None::<String>));
+        database.execute_batch("PRAGMA user_version = 99").unwrap();
+        drop(database);
+        assert!(open(&path).err().unwrap().what().contains("of a newer version"));
+    }
+}

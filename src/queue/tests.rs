@@ -379,6 +379,7 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
             runner.stop();
         } else {
             orphan.kill().unwrap();
+            orphan.wait().unwrap();
         }
     }
 }
