@@ -10,11 +10,11 @@
 //!          +---> queue
 //!          +---> export ---------------------------> weights
 //!          +---> eval
-//!          +---> hub                     everything -> error, atomic, fence, guard, input, paths, progress, random, terminal
+//!          +---> hub                     everything -> error, atomic, clock, fence, guard, input, paths, process, progress, random, terminal
 //!          +---> device ----------------------------> ops
 //! ```
 //!
-//! `studio` stands beside `jobs`: it starts this program's verbs and uses `serve` and `recipe` alone.
+//! `studio` stands beside `jobs`: it starts this program's verbs and uses `serve`, `queue` and `recipe` alone.
 //!
 //! `jobs` wires the rooms together and alone knows most of them: `base/` opens a model, `run/` holds the parts of a run,
 //! `forecast/` says what one will need. `adapter` and `model` read `weights`; data knows no model, and no model code
@@ -28,6 +28,7 @@
 pub mod adapter;
 pub mod atomic;
 pub mod cli;
+pub mod clock;
 pub mod data;
 pub mod device;
 pub mod error;
@@ -44,6 +45,7 @@ pub mod model;
 pub mod nn;
 pub mod ops;
 pub mod paths;
+pub mod process;
 pub mod progress;
 pub mod quant;
 #[cfg(feature = "serve")]

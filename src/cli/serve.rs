@@ -254,8 +254,8 @@ impl Args {
         let half = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
         Ok(RunnerOptions {
             command: vec![program.into()],
-            threads: self.job_threads.map_or(half, |threads| threads as usize),
-            device: self.job_device.clone().unwrap_or_else(|| self.device.clone()),
+            threads: Some(self.job_threads.map_or(half, |threads| threads as usize)),
+            device: self.job_device.clone().or_else(|| Some(self.device.clone())),
             grace: JOB_GRACE,
         })
     }

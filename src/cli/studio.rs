@@ -40,7 +40,8 @@ impl Args {
             if stop.ask() {
                 std::process::exit(i32::from(Kind::Run.exit_code()));
             }
-            screen_of_stop.note("Ending: a run that goes on is saved, and can be resumed; again ends at once.");
+            screen_of_stop
+                .note("Ending: a run that goes on is saved, and goes on with the next studio; again ends at once.");
         })?;
         let url = studio.url();
         super::print(&url)?;
@@ -49,7 +50,7 @@ impl Args {
         if !self.no_open && std::io::stdout().is_terminal() {
             open(&url);
         }
-        studio.run()
+        studio.run(move |text| screen.note(text))
     }
 }
 

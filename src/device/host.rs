@@ -1,6 +1,7 @@
 //! The machine that the program runs on: its threads, and on Linux the memory that it can give, or what a container is
 //! allowed of it.
 
+use crate::process;
 use std::path::{Path, PathBuf};
 
 /// Threads that share the computing.
@@ -54,8 +55,7 @@ fn nvrtc_in(folder: &Path) -> Vec<String> {
 /// An entry of `/proc/meminfo`, in bytes.
 fn meminfo(entry: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = field(&text, entry)?.strip_suffix("kB")?.trim().parse::<u64>().ok()?;
-    Some(kib * 1024)
+    process::kibibytes(&text, entry)
 }
 
 /// What follows `name` in the line that begins with it.

@@ -1,12 +1,12 @@
 //! What a run has saved.
 
 use super::database::failed;
-use super::{Page, Paged, Queue, RUN};
+use super::{Page, Paged, Queue, Run};
+use crate::clock::since_1970;
 use crate::error::Result;
 use rusqlite::OptionalExtension;
 use serde_json::Value;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 /// A checkpoint of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +24,8 @@ impl Queue {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn checkpoints(&self, run: &str, after: Option<u64>, page: Page<'_>) -> Result<Paged<Checkpoint>> {
-        let mut saved = saved(&self.folder(run).join(RUN).join("checkpoints"));
+    pub fn checkpoints(&self, run: &Run, after: Option<u64>, page: Page<'_>) -> Result<Paged<Checkpoint>> {
+        let mut saved = saved(&self.output(run).join("checkpoints"));
         saved.sort_unstable_by(|a, b| b.cmp(a));
         saved.retain(|(step, _)| after.is_none_or(|after| *step < after));
         saved.truncate(page.most.saturating_add(1));
@@ -33,7 +33,7 @@ impl Queue {
         let line = |name: String| {
             let sql = "SELECT data FROM events WHERE run = ?1 AND metric = ?2";
             let text: Option<String> =
-                database.query_row(sql, [run, &name], |row| row.get(0)).optional().map_err(failed)?;
+                database.query_row(sql, [&run.id, &name], |row| row.get(0)).optional().map_err(failed)?;
             Result::Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
         };
         let items = saved.into_iter().map(|(step, at)| {
@@ -52,7 +52,7 @@ fn saved(folder: &Path) -> Vec<(u64, u64)> {
         let step = entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;
         // Written last.
         let manifest = entry.path().join("manifest.json").metadata().ok()?;
-        let at = manifest.modified().ok()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let at = since_1970(manifest.modified().ok()?).as_secs();
         Some((step, at))
     };
     entries.filter_map(step).collect()

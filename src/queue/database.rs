@@ -5,7 +5,8 @@ use rusqlite::{Connection, ErrorCode};
 use std::path::Path;
 
 /// Changes of the tables, in their order; `user_version` says how many of them a database has.
-const CHANGES: [&str; 1] = ["
+const CHANGES: [&str; 3] = [
+    "
 CREATE TABLE files (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, name TEXT NOT NULL,
     kind TEXT NOT NULL, rows INTEGER, bytes INTEGER NOT NULL, created INTEGER NOT NULL
@@ -23,7 +24,10 @@ CREATE TABLE events (
     metric TEXT, message TEXT NOT NULL, data TEXT, UNIQUE (run, metric)
 ) STRICT;
 CREATE INDEX events_of ON events (run, number);
-"];
+",
+    "ALTER TABLE runs ADD COLUMN born INTEGER",
+    "ALTER TABLE runs ADD COLUMN output TEXT; ALTER TABLE runs ADD COLUMN device TEXT",
+];
 
 /// Opens a database, and brings its tables to this version's.
 ///
@@ -62,4 +66,29 @@ pub fn failed(error: rusqlite::Error) -> Error {
         _ => Kind::Run,
     };
     Error::new(kind, format!("the database of what waits to be trained: {error}")).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_an_older_program_is_brought_to_this_one_and_a_newer_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.sqlite");
+        let mut older = Connection::open(&path).unwrap();
+        change_to(&mut older, CHANGES[0], 1).unwrap();
+        let sql =
+            "INSERT INTO runs (id, owner, status, model, created, details) VALUES ('a', '', 'queued', 'm', 1, '{}')";
+        older.execute(sql, []).unwrap();
+        drop(older);
+        let database = open(&path).unwrap();
+        let kept = database.query_row("SELECT id, born, output, device FROM runs", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<u64>>(1)?, row.get(2)?, row.get(3)?))
+        });
+        assert_eq!(kept.unwrap(), ("a".to_owned(), None, None::<String>, None::<String>));
+        database.execute_batch("PRAGMA user_version = 99").unwrap();
+        drop(database);
+        assert!(open(&path).err().unwrap().what().contains("of a newer version"));
+    }
 }

@@ -1,7 +1,8 @@
 //! What happened to a run.
 
 use super::database::failed;
-use super::{Page, Paged, Queue, now};
+use super::{Page, Paged, Queue};
+use crate::clock::now;
 use crate::error::Result;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;

@@ -1,7 +1,8 @@
 //! Files that somebody left.
 
 use super::database::failed;
-use super::{Limits, Page, Paged, Queue, new_id, now};
+use super::{Limits, Page, Paged, Queue, new_id};
+use crate::clock::now;
 use crate::error::{Error, Kind, Result};
 use rusqlite::{OptionalExtension, Row, params};
 use std::fs::{self, File};

@@ -9,7 +9,7 @@
 //! runs/ID/recipe.yaml   what is trained: `train` runs it by itself, too
 //!         train.jsonl   its rows; whoever deletes the file that they came from changes nothing
 //!         log.txt       what the run said
-//!         run/          its `output.dir`
+//!         run/          its `output.dir`, unless it has another
 //! ```
 //!
 //! A run is a child process of this very program, which outlives neither a wish to stop nor, as soon as somebody looks, whoever
@@ -34,14 +34,17 @@ pub use self::page::{Page, Paged};
 pub use self::runner::{Hooks, Runner, RunnerOptions};
 pub use self::runs::{Failure, Run, Status};
 
+use crate::clock::since_1970;
 use crate::error::{Error, Kind, Place, Result};
+use crate::process::Process;
 use crate::random::{Label, Rng};
 use rusqlite::Connection;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// What somebody may leave.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +71,8 @@ pub struct Queue {
     called: Mutex<bool>,
     calls: Condvar,
     is_stopping: AtomicBool,
-    /// The process that trains now, 0 where none does.
-    process: AtomicU32,
+    /// The run whose turn it is, if any is.
+    turn: Mutex<Option<Turn>>,
     // Held as long as the process lives, however it ends.
     _lock: File,
 }
@@ -101,7 +104,7 @@ impl Queue {
             called: Mutex::new(true),
             calls: Condvar::new(),
             is_stopping: AtomicBool::new(false),
-            process: AtomicU32::new(0),
+            turn: Mutex::new(None),
             _lock: lock,
         };
         queue.tidy()?;
@@ -113,9 +116,37 @@ impl Queue {
         self.dir.join("runs").join(run)
     }
 
+    /// The `output.dir` of a run.
+    pub fn output(&self, run: &Run) -> PathBuf {
+        run.output.as_ref().map_or_else(|| self.folder(&run.id).join(RUN), PathBuf::from)
+    }
+
     /// The adapter of a run that has succeeded.
-    pub fn adapter(&self, run: &str) -> PathBuf {
-        self.folder(run).join(RUN).join("adapter")
+    pub fn adapter(&self, run: &Run) -> PathBuf {
+        self.output(run).join("adapter")
+    }
+
+    /// What this program is told to train a run or to go on with it, or was told where it does so now.
+    pub fn words(&self, run: &Run) -> Vec<String> {
+        let told = self.turn_now().as_ref().filter(|turn| turn.run == run.id).map(|turn| turn.words.clone());
+        let words = told.filter(|words| !words.is_empty());
+        let words = words.unwrap_or_else(|| self.words_on(run, None));
+        words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The same as it is told next, on a device where the run names none.
+    fn words_on(&self, run: &Run, device: Option<&str>) -> Vec<OsString> {
+        let mut words = vec!["train".into(), self.folder(&run.id).join("recipe.yaml").into_os_string()];
+        words.extend(run.device.as_deref().or(device).map(|device| format!("--device={device}").into()));
+        let goes_on = run.status != Status::Succeeded && process::was_in(&self.output(run));
+        words.extend(goes_on.then(|| "--resume".into()));
+        words
+    }
+
+    /// Whether a process still trains a run, or saves what it has.
+    pub fn is_busy(&self, run: &Run) -> bool {
+        let is_its_turn = self.turn_now().as_ref().is_some_and(|turn| turn.run == run.id);
+        is_its_turn || run.process.is_some_and(Process::is_alive)
     }
 
     /// Lets the run that runs save what it has and end, and begins no other: it goes on with the next start of the program.
@@ -126,9 +157,8 @@ impl Queue {
 
     /// Asks the process that trains now to save what it has and to end, for a program that does not wait for it.
     pub fn let_go(&self) {
-        match self.process.load(Ordering::SeqCst) {
-            0 => {}
-            process => process::ask_to_end(process),
+        if let Some(turn) = self.turn_now().as_mut() {
+            turn.ask_to_end();
         }
     }
 
@@ -169,16 +199,40 @@ impl Queue {
         self.calls.notify_all();
     }
 
-    /// Waits until somebody calls, or so long.
-    fn wait(&self, most: Duration) {
+    /// Waits until somebody calls, or so long; whether somebody did.
+    fn wait(&self, most: Duration) -> bool {
         let called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.calls.wait_timeout_while(called, most, |called| !*called);
         let (mut called, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        *called = false;
+        std::mem::take(&mut *called)
+    }
+
+    fn turn_now(&self) -> MutexGuard<'_, Option<Turn>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The `output.dir` of a run, in its folder.
+/// The run whose turn it is.
+#[derive(Debug, Default)]
+struct Turn {
+    run: String,
+    /// The process that trains it, once that has begun, and what that was told.
+    process: Option<Process>,
+    words: Vec<OsString>,
+    /// Asked twice, it would not save.
+    is_asked: bool,
+}
+
+impl Turn {
+    fn ask_to_end(&mut self) {
+        if let Some(process) = self.process.filter(|_| !self.is_asked) {
+            process.ask_to_end();
+            self.is_asked = true;
+        }
+    }
+}
+
+/// The `output.dir` of a run, in its folder, unless it has another.
 pub const RUN: &str = "run";
 
 fn lock(dir: &Path) -> Result<File> {
@@ -198,11 +252,6 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// Whether something is called as this program calls what it writes.
 fn is_ours(name: &str) -> bool {
     let id = name.trim_end_matches(files::ROWS);
@@ -217,7 +266,7 @@ const ID_LENGTH: usize = 24;
 /// A name that nothing has.
 fn new_id() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    let nanos = since_1970(SystemTime::now()).as_nanos() as u64;
     let labels = [Label::Purpose("queue"), Label::Step(nanos), Label::Micro(NUMBER.fetch_add(1, Ordering::Relaxed))];
     let mut random = Rng::new(u64::from(std::process::id())).stream(&labels);
     (0..ID_LENGTH).map(|_| char::from(DIGITS[random.below(DIGITS.len() as u64) as usize])).collect()

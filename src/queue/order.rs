@@ -13,8 +13,12 @@ pub struct Order<'a> {
     pub model: &'a dyn Fn(&str) -> String,
     /// Files whose rows it reads, each with the name that it has in the run's folder.
     pub files: &'a [(&'a str, &'a Stored)],
-    /// Its recipe, given its folder: `output.dir` is [`RUN`](super::RUN) in it.
+    /// Its recipe, given its folder.
     pub recipe: &'a dyn Fn(&Path) -> Result<String>,
+    /// The `output.dir` of that recipe, where it is not [`RUN`](super::RUN) in the folder.
+    pub output: Option<&'a str>,
+    /// The device that it is trained on, where that is not the one of all.
+    pub device: Option<&'a str>,
     /// What whoever asked wants to find again.
     pub details: Value,
 }

@@ -1,15 +1,18 @@
-//! The process that trains: started apart from this one, asked to end, and found again by whoever comes after.
+//! The process that trains: started apart from this one, and found again by whoever comes after.
 
-use super::{RUN, now};
+use crate::clock::now;
 use crate::error::{Error, Result};
+use crate::process::{Process, set_apart};
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// What a process that trains holds in its `output.dir`.
+const LOCK: &str = ".lock";
 /// How often is looked whether one has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -18,10 +21,10 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct RunnerOptions {
     /// The program, and words before those that a run adds.
     pub command: Vec<OsString>,
-    /// Its threads.
-    pub threads: usize,
-    /// The device, as `--device` takes it.
-    pub device: String,
+    /// Its threads at a low priority, where it runs beside what answers; without them it has all that there are.
+    pub threads: Option<usize>,
+    /// The device of runs that name none, as `--device` takes it.
+    pub device: Option<String>,
     /// How long one that is asked to end may take to save what it has.
     pub grace: Duration,
 }
@@ -36,11 +39,16 @@ impl RunnerOptions {
 /// How the line in a log begins that says when a process was started.
 pub const BEGUN: &str = "== begun ";
 
-/// Starts the training of a run, or goes on with it.
+/// Whether a run has been in its `output.dir`: where none has, `--resume` is a mistake.
+pub fn was_in(output: &Path) -> bool {
+    [LOCK, "recipe.yaml"].iter().any(|name| output.join(name).exists())
+}
+
+/// Starts this program for the run in a folder.
 ///
 /// # Errors
 /// When the system starts no process.
-pub fn start(folder: &Path, options: &RunnerOptions) -> Result<Child> {
+pub fn start(folder: &Path, words: &[OsString], options: &RunnerOptions) -> Result<Child> {
     let log = folder.join("log.txt");
     let open = || File::options().create(true).append(true).open(&log);
     let begin = || {
@@ -49,70 +57,25 @@ pub fn start(folder: &Path, options: &RunnerOptions) -> Result<Child> {
         std::io::Result::Ok((out, open()?))
     };
     let (out, err) = begin().map_err(|e| Error::io("writing", &log, e))?;
-    let mut words = options.command.clone();
-    words.extend(["train".into(), folder.join("recipe.yaml").into()]);
-    let run = folder.join(RUN);
-    // Where there is nothing, `--resume` is a mistake.
-    if std::fs::read_dir(&run).is_ok_and(|mut entries| entries.next().is_some()) {
-        words.push("--resume".into());
-    }
-    words.extend(["--device".into(), OsString::from(&options.device)]);
+    let words = [options.command.as_slice(), words].concat();
     let spawn = |words: &[OsString]| {
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env("RAYON_NUM_THREADS", options.threads.to_string());
+        command.args(&words[1..]);
+        command.envs(options.threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string())));
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
-        // A Ctrl-C is for whoever serves, which then ends this.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        set_apart(&mut command);
         command.spawn()
     };
     // Whoever is answered comes first: the program that lowers a priority becomes the one that it starts.
     let lowered = [["nice", "-n", "10"].map(OsString::from).to_vec(), words.clone()].concat();
-    let started = if cfg!(unix) { spawn(&lowered).or_else(|_| spawn(&words)) } else { spawn(&words) };
+    let is_lowered = cfg!(unix) && options.threads.is_some();
+    let started = if is_lowered { spawn(&lowered).or_else(|_| spawn(&words)) } else { spawn(&words) };
     started.map_err(|e| Error::io("starting", options.command_name(), e))
 }
 
-/// Asks a process to save what it has and to end.
-#[cfg(unix)]
-pub fn ask_to_end(process: u32) {
-    use nix::sys::signal::{Signal, kill};
-    if let Ok(id) = i32::try_from(process) {
-        let _ = kill(nix::unistd::Pid::from_raw(id), Signal::SIGINT);
-    }
-}
-
-/// As above, where nobody can be asked.
-#[cfg(not(unix))]
-pub fn ask_to_end(_: u32) {}
-
-#[cfg(unix)]
-fn end_now(process: u32) {
-    use nix::sys::signal::{Signal, kill};
-    if let Ok(id) = i32::try_from(process) {
-        let _ = kill(nix::unistd::Pid::from_raw(id), Signal::SIGKILL);
-    }
-}
-
-#[cfg(not(unix))]
-fn end_now(_: u32) {}
-
-/// Ends one of ours: asks it, and where it takes longer than the `grace`, does not ask.
-pub fn end(child: &mut Child, grace: Duration) -> Option<ExitStatus> {
-    ask_to_end(child.id());
-    let since = Instant::now();
-    while since.elapsed() < grace && cfg!(unix) {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
-        }
-        sleep(LOOK);
-    }
-    let _ = child.kill();
-    child.wait().ok()
-}
-
-/// The process that holds the `output.dir` of a run, of whoever started it.
+/// The process that holds the `output.dir` of a run, of whoever started it: its number, where it is to be read.
 pub fn holder(run: &Path) -> Option<Option<u32>> {
-    let mut file = File::options().read(true).write(true).open(run.join(".lock")).ok()?;
+    let mut file = File::options().read(true).write(true).open(run.join(LOCK)).ok()?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
@@ -123,39 +86,26 @@ pub fn holder(run: &Path) -> Option<Option<u32>> {
     }
 }
 
-/// Ends what an earlier process of ours has started to train a run, and which runs on: there is one writer. `known` is its id, as it was
-/// taken down. Says whether there was one.
-pub fn end_orphan(folder: &Path, known: Option<u32>, grace: Duration) -> bool {
-    let run = folder.join(RUN);
-    let since = Instant::now();
-    let mut asked = None;
-    let mut was_there = false;
+/// Ends what an earlier process of ours has started to train a run, and which runs on: there is one writer. `known` is it, as it was
+/// taken down; where the system does not say when processes began, the lock of the run alone tells.
+pub fn end_orphan(run: &Path, known: Option<Process>, grace: Duration) {
+    let (since, mut asked) = (Instant::now(), None);
     loop {
-        let found = match (holder(&run), known.filter(|known| trains(*known, folder))) {
-            (None, None) => return was_there,
-            (Some(holder), known) => holder.or(known),
-            (None, known) => known,
+        let found = match (holder(run), known.filter(|known| known.is_alive())) {
+            (None, None) => return,
+            (held, known) => held.flatten().map(Process::of).or(known),
         };
-        was_there = true;
         if let Some(process) = found {
             if asked != Some(process) {
-                ask_to_end(process);
+                process.ask_to_end();
                 asked = Some(process);
             }
             if since.elapsed() > grace {
-                end_now(process);
+                process.kill();
             }
         } else if since.elapsed() > grace * 2 {
-            return true; // nobody can be asked; the run itself says that somebody is there
+            return; // nobody can be asked; the run itself says that somebody is there
         }
         sleep(LOOK);
     }
-}
-
-/// Whether a process is one that trains the run of this folder, and not another that has got its number. Where the system does not say
-/// what a process does, the lock of the run alone tells.
-fn trains(process: u32, folder: &Path) -> bool {
-    let Ok(words) = crate::input::read(Path::new(&format!("/proc/{process}/cmdline"))) else { return false };
-    let recipe = folder.join("recipe.yaml");
-    words.split(|byte| *byte == 0).any(|word| word == recipe.as_os_str().as_encoded_bytes())
 }

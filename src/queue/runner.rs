@@ -2,11 +2,12 @@
 
 use super::events::Level;
 use super::metrics::{Metrics, table};
-use super::process::{end, end_orphan, holder, start};
+use super::process::{end_orphan, holder, start};
 use super::runs::{End, Failure};
-use super::{Left, Page, Queue, RUN, Run, Status};
+use super::{Left, Page, Queue, Run, Status};
 use crate::error::{Error, Kind, Result};
 use crate::input;
+use crate::process::{self, Process};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -85,16 +86,35 @@ impl Drop for Ours {
 
 impl Working {
     fn work(&self) {
+        if let Err(error) = self.end_stopped() {
+            self.warn(&error);
+        }
         while !self.is_stopping() {
-            match self.turn() {
+            let turned = self.turn();
+            *self.queue.turn_now() = None;
+            match turned {
                 Ok(true) => {}
-                Ok(false) => self.queue.wait(IDLE),
+                Ok(false) => {
+                    self.queue.wait(IDLE);
+                }
                 Err(error) => {
-                    self.hooks.note(&format!("warning: what waits to be trained: {}", error.what()));
+                    self.warn(&error);
                     self.queue.wait(IDLE);
                 }
             }
         }
+    }
+
+    fn warn(&self, error: &Error) {
+        self.hooks.note(&format!("warning: what waits to be trained: {}", error.what()));
+    }
+
+    /// Ends what runs on of runs that were stopped: whoever started it was killed before he could.
+    fn end_stopped(&self) -> Result<()> {
+        for run in self.queue.stopped()? {
+            end_orphan(&self.queue.output(&run), run.process, self.options.grace);
+        }
+        Ok(())
     }
 
     fn is_stopping(&self) -> bool {
@@ -103,31 +123,33 @@ impl Working {
 
     /// Runs the one whose turn it is; whether there was one.
     fn turn(&self) -> Result<bool> {
-        let Some((run, process)) = self.queue.next()? else { return Ok(false) };
-        let (folder, goes_on) = (self.queue.folder(&run.id), run.started.is_some());
-        end_orphan(&folder, process, self.options.grace);
-        let child = match start(&folder, &self.options) {
+        let Some(run) = self.queue.next()? else { return Ok(false) };
+        let (folder, output) = (self.queue.folder(&run.id), self.queue.output(&run));
+        end_orphan(&output, run.process, self.options.grace);
+        let words = self.queue.words_on(&run, self.options.device.as_deref());
+        let child = match start(&folder, &words, &self.options) {
             Ok(child) => child,
             Err(error) => {
                 // It would fail again: whoever waits hears of it.
-                self.queue.begin(&run.id, 0, "The run cannot be started.")?;
+                self.queue.begin(&run.id, None, "The run cannot be started.")?;
                 self.fail(&run, Failure { code: "not_started".into(), message: error.what().into(), place: None })?;
                 return Ok(true);
             }
         };
         let mut ours = Ours(child);
-        let says = if goes_on { "Training goes on." } else { "Training has begun." };
-        if !self.queue.begin(&run.id, ours.0.id(), says)? {
+        let process = Process::of(ours.0.id());
+        if let Some(turn) = self.queue.turn_now().as_mut() {
+            (turn.process, turn.words) = (Some(process), words);
+        }
+        let says = if run.started.is_some() { "Training goes on." } else { "Training has begun." };
+        if !self.queue.begin(&run.id, Some(process), says)? {
             return Ok(true); // somebody has stopped it just now
         }
-        let mut metrics = Metrics::of(&folder.join(RUN));
-        self.queue.process.store(ours.0.id(), Ordering::SeqCst);
-        let ended = self.watch(&run, &mut ours.0, &mut metrics);
-        self.queue.process.store(0, Ordering::SeqCst);
-        let ended = ended?;
+        let mut metrics = Metrics::of(&output);
+        let ended = self.watch(&run, &mut ours.0, &mut metrics)?;
         self.queue.keep_metrics(&run.id, &metrics.new_lines())?;
         if let Some(status) = ended {
-            self.ended(&run, &folder, status)?;
+            self.ended(&run, status)?;
         }
         Ok(true)
     }
@@ -140,40 +162,41 @@ impl Working {
             if status.is_some() {
                 return Ok(status);
             }
-            if self.is_stopping() || self.queue.status(&run.id)? != Status::Running {
-                end(child, self.options.grace);
+            // Whoever changes something calls.
+            if self.queue.wait(LOOK) && (self.is_stopping() || self.queue.status(&run.id)? != Status::Running) {
+                self.queue.let_go();
+                process::await_end(child, self.options.grace);
                 return Ok(None);
             }
-            self.queue.wait(LOOK);
         }
     }
 
     /// Takes down how a process ended by itself.
-    fn ended(&self, run: &Run, folder: &Path, status: ExitStatus) -> Result<()> {
+    fn ended(&self, run: &Run, status: ExitStatus) -> Result<()> {
+        let output = self.queue.output(run);
         match status.code() {
-            Some(0) => self.succeed(run, folder),
+            Some(0) => self.succeed(run, &output),
             // Of somebody who knows the process: what is saved goes on when it is wanted.
             Some(3) => {
                 let end = End { status: Status::Paused, tokens: None, results: None, error: None };
                 self.queue.end(&run.id, &end, Level::Warn, "The run was interrupted from outside.").map(drop)
             }
             // Somebody else's process has the run: the next turn ends it, and goes on.
-            Some(_) if holder(&folder.join(RUN)).is_some() => Ok(()),
-            _ => self.fail(run, failure(folder, status)),
+            Some(_) if holder(&output).is_some() => Ok(()),
+            _ => self.fail(run, failure(&self.queue.folder(&run.id), status)),
         }
     }
 
-    fn succeed(&self, run: &Run, folder: &Path) -> Result<()> {
-        if let Err(error) = self.hooks.serve(run, &self.queue.adapter(&run.id)) {
+    fn succeed(&self, run: &Run, output: &Path) -> Result<()> {
+        if let Err(error) = self.hooks.serve(run, &self.queue.adapter(run)) {
             let message = format!("the adapter is trained, and cannot be loaded: {}", error.what());
             return self.fail(run, Failure { code: "not_loaded".into(), message, place: None });
         }
-        let summary: Option<Value> = input::read(&folder.join(RUN).join("summary.json"))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let summary: Option<Value> =
+            input::read(&output.join("summary.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let tokens = summary.as_ref().and_then(|summary| summary.get("tokens")?.as_u64());
         let end = End { status: Status::Succeeded, tokens, results: self.results(run).ok(), error: None };
-        if !self.queue.end(&run.id, &end, Level::Info, "The run is done, and its model is served.")? {
+        if !self.queue.end(&run.id, &end, Level::Info, "The run is done, and its model is there.")? {
             self.hooks.forget(&run.model); // somebody cancelled it just now
         }
         Ok(())

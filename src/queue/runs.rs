@@ -2,9 +2,12 @@
 
 use super::database::failed;
 use super::events::{Level, say};
-use super::{Order, Page, Paged, Queue, new_id, now};
+use super::process::holder;
+use super::{Order, Page, Paged, Queue, Turn, new_id};
 use crate::atomic;
+use crate::clock::now;
 use crate::error::{Error, Kind, Result};
+use crate::process::Process;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -92,13 +95,20 @@ pub struct Run {
     pub error: Option<Failure>,
     /// What whoever asked for it wants to find again.
     pub details: Value,
+    /// Its `output.dir`, where that is not [`RUN`](super::RUN) in its folder.
+    pub output: Option<String>,
+    /// The device that it is trained on, where that is not the one of all.
+    pub device: Option<String>,
+    /// The process that trains it, or did before it was stopped.
+    pub process: Option<Process>,
 }
 
-const COLUMNS: &str =
-    "id, owner, status, model, is_dropped, created, started, finished, tokens, results, error, details";
+const COLUMNS: &str = "id, owner, status, model, is_dropped, created, started, finished, tokens, results, error, details, \
+                       output, device, process, born";
 
 fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
     let (status, error, details): (String, Option<String>, String) = (row.get(2)?, row.get(10)?, row.get(11)?);
+    let (pid, born): (Option<u32>, Option<u64>) = (row.get(14)?, row.get(15)?);
     Ok(Run {
         id: row.get(0)?,
         owner: row.get(1)?,
@@ -112,6 +122,9 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         results: row.get(9)?,
         error: error.and_then(|text| serde_json::from_str(&text).ok()),
         details: serde_json::from_str(&details).unwrap_or_default(),
+        output: row.get(12)?,
+        device: row.get(13)?,
+        process: pid.map(|pid| Process { pid, born }),
     })
 }
 
@@ -125,11 +138,9 @@ impl Queue {
     /// # Errors
     /// One too many, a recipe that is wrong, and what cannot be written.
     pub fn order(&self, order: &Order<'_>) -> Result<Run> {
-        let Order { owner, model, files, recipe, details } = order;
         let id = new_id();
         let folder = self.folder(&id);
-        let model = model(&id);
-        let taken = self.fill(&folder, files, *recipe).and_then(|()| self.enter(&id, owner, &model, details));
+        let taken = self.fill(&folder, order.files, order.recipe).and_then(|()| self.enter(&id, order));
         if taken.is_err() {
             let _ = fs::remove_dir_all(&folder); // else at the next start
         }
@@ -156,7 +167,8 @@ impl Queue {
         atomic::write(&folder.join("recipe.yaml"), recipe(folder)?.as_bytes())
     }
 
-    fn enter(&self, id: &str, owner: &str, model: &str, details: &Value) -> Result<Run> {
+    fn enter(&self, id: &str, order: &Order<'_>) -> Result<Run> {
+        let Order { owner, model, output, device, details, .. } = order;
         let mut database = self.database();
         let waiting: u64 = database
             .query_row(
@@ -172,8 +184,9 @@ impl Queue {
         let enter = |database: &mut Connection| -> rusqlite::Result<()> {
             let transaction = database.transaction()?;
             transaction.execute(
-                "INSERT INTO runs (id, owner, status, model, created, details) VALUES (?1, ?2, 'queued', ?3, ?4, ?5)",
-                params![id, owner, model, now(), details.to_string()],
+                "INSERT INTO runs (id, owner, status, model, created, details, output, device)
+                 VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7)",
+                params![id, owner, model(id), now(), details.to_string(), output, device],
             )?;
             say(&transaction, id, Level::Info, "Taken; it waits for its turn.")?;
             transaction.commit()
@@ -183,12 +196,38 @@ impl Queue {
         entered.ok_or_else(|| Error::new(Kind::Bug, "a run that was entered is not there"))
     }
 
+    /// Takes over a run that something else has kept, as it stood there, and gives it a name here; its folder is yet to be filled.
+    ///
+    /// # Errors
+    /// Those of the database, one of whose models is called the same.
+    pub fn take_over(&self, run: Run) -> Result<Run> {
+        let run = Run { id: new_id(), ..run };
+        let Run { id, owner, status, model, created, started, finished, details, output, device, .. } = &run;
+        let database = self.database();
+        let sql = "INSERT INTO runs (id, owner, status, model, created, started, finished, details, output, device)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        let details = details.to_string();
+        let values = params![id, owner, status.name(), model, created, started, finished, details, output, device];
+        database.execute(sql, values).map_err(failed)?;
+        say(&database, id, Level::Info, "Taken over.").map_err(failed)?;
+        drop(database);
+        Ok(run)
+    }
+
     /// A run of somebody.
     ///
     /// # Errors
     /// Those of the database.
     pub fn run(&self, owner: &str, id: &str) -> Result<Option<Run>> {
         find(&self.database(), "owner = ?1 AND id = ?2", [owner, id]).map_err(failed)
+    }
+
+    /// The run of somebody whose model is called so.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn run_of_model(&self, owner: &str, model: &str) -> Result<Option<Run>> {
+        find(&self.database(), "owner = ?1 AND model = ?2", [owner, model]).map_err(failed)
     }
 
     /// Runs of somebody; `None` where the page begins behind one that is not there.
@@ -207,8 +246,17 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn succeeded(&self) -> Result<Vec<Run>> {
+        self.of_everybody("status = 'succeeded' AND is_dropped = 0")
+    }
+
+    /// Runs that somebody stopped, whose processes may not have heard of it.
+    pub(super) fn stopped(&self) -> Result<Vec<Run>> {
+        self.of_everybody("status IN ('paused', 'cancelled') AND process IS NOT NULL")
+    }
+
+    fn of_everybody(&self, condition: &str) -> Result<Vec<Run>> {
         let database = self.database();
-        let sql = format!("SELECT {COLUMNS} FROM runs WHERE status = 'succeeded' AND is_dropped = 0 ORDER BY number");
+        let sql = format!("SELECT {COLUMNS} FROM runs WHERE {condition} ORDER BY number");
         let mut statement = database.prepare(&sql).map_err(failed)?;
         let rows = statement.query_map([], run).map_err(failed)?;
         rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)
@@ -239,10 +287,18 @@ impl Queue {
         self.turn(owner, id, &["paused"], Status::Queued, "Resumed; it waits for its turn.")
     }
 
+    /// As [`Queue::resume`], also of a run that failed: what made it fail may be mended.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn retry(&self, owner: &str, id: &str) -> Result<Option<(Run, bool)>> {
+        self.turn(owner, id, &["paused", "failed"], Status::Queued, "Resumed; it waits for its turn.")
+    }
+
     fn turn(&self, owner: &str, id: &str, from: &[&str], to: Status, says: &str) -> Result<Option<(Run, bool)>> {
         let from = from.iter().map(|status| format!("'{status}'")).collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "UPDATE runs SET status = ?3, finished = CASE WHEN ?4 THEN ?5 END WHERE owner = ?1 AND id = ?2 AND status IN ({from})"
+            "UPDATE runs SET status = ?3, finished = CASE WHEN ?4 THEN ?5 END, error = NULL WHERE owner = ?1 AND id = ?2 AND status IN ({from})"
         );
         let mut database = self.database();
         let turn = |database: &mut Connection| -> rusqlite::Result<bool> {
@@ -276,13 +332,36 @@ impl Queue {
         Ok(true)
     }
 
+    /// Forgets a run of somebody that does not go on, and all that it has left; whether there was one.
+    ///
+    /// # Errors
+    /// Those of the database, and what cannot be removed: then it is there still.
+    pub fn forget(&self, owner: &str, id: &str) -> Result<bool> {
+        let mut database = self.database(); // nobody lets it go on meanwhile
+        let found = find(&database, "owner = ?1 AND id = ?2 AND status <> 'running'", [owner, id]).map_err(failed)?;
+        let is_free = |run: &Run| !self.is_busy(run) && holder(&self.output(run)).is_none();
+        let Some(run) = found.filter(is_free) else { return Ok(false) };
+        for folder in [self.output(&run), self.folder(id)].into_iter().filter(|folder| folder.exists()) {
+            fs::remove_dir_all(&folder).map_err(|e| Error::io("removing", &folder, e))?;
+        }
+        let forget = |database: &mut Connection| -> rusqlite::Result<()> {
+            let transaction = database.transaction()?;
+            transaction.execute("DELETE FROM events WHERE run = ?1", [id])?;
+            transaction.execute("DELETE FROM runs WHERE id = ?1", [id])?;
+            transaction.commit()
+        };
+        forget(&mut database).map_err(failed)?;
+        drop(database);
+        run.results.map_or(Ok(true), |results| self.delete_file(owner, &results).map(|_| true))
+    }
+
     /// The run whose turn it is: one that ran when the program ended, else the one that has waited longest.
-    pub(super) fn next(&self) -> Result<Option<(Run, Option<u32>)>> {
-        let sql = format!(
-            "SELECT {COLUMNS}, process FROM runs WHERE status IN ('running', 'queued') ORDER BY status = 'queued', number LIMIT 1"
-        );
-        let with_process = |row: &Row<'_>| Ok((run(row)?, row.get(12)?));
-        self.database().query_row(&sql, [], with_process).optional().map_err(failed)
+    pub(super) fn next(&self) -> Result<Option<Run>> {
+        let condition = "status IN ('running', 'queued') ORDER BY status = 'queued', number LIMIT 1";
+        let database = self.database(); // nobody forgets it before its turn has begun
+        let next = find(&database, condition, []).map_err(failed)?;
+        *self.turn_now() = next.as_ref().map(|run| Turn { run: run.id.clone(), ..Turn::default() });
+        Ok(next)
     }
 
     /// How a run stands.
@@ -293,11 +372,17 @@ impl Queue {
     }
 
     /// Takes down that a run is being trained by a process; not where somebody has stopped it meanwhile.
-    pub(super) fn begin(&self, id: &str, process: u32, says: &str) -> Result<bool> {
+    pub(super) fn begin(&self, id: &str, process: Option<Process>, says: &str) -> Result<bool> {
         let database = self.database();
-        let sql = "UPDATE runs SET status = 'running', process = ?2, started = coalesce(started, ?3)
+        let sql = "UPDATE runs SET status = 'running', process = ?2, born = ?3, started = coalesce(started, ?4)
                    WHERE id = ?1 AND status IN ('queued', 'running')";
-        let begun = database.execute(sql, params![id, process, now()]).map_err(failed)? > 0;
+        let begun = database
+            .execute(
+                sql,
+                params![id, process.map(|process| process.pid), process.and_then(|process| process.born), now()],
+            )
+            .map_err(failed)?
+            > 0;
         if begun {
             say(&database, id, Level::Info, says).map_err(failed)?;
         }

@@ -26,7 +26,15 @@ fn leave(queue: &Queue, owner: &str, text: &str) -> Result<Stored> {
 fn order(queue: &Queue, recipe: &str) -> Run {
     let recipe = |_: &Path| Ok(recipe.to_owned());
     let model = |id: &str| format!("ft:{}", &id[..8]);
-    let order = Order { owner: "one", model: &model, files: &[], recipe: &recipe, details: json!({"seed": 7}) };
+    let order = Order {
+        owner: "one",
+        model: &model,
+        files: &[],
+        recipe: &recipe,
+        output: None,
+        device: None,
+        details: json!({"seed": 7}),
+    };
     queue.order(&order).unwrap()
 }
 
@@ -86,6 +94,65 @@ fn a_folder_has_one_queue_and_what_killed_writers_left_is_gone() {
 }
 
 #[test]
+fn a_run_with_a_folder_of_its_own_is_taken_over_goes_on_and_is_forgotten_with_all_that_it_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Queue::open(&dir.path().join("queue"), LIMITS).unwrap();
+    let output = dir.path().join("own");
+    let older = Run {
+        id: String::new(),
+        owner: "one".into(),
+        status: Status::Failed,
+        model: "faq".into(),
+        is_dropped: false,
+        created: 5,
+        started: Some(6),
+        finished: Some(7),
+        tokens: None,
+        results: None,
+        error: None,
+        details: json!({"model": "m"}),
+        output: output.to_str().map(str::to_owned),
+        device: Some("cuda:1".into()),
+        process: None,
+    };
+    let run = queue.take_over(older.clone()).unwrap();
+    fs::create_dir(queue.folder(&run.id)).unwrap();
+    assert_eq!(queue.run_of_model("one", "faq").unwrap().unwrap(), Run { id: run.id.clone(), ..older });
+    assert!(queue.take_over(run.clone()).is_err(), "its name is taken");
+    assert_eq!(queue.output(&run), output);
+    let recipe = queue.folder(&run.id).join("recipe.yaml").display().to_string();
+    assert_eq!(queue.words(&run), ["train", &recipe, "--device=cuda:1"]);
+    fs::create_dir(&output).unwrap();
+    fs::write(output.join("notes.txt"), "somebody's own").unwrap();
+    assert_eq!(queue.words(&run).len(), 3, "no run has been there");
+    fs::write(output.join(".lock"), "").unwrap();
+    assert_eq!(queue.words(&run)[3], "--resume");
+    assert_eq!(queue.words(&Run { status: Status::Succeeded, ..run.clone() }).len(), 3);
+
+    assert!(queue.resume("one", &run.id).unwrap().is_some_and(|(_, turned)| !turned));
+    assert!(queue.retry("one", &run.id).unwrap().is_some_and(|(run, turned)| turned && run.finished.is_none()));
+    assert!(output.join("notes.txt").exists(), "nothing is removed");
+    let process = Process::of(std::process::id());
+    assert!(queue.begin(&run.id, Some(process), "").unwrap());
+    assert!(!queue.forget("one", &run.id).unwrap(), "it runs");
+    queue.pause("one", &run.id).unwrap();
+    let paused = queue.run("one", &run.id).unwrap().unwrap();
+    if cfg!(target_os = "linux") {
+        assert!(queue.is_busy(&paused) && !queue.forget("one", &run.id).unwrap(), "its process saves what it has");
+    }
+    let ended = Process { born: process.born.map(|born| born + 1), ..process };
+    queue.retry("one", &run.id).unwrap();
+    assert!(queue.begin(&run.id, Some(ended), "").unwrap());
+    queue.pause("one", &run.id).unwrap();
+    assert_eq!(queue.stopped().unwrap().len(), 1);
+    assert!(!queue.forget("two", &run.id).unwrap() && queue.forget("one", &run.id).unwrap());
+    assert!(!output.exists() && !queue.folder(&run.id).exists());
+    assert!(
+        queue.events(&run.id, None, all()).unwrap().items.is_empty() && queue.run("one", &run.id).unwrap().is_none()
+    );
+}
+
+#[test]
 fn what_is_somebody_elses_folder_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("files/mine")).unwrap();
@@ -102,8 +169,15 @@ fn runs_are_their_owners_and_are_stopped_and_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let queue = Queue::open(dir.path(), LIMITS).unwrap();
     let runs: Vec<Run> = (0..3).map(|_| order(&queue, "")).collect();
-    let too_many =
-        Order { owner: "one", model: &|id| id.into(), files: &[], recipe: &|_| Ok(String::new()), details: json!({}) };
+    let too_many = Order {
+        owner: "one",
+        model: &|id| id.into(),
+        files: &[],
+        recipe: &|_| Ok(String::new()),
+        output: None,
+        device: None,
+        details: json!({}),
+    };
     assert!(queue.order(&too_many).unwrap_err().what().contains("3 runs wait"));
     assert_eq!(fs::read_dir(dir.path().join("runs")).unwrap().count(), 3, "nothing is left of it");
     let list = |owner: &str, page| ids(queue.runs(owner, page).unwrap(), |run: Run| run.id);
@@ -112,14 +186,14 @@ fn runs_are_their_owners_and_are_stopped_and_resumed() {
     assert!(queue.runs("two", Page { after: Some(&runs[0].id), ..all() }).unwrap().is_none());
     assert!(queue.cancel("two", &runs[0].id).unwrap().is_none() && queue.run("two", &runs[0].id).unwrap().is_none());
 
-    let next = || queue.next().unwrap().map(|(run, _)| run.id);
+    let next = || queue.next().unwrap().map(|run| run.id);
     assert_eq!(next().as_ref(), Some(&runs[0].id));
-    assert!(queue.begin(&runs[1].id, 1, "").unwrap());
+    assert!(queue.begin(&runs[1].id, None, "").unwrap());
     assert_eq!(next().as_ref(), Some(&runs[1].id), "what ran goes on first");
     let stands =
         |turned: Result<Option<(Run, bool)>>| turned.unwrap().map(|(run, turned)| (run.status, turned)).unwrap();
     assert_eq!(stands(queue.pause("one", &runs[1].id)), (Status::Paused, true));
-    assert!(!queue.begin(&runs[1].id, 1, "").unwrap());
+    assert!(!queue.begin(&runs[1].id, None, "").unwrap());
     assert_eq!(stands(queue.cancel("one", &runs[0].id)), (Status::Cancelled, true));
     assert_eq!(stands(queue.cancel("one", &runs[0].id)), (Status::Cancelled, false));
     assert_eq!(stands(queue.resume("one", &runs[0].id)), (Status::Cancelled, false));
@@ -156,7 +230,7 @@ mod running {
     const PROGRAM: &str = "run=$(dirname \"$2\")/run; mkdir -p $run; . \"$2\"";
     /// Takes steps until it is told to end, and goes on behind them.
     const STEPS: &str = "
-trap 'exit 3' INT
+trap 'exit 3' TERM
 n=$(cat $run/metrics.jsonl 2>/dev/null | wc -l)
 while [ ! -e $run/enough ]; do
     n=$((n + 1)); echo \"{\\\"step\\\":$n,\\\"loss\\\":1.5}\" >> $run/metrics.jsonl; sleep 0.02
@@ -179,7 +253,7 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
 
         fn options(&self) -> RunnerOptions {
             let command = vec!["/bin/sh".into(), self.dir.path().join("program").into()];
-            RunnerOptions { command, threads: 1, device: "cpu".into(), grace: Duration::from_secs(60) }
+            RunnerOptions { command, threads: Some(1), device: Some("cpu".into()), grace: Duration::from_secs(60) }
         }
 
         fn start(&self) -> Runner {
@@ -272,8 +346,9 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         let bench = Bench::new();
         let run = order(&bench.queue, STEPS);
         let folder = bench.queue.folder(&run.id);
-        let mut orphan = process::start(&folder, &bench.options()).unwrap();
-        assert!(bench.queue.begin(&run.id, orphan.id(), "").unwrap());
+        let words = bench.queue.words_on(&run, None);
+        let mut orphan = process::start(&folder, &words, &bench.options()).unwrap();
+        assert!(bench.queue.begin(&run.id, Some(Process::of(orphan.id())), "").unwrap());
         let reaper = std::thread::spawn(move || orphan.wait().unwrap().code());
         while !folder.join("run/metrics.jsonl").exists() {
             std::thread::sleep(Duration::from_millis(5));
@@ -286,5 +361,25 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         runner.stop();
         assert_eq!(bench.queue.run("one", &run.id).unwrap().unwrap().status, Status::Cancelled);
         assert!(bench.seen.0.lock().unwrap().is_empty());
+
+        // Of a run that was stopped, too, before anybody looked at it.
+        let run = order(&bench.queue, STEPS);
+        let folder = bench.queue.folder(&run.id);
+        let words = bench.queue.words_on(&run, None);
+        let mut orphan = process::start(&folder, &words, &bench.options()).unwrap();
+        assert!(bench.queue.begin(&run.id, Some(Process::of(orphan.id())), "").unwrap());
+        bench.queue.pause("one", &run.id).unwrap();
+        while !folder.join("run/metrics.jsonl").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if cfg!(target_os = "linux") {
+            let reaper = std::thread::spawn(move || orphan.wait().unwrap().code());
+            let runner = bench.start();
+            assert_eq!(reaper.join().unwrap(), Some(3));
+            runner.stop();
+        } else {
+            orphan.kill().unwrap();
+            orphan.wait().unwrap();
+        }
     }
 }

@@ -189,7 +189,7 @@ impl Summary {
             totals,
             stop_reason: None,
             adapter_step: None,
-            peak_rss_bytes: peak_rss_bytes(),
+            peak_rss_bytes: crate::process::peak_bytes(),
             base_loss: None,
             estimated_bytes: None,
             peak_over_estimate: None,
@@ -232,17 +232,6 @@ impl Summary {
 /// The versions that decide a run's numbers.
 pub fn versions() -> BTreeMap<String, String> {
     [("gemma-tune", env!("CARGO_PKG_VERSION")), ("burn", BURN_VERSION)].map(|(k, v)| (k.into(), v.into())).into()
-}
-
-/// The largest resident memory that this process ever had, where the system tells (Linux).
-pub fn peak_rss_bytes() -> Option<u64> {
-    parse_peak(&std::fs::read_to_string("/proc/self/status").ok()?)
-}
-
-/// Reads the line `VmHWM:   123456 kB`.
-fn parse_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 fn finite(number: f64) -> Option<f64> {
@@ -378,16 +367,6 @@ mod tests {
     #[test]
     fn a_summary_without_steps_has_no_rate() {
         assert_eq!(Summary::new(&Totals::default()).tokens_per_second, None);
-    }
-
-    #[test]
-    fn peak_memory_is_read_where_it_is_told() {
-        assert_eq!(parse_peak("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"), Some(2048 * 1024));
-        assert_eq!(parse_peak("VmHWM:\t99999999999999999 kB\n"), None);
-        assert_eq!(parse_peak("VmHWM:\n"), None);
-        assert_eq!(parse_peak(""), None);
-        #[cfg(target_os = "linux")]
-        assert!(peak_rss_bytes().unwrap() > 1 << 20);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod proto;
 mod record;
 
+use crate::clock::since_1970;
 use crate::error::{Error, Result};
 use crate::terminal::printable;
 use crate::train::event::{Event, RowEvent, Sample, Sink};
@@ -14,7 +15,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// What every event file's name begins with; TensorBoard reads nothing else.
 const PREFIX: &str = "events.out.tfevents.";
@@ -139,7 +140,7 @@ fn newest_secs(dir: &Path) -> std::io::Result<Option<u64>> {
 
 /// Seconds since 1970.
 fn wall_time() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    since_1970(SystemTime::now()).as_secs_f64()
 }
 
 /// This machine's name, as a part of a file name.

@@ -1,12 +1,13 @@
 //! Connections: taken up, and ended in time.
 
+use super::body::Body;
 use super::client::Client;
 use super::timed::Timed;
-use super::worker::Command;
-use super::{Shared, routes};
 use crate::error::{Error, Kind, Result};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
@@ -21,36 +22,50 @@ const MOST_CONNECTIONS: usize = 512;
 const HEADER_TIME: Duration = Duration::from_secs(30);
 /// How long a client may take to read anything of what is written to it.
 const WRITE_TIME: Duration = Duration::from_secs(60);
-/// How long answers that have begun are waited for when the server ends.
-const GRACE_TIME: Duration = Duration::from_secs(120);
 
-/// Speaks HTTP until it is to end, and tells the engine's thread so.
+/// How connections are ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Whether a client that has said all may listen still. Without it nobody works on for one that has closed its end.
+    pub half_close: bool,
+    /// How long answers that have begun are waited for when the server ends.
+    pub grace: Duration,
+}
+
+/// Speaks HTTP until it is to end. A request knows its [`Client`].
 ///
 /// # Errors
 /// When the system gives no means to.
-pub fn serve(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) -> Result<()> {
+pub fn speak<A>(
+    listener: TcpListener,
+    manner: Manner,
+    stopping: watch::Receiver<bool>,
+    answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+) -> Result<()>
+where
+    A: Future<Output = Response<Body>> + Send + 'static,
+{
     let failed = |e: std::io::Error| Error::new(Kind::Run, format!("HTTP cannot be spoken: {e}")).caused_by(e);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed);
-    let served = runtime.and_then(|runtime| {
-        let served = runtime.block_on(accept(listener, &shared, stopping)).map_err(failed);
-        runtime.shutdown_background(); // what is being read for nobody
-        served
-    });
-    // Where the other thread has ended, it needs no word.
-    let _ = shared.work.send(Command::End);
-    served
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let spoken = runtime.block_on(accept(listener, manner, stopping, answer)).map_err(failed);
+    runtime.shutdown_background(); // what is being done for nobody
+    spoken
 }
 
-async fn accept(
+async fn accept<A>(
     listener: TcpListener,
-    shared: &Arc<Shared>,
+    manner: Manner,
     mut stopping: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+    answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+) -> std::io::Result<()>
+where
+    A: Future<Output = Response<Body>> + Send + 'static,
+{
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).half_close(true);
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).half_close(manner.half_close);
     loop {
         let accepted = async {
             let place = places.clone().acquire_owned().await;
@@ -66,12 +81,12 @@ async fn accept(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let (shared, client) = (shared.clone(), Client::new(stream));
+        let (answer, client) = (answer.clone(), Client::new(stream));
         let known = client.clone();
-        let service = service_fn(move |mut request| {
-            let shared = shared.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(known.clone());
-            async move { Ok::<_, Infallible>(routes::answer(request, shared).await) }
+            let answered = answer(request);
+            async move { Ok::<_, Infallible>(answered.await) }
         });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(Timed::new(client, WRITE_TIME)), service));
         tokio::spawn(async move {
@@ -81,6 +96,6 @@ async fn accept(
         });
     }
     drop(listener);
-    let _ = tokio::time::timeout(GRACE_TIME, graceful.shutdown()).await;
+    let _ = tokio::time::timeout(manner.grace, graceful.shutdown()).await;
     Ok(())
 }

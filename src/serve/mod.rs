@@ -25,6 +25,7 @@ mod wire;
 mod worker;
 
 pub use self::body::{Body, Events};
+pub use self::connections::{Manner, speak};
 pub use self::keys::Keys;
 pub use self::models::{Models, Named, Side};
 pub use self::refusal::Refusal;
@@ -47,13 +48,15 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 /// Prompts that are read at once.
 const READERS: usize = 2;
 /// Files that come at once.
 const UPLOADS: usize = 8;
+/// How long answers that have begun are waited for when the server ends.
+const GRACE_TIME: Duration = Duration::from_secs(120);
 
 /// What is served.
 pub trait Host: Send + Sync {
@@ -210,7 +213,7 @@ impl Server {
         let shared = Arc::new(shared);
         let known = shared.clone();
         let http = std::thread::Builder::new().name("http".into());
-        let http = http.spawn(move || connections::serve(listener, known, stopping)).map_err(failed)?;
+        let http = http.spawn(move || serve(listener, known, stopping)).map_err(failed)?;
         Ok(Server { address, shared, work: commands, http, stop })
     }
 
@@ -255,6 +258,16 @@ impl Server {
     }
 }
 
+/// Speaks HTTP until it is to end, and tells the engine's thread so.
+fn serve(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) -> Result<()> {
+    let work = shared.work.clone();
+    let manner = Manner { half_close: true, grace: GRACE_TIME };
+    let spoken = speak(listener, manner, stopping, move |request| routes::answer(request, shared.clone()));
+    // Where the other thread has ended, it needs no word.
+    let _ = work.send(Command::End);
+    spoken
+}
+
 impl Shared {
     /// The host, once there is one.
     fn host(&self) -> Option<&Arc<dyn Host>> {
@@ -265,9 +278,4 @@ impl Shared {
     fn is_local(&self) -> bool {
         self.address.ip().to_canonical().is_loopback()
     }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,6 +1,6 @@
 //! The models that requests name: one that stays, and adapters beside it, which come and go while others are answered.
 
-use super::now;
+use crate::clock::now;
 use crate::nn::{BaseOnly, SidePath};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -1,11 +1,9 @@
 //! Who may ask: who has the token, from this machine, by no page of somebody else.
 
+use crate::error::{Error, Kind, Result};
 use crate::serve::{Keys, Refusal, no_other_page};
 use hyper::header::{AUTHORIZATION, COOKIE};
 use hyper::{HeaderMap, StatusCode};
-use sha2::{Digest, Sha256};
-use std::fmt::Write;
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 /// The door of a studio.
@@ -19,9 +17,12 @@ pub struct Door {
 
 impl Door {
     /// One with a token that nobody knows yet.
-    pub fn new(port: u16) -> Self {
-        let token = secret();
-        Door { keys: Keys::one(&token), token, cookie: format!("gemma-tune-studio-{port}") }
+    ///
+    /// # Errors
+    /// Those of [`secret`].
+    pub fn new(port: u16) -> Result<Self> {
+        let token = secret()?;
+        Ok(Door { keys: Keys::one(&token), token, cookie: format!("gemma-tune-studio-{port}") })
     }
 
     /// The token.
@@ -38,7 +39,7 @@ impl Door {
     ///
     /// # Errors
     /// The refusal.
-    pub fn admit(&self, headers: &HeaderMap, query: Option<&str>, local: IpAddr) -> Result<(), Refusal> {
+    pub fn admit(&self, headers: &HeaderMap, query: Option<&str>, local: IpAddr) -> std::result::Result<(), Refusal> {
         no_other_page(headers, Some(local))?;
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         if text("sec-fetch-site").is_some_and(|site| !["same-origin", "none"].contains(&site)) {
@@ -60,18 +61,17 @@ impl Door {
     }
 }
 
-/// 256 bits as hexadecimal digits. The keys of std's hash maps come from where the system has random numbers; what is made of
-/// them cannot be turned back.
-pub fn secret() -> String {
-    let mut hash = Sha256::new();
-    for number in 0..8_u64 {
-        hash.update(RandomState::new().hash_one((number, std::process::id())).to_le_bytes());
-    }
-    hash.update(format!("{:?}", std::time::SystemTime::now()));
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// 256 bits of the system's random numbers, as hexadecimal digits.
+///
+/// # Errors
+/// Where the system has none.
+pub fn secret() -> Result<String> {
+    let mut bytes = [0; 32];
+    let failed = |e: getrandom::Error| {
+        Error::new(Kind::Run, format!("the system gives no random numbers, which a key is made of: {e}"))
+    };
+    getrandom::fill(&mut bytes).map_err(failed)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn nobody_comes_in_without_the_token_nor_from_elsewhere() {
-        let door = Door::new(7860);
+        let door = Door::new(7860).unwrap();
         let (token, local) = (door.token().to_owned(), IpAddr::from([127, 0, 0, 1]));
         let ask = |headers: &[(&str, &str)], query: Option<&str>| {
             let header = |(name, value): &(&str, &str)| {
@@ -107,6 +107,6 @@ mod tests {
             assert!(!ask(&[host, ("cookie", &cookie), elsewhere], None), "{elsewhere:?}");
         }
         assert!(!ask(&[("host", "evil.example"), ("cookie", &cookie)], None));
-        assert!(secret() != secret() && secret().len() == 64);
+        assert!(secret().unwrap() != secret().unwrap() && token.len() == 64);
     }
 }

@@ -4,7 +4,8 @@
 //! data/1-faq.csv          uploads and ratings, under names of ours
 //! data/files.json         what they were called
 //! runs/NAME/              `output.dir` of a run
-//! jobs/N/                 what is done: job.json, recipe.yaml, log.txt
+//! queue/                  runs that wait, and what all of them were: `queue` has its own page
+//! jobs/N/                 what is made of them: job.json, log.txt
 //! ship/                   what was exported
 //! work/                   recipes that are looked at, and no more
 //! ```

@@ -1,16 +1,15 @@
-//! What is done and takes its time: runs and exports, each a few verbs in turn, their words in files that outlive the studio.
+//! What is made of runs and takes its time, each a few verbs in turn, their words in files that outlive the studio.
 //!
-//! One run at a time and one export at a time; others wait. What goes on when the studio ends is saved and can be resumed; what
-//! goes on although the studio was killed is found again.
+//! One at a time; others wait. What goes on although the studio was killed is found again.
 
 use super::folder::Folder;
-use super::now;
-use super::process::Process;
 use super::verbs::{Program, line};
+use crate::clock::now;
 use crate::error::{Error, Kind, Result};
+use crate::process::Process;
 use crate::{atomic, input};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,15 +17,13 @@ use std::process::Child;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long processes may take to save when the studio ends.
+/// How long processes may take to end when the studio does.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// A run.
-    Train,
     /// A folder with base and adapter in one.
     Merge,
     /// The same as a GGUF file.
@@ -62,7 +59,7 @@ pub struct Job {
     pub id: u64,
     /// What it does.
     pub task: Task,
-    /// The run that it is or is made of.
+    /// The run that it is made of.
     pub run: String,
     /// The base model of the run.
     pub model: String,
@@ -84,12 +81,6 @@ pub struct Job {
     pub started: Option<u64>,
     /// and ended.
     pub ended: Option<u64>,
-    /// The memory that it was said to take.
-    #[serde(default)]
-    pub estimated_bytes: Option<u64>,
-    /// Whether its adapter is to be talked to when it is done.
-    #[serde(default)]
-    pub then_talk: bool,
     /// Whether somebody has asked it to stop.
     #[serde(default)]
     pub stopping: bool,
@@ -115,23 +106,15 @@ impl Job {
             created: now(),
             started: None,
             ended: None,
-            estimated_bytes: None,
-            then_talk: false,
             stopping: false,
             secrets: Vec::new(),
         }
-    }
-
-    fn is_run(&self) -> bool {
-        self.task == Task::Train
     }
 
     /// It for the page.
     fn shown(&self) -> Value {
         let mut shown = serde_json::to_value(self).unwrap_or_default();
         shown["commands"] = self.steps.iter().map(|words| line(words)).collect();
-        shown["memory_bytes"] = json!(self.process.and_then(Process::memory_bytes));
-        shown["has_adapter"] = self.output.join("adapter").join("adapter_config.json").is_file().into();
         shown
     }
 
@@ -139,14 +122,13 @@ impl Job {
     fn ended_with(&mut self, code: Option<i32>) {
         (self.code, self.process) = (code, None);
         self.state = match code {
-            Some(0) if self.at + 1 < self.steps.len() => {
+            Some(0) if self.at + 1 == self.steps.len() => State::Done,
+            Some(0) if !self.stopping => {
                 self.at += 1;
                 State::Waiting
             }
-            Some(0) => State::Done,
-            Some(3) | None => State::Stopped,
-            Some(_) if self.stopping => State::Stopped,
-            Some(_) => State::Failed,
+            Some(code) if code != 3 && !self.stopping => State::Failed,
+            _ => State::Stopped,
         };
         if self.state != State::Waiting {
             self.ended = Some(now());
@@ -204,27 +186,22 @@ impl Jobs {
         self.locked().jobs.get(&id).cloned()
     }
 
-    /// The run of that name.
-    pub fn run(&self, name: &str) -> Option<Job> {
-        self.locked().jobs.values().find(|job| job.is_run() && job.run == name).cloned()
-    }
-
-    /// Takes a job, which `make` makes for a folder of its own, and gives its number.
+    /// Takes a job, and gives its number.
     ///
     /// # Errors
-    /// Those of `make`, and when it cannot be written.
-    pub fn add(&self, make: impl FnOnce(&Path) -> Result<Job>) -> Result<u64> {
+    /// When it cannot be written.
+    pub fn add(&self, job: Job) -> Result<u64> {
         let mut inner = self.locked();
         let id = inner.jobs.keys().next_back().map_or(1, |last| last + 1);
         let folder = self.folder.join(id.to_string());
         std::fs::create_dir_all(&folder).map_err(|e| Error::io("making the folder", &folder, e))?;
-        let job = Job { id, ..make(&folder)? };
+        let job = Job { id, ..job };
         self.save(&job)?;
         inner.jobs.insert(id, job);
         Ok(id)
     }
 
-    /// Asks a job to stop: a run saves first. Says whether there is one to stop.
+    /// Asks a job to stop. Says whether there is one to stop.
     pub fn stop(&self, id: u64) -> bool {
         let mut inner = self.locked();
         let Some(job) = inner.jobs.get_mut(&id) else { return false };
@@ -234,7 +211,7 @@ impl Jobs {
             }
             (State::Running, Some(process)) => {
                 job.stopping = true;
-                process.interrupt();
+                process.ask_to_end();
                 #[cfg(not(unix))]
                 if let Some(child) = inner.children.get_mut(&id) {
                     let _ = child.kill();
@@ -247,89 +224,68 @@ impl Jobs {
         true
     }
 
-    /// Goes on with a job that has stopped or failed, as it was; a run from where it was saved.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn resume(&self, id: u64) -> Result<bool> {
-        let mut inner = self.locked();
-        let Some(job) = inner.jobs.get_mut(&id).filter(|job| matches!(job.state, State::Stopped | State::Failed))
-        else {
-            return Ok(false);
-        };
-        let was_saved = !crate::paths::entries(&job.output.join("checkpoints")).is_empty();
-        if job.is_run()
-            && let Some(words) = job.steps.first_mut()
-        {
-            words.retain(|word| word != "--resume");
-            words.extend(was_saved.then(|| "--resume".to_owned()));
-            if !was_saved && job.output.exists() {
-                // What it left before its first checkpoint is in its way.
-                std::fs::remove_dir_all(&job.output).map_err(|e| Error::io("removing", &job.output, e))?;
-            }
-        }
-        (job.state, job.code, job.ended, job.stopping) = (State::Waiting, None, None, false);
-        self.save(job)?;
-        Ok(true)
-    }
-
-    /// Forgets a job that does not go on, with its words, and of a run all that it left. Says whether there was one.
+    /// Forgets a job that does not go on, with its words; what it made stays. Says whether there was one.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(&self, id: u64) -> Result<bool> {
         let mut inner = self.locked();
-        let Some(job) = inner.jobs.get(&id).filter(|job| job.state != State::Running) else { return Ok(false) };
-        let mut gone = vec![self.folder.join(id.to_string())];
-        gone.extend(job.is_run().then(|| job.output.clone()));
-        for folder in gone.into_iter().rev().filter(|folder| folder.exists()) {
+        if inner.jobs.get(&id).is_none_or(|job| job.state == State::Running) {
+            return Ok(false);
+        }
+        let folder = self.folder.join(id.to_string());
+        if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(|e| Error::io("removing", &folder, e))?;
         }
         inner.jobs.remove(&id);
         Ok(true)
     }
 
-    /// Looks what became of those that go on, and starts those whose turn it is. Gives those that are done now.
-    pub fn look(&self) -> Vec<Job> {
+    /// Looks what became of the one that goes on, and starts the one whose turn it is.
+    pub fn look(&self) {
         let mut inner = self.locked();
+        if self.goes_on(&mut inner) {
+            return;
+        }
         let Inner { jobs, children } = &mut *inner;
-        let mut done = Vec::new();
+        let waiting = jobs.values_mut().filter(|job| job.state == State::Waiting);
+        // One that has begun goes first.
+        let Some(job) = waiting.min_by_key(|job| (job.at == 0, job.id)) else { return };
+        match self.start(job) {
+            Ok(child) => drop(children.insert(job.id, child)),
+            Err(error) => {
+                job.ended_with(Some(i32::from(error.exit_code())));
+                let path = self.folder.join(job.id.to_string()).join("log.txt");
+                let _ = atomic::write(&path, error.to_string().as_bytes());
+            }
+        }
+        let _ = self.save(job);
+    }
+
+    /// Takes down what has ended; whether any goes on.
+    fn goes_on(&self, inner: &mut Inner) -> bool {
+        let Inner { jobs, children } = inner;
+        let mut goes_on = false;
         for job in jobs.values_mut().filter(|job| job.state == State::Running) {
-            let code = match children.get_mut(&job.id) {
-                Some(child) => match child.try_wait() {
-                    Ok(Some(status)) => status.code(),
-                    Ok(None) => continue,
-                    Err(_) => None,
-                },
-                None if job.process.is_some_and(Process::is_alive) => continue,
-                // Of a studio that was killed. What it wrote last says whether it came to its end.
-                None => (job.is_run() && job.output.join("summary.json").is_file() && !job.stopping).then_some(0),
+            let code = match children.get_mut(&job.id).map(Child::try_wait) {
+                Some(Ok(Some(status))) => status.code(),
+                Some(Ok(None)) => {
+                    goes_on = true;
+                    continue;
+                }
+                // Of a studio that was killed.
+                None if job.process.is_some_and(Process::is_alive) => {
+                    goes_on = true;
+                    continue;
+                }
+                // How it ended, nobody knows.
+                Some(Err(_)) | None => None,
             };
             children.remove(&job.id);
             job.ended_with(code);
             let _ = self.save(job);
-            done.extend((job.state == State::Done).then(|| job.clone()));
         }
-        for is_run in [true, false] {
-            let of_kind = |job: &&mut Job| job.is_run() == is_run;
-            if jobs.values_mut().filter(of_kind).any(|job| job.state == State::Running) {
-                continue;
-            }
-            // One that has begun goes first.
-            let waiting = jobs.values_mut().filter(of_kind).filter(|job| job.state == State::Waiting);
-            if let Some(job) = waiting.min_by_key(|job| (job.at == 0, job.id)) {
-                match self.start(job) {
-                    Ok(child) => drop(children.insert(job.id, child)),
-                    Err(error) => {
-                        job.ended_with(Some(i32::from(error.exit_code())));
-                        let path = self.folder.join(job.id.to_string()).join("log.txt");
-                        let _ = atomic::write(&path, error.to_string().as_bytes());
-                    }
-                }
-                let _ = self.save(job);
-            }
-        }
-        done
+        goes_on
     }
 
     fn start(&self, job: &mut Job) -> Result<Child> {
@@ -355,33 +311,15 @@ impl Jobs {
         Ok(child)
     }
 
-    /// Stops all that go on, and waits until they have saved.
+    /// Stops all that go on, and waits for their end.
     pub fn end_all(&self) {
-        let running = |jobs: &BTreeMap<u64, Job>| -> Vec<u64> {
-            jobs.values().filter(|job| job.state == State::Running).map(|job| job.id).collect()
-        };
-        let ids = running(&self.locked().jobs);
+        let running = |job: &&Job| job.state == State::Running;
+        let ids: Vec<u64> = self.locked().jobs.values().filter(running).map(|job| job.id).collect();
         for id in ids {
             self.stop(id);
         }
         let until = Instant::now() + GRACE;
-        while Instant::now() < until {
-            let mut inner = self.locked();
-            let Inner { jobs, children } = &mut *inner;
-            for job in jobs.values_mut().filter(|job| job.state == State::Running) {
-                let ended = match children.get_mut(&job.id) {
-                    Some(child) => child.try_wait().ok().flatten().map(|status| status.code()),
-                    None => (!job.process.is_some_and(Process::is_alive)).then_some(None),
-                };
-                if let Some(code) = ended {
-                    job.ended_with(code);
-                    let _ = self.save(job);
-                }
-            }
-            if running(jobs).is_empty() {
-                return;
-            }
-            drop(inner);
+        while self.goes_on(&mut self.locked()) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -9,9 +9,9 @@ mod door;
 mod folder;
 mod jobs;
 mod page;
-mod process;
 mod ratings;
 mod routes;
+mod runs;
 mod shipping;
 mod talk;
 mod upstream;
@@ -21,23 +21,22 @@ use self::door::Door;
 use self::folder::Folder;
 use self::jobs::Jobs;
 use self::page::Page;
+use self::runs::{Runs, base_of};
 use self::talk::Talk;
 use self::verbs::Program;
 use crate::error::{Error, Kind, Place, Result};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
+use crate::queue::{Hooks, Run, Runner, RunnerOptions};
+use crate::serve::{Manner, speak};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, watch};
+use std::time::Duration;
+use tokio::sync::watch;
 
-/// Connections at once; others wait to be taken up.
-const MOST_CONNECTIONS: usize = 64;
-/// How long a browser may take to say what it wants.
-const HEADER_TIME: Duration = Duration::from_secs(60);
+/// How long answers that have begun are waited for when the studio ends.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
+/// How long a run that is stopped may take to save: a step of a large model takes its time.
+const GRACE: Duration = Duration::from_secs(600);
 /// How often is looked what became of the processes.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -58,6 +57,7 @@ struct Shared {
     door: Door,
     folder: Folder,
     program: Program,
+    runs: Runs,
     jobs: Jobs,
     talk: Talk,
     page: Page,
@@ -68,6 +68,7 @@ struct Shared {
 pub struct Studio {
     listener: TcpListener,
     shared: Arc<Shared>,
+    training: RunnerOptions,
     stop: watch::Sender<bool>,
 }
 
@@ -97,10 +98,13 @@ impl Studio {
         let listener = TcpListener::bind(("127.0.0.1", port)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let command = vec![options.program.clone().into_os_string()];
+        let training = RunnerOptions { command, threads: None, device: None, grace: GRACE };
         let program = Program::new(options.program);
         let shared = Shared {
             address,
-            door: Door::new(address.port()),
+            door: Door::new(address.port())?,
+            runs: Runs::open(&folder)?,
             jobs: Jobs::open(&folder, program.clone())?,
             talk: Talk::new(&folder, program.clone()),
             folder,
@@ -108,7 +112,7 @@ impl Studio {
             page: Page::made(),
             max_upload_bytes: options.max_upload_bytes,
         };
-        Ok(Studio { listener, shared: Arc::new(shared), stop: watch::channel(false).0 })
+        Ok(Studio { listener, shared: Arc::new(shared), training, stop: watch::channel(false).0 })
     }
 
     /// Where the page is, with the key to it.
@@ -121,19 +125,22 @@ impl Studio {
         Stop(self.stop.clone())
     }
 
-    /// Answers the page until it is asked to end; runs that go on are saved then, and can be resumed.
+    /// Answers the page until it is asked to end; a run that goes on is saved then, and goes on with the next studio. `note` hears what
+    /// whoever started it should know.
     ///
     /// # Errors
     /// When the system gives no means to speak HTTP.
-    pub fn run(self) -> Result<()> {
-        let Studio { listener, shared, stop } = self;
-        let failed = |e: std::io::Error| Error::new(Kind::Run, format!("HTTP cannot be spoken: {e}")).caused_by(e);
+    pub fn run(self, note: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
+        let Studio { listener, shared, training, stop } = self;
+        let failed = |e: std::io::Error| Error::new(Kind::Run, format!("no thread can be started: {e}")).caused_by(e);
+        let hooks = Arc::new(Finished { shared: shared.clone(), note });
+        let runner = Runner::start(shared.runs.queue.clone(), training, hooks)?;
         let (keeper, until) = (shared.clone(), stop.subscribe());
-        let keeping = std::thread::Builder::new().name("jobs".into()).spawn(move || keep(&keeper, &until));
+        let keeping = std::thread::Builder::new().name("jobs".into()).spawn(move || keep(&keeper, &until, runner));
         let keeping = keeping.map_err(failed)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let served = runtime.block_on(accept(listener, &shared, stop.subscribe())).map_err(failed);
-        runtime.shutdown_background();
+        // A browser that goes away takes what it has asked for with it.
+        let manner = Manner { half_close: false, grace: ANSWER_GRACE };
+        let served = speak(listener, manner, stop.subscribe(), move |request| routes::answer(request, shared.clone()));
         stop.send_replace(true);
         // Which has nothing to say but that it is done.
         let _ = keeping.join();
@@ -142,59 +149,37 @@ impl Studio {
 }
 
 /// Looks after the processes until the studio ends, and ends them then.
-fn keep(shared: &Shared, until: &watch::Receiver<bool>) {
+fn keep(shared: &Shared, until: &watch::Receiver<bool>, runner: Runner) {
     while !*until.borrow() {
-        for done in shared.jobs.look() {
-            if done.then_talk {
-                // Why it cannot be talked to is said where it is looked for.
-                let _ = shared.talk.open(&shared.folder, &done.model, Some(&done.run), "auto");
-            }
-        }
+        shared.jobs.look();
         shared.talk.look();
         std::thread::sleep(LOOK);
     }
+    shared.runs.queue.stop(); // it saves while the others end
     shared.talk.end();
     shared.jobs.end_all();
+    runner.stop();
+    shared.talk.end(); // with what a run has left just now
 }
 
-async fn accept(
-    listener: TcpListener,
-    shared: &Arc<Shared>,
-    mut stopping: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
-    loop {
-        let accepted = async {
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            accepted = accepted => accepted,
-            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let shared = shared.clone();
-        let service = service_fn(move |request| {
-            let shared = shared.clone();
-            async move { Ok::<_, Infallible>(routes::answer(request, shared).await) }
-        });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async move {
-            // A connection that breaks is its browser's affair.
-            let _ = connection.await;
-            drop(place);
-        });
+/// What comes of runs.
+struct Finished<F> {
+    shared: Arc<Shared>,
+    note: F,
+}
+
+impl<F: Fn(&str) + Send + Sync> Hooks for Finished<F> {
+    fn serve(&self, run: &Run, _: &Path) -> Result<()> {
+        if run.details["then_talk"] == true {
+            // Why it cannot be talked to is said where it is looked for.
+            let _ = self.shared.talk.open(&self.shared.folder, base_of(run), Some(&run.model), "auto");
+        }
+        Ok(())
     }
-}
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    fn forget(&self, _: &str) {}
+
+    fn note(&self, text: &str) {
+        (self.note)(text);
+    }
 }

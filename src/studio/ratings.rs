@@ -1,7 +1,7 @@
 //! What a person thinks of answers, as rows that a run learns from.
 
 use super::folder::{Folder, Uploaded, is_name};
-use super::now;
+use crate::clock::now;
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;

@@ -5,14 +5,13 @@ mod uploads;
 
 use super::Shared;
 use super::allowed::{self, run_of};
-use super::folder::is_name;
-use super::jobs::{Job, Task};
 use super::ratings::Rated;
+use super::runs::base_of;
 use super::shipping::Wish;
 use super::upstream;
-use crate::atomic;
 use crate::error::{Error, Kind};
 use crate::input;
+use crate::queue::Run;
 use crate::serve::{Body, Refusal};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -59,7 +58,7 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
     let from = || query(head, "from").and_then(|from| from.parse().ok()).unwrap_or(0);
     match (&head.method, &path[..]) {
         (&Method::GET, [""]) => Ok(page(shared)),
-        (&Method::GET, ["api", "state"]) => Ok(ok(&state(shared))),
+        (&Method::GET, ["api", "state"]) => state(shared).map(|state| ok(&state)),
         (&Method::GET, ["api", "schema"]) => looking::say(shared, &["recipe", "schema"]).await,
         (&Method::GET, ["api", "models"]) => looking::say(shared, &["inspect", "--json"]).await,
         (&Method::GET, ["api", "jobs", id, "log"]) => lines(&job_folder(shared, id)?.join("log.txt"), from()),
@@ -75,7 +74,7 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
         (&Method::POST, ["api", "files"]) => uploads::take(head, body, shared).await,
         (&Method::POST, ["api", "files", "remove"]) => {
             let Named { name } = read(body).await?;
-            let is_gone = shared.folder.remove(&name).map_err(|e| Refusal::of_error(&e))?;
+            let is_gone = shared.folder.remove(&name).map_err(own)?;
             if is_gone { Ok(ok(&json!({}))) } else { Err(nothing(head)) }
         }
         (&Method::POST, ["api", "draft"]) => looking::draft(&read(body).await?, shared).await,
@@ -84,18 +83,19 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
         (&Method::POST, ["api", "ship"]) => {
             let wish: Wish = read(body).await?;
             let run = known_run(shared, &wish.run)?;
-            let job = wish.job(&run.model, &shared.folder).map_err(|e| Refusal::of_error(&e))?;
-            let id = shared.jobs.add(|_| Ok(job)).map_err(|e| Refusal::of_error(&e))?;
+            let job = wish.job(base_of(&run), &shared.folder).map_err(own)?;
+            let id = shared.jobs.add(job).map_err(own)?;
             Ok(ok(&json!({"id": id})))
         }
         (&Method::POST, ["api", "jobs", id, what @ ("stop" | "resume" | "remove")]) => {
-            let id: u64 = id.parse().map_err(|_| nothing(head))?;
-            let is_done = match *what {
-                "stop" => Ok(shared.jobs.stop(id)),
-                "resume" => shared.jobs.resume(id),
-                _ => shared.jobs.remove(id),
+            let is_done = match (shared.runs.get(id).map_err(own)?, id.parse(), *what) {
+                (Some(run), ..) => shared.runs.act(&run.id, what),
+                (None, Ok(id), "stop") => Ok(shared.jobs.stop(id)),
+                (None, Ok(id), "remove") => shared.jobs.remove(id),
+                (None, Ok(_), _) => Ok(false),
+                (None, Err(_), _) => return Err(nothing(head)),
             };
-            match is_done.map_err(|e| Refusal::of_error(&e))? {
+            match is_done.map_err(own)? {
                 true => Ok(ok(&json!({}))),
                 false => Err(Refusal::new(StatusCode::CONFLICT, "it is not in a state for that")),
             }
@@ -103,13 +103,13 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
         (&Method::POST, ["api", "talk"]) => {
             let Talked { model, run, device } = read(body).await?;
             let run = run.map(|run| known_run(shared, &run)).transpose()?;
-            let model = run.as_ref().map(|run| run.model.clone()).or(model);
+            let model = run.as_ref().map(|run| base_of(run).to_owned()).or(model);
             let Some(model) = model.filter(|model| !model.trim().is_empty()) else {
                 return Err(Refusal::param("model", "choose a model or a run"));
             };
             let device = device_of(device.as_deref())?;
-            let run = run.as_ref().map(|run| run.run.as_str());
-            shared.talk.open(&shared.folder, &model, run, device).map_err(|e| Refusal::of_error(&e))?;
+            let run = run.as_ref().map(|run| run.model.as_str());
+            shared.talk.open(&shared.folder, &model, run, device).map_err(own)?;
             Ok(ok(&shared.talk.shown()))
         }
         (&Method::POST, ["api", "talk", "end"]) => {
@@ -125,7 +125,7 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
         }
         (&Method::POST, ["api", "ratings"]) => {
             let rated: Rated = read(body).await?;
-            let file = rated.keep(&shared.folder).map_err(|e| Refusal::of_error(&e))?;
+            let file = rated.keep(&shared.folder).map_err(own)?;
             Ok(ok(&json!({"file": file})))
         }
         _ => Err(nothing(head)),
@@ -165,30 +165,22 @@ struct Begun {
 }
 
 fn train(begun: &Begun, shared: &Shared) -> Result<Response<Body>> {
-    let wrong = |error: Error| Refusal::of_error(&error);
-    allowed::check(&begun.recipe, &shared.folder).map_err(wrong)?;
-    let device = device_of(begun.device.as_deref())?;
+    allowed::check(&begun.recipe, &shared.folder).map_err(own)?;
+    let device = Some(device_of(begun.device.as_deref())?).filter(|device| *device != "auto");
     let value = |key: &str| {
         let missing = || Refusal::param(key, format!("the recipe does not say `{key}`"));
         allowed::value_of(&begun.recipe, key).ok_or_else(missing)
     };
     let (dir, model) = (value("output.dir")?, value("model.base")?);
     let name = run_of(&dir, &shared.folder).unwrap_or_default();
-    if shared.folder.run(name).exists() || shared.jobs.run(name).is_some() {
+    if shared.folder.run(name).exists() || shared.runs.named(name).map_err(own)?.is_some() {
         return Err(Refusal::param(
             "output.dir",
             format!("there is a run `{name}` already: give this one another name"),
         ));
     }
-    let make = |folder: &Path| {
-        let recipe = folder.join("recipe.yaml");
-        atomic::write(&recipe, begun.recipe.as_bytes())?;
-        let mut words = vec!["train".to_owned(), recipe.display().to_string()];
-        words.extend((device != "auto").then(|| format!("--device={device}")));
-        let job = Job::new(Task::Train, name, &model, vec![words], shared.folder.run(name));
-        Ok(Job { estimated_bytes: begun.estimated_bytes, then_talk: begun.then_talk, ..job })
-    };
-    let id = shared.jobs.add(make).map_err(wrong)?;
+    let details = json!({"model": model, "estimated_bytes": begun.estimated_bytes, "then_talk": begun.then_talk});
+    let id = shared.runs.add(name, &begun.recipe, &dir, device, details).map_err(own)?;
     Ok(ok(&json!({"id": id})))
 }
 
@@ -206,7 +198,8 @@ fn page(shared: &Shared) -> Response<Body> {
 }
 
 /// All that changes while the page is open, but for what files hold.
-fn state(shared: &Shared) -> Value {
+fn state(shared: &Shared) -> Result<Value> {
+    let jobs = shared.runs.shown().map_err(own)?.into_iter().chain(shared.jobs.shown()).collect::<Vec<_>>();
     let path = |name: &str| shared.folder.data(name).display().to_string();
     let files = shared.folder.files().into_iter().map(|file| {
         let mut shown = json!({"path": path(&file.file)});
@@ -215,19 +208,24 @@ fn state(shared: &Shared) -> Value {
         }
         shown
     });
-    json!({
+    Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "dir": shared.folder.dir().display().to_string(),
         "runs_dir": shared.folder.run("").display().to_string(),
         "max_upload_bytes": shared.max_upload_bytes,
         "files": files.collect::<Vec<_>>(),
-        "jobs": shared.jobs.shown(),
+        "jobs": jobs,
         "talk": shared.talk.shown(),
-    })
+    }))
 }
 
 fn ok(value: &Value) -> Response<Body> {
     Body::json(StatusCode::OK, value)
+}
+
+/// What the studio itself fails at.
+fn own(error: Error) -> Refusal {
+    Refusal::of_error(&error)
 }
 
 fn nothing(head: &Parts) -> Refusal {
@@ -242,18 +240,21 @@ fn query(head: &Parts, name: &str) -> Option<String> {
 }
 
 fn job_folder(shared: &Shared, id: &str) -> Result<std::path::PathBuf> {
+    if let Some(run) = shared.runs.get(id).map_err(own)? {
+        return Ok(shared.runs.queue.folder(&run.id));
+    }
     let job = id.parse().ok().and_then(|id| shared.jobs.get(id));
     let job = job.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("there is no job {id}")))?;
     Ok(shared.folder.job(job.id))
 }
 
 fn run_folder(shared: &Shared, name: &str) -> Result<std::path::PathBuf> {
-    known_run(shared, name).map(|run| shared.folder.run(&run.run))
+    known_run(shared, name).map(|run| shared.runs.queue.output(&run))
 }
 
 /// A run of this studio.
-fn known_run(shared: &Shared, name: &str) -> Result<Job> {
-    let run = Some(name).filter(|name| is_name(name)).and_then(|name| shared.jobs.run(name));
+fn known_run(shared: &Shared, name: &str) -> Result<Run> {
+    let run = shared.runs.named(name).map_err(own)?;
     run.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("there is no run `{name}`")))
 }
 
@@ -286,7 +287,7 @@ fn held(path: &Path, from: u64) -> Result<Vec<u8>> {
             file.seek(SeekFrom::Start(from))?;
             file.take(PIECE).read_to_end(&mut bytes)
         });
-        read.map_err(|e| Refusal::of_error(&Error::io("reading", path, e)))?;
+        read.map_err(|e| own(Error::io("reading", path, e)))?;
     }
     Ok(bytes)
 }

@@ -44,7 +44,7 @@ impl Wish {
         }
         let adapter = folder.run(&run);
         let output = match task {
-            Task::Train | Task::Push => adapter.clone(),
+            Task::Push => adapter.clone(),
             Task::Merge => folder.ship(&format!("{run}-merged"), ""),
             Task::Gguf => folder.ship(&format!("{run}-{quant}"), ".gguf"),
             Task::Lora => folder.ship(&format!("{run}-lora"), ".gguf"),
@@ -61,7 +61,6 @@ impl Wish {
                 vec!["export", "ollama", &model_is, &adapter, &quant_is, &to],
                 format!("--gguf={}", output.join("model.gguf").display()),
             ),
-            Task::Train => return wrong("a run is started with a recipe".to_owned()),
             Task::Push => {
                 let Some(repo) = repo.filter(|repo| is_repository(repo)) else {
                     return wrong("write the repository as `owner/name`".to_owned());
@@ -100,7 +99,10 @@ mod tests {
     fn each_export_is_followed_by_its_proof() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
-        let job = |text: &str| serde_json::from_str::<Wish>(text).unwrap().job("m", &folder);
+        let job = |text: &str| -> Result<Job> {
+            let wish = serde_json::from_str::<Wish>(text);
+            wish.map_err(|e| Error::new(Kind::Recipe, e.to_string()))?.job("m", &folder)
+        };
         for (task, verb, proof) in [
             ("merge", "merge", "--merged="),
             ("gguf", "export", "--gguf="),

@@ -2,9 +2,9 @@
 
 use super::door::secret;
 use super::folder::Folder;
-use super::process::Process;
 use super::verbs::{Program, line};
 use crate::error::{Error, Kind, Result};
+use crate::process::{self, Process};
 use crate::{atomic, input};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What requests call the model by itself.
 const BASE: &str = "base";
@@ -58,7 +58,7 @@ impl Talk {
     pub fn new(folder: &Folder, program: Program) -> Self {
         let left = folder.work("serve.json");
         let before = input::read_to_string(&left).ok().and_then(|text| serde_json::from_str::<Process>(&text).ok());
-        before.filter(|process| process.is_alive()).into_iter().for_each(Process::terminate);
+        before.filter(|process| process.is_alive()).into_iter().for_each(Process::ask_to_end);
         Talk {
             program,
             log: folder.work("serve.txt"),
@@ -85,7 +85,7 @@ impl Talk {
             words.push(format!("--device={device}"));
         }
         let shown = line(&words);
-        let key = secret();
+        let key = secret()?;
         atomic::write(&self.key, key.as_bytes())?;
         #[cfg(unix)]
         {
@@ -159,13 +159,7 @@ impl Talk {
     pub fn end(&self) {
         let Some(mut talking) = self.locked().take() else { return };
         if talking.ended.is_none() {
-            Process::of(talking.child.id()).terminate();
-            let until = Instant::now() + GRACE;
-            while Instant::now() < until && matches!(talking.child.try_wait(), Ok(None)) {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            let _ = talking.child.kill();
-            let _ = talking.child.wait();
+            process::end(&mut talking.child, GRACE);
         }
         let _ = std::fs::remove_file(&self.left);
     }

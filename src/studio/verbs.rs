@@ -1,6 +1,7 @@
 //! The verbs of this program, each in a process of its own, and what they say.
 
 use crate::error::{Error, Kind, Result};
+use crate::process::set_apart;
 use crate::terminal::shell_word;
 use serde::Serialize;
 use std::io::Read;
@@ -48,7 +49,7 @@ impl Program {
     pub fn command(&self, words: &[String]) -> Command {
         let mut command = Command::new(self.0.as_path());
         command.args(words).stdin(Stdio::null());
-        super::process::set_apart(&mut command);
+        set_apart(&mut command);
         command
     }
 

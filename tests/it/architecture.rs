@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What waits to be trained, for whoever shows it: neither HTTP nor models.
     ("queue", &[]),
     // A page over the verbs of this program, each of which is a process of its own.
-    ("studio", &["recipe", "serve"]),
+    ("studio", &["queue", "recipe", "serve"]),
     ("export", &["adapter", "weights", "quant"]),
     // Numbers about models, without models.
     ("eval", &[]),
@@ -48,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // For tests.
     ("testkit", &["text", "weights"]),
     // What everyone may use.
+    ("clock", &[]),
     ("fence", &["error", "guard"]),
     ("guard", &[]),
     ("progress", &[]),
@@ -56,12 +57,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("atomic", &["error"]),
     ("input", &["atomic", "error"]),
     ("paths", &["error"]),
+    ("process", &["input"]),
     ("error", &["terminal"]),
 ];
 
 /// Rooms that everyone may use.
-const COMMON: &[&str] =
-    &["error", "atomic", "fence", "guard", "input", "paths", "progress", "random", "terminal", "Error", "Result"];
+const COMMON: &[&str] = &[
+    "error", "atomic", "clock", "fence", "guard", "input", "paths", "process", "progress", "random", "terminal",
+    "Error", "Result",
+];
 
 /// A file passes this and is two rooms.
 const MAX_LINES: usize = 600;

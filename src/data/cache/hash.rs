@@ -1,6 +1,7 @@
 //! Content hashes of data files, remembered by path, size and time so that an unchanged file is not read again.
 
 use crate::atomic;
+use crate::clock::since_1970;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use std::fs::Metadata;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -59,7 +60,7 @@ impl Stamp {
         atomic::may_read(path)?; // what is remembered of it stands for reading it
         let metadata = std::fs::metadata(path).map_err(|e| Error::io("reading", path, e))?;
         let modified = metadata.modified().unwrap_or(SystemTime::now());
-        let modified_nanos = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let modified_nanos = since_1970(modified).as_nanos();
         Ok((Stamp { size_bytes: metadata.len(), modified_nanos, identity: identity(&metadata) }, modified))
     }
 }

@@ -1,8 +1,9 @@
 //! The largest micro-batch, tried once before a long run.
 
 use crate::adapter::Adapter;
+use crate::process;
 use crate::progress::Progress;
-use crate::report::{summary, text};
+use crate::report::text;
 use crate::train::backprop::NEVER;
 use crate::train::micro_batch::MicroBatch;
 use crate::train::run::StepPlan;
@@ -31,7 +32,7 @@ pub fn run(
     let (started, tokens) = (Instant::now(), largest.first().map_or(0, MicroBatch::tokens) as u64);
     let watch = Watch { stop: &NEVER, on_progress: &mut |_| {} };
     drop(compute.gradients(adapter, largest, 0, &plan.step, watch));
-    let peak = summary::peak_rss_bytes().map_or("unknown".into(), text::bytes);
+    let peak = process::peak_bytes().map_or("unknown".into(), text::bytes);
     let (tokens, took) = (text::counted(tokens, "token"), text::duration(started.elapsed()));
     progress.note(&format!("Tried the longest micro-batch: {tokens} in {took}; peak memory so far {peak}"));
 }

@@ -115,10 +115,15 @@ impl Orders for BaseOrders {
         Some(Chosen {
             epochs: training.num_train_epochs,
             batch: training.per_device_train_batch_size * training.gradient_accumulation_steps,
-            rate_multiplier: training.learning_rate / usual_rate(method).ok()?,
+            rate_multiplier: as_said(training.learning_rate / usual_rate(method).ok()?),
             beta: preference.and_then(|preference| preference.beta),
         })
     }
+}
+
+/// A number as somebody would say it: without what the last bits of a product and a quotient have added.
+fn as_said(number: f64) -> f64 {
+    format!("{number:.9e}").parse().unwrap_or(number)
 }
 
 /// The learning rate of a recipe that says none.

@@ -24,7 +24,7 @@ impl Tuned {
     /// A queue that cannot be read.
     pub fn serve_all(&self, queue: &Queue) -> Result<()> {
         for run in queue.succeeded()? {
-            if let Err(error) = self.serve(&run, &queue.adapter(&run.id)) {
+            if let Err(error) = self.serve(&run, &queue.adapter(&run)) {
                 self.note(&format!("warning: `{}` cannot be served: {}", run.model, error.what()));
             }
         }

@@ -1,6 +1,7 @@
 //! Answers to chats and texts: whole, or while they come.
 
 use super::{Asker, Result, not_ready, side};
+use crate::clock::since_1970;
 use crate::infer::Prompt;
 use crate::model::Inputs;
 use crate::random::{Label, Rng};
@@ -21,7 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Sleep;
 
@@ -186,7 +187,7 @@ pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Resul
 /// A number that no other request has, also of another start of the server, and the seconds since 1970.
 fn unique() -> (u64, u64) {
     static REQUESTS: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = since_1970(SystemTime::now());
     let request = REQUESTS.fetch_add(1, Ordering::Relaxed);
     let labels = [Label::Purpose("request"), Label::Step(now.as_nanos() as u64), Label::Micro(request)];
     (Rng::new(u64::from(std::process::id())).stream(&labels).next_u64(), now.as_secs())

@@ -3,14 +3,15 @@
 use super::files;
 use super::tuned::{Query, blocking, no_such, own, tuning};
 use super::{Result, host, read};
+use crate::clock::now;
 use crate::queue::{Order, Page, Paged, Queue, Run, Status, Stored};
 use crate::random::{Label, Rng};
+use crate::serve::Shared;
 use crate::serve::body::Body;
 use crate::serve::refusal::Refusal;
 use crate::serve::tuning::{Method, TRAIN, Tuning, VALIDATION};
 use crate::serve::wire::object;
 use crate::serve::wire::tuning::{Create, checkpoint, checkpoint_id, event, job, list};
-use crate::serve::{Shared, now};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
@@ -175,7 +176,8 @@ fn create(asked: &Map<String, Value>, owner: &str, shared: &Arc<Shared>) -> Resu
     named.extend(validation.iter().map(|file| (VALIDATION, file)));
     let called = |id: &str| format!("ft:{base}:{suffix}:{}", id.get(..8).unwrap_or(id));
     let recipe = |folder: &std::path::Path| orders.recipe(&wanted, folder);
-    let run = queue.order(&Order { owner, model: &called, files: &named, recipe: &recipe, details }).map_err(own)?;
+    let order = Order { owner, model: &called, files: &named, recipe: &recipe, output: None, device: None, details };
+    let run = queue.order(&order).map_err(own)?;
     Ok(Body::json(StatusCode::OK, &shown(&run, shared)))
 }
 
@@ -234,7 +236,7 @@ fn checkpoints(query: &Query, run: &Run, queue: &Queue) -> Result<Response<Body>
     // Those of a run whose model was deleted are gone with it.
     let saved = match run.is_dropped || run.status == Status::Queued {
         true => Paged { items: Vec::new(), has_more: false },
-        false => queue.checkpoints(&run.id, after, page).map_err(own)?,
+        false => queue.checkpoints(run, after, page).map_err(own)?,
     };
     Ok(Body::json(StatusCode::OK, &list(&saved, |saved| checkpoint(run, saved))))
 }

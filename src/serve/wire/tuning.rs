@@ -384,6 +384,9 @@ mod tests {
             results: None,
             error: Some(failure),
             details,
+            output: None,
+            device: None,
+            process: None,
         };
         let shown = job(&run, None);
         assert_eq!(

@@ -140,7 +140,7 @@ const studio = { state: null, models: null, schema: null };
 const pages = {};
 let page = null;
 const isBusy = (job) => job.state === "running" || job.state === "waiting";
-const runsOf = () => studio.state.jobs.filter((job) => job.task === "train").sort((a, b) => b.id - a.id);
+const runsOf = () => studio.state.jobs.filter((job) => job.task === "train").reverse();
 const tuned = () => runsOf().filter((run) => run.has_adapter);
 
 async function refresh() {

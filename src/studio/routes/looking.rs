@@ -2,10 +2,9 @@
 
 use super::super::Shared;
 use super::super::allowed;
-use super::super::door::secret;
 use super::super::folder::is_name;
 use super::super::verbs::Said;
-use super::{Result, device_of, ok};
+use super::{Result, device_of, known_run, ok, own};
 use crate::atomic;
 use crate::error::Error;
 use crate::input;
@@ -14,6 +13,7 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use tempfile::TempDir;
 
 /// A recipe to look at.
 #[derive(Deserialize)]
@@ -47,30 +47,24 @@ pub struct Drafted {
 }
 
 /// A folder for one recipe, gone when it was looked at.
-struct Desk(PathBuf);
+struct Desk(TempDir);
 
 impl Desk {
     fn new(shared: &Shared) -> Result<Self> {
-        let path = shared.folder.work(&secret()[..16]);
-        std::fs::create_dir(&path).map_err(|e| Refusal::of_error(&Error::io("making the folder", &path, e)))?;
-        Ok(Desk(path))
+        let folder = shared.folder.work("");
+        let made = tempfile::Builder::new().prefix("look-").tempdir_in(&folder);
+        made.map(Desk).map_err(|e| own(Error::io("making a folder in", &folder, e)))
     }
 
     fn recipe(&self) -> PathBuf {
-        self.0.join("recipe.yaml")
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path().join("recipe.yaml")
     }
 }
 
 /// A verb that needs nothing.
 pub async fn say(shared: &Shared, words: &[&str]) -> Result<Response<Body>> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    let said = shared.program.say(&words).await.map_err(|e| Refusal::of_error(&e))?;
+    let said = shared.program.say(&words).await.map_err(own)?;
     Ok(ok(&serde_json::to_value(said).unwrap_or_default()))
 }
 
@@ -83,7 +77,7 @@ pub async fn look(what: &str, looked: &Looked, shared: &Shared) -> Result<Respon
     }
     let desk = Desk::new(shared)?;
     let recipe = desk.recipe();
-    atomic::write(&recipe, looked.recipe.as_bytes()).map_err(|e| Refusal::of_error(&e))?;
+    atomic::write(&recipe, looked.recipe.as_bytes()).map_err(own)?;
     let recipe = recipe.display().to_string();
     let rows = format!("--rows={}", looked.rows.unwrap_or(3).min(200));
     let device = format!("--device={}", device_of(looked.device.as_deref())?);
@@ -98,15 +92,17 @@ pub async fn look(what: &str, looked: &Looked, shared: &Shared) -> Result<Respon
         _ => return Err(Refusal::new(StatusCode::NOT_FOUND, format!("nothing looks at a recipe's `{what}`"))),
     };
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    let said = shared.program.say(&words).await.map_err(|e| Refusal::of_error(&e))?;
+    let said = shared.program.say(&words).await.map_err(own)?;
     Ok(ok(&serde_json::to_value(named(said, &recipe)).unwrap_or_default()))
 }
 
 /// A recipe that suits a model and data, as `init` writes it, and its keys for the form.
 pub async fn draft(drafted: &Drafted, shared: &Shared) -> Result<Response<Body>> {
     let Drafted { model, data, name, task, from, columns } = drafted;
-    let is_known = |run: &String| is_name(run) && shared.jobs.run(run).is_some();
-    if !is_name(name) || from.as_ref().is_some_and(|from| !is_known(from)) {
+    if let Some(from) = from {
+        known_run(shared, from)?;
+    }
+    if !is_name(name) {
         return Err(Refusal::param("name", "a run's name is letters, digits, `-`, `_` and `.`"));
     }
     if !shared.folder.has_data(data) && !data.starts_with("hf://") {
@@ -132,14 +128,14 @@ pub async fn draft(drafted: &Drafted, shared: &Shared) -> Result<Response<Body>>
     if let Some(columns) = columns {
         set("data.columns", columns.to_string());
     }
-    let said = shared.program.say(&words).await.map_err(|e| Refusal::of_error(&e))?;
+    let said = shared.program.say(&words).await.map_err(own)?;
     let (mut text, mut keys) = (String::new(), Value::Null);
     if said.code == Some(0) {
         text = input::read_to_string(desk.recipe().as_path())
-            .map_err(|e| Refusal::of_error(&Error::io("reading", desk.recipe(), e)))?
+            .map_err(|e| own(Error::io("reading", desk.recipe(), e)))?
             .replace(&recipe, "recipe.yaml");
         let show = ["recipe", "show", &recipe, "--brief", "--json"].map(str::to_owned);
-        let shown = shared.program.say(&show).await.map_err(|e| Refusal::of_error(&e))?;
+        let shown = shared.program.say(&show).await.map_err(own)?;
         keys = serde_json::from_str(&shown.out).unwrap_or_default();
     }
     let mut said = serde_json::to_value(named(said, &recipe)).unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use super::super::Shared;
 use super::super::folder::Uploaded;
-use super::super::now;
-use super::{Result, ok, query};
+use super::{Result, ok, own, query};
+use crate::clock::now;
 use crate::error::Error;
 use crate::serve::{Body, Refusal};
 use http_body_util::BodyExt;
@@ -11,26 +11,13 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::json;
-use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long the next piece of a file may take to come.
 const PIECE_TIME: Duration = Duration::from_secs(60);
 /// The longest name that is remembered.
 const NAME_CHARS: usize = 200;
-
-/// A file that is gone unless it is whole.
-struct Half(Option<PathBuf>);
-
-impl Drop for Half {
-    fn drop(&mut self) {
-        if let Some(path) = self.0.take() {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
 
 /// Takes the body as a file, under a name of ours.
 pub async fn take(head: &Parts, body: &mut Incoming, shared: &Shared) -> Result<Response<Body>> {
@@ -42,10 +29,9 @@ pub async fn take(head: &Parts, body: &mut Incoming, shared: &Shared) -> Result<
             format!("the file is larger than {most} bytes; `--max-upload-bytes` takes more"),
         )
     };
-    let path = shared.folder.work(&format!("upload-{}", super::super::door::secret()));
-    let failed = |e: std::io::Error| Refusal::of_error(&Error::io("writing", &path, e));
-    let mut out = File::create_new(&path).map_err(failed)?;
-    let mut half = Half(Some(path.clone()));
+    let folder = shared.folder.work("");
+    let failed = |e: std::io::Error| own(Error::io("writing into", &folder, e));
+    let mut out = tempfile::Builder::new().prefix("upload-").tempfile_in(&folder).map_err(failed)?;
     let mut bytes = 0;
     loop {
         let frame = tokio::time::timeout(PIECE_TIME, body.frame()).await;
@@ -59,12 +45,11 @@ pub async fn take(head: &Parts, body: &mut Incoming, shared: &Shared) -> Result<
         }
         out.write_all(data).map_err(failed)?;
     }
-    out.sync_all().map_err(failed)?;
+    out.as_file().sync_all().map_err(failed)?;
     let file = shared.folder.name_for(&name);
     let kept = shared.folder.data(&file);
-    std::fs::rename(&path, &kept).map_err(failed)?;
-    half.0 = None;
+    out.persist(&kept).map_err(|e| failed(e.error))?;
     let added = Uploaded { file: file.clone(), name, bytes, added: now() };
-    shared.folder.add(added).map_err(|e| Refusal::of_error(&e))?;
+    shared.folder.add(added).map_err(own)?;
     Ok(ok(&json!({"file": file, "path": kept.display().to_string(), "bytes": bytes})))
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::paths;
+use crate::process::{end_group, set_apart};
 use crate::recipe;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read, Write};
@@ -155,9 +156,7 @@ impl Running {
             command.split_first().map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A Ctrl-C is the run's, which then ends it.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        set_apart(&mut command);
         let mut running = running();
         let mut child = command.spawn()?;
         running.insert(child.id());
@@ -217,19 +216,6 @@ impl Drop for Running {
         running().remove(&id);
     }
 }
-
-/// Ends all processes of a group; there may be none any more.
-#[cfg(unix)]
-fn end_group(id: u32) {
-    use nix::sys::signal::{Signal, killpg};
-    use nix::unistd::Pid;
-    if let Ok(id) = i32::try_from(id) {
-        let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
-    }
-}
-
-#[cfg(not(unix))]
-fn end_group(_: u32) {}
 
 /// Which bytes of a pipe are kept where there are too many.
 #[derive(Debug, Clone, Copy)]

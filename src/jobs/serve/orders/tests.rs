@@ -60,7 +60,11 @@ fn what_was_chosen_is_that_of_the_runs_own_recipe() {
     assert_eq!(orders.chosen(dir.path()), None, "it has not been chosen yet");
     write(&said);
     let Chosen { epochs, batch, rate_multiplier, beta } = orders.chosen(dir.path()).unwrap();
-    assert!((epochs, batch, beta) == (2.0, 4, None) && (rate_multiplier - 3.0).abs() < 1e-9);
+    assert_eq!((epochs, batch, rate_multiplier, beta), (2.0, 4, 3.0, None));
+    for times in [0.1, 0.3, 1.5, 7.0, 1e-12, 250.0] {
+        write(&Wanted { rate_multiplier: Some(times), ..said.clone() });
+        assert_eq!(orders.chosen(dir.path()).unwrap().rate_multiplier, times, "as it was said");
+    }
 }
 
 fn read(text: &str) -> Result<(Rows, String)> {
