@@ -48,6 +48,7 @@ const READ: &[&str] = &[
     "gguf_lora",
     "gguf-lora",
     "api-key-file",
+    "route",
 ];
 
 /// Every option and argument whose value is a path, with its verb.
