@@ -7,6 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const JOBS: &str = "/v1/fine_tuning/jobs";
+/// Of a job with one of them an epoch: enough that a server can be killed in its middle.
+const STEPS: u64 = 120;
 const SERVED: &str = "--model t --name base --api-key-file keys --jobs jobs --job-threads 2 --max-file-bytes 4kB";
 
 /// Somebody with a key.
@@ -67,9 +69,6 @@ impl Asker<'_> {
 fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
-
-/// Of a job with one of them an epoch: enough that a server can be killed in its middle.
-const STEPS: u64 = 120;
 
 #[test]
 fn a_job_survives_its_server_and_leaves_a_model_to_whoever_asked_for_it() {
