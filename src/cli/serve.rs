@@ -12,7 +12,7 @@ use crate::jobs::serve::routed::{Classifier, routing};
 use crate::jobs::serve::tuned::Tuned;
 use crate::jobs::serve::{Named, Served};
 use crate::queue::{Limits, Queue, Runner, RunnerOptions};
-use crate::recipe::{self, Chooser};
+use crate::recipe::{self, Chooser, RouteRules};
 use crate::report::ProgressBar;
 use crate::serve::{Host, Keys, ServeOptions, Server, Tuning};
 use crate::weights::HostDtype;
@@ -124,6 +124,19 @@ fn named() -> impl TypedValueParser<Value = Named> {
     })
 }
 
+/// Which chats go elsewhere, and where.
+fn handed_on(rules: &RouteRules) -> String {
+    let by = match &rules.chooser {
+        Chooser::Classifier { adapter, threshold } => {
+            format!("that `{}` finds less likely to be for here than {threshold}", adapter.display())
+        }
+        Chooser::Confidence { min_mean_logprob } => {
+            format!("whose answers have a mean log-probability below {min_mean_logprob}")
+        }
+    };
+    format!("Chats {by} are handed on to {}/chat/completions.", rules.upstream.url)
+}
+
 impl Args {
     /// What helps where its device fails.
     pub fn relief(&self) -> Relief {
@@ -230,6 +243,7 @@ impl Args {
         let runner = queue.map(|queue| Runner::start(queue, runner, tuned)).transpose()?;
         is_ready.store(true, Ordering::SeqCst);
         screen.note(&told);
+        rules.iter().for_each(|rules| screen.note(&handed_on(rules)));
         super::print(&url)?;
         let ran = server.run(engine);
         if let Some(runner) = runner {

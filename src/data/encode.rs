@@ -188,7 +188,8 @@ impl RowEncoder<'_> {
                 }
                 Row::Unpaired { .. } if self.unpair && is_of_prompt => {
                     let what = "the row judges a prompt, and has no `completion` that is good or bad";
-                    let error = Error::new(Kind::Data, what).hint("`task: reward` learns who is to answer a prompt");
+                    let error = Error::new(Kind::Data, what)
+                        .hint("`task: reward` with `data.format: unpaired` learns who is to answer a prompt");
                     return Err(refuse(SkipReason::WrongLayout)(error));
                 }
                 Row::Unpaired { desirable, .. } => judged(&row, *desirable)?,

@@ -310,10 +310,14 @@ impl Head {
                 "to train on the chosen texts as they are, set `data.columns: {text: chosen}` and `data.format: text`".into()
             }
             "prompt_only" => "`sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`".into(),
+            "unpaired" if shown.len() == 2 => "`sft` needs an answer to each prompt".into(),
             _ => "`sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out".into(),
         };
         let other = match name {
             "preference" => "`task: dpo` learns which answer is preferred; ",
+            "unpaired" if shown.len() == 2 => {
+                "`task: reward` with `data.format: unpaired` learns who is to answer a prompt; "
+            }
             "unpaired" => "`task: kto` learns from good and bad answers; ",
             "prompt_only" => "`task: grpo` learns from its own answers to prompts; ",
             _ => "",

@@ -129,8 +129,9 @@ pub(super) fn check(
         one_kind(data, diagnosis);
     }
     let path = "preference.center_rewards_coefficient";
-    if let Some(mark) = diagnosis.given(path).filter(|_| !has_pairs && preference.center_rewards_coefficient.is_some())
-    {
+    // As a run writes its recipe, `null` is that there is none.
+    let is_centred = preference.center_rewards_coefficient.flatten().is_some();
+    if let Some(mark) = diagnosis.given(path).filter(|_| !has_pairs && is_centred) {
         let what = format!("`{path}` does nothing with rows of `unpaired`, whose labels say where 0 is");
         diagnosis.wrong(path, &mark, what, Some("leave it out".into()));
     }

@@ -8,15 +8,17 @@ use super::client::Client;
 use super::refusal::Refusal;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::io::Read;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use ureq::Agent;
 
 /// Bytes of an answer that does not come in pieces, at most.
@@ -25,6 +27,12 @@ const MOST_BYTES: usize = 64 << 20;
 const PIECES: usize = 64;
 /// Bytes of a piece, at most.
 const PIECE_BYTES: usize = 16 << 10;
+/// Chats that wait for it at once: each has a thread, and one of the connections that others come by.
+const MOST_ASKED: usize = 64;
+/// Bytes of an event of a stream, at most.
+const MOST_EVENT_BYTES: usize = 1 << 20;
+/// The last event of a stream.
+const DONE: &[u8] = b"[DONE]";
 
 /// Who is asked, and how.
 pub struct Upstream {
@@ -32,12 +40,20 @@ pub struct Upstream {
     key: Option<String>,
     model: String,
     timeout: Duration,
+    asked: Arc<Semaphore>,
+}
+
+/// As much of an answer as tells that it is one: some servers say `200` to what they refuse.
+#[derive(Deserialize)]
+struct Completion {
+    #[serde(rename = "choices")]
+    _choices: Vec<IgnoredAny>,
 }
 
 impl Upstream {
     /// A server whose addresses begin with `url`, asked for this `model` with this `key`; it may be silent for as long as `timeout`.
     pub fn new(url: String, key: Option<String>, model: String, timeout: Duration) -> Self {
-        Upstream { url, key, model, timeout }
+        Upstream { url, key, model, timeout, asked: Arc::new(Semaphore::new(MOST_ASKED)) }
     }
 
     /// Its answer to a chat: what a client of ours sent, with another model, and nothing of who the client is. All of it may take as long
@@ -51,6 +67,8 @@ impl Upstream {
         within: Duration,
         client: Option<Client>,
     ) -> Result<Response<Body>, String> {
+        let many = |_| format!("{MOST_ASKED} chats wait for it already");
+        let permit = self.asked.clone().try_acquire_owned().map_err(many)?;
         let wants_stream = chat.get("stream") == Some(&Value::Bool(true));
         chat.insert("model".into(), self.model.as_str().into());
         let agent = self.agent(within);
@@ -76,7 +94,8 @@ impl Upstream {
                     None => std::future::pending().await,
                 }
             });
-            return Ok(Body::events(Handed { hears, gone, is_over: false, _connection: connection }));
+            let end = End::Open;
+            return Ok(Body::events(Handed { hears, gone, held: Vec::new(), end, _taken: (connection, permit) }));
         }
         let mut whole = Vec::new();
         while let Some(piece) = hears.recv().await {
@@ -86,9 +105,9 @@ impl Upstream {
             }
             whole.extend_from_slice(&piece);
         }
-        match serde_json::from_slice::<IgnoredAny>(&whole).is_ok().then(|| String::from_utf8(whole)) {
+        match serde_json::from_slice::<Completion>(&whole).is_ok().then(|| String::from_utf8(whole)) {
             Some(Ok(text)) => Ok(Body::text(StatusCode::OK, "application/json", text)),
-            _ => Err("its answer is no JSON".into()),
+            _ => Err("its answer is no JSON with `choices`".into()),
         }
     }
 
@@ -188,32 +207,78 @@ fn why(error: &ureq::Error) -> String {
     }
 }
 
-/// A stream that is handed on.
+/// A stream that is handed on, whole events at a time: what is said of one that breaks off is an event of its own.
 struct Handed {
     hears: Receiver<Result<Bytes, String>>,
     /// When nobody listens any more.
     gone: Pin<Box<dyn Future<Output = ()> + Send>>,
-    is_over: bool,
-    _connection: Connection,
+    /// What has come of an event that has not ended.
+    held: Vec<u8>,
+    end: End,
+    _taken: (Connection, OwnedSemaphorePermit),
+}
+
+/// How far a stream is.
+#[derive(PartialEq)]
+enum End {
+    /// Its last event has not come.
+    Open,
+    /// It has.
+    Said,
+    /// Nothing comes any more.
+    Over,
+}
+
+impl Handed {
+    /// The events that are whole with this piece.
+    fn whole(&mut self, piece: &[u8]) -> Option<Bytes> {
+        self.held.extend_from_slice(piece);
+        let ends = |ending: &[u8]| {
+            self.held.windows(ending.len()).rposition(|part| part == ending).map(|at| at + ending.len())
+        };
+        let end = ends(b"\n\n").max(ends(b"\n\r\n"))?;
+        let events: Vec<u8> = self.held.drain(..end).collect();
+        if events.windows(DONE.len()).any(|part| part == DONE) {
+            self.end = End::Said;
+        }
+        Some(events.into())
+    }
+
+    /// What is said at the end of what has come: the rest of a stream that came to its own, or that it did not.
+    fn last(&mut self, what: String) -> Option<Bytes> {
+        let is_whole = self.end == End::Said || self.held.windows(DONE.len()).any(|part| part == DONE);
+        self.end = End::Over;
+        if is_whole {
+            return Some(std::mem::take(&mut self.held).into()).filter(|rest: &Bytes| !rest.is_empty());
+        }
+        let refusal = Refusal::new(StatusCode::BAD_GATEWAY, format!("who was asked instead: {what}"));
+        Some(event(&refusal.json()).into())
+    }
 }
 
 impl Events for Handed {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.is_over {
-            return Poll::Ready(None);
-        }
-        match self.hears.poll_recv(context) {
-            Poll::Ready(Some(Ok(piece))) => return Poll::Ready(Some(piece)),
-            Poll::Ready(Some(Err(what))) => {
-                self.is_over = true;
-                let refusal = Refusal::new(StatusCode::BAD_GATEWAY, format!("who was asked instead: {what}"));
-                return Poll::Ready(Some(event(&refusal.json()).into()));
+        loop {
+            if self.end == End::Over {
+                return Poll::Ready(None);
             }
-            Poll::Ready(None) => self.is_over = true,
-            Poll::Pending if self.gone.as_mut().poll(context).is_ready() => self.is_over = true,
-            Poll::Pending => return Poll::Pending,
+            match self.hears.poll_recv(context) {
+                Poll::Ready(Some(Ok(piece))) => {
+                    if let Some(events) = self.whole(&piece) {
+                        return Poll::Ready(Some(events));
+                    }
+                    if self.held.len() > MOST_EVENT_BYTES {
+                        return Poll::Ready(
+                            self.last(format!("an event has more than {} MiB", MOST_EVENT_BYTES >> 20)),
+                        );
+                    }
+                }
+                Poll::Ready(Some(Err(what))) => return Poll::Ready(self.last(what)),
+                Poll::Ready(None) => return Poll::Ready(self.last("its answer broke off".into())),
+                Poll::Pending if self.gone.as_mut().poll(context).is_ready() => self.end = End::Over,
+                Poll::Pending => return Poll::Pending,
+            }
         }
-        Poll::Ready(None)
     }
 }
 
@@ -269,20 +334,26 @@ mod tests {
         (said, server.join().unwrap())
     }
 
-    const JSON: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{\"a\": 1 }";
-    const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\n";
+    const JSON: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\nConnection: close\r\n\r\n{\"choices\": [1]}";
+    const STREAM: &str =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\ndata: [DONE]\n\n";
 
     #[test]
     fn what_it_says_is_handed_on_and_it_hears_what_was_asked_alone() {
         let (said, (head, body)) = answered(JSON, false);
-        assert_eq!(said.unwrap(), "{\"a\": 1 }");
+        assert_eq!(said.unwrap(), "{\"choices\": [1]}");
         assert!(head.starts_with("post /v1/chat/completions http/1.1\r\n"), "{head}");
         assert!(head.contains("authorization: bearer s3cret\r\n"), "{head}");
         assert_eq!(body, r#"{"model":"large","messages":[],"stream":false,"x":1.0}"#);
-        assert_eq!(answered(STREAM, true).0.unwrap(), "data: 1\n\n");
-        let cut = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: 1\n\n";
-        let said = answered(cut, true).0.unwrap();
-        assert!(said.starts_with("data: 1\n\ndata: {\"error\":") && said.contains("broke off"), "{said}");
+        assert_eq!(answered(STREAM, true).0.unwrap(), "data: 1\n\ndata: [DONE]\n\n");
+        for cut in [
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: 1\n\ndata: {\"a",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\ndata: {\"a",
+        ] {
+            // Half an event is none.
+            let said = answered(cut, true).0.unwrap();
+            assert!(said.starts_with("data: 1\n\ndata: {\"error\":") && said.contains("broke off"), "{said}");
+        }
     }
 
     #[test]
@@ -293,6 +364,11 @@ mod tests {
             (JSON, true, "a stream was asked for, and it gave a whole answer"),
             (STREAM, false, "a whole answer was asked for"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>", false, "no JSON"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 12\r\nConnection: close\r\n\r\n{\"error\": 1}",
+                false,
+                "no JSON with `choices`",
+            ),
         ] {
             let error = answered(reply, stream).0.unwrap_err();
             assert!(error.contains(part) && !error.contains("s3cret"), "{error}");

@@ -31,7 +31,29 @@ impl Runs {
     pub fn open(folder: &Folder) -> Result<Self> {
         let runs = Runs { queue: Arc::new(Queue::open(&folder.dir().join("queue"), LIMITS)?) };
         runs.take_over_all(&folder.dir().join("jobs"))?;
+        runs.are_in(folder)?;
         Ok(runs)
+    }
+
+    /// Refuses a folder that was copied or moved, or is opened from another place: its runs are named as they were seen from where it was
+    /// begun, so that those of another folder, or none, would be trained and removed.
+    fn are_in(&self, folder: &Folder) -> Result<()> {
+        let all = Page { after: None, most: usize::MAX - 1, oldest_first: true };
+        let runs = self.queue.runs(OWNER, all)?.map(|paged| paged.items).unwrap_or_default();
+        let place = |path: PathBuf| {
+            let parent = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            fs::canonicalize(&parent).or_else(|_| std::path::absolute(&parent)).unwrap_or(parent)
+        };
+        let elsewhere = |run: &&Run| place(self.queue.output(run)) != place(folder.run(&run.model));
+        let Some(run) = runs.iter().find(elsewhere) else { return Ok(()) };
+        let (name, output) = (&run.model, self.queue.output(run));
+        let what = format!(
+            "the run `{name}` of this studio lies in `{}`, as seen from here, which is not in it",
+            output.display()
+        );
+        Err(Error::new(Kind::Recipe, what).at_path(folder.dir()).hint(
+            "open it by the same `--dir` in the working directory in which it was begun; a copy goes on without `queue` and `runs`",
+        ))
     }
 
     /// One of them, by its id.
@@ -261,5 +283,24 @@ mod tests {
         assert_eq!(done, [false, true, false, true]);
         assert!(runs.act(&id, "remove").unwrap() && !runs.act(&id, "remove").unwrap());
         assert!(!Path::new(&output).exists() && runs.named("faq").unwrap().is_none() && add().is_ok());
+    }
+
+    #[test]
+    fn a_copy_of_a_studio_trains_and_removes_no_run_of_the_other() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = Folder::open(dir.path()).unwrap();
+        let runs = Runs::open(&folder).unwrap();
+        let output = folder.run("faq").display().to_string();
+        runs.add("faq", "task: sft", &output, None, json!({"model": "m", "estimated_bytes": 5})).unwrap();
+        drop(runs);
+        let copy = Folder::open(other.path()).unwrap();
+        let from = dir.path().join("queue");
+        fs::create_dir_all(other.path().join("queue")).unwrap();
+        for name in paths::entries(&from).iter().filter(|name| from.join(name).is_file()) {
+            fs::copy(from.join(name), other.path().join("queue").join(name)).unwrap();
+        }
+        let error = Runs::open(&copy).map(drop).unwrap_err();
+        assert!(error.what().starts_with("the run `faq` of this studio lies in"), "{error}");
+        Runs::open(&folder).unwrap();
     }
 }

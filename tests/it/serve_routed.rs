@@ -15,7 +15,7 @@ type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 const KEY: &str = "s3cret-of-the-upstream";
 const FAILS: &str = "fail";
 
-/// A server that answers chats with `{"from": "upstream"}`, and none that says [`FAILS`]; its address.
+/// A server that answers chats with `"from": "upstream"`, and none that says [`FAILS`]; its address.
 fn upstream(asked: Asked) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
@@ -40,7 +40,7 @@ fn answer(mut stream: TcpStream, asked: &Asked) {
     let (status, kind, said) = match (fails, streams) {
         (true, _) => ("500 No", "application/json", "{}"),
         (false, true) => ("200 OK", "text/event-stream", "data: {\"from\": \"upstream\"}\n\ndata: [DONE]\n\n"),
-        (false, false) => ("200 OK", "application/json", "{\"from\": \"upstream\"}"),
+        (false, false) => ("200 OK", "application/json", "{\"from\": \"upstream\", \"choices\": []}"),
     };
     let reply = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n{said}");
     stream.write_all(reply.as_bytes()).expect("a client");
@@ -114,7 +114,7 @@ fn chats_are_answered_here_or_elsewhere() {
     assert!(unset.stderr.contains("`upstream.api_key_env` must name a variable that is set"), "{}", unset.stderr);
     let served = start(&bench, "log");
     let whole = chat(&served, "A secret question", json!({"seed": 7}));
-    assert_eq!((from(&whole), whole.ok()), (Some("remote"), json!({"from": "upstream"})));
+    assert_eq!((from(&whole), whole.ok()), (Some("remote"), json!({"from": "upstream", "choices": []})));
     let streamed = chat(&served, "A secret question", json!({"stream": true}));
     assert_eq!(from(&streamed), Some("remote"));
     assert!(streamed.head.contains("content-type: text/event-stream"), "{}", streamed.head);
@@ -165,7 +165,7 @@ fn chats_are_answered_here_or_elsewhere() {
     // What was not said with certainty is not heard, unless nobody else says anything.
     bench.write("rules.yaml", format!("{to}confidence: {{min_mean_logprob: 0}}\nmodels: [t]\n"));
     let served = start(&bench, "log");
-    assert_eq!(chat(&served, "Hi", json!({})).ok(), json!({"from": "upstream"}));
+    assert_eq!(chat(&served, "Hi", json!({})).ok(), json!({"from": "upstream", "choices": []}));
     let (held, text) = (chat(&served, FAILS, json!({"stream": true})), generated(&bench, "", FAILS));
     assert_eq!(from(&held), Some("local"));
     let (events, is_whole) = held.events();

@@ -180,7 +180,12 @@ impl<'a> Columns<'a> {
             (RowFormat::Unpaired, _) if is("preference") => {
                 "; these are preference rows: `data.format: preference` takes them apart, and `task: dpo`, `orpo` and `reward` train them".into()
             }
-            (RowFormat::Preference, _) if is("unpaired") => "; these are unpaired rows: `task: kto` trains them".into(),
+            (RowFormat::Preference, _) if is("unpaired") && self.get("completion").is_none() => {
+                "; these say who is to answer a prompt: `data.format: unpaired` reads them, beside `task: reward`".into()
+            }
+            (RowFormat::Preference, _) if is("unpaired") => {
+                "; these are unpaired rows: `data.format: unpaired` has `task: reward` tell good answers from bad ones, and `task: kto` trains them".into()
+            }
             (RowFormat::Unpaired, Some(_)) if name == "label" => {
                 "; `label` is true of a good answer and false of a bad one; `task: sft` trains rows without".into()
             }
@@ -284,6 +289,11 @@ mod tests {
                 RowFormat::Preference,
                 json!({"prompt": "a", "completion": "b", "label": true}),
                 "`task: kto` trains them",
+            ),
+            (
+                RowFormat::Preference,
+                json!({"Prompt": "a", "Label": "Local"}),
+                "`data.format: unpaired` reads them, beside `task: reward`",
             ),
             (RowFormat::Preference, json!({"prompt": "a", "completion": "b"}), "`task: sft` trains rows of one answer"),
             (RowFormat::Unpaired, json!({"prompt": "a", "completion": "b"}), "`task: sft` trains rows without"),

@@ -9,7 +9,7 @@ use super::prompt_completion::answered;
 use super::prompt_only;
 use crate::data::options::RowFormat;
 use crate::data::row::Row;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use serde_json::Value;
 
 pub(super) fn parse(row: &Columns) -> Result<Row> {
@@ -17,6 +17,15 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         let asked = prompt_only::asked(row, row.require("prompt", RowFormat::Unpaired)?)?;
         let asked = Row::Prompt { row: asked.into(), columns: String::new() };
         return Ok(Row::Unpaired { row: asked.into(), desirable });
+    }
+    let of_neither = |label: &&Value| label.is_string() && judged(label).is_none();
+    if let Some(label) = row.get("label").filter(of_neither).filter(|_| row.get("completion").is_none()) {
+        let word = label.as_str().unwrap_or_default();
+        let what = format!(
+            "`{}` of a prompt without an answer must be `local` or `remote`, found `{word:.40}`",
+            row.column("label")
+        );
+        return Err(Error::new(Kind::Data, what));
     }
     let of = |name: &str| row.require(name, RowFormat::Unpaired);
     let (prompt, completion, label) = (of("prompt")?, of("completion")?, of("label")?);
@@ -88,6 +97,8 @@ mod tests {
             assert_eq!(desirable, expected, "{label}");
             assert!(matches!(*row, Row::Prompt { .. }), "{row:?}");
         }
+        let other = problem(FORMAT, json!({"prompt": "a", "label": "small"}));
+        assert_eq!(other, "`label` of a prompt without an answer must be `local` or `remote`, found `small`");
         let answered = problem(FORMAT, json!({"prompt": "a", "completion": "b", "label": "local"}));
         assert_eq!(answered, "`label` must be true or false, found a text");
         let ended = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
