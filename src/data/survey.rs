@@ -297,6 +297,12 @@ impl Head {
             format!("the rows are {name} rows ({}), which `sft` does not train", columns.join(", ")),
         );
         let has = |name: &str| self.has(name);
+        // A prompt and a word: who is to answer it.
+        let is_word = |label: &Value| {
+            label.as_str().is_some_and(|word| ["local", "remote"].contains(&word.trim().to_lowercase().as_str()))
+        };
+        let is_routed = name == "unpaired"
+            && matches!(shown, [_, label] if self.rows.iter().any(|(_, row)| row.get(label).is_some_and(is_word)));
         let is_list = |name: &str| self.rows.iter().any(|(_, row)| row.get(name).is_some_and(Value::is_array));
         let hint = match name {
             "preference" if has("messages") => "to train on its conversations, set `data.format: messages`".to_owned(),
@@ -310,14 +316,12 @@ impl Head {
                 "to train on the chosen texts as they are, set `data.columns: {text: chosen}` and `data.format: text`".into()
             }
             "prompt_only" => "`sft` needs an answer to each prompt: name its column with `data.columns: {completion: ..}`".into(),
-            "unpaired" if shown.len() == 2 => "`sft` needs an answer to each prompt".into(),
+            "unpaired" if is_routed => "`sft` needs an answer to each prompt".into(),
             _ => "`sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out".into(),
         };
         let other = match name {
             "preference" => "`task: dpo` learns which answer is preferred; ",
-            "unpaired" if shown.len() == 2 => {
-                "`task: reward` with `data.format: unpaired` learns who is to answer a prompt; "
-            }
+            "unpaired" if is_routed => "`task: reward` with `data.format: unpaired` learns who is to answer a prompt; ",
             "unpaired" => "`task: kto` learns from good and bad answers; ",
             "prompt_only" => "`task: grpo` learns from its own answers to prompts; ",
             _ => "",

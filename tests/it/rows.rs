@@ -212,6 +212,11 @@ error: the rows are unpaired rows (`prompt`, `label`), which `sft` does not trai
   --> rows.jsonl
   hint: columns found: `prompt`, `label`; `task: kto` learns from good and bad answers; `sft` learns every answer it is given: keep the rows whose answer is good, and leave `label` out
 "#);
+    let routed = problem(&[json!({"Prompt": "1", "Label": "Local"})]);
+    assert!(
+        routed.contains("`task: reward` with `data.format: unpaired` learns who is to answer a prompt; `sft` needs"),
+        "{routed}"
+    );
     insta::assert_snapshot!(problem(&[json!({"prompt": "1"})]), @r#"
 error: the rows are prompt_only rows (`prompt`), which `sft` does not train
   --> rows.jsonl
