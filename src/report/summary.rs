@@ -138,7 +138,7 @@ pub struct Summary {
     pub adapter_step: Option<u64>,
     /// `tokens / step_seconds`.
     pub tokens_per_second: Option<f64>,
-    /// The process's largest resident memory, where the system tells ([`peak_rss_bytes`]).
+    /// The process's largest resident memory, where the system tells ([`crate::process::peak_bytes`]).
     pub peak_rss_bytes: Option<u64>,
     /// The memory that was taken of a GPU, of several of the one that gave the most; `None` on a CPU.
     pub peak_device_bytes: Option<u64>,

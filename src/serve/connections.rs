@@ -32,7 +32,7 @@ pub struct Manner {
     pub grace: Duration,
 }
 
-/// Speaks HTTP until it is to end. A request knows its [`Client`].
+/// Speaks HTTP until it is to end. A request knows its client.
 ///
 /// # Errors
 /// When the system gives no means to.
