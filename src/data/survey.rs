@@ -1,6 +1,6 @@
 //! How each file is read, found out before its rows are: from what the spec says, and from the file's first rows.
 
-use super::formats::{Guess, guesses, listed, may_mean, shown, unread_media};
+use super::formats::{Guess, guesses, is_for_here, listed, may_mean, shown, unread_media};
 use super::layout::{Asked, Layout};
 use super::misread;
 use super::object::Object;
@@ -298,11 +298,8 @@ impl Head {
         );
         let has = |name: &str| self.has(name);
         // A prompt and a word: who is to answer it.
-        let is_word = |label: &Value| {
-            label.as_str().is_some_and(|word| ["local", "remote"].contains(&word.trim().to_lowercase().as_str()))
-        };
         let is_routed = name == "unpaired"
-            && matches!(shown, [_, label] if self.rows.iter().any(|(_, row)| row.get(label).is_some_and(is_word)));
+            && matches!(shown, [_, label] if self.rows.iter().any(|(_, row)| row.get(label).and_then(is_for_here).is_some()));
         let is_list = |name: &str| self.rows.iter().any(|(_, row)| row.get(name).is_some_and(Value::is_array));
         let hint = match name {
             "preference" if has("messages") => "to train on its conversations, set `data.format: messages`".to_owned(),

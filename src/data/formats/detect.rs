@@ -95,6 +95,15 @@ pub(in crate::data) fn shown(row: &Object, renamed: &BTreeMap<String, String>) -
     Names::of(row, renamed).medium()
 }
 
+/// Whether a prompt with this label is to be answered by this model; `None` where the label says something else.
+pub(in crate::data) fn is_for_here(label: &Value) -> Option<bool> {
+    match plain(label.as_str()?).as_str() {
+        "local" => Some(true),
+        "remote" => Some(false),
+        _ => None,
+    }
+}
+
 fn plain(name: &str) -> String {
     name.trim().to_lowercase()
 }
@@ -217,8 +226,7 @@ impl<'a> Names<'a> {
             _ => false,
         });
         // Who is to answer is said of a prompt alone.
-        let is_word = |word: &str| matches!(plain(word).as_str(), "local" | "remote");
-        let routed = no_answer && self.value("label").and_then(Value::as_str).is_some_and(is_word);
+        let routed = no_answer && self.value("label").and_then(is_for_here).is_some();
         let unpaired = if judged && !no_answer { of("unpaired", &["prompt", "completion", "label"]) } else { None };
         let unpaired = unpaired.or_else(|| if judged || routed { of("unpaired", &["prompt", "label"]) } else { None });
         let alone = no_answer && self.find("text").is_none() && self.find("messages").is_none();

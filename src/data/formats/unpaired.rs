@@ -5,6 +5,7 @@
 //! The prompt is read as a row of `prompt_only`: up to where an answer would begin.
 
 use super::columns::{Columns, wrong_kind};
+use super::detect::is_for_here;
 use super::prompt_completion::answered;
 use super::prompt_only;
 use crate::data::options::RowFormat;
@@ -34,15 +35,6 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     };
     let row = answered(row, ("prompt", prompt), ("completion", completion))?;
     Ok(Row::Unpaired { row: row.into(), desirable })
-}
-
-/// Whether a prompt is to be answered by this model; `None` where the label says something else.
-fn is_for_here(label: &Value) -> Option<bool> {
-    match label.as_str()?.trim().to_lowercase().as_str() {
-        "local" => Some(true),
-        "remote" => Some(false),
-        _ => None,
-    }
 }
 
 /// What a label says: also as a number, or as the word for it that stands in a table.
