@@ -95,9 +95,9 @@ pub struct Source {
 }
 
 impl Data {
-    /// Whether some of its rows are judged one by one.
-    pub fn has_judged(&self) -> bool {
-        self.train.iter().chain(&self.eval).any(|source| source.format == RowFormat::Unpaired)
+    /// Whether its rows are pairs of answers to this task: none of them is judged by itself.
+    pub(super) fn has_pairs(&self, task: Task) -> bool {
+        task.has_pairs() && self.train.iter().chain(&self.eval).all(|source| source.format != RowFormat::Unpaired)
     }
 
     pub(super) fn read(section: &mut Section<'_>, task: Task) -> Self {

@@ -154,7 +154,7 @@ impl Recipe {
 
     /// Whether its rows are pairs of answers.
     pub fn has_pairs(&self) -> bool {
-        self.task.has_pairs() && !self.data.has_judged()
+        self.data.has_pairs(self.task)
     }
 
     /// Says something of the key at `path` where the recipe is written.

@@ -124,7 +124,7 @@ pub(super) fn check(
     if !task.has_preference() {
         return;
     }
-    let has_pairs = task.has_pairs() && !data.has_judged();
+    let has_pairs = data.has_pairs(task);
     if task == Task::Reward {
         one_kind(data, diagnosis);
     }
