@@ -16,6 +16,9 @@ pub struct Page<'a> {
 }
 
 impl Page<'_> {
+    /// All of a list, the oldest first.
+    pub const ALL: Page<'static> = Page { after: None, most: usize::MAX - 1, oldest_first: true };
+
     /// The number, in a table, of the entry of somebody behind which the page begins: of the first page `Some(None)`, and `None` where
     /// that entry is not there.
     pub(super) fn behind(&self, database: &Connection, table: &str, owner: &str) -> Result<Option<Option<i64>>> {

@@ -204,8 +204,7 @@ impl Working {
 
     /// Leaves its steps as a table.
     fn results(&self, run: &Run) -> Result<String> {
-        let all = Page { after: None, most: usize::MAX - 1, oldest_first: true };
-        let events = self.queue.events(&run.id, None, all)?.items;
+        let events = self.queue.events(&run.id, None, Page::ALL)?.items;
         let mut bytes = self.queue.blank()?;
         let text = table(events.into_iter().filter_map(|event| event.metrics));
         bytes.write_all(text.as_bytes()).map_err(|e| Error::io("writing", bytes.path(), e))?;

@@ -38,15 +38,14 @@ impl Runs {
     /// Refuses a folder that was copied or moved, or is opened from another place: its runs are named as they were seen from where it was
     /// begun, so that those of another folder, or none, would be trained and removed.
     fn are_in(&self, folder: &Folder) -> Result<()> {
-        let all = Page { after: None, most: usize::MAX - 1, oldest_first: true };
-        let runs = self.queue.runs(OWNER, all)?.map(|paged| paged.items).unwrap_or_default();
         let place = |path: PathBuf| {
             let parent = path.parent().map(Path::to_path_buf).unwrap_or_default();
             fs::canonicalize(&parent).or_else(|_| std::path::absolute(&parent)).unwrap_or(parent)
         };
-        let elsewhere = |run: &&Run| place(self.queue.output(run)) != place(folder.run(&run.model));
-        let Some(run) = runs.iter().find(elsewhere) else { return Ok(()) };
-        let (name, output) = (&run.model, self.queue.output(run));
+        let own = place(folder.run("any"));
+        let is_elsewhere = |run: &Run| place(self.queue.output(run)) != own;
+        let Some(run) = self.all()?.into_iter().find(is_elsewhere) else { return Ok(()) };
+        let (name, output) = (&run.model, self.queue.output(&run));
         let what = format!(
             "the run `{name}` of this studio lies in `{}`, as seen from here, which is not in it",
             output.display()
@@ -101,9 +100,11 @@ impl Runs {
     /// # Errors
     /// Those of the queue.
     pub fn shown(&self) -> Result<Vec<Value>> {
-        let all = Page { after: None, most: usize::MAX - 1, oldest_first: true };
-        let runs = self.queue.runs(OWNER, all)?.map(|paged| paged.items);
-        Ok(runs.unwrap_or_default().iter().map(|run| self.show(run)).collect())
+        Ok(self.all()?.iter().map(|run| self.show(run)).collect())
+    }
+
+    fn all(&self) -> Result<Vec<Run>> {
+        Ok(self.queue.runs(OWNER, Page::ALL)?.map(|paged| paged.items).unwrap_or_default())
     }
 
     fn show(&self, run: &Run) -> Value {
