@@ -229,6 +229,11 @@ enum End {
     Over,
 }
 
+/// Whether the last event of a stream is among these.
+fn says_done(events: &[u8]) -> bool {
+    events.windows(DONE.len()).any(|part| part == DONE)
+}
+
 impl Handed {
     /// The events that are whole with this piece.
     fn whole(&mut self, piece: &[u8]) -> Option<Bytes> {
@@ -238,7 +243,7 @@ impl Handed {
         };
         let end = ends(b"\n\n").max(ends(b"\n\r\n"))?;
         let events: Vec<u8> = self.held.drain(..end).collect();
-        if events.windows(DONE.len()).any(|part| part == DONE) {
+        if says_done(&events) {
             self.end = End::Said;
         }
         Some(events.into())
@@ -246,7 +251,7 @@ impl Handed {
 
     /// What is said at the end of what has come: the rest of a stream that came to its own, or that it did not.
     fn last(&mut self, what: String) -> Option<Bytes> {
-        let is_whole = self.end == End::Said || self.held.windows(DONE.len()).any(|part| part == DONE);
+        let is_whole = self.end == End::Said || says_done(&self.held);
         self.end = End::Over;
         if is_whole {
             return Some(std::mem::take(&mut self.held).into()).filter(|rest: &Bytes| !rest.is_empty());
