@@ -10,7 +10,7 @@ use super::passing::Sparse;
 use super::plain;
 use super::product::product;
 use super::weight::Weight;
-use crate::quant::{PlainRows, RoundedRows};
+use crate::quant::{FloatRows, PlainRows, RoundedRows};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -237,6 +237,10 @@ fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
         return project_few(x, n, w);
     }
     let [out, input] = w.dims();
+    if n <= Weight::FEW_ROWS && !w.rounds() {
+        let x = FloatRows::new(x, input);
+        return by_outputs(n, out, |rows, y| w.times_floats(rows, &x, y));
+    }
     let mut y = vec![0.0; n * out];
     if w.rounds() {
         // Rows of the weight that a tile of the product has as columns, of whichever kernel.
@@ -279,11 +283,16 @@ fn by_outputs(n: usize, out: usize, of: impl Fn(Range<usize>, &mut [f32]) + Sync
         return tasks;
     }
     let mut y = vec![0.0; n * out];
-    for (task, part) in tasks.chunks(n * OUTPUTS).enumerate() {
-        let outputs = part.len() / n;
-        for (y, part) in y.chunks_exact_mut(out).zip(part.chunks_exact(outputs)) {
-            y[task * OUTPUTS..][..outputs].copy_from_slice(part);
+    let gather = |(row, y): (usize, &mut [f32])| {
+        for (y, part) in y.chunks_mut(OUTPUTS).zip(tasks.chunks(n * OUTPUTS)) {
+            y.copy_from_slice(&part[row * y.len()..][..y.len()]);
         }
+    };
+    // The words of a vocabulary are many; other outputs are there before another thread has heard of them.
+    if out > 1 << 15 {
+        y.par_chunks_exact_mut(out).enumerate().for_each(gather);
+    } else {
+        y.chunks_exact_mut(out).enumerate().for_each(gather);
     }
     y
 }

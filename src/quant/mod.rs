@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "vector instructions")]
 
 pub mod absmax;
+pub mod floats;
 pub mod gguf_blocks;
 pub mod int8;
 pub mod matrix;
@@ -14,6 +15,7 @@ pub(crate) mod simd;
 pub mod usable;
 
 pub use absmax::Absmax;
+pub use floats::FloatRows;
 pub use gguf_blocks::QuantType;
 pub use matrix::{QuantizedMatrix, Storage};
 pub use plain::PlainRows;

@@ -1,13 +1,13 @@
 //! Inputs of products with blocks as they are.
 
-use super::gguf_blocks::{FROM_TOP, Inputs, UNIT, Vector};
+use super::gguf_blocks::{FROM_TOP, Inputs, UNIT, Vector, lay};
 
 /// Inputs `[n, width]`, and the sums of their runs, which offsets of blocks are multiplied with.
 #[derive(Debug, Clone)]
 pub struct PlainRows<'a> {
     x: &'a [f32],
     width: usize,
-    /// The whole units of each, its numbers in the order of [`Vector::fours`].
+    /// The whole units of all, laid for products, the numbers of each in the order of [`Vector::fours`].
     units: Vec<[f32; UNIT]>,
     /// Of each 16, and of each 32; of whole ones.
     sums: [Vec<f32>; 2],
@@ -23,9 +23,10 @@ impl<'a> PlainRows<'a> {
         let halves = x.chunks_exact(width).flat_map(|row| row.chunks_exact(UNIT / 2));
         let halves: Vec<f32> = halves.map(|run| run.iter().sum()).collect();
         let whole = halves.as_chunks::<2>().0.iter().map(|[a, b]| a + b).collect();
-        let units = x.chunks_exact(width).flat_map(|row| row.as_chunks().0);
-        let in_fours = |unit: &[f32; UNIT]| std::array::from_fn(|i| unit[i / 8 * 4 + i % 4 + i % 8 / 4 * (UNIT / 2)]);
-        PlainRows { x, width, units: units.map(in_fours).collect(), sums: [halves, whole] }
+        let in_fours = |unit: &[f32]| std::array::from_fn(|i| unit[i / 8 * 4 + i % 4 + i % 8 / 4 * (UNIT / 2)]);
+        let unit = |row, number| in_fours(&x[row * width + number * UNIT..][..UNIT]);
+        let units = lay(x.len() / width, width / UNIT, &[0.0; UNIT], unit);
+        PlainRows { x, width, units, sums: [halves, whole] }
     }
 
     /// The rows, one after the other.
@@ -50,8 +51,8 @@ impl Inputs for PlainRows<'_> {
     }
 
     #[inline(always)]
-    fn input(&self, number: usize) -> &[[f32; UNIT]] {
-        &self.units[number * self.units()..(number + 1) * self.units()]
+    fn laid(&self) -> &[[f32; UNIT]] {
+        &self.units
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! An input is rounded in runs of 32 with an f32 scale each: `x ~ scale * q`, `q` in `-127..=127`. A run of a row of the matrix
 //! is `scale * code + offset` with `code` a signed byte, so that `sum w x = scale_w scale_x sum code q + offset scale_x sum q`.
 
-use super::gguf_blocks::{Inputs, UNIT, Vector};
+use super::gguf_blocks::{Inputs, UNIT, Vector, lay};
 use super::int8::quantize_run;
 use super::simd;
 use rayon::prelude::*;
@@ -11,7 +11,9 @@ use rayon::prelude::*;
 /// Inputs `[n, width]`, rounded.
 #[derive(Debug, Clone)]
 pub struct RoundedRows {
+    rows: usize,
     chunks: usize,
+    /// Laid for products.
     units: Vec<RoundedUnit>,
     /// Scale times sum of the codes: of each 16, and of each 32.
     sums: [Vec<f32>; 2],
@@ -55,7 +57,9 @@ impl RoundedRows {
         } else {
             of_rows.par_bridge().for_each(|(x, (units, (of_halves, of_whole)))| round(x, units, of_halves, of_whole));
         }
-        RoundedRows { chunks, units, sums }
+        let nothing = RoundedUnit { codes: [0; UNIT], scale: 0.0 };
+        let units = lay(rows, chunks, &nothing, |row, unit| units[row * chunks + unit].clone());
+        RoundedRows { rows, chunks, units, sums }
     }
 }
 
@@ -93,7 +97,7 @@ impl Inputs for RoundedRows {
     type Unit = RoundedUnit;
 
     fn len(&self) -> usize {
-        self.units.len() / self.chunks.max(1)
+        self.rows
     }
 
     #[inline(always)]
@@ -102,8 +106,8 @@ impl Inputs for RoundedRows {
     }
 
     #[inline(always)]
-    fn input(&self, number: usize) -> &[RoundedUnit] {
-        &self.units[number * self.chunks..(number + 1) * self.chunks]
+    fn laid(&self) -> &[RoundedUnit] {
+        &self.units
     }
 
     #[inline(always)]

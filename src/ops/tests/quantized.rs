@@ -121,6 +121,36 @@ fn a_few_rows_are_multiplied_as_each_alone() {
 }
 
 #[test]
+fn a_few_rows_are_multiplied_alike_with_every_form() {
+    let mut values = Values::new(13);
+    let device = Device::flex();
+    let dims @ [_, input] = [70, 256];
+    let dense = Weight::new(values.tensor(dims));
+    let forms = forms(&mut values, dims).into_iter().map(|matrix| Weight::quantized(matrix, &device));
+    for weight in forms.chain([dense]) {
+        let x: Tensor<2> = values.tensor([60, input]);
+        let [of_x, w] = [x.clone(), weight.to_f32()]
+            .map(|floats| floats.into_data().iter().map(|x: f32| f64::from(x)).collect::<Vec<_>>());
+        let first = bits(weight.project(x.clone().narrow(0, 0, 4)));
+        // Just below, at and above the number from which on they are no longer few.
+        for rows in [2, 4, 5, 8, 9, 31, 47, 48, 49, 60] {
+            let y = weight.project(x.clone().narrow(0, 0, rows));
+            let found: Vec<f32> = y.clone().into_data().iter().collect();
+            for (found, x) in found.chunks(dims[0]).zip(of_x.chunks(input)) {
+                for (found, w) in found.iter().zip(w.chunks(input)) {
+                    let terms = || w.iter().zip(x).map(|(w, x)| w * x);
+                    let (expected, size) = (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>());
+                    assert!((f64::from(*found) - expected).abs() <= 1e-6 * size, "{rows} rows: {found} for {expected}");
+                }
+            }
+            if (4..=48).contains(&rows) {
+                assert_eq!(bits(y.narrow(0, 0, 4)), first, "whatever is beside them, {rows} rows");
+            }
+        }
+    }
+}
+
+#[test]
 fn any_number_of_rounded_rows_is_multiplied_as_each_alone() {
     let mut values = Values::new(12);
     let device = Device::flex();

@@ -4,7 +4,7 @@ use super::{Held, Weight};
 use crate::ops::cpu::bf16::{self as rounding, Right};
 use crate::ops::traffic::{read_back, upload};
 use crate::quant::simd::dot;
-use crate::quant::{PlainRows, QuantType, QuantizedMatrix, Storage};
+use crate::quant::{FloatRows, PlainRows, QuantType, QuantizedMatrix, Storage};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use half::{bf16, f16};
@@ -16,6 +16,9 @@ use std::ops::Range;
 const TILE_BYTES: usize = 1 << 20;
 
 impl Weight {
+    /// Rows of inputs, and fewer, for which to pack a weight as a product of large matrices does takes longer than it saves.
+    pub(in crate::ops) const FEW_ROWS: usize = 48;
+
     /// Its rows as f32 without unpacking, where they are held so in main memory.
     fn as_f32(&self) -> Option<&[f32]> {
         match &*self.held {
@@ -145,12 +148,14 @@ impl Weight {
         out
     }
 
-    /// How many rows of inputs, and fewer, are multiplied as each would be alone, bit for bit: so few that a product waits for the
-    /// weight to arrive, and takes less than unpacking it. They are more in blocks, whose codes are taken out once for eight.
+    /// How many rows of inputs, and fewer, are multiplied as each would be alone, bit for bit: so few that this takes less than
+    /// unpacking the weight. They are more in blocks, whose codes are taken out once for eight.
     pub fn rows_alone(&self) -> usize {
         match &*self.held {
             _ if self.rounding_inputs().is_some() => usize::MAX,
-            Held::CpuCompressed(matrix) if matches!(matrix.storage(), Storage::Blocks(of, _) if !of.is_float()) => 8,
+            Held::CpuCompressed(matrix) if matches!(matrix.storage(), Storage::Blocks(of, _) if !of.is_float()) => {
+                Self::FEW_ROWS
+            }
             Held::CpuCompressed(_) | Held::CpuFloats(_) => 3,
             _ => 0,
         }
@@ -182,6 +187,28 @@ impl Weight {
                 each(out, &|x, row| dot(&values[input * row..input * (row + 1)], x));
             }
         }
+    }
+
+    /// As [`Weight::dot_rows`], of rows that are unpacked first.
+    pub(in crate::ops) fn times_floats(&self, range: Range<usize>, x: &FloatRows, out: &mut [f32]) {
+        // Rows that lie in the nearest caches until they are used.
+        const ROWS: usize = 8;
+        thread_local! {
+            static UNPACKED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        }
+        let [_, input] = self.dims;
+        if let Some(all) = self.as_f32() {
+            return x.times(&all[range.start * input..range.end * input], 0, range.len(), out);
+        }
+        UNPACKED.with_borrow_mut(|unpacked| {
+            unpacked.resize(ROWS * input, 0.0);
+            for first in range.clone().step_by(ROWS) {
+                let rows = first..range.end.min(first + ROWS);
+                let unpacked = &mut unpacked[..rows.len() * input];
+                self.unpack_here(rows, unpacked);
+                x.times(unpacked, first - range.start, range.len(), out);
+            }
+        });
     }
 
     /// Its matrix of signed bytes, where the inputs of products are rounded.

@@ -2,7 +2,6 @@
 
 use super::vector::{UNIT, Vector};
 use super::work::Work;
-use super::{QuantType, on_blocks};
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
@@ -49,18 +48,18 @@ impl Sums for Vnni512 {
 }
 
 /// Does `work` with these instructions; gives it back where the processor has not even AVX2.
-pub(super) fn widest<W: Work>(of: Option<QuantType>, work: W) -> Result<(), W> {
+pub(super) fn widest<W: Work>(work: W) -> Result<(), W> {
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn by_pairs<W: Work>(of: Option<QuantType>, work: W) {
-        on_blocks::<Avx2<Pairs>, W>(of, work)
+    fn by_pairs<W: Work>(work: W) {
+        work.with::<Avx2<Pairs>>();
     }
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-    fn by_fours<W: Work>(of: Option<QuantType>, work: W) {
-        on_blocks::<Avx2<Vnni>, W>(of, work)
+    fn by_fours<W: Work>(work: W) {
+        work.with::<Avx2<Vnni>>();
     }
     #[target_feature(enable = "avx2,fma,f16c,avx512vnni,avx512vl")]
-    fn by_fours_of_512<W: Work>(of: Option<QuantType>, work: W) {
-        on_blocks::<Avx2<Vnni512>, W>(of, work)
+    fn by_fours_of_512<W: Work>(work: W) {
+        work.with::<Avx2<Vnni512>>();
     }
     if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("fma") || !is_x86_feature_detected!("f16c") {
         return Err(work);
@@ -68,11 +67,11 @@ pub(super) fn widest<W: Work>(of: Option<QuantType>, work: W) -> Result<(), W> {
     // SAFETY: each is called where the processor has what it is compiled for.
     unsafe {
         if W::SUMS_BYTES && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") {
-            by_fours_of_512(of, work);
+            by_fours_of_512(work);
         } else if W::SUMS_BYTES && is_x86_feature_detected!("avxvnni") {
-            by_fours(of, work);
+            by_fours(work);
         } else {
-            by_pairs(of, work);
+            by_pairs(work);
         }
     }
     Ok(())

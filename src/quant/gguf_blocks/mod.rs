@@ -23,8 +23,8 @@ pub use self::quantize::LARGEST_IN_BLOCKS;
 use self::runs::SignedBytes;
 use self::vector::Portable;
 pub(super) use self::vector::{FROM_TOP, UNIT, Vector};
-pub(super) use self::work::Inputs;
-use self::work::{Dots, Unpack, Work};
+use self::work::{BlockWork, Dots, Unpack, Work, at_a_time};
+pub(super) use self::work::{Inputs, lay};
 use super::simd;
 use crate::error::{Error, Kind, Result};
 use bytemuck::AnyBitPattern;
@@ -197,7 +197,7 @@ impl QuantType {
     /// Unpacks as many blocks as both sides have; callers check the lengths once for many chunks.
     pub(crate) fn unpack(self, bytes: &[u8], out: &mut [f32]) {
         if !self.is_float() {
-            return on_this_processor(Some(self), Unpack { bytes, out });
+            return on_this_processor(OnBlocks { of: Some(self), work: Unpack { bytes, out } });
         }
         simd::widest(
             #[inline(always)]
@@ -242,43 +242,90 @@ pub(super) fn dots_of_bytes<I: Inputs>(rows: &[[u8; UNIT]], x: &I, out: &mut [f3
     at_once(None, rows.as_flattened(), x, out);
 }
 
-/// Multiplies rows with as many inputs at a time as the registers of a processor have sums for.
+/// Multiplies rows with all inputs.
 fn at_once<I: Inputs>(of: Option<QuantType>, rows: &[u8], x: &I, out: &mut [f32]) {
     let outputs = out.len() / x.len().max(1);
-    if outputs == 0 {
-        return;
+    if outputs > 0 {
+        with_inputs_at_a_time(x.len(), BlocksAtOnce { of, rows, x, outputs, out });
+    }
+}
+
+/// Something that is done with a few inputs at a time.
+pub(super) trait ByInputs {
+    /// As of [`Work`].
+    const SUMS_BYTES: bool = false;
+
+    /// Does it with the instructions `V` to the `N` inputs from number `first` on, of which there may be fewer.
+    fn run<V: Vector, const N: usize>(&mut self, first: usize);
+}
+
+/// Does it to inputs `0..n`, as many at a time as the registers of a processor have sums for.
+pub(super) fn with_inputs_at_a_time<T: ByInputs>(n: usize, mut what: T) {
+    struct Part<'a, T, const N: usize>(&'a mut T, usize);
+    impl<T: ByInputs, const N: usize> Work for Part<'_, T, N> {
+        const SUMS_BYTES: bool = T::SUMS_BYTES;
+
+        #[inline(always)]
+        fn with<V: Vector>(self) {
+            self.0.run::<V, N>(self.1);
+        }
     }
     let mut first = 0;
-    while first < x.len() {
-        let out = &mut out[first * outputs..];
-        first += match x.len() - first {
-            8.. => {
-                on_this_processor(of, Dots::<I, 8> { rows, x, first, outputs, out });
-                8
-            }
-            4..8 => {
-                on_this_processor(of, Dots::<I, 4> { rows, x, first, outputs, out });
-                4
-            }
-            _ => {
-                on_this_processor(of, Dots::<I, 1> { rows, x, first, outputs, out });
-                1
-            }
-        };
+    while first < n {
+        let together = at_a_time(n - first);
+        match together {
+            8 => on_this_processor(Part::<T, 8>(&mut what, first)),
+            4 => on_this_processor(Part::<T, 4>(&mut what, first)),
+            _ => on_this_processor(Part::<T, 1>(&mut what, first)),
+        }
+        first += together;
     }
 }
 
-/// Does `work` on blocks of a type, or on signed bytes alone, with the widest instructions that the processor has; nothing if
-/// it has no blocks.
-fn on_this_processor<W: Work>(of: Option<QuantType>, work: W) {
-    #[cfg(target_arch = "x86_64")]
-    let Err(work) = avx2::widest(of, work) else { return };
-    on_blocks::<Portable, W>(of, work);
+/// The products of rows of blocks with all inputs.
+struct BlocksAtOnce<'a, I> {
+    of: Option<QuantType>,
+    rows: &'a [u8],
+    x: &'a I,
+    outputs: usize,
+    out: &'a mut [f32],
 }
 
-/// Does `work` with the instructions `V`.
+impl<I: Inputs> ByInputs for BlocksAtOnce<'_, I> {
+    const SUMS_BYTES: bool = I::SUMS_BYTES;
+
+    #[inline(always)]
+    fn run<V: Vector, const N: usize>(&mut self, first: usize) {
+        let BlocksAtOnce { of, rows, x, outputs, ref mut out } = *self;
+        on_blocks::<V, _>(of, Dots::<I, N> { rows, x, first, outputs, out: &mut out[first * outputs..] });
+    }
+}
+
+/// What is done with blocks of a type, or with signed bytes alone.
+struct OnBlocks<W> {
+    of: Option<QuantType>,
+    work: W,
+}
+
+impl<W: BlockWork> Work for OnBlocks<W> {
+    const SUMS_BYTES: bool = W::SUMS_BYTES;
+
+    #[inline(always)]
+    fn with<V: Vector>(self) {
+        on_blocks::<V, W>(self.of, self.work);
+    }
+}
+
+/// Does `work` with the widest instructions that the processor has.
+fn on_this_processor<W: Work>(work: W) {
+    #[cfg(target_arch = "x86_64")]
+    let Err(work) = avx2::widest(work) else { return };
+    work.with::<Portable>();
+}
+
+/// Does `work` with the instructions `V` on blocks of a type, or on signed bytes alone; nothing if it has no blocks.
 #[inline(always)]
-fn on_blocks<V: Vector, W: Work>(of: Option<QuantType>, work: W) {
+fn on_blocks<V: Vector, W: BlockWork>(of: Option<QuantType>, work: W) {
     match of {
         None => work.run::<V, SignedBytes, _, _>(),
         Some(QuantType::F32 | QuantType::F16 | QuantType::BF16) => {}

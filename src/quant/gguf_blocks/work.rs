@@ -2,11 +2,19 @@
 
 use super::runs::{Format, Scales, units};
 use super::vector::{UNIT, Vector};
-use std::array::from_fn;
+
+/// Something that is done with the instructions of a processor.
+pub(super) trait Work {
+    /// Whether it sums products of bytes, for which some processors have instructions of their own.
+    const SUMS_BYTES: bool = false;
+
+    /// Does it with the instructions `V`; inlined where they are known.
+    fn with<V: Vector>(self);
+}
 
 /// Something that is done with blocks.
-pub(super) trait Work: Sized {
-    /// Whether it sums products of bytes, for which some processors have instructions of their own.
+pub(super) trait BlockWork {
+    /// As of [`Work`].
     const SUMS_BYTES: bool = false;
 
     /// Does it with the instructions `V` to blocks of the type `F`.
@@ -19,7 +27,7 @@ pub(super) struct Unpack<'a> {
     pub out: &'a mut [f32],
 }
 
-impl Work for Unpack<'_> {
+impl BlockWork for Unpack<'_> {
     #[inline(always)]
     fn run<V: Vector, F: Format<BYTES, RUNS>, const BYTES: usize, const RUNS: usize>(self) {
         let (blocks, outs) = (self.bytes.as_chunks::<BYTES>().0, self.out.chunks_exact_mut(UNIT * units(RUNS)));
@@ -54,8 +62,8 @@ pub(in crate::quant) trait Inputs {
     /// Units in each.
     fn units(&self) -> usize;
 
-    /// All units of an input.
-    fn input(&self, number: usize) -> &[Self::Unit];
+    /// The units of all inputs, as [`lay`] lays them.
+    fn laid(&self) -> &[Self::Unit];
 
     /// Makes codes ready, once for all inputs.
     fn ready<V: Vector>(codes: V::Bytes) -> Self::Ready<V>;
@@ -67,19 +75,45 @@ pub(in crate::quant) trait Inputs {
     fn sums(&self, input: usize, are_whole: bool) -> &[f32];
 }
 
+/// The most inputs that are multiplied at a time: so many sums stay in registers beside the codes of a unit.
+const MOST: usize = 8;
+
+/// How many inputs are multiplied at a time where so many are left. Beside the last of them may stand some that are nothing: to
+/// multiply those too takes less than to take the codes out of their blocks once more.
+pub(super) const fn at_a_time(left: usize) -> usize {
+    match left {
+        0..=1 => left,
+        2..=4 => 4,
+        _ => MOST,
+    }
+}
+
+/// The units of `n` inputs in the order in which products read them: of those that are multiplied at a time, units of one number
+/// are neighbours. `unit` gets the numbers of an input and of its unit.
+pub(in crate::quant) fn lay<U: Clone>(n: usize, units: usize, nothing: &U, unit: impl Fn(usize, usize) -> U) -> Vec<U> {
+    let mut laid = Vec::with_capacity(n.next_multiple_of(MOST) * units);
+    for first in (0..n).step_by(MOST) {
+        let beside = first..first + at_a_time(n - first);
+        for number in 0..units {
+            laid.extend(beside.clone().map(|input| if input < n { unit(input, number) } else { nothing.clone() }));
+        }
+    }
+    laid
+}
+
 /// The products of rows with `N` inputs.
 pub(super) struct Dots<'a, I, const N: usize> {
     /// Whole blocks.
     pub rows: &'a [u8],
     pub x: &'a I,
-    /// The first of the inputs.
+    /// The first of the inputs; there may be fewer than `N` from it on.
     pub first: usize,
     pub outputs: usize,
     /// `[N, outputs]`.
     pub out: &'a mut [f32],
 }
 
-impl<I: Inputs, const N: usize> Work for Dots<'_, I, N> {
+impl<I: Inputs, const N: usize> BlockWork for Dots<'_, I, N> {
     const SUMS_BYTES: bool = I::SUMS_BYTES;
 
     /// # Numerics
@@ -87,26 +121,24 @@ impl<I: Inputs, const N: usize> Work for Dots<'_, I, N> {
     #[inline(always)]
     fn run<V: Vector, F: Format<BYTES, RUNS>, const BYTES: usize, const RUNS: usize>(self) {
         let (units, in_unit) = (units(RUNS), RUNS / units(RUNS));
-        let in_row = (self.x.units() / units).max(1);
-        let inputs: [_; N] = from_fn(|n| self.x.input(self.first + n));
-        for (row, blocks) in self.rows.as_chunks::<BYTES>().0.chunks_exact(in_row).enumerate() {
+        let (in_input, used) = (self.x.units(), (self.x.len() - self.first).min(N));
+        let inputs = self.x.laid().get(self.first * in_input..).unwrap_or_default().as_chunks::<N>().0;
+        let inputs = inputs.get(..in_input).unwrap_or_default();
+        for (row, blocks) in self.rows.as_chunks::<BYTES>().0.chunks_exact((in_input / units).max(1)).enumerate() {
             let (mut sums, mut rest) = ([V::all(0.0); N], [0f32; N]);
-            for (block, bytes) in blocks.iter().enumerate() {
+            for (block, (bytes, inputs)) in blocks.iter().zip(inputs.chunks_exact(units)).enumerate() {
                 let Scales { scales, offsets } = F::scales::<V>(bytes);
                 let mut scales = scales;
                 scales.iter_mut().for_each(|scale| *scale *= 1.0 / I::TOO_LARGE);
-                let inputs = inputs.map(|input| input.get(block * units..(block + 1) * units).unwrap_or_default());
-                for unit in 0..units {
+                for (unit, inputs) in inputs.iter().enumerate() {
                     let codes = I::ready::<V>(F::codes::<V>(bytes, unit));
                     let scales = &scales[unit * in_unit..(unit + 1) * in_unit];
-                    for (input, sum) in inputs.into_iter().zip(&mut sums) {
-                        if let Some(input) = input.get(unit) {
-                            I::add::<V>(input, codes, scales, sum);
-                        }
+                    for (input, sum) in inputs.iter().zip(&mut sums) {
+                        I::add::<V>(input, codes, scales, sum);
                     }
                 }
                 if F::HAS_OFFSETS {
-                    for (n, rest) in rest.iter_mut().enumerate() {
+                    for (n, rest) in rest.iter_mut().enumerate().take(used) {
                         let of_x = self.x.sums(self.first + n, in_unit == 1);
                         if let Some(of_x) = of_x[block * RUNS..].first_chunk() {
                             *rest += products::<V, RUNS>(&offsets, of_x);
@@ -114,7 +146,7 @@ impl<I: Inputs, const N: usize> Work for Dots<'_, I, N> {
                     }
                 }
             }
-            for (n, (sum, rest)) in sums.into_iter().zip(rest).enumerate() {
+            for (n, (sum, rest)) in sums.into_iter().zip(rest).enumerate().take(used) {
                 if let Some(out) = self.out.get_mut(n * self.outputs + row) {
                     *out = V::sum(sum) + rest;
                 }

@@ -21,9 +21,10 @@ fn every_form(values: &[f32], dims: [usize; 2]) -> Vec<QuantizedMatrix> {
     blocks.chain(QuantizedMatrix::to_int8(values, dims)).collect()
 }
 
-/// What the codes of `x` stand for.
+/// What the codes of `x` stand for: two to four rows, whose units lie in fours.
 fn back(x: &RoundedRows) -> Vec<f32> {
-    x.units.iter().flat_map(|unit| unit.codes.map(|code| unit.scale * f32::from(code))).collect()
+    let units = (0..x.len()).flat_map(|row| x.units.iter().skip(row).step_by(4));
+    units.flat_map(|unit| unit.codes.map(|code| unit.scale * f32::from(code))).collect()
 }
 
 #[test]
