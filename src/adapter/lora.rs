@@ -301,7 +301,7 @@ impl SidePath for Adapter {
 }
 
 /// Decides which inputs of an adapter are dropped.
-pub trait Dropout {
+pub trait Dropout: Sync {
     /// What enters the adapter at `site`: each value of `x` times 0 or `1 / (1 - p)`. Must give the same answer each time
     /// for the same batch, since a recomputed layer asks again.
     ///

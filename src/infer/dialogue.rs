@@ -75,7 +75,6 @@ mod tests {
     use crate::infer::testing::{Count, model};
     use crate::infer::{FinishReason, Sampling, generate};
     use crate::nn::BaseOnly;
-    use std::cell::Cell;
 
     fn settings(max_new_tokens: usize, stop: &[u32]) -> GenerationSettings {
         GenerationSettings {
@@ -96,7 +95,7 @@ mod tests {
     #[test]
     fn a_turn_reads_only_what_is_new_and_says_the_same() {
         let model = model();
-        let read = Count(Cell::new(0));
+        let read = Count::default();
         let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let mut turn =
             |prompt: &[u32], settings: &GenerationSettings| {
@@ -105,7 +104,7 @@ mod tests {
                     ControlFlow::Continue(())
                 });
                 assert_eq!(answer, scratch[0]);
-                (answer.tokens, read.0.replace(0))
+                (answer.tokens, read.take())
             };
 
         let first: Vec<u32> = (2..14).collect();
@@ -123,7 +122,7 @@ mod tests {
     #[test]
     fn an_answer_that_ends_by_itself_is_remembered_whole() {
         let model = model();
-        let read = Count(Cell::new(0));
+        let read = Count::default();
         let prompt = [2, 30, 31];
         let sampled = |stop| GenerationSettings {
             sampling: Sampling { temperature: 3.0, top_k: 0, top_p: 1.0 },
@@ -134,15 +133,15 @@ mod tests {
         let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let answer = dialogue.answer(&prompt, &sampled(&[free[2]]), go_on);
         assert_eq!((answer.tokens.as_slice(), answer.finish_reason), (&free[..2], FinishReason::Stop));
-        assert_eq!(read.0.replace(0), 3 + 2);
+        assert_eq!(read.take(), 3 + 2);
         dialogue.answer(&[&prompt, &free[..2], &[106, 9]].concat(), &settings(1, &[]), go_on);
-        assert_eq!(read.0.get(), 2);
+        assert_eq!(read.tokens(), 2);
     }
 
     #[test]
     fn another_past_is_read_from_its_beginning() {
         let model = model();
-        let read = Count(Cell::new(0));
+        let read = Count::default();
         let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let one = settings(1, &[]);
         let prompt: Vec<u32> = (2..22).collect();
@@ -151,29 +150,29 @@ mod tests {
         edited[3] = 99;
         edited.push(7);
         for prompt in [&prompt[..], &edited, &edited[..5]] {
-            read.0.set(0);
+            read.take();
             let answer = dialogue.answer(prompt, &one, go_on);
-            assert_eq!(read.0.get(), prompt.len());
+            assert_eq!(read.tokens(), prompt.len());
             let scratch =
                 generate(&*model, &BaseOnly, &[Inputs::of(prompt.to_vec())], &one, |_, _| ControlFlow::Continue(()));
             assert_eq!(answer, scratch[0]);
         }
         // Nothing asked, nothing said; the next turn starts from nothing.
         assert_eq!(dialogue.answer(&[], &one, go_on).tokens, [0_u32; 0]);
-        read.0.set(0);
+        read.take();
         dialogue.answer(&prompt, &one, go_on);
-        assert_eq!(read.0.get(), prompt.len());
+        assert_eq!(read.tokens(), prompt.len());
     }
 
     #[test]
     fn a_question_that_is_stopped_is_remembered_as_far_as_it_was_read() {
         let model = model();
-        let read = Count(Cell::new(0));
+        let read = Count::default();
         let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let prompt: Vec<u32> = (0..600).map(|i| 2 + i % 300).collect();
         let stopped =
             dialogue.answer_unless(&AtomicBool::new(true), &Inputs::of(prompt.clone()), &[], &settings(4, &[]), go_on);
-        assert_eq!((stopped.tokens.len(), read.0.replace(0)), (0, 0));
+        assert_eq!((stopped.tokens.len(), read.take()), (0, 0));
         let answer = dialogue.answer(&prompt, &settings(1, &[]), go_on);
         let scratch =
             generate(&*model, &BaseOnly, &[Inputs::of(prompt)], &settings(1, &[]), |_, _| ControlFlow::Continue(()));
@@ -183,16 +182,16 @@ mod tests {
     #[test]
     fn an_interrupted_answer_is_remembered_as_far_as_it_was_read() {
         let model = model();
-        let read = Count(Cell::new(0));
+        let read = Count::default();
         let mut dialogue = Dialogue::new(&*model, &read, CacheDtype::F32);
         let mut left = 3;
         let answer = dialogue.answer(&[2, 5, 8], &settings(9, &[]), |_| {
             left -= 1;
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        assert_eq!((answer.tokens.len(), read.0.replace(0)), (3, 5), "the last one has not been read");
+        assert_eq!((answer.tokens.len(), read.take()), (3, 5), "the last one has not been read");
         let next = [&[2, 5, 8], answer.tokens.as_slice(), &[9]].concat();
         dialogue.answer(&next, &settings(1, &[]), go_on);
-        assert_eq!(read.0.get(), 2);
+        assert_eq!(read.tokens(), 2);
     }
 }

@@ -18,6 +18,7 @@ use crate::model::{Carry, Inputs, LanguageModel};
 use crate::nn::{ByRows, KvCache, Past, SidePath};
 use answering::{Answering, Asked, Waiting};
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ pub use options::{CacheDtype, EngineOptions, Figures, Memory, Pace};
 
 /// Tokens less than this are not worth being kept for others.
 const SHORTEST_PREFIX: usize = 16;
+
+/// Rows that pass in little more than the time of one, so that guessing costs next to nothing.
+const CHEAP_ROWS: usize = 8;
 
 /// A loop that admits, steps and cancels requests to one model.
 pub struct Engine<'a> {
@@ -36,8 +40,9 @@ pub struct Engine<'a> {
     running: Vec<Answering>,
     cache: KvCache,
     prefixes: Prefixes,
-    /// [`LanguageModel::rows_alone`] of the model.
-    rows_alone: usize,
+    /// How many rows there may be in a pass in which something is guessed: [`LanguageModel::rows_alone`] of the model, no more than
+    /// are cheap.
+    guessing_rows: usize,
     submitted: u64,
     figures: Figures,
 }
@@ -53,7 +58,7 @@ impl<'a> Engine<'a> {
             running: Vec::new(),
             cache,
             prefixes: Prefixes::default(),
-            rows_alone: model.rows_alone(),
+            guessing_rows: model.rows_alone().min(CHEAP_ROWS),
             submitted: 0,
             figures: Figures::default(),
         }
@@ -173,6 +178,12 @@ impl<'a> Engine<'a> {
     /// # Panics
     /// Where a request names one that is not there.
     pub fn step(&mut self, sides: &[&dyn SidePath]) -> Vec<Event> {
+        // On a thread of the pool: it goes on with its part of each product at once, where another thread would hand all of it over
+        // and sleep, some hundred times a step.
+        rayon::scope(|_| self.step_here(sides))
+    }
+
+    fn step_here(&mut self, sides: &[&dyn SidePath]) -> Vec<Event> {
         self.admit();
         let takes = self.plan(sides);
         if takes.iter().any(|&rows| rows > 0) {
@@ -313,7 +324,7 @@ impl<'a> Engine<'a> {
     /// Guesses what is said next, where checking that costs no bit of the answers: on the CPU, in a pass of few rows, without an
     /// adapter.
     fn guess(&mut self, reading: &[usize], answering: &[usize], sides: &[&dyn SidePath]) {
-        let mut free = if reading.is_empty() { self.rows_alone.saturating_sub(answering.len()) } else { 0 };
+        let mut free = if reading.is_empty() { self.guessing_rows.saturating_sub(answering.len()) } else { 0 };
         for &at in answering {
             let Answering { request, said, drafts, .. } = &mut self.running[at];
             let exact = if sides[request.side].is_nothing() { free } else { 0 };
@@ -407,15 +418,21 @@ impl<'a> Engine<'a> {
         let logits: Vec<f32> = self.model.logits(ready).into_data().try_into_vec_as().unwrap_or_default();
         self.begin_answers(&mut rows);
         let words = self.model.config().vocab_size();
+        // To draw from a quarter of a million words takes a core milliseconds, and each answer draws for itself.
+        let go_on = |(running, rows): (&mut Answering, Option<Range<usize>>)| {
+            let rows = rows?;
+            let (given, before, mut events) = (rows.len(), running.said.len(), Vec::new());
+            let logits = logits[rows.start * words..rows.end * words].chunks(words);
+            let (used, has_ended) = running.go_on(logits, &mut events);
+            Some(GoneOn { given, used, said: running.said.len() - before, has_ended, events })
+        };
+        let gone_on: Vec<Option<GoneOn>> = self.running.par_iter_mut().zip(rows).map(go_on).collect();
         let mut ended = vec![false; self.running.len()];
-        for (at, rows) in rows.into_iter().enumerate() {
-            let Some(rows) = rows else { continue };
-            let (given, running) = (rows.len(), &mut self.running[at]);
-            let before = running.said.len();
-            let (used, end) = running.go_on(logits[rows.start * words..rows.end * words].chunks(words), events);
-            ended[at] = end;
-            let said = (self.running[at].said.len() - before) as u64;
-            self.figures.tokens_said += said;
+        for (at, gone_on) in gone_on.into_iter().enumerate() {
+            let Some(GoneOn { given, used, said, has_ended, events: of_answer }) = gone_on else { continue };
+            ended[at] = has_ended;
+            events.extend(of_answer);
+            self.figures.tokens_said += said as u64;
             self.figures.guessed_right += used as u64 - 1;
             self.cache.take_back(at, given - used);
         }
@@ -451,6 +468,15 @@ impl<'a> Engine<'a> {
             self.cache.remove(at);
         }
     }
+}
+
+/// What an answer made of the rows that were computed for it.
+struct GoneOn {
+    given: usize,
+    used: usize,
+    said: usize,
+    has_ended: bool,
+    events: Vec<Event>,
 }
 
 #[cfg(test)]

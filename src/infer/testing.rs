@@ -7,7 +7,7 @@ use crate::progress::Silent;
 use crate::testkit::golden;
 use crate::weights::{Holding, Source};
 use burn::tensor::{Device, Tensor};
-use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A model of 7 layers, six of them with a window of 8 tokens.
 pub fn model() -> Box<dyn LanguageModel> {
@@ -17,12 +17,25 @@ pub fn model() -> Box<dyn LanguageModel> {
 }
 
 /// No adapter; counts the tokens that go through the model.
-pub struct Count(pub Cell<usize>);
+#[derive(Default)]
+pub struct Count(AtomicUsize);
+
+impl Count {
+    /// How many there were.
+    pub fn tokens(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// How many there were since the last time.
+    pub fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
 
 impl SidePath for Count {
     fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
         if site == 0 {
-            self.0.set(self.0.get() + x.dims()[0]);
+            self.0.fetch_add(x.dims()[0], Ordering::Relaxed);
         }
         base.project(x)
     }

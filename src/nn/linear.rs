@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 ///
 /// The model passes every projection through it, so that adapters live outside the model's code and one set of frozen
 /// weights serves the base, an adapter, and an adapter in training at once.
-pub trait SidePath {
+pub trait SidePath: Sync {
     /// Returns what the projection at `site` outputs: `x W^T`, with `W` the frozen `base`, and what runs beside it.
     ///
     /// # Shapes

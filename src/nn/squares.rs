@@ -3,24 +3,24 @@
 use super::linear::SidePath;
 use crate::ops::Weight;
 use burn::tensor::Tensor;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Runs what another side path runs, and adds up the squares of what comes into each projection.
 pub struct InputSquares<'a> {
     inner: &'a dyn SidePath,
-    sums: RefCell<BTreeMap<usize, (Vec<f64>, u64)>>,
+    sums: Mutex<BTreeMap<usize, (Vec<f64>, u64)>>,
 }
 
 impl<'a> InputSquares<'a> {
     /// With nothing read yet.
     pub fn new(inner: &'a dyn SidePath) -> Self {
-        InputSquares { inner, sums: RefCell::default() }
+        InputSquares { inner, sums: Mutex::default() }
     }
 
     /// The sums of squares of the inputs of each projection, by its number in the model, and the tokens.
     pub fn into_sums(self) -> BTreeMap<usize, (Vec<f64>, u64)> {
-        self.sums.into_inner()
+        self.sums.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -28,7 +28,7 @@ impl SidePath for InputSquares<'_> {
     fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
         let [rows, width] = x.dims();
         let data = x.clone().into_data();
-        let mut sums = self.sums.borrow_mut();
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let (sums, tokens) = sums.entry(site).or_insert_with(|| (vec![0.0; width], 0));
         *tokens += rows as u64;
         for (i, value) in data.iter::<f32>().enumerate() {

@@ -6,7 +6,6 @@ use crate::model::Site;
 use crate::nn::{BaseOnly, Segments};
 use crate::random::{Label, Rng};
 use burn::tensor::Device;
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -173,12 +172,12 @@ fn answers_go_on_while_a_long_prompt_is_read() {
     let short = engine.submit(request(&ids(1, 5), 60)).unwrap();
     engine.step(&[&BaseOnly]);
     let long = engine.submit(request(&ids(2, 200), 2)).unwrap();
-    let count = Count(Cell::new(0));
+    let count = Count::default();
     for step in 1..=14 {
         let events = engine.step(&[&count]);
         assert!(matches!(events[0], Event::Token(id, _) if id == first(short)), "{step}");
         // 13 steps of 15 tokens, then what is left of 200, and the first token.
-        assert_eq!((count.0.replace(0), events.len()), if step < 14 { (16, 1) } else { (6, 2) }, "{step}");
+        assert_eq!((count.take(), events.len()), if step < 14 { (16, 1) } else { (6, 2) }, "{step}");
     }
     // The more urgent one is read first, and so is of two alike the one that came first.
     let mut urgent = request(&ids(4, 40), 1);
@@ -267,14 +266,14 @@ fn who_could_be_answered_at_once_waits_for_nobody() {
 fn several_answers_read_their_prompt_once() {
     let model = model();
     let prompt = ids(9, 70);
-    let count = Count(Cell::new(0));
+    let count = Count::default();
     let mut engine = Engine::new(&*model, EngineOptions::default());
     let mut asked = settings(12, WARM).request(Prompt::of(Inputs::of(prompt.clone())), 0);
     let prompted = || Prompt::of(Inputs::of(prompt.clone()));
     asked.choosers.extend((1..4).flat_map(|number| settings(12, WARM).request(prompted(), number).choosers));
     engine.submit(asked).unwrap();
     let (said, done) = run(&mut engine, &[&count]);
-    assert_eq!((done.len(), count.0.get()), (4, 70 + 4 * 11));
+    assert_eq!((done.len(), count.tokens()), (4, 70 + 4 * 11));
     for (number, said) in said.values().enumerate() {
         let settings = GenerationSettings { first_prompt: number, ..settings(12, WARM) };
         assert_eq!(*said, alone(&*model, &BaseOnly, &prompt, &settings), "{number}");
@@ -288,12 +287,12 @@ fn what_is_known_of_a_prompt_is_not_read_again() {
     let model = model();
     let options = EngineOptions { step_tokens: 64, memory: Memory::Prefixes(8), ..EngineOptions::default() };
     let mut engine = Engine::new(&*model, options);
-    let count = Count(Cell::new(0));
+    let count = Count::default();
     let mut ask = |prompt: &[u32]| {
         let request = engine.submit(request(prompt, 4)).unwrap();
         let said = run(&mut engine, &[&count]).0.remove(&first(request)).unwrap();
         assert_eq!(said, alone(&*model, &BaseOnly, prompt, &settings(4, Sampling::GREEDY)));
-        (said, count.0.replace(0) - 3)
+        (said, count.take() - 3)
     };
     // Longer than what sliding layers keep, so that nothing can be cut out of the middle of it.
     let common = ids(1, 200);
