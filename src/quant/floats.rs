@@ -56,25 +56,50 @@ impl ByInputs for Dots<'_> {
         let FloatRows { rows, width, ref units } = *self.x;
         let in_input = width.div_ceil(UNIT);
         let inputs = units.get(input * in_input..).unwrap_or_default().as_chunks::<N>().0;
-        for (row, w) in self.matrix.chunks_exact(width).enumerate() {
-            let mut sums = [V::all(0.0); N];
-            let (whole, last) = w.as_chunks::<UNIT>();
-            for (w, inputs) in whole.iter().zip(inputs) {
-                add::<V, N>(w, inputs, &mut sums);
+        let inputs = inputs.get(..in_input).unwrap_or_default();
+        for (strip, w) in self.matrix.chunks(STRIP * width).enumerate() {
+            let mut sums = [[[0f32; 8]; N]; STRIP];
+            for (piece, inputs) in inputs.chunks(PIECE).enumerate() {
+                for (w, sums) in w.chunks_exact(width).zip(&mut sums) {
+                    sum_piece::<V, N>(w.get(piece * PIECE * UNIT..).unwrap_or_default(), inputs, sums);
+                }
             }
-            if let Some(inputs) = inputs.get(whole.len())
-                && !last.is_empty()
-            {
-                let mut w = [0.0; UNIT];
-                w[..last.len()].copy_from_slice(last);
-                add::<V, N>(&w, inputs, &mut sums);
-            }
-            for (n, sum) in sums.into_iter().enumerate().take(rows - input) {
-                if let Some(out) = self.out.get_mut((input + n) * self.outputs + self.first + row) {
-                    *out = V::sum(sum);
+            for (row, sums) in sums.iter().enumerate().take(w.len() / width) {
+                for (n, sum) in sums.iter().enumerate().take(rows - input) {
+                    if let Some(out) = self.out.get_mut((input + n) * self.outputs + self.first + strip * STRIP + row) {
+                        *out = V::sum(V::read(sum));
+                    }
                 }
             }
         }
+    }
+}
+
+/// Rows that are multiplied with a piece of the inputs while it is near.
+const STRIP: usize = 8;
+/// Units of the inputs in a piece: eight inputs of so many leave room in the nearest cache for what passes through.
+const PIECE: usize = 20;
+
+/// Adds the products of a piece of a row with a piece of each input.
+#[inline(always)]
+fn sum_piece<V: Vector, const N: usize>(w: &[f32], inputs: &[[[f32; UNIT]; N]], to: &mut [[f32; 8]; N]) {
+    let mut sums = [V::all(0.0); N];
+    for (sum, to) in sums.iter_mut().zip(&*to) {
+        *sum = V::read(to);
+    }
+    let (whole, last) = w.as_chunks::<UNIT>();
+    for (w, inputs) in whole.iter().zip(inputs) {
+        add::<V, N>(w, inputs, &mut sums);
+    }
+    if let Some(inputs) = inputs.get(whole.len())
+        && !last.is_empty()
+    {
+        let mut w = [0.0; UNIT];
+        w[..last.len()].copy_from_slice(last);
+        add::<V, N>(&w, inputs, &mut sums);
+    }
+    for (sum, to) in sums.iter().zip(to) {
+        V::write(*sum, to);
     }
 }
 
