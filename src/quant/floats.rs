@@ -1,6 +1,6 @@
 //! Products of rows of floats with a few inputs: too few for what packs both factors first, too many to take one by one.
 
-use super::gguf_blocks::{ByInputs, UNIT, Vector, lay, with_inputs_at_a_time};
+use super::gguf_blocks::{ByInputs, FloatUnit, UNIT, Vector, lay, with_inputs_at_a_time};
 
 /// Inputs `[n, width]` in the order in which products read them.
 #[derive(Debug, Clone)]
@@ -8,7 +8,7 @@ pub struct FloatRows {
     rows: usize,
     width: usize,
     /// Laid for products; the last of each input has zeros at its end.
-    units: Vec<[f32; UNIT]>,
+    units: Vec<FloatUnit>,
 }
 
 impl FloatRows {
@@ -23,9 +23,9 @@ impl FloatRows {
             let mut unit = [0.0; UNIT];
             let of_row = &x[row * width..(row + 1) * width];
             unit.iter_mut().zip(&of_row[number * UNIT..]).for_each(|(unit, x)| *unit = *x);
-            unit
+            FloatUnit(unit)
         };
-        FloatRows { rows, width, units: lay(rows, width.div_ceil(UNIT), &[0.0; UNIT], unit) }
+        FloatRows { rows, width, units: lay(rows, width.div_ceil(UNIT), FloatUnit([0.0; UNIT]), unit) }
     }
 
     /// Writes the products with rows of a matrix, on this thread. Those of an input do not depend on what is beside it.
@@ -82,7 +82,7 @@ const PIECE: usize = 20;
 
 /// Adds the products of a piece of a row with a piece of each input.
 #[inline(always)]
-fn sum_piece<V: Vector, const N: usize>(w: &[f32], inputs: &[[[f32; UNIT]; N]], to: &mut [[f32; 8]; N]) {
+fn sum_piece<V: Vector, const N: usize>(w: &[f32], inputs: &[[FloatUnit; N]], to: &mut [[f32; 8]; N]) {
     let mut sums = [V::all(0.0); N];
     for (sum, to) in sums.iter_mut().zip(&*to) {
         *sum = V::read(to);
@@ -105,11 +105,11 @@ fn sum_piece<V: Vector, const N: usize>(w: &[f32], inputs: &[[[f32; UNIT]; N]], 
 
 /// Adds the products of a unit with a unit of each input.
 #[inline(always)]
-fn add<V: Vector, const N: usize>(w: &[f32; UNIT], inputs: &[[f32; UNIT]; N], sums: &mut [V::Floats; N]) {
+fn add<V: Vector, const N: usize>(w: &[f32; UNIT], inputs: &[FloatUnit; N], sums: &mut [V::Floats; N]) {
     let [a, b, c, d] = w.as_chunks::<8>().0 else { return };
     let w = [V::read(a), V::read(b), V::read(c), V::read(d)];
     for (input, sum) in inputs.iter().zip(sums) {
-        for (w, x) in w.into_iter().zip(input.as_chunks::<8>().0) {
+        for (w, x) in w.into_iter().zip(input.0.as_chunks::<8>().0) {
             *sum = V::multiply_add(w, V::read(x), *sum);
         }
     }

@@ -1,6 +1,6 @@
 //! Inputs of products with blocks as they are.
 
-use super::gguf_blocks::{FROM_TOP, Inputs, UNIT, Vector, lay};
+use super::gguf_blocks::{FROM_TOP, FloatUnit, Inputs, UNIT, Vector, lay};
 
 /// Inputs `[n, width]`, and the sums of their runs, which offsets of blocks are multiplied with.
 #[derive(Debug, Clone)]
@@ -8,7 +8,7 @@ pub struct PlainRows<'a> {
     x: &'a [f32],
     width: usize,
     /// The whole units of all, laid for products, the numbers of each in the order of [`Vector::fours`].
-    units: Vec<[f32; UNIT]>,
+    units: Vec<FloatUnit>,
     /// Of each 16, and of each 32; of whole ones.
     sums: [Vec<f32>; 2],
 }
@@ -23,9 +23,10 @@ impl<'a> PlainRows<'a> {
         let halves = x.chunks_exact(width).flat_map(|row| row.chunks_exact(UNIT / 2));
         let halves: Vec<f32> = halves.map(|run| run.iter().sum()).collect();
         let whole = halves.as_chunks::<2>().0.iter().map(|[a, b]| a + b).collect();
-        let in_fours = |unit: &[f32]| std::array::from_fn(|i| unit[i / 8 * 4 + i % 4 + i % 8 / 4 * (UNIT / 2)]);
+        let in_fours =
+            |unit: &[f32]| FloatUnit(std::array::from_fn(|i| unit[i / 8 * 4 + i % 4 + i % 8 / 4 * (UNIT / 2)]));
         let unit = |row, number| in_fours(&x[row * width + number * UNIT..][..UNIT]);
-        let units = lay(x.len() / width, width / UNIT, &[0.0; UNIT], unit);
+        let units = lay(x.len() / width, width / UNIT, FloatUnit([0.0; UNIT]), unit);
         PlainRows { x, width, units, sums: [halves, whole] }
     }
 
@@ -39,7 +40,7 @@ impl Inputs for PlainRows<'_> {
     const SUMS_BYTES: bool = false;
     const TOO_LARGE: f32 = FROM_TOP;
     type Ready<V: Vector> = [V::Floats; 4];
-    type Unit = [f32; UNIT];
+    type Unit = FloatUnit;
 
     fn len(&self) -> usize {
         self.x.len() / self.width
@@ -51,7 +52,7 @@ impl Inputs for PlainRows<'_> {
     }
 
     #[inline(always)]
-    fn laid(&self) -> &[[f32; UNIT]] {
+    fn laid(&self) -> &[FloatUnit] {
         &self.units
     }
 
@@ -61,8 +62,8 @@ impl Inputs for PlainRows<'_> {
     }
 
     #[inline(always)]
-    fn add<V: Vector>(x: &[f32; UNIT], codes: [V::Floats; 4], scales: &[f32], sum: &mut V::Floats) {
-        let x = x.as_chunks::<8>().0;
+    fn add<V: Vector>(x: &FloatUnit, codes: [V::Floats; 4], scales: &[f32], sum: &mut V::Floats) {
+        let x = x.0.as_chunks::<8>().0;
         let mut products = V::multiply(codes[0], V::read(&x[0]));
         for four in 1..4 {
             products = V::multiply_add(codes[four], V::read(&x[four]), products);

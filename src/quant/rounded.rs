@@ -20,7 +20,8 @@ pub struct RoundedRows {
 }
 
 /// Numbers that share a scale.
-#[derive(Debug, Clone)]
+#[repr(align(64))]
+#[derive(Debug, Clone, Copy)]
 pub struct RoundedUnit {
     codes: [i8; UNIT],
     scale: f32,
@@ -58,7 +59,7 @@ impl RoundedRows {
             of_rows.par_bridge().for_each(|(x, (units, (of_halves, of_whole)))| round(x, units, of_halves, of_whole));
         }
         let nothing = RoundedUnit { codes: [0; UNIT], scale: 0.0 };
-        let units = lay(rows, chunks, &nothing, |row, unit| units[row * chunks + unit].clone());
+        let units = lay(rows, chunks, nothing, |row, unit| units[row * chunks + unit]);
         RoundedRows { rows, chunks, units, sums }
     }
 }

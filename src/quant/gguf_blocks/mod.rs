@@ -24,7 +24,7 @@ use self::runs::SignedBytes;
 use self::vector::Portable;
 pub(super) use self::vector::{FROM_TOP, UNIT, Vector};
 use self::work::{BlockWork, Dots, Unpack, Work, at_a_time};
-pub(super) use self::work::{Inputs, lay};
+pub(super) use self::work::{FloatUnit, Inputs, lay};
 use super::simd;
 use crate::error::{Error, Kind, Result};
 use bytemuck::AnyBitPattern;

@@ -75,6 +75,11 @@ pub(in crate::quant) trait Inputs {
     fn sums(&self, input: usize, are_whole: bool) -> &[f32];
 }
 
+/// A unit of inputs, on a line of the cache of its own: what is read across two lines takes twice as long.
+#[repr(align(64))]
+#[derive(Debug, Clone, Copy)]
+pub(in crate::quant) struct FloatUnit(pub [f32; UNIT]);
+
 /// The most inputs that are multiplied at a time: so many sums stay in registers beside the codes of a unit.
 const MOST: usize = 8;
 
@@ -90,12 +95,12 @@ pub(super) const fn at_a_time(left: usize) -> usize {
 
 /// The units of `n` inputs in the order in which products read them: of those that are multiplied at a time, units of one number
 /// are neighbours. `unit` gets the numbers of an input and of its unit.
-pub(in crate::quant) fn lay<U: Clone>(n: usize, units: usize, nothing: &U, unit: impl Fn(usize, usize) -> U) -> Vec<U> {
+pub(in crate::quant) fn lay<U: Copy>(n: usize, units: usize, nothing: U, unit: impl Fn(usize, usize) -> U) -> Vec<U> {
     let mut laid = Vec::with_capacity(n.next_multiple_of(MOST) * units);
     for first in (0..n).step_by(MOST) {
         let beside = first..first + at_a_time(n - first);
         for number in 0..units {
-            laid.extend(beside.clone().map(|input| if input < n { unit(input, number) } else { nothing.clone() }));
+            laid.extend(beside.clone().map(|input| if input < n { unit(input, number) } else { nothing }));
         }
     }
     laid
