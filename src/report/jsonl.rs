@@ -137,6 +137,7 @@ impl Sink for JsonLines {
             }
             Event::Started { .. }
             | Event::Row(_)
+            | Event::Underway(_)
             | Event::Part(_)
             | Event::MicroBatch(_)
             | Event::Sample(_)

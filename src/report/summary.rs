@@ -101,6 +101,7 @@ impl Sink for Totals {
             }
             Event::Finished { .. } => *self = self.snapshot(),
             Event::Row(_)
+            | Event::Underway(_)
             | Event::Part(_)
             | Event::MicroBatch(_)
             | Event::SkippedStep { .. }

@@ -92,6 +92,7 @@ impl Sink for TensorBoard {
             Event::Row(row) => self.text(0, "data/sample", row.number, &of_row(row)),
             Event::Sample(e) => self.text(e.step, "eval/sample", e.number, &of_sample(&e.sample)),
             Event::Started { .. }
+            | Event::Underway(_)
             | Event::Part(_)
             | Event::MicroBatch(_)
             | Event::SkippedStep { .. }

@@ -68,6 +68,43 @@ pub struct PartEvent {
     pub part: f64,
 }
 
+/// What a step waits for before it begins, or what an evaluation does, with more to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnderwayEvent {
+    /// The step that waits for it, from 1; of an evaluation the optimiser steps done when it runs.
+    pub step: u64,
+    /// Whether it is an evaluation that does it.
+    pub is_evaluation: bool,
+    /// How far it has come.
+    pub underway: Underway,
+}
+
+/// How far something has come that is done to one answer or row after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Underway {
+    /// What is done.
+    pub doing: Doing,
+    /// How many it is done to.
+    pub done: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Tokens that were said so far, where answers are given.
+    pub tokens: u64,
+}
+
+/// What is done to one answer or row after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Answers are given.
+    Answering,
+    /// Rewards say how good answers are.
+    Judging,
+    /// How likely answers are is computed.
+    Measuring,
+    /// Losses of rows are computed.
+    Reading,
+}
+
 /// One evaluation. One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvalEvent {
@@ -144,6 +181,8 @@ pub enum Event {
     },
     /// A row that will be trained on, before the first step.
     Row(RowEvent),
+    /// Part of what a step waits for, or of an evaluation, was done.
+    Underway(UnderwayEvent),
     /// Part of a micro-batch was done.
     Part(PartEvent),
     /// Part of an optimiser step was done.

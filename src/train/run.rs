@@ -3,7 +3,9 @@
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Place, Result};
 use crate::fence::fenced;
-use crate::train::event::{EvalEvent, Event, MicroBatchEvent, PartEvent, Sample, SampleEvent, Sink, StepEvent};
+use crate::train::event::{
+    EvalEvent, Event, MicroBatchEvent, PartEvent, Sample, SampleEvent, Sink, StepEvent, Underway, UnderwayEvent,
+};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
 use crate::train::schedule::Schedule;
@@ -150,11 +152,17 @@ pub trait Windows {
     fn window(&mut self, epoch: u64, index: u64) -> Result<Window>;
 
     /// The window of the step that comes next, of which the adapter is what the steps before have made of it; `None` where `stop`
-    /// was set before there was one.
+    /// was set before there was one. `tell` hears how far it has come.
     ///
     /// # Errors
     /// As [`Windows::window`], and what goes wrong where answers of the model itself are learnt from.
-    fn next(&mut self, position: &Position, _adapter: &Adapter, _stop: &AtomicBool) -> Result<Option<Window>> {
+    fn next(
+        &mut self,
+        position: &Position,
+        _adapter: &Adapter,
+        _tell: &mut dyn FnMut(Underway),
+        _stop: &AtomicBool,
+    ) -> Result<Option<Window>> {
         self.window(position.epoch, position.window).map(Some)
     }
 
@@ -187,8 +195,9 @@ pub struct Evaluation {
     pub samples: Vec<Sample>,
 }
 
-/// Evaluates an adapter, or fails with [`Kind::Interrupted`] where the run is to stop first.
-pub type Evaluate<'a> = dyn Fn(&Adapter) -> Result<Evaluation> + 'a;
+/// Evaluates an adapter after so many optimiser steps and says how far that has come, or fails with [`Kind::Interrupted`] where
+/// the run is to stop first.
+pub type Evaluate<'a> = dyn Fn(&Adapter, u64, &mut dyn FnMut(Underway)) -> Result<Evaluation> + 'a;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -319,7 +328,10 @@ fn one_step(
 ) -> Result<()> {
     let started = Instant::now();
     let State { adapter, optimizer, position, .. } = state;
-    let Some(window) = data.next(position, adapter, stop)? else { return Ok(()) };
+    let mut told = Ok(());
+    let window = data.next(position, adapter, &mut telling(outputs, &mut told, (position.step + 1, false)), stop);
+    told?;
+    let Some(window) = window? else { return Ok(()) };
     let tokens_in = |batches: &[MicroBatch]| batches.iter().map(|b| b.tokens() as u64).sum::<u64>();
     let tokens = tokens_in(&window.batches);
     let learning_rate = plan.schedule.at(position.step);
@@ -391,6 +403,19 @@ fn one_step(
     samples.try_for_each(|(number, sample)| outputs.event(&Event::Sample(SampleEvent { step, number, sample })))
 }
 
+/// Hands on how far something has come that a step waits for, or that an evaluation does, until an output fails.
+fn telling<'a>(
+    outputs: &'a mut dyn Outputs,
+    told: &'a mut Result<()>,
+    (step, is_evaluation): (u64, bool),
+) -> impl FnMut(Underway) + 'a {
+    move |underway| {
+        if told.is_ok() {
+            *told = outputs.event(&Event::Underway(UnderwayEvent { step, is_evaluation, underway }));
+        }
+    }
+}
+
 fn evaluation_is_due(position: &Position, plan: &StepPlan) -> bool {
     let step = position.step;
     if position.evaluated == Some(step) {
@@ -410,13 +435,17 @@ fn evaluation(
     evaluate: &Evaluate,
     outputs: &mut dyn Outputs,
 ) -> Result<()> {
-    let doing = format!("the evaluation after step {}", state.position.step);
-    let Evaluation { loss: eval_loss, tokens: eval_tokens, metrics, samples } =
-        fenced(&doing, || evaluate(&state.adapter))??;
+    let step = state.position.step;
+    let (doing, mut told) = (format!("the evaluation after step {step}"), Ok(()));
+    let evaluated = {
+        let mut tell = telling(outputs, &mut told, (step, true));
+        fenced(&doing, || evaluate(&state.adapter, step, &mut tell))
+    };
+    told?;
+    let Evaluation { loss: eval_loss, tokens: eval_tokens, metrics, samples } = evaluated??;
     let windows = data.len(state.position.epoch)?;
     let position = &mut state.position;
     let epoch = position.epoch as f64 + position.window as f64 / windows.max(1) as f64;
-    let step = position.step;
     let metrics = metrics.into_iter().map(|(name, mean)| (format!("eval_{name}"), mean)).collect();
     let best_by = plan.best_by.metric.clone();
     let mut event = EvalEvent { step, epoch, eval_loss, eval_tokens, metrics, best_by, is_best: false };

@@ -53,12 +53,12 @@ pub struct Computed {
     pub gradients: Vec<Tensor<2>>,
 }
 
-/// Who waits for a step.
-pub struct Watch<'a> {
-    /// Once it is set, the step is left between two layers.
+/// Who waits for a step, or for something else that takes long.
+pub struct Watch<'a, P = Passed> {
+    /// Once it is set, what is going on is left: a step between two layers.
     pub stop: &'a AtomicBool,
     /// Is told of all that is done.
-    pub on_progress: &'a mut dyn FnMut(Passed),
+    pub on_progress: &'a mut dyn FnMut(P),
 }
 
 /// What of a step is done.

@@ -180,6 +180,14 @@ fn starts(bench: &Bench) -> usize {
     bench.text("starts").lines().count()
 }
 
+const EVALUATED: &str = "out/eval_rewards.jsonl";
+
+/// After how many steps each answer to an evaluation prompt was given.
+fn evaluated_after(bench: &Bench) -> Vec<u64> {
+    let text = bench.text(EVALUATED);
+    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap()).collect()
+}
+
 #[test]
 #[cfg(unix)]
 fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
@@ -212,8 +220,9 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
         );
     }
     assert!(steps[0]["kl"].as_f64().unwrap().abs() < 1e-6 && steps[5]["kl"].as_f64().unwrap() > 0.0, "{steps:?}");
-    // A program is asked once for the answers of a draw, and once for those of an evaluation, which the file does not have.
+    // A program is asked once for the answers of a draw, and once for those of an evaluation, each of which has its file.
     assert_eq!((starts(&reference), reference.text("out/rewards.jsonl").lines().count()), (3 + 4, 20));
+    assert_eq!(evaluated_after(&reference), [[0; 8], [2; 8], [4; 8], [6; 8]].concat());
     let number =
         |line: &Map<String, Value>, name: &str| line[name].as_f64().unwrap_or_else(|| panic!("no {name} in {line:?}"));
     let mut best = &evaluations[0];
@@ -256,13 +265,13 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
     }
     killed.run("train out/recipe.yaml --resume").ok();
     let same = |bench: &Bench| {
-        for file in [ADAPTER, "out/rewards.jsonl"] {
+        for file in [ADAPTER, "out/rewards.jsonl", EVALUATED] {
             assert!(bench.read(file) == reference.read(file), "{file} differs");
         }
         assert_eq!(metrics(bench), all);
     };
     same(&killed);
-    // Between the two updates by the same answers: these are in the journal, and no draw is judged again, but two evaluations are.
+    // Between the two updates by the same answers: these are in the journal, and so are those of two evaluations: none is judged again.
     for step in 4..=6 {
         std::fs::remove_dir_all(killed.path(&format!("out/checkpoints/step-{step}"))).unwrap();
     }
@@ -273,7 +282,7 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
     assert!(said.stderr.contains("Resuming after step 3"), "{}", said.stderr);
     said.ok();
     same(&killed);
-    assert_eq!(starts(&killed), before + 2);
+    assert_eq!(starts(&killed), before);
 
     // What a program cannot judge ends the run with all that was done, which then goes on.
     let broken = examined(keys);
@@ -287,6 +296,60 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
     broken.write("judge.sh", "while read -r line; do echo $(( ${#line} * 7 % 10 )); done\n");
     broken.run("train out/recipe.yaml --resume").ok();
     assert!(broken.read(ADAPTER) == reference.read(ADAPTER), "the adapters differ");
+}
+
+#[test]
+#[cfg(unix)]
+fn rewards_are_asked_once_for_each_part_of_an_evaluation_however_often_the_run_is_killed() {
+    // As many answers to an evaluation prompt as a step has: rewards are asked for one prompt after the other.
+    let keys = ", num_generations_eval: 8, beta: 0.1";
+    let reference = examined(keys);
+    reference.run("train grpo.yaml").ok();
+    assert_eq!((starts(&reference), evaluated_after(&reference).len()), (6 + 4 * 2, 4 * 16));
+    // Killed before the first step, after a prompt of the evaluation there and within the line of another; and within that after the last.
+    let left = |bench: &Bench, whole: usize, torn: usize| {
+        let text = reference.text(EVALUATED);
+        let end: usize = text.split_inclusive('\n').take(whole).map(str::len).sum();
+        bench.write(EVALUATED, &text[..end + torn]);
+    };
+    let unfinished = |bench: &Bench, checkpoints: &str| {
+        std::fs::remove_dir_all(bench.path(checkpoints)).unwrap();
+        std::fs::remove_dir_all(bench.path("out/adapter")).unwrap();
+        std::fs::remove_file(bench.path("out/summary.json")).unwrap();
+    };
+    let [begun, at_end] = [(), ()].map(|()| examined(keys));
+    for (bench, checkpoints, whole, torn) in
+        [(&begun, "out/checkpoints", 8, 20), (&at_end, "out/checkpoints/step-6", 48 + 8 + 3, 0)]
+    {
+        bench.run("train grpo.yaml").ok();
+        unfinished(bench, checkpoints);
+        left(bench, whole, torn);
+        bench.run("train out/recipe.yaml --resume").ok();
+    }
+    for (bench, again) in [(&begun, 4 * 2 - 1), (&at_end, 1)] {
+        for file in [ADAPTER, "out/rewards.jsonl", EVALUATED] {
+            assert!(bench.read(file) == reference.read(file), "{file} differs");
+        }
+        assert_eq!((metrics(bench), starts(bench)), (metrics(&reference), starts(&reference) + again));
+    }
+
+    // What was edited there is not taken, and what is no answer at all is named.
+    unfinished(&at_end, "out/checkpoints/step-6");
+    at_end.edit(EVALUATED, |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let (kept, last) = text.trim_end().rsplit_once('\n').unwrap();
+        let mut line: Value = serde_json::from_str(last).unwrap();
+        line["reward"] = json!(100.0);
+        *bytes = format!("{kept}\n{line}\n").into_bytes();
+    });
+    at_end.run("train out/recipe.yaml --resume").ok();
+    assert_eq!(starts(&at_end), starts(&reference) + 2);
+    assert!(at_end.read(EVALUATED) == reference.read(EVALUATED));
+    std::fs::remove_file(at_end.path("out/summary.json")).unwrap();
+    at_end.edit(EVALUATED, |bytes| bytes.splice(..0, *b"{}\n").for_each(drop));
+    let said = at_end.run("train out/recipe.yaml --resume");
+    assert!(said.code != Some(0) && said.stderr.contains("eval_rewards.jsonl"), "{}", said.stderr);
+    assert!(said.stderr.contains("a line is no answer of this run"), "{}", said.stderr);
 }
 
 /// Two steps' worth of numbers for eight answers.

@@ -12,9 +12,11 @@ use crate::model::LanguageModel;
 use crate::nn::SidePath;
 use crate::progress::Progress;
 use crate::train::backprop;
+use crate::train::event::{Doing, Underway};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::objective::{Counts, Goal, Metrics, Objective, Sft};
 use crate::train::run::Evaluation;
+use crate::train::step::Watch;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -75,7 +77,7 @@ pub fn first_loss(model: &dyn LanguageModel, side: &dyn SidePath, data: &Data) -
 }
 
 /// An adapter on the evaluation data, measured by the run's objective and what the policy that it starts from says of these
-/// rows, with its answers to `prompts`; without such data it has no loss.
+/// rows, with its answers to `prompts`; without such data it has no loss. `watch` is told of the rows that were read.
 ///
 /// # Errors
 /// When a row cannot be read; [`Kind::Interrupted`] once `stop` is set.
@@ -85,13 +87,21 @@ pub fn evaluate(
     data: &Data,
     (objective, reference): (&dyn Objective, Option<&Reference>),
     prompts: Option<&Prompts>,
-    stop: &AtomicBool,
+    Watch { stop, on_progress }: Watch<Underway>,
 ) -> Result<Evaluation> {
     let mut evaluation = match &data.eval {
         Some(eval) => {
             let wanted = Wanted { needs: objective.needs(), reference, shares: true };
             let batches = evaluation_rows(eval, data.features.as_ref(), data.binning, wanted)?;
-            mean(objective, model, adapter, batches.map(|batch| Ok(batch?.0)), stop)?
+            // Of a pair there are two sequences.
+            let (of, each, mut done) = (eval.len(), if eval.has_pairs() { 2 } else { 1 }, 0);
+            let batches = batches.map(|batch| {
+                let (batch, rows) = batch?;
+                on_progress(Underway { doing: Doing::Reading, done, of, tokens: 0 });
+                done += rows.len() / each;
+                Ok(batch)
+            });
+            mean(objective, model, adapter, batches, stop)?
         }
         None => Evaluation { loss: None, tokens: 0, metrics: BTreeMap::new(), samples: Vec::new() },
     };

@@ -69,7 +69,7 @@ fn occupied(dir: &Path) -> Error {
 }
 
 /// What a run writes as files of its folder, and as folders in it.
-const FILES: [&str; 5] = [LOCK, "recipe.yaml", "metrics.jsonl", "rewards.jsonl", "summary.json"];
+const FILES: [&str; 6] = [LOCK, "recipe.yaml", "metrics.jsonl", "rewards.jsonl", "eval_rewards.jsonl", "summary.json"];
 const FOLDERS: [&str; 3] = ["tensorboard", "checkpoints", "adapter"];
 
 /// Checks that nothing else is there under the names of what a run writes: who opens a pipe waits for ever.

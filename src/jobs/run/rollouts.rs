@@ -16,14 +16,14 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::run::data::Data;
 use crate::jobs::run::rewards::Rewards;
 use crate::recipe::{Grpo, Recipe, ScaleRewards};
-use crate::train::event::Sample;
+use crate::train::event::{Sample, Underway};
 use crate::train::micro_batch::{MicroBatch, Rollout};
 use crate::train::objective::{Spread, leave_one_out, mean_of, relative_to_group};
 use crate::train::run::{Position, Window, Windows};
+use crate::train::step::Watch;
 use answering::{Answering, Asked, Draw};
 use draw::Answer;
 use journal::Journal;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -93,29 +93,29 @@ impl<'a> Rollouts<'a> {
         Ok((first..epoch.len().min(first + prompts)).flat_map(|bin| epoch.bin(bin).to_vec()).collect())
     }
 
-    /// Draws and judges the answers of a step, or takes what is known of them; `None` where `stop` was set first. `step` counts from 0.
+    /// Draws and judges the answers of a step, or takes what is known of them; `None` where `watch` stopped it first. `step` counts from 0.
     fn draw(
         &mut self,
         rows: Vec<u32>,
         step: u64,
         is_first: bool,
         adapter: &Adapter,
-        stop: &AtomicBool,
+        watch: &mut Watch<Underway>,
     ) -> Result<Option<Drawn>> {
         let asked = self.answering.asked(self.dataset(), rows.iter().map(|row| *row as usize))?;
         let lines = match is_first {
             true => {
                 let draw = Draw { purpose: "answer", step, first: 0 };
-                let drawn = self.answering.answers(&answers_of(step), adapter, &asked, draw, stop)?;
+                let drawn = self.answering.answers(&answers_of(step), adapter, &asked, draw, watch)?;
                 let Some(answers) = drawn else { return Ok(None) };
-                let Some(lines) = self.judged(step, &asked, &answers, adapter, stop)? else { return Ok(None) };
+                let Some(lines) = self.judged(step, &asked, &answers, adapter, watch)? else { return Ok(None) };
                 lines
             }
             false => self.known(step, &asked)?,
         };
         self.journal.forget(step + 2);
         let (lines, asked) = (lines.as_slice(), asked.as_slice());
-        let Some(reference) = self.reference(step, asked, lines, stop)? else { return Ok(None) };
+        let Some(reference) = self.reference(step, asked, lines, watch)? else { return Ok(None) };
         let rewards = self.answering.rewards_of(lines, &reference);
         let advantages = self.advantages(&rewards);
         let mut metrics = self.answering.metrics(lines, &rewards);
@@ -155,26 +155,18 @@ impl<'a> Rollouts<'a> {
         asked: &[Asked],
         answers: &[Answer],
         adapter: &Adapter,
-        stop: &AtomicBool,
+        watch: &mut Watch<Underway>,
     ) -> Result<Option<Vec<Line>>> {
-        let group = self.keys.num_generations;
-        if let Some(known) = self.journal.of(step + 1)
-            && known.len() == answers.len()
-            && known.iter().enumerate().all(|(at, line)| {
-                line.tokens == answers[at].tokens
-                    && line.prompt == asked[at / group].origin
-                    && self.is_whole(line, self.asks_old())
-            })
-        {
-            return Ok(Some(known.to_vec()));
+        if let Some(known) = self.answering.known(self.journal.of(step + 1), asked, answers, self.asks_old()) {
+            return Ok(Some(known));
         }
-        let Some(mut lines) = self.answering.judged(step + 1, asked, answers, stop)? else { return Ok(None) };
+        let Some(mut lines) = self.answering.judged(step + 1, asked, answers, watch)? else { return Ok(None) };
         if self.asks_old() {
-            let old = self.answering.log_probabilities(&answers_of(step), asked, &lines, adapter, stop)?;
+            let old = self.answering.log_probabilities(&answers_of(step), asked, &lines, adapter, watch)?;
             let Some(old) = old else { return Ok(None) };
             lines.iter_mut().zip(old).for_each(|(line, old)| line.old = old);
         }
-        self.journal.keep(step + 1, &lines)?;
+        self.journal.keep(step + 1, 0, &lines)?;
         Ok(Some(lines))
     }
 
@@ -183,22 +175,11 @@ impl<'a> Rollouts<'a> {
         self.keys.num_iterations > 1 || self.answering.going_away_costs_reward()
     }
 
-    /// Whether a line of the journal is an answer that this run can have given: somebody may have edited it.
-    fn is_whole(&self, line: &Line, has_old: bool) -> bool {
-        let words = self.answering.policies.model.config().vocab_size();
-        let said: Option<Vec<f64>> =
-            self.answering.rewards.names().map(|name| line.rewards.get(name).and_then(Value::as_f64)).collect();
-        (1..=self.keys.max_completion_length).contains(&line.tokens.len())
-            && line.tokens.iter().all(|&token| (token as usize) < words)
-            && line.old.len() == if has_old { line.tokens.len() } else { 0 }
-            && said.is_some_and(|said| self.answering.rewards.sum(&said).to_bits() == line.reward.to_bits())
-    }
-
     /// The answers of a step that was taken once already, for another update by them.
     fn known(&self, step: u64, asked: &[Asked]) -> Result<Vec<Line>> {
         let (group, known) = (self.keys.num_generations, self.journal.of(step + 1).unwrap_or_default());
         let is_right =
-            |(at, line): (usize, &Line)| asked[at / group].origin == line.prompt && self.is_whole(line, true);
+            |(at, line): (usize, &Line)| asked[at / group].origin == line.prompt && self.answering.is_whole(line, true);
         if known.len() != asked.len() * group || !known.iter().enumerate().all(is_right) {
             let what = format!(
                 "`rewards.jsonl` does not have the answers of step {}, from which this run learns on",
@@ -216,12 +197,12 @@ impl<'a> Rollouts<'a> {
         step: u64,
         asked: &[Asked],
         lines: &[Line],
-        stop: &AtomicBool,
+        watch: &mut Watch<Underway>,
     ) -> Result<Option<Vec<Vec<f64>>>> {
         match self.keys.beta > 0.0 {
             true => {
                 let start = self.answering.policies.start;
-                self.answering.log_probabilities(&answers_of(step), asked, lines, start, stop)
+                self.answering.log_probabilities(&answers_of(step), asked, lines, start, watch)
             }
             false => Ok(Some(vec![Vec::new(); lines.len()])),
         }
@@ -258,7 +239,13 @@ impl Windows for Rollouts<'_> {
         Err(Error::new(Kind::Run, "answers are drawn with an adapter, and there is none"))
     }
 
-    fn next(&mut self, position: &Position, adapter: &Adapter, stop: &AtomicBool) -> Result<Option<Window>> {
+    fn next(
+        &mut self,
+        position: &Position,
+        adapter: &Adapter,
+        tell: &mut dyn FnMut(Underway),
+        stop: &AtomicBool,
+    ) -> Result<Option<Window>> {
         let updates = self.keys.num_iterations as u64;
         let update = position.window % updates;
         let step = position.step - update.min(position.step);
@@ -267,7 +254,8 @@ impl Windows for Rollouts<'_> {
             Some((_, drawn)) => drawn,
             None => {
                 let rows = self.rows(position.epoch, position.window / updates)?;
-                let Some(drawn) = self.draw(rows, step, update == 0, adapter, stop)? else { return Ok(None) };
+                let mut watch = Watch { stop, on_progress: tell };
+                let Some(drawn) = self.draw(rows, step, update == 0, adapter, &mut watch)? else { return Ok(None) };
                 drawn
             }
         };

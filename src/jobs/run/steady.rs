@@ -2,6 +2,7 @@
 
 use crate::adapter::Adapter;
 use crate::error::{Error, Kind, Result};
+use crate::train::event::Underway;
 use crate::train::run::{Position, Window, Windows};
 use crate::weights::Source;
 use std::sync::atomic::AtomicBool;
@@ -48,9 +49,15 @@ impl Windows for Steady<'_> {
         self.inner.window(epoch, index)
     }
 
-    fn next(&mut self, position: &Position, adapter: &Adapter, stop: &AtomicBool) -> Result<Option<Window>> {
+    fn next(
+        &mut self,
+        position: &Position,
+        adapter: &Adapter,
+        tell: &mut dyn FnMut(Underway),
+        stop: &AtomicBool,
+    ) -> Result<Option<Window>> {
         self.check()?;
-        self.inner.next(position, adapter, stop)
+        self.inner.next(position, adapter, tell, stop)
     }
 
     fn origins(&self, rows: &[u32]) -> Result<Vec<String>> {

@@ -22,10 +22,11 @@ use crate::nn::{BaseOnly, SidePath};
 use crate::ops::{Roundoff, cpu_bf16_products, cpu_multiplies_bf16, instruction_set};
 use crate::recipe::{InitLoraWeights, Recipe};
 use crate::report::{ProgressBar, Summary, text};
-use crate::train::event::{Event, RowEvent, Sink};
+use crate::train::event::{Event, RowEvent, Sink, Underway};
 use crate::train::optimizer::Optimizer;
 use crate::train::resume;
 use crate::train::run::{self, Ending, Evaluate, State, Windows};
+use crate::train::step::Watch;
 use crate::weights::Compression;
 use burn::tensor::FloatDType;
 use std::sync::Arc;
@@ -163,10 +164,16 @@ impl<'a> Session<'a> {
             stop_ids: base.stop_ids(),
         };
         let rewards = Rewards::open(&recipe.rewards, &devices.first.name, self.screen)?;
-        let exam = Exam::of(recipe, data, &policies, &rewards);
-        let evaluate = |adapter: &Adapter| match &exam {
-            Some(exam) => exam.evaluate(adapter, stop),
-            None => evaluation::evaluate(model, adapter, data, (objective, reference), prompts, stop),
+        let steps = self.state.position.step;
+        let exam = Exam::of(recipe, data, &policies, &rewards)
+            .map(|exam| exam.kept_in(&self.folder.path("eval_rewards.jsonl"), steps))
+            .transpose()?;
+        let evaluate = |adapter: &Adapter, step: u64, tell: &mut dyn FnMut(Underway)| {
+            let watch = Watch { stop, on_progress: tell };
+            match &exam {
+                Some(exam) => exam.evaluate(adapter, step, watch),
+                None => evaluation::evaluate(model, adapter, data, (objective, reference), prompts, watch),
+            }
         };
         let evaluate = data.eval.as_ref().map(|_| &evaluate as &Evaluate);
         let journal = self.folder.path("rewards.jsonl");

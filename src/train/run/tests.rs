@@ -7,6 +7,7 @@ use crate::model::{self, LanguageModel, ModelConfig};
 use crate::nn::Segments;
 use crate::progress::Silent;
 use crate::random::Rng;
+use crate::train::event::Doing;
 use crate::train::objective::Sft;
 use crate::train::optimizer::Rule;
 use crate::train::schedule::Kind as Decay;
@@ -135,7 +136,7 @@ const LOSSES: [f64; 11] = [5.0, 4.0, 4.5, 4.0, 3.9, 4.1, 4.2, 4.3, 4.4, 4.5, 4.6
 fn run_on(state: &mut State, plan: &StepPlan, stop_at: Option<u64>) -> (Ending, Log) {
     let (model, stop, mut log) = (model(), AtomicBool::new(false), Log::default());
     let done = RefCell::new(state.position.evaluated.map_or(0, |step| step as usize + 1));
-    let evaluate = |_: &Adapter| {
+    let evaluate = |_: &Adapter, _: u64, _: &mut dyn FnMut(Underway)| {
         let mut done = done.borrow_mut();
         stop.store(stop_at == Some(*done as u64), Ordering::SeqCst);
         *done += 1;
@@ -177,7 +178,7 @@ fn any_metric_of_an_evaluation_tells_the_best_one() {
         (None, best_by("eval_reward", false), 2),
     ] {
         let done = RefCell::new(0u64);
-        let evaluate = |_: &Adapter| {
+        let evaluate = |_: &Adapter, _: u64, _: &mut dyn FnMut(Underway)| {
             let step = done.replace_with(|done| *done + 1);
             let [loss_of, reward] = [step.abs_diff(4) as f64, 10.0 - step.abs_diff(7) as f64];
             let reward = if step < 2 { f64::NAN } else { reward };
@@ -196,7 +197,7 @@ fn any_metric_of_an_evaluation_tells_the_best_one() {
         assert_eq!((last.step, last.get(&best_by.metric)), (step, state.position.best.map(|best| best.value)));
     }
     // Rows of one kind may give less than others.
-    let evaluate = |_: &Adapter| {
+    let evaluate = |_: &Adapter, _: u64, _: &mut dyn FnMut(Underway)| {
         let metrics = [("reward".to_owned(), 1.0)].into();
         Ok(Evaluation { loss: Some(1.0), tokens: 5, metrics, samples: Vec::new() })
     };
@@ -229,7 +230,7 @@ fn the_best_adapter_is_kept_and_the_last_one_is_another() {
     let (model, stop) = (model(), AtomicBool::new(false));
     for (keep_best, patience) in [(true, None), (true, Some(2)), (false, None)] {
         let seen = RefCell::new(Vec::new());
-        let evaluate = |adapter: &Adapter| {
+        let evaluate = |adapter: &Adapter, _: u64, _: &mut dyn FnMut(Underway)| {
             let mut seen = seen.borrow_mut();
             seen.push(Tensors::from_device(&adapter.parameters()));
             // The best evaluation is that after four steps.
@@ -258,7 +259,7 @@ fn the_best_adapter_is_kept_and_the_last_one_is_another() {
 fn each_update_has_its_own_learning_rate() {
     let (model, stop) = (model(), AtomicBool::new(false));
     let seen = RefCell::new(Vec::new());
-    let evaluate = |adapter: &Adapter| {
+    let evaluate = |adapter: &Adapter, _: u64, _: &mut dyn FnMut(Underway)| {
         seen.borrow_mut().push(adapter.parameters());
         Ok(Evaluation { loss: Some(1.0), tokens: 5, metrics: Default::default(), samples: Vec::new() })
     };
@@ -314,7 +315,7 @@ fn a_step_that_is_stopped_changes_nothing_and_is_taken_again() {
 #[test]
 fn an_evaluation_that_is_stopped_is_not_in_the_books() {
     let (model, stop) = (model(), AtomicBool::new(false));
-    let evaluate = |_: &Adapter| {
+    let evaluate = |_: &Adapter, _: u64, _: &mut dyn FnMut(Underway)| {
         stop.store(true, Ordering::SeqCst);
         Err(Error::new(Kind::Interrupted, "stopped"))
     };
@@ -377,8 +378,9 @@ fn a_device_that_fails_costs_the_step_and_no_other() {
     let model = model();
     let never = AtomicBool::new(false);
     let plan = StepPlan { eval_steps: Some(2), eval_on_start: false, ..plan() };
-    let evaluate =
-        |_: &Adapter| Ok(Evaluation { loss: Some(1.0), tokens: 5, metrics: Default::default(), samples: Vec::new() });
+    let evaluate = |_: &Adapter, _: u64, _: &mut dyn FnMut(Underway)| {
+        Ok(Evaluation { loss: Some(1.0), tokens: 5, metrics: Default::default(), samples: Vec::new() })
+    };
     let mut whole = state(&*model);
     run(&OneDevice(&*model), &mut whole, &plan, &mut OneWindow, Some(&evaluate), &mut Log::default(), &never).unwrap();
     for (doing, said, kind, steps) in [
@@ -420,4 +422,74 @@ fn what_a_failed_update_left_is_not_saved() {
     run(&OneDevice(&*model), &mut state, &plan, &mut OneWindow, None, &mut log, &never).unwrap_err();
     assert_eq!(state.position.step, 3);
     assert!(!log.0.iter().any(|event| matches!(event, Event::Saved { .. })), "{:?}", log.0);
+}
+
+/// A window that is waited for.
+struct Awaited;
+
+impl Windows for Awaited {
+    fn len(&mut self, epoch: u64) -> Result<u64> {
+        OneWindow.len(epoch)
+    }
+
+    fn window(&mut self, epoch: u64, index: u64) -> Result<Window> {
+        OneWindow.window(epoch, index)
+    }
+
+    fn next(
+        &mut self,
+        position: &Position,
+        _: &Adapter,
+        tell: &mut dyn FnMut(Underway),
+        _: &AtomicBool,
+    ) -> Result<Option<Window>> {
+        tell(Underway { doing: Doing::Answering, done: 1, of: 2, tokens: 9 });
+        self.window(position.epoch, position.window).map(Some)
+    }
+
+    fn origins(&self, rows: &[u32]) -> Result<Vec<String>> {
+        OneWindow.origins(rows)
+    }
+}
+
+#[test]
+fn what_a_step_waits_for_and_what_an_evaluation_does_is_told() {
+    let (model, never, mut log) = (model(), AtomicBool::new(false), Log::default());
+    let asked = RefCell::new(Vec::new());
+    let evaluate = |_: &Adapter, step: u64, tell: &mut dyn FnMut(Underway)| {
+        asked.borrow_mut().push(step);
+        tell(Underway { doing: Doing::Reading, done: 3, of: 4, tokens: 0 });
+        Ok(Evaluation { loss: Some(1.0), tokens: 5, metrics: Default::default(), samples: Vec::new() })
+    };
+    let plan = StepPlan { total_steps: 2, ..plan() };
+    run(&OneDevice(&*model), &mut state(&*model), &plan, &mut Awaited, Some(&evaluate), &mut log, &never).unwrap();
+    let told = log.0.iter().filter_map(|event| match event {
+        Event::Underway(told) => Some((told.step, told.is_evaluation, told.underway.doing, told.underway.done)),
+        _ => None,
+    });
+    let (evaluation, step) = ((true, Doing::Reading, 3), (false, Doing::Answering, 1));
+    let expected = [(0, evaluation), (1, step), (1, evaluation), (2, step), (2, evaluation)];
+    assert_eq!(told.collect::<Vec<_>>(), expected.map(|(number, (is, doing, done))| (number, is, doing, done)));
+    assert_eq!(*asked.borrow(), [0, 1, 2]);
+
+    // Who cannot take that down ends the run.
+    struct Full;
+    impl Sink for Full {
+        fn event(&mut self, event: &Event) -> Result<()> {
+            match event {
+                Event::Underway(_) => Err(Error::new(Kind::Run, "the disk is full")),
+                _ => Ok(()),
+            }
+        }
+    }
+    impl Outputs for Full {
+        fn save(&mut self, _: &State) -> Result<PathBuf> {
+            Ok(PathBuf::new())
+        }
+    }
+    for evaluate in [Some(&evaluate as &Evaluate), None] {
+        let mut state = state(&*model);
+        let error = run(&OneDevice(&*model), &mut state, &plan, &mut Awaited, evaluate, &mut Full, &never).unwrap_err();
+        assert_eq!((error.what(), state.position.step), ("the disk is full", 0));
+    }
 }

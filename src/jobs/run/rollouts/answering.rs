@@ -14,13 +14,13 @@ use crate::random::Rng;
 use crate::recipe::{Grpo, Recipe, ScaleRewards, Training};
 use crate::text::{Encoder, IGNORE_INDEX};
 use crate::train::backprop;
-use crate::train::event::Sample;
+use crate::train::event::{Doing, Sample, Underway};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::objective::{deviation, mean_of};
+use crate::train::step::Watch;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// What answers are drawn with.
 pub struct Policies<'a> {
@@ -98,8 +98,8 @@ impl<'a> Answering<'a> {
         rows.into_iter().map(asked).collect()
     }
 
-    /// The answers to prompts, those to the first of them first; `None` where `stop` was set before they were all there. What is being
-    /// done stands in messages.
+    /// The answers to prompts, those to the first of them first; `None` where `watch` stopped it before they were all there. What is
+    /// being done stands in messages.
     ///
     /// # Errors
     /// When the model computes numbers that are not finite.
@@ -109,7 +109,7 @@ impl<'a> Answering<'a> {
         side: &dyn SidePath,
         asked: &[Asked],
         draw: Draw,
-        stop: &AtomicBool,
+        watch: &mut Watch<Underway>,
     ) -> Result<Option<Vec<Answer>>> {
         let prompts: Vec<Inputs> = asked.iter().map(|asked| asked.inputs.clone()).collect();
         let drawing = Drawing {
@@ -121,10 +121,39 @@ impl<'a> Answering<'a> {
             rng: Rng::new(self.training.seed),
         };
         let Draw { purpose, step, first } = draw;
-        fenced(doing, || drawing.answers(self.policies.model, side, &prompts, (purpose, step, first), stop))?
+        fenced(doing, || drawing.answers(self.policies.model, side, &prompts, (purpose, step, first), watch))?
     }
 
-    /// The answers of a step with what rewards say of them; `None` where `stop` was set first. `step` counts from 1.
+    /// What was kept of answers, where it is these that were judged: somebody may have edited it. `has_old` says whether it has how
+    /// likely they were.
+    pub fn known(
+        &self,
+        kept: Option<&[Line]>,
+        asked: &[Asked],
+        answers: &[Answer],
+        has_old: bool,
+    ) -> Option<Vec<Line>> {
+        let is_same = |(at, line): (usize, &Line)| {
+            line.tokens == answers[at].tokens
+                && line.prompt == asked[at / self.group].origin
+                && self.is_whole(line, has_old)
+        };
+        let kept = kept.filter(|kept| kept.len() == answers.len())?;
+        kept.iter().enumerate().all(is_same).then(|| kept.to_vec())
+    }
+
+    /// Whether a line of the journal is an answer that this run can have given: somebody may have edited it.
+    pub fn is_whole(&self, line: &Line, has_old: bool) -> bool {
+        let words = self.policies.model.config().vocab_size();
+        let said: Option<Vec<f64>> =
+            self.rewards.names().map(|name| line.rewards.get(name).and_then(Value::as_f64)).collect();
+        (1..=self.keys.max_completion_length).contains(&line.tokens.len())
+            && line.tokens.iter().all(|&token| (token as usize) < words)
+            && line.old.len() == if has_old { line.tokens.len() } else { 0 }
+            && said.is_some_and(|said| self.rewards.sum(&said).to_bits() == line.reward.to_bits())
+    }
+
+    /// The answers of a step with what rewards say of them; `None` where `watch` stopped it first. `step` stands in the lines.
     ///
     /// # Errors
     /// When an answer cannot be judged.
@@ -133,7 +162,7 @@ impl<'a> Answering<'a> {
         step: u64,
         asked: &[Asked],
         answers: &[Answer],
-        stop: &AtomicBool,
+        watch: &mut Watch<Underway>,
     ) -> Result<Option<Vec<Line>>> {
         let said = |answer: &Answer| self.policies.encoder.decode(&answer.tokens[..answer.said]);
         let texts: Vec<String> = answers.iter().map(said).collect();
@@ -144,7 +173,10 @@ impl<'a> Answering<'a> {
             origin: &asked[at / self.group].origin,
         };
         let answered: Vec<Answered> = (0..answers.len()).map(answered).collect();
-        let Some(said) = self.rewards.judge(&answered, stop)? else { return Ok(None) };
+        let judging = |done| Underway { doing: Doing::Judging, done, of: answers.len(), tokens: 0 };
+        (watch.on_progress)(judging(0));
+        let Some(said) = self.rewards.judge(&answered, watch.stop)? else { return Ok(None) };
+        (watch.on_progress)(judging(answers.len()));
         let line = |(at, ((answer, said), completion)): (usize, ((&Answer, Vec<f64>), &String))| {
             let named = self.rewards.names().zip(&said).map(|(name, said)| (name.to_owned(), Value::from(*said)));
             Line {
@@ -161,7 +193,8 @@ impl<'a> Answering<'a> {
         Ok(Some(answers.iter().zip(said).zip(&texts).enumerate().map(line).collect()))
     }
 
-    /// The log-probabilities of each answer's tokens under `side`, in the batches that a step takes; `None` where `stop` was set first.
+    /// The log-probabilities of each answer's tokens under `side`, in the batches that a step takes; `None` where `watch` stopped it
+    /// first.
     ///
     /// # Errors
     /// When the device fails.
@@ -171,15 +204,17 @@ impl<'a> Answering<'a> {
         asked: &[Asked],
         lines: &[Line],
         side: &dyn SidePath,
-        stop: &AtomicBool,
+        watch: &mut Watch<Underway>,
     ) -> Result<Option<Vec<Vec<f64>>>> {
         let size = self.training.per_device_train_batch_size;
         let all: Vec<usize> = (0..lines.len()).collect();
         let mut each = Vec::with_capacity(lines.len());
         for answers in all.chunks(size) {
             let batch = self.batch(asked, lines, answers);
-            let asked = || backprop::log_probabilities(stop, self.policies.model, side, &batch, self.keys.temperature);
-            let Some(logps) = fenced(doing, asked)? else { return Ok(None) };
+            (watch.on_progress)(Underway { doing: Doing::Measuring, done: each.len(), of: lines.len(), tokens: 0 });
+            let measured =
+                || backprop::log_probabilities(watch.stop, self.policies.model, side, &batch, self.keys.temperature);
+            let Some(logps) = fenced(doing, measured)? else { return Ok(None) };
             each.extend(batch.sequences().into_iter().map(|tokens| logps[tokens].to_vec()));
         }
         Ok(Some(each))

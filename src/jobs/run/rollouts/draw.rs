@@ -7,7 +7,9 @@ use crate::nn::SidePath;
 use crate::random::{Label, Rng};
 use crate::recipe::{Grpo, Training};
 use crate::text::Encoder;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::train::event::{Doing, Underway};
+use crate::train::step::Watch;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Answers that are given at once where a step has more.
@@ -86,8 +88,8 @@ impl Choose for Taking {
 }
 
 impl Drawing<'_> {
-    /// Answers to each of these prompts, one prompt after the other; `None` where `stop` was set first. They are drawn by the numbers of
-    /// a purpose, a step, counted from 0, and their own from `first` on.
+    /// Answers to each of these prompts, one prompt after the other; `None` where `watch` stopped it first. They are drawn by the numbers
+    /// of a purpose, a step, counted from 0, and their own from `first` on.
     ///
     /// # Errors
     /// When the model computes numbers that are not finite.
@@ -97,7 +99,7 @@ impl Drawing<'_> {
         side: &dyn SidePath,
         prompts: &[Inputs],
         (purpose, step, first): (&str, u64, usize),
-        stop: &AtomicBool,
+        watch: &mut Watch<Underway>,
     ) -> Result<Option<Vec<Answer>>> {
         let group = self.group;
         let taken: Vec<Arc<Mutex<Vec<u32>>>> = (0..prompts.len() * group).map(|_| Arc::default()).collect();
@@ -121,15 +123,21 @@ impl Drawing<'_> {
             engine.submit(request).map_err(|refusal| refusal.error())?;
         }
         let mut reasons = vec![FinishReason::Length; taken.len()];
+        let mut underway = Underway { doing: Doing::Answering, done: 0, of: taken.len(), tokens: 0 };
         while !engine.is_idle() {
-            if stop.load(Ordering::SeqCst) {
+            if watch.stop.load(Ordering::SeqCst) {
                 return Ok(None);
             }
             for event in engine.step(&[side]) {
-                if let Event::Done(AnswerId { request, answer }, reason) = event {
-                    reasons[request as usize * group + answer] = reason;
+                match event {
+                    Event::Token(..) => underway.tokens += 1,
+                    Event::Done(AnswerId { request, answer }, reason) => {
+                        reasons[request as usize * group + answer] = reason;
+                        underway.done += 1;
+                    }
                 }
             }
+            (watch.on_progress)(underway);
         }
         let taken = taken.iter().map(|taken| taken.lock().unwrap_or_else(PoisonError::into_inner).clone());
         taken.zip(reasons).map(|(tokens, reason)| self.answer(tokens, reason)).collect::<Result<_>>().map(Some)

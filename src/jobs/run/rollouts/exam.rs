@@ -1,7 +1,7 @@
 //! How good a model's answers to evaluation prompts are.
 
 use super::answering::{Answering, Asked, Draw, Policies};
-use super::journal::Line;
+use super::journal::{Journal, Line};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::jobs::run::data::Data;
@@ -9,10 +9,13 @@ use crate::jobs::run::evaluation::interrupted;
 use crate::jobs::run::rewards::Rewards;
 use crate::nn::SidePath;
 use crate::recipe::Recipe;
-use crate::train::event::Sample;
+use crate::train::event::{Sample, Underway};
 use crate::train::objective::mean_of;
 use crate::train::run::Evaluation;
+use crate::train::step::Watch;
+use std::cell::RefCell;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 /// What is being done, as messages call it.
@@ -26,6 +29,8 @@ pub struct Exam<'a> {
     at_once: usize,
     /// Answers that are shown.
     samples: usize,
+    /// What rewards have said, where that is kept.
+    journal: Option<RefCell<Journal>>,
 }
 
 impl<'a> Exam<'a> {
@@ -50,7 +55,17 @@ impl<'a> Exam<'a> {
             prompts,
             at_once: (answers / group).max(1),
             samples: recipe.evaluation.samples,
+            journal: None,
         })
+    }
+
+    /// The same, which keeps what rewards say in a file, and does not ask them again of what is there: that of a run which has done
+    /// `steps`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn kept_in(self, path: &Path, steps: u64) -> Result<Self> {
+        Ok(Exam { journal: Some(RefCell::new(Journal::open(path, steps)?)), ..self })
     }
 
     /// The prompts in parts, each of about as many answers as a step has: a program's time limit is for so many.
@@ -59,18 +74,28 @@ impl<'a> Exam<'a> {
         (0..all).step_by(at_once).map(move |first| first..all.min(first + at_once))
     }
 
-    /// Some prompts with the answers to them, as rewards judge these; `None` where `stop` was set first.
+    /// Some prompts with the answers to them after `step` steps, as rewards judge these; `None` where `watch` stopped it first.
     fn part(
         &self,
         side: &dyn SidePath,
         rows: Range<usize>,
-        stop: &AtomicBool,
+        step: u64,
+        watch: &mut Watch<Underway>,
     ) -> Result<Option<(Vec<Asked>, Vec<Line>)>> {
-        let draw = Draw { purpose: "evaluation answer", step: 0, first: rows.start * self.answering.group };
+        let first = rows.start * self.answering.group;
+        let draw = Draw { purpose: "evaluation answer", step: 0, first };
         let asked = self.answering.asked(self.prompts, rows)?;
-        let Some(answers) = self.answering.answers(DOING, side, &asked, draw, stop)? else { return Ok(None) };
-        let lines = self.answering.judged(0, &asked, &answers, stop)?;
-        Ok(lines.map(|lines| (asked, lines)))
+        let Some(answers) = self.answering.answers(DOING, side, &asked, draw, watch)? else { return Ok(None) };
+        let mut journal = self.journal.as_ref().map(RefCell::borrow_mut);
+        let kept = journal.as_ref().and_then(|journal| journal.of(step)?.get(first..first + answers.len()));
+        if let Some(lines) = self.answering.known(kept, &asked, &answers, false) {
+            return Ok(Some((asked, lines)));
+        }
+        let Some(lines) = self.answering.judged(step, &asked, &answers, watch)? else { return Ok(None) };
+        if let Some(journal) = &mut journal {
+            journal.keep(step, first, &lines)?;
+        }
+        Ok(Some((asked, lines)))
     }
 
     /// The answers to each prompt, as rewards judge them; `told` hears of how many prompts were answered.
@@ -84,28 +109,38 @@ impl<'a> Exam<'a> {
         stop: &AtomicBool,
     ) -> Result<Option<Vec<Vec<Line>>>> {
         let mut all = Vec::with_capacity(self.prompts.len());
+        let mut watch = Watch { stop, on_progress: &mut |_| {} };
         for rows in self.parts() {
-            let Some((asked, lines)) = self.part(side, rows, stop)? else { return Ok(None) };
+            let Some((asked, lines)) = self.part(side, rows, 0, &mut watch)? else { return Ok(None) };
             all.extend(lines.chunks(self.answering.group).map(<[Line]>::to_vec));
             told(asked.len());
         }
         Ok(Some(all))
     }
 
-    /// How good the answers are, by the names that a step has for it.
+    /// How good the answers are after `step` steps, by the names that a step has for it.
     ///
     /// # Errors
-    /// As [`Exam::answers`]; [`Kind::Interrupted`](crate::error::Kind::Interrupted) once `stop` is set.
-    pub fn evaluate(&self, side: &dyn SidePath, stop: &AtomicBool) -> Result<Evaluation> {
+    /// As [`Exam::answers`]; [`Kind::Interrupted`](crate::error::Kind::Interrupted) where `watch` stops it.
+    pub fn evaluate(&self, side: &dyn SidePath, step: u64, watch: Watch<Underway>) -> Result<Evaluation> {
         let Answering { keys, group, policies, .. } = &self.answering;
         let (mut all, mut rewards, mut apart) = (Vec::new(), Vec::new(), Vec::new());
         let mut samples: Vec<Sample> = Vec::new();
+        let (of, mut tokens) = (self.prompts.len() * group, 0);
         for rows in self.parts() {
-            let (asked, mut lines) = self.part(side, rows, stop)?.ok_or_else(interrupted)?;
+            // What is said of a part is said of all prompts.
+            let before = (rows.start * group, tokens);
+            let mut tell = |Underway { doing, done, tokens, .. }| {
+                (watch.on_progress)(Underway { doing, done: before.0 + done, of, tokens: before.1 + tokens });
+            };
+            let mut watch = Watch { stop: watch.stop, on_progress: &mut tell };
+            let (asked, mut lines) = self.part(side, rows, step, &mut watch)?.ok_or_else(interrupted)?;
+            tokens += lines.iter().map(|line| line.tokens.len() as u64).sum::<u64>();
             let mut reference = vec![Vec::new(); lines.len()];
             if keys.beta > 0.0 {
-                let of = |side: &dyn SidePath| {
-                    self.answering.log_probabilities(DOING, &asked, &lines, side, stop)?.ok_or_else(interrupted)
+                let mut of = |side: &dyn SidePath| {
+                    let measured = self.answering.log_probabilities(DOING, &asked, &lines, side, &mut watch)?;
+                    measured.ok_or_else(interrupted)
                 };
                 let (own, start) = (of(side)?, of(policies.start)?);
                 let tokens = own.iter().flatten().zip(start.iter().flatten());
@@ -122,7 +157,9 @@ impl<'a> Exam<'a> {
         if keys.beta > 0.0 {
             metrics.insert("kl".into(), mean_of(&apart));
         }
-        let tokens = all.iter().map(|line| line.tokens.len() as u64).sum();
+        if let Some(journal) = &self.journal {
+            journal.borrow_mut().forget(step + 1);
+        }
         Ok(Evaluation { loss: None, tokens, metrics, samples })
     }
 }
