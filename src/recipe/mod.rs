@@ -78,7 +78,7 @@ pub use rows::{EvalFraction, Renames};
 pub use schema::{preset_schema, schema};
 pub use texts::texts;
 pub use training::{
-    AutoBool, Fit, MAX_BATCH, Optimizer, PREFERENCE_LEARNING_RATE, REWARD_LEARNING_RATE, Scheduler, Training,
+    ADAPTER_PREFERENCE_LEARNING_RATE, AutoBool, Fit, MAX_BATCH, Optimizer, REWARD_LEARNING_RATE, Scheduler, Training,
 };
 
 use crate::error::Result;

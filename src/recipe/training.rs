@@ -18,7 +18,9 @@ const WARMUP_RATIO: f64 = 0.03;
 /// The learning rate where the recipe gives none.
 const LEARNING_RATE: f64 = 2.0e-4;
 /// The same of preferences, as in TRL.
-pub const PREFERENCE_LEARNING_RATE: f64 = 1.0e-6;
+const PREFERENCE_LEARNING_RATE: f64 = 1.0e-6;
+/// The same where it is left to be chosen: TRL's own is for training a whole model, and adapters take more.
+pub const ADAPTER_PREFERENCE_LEARNING_RATE: f64 = 2.0e-5;
 /// The same of reward models, as in TRL.
 pub const REWARD_LEARNING_RATE: f64 = 1.0e-4;
 /// Answers at once where each is judged by the others, as in TRL; otherwise one, and so many passes in a step.
@@ -48,7 +50,7 @@ pub struct Training {
     /// What turns gradients into updates.
     pub optimizer: Optimizer,
     /// The highest learning rate, reached after the warm-up; `auto` suits the size of the model. Where preferences are
-    /// learnt 1.0e-6 where nothing is said, and for `auto`, as in TRL; of `task: reward` 1.0e-4.
+    /// learnt 1.0e-6 where nothing is said, as in TRL, which means whole models, and 2.0e-5 for `auto`; of `task: reward` 1.0e-4.
     #[schemars(with = "OrAuto<f64>")]
     pub learning_rate: f64,
     /// How long AdamW remembers gradients.

@@ -56,9 +56,9 @@ fn a_run_learns_what_is_preferred() {
     let preview = bench.run("data preview dpo.yaml --rows 1 --json").json();
     assert_eq!(preview["segments"].as_array().map(Vec::len), Some(2), "{preview}");
 
-    // What is chosen where preferences are learnt is TRL's.
+    // What is chosen where preferences are learnt is for adapters, and not for whole models as TRL's.
     let plan = bench.run("train dpo.yaml --dry-run --json --set training.learning_rate=auto").json()["plan"].clone();
-    assert!(plan["chosen"].to_string().contains("training.learning_rate=1.0e-6"), "{plan}");
+    assert!(plan["chosen"].to_string().contains("training.learning_rate=2.0e-5"), "{plan}");
     let said = bench.run("train dpo.yaml");
     assert!(said.stderr.contains("the chosen one is the longer in 0 % of 10 pairs"), "{}", said.stderr);
     said.ok();

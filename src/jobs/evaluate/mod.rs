@@ -320,7 +320,6 @@ impl Opened {
             let loglikelihoods = questions.map(asking).transpose()?;
             let judged = judging.as_ref().zip(data);
             let judged = judged.map(|((rows, rewards), (data, dataset))| {
-                screen.start(&format!("Answers of {name}"), Some(dataset.len() as u64), "prompts");
                 let policies = Policies {
                     model,
                     start: &BaseOnly,
@@ -328,7 +327,9 @@ impl Opened {
                     stop_ids: base.stop_ids(),
                 };
                 let exam = Exam::on(&rows.recipe, (data, dataset), &policies, rewards);
-                let told = |prompts| screen.advance(prompts as u64);
+                let answers = exam.as_ref().map(|exam| exam.answers_in_all() as u64);
+                screen.start(&format!("Answers of {name}"), answers, "answers");
+                let told = |answers| screen.advance(answers as u64);
                 let judged = exam.map(|exam| exam.answers(side, &told, &backprop::NEVER)).transpose()?;
                 screen.finish();
                 Ok::<_, Error>(judged.flatten().unwrap_or_default())

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::jobs::run::data::{Data, sequences};
 use crate::jobs::run::steps;
 use crate::model::ModelConfig;
-use crate::recipe::{MOST_STEPS_UNSAVED, PREFERENCE_LEARNING_RATE, REWARD_LEARNING_RATE, Recipe, Task};
+use crate::recipe::{ADAPTER_PREFERENCE_LEARNING_RATE, MOST_STEPS_UNSAVED, REWARD_LEARNING_RATE, Recipe, Task};
 use crate::report::text;
 
 /// Tokens of a step with little data.
@@ -118,9 +118,10 @@ fn choose_passes(chosen: &mut Recipe, data: &mut Data, model: &ModelConfig, agai
     if chosen.auto.choose("training.learning_rate") {
         let (rate, why) = match chosen.task {
             Task::Sft => (facts.rate(), format!("for {} million parameters", facts.parameters / 1_000_000)),
-            Task::Dpo | Task::Orpo | Task::Kto => (PREFERENCE_LEARNING_RATE, "TRL's for preferences".to_owned()),
             Task::Reward => (REWARD_LEARNING_RATE, "TRL's for reward models".to_owned()),
-            Task::Grpo | Task::Rloo => (PREFERENCE_LEARNING_RATE, "TRL's for a model's own answers".to_owned()),
+            Task::Dpo | Task::Orpo | Task::Kto | Task::Grpo | Task::Rloo => {
+                (ADAPTER_PREFERENCE_LEARNING_RATE, "for adapters; TRL's 1e-6 is for whole models".to_owned())
+            }
         };
         chosen.training.learning_rate = rate;
         chosen.remark("training.learning_rate", why);

@@ -126,8 +126,11 @@ fn as_said(number: f64) -> f64 {
     format!("{number:.9e}").parse().unwrap_or(number)
 }
 
-/// The learning rate of a recipe that says none.
+/// The learning rate that is multiplied: that of a recipe which says none, and of pairs that for adapters.
 fn usual_rate(method: Method) -> Result<f64> {
+    if method == Method::Dpo {
+        return Ok(recipe::ADAPTER_PREFERENCE_LEARNING_RATE);
+    }
     let wanted =
         Wanted { method, epochs: None, batch: None, rate_multiplier: None, beta: None, seed: 0, has_validation: false };
     let (_, recipe) = BaseOrders { base: "m".into() }.resolved(&wanted, Path::new("."), None)?;

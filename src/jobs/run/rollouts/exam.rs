@@ -9,7 +9,7 @@ use crate::jobs::run::evaluation::interrupted;
 use crate::jobs::run::rewards::Rewards;
 use crate::nn::SidePath;
 use crate::recipe::Recipe;
-use crate::train::event::{Sample, Underway};
+use crate::train::event::{Doing, Sample, Underway};
 use crate::train::objective::mean_of;
 use crate::train::run::Evaluation;
 use crate::train::step::Watch;
@@ -98,7 +98,12 @@ impl<'a> Exam<'a> {
         Ok(Some((asked, lines)))
     }
 
-    /// The answers to each prompt, as rewards judge them; `told` hears of how many prompts were answered.
+    /// Answers that are given in an evaluation.
+    pub fn answers_in_all(&self) -> usize {
+        self.prompts.len() * self.answering.group
+    }
+
+    /// The answers to each prompt, as rewards judge them; `told` hears of how many answers were given since the last time.
     ///
     /// # Errors
     /// When a row cannot be read, an answer cannot be judged, or the model computes numbers that are not finite.
@@ -109,11 +114,17 @@ impl<'a> Exam<'a> {
         stop: &AtomicBool,
     ) -> Result<Option<Vec<Vec<Line>>>> {
         let mut all = Vec::with_capacity(self.prompts.len());
-        let mut watch = Watch { stop, on_progress: &mut |_| {} };
         for rows in self.parts() {
-            let Some((asked, lines)) = self.part(side, rows, 0, &mut watch)? else { return Ok(None) };
+            let mut given = 0;
+            let mut tell = |Underway { doing, done, .. }| {
+                if doing == Doing::Answering {
+                    told(done - given);
+                    given = done;
+                }
+            };
+            let mut watch = Watch { stop, on_progress: &mut tell };
+            let Some((_, lines)) = self.part(side, rows, 0, &mut watch)? else { return Ok(None) };
             all.extend(lines.chunks(self.answering.group).map(<[Line]>::to_vec));
-            told(asked.len());
         }
         Ok(Some(all))
     }
@@ -126,7 +137,7 @@ impl<'a> Exam<'a> {
         let Answering { keys, group, policies, .. } = &self.answering;
         let (mut all, mut rewards, mut apart) = (Vec::new(), Vec::new(), Vec::new());
         let mut samples: Vec<Sample> = Vec::new();
-        let (of, mut tokens) = (self.prompts.len() * group, 0);
+        let (of, mut tokens) = (self.answers_in_all(), 0);
         for rows in self.parts() {
             // What is said of a part is said of all prompts.
             let before = (rows.start * group, tokens);

@@ -44,7 +44,7 @@ fn what_is_said_is_in_the_recipe() {
     }
     let pairs = recipe(&Wanted { beta: Some(0.3), rate_multiplier: Some(2.0), ..wanted(Method::Dpo) });
     assert_eq!((pairs.task, pairs.preference.unwrap().beta), (Task::Dpo, Some(0.3)));
-    assert!((pairs.training.learning_rate - 2e-6).abs() < 1e-15, "twice 1e-6");
+    assert!((pairs.training.learning_rate - 4e-5).abs() < 1e-15, "twice what adapters take");
 }
 
 #[test]
