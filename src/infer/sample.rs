@@ -1,6 +1,10 @@
 //! Choosing the next token from logits.
 
 use crate::random::Stream;
+use rayon::prelude::*;
+
+/// Words whose weights a thread makes at a time: enough that handing them out costs nothing.
+const GRAIN: usize = 1 << 14;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,29 +30,31 @@ impl Sampling {
         if self.temperature <= 0.0 {
             return best as u32;
         }
-        let mut order: Vec<usize> = (0..logits.len()).filter(|&i| !logits[i].is_nan()).collect();
-        let by_logit = |&a: &usize, &b: &usize| logits[b].total_cmp(&logits[a]).then(a.cmp(&b));
+        let mut order: Vec<Place> = (0..).zip(logits).filter(|(_, logit)| !logit.is_nan()).map(place).collect();
         if self.top_k > 0 && self.top_k < order.len() {
-            order.select_nth_unstable_by(self.top_k - 1, by_logit);
+            order.select_nth_unstable(self.top_k - 1);
             order.truncate(self.top_k);
         }
-        order.sort_unstable_by(by_logit);
+        sort(&mut order);
         let highest = f64::from(logits[best]);
-        let weight = |&i: &usize| ((f64::from(logits[i]) - highest) / self.temperature).exp();
-        let weights: Vec<f64> = order.iter().map(weight).collect();
+        let weight = |&place: &Place| self.weight(logits[word(place) as usize], highest);
+        let weights: Vec<f64> = order.par_iter().with_min_len(GRAIN).map(weight).collect();
         let kept = nucleus(&weights, self.top_p);
         let mut left = random.unit() * weights[..kept].iter().sum::<f64>();
-        for (&token, weight) in order.iter().zip(&weights[..kept]) {
+        for (&place, weight) in order.iter().zip(&weights[..kept]) {
             left -= weight;
             if left < 0.0 {
-                return token as u32;
+                return word(place);
             }
         }
         best as u32
     }
-}
 
-impl Sampling {
+    /// How often a word comes for each time that the most likely one does.
+    fn weight(&self, logit: f32, highest: f64) -> f64 {
+        ((f64::from(logit) - highest) / self.temperature).exp()
+    }
+
     /// As [`Sampling::choose`] with the same probabilities, but where every token may be chosen without putting them in order, which
     /// takes longer than all else: the same random number means another token then.
     ///
@@ -60,11 +66,8 @@ impl Sampling {
         }
         let best = argmax(logits);
         let highest = f64::from(logits[best]);
-        let weight = |logit: &f32| match logit.is_nan() {
-            true => 0.0,
-            false => ((f64::from(*logit) - highest) / self.temperature).exp(),
-        };
-        let weights: Vec<f64> = logits.iter().map(weight).collect();
+        let weight = |logit: &f32| if logit.is_nan() { 0.0 } else { self.weight(*logit, highest) };
+        let weights: Vec<f64> = logits.par_iter().with_min_len(GRAIN).map(weight).collect();
         let mut left = random.unit() * weights.iter().sum::<f64>();
         for (token, weight) in weights.iter().enumerate() {
             left -= weight;
@@ -87,14 +90,62 @@ fn nucleus(weights: &[f64], top_p: f64) -> usize {
     reached.map_or(weights.len(), |index| index + 1)
 }
 
+/// The first of the largest; of nothing but what is no number the last.
 fn argmax(logits: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] || logits[best].is_nan() {
-            best = i;
-        }
+    // Side by side, as vectors do it: what is no number is larger than nothing.
+    const LANES: usize = 16;
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (whole, rest) = logits.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in whole {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, logit)| *lane = larger(*lane, *logit));
     }
-    best
+    let highest = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |highest, logit| larger(highest, *logit));
+    logits.iter().position(|logit| *logit == highest).unwrap_or(logits.len().saturating_sub(1))
+}
+
+/// Where a word stands among all, the most likely first, and of equals that with the smallest id: numbers are compared faster than
+/// logits that are looked up.
+type Place = u64;
+
+fn place((word, logit): (u32, &f32)) -> Place {
+    // As `f32::total_cmp` orders, from the largest on: of negative numbers all bits are the other way round already.
+    let bits = logit.to_bits();
+    let descending = if bits >> 31 == 0 { !bits & (u32::MAX >> 1) } else { bits };
+    u64::from(descending) << 32 | u64::from(word)
+}
+
+/// Which word stands there.
+fn word(place: Place) -> u32 {
+    place as u32
+}
+
+/// Puts places in order that are in the order of their words, or few.
+fn sort(places: &mut Vec<Place>) {
+    /// As many are sorted faster by comparing them.
+    const FEW: usize = 1 << 12;
+    /// Bits of a logit that are looked at in a pass, the lowest first: three passes see all.
+    const BITS: u32 = 11;
+    if places.len() <= FEW {
+        return places.sort_unstable();
+    }
+    let mut sorted = vec![0; places.len()];
+    for pass in 0..u32::BITS.div_ceil(BITS) {
+        let digit = |place: Place| (place >> (32 + pass * BITS)) as usize & ((1 << BITS) - 1);
+        let mut starts = [0u32; 1 << BITS];
+        places.iter().for_each(|&place| starts[digit(place)] += 1);
+        let mut start = 0;
+        for count in &mut starts {
+            start += std::mem::replace(count, start);
+        }
+        // Those with the same bits stay in their order, of what was looked at before and at first of their words.
+        for &place in places.iter() {
+            let at = &mut starts[digit(place)];
+            sorted[*at as usize] = place;
+            *at += 1;
+        }
+        std::mem::swap(places, &mut sorted);
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +158,73 @@ mod tests {
         let mut counts = vec![0; logits.len()];
         (0..4000).for_each(|_| counts[sampling.choose(logits, &mut random) as usize] += 1);
         counts
+    }
+
+    /// As it is defined: by comparing logits.
+    fn defined(sampling: Sampling, logits: &[f32], random: &mut Stream) -> u32 {
+        let mut order: Vec<usize> = (0..logits.len()).filter(|&i| !logits[i].is_nan()).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        if sampling.top_k > 0 {
+            order.truncate(sampling.top_k);
+        }
+        let highest = f64::from(logits[order[0]]);
+        let weight = |&i: &usize| ((f64::from(logits[i]) - highest) / sampling.temperature).exp();
+        let weights: Vec<f64> = order.iter().map(weight).collect();
+        let kept = nucleus(&weights, sampling.top_p);
+        let mut left = random.unit() * weights[..kept].iter().sum::<f64>();
+        let chosen = order.iter().zip(&weights[..kept]).find(|(_, weight)| {
+            left -= **weight;
+            left < 0.0
+        });
+        *chosen.map_or(&order[0], |(token, _)| token) as u32
+    }
+
+    #[test]
+    fn large_vocabularies_are_put_in_order_as_small_ones_are() {
+        let mut noise = Rng::new(3).stream(&[Label::Purpose("logits")]);
+        for words in [5, 4_096, 4_097, 40_000] {
+            let mut logits: Vec<f32> = (0..words).map(|_| (30.0 * noise.unit() - 20.0) as f32).collect();
+            // Equal ones, zeros of both signs, and what has no place.
+            (0..words / 7).for_each(|at| logits[7 * at] = (at % 5) as f32 - 2.0);
+            [-0.0, 0.0, f32::NEG_INFINITY, f32::NAN]
+                .iter()
+                .zip(&mut logits[1..])
+                .for_each(|(odd, logit)| *logit = *odd);
+            let mut places: Vec<Place> = (0..).zip(&logits).filter(|(_, logit)| !logit.is_nan()).map(place).collect();
+            let mut compared: Vec<u32> = places.iter().map(|place| word(*place)).collect();
+            let logit = |word: &u32| logits[*word as usize];
+            compared.sort_by(|a, b| logit(b).total_cmp(&logit(a)).then(a.cmp(b)));
+            sort(&mut places);
+            assert!(places.iter().map(|place| word(*place)).eq(compared), "{words}");
+            for (top_k, top_p) in [(0, 1.0), (0, 0.9), (3, 1.0), (words - 2, 0.999), (words, 0.3)] {
+                let sampling = Sampling { temperature: 0.7, top_k, top_p };
+                let mut random = [(); 2].map(|()| Rng::new(9).stream(&[Label::Purpose("test")]));
+                for _ in 0..5 {
+                    let [chosen, of_definition] = &mut random;
+                    assert_eq!(sampling.choose(&logits, chosen), defined(sampling, &logits, of_definition), "{words}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_the_largest_is_found_wherever_it_is() {
+        for (at, words) in [(0, 1), (0, 40), (15, 40), (16, 40), (31, 40), (39, 40)] {
+            let mut logits = vec![-3.0f32; words];
+            logits[at] = 2.0;
+            logits[words - 1] = 2.0;
+            assert_eq!(argmax(&logits), at);
+        }
+        for (logits, expected) in [
+            (&[f32::NAN, -1.0, f32::NAN][..], 1),
+            (&[f32::NAN, f32::NEG_INFINITY], 1),
+            (&[f32::NEG_INFINITY, f32::NAN], 0),
+            (&[f32::NAN; 3], 2),
+            (&[-0.0, 0.0], 0),
+            (&[], 0),
+        ] {
+            assert_eq!(argmax(logits), expected, "{logits:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::nn::cache::Seen;
 use crate::nn::{AttentionKind, AttentionPlan, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
-use crate::ops::{self, AttentionShape};
+use crate::ops::{self, AttentionShape, Looking};
 use burn::tensor::{FloatDType, Tensor};
 use std::ops::Range;
 
@@ -68,15 +68,13 @@ impl AttentionConfig {
         lengths: &[usize],
         compute_dtype: FloatDType,
     ) -> Tensor<2> {
-        let shape = self.shape(compute_dtype);
         let mut start = 0;
-        let mut mixed = Vec::with_capacity(lengths.len());
-        for (seen, &len) in seen.zip(lengths.iter().filter(|len| **len > 0)) {
-            let q = q.clone().narrow(0, start, len);
-            mixed.push(ops::attention(q, seen.keys, seen.values, &shape, &seen.mask));
+        let looking = seen.zip(lengths.iter().filter(|len| **len > 0)).map(|(seen, &len)| {
             start += len;
-        }
-        if mixed.len() == 1 { mixed.remove(0) } else { Tensor::cat(mixed, 0) }
+            let q = q.clone().narrow(0, start - len, len);
+            Looking { q, k: seen.keys, v: seen.values, mask: seen.mask }
+        });
+        ops::attention_each(looking.collect(), &self.shape(compute_dtype))
     }
 
     fn shape(&self, compute_dtype: FloatDType) -> AttentionShape {

@@ -8,6 +8,7 @@ use super::cpu::attention as kernel;
 use super::gpu;
 use super::node::{Cpu, Kept, finish, tensor};
 use super::plain::attention::{self as plain, Tile};
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Device, Tensor};
 use std::sync::{Arc, OnceLock};
@@ -71,6 +72,53 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, shape: &AttentionShap
             plain::attention(q, k, v, shape, mask.tiles(&device))
         }
     }
+}
+
+/// Queries of one sequence, and what they look at.
+#[derive(Debug, Clone)]
+pub struct Looking {
+    /// `[n, h, e]`.
+    pub q: Tensor<3>,
+    /// `[t, g, e]`.
+    pub k: Tensor<3>,
+    /// `[t, g, e]`.
+    pub v: Tensor<3>,
+    /// Who sees whom.
+    pub mask: AttentionMask,
+}
+
+/// [`attention`] of several sequences, of which there is at least one: what each gives, one after the other. On the CPU, outside a
+/// gradient graph, they share out the threads, which is what the few queries of a decoding step alone would not keep busy.
+///
+/// # Shapes
+/// - output: `[n, h e]` of the queries of all
+///
+/// # Numerics
+/// Every sequence has the bits that it has alone.
+pub fn attention_each(mut all: Vec<Looking>, shape: &AttentionShape) -> Tensor<2> {
+    if all.len() == 1 {
+        let Looking { q, k, v, mask } = all.remove(0);
+        return attention(q, k, v, shape, &mask);
+    }
+    let on_cpu = |looking: &Looking| {
+        let [q, k, v] = [&looking.q, &looking.k, &looking.v].map(|tensor| Cpu::in_place(tensor));
+        Some([q?, k?, v?]).filter(|all| !all.iter().any(Cpu::is_tracked))
+    };
+    if let Some(nodes) = all.iter().map(on_cpu).collect::<Option<Vec<_>>>() {
+        let parts = nodes.iter().zip(&all).map(|([q, k, v], looking)| kernel::Part {
+            visibility: &looking.mask.visibility,
+            q: q.values(),
+            k: k.values(),
+            v: v.values(),
+        });
+        let parts: Vec<kernel::Part> = parts.collect();
+        let n: usize = nodes.iter().map(|[q, ..]| q.shape()[0]).sum();
+        let (mut out, mut lse) = (vec![0.0; n * shape.query_width()], vec![0.0; n * shape.heads]);
+        kernel::forward_each(shape, &parts, &mut out, &mut lse);
+        return Tensor::from_primitive::<Flex>(tensor(out, [n, shape.query_width()]));
+    }
+    let mixed = all.into_iter().map(|Looking { q, k, v, mask }| attention(q, k, v, shape, &mask));
+    Tensor::cat(mixed.collect(), 0)
 }
 
 /// As [`attention`], by products of matrices in f32 where there are kernels for that.

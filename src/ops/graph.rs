@@ -45,6 +45,11 @@ where
         (values.dtype() == DType::F32).then_some(Node { values, guard })
     }
 
+    /// Whether it is in a gradient graph.
+    pub fn is_tracked(&self) -> bool {
+        self.guard.is_some()
+    }
+
     /// Its storage.
     pub fn primitive(&self) -> &FloatTensor<B> {
         &self.values

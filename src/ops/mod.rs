@@ -30,7 +30,7 @@ mod weight;
 
 pub use adamw::adamw;
 pub use adamw::rates::AdamW;
-pub use attention::{AttentionMask, AttentionShape, Group, Visibility, attention};
+pub use attention::{AttentionMask, AttentionShape, Group, Looking, Visibility, attention, attention_each};
 pub use backward::backward_from;
 pub use conv::{depthwise_conv, patches};
 pub use cpu::instructions::instruction_set;

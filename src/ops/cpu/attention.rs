@@ -23,4 +23,4 @@ mod tests;
 mod visible;
 
 pub use backward::backward;
-pub use forward::forward;
+pub use forward::{Part, forward, forward_each};

@@ -46,20 +46,52 @@ pub fn forward(
     out: &mut [f32],
     lse: &mut [f32],
 ) {
-    let groups = VisibleGroup::all(visibility);
-    let mut out = RowRuns::new(out, shape.query_width(), 0.0);
-    let mut lse = RowRuns::new(lse, shape.heads, f32::NEG_INFINITY);
+    forward_each(shape, &[Part { visibility, q, k, v }], out, lse);
+}
+
+/// Queries with the keys and values that they look at.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// Who sees whom.
+    pub visibility: &'a Visibility,
+    /// `[n, h, e]`.
+    pub q: &'a [f32],
+    /// `[t, g, e]`.
+    pub k: &'a [f32],
+    /// `[t, g, e]`.
+    pub v: &'a [f32],
+}
+
+/// [`forward`] of several parts at once, whose results stand one behind the other.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_each(shape: &AttentionShape, parts: &[Part], out: &mut [f32], lse: &mut [f32]) {
+    let groups: Vec<Vec<VisibleGroup>> = parts.iter().map(|part| VisibleGroup::all(part.visibility)).collect();
+    let (mut all_out, mut all_lse) = (out, lse);
     let mut tasks = Vec::new();
-    for group in &groups {
-        for queries in even_runs(0..group.queries.len(), ROWS / shape.fold()) {
-            let rows = group.queries.start + queries.start..group.queries.start + queries.end;
-            let (out, lse) = (out.take(&rows), lse.take(&rows));
-            tasks.push(Task { shape, group, q, k, v, queries, rows, out, lse });
+    for (&Part { q, k, v, .. }, groups) in parts.iter().zip(&groups) {
+        let n = q.len() / shape.query_width();
+        let (out, rest_out) = std::mem::take(&mut all_out).split_at_mut(n * shape.query_width());
+        let (lse, rest_lse) = std::mem::take(&mut all_lse).split_at_mut(n * shape.heads);
+        (all_out, all_lse) = (rest_out, rest_lse);
+        let mut out = RowRuns::new(out, shape.query_width(), 0.0);
+        let mut lse = RowRuns::new(lse, shape.heads, f32::NEG_INFINITY);
+        for group in groups {
+            for queries in even_runs(0..group.queries.len(), ROWS / shape.fold()) {
+                let rows = group.queries.start + queries.start..group.queries.start + queries.end;
+                let (out, lse) = (out.take(&rows), lse.take(&rows));
+                tasks.push(Task { shape, group, q, k, v, queries, rows, out, lse });
+            }
         }
+    }
+    let run = |task: Task| SCRATCH.with_borrow_mut(|scratch| task.run(scratch));
+    if tasks.len() <= 1 {
+        return tasks.into_iter().for_each(run); // nobody is woken for it
     }
     // The longest first, so that the threads finish together.
     tasks.sort_by_cached_key(|task| Reverse(task.group.pairs(&task.queries)));
-    tasks.into_iter().par_bridge().for_each(|task| SCRATCH.with_borrow_mut(|scratch| task.run(scratch)));
+    tasks.into_iter().par_bridge().for_each(run);
 }
 
 /// A tile of queries, all heads.

@@ -270,3 +270,29 @@ fn any_number_of_threads_gives_the_same_bits() {
     let one = bits(1);
     assert!(one == bits(2) && one == bits(3));
 }
+
+#[test]
+fn parts_at_once_have_the_bits_that_each_has_alone() {
+    for shape in [[4, 1, 32], [6, 2, 16]] {
+        // One query each, as where several answers go on, and some that are read.
+        let all: Vec<Case> = [(1, 9), (1, 40), (17, 30), (1, 700), (2, 1)]
+            .iter()
+            .map(|&(queries, keys)| Case::new(shape, &[(queries, keys)], 512))
+            .collect();
+        let of = |case: &Case| (case.q.len(), case.q.len() / case.shape.head_dim);
+        let (mut out, mut lse) = (Vec::new(), Vec::new());
+        for case in &all {
+            let (mut own_out, mut own_lse) = (vec![7.0; of(case).0], vec![7.0; of(case).1]);
+            forward(&case.shape, &case.visibility, &case.q, &case.k, &case.v, &mut own_out, &mut own_lse);
+            out.extend(own_out);
+            lse.extend(own_lse);
+        }
+        let parts: Vec<Part> =
+            all.iter().map(|case| Part { visibility: &case.visibility, q: &case.q, k: &case.k, v: &case.v }).collect();
+        let (mut out_each, mut lse_each) = (vec![7.0; out.len()], vec![7.0; lse.len()]);
+        forward_each(&all[0].shape, &parts, &mut out_each, &mut lse_each);
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert!(bits(&out_each) == bits(&out) && bits(&lse_each) == bits(&lse), "{shape:?}");
+        forward_each(&all[0].shape, &[], &mut [], &mut []);
+    }
+}
