@@ -6,6 +6,9 @@ use rayon::prelude::*;
 /// Words whose weights a thread makes at a time: enough that handing them out costs nothing.
 const GRAIN: usize = 1 << 14;
 
+/// `exp(-38)` and less, added to 1 or more, is nothing: it is less than half of what tells 1 from the next number.
+const NOTHING: f64 = 38.0;
+
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
@@ -30,13 +33,16 @@ impl Sampling {
         if self.temperature <= 0.0 {
             return best as u32;
         }
-        let mut order: Vec<Place> = (0..).zip(logits).filter(|(_, logit)| !logit.is_nan()).map(place).collect();
+        let highest = f64::from(logits[best]);
+        // The sum begins with the most likely word's 1, and is what it would be with all words.
+        let least = highest - NOTHING * self.temperature;
+        let counts = |(_, logit): &(u32, &f32)| f64::from(**logit) >= least; // what is no number does not
+        let mut order: Vec<Place> = (0..).zip(logits).filter(counts).map(place).collect();
         if self.top_k > 0 && self.top_k < order.len() {
             order.select_nth_unstable(self.top_k - 1);
             order.truncate(self.top_k);
         }
         sort(&mut order);
-        let highest = f64::from(logits[best]);
         let weight = |&place: &Place| self.weight(logits[word(place) as usize], highest);
         let weights: Vec<f64> = order.par_iter().with_min_len(GRAIN).map(weight).collect();
         let kept = nucleus(&weights, self.top_p);
@@ -120,19 +126,19 @@ fn word(place: Place) -> u32 {
     place as u32
 }
 
+/// As many are sorted faster by comparing them.
+const FEW: usize = 1 << 15;
+
 /// Puts places in order that are in the order of their words, or few.
 fn sort(places: &mut Vec<Place>) {
-    /// As many are sorted faster by comparing them.
-    const FEW: usize = 1 << 12;
-    /// Bits of a logit that are looked at in a pass, the lowest first: three passes see all.
-    const BITS: u32 = 11;
     if places.len() <= FEW {
         return places.sort_unstable();
     }
     let mut sorted = vec![0; places.len()];
-    for pass in 0..u32::BITS.div_ceil(BITS) {
-        let digit = |place: Place| (place >> (32 + pass * BITS)) as usize & ((1 << BITS) - 1);
-        let mut starts = [0u32; 1 << BITS];
+    // By the lower half of a logit's bits, then by the upper one.
+    for shift in [32, 48] {
+        let digit = |place: Place| usize::from((place >> shift) as u16);
+        let mut starts = vec![0u32; 1 << 16];
         places.iter().for_each(|&place| starts[digit(place)] += 1);
         let mut start = 0;
         for count in &mut starts {
@@ -182,7 +188,7 @@ mod tests {
     #[test]
     fn large_vocabularies_are_put_in_order_as_small_ones_are() {
         let mut noise = Rng::new(3).stream(&[Label::Purpose("logits")]);
-        for words in [5, 4_096, 4_097, 40_000] {
+        for words in [5, FEW, FEW + 1, 40_000] {
             let mut logits: Vec<f32> = (0..words).map(|_| (30.0 * noise.unit() - 20.0) as f32).collect();
             // Equal ones, zeros of both signs, and what has no place.
             (0..words / 7).for_each(|at| logits[7 * at] = (at % 5) as f32 - 2.0);

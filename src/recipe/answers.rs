@@ -2,11 +2,12 @@
 
 use super::Recipe;
 use super::diagnose::Diagnosis;
-use super::grpo::{Grpo, GrpoLoss};
+use super::grpo::Grpo;
 use super::preference::Task;
 use super::training::Fit;
 use crate::data::options::OnLong;
 use crate::text::TrainOn;
+use crate::train::objective::GrpoLoss;
 
 /// The keys of `grpo` that one of the tasks has alone.
 const KEYS: [(&str, Task); 3] =

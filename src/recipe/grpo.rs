@@ -4,6 +4,7 @@ use super::kinds::choices;
 use super::preference::Task;
 use super::section::Section;
 use super::training::Training;
+use crate::train::objective::GrpoLoss;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -57,22 +58,6 @@ pub struct Grpo {
     pub log_completions: bool,
     /// How many of a step are shown; without it all of them.
     pub num_completions_to_print: Option<usize>,
-}
-
-/// What the losses of tokens are averaged over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum GrpoLoss {
-    /// All tokens of the step.
-    Dapo,
-    /// The tokens of each answer, then the answers.
-    Grpo,
-    /// The tokens of each micro-batch, then the micro-batches.
-    Bnpo,
-    /// As many tokens as all answers could have.
-    DrGrpo,
-    /// All tokens of the step, of which those count less that have become much more likely; needs `epsilon_high`.
-    Cispo,
 }
 
 /// What rewards are divided by.

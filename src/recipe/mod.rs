@@ -61,7 +61,7 @@ pub use data::{Data, Source};
 pub use dtype::AutoDtype;
 pub use evaluation::Evaluation;
 pub use given::Given;
-pub use grpo::{Grpo, GrpoLoss, ScaleRewards};
+pub use grpo::{Grpo, ScaleRewards};
 pub use hints::{as_options, without_keys};
 pub use http::Headers;
 pub use json_schema::{Broken, InlineSchema, validator};

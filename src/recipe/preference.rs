@@ -1,11 +1,13 @@
 //! `task` and `preference`: what is learnt, and how a preference is.
 
 use super::diagnose::Diagnosis;
-use super::kinds::{FromNode, choices, mismatch};
+use super::kinds::{FromNode, choices, mismatch, not_a_word, word};
 use super::raw::{Node, Shape};
 use super::section::Section;
+use crate::train::objective::{CpoLoss, DpoLoss, KtoLoss};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
@@ -117,63 +119,58 @@ pub struct Preference {
 }
 
 /// A loss of pairs, or of single answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum LossType {
-    /// DPO's own.
-    Sigmoid,
-    /// The same of log-probabilities per token.
-    SigmoidNorm,
-    /// SLiC's: nothing is learnt of pairs that are apart far enough.
-    Hinge,
-    /// IPO's: a distance that is to be reached, and not more.
-    Ipo,
-    /// EXO's; needs `label_smoothing`.
-    ExoPair,
-    /// NCA's: keeps the chosen answers likely.
-    NcaPair,
-    /// For preferences of which a known share is wrong: `label_smoothing`.
-    Robust,
-    /// BCO's: a classifier of good and bad answers.
-    BcoPair,
-    /// SPPO's, with hard probabilities.
-    SppoHard,
-    /// APO's for chosen answers that are better than the model's own.
-    ApoZero,
-    /// APO's for chosen answers that are worse than the model's own.
-    ApoDown,
-    /// The negative log-likelihood of the chosen answers, to be added to another.
-    Sft,
-    /// CPO's, without a reference: `cpo_alpha` is how much the likelihood of the chosen answers counts beside it.
-    Cpo,
-    /// SLiC's, without a reference: CPO's with a hinge.
-    CpoHinge,
-    /// IPO's, without a reference, of log-probabilities per token.
-    CpoIpo,
-    /// SimPO's, without a reference, of log-probabilities per token: the same, and `simpo_gamma`.
-    Simpo,
-    /// KTO's own, of single answers.
-    Kto,
-    /// APO's for good answers that are better than the model's own, of single answers.
-    ApoZeroUnpaired,
+    /// Of pairs, measured against a reference.
+    Dpo(DpoLoss),
+    /// Of pairs, measured against nothing.
+    Cpo(CpoLoss),
+    /// Of single answers.
+    Kto(KtoLoss),
 }
 
 impl LossType {
     /// The task that it is of.
     pub fn task(self) -> Task {
         match self {
-            LossType::Kto | LossType::ApoZeroUnpaired => Task::Kto,
-            _ => Task::Dpo,
+            LossType::Kto(_) => Task::Kto,
+            LossType::Dpo(_) | LossType::Cpo(_) => Task::Dpo,
         }
     }
 
     /// Whether nothing is measured against a reference: such a loss stands alone.
     pub fn is_reference_free(self) -> bool {
-        matches!(self, LossType::Cpo | LossType::CpoHinge | LossType::CpoIpo | LossType::Simpo)
+        matches!(self, LossType::Cpo(_))
     }
 }
 
-choices!(Task, LossType);
+/// One of the words of all of them.
+impl FromNode for LossType {
+    fn from_node(node: &Node, path: &str, diagnosis: &mut Diagnosis) -> Option<Self> {
+        let text = if let Shape::Scalar { text, .. } = &node.shape { text.as_str() } else { "" };
+        let mut words = Vec::<&str>::new();
+        let found = word(text).map(LossType::Dpo).map_err(|known| words.extend(known)).ok();
+        let found = found.or_else(|| word(text).map(LossType::Cpo).map_err(|known| words.extend(known)).ok());
+        let found = found.or_else(|| word(text).map(LossType::Kto).map_err(|known| words.extend(known)).ok());
+        found.or_else(|| not_a_word(node, path, &words, diagnosis))
+    }
+}
+
+impl JsonSchema for LossType {
+    fn schema_name() -> Cow<'static, str> {
+        "LossType".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let of = [DpoLoss::json_schema(generator), CpoLoss::json_schema(generator), KtoLoss::json_schema(generator)];
+        let words = of.iter().filter_map(|schema| schema.get("oneOf")?.as_array()).flatten();
+        let words: Vec<&Value> = words.collect();
+        json_schema!({ "description": "A loss of pairs, or of single answers.", "oneOf": words })
+    }
+}
+
+choices!(Task);
 
 /// One or several losses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,7 +219,7 @@ impl JsonSchema for LossTypes {
 
 impl Preference {
     pub(super) fn read(section: &mut Section<'_>, task: Task) -> Self {
-        let usual = if task == Task::Kto { LossType::Kto } else { LossType::Sigmoid };
+        let usual = if task == Task::Kto { LossType::Kto(KtoLoss::Kto) } else { LossType::Dpo(DpoLoss::Sigmoid) };
         let all = Preference {
             beta: Some(section.key("beta").within((Excluded(0.0), Unbounded)).or(0.1)),
             loss_type: section.key("loss_type").or(LossTypes(vec![usual])),
@@ -242,7 +239,7 @@ impl Preference {
     /// The same with the keys of a task, and of its loss, alone.
     fn of(self, task: Task) -> Self {
         let is_free = self.loss_type.0.iter().any(|loss| loss.is_reference_free());
-        let is_simpo = self.loss_type.has(LossType::Simpo);
+        let is_simpo = self.loss_type.has(LossType::Cpo(CpoLoss::Simpo));
         let [is_dpo, is_orpo, is_kto, is_reward] =
             [Task::Dpo, Task::Orpo, Task::Kto, Task::Reward].map(|of| task == of);
         Preference {
@@ -269,6 +266,6 @@ impl Preference {
 
     /// Whether single answers are judged by how far the policy has gone on other ones of their micro-batch.
     pub fn estimates_divergence(&self) -> bool {
-        self.loss_type.has(LossType::Kto)
+        self.loss_type.has(LossType::Kto(KtoLoss::Kto))
     }
 }

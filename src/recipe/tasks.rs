@@ -6,6 +6,7 @@ use super::preference::{LossType, LossTypes, Preference, Task};
 use super::training::{Fit, Training};
 use crate::data::options::RowFormat;
 use crate::text::TrainOn;
+use crate::train::objective::{CpoLoss, DpoLoss};
 
 /// The keys of `preference`, with the tasks that they are of.
 const KEYS: [(&str, &[Task]); 11] = [
@@ -193,7 +194,8 @@ fn losses(task: Task, preference: &Preference, diagnosis: &mut Diagnosis) {
         return;
     }
     let is_free = losses.iter().any(|loss| loss.is_reference_free());
-    let smooth = [LossType::Robust, LossType::ExoPair, LossType::Cpo, LossType::Simpo];
+    let simpo = LossType::Cpo(CpoLoss::Simpo);
+    let smooth = [LossType::Dpo(DpoLoss::Robust), LossType::Dpo(DpoLoss::ExoPair), LossType::Cpo(CpoLoss::Cpo), simpo];
     let smoothing = preference.label_smoothing.unwrap_or_default();
     let weights = preference.loss_weights.as_ref().and_then(Option::as_ref);
     for (key, is_said, is_of, hint) in [
@@ -204,8 +206,8 @@ fn losses(task: Task, preference: &Preference, diagnosis: &mut Diagnosis) {
             "it is for `robust`, `exo_pair`, `cpo` and `simpo`; leave it out",
         ),
         ("cpo_alpha", true, is_free, "it is for `cpo`, `cpo_hinge`, `cpo_ipo` and `simpo`; leave it out"),
-        ("simpo_gamma", true, has(LossType::Simpo), "it is for `simpo`; leave it out"),
-        ("alpha", true, has(LossType::Simpo), "it is for `simpo`; leave it out"),
+        ("simpo_gamma", true, has(simpo), "it is for `simpo`; leave it out"),
+        ("alpha", true, has(simpo), "it is for `simpo`; leave it out"),
         ("loss_weights", true, !is_free, "`cpo_alpha` weighs the likelihood of the chosen answers; leave it out"),
     ] {
         let path = format!("preference.{key}");
@@ -220,11 +222,11 @@ fn losses(task: Task, preference: &Preference, diagnosis: &mut Diagnosis) {
         diagnosis.wrong("preference.loss_weights", &mark, what, Some("give one for each `loss_type`".into()));
     }
     let Some(mark) = mark_of_type else { return };
-    if has(LossType::ExoPair) && smoothing == 0.0 && !diagnosis.is_wrong("preference.label_smoothing") {
+    if has(LossType::Dpo(DpoLoss::ExoPair)) && smoothing == 0.0 && !diagnosis.is_wrong("preference.label_smoothing") {
         let what = "`loss_type: exo_pair` needs `preference.label_smoothing`: without it the loss is infinite";
         diagnosis.wrong("preference.loss_type", &mark, what, Some("for example `label_smoothing: 1.0e-3`".into()));
     }
-    if losses[..] == [LossType::Sft] {
+    if losses[..] == [LossType::Dpo(DpoLoss::Sft)] {
         let what = "`loss_type: sft` alone learns no preference";
         let hint = "add it to another, `loss_type: [sigmoid, sft]`; or `task: sft`";
         diagnosis.wrong("preference.loss_type", &mark, what, Some(hint.into()));

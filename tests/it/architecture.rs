@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // What the user typed. Option enums live with the rooms that obey them.
-    ("recipe", &["adapter", "data", "text", "weights"]),
+    ("recipe", &["adapter", "data", "text", "train", "weights"]),
     // What a run shows: sinks of the events of `train`.
     ("report", &["train"]),
     // What is done with a model and its adapter.

@@ -178,9 +178,16 @@ fn losses_without_a_reference_are_those_of_trl() {
     let Case { model, adapter, .. } = case("lora", &Device::flex());
     let sequences = sequences(&golden);
     let cpo = |loss, label_smoothing| -> Arc<dyn Objective> {
-        Arc::new(Cpo { beta: BETA, label_smoothing, cpo_alpha: 0.3, loss })
+        Arc::new(Cpo { beta: BETA, label_smoothing, cpo_alpha: 0.3, loss, simpo_gamma: 0.5, alpha: 0.0 })
     };
-    let simpo = |alpha| CpoLoss::Simpo { gamma: 0.5, alpha };
+    let alphapo = Cpo {
+        beta: BETA,
+        label_smoothing: SMOOTHING,
+        cpo_alpha: 0.3,
+        loss: CpoLoss::Simpo,
+        simpo_gamma: 0.5,
+        alpha: 0.25,
+    };
     let of_pair = [
         "rewards/chosen",
         "rewards/rejected",
@@ -194,11 +201,11 @@ fn losses_without_a_reference_are_those_of_trl() {
     let kinds: [(&str, Arc<dyn Objective>, &[&str]); 7] = [
         ("orpo", Arc::new(Orpo { beta: BETA, nll_on_prompt: true }), &of_odds),
         ("orpo_answer", Arc::new(Orpo { beta: BETA, nll_on_prompt: false }), &["nll_loss"]),
-        ("cpo", cpo(CpoLoss::Sigmoid, SMOOTHING), &of_pair),
-        ("cpo_hinge", cpo(CpoLoss::Hinge, 0.0), &of_pair),
-        ("cpo_ipo", cpo(CpoLoss::Ipo, 0.0), &of_pair),
-        ("simpo", cpo(simpo(0.0), SMOOTHING), &of_pair),
-        ("alphapo", cpo(simpo(0.25), SMOOTHING), &of_pair),
+        ("cpo", cpo(CpoLoss::Cpo, SMOOTHING), &of_pair),
+        ("cpo_hinge", cpo(CpoLoss::CpoHinge, 0.0), &of_pair),
+        ("cpo_ipo", cpo(CpoLoss::CpoIpo, 0.0), &of_pair),
+        ("simpo", cpo(CpoLoss::Simpo, SMOOTHING), &of_pair),
+        ("alphapo", Arc::new(alphapo), &of_pair),
     ];
     for (name, objective, metrics) in kinds {
         let batch = |sequences: &[(Vec<u32>, Vec<i32>)]| {

@@ -3,11 +3,9 @@
 use crate::error::{Error, Kind, Place, Result};
 use crate::jobs::run::data::Data;
 use crate::random::Rng;
-use crate::recipe::{self, Recipe, Task};
+use crate::recipe::{self, LossType, Recipe, Task};
 use crate::report::text;
-use crate::train::objective::{
-    Cpo, CpoLoss, Dpo, DpoLoss, Grpo, GrpoLoss, Kto, KtoLoss, Objective, Orpo, Reward, Rloo, Sft,
-};
+use crate::train::objective::{Cpo, Dpo, Grpo, Kto, KtoLoss, Objective, Orpo, Reward, Rloo, Sft};
 use crate::train::run::{BestBy, StepPlan};
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
@@ -74,12 +72,20 @@ fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
     let (beta, label_smoothing) = (keys.beta.unwrap_or_default(), keys.label_smoothing.unwrap_or(0.0));
     match recipe.task {
         Task::Sft | Task::Grpo | Task::Rloo => Arc::new(Sft),
-        Task::Dpo if keys.cpo_alpha.is_some() => {
-            Arc::new(Cpo { beta, label_smoothing, cpo_alpha: keys.cpo_alpha.unwrap_or(1.0), loss: cpo_loss(keys) })
-        }
         Task::Dpo => {
-            let losses = keys.losses().filter_map(|(loss, weight)| Some((dpo_loss(loss)?, weight))).collect();
-            Arc::new(Dpo { beta, label_smoothing, losses })
+            let measured = |(loss, weight)| if let LossType::Dpo(loss) = loss { Some((loss, weight)) } else { None };
+            let free = |(loss, _)| if let LossType::Cpo(loss) = loss { Some(loss) } else { None };
+            match keys.losses().find_map(free) {
+                None => Arc::new(Dpo { beta, label_smoothing, losses: keys.losses().filter_map(measured).collect() }),
+                Some(loss) => Arc::new(Cpo {
+                    beta,
+                    label_smoothing,
+                    cpo_alpha: keys.cpo_alpha.unwrap_or(1.0),
+                    loss,
+                    simpo_gamma: keys.simpo_gamma.unwrap_or_default(),
+                    alpha: keys.alpha.unwrap_or_default(),
+                }),
+            }
         }
         Task::Orpo => Arc::new(Orpo { beta, nll_on_prompt: keys.nll_on_prompt.unwrap_or(true) }),
         Task::Kto => Arc::new(Kto {
@@ -94,52 +100,12 @@ fn objective(recipe: &Recipe) -> Arc<dyn Objective> {
     }
 }
 
-/// A loss that is measured against nothing.
-fn cpo_loss(keys: &recipe::Preference) -> CpoLoss {
-    let has = |loss| keys.loss_type.has(loss);
-    match keys.simpo_gamma {
-        Some(gamma) => CpoLoss::Simpo { gamma, alpha: keys.alpha.unwrap_or(0.0) },
-        None if has(recipe::LossType::CpoHinge) => CpoLoss::Hinge,
-        None if has(recipe::LossType::CpoIpo) => CpoLoss::Ipo,
-        None => CpoLoss::Sigmoid,
-    }
-}
-
 /// What is learnt of a model's own answers.
 fn of_own_answers(keys: &recipe::Grpo) -> Arc<dyn Objective> {
     let (epsilon, epsilon_high, temperature) = (keys.epsilon, keys.upper_epsilon(), keys.temperature);
-    let loss = match keys.loss_type {
-        None => return Arc::new(Rloo { epsilon, epsilon_high, temperature }),
-        Some(recipe::GrpoLoss::Dapo) => GrpoLoss::Dapo,
-        Some(recipe::GrpoLoss::Grpo) => GrpoLoss::Grpo,
-        Some(recipe::GrpoLoss::Bnpo) => GrpoLoss::Bnpo,
-        Some(recipe::GrpoLoss::DrGrpo) => GrpoLoss::DrGrpo,
-        Some(recipe::GrpoLoss::Cispo) => GrpoLoss::Cispo,
-    };
+    let Some(loss) = keys.loss_type else { return Arc::new(Rloo { epsilon, epsilon_high, temperature }) };
     let max_completion_length = keys.max_completion_length;
     Arc::new(Grpo { loss, epsilon, epsilon_high, beta: keys.beta, max_completion_length, temperature })
-}
-
-/// A loss that is measured against the reference; `None` of the others.
-fn dpo_loss(loss: recipe::LossType) -> Option<DpoLoss> {
-    Some(match loss {
-        recipe::LossType::Sigmoid => DpoLoss::Sigmoid,
-        recipe::LossType::SigmoidNorm => DpoLoss::SigmoidNorm,
-        recipe::LossType::Hinge => DpoLoss::Hinge,
-        recipe::LossType::Ipo => DpoLoss::Ipo,
-        recipe::LossType::ExoPair => DpoLoss::ExoPair,
-        recipe::LossType::NcaPair => DpoLoss::NcaPair,
-        recipe::LossType::Robust => DpoLoss::Robust,
-        recipe::LossType::BcoPair => DpoLoss::BcoPair,
-        recipe::LossType::SppoHard => DpoLoss::SppoHard,
-        recipe::LossType::ApoZero => DpoLoss::ApoZero,
-        recipe::LossType::ApoDown => DpoLoss::ApoDown,
-        recipe::LossType::Sft => DpoLoss::Sft,
-        recipe::LossType::Cpo | recipe::LossType::CpoHinge | recipe::LossType::CpoIpo | recipe::LossType::Simpo => {
-            return None;
-        }
-        recipe::LossType::Kto | recipe::LossType::ApoZeroUnpaired => return None,
-    })
 }
 
 /// A pass over the data, in steps.

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::data::options::RowFormat;
-use crate::recipe::{GrpoLoss, RewardKind, ScaleRewards, Task};
+use crate::recipe::{RewardKind, ScaleRewards, Task};
+use crate::train::objective::GrpoLoss;
 
 const REWARD: &str = "rewards: [{kind: regex, pattern: '[0-9]'}]\n";
 

@@ -1,6 +1,7 @@
 //! Keys that contradict each other, or need each other.
 
 use super::*;
+use crate::train::objective::DpoLoss;
 
 #[test]
 fn two_warmups() {
@@ -216,7 +217,10 @@ fn a_task_has_its_rows_and_its_keys() {
     assert!(!recipe.data.packing);
     assert_eq!((recipe.data.max_length, recipe.training.learning_rate), (1024, 1.0e-6));
     let preference = recipe.preference.clone().unwrap();
-    assert_eq!(preference.losses().collect::<Vec<_>>(), [(LossType::Sigmoid, 1.0), (LossType::Sft, 0.5)]);
+    assert_eq!(
+        preference.losses().collect::<Vec<_>>(),
+        [(LossType::Dpo(DpoLoss::Sigmoid), 1.0), (LossType::Dpo(DpoLoss::Sft), 0.5)]
+    );
     assert_eq!((preference.beta, preference.label_smoothing), (Some(0.2), Some(0.0)));
     let again = read(&recipe.to_yaml(), &[]).unwrap();
     assert_eq!((again.task, again.preference, again.data), (recipe.task, recipe.preference, recipe.data));

@@ -15,23 +15,24 @@ use super::smooth::{sigmoid, softplus};
 use super::{Counts, Needs, Objective, Scales, Score, Scored, Seen};
 use crate::nn::cross_entropy::LogProbabilities;
 use crate::train::micro_batch::MicroBatch;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// What is made of how much more likely the chosen answer is.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum CpoLoss {
-    /// CPO's own, of sums of log-probabilities.
-    Sigmoid,
-    /// SLiC's, of sums: nothing is learnt of pairs that are apart far enough.
-    Hinge,
-    /// IPO's, of means: a distance that is to be reached, and not more.
-    Ipo,
-    /// SimPO's, of means, which are to be `gamma` apart; with an `alpha` other than 0 AlphaPO's.
-    Simpo {
-        /// How far apart a pair's rewards are to be.
-        gamma: f64,
-        /// How rewards bend: above 0 unlikely answers count more.
-        alpha: f64,
-    },
+    // Of sums of log-probabilities.
+    /// CPO's, without a reference: `cpo_alpha` is how much the likelihood of the chosen answers counts beside it.
+    Cpo,
+    // Of sums.
+    /// SLiC's, without a reference: CPO's with a hinge.
+    CpoHinge,
+    /// IPO's, without a reference, of log-probabilities per token.
+    CpoIpo,
+    // Of means, which are to be `simpo_gamma` apart; with an `alpha` other than 0 AlphaPO's.
+    /// SimPO's, without a reference, of log-probabilities per token: the same, and `simpo_gamma`.
+    Simpo,
 }
 
 /// Learns which of two answers is preferred, measured against nothing.
@@ -39,12 +40,16 @@ pub enum CpoLoss {
 pub struct Cpo {
     /// How much a difference counts.
     pub beta: f64,
-    /// How likely it is that a preference is the wrong way round; of `Sigmoid` and `Simpo`.
+    /// How likely it is that a preference is the wrong way round; of `Cpo` and `Simpo`.
     pub label_smoothing: f64,
     /// How much the likelihood of the chosen answer counts.
     pub cpo_alpha: f64,
     /// The loss.
     pub loss: CpoLoss,
+    /// Of `Simpo` how far apart a pair's rewards are to be.
+    pub simpo_gamma: f64,
+    /// Of `Simpo` how rewards bend: above 0 unlikely answers count more.
+    pub alpha: f64,
 }
 
 impl Objective for Cpo {
@@ -68,8 +73,8 @@ impl Cpo {
         for pair in batch.sequences().chunks_exact(2) {
             let sums = [0, 1].map(|which| logps.values[pair[which].clone()].iter().sum::<f64>());
             let per = [0, 1].map(|which: usize| match self.loss {
-                CpoLoss::Simpo { .. } | CpoLoss::Ipo => 1.0 / pair[which].len().max(1) as f64,
-                CpoLoss::Sigmoid | CpoLoss::Hinge => 1.0,
+                CpoLoss::Simpo | CpoLoss::CpoIpo => 1.0 / pair[which].len().max(1) as f64,
+                CpoLoss::Cpo | CpoLoss::CpoHinge => 1.0,
             });
             let logs = [sums[0] * per[0], sums[1] * per[1]];
             let [(chosen, of_chosen), (rejected, of_rejected)] = logs.map(|log| self.reward(log));
@@ -88,8 +93,9 @@ impl Cpo {
 
     /// What an answer of this log-probability is worth, and how that changes with it.
     fn reward(&self, log: f64) -> (f64, f64) {
+        let alpha = self.alpha;
         match self.loss {
-            CpoLoss::Simpo { alpha, .. } if alpha != 0.0 => (-(-alpha * log).exp_m1() / alpha, (-alpha * log).exp()),
+            CpoLoss::Simpo if alpha != 0.0 => (-(-alpha * log).exp_m1() / alpha, (-alpha * log).exp()),
             _ => (log, 1.0),
         }
     }
@@ -102,11 +108,11 @@ impl Cpo {
             ((1.0 - noise) * softplus(-margin) + noise * softplus(margin), beta * slope)
         };
         match self.loss {
-            CpoLoss::Sigmoid => smooth(beta * apart),
-            CpoLoss::Simpo { gamma, .. } => smooth(beta * apart - gamma),
-            CpoLoss::Hinge if beta * apart >= 1.0 => (0.0, 0.0),
-            CpoLoss::Hinge => (1.0 - beta * apart, -beta), // of what is no number none, too
-            CpoLoss::Ipo => {
+            CpoLoss::Cpo => smooth(beta * apart),
+            CpoLoss::Simpo => smooth(beta * apart - self.simpo_gamma),
+            CpoLoss::CpoHinge if beta * apart >= 1.0 => (0.0, 0.0),
+            CpoLoss::CpoHinge => (1.0 - beta * apart, -beta), // of what is no number none, too
+            CpoLoss::CpoIpo => {
                 let beyond = apart - 1.0 / (2.0 * beta);
                 (beyond * beyond, 2.0 * beyond)
             }

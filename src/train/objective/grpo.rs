@@ -14,19 +14,26 @@
 use super::{Counts, Needs, Objective, Scales, Score, Scored, Seen};
 use crate::nn::cross_entropy::LogProbabilities;
 use crate::train::micro_batch::{MicroBatch, Rollout};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// What tokens' losses are averaged over, by TRL's name for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum GrpoLoss {
-    /// All tokens of the step: Yu et al. 2025.
+    // Yu et al. 2025.
+    /// All tokens of the step.
     Dapo,
-    /// The tokens of each answer, then the answers: Shao et al. 2024. Short answers weigh more for it.
+    // Shao et al. 2024. Short answers weigh more for it.
+    /// The tokens of each answer, then the answers.
     Grpo,
     /// The tokens of each micro-batch, then the micro-batches.
     Bnpo,
-    /// As many tokens as all answers could have: Liu et al. 2025.
+    // Liu et al. 2025.
+    /// As many tokens as all answers could have.
     DrGrpo,
-    /// All tokens of the step, of another loss: MiniMax 2025.
+    // MiniMax 2025.
+    /// All tokens of the step, of which those count less that have become much more likely; needs `epsilon_high`.
     Cispo,
 }
 

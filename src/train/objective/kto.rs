@@ -15,13 +15,18 @@ use super::smooth::{bump, mean, sigmoid};
 use super::{Counts, Needs, Objective, Scales, Score, Scored, Seen};
 use crate::nn::cross_entropy::LogProbabilities;
 use crate::train::micro_batch::MicroBatch;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// A loss of single answers, by TRL's name for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum KtoLoss {
-    /// Ethayarajh et al. 2024.
+    // Ethayarajh et al. 2024.
+    /// KTO's own, of single answers.
     Kto,
-    /// APO's for good answers that are better than the model's own, which estimates no `kl`: D'Oosterlinck et al. 2024.
+    // Estimates no `kl`: D'Oosterlinck et al. 2024.
+    /// APO's for good answers that are better than the model's own, of single answers.
     ApoZeroUnpaired,
 }
 

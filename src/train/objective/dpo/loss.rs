@@ -1,6 +1,8 @@
 //! What is made of the two answers of a pair.
 
 use crate::train::objective::smooth::{bump, sigmoid, softplus};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How much more likely the answers of a pair are than under the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,31 +18,44 @@ pub struct Pair {
 }
 
 /// A loss of pairs, by TRL's name for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum DpoLoss {
-    /// `-log sigmoid(beta (c - r))`: Rafailov et al. 2023, equation 7.
+    // `-log sigmoid(beta (c - r))`: Rafailov et al. 2023, equation 7.
+    /// DPO's own.
     Sigmoid,
-    /// The same of the means over tokens.
+    // Of the means over tokens.
+    /// The same of log-probabilities per token.
     SigmoidNorm,
-    /// `max(0, 1 - beta (c - r))`: Zhao et al. 2023.
+    // `max(0, 1 - beta (c - r))`: Zhao et al. 2023.
+    /// SLiC's: nothing is learnt of pairs that are apart far enough.
     Hinge,
-    /// `(c - r - 1 / (2 beta))^2` of the means over tokens: Azar et al. 2023, equation 17.
+    // `(c - r - 1 / (2 beta))^2` of the means over tokens: Azar et al. 2023, equation 17.
+    /// IPO's: a distance that is to be reached, and not more.
     Ipo,
-    /// The reverse divergence from labels that may be wrong: Ji et al. 2024, equation 16.
+    // The reverse divergence from labels that may be wrong: Ji et al. 2024, equation 16.
+    /// EXO's; needs `label_smoothing`.
     ExoPair,
-    /// Noise contrast, which keeps the likelihood of the chosen answer up: Chen et al. 2024.
+    // Noise contrast: Chen et al. 2024.
+    /// NCA's: keeps the chosen answers likely.
     NcaPair,
-    /// Unbiased where some labels are the wrong way round: Chowdhury et al. 2024.
+    // Unbiased where some labels are the wrong way round: Chowdhury et al. 2024.
+    /// For preferences of which a known share is wrong: `label_smoothing`.
     Robust,
-    /// A classifier of good and bad answers: Jung et al. 2024.
+    // Jung et al. 2024.
+    /// BCO's: a classifier of good and bad answers.
     BcoPair,
-    /// Squared distances from the ends of a game: Wu et al. 2024, with hard probabilities.
+    // Squared distances from the ends of a game: Wu et al. 2024.
+    /// SPPO's, with hard probabilities.
     SppoHard,
-    /// Makes chosen answers more likely and rejected ones less: D'Oosterlinck et al. 2024, equation 7.
+    // Makes chosen answers more likely and rejected ones less: D'Oosterlinck et al. 2024, equation 7.
+    /// APO's for chosen answers that are better than the model's own.
     ApoZero,
-    /// Makes both less likely, rejected ones more so: the same, equation 8.
+    // Makes both less likely, rejected ones more so: the same, equation 8.
+    /// APO's for chosen answers that are worse than the model's own.
     ApoDown,
-    /// The negative log-likelihood of the chosen answers, a mean over their tokens.
+    // A mean over their tokens.
+    /// The negative log-likelihood of the chosen answers, to be added to another.
     Sft,
 }
 
