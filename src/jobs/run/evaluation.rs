@@ -77,7 +77,8 @@ pub fn first_loss(model: &dyn LanguageModel, side: &dyn SidePath, data: &Data) -
 }
 
 /// An adapter on the evaluation data, measured by the run's objective and what the policy that it starts from says of these
-/// rows, with its answers to `prompts`; without such data it has no loss. `watch` is told of the rows that were read.
+/// rows, with its answers to `prompts`; without such data it has no loss. `watch` is told of the rows that were read and
+/// of the answers that were given.
 ///
 /// # Errors
 /// When a row cannot be read; [`Kind::Interrupted`] once `stop` is set.
@@ -106,7 +107,8 @@ pub fn evaluate(
         None => Evaluation { loss: None, tokens: 0, metrics: BTreeMap::new(), samples: Vec::new() },
     };
     if let Some(prompts) = prompts {
-        evaluation.samples = prompts.answer(model, adapter, stop).ok_or_else(interrupted)?;
+        let watch = Watch { stop, on_progress };
+        evaluation.samples = prompts.answer(model, adapter, watch).ok_or_else(interrupted)?;
     }
     Ok(evaluation)
 }

@@ -10,9 +10,10 @@ use crate::model::{Inputs, LanguageModel, SoftTokens};
 use crate::nn::SidePath;
 use crate::progress::counted;
 use crate::text::{Encoder, IGNORE_INDEX, MediaRange, Tokenized};
-use crate::train::event::{RowEvent, Sample};
+use crate::train::event::{Doing, RowEvent, Sample, Underway};
+use crate::train::step::Watch;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Training rows that are shown before the first step.
 const ROWS: usize = 2;
@@ -63,8 +64,13 @@ impl Prompts {
         Ok(Some(Prompts { encoder: base.encoder.clone(), stop_ids: base.stop_ids(), rows }))
     }
 
-    /// Answers them with the most likely tokens; `None` once `stop` is set.
-    pub fn answer(&self, model: &dyn LanguageModel, side: &dyn SidePath, stop: &AtomicBool) -> Option<Vec<Sample>> {
+    /// Answers them with the most likely tokens; `None` where `watch` stops it.
+    pub fn answer(
+        &self,
+        model: &dyn LanguageModel,
+        side: &dyn SidePath,
+        watch: Watch<Underway>,
+    ) -> Option<Vec<Sample>> {
         let settings = GenerationSettings {
             max_new_tokens: ANSWER_TOKENS,
             sampling: Sampling::GREEDY,
@@ -74,12 +80,18 @@ impl Prompts {
             drafts: 0,
             cache_dtype: CacheDtype::F32,
         };
-        let stopped = || stop.load(Ordering::Relaxed);
+        let stopped = || watch.stop.load(Ordering::Relaxed);
         let mut answers = Vec::with_capacity(self.rows.len());
+        let mut underway = Underway { doing: Doing::Answering, done: 0, of: self.rows.len(), tokens: 0 };
         for rows in self.rows.chunks(BATCH) {
             let prompts: Vec<Inputs> = rows.iter().map(|(prompt, _)| prompt.clone()).collect();
-            let go_on = |_, _| if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            let go_on = |_, _| {
+                underway.tokens += 1;
+                (watch.on_progress)(underway);
+                if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
             answers.extend(infer::generate(model, side, &prompts, &settings, go_on));
+            underway.done = answers.len();
             if stopped() {
                 return None;
             }
