@@ -34,11 +34,12 @@ pub use self::page::{Page, Paged};
 pub use self::runner::{Hooks, Runner, RunnerOptions};
 pub use self::runs::{Failure, Run, Status};
 
+use self::database::{Database, values};
 use crate::clock::since_1970;
 use crate::error::{Error, Kind, Place, Result};
 use crate::process::Process;
 use crate::random::{Label, Rng};
-use rusqlite::Connection;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ const DATABASE: &str = "queue.sqlite";
 pub struct Queue {
     dir: PathBuf,
     limits: Limits,
-    database: Mutex<Connection>,
+    database: Mutex<Database>,
     /// Whether there may be something new for who runs.
     called: Mutex<bool>,
     calls: Condvar,
@@ -95,7 +96,7 @@ impl Queue {
             fs::create_dir_all(&folder).map_err(|e| Error::io("creating the folder", &folder, e))?;
         }
         let lock = lock(&dir)?;
-        let database = database::open(&dir.join(DATABASE))?;
+        let database = Database::in_file(&dir.join(DATABASE))?;
         let database = Mutex::new(database);
         let queue = Queue {
             dir,
@@ -164,13 +165,9 @@ impl Queue {
 
     /// Removes what killed writers have left: nobody else is here.
     fn tidy(&self) -> Result<()> {
-        let is_known = |table: &str, id: &str| {
-            let count: i64 =
-                self.database()
-                    .query_row(&format!("SELECT count(*) FROM {table} WHERE id = ?1"), [id], |row| row.get(0))?;
-            rusqlite::Result::Ok(count > 0)
-        };
         for table in FOLDERS {
+            let known = self.database().all(&format!("SELECT id FROM {table}"), values![], |row| row.get(0))?;
+            let known: HashSet<String> = known.into_iter().collect();
             let folder = self.dir.join(table);
             let entries = fs::read_dir(&folder).map_err(|e| Error::io("listing the folder", &folder, e))?;
             for entry in entries {
@@ -179,7 +176,7 @@ impl Queue {
                 if !is_ours(&name) {
                     continue;
                 }
-                if !is_known(table, name.trim_end_matches(files::ROWS)).map_err(database::failed)? {
+                if !known.contains(name.trim_end_matches(files::ROWS)) {
                     let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                     removed.map_err(|e| Error::io("removing what a killed process left", &path, e))?;
                 }
@@ -189,7 +186,7 @@ impl Queue {
     }
 
     // The database itself undoes what a thread that ended had not finished.
-    fn database(&self) -> MutexGuard<'_, Connection> {
+    fn database(&self) -> MutexGuard<'_, Database> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
