@@ -85,18 +85,30 @@ impl Queue {
     /// A folder that another process uses, or that cannot be written.
     pub fn open(dir: &Path, limits: Limits) -> Result<Self> {
         let dir = std::path::absolute(dir).map_err(|e| Error::io("finding", dir, e))?;
-        let is_new = !dir.join(DATABASE).exists();
+        let file = dir.join(DATABASE);
+        let length = file.metadata().ok().map(|file| file.len());
         for folder in FOLDERS {
             let folder = dir.join(folder);
             let holds_something = || fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
-            if is_new && holds_something() {
-                let error = Error::new(Kind::Recipe, "this folder holds something else, and no queue").at_path(&folder);
-                return Err(error.hint("name an empty folder, or one that is not there"));
+            // What no table names is removed.
+            match length {
+                None if holds_something() => {
+                    let error = Error::new(Kind::Recipe, "this folder holds something else, and no queue");
+                    return Err(error.at_path(&folder).hint("name an empty folder, or one that is not there"));
+                }
+                Some(0) if holds_something() => {
+                    let what =
+                        format!("the database of what waits to be trained is empty, and `{}` is not", folder.display());
+                    let hint =
+                        "put a copy of the file back, or begin anew in another folder; nothing in this one was touched";
+                    return Err(Error::new(Kind::Recipe, what).at_path(file).hint(hint));
+                }
+                _ => {}
             }
             fs::create_dir_all(&folder).map_err(|e| Error::io("creating the folder", &folder, e))?;
         }
         let lock = lock(&dir)?;
-        let database = Database::in_file(&dir.join(DATABASE))?;
+        let database = Database::in_file(&file)?;
         let database = Mutex::new(database);
         let queue = Queue {
             dir,

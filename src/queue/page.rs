@@ -37,7 +37,8 @@ impl Page<'_> {
         read: fn(&Row) -> Result<T>,
     ) -> Result<Paged<T>> {
         let (sign, order) = if self.oldest_first { (">", "ASC") } else { ("<", "DESC") };
-        let sql = format!("{chosen} AND (?2 IS NULL OR number {sign} ?2) ORDER BY number {order} LIMIT ?3");
+        let sql =
+            format!("{chosen} AND (CAST(?2 AS BIGINT) IS NULL OR number {sign} ?2) ORDER BY number {order} LIMIT ?3");
         let limit = i64::try_from(self.most).unwrap_or(i64::MAX).saturating_add(1);
         Ok(Paged::of(database.all(&sql, values![whose, behind, limit], read)?, self.most))
     }

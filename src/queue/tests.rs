@@ -159,6 +159,22 @@ fn what_is_somebody_elses_folder_is_left_alone() {
     let error = Queue::open(dir.path(), LIMITS).err().unwrap();
     assert!(error.exit_code() == 2 && error.what().contains("holds something else"));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was written");
+
+    // Of a queue whose tables were cut to nothing, too.
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Queue::open(dir.path(), LIMITS).unwrap();
+    let file = leave(&queue, "one", "bytes").unwrap();
+    let (bytes, tables) = (queue.bytes_of(&file.id), dir.path().join(DATABASE));
+    drop(queue);
+    let whole = fs::read(&tables).unwrap();
+    for length in [0, whole.len() / 2] {
+        fs::write(&tables, &whole[..length]).unwrap();
+        let error = Queue::open(dir.path(), LIMITS).err().unwrap();
+        assert!(error.exit_code() == 2 && error.to_string().contains(DATABASE), "{error}");
+        assert!(error.hint_text().is_some() && bytes.exists(), "{error}");
+    }
+    fs::write(&tables, whole).unwrap();
+    assert!(Queue::open(dir.path(), LIMITS).unwrap().file("one", &file.id).unwrap().is_some());
     assert!(
         is_ours(&new_id()) && is_ours(&format!("{}.rows", new_id())) && !is_ours("mine") && !is_ours("readme.rows")
     );

@@ -5,9 +5,11 @@
 
 mod sqlite;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use std::path::Path;
 
+/// The tables that the [`CHANGES`] make.
+const TABLES: [&str; 3] = ["files", "runs", "events"];
 /// Changes of the tables, in their order, in SQLite's words; a database says how many of them it has.
 const CHANGES: [&str; 3] = [
     "
@@ -50,11 +52,20 @@ trait Backend: Send {
     /// How many of the [`CHANGES`] it has.
     fn version(&mut self) -> Result<i64>;
 
+    /// The tables that it has, whoever made them.
+    fn tables(&mut self) -> Result<Vec<String>>;
+
+    /// Takes hold of it, now that it is known to be ours or nobody's: before that nothing in it is changed.
+    fn take(&mut self) -> Result<()>;
+
     /// Makes one of them, which is so many with those before it, as a whole or not at all.
     fn change_tables(&mut self, change: &str, version: usize) -> Result<()>;
 
-    /// A newer program has been here.
-    fn is_newer(&self) -> Error;
+    /// Where it is.
+    fn place(&self) -> Place;
+
+    /// What to do where it holds something else, and where it is of a newer program.
+    fn other(&self) -> [&'static str; 2];
 }
 
 /// The tables of a queue.
@@ -64,19 +75,38 @@ impl Database {
     /// Those in a file, brought to this version's.
     ///
     /// # Errors
-    /// One that cannot be opened, is damaged, or is of a newer program.
+    /// One that cannot be opened, is damaged, holds something else, or is of a newer program.
     pub fn in_file(path: &Path) -> Result<Self> {
         Database(Box::new(sqlite::open(path)?)).brought_to_this()
     }
 
     fn brought_to_this(mut self) -> Result<Self> {
-        let version = self.0.version()?;
-        let done = usize::try_from(version).ok().filter(|done| *done <= CHANGES.len());
-        let done = done.ok_or_else(|| self.0.is_newer())?;
+        self.check()?;
+        self.0.take()?;
+        // Only now: somebody else may have been here until then.
+        let done = self.check()?;
         for (at, change) in CHANGES.iter().enumerate().skip(done) {
             self.0.change_tables(change, at + 1)?;
         }
         Ok(self)
+    }
+
+    /// How many of the [`CHANGES`] it has, where it is nobody else's.
+    fn check(&mut self) -> Result<usize> {
+        let (version, tables, place) = (self.0.version()?, self.0.tables()?, self.0.place());
+        let [elsewhere, newer] = self.0.other();
+        let refused = |what: String, hint: &str| Err(Error::new(Kind::Recipe, what).at(place).hint(hint));
+        let Some(done) = usize::try_from(version).ok().filter(|done| *done <= CHANGES.len()) else {
+            return refused("this queue is of a newer version of this program".into(), newer);
+        };
+        let has = |name: &&str| tables.iter().any(|table| table == name);
+        if let Some(table) = tables.first().filter(|_| done == 0) {
+            return refused(format!("this database holds something else, as `{table}`, and no queue"), elsewhere);
+        }
+        if let Some(missing) = TABLES.iter().find(|table| done > 0 && !has(table)) {
+            return refused(format!("this is no queue, or a damaged one: it has no `{missing}`"), elsewhere);
+        }
+        Ok(done)
     }
 
     /// What a question finds, read by `read`.

@@ -1,7 +1,7 @@
 //! Tables in a file of SQLite.
 
 use super::{Backend, Cell, Row};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
 use rusqlite::{Connection, ErrorCode, ToSql, params_from_iter};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
+    /// Whether it has been found to be in order: what fails from then on is nothing that somebody named wrongly.
+    is_taken: bool,
 }
 
 /// Opens a file of tables, or makes it.
@@ -17,24 +19,27 @@ pub struct Sqlite {
 /// # Errors
 /// One that cannot be opened, or is damaged.
 pub fn open(path: &Path) -> Result<Sqlite> {
-    let connection = Connection::open(path).map_err(failed)?;
-    // As SQLite is by default, written out: what was answered has been written, on any file system.
-    connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;").map_err(failed)?;
-    Ok(Sqlite { connection, path: path.into() })
+    let connection = Connection::open(path).map_err(|error| failed(error, path, false))?;
+    Ok(Sqlite { connection, path: path.into(), is_taken: false })
+}
+
+impl Sqlite {
+    fn heard<T>(&self, said: rusqlite::Result<T>) -> Result<T> {
+        said.map_err(|error| failed(error, &self.path, self.is_taken))
+    }
 }
 
 impl Backend for Sqlite {
     fn ask(&mut self, sql: &str, values: &[Cell]) -> Result<Vec<Row>> {
-        ask(&self.connection, sql, values).map_err(failed)
+        self.heard(ask(&self.connection, sql, values))
     }
 
     fn change(&mut self, sql: &str, values: &[Cell]) -> Result<u64> {
-        let changed = self.connection.execute(sql, params_from_iter(values)).map_err(failed)?;
-        Ok(changed as u64)
+        self.heard(self.connection.execute(sql, params_from_iter(values))).map(|changed| changed as u64)
     }
 
     fn begin(&mut self) -> Result<()> {
-        self.connection.execute_batch("BEGIN").map_err(failed)
+        self.heard(self.connection.execute_batch("BEGIN"))
     }
 
     fn end(&mut self, is_kept: bool) -> Result<()> {
@@ -42,11 +47,25 @@ impl Backend for Sqlite {
         if ended.is_err() && !self.connection.is_autocommit() {
             let _ = self.connection.execute_batch("ROLLBACK"); // what could not be kept, for whoever comes next
         }
-        ended.map_err(failed)
+        self.heard(ended)
     }
 
     fn version(&mut self) -> Result<i64> {
-        self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)
+        self.heard(self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)))
+    }
+
+    fn tables(&mut self) -> Result<Vec<String>> {
+        let sql =
+            r"SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\'";
+        self.ask(sql, &[])?.iter().map(|row| row.get(0)).collect()
+    }
+
+    fn take(&mut self) -> Result<()> {
+        // As SQLite is by default, written out: what was answered has been written, on any file system.
+        let taken = self.connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;");
+        self.heard(taken)?;
+        self.is_taken = true;
+        Ok(())
     }
 
     fn change_tables(&mut self, change: &str, version: usize) -> Result<()> {
@@ -56,12 +75,16 @@ impl Backend for Sqlite {
             transaction.execute_batch(&format!("PRAGMA user_version = {version}"))?;
             transaction.commit()
         };
-        change_to().map_err(failed)
+        let changed = change_to();
+        self.heard(changed)
     }
 
-    fn is_newer(&self) -> Error {
-        let error = Error::new(Kind::Recipe, "the queue in this folder is of a newer version of this program");
-        error.at_path(&self.path).hint("use that, or another folder")
+    fn place(&self) -> Place {
+        Place::Path(self.path.clone())
+    }
+
+    fn other(&self) -> [&'static str; 2] {
+        ["name an empty folder, or one that is not there", "use that, or another folder"]
     }
 }
 
@@ -93,15 +116,21 @@ impl ToSql for Cell {
 }
 
 /// What SQLite says.
-fn failed(error: rusqlite::Error) -> Error {
-    let kind = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Kind::NoSpace,
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
-            Kind::Recipe
+fn failed(error: rusqlite::Error, path: &Path, is_taken: bool) -> Error {
+    let named_wrongly = if is_taken { Kind::Run } else { Kind::Recipe };
+    let (kind, hint) = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => (Kind::NoSpace, Some("free some space: nothing half-written was kept")),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            let hint = "put a copy of the file back, or begin anew in another folder; nothing in this one was touched";
+            (named_wrongly, Some(hint))
         }
-        _ => Kind::Run,
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
+            (named_wrongly, Some("it has to be a file that this user may write, in a folder where he may make others"))
+        }
+        _ => (Kind::Run, None),
     };
-    Error::new(kind, format!("the database of what waits to be trained: {error}")).caused_by(error)
+    let failed = Error::new(kind, format!("the database of what waits to be trained: {error}")).at_path(path);
+    hint.into_iter().fold(failed, Error::hint).caused_by(error)
 }
 
 #[cfg(test)]
@@ -127,7 +156,47 @@ mod tests {
         assert_eq!(kept.unwrap().unwrap(), ("a".to_owned(), None, None::<String>, None::<String>));
         drop(database);
         Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
-        assert!(Database::in_file(&path).err().unwrap().what().contains("of a newer version"));
+        let error = refused(&path);
+        assert!(error.what().contains("of a newer version") && error.exit_code() == 2, "{error}");
+    }
+
+    /// An error that says which file it is, and what to do; the file is as it was.
+    #[track_caller]
+    fn refused(path: &Path) -> Error {
+        let before = std::fs::read(path).unwrap();
+        let error = Database::in_file(path).err().unwrap();
+        assert_eq!(error.place(), Some(&Place::Path(path.into())));
+        assert!(error.hint_text().is_some(), "{error}");
+        assert!(std::fs::read(path).unwrap() == before, "{error}");
+        error
+    }
+
+    #[test]
+    fn what_is_no_database_or_a_damaged_one_or_somebody_elses_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.sqlite");
+        std::fs::write(&path, "a text that is no database, and long enough to be read as one. ".repeat(20)).unwrap();
+        let error = refused(&path);
+        assert!(error.what().contains("file is not a database") && error.exit_code() == 2, "{error}");
+
+        std::fs::remove_file(&path).unwrap();
+        let whole = {
+            drop(Database::in_file(&path).unwrap());
+            std::fs::read(&path).unwrap()
+        };
+        for length in [100, whole.len() / 2, whole.len() - 512] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = refused(&path);
+            assert!(error.what().contains("malformed") && error.exit_code() == 2, "{length}: {error}");
+        }
+
+        std::fs::remove_file(&path).unwrap();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE photos (id INTEGER)").unwrap();
+        let error = refused(&path);
+        assert!(error.what().contains("something else, as `photos`") && error.exit_code() == 2, "{error}");
+        // One that counts its changes where this program does.
+        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
+        assert!(refused(&path).what().contains("it has no `files`"));
     }
 
     #[test]
