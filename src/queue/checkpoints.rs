@@ -28,7 +28,7 @@ impl Queue {
         saved.sort_unstable_by(|a, b| b.cmp(a));
         saved.retain(|(step, _)| after.is_none_or(|after| *step < after));
         saved.truncate(page.most.saturating_add(1));
-        let mut database = self.database();
+        let mut database = self.database()?;
         let mut line = |name: String| {
             let sql = "SELECT data FROM events WHERE run = ?1 AND metric = ?2";
             let text: Option<String> = database.first(sql, values![&run.id, name], |row| row.get(0))?;

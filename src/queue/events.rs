@@ -72,7 +72,7 @@ impl Queue {
         }
         let sql = "INSERT INTO events (run, at, level, metric, message, data) VALUES (?1, ?2, 'info', ?3, '', ?4)
                    ON CONFLICT DO NOTHING";
-        self.database().together(|database| {
+        self.database()?.together(|database| {
             lines.iter().try_for_each(|(name, line)| database.change(sql, values![run, now(), name, line]).map(drop))
         })
     }
@@ -83,6 +83,6 @@ impl Queue {
     /// Those of the database.
     pub fn events(&self, run: &str, after: Option<i64>, page: Page<'_>) -> Result<Paged<Event>> {
         let chosen = "SELECT number, at, level, message, data FROM events WHERE run = ?1";
-        page.of(&mut self.database(), chosen, run, after, event)
+        page.of(&mut self.database()?, chosen, run, after, event)
     }
 }

@@ -75,7 +75,7 @@ impl Queue {
         let length = left.bytes.as_file().metadata().map_err(|e| Error::io("reading", left.bytes.path(), e))?.len();
         let sql = "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM files WHERE owner = ?1";
         let counted = |row: &Row| Ok((row.get::<u64>(0)?, row.get::<u64>(1)?));
-        let (files, all_bytes) = self.database().first(sql, values![owner], counted)?.unwrap_or_default();
+        let (files, all_bytes) = self.database()?.first(sql, values![owner], counted)?.unwrap_or_default();
         if files >= self.limits.files || all_bytes.saturating_add(length) > self.limits.bytes {
             let Limits { files, bytes, .. } = self.limits;
             let what = format!("there is no room for another file: {files} files of {bytes} bytes in all are kept");
@@ -98,7 +98,7 @@ impl Queue {
         };
         let Stored { id, name, kind, rows: count, bytes: length, created } = &stored;
         let sql = "INSERT INTO files (id, owner, name, kind, rows, bytes, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        self.database().together(|database| {
+        self.database()?.together(|database| {
             database.change(sql, values![id, owner, name, kind, *count, *length, *created])?;
             persist(bytes, self.bytes_of(id))?;
             rows.map_or(Ok(()), |(rows, _)| persist(rows, self.rows_of(id)).map(drop))
@@ -112,7 +112,7 @@ impl Queue {
     /// Those of the database.
     pub fn file(&self, owner: &str, id: &str) -> Result<Option<Stored>> {
         let sql = format!("SELECT {COLUMNS} FROM files WHERE owner = ?1 AND id = ?2");
-        self.database().first(&sql, values![owner, id], stored)
+        self.database()?.first(&sql, values![owner, id], stored)
     }
 
     /// Files of somebody, of a kind where one is named; `None` where the page begins behind one that is not there.
@@ -120,7 +120,7 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn files(&self, owner: &str, kinds: &[&str], page: Page<'_>) -> Result<Option<Paged<Stored>>> {
-        let mut database = self.database();
+        let mut database = self.database()?;
         let Some(behind) = page.behind(&mut database, "files", owner)? else { return Ok(None) };
         let listed = kinds.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
         let of_kind = if kinds.is_empty() { String::new() } else { format!(" AND kind IN ({listed})") };
@@ -144,7 +144,7 @@ impl Queue {
     /// Those of the database.
     pub fn delete_file(&self, owner: &str, id: &str) -> Result<bool> {
         let sql = "DELETE FROM files WHERE owner = ?1 AND id = ?2";
-        let deleted = self.database().change(sql, values![owner, id])? > 0;
+        let deleted = self.database()?.change(sql, values![owner, id])? > 0;
         if deleted {
             // What stays is removed at the next start.
             for path in [self.bytes_of(id), self.rows_of(id)] {

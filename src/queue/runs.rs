@@ -139,11 +139,19 @@ impl Queue {
     pub fn order(&self, order: &Order<'_>) -> Result<Run> {
         let id = new_id();
         let folder = self.folder(&id);
-        let taken = self.fill(&folder, order.files, order.recipe).and_then(|()| self.enter(&id, order));
-        if taken.is_err() {
-            let _ = fs::remove_dir_all(&folder); // else at the next start
-        }
-        let taken = taken?;
+        let entered = self.fill(&folder, order.files, order.recipe).and_then(|()| self.enter(&id, order));
+        let taken = match entered {
+            Ok(taken) => taken,
+            // Who breaks off when something is to be kept may have kept it.
+            Err(error) => match self.run(order.owner, &id) {
+                Ok(Some(taken)) => taken,
+                Ok(None) => {
+                    let _ = fs::remove_dir_all(&folder); // else at the next start
+                    return Err(error);
+                }
+                Err(_) => return Err(error), // the next start knows
+            },
+        };
         self.call();
         Ok(taken)
     }
@@ -168,7 +176,7 @@ impl Queue {
 
     fn enter(&self, id: &str, order: &Order<'_>) -> Result<Run> {
         let Order { owner, model, output, device, details, .. } = order;
-        let mut database = self.database();
+        let mut database = self.database()?;
         let sql = "SELECT count(*) FROM runs WHERE owner = ?1 AND status IN ('queued', 'running', 'paused')";
         let waiting: u64 = database.first(sql, values![*owner], |row| row.get(0))?.unwrap_or_default();
         if waiting >= self.limits.waiting {
@@ -196,7 +204,7 @@ impl Queue {
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         let (details, output, device) = (details.to_string(), output.as_ref(), device.as_ref());
         let values = values![id, owner, status.name(), model, *created, *started, *finished, details, output, device];
-        self.database().together(|database| {
+        self.database()?.together(|database| {
             database.change(sql, values)?;
             say(database, id, Level::Info, "Taken over.")
         })?;
@@ -208,7 +216,7 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn run(&self, owner: &str, id: &str) -> Result<Option<Run>> {
-        find(&mut self.database(), "owner = ?1 AND id = ?2", values![owner, id])
+        find(&mut self.database()?, "owner = ?1 AND id = ?2", values![owner, id])
     }
 
     /// The run of somebody whose model is called so.
@@ -216,7 +224,7 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn run_of_model(&self, owner: &str, model: &str) -> Result<Option<Run>> {
-        find(&mut self.database(), "owner = ?1 AND model = ?2", values![owner, model])
+        find(&mut self.database()?, "owner = ?1 AND model = ?2", values![owner, model])
     }
 
     /// Runs of somebody; `None` where the page begins behind one that is not there.
@@ -224,7 +232,7 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn runs(&self, owner: &str, page: Page<'_>) -> Result<Option<Paged<Run>>> {
-        let mut database = self.database();
+        let mut database = self.database()?;
         let Some(behind) = page.behind(&mut database, "runs", owner)? else { return Ok(None) };
         let chosen = format!("SELECT {COLUMNS} FROM runs WHERE owner = ?1");
         page.of(&mut database, &chosen, owner, behind, run).map(Some)
@@ -245,7 +253,7 @@ impl Queue {
 
     fn of_everybody(&self, condition: &str) -> Result<Vec<Run>> {
         let sql = format!("SELECT {COLUMNS} FROM runs WHERE {condition} ORDER BY number");
-        self.database().all(&sql, values![], run)
+        self.database()?.all(&sql, values![], run)
     }
 
     /// Ends a run of somebody for good, one that runs as soon as its checkpoint is written. `None` where it is not there, and the run
@@ -286,7 +294,7 @@ impl Queue {
         let sql = format!(
             "UPDATE runs SET status = ?3, finished = ?4, error = NULL WHERE owner = ?1 AND id = ?2 AND status IN ({from})"
         );
-        let mut database = self.database();
+        let mut database = self.database()?;
         let turned = database.together(|database| {
             let turned = database.change(&sql, values![owner, id, to.name(), to.is_over().then(now)])? > 0;
             if turned {
@@ -307,7 +315,7 @@ impl Queue {
     /// Those of the database.
     pub fn drop_model(&self, owner: &str, model: &str) -> Result<bool> {
         let condition = "owner = ?1 AND model = ?2 AND status = 'succeeded' AND is_dropped = 0";
-        let dropped = self.database().together(|database| {
+        let dropped = self.database()?.together(|database| {
             let found = find(database, condition, values![owner, model])?;
             if let Some(found) = &found {
                 database.change("UPDATE runs SET is_dropped = 1 WHERE id = ?1", values![&found.id])?;
@@ -324,7 +332,7 @@ impl Queue {
     /// # Errors
     /// Those of the database, and what cannot be removed: then it is there still.
     pub fn forget(&self, owner: &str, id: &str) -> Result<bool> {
-        let mut database = self.database(); // nobody lets it go on meanwhile
+        let mut database = self.database()?; // nobody lets it go on meanwhile
         let found = find(&mut database, "owner = ?1 AND id = ?2 AND status <> 'running'", values![owner, id])?;
         let is_free = |run: &Run| !self.is_busy(run) && holder(&self.output(run)).is_none();
         let Some(run) = found.filter(is_free) else { return Ok(false) };
@@ -342,7 +350,7 @@ impl Queue {
     /// The run whose turn it is: one that ran when the program ended, else the one that has waited longest.
     pub(super) fn next(&self) -> Result<Option<Run>> {
         let condition = "status IN ('running', 'queued') ORDER BY status = 'queued', number LIMIT 1";
-        let mut database = self.database(); // nobody forgets it before its turn has begun
+        let mut database = self.database()?; // nobody forgets it before its turn has begun
         let next = find(&mut database, condition, values![])?;
         *self.turn_now() = next.as_ref().map(|run| Turn { run: run.id.clone(), ..Turn::default() });
         Ok(next)
@@ -351,7 +359,7 @@ impl Queue {
     /// How a run stands.
     pub(super) fn status(&self, id: &str) -> Result<Status> {
         let sql = "SELECT status FROM runs WHERE id = ?1";
-        let name: Option<String> = self.database().first(sql, values![id], |row| row.get(0))?;
+        let name: Option<String> = self.database()?.first(sql, values![id], |row| row.get(0))?;
         let name = name.ok_or_else(|| Error::new(Kind::Run, format!("the run `{id}` is no more in the database")))?;
         Ok(Status::of(&name))
     }
@@ -361,7 +369,7 @@ impl Queue {
         let sql = "UPDATE runs SET status = 'running', process = ?2, born = ?3, started = coalesce(started, ?4)
                    WHERE id = ?1 AND status IN ('queued', 'running')";
         let (pid, born) = (process.map(|process| process.pid), process.and_then(|process| process.born));
-        self.database().together(|database| {
+        self.database()?.together(|database| {
             let begun = database.change(sql, values![id, pid, born, now()])? > 0;
             if begun {
                 say(database, id, Level::Info, says)?;
@@ -377,12 +385,15 @@ impl Queue {
         let sql = "UPDATE runs SET status = ?2, finished = ?3, tokens = ?4, results = ?5, error = ?6, process = NULL
                    WHERE id = ?1 AND status = 'running'";
         let values = values![id, end.status.name(), finished, end.tokens, end.results.as_ref(), error];
-        self.database().together(|database| {
+        self.database()?.together(|database| {
             let ended = database.change(sql, values)? > 0;
             if ended {
                 say(database, id, level, says)?;
+                return Ok(true);
             }
-            Ok(ended)
+            // Said again, where nobody had heard whether it was taken down.
+            let sql = "SELECT id FROM runs WHERE id = ?1 AND status = ?2";
+            Ok(database.first(sql, values![id, end.status.name()], |row| row.get::<String>(0))?.is_some())
         })
     }
 }

@@ -3,8 +3,11 @@
 //! Everything is said in SQL that all of them understand; where they have words of their own, those are in the file of each. There
 //! are numbers and texts alone in the tables, and values in statements are `?1`, `?2`.
 
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sqlite;
 
+use super::Address;
 use crate::error::{Error, Kind, Place, Result};
 use std::path::Path;
 
@@ -80,7 +83,28 @@ impl Database {
         Database(Box::new(sqlite::open(path)?)).brought_to_this()
     }
 
-    fn brought_to_this(mut self) -> Result<Self> {
+    /// Those at an address, which are yet to be [brought to this version's](Database::brought_to_this), and bound to the folder that
+    /// has the same name: to no other, and a folder that is not new to none but its own.
+    ///
+    /// # Errors
+    /// One that cannot be reached, or lets nobody in.
+    #[cfg(feature = "postgres")]
+    pub fn at(address: &Address, id: &str, dir: &Path, is_new: bool) -> Result<Self> {
+        let home = postgres::Home { id: id.to_owned(), dir: dir.into(), is_new };
+        postgres::open(address, home).map(|database| Database(Box::new(database)))
+    }
+
+    /// There is no address of one.
+    #[cfg(not(feature = "postgres"))]
+    pub fn at(address: &Address, _: &str, _: &Path, _: bool) -> Result<Self> {
+        match *address {}
+    }
+
+    /// Tables of this version, whatever there was.
+    ///
+    /// # Errors
+    /// One that holds something else, is of a newer program, or another folder's or server's.
+    pub fn brought_to_this(mut self) -> Result<Self> {
         self.check()?;
         self.0.take()?;
         // Only now: somebody else may have been here until then.
