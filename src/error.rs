@@ -57,6 +57,8 @@ pub enum Kind {
     Reward,
     /// The user stopped the run; it can be resumed.
     Interrupted,
+    /// Another server that is needed is not there; it may be later.
+    Unreachable,
     /// Anything else that failed while running.
     Run,
 }
@@ -81,6 +83,7 @@ impl Kind {
             | Kind::Bug
             | Kind::NonFinite
             | Kind::Reward
+            | Kind::Unreachable
             | Kind::Run => 1,
             Kind::Interrupted => 3,
         }

@@ -11,13 +11,13 @@ use crate::jobs::serve::orders::BaseOrders;
 use crate::jobs::serve::routed::{Classifier, routing};
 use crate::jobs::serve::tuned::Tuned;
 use crate::jobs::serve::{Named, Served};
-use crate::queue::{Limits, Queue, Runner, RunnerOptions};
+use crate::queue::{Address, Limits, Queue, Runner, RunnerOptions};
 use crate::recipe::{self, Chooser, RouteRules};
 use crate::report::ProgressBar;
 use crate::serve::{Host, Keys, ServeOptions, Server, Tuning};
 use crate::weights::HostDtype;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -69,6 +69,9 @@ pub struct Args {
     /// Offer fine-tuning (/v1/files, /v1/fine_tuning/jobs), and keep files, jobs and their models in this folder
     #[arg(long, value_name = "DIR", value_parser = path())]
     jobs: Option<PathBuf>,
+    /// The database of files and jobs, instead of one in the folder: postgres://USER@HOST:PORT/NAME; its password may be in PGPASSWORD
+    #[arg(long, value_name = "URL", requires = "jobs")]
+    database: Option<String>, // understood later: what is said of an argument that is wrong repeats it, with its password
     /// Threads of a job; without it half of the cores
     #[arg(long, requires = "jobs", value_parser = clap::value_parser!(u32).range(1..=1024))]
     job_threads: Option<u32>,
@@ -146,6 +149,7 @@ impl Args {
     /// Serves until it is asked to end.
     pub fn run(self) -> Result<()> {
         let screen = ProgressBar::stderr();
+        let address = self.database.as_deref().map(str::parse::<Address>).transpose()?;
         let rules = self.route.as_deref().map(recipe::route_rules).transpose()?;
         let classifier = rules.as_ref().and_then(|rules| match &rules.chooser {
             Chooser::Classifier { adapter, .. } => Some(adapter.clone()),
@@ -163,7 +167,14 @@ impl Args {
         // As Gemma's makers recommend, and as `export ollama` writes it.
         let sampling = Sampling { temperature: 1.0, top_k: 64, top_p: 0.95 };
         let max_body_bytes = usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX);
-        let queue = self.jobs.as_deref().map(|dir| Queue::open(dir, self.limits())).transpose()?.map(Arc::new);
+        let open = |dir: &Path| Queue::open_at(dir, self.limits(), address.as_ref());
+        let queue = self.jobs.as_deref().map(open).transpose()?.map(Arc::new);
+        if let Some(address) = address.as_ref().filter(|address| address.is_elsewhere()) {
+            let shown = address.shown();
+            screen.note(&format!(
+                "warning: what goes to {shown} and comes from there is not encrypted: let no stranger be between"
+            ));
+        }
         let (is_open, max_tokens) = (keys.is_open(), self.max_tokens as usize);
         let options = ServeOptions {
             keys,

@@ -1,10 +1,9 @@
 //! What a run has saved.
 
-use super::database::failed;
+use super::database::values;
 use super::{Page, Paged, Queue, Run};
 use crate::clock::since_1970;
 use crate::error::Result;
-use rusqlite::OptionalExtension;
 use serde_json::Value;
 use std::path::Path;
 
@@ -29,11 +28,10 @@ impl Queue {
         saved.sort_unstable_by(|a, b| b.cmp(a));
         saved.retain(|(step, _)| after.is_none_or(|after| *step < after));
         saved.truncate(page.most.saturating_add(1));
-        let database = self.database();
-        let line = |name: String| {
+        let mut database = self.database()?;
+        let mut line = |name: String| {
             let sql = "SELECT data FROM events WHERE run = ?1 AND metric = ?2";
-            let text: Option<String> =
-                database.query_row(sql, [&run.id, &name], |row| row.get(0)).optional().map_err(failed)?;
+            let text: Option<String> = database.first(sql, values![&run.id, name], |row| row.get(0))?;
             Result::Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
         };
         let items = saved.into_iter().map(|(step, at)| {

@@ -1,10 +1,9 @@
 //! What happened to a run.
 
-use super::database::failed;
+use super::database::{Database, Row, values};
 use super::{Page, Paged, Queue};
 use crate::clock::now;
 use crate::error::Result;
-use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 /// How much it matters.
@@ -48,7 +47,7 @@ pub struct Event {
     pub metrics: Option<Value>,
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+fn event(row: &Row) -> Result<Event> {
     let (level, metrics): (String, Option<String>) = (row.get(2)?, row.get(4)?);
     Ok(Event {
         number: row.get(0)?,
@@ -60,19 +59,9 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
 }
 
 /// Takes down something in words.
-pub(super) fn say(database: &Connection, run: &str, level: Level, message: &str) -> rusqlite::Result<()> {
+pub(super) fn say(database: &mut Database, run: &str, level: Level, message: &str) -> Result<()> {
     let sql = "INSERT INTO events (run, at, level, message) VALUES (?1, ?2, ?3, ?4)";
-    database.execute(sql, params![run, now(), level.name(), message]).map(drop)
-}
-
-fn insert(database: &mut Connection, run: &str, lines: &[(String, String)]) -> rusqlite::Result<()> {
-    let sql =
-        "INSERT OR IGNORE INTO events (run, at, level, metric, message, data) VALUES (?1, ?2, 'info', ?3, '', ?4)";
-    let transaction = database.transaction()?;
-    for (name, line) in lines {
-        transaction.execute(sql, params![run, now(), name, line])?;
-    }
-    transaction.commit()
+    database.change(sql, values![run, now(), level.name(), message]).map(drop)
 }
 
 impl Queue {
@@ -81,7 +70,11 @@ impl Queue {
         if lines.is_empty() {
             return Ok(());
         }
-        insert(&mut self.database(), run, lines).map_err(failed)
+        let sql = "INSERT INTO events (run, at, level, metric, message, data) VALUES (?1, ?2, 'info', ?3, '', ?4)
+                   ON CONFLICT DO NOTHING";
+        self.database()?.together(|database| {
+            lines.iter().try_for_each(|(name, line)| database.change(sql, values![run, now(), name, line]).map(drop))
+        })
     }
 
     /// What happened to a run, by its number where a page begins; whose run it is, is the asker's business.
@@ -90,6 +83,6 @@ impl Queue {
     /// Those of the database.
     pub fn events(&self, run: &str, after: Option<i64>, page: Page<'_>) -> Result<Paged<Event>> {
         let chosen = "SELECT number, at, level, message, data FROM events WHERE run = ?1";
-        page.of(&self.database(), chosen, run, after, event)
+        page.of(&mut self.database()?, chosen, run, after, event)
     }
 }

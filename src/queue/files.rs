@@ -1,10 +1,9 @@
 //! Files that somebody left.
 
-use super::database::failed;
+use super::database::{Row, values};
 use super::{Limits, Page, Paged, Queue, new_id};
 use crate::clock::now;
 use crate::error::{Error, Kind, Result};
-use rusqlite::{OptionalExtension, Row, params};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use tempfile::NamedTempFile;
@@ -46,7 +45,7 @@ pub struct Left {
 
 const COLUMNS: &str = "id, name, kind, rows, bytes, created";
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+fn stored(row: &Row) -> Result<Stored> {
     Ok(Stored {
         id: row.get(0)?,
         name: row.get(1)?,
@@ -74,9 +73,9 @@ impl Queue {
     /// One too many, and what cannot be written.
     pub fn leave(&self, owner: &str, left: Left) -> Result<Stored> {
         let length = left.bytes.as_file().metadata().map_err(|e| Error::io("reading", left.bytes.path(), e))?.len();
-        let sql = "SELECT count(*), coalesce(sum(bytes), 0) FROM files WHERE owner = ?1";
-        let counted = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let (files, all_bytes): (u64, u64) = self.database().query_row(sql, [owner], counted).map_err(failed)?;
+        let sql = "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM files WHERE owner = ?1";
+        let counted = |row: &Row| Ok((row.get::<u64>(0)?, row.get::<u64>(1)?));
+        let (files, all_bytes) = self.database()?.first(sql, values![owner], counted)?.unwrap_or_default();
         if files >= self.limits.files || all_bytes.saturating_add(length) > self.limits.bytes {
             let Limits { files, bytes, .. } = self.limits;
             let what = format!("there is no room for another file: {files} files of {bytes} bytes in all are kept");
@@ -97,20 +96,13 @@ impl Queue {
             bytes: length,
             created: now(),
         };
-        let mut database = self.database();
-        let transaction = database.transaction().map_err(failed)?;
         let Stored { id, name, kind, rows: count, bytes: length, created } = &stored;
-        transaction
-            .execute(
-                "INSERT INTO files (id, owner, name, kind, rows, bytes, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![id, owner, name, kind, count, length, created],
-            )
-            .map_err(failed)?;
-        persist(bytes, self.bytes_of(id))?;
-        if let Some((rows, _)) = rows {
-            persist(rows, self.rows_of(id))?;
-        }
-        transaction.commit().map_err(failed)?;
+        let sql = "INSERT INTO files (id, owner, name, kind, rows, bytes, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.database()?.together(|database| {
+            database.change(sql, values![id, owner, name, kind, *count, *length, *created])?;
+            persist(bytes, self.bytes_of(id))?;
+            rows.map_or(Ok(()), |(rows, _)| persist(rows, self.rows_of(id)).map(drop))
+        })?;
         Ok(stored)
     }
 
@@ -120,7 +112,7 @@ impl Queue {
     /// Those of the database.
     pub fn file(&self, owner: &str, id: &str) -> Result<Option<Stored>> {
         let sql = format!("SELECT {COLUMNS} FROM files WHERE owner = ?1 AND id = ?2");
-        self.database().query_row(&sql, [owner, id], stored).optional().map_err(failed)
+        self.database()?.first(&sql, values![owner, id], stored)
     }
 
     /// Files of somebody, of a kind where one is named; `None` where the page begins behind one that is not there.
@@ -128,12 +120,12 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn files(&self, owner: &str, kinds: &[&str], page: Page<'_>) -> Result<Option<Paged<Stored>>> {
-        let database = self.database();
-        let Some(behind) = page.behind(&database, "files", owner)? else { return Ok(None) };
+        let mut database = self.database()?;
+        let Some(behind) = page.behind(&mut database, "files", owner)? else { return Ok(None) };
         let listed = kinds.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
         let of_kind = if kinds.is_empty() { String::new() } else { format!(" AND kind IN ({listed})") };
         let chosen = format!("SELECT {COLUMNS} FROM files WHERE owner = ?1{of_kind}");
-        page.of(&database, &chosen, owner, behind, stored).map(Some)
+        page.of(&mut database, &chosen, owner, behind, stored).map(Some)
     }
 
     /// Where the bytes of a file are.
@@ -152,7 +144,7 @@ impl Queue {
     /// Those of the database.
     pub fn delete_file(&self, owner: &str, id: &str) -> Result<bool> {
         let sql = "DELETE FROM files WHERE owner = ?1 AND id = ?2";
-        let deleted = self.database().execute(sql, [owner, id]).map_err(failed)? > 0;
+        let deleted = self.database()?.change(sql, values![owner, id])? > 0;
         if deleted {
             // What stays is removed at the next start.
             for path in [self.bytes_of(id), self.rows_of(id)] {

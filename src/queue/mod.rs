@@ -3,7 +3,8 @@
 //! All of it is in a folder, which one process uses at a time:
 //!
 //! ```text
-//! queue.sqlite          files, runs and what happened, whose each is
+//! queue.sqlite          files, runs and what happened, whose each is; or, where these tables are in PostgreSQL,
+//! queue.postgres        which they are
 //! files/ID              bytes that somebody left, as they came
 //! files/ID.rows         the same as rows that a recipe reads
 //! runs/ID/recipe.yaml   what is trained: `train` runs it by itself, too
@@ -15,6 +16,8 @@
 //! A run is a child process of this very program, which outlives neither a wish to stop nor, as soon as somebody looks, whoever
 //! started it. This room knows neither HTTP nor models; what a run's numbers mean is that of `metrics.jsonl`.
 
+mod address;
+mod bond;
 mod checkpoints;
 mod database;
 mod events;
@@ -26,6 +29,7 @@ mod process;
 mod runner;
 mod runs;
 
+pub use self::address::Address;
 pub use self::checkpoints::Checkpoint;
 pub use self::events::{Event, Level};
 pub use self::files::{Left, Stored};
@@ -34,15 +38,17 @@ pub use self::page::{Page, Paged};
 pub use self::runner::{Hooks, Runner, RunnerOptions};
 pub use self::runs::{Failure, Run, Status};
 
+use self::bond::{BOND, Bond};
+use self::database::{Database, values};
 use crate::clock::since_1970;
 use crate::error::{Error, Kind, Place, Result};
 use crate::process::Process;
 use crate::random::{Label, Rng};
-use rusqlite::Connection;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -61,12 +67,16 @@ pub struct Limits {
 const FOLDERS: [&str; 2] = ["files", "runs"];
 /// The file of the tables.
 const DATABASE: &str = "queue.sqlite";
+/// How many may wait for them.
+const MOST_ASKING: usize = 64;
 
 /// The queue of a folder.
 pub struct Queue {
     dir: PathBuf,
     limits: Limits,
-    database: Mutex<Connection>,
+    database: Mutex<Database>,
+    /// How many wait for it.
+    asking: AtomicUsize,
     /// Whether there may be something new for who runs.
     called: Mutex<bool>,
     calls: Condvar,
@@ -78,29 +88,36 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Opens the queue of a folder, which is made where there is none.
+    /// Opens the queue of a folder, which is made where there is none, with its tables in a file of it.
     ///
     /// # Errors
-    /// A folder that another process uses, or that cannot be written.
+    /// A folder that another process uses, that cannot be written, or whose tables are not there.
     pub fn open(dir: &Path, limits: Limits) -> Result<Self> {
+        Queue::open_at(dir, limits, None)
+    }
+
+    /// The same, with its tables at an address, where that is one.
+    ///
+    /// # Errors
+    /// As above, and a database that cannot be reached, or is another folder's or server's.
+    pub fn open_at(dir: &Path, limits: Limits, address: Option<&Address>) -> Result<Self> {
         let dir = std::path::absolute(dir).map_err(|e| Error::io("finding", dir, e))?;
-        let is_new = !dir.join(DATABASE).exists();
+        let bond = Bond::read(&dir)?;
+        let is_new = is_new(&dir, bond.as_ref(), address)?;
         for folder in FOLDERS {
             let folder = dir.join(folder);
-            let holds_something = || fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
-            if is_new && holds_something() {
-                let error = Error::new(Kind::Recipe, "this folder holds something else, and no queue").at_path(&folder);
-                return Err(error.hint("name an empty folder, or one that is not there"));
-            }
             fs::create_dir_all(&folder).map_err(|e| Error::io("creating the folder", &folder, e))?;
         }
         let lock = lock(&dir)?;
-        let database = database::open(&dir.join(DATABASE))?;
-        let database = Mutex::new(database);
+        let database = match address {
+            None => Database::in_file(&dir.join(DATABASE))?,
+            Some(address) => bound(&dir, bond, address, is_new)?,
+        };
         let queue = Queue {
             dir,
             limits,
-            database,
+            database: Mutex::new(database),
+            asking: AtomicUsize::new(0),
             called: Mutex::new(true),
             calls: Condvar::new(),
             is_stopping: AtomicBool::new(false),
@@ -164,13 +181,9 @@ impl Queue {
 
     /// Removes what killed writers have left: nobody else is here.
     fn tidy(&self) -> Result<()> {
-        let is_known = |table: &str, id: &str| {
-            let count: i64 =
-                self.database()
-                    .query_row(&format!("SELECT count(*) FROM {table} WHERE id = ?1"), [id], |row| row.get(0))?;
-            rusqlite::Result::Ok(count > 0)
-        };
         for table in FOLDERS {
+            let known = self.database()?.all(&format!("SELECT id FROM {table}"), values![], |row| row.get(0))?;
+            let known: HashSet<String> = known.into_iter().collect();
             let folder = self.dir.join(table);
             let entries = fs::read_dir(&folder).map_err(|e| Error::io("listing the folder", &folder, e))?;
             for entry in entries {
@@ -179,7 +192,7 @@ impl Queue {
                 if !is_ours(&name) {
                     continue;
                 }
-                if !is_known(table, name.trim_end_matches(files::ROWS)).map_err(database::failed)? {
+                if !known.contains(name.trim_end_matches(files::ROWS)) {
                     let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                     removed.map_err(|e| Error::io("removing what a killed process left", &path, e))?;
                 }
@@ -188,9 +201,16 @@ impl Queue {
         Ok(())
     }
 
-    // The database itself undoes what a thread that ended had not finished.
-    fn database(&self) -> MutexGuard<'_, Connection> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The tables, for one after the other; what a thread that ended had not finished is undone. Where a database lets its answers be
+    /// waited for, no more wait than leave threads for whoever asks for something else.
+    fn database(&self) -> Result<MutexGuard<'_, Database>> {
+        let others = self.asking.fetch_add(1, Ordering::SeqCst);
+        let locked = (others < MOST_ASKING).then(|| self.database.lock().unwrap_or_else(PoisonError::into_inner));
+        self.asking.fetch_sub(1, Ordering::SeqCst);
+        locked.ok_or_else(|| {
+            let what = "too many wait for the database of what waits to be trained";
+            Error::new(Kind::Unreachable, what).hint("try again later")
+        })
     }
 
     /// Tells who runs that there may be something new.
@@ -234,6 +254,62 @@ impl Turn {
 
 /// The `output.dir` of a run, in its folder, unless it has another.
 pub const RUN: &str = "run";
+
+/// Whether a folder has no queue yet; one that has its tables elsewhere than where they are looked for is refused, and so is one that
+/// holds what is no queue's: what no table names is removed.
+fn is_new(dir: &Path, bond: Option<&Bond>, address: Option<&Address>) -> Result<bool> {
+    let refused =
+        |what: String, path: PathBuf, hint: String| Err(Error::new(Kind::Recipe, what).at_path(path).hint(hint));
+    let is_empty = |folder: &PathBuf| !fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    let full = FOLDERS.map(|folder| dir.join(folder)).into_iter().find(|folder| !is_empty(folder));
+    let file = dir.join(DATABASE);
+    let length = file.metadata().ok().map(|file| file.len());
+    match (bond, address, length) {
+        (Some(Bond { address, .. }), None, _) => {
+            let hint = format!("name it with `--database` ({address} when it was last used), or name another folder");
+            refused("the queue of this folder is in a database of PostgreSQL".into(), dir.join(BOND), hint)
+        }
+        (_, Some(_), Some(1..)) => {
+            let hint = "leave `--database` out, or name another folder".into();
+            refused("the queue of this folder is in a file of it".into(), file, hint)
+        }
+        (None, None, Some(1..)) => Ok(false),
+        (Some(_), Some(_), _) => Ok(full.is_none()),
+        (None, _, length) => match (full, length) {
+            (None, _) => Ok(true),
+            (Some(full), Some(_)) => {
+                let what =
+                    format!("the database of what waits to be trained is empty, and `{}` is not", full.display());
+                let hint =
+                    "put a copy of the file back, or begin anew in another folder; nothing in this one was touched";
+                refused(what, file, hint.into())
+            }
+            (Some(full), None) => {
+                let hint = "name an empty folder, or one that is not there";
+                refused("this folder holds something else, and no queue".into(), full, hint.into())
+            }
+        },
+    }
+}
+
+/// The tables of a folder at an address, where they know each other, or do from now on.
+fn bound(dir: &Path, bond: Option<Bond>, address: &Address, is_new: bool) -> Result<Database> {
+    let is_bound = bond.is_some();
+    let bond = bond.unwrap_or_else(|| Bond::new(address.shown()));
+    let database = Database::at(address, &bond.id, dir, is_new)?;
+    if !is_bound {
+        bond.write(dir)?; // before there are tables: those of a folder that says nothing of them would be nobody's
+    }
+    let database = database.brought_to_this();
+    if !is_bound && database.as_ref().is_err_and(|error| error.kind() == Kind::Recipe) {
+        let _ = fs::remove_file(dir.join(BOND)); // nothing was made there
+    }
+    let database = database?;
+    if bond.address != address.shown() {
+        Bond { address: address.shown().to_owned(), ..bond }.write(dir)?;
+    }
+    Ok(database)
+}
 
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(".lock");

@@ -1,8 +1,7 @@
 //! Parts of lists.
 
-use super::database::failed;
+use super::database::{Database, Row, values};
 use crate::error::Result;
-use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// A part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,28 +20,27 @@ impl Page<'_> {
 
     /// The number, in a table, of the entry of somebody behind which the page begins: of the first page `Some(None)`, and `None` where
     /// that entry is not there.
-    pub(super) fn behind(&self, database: &Connection, table: &str, owner: &str) -> Result<Option<Option<i64>>> {
+    pub(super) fn behind(&self, database: &mut Database, table: &str, owner: &str) -> Result<Option<Option<i64>>> {
         let Some(after) = self.after else { return Ok(Some(None)) };
         let sql = format!("SELECT number FROM {table} WHERE owner = ?1 AND id = ?2");
-        let number = database.query_row(&sql, [owner, after], |row| row.get(0)).optional().map_err(failed)?;
+        let number = database.first(&sql, values![owner, after], |row| row.get(0))?;
         Ok(number.map(Some))
     }
 
     /// What `chosen`, a `SELECT` whose condition says whose by `?1`, has on the page that begins behind a number.
     pub(super) fn of<T>(
         &self,
-        database: &Connection,
+        database: &mut Database,
         chosen: &str,
         whose: &str,
         behind: Option<i64>,
-        read: fn(&Row<'_>) -> rusqlite::Result<T>,
+        read: fn(&Row) -> Result<T>,
     ) -> Result<Paged<T>> {
         let (sign, order) = if self.oldest_first { (">", "ASC") } else { ("<", "DESC") };
-        let sql = format!("{chosen} AND (?2 IS NULL OR number {sign} ?2) ORDER BY number {order} LIMIT ?3");
-        let mut statement = database.prepare(&sql).map_err(failed)?;
+        let sql =
+            format!("{chosen} AND (CAST(?2 AS BIGINT) IS NULL OR number {sign} ?2) ORDER BY number {order} LIMIT ?3");
         let limit = i64::try_from(self.most).unwrap_or(i64::MAX).saturating_add(1);
-        let rows = statement.query_map(params![whose, behind, limit], read).map_err(failed)?;
-        Ok(Paged::of(rows.collect::<rusqlite::Result<_>>().map_err(failed)?, self.most))
+        Ok(Paged::of(database.all(&sql, values![whose, behind, limit], read)?, self.most))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::process::{self, Process};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
@@ -23,6 +24,8 @@ pub use super::process::RunnerOptions;
 const LOOK: Duration = Duration::from_millis(100);
 /// How often is looked whether one waits, where nobody says so.
 const IDLE: Duration = Duration::from_secs(5);
+/// How often something is said again to a database that was not there.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What comes of runs.
 pub trait Hooks: Send + Sync {
@@ -51,7 +54,7 @@ impl Runner {
     /// # Errors
     /// When the system starts no thread.
     pub fn start(queue: Arc<Queue>, options: RunnerOptions, hooks: Arc<dyn Hooks>) -> Result<Self> {
-        let working = Working { queue: queue.clone(), options, hooks };
+        let working = Working { queue: queue.clone(), options, hooks, warned: RefCell::default() };
         let thread = std::thread::Builder::new().name("runs".into()).spawn(move || working.work());
         let thread =
             thread.map_err(|e| Error::new(Kind::Run, format!("no thread can be started: {e}")).caused_by(e))?;
@@ -70,6 +73,8 @@ struct Working {
     queue: Arc<Queue>,
     options: RunnerOptions,
     hooks: Arc<dyn Hooks>,
+    /// What was warned of, and is so still.
+    warned: RefCell<Option<String>>,
 }
 
 /// A process of ours, which does not outlive who looks after it.
@@ -93,8 +98,9 @@ impl Working {
             let turned = self.turn();
             *self.queue.turn_now() = None;
             match turned {
-                Ok(true) => {}
+                Ok(true) => self.is_well(),
                 Ok(false) => {
+                    self.is_well();
                     self.queue.wait(IDLE);
                 }
                 Err(error) => {
@@ -105,8 +111,48 @@ impl Working {
         }
     }
 
+    /// Says what is wrong, once while it is so.
     fn warn(&self, error: &Error) {
-        self.hooks.note(&format!("warning: what waits to be trained: {}", error.what()));
+        let place = error.place().map(|place| format!(" ({place})")).unwrap_or_default();
+        let text = format!("warning: what waits to be trained: {}{place}", error.what());
+        if self.warned.replace(Some(text.clone())).as_ref() != Some(&text) {
+            self.hooks.note(&text);
+        }
+    }
+
+    fn is_well(&self) {
+        if self.warned.take().is_some() {
+            self.hooks.note("What waits to be trained goes on.");
+        }
+    }
+
+    /// What was done; `None` where the database is away, which is said.
+    fn unless_away<T>(&self, done: Result<T>) -> Result<Option<T>> {
+        match done {
+            Ok(done) => {
+                self.is_well();
+                Ok(Some(done))
+            }
+            Err(error) if error.kind() == Kind::Unreachable => {
+                self.warn(&error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does something as soon as the database is there. Where the program is to end before that, the next one finds the run as it was.
+    fn insist<T>(&self, act: impl Fn() -> Result<T>) -> Result<T> {
+        loop {
+            if let Some(done) = self.unless_away(act())? {
+                return Ok(done);
+            }
+            if self.is_stopping() {
+                let what = "the database was away when a run was over: it goes on with the next start";
+                return Err(Error::new(Kind::Unreachable, what));
+            }
+            self.queue.wait(AGAIN);
+        }
     }
 
     /// Ends what runs on of runs that were stopped: whoever started it was killed before he could.
@@ -146,7 +192,13 @@ impl Working {
             return Ok(true); // somebody has stopped it just now
         }
         let mut metrics = Metrics::of(&output);
-        let ended = self.watch(&run, &mut ours.0, &mut metrics)?;
+        let watched = self.watch(&run, &mut ours.0, &mut metrics);
+        if watched.is_err() {
+            // Whoever has the tables now goes on with what is saved.
+            self.queue.let_go();
+            process::await_end(&mut ours.0, self.options.grace);
+        }
+        let ended = watched?;
         self.queue.keep_metrics(&run.id, &metrics.new_lines())?;
         if let Some(status) = ended {
             self.ended(&run, status)?;
@@ -154,19 +206,29 @@ impl Working {
         Ok(true)
     }
 
-    /// Looks after a process until it ends; `None` where somebody stopped it, who has taken that down himself.
+    /// Looks after a process until it ends; `None` where somebody stopped it, who has taken that down himself. While the database is
+    /// away the process goes on, and what it says is taken down later.
     fn watch(&self, run: &Run, child: &mut Child, metrics: &mut Metrics) -> Result<Option<ExitStatus>> {
+        let (mut lines, mut is_called) = (Vec::new(), false);
         loop {
             let status = child.try_wait().map_err(|e| Error::io("waiting for", self.options.command_name(), e))?;
-            self.queue.keep_metrics(&run.id, &metrics.new_lines())?;
-            if status.is_some() {
+            lines.extend(metrics.new_lines());
+            if !lines.is_empty() && self.unless_away(self.queue.keep_metrics(&run.id, &lines))?.is_some() {
+                lines.clear();
+            }
+            if status.is_some() && (lines.is_empty() || self.is_stopping()) {
                 return Ok(status);
             }
             // Whoever changes something calls.
-            if self.queue.wait(LOOK) && (self.is_stopping() || self.queue.status(&run.id)? != Status::Running) {
-                self.queue.let_go();
-                process::await_end(child, self.options.grace);
-                return Ok(None);
+            is_called |= self.queue.wait(LOOK);
+            if is_called && status.is_none() {
+                let stands = if self.is_stopping() { None } else { self.unless_away(self.queue.status(&run.id))? };
+                if self.is_stopping() || stands.is_some_and(|stands| stands != Status::Running) {
+                    self.queue.let_go();
+                    process::await_end(child, self.options.grace);
+                    return Ok(None);
+                }
+                is_called = stands.is_none();
             }
         }
     }
@@ -179,7 +241,8 @@ impl Working {
             // Of somebody who knows the process: what is saved goes on when it is wanted.
             Some(3) => {
                 let end = End { status: Status::Paused, tokens: None, results: None, error: None };
-                self.queue.end(&run.id, &end, Level::Warn, "The run was interrupted from outside.").map(drop)
+                let says = "The run was interrupted from outside.";
+                self.insist(|| self.queue.end(&run.id, &end, Level::Warn, says)).map(drop)
             }
             // Somebody else's process has the run: the next turn ends it, and goes on.
             Some(_) if holder(&output).is_some() => Ok(()),
@@ -195,8 +258,10 @@ impl Working {
         let summary: Option<Value> =
             input::read(&output.join("summary.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let tokens = summary.as_ref().and_then(|summary| summary.get("tokens")?.as_u64());
-        let end = End { status: Status::Succeeded, tokens, results: self.results(run).ok(), error: None };
-        if !self.queue.end(&run.id, &end, Level::Info, "The run is done, and its model is there.")? {
+        let results = self.insist(|| self.results(run)).ok();
+        let end = End { status: Status::Succeeded, tokens, results, error: None };
+        let says = "The run is done, and its model is there.";
+        if !self.insist(|| self.queue.end(&run.id, &end, Level::Info, says))? {
             self.hooks.forget(&run.model); // somebody cancelled it just now
         }
         Ok(())
@@ -215,7 +280,7 @@ impl Working {
     fn fail(&self, run: &Run, failure: Failure) -> Result<()> {
         let says = failure.message.clone();
         let end = End { status: Status::Failed, tokens: None, results: None, error: Some(failure) };
-        self.queue.end(&run.id, &end, Level::Error, &says).map(drop)
+        self.insist(|| self.queue.end(&run.id, &end, Level::Error, &says)).map(drop)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Runs, from their being asked for to their end.
 
-use super::database::failed;
+use super::database::{Cell, Database, Row, values};
 use super::events::{Level, say};
 use super::process::holder;
 use super::{Order, Page, Paged, Queue, Turn, new_id};
@@ -8,7 +8,6 @@ use crate::atomic;
 use crate::clock::now;
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs;
@@ -106,7 +105,7 @@ pub struct Run {
 const COLUMNS: &str = "id, owner, status, model, is_dropped, created, started, finished, tokens, results, error, details, \
                        output, device, process, born";
 
-fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
+fn run(row: &Row) -> Result<Run> {
     let (status, error, details): (String, Option<String>, String) = (row.get(2)?, row.get(10)?, row.get(11)?);
     let (pid, born): (Option<u32>, Option<u64>) = (row.get(14)?, row.get(15)?);
     Ok(Run {
@@ -128,8 +127,8 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
     })
 }
 
-fn find(database: &Connection, condition: &str, values: impl rusqlite::Params) -> rusqlite::Result<Option<Run>> {
-    database.query_row(&format!("SELECT {COLUMNS} FROM runs WHERE {condition}"), values, run).optional()
+fn find(database: &mut Database, condition: &str, values: &[Cell]) -> Result<Option<Run>> {
+    database.first(&format!("SELECT {COLUMNS} FROM runs WHERE {condition}"), values, run)
 }
 
 impl Queue {
@@ -140,11 +139,19 @@ impl Queue {
     pub fn order(&self, order: &Order<'_>) -> Result<Run> {
         let id = new_id();
         let folder = self.folder(&id);
-        let taken = self.fill(&folder, order.files, order.recipe).and_then(|()| self.enter(&id, order));
-        if taken.is_err() {
-            let _ = fs::remove_dir_all(&folder); // else at the next start
-        }
-        let taken = taken?;
+        let entered = self.fill(&folder, order.files, order.recipe).and_then(|()| self.enter(&id, order));
+        let taken = match entered {
+            Ok(taken) => taken,
+            // Who breaks off when something is to be kept may have kept it.
+            Err(error) => match self.run(order.owner, &id) {
+                Ok(Some(taken)) => taken,
+                Ok(None) => {
+                    let _ = fs::remove_dir_all(&folder); // else at the next start
+                    return Err(error);
+                }
+                Err(_) => return Err(error), // the next start knows
+            },
+        };
         self.call();
         Ok(taken)
     }
@@ -169,30 +176,20 @@ impl Queue {
 
     fn enter(&self, id: &str, order: &Order<'_>) -> Result<Run> {
         let Order { owner, model, output, device, details, .. } = order;
-        let mut database = self.database();
-        let waiting: u64 = database
-            .query_row(
-                "SELECT count(*) FROM runs WHERE owner = ?1 AND status IN ('queued', 'running', 'paused')",
-                [owner],
-                |row| row.get(0),
-            )
-            .map_err(failed)?;
+        let mut database = self.database()?;
+        let sql = "SELECT count(*) FROM runs WHERE owner = ?1 AND status IN ('queued', 'running', 'paused')";
+        let waiting: u64 = database.first(sql, values![*owner], |row| row.get(0))?.unwrap_or_default();
         if waiting >= self.limits.waiting {
             let what = format!("{waiting} runs wait already, and no more are taken");
             return Err(Error::new(Kind::Recipe, what).hint("wait until one is done, or cancel one"));
         }
-        let enter = |database: &mut Connection| -> rusqlite::Result<()> {
-            let transaction = database.transaction()?;
-            transaction.execute(
-                "INSERT INTO runs (id, owner, status, model, created, details, output, device)
-                 VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7)",
-                params![id, owner, model(id), now(), details.to_string(), output, device],
-            )?;
-            say(&transaction, id, Level::Info, "Taken; it waits for its turn.")?;
-            transaction.commit()
-        };
-        enter(&mut database).map_err(failed)?;
-        let entered = find(&database, "id = ?1", [id]).map_err(failed)?;
+        let sql = "INSERT INTO runs (id, owner, status, model, created, details, output, device)
+                   VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7)";
+        database.together(|database| {
+            database.change(sql, values![id, *owner, model(id), now(), details.to_string(), *output, *device])?;
+            say(database, id, Level::Info, "Taken; it waits for its turn.")
+        })?;
+        let entered = find(&mut database, "id = ?1", values![id])?;
         entered.ok_or_else(|| Error::new(Kind::Bug, "a run that was entered is not there"))
     }
 
@@ -203,14 +200,14 @@ impl Queue {
     pub fn take_over(&self, run: Run) -> Result<Run> {
         let run = Run { id: new_id(), ..run };
         let Run { id, owner, status, model, created, started, finished, details, output, device, .. } = &run;
-        let database = self.database();
         let sql = "INSERT INTO runs (id, owner, status, model, created, started, finished, details, output, device)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-        let details = details.to_string();
-        let values = params![id, owner, status.name(), model, created, started, finished, details, output, device];
-        database.execute(sql, values).map_err(failed)?;
-        say(&database, id, Level::Info, "Taken over.").map_err(failed)?;
-        drop(database);
+        let (details, output, device) = (details.to_string(), output.as_ref(), device.as_ref());
+        let values = values![id, owner, status.name(), model, *created, *started, *finished, details, output, device];
+        self.database()?.together(|database| {
+            database.change(sql, values)?;
+            say(database, id, Level::Info, "Taken over.")
+        })?;
         Ok(run)
     }
 
@@ -219,7 +216,7 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn run(&self, owner: &str, id: &str) -> Result<Option<Run>> {
-        find(&self.database(), "owner = ?1 AND id = ?2", [owner, id]).map_err(failed)
+        find(&mut self.database()?, "owner = ?1 AND id = ?2", values![owner, id])
     }
 
     /// The run of somebody whose model is called so.
@@ -227,7 +224,7 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn run_of_model(&self, owner: &str, model: &str) -> Result<Option<Run>> {
-        find(&self.database(), "owner = ?1 AND model = ?2", [owner, model]).map_err(failed)
+        find(&mut self.database()?, "owner = ?1 AND model = ?2", values![owner, model])
     }
 
     /// Runs of somebody; `None` where the page begins behind one that is not there.
@@ -235,10 +232,10 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn runs(&self, owner: &str, page: Page<'_>) -> Result<Option<Paged<Run>>> {
-        let database = self.database();
-        let Some(behind) = page.behind(&database, "runs", owner)? else { return Ok(None) };
+        let mut database = self.database()?;
+        let Some(behind) = page.behind(&mut database, "runs", owner)? else { return Ok(None) };
         let chosen = format!("SELECT {COLUMNS} FROM runs WHERE owner = ?1");
-        page.of(&database, &chosen, owner, behind, run).map(Some)
+        page.of(&mut database, &chosen, owner, behind, run).map(Some)
     }
 
     /// The runs of everybody whose models are there, the oldest first.
@@ -255,11 +252,8 @@ impl Queue {
     }
 
     fn of_everybody(&self, condition: &str) -> Result<Vec<Run>> {
-        let database = self.database();
         let sql = format!("SELECT {COLUMNS} FROM runs WHERE {condition} ORDER BY number");
-        let mut statement = database.prepare(&sql).map_err(failed)?;
-        let rows = statement.query_map([], run).map_err(failed)?;
-        rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)
+        self.database()?.all(&sql, values![], run)
     }
 
     /// Ends a run of somebody for good, one that runs as soon as its checkpoint is written. `None` where it is not there, and the run
@@ -298,20 +292,17 @@ impl Queue {
     fn turn(&self, owner: &str, id: &str, from: &[&str], to: Status, says: &str) -> Result<Option<(Run, bool)>> {
         let from = from.iter().map(|status| format!("'{status}'")).collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "UPDATE runs SET status = ?3, finished = CASE WHEN ?4 THEN ?5 END, error = NULL WHERE owner = ?1 AND id = ?2 AND status IN ({from})"
+            "UPDATE runs SET status = ?3, finished = ?4, error = NULL WHERE owner = ?1 AND id = ?2 AND status IN ({from})"
         );
-        let mut database = self.database();
-        let turn = |database: &mut Connection| -> rusqlite::Result<bool> {
-            let transaction = database.transaction()?;
-            let turned = transaction.execute(&sql, params![owner, id, to.name(), to.is_over(), now()])? > 0;
+        let mut database = self.database()?;
+        let turned = database.together(|database| {
+            let turned = database.change(&sql, values![owner, id, to.name(), to.is_over().then(now)])? > 0;
             if turned {
-                say(&transaction, id, Level::Info, says)?;
+                say(database, id, Level::Info, says)?;
             }
-            transaction.commit()?;
             Ok(turned)
-        };
-        let turned = turn(&mut database).map_err(failed)?;
-        let found = find(&database, "owner = ?1 AND id = ?2", [owner, id]).map_err(failed)?;
+        })?;
+        let found = find(&mut database, "owner = ?1 AND id = ?2", values![owner, id])?;
         drop(database);
         self.call();
         Ok(found.map(|found| (found, turned)))
@@ -324,10 +315,14 @@ impl Queue {
     /// Those of the database.
     pub fn drop_model(&self, owner: &str, model: &str) -> Result<bool> {
         let condition = "owner = ?1 AND model = ?2 AND status = 'succeeded' AND is_dropped = 0";
-        let database = self.database();
-        let Some(found) = find(&database, condition, [owner, model]).map_err(failed)? else { return Ok(false) };
-        database.execute("UPDATE runs SET is_dropped = 1 WHERE id = ?1", [&found.id]).map_err(failed)?;
-        drop(database);
+        let dropped = self.database()?.together(|database| {
+            let found = find(database, condition, values![owner, model])?;
+            if let Some(found) = &found {
+                database.change("UPDATE runs SET is_dropped = 1 WHERE id = ?1", values![&found.id])?;
+            }
+            Ok(found)
+        })?;
+        let Some(found) = dropped else { return Ok(false) };
         let _ = fs::remove_dir_all(self.folder(&found.id));
         Ok(true)
     }
@@ -337,20 +332,17 @@ impl Queue {
     /// # Errors
     /// Those of the database, and what cannot be removed: then it is there still.
     pub fn forget(&self, owner: &str, id: &str) -> Result<bool> {
-        let mut database = self.database(); // nobody lets it go on meanwhile
-        let found = find(&database, "owner = ?1 AND id = ?2 AND status <> 'running'", [owner, id]).map_err(failed)?;
+        let mut database = self.database()?; // nobody lets it go on meanwhile
+        let found = find(&mut database, "owner = ?1 AND id = ?2 AND status <> 'running'", values![owner, id])?;
         let is_free = |run: &Run| !self.is_busy(run) && holder(&self.output(run)).is_none();
         let Some(run) = found.filter(is_free) else { return Ok(false) };
         for folder in [self.output(&run), self.folder(id)].into_iter().filter(|folder| folder.exists()) {
             fs::remove_dir_all(&folder).map_err(|e| Error::io("removing", &folder, e))?;
         }
-        let forget = |database: &mut Connection| -> rusqlite::Result<()> {
-            let transaction = database.transaction()?;
-            transaction.execute("DELETE FROM events WHERE run = ?1", [id])?;
-            transaction.execute("DELETE FROM runs WHERE id = ?1", [id])?;
-            transaction.commit()
-        };
-        forget(&mut database).map_err(failed)?;
+        database.together(|database| {
+            database.change("DELETE FROM events WHERE run = ?1", values![id])?;
+            database.change("DELETE FROM runs WHERE id = ?1", values![id])
+        })?;
         drop(database);
         run.results.map_or(Ok(true), |results| self.delete_file(owner, &results).map(|_| true))
     }
@@ -358,8 +350,8 @@ impl Queue {
     /// The run whose turn it is: one that ran when the program ended, else the one that has waited longest.
     pub(super) fn next(&self) -> Result<Option<Run>> {
         let condition = "status IN ('running', 'queued') ORDER BY status = 'queued', number LIMIT 1";
-        let database = self.database(); // nobody forgets it before its turn has begun
-        let next = find(&database, condition, []).map_err(failed)?;
+        let mut database = self.database()?; // nobody forgets it before its turn has begun
+        let next = find(&mut database, condition, values![])?;
         *self.turn_now() = next.as_ref().map(|run| Turn { run: run.id.clone(), ..Turn::default() });
         Ok(next)
     }
@@ -367,41 +359,42 @@ impl Queue {
     /// How a run stands.
     pub(super) fn status(&self, id: &str) -> Result<Status> {
         let sql = "SELECT status FROM runs WHERE id = ?1";
-        let name: String = self.database().query_row(sql, [id], |row| row.get(0)).map_err(failed)?;
+        let name: Option<String> = self.database()?.first(sql, values![id], |row| row.get(0))?;
+        let name = name.ok_or_else(|| Error::new(Kind::Run, format!("the run `{id}` is no more in the database")))?;
         Ok(Status::of(&name))
     }
 
     /// Takes down that a run is being trained by a process; not where somebody has stopped it meanwhile.
     pub(super) fn begin(&self, id: &str, process: Option<Process>, says: &str) -> Result<bool> {
-        let database = self.database();
         let sql = "UPDATE runs SET status = 'running', process = ?2, born = ?3, started = coalesce(started, ?4)
                    WHERE id = ?1 AND status IN ('queued', 'running')";
-        let begun = database
-            .execute(
-                sql,
-                params![id, process.map(|process| process.pid), process.and_then(|process| process.born), now()],
-            )
-            .map_err(failed)?
-            > 0;
-        if begun {
-            say(&database, id, Level::Info, says).map_err(failed)?;
-        }
-        Ok(begun)
+        let (pid, born) = (process.map(|process| process.pid), process.and_then(|process| process.born));
+        self.database()?.together(|database| {
+            let begun = database.change(sql, values![id, pid, born, now()])? > 0;
+            if begun {
+                say(database, id, Level::Info, says)?;
+            }
+            Ok(begun)
+        })
     }
 
     /// Takes down how a run ended; not where somebody has stopped it meanwhile.
     pub(super) fn end(&self, id: &str, end: &End, level: Level, says: &str) -> Result<bool> {
-        let database = self.database();
         let error = end.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
         let finished = end.status.is_over().then(now);
         let sql = "UPDATE runs SET status = ?2, finished = ?3, tokens = ?4, results = ?5, error = ?6, process = NULL
                    WHERE id = ?1 AND status = 'running'";
-        let values = params![id, end.status.name(), finished, end.tokens, end.results, error];
-        let ended = database.execute(sql, values).map_err(failed)? > 0;
-        if ended {
-            say(&database, id, level, says).map_err(failed)?;
-        }
-        Ok(ended)
+        let values = values![id, end.status.name(), finished, end.tokens, end.results.as_ref(), error];
+        self.database()?.together(|database| {
+            let ended = database.change(sql, values)? > 0;
+            if ended {
+                say(database, id, level, says)?;
+                return Ok(true);
+            }
+            // Said again, where nobody had heard whether it was taken down.
+            let sql = "SELECT id FROM runs WHERE id = ?1 AND status = ?2";
+            Ok(database.first(sql, values![id, end.status.name()], |row| row.get::<String>(0))?.is_some())
+        })
     }
 }
 

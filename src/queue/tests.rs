@@ -1,11 +1,45 @@
-//! The queue of a folder, with programs that stand in for training.
+//! The queue of a folder, with programs that stand in for training, and its tables in every database that there is.
 
+#[cfg(feature = "postgres")]
+mod postgres;
+mod tables;
+
+use self::tables::Tables;
 use super::*;
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
 
 const LIMITS: Limits = Limits { files: 3, bytes: 100, waiting: 3 };
+
+/// These tests, with their tables in a file, and in PostgreSQL where there is one to be tested with.
+macro_rules! on_all_databases {
+    ($($test:path as $name:ident),* $(,)?) => {
+        mod in_a_file {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                $test(&Tables::in_a_file());
+            })*
+        }
+
+        #[cfg(feature = "postgres")]
+        mod in_postgresql {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                tables::in_postgresql(stringify!($name), |tables| $test(&tables.tables));
+            })*
+        }
+    };
+}
+
+on_all_databases! {
+    files_are_their_owners_in_pages_and_within_limits as files_are_their_owners,
+    a_folder_has_one_queue_and_what_killed_writers_left_is_gone as a_folder_has_one_queue,
+    a_run_with_a_folder_of_its_own_is_taken_over_goes_on_and_is_forgotten_with_all_that_it_left as a_run_is_taken_over,
+    runs_are_their_owners_and_are_stopped_and_resumed as runs_are_their_owners,
+}
 
 fn all() -> Page<'static> {
     Page { after: None, most: 100, oldest_first: false }
@@ -43,10 +77,9 @@ fn ids<T>(paged: Option<Paged<T>>, id: impl Fn(T) -> String) -> (Vec<String>, bo
     (items.into_iter().map(id).collect(), has_more)
 }
 
-#[test]
-fn files_are_their_owners_in_pages_and_within_limits() {
+fn files_are_their_owners_in_pages_and_within_limits(tables: &Tables) {
     let dir = tempfile::tempdir().unwrap();
-    let queue = Queue::open(dir.path(), LIMITS).unwrap();
+    let queue = tables.open(dir.path()).unwrap();
     let mine: Vec<Stored> = (0..3).map(|_| leave(&queue, "one", "bytes").unwrap()).collect();
     let theirs = leave(&queue, "two", "bytes").unwrap();
     assert!(leave(&queue, "one", "bytes").unwrap_err().what().contains("3 files of 100 bytes"));
@@ -74,11 +107,10 @@ fn files_are_their_owners_in_pages_and_within_limits() {
     );
 }
 
-#[test]
-fn a_folder_has_one_queue_and_what_killed_writers_left_is_gone() {
+fn a_folder_has_one_queue_and_what_killed_writers_left_is_gone(tables: &Tables) {
     let dir = tempfile::tempdir().unwrap();
-    let queue = Queue::open(dir.path(), LIMITS).unwrap();
-    let error = Queue::open(dir.path(), LIMITS).err().unwrap();
+    let queue = tables.open(dir.path()).unwrap();
+    let error = tables.open(dir.path()).err().unwrap();
     assert!(error.what().contains("another process") && error.exit_code() == 2);
     let (file, run) = (leave(&queue, "one", "bytes").unwrap(), order(&queue, ""));
     fs::write(dir.path().join("files/.tmp-x"), "").unwrap();
@@ -86,17 +118,16 @@ fn a_folder_has_one_queue_and_what_killed_writers_left_is_gone() {
     fs::create_dir(&half).unwrap();
     fs::write(dir.path().join("runs/notes.txt"), "somebody's own").unwrap();
     drop(queue);
-    let queue = Queue::open(dir.path(), LIMITS).unwrap();
+    let queue = tables.open(dir.path()).unwrap();
     assert!(!dir.path().join("files/.tmp-x").exists() && !half.exists() && dir.path().join("runs/notes.txt").exists());
     assert!(queue.bytes_of(&file.id).exists() && queue.rows_of(&file.id).exists());
     assert_eq!(queue.run("one", &run.id).unwrap().unwrap(), run);
     assert_eq!(run.details, json!({"seed": 7}));
 }
 
-#[test]
-fn a_run_with_a_folder_of_its_own_is_taken_over_goes_on_and_is_forgotten_with_all_that_it_left() {
+fn a_run_with_a_folder_of_its_own_is_taken_over_goes_on_and_is_forgotten_with_all_that_it_left(tables: &Tables) {
     let dir = tempfile::tempdir().unwrap();
-    let queue = Queue::open(&dir.path().join("queue"), LIMITS).unwrap();
+    let queue = tables.open(&dir.path().join("queue")).unwrap();
     let output = dir.path().join("own");
     let older = Run {
         id: String::new(),
@@ -159,15 +190,30 @@ fn what_is_somebody_elses_folder_is_left_alone() {
     let error = Queue::open(dir.path(), LIMITS).err().unwrap();
     assert!(error.exit_code() == 2 && error.what().contains("holds something else"));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was written");
+
+    // Of a queue whose tables were cut to nothing, too.
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Queue::open(dir.path(), LIMITS).unwrap();
+    let file = leave(&queue, "one", "bytes").unwrap();
+    let (bytes, tables) = (queue.bytes_of(&file.id), dir.path().join(DATABASE));
+    drop(queue);
+    let whole = fs::read(&tables).unwrap();
+    for length in [0, whole.len() / 2] {
+        fs::write(&tables, &whole[..length]).unwrap();
+        let error = Queue::open(dir.path(), LIMITS).err().unwrap();
+        assert!(error.exit_code() == 2 && error.to_string().contains(DATABASE), "{error}");
+        assert!(error.hint_text().is_some() && bytes.exists(), "{error}");
+    }
+    fs::write(&tables, whole).unwrap();
+    assert!(Queue::open(dir.path(), LIMITS).unwrap().file("one", &file.id).unwrap().is_some());
     assert!(
         is_ours(&new_id()) && is_ours(&format!("{}.rows", new_id())) && !is_ours("mine") && !is_ours("readme.rows")
     );
 }
 
-#[test]
-fn runs_are_their_owners_and_are_stopped_and_resumed() {
+fn runs_are_their_owners_and_are_stopped_and_resumed(tables: &Tables) {
     let dir = tempfile::tempdir().unwrap();
-    let queue = Queue::open(dir.path(), LIMITS).unwrap();
+    let queue = tables.open(dir.path()).unwrap();
     let runs: Vec<Run> = (0..3).map(|_| order(&queue, "")).collect();
     let too_many = Order {
         owner: "one",
@@ -202,9 +248,9 @@ fn runs_are_their_owners_and_are_stopped_and_resumed() {
     assert_eq!(next().as_ref(), Some(&runs[1].id));
 }
 
-/// What comes of runs in tests.
+/// What comes of runs in tests, and what is said.
 #[derive(Default)]
-struct Seen(Mutex<Vec<String>>);
+struct Seen(Mutex<Vec<String>>, Mutex<Vec<String>>);
 
 impl Hooks for Seen {
     fn serve(&self, run: &Run, adapter: &Path) -> Result<()> {
@@ -219,17 +265,25 @@ impl Hooks for Seen {
         self.0.lock().unwrap().push(format!("no {model}"));
     }
 
-    fn note(&self, _: &str) {}
+    fn note(&self, text: &str) {
+        self.1.lock().unwrap().push(text.to_owned());
+    }
 }
 
 #[cfg(unix)]
 mod running {
     use super::*;
 
+    on_all_databases! {
+        super::what_fails_says_why_in_its_own_words_and_the_next_one_runs as what_fails_says_why,
+        super::a_run_is_stopped_goes_on_and_ends_with_its_model_and_a_table as a_run_is_stopped_and_goes_on,
+        super::what_a_killed_program_left_running_is_ended_before_the_run_goes_on as what_was_left_running_is_ended,
+    }
+
     /// A program that stands in for training: the recipe is what it does, in its run's folder.
     const PROGRAM: &str = "run=$(dirname \"$2\")/run; mkdir -p $run; . \"$2\"";
     /// Takes steps until it is told to end, and goes on behind them.
-    const STEPS: &str = "
+    pub const STEPS: &str = "
 trap 'exit 3' TERM
 n=$(cat $run/metrics.jsonl 2>/dev/null | wc -l)
 while [ ! -e $run/enough ]; do
@@ -237,17 +291,17 @@ while [ ! -e $run/enough ]; do
 done
 mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
 
-    struct Bench {
+    pub struct Bench {
         dir: tempfile::TempDir,
-        queue: Arc<Queue>,
-        seen: Arc<Seen>,
+        pub queue: Arc<Queue>,
+        pub seen: Arc<Seen>,
     }
 
     impl Bench {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("program"), PROGRAM).unwrap();
-            let queue = Arc::new(Queue::open(&dir.path().join("queue"), LIMITS).unwrap());
+            let queue = Arc::new(tables.open(&dir.path().join("queue")).unwrap());
             Bench { dir, queue, seen: Arc::default() }
         }
 
@@ -256,11 +310,11 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
             RunnerOptions { command, threads: Some(1), device: Some("cpu".into()), grace: Duration::from_secs(60) }
         }
 
-        fn start(&self) -> Runner {
+        pub fn start(&self) -> Runner {
             Runner::start(self.queue.clone(), self.options(), self.seen.clone()).unwrap()
         }
 
-        fn until(&self, id: &str, is_so: impl Fn(&Run) -> bool) -> Run {
+        pub fn until(&self, id: &str, is_so: impl Fn(&Run) -> bool) -> Run {
             // A machine that has much else to do takes its time.
             for _ in 0..6000 {
                 let run = self.queue.run("one", id).unwrap().unwrap();
@@ -272,22 +326,21 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
             panic!("{:?}", self.queue.run("one", id))
         }
 
-        fn messages(&self, id: &str) -> Vec<String> {
+        pub fn messages(&self, id: &str) -> Vec<String> {
             let page = Page { oldest_first: true, ..all() };
             let events = self.queue.events(id, None, page).unwrap().items;
             events.into_iter().filter(|event| event.metrics.is_none()).map(|event| event.message).collect()
         }
 
-        fn steps(&self, id: &str) -> Vec<u64> {
+        pub fn steps(&self, id: &str) -> Vec<u64> {
             let page = Page { most: 1000, oldest_first: true, after: None };
             let events = self.queue.events(id, None, page).unwrap().items;
             events.into_iter().filter_map(|event| event.metrics?.get("step")?.as_u64()).collect()
         }
     }
 
-    #[test]
-    fn what_fails_says_why_in_its_own_words_and_the_next_one_runs() {
-        let bench = Bench::new();
+    pub fn what_fails_says_why_in_its_own_words_and_the_next_one_runs(tables: &Tables) {
+        let bench = Bench::new(tables);
         let wrong = order(
             &bench.queue,
             "echo 'error: row 3 is odd\n  --> '$(dirname $run)'/train.jsonl, row 3\n  hint: mend it' >&2; exit 2",
@@ -304,9 +357,8 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         runner.stop();
     }
 
-    #[test]
-    fn a_run_is_stopped_goes_on_and_ends_with_its_model_and_a_table() {
-        let bench = Bench::new();
+    pub fn a_run_is_stopped_goes_on_and_ends_with_its_model_and_a_table(tables: &Tables) {
+        let bench = Bench::new(tables);
         let run = order(&bench.queue, STEPS);
         let runner = bench.start();
         bench.until(&run.id, |run| run.status == Status::Running && !bench.steps(&run.id).is_empty());
@@ -341,9 +393,8 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         runner.stop();
     }
 
-    #[test]
-    fn what_a_killed_program_left_running_is_ended_before_the_run_goes_on() {
-        let bench = Bench::new();
+    pub fn what_a_killed_program_left_running_is_ended_before_the_run_goes_on(tables: &Tables) {
+        let bench = Bench::new(tables);
         let run = order(&bench.queue, STEPS);
         let folder = bench.queue.folder(&run.id);
         let words = bench.queue.words_on(&run, None);

@@ -6,6 +6,9 @@ use crate::infer::Refusal as Engine;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
+/// When what could not be reached is worth another try.
+const RETRY_SECONDS: u64 = 5;
+
 /// A request that is not answered.
 #[derive(Debug)]
 pub struct Refusal {
@@ -65,10 +68,15 @@ impl Refusal {
     pub fn of_error(error: &Error) -> Self {
         let status = match error.kind() {
             Kind::Recipe | Kind::Data | Kind::Tokenizer | Kind::OutOfMemory => StatusCode::BAD_REQUEST,
+            Kind::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let hint = error.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        Refusal::new(status, format!("{}{hint}", error.what()))
+        let refusal = Refusal::new(status, format!("{}{hint}", error.what()));
+        match error.kind() {
+            Kind::Unreachable => refusal.retry_after(RETRY_SECONDS),
+            _ => refusal,
+        }
     }
 
     /// The body of it.

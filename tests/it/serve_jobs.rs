@@ -221,3 +221,57 @@ fn a_job_survives_its_server_and_leaves_a_model_to_whoever_asked_for_it() {
     let without = Served::start(&bench, "--model t");
     assert_eq!(without.ask("GET", JOBS, "", "").problem().1, "not_offered");
 }
+
+#[test]
+fn what_is_no_database_is_refused_before_a_model_is_read_and_its_password_never_shown() {
+    let bench = Bench::new();
+    let is_silent = |said: &crate::bench::Said| !format!("{}{}", said.stdout, said.stderr).contains("s3cret");
+    for (url, part) in [
+        ("jobs.sqlite", "no address of a database"),
+        ("user:s3cret@host/db", "no address of a database"),
+        ("mysql://user:s3cret@host/db", "`mysql://` is no address of a database that this program knows"),
+        ("postgres://user:s3@cret@host/db", "more than one `@`"),
+        ("postgres://user:s3cret@host/db?sslmode=require", "`sslmode=require` asks for TLS"),
+        #[cfg(feature = "postgres")]
+        ("postgres://user:s3cret@host", "names no database"),
+        #[cfg(feature = "postgres")]
+        ("postgres://user:s3cret@host/db?colour=red", "unknown option `colour`"),
+        #[cfg(not(feature = "postgres"))]
+        ("postgres://user:s3cret@host/db", "built without PostgreSQL"),
+    ] {
+        let said = bench.run(&format!("serve --model none --port 0 --jobs jobs --database {url}"));
+        let is_refused = said.code == Some(2) && said.stderr.contains(part) && said.stderr.contains("hint: ");
+        assert!(is_refused && said.stderr.contains("--> --database") && is_silent(&said), "{url}: {}", said.stderr);
+        assert!(!bench.path("jobs").exists(), "{url}");
+    }
+    let alone = bench.run("serve --model none --database postgres://user:s3cret@host/db");
+    assert!(alone.code == Some(2) && alone.stderr.contains("--jobs") && is_silent(&alone), "{}", alone.stderr);
+    #[cfg(feature = "postgres")]
+    {
+        // Nobody listens at port 1.
+        let words = "serve --model none --port 0 --jobs jobs --database postgres://user:s3cret@127.0.0.1:1/db";
+        let away = bench.run(words);
+        let is_said = ["cannot be reached", "--> postgres://127.0.0.1:1/db", "hint: "]
+            .iter()
+            .all(|part| away.stderr.contains(part));
+        assert!(away.code == Some(1) && is_said && is_silent(&away), "{}", away.stderr);
+        assert!(!bench.path("jobs/queue.postgres").exists(), "it has no tables");
+        let help = bench.said(bench.command("serve --help").env("PGPASSWORD", "s3cret"));
+        assert!(help.stdout.contains("--database <URL>") && is_silent(&help), "{}", help.stdout);
+    }
+}
+
+#[test]
+fn a_server_whose_jobs_are_damaged_says_which_file_it_is_and_leaves_what_lies_beside_it() {
+    let bench = Bench::new();
+    bench.write("jobs/files/abc", "somebody's rows");
+    let text = "a text that is no database\n".repeat(40);
+    for (bytes, part) in [(b"".as_slice(), "is empty"), (text.as_bytes(), "not a database")] {
+        bench.write("jobs/queue.sqlite", bytes);
+        let said = bench.run("serve --model none --port 0 --jobs jobs");
+        let is_refused = said.code == Some(2) && said.stderr.contains(part) && said.stderr.contains("hint: ");
+        assert!(is_refused && said.stderr.contains("jobs/queue.sqlite"), "{}", said.stderr);
+        assert_eq!(bench.read("jobs/queue.sqlite"), bytes);
+        assert_eq!(bench.text("jobs/files/abc"), "somebody's rows");
+    }
+}
