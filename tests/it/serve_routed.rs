@@ -96,7 +96,13 @@ fn chats_are_answered_here_or_elsewhere() {
         preview["format"].as_str().is_some_and(|format| format.contains("unpaired: a prompt for here")),
         "{preview}"
     );
-    bench.run("train router.yaml").ok();
+    let said = bench.run("train router.yaml");
+    assert!(!said.stderr.contains("Loss of the base model"), "another loss than the run's: {}", said.stderr);
+    let next = "next: gemma-tune evaluate router/recipe.yaml --adapter router/adapter\nthen: gemma-tune serve --model t --route rules.yaml, ";
+    assert!(said.stderr.contains(next), "{}", said.stderr);
+    said.ok();
+    let summary: Value = serde_json::from_str(&bench.text("router/summary.json")).expect("JSON");
+    assert!(summary["base_loss"].is_null(), "{summary}");
     let metrics = bench.text("router/metrics.jsonl");
     let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let losses: Vec<f64> = metrics.iter().filter_map(|line| line["loss"].as_f64()).collect();
@@ -104,6 +110,44 @@ fn chats_are_answered_here_or_elsewhere() {
     assert!(losses.len() == 12 && least < losses[0], "{losses:?}");
     let evaluated = metrics.iter().rfind(|line| line["eval_loss"].is_number()).expect("an evaluation");
     assert!(evaluated["eval_accuracy"].is_number() && evaluated["eval_margin"].is_null(), "{evaluated}");
+
+    // What tells them apart is measured, and a threshold suggested in the unit that rules have.
+    let report = bench.run("evaluate router.yaml --adapter router --output judged.out --json").json();
+    let names: Vec<&str> =
+        report["metrics"].as_array().expect("metrics").iter().filter_map(|metric| metric["metric"].as_str()).collect();
+    assert_eq!(names, ["accuracy", "auc", "mean_reward"]);
+    assert!(report["metrics"].as_array().expect("metrics").iter().all(|metric| metric["rows"] == 8), "{report}");
+    let accuracy = report["metrics"][0]["values"][0]["value"].as_f64().expect("a number");
+    assert!((accuracy - evaluated["eval_accuracy"].as_f64().expect("a number")).abs() < 1e-6, "{report} {evaluated}");
+    let found = &report["thresholds"][0];
+    assert_eq!((&found["rows"], &found["good"], &found["are_prompts"]), (&json!(8), &json!(4), &json!(true)));
+    let judged: Vec<Value> =
+        bench.text("judged.out").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let share_here = |at: f64| judged.iter().filter(|row| row["scores"][0].as_f64() >= Some(at)).count() as f64 / 8.0;
+    for cut in found["cuts"].as_array().expect("cuts") {
+        assert_eq!(cut["accepted"].as_f64(), cut["threshold"].as_f64().map(share_here), "{found}");
+    }
+    assert!(judged.iter().step_by(2).all(|row| row["label"] == true), "{judged:?}");
+    let shown = bench.run("evaluate router.yaml --adapter router");
+    assert!(shown.stderr.contains("Warning: of 8 rows 4 are for here and 4 for elsewhere"), "{}", shown.stderr);
+    let shown = shown.ok();
+    assert!(
+        shown.contains("thresholds of router/adapter (8 rows: 4 for here, 4 for elsewhere)\n  threshold "),
+        "{shown}"
+    );
+    if let Some(threshold) = found["suggested"].as_f64() {
+        assert!(
+            shown.contains(&format!("  suggested: `threshold: {threshold}` in the rules of `serve --route`")),
+            "{shown}"
+        );
+    }
+    // The same of rows that no recipe names; rows without labels tell nothing.
+    let of_file =
+        "evaluate --model t --adapter router --input routing.jsonl --set task=reward --set data.format=unpaired --json";
+    assert_eq!(bench.run(of_file).json()["thresholds"], report["thresholds"]);
+    let unlabelled = bench.run("evaluate --model t --adapter router --input chats.jsonl");
+    assert_eq!(unlabelled.code, Some(2), "{}", unlabelled.stderr);
+    assert!(unlabelled.problem().contains("measured on rows that somebody has judged"), "{}", unlabelled.stderr);
 
     // Whoever nothing is good enough for asks elsewhere.
     let asked = Asked::default();

@@ -3,6 +3,7 @@
 use super::answers::{Asking, begin, ending, grammar, read};
 use super::{Asker, Result, not_ready, side};
 use crate::model::Inputs;
+use crate::nn::sigmoid;
 use crate::serve::Shared;
 use crate::serve::body::Body;
 use crate::serve::client::Client;
@@ -119,5 +120,5 @@ async fn score(inputs: Option<Inputs>, shared: &Shared) -> Result<Option<f64>> {
     let (reply, waiting) = oneshot::channel();
     shared.work.send(Command::Judge(Box::new(Judge { inputs, side, reply }))).map_err(|_| ending())?;
     let reward = waiting.await.map_err(|_| ending())?;
-    Ok(reward.map(|reward| 1.0 / (1.0 + (-reward).exp())))
+    Ok(reward.map(sigmoid))
 }
