@@ -6,6 +6,11 @@ use crate::infer::Refusal as Engine;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
+/// The code of a prompt that leaves no room for its answer.
+pub const TOO_LONG: &str = "context_length_exceeded";
+/// The code of a request that would need more memory than there is.
+const NEEDS_MEMORY: &str = "needs_memory";
+
 /// A request that is not answered.
 #[derive(Debug)]
 pub struct Refusal {
@@ -57,7 +62,8 @@ impl Refusal {
                 refused.code("queue_full").retry_after(1)
             }
             Engine::TooManyAnswers { most } => Refusal::param("n", format!("at most {most} answers are given at once")),
-            Engine::NeedsMemory { .. } | Engine::Nothing => Refusal::of_error(&refusal.error()),
+            Engine::NeedsMemory { .. } => Refusal::of_error(&refusal.error()).code(NEEDS_MEMORY),
+            Engine::Nothing => Refusal::of_error(&refusal.error()),
         }
     }
 
@@ -69,6 +75,21 @@ impl Refusal {
         };
         let hint = error.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
         Refusal::new(status, format!("{}{hint}", error.what()))
+    }
+
+    /// Whether the request is too large for this model, and may not be for another.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.code, Some(TOO_LONG | NEEDS_MEMORY))
+    }
+
+    /// Why, in words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The same with another status, and more to say.
+    pub fn but(self, status: StatusCode, and: &str) -> Self {
+        Refusal { status, message: format!("{}; {and}", self.message), ..self }
     }
 
     /// The body of it.

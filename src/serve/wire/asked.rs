@@ -4,7 +4,7 @@ use super::fields::Fields;
 use super::wanted::Wanted;
 use crate::infer::{Prompt, Sampling};
 use crate::serve::grammar::Shape;
-use crate::serve::refusal::Refusal;
+use crate::serve::refusal::{Refusal, TOO_LONG};
 use crate::serve::worker::{Ask, Said};
 use crate::serve::{ServeOptions, Side};
 use serde_json::{Map, Value};
@@ -207,8 +207,26 @@ impl Asked {
         self.max_tokens.unwrap_or(usual).saturating_mul(self.answers)
     }
 
+    /// New tokens of an answer to a prompt of so many tokens, at most, where a model takes `context` of both together.
+    ///
+    /// # Errors
+    /// A prompt that leaves no room for its answer.
+    pub fn room(&self, prompt_tokens: usize, (context, usual): (usize, usize)) -> Result<usize> {
+        let room = context.saturating_sub(prompt_tokens);
+        let wanted = self.max_tokens.unwrap_or(usual.min(room));
+        if room == 0 || wanted > room {
+            let wanted =
+                self.max_tokens.map(|wanted| format!(" of the {wanted} that are asked for")).unwrap_or_default();
+            let what = format!(
+                "the prompt has {prompt_tokens} tokens, which leaves room for {room}{wanted}: the model takes {context}"
+            );
+            return Err(Refusal::bad(what).code(TOO_LONG));
+        }
+        Ok(wanted)
+    }
+
     /// The same for the worker: of a prompt, whose first answer has the number `first`. `usual_seed` is that of a request without one,
-    /// and a model takes `context` tokens.
+    /// and `room` is as of [`Asked::room`].
     ///
     /// # Errors
     /// A prompt that leaves no room for its answer.
@@ -218,20 +236,10 @@ impl Asked {
         side: Arc<Side>,
         first: usize,
         usual_seed: u64,
-        (context, usual_tokens): (usize, usize),
+        room: (usize, usize),
         reply: UnboundedSender<Said>,
     ) -> Result<Ask> {
-        let room = context.saturating_sub(prompt.tokens());
-        let wanted = self.max_tokens.unwrap_or(usual_tokens.min(room));
-        if room == 0 || wanted > room {
-            let wanted =
-                self.max_tokens.map(|wanted| format!(" of the {wanted} that are asked for")).unwrap_or_default();
-            let what = format!(
-                "the prompt has {} tokens, which leaves room for {room}{wanted}: the model takes {context}",
-                prompt.tokens()
-            );
-            return Err(Refusal::bad(what).code("context_length_exceeded"));
-        }
+        let wanted = self.room(prompt.tokens(), room)?;
         Ok(Ask {
             prompt,
             side,
