@@ -23,6 +23,9 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Adapters that are served at once: each is in memory, and requests look for their names among all.
+const MOST_ADAPTERS: usize = 1000;
+
 /// An adapter and the name that requests ask for it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
@@ -89,6 +92,13 @@ impl Served {
     /// One that cannot be read or does not fit.
     pub fn load(&self, name: &str, folder: &Path, owner: Option<&str>, progress: &dyn Progress) -> Result<()> {
         let (base, model) = (&self.model.base, self.model.model.as_ref());
+        // The one without an adapter is a model too.
+        if self.models.count() > MOST_ADAPTERS && !self.models.has(name) {
+            let what = format!("{MOST_ADAPTERS} adapters are served already, which is the most at once");
+            return Err(Error::new(Kind::Adapter, what)
+                .at_path(folder)
+                .hint("take others away, or start another server"));
+        }
         let folder = adapter_folder::find(folder, progress)?;
         let read = PeftAdapter::read(&folder, &base.config.places())
             .map_err(|error| provenance::name_bases(error, &base.name))?;

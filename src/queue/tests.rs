@@ -204,7 +204,7 @@ fn runs_are_their_owners_and_are_stopped_and_resumed() {
 
 /// What comes of runs in tests.
 #[derive(Default)]
-struct Seen(Mutex<Vec<String>>);
+struct Seen(Mutex<Vec<String>>, Mutex<Vec<String>>);
 
 impl Hooks for Seen {
     fn serve(&self, run: &Run, adapter: &Path) -> Result<()> {
@@ -220,6 +220,10 @@ impl Hooks for Seen {
     }
 
     fn note(&self, _: &str) {}
+
+    fn told(&self, text: &str) {
+        self.1.lock().unwrap().push(text.to_owned());
+    }
 }
 
 #[cfg(unix)]
@@ -235,7 +239,7 @@ n=$(cat $run/metrics.jsonl 2>/dev/null | wc -l)
 while [ ! -e $run/enough ]; do
     n=$((n + 1)); echo \"{\\\"step\\\":$n,\\\"loss\\\":1.5}\" >> $run/metrics.jsonl; sleep 0.02
 done
-mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
+mkdir -p $run/adapter; echo '{\"tokens\": 42, \"steps\": 9, \"first_loss\": 2.5, \"last_loss\": 1.5}' > $run/summary.json";
 
     struct Bench {
         dir: tempfile::TempDir,
@@ -272,6 +276,13 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
             panic!("{:?}", self.queue.run("one", id))
         }
 
+        /// What whoever looks after the server was told of a run.
+        fn told(&self, run: &Run) -> Vec<String> {
+            let begins = format!("run {} (`{}`): ", run.id, run.model);
+            let told = self.seen.1.lock().unwrap();
+            told.iter().filter_map(|line| line.strip_prefix(&begins)).map(str::to_owned).collect()
+        }
+
         fn messages(&self, id: &str) -> Vec<String> {
             let page = Page { oldest_first: true, ..all() };
             let events = self.queue.events(id, None, page).unwrap().items;
@@ -302,6 +313,11 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         assert_eq!(failure(&killed).code, "killed");
         assert_eq!(failure(&without).code, "not_loaded");
         runner.stop();
+        assert_eq!(bench.told(&wrong), ["Training has begun.", "It failed: row 3 is odd (mend it)"]);
+        assert_eq!(
+            bench.told(&killed),
+            ["Training has begun.", "It failed: the run was killed: memory may have been short"]
+        );
     }
 
     #[test]
@@ -339,6 +355,15 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         );
         assert!(bench.queue.succeeded().unwrap().is_empty() && !bench.queue.folder(&run.id).exists());
         runner.stop();
+        let told = [
+            "Training has begun.",
+            "It is paused.",
+            "Training goes on.",
+            "What it has is saved: it goes on at the next start.",
+            "Training goes on.",
+            "The run is done, and its model is there. Steps: 9, loss 2.5000 -> 1.5000.",
+        ];
+        assert_eq!(bench.told(&run), told);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a request for answers asks for.
 
-use super::fields::Fields;
+use super::fields::{Fields, few};
 use super::wanted::Wanted;
 use crate::infer::{Prompt, Sampling};
 use crate::serve::grammar::Shape;
@@ -49,6 +49,10 @@ const WITHOUT_EFFECT: [&str; 6] =
 
 /// The most texts that may end an answer.
 const MOST_STOPS: usize = 16;
+/// The most tokens that a request may bias: each is looked at once for each token of an answer.
+const MOST_BIASES: usize = 1024;
+/// The most messages of a chat, as of OpenAI.
+const MOST_MESSAGES: usize = 2048;
 
 /// How answers are asked for.
 #[derive(Debug)]
@@ -97,6 +101,8 @@ impl Asked {
         if fields.get("messages").is_none() {
             return Err(Refusal::param("messages", "`messages` is missing"));
         }
+        let messages = fields.get("messages").and_then(Value::as_array).map_or(0, Vec::len);
+        few("messages", messages, MOST_MESSAGES, "messages")?;
         let Wanted { tools, shape } = Wanted::of(&fields)?;
         let top = fields.count("top_logprobs", 0..=20)?;
         let logprobs = fields.flag("logprobs")?;
@@ -267,6 +273,14 @@ impl Default for Texts {
 }
 
 impl Texts {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Texts::Texts(texts) => texts.len(),
+            Texts::Tokens(lists) => lists.len(),
+        }
+    }
+
     /// Texts, or tokens, in the four forms that the field `name` may have.
     ///
     /// # Errors
@@ -315,13 +329,14 @@ fn bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>> {
     let wrong = || Refusal::param("logit_bias", "`logit_bias` is an object of numbers from -100 to 100 by token ids");
     match fields.get("logit_bias") {
         None => Ok(Vec::new()),
-        Some(Value::Object(biases)) => biases
-            .iter()
-            .map(|(id, bias)| {
+        Some(Value::Object(biases)) => {
+            few("logit_bias", biases.len(), MOST_BIASES, "tokens")?;
+            let bias = |(id, bias): (&String, &Value)| {
                 let bias = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias)).ok_or_else(wrong)?;
                 Ok((id.parse().map_err(|_| wrong())?, bias as f32))
-            })
-            .collect(),
+            };
+            biases.iter().map(bias).collect()
+        }
         Some(_) => Err(wrong()),
     }
 }
@@ -385,6 +400,27 @@ mod tests {
             let (param, message) = problem(more.clone());
             assert!(param == field && message.contains(part), "{more}: {param}: {message}");
         }
+    }
+
+    #[test]
+    fn lists_have_a_documented_end() {
+        let message = json!({"role": "user", "content": "a"});
+        let biases = |count: usize| (0..count).map(|id| (id.to_string(), json!(1))).collect::<Map<_, _>>();
+        let tool = |at: usize| json!({"type": "function", "function": {"name": format!("f{at}")}});
+        let tools = |count: usize| (0..count).map(tool).collect::<Vec<_>>();
+        for (more, field, part) in [
+            (json!({"messages": vec![message.clone(); 2049]}), "messages", "has 2049 messages: at most 2048"),
+            (json!({"logit_bias": biases(1025)}), "logit_bias", "has 1025 tokens: at most 1024"),
+            (json!({"tools": tools(129)}), "tools", "has 129 tools: at most 128"),
+            (json!({"stop": vec!["a"; 17]}), "stop", "at most 16"),
+            (json!({"n": 17}), "n", "1 to 16"),
+        ] {
+            let (param, message) = problem(more);
+            assert!(param == field && message.contains(part), "{param}: {message}");
+        }
+        let most =
+            json!({"model": "m", "messages": vec![message; 2048], "logit_bias": biases(1024), "tools": tools(128)});
+        assert!(Asked::chat(most.as_object().unwrap(), &options()).is_ok());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What a request wants answers to be: texts, JSON, or calls of tools.
 
-use super::fields::Fields;
+use super::fields::{Fields, few};
 use crate::serve::grammar::{Call, Shape};
 use crate::serve::refusal::Refusal;
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Refusal>;
+
+/// The most tools of a request, as of OpenAI.
+const MOST_TOOLS: usize = 128;
 
 /// What answers may be, and what they have to be.
 #[derive(Debug, Default, PartialEq)]
@@ -121,6 +124,7 @@ fn tools(fields: &Fields<'_>) -> Result<Vec<Call>> {
     let Some(tools) = fields.get("tools") else { return Ok(Vec::new()) };
     let wrong = |what: &str| Refusal::param("tools", what.to_owned());
     let list = tools.as_array().ok_or_else(|| wrong("`tools` is a list"))?;
+    few("tools", list.len(), MOST_TOOLS, "tools")?;
     let call = |(at, tool): (usize, &Value)| {
         let (place, function) = match tool.get("function") {
             Some(function) => (format!("tools[{at}].function.parameters"), function),
