@@ -7,7 +7,7 @@ use crate::model::Inputs;
 use crate::random::{Label, Rng};
 use crate::serve::body::{Body, Events, event};
 use crate::serve::client::Client;
-use crate::serve::grammar::{Grammar, Shape};
+use crate::serve::grammar::Hold;
 use crate::serve::limits::Charge;
 use crate::serve::refusal::Refusal;
 use crate::serve::scored::Scored;
@@ -37,7 +37,7 @@ pub async fn texts(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Re
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
     let side = side(shared, &asker.owner, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
-    let asking = Asking { asked, kind: Kind::Text, side, asker, prompts, grammar: None };
+    let asking = Asking { asked, kind: Kind::Text, side, asker, prompts, hold: None };
     begin(asking, false, shared).await?.give().await
 }
 
@@ -53,18 +53,21 @@ pub struct Asking {
     pub asker: Asker,
     /// What is read; of a chat it is one.
     pub prompts: Vec<Prompt>,
-    /// What answers have to be, where that is not any text.
-    pub grammar: Option<Grammar>,
+    /// What answers are held to.
+    pub hold: Option<Hold>,
 }
 
-/// The grammar of what answers have to be.
+/// What answers are held to, as they are asked for.
 ///
 /// # Errors
-/// A shape that no grammar is made of.
-pub async fn grammar(shape: Option<Shape>, shared: &Arc<Shared>) -> Result<Option<Grammar>> {
-    let Some(shape) = shape else { return Ok(None) };
+/// A shape of all of an answer that no grammar is made of.
+pub async fn hold(asked: &mut Asked, shared: &Arc<Shared>) -> Result<Option<Hold>> {
     let known = shared.clone();
-    read(shared, move |host| Ok(known.grammars.of(&shape, host))).await?.map(Some)
+    match (asked.shape.take(), asked.calls.take()) {
+        (Some(shape), _) => read(shared, move |host| Ok(known.grammars.of(&shape, host))).await?.map(Some),
+        (None, Some(calls)) => read(shared, move |host| Ok(known.grammars.of_calls(&calls, host))).await,
+        (None, None) => Ok(None),
+    }
 }
 
 /// The prompts that texts or tokens are.
@@ -134,7 +137,7 @@ impl Drop for Waiting<'_> {
 /// # Errors
 /// A request that cannot be answered.
 pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Result<Given> {
-    let Asking { asked, kind, side, asker: Asker { key, client, .. }, prompts, grammar } = asking;
+    let Asking { asked, kind, side, asker: Asker { key, client, .. }, prompts, hold } = asking;
     let host = shared.host().ok_or_else(not_ready)?.clone();
     asked.check_words(host.vocab_size())?;
     let most = shared.options.most_answers / asked.answers + shared.options.most_waiting;
@@ -154,7 +157,7 @@ pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Resul
             prompt_tokens += prompt.tokens();
             asked
                 .ask(prompt, side.clone(), at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
-                .map(|ask| Ask { grammar: grammar.clone(), logprobs: ask.logprobs.or(weighed.then_some(0)), ..ask })
+                .map(|ask| Ask { hold: hold.clone(), logprobs: ask.logprobs.or(weighed.then_some(0)), ..ask })
                 .map_err(|refusal| refusal.of(if kind == Kind::Chat { "messages" } else { "prompt" }))
         })
         .collect::<Result<_>>()?;

@@ -71,6 +71,8 @@ pub struct Asked {
     pub tools: Vec<String>,
     /// What answers have to be, where that is not any text.
     pub shape: Option<Shape>,
+    /// What calls in them have to be, where they may be any text.
+    pub calls: Option<Shape>,
     max_tokens: Option<usize>,
     sampling: Sampling,
     seed: Option<u64>,
@@ -103,7 +105,7 @@ impl Asked {
         }
         let messages = fields.get("messages").and_then(Value::as_array).map_or(0, Vec::len);
         few("messages", messages, MOST_MESSAGES, "messages")?;
-        let Wanted { tools, shape } = Wanted::of(&fields)?;
+        let Wanted { tools, shape, calls } = Wanted::of(&fields)?;
         let top = fields.count("top_logprobs", 0..=20)?;
         let logprobs = fields.flag("logprobs")?;
         if top.is_some() && !logprobs {
@@ -115,7 +117,7 @@ impl Asked {
             (Some(newer), Some(older)) if newer != older => {
                 Err(Refusal::param("max_tokens", "`max_tokens` and `max_completion_tokens` differ"))
             }
-            _ => Ok(Asked { max_tokens: newer.or(asked.max_tokens), tools, shape, ..asked }),
+            _ => Ok(Asked { max_tokens: newer.or(asked.max_tokens), tools, shape, calls, ..asked }),
         }
     }
 
@@ -174,6 +176,7 @@ impl Asked {
             logprobs,
             tools: Vec::new(),
             shape: None,
+            calls: None,
             max_tokens: fields.count("max_tokens", 1..=u64::MAX)?,
             sampling,
             seed: seed(fields)?,
@@ -256,7 +259,7 @@ impl Asked {
             bias: self.bias.clone(),
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
-            grammar: None,
+            hold: None,
             stops: self.stops.clone(),
             priority: self.priority,
             logprobs: self.logprobs,

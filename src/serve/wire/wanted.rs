@@ -17,6 +17,8 @@ pub struct Wanted {
     pub tools: Vec<String>,
     /// What is enforced.
     pub shape: Option<Shape>,
+    /// What calls are held to in an answer that may be any text and may call tools.
+    pub calls: Option<Shape>,
 }
 
 /// Who decides whether a tool is called.
@@ -40,6 +42,7 @@ impl Wanted {
         let calls = if matches!(choice, Choice::None) { Vec::new() } else { tools(fields)? };
         let one_by_one = fields.get("parallel_tool_calls").is_some() && !fields.flag("parallel_tool_calls")?;
         let tools: Vec<String> = calls.iter().map(|call| call.name.clone()).collect();
+        let mut of_calls = None;
         let shape = match choice {
             Choice::Required(name) => {
                 let mut calls = calls;
@@ -54,12 +57,18 @@ impl Wanted {
                 Some(Shape { answer: None, calls, several: name.is_none() && !one_by_one })
             }
             // Where tools may be called, an answer is one or the other.
-            _ => answer.map(|answer| {
+            _ => {
                 let several = !calls.is_empty() && !one_by_one;
-                Shape { answer: Some(answer), calls, several }
-            }),
+                let shape = Shape { answer, calls, several };
+                if shape.answer.is_some() {
+                    Some(shape)
+                } else {
+                    of_calls = Some(shape).filter(|shape| !shape.calls.is_empty());
+                    None
+                }
+            }
         };
-        Ok(Wanted { tools, shape })
+        Ok(Wanted { tools, shape, calls: of_calls })
     }
 }
 
@@ -165,6 +174,8 @@ mod tests {
         }
         let wanted = of(json!({"tools": [add()]})).unwrap();
         assert_eq!((wanted.tools.as_slice(), &wanted.shape), (&["add".to_owned()][..], &None));
+        let calls = wanted.calls.expect("what calls are held to");
+        assert_eq!((calls.answer, calls.calls.len(), calls.several), (None, 1, true));
         assert_eq!(of(json!({"tools": [add()], "tool_choice": "none"})).unwrap(), Wanted::default());
     }
 
