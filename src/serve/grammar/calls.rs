@@ -101,7 +101,8 @@ impl HeldCalls {
 
     /// Lets go of a call that is whole.
     fn leave_whole(&mut self) {
-        let is_whole = |within: &mut Grammar| within.matcher.is_stopped() || within.matcher.is_accepting() != Ok(false);
+        let is_whole =
+            |within: &mut Grammar| within.matcher.is_stopped() || !matches!(within.matcher.is_accepting(), Ok(false));
         if self.within.as_mut().is_some_and(is_whole) {
             self.within = None;
             // What follows on the same line is no call, as what is said does not end with it.
