@@ -199,8 +199,10 @@ impl Working {
             Some(3) => {
                 let end = End { status: Status::Paused, tokens: None, results: None, error: None };
                 let says = "The run was interrupted from outside.";
-                self.tell(run, says);
-                self.queue.end(&run.id, &end, Level::Warn, says).map(drop)
+                if self.queue.end(&run.id, &end, Level::Warn, says)? {
+                    self.tell(run, says);
+                }
+                Ok(())
             }
             // Somebody else's process has the run: the next turn ends it, and goes on.
             Some(_) if holder(&output).is_some() => Ok(()),
@@ -238,9 +240,11 @@ impl Working {
 
     fn fail(&self, run: &Run, failure: Failure) -> Result<()> {
         let says = failure.message.clone();
-        self.tell(run, &format!("It failed: {says}"));
         let end = End { status: Status::Failed, tokens: None, results: None, error: Some(failure) };
-        self.queue.end(&run.id, &end, Level::Error, &says).map(drop)
+        if self.queue.end(&run.id, &end, Level::Error, &says)? {
+            self.tell(run, &format!("It failed: {says}"));
+        }
+        Ok(())
     }
 }
 
