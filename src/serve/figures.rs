@@ -24,6 +24,8 @@ struct State {
     not_routed: u64,
     /// Whether who is asked instead answered when it was last asked.
     upstream: Option<bool>,
+    /// Calls of tools that do not fit their schemas.
+    odd_calls: u64,
     first_tokens: Histogram,
     answers: Histogram,
     engine: Figures,
@@ -69,6 +71,11 @@ impl Counts {
     /// One that was to be answered elsewhere was not.
     pub fn not_routed(&self) {
         self.with(|state| state.not_routed += 1);
+    }
+
+    /// So many calls of tools do not fit their schemas.
+    pub fn odd_calls(&self, count: usize) {
+        self.with(|state| state.odd_calls += count as u64);
     }
 
     /// Who is asked instead answered, or did not.
@@ -144,6 +151,7 @@ impl State {
         }
         let counters = [
             ("route_failures_total", "Chats that the upstream was to answer and did not", self.not_routed),
+            ("odd_calls_total", "Calls of tools whose arguments do not fit their schema", self.odd_calls),
             ("prompt_tokens_total", "Tokens of prompts that were read", tokens_read),
             ("prompt_tokens_known_total", "Tokens of prompts that were known", tokens_known),
             ("answer_tokens_total", "Tokens of answers", tokens_said),
@@ -174,9 +182,11 @@ mod tests {
         assert!(!counts.text().contains("gemma_tune_upstream_up"), "nobody was asked");
         counts.upstream(true);
         counts.upstream(false);
+        counts.odd_calls(2);
         let text = counts.text();
         for line in [
             "gemma_tune_upstream_up 0",
+            "gemma_tune_odd_calls_total 2",
             "gemma_tune_requests_total{path=\"/v1/models\",status=\"200\"} 2",
             "gemma_tune_running_answers 3",
             "gemma_tune_routed_total{to=\"local\"} 0",
