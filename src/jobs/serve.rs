@@ -4,8 +4,10 @@ pub mod adapter_dir;
 pub mod orders;
 mod request;
 pub mod routed;
+mod shown;
 pub mod tuned;
 
+use self::shown::Shown;
 use crate::adapter::peft::{self, PeftAdapter};
 use crate::data::{Row, RowFormat};
 use crate::error::{Error, Kind, Place, Result};
@@ -44,6 +46,7 @@ pub struct Served {
     context_tokens: usize,
     call_form: CallForm,
     classifier: Option<Arc<Side>>,
+    shown: Shown,
 }
 
 impl Served {
@@ -60,7 +63,8 @@ impl Served {
             stop.extend(tokenizer.id(called::ANSWER)); // what a tool says, and not the model
         }
         let models = Models::of(name);
-        let served = Served { call_form, model, tokenizer, models, stop, context_tokens, classifier: None };
+        let (classifier, shown) = (None, Shown::default());
+        let served = Served { call_form, model, tokenizer, models, stop, context_tokens, classifier, shown };
         for Named { name, folder } in adapters {
             let named = || Place::Named(format!("--adapter {name}={}", folder.display()));
             if served.models.has(name) {
@@ -171,7 +175,12 @@ impl Host for Served {
             return Err(Error::new(Kind::Data, what));
         }
         let place = Place::Named("messages".into());
-        let features = media::rows::features([(&mut parsed, &place)].into_iter(), &self.model, &Silent);
+        // Held until the prompt has what it needs of them.
+        let (cache, _lock) = match parsed.media_mut().is_empty() {
+            true => (None, None),
+            false => self.shown.open(&Silent).map(|(cache, lock)| (Some(cache), lock))?,
+        };
+        let features = media::rows::features_in(cache, [(&mut parsed, &place)].into_iter(), &self.model, &Silent);
         let features = features.map_err(request::without_recipes)?;
         let Row::Conversation(seen) = &parsed else {
             return Err(Error::new(Kind::Data, "`messages` are no conversation"));
