@@ -122,7 +122,7 @@ mod tests {
         let used = lock(&folder, Some(2500)).expect("a lock");
         assert_eq!(left(), [true, true, false]);
         drop(used);
-        drop(lock(&folder, Some(1100)));
+        drop(lock(&folder, Some(1200)));
         assert_eq!(left(), [true, false, false]);
         assert!(folder.join(LOCK).exists() && lock(&folder, None).is_some());
     }
