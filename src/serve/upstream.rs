@@ -47,9 +47,12 @@ pub struct Upstream {
     asked: Arc<Semaphore>,
 }
 
+/// Where a server of OpenAI's API answers chats, behind what its addresses begin with.
+const CHATS: &str = "/chat/completions";
+
 /// Where a server whose addresses begin with `url` answers chats.
 pub fn chats_address(url: &str) -> String {
-    format!("{url}/chat/completions")
+    format!("{url}{CHATS}")
 }
 
 /// Why there is no answer, in words without any of the chat.
@@ -169,7 +172,7 @@ impl Upstream {
                 return Err(wrong(format!("it answered {status}: it wants a key, which `upstream.api_key_env` names")));
             }
             404 => {
-                let hint = "`upstream.url` is what stands before /chat/completions, as in https://api.openai.com/v1";
+                let hint = format!("`upstream.url` is what stands before {CHATS}, as in https://api.openai.com/v1");
                 return Err(wrong(format!("it answered 404: {hint}")));
             }
             status => return Err(wrong(format!("it answered {status}"))),
