@@ -6,7 +6,7 @@
 use super::Grammar;
 use crate::infer::{Adjusted, Choose};
 use crate::text::called::{BEGIN, CallForm};
-use llguidance::toktrie::{TokEnv, TokenizerEnv};
+use llguidance::toktrie::TokEnv;
 use std::sync::Arc;
 
 /// The longest beginning of a call that is waited for, in bytes: spaces and a name.
