@@ -6,7 +6,9 @@ use crate::atomic::check_target;
 use crate::error::{Error, Kind, Place, Result};
 use crate::eval::choice::Task;
 use crate::eval::metric::{METRICS, Metric};
-use crate::jobs::evaluate::{self, Asked, Asking, Contestant, MetricReport, Questions, Report, Rows, row_lines};
+use crate::jobs::evaluate::{
+    self, Asked, Asking, Contestant, MetricReport, Questions, Report, Rows, Thresholds, row_lines,
+};
 use crate::recipe::{self, as_options};
 use crate::report::{ProgressBar, text};
 use crate::terminal::{excerpt, printable};
@@ -169,6 +171,9 @@ fn show(report: &Report) -> Result<()> {
         names.iter().enumerate().try_for_each(|(at, name)| super::print_text(&line(metric, at, name, width)))?;
         super::print_text("")?;
     }
+    for (thresholds, name) in report.thresholds.iter().zip(&names) {
+        table(thresholds, name).iter().try_for_each(|line| super::print_text(line))?;
+    }
     if report.latency.iter().any(Option::is_some) {
         super::print_text("latency")?;
         for (name, latency) in names.iter().zip(&report.latency) {
@@ -190,6 +195,42 @@ fn show(report: &Report) -> Result<()> {
         super::print_text(&format!("  {}: {}  ..{text}", worst.place, losses.join(" -> ")))?;
     }
     Ok(())
+}
+
+/// What thresholds would do with rows that are judged one by one.
+fn table(thresholds: &Thresholds, name: &str) -> Vec<String> {
+    let Thresholds { rows, good, are_prompts, suggested, cuts } = thresholds;
+    let [of_good, of_bad] = thresholds.kinds();
+    let rows_of = text::counted(*rows as u64, "row");
+    let heads = match are_prompts {
+        true => ["answered here", "wrongly here", "wrongly handed on"],
+        false => ["accepted", "wrongly accepted", "wrongly refused"],
+    };
+    let share = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+    let line = |first: &str, cells: [String; 3]| {
+        let cells: Vec<String> =
+            cells.iter().zip(heads).map(|(cell, head)| format!("{cell:>width$}", width = head.len())).collect();
+        format!("  {first:<12}  {}", cells.join("  "))
+    };
+    let mut lines = vec![
+        format!("thresholds of {name} ({rows_of}: {good} {of_good}, {} {of_bad})", rows - good),
+        line("threshold", heads.map(str::to_owned)),
+    ];
+    lines.extend(cuts.iter().map(|cut| {
+        let cells = [Some(cut.accepted), cut.wrongly_accepted, cut.wrongly_refused].map(share);
+        line(&cut.threshold.to_string(), cells)
+    }));
+    lines.push(match (suggested, are_prompts) {
+        (Some(threshold), true) => format!(
+            "  suggested: `threshold: {threshold}` in the rules of `serve --route`: the fewest mistakes where both kinds count the same"
+        ),
+        (Some(threshold), false) => {
+            format!("  suggested: {threshold}: the fewest mistakes where both kinds count the same")
+        }
+        (None, _) => "  none is suggested: no threshold tells the two kinds apart".to_owned(),
+    });
+    lines.push(String::new());
+    lines
 }
 
 /// How many tokens losses are of: one number where all contestants have the same.
@@ -227,5 +268,34 @@ fn line(metric: &MetricReport, at: usize, name: &str, width: usize) -> String {
             };
             format!("{own}  {:>+9.4}  [{:+.4}, {:+.4}]  p {:.4}  {verdict}", by.value, by.low, by.high, difference.p)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::roc::Cut;
+    use insta::assert_snapshot;
+
+    #[test]
+    fn thresholds_are_a_table_in_the_words_of_what_they_are_for() {
+        let cut = |threshold, accepted, wrongly_accepted| Cut {
+            threshold,
+            accepted,
+            wrongly_accepted,
+            wrongly_refused: Some(0.125),
+        };
+        let cuts = vec![cut(0.0312, 0.9375, Some(1.0)), cut(0.5, 0.5, None)];
+        let of = |are_prompts, suggested| Thresholds { rows: 16, good: 8, are_prompts, suggested, cuts: cuts.clone() };
+        assert_snapshot!(table(&of(true, Some(0.5)), "out/router").join("\n"), @r"
+        thresholds of out/router (16 rows: 8 for here, 8 for elsewhere)
+          threshold     answered here  wrongly here  wrongly handed on
+          0.0312               93.8 %       100.0 %             12.5 %
+          0.5                  50.0 %             -             12.5 %
+          suggested: `threshold: 0.5` in the rules of `serve --route`: the fewest mistakes where both kinds count the same
+        ");
+        let judge = table(&of(false, None), "judge");
+        assert!(judge[0].ends_with("8 good, 8 bad)") && judge[1].contains("wrongly accepted"), "{judge:?}");
+        assert_eq!(judge[4], "  none is suggested: no threshold tells the two kinds apart");
     }
 }

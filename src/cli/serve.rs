@@ -14,7 +14,7 @@ use crate::jobs::serve::{Named, Served};
 use crate::queue::{Address, Limits, Queue, Runner, RunnerOptions};
 use crate::recipe::{self, Chooser, RouteRules};
 use crate::report::ProgressBar;
-use crate::serve::{Host, Keys, ServeOptions, Server, Tuning};
+use crate::serve::{Host, Keys, ServeOptions, Server, Tuning, chats_address};
 use crate::weights::HostDtype;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::path::{Path, PathBuf};
@@ -137,7 +137,8 @@ fn handed_on(rules: &RouteRules) -> String {
             format!("whose answers have a mean log-probability below {min_mean_logprob}")
         }
     };
-    format!("Chats {by} are handed on to {}/chat/completions.", rules.upstream.url)
+    let to = chats_address(&rules.upstream.url);
+    format!("Chats {by} are handed on to {to}, and so are those that are too large for this model.")
 }
 
 impl Args {

@@ -4,7 +4,7 @@ use super::batch::collate;
 use super::dataset::Dataset;
 use crate::error::Result;
 use crate::progress::counted;
-use crate::text::{IGNORE_INDEX, MediaKind, MediaRange};
+use crate::text::{IGNORE_INDEX, MediaKind, MediaRange, Tokenized};
 use serde::Serialize;
 use std::ops::Range;
 use std::path::Path;
@@ -72,8 +72,7 @@ impl Preview {
 /// When a row cannot be read.
 pub fn preview(dataset: &Dataset, bin: &[u32], decode: &dyn Fn(&[u32]) -> String) -> Result<Preview> {
     let batch = collate(dataset, &[bin])?;
-    // Of a prompt alone the last token counts; an answer has its end beside its words.
-    let is_prompt = batch.supervised() == 1 && batch.labels.last().is_some_and(|label| *label != IGNORE_INDEX);
+    let is_prompt = Tokenized::is_prompt_alone(&batch.labels);
     let supervised = |at: usize| batch.labels[at] != IGNORE_INDEX;
     let of_kind = |kind| batch.media.iter().filter(move |medium| medium.kind == kind);
     let shown = |medium: &MediaRange| Shown {

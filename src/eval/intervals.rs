@@ -33,8 +33,13 @@ pub struct Difference {
 
 /// A score with its interval: rows are drawn with replacement, as many as there are.
 pub fn interval(rows: &[&Counts], score: fn(&[f64]) -> f64) -> Interval {
-    let drawn = resampled(rows.len(), |drawn| score(&summed(drawn.iter().map(|&row| rows[row]))));
-    ends(score(&summed(rows.iter().copied())), drawn)
+    interval_of(rows.len(), |drawn| score(&summed(drawn.iter().map(|&row| rows[row]))))
+}
+
+/// The same of what is not made of sums: `of` makes it of rows by their numbers. Draws that make nothing (NaN) are left out.
+pub fn interval_of(rows: usize, of: impl Fn(&[usize]) -> f64 + Sync) -> Interval {
+    let all: Vec<usize> = (0..rows).collect();
+    ends(of(&all), resampled(rows, of))
 }
 
 /// How much better or worse the second of two is, on the same rows.
@@ -42,19 +47,24 @@ pub fn interval(rows: &[&Counts], score: fn(&[f64]) -> f64) -> Interval {
 /// The interval is that of differences on the same drawn rows. `p` comes from approximate randomisation: which of the two a
 /// row's counts are of is decided by lot.
 pub fn difference(first: &[&Counts], second: &[&Counts], score: fn(&[f64]) -> f64) -> Difference {
-    let between = |a: &Counts, b: &Counts| score(b) - score(a);
-    let sum = |rows: &[&Counts], drawn: &[usize]| summed(drawn.iter().map(|&row| rows[row]));
-    let drawn = resampled(first.len(), |drawn| between(&sum(first, drawn), &sum(second, drawn)));
-    let observed = between(&summed(first.iter().copied()), &summed(second.iter().copied()));
+    difference_of(first.len(), |drawn, swap| {
+        let side = |mine: &[&Counts], theirs: &[&Counts]| {
+            let rows = drawn.iter().map(|&row| if swap[row] { theirs[row] } else { mine[row] });
+            score(&summed(rows.collect::<Vec<_>>().into_iter()))
+        };
+        side(second, first) - side(first, second)
+    })
+}
+
+/// The same of what is not made of sums: `between` makes it of rows by their numbers, each of which may be swapped between the two.
+pub fn difference_of(rows: usize, between: impl Fn(&[usize], &[bool]) -> f64 + Sync) -> Difference {
+    let (all, none): (Vec<usize>, Vec<bool>) = ((0..rows).collect(), vec![false; rows]);
+    let drawn = resampled(rows, |drawn| between(drawn, &none));
+    let observed = between(&all, &none);
     let as_large = (0..RESAMPLES).into_par_iter().filter(|&number| {
         let mut lots = stream("swap", number);
-        let swap: Vec<bool> = first.iter().map(|_| lots.below(2) == 1).collect();
-        let side = |mine: &[&Counts], theirs: &[&Counts]| {
-            let rows = swap.iter().enumerate().map(|(row, swap)| if *swap { theirs[row] } else { mine[row] });
-            summed(rows.collect::<Vec<_>>().into_iter())
-        };
-        let found = between(&side(first, second), &side(second, first));
-        found.abs() >= observed.abs() * (1.0 - 1e-12)
+        let swap: Vec<bool> = all.iter().map(|_| lots.below(2) == 1).collect();
+        between(&all, &swap).abs() >= observed.abs() * (1.0 - 1e-12)
     });
     let p = (as_large.count() + 1) as f64 / (RESAMPLES + 1) as f64;
     Difference { interval: ends(observed, drawn), p }
@@ -66,7 +76,7 @@ fn resampled(rows: usize, of: impl Fn(&[usize]) -> f64 + Sync) -> Vec<f64> {
         let mut lots = stream("bootstrap", number);
         of(&(0..rows).map(|_| lots.below(rows as u64) as usize).collect::<Vec<_>>())
     };
-    let mut all: Vec<f64> = (0..RESAMPLES).into_par_iter().map(one).collect();
+    let mut all: Vec<f64> = (0..RESAMPLES).into_par_iter().map(one).filter(|number| !number.is_nan()).collect();
     all.sort_by(f64::total_cmp);
     all
 }

@@ -1,4 +1,4 @@
-//! Metrics and comparisons as pure functions: of distributions, of texts, of choices, and how sure they are.
+//! Metrics and comparisons as pure functions: of distributions, of texts, of choices, of scores, and how sure they are.
 
 pub mod calls;
 pub mod choice;
@@ -7,4 +7,5 @@ pub mod edits;
 pub mod intervals;
 pub mod metric;
 pub mod ngrams;
+pub mod roc;
 pub mod words;

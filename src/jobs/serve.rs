@@ -4,8 +4,10 @@ pub mod adapter_dir;
 pub mod orders;
 mod request;
 pub mod routed;
+mod shown;
 pub mod tuned;
 
+use self::shown::Shown;
 use crate::adapter::peft::{self, PeftAdapter};
 use crate::data::{Row, RowFormat};
 use crate::error::{Error, Kind, Place, Result};
@@ -22,6 +24,9 @@ use crate::text::{MediaSource, TokenStream, Tokenizer};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Adapters that are served at once: each is in memory, and requests look for their names among all.
+const MOST_ADAPTERS: usize = 1000;
 
 /// An adapter and the name that requests ask for it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,7 @@ pub struct Served {
     context_tokens: usize,
     call_form: CallForm,
     classifier: Option<Arc<Side>>,
+    shown: Shown,
 }
 
 impl Served {
@@ -57,7 +63,8 @@ impl Served {
             stop.extend(tokenizer.id(called::ANSWER)); // what a tool says, and not the model
         }
         let models = Models::of(name);
-        let served = Served { call_form, model, tokenizer, models, stop, context_tokens, classifier: None };
+        let (classifier, shown) = (None, Shown::default());
+        let served = Served { call_form, model, tokenizer, models, stop, context_tokens, classifier, shown };
         for Named { name, folder } in adapters {
             let named = || Place::Named(format!("--adapter {name}={}", folder.display()));
             if served.models.has(name) {
@@ -89,6 +96,13 @@ impl Served {
     /// One that cannot be read or does not fit.
     pub fn load(&self, name: &str, folder: &Path, owner: Option<&str>, progress: &dyn Progress) -> Result<()> {
         let (base, model) = (&self.model.base, self.model.model.as_ref());
+        // The one without an adapter is a model too.
+        if self.models.count() > MOST_ADAPTERS && !self.models.has(name) {
+            let what = format!("{MOST_ADAPTERS} adapters are served already, which is the most at once");
+            return Err(Error::new(Kind::Adapter, what)
+                .at_path(folder)
+                .hint("take others away, or start another server"));
+        }
         let folder = adapter_folder::find(folder, progress)?;
         let read = PeftAdapter::read(&folder, &base.config.places())
             .map_err(|error| provenance::name_bases(error, &base.name))?;
@@ -161,7 +175,12 @@ impl Host for Served {
             return Err(Error::new(Kind::Data, what));
         }
         let place = Place::Named("messages".into());
-        let features = media::rows::features([(&mut parsed, &place)].into_iter(), &self.model, &Silent);
+        // Held until the prompt has what it needs of them.
+        let (cache, _lock) = match parsed.media_mut().is_empty() {
+            true => (None, None),
+            false => self.shown.open(&Silent).map(|(cache, lock)| (Some(cache), lock))?,
+        };
+        let features = media::rows::features_in(cache, [(&mut parsed, &place)].into_iter(), &self.model, &Silent);
         let features = features.map_err(request::without_recipes)?;
         let Row::Conversation(seen) = &parsed else {
             return Err(Error::new(Kind::Data, "`messages` are no conversation"));

@@ -24,6 +24,7 @@ use crate::jobs::run::verdict;
 use crate::jobs::self_check;
 use crate::recipe::Recipe;
 use crate::report::ProgressBar;
+use crate::text::Tokenized;
 use crate::train::run::Ending;
 
 /// How a run was asked for.
@@ -130,7 +131,9 @@ fn attempt(
     let several = planned.devices.count() > 1;
     let device = if several { &planned.devices.first.name } else { options.device };
     let adapter = folder.path("adapter");
-    let next = planned.base.tokenizer().is_ok().then(|| verdict::next(&planned.recipe, &adapter, device));
+    let first = planned.data.train.get(0)?;
+    let is_router = first.desirable.is_some() && Tokenized::is_prompt_alone(&first.labels);
+    let next = planned.base.tokenizer().is_ok().then(|| verdict::next(&planned.recipe, &adapter, device, is_router));
     if planned.recipe.grpo.is_none() {
         planned.base.release_encoder();
     }

@@ -30,6 +30,6 @@ pub use mask::{AttentionKind, AttentionPlan};
 pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, RopeTable};
-pub use score::scores;
+pub use score::{scores, sigmoid};
 pub use segments::Segments;
 pub use squares::InputSquares;

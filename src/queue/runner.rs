@@ -8,6 +8,7 @@ use super::{Left, Page, Queue, Run, Status};
 use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::process::{self, Process};
+use crate::terminal::printable;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::io::Write;
@@ -40,6 +41,11 @@ pub trait Hooks: Send + Sync {
 
     /// Something for whoever looks after the server.
     fn note(&self, text: &str);
+
+    /// How a run stands, for the same: said each time, also in the same words.
+    fn told(&self, text: &str) {
+        self.note(text);
+    }
 }
 
 /// A thread that runs what waits.
@@ -191,6 +197,7 @@ impl Working {
         if !self.queue.begin(&run.id, Some(process), says)? {
             return Ok(true); // somebody has stopped it just now
         }
+        self.tell(&run, says);
         let mut metrics = Metrics::of(&output);
         let watched = self.watch(&run, &mut ours.0, &mut metrics);
         if watched.is_err() {
@@ -200,10 +207,22 @@ impl Working {
         }
         let ended = watched?;
         self.queue.keep_metrics(&run.id, &metrics.new_lines())?;
-        if let Some(status) = ended {
-            self.ended(&run, status)?;
+        match ended {
+            Some(status) => self.ended(&run, status)?,
+            None if self.is_stopping() => self.tell(&run, "What it has is saved: it goes on at the next start."),
+            // Somebody may have it go on already.
+            None if self.queue.status(&run.id).is_ok_and(|status| status == Status::Cancelled) => {
+                self.tell(&run, "It is cancelled.");
+            }
+            None => self.tell(&run, "It is paused."),
         }
         Ok(true)
+    }
+
+    /// Says how a run stands to whoever looks after the server, in a line.
+    fn tell(&self, run: &Run, says: &str) {
+        let says = says.replace('\n', " ");
+        self.hooks.told(&printable(&format!("run {} (`{}`): {says}", run.id, run.model)));
     }
 
     /// Looks after a process until it ends; `None` where somebody stopped it, who has taken that down himself. While the database is
@@ -242,7 +261,10 @@ impl Working {
             Some(3) => {
                 let end = End { status: Status::Paused, tokens: None, results: None, error: None };
                 let says = "The run was interrupted from outside.";
-                self.insist(|| self.queue.end(&run.id, &end, Level::Warn, says)).map(drop)
+                if self.insist(|| self.queue.end(&run.id, &end, Level::Warn, says))? {
+                    self.tell(run, says);
+                }
+                Ok(())
             }
             // Somebody else's process has the run: the next turn ends it, and goes on.
             Some(_) if holder(&output).is_some() => Ok(()),
@@ -263,7 +285,10 @@ impl Working {
         let says = "The run is done, and its model is there.";
         if !self.insist(|| self.queue.end(&run.id, &end, Level::Info, says))? {
             self.hooks.forget(&run.model); // somebody cancelled it just now
+            return Ok(());
         }
+        let losses = summary.as_ref().map(losses).unwrap_or_default();
+        self.tell(run, &format!("The run is done, and its model is there.{losses}"));
         Ok(())
     }
 
@@ -280,8 +305,22 @@ impl Working {
     fn fail(&self, run: &Run, failure: Failure) -> Result<()> {
         let says = failure.message.clone();
         let end = End { status: Status::Failed, tokens: None, results: None, error: Some(failure) };
-        self.insist(|| self.queue.end(&run.id, &end, Level::Error, &says)).map(drop)
+        if self.insist(|| self.queue.end(&run.id, &end, Level::Error, &says))? {
+            self.tell(run, &format!("It failed: {says}"));
+        }
+        Ok(())
     }
+}
+
+/// How many steps a run took and what became of its losses, by its `summary.json`.
+fn losses(summary: &Value) -> String {
+    let loss = |value: &Value| value.as_f64().map(|loss| format!("{loss:.4}"));
+    let steps = summary["steps"].as_u64().map(|steps| format!(" Steps: {steps}"));
+    let trained = loss(&summary["first_loss"]).zip(loss(&summary["last_loss"]));
+    let trained = trained.map(|(first, last)| format!("loss {first} -> {last}"));
+    let held_out = loss(&summary["last_eval"]["eval_loss"]).map(|loss| format!("evaluation loss {loss}"));
+    let said: Vec<String> = [steps, trained, held_out].into_iter().flatten().collect();
+    if said.is_empty() { String::new() } else { format!("{}.", said.join(", ")) }
 }
 
 /// Why a process ended early, in the words of its log.

@@ -268,6 +268,10 @@ impl Hooks for Seen {
     fn note(&self, text: &str) {
         self.1.lock().unwrap().push(text.to_owned());
     }
+
+    fn told(&self, text: &str) {
+        self.1.lock().unwrap().push(text.to_owned());
+    }
 }
 
 #[cfg(unix)]
@@ -289,7 +293,7 @@ n=$(cat $run/metrics.jsonl 2>/dev/null | wc -l)
 while [ ! -e $run/enough ]; do
     n=$((n + 1)); echo \"{\\\"step\\\":$n,\\\"loss\\\":1.5}\" >> $run/metrics.jsonl; sleep 0.02
 done
-mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
+mkdir -p $run/adapter; echo '{\"tokens\": 42, \"steps\": 9, \"first_loss\": 2.5, \"last_loss\": 1.5}' > $run/summary.json";
 
     pub struct Bench {
         dir: tempfile::TempDir,
@@ -326,6 +330,13 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
             panic!("{:?}", self.queue.run("one", id))
         }
 
+        /// What whoever looks after the server was told of a run.
+        fn told(&self, run: &Run) -> Vec<String> {
+            let begins = format!("run {} (`{}`): ", run.id, run.model);
+            let told = self.seen.1.lock().unwrap();
+            told.iter().filter_map(|line| line.strip_prefix(&begins)).map(str::to_owned).collect()
+        }
+
         pub fn messages(&self, id: &str) -> Vec<String> {
             let page = Page { oldest_first: true, ..all() };
             let events = self.queue.events(id, None, page).unwrap().items;
@@ -355,6 +366,11 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         assert_eq!(failure(&killed).code, "killed");
         assert_eq!(failure(&without).code, "not_loaded");
         runner.stop();
+        assert_eq!(bench.told(&wrong), ["Training has begun.", "It failed: row 3 is odd (mend it)"]);
+        assert_eq!(
+            bench.told(&killed),
+            ["Training has begun.", "It failed: the run was killed: memory may have been short"]
+        );
     }
 
     pub fn a_run_is_stopped_goes_on_and_ends_with_its_model_and_a_table(tables: &Tables) {
@@ -391,6 +407,15 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42}' > $run/summary.json";
         );
         assert!(bench.queue.succeeded().unwrap().is_empty() && !bench.queue.folder(&run.id).exists());
         runner.stop();
+        let told = [
+            "Training has begun.",
+            "It is paused.",
+            "Training goes on.",
+            "What it has is saved: it goes on at the next start.",
+            "Training goes on.",
+            "The run is done, and its model is there. Steps: 9, loss 2.5000 -> 1.5000.",
+        ];
+        assert_eq!(bench.told(&run), told);
     }
 
     pub fn what_a_killed_program_left_running_is_ended_before_the_run_goes_on(tables: &Tables) {

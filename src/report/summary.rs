@@ -143,7 +143,8 @@ pub struct Summary {
     pub peak_rss_bytes: Option<u64>,
     /// The memory that was taken of a GPU, of several of the one that gave the most; `None` on a CPU.
     pub peak_device_bytes: Option<u64>,
-    /// Loss of the frozen model on the first training rows, measured before the first step.
+    /// Loss of the frozen model on the first training rows, measured before the first step: by token as of `task: sft`, whatever the
+    /// run's own loss is; nothing where rows have no answers to be known (`grpo`, `rloo`), and of a head that judges (`reward`).
     pub base_loss: Option<f64>,
     /// The peak that the estimate before the run gave.
     pub estimated_bytes: Option<u64>,

@@ -22,6 +22,10 @@ struct State {
     routed: [u64; 2],
     /// Those that were to be answered elsewhere, and were not.
     not_routed: u64,
+    /// Whether who is asked instead answered when it was last asked.
+    upstream: Option<bool>,
+    /// Calls of tools that do not fit their schemas.
+    odd_calls: u64,
     first_tokens: Histogram,
     answers: Histogram,
     engine: Figures,
@@ -69,6 +73,21 @@ impl Counts {
         self.with(|state| state.not_routed += 1);
     }
 
+    /// So many calls of tools do not fit their schemas.
+    pub fn odd_calls(&self, count: usize) {
+        self.with(|state| state.odd_calls += count as u64);
+    }
+
+    /// Who is asked instead answered, or did not.
+    pub fn upstream(&self, is_up: bool) {
+        self.with(|state| state.upstream = Some(is_up));
+    }
+
+    /// Whether it answered when it was last asked; `None` before.
+    pub fn upstream_is_up(&self) -> Option<bool> {
+        self.with(|state| state.upstream)
+    }
+
     /// The first token of an answer came after so long.
     pub fn first_token(&self, after: Duration) {
         self.with(|state| state.first_tokens.add(after));
@@ -110,6 +129,11 @@ impl State {
         for (to, count) in [Choice::Local, Choice::Remote].into_iter().zip(self.routed) {
             writeln!(into, "{name}{{to=\"{}\"}} {count}", to.name())?;
         }
+        if let Some(is_up) = self.upstream {
+            let name = "gemma_tune_upstream_up";
+            writeln!(into, "# HELP {name} Whether the upstream answered when it was last asked\n# TYPE {name} gauge")?;
+            writeln!(into, "{name} {}", u8::from(is_up))?;
+        }
         let Figures { waiting, running, reserved_bytes, kept, kept_bytes, .. } = self.engine;
         let Figures { tokens_read, tokens_known, tokens_said, .. } = self.engine;
         let gauges = [
@@ -126,7 +150,8 @@ impl State {
             )?;
         }
         let counters = [
-            ("route_failures_total", "Chats that the upstream did not answer, and this model did", self.not_routed),
+            ("route_failures_total", "Chats that the upstream was to answer and did not", self.not_routed),
+            ("odd_calls_total", "Calls of tools whose arguments do not fit their schema", self.odd_calls),
             ("prompt_tokens_total", "Tokens of prompts that were read", tokens_read),
             ("prompt_tokens_known_total", "Tokens of prompts that were known", tokens_known),
             ("answer_tokens_total", "Tokens of answers", tokens_said),
@@ -154,8 +179,14 @@ mod tests {
         counts.routed(Choice::Remote);
         [0.02, 0.3, 99.0].iter().for_each(|secs| counts.first_token(Duration::from_secs_f64(*secs)));
         counts.set_engine(Figures { running: 3, tokens_said: 7, ..Figures::default() });
+        assert!(!counts.text().contains("gemma_tune_upstream_up"), "nobody was asked");
+        counts.upstream(true);
+        counts.upstream(false);
+        counts.odd_calls(2);
         let text = counts.text();
         for line in [
+            "gemma_tune_upstream_up 0",
+            "gemma_tune_odd_calls_total 2",
             "gemma_tune_requests_total{path=\"/v1/models\",status=\"200\"} 2",
             "gemma_tune_running_answers 3",
             "gemma_tune_routed_total{to=\"local\"} 0",

@@ -1,15 +1,18 @@
 //! Answers that have to have a form: at each token a grammar says which may come next.
 
+mod calls;
 mod held;
 mod schema;
 mod words;
 
+use self::calls::{Calls, HeldCalls};
 pub use self::held::{Broken, Held};
 pub use self::schema::{Call, Shape};
 
 use super::Host;
 use super::refusal::Refusal;
 use crate::guard::caught;
+use crate::infer::{Adjusted, Choose};
 use crate::text::called::{CallForm, is_word};
 use crate::text::stream::bytes;
 use llguidance::api::TopLevelGrammar;
@@ -29,6 +32,25 @@ const STEP_ITEMS: usize = 25_000;
 /// States of a grammar's lexer, of a kilobyte or two.
 const MOST_LEXER_STATES: usize = 50_000;
 
+/// What an answer is held to.
+#[derive(Clone)]
+pub enum Hold {
+    /// All of it has a form.
+    All(Grammar),
+    /// The calls in it have.
+    Calls(Calls),
+}
+
+impl Hold {
+    /// Chooses so; `broken` hears why it cannot any longer.
+    pub fn chooser(self, adjusted: Adjusted, broken: Broken) -> Box<dyn Choose> {
+        match self {
+            Hold::All(grammar) => Box::new(Held { adjusted, grammar, broken }),
+            Hold::Calls(calls) => Box::new(HeldCalls::new(adjusted, calls)),
+        }
+    }
+}
+
 /// The words of a served model, as grammars know them.
 #[derive(Default)]
 pub struct Grammars(OnceLock<Result<Words, String>>);
@@ -38,7 +60,19 @@ impl Grammars {
     ///
     /// # Errors
     /// A schema that is none, that asks for what is not enforced, or that is too large.
-    pub fn of(&self, shape: &Shape, host: &dyn Host) -> Result<Grammar, Refusal> {
+    pub fn of(&self, shape: &Shape, host: &dyn Host) -> Result<Hold, Refusal> {
+        self.grammar(shape, host).map(Hold::All)
+    }
+
+    /// The same of the calls of an answer that may be any text. `None` where their schemas ask for what is not enforced: then calls are
+    /// as the model makes them.
+    pub fn of_calls(&self, shape: &Shape, host: &dyn Host) -> Option<Hold> {
+        let names = shape.calls.iter().map(|call| call.name.clone()).collect();
+        let grammar = self.grammar(shape, host).ok()?;
+        Calls::of(grammar, names, host.call_form()).map(Hold::Calls)
+    }
+
+    fn grammar(&self, shape: &Shape, host: &dyn Host) -> Result<Grammar, Refusal> {
         let words = self.0.get_or_init(|| {
             let spellings = (0..host.vocab_size() as u32).map(|id| (host.token(id), host.is_special(id)));
             Words::of(spellings, host.stop())

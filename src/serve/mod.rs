@@ -32,7 +32,7 @@ pub use self::refusal::Refusal;
 pub use self::routes::no_other_page;
 pub use self::routing::{By, Choice, Routing};
 pub use self::tuning::{Chosen, Method, Orders, Rows, TRAIN, Tuning, VALIDATION, Wanted};
-pub use self::upstream::Upstream;
+pub use self::upstream::{Upstream, chats_address};
 
 use self::figures::Counts;
 use self::grammar::Grammars;
@@ -211,6 +211,7 @@ impl Server {
             limits: Arc::new(limits),
         };
         let shared = Arc::new(shared);
+        shared.look_upstream().map_err(failed)?;
         let known = shared.clone();
         let http = std::thread::Builder::new().name("http".into());
         let http = http.spawn(move || serve(listener, known, stopping)).map_err(failed)?;
@@ -269,6 +270,19 @@ fn serve(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<b
 }
 
 impl Shared {
+    /// Looks, beside everything else, whether who is asked instead can be asked: what is wrong there is no reason not to start.
+    fn look_upstream(self: &Arc<Self>) -> std::io::Result<()> {
+        if self.options.routing.is_none() {
+            return Ok(());
+        }
+        let known = self.clone();
+        let look = move || {
+            let is_up = known.options.routing.as_ref().map(Routing::check);
+            is_up.into_iter().for_each(|is_up| known.counts.upstream(is_up));
+        };
+        std::thread::Builder::new().name("upstream".into()).spawn(look).map(drop)
+    }
+
     /// The host, once there is one.
     fn host(&self) -> Option<&Arc<dyn Host>> {
         self.host.get()

@@ -86,6 +86,11 @@ impl Models {
         self.all().iter().any(|named| named.name == name)
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all().len()
+    }
+
     /// Lets a name mean this from now on. Answers that have begun go on with what it meant before.
     pub fn put(&self, name: &str, path: Box<dyn SidePath + Send + Sync>, owner: Option<&str>) {
         let named =

@@ -8,6 +8,10 @@ use serde_json::json;
 
 /// When what could not be reached is worth another try.
 const RETRY_SECONDS: u64 = 5;
+/// The code of a prompt that leaves no room for its answer.
+pub const TOO_LONG: &str = "context_length_exceeded";
+/// The code of a request that would need more memory than there is.
+const NEEDS_MEMORY: &str = "needs_memory";
 
 /// A request that is not answered.
 #[derive(Debug)]
@@ -60,7 +64,8 @@ impl Refusal {
                 refused.code("queue_full").retry_after(1)
             }
             Engine::TooManyAnswers { most } => Refusal::param("n", format!("at most {most} answers are given at once")),
-            Engine::NeedsMemory { .. } | Engine::Nothing => Refusal::of_error(&refusal.error()),
+            Engine::NeedsMemory { .. } => Refusal::of_error(&refusal.error()).code(NEEDS_MEMORY),
+            Engine::Nothing => Refusal::of_error(&refusal.error()),
         }
     }
 
@@ -77,6 +82,21 @@ impl Refusal {
             Kind::Unreachable => refusal.retry_after(RETRY_SECONDS),
             _ => refusal,
         }
+    }
+
+    /// Whether the request is too large for this model, and may not be for another.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.code, Some(TOO_LONG | NEEDS_MEMORY))
+    }
+
+    /// Why, in words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The same with another status, and more to say.
+    pub fn but(self, status: StatusCode, and: &str) -> Self {
+        Refusal { status, message: format!("{}; {and}", self.message), ..self }
     }
 
     /// The body of it.

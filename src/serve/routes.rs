@@ -153,7 +153,7 @@ async fn respond(
     match route {
         Route::Health => Ok(Body::json(StatusCode::OK, &json!({"status": "ok"}))),
         Route::Ready => match shared.host() {
-            Some(_) => Ok(Body::json(StatusCode::OK, &json!({"status": "ready"}))),
+            Some(_) => Ok(Body::json(StatusCode::OK, &ready(shared))),
             None => Err(not_ready()),
         },
         Route::Metrics => {
@@ -308,6 +308,20 @@ async fn read(head: &Parts, body: &mut Incoming, shared: &Shared) -> Result<Byte
         Ok(Err(error)) => Err(Refusal::bad(format!("the body did not come: {error}"))),
         Ok(Ok(body)) => Ok(body.to_bytes()),
     }
+}
+
+/// That the model is loaded, and how who is asked instead stands; not where that is, as nobody needs a key to ask this.
+fn ready(shared: &Shared) -> Value {
+    let mut ready = json!({"status": "ready"});
+    if shared.options.routing.is_some() {
+        ready["upstream"] = match shared.counts.upstream_is_up() {
+            Some(true) => "up",
+            Some(false) => "down",
+            None => "unknown",
+        }
+        .into();
+    }
+    ready
 }
 
 fn not_ready() -> Refusal {

@@ -64,6 +64,33 @@ impl Routing {
         (self.told)(&format!("routed: `{model}` to {}: {}", choice.name(), self.by.why(value)));
         choice
     }
+
+    /// Tells that a chat goes elsewhere because it is too large for this model.
+    pub fn too_large(&self, model: &str, why: &str) {
+        (self.told)(&format!("routed: `{model}` to {}: {why}", Choice::Remote.name()));
+    }
+
+    /// Tells that a chat was not answered elsewhere, and is here, or by `nobody`.
+    pub fn not_answered(&self, model: &str, nobody: bool, why: &str) {
+        let by = if nobody { "nobody" } else { Choice::Local.name() };
+        (self.told)(&format!("routed: `{model}` to {by}: the upstream gave no answer: {why}"));
+    }
+
+    /// Looks whether who is asked instead can be asked, and tells what is wrong. Says whether it answered.
+    pub fn check(&self) -> bool {
+        let url = self.upstream.url();
+        match self.upstream.check() {
+            Ok(remark) => {
+                remark.into_iter().for_each(|remark| (self.told)(&format!("warning: the upstream {url}: {remark}")));
+                true
+            }
+            Err(why) => {
+                let then = "chats that it does not answer are answered here";
+                (self.told)(&format!("warning: the upstream {url} may not answer: {why}; {then}"));
+                false
+            }
+        }
+    }
 }
 
 impl By {
@@ -81,6 +108,7 @@ impl By {
         }
     }
 
+    /// The number and what it is measured by, in words.
     fn why(self, value: Option<f64>) -> String {
         let (name, word, least) = match self {
             By::Score { threshold } => ("score", "threshold", threshold),

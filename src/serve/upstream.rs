@@ -31,6 +31,10 @@ const PIECE_BYTES: usize = 16 << 10;
 const MOST_ASKED: usize = 64;
 /// Bytes of an event of a stream, at most.
 const MOST_EVENT_BYTES: usize = 1 << 20;
+/// Bytes of its list of models, at most.
+const MOST_LIST_BYTES: u64 = 4 << 20;
+/// How long it may take to say which models it has.
+const LIST_TIME: Duration = Duration::from_secs(10);
 /// The last event of a stream.
 const DONE: &[u8] = b"[DONE]";
 
@@ -41,6 +45,40 @@ pub struct Upstream {
     model: String,
     timeout: Duration,
     asked: Arc<Semaphore>,
+}
+
+/// Where a server of OpenAI's API answers chats, behind what its addresses begin with.
+const CHATS: &str = "/chat/completions";
+
+/// Where a server whose addresses begin with `url` answers chats.
+pub fn chats_address(url: &str) -> String {
+    format!("{url}{CHATS}")
+}
+
+/// Why there is no answer, in words without any of the chat.
+#[derive(Debug, PartialEq)]
+pub struct Silence {
+    /// Why.
+    pub why: String,
+    /// The status that it said instead.
+    pub status: Option<u16>,
+}
+
+impl From<String> for Silence {
+    fn from(why: String) -> Self {
+        Silence { why, status: None }
+    }
+}
+
+/// As much of a list of models as is looked at.
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
 }
 
 /// As much of an answer as tells that it is one: some servers say `200` to what they refuse.
@@ -60,14 +98,15 @@ impl Upstream {
     /// as `within`. A stream goes on as it comes.
     ///
     /// # Errors
-    /// Why there is no answer, in words without any of the chat.
+    /// Why there is no answer.
     pub async fn chat(
         &self,
         mut chat: Map<String, Value>,
         within: Duration,
         client: Option<Client>,
-    ) -> Result<Response<Body>, String> {
-        let many = |_| format!("{MOST_ASKED} chats wait for it already");
+    ) -> Result<Response<Body>, Silence> {
+        // As a server would say itself that is there, and has too much to do.
+        let many = |_| Silence { why: format!("{MOST_ASKED} chats wait for it already"), status: Some(429) };
         let permit = self.asked.clone().try_acquire_owned().map_err(many)?;
         let wants_stream = chat.get("stream") == Some(&Value::Bool(true));
         chat.insert("model".into(), self.model.as_str().into());
@@ -76,16 +115,16 @@ impl Upstream {
         let connection = Connection(Some(agent.clone()));
         let (says_head, head) = oneshot::channel();
         let (says, mut hears) = channel(PIECES);
-        let (url, key) = (format!("{}/chat/completions", self.url), self.key.clone());
+        let (url, key) = (chats_address(&self.url), self.key.clone());
         let body = Value::Object(chat).to_string();
         tokio::task::spawn_blocking(move || ask(&agent, &url, key.as_deref(), body.as_bytes(), says_head, &says));
         let Head { status, is_stream } = head.await.map_err(|_| "it was not asked".to_owned())??;
         if !(200..300).contains(&status) {
-            return Err(format!("it answered {status}"));
+            return Err(Silence { why: format!("it answered {status}"), status: Some(status) });
         }
         if wants_stream != is_stream {
             let [wanted, found] = [wants_stream, is_stream].map(|is| if is { "a stream" } else { "a whole answer" });
-            return Err(format!("{wanted} was asked for, and it gave {found}"));
+            return Err(format!("{wanted} was asked for, and it gave {found}").into());
         }
         if is_stream {
             let gone = Box::pin(async move {
@@ -101,14 +140,52 @@ impl Upstream {
         while let Some(piece) = hears.recv().await {
             let piece = piece?;
             if whole.len() + piece.len() > MOST_BYTES {
-                return Err(format!("its answer is longer than {} MiB", MOST_BYTES >> 20));
+                return Err(format!("its answer is longer than {} MiB", MOST_BYTES >> 20).into());
             }
             whole.extend_from_slice(&piece);
         }
         match serde_json::from_slice::<Completion>(&whole).is_ok().then(|| String::from_utf8(whole)) {
             Some(Ok(text)) => Ok(Body::text(StatusCode::OK, "application/json", text)),
-            _ => Err("its answer is no JSON with `choices`".into()),
+            _ => Err("its answer is no JSON with `choices`".to_owned().into()),
         }
+    }
+
+    /// Asks it which models it has, and waits for that: what is wrong with its address or its key is known before the first chat. Says
+    /// what is odd about its answer.
+    ///
+    /// # Errors
+    /// What it was asked for, and what is wrong; the key is not in it.
+    pub fn check(&self) -> Result<Option<String>, String> {
+        let url = format!("{}/models", self.url);
+        let wrong = |why: String| format!("GET {url}: {why}");
+        let mut request = self.agent(LIST_TIME).get(&url);
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let mut answer = request.call().map_err(|error| wrong(why(&error)))?;
+        match answer.status().as_u16() {
+            200..300 => {}
+            status @ (401 | 403) if self.key.is_some() => {
+                return Err(wrong(format!("it answered {status}: it does not take the key in `upstream.api_key_env`")));
+            }
+            status @ (401 | 403) => {
+                return Err(wrong(format!("it answered {status}: it wants a key, which `upstream.api_key_env` names")));
+            }
+            404 => {
+                let hint = format!("`upstream.url` is what stands before {CHATS}, as in https://api.openai.com/v1");
+                return Err(wrong(format!("it answered 404: {hint}")));
+            }
+            status => return Err(wrong(format!("it answered {status}"))),
+        }
+        let text = answer.body_mut().with_config().limit(MOST_LIST_BYTES).read_to_vec();
+        let list = text.ok().and_then(|text| serde_json::from_slice::<List>(&text).ok());
+        let is_missing = |list: &List| !list.data.iter().any(|model| model.id == self.model);
+        Ok(list.filter(is_missing).map(|_| format!("GET {url}: `{}` is not among its models", self.model)))
+    }
+
+    /// What its addresses begin with.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     fn agent(&self, within: Duration) -> Agent {
@@ -312,7 +389,7 @@ mod tests {
     }
 
     /// What is made of an answer, and what was asked.
-    fn answered(reply: &'static str, stream: bool) -> (Result<String, String>, (String, String)) {
+    fn answered(reply: &'static str, stream: bool) -> (Result<String, Silence>, (String, String)) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let server = thread::spawn(move || {
@@ -375,9 +452,60 @@ mod tests {
                 "no JSON with `choices`",
             ),
         ] {
-            let error = answered(reply, stream).0.unwrap_err();
-            assert!(error.contains(part) && !error.contains("s3cret"), "{error}");
+            let Silence { why, status } = answered(reply, stream).0.unwrap_err();
+            assert!(why.contains(part) && !why.contains("s3cret"), "{why}");
+            assert_eq!(status.is_some(), part.starts_with("it answered"), "{why}");
         }
+    }
+
+    /// What comes of looking at a server that gives this reply, and what it was asked.
+    fn checked(reply: &'static str, key: Option<&str>) -> (Result<Option<String>, String>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let asked = request(&stream).0;
+            stream.write_all(reply.as_bytes()).unwrap();
+            asked
+        });
+        let upstream = Upstream::new(url, key.map(str::to_owned), "large".into(), Duration::from_secs(10));
+        (upstream.check(), server.join().unwrap())
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_or_a_key_is_known_before_a_chat() {
+        let list =
+            "HTTP/1.1 200 OK\r\nContent-Length: 27\r\nConnection: close\r\n\r\n{\"data\": [{\"id\": \"large\"}]}";
+        let (said, asked) = checked(list, Some("s3cret"));
+        assert_eq!(said, Ok(None));
+        assert!(asked.starts_with("get /v1/models http/1.1\r\n"), "{asked}");
+        assert!(asked.contains("authorization: bearer s3cret\r\n"), "{asked}");
+        let other = "HTTP/1.1 200 OK\r\nContent-Length: 23\r\nConnection: close\r\n\r\n{\"data\": [{\"id\": \"a\"}]}";
+        assert!(checked(other, None).0.unwrap().expect("a remark").ends_with("`large` is not among its models"));
+        let odd = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+        assert_eq!(checked(odd, None).0, Ok(None), "what is no list says nothing of models");
+        for (status, key, part) in [
+            (
+                "HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                Some("s3cret"),
+                "does not take the key",
+            ),
+            ("HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", None, "it wants a key"),
+            (
+                "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                None,
+                "what stands before /chat/completions",
+            ),
+            ("HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", Some("s3cret"), "it answered 500"),
+        ] {
+            let said = checked(status, key).0.unwrap_err();
+            assert!(said.starts_with("GET http://127.0.0.1:") && said.contains("/v1/models: "), "{said}");
+            assert!(said.contains(part) && !said.contains("s3cret"), "{said}");
+        }
+        // Nobody listens there any more.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let away = Upstream::new(format!("http://{port}"), None, "large".into(), Duration::from_secs(10));
+        assert!(away.check().unwrap_err().ends_with("/models: the connection was refused"));
     }
 
     #[test]

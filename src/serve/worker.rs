@@ -3,7 +3,7 @@
 use super::Host;
 use super::answer::{AnswerText, Brought};
 use super::figures::Counts;
-use super::grammar::{Broken, Grammar, Held};
+use super::grammar::{Broken, Hold};
 use super::models::{Side, Sides};
 use super::scored::{Scored, Scoring};
 use crate::error::{Error, Kind, Result};
@@ -54,8 +54,8 @@ pub struct Ask {
     pub presence_penalty: f32,
     /// As of [`Adjusted`].
     pub frequency_penalty: f32,
-    /// What answers have to be; texts, where there is none.
-    pub grammar: Option<Grammar>,
+    /// What answers are held to; where there is nothing, they are any text.
+    pub hold: Option<Hold>,
     /// Texts that end an answer, and are no part of it.
     pub stops: Vec<String>,
     /// Those of a higher one are begun first.
@@ -229,8 +229,8 @@ fn take(host: &dyn Host, engine: &mut Engine<'_>, live: &mut BTreeMap<u64, Live>
             frequency_penalty: ask.frequency_penalty,
         };
         let (mut scores, broken) = (None, Broken::default());
-        let chooser: Box<dyn Choose> = match ask.grammar.clone() {
-            Some(grammar) => Box::new(Held { adjusted, grammar, broken: broken.clone() }),
+        let chooser: Box<dyn Choose> = match ask.hold.clone() {
+            Some(hold) => hold.chooser(adjusted, broken.clone()),
             None => Box::new(adjusted),
         };
         choosers.push(match ask.logprobs {

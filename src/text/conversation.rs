@@ -159,6 +159,13 @@ impl Tokenized {
         self.labels.iter().skip(1).filter(|&&l| l != IGNORE_INDEX).count()
     }
 
+    /// Whether it is a prompt by itself, of a row that is judged: of that the last token alone counts, and an answer has its end beside
+    /// its words.
+    pub fn is_prompt_alone(labels: &[i32]) -> bool {
+        let counted = |label: &&i32| **label != IGNORE_INDEX;
+        labels.last().as_ref().is_some_and(counted) && labels.iter().skip(1).filter(counted).count() == 1
+    }
+
     /// Tokens of the first sequence of a pair: of its answer that is preferred, and the prompt. Of another row all.
     pub fn first_tokens(&self) -> usize {
         self.second.unwrap_or(self.input_ids.len())

@@ -159,6 +159,7 @@ fn a_job_survives_its_server_and_leaves_a_model_to_whoever_asked_for_it() {
         (&saved["data"][0]["step_number"], &saved["data"][0]["metrics"]["step"]),
         (&json!(STEPS), &json!(STEPS))
     );
+    assert!(saved["data"][0]["fine_tuned_model_checkpoint"].is_null(), "no name that nobody answers to: {saved}");
     let table = one.get(&format!("/v1/files/{}/content", text(&done["result_files"][0]))).body;
     assert_eq!(table.lines().count() as u64, STEPS + 1, "{table}");
 

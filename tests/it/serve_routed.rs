@@ -14,8 +14,9 @@ type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 
 const KEY: &str = "s3cret-of-the-upstream";
 const FAILS: &str = "fail";
+const REFUSED: &str = "refuse";
 
-/// A server that answers chats with `"from": "upstream"`, and none that says [`FAILS`]; its address.
+/// A server that answers chats with `"from": "upstream"`, and none that says [`FAILS`] or [`REFUSED`]; its address.
 fn upstream(asked: Asked) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
@@ -31,14 +32,21 @@ fn answer(mut stream: TcpStream, asked: &Asked) {
     let (mut head, mut reader) = (String::new(), BufReader::new(stream.try_clone().expect("a connection")));
     while reader.read_line(&mut head).expect("a head") > 2 {}
     let head = head.to_lowercase();
+    if head.starts_with("get /v1/models ") {
+        let list = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"data\": [{\"id\": \"large\"}]}";
+        stream.write_all(list.as_bytes()).expect("a client");
+        return;
+    }
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
     let mut body = vec![0; length.expect("a length")];
     reader.read_exact(&mut body).expect("a body");
     let body: Value = serde_json::from_slice(&body).expect("JSON");
-    let (fails, streams) = (body["messages"][0]["content"] == FAILS, body["stream"] == true);
+    let says = |word: &str| body["messages"][0]["content"].as_str().is_some_and(|text| text.starts_with(word));
+    let (fails, refuses, streams) = (says(FAILS), says(REFUSED), body["stream"] == true);
     asked.lock().expect("a list").push((head, body));
     let (status, kind, said) = match (fails, streams) {
         (true, _) => ("500 No", "application/json", "{}"),
+        (false, _) if refuses => ("400 No", "application/json", "{}"),
         (false, true) => ("200 OK", "text/event-stream", "data: {\"from\": \"upstream\"}\n\ndata: [DONE]\n\n"),
         (false, false) => ("200 OK", "application/json", "{\"from\": \"upstream\", \"choices\": []}"),
     };
@@ -96,7 +104,13 @@ fn chats_are_answered_here_or_elsewhere() {
         preview["format"].as_str().is_some_and(|format| format.contains("unpaired: a prompt for here")),
         "{preview}"
     );
-    bench.run("train router.yaml").ok();
+    let said = bench.run("train router.yaml");
+    assert!(!said.stderr.contains("Loss of the base model"), "another loss than the run's: {}", said.stderr);
+    let next = "next: gemma-tune evaluate router/recipe.yaml --adapter router/adapter\nthen: gemma-tune serve --model t --route rules.yaml, ";
+    assert!(said.stderr.contains(next), "{}", said.stderr);
+    said.ok();
+    let summary: Value = serde_json::from_str(&bench.text("router/summary.json")).expect("JSON");
+    assert!(summary["base_loss"].is_null(), "{summary}");
     let metrics = bench.text("router/metrics.jsonl");
     let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let losses: Vec<f64> = metrics.iter().filter_map(|line| line["loss"].as_f64()).collect();
@@ -104,6 +118,45 @@ fn chats_are_answered_here_or_elsewhere() {
     assert!(losses.len() == 12 && least < losses[0], "{losses:?}");
     let evaluated = metrics.iter().rfind(|line| line["eval_loss"].is_number()).expect("an evaluation");
     assert!(evaluated["eval_accuracy"].is_number() && evaluated["eval_margin"].is_null(), "{evaluated}");
+
+    // What tells them apart is measured, and a threshold suggested in the unit that rules have.
+    let report = bench.run("evaluate router.yaml --adapter router --output judged.out --json").json();
+    let names: Vec<&str> =
+        report["metrics"].as_array().expect("metrics").iter().filter_map(|metric| metric["metric"].as_str()).collect();
+    assert_eq!(names, ["accuracy", "auc", "mean_reward"]);
+    assert!(report["metrics"].as_array().expect("metrics").iter().all(|metric| metric["rows"] == 8), "{report}");
+    let accuracy = report["metrics"][0]["values"][0]["value"].as_f64().expect("a number");
+    assert!((accuracy - evaluated["eval_accuracy"].as_f64().expect("a number")).abs() < 1e-6, "{report} {evaluated}");
+    let found = &report["thresholds"][0];
+    assert_eq!((&found["rows"], &found["good"], &found["are_prompts"]), (&json!(8), &json!(4), &json!(true)));
+    let judged: Vec<Value> =
+        bench.text("judged.out").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let share_here = |at: f64| judged.iter().filter(|row| row["scores"][0].as_f64() >= Some(at)).count() as f64 / 8.0;
+    for cut in found["cuts"].as_array().expect("cuts") {
+        assert_eq!(cut["accepted"].as_f64(), cut["threshold"].as_f64().map(share_here), "{found}");
+    }
+    assert!(judged.iter().step_by(2).all(|row| row["label"] == true), "{judged:?}");
+    let shown = bench.run("evaluate router.yaml --adapter router");
+    assert!(shown.stderr.contains("Warning: of 8 rows 4 are for here and 4 for elsewhere"), "{}", shown.stderr);
+    let shown = shown.ok();
+    assert!(
+        shown.contains("thresholds of router/adapter (8 rows: 4 for here, 4 for elsewhere)\n  threshold "),
+        "{shown}"
+    );
+    if let Some(threshold) = found["suggested"].as_f64() {
+        assert!(
+            shown.contains(&format!("  suggested: `threshold: {threshold}` in the rules of `serve --route`")),
+            "{shown}"
+        );
+    }
+    // The same of rows that no recipe names; rows without labels tell nothing.
+    let of_file =
+        "evaluate --model t --adapter router --input routing.jsonl --set task=reward --set data.format=unpaired --json";
+    let of_file = bench.run(of_file).json()["thresholds"][0].clone();
+    assert_eq!((&of_file["rows"], &of_file["good"], &of_file["are_prompts"]), (&json!(8), &json!(4), &json!(true)));
+    let unlabelled = bench.run("evaluate --model t --adapter router --input chats.jsonl");
+    assert_eq!(unlabelled.code, Some(2), "{}", unlabelled.stderr);
+    assert!(unlabelled.problem().contains("measured on rows that somebody has judged"), "{}", unlabelled.stderr);
 
     // Whoever nothing is good enough for asks elsewhere.
     let asked = Asked::default();
@@ -153,11 +206,32 @@ fn chats_are_answered_here_or_elsewhere() {
     let told = told.expect("a score");
     assert!((told - 1.0 / (1.0 + (-reward).exp())).abs() < 1e-3, "{told} {reward}");
 
+    // What is too large for this model is for the other, whatever the rules would choose.
+    bench.write("rules.yaml", format!("{to}classifier: {{adapter: router, threshold: 0}}\n"));
+    let served = start(&bench, "log");
+    let long = |begin: &str| format!("{begin} {}", "word ".repeat(400));
+    let before = asked.lock().expect("a list").len();
+    let remote = chat(&served, &long("A secret"), json!({}));
+    assert_eq!((from(&remote), remote.ok()), (Some("remote"), json!({"from": "upstream", "choices": []})));
+    let (status, code, param, message) = chat(&served, &long(REFUSED), json!({})).problem();
+    assert_eq!((status, code.as_str(), param.as_str()), (400, "context_length_exceeded", "messages"));
+    assert!(message.contains("the model takes 256; who is asked instead gave no answer: it answered 400"), "{message}");
+    let (status, .., message) = chat(&served, &long(FAILS), json!({"stream": true})).problem();
+    assert!(status == 502 && message.ends_with("it answered 500"), "{status} {message}");
+    let remote = chat(&served, "Hi", json!({"max_tokens": 300}));
+    assert_eq!((from(&remote), asked.lock().expect("a list").len()), (Some("remote"), before + 4));
+    let remotes = served.figure("gemma_tune_routed_total{to=\"remote\"}");
+    assert_eq!((remotes, served.figure("gemma_tune_route_failures_total")), (2, 2));
+    drop(served);
+    let log = bench.text("log");
+    assert!(log.contains("routed: `t` to remote: the prompt has ") && !log.contains("secret"), "{log}");
+    assert!(log.contains("routed: `t` to nobody: the upstream gave no answer: it answered 500"), "{log}");
+
     // Whoever everything is good enough for asks nobody, and reads what was learnt from.
     bench.write("rules.yaml", format!("{to}classifier: {{adapter: router/adapter, threshold: 0}}\n"));
     let served = start(&bench, "log");
     let here = chat(&served, "Hi", json!({}));
-    assert_eq!((from(&here), asked.lock().expect("a list").len()), (Some("local"), 3));
+    assert_eq!((from(&here), asked.lock().expect("a list").len()), (Some("local"), before + 4));
     let read = preview["input_ids"].as_array().map(Vec::len);
     assert_eq!(here.ok()["usage"]["prompt_tokens"].as_u64().map(|count| count as usize), read);
     drop(served);
@@ -176,4 +250,44 @@ fn chats_are_answered_here_or_elsewhere() {
     assert!(scored["choices"][0]["logprobs"]["content"].as_array().is_some_and(|all| !all.is_empty()), "{scored}");
     drop(served);
     assert!(bench.text("log").contains("routed: `t` to remote: mean log-probability -"), "{}", bench.text("log"));
+}
+
+#[test]
+fn who_cannot_be_asked_is_known_at_the_start_and_stops_nobody() {
+    let bench = Bench::new().with_text();
+    let rules = |url: &str| {
+        format!(
+            "upstream: {{url: '{url}', api_key_env: UPSTREAM_API_KEY, model: large}}\nconfidence: {{min_mean_logprob: -100}}\n"
+        )
+    };
+    // A port that nobody listens at any more.
+    let away = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
+    bench.write("rules.yaml", rules(&format!("http://{away}/v1")));
+    let served = start(&bench, "log");
+    assert_eq!(from(&chat(&served, "Hi", json!({}))), Some("local"));
+    // It is looked at while the model is loaded, which may be quicker.
+    let ready = || served.ask("GET", "/ready", "", "").ok();
+    let begun = std::time::Instant::now();
+    while ready()["upstream"] == "unknown" && begun.elapsed().as_secs() < 30 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(ready(), json!({"status": "ready", "upstream": "down"}));
+    assert_eq!(served.figure("gemma_tune_upstream_up"), 0);
+    assert_eq!(served.end(), Some(0));
+    let log = bench.text("log");
+    let said = format!(
+        "warning: the upstream http://{away}/v1 may not answer: GET http://{away}/v1/models: the connection was refused"
+    );
+    assert!(log.contains(&said) && !log.contains(KEY), "{log}");
+
+    bench.write("rules.yaml", rules(&upstream(Asked::default())));
+    let served = start(&bench, "log");
+    let begun = std::time::Instant::now();
+    let ready = || served.ask("GET", "/ready", "", "").ok();
+    while ready()["upstream"] == "unknown" && begun.elapsed().as_secs() < 30 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!((ready(), served.figure("gemma_tune_upstream_up")), (json!({"status": "ready", "upstream": "up"}), 1));
+    assert_eq!(served.end(), Some(0));
+    assert!(!bench.text("log").contains("may not answer"), "{}", bench.text("log"));
 }

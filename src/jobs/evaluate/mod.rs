@@ -4,12 +4,14 @@ mod answers;
 mod questions;
 mod report;
 mod targets;
+mod thresholds;
 mod trained;
 
 pub use self::answers::{Answer, Asking, Latency};
 pub use self::questions::Questions;
 pub use self::report::{Evaluation, MetricReport, Report, Worst, row_lines};
 use self::targets::Target;
+pub use self::thresholds::Thresholds;
 
 use crate::adapter::peft::{self, AdapterTensors, PeftAdapter};
 use crate::atomic;
@@ -22,7 +24,7 @@ use crate::jobs::base::peft_model::alone;
 use crate::jobs::base::{Base, adapter_folder, provenance};
 use crate::jobs::forecast::frozen::Frozen;
 use crate::jobs::run::data::Data;
-use crate::jobs::run::evaluation::{RowLosses, pair_rewards, row_losses};
+use crate::jobs::run::evaluation::{RowLosses, pair_rewards, row_losses, row_rewards};
 use crate::jobs::run::rewards::Rewards;
 use crate::jobs::run::rollouts::{Exam, Line, Policies};
 use crate::jobs::run::settings::RunSettings;
@@ -31,6 +33,7 @@ use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::recipe::{Given, Reading, Recipe, Task};
 use crate::report::ProgressBar;
+use crate::text::Tokenized;
 use crate::train::backprop;
 use crate::weights::{Compression, Holding};
 use serde::Serialize;
@@ -146,6 +149,8 @@ struct Measured {
     losses: Option<RowLosses>,
     /// What a reward model gives the two answers of each pair.
     rewards: Option<Vec<[f64; 2]>>,
+    /// What it gives each row that is judged by itself, and whether that is a good one.
+    judged_rows: Option<Vec<(f64, bool)>>,
     /// Its answers to each prompt, as the recipe's rewards judge them.
     judged: Option<Vec<Vec<Line>>>,
     /// What the losses are of, row by row.
@@ -161,6 +166,8 @@ struct Origins {
     texts: Vec<String>,
     /// Of which adapters they are known.
     known: Vec<String>,
+    /// Whether they are prompts by themselves, which somebody has judged.
+    are_prompts: bool,
 }
 
 /// Measures all of them on the same rows and questions, one model in memory at a time.
@@ -305,13 +312,22 @@ impl Opened {
                 finite(losses.loss, &name).map(|()| losses)
             });
             let losses = losses.transpose()?;
-            let rewards = data.filter(|_| judges).map(|(data, dataset)| {
+            let of_pairs = data.filter(|(_, dataset)| judges && dataset.has_pairs());
+            let rewards = of_pairs.map(|(data, dataset)| {
                 screen.start(&format!("Rewards of {name}"), Some(dataset.len() as u64), "rows");
                 let rewards = pair_rewards(model, side, dataset, data, screen)?;
                 screen.finish();
                 finite(rewards.iter().flatten().sum(), &name).map(|()| rewards)
             });
             let rewards = rewards.transpose()?;
+            let of_each = data.filter(|(_, dataset)| judges && !dataset.has_pairs());
+            let judged_rows = of_each.map(|(data, dataset)| {
+                screen.start(&format!("Rewards of {name}"), Some(dataset.len() as u64), "rows");
+                let rewards = row_rewards(model, side, dataset, data, screen)?;
+                screen.finish();
+                finite(rewards.iter().map(|(reward, _)| reward).sum(), &name).map(|()| rewards)
+            });
+            let judged_rows = judged_rows.transpose()?;
             let answers = data.filter(|_| !asked.metrics.is_empty());
             let answers =
                 answers.map(|data| answers::answer(&base, model, side, data, asked.asking, screen)).transpose()?;
@@ -336,7 +352,7 @@ impl Opened {
             });
             let judged = judged.transpose()?;
             let targets = targets.clone();
-            all.push(Measured { contestant, losses, rewards, judged, targets, answers, loglikelihoods });
+            all.push(Measured { contestant, losses, rewards, judged_rows, judged, targets, answers, loglikelihoods });
         }
         Ok(all)
     }
@@ -376,8 +392,10 @@ impl Origins {
                 format!("`{model}` can use other rows than the models before it, so that they cannot be compared");
             return Err(Error::new(Kind::Data, what).hint("`data stats` says which rows a model leaves out, and why"));
         }
+        self.are_prompts = !dataset.is_empty();
         for row in 0..dataset.len() {
             let row = dataset.get(row)?;
+            self.are_prompts &= row.desirable.is_some() && Tokenized::is_prompt_alone(&row.labels);
             // Of a pair the answer that is preferred.
             let ids = &row.input_ids[..row.first_tokens()];
             self.texts.push(base.encoder.decode(&ids[ids.len().saturating_sub(SHOWN)..]));
@@ -406,14 +424,11 @@ fn check_judges(asked: &Asked, adapters: &[PeftAdapter], is_whole: bool) -> Resu
         );
     }
     match &asked.rows {
-        Some(rows) if rows.recipe.has_pairs() => Ok(()),
-        Some(rows) if rows.recipe.task == Task::Reward => wrong(
-            "a reward model is measured on pairs of answers here, and these rows are judged one by one",
-            "the run measures them: `data.eval` and `evaluation.eval_steps`",
-        ),
+        Some(rows) if rows.recipe.has_pairs() || rows.recipe.task == Task::Reward => Ok(()),
         _ => wrong(
-            "a reward model is measured on pairs of answers",
-            "name its recipe, or add `--set task=reward`; `gemma-tune score` gives rewards of other rows",
+            "a reward model is measured on rows that somebody has judged: pairs of answers, or each by itself",
+            "name its recipe, or add `--set task=reward`, and `--set data.format=unpaired` of rows that have a label each; \
+             `gemma-tune score` gives rewards of other rows",
         ),
     }
 }

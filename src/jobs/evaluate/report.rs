@@ -2,6 +2,7 @@
 
 use super::questions::Questions;
 use super::targets::{Target, are_the_same};
+use super::thresholds::{self, Thresholds};
 use super::{Asked, Contestant, Latency, Measured, Origins, Rows, shown};
 use crate::error::Result;
 use crate::eval::intervals::{Difference, Interval, difference, interval};
@@ -24,6 +25,9 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The metrics.
     pub metrics: Vec<MetricReport>,
+    /// What thresholds would do with rows that reward models have judged one by one, per contestant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<Thresholds>,
     /// How long answers took, per contestant.
     pub latency: Vec<Option<Latency>>,
     /// The rows of which the last contestant makes least, worst first.
@@ -115,6 +119,9 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
         }
     }
     metrics.extend(of_rewards(all));
+    let judged = thresholds::said(all, origins.are_prompts);
+    metrics.extend(judged.metrics);
+    warnings.extend(judged.warnings);
     metrics.extend(of_answers(all));
     for metric in &asked.metrics {
         let of = |one: &Measured| {
@@ -127,6 +134,7 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
     let mut rows = match () {
         () if all.iter().any(|one| one.judged.is_some()) => judged_rows(all, origins),
         () if all.iter().any(|one| one.rewards.is_some()) => reward_rows(all, origins),
+        () if all.iter().any(|one| one.judged_rows.is_some()) => thresholds::rows(all, origins),
         () => loss_rows(all, origins),
     };
     answer_rows(all, &mut rows);
@@ -165,6 +173,7 @@ pub(super) fn report(asked: &Asked, all: &[Measured], origins: &Origins) -> Resu
         supervised_tokens: all.iter().filter_map(|one| Some(one.losses.as_ref()?.tokens)).collect(),
         warnings,
         metrics,
+        thresholds: judged.thresholds,
         latency: all.iter().map(|one| one.answers.as_ref().map(|(_, latency)| *latency)).collect(),
         worst: worst(all, origins),
         rows,
@@ -284,7 +293,7 @@ fn supervised(row: &Counts) -> Option<Counts> {
 }
 
 /// A metric of all contestants, on the rows that it applies to with each of them.
-fn column(
+pub(super) fn column(
     metric: &str,
     about: &str,
     more_is_better: bool,

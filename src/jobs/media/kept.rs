@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use tempfile::TempDir;
 
 /// Begins each file; its last byte is the format's version.
@@ -59,6 +60,9 @@ impl Store {
         };
         let found: Vec<([u8; 32], Found)> = kept.par_iter().map(look).collect();
         progress.finish();
+        let (whole, now) = (found.iter().filter(|(_, found)| *found == Found::Whole), SystemTime::now());
+        // Where room is made, it is by when files were used; where that cannot be written, by when they were made.
+        whole.for_each(|(content, _)| drop(used(&self.path(content), now)));
         match found.iter().filter(|(_, found)| *found == Found::Damaged).count() {
             0 => {}
             damaged => progress.note(&format!(
@@ -162,6 +166,11 @@ impl Spare {
 fn path_in(folder: &Path, content: &[u8; 32]) -> PathBuf {
     let hex = blake3::Hash::from_bytes(*content).to_hex();
     folder.join(&hex[..2]).join(&hex[2..])
+}
+
+/// Takes down when a file was used.
+fn used(path: &Path, at: SystemTime) -> std::io::Result<()> {
+    std::fs::File::options().append(true).open(path)?.set_modified(at)
 }
 
 /// Writes a file; an empty folder in its place is nobody's work.

@@ -20,6 +20,19 @@ pub fn features<'r>(
     model: &PeftModel,
     progress: &dyn Progress,
 ) -> Result<Option<Features>> {
+    features_in(None, rows, model, progress)
+}
+
+/// The same with what towers say kept in this folder; without one in that of prepared data.
+///
+/// # Errors
+/// As [`features`].
+pub fn features_in<'r>(
+    cache: Option<Cache>,
+    rows: impl Iterator<Item = (&'r mut Row, &'r Place)>,
+    model: &PeftModel,
+    progress: &dyn Progress,
+) -> Result<Option<Features>> {
     let PeftModel { base, holding, compute, towers, .. } = model;
     let mut rows: Vec<(&mut Row, &Place)> = rows
         .filter_map(|(row, place)| {
@@ -34,7 +47,7 @@ pub fn features<'r>(
     if !rules.is_of_media() {
         return Ok(None); // whoever encodes the rows refuses them
     }
-    let mut cache = Cache::open(progress)?;
+    let mut cache = cache.map_or_else(|| Cache::open(progress), Ok)?;
     make_room(&mut cache, progress)?;
     let table = look_at(&mut rows, &rules, cache.path())?;
     if model.on_towers {

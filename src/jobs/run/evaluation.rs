@@ -197,6 +197,34 @@ pub fn pair_rewards(
     Ok(rewards)
 }
 
+/// What a reward model gives each row of a data set of a run's data that is judged by itself, and how it was judged; `progress` is told
+/// of each.
+///
+/// # Errors
+/// When a row cannot be read, or was judged by nobody.
+pub fn row_rewards(
+    model: &dyn LanguageModel,
+    side: &dyn SidePath,
+    dataset: &Dataset,
+    data: &Data,
+    progress: &dyn Progress,
+) -> Result<Vec<(f64, bool)>> {
+    let mut rewards = vec![(f64::NAN, false); dataset.len()];
+    for batch in evaluation_rows(dataset, data.features.as_ref(), data.binning, Wanted::default())? {
+        let (batch, numbers) = batch?;
+        if batch.desirable.len() != numbers.len() {
+            return Err(Error::new(Kind::Data, "the rows are no pairs of answers, and have no labels")
+                .hint("a reward model is measured on rows that somebody has judged: `preference`, or `unpaired`"));
+        }
+        let said = score::rewards(model, side, &batch.inputs).unwrap_or_default();
+        for ((row, reward), is_good) in numbers.iter().zip(said).zip(&batch.desirable) {
+            rewards.get_mut(*row as usize).into_iter().for_each(|row| *row = (reward, *is_good));
+        }
+        progress.advance(numbers.len() as u64);
+    }
+    Ok(rewards)
+}
+
 /// What an evaluation fails with where the run is to stop first.
 pub fn interrupted() -> Error {
     Error::new(Kind::Interrupted, "the evaluation was interrupted")

@@ -58,6 +58,29 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
     lines
 }
 
+/// What to say of a reward model that tells evaluation rows apart no better than who always gives the same answer; nothing without an
+/// accuracy. `judged` is how many of these rows are good and how many bad, where each is judged by itself.
+pub fn chance(summary: &Summary, recipe: &Recipe, judged: [u64; 2]) -> Option<String> {
+    let totals = &summary.totals;
+    let kept = totals.best_eval.as_ref().filter(|best| Some(best.step) == summary.adapter_step);
+    let accuracy = kept.or(totals.last_eval.as_ref())?.get("eval_accuracy").filter(|_| recipe.task == Task::Reward)?;
+    let [good, bad] = judged;
+    let (chance, always) = match good.max(bad) {
+        0 => (0.5, "drawing lots".to_owned()),
+        most => {
+            let label = if good >= bad { "good" } else { "bad" };
+            (most as f64 / (good + bad) as f64, format!("calling all rows {label}"))
+        }
+    };
+    (accuracy <= chance).then(|| {
+        format!(
+            "warning: `eval_accuracy` of the adapter is {accuracy:.4}, and {always} would have {chance:.4}: it has not learnt to tell \
+             the rows apart. Train longer or with a higher `training.learning_rate`, or see whether evaluation and training rows are of \
+             one kind (`data preview`)"
+        )
+    })
+}
+
 /// What to do about a run that left its adapter as it was, by what its metrics say.
 pub fn why_unchanged(recipe: &Recipe, metrics: &Path) -> String {
     let usual = "its gradients or its rate are 0: look at `lora_alpha`, `learning_rate` and `grad_norm` in the metrics";
@@ -88,15 +111,30 @@ pub fn why_unchanged(recipe: &Recipe, metrics: &Path) -> String {
     }
 }
 
-/// The command to try the adapter with.
-pub fn next(recipe: &Recipe, adapter: &Path, device: &str) -> String {
+/// The command to try the adapter with; of one that judges rows one by one, that which says how well and suggests a threshold, and of a
+/// router what has it decide.
+pub fn next(recipe: &Recipe, adapter: &Path, device: &str, is_router: bool) -> String {
     let device = if device == "auto" { String::new() } else { format!(" --device {}", shell_word(device)) };
-    let (model, adapter) = (shell_word(&recipe.model.base), shell_word(&adapter.display().to_string()));
+    let word = |path: &Path| shell_word(&path.display().to_string());
+    let (model, folder) = (shell_word(&recipe.model.base), word(adapter));
     match recipe.task {
-        Task::Reward => {
-            format!("next: gemma-tune score --model {model} --adapter {adapter}{device} --input ROWS.jsonl")
+        Task::Reward if recipe.has_pairs() => {
+            format!("next: gemma-tune score --model {model} --adapter {folder}{device} --input ROWS.jsonl")
         }
-        _ => format!("next: gemma-tune chat --model {model} --adapter {adapter}{device}"),
+        Task::Reward => {
+            let has_rows = !recipe.data.eval.is_empty() || recipe.data.eval_fraction.holds_back();
+            let rows = if has_rows { "" } else { " --set data.eval=ROWS.jsonl" };
+            let of_run = word(&adapter.with_file_name("recipe.yaml"));
+            let mut lines = format!("next: gemma-tune evaluate {of_run} --adapter {folder}{rows}{device}");
+            if is_router {
+                lines += &format!(
+                    "\nthen: gemma-tune serve --model {model} --route rules.yaml{device}, with `classifier: {{adapter: {folder}, threshold: ..}}` \
+                     in the rules, the threshold that `evaluate` suggests"
+                );
+            }
+            lines
+        }
+        _ => format!("next: gemma-tune chat --model {model} --adapter {folder}{device}"),
     }
 }
 
@@ -164,5 +202,50 @@ mod tests {
         assert!(of_margins[0].contains(": `eval_rewards/margins` has not improved in 1 evaluation"), "{of_margins:?}");
         assert!(of_margins[1].contains("`eval_rewards/margins` 0.5000 at step 0; the last: 0.2500"), "{of_margins:?}");
         assert!(of_margins[2].contains("no step of this run made `eval_rewards/margins` higher"), "{of_margins:?}");
+    }
+    #[test]
+    fn a_router_is_measured_and_then_decides() {
+        let recipe = |rows: &str| {
+            let text = format!("task: reward\nmodel: {{base: m}}\ndata: {{train: a{rows}}}\noutput: {{dir: o}}\n");
+            crate::recipe::parse(Path::new("r.yaml"), text.into(), &[]).unwrap()
+        };
+        let said = |rows: &str, is_router| next(&recipe(rows), Path::new("o/adapter"), "auto", is_router);
+        assert_eq!(
+            said("", false),
+            "next: gemma-tune score --model m --adapter o/adapter --input ROWS.jsonl",
+            "of pairs the one or the other is better"
+        );
+        let judge = "next: gemma-tune evaluate o/recipe.yaml --adapter o/adapter";
+        assert_eq!(said(", eval: b, format: unpaired", false), judge);
+        assert_eq!(said(", format: unpaired", false), format!("{judge} --set data.eval=ROWS.jsonl"));
+        let router = said(", eval: b, format: unpaired", true);
+        assert!(
+            router.starts_with(&format!("{judge}\nthen: gemma-tune serve --model m --route rules.yaml, ")),
+            "{router}"
+        );
+    }
+
+    #[test]
+    fn accuracies_that_chance_has_are_remarked() {
+        let text = "task: reward\nmodel: {base: m}\ndata: {train: a, eval: b, format: unpaired}\noutput: {dir: o}\n";
+        let recipe = crate::recipe::parse(Path::new("r.yaml"), text.into(), &[]).unwrap();
+        let evaluated = |step, accuracy| Evaluated {
+            step,
+            eval_loss: Some(0.7),
+            metrics: [("eval_accuracy".to_owned(), accuracy)].into(),
+        };
+        let said = |best: Option<f64>, last: f64, judged| {
+            let mut totals = Totals::default();
+            (totals.best_eval, totals.last_eval) = (best.map(|best| evaluated(2, best)), Some(evaluated(4, last)));
+            let adapter_step = Some(if best.is_some() { 2 } else { 4 });
+            chance(&Summary { adapter_step, ..Summary::new(&totals) }, &recipe, judged)
+        };
+        let below = said(None, 0.4375, [8, 8]).expect("a remark");
+        assert!(below.contains("is 0.4375, and calling all rows good would have 0.5000"), "{below}");
+        let of_many = said(None, 0.75, [4, 12]).expect("a remark");
+        assert!(of_many.contains("calling all rows bad would have 0.7500"), "{of_many}");
+        assert!(said(None, 0.5, [0, 0]).expect("a remark").contains("drawing lots"));
+        assert_eq!(said(None, 0.8125, [4, 12]), None);
+        assert_eq!(said(Some(0.9), 0.4, [8, 8]), None, "what is kept is that of the best step");
     }
 }

@@ -44,4 +44,8 @@ impl Hooks for Tuned {
     fn note(&self, text: &str) {
         Progress::note(&self.screen, text);
     }
+
+    fn told(&self, text: &str) {
+        self.screen.note(text);
+    }
 }

@@ -20,7 +20,7 @@ use crate::jobs::run::{evaluation, identity, probe, publish, verdict};
 use crate::model::LanguageModel;
 use crate::nn::{BaseOnly, SidePath};
 use crate::ops::{Roundoff, cpu_bf16_products, cpu_multiplies_bf16, instruction_set};
-use crate::recipe::{InitLoraWeights, Recipe};
+use crate::recipe::{InitLoraWeights, Recipe, Task};
 use crate::report::{ProgressBar, Summary, text};
 use crate::train::event::{Event, RowEvent, Sink, Underway};
 use crate::train::optimizer::Optimizer;
@@ -108,9 +108,9 @@ impl<'a> Session<'a> {
             let counts = blank::prove(model, &state.adapter, &data.train, features)?;
             counts.iter().for_each(|counts| screen.note(&counts.describe()));
         }
-        // How well prompts are known says nothing of answers to them.
-        if !recipe.task.answers() {
-            screen.note(&format!("Loss of the base model on the first training rows: {base_loss:.4}"));
+        if says_base_loss(recipe) {
+            let of = if recipe.task == Task::Sft { "" } else { ", by token as of `task: sft`" };
+            screen.note(&format!("Loss of the base model on the first training rows{of}: {base_loss:.4}"));
         }
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, devices, screen)?;
         Ok(Session { planned, folder, screen, models, state, outputs, references, start, untrained })
@@ -219,7 +219,9 @@ impl<'a> Session<'a> {
         let mut summary = self.summary();
         summary.stop_reason = verdict::stop_reason(ending, recipe);
         summary.adapter_step = Some(adapter_step);
-        let verdict = verdict::verdict(&summary, recipe, self.planned.steps.total_steps);
+        let mut verdict = verdict::verdict(&summary, recipe, self.planned.steps.total_steps);
+        let judged = self.planned.data.eval.as_ref().map(Dataset::judged).unwrap_or_default();
+        verdict.extend(verdict::chance(&summary, recipe, judged));
         publish::adapter(recipe, base, plan, &self.state.adapter, &summary, &self.folder.path("adapter"), self.screen)?;
         let result = self.folder.describe_result(&summary);
         std::iter::once(&result).chain(&verdict).for_each(|line| self.screen.note(line));
@@ -235,7 +237,7 @@ impl<'a> Session<'a> {
         let Planned { recipe, devices, base, data, memory, .. } = self.planned;
         let (model, state) = (self.models.first(), &self.state);
         let mut summary = Summary::new(&self.outputs.totals());
-        summary.base_loss = state.position.base_loss.filter(|_| !recipe.task.answers());
+        summary.base_loss = state.position.base_loss.filter(|_| says_base_loss(recipe));
         summary.peak_device_bytes = devices.all().filter_map(|compute| Some(compute.memory()?.reserved_bytes)).max();
         summary.set_estimate(memory.total_bytes());
         summary.trainable_parameters = state.adapter.trainable();
@@ -266,6 +268,12 @@ fn batches<'s>(planned: &'s Planned, references: Option<&'s References>) -> Batc
     let reference = references.map(|references| &references.train);
     let needs = planned.steps.step.objective.needs();
     Batches::of(&planned.data, &planned.recipe.training).with(Wanted { needs, reference, shares: true })
+}
+
+/// Whether the loss of the base says something of what the run learns: how well prompts are known says nothing of answers to them, and
+/// how well texts are known nothing of the numbers that a head gives them.
+fn says_base_loss(recipe: &Recipe) -> bool {
+    !recipe.task.answers() && recipe.task != Task::Reward
 }
 
 /// Whether a run's adapter starts as nothing.

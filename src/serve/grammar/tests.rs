@@ -2,7 +2,7 @@ use super::*;
 use crate::infer::{Adjusted, Choose, Sampler, Sampling};
 use crate::random::{Label, Rng, Stream};
 use crate::testkit::tokenizer::tiny_tokenizer;
-use crate::text::called::{CallForm, calls};
+use crate::text::called::{BEGIN, CallForm, END, calls};
 use crate::text::{TokenStream, Tokenizer};
 use std::sync::OnceLock as Once;
 
@@ -279,4 +279,73 @@ fn calls_in_words_are_what_is_parsed_as_such() {
     assert!(words().grammar(&shape, CallForm::Words).is_err());
     let shape = Shape { calls: Vec::new(), ..shape };
     assert!(words().grammar(&shape, CallForm::Words).is_ok(), "JSON is for every model");
+}
+
+/// What a model says that wants to say these tokens and then nothing, held to the schemas of what it calls, and says whatever may come
+/// where it may not. It ends once it has called a tool.
+fn calling(wanted: &[u32], shape: &Shape, form: CallForm) -> String {
+    let tokenizer = tokenizer();
+    let [end, brace, bracket] = ["<end_of_turn>", "}", "]"].map(|word| tokenizer.id(word).unwrap());
+    let names: Vec<String> = shape.calls.iter().map(|call| call.name.clone()).collect();
+    let sampler = Sampler { sampling: Sampling::GREEDY, random: random(0) };
+    let adjusted = Adjusted { sampler, bias: Vec::new(), presence_penalty: 0.0, frequency_penalty: 0.0 };
+    let grammar = words().grammar(shape, form).unwrap();
+    let hold = Hold::Calls(Calls::of(grammar, names.clone(), form).unwrap());
+    let (broken, mut noise) = (Broken::default(), random(7));
+    let mut held = hold.chooser(adjusted, broken.clone());
+    let (mut text, mut ids, mut stream) = (String::new(), Vec::new(), TokenStream::new(tokenizer).with_calls());
+    for step in 0..200 {
+        let mut logits: Vec<f32> = (0..512).map(|_| noise.unit() as f32).collect();
+        [brace, bracket].into_iter().for_each(|close| logits[close as usize] += 3.0);
+        let is_over = calls(&text, &names, form).is_some();
+        let next = wanted.get(step).copied().filter(|_| !is_over).unwrap_or(end);
+        logits[next as usize] += 50.0;
+        let token = held.choose(&logits, &ids);
+        if token == end {
+            break;
+        }
+        ids.push(token);
+        text += &stream.push(token).unwrap_or_default();
+    }
+    assert_eq!(broken.get(), None);
+    text + &stream.finish().unwrap_or_default()
+}
+
+#[test]
+fn a_call_that_is_made_of_its_own_accord_fits_and_words_are_free() {
+    let whole = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false});
+    let call = Call { name: "add".into(), parameters: whole, place: "tools[0].function.parameters".into() };
+    let shape = Shape { answer: None, calls: vec![call], several: true };
+    let known = ["add".to_owned()];
+    let said = |wanted: &str| calling(&tokenizer().encode(wanted).unwrap(), &shape, CallForm::Json);
+    for words in [
+        "Four.",
+        "{\"a\": [1, \"x\"]}",
+        "{\"name\": \"sub\", \"parameters\": {\"a\": \"x\"}}",
+        "I call {\"name\": \"add\"",
+    ] {
+        assert_eq!(said(words), words, "what calls nothing is said as it is wanted");
+    }
+    for fits in
+        ["{\"name\": \"add\", \"parameters\": {\"a\": 3}}", "I look.\n{\"name\": \"add\", \"parameters\": {\"a\": 3}}"]
+    {
+        assert_eq!(said(fits), fits, "and so is what fits");
+    }
+    for odd in [
+        "{\"name\": \"add\", \"parameters\": {\"a\": \"x\"}}",
+        "I look.\n{\"name\": \"add\", \"parameters\": {\"b\": 3}}",
+        "[{\"name\": \"add\", \"parameters\": {}}]",
+    ] {
+        let text = said(odd);
+        let called = calls(&text, &known, CallForm::Json).unwrap_or_else(|| panic!("{odd}: {text}"));
+        assert!(called.calls.iter().all(|call| call.arguments["a"].is_number()), "{odd}: {text}");
+        assert_eq!(called.words.is_empty(), !odd.starts_with("I look."), "{text}");
+    }
+
+    // The same of calls in words of their own.
+    let word = |word: &str| tokenizer().id(word).unwrap();
+    let wanted = [vec![word(BEGIN)], tokenizer().encode("call:add{a:true}").unwrap(), vec![word(END)]].concat();
+    let text = calling(&wanted, &shape, CallForm::Words);
+    let called = calls(&text, &known, CallForm::Words).unwrap_or_else(|| panic!("{text}"));
+    assert!(called.calls[0].arguments["a"].is_number(), "{text}");
 }

@@ -7,14 +7,15 @@ use crate::model::Inputs;
 use crate::random::{Label, Rng};
 use crate::serve::body::{Body, Events, event};
 use crate::serve::client::Client;
-use crate::serve::grammar::{Grammar, Shape};
+use crate::serve::grammar::{Call, Hold};
 use crate::serve::limits::Charge;
 use crate::serve::refusal::Refusal;
 use crate::serve::scored::Scored;
 use crate::serve::wire::{Asked, Form, Kind, Texts, object};
 use crate::serve::worker::{Ask, Command, Said, checked};
 use crate::serve::{Host, Shared, Side};
-use crate::text::called::calls;
+use crate::text::ToolCall;
+use crate::text::called::{Called, calls};
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use std::collections::VecDeque;
@@ -37,7 +38,7 @@ pub async fn texts(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Re
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
     let side = side(shared, &asker.owner, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
-    let asking = Asking { asked, kind: Kind::Text, side, asker, prompts, grammar: None };
+    let asking = Asking { asked, kind: Kind::Text, side, asker, prompts, hold: None };
     begin(asking, false, shared).await?.give().await
 }
 
@@ -53,18 +54,21 @@ pub struct Asking {
     pub asker: Asker,
     /// What is read; of a chat it is one.
     pub prompts: Vec<Prompt>,
-    /// What answers have to be, where that is not any text.
-    pub grammar: Option<Grammar>,
+    /// What answers are held to.
+    pub hold: Option<Hold>,
 }
 
-/// The grammar of what answers have to be.
+/// What answers are held to, as they are asked for.
 ///
 /// # Errors
-/// A shape that no grammar is made of.
-pub async fn grammar(shape: Option<Shape>, shared: &Arc<Shared>) -> Result<Option<Grammar>> {
-    let Some(shape) = shape else { return Ok(None) };
+/// A shape of all of an answer that no grammar is made of.
+pub async fn hold(asked: &mut Asked, shared: &Arc<Shared>) -> Result<Option<Hold>> {
     let known = shared.clone();
-    read(shared, move |host| Ok(known.grammars.of(&shape, host))).await?.map(Some)
+    match (asked.shape.take(), asked.calls.clone()) {
+        (Some(shape), _) => read(shared, move |host| Ok(known.grammars.of(&shape, host))).await?.map(Some),
+        (None, Some(calls)) => read(shared, move |host| Ok(known.grammars.of_calls(&calls, host))).await,
+        (None, None) => Ok(None),
+    }
 }
 
 /// The prompts that texts or tokens are.
@@ -134,7 +138,7 @@ impl Drop for Waiting<'_> {
 /// # Errors
 /// A request that cannot be answered.
 pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Result<Given> {
-    let Asking { asked, kind, side, asker: Asker { key, client, .. }, prompts, grammar } = asking;
+    let Asking { asked, kind, side, asker: Asker { key, client, .. }, prompts, hold } = asking;
     let host = shared.host().ok_or_else(not_ready)?.clone();
     asked.check_words(host.vocab_size())?;
     let most = shared.options.most_answers / asked.answers + shared.options.most_waiting;
@@ -154,7 +158,7 @@ pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Resul
             prompt_tokens += prompt.tokens();
             asked
                 .ask(prompt, side.clone(), at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
-                .map(|ask| Ask { grammar: grammar.clone(), logprobs: ask.logprobs.or(weighed.then_some(0)), ..ask })
+                .map(|ask| Ask { hold: hold.clone(), logprobs: ask.logprobs.or(weighed.then_some(0)), ..ask })
                 .map_err(|refusal| refusal.of(if kind == Kind::Chat { "messages" } else { "prompt" }))
         })
         .collect::<Result<_>>()?;
@@ -179,9 +183,24 @@ pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Resul
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
     let id = format!("{prefix}-{number:016x}");
     let form = Form { kind, id, created, model: asked.model, with_logprobs: asked.logprobs.is_some() };
-    let Asked { tools, stream, include_usage, .. } = asked;
+    let Asked { tools, calls, stream, include_usage, .. } = asked;
+    let loose = calls.map(|shape| shape.calls).unwrap_or_default();
     let (shared, streamed) = (shared.clone(), stream.then_some(include_usage));
-    Ok(Given { early, hears, host, shared, form, tools, began, charge, prompt_tokens, answers, streamed, client })
+    Ok(Given {
+        early,
+        hears,
+        host,
+        shared,
+        form,
+        tools,
+        loose,
+        began,
+        charge,
+        prompt_tokens,
+        answers,
+        streamed,
+        client,
+    })
 }
 
 /// A number that no other request has, also of another start of the server, and the seconds since 1970.
@@ -220,6 +239,8 @@ pub struct Given {
     form: Form,
     /// Names of tools; where there are any, an answer is known when it has ended.
     tools: Vec<String>,
+    /// Those of them whose calls may not have been held to their schemas.
+    loose: Vec<Call>,
     began: Instant,
     charge: Charge,
     prompt_tokens: usize,
@@ -290,6 +311,18 @@ impl Given {
         Ok((is_good && count > 0).then(|| sum / count as f64))
     }
 
+    /// The calls of tools that an answer ends with. Those that do not fit the schemas of their tools are counted.
+    fn called(&self, text: &str) -> Option<Called> {
+        let called = calls(text, &self.tools, self.host.call_form())?;
+        let is_odd = |call: &&ToolCall| {
+            let tool = self.loose.iter().find(|tool| tool.name == call.name);
+            let validator = tool.and_then(|tool| jsonschema::options().offline().build(&tool.parameters).ok());
+            validator.is_some_and(|validator| !validator.is_valid(&call.arguments))
+        };
+        self.shared.counts.odd_calls(called.calls.iter().filter(is_odd).count());
+        Some(called)
+    }
+
     /// Gives them, whole or while they come.
     ///
     /// # Errors
@@ -327,7 +360,7 @@ impl Given {
         self.charge.settle(self.prompt_tokens + answer_tokens);
         let spelling = |token| self.host.token(token);
         let choice = |(index, whole): (usize, &Whole)| {
-            let called = calls(&whole.text, &self.tools, self.host.call_form());
+            let called = self.called(&whole.text);
             let reason = if called.is_some() { CALLS } else { whole.reason };
             self.form.choice(index, &whole.text, called.as_ref(), reason, &whole.scored, &spelling)
         };
@@ -371,7 +404,7 @@ impl Stream {
     }
 
     fn take(&mut self, said: Said) {
-        let Given { form, host, shared, tools, began, .. } = &self.given;
+        let Given { form, host, shared, began, .. } = &self.given;
         if !std::mem::replace(&mut self.has_begun, true) {
             shared.counts.first_token(began.elapsed());
         }
@@ -387,7 +420,7 @@ impl Stream {
                 self.answer_tokens += tokens;
                 let mut is_call = false;
                 if let Some((text, scored)) = self.held.get(answer) {
-                    let called = calls(text, tools, host.call_form());
+                    let called = self.given.called(text);
                     is_call = called.is_some();
                     self.ready += &event(&match called {
                         Some(called) => form.calls(answer, &called),

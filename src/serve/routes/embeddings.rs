@@ -4,7 +4,7 @@ use super::answers::{ending, prompts};
 use super::{Asker, Result, not_ready, side};
 use crate::serve::Shared;
 use crate::serve::body::Body;
-use crate::serve::refusal::Refusal;
+use crate::serve::refusal::{Refusal, TOO_LONG};
 use crate::serve::wire::{Embeddings, object};
 use crate::serve::worker::{Command, Embed};
 use hyper::{Response, StatusCode};
@@ -30,7 +30,7 @@ pub async fn embeddings(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Resu
         }
         if ids.len() > host.context_tokens() {
             let what = format!("a text has {} tokens: the model takes {}", ids.len(), host.context_tokens());
-            return Err(Refusal::param("input", what).code("context_length_exceeded"));
+            return Err(Refusal::param("input", what).code(TOO_LONG));
         }
         tokens += ids.len();
         let (reply, waiting) = oneshot::channel();

@@ -1,10 +1,10 @@
 //! What a request for answers asks for.
 
-use super::fields::Fields;
+use super::fields::{Fields, few};
 use super::wanted::Wanted;
 use crate::infer::{Prompt, Sampling};
 use crate::serve::grammar::Shape;
-use crate::serve::refusal::Refusal;
+use crate::serve::refusal::{Refusal, TOO_LONG};
 use crate::serve::worker::{Ask, Said};
 use crate::serve::{ServeOptions, Side};
 use serde_json::{Map, Value};
@@ -49,6 +49,10 @@ const WITHOUT_EFFECT: [&str; 6] =
 
 /// The most texts that may end an answer.
 const MOST_STOPS: usize = 16;
+/// The most tokens that a request may bias: each is looked at once for each token of an answer.
+const MOST_BIASES: usize = 1024;
+/// The most messages of a chat, as of OpenAI.
+const MOST_MESSAGES: usize = 2048;
 
 /// How answers are asked for.
 #[derive(Debug)]
@@ -67,6 +71,8 @@ pub struct Asked {
     pub tools: Vec<String>,
     /// What answers have to be, where that is not any text.
     pub shape: Option<Shape>,
+    /// What calls in them have to be, where they may be any text.
+    pub calls: Option<Shape>,
     max_tokens: Option<usize>,
     sampling: Sampling,
     seed: Option<u64>,
@@ -97,7 +103,9 @@ impl Asked {
         if fields.get("messages").is_none() {
             return Err(Refusal::param("messages", "`messages` is missing"));
         }
-        let Wanted { tools, shape } = Wanted::of(&fields)?;
+        let messages = fields.get("messages").and_then(Value::as_array).map_or(0, Vec::len);
+        few("messages", messages, MOST_MESSAGES, "messages")?;
+        let Wanted { tools, shape, calls } = Wanted::of(&fields)?;
         let top = fields.count("top_logprobs", 0..=20)?;
         let logprobs = fields.flag("logprobs")?;
         if top.is_some() && !logprobs {
@@ -109,7 +117,7 @@ impl Asked {
             (Some(newer), Some(older)) if newer != older => {
                 Err(Refusal::param("max_tokens", "`max_tokens` and `max_completion_tokens` differ"))
             }
-            _ => Ok(Asked { max_tokens: newer.or(asked.max_tokens), tools, shape, ..asked }),
+            _ => Ok(Asked { max_tokens: newer.or(asked.max_tokens), tools, shape, calls, ..asked }),
         }
     }
 
@@ -168,6 +176,7 @@ impl Asked {
             logprobs,
             tools: Vec::new(),
             shape: None,
+            calls: None,
             max_tokens: fields.count("max_tokens", 1..=u64::MAX)?,
             sampling,
             seed: seed(fields)?,
@@ -207,8 +216,26 @@ impl Asked {
         self.max_tokens.unwrap_or(usual).saturating_mul(self.answers)
     }
 
+    /// New tokens of an answer to a prompt of so many tokens, at most, where a model takes `context` of both together.
+    ///
+    /// # Errors
+    /// A prompt that leaves no room for its answer.
+    pub fn room(&self, prompt_tokens: usize, (context, usual): (usize, usize)) -> Result<usize> {
+        let room = context.saturating_sub(prompt_tokens);
+        let wanted = self.max_tokens.unwrap_or(usual.min(room));
+        if room == 0 || wanted > room {
+            let wanted =
+                self.max_tokens.map(|wanted| format!(" of the {wanted} that are asked for")).unwrap_or_default();
+            let what = format!(
+                "the prompt has {prompt_tokens} tokens, which leaves room for {room}{wanted}: the model takes {context}"
+            );
+            return Err(Refusal::bad(what).code(TOO_LONG));
+        }
+        Ok(wanted)
+    }
+
     /// The same for the worker: of a prompt, whose first answer has the number `first`. `usual_seed` is that of a request without one,
-    /// and a model takes `context` tokens.
+    /// and `room` is as of [`Asked::room`].
     ///
     /// # Errors
     /// A prompt that leaves no room for its answer.
@@ -218,20 +245,10 @@ impl Asked {
         side: Arc<Side>,
         first: usize,
         usual_seed: u64,
-        (context, usual_tokens): (usize, usize),
+        room: (usize, usize),
         reply: UnboundedSender<Said>,
     ) -> Result<Ask> {
-        let room = context.saturating_sub(prompt.tokens());
-        let wanted = self.max_tokens.unwrap_or(usual_tokens.min(room));
-        if room == 0 || wanted > room {
-            let wanted =
-                self.max_tokens.map(|wanted| format!(" of the {wanted} that are asked for")).unwrap_or_default();
-            let what = format!(
-                "the prompt has {} tokens, which leaves room for {room}{wanted}: the model takes {context}",
-                prompt.tokens()
-            );
-            return Err(Refusal::bad(what).code("context_length_exceeded"));
-        }
+        let wanted = self.room(prompt.tokens(), room)?;
         Ok(Ask {
             prompt,
             side,
@@ -242,7 +259,7 @@ impl Asked {
             bias: self.bias.clone(),
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
-            grammar: None,
+            hold: None,
             stops: self.stops.clone(),
             priority: self.priority,
             logprobs: self.logprobs,
@@ -259,6 +276,14 @@ impl Default for Texts {
 }
 
 impl Texts {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Texts::Texts(texts) => texts.len(),
+            Texts::Tokens(lists) => lists.len(),
+        }
+    }
+
     /// Texts, or tokens, in the four forms that the field `name` may have.
     ///
     /// # Errors
@@ -307,13 +332,14 @@ fn bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>> {
     let wrong = || Refusal::param("logit_bias", "`logit_bias` is an object of numbers from -100 to 100 by token ids");
     match fields.get("logit_bias") {
         None => Ok(Vec::new()),
-        Some(Value::Object(biases)) => biases
-            .iter()
-            .map(|(id, bias)| {
+        Some(Value::Object(biases)) => {
+            few("logit_bias", biases.len(), MOST_BIASES, "tokens")?;
+            let bias = |(id, bias): (&String, &Value)| {
                 let bias = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias)).ok_or_else(wrong)?;
                 Ok((id.parse().map_err(|_| wrong())?, bias as f32))
-            })
-            .collect(),
+            };
+            biases.iter().map(bias).collect()
+        }
         Some(_) => Err(wrong()),
     }
 }
@@ -377,6 +403,27 @@ mod tests {
             let (param, message) = problem(more.clone());
             assert!(param == field && message.contains(part), "{more}: {param}: {message}");
         }
+    }
+
+    #[test]
+    fn lists_have_a_documented_end() {
+        let message = json!({"role": "user", "content": "a"});
+        let biases = |count: usize| (0..count).map(|id| (id.to_string(), json!(1))).collect::<Map<_, _>>();
+        let tool = |at: usize| json!({"type": "function", "function": {"name": format!("f{at}")}});
+        let tools = |count: usize| (0..count).map(tool).collect::<Vec<_>>();
+        for (more, field, part) in [
+            (json!({"messages": vec![message.clone(); 2049]}), "messages", "has 2049 messages: at most 2048"),
+            (json!({"logit_bias": biases(1025)}), "logit_bias", "has 1025 tokens: at most 1024"),
+            (json!({"tools": tools(129)}), "tools", "has 129 tools: at most 128"),
+            (json!({"stop": vec!["a"; 17]}), "stop", "at most 16"),
+            (json!({"n": 17}), "n", "1 to 16"),
+        ] {
+            let (param, message) = problem(more);
+            assert!(param == field && message.contains(part), "{param}: {message}");
+        }
+        let most =
+            json!({"model": "m", "messages": vec![message; 2048], "logit_bias": biases(1024), "tools": tools(128)});
+        assert!(Asked::chat(most.as_object().unwrap(), &options()).is_ok());
     }
 
     #[test]

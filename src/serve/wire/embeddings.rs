@@ -1,11 +1,14 @@
 //! Places of texts, as OpenAI's API asks for them.
 
 use super::asked::Texts;
-use super::fields::Fields;
+use super::fields::{Fields, few};
 use crate::serve::refusal::Refusal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
+
+/// The most texts of a request, as of OpenAI.
+const MOST_INPUTS: usize = 2048;
 
 /// What is asked.
 #[derive(Debug, PartialEq)]
@@ -37,7 +40,9 @@ impl Embeddings {
                 return Err(Refusal::param("encoding_format", format!("`float` or `base64`, not `{other}`")));
             }
         };
-        Ok(Embeddings { model, input: Texts::of(input, "input")?, is_base64 })
+        let input = Texts::of(input, "input")?;
+        few("input", input.len(), MOST_INPUTS, "texts")?;
+        Ok(Embeddings { model, input, is_base64 })
     }
 
     /// What goes back.
@@ -76,8 +81,14 @@ mod tests {
             (json!({"model": "m", "input": "a", "encoding_format": "hex"}), "encoding_format"),
             (json!({"model": "m", "input": {}}), "input"),
             (json!({"model": "m", "inputs": "a"}), "inputs"),
+            (json!({"model": "m", "input": vec!["a"; 3000]}), "input"),
+            (json!({"model": "m", "input": vec![[1]; 2049]}), "input"),
         ] {
             assert_eq!(of(wrong).unwrap_err().json()["error"]["param"], field);
         }
+        let many = of(json!({"model": "m", "input": vec!["a"; 3000]})).unwrap_err().json();
+        assert_eq!(many["error"]["message"], "`input` has 3000 texts: at most 2048 are taken at once");
+        assert!(of(json!({"model": "m", "input": vec!["a"; 2048]})).is_ok());
+        assert!(of(json!({"model": "m", "input": vec![1; 3000]})).is_ok(), "one text of many tokens");
     }
 }

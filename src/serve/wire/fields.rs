@@ -99,6 +99,17 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Refuses so many items of a field where only `most` are taken at once.
+pub fn few(name: &str, found: usize, most: usize, what: &str) -> Result<()> {
+    match found <= most {
+        true => Ok(()),
+        false => {
+            let message = format!("`{name}` has {found} {what}: at most {most} are taken at once");
+            Err(Refusal::param(name, message).code("array_above_max_length"))
+        }
+    }
+}
+
 /// A value in a few words.
 fn shown(value: &Value) -> String {
     excerpt(&value.to_string(), 40)

@@ -264,7 +264,7 @@ fn metrics(line: &Value) -> Value {
     Value::Object(named.collect())
 }
 
-/// A checkpoint of a run.
+/// A checkpoint of a run. It has no name to be asked by: it is what the run would go on from, and no adapter that could be served.
 pub fn checkpoint(run: &Run, checkpoint: &Checkpoint) -> Value {
     let Checkpoint { step, at, metrics: lines } = checkpoint;
     let mut numbers = Map::new();
@@ -272,7 +272,7 @@ pub fn checkpoint(run: &Run, checkpoint: &Checkpoint) -> Value {
     numbers.insert("step".into(), (*step).into());
     json!({
         "object": "fine_tuning.job.checkpoint", "id": checkpoint_id(&run.id, *step), "created_at": at,
-        "fine_tuned_model_checkpoint": format!("{}:ckpt-step-{step}", run.model), "fine_tuning_job_id": job_id(&run.id),
+        "fine_tuned_model_checkpoint": null, "fine_tuning_job_id": job_id(&run.id),
         "metrics": numbers, "step_number": step,
     })
 }

@@ -1,11 +1,14 @@
 //! What a request wants answers to be: texts, JSON, or calls of tools.
 
-use super::fields::Fields;
+use super::fields::{Fields, few};
 use crate::serve::grammar::{Call, Shape};
 use crate::serve::refusal::Refusal;
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Refusal>;
+
+/// The most tools of a request, as of OpenAI.
+const MOST_TOOLS: usize = 128;
 
 /// What answers may be, and what they have to be.
 #[derive(Debug, Default, PartialEq)]
@@ -14,6 +17,8 @@ pub struct Wanted {
     pub tools: Vec<String>,
     /// What is enforced.
     pub shape: Option<Shape>,
+    /// What calls are held to in an answer that may be any text and may call tools.
+    pub calls: Option<Shape>,
 }
 
 /// Who decides whether a tool is called.
@@ -37,6 +42,7 @@ impl Wanted {
         let calls = if matches!(choice, Choice::None) { Vec::new() } else { tools(fields)? };
         let one_by_one = fields.get("parallel_tool_calls").is_some() && !fields.flag("parallel_tool_calls")?;
         let tools: Vec<String> = calls.iter().map(|call| call.name.clone()).collect();
+        let mut of_calls = None;
         let shape = match choice {
             Choice::Required(name) => {
                 let mut calls = calls;
@@ -51,12 +57,18 @@ impl Wanted {
                 Some(Shape { answer: None, calls, several: name.is_none() && !one_by_one })
             }
             // Where tools may be called, an answer is one or the other.
-            _ => answer.map(|answer| {
+            _ => {
                 let several = !calls.is_empty() && !one_by_one;
-                Shape { answer: Some(answer), calls, several }
-            }),
+                let shape = Shape { answer, calls, several };
+                if shape.answer.is_some() {
+                    Some(shape)
+                } else {
+                    of_calls = Some(shape).filter(|shape| !shape.calls.is_empty());
+                    None
+                }
+            }
         };
-        Ok(Wanted { tools, shape })
+        Ok(Wanted { tools, shape, calls: of_calls })
     }
 }
 
@@ -121,6 +133,7 @@ fn tools(fields: &Fields<'_>) -> Result<Vec<Call>> {
     let Some(tools) = fields.get("tools") else { return Ok(Vec::new()) };
     let wrong = |what: &str| Refusal::param("tools", what.to_owned());
     let list = tools.as_array().ok_or_else(|| wrong("`tools` is a list"))?;
+    few("tools", list.len(), MOST_TOOLS, "tools")?;
     let call = |(at, tool): (usize, &Value)| {
         let (place, function) = match tool.get("function") {
             Some(function) => (format!("tools[{at}].function.parameters"), function),
@@ -161,6 +174,8 @@ mod tests {
         }
         let wanted = of(json!({"tools": [add()]})).unwrap();
         assert_eq!((wanted.tools.as_slice(), &wanted.shape), (&["add".to_owned()][..], &None));
+        let calls = wanted.calls.expect("what calls are held to");
+        assert_eq!((calls.answer, calls.calls.len(), calls.several), (None, 1, true));
         assert_eq!(of(json!({"tools": [add()], "tool_choice": "none"})).unwrap(), Wanted::default());
     }
 

@@ -1,9 +1,6 @@
 //! Functions that losses of preferences are made of, in f64 and without overflow.
 
-/// `1 / (1 + exp(-x))`.
-pub(super) fn sigmoid(x: f64) -> f64 {
-    if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
-}
+pub(super) use crate::nn::score::sigmoid;
 
 /// `log(1 + exp(x))`, which is `-log sigmoid(-x)`.
 pub(super) fn softplus(x: f64) -> f64 {
