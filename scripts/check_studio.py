@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Clicks through the studio in a real Chromium, from a dropped spreadsheet to a chat with the tuned model and a file that is proved.
+"""Clicks through the studio in a real Chromium, from a dropped spreadsheet to a chat with the tuned model, one about a picture and a sound, and
+files of every kind that are proved.
 
     python3 scripts/check_studio.py [--model FOLDER] [--tool target/release/gemma-tune] [--chromium chromium] [--shots FOLDER]
 
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import wave
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +69,18 @@ def tiny_model(folder):
     # As a GGUF file can say it.
     more = {"vocab_size": 512, "query_pre_attn_scalar": config["head_dim"]}
     (folder / "config.json").write_text(json.dumps(config | more))
+
+
+def media(place):
+    """A model that sees and hears, behind the others in the list, a picture and a sound."""
+    goldens = ROOT / "tests" / "goldens"
+    shutil.copytree(goldens / "multimodal3n/model", place / "models/with-eyes")
+    shutil.copy(goldens / "multimodal/pictures/red.png", place / "red.png")
+    with wave.open(str(place / "tone.wav"), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16000)
+        out.writeframes(b"".join(struct.pack("<h", 9000 * (1 if i % 40 < 20 else -1)) for i in range(8000)))
 
 
 class Socket:
@@ -266,6 +280,7 @@ def main():
         else:
             (place / "models").mkdir()
             (place / "models" / Path(args.model).name).symlink_to(Path(args.model).resolve())
+        media(place)
         rows = "".join(f'"{question}","{answer}"\n' for question, answer in ROWS)
         (place / "Our FAQ.csv").write_text(f"question,answer\n{rows}")
         (place / "fragen.csv").write_text("frage;antwort\nWo?;Hier.\nWann?;Jetzt.\n")
@@ -362,6 +377,27 @@ def walk(browser, url, place, args):
     browser.until("a recipe for preferences", "document.querySelector('#recipe')?.value.includes('task: dpo') && document.querySelector('#recipe').value.includes('init_from')")
     browser.until("pairs as the model sees them", "document.querySelectorAll('.row mark').length >= 2")
     browser.shot("7-preferences")
+    browser.js("location.hash = '#/talk'")
+    browser.until("ratings", "document.body.innerText.includes('(KTO)')")
+    browser.js("[...document.querySelectorAll('button')].find((b) => b.textContent.includes('judge from good and bad')).click()")
+    browser.until("a recipe for a reward model", "document.querySelector('#recipe')?.value.includes('task: reward') && document.querySelector('#recipe').value.includes('format: unpaired')")
+
+    # A model that sees and hears, and what no model does.
+    browser.js("location.hash = '#/talk'")
+    browser.until("the model in the list", "[...document.querySelectorAll('#who option')].some((o) => o.textContent === 'models/with-eyes')")
+    browser.js("(() => { const w = document.querySelector('#who'); w.value = [...w.options].find((o) => o.textContent === 'models/with-eyes').value; w.dispatchEvent(new Event('change')); document.querySelector('#load').click(); })()")
+    browser.until("it to be loaded", "document.querySelector('.say')?.hidden === false && document.body.innerText.includes('Loaded: base.')", 300)
+    browser.drop(".say", place / "fragen.csv")
+    browser.until("a word about what it is not", "document.querySelector('.say').innerText.includes('fragen.csv') && document.querySelector('.say').innerText.includes('neither')")
+    browser.drop(".say", place / "red.png", place / "tone.wav")
+    browser.until("both of them", "document.querySelectorAll('.with span').length === 2")
+    browser.js("document.querySelector('#say').focus()")
+    browser.type("What is this?")
+    browser.key("Enter")
+    browser.until("the picture and the sound beside what was asked", "!!document.querySelector('.asked img')?.naturalWidth && !!document.querySelector('.asked audio')")
+    browser.until("an answer", "document.querySelectorAll('.answer').length === 1 && !document.querySelector('.answer .cursor')", 300)
+    assert not browser.js("document.querySelector('.answer .note.bad')?.innerText"), browser.js("document.querySelector('.answer').innerText")
+    looked_at(browser, "7-media")
 
     # Ship it.
     browser.js("location.hash = '#/ship/Our-FAQ'")
@@ -371,6 +407,14 @@ def walk(browser, url, place, args):
     browser.until("a proof", "document.querySelector('.job[data-state=done] .note')?.textContent.startsWith('Proved') || !!document.querySelector('.job[data-state=failed]')", 300)
     looked_at(browser, "8-ship")
     assert browser.js("!document.querySelector('.job[data-state=failed]')"), browser.js("document.querySelector('.job').innerText")
+    for task in ("merge", "lora", "ollama"):
+        browser.tab_to(f"#make-{task}")
+        browser.key("Enter")
+        made = f".job[data-task={task}]"
+        browser.until(f"{task} to be made", f"document.querySelector('{made}')?.matches('[data-state=done], [data-state=failed]')", 300)
+        said = browser.js(f"document.querySelector('{made}').innerText")
+        assert browser.js(f"document.querySelector('{made}[data-state=done] .note')?.textContent.startsWith('Proved')"), said
+    looked_at(browser, "9-shipped")
     own = browser.js("location.origin")
     foreign = [url for url in browser.asked if not url.startswith((own, "data:", "blob:", "about:"))]
     assert not foreign, f"fetched from elsewhere: {foreign}"

@@ -42,6 +42,7 @@ use self::bond::{BOND, Bond};
 use self::database::{Database, values};
 use crate::clock::since_1970;
 use crate::error::{Error, Kind, Place, Result};
+use crate::paths;
 use crate::process::Process;
 use crate::random::{Label, Rng};
 use std::collections::HashSet;
@@ -153,7 +154,10 @@ impl Queue {
 
     /// The same as it is told next, on a device where the run names none.
     fn words_on(&self, run: &Run, device: Option<&str>) -> Vec<OsString> {
-        let mut words = vec!["train".into(), self.folder(&run.id).join("recipe.yaml").into_os_string()];
+        let recipe = self.folder(&run.id).join("recipe.yaml");
+        // A `$` in it would be a variable.
+        let recipe = recipe.to_str().map_or_else(|| recipe.clone().into(), |text| paths::written(text).into());
+        let mut words = vec!["train".into(), recipe];
         words.extend(run.device.as_deref().or(device).map(|device| format!("--device={device}").into()));
         let goes_on = run.status != Status::Succeeded && process::was_in(&self.output(run));
         words.extend(goes_on.then(|| "--resume".into()));

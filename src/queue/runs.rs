@@ -211,6 +211,18 @@ impl Queue {
         Ok(run)
     }
 
+    /// Takes down what of a run is its keeper's: where its `output.dir` is, its details, and the process that trains it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn change(&self, run: &Run) -> Result<()> {
+        let Run { id, output, details, process, .. } = run;
+        let (pid, born) = (process.map(|process| process.pid), process.and_then(|process| process.born));
+        let sql = "UPDATE runs SET output = ?2, details = ?3, process = ?4, born = ?5 WHERE id = ?1";
+        let values = params![id, output, details.to_string(), pid, born];
+        self.database().execute(sql, values).map(drop).map_err(failed)
+    }
+
     /// A run of somebody.
     ///
     /// # Errors

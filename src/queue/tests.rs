@@ -150,6 +150,12 @@ fn a_run_with_a_folder_of_its_own_is_taken_over_goes_on_and_is_forgotten_with_al
     fs::create_dir(queue.folder(&run.id)).unwrap();
     assert_eq!(queue.run_of_model("one", "faq").unwrap().unwrap(), Run { id: run.id.clone(), ..older });
     assert!(queue.take_over(run.clone()).is_err(), "its name is taken");
+    let changed =
+        Run { details: json!({"model": "/m"}), process: Some(Process { pid: 1, born: Some(2) }), ..run.clone() };
+    queue.change(&changed).unwrap();
+    assert_eq!(queue.run("one", &run.id).unwrap().unwrap(), changed);
+    queue.change(&run).unwrap();
+    assert_eq!(queue.run("one", &run.id).unwrap().unwrap(), run);
     assert_eq!(queue.output(&run), output);
     let recipe = queue.folder(&run.id).join("recipe.yaml").display().to_string();
     assert_eq!(queue.words(&run), ["train", &recipe, "--device=cuda:1"]);

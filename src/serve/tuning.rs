@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::queue::Queue;
+use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -75,7 +76,7 @@ pub struct Wanted {
 }
 
 /// What was chosen where nothing was said, once a run has begun.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Chosen {
     /// As of [`Wanted`].
     pub epochs: f64,

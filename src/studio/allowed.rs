@@ -1,9 +1,8 @@
 //! What a recipe that comes from the page may name: files that were uploaded, runs that are here, models.
 
-use super::folder::{Folder, is_name};
+use super::folder::{Folder, is_name, named};
 use crate::error::{Error, Kind, Place, Result};
 use crate::recipe;
-use std::path::Path;
 
 /// What may stand before the name of a data set of the Hub.
 const OF_THE_HUB: &str = "hf://";
@@ -42,8 +41,8 @@ fn refused(key: &str, value: &str, folder: &Folder) -> Option<&'static str> {
 
 /// The name of the run whose folder a path is, as the page writes it.
 pub fn run_of<'a>(path: &'a str, folder: &Folder) -> Option<&'a str> {
-    let name = Path::new(path).strip_prefix(folder.run("")).ok()?.to_str()?;
-    (is_name(name) && folder.run(name).to_str() == Some(path)).then_some(name)
+    let name = path.strip_prefix(&named(&folder.run("")))?;
+    (is_name(name) && named(&folder.run(name)) == path).then_some(name)
 }
 
 /// What a recipe says of a key that has one value.
@@ -61,7 +60,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
         folder.add(Uploaded { file: "1-a.csv".into(), name: "a".into(), bytes: 1, added: 1 }).unwrap();
-        let (data, runs) = (dir.path().join("data"), dir.path().join("runs"));
+        let (data, runs) = (folder.dir().join("data"), folder.dir().join("runs"));
         let (data, runs) = (data.display(), runs.display());
         let is_taken = |text: String| check(&text, &folder).is_ok();
         assert!(is_taken(format!("data: {{train: {data}/1-a.csv}}\noutput: {{dir: {runs}/a}}")));

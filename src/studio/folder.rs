@@ -9,16 +9,19 @@
 //! ship/                   what was exported
 //! work/                   recipes that are looked at, and no more
 //! ```
+//!
+//! Its place is what it is wherever it is opened from, so that recipes and command lines, which name all of this, mean the same
+//! everywhere; where it has another place than when they were written, they are [mended](super::placing).
 
 use crate::error::{Error, Kind, Result};
-use crate::{atomic, input};
+use crate::{atomic, input, paths};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The longest name of a run.
-const NAME_CHARS: usize = 64;
+pub const NAME_CHARS: usize = 64;
 /// The list of uploads.
 const LIST: &str = "files.json";
 
@@ -47,12 +50,18 @@ impl Folder {
     /// Makes what is not there yet, and takes possession.
     ///
     /// # Errors
-    /// When it cannot be written, or another studio has it.
+    /// When it cannot be written, another studio has it, or its name cannot stand in a recipe.
     pub fn open(dir: &Path) -> Result<Self> {
         for name in ["data", "runs", "jobs", "ship", "work"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(|e| Error::io("making the folder", &path, e))?;
         }
+        let found = real(dir).map_err(|e| Error::io("finding", dir, e))?;
+        if found.to_str().is_none() {
+            let error = Error::new(Kind::Recipe, "the name of this folder is no text, and recipes name what is in it");
+            return Err(error.at_path(&found).hint("name another folder with `--dir`"));
+        }
+        let dir = found.as_path();
         let path = dir.join(".lock");
         let lock = File::options().create(true).append(true).open(&path).map_err(|e| Error::io("opening", &path, e))?;
         if lock.try_lock().is_err() {
@@ -112,7 +121,7 @@ impl Folder {
 
     /// Whether a recipe may read this: it is an upload.
     pub fn has_data(&self, path: &str) -> bool {
-        self.locked().iter().any(|known| self.data(&known.file).to_str() == Some(path))
+        self.locked().iter().any(|known| named(&self.data(&known.file)) == path)
     }
 
     /// Takes note of a file that is written to `data/` under a name of ours, or again.
@@ -158,6 +167,17 @@ impl Folder {
     fn locked(&self) -> MutexGuard<'_, Vec<Uploaded>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A path as recipes and command lines write it, in which a `$` would be a variable.
+pub fn named(path: &Path) -> String {
+    paths::written(&path.display().to_string())
+}
+
+/// Where a folder is, whatever links lead to it.
+pub fn real(path: &Path) -> std::io::Result<PathBuf> {
+    // What Windows finds then is written in a way that few programs read.
+    if cfg!(windows) { std::path::absolute(path) } else { fs::canonicalize(path) }
 }
 
 /// Letters, digits, and what joins them, of a file's name, its ending kept.
@@ -217,7 +237,7 @@ mod tests {
         assert_eq!(file, "1-faq.csv");
         fs::write(folder.data(&file), "question,answer\n").unwrap();
         folder.add(Uploaded { file: file.clone(), name: "FAQ.csv".into(), bytes: 16, added: 1 }).unwrap();
-        let path = folder.data(&file).to_str().unwrap().to_owned();
+        let path = named(&folder.data(&file));
         assert!(folder.has_data(&path) && !folder.has_data("1-faq.csv") && !folder.has_data("/etc/passwd"));
         assert!(!folder.has_data(&path.replace("/data/", "/data/../data/")), "by one name alone");
         assert_eq!(folder.name_for("x"), "2-x");
@@ -226,6 +246,21 @@ mod tests {
         assert_eq!(folder.files().len(), 1);
         assert!(folder.remove(&file).unwrap() && !folder.remove(&file).unwrap() && !folder.has_data(&path));
         fs::create_dir(dir.path().join("ship/a")).unwrap();
-        assert_eq!(folder.ship("a", ""), dir.path().join("ship/a-2"));
+        assert_eq!(folder.ship("a", ""), folder.dir().join("ship/a-2"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_is_where_it_is_by_whatever_name_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, link) = (dir.path().join("a$b c"), dir.path().join("link"));
+        fs::create_dir(&own).unwrap();
+        std::os::unix::fs::symlink(&own, &link).unwrap();
+        let folder = Folder::open(&link.join("../link/.")).unwrap();
+        assert_eq!(folder.dir(), own.canonicalize().unwrap());
+        assert!(Folder::open(&own).is_err(), "it is open");
+        folder.add(Uploaded { file: "1-x.csv".into(), name: "x".into(), bytes: 1, added: 1 }).unwrap();
+        let path = format!("{}/data/1-x.csv", folder.dir().display()).replace('$', "$$");
+        assert!(folder.has_data(&path) && !folder.has_data(&path.replace("$$", "$")), "{path}");
     }
 }

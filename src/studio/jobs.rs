@@ -3,6 +3,7 @@
 //! One at a time; others wait. What goes on although the studio was killed is found again.
 
 use super::folder::Folder;
+use super::placing;
 use super::verbs::{Program, line};
 use crate::clock::now;
 use crate::error::{Error, Kind, Result};
@@ -111,6 +112,31 @@ impl Job {
         }
     }
 
+    /// As its file has it.
+    fn text(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+
+    /// Has it name what is in this folder, wherever that was when it was asked for; whether that is something else.
+    fn settle(&mut self, folder: &Folder) -> bool {
+        let Some(from) = self.output.to_str().and_then(placing::root).map(Path::to_path_buf) else { return false };
+        if from == folder.dir() {
+            return false;
+        }
+        for word in self.steps.iter_mut().flatten() {
+            *word = placing::word(word, &from, folder);
+        }
+        if let Some(model) = placing::base(&self.model, Some(&from), folder) {
+            self.model = model;
+        }
+        if let Ok(rest) = self.output.strip_prefix(&from) {
+            self.output = folder.dir().join(rest);
+        }
+        // What goes on elsewhere is somebody else's.
+        self.process = self.process.filter(|_| placing::is_here(&from, folder));
+        true
+    }
+
     /// It for the page.
     fn shown(&self) -> Value {
         let mut shown = serde_json::to_value(self).unwrap_or_default();
@@ -168,7 +194,10 @@ impl Jobs {
         for name in crate::paths::entries(&all) {
             let path = all.join(name).join("job.json");
             if path.is_file() {
-                let job = read(&path)?;
+                let mut job = read(&path)?;
+                if job.settle(folder) {
+                    atomic::write(&path, &job.text())?;
+                }
                 jobs.insert(job.id, job);
             }
         }
@@ -184,6 +213,12 @@ impl Jobs {
     /// One of them.
     pub fn get(&self, id: u64) -> Option<Job> {
         self.locked().jobs.get(&id).cloned()
+    }
+
+    /// Whether something is made of a run, or waits to be.
+    pub fn reading(&self, run: &str) -> bool {
+        let is_undone = |job: &Job| matches!(job.state, State::Waiting | State::Running);
+        self.locked().jobs.values().any(|job| job.run == run && is_undone(job))
     }
 
     /// Takes a job, and gives its number.
@@ -325,11 +360,45 @@ impl Jobs {
     }
 
     fn save(&self, job: &Job) -> Result<()> {
-        let text = serde_json::to_vec_pretty(job).unwrap_or_default();
-        atomic::write(&self.folder.join(job.id.to_string()).join("job.json"), &text)
+        atomic::write(&self.folder.join(job.id.to_string()).join("job.json"), &job.text())
     }
 
     fn locked(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_a_studio_makes_what_it_makes_in_its_own_folder_and_ends_nothing_of_the_other() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = Folder::open(dir.path()).unwrap();
+        let made = |folder: &Folder| folder.dir().join("ship/faq-Q8_0.gguf");
+        let steps = |folder: &Folder| {
+            let (run, made) = (folder.run("faq"), made(folder));
+            let (run, made) = (format!("--adapter={}", run.display()), format!("--output={}", made.display()));
+            vec![["export", "gguf", "--model=m", &run, &made].map(str::to_owned).to_vec()]
+        };
+        let jobs = Jobs::open(&folder, Program::new("/none".into())).unwrap();
+        let job = Job::new(Task::Gguf, "faq", "m", steps(&folder), made(&folder));
+        let process = Some(Process::of(std::process::id()));
+        let id = jobs.add(Job { state: State::Running, process, ..job }).unwrap();
+        let copy = Folder::open(other.path()).unwrap();
+        std::fs::create_dir(copy.job(id)).unwrap();
+        std::fs::copy(folder.job(id).join("job.json"), copy.job(id).join("job.json")).unwrap();
+        for _ in 0..2 {
+            let copied = Jobs::open(&copy, Program::new("/none".into())).unwrap();
+            let job = copied.get(id).unwrap();
+            assert_eq!((job.steps, job.output, job.process), (steps(&copy), made(&copy), None));
+        }
+        let copied = Jobs::open(&copy, Program::new("/none".into())).unwrap();
+        assert!(!copied.stop(id), "it is not its own");
+        copied.look();
+        assert_eq!(copied.get(id).unwrap().state, State::Stopped, "how it ended, nobody knows");
+        let again = Jobs::open(&folder, Program::new("/none".into())).unwrap().get(id).unwrap();
+        assert_eq!((again.process, again.steps), (process, steps(&folder)));
     }
 }

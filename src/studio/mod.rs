@@ -8,7 +8,10 @@ mod allowed;
 mod door;
 mod folder;
 mod jobs;
+mod needed;
+mod older;
 mod page;
+mod placing;
 mod ratings;
 mod routes;
 mod runs;
@@ -21,7 +24,7 @@ use self::door::Door;
 use self::folder::Folder;
 use self::jobs::Jobs;
 use self::page::Page;
-use self::runs::{Runs, base_of};
+use self::runs::{Runs, base_of, judges};
 use self::talk::Talk;
 use self::verbs::Program;
 use crate::error::{Error, Kind, Place, Result};
@@ -133,6 +136,7 @@ impl Studio {
     pub fn run(self, note: impl Fn(&str) + Send + Sync + 'static) -> Result<()> {
         let Studio { listener, shared, training, stop } = self;
         let failed = |e: std::io::Error| Error::new(Kind::Run, format!("no thread can be started: {e}")).caused_by(e);
+        shared.runs.said.iter().for_each(|said| note(said));
         let hooks = Arc::new(Finished { shared: shared.clone(), note });
         let runner = Runner::start(shared.runs.queue.clone(), training, hooks)?;
         let (keeper, until) = (shared.clone(), stop.subscribe());
@@ -170,7 +174,7 @@ struct Finished<F> {
 
 impl<F: Fn(&str) + Send + Sync> Hooks for Finished<F> {
     fn serve(&self, run: &Run, _: &Path) -> Result<()> {
-        if run.details["then_talk"] == true {
+        if run.details["then_talk"] == true && !judges(run) {
             // Why it cannot be talked to is said where it is looked for.
             let _ = self.shared.talk.open(&self.shared.folder, base_of(run), Some(&run.model), "auto");
         }

@@ -3,6 +3,7 @@
 use super::folder::{Folder, Uploaded, is_name};
 use crate::clock::now;
 use crate::error::{Error, Kind, Result};
+use crate::input;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
@@ -59,11 +60,12 @@ pub struct Rated {
 }
 
 impl Rated {
-    /// Adds the row to the run's file of its kind, which is an upload like others, and gives its name.
+    /// Adds the row to the run's file of its kind, which is an upload like others, and gives its name. Where the file `is_needed` as it
+    /// is, by a run that would not go on with other rows, a new one takes its place.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn keep(&self, folder: &Folder) -> Result<String> {
+    pub fn keep(&self, folder: &Folder, is_needed: &dyn Fn(&str) -> Result<bool>) -> Result<String> {
         if !is_name(&self.run) {
             return Err(Error::new(Kind::Recipe, format!("`{}` is no run", self.run)));
         }
@@ -72,11 +74,16 @@ impl Rated {
             Rating::Preference { .. } => "preference",
         };
         let name = format!("ratings of {} ({kind}).jsonl", self.run);
-        let known = folder.files().into_iter().find(|file| file.name == name);
-        let file =
-            known.map_or_else(|| folder.name_for(&format!("ratings_{}_{kind}.jsonl", self.run)), |known| known.file);
+        let known = folder.files().into_iter().rfind(|file| file.name == name).map(|known| known.file);
+        let is_needed = known.as_deref().map(is_needed).transpose()?.unwrap_or(false);
+        let file = known.clone().filter(|_| !is_needed);
+        let file = file.unwrap_or_else(|| folder.name_for(&format!("ratings_{}_{kind}.jsonl", self.run)));
         let path = folder.data(&file);
-        let mut row = serde_json::to_vec(&self.row).unwrap_or_default();
+        let before = known.filter(|_| is_needed).map(|known| folder.data(&known));
+        let before =
+            before.map(|before| input::read(&before).map_err(|e| Error::io("reading", &before, e))).transpose()?;
+        let mut row = before.unwrap_or_default();
+        row.extend(serde_json::to_vec(&self.row).unwrap_or_default());
         row.push(b'\n');
         let written = File::options().create(true).append(true).open(&path).and_then(|mut out| {
             out.write_all(&row)?;
@@ -96,7 +103,7 @@ mod tests {
     fn ratings_become_rows() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
-        let keep = |text: &str| serde_json::from_str::<Rated>(text).unwrap().keep(&folder);
+        let keep = |text: &str| serde_json::from_str::<Rated>(text).unwrap().keep(&folder, &|_| Ok(false));
         let asked = r#""prompt": [{"role": "user", "content": "Hi"}]"#;
         let said = |text: &str| format!(r#"[{{"role": "assistant", "content": "{text}"}}]"#);
         let up = format!(r#"{{"run": "faq", "row": {{{asked}, "completion": {}, "label": true}}}}"#, said("Yo"));
@@ -111,6 +118,12 @@ mod tests {
         let pairs = keep(&two).unwrap();
         assert!(pairs != file && folder.files().len() == 2);
         assert!(keep(&two.replace("faq", "../x")).is_err());
+        // A run that is not done goes on with the rows that it began with; who learns next has all of them.
+        let third: Rated = serde_json::from_str(&up).unwrap();
+        let newer = third.keep(&folder, &|needed| Ok(needed == file)).unwrap();
+        let lines = |file: &str| std::fs::read_to_string(folder.data(file)).unwrap().lines().count();
+        assert!(newer != file && (lines(&file), lines(&newer)) == (2, 3));
+        assert_eq!((keep(&up).unwrap(), lines(&newer), lines(&file)), (newer.clone(), 4, 2));
         for wrong in [r#"{"run": "a", "row": {}}"#, &up.replace("\"user\"", "\"tool\""), &up.replace("label", "mark")] {
             assert!(serde_json::from_str::<Rated>(wrong).is_err(), "{wrong}");
         }

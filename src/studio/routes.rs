@@ -5,8 +5,11 @@ mod uploads;
 
 use super::Shared;
 use super::allowed::{self, run_of};
+use super::folder::named;
+use super::needed;
+use super::placing;
 use super::ratings::Rated;
-use super::runs::base_of;
+use super::runs::{base_of, judges};
 use super::shipping::Wish;
 use super::upstream;
 use crate::error::{Error, Kind};
@@ -60,7 +63,7 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
         (&Method::GET, [""]) => Ok(page(shared)),
         (&Method::GET, ["api", "state"]) => state(shared).map(|state| ok(&state)),
         (&Method::GET, ["api", "schema"]) => looking::say(shared, &["recipe", "schema"]).await,
-        (&Method::GET, ["api", "models"]) => looking::say(shared, &["inspect", "--json"]).await,
+        (&Method::GET, ["api", "models"]) => looking::models(shared).await,
         (&Method::GET, ["api", "jobs", id, "log"]) => lines(&job_folder(shared, id)?.join("log.txt"), from()),
         (&Method::GET, ["api", "jobs", id, "recipe"]) => whole(&job_folder(shared, id)?.join("recipe.yaml")),
         (&Method::GET, ["api", "jobs", id, "out", step]) => {
@@ -74,6 +77,7 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
         (&Method::POST, ["api", "files"]) => uploads::take(head, body, shared).await,
         (&Method::POST, ["api", "files", "remove"]) => {
             let Named { name } = read(body).await?;
+            needed::file(shared, &name).map_err(own)?.map_or(Ok(()), |why| Err(conflict(why)))?;
             let is_gone = shared.folder.remove(&name).map_err(own)?;
             if is_gone { Ok(ok(&json!({}))) } else { Err(nothing(head)) }
         }
@@ -83,12 +87,16 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
         (&Method::POST, ["api", "ship"]) => {
             let wish: Wish = read(body).await?;
             let run = known_run(shared, &wish.run)?;
-            let job = wish.job(base_of(&run), &shared.folder).map_err(own)?;
+            let job = wish.job(base_of(&run), judges(&run), &shared.folder).map_err(own)?;
             let id = shared.jobs.add(job).map_err(own)?;
             Ok(ok(&json!({"id": id})))
         }
         (&Method::POST, ["api", "jobs", id, what @ ("stop" | "resume" | "remove")]) => {
             let is_done = match (shared.runs.get(id).map_err(own)?, id.parse(), *what) {
+                (Some(run), _, "remove") => match needed::run(shared, &run).map_err(own)? {
+                    Some(why) => return Err(conflict(why)),
+                    None => shared.runs.act(&run.id, what),
+                },
                 (Some(run), ..) => shared.runs.act(&run.id, what),
                 (None, Ok(id), "stop") => Ok(shared.jobs.stop(id)),
                 (None, Ok(id), "remove") => shared.jobs.remove(id),
@@ -97,12 +105,15 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
             };
             match is_done.map_err(own)? {
                 true => Ok(ok(&json!({}))),
-                false => Err(Refusal::new(StatusCode::CONFLICT, "it is not in a state for that")),
+                false => Err(conflict("it is not in a state for that")),
             }
         }
         (&Method::POST, ["api", "talk"]) => {
             let Talked { model, run, device } = read(body).await?;
             let run = run.map(|run| known_run(shared, &run)).transpose()?;
+            if let Some(run) = run.as_ref().filter(|run| judges(run)) {
+                return Err(Refusal::param("run", format!("`{}` judges answers and writes none", run.model)));
+            }
             let model = run.as_ref().map(|run| base_of(run).to_owned()).or(model);
             let Some(model) = model.filter(|model| !model.trim().is_empty()) else {
                 return Err(Refusal::param("model", "choose a model or a run"));
@@ -119,13 +130,14 @@ async fn respond(head: &Parts, body: &mut Incoming, shared: &Arc<Shared>) -> Res
         (&Method::POST, ["api", "talk", "chat"]) => {
             let body = bytes(body).await?;
             let Some(reached) = shared.talk.reached() else {
-                return Err(Refusal::new(StatusCode::CONFLICT, "no model is loaded"));
+                return Err(conflict("no model is loaded"));
             };
             upstream::chat(&reached, &body).await
         }
         (&Method::POST, ["api", "ratings"]) => {
             let rated: Rated = read(body).await?;
-            let file = rated.keep(&shared.folder).map_err(own)?;
+            let is_needed = |file: &str| Ok(needed::file(shared, file)?.is_some());
+            let file = rated.keep(&shared.folder, &is_needed).map_err(own)?;
             Ok(ok(&json!({"file": file})))
         }
         _ => Err(nothing(head)),
@@ -167,9 +179,11 @@ struct Begun {
 fn train(begun: &Begun, shared: &Shared) -> Result<Response<Body>> {
     allowed::check(&begun.recipe, &shared.folder).map_err(own)?;
     let device = Some(device_of(begun.device.as_deref())?).filter(|device| *device != "auto");
+    // The studio may be opened from another working directory when it is the run's turn.
+    let recipe = placing::with_base(&begun.recipe, &shared.folder).unwrap_or_else(|| begun.recipe.clone());
     let value = |key: &str| {
         let missing = || Refusal::param(key, format!("the recipe does not say `{key}`"));
-        allowed::value_of(&begun.recipe, key).ok_or_else(missing)
+        allowed::value_of(&recipe, key).ok_or_else(missing)
     };
     let (dir, model) = (value("output.dir")?, value("model.base")?);
     let name = run_of(&dir, &shared.folder).unwrap_or_default();
@@ -179,8 +193,12 @@ fn train(begun: &Begun, shared: &Shared) -> Result<Response<Body>> {
             format!("there is a run `{name}` already: give this one another name"),
         ));
     }
-    let details = json!({"model": model, "estimated_bytes": begun.estimated_bytes, "then_talk": begun.then_talk});
-    let id = shared.runs.add(name, &begun.recipe, &dir, device, details).map_err(own)?;
+    let learns = allowed::value_of(&recipe, "task");
+    let details = json!({
+        "model": model, "estimated_bytes": begun.estimated_bytes, "then_talk": begun.then_talk, "learns": learns,
+    });
+    let output = shared.folder.run(name).display().to_string();
+    let id = shared.runs.add(name, &recipe, &output, device, details).map_err(own)?;
     Ok(ok(&json!({"id": id})))
 }
 
@@ -200,7 +218,7 @@ fn page(shared: &Shared) -> Response<Body> {
 /// All that changes while the page is open, but for what files hold.
 fn state(shared: &Shared) -> Result<Value> {
     let jobs = shared.runs.shown().map_err(own)?.into_iter().chain(shared.jobs.shown()).collect::<Vec<_>>();
-    let path = |name: &str| shared.folder.data(name).display().to_string();
+    let path = |name: &str| named(&shared.folder.data(name));
     let files = shared.folder.files().into_iter().map(|file| {
         let mut shown = json!({"path": path(&file.file)});
         if let (Value::Object(shown), Ok(Value::Object(file))) = (&mut shown, serde_json::to_value(&file)) {
@@ -211,7 +229,7 @@ fn state(shared: &Shared) -> Result<Value> {
     Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "dir": shared.folder.dir().display().to_string(),
-        "runs_dir": shared.folder.run("").display().to_string(),
+        "runs_dir": named(&shared.folder.run("")),
         "max_upload_bytes": shared.max_upload_bytes,
         "files": files.collect::<Vec<_>>(),
         "jobs": jobs,
@@ -226,6 +244,11 @@ fn ok(value: &Value) -> Response<Body> {
 /// What the studio itself fails at.
 fn own(error: Error) -> Refusal {
     Refusal::of_error(&error)
+}
+
+/// What cannot be as things stand.
+fn conflict(why: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, why)
 }
 
 fn nothing(head: &Parts) -> Refusal {

@@ -1,19 +1,19 @@
 //! The runs of a studio: those of a queue in its folder, each with the name that a person gave it.
 
 use super::folder::Folder;
+use super::older;
+use super::placing;
 use super::verbs::line;
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
 use crate::queue::{Limits, Order, Page, Queue, Run, Status};
-use crate::{input, paths};
-use serde::Deserialize;
+use crate::{atomic, input};
 use serde_json::{Value, json};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Whose they all are.
-const OWNER: &str = "";
+pub const OWNER: &str = "";
 /// A person knows how many he wants.
 const LIMITS: Limits = Limits { files: u64::MAX, bytes: u64::MAX, waiting: u64::MAX };
 
@@ -21,6 +21,8 @@ const LIMITS: Limits = Limits { files: u64::MAX, bytes: u64::MAX, waiting: u64::
 pub struct Runs {
     /// Where they wait.
     pub queue: Arc<Queue>,
+    /// What became of them when the folder was opened, for whoever opened it.
+    pub said: Vec<String>,
 }
 
 impl Runs {
@@ -29,30 +31,65 @@ impl Runs {
     /// # Errors
     /// When they cannot be read.
     pub fn open(folder: &Folder) -> Result<Self> {
-        let runs = Runs { queue: Arc::new(Queue::open(&folder.dir().join("queue"), LIMITS)?) };
-        runs.take_over_all(&folder.dir().join("jobs"))?;
-        runs.are_in(folder)?;
+        let queue = Queue::open(&folder.dir().join("queue"), LIMITS)?;
+        let mut runs = Runs { queue: Arc::new(queue), said: Vec::new() };
+        runs.said.extend(older::take_over(&folder.dir().join("jobs"), &runs.queue)?);
+        runs.settle(folder)?;
         Ok(runs)
     }
 
-    /// Refuses a folder that was copied or moved, or is opened from another place: its runs are named as they were seen from where it was
-    /// begun, so that those of another folder, or none, would be trained and removed.
-    fn are_in(&self, folder: &Folder) -> Result<()> {
-        let place = |path: PathBuf| {
-            let parent = path.parent().map(Path::to_path_buf).unwrap_or_default();
-            fs::canonicalize(&parent).or_else(|_| std::path::absolute(&parent)).unwrap_or(parent)
-        };
-        let own = place(folder.run("any"));
-        let is_elsewhere = |run: &Run| place(self.queue.output(run)) != own;
-        let Some(run) = self.all()?.into_iter().find(is_elsewhere) else { return Ok(()) };
-        let (name, output) = (&run.model, self.queue.output(&run));
-        let what = format!(
-            "the run `{name}` of this studio lies in `{}`, as seen from here, which is not in it",
-            output.display()
-        );
-        Err(Error::new(Kind::Recipe, what).at_path(folder.dir()).hint(
-            "open it by the same `--dir` in the working directory in which it was begun; a copy goes on without `queue` and `runs`",
-        ))
+    /// Sees to it that all runs lie in this folder and name what is in it, wherever it was when they were begun.
+    fn settle(&mut self, folder: &Folder) -> Result<()> {
+        let mut left = None;
+        for run in self.all()? {
+            let output = folder.run(&run.model).display().to_string();
+            let before = run.output.as_deref().and_then(placing::root);
+            let base = placing::base(base_of(&run), before, folder);
+            let is_settled = run.output.as_ref() == Some(&output);
+            if is_settled && base.is_none() {
+                continue;
+            }
+            let is_here = is_settled || before.is_some_and(|before| placing::is_here(before, folder));
+            left = left.or(before.filter(|_| !is_here).map(|before| before.display().to_string()));
+            self.place(&run, is_settled, folder)?;
+            let mut settled = Run { output: Some(output), ..run };
+            if let Some(base) = base {
+                settled.details["model"] = base.into();
+            }
+            // One that trains elsewhere is somebody else's; one that trains here is found by its lock.
+            settled.process = settled.process.filter(|_| is_here);
+            self.queue.change(&settled)?;
+        }
+        self.said.extend(left.map(|left| {
+            format!("This studio was in `{left}`; its runs are those of `{}` from now on", folder.dir().display())
+        }));
+        Ok(())
+    }
+
+    /// Writes the recipes of a run so that they name what is in this folder.
+    fn place(&self, run: &Run, is_settled: bool, folder: &Folder) -> Result<()> {
+        let path = self.queue.folder(&run.id).join("recipe.yaml");
+        let own = folder.run(&run.model);
+        if path.is_file() {
+            let text = input::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?;
+            match placing::text(&text, &run.model, folder) {
+                Some(placed) => atomic::write(&path, placed.as_bytes())?,
+                // It lies here already, or is not trained any more.
+                None if is_settled || run.status == Status::Succeeded => {}
+                None => {
+                    let what = format!("where the run `{}` lies cannot be written into its recipe", run.model);
+                    let hint = format!("write `output: {{dir: \"{}\"}}` into it, on a line of its own", own.display());
+                    return Err(Error::new(Kind::Recipe, what).at_path(path).hint(hint));
+                }
+            }
+        }
+        // Whoever measures the run later finds its rows by it; the run itself writes it anew.
+        let resolved = own.join("recipe.yaml");
+        let text = input::read_to_string(&resolved).ok().filter(|_| resolved.is_file());
+        let placed = text.as_deref().and_then(|text| placing::text(text, &run.model, folder));
+        placed
+            .filter(|placed| Some(placed) != text.as_ref())
+            .map_or(Ok(()), |placed| atomic::write(&resolved, placed.as_bytes()))
     }
 
     /// One of them, by its id.
@@ -103,7 +140,11 @@ impl Runs {
         Ok(self.all()?.iter().map(|run| self.show(run)).collect())
     }
 
-    fn all(&self) -> Result<Vec<Run>> {
+    /// All of them, the oldest first.
+    ///
+    /// # Errors
+    /// Those of the queue.
+    pub fn all(&self) -> Result<Vec<Run>> {
         Ok(self.queue.runs(OWNER, Page::ALL)?.map(|paged| paged.items).unwrap_or_default())
     }
 
@@ -124,28 +165,11 @@ impl Runs {
             "id": run.id, "task": "train", "run": run.model, "model": base_of(run), "state": state, "stopping": stopping,
             "output": output.display().to_string(), "created": run.created, "started": run.started, "ended": run.finished,
             "estimated_bytes": run.details["estimated_bytes"], "memory_bytes": memory_bytes,
+            // Of studios that did not say it there is none.
+            "learns": run.details["learns"],
             "has_adapter": output.join("adapter").join("adapter_config.json").is_file(),
             "commands": [line(&self.queue.words(run))],
         })
-    }
-
-    /// Takes over what older studios have kept in `jobs/N/` of their runs: words and recipe move into the queue, and what the runs
-    /// left stays where it is.
-    fn take_over_all(&self, jobs: &Path) -> Result<()> {
-        let folders = paths::entries(jobs).into_iter().map(|name| jobs.join(name));
-        let read = |folder: PathBuf| -> Result<_> { Ok(Older::read(&folder)?.map(|older| (older, folder))) };
-        let mut found = folders.filter_map(|folder| read(folder).transpose()).collect::<Result<Vec<_>>>()?;
-        found.sort_by_key(|(older, _)| older.id);
-        for (older, folder) in found {
-            // Where this was interrupted, it is there already.
-            let run = match self.named(&older.run)? {
-                Some(run) => run,
-                None => self.queue.take_over(older.taken())?,
-            };
-            let to = self.queue.folder(&run.id);
-            fs::rename(&folder, &to).map_err(|e| Error::io("moving a run of an older studio to", &to, e))?;
-        }
-        Ok(())
     }
 }
 
@@ -154,101 +178,49 @@ pub fn base_of(run: &Run) -> &str {
     run.details["model"].as_str().unwrap_or_default()
 }
 
-/// A run as studios before the queue kept it, in a file of its own.
-#[derive(Deserialize)]
-struct Older {
-    id: u64,
-    run: String,
-    model: String,
-    #[serde(default)]
-    steps: Vec<Vec<String>>,
-    output: String,
-    state: String,
-    created: u64,
-    started: Option<u64>,
-    ended: Option<u64>,
-    #[serde(default)]
-    estimated_bytes: Option<u64>,
-    #[serde(default)]
-    then_talk: bool,
-}
-
-impl Older {
-    /// The one in a folder; `None` where there is none, or it was no run.
-    fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join("job.json");
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let damaged = |e: serde_json::Error| {
-            Error::new(Kind::Data, format!("the job is damaged: {e}")).at_path(&path).hint("remove its folder")
-        };
-        let text = input::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?;
-        let job: Value = serde_json::from_str(&text).map_err(damaged)?;
-        if job["task"] != "train" {
-            return Ok(None);
-        }
-        serde_json::from_value(job).map(Some).map_err(damaged)
-    }
-
-    fn taken(self) -> Run {
-        let device = self.steps.iter().flatten().find_map(|word| word.strip_prefix("--device="));
-        let status = match self.state.as_str() {
-            "waiting" => Status::Queued,
-            "running" => Status::Running,
-            "done" => Status::Succeeded,
-            "failed" => Status::Failed,
-            _ => Status::Paused,
-        };
-        Run {
-            id: String::new(),
-            owner: OWNER.to_owned(),
-            status,
-            model: self.run,
-            is_dropped: false,
-            created: self.created,
-            started: self.started,
-            finished: self.ended.filter(|_| status.is_over()),
-            tokens: None,
-            results: None,
-            error: None,
-            device: device.map(str::to_owned),
-            details: json!({"model": self.model, "estimated_bytes": self.estimated_bytes, "then_talk": self.then_talk}),
-            output: Some(self.output),
-            process: None,
-        }
-    }
+/// Whether its model judges answers, and writes none.
+pub fn judges(run: &Run) -> bool {
+    run.details["learns"] == "reward"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paths;
+    use crate::studio::folder::named;
+    use std::fs;
+
+    /// A job of an older studio, that has been in its folder, and its log.
+    fn older(dir: &Path, id: u64, task: &str, state: &str, run: &str, output: &Path) {
+        let job = dir.join("jobs").join(id.to_string());
+        fs::create_dir(&job).unwrap();
+        let steps = json!([["train", "s/jobs/1/recipe.yaml", "--device=cuda:0", "--resume"]]);
+        let started = if state == "waiting" { Value::Null } else { json!(20) };
+        let text = json!({
+            "id": id, "task": task, "run": run, "model": "m", "steps": steps, "at": 0, "output": output,
+            "state": state, "code": null, "process": {"pid": 1, "born": 2}, "created": 10 + id, "started": started, "ended": 30,
+            "estimated_bytes": 40, "then_talk": true, "stopping": false,
+        });
+        fs::write(job.join("job.json"), text.to_string()).unwrap();
+        fs::write(job.join("recipe.yaml"), format!("# recipe {id}\noutput: {{dir: {}}}\n", output.display())).unwrap();
+        fs::write(job.join("log.txt"), "words").unwrap();
+    }
 
     #[test]
     fn runs_of_older_studios_are_taken_over_and_nothing_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
-        let older = |id: u64, task: &str, state: &str| {
-            let job = dir.path().join("jobs").join(id.to_string());
-            fs::create_dir(&job).unwrap();
-            let output = folder.run(&format!("faq-{id}"));
-            let steps = json!([["train", "s/jobs/1/recipe.yaml", "--device=cuda:0", "--resume"]]);
-            let text = json!({
-                "id": id, "task": task, "run": format!("faq-{id}"), "model": "m", "steps": steps, "at": 0, "output": output,
-                "state": state, "code": null, "process": {"pid": 1, "born": 2}, "created": 10 + id, "started": 20, "ended": 30,
-                "estimated_bytes": 40, "then_talk": true, "stopping": false,
-            });
-            fs::write(job.join("job.json"), text.to_string()).unwrap();
-            fs::write(job.join("recipe.yaml"), format!("recipe {id}")).unwrap();
-            fs::write(job.join("log.txt"), "words").unwrap();
+        let states = [(2, "done"), (10, "stopped"), (11, "failed"), (12, "waiting"), (13, "running")];
+        for (id, state) in states {
+            let (name, output) = (format!("faq-{id}"), folder.run(&format!("faq-{id}")));
+            older(dir.path(), id, "train", state, &name, &output);
             fs::create_dir(&output).unwrap();
             fs::write(output.join("summary.json"), "{}").unwrap();
-        };
-        let states = [(2, "done"), (10, "stopped"), (11, "failed"), (12, "waiting"), (13, "running")];
-        states.iter().for_each(|(id, state)| older(*id, "train", state));
-        older(3, "merge", "done");
+        }
+        older(dir.path(), 3, "merge", "done", "faq-2", &folder.run("faq-2"));
         for _ in 0..2 {
             let runs = Runs::open(&folder).unwrap();
+            assert_eq!(runs.said, Vec::<String>::new());
             let shown = runs.shown().unwrap();
             let seen: Vec<(&Value, &Value)> = shown.iter().map(|run| (&run["run"], &run["state"])).collect();
             let names = states.map(|(id, state)| (json!(format!("faq-{id}")), json!(state)));
@@ -256,11 +228,48 @@ mod tests {
             let run = runs.named("faq-2").unwrap().unwrap();
             assert_eq!((run.created, run.started, run.finished), (12, Some(20), Some(30)));
             assert_eq!((base_of(&run), run.device.as_deref()), ("m", Some("cuda:0")));
-            assert_eq!(fs::read_to_string(runs.queue.folder(&run.id).join("recipe.yaml")).unwrap(), "recipe 2");
-            assert_eq!(fs::read_to_string(runs.queue.folder(&run.id).join("log.txt")).unwrap(), "words");
+            let kept = runs.queue.folder(&run.id);
+            assert!(fs::read_to_string(kept.join("recipe.yaml")).unwrap().starts_with("# recipe 2\n"));
+            assert_eq!(fs::read_to_string(kept.join("log.txt")).unwrap(), "words");
             assert!(folder.run("faq-2").join("summary.json").exists(), "what it left stays where it was");
             assert_eq!(paths::entries(&dir.path().join("jobs")), ["3"], "no run");
         }
+    }
+
+    #[test]
+    fn of_older_runs_of_one_name_one_keeps_it_and_the_others_have_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let output = folder.run("faq");
+        for (id, state, name) in [
+            (1, "failed", "faq"),
+            (2, "done", "faq"),
+            (3, "waiting", "faq"),
+            (4, "stopped", "faq-2"),
+            (5, "waiting", "x"),
+        ] {
+            older(dir.path(), id, "train", state, name, &folder.run(name));
+        }
+        fs::create_dir(&output).unwrap();
+        let runs = Runs::open(&folder).unwrap();
+        let names = |runs: &Runs| {
+            let of = |run: Run| (run.model.clone(), run.created - 10, runs.queue.output(&run));
+            runs.all().unwrap().into_iter().map(of).collect::<Vec<_>>()
+        };
+        let expected = [("faq-3", 1), ("faq", 2), ("faq-4", 3), ("faq-2", 4), ("x", 5)];
+        let expected = expected.map(|(name, id)| (name.to_owned(), id, folder.run(name)));
+        assert_eq!(names(&runs), expected);
+        assert!(
+            runs.said.len() == 2 && runs.said[0].contains("`faq-3`") && runs.said[1].contains("job 3"),
+            "{:?}",
+            runs.said
+        );
+        let waits = runs.named("faq-4").unwrap().unwrap();
+        let recipe = fs::read_to_string(runs.queue.folder(&waits.id).join("recipe.yaml")).unwrap();
+        assert!(recipe.contains(&named(&folder.run("faq-4"))), "{recipe}");
+        assert!(runs.act(&waits.id, "remove").unwrap() && output.exists(), "the folder is not its own");
+        drop(runs);
+        assert!(Runs::open(&folder).unwrap().said.is_empty());
     }
 
     #[test]
@@ -286,22 +295,104 @@ mod tests {
         assert!(!Path::new(&output).exists() && runs.named("faq").unwrap().is_none() && add().is_ok());
     }
 
+    /// All that is in a folder, but for what is locked, in another one.
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for name in paths::entries(from) {
+            let (from, to) = (from.join(&name), to.join(&name));
+            if from.is_dir() { copy(&from, &to) } else { drop(fs::copy(from, to).unwrap()) }
+        }
+    }
+
+    /// A studio with a run that this very process seems to train, whose paths are written as `root` has them.
+    fn begun(folder: &Folder, root: &Path) -> Runs {
+        let runs = Runs::open(folder).unwrap();
+        let (data, output) = (root.join("data/1-a.csv"), root.join("runs/faq"));
+        let recipe = format!(
+            "model: {{base: m}}\ndata: {{train: {}}}  # rows\noutput: {{dir: {}}}\n",
+            data.display(),
+            output.display()
+        );
+        let output = output.display().to_string();
+        let id = runs.add("faq", &recipe, &output, None, json!({"model": "m"})).unwrap();
+        let process = Some(Process::of(std::process::id()));
+        let run = runs.get(&id).unwrap().unwrap();
+        runs.queue.change(&Run { process, ..run }).unwrap();
+        fs::create_dir_all(folder.run("faq")).unwrap();
+        fs::write(folder.run("faq").join("recipe.yaml"), recipe).unwrap();
+        runs
+    }
+
     #[test]
-    fn a_copy_of_a_studio_trains_and_removes_no_run_of_the_other() {
+    fn a_copy_of_a_studio_trains_removes_and_ends_nothing_of_the_other() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folder = Folder::open(dir.path()).unwrap();
+        let is_of = |runs: &Runs, folder: &Folder, is_trained: bool| {
+            let run = runs.named("faq").unwrap().unwrap();
+            assert_eq!(runs.queue.output(&run), folder.run("faq"));
+            assert_eq!(run.process.is_some(), is_trained);
+            for path in [runs.queue.folder(&run.id), folder.run("faq")] {
+                let text = fs::read_to_string(path.join("recipe.yaml")).unwrap();
+                let names = |path: &Path| text.contains(&named(path));
+                assert!(
+                    names(&folder.run("faq")) && names(&folder.data("1-a.csv")) && text.contains("  # rows"),
+                    "{text}"
+                );
+            }
+            run
+        };
+        let runs = begun(&folder, folder.dir());
+        copy(dir.path(), &other.path().join("copy"));
+        let copy = Folder::open(&other.path().join("copy")).unwrap();
+        let copied = Runs::open(&copy).unwrap();
+        assert!(
+            copied.said[0].starts_with(&format!("This studio was in `{}`", folder.dir().display())),
+            "{:?}",
+            copied.said
+        );
+        let run = is_of(&copied, &copy, false);
+        assert!(copied.act(&run.id, "remove").unwrap() && !copy.run("faq").exists());
+        is_of(&runs, &folder, true);
+        drop((runs, copied, copy));
         let runs = Runs::open(&folder).unwrap();
-        let output = folder.run("faq").display().to_string();
-        runs.add("faq", "task: sft", &output, None, json!({"model": "m", "estimated_bytes": 5})).unwrap();
+        assert!(runs.said.is_empty());
+        is_of(&runs, &folder, true);
+        drop((runs, folder));
+
+        // The whole folder has another place.
+        let moved = other.path().join("moved");
+        fs::rename(dir.path(), &moved).unwrap();
+        let folder = Folder::open(&moved).unwrap();
+        is_of(&Runs::open(&folder).unwrap(), &folder, false);
+        assert!(Runs::open(&folder).unwrap().said.is_empty(), "once");
+        drop(folder);
+        fs::rename(&moved, dir.path()).unwrap(); // for who removes it
+    }
+
+    #[test]
+    fn what_was_named_from_a_working_directory_is_known_from_everywhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&dir.path().join("work/s")).unwrap();
+        let model = folder.dir().parent().unwrap().join("m");
+        fs::create_dir(&model).unwrap();
+        drop(begun(&folder, Path::new("s")));
+        let runs = Runs::open(&folder).unwrap();
+        let run = runs.named("faq").unwrap().unwrap();
+        assert_eq!((base_of(&run), runs.queue.output(&run)), (named(&model).as_str(), folder.run("faq")));
+        let recipe = fs::read_to_string(runs.queue.folder(&run.id).join("recipe.yaml")).unwrap();
+        assert!(recipe.contains(&named(&model)) && recipe.contains(&named(&folder.data("1-a.csv"))), "{recipe}");
+    }
+
+    #[test]
+    fn a_recipe_that_would_be_trained_elsewhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let runs = Runs::open(&folder).unwrap();
+        let id = runs
+            .add("faq", "output:\n  dir: >-\n    /x/runs/faq\n", "/x/runs/faq", None, json!({"model": "m"}))
+            .unwrap();
         drop(runs);
-        let copy = Folder::open(other.path()).unwrap();
-        let from = dir.path().join("queue");
-        fs::create_dir_all(other.path().join("queue")).unwrap();
-        for name in paths::entries(&from).iter().filter(|name| from.join(name).is_file()) {
-            fs::copy(from.join(name), other.path().join("queue").join(name)).unwrap();
-        }
-        let error = Runs::open(&copy).map(drop).unwrap_err();
-        assert!(error.what().starts_with("the run `faq` of this studio lies in"), "{error}");
-        Runs::open(&folder).unwrap();
+        let error = Runs::open(&folder).map(drop).unwrap_err();
+        assert!(error.what().contains("the run `faq`") && error.to_string().contains(&id), "{error}");
     }
 }

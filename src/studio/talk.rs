@@ -1,15 +1,16 @@
 //! A model that is talked to, with an adapter beside it: `serve` in a process of its own.
 
 use super::door::secret;
-use super::folder::Folder;
+use super::folder::{Folder, named};
 use super::verbs::{Program, line};
 use crate::error::{Error, Kind, Result};
 use crate::process::{self, Process};
 use crate::{atomic, input};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -45,6 +46,24 @@ struct Talking {
     ended: Option<Option<i32>>,
 }
 
+/// The process that a studio left behind which was killed.
+#[derive(Serialize, Deserialize)]
+struct Left {
+    #[serde(flatten)]
+    process: Process,
+    /// That studio's folder: of a copy of it the process is none.
+    #[serde(default)]
+    dir: PathBuf,
+}
+
+impl Left {
+    /// The one that a file names, where it runs still and is of the studio in `dir`.
+    fn read(path: &Path, dir: &Path) -> Option<Process> {
+        let left: Left = serde_json::from_str(&input::read_to_string(path).ok()?).ok()?;
+        Some(left.process).filter(|process| left.dir == dir && process.is_alive())
+    }
+}
+
 /// Where to ask, and with what.
 pub struct Reached {
     /// `127.0.0.1:8080`.
@@ -57,8 +76,7 @@ impl Talk {
     /// None yet. One that a studio left behind which was killed is ended.
     pub fn new(folder: &Folder, program: Program) -> Self {
         let left = folder.work("serve.json");
-        let before = input::read_to_string(&left).ok().and_then(|text| serde_json::from_str::<Process>(&text).ok());
-        before.filter(|process| process.is_alive()).into_iter().for_each(Process::ask_to_end);
+        Left::read(&left, folder.dir()).into_iter().for_each(Process::ask_to_end);
         Talk {
             program,
             log: folder.work("serve.txt"),
@@ -78,7 +96,7 @@ impl Talk {
         self.end();
         let mut words = vec!["serve".to_owned(), format!("--model={model}"), format!("--name={BASE}")];
         if let Some(run) = run {
-            words.push(format!("--adapter={run}={}", folder.run(run).display()));
+            words.push(format!("--adapter={run}={}", named(&folder.run(run))));
         }
         words.push("--port=0".to_owned());
         if device != "auto" {
@@ -93,7 +111,7 @@ impl Talk {
             let own = std::fs::Permissions::from_mode(0o600);
             std::fs::set_permissions(&self.key, own).map_err(|e| Error::io("protecting", &self.key, e))?;
         }
-        words.push(format!("--api-key-file={}", self.key.display()));
+        words.push(format!("--api-key-file={}", named(&self.key)));
         let log = File::create(&self.log).map_err(|e| Error::io("writing", &self.log, e))?;
         let mut child = self
             .program
@@ -113,8 +131,8 @@ impl Talk {
                 }
             });
         }
-        let process = serde_json::to_vec(&Process::of(child.id())).unwrap_or_default();
-        atomic::write(&self.left, &process)?;
+        let left = Left { process: Process::of(child.id()), dir: folder.dir().to_owned() };
+        atomic::write(&self.left, &serde_json::to_vec(&left).unwrap_or_default())?;
         let (model, run) = (model.to_owned(), run.map(str::to_owned));
         *self.locked() = Some(Talking { child, model, run, command: shown, key, url, ended: None });
         Ok(())
@@ -155,6 +173,12 @@ impl Talk {
         Some(Reached { address, key: talking.key.clone() })
     }
 
+    /// Whether it still reads a run.
+    pub fn is_loading(&self, run: &str) -> bool {
+        let is_it = |talking: &Talking| talking.run.as_deref() == Some(run) && talking.ended.is_none();
+        self.locked().as_ref().is_some_and(|talking| is_it(talking) && talking.url.get().is_none())
+    }
+
     /// Ends it, and frees its memory.
     pub fn end(&self) {
         let Some(mut talking) = self.locked().take() else { return };
@@ -166,5 +190,23 @@ impl Talk {
 
     fn locked(&self) -> MutexGuard<'_, Option<Talking>> {
         self.talking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_a_studio_ends_no_model_of_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("serve.json");
+        let process = Process::of(std::process::id());
+        let left = Left { process, dir: dir.path().to_owned() };
+        std::fs::write(&path, serde_json::to_vec(&left).unwrap()).unwrap();
+        let found = Some(process).filter(|process| process.is_alive());
+        assert_eq!((Left::read(&path, dir.path()), Left::read(&path, Path::new("/copy"))), (found, None));
+        std::fs::write(&path, serde_json::to_vec(&process).unwrap()).unwrap();
+        assert_eq!(Left::read(&path, dir.path()), None, "of a studio that did not say where");
     }
 }

@@ -179,6 +179,35 @@ fn ctrl_c_saves_exits_3_and_resumes_to_the_same_bytes() {
 
 #[cfg(unix)]
 #[test]
+fn a_run_goes_on_where_its_base_and_its_rows_have_another_place() {
+    let (reference, bench) = (Bench::new().trained(), Bench::new());
+    interrupt(&bench);
+    std::fs::create_dir(bench.path("moved")).expect("a folder");
+    for name in ["m", "rows.jsonl", "out"] {
+        std::fs::rename(bench.path(name), bench.path("moved").join(name)).expect("a move");
+    }
+    let recipe = bench.text("r.yaml").replace("base: m", "base: moved/m").replace("path: rows", "path: moved/rows");
+    bench.write("moved.yaml", recipe.replace("dir: out", "dir: moved/out"));
+    // Another base under the same name is another run.
+    let flip = || {
+        bench.edit("moved/m/model.safetensors", |bytes| {
+            let header = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+            bytes[8 + header] ^= 1;
+        });
+    };
+    flip();
+    let refused = bench.run("train moved.yaml --resume");
+    assert!(refused.code == Some(2) && refused.problem().contains("`base model` differs"), "{}", refused.stderr);
+    flip();
+    let resumed = bench.run("train moved.yaml --resume");
+    assert!(resumed.stderr.contains("Resuming after step"), "{}", resumed.stderr);
+    resumed.ok();
+    std::fs::rename(bench.path("moved/out"), bench.path("out")).expect("a move");
+    same_end(&bench, &reference);
+}
+
+#[cfg(unix)]
+#[test]
 fn a_changed_run_is_not_resumed() {
     let bench = Bench::new();
     interrupt(&bench);

@@ -213,7 +213,22 @@ fn a_job_survives_its_server_and_leaves_a_model_to_whoever_asked_for_it() {
     let delete = |who: &Asker, name: &str| who.ask("DELETE", &format!("/v1/models/{name}"), "");
     assert_eq!(delete(&two, &model).problem().1, "model_not_found");
     assert_eq!(delete(&one, "base").status, 403);
+    let job = || one.get(&format!("{JOBS}/{id}")).ok();
+    let before = job();
+    assert_eq!(
+        (&before["fine_tuned_model"], &before["hyperparameters"]["n_epochs"]),
+        (&json!(model), &done["hyperparameters"]["n_epochs"])
+    );
     assert_eq!(delete(&one, &model).ok()["deleted"], true);
+    // The job is what it was, without its model.
+    let after = job();
+    assert_eq!((&after["fine_tuned_model"], &after["status"]), (&Value::Null, &json!("succeeded")));
+    assert_eq!(
+        (&after["hyperparameters"], &after["trained_tokens"]),
+        (&before["hyperparameters"], &before["trained_tokens"])
+    );
+    assert!(!after["hyperparameters"].to_string().contains("auto"), "{after}");
+    assert_eq!(delete(&one, &model).problem().1, "model_not_found");
     assert_eq!(one.post(CHAT, &asking(&model, "Hi", json!({}))).problem().1, "model_not_found");
     assert!(!bench.path(&folder).exists(), "what it left is gone");
     assert_eq!(one.get(&format!("{JOBS}/{id}")).ok()["status"], "succeeded");

@@ -11,6 +11,7 @@ use crate::terminal::excerpt;
 use crate::train::checkpoint::Fingerprint;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
 
 /// Characters of a value that a refusal shows.
 const LONGEST_VALUE: usize = 100;
@@ -48,7 +49,44 @@ fn decisive(list: &Value) -> Value {
     list
 }
 
-/// What a run may not change when it is resumed. Which devices of a kind share out its steps is no part of it.
+/// The value of a key without where the files and folders are that it names, each by its name alone; that of an adapter with its parent's,
+/// since most adapters are called the same.
+fn unplaced(key: &str, value: &Value) -> Value {
+    let mut value = value.clone();
+    match (key, &mut value) {
+        ("model.base", base) => by_name(base, 1),
+        ("adapter.init_from", folder) => by_name(folder, 2),
+        ("data.train" | "data.eval", Value::Array(sources)) => {
+            sources.iter_mut().filter_map(|source| source.get_mut("path")).for_each(|path| by_name(path, 1));
+        }
+        (_, Value::Array(items)) => items.iter_mut().filter_map(Value::as_object_mut).for_each(|item| {
+            for (key, names) in [("adapter", 2), ("base", 1), ("schema_file", 1)] {
+                item.get_mut(key).into_iter().for_each(|path| by_name(path, names));
+            }
+        }),
+        _ => {}
+    }
+    value
+}
+
+/// The last names of a path; what is somewhere else altogether (`hf://..`) stays.
+fn by_name(value: &mut Value, names: usize) {
+    let Some(path) = value.as_str().filter(|path| !path.contains("://")) else { return };
+    let parts: Vec<&str> = Path::new(path)
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .filter_map(|part| part.as_os_str().to_str())
+        .collect();
+    *value = parts[parts.len().saturating_sub(names)..].join("/").into();
+}
+
+/// Whether a key says where something is, whose content is a part of what a run is.
+fn is_place(key: &str, value: &Value) -> bool {
+    ["model.base", "adapter.init_from", "data.train", "data.eval"].contains(&key) || unplaced(key, value) != *value
+}
+
+/// What a run may not change when it is resumed. Which devices of a kind share out its steps is no part of it, nor where its base and
+/// its data are: their content is, so that a project that is moved goes on.
 ///
 /// # Errors
 /// When the recipe cannot be written.
@@ -57,7 +95,10 @@ pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, devices: &Devices)
     let hashed = |value: Value| blake3::hash(value.to_string().as_bytes()).to_hex().to_string();
     let keys = keys(recipe)?.into_iter();
     let run = keys
-        .fold(Fingerprint::new(), |run, (key, value)| run.with(key, hashed(value)))
+        .fold(Fingerprint::new(), |run, (key, value)| match is_place(&key, &value) {
+            true => run.with_any(key),
+            false => run.with(key, hashed(value)),
+        })
         .with("base model", &base.fingerprint)
         .with("training data", data.train.content_hash())
         .with("device", devices.kind())
@@ -69,7 +110,7 @@ pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, devices: &Devices)
 }
 
 /// Refuses to go on with the run in `folder` by another recipe than it was started with. What the recipe leaves open
-/// (`auto`) is no difference.
+/// (`auto`) is no difference, and neither is the same file at another place.
 ///
 /// # Errors
 /// When keys that decide what is trained differ: all of them, with both values.
@@ -112,9 +153,13 @@ pub fn check_recipe(recipe: &Recipe, folder: &RunFolder, progress: &dyn Progress
 fn differences(now: &BTreeMap<String, Value>, then: &BTreeMap<String, Value>) -> Vec<(String, String, String)> {
     let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
     let shown = |value: Option<&Value>| value.map_or("none".into(), |value| excerpt(&value.to_string(), LONGEST_VALUE));
+    let is_same = |name: &String| {
+        let of = |keys: &BTreeMap<String, Value>| keys.get(name).map(|value| unplaced(name, value));
+        now.get(name) == Some(&Value::from("auto")) || of(now) == of(then)
+    };
     names
         .into_iter()
-        .filter(|&name| now.get(name) != then.get(name) && now.get(name) != Some(&Value::from("auto")))
+        .filter(|name| !is_same(name))
         .map(|name| (name.clone(), shown(then.get(name)), shown(now.get(name))))
         .collect()
 }
@@ -129,6 +174,38 @@ mod tests {
         let rewards = json!([{"kind": "program", "command": ["a"], "timeout": 1.0, "weight": 2.0}, {"kind": "json"}]);
         assert_eq!(decisive(&rewards), json!([{"kind": "program", "weight": 2.0}, {"kind": "json"}]));
         assert_eq!(decisive(&json!("sft")), json!("sft"));
+    }
+
+    #[test]
+    fn the_same_at_another_place_is_no_difference() {
+        let of = |root: &str, base: &str, run: &str, reward: f64| {
+            let source = json!([{"path": format!("{root}data/a.csv"), "weight": 2.0}, {"path": "hf://datasets/x/y"}]);
+            let rewards = json!([{"kind": "model", "adapter": format!("{root}runs/{run}"), "weight": reward}]);
+            BTreeMap::from([
+                ("adapter.init_from".to_owned(), json!(format!("{root}runs/{run}"))),
+                ("data.train".to_owned(), source),
+                ("model.base".to_owned(), json!(base)),
+                ("rewards".to_owned(), rewards),
+            ])
+        };
+        let names = |now: BTreeMap<String, Value>| {
+            let then = of("s/", "models/t", "a", 1.0);
+            differences(&now, &then).into_iter().map(|(name, ..)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(of("/elsewhere/s/", "/m/t", "a", 1.0)), Vec::<String>::new());
+        assert_eq!(names(of("./s/", "u", "a", 1.0)), ["model.base"]);
+        assert_eq!(names(of("s/", "t", "b", 1.0)), ["adapter.init_from", "rewards"]);
+        assert_eq!(names(of("s/", "t", "a", 2.0)), ["rewards"]);
+        let mut other = of("s/", "t", "a", 1.0);
+        other.insert(
+            "data.train".into(),
+            json!([{"path": "s/data/b.csv", "weight": 2.0}, {"path": "hf://datasets/x/y"}]),
+        );
+        assert_eq!(names(other), ["data.train"]);
+        for (key, value) in of("s/", "t", "a", 1.0) {
+            assert!(is_place(&key, &value), "{key}");
+        }
+        assert!(!is_place("rewards", &json!([{"kind": "json"}])) && !is_place("adapter.r", &json!(8)));
     }
 
     #[test]

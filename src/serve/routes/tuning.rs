@@ -195,11 +195,15 @@ fn rows_of(field: &str, id: &str, method: Method, owner: &str, queue: &Queue) ->
     }
 }
 
+/// Where a run keeps what it chose itself, when its folder is gone with its model.
+const CHOSEN: &str = "chosen";
+
 /// A job as it is shown: what it chose itself is in its folder.
 fn shown(run: &Run, shared: &Shared) -> Value {
+    let kept = || serde_json::from_value(run.details[CHOSEN].clone()).ok();
     let chosen = tuning(shared).ok().filter(|_| run.started.is_some());
     let chosen = chosen.and_then(|Tuning { queue, orders, .. }| orders.chosen(&queue.folder(&run.id)));
-    job(run, chosen)
+    job(run, chosen.or_else(kept))
 }
 
 /// What a job is called here.
@@ -250,7 +254,7 @@ pub async fn delete_model(name: String, owner: &str, shared: &Arc<Shared>) -> Re
     blocking(shared, move |shared| {
         let found = super::named(shared, &owner, &name)?;
         let dropped = match &shared.options.tuning {
-            Some(Tuning { queue, .. }) => queue.drop_model(&owner, &name).map_err(own)?,
+            Some(tuning) => drop_model(&owner, &name, tuning).map_err(own)?,
             None => false,
         };
         if !dropped {
@@ -263,9 +267,72 @@ pub async fn delete_model(name: String, owner: &str, shared: &Arc<Shared>) -> Re
     .await
 }
 
+/// Forgets the model of a run with all that it left, but for what it chose.
+fn drop_model(owner: &str, name: &str, Tuning { queue, orders, .. }: &Tuning) -> crate::error::Result<bool> {
+    let run = queue.run_of_model(owner, name)?.filter(|run| !run.is_dropped);
+    if let Some((mut run, chosen)) =
+        run.and_then(|run| orders.chosen(&queue.folder(&run.id)).map(|chosen| (run, chosen)))
+    {
+        run.details[CHOSEN] = serde_json::to_value(chosen).unwrap_or_default();
+        queue.change(&run)?;
+    }
+    queue.drop_model(owner, name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::Limits;
+    use crate::serve::tuning::{Chosen, Orders, Rows, Wanted};
+
+    /// Makes no recipes, and has chosen always the same.
+    struct Always(Chosen);
+
+    impl Orders for Always {
+        fn rows(&self, _: &mut dyn std::io::BufRead, _: &mut dyn std::io::Write) -> crate::error::Result<Rows> {
+            Ok(Rows { method: Method::Supervised, count: 0 })
+        }
+
+        fn recipe(&self, _: &Wanted, _: &std::path::Path) -> crate::error::Result<String> {
+            Ok(String::new())
+        }
+
+        fn chosen(&self, folder: &std::path::Path) -> Option<Chosen> {
+            folder.exists().then_some(self.0)
+        }
+    }
+
+    #[test]
+    fn what_a_run_chose_is_known_when_its_model_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Arc::new(Queue::open(dir.path(), Limits { files: 1, bytes: 1, waiting: 1 }).unwrap());
+        let run = Run {
+            id: String::new(),
+            owner: "me".into(),
+            status: Status::Succeeded,
+            model: "ft:m::abc".into(),
+            is_dropped: false,
+            created: 1,
+            started: Some(2),
+            finished: Some(3),
+            tokens: None,
+            results: None,
+            error: None,
+            details: json!({"seed": 7}),
+            output: None,
+            device: None,
+            process: None,
+        };
+        let run = queue.take_over(run).unwrap();
+        std::fs::create_dir(queue.folder(&run.id)).unwrap();
+        let chosen = Chosen { epochs: 3.0, batch: 8, rate_multiplier: 2.5, beta: None };
+        let tuning = Tuning { queue: queue.clone(), orders: Arc::new(Always(chosen)), max_file_bytes: 1 };
+        assert!(!drop_model("you", &run.model, &tuning).unwrap() && drop_model("me", &run.model, &tuning).unwrap());
+        assert!(!drop_model("me", &run.model, &tuning).unwrap(), "it is gone");
+        let kept = queue.run("me", &run.id).unwrap().unwrap();
+        assert!(kept.is_dropped && kept.details["seed"] == 7 && tuning.orders.chosen(&queue.folder(&run.id)).is_none());
+        assert_eq!(serde_json::from_value::<Chosen>(kept.details[CHOSEN].clone()).unwrap(), chosen);
+    }
 
     #[test]
     fn paths_are_known() {

@@ -197,7 +197,8 @@ pub fn job(run: &Run, chosen: Option<Chosen>) -> Value {
     if method == Method::Dpo.name() {
         hyperparameters["beta"] = said("beta", chosen.and_then(|chosen| chosen.beta).map(number));
     }
-    let succeeded = run.status == Status::Succeeded;
+    // One that was deleted is nowhere any more.
+    let model = (run.status == Status::Succeeded && !run.is_dropped).then_some(&run.model);
     let error = run.error.as_ref().map(|failure| {
         let is_of = |name: &str| failure.place.as_deref().is_some_and(|place| place.starts_with(name));
         let files = [(crate::serve::TRAIN, "training_file"), (crate::serve::VALIDATION, "validation_file")];
@@ -206,7 +207,7 @@ pub fn job(run: &Run, chosen: Option<Chosen>) -> Value {
     });
     json!({
         "id": job_id(&run.id), "object": "fine_tuning.job", "model": details["model"], "created_at": run.created,
-        "finished_at": run.finished, "fine_tuned_model": succeeded.then_some(&run.model), "organization_id": "gemma-tune",
+        "finished_at": run.finished, "fine_tuned_model": model, "organization_id": "gemma-tune",
         "result_files": run.results.iter().map(|id| file_id(id)).collect::<Vec<_>>(), "status": run.status.name(),
         "training_file": details["training_file"], "validation_file": details["validation_file"],
         "hyperparameters": hyperparameters, "method": {"type": method, method: {"hyperparameters": hyperparameters}},
@@ -402,6 +403,9 @@ mod tests {
         assert_eq!(shown["hyperparameters"], json!({"n_epochs": 3, "batch_size": 4, "learning_rate_multiplier": 2.5}));
         assert_eq!((&shown["fine_tuned_model"], &shown["result_files"]), (&json!("ft:m::abc"), &json!(["file-r"])));
         assert!(shown.to_string().find("\"me\"").is_none(), "whose it is, is not said");
+        let dropped = job(&Run { is_dropped: true, ..done }, Some(chosen));
+        assert_eq!((&dropped["fine_tuned_model"], &dropped["status"]), (&Value::Null, &json!("succeeded")));
+        assert_eq!(dropped["hyperparameters"], shown["hyperparameters"]);
     }
 
     #[test]

@@ -142,6 +142,12 @@ let page = null;
 const isBusy = (job) => job.state === "running" || job.state === "waiting";
 const runsOf = () => studio.state.jobs.filter((job) => job.task === "train").reverse();
 const tuned = () => runsOf().filter((run) => run.has_adapter);
+/** A run whose model judges answers, and writes none. */
+const judges = (run) => run.learns === "reward";
+/** What a recipe calls a model of the list, from wherever it is read. */
+const baseOf = (model) => model.path || model.name;
+/** A base as the list has it. */
+const called = (base) => studio.models?.find((model) => baseOf(model) === base)?.name || base.replace(/^\/.*\//, "");
 
 async function refresh() {
   try {

@@ -1,8 +1,8 @@
 // New run: a model, rows, a few settings and what they cost; the recipe beside them says the same.
 
 pages.new = (() => {
-  const TASKS = [["sft", "Answers: to say what the rows say"], ["dpo", "Preferences: which of two answers is better"], ["kto", "Ratings: which answers are good"]];
-  let made = { model: "", data: "", task: "sft", from: "", columns: null, name: "", keys: null, text: "", then_talk: true, estimated: null };
+  const TASKS = [["sft", "Answers: to say what the rows say"], ["dpo", "Preferences: which of two answers is better"], ["kto", "Ratings: which answers are good"], ["reward", "Judging: to tell good answers from bad ones"]];
+  let made = { model: "", data: "", task: "sft", from: "", columns: null, format: null, name: "", keys: null, text: "", then_talk: true, estimated: null };
   let parts = null;
 
   function open(main) {
@@ -15,7 +15,7 @@ pages.new = (() => {
     for (const [kind, on] of [["dragover", true], ["dragleave", false], ["drop", false]]) p.drop.addEventListener(kind, () => p.drop.classList.toggle("over", on));
     p.drop.addEventListener("drop", (event) => upload([...event.dataTransfer.files]));
     p.seen = h("div", {});
-    p.task = h("select", { id: "task", onchange: () => { made.task = p.task.value; draft(); } }, TASKS.map(([value, name]) => h("option", { value }, name)));
+    p.task = h("select", { id: "task", onchange: () => learn(p.task.value, null) }, TASKS.map(([value, name]) => h("option", { value }, name)));
     p.from = h("select", { id: "from", onchange: () => { made.from = p.from.value; draft(); } });
     p.name = h("input", { type: "text", id: "name", spellcheck: "false", autocomplete: "off", oninput: () => { made.named = true; made.name = slug(p.name.value); set("output.dir", dir()); } });
     const number = (id, path, whole) => {
@@ -47,7 +47,7 @@ pages.new = (() => {
           field("Name", p.name, "of the run"), field("Epochs", p.numbers[0], "how often each row is seen"), field("Learning rate", p.numbers[1], "how large the steps are"),
           field("Rank", p.numbers[2], "how much can be learnt"), field("Longest row", p.numbers[3], "in tokens; the rest is cut off")),
         p.cost,
-        h("label", { class: "check", for: "then" }, p.then, "Open a chat with the result when it is done"),
+        p.thenToo = h("label", { class: "check", for: "then" }, p.then, "Open a chat with the result when it is done"),
         h("br"), p.more),
       p.wrong, h("div", { class: "bar" }, p.start));
     put(main, h("h1", {}, "New run"), h("p", { class: "lead" }, "Teach a model your own answers. Choose what to start from, drop in your rows, and start."),
@@ -85,9 +85,9 @@ pages.new = (() => {
     typed.addEventListener("change", take);
     other.addEventListener("change", () => typed.focus());
     const known = studio.models.map((model) => h("label", { class: "choice" },
-      h("input", { type: "radio", name: "model", value: model.name, checked: model.name === made.model, onchange: () => choose(model.name) }),
+      h("input", { type: "radio", name: "model", value: model.name, checked: baseOf(model) === made.model, onchange: () => choose(baseOf(model)) }),
       h("span", { class: "name" }, model.name), h("span", { class: "also" }, `${SOURCES[model.source]} · ${bytes(model.bytes)}`)));
-    if (made.model && !studio.models.some((model) => model.name === made.model)) { typed.value = made.model; other.checked = true; }
+    if (made.model && !studio.models.some((model) => baseOf(model) === made.model)) { typed.value = made.model; other.checked = true; }
     put(parts.models, known, h("div", { class: "choice" }, other, typed, h("span", { class: "also" }, "from the Hub, or a path")));
   }
   function choose(model) {
@@ -115,15 +115,25 @@ pages.new = (() => {
       }
     }
   }
-  function chooseData(path) {
+  function chooseData(path, task) {
     made.data = path;
     made.columns = null;
     const file = studio.state.files.find((known) => known.path === path);
-    const kind = file?.name.match(/^ratings of (.+) \((unpaired|preference)\)\.jsonl$/);
-    made.task = kind ? (kind[2] === "unpaired" ? "kto" : "dpo") : "sft";
+    const kind = ratingsOf(file?.name);
+    made.task = task || (kind ? (kind === "unpaired" ? "kto" : "dpo") : "sft");
+    made.format = formatFor(made.task, kind);
     if (parts) parts.task.value = made.task;
     if (!made.named) made.name = freeName((file?.name || path).replace(/\.[^.]*$/, ""));
     listFiles();
+    draft();
+  }
+  const ratingsOf = (name) => name?.match(/^ratings of .+ \((unpaired|preference)\)\.jsonl$/)?.[1] || null;
+  /** Whoever judges learns from pairs, unless it is told that answers are judged one by one. */
+  const formatFor = (task, kind) => (task === "reward" && kind === "unpaired" ? kind : null);
+  /** Other things are learnt from the same rows. */
+  function learn(task, format) {
+    made.task = parts.task.value = task;
+    made.format = format || formatFor(task, ratingsOf(studio.state.files.find((file) => file.path === made.data)?.name));
     draft();
   }
   function listFiles() {
@@ -136,7 +146,11 @@ pages.new = (() => {
       h("button", { type: "button", class: "quiet", "aria-label": `Remove ${file.name}`, onclick: async (event) => {
         event.preventDefault();
         if (!confirm(`Remove ${file.name} from the studio?`)) return;
-        await post("/api/files/remove", { name: file.file });
+        try {
+          await post("/api/files/remove", { name: file.file });
+        } catch (error) {
+          return put(parts.seen, failed(error));
+        }
         if (made.data === file.path) { made.data = ""; made.keys = null; made.text = ""; }
         await refresh();
         listFiles();
@@ -151,13 +165,14 @@ pages.new = (() => {
     put(parts.seen, h("p", { class: "soft" }, "Reading the rows…"));
     made.name ||= freeName("run");
     try {
-      const said = await post("/api/draft", { model: made.model, data: made.data, name: made.name, task: made.task === "sft" ? null : made.task, from: made.from || null, columns: made.columns }, { key: "draft" });
+      const said = await post("/api/draft", { model: made.model, data: made.data, name: made.name, task: made.task === "sft" ? null : made.task, from: made.from || null, columns: made.columns, format: made.format }, { key: "draft" });
       if (said.code !== 0) {
         made.keys = null; made.text = "";
         show();
         return put(parts.seen, rowsWrong(said.err));
       }
       made.keys = said.keys;
+      made.model = at(made.keys, "model.base") || made.model;
       if (!made.keys.evaluation?.samples && made.keys.data?.eval_fraction) made.keys = changed(made.keys, "evaluation.samples", 2);
       made.text = yaml(made.keys);
       show();
@@ -170,9 +185,13 @@ pages.new = (() => {
   function rowsWrong(talk) {
     const problems = problemsOf(talk);
     const hints = problems.map((one) => `${one.what} ${one.hint || ""}`).join(" ");
-    const other = TASKS.find(([task]) => task !== made.task && hints.includes(`task: ${task}`));
+    // `reward` reads pairs, and answers that are judged one by one where it is told so.
+    const format = /`data\.format: unpaired`|task: kto/.test(hints) ? "unpaired" : null;
+    const isMeant = (task) => hints.includes(`task: ${task}`) || (task === "reward" && (format || /task: dpo|`reward`/.test(hints)));
+    const others = TASKS.filter(([task]) => isMeant(task) && (task !== made.task || (task === "reward" && format && format !== made.format)));
     const columns = /columns fit no format/.test(hints) && hints.match(/columns found: ((?:`[^`]*`(?:, )?)+)/);
-    const act = other && h("div", { class: "bar block" }, h("button", { type: "button", onclick: () => { made.task = parts.task.value = other[0]; draft(); } }, `Learn ${other[1].split(":")[0].toLowerCase()} from them`));
+    const act = others.length > 0 && h("div", { class: "bar block" }, others.map(([task, words]) =>
+      h("button", { type: "button", "data-learn": task, onclick: () => learn(task, task === "reward" ? format : null) }, `Learn ${words.split(":")[0].toLowerCase()} from them`)));
     if (!columns) return [problems.map(problem), act];
     const names = [...columns[1].matchAll(/`([^`]*)`/g)].map((found) => found[1]);
     const pick = (chosen) => h("select", {}, names.map((name, number) => h("option", { value: name, selected: number === chosen }, name)));
@@ -218,12 +237,14 @@ pages.new = (() => {
       input.value = String(at(made.keys, input.dataset.path) ?? plain[input.dataset.path]);
       input.setAttribute("aria-invalid", false);
     }
+    p.thenToo.hidden = made.task === "reward"; // it says nothing
     if (document.activeElement !== p.name) p.name.value = made.name;
     if (!keepText && document.activeElement !== p.text) p.text.value = made.text;
     p.text.placeholder = "Choose a model and rows, and the recipe is written here.";
     put(p.command, made.text ? `gemma-tune train ${made.name}.yaml` : "gemma-tune train recipe.yaml");
-    const of = runsOf().filter((run) => run.has_adapter && run.model === made.model);
+    const of = runsOf().filter((run) => run.has_adapter && run.model === made.model && judges(run) === (made.task === "reward"));
     put(p.from, h("option", { value: "" }, "the model as it is"), of.map((run) => h("option", { value: run.run }, run.run)));
+    if (![...p.from.options].some((option) => option.value === made.from)) made.from = "";
     p.from.value = made.from;
     if (!made.keys) { p.cost.hidden = true; put(p.wrong); }
     fillAll();
@@ -302,7 +323,7 @@ pages.new = (() => {
   async function start() {
     parts.start.disabled = true;
     try {
-      await post("/api/train", { recipe: made.text, estimated_bytes: made.estimated, then_talk: made.then_talk });
+      await post("/api/train", { recipe: made.text, estimated_bytes: made.estimated, then_talk: made.then_talk && made.task !== "reward" });
       const name = made.name;
       made = { ...made, named: false, name: "", keys: null, text: "", data: "" };
       await refresh();
@@ -318,10 +339,10 @@ pages.new = (() => {
     if (parts.filesShown !== JSON.stringify([studio.state.files, made.data])) listFiles();
   }
   /** From other pages: rows that were rated, learnt by the run that was rated. */
-  function take({ model, data, from }) {
-    made = { ...made, model, from, named: false, keys: null, text: "" };
+  function take({ model, data, from, task }) {
+    made = { ...made, model, from, task: task || made.task, named: false, keys: null, text: "" };
     location.hash = "#/new";
-    later("take", 60, () => { chooseData(data); loadModels(); });
+    later("take", 60, () => { chooseData(data, task); loadModels(); });
   }
   return { open: (main) => { parts = null; open(main); }, update, take };
 })();

@@ -110,14 +110,14 @@ pages.runs = (() => {
     const memory = run.state === "done" && mine.summary ? null : mine.memory;
     const problems = run.state === "failed" ? problemsOf(mine.log).filter((one) => one.severity === "error") : [];
     put(parts.detail,
-      h("div", { class: "title" }, h("h2", {}, run.run), h("span", { class: `badge ${run.state}` }, run.stopping ? "stopping, saving first" : NAMES[run.state]), h("small", {}, run.model)),
+      h("div", { class: "title" }, h("h2", {}, run.run), h("span", { class: `badge ${run.state}` }, run.stopping ? "stopping, saving first" : NAMES[run.state]), h("small", {}, called(run.model)), judges(run) && h("small", {}, "judges answers")),
       h("div", { class: "bar" },
         isBusy(run) && h("button", { type: "button", id: "stop", disabled: run.stopping, onclick: () => act(run, "stop") }, "Stop"),
         ["stopped", "failed"].includes(run.state) && h("button", { type: "button", id: "resume", class: "main", onclick: () => act(run, "resume") }, "Go on"),
-        run.has_adapter && h("a", { class: "button", id: "try", href: `#/talk/${encodeURIComponent(run.run)}` }, "Try it"),
+        run.has_adapter && !judges(run) && h("a", { class: "button", id: "try", href: `#/talk/${encodeURIComponent(run.run)}` }, "Try it"),
         run.has_adapter && h("a", { class: "button", href: `#/ship/${encodeURIComponent(run.run)}` }, "Ship it"),
         h("button", { type: "button", class: "quiet", onclick: async () => download(`${run.run}.yaml`, await text(`/api/jobs/${run.id}/recipe`)) }, "Recipe"),
-        run.state !== "running" && h("button", { type: "button", class: "quiet", onclick: () => { if (confirm(`Remove the run ${run.run} and all that it left?`)) { delete kept[run.run]; compared.delete(run.run); act(run, "remove"); } } }, "Remove")),
+        run.state !== "running" && h("button", { type: "button", class: "quiet", onclick: () => { if (confirm(`Remove the run ${run.run} and all that it left?`)) act(run, "remove"); } }, "Remove")),
       progress(run, last, all, mine),
       problems.map(problem),
       run.state === "failed" && !problems.length && h("p", { class: "note bad" }, h("b", {}, "It ended early. "), "What it said is below."),
@@ -166,7 +166,8 @@ pages.runs = (() => {
   async function act(run, what) {
     try {
       await post(`/api/jobs/${run.id}/${what}`, {});
-      if (what === "resume") delete kept[run.run];
+      if (what !== "stop") delete kept[run.run];
+      if (what === "remove") compared.delete(run.run);
       await refresh();
       if (what === "remove") location.hash = "#/runs";
     } catch (error) {

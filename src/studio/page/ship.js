@@ -9,12 +9,12 @@ pages.ship = (() => {
 
   function open(main) {
     const p = parts = { key: null };
-    p.run = h("select", { id: "of", onchange: () => { run = p.run.value; } });
+    p.run = h("select", { id: "of", onchange: () => { run = p.run.value; offer(); } });
     p.wrong = h("div", {});
     p.jobs = h("div", {});
     const quant = () => h("select", {}, QUANTS.map(([value, word]) => h("option", { value }, `${value}: ${word}`)));
     const [one, two] = [quant(), quant()];
-    const way = (title, text, task, button, ...inputs) => h("section", { class: "way" }, h("h2", {}, title), h("p", {}, text), inputs, h("div", {}, h("button", { type: "button", id: `make-${task}`, onclick: () => wish(task) }, button)));
+    const way = (title, text, task, button, ...inputs) => h("section", { class: "way", "data-task": task }, h("h2", {}, title), h("p", {}, text), inputs, h("div", {}, h("button", { type: "button", id: `make-${task}`, onclick: () => wish(task) }, button)));
     const repo = h("input", { type: "text", placeholder: "your-name/support", autocomplete: "off", spellcheck: "false" });
     const token = h("input", { type: "password", placeholder: "hf_…, if the machine has none", autocomplete: "off" });
     const isPrivate = h("input", { type: "checkbox", id: "private", checked: true });
@@ -38,6 +38,11 @@ pages.ship = (() => {
     parts.key = null;
     update();
   }
+  /** What judges answers is a file for no program that writes some. */
+  function offer() {
+    const one = runsOf().find((other) => other.run === parts.run.value);
+    for (const way of parts.all.querySelectorAll(".way")) way.hidden = !!one && judges(one) && !["merge", "push"].includes(way.dataset.task);
+  }
   async function wish(task) {
     put(parts.wrong);
     try {
@@ -47,6 +52,14 @@ pages.ship = (() => {
     } catch (error) {
       put(parts.wrong, failed(error));
     }
+  }
+  async function act(job, what) {
+    try {
+      await post(`/api/jobs/${job.id}/${what}`, {});
+    } catch (error) {
+      put(parts.wrong, failed(error));
+    }
+    await refresh();
   }
   async function update() {
     if (!parts || page !== pages.ship) return;
@@ -63,6 +76,7 @@ pages.ship = (() => {
     const value = run || parts.run.value;
     put(parts.run, runs.map((one) => h("option", { value: one.run }, one.run)));
     if (runs.some((one) => one.run === value)) parts.run.value = value;
+    offer();
     put(parts.jobs, jobs.length > 0 && h("h2", {}, "Made so far"), jobs.map(job));
   }
   async function read(job) {
@@ -88,7 +102,7 @@ pages.ship = (() => {
     const last = mine.log.trim().split("\n").pop();
     return h("article", { class: "job", "data-task": job.task, "data-state": job.state },
       h("div", { class: "bar" }, h("h3", {}, `${NAMES[job.task]} of ${job.run}`), h("span", { class: `badge ${job.state}` }, job.state === "running" ? (job.at ? "being proved" : "being made") : job.state),
-        isBusy(job) ? h("button", { type: "button", class: "quiet", onclick: () => post(`/api/jobs/${job.id}/stop`, {}).then(refresh) }, "Stop") : h("button", { type: "button", class: "quiet", onclick: () => post(`/api/jobs/${job.id}/remove`, {}).then(refresh) }, "Forget")),
+        isBusy(job) ? h("button", { type: "button", class: "quiet", onclick: () => act(job, "stop") }, "Stop") : h("button", { type: "button", class: "quiet", onclick: () => act(job, "remove") }, "Forget")),
       job.state === "running" && h("small", { role: "status" }, last),
       made && job.task !== "push" && h("p", { class: "path" }, job.output, made.bytes ? h("small", {}, ` ${bytes(made.bytes)}`) : null),
       made?.url && h("p", {}, h("a", { href: made.url, target: "_blank", rel: "noreferrer" }, made.url)),

@@ -2,7 +2,8 @@
 
 use super::super::Shared;
 use super::super::allowed;
-use super::super::folder::is_name;
+use super::super::folder::{is_name, named};
+use super::super::placing;
 use super::super::verbs::Said;
 use super::{Result, device_of, known_run, ok, own};
 use crate::atomic;
@@ -44,6 +45,9 @@ pub struct Drafted {
     /// Which column is which.
     #[serde(default)]
     columns: Option<Value>,
+    /// How rows are laid out that several tasks read.
+    #[serde(default)]
+    format: Option<String>,
 }
 
 /// A folder for one recipe, gone when it was looked at.
@@ -59,12 +63,35 @@ impl Desk {
     fn recipe(&self) -> PathBuf {
         self.0.path().join("recipe.yaml")
     }
+
+    /// What was said, with the recipe called as the page calls it.
+    fn renamed(&self, said: Said) -> Said {
+        let (path, word) = (self.recipe().display().to_string(), named(&self.recipe()));
+        let rename = |text: String| text.replace(&word, "recipe.yaml").replace(&path, "recipe.yaml");
+        Said { command: rename(said.command), out: rename(said.out), err: rename(said.err), ..said }
+    }
 }
 
 /// A verb that needs nothing.
 pub async fn say(shared: &Shared, words: &[&str]) -> Result<Response<Body>> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     let said = shared.program.say(&words).await.map_err(own)?;
+    Ok(ok(&serde_json::to_value(said).unwrap_or_default()))
+}
+
+/// Which models are here: files and folders with the `path` by which they are known from everywhere.
+pub async fn models(shared: &Shared) -> Result<Response<Body>> {
+    let words = ["inspect", "--json"].map(str::to_owned);
+    let mut said = shared.program.say(&words).await.map_err(own)?;
+    if let Ok(mut models) = serde_json::from_str::<Vec<Value>>(&said.out) {
+        for model in &mut models {
+            let is_file = model["source"] == "folder" || model["source"] == "gguf";
+            let path =
+                model["name"].as_str().filter(|_| is_file).and_then(|name| placing::base(name, None, &shared.folder));
+            model["path"] = path.into();
+        }
+        said.out = Value::from(models).to_string();
+    }
     Ok(ok(&serde_json::to_value(said).unwrap_or_default()))
 }
 
@@ -78,7 +105,7 @@ pub async fn look(what: &str, looked: &Looked, shared: &Shared) -> Result<Respon
     let desk = Desk::new(shared)?;
     let recipe = desk.recipe();
     atomic::write(&recipe, looked.recipe.as_bytes()).map_err(own)?;
-    let recipe = recipe.display().to_string();
+    let recipe = named(&recipe);
     let rows = format!("--rows={}", looked.rows.unwrap_or(3).min(200));
     let device = format!("--device={}", device_of(looked.device.as_deref())?);
     let words: &[&str] = match what {
@@ -93,12 +120,13 @@ pub async fn look(what: &str, looked: &Looked, shared: &Shared) -> Result<Respon
     };
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     let said = shared.program.say(&words).await.map_err(own)?;
-    Ok(ok(&serde_json::to_value(named(said, &recipe)).unwrap_or_default()))
+    Ok(ok(&serde_json::to_value(desk.renamed(said)).unwrap_or_default()))
 }
 
 /// A recipe that suits a model and data, as `init` writes it, and its keys for the form.
 pub async fn draft(drafted: &Drafted, shared: &Shared) -> Result<Response<Body>> {
-    let Drafted { model, data, name, task, from, columns } = drafted;
+    let Drafted { model, data, name, task, from, columns, format } = drafted;
+    let model = placing::base(model, None, &shared.folder).unwrap_or_else(|| model.clone());
     if let Some(from) = from {
         known_run(shared, from)?;
     }
@@ -109,8 +137,8 @@ pub async fn draft(drafted: &Drafted, shared: &Shared) -> Result<Response<Body>>
         return Err(Refusal::param("data", "drop a file into the page first"));
     }
     let desk = Desk::new(shared)?;
-    let recipe = desk.recipe().display().to_string();
-    let run = |name: &str| shared.folder.run(name).display().to_string();
+    let recipe = named(&desk.recipe());
+    let run = |name: &str| named(&shared.folder.run(name));
     let mut words =
         vec!["init".to_owned(), format!("--model={model}"), format!("--data={data}"), format!("--output={recipe}")];
     let mut set = |key: &str, value: String| words.push(format!("--set={key}={value}"));
@@ -128,6 +156,9 @@ pub async fn draft(drafted: &Drafted, shared: &Shared) -> Result<Response<Body>>
     if let Some(columns) = columns {
         set("data.columns", columns.to_string());
     }
+    if let Some(format) = format {
+        set("data.format", format.clone());
+    }
     let said = shared.program.say(&words).await.map_err(own)?;
     let (mut text, mut keys) = (String::new(), Value::Null);
     if said.code == Some(0) {
@@ -138,13 +169,7 @@ pub async fn draft(drafted: &Drafted, shared: &Shared) -> Result<Response<Body>>
         let shown = shared.program.say(&show).await.map_err(own)?;
         keys = serde_json::from_str(&shown.out).unwrap_or_default();
     }
-    let mut said = serde_json::to_value(named(said, &recipe)).unwrap_or_default();
+    let mut said = serde_json::to_value(desk.renamed(said)).unwrap_or_default();
     (said["recipe"], said["keys"]) = (text.into(), keys);
     Ok(ok(&said))
-}
-
-/// What was said, with the recipe called as the page calls it.
-fn named(said: Said, path: &str) -> Said {
-    let rename = |text: String| text.replace(path, "recipe.yaml");
-    Said { command: rename(said.command), out: rename(said.out), err: rename(said.err), ..said }
 }

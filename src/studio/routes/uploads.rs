@@ -1,7 +1,7 @@
 //! Files that are dropped into the page.
 
 use super::super::Shared;
-use super::super::folder::Uploaded;
+use super::super::folder::{Uploaded, named};
 use super::{Result, ok, own, query};
 use crate::clock::now;
 use crate::error::Error;
@@ -51,5 +51,5 @@ pub async fn take(head: &Parts, body: &mut Incoming, shared: &Shared) -> Result<
     out.persist(&kept).map_err(|e| failed(e.error))?;
     let added = Uploaded { file: file.clone(), name, bytes, added: now() };
     shared.folder.add(added).map_err(own)?;
-    Ok(ok(&json!({"file": file, "path": kept.display().to_string(), "bytes": bytes})))
+    Ok(ok(&json!({"file": file, "path": named(&kept), "bytes": bytes})))
 }

@@ -76,10 +76,7 @@ impl Loaded {
     /// # Errors
     /// [`Kind::Checkpoint`] that names what differs.
     pub fn check_run(&self, fingerprint: &Fingerprint) -> Result<()> {
-        if self.manifest.run_fingerprint == fingerprint.digest() {
-            return Ok(());
-        }
-        let difference = fingerprint.difference(&self.manifest.fingerprint).unwrap_or_default();
+        let Some(difference) = fingerprint.difference(&self.manifest.fingerprint) else { return Ok(()) };
         Err(Error::new(
             Kind::Checkpoint,
             format!("checkpoint `step-{}` belongs to another run: {difference}", self.step),

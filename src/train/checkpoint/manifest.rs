@@ -12,6 +12,9 @@ use std::path::Path;
 /// The layout this version writes and reads.
 const FORMAT: u32 = 1;
 
+/// What stands in the place of a hash where a part may be any.
+const ANY: &str = "any";
+
 /// What identifies a run: named parts (`"recipe"`, `"data"`, `"base model"`, `"adapter layout"`), each with its hash.
 ///
 /// The names appear in the message that refuses another run's checkpoint.
@@ -30,6 +33,11 @@ impl Fingerprint {
         self
     }
 
+    /// Adds the part `name`, which is the same whatever it is: another part tells what it holds.
+    pub fn with_any(self, name: impl Into<String>) -> Self {
+        self.with(name, ANY)
+    }
+
     /// One hash over all parts and their names.
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
@@ -45,7 +53,10 @@ impl Fingerprint {
         let mut names: Vec<&String> = self.0.keys().chain(other.0.keys()).collect();
         names.sort_unstable();
         names.dedup();
-        names.retain(|&name| self.0.get(name) != other.0.get(name));
+        names.retain(|&name| {
+            let (own, other) = (self.0.get(name), other.0.get(name));
+            own != other && [own, other].into_iter().flatten().all(|hash| hash != ANY)
+        });
         let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         match shown.len() {
             0 => None,
