@@ -18,6 +18,33 @@ pub(super) fn asks_nothing(row: &Row) -> bool {
     }
 }
 
+/// Whether the model is to say nothing in one of its turns.
+pub(super) fn says_nothing(row: &Row) -> bool {
+    let blank = |message: &Message| {
+        // Pictures and sounds are shown to a model; it says none.
+        let text = |part: &Part| part.text().is_some_and(|text| !text.trim().is_empty());
+        message.role == Role::Assistant && message.tool_calls.is_empty() && !message.content.iter().any(text)
+    };
+    match row {
+        Row::Conversation(conversation) => conversation.messages.iter().any(blank),
+        Row::Completion { completion, .. } => completion.iter().any(blank),
+        Row::PromptCompletion { completion, .. } => completion.trim().is_empty(),
+        Row::Preference { chosen, .. } => says_nothing(chosen),
+        Row::Unpaired { row, desirable } => *desirable && says_nothing(row),
+        Row::Text(text) => text.trim().is_empty(),
+        Row::Prompt { .. } | Row::Tokens { .. } => false,
+    }
+}
+
+/// Whether the answer that the model is not to give says nothing.
+pub(super) fn rejects_nothing(row: &Row) -> bool {
+    match row {
+        Row::Preference { rejected, .. } => says_nothing(rejected),
+        Row::Unpaired { row, desirable } => !*desirable && says_nothing(row),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

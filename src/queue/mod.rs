@@ -36,6 +36,7 @@ pub use self::runs::{Failure, Run, Status};
 
 use crate::clock::since_1970;
 use crate::error::{Error, Kind, Place, Result};
+use crate::paths;
 use crate::process::Process;
 use crate::random::{Label, Rng};
 use rusqlite::Connection;
@@ -87,7 +88,7 @@ impl Queue {
         let is_new = !dir.join(DATABASE).exists();
         for folder in FOLDERS {
             let folder = dir.join(folder);
-            let holds_something = || fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+            let holds_something = || paths::is_vacant(&folder).is_ok_and(|is_vacant| !is_vacant);
             if is_new && holds_something() {
                 let error = Error::new(Kind::Recipe, "this folder holds something else, and no queue").at_path(&folder);
                 return Err(error.hint("name an empty folder, or one that is not there"));

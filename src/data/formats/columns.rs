@@ -11,11 +11,25 @@ use crate::error::{Error, Kind, Result, did_you_mean};
 use serde_json::Value;
 use std::borrow::Cow;
 
+/// Columns without which there is nothing to learn: the answers, the texts, the conversations. What is asked may be nothing.
+const NEEDED: [&str; 10] = [
+    "messages",
+    "conversations",
+    "conversation",
+    "input_ids",
+    "text",
+    "completion",
+    "output",
+    "chosen",
+    "rejected",
+    "label",
+];
+
 /// The most column names that a message lists.
 const LISTED_COLUMNS: usize = 12;
 
 /// A row's columns by the names that its format gives them. A column that holds null is as good as absent: Parquet rows
-/// have all columns of the file.
+/// have all columns of the file. So is a blank cell of a table of texts, which has no null, where the row is nothing without it.
 pub(in crate::data) struct Columns<'a> {
     row: &'a Object,
     /// All columns of the file, where `row` holds only some of them.
@@ -66,7 +80,9 @@ impl<'a> Columns<'a> {
     }
 
     pub fn get(&self, name: &str) -> Option<&'a Value> {
-        self.row.get(self.layout.column(name)).filter(|value| !value.is_null())
+        let is_blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+        let is_none = |value: &Value| self.layout.of_cells && NEEDED.contains(&name) && is_blank(value);
+        self.row.get(self.layout.column(name)).filter(|value| !value.is_null() && !is_none(value))
     }
 
     /// A column that holds a list: an empty cell of a table is as good as none.
@@ -100,10 +116,13 @@ impl<'a> Columns<'a> {
         let names = self.names();
         let column = self.layout.column(name);
         let present = names.contains(&column);
-        let more = if present {
+        let is_cell = self.layout.of_cells && self.row.get(column).is_some_and(Value::is_string);
+        let more = if is_cell {
+            Some("; fill it in; `data.on_bad_row: skip` leaves such rows out".to_owned())
+        } else if present {
             None
         } else if column != name {
-            Some(format!("; `data.columns` says that `{name}` is called so"))
+            Some(format!("; that is what `{name}` is called in this file"))
         } else if matches!(format, RowFormat::Preference | RowFormat::Unpaired | RowFormat::PromptOnly) {
             self.of_another_task(name, format)
         } else if let Some(guess) = self.guess().filter(|&guess| guess != format.name()) {
@@ -116,7 +135,9 @@ impl<'a> Columns<'a> {
             self.renaming(format).or_else(renamed).or_else(asked)
         };
         let hint = listed(&names) + &more.unwrap_or_default();
-        let what = if present {
+        let what = if is_cell {
+            format!("the cell of `{column}` is empty")
+        } else if present {
             format!("`{column}` is null")
         } else {
             format!("the row has no `{column}`, which format `{format}` needs")
@@ -180,8 +201,11 @@ impl<'a> Columns<'a> {
             (RowFormat::Unpaired, _) if is("preference") => {
                 "; these are preference rows: `data.format: preference` takes them apart, and `task: dpo`, `orpo` and `reward` train them".into()
             }
-            (RowFormat::Preference, _) if is("unpaired") && self.get("completion").is_none() => {
+            (RowFormat::Preference, _) if guesses.iter().any(|guess| guess.is_routed(self.row)) => {
                 "; these say who is to answer a prompt: `data.format: unpaired` reads them, beside `task: reward`".into()
+            }
+            (_, None) if guesses.iter().any(|guess| guess.is_unanswered(self.row)) => {
+                "; `label` judges an answer, and the row has none: `data.columns: {completion: ..}` names its column".into()
             }
             (RowFormat::Preference, _) if is("unpaired") => {
                 "; these are unpaired rows: `data.format: unpaired` has `task: reward` tell good answers from bad ones, and `task: kto` trains them".into()
@@ -273,7 +297,7 @@ pub(super) fn wrong_kind(path: &str, expected: &str, found: &Value) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::problem;
+    use super::super::testing::{parse_json, problem};
     use super::*;
     use serde_json::json;
 
@@ -294,6 +318,16 @@ mod tests {
                 RowFormat::Preference,
                 json!({"Prompt": "a", "Label": "Local"}),
                 "`data.format: unpaired` reads them, beside `task: reward`",
+            ),
+            (
+                RowFormat::Preference,
+                json!({"prompt": "a", "Label": false}),
+                "the row has none: `data.columns: {completion: ..}` names its column",
+            ),
+            (
+                RowFormat::Unpaired,
+                json!({"prompt": "a", "label": "true"}),
+                "the row has none: `data.columns: {completion: ..}` names its column",
             ),
             (RowFormat::Preference, json!({"prompt": "a", "completion": "b"}), "`task: sft` trains rows of one answer"),
             (RowFormat::Unpaired, json!({"prompt": "a", "completion": "b"}), "`task: sft` trains rows without"),
@@ -328,6 +362,30 @@ mod tests {
             problem(RowFormat::Text, json!({})),
             "the row has no `text`, which format `text` needs [the row has no columns]"
         );
+    }
+
+    #[test]
+    fn a_blank_cell_is_what_null_is_elsewhere_where_the_row_is_nothing_without_it() {
+        for (format, row, blank) in [
+            (RowFormat::PromptCompletion, json!({"prompt": "a", "completion": ""}), Some("completion")),
+            (RowFormat::Alpaca, json!({"instruction": "a", "input": "", "output": " \t"}), Some("output")),
+            (RowFormat::Preference, json!({"prompt": "a", "chosen": "", "rejected": "b"}), Some("chosen")),
+            (RowFormat::Preference, json!({"prompt": "a", "chosen": "b", "rejected": " "}), Some("rejected")),
+            (RowFormat::Unpaired, json!({"prompt": "a", "completion": "b", "label": ""}), Some("label")),
+            (RowFormat::Unpaired, json!({"prompt": "a", "completion": "", "label": "true"}), Some("completion")),
+            (RowFormat::Unpaired, json!({"prompt": "a", "completion": "", "label": "local"}), None),
+            (RowFormat::Text, json!({"text": "\n"}), Some("text")),
+            (RowFormat::Messages, json!({"messages": ""}), Some("messages")),
+            (RowFormat::PromptCompletion, json!({"prompt": "", "completion": "b", "system": ""}), None),
+            (RowFormat::PromptOnly, json!({"prompt": "a", "completion": ""}), None),
+        ] {
+            let of_cells = Layout { of_cells: true, ..Layout::new(format, true) };
+            let parsed = super::super::parse(&Columns::new(row.as_object().unwrap(), None, &of_cells));
+            let what = parsed.err().map(|error| error.what().to_owned());
+            assert_eq!(what, blank.map(|column| format!("the cell of `{column}` is empty")), "{row}");
+        }
+        // Of other sources a text of nothing is a text.
+        assert!(parse_json(RowFormat::PromptCompletion, json!({"prompt": "a", "completion": ""})).is_ok());
     }
 
     #[test]

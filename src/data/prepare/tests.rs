@@ -5,6 +5,8 @@ use crate::data::testing::{Bytes, spec, write};
 use crate::data::{Binning, SkipReason, local_only};
 use crate::progress::Silent;
 use crate::text::{Prefix, Tokenized};
+use ::parquet::arrow::ArrowWriter;
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts rows that were encoded, to tell the cache from work.
@@ -97,6 +99,36 @@ fn all_wrong_rows_are_shown_and_counted() {
         std::fs::read_dir(dir.path().join("cache")).unwrap().all(|e| e.unwrap().path().is_dir()),
         "nothing is kept"
     );
+}
+
+#[test]
+fn an_answer_that_is_not_there_is_a_bad_row_from_every_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers = |all: [Option<&str>; 2]| Arc::new(StringArray::from(all.to_vec())) as ArrayRef;
+    let columns =
+        [("prompt", answers([Some("a"), Some("c")])), ("completion", answers([Some("b"), None]))];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let lines = format!("{}{{\"prompt\": \"c\", \"completion\": null}}\n", pair("a", "b"));
+    for (name, content, row, what) in [
+        ("a.csv", b"prompt,completion\na,b\nc,\n".to_vec(), 3, "the cell of `completion` is empty"),
+        ("a.tsv", b"Prompt\tCompletion\na\tb\nc\t  \n".to_vec(), 3, "the cell of `Completion` is empty"),
+        ("a.jsonl", lines.into_bytes(), 2, "`completion` is null"),
+        ("a.parquet", writer.into_inner().unwrap(), 2, "`completion` is null"),
+    ] {
+        let path = write(dir.path(), name, content);
+        for format in [RowFormat::Auto, RowFormat::PromptCompletion] {
+            let mut spec = spec(&path, format);
+            let error = prepare_in(dir.path(), &spec).unwrap_err();
+            assert_eq!(error.what(), what, "{name}");
+            assert_eq!(error.place(), Some(&Place::Row { path: path.clone(), row }), "{name}");
+            spec.on_bad_row = OnBadRow::Skip;
+            let dataset = prepare_in(dir.path(), &spec).unwrap();
+            let skipped: Vec<_> = dataset.stats().skipped.into_iter().collect();
+            assert_eq!((dataset.len(), skipped), (1, vec![(SkipReason::WrongLayout, 1)]), "{name}");
+        }
+    }
 }
 
 #[test]

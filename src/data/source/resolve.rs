@@ -112,7 +112,9 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
     if !source.path.contains(['*', '?', '[']) {
         return Err(absent(Error::new(Kind::Data, format!("data file `{}` does not exist", source.path)), &path));
     }
-    let pattern = glob::glob(&source.path)
+    // As a shell reads it, and as folders are read: what is hidden is not meant, such as the `._rows.csv` of macOS.
+    let as_shells = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let pattern = glob::glob_with(&source.path, as_shells)
         .map_err(|e| Error::new(Kind::Recipe, format!("`{}` is no valid glob: {}", source.path, e.msg)))?;
     let mut files = Vec::new();
     for entry in pattern {
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn globs_are_sorted_and_literal_names_win() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["b.jsonl", "a.jsonl.gz", "c[1].csv", "c1.csv", "x.parquet"] {
+        for name in ["b.jsonl", "a.jsonl.gz", "c[1].csv", "c1.csv", "x.parquet", "._b.jsonl", "X.JSONL"] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         let sources = [
