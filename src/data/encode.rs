@@ -389,9 +389,7 @@ mod tests {
             let of = |text: &str| turn("assistant", text);
             json!({"prompt": turn("user", "a"), "chosen": of(chosen), "rejected": of(rejected)})
         };
-        let judged = |text: &str, label: bool| {
-            json!({"prompt": turn("user", "a"), "completion": turn("assistant", text), "label": label})
-        };
+        let judged = |text: &str, label: bool| json!({"prompt": turn("user", "a"), "completion": turn("assistant", text), "label": label});
         for (format, row, expected) in [
             (RowFormat::Preference, pair("b", "c"), (false, false)),
             (RowFormat::Preference, pair("b", " "), (false, true)),

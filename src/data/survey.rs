@@ -438,7 +438,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let of = |name: &str, content: &[u8], format: RowFormat, columns: &[(&str, &str)]| {
             let mut spec = spec(&write(dir.path(), name, content), format);
-            spec.sources[0].columns = columns.iter().map(|(own, column)| (own.to_string(), column.to_string())).collect();
+            spec.sources[0].columns =
+                columns.iter().map(|(own, column)| (own.to_string(), column.to_string())).collect();
             let notes = Notes::default();
             let dataset = prepare(&spec, &Bytes, &dir.path().join("cache"), &local_only, &notes);
             let said = notes.0.into_inner().unwrap().concat().replace(&format!("{}/", dir.path().display()), "");

@@ -441,7 +441,8 @@ fn half_empty_rows_are_said_before_the_run_and_again_from_the_cache() {
     }
     let said = bench.run("data stats r.yaml --set data.on_bad_row=error");
     assert_eq!(said.code, Some(2));
-    for words in ["the cell of `completion` is empty", "faq.csv, row 5", "`data.on_bad_row: skip` leaves such rows out"] {
+    for words in ["the cell of `completion` is empty", "faq.csv, row 5", "`data.on_bad_row: skip` leaves such rows out"]
+    {
         assert!(said.stderr.contains(words), "{words}\n{}", said.stderr);
     }
     let said = bench.run("init --model t --data faq.csv --output mine.yaml --set data.on_bad_row=skip");

@@ -105,8 +105,7 @@ fn all_wrong_rows_are_shown_and_counted() {
 fn an_answer_that_is_not_there_is_a_bad_row_from_every_source() {
     let dir = tempfile::tempdir().unwrap();
     let answers = |all: [Option<&str>; 2]| Arc::new(StringArray::from(all.to_vec())) as ArrayRef;
-    let columns =
-        [("prompt", answers([Some("a"), Some("c")])), ("completion", answers([Some("b"), None]))];
+    let columns = [("prompt", answers([Some("a"), Some("c")])), ("completion", answers([Some("b"), None]))];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();

@@ -79,14 +79,35 @@ impl Loaded {
         if self.manifest.run_fingerprint == fingerprint.digest() {
             return Ok(());
         }
-        let difference = fingerprint.difference(&self.manifest.fingerprint).unwrap_or_default();
-        Err(Error::new(
+        let then = &self.manifest.fingerprint;
+        let difference = fingerprint.difference(then).unwrap_or_default();
+        let error = Error::new(
             Kind::Checkpoint,
             format!("checkpoint `step-{}` belongs to another run: {difference}", self.step),
         )
-        .at_path(&self.folder)
-        .hint("resume with what the run was started with, or choose another `output.dir`"))
+        .at_path(&self.folder);
+        let error = match fingerprint.both_values(then) {
+            values if values.is_empty() => error,
+            values => error.excerpt(values),
+        };
+        Err(error.hint(match way_back(fingerprint, then) {
+            Some(way) => format!("{way} resumes it; another `output.dir` starts a new run"),
+            None => "resume with what the run was started with, or choose another `output.dir`".to_owned(),
+        }))
     }
+}
+
+/// What makes a run the former one again, where all that differs is told with the command.
+fn way_back(now: &Fingerprint, then: &Fingerprint) -> Option<String> {
+    let differs = |name: &str| now.value(name) != then.value(name);
+    let ways = [("device", "--device "), ("threads", "RAYON_NUM_THREADS=")];
+    let ways = ways.into_iter().filter(|(name, _)| differs(name));
+    let ways = ways.map(|(name, word)| Some((name, format!("`{word}{}`", then.value(name)?))));
+    let ways: Vec<(&str, String)> = ways.collect::<Option<_>>()?;
+    let same_but =
+        ways.iter().fold(now.clone(), |all, (name, _)| all.with(*name, then.value(name).unwrap_or_default()));
+    (same_but == *then && !ways.is_empty())
+        .then(|| ways.into_iter().map(|(_, way)| way).collect::<Vec<_>>().join(" with "))
 }
 
 fn check(name: &str, hasher: &blake3::Hasher, expected: &str) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::MANIFEST;
 use crate::error::{Error, Kind, Result};
 use crate::input;
+use crate::terminal::excerpt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +12,12 @@ use std::path::Path;
 
 /// The layout this version writes and reads.
 const FORMAT: u32 = 1;
+
+/// Characters of a value that a message shows.
+const LONGEST_VALUE: usize = 60;
+
+/// Digits that no number of a run has, so that they are a hash.
+const SHORTEST_HASH: usize = 32;
 
 /// What identifies a run: named parts (`"recipe"`, `"data"`, `"base model"`, `"adapter layout"`), each with its hash.
 ///
@@ -52,6 +59,28 @@ impl Fingerprint {
             1 => Some(format!("{} differs", shown[0])),
             _ => Some(format!("{} differ", shown.join(", "))),
         }
+    }
+}
+
+impl Fingerprint {
+    /// Both values of the parts that differ and say themselves what they are, a line each: `threads: 8 in the run, 4 now`; empty where
+    /// all that differs is known by its hash.
+    pub fn both_values(&self, then: &Fingerprint) -> String {
+        let is_hash = |value: &str| value.len() >= SHORTEST_HASH && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let value = |of: &Fingerprint, name: &str| match of.value(name)? {
+            "" => Some("none".to_owned()),
+            value if is_hash(value) => None,
+            value => Some(excerpt(value, LONGEST_VALUE)),
+        };
+        let names = self.0.keys().filter(|name| self.0.get(*name) != then.0.get(*name));
+        let lines = names
+            .filter_map(|name| Some(format!("{name}: {} in the run, {} now", value(then, name)?, value(self, name)?)));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The value of a part.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 }
 
