@@ -150,6 +150,8 @@ struct Inner {
     key: Option<String>,
     excerpt: Option<String>,
     hint: Option<String>,
+    /// Whether the hint is for who has a recipe, files of data or a model's.
+    is_hint_of_files: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     others: Vec<Error>,
 }
@@ -164,7 +166,8 @@ impl Error {
     /// An error of `kind` that says `what` went wrong (one sentence, no full stop).
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         let (place, key, excerpt, hint, source) = Default::default();
-        Error(Box::new(Inner { kind, what: what.into(), place, key, excerpt, hint, source, others: Vec::new() }))
+        let (what, is_hint_of_files, others) = (what.into(), false, Vec::new());
+        Error(Box::new(Inner { kind, what, place, key, excerpt, hint, is_hint_of_files, source, others }))
     }
 
     /// An I/O failure on `path`. A full disk becomes [`Kind::NoSpace`], a path that is [`NotAFile`] wrong input; an error
@@ -274,6 +277,24 @@ impl Error {
     /// Adds what the user can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
+        self.0.is_hint_of_files = false;
+        self
+    }
+
+    /// Adds what somebody can do about it who has a recipe, files of data or those of a model. Others, such as the clients of a server,
+    /// are not told ([`Error::for_clients`]).
+    pub fn hint_of_files(mut self, hint: impl Into<String>) -> Self {
+        self = self.hint(hint);
+        self.0.is_hint_of_files = true;
+        self
+    }
+
+    /// Leaves out the hints of every problem that mean nothing to who has neither a recipe nor files.
+    pub fn for_clients(mut self) -> Self {
+        if self.0.is_hint_of_files {
+            self.0.hint = None;
+        }
+        self.0.others = self.0.others.into_iter().map(Error::for_clients).collect();
         self
     }
 
@@ -516,6 +537,19 @@ mod tests {
              hint: did you mean `lora_alpha`?\n\nerror: `r` must be at least 1\n\n2 problems"
         );
         assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn hints_about_files_are_not_for_clients() {
+        let wrong = || Error::new(Kind::Data, "wrong");
+        let both = Error::many(vec![wrong().hint("write a number"), wrong().hint_of_files("change `config.json`")]);
+        let said = |error: &Error| error.iter().map(|one| one.hint_text().map(str::to_owned)).collect::<Vec<_>>();
+        let (number, file) = (Some("write a number".to_owned()), Some("change `config.json`".to_owned()));
+        let both = both.unwrap();
+        assert_eq!(said(&both), [number.clone(), file]);
+        assert_eq!(said(&both.for_clients()), [number, None]);
+        let again = wrong().hint_of_files("a").hint("b").for_clients();
+        assert_eq!(again.hint_text(), Some("b"), "it is another hint");
     }
 
     #[test]

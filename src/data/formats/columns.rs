@@ -117,24 +117,26 @@ impl<'a> Columns<'a> {
         let column = self.layout.column(name);
         let present = names.contains(&column);
         let is_cell = self.layout.of_cells && self.row.get(column).is_some_and(Value::is_string);
-        let more = if is_cell {
-            Some("; fill it in; `data.on_bad_row: skip` leaves such rows out".to_owned())
+        // What is to be done in the rows themselves, or in a recipe.
+        let (in_rows, in_recipe) = if is_cell {
+            (None, Some("; fill it in; `data.on_bad_row: skip` leaves such rows out".to_owned()))
         } else if present {
-            None
+            (None, None)
         } else if column != name {
-            Some(format!("; that is what `{name}` is called in this file"))
+            (Some(format!("; that is what `{name}` is called in this file")), None)
         } else if matches!(format, RowFormat::Preference | RowFormat::Unpaired | RowFormat::PromptOnly) {
-            self.of_another_task(name, format)
+            (None, self.of_another_task(name, format))
         } else if let Some(guess) = self.guess().filter(|&guess| guess != format.name()) {
-            Some(format!("; looks like {guess}: set `data.format: {guess}`"))
+            (None, Some(format!("; looks like {guess}: set `data.format: {guess}`")))
+        } else if let Some(renaming) = self.renaming(format) {
+            (None, Some(renaming))
+        } else if let Some(close) = did_you_mean(name, names.iter().copied()) {
+            (Some(format!("; rename `{close}` to `{name}`")), None)
         } else {
-            let close = || did_you_mean(name, names.iter().copied());
-            let renamed = || Some(format!("; rename `{}` to `{name}`", close()?));
             let is_answered = name == "prompt" && self.get("completion").is_some();
-            let asked = || is_answered.then(|| "; or set `data.prompt`, which is then asked of every row".to_owned());
-            self.renaming(format).or_else(renamed).or_else(asked)
+            let asked = || "; or set `data.prompt`, which is then asked of every row".to_owned();
+            (None, is_answered.then(asked))
         };
-        let hint = listed(&names) + &more.unwrap_or_default();
         let what = if is_cell {
             format!("the cell of `{column}` is empty")
         } else if present {
@@ -142,7 +144,11 @@ impl<'a> Columns<'a> {
         } else {
             format!("the row has no `{column}`, which format `{format}` needs")
         };
-        Error::new(Kind::Data, what).hint(hint)
+        let error = Error::new(Kind::Data, what);
+        match in_recipe {
+            Some(more) => error.hint_of_files(listed(&names) + &more),
+            None => error.hint(listed(&names) + &in_rows.unwrap_or_default()),
+        }
     }
 
     /// The error for a row that could be anything, or nothing that is known.
@@ -155,7 +161,7 @@ impl<'a> Columns<'a> {
             _ => "the row's columns fit more than one format".to_owned(),
         };
         Error::new(Kind::Data, what)
-            .hint(format!("{}; set `data.format`, or rename with `data.columns`", listed(&names)))
+            .hint_of_files(format!("{}; set `data.format`, or rename with `data.columns`", listed(&names)))
     }
 
     fn names(&self) -> Vec<&'a str> {
@@ -386,6 +392,25 @@ mod tests {
         }
         // Of other sources a text of nothing is a text.
         assert!(parse_json(RowFormat::PromptCompletion, json!({"prompt": "a", "completion": ""})).is_ok());
+    }
+
+    #[test]
+    fn clients_are_told_what_they_can_change() {
+        let told = |row: Value| {
+            let error = parse_json(RowFormat::Messages, row).unwrap_err().for_clients();
+            error.hint_text().map(str::to_owned)
+        };
+        assert_eq!(
+            told(json!({"mesages": []})).as_deref(),
+            Some("columns found: `mesages`; rename `mesages` to `messages`")
+        );
+        for row in [
+            json!({"conversations": []}),
+            json!({"messages": [{"from": "human", "value": "a"}]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}]}),
+        ] {
+            assert_eq!(told(row.clone()), None, "{row}");
+        }
     }
 
     #[test]
