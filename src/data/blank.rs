@@ -3,6 +3,42 @@
 use super::row::Row;
 use crate::text::{Message, Part, Role};
 
+/// What programs write where there is no value: pandas, Excel, SQL, Python, JavaScript. Words that people say (`none`, `NA`) are none.
+const WORDS_FOR_NOTHING: [&str; 15] = [
+    "nan",
+    "NaN",
+    "<NA>",
+    "NULL",
+    "null",
+    "None",
+    "undefined",
+    "[object Object]",
+    "#N/A",
+    "#REF!",
+    "#NAME?",
+    "#VALUE!",
+    "#DIV/0!",
+    "#NUM!",
+    "#NULL!",
+];
+
+/// Whether somebody says nothing but a word that a program writes where there is no value.
+pub(super) fn says_a_word_for_nothing(row: &Row) -> bool {
+    let is_word = |text: &str| WORDS_FOR_NOTHING.contains(&text.trim());
+    let says = |message: &Message| matches!(&message.content[..], [Part::Text(text)] if is_word(text));
+    match row {
+        Row::Conversation(conversation) => conversation.messages.iter().any(says),
+        Row::Completion { prompt, completion } => prompt.messages.iter().chain(completion).any(says),
+        Row::PromptCompletion { prompt, completion } => is_word(prompt) || is_word(completion),
+        Row::Preference { chosen, rejected, .. } => {
+            says_a_word_for_nothing(chosen) || says_a_word_for_nothing(rejected)
+        }
+        Row::Unpaired { row, .. } | Row::Prompt { row, .. } => says_a_word_for_nothing(row),
+        Row::Text(text) => is_word(text),
+        Row::Tokens { .. } => false,
+    }
+}
+
 /// Whether the model is to say something that nobody asked for: in a turn before it stands nothing.
 pub(super) fn asks_nothing(row: &Row) -> bool {
     let is_blank = |part: &Part| matches!(part, Part::Text(text) if text.trim().is_empty());
@@ -49,6 +85,23 @@ pub(super) fn rejects_nothing(row: &Row) -> bool {
 mod tests {
     use super::*;
     use crate::text::Conversation;
+
+    #[test]
+    fn a_word_for_nothing_is_known_and_what_people_say_is_not() {
+        let pair = |prompt: &str, completion: &str| Row::PromptCompletion {
+            prompt: prompt.into(),
+            completion: completion.into(),
+        };
+        for word in ["nan", " NULL ", "#N/A", "#REF!", "None\n", "[object Object]"] {
+            assert!(says_a_word_for_nothing(&pair("a", word)) && says_a_word_for_nothing(&pair(word, "b")), "{word}");
+            let said = Message::new(Role::Assistant, word);
+            let conversation = Conversation { messages: vec![said], tools: Vec::new() };
+            assert!(says_a_word_for_nothing(&Row::Conversation(conversation)), "{word}");
+        }
+        for word in ["none", "NA", "n/a", "no", "", "nan?", "The answer is nan"] {
+            assert!(!says_a_word_for_nothing(&pair("a", word)), "{word}");
+        }
+    }
 
     #[test]
     fn a_turn_of_white_space_asks_nothing() {

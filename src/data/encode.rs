@@ -63,6 +63,8 @@ pub(super) struct Usable {
     pub is_empty: bool,
     /// Whether the answer that is a bad one says nothing.
     pub is_rejected_empty: bool,
+    /// Whether somebody says a word in it that a program writes where there is no value.
+    pub is_word_for_nothing: bool,
     /// Whether it is asked nothing in one of the others.
     pub is_unasked: bool,
     /// What is taken otherwise than it is written.
@@ -134,6 +136,7 @@ impl RowEncoder<'_> {
         }
         let (is_empty, is_rejected_empty) = (blank::says_nothing(&row), blank::rejects_nothing(&row));
         let (is_unasked, noticed) = (blank::asks_nothing(&row), self.encoder.noticed(&row));
+        let is_word_for_nothing = blank::says_a_word_for_nothing(&row);
         let refuse_unencodable = refuse(SkipReason::NotEncodable);
         let is_of_prompt = matches!(&row, Row::Unpaired { row, .. } if matches!(**row, Row::Prompt { .. }));
         let is_stop = |&label: &i32| u32::try_from(label).is_ok_and(|id| self.stop_tokens.contains(&id));
@@ -226,6 +229,7 @@ impl RowEncoder<'_> {
             cut,
             is_empty,
             is_rejected_empty,
+            is_word_for_nothing,
             is_unasked,
             noticed,
             cut_sound_ms,

@@ -325,6 +325,9 @@ impl Job<'_> {
                     if usable.is_rejected_empty {
                         encoded.losses.empty_rejected.add(file_index, row, 0);
                     }
+                    if usable.is_word_for_nothing {
+                        encoded.losses.words_for_nothing.add(file_index, row, 0);
+                    }
                     if usable.is_unasked {
                         encoded.losses.unasked.add(file_index, row, 0);
                     }

@@ -4,6 +4,7 @@ use crate::data::spec::SourceSpec;
 use crate::data::testing::{Bytes, spec, write};
 use crate::data::{Binning, SkipReason, local_only};
 use crate::progress::Silent;
+use crate::progress::testing::Notes;
 use crate::text::{Prefix, Tokenized};
 use ::parquet::arrow::ArrowWriter;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
@@ -127,6 +128,28 @@ fn an_answer_that_is_not_there_is_a_bad_row_from_every_source() {
             let skipped: Vec<_> = dataset.stats().skipped.into_iter().collect();
             assert_eq!((dataset.len(), skipped), (1, vec![(SkipReason::WrongLayout, 1)]), "{name}");
         }
+    }
+}
+
+#[test]
+fn what_programs_write_for_nothing_and_what_excel_cuts_off_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = "x".repeat(32_767);
+    let rows = format!("prompt,completion\na,b\nc,nan\n#REF!,d\ne,none\nf,{full}\n");
+    let path = write(dir.path(), "a.csv", rows);
+    for from_cache in [false, true] {
+        let notes = Notes::default();
+        let spec = spec(&path, RowFormat::PromptCompletion);
+        let dataset = prepare(&spec, &Bytes, &dir.path().join("cache"), &local_only, &notes).unwrap();
+        assert_eq!((dataset.len(), dataset.from_cache()), (5, from_cache));
+        let left_out = dataset.stats().left_out.into_iter().map(|left_out| left_out.to_string()).collect::<Vec<_>>();
+        let said = format!(
+            "a word for a missing value (`nan`, `NULL`, `#N/A`), taken as text: 2 rows (40.0 %); the first is {}, row 3",
+            path.display()
+        );
+        assert!(left_out.contains(&said), "{left_out:?}");
+        let notes = notes.take().concat();
+        assert!(notes.contains("1 row with a cell of 32,767 characters, which is all that Excel keeps"), "{notes}");
     }
 }
 
