@@ -135,16 +135,17 @@ fn an_answer_that_is_not_there_is_a_bad_row_from_every_source() {
 fn what_programs_write_for_nothing_and_what_excel_cuts_off_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let full = "x".repeat(32_767);
-    let rows = format!("prompt,completion\na,b\nc,nan\n#REF!,d\ne,none\nf,{full}\n");
+    let rows = format!("prompt,completion\na,b\nc,nan\n#REF!,d\na,b\ne,none\nf,{full}\n");
     let path = write(dir.path(), "a.csv", rows);
     for from_cache in [false, true] {
         let notes = Notes::default();
         let spec = spec(&path, RowFormat::PromptCompletion);
         let dataset = prepare(&spec, &Bytes, &dir.path().join("cache"), &local_only, &notes).unwrap();
-        assert_eq!((dataset.len(), dataset.from_cache()), (5, from_cache));
+        assert_eq!((dataset.len(), dataset.from_cache()), (6, from_cache));
+        assert_eq!(dataset.stats().repeated, 1);
         let left_out = dataset.stats().left_out.into_iter().map(|left_out| left_out.to_string()).collect::<Vec<_>>();
         let said = format!(
-            "a word for a missing value (`nan`, `NULL`, `#N/A`), taken as text: 2 rows (40.0 %); the first is {}, row 3",
+            "a word for a missing value (`nan`, `NULL`, `#N/A`), taken as text: 2 rows (33.3 %); the first is {}, row 3",
             path.display()
         );
         assert!(left_out.contains(&said), "{left_out:?}");
