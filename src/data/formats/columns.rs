@@ -85,8 +85,8 @@ impl<'a> Columns<'a> {
         self.row.get(self.layout.column(name)).filter(|value| !value.is_null() && !is_none(value))
     }
 
-    /// A column that holds a list: an empty cell of a table is as good as none.
-    pub fn list(&self, name: &str) -> Option<&'a Value> {
+    /// A column that holds a list or a number: an empty cell of a table is as good as none.
+    pub fn filled(&self, name: &str) -> Option<&'a Value> {
         self.get(name).filter(|value| value.as_str().is_none_or(|text| !text.trim().is_empty()))
     }
 
