@@ -6,7 +6,8 @@ use super::saved;
 use crate::data::spec::SourceSpec;
 use crate::error::{Error, Kind, Place, Result};
 use crate::paths;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 
 /// How files end that may hold rows and are of no kind that is read.
 const OTHER_ENDINGS: [&str; 28] = [
@@ -122,9 +123,7 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
     if !source.path.contains(['*', '?', '[']) {
         return Err(absent(Error::new(Kind::Data, format!("data file `{}` does not exist", source.path)), &path));
     }
-    // As a shell reads it, and as folders are read: what is hidden is not meant, such as the `._rows.csv` of macOS.
-    let as_shells = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-    let pattern = glob::glob_with(&source.path, as_shells)
+    let pattern = glob::glob(&source.path)
         .map_err(|e| Error::new(Kind::Recipe, format!("`{}` is no valid glob: {}", source.path, e.msg)))?;
     let mut files = Vec::new();
     for entry in pattern {
@@ -132,12 +131,26 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
             let unreadable = e.path().to_path_buf();
             Error::io("searching", unreadable, e.into())
         })?;
-        if path.is_file() {
+        if path.is_file() && !is_hidden(&path, &source.path) {
             files.push(path);
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// Whether a file that `glob` found is hidden, or in a folder that is, and `glob` does not say so: as shells read it, and as folders are
+/// read. Else the `._rows.csv` of macOS and the `.ipynb_checkpoints` of a notebook would be rows.
+fn is_hidden(found: &Path, glob: &str) -> bool {
+    let named = |part: &str| {
+        let parts = Path::new(glob).iter().filter_map(OsStr::to_str).filter(|own| own.starts_with('.'));
+        parts.into_iter().any(|own| glob::Pattern::new(own).is_ok_and(|own| own.matches(part)) || own == part)
+    };
+    let parts = found.components().filter_map(|part| match part {
+        Component::Normal(part) => Some(part.to_string_lossy()),
+        _ => None,
+    });
+    parts.into_iter().any(|part| part.starts_with('.') && !named(&part))
 }
 
 /// The data files of a folder, sorted; what is hidden and what explains the others is left out.
@@ -276,6 +289,25 @@ mod tests {
                 ("x.parquet", FileKind::Parquet, Compression::None, 2),
             ]
         );
+    }
+
+    #[test]
+    fn hidden_files_are_found_where_the_glob_names_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let hidden = dir.path().join(".ipynb_checkpoints");
+        std::fs::create_dir(&hidden).unwrap();
+        for file in [dir.path().join("a.csv"), dir.path().join("._a.csv"), hidden.join("a-checkpoint.csv")] {
+            std::fs::write(file, "text\na\n").unwrap();
+        }
+        let found = |glob: &str| {
+            let files = local(&source(&dir.path().join(glob))).unwrap();
+            let name = |file: PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
+            files.into_iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(found("*.csv"), ["a.csv"]);
+        assert_eq!(found("**/*.csv"), ["a.csv"]);
+        assert_eq!(found("._*.csv"), ["._a.csv"]);
+        assert_eq!(found(".ipynb_checkpoints/*.csv"), ["a-checkpoint.csv"]);
     }
 
     #[test]
