@@ -137,7 +137,7 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn of(row: &'a Object, renamed: &'a BTreeMap<String, String>) -> Self {
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<String, &str> = BTreeMap::new();
         for (name, value) in row {
             if value.is_null() || renamed.values().any(|column| column == name) {
                 continue;
