@@ -1,11 +1,30 @@
 //! Paths as people write them: `~`, `$NAME` and `${NAME}`, expanded alike in recipes, arguments and variables.
 
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Entries of a folder that are looked at: in larger ones nothing is suggested but what comes first.
 const MOST_ENTRIES: usize = 4096;
+
+/// What systems put into folders by themselves: ext4 into a new volume, macOS, Windows, and boxes that share a disk.
+const OF_THE_SYSTEM: [&str; 13] = [
+    "lost+found",
+    ".DS_Store",
+    ".Spotlight-V100",
+    ".Trashes",
+    ".fseventsd",
+    ".TemporaryItems",
+    ".Trash",
+    ".directory",
+    "@eaDir",
+    "Thumbs.db",
+    "desktop.ini",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+];
+/// How the names of others begin: a user's bin, files that NFS and FUSE keep open, what macOS knows of a file.
+const OF_THE_SYSTEM_BEGIN: [&str; 4] = [".Trash-", ".nfs", ".fuse_hidden", "._"];
 
 /// How much of a name without its ending must be right for it to have been meant.
 const LEAST_ALIKE: f64 = 0.5;
@@ -151,6 +170,26 @@ pub fn entries(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Whether a system put a file or folder of this name there by itself, so that nothing is known of whose the folder around it is.
+pub fn is_of_the_system(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    OF_THE_SYSTEM.contains(&name) || OF_THE_SYSTEM_BEGIN.iter().any(|start| name.starts_with(start))
+}
+
+/// Whether nobody put anything into a folder: it is empty, but for what a system puts there by itself, such as the `lost+found`
+/// of a new volume.
+///
+/// # Errors
+/// When it is none, or cannot be listed.
+pub fn is_vacant(folder: &Path) -> std::io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        if !is_of_the_system(&entry?.file_name()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// What a relative path means: where it was looked for. `None` for one that is absolute, which says so itself.
 pub fn taken_as(path: &Path) -> Option<PathBuf> {
     if path.is_absolute() { None } else { std::env::current_dir().ok().map(|here| here.join(path)) }
@@ -241,6 +280,24 @@ mod tests {
         }
         let error = expand_with("~/a", &|_| None).unwrap_err();
         assert_eq!(error.what(), "`~` in the path `~/a` means a home folder, and `HOME` is not set");
+    }
+
+    #[test]
+    fn what_a_system_leaves_makes_no_folder_somebodys() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(is_vacant(dir.path()).unwrap());
+        std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+        std::fs::create_dir(dir.path().join(".Trash-1000")).unwrap();
+        for name in [".DS_Store", ".nfs000000000abc", "._faq.csv", "Thumbs.db"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert!(is_vacant(dir.path()).unwrap());
+        for name in [".lock", "notes.txt", "lost", ".nf"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+            assert!(!is_vacant(dir.path()).unwrap(), "{name}");
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        assert!(is_vacant(&dir.path().join("nowhere")).is_err());
     }
 
     #[test]

@@ -12,9 +12,10 @@ pub trait Progress: Sync {
     fn note(&self, _text: &str) {}
 }
 
-/// A number of things in words: `1 row`, `2 rows`.
-pub fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {}", plural(count as u64, noun))
+/// A number of things in words: `1 row`, `1,234 rows`.
+pub fn counted(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    format!("{} {}", count(number), plural(number, noun))
 }
 
 /// A count with all its digits, in groups of three: `"1,234,567"`.
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn one_thing_is_not_called_as_several_are() {
-        assert_eq!([0, 1, 2].map(|n| counted(n, "row")), ["0 rows", "1 row", "2 rows"]);
+        assert_eq!([0_usize, 1, 1234].map(|n| counted(n, "row")), ["0 rows", "1 row", "1,234 rows"]);
         assert_eq!(counted(3, "pass"), "3 passes");
         assert_eq!([1, 127].map(|n| counted(n, "matrix")), ["1 matrix", "127 matrices"]);
     }

@@ -166,7 +166,7 @@ fn show(report: &Report) -> Result<()> {
             (Some(_), "loss" | "perplexity") => format!(", {} supervised tokens", tokens(&report.supervised_tokens)),
             _ => String::new(),
         };
-        let rows = text::counted(metric.rows as u64, "row");
+        let rows = text::counted(metric.rows, "row");
         super::print_text(&format!("{} ({}; {rows}{tokens})", metric.metric, metric.about))?;
         names.iter().enumerate().try_for_each(|(at, name)| super::print_text(&line(metric, at, name, width)))?;
         super::print_text("")?;

@@ -84,14 +84,14 @@ pub fn report(pushed: &Pushed, screen: &ProgressBar) -> Result<()> {
     }
     let there = match pushed.unchanged.len() {
         0 => String::new(),
-        count => format!("; {} there already", text::counted(count as u64, "file")),
+        count => format!("; {} there already", text::counted(count, "file")),
     };
     let gone = match pushed.removed.as_slice() {
         [] => String::new(),
         names => format!("; removed {}", names.join(", ")),
     };
     let what = match &pushed.commit {
-        Some(_) => format!("{}, {}", text::counted(pushed.pushed.len() as u64, "file"), text::bytes(pushed.bytes)),
+        Some(_) => format!("{}, {}", text::counted(pushed.pushed.len(), "file"), text::bytes(pushed.bytes)),
         None => "nothing to push".to_owned(),
     };
     screen.note(&format!("{}: {what}{there}{gone}", pushed.url));

@@ -89,7 +89,7 @@ fn failed(problems: Vec<String>) -> Result<()> {
 
 /// The report for people.
 fn table(report: &Report) -> Result<()> {
-    let (tokens, rows) = (text::counted(report.tokens as u64, "token"), text::counted(report.rows as u64, "row"));
+    let (tokens, rows) = (text::counted(report.tokens, "token"), text::counted(report.rows, "row"));
     super::print_text(&format!("Against base and adapter, at {tokens} of {rows} of {}:", report.rows_from))?;
     let heads = ["mean KL", "max KL", "same top word", "adapter in it"];
     super::print_text(&format!("{:<18} {:>9} {:>9} {:>14} {:>14}  limit", "", heads[0], heads[1], heads[2], heads[3]))?;

@@ -11,7 +11,7 @@ use super::stats::{FileStats, LeftOut, Lengths, SkippedStats, SourceStats, Stats
 use crate::error::{Error, Kind, Result};
 use crate::text::{MediaKind, Tokenized};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -308,8 +308,9 @@ impl Dataset {
         let mut all = Losses::default();
         losses.iter().for_each(|losses| all.extend(losses));
         let mut rows_of_file = vec![0; self.files.len()];
-        let mut truncated = 0;
+        let (mut truncated, mut repeated, mut seen) = (0, 0, HashSet::new());
         for row in 0..self.len() {
+            repeated += u64::from(!seen.insert(self.meta(row).hash));
             rows_of_file[self.meta(row).file_index()] += 1;
             truncated += u64::from(self.meta(row).truncated());
         }
@@ -323,6 +324,7 @@ impl Dataset {
             images: self.media().count(MediaKind::Image) as u64,
             sounds: self.media().count(MediaKind::Audio) as u64,
             truncated,
+            repeated,
             skipped: all.skipped.iter().map(|(reason, rows)| (*reason, rows.rows)).collect(),
             skipped_rows: meta
                 .skipped_rows
@@ -398,6 +400,8 @@ impl Dataset {
             split,
             pieces,
             empty,
+            empty_rejected,
+            words_for_nothing,
             unasked,
             control_words,
             ends,
@@ -432,7 +436,9 @@ impl Dataset {
             named(format!("end cut off at max_length {max_length}"), truncated),
             named(format!("split into {pieces} rows of at most {max_length} tokens"), split),
             named("empty answers".into(), empty),
+            named("empty answers among the rejected".into(), empty_rejected),
             named("empty prompts".into(), unasked),
+            named("a word for a missing value (`nan`, `NULL`, `#N/A`), taken as text".into(), words_for_nothing),
             named("control words in messages, taken as text".into(), control_words),
             named("ends of a turn within an answer, left out".into(), ends),
             named("`<image>` or `<audio>` without a picture or sound, taken as text".into(), placeholders),

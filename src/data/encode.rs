@@ -9,7 +9,7 @@ use super::options::OnLong;
 use super::row::{Encode, Noticed, Row};
 use super::split::Pieces;
 use crate::error::{Error, Kind, Result};
-use crate::text::{Message, Part, Prefix, Role, Tokenized};
+use crate::text::{Prefix, Role, Tokenized};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -61,6 +61,10 @@ pub(super) struct Usable {
     pub cut: u64,
     /// Whether the model is to say nothing in one of its turns.
     pub is_empty: bool,
+    /// Whether the answer that is a bad one says nothing.
+    pub is_rejected_empty: bool,
+    /// Whether somebody says a word in it that a program writes where there is no value.
+    pub is_word_for_nothing: bool,
     /// Whether it is asked nothing in one of the others.
     pub is_unasked: bool,
     /// What is taken otherwise than it is written.
@@ -130,8 +134,9 @@ impl RowEncoder<'_> {
             cut_sound_ms += seen.cut_ms;
             split_sound_ms += seen.split_ms;
         }
-        let (is_empty, is_unasked, noticed) =
-            (says_nothing(&row), blank::asks_nothing(&row), self.encoder.noticed(&row));
+        let (is_empty, is_rejected_empty) = (blank::says_nothing(&row), blank::rejects_nothing(&row));
+        let (is_unasked, noticed) = (blank::asks_nothing(&row), self.encoder.noticed(&row));
+        let is_word_for_nothing = blank::says_a_word_for_nothing(&row);
         let refuse_unencodable = refuse(SkipReason::NotEncodable);
         let is_of_prompt = matches!(&row, Row::Unpaired { row, .. } if matches!(**row, Row::Prompt { .. }));
         let is_stop = |&label: &i32| u32::try_from(label).is_ok_and(|id| self.stop_tokens.contains(&id));
@@ -217,7 +222,19 @@ impl RowEncoder<'_> {
             nothing.map_err(|e| explain(&row, e)).map_err(refuse(SkipReason::NothingSupervised))?;
         }
         let supervised = u32::try_from(supervised).unwrap_or(u32::MAX);
-        Ok(Usable { length, supervised, stops, cut, is_empty, is_unasked, noticed, cut_sound_ms, split_sound_ms })
+        Ok(Usable {
+            length,
+            supervised,
+            stops,
+            cut,
+            is_empty,
+            is_rejected_empty,
+            is_word_for_nothing,
+            is_unasked,
+            noticed,
+            cut_sound_ms,
+            split_sound_ms,
+        })
     }
 
     /// An answer of a pair with what follows it.
@@ -270,24 +287,6 @@ fn differ(chosen: &Prefix, rejected: &Prefix) -> Result<(), Refused> {
         return Err(refused(SkipReason::SameAnswers, error));
     }
     Ok(())
-}
-
-/// Whether the model is to say nothing in one of its turns.
-fn says_nothing(row: &Row) -> bool {
-    let blank = |message: &Message| {
-        // Pictures and sounds are shown to a model; it says none.
-        let text = |part: &Part| part.text().is_some_and(|text| !text.trim().is_empty());
-        message.role == Role::Assistant && message.tool_calls.is_empty() && !message.content.iter().any(text)
-    };
-    match row {
-        Row::Conversation(conversation) => conversation.messages.iter().any(blank),
-        Row::Completion { completion, .. } => completion.iter().any(blank),
-        Row::PromptCompletion { completion, .. } => completion.trim().is_empty(),
-        Row::Preference { chosen, .. } => says_nothing(chosen),
-        Row::Unpaired { row, desirable } => *desirable && says_nothing(row),
-        Row::Text(text) => text.trim().is_empty(),
-        Row::Prompt { .. } | Row::Tokens { .. } => false,
-    }
 }
 
 /// Adds to a complaint about missing supervision why it is missing, where the row shows it.
@@ -385,6 +384,27 @@ mod tests {
         }
         let (reason, _) = refused(4, OnLong::Skip, RowFormat::Preference, of("a", "b", "cde"));
         assert_eq!(reason, SkipReason::TooLong);
+    }
+
+    #[test]
+    fn a_bad_answer_of_nothing_is_told_from_a_good_one() {
+        let turn = |role: &str, text: &str| json!([{"role": role, "content": text}]);
+        let pair = |chosen: &str, rejected: &str| {
+            let of = |text: &str| turn("assistant", text);
+            json!({"prompt": turn("user", "a"), "chosen": of(chosen), "rejected": of(rejected)})
+        };
+        let judged = |text: &str, label: bool| json!({"prompt": turn("user", "a"), "completion": turn("assistant", text), "label": label});
+        for (format, row, expected) in [
+            (RowFormat::Preference, pair("b", "c"), (false, false)),
+            (RowFormat::Preference, pair("b", " "), (false, true)),
+            (RowFormat::Preference, pair("", "c"), (true, false)),
+            (RowFormat::Unpaired, judged("", true), (true, false)),
+            (RowFormat::Unpaired, judged("\n", false), (false, true)),
+            (RowFormat::Unpaired, judged("b", false), (false, false)),
+        ] {
+            let (usable, _) = encode(16, OnLong::Truncate, format, row.clone()).unwrap();
+            assert_eq!((usable.is_empty, usable.is_rejected_empty), expected, "{row}");
+        }
     }
 
     #[test]

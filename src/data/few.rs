@@ -10,6 +10,7 @@ use super::prepare::laid_out;
 use super::row::Row;
 use super::source::{self, Chunk, MAX_ROW_BYTES, Sink, SourceFile, is_table, local_only, read_rows};
 use super::spec::{DataSpec, SourceSpec};
+use super::spelling::spelt;
 use super::survey::unread_in;
 use crate::error::{Error, Kind, Place, Result};
 use crate::progress::{Progress, Silent};
@@ -58,9 +59,9 @@ pub fn read_few(path: &Path, progress: &dyn Progress) -> Result<Vec<FewRow>> {
 /// As [`read_few`].
 pub fn read_few_or_pairs(path: &Path, progress: &dyn Progress) -> Result<Vec<FewRow>> {
     let of_row = |row: &Object| match &guesses(row, &BTreeMap::new(), None)[..] {
-        [Guess::OtherTask("preference", _)] => Ok(Layout::new(RowFormat::Preference, true)),
+        [Guess::OtherTask("preference", _)] => in_row(row, Layout::new(RowFormat::Preference, true)),
         // A prompt, and who is to answer it.
-        [Guess::OtherTask("unpaired", columns)] if columns.len() == 2 => Ok(Layout::new(RowFormat::Unpaired, true)),
+        [guess] if guess.is_routed(row) => in_row(row, Layout::new(RowFormat::Unpaired, true)),
         _ => layout(row),
     };
     read_with(path, &of_row, progress)
@@ -95,6 +96,18 @@ pub fn unread_beside_prompt(row: &Object) -> Option<String> {
 }
 
 fn layout(row: &Object) -> Result<Layout> {
+    in_row(row, meant(row)?)
+}
+
+/// A layout with its columns as the row spells them.
+fn in_row(row: &Object, layout: Layout) -> Result<Layout> {
+    let names: Vec<&str> = row.keys().map(String::as_str).collect();
+    let found = spelt(layout, &BTreeMap::new(), &names, &|name| row.get(name).is_some_and(holds));
+    found.map_err(|error| error.reword(&|hint| with_names(&format!("{}; {hint}", listed(&names)))))
+}
+
+/// What a row is, by its columns.
+fn meant(row: &Object) -> Result<Layout> {
     const NAMED: [&str; 3] = ["input_ids", "text", "messages"];
     let named = one_column(row, &NAMED, "scored")?;
     let is_of_rows = |guess: &Guess| matches!(guess, Guess::Rows(_));
@@ -124,6 +137,7 @@ fn of_no_format(row: &Object, seen: &[Guess]) -> Error {
     let what = match seen {
         [] => "the row's columns fit no format that is known".to_owned(),
         [one] if one.name() == "prompt_only" => "the row has a prompt, and no answer to it".to_owned(),
+        [one] if one.is_unanswered(row) => "the row judges an answer, and has none".to_owned(),
         [one] => format!("the row is one of `{}`, which is not read here", one.name()),
         _ => format!("the row's columns fit more than one format: {}", readings()),
     };
@@ -146,7 +160,8 @@ fn parse(row: &Object, of_file: Option<&[String]>, layout: &Layout) -> Result<Ro
     formats::parse(&Columns::new(row, of_file, layout)).map_err(|error| error.reword(&with_names))
 }
 
-/// A hint without the keys of a recipe that say what columns hold: there is none, and names are what helps.
+/// A hint without the keys of a recipe that say what columns hold, or what becomes of bad rows: there is none, and names are what
+/// helps.
 fn with_names(hint: &str) -> String {
     let names_key =
         |piece: &str| ["`data.columns", "`data.format", "`data.prompt"].iter().any(|key| piece.contains(key));
@@ -160,6 +175,7 @@ fn with_names(hint: &str) -> String {
     for piece in hint.split("; ") {
         match called(piece) {
             Some(called) => pieces.push(called),
+            None if piece.contains("`data.on_bad_row") => {}
             None if !names_key(piece) => pieces.push(piece.to_owned()),
             None if piece.starts_with("say which") => names = Some(ONE),
             None => names = names.or(Some(names_beside(hint.split("; ").next().unwrap_or_default()))),
@@ -292,6 +308,28 @@ mod tests {
             assert_eq!(error.what(), format!("the row's columns fit more than one format: {readings}"), "{row}");
             assert!(error.hint_text().unwrap().ends_with(&format!("; {ONE}")), "{error}");
         }
+    }
+
+    #[test]
+    fn pairs_and_prompts_with_who_answers_are_read_in_any_case() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |row: Value| {
+            let rows = read_few_or_pairs(&write(dir.path(), "rows.jsonl", row.to_string()), &Silent);
+            rows.map(|mut rows| rows.remove(0).row)
+        };
+        for row in [json!({"prompt": "a", "label": "local"}), json!({"Prompt": "a", "Label": " Remote"})] {
+            assert!(matches!(read(row.clone()).unwrap(), Row::Unpaired { .. }), "{row}");
+        }
+        let pair = json!({"Prompt": "a", "Chosen": "b", "REJECTED": "c"});
+        assert!(matches!(read(pair).unwrap(), Row::Preference { .. }));
+        // A judgement is no word for who is to answer.
+        for label in [json!(false), json!("true")] {
+            let error = read(json!({"prompt": "a", "label": label})).unwrap_err();
+            assert_eq!(error.what(), "the row judges an answer, and has none", "{label}");
+        }
+        let error = understood(json!({"prompt": "a", "Prompt": "b", "completion": "c"})).unwrap_err();
+        assert!(error.what().starts_with("`prompt` and `Prompt` are one name in two spellings"), "{error}");
+        assert!(error.hint_text().unwrap().ends_with(ONE), "{error}");
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct Layout {
     pub template: bool,
     /// What the user asks in rows without a prompt.
     pub prompt: Option<Asked>,
+    /// Whether they are lines of a table of texts, where an empty cell is what null is elsewhere.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub of_cells: bool,
 }
 
 /// What is asked in rows that do not say it themselves.
@@ -29,7 +32,7 @@ pub struct Asked {
 impl Layout {
     /// Rows whose columns have the names of the format.
     pub fn new(format: RowFormat, template: bool) -> Self {
-        Layout { format, columns: BTreeMap::new(), template, prompt: None }
+        Layout { format, columns: BTreeMap::new(), template, prompt: None, of_cells: false }
     }
 
     /// What the file calls the column that the format calls `name`.

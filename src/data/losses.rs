@@ -45,6 +45,10 @@ pub(crate) struct Losses {
     pub pieces: u64,
     /// Rows in which the model is to say nothing.
     pub empty: Marked,
+    /// Rows whose bad answer says nothing.
+    pub empty_rejected: Marked,
+    /// Rows in which somebody says a word that a program writes where there is no value.
+    pub words_for_nothing: Marked,
     /// Rows in which the model is to say something and is asked nothing.
     pub unasked: Marked,
     /// Rows with control words in messages.
@@ -83,6 +87,8 @@ impl Losses {
         self.split.extend(&later.split);
         self.pieces += later.pieces;
         self.empty.extend(&later.empty);
+        self.empty_rejected.extend(&later.empty_rejected);
+        self.words_for_nothing.extend(&later.words_for_nothing);
         self.unasked.extend(&later.unasked);
         self.control_words.extend(&later.control_words);
         self.ends.extend(&later.ends);

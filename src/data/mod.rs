@@ -30,6 +30,7 @@ mod raw_object;
 mod row;
 mod source;
 mod spec;
+mod spelling;
 mod split;
 mod stats;
 mod survey;

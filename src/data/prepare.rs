@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts up whenever this room makes other rows of the same files: part of the cache's key.
-const PREPARATION_VERSION: u32 = 10;
+const PREPARATION_VERSION: u32 = 11;
 
 /// Chunks that are encoded at a time, per core: enough that no core waits long for the slowest.
 const CHUNKS_PER_CORE: usize = 4;
@@ -321,6 +321,12 @@ impl Job<'_> {
                     encoded.sequences.extend(&sequences);
                     if usable.is_empty {
                         encoded.losses.empty.add(file_index, row, u64::from(usable.supervised));
+                    }
+                    if usable.is_rejected_empty {
+                        encoded.losses.empty_rejected.add(file_index, row, 0);
+                    }
+                    if usable.is_word_for_nothing {
+                        encoded.losses.words_for_nothing.add(file_index, row, 0);
                     }
                     if usable.is_unasked {
                         encoded.losses.unasked.add(file_index, row, 0);

@@ -126,6 +126,8 @@ pub struct Stats {
     pub sounds: u64,
     /// Rows whose end was cut off.
     pub truncated: u64,
+    /// Rows that say what an earlier one says: they are learnt as often as they are there.
+    pub repeated: u64,
     /// Rows left out, by reason.
     pub skipped: BTreeMap<SkipReason, u64>,
     /// The first rows left out.
@@ -162,6 +164,10 @@ impl fmt::Display for Stats {
         }
         let truncated = percent(self.truncated, self.rows);
         writeln!(f, "{:<18} {:>12}  {truncated:.1} %, at max_length {}", "truncated", self.truncated, self.max_length)?;
+        if self.repeated > 0 {
+            let percent = percent(self.repeated, self.rows);
+            writeln!(f, "{:<18} {:>12}  {percent:.1} %, say what an earlier row says", "repeated", self.repeated)?;
+        }
         writeln!(f, "{:<18} {:>12}", "skipped", self.skipped.values().sum::<u64>())?;
         for (reason, count) in &self.skipped {
             writeln!(f, "{:<18} {count:>12}  {reason}", "")?;
@@ -225,6 +231,7 @@ mod tests {
             images: 0,
             sounds: 0,
             truncated: 1,
+            repeated: 1,
             skipped: [(SkipReason::TooLong, 2)].into(),
             skipped_rows: vec![SkippedStats {
                 file: "a.jsonl".into(),
@@ -258,6 +265,7 @@ tokens                      200
 supervised tokens            50  25.0 %
 tokens per row             50.0  min 20, p50 30, p90 100, p95 100, p99 100, max 100
 truncated                     1  25.0 %, at max_length 100
+repeated                      1  25.0 %, say what an earlier row says
 skipped                       2
                               2  longer than max_length
 not used                      4  rows have `id`

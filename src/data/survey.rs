@@ -1,12 +1,13 @@
 //! How each file is read, found out before its rows are: from what the spec says, and from the file's first rows.
 
-use super::formats::{Guess, guesses, is_for_here, listed, may_mean, shown, unread_media};
+use super::formats::{Guess, guesses, listed, may_mean, shown, unread_media};
 use super::layout::{Asked, Layout};
 use super::misread;
-use super::object::Object;
+use super::object::{Object, holds};
 use super::options::RowFormat;
 use super::source::{self, Chunk, FileKind, Sink, SourceFile};
 use super::spec::{DataSpec, SourceSpec};
+use super::spelling::spelt;
 use super::unnamed::UnnamedColumns;
 use crate::error::{Error, Kind, Place, Result, did_you_mean};
 use crate::progress::{Progress, Silent};
@@ -33,7 +34,8 @@ pub(super) fn survey(spec: &DataSpec, files: &[SourceFile], progress: &dyn Progr
         let found = look(spec, source, file).map_err(|e| e.or_at(Place::Path(file.path.to_path_buf())));
         match found {
             Ok((layout, said)) => {
-                layouts.push(layout);
+                let of_cells = matches!(file.contents.kind, FileKind::Csv { .. });
+                layouts.push(Layout { of_cells, ..layout });
                 let Some(said) = said else { continue };
                 match seen.last_mut() {
                     Some((source, before, _, files)) if *source == file.source && *before == said => *files += 1,
@@ -81,11 +83,8 @@ fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layo
         };
     }
     let columns = source.columns.clone();
-    let plain = Layout { format: source.format, columns, template: source.template, prompt: None };
+    let plain = Layout { columns, ..Layout::new(source.format, source.template) };
     let is_told = source.format != RowFormat::Auto && source.columns.is_empty() && source.prompt.is_none();
-    if is_told && matches!(file.contents.kind, FileKind::Parquet | FileKind::Arrow) {
-        return Ok((plain, None));
-    }
     let head = match Head::read(file, spec.max_row_bytes) {
         Err(_) if is_told => return Ok((plain, None)), // told when all rows are read
         head => head?,
@@ -99,10 +98,6 @@ fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layo
     // A model that sees would be trained without what it is to see.
     let is_blind = |layout: &Layout| spec.media.is_of_media() && !head.shows_media(&layout.columns);
     let unread = |layout: &Layout| head.unread_media(&|name| layout.reads(name)).filter(|_| is_blind(layout));
-    if is_told {
-        let said = unread(&plain);
-        return Ok((plain, said));
-    }
     for (own, column) in &source.columns {
         // Names for all sources need not have a meaning in each.
         if source.format.columns().contains(&own.as_str()) && !head.has(column) {
@@ -111,12 +106,17 @@ fn look(spec: &DataSpec, source: &SourceSpec, file: &SourceFile) -> Result<(Layo
         }
     }
     if source.format != RowFormat::Auto {
-        let asked = |text: &String| Asked { text: text.clone(), of_media: head.shows_media(&plain.columns) };
-        let prompt = source.prompt.as_ref().filter(|_| head.lacks_prompt(&plain)).map(asked);
-        let said = unread(&plain);
-        return Ok((Layout { prompt, ..plain }, said));
+        let layout = head.spelt(plain, source)?;
+        let asked = |text: &String| Asked { text: text.clone(), of_media: head.shows_media(&layout.columns) };
+        let prompt = source.prompt.as_ref().filter(|_| head.lacks_prompt(&layout)).map(asked);
+        let layout = Layout { prompt, ..layout };
+        let is_respelt = layout.columns != source.columns;
+        let said = [is_respelt.then(|| head.describe(&layout)), unread(&layout)].into_iter().flatten();
+        let said = said.reduce(|one, other| format!("{one}; {other}"));
+        return Ok((layout, said));
     }
-    let mut layout = Layout { template: source.template, ..head.layout(&source.columns, source.prompt.as_deref())? };
+    let seen = Layout { template: source.template, ..head.layout(&source.columns, source.prompt.as_deref())? };
+    let mut layout = head.spelt(seen, source)?;
     let of_media = head.shows_media(&source.columns);
     let asked = layout.prompt.take().filter(|_| head.lacks_prompt(&layout));
     layout.prompt = asked.map(|asked| Asked { of_media, ..asked });
@@ -183,6 +183,15 @@ impl Head {
     fn has(&self, column: &str) -> bool {
         self.of_file.iter().flatten().any(|name| name == column)
             || self.rows.iter().any(|(_, row)| row.contains_key(column))
+    }
+
+    /// A layout with its columns as the file spells them.
+    fn spelt(&self, layout: Layout, source: &SourceSpec) -> Result<Layout> {
+        let names = self.columns();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let holds = |name: &str| self.rows.iter().any(|(_, row)| row.get(name).is_some_and(holds));
+        let found = spelt(layout, &source.columns, &names, &holds);
+        found.map_err(|error| error.reword(&|hint| format!("{}; {hint}", listed(&names))).caused_by(self.unnamed()))
     }
 
     /// The columns of the file, or those of its first rows.
@@ -290,16 +299,15 @@ impl Head {
         UnnamedColumns(self.columns())
     }
 
-    fn other_task(&self, name: &str, shown: &[String]) -> Error {
+    fn other_task(&self, name: &'static str, shown: &[String]) -> Error {
         let columns: Vec<_> = shown.iter().map(|column| format!("`{column}`")).collect();
         let error = Error::new(
             Kind::Data,
             format!("the rows are {name} rows ({}), which `sft` does not train", columns.join(", ")),
         );
         let has = |name: &str| self.has(name);
-        // A prompt and a word: who is to answer it.
-        let is_routed = name == "unpaired"
-            && matches!(shown, [_, label] if self.rows.iter().any(|(_, row)| row.get(label).and_then(is_for_here).is_some()));
+        let guess = Guess::OtherTask(name, shown.to_vec());
+        let is_routed = self.rows.iter().any(|(_, row)| guess.is_routed(row));
         let is_list = |name: &str| self.rows.iter().any(|(_, row)| row.get(name).is_some_and(Value::is_array));
         let hint = match name {
             "preference" if has("messages") => "to train on its conversations, set `data.format: messages`".to_owned(),
@@ -423,6 +431,54 @@ mod tests {
         assert_eq!(ids, [Bytes::BOS, 97, 98, 99, Bytes::STOP]);
         assert_eq!(said, "b.parquet: frage, antwort -> prompt_completion, as plain text; unused: id, prompt");
         assert_eq!(unused, ["id", "prompt"]);
+    }
+
+    #[test]
+    fn a_format_that_is_told_finds_its_columns_in_any_case_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str, content: &[u8], format: RowFormat, columns: &[(&str, &str)]| {
+            let mut spec = spec(&write(dir.path(), name, content), format);
+            spec.sources[0].columns =
+                columns.iter().map(|(own, column)| (own.to_string(), column.to_string())).collect();
+            let notes = Notes::default();
+            let dataset = prepare(&spec, &Bytes, &dir.path().join("cache"), &local_only, &notes);
+            let said = notes.0.into_inner().unwrap().concat().replace(&format!("{}/", dir.path().display()), "");
+            dataset.map(|dataset| (dataset.get(0).unwrap().input_ids, said))
+        };
+        let answered = [Bytes::BOS, 97, 98, 99, Bytes::STOP];
+        let table = parquet(&[("Prompt", "ab"), ("id", "7"), ("COMPLETION", "c")]);
+        for (name, content) in [
+            ("a.csv", &b"Prompt,id,COMPLETION\nab,7,c\n"[..]),
+            ("a.jsonl", b"{\"Prompt\": \"ab\", \"id\": 7, \"COMPLETION\": \"c\"}\n"),
+            ("a.parquet", &table),
+        ] {
+            let (ids, said) = of(name, content, RowFormat::PromptCompletion, &[]).unwrap();
+            assert_eq!(ids, answered, "{name}");
+            assert_eq!(said, format!("{name}: Prompt, COMPLETION -> prompt_completion, as plain text; unused: id"));
+        }
+        let (ids, _) = of("b.csv", b"TEXT\nab\n", RowFormat::Text, &[]).unwrap();
+        assert_eq!(ids, [Bytes::BOS, 97, 98]);
+        // Names that are right need no word.
+        let (_, said) = of("c.csv", b"prompt,completion\nab,c\n", RowFormat::PromptCompletion, &[]).unwrap();
+        assert_eq!(said, "");
+
+        let both = b"prompt,Prompt,completion\nab,x,c\n";
+        for format in [RowFormat::Auto, RowFormat::PromptCompletion] {
+            let error = of("d.csv", both, format, &[]).unwrap_err();
+            assert_eq!(
+                error.what(),
+                "`prompt` and `Prompt` are one name in two spellings, and both columns hold something"
+            );
+            let hint = error.hint_text().unwrap();
+            assert_eq!(
+                hint,
+                "columns found: `prompt`, `Prompt`, `completion`; say which is meant, for example `data.columns: {prompt: prompt}`"
+            );
+            let (ids, _) = of("d.csv", both, format, &[("prompt", "prompt")]).unwrap();
+            assert_eq!(ids, answered, "{format}");
+            let half = b"prompt,Prompt,completion\n,ab,c\n";
+            assert_eq!(of("e.csv", half, format, &[]).unwrap().0, answered, "{format}");
+        }
     }
 
     #[test]

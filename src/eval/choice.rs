@@ -90,12 +90,7 @@ impl Task {
             asked if asked.trim().is_empty() => Err(nothing_asked(&format!("`{key}` is"))),
             asked => Ok(asked),
         };
-        let mut same = None;
-        let mut checked = |choices: Vec<String>| {
-            same = equal(&choices);
-            whole(choices)
-        };
-        let (context, choices, right) = match self {
+        let (context, said, right) = match self {
             Task::Arc => {
                 let choices = row.get("choices").and_then(Value::as_object);
                 let list = |key: &str| texts(choices.and_then(|choices| choices.get(key)), &format!("choices.{key}"));
@@ -109,7 +104,7 @@ impl Task {
                 }
                 let key = text("answerKey")?;
                 let right = labels.iter().position(|label| label == key);
-                (format!("Question: {}\nAnswer:", asked("question")?), checked(choices)?, right)
+                (format!("Question: {}\nAnswer:", asked("question")?), choices, right)
             }
             Task::HellaSwag => {
                 let [activity, first, second] = ["activity_label", "ctx_a", "ctx_b"].map(text);
@@ -120,13 +115,12 @@ impl Task {
                 let context = format!("{activity}: {first} {}", capitalized(second));
                 let endings = texts(row.get("endings"), "endings")?;
                 let endings = endings.iter().map(|ending| tidied(ending)).collect();
-                (tidied(&context), checked(endings)?, number(row, "label")?)
+                (tidied(&context), endings, number(row, "label")?)
             }
             Task::Mmlu => {
-                let choices = checked(texts(row.get("choices"), "choices")?)?;
-                let letters: Vec<String> = ('A'..='Z').take(choices.len()).map(String::from).collect();
-                let listed: String =
-                    letters.iter().zip(&choices).map(|(letter, choice)| format!("{letter}. {choice}\n")).collect();
+                let choices = texts(row.get("choices"), "choices")?;
+                let listed = letters(choices.len()).into_iter().zip(&choices);
+                let listed: String = listed.map(|(letter, choice)| format!("{letter}. {choice}\n")).collect();
                 let about = match row.get("subject").and_then(Value::as_str) {
                     Some(subject) => format!(
                         "The following are multiple choice questions (with answers) about {}.\n\n",
@@ -134,15 +128,19 @@ impl Task {
                     ),
                     None => String::new(),
                 };
-                (format!("{about}{}\n{listed}Answer:", asked("question")?.trim()), letters, number(row, "answer")?)
+                (format!("{about}{}\n{listed}Answer:", asked("question")?.trim()), choices, number(row, "answer")?)
             }
             Task::Piqa => {
-                let choices = checked(vec![text("sol1")?.to_owned(), text("sol2")?.to_owned()])?;
+                let choices = vec![text("sol1")?.to_owned(), text("sol2")?.to_owned()];
                 (format!("Question: {}\nAnswer:", asked("goal")?), choices, number(row, "label")?)
             }
         };
+        let said = whole(said)?;
+        let equal = equal(&said);
+        // Where letters stand before the choices, a letter is the answer.
+        let choices = if self == Task::Mmlu { letters(said.len()) } else { said };
         match right.filter(|right| *right < choices.len()) {
-            Some(right) => Ok(Question { context, choices, right, equal: same }),
+            Some(right) => Ok(Question { context, choices, right, equal }),
             None => {
                 Err(wrong("the answer is none of the choices".into()).hint("test sets without answers tell nothing"))
             }
@@ -183,6 +181,11 @@ fn whole(choices: Vec<String>) -> Result<Vec<String>> {
         true => Err(wrong("a question needs at least two choices, none of them empty".into())),
         false => Ok(choices),
     }
+}
+
+/// What so many choices are called, as far as there are letters.
+fn letters(count: usize) -> Vec<String> {
+    ('A'..='Z').take(count).map(String::from).collect()
 }
 
 /// The first two texts that say the same, by their numbers from 1.

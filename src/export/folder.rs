@@ -2,13 +2,14 @@
 
 use crate::atomic::{Building, create_folders, folder_of, sync_folder};
 use crate::error::{Error, Kind, Result};
+use crate::paths;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// What may be done with a folder that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing<'a> {
-    /// Only an empty folder is replaced.
+    /// Only an empty folder is replaced; what a system puts there by itself stays.
     Refuse,
     /// A folder with a file of this name is one of ours and is replaced as a whole.
     ReplaceIfHas(&'a str),
@@ -37,9 +38,11 @@ pub fn write_folder(dir: &Path, existing: Existing<'_>, fill: impl FnOnce(&Path)
     fill(fresh.path()).map_err(|e| e.moved(fresh.path(), dir))?;
     sync_all(fresh.path()).map_err(|e| Error::io("writing", dir, e))?;
     may_write(dir, existing)?; // it may have been filled meanwhile
+    let is_empty = !real.exists() || fs::read_dir(&real).is_ok_and(|mut entries| entries.next().is_none());
     match existing {
-        Existing::Refuse => rename_onto_empty(fresh, &real),
-        Existing::ReplaceIfHas(_) => replace(fresh, &real),
+        Existing::Refuse if is_empty => rename_onto_empty(fresh, &real),
+        Existing::Refuse => replace(fresh, &real, true),
+        Existing::ReplaceIfHas(_) => replace(fresh, &real, false),
     }
     .and_then(|()| sync_folder(parent))
     .map_err(|e| Error::io("writing", dir, e))
@@ -48,7 +51,7 @@ pub fn write_folder(dir: &Path, existing: Existing<'_>, fill: impl FnOnce(&Path)
 /// Checks that [`write_folder`] may write `dir`, before any long work is done for it.
 ///
 /// # Errors
-/// A path without a name, a file in its place, or a folder that `existing` protects.
+/// A path without a name, a file in its place, the root of a volume, or a folder that `existing` protects.
 pub fn may_write(dir: &Path, existing: Existing<'_>) -> Result<()> {
     let refuse = |what: String, hint: &str| Err(Error::new(Kind::Recipe, what).at_path(dir).hint(hint));
     if dir.file_name().is_none() {
@@ -62,9 +65,14 @@ pub fn may_write(dir: &Path, existing: Existing<'_>) -> Result<()> {
     if !metadata.is_dir() {
         return refuse("a file is in the way of the folder to write".into(), "remove it or choose another folder");
     }
-    let empty = fs::read_dir(dir).map_err(|e| Error::io("reading", dir, e))?.next().is_none();
+    if is_root_of_volume(dir) {
+        let what = "this is the root of a volume, which cannot be replaced as a whole";
+        let hint = format!("name a folder in it, such as `{}`", dir.join("model").display());
+        return refuse(what.to_owned(), &hint);
+    }
+    let is_vacant = paths::is_vacant(dir).map_err(|e| Error::io("reading", dir, e))?;
     match existing {
-        _ if empty => Ok(()),
+        _ if is_vacant => Ok(()),
         Existing::ReplaceIfHas(mark) if dir.join(mark).is_file() => Ok(()),
         Existing::ReplaceIfHas(mark) => {
             refuse(format!("the folder is not empty and has no `{mark}`"), "it is kept; choose another folder")
@@ -85,6 +93,20 @@ fn may_create(dir: &Path, refuse: impl Fn(String, &str) -> Result<()>) -> Result
             refuse(what, "choose a folder that you may write")
         }
     }
+}
+
+/// Whether a folder is where another file system begins: it cannot be renamed, nor anything onto it.
+#[cfg(unix)]
+fn is_root_of_volume(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| fs::metadata(path).ok().map(|found| found.dev());
+    let real = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+    real.parent().is_some_and(|parent| device(parent) != device(&real))
+}
+
+#[cfg(not(unix))]
+fn is_root_of_volume(_: &Path) -> bool {
+    false
 }
 
 /// What a link leads to, also where nothing is there yet; other paths are themselves.
@@ -109,12 +131,16 @@ fn rename_onto_empty(fresh: Building, dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn replace(fresh: Building, dir: &Path) -> std::io::Result<()> {
+/// Gives a folder the name of another, which goes, but for what a system put there. `only_vacant`: there may be nothing else.
+fn replace(fresh: Building, dir: &Path, only_vacant: bool) -> std::io::Result<()> {
     let mut old = None;
     if dir.exists() {
         let aside = tempfile::Builder::new().prefix(".old-").tempdir_in(folder_of(dir))?;
         let kept = aside.path().join(dir.file_name().unwrap_or_default());
         fs::rename(dir, &kept)?;
+        if only_vacant && !paths::is_vacant(&kept)? && fs::rename(&kept, dir).is_ok() {
+            return Err(std::io::ErrorKind::DirectoryNotEmpty.into()); // it was filled just now
+        }
         old = Some((aside, kept));
     }
     if let Err(error) = fs::rename(fresh.path(), dir) {
@@ -126,8 +152,23 @@ fn replace(fresh: Building, dir: &Path) -> std::io::Result<()> {
         return Err(error);
     }
     fresh.done();
+    if let Some((aside, _)) = old.take_if(|(_, kept)| carry_over(kept, dir).is_err()) {
+        let _ = aside.keep(); // somebody's bin may be in it
+    }
     sync_folder(folder_of(dir))
     // `old` goes here, after the new folder is durable.
+}
+
+/// Moves what a system put into a folder to the one that takes its place.
+fn carry_over(old: &Path, new: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(old)? {
+        let entry = entry?;
+        let into = new.join(entry.file_name());
+        if paths::is_of_the_system(&entry.file_name()) && !into.exists() {
+            fs::rename(entry.path(), into)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes every file below `dir` durable.
@@ -204,6 +245,30 @@ mod tests {
         assert!(may_write(&dir.join("cat.jpg"), OURS).unwrap_err().what().contains("a file is in the way"));
         assert!(may_write(Path::new(".."), OURS).is_err());
         assert_eq!(names(&dir), ["cat.jpg"]);
+    }
+
+    #[test]
+    fn what_a_system_put_into_a_folder_neither_protects_it_nor_goes() {
+        let root = tempfile::tempdir().unwrap();
+        for existing in [Existing::Refuse, OURS] {
+            let dir = root.path().join("model");
+            fs::create_dir_all(dir.join(".Trash-1000")).unwrap();
+            fs::write(dir.join(".Trash-1000/thesis.txt"), "t").unwrap();
+            fs::write(dir.join(".DS_Store"), "").unwrap();
+            write_folder(&dir, existing, |d| put(d, "mark", "x")).unwrap();
+            assert_eq!(names(&dir), [".DS_Store", ".Trash-1000", "mark"]);
+            assert!(dir.join(".Trash-1000/thesis.txt").exists());
+            assert_eq!(names(root.path()), ["model"]);
+            fs::remove_dir_all(&dir).unwrap();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_root_of_a_volume_is_refused_before_any_work() {
+        let error = may_write(Path::new("/proc"), Existing::Refuse).unwrap_err();
+        assert_eq!(error.what(), "this is the root of a volume, which cannot be replaced as a whole");
+        assert_eq!(error.hint_text(), Some("name a folder in it, such as `/proc/model`"));
     }
 
     #[cfg(unix)]

@@ -11,6 +11,7 @@ use crate::jobs::run::batches::{Largest, largest_tokens};
 use crate::jobs::run::data::Data;
 use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::suited;
+use crate::paths;
 use crate::recipe::{Given, Reading, Recipe};
 use crate::report::ProgressBar;
 use std::path::{Path, PathBuf};
@@ -99,8 +100,7 @@ fn free_folder(dir: &Path, resume: bool, screen: &ProgressBar) -> PathBuf {
         1 => dir.to_owned(),
         number => PathBuf::from(format!("{}-{number}", dir.display())),
     };
-    let is_used =
-        |dir: &Path| std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) || dir.is_file();
+    let is_used = |dir: &Path| paths::is_vacant(dir).is_ok_and(|is_vacant| !is_vacant) || dir.is_file();
     let free = (1..).find(|&number| !is_used(&numbered(number))).unwrap_or(1);
     if resume {
         return numbered(free.saturating_sub(1).max(1));

@@ -168,7 +168,7 @@ impl Host for Served {
     fn conversation(&self, row: &Map<String, Value>) -> Result<Prompt> {
         request::no_addresses(row)?;
         let row = request::with_names_of_tools(row);
-        let mut parsed = RowFormat::Messages.parse(&row).map_err(request::without_recipes)?;
+        let mut parsed = RowFormat::Messages.parse(&row).map_err(Error::for_clients)?;
         // A request names no file of this machine, and no address that this machine would ask.
         if let Some(medium) = parsed.media_mut().iter().find(|medium| !matches!(medium.source, MediaSource::Bytes(_))) {
             let what = format!("{} come in the request itself, as `data:` addresses", medium.kind.plural());
@@ -181,11 +181,11 @@ impl Host for Served {
             false => self.shown.open(&Silent).map(|(cache, lock)| (Some(cache), lock))?,
         };
         let features = media::rows::features_in(cache, [(&mut parsed, &place)].into_iter(), &self.model, &Silent);
-        let features = features.map_err(request::without_recipes)?;
+        let features = features.map_err(Error::for_clients)?;
         let Row::Conversation(seen) = &parsed else {
             return Err(Error::new(Kind::Data, "`messages` are no conversation"));
         };
-        let (ids, media) = self.model.base.encoder.prompt(seen).map_err(request::without_recipes)?;
+        let (ids, media) = self.model.base.encoder.prompt(seen).map_err(Error::for_clients)?;
         let contents = media.iter().map(|medium| medium.content).collect();
         Ok(Prompt { inputs: media::inputs(ids, &media, features.as_ref())?, contents })
     }

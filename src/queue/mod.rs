@@ -264,8 +264,8 @@ pub const RUN: &str = "run";
 fn is_new(dir: &Path, bond: Option<&Bond>, address: Option<&Address>) -> Result<bool> {
     let refused =
         |what: String, path: PathBuf, hint: String| Err(Error::new(Kind::Recipe, what).at_path(path).hint(hint));
-    let is_empty = |folder: &PathBuf| !fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    let full = FOLDERS.map(|folder| dir.join(folder)).into_iter().find(|folder| !is_empty(folder));
+    let holds_something = |folder: &PathBuf| paths::is_vacant(folder).is_ok_and(|is_vacant| !is_vacant);
+    let full = FOLDERS.map(|folder| dir.join(folder)).into_iter().find(holds_something);
     let file = dir.join(DATABASE);
     let length = file.metadata().ok().map(|file| file.len());
     match (bond, address, length) {

@@ -1,19 +1,13 @@
 //! Numbers as people read them: sizes, counts, durations.
 
-pub use crate::progress::count;
+pub use crate::progress::{count, counted};
 
-use crate::progress::plural;
 use crate::train::event::EvalEvent;
 use std::time::Duration;
 
 /// A size in decimal units, three digits: `"253 MB"`, `"1.93 GB"`, `"640 B"`.
 pub fn bytes(bytes: u64) -> String {
     scaled(bytes, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
-}
-
-/// A count of things: `"1 row"`, `"1,234 rows"`.
-pub fn counted(number: u64, noun: &str) -> String {
-    format!("{} {}", count(number), plural(number, noun))
 }
 
 /// A rate per second: `"812"`, `"1,204"`, `"8.13"`; `"-"` if it is not finite.

@@ -304,7 +304,7 @@ impl Prefix {
                 "`max_length` {most} cuts off all {supervised} supervised tokens of the row, which has {length} tokens"
             ),
         )
-        .hint(format!(
+        .hint_of_files(format!(
             "the first supervised token is number {}: raise `data.max_length`, or set `data.on_long: skip`",
             first + 1
         )))

@@ -176,7 +176,7 @@ impl Encoder {
                 Kind::Data,
                 "the conversation has no assistant turn, so there is nothing to train on",
             )
-            .hint("`data.train_on: all` trains on every token"));
+            .hint_of_files("`data.train_on: all` trains on every token"));
         }
         let answers = conversation.messages.iter().filter(|message| message.role == Role::Assistant);
         let answers: Vec<(&Range<usize>, bool)> = spans.iter().zip(answers.map(|message| message.learnt)).collect();

@@ -124,7 +124,7 @@ impl Marks {
                 found.len(),
                 media.len()
             );
-            return Err(Error::new(Kind::Data, what).hint("`data.on_bad_row: skip` leaves such rows out"));
+            return Err(Error::new(Kind::Data, what).hint_of_files("`data.on_bad_row: skip` leaves such rows out"));
         }
         let mut moved = Moved::default();
         let mut text = String::new();
@@ -166,7 +166,7 @@ pub(super) fn not_taken(kind: MediaKind) -> Error {
         MediaKind::Audio => ("sound", "hear"),
     };
     Error::new(Kind::Data, format!("the row holds a {what}, and the model does not {sense}"))
-        .hint("set `model.base` to one that does, or `data.on_bad_row: skip` to leave such rows out")
+        .hint_of_files("set `model.base` to one that does, or `data.on_bad_row: skip` to leave such rows out")
 }
 
 /// Where places of a text went: after each end of a word, how far the new text had come.

@@ -56,7 +56,7 @@ fn unclear(i: usize) -> Error {
          it is not known which tokens are the answer's",
         i + 1
     );
-    Error::new(Kind::Data, what).hint("`data.on_bad_row: skip` leaves such rows out")
+    Error::new(Kind::Data, what).hint_of_files("`data.on_bad_row: skip` leaves such rows out")
 }
 
 /// Fails if the template leaves out a call, a tool's answer, or a reasoning.
@@ -77,7 +77,7 @@ fn require_all(whole: &str, conversation: &Conversation, mask: &mut Mask) -> Res
         let missing = |what: &str| {
             let what = format!("message {}: the model's chat template does not show {what}", i + 1);
             Err(Error::new(Kind::Data, what)
-                .hint("leave it out of the data, write it into `content`, or set `data.on_bad_row: skip`"))
+                .hint_of_files("leave it out of the data, write it into `content`, or set `data.on_bad_row: skip`"))
         };
         if let Some(call) = message.tool_calls.iter().find(|call| !shown(&call.name)) {
             return missing(&format!("the call of `{}`", call.name));

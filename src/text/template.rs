@@ -293,7 +293,7 @@ fn require_no_reasoning(conversation: &Conversation) -> Result<()> {
     let Some((number, name)) = reasoning(conversation) else { return Ok(()) };
     let what = format!("message {number} has a `{name}`, which Gemma 3's chat template does not show");
     Err(Error::new(Kind::Data, what)
-        .hint("leave it out of the data, write it into `content`, or set `data.on_bad_row: skip`"))
+        .hint_of_files("leave it out of the data, write it into `content`, or set `data.on_bad_row: skip`"))
 }
 
 /// The words `<start_..>`, `<end_..>` and `<escape>` in a template's source.

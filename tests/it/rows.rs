@@ -413,11 +413,11 @@ fn files_and_folders_of_text_are_text() {
 
 #[test]
 fn half_empty_rows_are_said_before_the_run_and_again_from_the_cache() {
-    let bench = bench("{train: faq.csv, eval: held.csv}");
+    let bench = bench("{train: faq.csv, eval: held.csv, on_bad_row: skip}");
     bench.write("faq.csv", "prompt,completion,note\nTwo and two?,Four.,\n,Unasked.,\n ,Again.,\nNothing?,,x\n,,\n,,\n");
     bench.write("held.csv", "prompt,completion\nTwo and two?,Four.\n,Unasked.\n,\n");
     let expected = [
-        "empty answers: 1 row (25.0 %), ",
+        "skipped, columns do not fit the format: 1 row (25.0 %)",
         "; faq.csv, row 5",
         "empty prompts: 2 rows (50.0 %); the first is faq.csv, row 3",
         "empty prompts: 1 row (50.0 %); held.csv, row 3",
@@ -439,7 +439,13 @@ fn half_empty_rows_are_said_before_the_run_and_again_from_the_cache() {
             }
         }
     }
-    let said = bench.run("init --model t --data faq.csv --output mine.yaml");
+    let said = bench.run("data stats r.yaml --set data.on_bad_row=error");
+    assert_eq!(said.code, Some(2));
+    for words in ["the cell of `completion` is empty", "faq.csv, row 5", "`data.on_bad_row: skip` leaves such rows out"]
+    {
+        assert!(said.stderr.contains(words), "{words}\n{}", said.stderr);
+    }
+    let said = bench.run("init --model t --data faq.csv --output mine.yaml --set data.on_bad_row=skip");
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     for words in [&expected[..3], &expected[4..5]].concat() {
         assert!(said.stderr.contains(words), "{words}\n{}", said.stderr);

@@ -16,7 +16,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     if let Some(system) = row.text("system")?.filter(|text| !text.is_empty()) {
         messages.push(said(Role::System, system));
     }
-    if let Some(history) = row.get("history").filter(|value| value.as_str() != Some("")) {
+    if let Some(history) = row.filled("history") {
         for (i, pair) in as_list(history, "history")?.iter().enumerate() {
             let path = format!("history[{i}]");
             let pair = as_list(pair, &path)?;

@@ -11,11 +11,25 @@ use crate::error::{Error, Kind, Result, did_you_mean};
 use serde_json::Value;
 use std::borrow::Cow;
 
+/// Columns without which there is nothing to learn: the answers, the texts, the conversations. What is asked may be nothing.
+const NEEDED: [&str; 10] = [
+    "messages",
+    "conversations",
+    "conversation",
+    "input_ids",
+    "text",
+    "completion",
+    "output",
+    "chosen",
+    "rejected",
+    "label",
+];
+
 /// The most column names that a message lists.
 const LISTED_COLUMNS: usize = 12;
 
 /// A row's columns by the names that its format gives them. A column that holds null is as good as absent: Parquet rows
-/// have all columns of the file.
+/// have all columns of the file. So is a blank cell of a table of texts, which has no null, where the row is nothing without it.
 pub(in crate::data) struct Columns<'a> {
     row: &'a Object,
     /// All columns of the file, where `row` holds only some of them.
@@ -66,11 +80,13 @@ impl<'a> Columns<'a> {
     }
 
     pub fn get(&self, name: &str) -> Option<&'a Value> {
-        self.row.get(self.layout.column(name)).filter(|value| !value.is_null())
+        let is_blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+        let is_none = |value: &Value| self.layout.of_cells && NEEDED.contains(&name) && is_blank(value);
+        self.row.get(self.layout.column(name)).filter(|value| !value.is_null() && !is_none(value))
     }
 
-    /// A column that holds a list: an empty cell of a table is as good as none.
-    pub fn list(&self, name: &str) -> Option<&'a Value> {
+    /// A column that holds a list or a number: an empty cell of a table is as good as none.
+    pub fn filled(&self, name: &str) -> Option<&'a Value> {
         self.get(name).filter(|value| value.as_str().is_none_or(|text| !text.trim().is_empty()))
     }
 
@@ -100,28 +116,39 @@ impl<'a> Columns<'a> {
         let names = self.names();
         let column = self.layout.column(name);
         let present = names.contains(&column);
-        let more = if present {
-            None
+        let is_cell = self.layout.of_cells && self.row.get(column).is_some_and(Value::is_string);
+        // What is to be done in the rows themselves, or in a recipe.
+        let (in_rows, in_recipe) = if is_cell {
+            (None, Some("; fill it in; `data.on_bad_row: skip` leaves such rows out".to_owned()))
+        } else if present {
+            (None, None)
         } else if column != name {
-            Some(format!("; `data.columns` says that `{name}` is called so"))
+            (Some(format!("; that is what `{name}` is called in this file")), None)
         } else if matches!(format, RowFormat::Preference | RowFormat::Unpaired | RowFormat::PromptOnly) {
-            self.of_another_task(name, format)
+            (None, self.of_another_task(name, format))
         } else if let Some(guess) = self.guess().filter(|&guess| guess != format.name()) {
-            Some(format!("; looks like {guess}: set `data.format: {guess}`"))
+            (None, Some(format!("; looks like {guess}: set `data.format: {guess}`")))
+        } else if let Some(renaming) = self.renaming(format) {
+            (None, Some(renaming))
+        } else if let Some(close) = did_you_mean(name, names.iter().copied()) {
+            (Some(format!("; rename `{close}` to `{name}`")), None)
         } else {
-            let close = || did_you_mean(name, names.iter().copied());
-            let renamed = || Some(format!("; rename `{}` to `{name}`", close()?));
             let is_answered = name == "prompt" && self.get("completion").is_some();
-            let asked = || is_answered.then(|| "; or set `data.prompt`, which is then asked of every row".to_owned());
-            self.renaming(format).or_else(renamed).or_else(asked)
+            let asked = || "; or set `data.prompt`, which is then asked of every row".to_owned();
+            (None, is_answered.then(asked))
         };
-        let hint = listed(&names) + &more.unwrap_or_default();
-        let what = if present {
+        let what = if is_cell {
+            format!("the cell of `{column}` is empty")
+        } else if present {
             format!("`{column}` is null")
         } else {
             format!("the row has no `{column}`, which format `{format}` needs")
         };
-        Error::new(Kind::Data, what).hint(hint)
+        let error = Error::new(Kind::Data, what);
+        match in_recipe {
+            Some(more) => error.hint_of_files(listed(&names) + &more),
+            None => error.hint(listed(&names) + &in_rows.unwrap_or_default()),
+        }
     }
 
     /// The error for a row that could be anything, or nothing that is known.
@@ -134,7 +161,7 @@ impl<'a> Columns<'a> {
             _ => "the row's columns fit more than one format".to_owned(),
         };
         Error::new(Kind::Data, what)
-            .hint(format!("{}; set `data.format`, or rename with `data.columns`", listed(&names)))
+            .hint_of_files(format!("{}; set `data.format`, or rename with `data.columns`", listed(&names)))
     }
 
     fn names(&self) -> Vec<&'a str> {
@@ -180,8 +207,11 @@ impl<'a> Columns<'a> {
             (RowFormat::Unpaired, _) if is("preference") => {
                 "; these are preference rows: `data.format: preference` takes them apart, and `task: dpo`, `orpo` and `reward` train them".into()
             }
-            (RowFormat::Preference, _) if is("unpaired") && self.get("completion").is_none() => {
+            (RowFormat::Preference, _) if guesses.iter().any(|guess| guess.is_routed(self.row)) => {
                 "; these say who is to answer a prompt: `data.format: unpaired` reads them, beside `task: reward`".into()
+            }
+            (_, None) if guesses.iter().any(|guess| guess.is_unanswered(self.row)) => {
+                "; `label` judges an answer, and the row has none: `data.columns: {completion: ..}` names its column".into()
             }
             (RowFormat::Preference, _) if is("unpaired") => {
                 "; these are unpaired rows: `data.format: unpaired` has `task: reward` tell good answers from bad ones, and `task: kto` trains them".into()
@@ -273,7 +303,7 @@ pub(super) fn wrong_kind(path: &str, expected: &str, found: &Value) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::problem;
+    use super::super::testing::{parse_json, problem};
     use super::*;
     use serde_json::json;
 
@@ -294,6 +324,16 @@ mod tests {
                 RowFormat::Preference,
                 json!({"Prompt": "a", "Label": "Local"}),
                 "`data.format: unpaired` reads them, beside `task: reward`",
+            ),
+            (
+                RowFormat::Preference,
+                json!({"prompt": "a", "Label": false}),
+                "the row has none: `data.columns: {completion: ..}` names its column",
+            ),
+            (
+                RowFormat::Unpaired,
+                json!({"prompt": "a", "label": "true"}),
+                "the row has none: `data.columns: {completion: ..}` names its column",
             ),
             (RowFormat::Preference, json!({"prompt": "a", "completion": "b"}), "`task: sft` trains rows of one answer"),
             (RowFormat::Unpaired, json!({"prompt": "a", "completion": "b"}), "`task: sft` trains rows without"),
@@ -328,6 +368,49 @@ mod tests {
             problem(RowFormat::Text, json!({})),
             "the row has no `text`, which format `text` needs [the row has no columns]"
         );
+    }
+
+    #[test]
+    fn a_blank_cell_is_what_null_is_elsewhere_where_the_row_is_nothing_without_it() {
+        for (format, row, blank) in [
+            (RowFormat::PromptCompletion, json!({"prompt": "a", "completion": ""}), Some("completion")),
+            (RowFormat::Alpaca, json!({"instruction": "a", "input": "", "output": " \t"}), Some("output")),
+            (RowFormat::Preference, json!({"prompt": "a", "chosen": "", "rejected": "b"}), Some("chosen")),
+            (RowFormat::Preference, json!({"prompt": "a", "chosen": "b", "rejected": " "}), Some("rejected")),
+            (RowFormat::Unpaired, json!({"prompt": "a", "completion": "b", "label": ""}), Some("label")),
+            (RowFormat::Unpaired, json!({"prompt": "a", "completion": "", "label": "true"}), Some("completion")),
+            (RowFormat::Unpaired, json!({"prompt": "a", "completion": "", "label": "local"}), None),
+            (RowFormat::Text, json!({"text": "\n"}), Some("text")),
+            (RowFormat::Messages, json!({"messages": ""}), Some("messages")),
+            (RowFormat::PromptCompletion, json!({"prompt": "", "completion": "b", "system": ""}), None),
+            (RowFormat::PromptOnly, json!({"prompt": "a", "completion": ""}), None),
+        ] {
+            let of_cells = Layout { of_cells: true, ..Layout::new(format, true) };
+            let parsed = super::super::parse(&Columns::new(row.as_object().unwrap(), None, &of_cells));
+            let what = parsed.err().map(|error| error.what().to_owned());
+            assert_eq!(what, blank.map(|column| format!("the cell of `{column}` is empty")), "{row}");
+        }
+        // Of other sources a text of nothing is a text.
+        assert!(parse_json(RowFormat::PromptCompletion, json!({"prompt": "a", "completion": ""})).is_ok());
+    }
+
+    #[test]
+    fn clients_are_told_what_they_can_change() {
+        let told = |row: Value| {
+            let error = parse_json(RowFormat::Messages, row).unwrap_err().for_clients();
+            error.hint_text().map(str::to_owned)
+        };
+        assert_eq!(
+            told(json!({"mesages": []})).as_deref(),
+            Some("columns found: `mesages`; rename `mesages` to `messages`")
+        );
+        for row in [
+            json!({"conversations": []}),
+            json!({"messages": [{"from": "human", "value": "a"}]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}]}),
+        ] {
+            assert_eq!(told(row.clone()), None, "{row}");
+        }
     }
 
     #[test]

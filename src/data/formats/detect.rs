@@ -67,6 +67,22 @@ impl Guess {
         format!("`{}` ({})", self.name(), columns.join(", "))
     }
 
+    /// Whether it is a prompt with the word that says who is to answer it.
+    pub fn is_routed(&self, row: &Object) -> bool {
+        match self {
+            Guess::OtherTask("unpaired", columns) => match &columns[..] {
+                [_, label] => row.get(label).and_then(is_for_here).is_some(),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether it is a prompt with a judgement of an answer, which it does not have.
+    pub fn is_unanswered(&self, row: &Object) -> bool {
+        matches!(self, Guess::OtherTask("unpaired", columns) if columns.len() == 2) && !self.is_routed(row)
+    }
+
     /// Whether each of the columns that show it holds something in `row`.
     fn is_held_by(&self, row: &Object) -> bool {
         self.columns().iter().all(|column| row.get(column).is_some_and(holds))
@@ -104,7 +120,8 @@ pub(in crate::data) fn is_for_here(label: &Value) -> Option<bool> {
     }
 }
 
-fn plain(name: &str) -> String {
+/// A name as names are compared: without case and the spaces around it.
+pub(in crate::data) fn plain(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
@@ -120,14 +137,15 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn of(row: &'a Object, renamed: &'a BTreeMap<String, String>) -> Self {
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<String, &str> = BTreeMap::new();
         for (name, value) in row {
             if value.is_null() || renamed.values().any(|column| column == name) {
                 continue;
             }
-            // Where two differ by case only, the one that is spelt as formats spell it counts.
+            // Where two differ by case only, the one that holds something counts, or else is spelt as formats spell it.
             let key = plain(name);
-            if *name == key || !found.contains_key(&key) {
+            let tells = |name: &str| (row.get(name).is_some_and(holds), name == key);
+            if found.get(&key).is_none_or(|other| tells(name) > tells(other)) {
                 found.insert(key, name.as_str());
             }
         }

@@ -97,7 +97,7 @@ fn place(row: &mut Row, given: Vec<Medium>) -> Result<()> {
 fn of_columns(kind: MediaKind, row: &Columns) -> Result<Vec<Medium>> {
     let (mut found, mut held_by) = (Vec::new(), None);
     for name in kind.columns() {
-        let Some(value) = row.list(name) else { continue };
+        let Some(value) = row.filled(name) else { continue };
         let (column, before) = (row.column(name), found.len());
         let one = |value: &Value, path: &str| -> Result<Option<Medium>> {
             Ok(source(value, path)?.map(|source| Medium::new(kind, source)))

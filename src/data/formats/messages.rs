@@ -41,7 +41,7 @@ pub(super) fn message(value: &Value, path: &str) -> Result<Message> {
         let keys: Vec<_> = object.keys().map(|key| format!("`{key}`")).collect();
         let error = Error::new(Kind::Data, format!("`{path}` has no `role`"));
         return Err(match field("from") {
-            Some(_) => error.hint("looks like sharegpt: set `data.format: sharegpt`"),
+            Some(_) => error.hint_of_files("looks like sharegpt: set `data.format: sharegpt`"),
             None => error.hint(format!("keys found: {}", keys.join(", "))),
         });
     };
@@ -106,7 +106,8 @@ fn shown_fields(object: &Object, path: &str) -> Result<Map<String, Value>> {
             shown.insert(name.clone(), value.clone());
         } else if REFUSED.contains(&name.as_str()) {
             let error = Error::new(Kind::Data, format!("`{path}.{name}` cannot be trained on"));
-            return Err(error.hint(format!("remove `{name}`, or set `data.on_bad_row: skip` to leave such rows out")));
+            let hint = format!("remove `{name}`, or set `data.on_bad_row: skip` to leave such rows out");
+            return Err(error.hint_of_files(hint));
         }
     }
     Ok(shown)
@@ -159,7 +160,7 @@ fn part(value: &Value, path: &str) -> Result<Part> {
         },
         Some("video") => {
             Err(Error::new(Kind::Data, format!("`{path}` is a video, which no Gemma that is known here sees"))
-                .hint("set `data.on_bad_row: skip` to leave such rows out, or give its frames as pictures"))
+                .hint_of_files("set `data.on_bad_row: skip` to leave such rows out, or give its frames as pictures"))
         }
         Some(other) => Err(Error::new(Kind::Data, format!("`{path}` has the unknown type `{other}`"))
             .hint("types are `text`, `image` and `audio`")),

@@ -17,7 +17,7 @@ mod unpaired;
 mod unread;
 
 pub(super) use columns::{Columns, listed};
-pub(super) use detect::{Guess, guesses, is_for_here, may_mean, shown};
+pub(super) use detect::{Guess, guesses, may_mean, plain, shown};
 pub(super) use prompt_only::with_system;
 pub(super) use unread::unread_media;
 

@@ -16,7 +16,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     let answer = |name: &str| row.require(name, RowFormat::Preference).and_then(|value| unfolded(value, name));
     let (chosen, rejected) = (answer("chosen")?, answer("rejected")?);
     let prompt = row.get("prompt").map(|value| unfolded(value, "prompt")).transpose()?;
-    let margin = row.get("margin").map(|value| number(value, row.column("margin"))).transpose()?;
+    let margin = row.filled("margin").map(|value| number(value, row.column("margin"))).transpose()?;
     let pair =
         |chosen: Row, rejected: Row| Row::Preference { chosen: chosen.into(), rejected: rejected.into(), margin };
     match (prompt.as_deref(), &*chosen, &*rejected) {
@@ -153,9 +153,13 @@ mod tests {
 
     #[test]
     fn a_margin_is_a_number_or_its_text() {
-        for (margin, expected) in
-            [(json!(0.5), Some(0.5)), (json!(-2), Some(-2.0)), (json!(" 1.25 "), Some(1.25)), (json!(null), None)]
-        {
+        for (margin, expected) in [
+            (json!(0.5), Some(0.5)),
+            (json!(-2), Some(-2.0)),
+            (json!(" 1.25 "), Some(1.25)),
+            (json!(null), None),
+            (json!(" "), None),
+        ] {
             let row = json!({"prompt": "a", "chosen": "b", "rejected": "c", "margin": margin});
             let Row::Preference { margin, .. } = parse_json(FORMAT, row).unwrap() else { panic!("a pair") };
             assert_eq!(margin, expected);

@@ -40,7 +40,8 @@ pub(super) fn asked(row: &Columns, prompt: &Value) -> Result<Row> {
 
 /// What a reward is told of the row: the prompt, and the other columns by their names in the file.
 fn columns(row: &Columns, prompt: &Value) -> String {
-    let is_medium = |name: &str| MediaKind::ALL.into_iter().any(|kind| kind.columns().contains(&name));
+    let is_medium =
+        |name: &str| MediaKind::ALL.into_iter().any(|kind| kind.columns().iter().any(|own| row.column(own) == name));
     // Where the prompt stands in another column, one of that name is not read.
     let is_prompt = |name: &str| name == row.column("prompt") || name == "prompt";
     let others = row.all_given().filter(|(name, _)| !is_prompt(name) && !is_medium(name));

@@ -15,7 +15,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
     if input_ids.is_empty() {
         return Err(Error::new(Kind::Data, "`input_ids` is empty"));
     }
-    let mut labels: Option<Vec<i32>> = match row.list("labels") {
+    let mut labels: Option<Vec<i32>> = match row.filled("labels") {
         Some(labels) => Some(numbers(labels, "labels", "a token id or -100")?),
         None => None,
     };
@@ -23,7 +23,7 @@ pub(super) fn parse(row: &Columns) -> Result<Row> {
         let what = format!("`labels` has {} items, `input_ids` has {}", labels.len(), input_ids.len());
         return Err(Error::new(Kind::Data, what).hint("labels are aligned with input_ids; the shift happens inside"));
     }
-    if let Some(mask) = row.list("attention_mask") {
+    if let Some(mask) = row.filled("attention_mask") {
         let row = unpadded(mask, input_ids.len())?;
         keep(&mut input_ids, &row);
         labels.iter_mut().for_each(|labels| keep(labels, &row));

@@ -9,10 +9,7 @@ use serde_json::Value;
 
 /// The definitions in column `tools`: none, a list of objects, or such a list as JSON text.
 pub(super) fn definitions(row: &Columns) -> Result<Vec<Value>> {
-    let Some(value) = row.list("tools") else { return Ok(Vec::new()) };
-    if value.as_str().is_some_and(|text| text.trim().is_empty()) {
-        return Ok(Vec::new());
-    }
+    let Some(value) = row.filled("tools") else { return Ok(Vec::new()) };
     let mut list = as_list(value, "tools")?.into_owned();
     for (i, tool) in list.iter_mut().enumerate() {
         let path = format!("tools[{i}]");

@@ -37,7 +37,7 @@ pub(super) fn refuse(row: &Object, of_file: Option<&[String]>, layout: &Layout) 
 
 /// The error for a row whose `column` holds media.
 fn refused(column: &str) -> Error {
-    Error::new(Kind::Data, format!("the row has `{column}`, and rows of this form read no media")).hint(format!(
+    Error::new(Kind::Data, format!("the row has `{column}`, and rows of this form read no media")).hint_of_files(format!(
         "write it as `messages`, or as `prompt` and `completion`; `data.prompt` asks the same of every row; remove `{column}` \
          where text is meant alone"
     ))

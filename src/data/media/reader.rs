@@ -175,7 +175,7 @@ fn missing(named: &str, path: &Path, folder: Option<&Path>, error: io::Error) ->
     let own = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let near = crate::error::did_you_mean(own, names.iter().map(String::as_str));
     let here = Path::new(named).exists();
-    error.hint(match (near, folder) {
+    error.hint_of_files(match (near, folder) {
         (Some(near), _) => format!("did you mean `{}`?", Path::new(named).with_file_name(near).display()),
         (None, None) => {
             let here = std::env::current_dir().map(|here| format!(", `{}`", here.display())).unwrap_or_default();

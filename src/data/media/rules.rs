@@ -143,12 +143,12 @@ impl MediaRules {
 /// The error of a sound that does not fit into its place in a row.
 fn too_many(features: usize, places: usize) -> Error {
     let what = format!("the tower makes {features} soft tokens of the sound, and the model has places for {places}");
-    Error::new(Kind::Data, what).hint(
+    Error::new(Kind::Data, what).hint_of_files(
         "take a shorter one, or see whether `audio_soft_tokens_per_image` in `config.json` and the tower belong together",
     )
 }
 
 fn not_taken(what: &str) -> Error {
     Error::new(Kind::Data, format!("the model does not {what}"))
-        .hint("set `model.base` to one that does, or `data.on_bad_row: skip` to leave such rows out")
+        .hint_of_files("set `model.base` to one that does, or `data.on_bad_row: skip` to leave such rows out")
 }

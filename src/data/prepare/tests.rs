@@ -4,7 +4,10 @@ use crate::data::spec::SourceSpec;
 use crate::data::testing::{Bytes, spec, write};
 use crate::data::{Binning, SkipReason, local_only};
 use crate::progress::Silent;
+use crate::progress::testing::Notes;
 use crate::text::{Prefix, Tokenized};
+use ::parquet::arrow::ArrowWriter;
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts rows that were encoded, to tell the cache from work.
@@ -97,6 +100,58 @@ fn all_wrong_rows_are_shown_and_counted() {
         std::fs::read_dir(dir.path().join("cache")).unwrap().all(|e| e.unwrap().path().is_dir()),
         "nothing is kept"
     );
+}
+
+#[test]
+fn an_answer_that_is_not_there_is_a_bad_row_from_every_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers = |all: [Option<&str>; 2]| Arc::new(StringArray::from(all.to_vec())) as ArrayRef;
+    let columns = [("prompt", answers([Some("a"), Some("c")])), ("completion", answers([Some("b"), None]))];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let lines = format!("{}{{\"prompt\": \"c\", \"completion\": null}}\n", pair("a", "b"));
+    for (name, content, row, what) in [
+        ("a.csv", b"prompt,completion\na,b\nc,\n".to_vec(), 3, "the cell of `completion` is empty"),
+        ("a.tsv", b"Prompt\tCompletion\na\tb\nc\t  \n".to_vec(), 3, "the cell of `Completion` is empty"),
+        ("a.jsonl", lines.into_bytes(), 2, "`completion` is null"),
+        ("a.parquet", writer.into_inner().unwrap(), 2, "`completion` is null"),
+    ] {
+        let path = write(dir.path(), name, content);
+        for format in [RowFormat::Auto, RowFormat::PromptCompletion] {
+            let mut spec = spec(&path, format);
+            let error = prepare_in(dir.path(), &spec).unwrap_err();
+            assert_eq!(error.what(), what, "{name}");
+            assert_eq!(error.place(), Some(&Place::Row { path: path.clone(), row }), "{name}");
+            spec.on_bad_row = OnBadRow::Skip;
+            let dataset = prepare_in(dir.path(), &spec).unwrap();
+            let skipped: Vec<_> = dataset.stats().skipped.into_iter().collect();
+            assert_eq!((dataset.len(), skipped), (1, vec![(SkipReason::WrongLayout, 1)]), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_programs_write_for_nothing_and_what_excel_cuts_off_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = "x".repeat(32_767);
+    let rows = format!("prompt,completion\na,b\nc,nan\n#REF!,d\na,b\ne,none\nf,{full}\n");
+    let path = write(dir.path(), "a.csv", rows);
+    for from_cache in [false, true] {
+        let notes = Notes::default();
+        let spec = spec(&path, RowFormat::PromptCompletion);
+        let dataset = prepare(&spec, &Bytes, &dir.path().join("cache"), &local_only, &notes).unwrap();
+        assert_eq!((dataset.len(), dataset.from_cache()), (6, from_cache));
+        assert_eq!(dataset.stats().repeated, 1);
+        let left_out = dataset.stats().left_out.into_iter().map(|left_out| left_out.to_string()).collect::<Vec<_>>();
+        let said = format!(
+            "a word for a missing value (`nan`, `NULL`, `#N/A`), taken as text: 2 rows (33.3 %); the first is {}, row 3",
+            path.display()
+        );
+        assert!(left_out.contains(&said), "{left_out:?}");
+        let notes = notes.take().concat();
+        assert!(notes.contains("1 row with a cell of 32,767 characters, which is all that Excel keeps"), "{notes}");
+    }
 }
 
 #[test]

@@ -128,6 +128,10 @@ fn parse(bytes: &[u8]) -> Result<Object> {
             let error = Error::new(Kind::Data, format!("the row is not valid JSON: {reason} (column {})", e.column()));
             Err(match text.trim() {
                 "{" | "[" => error.hint("the rows span several lines: name the file `.json` instead of `.jsonl`"),
+                line if line.ends_with("},") => error.hint("a comma follows the object: end each line without one"),
+                line if line.starts_with("//") || line.starts_with('#') => {
+                    error.hint("JSON has no comments: leave the line out")
+                }
                 _ => error,
             })
         }

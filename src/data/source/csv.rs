@@ -33,7 +33,7 @@ pub(super) fn read(file: &SourceFile, delimiter: u8, progress: &dyn Progress, si
     let (named, all) = (columns.len(), header.len());
     sink.columns(columns);
 
-    let (mut number, mut blank, mut unnamed) = (1, 0_u64, 0_u64);
+    let (mut number, mut blank, mut unnamed, mut full) = (1, 0_u64, 0_u64, 0_u64);
     loop {
         let mut record = csv::ByteRecord::new();
         if !reader.read_byte_record(&mut record).map_err(|e| failed(file, number, e))? {
@@ -55,6 +55,7 @@ pub(super) fn read(file: &SourceFile, delimiter: u8, progress: &dyn Progress, si
             None => {
                 unnamed += u64::from(record.iter().skip(named).any(|cell| !cell.is_empty()));
                 record.truncate(named);
+                full += u64::from(record.iter().any(is_full));
                 sink.record(number, record)
             }
         };
@@ -62,15 +63,24 @@ pub(super) fn read(file: &SourceFile, delimiter: u8, progress: &dyn Progress, si
             return Ok(());
         }
     }
-    for (count, what) in
-        [(blank, "of empty cells only, left out"), (unnamed, "with text in a column without a name, which is left out")]
-    {
+    for (count, what) in [
+        (blank, "of empty cells only, left out"),
+        (unnamed, "with text in a column without a name, which is left out"),
+        (full, "with a cell of 32,767 characters, which is all that Excel keeps of one: its end may be lost"),
+    ] {
         if count > 0 {
             sink.remark(format!("{count} {} {what}", plural(count, "row")));
         }
     }
     let _ = sink.flush();
     Ok(())
+}
+
+/// Whether a cell is as long as those that Excel cuts off, which counts in UTF-16.
+fn is_full(cell: &[u8]) -> bool {
+    const MOST: usize = 32_767;
+    (MOST..=3 * MOST).contains(&cell.len())
+        && std::str::from_utf8(cell).is_ok_and(|text| text.encode_utf16().count() == MOST)
 }
 
 /// Passes over Excel's first line `sep=;`. Gives the number of the line that comes next.

@@ -80,6 +80,11 @@ fn sequence(mut scanner: Scanner, sink: &mut Sink) -> Result<()> {
         if scanner.row_into(sink)?.is_break() {
             return Ok(());
         }
+        if scanner.peek()? == Some(b',') {
+            return Err(scanner
+                .wrong("a comma follows the row, and there is no list around it")
+                .hint("put `[` before the first row and `]` behind the last one, or end each line without a comma"));
+        }
         scanner.next_row()?;
     }
     Ok(())

@@ -6,7 +6,16 @@ use super::saved;
 use crate::data::spec::SourceSpec;
 use crate::error::{Error, Kind, Place, Result};
 use crate::paths;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+/// How files end that may hold rows and are of no kind that is read.
+const OTHER_ENDINGS: [&str; 28] = [
+    "xlsx", "xls", "ods", "zip", "tar", "tgz", "gz", "zst", "bz2", "xz", "7z", "rar", "feather", "avro", "orc", "pkl",
+    "pickle", "npy", "npz", "h5", "sqlite", "db", "pdf", "doc", "docx", "odt", "html", "xml",
+];
+/// Those of them that a note lists.
+const SHOWN_BESIDE: usize = 5;
 
 /// Finds the files of a Hub data set from its `hf://` id and split, downloading what is missing.
 pub type FindHub<'a> = dyn Fn(&str, Option<&str>) -> Result<Vec<PathBuf>> + 'a;
@@ -33,12 +42,14 @@ pub(crate) fn resolve(key: &str, sources: &[SourceSpec], find_hub: &FindHub) -> 
         } else {
             local(source)
         };
+        let mut beside = if paths.is_ok() { left_in_folder(Path::new(&source.path)) } else { None };
         match paths {
             Ok(paths) if paths.is_empty() => problems.push(nothing_found(source).at(place())),
             Ok(paths) => {
                 for path in paths {
                     match look_at(&path) {
-                        Ok(Look { contents, notes, .. }) => {
+                        Ok(Look { contents, mut notes, .. }) => {
+                            notes.extend(beside.take());
                             let path = path.into();
                             let renamed = source.columns.values().cloned().collect();
                             files.push(SourceFile { path, contents, columns: None, renamed, source: index, notes });
@@ -120,12 +131,26 @@ fn local(source: &SourceSpec) -> Result<Vec<PathBuf>> {
             let unreadable = e.path().to_path_buf();
             Error::io("searching", unreadable, e.into())
         })?;
-        if path.is_file() {
+        if path.is_file() && !is_hidden(&path, &source.path) {
             files.push(path);
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// Whether a file that `glob` found is hidden, or in a folder that is, and `glob` does not say so: as shells read it, and as folders are
+/// read. Else the `._rows.csv` of macOS and the `.ipynb_checkpoints` of a notebook would be rows.
+fn is_hidden(found: &Path, glob: &str) -> bool {
+    let named = |part: &str| {
+        let parts = Path::new(glob).iter().filter_map(OsStr::to_str).filter(|own| own.starts_with('.'));
+        parts.into_iter().any(|own| glob::Pattern::new(own).is_ok_and(|own| own.matches(part)) || own == part)
+    };
+    let parts = found.components().filter_map(|part| match part {
+        Component::Normal(part) => Some(part.to_string_lossy()),
+        _ => None,
+    });
+    parts.into_iter().any(|part| part.starts_with('.') && !named(&part))
 }
 
 /// The data files of a folder, sorted; what is hidden and what explains the others is left out.
@@ -135,10 +160,10 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        let explains = ["readme", "license", "licence", "."].iter().any(|start| name.starts_with(start));
+        let is_hidden = name.starts_with('.');
         match kind_of(&path) {
-            Ok((FileKind::Text, _)) if !explains && path.is_file() => texts.push(path),
-            Ok((kind, _)) if kind != FileKind::Text && !name.starts_with('.') && path.is_file() => tables.push(path),
+            Ok((FileKind::Text, _)) if !explains(&path) && !is_hidden && path.is_file() => texts.push(path),
+            Ok((kind, _)) if kind != FileKind::Text && !is_hidden && path.is_file() => tables.push(path),
             _ => {}
         }
     }
@@ -159,6 +184,37 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     };
     files.sort();
     Ok(files)
+}
+
+/// What of a folder may hold rows too and is not read, as a note about its first file: files of other kinds, and folders with data
+/// files in them.
+fn left_in_folder(folder: &Path) -> Option<String> {
+    if !folder.is_dir() || saved::files(folder, None).is_some() {
+        return None;
+    }
+    let holds_rows = |path: &Path| {
+        let inside = paths::entries(path).into_iter().map(|name| path.join(name));
+        inside.take(SHOWN_BESIDE * 100).any(|file| file.is_file() && !explains(&file) && kind_of(&file).is_ok())
+    };
+    let may_hold_rows = |path: &Path| {
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        ending.is_some_and(|ending| OTHER_ENDINGS.contains(&ending.as_str())) && kind_of(path).is_err()
+    };
+    let is_left = |name: &String| {
+        let path = folder.join(name);
+        if path.is_dir() { holds_rows(&path) } else { may_hold_rows(&path) }
+    };
+    let names: Vec<String> = paths::entries(folder).into_iter().filter(is_left).collect();
+    let shown: Vec<String> = names.iter().take(SHOWN_BESIDE).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(SHOWN_BESIDE);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!names.is_empty()).then(|| format!("has beside it what is not read: {}{more}", shown.join(", ")))
+}
+
+/// Whether a file explains those beside it, by its name.
+fn explains(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    ["readme", "license", "licence"].iter().any(|start| name.starts_with(start))
 }
 
 /// How a file is compressed, by its name.
@@ -206,7 +262,7 @@ mod tests {
     #[test]
     fn globs_are_sorted_and_literal_names_win() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["b.jsonl", "a.jsonl.gz", "c[1].csv", "c1.csv", "x.parquet"] {
+        for name in ["b.jsonl", "a.jsonl.gz", "c[1].csv", "c1.csv", "x.parquet", "._b.jsonl", "X.JSONL"] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         let sources = [
@@ -233,6 +289,54 @@ mod tests {
                 ("x.parquet", FileKind::Parquet, Compression::None, 2),
             ]
         );
+    }
+
+    #[test]
+    fn hidden_files_are_found_where_the_glob_names_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let hidden = dir.path().join(".ipynb_checkpoints");
+        std::fs::create_dir(&hidden).unwrap();
+        for file in [dir.path().join("a.csv"), dir.path().join("._a.csv"), hidden.join("a-checkpoint.csv")] {
+            std::fs::write(file, "text\na\n").unwrap();
+        }
+        let found = |glob: &str| {
+            let files = local(&source(&dir.path().join(glob))).unwrap();
+            let name = |file: PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
+            files.into_iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(found("*.csv"), ["a.csv"]);
+        assert_eq!(found("**/*.csv"), ["a.csv"]);
+        assert_eq!(found("._*.csv"), ["._a.csv"]);
+        assert_eq!(found(".ipynb_checkpoints/*.csv"), ["a-checkpoint.csv"]);
+    }
+
+    #[test]
+    fn what_is_not_read_of_a_folder_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["old", "lost+found", "pictures"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        for name in [
+            "a.csv",
+            "b.csv",
+            "c.xlsx",
+            "README.md",
+            "LICENSE",
+            ".hidden.csv",
+            "r.yaml",
+            "old/x.jsonl.gz",
+            "pictures/1.png",
+        ] {
+            std::fs::write(dir.path().join(name), "text\na\n").unwrap();
+        }
+        let notes = || -> Vec<Vec<String>> {
+            let files = resolve("data.train", &[source(dir.path())], &local_only).unwrap();
+            files.into_iter().map(|file| file.notes).collect()
+        };
+        assert_eq!(notes(), [vec!["has beside it what is not read: `c.xlsx`, `old`".to_owned()], vec![]]);
+        std::fs::remove_file(dir.path().join("c.xlsx")).unwrap();
+        std::fs::remove_dir_all(dir.path().join("old")).unwrap();
+        assert_eq!(notes(), [Vec::<String>::new(), vec![]]);
     }
 
     #[test]

@@ -70,6 +70,28 @@ fn lines_with_marks_blanks_and_either_line_end() {
 }
 
 #[test]
+fn commas_and_comments_are_named_for_what_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let hints = |name: &str, text: &str| -> Vec<(u32, String)> {
+        let rows = read_any(&write(dir.path(), name, text), &[], MAX_ROW_BYTES).unwrap();
+        rows.into_iter().filter_map(|(row, read)| Some((row as u32, read.err()?.hint_text()?.to_owned()))).collect()
+    };
+    let (comma, comment) =
+        ("a comma follows the object: end each line without one", "JSON has no comments: leave the line out");
+    assert_eq!(hints("a.jsonl", "{\"a\":1}\n{\"a\":2},\n{\"a\":3}\n"), [row(2, comma)]);
+    assert_eq!(
+        hints("a.jsonl", "{\"a\":1}\n// later\n# {\"a\":2}\n{\"a\":3} // so\n"),
+        [row(2, comment), row(3, comment)]
+    );
+    // A list that has lost its brackets.
+    let lost = "{\"a\":1},\n{\"a\":2},\n";
+    let what = "the document is not valid JSON: a comma follows the row, and there is no list around it";
+    for name in ["a.jsonl", "a.json"] {
+        assert_eq!(problem_of(name, lost), format!("{what} --> /{name}, row 1"));
+    }
+}
+
+#[test]
 fn bytes_that_are_no_utf8_are_named_by_row() {
     let rows = rows_of("a.jsonl", b"{\"a\":1}\n{\"a\":\"\xff\"}\n");
     assert_eq!(rows, [row(1, r#"{"a":1}"#), row(2, "the row is not valid UTF-8 at its byte 7")]);

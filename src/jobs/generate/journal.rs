@@ -132,12 +132,15 @@ impl Journal {
                 .caused_by(e)
         })?;
         if let Some(difference) = identity.difference(&head.generate) {
-            return Err(Error::new(
-                Kind::Checkpoint,
-                format!("the answers so far belong to another run: {difference}"),
-            )
-            .at_path(&self.path)
-            .hint("resume with what the run was started with, name another output, or remove the file"));
+            let what = format!("the answers so far belong to another run: {difference}");
+            let error = Error::new(Kind::Checkpoint, what).at_path(&self.path);
+            let error = match identity.both_values(&head.generate) {
+                values if values.is_empty() => error,
+                values => error.excerpt(values),
+            };
+            return Err(
+                error.hint("resume with what the run was started with, name another output, or remove the file")
+            );
         }
         let mut ends = vec![first.len() as u64];
         for line in lines {

@@ -287,7 +287,7 @@ impl Kept {
                 medium.kind.name()
             );
             let hint = "`config.json` and the processor's settings belong to different models";
-            return Err(Error::new(Kind::Config, what).hint(hint));
+            return Err(Error::new(Kind::Config, what).hint_of_files(hint));
         }
         Ok(SoftTokens { rows: medium.tokens.clone(), modality: modality(medium.kind), features: Rows::Encoded(rows) })
     }

@@ -2,6 +2,7 @@
 
 use crate::device::AUTO;
 use crate::error::{Error, Kind, Place, Result};
+use crate::paths;
 use crate::report::{ProgressBar, Summary, text};
 use crate::terminal::shell_word;
 use crate::train::checkpoint::{self, Fingerprint, LOCK, Loaded, RunLock};
@@ -16,9 +17,10 @@ pub fn holds_run(dir: &Path) -> bool {
     TRACES.iter().any(|name| dir.join(name).exists())
 }
 
-/// Whether a run took possession of `dir`, whatever it left: one that was killed before its first file leaves the folder empty.
+/// Whether a run took possession of `dir`, whatever it left: one that was killed before its first file leaves the folder empty, and
+/// a new volume is empty where a run is resumed whenever its machine begins anew.
 pub fn was_entered(dir: &Path) -> bool {
-    dir.join(LOCK).exists() || std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+    dir.join(LOCK).exists() || paths::is_vacant(dir).unwrap_or(false)
 }
 
 /// The recipe of the run in `dir`, as it was resolved.

@@ -149,19 +149,44 @@ pub fn check_recipe(recipe: &Recipe, folder: &RunFolder, progress: &dyn Progress
     Err(Error::new(Kind::Recipe, what).at_path(path).excerpt(lines.join("\n")).hint(hint))
 }
 
-/// The keys that are not the same `now` as `then`, with both values.
+/// The keys that are not the same `now` as `then`, with both values; of a list or of a key with keys of its own what differs in it.
 fn differences(now: &BTreeMap<String, Value>, then: &BTreeMap<String, Value>) -> Vec<(String, String, String)> {
     let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
-    let shown = |value: Option<&Value>| value.map_or("none".into(), |value| excerpt(&value.to_string(), LONGEST_VALUE));
-    let is_same = |name: &String| {
-        let of = |keys: &BTreeMap<String, Value>| keys.get(name).map(|value| unplaced(name, value));
-        now.get(name) == Some(&Value::from("auto")) || of(now) == of(then)
-    };
-    names
-        .into_iter()
-        .filter(|name| !is_same(name))
-        .map(|name| (name.clone(), shown(then.get(name)), shown(now.get(name))))
-        .collect()
+    let mut found = Vec::new();
+    for name in names {
+        if now.get(name) != Some(&Value::from("auto")) {
+            // What has only moved is the same.
+            let of = |keys: &BTreeMap<String, Value>| keys.get(name).map(|value| unplaced(name, value));
+            leaves(name, of(now).as_ref(), of(then).as_ref(), &mut found);
+        }
+    }
+    found
+}
+
+fn leaves(name: &str, now: Option<&Value>, then: Option<&Value>, found: &mut Vec<(String, String, String)>) {
+    match (now, then) {
+        (Some(Value::Object(now)), Some(Value::Object(then))) => {
+            let keys: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
+            keys.into_iter().for_each(|key| leaves(&format!("{name}.{key}"), now.get(key), then.get(key), found));
+        }
+        (Some(Value::Array(now)), Some(Value::Array(then))) if now.iter().chain(then).any(Value::is_object) => {
+            let items = 0..now.len().max(then.len());
+            items.for_each(|at| leaves(&format!("{name}[{at}]"), now.get(at), then.get(at), found));
+        }
+        _ if now == then => {}
+        _ => {
+            let [then, now] = [then, now].map(|value| value.map_or("none".to_owned(), Value::to_string));
+            // Of long ones that begin alike the end tells.
+            let same = then.chars().zip(now.chars()).take_while(|(a, b)| a == b).count();
+            let skipped = if same < LONGEST_VALUE { 0 } else { same - LONGEST_VALUE / 2 };
+            let shown = |text: &str| {
+                let rest: String = text.chars().skip(skipped).collect();
+                let rest = excerpt(&rest, LONGEST_VALUE);
+                if skipped == 0 { rest } else { format!("…{rest}") }
+            };
+            found.push((name.to_owned(), shown(&then), shown(&now)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -221,5 +246,30 @@ mod tests {
         assert!(found[1].1.len() < 150 && found[1].2 == "none", "{found:?}");
         assert_eq!(found[2], ("a.f".into(), "none".into(), "null".into()));
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn of_lists_and_long_values_what_differs_is_shown() {
+        let of = |now: Value, then: Value| {
+            let keys = |value: Value| BTreeMap::from([("data.train".to_owned(), value)]);
+            differences(&keys(now), &keys(then))
+        };
+        let source = |path: &str| json!({"path": path, "format": "auto", "columns": {}});
+        let found = of(json!([source("a"), source("c")]), json!([source("a"), source("b")]));
+        assert_eq!(found, [("data.train[1].path".into(), "\"b\"".into(), "\"c\"".into())]);
+        let found = of(json!([source("a")]), json!([source("a"), source("b")]));
+        assert_eq!((found.len(), found[0].0.as_str(), found[0].2.as_str()), (1, "data.train[1]", "none"));
+        let mut renamed = source("a");
+        renamed["columns"] = json!({"prompt": "frage"});
+        let found = of(json!([renamed]), json!([source("a")]));
+        assert_eq!(found, [("data.train[0].columns.prompt".into(), "none".into(), "\"frage\"".into())]);
+        assert_eq!(
+            of(json!(["q_proj"]), json!(["q_proj", "v_proj"])),
+            [("data.train".into(), "[\"q_proj\",\"v_proj\"]".into(), "[\"q_proj\"]".into())]
+        );
+        let long = |end: &str| json!(format!("{}{end}", "x".repeat(300)));
+        let found = of(long("new"), long("old"));
+        assert!(found[0].1.ends_with("old\"") && found[0].2.ends_with("new\""), "{found:?}");
+        assert!(found[0].1.starts_with('…') && found[0].1.chars().count() < 100, "{found:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! What OpenAI's clients want to be trained, as recipes and rows of ours.
 
-use super::request::{with_names_of_tools, without_recipes};
+use super::request::with_names_of_tools;
 use crate::data::{MAX_ROW_BYTES, RowFormat, exact};
 use crate::error::{Error, Kind, Result, did_you_mean};
 use crate::paths;
@@ -195,7 +195,7 @@ fn row(text: &str) -> Result<(Method, String)> {
             (Method::Supervised, RowFormat::Messages, made, is_same)
         }
     };
-    let mut parsed = format.parse(&row).map_err(without_recipes)?;
+    let mut parsed = format.parse(&row).map_err(Error::for_clients)?;
     if method == Method::Supervised && !teaches(&row) {
         return Err(wrong("there is nothing to learn: no message of the assistant has `weight` 1".into()));
     }

@@ -56,17 +56,6 @@ pub fn with_names_of_tools(row: &Map<String, Value>) -> Map<String, Value> {
     row
 }
 
-/// The error without advice about recipes and files of data, which clients have none of.
-pub fn without_recipes(error: Error) -> Error {
-    let is_of_recipes = |hint: &str| {
-        ["`data.", "`model.base`", "the data", "such rows", "config.json"].iter().any(|word| hint.contains(word))
-    };
-    match error.hint_text().is_some_and(is_of_recipes) {
-        true => Error::new(error.kind(), error.what()),
-        false => error,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,12 +102,5 @@ mod tests {
         ])));
         let names: Vec<&Value> = (1..4).map(|at| &named["messages"][at]["name"]).collect();
         assert_eq!(names, [&json!("now"), &json!("sum"), &Value::Null]);
-    }
-
-    #[test]
-    fn advice_about_recipes_is_left_out() {
-        let error = |hint: &str| without_recipes(Error::new(Kind::Data, "wrong").hint(hint));
-        assert_eq!(error("set `data.on_bad_row: skip` to leave such rows out").hint_text(), None);
-        assert_eq!(error("write a number").hint_text(), Some("write a number"));
     }
 }

@@ -97,7 +97,7 @@ impl AudioProcessor {
             _ if samples.len() <= self.max_length => Ok(vec![samples]),
             OnLong::Error => {
                 Err(Error::new(Kind::Data, format!("the sound lasts {secs:.1} s, a model hears {limit} s at once"))
-                    .hint("set `data.on_long_audio: split` or `truncate`, or cut the file"))
+                    .hint_of_files("set `data.on_long_audio: split` or `truncate`, or cut the file"))
             }
             OnLong::Truncate => {
                 samples.truncate(self.max_length);

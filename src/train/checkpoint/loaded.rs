@@ -76,14 +76,34 @@ impl Loaded {
     /// # Errors
     /// [`Kind::Checkpoint`] that names what differs.
     pub fn check_run(&self, fingerprint: &Fingerprint) -> Result<()> {
-        let Some(difference) = fingerprint.difference(&self.manifest.fingerprint) else { return Ok(()) };
-        Err(Error::new(
+        let then = &self.manifest.fingerprint;
+        let Some(difference) = fingerprint.difference(then) else { return Ok(()) };
+        let error = Error::new(
             Kind::Checkpoint,
             format!("checkpoint `step-{}` belongs to another run: {difference}", self.step),
         )
-        .at_path(&self.folder)
-        .hint("resume with what the run was started with, or choose another `output.dir`"))
+        .at_path(&self.folder);
+        let error = match fingerprint.both_values(then) {
+            values if values.is_empty() => error,
+            values => error.excerpt(values),
+        };
+        Err(error.hint(match way_back(fingerprint, then) {
+            Some(way) => format!("{way} resumes it; another `output.dir` starts a new run"),
+            None => "resume with what the run was started with, or choose another `output.dir`".to_owned(),
+        }))
     }
+}
+
+/// What makes a run the former one again, where all that differs is told with the command.
+fn way_back(now: &Fingerprint, then: &Fingerprint) -> Option<String> {
+    let ways = [("device", "--device "), ("threads", "RAYON_NUM_THREADS=")];
+    let ways = ways.into_iter().filter(|(name, _)| now.differs(then, name));
+    let ways = ways.map(|(name, word)| Some((name, format!("`{word}{}`", then.value(name)?))));
+    let ways: Vec<(&str, String)> = ways.collect::<Option<_>>()?;
+    let same_but =
+        ways.iter().fold(now.clone(), |all, (name, _)| all.with(*name, then.value(name).unwrap_or_default()));
+    (same_but.difference(then).is_none() && !ways.is_empty())
+        .then(|| ways.into_iter().map(|(_, way)| way).collect::<Vec<_>>().join(" with "))
 }
 
 fn check(name: &str, hasher: &blake3::Hasher, expected: &str) -> Result<()> {

@@ -3,8 +3,9 @@
 use super::MANIFEST;
 use crate::error::{Error, Kind, Result};
 use crate::input;
+use crate::terminal::excerpt;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,6 +15,12 @@ const FORMAT: u32 = 1;
 
 /// What stands in the place of a hash where a part may be any.
 const ANY: &str = "any";
+
+/// Characters of a value that a message shows.
+const LONGEST_VALUE: usize = 60;
+
+/// Digits that no number of a run has, so that they are a hash.
+const SHORTEST_HASH: usize = 32;
 
 /// What identifies a run: named parts (`"recipe"`, `"data"`, `"base model"`, `"adapter layout"`), each with its hash.
 ///
@@ -50,19 +57,42 @@ impl Fingerprint {
 
     /// What is not as in `other`, as the end of a sentence: "`training.seed` differs"; `None` where all is.
     pub fn difference(&self, other: &Fingerprint) -> Option<String> {
-        let mut names: Vec<&String> = self.0.keys().chain(other.0.keys()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.retain(|&name| {
-            let (own, other) = (self.0.get(name), other.0.get(name));
-            own != other && [own, other].into_iter().flatten().all(|hash| hash != ANY)
-        });
-        let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let names = self.0.keys().chain(other.0.keys()).filter(|name| self.differs(other, name));
+        let shown: BTreeSet<String> = names.map(|name| format!("`{name}`")).collect();
+        let shown = Vec::from_iter(shown);
         match shown.len() {
             0 => None,
             1 => Some(format!("{} differs", shown[0])),
             _ => Some(format!("{} differ", shown.join(", "))),
         }
+    }
+}
+
+impl Fingerprint {
+    /// Both values of the parts that differ and say themselves what they are, a line each: `threads: 8 in the run, 4 now`; empty where
+    /// all that differs is known by its hash.
+    pub fn both_values(&self, then: &Fingerprint) -> String {
+        let is_hash = |value: &str| value.len() >= SHORTEST_HASH && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let value = |of: &Fingerprint, name: &str| match of.value(name)? {
+            "" => Some("none".to_owned()),
+            value if is_hash(value) => None,
+            value => Some(excerpt(value, LONGEST_VALUE)),
+        };
+        let names = self.0.keys().filter(|name| self.differs(then, name));
+        let lines = names
+            .filter_map(|name| Some(format!("{name}: {} in the run, {} now", value(then, name)?, value(self, name)?)));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether a part is another one there.
+    pub(super) fn differs(&self, other: &Fingerprint, name: &str) -> bool {
+        let (own, other) = (self.value(name), other.value(name));
+        own != other && own != Some(ANY) && other != Some(ANY)
+    }
+
+    /// The value of a part.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 }
 

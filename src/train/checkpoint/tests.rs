@@ -121,6 +121,27 @@ fn the_checkpoint_of_another_run_is_refused_by_what_differs() {
     let error = loaded.check_run(&run("r2").with("data", "d2").with("adapter layout", "l1")).unwrap_err();
     assert_eq!(error.what(), "checkpoint `step-3` belongs to another run: `adapter layout`, `data`, `recipe` differ");
     loaded.check_run(&run("r1").with_any("recipe").with_any("place of the data")).unwrap();
+    let said = error.to_string();
+    assert!(said.contains("  data: d1 in the run, d2 now\n  recipe: r1 in the run, r2 now\n"), "{said}");
+
+    let on = |device: &str, threads: &str, data: &str| {
+        run("r1").with("device", device).with("threads", threads).with("data", data)
+    };
+    let hash = |byte: &str| byte.repeat(64);
+    let mut writer = Writer::new(dir.path(), 7).unwrap();
+    writer.part("a.bin", b"1").unwrap();
+    writer.finish(&on("cpu", "8", &hash("a")), &json!({})).unwrap();
+    let loaded = latest_good(dir.path()).unwrap().checkpoint.unwrap();
+    let error = loaded.check_run(&on("cpu", "4", &hash("a"))).unwrap_err();
+    assert_eq!(error.what(), "checkpoint `step-7` belongs to another run: `threads` differs");
+    assert!(error.to_string().contains("\n  threads: 8 in the run, 4 now\n"), "{error}");
+    let hint = "`RAYON_NUM_THREADS=8` resumes it; another `output.dir` starts a new run";
+    assert_eq!(error.hint_text(), Some(hint));
+    let error = loaded.check_run(&on("cuda", "4", &hash("b"))).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("  device: cpu in the run, cuda now\n  threads: 8 in the run, 4 now\n"), "{said}");
+    assert!(!said.contains("data: "), "{said}");
+    assert!(error.hint_text().unwrap().starts_with("resume with what the run was started with"), "{error}");
 }
 
 #[test]
