@@ -83,6 +83,6 @@ impl Queue {
     /// Those of the database.
     pub fn events(&self, run: &str, after: Option<i64>, page: Page<'_>) -> Result<Paged<Event>> {
         let chosen = "SELECT number, at, level, message, data FROM events WHERE run = ?1";
-        page.of(&mut self.database()?, chosen, run, after, event)
+        page.of(&mut *self.database()?, chosen, run, after, event)
     }
 }

@@ -219,8 +219,8 @@ impl Queue {
         let Run { id, output, details, process, .. } = run;
         let (pid, born) = (process.map(|process| process.pid), process.and_then(|process| process.born));
         let sql = "UPDATE runs SET output = ?2, details = ?3, process = ?4, born = ?5 WHERE id = ?1";
-        let values = params![id, output, details.to_string(), pid, born];
-        self.database().execute(sql, values).map(drop).map_err(failed)
+        let values = values![id, output.as_ref(), details.to_string(), pid, born];
+        self.database()?.change(sql, values).map(drop)
     }
 
     /// A run of somebody.
@@ -228,7 +228,7 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn run(&self, owner: &str, id: &str) -> Result<Option<Run>> {
-        find(&mut self.database()?, "owner = ?1 AND id = ?2", values![owner, id])
+        find(&mut *self.database()?, "owner = ?1 AND id = ?2", values![owner, id])
     }
 
     /// The run of somebody whose model is called so.
@@ -236,7 +236,7 @@ impl Queue {
     /// # Errors
     /// Those of the database.
     pub fn run_of_model(&self, owner: &str, model: &str) -> Result<Option<Run>> {
-        find(&mut self.database()?, "owner = ?1 AND model = ?2", values![owner, model])
+        find(&mut *self.database()?, "owner = ?1 AND model = ?2", values![owner, model])
     }
 
     /// Runs of somebody; `None` where the page begins behind one that is not there.

@@ -308,7 +308,7 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42, \"steps\": 9, \"first_loss\": 2.5,
     }
 
     impl Bench {
-        fn new() -> Self {
+        pub fn new(tables: &Tables) -> Self {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("program"), PROGRAM).unwrap();
             let queue = Arc::new(tables.open(&dir.path().join("queue")).unwrap());

@@ -300,7 +300,7 @@ mod tests {
         fs::create_dir_all(to).unwrap();
         for name in paths::entries(from) {
             let (from, to) = (from.join(&name), to.join(&name));
-            if from.is_dir() { copy(&from, &to) } else { drop(fs::copy(from, to).unwrap()) }
+            if from.is_dir() { copy(&from, &to) } else { fs::copy(from, to).map(drop).unwrap() }
         }
     }
 

@@ -1,7 +1,7 @@
 //! `serve --route`: chats that another server answers, a stand-in on loopback.
 
 use crate::bench::{Bench, lines};
-use crate::serve::{Answer, CHAT, Served, asking, generated, said};
+use crate::serve::{Answer, CHAT, Served, asking, generated};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -174,7 +174,7 @@ fn chats_are_answered_here_or_elsewhere() {
     assert_eq!(streamed.body, "data: {\"from\": \"upstream\"}\n\ndata: [DONE]\n\n");
     let here = chat(&served, FAILS, json!({}));
     assert_eq!(from(&here), Some("local"));
-    assert_eq!(said(&here.ok()["choices"][0]), generated(&bench, "", FAILS));
+    assert_eq!(crate::serve::said(&here.ok()["choices"][0]), generated(&bench, "", FAILS));
     let text = json!({"model": "t", "prompt": "Hi", "max_tokens": 2}).to_string();
     assert_eq!(from(&served.ask("POST", "/v1/completions", "", &text)), None, "texts are gone on with here");
     {

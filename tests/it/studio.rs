@@ -316,7 +316,7 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();
         let to = to.join(path.file_name().expect("a name"));
-        if path.is_dir() { copy(&path, &to) } else { drop(std::fs::copy(path, to).expect("a copy")) }
+        if path.is_dir() { copy(&path, &to) } else { std::fs::copy(path, to).map(drop).expect("a copy") }
     }
 }
 
@@ -404,7 +404,7 @@ fn what_a_run_still_needs_is_not_removed() {
 fn answers_that_are_judged_teach_to_judge() {
     let bench = Bench::new().with_text();
     let studio = Studio::start(&bench);
-    let row = |i: usize| json!({"prompt": format!("{i}?"), "completion": ["Four.", "Five."][i % 2], "label": i.is_multiple_of(2)});
+    let row = |i: usize| json!({"prompt": format!("{i}?"), "completion": if i.is_multiple_of(2) { "Four." } else { "Five." }, "label": i.is_multiple_of(2)});
     let rows: String = (0..8).map(|i| format!("{}\n", row(i))).collect();
     let (path, dir) = (studio.upload("judged.jsonl", &rows), place(&bench, "s"));
     let draft = |format: Option<&str>| {
