@@ -174,7 +174,7 @@ fn training_goes_on_while_the_database_is_away_and_what_it_said_is_taken_down() 
         );
         let notes = bench.seen.1.lock().unwrap().clone();
         assert!(notes.iter().any(|note| note.starts_with("warning: ") && note.contains("postgres://")), "{notes:?}");
-        assert_eq!(notes.last().map(String::as_str), Some("What waits to be trained goes on."));
+        assert!(notes.iter().any(|note| note == "What waits to be trained goes on."), "{notes:?}");
         runner.stop();
     });
 }
