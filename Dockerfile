@@ -8,7 +8,7 @@ WORKDIR /build
 COPY . .
 # The folder of builds stays in the builder's cache, so a second build compiles what has changed.
 RUN --mount=type=cache,target=/build/target --mount=type=cache,target=/usr/local/cargo/registry \
-    cargo build --release --locked && cp target/release/gemma-tune /gemma-tune
+    cargo build --release --locked --features postgres && cp target/release/gemma-tune /gemma-tune
 
 FROM debian:bookworm-slim
 # hadolint ignore=DL3008
