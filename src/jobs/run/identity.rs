@@ -154,10 +154,10 @@ fn differences(now: &BTreeMap<String, Value>, then: &BTreeMap<String, Value>) ->
     let names: BTreeSet<&String> = now.keys().chain(then.keys()).collect();
     let mut found = Vec::new();
     for name in names {
-        if now.get(name) != Some(&Value::from("auto")) {
-            // What has only moved is the same.
-            let of = |keys: &BTreeMap<String, Value>| keys.get(name).map(|value| unplaced(name, value));
-            leaves(name, of(now).as_ref(), of(then).as_ref(), &mut found);
+        // What has only moved is the same; where more differs, all of it is shown as it was written.
+        let of = |keys: &BTreeMap<String, Value>| keys.get(name).map(|value| unplaced(name, value));
+        if now.get(name) != Some(&Value::from("auto")) && of(now) != of(then) {
+            leaves(name, now.get(name), then.get(name), &mut found);
         }
     }
     found
@@ -219,14 +219,14 @@ mod tests {
         };
         assert_eq!(names(of("/elsewhere/s/", "/m/t", "a", 1.0)), Vec::<String>::new());
         assert_eq!(names(of("./s/", "u", "a", 1.0)), ["model.base"]);
-        assert_eq!(names(of("s/", "t", "b", 1.0)), ["adapter.init_from", "rewards"]);
-        assert_eq!(names(of("s/", "t", "a", 2.0)), ["rewards"]);
+        assert_eq!(names(of("s/", "t", "b", 1.0)), ["adapter.init_from", "rewards[0].adapter"]);
+        assert_eq!(names(of("s/", "t", "a", 2.0)), ["rewards[0].weight"]);
         let mut other = of("s/", "t", "a", 1.0);
         other.insert(
             "data.train".into(),
             json!([{"path": "s/data/b.csv", "weight": 2.0}, {"path": "hf://datasets/x/y"}]),
         );
-        assert_eq!(names(other), ["data.train"]);
+        assert_eq!(names(other), ["data.train[0].path"]);
         for (key, value) in of("s/", "t", "a", 1.0) {
             assert!(is_place(&key, &value), "{key}");
         }
