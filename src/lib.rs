@@ -7,7 +7,7 @@
 //! cli -> jobs -> recipe -> data -> {text, media} -> weights -> quant
 //!          +---> report -> train -> adapter -> model -> nn -> ops -> quant
 //!          +---> serve -> infer -----------------+
-//!          +---> queue
+//!          +---> queue -> recipe
 //!          +---> export ---------------------------> weights
 //!          +---> eval
 //!          +---> hub                     everything -> error, atomic, clock, fence, guard, input, paths, process, progress, random, terminal

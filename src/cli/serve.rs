@@ -170,6 +170,7 @@ impl Args {
         let max_body_bytes = usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX);
         let open = |dir: &Path| Queue::open_at(dir, self.limits(), address.as_ref());
         let queue = self.jobs.as_deref().map(open).transpose()?.map(Arc::new);
+        queue.iter().flat_map(|queue| queue.said()).for_each(|said| screen.note(said));
         if let Some(address) = address.as_ref().filter(|address| address.is_elsewhere()) {
             let shown = address.shown();
             screen.note(&format!(

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A run is a child process of this very program, which outlives neither a wish to stop nor, as soon as somebody looks, whoever
-//! started it. This room knows neither HTTP nor models; what a run's numbers mean is that of `metrics.jsonl`.
+//! started it. The folder may be moved, and a copy of it is a queue of its own. This room knows neither HTTP nor models; what a run's
+//! numbers mean is that of `metrics.jsonl`.
 
 mod address;
 mod bond;
@@ -25,6 +26,7 @@ mod files;
 mod metrics;
 mod order;
 mod page;
+mod placing;
 mod process;
 mod runner;
 mod runs;
@@ -35,6 +37,7 @@ pub use self::events::{Event, Level};
 pub use self::files::{Left, Stored};
 pub use self::order::Order;
 pub use self::page::{Page, Paged};
+pub use self::placing::{is_one, moved};
 pub use self::runner::{Hooks, Runner, RunnerOptions};
 pub use self::runs::{Failure, Run, Status};
 
@@ -84,6 +87,8 @@ pub struct Queue {
     is_stopping: AtomicBool,
     /// The run whose turn it is, if any is.
     turn: Mutex<Option<Turn>>,
+    /// What became of the runs when it was opened.
+    said: Vec<String>,
     // Held as long as the process lives, however it ends.
     _lock: File,
 }
@@ -114,7 +119,7 @@ impl Queue {
             None => Database::in_file(&dir.join(DATABASE))?,
             Some(address) => bound(&dir, bond, address, is_new)?,
         };
-        let queue = Queue {
+        let mut queue = Queue {
             dir,
             limits,
             database: Mutex::new(database),
@@ -123,10 +128,18 @@ impl Queue {
             calls: Condvar::new(),
             is_stopping: AtomicBool::new(false),
             turn: Mutex::new(None),
+            said: Vec::new(),
             _lock: lock,
         };
         queue.tidy()?;
+        let left = queue.settle()?;
+        queue.said.extend(left);
         Ok(queue)
+    }
+
+    /// What became of the runs when it was opened, for whoever opened it.
+    pub fn said(&self) -> &[String] {
+        &self.said
     }
 
     /// The folder of a run.

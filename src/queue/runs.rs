@@ -263,7 +263,7 @@ impl Queue {
         self.of_everybody("status IN ('paused', 'cancelled') AND process IS NOT NULL")
     }
 
-    fn of_everybody(&self, condition: &str) -> Result<Vec<Run>> {
+    pub(super) fn of_everybody(&self, condition: &str) -> Result<Vec<Run>> {
         let sql = format!("SELECT {COLUMNS} FROM runs WHERE {condition} ORDER BY number");
         self.database()?.all(&sql, values![], run)
     }

@@ -1,5 +1,6 @@
 //! The queue of a folder, with programs that stand in for training, and its tables in every database that there is.
 
+mod places;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod tables;

@@ -1,9 +1,9 @@
 //! Where things are that recipes and command lines name: what was written when the studio's folder had another place, or was seen from
 //! another one, means what is in the folder now. A copy thus touches nothing of the folder that it is a copy of.
 
-use super::folder::{Folder, named, real};
-use crate::paths;
-use crate::recipe;
+use super::folder::{Folder, named};
+use crate::queue::{is_one, moved};
+use crate::{paths, recipe};
 use std::path::{Component, Path, PathBuf};
 
 /// The studio's folder in which something stands two levels down, as its path was written: `runs/NAME`, `ship/NAME`.
@@ -15,13 +15,7 @@ pub fn root(path: &str) -> Option<&Path> {
 /// Whether a path that was written as that of a studio's folder leads to this one.
 pub fn is_here(from: &Path, folder: &Folder) -> bool {
     let from = if from.as_os_str().is_empty() { Path::new(".") } else { from };
-    real(from).is_ok_and(|from| from == folder.dir())
-}
-
-/// A path in the folder that was written as `from`, as it is to be written now.
-fn moved(path: &str, from: &Path, folder: &Folder) -> Option<String> {
-    let rest = Path::new(path).strip_prefix(from).ok().filter(|_| !from.as_os_str().is_empty())?;
-    Some(named(&folder.dir().join(rest)))
+    is_one(from, folder.dir())
 }
 
 /// The name of a base from everywhere, where it is a file or folder named from the working directory; `None` of all others. Where the
@@ -68,7 +62,7 @@ pub fn text(text: &str, run: &str, folder: &Folder) -> Option<String> {
             "output.dir" => Some(own.clone()),
             "model.base" => base(value, from, folder),
             "data.train" | "data.train.path" | "data.eval" | "data.eval.path" | "adapter.init_from"
-            | "rewards.adapter" => moved(value, from?, folder),
+            | "rewards.adapter" => moved(value, from?, folder.dir()),
             _ => None,
         };
         there.filter(|there| there != value)
@@ -89,7 +83,7 @@ pub fn word(word: &str, from: &Path, folder: &Folder) -> String {
     let as_written = PathBuf::from(paths::written(&from.display().to_string()));
     let there = match option {
         Some("--model") => base(value, Some(from), folder),
-        _ => moved(value, from, folder).or_else(|| moved(value, &as_written, folder)),
+        _ => moved(value, from, folder.dir()).or_else(|| moved(value, &as_written, folder.dir())),
     };
     match (option, there) {
         (_, None) => word.to_owned(),

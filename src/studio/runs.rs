@@ -4,10 +4,9 @@ use super::folder::Folder;
 use super::older;
 use super::placing;
 use super::verbs::line;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::process::Process;
 use crate::queue::{Limits, Order, Page, Queue, Run, Status};
-use crate::{atomic, input};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +31,7 @@ impl Runs {
     /// When they cannot be read.
     pub fn open(folder: &Folder) -> Result<Self> {
         let queue = Queue::open(&folder.dir().join("queue"), LIMITS)?;
-        let mut runs = Runs { queue: Arc::new(queue), said: Vec::new() };
+        let mut runs = Runs { said: queue.said().to_vec(), queue: Arc::new(queue) };
         runs.said.extend(older::take_over(&folder.dir().join("jobs"), &runs.queue)?);
         runs.settle(folder)?;
         Ok(runs)
@@ -51,7 +50,10 @@ impl Runs {
             }
             let is_here = is_settled || before.is_some_and(|before| placing::is_here(before, folder));
             left = left.or(before.filter(|_| !is_here).map(|before| before.display().to_string()));
-            self.place(&run, is_settled, folder)?;
+            // One that lies here already, or is not trained any more, needs not say where it lies.
+            let is_needed = !is_settled && run.status != Status::Succeeded;
+            let placed = |text: &str| placing::text(text, &run.model, folder);
+            self.queue.place(&run, &folder.run(&run.model), is_needed, &placed)?;
             let mut settled = Run { output: Some(output), ..run };
             if let Some(base) = base {
                 settled.details["model"] = base.into();
@@ -64,32 +66,6 @@ impl Runs {
             format!("This studio was in `{left}`; its runs are those of `{}` from now on", folder.dir().display())
         }));
         Ok(())
-    }
-
-    /// Writes the recipes of a run so that they name what is in this folder.
-    fn place(&self, run: &Run, is_settled: bool, folder: &Folder) -> Result<()> {
-        let path = self.queue.folder(&run.id).join("recipe.yaml");
-        let own = folder.run(&run.model);
-        if path.is_file() {
-            let text = input::read_to_string(&path).map_err(|e| Error::io("reading", &path, e))?;
-            match placing::text(&text, &run.model, folder) {
-                Some(placed) => atomic::write(&path, placed.as_bytes())?,
-                // It lies here already, or is not trained any more.
-                None if is_settled || run.status == Status::Succeeded => {}
-                None => {
-                    let what = format!("where the run `{}` lies cannot be written into its recipe", run.model);
-                    let hint = format!("write `output: {{dir: \"{}\"}}` into it, on a line of its own", own.display());
-                    return Err(Error::new(Kind::Recipe, what).at_path(path).hint(hint));
-                }
-            }
-        }
-        // Whoever measures the run later finds its rows by it; the run itself writes it anew.
-        let resolved = own.join("recipe.yaml");
-        let text = input::read_to_string(&resolved).ok().filter(|_| resolved.is_file());
-        let placed = text.as_deref().and_then(|text| placing::text(text, &run.model, folder));
-        placed
-            .filter(|placed| Some(placed) != text.as_ref())
-            .map_or(Ok(()), |placed| atomic::write(&resolved, placed.as_bytes()))
     }
 
     /// One of them, by its id.

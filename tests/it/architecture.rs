@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // HTTP, over whatever makes prompts of requests.
     ("serve", &["infer", "model", "nn", "queue", "text"]),
     // What waits to be trained, for whoever shows it: neither HTTP nor models.
-    ("queue", &[]),
+    ("queue", &["recipe"]), // where runs lie
     // A page over the verbs of this program, each of which is a process of its own.
     ("studio", &["queue", "recipe", "serve"]),
     ("export", &["adapter", "weights", "quant"]),

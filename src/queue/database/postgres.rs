@@ -7,12 +7,14 @@
 use super::{Backend, CHANGES, Cell, Row};
 use crate::error::{Error, Kind, Place, Result};
 use crate::queue::address::{Address, TLS};
+use crate::queue::bond::Bond;
+use crate::queue::is_one;
 use postgres::error::SqlState;
 use postgres::types::{ToSql, Type};
 use postgres::{Client, Config, NoTls, Statement};
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -216,10 +218,25 @@ impl Postgres {
         }
         let dir = self.home.dir.display().to_string();
         if folder != dir {
+            self.check_moved(Path::new(&folder))?;
             let sql = format!("UPDATE {OURS} SET folder = ?1 WHERE id = ?2");
             self.change(&sql, &[dir.as_str().into(), id.as_str().into()])?;
         }
         Ok(())
+    }
+
+    /// Refuses a copy of the folder that has these tables and is there still: what is trained in one of them would be missing in the
+    /// other.
+    fn check_moved(&self, before: &Path) -> Result<()> {
+        let is_bound = |bond: &Bond| bond.id == self.home.id && bond.address == self.shown;
+        let is_there = Bond::read(before).is_ok_and(|bond| bond.as_ref().is_some_and(is_bound));
+        if !is_there || is_one(before, &self.home.dir) {
+            return Ok(());
+        }
+        let what = format!("this folder is a copy of `{}`, whose tables are in this database", before.display());
+        let hint = "name that folder with `--jobs`, or remove it where this one takes its place; a copy that is to be used beside it \
+                    has a copy of the database, too";
+        Err(self.refused(what, hint))
     }
 
     /// Something that somebody named wrongly, as long as nobody has begun with it.

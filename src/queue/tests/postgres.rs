@@ -27,7 +27,10 @@ fn a_folder_and_its_tables_know_each_other() {
         refused(schema.tables.open(&copied), "another server trains what waits in this database");
         refused(schema.tables.open(&other), "of another folder of jobs");
         assert!(!other.join(BOND).exists(), "it has no tables");
+        let run = places::begun(&queue);
         drop(queue);
+        let is_named = refused(schema.tables.open(&copied), "is a copy of").what().contains(&own.display().to_string());
+        assert!(is_named, "while the other is there");
 
         refused(Queue::open(&own, LIMITS), "in a database of PostgreSQL");
         drop(Queue::open(&with_a_file, LIMITS).unwrap());
@@ -50,7 +53,9 @@ fn a_folder_and_its_tables_know_each_other() {
         fs::rename(&own, &moved).unwrap();
         let queue = schema.tables.open(&moved).unwrap();
         assert_eq!(queue.file("one", &file.id).unwrap().unwrap(), file);
-        assert!(queue.bytes_of(&file.id).exists());
+        assert!(queue.bytes_of(&file.id).exists() && queue.said().len() == 1);
+        places::is_of(&queue, &run);
+        assert_eq!(queue.run("one", &run.id).unwrap(), Some(Run { process: None, ..run }));
         let known: String = schema.other.query_one("SELECT folder FROM gemma_tune_queue", &[]).unwrap().get(0);
         assert_eq!(Path::new(&known), moved);
     });
