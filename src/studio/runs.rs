@@ -365,7 +365,7 @@ mod tests {
         let folder = Folder::open(dir.path()).unwrap();
         let runs = Runs::open(&folder).unwrap();
         let id = runs
-            .add("faq", "output:\n  dir: >-\n    /x/runs/faq\n", "/x/runs/faq", None, json!({"model": "m"}))
+            .add("faq", "output:\n  dir: >-\n    /x\n    y/runs/faq\n", "/x y/runs/faq", None, json!({"model": "m"}))
             .unwrap();
         drop(runs);
         let error = Runs::open(&folder).map(drop).unwrap_err();

@@ -51,7 +51,16 @@ impl Backend for Sqlite {
     }
 
     fn version(&mut self) -> Result<i64> {
-        self.heard(self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)))
+        let version = self.heard(self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
+        // SQLite counts a last page that is there in part, and finds out when it reads it.
+        let pages = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        let whole: i64 = self.heard(self.connection.query_row(pages, [], |row| row.get(0)))?;
+        let length = std::fs::metadata(&self.path).map_err(|e| Error::io("reading", &self.path, e))?.len();
+        if length < whole.unsigned_abs() {
+            let malformed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            return self.heard(Err(rusqlite::Error::SqliteFailure(malformed, None)));
+        }
+        Ok(version)
     }
 
     fn tables(&mut self) -> Result<Vec<String>> {

@@ -341,11 +341,31 @@ fn a_call_that_is_made_of_its_own_accord_fits_and_words_are_free() {
         assert!(called.calls.iter().all(|call| call.arguments["a"].is_number()), "{odd}: {text}");
         assert_eq!(called.words.is_empty(), !odd.starts_with("I look."), "{text}");
     }
+}
 
-    // The same of calls in words of their own.
-    let word = |word: &str| tokenizer().id(word).unwrap();
-    let wanted = [vec![word(BEGIN)], tokenizer().encode("call:add{a:true}").unwrap(), vec![word(END)]].concat();
-    let text = calling(&wanted, &shape, CallForm::Words);
-    let called = calls(&text, &known, CallForm::Words).unwrap_or_else(|| panic!("{text}"));
+#[test]
+fn a_call_in_words_of_its_own_fits_too() {
+    let spellings = ["<end_of_turn>", BEGIN, END, "call:", "add", "{", "a:", "true", "3", "}"];
+    let of = |word: &str| (Some(word.to_owned()), word.starts_with('<'));
+    let words = Words::of(spellings.into_iter().map(of), &[0]).unwrap();
+    let whole = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+    let call = Call { name: "add".into(), parameters: whole, place: "tools[0].function.parameters".into() };
+    let shape = Shape { answer: None, calls: vec![call], several: true };
+    let names = vec!["add".to_owned()];
+    let grammar = words.grammar(&shape, CallForm::Words).unwrap();
+    let hold = Hold::Calls(Calls::of(grammar, names.clone(), CallForm::Words).unwrap());
+    let sampler = Sampler { sampling: Sampling::GREEDY, random: random(0) };
+    let adjusted = Adjusted { sampler, bias: Vec::new(), presence_penalty: 0.0, frequency_penalty: 0.0 };
+    let broken = Broken::default();
+    let mut held = hold.chooser(adjusted, broken.clone());
+    let mut said = Vec::new();
+    // It wants to say `true`, and then what ends the call.
+    for wanted in [BEGIN, "call:", "add", "{", "a:", "true", "}", END] {
+        let logits: Vec<f32> = spellings.iter().map(|word| if *word == wanted { 50.0 } else { 0.0 }).collect();
+        said.push(held.choose(&logits, &said));
+    }
+    assert_eq!(broken.get(), None);
+    let text: String = said.iter().map(|id| spellings[*id as usize]).collect();
+    let called = calls(&text, &names, CallForm::Words).unwrap_or_else(|| panic!("{text}"));
     assert!(called.calls[0].arguments["a"].is_number(), "{text}");
 }
