@@ -175,7 +175,7 @@ fn with_names(hint: &str) -> String {
     for piece in hint.split("; ") {
         match called(piece) {
             Some(called) => pieces.push(called),
-            None if piece.contains("`data.on_bad_row") => {}
+            None if piece.starts_with("`data.on_bad_row") => {}
             None if !names_key(piece) => pieces.push(piece.to_owned()),
             None if piece.starts_with("say which") => names = Some(ONE),
             None => names = names.or(Some(names_beside(hint.split("; ").next().unwrap_or_default()))),

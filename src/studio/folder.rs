@@ -22,6 +22,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The longest name of a run.
 pub const NAME_CHARS: usize = 64;
+
+/// Whose they all are.
+pub const OWNER: &str = "";
 /// The list of uploads.
 const LIST: &str = "files.json";
 

@@ -1,8 +1,7 @@
 //! Runs of studios before the queue, which kept them in `jobs/N/`: words and recipe move into the queue, and what the runs left stays
 //! where it is.
 
-use super::folder::NAME_CHARS;
-use super::runs::OWNER;
+use super::folder::{NAME_CHARS, OWNER};
 use crate::error::{Error, Kind, Result};
 use crate::queue::{Queue, Run, Status};
 use crate::{input, paths};

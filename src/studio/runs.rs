@@ -1,6 +1,6 @@
 //! The runs of a studio: those of a queue in its folder, each with the name that a person gave it.
 
-use super::folder::Folder;
+use super::folder::{Folder, OWNER};
 use super::older;
 use super::placing;
 use super::verbs::line;
@@ -11,8 +11,6 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Whose they all are.
-pub const OWNER: &str = "";
 /// A person knows how many he wants.
 const LIMITS: Limits = Limits { files: u64::MAX, bytes: u64::MAX, waiting: u64::MAX };
 

@@ -417,7 +417,7 @@ fn answers_that_are_judged_teach_to_judge() {
     };
     let refused = draft(None);
     assert!(
-        refused["code"] == 2 && refused["err"].as_str().is_some_and(|err| err.contains("`data.format: unpaired`")),
+        refused["code"] == 2 && refused["err"].as_str().is_some_and(|err| err.contains("`--set data.format=unpaired`")),
         "{refused}"
     );
     let made = draft(Some("unpaired"));

@@ -1,6 +1,7 @@
 //! Models and adapters side by side: losses, answers and choices on the same rows.
 
 mod answers;
+mod metrics;
 mod questions;
 mod report;
 mod targets;
@@ -8,8 +9,9 @@ mod thresholds;
 mod trained;
 
 pub use self::answers::{Answer, Asking, Latency};
+pub use self::metrics::MetricReport;
 pub use self::questions::Questions;
-pub use self::report::{Evaluation, MetricReport, Report, Worst, row_lines};
+pub use self::report::{Evaluation, Report, Worst, row_lines};
 use self::targets::Target;
 pub use self::thresholds::Thresholds;
 

@@ -1,7 +1,7 @@
 //! Reward models on rows that are judged one by one, such as prompts for here and for elsewhere: how well they tell the two apart, and
 //! where to draw the line.
 
-use super::report::{MetricReport, column};
+use super::metrics::{MetricReport, column};
 use super::{Measured, Origins};
 use crate::eval::metric::{Counts, ratio};
 use crate::eval::roc::{self, Cut, Judged};
