@@ -11,7 +11,7 @@
 //! without the power to control the terminal, whatever file its words come from,
 //! and may carry several problems at once ([`Error::many`]), so that a user sees all of them in one go.
 
-use crate::terminal::printable;
+use crate::terminal::{discreet, printable};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -450,15 +450,16 @@ impl fmt::Display for Error {
             }
             let [error, others @ ..] = &group[..] else { continue };
             let Inner { what, place, excerpt, hint, .. } = &*error.0;
-            write!(f, "error: {}", printable(what))?;
+            let shown = |text: &str| printable(&discreet(text)).into_owned();
+            write!(f, "error: {}", shown(what))?;
             if let Some(place) = place {
                 write!(f, "\n  --> {}", printable(&place.to_string()))?;
             }
             for line in excerpt.iter().flat_map(|text| text.lines()) {
-                write!(f, "\n  {}", printable(line))?;
+                write!(f, "\n  {}", shown(line))?;
             }
             if let Some(hint) = hint {
-                write!(f, "\n  hint: {}", printable(hint))?;
+                write!(f, "\n  hint: {}", shown(hint))?;
             }
             if !others.is_empty() {
                 let places = others.iter().filter_map(|other| other.place()).take(SHOWN);

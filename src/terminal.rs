@@ -26,6 +26,36 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// `text` without what nobody who reads a log may know: the logins of addresses, and values of keys that are called as secrets are. They
+/// are written into the wrong place by mistake, and what is said of that mistake is kept for long.
+pub fn discreet(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("://") {
+        shown.extend([before, "://"]);
+        let end = behind.find(|c: char| c.is_whitespace() || "/\"'`<>".contains(c)).unwrap_or(behind.len());
+        let login = behind[..end].rfind('@').unwrap_or(0);
+        if login > 0 {
+            shown.push('…');
+        }
+        rest = &behind[login..];
+    }
+    shown.push_str(rest);
+    for key in ["api_key", "api-key", "apikey", "password", "secret", "access_token", "hf_token"] {
+        let Some(at) = shown.to_ascii_lowercase().find(key) else { continue };
+        let value = at + key.len();
+        let behind = shown[value..].trim_start_matches(['"', '\'']).trim_start();
+        if let Some(written) = behind.strip_prefix([':', '=']) {
+            let start = shown.len() - written.len();
+            let end = written.find([',', '}', '&', '\n']).map_or(shown.len(), |end| start + end);
+            if written[..end - start].trim().len() > 1 {
+                shown.replace_range(start..end, " …");
+            }
+        }
+    }
+    shown
+}
+
 /// `text` as one word of a shell's command line.
 pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:+".contains(c);
@@ -55,6 +85,23 @@ mod tests {
     fn an_excerpt_counts_what_it_leaves_out() {
         assert_eq!(excerpt("añb", 3), "añb");
         assert_eq!(excerpt("añbcd", 2), "añ… (3 characters more)");
+    }
+
+    #[test]
+    fn what_is_secret_is_not_shown() {
+        for (text, shown) in [
+            ("found the text `http://me:pw@a.example/v1`", "found the text `http://…@a.example/v1`"),
+            ("postgres://u:s3@cret@host/db and ftp://b", "postgres://…@host/db and ftp://b"),
+            ("https://a.example/@me", "https://a.example/@me"),
+            ("  4 |   api_key: sk-123", "  4 |   api_key: …"),
+            ("upstream: {url: x, password: 'two words', model: l}", "upstream: {url: x, password: …, model: l}"),
+            ("`http://a/v1?api_key=sk-123&b=1`", "`http://a/v1?api_key= …&b=1`"),
+            ("api_key_env: NAME", "api_key_env: NAME"),
+            ("unknown key `api_key`", "unknown key `api_key`"),
+            ("api_key:", "api_key:"),
+        ] {
+            assert_eq!(discreet(text), shown);
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub fn attention_each(mut all: Vec<Looking>, shape: &AttentionShape) -> Tensor<2
         return attention(q, k, v, shape, &mask);
     }
     let on_cpu = |looking: &Looking| {
-        let [q, k, v] = [&looking.q, &looking.k, &looking.v].map(|tensor| Cpu::in_place(tensor));
+        let [q, k, v] = [&looking.q, &looking.k, &looking.v].map(Cpu::in_place);
         Some([q?, k?, v?]).filter(|all| !all.iter().any(Cpu::is_tracked))
     };
     if let Some(nodes) = all.iter().map(on_cpu).collect::<Option<Vec<_>>>() {

@@ -50,9 +50,14 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
             None => "the base model itself",
         };
         let better = if greater_is_better { "higher" } else { "lower" };
+        // What is said of an accuracy that is that of chance asks for the opposite.
+        let advice = match recipe.task {
+            Task::Reward => "See",
+            _ => "Lower `training.learning_rate`, or see",
+        };
         lines.push(format!(
-            "warning: {start} was best: no step of this run made {name} {better} than it was before. Lower \
-             `training.learning_rate`, or see whether evaluation and training rows are of one kind (`data preview`)"
+            "warning: {start} was best: no step of this run made {name} {better} than it was before. {advice} \
+             whether evaluation and training rows are of one kind (`data preview`)"
         ));
     }
     lines
