@@ -16,6 +16,7 @@ use crate::infer::prefixes::{Known, Prefixes};
 use crate::infer::request::{AnswerId, Event, Prompt, Refusal, Request};
 use crate::model::{Carry, Inputs, LanguageModel};
 use crate::nn::{ByRows, KvCache, Past, SidePath};
+use crate::ops::inference;
 use answering::{Answering, Asked, Waiting};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -180,7 +181,7 @@ impl<'a> Engine<'a> {
     pub fn step(&mut self, sides: &[&dyn SidePath]) -> Vec<Event> {
         // On a thread of the pool: it goes on with its part of each product at once, where another thread would hand all of it over
         // and sleep, some hundred times a step.
-        rayon::scope(|_| self.step_here(sides))
+        rayon::scope(|_| inference(|| self.step_here(sides)))
     }
 
     fn step_here(&mut self, sides: &[&dyn SidePath]) -> Vec<Event> {

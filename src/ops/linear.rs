@@ -5,6 +5,7 @@ use super::cpu::geglu;
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
 #[cfg(feature = "gpu")]
 use super::gpu;
+use super::inference;
 use super::node::{Cpu, Kept, finish, tensor};
 use super::passing::Sparse;
 use super::plain;
@@ -233,11 +234,12 @@ fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
         let x = RoundedRows::new(x, w.dims()[1]);
         return by_outputs(n, w.dims()[0], |rows, y| matrix.times_rounded(rows, &x, y));
     }
-    if n <= w.rows_alone().max(3) {
+    let are_few = inference::is_on() && n <= Weight::FEW_ROWS;
+    if n <= w.rows_alone().max(3) || (are_few && w.is_in_blocks()) {
         return project_few(x, n, w);
     }
     let [out, input] = w.dims();
-    if n <= Weight::FEW_ROWS && !w.rounds() {
+    if are_few && !w.rounds() {
         let x = FloatRows::new(x, input);
         return by_outputs(n, out, |rows, y| w.times_floats(rows, &x, y));
     }

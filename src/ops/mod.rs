@@ -15,6 +15,7 @@ mod geglu;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod graph;
+mod inference;
 mod linear;
 mod node;
 mod norm;
@@ -38,6 +39,7 @@ pub use cross_entropy::{RowLosses, linear_cross_entropy};
 pub use device::{can_hold, cpu_bf16_products, cpu_multiplies_bf16, fastest_factors};
 pub use dropout::dropout;
 pub use geglu::geglu;
+pub use inference::inference;
 pub use node::is_cpu;
 pub use norm::{rms_norm, rotated_rms_norm};
 pub use passing::Passing;

@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What is done with a model and its adapter.
     // Gradients and dropout are a device's; checkpoints hold safetensors.
     ("train", &["adapter", "model", "nn", "ops", "text", "weights"]),
-    ("infer", &["model", "nn"]),
+    ("infer", &["model", "nn", "ops"]),
     // HTTP, over whatever makes prompts of requests.
     ("serve", &["infer", "model", "nn", "queue", "text"]),
     // What waits to be trained, for whoever shows it: neither HTTP nor models.

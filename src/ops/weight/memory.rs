@@ -16,8 +16,9 @@ use std::ops::Range;
 const TILE_BYTES: usize = 1 << 20;
 
 impl Weight {
-    /// Rows of inputs, and fewer, for which to pack a weight as a product of large matrices does takes longer than it saves.
-    pub(in crate::ops) const FEW_ROWS: usize = 16;
+    /// Rows of inputs, and fewer, for which to pack a weight as a product of large matrices does takes longer than it saves: what is
+    /// done with them in [`inference`](crate::ops::inference()).
+    pub(in crate::ops) const FEW_ROWS: usize = 48;
 
     /// Its rows as f32 without unpacking, where they are held so in main memory.
     fn as_f32(&self) -> Option<&[f32]> {
@@ -149,15 +150,20 @@ impl Weight {
     }
 
     /// How many rows of inputs, and fewer, are multiplied as each would be alone, bit for bit: so few that a product waits for the
-    /// weight to arrive, and takes less than unpacking it. They are more in blocks, whose codes are taken out once for eight. More rows
-    /// are multiplied with unpacked ones, and so like those of a model that holds them so.
+    /// weight to arrive, and takes less than unpacking it. They are more in blocks, whose codes are taken out once for eight, and still
+    /// more of these in [`inference`](crate::ops::inference()).
     pub fn rows_alone(&self) -> usize {
         match &*self.held {
             _ if self.rounding_inputs().is_some() => usize::MAX,
-            Held::CpuCompressed(matrix) if matches!(matrix.storage(), Storage::Blocks(of, _) if !of.is_float()) => 8,
+            _ if self.is_in_blocks() => 8,
             Held::CpuCompressed(_) | Held::CpuFloats(_) => 3,
             _ => 0,
         }
+    }
+
+    /// Whether it is held in blocks of codes in main memory.
+    pub(in crate::ops) fn is_in_blocks(&self) -> bool {
+        matches!(&*self.held, Held::CpuCompressed(matrix) if matches!(matrix.storage(), Storage::Blocks(of, _) if !of.is_float()))
     }
 
     /// The products of rows `range` with inputs, on this thread, without unpacking them.

@@ -107,9 +107,15 @@ fn a_copy_of_a_folder_is_a_queue_of_its_own_and_one_that_was_moved_is_the_same()
 #[test]
 fn a_recipe_that_would_be_trained_elsewhere_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let [own, first, second] = ["own", "first", "second"].map(|name| dir.path().join(name));
+    let inner = dir.path().join("a b");
+    fs::create_dir(&inner).unwrap();
+    let [own, first, second] = ["own", "first", "second"].map(|name| inner.join(name));
     let queue = Queue::open(&own, LIMITS).unwrap();
-    let folded = |folder: &Path| Ok(format!("output:\n  dir: >-\n    {}\n", folder.join(RUN).display()));
+    // Over two lines, as nobody writes a path.
+    let folded = |folder: &Path| {
+        let path = folder.join(RUN).display().to_string();
+        Ok(format!("output:\n  dir: >-\n    {}\n", path.replacen("a b", "a\n    b", 1)))
+    };
     let run = ordered(&queue, &folded);
     copy(&own, &first);
     let error = Queue::open(&first, LIMITS).err().unwrap();
