@@ -428,7 +428,8 @@ impl Error {
             let file = file.map(|path| path.display().to_string());
             serde_json::json!({
                 "severity": "error", "file": file, "line": line, "column": column, "row": row, "key": key,
-                "place": place.as_ref().map(ToString::to_string), "what": what, "hint": hint,
+                "place": place.as_ref().map(ToString::to_string), "what": discreet(what),
+                "hint": hint.as_deref().map(discreet),
             })
         };
         self.iter().map(problem).collect()

@@ -128,6 +128,11 @@ pub fn cache_with(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Pa
     Ok(caches.map(|caches| caches.join("gemma-tune")))
 }
 
+/// A path as recipes and command lines write it, in which a `$` would be a variable.
+pub fn named(path: &Path) -> String {
+    written(&path.display().to_string())
+}
+
 /// What [`expand`] reads as `path`.
 pub fn written(path: &str) -> String {
     path.replace('$', "$$")

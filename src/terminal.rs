@@ -1,8 +1,10 @@
 //! What comes from files, without power over the terminal it is shown on.
 
 use crate::progress::count;
+use regex::Regex;
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 /// `text` without the power to control a terminal: control characters other than newline and tab become visible, and so
 /// do the characters that make a text read in another order than it is written.
@@ -28,32 +30,16 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// `text` without what nobody who reads a log may know: the logins of addresses, and values of keys that are called as secrets are. They
 /// are written into the wrong place by mistake, and what is said of that mistake is kept for long.
-pub fn discreet(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, behind)) = rest.split_once("://") {
-        shown.extend([before, "://"]);
-        let end = behind.find(|c: char| c.is_whitespace() || "/\"'`<>".contains(c)).unwrap_or(behind.len());
-        let login = behind[..end].rfind('@').unwrap_or(0);
-        if login > 0 {
-            shown.push('…');
-        }
-        rest = &behind[login..];
-    }
-    shown.push_str(rest);
-    for key in ["api_key", "api-key", "apikey", "password", "secret", "access_token", "hf_token"] {
-        let Some(at) = shown.to_ascii_lowercase().find(key) else { continue };
-        let value = at + key.len();
-        let behind = shown[value..].trim_start_matches(['"', '\'']).trim_start();
-        if let Some(written) = behind.strip_prefix([':', '=']) {
-            let start = shown.len() - written.len();
-            let end = written.find([',', '}', '&', '\n']).map_or(shown.len(), |end| start + end);
-            if written[..end - start].trim().len() > 1 {
-                shown.replace_range(start..end, " …");
-            }
-        }
-    }
-    shown
+pub fn discreet(text: &str) -> Cow<'_, str> {
+    static LOGIN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"://[^\s/"'`<>]+@"#).ok());
+    static VALUE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let keys = "api[_-]?key|password|secret|access_token|hf_token";
+        Regex::new(&format!(r#"(?i)((?:{keys})["']*\s*[:=])\s*[^\s,}}&][^,}}&\n]+"#)).ok()
+    });
+    let (Some(login), Some(value)) = (&*LOGIN, &*VALUE) else { return Cow::Borrowed(text) };
+    let text = login.replace_all(text, "://…@");
+    let shown = value.replace_all(&text, "$1 …").into_owned();
+    if *text == shown { text } else { Cow::Owned(shown) }
 }
 
 /// `text` as one word of a shell's command line.
@@ -99,6 +85,10 @@ mod tests {
             ("api_key_env: NAME", "api_key_env: NAME"),
             ("unknown key `api_key`", "unknown key `api_key`"),
             ("api_key:", "api_key:"),
+            (
+                "password=ab&password=cd, https://a:b@c and https://d:e@f",
+                "password= …&password= …, https://…@c and https://…@f",
+            ),
         ] {
             assert_eq!(discreet(text), shown);
         }

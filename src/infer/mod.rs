@@ -17,4 +17,4 @@ pub use dialogue::Dialogue;
 pub use engine::{CacheDtype, Engine, EngineOptions, Figures, Memory, Pace};
 pub use generate::{GenerationSettings, generate};
 pub use request::{AnswerId, Choose, Event, FinishReason, Generated, Prompt, Refusal, Request, Sampler};
-pub use sample::Sampling;
+pub use sample::{Sampling, most_likely};

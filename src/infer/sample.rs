@@ -126,6 +126,20 @@ fn word(place: Place) -> u32 {
     place as u32
 }
 
+/// So many of the most likely words, the most likely first, and of equals that with the smallest id.
+pub fn most_likely(logits: &[f32], most: usize) -> Vec<u32> {
+    if most == 0 {
+        return Vec::new();
+    }
+    let mut places: Vec<Place> = (0..).zip(logits).map(place).collect();
+    if most < places.len() {
+        places.select_nth_unstable(most - 1);
+        places.truncate(most);
+    }
+    places.sort_unstable();
+    places.into_iter().map(word).collect()
+}
+
 /// As many are sorted faster by comparing them.
 const FEW: usize = 1 << 15;
 

@@ -22,9 +22,8 @@ use crate::jobs::run::settings::RunSettings;
 use crate::jobs::run::suited;
 use crate::jobs::run::verdict;
 use crate::jobs::self_check;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Task};
 use crate::report::ProgressBar;
-use crate::text::Tokenized;
 use crate::train::run::Ending;
 
 /// How a run was asked for.
@@ -131,8 +130,7 @@ fn attempt(
     let several = planned.devices.count() > 1;
     let device = if several { &planned.devices.first.name } else { options.device };
     let adapter = folder.path("adapter");
-    let first = planned.data.train.get(0)?;
-    let is_router = first.desirable.is_some() && Tokenized::is_prompt_alone(&first.labels);
+    let is_router = planned.recipe.task == Task::Reward && planned.data.train.get(0)?.is_judged_prompt();
     let next = planned.base.tokenizer().is_ok().then(|| verdict::next(&planned.recipe, &adapter, device, is_router));
     if planned.recipe.grpo.is_none() {
         planned.base.release_encoder();

@@ -118,15 +118,7 @@ fn add<V: Vector, const N: usize>(w: &[f32; UNIT], inputs: &[FloatUnit; N], sums
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
+    use crate::testkit::numbers;
 
     #[test]
     fn products_are_right_for_any_number_of_inputs_and_any_width() {

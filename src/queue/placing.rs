@@ -16,7 +16,7 @@ const RECIPE: &str = "recipe.yaml";
 pub fn moved(path: &str, from: &Path, to: &Path) -> Option<String> {
     let rest = Path::new(path).strip_prefix(from).ok().filter(|_| !from.as_os_str().is_empty())?;
     let is_below = rest.components().all(|part| matches!(part, Component::Normal(_)));
-    let to = PathBuf::from(paths::written(&to.display().to_string()));
+    let to = PathBuf::from(paths::named(to));
     is_below.then(|| to.join(rest).display().to_string())
 }
 
@@ -67,7 +67,7 @@ impl Queue {
     fn written_output(&self, run: &Run) -> Option<String> {
         let path = self.folder(&run.id).join(RECIPE);
         let text = path.is_file().then(|| input::read_to_string(&path).ok()).flatten()?;
-        recipe::texts(&text).into_iter().find_map(|(key, value)| (key == "output.dir").then_some(value))
+        recipe::value_of(&text, "output.dir")
     }
 
     /// Has both recipes of a run say what `placed` makes of them: that which it is trained by, and that which it has left in `output`.
@@ -89,7 +89,7 @@ impl Queue {
             let made = placed(&text);
             if made.is_none() && is_needed {
                 let what = format!("where the run `{}` lies cannot be written into its recipe", run.model);
-                let dir = paths::written(&output.display().to_string());
+                let dir = paths::named(output);
                 let hint = format!("write `output: {{dir: \"{dir}\"}}` into it, on a line of its own");
                 return Err(Error::new(Kind::Recipe, what).at_path(own).hint(hint));
             }

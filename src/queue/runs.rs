@@ -320,17 +320,18 @@ impl Queue {
         Ok(found.map(|found| (found, turned)))
     }
 
-    /// Forgets the model of a run of somebody, by its name, and all that the run has left but for what is said of it; whether there was
-    /// one.
+    /// Forgets the model of a run of somebody, by its name, and all that the run has left but for what is said of it, and the details
+    /// that `kept` makes of it while all is there; whether there was one.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn drop_model(&self, owner: &str, model: &str) -> Result<bool> {
+    pub fn drop_model(&self, owner: &str, model: &str, kept: &dyn Fn(&Run) -> Value) -> Result<bool> {
         let condition = "owner = ?1 AND model = ?2 AND status = 'succeeded' AND is_dropped = 0";
         let dropped = self.database()?.together(|database| {
             let found = find(database, condition, values![owner, model])?;
             if let Some(found) = &found {
-                database.change("UPDATE runs SET is_dropped = 1 WHERE id = ?1", values![&found.id])?;
+                let sql = "UPDATE runs SET is_dropped = 1, details = ?2 WHERE id = ?1";
+                database.change(sql, values![&found.id, kept(found).to_string()])?;
             }
             Ok(found)
         })?;

@@ -407,11 +407,10 @@ mkdir -p $run/adapter; echo '{\"tokens\": 42, \"steps\": 9, \"first_loss\": 2.5,
         assert!(table.starts_with("step,train_loss,valid_loss,learning_rate\n1,1.5,,\n"), "{table}");
         assert_eq!(*bench.seen.0.lock().unwrap(), std::slice::from_ref(&run.model));
 
-        assert!(!bench.queue.drop_model("two", &run.model).unwrap());
+        let drop_model = |owner: &str| bench.queue.drop_model(owner, &run.model, &|run| run.details.clone()).unwrap();
+        assert!(!drop_model("two"));
         assert_eq!(bench.queue.succeeded().unwrap().len(), 1);
-        assert!(
-            bench.queue.drop_model("one", &run.model).unwrap() && !bench.queue.drop_model("one", &run.model).unwrap()
-        );
+        assert!(drop_model("one") && !drop_model("one"));
         assert!(bench.queue.succeeded().unwrap().is_empty() && !bench.queue.folder(&run.id).exists());
         runner.stop();
         let told = [

@@ -76,7 +76,7 @@ pub use rewards::{LengthUnit, Reward, RewardKind, in_words};
 pub use route::{ApiKey, Chooser, RouteRules, UpstreamRules, route_rules};
 pub use rows::{EvalFraction, Renames};
 pub use schema::{preset_schema, schema};
-pub use texts::{texts, with_values};
+pub use texts::{texts, value_of, with_values};
 pub use training::{
     ADAPTER_PREFERENCE_LEARNING_RATE, AutoBool, Fit, MAX_BATCH, Optimizer, REWARD_LEARNING_RATE, Scheduler, Training,
 };

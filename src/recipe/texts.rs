@@ -11,6 +11,11 @@ pub fn texts(text: &str) -> Vec<(String, String)> {
     found(text).unwrap_or_default().into_iter().map(|(path, value, _)| (path, value)).collect()
 }
 
+/// What a recipe's text says of a key that has one value.
+pub fn value_of(text: &str, key: &str) -> Option<String> {
+    texts(text).into_iter().find(|(path, _)| path == key).map(|(_, value)| value)
+}
+
 /// A recipe's text with other values in the place of those for which `other` has one, given the path of the key as [`texts`] has it and
 /// the value; all else, comments among it, stays. `None` of a text that cannot be read or holds nothing, and of a value that is written over several
 /// lines.

@@ -129,11 +129,9 @@ impl State {
         for (to, count) in [Choice::Local, Choice::Remote].into_iter().zip(self.routed) {
             writeln!(into, "{name}{{to=\"{}\"}} {count}", to.name())?;
         }
-        if let Some(is_up) = self.upstream {
-            let name = "gemma_tune_upstream_up";
-            writeln!(into, "# HELP {name} Whether the upstream answered when it was last asked\n# TYPE {name} gauge")?;
-            writeln!(into, "{name} {}", u8::from(is_up))?;
-        }
+        let upstream = self.upstream.map(u64::from);
+        let upstream =
+            upstream.map(|is_up| ("upstream_up", "Whether the upstream answered when it was last asked", is_up));
         let Figures { waiting, running, reserved_bytes, kept, kept_bytes, .. } = self.engine;
         let Figures { tokens_read, tokens_known, tokens_said, .. } = self.engine;
         let gauges = [
@@ -143,7 +141,7 @@ impl State {
             ("cache_kept_prefixes", "Beginnings of prompts that are kept", kept as u64),
             ("cache_kept_bytes", "Keys and values of these", kept_bytes),
         ];
-        for (name, help, value) in gauges {
+        for (name, help, value) in upstream.into_iter().chain(gauges) {
             writeln!(
                 into,
                 "# HELP gemma_tune_{name} {help}\n# TYPE gemma_tune_{name} gauge\ngemma_tune_{name} {value}"

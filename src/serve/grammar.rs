@@ -178,6 +178,17 @@ pub struct Grammar {
 }
 
 impl Grammar {
+    /// Chooses as `adjusted` does, of the tokens that may come next, and takes what it has chosen.
+    ///
+    /// # Errors
+    /// As [`Grammar::forbid`].
+    fn choose(&mut self, adjusted: &mut Adjusted, logits: &[f32], said: &[u32]) -> Result<u32, String> {
+        let mut logits = adjusted.adjusted(logits, said).unwrap_or_else(|| logits.to_vec());
+        self.forbid(&mut logits)?;
+        let token = adjusted.sampler.choose(&logits, said);
+        self.take(token).map(|()| token)
+    }
+
     /// Forbids the tokens that may not come next: where the answer is whole, all but those that end it.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! How likely the tokens of an answer were.
 
-use crate::infer::Choose;
+use crate::infer::{Choose, most_likely};
 use std::sync::mpsc::Sender;
 
 /// A token with its log-probability, and those that were the most likely in its place.
@@ -37,19 +37,9 @@ fn score(logits: &[f32], token: u32, top: usize) -> Scored {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
     let log_sum = f64::from(highest) + sum.ln();
-    let logprob = |token: usize| f64::from(logits[token]) - log_sum;
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    let by_logit = |&a: &usize, &b: &usize| logits[b].total_cmp(&logits[a]).then(a.cmp(&b));
-    if top < order.len() && top > 0 {
-        order.select_nth_unstable_by(top - 1, by_logit);
-    }
-    order.truncate(top);
-    order.sort_unstable_by(by_logit);
-    Scored {
-        token,
-        logprob: logprob(token as usize),
-        top: order.into_iter().map(|token| (token as u32, logprob(token))).collect(),
-    }
+    let logprob = |token: u32| f64::from(logits[token as usize]) - log_sum;
+    let top = most_likely(logits, top).into_iter().map(|token| (token, logprob(token))).collect();
+    Scored { token, logprob: logprob(token), top }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What a recipe that comes from the page may name: files that were uploaded, runs that are here, models.
 
-use super::folder::{Folder, is_name, named};
+use super::folder::{Folder, is_name};
 use crate::error::{Error, Kind, Place, Result};
+use crate::paths::named;
 use crate::recipe;
 
 /// What may stand before the name of a data set of the Hub.
@@ -45,11 +46,6 @@ pub fn run_of<'a>(path: &'a str, folder: &Folder) -> Option<&'a str> {
     (is_name(name) && named(&folder.run(name)) == path).then_some(name)
 }
 
-/// What a recipe says of a key that has one value.
-pub fn value_of(text: &str, key: &str) -> Option<String> {
-    recipe::texts(text).into_iter().find(|(path, _)| path == key).map(|(_, value)| value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +85,6 @@ mod tests {
         let problems = check("extends: a\ndata: {train: b, eval: c}", &folder).unwrap_err();
         assert_eq!(problems.iter().count(), 3);
         assert_eq!(run_of(&format!("{runs}/a"), &folder), Some("a"));
-        assert_eq!(value_of("model: {base: m}", "model.base").as_deref(), Some("m"));
+        assert_eq!(recipe::value_of("model: {base: m}", "model.base").as_deref(), Some("m"));
     }
 }

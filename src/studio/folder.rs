@@ -14,7 +14,8 @@
 //! everywhere; where it has another place than when they were written, they are [mended](super::placing).
 
 use crate::error::{Error, Kind, Result};
-use crate::{atomic, input, paths};
+use crate::paths::named;
+use crate::{atomic, input};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -170,11 +171,6 @@ impl Folder {
     fn locked(&self) -> MutexGuard<'_, Vec<Uploaded>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A path as recipes and command lines write it, in which a `$` would be a variable.
-pub fn named(path: &Path) -> String {
-    paths::written(&path.display().to_string())
 }
 
 /// Where a folder is, whatever links lead to it.

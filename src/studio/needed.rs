@@ -1,9 +1,9 @@
 //! What still needs what somebody wants to remove.
 
 use super::Shared;
-use super::folder::named;
 use crate::error::Result;
 use crate::input;
+use crate::paths::named;
 use crate::queue::{Run, Status};
 use crate::recipe;
 use std::path::Path;

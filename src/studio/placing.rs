@@ -1,9 +1,10 @@
 //! Where things are that recipes and command lines name: what was written when the studio's folder had another place, or was seen from
 //! another one, means what is in the folder now. A copy thus touches nothing of the folder that it is a copy of.
 
-use super::folder::{Folder, named};
+use super::folder::Folder;
+use crate::paths::named;
 use crate::queue::{is_one, moved};
-use crate::{paths, recipe};
+use crate::recipe;
 use std::path::{Component, Path, PathBuf};
 
 /// The studio's folder in which something stands two levels down, as its path was written: `runs/NAME`, `ship/NAME`.
@@ -25,38 +26,27 @@ pub fn base(name: &str, from: Option<&Path>, folder: &Folder) -> Option<String> 
     if name.is_empty() || path.is_absolute() {
         return None;
     }
-    let there = match from.map(|from| before(from, folder.dir())) {
-        Some(Before::Known(there)) => there,
-        Some(Before::Unknown) | None => std::env::current_dir().ok()?,
-    };
+    let there = from.and_then(|from| before(from, folder.dir()));
+    let there = there.or_else(|| std::env::current_dir().ok())?;
     let plain = path.components().filter(|part| *part != Component::CurDir);
     let found: PathBuf = there.components().chain(plain).collect();
     (found.exists() && found.to_str().is_some()).then(|| named(&found))
 }
 
-/// The directory from which a folder was seen.
-enum Before {
-    Known(PathBuf),
-    Unknown,
-}
-
-/// That from which `dir` is `from`.
-fn before(from: &Path, dir: &Path) -> Before {
+/// The directory from which `dir` was seen as `from`.
+fn before(from: &Path, dir: &Path) -> Option<PathBuf> {
     let parts: Vec<Component<'_>> = from.components().filter(|part| *part != Component::CurDir).collect();
     let is_below = parts.iter().all(|part| matches!(part, Component::Normal(_)));
     let seen: PathBuf = parts.iter().collect();
-    match is_below && dir.ends_with(&seen) {
-        true => dir.ancestors().nth(parts.len()).map_or(Before::Unknown, |there| Before::Known(there.to_owned())),
-        false => Before::Unknown,
-    }
+    let is_seen_so = is_below && dir.ends_with(&seen);
+    dir.ancestors().nth(parts.len()).filter(|_| is_seen_so).map(Path::to_owned)
 }
 
 /// The recipe of a run with everything where it is now. `None` of one that does not say where its run is, or not so that it can be put in
 /// another way.
 pub fn text(text: &str, run: &str, folder: &Folder) -> Option<String> {
-    let texts = recipe::texts(text);
-    let (_, dir) = texts.iter().find(|(key, _)| key == "output.dir")?;
-    let (from, own) = (root(dir), named(&folder.run(run)));
+    let dir = recipe::value_of(text, "output.dir")?;
+    let (from, own) = (root(&dir), named(&folder.run(run)));
     recipe::with_values(text, &|key, value| {
         let there = match key {
             "output.dir" => Some(own.clone()),
@@ -80,7 +70,7 @@ pub fn word(word: &str, from: &Path, folder: &Folder) -> String {
         Some((option, value)) if option.starts_with("--") => (Some(option), value),
         _ => (None, word),
     };
-    let as_written = PathBuf::from(paths::written(&from.display().to_string()));
+    let as_written = PathBuf::from(named(from));
     let there = match option {
         Some("--model") => base(value, Some(from), folder),
         _ => moved(value, from, folder.dir()).or_else(|| moved(value, &as_written, folder.dir())),

@@ -5,7 +5,6 @@ mod uploads;
 
 use super::Shared;
 use super::allowed::{self, run_of};
-use super::folder::named;
 use super::needed;
 use super::placing;
 use super::ratings::Rated;
@@ -14,7 +13,9 @@ use super::shipping::Wish;
 use super::upstream;
 use crate::error::{Error, Kind};
 use crate::input;
+use crate::paths::named;
 use crate::queue::Run;
+use crate::recipe;
 use crate::serve::{Body, Refusal};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -183,7 +184,7 @@ fn train(begun: &Begun, shared: &Shared) -> Result<Response<Body>> {
     let recipe = placing::with_base(&begun.recipe, &shared.folder).unwrap_or_else(|| begun.recipe.clone());
     let value = |key: &str| {
         let missing = || Refusal::param(key, format!("the recipe does not say `{key}`"));
-        allowed::value_of(&recipe, key).ok_or_else(missing)
+        recipe::value_of(&recipe, key).ok_or_else(missing)
     };
     let (dir, model) = (value("output.dir")?, value("model.base")?);
     let name = run_of(&dir, &shared.folder).unwrap_or_default();
@@ -193,7 +194,7 @@ fn train(begun: &Begun, shared: &Shared) -> Result<Response<Body>> {
             format!("there is a run `{name}` already: give this one another name"),
         ));
     }
-    let learns = allowed::value_of(&recipe, "task");
+    let learns = recipe::value_of(&recipe, "task");
     let details = json!({
         "model": model, "estimated_bytes": begun.estimated_bytes, "then_talk": begun.then_talk, "learns": learns,
     });

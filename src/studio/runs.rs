@@ -161,7 +161,8 @@ pub fn judges(run: &Run) -> bool {
 mod tests {
     use super::*;
     use crate::paths;
-    use crate::studio::folder::named;
+    use crate::paths::named;
+    use crate::testkit::copy;
     use std::fs;
 
     /// A job of an older studio, that has been in its folder, and its log.
@@ -267,15 +268,6 @@ mod tests {
         assert_eq!(done, [false, true, false, true]);
         assert!(runs.act(&id, "remove").unwrap() && !runs.act(&id, "remove").unwrap());
         assert!(!Path::new(&output).exists() && runs.named("faq").unwrap().is_none() && add().is_ok());
-    }
-
-    /// All that is in a folder, but for what is locked, in another one.
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for name in paths::entries(from) {
-            let (from, to) = (from.join(&name), to.join(&name));
-            if from.is_dir() { copy(&from, &to) } else { fs::copy(from, to).map(drop).unwrap() }
-        }
     }
 
     /// A studio with a run that this very process seems to train, whose paths are written as `root` has them.

@@ -1,8 +1,9 @@
 //! What is made of a run, and the proof that it says the same.
 
-use super::folder::{Folder, named};
+use super::folder::Folder;
 use super::jobs::{Job, Task};
 use crate::error::{Error, Kind, Result};
+use crate::paths::named;
 use serde::Deserialize;
 
 /// What the page asks to be made.

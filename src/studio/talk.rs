@@ -1,9 +1,10 @@
 //! A model that is talked to, with an adapter beside it: `serve` in a process of its own.
 
 use super::door::secret;
-use super::folder::{Folder, named};
+use super::folder::Folder;
 use super::verbs::{Program, line};
 use crate::error::{Error, Kind, Result};
+use crate::paths::named;
 use crate::process::{self, Process};
 use crate::{atomic, input};
 use serde::{Deserialize, Serialize};

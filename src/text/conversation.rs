@@ -166,6 +166,11 @@ impl Tokenized {
         labels.last().as_ref().is_some_and(counted) && labels.iter().skip(1).filter(counted).count() == 1
     }
 
+    /// The same of this row, and that it is judged.
+    pub fn is_judged_prompt(&self) -> bool {
+        self.desirable.is_some() && Tokenized::is_prompt_alone(&self.labels)
+    }
+
     /// Tokens of the first sequence of a pair: of its answer that is preferred, and the prompt. Of another row all.
     pub fn first_tokens(&self) -> usize {
         self.second.unwrap_or(self.input_ids.len())

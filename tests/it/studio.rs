@@ -1,5 +1,7 @@
 //! `studio`: what its page asks, what nobody else may, and what it keeps.
 
+#[cfg(unix)]
+use crate::bench::copy;
 use crate::bench::{Bench, wait_until};
 use crate::multimodal::{hearing_bench, wav};
 use base64::Engine;
@@ -7,8 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-#[cfg(unix)]
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -307,17 +307,6 @@ fn rows_are_dropped_in_and_learnt_and_all_is_there_after_a_restart() {
     studio.act(&long, "remove").ok();
     assert!(!bench.path("s/runs/long").exists() && bench.path("s/runs/short").exists());
     assert_eq!(studio.end(), Some(0));
-}
-
-/// All that is in a folder.
-#[cfg(unix)]
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let to = to.join(path.file_name().expect("a name"));
-        if path.is_dir() { copy(&path, &to) } else { std::fs::copy(path, to).map(drop).expect("a copy") }
-    }
 }
 
 #[cfg(unix)]

@@ -35,7 +35,6 @@ use crate::nn::{BaseOnly, SidePath};
 use crate::progress::Progress;
 use crate::recipe::{Given, Reading, Recipe, Task};
 use crate::report::ProgressBar;
-use crate::text::Tokenized;
 use crate::train::backprop;
 use crate::weights::{Compression, Holding};
 use serde::Serialize;
@@ -397,7 +396,7 @@ impl Origins {
         self.are_prompts = !dataset.is_empty();
         for row in 0..dataset.len() {
             let row = dataset.get(row)?;
-            self.are_prompts &= row.desirable.is_some() && Tokenized::is_prompt_alone(&row.labels);
+            self.are_prompts &= row.is_judged_prompt();
             // Of a pair the answer that is preferred.
             let ids = &row.input_ids[..row.first_tokens()];
             self.texts.push(base.encoder.decode(&ids[ids.len().saturating_sub(SHOWN)..]));

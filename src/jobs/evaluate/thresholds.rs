@@ -82,13 +82,14 @@ fn judged(all: &[(String, &[Judged])], are_prompts: bool) -> Said {
     let thresholds: Vec<Thresholds> = all.iter().map(|(_, rows)| Thresholds::of(rows, are_prompts)).collect();
     let mut warnings: Vec<String> = thresholds.first().and_then(Thresholds::warning).into_iter().collect();
     for ((name, rows), thresholds) in all.iter().zip(&thresholds) {
-        let below_chance = roc::auc(rows).filter(|area| *area < 0.5);
+        let area = roc::auc(rows);
+        let below_chance = area.filter(|area| *area < 0.5);
         warnings.extend(below_chance.map(|area| {
             format!(
                 "`{name}` tells the rows apart worse than chance does (auc {area:.4}): no threshold makes it useful"
             )
         }));
-        let tells_nothing = thresholds.suggested.is_none() && below_chance.is_none() && roc::auc(rows).is_some();
+        let tells_nothing = thresholds.suggested.is_none() && below_chance.is_none() && area.is_some();
         warnings.extend(tells_nothing.then(|| format!("no threshold has `{name}` tell the rows apart")));
     }
     Said { metrics, thresholds, warnings }

@@ -47,7 +47,7 @@ impl BaseOrders {
     }
 
     fn value(&self, wanted: &Wanted, folder: &Path, learning_rate: Option<Value>) -> Value {
-        let path = |name: &str| paths::written(&folder.join(name).display().to_string());
+        let path = |name: &str| paths::named(&folder.join(name));
         let (task, format) = match wanted.method {
             Method::Supervised => (Task::Sft, RowFormat::Messages),
             Method::Dpo => (Task::Dpo, RowFormat::Preference),

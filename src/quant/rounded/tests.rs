@@ -1,15 +1,6 @@
 use super::*;
 use crate::quant::{QuantType, QuantizedMatrix};
-
-/// Numbers without a pattern, from -1 to 1.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
+use crate::testkit::numbers;
 
 /// A matrix in every form that is a run of codes.
 fn every_form(values: &[f32], dims: [usize; 2]) -> Vec<QuantizedMatrix> {

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::recipe;
+use crate::testkit::copy;
 
 /// A recipe as orders have it, of rows in its run's folder and of others that are outside.
 fn written(folder: &Path) -> Result<String> {
-    let path = |name: &str| paths::written(&folder.join(name).display().to_string());
+    let path = |name: &str| paths::named(&folder.join(name));
     let value = json!({
         "model": {"base": "/models/m"},
         "data": {"train": [{"path": path("train.jsonl"), "format": "messages"}], "eval": [{"path": "/data/valid.jsonl"}]},
@@ -43,15 +44,6 @@ pub fn is_of(queue: &Queue, run: &Run) {
     assert_eq!(expected.len(), 6);
     for path in [folder.join("recipe.yaml"), folder.join(RUN).join("recipe.yaml")] {
         assert_eq!(recipe::texts(&fs::read_to_string(path).unwrap()), expected);
-    }
-}
-
-/// All that is in a folder, but for what is locked, in another one.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for name in paths::entries(from) {
-        let (from, to) = (from.join(&name), to.join(&name));
-        if from.is_dir() { copy(&from, &to) } else { fs::copy(from, to).map(drop).unwrap() }
     }
 }
 

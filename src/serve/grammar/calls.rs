@@ -112,12 +112,7 @@ impl HeldCalls {
 
     /// The next token of a call; `None` where that would take too long to find out.
     fn next_within(&mut self, logits: &[f32], said: &[u32]) -> Option<u32> {
-        let within = self.within.as_mut()?;
-        let mut logits = self.adjusted.adjusted(logits, said).unwrap_or_else(|| logits.to_vec());
-        within.forbid(&mut logits).ok()?;
-        let token = self.adjusted.sampler.choose(&logits, said);
-        within.take(token).ok()?;
-        Some(token)
+        self.within.as_mut()?.choose(&mut self.adjusted, logits, said).ok()
     }
 }
 

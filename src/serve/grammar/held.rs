@@ -19,12 +19,7 @@ pub struct Held {
 
 impl Choose for Held {
     fn choose(&mut self, logits: &[f32], said: &[u32]) -> u32 {
-        let mut logits = self.adjusted.adjusted(logits, said).unwrap_or_else(|| logits.to_vec());
-        let chosen = self.grammar.forbid(&mut logits).and_then(|()| {
-            let token = self.adjusted.sampler.choose(&logits, said);
-            self.grammar.take(token).map(|()| token)
-        });
-        chosen.unwrap_or_else(|what| {
+        self.grammar.choose(&mut self.adjusted, logits, said).unwrap_or_else(|what| {
             let _ = self.broken.set(what);
             self.grammar.end
         })

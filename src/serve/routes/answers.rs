@@ -18,6 +18,7 @@ use crate::text::ToolCall;
 use crate::text::called::{Called, calls};
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
+use jsonschema::Validator;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub async fn texts(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Re
     let (asked, texts) = Asked::texts(&object(body)?, &shared.options)?;
     let side = side(shared, &asker.owner, &asked.model)?;
     let prompts = prompts(texts, shared).await.map_err(|refusal| refusal.of("prompt"))?;
-    let asking = Asking { asked, kind: Kind::Text, side, asker, prompts, hold: None };
+    let asking = Asking { asked, kind: Kind::Text, side, asker, prompts, held: Held::default() };
     begin(asking, false, shared).await?.give().await
 }
 
@@ -54,21 +55,41 @@ pub struct Asking {
     pub asker: Asker,
     /// What is read; of a chat it is one.
     pub prompts: Vec<Prompt>,
-    /// What answers are held to.
-    pub hold: Option<Hold>,
+    /// What answers are held to, and measured by.
+    pub held: Held,
 }
 
 /// What answers are held to, as they are asked for.
+#[derive(Default)]
+pub struct Held {
+    hold: Option<Hold>,
+    /// The schemas of tools whose calls may not have been held to them, by their names.
+    loose: Loose,
+}
+
+/// Validators of schemas by the names of tools; none of a schema that is none.
+type Loose = Vec<(String, Option<Validator>)>;
+
+/// What the answers of a request are held to, made on a thread of its own: schemas are as large as a request.
 ///
 /// # Errors
 /// A shape of all of an answer that no grammar is made of.
-pub async fn hold(asked: &mut Asked, shared: &Arc<Shared>) -> Result<Option<Hold>> {
-    let known = shared.clone();
-    match (asked.shape.take(), asked.calls.clone()) {
-        (Some(shape), _) => read(shared, move |host| Ok(known.grammars.of(&shape, host))).await?.map(Some),
-        (None, Some(calls)) => read(shared, move |host| Ok(known.grammars.of_calls(&calls, host))).await,
-        (None, None) => Ok(None),
+pub async fn hold(asked: &mut Asked, shared: &Arc<Shared>) -> Result<Held> {
+    let (known, shape, calls) = (shared.clone(), asked.shape.take(), asked.calls.take());
+    if shape.is_none() && calls.is_none() {
+        return Ok(Held::default());
     }
+    let held = move |host: &dyn Host| {
+        let validator = |call: &Call| jsonschema::options().offline().build(&call.parameters).ok();
+        let all = calls.iter().flat_map(|shape| &shape.calls);
+        let loose = all.map(|call| (call.name.clone(), validator(call))).collect();
+        let hold = match (shape, &calls) {
+            (Some(shape), _) => known.grammars.of(&shape, host).map(Some),
+            (None, calls) => Ok(calls.as_ref().and_then(|calls| known.grammars.of_calls(calls, host))),
+        };
+        Ok(hold.map(|hold| Held { hold, loose }))
+    };
+    read(shared, held).await?
 }
 
 /// The prompts that texts or tokens are.
@@ -138,7 +159,7 @@ impl Drop for Waiting<'_> {
 /// # Errors
 /// A request that cannot be answered.
 pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Result<Given> {
-    let Asking { asked, kind, side, asker: Asker { key, client, .. }, prompts, hold } = asking;
+    let Asking { asked, kind, side, asker: Asker { key, client, .. }, prompts, held } = asking;
     let host = shared.host().ok_or_else(not_ready)?.clone();
     asked.check_words(host.vocab_size())?;
     let most = shared.options.most_answers / asked.answers + shared.options.most_waiting;
@@ -158,7 +179,7 @@ pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Resul
             prompt_tokens += prompt.tokens();
             asked
                 .ask(prompt, side.clone(), at * asked.answers, number.wrapping_add(at as u64), room, says.clone())
-                .map(|ask| Ask { hold: hold.clone(), logprobs: ask.logprobs.or(weighed.then_some(0)), ..ask })
+                .map(|ask| Ask { hold: held.hold.clone(), logprobs: ask.logprobs.or(weighed.then_some(0)), ..ask })
                 .map_err(|refusal| refusal.of(if kind == Kind::Chat { "messages" } else { "prompt" }))
         })
         .collect::<Result<_>>()?;
@@ -183,8 +204,7 @@ pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Resul
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
     let id = format!("{prefix}-{number:016x}");
     let form = Form { kind, id, created, model: asked.model, with_logprobs: asked.logprobs.is_some() };
-    let Asked { tools, calls, stream, include_usage, .. } = asked;
-    let loose = calls.map(|shape| shape.calls).unwrap_or_default();
+    let Asked { tools, stream, include_usage, .. } = asked;
     let (shared, streamed) = (shared.clone(), stream.then_some(include_usage));
     Ok(Given {
         early,
@@ -193,7 +213,7 @@ pub async fn begin(asking: Asking, weighed: bool, shared: &Arc<Shared>) -> Resul
         shared,
         form,
         tools,
-        loose,
+        loose: held.loose,
         began,
         charge,
         prompt_tokens,
@@ -239,8 +259,8 @@ pub struct Given {
     form: Form,
     /// Names of tools; where there are any, an answer is known when it has ended.
     tools: Vec<String>,
-    /// Those of them whose calls may not have been held to their schemas.
-    loose: Vec<Call>,
+    /// As of [`Held`].
+    loose: Loose,
     began: Instant,
     charge: Charge,
     prompt_tokens: usize,
@@ -315,8 +335,8 @@ impl Given {
     fn called(&self, text: &str) -> Option<Called> {
         let called = calls(text, &self.tools, self.host.call_form())?;
         let is_odd = |call: &&ToolCall| {
-            let tool = self.loose.iter().find(|tool| tool.name == call.name);
-            let validator = tool.and_then(|tool| jsonschema::options().offline().build(&tool.parameters).ok());
+            let tool = self.loose.iter().find(|(name, _)| *name == call.name);
+            let validator = tool.and_then(|(_, validator)| validator.as_ref());
             validator.is_some_and(|validator| !validator.is_valid(&call.arguments))
         };
         self.shared.counts.odd_calls(called.calls.iter().filter(is_odd).count());

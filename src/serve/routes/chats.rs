@@ -27,13 +27,13 @@ pub async fn chat(body: &[u8], asker: Asker, shared: &Arc<Shared>) -> Result<Res
     let mut row = object(body)?;
     let mut asked = Asked::chat(&row, &shared.options)?;
     let side = side(shared, &asker.owner, &asked.model)?;
-    let hold = hold(&mut asked, shared).await?;
+    let held = hold(&mut asked, shared).await?;
     let routing = shared.options.routing.as_ref().filter(|routing| routing.is_for(&asked.model));
     let routing = routing.map(|routing| (routing, row.clone()));
     let has_tools = !asked.tools.is_empty();
     row.retain(|name, _| name == "messages" || (has_tools && name == "tools"));
     let prompt = read(shared, move |host| host.conversation(&row)).await.map_err(|refusal| refusal.of("messages"))?;
-    let asking = Asking { asked, kind: Kind::Chat, side, asker, prompts: vec![prompt], hold };
+    let asking = Asking { asked, kind: Kind::Chat, side, asker, prompts: vec![prompt], held };
     match routing {
         Some((routing, said)) => chosen(asking, said, routing, shared).await,
         None => begin(asking, false, shared).await?.give().await,

@@ -269,14 +269,13 @@ pub async fn delete_model(name: String, owner: &str, shared: &Arc<Shared>) -> Re
 
 /// Forgets the model of a run with all that it left, but for what it chose.
 fn drop_model(owner: &str, name: &str, Tuning { queue, orders, .. }: &Tuning) -> crate::error::Result<bool> {
-    let run = queue.run_of_model(owner, name)?.filter(|run| !run.is_dropped);
-    if let Some((mut run, chosen)) =
-        run.and_then(|run| orders.chosen(&queue.folder(&run.id)).map(|chosen| (run, chosen)))
-    {
-        run.details[CHOSEN] = serde_json::to_value(chosen).unwrap_or_default();
-        queue.change(&run)?;
-    }
-    queue.drop_model(owner, name)
+    queue.drop_model(owner, name, &|run| {
+        let mut details = run.details.clone();
+        if let Some(chosen) = orders.chosen(&queue.folder(&run.id)) {
+            details[CHOSEN] = serde_json::to_value(chosen).unwrap_or_default();
+        }
+        details
+    })
 }
 
 #[cfg(test)]

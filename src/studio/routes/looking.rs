@@ -2,13 +2,14 @@
 
 use super::super::Shared;
 use super::super::allowed;
-use super::super::folder::{is_name, named};
+use super::super::folder::is_name;
 use super::super::placing;
 use super::super::verbs::Said;
 use super::{Result, device_of, known_run, ok, own};
 use crate::atomic;
 use crate::error::Error;
 use crate::input;
+use crate::paths::named;
 use crate::serve::{Body, Refusal};
 use hyper::{Response, StatusCode};
 use serde::Deserialize;

@@ -1,10 +1,11 @@
 //! Files that are dropped into the page.
 
 use super::super::Shared;
-use super::super::folder::{Uploaded, named};
+use super::super::folder::Uploaded;
 use super::{Result, ok, own, query};
 use crate::clock::now;
 use crate::error::Error;
+use crate::paths::named;
 use crate::serve::{Body, Refusal};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;

@@ -96,14 +96,16 @@ impl Loaded {
 
 /// What makes a run the former one again, where all that differs is told with the command.
 fn way_back(now: &Fingerprint, then: &Fingerprint) -> Option<String> {
-    let ways = [("device", "--device "), ("threads", "RAYON_NUM_THREADS=")];
-    let ways = ways.into_iter().filter(|(name, _)| now.differs(then, name));
-    let ways = ways.map(|(name, word)| Some((name, format!("`{word}{}`", then.value(name)?))));
-    let ways: Vec<(&str, String)> = ways.collect::<Option<_>>()?;
-    let same_but =
-        ways.iter().fold(now.clone(), |all, (name, _)| all.with(*name, then.value(name).unwrap_or_default()));
-    (same_but.difference(then).is_none() && !ways.is_empty())
-        .then(|| ways.into_iter().map(|(_, way)| way).collect::<Vec<_>>().join(" with "))
+    let way = |name| {
+        let word = match name {
+            "device" => "--device ",
+            "threads" => "RAYON_NUM_THREADS=",
+            _ => return None,
+        };
+        Some(format!("`{word}{}`", then.value(name)?))
+    };
+    let ways: Option<Vec<String>> = now.differing(then).into_iter().map(way).collect();
+    ways.filter(|ways| !ways.is_empty()).map(|ways| ways.join(" with "))
 }
 
 fn check(name: &str, hasher: &blake3::Hasher, expected: &str) -> Result<()> {

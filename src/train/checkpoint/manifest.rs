@@ -57,18 +57,14 @@ impl Fingerprint {
 
     /// What is not as in `other`, as the end of a sentence: "`training.seed` differs"; `None` where all is.
     pub fn difference(&self, other: &Fingerprint) -> Option<String> {
-        let names = self.0.keys().chain(other.0.keys()).filter(|name| self.differs(other, name));
-        let shown: BTreeSet<String> = names.map(|name| format!("`{name}`")).collect();
-        let shown = Vec::from_iter(shown);
+        let shown: Vec<String> = self.differing(other).into_iter().map(|name| format!("`{name}`")).collect();
         match shown.len() {
             0 => None,
             1 => Some(format!("{} differs", shown[0])),
             _ => Some(format!("{} differ", shown.join(", "))),
         }
     }
-}
 
-impl Fingerprint {
     /// Both values of the parts that differ and say themselves what they are, a line each: `threads: 8 in the run, 4 now`; empty where
     /// all that differs is known by its hash.
     pub fn both_values(&self, then: &Fingerprint) -> String {
@@ -78,16 +74,17 @@ impl Fingerprint {
             value if is_hash(value) => None,
             value => Some(excerpt(value, LONGEST_VALUE)),
         };
-        let names = self.0.keys().filter(|name| self.differs(then, name));
-        let lines = names
-            .filter_map(|name| Some(format!("{name}: {} in the run, {} now", value(then, name)?, value(self, name)?)));
-        lines.collect::<Vec<_>>().join("\n")
+        let line = |name| Some(format!("{name}: {} in the run, {} now", value(then, name)?, value(self, name)?));
+        self.differing(then).into_iter().filter_map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// Whether a part is another one there.
-    pub(super) fn differs(&self, other: &Fingerprint, name: &str) -> bool {
-        let (own, other) = (self.value(name), other.value(name));
-        own != other && own != Some(ANY) && other != Some(ANY)
+    /// The parts that are other ones there, by their names.
+    pub(super) fn differing<'a>(&'a self, other: &'a Fingerprint) -> BTreeSet<&'a str> {
+        let differs = |name: &&str| {
+            let (own, other) = (self.value(name), other.value(name));
+            own != other && own != Some(ANY) && other != Some(ANY)
+        };
+        self.0.keys().chain(other.0.keys()).map(String::as_str).filter(differs).collect()
     }
 
     /// The value of a part.
