@@ -1,8 +1,9 @@
 //! A folder under construction: one at a time for each name, and never in the way of the next.
 
 use super::live::{Live, OURS};
+use super::locked::{Locked, Unlocked};
 use super::target::folder_of;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ pub(crate) struct Building {
     path: PathBuf,
     // In this order: nobody else may build here before the folder is gone.
     live: Option<Live>,
-    _lock: Option<File>,
+    _lock: Option<Locked>,
 }
 
 impl Building {
@@ -42,10 +43,10 @@ impl Building {
             }
             let lock = match lock(&path) {
                 Ok(lock) => lock,
-                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(Unlocked::Held(_)) => return Ok(None),
                 // The former holder has just removed it or given it its final name.
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(TryLockError::Error(error)) => return Err(error),
+                Err(Unlocked::Failed(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(Unlocked::Failed(error)) => return Err(error),
             };
             if lock.as_ref().is_none_or(|lock| is_at(lock, &path)) {
                 let building = Building { live: Some(Live::new(&path)), path, _lock: lock };
@@ -76,17 +77,12 @@ impl Drop for Building {
     }
 }
 
-/// Locks a folder; `None` where the system knows no such locks.
-fn lock(path: &Path) -> Result<Option<File>, TryLockError> {
+/// Locks a folder; `None` where folders cannot be opened as files.
+fn lock(path: &Path) -> Result<Option<Locked>, Unlocked> {
     if cfg!(not(unix)) {
-        return Ok(None); // folders cannot be opened as files
+        return Ok(None);
     }
-    let file = File::open(path).map_err(TryLockError::Error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(error),
-    }
+    Locked::take(File::open(path).map_err(Unlocked::Failed)?).map(Some)
 }
 
 /// Whether the open folder is still the one at `path`.

@@ -1,5 +1,6 @@
 //! What is being written under temporary names right now, so that a signal leaves none of it behind.
 
+use super::locked::Locked;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -108,8 +109,8 @@ pub(super) fn clear_abandoned(folder: &Path) {
             continue;
         }
         // The lock is held until the file is gone.
-        if let Ok(file) = File::open(entry.path())
-            && file.try_lock().is_ok()
+        if let Some(locked) = File::open(entry.path()).ok().and_then(|file| Locked::take(file).ok())
+            && locked.is_exclusive()
         {
             let _ = fs::remove_file(entry.path());
         }

@@ -7,6 +7,7 @@ mod building;
 mod check;
 mod claim;
 mod live;
+mod locked;
 mod made;
 mod target;
 
@@ -21,6 +22,7 @@ pub(crate) use target::{file_at, folder_of};
 use crate::error::{Error, Result};
 pub(crate) use live::Live;
 use live::{OURS, TEMPORARY};
+pub(crate) use locked::{Locked, Unlocked};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;

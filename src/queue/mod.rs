@@ -43,6 +43,7 @@ pub use self::runs::{Failure, Run, Status};
 
 use self::bond::{BOND, Bond};
 use self::database::{Database, values};
+use crate::atomic::{Locked, Unlocked};
 use crate::clock::since_1970;
 use crate::error::{Error, Kind, Place, Result};
 use crate::paths;
@@ -50,7 +51,7 @@ use crate::process::Process;
 use crate::random::{Label, Rng};
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -90,7 +91,7 @@ pub struct Queue {
     /// What became of the runs when it was opened.
     said: Vec<String>,
     // Held as long as the process lives, however it ends.
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Queue {
@@ -328,21 +329,16 @@ fn bound(dir: &Path, bond: Option<Bond>, address: &Address, is_new: bool) -> Res
     Ok(database)
 }
 
-fn lock(dir: &Path) -> Result<File> {
+fn lock(dir: &Path) -> Result<Locked> {
     let path = dir.join(".lock");
     let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = open.map_err(|e| Error::io("opening", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::new(Kind::Recipe, "another process trains what waits in this folder")
-                .at(Place::Path(dir.into()))
-                .hint("one server uses a folder of jobs at a time"))
-        }
-        // Some network file systems know no locks.
-        Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(file),
-        Err(TryLockError::Error(e)) => Err(Error::io("locking", &path, e)),
-    }
+    Locked::take(file).map_err(|refused| match refused {
+        Unlocked::Held(_) => Error::new(Kind::Recipe, "another process trains what waits in this folder")
+            .at(Place::Path(dir.into()))
+            .hint("one server uses a folder of jobs at a time"),
+        Unlocked::Failed(e) => Error::io("locking", &path, e),
+    })
 }
 
 /// Whether something is called as this program calls what it writes.

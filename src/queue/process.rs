@@ -1,10 +1,11 @@
 //! The process that trains: started apart from this one, and found again by whoever comes after.
 
+use crate::atomic::{Locked, Unlocked};
 use crate::clock::now;
 use crate::error::{Error, Result};
 use crate::process::{Process, set_apart};
 use std::ffi::OsString;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -75,15 +76,11 @@ pub fn start(folder: &Path, words: &[OsString], options: &RunnerOptions) -> Resu
 
 /// The process that holds the `output.dir` of a run, of whoever started it: its number, where it is to be read.
 pub fn holder(run: &Path) -> Option<Option<u32>> {
-    let mut file = File::options().read(true).write(true).open(run.join(LOCK)).ok()?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let _ = file.read_to_string(&mut text);
-            Some(text.trim().parse().ok())
-        }
-        _ => None,
-    }
+    let file = File::options().read(true).write(true).open(run.join(LOCK)).ok()?;
+    let Err(Unlocked::Held(mut file)) = Locked::take(file) else { return None };
+    let mut text = String::new();
+    let _ = file.read_to_string(&mut text);
+    Some(text.trim().parse().ok())
 }
 
 /// Ends what an earlier process of ours has started to train a run, and which runs on: there is one writer. `known` is it, as it was

@@ -13,6 +13,7 @@
 //! Its place is what it is wherever it is opened from, so that recipes and command lines, which name all of this, mean the same
 //! everywhere; where it has another place than when they were written, they are [mended](super::placing).
 
+use crate::atomic::{Locked, Unlocked};
 use crate::error::{Error, Kind, Result};
 use crate::paths::named;
 use crate::{atomic, input};
@@ -47,7 +48,7 @@ pub struct Folder {
     dir: PathBuf,
     files: Mutex<Vec<Uploaded>>,
     /// Held while the studio lives.
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Folder {
@@ -68,10 +69,12 @@ impl Folder {
         let dir = found.as_path();
         let path = dir.join(".lock");
         let lock = File::options().create(true).append(true).open(&path).map_err(|e| Error::io("opening", &path, e))?;
-        if lock.try_lock().is_err() {
-            let error = Error::new(Kind::Recipe, "another studio uses this folder").at_path(dir);
-            return Err(error.hint("open its page, or name another folder with `--dir`"));
-        }
+        let lock = Locked::take(lock).map_err(|refused| match refused {
+            Unlocked::Held(_) => Error::new(Kind::Recipe, "another studio uses this folder")
+                .at_path(dir)
+                .hint("open its page, or name another folder with `--dir`"),
+            Unlocked::Failed(e) => Error::io("locking", &path, e),
+        })?;
         let list = dir.join("data").join(LIST);
         let files = if list.is_file() {
             let text = input::read_to_string(&list).map_err(|e| Error::io("reading", &list, e))?;

@@ -4,12 +4,12 @@
 //! It is appended to and made durable with every batch, so that neither a signal nor a crash loses more than one.
 
 use super::Answer;
-use crate::atomic;
+use crate::atomic::{self, Locked, Unlocked};
 use crate::error::{Error, Kind, Result};
 use crate::progress::{Progress, counted};
 use crate::train::checkpoint::Fingerprint;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub struct Sizes {
 /// An open journal, locked against others.
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    file: Locked,
     answers: Vec<Answer>,
 }
 
@@ -102,17 +102,13 @@ impl Journal {
         if resume && !path.exists() {
             progress.note("There is no interrupted run to continue: this one begins with the first row.");
         }
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(Kind::Run, "another process is answering into this file")
-                    .at_path(output)
-                    .hint("wait until it ends, stop it, or name another file"));
-            }
-            Err(TryLockError::Error(e)) if e.kind() != std::io::ErrorKind::Unsupported => return Err(failed(e)),
-            _ => {}
-        }
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = Locked::take(file).map_err(|refused| match refused {
+            Unlocked::Held(_) => Error::new(Kind::Run, "another process is answering into this file")
+                .at_path(output)
+                .hint("wait until it ends, stop it, or name another file"),
+            Unlocked::Failed(e) => failed(e),
+        })?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let mut journal = Journal { path, file, answers: Vec::new() };

@@ -4,6 +4,7 @@
 //! folder of its own, beside that of training, and what was not asked for longest goes first. Whoever uses the folder holds a lock on
 //! it that others can share, and whoever takes something out of it one that nobody can.
 
+use crate::atomic::Locked;
 use crate::error::Result;
 use crate::jobs::run::cache::Cache;
 use crate::progress::Progress;
@@ -32,7 +33,7 @@ impl Shown {
     ///
     /// # Errors
     /// As [`Cache::open`].
-    pub fn open(&self, progress: &dyn Progress) -> Result<(Cache, Option<File>)> {
+    pub fn open(&self, progress: &dyn Progress) -> Result<(Cache, Option<Locked>)> {
         let folder = match Cache::open(progress)? {
             Cache::Kept(data) => data.with_file_name("served"),
             private => return Ok((private, None)),
@@ -50,17 +51,16 @@ impl Shown {
 }
 
 /// The lock on a folder, from which what is older is taken first where it has more bytes than `most`; nothing where there can be none.
-fn lock(folder: &Path, most: Option<u64>) -> Option<File> {
+fn lock(folder: &Path, most: Option<u64>) -> Option<Locked> {
     fs::create_dir_all(folder).ok()?;
-    let file = File::options().create(true).append(true).open(folder.join(LOCK)).ok()?;
+    let open = || File::options().create(true).append(true).open(folder.join(LOCK)).ok();
     if let Some(most) = most
-        && file.try_lock().is_ok()
+        && let Ok(locked) = Locked::take(open()?)
+        && locked.is_exclusive()
     {
         prune(folder, most);
-        file.unlock().ok()?;
     }
-    file.lock_shared().ok()?;
-    Some(file)
+    Locked::share(open()?).ok()
 }
 
 /// Takes files out of a folder, those that were not used for longest first, until it has few enough bytes.

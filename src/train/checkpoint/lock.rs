@@ -1,9 +1,9 @@
 //! One run per output folder.
 
-use crate::atomic::{Live, Made, create_folders};
+use crate::atomic::{Live, Locked, Made, Unlocked, create_folders};
 use crate::error::{Error, Kind, Result};
-use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ const TRIES: usize = 100;
 #[derive(Debug)]
 pub struct RunLock {
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Locked>,
     exclusive: bool,
     is_new: bool,
     /// A signal that ends the program removes the file of a run that has written nothing.
@@ -44,13 +44,10 @@ impl RunLock {
         for _ in 0..TRIES {
             let is_new = !path.exists();
             let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-            let mut file = open.map_err(unwritable)?;
-            let exclusive = match file.try_lock() {
-                Ok(()) => true,
-                Err(TryLockError::WouldBlock) => return Err(in_use(output_dir, file)),
-                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => false,
-                Err(TryLockError::Error(e)) => return Err(Error::io("locking", &path, e)),
-            };
+            let mut file = Locked::take(open.map_err(unwritable)?).map_err(|refused| match refused {
+                Unlocked::Held(file) => in_use(output_dir, file),
+                Unlocked::Failed(e) => Error::io("locking", &path, e),
+            })?;
             // Who held it may have withdrawn it between the two: then this is no file of the folder any more.
             if !path.exists() {
                 continue;
@@ -58,7 +55,7 @@ impl RunLock {
             // The number is for the message above only.
             let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
             let untouched = Mutex::new(is_new.then(|| Live::new(&path)));
-            return Ok(Self { path, file: Some(file), exclusive, is_new, untouched, _made: made });
+            return Ok(Self { path, exclusive: file.is_exclusive(), file: Some(file), is_new, untouched, _made: made });
         }
         Err(Error::new(Kind::Run, "other runs come and go in this output folder").at_path(output_dir))
     }
