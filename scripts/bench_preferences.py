@@ -77,7 +77,7 @@ def ours(folder):
     }
     if args.task == "grpo":
         text["grpo"] = {"num_generations": args.answers, "max_completion_length": args.answer}
-        text["rewards"] = [{"kind": "regex", "name": "letters", "pattern": "e"}]
+        text["rewards"] = [{"kind": "length", "min": 1000, "unit": "characters"}]
         text["training"]["per_device_train_batch_size"] = args.answers
     with open(recipe, "w") as file:
         json.dump(text, file)
@@ -139,7 +139,7 @@ def trl_worker(setting):
             max_completion_length=args.answer,
             temperature=1.0,
         )
-        extra = {"reward_funcs": lambda completions, **_: [float("e" in text) for text in completions]}
+        extra = {"reward_funcs": lambda completions, **_: [min(len(text), 1000) / 1000 for text in completions]}
 
     seconds, lengths = [], []
 

@@ -222,7 +222,13 @@ mod tests {
         // One row alone has nobody else's answer.
         let alone = collate(&dataset, &[&[1]]).unwrap();
         assert_eq!(alone.mismatched(64).input_ids, alone.input_ids);
-        assert_eq!((dataset.judged(), dataset.longest_sequence()), ([2, 1], 6));
+        assert_eq!((dataset.judged().unwrap(), dataset.longest_sequence()), ([2, 1], 6));
+        let (one, other) = dataset.split(0.4, 1).unwrap();
+        for part in [one, other] {
+            let rows = (0..part.len()).map(|row| part.get(row).unwrap().desirable).collect::<Vec<_>>();
+            let expected = [true, false].map(|good| rows.iter().filter(|&&row| row == Some(good)).count() as u64);
+            assert_eq!(part.judged().unwrap(), expected, "what it has itself, of {rows:?}");
+        }
     }
 
     #[test]

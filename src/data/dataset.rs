@@ -152,10 +152,23 @@ impl Dataset {
         &self.store.meta.sequences.pairs
     }
 
-    /// How many of its answers are good and how many bad, of those that are judged; of a part of a data set those of the whole.
-    pub fn judged(&self) -> [u64; 2] {
+    /// How many of its answers are good and how many bad, of those that are judged.
+    ///
+    /// # Errors
+    /// When the rows of a part of a data set cannot be read.
+    pub fn judged(&self) -> Result<[u64; 2]> {
         let Sequences { desirable, undesirable, .. } = self.store.meta.sequences;
-        [desirable, undesirable]
+        let whole = [desirable, undesirable];
+        if whole == [0, 0] || self.len() == self.store.rows().len() {
+            return Ok(whole);
+        }
+        let mut part = [0, 0];
+        for row in 0..self.len() {
+            if let Some(desirable) = self.get(row)?.desirable {
+                part[usize::from(!desirable)] += 1;
+            }
+        }
+        Ok(part)
     }
 
     /// The most tokens that a sequence of a row was allowed.

@@ -61,6 +61,12 @@ pub struct Totals {
     pub first_loss: Option<f64>,
     /// The last step's loss.
     pub last_loss: Option<f64>,
+    /// What the answers of the first step got, where the run answers itself (`grpo`, `rloo`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_reward: Option<f64>,
+    /// The same of the last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reward: Option<f64>,
     /// The best evaluation, by what `evaluation.metric_for_best_model` says.
     pub best_eval: Option<Evaluated>,
     /// The last evaluation.
@@ -92,6 +98,8 @@ impl Sink for Totals {
                 self.step_seconds += finite(e.tokens as f64 / e.tokens_per_second).unwrap_or(0.0);
                 self.last_loss = finite(e.loss);
                 self.first_loss = self.first_loss.or(self.last_loss);
+                self.last_reward = e.metrics.get("reward").copied().and_then(finite);
+                self.first_reward = self.first_reward.or(self.last_reward);
             }
             Event::Eval(e) => {
                 self.last_eval = e.eval_loss.is_none_or(f64::is_finite).then(|| e.into());
@@ -279,6 +287,21 @@ mod tests {
             feed(&mut resumed, &events[cut..]);
             assert_eq!(resumed, whole, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn rewards_are_kept_of_runs_that_answer() {
+        let answered = |number, reward| {
+            let Event::Step(mut event) = step(number, 0.0) else { panic!("a step") };
+            event.metrics.insert("reward".into(), reward);
+            Event::Step(event)
+        };
+        let mut totals = Totals::default();
+        feed(&mut totals, &[step(1, 2.5)]);
+        assert_eq!(totals.first_reward, None);
+        assert!(!serde_json::to_string(&totals).unwrap().contains("reward"));
+        feed(&mut totals, &[answered(2, f64::NAN), answered(3, 0.25), answered(4, 0.75)]);
+        assert_eq!((totals.first_reward, totals.last_reward), (Some(0.25), Some(0.75)));
     }
 
     #[test]

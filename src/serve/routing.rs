@@ -76,6 +76,11 @@ impl Routing {
         (self.told)(&format!("routed: `{model}` to {by}: the upstream gave no answer: {why}"));
     }
 
+    /// Tells that an answer from elsewhere ended before its end.
+    pub fn broke_off(&self, model: &str, why: &str) {
+        (self.told)(&format!("routed: `{model}` to {}: a part of an answer was given: {why}", Choice::Remote.name()));
+    }
+
     /// Looks whether who is asked instead can be asked, and tells what is wrong. Says whether it answered.
     pub fn check(&self) -> bool {
         let url = self.upstream.url();

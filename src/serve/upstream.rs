@@ -95,7 +95,7 @@ impl Upstream {
     }
 
     /// Its answer to a chat: what a client of ours sent, with another model, and nothing of who the client is. All of it may take as long
-    /// as `within`. A stream goes on as it comes.
+    /// as `within`. A stream goes on as it comes; where it ends before its end, `broken` hears why.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -104,6 +104,7 @@ impl Upstream {
         mut chat: Map<String, Value>,
         within: Duration,
         client: Option<Client>,
+        broken: impl FnOnce(&str) + Send + 'static,
     ) -> Result<Response<Body>, Silence> {
         // As a server would say itself that is there, and has too much to do.
         let many = |_| Silence { why: format!("{MOST_ASKED} chats wait for it already"), status: Some(429) };
@@ -133,8 +134,15 @@ impl Upstream {
                     None => std::future::pending().await,
                 }
             });
-            let end = End::Open;
-            return Ok(Body::events(Handed { hears, gone, held: Vec::new(), end, _taken: (connection, permit) }));
+            let (end, broken) = (End::Open, Some(Box::new(broken) as Box<_>));
+            return Ok(Body::events(Handed {
+                hears,
+                gone,
+                held: Vec::new(),
+                end,
+                broken,
+                _taken: (connection, permit),
+            }));
         }
         let mut whole = Vec::new();
         while let Some(piece) = hears.recv().await {
@@ -292,6 +300,8 @@ struct Handed {
     /// What has come of an event that has not ended.
     held: Vec<u8>,
     end: End,
+    /// Who hears that it ended before its end.
+    broken: Option<Box<dyn FnOnce(&str) + Send>>,
     _taken: (Connection, OwnedSemaphorePermit),
 }
 
@@ -333,6 +343,7 @@ impl Handed {
         if is_whole {
             return Some(std::mem::take(&mut self.held).into()).filter(|rest: &Bytes| !rest.is_empty());
         }
+        self.broken.take().into_iter().for_each(|broken| broken(&what));
         let refusal = Refusal::new(StatusCode::BAD_GATEWAY, format!("who was asked instead: {what}"));
         Some(event(&refusal.json()).into())
     }
@@ -388,8 +399,8 @@ mod tests {
         body.as_object().unwrap().clone()
     }
 
-    /// What is made of an answer, and what was asked.
-    fn answered(reply: &'static str, stream: bool) -> (Result<String, Silence>, (String, String)) {
+    /// What is made of an answer and of its end, and what was asked.
+    fn answered(reply: &'static str, stream: bool) -> (Result<(String, Option<String>), Silence>, (String, String)) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let server = thread::spawn(move || {
@@ -401,7 +412,9 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let said = runtime.block_on(async {
             let upstream = Upstream::new(url, Some("s3cret".into()), "large".into(), Duration::from_secs(10));
-            let answer = upstream.chat(chat(stream), Duration::from_secs(20), None).await?;
+            let (tells, told) = std::sync::mpsc::channel();
+            let broken = move |why: &str| tells.send(why.to_owned()).unwrap();
+            let answer = upstream.chat(chat(stream), Duration::from_secs(20), None, broken).await?;
             let mut said = Vec::new();
             match answer.into_body() {
                 Body::Whole(bytes) => said.extend_from_slice(&bytes.unwrap_or_default()),
@@ -411,7 +424,7 @@ mod tests {
                     }
                 }
             }
-            Ok(String::from_utf8(said).unwrap())
+            Ok((String::from_utf8(said).unwrap(), told.try_recv().ok()))
         });
         (said, server.join().unwrap())
     }
@@ -423,18 +436,19 @@ mod tests {
     #[test]
     fn what_it_says_is_handed_on_and_it_hears_what_was_asked_alone() {
         let (said, (head, body)) = answered(JSON, false);
-        assert_eq!(said.unwrap(), "{\"choices\": [1]}");
+        assert_eq!(said.unwrap(), ("{\"choices\": [1]}".to_owned(), None));
         assert!(head.starts_with("post /v1/chat/completions http/1.1\r\n"), "{head}");
         assert!(head.contains("authorization: bearer s3cret\r\n"), "{head}");
         assert_eq!(body, r#"{"model":"large","messages":[],"stream":false,"x":1.0}"#);
-        assert_eq!(answered(STREAM, true).0.unwrap(), "data: 1\n\ndata: [DONE]\n\n");
+        assert_eq!(answered(STREAM, true).0.unwrap(), ("data: 1\n\ndata: [DONE]\n\n".to_owned(), None));
         for cut in [
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: 1\n\ndata: {\"a",
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\ndata: {\"a",
         ] {
             // Half an event is none.
-            let said = answered(cut, true).0.unwrap();
+            let (said, broken) = answered(cut, true).0.unwrap();
             assert!(said.starts_with("data: 1\n\ndata: {\"error\":") && said.contains("broke off"), "{said}");
+            assert!(broken.is_some_and(|why| why.starts_with("its answer broke off")));
         }
     }
 
@@ -521,7 +535,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let upstream = Upstream::new(url, None, "large".into(), Duration::from_secs(60));
-            let asking = upstream.chat(chat(false), Duration::from_secs(60), None);
+            let asking = upstream.chat(chat(false), Duration::from_secs(60), None, |_| ());
             assert!(tokio::time::timeout(Duration::from_millis(300), asking).await.is_err());
         });
         assert!(server.join().unwrap());

@@ -228,12 +228,15 @@ impl Data {
     }
 
     /// Says what of preferences would be learnt beside them: what length alone tells, or what there is more of.
-    pub fn warn_of_preferences(&self, recipe: &Recipe, screen: &ProgressBar) {
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn warn_of_preferences(&self, recipe: &Recipe, screen: &ProgressBar) -> Result<()> {
         self.train.pair_lengths().warning().into_iter().for_each(|warning| screen.note(&warning));
         if recipe.task == Task::Reward {
-            one_sided(self.train.judged()).into_iter().for_each(|warning| screen.note(&warning));
+            one_sided(self.train.judged()?).into_iter().for_each(|warning| screen.note(&warning));
         }
-        let Some(keys) = recipe.preference.as_ref().filter(|_| recipe.task == Task::Kto) else { return };
+        let Some(keys) = recipe.preference.as_ref().filter(|_| recipe.task == Task::Kto) else { return Ok(()) };
         let weights = [keys.desirable_weight, keys.undesirable_weight].map(|weight| weight.unwrap_or(1.0));
         if recipe.data.train.iter().chain(&recipe.data.eval).any(|source| source.format == data::RowFormat::Preference)
         {
@@ -241,7 +244,7 @@ impl Data {
                 "Pairs are taken apart, as in TRL: what is chosen is a good answer, and what is rejected a bad one.",
             );
         }
-        balance(self.train.judged(), weights).into_iter().for_each(|warning| screen.note(&warning));
+        balance(self.train.judged()?, weights).into_iter().for_each(|warning| screen.note(&warning));
         let passes = recipe.training.gradient_accumulation_steps;
         if keys.estimates_divergence() && passes > 1 {
             let batch = recipe.training.per_device_train_batch_size;
@@ -251,6 +254,7 @@ impl Data {
                 batch.saturating_mul(passes)
             ));
         }
+        Ok(())
     }
 
     /// The training rows that are not trained as they stand, for the record.

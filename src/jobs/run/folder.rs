@@ -158,18 +158,23 @@ impl RunFolder {
     /// The end of a run in a few lines.
     pub fn describe_result(&self, summary: &Summary) -> String {
         let totals = &summary.totals;
-        let loss = |value: Option<f64>| value.map_or("-".into(), |loss| format!("{loss:.4}"));
+        let number = |value: Option<f64>| value.map_or("-".into(), |number| format!("{number:.4}"));
+        // The loss of answers that are learnt from as they are given says nothing.
+        let (what, first, last) = match totals.first_reward {
+            Some(_) => ("reward", totals.first_reward, totals.last_reward),
+            None => ("loss", totals.first_loss, totals.last_loss),
+        };
         let memory = match (summary.peak_rss_bytes, summary.estimated_bytes) {
             (Some(peak), Some(estimated)) => format!("{} (estimated {})", text::bytes(peak), text::bytes(estimated)),
             _ => "unknown".into(),
         };
         format!(
-            "Trained {}, {} in {}; loss {} -> {}; peak memory {memory}\nAdapter: {}",
+            "Trained {}, {} in {}; {what} {} -> {}; peak memory {memory}\nAdapter: {}",
             text::counted(totals.steps, "step"),
             text::counted(totals.tokens, "token"),
             text::duration(Duration::from_secs_f64(totals.seconds.max(0.0))),
-            loss(totals.first_loss),
-            loss(totals.last_loss),
+            number(first),
+            number(last),
             self.path("adapter").display(),
         )
     }

@@ -80,13 +80,8 @@ fn by_name(value: &mut Value, names: usize) {
     *value = parts[parts.len().saturating_sub(names)..].join("/").into();
 }
 
-/// Whether a key says where something is, whose content is a part of what a run is.
-fn is_place(key: &str, value: &Value) -> bool {
-    ["model.base", "adapter.init_from", "data.train", "data.eval"].contains(&key) || unplaced(key, value) != *value
-}
-
 /// What a run may not change when it is resumed. Which devices of a kind share out its steps is no part of it, nor where its base and
-/// its data are: their content is, so that a project that is moved goes on.
+/// the files are that it names: their content is, so that a project that is moved goes on.
 ///
 /// # Errors
 /// When the recipe cannot be written.
@@ -95,9 +90,12 @@ pub fn fingerprint(recipe: &Recipe, base: &Base, data: &Data, devices: &Devices)
     let hashed = |value: Value| blake3::hash(value.to_string().as_bytes()).to_hex().to_string();
     let keys = keys(recipe)?.into_iter();
     let run = keys
-        .fold(Fingerprint::new(), |run, (key, value)| match is_place(&key, &value) {
-            true => run.with_any(key),
-            false => run.with(key, hashed(value)),
+        .fold(Fingerprint::new(), |run, (key, value)| match key.as_str() {
+            "model.base" => run.with_any(key),
+            _ => {
+                let hash = hashed(unplaced(&key, &value));
+                run.with(key, hash)
+            }
         })
         .with("base model", &base.fingerprint)
         .with("training data", data.train.content_hash())
@@ -227,10 +225,13 @@ mod tests {
             json!([{"path": "s/data/b.csv", "weight": 2.0}, {"path": "hf://datasets/x/y"}]),
         );
         assert_eq!(names(other), ["data.train[0].path"]);
-        for (key, value) in of("s/", "t", "a", 1.0) {
-            assert!(is_place(&key, &value), "{key}");
-        }
-        assert!(!is_place("rewards", &json!([{"kind": "json"}])) && !is_place("adapter.r", &json!(8)));
+        let hashed = |root: &str, run: &str, reward: f64| {
+            let keys = of(root, "t", run, reward).into_iter().filter(|(key, _)| key != "model.base");
+            keys.map(|(key, value)| unplaced(&key, &value)).collect::<Vec<_>>()
+        };
+        assert_eq!(hashed("s/", "a", 1.0), hashed("/elsewhere/s/", "a", 1.0));
+        assert_ne!(hashed("s/", "a", 1.0), hashed("s/", "a", 2.0));
+        assert_ne!(hashed("s/", "a", 1.0), hashed("s/", "b", 1.0));
     }
 
     #[test]

@@ -163,6 +163,8 @@ fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &AdapterConfig)
             loss("loss of the base model on the first training rows", summary.base_loss),
             loss("loss of the first step", totals.first_loss),
             loss("loss of the last step", totals.last_loss),
+            loss("mean reward of the first step", totals.first_reward),
+            loss("mean reward of the last step", totals.last_reward),
             loss(&best, evaluated),
         ]
         .into_iter()

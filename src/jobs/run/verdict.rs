@@ -17,6 +17,9 @@ pub fn stop_reason(ending: Ending, recipe: &Recipe) -> Option<StopReason> {
     }
 }
 
+/// The share of answers that did not come to their end.
+const CUT_OFF: &str = "completions/clipped_ratio";
+
 /// Whether the run stopped early, and how its evaluations went; nothing without evaluations.
 pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<String> {
     let (totals, mut lines) = (&summary.totals, Vec::new());
@@ -86,17 +89,41 @@ pub fn chance(summary: &Summary, recipe: &Recipe, judged: [u64; 2]) -> Option<St
     })
 }
 
+/// The lines of the metrics of a run; of what cannot be read none.
+fn lines(metrics: &Path) -> Vec<Value> {
+    let text = crate::input::read(metrics).unwrap_or_default();
+    text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+/// What those say of a number that say anything of it.
+fn said<'a>(lines: &'a [Value], name: &'a str) -> impl Iterator<Item = f64> + 'a {
+    lines.iter().filter_map(move |line| line.get(name)?.as_f64())
+}
+
+/// What to say of a run of which most answers were cut off, by its metrics: what is learnt of such is not how to end one.
+pub fn cut_off(recipe: &Recipe, metrics: &Path) -> Option<String> {
+    let most = recipe.grpo.as_ref()?.max_completion_length;
+    let lines = lines(metrics);
+    let (sum, count) = said(&lines, CUT_OFF).fold((0.0, 0.0), |(sum, count), share| (sum + share, count + 1.0));
+    (count > 0.0 && sum > count / 2.0).then(|| {
+        format!(
+            "warning: {:.0} % of the answers were cut off after {most} tokens (`{CUT_OFF}`): raise `grpo.max_completion_length`, or reward \
+             answers that are short",
+            100.0 * sum / count
+        )
+    })
+}
+
 /// What to do about a run that left its adapter as it was, by what its metrics say.
 pub fn why_unchanged(recipe: &Recipe, metrics: &Path) -> String {
     let usual = "its gradients or its rate are 0: look at `lora_alpha`, `learning_rate` and `grad_norm` in the metrics";
-    let text = crate::input::read(metrics).unwrap_or_default();
-    let steps: Vec<Value> = text.split(|byte| *byte == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect();
+    let steps = lines(metrics);
     // Whether it is 1 in all steps that say it.
     let is_all = |name: &str| {
-        let mut said = steps.iter().filter_map(|step| step.get(name)?.as_f64()).peekable();
+        let mut said = said(&steps, name).peekable();
         said.peek().is_some() && said.all(|share| share == 1.0)
     };
-    let is_cut = is_all("completions/clipped_ratio");
+    let is_cut = is_all(CUT_OFF);
     let masked = recipe.grpo.as_ref().is_some_and(|keys| keys.mask_truncated_completions);
     match is_all("frac_reward_zero_std") {
         _ if is_cut && masked => {
@@ -161,6 +188,8 @@ mod tests {
             let line =
                 |zero: f64| format!("{{\"frac_reward_zero_std\": {zero}, \"completions/clipped_ratio\": {cut}}}\n");
             std::fs::write(&path, zero.map(line).concat()).unwrap();
+            let warns = cut_off(&keys(grpo), &path).is_some_and(|warning| warning.contains("100 % of the answers"));
+            assert_eq!(warns, cut == 1.0);
             why_unchanged(&keys(grpo), &path)
         };
         assert!(why([1.0, 1.0], 0.5, "").contains("`frac_reward_zero_std` is 1"));

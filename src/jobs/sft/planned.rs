@@ -75,7 +75,7 @@ impl Planned {
         let recipe = &suited;
         suited::few_steps(recipe, &data)?.into_iter().for_each(|warning| screen.note(&warning));
         data.warn_of_known_rows(screen);
-        data.warn_of_preferences(recipe, screen);
+        data.warn_of_preferences(recipe, screen)?;
         let rewards = Rewards::of(&recipe.rewards)?;
         std::iter::once(&data.train).chain(&data.eval).try_for_each(|rows| rewards.check(rows))?;
         if recipe.task.answers() {

@@ -220,8 +220,9 @@ impl<'a> Session<'a> {
         summary.stop_reason = verdict::stop_reason(ending, recipe);
         summary.adapter_step = Some(adapter_step);
         let mut verdict = verdict::verdict(&summary, recipe, self.planned.steps.total_steps);
-        let judged = self.planned.data.eval.as_ref().map(Dataset::judged).unwrap_or_default();
+        let judged = self.planned.data.eval.as_ref().map(Dataset::judged).transpose()?.unwrap_or_default();
         verdict.extend(verdict::chance(&summary, recipe, judged));
+        verdict.extend(verdict::cut_off(recipe, &self.folder.path("metrics.jsonl")));
         publish::adapter(recipe, base, plan, &self.state.adapter, &summary, &self.folder.path("adapter"), self.screen)?;
         let result = self.folder.describe_result(&summary);
         std::iter::once(&result).chain(&verdict).for_each(|line| self.screen.note(line));

@@ -103,7 +103,7 @@ struct Elsewhere<'a> {
 
 impl Elsewhere<'_> {
     /// What the other server says to it. That it says nothing is told and counted.
-    async fn ask(self, shared: &Shared) -> Option<Response<Body>> {
+    async fn ask(self, shared: &Arc<Shared>) -> Option<Response<Body>> {
         let (routing, model) = (self.routing, self.model);
         let answer = self.answer(shared).await;
         answer.map_err(|Silence { why, .. }| routing.not_answered(model, false, &why)).ok()
@@ -113,7 +113,12 @@ impl Elsewhere<'_> {
     ///
     /// # Errors
     /// The refusal, where the other server gives no answer either.
-    async fn instead(self, refusal: Refusal, (key, tokens): (usize, usize), shared: &Shared) -> Result<Response<Body>> {
+    async fn instead(
+        self,
+        refusal: Refusal,
+        (key, tokens): (usize, usize),
+        shared: &Arc<Shared>,
+    ) -> Result<Response<Body>> {
         let (routing, model) = (self.routing, self.model);
         let mut charge = shared.limits.tokens(key, tokens)?;
         charge.begin();
@@ -133,16 +138,22 @@ impl Elsewhere<'_> {
         }
     }
 
-    /// What the other server says. Whether it says anything is counted.
-    async fn answer(self, shared: &Shared) -> std::result::Result<Response<Body>, Silence> {
+    /// What the other server says. Whether it says anything, and all of it, is counted.
+    async fn answer(self, shared: &Arc<Shared>) -> std::result::Result<Response<Body>, Silence> {
         let left = shared.options.request_time.saturating_sub(self.began.elapsed());
-        let answer = self.routing.upstream.chat(self.said, left, self.client).await;
+        let (others, model) = (shared.clone(), self.model.to_owned());
+        let broken = move |why: &str| {
+            others.counts.not_routed();
+            others.counts.upstream(false);
+            others.options.routing.iter().for_each(|routing| routing.broke_off(&model, why));
+        };
+        let answer = self.routing.upstream.chat(self.said, left, self.client, broken).await;
         match &answer {
             Ok(_) => shared.counts.upstream(true),
             Err(Silence { status, .. }) => {
                 shared.counts.not_routed();
-                // Who refuses a chat answers.
-                if status.is_none_or(|status| status >= 500 || [401, 403, 404].contains(&status)) {
+                // Who refuses a chat answers; who sends elsewhere does not.
+                if status.is_none_or(|status| status >= 500 || [401, 403, 404].contains(&status) || status < 400) {
                     shared.counts.upstream(false);
                 }
             }

@@ -2,7 +2,7 @@
 
 pages.new = (() => {
   const TASKS = [["sft", "Answers: to say what the rows say"], ["dpo", "Preferences: which of two answers is better"], ["kto", "Ratings: which answers are good"], ["reward", "Judging: to tell good answers from bad ones"]];
-  let made = { model: "", data: "", task: "sft", from: "", columns: null, format: null, name: "", keys: null, text: "", then_talk: true, estimated: null };
+  let made = { model: "", data: "", task: "sft", from: "", columns: null, format: null, skip: false, name: "", keys: null, text: "", then_talk: true, estimated: null };
   let parts = null;
 
   function open(main) {
@@ -118,6 +118,7 @@ pages.new = (() => {
   function chooseData(path, task) {
     made.data = path;
     made.columns = null;
+    made.skip = false;
     const file = studio.state.files.find((known) => known.path === path);
     const kind = ratingsOf(file?.name);
     made.task = task || (kind ? (kind === "unpaired" ? "kto" : "dpo") : "sft");
@@ -165,7 +166,7 @@ pages.new = (() => {
     put(parts.seen, h("p", { class: "soft" }, "Reading the rows…"));
     made.name ||= freeName("run");
     try {
-      const said = await post("/api/draft", { model: made.model, data: made.data, name: made.name, task: made.task === "sft" ? null : made.task, from: made.from || null, columns: made.columns, format: made.format }, { key: "draft" });
+      const said = await post("/api/draft", { model: made.model, data: made.data, name: made.name, task: made.task === "sft" ? null : made.task, from: made.from || null, columns: made.columns, format: made.format, on_bad_row: made.skip ? "skip" : null }, { key: "draft" });
       if (said.code !== 0) {
         made.keys = null; made.text = "";
         show();
@@ -190,8 +191,10 @@ pages.new = (() => {
     const isMeant = (task) => hints.includes(`task: ${task}`) || (task === "reward" && (format || /task: dpo|`reward`/.test(hints)));
     const others = TASKS.filter(([task]) => isMeant(task) && (task !== made.task || (task === "reward" && format && format !== made.format)));
     const columns = /columns fit no format/.test(hints) && hints.match(/columns found: ((?:`[^`]*`(?:, )?)+)/);
-    const act = others.length > 0 && h("div", { class: "bar block" }, others.map(([task, words]) =>
-      h("button", { type: "button", "data-learn": task, onclick: () => learn(task, task === "reward" ? format : null) }, `Learn ${words.split(":")[0].toLowerCase()} from them`)));
+    const acts = others.map(([task, words]) =>
+      h("button", { type: "button", "data-learn": task, onclick: () => learn(task, task === "reward" ? format : null) }, `Learn ${words.split(":")[0].toLowerCase()} from them`));
+    const leave = leaveOut(hints, () => { made.skip = true; draft(); });
+    const act = (acts.length > 0 || leave) && h("div", { class: "bar block" }, acts, leave);
     if (!columns) return [problems.map(problem), act];
     const names = [...columns[1].matchAll(/`([^`]*)`/g)].map((found) => found[1]);
     const pick = (chosen) => h("select", {}, names.map((name, number) => h("option", { value: name, selected: number === chosen }, name)));
@@ -200,6 +203,9 @@ pages.new = (() => {
       h("div", { class: "grid" }, field("Questions are in", question), field("Answers are in", answer)), h("br"),
       h("button", { type: "button", onclick: () => { made.columns = question.value === answer.value ? { text: answer.value } : { prompt: question.value, completion: answer.value }; draft(); } }, "Read them so")];
   }
+
+  /** For rows that cannot be used, where others can. */
+  const leaveOut = (hints, act) => (/leave such rows out/.test(hints) ? h("button", { type: "button", id: "leave-out", onclick: act }, "Leave such rows out") : null);
 
   // 3: settings.
   const dir = () => studio.state.runs_dir.replace(/\/?$/, "/") + made.name;
@@ -291,7 +297,9 @@ pages.new = (() => {
     parts.start.disabled = errors.length > 0;
     const rows = preview.code === 0 ? preview.out.trim().split("\n").filter(Boolean).map((line) => JSON.parse(line)) : [];
     const told = preview.code === 0 ? [] : problemsOf(preview.err).filter((one) => !errors.some((known) => known.what === one.what));
-    put(parts.seen, problems.filter(inRows).map(problem), errors.length ? [] : told.map(problem), rows.length ? [
+    const hints = errors.map((one) => one.hint || "").join(" ");
+    const skip = () => { set("data.on_bad_row", "skip"); if (/on_long/.test(hints)) set("data.on_long", "skip"); };
+    put(parts.seen, problems.filter(inRows).map(problem), leaveOut(hints, skip), errors.length ? [] : told.map(problem), rows.length ? [
       h("dl", { class: "facts", id: "facts" }, h("div", {}, h("dt", {}, "Read as"), h("dd", {}, rows[0].format))),
       h("p", { class: "key" }, h("small", {}, "Rows as the model sees them. ", h("mark", {}, "What is coloured"), " is learnt; the rest is what it is asked.")), h("br"),
       h("ol", { class: "rows" }, rows.map((row) => h("li", {}, h("small", {}, row.origins.map((origin) => origin.replace(/^.*\//, "")).join(" + "), ` · ${many(row.input_ids.length, "token")}`),

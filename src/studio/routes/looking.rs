@@ -49,6 +49,9 @@ pub struct Drafted {
     /// How rows are laid out that several tasks read.
     #[serde(default)]
     format: Option<String>,
+    /// What becomes of rows that cannot be used.
+    #[serde(default)]
+    on_bad_row: Option<String>,
 }
 
 /// A folder for one recipe, gone when it was looked at.
@@ -126,7 +129,7 @@ pub async fn look(what: &str, looked: &Looked, shared: &Shared) -> Result<Respon
 
 /// A recipe that suits a model and data, as `init` writes it, and its keys for the form.
 pub async fn draft(drafted: &Drafted, shared: &Shared) -> Result<Response<Body>> {
-    let Drafted { model, data, name, task, from, columns, format } = drafted;
+    let Drafted { model, data, name, task, from, columns, format, on_bad_row } = drafted;
     let model = placing::base(model, None, &shared.folder).unwrap_or_else(|| model.clone());
     if let Some(from) = from {
         known_run(shared, from)?;
@@ -159,6 +162,9 @@ pub async fn draft(drafted: &Drafted, shared: &Shared) -> Result<Response<Body>>
     }
     if let Some(format) = format {
         set("data.format", format.clone());
+    }
+    if let Some(on_bad_row) = on_bad_row {
+        set("data.on_bad_row", on_bad_row.clone());
     }
     let said = shared.program.say(&words).await.map_err(own)?;
     let (mut text, mut keys) = (String::new(), Value::Null);
