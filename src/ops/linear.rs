@@ -3,6 +3,7 @@
 use super::cpu::bf16::{Left, run_of, times, times_transposed};
 use super::cpu::geglu;
 use super::cpu::matmul::{Into, Mat, MatMut, matmul};
+use super::cpu::scattered::Scattered;
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::inference;
@@ -273,29 +274,29 @@ fn project_few(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
 /// `[n, out]`, made by a handful of outputs per task: `of` gets their range, and `[n, outputs]` to fill.
 fn by_outputs(n: usize, out: usize, of: impl Fn(Range<usize>, &mut [f32]) + Sync) -> Vec<f32> {
     const OUTPUTS: usize = 32;
-    let mut tasks = vec![0.0; n * out];
-    if tasks.is_empty() {
-        return tasks;
-    }
-    tasks.par_chunks_mut(n * OUTPUTS).enumerate().for_each(|(task, y)| {
-        let first = task * OUTPUTS;
-        of(first..first + y.len() / n, y);
-    });
-    if n == 1 {
-        return tasks;
-    }
     let mut y = vec![0.0; n * out];
-    let gather = |(row, y): (usize, &mut [f32])| {
-        for (y, part) in y.chunks_mut(OUTPUTS).zip(tasks.chunks(n * OUTPUTS)) {
-            y.copy_from_slice(&part[row * y.len()..][..y.len()]);
-        }
-    };
-    // The words of a vocabulary are many; other outputs are there before another thread has heard of them.
-    if out > 1 << 15 {
-        y.par_chunks_exact_mut(out).enumerate().for_each(gather);
-    } else {
-        y.chunks_exact_mut(out).enumerate().for_each(gather);
+    if y.is_empty() {
+        return y;
     }
+    if n == 1 {
+        y.par_chunks_mut(OUTPUTS).enumerate().for_each(|(task, y)| {
+            let first = task * OUTPUTS;
+            of(first..first + y.len(), y);
+        });
+        return y;
+    }
+    let scattered = Scattered::new(&mut y, out);
+    let room = || vec![0.0; n * OUTPUTS];
+    (0..out.div_ceil(OUTPUTS)).into_par_iter().for_each_init(room, |made, task| {
+        let outputs = task * OUTPUTS..((task + 1) * OUTPUTS).min(out);
+        let made = &mut made[..n * outputs.len()];
+        made.fill(0.0);
+        of(outputs.clone(), made);
+        for (row, made) in made.chunks_exact(outputs.len()).enumerate() {
+            // SAFETY: these outputs are this task's alone.
+            unsafe { scattered.row(row, outputs.clone()) }.copy_from_slice(made);
+        }
+    });
     y
 }
 

@@ -13,5 +13,6 @@ pub mod matmul;
 pub mod norm;
 pub mod passing;
 pub mod rows;
+pub mod scattered;
 pub mod simd;
 pub mod top_of_row;

@@ -8,6 +8,7 @@ use super::plain::Plain;
 use super::runs::{run_of, runs};
 use super::tile::{Pair, Tile};
 use crate::ops::cpu::matmul::Into;
+use crate::ops::cpu::scattered::Scattered;
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -138,7 +139,7 @@ fn run<T: Tile>(job: &Job, out: &mut [f32], stride: usize) {
     // Enough tasks for all threads; of each the panel is packed, so no more than that.
     let parts = (2 * rayon::current_num_threads()).div_ceil(panels).min(tiles);
     let tall = tiles.div_ceil(parts);
-    let out = Out { first: out.as_mut_ptr(), stride };
+    let out = Scattered::new(out, stride);
     (0..panels * parts).into_par_iter().for_each(|task| {
         let (panel, part) = (task % panels, task / panels);
         let columns = panel * T::COLUMNS..((panel + 1) * T::COLUMNS).min(columns);
@@ -154,7 +155,7 @@ fn multiply<T: Tile>(
     columns: Range<usize>,
     scratch: &mut Vec<Pair>,
     panel: &mut Vec<Pair>,
-    out: &Out,
+    out: &Scattered,
 ) {
     let (x, w) = (job.x, job.w);
     let all_tiles = x.rows.div_ceil(T::ROWS);
@@ -201,24 +202,3 @@ const MOST: usize = 12 * 32;
 /// Where a tile's sums are put, each register's at once.
 #[repr(align(64))]
 struct Sums([f32; MOST]);
-
-/// The result, of which each task writes columns of its own.
-struct Out {
-    first: *mut f32,
-    stride: usize,
-}
-
-// SAFETY: tasks write to different elements.
-unsafe impl Sync for Out {}
-
-impl Out {
-    /// Columns of a row.
-    ///
-    /// # Safety
-    /// They are inside of the result, and nobody else reads or writes them.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn row(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
-        // SAFETY: what the caller promises.
-        unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride + columns.start), columns.len()) }
-    }
-}
