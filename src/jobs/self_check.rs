@@ -11,6 +11,7 @@ use crate::random::Rng;
 use crate::train::backprop;
 use crate::train::micro_batch::MicroBatch;
 use crate::train::objective::Sft;
+use crate::train::recompute::Recompute;
 use crate::train::step::{self, Masks, StepSettings};
 use crate::weights::names::TensorId;
 use crate::weights::{Form, HostDtype};
@@ -278,7 +279,7 @@ fn settings() -> StepSettings {
     StepSettings {
         objective: Arc::new(Sft),
         max_grad_norm: 0.0,
-        activation_checkpointing: false,
+        recompute: Recompute::NOTHING,
         lora_dropout: 0.0,
         rng: Rng::new(1),
     }

@@ -71,8 +71,8 @@ pub struct Training {
     pub warmup_ratio: f64,
     /// The steps in which the learning rate grows from 0; instead of `warmup_ratio`.
     pub warmup_steps: Option<u64>,
-    /// Computes each layer twice instead of keeping its intermediates: less memory, more time; `auto` if memory is
-    /// short.
+    /// Computes each layer twice instead of keeping its intermediates: less memory, more time; `auto` as few of them as leave half of the
+    /// free memory to others.
     pub activation_checkpointing: AutoBool,
     /// What happens to a run that needs more memory than is free: `off` warns, `auto` makes it fit where that changes
     /// no result but for rounding and the draws of dropout.

@@ -7,6 +7,7 @@ use crate::nn::{SidePath, scores};
 use crate::ops::{backward_from, upload};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::objective::{Goal, Score, Scored, Seen};
+use crate::train::recompute::Recompute;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,8 +17,8 @@ pub static NEVER: AtomicBool = AtomicBool::new(false);
 /// How a micro-batch is run.
 #[derive(Clone, Copy)]
 pub struct BackpropSettings<'a> {
-    /// Keep only each layer's input and run the layer again on the way back, instead of keeping what is inside it.
-    pub activation_checkpointing: bool,
+    /// Of which layers only the input is kept.
+    pub recompute: Recompute,
     /// The adapter's dropout.
     pub dropout: Option<&'a dyn Dropout>,
 }
@@ -137,7 +138,7 @@ pub fn accumulate(
 /// 1, says no: `None` then, and `gradients` are those of no batch.
 ///
 /// Every stage is its own small gradient graph. The graphs are walked from the last to the first, each with the
-/// gradient of what it handed on; `activation_checkpointing` only decides whether a layer's graph is kept or built again.
+/// gradient of what it handed on; `recompute` only decides whether a layer's graph is kept or built again.
 /// What is shared gets the gradients of all layers that read it, and gives them to the stage that made it.
 pub fn accumulate_while(
     go_on: &mut dyn FnMut(f64) -> bool,
@@ -148,7 +149,7 @@ pub fn accumulate_while(
     settings: BackpropSettings,
     gradients: &mut [Option<Tensor<2>>],
 ) -> Option<Score> {
-    let BackpropSettings { activation_checkpointing, dropout } = settings;
+    let BackpropSettings { recompute, dropout } = settings;
     let mismatched = mismatched(&mut || go_on(0.0), model, adapter, batch, goal)?;
     let layout = model.layout(&batch.inputs);
     let embedded = Embedded::new(model, adapter, batch, dropout);
@@ -168,7 +169,7 @@ pub fn accumulate_while(
         }
         passed += 1;
         inputs.push(carry.clone());
-        if activation_checkpointing {
+        if recompute.has(layer) {
             carry = StageRun::output_only(model, adapter, layer, carry, &layout, dropout);
         } else {
             let run = run(layer, &carry);
@@ -222,7 +223,7 @@ pub fn layer(
     layout: &Layout,
     settings: BackpropSettings,
 ) {
-    if settings.activation_checkpointing {
+    if settings.recompute.has(0) {
         drop(StageRun::output_only(model, adapter, layer, input.clone(), layout, settings.dropout));
     }
     drop(layer_gradients(model, adapter, layer, leaves(input, true), upstream, layout, settings.dropout));

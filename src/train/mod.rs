@@ -6,6 +6,7 @@ pub mod event;
 pub mod micro_batch;
 pub mod objective;
 pub mod optimizer;
+pub mod recompute;
 pub mod replicas;
 pub mod resume;
 pub mod run;

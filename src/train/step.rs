@@ -8,6 +8,7 @@ use crate::train::backprop::{self, BackpropSettings};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::objective::{Counts, Goal, Metrics, Objective, Score};
 use crate::train::optimizer::Optimizer;
+use crate::train::recompute::Recompute;
 use crate::weights::names::ModelPart;
 use burn::tensor::{Device, Tensor};
 use std::collections::BTreeMap;
@@ -21,8 +22,8 @@ pub struct StepSettings {
     pub objective: Arc<dyn Objective>,
     /// Gradients are scaled down to this L2 norm over all of them; 0 leaves them alone.
     pub max_grad_norm: f64,
-    /// Recompute layers on the way back instead of keeping their inside.
-    pub activation_checkpointing: bool,
+    /// The layers that are run again on the way back, instead of keeping what is inside them.
+    pub recompute: Recompute,
     /// Probability that an input of an adapter is dropped.
     pub lora_dropout: f64,
     /// Decides dropout.
@@ -150,10 +151,10 @@ impl Pass<'_> {
         (micro, batch): (usize, &MicroBatch),
         gradients: &mut [Option<Tensor<2>>],
     ) -> Option<Score> {
-        let &StepSettings { lora_dropout: p, rng, activation_checkpointing, .. } = self.settings;
+        let &StepSettings { lora_dropout: p, rng, recompute, .. } = self.settings;
         let masks = Masks { rng, step: self.step, micro: micro as u64, p };
         let dropout = (p > 0.0).then_some(&masks as &dyn Dropout);
-        let settings = BackpropSettings { activation_checkpointing, dropout };
+        let settings = BackpropSettings { recompute, dropout };
         backprop::accumulate_while(go_on, model, adapter, batch, self.goal, settings, gradients)
     }
 }

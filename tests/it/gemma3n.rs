@@ -73,7 +73,7 @@ fn settings(activation_checkpointing: bool) -> StepSettings {
     StepSettings {
         objective: Arc::new(Sft),
         max_grad_norm: 0.0,
-        activation_checkpointing,
+        recompute: activation_checkpointing.into(),
         lora_dropout: 0.0,
         rng: Rng::new(0),
     }

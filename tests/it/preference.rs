@@ -11,6 +11,7 @@ use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::backprop;
 use gemma_tune::train::micro_batch::MicroBatch;
 use gemma_tune::train::objective::{Cpo, CpoLoss, Dpo, DpoLoss, Kto, KtoLoss, Objective, Orpo, Reward};
+use gemma_tune::train::recompute::Recompute;
 use gemma_tune::train::step::{self, Computed, OneDevice, StepSettings, Watch, WindowGradients};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,7 +75,7 @@ pub fn computed(
     let settings = StepSettings {
         objective,
         max_grad_norm: 0.0,
-        activation_checkpointing: false,
+        recompute: Recompute::NOTHING,
         lora_dropout: 0.0,
         rng: Rng::new(0),
     };
@@ -115,7 +116,7 @@ fn losses_of_pairs_and_their_gradients_are_those_of_trl() {
         let settings = StepSettings {
             objective: Arc::new(objective),
             max_grad_norm: 0.0,
-            activation_checkpointing,
+            recompute: activation_checkpointing.into(),
             lora_dropout: 0.0,
             rng: Rng::new(0),
         };

@@ -13,6 +13,7 @@ use gemma_tune::random::{Label, Rng};
 use gemma_tune::testkit::golden::{Golden, folder, l2_relative};
 use gemma_tune::train::micro_batch::MicroBatch;
 use gemma_tune::train::objective::Sft;
+use gemma_tune::train::recompute::Recompute;
 use gemma_tune::train::step::{self, StepSettings};
 use gemma_tune::weights::names::TensorId;
 use gemma_tune::weights::{Compression, Holding, HostDtype, Source, TensorInfo};
@@ -100,7 +101,7 @@ fn gradients(model: &Gemma3, adapter: &Adapter) -> (f64, Vec<Vec<f32>>) {
     let settings = StepSettings {
         objective: Arc::new(Sft),
         max_grad_norm: 0.0,
-        activation_checkpointing: true,
+        recompute: Recompute::ALL,
         lora_dropout: 0.0,
         rng: Rng::new(0),
     };

@@ -10,6 +10,7 @@ use gemma_tune::train::event::{Event, Sink, StepEvent};
 use gemma_tune::train::micro_batch::MicroBatch;
 use gemma_tune::train::objective::Sft;
 use gemma_tune::train::optimizer::{Optimizer, Rule};
+use gemma_tune::train::recompute::Recompute;
 use gemma_tune::train::run::{self, BestBy, Ending, Outputs, State, StepPlan, Window, Windows};
 use gemma_tune::train::schedule::{Kind, Schedule};
 use gemma_tune::train::step::{OneDevice, StepSettings};
@@ -87,7 +88,7 @@ fn twenty_steps_follow_peft() {
         step: StepSettings {
             objective: Arc::new(Sft),
             max_grad_norm: 1.0,
-            activation_checkpointing: true,
+            recompute: Recompute::ALL,
             lora_dropout: 0.0,
             rng: Rng::new(0),
         },

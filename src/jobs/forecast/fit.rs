@@ -11,6 +11,7 @@ use crate::jobs::run::{rollouts, samples};
 use crate::progress::Progress;
 use crate::recipe::{self, AutoBool, Fit, Recipe};
 use crate::report::text;
+use crate::train::recompute::Recompute;
 use crate::weights::{Compression, Holding};
 use serde::Serialize;
 use std::path::Path;
@@ -108,8 +109,8 @@ impl FitSettings {
 pub struct Need {
     /// Tokens in the largest micro-batch.
     pub tokens: u64,
-    /// Whether layers are recomputed on the way back.
-    pub activation_checkpointing: bool,
+    /// The layers that are recomputed on the way back.
+    pub recompute: Recompute,
     /// Memory by component.
     pub memory: Estimate,
 }
@@ -154,7 +155,7 @@ impl Sizes<'_> {
             optimizer_slots: self.optimizer_slots,
             tokens,
             looked_at,
-            activation_checkpointing: false,
+            recompute: Recompute::NOTHING,
             accumulates: settings.accumulation > 1,
             replicas: self.devices.min(settings.accumulation) as u64,
             beside: self.beside,
@@ -165,16 +166,12 @@ impl Sizes<'_> {
                 as u64,
             gpu: self.capacity.gpu.map(|fastest| self.frozen.gpu_products(&settings.holding, fastest)),
         };
-        work.activation_checkpointing = match settings.activation_checkpointing {
-            AutoBool::True => true,
-            AutoBool::False => false,
-            AutoBool::Auto => memory::checkpointing_is_needed(config, &work, self.capacity.available_bytes),
+        work.recompute = match settings.activation_checkpointing {
+            AutoBool::True => Recompute::ALL,
+            AutoBool::False => Recompute::NOTHING,
+            AutoBool::Auto => memory::recompute(config, &work, self.capacity.available_bytes),
         };
-        Need {
-            tokens: work.tokens,
-            activation_checkpointing: work.activation_checkpointing,
-            memory: memory::estimate(config, &work),
-        }
+        Need { tokens: work.tokens, recompute: work.recompute, memory: memory::estimate(config, &work) }
     }
 
     /// Whether a run fits with these settings; yes where the free memory is not known.
@@ -218,8 +215,9 @@ impl Sizes<'_> {
     }
 
     fn recompute(&self, settings: &FitSettings) -> Option<FitSettings> {
-        let kept = !self.need(settings).activation_checkpointing;
-        kept.then_some(FitSettings { activation_checkpointing: AutoBool::True, ..*settings })
+        let layers = self.frozen.config.num_hidden_layers();
+        let keeps = self.need(settings).recompute.of(layers) < layers;
+        keeps.then_some(FitSettings { activation_checkpointing: AutoBool::True, ..*settings })
     }
 
     /// The largest micro-batch that fits, or else one sequence.

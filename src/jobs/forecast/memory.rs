@@ -5,6 +5,7 @@ use crate::model::ModelConfig;
 use crate::nn::AttentionKind;
 use crate::ops::sizes::{GPU_QUERIES, GPU_SCORE_BYTES, LOSS_CHUNK_ROWS, LOSS_TILE_WORDS, loss_gpu_tile};
 use crate::report::text;
+use crate::train::recompute::Recompute;
 use serde::Serialize;
 use std::fmt;
 
@@ -30,8 +31,8 @@ pub struct Workload {
     pub tokens: u64,
     /// Tokens whose keys and values attention reads: more where sequences share what they begin with.
     pub looked_at: u64,
-    /// Whether layers are recomputed on the way back.
-    pub activation_checkpointing: bool,
+    /// The layers that are recomputed on the way back.
+    pub recompute: Recompute,
     /// Whether a step has several passes, so that gradients stay while the next one runs.
     pub accumulates: bool,
     /// Micro-batches that are computed at once: in the memory of the CPU all of them, on GPUs one on each.
@@ -143,9 +144,11 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     // On the way back through the feed-forward block: the product and three gradients of its width.
     let transient = 4 * f + 2 * d + as_u64(beyond.transient);
     let input = d + as_u64(beyond.per_input);
-    let (kept_layers, beside) = match work.activation_checkpointing {
-        true => (1, work.beside.per_token_in_a_layer),
-        false => (layers, work.beside.per_token),
+    // One that is recomputed is there when those that are kept have gone.
+    let kept_layers = (layers - as_u64(work.recompute.of(config.num_hidden_layers()))).max(1);
+    let beside = match kept_layers == layers {
+        true => work.beside.per_token,
+        false => work.beside.per_token.min(kept_layers * work.beside.per_token_in_a_layer),
     };
     let activations = per_token(layers * input + as_u64(beyond.shared) + kept_layers * kept + beside);
     let activation_bytes = of_each(activations.saturating_add(looked_at.saturating_mul(kept_layers)));
@@ -213,8 +216,20 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     }
 }
 
-/// Whether layers should be recomputed: when keeping their inside would take more than half of the free memory.
-pub fn checkpointing_is_needed(config: &ModelConfig, work: &Workload, available_bytes: Option<u64>) -> bool {
-    let without = estimate(config, &Workload { activation_checkpointing: false, ..*work });
-    available_bytes.is_none_or(|available| without.total_bytes() > available / 2)
+/// The layers to recompute: as few as leave half of the free memory to others; all where none are enough, or nothing is known of it.
+pub fn recompute(config: &ModelConfig, work: &Workload, available_bytes: Option<u64>) -> Recompute {
+    let leaves_half = |recompute: &Recompute| {
+        let needed = estimate(config, &Workload { recompute: *recompute, ..*work }).total_bytes();
+        available_bytes.is_some_and(|available| needed <= available / 2)
+    };
+    (0..config.num_hidden_layers()).map(Recompute::first).find(leaves_half).unwrap_or(Recompute::ALL)
+}
+
+/// How layers are run again, for people; nothing where all is kept.
+pub fn recomputing(recomputed: usize, layers: usize) -> Option<String> {
+    match recomputed {
+        0 => None,
+        some if some < layers => Some(format!("recomputing activations of {some} of {layers} layers")),
+        _ => Some("recomputing activations".into()),
+    }
 }

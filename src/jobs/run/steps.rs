@@ -6,6 +6,7 @@ use crate::random::Rng;
 use crate::recipe::{self, LossType, Recipe, Task};
 use crate::report::text;
 use crate::train::objective::{Cpo, Dpo, Grpo, Kto, KtoLoss, Objective, Orpo, Reward, Rloo, Sft};
+use crate::train::recompute::Recompute;
 use crate::train::run::{BestBy, StepPlan};
 use crate::train::schedule::{self, Schedule};
 use crate::train::step::StepSettings;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When the steps of its passes cannot be counted, or none of them would change anything.
-pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Result<StepPlan> {
+pub fn plan(recipe: &Recipe, data: &Data, recompute: Recompute) -> Result<StepPlan> {
     let Recipe { adapter, training: keys, evaluation, output, .. } = recipe;
     let total_steps = match keys.max_steps {
         Some(steps) => steps,
@@ -50,7 +51,7 @@ pub fn plan(recipe: &Recipe, data: &Data, activation_checkpointing: bool) -> Res
         step: StepSettings {
             objective: objective(recipe),
             max_grad_norm: keys.max_grad_norm,
-            activation_checkpointing,
+            recompute,
             lora_dropout: adapter.lora_dropout,
             rng: Rng::new(keys.seed),
         },

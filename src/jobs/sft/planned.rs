@@ -102,7 +102,7 @@ impl Planned {
         let micro_batches = recipe.training.gradient_accumulation_steps;
         replicas::remarks(&devices, micro_batches).iter().for_each(|remark| screen.note(remark));
         let need = sizes.need(&FitSettings::of(&recipe));
-        let steps = steps::plan(&recipe, &data, need.activation_checkpointing)?;
+        let steps = steps::plan(&recipe, &data, need.recompute)?;
         Ok(Planned { recipe, settings, devices, base, adapter, data, steps, memory: need.memory })
     }
 
@@ -126,7 +126,8 @@ impl Planned {
 
     /// What the run will do, for the user.
     pub fn overview(&self) -> Overview {
-        Overview::new(&self.recipe, &self.adapter, &self.data, &self.steps, self.memory, &self.devices)
+        let layers = self.base.config.num_hidden_layers();
+        Overview::new(&self.recipe, &self.adapter, &self.data, &self.steps, self.memory, layers, &self.devices)
     }
 
     /// The same with the first rows.

@@ -15,7 +15,8 @@ use crate::train::resume;
 /// With `error` itself, and what the user can do, where the run is not to go on so.
 pub fn smaller(error: Error, planned: &Planned, folder: &RunFolder, device: &str) -> Result<(Recipe, String)> {
     let Planned { recipe, base, data, devices, steps, .. } = planned;
-    let smaller = fit::next_smaller(recipe, steps.step.activation_checkpointing);
+    let layers = base.config.num_hidden_layers();
+    let smaller = fit::next_smaller(recipe, steps.step.recompute.of(layers) == layers);
     match (error.kind(), smaller) {
         (Kind::OutOfMemory, Some((smaller, changes))) if recipe.training.fit == Fit::Auto => {
             let fingerprint = |recipe: &Recipe| identity::fingerprint(recipe, base, data, devices);

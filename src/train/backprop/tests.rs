@@ -219,11 +219,11 @@ fn at_once(model: &Toy, adapter: &Adapter, dropout: Option<&dyn Dropout>) -> (f6
 fn by_stages(
     model: &Toy,
     adapter: &Adapter,
-    activation_checkpointing: bool,
+    recompute: Recompute,
     dropout: Option<&dyn Dropout>,
 ) -> (f64, Vec<Option<Tensor<2>>>) {
     let mut gradients = vec![None; adapter.parameters().len()];
-    let settings = BackpropSettings { activation_checkpointing, dropout };
+    let settings = BackpropSettings { recompute, dropout };
     let loss = accumulate(model, adapter, &batch(), 0.25, settings, &mut gradients);
     (loss, gradients)
 }
@@ -254,11 +254,16 @@ fn gradients_by_stages_are_those_of_one_graph() {
         ] {
             let adapter = adapter(&model, on);
             let (want_loss, want) = at_once(&model, &adapter, dropout);
-            for checkpointing in [false, true] {
-                let (loss, got) = by_stages(&model, &adapter, checkpointing, dropout);
-                assert!((loss - want_loss).abs() <= 1e-6 * want_loss, "{what}: {loss} {want_loss}");
-                let farthest = distances(&got, &want).into_iter().fold(0.0, f64::max);
-                assert!(farthest <= 1e-6, "{what}, checkpointing {checkpointing}: {farthest:e}");
+            let (kept_loss, kept) = by_stages(&model, &adapter, Recompute::NOTHING, dropout);
+            assert!((kept_loss - want_loss).abs() <= 1e-6 * want_loss, "{what}: {kept_loss} {want_loss}");
+            let farthest = distances(&kept, &want).into_iter().fold(0.0, f64::max);
+            assert!(farthest <= 1e-6, "{what}: {farthest:e}");
+            for recompute in (1..LAYERS).map(Recompute::first).chain([Recompute::ALL]) {
+                let (loss, got) = by_stages(&model, &adapter, recompute, dropout);
+                let values = |of: &[Option<Tensor<2>>]| -> Vec<TensorData> {
+                    of.iter().flatten().map(|gradient| gradient.clone().into_data()).collect()
+                };
+                assert!(loss == kept_loss && values(&got) == values(&kept), "{what}, {recompute:?}: to the bit");
             }
         }
     }
@@ -284,7 +289,7 @@ fn what_is_shared_brings_most_of_the_gradient_of_its_makers() {
 fn the_loss_alone_is_that_of_training() {
     let model = Toy::new();
     let adapter = adapter(&model, |_| true);
-    let (want, _) = by_stages(&model, &adapter, false, None);
+    let (want, _) = by_stages(&model, &adapter, Recompute::NOTHING, None);
     assert!((loss(&model, &adapter, &batch()) - want).abs() <= 1e-6 * want);
 }
 
@@ -293,7 +298,7 @@ fn a_run_is_left_between_two_layers() {
     let model = Toy::new();
     let (adapter, stop) = (adapter(&model, |_| true), AtomicBool::new(true));
     assert!(score_unless(&stop, &model, &adapter, &batch(), Goal::sft(1.0)).is_none());
-    let settings = BackpropSettings { activation_checkpointing: true, dropout: None };
+    let settings = BackpropSettings { recompute: Recompute::ALL, dropout: None };
     let mut gradients = vec![None; adapter.parameters().len()];
     let mut never = |_| false;
     assert!(

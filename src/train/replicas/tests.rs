@@ -9,6 +9,7 @@ use crate::progress::Silent;
 use crate::random::Rng;
 use crate::train::backprop::NEVER;
 use crate::train::objective::Sft;
+use crate::train::recompute::Recompute;
 use crate::train::step::OneDevice;
 use crate::weights::{Holding, Source};
 use burn::tensor::Device;
@@ -46,7 +47,7 @@ fn settings() -> StepSettings {
     StepSettings {
         objective: Arc::new(Sft),
         max_grad_norm: 1.0,
-        activation_checkpointing: false,
+        recompute: Recompute::NOTHING,
         lora_dropout: 0.2,
         rng: Rng::new(3),
     }

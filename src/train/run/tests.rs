@@ -10,6 +10,7 @@ use crate::random::Rng;
 use crate::train::event::Doing;
 use crate::train::objective::Sft;
 use crate::train::optimizer::Rule;
+use crate::train::recompute::Recompute;
 use crate::train::schedule::Kind as Decay;
 use crate::train::step::OneDevice;
 use crate::weights::{Holding, Source};
@@ -39,7 +40,7 @@ fn plan() -> StepPlan {
         step: StepSettings {
             objective: Arc::new(Sft),
             max_grad_norm: 0.0,
-            activation_checkpointing: false,
+            recompute: Recompute::NOTHING,
             lora_dropout: 0.0,
             rng: Rng::new(1),
         },

@@ -46,6 +46,32 @@ fn with_capacity<T>(capacity: Capacity, look: impl FnOnce(&Sizes) -> T) -> T {
 }
 
 #[test]
+fn as_few_layers_are_recomputed_as_leave_half_of_the_memory_to_others() {
+    const LAYERS: usize = 26;
+    let auto = FitSettings { activation_checkpointing: AutoBool::Auto, ..asked() };
+    let of = |recompute| FitSettings { activation_checkpointing: recompute, ..asked() };
+    let needed = |settings| with_sizes(GB, |sizes| sizes.need(&settings).memory.total_bytes());
+    let [kept, recomputed] = [AutoBool::False, AutoBool::True].map(|how| needed(of(how)));
+    assert!(recomputed < kept / 2);
+    let mut last = LAYERS + 1;
+    for half in (0..=10).map(|step| recomputed + (kept - recomputed) * step / 10) {
+        let need = with_sizes(2 * half, |sizes| sizes.need(&auto));
+        let layers = need.recompute.of(LAYERS);
+        assert!(need.memory.total_bytes() <= half && layers < last, "{layers} of {last}");
+        last = layers;
+    }
+    assert_eq!(last, 0, "all fits");
+    for less in [Some(2 * recomputed - 2), None] {
+        let capacity = Capacity { available_bytes: less, total_bytes: None, gpu: None };
+        let need = with_capacity(capacity, |sizes| sizes.need(&auto));
+        assert_eq!((need.recompute, need.memory.total_bytes()), (Recompute::ALL, recomputed));
+    }
+    assert_eq!(memory::recomputing(0, LAYERS), None);
+    assert_eq!(memory::recomputing(7, LAYERS).unwrap(), "recomputing activations of 7 of 26 layers");
+    assert_eq!(memory::recomputing(LAYERS, LAYERS).unwrap(), "recomputing activations");
+}
+
+#[test]
 fn a_run_is_made_to_fit_by_smaller_micro_batches_before_recomputing() {
     let need = with_sizes(GB, |sizes| sizes.need(&asked()).memory.total_bytes());
     assert_eq!(with_sizes(need, |sizes| sizes.fitting(&asked())), Some(asked()));

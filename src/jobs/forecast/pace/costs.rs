@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::nn::AttentionKind;
 use crate::progress::Progress;
+use crate::train::recompute::Recompute;
 use std::time::Duration;
 
 /// How long the runs of a layer may take in all; the other runs take less.
@@ -31,16 +32,22 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Measures them on a device, with runs of at most `most` tokens.
+    /// Measures them on a device, of layers that are recomputed or not, with runs of at most `most` tokens.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn measure(run: &TimedRun, compute: &Compute, most: usize, progress: &dyn Progress) -> Result<Self> {
+    pub fn measure(
+        run: &TimedRun,
+        recompute: Recompute,
+        compute: &Compute,
+        most: usize,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let stand_in = StandIn::new(run, &compute.device)?;
         let (tokens, compiles) = (run.tokens(), !compute.is_cpu());
         let attention = |kind| {
-            let samples =
-                samples(most, BUDGET / 5, compiles, |tokens| counted(stand_in.attention(kind, tokens), progress))?;
+            let work = |tokens| counted(stand_in.attention(kind, tokens, recompute), progress);
+            let samples = samples(most, BUDGET / 5, compiles, work)?;
             let [less, more] = samples.map(|sample| (run.pairs(kind, sample.tokens), sample.seconds));
             Ok::<Line, Error>(Line::through(less, more))
         };
@@ -48,7 +55,7 @@ impl Costs {
         let all_near = run.max_length <= run.frozen.config.sliding_window();
         let sliding = if all_near { full } else { attention(AttentionKind::Sliding)? };
 
-        let layer = samples(most, BUDGET, compiles, |tokens| counted(stand_in.layer(tokens), progress))?;
+        let layer = samples(most, BUDGET, compiles, |tokens| counted(stand_in.layer(tokens, recompute), progress))?;
         let [less, more] = layer.map(|Sample { tokens, seconds }| {
             let attention = full.at(run.pairs(AttentionKind::Full, tokens)); // the stand-in's layer is a full one
             (tokens as f64, (seconds - attention).max(0.0))

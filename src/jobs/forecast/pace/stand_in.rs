@@ -13,6 +13,7 @@ use crate::report::text;
 use crate::train::backprop::{self, BackpropSettings};
 use crate::train::micro_batch::MicroBatch;
 use crate::train::optimizer::Optimizer;
+use crate::train::recompute::Recompute;
 use crate::train::step::{self, Masks};
 use crate::weights::names::TensorId;
 use crate::weights::{Form, HostDtype};
@@ -72,6 +73,8 @@ impl<'a> StandIn<'a> {
         let config = Self::config(run.frozen.config);
         let base_bytes = Self::bytes(run);
         let gpu = run.capacity.gpu.map(|fastest| run.frozen.gpu_products(&run.holding, fastest));
+        let [_, (_, kept)] = run.layers();
+        let recompute = Recompute::from(kept == 0);
         let needed = |tokens: usize| {
             let work = Workload {
                 base_bytes,
@@ -80,7 +83,7 @@ impl<'a> StandIn<'a> {
                 tokens: tokens as u64,
                 looked_at: run.looked_at(tokens) as u64,
                 replicas: 1,
-                activation_checkpointing: run.activation_checkpointing,
+                recompute,
                 accumulates: false,
                 beside: run.beside.of_a_layer(),
                 sampled: 0,
@@ -117,18 +120,15 @@ impl<'a> StandIn<'a> {
         self.model.config().vocab_size()
     }
 
-    /// The training of the layer on so many tokens, forwards and backwards.
-    pub fn layer(&self, tokens: usize) -> impl Fn() -> Result<()> {
+    /// The training of the layer on so many tokens, forwards and backwards, recomputed or not.
+    pub fn layer(&self, tokens: usize, recompute: Recompute) -> impl Fn() -> Result<()> {
         let inputs = self.inputs(tokens);
         let (input, layout) = (self.model.embed(&inputs, &self.adapter), self.model.layout(&inputs));
         let upstream = self.tensor(tokens, self.model.config().hidden_size(), 1e-3);
         move || {
             let p = self.run.adapter.config.lora_dropout;
             let masks = Masks { rng: Rng::new(0), step: 0, micro: 0, p };
-            let settings = BackpropSettings {
-                activation_checkpointing: self.run.activation_checkpointing,
-                dropout: if p > 0.0 { Some(&masks) } else { None },
-            };
+            let settings = BackpropSettings { recompute, dropout: if p > 0.0 { Some(&masks) } else { None } };
             backprop::layer(self.model.as_ref(), &self.adapter, 0, &input, &upstream, &layout, settings);
             self.finish()
         }
@@ -146,7 +146,7 @@ impl<'a> StandIn<'a> {
     }
 
     /// The attention of a layer of this kind among so many tokens, forwards and backwards.
-    pub fn attention(&self, kind: AttentionKind, tokens: usize) -> impl Fn() -> Result<()> {
+    pub fn attention(&self, kind: AttentionKind, tokens: usize, recompute: Recompute) -> impl Fn() -> Result<()> {
         let shape = AttentionConfig { kind, ..self.model.config().attention(0) };
         let compute_dtype = self.model.compute_dtype();
         let AttentionConfig { num_attention_heads: h, num_key_value_heads: g, head_dim: e, .. } = shape;
@@ -154,7 +154,7 @@ impl<'a> StandIn<'a> {
         let [q, k, v] = [h, g, g].map(|heads| self.tensor(tokens, heads * e, 1.0).reshape([tokens, heads, e]));
         let upstream = self.tensor(tokens, h * e, 1e-3);
         move || {
-            if self.run.activation_checkpointing {
+            if recompute.has(0) {
                 drop(shape.mix(q.clone(), k.clone(), v.clone(), &plan, compute_dtype));
             }
             let leaf = |heads: &Tensor<3>| heads.clone().autodiff().require_grad();

@@ -10,6 +10,7 @@ use crate::nn::{AttentionKind, Segments};
 use crate::progress::Silent;
 use crate::recipe;
 use crate::train::optimizer::Rule;
+use crate::train::recompute::Recompute;
 use crate::weights::{Compression, Holding};
 use burn::tensor::FloatDType;
 use std::collections::BTreeSet;
@@ -56,7 +57,7 @@ fn with_run<T>(config: &ModelConfig, look: impl FnOnce(TimedRun) -> T) -> T {
         max_length: 40,
         alike: [1, 0],
         accumulation: 3,
-        activation_checkpointing: true,
+        recompute: Recompute::ALL,
         max_steps: Some(10),
         at_most: false,
         devices: 1,
@@ -120,7 +121,8 @@ fn every_kind_of_run_is_timed() {
         let holding = Holding { projections, embedding_int8: true, ..Holding::dense(None) };
         check(&|run| run.holding = holding);
     }
-    check(&|run| run.activation_checkpointing = false);
+    check(&|run| run.recompute = Recompute::NOTHING);
+    check(&|run| run.recompute = Recompute::first(1));
     for (use_dora, init) in [(true, Init::Kaiming), (false, Init::Pissa)] {
         with_run(&config, |run| {
             let mut adapter = run.adapter.clone();

@@ -12,6 +12,7 @@ use crate::nn::{AttentionKind, Segments};
 use crate::recipe::{self, Recipe};
 use crate::text::TrainOn;
 use crate::train::optimizer::Rule;
+use crate::train::recompute::Recompute;
 use crate::weights::Holding;
 
 /// What the time of a step depends on.
@@ -34,8 +35,8 @@ pub struct TimedRun<'a> {
     pub alike: [usize; 2],
     /// Passes in a step.
     pub accumulation: usize,
-    /// Whether layers are recomputed on the way back.
-    pub activation_checkpointing: bool,
+    /// The layers that are recomputed on the way back.
+    pub recompute: Recompute,
     /// Steps, where the recipe says how many.
     pub max_steps: Option<u64>,
     /// Whether micro-batches may be shorter, or not all of their tokens have a loss.
@@ -53,7 +54,7 @@ impl<'a> TimedRun<'a> {
         settings: RunSettings,
         sizes: &Sizes<'a>,
         adapter: &'a AdapterPlan,
-        activation_checkpointing: bool,
+        recompute: Recompute,
     ) -> Self {
         let (data, training) = (&recipe.data, &recipe.training);
         let all_of_it = |source: &recipe::Source| matches!(source.format, RowFormat::Text | RowFormat::Tokens);
@@ -70,7 +71,7 @@ impl<'a> TimedRun<'a> {
                 [keys.num_generations, data.max_length.saturating_sub(keys.max_completion_length)]
             }),
             accumulation: training.gradient_accumulation_steps,
-            activation_checkpointing,
+            recompute,
             max_steps: training.max_steps,
             at_most: !data.packing || !all_have_a_loss,
             devices: sizes.devices,
@@ -85,6 +86,13 @@ impl<'a> TimedRun<'a> {
         let rounds = self.accumulation.div_ceil(devices);
         let slower = if self.capacity.gpu.is_some() { 1 } else { devices };
         rounds as f64 * slower as f64
+    }
+
+    /// How many of its layers are recomputed, and how many are not.
+    pub(super) fn layers(&self) -> [(Recompute, usize); 2] {
+        let layers = self.frozen.config.num_hidden_layers();
+        let recomputed = self.recompute.of(layers);
+        [(Recompute::ALL, recomputed), (Recompute::NOTHING, layers - recomputed)]
     }
 
     /// Tokens of a micro-batch.

@@ -80,7 +80,7 @@ fn second_step(found: &Found, layers: usize, tokens: [usize; 2], way: Way) -> Co
     let labels: Vec<i32> = ids.iter().map(|&id| id.cast_signed()).collect();
     let batch = MicroBatch::new(ids, &labels, Segments::from_lengths(tokens));
     let Way { lora_dropout, activation_checkpointing, .. } = way;
-    let settings = StepSettings { lora_dropout, activation_checkpointing, ..settings() };
+    let settings = StepSettings { lora_dropout, recompute: activation_checkpointing.into(), ..settings() };
     let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
     let mut optimizer = Optimizer::new(rule);
     let mut take = |number: u64| {
