@@ -134,7 +134,7 @@ impl Upstream {
                     None => std::future::pending().await,
                 }
             });
-            let (end, broken) = (End::Open, Some(Box::new(broken) as Box<_>));
+            let (end, broken) = (End::Open, Some(Box::new(broken) as Broken));
             return Ok(Body::events(Handed {
                 hears,
                 gone,
@@ -292,6 +292,9 @@ fn why(error: &ureq::Error) -> String {
     }
 }
 
+/// Who hears why a stream ended before its end.
+type Broken = Box<dyn FnOnce(&str) + Send>;
+
 /// A stream that is handed on, whole events at a time: what is said of one that breaks off is an event of its own.
 struct Handed {
     hears: Receiver<Result<Bytes, String>>,
@@ -300,8 +303,8 @@ struct Handed {
     /// What has come of an event that has not ended.
     held: Vec<u8>,
     end: End,
-    /// Who hears that it ended before its end.
-    broken: Option<Box<dyn FnOnce(&str) + Send>>,
+    /// Who hears that it did not come to its own.
+    broken: Option<Broken>,
     _taken: (Connection, OwnedSemaphorePermit),
 }
 
@@ -399,8 +402,11 @@ mod tests {
         body.as_object().unwrap().clone()
     }
 
-    /// What is made of an answer and of its end, and what was asked.
-    fn answered(reply: &'static str, stream: bool) -> (Result<(String, Option<String>), Silence>, (String, String)) {
+    /// What was said, and why it broke off.
+    type Said = (String, Option<String>);
+
+    /// What is made of an answer, and what was asked.
+    fn answered(reply: &'static str, stream: bool) -> (Result<Said, Silence>, (String, String)) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let server = thread::spawn(move || {
