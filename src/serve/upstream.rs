@@ -12,14 +12,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use ureq::Agent;
+use ureq::{Agent, Timeout};
 
 /// Bytes of an answer that does not come in pieces, at most.
 const MOST_BYTES: usize = 64 << 20;
@@ -62,11 +62,39 @@ pub struct Silence {
     pub why: String,
     /// The status that it said instead.
     pub status: Option<u16>,
+    /// Whether it was cut off here, because the client's request may take no longer.
+    pub is_over: bool,
 }
 
 impl From<String> for Silence {
     fn from(why: String) -> Self {
-        Silence { why, status: None }
+        Silence { why, status: None, is_over: false }
+    }
+}
+
+/// Why a chat got no answer.
+impl From<&ureq::Error> for Silence {
+    fn from(error: &ureq::Error) -> Self {
+        match error {
+            ureq::Error::Timeout(Timeout::Global) => {
+                let why = "the request may take no longer here (`--request-timeout`)".into();
+                Silence { why, status: None, is_over: true }
+            }
+            other => why(other).into(),
+        }
+    }
+}
+
+/// Why an answer ended before its end.
+impl From<io::Error> for Silence {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|error| error.downcast_ref::<ureq::Error>()) {
+            Some(timeout @ ureq::Error::Timeout(_)) => {
+                let silence = Silence::from(timeout);
+                Silence { why: format!("its answer broke off: {}", silence.why), ..silence }
+            }
+            _ => format!("its answer broke off: {error}").into(),
+        }
     }
 }
 
@@ -104,10 +132,11 @@ impl Upstream {
         mut chat: Map<String, Value>,
         within: Duration,
         client: Option<Client>,
-        broken: impl FnOnce(&str) + Send + 'static,
+        broken: impl FnOnce(&Silence) + Send + 'static,
     ) -> Result<Response<Body>, Silence> {
         // As a server would say itself that is there, and has too much to do.
-        let many = |_| Silence { why: format!("{MOST_ASKED} chats wait for it already"), status: Some(429) };
+        let many =
+            |_| Silence { why: format!("{MOST_ASKED} chats wait for it already"), status: Some(429), is_over: false };
         let permit = self.asked.clone().try_acquire_owned().map_err(many)?;
         let wants_stream = chat.get("stream") == Some(&Value::Bool(true));
         chat.insert("model".into(), self.model.as_str().into());
@@ -121,7 +150,7 @@ impl Upstream {
         tokio::task::spawn_blocking(move || ask(&agent, &url, key.as_deref(), body.as_bytes(), says_head, &says));
         let Head { status, is_stream } = head.await.map_err(|_| "it was not asked".to_owned())??;
         if !(200..300).contains(&status) {
-            return Err(Silence { why: format!("it answered {status}"), status: Some(status) });
+            return Err(Silence { why: format!("it answered {status}"), status: Some(status), is_over: false });
         }
         if wants_stream != is_stream {
             let [wanted, found] = [wants_stream, is_stream].map(|is| if is { "a stream" } else { "a whole answer" });
@@ -197,7 +226,7 @@ impl Upstream {
     }
 
     fn agent(&self, within: Duration) -> Agent {
-        let silent = Some(self.timeout.min(within));
+        let silent = Some(self.timeout).filter(|timeout| *timeout < within);
         Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0) // the key is for this address alone
@@ -244,8 +273,8 @@ fn ask(
     url: &str,
     key: Option<&str>,
     body: &[u8],
-    says_head: oneshot::Sender<Result<Head, String>>,
-    says: &Sender<Result<Bytes, String>>,
+    says_head: oneshot::Sender<Result<Head, Silence>>,
+    says: &Sender<Result<Bytes, Silence>>,
 ) {
     let mut request = agent.post(url).header("content-type", "application/json");
     // Packed pieces would wait for each other.
@@ -256,7 +285,7 @@ fn ask(
     let answer = match request.send(body) {
         Ok(answer) => answer,
         Err(error) => {
-            let _ = says_head.send(Err(why(&error))); // where nobody waits, nobody needs to know
+            let _ = says_head.send(Err(Silence::from(&error))); // where nobody waits, nobody needs to know
             return;
         }
     };
@@ -271,7 +300,7 @@ fn ask(
         let piece = match reader.read(&mut buffer) {
             Ok(0) => return,
             Ok(count) => Ok(Bytes::copy_from_slice(&buffer[..count])),
-            Err(error) => Err(format!("its answer broke off: {error}")),
+            Err(error) => Err(error.into()),
         };
         let is_last = piece.is_err();
         if says.blocking_send(piece).is_err() || is_last {
@@ -293,11 +322,11 @@ fn why(error: &ureq::Error) -> String {
 }
 
 /// Who hears why a stream ended before its end.
-type Broken = Box<dyn FnOnce(&str) + Send>;
+type Broken = Box<dyn FnOnce(&Silence) + Send>;
 
 /// A stream that is handed on, whole events at a time: what is said of one that breaks off is an event of its own.
 struct Handed {
-    hears: Receiver<Result<Bytes, String>>,
+    hears: Receiver<Result<Bytes, Silence>>,
     /// When nobody listens any more.
     gone: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// What has come of an event that has not ended.
@@ -319,9 +348,10 @@ enum End {
     Over,
 }
 
-/// Whether the last event of a stream is among these.
+/// Whether the last event of a stream is among these; a text that says the same is none.
 fn says_done(events: &[u8]) -> bool {
-    events.windows(DONE.len()).any(|part| part == DONE)
+    let data = |line: &'_ [u8]| line.strip_prefix(b"data:").map(<[u8]>::trim_ascii).is_some_and(|data| data == DONE);
+    events.split(|byte| *byte == b'\n').any(data)
 }
 
 impl Handed {
@@ -340,14 +370,14 @@ impl Handed {
     }
 
     /// What is said at the end of what has come: the rest of a stream that came to its own, or that it did not.
-    fn last(&mut self, what: String) -> Option<Bytes> {
+    fn last(&mut self, silence: Silence) -> Option<Bytes> {
         let is_whole = self.end == End::Said || says_done(&self.held);
         self.end = End::Over;
         if is_whole {
             return Some(std::mem::take(&mut self.held).into()).filter(|rest: &Bytes| !rest.is_empty());
         }
-        self.broken.take().into_iter().for_each(|broken| broken(&what));
-        let refusal = Refusal::new(StatusCode::BAD_GATEWAY, format!("who was asked instead: {what}"));
+        self.broken.take().into_iter().for_each(|broken| broken(&silence));
+        let refusal = Refusal::new(StatusCode::BAD_GATEWAY, format!("who was asked instead: {}", silence.why));
         Some(event(&refusal.json()).into())
     }
 }
@@ -364,13 +394,12 @@ impl Events for Handed {
                         return Poll::Ready(Some(events));
                     }
                     if self.held.len() > MOST_EVENT_BYTES {
-                        return Poll::Ready(
-                            self.last(format!("an event has more than {} MiB", MOST_EVENT_BYTES >> 20)),
-                        );
+                        let why = format!("an event has more than {} MiB", MOST_EVENT_BYTES >> 20);
+                        return Poll::Ready(self.last(why.into()));
                     }
                 }
-                Poll::Ready(Some(Err(what))) => return Poll::Ready(self.last(what)),
-                Poll::Ready(None) => return Poll::Ready(self.last("its answer broke off".into())),
+                Poll::Ready(Some(Err(silence))) => return Poll::Ready(self.last(silence)),
+                Poll::Ready(None) => return Poll::Ready(self.last("its answer broke off".to_owned().into())),
                 Poll::Pending if self.gone.as_mut().poll(context).is_ready() => self.end = End::Over,
                 Poll::Pending => return Poll::Pending,
             }
@@ -419,7 +448,7 @@ mod tests {
         let said = runtime.block_on(async {
             let upstream = Upstream::new(url, Some("s3cret".into()), "large".into(), Duration::from_secs(10));
             let (tells, told) = std::sync::mpsc::channel();
-            let broken = move |why: &str| tells.send(why.to_owned()).unwrap();
+            let broken = move |silence: &Silence| tells.send(silence.why.clone()).unwrap();
             let answer = upstream.chat(chat(stream), Duration::from_secs(20), None, broken).await?;
             let mut said = Vec::new();
             match answer.into_body() {
@@ -450,6 +479,7 @@ mod tests {
         for cut in [
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: 1\n\ndata: {\"a",
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\ndata: {\"a",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\ndata: {\"[DONE] a",
         ] {
             // Half an event is none.
             let (said, broken) = answered(cut, true).0.unwrap();
@@ -472,7 +502,7 @@ mod tests {
                 "no JSON with `choices`",
             ),
         ] {
-            let Silence { why, status } = answered(reply, stream).0.unwrap_err();
+            let Silence { why, status, .. } = answered(reply, stream).0.unwrap_err();
             assert!(why.contains(part) && !why.contains("s3cret"), "{why}");
             assert_eq!(status.is_some(), part.starts_with("it answered"), "{why}");
         }

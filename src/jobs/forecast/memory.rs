@@ -216,13 +216,14 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     }
 }
 
-/// The layers to recompute: as few as leave half of the free memory to others; all where none are enough, or nothing is known of it.
+/// The layers to recompute: as few as leave half of the free memory to others, or as few as take the least; all where nothing is known of
+/// it.
 pub fn recompute(config: &ModelConfig, work: &Workload, available_bytes: Option<u64>) -> Recompute {
-    let leaves_half = |recompute: &Recompute| {
-        let needed = estimate(config, &Workload { recompute: *recompute, ..*work }).total_bytes();
-        available_bytes.is_some_and(|available| needed <= available / 2)
-    };
-    (0..config.num_hidden_layers()).map(Recompute::first).find(leaves_half).unwrap_or(Recompute::ALL)
+    let Some(available) = available_bytes else { return Recompute::ALL };
+    let needed = |recompute: &Recompute| estimate(config, &Workload { recompute: *recompute, ..*work }).total_bytes();
+    let ways = || (0..=config.num_hidden_layers()).map(Recompute::first);
+    let least = || ways().min_by_key(needed).unwrap_or(Recompute::ALL);
+    ways().find(|recompute| needed(recompute) <= available / 2).unwrap_or_else(least)
 }
 
 /// How layers are run again, for people; nothing where all is kept.

@@ -59,6 +59,10 @@ pub fn check_journal(output: &Path, resume: bool) -> Result<()> {
             .at_path(path)
             .hint("remove it, or name another output"));
     }
+    let opened = File::options().read(true).write(true).open(&path);
+    if let Err(Unlocked::Held(_)) = opened.map_err(Unlocked::Failed).and_then(Locked::take) {
+        return Err(held(output));
+    }
     if resume {
         return Ok(());
     }
@@ -68,6 +72,13 @@ pub fn check_journal(output: &Path, resume: bool) -> Result<()> {
         path.display()
     );
     Err(Error::new(Kind::Recipe, "answers of an interrupted run are here, and would be lost").at_path(path).hint(hint))
+}
+
+/// That somebody else is at it.
+fn held(output: &Path) -> Error {
+    Error::new(Kind::Run, "another process is answering into this file")
+        .at_path(output)
+        .hint("wait until it ends, stop it, or name another file")
 }
 
 /// Whether there are answers of an interrupted run, or at least its beginning, for `--resume` to go on from.
@@ -104,9 +115,7 @@ impl Journal {
         }
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let mut file = Locked::take(file).map_err(|refused| match refused {
-            Unlocked::Held(_) => Error::new(Kind::Run, "another process is answering into this file")
-                .at_path(output)
-                .hint("wait until it ends, stop it, or name another file"),
+            Unlocked::Held(_) => held(output),
             Unlocked::Failed(e) => failed(e),
         })?;
         let mut bytes = Vec::new();
@@ -207,5 +216,27 @@ impl Journal {
     /// When it cannot be removed.
     pub fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path).map_err(|e| Error::io("removing", &self.path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn a_run_that_goes_on_is_not_taken_for_one_that_was_interrupted() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("a.jsonl");
+        let sizes = Sizes { prompts: 2, batch: 1 };
+        let open = |resume| Journal::open(&output, resume, &Fingerprint::new(), sizes, &Silent);
+        let first = open(false).unwrap();
+        for resume in [false, true] {
+            let refused = [open(resume).err().unwrap(), check_journal(&output, resume).unwrap_err()];
+            assert!(refused.iter().all(|error| error.what().contains("another process is answering")), "{refused:?}");
+        }
+        drop(first);
+        assert!(check_journal(&output, false).unwrap_err().what().contains("an interrupted run"));
+        open(true).unwrap();
     }
 }

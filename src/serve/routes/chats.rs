@@ -125,7 +125,7 @@ impl Elsewhere<'_> {
         routing.too_large(model, refusal.message());
         match self.answer(shared).await {
             Ok(answer) => Ok(by(Choice::Remote, answer, shared)),
-            Err(Silence { why, status }) => {
+            Err(Silence { why, status, .. }) => {
                 charge.settle(0);
                 routing.not_answered(model, true, &why);
                 // Too large for both, or something that may be otherwise the next time.
@@ -142,18 +142,22 @@ impl Elsewhere<'_> {
     async fn answer(self, shared: &Arc<Shared>) -> std::result::Result<Response<Body>, Silence> {
         let left = shared.options.request_time.saturating_sub(self.began.elapsed());
         let (others, model) = (shared.clone(), self.model.to_owned());
-        let broken = move |why: &str| {
+        let broken = move |Silence { why, is_over, .. }: &Silence| {
             others.counts.not_routed();
-            others.counts.upstream(false);
+            if !is_over {
+                others.counts.upstream(false);
+            }
             others.options.routing.iter().for_each(|routing| routing.broke_off(&model, why));
         };
         let answer = self.routing.upstream.chat(self.said, left, self.client, broken).await;
         match &answer {
             Ok(_) => shared.counts.upstream(true),
-            Err(Silence { status, .. }) => {
+            Err(Silence { status, is_over, .. }) => {
                 shared.counts.not_routed();
-                // Who refuses a chat answers; who sends elsewhere does not.
-                if status.is_none_or(|status| status >= 500 || [401, 403, 404].contains(&status) || status < 400) {
+                // Who refuses a chat answers; who sends elsewhere does not, and of who is cut off here nothing is known.
+                let is_away =
+                    status.is_none_or(|status| status >= 500 || [401, 403, 404].contains(&status) || status < 400);
+                if is_away && !is_over {
                     shared.counts.upstream(false);
                 }
             }
