@@ -108,7 +108,9 @@ fn a_session_that_broke_off_is_begun_anew_and_has_the_lock_again() {
         let failed = queue.database().unwrap().together(|database| {
             database.change("UPDATE runs SET status = ?1 WHERE id = ?2", values!["paused", &run.id])?;
             schema.break_off();
-            database.change("UPDATE runs SET model = ?1 WHERE id = ?2", values!["half", &run.id])
+            let mut change = || database.change("UPDATE runs SET model = ?1 WHERE id = ?2", values!["half", &run.id]);
+            assert_eq!(change().unwrap_err().kind(), Kind::Unreachable);
+            change() // in no other session
         });
         assert_eq!(failed.unwrap_err().kind(), Kind::Unreachable);
         assert_eq!(again(|| queue.run("one", &run.id)), Some(run.clone()));
