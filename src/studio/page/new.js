@@ -205,7 +205,7 @@ pages.new = (() => {
   }
 
   /** For rows that cannot be used, where others can. */
-  const leaveOut = (hints, act) => (/leave such rows out/.test(hints) ? h("button", { type: "button", id: "leave-out", onclick: act }, "Leave such rows out") : null);
+  const leaveOut = (hints, act) => (/leaves? such rows out/.test(hints) ? h("button", { type: "button", id: "leave-out", onclick: act }, "Leave such rows out") : null);
 
   // 3: settings.
   const dir = () => studio.state.runs_dir.replace(/\/?$/, "/") + made.name;
