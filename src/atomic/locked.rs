@@ -44,6 +44,7 @@ impl Locked {
     ///
     /// # Errors
     /// When there can be no lock.
+    #[cfg(any(feature = "serve", test))]
     pub(crate) fn share(file: File) -> io::Result<Self> {
         file.lock_shared()?;
         Ok(Locked { file, is_exclusive: false })
