@@ -1,8 +1,10 @@
 //! Files and folders that one process at a time uses.
 
+use crate::error::Error;
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 
 /// An open file or folder that is locked against everybody else, for as long as this lives.
 ///
@@ -21,6 +23,16 @@ pub(crate) enum Unlocked {
     Held(File),
     /// It cannot be asked for.
     Failed(io::Error),
+}
+
+impl Unlocked {
+    /// The error of what is at `path`: that which `held` makes of a file that somebody else has, or why it cannot be locked.
+    pub(crate) fn error(self, path: &Path, held: impl FnOnce(File) -> Error) -> Error {
+        match self {
+            Unlocked::Held(file) => held(file),
+            Unlocked::Failed(e) => Error::io("locking", path, e),
+        }
+    }
 }
 
 impl Locked {

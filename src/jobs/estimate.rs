@@ -7,7 +7,7 @@ use crate::jobs::base::provenance;
 use crate::jobs::forecast::beside::Beside;
 use crate::jobs::forecast::fit::{FitSettings, Sizes, Suggestion};
 use crate::jobs::forecast::frozen::Frozen;
-use crate::jobs::forecast::memory::{Estimate, recomputing};
+use crate::jobs::forecast::memory::{Activations, Estimate};
 use crate::jobs::forecast::pace::{Pace, TimedRun};
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::batches::Largest;
@@ -40,12 +40,9 @@ pub struct Forecast {
     pub max_length: u64,
     /// Tokens in a micro-batch of that length.
     pub tokens: u64,
-    /// Whether layers are recomputed on the way back.
-    pub activation_checkpointing: bool,
-    /// How many of them.
-    pub recomputed_layers: u64,
-    /// Of so many.
-    pub layers: u64,
+    /// What becomes of activations.
+    #[serde(flatten)]
+    pub activations: Activations,
     /// The estimated peak of memory: of all replicas on the CPU together, of several GPUs that of the one with the optimiser.
     pub memory_bytes: u64,
     /// What it is made of.
@@ -131,7 +128,6 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
         |activation_checkpointing| sizes.need(&FitSettings { activation_checkpointing, ..asked }).memory.total_bytes();
     let fits = sizes.fits(&asked);
     let run = TimedRun::of(recipe, settings, &sizes, &adapter, need.recompute);
-    let layers = outline.config.num_hidden_layers();
     Ok(Forecast {
         model: recipe.model.base.clone(),
         device: devices.name(),
@@ -141,9 +137,7 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
         batch_size: asked.batch_size.saturating_mul(sequences) as u64,
         max_length: asked.max_length as u64,
         tokens: need.tokens,
-        activation_checkpointing: need.recompute.of(layers) > 0,
-        recomputed_layers: need.recompute.of(layers) as u64,
-        layers: layers as u64,
+        activations: Activations::new(need.recompute, outline.config.num_hidden_layers()),
         memory_bytes: need.memory.total_bytes(),
         memory: need.memory,
         memory_bytes_recomputing: total(AutoBool::True),
@@ -176,8 +170,7 @@ impl fmt::Display for Forecast {
         let (count, bytes) = (text::count, text::bytes);
         writeln!(f, "Model: {}: {from}", self.model)?;
         writeln!(f, "Adapter: {} trainable parameters", count(self.trainable_parameters))?;
-        let how = recomputing(self.recomputed_layers as usize, self.layers as usize);
-        let how = how.unwrap_or_else(|| "keeping activations".into());
+        let how = self.activations;
         writeln!(f, "Micro-batch: up to {} x {} tokens, {how}", count(self.batch_size), count(self.max_length))?;
         let first = if self.is_on_gpus() { " on the first GPU, less on the others" } else { "" };
         writeln!(f, "Memory: about {}{first} ({})", bytes(self.memory_bytes), self.memory)?;

@@ -290,7 +290,7 @@ fn by_outputs(n: usize, out: usize, of: impl Fn(Range<usize>, &mut [f32]) + Sync
     (0..out.div_ceil(OUTPUTS)).into_par_iter().for_each_init(room, |made, task| {
         let outputs = task * OUTPUTS..((task + 1) * OUTPUTS).min(out);
         let made = &mut made[..n * outputs.len()];
-        made.fill(0.0);
+        made.fill(0.0); // as new as that of the first task
         of(outputs.clone(), made);
         for (row, made) in made.chunks_exact(outputs.len()).enumerate() {
             // SAFETY: these outputs are this task's alone.

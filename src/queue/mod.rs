@@ -43,7 +43,7 @@ pub use self::runs::{Failure, Run, Status};
 
 use self::bond::{BOND, Bond};
 use self::database::{Database, values};
-use crate::atomic::{Locked, Unlocked};
+use crate::atomic::Locked;
 use crate::clock::since_1970;
 use crate::error::{Error, Kind, Place, Result};
 use crate::paths;
@@ -333,12 +333,12 @@ fn lock(dir: &Path) -> Result<Locked> {
     let path = dir.join(".lock");
     let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = open.map_err(|e| Error::io("opening", &path, e))?;
-    Locked::take(file).map_err(|refused| match refused {
-        Unlocked::Held(_) => Error::new(Kind::Recipe, "another process trains what waits in this folder")
+    let held = |_| {
+        Error::new(Kind::Recipe, "another process trains what waits in this folder")
             .at(Place::Path(dir.into()))
-            .hint("one server uses a folder of jobs at a time"),
-        Unlocked::Failed(e) => Error::io("locking", &path, e),
-    })
+            .hint("one server uses a folder of jobs at a time")
+    };
+    Locked::take(file).map_err(|refused| refused.error(&path, held))
 }
 
 /// Whether something is called as this program calls what it writes.

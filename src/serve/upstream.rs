@@ -66,6 +66,15 @@ pub struct Silence {
     pub is_over: bool,
 }
 
+impl Silence {
+    /// Whether nothing is to be had of it: who refuses a chat is there; who sends elsewhere is not, and of who is cut off here nothing is
+    /// known.
+    pub fn is_away(&self) -> bool {
+        let is_no_answer = |status| status >= 500 || [401, 403, 404].contains(&status) || status < 400;
+        !self.is_over && self.status.is_none_or(is_no_answer)
+    }
+}
+
 impl From<String> for Silence {
     fn from(why: String) -> Self {
         Silence { why, status: None, is_over: false }
@@ -77,8 +86,8 @@ impl From<&ureq::Error> for Silence {
     fn from(error: &ureq::Error) -> Self {
         match error {
             ureq::Error::Timeout(Timeout::Global) => {
-                let why = "the request may take no longer here (`--request-timeout`)".into();
-                Silence { why, status: None, is_over: true }
+                let why = "the request may take no longer here (`--request-timeout`)".to_owned();
+                Silence { is_over: true, ..why.into() }
             }
             other => why(other).into(),
         }
@@ -135,8 +144,7 @@ impl Upstream {
         broken: impl FnOnce(&Silence) + Send + 'static,
     ) -> Result<Response<Body>, Silence> {
         // As a server would say itself that is there, and has too much to do.
-        let many =
-            |_| Silence { why: format!("{MOST_ASKED} chats wait for it already"), status: Some(429), is_over: false };
+        let many = |_| Silence { status: Some(429), ..format!("{MOST_ASKED} chats wait for it already").into() };
         let permit = self.asked.clone().try_acquire_owned().map_err(many)?;
         let wants_stream = chat.get("stream") == Some(&Value::Bool(true));
         chat.insert("model".into(), self.model.as_str().into());
@@ -150,7 +158,7 @@ impl Upstream {
         tokio::task::spawn_blocking(move || ask(&agent, &url, key.as_deref(), body.as_bytes(), says_head, &says));
         let Head { status, is_stream } = head.await.map_err(|_| "it was not asked".to_owned())??;
         if !(200..300).contains(&status) {
-            return Err(Silence { why: format!("it answered {status}"), status: Some(status), is_over: false });
+            return Err(Silence { status: Some(status), ..format!("it answered {status}").into() });
         }
         if wants_stream != is_stream {
             let [wanted, found] = [wants_stream, is_stream].map(|is| if is { "a stream" } else { "a whole answer" });

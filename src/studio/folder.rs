@@ -13,7 +13,7 @@
 //! Its place is what it is wherever it is opened from, so that recipes and command lines, which name all of this, mean the same
 //! everywhere; where it has another place than when they were written, they are [mended](super::placing).
 
-use crate::atomic::{Locked, Unlocked};
+use crate::atomic::Locked;
 use crate::error::{Error, Kind, Result};
 use crate::paths::named;
 use crate::{atomic, input};
@@ -69,12 +69,11 @@ impl Folder {
         let dir = found.as_path();
         let path = dir.join(".lock");
         let lock = File::options().create(true).append(true).open(&path).map_err(|e| Error::io("opening", &path, e))?;
-        let lock = Locked::take(lock).map_err(|refused| match refused {
-            Unlocked::Held(_) => Error::new(Kind::Recipe, "another studio uses this folder")
-                .at_path(dir)
-                .hint("open its page, or name another folder with `--dir`"),
-            Unlocked::Failed(e) => Error::io("locking", &path, e),
-        })?;
+        let held = |_| {
+            let error = Error::new(Kind::Recipe, "another studio uses this folder").at_path(dir);
+            error.hint("open its page, or name another folder with `--dir`")
+        };
+        let lock = Locked::take(lock).map_err(|refused| refused.error(&path, held))?;
         let list = dir.join("data").join(LIST);
         let files = if list.is_file() {
             let text = input::read_to_string(&list).map_err(|e| Error::io("reading", &list, e))?;

@@ -226,11 +226,32 @@ pub fn recompute(config: &ModelConfig, work: &Workload, available_bytes: Option<
     ways().find(|recompute| needed(recompute) <= available / 2).unwrap_or_else(least)
 }
 
-/// How layers are run again, for people; nothing where all is kept.
-pub fn recomputing(recomputed: usize, layers: usize) -> Option<String> {
-    match recomputed {
-        0 => None,
-        some if some < layers => Some(format!("recomputing activations of {some} of {layers} layers")),
-        _ => Some("recomputing activations".into()),
+/// What becomes of activations, as plans and estimates say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Activations {
+    /// Whether layers are recomputed on the way back.
+    #[serde(rename = "activation_checkpointing")]
+    pub are_recomputed: bool,
+    /// How many of them.
+    pub recomputed_layers: usize,
+    /// Of so many.
+    pub layers: usize,
+}
+
+impl Activations {
+    /// Of a model of so many layers.
+    pub fn new(recompute: Recompute, layers: usize) -> Self {
+        let recomputed_layers = recompute.of(layers);
+        Activations { are_recomputed: recomputed_layers > 0, recomputed_layers, layers }
+    }
+}
+
+impl fmt::Display for Activations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.recomputed_layers {
+            0 => f.write_str("keeping activations"),
+            some if some < self.layers => write!(f, "recomputing activations of {some} of {} layers", self.layers),
+            _ => f.write_str("recomputing activations"),
+        }
     }
 }

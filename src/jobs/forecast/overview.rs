@@ -3,7 +3,7 @@
 use crate::adapter::target::KindCount;
 use crate::data::{LeftOut, Preview, SourceStats};
 use crate::device::Devices;
-use crate::jobs::forecast::memory::{Estimate, recomputing};
+use crate::jobs::forecast::memory::{Activations, Estimate};
 use crate::jobs::run::adapter_plan::AdapterPlan;
 use crate::jobs::run::data::Data;
 use crate::jobs::run::steps::{self, Pass};
@@ -56,12 +56,9 @@ pub struct Overview {
     pub devices: Vec<String>,
     /// CPU threads, those of all replicas together.
     pub threads: usize,
-    /// Whether layers are recomputed on the way back.
-    pub activation_checkpointing: bool,
-    /// How many of them.
-    pub recomputed_layers: u64,
-    /// Of so many.
-    pub layers: u64,
+    /// What becomes of activations.
+    #[serde(flatten)]
+    pub activations: Activations,
     /// The estimated peak of memory.
     pub memory_bytes: u64,
     /// What it is made of.
@@ -118,9 +115,7 @@ impl Overview {
             device: devices.name(),
             devices: devices.names(),
             threads: devices.threads(),
-            activation_checkpointing: plan.step.recompute.of(layers) > 0,
-            recomputed_layers: plan.step.recompute.of(layers) as u64,
-            layers: layers as u64,
+            activations: Activations::new(plan.step.recompute, layers),
             memory_bytes: memory.total_bytes(),
             memory,
         }
@@ -146,8 +141,8 @@ impl fmt::Display for Overview {
         for left_out in &self.eval_left_out {
             writeln!(f, "  for evaluation, {left_out}")?;
         }
-        let recomputing = recomputing(self.recomputed_layers as usize, self.layers as usize);
-        let recomputing = recomputing.map_or(String::new(), |what| format!(", {what}"));
+        let activations = self.activations;
+        let recomputing = if activations.are_recomputed { format!(", {activations}") } else { String::new() };
         let mut steps = counted(self.total_steps, "step");
         if let Some(epochs) = self.num_train_epochs {
             let passes = if epochs == 1.0 { "1 epoch".into() } else { format!("{epochs} epochs") };

@@ -91,15 +91,9 @@ impl fmt::Display for Pace {
 fn seconds_per_step(run: &TimedRun, compute: &Compute, progress: &dyn Progress) -> Result<f64> {
     let most = StandIn::affordable_tokens(run)?;
     progress.start("Timing a layer", None, "runs");
-    let mut seconds = 0.0;
-    let layers = run.frozen.config.num_hidden_layers();
-    for (recompute, count) in run.layers().into_iter().filter(|(_, count)| *count > 0) {
-        let costs = fenced("timing a layer", || Costs::measure(run, recompute, compute, most, progress));
-        let costs = costs.inspect_err(|_| progress.finish())?.inspect_err(|_| progress.finish())?;
-        seconds += costs.step(run) * count as f64 / layers as f64;
-    }
+    let costs = fenced("timing a layer", || Costs::measure(run, compute, most, progress));
     progress.finish();
-    Ok(seconds)
+    costs?.map(|costs| costs.step(run))
 }
 
 #[cfg(test)]

@@ -142,27 +142,24 @@ impl Elsewhere<'_> {
     async fn answer(self, shared: &Arc<Shared>) -> std::result::Result<Response<Body>, Silence> {
         let left = shared.options.request_time.saturating_sub(self.began.elapsed());
         let (others, model) = (shared.clone(), self.model.to_owned());
-        let broken = move |Silence { why, is_over, .. }: &Silence| {
-            others.counts.not_routed();
-            if !is_over {
-                others.counts.upstream(false);
-            }
-            others.options.routing.iter().for_each(|routing| routing.broke_off(&model, why));
+        let broken = move |silence: &Silence| {
+            missed(silence, &others);
+            others.options.routing.iter().for_each(|routing| routing.broke_off(&model, &silence.why));
         };
         let answer = self.routing.upstream.chat(self.said, left, self.client, broken).await;
         match &answer {
             Ok(_) => shared.counts.upstream(true),
-            Err(Silence { status, is_over, .. }) => {
-                shared.counts.not_routed();
-                // Who refuses a chat answers; who sends elsewhere does not, and of who is cut off here nothing is known.
-                let is_away =
-                    status.is_none_or(|status| status >= 500 || [401, 403, 404].contains(&status) || status < 400);
-                if is_away && !is_over {
-                    shared.counts.upstream(false);
-                }
-            }
+            Err(silence) => missed(silence, shared),
         }
         answer
+    }
+}
+
+/// Counts an answer that was to come from elsewhere, and did not, or not to its end.
+fn missed(silence: &Silence, shared: &Shared) {
+    shared.counts.not_routed();
+    if silence.is_away() {
+        shared.counts.upstream(false);
     }
 }
 

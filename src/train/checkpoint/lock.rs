@@ -1,6 +1,6 @@
 //! One run per output folder.
 
-use crate::atomic::{Live, Locked, Made, Unlocked, create_folders};
+use crate::atomic::{Live, Locked, Made, create_folders};
 use crate::error::{Error, Kind, Result};
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -18,7 +18,6 @@ const TRIES: usize = 100;
 pub struct RunLock {
     path: PathBuf,
     file: Option<Locked>,
-    exclusive: bool,
     is_new: bool,
     /// A signal that ends the program removes the file of a run that has written nothing.
     untouched: Mutex<Option<Live>>,
@@ -44,10 +43,8 @@ impl RunLock {
         for _ in 0..TRIES {
             let is_new = !path.exists();
             let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-            let mut file = Locked::take(open.map_err(unwritable)?).map_err(|refused| match refused {
-                Unlocked::Held(file) => in_use(output_dir, file),
-                Unlocked::Failed(e) => Error::io("locking", &path, e),
-            })?;
+            let held = |file| in_use(output_dir, file);
+            let mut file = Locked::take(open.map_err(unwritable)?).map_err(|refused| refused.error(&path, held))?;
             // Who held it may have withdrawn it between the two: then this is no file of the folder any more.
             if !path.exists() {
                 continue;
@@ -55,7 +52,7 @@ impl RunLock {
             // The number is for the message above only.
             let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
             let untouched = Mutex::new(is_new.then(|| Live::new(&path)));
-            return Ok(Self { path, exclusive: file.is_exclusive(), file: Some(file), is_new, untouched, _made: made });
+            return Ok(Self { path, file: Some(file), is_new, untouched, _made: made });
         }
         Err(Error::new(Kind::Run, "other runs come and go in this output folder").at_path(output_dir))
     }
@@ -76,7 +73,7 @@ impl RunLock {
 
     /// Whether the folder is really locked: some network file systems know no locks, and the run goes on without.
     pub fn is_exclusive(&self) -> bool {
-        self.exclusive
+        self.file.as_ref().is_some_and(Locked::is_exclusive)
     }
 }
 

@@ -67,9 +67,10 @@ fn as_few_layers_are_recomputed_as_leave_half_of_the_memory_to_others() {
         let need = with_capacity(capacity, |sizes| sizes.need(&auto));
         assert_eq!((need.recompute, need.memory.total_bytes()), (recompute, recomputed));
     }
-    assert_eq!(memory::recomputing(0, LAYERS), None);
-    assert_eq!(memory::recomputing(7, LAYERS).unwrap(), "recomputing activations of 7 of 26 layers");
-    assert_eq!(memory::recomputing(LAYERS, LAYERS).unwrap(), "recomputing activations");
+    let told = |recompute| memory::Activations::new(recompute, LAYERS).to_string();
+    assert_eq!(told(Recompute::NOTHING), "keeping activations");
+    assert_eq!(told(Recompute::first(7)), "recomputing activations of 7 of 26 layers");
+    assert_eq!(told(Recompute::ALL), "recomputing activations");
 }
 
 #[test]

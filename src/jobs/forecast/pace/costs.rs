@@ -32,19 +32,36 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Measures them on a device, of layers that are recomputed or not, with runs of at most `most` tokens.
+    /// Measures them on a device, with runs of at most `most` tokens.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn measure(
-        run: &TimedRun,
-        recompute: Recompute,
-        compute: &Compute,
-        most: usize,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
+    pub fn measure(run: &TimedRun, compute: &Compute, most: usize, progress: &dyn Progress) -> Result<Self> {
         let stand_in = StandIn::new(run, &compute.device)?;
         let (tokens, compiles) = (run.tokens(), !compute.is_cpu());
+        let mut of_layers = [0.0; 3];
+        for (recompute, share) in run.ways() {
+            let costs = Self::of_layers(run, &stand_in, recompute, (most, compiles), progress)?;
+            of_layers.iter_mut().zip(costs).for_each(|(mean, cost)| *mean += share * cost);
+        }
+        let [layer, sliding, full] = of_layers;
+        let head = samples(most, BUDGET / 3, compiles, |tokens| counted(stand_in.head(tokens), progress))?;
+        let [less, more] = head.map(|sample| (sample.tokens as f64, sample.seconds));
+        let head = Line::through(less, more);
+        let others = run.adapter.trainable() as f64 / stand_in.trainable().max(1) as f64;
+        let (head, words, update) = (head.at(tokens as f64), stand_in.words(), stand_in.update()? * others);
+        Ok(Costs { layer, sliding, full, head, words, update })
+    }
+
+    /// Seconds of a layer without attention, of that of a sliding layer and of a full one, over a micro-batch.
+    fn of_layers(
+        run: &TimedRun,
+        stand_in: &StandIn,
+        recompute: Recompute,
+        (most, compiles): (usize, bool),
+        progress: &dyn Progress,
+    ) -> Result<[f64; 3]> {
+        let tokens = run.tokens();
         let attention = |kind| {
             let work = |tokens| counted(stand_in.attention(kind, tokens, recompute), progress);
             let samples = samples(most, BUDGET / 5, compiles, work)?;
@@ -61,18 +78,11 @@ impl Costs {
             (tokens as f64, (seconds - attention).max(0.0))
         });
         let layer = Line::through(less, more);
-        let head = samples(most, BUDGET / 3, compiles, |tokens| counted(stand_in.head(tokens), progress))?;
-        let [less, more] = head.map(|sample| (sample.tokens as f64, sample.seconds));
-        let head = Line::through(less, more);
-        let others = run.adapter.trainable() as f64 / stand_in.trainable().max(1) as f64;
-        Ok(Costs {
-            layer: layer.at(tokens as f64),
-            sliding: sliding.at(run.pairs(AttentionKind::Sliding, tokens)),
-            full: full.at(run.pairs(AttentionKind::Full, tokens)),
-            head: head.at(tokens as f64),
-            words: stand_in.words(),
-            update: stand_in.update()? * others,
-        })
+        Ok([
+            layer.at(tokens as f64),
+            sliding.at(run.pairs(AttentionKind::Sliding, tokens)),
+            full.at(run.pairs(AttentionKind::Full, tokens)),
+        ])
     }
 
     /// Seconds of a micro-batch of a model of this shape.

@@ -73,8 +73,7 @@ impl<'a> StandIn<'a> {
         let config = Self::config(run.frozen.config);
         let base_bytes = Self::bytes(run);
         let gpu = run.capacity.gpu.map(|fastest| run.frozen.gpu_products(&run.holding, fastest));
-        let [_, (_, kept)] = run.layers();
-        let recompute = Recompute::from(kept == 0);
+        let recompute = Recompute::from(run.ways().all(|(way, _)| way == Recompute::ALL));
         let needed = |tokens: usize| {
             let work = Workload {
                 base_bytes,

@@ -88,11 +88,12 @@ impl<'a> TimedRun<'a> {
         rounds as f64 * slower as f64
     }
 
-    /// How many of its layers are recomputed, and how many are not.
-    pub(super) fn layers(&self) -> [(Recompute, usize); 2] {
+    /// How its layers are run, each way with the share of them that are.
+    pub(super) fn ways(&self) -> impl Iterator<Item = (Recompute, f64)> {
         let layers = self.frozen.config.num_hidden_layers();
         let recomputed = self.recompute.of(layers);
-        [(Recompute::ALL, recomputed), (Recompute::NOTHING, layers - recomputed)]
+        let ways = [(Recompute::ALL, recomputed), (Recompute::NOTHING, layers - recomputed)].into_iter();
+        ways.filter(|(_, count)| *count > 0).map(move |(way, count)| (way, count as f64 / layers as f64))
     }
 
     /// Tokens of a micro-batch.
