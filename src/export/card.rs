@@ -2,7 +2,7 @@
 
 use crate::adapter::peft::AdapterConfig;
 use crate::adapter::target::TargetModules;
-use crate::export::plot;
+use crate::export::plot::Measure;
 use crate::terminal::shell_word;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -49,8 +49,9 @@ pub struct Card {
     pub datasets: Vec<String>,
     /// The recipe of the run, as YAML.
     pub recipe: Option<String>,
-    /// Whether the losses are drawn in [`plot::FILE`] beside the card.
-    pub has_plot: bool,
+    /// What is drawn in [`Measure::file`] beside the card: the folder itself says so.
+    #[serde(skip)]
+    pub plot: Option<Measure>,
     /// The programs that computed, with their versions.
     pub versions: Vec<(String, String)>,
     /// Hyper-parameters beside the adapter's own: name and value.
@@ -115,8 +116,8 @@ impl Card {
             card.push_str("\n## Results\n\n");
             table(&mut card, "measure", self.results.iter().cloned());
         }
-        if self.has_plot {
-            let _ = write!(card, "\n![Loss by step]({})\n", plot::FILE);
+        if let Some(plot) = self.plot {
+            let _ = write!(card, "\n![{}]({})\n", plot.title(), plot.file());
         }
         match subject {
             Subject::Adapter(config) => self.usage(&mut card, config.judges()),
@@ -372,7 +373,7 @@ mod tests {
             data: vec!["data/support.jsonl: 200 conversations".into(), "hf://datasets/ann/chats".into()],
             datasets: vec!["ann/chats".into()],
             recipe: Some("data:\n  system: \"```\"\n".into()),
-            has_plot: true,
+            plot: Some(Measure::Loss),
             versions: vec![("gemma-tune".into(), "1.2.3".into())],
             settings: vec![("learning_rate".into(), "0.0002".into())],
             results: vec![("eval_loss".into(), "1.25 | 1.5".into())],

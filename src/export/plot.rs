@@ -1,9 +1,44 @@
-//! The losses of a run as a picture: SVG, which pages of the Hub show and a text editor reads.
+//! The losses of a run, or its rewards, as a picture: SVG, which pages of the Hub show and a text editor reads.
 
 use std::fmt::Write;
 
-/// The name of the picture beside a model card.
-pub const FILE: &str = "losses.svg";
+/// What of a run is drawn: rewards where it learns from them, whose loss says little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// The loss.
+    Loss,
+    /// The mean reward.
+    Reward,
+}
+
+impl Measure {
+    /// All of them.
+    pub const ALL: [Measure; 2] = [Measure::Loss, Measure::Reward];
+
+    /// The name of the picture beside a model card.
+    pub fn file(self) -> &'static str {
+        match self {
+            Measure::Loss => "losses.svg",
+            Measure::Reward => "rewards.svg",
+        }
+    }
+
+    /// What the picture shows.
+    pub fn title(self) -> &'static str {
+        match self {
+            Measure::Loss => "Loss by step",
+            Measure::Reward => "Reward by step",
+        }
+    }
+
+    /// The metric of steps, which is called `eval_..` of evaluations.
+    pub fn metric(self) -> &'static str {
+        match self {
+            Measure::Loss => "loss",
+            Measure::Reward => "reward",
+        }
+    }
+}
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
@@ -17,10 +52,10 @@ const TICKS: f64 = 5.0;
 const TRAINING: &str = "#4c78a8";
 const EVALUATION: &str = "#f58518";
 
-/// Draws the losses of steps, and of evaluations where there are any; `None` where two points at least are not to be had.
-pub fn losses(steps: &[(u64, f64)], evaluations: &[(u64, f64)]) -> Option<String> {
+/// Draws a measure at steps, and at evaluations where there are any; `None` where two points at least are not to be had.
+pub fn draw(measure: Measure, steps: &[(u64, f64)], evaluations: &[(u64, f64)]) -> Option<String> {
     let finite = |points: &[(u64, f64)]| -> Vec<(f64, f64)> {
-        points.iter().filter(|(_, loss)| loss.is_finite()).map(|(step, loss)| (*step as f64, *loss)).collect()
+        points.iter().filter(|(_, value)| value.is_finite()).map(|(step, value)| (*step as f64, *value)).collect()
     };
     let (steps, evaluations) = (thinned(&finite(steps)), finite(evaluations));
     let all = || steps.iter().chain(&evaluations);
@@ -34,8 +69,9 @@ pub fn losses(steps: &[(u64, f64)], evaluations: &[(u64, f64)]) -> Option<String
     let down = |value: f64| HEIGHT - bottom - y.share(value) * (HEIGHT - top - bottom);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-         font-size=\"12\" fill=\"#333\">\n<title>Loss by step</title>\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n"
+         font-size=\"12\" fill=\"#333\">\n<title>{}</title>\n\
+         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n",
+        measure.title()
     );
     // Writing to a String cannot fail, so the results are dropped.
     for value in y.ticks() {
@@ -68,7 +104,8 @@ pub fn losses(steps: &[(u64, f64)], evaluations: &[(u64, f64)]) -> Option<String
         HEIGHT - 8.0
     );
     let mut legend = top + 14.0;
-    for (name, colour, points) in [("loss", TRAINING, &steps), ("eval_loss", EVALUATION, &evaluations)] {
+    let name = measure.metric();
+    for (prefix, colour, points) in [("", TRAINING, &steps), ("eval_", EVALUATION, &evaluations)] {
         if points.is_empty() {
             continue;
         }
@@ -89,7 +126,10 @@ pub fn losses(steps: &[(u64, f64)], evaluations: &[(u64, f64)]) -> Option<String
             }
         }
         let end = WIDTH - right - 6.0;
-        let _ = writeln!(svg, "<text x=\"{end}\" y=\"{legend}\" text-anchor=\"end\" fill=\"{colour}\">{name}</text>");
+        let _ = writeln!(
+            svg,
+            "<text x=\"{end}\" y=\"{legend}\" text-anchor=\"end\" fill=\"{colour}\">{prefix}{name}</text>"
+        );
         legend += 16.0;
     }
     svg.push_str("</svg>\n");
@@ -152,18 +192,27 @@ mod tests {
     #[test]
     fn a_whole_picture() {
         let steps: Vec<(u64, f64)> = (1..=4).map(|step| (step, 4.0 / step as f64)).collect();
-        insta::assert_snapshot!(losses(&steps, &[(2, 2.5), (4, f64::NAN)]).unwrap());
+        insta::assert_snapshot!(draw(Measure::Loss, &steps, &[(2, 2.5), (4, f64::NAN)]).unwrap());
+    }
+
+    #[test]
+    fn rewards_are_drawn_under_their_own_name() {
+        let svg = draw(Measure::Reward, &[(1, 0.5), (2, 0.75)], &[(2, 1.0)]).unwrap();
+        for part in ["<title>Reward by step</title>", ">reward</text>", ">eval_reward</text>", ">0.5</text>"] {
+            assert!(svg.contains(part), "{part}: {svg}");
+        }
+        assert!(!svg.contains("loss"), "{svg}");
     }
 
     #[test]
     fn many_points_are_averaged_and_few_are_no_picture() {
         let steps: Vec<(u64, f64)> = (1..=10_000).map(|step| (step, 1.0)).collect();
-        let svg = losses(&steps, &[]).unwrap();
+        let svg = draw(Measure::Loss, &steps, &[]).unwrap();
         let line = svg.lines().find(|line| line.starts_with("<polyline")).unwrap();
         assert!(line.split(' ').count() < MOST_POINTS + 10, "{}", line.len());
         assert!(svg.contains(">10000</text>") && svg.contains(">1.0</text>"), "{svg}");
         for none in [&[][..], &[(1, 2.0)], &[(1, f64::NAN), (2, 1.0)]] {
-            assert_eq!(losses(none, &[]), None);
+            assert_eq!(draw(Measure::Loss, none, &[]), None);
         }
     }
 }

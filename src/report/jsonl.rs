@@ -83,31 +83,31 @@ impl JsonLines {
     }
 }
 
-/// The losses that a file of metrics has.
+/// What a file of metrics says of one metric.
 #[derive(Debug, Default, PartialEq)]
-pub struct Losses {
+pub struct Curve {
     /// Of steps.
     pub steps: Vec<(u64, f64)>,
     /// Of evaluations, each after so many steps.
     pub evaluations: Vec<(u64, f64)>,
 }
 
-/// Reads the losses of a file of metrics. Lines that are none are passed over.
+/// Reads one metric from a file of metrics; of evaluations it is called `eval_..`. Lines without it are passed over.
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn losses(path: &Path) -> Result<Losses> {
+pub fn curve(path: &Path, metric: &str) -> Result<Curve> {
     let file = crate::input::open(path).map_err(|e| Error::io("reading", path, e))?;
-    let mut losses = Losses::default();
+    let (mut curve, of_evaluations) = (Curve::default(), format!("eval_{metric}"));
     for line in io::BufRead::lines(io::BufReader::new(file)) {
         let line = line.map_err(|e| Error::io("reading", path, e))?;
         let Ok(line) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
         let number = |key: &str| line.get(key).and_then(serde_json::Value::as_f64);
         let Some(step) = line.get("step").and_then(serde_json::Value::as_u64) else { continue };
-        losses.steps.extend(number("loss").map(|loss| (step, loss)));
-        losses.evaluations.extend(number("eval_loss").map(|loss| (step, loss)));
+        curve.steps.extend(number(metric).map(|value| (step, value)));
+        curve.evaluations.extend(number(&of_evaluations).map(|value| (step, value)));
     }
-    Ok(losses)
+    Ok(curve)
 }
 
 /// The end of the last whole line in the first `position` bytes of `file`.

@@ -240,6 +240,10 @@ fn a_run_learns_from_its_own_answers_and_goes_on_where_it_was_killed() {
     assert_eq!((&summary["best_eval"]["step"], &summary["adapter_step"]), (&best["step"], &best["step"]));
     assert_eq!(summary["best_eval"]["eval_reward"], best["eval_reward"]);
     assert!(summary["base_loss"].is_null(), "{summary}");
+    // Rewards are drawn, and no losses, with which such a run says little.
+    let (card, picture) = (reference.text("out/adapter/README.md"), reference.text("out/adapter/rewards.svg"));
+    assert!(card.contains("![Reward by step](rewards.svg)") && picture.contains(">eval_reward</text>"), "{card}");
+    assert!(!reference.path("out/adapter/losses.svg").exists());
     // The same answers are drawn of the base, and of the adapter that was kept.
     let report = reference.run("evaluate grpo.yaml --adapter out --output rows.jsonl --json").json();
     let reward = report["metrics"].as_array().unwrap().iter().find(|metric| metric["metric"] == "reward").unwrap();

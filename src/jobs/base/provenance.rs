@@ -5,7 +5,7 @@ use crate::adapter::peft::AnotherBase;
 use crate::atomic;
 use crate::error::{Error, Kind, Result};
 use crate::export::card::{Card, shared};
-use crate::export::plot;
+use crate::export::plot::Measure;
 use crate::hub::{self, ModelFiles};
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
@@ -65,17 +65,22 @@ pub fn record(base: &Base, card: &Card, readme: &str, folder: &Path, progress: &
 /// When the folder cannot be written.
 pub fn carry(adapter: &Path, into: &Path) -> Result<()> {
     let Some(record) = recorded(adapter) else { return Ok(()) };
-    let picture = crate::input::read(&adapter.join(plot::FILE)).ok();
-    if let Some(picture) = &picture {
-        atomic::write(&into.join(plot::FILE), picture)?;
+    if let Some(plot) = drawn(adapter)
+        && let Ok(picture) = crate::input::read(&adapter.join(plot.file()))
+    {
+        atomic::write(&into.join(plot.file()), &picture)?;
     }
-    let card = record.card.map(|card| Card { has_plot: picture.is_some(), ..card });
-    atomic::write(&into.join(FILE), to_text(&Provenance { card, card_blake3: None, ..record })?.as_bytes())
+    atomic::write(&into.join(FILE), to_text(&Provenance { card_blake3: None, ..record })?.as_bytes())
 }
 
 /// What the card of a folder tells, where that was recorded.
 pub fn card_of(folder: &Path) -> Option<Card> {
-    recorded(folder)?.card
+    Some(Card { plot: drawn(folder), ..recorded(folder)?.card? })
+}
+
+/// What of the run that made a folder is drawn in it.
+fn drawn(folder: &Path) -> Option<Measure> {
+    Measure::ALL.into_iter().find(|plot| folder.join(plot.file()).is_file())
 }
 
 /// Whether a card is as it was written here, and nobody's own.

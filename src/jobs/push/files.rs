@@ -7,7 +7,6 @@ use super::private::{self, Private};
 use crate::adapter::peft::{AdapterConfig, CONFIG_FILE};
 use crate::error::{Error, Kind, Result};
 use crate::export::card::{NOTICE, Subject};
-use crate::export::plot;
 use crate::hub::HubSettings;
 use crate::hub::upload::Outgoing;
 use crate::jobs::base::{adapter_folder, provenance};
@@ -92,7 +91,7 @@ impl Prepared {
             (card.base_model, card.base_revision) = (base.id.clone(), base.revision.clone());
             card.base_is_hub_id = true;
         }
-        card.has_plot &= self.files.iter().any(|(name, _)| name == plot::FILE);
+        card.plot = card.plot.filter(|plot| self.files.iter().any(|(name, _)| name == plot.file()));
         Ok(Some(match self.sort {
             Sort::Adapter => card.render(&AdapterConfig::read(&self.folder)?.0),
             Sort::Model if judges(&self.folder) => card.render_of(Subject::Judge),

@@ -6,7 +6,8 @@ use crate::atomic;
 use crate::error::{Kind, Result};
 use crate::export::adapter_folder::AdapterFolder;
 use crate::export::card::{Card, shared};
-use crate::export::{check, plot};
+use crate::export::check;
+use crate::export::plot::{self, Measure};
 use crate::hub::ModelFiles;
 use crate::jobs::base::{Base, provenance};
 use crate::jobs::run::adapter_plan::AdapterPlan;
@@ -36,13 +37,14 @@ pub fn adapter(
         ModelFiles::Gguf { .. } => None,
     };
     let picture = picture(recipe, folder);
-    let card = Card { has_plot: picture.is_some(), ..card(recipe, base, summary, &config) };
+    let plot = picture.as_ref().map(|(measure, _)| *measure);
+    let card = Card { plot, ..card(recipe, base, summary, &config) };
     let readme = card.render(&config);
     let written =
         AdapterFolder { config: &config, tensors: &tensors, multimodal: base.config.multimodal(), card: &readme };
     written.write(folder, |into| {
-        if let Some(picture) = &picture {
-            atomic::write(&into.join(plot::FILE), picture.as_bytes())?;
+        if let Some((measure, picture)) = &picture {
+            atomic::write(&into.join(measure.file()), picture.as_bytes())?;
         }
         // What was trained is written in any case; what is read from the base again may be gone or changed.
         unless_full(base.write_tokenizer(into), "the tokenizer is not beside the adapter", progress)?;
@@ -57,11 +59,12 @@ pub fn adapter(
     Ok(())
 }
 
-/// The losses of the run as a picture, where it wrote them down.
-fn picture(recipe: &Recipe, folder: &Path) -> Option<String> {
+/// The losses of the run as a picture, or the rewards of one that learnt from them, where it wrote them down.
+fn picture(recipe: &Recipe, folder: &Path) -> Option<(Measure, String)> {
     recipe.output.report_to.contains(&Sink::Jsonl).then_some(())?;
-    let losses = jsonl::losses(&folder.with_file_name("metrics.jsonl")).ok()?;
-    plot::losses(&losses.steps, &losses.evaluations)
+    let measure = if recipe.task.answers() { Measure::Reward } else { Measure::Loss };
+    let curve = jsonl::curve(&folder.with_file_name("metrics.jsonl"), measure.metric()).ok()?;
+    Some((measure, plot::draw(measure, &curve.steps, &curve.evaluations)?))
 }
 
 /// The ids of the data sets of the Hub among the sources of rows.
@@ -146,7 +149,7 @@ fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &AdapterConfig)
         data: recipe.data.train.iter().map(|source| shared(&source.path)).collect(),
         datasets: datasets(recipe),
         recipe: Some(told(recipe)),
-        has_plot: false,
+        plot: None,
         versions: summary.versions.clone().into_iter().collect(),
         settings: vec![
             setting("learning_rate", keys.learning_rate.to_string()),
