@@ -5,8 +5,9 @@ usage: check_reward.py RUN MODEL [GEMMA_TUNE]
 
 RUN is a folder of a TRL run on the model: rows.jsonl (prompt, chosen, rejected), lora_init/ (PEFT, with its head), log.jsonl (what TRL
 logged of each step), meta.json (batch, steps, lr); constant rate, AdamW, no shuffling, no dropout, clipped to 1. Says how far each
-step's loss, gradient norm and metrics are from TRL's; trains the adapter here, and says how far the rewards that `score` gives are from
-those of AutoModelForSequenceClassification with PEFT, and of the merged folder; every warning of theirs is a failure.
+step's loss, gradient norm and metrics are from TRL's (rewards and margins by the largest reward of the step); trains the adapter here, and
+says how far the rewards that `score` gives are from those of AutoModelForSequenceClassification with PEFT, and of the merged folder; every
+warning of theirs is a failure.
 """
 import json
 import logging
@@ -76,7 +77,10 @@ output: {{dir: "{folder}/out", report_to: [jsonl]}}
     worst = {}
     for at, (our, their) in enumerate(zip(ours, theirs)):
         for name in ("loss", "grad_norm", "margin", "mean_reward", "min_reward", "max_reward", "accuracy"):
-            gap = abs(our[name] - their[name]) / max(abs(their[name]), 1e-3 if name == "accuracy" else 1e-1)
+            # A margin is a difference of rewards: however near they are to one another, f32 leaves of it a part of them.
+            of = (name,) if name in ("loss", "grad_norm") else ("min_reward", "max_reward")
+            size = 1.0 if name == "accuracy" else max(abs(their[part]) for part in of)
+            gap = abs(our[name] - their[name]) / size
             which = "first step" if at == 0 else "later steps"
             worst[which, name] = max(worst.get((which, name), 0.0), gap)
     for (which, name), gap in sorted(worst.items()):
