@@ -1,6 +1,6 @@
 //! The instructions of AVX2, and those that sum products of bytes where a processor has them.
 
-use super::vector::{UNIT, Vector};
+use super::vector::{AHEAD, UNIT, Vector};
 use super::work::Work;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -8,6 +8,9 @@ use std::marker::PhantomData;
 /// A processor with AVX2, FMA and F16C, which sums products of bytes as `S` says. Reached only through [`widest`], which asks
 /// what the processor has.
 pub(super) struct Avx2<S>(PhantomData<S>);
+
+/// Bytes of the cache that come at a time.
+const LINE: usize = 64;
 
 /// Sums of four products each of unsigned with signed bytes.
 pub(super) trait Sums {
@@ -91,6 +94,15 @@ fn to_top(first: i32) -> __m256i {
 impl<S: Sums> Vector for Avx2<S> {
     type Bytes = __m256i;
     type Floats = __m256;
+
+    #[inline(always)]
+    fn read_soon<const BYTES: usize>(bytes: &[u8; BYTES]) {
+        for line in 0..BYTES.div_ceil(LINE) {
+            let address = bytes.as_ptr().wrapping_add(AHEAD + LINE * line);
+            // SAFETY: as above. No address is wrong: one that is nothing's is passed over.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        }
+    }
 
     #[inline(always)]
     fn load(bytes: &[u8; UNIT]) -> __m256i {

@@ -3,6 +3,9 @@
 /// Codes that are taken out of a block at a time.
 pub(in crate::quant) const UNIT: usize = 32;
 
+/// How far ahead memory is asked: measured, half a page to a whole one are alike.
+pub(super) const AHEAD: usize = 2048;
+
 /// What a byte is worth at the top of 32 bits.
 pub(in crate::quant) const FROM_TOP: f32 = 16_777_216.0;
 
@@ -12,6 +15,11 @@ pub(in crate::quant) trait Vector {
     type Bytes: Copy;
     /// Eight floats.
     type Floats: Copy;
+
+    /// Says that as many bytes are read soon, [`AHEAD`] after these; nothing need be there. Few inputs take less time than memory
+    /// takes to answer, and what a processor fetches by itself ends with each page.
+    #[inline(always)]
+    fn read_soon<const BYTES: usize>(_: &[u8; BYTES]) {}
 
     fn load(bytes: &[u8; UNIT]) -> Self::Bytes;
 

@@ -130,8 +130,11 @@ impl<I: Inputs, const N: usize> BlockWork for Dots<'_, I, N> {
         let inputs = self.x.laid().get(self.first * in_input..).unwrap_or_default().as_chunks::<N>().0;
         let inputs = inputs.get(..in_input).unwrap_or_default();
         for (row, blocks) in self.rows.as_chunks::<BYTES>().0.chunks_exact((in_input / units).max(1)).enumerate() {
-            let (mut sums, mut rest) = ([V::all(0.0); N], [0f32; N]);
+            let (mut sums, mut ones, mut eights) = ([V::all(0.0); N], [0f32; N], [V::all(0.0); N]);
             for (block, (bytes, inputs)) in blocks.iter().zip(inputs.chunks_exact(units)).enumerate() {
+                if N < MOST {
+                    V::read_soon(bytes);
+                }
                 let Scales { scales, offsets } = F::scales::<V>(bytes);
                 let mut scales = scales;
                 scales.iter_mut().for_each(|scale| *scale *= 1.0 / I::TOO_LARGE);
@@ -143,32 +146,31 @@ impl<I: Inputs, const N: usize> BlockWork for Dots<'_, I, N> {
                     }
                 }
                 if F::HAS_OFFSETS {
-                    for (n, rest) in rest.iter_mut().enumerate().take(used) {
+                    for (n, (one, eight)) in ones.iter_mut().zip(&mut eights).enumerate().take(used) {
                         let of_x = self.x.sums(self.first + n, in_unit == 1);
                         if let Some(of_x) = of_x[block * RUNS..].first_chunk() {
-                            *rest += products::<V, RUNS>(&offsets, of_x);
+                            add_products::<V, RUNS>(&offsets, of_x, one, eight);
                         }
                     }
                 }
             }
-            for (n, (sum, rest)) in sums.into_iter().zip(rest).enumerate().take(used) {
+            let sums = sums.into_iter().zip(ones).zip(eights);
+            for (n, ((sum, one), eight)) in sums.enumerate().take(used) {
                 if let Some(out) = self.out.get_mut(n * self.outputs + row) {
-                    *out = V::sum(sum) + rest;
+                    *out = V::sum(V::add(sum, eight)) + one;
                 }
             }
         }
     }
 }
 
-/// The sum of the products of one number, eight or sixteen.
+/// Adds the products of eight numbers or of sixteen to `eight`, whose sum is made once a row; the product of one to `one`.
 #[inline(always)]
-fn products<V: Vector, const RUNS: usize>(a: &[f32; RUNS], b: &[f32; RUNS]) -> f32 {
-    let (a_eights, b_eights) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
-    match (a_eights, b_eights) {
-        ([a], [b]) => V::sum(V::multiply(V::read(a), V::read(b))),
-        ([a, a_last], [b, b_last]) => {
-            V::sum(V::multiply_add(V::read(a_last), V::read(b_last), V::multiply(V::read(a), V::read(b))))
-        }
-        _ => a[0] * b[0],
+fn add_products<V: Vector, const RUNS: usize>(a: &[f32; RUNS], b: &[f32; RUNS], one: &mut f32, eight: &mut V::Floats) {
+    if RUNS == 1 {
+        *one += a[0] * b[0];
+    }
+    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        *eight = V::multiply_add(V::read(a), V::read(b), *eight);
     }
 }
