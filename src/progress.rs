@@ -31,6 +31,14 @@ pub fn count(count: u64) -> String {
     text
 }
 
+/// A loss, a reward or another measure with four decimals: `"1.2345"`. What rounds to nothing has no sign.
+pub fn metric(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.strip_prefix('-')
+        .filter(|text| text.bytes().all(|byte| b"0.".contains(&byte)))
+        .map_or(text.clone(), str::to_owned)
+}
+
 /// Nouns whose plural no rule tells.
 const IRREGULAR: [(&str, &str); 2] = [("index", "indices"), ("matrix", "matrices")];
 
@@ -97,6 +105,12 @@ pub(crate) mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_rounds_to_nothing_has_no_sign() {
+        let told = [1.23456, -1.5, -0.0, -0.00004, -0.00006, 0.0, f64::NAN, f64::NEG_INFINITY].map(metric);
+        assert_eq!(told, ["1.2346", "-1.5000", "0.0000", "0.0000", "-0.0001", "0.0000", "NaN", "-inf"]);
+    }
 
     #[test]
     fn one_thing_is_not_called_as_several_are() {

@@ -8,6 +8,7 @@ use super::{Left, Page, Queue, Run, Status};
 use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::process::{self, Process};
+use crate::progress::metric;
 use crate::terminal::printable;
 use serde_json::Value;
 use std::cell::RefCell;
@@ -314,7 +315,7 @@ impl Working {
 
 /// How many steps a run took and what became of its losses, by its `summary.json`.
 fn losses(summary: &Value) -> String {
-    let loss = |value: &Value| value.as_f64().map(|loss| format!("{loss:.4}"));
+    let loss = |value: &Value| value.as_f64().map(metric);
     let steps = summary["steps"].as_u64().map(|steps| format!(" Steps: {steps}"));
     let trained = loss(&summary["first_loss"]).zip(loss(&summary["last_loss"]));
     let trained = trained.map(|(first, last)| format!("loss {first} -> {last}"));

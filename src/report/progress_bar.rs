@@ -311,7 +311,8 @@ impl State {
         let Some(run) = &mut self.run else { return };
         run.smoothed.add(event.loss);
         let left = run.time_left(event.step, run.since.elapsed());
-        let reward = event.metrics.get("reward").map_or(String::new(), |reward| format!("reward {reward:.4} · "));
+        let reward =
+            event.metrics.get("reward").map_or(String::new(), |reward| format!("reward {} · ", text::metric(*reward)));
         let status = reward + &run.status(event.loss, event.tokens_per_second, left);
         let edge = event.step == run.first_step + 1 || event.step == run.total_steps;
         let line = format!("step {}/{} · {status}", event.step, run.total_steps);
@@ -398,9 +399,10 @@ impl Run {
 
     /// `"loss 1.2345 (smoothed 1.3141) · 812 tokens/s · 3 min 07 s left"`.
     fn status(&self, loss: f64, tokens_per_second: f64, left: Option<Duration>) -> String {
-        let smoothed = self.smoothed.mean().map(|mean| format!(" (smoothed {mean:.4})")).unwrap_or_default();
+        let smoothed =
+            self.smoothed.mean().map(|mean| format!(" (smoothed {})", text::metric(mean))).unwrap_or_default();
         let left = left.map(|left| format!(" · {} left", text::duration(left))).unwrap_or_default();
-        format!("loss {loss:.4}{smoothed} · {} tokens/s{left}", text::rate(tokens_per_second))
+        format!("loss {}{smoothed} · {} tokens/s{left}", text::metric(loss), text::rate(tokens_per_second))
     }
 }
 

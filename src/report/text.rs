@@ -1,6 +1,6 @@
 //! Numbers as people read them: sizes, counts, durations.
 
-pub use crate::progress::{count, counted};
+pub use crate::progress::{count, counted, metric};
 
 use crate::train::event::EvalEvent;
 use std::time::Duration;
@@ -53,9 +53,9 @@ fn scaled(value: u64, units: &[&str]) -> String {
 
 /// An evaluation in a line: its loss, and what tells the best one where that is something else.
 pub fn evaluation(e: &EvalEvent) -> String {
-    let loss = e.eval_loss.map(|loss| format!("eval loss {loss:.4}"));
+    let loss = e.eval_loss.map(|loss| format!("eval loss {}", metric(loss)));
     let best_by = e.get(&e.best_by).filter(|_| e.best_by != "eval_loss");
-    let best_by = best_by.map(|value| format!("{} {value:.4}", e.best_by));
+    let best_by = best_by.map(|value| format!("{} {}", e.best_by, metric(value)));
     let said: Vec<String> = loss.into_iter().chain(best_by).collect();
     format!("step {}: {}", e.step, said.join(", "))
 }

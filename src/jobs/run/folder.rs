@@ -101,6 +101,8 @@ impl RunFolder {
     /// When `dir` holds a run that is not to be resumed, or another process works in it.
     pub fn open(dir: &Path, resume: bool, dry_run: bool) -> Result<Self> {
         if holds_run(dir) && !resume && !dry_run {
+            // Of a run that goes on, the advice to resume it would be no help.
+            RunLock::check_free(dir)?;
             return Err(occupied(dir));
         }
         check_outputs(dir)?;
@@ -158,7 +160,7 @@ impl RunFolder {
     /// The end of a run in a few lines.
     pub fn describe_result(&self, summary: &Summary) -> String {
         let totals = &summary.totals;
-        let number = |value: Option<f64>| value.map_or("-".into(), |number| format!("{number:.4}"));
+        let number = |value: Option<f64>| value.map_or("-".into(), text::metric);
         // The loss of answers that are learnt from as they are given says nothing.
         let (what, first, last) = match totals.first_reward {
             Some(_) => ("reward", totals.first_reward, totals.last_reward),
@@ -177,5 +179,21 @@ impl RunFolder {
             number(last),
             self.path("adapter").display(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_run_goes_on_is_told_before_that_there_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = || RunFolder::open(dir.path(), false, false).map(drop).unwrap_err();
+        let running = RunFolder::open(dir.path(), true, false).unwrap();
+        TRACES.iter().take(1).for_each(|trace| std::fs::write(dir.path().join(trace), "").unwrap());
+        assert_eq!((refused().kind(), refused().exit_code()), (Kind::Run, 1));
+        drop(running);
+        assert_eq!((refused().kind(), refused().exit_code()), (Kind::Recipe, 2));
     }
 }

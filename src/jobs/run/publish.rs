@@ -133,7 +133,7 @@ fn card(recipe: &Recipe, base: &Base, summary: &Summary, config: &AdapterConfig)
     let keys = &recipe.training;
     let setting = |name: &str, value: String| (name.to_owned(), value);
     let totals = &summary.totals;
-    let loss = |name: &str, value: Option<f64>| value.map(|loss| (name.to_owned(), format!("{loss:.4}")));
+    let loss = |name: &str, value: Option<f64>| value.map(|loss| (name.to_owned(), text::metric(loss)));
     let (metric, _) = recipe.best_by();
     let evaluated = totals.best_eval.as_ref().and_then(|best| best.get(&metric));
     let best = if metric == "eval_loss" { "best evaluation loss".into() } else { format!("best `{metric}`") };

@@ -41,7 +41,11 @@ pub fn verdict(summary: &Summary, recipe: &Recipe, total_steps: u64) -> Vec<Stri
         return lines;
     }
     let (at, of) = (best.step, if is_loss { String::new() } else { format!("{name} ") });
-    let mut line = format!("Best evaluation: {of}{best_value:.4} at step {at}; the last: {last_value:.4}");
+    let mut line = format!(
+        "Best evaluation: {of}{} at step {at}; the last: {}",
+        text::metric(best_value),
+        text::metric(last_value)
+    );
     match summary.adapter_step {
         Some(kept) if kept == at => line += &format!(". The adapter is that of step {at}"),
         _ => line += ". The adapter is that of the last step; `evaluation.load_best_model_at_end: true` keeps the best",

@@ -110,7 +110,7 @@ impl<'a> Session<'a> {
         }
         if says_base_loss(recipe) {
             let of = if recipe.task == Task::Sft { "" } else { ", by token as of `task: sft`" };
-            screen.note(&format!("Loss of the base model on the first training rows{of}: {base_loss:.4}"));
+            screen.note(&format!("Loss of the base model on the first training rows{of}: {}", text::metric(base_loss)));
         }
         let outputs = Outputs::open(folder, recipe, state.position.step, kept, run, devices, screen)?;
         Ok(Session { planned, folder, screen, models, state, outputs, references, start, untrained })

@@ -1,6 +1,7 @@
 //! Files and fine-tuning in OpenAI's forms.
 
 use super::fields::Fields;
+use crate::progress::metric;
 use crate::queue::{Checkpoint, Event, Paged, Run, Status, Stored};
 use crate::serve::refusal::Refusal;
 use crate::serve::tuning::{Chosen, Method, Wanted};
@@ -240,7 +241,7 @@ pub fn event_id(number: i64) -> String {
 
 /// A step or an evaluation, in words.
 fn said(line: &Value) -> String {
-    let (step, number) = (&line["step"], |name: &str| line[name].as_f64().map(|number| format!("{number:.4}")));
+    let (step, number) = (&line["step"], |name: &str| line[name].as_f64().map(metric));
     match (number("loss"), number("eval_loss"), line["skipped_why"].as_str()) {
         (Some(loss), ..) => format!("Step {step}: training loss={loss}"),
         (_, Some(loss), _) => format!("Step {step}: validation loss={loss}"),

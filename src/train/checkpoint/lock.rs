@@ -1,6 +1,6 @@
 //! One run per output folder.
 
-use crate::atomic::{Live, Locked, Made, create_folders};
+use crate::atomic::{Live, Locked, Made, Unlocked, create_folders};
 use crate::error::{Error, Kind, Result};
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -57,6 +57,19 @@ impl RunLock {
         Err(Error::new(Kind::Run, "other runs come and go in this output folder").at_path(output_dir))
     }
 
+    /// Looks whether another run holds the folder; changes nothing.
+    ///
+    /// # Errors
+    /// As of [`RunLock::acquire`], if one does.
+    pub fn check_free(output_dir: &Path) -> Result<()> {
+        let Ok(file) = File::open(output_dir.join(LOCK)) else { return Ok(()) };
+        match Locked::take(file) {
+            Err(Unlocked::Held(file)) => Err(in_use(output_dir, file)),
+            // Free, or not to be known.
+            Ok(_) | Err(Unlocked::Failed(_)) => Ok(()),
+        }
+    }
+
     /// Says that something is written into the folder from now on.
     pub fn keep(&self) {
         self.untouched.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -108,7 +121,10 @@ mod tests {
             )
         );
         assert_eq!(error.exit_code(), 1);
+        assert_eq!(RunLock::check_free(&output).unwrap_err().to_string(), error.to_string());
         drop(first);
+        RunLock::check_free(&output).unwrap();
+        RunLock::check_free(dir.path()).unwrap();
         RunLock::acquire(&output).unwrap();
     }
     #[test]
