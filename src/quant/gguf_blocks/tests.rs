@@ -85,6 +85,17 @@ fn dots(of: QuantType, row: &[u8], x: &[f32], n: usize) -> Vec<f32> {
     out
 }
 
+/// Three times the golden's blocks whose numbers are of a common size, as one row; its length.
+fn long_row(of: QuantType) -> (Vec<u8>, usize) {
+    let (bytes, values, _) = golden(of);
+    let blocks = bytes.chunks_exact(of.block_bytes()).zip(values.chunks_exact(of.block_size()));
+    let common = blocks.filter(|(_, values)| values.iter().all(|value| value.abs() < 1e6));
+    let row = common.flat_map(|(bytes, _)| bytes).copied().collect::<Vec<u8>>().repeat(3);
+    let blocks = row.len() / of.block_bytes();
+    assert!(blocks >= 3, "{of}");
+    (row, blocks * of.block_size())
+}
+
 #[test]
 fn a_dot_product_is_that_of_the_unpacked_row() {
     for of in QuantType::ALL {
@@ -108,11 +119,12 @@ fn a_dot_product_is_that_of_the_unpacked_row() {
 #[test]
 fn an_input_s_products_do_not_depend_on_what_is_beside_it() {
     for of in QuantType::ALL.into_iter().filter(|of| !of.is_float()) {
-        let (bytes, _, row_len) = golden(of);
-        let row = &bytes[..of.bytes_of(row_len).unwrap()];
-        let x = wave(7 * row_len);
-        let alone: Vec<f32> = x.chunks_exact(row_len).map(|x| dots(of, row, x, 1)[0]).collect();
-        assert_eq!(bits(&dots(of, row, &x, 7)), bits(&alone), "{of}");
+        let (row, row_len) = long_row(of);
+        let x = wave(13 * row_len);
+        let alone: Vec<f32> = x.chunks_exact(row_len).map(|x| dots(of, &row, x, 1)[0]).collect();
+        for n in 1..=13 {
+            assert_eq!(bits(&dots(of, &row, &x[..n * row_len], n)), bits(&alone[..n]), "{of}, {n} inputs");
+        }
     }
 }
 
@@ -144,6 +156,34 @@ fn every_processor_computes_the_same_bits() {
         of.dots(&bytes, &rounded, &mut found);
         on_blocks::<Portable, _>(Some(of), every_row(&bytes, &rounded, &mut plain));
         assert_eq!(bits(&found), bits(&plain), "{of} with rounded inputs");
+    }
+}
+
+#[test]
+fn every_processor_sums_the_blocks_of_a_row_alike() {
+    fn plain<I: Inputs>(of: QuantType, rows: &[u8], x: &I) -> Vec<u32> {
+        fn beside<I: Inputs, const N: usize>(of: QuantType, rows: &[u8], x: &I, out: &mut [f32]) {
+            on_blocks::<Portable, _>(Some(of), Dots::<_, N> { rows, x, first: 0, outputs: 1, out });
+        }
+        let mut out = vec![f32::NAN; x.len()];
+        match x.len() {
+            1 => beside::<_, 1>(of, rows, x, &mut out),
+            4 => beside::<_, 4>(of, rows, x, &mut out),
+            _ => beside::<_, 8>(of, rows, x, &mut out),
+        }
+        bits(&out)
+    }
+    for of in QuantType::ALL.into_iter().filter(|of| !of.is_float()) {
+        let (row, row_len) = long_row(of);
+        for n in [1, 4, 8] {
+            let x = wave(n * row_len);
+            let (exact, rounded) = (PlainRows::new(&x, row_len), RoundedRows::new(&x, row_len));
+            let mut found = vec![f32::NAN; n];
+            of.dots(&row, &exact, &mut found);
+            assert_eq!(bits(&found), plain(of, &row, &exact), "{of}, {n} inputs");
+            of.dots(&row, &rounded, &mut found);
+            assert_eq!(bits(&found), plain(of, &row, &rounded), "{of}, {n} rounded inputs");
+        }
     }
 }
 
