@@ -61,23 +61,26 @@ pages.runs = (() => {
   }
   /** What the files say, made ready: curves without steps that were taken again after a resumption. */
   function curves(mine) {
-    const by = new Map(), evals = new Map();
-    for (const line of mine.metrics) (line.eval_loss !== undefined ? evals : by).set(line.step, line);
+    const by = new Map(), tested = new Map();
+    for (const line of mine.metrics) (line.eval_tokens !== undefined ? tested : by).set(line.step, line);
     const steps = [...by.values()].sort((a, b) => a.step - b.step);
     const of = (name) => steps.filter((line) => Number.isFinite(line[name])).map((line) => [line.step, line[name]]);
-    return { steps, of, evals: [...evals.values()].sort((a, b) => a.step - b.step).map((line) => [line.step, line.eval_loss]) };
+    // A run that learns from rewards says little with its loss.
+    const what = steps.some((line) => Number.isFinite(line.reward)) ? "reward" : "loss";
+    const evals = [...tested.values()].sort((a, b) => a.step - b.step).map((line) => [line.step, line[`eval_${what}`]]);
+    return { steps, of, what, evals: evals.filter(([, value]) => Number.isFinite(value)) };
   }
   const total = (mine) => Number((mine.log.match(/Plan: .*?= ([\d,]+) steps/) || mine.log.match(/step \d+\/([\d,]+)/) || [])[1]?.replace(/,/g, "")) || null;
 
   function listed(runs) {
     const focus = document.activeElement?.id;
     put(parts.list, runs.map((run) => {
-      const { steps } = curves(kept[run.run] || { metrics: [] });
+      const { steps, what } = curves(kept[run.run] || { metrics: [] });
       const last = steps.at(-1);
       return h("li", {},
         h("input", { type: "checkbox", id: `cmp-${run.id}`, "aria-label": `Compare ${run.run}`, checked: compared.has(run.run), onchange: (event) => { if (event.target.checked) compared.add(run.run); else compared.delete(run.run); parts.seen = null; update(); } }),
         h("a", { href: `#/runs/${encodeURIComponent(run.run)}`, id: `run-${run.id}`, "aria-current": run.run === chosen ? "true" : null }, h("b", {}, run.run),
-          h("small", {}, `${run.state === "done" ? ago(run.ended) : NAMES[run.state]}${last ? ` · loss ${shown(last.loss)}` : ""}`)),
+          h("small", {}, `${run.state === "done" ? ago(run.ended) : NAMES[run.state]}${last ? ` · ${what} ${shown(last[what])}` : ""}`)),
         h("span", { class: `badge ${run.state}` }, NAMES[run.state]));
     }));
     if (focus && $(focus) && document.activeElement !== $(focus)) $(focus).focus();
@@ -90,7 +93,7 @@ pages.runs = (() => {
     // Nothing is redrawn under a pointer or a selection.
     if (parts.seen && parts.detail.querySelector("svg:hover") && run.state !== "running") return;
     parts.seen = key;
-    const { steps, of, evals } = curves(mine);
+    const { steps, of, what, evals } = curves(mine);
     const last = steps.at(-1), all = total(mine);
     const log = h("pre", { class: "log", tabindex: "0", "aria-label": "What the run says" }, mine.log || "Nothing yet.");
     const wasOpen = parts.detail.querySelector("details.log")?.open;
@@ -104,8 +107,8 @@ pages.runs = (() => {
       return points.length > 60 && !exact ? [{ ...line, raw: true, points }, { ...line, points: smoothed(points) }] : [{ ...line, points }];
     });
     const losses = single
-      ? [...(of("loss").length > 60 ? [{ points: of("loss"), colour: 0, raw: true }] : []), { name: "train", points: smooth(of("loss")), colour: 0 }, { name: "held back", points: evals, colour: 1, dash: true }]
-      : lines((c) => c.of("loss"));
+      ? [...(of(what).length > 60 ? [{ points: of(what), colour: 0, raw: true }] : []), { name: "train", points: smooth(of(what)), colour: 0 }, { name: "held back", points: evals, colour: 1, dash: true }]
+      : lines((c) => c.of(what));
     const estimate = run.estimated_bytes || mine.summary?.estimated_bytes;
     const memory = run.state === "done" && mine.summary ? null : mine.memory;
     const problems = run.state === "failed" ? problemsOf(mine.log).filter((one) => one.severity === "error") : [];
@@ -118,12 +121,12 @@ pages.runs = (() => {
         run.has_adapter && h("a", { class: "button", href: `#/ship/${encodeURIComponent(run.run)}` }, "Ship it"),
         h("button", { type: "button", class: "quiet", onclick: async () => download(`${run.run}.yaml`, await text(`/api/jobs/${run.id}/recipe`)) }, "Recipe"),
         run.state !== "running" && h("button", { type: "button", class: "quiet", onclick: () => { if (confirm(`Remove the run ${run.run} and all that it left?`)) act(run, "remove"); } }, "Remove")),
-      progress(run, last, all, mine),
+      progress(run, last, what, all, mine),
       problems.map(problem),
       run.state === "failed" && !problems.length && h("p", { class: "note bad" }, h("b", {}, "It ended early. "), "What it said is below."),
       h("div", { class: "plots" },
-        plot("Loss", losses, { wide: true }),
-        !single && plot("Loss on held-back rows", together.map((one, colour) => ({ name: one.run, colour, points: curves(kept[one.run] || { metrics: [] }).evals }))),
+        plot(what === "loss" ? "Loss" : "Reward", losses, { wide: true }),
+        !single && plot(`${what === "loss" ? "Loss" : "Reward"} on held-back rows`, together.map((one, colour) => ({ name: one.run, colour, points: curves(kept[one.run] || { metrics: [] }).evals }))),
         plot("Learning rate", lines((c) => c.of("learning_rate"), true), { zero: true }),
         plot("Gradient norm", lines((c) => c.of("grad_norm"))),
         plot("Tokens a second", lines((c) => c.of("tokens_per_second")), { zero: true, unit: (value) => count(Math.round(value)) }),
@@ -135,7 +138,7 @@ pages.runs = (() => {
     log.scrollTop = log.scrollHeight;
     if (focus && $(focus)) $(focus).focus();
   }
-  function progress(run, last, all, mine) {
+  function progress(run, last, what, all, mine) {
     const doneSteps = last?.step || 0;
     if (run.state === "done") return h("p", { class: "lead" }, `${many(doneSteps, "step")}${mine.summary ? ` in ${lasting(mine.summary.seconds)}` : ""}. The adapter is in `, h("code", {}, `${run.output}/adapter`));
     if (!last) return h("p", { class: "lead" }, run.state === "waiting" ? "It waits for the run before it." : run.state === "running" ? "Reading the rows and loading the model…" : "");
@@ -143,10 +146,11 @@ pages.runs = (() => {
     level.style.width = all ? `${(100 * doneSteps) / all}%` : "0";
     const pace = mine.log.match(/· ([^·\n]* left)\s*$/m);
     return [h("div", { class: "progress", role: "progressbar", "aria-label": "Progress", "aria-valuemin": "0", "aria-valuemax": String(all || 0), "aria-valuenow": String(doneSteps) }, level),
-      h("p", { class: "soft num" }, h("small", {}, `step ${count(doneSteps)}${all ? ` of ${count(all)}` : ""} · loss ${shown(last.loss)} · ${count(Math.round(last.tokens_per_second))} tokens a second${pace && run.state === "running" ? ` · ${[...mine.log.matchAll(/· ([^·\n]* left)\s*$/gm)].at(-1)[1]}` : ""}`))];
+      h("p", { class: "soft num" }, h("small", {}, `step ${count(doneSteps)}${all ? ` of ${count(all)}` : ""} · ${what} ${shown(last[what])} · ${count(Math.round(last.tokens_per_second))} tokens a second${pace && run.state === "running" ? ` · ${[...mine.log.matchAll(/· ([^·\n]* left)\s*$/gm)].at(-1)[1]}` : ""}`))];
   }
   function summary(found) {
-    const facts = [["Loss", `${shown(found.first_loss)} → ${shown(found.last_loss)}`], found.last_eval && ["on held-back rows", shown(found.last_eval.eval_loss)],
+    const what = Number.isFinite(found.first_reward) ? "reward" : "loss";
+    const facts = [[what === "loss" ? "Loss" : "Reward", `${shown(found[`first_${what}`])} → ${shown(found[`last_${what}`])}`], found.last_eval && ["on held-back rows", shown(found.last_eval[`eval_${what}`])],
       ["Peak memory", `${bytes(found.peak_rss_bytes)}${found.estimated_bytes ? `, estimated ${bytes(found.estimated_bytes)}` : ""}`], ["Tokens", count(found.tokens)], ["Device", found.device], ["Seed", String(found.seed)]];
     return [h("dl", { class: "facts" }, facts.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       (found.warnings || []).map((warning) => problem({ severity: "warning", what: warning.replace(/^warning: /, "") }))];
