@@ -371,6 +371,10 @@ fn what_a_run_writes_is_no_pipe_and_no_file_in_a_folders_place() {
                 "{name}: {said}"
             );
         }
+        if name == ".lock" {
+            bench.write("out/recipe.yaml", "");
+            assert!(refused(&bench, "train r.yaml").contains("already holds a run"));
+        }
     }
     for name in ["tensorboard", "checkpoints", "adapter"] {
         let _ = fs::remove_dir_all(bench.path("out"));

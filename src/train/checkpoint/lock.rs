@@ -62,7 +62,14 @@ impl RunLock {
     /// # Errors
     /// As of [`RunLock::acquire`], if one does.
     pub fn check_free(output_dir: &Path) -> Result<()> {
-        let Ok(file) = File::open(output_dir.join(LOCK)) else { return Ok(()) };
+        let path = output_dir.join(LOCK);
+        // Who opens a pipe waits for ever.
+        if !path.is_file() {
+            return Ok(());
+        }
+        // Some network file systems lock nothing that is open for reading alone.
+        let open = File::options().read(true).write(true).open(&path).or_else(|_| File::open(&path));
+        let Ok(file) = open else { return Ok(()) };
         match Locked::take(file) {
             Err(Unlocked::Held(file)) => Err(in_use(output_dir, file)),
             // Free, or not to be known.
