@@ -39,6 +39,12 @@ pub fn metric(value: f64) -> String {
         .map_or(text.clone(), str::to_owned)
 }
 
+/// [`metric`] of a difference, with its sign: `"+0.1200"`.
+pub fn signed_metric(value: f64) -> String {
+    let text = metric(value);
+    if text.starts_with('-') || value.is_nan() { text } else { format!("+{text}") }
+}
+
 /// Nouns whose plural no rule tells.
 const IRREGULAR: [(&str, &str); 2] = [("index", "indices"), ("matrix", "matrices")];
 
@@ -110,6 +116,7 @@ mod tests {
     fn what_rounds_to_nothing_has_no_sign() {
         let told = [1.23456, -1.5, -0.0, -0.00004, -0.00006, 0.0, f64::NAN, f64::NEG_INFINITY].map(metric);
         assert_eq!(told, ["1.2346", "-1.5000", "0.0000", "0.0000", "-0.0001", "0.0000", "NaN", "-inf"]);
+        assert_eq!([0.12, -0.12, -0.0, f64::NAN].map(signed_metric), ["+0.1200", "-0.1200", "+0.0000", "NaN"]);
     }
 
     #[test]

@@ -251,8 +251,8 @@ fn names(contestants: &[Contestant]) -> Vec<String> {
 
 /// A contestant's line: its value with the interval, what it has more than the first, and how often chance makes as much.
 fn line(metric: &MetricReport, at: usize, name: &str, width: usize) -> String {
-    let value = &metric.values[at];
-    let own = format!("  {name:<width$}  {:>9.4}  [{:.4}, {:.4}]", value.value, value.low, value.high);
+    let (value, told) = (&metric.values[at], text::metric);
+    let own = format!("  {name:<width$}  {:>9}  [{}, {}]", told(value.value), told(value.low), told(value.high));
     match &metric.differences[at] {
         None if at > 0 => format!("{own}  not compared: of other tokens"),
         None => own,
@@ -266,7 +266,8 @@ fn line(metric: &MetricReport, at: usize, name: &str, width: usize) -> String {
                 (true, Some(false)) => "WORSE",
                 (true, None) => "different",
             };
-            format!("{own}  {:>+9.4}  [{:+.4}, {:+.4}]  p {:.4}  {verdict}", by.value, by.low, by.high, difference.p)
+            let [value, low, high] = [by.value, by.low, by.high].map(text::signed_metric);
+            format!("{own}  {value:>9}  [{low}, {high}]  p {:.4}  {verdict}", difference.p)
         }
     }
 }

@@ -12,8 +12,8 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// All of them.
-    pub const ALL: [Measure; 2] = [Measure::Loss, Measure::Reward];
+    /// All of them, first what says more where a folder has both.
+    pub const ALL: [Measure; 2] = [Measure::Reward, Measure::Loss];
 
     /// The name of the picture beside a model card.
     pub fn file(self) -> &'static str {

@@ -1,6 +1,6 @@
 //! Numbers as people read them: sizes, counts, durations.
 
-pub use crate::progress::{count, counted, metric};
+pub use crate::progress::{count, counted, metric, signed_metric};
 
 use crate::train::event::EvalEvent;
 use std::time::Duration;

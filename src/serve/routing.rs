@@ -1,6 +1,7 @@
 //! Who answers: this model, or another server that is asked instead.
 
 use super::upstream::Upstream;
+use crate::progress::metric;
 use std::fmt;
 
 /// The header of an answer that says who gave it.
@@ -119,7 +120,7 @@ impl By {
             By::Score { threshold } => ("score", "threshold", threshold),
             By::Confidence { min_mean_logprob } => ("mean log-probability", "least", min_mean_logprob),
         };
-        let value = value.map_or("none".to_owned(), |value| format!("{value:.4}"));
+        let value = value.map_or("none".to_owned(), metric);
         format!("{name} {value}, {word} {least}")
     }
 }

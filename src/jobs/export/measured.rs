@@ -104,7 +104,8 @@ pub fn types(
     progress.finish();
     let chosen = choose(&offers, *bytes).ok_or_else(|| Error::new(Kind::Run, "no mixture fits the size"))?;
     let harm: f64 = chosen.iter().map(|offer| offer.harm).sum();
-    progress.note(&format!("The mixture is expected to be {harm:.4} nats a token from the unrounded model."));
+    progress
+        .note(&format!("The mixture is expected to be {} nats a token from the unrounded model.", text::metric(harm)));
     Ok(matrices.iter().zip(chosen).map(|((id, _), offer)| (*id, offer.of)).collect())
 }
 
