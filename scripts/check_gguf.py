@@ -185,13 +185,22 @@ def continued(file, prompts):
     return [after(ids) for ids in prompts]
 
 
-def wanted(folder, count):
+def prompts_of(text, count):
+    """The prompts, and where more are asked for beginnings of nine words from all over a text: so few answers are the same as a whole
+    that twenty tell two files of four bits apart by chance alone."""
+    words = Path(text).read_text().split() if count > len(PROMPTS) else []
+    more = max(0, count - len(PROMPTS))
+    step = max(1, len(words) // max(1, more))
+    return PROMPTS[:count] + [" ".join(words[at:at + 9]) for at in range(0, len(words) - 9, step)][:more]
+
+
+def wanted(folder, text, count):
     """Prompts as tokens, and what transformers says after each."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    prompts, said = [tokenizer(prompt)["input_ids"] for prompt in PROMPTS[:count]], []
+    prompts, said = [tokenizer(prompt)["input_ids"] for prompt in prompts_of(text, count)], []
     for ids in prompts:
         out = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=CONTINUED, min_new_tokens=CONTINUED)
         said.append(out[0, len(ids):].tolist())
@@ -213,12 +222,12 @@ def main():
     parser.add_argument("--types", default=",".join(kind for kind in TYPES if kind != "F32"))
     parser.add_argument("--mixture", action="store_true", help="also ours of the size of llama.cpp's Q4_K_M, by measurement")
     parser.add_argument("--tokens", type=int, default=2000)
-    parser.add_argument("--prompts", type=int, default=0, help="greedy answers that are compared, up to 20")
+    parser.add_argument("--prompts", type=int, default=0, help="greedy answers that are compared; beyond 20 to beginnings from the text")
     parser.add_argument("--runs", type=int, default=1, help="how often each file is made, in turns")
     parser.add_argument("--tool", default="target/release/gemma-tune")
     given = parser.parse_args()
-    if given.text is None and (given.tokens or given.mixture):
-        parser.error("--text is needed, or --tokens 0")
+    if given.text is None and (given.tokens or given.mixture or given.prompts > len(PROMPTS)):
+        parser.error("--text is needed, or --tokens 0 and at most 20 prompts")
     given.work.mkdir(parents=True, exist_ok=True)
     silence()
     model = given.model
@@ -233,7 +242,7 @@ def main():
         tool.run("export", "gguf", "--model", model, "--quant", "Q4_K_M", "--imatrix", given.calibrate, "--save-imatrix", importance,
                  "--output", given.work / "first.gguf")
         weighed = ["--imatrix", importance]
-    prompts, expected = wanted(model, given.prompts) if given.prompts else ([], [])
+    prompts, expected = wanted(model, given.text, given.prompts) if given.prompts else ([], [])
 
     def facts(file, seconds):
         rmse = errors(whole, file)

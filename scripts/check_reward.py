@@ -79,8 +79,9 @@ output: {{dir: "{folder}/out", report_to: [jsonl]}}
         for name in ("loss", "grad_norm", "margin", "mean_reward", "min_reward", "max_reward", "accuracy"):
             # A margin is a difference of rewards: however near they are to one another, f32 leaves of it a part of them.
             of = (name,) if name in ("loss", "grad_norm") else ("min_reward", "max_reward")
-            size = 1.0 if name == "accuracy" else max(abs(their[part]) for part in of)
+            size = 1.0 if name == "accuracy" else max(1e-6, *(abs(their[part]) for part in of))
             gap = abs(our[name] - their[name]) / size
+            assert gap == gap, (name, our, their)
             which = "first step" if at == 0 else "later steps"
             worst[which, name] = max(worst.get((which, name), 0.0), gap)
     for (which, name), gap in sorted(worst.items()):
