@@ -44,6 +44,8 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
 /// Room for the numbers of the axes: left, top, right, bottom.
 const MARGIN: [f64; 4] = [56.0, 16.0, 16.0, 44.0];
+/// From one line of the legend to the next.
+const LINE: f64 = 16.0;
 /// More points than this are averaged in groups: the picture has no more columns to show them in.
 const MOST_POINTS: usize = 500;
 /// About as many lines across as are easily read.
@@ -103,7 +105,12 @@ pub fn draw(measure: Measure, steps: &[(u64, f64)], evaluations: &[(u64, f64)]) 
         (left + WIDTH - right) / 2.0,
         HEIGHT - 8.0
     );
-    let mut legend = top + 14.0;
+    // Where the curves are not: losses fall, rewards rise.
+    let lines = usize::from(!steps.is_empty()) + usize::from(!evaluations.is_empty());
+    let mut legend = match measure {
+        Measure::Loss => top + 14.0,
+        Measure::Reward => HEIGHT - bottom - 8.0 - LINE * (lines - 1) as f64,
+    };
     let name = measure.metric();
     for (prefix, colour, points) in [("", TRAINING, &steps), ("eval_", EVALUATION, &evaluations)] {
         if points.is_empty() {
@@ -130,7 +137,7 @@ pub fn draw(measure: Measure, steps: &[(u64, f64)], evaluations: &[(u64, f64)]) 
             svg,
             "<text x=\"{end}\" y=\"{legend}\" text-anchor=\"end\" fill=\"{colour}\">{prefix}{name}</text>"
         );
-        legend += 16.0;
+        legend += LINE;
     }
     svg.push_str("</svg>\n");
     Some(svg)
@@ -198,7 +205,14 @@ mod tests {
     #[test]
     fn rewards_are_drawn_under_their_own_name() {
         let svg = draw(Measure::Reward, &[(1, 0.5), (2, 0.75)], &[(2, 1.0)]).unwrap();
-        for part in ["<title>Reward by step</title>", ">reward</text>", ">eval_reward</text>", ">0.5</text>"] {
+        for part in [
+            "<title>Reward by step</title>",
+            ">reward</text>",
+            ">eval_reward</text>",
+            ">0.5</text>",
+            "y=\"292\"",
+            "y=\"308\"",
+        ] {
             assert!(svg.contains(part), "{part}: {svg}");
         }
         assert!(!svg.contains("loss"), "{svg}");
