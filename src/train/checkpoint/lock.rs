@@ -2,6 +2,7 @@
 
 use crate::atomic::{Live, Locked, Made, Unlocked, create_folders};
 use crate::error::{Error, Kind, Result};
+use crate::input;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -68,7 +69,7 @@ impl RunLock {
             return Ok(());
         }
         // Some network file systems lock nothing that is open for reading alone.
-        let open = File::options().read(true).write(true).open(&path).or_else(|_| File::open(&path));
+        let open = File::options().read(true).write(true).open(&path).or_else(|_| input::open(&path));
         let Ok(file) = open else { return Ok(()) };
         match Locked::take(file) {
             Err(Unlocked::Held(file)) => Err(in_use(output_dir, file)),
