@@ -68,7 +68,7 @@ pages.runs = (() => {
     // A run that learns from rewards says little with its loss.
     const what = steps.some((line) => Number.isFinite(line.reward)) ? "reward" : "loss";
     const evals = [...tested.values()].sort((a, b) => a.step - b.step).map((line) => [line.step, line[`eval_${what}`]]);
-    return { steps, of, what, evals: evals.filter(([, value]) => Number.isFinite(value)) };
+    return { steps, of, what, named: what === "loss" ? "Loss" : "Reward", evals: evals.filter(([, value]) => Number.isFinite(value)) };
   }
   const total = (mine) => Number((mine.log.match(/Plan: .*?= ([\d,]+) steps/) || mine.log.match(/step \d+\/([\d,]+)/) || [])[1]?.replace(/,/g, "")) || null;
 
@@ -93,7 +93,7 @@ pages.runs = (() => {
     // Nothing is redrawn under a pointer or a selection.
     if (parts.seen && parts.detail.querySelector("svg:hover") && run.state !== "running") return;
     parts.seen = key;
-    const { steps, of, what, evals } = curves(mine);
+    const { steps, of, what, named, evals } = curves(mine);
     const last = steps.at(-1), all = total(mine);
     const log = h("pre", { class: "log", tabindex: "0", "aria-label": "What the run says" }, mine.log || "Nothing yet.");
     const wasOpen = parts.detail.querySelector("details.log")?.open;
@@ -125,8 +125,8 @@ pages.runs = (() => {
       problems.map(problem),
       run.state === "failed" && !problems.length && h("p", { class: "note bad" }, h("b", {}, "It ended early. "), "What it said is below."),
       h("div", { class: "plots" },
-        plot(what === "loss" ? "Loss" : "Reward", losses, { wide: true }),
-        !single && plot(`${what === "loss" ? "Loss" : "Reward"} on held-back rows`, together.map((one, colour) => ({ name: one.run, colour, points: curves(kept[one.run] || { metrics: [] }).evals }))),
+        plot(named, losses, { wide: true }),
+        !single && plot(`${named} on held-back rows`, lines((c) => (c.what === what ? c.evals : []), true)),
         plot("Learning rate", lines((c) => c.of("learning_rate"), true), { zero: true }),
         plot("Gradient norm", lines((c) => c.of("grad_norm"))),
         plot("Tokens a second", lines((c) => c.of("tokens_per_second")), { zero: true, unit: (value) => count(Math.round(value)) }),
