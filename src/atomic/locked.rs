@@ -52,6 +52,21 @@ impl Locked {
         }
     }
 
+    /// The file at `path` where somebody else holds it, which may say who; changes nothing. `None` where it is free, where there is none,
+    /// and where that is not to be known.
+    pub(crate) fn held(path: &Path) -> Option<File> {
+        // Who opens a pipe waits for ever.
+        if !path.is_file() {
+            return None;
+        }
+        // Some network file systems lock nothing that is open for reading alone.
+        let file = File::options().read(true).write(true).open(path).or_else(|_| File::open(path)).ok()?;
+        match Self::take(file) {
+            Err(Unlocked::Held(file)) => Some(file),
+            Ok(_) | Err(Unlocked::Failed(_)) => None,
+        }
+    }
+
     /// Locks what is open together with all others who share it; waits for somebody who does not.
     ///
     /// # Errors

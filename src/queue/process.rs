@@ -1,6 +1,6 @@
 //! The process that trains: started apart from this one, and found again by whoever comes after.
 
-use crate::atomic::{Locked, Unlocked};
+use crate::atomic::Locked;
 use crate::clock::now;
 use crate::error::{Error, Result};
 use crate::process::{Process, set_apart};
@@ -76,8 +76,7 @@ pub fn start(folder: &Path, words: &[OsString], options: &RunnerOptions) -> Resu
 
 /// The process that holds the `output.dir` of a run, of whoever started it: its number, where it is to be read.
 pub fn holder(run: &Path) -> Option<Option<u32>> {
-    let file = File::options().read(true).write(true).open(run.join(LOCK)).ok()?;
-    let Err(Unlocked::Held(mut file)) = Locked::take(file) else { return None };
+    let mut file = Locked::held(&run.join(LOCK))?;
     let mut text = String::new();
     let _ = file.read_to_string(&mut text);
     Some(text.trim().parse().ok())

@@ -59,8 +59,7 @@ pub fn check_journal(output: &Path, resume: bool) -> Result<()> {
             .at_path(path)
             .hint("remove it, or name another output"));
     }
-    let opened = File::options().read(true).write(true).open(&path);
-    if let Err(Unlocked::Held(_)) = opened.map_err(Unlocked::Failed).and_then(Locked::take) {
+    if Locked::held(&path).is_some() {
         return Err(held(output));
     }
     if resume {

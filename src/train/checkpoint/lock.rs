@@ -1,8 +1,7 @@
 //! One run per output folder.
 
-use crate::atomic::{Live, Locked, Made, Unlocked, create_folders};
+use crate::atomic::{Live, Locked, Made, create_folders};
 use crate::error::{Error, Kind, Result};
-use crate::input;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -63,19 +62,7 @@ impl RunLock {
     /// # Errors
     /// As of [`RunLock::acquire`], if one does.
     pub fn check_free(output_dir: &Path) -> Result<()> {
-        let path = output_dir.join(LOCK);
-        // Who opens a pipe waits for ever.
-        if !path.is_file() {
-            return Ok(());
-        }
-        // Some network file systems lock nothing that is open for reading alone.
-        let open = File::options().read(true).write(true).open(&path).or_else(|_| input::open(&path));
-        let Ok(file) = open else { return Ok(()) };
-        match Locked::take(file) {
-            Err(Unlocked::Held(file)) => Err(in_use(output_dir, file)),
-            // Free, or not to be known.
-            Ok(_) | Err(Unlocked::Failed(_)) => Ok(()),
-        }
+        Locked::held(&output_dir.join(LOCK)).map_or(Ok(()), |file| Err(in_use(output_dir, file)))
     }
 
     /// Says that something is written into the folder from now on.
