@@ -2,7 +2,7 @@
 
 use super::cpu::bf16::{Left, times, times_transposed};
 use super::cpu::cross_entropy::{Running, finish_gradient, take_bent_tile, take_tile};
-use super::cpu::matmul::{Into, Mat, MatMut, matmul};
+use super::cpu::matmul::{Mat, MatMut, Store, matmul};
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::node::{Cpu, tensor};
@@ -84,20 +84,26 @@ fn cpu_linear_cross_entropy(
             head.rounded_tiles(TILE_WORDS, |words, tile| {
                 let words = words.len();
                 let logits = &mut logits[..m * words];
-                times_transposed(&x, tile, Into::Replace, logits, words);
+                times_transposed(&x, tile, Store::Replace, logits, words);
                 take(logits, words, &mut running, weighted);
                 if !weighted.is_empty() {
-                    times(&Left::new(logits, [m, words]), 0..words, tile, Into::Add, weighted, width);
+                    times(&Left::new(logits, [m, words]), 0..words, tile, Store::Add, weighted, width);
                 }
             });
         } else {
             head.tiles_of(TILE_WORDS, |words, tile| {
                 let tile = Mat::new(tile, [words.len(), width]);
                 let logits = &mut logits[..m * words.len()];
-                matmul(MatMut::new(logits, [m, words.len()]), Into::Replace, 1.0, x, tile.t());
+                matmul(MatMut::new(logits, [m, words.len()]), Store::Replace, 1.0, x, tile.t());
                 take(logits, words.len(), &mut running, weighted);
                 if !weighted.is_empty() {
-                    matmul(MatMut::new(weighted, [m, width]), Into::Add, 1.0, Mat::new(logits, [m, words.len()]), tile);
+                    matmul(
+                        MatMut::new(weighted, [m, width]),
+                        Store::Add,
+                        1.0,
+                        Mat::new(logits, [m, words.len()]),
+                        tile,
+                    );
                 }
             });
         }

@@ -15,7 +15,7 @@ pub struct AttentionShape {
     pub scaling: f32,
     /// Bends the scores into `(-c, c)` before the mask: `s -> c tanh(s / c)`.
     pub softcap: Option<f32>,
-    /// What the factors of products are rounded to on a GPU; the CPU rounds nothing.
+    /// What the factors of products are rounded to; the CPU knows f32 and bf16, and rounds nothing of three queries or fewer.
     pub compute_dtype: FloatDType,
 }
 

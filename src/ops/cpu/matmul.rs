@@ -64,16 +64,33 @@ impl<'a> MatMut<'a> {
 
 /// What a product does with the values that are already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Into {
+pub enum Store {
     /// Overwrites them.
     Replace,
     /// Is added to them.
     Add,
 }
 
+impl Store {
+    /// Puts or adds sums where they belong, each times `factor`.
+    pub fn put(self, sums: &[f32], factor: f32, out: &mut [f32]) {
+        match self {
+            Store::Replace => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * factor),
+            Store::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum * factor),
+        }
+    }
+}
+
+/// A matrix in a slice, whose size stands elsewhere: `m[i, j] = data[i · strides[0] + j · strides[1]]`.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    pub data: &'a [f32],
+    pub strides: [usize; 2],
+}
+
 /// `out = scale a b`, or `out += scale a b`, on all threads. Each element is summed in the same order on any number of
 /// them.
-pub fn matmul(out: MatMut, into: Into, scale: f32, a: Mat, b: Mat) {
+pub fn matmul(out: MatMut, into: Store, scale: f32, a: Mat, b: Mat) {
     // Below this many multiplications, handing work to other threads costs more than it saves.
     const PARALLEL: usize = 1 << 21;
     let [m, k, n] = [a.rows, a.cols, b.cols];
@@ -86,7 +103,7 @@ pub fn matmul(out: MatMut, into: Into, scale: f32, a: Mat, b: Mat) {
     assert!(last(m, n, out.row_stride, 1) < out.values.len());
     assert!(k == 0 || last(m, k, a.row_stride, a.col_stride) < a.values.len());
     assert!(k == 0 || last(k, n, b.row_stride, b.col_stride) < b.values.len());
-    let add = into == Into::Add;
+    let add = into == Store::Add;
     // SAFETY: the three matrices are inside their slices (checked above), and `out` is borrowed mutably, so it overlaps
     // neither.
     unsafe {

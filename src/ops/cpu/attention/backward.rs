@@ -7,12 +7,13 @@ use std::ops::Range;
 use rayon::iter::{ParallelBridge, ParallelIterator};
 
 use super::forward::soft_cap;
-use super::product::{Matrix, Store, product};
+use super::product::{factors, product};
 use super::rows::{RowRuns, gather, room, scatter, transpose};
 use super::split::{Part, Split};
 use super::visible::{VisibleGroup, even_runs};
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::attention::visibility::Visibility;
+use crate::ops::cpu::matmul::{Matrix, Store};
 use crate::ops::cpu::simd::exp;
 use crate::quant::simd::widest;
 
@@ -155,6 +156,7 @@ impl Task<'_> {
         let Inputs { shape, k, v, .. } = self.inputs;
         let (fold, e, key_width) = (shape.fold(), shape.head_dim, shape.key_width());
         let rows = queries.len() * fold;
+        let dtype = factors(shape, self.group);
         let all = self.group.queries.start + queries.start..self.group.queries.start + queries.end;
         let q = gather(shape, kv_head, self.inputs.q, &all, &mut scratch.q);
         let out = gather(shape, kv_head, self.inputs.out, &all, &mut scratch.out);
@@ -181,8 +183,8 @@ impl Task<'_> {
             let k_t = Matrix { data: &k[keys..], strides: [1, key_width] };
             let v_t = Matrix { data: &v[keys..], strides: [1, key_width] };
             let [q_rows, dout_rows] = [q_t, dout_t].map(|t| Matrix { data: &t[first..], strides: [1, rows] });
-            product([m, n, e], shape.scaling, q_rows, k_t, p, m, Store::Replace);
-            product([m, n, e], 1.0, dout_rows, v_t, ds, m, Store::Replace);
+            product(dtype, [m, n, e], shape.scaling, q_rows, k_t, p, m, Store::Replace);
+            product(dtype, [m, n, e], 1.0, dout_rows, v_t, ds, m, Store::Replace);
             soft_cap(shape, p);
             gradients(shape, p, ds, &lse[first..first + m], &delta[first..first + m]);
             self.group.fill_hidden(&tile, shape, p, 0.0);
@@ -193,9 +195,9 @@ impl Task<'_> {
             let dout_by_e = Matrix { data: &dout[first * e..], strides: [1, e] };
             let [p_rows, ds_rows] = [&*p, &*ds].map(|data| Matrix { data, strides: [1, m] });
             let ds_t = Matrix { data: ds, strides: [m, 1] };
-            product([e, n, m], 1.0, dout_by_e, p_rows, &mut self.dv[sums..], key_width, Store::Add);
-            product([e, n, m], shape.scaling, q_by_e, ds_rows, &mut self.dk[sums..], key_width, Store::Add);
-            product([e, m, n], shape.scaling, k_t, ds_t, &mut dq[first * e..], e, Store::Add);
+            product(dtype, [e, n, m], 1.0, dout_by_e, p_rows, &mut self.dv[sums..], key_width, Store::Add);
+            product(dtype, [e, n, m], shape.scaling, q_by_e, ds_rows, &mut self.dk[sums..], key_width, Store::Add);
+            product(dtype, [e, m, n], shape.scaling, k_t, ds_t, &mut dq[first * e..], e, Store::Add);
         }
         if shape.kv_heads > 1 {
             scatter(shape, kv_head, &scratch.dq, home);

@@ -6,12 +6,13 @@ use std::ops::Range;
 
 use rayon::iter::{ParallelBridge, ParallelIterator};
 
-use super::product::{Matrix, Store, product};
+use super::product::{factors, product};
 use super::rows::{RowRuns, gather, room, scatter, transpose};
 use super::softmax::Softmax;
 use super::visible::{VisibleGroup, even_runs};
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::attention::visibility::Visibility;
+use crate::ops::cpu::matmul::{Matrix, Store};
 use crate::ops::cpu::simd::{self, vectorised};
 
 /// Rows of a tile, a row being a query of one head. More rows share each tile of keys, but compute more of the scores
@@ -135,6 +136,7 @@ impl Task<'_> {
         let shape = self.shape;
         let (fold, e, key_width) = (shape.fold(), shape.head_dim, shape.key_width());
         let rows = self.queries.len() * fold;
+        let dtype = factors(shape, self.group);
         let q_t = transpose(gather(shape, kv_head, self.q, &self.rows, q), e, q_t);
         let out = if shape.kv_heads == 1 { &mut *self.out } else { room(copy, rows * e) };
         out.fill(0.0);
@@ -148,7 +150,7 @@ impl Task<'_> {
 
             let q = Matrix { data: &q_t[first..], strides: [1, rows] };
             let k_t = Matrix { data: &self.k[keys..], strides: [1, key_width] };
-            product([m, n, e], shape.scaling, q, k_t, scores, m, Store::Replace);
+            product(dtype, [m, n, e], shape.scaling, q, k_t, scores, m, Store::Replace);
             soft_cap(shape, scores);
             self.group.fill_hidden(&tile, shape, scores, f32::NEG_INFINITY);
 
@@ -157,7 +159,7 @@ impl Task<'_> {
             // The result lies by rows of `e`, so this is the product of the transposes.
             let v_t = Matrix { data: &self.v[keys..], strides: [1, key_width] };
             let p_t = Matrix { data: scores, strides: [m, 1] };
-            product([e, m, n], 1.0, v_t, p_t, out, e, Store::Add);
+            product(dtype, [e, m, n], 1.0, v_t, p_t, out, e, Store::Add);
         }
 
         softmax.divide(e, out);

@@ -1,23 +1,20 @@
 //! Products of tiles, on the calling thread alone.
 
+use super::visible::VisibleGroup;
+use crate::ops::attention::shape::AttentionShape;
+use crate::ops::cpu::bf16;
+use crate::ops::cpu::matmul::{Matrix, Store};
+use burn::tensor::FloatDType;
 use gemm::Parallelism;
 
-/// A matrix in a slice: `m[i, j] = data[i · strides[0] + j · strides[1]]`.
-#[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
-    pub data: &'a [f32],
-    pub strides: [usize; 2],
-}
-
-/// Whether a product replaces what the result held or adds to it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Store {
-    Replace,
-    Add,
+/// What the factors of a group's products are rounded to: nothing of few queries, as those of few rows with weights.
+pub(super) fn factors(shape: &AttentionShape, group: &VisibleGroup) -> FloatDType {
+    const FEW: usize = 3;
+    if group.queries.len() <= FEW { FloatDType::F32 } else { shape.compute_dtype }
 }
 
 /// `out = factor · lhs rhs` or `out += factor · lhs rhs`, where the columns of `out` are runs of `m` numbers,
-/// `column_stride` apart.
+/// `column_stride` apart. The factors are rounded to `dtype`, f32 or bf16.
 ///
 /// # Shapes
 /// - `lhs`: `[m, k]`
@@ -26,7 +23,9 @@ pub(super) enum Store {
 ///
 /// # Panics
 /// When a slice is too short for its matrix, as an index out of bounds.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn product(
+    dtype: FloatDType,
     [m, n, k]: [usize; 3],
     factor: f32,
     lhs: Matrix,
@@ -37,6 +36,9 @@ pub(super) fn product(
 ) {
     if m == 0 || n == 0 || k == 0 {
         return;
+    }
+    if dtype == FloatDType::BF16 {
+        return bf16::product_here([m, n, k], factor, lhs, rhs, out, column_stride, store);
     }
     let end =
         |strides: [usize; 2], [rows, columns]: [usize; 2]| (rows - 1) * strides[0] + (columns - 1) * strides[1] + 1;

@@ -3,7 +3,8 @@
 //! A product is cut into tiles of some rows of the left factor by some columns of the right one, and each tile sums in
 //! registers. Both factors are packed for it: pairs of the dimension that is summed lie together, and the pairs of a
 //! tile's rows (or columns) one after the other. The left factor is packed once for all products that it is in; the
-//! right one, a frozen weight, panel by panel beside its use, where it stays in a core's cache.
+//! right one, a frozen weight, panel by panel beside its use, where it stays in a core's cache. Factors that are no weight's, those
+//! of attention, are both packed where they are multiplied.
 //!
 //! # Numerics
 //! A factor is rounded to 8 bits, to nearest even, and what is smaller than [`pack::LEAST_LEFT`] or [`pack::LEAST_RIGHT`]
@@ -15,6 +16,7 @@
 
 mod avx2;
 mod avx512;
+mod here;
 mod kernel;
 mod pack;
 mod plain;
@@ -22,6 +24,7 @@ mod product;
 mod runs;
 mod tile;
 
+pub use here::product as product_here;
 pub use kernel::Kernel;
 pub use pack::round;
 pub use product::{Left, Right, times, times_transposed};

@@ -30,6 +30,35 @@ fn cut(x: u16, least: u16) -> u16 {
     if x & 0x7fff < least { 0 } else { x }
 }
 
+/// The bits of the largest number, without its sign.
+#[inline(always)]
+fn largest(row: &[f32]) -> u32 {
+    const LANES: usize = 16;
+    let (whole, rest) = row.as_chunks::<LANES>();
+    let mut largest = [0u32; LANES];
+    for row in whole {
+        for i in 0..LANES {
+            largest[i] = largest[i].max(row[i].abs().to_bits());
+        }
+    }
+    largest.into_iter().chain(rest.iter().map(|x| x.abs().to_bits())).max().unwrap_or(0)
+}
+
+/// The power of two that brings the number with these bits near 1; 1 where it is 0 or not finite.
+#[inline(always)]
+fn near_one(bits: u32) -> f32 {
+    match bits >> 23 {
+        _ if bits == 0 => 1.0,
+        255 => 1.0,
+        exponent => f32::from_bits((254 - exponent).clamp(1, 253) << 23),
+    }
+}
+
+/// The power of two that brings the largest number of these lines near 1.
+pub fn power<'a>(lines: impl Iterator<Item = &'a [f32]>) -> f32 {
+    near_one(lines.map(largest_of_line).max().unwrap_or(0))
+}
+
 vectorised! {
     /// `x` in bf16, to nearest even; what is smaller than `least` becomes 0.
     pub fn round(x: &[f32], least: f32, out: &mut [u16]) {
@@ -44,20 +73,22 @@ vectorised! {
     /// What a row of a left factor is multiplied by before it is rounded: 1, but for rows whose largest number is very
     /// small or very large a power of two that brings it near 1. Their products are multiplied back.
     pub fn scale(row: &[f32]) -> f32 {
-        const LANES: usize = 16;
-        let (whole, rest) = row.as_chunks::<LANES>();
-        let mut largest = [0u32; LANES];
-        for row in whole {
-            for i in 0..LANES {
-                largest[i] = largest[i].max(row[i].abs().to_bits());
-            }
+        match largest(row) {
+            // A size that needs nothing.
+            bits if (87..=191).contains(&(bits >> 23)) => 1.0,
+            bits => near_one(bits),
         }
-        let largest = largest.into_iter().chain(rest.iter().map(|x| x.abs().to_bits())).max().unwrap_or(0);
-        match largest >> 23 {
-            // Everything is 0, or it is a size that needs nothing, or something is not finite.
-            _ if largest == 0 => 1.0,
-            87..=191 | 255 => 1.0,
-            exponent => f32::from_bits((254 - exponent).clamp(1, 253) << 23),
+    }
+
+    /// The bits of the largest number of a line, without its sign.
+    fn largest_of_line(line: &[f32]) -> u32 {
+        largest(line)
+    }
+
+    /// Pairs of two lines of floats that lie one above the other, times a power of two and rounded.
+    fn interleave_floats(upper: &[f32], lower: &[f32], scale: f32, least: f32, out: &mut [Pair]) {
+        for ((out, upper), lower) in out.iter_mut().zip(upper).zip(lower) {
+            *out = Pair::from(rounded(*upper * scale, least)) | Pair::from(rounded(*lower * scale, least)) << 16;
         }
     }
 
@@ -143,7 +174,14 @@ pub fn columns<T: Tile>(w: &[u16], stride: usize, columns: usize, run: usize, ou
 ///
 /// # Shapes
 /// - `out`: `[pairs, ROWS, WORDS]`; rows beyond the last become 0
-pub fn rows<T: Tile>(x: &[f32], stride: usize, scales: &[f32], run: usize, scratch: &mut Vec<Pair>, out: &mut [u32]) {
+pub fn rows<'a, T: Tile>(
+    x: &[f32],
+    stride: usize,
+    scales: impl Iterator<Item = &'a f32>,
+    run: usize,
+    scratch: &mut Vec<Pair>,
+    out: &mut [u32],
+) {
     let pairs = run.div_ceil(2);
     scratch.clear();
     scratch.resize(T::ROWS.next_multiple_of(SIDE) * pairs, 0);
@@ -167,6 +205,40 @@ pub fn rows<T: Tile>(x: &[f32], stride: usize, scales: &[f32], run: usize, scrat
         }
     }
 }
+
+/// As [`rows`], of so many rows whose first numbers lie together, then their second ones, `stride` apart; all times `scale`.
+pub fn turned_rows<T: Tile>(x: &[f32], stride: usize, rows: usize, scale: f32, run: usize, out: &mut [u32]) {
+    let mut pairs = [0; MOST_ROWS];
+    for (pair, out) in out.chunks_exact_mut(T::ROWS * T::WORDS).enumerate() {
+        let [upper, lower] = two_lines(x, stride, pair, run, rows);
+        interleave_floats(upper, lower, scale, LEAST_LEFT, &mut pairs[..rows]);
+        for (to, pair) in out.chunks_exact_mut(T::WORDS).zip(&pairs[..T::ROWS]) {
+            match T::WORDS {
+                1 => to[0] = *pair,
+                _ => to.copy_from_slice(&widened(*pair).map(f32::to_bits)),
+            }
+        }
+    }
+}
+
+/// As [`columns`], of floats, all times `scale`.
+pub fn float_columns<T: Tile>(x: &[f32], stride: usize, columns: usize, scale: f32, run: usize, out: &mut [Pair]) {
+    for (pair, out) in out.chunks_exact_mut(T::COLUMNS).enumerate() {
+        let [upper, lower] = two_lines(x, stride, pair, run, columns);
+        interleave_floats(upper, lower, scale, LEAST_RIGHT, out);
+        out[columns..].fill(0);
+    }
+}
+
+/// The lines of a pair; of the last one the second may be nothing.
+fn two_lines(x: &[f32], stride: usize, pair: usize, run: usize, len: usize) -> [&[f32]; 2] {
+    const NOTHING: [f32; 64] = [0.0; 64];
+    let lower = if 2 * pair + 1 < run { &x[(2 * pair + 1) * stride..] } else { &NOTHING };
+    [&x[2 * pair * stride..][..len], &lower[..len]]
+}
+
+/// The rows of the largest tile.
+const MOST_ROWS: usize = 16;
 
 /// The first eight lines of so many pairs.
 fn lines(scratch: &[Pair], pairs: usize) -> [&[Pair]; SIDE] {

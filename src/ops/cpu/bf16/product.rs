@@ -7,7 +7,7 @@ use super::pack;
 use super::plain::Plain;
 use super::runs::{run_of, runs};
 use super::tile::{Pair, Tile};
-use crate::ops::cpu::matmul::Into;
+use crate::ops::cpu::matmul::Store;
 use crate::ops::cpu::scattered::Scattered;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -84,7 +84,7 @@ fn pack_left<T: Tile>(x: &[f32], width: usize, scales: &[f32]) -> Vec<u32> {
             let first = at * T::ROWS;
             PANEL.with_borrow_mut(|[scratch, _]| {
                 let scales = &scales[first..(first + T::ROWS).min(rows)];
-                pack::rows::<T>(&x[first * width + run.start..], width, scales, run.len(), scratch, out);
+                pack::rows::<T>(&x[first * width + run.start..], width, scales.iter(), run.len(), scratch, out);
             });
         });
     }
@@ -99,7 +99,7 @@ fn pack_left<T: Tile>(x: &[f32], width: usize, scales: &[f32]) -> Vec<u32> {
 ///
 /// # Panics
 /// When the widths differ, or `out` is too short.
-pub fn times_transposed(x: &Left, w: Right, into: Into, out: &mut [f32], stride: usize) {
+pub fn times_transposed(x: &Left, w: Right, into: Store, out: &mut [f32], stride: usize) {
     assert!(x.width == w.width, "[{}, {}] x [{}, {}]^T", x.rows, x.width, w.rows, w.width);
     let job = Job { x, terms: 0..x.width, w, transposed: true, columns: w.rows, into };
     by!(x.kernel, run(&job, out, stride));
@@ -109,7 +109,7 @@ pub fn times_transposed(x: &Left, w: Right, into: Into, out: &mut [f32], stride:
 ///
 /// # Shapes
 /// - `x`: `[n, k]`, `w`: `[terms.len(), columns]`
-pub fn times(x: &Left, terms: Range<usize>, w: Right, into: Into, out: &mut [f32], stride: usize) {
+pub fn times(x: &Left, terms: Range<usize>, w: Right, into: Store, out: &mut [f32], stride: usize) {
     let of = run_of(x.width);
     let whole = terms.start.is_multiple_of(of) && (terms.end.is_multiple_of(of) || terms.end == x.width);
     assert!(whole && terms.end <= x.width && terms.len() == w.rows, "{terms:?} of {} x {}", x.width, w.rows);
@@ -125,7 +125,7 @@ struct Job<'a> {
     w: Right<'a>,
     transposed: bool,
     columns: usize,
-    into: Into,
+    into: Store,
 }
 
 fn run<T: Tile>(job: &Job, out: &mut [f32], stride: usize) {
@@ -159,7 +159,7 @@ fn multiply<T: Tile>(
 ) {
     let (x, w) = (job.x, job.w);
     let all_tiles = x.rows.div_ceil(T::ROWS);
-    let mut sums = Sums([0.0; MOST]);
+    let mut sums = Sums::default();
     let sums = &mut sums.0[..T::ROWS * T::COLUMNS];
     let mut into = job.into;
     for run in runs(x.width).filter(|run| job.terms.start <= run.start && run.end <= job.terms.end) {
@@ -181,18 +181,10 @@ fn multiply<T: Tile>(
             for (row, sums) in rows.zip(sums.chunks_exact(T::COLUMNS)) {
                 // SAFETY: the row and its columns are inside of `out` (checked by `run`), and no other task has both.
                 let out = unsafe { out.row(row, columns.clone()) };
-                store(into, &sums[..len], 1.0 / x.scales[row], out);
+                into.put(&sums[..len], 1.0 / x.scales[row], out);
             }
         }
-        into = Into::Add;
-    }
-}
-
-/// Puts or adds sums where they belong, times a power of two.
-fn store(into: Into, sums: &[f32], by: f32, out: &mut [f32]) {
-    match into {
-        Into::Replace => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * by),
-        Into::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum * by),
+        into = Store::Add;
     }
 }
 
@@ -201,4 +193,10 @@ const MOST: usize = 12 * 32;
 
 /// Where a tile's sums are put, each register's at once.
 #[repr(align(64))]
-struct Sums([f32; MOST]);
+pub(super) struct Sums(pub [f32; MOST]);
+
+impl Default for Sums {
+    fn default() -> Self {
+        Sums([0.0; MOST])
+    }
+}

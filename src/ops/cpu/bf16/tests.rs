@@ -1,7 +1,7 @@
 use super::pack::{LEAST_LEFT, LEAST_RIGHT, scale};
 use super::runs::runs;
 use super::*;
-use crate::ops::cpu::matmul::Into;
+use crate::ops::cpu::matmul::{Matrix, Store};
 use half::bf16;
 
 /// Numbers of both signs and many sizes.
@@ -67,7 +67,7 @@ fn products_have_the_promised_bits() {
             let left = Left::packed_for(kernel, &x, [m, k]);
             let stride = n + 3;
             let mut out = vec![7.0; m * stride];
-            times_transposed(&left, Right { values: &w16, rows: n, width: k }, Into::Replace, &mut out, stride);
+            times_transposed(&left, Right { values: &w16, rows: n, width: k }, Store::Replace, &mut out, stride);
             for (got, want) in out.chunks(stride).zip(want.chunks(n)) {
                 assert_eq!(got[..n], *want, "{kernel:?} [{m}, {k}, {n}]");
                 assert_eq!(got[n..], [7.0; 3], "{kernel:?} [{m}, {k}, {n}]: written beside");
@@ -76,13 +76,13 @@ fn products_have_the_promised_bits() {
             let mut out = vec![0.0; m * n];
             for run in runs(k) {
                 let w = Right { values: &turned16[run.start * n..run.end * n], rows: run.len(), width: n };
-                times(&left, run, w, Into::Add, &mut out, n);
+                times(&left, run, w, Store::Add, &mut out, n);
             }
             assert_eq!(out, want, "{kernel:?} [{m}, {k}, {n}]");
             let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
             let mut same = vec![0.0; m * n];
             let w = Right { values: &turned16, rows: k, width: n };
-            alone.install(|| times(&left, 0..k, w, Into::Add, &mut same, n));
+            alone.install(|| times(&left, 0..k, w, Store::Add, &mut same, n));
             assert_eq!(out, same, "{kernel:?} [{m}, {k}, {n}] on one thread");
         }
     }
@@ -120,10 +120,57 @@ fn rows_far_from_one_are_brought_near_it() {
     let product = |by: f32| {
         let x: Vec<f32> = x.iter().map(|x| x * by).collect();
         let mut out = [0.0; 2];
-        times_transposed(&Left::new(&x, [1, 80]), Right { values: &w, rows: 2, width: 80 }, Into::Replace, &mut out, 2);
+        times_transposed(
+            &Left::new(&x, [1, 80]),
+            Right { values: &w, rows: 2, width: 80 },
+            Store::Replace,
+            &mut out,
+            2,
+        );
         out
     };
     for by in [2f32.powi(-100), 2f32.powi(90)] {
         assert_eq!(product(by), product(1.0).map(|y| y * by), "{by:e}");
+    }
+}
+
+/// Factors that lie in every way that attention has, with numbers of any size, and what is written beside.
+#[test]
+fn products_on_one_thread_are_those_of_the_rounded_factors() {
+    for [m, n, k] in [[1, 1, 1], [4, 7, 3], [33, 13, 64], [64, 50, 256], [40, 3, 1027]] {
+        for (size, in_rows) in [(1.0, true), (1.0, false), (2f32.powi(-60), true), (2f32.powi(60), false)] {
+            let (l_stride, r_stride, out_stride) = (m + 2, if in_rows { n } else { k } + 1, m + 3);
+            let l = numbers(k * l_stride, 1);
+            let r: Vec<f32> = numbers(if in_rows { k } else { n } * r_stride, 2).iter().map(|x| x * size).collect();
+            let lhs = Matrix { data: &l, strides: [1, l_stride] };
+            let rhs = Matrix { data: &r, strides: if in_rows { [r_stride, 1] } else { [1, r_stride] } };
+            let number = |m: &Matrix, i: usize, j: usize| {
+                f64::from(bf16::from_f32(m.data[i * m.strides[0] + j * m.strides[1]]).to_f32())
+            };
+            let before = numbers(n * out_stride, 3);
+            let results = kernels().map(|kernel| {
+                let mut out: Vec<f32> = before.iter().map(|x| x * size).collect();
+                here::by([m, n, k], 0.7, lhs, rhs, &mut out, out_stride, Store::Add, kernel);
+                out
+            });
+            let results: Vec<Vec<f32>> = results.collect();
+            for out in &results {
+                assert_eq!(*out, results[0]);
+            }
+            for (j, (out, before)) in results[0].chunks(out_stride).zip(before.chunks(out_stride)).enumerate() {
+                for (i, (got, before)) in out.iter().zip(before).enumerate() {
+                    let before = f64::from(before * size);
+                    let terms = || (0..k).map(|p| number(&lhs, i, p) * number(&rhs, p, j));
+                    let (want, most) = match i < m {
+                        true => {
+                            (before + 0.7 * terms().sum::<f64>(), before.abs() + terms().map(f64::abs).sum::<f64>())
+                        }
+                        false => (before, 0.0),
+                    };
+                    let error = (f64::from(*got) - want).abs();
+                    assert!(error <= 2e-6 * most, "[{m}, {n}, {k}] {size:e} {i} {j}: {got}, not {want}");
+                }
+            }
+        }
     }
 }
