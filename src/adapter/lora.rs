@@ -3,7 +3,7 @@
 use crate::model::{Site, Stage, WholeTensor};
 use crate::nn::SidePath;
 use crate::ops::plain::add_low_rank;
-use crate::ops::{Weight, geglu, product};
+use crate::ops::{Input, Weight, geglu, product};
 use crate::weights::names::ModelPart;
 use burn::tensor::{Device, Gradients, Tensor};
 
@@ -58,9 +58,10 @@ impl LoraModule {
     /// # Shapes
     /// - `x`: `[n, in]`
     /// - output: `[n, out]`
-    pub fn project(&self, x: Tensor<2>, dropped: Option<Tensor<2>>, base: &Weight) -> Tensor<2> {
-        let frozen = |x: &Tensor<2>| match &self.subtracted {
-            Some((a, b)) => add_low_rank(base.project(x.clone()), x, a, b, -self.scaling),
+    pub fn project(&self, x: impl Into<Input>, dropped: Option<Tensor<2>>, base: &Weight) -> Tensor<2> {
+        let x = x.into();
+        let frozen = |x: &Input| match &self.subtracted {
+            Some((a, b)) => add_low_rank(base.project(x.clone()), x.rows(), a, b, -self.scaling),
             None => base.project(x.clone()),
         };
         let adapted = |y: Tensor<2>, x: &Tensor<2>| add_low_rank(y, x, &self.a, &self.b, self.scaling);
@@ -69,7 +70,7 @@ impl LoraModule {
             (None, rescale) => {
                 let y = match self.subtracted {
                     None => base.project_adapted(x, &self.a, &self.b, self.scaling),
-                    Some(_) => adapted(frozen(&x), &x),
+                    Some(_) => adapted(frozen(&x), x.rows()),
                 };
                 match rescale {
                     Some(rescale) => y * rescale,
@@ -274,7 +275,7 @@ impl Adapter {
 }
 
 impl SidePath for Adapter {
-    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
+    fn project(&self, site: usize, x: Input, base: &Weight) -> Tensor<2> {
         match self.at(site) {
             Some(module) => module.project(x, None, base),
             None => base.project(x),
@@ -329,16 +330,16 @@ impl TrainedStage<'_> {
 }
 
 impl SidePath for TrainedStage<'_> {
-    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
+    fn project(&self, site: usize, x: Input, base: &Weight) -> Tensor<2> {
         let Some((_, module)) = self.modules.iter().find(|(_, m)| m.site.index == site) else { return base.project(x) };
-        let dropped = self.dropout.map(|dropout| dropout.drop_from(site, &x));
+        let dropped = self.dropout.map(|dropout| dropout.drop_from(site, x.rows()));
         module.project(x, dropped, base)
     }
 
     fn project_gated(&self, site: usize, gate: Tensor<2>, up: Tensor<2>, base: &Weight) -> Tensor<2> {
         match self.modules.iter().find(|(_, m)| m.site.index == site) {
             Some((_, module)) if self.dropout.is_none() => module.project_gated(gate, up, base),
-            _ => self.project(site, geglu(gate, up), base),
+            _ => self.project(site, geglu(gate, up).into(), base),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::infer::prefixes::{Known, Prefixes};
 use crate::infer::request::{AnswerId, Event, Prompt, Refusal, Request};
 use crate::model::{Carry, Inputs, LanguageModel};
 use crate::nn::{ByRows, KvCache, Past, SidePath};
-use crate::ops::inference;
+use crate::ops::{inference, values};
 use answering::{Answering, Asked, Waiting};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -416,9 +416,9 @@ impl<'a> Engine<'a> {
             return;
         }
         let ready = if ready.len() == 1 { ready.remove(0) } else { Tensor::cat(ready, 0) };
-        let logits: Vec<f32> = self.model.logits(ready).into_data().try_into_vec_as().unwrap_or_default();
+        let logits = values(self.model.logits(ready));
         self.begin_answers(&mut rows);
-        let words = self.model.config().vocab_size();
+        let (words, logits) = (self.model.config().vocab_size(), &*logits);
         // To draw from a quarter of a million words takes a core milliseconds, and each answer draws for itself.
         let go_on = |(running, rows): (&mut Answering, Option<Range<usize>>)| {
             let rows = rows?;

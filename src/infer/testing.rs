@@ -2,7 +2,7 @@
 
 use crate::model::{self, LanguageModel, ModelConfig};
 use crate::nn::SidePath;
-use crate::ops::Weight;
+use crate::ops::{Input, Weight};
 use crate::progress::Silent;
 use crate::testkit::golden;
 use crate::weights::{Holding, Source};
@@ -33,9 +33,9 @@ impl Count {
 }
 
 impl SidePath for Count {
-    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
+    fn project(&self, site: usize, x: Input, base: &Weight) -> Tensor<2> {
         if site == 0 {
-            self.0.fetch_add(x.dims()[0], Ordering::Relaxed);
+            self.0.fetch_add(x.rows().dims()[0], Ordering::Relaxed);
         }
         base.project(x)
     }

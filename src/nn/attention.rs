@@ -2,7 +2,7 @@
 
 use crate::nn::cache::Seen;
 use crate::nn::{AttentionKind, AttentionPlan, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
-use crate::ops::{self, AttentionShape, Looking};
+use crate::ops::{self, AttentionShape, Input, Looking};
 use burn::tensor::{FloatDType, Tensor};
 use std::ops::Range;
 
@@ -149,7 +149,7 @@ impl Attention {
     /// Projected, normalised and rotated queries `[n, h, e]` and keys `[n, g, e]`, and values `[n, g, e]`.
     fn heads(&self, x: Tensor<2>, rope: &RopeTable, side: &dyn SidePath) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
         let AttentionConfig { num_attention_heads: h, num_key_value_heads: g, head_dim: e, .. } = self.config;
-        let [n, _] = x.dims();
+        let ([n, _], x) = (x.dims(), Input::from(x));
         let q = self.q_proj.forward(x.clone(), side).reshape([n, h, e]);
         let k = self.k_proj.forward(x.clone(), side).reshape([n, g, e]);
         let v = self.v_proj.forward(x, side).reshape([n, g, e]);

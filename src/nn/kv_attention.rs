@@ -3,6 +3,7 @@
 use crate::nn::attention::AttentionConfig;
 use crate::nn::cache::Seen;
 use crate::nn::{AttentionPlan, LayerCache, Linear, RmsNorm, RopeTable, SidePath};
+use crate::ops::Input;
 use burn::tensor::{FloatDType, Tensor};
 use std::ops::Range;
 
@@ -46,9 +47,9 @@ impl KeysValues {
     ///
     /// # Shapes
     /// - `x`: `[n, d]`
-    pub fn of(&self, x: Tensor<2>, config: &AttentionConfig, rope: &RopeTable, side: &dyn SidePath) -> Kv {
+    pub fn of(&self, x: Input, config: &AttentionConfig, rope: &RopeTable, side: &dyn SidePath) -> Kv {
         let &AttentionConfig { num_key_value_heads: g, head_dim: e, .. } = config;
-        let [n, _] = x.dims();
+        let [n, _] = x.rows().dims();
         let k = self.k_proj.forward(x.clone(), side).reshape([n, g, e]);
         let v = self.v_proj.forward(x, side).reshape([n, g, e]);
         Kv {
@@ -85,14 +86,7 @@ impl Queries {
     /// # Shapes
     /// - `x`: `[n, d]`
     /// - output: `[n, d]`
-    pub fn attend(
-        &self,
-        x: Tensor<2>,
-        kv: Kv,
-        rope: &RopeTable,
-        plan: &AttentionPlan,
-        side: &dyn SidePath,
-    ) -> Tensor<2> {
+    pub fn attend(&self, x: Input, kv: Kv, rope: &RopeTable, plan: &AttentionPlan, side: &dyn SidePath) -> Tensor<2> {
         let q = self.heads(x, rope, side);
         let (k, v) = kv.heads(&self.config);
         self.o_proj.forward(self.config.mix(q, k, v, plan, self.compute_dtype()), side)
@@ -105,7 +99,7 @@ impl Queries {
     /// - output: `[n, d]`
     pub fn attend_cached(
         &self,
-        x: Tensor<2>,
+        x: Input,
         seen: &[Seen],
         rope: &RopeTable,
         lengths: &[usize],
@@ -121,9 +115,9 @@ impl Queries {
         self.q_proj.weight.compute_dtype()
     }
 
-    fn heads(&self, x: Tensor<2>, rope: &RopeTable, side: &dyn SidePath) -> Tensor<3> {
+    fn heads(&self, x: Input, rope: &RopeTable, side: &dyn SidePath) -> Tensor<3> {
         let AttentionConfig { num_attention_heads: h, head_dim: e, .. } = self.config;
-        let [n, _] = x.dims();
+        let [n, _] = x.rows().dims();
         self.q_norm.forward_rotated(self.q_proj.forward(x, side).reshape([n, h, e]), rope)
     }
 }

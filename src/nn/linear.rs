@@ -1,6 +1,6 @@
 //! A frozen linear layer with room for something beside it.
 
-use crate::ops::{Passing, Weight, geglu};
+use crate::ops::{Input, Passing, Weight, geglu};
 use burn::tensor::Tensor;
 
 /// What runs beside the frozen linears of a model: nothing, or an adapter.
@@ -13,7 +13,7 @@ pub trait SidePath: Sync {
     /// # Shapes
     /// - `x`: `[n, in]`
     /// - output: `[n, out]`
-    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2>;
+    fn project(&self, site: usize, x: Input, base: &Weight) -> Tensor<2>;
 
     /// As [`SidePath::project`], of `gelu_tanh(gate) * up`, for those who need not keep the product.
     ///
@@ -21,7 +21,7 @@ pub trait SidePath: Sync {
     /// - `gate`, `up`: `[n, in]`
     /// - output: `[n, out]`
     fn project_gated(&self, site: usize, gate: Tensor<2>, up: Tensor<2>, base: &Weight) -> Tensor<2> {
-        self.project(site, geglu(gate, up), base)
+        self.project(site, geglu(gate, up).into(), base)
     }
 
     /// As [`SidePath::project`], given the `frozen` `x W^T`, so that several share it.
@@ -31,7 +31,7 @@ pub trait SidePath: Sync {
     /// - `frozen`, output: `[n, out]`
     fn beside(&self, site: usize, x: Tensor<2>, frozen: Tensor<2>, base: &Weight) -> Tensor<2> {
         let _ = frozen;
-        self.project(site, x, base)
+        self.project(site, x.into(), base)
     }
 
     /// Whether nothing runs beside the model.
@@ -54,7 +54,7 @@ pub trait SidePath: Sync {
 pub struct BaseOnly;
 
 impl SidePath for BaseOnly {
-    fn project(&self, _: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
+    fn project(&self, _: usize, x: Input, base: &Weight) -> Tensor<2> {
         base.project(x)
     }
 
@@ -82,8 +82,8 @@ impl Linear {
     /// # Shapes
     /// - `x`: `[n, in]`
     /// - output: `[n, out]`
-    pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
-        side.project(self.site, x, &self.weight)
+    pub fn forward(&self, x: impl Into<Input>, side: &dyn SidePath) -> Tensor<2> {
+        side.project(self.site, x.into(), &self.weight)
     }
 
     /// The layer of which only the outputs are read that pass: see [`Weight::with_outputs`].
@@ -121,7 +121,7 @@ impl BiasedLinear {
     /// # Shapes
     /// - `x`: `[n, in]`
     /// - output: `[n, out]`
-    pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
+    pub fn forward(&self, x: impl Into<Input>, side: &dyn SidePath) -> Tensor<2> {
         self.linear.forward(x, side) + self.bias.clone().unsqueeze()
     }
 }

@@ -1,6 +1,7 @@
 //! The gated feed-forward block.
 
 use crate::nn::{Linear, SidePath};
+use crate::ops::Input;
 use burn::tensor::Tensor;
 
 /// GeGLU: `down(gelu_tanh(gate(x)) * up(x))`.
@@ -21,6 +22,7 @@ impl Mlp {
     /// - `x`: `[n, d]`
     /// - output: `[n, d]`
     pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
+        let x = Input::from(x);
         let gate = self.gate_proj.forward(x.clone(), side); // [n, f]
         let up = self.up_proj.forward(x, side); // [n, f]
         self.down_proj.forward_gated(gate, up, side)

@@ -1,7 +1,7 @@
 //! What comes into each matrix of a model while it reads.
 
 use super::linear::SidePath;
-use crate::ops::Weight;
+use crate::ops::{Input, Weight};
 use burn::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -25,9 +25,9 @@ impl<'a> InputSquares<'a> {
 }
 
 impl SidePath for InputSquares<'_> {
-    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
-        let [rows, width] = x.dims();
-        let data = x.clone().into_data();
+    fn project(&self, site: usize, x: Input, base: &Weight) -> Tensor<2> {
+        let [rows, width] = x.rows().dims();
+        let data = x.rows().clone().into_data();
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let (sums, tokens) = sums.entry(site).or_insert_with(|| (vec![0.0; width], 0));
         *tokens += rows as u64;

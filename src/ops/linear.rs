@@ -2,17 +2,18 @@
 
 use super::cpu::bf16::{Left, run_of, times, times_transposed};
 use super::cpu::geglu;
-use super::cpu::matmul::{Into, Mat, MatMut, matmul};
+use super::cpu::matmul::{Mat, MatMut, Store, matmul};
 use super::cpu::scattered::Scattered;
+use super::factor::Factor;
 #[cfg(feature = "gpu")]
 use super::gpu;
 use super::inference;
+use super::input::{Input, Ready, Rows};
 use super::node::{Cpu, Kept, finish, tensor};
 use super::passing::Sparse;
 use super::plain;
 use super::product::product;
 use super::weight::Weight;
-use crate::quant::{FloatRows, PlainRows, RoundedRows};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -24,19 +25,20 @@ impl Weight {
     /// # Shapes
     /// - `x`: `[n, in]`
     /// - output: `[n, out]`
-    pub fn project(&self, x: Tensor<2>) -> Tensor<2> {
-        if let Some(x) = Cpu::new(&x) {
-            return cpu_linear(x, self);
+    pub fn project(&self, x: impl Into<Input>) -> Tensor<2> {
+        let x = x.into();
+        if let Some(rows) = Cpu::new(x.rows()) {
+            return cpu_linear(rows, x.ready(), self);
         }
         if self.is_on_cpu() {
-            let w = self.to_f32().to_device(&x.device().inner());
-            return product(x, w.transpose());
+            let w = self.to_f32().to_device(&x.rows().device().inner());
+            return product(x.rows().clone(), w.transpose());
         }
         #[cfg(feature = "gpu")]
         if let Some(y) = gpu::linear(&x, self) {
             return y;
         }
-        self.times_tiles(&x)
+        self.times_tiles(&Factor::new(x.rows(), self.compute_dtype()))
     }
 
     /// `y = x W^T + s (x A^T) B^T`. Keeps `x` and `s x A^T` for its gradients
@@ -49,9 +51,10 @@ impl Weight {
     ///
     /// # Source
     /// Hu et al. 2021, equation 3.
-    pub fn project_adapted(&self, x: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Tensor<2> {
-        if let (Some(x), Some(a), Some(b)) = (Cpu::new(&x), Cpu::new(a), Cpu::new(b)) {
-            return cpu_lora_linear(x, self, a, b, scaling as f32);
+    pub fn project_adapted(&self, x: impl Into<Input>, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Tensor<2> {
+        let x = x.into();
+        if let (Some(rows), Some(a), Some(b)) = (Cpu::new(x.rows()), Cpu::new(a), Cpu::new(b)) {
+            return cpu_lora_linear(rows, x.ready(), self, a, b, scaling as f32);
         }
         #[cfg(feature = "gpu")]
         if !self.is_on_cpu()
@@ -59,7 +62,7 @@ impl Weight {
         {
             return y;
         }
-        plain::add_low_rank(self.project(x.clone()), &x, a, b, scaling)
+        plain::add_low_rank(self.project(x.clone()), x.rows(), a, b, scaling)
     }
 
     /// As [`Weight::project_adapted`], of `act = gelu_tanh(gate) * up`. Keeps `gate`, `up` and `s act A^T`; `act` is
@@ -90,19 +93,19 @@ impl Weight {
     }
 }
 
-fn cpu_linear(x: Cpu, w: &Weight) -> Tensor<2> {
+fn cpu_linear(x: Cpu, ready: &Ready, w: &Weight) -> Tensor<2> {
     let [out, input] = w.dims();
-    let n = x.values().len() / input.max(1);
-    let y = project(x.values(), n, w);
-    finish([x], tensor(y, [n, out]), w.clone(), |w, dy, [wanted]| {
+    let rows = Rows::new(x.values(), input, ready);
+    let y = tensor(project(rows, w), [rows.n, out]);
+    finish([x], y, w.clone(), |w, dy, [wanted]| {
         let [out, input] = w.dims();
         let n = dy.len() / out.max(1);
         [wanted.then(|| tensor(project_back(dy, n, &w), [n, input]))]
     })
 }
 
-fn cpu_lora_linear(x: Cpu, w: &Weight, a: Cpu, b: Cpu, scaling: f32) -> Tensor<2> {
-    let (lora, y) = Lora::forward(x.values(), w, &a, &b, scaling);
+fn cpu_lora_linear(x: Cpu, ready: &Ready, w: &Weight, a: Cpu, b: Cpu, scaling: f32) -> Tensor<2> {
+    let (lora, y) = Lora::forward(Rows::new(x.values(), w.dims()[1], ready), w, &a, &b, scaling);
     let kept = x.keep();
     finish([x, a, b], y, (kept, lora), |(x, lora), dy, [dx, da, db]| {
         let d_narrow = lora.d_narrow(dy);
@@ -117,7 +120,8 @@ fn cpu_geglu_lora_linear(gate: Cpu, up: Cpu, w: &Weight, a: Cpu, b: Cpu, scaling
         geglu::forward(gate, up, width, &mut act);
         act
     };
-    let (lora, y) = Lora::forward(&act(gate.values(), up.values()), w, &a, &b, scaling);
+    let (act, ready) = (act(gate.values(), up.values()), Ready::default());
+    let (lora, y) = Lora::forward(Rows::new(&act, width, &ready), w, &a, &b, scaling);
     let state = Gated { gate: gate.keep(), up: up.keep(), lora };
     finish([gate, up, a, b], y, state, Gated::backward)
 }
@@ -163,16 +167,15 @@ struct Lora {
 }
 
 impl Lora {
-    fn forward(x: &[f32], w: &Weight, a: &Cpu, b: &Cpu, scaling: f32) -> (Self, FlexTensor) {
-        let [out, input] = w.dims();
-        let n = x.len() / input.max(1);
+    fn forward(x: Rows, w: &Weight, a: &Cpu, b: &Cpu, scaling: f32) -> (Self, FlexTensor) {
+        let ([out, input], n) = (w.dims(), x.n);
         let r = b.values().len() / out.max(1);
-        let (x_matrix, a_matrix) = (Mat::new(x, [n, input]), Mat::new(a.values(), [r, input]));
+        let (x_matrix, a_matrix) = (Mat::new(x.values, [n, input]), Mat::new(a.values(), [r, input]));
         let mut narrow = vec![0.0; n * r];
-        matmul(MatMut::new(&mut narrow, [n, r]), Into::Replace, scaling, x_matrix, a_matrix.t());
-        let mut y = project(x, n, w);
+        matmul(MatMut::new(&mut narrow, [n, r]), Store::Replace, scaling, x_matrix, a_matrix.t());
+        let mut y = project(x, w);
         let b_matrix = Mat::new(b.values(), [out, r]);
-        matmul(MatMut::new(&mut y, [n, out]), Into::Add, 1.0, Mat::new(&narrow, [n, r]), b_matrix.t());
+        matmul(MatMut::new(&mut y, [n, out]), Store::Add, 1.0, Mat::new(&narrow, [n, r]), b_matrix.t());
         let lora = Lora { w: w.clone(), a: a.keep(), b: b.keep(), narrow, scaling };
         (lora, tensor(y, [n, out]))
     }
@@ -188,7 +191,7 @@ impl Lora {
         let ([n, r], [out, _]) = (self.sizes(), self.w.dims());
         let mut d_narrow = vec![0.0; n * r];
         let (dy, b) = (Mat::new(dy, [n, out]), Mat::new(self.b.values(), [out, r]));
-        matmul(MatMut::new(&mut d_narrow, [n, r]), Into::Replace, self.scaling, dy, b);
+        matmul(MatMut::new(&mut d_narrow, [n, r]), Store::Replace, self.scaling, dy, b);
         d_narrow
     }
 
@@ -201,7 +204,7 @@ impl Lora {
         let ([n, r], [_, input]) = (self.sizes(), self.w.dims());
         let mut dx = project_back(dy, n, &self.w);
         let a = Mat::new(self.a.values(), [r, input]);
-        matmul(MatMut::new(&mut dx, [n, input]), Into::Add, 1.0, Mat::new(d_narrow, [n, r]), a);
+        matmul(MatMut::new(&mut dx, [n, input]), Store::Add, 1.0, Mat::new(d_narrow, [n, r]), a);
         dx
     }
 
@@ -210,7 +213,7 @@ impl Lora {
         let ([n, r], [_, input]) = (self.sizes(), self.w.dims());
         let mut da = vec![0.0; r * input];
         let (d_narrow, x) = (Mat::new(d_narrow, [n, r]), Mat::new(x, [n, input]));
-        matmul(MatMut::new(&mut da, [r, input]), Into::Replace, 1.0, d_narrow.t(), x);
+        matmul(MatMut::new(&mut da, [r, input]), Store::Replace, 1.0, d_narrow.t(), x);
         tensor(da, [r, input])
     }
 
@@ -219,73 +222,63 @@ impl Lora {
         let ([n, r], [out, _]) = (self.sizes(), self.w.dims());
         let mut db = vec![0.0; out * r];
         let (dy, narrow) = (Mat::new(dy, [n, out]), Mat::new(&self.narrow, [n, r]));
-        matmul(MatMut::new(&mut db, [out, r]), Into::Replace, 1.0, dy.t(), narrow);
+        matmul(MatMut::new(&mut db, [out, r]), Store::Replace, 1.0, dy.t(), narrow);
         tensor(db, [out, r])
     }
 }
 
 /// `x W^T`, a tile of outputs at a time.
-fn project(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
+fn project(x: Rows, w: &Weight) -> Vec<f32> {
     match w.sparse() {
-        Some(Sparse::Inputs(passing)) => return passing.project(x, w),
-        Some(Sparse::Outputs(passing)) => return passing.project_here(x, w),
+        Some(Sparse::Inputs(passing)) => return passing.project(x.values, w),
+        Some(Sparse::Outputs(passing)) => return passing.project_here(x.values, w),
         None => {}
     }
+    let ([out, input], n) = (w.dims(), x.n);
     if let Some(matrix) = w.rounding_inputs() {
-        let x = RoundedRows::new(x, w.dims()[1]);
-        return by_outputs(n, w.dims()[0], |rows, y| matrix.times_rounded(rows, &x, y));
+        let x = x.rounded();
+        return by_outputs(n, out, |rows, y| matrix.times_rounded(rows, x, y));
     }
     let are_few = inference::is_on() && n <= Weight::FEW_ROWS;
     if n <= w.rows_alone().max(3) || (are_few && w.is_in_blocks()) {
-        return project_few(x, n, w);
+        // Each token's numbers are those that it has alone.
+        let x = x.plain();
+        return by_outputs(n, out, |rows, y| w.dot_rows(rows, x, y));
     }
-    let [out, input] = w.dims();
     if are_few && !w.rounds() {
-        let x = FloatRows::new(x, input);
-        return by_outputs(n, out, |rows, y| w.times_floats(rows, &x, y));
+        let x = x.floats();
+        return by_outputs(n, out, |rows, y| w.times_floats(rows, x, y));
     }
     let mut y = vec![0.0; n * out];
     if w.rounds() {
         // Rows of the weight that a tile of the product has as columns, of whichever kernel.
         const COLUMNS: usize = 32;
-        let x = Left::new(x, [n, input]);
-        w.rounded_runs(COLUMNS, |rows, tile| times_transposed(&x, tile, Into::Replace, &mut y[rows.start..], out));
+        let x = x.left();
+        w.rounded_runs(COLUMNS, |rows, tile| times_transposed(x, tile, Store::Replace, &mut y[rows.start..], out));
         return y;
     }
     w.tiles(|rows, tile| {
         let tile = Mat::new(tile, [rows.len(), input]).t();
         let y = MatMut::new(&mut y, [n, out]).columns(rows);
-        matmul(y, Into::Replace, 1.0, Mat::new(x, [n, input]), tile);
+        matmul(y, Store::Replace, 1.0, Mat::new(x.values, [n, input]), tile);
     });
     y
-}
-
-/// `x W^T` for the few tokens of a decoding step, a handful of outputs per task, whose part of the weight is read once for all
-/// tokens. Each token's numbers are those that it has alone.
-fn project_few(x: &[f32], n: usize, w: &Weight) -> Vec<f32> {
-    let [out, input] = w.dims();
-    if input == 0 {
-        return vec![0.0; n * out];
-    }
-    let x = PlainRows::new(x, input);
-    by_outputs(n, out, |rows, y| w.dot_rows(rows, &x, y))
 }
 
 /// `[n, out]`, made by a handful of outputs per task: `of` gets their range, and `[n, outputs]` to fill.
 fn by_outputs(n: usize, out: usize, of: impl Fn(Range<usize>, &mut [f32]) + Sync) -> Vec<f32> {
     const OUTPUTS: usize = 32;
-    let mut y = vec![0.0; n * out];
-    if y.is_empty() {
-        return y;
-    }
     if n == 1 {
+        let mut y = vec![0.0; out];
         y.par_chunks_mut(OUTPUTS).enumerate().for_each(|(task, y)| {
             let first = task * OUTPUTS;
             of(first..first + y.len(), y);
         });
         return y;
     }
-    let scattered = Scattered::new(&mut y, out);
+    // Of words there are a quarter of a million: every element is written, so none is made 0 before.
+    let mut y = Vec::with_capacity(n * out);
+    let scattered = Scattered::in_room_of(&mut y, out);
     let room = || vec![0.0; n * OUTPUTS];
     (0..out.div_ceil(OUTPUTS)).into_par_iter().for_each_init(room, |made, task| {
         let outputs = task * OUTPUTS..((task + 1) * OUTPUTS).min(out);
@@ -294,9 +287,11 @@ fn by_outputs(n: usize, out: usize, of: impl Fn(Range<usize>, &mut [f32]) + Sync
         of(outputs.clone(), made);
         for (row, made) in made.chunks_exact(outputs.len()).enumerate() {
             // SAFETY: these outputs are this task's alone.
-            unsafe { scattered.row(row, outputs.clone()) }.copy_from_slice(made);
+            unsafe { scattered.write(row, outputs.start, made) };
         }
     });
+    // SAFETY: there is room for them, and the tasks above have written all outputs of all rows.
+    unsafe { y.set_len(n * out) };
     y
 }
 
@@ -311,13 +306,13 @@ fn project_back(dy: &[f32], n: usize, w: &Weight) -> Vec<f32> {
     let mut dx = vec![0.0; n * input];
     if w.rounds() {
         let dy = Left::new(dy, [n, out]);
-        w.rounded_runs(run_of(out), |rows, tile| times(&dy, rows, tile, Into::Add, &mut dx, input));
+        w.rounded_runs(run_of(out), |rows, tile| times(&dy, rows, tile, Store::Add, &mut dx, input));
         return dx;
     }
     w.tiles(|rows, tile| {
         let dy = Mat::new(dy, [n, out]).columns(rows.clone());
         let tile = Mat::new(tile, [rows.len(), input]);
-        matmul(MatMut::new(&mut dx, [n, input]), Into::Add, 1.0, dy, tile);
+        matmul(MatMut::new(&mut dx, [n, input]), Store::Add, 1.0, dy, tile);
     });
     dx
 }

@@ -16,6 +16,7 @@ mod geglu;
 mod gpu;
 mod graph;
 mod inference;
+mod input;
 mod linear;
 mod node;
 mod norm;
@@ -40,6 +41,7 @@ pub use device::{can_hold, cpu_bf16_products, cpu_multiplies_bf16, fastest_facto
 pub use dropout::dropout;
 pub use geglu::geglu;
 pub use inference::inference;
+pub use input::Input;
 pub use node::is_cpu;
 pub use norm::{rms_norm, rotated_rms_norm};
 pub use passing::Passing;
@@ -47,7 +49,7 @@ pub use product::{product, unusable_ways};
 pub use roundoff::{F32_TOLERANCE, Roundoff};
 pub use squares::square_sums;
 pub use top_of_row::top_of_row;
-pub use traffic::{Traffic, read_back, upload};
+pub use traffic::{Traffic, Values, read_back, upload, values};
 pub use weight::Weight;
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What is carried between main memory and a device, counted: bytes that go there are slow beside a kernel, and what comes
 //! back waits for all that is queued.
 
-use super::node::is_cpu;
+use super::node::{Cpu, is_cpu};
 use burn::tensor::kind::Basic;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::cell::Cell;
+use std::ops::Deref;
 
 /// What was carried to and from devices other than the CPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +61,33 @@ pub fn read_back<const D: usize, K: Basic>(tensor: Tensor<D, K>) -> TensorData {
         TRAFFIC.set(Traffic { readbacks: TRAFFIC.get().readbacks + 1, ..TRAFFIC.get() });
     }
     tensor.into_data()
+}
+
+/// The elements of a tensor in main memory, row after row: where they are, or brought there.
+pub enum Values {
+    /// Where they are.
+    Here(Cpu),
+    /// Read back.
+    Brought(Vec<f32>),
+}
+
+impl Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Values::Here(here) => here.values(),
+            Values::Brought(values) => values,
+        }
+    }
+}
+
+/// The elements of a tensor of f32, for those who only read them: nothing is copied where they are in main memory.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Values {
+    match Cpu::new(&tensor) {
+        Some(here) => Values::Here(here),
+        None => Values::Brought(read_back(tensor).try_into_vec_as().unwrap_or_default()),
+    }
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ fn every_part_of_every_layer_equals_the_reference() {
 
             let (config, rope) = (&layer.queries.config, layout.rotations.of(layer.queries.config.kind));
             let kv = match &layer.keys_values {
-                Some(own) => own.of(normed.clone(), config, rope, side),
+                Some(own) => own.of(normed.clone().into(), config, rope, side),
                 None => {
                     let makers = model.config.kv_makers();
                     let rank = makers.iter().position(|&maker| maker == model.config.kv_source(index)).unwrap();
@@ -122,7 +122,7 @@ fn every_part_of_every_layer_equals_the_reference() {
                     Kv { keys: carry.shared[at].clone(), values: carry.shared[at + 1].clone() }
                 }
             };
-            let attended = layer.queries.attend(normed, kv, rope, &layout.plan, side);
+            let attended = layer.queries.attend(normed.into(), kv, rope, &layout.plan, side);
             check(&golden, &name(".self_attn"), std::slice::from_ref(&attended));
             let x = layer.post_attention_layernorm.forward_onto(active, attended) + laurel;
             let x = layer.pre_feedforward_layernorm.forward(x.div_scalar(2_f64.sqrt()));

@@ -53,7 +53,7 @@ fn run(golden: &Golden, adapter: &Adapter, mask: &Mask, tracked: bool) -> (Vec<f
     let x = tensor(golden, "x").autodiff();
     let x = if tracked { x.require_grad() } else { x };
     let layer = adapter.track(Stage::Layer(0), Some(mask));
-    let y = layer.project(0, x.clone(), &Weight::new(tensor(golden, "weight")));
+    let y = layer.project(0, x.clone().into(), &Weight::new(tensor(golden, "weight")));
     let mut tape = (y.clone() * tensor(golden, "upstream")).sum().backward();
     let mut gradients: Vec<_> = layer.take_gradients(&mut tape).into_iter().map(|(_, g)| floats(g)).collect();
     if tracked {

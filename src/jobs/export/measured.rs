@@ -11,7 +11,7 @@ use crate::jobs::base::peft_model::PeftModel;
 use crate::model::{Carry, Inputs, LanguageModel, Layout, Stage};
 use crate::nn::cross_entropy::Head;
 use crate::nn::{Segments, SidePath};
-use crate::ops::Weight;
+use crate::ops::{Input, Weight};
 use crate::progress::Progress;
 use crate::report::text;
 use crate::weights::names::TensorId;
@@ -233,7 +233,7 @@ struct Replaced<'a> {
 }
 
 impl SidePath for Replaced<'_> {
-    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
+    fn project(&self, site: usize, x: Input, base: &Weight) -> Tensor<2> {
         if site == self.site { self.weight.project(x) } else { self.inner.project(site, x, base) }
     }
 

@@ -3,7 +3,7 @@
 use crate::model::audio::feed_forward::clipped;
 use crate::model::audio::position::{RelativePositions, shifted};
 use crate::nn::{Linear, RmsNorm, SidePath};
-use crate::ops::product;
+use crate::ops::{Input, product};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
@@ -69,6 +69,7 @@ impl AudioAttention {
     /// - `x`, output: `[t, w]`
     pub fn forward(&self, x: Tensor<2>, mask: &LocalMask, side: &dyn SidePath) -> Tensor<2> {
         let ([t, w], [_, chunks, chunk, context]) = (x.dims(), mask.unseen.dims());
+        let x = Input::from(x);
         let (h, e) = (self.num_heads, w / self.num_heads);
         let q = self.q_proj.forward(x.clone(), side) * self.query_scale.clone();
         let q = q.pad([(0, chunks * chunk - t), (0, 0)], 0.0);

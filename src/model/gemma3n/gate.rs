@@ -2,7 +2,7 @@
 
 use crate::model::gemma3n::normal;
 use crate::nn::{Mlp, SidePath};
-use crate::ops::{self, Passing};
+use crate::ops::{self, Input, Passing};
 use burn::tensor::Tensor;
 
 /// GeGLU whose gate may be made sparse: what is not far enough above its token's mean is cut off, and the rest lowered by
@@ -44,6 +44,7 @@ impl SparseMlp {
     /// - output: `[n, d]`
     pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
         let Some(cutoff) = self.cutoff else { return self.mlp.forward(x, side) };
+        let x = Input::from(x);
         let gate = ops::top_of_row(self.mlp.gate_proj.forward(x.clone(), side), cutoff); // [n, f]
         let Mlp { mut up_proj, mut down_proj, .. } = self.mlp.clone();
         if let Some(passing) = Passing::of(&gate) {

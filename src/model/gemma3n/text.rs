@@ -8,7 +8,7 @@ use crate::model::gemma3n::vision::Vision;
 use crate::model::inputs::{Piece, with_pieces};
 use crate::model::{Carry, DecoderConfig, Features, Inputs, LanguageModel, Layout, Modality, Rotary, SoftTokens};
 use crate::nn::{AttentionPlan, BaseOnly, Kv, KvCache, Linear, RmsNorm, SidePath};
-use crate::ops::Weight;
+use crate::ops::{Input, Weight};
 use burn::tensor::{Device, FloatDType, Tensor};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -171,11 +171,12 @@ impl LanguageModel for Gemma3n {
         let read = self.place(self.config.kv_source(index)).filter(|_| layer.keys_values.is_none());
         let given = read.map(|at| Kv { keys: shared[at].clone(), values: shared[at + 1].clone() });
         let attend = |x: Tensor<2>| {
+            let x = Input::from(x);
             let own = layer.keys_values.as_ref().map(|kv| kv.of(x.clone(), config, rope, side));
             made.clone_from(&own);
             match own.or(given) {
                 Some(kv) => layer.queries.attend(x, kv, rope, &layout.plan, side),
-                None => x,
+                None => x.rows().clone(),
             }
         };
         let streams = layer.forward(&streams, per_layer_input, attend, side);
@@ -222,6 +223,7 @@ impl LanguageModel for Gemma3n {
             let rope = rotations.of(config.kind);
             let source = self.config.kv_source(index);
             let attend = |x: Tensor<2>| {
+                let x = Input::from(x);
                 if let (Some(kv), Some(cache)) = (&layer.keys_values, cache.layers.get_mut(index)) {
                     seen.insert(index, kv.of(x.clone(), config, rope, side).cached(config, lengths, &[], cache));
                 }

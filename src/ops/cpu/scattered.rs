@@ -20,6 +20,24 @@ impl<'a> Scattered<'a> {
         Scattered { first: rows.as_mut_ptr(), length: rows.len(), stride, _rows: PhantomData }
     }
 
+    /// The room behind the elements of `rows`, as rows that begin so many elements after each other. It has no values yet, so that
+    /// nobody may read what nobody wrote.
+    pub fn in_room_of(rows: &'a mut Vec<f32>, stride: usize) -> Self {
+        let room = rows.spare_capacity_mut();
+        Scattered { first: room.as_mut_ptr().cast(), length: room.len(), stride, _rows: PhantomData }
+    }
+
+    /// Writes columns of a row.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes them.
+    pub unsafe fn write(&self, row: usize, first: usize, values: &[f32]) {
+        let start = row * self.stride + first;
+        assert!(first + values.len() <= self.stride && start + values.len() <= self.length);
+        // SAFETY: they are inside of the rows, and what the caller promises.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.first.add(start), values.len()) }
+    }
+
     /// Columns of a row.
     ///
     /// # Safety

@@ -3,23 +3,24 @@
 use super::low_rank::Added;
 use super::{CubeTensor, Gpu, geglu, primitive, tall, tensor};
 use crate::ops::graph::finish;
+use crate::ops::input::{Input, Ready};
 use crate::ops::product::product;
 use crate::ops::weight::Weight;
 use burn::tensor::Tensor;
 
 /// See [`Weight::project`].
-pub fn linear(x: &Tensor<2>, w: &Weight) -> Option<Tensor<2>> {
-    let x = Gpu::open(x)?;
-    let y = primitive(w.times_tiles(&tensor(&x.keep())));
-    Some(finish([x], y, w.clone(), |w, dy, [wanted]| [wanted.then(|| primitive(w.times_tiles_back(&tensor(&dy))))]))
+pub fn linear(x: &Input, w: &Weight) -> Option<Tensor<2>> {
+    let rows = Gpu::open(x.rows())?;
+    let y = primitive(w.times_tiles(&x.ready().factor(&tensor(&rows.keep()), w.compute_dtype())));
+    Some(finish([rows], y, w.clone(), |w, dy, [wanted]| [wanted.then(|| primitive(w.times_tiles_back(&tensor(&dy))))]))
 }
 
 /// See [`Weight::project_adapted`].
-pub fn lora_linear(x: &Tensor<2>, w: &Weight, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Option<Tensor<2>> {
-    let (x, a, b) = (Gpu::open(x)?, Gpu::open(a)?, Gpu::open(b)?);
-    let kept = x.keep();
-    let (lora, y) = Lora::forward(&tensor(&kept), w, &a, &b, scaling);
-    Some(finish([x, a, b], y, (kept, lora), |(x, lora), upstream, [dx, da, db]| {
+pub fn lora_linear(x: &Input, w: &Weight, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Option<Tensor<2>> {
+    let (rows, a, b) = (Gpu::open(x.rows())?, Gpu::open(a)?, Gpu::open(b)?);
+    let kept = rows.keep();
+    let (lora, y) = Lora::forward(&tensor(&kept), x.ready(), w, &a, &b, scaling);
+    Some(finish([rows, a, b], y, (kept, lora), |(x, lora), upstream, [dx, da, db]| {
         let dy = tensor(&upstream);
         let d_narrow = lora.d_narrow(&dy);
         [dx.then(|| lora.dx(&dy, &d_narrow)), da.then(|| lora.da(&x, &d_narrow)), db.then(|| lora.db(&upstream))]
@@ -37,7 +38,8 @@ pub fn geglu_lora_linear(
 ) -> Option<Tensor<2>> {
     let (gate, up, a, b) = (Gpu::open(gate)?, Gpu::open(up)?, Gpu::open(a)?, Gpu::open(b)?);
     let kept = (gate.keep(), up.keep());
-    let (lora, y) = Lora::forward(&tensor(&geglu::forward(&kept.0, &kept.1)), w, &a, &b, scaling);
+    let act = tensor(&geglu::forward(&kept.0, &kept.1));
+    let (lora, y) = Lora::forward(&act, &Ready::default(), w, &a, &b, scaling);
     Some(finish([gate, up, a, b], y, (kept, lora), |((gate, up), lora), upstream, [d_gate, d_up, da, db]| {
         let dy = tensor(&upstream);
         let d_narrow = lora.d_narrow(&dy);
@@ -63,10 +65,10 @@ struct Lora {
 }
 
 impl Lora {
-    fn forward(x: &Tensor<2>, w: &Weight, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
+    fn forward(x: &Tensor<2>, ready: &Ready, w: &Weight, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
         let (a, b) = (a.keep(), b.keep());
         let narrow = primitive(product(x.clone(), tensor(&a).transpose()));
-        let (y, scales) = w.times_tiles_unscaled(x);
+        let (y, scales) = w.times_tiles_unscaled(&ready.factor(x, w.compute_dtype()));
         let y = primitive(y);
         let added = Added { left: &narrow, right: &b, is_transposed: false, scale: scaling };
         added.to(&y, scales.map(primitive).as_ref());

@@ -16,15 +16,13 @@ impl Weight {
     }
 
     /// `x W^T`, a tile of outputs at a time.
-    pub(in crate::ops) fn times_tiles(&self, x: &Tensor<2>) -> Tensor<2> {
-        let x = Factor::new(x, self.compute_dtype);
+    pub(in crate::ops) fn times_tiles(&self, x: &Factor<2>) -> Tensor<2> {
         joined(self.runs().map(|run| x.times(self.tile(run).transpose())).collect())
     }
 
     /// The same before its rows are multiplied by their scales, where the factor was scaled.
     #[cfg(feature = "gpu")]
-    pub(in crate::ops) fn times_tiles_unscaled(&self, x: &Tensor<2>) -> (Tensor<2>, Option<Tensor<2>>) {
-        let x = Factor::new(x, self.compute_dtype);
+    pub(in crate::ops) fn times_tiles_unscaled(&self, x: &Factor<2>) -> (Tensor<2>, Option<Tensor<2>>) {
         let y = joined(self.runs().map(|run| x.times_unscaled(self.tile(run).transpose())).collect());
         (y, x.scales())
     }

@@ -6,7 +6,7 @@ use crate::adapter::LoraModule;
 use crate::model::{DecoderConfig, Inputs, ModelConfig, Rotations, Site};
 use crate::nn::cross_entropy::{Loss, linear_cross_entropy};
 use crate::nn::{AttentionPlan, KvCache, Linear, RmsNorm, Rope, Segments};
-use crate::ops::Weight;
+use crate::ops::{Input, Weight};
 use crate::random::{Label, Rng};
 use crate::train::step::Masks;
 use crate::weights::names::{Projection, TensorId};
@@ -189,7 +189,7 @@ struct All<'a> {
 }
 
 impl SidePath for All<'_> {
-    fn project(&self, site: usize, x: Tensor<2>, base: &Weight) -> Tensor<2> {
+    fn project(&self, site: usize, x: Input, base: &Weight) -> Tensor<2> {
         let stage = self.sites[site].stage;
         self.stages.iter().find(|(other, _)| *other == stage).unwrap().1.project(site, x, base)
     }

@@ -1,7 +1,7 @@
 //! Attention of all patches of a picture to all of them.
 
 use crate::nn::{BiasedLinear, SidePath};
-use crate::ops::{self, AttentionMask, AttentionShape, Group, Visibility};
+use crate::ops::{self, AttentionMask, AttentionShape, Group, Input, Visibility};
 use burn::tensor::Tensor;
 
 /// Multi-head self-attention without a mask: `out(softmax(q k^T / sqrt(e)) v)`.
@@ -25,7 +25,7 @@ impl VisionAttention {
     /// # Shapes
     /// - `x`, output: `[p, w]`
     pub fn forward(&self, x: Tensor<2>, everyone: &AttentionMask, side: &dyn SidePath) -> Tensor<2> {
-        let [p, w] = x.dims();
+        let ([p, w], x) = (x.dims(), Input::from(x));
         let (h, e) = (self.num_heads, w / self.num_heads);
         let heads = |linear: &BiasedLinear| linear.forward(x.clone(), side).reshape([p, h, e]);
         let [q, k, v] = [&self.q_proj, &self.k_proj, &self.v_proj].map(heads);
