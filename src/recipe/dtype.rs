@@ -57,7 +57,7 @@ pub(super) fn held(_: &mut SchemaGenerator) -> Schema {
 /// The words of `model.compute_dtype`, with what they mean there.
 pub(super) fn computed(_: &mut SchemaGenerator) -> Schema {
     words([
-        "What the device multiplies fastest: bf16 or f16 where it has matrix units for them, f32 elsewhere and for f32 weights.",
+        "What the device multiplies fastest: bf16 or f16 where it has matrix units or instructions for them, f32 elsewhere and for f32 weights.",
         "bfloat16.",
         "float16; rows are scaled, so that none overflows.",
         "float32.",

@@ -7,19 +7,15 @@ use crate::ops;
 use crate::recipe::{AutoDtype, Recipe};
 use crate::weights::HostDtype;
 
-/// Whether `auto` may take them. The kernel with the instruction has been compiled, and what it promises computed by the others;
-/// until it has run on a processor that has the instruction, it is for those who ask for it.
-const UNASKED: bool = false;
-
 /// The recipe with bf16 as `model.compute_dtype` where that says `auto`, the processor alone computes, it has an instruction for
-/// such products that has been tried, and the base is not held in f32. Written down, it is part of the run: elsewhere
-/// the run goes on with the same products, made of f32 ones.
+/// such products, and the base is not held in f32. Written down, it is part of the run: elsewhere the run goes on with the
+/// same products, made of f32 ones.
 ///
 /// Other devices take what each multiplies fastest.
 pub fn multiply(recipe: &Recipe, frozen: &Frozen, devices: &Devices) -> Recipe {
     let mut recipe = recipe.clone();
     let on_cpu = devices.all().all(|compute| compute.is_cpu());
-    let here = UNASKED && on_cpu && ops::cpu_multiplies_bf16();
+    let here = on_cpu && ops::cpu_multiplies_bf16();
     let is_f32 = frozen.has_f32(&RunSettings::of(&recipe).holding);
     if let Some(dtype) = chosen(recipe.model.compute_dtype.0, here, is_f32) {
         recipe.model.compute_dtype = AutoDtype(Some(dtype));
