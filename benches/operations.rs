@@ -43,6 +43,7 @@ fn main() {
     attention(&mut criterion);
     head(&mut criterion);
     decoding(&mut criterion);
+    several_sequences(&mut criterion);
     criterion.final_summary();
     print_ratios();
 }
@@ -109,6 +110,10 @@ fn projections(criterion: &mut Criterion) {
     for (name, frozen) in [
         ("lora_linear, f32", Weight::new(weight.clone())),
         ("lora_linear, bf16", Weight::new(weight.clone().cast(FloatDType::BF16))),
+        (
+            "lora_linear, bf16 products",
+            Weight::new(weight.clone().cast(FloatDType::BF16)).computed_in(FloatDType::BF16),
+        ),
         ("lora_linear, nf4_double", quantized(QuantizedMatrix::to_nf4(&values, weight.dims(), true))),
     ] {
         let dense = frozen.to_f32();
@@ -126,10 +131,12 @@ fn projections(criterion: &mut Criterion) {
 }
 
 fn attention(criterion: &mut Criterion) {
-    for (name, tokens, window) in [
-        ("attention, 512 tokens", 512, usize::MAX),
-        ("attention, 2048 tokens", 2048, usize::MAX),
-        ("attention, 2048 tokens, sliding", 2048, SLIDING_WINDOW),
+    const BF16: AttentionShape = AttentionShape { compute_dtype: FloatDType::BF16, ..SHAPE };
+    for (name, tokens, window, shape) in [
+        ("attention, 512 tokens", 512, usize::MAX, SHAPE),
+        ("attention, 2048 tokens", 2048, usize::MAX, SHAPE),
+        ("attention, 2048 tokens, sliding", 2048, SLIDING_WINDOW, SHAPE),
+        ("attention, 2048 tokens, sliding, bf16 products", 2048, SLIDING_WINDOW, BF16),
     ] {
         let groups = vec![Group { queries: 0..tokens, keys: 0..tokens }];
         let visibility = Visibility { groups, window, spans: Vec::new() };
@@ -140,7 +147,7 @@ fn attention(criterion: &mut Criterion) {
             criterion,
             name,
             &[normal([tokens, SHAPE.heads, SHAPE.head_dim]), normal(kv), normal(kv)],
-            |t| ops::attention(t[0].clone(), t[1].clone(), t[2].clone(), &SHAPE, &mask),
+            |t| ops::attention(t[0].clone(), t[1].clone(), t[2].clone(), &shape, &mask),
             |t| plain::attention::attention(t[0].clone(), t[1].clone(), t[2].clone(), &SHAPE, &tiles),
         );
     }
@@ -196,6 +203,28 @@ fn decoding(criterion: &mut Criterion) {
         group.bench_function(of.name(), |b| b.iter(|| frozen.project(x.clone())));
     }
     group.finish();
+}
+
+/// The tokens of eight sequences through one projection, in blocks as they are stored, against a product with the weight in f32.
+fn several_sequences(criterion: &mut Criterion) {
+    const SEQUENCES: usize = 8;
+    // Whole blocks of every type.
+    const DIMS: [usize; 2] = [8192, 768];
+    let x: Tensor<2> = normal([SEQUENCES, DIMS[1]]);
+    let dense: Tensor<2> = normal([DIMS[1], DIMS[0]]);
+    for of in [QuantType::Q8_0, QuantType::Q5_0, QuantType::Q4K, QuantType::Q6K] {
+        let bytes = of.bytes_of(DIMS[0] * DIMS[1]).expect("whole blocks");
+        let frozen = quantized(QuantizedMatrix::blocks(DIMS, of, SharedBytes::from(vec![17; bytes])).ok());
+        let rounded = frozen.clone().with_rounded_inputs();
+        for (name, frozen) in
+            [(format!("eight sequences, {of}"), frozen), (format!("eight sequences, {of}, int8"), rounded)]
+        {
+            let mut group = criterion.benchmark_group(name);
+            group.bench_function(KERNEL, |b| b.iter(|| ops::inference(|| frozen.project(x.clone()))));
+            group.bench_function(COMPOSED, |b| b.iter(|| x.clone().matmul(dense.clone())));
+            group.finish();
+        }
+    }
 }
 
 /// Composed time over kernel time of every comparison in Criterion's folder.

@@ -4,9 +4,11 @@
     cargo build --release
     python3 scripts/bench.py --model path/to/gemma-3-270m --length 512
 
-LoRA r=16 on all seven projections, f32 compute, every position supervised, one process after the other, so that each has the
-machine for itself: close everything else. PEFT needs `torch`, `transformers` and `peft`, and a model folder (not a GGUF).
-What comes out is one JSON object on stdout; the figures are the medians of the steps after the first.
+LoRA r=16 on all seven projections, every position supervised, one process after the other, so that each has the machine for itself:
+close everything else. PEFT is tried in each setting of --peft, and its fastest one counts: f32 and, where the processor has instructions
+for it, bf16, each with both of its attentions; beside an NF4 base it quantises its own (`bitsandbytes`). With --rounds its fastest one and
+gemma-tune take turns, and the ratio is the median of the turns. PEFT needs `torch`, `transformers` and `peft`, and a model folder
+(not a GGUF). What comes out is one JSON object on stdout; the figures are the medians of the steps after the first.
 """
 import argparse, json, os, random, resource, statistics, subprocess, sys, tempfile, time
 
@@ -20,6 +22,8 @@ parser.add_argument("--steps", type=int, default=5)
 parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 parser.add_argument("--device", default="auto", help="as in gemma-tune train --device")
 parser.add_argument("--set", action="append", default=[], dest="overrides", help="as in gemma-tune train --set")
+parser.add_argument("--peft", help="settings to try, DTYPE:ATTENTION,.. as float32:sdpa,bfloat16:eager")
+parser.add_argument("--rounds", type=int, default=1, help="turns that gemma-tune and PEFT's fastest setting take")
 parser.add_argument("--without-peft", action="store_true")
 parser.add_argument("--peft-worker", help=argparse.SUPPRESS)
 args = parser.parse_args()
@@ -86,12 +90,27 @@ def tool(*words):
     return json.loads(done.stdout)
 
 
-def peft_worker():
+def quantization():
+    """What --set says of the base's form."""
+    said = [key.split("=", 1)[1] for key in args.overrides if key.startswith("model.quantization=")]
+    return said[-1] if said else "none"
+
+
+def peft_worker(setting):
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    dtype, attention = setting.split(":")
+    how = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
+    if quantization().startswith("nf4"):
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=quantization() == "nf4_double",
+            bnb_4bit_compute_dtype=getattr(torch, dtype),
+        )
+    model = AutoModelForCausalLM.from_pretrained(args.model, **how)
     model.config.use_cache = False
     model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=NAMES, task_type="CAUSAL_LM"))
     model.train()
@@ -112,23 +131,36 @@ def peft_worker():
     print(json.dumps({"tokens_per_second": rate, "peak_bytes": peak}))
 
 
-def peft():
+def peft(setting):
     """In a process of its own, so that its peak memory is its own."""
-    worker = [sys.executable, __file__, *sys.argv[1:], "--peft-worker", "1"]
+    worker = [sys.executable, __file__, *sys.argv[1:], "--peft-worker", setting]
     done = subprocess.run(worker, capture_output=True, text=True)
     if done.returncode != 0:
-        print(f"PEFT cannot run here: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"PEFT cannot run {setting} here: {(done.stderr.strip().splitlines() or ['?'])[-1]}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def our_turn():
+    with tempfile.TemporaryDirectory() as folder:
+        return ours(folder)
+
+
 if args.peft_worker:
-    peft_worker()
+    peft_worker(args.peft_worker)
     sys.exit()
-with tempfile.TemporaryDirectory() as folder:
-    result = {"length": args.length, "batch": args.batch, "overrides": args.overrides, "gemma_tune": ours(folder)}
-result["peft"] = None if args.without_peft else peft()
-if result["peft"]:
-    of = lambda key: result["gemma_tune"][key] / result["peft"][key]
-    result["ratio"] = {key: round(of(key), 3) for key in ("tokens_per_second", "peak_bytes")}
+settings = args.peft.split(",") if args.peft else [f"{dtype}:{how}" for dtype in bench_arguments.dtypes(None) for how in ("sdpa", "eager")]
+result = {"length": args.length, "batch": args.batch, "overrides": args.overrides, "gemma_tune": our_turn()}
+tried = {} if args.without_peft else {setting: peft(setting) for setting in settings}
+tried = {setting: found for setting, found in tried.items() if found}
+if tried:
+    best = max(tried, key=lambda setting: tried[setting]["tokens_per_second"])
+    turns = [(result["gemma_tune"], tried[best])]
+    while len(turns) < args.rounds and (theirs := peft(best)):
+        turns.append((our_turn(), theirs))
+    of = lambda key: [ours[key] / theirs[key] for ours, theirs in turns]
+    result["peft"] = tried
+    result["best"] = best
+    result["ratio"] = {key: round(statistics.median(of(key)), 3) for key in ("tokens_per_second", "peak_bytes")}
+    result["turns"] = [round(ratio, 3) for ratio in of("tokens_per_second")]
 print(json.dumps(result, indent=1))

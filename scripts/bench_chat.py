@@ -5,7 +5,7 @@
     python3 scripts/bench_chat.py --model path/to/gemma-3-270m
 
 What counts is supervised tokens per second. gemma-tune packs the rows; TRL is given the same tokens and masks, and runs with
-each of several batch sizes and with its own packing, of which the best counts. TRL needs `torch`, `transformers`, `peft`, `trl`
+each of several batch sizes and with its own packing, in f32 and, where the processor has instructions for it, in bf16: the best counts. TRL needs `torch`, `transformers`, `peft`, `trl`
 and `datasets`, and all of it a model folder. One process runs at a time: close everything else. One JSON object comes out.
 """
 import argparse, json, os, subprocess, sys, tempfile, time
@@ -22,6 +22,7 @@ parser.add_argument("--rows", type=int, default=64, help="conversations that are
 parser.add_argument("--length", type=int, default=512, help="tokens in a packed row")
 parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 parser.add_argument("--set", action="append", default=[], dest="overrides", help="as in gemma-tune train --set")
+parser.add_argument("--trl-dtypes", help="float32,bfloat16: what TRL computes in")
 parser.add_argument("--without-trl", action="store_true")
 parser.add_argument("--trl-worker", help=argparse.SUPPRESS)
 args = parser.parse_args()
@@ -86,7 +87,7 @@ def trl_worker():
     ]
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, job["dtype"])),
         processing_class=AutoTokenizer.from_pretrained(args.model),
         train_dataset=Dataset.from_list(rows),
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules=names, task_type="CAUSAL_LM"),
@@ -99,7 +100,7 @@ def trl_worker():
             completion_only_loss=True,
             num_train_epochs=1,
             use_cpu=True,
-            bf16=False,
+            bf16=job["dtype"] == "bfloat16",
             gradient_checkpointing=False,
             save_strategy="no",
             report_to=[],
@@ -122,7 +123,7 @@ def trl_worker():
 
 def trl(rows, folder):
     results = []
-    for setting in SETTINGS:
+    for setting in ({**setting, "dtype": dtype} for dtype in bench_arguments.dtypes(args.trl_dtypes) for setting in SETTINGS):
         job = os.path.join(folder, "job.json")
         with open(job, "w") as file:
             json.dump({"rows": rows, **setting}, file)
