@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Compiles the kernels of a build with `cuda-nvrtc` for NVIDIA GPUs where there is none: a driver that computes nothing (cuda_stub.c)
 # takes the place of the real one, so that NVRTC compiles what a GPU would run. Says nothing about results or speed.
-# usage: check_cuda_kernels.sh BINARY [CAPABILITY ...]    compute capabilities as 75 (T4), 89 (4090), 90 (H100)
+# usage: check_cuda_kernels.sh BINARY [CAPABILITY ...]    compute capabilities as 75 (T4), 80 (A100), 89 (4090), 90 (H100), 120 (5090)
 # With TESTS=TEST_BINARY (cargo test --release --lib --no-run --features cuda-nvrtc) also that products of any sizes can be set up.
 # Needs a C compiler, and CUDA_PATH: a folder with include/ and lib/libnvrtc.so, of a CUDA toolkit or of NVIDIA's pip packages
-# nvidia-cuda-nvrtc, -runtime, -crt and -cccl unpacked over one another.
+# nvidia-cuda-nvrtc, -runtime, -crt and -cccl unpacked over one another. Where there is a ptxas (on PATH, below CUDA_PATH, or named by
+# PTXAS), also what each kernel keeps in memory for want of registers.
 set -euo pipefail
 
 stop() {
@@ -17,7 +18,7 @@ command -v cc >/dev/null || stop 'no C compiler' 'install gcc or clang'
 binary=$(realpath "$1")
 root=$(realpath "$(dirname "$0")/..")
 shift
-[ $# -ge 1 ] || set -- 75 89 90
+[ $# -ge 1 ] || set -- 75 80 89 90 120
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -26,8 +27,31 @@ cc -shared -fPIC -O1 -o "$work/libcuda.so" "$root/scripts/cuda_stub.c"
 library=$(find "$CUDA_PATH"/ -name 'libnvrtc.so*' | sort | head -n 1)
 [ -n "$library" ] || stop "no libnvrtc below $CUDA_PATH" 'install the toolkit, or the pip package nvidia-cuda-nvrtc'
 ln -s "$(realpath "$library")" "$work/libnvrtc.so"
+ptxas=${PTXAS:-$(command -v ptxas || find "$CUDA_PATH"/ -name ptxas -type f | head -n 1)}
 library_folder=$(dirname "$(realpath "$library")")
 export LD_LIBRARY_PATH=$work:$library_folder:${LD_LIBRARY_PATH:-} CUDA_STUB_MODULES=$work/modules
+
+# Assembles all modules for a capability, and names the kernels that spill.
+spills() {
+    find "$work/modules" -name '*.ptx' -print0 |
+        xargs -0 -P "$(nproc)" -I {} sh -c '"$1" -arch="sm_$2" -v -o /dev/null "$3" >"$3.txt" 2>&1 || echo "error: $3" >>"$3.txt"' \
+            sh "$ptxas" "$1" {}
+    cat "$work"/modules/*.txt | awk -v capability="$1" '
+        /Compiling entry function/ { split($0, quoted, "\047"); name = quoted[2] }
+        /bytes spill stores/ {
+            kernels++
+            for (i = 2; i <= NF; i++) if ($i == "bytes" && $(i + 1) == "spill" && $(i + 2) ~ /^stores/) bytes = $(i - 1)
+            if (bytes > 0) { spilling++; if (bytes > most[name]) most[name] = bytes }
+        }
+        /^error/ { failed++ }
+        /fatal|: error/ { if (!said++) print capability ": " $0 }
+        END {
+            printf "%s: %d kernels assembled, %d of them spill\n", capability, kernels, spilling
+            if (failed) printf "%s: ptxas refused %d of them\n", capability, failed
+            for (name in most) printf "%s: %s spills %d bytes\n", capability, name, most[name]
+            exit failed > 0
+        }'
+}
 
 failed=0
 for capability in "$@"; do
@@ -52,5 +76,8 @@ for capability in "$@"; do
     fi
     printf '%s: %d kernels compiled, %d of them for matrix units\n' "$capability" \
         "$(find "$work/modules" -name '*.ptx' | wc -l)" "$(grep -lE 'wmma|mma\.sync' "$work"/modules/*.ptx | wc -l)"
+    if [ -n "$ptxas" ]; then
+        spills "$capability" || failed=1
+    fi
 done
 exit $failed
