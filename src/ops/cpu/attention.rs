@@ -6,8 +6,8 @@
 //! that the mask empties are never computed.
 //!
 //! # Numerics
-//! Everything is f32. Every number is summed in an order that depends on the shapes alone, so results have the same
-//! bits for any number of threads.
+//! Sums are f32, and so are factors unless bf16 is asked for. Every number is summed in an order that depends on the shapes
+//! alone, so results have the same bits for any number of threads.
 //!
 //! # Source
 //! Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning" (2023), algorithms 1 and 2.
