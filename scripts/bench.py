@@ -73,7 +73,9 @@ def ours(folder):
     rate = statistics.median(step["tokens_per_second"] for step in steps[1:] or steps)
     # A token goes through every weight twice, forward and back, and through the adapter's three times.
     operations = 4 * tool("inspect", args.model)["parameters"] + 6 * summary["trainable_parameters"]
-    gemm = tool("doctor", "--device", "cpu")["gemm_gflops"]
+    doctor = tool("doctor", "--device", "cpu")
+    gemm, peaks = doctor["gemm_gflops"], doctor["peaks"]
+    peak = peaks["bf16_gflops" if summary["compute_dtype"] == "bf16" else "f32_gflops"]
     return {
         "tokens_per_second": rate,
         "peak_bytes": summary["peak_device_bytes"] or summary["peak_rss_bytes"],
@@ -82,6 +84,9 @@ def ours(folder):
         "gflops": round(rate * operations / 1e9, 1),
         "gemm_gflops": round(gemm, 1),
         "share_of_gemm": round(rate * operations / 1e9 / gemm, 3),
+        "compute_dtype": summary["compute_dtype"],
+        "peak_gflops": round(peak, 1),
+        "share_of_peak": round(rate * operations / 1e9 / peak, 3),
     }
 
 

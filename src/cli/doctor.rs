@@ -44,6 +44,7 @@ impl Args {
 
 fn show(report: doctor::Report) -> Result<()> {
     let memory = report.available_bytes.map_or("unknown".into(), text::bytes);
+    let peaks = report.peaks;
     let lines = [
         ("version", report.versions.iter().map(|(name, v)| format!("{name} {v}")).collect::<Vec<_>>().join(", ")),
         ("device", report.device),
@@ -52,6 +53,13 @@ fn show(report: doctor::Report) -> Result<()> {
         ("bf16 products", report.bf16_products.to_owned()),
         ("free memory", memory),
         ("speed", format!("{:.0} GFLOP/s in f32 products on the CPU", report.gemm_gflops)),
+        (
+            "at most",
+            format!(
+                "{:.0} GFLOP/s in f32, {:.0} in bf16, {:.0} GOP/s in int8; {:.1} GB/s read from memory",
+                peaks.f32_gflops, peaks.bf16_gflops, peaks.int8_gops, peaks.read_gbytes
+            ),
+        ),
         ("compiled in", report.compiled_in.join(", ")),
         ("self-check", format!("largest relative error of a gradient {:.1e}: good", report.gradient_error)),
     ];

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::self_check::{self, Agreement, Difference};
 use crate::nn::RmsNorm;
 use crate::nn::cross_entropy::{Head, linear_cross_entropy};
-use crate::ops::{Weight, cpu_bf16_products, geglu, instruction_set};
+use crate::ops::{Peaks, Weight, cpu_bf16_products, geglu, instruction_set, peaks};
 use crate::random::{Label, Rng};
 use crate::report::summary;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -32,6 +32,8 @@ pub struct Report {
     pub available_bytes: Option<u64>,
     /// Billions of f32 operations that the CPU does in a second of a large matrix product: what training is made of.
     pub gemm_gflops: f64,
+    /// What the CPU could do at most.
+    pub peaks: Peaks,
     /// Backends and features in this build.
     pub compiled_in: Vec<&'static str>,
     /// Largest relative error of a gradient on the CPU, against differences of the loss.
@@ -102,6 +104,7 @@ pub fn examine(name: &str) -> Result<Report> {
         bf16_products: cpu_bf16_products(),
         available_bytes: host::available_bytes(),
         gemm_gflops: gemm_gflops(),
+        peaks: peaks(),
         compiled_in: backends.chain(features).collect(),
         gradient_error,
     })

@@ -36,6 +36,7 @@ pub use attention::{AttentionMask, AttentionShape, Group, Looking, Visibility, a
 pub use backward::backward_from;
 pub use conv::{depthwise_conv, patches};
 pub use cpu::instructions::instruction_set;
+pub use cpu::peak::{Peaks, peaks};
 pub use cross_entropy::{RowLosses, linear_cross_entropy};
 pub use device::{can_hold, cpu_bf16_products, cpu_multiplies_bf16, fastest_factors};
 pub use dropout::dropout;

@@ -470,6 +470,7 @@ fn doctor_says_what_the_machine_is_and_that_its_gradients_are_right() {
         "bf16_products",
         "available_bytes",
         "gemm_gflops",
+        "peaks",
         "compiled_in",
         "gradient_error",
     ];
@@ -489,6 +490,9 @@ fn doctor_says_what_the_machine_is_and_that_its_gradients_are_right() {
     // No machine is outside of this, whatever else it does at the time.
     let speed = found["gemm_gflops"].as_f64().expect("a number");
     assert!((0.1..100_000.0).contains(&speed), "{speed} GFLOP/s");
+    let peaks = found["peaks"].as_object().expect("rates");
+    assert_eq!(peaks.keys().collect::<Vec<_>>(), ["f32_gflops", "bf16_gflops", "int8_gops", "read_gbytes"]);
+    assert!(peaks.values().all(|rate| rate.as_f64().is_some_and(|rate| rate > 0.0)), "{peaks:?}");
     // f32 rounding leaves some error; a wrong term of any gradient leaves far more.
     let error = found["gradient_error"].as_f64().expect("a number");
     assert!(error > 0.0 && error < 1e-3, "{error}");

@@ -12,6 +12,7 @@ pub mod instructions;
 pub mod matmul;
 pub mod norm;
 pub mod passing;
+pub mod peak;
 pub mod rows;
 pub mod scattered;
 pub mod simd;

@@ -4,6 +4,7 @@ use super::avx2::Avx2;
 use super::avx512::Avx512;
 use super::plain::Plain;
 use super::tile::{Pair, Tile, widened};
+use std::hint::black_box;
 use std::sync::OnceLock;
 
 /// The forms of the product of two tiles. All of them give the same bits.
@@ -42,6 +43,24 @@ impl Kernel {
         self == Kernel::Avx512
     }
 
+    /// Multiplications and additions of a product of two tiles in [`Kernel::repeat`].
+    pub fn operations(self) -> usize {
+        match self {
+            Kernel::Avx512 => operations::<Avx512>(),
+            Kernel::Avx2 => operations::<Avx2>(),
+            Kernel::Plain => operations::<Plain>(),
+        }
+    }
+
+    /// Multiplies two tiles, which lie in the nearest cache, so many times: what it could reach at most.
+    pub fn repeat(self, times: usize) {
+        match self {
+            Kernel::Avx512 => repeat::<Avx512>(times),
+            Kernel::Avx2 => repeat::<Avx2>(times),
+            Kernel::Plain => repeat::<Plain>(times),
+        }
+    }
+
     /// What is computed with, for reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -61,6 +80,21 @@ impl Kernel {
             Kernel::Plain => error::<Plain>(),
         }
     }
+}
+
+/// Pairs of the tiles that are multiplied again and again.
+const REPEATED: usize = 128;
+
+const fn operations<T: Tile>() -> usize {
+    4 * REPEATED * T::ROWS * T::COLUMNS
+}
+
+fn repeat<T: Tile>(times: usize) {
+    // Ones: in bf16, and as f32 where a form widens its rows first.
+    let rows = vec![if T::WORDS == 1 { 0x3f80_3f80 } else { 1f32.to_bits() }; REPEATED * T::ROWS * T::WORDS];
+    let columns: Vec<Pair> = vec![0x3f80_3f80; REPEATED * T::COLUMNS];
+    let mut sums = vec![0.0; T::ROWS * T::COLUMNS];
+    (0..times).for_each(|_| T::multiply(REPEATED, black_box(&rows), black_box(&columns), black_box(&mut sums)));
 }
 
 /// A form that is farther from the promise is not used: far above rounding in f32, far below a wrong sum.
