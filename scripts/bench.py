@@ -47,7 +47,7 @@ def ours(folder):
     with open(recipe, "w") as file:
         json.dump(
             {
-                "model": {"base": args.model, "dtype": "f32"},
+                "model": {"base": args.model, "dtype": bench_arguments.fastest_dtype()},
                 "adapter": {"r": 16, "lora_alpha": 32, "target_modules": NAMES},
                 "data": {
                     "train": [{"path": data, "format": "tokens"}],

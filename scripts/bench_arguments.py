@@ -11,6 +11,11 @@ def dtypes(words):
     return words.split(",") if words else ["float32"] + ["bfloat16"] * multiplies_bf16()
 
 
+def fastest_dtype():
+    """What the base is held in, and with it computed in, where nothing is asked for: bf16 where the others may compute in it."""
+    return "bf16" if multiplies_bf16() else "f32"
+
+
 def multiplies_bf16():
     try:
         with open("/proc/cpuinfo") as file:

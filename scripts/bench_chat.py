@@ -36,7 +36,7 @@ def write_recipe(folder):
     with open(recipe, "w") as file:
         json.dump(
             {
-                "model": {"base": args.model, "dtype": "f32"},
+                "model": {"base": args.model, "dtype": bench_arguments.fastest_dtype()},
                 "adapter": {"r": 16, "lora_alpha": 32},
                 "data": {"train": [{"path": rows}], "max_length": args.length, "shuffle": False},
                 "training": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1},

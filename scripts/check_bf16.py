@@ -42,7 +42,19 @@ def gradients(out, dtype, adapter):
     return {name: state.get_tensor(name).astype(np.float64).ravel() for name in first}
 
 
+def check():
+    """What would end the comparison only after its runs."""
+    command = [args.tool, "recipe", "show", args.recipe, *(word for key in args.overrides for word in ("--set", key))]
+    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    lines = [line.strip() for line in shown.splitlines()]
+    if not any(line == "eval:" or (line.startswith("eval_fraction:") and float(line.split()[1]) > 0) for line in lines):
+        sys.exit("error: the recipe has no `data.eval`, so that there is no loss to compare")
+    if not any(line.startswith("optimizer:") and "adamw" in line for line in lines):
+        sys.exit("error: the gradients are read from AdamW's averages: set `training.optimizer=adamw`")
+
+
 def main():
+    check()
     with tempfile.TemporaryDirectory() as work:
         work = Path(work)
         losses = {dtype: train(work / dtype, dtype)["last_eval"]["eval_loss"] for dtype in ("f32", "bf16")}

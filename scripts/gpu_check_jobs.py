@@ -211,8 +211,8 @@ def prepare(check, job):
         rows.write_text(batch * (base.parent / "rows.jsonl").read_text())
     else:
         token_rows(rows, text["vocab_size"], lengths, 2 * batch * steps)
-    # A CPU computes in f32.
-    model = {"quantization": job.quantization, **({} if check.device == "cpu" else {"compute_dtype": job.compute_dtype})}
+    # A CPU knows no f16, and whether it has bf16 is not what is asked here.
+    model = {"quantization": job.quantization, "compute_dtype": "f32" if check.device == "cpu" else job.compute_dtype}
     write_recipe(recipe, out, base, rows, batch, shape.length, steps, model)
     known = {"size": job.size, "batch": batch, "seq": shape.length, "layers": text["num_hidden_layers"], "tiny": check.tiny}
     known.update(quantization=job.quantization, steps_wanted=steps, media=job.media and not missing, media_reason=missing)

@@ -100,7 +100,7 @@ def curve(check):
     steps = 5 if check.tiny else 20
     kept = {"steps_wanted": steps, "largest_relative_difference": {}, "adapter_sha256": {}, "errors": {}, "trained": False}
     # The device first: what it cannot do needs no comparison.
-    for name, device, dtype in (("fastest", check.device, "auto"), ("f32", check.device, "f32"), ("cpu", "cpu", "auto")):
+    for name, device, dtype in (("fastest", check.device, "auto"), ("f32", check.device, "f32"), ("cpu", "cpu", "f32")):
         if name == "cpu" and not kept["trained"]:
             break
         recipe, out = small_recipe(check, f"curve-{name}", dtype, steps)
@@ -123,7 +123,7 @@ def media(check):
     steps, losses = 5, {}
     for name, device in (("device", check.device), ("cpu", "cpu")):
         recipe, out = check.folder / f"media-{name}.yaml", check.folder / f"media-{name}.out"
-        rows, model = GOLDEN / "rows.jsonl", {"quantization": "nf4"}
+        rows, model = GOLDEN / "rows.jsonl", {"quantization": "nf4", **({"compute_dtype": "f32"} if name == "cpu" else {})}
         jobs.write_recipe(recipe, out, GOLDEN / "model", rows, 2, 512, steps, model, row_format="messages")
         trained = jobs.train(check, recipe, out, device, 120)
         losses[name] = trained.losses

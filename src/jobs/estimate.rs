@@ -88,7 +88,7 @@ fn forecast(recipe: &Recipe, options: &EstimateOptions, progress: &dyn Progress)
     let outline = Outline::find(&recipe.model.base, progress)?;
     let frozen = Frozen { config: &outline.config, source: outline.source.as_ref() };
     frozen.check(&settings.holding)?;
-    let recipe = &suited::multiply(recipe, &frozen, &devices);
+    let recipe = &suited::multiply(recipe, &frozen, &devices, false);
     let settings = RunSettings::of(recipe);
     let adapter = AdapterPlan::of(recipe.task, &recipe.adapter, &outline.config)?;
     // Of a pair each answer with its prompt is a sequence.

@@ -4,7 +4,7 @@ mod planned;
 mod session;
 mod spare;
 
-use self::planned::Planned;
+use self::planned::{Decided, Planned};
 use self::session::Session;
 use crate::device;
 use crate::error::Result;
@@ -82,7 +82,9 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
     }
 
     let pushing = Pushing::check(recipe, options.consent, screen)?;
-    let mut planned = Planned::new(recipe, settings, devices, begun.is_some(), options.dry_run, screen)?;
+    let is_begun = options.resume && folder.path("recipe.yaml").exists();
+    let decided = Decided { products: is_begun, sizes: begun.is_some() };
+    let mut planned = Planned::new(recipe, settings, devices, decided, options.dry_run, screen)?;
     if options.is_made {
         screen.note(
             &planned.recipe.to_brief_yaml(&["The recipe that was made; all of it is in the run's `recipe.yaml`."]),
@@ -102,7 +104,8 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
         screen.note(&format!("warning: {what}; going on with `{changes}`"));
         planned.devices.all().for_each(|compute| device::release(&compute.device));
         let settings = RunSettings::of(&smaller);
-        planned = Planned::new(&smaller, settings, planned.devices.clone(), true, false, screen)?;
+        let decided = Decided { products: true, sizes: true };
+        planned = Planned::new(&smaller, settings, planned.devices.clone(), decided, false, screen)?;
     };
     if let Some(pushing) = pushing.filter(|_| ending != Ending::Interrupted) {
         let adapter = folder.path("adapter");

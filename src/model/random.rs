@@ -20,7 +20,7 @@ const DRAWN: usize = 65_521;
 pub struct RandomModel<'a> {
     /// The form of each matrix.
     pub form: &'a dyn Fn(&TensorId) -> Form,
-    /// What the factors of products are rounded to on a GPU; `None` is what it multiplies fastest.
+    /// What the factors of products are rounded to; `None` is what a GPU multiplies fastest, and f32 on the CPU.
     pub compute_dtype: Option<HostDtype>,
     /// Where it will compute.
     pub device: &'a Device,

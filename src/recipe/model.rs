@@ -18,8 +18,8 @@ pub struct Model {
     /// How frozen weights that are not compressed are held: `auto` keeps what is stored, and bf16 for a quantised file.
     #[schemars(schema_with = "dtype::held")]
     pub dtype: AutoDtype,
-    /// What the factors of products with frozen weights, and of those in attention, are rounded to on a GPU; sums,
-    /// adapters, the residual stream, softmax and the loss are f32, and the CPU computes all in f32.
+    /// What the factors of products with frozen weights, and of those in attention, are rounded to; sums, adapters, the
+    /// residual stream, softmax and the loss are f32. The CPU knows f32 and bf16.
     #[schemars(schema_with = "dtype::computed")]
     pub compute_dtype: AutoDtype,
     /// How the frozen projections are compressed. They are quantised while they are read. A folder that bitsandbytes

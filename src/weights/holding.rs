@@ -15,7 +15,7 @@ pub struct Holding {
     pub projections: Compression,
     /// Whether embedding and head are held as signed bytes.
     pub embedding_int8: bool,
-    /// What the factors of their products are rounded to on a GPU; `None` is what it multiplies fastest.
+    /// What the factors of their products are rounded to; `None` is what a GPU multiplies fastest, and f32 on the CPU.
     pub compute_dtype: Option<HostDtype>,
     /// Whether the inputs of products with blocks are rounded to signed bytes, on the CPU: for inference alone.
     pub int8_inputs: bool,

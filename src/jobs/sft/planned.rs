@@ -43,8 +43,17 @@ pub struct Planned {
     pub memory: Estimate,
 }
 
+/// What of a run was decided when it began, and stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decided {
+    /// What its products round their factors to.
+    pub products: bool,
+    /// The micro-batches, and what is recomputed, that `fit: auto` chose.
+    pub sizes: bool,
+}
+
 impl Planned {
-    /// Opens the parts of a run and plans its steps. The settings of a run that `is_begun` are left as they are.
+    /// Opens the parts of a run and plans its steps, but for what is decided.
     ///
     /// # Errors
     /// When a part cannot be read, or does not go with the others; when the run needs more memory than there is.
@@ -52,7 +61,7 @@ impl Planned {
         recipe: &Recipe,
         settings: RunSettings,
         devices: Devices,
-        is_begun: bool,
+        decided: Decided,
         dry_run: bool,
         screen: &ProgressBar,
     ) -> Result<Self> {
@@ -96,9 +105,9 @@ impl Planned {
             devices: devices.count(),
             capacity: devices.capacity(),
         };
-        let held = suited::multiply(&suited::hold(recipe, &sizes), &sizes.frozen, &devices);
+        let held = suited::multiply(&suited::hold(recipe, &sizes), &sizes.frozen, &devices, decided.products);
         let (recipe, settings) = (&held, RunSettings::of(&held));
-        let recipe = fit::settle(recipe, &sizes, is_begun, dry_run, screen)?;
+        let recipe = fit::settle(recipe, &sizes, decided.sizes, dry_run, screen)?;
         let micro_batches = recipe.training.gradient_accumulation_steps;
         replicas::remarks(&devices, micro_batches).iter().for_each(|remark| screen.note(remark));
         let need = sizes.need(&FitSettings::of(&recipe));

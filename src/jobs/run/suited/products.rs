@@ -11,11 +11,13 @@ use crate::weights::HostDtype;
 /// such products, and the base is not held in f32. Written down, it is part of the run: elsewhere the run goes on with the
 /// same products, made of f32 ones.
 ///
+/// A run that `is_begun` goes on with what it began with: an `auto` that was written down there is f32 on every processor.
+///
 /// Other devices take what each multiplies fastest.
-pub fn multiply(recipe: &Recipe, frozen: &Frozen, devices: &Devices) -> Recipe {
+pub fn multiply(recipe: &Recipe, frozen: &Frozen, devices: &Devices, is_begun: bool) -> Recipe {
     let mut recipe = recipe.clone();
     let on_cpu = devices.all().all(|compute| compute.is_cpu());
-    let here = on_cpu && ops::cpu_multiplies_bf16();
+    let here = on_cpu && !is_begun && ops::cpu_multiplies_bf16();
     let is_f32 = frozen.has_f32(&RunSettings::of(&recipe).holding);
     if let Some(dtype) = chosen(recipe.model.compute_dtype.0, here, is_f32) {
         recipe.model.compute_dtype = AutoDtype(Some(dtype));
