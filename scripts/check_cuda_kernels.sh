@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Compiles the kernels of a build with `cuda-nvrtc` for NVIDIA GPUs where there is none: a driver that computes nothing (cuda_stub.c)
 # takes the place of the real one, so that NVRTC compiles what a GPU would run. Says nothing about results or speed.
-# usage: check_cuda_kernels.sh BINARY [CAPABILITY ...]    compute capabilities as 75 (T4), 80 (A100), 89 (4090), 90 (H100), 120 (5090)
+# usage: check_cuda_kernels.sh BINARY [CAPABILITY ...]    compute capabilities as 75 (T4), 80 (A100), 89 (4090), 90 (H100), 120 (5090:
+#        NVRTC 12.8 or newer)
 # With TESTS=TEST_BINARY (cargo test --release --lib --no-run --features cuda-nvrtc) also that products of any sizes can be set up.
 # Needs a C compiler, and CUDA_PATH: a folder with include/ and lib/libnvrtc.so, of a CUDA toolkit or of NVIDIA's pip packages
 # nvidia-cuda-nvrtc, -runtime, -crt and -cccl unpacked over one another. Where there is a ptxas (on PATH, below CUDA_PATH, or named by
@@ -33,22 +34,24 @@ export LD_LIBRARY_PATH=$work:$library_folder:${LD_LIBRARY_PATH:-} CUDA_STUB_MODU
 
 # Assembles all modules for a capability, and names the kernels that spill.
 spills() {
-    find "$work/modules" -name '*.ptx' -print0 |
-        xargs -0 -P "$(nproc)" -I {} sh -c '"$1" -arch="sm_$2" -v -o /dev/null "$3" >"$3.txt" 2>&1 || echo "error: $3" >>"$3.txt"' \
-            sh "$ptxas" "$1" {}
+    local module
+    for module in "$work"/modules/*.ptx; do
+        "$ptxas" -arch="sm_$1" -v -o /dev/null "$module" >"$module.txt" 2>&1 || echo "error: $module" >>"$module.txt"
+    done
     cat "$work"/modules/*.txt | awk -v capability="$1" '
-        /Compiling entry function/ { split($0, quoted, "\047"); name = quoted[2] }
-        /bytes spill stores/ {
+        /Compiling entry function/ { split($0, quoted, "\047"); name = quoted[2]; sub(/_[0-9a-f]+$/, "", name); is_kernel = 1 }
+        /bytes spill stores/ && is_kernel {
+            is_kernel = 0
             kernels++
             for (i = 2; i <= NF; i++) if ($i == "bytes" && $(i + 1) == "spill" && $(i + 2) ~ /^stores/) bytes = $(i - 1)
-            if (bytes > 0) { spilling++; if (bytes > most[name]) most[name] = bytes }
+            if (bytes > 0) { spilling++; of[name]++; if (bytes > most[name]) most[name] = bytes }
         }
         /^error/ { failed++ }
         /fatal|: error/ { if (!said++) print capability ": " $0 }
         END {
             printf "%s: %d kernels assembled, %d of them spill\n", capability, kernels, spilling
             if (failed) printf "%s: ptxas refused %d of them\n", capability, failed
-            for (name in most) printf "%s: %s spills %d bytes\n", capability, name, most[name]
+            for (name in most) printf "%s: %d of %s, at most %d bytes\n", capability, of[name], name, most[name]
             exit failed > 0
         }'
 }
