@@ -37,7 +37,8 @@ impl Input {
     }
 }
 
-/// What products have made of rows so far.
+/// What products have made of rows so far. It is asked by the thread that runs the layers alone: what makes these waits for tasks of
+/// the pool, and would wait for itself if two of them shared an input.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     left: OnceLock<Left>,
