@@ -72,9 +72,10 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
     if !options.dry_run {
         stop.works_in(&recipe.output.dir, options.device);
     }
-    let suited = if options.resume { Some(suited::begun(recipe, &folder.path("recipe.yaml"))?) } else { None };
+    let saved = folder.path("recipe.yaml");
+    let suited = if options.resume { Some(suited::begun(recipe, &saved)?) } else { None };
     let recipe = suited.as_ref().unwrap_or(recipe);
-    let begun = if options.resume { fit::begun(recipe, &folder.path("recipe.yaml"))? } else { None };
+    let begun = if options.resume { fit::begun(recipe, &saved)? } else { None };
     let recipe = begun.as_ref().unwrap_or(recipe);
     if options.resume && resuming::look(recipe, &folder, screen)? == Left::Nothing {
         screen.note("This run is finished.");
@@ -82,7 +83,7 @@ fn run(recipe: &Recipe, options: &TrainOptions, screen: &ProgressBar, stop: &Int
     }
 
     let pushing = Pushing::check(recipe, options.consent, screen)?;
-    let is_begun = options.resume && folder.path("recipe.yaml").exists();
+    let is_begun = options.resume && saved.exists();
     let decided = Decided { products: is_begun, sizes: begun.is_some() };
     let mut planned = Planned::new(recipe, settings, devices, decided, options.dry_run, screen)?;
     if options.is_made {

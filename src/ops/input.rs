@@ -65,35 +65,32 @@ pub(super) struct Rows<'a> {
     pub values: &'a [f32],
     /// `n`.
     pub n: usize,
+    width: usize,
     ready: &'a Ready,
 }
 
 impl<'a> Rows<'a> {
     pub fn new(values: &'a [f32], width: usize, ready: &'a Ready) -> Self {
-        Rows { values, n: values.len() / width.max(1), ready }
-    }
-
-    fn width(&self) -> usize {
-        self.values.len() / self.n.max(1)
+        Rows { values, n: values.len() / width.max(1), width, ready }
     }
 
     /// Rounded to bf16.
     pub fn left(&self) -> &'a Left {
-        self.ready.left.get_or_init(|| Left::new(self.values, [self.n, self.width()]))
+        self.ready.left.get_or_init(|| Left::new(self.values, [self.n, self.width]))
     }
 
     /// For products with blocks, one by one.
     pub fn plain(&self) -> &'a PlainRows {
-        self.ready.plain.get_or_init(|| PlainRows::new(self.values, self.width()))
+        self.ready.plain.get_or_init(|| PlainRows::new(self.values, self.width))
     }
 
     /// For products with floats.
     pub fn floats(&self) -> &'a FloatRows {
-        self.ready.floats.get_or_init(|| FloatRows::new(self.values, self.width()))
+        self.ready.floats.get_or_init(|| FloatRows::new(self.values, self.width))
     }
 
     /// Rounded to signed bytes.
     pub fn rounded(&self) -> &'a RoundedRows {
-        self.ready.rounded.get_or_init(|| RoundedRows::new(self.values, self.width()))
+        self.ready.rounded.get_or_init(|| RoundedRows::new(self.values, self.width))
     }
 }

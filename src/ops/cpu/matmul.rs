@@ -88,6 +88,19 @@ pub struct Matrix<'a> {
     pub strides: [usize; 2],
 }
 
+/// A product of two of them, `factor · lhs rhs`, and what becomes of what the result held.
+#[derive(Clone, Copy)]
+pub struct Product<'a> {
+    /// `m`, `n`, `k`.
+    pub dims: [usize; 3],
+    pub factor: f32,
+    /// `[m, k]`.
+    pub lhs: Matrix<'a>,
+    /// `[k, n]`.
+    pub rhs: Matrix<'a>,
+    pub store: Store,
+}
+
 /// `out = scale a b`, or `out += scale a b`, on all threads. Each element is summed in the same order on any number of
 /// them.
 pub fn matmul(out: MatMut, into: Store, scale: f32, a: Mat, b: Mat) {

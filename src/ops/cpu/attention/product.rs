@@ -3,7 +3,7 @@
 use super::visible::VisibleGroup;
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::cpu::bf16;
-use crate::ops::cpu::matmul::{Matrix, Store};
+use crate::ops::cpu::matmul::{Product, Store};
 use burn::tensor::FloatDType;
 use gemm::Parallelism;
 
@@ -13,32 +13,21 @@ pub(super) fn factors(shape: &AttentionShape, group: &VisibleGroup) -> FloatDTyp
     if group.queries.len() <= FEW { FloatDType::F32 } else { shape.compute_dtype }
 }
 
-/// `out = factor · lhs rhs` or `out += factor · lhs rhs`, where the columns of `out` are runs of `m` numbers,
-/// `column_stride` apart. The factors are rounded to `dtype`, f32 or bf16.
+/// The product, or what `out` held and the product, where the columns of `out` are runs of `m` numbers, `column_stride` apart. The
+/// factors are rounded to `dtype`, f32 or bf16.
 ///
 /// # Shapes
-/// - `lhs`: `[m, k]`
-/// - `rhs`: `[k, n]`
 /// - `out`: `[m, n]`
 ///
 /// # Panics
 /// When a slice is too short for its matrix, as an index out of bounds.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn product(
-    dtype: FloatDType,
-    [m, n, k]: [usize; 3],
-    factor: f32,
-    lhs: Matrix,
-    rhs: Matrix,
-    out: &mut [f32],
-    column_stride: usize,
-    store: Store,
-) {
+pub(super) fn product(dtype: FloatDType, product: Product, out: &mut [f32], column_stride: usize) {
+    let Product { dims: [m, n, k], factor, lhs, rhs, store } = product;
     if m == 0 || n == 0 || k == 0 {
         return;
     }
     if dtype == FloatDType::BF16 {
-        return bf16::product_here([m, n, k], factor, lhs, rhs, out, column_stride, store);
+        return bf16::product_here(product, out, column_stride);
     }
     let end =
         |strides: [usize; 2], [rows, columns]: [usize; 2]| (rows - 1) * strides[0] + (columns - 1) * strides[1] + 1;

@@ -1,14 +1,11 @@
 //! Products of two factors that are no weight's, on the calling thread.
 
-use super::avx2::Avx2;
-use super::avx512::Avx512;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, by};
 use super::pack;
-use super::plain::Plain;
 use super::product::Sums;
 use super::runs::runs;
 use super::tile::{Pair, Tile};
-use crate::ops::cpu::matmul::{Matrix, Store};
+use crate::ops::cpu::matmul::{Product, Store};
 use std::cell::RefCell;
 
 thread_local! {
@@ -23,8 +20,8 @@ struct Room {
     scratch: Vec<Pair>,
 }
 
-/// `out = factor · lhs rhs` or `out += factor · lhs rhs`, where the columns of `out` are runs of `m` numbers, `column_stride`
-/// apart. Both factors are rounded, after a power of two has brought the largest number of each near 1.
+/// The product, or what `out` held and the product, where the columns of `out` are runs of `m` numbers, `column_stride` apart. Both
+/// factors are rounded, after a power of two has brought the largest number of each near 1.
 ///
 /// # Shapes
 /// - `lhs`: `[m, k]`, whose columns lie together
@@ -33,51 +30,20 @@ struct Room {
 ///
 /// # Panics
 /// When a slice is too short for its matrix, or a factor lies otherwise.
-pub fn product(
-    [m, n, k]: [usize; 3],
-    factor: f32,
-    lhs: Matrix,
-    rhs: Matrix,
-    out: &mut [f32],
-    column_stride: usize,
-    store: Store,
-) {
-    by([m, n, k], factor, lhs, rhs, out, column_stride, store, Kernel::best());
+pub fn product(product: Product, out: &mut [f32], column_stride: usize) {
+    by(Kernel::best(), product, out, column_stride);
 }
 
 /// As [`product`], by this kernel.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn by(
-    dims: [usize; 3],
-    factor: f32,
-    lhs: Matrix,
-    rhs: Matrix,
-    out: &mut [f32],
-    column_stride: usize,
-    store: Store,
-    kernel: Kernel,
-) {
-    let run = match kernel {
-        Kernel::Avx512 => multiply::<Avx512>,
-        Kernel::Avx2 => multiply::<Avx2>,
-        Kernel::Plain => multiply::<Plain>,
-    };
-    ROOM.with_borrow_mut(|room| run(dims, factor, lhs, rhs, out, column_stride, store, room));
+pub(super) fn by(kernel: Kernel, product: Product, out: &mut [f32], column_stride: usize) {
+    ROOM.with_borrow_mut(|room| by!(kernel, multiply(product, out, column_stride, room)));
 }
 
 /// The rows of the tile's left factor are the columns of `rhs`, and its columns the rows of `lhs`, so that its sums lie as `out`
 /// does.
-#[allow(clippy::too_many_arguments)]
-fn multiply<T: Tile>(
-    [m, n, k]: [usize; 3],
-    factor: f32,
-    lhs: Matrix,
-    rhs: Matrix,
-    out: &mut [f32],
-    column_stride: usize,
-    mut store: Store,
-    Room { left, panel, scratch }: &mut Room,
-) {
+fn multiply<T: Tile>(product: Product, out: &mut [f32], column_stride: usize, room: &mut Room) {
+    let Product { dims: [m, n, k], factor, lhs, rhs, mut store } = product;
+    let Room { left, panel, scratch } = room;
     assert!(lhs.strides[0] == 1 && rhs.strides.contains(&1) && column_stride >= m, "{m} x {k} x {n}");
     let in_rows = rhs.strides[0] != 1;
     let of_right = pack::power(lines(lhs.data, lhs.strides[1], [k, m]));

@@ -1,11 +1,20 @@
 //! What multiplies one tile, and which of its forms this processor runs.
 
-use super::avx2::Avx2;
-use super::avx512::Avx512;
-use super::plain::Plain;
 use super::tile::{Pair, Tile, widened};
 use std::hint::black_box;
 use std::sync::OnceLock;
+
+/// Runs a generic function by a kernel.
+macro_rules! by {
+    ($kernel:expr, $function:ident($($arg:expr),*)) => {
+        match $kernel {
+            $crate::ops::cpu::bf16::kernel::Kernel::Avx512 => $function::<$crate::ops::cpu::bf16::avx512::Avx512>($($arg),*),
+            $crate::ops::cpu::bf16::kernel::Kernel::Avx2 => $function::<$crate::ops::cpu::bf16::avx2::Avx2>($($arg),*),
+            $crate::ops::cpu::bf16::kernel::Kernel::Plain => $function::<$crate::ops::cpu::bf16::plain::Plain>($($arg),*),
+        }
+    };
+}
+pub(super) use by;
 
 /// The forms of the product of two tiles. All of them give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +40,7 @@ impl Kernel {
 
     /// Whether this processor has its instructions.
     pub fn runs_here(self) -> bool {
-        match self {
-            Kernel::Avx512 => Avx512::runs_here(),
-            Kernel::Avx2 => Avx2::runs_here(),
-            Kernel::Plain => Plain::runs_here(),
-        }
+        by!(self, runs_here())
     }
 
     /// Whether it multiplies bf16 numbers without making f32 of them first, which is what makes it fast.
@@ -45,20 +50,12 @@ impl Kernel {
 
     /// Multiplications and additions of a product of two tiles in [`Kernel::repeat`].
     pub fn operations(self) -> usize {
-        match self {
-            Kernel::Avx512 => operations::<Avx512>(),
-            Kernel::Avx2 => operations::<Avx2>(),
-            Kernel::Plain => operations::<Plain>(),
-        }
+        by!(self, operations())
     }
 
     /// Multiplies two tiles, which lie in the nearest cache, so many times: what it could reach at most.
     pub fn repeat(self, times: usize) {
-        match self {
-            Kernel::Avx512 => repeat::<Avx512>(times),
-            Kernel::Avx2 => repeat::<Avx2>(times),
-            Kernel::Plain => repeat::<Plain>(times),
-        }
+        by!(self, repeat(times))
     }
 
     /// What is computed with, for reports.
@@ -74,12 +71,12 @@ impl Kernel {
     /// How far it is from what [`Tile`] promises: 0 where the bits are the same, as they are on every processor whose
     /// instruction does what its manual says.
     pub fn error(self) -> f32 {
-        match self {
-            Kernel::Avx512 => error::<Avx512>(),
-            Kernel::Avx2 => error::<Avx2>(),
-            Kernel::Plain => error::<Plain>(),
-        }
+        by!(self, error())
     }
+}
+
+fn runs_here<T: Tile>() -> bool {
+    T::runs_here()
 }
 
 /// Pairs of the tiles that are multiplied again and again.

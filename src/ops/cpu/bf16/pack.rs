@@ -161,10 +161,8 @@ pub fn rows_as_columns<T: Tile>(
 /// # Shapes
 /// - `out`: as in [`rows_as_columns`]
 pub fn columns<T: Tile>(w: &[u16], stride: usize, columns: usize, run: usize, out: &mut [Pair]) {
-    const NOTHING: [u16; 64] = [0; 64];
     for (pair, out) in out.chunks_exact_mut(T::COLUMNS).enumerate() {
-        let upper = &w[2 * pair * stride..][..columns];
-        let lower = if 2 * pair + 1 < run { &w[(2 * pair + 1) * stride..][..columns] } else { &NOTHING[..columns] };
+        let [upper, lower] = two_lines(w, &[0; 64], stride, pair, run, columns);
         interleave(upper, lower, high_half(LEAST_RIGHT), out);
         out[columns..].fill(0);
     }
@@ -210,7 +208,7 @@ pub fn rows<'a, T: Tile>(
 pub fn turned_rows<T: Tile>(x: &[f32], stride: usize, rows: usize, scale: f32, run: usize, out: &mut [u32]) {
     let mut pairs = [0; MOST_ROWS];
     for (pair, out) in out.chunks_exact_mut(T::ROWS * T::WORDS).enumerate() {
-        let [upper, lower] = two_lines(x, stride, pair, run, rows);
+        let [upper, lower] = two_lines(x, &[0.0; 64], stride, pair, run, rows);
         interleave_floats(upper, lower, scale, LEAST_LEFT, &mut pairs[..rows]);
         for (to, pair) in out.chunks_exact_mut(T::WORDS).zip(&pairs[..T::ROWS]) {
             match T::WORDS {
@@ -224,16 +222,15 @@ pub fn turned_rows<T: Tile>(x: &[f32], stride: usize, rows: usize, scale: f32, r
 /// As [`columns`], of floats, all times `scale`.
 pub fn float_columns<T: Tile>(x: &[f32], stride: usize, columns: usize, scale: f32, run: usize, out: &mut [Pair]) {
     for (pair, out) in out.chunks_exact_mut(T::COLUMNS).enumerate() {
-        let [upper, lower] = two_lines(x, stride, pair, run, columns);
+        let [upper, lower] = two_lines(x, &[0.0; 64], stride, pair, run, columns);
         interleave_floats(upper, lower, scale, LEAST_RIGHT, out);
         out[columns..].fill(0);
     }
 }
 
-/// The lines of a pair; of the last one the second may be nothing.
-fn two_lines(x: &[f32], stride: usize, pair: usize, run: usize, len: usize) -> [&[f32]; 2] {
-    const NOTHING: [f32; 64] = [0.0; 64];
-    let lower = if 2 * pair + 1 < run { &x[(2 * pair + 1) * stride..] } else { &NOTHING };
+/// The lines of a pair; of the last one the second may be `nothing`.
+fn two_lines<'a, N>(x: &'a [N], nothing: &'a [N], stride: usize, pair: usize, run: usize, len: usize) -> [&'a [N]; 2] {
+    let lower = if 2 * pair + 1 < run { &x[(2 * pair + 1) * stride..] } else { nothing };
     [&x[2 * pair * stride..][..len], &lower[..len]]
 }
 

@@ -1,10 +1,7 @@
 //! Products of packed factors, on all threads.
 
-use super::avx2::Avx2;
-use super::avx512::Avx512;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, by};
 use super::pack;
-use super::plain::Plain;
 use super::runs::{run_of, runs};
 use super::tile::{Pair, Tile};
 use crate::ops::cpu::matmul::Store;
@@ -34,17 +31,6 @@ pub struct Right<'a> {
     pub rows: usize,
     /// Numbers of a row.
     pub width: usize,
-}
-
-/// Runs a generic function by a kernel.
-macro_rules! by {
-    ($kernel:expr, $function:ident($($arg:expr),*)) => {
-        match $kernel {
-            Kernel::Avx512 => $function::<Avx512>($($arg),*),
-            Kernel::Avx2 => $function::<Avx2>($($arg),*),
-            Kernel::Plain => $function::<Plain>($($arg),*),
-        }
-    };
 }
 
 thread_local! {

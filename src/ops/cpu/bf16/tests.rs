@@ -1,7 +1,7 @@
 use super::pack::{LEAST_LEFT, LEAST_RIGHT, scale};
 use super::runs::runs;
 use super::*;
-use crate::ops::cpu::matmul::{Matrix, Store};
+use crate::ops::cpu::matmul::{Matrix, Product, Store};
 use half::bf16;
 
 /// Numbers of both signs and many sizes.
@@ -150,7 +150,8 @@ fn products_on_one_thread_are_those_of_the_rounded_factors() {
             let before = numbers(n * out_stride, 3);
             let results = kernels().map(|kernel| {
                 let mut out: Vec<f32> = before.iter().map(|x| x * size).collect();
-                here::by([m, n, k], 0.7, lhs, rhs, &mut out, out_stride, Store::Add, kernel);
+                let product = Product { dims: [m, n, k], factor: 0.7, lhs, rhs, store: Store::Add };
+                here::by(kernel, product, &mut out, out_stride);
                 out
             });
             let results: Vec<Vec<f32>> = results.collect();
