@@ -101,6 +101,18 @@ pub struct Product<'a> {
     pub store: Store,
 }
 
+impl<'a> Product<'a> {
+    /// One that overwrites what the result held.
+    pub fn replacing(dims: [usize; 3], factor: f32, lhs: Matrix<'a>, rhs: Matrix<'a>) -> Self {
+        Product { dims, factor, lhs, rhs, store: Store::Replace }
+    }
+
+    /// One that is added to it.
+    pub fn added(dims: [usize; 3], factor: f32, lhs: Matrix<'a>, rhs: Matrix<'a>) -> Self {
+        Product { dims, factor, lhs, rhs, store: Store::Add }
+    }
+}
+
 /// `out = scale a b`, or `out += scale a b`, on all threads. Each element is summed in the same order on any number of
 /// them.
 pub fn matmul(out: MatMut, into: Store, scale: f32, a: Mat, b: Mat) {

@@ -13,7 +13,7 @@ use super::split::{Part, Split};
 use super::visible::{VisibleGroup, even_runs};
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::attention::visibility::Visibility;
-use crate::ops::cpu::matmul::{Matrix, Product, Store};
+use crate::ops::cpu::matmul::{Matrix, Product};
 use crate::ops::cpu::simd::exp;
 use crate::quant::simd::widest;
 
@@ -183,18 +183,8 @@ impl Task<'_> {
             let k_t = Matrix { data: &k[keys..], strides: [1, key_width] };
             let v_t = Matrix { data: &v[keys..], strides: [1, key_width] };
             let [q_rows, dout_rows] = [q_t, dout_t].map(|t| Matrix { data: &t[first..], strides: [1, rows] });
-            product(
-                dtype,
-                Product { dims: [m, n, e], factor: shape.scaling, lhs: q_rows, rhs: k_t, store: Store::Replace },
-                p,
-                m,
-            );
-            product(
-                dtype,
-                Product { dims: [m, n, e], factor: 1.0, lhs: dout_rows, rhs: v_t, store: Store::Replace },
-                ds,
-                m,
-            );
+            product(dtype, Product::replacing([m, n, e], shape.scaling, q_rows, k_t), p, m);
+            product(dtype, Product::replacing([m, n, e], 1.0, dout_rows, v_t), ds, m);
             soft_cap(shape, p);
             gradients(shape, p, ds, &lse[first..first + m], &delta[first..first + m]);
             self.group.fill_hidden(&tile, shape, p, 0.0);
@@ -205,24 +195,9 @@ impl Task<'_> {
             let dout_by_e = Matrix { data: &dout[first * e..], strides: [1, e] };
             let [p_rows, ds_rows] = [&*p, &*ds].map(|data| Matrix { data, strides: [1, m] });
             let ds_t = Matrix { data: ds, strides: [m, 1] };
-            product(
-                dtype,
-                Product { dims: [e, n, m], factor: 1.0, lhs: dout_by_e, rhs: p_rows, store: Store::Add },
-                &mut self.dv[sums..],
-                key_width,
-            );
-            product(
-                dtype,
-                Product { dims: [e, n, m], factor: shape.scaling, lhs: q_by_e, rhs: ds_rows, store: Store::Add },
-                &mut self.dk[sums..],
-                key_width,
-            );
-            product(
-                dtype,
-                Product { dims: [e, m, n], factor: shape.scaling, lhs: k_t, rhs: ds_t, store: Store::Add },
-                &mut dq[first * e..],
-                e,
-            );
+            product(dtype, Product::added([e, n, m], 1.0, dout_by_e, p_rows), &mut self.dv[sums..], key_width);
+            product(dtype, Product::added([e, n, m], shape.scaling, q_by_e, ds_rows), &mut self.dk[sums..], key_width);
+            product(dtype, Product::added([e, m, n], shape.scaling, k_t, ds_t), &mut dq[first * e..], e);
         }
         if shape.kv_heads > 1 {
             scatter(shape, kv_head, &scratch.dq, home);

@@ -12,7 +12,7 @@ use super::softmax::Softmax;
 use super::visible::{VisibleGroup, even_runs};
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::attention::visibility::Visibility;
-use crate::ops::cpu::matmul::{Matrix, Product, Store};
+use crate::ops::cpu::matmul::{Matrix, Product};
 use crate::ops::cpu::simd::{self, vectorised};
 
 /// Rows of a tile, a row being a query of one head. More rows share each tile of keys, but compute more of the scores
@@ -150,12 +150,7 @@ impl Task<'_> {
 
             let q = Matrix { data: &q_t[first..], strides: [1, rows] };
             let k_t = Matrix { data: &self.k[keys..], strides: [1, key_width] };
-            product(
-                dtype,
-                Product { dims: [m, n, e], factor: shape.scaling, lhs: q, rhs: k_t, store: Store::Replace },
-                scores,
-                m,
-            );
+            product(dtype, Product::replacing([m, n, e], shape.scaling, q, k_t), scores, m);
             soft_cap(shape, scores);
             self.group.fill_hidden(&tile, shape, scores, f32::NEG_INFINITY);
 
@@ -164,7 +159,7 @@ impl Task<'_> {
             // The result lies by rows of `e`, so this is the product of the transposes.
             let v_t = Matrix { data: &self.v[keys..], strides: [1, key_width] };
             let p_t = Matrix { data: scores, strides: [m, 1] };
-            product(dtype, Product { dims: [e, m, n], factor: 1.0, lhs: v_t, rhs: p_t, store: Store::Add }, out, e);
+            product(dtype, Product::added([e, m, n], 1.0, v_t, p_t), out, e);
         }
 
         softmax.divide(e, out);

@@ -150,7 +150,7 @@ fn products_on_one_thread_are_those_of_the_rounded_factors() {
             let before = numbers(n * out_stride, 3);
             let results = kernels().map(|kernel| {
                 let mut out: Vec<f32> = before.iter().map(|x| x * size).collect();
-                let product = Product { dims: [m, n, k], factor: 0.7, lhs, rhs, store: Store::Add };
+                let product = Product::added([m, n, k], 0.7, lhs, rhs);
                 here::by(kernel, product, &mut out, out_stride);
                 out
             });
