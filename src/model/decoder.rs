@@ -1,6 +1,7 @@
 //! The decoder block that the Gemma models share.
 
 use crate::nn::{Attention, AttentionPlan, LayerCache, Linear, Mlp, RmsNorm, RopeTable, SidePath};
+use crate::ops::Input;
 use burn::tensor::Tensor;
 use std::ops::Range;
 
@@ -61,10 +62,11 @@ impl DecoderLayer {
         self.block(x, side, |h| self.self_attn.forward_cached(h, rope, lengths, spans, cache, side))
     }
 
-    fn block(&self, x: Tensor<2>, side: &dyn SidePath, attend: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
-        let h = attend(self.input_layernorm.forward(x.clone()));
+    fn block(&self, x: Tensor<2>, side: &dyn SidePath, attend: impl FnOnce(Input) -> Tensor<2>) -> Tensor<2> {
+        let h = attend(self.input_layernorm.forward_for(&self.self_attn.q_proj.weight, x.clone()));
         let x = self.post_attention_layernorm.forward_onto(x, h);
-        let h = self.mlp.forward(self.pre_feedforward_layernorm.forward(x.clone()), side);
+        let h =
+            self.mlp.forward(self.pre_feedforward_layernorm.forward_for(&self.mlp.gate_proj.weight, x.clone()), side);
         self.post_feedforward_layernorm.forward_onto(x, h)
     }
 }

@@ -115,8 +115,14 @@ impl Attention {
     /// # Shapes
     /// - `x`: `[n, d]`
     /// - output: `[n, d]`
-    pub fn forward(&self, x: Tensor<2>, rope: &RopeTable, plan: &AttentionPlan, side: &dyn SidePath) -> Tensor<2> {
-        let (q, k, v) = self.heads(x, rope, side);
+    pub fn forward(
+        &self,
+        x: impl Into<Input>,
+        rope: &RopeTable,
+        plan: &AttentionPlan,
+        side: &dyn SidePath,
+    ) -> Tensor<2> {
+        let (q, k, v) = self.heads(x.into(), rope, side);
         self.o_proj.forward(self.config.mix(q, k, v, plan, self.compute_dtype()), side)
     }
 
@@ -129,14 +135,14 @@ impl Attention {
     /// - output: `[n, d]`
     pub fn forward_cached(
         &self,
-        x: Tensor<2>,
+        x: impl Into<Input>,
         rope: &RopeTable,
         lengths: &[usize],
         spans: &[Range<usize>],
         cache: &mut LayerCache,
         side: &dyn SidePath,
     ) -> Tensor<2> {
-        let (q, k, v) = self.heads(x, rope, side);
+        let (q, k, v) = self.heads(x.into(), rope, side);
         let seen = cache.extend_each(k, v, lengths, spans);
         self.o_proj.forward(self.config.mix_seen(&q, seen, lengths, self.compute_dtype()), side)
     }
@@ -147,9 +153,9 @@ impl Attention {
     }
 
     /// Projected, normalised and rotated queries `[n, h, e]` and keys `[n, g, e]`, and values `[n, g, e]`.
-    fn heads(&self, x: Tensor<2>, rope: &RopeTable, side: &dyn SidePath) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+    fn heads(&self, x: Input, rope: &RopeTable, side: &dyn SidePath) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
         let AttentionConfig { num_attention_heads: h, num_key_value_heads: g, head_dim: e, .. } = self.config;
-        let ([n, _], x) = (x.dims(), Input::from(x));
+        let [n, _] = x.rows().dims();
         let q = self.q_proj.forward(x.clone(), side).reshape([n, h, e]);
         let k = self.k_proj.forward(x.clone(), side).reshape([n, g, e]);
         let v = self.v_proj.forward(x, side).reshape([n, g, e]);

@@ -21,8 +21,8 @@ impl Mlp {
     /// # Shapes
     /// - `x`: `[n, d]`
     /// - output: `[n, d]`
-    pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
-        let x = Input::from(x);
+    pub fn forward(&self, x: impl Into<Input>, side: &dyn SidePath) -> Tensor<2> {
+        let x = x.into();
         let gate = self.gate_proj.forward(x.clone(), side); // [n, f]
         let up = self.up_proj.forward(x, side); // [n, f]
         self.down_proj.forward_gated(gate, up, side)

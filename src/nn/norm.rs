@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation.
 
 use crate::nn::RopeTable;
-use crate::ops::{self, plain};
+use crate::ops::{self, Input, Weight, plain};
 use burn::tensor::Tensor;
 
 /// RMS norm over the last axis: `x / sqrt(mean(x^2) + eps) * gain`.
@@ -32,6 +32,14 @@ impl RmsNorm {
     /// - output: `[.., d]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         ops::rms_norm(x, &self.gain, self.eps, None)
+    }
+
+    /// Normalises rows that are multiplied with `weight` and its like.
+    ///
+    /// # Shapes
+    /// - `x`, output: `[n, d]`
+    pub fn forward_for(&self, weight: &Weight, x: Tensor<2>) -> Input {
+        ops::rms_norm_for(weight, x, &self.gain, self.eps)
     }
 
     /// What the normalised rows are multiplied by, `[d]`.

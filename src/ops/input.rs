@@ -32,6 +32,13 @@ impl Input {
         &self.rows
     }
 
+    /// Rows that a GPU has rounded to a dtype when it made them.
+    #[cfg(feature = "gpu")]
+    pub(super) fn rounded(rows: Tensor<2>, dtype: FloatDType, factor: Factor<2>) -> Self {
+        let ready = Ready { factor: OnceLock::from((dtype, factor)), ..Ready::default() };
+        Input { rows, ready: Arc::new(ready) }
+    }
+
     pub(super) fn ready(&self) -> &Ready {
         &self.ready
     }

@@ -44,7 +44,7 @@ pub use geglu::geglu;
 pub use inference::inference;
 pub use input::Input;
 pub use node::is_cpu;
-pub use norm::{rms_norm, rotated_rms_norm};
+pub use norm::{rms_norm, rms_norm_for, rotated_rms_norm};
 pub use passing::Passing;
 pub use product::{product, unusable_ways};
 pub use roundoff::{F32_TOLERANCE, Roundoff};

@@ -1,8 +1,10 @@
 //! RMS norm with its own gradient.
 
 use super::cpu::norm::{self as kernel, Angles};
+use super::input::Input;
 use super::node::{Cpu, Kept, finish, tensor};
 use super::plain;
+use super::weight::Weight;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, Tensor};
 
@@ -20,6 +22,21 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, gain: &Tensor<1>, eps: f64, residu
         return plain::rms_norm(x, gain, eps, residual);
     };
     cpu_rms_norm(on_cpu, gain_on_cpu, eps as f32, residual.as_ref().and_then(Cpu::new))
+}
+
+/// As [`rms_norm`], of rows that are multiplied with `weight` and its like: a GPU that rounds them for that does so in the
+/// same kernel.
+///
+/// # Shapes
+/// - `x`, output: `[n, d]`
+/// - `gain`: `[d]`
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+pub fn rms_norm_for(weight: &Weight, x: Tensor<2>, gain: &Tensor<1>, eps: f64) -> Input {
+    #[cfg(feature = "gpu")]
+    if let Some(rows) = super::gpu::rms_norm_rounded(&x, gain, eps, weight.compute_dtype()) {
+        return rows;
+    }
+    rms_norm(x, gain, eps, None).into()
 }
 
 fn cpu_rms_norm<const D: usize>(x: Cpu, gain: Cpu, eps: f32, residual: Option<Cpu>) -> Tensor<D> {

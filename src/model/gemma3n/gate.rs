@@ -42,9 +42,9 @@ impl SparseMlp {
     /// # Shapes
     /// - `x`: `[n, d]`
     /// - output: `[n, d]`
-    pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
+    pub fn forward(&self, x: impl Into<Input>, side: &dyn SidePath) -> Tensor<2> {
+        let x = x.into();
         let Some(cutoff) = self.cutoff else { return self.mlp.forward(x, side) };
-        let x = Input::from(x);
         let gate = ops::top_of_row(self.mlp.gate_proj.forward(x.clone(), side), cutoff); // [n, f]
         let Mlp { mut up_proj, mut down_proj, .. } = self.mlp.clone();
         if let Some(passing) = Passing::of(&gate) {

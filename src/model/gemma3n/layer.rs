@@ -3,6 +3,7 @@
 use crate::model::gemma3n::altup::AltUp;
 use crate::model::gemma3n::gate::SparseMlp;
 use crate::nn::{KeysValues, Linear, Queries, RmsNorm, SidePath};
+use crate::ops::Input;
 use burn::tensor::Tensor;
 use std::f64::consts::SQRT_2;
 
@@ -65,9 +66,11 @@ impl Laurel {
     ///
     /// # Shapes
     /// - `x`, output: `[n, d]`
-    pub fn forward(&self, x: Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
-        let h = self.linear_right.forward(self.linear_left.forward(x.clone(), side), side);
-        self.post_laurel_norm.forward_onto(x, h)
+    pub fn forward(&self, x: impl Into<Input>, side: &dyn SidePath) -> Tensor<2> {
+        let x = x.into();
+        let residual = x.rows().clone();
+        let h = self.linear_right.forward(self.linear_left.forward(x, side), side);
+        self.post_laurel_norm.forward_onto(residual, h)
     }
 }
 
@@ -93,7 +96,7 @@ impl Layer {
         &self,
         streams: &[Tensor<2>],
         per_layer_input: Tensor<2>,
-        attend: impl FnOnce(Tensor<2>) -> Tensor<2>,
+        attend: impl FnOnce(Input) -> Tensor<2>,
         side: &dyn SidePath,
     ) -> Vec<Tensor<2>> {
         let predictions = self.altup.predict(streams, side);
@@ -114,12 +117,13 @@ impl Layer {
     }
 
     /// What attention, LAuReL and feed-forward make of the active stream.
-    fn activated(&self, x: Tensor<2>, attend: impl FnOnce(Tensor<2>) -> Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
-        let normed = self.input_layernorm.forward(x.clone());
+    fn activated(&self, x: Tensor<2>, attend: impl FnOnce(Input) -> Tensor<2>, side: &dyn SidePath) -> Tensor<2> {
+        let normed = self.input_layernorm.forward_for(&self.queries.q_proj.weight, x.clone());
         let laurel = self.laurel.forward(normed.clone(), side);
         let x = self.post_attention_layernorm.forward_onto(x, attend(normed));
         let x = (x + laurel).div_scalar(SQRT_2);
-        let h = self.mlp.forward(self.pre_feedforward_layernorm.forward(x.clone()), side);
+        let h = self.pre_feedforward_layernorm.forward_for(&self.mlp.mlp.gate_proj.weight, x.clone());
+        let h = self.mlp.forward(h, side);
         self.post_feedforward_layernorm.forward_onto(x, h)
     }
 }

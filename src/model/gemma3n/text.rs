@@ -170,8 +170,7 @@ impl LanguageModel for Gemma3n {
         let per_layer_input = shared[index].clone();
         let read = self.place(self.config.kv_source(index)).filter(|_| layer.keys_values.is_none());
         let given = read.map(|at| Kv { keys: shared[at].clone(), values: shared[at + 1].clone() });
-        let attend = |x: Tensor<2>| {
-            let x = Input::from(x);
+        let attend = |x: Input| {
             let own = layer.keys_values.as_ref().map(|kv| kv.of(x.clone(), config, rope, side));
             made.clone_from(&own);
             match own.or(given) {
@@ -222,8 +221,7 @@ impl LanguageModel for Gemma3n {
             let config = &layer.queries.config;
             let rope = rotations.of(config.kind);
             let source = self.config.kv_source(index);
-            let attend = |x: Tensor<2>| {
-                let x = Input::from(x);
+            let attend = |x: Input| {
                 if let (Some(kv), Some(cache)) = (&layer.keys_values, cache.layers.get_mut(index)) {
                     seen.insert(index, kv.of(x.clone(), config, rope, side).cached(config, lengths, &[], cache));
                 }

@@ -28,7 +28,7 @@ pub use dropout::dropout;
 pub use geglu::geglu;
 pub use linear::{geglu_lora_linear, linear, lora_linear};
 pub use matmul::{fastest_factors, product_in_f32, round_columns, round_rows};
-pub use norm::{rms_norm, rotated_rms_norm};
+pub use norm::{rms_norm, rms_norm_rounded, rotated_rms_norm};
 pub use packed::Packed;
 pub use product::{product, unusable_ways};
 pub use squares::square_sums;

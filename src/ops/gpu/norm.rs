@@ -1,9 +1,14 @@
 //! RMS norm of rows, alone, with a residual, or with a half rotation behind it: a cube per row.
 
-use super::reduce::sum_of_units;
-use super::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, empty};
+use super::matmul::power_for;
+use super::reduce::{max_of_units, sum_of_units};
+use super::{CubeTensor, Gpu, UNITS, buffer, cube_per_row, empty, empty_of, tensor};
+use crate::ops::factor::Factor;
 use crate::ops::graph::finish;
-use burn::tensor::Tensor;
+use crate::ops::input::Input;
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::{FloatDType, Tensor};
+use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 /// See [`crate::ops::rms_norm`].
@@ -25,6 +30,18 @@ pub fn rms_norm<const D: usize>(
         let dx = x_wanted.then(|| state.backward(&dy));
         [dx, residual_wanted.then_some(dy)]
     }))
+}
+
+/// See [`crate::ops::rms_norm_for`]; `None` where nothing is rounded.
+pub fn rms_norm_rounded(x: &Tensor<2>, gain: &Tensor<1>, eps: f64, dtype: FloatDType) -> Option<Input> {
+    if dtype == FloatDType::F32 || x.dims().contains(&0) {
+        return None;
+    }
+    let (x, gain) = (Gpu::open(x)?, Gpu::open(gain)?.keep());
+    let state = Norm { x: x.keep(), gain, eps: eps as f32, angles: None };
+    let (y, factor) = state.forward_rounded(dtype);
+    let y = finish([x], y, state, |state, dy, [wanted]| [wanted.then(|| state.backward(&dy))]);
+    Some(Input::rounded(y, dtype, factor))
 }
 
 /// See [`crate::ops::rotated_rms_norm`].
@@ -94,6 +111,31 @@ impl Norm {
             );
         }
         out
+    }
+
+    /// The normalised rows, and the same as a factor.
+    fn forward_rounded(&self, dtype: FloatDType) -> (CubeTensor, Factor<2>) {
+        let Norm { x, gain, eps, .. } = self;
+        let is_scaled = dtype == FloatDType::F16;
+        let out = empty(x, x.meta.shape().clone());
+        let rounded = empty_of(x, x.meta.shape().clone(), dtype.into());
+        let scales = empty(x, if is_scaled { [x.meta.shape()[0], 1] } else { [1, 1] });
+        let (count, units) = self.cubes();
+        forward_rounded_kernel::launch(
+            &x.client,
+            count,
+            CubeDim::new_1d(units),
+            buffer(x),
+            buffer(gain),
+            buffer(&out),
+            buffer(&rounded),
+            buffer(&scales),
+            *eps,
+            is_scaled,
+            units,
+            dtype_to_storage_type(rounded.dtype),
+        );
+        (out, Factor::of(tensor(&rounded), is_scaled.then(|| tensor(&scales))))
     }
 
     /// The gradient of `x`: with `s = 1 / rms(x)` and `g` the gradient of `x s`, `dx = s g - x s^3 mean(x g)`.
@@ -194,6 +236,45 @@ fn forward_kernel(
                     rotated(a, b, cos[angle], sin[angle], i < half)
                 }
             };
+        }
+    }
+}
+
+/// As [`forward_kernel`] without anything behind the norm; its rows as a factor too.
+#[cube(launch)]
+#[allow(clippy::too_many_arguments)]
+fn forward_rounded_kernel<F: Float>(
+    x: &[f32],
+    gain: &[f32],
+    out: &mut [f32],
+    rounded: &mut [F],
+    scales: &mut [f32],
+    eps: f32,
+    // Otherwise `scales` is not written.
+    #[comptime] is_scaled: bool,
+    #[comptime] units: u32,
+    #[define(F)] _dtype: ElemType,
+) {
+    let width = gain.len();
+    let start = CUBE_POS * width;
+    if start < x.len() {
+        let scale = reciprocal_rms(x, start, width, eps, units);
+        let mut factor = 1.0f32;
+        if is_scaled {
+            let mut largest = 0.0f32;
+            for i in range_stepped(UNIT_POS as usize, width, units as usize) {
+                largest = max(largest, (x[start + i] * scale * gain[i]).abs());
+            }
+            let (by, inverse) = power_for(max_of_units(largest, units));
+            factor = by;
+            if UNIT_POS == 0 {
+                scales[CUBE_POS] = inverse;
+            }
+        }
+        for i in range_stepped(UNIT_POS as usize, width, units as usize) {
+            let value = x[start + i] * scale * gain[i];
+            out[start + i] = value;
+            rounded[start + i] = F::cast_from(value * factor);
         }
     }
 }
