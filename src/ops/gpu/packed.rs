@@ -4,7 +4,7 @@ mod blocks;
 mod bytes;
 mod nf4;
 
-use super::{CubeTensor, ENABLED, Numbers, UNITS, buffer, cubes_for, empty_of, somewhere};
+use super::{CubeTensor, ENABLED, Numbers, UNITS, buffer, empty_of, somewhere};
 use crate::quant::{Absmax, QuantType, QuantizedMatrix, Storage, nf4 as format};
 use burn::backend::Cube;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -82,10 +82,12 @@ impl Packed {
     fn unpack(&self, first: usize, rows: usize, chosen: Option<Numbers>, dtype: DType) -> Tensor<2> {
         let out = empty_of(&self.beside, [rows, self.cols], dtype);
         if rows * self.cols > 0 {
+            let run = run_for(&out);
             unpack_kernel::launch(
                 &out.client,
-                cubes_for(&out),
+                cubecl::calculate_cube_count_elemwise(&out.client, rows * self.cols / run, CubeDim::new_1d(UNITS)),
                 CubeDim::new_1d(UNITS),
+                run,
                 self.words.buffer(),
                 self.maxima.buffer(),
                 self.floats.buffer(),
@@ -103,7 +105,16 @@ impl Packed {
     }
 }
 
-/// Unpacks rows from `first` on, or the `chosen` ones: a unit per element.
+/// Elements that a unit unpacks and writes at once: as many as a device stores at once, where rows are multiples of that. So they are of
+/// one row, and of one block of any form.
+fn run_for(out: &CubeTensor) -> usize {
+    const LONGEST: usize = 8;
+    let cols = out.meta.shape()[1];
+    let stored = out.client.io_optimized_vector_sizes(out.dtype.size());
+    stored.filter(|run| *run <= LONGEST && cols.is_multiple_of(*run)).max().unwrap_or(1)
+}
+
+/// Unpacks rows from `first` on, or the `chosen` ones: a unit per run of `N` elements.
 ///
 /// # Numerics
 /// The same bits as the CPU's, whether or not a compiler fuses products and sums: in every block type the product is
@@ -111,12 +122,12 @@ impl Packed {
 /// `zero`, which is 0.
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
-fn unpack_kernel<F: Float>(
+fn unpack_kernel<F: Float, N: Size>(
     words: &[u32],
     maxima: &[u32],
     floats: &[f32],
     chosen: &[u32],
-    out: &mut [F],
+    out: &mut [Vector<F, N>],
     first: u32,
     cols: u32,
     zero: u32,
@@ -126,18 +137,40 @@ fn unpack_kernel<F: Float>(
     #[define(F)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS < out.len() {
-        let cols = cols as usize;
-        let mut row = first as usize + ABSOLUTE_POS / cols;
+        let runs = cols as usize / N::value();
+        let mut row = first as usize + ABSOLUTE_POS / runs;
         if is_chosen {
-            row = chosen[ABSOLUTE_POS / cols] as usize;
+            row = chosen[ABSOLUTE_POS / runs] as usize;
         }
-        let at = row * cols + ABSOLUTE_POS % cols;
-        let value = match form {
-            Form::Int8 => bytes::signed(words, at) * floats[row],
-            Form::Nf4 => nf4::plain(words, floats, at),
-            Form::Nf4Double => nf4::double(words, maxima, floats, zero, at),
-            Form::Blocks(of) => blocks::element(words, at, of),
-        };
-        out[ABSOLUTE_POS] = F::cast_from(value);
+        let at = row * cols as usize + ABSOLUTE_POS % runs * N::value();
+        let mut values = Vector::<F, N>::empty();
+        match form {
+            Form::Nf4 | Form::Nf4Double => {
+                let maximum = match form {
+                    Form::Nf4 => nf4::maximum(floats, at),
+                    _ => nf4::double_maximum(maxima, floats, zero, at),
+                };
+                let codes = nf4::codes(words, at);
+                #[unroll]
+                for i in 0..N::value() {
+                    values.insert(i, F::cast_from(nf4::value(codes, floats, at, i, N::value()) * maximum));
+                }
+            }
+            Form::Int8 => {
+                let scale = floats[row];
+                #[unroll]
+                for i in 0..N::value() {
+                    values.insert(i, F::cast_from(bytes::signed(words, at + i) * scale));
+                }
+            }
+            Form::Blocks(of) =>
+            {
+                #[unroll]
+                for i in 0..N::value() {
+                    values.insert(i, F::cast_from(blocks::element(words, at + i, of)));
+                }
+            }
+        }
+        out[ABSOLUTE_POS] = values;
     }
 }
