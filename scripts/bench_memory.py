@@ -6,6 +6,7 @@
 
 Two steps a run; how busy the machine is makes no difference. One JSON object comes out: the runs, the smallest and the largest ratio,
 and the runs beyond 10 %. `--only nf4` takes the runs whose names hold that text; without a folder or a .gguf file its runs are left out.
+`--device wgpu:0` runs them on another device, `--set model.compute_dtype=f16` with another key.
 `--length 384 --steps 1` makes rows of another length, and takes one step, in which the optimiser's state comes only after the peak.
 """
 import argparse, json, os, random, subprocess, sys, tempfile
@@ -62,6 +63,7 @@ parser.add_argument("--only", default="", help="only runs whose name holds this"
 parser.add_argument("--length", type=int, default=256, help="tokens in a row, where a run has no length of its own")
 parser.add_argument("--steps", type=int, default=2)
 parser.add_argument("--device", default="cpu", help="as in gemma-tune train --device")
+parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of every recipe, as in gemma-tune train --set; repeatable")
 parser.add_argument("--tool", type=bench_arguments.program, default="target/release/gemma-tune")
 args = parser.parse_args()
 
@@ -101,7 +103,8 @@ def run(folder, name, base, keys, steps):
     path = os.path.join(folder, "recipe.yaml")
     with open(path, "w") as file:
         json.dump(recipe, file)
-    words = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
+    settings = [f"{key}={value}" for key, value in keys.items()] + args.set
+    words = [word for setting in settings for word in ("--set", setting)]
     command = [args.tool, "train", path, "--device", args.device, *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
