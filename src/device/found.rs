@@ -28,6 +28,11 @@ impl Backend {
     pub const ALL: [Backend; 6] =
         [Backend::Cuda, Backend::Rocm, Backend::Metal, Backend::Vulkan, Backend::Wgpu, Backend::Cpu];
 
+    /// Whether its devices have memory of their own for sure; others may use the machine's.
+    pub fn has_own_memory(self) -> bool {
+        matches!(self, Backend::Cuda | Backend::Rocm)
+    }
+
     /// As in `--device`, and the Cargo feature.
     pub fn name(self) -> &'static str {
         match self {
@@ -122,7 +127,7 @@ impl Found {
 pub struct Memory {
     /// All of it, where the driver tells.
     pub total_bytes: Option<u64>,
-    /// What this process has taken of it and not given back: since freed memory is kept for later, nearly its peak.
+    /// What this process has taken of it and not given back yet: more than is in use, since freed memory is kept for later.
     pub reserved_bytes: u64,
 }
 

@@ -65,12 +65,13 @@ impl Compute {
     pub fn capacity(&self) -> Capacity {
         let Some(memory) = self.memory() else {
             let (available_bytes, total_bytes) = (host::available_bytes(), host::machine_bytes());
-            return Capacity { available_bytes, total_bytes, gpu: None };
+            return Capacity { available_bytes, total_bytes, gpu: None, is_own: false };
         };
         Capacity {
             available_bytes: memory.total_bytes.map(|total| total.saturating_sub(memory.reserved_bytes)),
             total_bytes: memory.total_bytes,
             gpu: Some(fastest_factors(&self.device)),
+            is_own: named(&self.name).is_ok_and(|(backend, _)| backend.has_own_memory()),
         }
     }
 
@@ -94,6 +95,16 @@ pub struct Capacity {
     pub total_bytes: Option<u64>,
     /// On a GPU, what it multiplies fastest.
     pub gpu: Option<FloatDType>,
+    /// Whether it is a GPU's own, and not the machine's.
+    pub is_own: bool,
+}
+
+impl Capacity {
+    /// What is taken of what is free by who may take less: half leaves as much to other programs, and of a GPU's own memory, where
+    /// there are none, an eighth is for what an estimate may be off by.
+    pub fn budget_bytes(&self) -> Option<u64> {
+        self.available_bytes.map(|available| if self.is_own { available / 8 * 7 } else { available / 2 })
+    }
 }
 
 /// Opens the device that the user named: `auto`, `cpu`, or another [`Backend`] with or without a number (`cuda:0`).

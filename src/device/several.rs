@@ -77,7 +77,7 @@ impl Devices {
             Capacity {
                 available_bytes: least(all.available_bytes, one.available_bytes),
                 total_bytes: least(all.total_bytes, one.total_bytes),
-                gpu: all.gpu,
+                ..all
             }
         })
     }

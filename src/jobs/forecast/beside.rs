@@ -15,11 +15,22 @@ pub struct Beside {
     pub per_token: u64,
     /// The same of the layer that keeps the most.
     pub per_token_in_a_layer: u64,
+    /// What of it GPUs keep otherwise.
+    pub factors: Factors,
     /// What towers take that are trained.
     pub towers: TrainedTowers,
     /// Copies of the trained values that stay beside them: where PiSSA began, the adapter that is continued, the one of
     /// the best evaluation.
     pub copies: u64,
+}
+
+/// Numbers that every layer keeps of a token for its adapter on a GPU that rounds the factors of products: it keeps the factors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Factors {
+    /// In the place of numbers in f32.
+    pub instead: u64,
+    /// What attention made, which else is kept once for attention and for what projects it.
+    pub again: u64,
 }
 
 /// What towers take that look and listen in every step; nothing where they have done so before.
@@ -77,11 +88,13 @@ impl Beside {
             is_pissa: plan.init == Init::Pissa,
             with_dropout: plan.config.lora_dropout > 0.0,
         };
-        let layers = (0..model.num_hidden_layers()).map(|layer| {
-            let sites: Vec<(Site, u64)> = plan.ranks().filter(|(site, _)| site.stage == Stage::Layer(layer)).collect();
-            form.kept(&sites, model.hidden_size() as u64, model.intermediate_size() as u64)
-        });
-        let layers: Vec<u64> = layers.collect();
+        let (d, f) = (model.hidden_size() as u64, model.intermediate_size() as u64);
+        let sites_of = |layer: usize| -> Vec<(Site, u64)> {
+            plan.ranks().filter(|(site, _)| site.stage == Stage::Layer(layer)).collect()
+        };
+        let sites: Vec<_> = (0..model.num_hidden_layers()).map(sites_of).collect();
+        let layers: Vec<u64> = sites.iter().map(|sites| form.kept(sites, d, f)).collect();
+        let factors = sites.iter().map(|sites| form.factors(sites, d, f));
         let outside = plan.ranks().filter(|(site, _)| !matches!(site.stage, Stage::Layer(_)));
         let outside: u64 = outside.map(|(site, r)| r + site.in_features as u64).sum();
         let is_continued = recipe.adapter.init_from.is_some();
@@ -89,6 +102,8 @@ impl Beside {
         Beside {
             per_token: layers.iter().sum::<u64>() + outside,
             per_token_in_a_layer: layers.iter().copied().max().unwrap_or(0),
+            // Of the layer where they spare the least.
+            factors: factors.min_by_key(|factors| factors.instead).unwrap_or_default(),
             towers: TrainedTowers::of(plan, recipe, model),
             copies: [form.is_pissa, is_continued, keeps_best].into_iter().map(u64::from).sum(),
         }
@@ -123,25 +138,57 @@ impl Form {
             };
             r + inputs + outputs
         };
-        let is = |site: &Site, wanted: &[Projection]| matches!(site.weight, TensorId::Projection(_, p) if wanted.contains(&p));
-        let has = |wanted: &[Projection]| sites.iter().any(|(site, _)| is(site, wanted));
-        let shared = [has(&[Projection::Q, Projection::K, Projection::V]), has(&[Projection::Gate, Projection::Up])];
-        let shared = shared.into_iter().filter(|has| *has && !self.with_dropout).count() as u64;
-        let is_plain = !self.use_dora && !self.is_pissa && !self.with_dropout;
-        let product = if is_plain && has(&[Projection::Down]) { 0 } else { f };
-        shared * d + product + sites.iter().map(own).sum::<u64>()
+        let product = if self.keeps_halves(sites) { 0 } else { f };
+        self.shared_inputs(sites) * d + product + sites.iter().map(own).sum::<u64>()
     }
+
+    /// What of it, and of what the layer keeps without an adapter, a GPU that rounds factors keeps as such.
+    fn factors(self, sites: &[(Site, u64)], d: u64, f: u64) -> Factors {
+        let halves = if self.keeps_halves(sites) { 2 * f } else { 0 };
+        let output = sites.iter().find(|(site, _)| is_one_of(site, &[Projection::O])).map(|(site, _)| site.in_features);
+        let output = output.unwrap_or(0) as u64;
+        match (self.is_pissa, self.with_dropout) {
+            (false, false) => Factors { instead: self.shared_inputs(sites) * d + halves, again: output },
+            // In f32, which is two of a factor.
+            (true, false) => Factors { instead: 0, again: 2 * output },
+            // Each has an input of its own, which is counted.
+            (_, true) => Factors::default(),
+        }
+    }
+
+    /// Inputs that several projections of a layer have in common, and keep once.
+    fn shared_inputs(self, sites: &[(Site, u64)]) -> u64 {
+        let inputs: [&[Projection]; 2] =
+            [&[Projection::Q, Projection::K, Projection::V], &[Projection::Gate, Projection::Up]];
+        let has = |wanted: &[Projection]| sites.iter().any(|(site, _)| is_one_of(site, wanted));
+        inputs.into_iter().filter(|of| !self.with_dropout && has(of)).count() as u64
+    }
+
+    /// Whether the last projection keeps the halves of the gated product, and makes the product again.
+    fn keeps_halves(self, sites: &[(Site, u64)]) -> bool {
+        let is_plain = !self.use_dora && !self.is_pissa && !self.with_dropout;
+        is_plain && sites.iter().any(|(site, _)| is_one_of(site, &[Projection::Down]))
+    }
+}
+
+fn is_one_of(site: &Site, wanted: &[Projection]) -> bool {
+    matches!(site.weight, TensorId::Projection(_, projection) if wanted.contains(&projection))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn kept(form: Form, wanted: &[Projection]) -> u64 {
+    /// Of a layer of the 270M, with rank 16.
+    fn sites(wanted: &[Projection]) -> Vec<(Site, u64)> {
         let model = ModelConfig::published("google/gemma-3-270m").unwrap().unwrap();
         let wanted: Vec<TensorId> = wanted.iter().map(|&projection| TensorId::Projection(3, projection)).collect();
         let sites = model.sites().into_iter().filter(|site| wanted.contains(&site.weight));
-        form.kept(&sites.map(|site| (site, 16)).collect::<Vec<_>>(), 640, 2048)
+        sites.map(|site| (site, 16)).collect()
+    }
+
+    fn kept(form: Form, wanted: &[Projection]) -> u64 {
+        form.kept(&sites(wanted), 640, 2048)
     }
 
     #[test]
@@ -160,5 +207,18 @@ mod tests {
         assert_eq!(kept(Form { with_dropout: true, ..dora }, &Projection::SEVEN), 2 * inputs + 2 * outputs + f + ranks);
         assert_eq!(kept(Form { is_pissa: true, ..plain }, &Projection::SEVEN), 2 * 640 + ranks + f);
         assert_eq!(kept(plain, &[]), f);
+    }
+
+    #[test]
+    fn a_gpu_keeps_as_factors_what_is_one() {
+        let plain = Form { use_dora: false, is_pissa: false, with_dropout: false };
+        let factors = |form: Form, wanted: &[Projection]| form.factors(&sites(wanted), 640, 2048);
+        let of = |instead, again| Factors { instead, again };
+        assert_eq!(factors(plain, &Projection::SEVEN), of(2 * 640 + 2 * 2048, 1024));
+        assert_eq!(factors(plain, &[Projection::Q, Projection::V]), of(640, 0));
+        assert_eq!(factors(Form { use_dora: true, ..plain }, &Projection::SEVEN), of(2 * 640, 1024));
+        assert_eq!(factors(Form { is_pissa: true, ..plain }, &Projection::SEVEN), of(0, 2 * 1024));
+        assert_eq!(factors(Form { with_dropout: true, ..plain }, &Projection::SEVEN), of(0, 0));
+        assert_eq!(factors(plain, &[]), of(0, 0));
     }
 }

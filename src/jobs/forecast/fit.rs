@@ -169,7 +169,7 @@ impl Sizes<'_> {
         work.recompute = match settings.activation_checkpointing {
             AutoBool::True => Recompute::ALL,
             AutoBool::False => Recompute::NOTHING,
-            AutoBool::Auto => memory::recompute(config, &work, self.capacity.available_bytes),
+            AutoBool::Auto => memory::recompute(config, &work, self.capacity.budget_bytes()),
         };
         Need { tokens: work.tokens, recompute: work.recompute, memory: memory::estimate(config, &work) }
     }

@@ -66,8 +66,9 @@ impl<'a> Frozen<'a> {
             let factor = Form::Dense(compute_dtype.unwrap_or(own));
             (form != factor).then(|| factor.bytes(dims).min(UNPACKED_TILE_BYTES as u64))
         };
+        let all = if self.has_f32(holding) { HostDtype::F32 } else { fastest };
         GpuProducts {
-            factor_bytes: compute_dtype.unwrap_or(fastest).bytes() as u64,
+            factor_bytes: compute_dtype.unwrap_or(all).bytes() as u64,
             unpacked_bytes: self.projections().filter_map(unpacked).max().unwrap_or(0),
         }
     }

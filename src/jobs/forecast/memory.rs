@@ -139,8 +139,15 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     let beyond = config.beyond();
     let without_kernels = if work.gpu.is_some() { beyond.without_kernels } else { 0 };
     let kept = 4 * d + 3 * q + 3 * kv + 2 * f + h + as_u64(beyond.in_a_layer + without_kernels);
+    // A GPU that rounds factors keeps those: of queries, keys and values, of what attention made, and of the adapter's.
+    let factor_bytes = work.gpu.map_or(F32_BYTES, |gpu| gpu.factor_bytes);
+    let (instead, again) = (2 * q + 2 * kv + work.beside.factors.instead, work.beside.factors.again);
+    let spared = match factor_bytes {
+        F32_BYTES.. => 0,
+        _ => ((F32_BYTES - factor_bytes) * instead).saturating_sub(factor_bytes * again),
+    };
     // What several sequences begin with has its keys and values once more for each.
-    let looked_at = floats(work.looked_at.saturating_sub(work.tokens).saturating_mul(2 * kv));
+    let looked_at = work.looked_at.saturating_sub(work.tokens).saturating_mul(2 * kv * factor_bytes);
     // On the way back through the feed-forward block: the product and three gradients of its width.
     let transient = 4 * f + 2 * d + as_u64(beyond.transient);
     let input = d + as_u64(beyond.per_input);
@@ -150,7 +157,8 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
         true => work.beside.per_token,
         false => work.beside.per_token.min(kept_layers * work.beside.per_token_in_a_layer),
     };
-    let activations = per_token(layers * input + as_u64(beyond.shared) + kept_layers * kept + beside);
+    let activations = per_token(layers * input + as_u64(beyond.shared) + kept_layers * kept + beside)
+        .saturating_sub(work.tokens.saturating_mul(kept_layers * spared));
     let activation_bytes = of_each(activations.saturating_add(looked_at.saturating_mul(kept_layers)));
 
     let rows = work.tokens.min(as_u64(LOSS_CHUNK_ROWS));
@@ -216,14 +224,13 @@ pub fn estimate(config: &ModelConfig, work: &Workload) -> Estimate {
     }
 }
 
-/// The layers to recompute: as few as leave half of the free memory to others, or as few as take the least; all where nothing is known of
-/// it.
-pub fn recompute(config: &ModelConfig, work: &Workload, available_bytes: Option<u64>) -> Recompute {
-    let Some(available) = available_bytes else { return Recompute::ALL };
+/// The layers to recompute: as few as keep to a budget, or as few as take the least; all where there is none.
+pub fn recompute(config: &ModelConfig, work: &Workload, budget_bytes: Option<u64>) -> Recompute {
+    let Some(budget) = budget_bytes else { return Recompute::ALL };
     let needed = |recompute: &Recompute| estimate(config, &Workload { recompute: *recompute, ..*work }).total_bytes();
     let ways = || (0..=config.num_hidden_layers()).map(Recompute::first);
     let least = || ways().min_by_key(needed).unwrap_or(Recompute::ALL);
-    ways().find(|recompute| needed(recompute) <= available / 2).unwrap_or_else(least)
+    ways().find(|recompute| needed(recompute) <= budget).unwrap_or_else(least)
 }
 
 /// What becomes of activations, as plans and estimates say it.

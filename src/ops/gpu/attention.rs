@@ -18,10 +18,13 @@ mod tile;
 
 pub use reach::Reach;
 
-use super::{CubeTensor, Gpu, empty, primitive, tensor};
+use super::reduce::sum_of_units;
+use super::{CubeTensor, Gpu, buffer, cube_per_row, empty, primitive, tensor};
 use crate::ops::attention::shape::AttentionShape;
 use crate::ops::graph::finish;
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{FloatDType, Tensor};
+use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 use tile::{MOST_COLUMNS, Rows, SIDE, TILE};
 
@@ -109,11 +112,49 @@ impl State {
     }
 }
 
-/// `Σ dout · out` of each query and head, `[n, h]`.
+/// `Σ dout · out` of each query and head, `[n, h]`; `out` may be of any float dtype.
 fn delta(dout: &CubeTensor, out: &CubeTensor, shape: &AttentionShape) -> CubeTensor {
-    let (dout, out): (Tensor<2>, Tensor<2>) = (tensor(dout), tensor(out));
-    let n = dout.dims()[0];
-    primitive((dout * out).reshape([n, shape.heads, shape.head_dim]).sum_dim(2))
+    let delta = empty(dout, [out.meta.shape()[0], shape.heads]);
+    let rows = delta.meta.num_elements();
+    delta_kernel::launch(
+        &dout.client,
+        cube_per_row(dout, rows),
+        CubeDim::new_1d(DELTA_UNITS),
+        buffer(dout),
+        buffer(out),
+        buffer(&delta),
+        shape.head_dim as u32,
+        DELTA_UNITS,
+        dtype_to_storage_type(out.dtype),
+    );
+    delta
+}
+
+/// Units for the row of a head.
+const DELTA_UNITS: u32 = 64;
+
+/// A cube per query and head.
+#[cube(launch)]
+fn delta_kernel<F: Float>(
+    dout: &[f32],
+    out: &[F],
+    delta: &mut [f32],
+    head_dim: u32,
+    #[comptime] units: u32,
+    #[define(F)] _dtype: ElemType,
+) {
+    let e = head_dim as usize;
+    let start = CUBE_POS * e;
+    if start < dout.len() {
+        let mut sum = 0.0f32;
+        for i in range_stepped(UNIT_POS as usize, e, units as usize) {
+            sum += dout[start + i] * f32::cast_from(out[start + i]);
+        }
+        let sum = sum_of_units(sum, units);
+        if UNIT_POS == 0 {
+            delta[CUBE_POS] = sum;
+        }
+    }
 }
 
 /// Sums over the query heads that share a key head.

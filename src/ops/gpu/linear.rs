@@ -1,9 +1,11 @@
 //! Frozen linear layers, with and without a low-rank adapter beside them.
 
+use super::geglu::Halves;
 use super::low_rank::Added;
-use super::{CubeTensor, Gpu, geglu, primitive, tall, tensor};
+use super::{CubeTensor, Gpu, primitive, tall, tensor};
+use crate::ops::factor::Factor;
 use crate::ops::graph::finish;
-use crate::ops::input::{Input, Ready};
+use crate::ops::input::Input;
 use crate::ops::product::product;
 use crate::ops::weight::Weight;
 use burn::tensor::Tensor;
@@ -18,9 +20,11 @@ pub fn linear(x: &Input, w: &Weight) -> Option<Tensor<2>> {
 /// See [`Weight::project_adapted`].
 pub fn lora_linear(x: &Input, w: &Weight, a: &Tensor<2>, b: &Tensor<2>, scaling: f64) -> Option<Tensor<2>> {
     let (rows, a, b) = (Gpu::open(x.rows())?, Gpu::open(a)?, Gpu::open(b)?);
-    let kept = rows.keep();
-    let (lora, y) = Lora::forward(&tensor(&kept), x.ready(), w, &a, &b, scaling);
-    Some(finish([rows, a, b], y, (kept, lora), |(x, lora), upstream, [dx, da, db]| {
+    let values = tensor(&rows.keep());
+    // Of the input the factor is kept, which in f32 is the input itself.
+    let factor = x.ready().factor(&values, w.compute_dtype());
+    let (lora, y) = Lora::forward(&values, &factor, w, &a, &b, scaling);
+    Some(finish([rows, a, b], y, (factor, lora), |(x, lora), upstream, [dx, da, db]| {
         let dy = tensor(&upstream);
         let d_narrow = lora.d_narrow(&dy);
         [dx.then(|| lora.dx(&dy, &d_narrow)), da.then(|| lora.da(&x, &d_narrow)), db.then(|| lora.db(&upstream))]
@@ -37,18 +41,17 @@ pub fn geglu_lora_linear(
     scaling: f64,
 ) -> Option<Tensor<2>> {
     let (gate, up, a, b) = (Gpu::open(gate)?, Gpu::open(up)?, Gpu::open(a)?, Gpu::open(b)?);
-    let kept = (gate.keep(), up.keep());
-    let act = tensor(&geglu::forward(&kept.0, &kept.1));
-    let (lora, y) = Lora::forward(&act, &Ready::default(), w, &a, &b, scaling);
-    Some(finish([gate, up, a, b], y, (kept, lora), |((gate, up), lora), upstream, [d_gate, d_up, da, db]| {
+    let (halves, act, factor) = Halves::rounded(gate.keep(), up.keep(), w.compute_dtype());
+    let (lora, y) = Lora::forward(&tensor(&act), &factor, w, &a, &b, scaling);
+    Some(finish([gate, up, a, b], y, (halves, lora), |(halves, lora), upstream, [d_gate, d_up, da, db]| {
         let dy = tensor(&upstream);
         let d_narrow = lora.d_narrow(&dy);
-        let da = da.then(|| lora.da(&geglu::forward(&gate, &up), &d_narrow));
+        let da = da.then(|| lora.da(&Factor::as_is(tensor(&halves.product())), &d_narrow));
         let db = db.then(|| lora.db(&upstream));
         if !d_gate && !d_up {
             return [None, None, da, db];
         }
-        let (gate_gradient, up_gradient) = geglu::backward(&gate, &up, &lora.dx(&dy, &d_narrow));
+        let (gate_gradient, up_gradient) = halves.gradients(&lora.dx(&dy, &d_narrow));
         [d_gate.then_some(gate_gradient), d_up.then_some(up_gradient), da, db]
     }))
 }
@@ -65,10 +68,11 @@ struct Lora {
 }
 
 impl Lora {
-    fn forward(x: &Tensor<2>, ready: &Ready, w: &Weight, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
+    /// `factor` is `x` rounded to what `w` is multiplied in.
+    fn forward(x: &Tensor<2>, factor: &Factor<2>, w: &Weight, a: &Gpu, b: &Gpu, scaling: f64) -> (Self, CubeTensor) {
         let (a, b) = (a.keep(), b.keep());
         let narrow = primitive(product(x.clone(), tensor(&a).transpose()));
-        let (y, scales) = w.times_tiles_unscaled(&ready.factor(x, w.compute_dtype()));
+        let (y, scales) = w.times_tiles_unscaled(factor);
         let y = primitive(y);
         let added = Added { left: &narrow, right: &b, is_transposed: false, scale: scaling };
         added.to(&y, scales.map(primitive).as_ref());
@@ -90,12 +94,13 @@ impl Lora {
     }
 
     /// `s (dy B)^T x`.
-    fn da(&self, x: &CubeTensor, d_narrow: &CubeTensor) -> CubeTensor {
-        tall::product(d_narrow, x, self.scaling, false)
+    fn da(&self, x: &Factor<2>, d_narrow: &CubeTensor) -> CubeTensor {
+        let scales = x.scales().map(primitive);
+        tall::product(d_narrow, &primitive(x.values()), scales.as_ref(), self.scaling, false)
     }
 
     /// `s dy^T (x A^T)`.
     fn db(&self, dy: &CubeTensor) -> CubeTensor {
-        tall::product(&self.narrow, dy, self.scaling, true)
+        tall::product(&self.narrow, dy, None, self.scaling, true)
     }
 }

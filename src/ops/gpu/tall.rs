@@ -2,7 +2,9 @@
 //! shared out, so that a device has work for all of its processors, and the parts added up in their order.
 
 use super::{CubeTensor, UNITS, buffer, cubes_for, empty, primitive, tensor};
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Tensor;
+use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 /// Columns of a cube's tile, a unit for each, and ranks, of which a unit has [`RANKS`].
@@ -19,10 +21,17 @@ const CUBES: usize = 256;
 /// `scale narrow^T wide`, or its transpose.
 ///
 /// # Shapes
-/// - `narrow`: `[n, r]`
-/// - `wide`: `[n, m]`
-/// - output: `[r, m]`, or `[m, r]`
-pub fn product(narrow: &CubeTensor, wide: &CubeTensor, scale: f64, is_transposed: bool) -> CubeTensor {
+/// - `narrow`: `[n, r]`, f32
+/// - `wide`: `[n, m]`, of any float dtype
+/// - `scales`: `[n, 1]`, by which each row of `wide` is yet to be multiplied
+/// - output: `[r, m]`, or `[m, r]`, f32
+pub fn product(
+    narrow: &CubeTensor,
+    wide: &CubeTensor,
+    scales: Option<&CubeTensor>,
+    scale: f64,
+    is_transposed: bool,
+) -> CubeTensor {
     let ([n, r], [_, m]) = (narrow.meta.shape().dims(), wide.meta.shape().dims());
     let shape = if is_transposed { [m, r] } else { [r, m] };
     if n * r * m == 0 {
@@ -39,12 +48,15 @@ pub fn product(narrow: &CubeTensor, wide: &CubeTensor, scale: f64, is_transposed
         CubeDim::new_2d(COLUMNS as u32, DOWN as u32),
         buffer(narrow),
         buffer(wide),
+        buffer(scales.unwrap_or(narrow)),
         buffer(&summed),
         r as u32,
         m as u32,
         rows as u32,
         scale as f32,
         is_transposed,
+        scales.is_some(),
+        dtype_to_storage_type(wide.dtype),
     );
     if parts == 1 {
         return summed;
@@ -63,15 +75,19 @@ pub fn product(narrow: &CubeTensor, wide: &CubeTensor, scale: f64, is_transposed
 
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
-fn product_kernel(
+fn product_kernel<F: Float>(
     narrow: &[f32],
-    wide: &[f32],
+    wide: &[F],
+    scales: &[f32],
     out: &mut [f32],
     r: u32,
     m: u32,
     rows: u32,
     scale: f32,
     #[comptime] is_transposed: bool,
+    // Otherwise `scales` is not read.
+    #[comptime] is_scaled: bool,
+    #[define(F)] _dtype: ElemType,
 ) {
     let (r, m, rows) = (r as usize, m as usize, rows as usize);
     let n = narrow.len() / r;
@@ -92,6 +108,9 @@ fn product_kernel(
             let mut value = 0.0f32;
             if token < end && rank < r {
                 value = narrow[token * r + rank];
+                if is_scaled {
+                    value *= scales[token];
+                }
             }
             narrow_tile[at] = value;
         }
@@ -99,7 +118,7 @@ fn product_kernel(
             let (token, column) = (row + at / COLUMNS, first_column + at % COLUMNS);
             let mut value = 0.0f32;
             if token < end && column < m {
-                value = wide[token * m + column];
+                value = f32::cast_from(wide[token * m + column]);
             }
             wide_tile[at] = value;
         }
@@ -157,7 +176,7 @@ mod tests {
                 let (Some(narrow), Some(wide)) = (Gpu::open(&narrow), Gpu::open(&wide)) else { continue };
                 for (is_transposed, want) in [(false, want.clone()), (true, want.clone().transpose())] {
                     let got: Tensor<2> =
-                        tensor(&super::product(narrow.primitive(), wide.primitive(), 0.7, is_transposed));
+                        tensor(&super::product(narrow.primitive(), wide.primitive(), None, 0.7, is_transposed));
                     assert_eq!(got.dims(), want.dims());
                     let got: Vec<f32> = got.into_data().iter().collect();
                     let want: Vec<f32> = want.into_data().iter().collect();

@@ -129,6 +129,67 @@ fn attention_of_rounded_factors_is_near() {
     }
 }
 
+/// What a backward pass keeps is rounded as factors are, row by row, whatever the size of the rows.
+#[test]
+fn gradients_of_what_is_kept_as_factors_are_near() {
+    const SIZES: [f32; 6] = [1.0, 1e5, 20.0, 1e-4, 1e-9, 0.0];
+    let (n, width, out, r) = (SIZES.len(), 96, 40, 5);
+    let mut values = Values::new(21);
+    let sizes = |sizes: Vec<f32>| Tensor::<2>::from_data(TensorData::new(sizes, [n, 1]), &Device::flex());
+    let gate: Tensor<2> = values.tensor([n, width]) * sizes(SIZES.to_vec());
+    let up: Tensor<2> = values.tensor([n, width]) * sizes(SIZES.iter().map(|size| size.sqrt()).collect());
+    let (a, b): (Tensor<2>, Tensor<2>) = (values.tensor([r, width]), values.tensor([out, r]));
+    let weight: Tensor<2> = values.tensor([out, width]);
+    let upstream: Tensor<2> = values.tensor([n, out]).mul_scalar(1e-6);
+    let inputs = [gate, up, a, b];
+    type Ran = (Tensor<2>, Vec<Tensor<2>>);
+    type Operation<'a> = &'a dyn Fn(&[Tensor<2>; 4]) -> Tensor<2>;
+    let run = |device: &Device, f: Operation| -> Ran {
+        let leaves = inputs.each_ref().map(|t| t.clone().to_device(device).autodiff().require_grad());
+        let y = f(&leaves);
+        let mut tape = (y.clone() * upstream.clone().to_device(device)).sum().backward();
+        (y.inner(), leaves.iter().filter_map(|leaf| leaf.grad_remove(&mut tape)).collect())
+    };
+    let composed = |x: &Tensor<2>, [.., a, b]: &[Tensor<2>; 4]| {
+        plain::add_low_rank(x.clone().matmul(weight.clone().transpose()), x, a, b, 0.7)
+    };
+    let of_product = run(&Device::flex(), &|t| composed(&plain::geglu(t[0].clone(), t[1].clone()), t));
+    let of_input = run(&Device::flex(), &|t| composed(&t[0], t));
+    // Relative to each token by itself; of an adapter's matrices to the whole.
+    let gap = |got: &Tensor<2>, want: &Tensor<2>| {
+        assert_eq!(got.dims(), want.dims());
+        let numbers = |t: &Tensor<2>| t.clone().into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
+        let (got, want, [rows, width]) = (numbers(got), numbers(want), want.dims());
+        let together = if rows == n { width } else { rows * width };
+        let far = got.chunks(together).zip(want.chunks(together)).map(|(got, want)| {
+            let error: f64 = got.iter().zip(want).map(|(a, b)| (a - b).powi(2)).sum();
+            let norm: f64 = want.iter().map(|b| b.powi(2)).sum();
+            if norm == 0.0 { error } else { (error / norm).sqrt() }
+        });
+        far.fold(0.0, f64::max)
+    };
+    for found in device::all() {
+        for (dtype, roundoff) in dtypes(&found.device) {
+            let weight = hold(&weight, &found.device).computed_in(dtype);
+            let kernels: [(&Ran, Operation); 2] = [
+                (&of_product, &|t| weight.project_gated(t[0].clone(), t[1].clone(), &t[2], &t[3], 0.7)),
+                (&of_input, &|t| weight.project_adapted(t[0].clone(), &t[2], &t[3], 0.7)),
+            ];
+            for ((want, want_gradients), kernel) in kernels {
+                let (got, gradients) = run(&found.device, kernel);
+                let (name, allowed) = (found.name(), roundoff.tolerance(3.0));
+                let off = gap(&got, want);
+                assert!(off < allowed, "{name} {dtype:?}: output {off}");
+                assert_eq!(gradients.len(), want_gradients.len());
+                for (i, (got, want)) in gradients.iter().zip(want_gradients).enumerate() {
+                    let off = gap(got, want);
+                    assert!(off < allowed, "{name} {dtype:?}: gradient {i}: {off}");
+                }
+            }
+        }
+    }
+}
+
 /// bf16 numbers, whatever they are held in, have the same products on the CPU: of many rows and few, cut into tiles and
 /// not.
 #[test]

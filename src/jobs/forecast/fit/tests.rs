@@ -1,5 +1,6 @@
 use super::*;
 use crate::device::host;
+use crate::jobs::forecast::beside::Factors;
 use crate::model::ModelConfig;
 use crate::model::load::float_dtype;
 use crate::ops::sizes::UNPACKED_TILE_BYTES;
@@ -27,7 +28,7 @@ fn asked() -> FitSettings {
 /// The published 1B with rank 16 on everything, where `available_bytes` are free.
 fn with_sizes<T>(available_bytes: u64, look: impl FnOnce(&Sizes) -> T) -> T {
     let total_bytes = host::machine_bytes();
-    with_capacity(Capacity { available_bytes: Some(available_bytes), total_bytes, gpu: None }, look)
+    with_capacity(Capacity { available_bytes: Some(available_bytes), total_bytes, ..Capacity::default() }, look)
 }
 
 /// The same where there is this capacity.
@@ -63,7 +64,7 @@ fn as_few_layers_are_recomputed_as_leave_half_of_the_memory_to_others() {
     assert_eq!(last, 0, "all fits");
     // The last layer is run again right after it was run: that it is kept costs nothing.
     for (less, recompute) in [(Some(2 * recomputed - 2), Recompute::first(LAYERS - 1)), (None, Recompute::ALL)] {
-        let capacity = Capacity { available_bytes: less, total_bytes: None, gpu: None };
+        let capacity = Capacity { available_bytes: less, ..Capacity::default() };
         let need = with_capacity(capacity, |sizes| sizes.need(&auto));
         assert_eq!((need.recompute, need.memory.total_bytes()), (recompute, recomputed));
     }
@@ -215,7 +216,7 @@ fn a_gpu_needs_room_for_the_weights_that_it_unpacks() {
     let nf4 = Holding { projections: Compression::Nf4Double, ..Holding::default() };
     assert_eq!(products(Holding::dense(None), bf16), (2, 0), "bf16 is multiplied as it is held");
     assert_eq!(products(Holding::dense(None), f16), (2, 2 * largest.min(UNPACKED_TILE_BYTES as u64 / 2)));
-    assert_eq!(products(Holding::dense(Some(f32)), bf16), (2, 0), "f32 weights are multiplied as f32");
+    assert_eq!(products(Holding::dense(Some(f32)), bf16), (4, 0), "f32 weights are multiplied as f32");
     assert_eq!(products(nf4, bf16), (2, 2 * largest.min(UNPACKED_TILE_BYTES as u64 / 2)));
     let exact = Holding { compute_dtype: Some(f32), ..nf4 };
     assert_eq!(products(exact, bf16), (4, 4 * largest.min(UNPACKED_TILE_BYTES as u64 / 4)));
@@ -224,9 +225,46 @@ fn a_gpu_needs_room_for_the_weights_that_it_unpacks() {
         let gpu = gpu.map(float_dtype);
         with_capacity(Capacity { gpu, ..Capacity::default() }, |sizes| sizes.need(&asked()).memory)
     };
-    let (cpu, gpu) = (need(None), need(Some(bf16)));
-    assert_eq!((gpu.base_bytes, gpu.activation_bytes), (cpu.base_bytes, cpu.activation_bytes));
+    let [cpu, gpu, exact] = [None, Some(bf16), Some(f32)].map(need);
+    assert_eq!((exact.base_bytes, exact.activation_bytes), (cpu.base_bytes, cpu.activation_bytes));
+    // Queries, keys, values and what attention made of them, in two bytes each: q = 1024, kv = 256.
+    assert_eq!(gpu.activation_bytes, cpu.activation_bytes - 4 * 1024 * 26 * 2 * (2 * 1024 + 2 * 256));
     assert!(gpu.loss_bytes > cpu.loss_bytes, "larger tiles of logits");
+}
+
+#[test]
+fn memory_of_a_gpus_own_is_taken_but_for_an_eighth() {
+    // The published 12B in bf16, two rows of 2,048 tokens, rank 16 on everything, on a card of 80 GB.
+    let config = ModelConfig::published("google/gemma-3-12b-it").unwrap().unwrap();
+    let (d, f, q) = (3840, 15360, 4096);
+    let kept = 2 * d + 7 * 16;
+    let factors = Factors { instead: 2 * d + 2 * f, again: q };
+    let need = |available_bytes, gpu, activation_checkpointing| {
+        let largest = |batch_size: usize, max_length: usize| Largest::of((batch_size * max_length) as u64);
+        let capacity =
+            Capacity { available_bytes: Some(available_bytes), total_bytes: None, gpu: Some(gpu), is_own: true };
+        let beside = Beside { per_token: 48 * kept, per_token_in_a_layer: kept, factors, ..Beside::default() };
+        let frozen = Frozen { config: &config, source: None };
+        let sizes = Sizes {
+            frozen,
+            trainable: 65_470_464,
+            beside,
+            optimizer_slots: 2,
+            largest: &largest,
+            devices: 1,
+            capacity,
+        };
+        let asked =
+            FitSettings { batch_size: 2, max_length: 2048, accumulation: 1, activation_checkpointing, ..asked() };
+        sizes.need(&asked)
+    };
+    let [bf16, f32] = [HostDtype::BF16, HostDtype::F32].map(float_dtype);
+    let whole = need(80 * GB, bf16, AutoBool::Auto);
+    assert_eq!(whole.recompute, Recompute::NOTHING, "{}", whole.memory);
+    assert!(need(80 * GB, f32, AutoBool::Auto).recompute.of(48) > 0, "in f32 it does not fit");
+    let bytes = whole.memory.total_bytes();
+    assert_eq!(need(bytes.div_ceil(7) * 8, bf16, AutoBool::Auto).recompute, Recompute::NOTHING);
+    assert!(need(bytes / 8 * 9, bf16, AutoBool::Auto).recompute.of(48) > 0);
 }
 
 #[test]

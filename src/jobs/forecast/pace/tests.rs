@@ -61,7 +61,7 @@ fn with_run<T>(config: &ModelConfig, look: impl FnOnce(TimedRun) -> T) -> T {
         max_steps: Some(10),
         at_most: false,
         devices: 1,
-        capacity: Capacity { available_bytes: None, total_bytes: None, gpu: None },
+        capacity: Capacity::default(),
     })
 }
 

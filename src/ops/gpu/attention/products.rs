@@ -18,6 +18,7 @@ use crate::ops::graph::finish;
 use crate::ops::sizes::{GPU_QUERIES as MOST_QUERIES, GPU_SCORE_BYTES as SCORE_BYTES};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{FloatDType, Tensor};
+use burn_cubecl::kernel::cast;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 use std::ops::Range;
@@ -58,12 +59,16 @@ fn tiles(runs: &[Range<usize>], keys: usize, heads: usize) -> Vec<Tile> {
 /// See [`crate::ops::attention()`].
 pub fn attention([q, k, v]: [Gpu; 3], shape: &AttentionShape, reach: Reach) -> Tensor<2> {
     let [n, t] = [&q, &k].map(|rows| rows.primitive().meta.shape()[0]);
-    let inputs = Inputs::new(shape, &reach, [&q, &k, &v].map(Gpu::keep));
+    let rounded = |rows: &Gpu| rows::cast(rows.primitive(), &(0..t), shape.kv_heads, shape.compute_dtype);
+    let (k_rounded, v_rounded) = (rounded(&k), rounded(&v));
+    let inputs = Inputs { shape, reach: &reach, q: q.keep(), k: &k_rounded, v: &v_rounded };
     let tiles = tiles(&reach.runs()[..n], t, shape.heads);
     let out = inputs.beside_queries(&tiles);
     let lse = tiles.iter().map(|tile| inputs.forward(tile, &out)).collect();
     let out = primitive(tensor::<3>(&out).reshape([n, shape.heads * shape.head_dim]));
-    let state = State { shape: *shape, reach, tiles, lse, inputs: [&q, &k, &v].map(Gpu::keep), out: out.clone() };
+    // What is multiplied is kept as it is multiplied.
+    let [q_kept, out_kept] = [q.primitive(), &out].map(|rows| cast(rows.clone(), shape.compute_dtype.into()));
+    let state = State { shape: *shape, reach, tiles, lse, q: q_kept, k: k_rounded, v: v_rounded, out: out_kept };
     finish([q, k, v], out, state, State::backward)
 }
 
@@ -74,19 +79,23 @@ struct State {
     tiles: Vec<Tile>,
     /// The logarithms of the sums of each tile's exponentials, `[h, queries]`.
     lse: Vec<CubeTensor>,
-    /// `q`, `k`, `v`.
-    inputs: [CubeTensor; 3],
+    /// Rounded, `[n, h, e]`.
+    q: CubeTensor,
+    /// Rounded, `[g, t, e]`.
+    k: Tensor<3>,
+    v: Tensor<3>,
+    /// Rounded, `[n, h e]`.
     out: CubeTensor,
 }
 
 impl State {
     fn backward(self, dout: CubeTensor, wanted: [bool; 3]) -> [Option<CubeTensor>; 3] {
-        let State { shape, reach, tiles, lse, inputs: [q, k, v], out } = self;
+        let State { shape, reach, tiles, lse, q, k, v, out } = self;
         let delta = delta(&dout, &out, &shape);
-        let [dk, dv] =
-            [&k, &v].map(|like| primitive(Tensor::<3>::zeros(tensor::<3>(like).dims(), &tensor::<3>(like).device())));
+        let [g, t, e] = k.dims();
+        let [dk, dv] = [(); 2].map(|()| primitive(Tensor::<3>::zeros([t, g, e], &k.device())));
         let dout = primitive(tensor::<2>(&dout).reshape(tensor::<3>(&q).dims()));
-        let inputs = Inputs::new(&shape, &reach, [q, k, v]);
+        let inputs = Inputs { shape: &shape, reach: &reach, q, k: &k, v: &v };
         let dq = inputs.beside_queries(&tiles);
         for (tile, lse) in tiles.iter().zip(&lse) {
             inputs.backward(tile, lse, &delta, &dout, [&dq, &dk, &dv]);
@@ -100,22 +109,14 @@ impl State {
 struct Inputs<'a> {
     shape: &'a AttentionShape,
     reach: &'a Reach,
-    /// f32, `[n, h, e]`.
+    /// `[n, h, e]`, of any float dtype.
     q: CubeTensor,
     /// Rounded, `[g, t, e]`.
-    k: Tensor<3>,
-    v: Tensor<3>,
+    k: &'a Tensor<3>,
+    v: &'a Tensor<3>,
 }
 
-impl<'a> Inputs<'a> {
-    fn new(shape: &'a AttentionShape, reach: &'a Reach, [q, k, v]: [CubeTensor; 3]) -> Self {
-        let rounded = |of: CubeTensor| {
-            let [t, g, _] = of.meta.shape().dims();
-            rows::cast(&of, &(0..t), g, shape.compute_dtype)
-        };
-        Inputs { shape, reach, q, k: rounded(k), v: rounded(v) }
-    }
-
+impl Inputs<'_> {
     /// Room for a row beside each query, `[n, h, e]`; zeros where a tile sees nothing and writes nothing.
     fn beside_queries(&self, tiles: &[Tile]) -> CubeTensor {
         let dims = self.q.meta.shape().dims::<3>();
@@ -152,7 +153,7 @@ impl<'a> Inputs<'a> {
             UNITS,
             dtype_to_storage_type(weights.dtype),
         );
-        let mixed = Factor::as_is(tensor(&weights)).times_unscaled(self.keys(&self.v, tile));
+        let mixed = Factor::as_is(tensor(&weights)).times_unscaled(self.keys(self.v, tile));
         rows::place(&primitive(mixed), Some(&inverse), out, &tile.queries, self.shape.heads);
         lse
     }
@@ -173,7 +174,7 @@ impl<'a> Inputs<'a> {
         let q = self.queries(tile);
         let (scores, scales) = self.scores(&q, tile);
         let [dout, dout_turned] = self.both_ways(dout, tile);
-        let d_weights = primitive(dout.times_unscaled(self.keys(&self.v, tile).swap_dims(1, 2)));
+        let d_weights = primitive(dout.times_unscaled(self.keys(self.v, tile).swap_dims(1, 2)));
         let d_scales = dout.scales().map(primitive);
         let weights = empty_of(&scores, scores.meta.shape().clone(), compute_dtype.into());
         scores_gradient_kernel::launch(
@@ -206,7 +207,7 @@ impl<'a> Inputs<'a> {
         };
         add(d_scores_turned, q, dk, false);
         add(dout_turned, tensor(&weights), dv, true);
-        let part = primitive(d_scores.times_unscaled(self.keys(&self.k, tile)));
+        let part = primitive(d_scores.times_unscaled(self.keys(self.k, tile)));
         rows::place(&part, d_scores.scales().map(primitive).as_ref(), dq, &tile.queries, heads);
     }
 
@@ -233,7 +234,7 @@ impl<'a> Inputs<'a> {
 
     /// `q k`, `[g, h/g queries, keys]`, and what its rows are yet to be multiplied by.
     fn scores(&self, queries: &Factor<3>, tile: &Tile) -> (CubeTensor, Option<CubeTensor>) {
-        let scores = queries.times_unscaled(self.keys(&self.k, tile).swap_dims(1, 2));
+        let scores = queries.times_unscaled(self.keys(self.k, tile).swap_dims(1, 2));
         (primitive(scores), queries.scales().map(primitive))
     }
 }

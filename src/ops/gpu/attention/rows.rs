@@ -17,7 +17,7 @@ const ROW_UNITS: u32 = 64;
 /// Some tokens' rows of each head, rounded to a dtype as a left factor is.
 ///
 /// # Shapes
-/// - `from`: `[n, h, e]`, f32
+/// - `from`: `[n, h, e]`, of any float dtype
 /// - output: `[g, h/g tokens, e]`
 pub fn factor(from: &CubeTensor, tokens: &Range<usize>, kv_heads: usize, dtype: FloatDType) -> Factor<3> {
     let is_scaled = dtype == FloatDType::F16;
@@ -54,6 +54,7 @@ fn take(from: &CubeTensor, tokens: &Range<usize>, dtype: FloatDType, is_scaled: 
             e as u32,
             is_scaled,
             ROW_UNITS,
+            dtype_to_storage_type(from.dtype),
             dtype_to_storage_type(values.dtype),
         );
     }
@@ -114,8 +115,8 @@ pub fn add_to_keys(
 
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
-fn take_kernel<F: Float>(
-    from: &[f32],
+fn take_kernel<I: Float, F: Float>(
+    from: &[I],
     values: &mut [F],
     scales: &mut [f32],
     first: u32,
@@ -125,6 +126,7 @@ fn take_kernel<F: Float>(
     // Otherwise `scales` is not written.
     #[comptime] is_scaled: bool,
     #[comptime] units: u32,
+    #[define(I)] _taken: ElemType,
     #[define(F)] _dtype: ElemType,
 ) {
     let (first, len, heads, e) = (first as usize, len as usize, heads as usize, head_dim as usize);
@@ -134,12 +136,12 @@ fn take_kernel<F: Float>(
         if is_scaled {
             let mut largest = 0.0f32;
             for i in range_stepped(UNIT_POS as usize, e, units as usize) {
-                largest = max(largest, from[start + i].abs());
+                largest = max(largest, f32::cast_from(from[start + i]).abs());
             }
             let largest = max_of_units(largest, units);
             let (factor, inverse) = power_for(largest);
             for i in range_stepped(UNIT_POS as usize, e, units as usize) {
-                values[to + i] = F::cast_from(from[start + i] * factor);
+                values[to + i] = F::cast_from(f32::cast_from(from[start + i]) * factor);
             }
             if UNIT_POS == 0 {
                 scales[CUBE_POS] = inverse;
