@@ -160,7 +160,8 @@ pub fn to_device<const D: usize>(tensor: HostTensor, device: &Device) -> Tensor<
         HostData::F16(values) => TensorData::new(values, shape),
     };
     let dtype = DType::from(if device.supports_dtype(dtype) { dtype } else { FloatDType::F32 });
-    Tensor::from_data(data.convert_dtype(dtype), (device, dtype))
+    // What stays for as long as the model does lies by itself: else the largest of it decides what all else is carved from.
+    device.memory_persistent_allocations(data, |data| Tensor::from_data(data.convert_dtype(dtype), (device, dtype)))
 }
 
 /// A dtype in burn's words.

@@ -4,6 +4,7 @@ pub mod adapter_plan;
 pub mod batches;
 pub mod cache;
 pub mod data;
+pub mod device_peak;
 pub mod evaluation;
 pub mod folder;
 pub mod identity;

@@ -2,6 +2,7 @@
 
 use crate::device::Devices;
 use crate::error::{Error, Kind, Result};
+use crate::jobs::run::device_peak::DevicePeak;
 use crate::jobs::run::folder::RunFolder;
 use crate::ops::instruction_set;
 use crate::recipe::{self, Recipe};
@@ -67,6 +68,7 @@ pub struct Outputs {
     totals: Rc<RefCell<Totals>>,
     instruction_sets: Vec<String>,
     devices: String,
+    device_peak: Rc<RefCell<DevicePeak>>,
     metrics: Option<Rc<RefCell<JsonLines>>>,
     checkpoints: PathBuf,
     save_total_limit: usize,
@@ -92,7 +94,8 @@ impl Outputs {
         folder.keep();
         crate::atomic::write(&folder.path("recipe.yaml"), recipe.to_yaml().as_bytes())?;
         let totals = Rc::new(RefCell::new(kept.totals));
-        let mut sinks = Sinks::new().with(totals.clone());
+        let device_peak = Rc::new(RefCell::new(DevicePeak::of(devices)));
+        let mut sinks = Sinks::new().with(totals.clone()).with(device_peak.clone());
         let mut metrics = None;
         for sink in &recipe.output.report_to {
             match sink {
@@ -120,6 +123,7 @@ impl Outputs {
             totals,
             instruction_sets,
             devices,
+            device_peak,
             metrics,
             checkpoints,
             save_total_limit,
@@ -132,6 +136,11 @@ impl Outputs {
     /// The vector instructions that the CPU computed with, each where it followed another.
     pub fn instruction_sets(&self) -> &[String] {
         &self.instruction_sets
+    }
+
+    /// The most memory that the run has taken of a GPU so far; `None` on the CPU.
+    pub fn peak_device_bytes(&self) -> Option<u64> {
+        self.device_peak.borrow_mut().bytes()
     }
 
     /// What the run's events add up to so far.

@@ -239,7 +239,7 @@ impl<'a> Session<'a> {
         let (model, state) = (self.models.first(), &self.state);
         let mut summary = Summary::new(&self.outputs.totals());
         summary.base_loss = state.position.base_loss.filter(|_| says_base_loss(recipe));
-        summary.peak_device_bytes = devices.all().filter_map(|compute| Some(compute.memory()?.reserved_bytes)).max();
+        summary.peak_device_bytes = self.outputs.peak_device_bytes();
         summary.set_estimate(memory.total_bytes());
         summary.trainable_parameters = state.adapter.trainable();
         summary.total_parameters = model.parameters() + state.adapter.trainable();

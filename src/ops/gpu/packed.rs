@@ -50,7 +50,9 @@ impl Packed {
         if !ENABLED || !fits {
             return None;
         }
-        let upload = |bytes: &[u8]| Numbers::upload(bytes, &beside);
+        // It stays for as long as its model, and lies by itself: else the largest of it decides what all else is carved from.
+        let upload =
+            |bytes: &[u8]| beside.client.memory_persistent_allocation(bytes, |bytes| Numbers::upload(bytes, &beside));
         let floats = |parts: &[&[f32]]| upload(bytemuck::cast_slice(&parts.concat()));
         let (form, words, maxima, floats) = match matrix.storage() {
             Storage::Blocks(of, bytes) => (Form::Blocks(*of), upload(bytes), upload(&[]), floats(&[])),
@@ -172,5 +174,31 @@ fn unpack_kernel<F: Float, N: Size>(
             }
         }
         out[ABSOLUTE_POS] = values;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device;
+    use cubecl::MemoryScope;
+
+    #[test]
+    fn what_stays_lies_by_itself() {
+        const DIMS: [usize; 2] = [256, 512];
+        let matrix = QuantizedMatrix::int8(DIMS, vec![1; 256 * 512].into(), vec![1.0; 256].into()).unwrap();
+        for found in device::all() {
+            let Some(beside) = somewhere(&found.device) else { continue };
+            // Of this thread, which nothing else uses.
+            let apart = || {
+                let report = beside.client.memory_report(MemoryScope::CurrentStream);
+                report.streams.iter().map(|stream| stream.pools.persistent.usage.bytes_in_use).sum::<u64>()
+            };
+            let before = apart();
+            let packed = Packed::new(&matrix, &found.device).unwrap();
+            assert!(apart() - before >= matrix.bytes(), "{}", found.name());
+            let rows = packed.rows(0..2, FloatDType::F32).into_data();
+            assert!(rows.iter::<f32>().all(|value| value == 1.0));
+        }
     }
 }
