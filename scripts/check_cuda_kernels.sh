@@ -34,9 +34,11 @@ export LD_LIBRARY_PATH=$work:$library_folder:${LD_LIBRARY_PATH:-} CUDA_STUB_MODU
 
 # Assembles all modules for a capability, and names the kernels that spill.
 spills() {
-    local module
+    local module target
     for module in "$work"/modules/*.ptx; do
-        "$ptxas" -arch="sm_$1" -v -o /dev/null "$module" >"$module.txt" 2>&1 || echo "error: $module" >>"$module.txt"
+        # What it was compiled for, which may be more than the capability: sm_90a, whose instructions no later one has.
+        target=$(sed -n 's/^\.target \(sm_[0-9a-z]*\).*/\1/p' "$module" | head -n 1)
+        "$ptxas" -arch="${target:-sm_$1}" -v -o /dev/null "$module" >"$module.txt" 2>&1 || echo "error: $module" >>"$module.txt"
     done
     cat "$work"/modules/*.txt | awk -v capability="$1" '
         /Compiling entry function/ { split($0, quoted, "\047"); name = quoted[2]; sub(/_[0-9a-f]+$/, "", name); is_kernel = 1 }
