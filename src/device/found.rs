@@ -28,7 +28,7 @@ impl Backend {
     pub const ALL: [Backend; 6] =
         [Backend::Cuda, Backend::Rocm, Backend::Metal, Backend::Vulkan, Backend::Wgpu, Backend::Cpu];
 
-    /// Whether its devices have memory of their own for sure; others may use the machine's.
+    /// Whether its devices have memory of their own, as most of them do; those of others often use the machine's.
     pub fn has_own_memory(self) -> bool {
         matches!(self, Backend::Cuda | Backend::Rocm)
     }

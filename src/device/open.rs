@@ -71,7 +71,8 @@ impl Compute {
             available_bytes: memory.total_bytes.map(|total| total.saturating_sub(memory.reserved_bytes)),
             total_bytes: memory.total_bytes,
             gpu: Some(fastest_factors(&self.device)),
-            is_own: named(&self.name).is_ok_and(|(backend, _)| backend.has_own_memory()),
+            is_own: named(&self.name).is_ok_and(|(backend, _)| backend.has_own_memory())
+                && !memory.total_bytes.is_some_and(is_the_machines),
         }
     }
 
@@ -99,13 +100,24 @@ pub struct Capacity {
     pub is_own: bool,
 }
 
+/// Whether a GPU's memory is all of the machine's, which a board with one memory for both says it is.
+fn is_the_machines(total_bytes: u64) -> bool {
+    host::machine_bytes().is_some_and(|machine| total_bytes <= machine && total_bytes >= machine / 8 * 7)
+}
+
 impl Capacity {
-    /// What is taken of what is free by who may take less: half leaves as much to other programs, and of a GPU's own memory, where
-    /// there are none, an eighth is for what an estimate may be off by.
+    /// What is taken of what is free by who may take less. Half leaves as much to other programs. Of a GPU's own memory an eighth is
+    /// left, and [`LEFT_OF_A_GPU`] at least: for what a driver, compiled kernels and a desktop take, and for what an estimate may
+    /// be off by.
     pub fn budget_bytes(&self) -> Option<u64> {
-        self.available_bytes.map(|available| if self.is_own { available / 8 * 7 } else { available / 2 })
+        let available = self.available_bytes?;
+        let left = if self.is_own { LEFT_OF_A_GPU.max(available / 8) } else { available / 2 };
+        Some(available - left.min(available / 2))
     }
 }
+
+/// Bytes of a GPU's own memory that are left in any case, but for small ones, of which half is.
+const LEFT_OF_A_GPU: u64 = 2 << 30;
 
 /// Opens the device that the user named: `auto`, `cpu`, or another [`Backend`] with or without a number (`cuda:0`).
 /// `auto` is the best device that this build can use, but never a software adapter: the CPU itself is faster.

@@ -72,7 +72,7 @@ pub struct Training {
     /// The steps in which the learning rate grows from 0; instead of `warmup_ratio`.
     pub warmup_steps: Option<u64>,
     /// Computes each layer twice instead of keeping its intermediates: less memory, more time; `auto` as few of them as leave half of the
-    /// free memory to others, or an eighth of a GPU's own.
+    /// free memory to others, or an eighth of a GPU's own (CUDA, ROCm).
     pub activation_checkpointing: AutoBool,
     /// What happens to a run that needs more memory than is free: `off` warns, `auto` makes it fit where that changes
     /// no result but for rounding and the draws of dropout.

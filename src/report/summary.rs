@@ -223,8 +223,12 @@ impl Summary {
     /// Sets the estimate that was made before the run, and how the measured peak compares with it.
     pub fn set_estimate(&mut self, bytes: u64) {
         self.estimated_bytes = Some(bytes);
-        let peak = self.peak_device_bytes.or(self.peak_rss_bytes);
-        self.peak_over_estimate = peak.and_then(|peak| finite(peak as f64 / bytes as f64));
+        self.peak_over_estimate = self.peak_bytes().and_then(|peak| finite(peak as f64 / bytes as f64));
+    }
+
+    /// The peak of what was estimated: of a GPU's memory where one computed, else of the program's.
+    pub fn peak_bytes(&self) -> Option<u64> {
+        self.peak_device_bytes.or(self.peak_rss_bytes)
     }
 
     /// Writes the summary to `path`, whole or not at all.

@@ -94,7 +94,7 @@ impl Beside {
         };
         let sites: Vec<_> = (0..model.num_hidden_layers()).map(sites_of).collect();
         let layers: Vec<u64> = sites.iter().map(|sites| form.kept(sites, d, f)).collect();
-        let factors = sites.iter().map(|sites| form.factors(sites, d, f));
+        let factors = || sites.iter().map(|sites| form.factors(sites, d, f));
         let outside = plan.ranks().filter(|(site, _)| !matches!(site.stage, Stage::Layer(_)));
         let outside: u64 = outside.map(|(site, r)| r + site.in_features as u64).sum();
         let is_continued = recipe.adapter.init_from.is_some();
@@ -102,8 +102,11 @@ impl Beside {
         Beside {
             per_token: layers.iter().sum::<u64>() + outside,
             per_token_in_a_layer: layers.iter().copied().max().unwrap_or(0),
-            // Of the layer where they spare the least.
-            factors: factors.min_by_key(|factors| factors.instead).unwrap_or_default(),
+            // Of the layers where they spare the least, and add the most.
+            factors: Factors {
+                instead: factors().map(|of| of.instead).min().unwrap_or(0),
+                again: factors().map(|of| of.again).max().unwrap_or(0),
+            },
             towers: TrainedTowers::of(plan, recipe, model),
             copies: [form.is_pissa, is_continued, keeps_best].into_iter().map(u64::from).sum(),
         }

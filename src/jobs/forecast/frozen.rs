@@ -5,7 +5,7 @@ use crate::jobs::base::Base;
 use crate::jobs::forecast::memory::GpuProducts;
 use crate::model::ModelConfig;
 use crate::ops::sizes::UNPACKED_TILE_BYTES;
-use crate::weights::names::TensorId;
+use crate::weights::names::{Projection, TensorId};
 use crate::weights::{Form, Holding, HostDtype, Source};
 use burn::tensor::FloatDType;
 
@@ -66,7 +66,12 @@ impl<'a> Frozen<'a> {
             let factor = Form::Dense(compute_dtype.unwrap_or(own));
             (form != factor).then(|| factor.bytes(dims).min(UNPACKED_TILE_BYTES as u64))
         };
-        let all = if self.has_f32(holding) { HostDtype::F32 } else { fastest };
+        // What attention and the blocks round to. A Gemma 3n has small matrices beside them, which files hold in f32.
+        let is_f32 = |(id, _): (TensorId, [usize; 2])| {
+            let is_block = matches!(id, TensorId::Projection(_, projection) if Projection::SEVEN.contains(&projection));
+            is_block && self.form(&id, holding) == Some(Form::Dense(HostDtype::F32))
+        };
+        let all = if self.projections().any(is_f32) { HostDtype::F32 } else { fastest };
         GpuProducts {
             factor_bytes: compute_dtype.unwrap_or(all).bytes() as u64,
             unpacked_bytes: self.projections().filter_map(unpacked).max().unwrap_or(0),

@@ -166,8 +166,11 @@ impl RunFolder {
             Some(_) => ("reward", totals.first_reward, totals.last_reward),
             None => ("loss", totals.first_loss, totals.last_loss),
         };
-        let memory = match (summary.peak_rss_bytes, summary.estimated_bytes) {
-            (Some(peak), Some(estimated)) => format!("{} (estimated {})", text::bytes(peak), text::bytes(estimated)),
+        let memory = match (summary.peak_bytes(), summary.estimated_bytes) {
+            (Some(peak), Some(estimated)) => {
+                let of = summary.peak_device_bytes.map_or(String::new(), |_| format!(" of {}", summary.device));
+                format!("{}{of} (estimated {})", text::bytes(peak), text::bytes(estimated))
+            }
             _ => "unknown".into(),
         };
         format!(

@@ -108,7 +108,7 @@ impl Packed {
 }
 
 /// Elements that a unit unpacks and writes at once: as many as a device stores at once, where rows are multiples of that. So they are of
-/// one row, and of one block of any form.
+/// one row, and of one block where blocks are more than an element.
 fn run_for(out: &CubeTensor) -> usize {
     const LONGEST: usize = 8;
     let cols = out.meta.shape()[1];

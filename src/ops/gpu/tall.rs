@@ -163,6 +163,7 @@ mod tests {
     use crate::device;
     use crate::ops::gpu::Gpu;
     use crate::ops::tests::Values;
+    use burn::tensor::TensorData;
 
     /// Fewer tokens than a part, several parts, the last of them short; ranks below, at and beyond a tile.
     #[test]
@@ -174,9 +175,17 @@ mod tests {
             for found in device::all() {
                 let [narrow, wide] = [&narrow, &wide].map(|t| t.clone().to_device(&found.device));
                 let (Some(narrow), Some(wide)) = (Gpu::open(&narrow), Gpu::open(&wide)) else { continue };
-                for (is_transposed, want) in [(false, want.clone()), (true, want.clone().transpose())] {
-                    let got: Tensor<2> =
-                        tensor(&super::product(narrow.primitive(), wide.primitive(), None, 0.7, is_transposed));
+                // As a factor of f16 is: each row with what it is yet to be multiplied by.
+                let powers: Vec<f32> = (0..n).map(|row| 2f32.powi(row as i32 % 9 - 4)).collect();
+                let powers = Tensor::<2>::from_data(TensorData::new(powers, [n, 1]), &found.device);
+                let halved = tensor::<2>(wide.primitive()) / powers.clone();
+                let (halved, powers) = (primitive(halved), primitive(powers));
+                let turns = [(false, want.clone()), (true, want.clone().transpose())];
+                let ways = [(wide.primitive(), None), (&halved, Some(&powers))];
+                for ((is_transposed, want), (wide, scales)) in
+                    turns.into_iter().flat_map(|turn| ways.map(|way| (turn.clone(), way)))
+                {
+                    let got: Tensor<2> = tensor(&super::product(narrow.primitive(), wide, scales, 0.7, is_transposed));
                     assert_eq!(got.dims(), want.dims());
                     let got: Vec<f32> = got.into_data().iter().collect();
                     let want: Vec<f32> = want.into_data().iter().collect();

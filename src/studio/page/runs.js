@@ -151,7 +151,7 @@ pages.runs = (() => {
   function summary(found) {
     const what = Number.isFinite(found.first_reward) ? "reward" : "loss";
     const facts = [[what === "loss" ? "Loss" : "Reward", `${shown(found[`first_${what}`])} → ${shown(found[`last_${what}`])}`], found.last_eval && ["on held-back rows", shown(found.last_eval[`eval_${what}`])],
-      ["Peak memory", `${bytes(found.peak_rss_bytes)}${found.estimated_bytes ? `, estimated ${bytes(found.estimated_bytes)}` : ""}`], ["Tokens", count(found.tokens)], ["Device", found.device], ["Seed", String(found.seed)]];
+      ["Peak memory", `${bytes(found.peak_device_bytes ?? found.peak_rss_bytes)}${found.estimated_bytes ? `, estimated ${bytes(found.estimated_bytes)}` : ""}`], ["Tokens", count(found.tokens)], ["Device", found.device], ["Seed", String(found.seed)]];
     return [h("dl", { class: "facts" }, facts.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       (found.warnings || []).map((warning) => problem({ severity: "warning", what: warning.replace(/^warning: /, "") }))];
   }

@@ -262,7 +262,13 @@ fn memory_of_a_gpus_own_is_taken_but_for_an_eighth() {
     let whole = need(80 * GB, bf16, AutoBool::Auto);
     assert_eq!(whole.recompute, Recompute::NOTHING, "{}", whole.memory);
     assert!(need(80 * GB, f32, AutoBool::Auto).recompute.of(48) > 0, "in f32 it does not fit");
+    // Of a board whose memory is the machine's too, half.
     let bytes = whole.memory.total_bytes();
+    let shared = Capacity { available_bytes: Some(80 * GB), ..Capacity::default() };
+    assert_eq!(shared.budget_bytes(), Some(40 * GB));
+    // Of a small one what a desktop takes, and half at least is used.
+    let of = |free| Capacity { available_bytes: Some(free), is_own: true, ..Capacity::default() }.budget_bytes();
+    assert_eq!((of(8 << 30), of(3 << 30), of(32 << 30)), (Some(6 << 30), Some(3 << 29), Some(28 << 30)));
     assert_eq!(need(bytes.div_ceil(7) * 8, bf16, AutoBool::Auto).recompute, Recompute::NOTHING);
     assert!(need(bytes / 8 * 9, bf16, AutoBool::Auto).recompute.of(48) > 0);
 }

@@ -127,7 +127,7 @@ fn a_step_asks_little_of_a_device() {
             );
             let longer = second_step(&found, 2, [38, 20], way);
             // Of attention by products: as many tokens make one tile of queries more.
-            let a_tile = (longer.launches() - two.launches()).div_ceil(2);
+            let a_tile = longer.launches().saturating_sub(two.launches()).div_ceil(2);
             println!("{}: {a_tile} launches a layer more for a second tile", found.name());
             assert!(a_tile <= 30, "{}: {a_tile} launches a tile and layer", found.name());
             let a_token = (longer.traffic.uploaded_bytes - two.traffic.uploaded_bytes).div_ceil(29);

@@ -66,7 +66,10 @@ pub fn attention([q, k, v]: [Gpu; 3], shape: &AttentionShape, reach: Reach) -> T
     let out = inputs.beside_queries(&tiles);
     let lse = tiles.iter().map(|tile| inputs.forward(tile, &out)).collect();
     let out = primitive(tensor::<3>(&out).reshape([n, shape.heads * shape.head_dim]));
-    // What is multiplied is kept as it is multiplied.
+    if ![&q, &k, &v].iter().any(|rows| rows.is_tracked()) {
+        return tensor(&out);
+    }
+    // Cast, as keys and values are: none of them is large or small.
     let [q_kept, out_kept] = [q.primitive(), &out].map(|rows| cast(rows.clone(), shape.compute_dtype.into()));
     let state = State { shape: *shape, reach, tiles, lse, q: q_kept, k: k_rounded, v: v_rounded, out: out_kept };
     finish([q, k, v], out, state, State::backward)
