@@ -107,7 +107,7 @@ fn is_the_machines(total_bytes: u64) -> bool {
 
 impl Capacity {
     /// What is taken of what is free by who may take less. Half leaves as much to other programs. Of a GPU's own memory an eighth is
-    /// left, and [`LEFT_OF_A_GPU`] at least: for what a driver, compiled kernels and a desktop take, and for what an estimate may
+    /// left, and 2 GiB at least: for what a driver, compiled kernels and a desktop take, and for what an estimate may
     /// be off by.
     pub fn budget_bytes(&self) -> Option<u64> {
         let available = self.available_bytes?;
