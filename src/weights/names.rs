@@ -268,6 +268,11 @@ const NUMBERED: [(Numbered, &str, &str); 2] = [
 ];
 
 impl TensorId {
+    /// Whether it is one of these projections, of any layer.
+    pub fn is_one_of(&self, projections: &[Projection]) -> bool {
+        matches!(self, TensorId::Projection(_, projection) if projections.contains(projection))
+    }
+
     /// The Hugging Face name in a text-only model: `model.layers.3.mlp.up_proj.weight`; what no text-only model has is
     /// named as a saved multimodal one names it.
     pub fn hf(&self) -> String {

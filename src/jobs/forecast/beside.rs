@@ -127,7 +127,7 @@ impl Form {
     fn kept(self, sites: &[(Site, u64)], d: u64, f: u64) -> u64 {
         let own = |(site, r): &(Site, u64)| {
             let (input, out) = (site.in_features as u64, site.out_features as u64);
-            let is_block = matches!(site.weight, TensorId::Projection(_, p) if Projection::SEVEN.contains(&p));
+            let is_block = site.weight.is_one_of(&Projection::SEVEN);
             let inputs = match self.with_dropout {
                 true => 2 * input,
                 // What others do not share with it.
@@ -148,7 +148,8 @@ impl Form {
     /// What of it, and of what the layer keeps without an adapter, a GPU that rounds factors keeps as such.
     fn factors(self, sites: &[(Site, u64)], d: u64, f: u64) -> Factors {
         let halves = if self.keeps_halves(sites) { 2 * f } else { 0 };
-        let output = sites.iter().find(|(site, _)| is_one_of(site, &[Projection::O])).map(|(site, _)| site.in_features);
+        let output =
+            sites.iter().find(|(site, _)| site.weight.is_one_of(&[Projection::O])).map(|(site, _)| site.in_features);
         let output = output.unwrap_or(0) as u64;
         match (self.is_pissa, self.with_dropout) {
             (false, false) => Factors { instead: self.shared_inputs(sites) * d + halves, again: output },
@@ -163,19 +164,15 @@ impl Form {
     fn shared_inputs(self, sites: &[(Site, u64)]) -> u64 {
         let inputs: [&[Projection]; 2] =
             [&[Projection::Q, Projection::K, Projection::V], &[Projection::Gate, Projection::Up]];
-        let has = |wanted: &[Projection]| sites.iter().any(|(site, _)| is_one_of(site, wanted));
+        let has = |wanted: &[Projection]| sites.iter().any(|(site, _)| site.weight.is_one_of(wanted));
         inputs.into_iter().filter(|of| !self.with_dropout && has(of)).count() as u64
     }
 
     /// Whether the last projection keeps the halves of the gated product, and makes the product again.
     fn keeps_halves(self, sites: &[(Site, u64)]) -> bool {
         let is_plain = !self.use_dora && !self.is_pissa && !self.with_dropout;
-        is_plain && sites.iter().any(|(site, _)| is_one_of(site, &[Projection::Down]))
+        is_plain && sites.iter().any(|(site, _)| site.weight.is_one_of(&[Projection::Down]))
     }
-}
-
-fn is_one_of(site: &Site, wanted: &[Projection]) -> bool {
-    matches!(site.weight, TensorId::Projection(_, projection) if wanted.contains(&projection))
 }
 
 #[cfg(test)]

@@ -49,7 +49,11 @@ impl<'a> Frozen<'a> {
 
     /// Whether a projection is held in f32, as it is or by what is asked for.
     pub fn has_f32(&self, holding: &Holding) -> bool {
-        self.projections().any(|(id, _)| self.form(&id, holding) == Some(Form::Dense(HostDtype::F32)))
+        self.projections().any(|(id, _)| self.is_f32(&id, holding))
+    }
+
+    fn is_f32(&self, id: &TensorId, holding: &Holding) -> bool {
+        self.form(id, holding) == Some(Form::Dense(HostDtype::F32))
     }
 
     /// What products take on a GPU that multiplies numbers of this type fastest, when weights are held so.
@@ -67,11 +71,8 @@ impl<'a> Frozen<'a> {
             (form != factor).then(|| factor.bytes(dims).min(UNPACKED_TILE_BYTES as u64))
         };
         // What attention and the blocks round to. A Gemma 3n has small matrices beside them, which files hold in f32.
-        let is_f32 = |(id, _): (TensorId, [usize; 2])| {
-            let is_block = matches!(id, TensorId::Projection(_, projection) if Projection::SEVEN.contains(&projection));
-            is_block && self.form(&id, holding) == Some(Form::Dense(HostDtype::F32))
-        };
-        let all = if self.projections().any(is_f32) { HostDtype::F32 } else { fastest };
+        let mut of_blocks = self.projections().filter(|(id, _)| id.is_one_of(&Projection::SEVEN));
+        let all = if of_blocks.any(|(id, _)| self.is_f32(&id, holding)) { HostDtype::F32 } else { fastest };
         GpuProducts {
             factor_bytes: compute_dtype.unwrap_or(all).bytes() as u64,
             unpacked_bytes: self.projections().filter_map(unpacked).max().unwrap_or(0),
